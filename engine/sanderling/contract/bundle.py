@@ -1,0 +1,191 @@
+"""Opening a bundle: versions, lengths and headers are checked, the files are mapped, nothing is copied.
+
+`verify` adds the checks that cost a full read: hashes, finiteness, and the order of the id table. Refuses to know
+how scores are computed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+import sanderling
+from sanderling.contract import manifest as manifests
+from sanderling.contract.manifest import Manifest
+from sanderling.contract.tensors import Tensors, expect, map_tensors
+from sanderling.errors import BundleError
+
+
+@dataclass(frozen=True)
+class Items:
+    """Item i has the vector `rows[i] * scale[i]` and the bias `bias[i]`.
+
+    rows int8 [n, d], scale and bias float32 [n], offset int64 [n + 1] (bytes into catalog.jsonl), id_hash uint64 [n]
+    ascending, id_row int32 [n] the row of each hash.
+    """
+
+    rows: NDArray[np.int8]
+    scale: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    offset: NDArray[np.int64]
+    id_hash: NDArray[np.uint64]
+    id_row: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """One opened bundle. Immutable: an update opens another."""
+
+    folder: Path
+    manifest: Manifest
+    items: Items
+    policy: Tensors
+    catalogue: NDArray[np.uint8]
+
+    @classmethod
+    def open(cls, folder: str | Path, verify: bool = False) -> Bundle:
+        """Map the bundle in `folder`; raise `BundleError` when it is not whole, or, with `verify`, not unaltered."""
+        folder = Path(folder)
+        manifest = manifests.read(folder)
+        fault = manifests.engine_version_fault(manifest, sanderling.__version__)
+        if fault:
+            raise BundleError(fault)
+        _check_files(folder, manifest)
+        if verify:
+            _check_hashes(folder, manifest)
+        bundle = cls(
+            folder=folder,
+            manifest=manifest,
+            items=_items(folder, manifest),
+            policy=_policy(folder, manifest),
+            catalogue=np.memmap(folder / "catalog.jsonl", mode="r", dtype=np.uint8),
+        )
+        if bundle.items.offset[0] != 0 or bundle.items.offset[-1] != bundle.catalogue.size:
+            raise BundleError(f"items.safetensors: offset: expected to span catalog.jsonl of {bundle.catalogue.size} bytes")
+        if verify:
+            _check_values(bundle)
+        return bundle
+
+    def record(self, row: int) -> dict[str, Any]:
+        """Return the catalogue's entry of one row: id, title, and the attributes."""
+        start, stop = int(self.items.offset[row]), int(self.items.offset[row + 1])
+        try:
+            entry = msgspec.json.decode(self.catalogue[start:stop].tobytes(), type=dict[str, Any])
+        except msgspec.MsgspecError as error:
+            raise BundleError(f"catalog.jsonl: row {row}: {error}") from error
+        return entry
+
+    def find(self, item: str) -> int | None:
+        """Return the row of an item id, or None when the bundle does not know it."""
+        wanted = id_hash(item)
+        at = int(np.searchsorted(self.items.id_hash, wanted))
+        while at < self.items.id_hash.size and self.items.id_hash[at] == wanted:
+            row = int(self.items.id_row[at])
+            if self.record(row)["id"] == item:
+                return row
+            at += 1
+        return None
+
+    def ids(self) -> Iterator[str]:
+        """Yield every item id in the order of the rows; reads the whole catalogue."""
+        return (self.record(row)["id"] for row in range(self.manifest.sizes.items))
+
+
+def id_hash(item: str) -> np.uint64:
+    """Return the 64-bit hash under which an item id is looked up: the first 8 bytes of its BLAKE2b, little-endian."""
+    digest = hashlib.blake2b(item.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return np.uint64(int.from_bytes(digest, "little"))
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file as lower-case hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_files(folder: Path, manifest: Manifest) -> None:
+    for name, entry in manifest.files.items():
+        path = folder / name
+        if path.is_symlink() or not path.is_file():
+            raise BundleError(f"{name}: expected a plain file in {folder}")
+        if path.stat().st_size != entry.length:
+            raise BundleError(f"{name}: expected {entry.length} bytes, found {path.stat().st_size}")
+    extra = sorted({path.name for path in folder.iterdir()} - set(manifest.files) - {manifests.MANIFEST})
+    if extra:
+        raise BundleError(f"{folder}: expected only the files of the manifest, found also {extra}")
+
+
+def _check_hashes(folder: Path, manifest: Manifest) -> None:
+    for name, entry in manifest.files.items():
+        found = file_hash(folder / name)
+        if found != entry.sha256:
+            raise BundleError(f"{name}: expected the SHA-256 {entry.sha256}, found {found}: the file was altered")
+
+
+def _items(folder: Path, manifest: Manifest) -> Items:
+    file = "items.safetensors"
+    n, d = manifest.sizes.items, manifest.sizes.dim
+    tensors = map_tensors(folder / file)
+    return Items(
+        rows=expect(tensors, file, "rows", np.int8, (n, d)),
+        scale=expect(tensors, file, "scale", np.float32, (n,)),
+        bias=expect(tensors, file, "bias", np.float32, (n,)),
+        offset=expect(tensors, file, "offset", np.int64, (n + 1,)),
+        id_hash=expect(tensors, file, "id_hash", np.uint64, (n,)),
+        id_row=expect(tensors, file, "id_row", np.int32, (n,)),
+    )
+
+
+def policy_shapes(manifest: Manifest, hidden: int) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every float32 tensor of policy.safetensors; `hidden` is the width of the output layer."""
+    d, c, t = manifest.sizes.dim, manifest.sizes.state, manifest.sizes.text
+    return {
+        "state.input": (c, d),
+        "state.kind": (len(manifest.kinds), c),
+        "state.decay": (c,),
+        "output.gain": (c,),
+        "output.shift": (c,),
+        "output.w1": (hidden, c),
+        "output.b1": (hidden,),
+        "output.w2": (d, hidden),
+        "output.b2": (d,),
+        "context.project": (d, t),
+        "item.project": (d, t),
+        "item.bias": (1,),
+    }
+
+
+def _policy(folder: Path, manifest: Manifest) -> Tensors:
+    file = "policy.safetensors"
+    tensors = map_tensors(folder / file)
+    hidden = tensors["output.b1"].shape[0] if "output.b1" in tensors and tensors["output.b1"].ndim == 1 else 0
+    shapes = policy_shapes(manifest, hidden)
+    return {name: expect(tensors, file, name, np.float32, shape) for name, shape in shapes.items()}
+
+
+def _check_values(bundle: Bundle) -> None:
+    items = bundle.items
+    for name, tensor in {"scale": items.scale, "bias": items.bias, **bundle.policy}.items():
+        if not np.isfinite(tensor).all():
+            raise BundleError(f"{name}: expected finite numbers, found NaN or infinity")
+    if not (items.scale > 0).all():
+        raise BundleError("items.safetensors: scale: expected positive numbers")
+    decay = bundle.policy["state.decay"]
+    if not ((decay >= 0) & (decay < 1)).all():
+        raise BundleError("policy.safetensors: state.decay: expected numbers in [0, 1)")
+    if (np.diff(items.offset) <= 0).any():
+        raise BundleError("items.safetensors: offset: expected ascending bytes")
+    if (items.id_hash[1:] < items.id_hash[:-1]).any():
+        raise BundleError("items.safetensors: id_hash: expected ascending hashes")
+    if not np.array_equal(np.sort(items.id_row), np.arange(items.id_row.size)):
+        raise BundleError("items.safetensors: id_row: expected each row once")
+    hashes = np.fromiter((id_hash(item) for item in bundle.ids()), np.uint64, count=items.id_row.size)
+    if not np.array_equal(hashes[items.id_row], items.id_hash):
+        raise BundleError("items.safetensors: id_hash: expected the hashes of the ids in catalog.jsonl")

@@ -1,0 +1,187 @@
+"""The events that travel from the device to the lab, and their bytes: JSON lines in one zstd frame.
+
+Refuses to know where events are stored or how they are sent. `docs/EVENTS.md` is the reader's view of this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated
+
+import msgspec
+import zstandard
+
+from sanderling.errors import EventError
+
+SCHEMA = 1
+MAX_LINE = 64 * 1024
+MAX_BATCH_BYTES = 4 * 1024 * 1024
+MAX_BATCH_EVENTS = 4096
+MAX_WINDOW_BYTES = 8 * 1024 * 1024
+
+Id = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}$")]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
+Sequence = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+Probability = Annotated[float, msgspec.Meta(gt=0.0, le=1.0)]
+Unit = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
+class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Unknown fields, NaN, and booleans in a number's place are refused."""
+
+
+class Clock(_Strict):
+    """Three readings, so that the lab can correct a wrong wall clock: wall ms since 1970, monotonic ms, boot id."""
+
+    wall: int
+    mono: Count
+    boot: Id
+
+
+class Slot(_Strict):
+    """One shown item. `rank` is its place (from 0) in the greedy order of all eligible items."""
+
+    item: Name
+    rank: Count
+    explored: bool
+    conditional: Probability
+    marginal: Probability
+
+
+class Decision(_Strict, tag="decision"):
+    """One slate and the exact probability of each of its slots under the policy that drew it.
+
+    `state` is the checksum of the events that made the user's state, `events` their number: the lab rebuilds the
+    state from the same events and drops the decision when the checksums differ. `context` is the base64 of the
+    float32 context vector, present only when the app allows it to leave the device. `pass_probability` is the chance
+    with which this decision survived shedding on a full device.
+    """
+
+    id: Id
+    install: Id
+    seq: Sequence
+    user: Id
+    clock: Clock
+    release: Count
+    scheme: str
+    epsilon: Unit
+    pool: Count
+    eligible: Count
+    slate: Annotated[list[Slot], msgspec.Meta(min_length=1, max_length=1000)]
+    state: Id
+    events: Count
+    context: str | None = None
+    pass_probability: Probability = 1.0
+
+
+class Outcome(_Strict, tag="outcome"):
+    """What became of one slot that was seen. A slot without an outcome was not seen, or its outcome is still due."""
+
+    id: Id
+    install: Id
+    seq: Sequence
+    user: Id
+    clock: Clock
+    decision: Id
+    slot: Count
+    item: Name
+    kind: Name
+    value: Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)]
+    observed: bool
+
+
+class Observation(_Strict, tag="observation"):
+    """Organic behaviour: something that the user did without being asked by a slate."""
+
+    id: Id
+    install: Id
+    seq: Sequence
+    user: Id
+    clock: Clock
+    item: Name
+    kind: Name
+
+
+class Loss(_Strict, tag="loss"):
+    """What this install dropped, why, and how many events of each kind are gone."""
+
+    id: Id
+    install: Id
+    seq: Sequence
+    clock: Clock
+    reason: Name
+    decisions: Count = 0
+    outcomes: Count = 0
+    observations: Count = 0
+
+
+Event = Decision | Outcome | Observation | Loss
+
+
+class Verdict(_Strict):
+    """The collector's answer for one event: `ok`, `duplicate`, `rejected` (never send it again) or `retry`."""
+
+    id: str
+    verdict: str
+    reason: str = ""
+
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
+def encode(event: Event) -> bytes:
+    """Return one JSON line without its newline."""
+    return _encoder.encode(event)
+
+
+def decode(line: bytes) -> Event:
+    """Read one JSON line; raise `EventError` with the path of the first fault."""
+    if len(line) > MAX_LINE:
+        raise EventError(f"expected an event of at most {MAX_LINE} bytes, found {len(line)}")
+    try:
+        return _decoder.decode(line)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise EventError(f"not a valid event: {error}") from error
+
+
+def pack(lines: Iterable[bytes]) -> bytes:
+    """Join encoded events into the body of one batch."""
+    return zstandard.ZstdCompressor(level=3).compress(b"\n".join(lines))
+
+
+def unpack(body: bytes, limit: int = MAX_BATCH_BYTES) -> Iterator[bytes]:
+    """Yield the lines of a batch; raise `EventError` when it is not one whole zstd frame of at most `limit` bytes.
+
+    The frame header's own size is never trusted: a first reading stops at the limit; only a frame that ends before it
+    is unpacked, and must then be whole and alone.
+    """
+    unpacker = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
+    try:
+        with unpacker.stream_reader(body) as reader:
+            if len(reader.read(limit + 1)) > limit:
+                raise EventError(f"expected a batch of at most {limit} bytes when unpacked, found more")
+        frame = unpacker.decompressobj()
+        data = frame.decompress(body)
+    except (zstandard.ZstdError, MemoryError) as error:
+        raise EventError(f"expected a zstd frame, found {len(body)} bytes that are not: {error}") from error
+    if not frame.eof:
+        raise EventError(f"expected a whole zstd frame, found one cut off after {len(body)} bytes")
+    if frame.unused_data:
+        raise EventError(f"expected one zstd frame, found {len(frame.unused_data)} more bytes behind it")
+    return (line for line in data.split(b"\n") if line)
+
+
+def semantic_fault(event: Event) -> str | None:
+    """Return what is wrong with a well-typed event beyond its types, or None."""
+    if not isinstance(event, Decision):
+        return None
+    items = [slot.item for slot in event.slate]
+    if len(set(items)) != len(items):
+        return "slate: expected distinct items"
+    if event.pool > event.eligible:
+        return f"pool: expected at most eligible ({event.eligible}), found {event.pool}"
+    if len(items) > event.pool:
+        return f"slate: expected at most pool ({event.pool}) slots, found {len(items)}"
+    return None

@@ -1,0 +1,78 @@
+"""Writing a bundle: files first, the manifest last, everything flushed to the disk before the name appears.
+
+Refuses to judge what it writes: the gate does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from sanderling.contract import manifest as manifests
+from sanderling.contract.bundle import file_hash, id_hash
+from sanderling.contract.manifest import FileEntry, Manifest
+
+
+def write_items(
+    folder: Path,
+    rows: NDArray[np.int8],
+    scale: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    records: Iterable[Mapping[str, Any]],
+) -> None:
+    """Write items.safetensors and catalog.jsonl. rows int8 [n, d], scale and bias float32 [n]; record i has an `id`."""
+    hashes = np.empty(len(rows), np.uint64)
+    offset = np.zeros(len(rows) + 1, np.int64)
+    with (folder / "catalog.jsonl").open("wb") as file:
+        for row, record in enumerate(records):
+            hashes[row] = id_hash(record["id"])
+            offset[row + 1] = offset[row] + file.write(msgspec.json.encode(record) + b"\n")
+    order = np.argsort(hashes, kind="stable")
+    tensors = {
+        "rows": np.ascontiguousarray(rows, np.int8),
+        "scale": np.ascontiguousarray(scale, np.float32),
+        "bias": np.ascontiguousarray(bias, np.float32),
+        "offset": offset,
+        "id_hash": hashes[order],
+        "id_row": order.astype(np.int32),
+    }
+    save_file(tensors, folder / "items.safetensors")
+
+
+def write_manifest(folder: Path, **fields: Any) -> Manifest:
+    """Hash the files of `folder` into a manifest with these fields, write it, and flush the folder to the disk."""
+    files = {name: FileEntry((folder / name).stat().st_size, file_hash(folder / name)) for name in manifests.FILES}
+    manifest = Manifest(files=files, **fields)
+    data = manifests.dump(manifest)
+    manifests.parse(data)
+    (folder / manifests.MANIFEST).write_bytes(data)
+    flush(folder)
+    return manifest
+
+
+def flush(folder: Path) -> None:
+    """Flush every file of a flat folder, and the folder's own entry, to the disk."""
+    for path in [*sorted(folder.iterdir()), folder]:
+        flush_path(path)
+
+
+def flush_path(path: Path) -> None:
+    """Flush one file, or the entries of one folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def publish(folder: Path, target: Path) -> None:
+    """Give a finished folder its final name, durably; `target` must not exist."""
+    os.rename(folder, target)
+    flush_path(target.parent)

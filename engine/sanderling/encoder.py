@@ -1,0 +1,82 @@
+"""Text -> vector, by the bundle's own int8 encoder. The only room that knows onnxruntime and tokenizers.
+
+Texts are encoded one by one: dynamic int8 depends on what else is in a batch, and the item vectors were made one by one.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sanderling.errors import BundleError
+
+MAX_CHARACTERS = 8192
+CACHE_ENTRIES = 1024
+
+
+class Encoder:
+    """Loads on the first text, so that an engine which never reads text never pays for it. Thread-safe."""
+
+    def __init__(self, folder: Path, dimension: int, max_tokens: int) -> None:
+        self._folder, self._dimension, self._max_tokens = folder, dimension, max_tokens
+        self._lock = Lock()
+        self._parts: tuple[Any, Any] | None = None
+        self._cache: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+
+    def encode(self, text: str) -> NDArray[np.float32]:
+        """Return the unit vector float32 [t] of a text; any string is allowed, the empty one too.
+
+        Raises `BundleError` when the encoder cannot be loaded or gives something else than t finite numbers, and
+        `ImportError` when the extra `text` is not installed.
+        """
+        with self._lock:
+            cached = self._cache.get(text)
+            if cached is not None:
+                self._cache.move_to_end(text)
+                return cached
+            vector = self._run(text)
+            self._cache[text] = vector
+            if len(self._cache) > CACHE_ENTRIES:
+                self._cache.popitem(last=False)
+            return vector
+
+    def _run(self, text: str) -> NDArray[np.float32]:
+        tokenizer, session = self._parts = self._parts or self._load()
+        clean = text[:MAX_CHARACTERS].encode("utf-8", "replace").decode("utf-8")
+        encoding = tokenizer.encode(clean)
+        feed = {
+            "input_ids": np.array([encoding.ids], np.int64),
+            "attention_mask": np.array([encoding.attention_mask], np.int64),
+        }
+        vector = session.run(None, feed)[0]
+        if vector.shape != (1, self._dimension) or not np.isfinite(vector).all():
+            raise BundleError(
+                f"encoder.onnx: expected {self._dimension} finite numbers for a text, found shape {vector.shape}"
+            )
+        return np.asarray(vector[0], np.float32)
+
+    def _load(self) -> tuple[Any, Any]:
+        try:
+            import onnxruntime
+            import tokenizers
+        except ImportError as error:
+            raise ImportError("encoding text needs the extra `text`: pip install 'sanderling[text]'") from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            tokenizer = tokenizers.Tokenizer.from_file(str(self._folder / "tokenizer.json"))
+            session = onnxruntime.InferenceSession(
+                str(self._folder / "encoder.onnx"), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise BundleError(f"encoder of {self._folder} does not load: {error}") from error
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(self._max_tokens)
+        return tokenizer, session

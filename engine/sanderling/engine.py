@@ -1,0 +1,489 @@
+"""The engine: what an app holds. It joins scoring, exploration, state and the outbox, and owns the order between them.
+
+`recommend` never waits for disk or network and never raises for what a user did; `reward` returns when the reward is
+durable. Refuses to know how any of its parts does its work.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import logging
+import math
+import os
+import random
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import RLock, Thread
+from typing import Any
+
+from sanderling import explore, overlay
+from sanderling.clock import Clock, Entropy, SystemClock, uuid7
+from sanderling.contract import events as wire
+from sanderling.contract.bundle import Bundle
+from sanderling.errors import SanderlingError, StorageError, UpdateError
+from sanderling.outbox import Outbox
+from sanderling.philox import uniforms
+from sanderling.scorer import Scorer, Vector
+from sanderling.slate import Explanation, Slate, SlateItem
+from sanderling.slots import Slots
+from sanderling.update import fetch
+from sanderling.upload import HttpTransport, Uploader
+from sanderling.users import Users, UserState
+
+log = logging.getLogger("sanderling")
+
+REMEMBERED = 256
+MAX_SLOTS = 1000
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What a decision was made of, so that it can be explained."""
+
+    scorer: Scorer
+    vector: Vector
+    exclude: tuple[str, ...]
+    slots: int
+    epsilon: float
+    slate: Slate
+
+
+class Engine:
+    """A recommender in the app's own process. Thread-safe. Use `Engine.open`, and close it, or use `with`."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        state: Path | None,
+        collector: str | None,
+        token: str | None,
+        releases: str | None,
+        root: bytes | None,
+        share_context: bool,
+        clock: Clock,
+        entropy: Entropy,
+    ) -> None:
+        self._clock, self._entropy, self._share_context = clock, entropy, share_context
+        self._releases, self._root, self._folder = releases, root, state
+        self._lock = RLock()
+        self._boot = entropy(16).hex()
+        self._made: OrderedDict[str, _Made] = OrderedDict()
+        self._closed = False
+        self.storage_fault: str | None = None
+        self._outbox = self._open_outbox()
+        self._secret = self._outbox.secret if self._outbox else entropy(32)
+        self._install = self._outbox.install if self._outbox else entropy(16).hex()
+        self._slots = Slots(state / "bundles") if state else None
+        self._given = bundle
+        self._scorer = self._prepare(self._newest(bundle))
+        self._before: Scorer | None = None
+        self._users = Users(self._outbox.state if self._outbox else lambda user: None)
+        self._uploader = self._open_uploader(collector, token)
+
+    @classmethod
+    def open(
+        cls,
+        bundle: str | Path,
+        state: str | Path | None = None,
+        collector: str | None = None,
+        token: str | None = None,
+        *,
+        releases: str | None = None,
+        root: bytes | str | Path | None = None,
+        share_context: bool = False,
+        verify: bool = False,
+        clock: Clock | None = None,
+        entropy: Entropy = os.urandom,
+    ) -> Engine:
+        """Open the bundle that the app ships, or a newer one that was installed since.
+
+        `state` is a folder that this engine alone uses; without it nothing is stored and no reward can be given.
+        `collector` is the URL under which events are posted in the background, with `token`. `releases` is the URL of
+        the signed releases that `update` reads, and `root` their root metadata (bytes, or a file). `share_context`
+        lets context vectors leave the device. Raises `BundleError` when the bundle cannot be opened.
+        """
+        return cls(
+            Bundle.open(bundle, verify=verify),
+            state=Path(state) if state is not None else None,
+            collector=collector,
+            token=token,
+            releases=releases,
+            root=root if isinstance(root, bytes | None) else Path(root).read_bytes(),
+            share_context=share_context,
+            clock=clock or SystemClock(),
+            entropy=entropy,
+        )
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def release(self) -> int:
+        """The release that serves now."""
+        return self._scorer.bundle.manifest.release
+
+    def recommend(
+        self,
+        user: str,
+        k: int = 10,
+        context: str | None = None,
+        exclude: Iterable[str] = (),
+        *,
+        greedy: bool = False,
+    ) -> Slate:
+        """Return a slate of at most k items for a user, known or not; fewer when fewer are eligible.
+
+        `context` is any text that says what is special about now. `exclude` holds item ids that must not be shown;
+        unknown ones are ignored. `greedy` switches exploration off for this slate. Raises `TypeError` for arguments of
+        a wrong type and `ValueError` unless 1 <= k <= 1000; never for what they say.
+        """
+        _check_request(user, k, context)
+        exclude = tuple(exclude)
+        scorer = self._scorer
+        try:
+            return self._decide(scorer, user, k, context, exclude, greedy)
+        except Exception as error:
+            if self._before is None:
+                raise
+            log.exception("release %d failed on its first decision; going back", scorer.bundle.manifest.release)
+            self._go_back(f"failed on its first decision: {error!r:.200}")
+            return self._decide(self._scorer, user, k, context, exclude, greedy)
+
+    def observe(self, user: str, item: str, kind: str = "view") -> None:
+        """Record organic behaviour: it moves the user's state at once, and is uploaded later."""
+        _check_text(user=user, item=item, kind=kind)
+        with self._lock:
+            pseudonym = self._pseudonym(user)
+            state = self._users.observe(pseudonym, item, kind, self._scorer)
+            event = wire.Observation(**self._stamp(), user=pseudonym, item=item, kind=kind)
+            self._put([event], {pseudonym: state.dump()})
+
+    def reward(
+        self, slate: Slate, item: SlateItem | str, value: float, kind: str | None = None, *, observe: bool | None = None
+    ) -> None:
+        """Record what became of one shown item; durable when this returns. See `reward_all`."""
+        self.reward_all(slate, {item: value}, kind, observe=observe)
+
+    def reward_all(
+        self,
+        slate: Slate,
+        values: Mapping[SlateItem | str, float],
+        kind: str | None = None,
+        *,
+        observe: bool | None = None,
+    ) -> None:
+        """Record what became of the items of a slate that were seen; durable when this returns.
+
+        Each value lies in [-1, 1]: 1 for a click, -1 for seen and not clicked. Items not named were not seen. `kind`
+        is "click" for positive and "skip" for other values unless given. A click also moves the user's state, as
+        `observe` would; pass `observe=False` if the app observes it itself. Raises `StorageError` when it could not be
+        made durable, `ValueError` for a value out of range or an item that is not on the slate.
+        """
+        shown = {item.id: item for item in slate}
+        seen = [(_on_slate(shown, item), _check_value(value)) for item, value in values.items()]
+        if self._outbox is None:
+            raise StorageError(f"the reward was not stored: {self.storage_fault}")
+        with self._lock:
+            pseudonym = self._pseudonym(slate.user)
+            outcomes, state = [], None
+            for item, value in seen:
+                name = kind or ("click" if value > 0 else "skip")
+                moves = value > 0 if observe is None else observe
+                if moves:
+                    state = self._users.observe(pseudonym, item.id, name, self._scorer)
+                outcomes.append(
+                    wire.Outcome(
+                        **self._stamp(),
+                        user=pseudonym,
+                        decision=slate.decision,
+                        slot=item.slot,
+                        item=item.id,
+                        kind=name,
+                        value=value,
+                        observed=moves,
+                    )
+                )
+            if state is not None:
+                self._outbox.put([], {pseudonym: state.dump()})
+        self._outbox.put_durable(outcomes)
+        if self._uploader:
+            self._uploader.wake()
+
+    def upsert_items(self, items: Iterable[Mapping[str, Any]]) -> None:
+        """Add items (each with `id` and `text`, and any attributes) or replace known ones; recommendable at once.
+
+        Raises `ValueError` naming the field that is wrong; then nothing was added.
+        """
+        records = [overlay.clean(item, self._clock.wall_ms()) for item in items]
+        with self._lock:
+            scorer = self._scorer.with_added(records)
+            overlay.write(self._folder, scorer.added.records)
+            self._scorer = scorer
+
+    def explain(self, decision: str) -> Explanation:
+        """Replay one of the last 256 decisions from its id, bit for bit. Raises `KeyError` when it is not among them."""
+        with self._lock:
+            made = self._made[decision]
+        exploration = made.scorer.bundle.manifest.exploration
+        ranking = made.scorer.rank(made.vector, max(exploration.pool, made.slots), made.exclude)
+        items = _draw(made.scorer, ranking.rows, ranking.scores, decision, made.slots, made.epsilon)
+        return Explanation(
+            decision=decision,
+            release=made.slate.release,
+            epsilon=made.epsilon,
+            pool=len(ranking.rows),
+            eligible=ranking.eligible,
+            greedy=tuple(str(made.scorer.record(int(row))["id"]) for row in ranking.rows[: made.slots]),
+            slate=items,
+            same=items == made.slate.items,
+        )
+
+    def flush(self, timeout_s: float = 10.0) -> bool:
+        """Upload what is stored; return whether all of it was acknowledged within the time."""
+        return self._uploader.drain(timeout_s) if self._uploader else False
+
+    def update(self, timeout_s: float = 120.0) -> int | None:
+        """Fetch, verify and swap in the newest release; return its number, or None when there is none newer.
+
+        Between two requests the old bundle serves, after that the new one; if its first decision fails the engine goes
+        back by itself. Raises `UpdateError` when fetching or verifying failed; the old bundle goes on serving.
+        """
+        if self._slots is None or self._releases is None or self._root is None:
+            raise UpdateError("expected an engine opened with `state`, `releases` and `root`")
+        folder = fetch(
+            self._releases,
+            self._root,
+            self._slots.folder,
+            app=self._scorer.bundle.manifest.app,
+            current_release=self.release,
+            timeout_s=timeout_s,
+        )
+        if folder is None:
+            return None
+        scorer = self._prepare(Bundle.open(folder))
+        scorer.warm_up()
+        with self._lock:
+            self._slots.activate(scorer.bundle.manifest.release)
+            self._before, self._scorer = self._scorer, scorer
+        return self.release
+
+    def rollback(self) -> int:
+        """Go back to the bundle before; the present release is never tried again. Return the number that serves now."""
+        with self._lock:
+            self._go_back("asked by the app")
+        return self.release
+
+    def warm_up(self) -> None:
+        """Compile the kernels now, rather than in the first recommendation."""
+        self._scorer.warm_up()
+
+    def counters(self) -> dict[str, Any]:
+        """Return what is stored, acknowledged and lost, for the app's own monitoring."""
+        return {
+            "release": self.release,
+            "storage_fault": self.storage_fault,
+            "outbox": self._outbox.counters() if self._outbox else None,
+            "upload": self._uploader.counters if self._uploader else None,
+        }
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """Write what is queued and stop the threads; unsent events stay stored. Closing twice is harmless."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._uploader:
+            self._uploader.stop(timeout_s)
+        if self._outbox:
+            self._outbox.close(timeout_s)
+            self._outbox, self.storage_fault = None, "the engine is closed"
+
+    def _decide(
+        self, scorer: Scorer, user: str, k: int, context: str | None, exclude: tuple[str, ...], greedy: bool
+    ) -> Slate:
+        exploration = scorer.bundle.manifest.exploration
+        epsilon = 0.0 if greedy else exploration.epsilon
+        pseudonym = self._pseudonym(user)
+        with self._lock:
+            state = self._users.get(pseudonym, scorer)
+        context_vector = self._encode_context(scorer, context)
+        vector = scorer.state.user(state.state, context_vector)
+        ranking = scorer.rank(vector, max(exploration.pool, k), exclude)
+        decision = uuid7(self._clock, self._entropy)
+        slots = min(k, len(ranking.rows))
+        items = _draw(scorer, ranking.rows, ranking.scores, decision, slots, epsilon)
+        slate = Slate(decision, user, scorer.bundle.manifest.release, items)
+        if items:
+            self._record(slate, pseudonym, state, epsilon, len(ranking.rows), ranking.eligible, context_vector)
+            self._remember(_Made(scorer, vector, exclude, slots, epsilon, slate))
+        if self._before is not None:
+            self._confirm()
+        return slate
+
+    def _record(
+        self,
+        slate: Slate,
+        pseudonym: str,
+        state: UserState,
+        epsilon: float,
+        pool: int,
+        eligible: int,
+        context: Vector | None,
+    ) -> None:
+        shared = base64.b64encode(context.tobytes()).decode() if context is not None and self._share_context else None
+        stamp = {**self._stamp(), "id": slate.decision}
+        self._put(
+            [
+                wire.Decision(
+                    **stamp,
+                    user=pseudonym,
+                    release=slate.release,
+                    scheme=explore.SCHEME,
+                    epsilon=epsilon,
+                    pool=pool,
+                    eligible=eligible,
+                    slate=[wire.Slot(i.id, i.rank, i.explored, i.propensity, i.marginal) for i in slate],
+                    state=state.check,
+                    events=state.events,
+                    context=shared,
+                )
+            ]
+        )
+
+    def _remember(self, made: _Made) -> None:
+        with self._lock:
+            self._made[made.slate.decision] = made
+            if len(self._made) > REMEMBERED:
+                self._made.popitem(last=False)
+
+    def _encode_context(self, scorer: Scorer, context: str | None) -> Vector | None:
+        if not context:
+            return None
+        try:
+            return scorer.encoder.encode(context)
+        except (SanderlingError, ImportError, ValueError) as error:
+            log.warning("context ignored: %s", error)
+            return None
+
+    def _put(self, events: list[wire.Event], states: Mapping[str, bytes] | None = None) -> None:
+        if self._outbox is not None:
+            self._outbox.put(events, states or {})
+
+    def _stamp(self) -> dict[str, Any]:
+        clock = wire.Clock(wall=self._clock.wall_ms(), mono=self._clock.mono_ms(), boot=self._boot)
+        return {"id": uuid7(self._clock, self._entropy), "install": self._install, "seq": 0, "clock": clock}
+
+    def _pseudonym(self, user: str) -> str:
+        return hmac.new(self._secret, user.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:32]
+
+    def _prepare(self, bundle: Bundle) -> Scorer:
+        scorer, records = Scorer(bundle), overlay.read(self._folder, bundle)
+        return scorer.with_added(records) if records else scorer
+
+    def _newest(self, given: Bundle) -> Bundle:
+        installed = self._slots.current() if self._slots else None
+        if installed is None:
+            return given
+        try:
+            bundle = Bundle.open(installed)
+        except SanderlingError as error:
+            log.warning("the installed bundle does not open, serving the one given: %s", error)
+            return given
+        return bundle if bundle.manifest.release > given.manifest.release else given
+
+    def _confirm(self) -> None:
+        """Mark the new release good, in the background: it has served, and a request must not wait for the disk."""
+        self._before, slots = None, self._slots
+        if slots is not None:
+            Thread(target=slots.confirm, name="sanderling-confirm", daemon=True).start()
+
+    def _go_back(self, reason: str) -> None:
+        with self._lock:
+            previous = self._slots.roll_back(reason) if self._slots else None
+            self._scorer = self._prepare(Bundle.open(previous) if previous else self._given)
+            self._before = None
+
+    def _open_outbox(self) -> Outbox | None:
+        if self._folder is None:
+            self.storage_fault = "the engine was opened without a state folder"
+            return None
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            return Outbox(self._folder, clock=self._clock, entropy=self._entropy)
+        except (StorageError, OSError) as error:
+            self.storage_fault = str(error)
+            log.error("nothing can be stored, recommending goes on: %s", error)
+            return None
+
+    def _open_uploader(self, collector: str | None, token: str | None) -> Uploader | None:
+        if collector is None or self._outbox is None:
+            return None
+        transport = HttpTransport(collector, token)
+        uploader = Uploader(self._outbox, transport, clock=self._clock, rng=random.Random(self._entropy(8)))
+        uploader.start()
+        return uploader
+
+
+def _draw(
+    scorer: Scorer, rows: Any, scores: Any, decision: str, slots: int, epsilon: float
+) -> tuple[SlateItem, ...]:
+    drawn = explore.draw(slots, len(rows), epsilon, uniforms(decision, slots))
+    items = []
+    for slot, rank in enumerate(drawn.ranks):
+        record = scorer.record(int(rows[rank]))
+        items.append(
+            SlateItem(
+                id=str(record["id"]),
+                title=str(record.get("title", "")),
+                score=float(scores[rank]),
+                slot=slot,
+                rank=rank,
+                explored=drawn.explored[slot],
+                propensity=drawn.conditional[slot],
+                marginal=drawn.marginal[slot],
+                attributes={name: value for name, value in record.items() if name not in ("id", "title")},
+            )
+        )
+    return tuple(items)
+
+
+def _check_request(user: object, k: object, context: object) -> None:
+    if not isinstance(user, str):
+        raise TypeError(f"user: expected str, found {type(user).__name__}")
+    if not isinstance(k, int) or isinstance(k, bool):
+        raise TypeError(f"k: expected int, found {type(k).__name__}")
+    if not 1 <= k <= MAX_SLOTS:
+        raise ValueError(f"k: expected 1 to {MAX_SLOTS}, found {k}")
+    if context is not None and not isinstance(context, str):
+        raise TypeError(f"context: expected str or None, found {type(context).__name__}")
+
+
+def _check_text(**fields: object) -> None:
+    for name, value in fields.items():
+        if not isinstance(value, str):
+            raise TypeError(f"{name}: expected str, found {type(value).__name__}")
+    for name in ("item", "kind"):
+        if not 1 <= len(str(fields[name])) <= 512:
+            raise ValueError(f"{name}: expected 1 to 512 characters, found {len(str(fields[name]))}")
+
+
+def _check_value(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"value: expected a number, found {type(value).__name__}")
+    if not math.isfinite(value) or not -1.0 <= value <= 1.0:
+        raise ValueError(f"value: expected a number in [-1, 1], found {value}")
+    return float(value)
+
+
+def _on_slate(shown: Mapping[str, SlateItem], item: SlateItem | str) -> SlateItem:
+    name = item.id if isinstance(item, SlateItem) else item
+    if name not in shown:
+        raise ValueError(f"item: expected one of the slate's {len(shown)} items, found {name!r:.100}")
+    return shown[name]

@@ -1,0 +1,25 @@
+"""The errors that an embedding app may see. Each says what was expected, what was found, and where."""
+
+
+class SanderlingError(Exception):
+    """The base of every error raised on purpose by the engine."""
+
+
+class BundleError(SanderlingError):
+    """A bundle is missing, malformed, altered, or made for another engine."""
+
+
+class EventError(SanderlingError):
+    """An event, or a batch of them, breaks the wire contract."""
+
+
+class StorageError(SanderlingError):
+    """The state folder could not be opened, or a write did not become durable."""
+
+
+class UpdateError(SanderlingError):
+    """A release could not be fetched, verified or swapped in; the old one goes on serving."""
+
+
+class TableError(SanderlingError):
+    """A table given on the command line has a bad file, row or column."""

@@ -1,0 +1,285 @@
+"""The outbox: what happened on the device waits here, durable, bounded and counted, until the collector has it.
+
+Callers put events into a bounded queue; one thread owns the database. Refuses to know networks and policies.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import apsw
+
+from sanderling import shed
+from sanderling.clock import Clock, Entropy
+from sanderling.contract.events import Event
+from sanderling.errors import StorageError
+from sanderling.store import Job, Pending, Store, kind_of
+
+QUEUE_EVENTS = 10_000
+GROUP_EVENTS = 256
+GATHER_S = 0.02
+FIRST_RETRY_S = 0.05
+LAST_RETRY_S = 2.0
+CALL_TIMEOUT_S = 30.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Events, since opening unless said otherwise. `queued` are in memory, `pending` and `bytes` in the file, now."""
+
+    queued: int
+    pending: int
+    bytes: int
+    stored: int
+    acknowledged: int
+    quarantined: int
+    failed_commits: int
+    lost: dict[str, int]
+
+
+class Outbox:
+    """The outbox of one state folder; raises `StorageError` when the folder can't be opened. Thread-safe.
+
+    A process forked from this one must open its own outbox in another folder: there this one refuses everything.
+    """
+
+    def __init__(
+        self, folder: Path, *, limit_bytes: int = 64 * 2**20, clock: Clock, entropy: Entropy = os.urandom
+    ) -> None:
+        self._store = Store(Path(folder), limit_bytes, clock, entropy)
+        self.install = self._store.meta.install
+        self.secret = self._store.meta.secret
+        self.boot = self._store.boot
+        self._queue: deque[tuple[Job, Future[None] | None]] = deque()
+        self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._drops: Counter[tuple[str, str]] = Counter()
+        self._lost: Counter[str] = Counter()
+        self._states: dict[str, bytes] = {}
+        self._queued = self._stored = self._acknowledged = self._quarantined = self._failed_commits = 0
+        self._durable_waiting = 0
+        self._retry_s = 0.0
+        self._shut = ""
+        self._renew_locks()
+        self._thread = threading.Thread(target=self._run, name="sanderling-outbox", daemon=True)
+        self._thread.start()
+        _open.add(self)
+
+    def _renew_locks(self) -> None:
+        self._wake = threading.Condition()
+        self._reading = threading.Lock()
+
+    def put(self, events: Sequence[Event], states: Mapping[str, bytes] = {}) -> None:
+        """Queue events, and the users' new states that go with them; storage trouble is counted, never raised."""
+        with self._wake:
+            if self._shut or self._queued + len(events) > QUEUE_EVENTS:
+                self._drop("closed" if self._shut else "queue_full", events)
+                return
+            self._enqueue(Job(events, states), None)
+
+    def put_durable(self, events: Sequence[Event], timeout_s: float = 10.0) -> None:
+        """Return when the events, and all that was queued before them, are on disk; else raise `StorageError`.
+
+        After an error it is not known whether they were stored: the outbox goes on trying.
+        """
+        future: Future[None] = Future()
+        with self._wake:
+            if self._shut or self._queued + len(events) > QUEUE_EVENTS:
+                raise StorageError(f"not stored: {self._shut or 'the queue is full because the disk does not keep up'}")
+            self._enqueue(Job(events, {}), future)
+        _result(future, timeout_s, "the reward is not known to be on disk")
+
+    def _enqueue(self, job: Job, future: Future[None] | None) -> None:
+        self._states.update(job.states)
+        self._queue.append((job, future))
+        self._queued += len(job.events)
+        self._durable_waiting += future is not None
+        if future is not None or len(self._queue) == 1:
+            self._wake.notify_all()
+
+    def _drop(self, reason: str, events: Sequence[Event]) -> None:
+        self._drops.update((reason, kind_of(event)) for event in events)
+        self._lost[reason] += len(events)
+
+    def state(self, user: str) -> bytes | None:
+        """Return the last state put for this pseudonym, stored or not; None when there is none or it is damaged."""
+        with self._wake:
+            waiting = self._states.get(user)
+            if waiting is not None or self._shut:
+                return waiting
+        with self._reading:
+            try:
+                return self._store.state(user)
+            except apsw.Error:
+                return None
+
+    def oldest(self, max_events: int, max_bytes: int) -> list[Pending]:
+        """Return stored events, oldest first, at least one if any waits; raise `StorageError` on storage trouble."""
+        return self._ask(lambda: self._store.oldest(max_events, max_bytes))
+
+    def acknowledge(self, ids: Collection[str]) -> None:
+        """Delete the events that the collector has; durable when it returns, else raises `StorageError`."""
+        self._acknowledged += self._ask(lambda: self._store.acknowledge(ids))
+
+    def quarantine(self, id: str, reason: str) -> None:
+        """Set one event aside, at most the last 100 are kept, and declare it lost."""
+        self._quarantined += self._ask(lambda: self._store.quarantine(id, reason))
+
+    def counters(self) -> Counters:
+        """Return what is waiting and what became of the rest."""
+        with self._wake:
+            meta = self._store.meta
+            return Counters(
+                queued=self._queued,
+                pending=meta.events,
+                bytes=meta.bytes,
+                stored=self._stored,
+                acknowledged=self._acknowledged,
+                quarantined=self._quarantined,
+                failed_commits=self._failed_commits,
+                lost=dict(self._lost + self._store.lost),
+            )
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """Store what is queued and let the folder go; what could not be stored within the time is lost."""
+        with self._wake:
+            self._shut = self._shut or "the outbox is closed"
+            self._wake.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def _ask(self, action: Callable[[], T]) -> T:
+        future: Future[T] = Future()
+        with self._wake:
+            if self._shut:
+                raise StorageError(f"no answer: {self._shut}")
+            self._calls.append((action, future))
+            self._wake.notify_all()
+        return _result(future, CALL_TIMEOUT_S, "the outbox did not answer")
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                self._wait_for_work()
+                calls, self._calls = self._calls, deque()
+                last = bool(self._shut)
+            for action, future in calls:
+                _answer(action, future)
+            if last:
+                break
+            self._write_group()
+        while self._queue and self._write_group():
+            pass
+        self._store.close()
+        self._fail_waiting()
+
+    def _wait_for_work(self) -> None:
+        """Wait for a call, the end, or something to write: a reward at once, all else gathered for a moment."""
+        if self._retry_s:
+            self._wake.wait_for(lambda: self._calls or self._shut, self._retry_s)
+            return
+        self._wake.wait_for(lambda: self._calls or self._shut or self._queue)
+        self._wake.wait_for(lambda: self._calls or self._shut or self._durable_waiting, GATHER_S)
+
+    def _write_group(self) -> bool:
+        """Commit the head of the queue; a group that failed stays at the head, its ids make a second try harmless."""
+        with self._wake:
+            group = list(islice(self._queue, GROUP_EVENTS))
+            drops, durable = Counter(self._drops), self._durable_waiting > 0 or bool(self._shut)
+        if not group:
+            return True
+        jobs = [job for job, _ in group]
+        try:
+            room = self._store.used() <= self._store.limit or shed.make_room(self._store)
+            refused = self._store.write(jobs, drops, durable) if room else None
+        except Exception:  # whatever it was, recommending goes on, the group stays queued, and the failure is counted
+            self._failed_commits += 1
+            self._retry_s = min(LAST_RETRY_S, 2 * self._retry_s or FIRST_RETRY_S)
+            return False
+        self._retry_s = 0.0
+        self._settle(group, refused, drops)
+        return True
+
+    def _settle(
+        self,
+        group: Sequence[tuple[Job, Future[None] | None]],
+        refused: Sequence[str] | None,
+        drops: Counter[tuple[str, str]],
+    ) -> None:
+        """Take a finished group off the queue; `refused` is None when there was no room for any of it."""
+        with self._wake:
+            for job, future in group:
+                self._queue.popleft()
+                self._queued -= len(job.events)
+                self._durable_waiting -= future is not None
+                if refused is None and future is None:
+                    self._drop("full", job.events)
+                for user, value in job.states.items():
+                    if self._states.get(user) is value:
+                        del self._states[user]
+            if refused is not None:
+                self._drops -= drops
+                self._stored += sum(len(job.events) for (job, _), why in zip(group, refused, strict=True) if not why)
+        reasons = ["the outbox is full"] * len(group) if refused is None else refused
+        for (_, future), why in zip(group, reasons, strict=True):
+            _finish(future, why)
+
+    def _fail_waiting(self) -> None:
+        with self._wake:
+            waiting = [future for _, future in (*self._queue, *self._calls)]
+            for job, _ in self._queue:
+                self._drop("closed", job.events)
+            self._queue.clear()
+        for future in waiting:
+            _finish(future, self._shut)
+
+    def _in_child(self) -> None:
+        """After a fork: the thread, the locks and the connections belong to the parent."""
+        self._renew_locks()
+        self._queue.clear()
+        self._calls.clear()
+        self._shut = "the outbox belongs to the parent process: open another after the fork"
+        self._store.abandon()
+
+
+_open: weakref.WeakSet[Outbox] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for outbox in list(_open):
+        outbox._in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _answer(action: Callable[[], Any], future: Future[Any]) -> None:
+    try:
+        future.set_result(action())
+    except Exception as error:  # the caller waits in another thread and must hear of any failure
+        future.set_exception(StorageError(f"the outbox's file: {error}"))
+
+
+def _finish(future: Future[Any] | None, why: str) -> None:
+    if future is not None and why:
+        future.set_exception(StorageError(f"not stored: {why}"))
+    elif future is not None:
+        future.set_result(None)
+
+
+def _result(future: Future[T], timeout_s: float, what: str) -> T:
+    try:
+        return future.result(timeout_s)
+    except TimeoutError:
+        raise StorageError(f"{what} after {timeout_s:g} s: the disk is slow, full or failing") from None

@@ -1,0 +1,59 @@
+"""The items that this device was told of by its app, kept across restarts in one JSON-lines file.
+
+Refuses to know vectors: they are made anew by the encoder of whatever bundle is open.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sanderling.contract.bundle import Bundle
+from sanderling.contract.seal import flush_path
+
+FILE = "added-items.jsonl"
+
+
+def clean(record: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
+    """Return a record fit to keep: id and text are non-empty strings, and a title stands for the catalogue's.
+
+    Raises `ValueError` naming the field that is wrong.
+    """
+    for field in ("id", "text"):
+        value = record.get(field)
+        if not isinstance(value, str) or not value or len(value) > 65536:
+            raise ValueError(f"item: {field}: expected a non-empty string of at most 65536 characters, found {value!r:.80}")
+    if len(record["id"]) > 512:
+        raise ValueError(f"item: id: expected at most 512 characters, found {len(record['id'])}")
+    return {"title": record["text"], **record, "added_ms": now_ms}
+
+
+def read(folder: Path | None, bundle: Bundle) -> list[dict[str, Any]]:
+    """Return the kept records that this bundle does not know better: it does when it was made later and has the id."""
+    if folder is None or not (folder / FILE).exists():
+        return []
+    records = []
+    for line in (folder / FILE).read_bytes().splitlines():
+        try:
+            record = msgspec.json.decode(line, type=dict[str, Any])
+            newer = bundle.manifest.created * 1000 > record["added_ms"]
+            if not (newer and bundle.find(record["id"]) is not None):
+                records.append(record)
+        except (msgspec.MsgspecError, KeyError, TypeError):
+            continue
+    return records
+
+
+def write(folder: Path | None, records: Iterable[Mapping[str, Any]]) -> None:
+    """Replace the kept records, durably."""
+    if folder is None:
+        return
+    temporary = folder / f"{FILE}.new"
+    temporary.write_bytes(b"".join(msgspec.json.encode(record) + b"\n" for record in records))
+    flush_path(temporary)
+    os.replace(temporary, folder / FILE)
+    flush_path(folder)

@@ -1,0 +1,40 @@
+"""Philox4x32-10, the counter-based generator of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as
+1, 2, 3" (SC 2011). A decision's draws follow from its id alone, so any language can repeat them.
+"""
+
+from __future__ import annotations
+
+Words = tuple[int, int, int, int]
+
+_M0, _M1 = 0xD2511F53, 0xCD9E8D57
+_W0, _W1 = 0x9E3779B9, 0xBB67AE85
+_LOW = 0xFFFFFFFF
+
+
+def philox(counter: Words, key: tuple[int, int]) -> Words:
+    """Return the four 32-bit words of one block; counter and key are words too."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        p0, p1 = _M0 * c0, _M1 * c2
+        c0, c1, c2, c3 = p1 >> 32 ^ c1 ^ k0, p1 & _LOW, p0 >> 32 ^ c3 ^ k1, p0 & _LOW
+        k0, k1 = k0 + _W0 & _LOW, k1 + _W1 & _LOW
+    return c0, c1, c2, c3
+
+
+def uniforms(decision: str, blocks: int) -> list[tuple[float, float]]:
+    """Return two doubles in [0, 1) for each block, for a decision id of 32 hex digits.
+
+    The key is the id's last 8 bytes; the counter is (block, 0, the id's first 8 bytes); each double takes 53 bits from
+    two words, the first word being the higher one.
+    """
+    w0, w1, w2, w3 = (int(decision[start : start + 8], 16) for start in range(0, 32, 8))
+    pairs = []
+    for block in range(blocks):
+        a, b, c, d = philox((block, 0, w0, w1), (w2, w3))
+        pairs.append((_double(a, b), _double(c, d)))
+    return pairs
+
+
+def _double(high: int, low: int) -> float:
+    return ((high >> 5) * 67108864 + (low >> 6)) / 9007199254740992

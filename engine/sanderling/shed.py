@@ -1,0 +1,101 @@
+"""Making room in a full outbox: whole decisions go, chosen by a hash of their id; what stays says how likely it was.
+
+Each pass halves what waits: a row of level n has survived n passes, each with probability 1/2, all decided by the same
+64 bits of its id. A decision takes its outcomes along. Rows that were handed out are never touched: the lab may have
+them. Refuses to know why the outbox is full.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+
+import msgspec
+
+from sanderling.contract import events as wire
+from sanderling.contract.events import Decision
+from sanderling.store import Meta, Store, checksum
+
+CHUNK = 500
+TARGET = 0.75
+STATES = 0.25
+
+
+def survives(id: str, level: int) -> bool:
+    """Return whether an id survives `level` passes (0 to 64): its 64-bit hash begins with `level` zero bits."""
+    digest = hashlib.blake2b(id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> (64 - level) == 0
+
+
+def make_room(store: Store) -> bool:
+    """Halve until at most three quarters of the limit are used; return whether there is room for new events."""
+    _forget_states(store)
+    while store.used() > TARGET * store.limit and _halve(store):
+        pass
+    return store.used() <= store.limit
+
+
+def _halve(store: Store) -> int:
+    """Make one pass over all rows that may go, in transactions of `CHUNK` rows; return how many events went."""
+    loss = store.loss("full", {})
+    counts: Counter[str] = Counter()
+    last = store.meta.handed
+    query = (
+        "SELECT seq, id, kind, level, line, crc FROM event"
+        " WHERE seq > ? AND kind IN ('decision', 'observation') ORDER BY seq LIMIT ?"
+    )
+    while rows := list(store.db.execute(query, (last, CHUNK))):
+        last = rows[-1][0]
+        gone: Counter[str] = Counter()
+        with store.transaction(durable=False) as meta:
+            for row in rows:
+                gone += _pass(store, meta, *row)
+            if gone:
+                loss = _declare(store, meta, loss, counts + gone)
+        counts += gone
+    store.lost["full"] += counts.total()
+    return counts.total()
+
+
+def _pass(store: Store, meta: Meta, seq: int, id: str, kind: str, level: int, line: bytes, crc: int) -> Counter[str]:
+    if checksum(id, line) != crc or level == 64:
+        return Counter()
+    if survives(id, level + 1):
+        kept = _with_probability(line, 0.5 ** (level + 1))
+        change = "UPDATE event SET level = level + 1, line = ?, crc = ? WHERE seq = ?"
+        store.db.execute(change, (kept, checksum(id, kept), seq))
+        meta.bytes += len(kept) - len(line)
+        return Counter()
+    outcomes = [row[0] for row in store.db.execute("SELECT seq FROM event WHERE decision = ?", (id,))]
+    for victim in (seq, *outcomes):
+        store.remove(meta, victim)
+    return Counter({kind: 1, "outcome": len(outcomes)})
+
+
+def _with_probability(line: bytes, probability: float) -> bytes:
+    event = wire.decode(line)
+    if not isinstance(event, Decision):
+        return line
+    return wire.encode(msgspec.structs.replace(event, pass_probability=probability))
+
+
+def _declare(store: Store, meta: Meta, loss: wire.Loss, counts: Counter[str]) -> wire.Loss:
+    """Write this pass's one Loss event anew, with the counts so far."""
+    loss = msgspec.structs.replace(
+        loss, decisions=counts["decision"], outcomes=counts["outcome"], observations=counts["observation"]
+    )
+    for (seq,) in list(store.db.execute("SELECT seq FROM event WHERE id = ?", (loss.id,))):
+        store.remove(meta, seq)
+        meta.seq = min(meta.seq, seq - 1)
+    store.insert(meta, loss)
+    return loss
+
+
+def _forget_states(store: Store) -> None:
+    """Keep the states within a quarter of the limit: those written longest ago go first."""
+    with store.transaction(durable=False):
+        store.db.execute(
+            "DELETE FROM state WHERE seq <= (SELECT max(seq) FROM (SELECT seq, sum(length(value) + 64)"
+            " OVER (ORDER BY seq DESC) AS size FROM state) WHERE size > ?)",
+            (int(STATES * store.limit),),
+        )

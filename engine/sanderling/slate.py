@@ -1,0 +1,59 @@
+"""What `recommend` returns: a slate, its items, and the exact chance of each. Plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class SlateItem:
+    """One recommended item.
+
+    `propensity` is the probability with which this slot drew this item, given the slots above it; `marginal` the
+    probability over all slates. `rank` is the item's place (from 0) in the greedy order, `slot` its place on the slate.
+    """
+
+    id: str
+    title: str
+    score: float
+    slot: int
+    rank: int
+    explored: bool
+    propensity: float
+    marginal: float
+    attributes: dict[str, Any] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True)
+class Slate:
+    """One decision: its items in order. `decision` is the id under which rewards are joined to it."""
+
+    decision: str
+    user: str
+    release: int
+    items: tuple[SlateItem, ...]
+
+    def __iter__(self) -> Iterator[SlateItem]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, slot: int) -> SlateItem:
+        return self.items[slot]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A decision replayed from what it was made of: `same` tells that slate and propensities came out bit for bit."""
+
+    decision: str
+    release: int
+    epsilon: float
+    pool: int
+    eligible: int
+    greedy: tuple[str, ...]
+    slate: tuple[SlateItem, ...]
+    same: bool

@@ -1,0 +1,319 @@
+"""Batches out, acknowledgements in: oldest first, at least once, with no limit on tries.
+
+Only what the collector's answer names is deleted. Refuses to know how events are stored; clock, transport and
+randomness are passed in, and nothing here sleeps but the thread that `start` makes.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from sanderling.clock import Clock
+from sanderling.contract import events as wire
+from sanderling.contract.events import Verdict
+from sanderling.errors import StorageError
+from sanderling.outbox import Outbox
+from sanderling.store import Pending
+
+if TYPE_CHECKING:
+    import urllib3
+
+MAX_ANSWER_BYTES = 2**20
+IDLE_S = 30.0
+BUSY_S = 0.1
+QUEUED_S = 0.01
+FIRST_BACKOFF_S = 1.0
+LAST_BACKOFF_S = 300.0
+POISON_STREAK = 3
+
+
+@dataclass(frozen=True)
+class Response:
+    """An answer; the names of the headers are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Transport(Protocol):
+    """The way to the collector. Any trouble on that way is an `OSError`."""
+
+    def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
+        """Send one batch and return the answer."""
+        ...
+
+
+class HttpTransport:
+    """Posts to `url` + "/events" with a bearer token; follows no redirect and reads at most 1 MiB of an answer."""
+
+    def __init__(self, url: str, token: str | None, timeout_s: float = 10.0) -> None:
+        import urllib3
+
+        self._url = url.rstrip("/") + "/events"
+        self._token, self._timeout_s = token, timeout_s
+        self._pool = urllib3.PoolManager(maxsize=1, retries=False, timeout=urllib3.Timeout(total=timeout_s))
+
+    def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
+        """Send one batch; raise `OSError` when there is no whole answer within twice the time-out."""
+        import urllib3
+
+        sent = dict(headers)
+        if self._token is not None:
+            sent["authorization"] = f"Bearer {self._token}"
+        try:
+            answer = self._pool.request(
+                "POST", self._url, body=body, headers=sent, redirect=False, preload_content=False
+            )
+            try:
+                content = self._read(answer)
+            except BaseException:
+                answer.close()
+                raise
+            answer.release_conn()
+        except urllib3.exceptions.HTTPError as error:
+            raise OSError(f"{self._url}: {error}") from error
+        return Response(answer.status, {name.lower(): value for name, value in answer.headers.items()}, content)
+
+    def _read(self, answer: urllib3.BaseHTTPResponse) -> bytes:
+        deadline = time.monotonic() + self._timeout_s
+        content = b""
+        while part := answer.read1(64 * 1024):
+            content += part
+            if len(content) > MAX_ANSWER_BYTES:
+                raise OSError(f"{self._url}: expected an answer of at most {MAX_ANSWER_BYTES} bytes, found more")
+            if time.monotonic() > deadline:
+                raise OSError(f"{self._url}: expected a whole answer within {self._timeout_s:g} s")
+        return content
+
+
+class Backoff:
+    """Full jitter below a doubling ceiling: the draw comes after the cap, so that a fleet does not march in step."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng, self._failures = rng, 0
+
+    def fail(self, at_least_s: float = 0.0) -> float:
+        """Count a failure; return the seconds to wait, `at_least_s` or more."""
+        ceiling = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(self._failures, 16))
+        self._failures += 1
+        return at_least_s + self._rng.uniform(0.0, ceiling)
+
+    def reset(self) -> None:
+        """Forget the failures."""
+        self._failures = 0
+
+
+@dataclass
+class UploadCounters:
+    """Since start: posts tried, batches answered with verdicts, and events by verdict."""
+
+    attempts: int = 0
+    batches: int = 0
+    acknowledged: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+
+
+class _Answer(msgspec.Struct):
+    verdicts: list[Verdict]
+
+
+@dataclass
+class _Window:
+    """How many events to send. 413 halves the cap, success adds one; a refused batch is searched by halving."""
+
+    most: int
+    cap: int = field(init=False)
+    suspects: int = 0
+
+    def __post_init__(self) -> None:
+        self.cap = self.most
+
+    def size(self) -> int:
+        return min(self.cap, max(1, self.suspects // 2)) if self.suspects else self.cap
+
+    def passed(self, count: int) -> None:
+        self.suspects = max(0, self.suspects - count)
+        self.cap = min(self.most, self.cap + 1)
+
+    def found(self) -> None:
+        self.suspects, self.cap = 0, self.most
+
+
+class Uploader:
+    """Sends what is in the outbox. `step` for those who keep time themselves; `start` for a thread that does."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        transport: Transport,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        max_events: int = 500,
+        max_bytes: int = 1 << 20,
+    ) -> None:
+        self.counters = UploadCounters()
+        self._outbox, self._transport, self._clock, self._max_bytes = outbox, transport, clock, max_bytes
+        self._backoff, self._window = Backoff(rng), _Window(max_events)
+        self._not_before_ms = clock.mono_ms()
+        self._poisoned = 0
+        self._empty = False
+        self._stopped = False
+        self._turn, self._awake, self._pause = threading.Lock(), threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def step(self) -> float:
+        """Send at most one batch; return the seconds to wait before the next step, 0 when there is more to send."""
+        if not self._turn.acquire(timeout=BUSY_S):
+            return BUSY_S
+        try:
+            wait_ms = self._not_before_ms - self._clock.mono_ms()
+            return wait_ms / 1000 if wait_ms > 0 else self._send_oldest()
+        except (StorageError, OSError):
+            return self._wait()
+        finally:
+            self._turn.release()
+
+    def _send_oldest(self) -> float:
+        batch = self._outbox.oldest(self._window.size(), self._max_bytes)
+        self._empty = not batch
+        return self._send(batch) if batch else IDLE_S
+
+    def _send(self, batch: Sequence[Pending]) -> float:
+        self.counters.attempts += 1
+        headers = {
+            "content-type": "application/x-ndjson",
+            "content-encoding": "zstd",
+            "sent-at": str(self._clock.wall_ms()),
+        }
+        response = self._transport.post(wire.pack(pending.line for pending in batch), headers)
+        if response.status == 200:
+            return self._settle(batch, response)
+        if response.status == 413:
+            return self._too_large(batch)
+        if response.status in (400, 422):
+            return self._refused(batch, response)
+        return self._wait(retry_after_s(response.headers, self._clock))
+
+    def _settle(self, batch: Sequence[Pending], response: Response) -> float:
+        """Delete what the answer names as stored, set aside what it rejects, keep the rest."""
+        waiting = {pending.id for pending in batch}
+        done, rejected = [], []
+        for verdict in _verdicts(response.body):
+            if verdict.id not in waiting or verdict.verdict not in ("ok", "duplicate", "rejected"):
+                continue
+            waiting.remove(verdict.id)
+            if verdict.verdict == "rejected":
+                rejected.append(verdict)
+            else:
+                done.append(verdict.id)
+                self.counters.duplicates += verdict.verdict == "duplicate"
+        if not done and not rejected:
+            return self._wait(retry_after_s(response.headers, self._clock))
+        self._outbox.acknowledge(done)
+        for verdict in rejected:
+            self._outbox.quarantine(verdict.id, verdict.reason)
+        self.counters.batches += 1
+        self.counters.acknowledged += len(done)
+        self.counters.rejected += len(rejected)
+        self._window.passed(len(done) + len(rejected))
+        self._poisoned = 0
+        self._backoff.reset()
+        return self._wait(retry_after_s(response.headers, self._clock)) if waiting else 0.0
+
+    def _too_large(self, batch: Sequence[Pending]) -> float:
+        if len(batch) == 1:
+            return self._set_aside(batch[0], "too_large")
+        self._window.cap = len(batch) // 2
+        return 0.0
+
+    def _refused(self, batch: Sequence[Pending], response: Response) -> float:
+        """Search the bad event by halving; after a streak of bad ones suspect the server, and go slowly."""
+        if len(batch) == 1:
+            return self._set_aside(batch[0], f"status_{response.status}")
+        self._window.suspects = len(batch)
+        return 0.0
+
+    def _set_aside(self, pending: Pending, reason: str) -> float:
+        self._outbox.quarantine(pending.id, reason)
+        self.counters.rejected += 1
+        self._window.found()
+        self._poisoned += 1
+        return self._wait() if self._poisoned >= POISON_STREAK else 0.0
+
+    def _wait(self, at_least_s: float = 0.0) -> float:
+        delay = self._backoff.fail(at_least_s)
+        self._not_before_ms = self._clock.mono_ms() + round(delay * 1000)
+        return delay
+
+    def drain(self, deadline_s: float) -> bool:
+        """Step until the outbox is empty or `deadline_s` seconds have passed; return whether it is empty.
+
+        Gives up at once when the next try is due only after the deadline.
+        """
+        end = time.monotonic() + deadline_s
+        while True:
+            delay = self.step()
+            if self._empty and self._outbox.counters().queued == 0:
+                return True
+            pause = QUEUED_S if self._empty else delay
+            if time.monotonic() + pause >= end:
+                return False
+            self._pause.wait(pause)
+
+    def start(self) -> None:
+        """Send in the background until `stop`."""
+        self._thread = threading.Thread(target=self._run, name="sanderling-upload", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Say that there is something new to send; a wait after a failure goes on all the same."""
+        self._awake.set()
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """Stop the background thread; a post that is under way is left alone after `timeout_s`."""
+        self._stopped = True
+        self._awake.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while not self._stopped:
+            delay = self.step()
+            if delay > 0 and not self._stopped:
+                self._awake.wait(delay)
+                self._awake.clear()
+
+
+def retry_after_s(headers: Mapping[str, str], clock: Clock) -> float:
+    """Return the seconds, 0 to 300, that an answer asks to wait; 0 when it does not ask, or not in words we know.
+
+    A date is compared with the answer's own Date where there is one: the device's clock may be wrong.
+    """
+    value = headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value[:9]), LAST_BACKOFF_S)
+    try:
+        until = parsedate_to_datetime(value).timestamp()
+        now = parsedate_to_datetime(headers["date"]).timestamp() if "date" in headers else clock.wall_ms() / 1000
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return 0.0
+    return min(max(0.0, until - now), LAST_BACKOFF_S)
+
+
+def _verdicts(body: bytes) -> list[Verdict]:
+    """Return the verdicts of an answer; none when it is something else, such as the page of a captive portal."""
+    try:
+        return msgspec.json.decode(body, type=_Answer).verdicts
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return []

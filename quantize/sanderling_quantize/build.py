@@ -1,0 +1,167 @@
+"""From a policy checkpoint to a sealed bundle, or to none: what does not pass the gate is never given its name.
+
+Refuses to know where checkpoints come from and where bundles go.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from transformers import AutoModel, AutoTokenizer
+
+from sanderling.contract import manifest as manifests
+from sanderling.contract.bundle import Bundle
+from sanderling.contract.manifest import Exploration, Lineage, Manifest, Sizes
+from sanderling.contract.seal import flush, publish, write_manifest
+from sanderling.golden import Golden, GoldenState, GoldenText, top_after
+from sanderling.scorer import Scorer
+from sanderling_quantize import distil, export, gate, items, texts
+from sanderling_quantize.checkpoint import Checkpoint, read
+from sanderling_quantize.distil import Distillation
+from sanderling_quantize.gate import Check, Thresholds
+
+HELD_OUT = 0.1
+GOLDEN = 16
+
+
+class GateError(Exception):
+    """The bundle fell short and was not written; `rows` is the gate's table."""
+
+    def __init__(self, rows: list[Check]) -> None:
+        super().__init__("the bundle did not pass the gate and was not written")
+        self.rows = rows
+
+
+@dataclass(frozen=True)
+class Built:
+    """A sealed bundle and the gate's table."""
+
+    folder: Path
+    manifest: Manifest
+    rows: list[Check]
+
+
+def build(
+    checkpoint: Path,
+    out: Path,
+    *,
+    settings: Distillation,
+    thresholds: Thresholds,
+    encoder_of: Path | None = None,
+) -> Built:
+    """Build, gate and seal the bundle `out`, which must not exist.
+
+    `encoder_of` names an earlier bundle whose encoder is taken over, when the language model has not changed since.
+    Raises `GateError` when the bundle falls short; then nothing is left behind.
+    """
+    if out.exists():
+        raise FileExistsError(f"expected no {out}: a bundle is never written over; remove it or choose another name")
+    source = read(checkpoint)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        folder = work / "bundle"
+        folder.mkdir()
+        seen, unseen = texts.held_out(source.texts, HELD_OUT, settings.seed)
+        teacher = _Teacher(source, settings)
+        if encoder_of is None:
+            teacher.student(seen, work, folder)
+        else:
+            _take_over(encoder_of, folder)
+        items.write(source, folder)
+        manifest = _seal(source, folder, settings, {})
+        rows = gate.judge(folder, source, teacher.answers(seen), teacher.answers(unseen), thresholds)
+        if not all(row.passed for row in rows):
+            raise GateError(rows)
+        manifest = msgspec.structs.replace(manifest, reports={**manifest.reports, "gate": gate.report(rows)})
+        (folder / manifests.MANIFEST).write_bytes(manifests.dump(manifest))
+        flush(folder)
+        publish(folder, out)
+        return Built(out, manifest, rows)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def regate(bundle: Path, checkpoint: Path, *, settings: Distillation, thresholds: Thresholds) -> list[Check]:
+    """Run the gate alone on a finished bundle."""
+    source = read(checkpoint)
+    seen, unseen = texts.held_out(source.texts, HELD_OUT, settings.seed)
+    teacher = _Teacher(source, settings)
+    return gate.judge(bundle, source, teacher.answers(seen), teacher.answers(unseen), thresholds)
+
+
+class _Teacher:
+    """The checkpoint's language model, and what it answered for the catalogue when the policy was learned."""
+
+    def __init__(self, source: Checkpoint, settings: Distillation) -> None:
+        self._source, self._settings = source, settings
+        self._vectors = dict(zip(source.texts, source.tensors["item.text"], strict=True))
+
+    def answers(self, chosen: list[str]) -> tuple[list[str], NDArray[np.float32]]:
+        width = self._source.tensors["item.text"].shape[1]
+        vectors = [self._vectors[text] for text in chosen]
+        return chosen, np.stack(vectors) if vectors else np.empty((0, width), np.float32)
+
+    def student(self, seen: list[str], work: Path, folder: Path) -> None:
+        model = AutoModel.from_pretrained(self._source.encoder).eval()
+        tokenizer = AutoTokenizer.from_pretrained(self._source.encoder)
+        student = distil.distil(model, tokenizer, seen, self._settings)
+        export.export(student, work / "student.onnx")
+        export.quantize(work / "student.onnx", student.transformer.config, folder / "encoder.onnx")
+        tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def _take_over(bundle: Path, folder: Path) -> None:
+    for name in ("encoder.onnx", "tokenizer.json"):
+        shutil.copyfile(bundle / name, folder / name)
+
+
+def _seal(source: Checkpoint, folder: Path, settings: Distillation, reports: dict[str, Any]) -> Manifest:
+    facts, config = source.settings, source.settings["config"]
+    n, d = source.tensors["item.vectors"].shape
+    fields: dict[str, Any] = {
+        "app": facts["app"],
+        "release": facts["release"],
+        "created": int(time.time()),
+        "min_engine": "0.1.0",
+        "sizes": Sizes(
+            items=n,
+            dim=d,
+            state=source.tensors["state.decay"].shape[0],
+            text=source.tensors["item.text"].shape[1],
+            max_tokens=settings.max_tokens,
+        ),
+        "exploration": Exploration(epsilon=config["epsilon"], pool=config["pool"]),
+        "kinds": facts["kinds"],
+        "lineage": Lineage(facts["parent"], facts["log_from"], facts["log_to"], facts["data_sha256"]),
+        "reports": reports,
+    }
+    (folder / "golden.json").write_bytes(b"{}")
+    write_manifest(folder, **fields)
+    _write_golden(source, folder, settings)
+    return write_manifest(folder, **fields)
+
+
+def _write_golden(source: Checkpoint, folder: Path, settings: Distillation) -> None:
+    """Let the sealed bundle answer for itself, once, on the machine that made it."""
+    bundle = Bundle.open(folder)
+    scorer, rng = Scorer(bundle), np.random.default_rng(settings.seed)
+    ids = [record["id"] for record in source.records]
+    chosen = [source.texts[at] for at in rng.choice(len(ids), min(GOLDEN, len(ids)), replace=False)]
+    histories = [
+        [(ids[int(at)], bundle.manifest.kinds[int(rng.integers(len(bundle.manifest.kinds)))]) for at in rng.integers(len(ids), size=length)]
+        for length in range(GOLDEN)
+    ]
+    golden = Golden(
+        texts=[GoldenText(text, scorer.encoder.encode(text).tolist()) for text in chosen],
+        states=[GoldenState(events, top_after(scorer, events)) for events in histories],
+    )
+    (folder / "golden.json").write_bytes(msgspec.json.encode(golden))

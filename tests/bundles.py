@@ -1,0 +1,90 @@
+"""A small real bundle for tests: random items and policy, a real encoder, true golden vectors.
+
+The same seed gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from safetensors.numpy import save_file
+from sanderling.contract import seal
+from sanderling.contract.bundle import Bundle, policy_shapes
+from sanderling.contract.manifest import Exploration, Lineage, Manifest, Sizes
+from sanderling.golden import Golden, GoldenState, GoldenText, top_after
+from sanderling.scorer import Scorer
+from sanderling.topk import quantize_rows
+
+ENCODER = Path(__file__).parent / "golden"
+TEXT = 16
+KINDS = ["view", "click", "purchase"]
+COLOURS = ["red", "green", "blue", "black", "white"]
+THINGS = ["trail shoe", "warm jacket", "camping tent", "mystery novel", "jazz album", "film about the sea", "coffee"]
+
+
+def write_bundle(
+    folder: Path, release: int = 1, items: int = 50, dim: int = 16, seed: int = 0, *, state: int = 8, **fields: Any
+) -> Manifest:
+    """Write a whole, valid bundle into a new folder. Items are `item-0`, `item-1`, …; `fields` go to the manifest."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    rows, scale = quantize_rows(rng.standard_normal((items, dim)).astype(np.float32))
+    bias = (0.1 * rng.standard_normal(items)).astype(np.float32)
+    seal.write_items(folder, rows, scale, bias, (record(i) for i in range(items)))
+    for name in ("encoder.onnx", "tokenizer.json"):
+        shutil.copyfile(ENCODER / name, folder / name)
+    settings: dict[str, Any] = {
+        "app": "demo",
+        "release": release,
+        "created": 1_700_000_000,
+        "min_engine": "0.1.0",
+        "sizes": Sizes(items=items, dim=dim, state=state, text=TEXT, max_tokens=64),
+        "exploration": Exploration(epsilon=0.1, pool=min(20, items)),
+        "kinds": KINDS,
+        "lineage": Lineage(parent=release - 1, log_from=0, log_to=0, data_sha256="0" * 64),
+        **fields,
+    }
+    _write_policy(folder, settings, rng)
+    return _write_golden(folder, settings)
+
+
+def record(row: int) -> dict[str, Any]:
+    """Return the catalogue's entry of one row."""
+    title = f"{COLOURS[row % len(COLOURS)]} {THINGS[row % len(THINGS)]} {row}"
+    return {"id": f"item-{row}", "title": title, "price": row % 90 + 10}
+
+
+def reseal(folder: Path) -> Manifest:
+    """Make the manifest fit the changed files of a bundle, as a publisher would who does not look at what he signs."""
+    manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=Manifest)
+    fields = {name: getattr(manifest, name) for name in manifest.__struct_fields__ if name not in ("files", "schema")}
+    return seal.write_manifest(folder, **fields)
+
+
+def _write_policy(folder: Path, settings: dict[str, Any], rng: np.random.Generator) -> None:
+    shapes = policy_shapes(Manifest(files={}, **settings), hidden=2 * settings["sizes"].state)
+    policy = {
+        name: (rng.standard_normal(shape) / np.sqrt(shape[-1])).astype(np.float32) for name, shape in shapes.items()
+    }
+    policy["state.decay"] = rng.uniform(0.5, 0.99, shapes["state.decay"]).astype(np.float32)
+    save_file(policy, folder / "policy.safetensors")
+
+
+def _write_golden(folder: Path, settings: dict[str, Any]) -> Manifest:
+    """The golden answers are the bundle's own, so it is opened once without any."""
+    path = folder / "golden.json"
+    path.write_bytes(b"{}")
+    seal.write_manifest(folder, **settings)
+    scorer = Scorer(Bundle.open(folder))
+    texts = [record(0)["title"], "rainy sunday evening", ""]
+    histories: list[list[tuple[str, str]]] = [[], [("item-0", "click")], [("item-0", "view"), ("gone", "purchase")]]
+    golden = Golden(
+        texts=[GoldenText(text, scorer.encoder.encode(text).tolist()) for text in texts],
+        states=[GoldenState(events, top_after(scorer, events)) for events in histories],
+    )
+    path.write_bytes(msgspec.json.encode(golden))
+    return seal.write_manifest(folder, **settings)

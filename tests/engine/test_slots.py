@@ -1,0 +1,280 @@
+"""The state of the installed bundles: what serves after a crash, and what is never tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sanderling import slots as module
+from sanderling.errors import StorageError, UpdateError
+from sanderling.slots import FILE, Slots
+
+
+class Crash(BaseException):
+    """The process is gone."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "bundles"
+
+
+def install(folder: Path, *releases: int) -> Slots:
+    for release in releases:
+        (folder / str(release)).mkdir(parents=True)
+    return Slots(folder)
+
+
+def serve(folder: Path, release: int) -> Slots:
+    """Install, activate and confirm a release."""
+    slots = install(folder, release)
+    slots.activate(release)
+    slots.confirm()
+    return slots
+
+
+def test_nothing_installed(folder: Path) -> None:
+    """A device without an update serves the app's own bundle, and asking for it writes nothing."""
+    assert Slots(folder).current() is None
+    assert Slots(folder).roll_back("?") is None
+    assert not folder.exists()
+
+
+def test_confirmed_serves_for_ever(folder: Path) -> None:
+    """A confirmed bundle survives any number of starts."""
+    serve(folder, 1)
+    assert [Slots(folder).current() for _ in range(5)] == [folder / "1"] * 5
+    assert Slots(folder).state().highest == 1
+
+
+def test_unconfirmed_is_tried_once(folder: Path) -> None:
+    """An unconfirmed bundle gets one start; after a crash the previous one serves and the new one is blocked."""
+    serve(folder, 1)
+    install(folder, 2).activate(2)
+    first = Slots(folder)
+    assert [first.current(), first.current()] == [folder / "2"] * 2
+    assert Slots(folder).current() == folder / "1"
+    assert "before the bundle was confirmed" in Slots(folder).state().blocked[2]
+    assert Slots(folder).current() == folder / "1"
+
+
+def test_confirm_after_the_try(folder: Path) -> None:
+    """A bundle that is confirmed in its first start is not tried again, but trusted."""
+    serve(folder, 1)
+    install(folder, 2).activate(2)
+    slots = Slots(folder)
+    slots.current()
+    slots.confirm()
+    assert Slots(folder).current() == folder / "2"
+
+
+def test_forgive_a_start_without_work(folder: Path) -> None:
+    """A process that ends in good order before it served anything does not cost the bundle its try."""
+    serve(folder, 1)
+    install(folder, 2).activate(2)
+    for _ in range(3):
+        slots = Slots(folder)
+        assert slots.current() == folder / "2"
+        slots.forgive()
+
+
+def test_no_ping_pong(folder: Path) -> None:
+    """A release that was rolled back is refused for ever, so an update and its roll-back cannot alternate."""
+    serve(folder, 1)
+    slots = install(folder, 2)
+    slots.activate(2)
+    assert slots.roll_back("scores are NaN") == folder / "1"
+    with pytest.raises(UpdateError, match="release 2 is blocked on this device: scores are NaN"):
+        Slots(folder).activate(2)
+
+
+def test_anti_rollback(folder: Path) -> None:
+    """No release at or below the highest confirmed one is activated, not even after that one was rolled back."""
+    serve(folder, 3)
+    slots = serve(folder, 5)
+    assert slots.roll_back("asked by the app") == folder / "3"
+    for release in (1, 3, 4, 5):
+        (folder / str(release)).mkdir(exist_ok=True)
+        with pytest.raises(UpdateError, match=r"expected one above 5|is blocked"):
+            Slots(folder).activate(release)
+    assert Slots(folder).state().highest == 5
+
+
+def test_highest_rises_at_confirm_only(folder: Path) -> None:
+    """Activation alone does not move the anti-rollback counter: a revert must not lock the device out."""
+    serve(folder, 1)
+    slots = install(folder, 9)
+    slots.activate(9)
+    assert slots.state().highest == 1
+    slots.roll_back("bad")
+    assert slots.state().highest == 1
+    install(folder, 2).activate(2)
+
+
+def test_previous_is_the_last_confirmed(folder: Path) -> None:
+    """When an unconfirmed bundle is replaced by the next, the way back leads to the one that was confirmed."""
+    serve(folder, 1)
+    slots = install(folder, 2, 3)
+    slots.activate(2)
+    slots.activate(3)
+    assert slots.roll_back("bad") == folder / "1"
+
+
+def test_second_roll_back_leaves_the_app(folder: Path) -> None:
+    """When the previous bundle fails too, the app's own serves."""
+    serve(folder, 1)
+    slots = serve(folder, 2)
+    assert slots.roll_back("bad") == folder / "1"
+    assert slots.roll_back("bad too") is None
+    assert Slots(folder).current() is None
+
+
+def test_missing_folder_is_a_roll_back(folder: Path) -> None:
+    """A current bundle whose folder has vanished gives way to the previous one."""
+    serve(folder, 1)
+    serve(folder, 2)
+    (folder / "2").rmdir()
+    assert Slots(folder).current() == folder / "1"
+
+
+def test_confirm_deletes_what_is_not_needed(folder: Path) -> None:
+    """Two bundles at most stay on the disk after a confirmation: the current and the previous one."""
+    for release in (1, 2, 3):
+        serve(folder, release)
+    assert sorted(path.name for path in folder.iterdir()) == ["2", "3", FILE]
+
+
+def test_activate_needs_the_bundle(folder: Path) -> None:
+    """A release that is not installed cannot become current."""
+    with pytest.raises(UpdateError, match="found none"):
+        Slots(folder).activate(4)
+
+
+def test_durability_order(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each change flushes the new file, renames it, then flushes the folder and its parent."""
+    calls: list[tuple[str, str]] = []
+    rename = Path.replace
+
+    def record_rename(self: Path, target: Path) -> Path:
+        calls.append(("rename", self.name))
+        return rename(self, target)
+
+    monkeypatch.setattr(module, "flush_path", lambda path: calls.append(("flush", path.name)))
+    monkeypatch.setattr(Path, "replace", record_rename)
+    install(folder, 1).activate(1)
+    partial = f"{FILE}.partial"
+    assert calls == [("flush", partial), ("rename", partial), ("flush", folder.name), ("flush", folder.parent.name)]
+
+
+def crash_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """End the process at the n-th of: write, flush, rename, flush, flush; a write is cut in half."""
+    count = 0
+
+    def wrap(function: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object) -> object:
+            nonlocal count
+            count += 1
+            if count == step and function is write:
+                write(arguments[0], arguments[1][: len(arguments[1]) // 2])  # type: ignore[arg-type, index]
+            if count == step:
+                raise Crash
+            return function(*arguments)
+
+        return call
+
+    write = Path.write_bytes
+    monkeypatch.setattr(Path, "write_bytes", wrap(write))
+    monkeypatch.setattr(Path, "replace", wrap(Path.replace))
+    monkeypatch.setattr(module, "flush_path", wrap(module.flush_path))
+
+
+OPERATIONS: dict[str, Callable[[Slots], object]] = {
+    "activate": lambda slots: slots.activate(3),
+    "try": lambda slots: slots.current(),
+    "confirm": lambda slots: slots.confirm(),
+    "roll_back": lambda slots: slots.roll_back("bad"),
+    "block": lambda slots: slots.block(7, "bad"),
+}
+
+
+@pytest.mark.parametrize("step", range(1, 6))
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_crash_points(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, step: int) -> None:
+    """A crash at any step of any change leaves the state before it or after it, never a third one."""
+    serve(folder, 1)
+    slots = install(folder, 2, 3)
+    slots.activate(2)
+    before = slots.state()
+    with monkeypatch.context() as patch:
+        crash_at(step, patch)
+        with pytest.raises(Crash):
+            OPERATIONS[name](slots)
+    found = Slots(folder).state()
+    if step <= 3:
+        assert found == before
+    else:
+        assert found != before
+    assert Slots(folder).current() in (folder / "1", folder / "2", folder / "3")
+
+
+@given(st.lists(st.sampled_from(["update", "confirm", "roll_back", "start", "forgive"]), max_size=30))
+@settings(max_examples=60, deadline=None)
+def test_invariants(tmp_path_factory: pytest.TempPathFactory, steps: list[str]) -> None:
+    """In any history `highest` never falls, and nothing blocked or rolled back is ever current again."""
+    folder = tmp_path_factory.mktemp("slots") / "bundles"
+    slots, release, highest = Slots(folder), 0, 0
+    left: set[int] = set()
+    for step in steps:
+        before = slots.state().current
+        if step == "update":
+            release += 1
+            install(folder, release)
+            slots.activate(release)
+        elif step == "start":
+            slots = Slots(folder)
+            slots.current()
+        else:
+            getattr(slots, step)(*(["bad"] if step == "roll_back" else []))
+        state = slots.state()
+        if step in ("roll_back", "start") and before is not None and state.current != before:
+            left.add(before)
+        assert state.highest >= highest
+        assert state.current not in left
+        assert state.current not in state.blocked
+        highest = state.highest
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"null", b"[]", b"{", b"\xff", b"[" * 100_000, b'{"extra": 1}'),
+        *(b'{"current": 0}', b'{"current": "1"}', b'{"current": true}', b'{"highest": -1}', b'{"highest": 1e999}'),
+        *(b'{"blocked": {"x": "y"}}', b'{"blocked": [1]}'),
+    ],
+)
+def test_garbage_is_refused(folder: Path, content: bytes) -> None:
+    """A damaged state file is an error that says what to do, and is never replaced by an empty, trusting state."""
+    folder.mkdir()
+    (folder / FILE).write_bytes(content)
+    slots = Slots(folder)
+    for call in (slots.current, slots.confirm, slots.forgive, lambda: slots.activate(1), lambda: slots.roll_back("?")):
+        with pytest.raises(StorageError, match="Serve the bundle that came with"):
+            call()
+    assert (folder / FILE).read_bytes() == content
+
+
+def test_full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that fails is a `StorageError`, and the state is the one before."""
+    serve(folder, 1)
+    slots = install(folder, 2)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "flush_path", full)
+    with pytest.raises(StorageError, match="No space left"):
+        slots.activate(2)
+    assert Slots(folder).state().current == 1

@@ -1,0 +1,60 @@
+"""Fakes of ten lines: a clock that moves when told, and events that a device might have made."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from typing import Any
+
+from sanderling.contract import events as wire
+from sanderling.contract.events import Decision, Observation, Outcome, Slot
+
+
+class FakeClock:
+    def __init__(self, wall_ms: int = 1_750_000_000_000, mono_ms: int = 5_000) -> None:
+        self.wall, self.mono = wall_ms, mono_ms
+
+    def wall_ms(self) -> int:
+        return self.wall
+
+    def mono_ms(self) -> int:
+        return self.mono
+
+    def advance(self, seconds: float) -> None:
+        self.wall += round(seconds * 1000)
+        self.mono += round(seconds * 1000)
+
+
+class FakeEntropy:
+    def __init__(self, seed: int = 0) -> None:
+        self.rng = random.Random(seed)
+
+    def __call__(self, size: int) -> bytes:
+        return self.rng.randbytes(size)
+
+
+class EventFactory:
+    """Makes events of one install; ids count upwards so that a failing test names them readably."""
+
+    def __init__(self, install: str = "a" * 32, start: int = 1) -> None:
+        self.install, self.ids = install, itertools.count(start)
+
+    def common(self, fields: dict[str, Any]) -> dict[str, Any]:
+        clock = wire.Clock(1_750_000_000_000, 5_000, "b" * 32)
+        base = {"id": f"{next(self.ids):032x}", "install": self.install, "seq": 0, "user": "c" * 32, "clock": clock}
+        return base | fields
+
+    def decision(self, **fields: Any) -> Decision:
+        slate = [Slot("red", 0, False, 0.9, 0.9), Slot("blue", 3, True, 0.05, 0.04)]
+        base = {
+            "release": 3, "scheme": "sequential", "epsilon": 0.1, "pool": 50, "eligible": 200,
+            "slate": slate, "state": "d" * 32, "events": 4,
+        }  # fmt: skip
+        return Decision(**self.common(base | fields))
+
+    def outcome(self, decision: Decision, slot: int = 0, value: float = 1.0, **fields: Any) -> Outcome:
+        base = {"decision": decision.id, "slot": slot, "item": decision.slate[slot].item, "kind": "click"}
+        return Outcome(**self.common(base | {"value": value, "observed": True} | fields))
+
+    def observation(self, **fields: Any) -> Observation:
+        return Observation(**self.common({"item": "red", "kind": "purchase"} | fields))

@@ -1,0 +1,183 @@
+"""What a policy learns from: histories of events, and decisions taken at points of them.
+
+Made from an interaction log, or from the devices' events. Refuses to know tensors and networks.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sanderling.contract.events import Decision, Event, Observation, Outcome
+from sanderling.users import NO_EVENTS, next_check
+from sanderling_trainer.data.segments import EventLog
+from sanderling_trainer.data.tables import Interactions
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class History:
+    """One user's events in order: item rows (-1 for an item that the lab does not know), kinds, whether each was liked,
+    its context's row (-1 for none), and whether it is fresh: later than the inner split. All of one length."""
+
+    items: Ints
+    kinds: Ints
+    liked: NDArray[np.bool_]
+    contexts: Ints
+    fresh: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """m logged slates of K slots: decision i was taken for `history[i]` after its first `at[i]` events.
+
+    items int64 [m, K] rows (-1 for no slot), logged float64 [m, K] marginal propensities as logged, conditional the
+    same, reward float32 [m, K], judged bool [m, K] the slots whose outcome is known, context int64 [m] (-1 for none),
+    ranks int64 [m, K] places in the logging policy's greedy order, group int64 [m] what to bootstrap over.
+    """
+
+    history: Ints
+    at: Ints
+    items: Ints
+    logged: NDArray[np.float64]
+    conditional: NDArray[np.float64]
+    reward: NDArray[np.float32]
+    judged: NDArray[np.bool_]
+    context: Ints
+    ranks: Ints
+    group: Ints
+
+    def __len__(self) -> int:
+        return len(self.history)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Histories and the decisions on them; `contexts` float32 [x, t] are the vectors that devices shared; `dropped`
+    counts what could not be used, by reason."""
+
+    histories: list[History]
+    decisions: Decisions
+    contexts: NDArray[np.float32]
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+def kinds_of(interactions: Interactions) -> list[str]:
+    """Return the policy's kinds of event: "view" stands for every unknown kind, then those of the log, then "click"."""
+    return list(dict.fromkeys(["view", *sorted(interactions.kinds), "click"]))
+
+
+def histories_of(interactions: Interactions, kinds: Sequence[str], fresh_after: int) -> list[History]:
+    """Return a history for each user of the log; events later than `fresh_after` (seconds) are fresh."""
+    codes = np.array([kinds.index(kind) if kind in kinds else 0 for kind in interactions.kinds], np.int64)
+    order = np.argsort(interactions.user, kind="stable")
+    ends = np.flatnonzero(np.diff(interactions.user[order])) + 1
+    return [
+        History(
+            items=interactions.item[rows],
+            kinds=codes[interactions.kind[rows]],
+            liked=interactions.reward[rows] > 0,
+            contexts=interactions.context[rows],
+            fresh=interactions.time[rows] > fresh_after,
+        )
+        for rows in np.split(order, ends)
+        if len(rows)
+    ]
+
+
+def examples_of(log: EventLog, ids: Sequence[str], kinds: Sequence[str], text_dim: int) -> Examples:
+    """Rebuild each pseudonym's history from the devices' events, and join decisions with their outcomes.
+
+    A decision is used when the checksum of the events before it is the one that the device logged, and at least one of
+    its slots was judged; otherwise it is counted in `dropped`.
+    """
+    row_of = {item: row for row, item in enumerate(ids)}
+    builder = _Builder(row_of, {kind: code for code, kind in enumerate(kinds)}, text_dim)
+    for group, ((_, _), events) in enumerate(sorted(log.events.items())):
+        builder.add(group, events)
+    return builder.build()
+
+
+class _Builder:
+    def __init__(self, row_of: dict[str, int], code_of: dict[str, int], text_dim: int) -> None:
+        self.row_of, self.code_of, self.text_dim = row_of, code_of, text_dim
+        self.histories: list[History] = []
+        self.taken: list[tuple[int, int, Decision, dict[int, float]]] = []
+        self.contexts: dict[str, int] = {}
+        self.dropped: Counter[str] = Counter()
+
+    def add(self, group: int, events: Sequence[Event]) -> None:
+        items, kinds, check, checks = [], [], NO_EVENTS, [NO_EVENTS]
+        for event in events:
+            if isinstance(event, Observation) or (isinstance(event, Outcome) and event.observed):
+                items.append(self.row_of.get(event.item, -1))
+                kinds.append(event.kind)
+                check = next_check(check, event.item, event.kind)
+                checks.append(check)
+        outcomes: dict[str, dict[int, float]] = {}
+        for event in events:
+            if isinstance(event, Outcome):
+                outcomes.setdefault(event.decision, {})[event.slot] = event.value
+        for event in events:
+            if isinstance(event, Decision):
+                self._take(group, event, checks, outcomes.get(event.id, {}))
+        self.histories.append(
+            History(
+                items=np.array(items, np.int64),
+                kinds=np.array([self.code_of.get(kind, 0) for kind in kinds], np.int64),
+                liked=np.array([kind != "dislike" for kind in kinds], np.bool_),
+                contexts=np.full(len(items), -1, np.int64),
+                fresh=np.zeros(len(items), np.bool_),
+            )
+        )
+
+    def _take(self, group: int, decision: Decision, checks: list[str], outcomes: dict[int, float]) -> None:
+        if decision.events >= len(checks) or checks[decision.events] != decision.state:
+            self.dropped["state checksum differs"] += 1
+        elif not outcomes:
+            self.dropped["no outcome"] += 1
+        else:
+            self.taken.append((group, decision.events, decision, outcomes))
+
+    def build(self) -> Examples:
+        m, k = len(self.taken), max((len(decision.slate) for _, _, decision, _ in self.taken), default=1)
+        decisions = Decisions(
+            history=np.array([group for group, *_ in self.taken], np.int64),
+            at=np.array([at for _, at, *_ in self.taken], np.int64),
+            items=np.full((m, k), -1, np.int64),
+            logged=np.ones((m, k)),
+            conditional=np.ones((m, k)),
+            reward=np.zeros((m, k), np.float32),
+            judged=np.zeros((m, k), np.bool_),
+            context=np.array([self._context(decision) for _, _, decision, _ in self.taken], np.int64),
+            ranks=np.zeros((m, k), np.int64),
+            group=np.array([group for group, *_ in self.taken], np.int64),
+        )
+        for i, (_, _, decision, outcomes) in enumerate(self.taken):
+            for slot, shown in enumerate(decision.slate):
+                decisions.items[i, slot] = self.row_of.get(shown.item, -1)
+                decisions.logged[i, slot], decisions.conditional[i, slot] = shown.marginal, shown.conditional
+                decisions.ranks[i, slot] = shown.rank
+                if slot in outcomes and shown.item in self.row_of:
+                    decisions.reward[i, slot], decisions.judged[i, slot] = outcomes[slot], True
+        vectors = [np.frombuffer(base64.b64decode(code), np.float32) for code in self.contexts]
+        contexts = np.stack(vectors) if vectors else np.empty((0, self.text_dim), np.float32)
+        return Examples(self.histories, decisions, contexts, self.dropped)
+
+    def _context(self, decision: Decision) -> int:
+        code = decision.context
+        if code is None:
+            return -1
+        if code not in self.contexts and len(base64.b64decode(code)) != 4 * self.text_dim:
+            self.dropped["context of another width"] += 1
+            return -1
+        return self.contexts.setdefault(code, len(self.contexts))

@@ -1,0 +1,204 @@
+"""The three tables of the lab: items, interactions and slates. Refuses to know where they came from.
+
+| table | required columns | optional columns |
+|---|---|---|
+| items | `item_id`, `text` | `title`, and any other column is an attribute |
+| interactions | `user_id`, `item_id`, `timestamp` | `reward` (-1 to 1), `kind`, `context` |
+| slates | `user_id`, `rank` (from 1), `item_id`, `score` | |
+
+Files are Parquet or CSV by their extension. A bad row stops the reading with a `TableError` that names file, row and
+column; nothing is half-read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from sanderling.errors import TableError
+
+from sanderling_trainer.data.columns import Columns, codes
+from sanderling_trainer.data.files import from_rows, read_file, write_file
+
+SLATE_COLUMNS = ("user_id", "rank", "item_id", "score")
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The n items: ids, the texts that a language model reads, and the records that a bundle's catalogue shows.
+
+    A text is the `text` column followed by the attributes, as in `Toy Story (1995). genres: Animation Comedy`. A
+    record is `{"id", "title", attribute…}`. The title is the column `title` where there is one, else `text`, else the
+    id, so that an item without any words can still be named.
+    """
+
+    ids: list[str]
+    texts: list[str]
+    records: list[dict[str, object]]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """The n events of a log, by time; events of the same second keep the order of the file.
+
+    user: int64 `[n]`, codes into `users`.
+    item: int64 `[n]`, rows of the catalogue.
+    time: int64 `[n]`, seconds since 1970 UTC.
+    reward: float32 `[n]` in [-1, 1]; 1 where the table has no rewards.
+    kind: int64 `[n]`, codes into `kinds`; without the column `like`, `dislike` or `neutral` by the reward's sign.
+    context: int64 `[n]`, codes into `contexts`, -1 for none.
+    """
+
+    user: np.ndarray
+    item: np.ndarray
+    time: np.ndarray
+    reward: np.ndarray
+    kind: np.ndarray
+    context: np.ndarray
+    users: list[str]
+    kinds: list[str]
+    contexts: list[str]
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def select(self, mask: np.ndarray) -> Interactions:
+        """Return the events under a boolean mask `[n]`, or at positions; the code books stay whole."""
+        events = (self.user, self.item, self.time, self.reward, self.kind, self.context)
+        return Interactions(*(column[mask] for column in events), self.users, self.kinds, self.contexts)
+
+
+def read_catalogue(path: Path | str) -> Catalogue:
+    """Read the items; raise `TableError` for an empty or repeated id, or an attribute named `id`."""
+    columns = Columns.read(Path(path), ("item_id", "text"))
+    if columns.has("id"):
+        raise TableError(f"{path}: expected attributes with other names than `id`, found a column `id`; rename it")
+    ids = columns.names("item_id", "an item id").to_pylist()
+    _refuse_repeats(columns, ids)
+    texts = [text or "" for text in columns.strings("text").to_pylist()]
+    attributes = columns.table.drop_columns(["item_id", "text"]).to_pylist()
+    items = [_item(*item) for item in zip(ids, texts, attributes, strict=True)]
+    return Catalogue(ids, [text for text, _ in items], [record for _, record in items])
+
+
+def read_interactions(path: Path | str, catalogue: Catalogue) -> Interactions:
+    """Read the log; raise `TableError` for an item that the catalogue lacks and for any value out of its range."""
+    columns = Columns.read(Path(path), ("user_id", "item_id", "timestamp"))
+    user = columns.names("user_id", "a user id")
+    item = _catalogue_rows(columns, catalogue)
+    time = columns.seconds("timestamp")
+    reward = columns.rewards("reward") if columns.has("reward") else np.ones(len(time), np.float32)
+    kind = columns.names("kind", "a kind") if columns.has("kind") else _kind_by_sign(reward)
+    context = _context(columns, len(time))
+
+    order = np.argsort(time, kind="stable")
+    user_code, users = codes(user.take(order))
+    kind_code, kinds = codes(kind.take(order))
+    context_code, contexts = codes(context.take(order))
+    return Interactions(
+        user_code, item[order], time[order], reward[order], kind_code, context_code, users, kinds, contexts
+    )
+
+
+def write_slates(path: Path | str, rows: Iterable[dict[str, object]]) -> None:
+    """Write rows of `user_id`, `rank` (from 1), `item_id`, `score`."""
+    table = from_rows(Path(path), rows)
+    missing = [name for name in SLATE_COLUMNS if name not in table.column_names]
+    if missing:
+        raise TableError(f"{path}: expected rows with {', '.join(SLATE_COLUMNS)}, found none of {', '.join(missing)}")
+    write_file(Path(path), table.select(list(SLATE_COLUMNS)))
+
+
+def read_slates(path: Path | str) -> dict[str, list[str]]:
+    """Return each user's item ids by rank; raise `TableError` unless ranks run 1, 2, 3… without repeated items."""
+    columns = Columns.read(Path(path), SLATE_COLUMNS)
+    ranks = columns.ranks("rank")
+    users = columns.names("user_id", "a user id").to_pylist()
+    items = columns.names("item_id", "an item id").to_pylist()
+    slates: dict[str, list[str]] = {}
+    for row in np.argsort(ranks, kind="stable"):
+        slate = slates.setdefault(users[row], [])
+        if ranks[row] != len(slate) + 1:
+            raise columns.fault(row, "rank", f"{len(slate) + 1} as the next rank of {users[row]}", ranks[row])
+        if items[row] in slate:
+            raise columns.fault(row, "item_id", f"an item new to the slate of {users[row]}", items[row])
+        slate.append(items[row])
+    return slates
+
+
+class Parquet:
+    """Rows as plain dictionaries, for the engine's command line, which may not know Arrow itself."""
+
+    @staticmethod
+    def rows(path: Path | str) -> Iterator[dict[str, object]]:
+        """Yield the rows of a Parquet or CSV file; raise `TableError` when it cannot be read."""
+        for batch in read_file(Path(path)).to_batches(max_chunksize=4096):
+            yield from batch.to_pylist()
+
+    @staticmethod
+    def write(path: Path | str, rows: list[dict[str, object]]) -> None:
+        """Write the rows to a Parquet or CSV file; raise `TableError` when they do not form a table."""
+        write_file(Path(path), from_rows(Path(path), rows))
+
+
+def _item(item_id: str, text: str, attributes: dict[str, object]) -> tuple[str, dict[str, object]]:
+    """Return the text for the language model and the record for the bundle."""
+    known = {name: value for name, value in attributes.items() if value not in (None, "", [])}
+    known = {
+        name: value if isinstance(value, str | int | float | list) else str(value) for name, value in known.items()
+    }
+    words = [text.strip(), *(f"{name}: {_words(value)}" for name, value in known.items())]
+    title = known.get("title") or text.strip() or item_id
+    return ". ".join(word for word in words if word) or item_id, {"id": item_id, **known, "title": title}
+
+
+def _plain(value: object) -> object:
+    """Return what JSON can hold; a number that is not finite is no value."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return value if value is None or isinstance(value, str | int) else str(value)
+
+
+def _words(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _refuse_repeats(columns: Columns, ids: list[str]) -> None:
+    if len(set(ids)) == len(ids):
+        return
+    first: dict[str, int] = {}
+    for row, item_id in enumerate(ids):
+        if first.setdefault(item_id, row) != row:
+            raise columns.fault(row, "item_id", f"an id not used before (row {first[item_id] + 1} has it)", item_id)
+
+
+def _catalogue_rows(columns: Columns, catalogue: Catalogue) -> np.ndarray:
+    names = columns.names("item_id", "an item id")
+    rows = pc.index_in(names, value_set=pa.array(catalogue.ids, pa.string()))
+    unknown = pc.index(pc.is_null(rows), True).as_py()
+    if unknown >= 0:
+        raise columns.fault(unknown, "item_id", f"one of the {len(catalogue)} items of the catalogue", names[unknown])
+    return rows.to_numpy().astype(np.int64)
+
+
+def _kind_by_sign(reward: np.ndarray) -> pa.Array:
+    return pa.array(
+        np.array(["dislike", "neutral", "like"], dtype=object)[np.sign(reward).astype(int) + 1], pa.string()
+    )
+
+
+def _context(columns: Columns, n: int) -> pa.Array:
+    if not columns.has("context"):
+        return pa.nulls(n, pa.string())
+    text = columns.strings("context")
+    return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)

@@ -1,0 +1,76 @@
+"""Histories and decisions, padded into tensors. Refuses to know losses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sanderling_trainer.data.examples import Decisions, History
+
+
+@dataclass(frozen=True)
+class Batch:
+    """b histories of at most s events, padded with -1; `rows` int64 [b] are their places in the list they came from."""
+
+    items: Tensor
+    kinds: Tensor
+    liked: Tensor
+    contexts: Tensor
+    fresh: Tensor
+    rows: np.ndarray
+
+
+def batches(
+    histories: Sequence[History], events: int, device: torch.device, rng: np.random.Generator | None = None
+) -> Iterator[Batch]:
+    """Yield batches of about `events` events, histories of like length together; in random order when `rng` is given."""
+    order = sorted((row for row, history in enumerate(histories) if len(history)), key=lambda row: len(histories[row]))
+    groups: list[list[int]] = [[]]
+    for row in order:
+        if groups[-1] and (len(groups[-1]) + 1) * len(histories[row]) > events:
+            groups.append([])
+        groups[-1].append(row)
+    chosen = rng.permutation(len(groups)) if rng is not None else range(len(groups))
+    return (_batch(histories, groups[at], device) for at in chosen if groups[at])
+
+
+def _batch(histories: Sequence[History], rows: list[int], device: torch.device) -> Batch:
+    longest = max(len(histories[row]) for row in rows)
+
+    def padded(name: str, fill: int) -> Tensor:
+        out = np.full((len(rows), longest), fill, np.int64)
+        for at, row in enumerate(rows):
+            out[at, : len(histories[row])] = getattr(histories[row], name)
+        return torch.from_numpy(out).to(device)
+
+    return Batch(
+        padded("items", -1),
+        padded("kinds", 0),
+        padded("liked", 0).bool(),
+        padded("contexts", -1),
+        padded("fresh", 0).bool(),
+        np.array(rows),
+    )
+
+
+def seen_before(batch: Batch, items: int) -> Tensor:
+    """Return bool [b, s + 1, n]: which items the user had before each event, and after the last."""
+    b, s = batch.items.shape
+    seen = torch.zeros(b, s + 1, items, dtype=torch.int8, device=batch.items.device)
+    known = batch.items >= 0
+    history, place = torch.nonzero(known, as_tuple=True)
+    seen[history, place + 1, batch.items[known]] = 1
+    return seen.cummax(1).values.bool()
+
+
+def decisions_in(batch: Batch, decisions: Decisions) -> tuple[np.ndarray, Tensor]:
+    """Return which decisions were taken for the histories of a batch, and the history's place in it, int64 each."""
+    place = np.full(int(decisions.history.max(initial=-1)) + 1, -1)
+    inside = batch.rows[batch.rows < len(place)]
+    place[inside] = np.flatnonzero(batch.rows < len(place))
+    chosen = np.flatnonzero(place[decisions.history] >= 0)
+    return chosen, torch.from_numpy(place[decisions.history[chosen]]).to(batch.items.device)

@@ -1,0 +1,110 @@
+"""The policy checkpoint: plain files between trainer and quantize.
+
+    encoder/             Hugging Face folder of the language model
+    policy.safetensors   the tensors of the bundle's policy, and the items' text vectors, residuals, vectors and biases
+    config.json          the configuration, kinds of event, release, lineage
+    items.parquet        id, title, text, record (JSON) in the order of the rows
+    metrics.json         what judge saw
+
+Refuses to learn or to judge.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import load_file, save_file
+
+from sanderling_trainer.data.tables import Catalogue
+from sanderling_trainer.policy.config import Config
+from sanderling_trainer.policy.network import PolicyNetwork
+
+NAMES = {
+    "state.input": "input",
+    "state.kind": "kind",
+    "output.gain": "gain",
+    "output.shift": "shift",
+    "output.w1": "w1",
+    "output.b1": "b1",
+    "output.w2": "w2",
+    "output.b2": "b2",
+    "context.project": "context_project",
+    "item.project": "project",
+    "item.residual": "residual",
+    "item.biases": "bias",
+    "item.text": "text",
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a checkpoint says of itself beside its weights: its release and parent, kinds, and the log it learned from."""
+
+    app: str
+    release: int
+    parent: int
+    kinds: list[str]
+    repeats: bool
+    log_from: int
+    log_to: int
+    data_sha256: str
+
+
+def save(
+    folder: Path,
+    network: PolicyNetwork,
+    catalogue: Catalogue,
+    config: Config,
+    facts: Facts,
+    metrics: dict[str, Any],
+    encoder: Path | None = None,
+) -> None:
+    """Write a checkpoint; `encoder` is copied unless the folder has one already."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if encoder is not None and encoder.resolve() != (folder / "encoder").resolve():
+        shutil.copytree(encoder, folder / "encoder", dirs_exist_ok=True)
+    with torch.no_grad():
+        tensors = {name: getattr(network, field).detach().cpu().contiguous().clone() for name, field in NAMES.items()}
+        tensors["state.decay"] = network.decay.cpu().clone()
+        tensors["item.vectors"] = network.items().cpu().contiguous()
+        tensors["item.bias"] = network.bias.cpu().median().reshape(1)
+    save_file(tensors, folder / "policy.safetensors")
+    (folder / "config.json").write_text(json.dumps({"config": asdict(config), **asdict(facts)}, indent=1) + "\n")
+    records = [json.dumps(record, ensure_ascii=False) for record in catalogue.records]
+    titles = [str(record.get("title", "")) for record in catalogue.records]
+    table = pa.table({"id": catalogue.ids, "title": titles, "text": catalogue.texts, "record": records})
+    pq.write_table(table, folder / "items.parquet")
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+
+
+def load(folder: Path, contexts: torch.Tensor | None = None) -> tuple[PolicyNetwork, Catalogue, Config, Facts]:
+    """Read a checkpoint; `contexts` float32 [m, t] becomes the network's context table."""
+    try:
+        settings = json.loads((folder / "config.json").read_text())
+        tensors = load_file(folder / "policy.safetensors")
+        table = pq.read_table(folder / "items.parquet").to_pydict()
+    except OSError as error:
+        raise FileNotFoundError(f"expected a policy checkpoint in {folder}: {error}") from error
+    config = Config(**settings.pop("config"))
+    facts = Facts(**settings)
+    records = [json.loads(record) for record in table["record"]]
+    catalogue = Catalogue(ids=table["id"], texts=table["text"], records=records)
+    empty = torch.empty(0, tensors["item.text"].shape[1])
+    network = PolicyNetwork(config, tensors["item.text"], contexts if contexts is not None else empty, len(facts.kinds))
+    with torch.no_grad():
+        for name, field in NAMES.items():
+            getattr(network, field).copy_(tensors[name])
+        network.decay_logit.copy_(torch.logit(tensors["state.decay"]))
+    return network, catalogue, config, facts
+
+
+def metrics_of(folder: Path) -> dict[str, Any]:
+    """Return what judge wrote about a checkpoint."""
+    return dict(json.loads((folder / "metrics.json").read_text()))

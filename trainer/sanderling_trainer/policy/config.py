@@ -1,0 +1,53 @@
+"""Everything that can be set about a policy, in one frozen place, each field with its meaning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Config:
+    """The defaults are what the demo runs with.
+
+    language_model: a Hugging Face id or folder, or "minilm" for the packaged all-MiniLM-L6-v2.
+    max_tokens: longer texts are cut there.
+    dim: d, the dimension of item and user vectors.
+    state: c, the number of channels of the recurrent state.
+    hidden: the width of the layer between state and user vector.
+    id_dropout: share of items whose learned residual is hidden in a step, so that text alone must work too.
+    context_dropout: share of users whose context is hidden in a step, so that no context works too.
+    epochs: passes over the log in the supervised warm start, at most; it stops early on an inner split.
+    learning_rate: of the warm start (AdamW with one cosine cycle).
+    weight_decay: of the warm start.
+    batch_events: events in a batch; users are put together until it is full.
+    policy_epochs: passes over the logged decisions.
+    policy_learning_rate: of the policy gradient.
+    weight_cap: c of the off-policy correction, the largest importance weight.
+    kl: τ, the price of leaving the reference policy.
+    supervision: weight of next-item cross-entropy beside the policy gradient.
+    slate: K, the slots of a slate.
+    epsilon: share of slots that explore.
+    pool: M, the best items among which exploration draws.
+    seed: of everything random.
+    """
+
+    language_model: str = "minilm"
+    max_tokens: int = 64
+    dim: int = 64
+    state: int = 192
+    hidden: int = 192
+    id_dropout: float = 0.2
+    context_dropout: float = 0.3
+    epochs: int = 40
+    learning_rate: float = 4e-3
+    weight_decay: float = 0.05
+    batch_events: int = 4096
+    policy_epochs: int = 6
+    policy_learning_rate: float = 1e-3
+    weight_cap: float = 20.085536923187668
+    kl: float = 0.3
+    supervision: float = 0.5
+    slate: int = 10
+    epsilon: float = 0.1
+    pool: int = 50
+    seed: int = 0

