@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
 from sanderling.contract import events as wire
-from sanderling.contract.events import Decision, Observation, Outcome, Slot
+from sanderling.contract.events import Decision, Event, Observation, Outcome, Slot
+from sanderling.transport import Response
 
 
 class FakeClock:
@@ -58,3 +61,26 @@ class EventFactory:
 
     def observation(self, **fields: Any) -> Observation:
         return Observation(**self.common({"item": "red", "kind": "purchase"} | fields))
+
+
+class FakeTransport:
+    """Answers with what `answer` returns or raises; remembers every batch as its events, and the headers."""
+
+    def __init__(self, answer: Callable[[list[Event]], Response] | None = None) -> None:
+        self.answer = answer or (lambda events: verdicts(events, "ok"))
+        self.batches: list[list[Event]] = []
+        self.headers: list[Mapping[str, str]] = []
+
+    def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
+        self.batches.append([wire.decode(line) for line in wire.unpack(body)])
+        self.headers.append(headers)
+        return self.answer(self.batches[-1])
+
+
+def status(code: int, **headers: str) -> Response:
+    return Response(code, {name.replace("_", "-"): value for name, value in headers.items()}, b"<html>")
+
+
+def verdicts(events: list[Event], verdict: str) -> Response:
+    rows = [wire.Verdict(event.id, verdict, "because" if verdict == "rejected" else "") for event in events]
+    return Response(200, {}, msgspec.json.encode({"verdicts": rows}))

@@ -81,7 +81,7 @@ class Engine:
         self._slots = Slots(state / "bundles") if state else None
         self._given = bundle
         self._scorer = self._prepare(self._newest(bundle))
-        self._before: Scorer | None = None
+        self._unproven = self._scorer.bundle is not bundle and not self._slots.state().confirmed if self._slots else False
         self._users = Users(self._outbox.state if self._outbox else lambda user: None)
         self._uploader = self._open_uploader(collector, token)
 
@@ -151,7 +151,7 @@ class Engine:
         try:
             return self._decide(scorer, user, k, context, exclude, greedy)
         except Exception as error:
-            if self._before is None:
+            if not self._unproven:
                 raise
             log.exception("release %d failed on its first decision; going back", scorer.bundle.manifest.release)
             self._go_back(f"failed on its first decision: {error!r:.200}")
@@ -250,7 +250,7 @@ class Engine:
         """Upload what is stored; return whether all of it was acknowledged within the time."""
         return self._uploader.drain(timeout_s) if self._uploader else False
 
-    def update(self, timeout_s: float = 120.0) -> int | None:
+    def update(self, timeout_s: float = 900.0) -> int | None:
         """Fetch, verify and swap in the newest release; return its number, or None when there is none newer.
 
         Between two requests the old bundle serves, after that the new one; if its first decision fails the engine goes
@@ -264,6 +264,8 @@ class Engine:
             self._slots.folder,
             app=self._scorer.bundle.manifest.app,
             current_release=self.release,
+            install=self._install,
+            serving=self._scorer.bundle.folder,
             timeout_s=timeout_s,
         )
         if folder is None:
@@ -272,7 +274,7 @@ class Engine:
         scorer.warm_up()
         with self._lock:
             self._slots.activate(scorer.bundle.manifest.release)
-            self._before, self._scorer = self._scorer, scorer
+            self._scorer, self._unproven = scorer, True
         return self.release
 
     def rollback(self) -> int:
@@ -301,6 +303,8 @@ class Engine:
         self._closed = True
         if self._uploader:
             self._uploader.stop(timeout_s)
+        if self._slots and self._unproven:
+            self._slots.forgive()
         if self._outbox:
             self._outbox.close(timeout_s)
             self._outbox, self.storage_fault = None, "the engine is closed"
@@ -323,7 +327,7 @@ class Engine:
         if items:
             self._record(slate, pseudonym, state, epsilon, len(ranking.rows), ranking.eligible, context_vector)
             self._remember(_Made(scorer, vector, exclude, slots, epsilon, slate))
-        if self._before is not None:
+        if self._unproven:
             self._confirm()
         return slate
 
@@ -400,15 +404,15 @@ class Engine:
 
     def _confirm(self) -> None:
         """Mark the new release good, in the background: it has served, and a request must not wait for the disk."""
-        self._before, slots = None, self._slots
-        if slots is not None:
-            Thread(target=slots.confirm, name="sanderling-confirm", daemon=True).start()
+        self._unproven = False
+        if self._slots is not None:
+            Thread(target=self._slots.confirm, name="sanderling-confirm", daemon=True).start()
 
     def _go_back(self, reason: str) -> None:
         with self._lock:
             previous = self._slots.roll_back(reason) if self._slots else None
             self._scorer = self._prepare(Bundle.open(previous) if previous else self._given)
-            self._before = None
+            self._unproven = False
 
     def _open_outbox(self) -> Outbox | None:
         if self._folder is None:

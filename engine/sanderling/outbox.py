@@ -25,7 +25,8 @@ from sanderling.errors import StorageError
 from sanderling.store import Job, Pending, Store, kind_of
 
 QUEUE_EVENTS = 10_000
-GROUP_EVENTS = 256
+GROUP_JOBS = 256
+GROUP_SHARE = 32 * 1024
 GATHER_S = 0.02
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 2.0
@@ -69,6 +70,7 @@ class Outbox:
         self._queued = self._stored = self._acknowledged = self._quarantined = self._failed_commits = 0
         self._durable_waiting = 0
         self._retry_s = 0.0
+        self._group_jobs = max(1, min(GROUP_JOBS, limit_bytes // GROUP_SHARE))
         self._shut = ""
         self._renew_locks()
         self._thread = threading.Thread(target=self._run, name="sanderling-outbox", daemon=True)
@@ -87,8 +89,8 @@ class Outbox:
                 return
             self._enqueue(Job(events, states), None)
 
-    def put_durable(self, events: Sequence[Event], timeout_s: float = 10.0) -> None:
-        """Return when the events, and all that was queued before them, are on disk; else raise `StorageError`.
+    def put_durable(self, events: Sequence[Event], timeout_s: float = 10.0, states: Mapping[str, bytes] = {}) -> None:
+        """Return when the events, their states and all that was queued before are on disk; else raise `StorageError`.
 
         After an error it is not known whether they were stored: the outbox goes on trying.
         """
@@ -96,7 +98,7 @@ class Outbox:
         with self._wake:
             if self._shut or self._queued + len(events) > QUEUE_EVENTS:
                 raise StorageError(f"not stored: {self._shut or 'the queue is full because the disk does not keep up'}")
-            self._enqueue(Job(events, {}), future)
+            self._enqueue(Job(events, states), future)
         _result(future, timeout_s, "the reward is not known to be on disk")
 
     def _enqueue(self, job: Job, future: Future[None] | None) -> None:
@@ -180,7 +182,7 @@ class Outbox:
             self._write_group()
         while self._queue and self._write_group():
             pass
-        self._store.close()
+        self._store.database.close()
         self._fail_waiting()
 
     def _wait_for_work(self) -> None:
@@ -194,13 +196,13 @@ class Outbox:
     def _write_group(self) -> bool:
         """Commit the head of the queue; a group that failed stays at the head, its ids make a second try harmless."""
         with self._wake:
-            group = list(islice(self._queue, GROUP_EVENTS))
+            group = list(islice(self._queue, self._group_jobs))
             drops, durable = Counter(self._drops), self._durable_waiting > 0 or bool(self._shut)
         if not group:
             return True
         jobs = [job for job, _ in group]
         try:
-            room = self._store.used() <= self._store.limit or shed.make_room(self._store)
+            room = self._store.database.used() <= self._store.limit or shed.make_room(self._store)
             refused = self._store.write(jobs, drops, durable) if room else None
         except Exception:  # whatever it was, recommending goes on, the group stays queued, and the failure is counted
             self._failed_commits += 1
@@ -249,7 +251,7 @@ class Outbox:
         self._queue.clear()
         self._calls.clear()
         self._shut = "the outbox belongs to the parent process: open another after the fork"
-        self._store.abandon()
+        self._store.database.abandon()
 
 
 _open: weakref.WeakSet[Outbox] = weakref.WeakSet()

@@ -14,7 +14,8 @@ import msgspec
 
 from sanderling.contract import events as wire
 from sanderling.contract.events import Decision
-from sanderling.store import Meta, Store, checksum
+from sanderling.database import Meta
+from sanderling.store import Store, checksum
 
 CHUNK = 500
 TARGET = 0.75
@@ -30,9 +31,9 @@ def survives(id: str, level: int) -> bool:
 def make_room(store: Store) -> bool:
     """Halve until at most three quarters of the limit are used; return whether there is room for new events."""
     _forget_states(store)
-    while store.used() > TARGET * store.limit and _halve(store):
+    while store.database.used() > TARGET * store.limit and _halve(store):
         pass
-    return store.used() <= store.limit
+    return store.database.used() <= store.limit
 
 
 def _halve(store: Store) -> int:
@@ -44,10 +45,10 @@ def _halve(store: Store) -> int:
         "SELECT seq, id, kind, level, line, crc FROM event"
         " WHERE seq > ? AND kind IN ('decision', 'observation') ORDER BY seq LIMIT ?"
     )
-    while rows := list(store.db.execute(query, (last, CHUNK))):
+    while rows := list(store.database.writer.execute(query, (last, CHUNK))):
         last = rows[-1][0]
         gone: Counter[str] = Counter()
-        with store.transaction(durable=False) as meta:
+        with store.database.transaction(durable=False) as meta:
             for row in rows:
                 gone += _pass(store, meta, *row)
             if gone:
@@ -63,10 +64,10 @@ def _pass(store: Store, meta: Meta, seq: int, id: str, kind: str, level: int, li
     if survives(id, level + 1):
         kept = _with_probability(line, 0.5 ** (level + 1))
         change = "UPDATE event SET level = level + 1, line = ?, crc = ? WHERE seq = ?"
-        store.db.execute(change, (kept, checksum(id, kept), seq))
+        store.database.writer.execute(change, (kept, checksum(id, kept), seq))
         meta.bytes += len(kept) - len(line)
         return Counter()
-    outcomes = [row[0] for row in store.db.execute("SELECT seq FROM event WHERE decision = ?", (id,))]
+    outcomes = [row[0] for row in store.database.writer.execute("SELECT seq FROM event WHERE decision = ?", (id,))]
     for victim in (seq, *outcomes):
         store.remove(meta, victim)
     return Counter({kind: 1, "outcome": len(outcomes)})
@@ -84,7 +85,7 @@ def _declare(store: Store, meta: Meta, loss: wire.Loss, counts: Counter[str]) ->
     loss = msgspec.structs.replace(
         loss, decisions=counts["decision"], outcomes=counts["outcome"], observations=counts["observation"]
     )
-    for (seq,) in list(store.db.execute("SELECT seq FROM event WHERE id = ?", (loss.id,))):
+    for (seq,) in list(store.database.writer.execute("SELECT seq FROM event WHERE id = ?", (loss.id,))):
         store.remove(meta, seq)
         meta.seq = min(meta.seq, seq - 1)
     store.insert(meta, loss)
@@ -93,8 +94,8 @@ def _declare(store: Store, meta: Meta, loss: wire.Loss, counts: Counter[str]) ->
 
 def _forget_states(store: Store) -> None:
     """Keep the states within a quarter of the limit: those written longest ago go first."""
-    with store.transaction(durable=False):
-        store.db.execute(
+    with store.database.transaction(durable=False):
+        store.database.writer.execute(
             "DELETE FROM state WHERE seq <= (SELECT max(seq) FROM (SELECT seq, sum(length(value) + 64)"
             " OVER (ORDER BY seq DESC) AS size FROM state) WHERE size > ?)",
             (int(STATES * store.limit),),

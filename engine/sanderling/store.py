@@ -1,18 +1,16 @@
-"""The outbox's file: one SQLite database in WAL mode, written by one thread, every row with its own checksum.
+"""The rows of the outbox: numbered events with their checksums, the users' states, and what was set aside.
 
-Refuses to know threads, queues and networks. Each method that writes is one transaction, or says otherwise.
+Called by one thread, but for `state`. Refuses to know threads, queues and networks.
 """
 
 from __future__ import annotations
 
-import ctypes
-import os
 import shutil
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
@@ -21,26 +19,11 @@ import msgspec
 from sanderling.clock import Clock, Entropy, uuid7
 from sanderling.contract import events as wire
 from sanderling.contract.events import Event, Loss, Outcome
-from sanderling.contract.seal import flush_path
-from sanderling.errors import StorageError
+from sanderling.database import Database, Meta
 
-SCHEMA = 1
-DATABASE = "outbox.db"
-ASIDE = "corrupt.db"
 QUARANTINE_ROWS = 100
 BALLAST_BYTES = 2 * 2**20
 EMERGENCY_ROWS = 64
-
-_TABLES = """
-CREATE TABLE IF NOT EXISTS meta (one INTEGER PRIMARY KEY CHECK (one = 1), install TEXT NOT NULL, secret BLOB NOT NULL,
-  seq INTEGER NOT NULL, handed INTEGER NOT NULL, events INTEGER NOT NULL, bytes INTEGER NOT NULL, crc INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS event (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, decision TEXT,
-  level INTEGER NOT NULL, line BLOB NOT NULL, crc INTEGER NOT NULL);
-CREATE INDEX IF NOT EXISTS event_decision ON event (decision) WHERE decision IS NOT NULL;
-CREATE TABLE IF NOT EXISTS quarantine (seq INTEGER PRIMARY KEY, id TEXT, reason TEXT NOT NULL, line BLOB);
-CREATE TABLE IF NOT EXISTS state (user TEXT PRIMARY KEY, value BLOB NOT NULL, crc INTEGER NOT NULL,
-  seq INTEGER NOT NULL);
-"""
 
 
 @dataclass(frozen=True)
@@ -50,22 +33,6 @@ class Pending:
     seq: int
     id: str
     line: bytes
-
-
-@dataclass
-class Meta:
-    """Who this install is, its last number, the last number that may have left the device, and what is waiting."""
-
-    install: str
-    secret: bytes
-    seq: int = 0
-    handed: int = 0
-    events: int = 0
-    bytes: int = 0
-
-    def crc(self) -> int:
-        """Return the checksum that the record carries."""
-        return zlib.crc32(repr((self.install, self.secret, self.seq, self.handed, self.events, self.bytes)).encode())
 
 
 @dataclass(frozen=True)
@@ -81,91 +48,26 @@ Emergency = Callable[[bool], None]
 
 
 class Store:
-    """The database of one state folder; raises `StorageError` when it cannot be opened, `apsw.Error` later."""
+    """The rows of one state folder; raises `StorageError` when it cannot be opened, `apsw.Error` later.
+
+    Each method that writes is one transaction, or says otherwise. `lost` counts lost events by reason, since opening.
+    """
 
     def __init__(self, folder: Path, limit_bytes: int, clock: Clock, entropy: Entropy) -> None:
         self.folder, self.limit, self.clock, self.entropy = folder, limit_bytes, clock, entropy
         self.boot = entropy(16).hex()
         self.lost: Counter[str] = Counter()
+        self.database = Database(folder, limit_bytes, entropy)
         self._handed: dict[str, int] = {}
         self._ballast = folder / "ballast"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(folder / "outbox.lock")
-            moved = self._open_or_reset()
-            flush_path(folder)
-        except (apsw.Error, OSError) as error:
-            raise StorageError(
-                f"expected a usable outbox in {folder}: {error}: free the disk or fix the rights"
-            ) from error
-        if moved:
-            self.declare("outbox_reset", Counter())
+        if self.database.was_reset:
+            self._declare_reset()
         self._restore_ballast()
 
-    def _open_or_reset(self) -> bool:
-        try:
-            self._open()
-        except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, apsw.ConstraintError):
-            self.db.close()
-            for suffix in ("", "-wal", "-shm"):
-                with suppress(FileNotFoundError):
-                    (self.folder / (DATABASE + suffix)).replace(self.folder / (ASIDE + suffix))
-            self._open()
-            return True
-        return False
-
-    def _open(self) -> None:
-        path = str(self.folder / DATABASE)
-        self.db = apsw.Connection(path)
-        self.db.set_busy_timeout(2000)
-        found = self.db.pragma("user_version")
-        if found not in (0, SCHEMA):
-            self.db.close()
-            raise StorageError(f"{path}: expected schema {SCHEMA}, found {found}, of a later version: update the app")
-        self.db.pragma("journal_mode", "wal")
-        self.db.pragma("synchronous", "full")
-        self.db.pragma("journal_size_limit", self.limit // 16)
-        self.db.wal_autocheckpoint(min(1000, max(16, self.limit // 16 // 4096)))
-        if self.db.execute("PRAGMA quick_check(1)").get != "ok":
-            raise apsw.CorruptError("quick_check failed")
-        self.db.execute("BEGIN IMMEDIATE;" + _TABLES + f"PRAGMA user_version={SCHEMA}; COMMIT")
-        self.meta = self._read_meta() or self._first_meta()
-        self._reader = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
-        self._reader.set_busy_timeout(2000)
-
-    def _read_meta(self) -> Meta | None:
-        row = self.db.execute("SELECT install, secret, seq, handed, events, bytes, crc FROM meta").get
-        if row is None:
-            return None
-        meta = Meta(*row[:-1])
-        if meta.crc() != row[-1]:
-            raise apsw.CorruptError("the outbox's own record has a wrong checksum")
-        return meta
-
-    def _first_meta(self) -> Meta:
-        meta = Meta(install=self.entropy(16).hex(), secret=self.entropy(32))
-        self._save_meta(meta)
-        return meta
-
-    def _save_meta(self, meta: Meta) -> None:
-        row = (meta.install, meta.secret, meta.seq, meta.handed, meta.events, meta.bytes, meta.crc())
-        self.db.execute("INSERT OR REPLACE INTO meta VALUES (1, ?, ?, ?, ?, ?, ?, ?)", row)
-
-    @contextmanager
-    def transaction(self, durable: bool) -> Iterator[Meta]:
-        """Yield a working copy of the record; it and all rows become true together, on disk if `durable`."""
-        self.db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-        self.db.execute("BEGIN IMMEDIATE")
-        try:
-            meta = self._read_meta() or replace(self.meta)
-            yield meta
-            self._save_meta(meta)
-            self.db.execute("COMMIT")
-        except BaseException:
-            if self.db.in_transaction:
-                self.db.execute("ROLLBACK")
-            raise
-        self.meta = meta
+    @property
+    def meta(self) -> Meta:
+        """The record as of the last commit."""
+        return self.database.meta
 
     def write(self, jobs: Sequence[Job], drops: Mapping[tuple[str, str], int], durable: bool) -> list[str]:
         """Number and store the events of `jobs`; return for each job why it was refused, or "".
@@ -174,7 +76,7 @@ class Store:
         stored or dropped, so that the gaps in the numbers equal the declared losses.
         """
         lost = Counter(drops)
-        with self.transaction(durable) as meta:
+        with self.database.transaction(durable) as meta:
             refused = [self._write_job(meta, job, lost) for job in jobs]
             meta.seq += lost.total()
             for reason in sorted({reason for reason, _ in lost}):
@@ -192,7 +94,7 @@ class Store:
                 lost["unencodable", kind_of(event)] += 1
         for user, value in job.states.items():
             row = (user, value, zlib.crc32(value), meta.seq)
-            self.db.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)", row)
+            self.database.writer.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)", row)
         return refused
 
     def insert(self, meta: Meta, event: Event) -> str | None:
@@ -206,8 +108,8 @@ class Store:
             return f"expected an event of at most {wire.MAX_LINE} bytes, found {len(line)}"
         decision = event.decision if isinstance(event, Outcome) else None
         row = (seq, event.id, kind_of(event), decision, line, checksum(event.id, line))
-        self.db.execute("INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?, 0, ?, ?)", row)
-        if self.db.changes():
+        self.database.writer.execute("INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?, 0, ?, ?)", row)
+        if self.database.writer.changes():
             meta.seq, meta.events, meta.bytes = seq, meta.events + 1, meta.bytes + len(line)
         return None
 
@@ -224,11 +126,10 @@ class Store:
             observations=counts.get("observation", 0),
         )
 
-    def declare(self, reason: str, counts: Mapping[str, int]) -> None:
-        """Add one Loss event for events that had already been numbered, durably."""
-        with self.transaction(durable=True) as meta:
-            self.insert(meta, self.loss(reason, counts))
-        self.lost[reason] += max(1, sum(counts.values()))
+    def _declare_reset(self) -> None:
+        with self.database.transaction(durable=True) as meta:
+            self.insert(meta, self.loss("outbox_reset", {}))
+        self.lost["outbox_reset"] += 1
 
     def oldest(self, max_events: int, max_bytes: int) -> list[Pending]:
         """Return the oldest events, at least one if any waits, durable and marked as handed out before they leave.
@@ -239,7 +140,7 @@ class Store:
         rotten: list[int] = []
         size = 0
         query = "SELECT seq, id, line, crc FROM event ORDER BY seq LIMIT ?"
-        for seq, id, line, crc in self.db.execute(query, (max_events,)):
+        for seq, id, line, crc in self.database.writer.execute(query, (max_events,)):
             if checksum(id, line) != crc:
                 rotten.append(seq)
                 continue
@@ -255,7 +156,7 @@ class Store:
         return batch
 
     def _hand_out(self, seq: int) -> None:
-        with self.transaction(durable=True) as meta:
+        with self.database.transaction(durable=True) as meta:
             meta.handed = max(meta.handed, seq)
 
     def acknowledge(self, ids: Collection[str]) -> int:
@@ -268,15 +169,16 @@ class Store:
     def _delete(self, seqs: Sequence[int], chunk: int) -> None:
         """Delete in chunks; on a full disk small chunks and checkpoints let the write-ahead log reuse its own space."""
         for start in range(0, len(seqs), chunk):
-            with self.transaction(durable=True) as meta:
+            with self.database.transaction(durable=True) as meta:
                 for seq in seqs[start : start + chunk]:
                     self.remove(meta, seq)
             if chunk == EMERGENCY_ROWS:
-                self.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+                with suppress(apsw.Error):  # the deletion stands; without a checkpoint the log only grows
+                    self.database.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
 
     def remove(self, meta: Meta, seq: int) -> None:
         """Delete one row inside a transaction."""
-        for (size,) in self.db.execute("DELETE FROM event WHERE seq = ? RETURNING length(line)", (seq,)):
+        for (size,) in self.database.writer.execute("DELETE FROM event WHERE seq = ? RETURNING length(line)", (seq,)):
             meta.events, meta.bytes = meta.events - 1, meta.bytes - size
 
     def quarantine(self, id: str, reason: str) -> bool:
@@ -287,12 +189,12 @@ class Store:
         return seq is not None
 
     def _set_aside(self, seq: int, reason: str) -> None:
-        with self.transaction(durable=True) as meta:
-            kind = self.db.execute("SELECT kind FROM event WHERE seq = ?", (seq,)).get
+        with self.database.transaction(durable=True) as meta:
+            kind = self.database.writer.execute("SELECT kind FROM event WHERE seq = ?", (seq,)).get
             keep = "INSERT OR REPLACE INTO quarantine SELECT seq, id, ?, line FROM event WHERE seq = ?"
-            self.db.execute(keep, (reason, seq))
+            self.database.writer.execute(keep, (reason, seq))
             trim = "DELETE FROM quarantine WHERE seq <= (SELECT seq FROM quarantine ORDER BY seq DESC LIMIT 1 OFFSET ?)"
-            self.db.execute(trim, (QUARANTINE_ROWS,))
+            self.database.writer.execute(trim, (QUARANTINE_ROWS,))
             self.remove(meta, seq)
             self.insert(meta, self.loss(reason, {kind: 1}))
         self.lost[reason] += 1
@@ -300,18 +202,13 @@ class Store:
     def _find(self, id: str) -> int | None:
         if id in self._handed:
             return self._handed[id]
-        found: int | None = self.db.execute("SELECT seq FROM event WHERE id = ?", (id,)).get
+        found: int | None = self.database.writer.execute("SELECT seq FROM event WHERE id = ?", (id,)).get
         return found
 
     def state(self, user: str) -> bytes | None:
         """Return the last stored state, or None; safe beside the writing thread, one caller at a time."""
-        row = self._reader.execute("SELECT value, crc FROM state WHERE user = ?", (user,)).get
+        row = self.database.reader.execute("SELECT value, crc FROM state WHERE user = ?", (user,)).get
         return row[0] if row is not None and zlib.crc32(row[0]) == row[1] else None
-
-    def used(self) -> int:
-        """Return the bytes of the database's pages that hold something."""
-        pages: int = self.db.pragma("page_count") - self.db.pragma("freelist_count")
-        return pages * 4096
 
     def _with_ballast(self, action: Emergency) -> None:
         """Run `action(False)`; on a full disk give the ballast's space back and run `action(True)`."""
@@ -324,19 +221,8 @@ class Store:
     def _restore_ballast(self) -> None:
         size = min(BALLAST_BYTES, self.limit // 8)
         with suppress(OSError):
-            if not self._ballast.exists() and shutil.disk_usage(self.folder).free > 4 * size:
+            if not self._ballast.exists() and shutil.disk_usage(self.folder).free > 2 * size:
                 self._ballast.write_bytes(bytes(size))
-
-    def close(self) -> None:
-        """Close the file and let another engine have the folder."""
-        self._reader.close()
-        self.db.close()
-        self._lock.close()
-
-    def abandon(self) -> None:
-        """Keep this process from ever closing the connections: after a fork they belong to the parent."""
-        for connection in (self._reader, self.db, self._lock):
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
 def kind_of(event: Event) -> str:
@@ -347,15 +233,3 @@ def kind_of(event: Event) -> str:
 def checksum(id: str, line: bytes) -> int:
     """Return the CRC-32 that a row carries over its id and its line."""
     return zlib.crc32(line, zlib.crc32(id.encode()))
-
-
-def _lock(path: Path) -> apsw.Connection:
-    lock = apsw.Connection(str(path))
-    try:
-        lock.execute("BEGIN EXCLUSIVE")
-    except apsw.BusyError:
-        lock.close()
-        raise StorageError(
-            f"{path.parent}: expected one engine per state folder, found another: close it first"
-        ) from None
-    return lock

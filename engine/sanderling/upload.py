@@ -9,10 +9,8 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -22,77 +20,15 @@ from sanderling.contract.events import Verdict
 from sanderling.errors import StorageError
 from sanderling.outbox import Outbox
 from sanderling.store import Pending
+from sanderling.transport import LAST_WAIT_S, HttpTransport, Response, Transport, retry_after_s
 
-if TYPE_CHECKING:
-    import urllib3
+__all__ = ["Backoff", "HttpTransport", "Response", "Transport", "UploadCounters", "Uploader"]
 
-MAX_ANSWER_BYTES = 2**20
 IDLE_S = 30.0
 BUSY_S = 0.1
 QUEUED_S = 0.01
 FIRST_BACKOFF_S = 1.0
-LAST_BACKOFF_S = 300.0
 POISON_STREAK = 3
-
-
-@dataclass(frozen=True)
-class Response:
-    """An answer; the names of the headers are in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
-class Transport(Protocol):
-    """The way to the collector. Any trouble on that way is an `OSError`."""
-
-    def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
-        """Send one batch and return the answer."""
-        ...
-
-
-class HttpTransport:
-    """Posts to `url` + "/events" with a bearer token; follows no redirect and reads at most 1 MiB of an answer."""
-
-    def __init__(self, url: str, token: str | None, timeout_s: float = 10.0) -> None:
-        import urllib3
-
-        self._url = url.rstrip("/") + "/events"
-        self._token, self._timeout_s = token, timeout_s
-        self._pool = urllib3.PoolManager(maxsize=1, retries=False, timeout=urllib3.Timeout(total=timeout_s))
-
-    def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
-        """Send one batch; raise `OSError` when there is no whole answer within twice the time-out."""
-        import urllib3
-
-        sent = dict(headers)
-        if self._token is not None:
-            sent["authorization"] = f"Bearer {self._token}"
-        try:
-            answer = self._pool.request(
-                "POST", self._url, body=body, headers=sent, redirect=False, preload_content=False
-            )
-            try:
-                content = self._read(answer)
-            except BaseException:
-                answer.close()
-                raise
-            answer.release_conn()
-        except urllib3.exceptions.HTTPError as error:
-            raise OSError(f"{self._url}: {error}") from error
-        return Response(answer.status, {name.lower(): value for name, value in answer.headers.items()}, content)
-
-    def _read(self, answer: urllib3.BaseHTTPResponse) -> bytes:
-        deadline = time.monotonic() + self._timeout_s
-        content = b""
-        while part := answer.read1(64 * 1024):
-            content += part
-            if len(content) > MAX_ANSWER_BYTES:
-                raise OSError(f"{self._url}: expected an answer of at most {MAX_ANSWER_BYTES} bytes, found more")
-            if time.monotonic() > deadline:
-                raise OSError(f"{self._url}: expected a whole answer within {self._timeout_s:g} s")
-        return content
 
 
 class Backoff:
@@ -103,7 +39,7 @@ class Backoff:
 
     def fail(self, at_least_s: float = 0.0) -> float:
         """Count a failure; return the seconds to wait, `at_least_s` or more."""
-        ceiling = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(self._failures, 16))
+        ceiling = min(LAST_WAIT_S, FIRST_BACKOFF_S * 2.0 ** min(self._failures, 16))
         self._failures += 1
         return at_least_s + self._rng.uniform(0.0, ceiling)
 
@@ -252,6 +188,7 @@ class Uploader:
         return self._wait() if self._poisoned >= POISON_STREAK else 0.0
 
     def _wait(self, at_least_s: float = 0.0) -> float:
+        self._empty = False
         delay = self._backoff.fail(at_least_s)
         self._not_before_ms = self._clock.mono_ms() + round(delay * 1000)
         return delay
@@ -263,8 +200,9 @@ class Uploader:
         """
         end = time.monotonic() + deadline_s
         while True:
+            queued = self._outbox.counters().queued
             delay = self.step()
-            if self._empty and self._outbox.counters().queued == 0:
+            if self._empty and queued == 0:
                 return True
             pause = QUEUED_S if self._empty else delay
             if time.monotonic() + pause >= end:
@@ -293,22 +231,6 @@ class Uploader:
             if delay > 0 and not self._stopped:
                 self._awake.wait(delay)
                 self._awake.clear()
-
-
-def retry_after_s(headers: Mapping[str, str], clock: Clock) -> float:
-    """Return the seconds, 0 to 300, that an answer asks to wait; 0 when it does not ask, or not in words we know.
-
-    A date is compared with the answer's own Date where there is one: the device's clock may be wrong.
-    """
-    value = headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
-        return min(float(value[:9]), LAST_BACKOFF_S)
-    try:
-        until = parsedate_to_datetime(value).timestamp()
-        now = parsedate_to_datetime(headers["date"]).timestamp() if "date" in headers else clock.wall_ms() / 1000
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return 0.0
-    return min(max(0.0, until - now), LAST_BACKOFF_S)
 
 
 def _verdicts(body: bytes) -> list[Verdict]:

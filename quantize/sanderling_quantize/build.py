@@ -21,6 +21,7 @@ from sanderling.contract import manifest as manifests
 from sanderling.contract.bundle import Bundle
 from sanderling.contract.manifest import Exploration, Lineage, Manifest, Sizes
 from sanderling.contract.seal import flush, publish, write_manifest
+from sanderling.errors import SanderlingError
 from sanderling.golden import Golden, GoldenState, GoldenText, top_after
 from sanderling.scorer import Scorer
 from sanderling_quantize import distil, export, gate, items, texts
@@ -32,11 +33,12 @@ HELD_OUT = 0.1
 GOLDEN = 16
 
 
-class GateError(Exception):
+class GateError(SanderlingError):
     """The bundle fell short and was not written; `rows` is the gate's table."""
 
     def __init__(self, rows: list[Check]) -> None:
-        super().__init__("the bundle did not pass the gate and was not written")
+        failed = ", ".join(f"{row.check} {row.value:.4f} against {row.threshold:.4f}" for row in rows if not row.passed)
+        super().__init__(f"the bundle did not pass the gate and was not written: {failed}")
         self.rows = rows
 
 

@@ -108,6 +108,19 @@ def read_interactions(path: Path | str, catalogue: Catalogue) -> Interactions:
     )
 
 
+def read_likes(path: Path | str) -> dict[str, set[str]]:
+    """Return the item ids that each user liked, that is with a positive reward or, without rewards, at all."""
+    columns = Columns.read(Path(path), ("user_id", "item_id"))
+    users = columns.names("user_id", "a user id").to_pylist()
+    items = columns.names("item_id", "an item id").to_pylist()
+    rewards = columns.rewards("reward") if columns.has("reward") else np.ones(len(users), np.float32)
+    likes: dict[str, set[str]] = {}
+    for user, item, reward in zip(users, items, rewards, strict=True):
+        if reward > 0:
+            likes.setdefault(user, set()).add(item)
+    return likes
+
+
 def write_slates(path: Path | str, rows: Iterable[dict[str, object]]) -> None:
     """Write rows of `user_id`, `rank` (from 1), `item_id`, `score`."""
     table = from_rows(Path(path), rows)

@@ -57,14 +57,20 @@ def _batch(histories: Sequence[History], rows: list[int], device: torch.device) 
     )
 
 
-def seen_before(batch: Batch, items: int) -> Tensor:
-    """Return bool [b, s + 1, n]: which items the user had before each event, and after the last."""
+def first_seen(batch: Batch, items: int) -> Tensor:
+    """Return int64 [b, n]: after how many events a user first has each item, 1 for the first event's; huge if never."""
     b, s = batch.items.shape
-    seen = torch.zeros(b, s + 1, items, dtype=torch.int8, device=batch.items.device)
+    first = torch.full((b, items), torch.iinfo(torch.int64).max, device=batch.items.device)
+    after = torch.arange(1, s + 1, device=batch.items.device).expand(b, s)
     known = batch.items >= 0
-    history, place = torch.nonzero(known, as_tuple=True)
-    seen[history, place + 1, batch.items[known]] = 1
-    return seen.cummax(1).values.bool()
+    history = torch.arange(b, device=batch.items.device)[:, None].expand(b, s)
+    flat = history[known] * items + batch.items[known]
+    return first.view(-1).scatter_reduce(0, flat, after[known], "amin").view(b, items)
+
+
+def seen_at(first: Tensor, place: Tensor, at: Tensor) -> Tensor:
+    """Return bool [q, n]: which items history `place[q]` had among its first `at[q]` events."""
+    return first[place] <= at[:, None]
 
 
 def decisions_in(batch: Batch, decisions: Decisions) -> tuple[np.ndarray, Tensor]:

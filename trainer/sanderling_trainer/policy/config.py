@@ -43,7 +43,7 @@ class Config:
     weight_decay: float = 0.05
     batch_events: int = 4096
     policy_epochs: int = 6
-    policy_learning_rate: float = 1e-3
+    policy_learning_rate: float = 2e-4
     weight_cap: float = 20.085536923187668
     kl: float = 0.3
     supervision: float = 0.5

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sanderling_trainer.data.examples import Decisions, History
-from sanderling_trainer.policy.batches import Batch, batches, decisions_in, seen_before
+from sanderling_trainer.policy.batches import Batch, batches, decisions_in, first_seen, seen_at
 from sanderling_trainer.policy.config import Config
 from sanderling_trainer.policy.losses import kl_divergence, next_item, top_k_off_policy
 from sanderling_trainer.policy.network import PolicyNetwork
@@ -132,7 +132,8 @@ def _supervised(
     dropped = torch.rand(contexts.shape, device=contexts.device) < context_dropout
     logits = network.logits(network.users(states, contexts.masked_fill(dropped, -1)), items)
     if not repeats:
-        logits = logits.masked_fill(seen_before(batch, len(items))[:, :-1][wanted], -math.inf)
+        place, at = torch.nonzero(wanted, as_tuple=True)
+        logits = logits.masked_fill(seen_at(first_seen(batch, len(items)), place, at), -math.inf)
     return next_item(logits.log_softmax(-1), batch.items[wanted])
 
 
@@ -150,7 +151,7 @@ def _off_policy(
     device = place.device
     at = torch.from_numpy(decisions.at[chosen]).to(device)
     contexts = torch.from_numpy(decisions.context[chosen]).to(device)
-    seen = None if repeats else seen_before(batch, len(network.bias))[place, at]
+    seen = None if repeats else seen_at(first_seen(batch, len(network.bias)), place, at)
     log_policy = log_policy_at(network, batch, place, at, contexts, seen)
     with torch.no_grad():
         log_reference = log_policy_at(reference, batch, place, at, contexts, seen)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sanderling_trainer.data.examples import Decisions, History
 from sanderling_trainer.judge.replay import Journey, Replay, decisions_of, replay
-from sanderling_trainer.policy.batches import batches, decisions_in, seen_before
+from sanderling_trainer.policy.batches import batches, decisions_in, first_seen, seen_at
 from sanderling_trainer.policy.config import Config
 from sanderling_trainer.policy.fit import log_policy_at
 from sanderling_trainer.policy.network import PolicyNetwork
@@ -67,5 +67,5 @@ def slate_policy(
                 continue
             where, at = place[part], torch.from_numpy(decisions.at[chosen[part]]).to(place.device)
             contexts = torch.from_numpy(decisions.context[chosen[part]]).to(place.device)
-            seen = None if repeats else seen_before(batch, len(network.bias))[where, at]
+            seen = None if repeats else seen_at(first_seen(batch, len(network.bias)), where, at)
             yield chosen[part], log_policy_at(network, batch, where, at, contexts, seen).cpu().numpy()

@@ -1,0 +1,96 @@
+"""The way to the collector: one post over HTTP, and what its answer says about waiting.
+
+Refuses to know events and to try again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Protocol
+
+from sanderling.clock import Clock
+
+if TYPE_CHECKING:
+    import urllib3
+
+MAX_ANSWER_BYTES = 2**20
+LAST_WAIT_S = 300.0
+
+
+@dataclass(frozen=True)
+class Response:
+    """An answer; the names of the headers are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Transport(Protocol):
+    """The way to the collector. Any trouble on that way is an `OSError`."""
+
+    def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
+        """Send one batch and return the answer."""
+        ...
+
+
+class HttpTransport:
+    """Posts to `url` + "/events" with a bearer token; follows no redirect and reads at most 1 MiB of an answer."""
+
+    def __init__(self, url: str, token: str | None, timeout_s: float = 10.0) -> None:
+        import urllib3
+
+        self._url = url.rstrip("/") + "/events"
+        self._token, self._timeout_s = token, timeout_s
+        self._pool = urllib3.PoolManager(maxsize=1, retries=False, timeout=urllib3.Timeout(total=timeout_s))
+
+    def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
+        """Send one batch; raise `OSError` when there is no whole answer within twice the time-out."""
+        import urllib3
+
+        sent = dict(headers)
+        if self._token is not None:
+            sent["authorization"] = f"Bearer {self._token}"
+        try:
+            answer = self._pool.request(
+                "POST", self._url, body=body, headers=sent, redirect=False, preload_content=False
+            )
+            try:
+                content = self._read(answer)
+            except BaseException:
+                answer.close()
+                raise
+            answer.release_conn()
+        except urllib3.exceptions.HTTPError as error:
+            raise OSError(f"{self._url}: {error}") from error
+        return Response(answer.status, {name.lower(): value for name, value in answer.headers.items()}, content)
+
+    def _read(self, answer: urllib3.BaseHTTPResponse) -> bytes:
+        deadline = time.monotonic() + self._timeout_s
+        content = b""
+        while part := answer.read1(64 * 1024):
+            content += part
+            if len(content) > MAX_ANSWER_BYTES:
+                raise OSError(f"{self._url}: expected an answer of at most {MAX_ANSWER_BYTES} bytes, found more")
+            if time.monotonic() > deadline:
+                raise OSError(f"{self._url}: expected a whole answer within {self._timeout_s:g} s")
+        return content
+
+
+def retry_after_s(headers: Mapping[str, str], clock: Clock) -> float:
+    """Return the seconds, 0 to 300, that an answer asks to wait; 0 when it does not ask, or not in words we know.
+
+    A date is compared with the answer's own Date where there is one: the device's clock may be wrong.
+    """
+    value = headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value[:9]), LAST_WAIT_S)
+    try:
+        until = parsedate_to_datetime(value).timestamp()
+        now = parsedate_to_datetime(headers["date"]).timestamp() if "date" in headers else clock.wall_ms() / 1000
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return 0.0
+    return min(max(0.0, until - now), LAST_WAIT_S)

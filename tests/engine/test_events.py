@@ -1,0 +1,190 @@
+"""The wire format: what was written once stays readable, and what is not an event is refused with its place."""
+
+from __future__ import annotations
+
+import json
+import random
+import tracemalloc
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+from sanderling.contract import events as wire
+from sanderling.contract.events import Decision, Loss, Observation, Outcome
+from sanderling.errors import EventError
+
+from tests.fakes import EventFactory
+
+GOLDEN = (Path(__file__).parents[1] / "golden" / "events-1.jsonl").read_bytes().splitlines()
+
+
+def test_golden_events_of_format_1_are_read_as_meant():
+    """The golden file of format 1 has the events and values that it was written with."""
+    clicked, unseen, click, skip, observation, loss = map(wire.decode, GOLDEN)
+    assert isinstance(clicked, Decision)
+    assert [(slot.item, slot.rank, slot.conditional) for slot in clicked.slate] == [("red", 0, 0.9), ("blue", 3, 0.05)]
+    assert (unseen.context, unseen.pass_probability) == ("AAAAAA==", 0.25)
+    assert isinstance(click, Outcome)
+    assert (click.decision, click.slot, click.value) == (clicked.id, 0, 1.0)
+    assert (skip.slot, skip.value, skip.kind) == (1, -1.0, "skip")
+    assert isinstance(observation, Observation)
+    assert observation.item == "größe 42 ☂"
+    assert isinstance(loss, Loss)
+    assert (loss.reason, loss.decisions, loss.outcomes, loss.observations) == ("full", 2, 1, 0)
+
+
+def test_golden_events_are_written_as_before():
+    """Encoding what was decoded gives the golden bytes again: writers of format 1 have not changed."""
+    assert [wire.encode(wire.decode(line)) for line in GOLDEN] == GOLDEN
+
+
+def test_every_kind_survives_a_batch():
+    """Packed and unpacked lines are the same, in order."""
+    assert list(wire.unpack(wire.pack(GOLDEN))) == GOLDEN
+
+
+def altered(**changes) -> bytes:
+    return json.dumps(json.loads(GOLDEN[2]) | changes).encode()
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        (altered(extra=1), "extra"),
+        (altered(value=True), "value"),
+        (altered(value="1"), "value"),
+        (altered(value=1.5), "value"),
+        (altered(value=None), "value"),
+        (altered(slot=True), "slot"),
+        (altered(slot=-1), "slot"),
+        (altered(slot=0.5), "slot"),
+        (altered(observed=1), "observed"),
+        (altered(id="x"), "id"),
+        (altered(id="A" * 32), "id"),
+        (altered(id=""), "id"),
+        (altered(seq=0), "seq"),
+        (altered(seq=2**60), "seq"),
+        (altered(item=""), "item"),
+        (altered(item="x" * 513), "item"),
+        (altered(type="future"), "type"),
+        (altered(type=1), "type"),
+        (altered(clock={"wall": 1, "mono": 2}), "clock"),
+        (GOLDEN[2].replace(b'"value":1.0', b'"value":NaN'), "malformed"),
+        (GOLDEN[2].replace(b'"value":1.0', b'"value":-Infinity'), "malformed"),
+        (GOLDEN[2].replace(b'"value":1.0', b'"value":1e999'), "range"),
+        (GOLDEN[2].replace(b'"red"', b'"\xff"'), "utf-8"),
+        (GOLDEN[2].replace(b'"red"', b'"\\ud800"'), "surrogate"),
+        (GOLDEN[0].replace(b'"conditional":0.9', b'"conditional":0'), "conditional"),
+        (GOLDEN[0].replace(b'"conditional":0.9', b'"conditional":1.1'), "conditional"),
+        (GOLDEN[0].replace(b'"slate":[', b'"slate":[[],'), "slate"),
+        (b"", "truncated"),
+        (b"null", "object"),
+        (b"[]", "object"),
+        (b"{}", "type"),
+        (b"[" * 60_000, ""),
+        (b'{"a":' * 10_000, ""),
+        (b'{"type":"outcome","clock":' + b"[" * 60_000, ""),
+        (b'"' + b"x" * wire.MAX_LINE + b'"', "at most"),
+    ],
+)
+def test_what_is_not_an_event_is_refused_with_its_place(line, place):
+    """Unknown fields, wrong types, NaN, out-of-range numbers, deep nesting and bad text are EventErrors."""
+    with pytest.raises(EventError) as error:
+        wire.decode(line)
+    assert place.lower() in str(error.value).lower()
+
+
+@given(st.integers(0, 2), st.data())
+def test_altered_bytes_give_an_event_or_an_event_error(which, data):
+    """Whatever happens to single bytes of a line, decoding gives an event or an EventError, nothing else."""
+    line = bytearray(GOLDEN[which])
+    for _ in range(data.draw(st.integers(1, 4))):
+        line[data.draw(st.integers(0, len(line) - 1))] = data.draw(st.integers(0, 255))
+    with suppress(EventError):
+        wire.decode(bytes(line))
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_unpack_or_are_refused(body):
+    """Unpacking arbitrary bytes raises EventError or gives lines."""
+    with suppress(EventError):
+        list(wire.unpack(body))
+
+
+def test_every_truncation_of_a_frame_is_refused():
+    """A frame cut off after any byte is refused: no prefix of a batch passes for a batch."""
+    body = wire.pack(GOLDEN)
+    for size in range(len(body)):
+        with pytest.raises(EventError):
+            wire.unpack(body[:size])
+
+
+def test_bytes_behind_the_frame_are_refused():
+    """A second frame, or anything else behind the first, is refused rather than ignored."""
+    body = wire.pack(GOLDEN)
+    for extra in (b"x", body, b"\x00" * 100):
+        with pytest.raises(EventError, match="more bytes behind it"):
+            wire.unpack(body + extra)
+
+
+def bomb(size: int) -> bytes:
+    """Zeros in a frame of unknown size."""
+    compressor = zstandard.ZstdCompressor(level=1).compressobj()
+    parts = [compressor.compress(bytes(2**20)) for _ in range(size // 2**20)]
+    return b"".join(parts) + compressor.flush()
+
+
+def lying_about_its_size() -> bytes:
+    """A frame of 4 MiB whose header says 5 bytes, in the one-byte field of a single-segment frame."""
+    body = zstandard.ZstdCompressor(level=1).compress(b"x" * 5)
+    assert body[4] & 0xE0 == 0x20
+    return body[:5] + bytes([4]) + bomb(2**22)[6:]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        bomb(2**30),
+        zstandard.ZstdCompressor(level=1).compress(bytes(2**28)),
+        zstandard.ZstdCompressor(compression_params=zstandard.ZstdCompressionParameters(window_log=27)).compress(
+            random.Random(1).randbytes(2**20) * 6
+        ),
+        lying_about_its_size(),
+    ],
+    ids=["1 GiB of unknown size", "256 MiB declared", "a window of 128 MiB", "a lying header"],
+)
+def test_a_bomb_is_refused_in_little_memory(body):
+    """A batch that unpacks to more than the limit is refused after unpacking no more than that."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(EventError):
+            wire.unpack(body)
+        assert tracemalloc.get_traced_memory()[1] < 32 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_limit_is_exact():
+    """A batch of exactly the limit passes; one byte more does not."""
+    assert [len(line) for line in wire.unpack(wire.pack([b"x" * 1000]), limit=1000)] == [1000]
+    with pytest.raises(EventError, match="at most 1000 bytes"):
+        wire.unpack(wire.pack([b"x" * 1001]), limit=1000)
+
+
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({"slate": [wire.Slot("red", 0, False, 0.5, 0.5)] * 2}, "slate"),
+        ({"pool": 201}, "pool"),
+        ({"pool": 1}, "slate"),
+    ],
+)
+def test_semantic_faults_are_named(fields, place):
+    """Doubled items, a pool larger than what is eligible, and a slate larger than its pool are faults."""
+    fault = wire.semantic_fault(EventFactory().decision(**fields))
+    assert fault is not None
+    assert fault.startswith(place)
+    assert wire.semantic_fault(EventFactory().decision()) is None

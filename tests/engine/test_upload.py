@@ -1,0 +1,368 @@
+"""The uploader deletes only what the answer names, gives up on nothing, and never hammers."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sanderling.contract import events as wire
+from sanderling.contract.events import Event, Loss
+from sanderling.errors import StorageError
+from sanderling.outbox import Outbox
+from sanderling.transport import LAST_WAIT_S, HttpTransport, Response, retry_after_s
+from sanderling.upload import Backoff, Uploader
+
+from tests.fakes import EventFactory, FakeClock, FakeTransport, status, verdicts
+
+
+class Bench:
+    """An outbox with some observations, a fake transport, and an uploader between them."""
+
+    def __init__(self, folder: Path, events: int, answer=None, **options) -> None:
+        self.clock = FakeClock()
+        self.outbox = Outbox(folder, clock=self.clock)
+        self.make = EventFactory(self.outbox.install)
+        self.outbox.put_durable([self.make.observation() for _ in range(events)])
+        self.transport = FakeTransport(answer)
+        self.uploader = Uploader(self.outbox, self.transport, clock=self.clock, rng=random.Random(1), **options)
+
+    def run(self, steps: int) -> None:
+        """Step in virtual time until nothing but losses of this test's own making could be left."""
+        for _ in range(steps):
+            if self.outbox.counters().pending == 0:
+                return
+            self.clock.advance(self.uploader.step())
+
+    def pending(self) -> list[int]:
+        return [pending.seq for pending in self.outbox.oldest(10**6, 2**40)]
+
+    def delivered(self) -> list[int]:
+        return sorted({event.seq for batch in self.transport.batches for event in batch})
+
+
+@pytest.fixture
+def bench(tmp_path):
+    benches = []
+
+    def build(events: int, answer=None, **options) -> Bench:
+        benches.append(Bench(tmp_path / str(len(benches)), events, answer, **options))
+        return benches[-1]
+
+    yield build
+    for each in benches:
+        each.outbox.close()
+
+
+def test_everything_goes_out_oldest_first(bench):
+    """Batches follow one another at once, in the order of the numbers, and leave the outbox empty."""
+    b = bench(1200)
+    assert [b.uploader.step() for _ in range(3)] == [0.0, 0.0, 0.0]
+    assert b.pending() == []
+    assert [event.seq for batch in b.transport.batches for event in batch] == list(range(1, 1201))
+    assert b.uploader.step() > 1
+    counters = b.uploader.counters
+    assert (counters.attempts, counters.batches, counters.acknowledged) == (3, 3, 1200)
+
+
+def test_sent_at_is_the_time_of_the_attempt(bench):
+    """Each attempt carries the wall time at which it was made, not the time at which the batch was built."""
+    b = bench(1, lambda events: status(503))
+    b.clock.advance(b.uploader.step())
+    b.uploader.step()
+    assert b.transport.headers[1]["sent-at"] == str(b.clock.wall_ms())
+    assert b.transport.headers[0]["sent-at"] < b.transport.headers[1]["sent-at"]
+
+
+@pytest.mark.parametrize(
+    "code", [204, 301, 304, 401, 403, 404, 405, 408, 409, 410, 411, 415, 425, 429, 451, 500, 503, 511, 999]
+)
+def test_other_answers_keep_everything_and_wait(bench, code):
+    """Whatever else the server says, nothing is deleted or set aside, and the next try waits."""
+    b = bench(3, lambda events: status(code))
+    for _ in range(20):
+        delay = b.uploader.step()
+        assert 0 < delay <= LAST_WAIT_S
+        b.clock.advance(delay)
+    assert b.pending() == [1, 2, 3]
+    assert b.uploader.counters.attempts >= 20
+
+
+def test_a_dead_network_is_retried_for_ever(bench):
+    """After a thousand failures the events are all there, and go out when the network is back."""
+
+    def dead(events: list[Event]) -> Response:
+        raise ConnectionResetError("reset")
+
+    b = bench(5, dead)
+    for _ in range(1000):
+        b.clock.advance(b.uploader.step())
+    b.transport.answer = lambda events: verdicts(events, "ok")
+    b.run(3)
+    assert b.pending() == []
+
+
+def test_a_wait_is_kept_even_when_stepped_early(bench):
+    """A step before its time sends nothing and says how long is left."""
+    b = bench(1, lambda events: status(503, retry_after="60"))
+    assert b.uploader.step() >= 60
+    b.clock.advance(59)
+    assert 0 < b.uploader.step() <= 2
+    assert b.uploader.counters.attempts == 1
+
+
+def test_only_the_listed_ids_are_deleted(bench):
+    """Ids that the answer does not list stay, ids that were never sent are not touched, duplicates count as there."""
+
+    def answer(events: list[Event]) -> Response:
+        rows = [wire.Verdict(events[0].id, "ok"), wire.Verdict(events[1].id, "duplicate"), wire.Verdict("f" * 32, "ok")]
+        return Response(200, {}, b'{"verdicts":' + wire._encoder.encode(rows) + b"}")
+
+    b = bench(4, answer, max_events=3)
+    assert b.uploader.step() > 0
+    assert b.pending() == [3, 4]
+    assert (b.uploader.counters.acknowledged, b.uploader.counters.duplicates) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>please log in</html>", b"{", b'{"verdicts":[]}', b'{"verdicts":[{"id":1}]}', b"[" * 10**5]
+)
+def test_a_captive_portal_deletes_nothing(bench, body):
+    """An answer 200 that is not a list of verdicts is a failure like any other."""
+    b = bench(2, lambda events: Response(200, {}, body))
+    assert b.uploader.step() > 0
+    assert b.pending() == [1, 2]
+
+
+def test_rejected_events_are_set_aside_and_declared(bench):
+    """A rejected event leaves the queue, and a Loss event with the reason takes its place."""
+    b = bench(2, lambda events: verdicts(events, "rejected"))
+    b.uploader.step()
+    b.transport.answer = lambda events: verdicts(events, "ok")
+    b.run(5)
+    losses = b.transport.batches[-1]
+    assert [(type(loss), loss.reason, loss.observations) for loss in losses] == [(Loss, "because", 1)] * 2
+    assert b.uploader.counters.rejected == 2
+
+
+def test_a_batch_too_large_is_halved(bench):
+    """413 halves the batch until it passes; everything arrives, nothing is set aside."""
+    b = bench(300, lambda events: status(413) if len(events) > 40 else verdicts(events, "ok"))
+    b.run(60)
+    assert b.pending() == []
+    assert b.delivered() == list(range(1, 301))
+    assert b.outbox.counters().quarantined == 0
+
+
+def test_a_single_event_too_large_is_set_aside(bench):
+    """One event that is too large even alone is set aside, and the rest arrives."""
+    b = bench(50, lambda events: status(413) if any(e.seq == 20 for e in events) else verdicts(events, "ok"))
+    b.run(60)
+    assert b.pending() == []
+    assert b.outbox.counters().quarantined == 1
+
+
+def test_a_poison_event_never_blocks(bench):
+    """One bad event among 10,000 costs at most 20 requests more, and all others arrive (promise P11)."""
+    b = bench(10_000, lambda events: status(400) if any(e.seq == 4321 for e in events) else verdicts(events, "ok"))
+    b.run(60)
+    assert b.pending() == []
+    assert b.uploader.counters.attempts <= 20 + 20 + 1
+    good = {e.seq for batch in b.transport.batches if all(e.seq != 4321 for e in batch) for e in batch}
+    assert good == set(range(1, 10_002)) - {4321}
+    assert b.outbox.counters().quarantined == 1
+
+
+def test_a_server_that_refuses_everything_is_suspected(bench):
+    """When each single event is refused, setting aside slows down to the pace of the back-off."""
+    b = bench(200, lambda events: status(400))
+    for _ in range(3000):
+        b.clock.advance(b.uploader.step())
+        if b.clock.mono_ms() > 3_600_000:
+            break
+    assert b.clock.mono_ms() > 3_600_000
+    assert b.outbox.counters().quarantined < 60
+
+
+def test_a_failing_outbox_stops_the_sending(bench, monkeypatch):
+    """When the delete fails the uploader waits instead of sending the same events in a loop."""
+    b = bench(5)
+
+    def fail(ids) -> None:
+        raise StorageError("disk full")
+
+    monkeypatch.setattr(b.outbox, "acknowledge", fail)
+    assert b.uploader.step() > 0
+    assert b.uploader.step() > 0
+    assert b.uploader.counters.attempts == 1
+
+
+@given(st.integers(0, 40), st.floats(0, 300), st.integers(0, 2**32))
+def test_backoff_stays_between_its_bounds(failures, at_least, seed):
+    """Every wait is at least what the server asked for and at most the cap more."""
+    backoff = Backoff(random.Random(seed))
+    for failure in range(failures):
+        assert 0 <= backoff.fail() <= min(LAST_WAIT_S, 2.0**failure)
+    assert at_least <= backoff.fail(at_least) <= at_least + LAST_WAIT_S
+
+
+def test_a_restarted_fleet_does_not_stampede():
+    """Of 10,000 devices after an hour's outage no second sees more than three times the mean (promise P26)."""
+    seconds = [0] * int(LAST_WAIT_S + 1)
+    for device in range(10_000):
+        backoff, now = Backoff(random.Random(device)), random.Random(-device).uniform(0, 60)
+        while now < 3600:
+            now += backoff.fail()
+        seconds[int(now - 3600)] += 1
+    assert max(seconds) <= 3 * 10_000 / LAST_WAIT_S
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("120", 120), ("0", 0), ("-1", 0), ("1000000000", 300), ("9" * 400, 300), ("soon", 0), ("NaN", 0), ("", 0),
+        ("1.5", 0),         ("Sun, 15 Jun 2025 15:08:40 GMT", 120), ("Sunday, 15-Jun-25 15:08:40 GMT", 120),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 0), ("Sun, 15 Jun 2099 15:08:40 GMT", 300),
+        ("Sun, 99 Jun 9999 15:08:40 GMT", 0), ("²", 0),
+    ],
+)  # fmt: skip
+def test_retry_after_in_all_forms(value, expected):
+    """Seconds and dates are understood and clamped to 300 s; anything else asks for nothing."""
+    clock = FakeClock(wall_ms=1_750_000_000_000)
+    assert retry_after_s({"retry-after": value}, clock) == expected
+
+
+def test_retry_after_does_not_trust_the_devices_clock():
+    """A date is taken relative to the answer's own Date, ten years of clock error notwithstanding."""
+    headers = {"retry-after": "Sun, 15 Jun 2025 15:08:40 GMT", "date": "Sun, 15 Jun 2025 15:08:00 GMT"}
+    assert retry_after_s(headers, FakeClock(wall_ms=0)) == 40
+
+
+def test_drain_waits_for_the_queue_and_ends_in_time(bench):
+    """Drain sends what is still queued in memory; with a deaf server it gives up before the next try is due."""
+    b = bench(0)
+    b.outbox.put([b.make.observation() for _ in range(700)])
+    assert b.uploader.drain(5.0)
+    assert b.pending() == []
+    b.outbox.put([b.make.observation()])
+    b.transport.answer = lambda events: status(429, retry_after="60")
+    started = time.monotonic()
+    assert not b.uploader.drain(5.0)
+    assert time.monotonic() - started < 1.0
+
+
+def test_the_thread_sends_when_woken_and_stops(bench):
+    """The background thread sends soon after wake, without waiting out its idle pause, and stop ends it."""
+    b = bench(1)
+    b.uploader.start()
+    deadline = time.monotonic() + 5
+    while b.outbox.counters().pending and time.monotonic() < deadline:
+        time.sleep(0.01)
+    b.outbox.put_durable([b.make.observation()])
+    b.uploader.wake()
+    while b.outbox.counters().pending and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert b.outbox.counters().pending == 0
+    b.uploader.stop()
+    assert not b.uploader._thread.is_alive()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.sampled_from(["ok", "lost answer", "half", "503", "413", "reset", "retry"]), max_size=25),
+    st.integers(1, 9),
+)
+def test_any_course_of_failures_delivers_everything(tmp_path_factory, course, size):
+    """Whatever the network does, the receiver ends with each event exactly once by id, and no gap undeclared (P9)."""
+    received: dict[str, Event] = {}
+    steps = iter(course)
+
+    def answer(events: list[Event]) -> Response:
+        act = next(steps, "ok")
+        if act == "reset":
+            raise ConnectionResetError
+        if act in ("503", "413"):
+            return status(int(act))
+        if act == "retry":
+            return verdicts(events, "retry")
+        taken = events[: len(events) // 2] if act == "half" else events
+        known = [event for event in taken if event.id in received]
+        assert all(received[event.id] == event for event in known)
+        received.update({event.id: event for event in taken})
+        if act == "lost answer":
+            raise TimeoutError
+        return verdicts(taken, "ok")
+
+    b = Bench(tmp_path_factory.mktemp("p9"), 20, answer, max_events=size)
+    b.run(200)
+    events = list(received.values())
+    declared = sum(event.observations for event in events if isinstance(event, Loss))
+    assert b.outbox.counters().pending == 0
+    gap = max(event.seq for event in events) - len(events) - declared
+    assert gap <= 0
+    assert gap == 0 or b.outbox.counters().quarantined > 0  # stored, its answer lost, and then set aside
+    b.outbox.close()
+
+
+class Handler(BaseHTTPRequestHandler):
+    mode = "ok"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.seen.append((self.path, dict(self.headers), body))
+        if self.mode == "slow":
+            self.server.release.wait(5)
+        self.send_response(302 if self.mode == "redirect" else 200)
+        self.send_header("X-Mixed-Case", "yes")
+        self.send_header("location", "/elsewhere")
+        size = 2**22 if self.mode == "huge" else 2
+        self.send_header("content-length", str(size + (self.mode == "short")))
+        self.end_headers()
+        self.wfile.write(b"x" * size)
+
+    def log_message(self, *args) -> None:
+        pass
+
+
+@pytest.fixture
+def server():
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    server.seen, server.release = [], threading.Event()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    yield server
+    server.release.set()
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("mode", ["ok", "redirect"])
+def test_http_posts_to_events_with_the_token(server, monkeypatch, mode):
+    """One post goes to url/events with the bearer token; a redirect is an answer, not followed."""
+    monkeypatch.setattr(Handler, "mode", mode)
+    transport = HttpTransport(f"http://127.0.0.1:{server.server_port}/v1/", "secret")
+    response = transport.post(b"body", {"sent-at": "5"})
+    assert (response.status, response.body) == (302 if mode == "redirect" else 200, b"xx")
+    assert response.headers["x-mixed-case"] == "yes"
+    [(path, headers, body)] = server.seen
+    assert (path, body, headers["authorization"], headers["sent-at"]) == ("/v1/events", b"body", "Bearer secret", "5")
+
+
+@pytest.mark.parametrize("mode", ["huge", "short", "slow"])
+def test_http_trouble_is_an_oserror(server, monkeypatch, mode):
+    """Too long, cut off or too slow an answer is an OSError, within the time-out."""
+    monkeypatch.setattr(Handler, "mode", mode)
+    transport = HttpTransport(f"http://127.0.0.1:{server.server_port}", None, timeout_s=0.3)
+    with pytest.raises(OSError, match="127"):
+        transport.post(b"body", {})
+
+
+def test_no_server_is_an_oserror():
+    """A refused connection is an OSError."""
+    with pytest.raises(OSError, match="refused"):
+        HttpTransport("http://127.0.0.1:9", None, timeout_s=0.5).post(b"", {})

@@ -1,0 +1,26 @@
+"""Writes events-1.jsonl, the golden file of wire format 1. Run it only to make the file of a new format."""
+
+from pathlib import Path
+
+from sanderling.contract import events as wire
+
+from tests.fakes import EventFactory
+
+
+def lines() -> list[bytes]:
+    make = EventFactory(install="0123456789abcdef" * 2)
+    clicked, unseen = make.decision(seq=1), make.decision(seq=2, context="AAAAAA==", pass_probability=0.25)
+    loss = wire.Loss("e" * 32, make.install, 6, clicked.clock, "full", decisions=2, outcomes=1)
+    events = [
+        clicked,
+        unseen,
+        make.outcome(clicked, slot=0, value=1.0, seq=3),
+        make.outcome(clicked, slot=1, value=-1.0, seq=4, kind="skip", observed=True),
+        make.observation(seq=5, item="größe 42 ☂"),
+        loss,
+    ]
+    return [wire.encode(event) for event in events]
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("events-1.jsonl").write_bytes(b"".join(line + b"\n" for line in lines()))

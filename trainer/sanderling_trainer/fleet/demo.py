@@ -1,0 +1,352 @@
+"""The demo: the whole circle on real data, with real processes, and a summary of what was seen.
+
+    data -> train -> quantize -> devices on slice 1 -> retrain -> ship -> devices on slice 2 -> report
+
+The log's earliest 80 % of time trains; the next 10 % is slice 1, the last 10 % slice 2. Refuses to judge kindly: the
+summary holds what was measured.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import secrets
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from sanderling_quantize.build import Built, build
+from sanderling_quantize.distil import Distillation
+from sanderling_quantize.gate import Thresholds, report as gate_report
+from sanderling_trainer.data import movielens
+from sanderling_trainer.data.segments import EventLog, read_segments
+from sanderling_trainer.data.tables import Catalogue, Interactions, read_catalogue, read_interactions
+from sanderling_trainer.fleet import release, replays
+from sanderling_trainer.fleet.device import Plan
+from sanderling_trainer.fleet.processes import CollectorProcess, Device, ReleaseServer
+from sanderling_trainer.fleet.report import table, verdict, write_report
+from sanderling_trainer.fleet.retrain import retrain
+from sanderling_trainer.judge.replay import Journey, journeys
+from sanderling_trainer.policy.config import Config
+from sanderling_trainer.policy.train import quantile, train
+
+APP = "demo"
+DEVICES = 2
+FLUSH_S = 120.0
+DEFINITION = (
+    "At each step of a user's later history the policy shows 10 items that the user has not had; an item that the "
+    "user liked at that step or later in the slice counts as clicked. Clicks are replayed, not observed: what users "
+    "would have done with other slates is not known."
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What can be varied: seconds without a collector, whether a device is killed, and how the policy is learned."""
+
+    collector_down_s: float = 0.0
+    kill_device: bool = False
+    config: Config = field(default_factory=Config)
+    distillation: Distillation = field(default_factory=Distillation)
+    thresholds: Thresholds = field(default_factory=Thresholds)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The summary, and its table for the terminal."""
+
+    summary: dict[str, Any]
+    text: str
+
+
+class Demo:
+    """One run of the circle in the folder `out`, which it replaces."""
+
+    def __init__(self, out: Path, settings: Settings) -> None:
+        self.out, self.settings = out, settings
+        self.seconds: dict[str, float] = {}
+        self.summary: dict[str, Any] = {}
+
+    def run(self, items: Path | None = None, interactions: Path | None = None) -> Finished:
+        """Run every stage; each ends with one line on stderr."""
+        self._clear()
+        with self._stage("data"):
+            catalogue, log = self._data(items, interactions)
+        self.splits = [quantile(log.time, share) for share in (0.8, 0.9, 1.0)]
+        with self._stage("train"):
+            self._train(catalogue, log)
+        with self._stage("quantize"):
+            first = self._build(self.out / "checkpoint", 1)
+        with self._fleet(first) as fleet:
+            ways = [journeys(log, *pair) for pair in zip(self.splits, self.splits[1:], strict=False)]
+            with self._stage("devices"):
+                fleet.replay(1, replays.plain(ways[0], catalogue, log), self.settings)
+                self._say(f"{sum(len(way.later) for way in ways[0])} decisions along the ways of {len(ways[0])} users")
+            with self._stage("retrain"):
+                self._retrain(fleet)
+            with self._stage("ship"):
+                self._ship(fleet)
+            with self._stage("devices again"):
+                fleet.replay(2, replays.plain(ways[1], catalogue, log), Settings())
+                self._say(f"{sum(len(way.later) for way in ways[1])} decisions, by each of two releases")
+            with self._stage("report"):
+                fleet.flush()
+                self._judge(fleet, ways[1], catalogue, log)
+        return self._finish()
+
+    def _data(self, items: Path | None, interactions: Path | None) -> tuple[Catalogue, Interactions]:
+        own = items is not None and interactions is not None
+        paths = (items, interactions) if own else movielens.load()
+        catalogue = read_catalogue(paths[0])  # type: ignore[arg-type]
+        log = read_interactions(paths[1], catalogue)  # type: ignore[arg-type]
+        users = int(np.unique(log.user).size)
+        self.summary["data"] = {
+            "name": str(interactions) if own else "MovieLens-100K",
+            "users": users,
+            "items": len(catalogue),
+            "interactions": len(log),
+            "licence": "your own" if own else "GroupLens: research use, no redistribution",
+        }
+        self._say(f"{len(log)} events of {users} users on {len(catalogue)} items")
+        return catalogue, log
+
+    def _train(self, catalogue: Catalogue, log: Interactions) -> None:
+        trained = train(catalogue, log, self.out / "checkpoint", self.settings.config, app=APP, holdout=0.2)
+        self.seconds.update({f"train: {name}": seconds for name, seconds in trained.seconds.items()})
+        self.summary["ranking"] = trained.metrics["ranking"]
+        self.summary["learning"] = {name: trained.metrics[name] for name in ("warm_start", "policy_gradient")}
+        folded = {model["name"]: model["ndcg@10"]["value"] for model in trained.metrics["ranking"][1]["models"]}
+        self._say("nDCG@10, fold-in: " + ", ".join(f"{name} {value:.4f}" for name, value in folded.items()))
+
+    def _build(self, checkpoint: Path, number: int, encoder_of: Path | None = None) -> Built:
+        built = build(
+            checkpoint,
+            self.out / "releases" / str(number),
+            settings=self.settings.distillation,
+            thresholds=self.settings.thresholds,
+            encoder_of=encoder_of,
+        )
+        files = {name: entry.length for name, entry in built.manifest.files.items()}
+        self.summary["bundle"] = {"bytes": sum(files.values()), "files": files}
+        if encoder_of is None:
+            weights = (checkpoint / "encoder" / "model.safetensors").stat().st_size
+            self.summary["quantize"] = {
+                "checks": gate_report(built.rows), "bytes_float": weights, "bytes_int8": files["encoder.onnx"],
+            }
+        self._say(f"release {number}, {sum(files.values()) / 1e6:.1f} MB, passed {len(built.rows)} checks of the gate")
+        return built
+
+    @contextmanager
+    def _fleet(self, first: Built) -> Iterator[Fleet]:
+        root = release.create_repository(self.out / "repository", self.out / "keys")
+        (self.out / "repository" / "root.json").write_bytes(root)
+        release.publish(first.folder, self.out / "repository", self.out / "keys")
+        fleet = Fleet(self.out, first.folder)
+        try:
+            fleet.start()
+            yield fleet
+        finally:
+            fleet.stop()
+
+    def _retrain(self, fleet: Fleet) -> None:
+        fleet.flush()
+        done = retrain(str(self.out / "events"), self.out / "checkpoint", self.out / "checkpoint-2", seed=self.settings.config.seed)
+        self.summary["ope"] = done.metrics["ope"]
+        self._say(f"learned from {done.metrics['policy_gradient']['decisions']} decisions, dropped {done.metrics['log']['dropped']}")
+
+    def _ship(self, fleet: Fleet) -> None:
+        second = self._build(self.out / "checkpoint-2", 2, encoder_of=self.out / "releases" / "1")
+        release.publish(second.folder, self.out / "repository", self.out / "keys")
+        updates = fleet.update()
+        self.summary["updates"] = updates
+        slowest = max(update["seconds"] for update in updates)
+        self._say(f"{sum(update['to'] == 2 for update in updates)} of {len(updates)} devices took release 2 in at most {slowest:.1f} s")
+
+    def _judge(self, fleet: Fleet, ways: Sequence[Journey], catalogue: Catalogue, log: Interactions) -> None:
+        config = self.settings.config
+        arms = replays.baselines(ways, log, self.splits[1], len(catalogue), config)
+        arms += [replays.device_arm(f"release {number}", fleet.journals(number)) for number in (1, 2)]
+        self.summary["replay"] = {"definition": DEFINITION, "users": len(ways), **replays.compare(arms, config.seed)}
+        self.summary["latency"] = replays.latency([path for number in (1, 2) for path in fleet.journals(number)])
+        found = read_segments(str(self.out / "events"))
+        self.summary["events"] = fleet.account(found)
+        events = self.summary["events"]
+        self._say(f"{events['acknowledged']} events acknowledged, {events['duplicates']} sent twice, {events['lost']} lost")
+
+    def _finish(self) -> Finished:
+        self.summary["seconds"] = {**self.seconds, "all": sum(self.seconds[name] for name in self._stages)}
+        self.summary["machine"] = {"python": platform.python_version(), "system": platform.platform()}
+        self.summary["verdict"] = verdict(self.summary)
+        (self.out / "summary.json").write_text(json.dumps(self.summary, indent=1) + "\n", encoding="utf-8")
+        write_report(self.summary, self.out / "report.html")
+        return Finished(self.summary, f"{table(self.summary)}\n{self.out / 'report.html'}")
+
+    def _clear(self) -> None:
+        """Make the folder anew; what is not the demo's own is left alone."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        for name in ("checkpoint", "checkpoint-2", "releases", "repository", "keys", "events", "devices", "logs"):
+            shutil.rmtree(self.out / name, ignore_errors=True)
+        self._stages: list[str] = []
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        start, self._line = time.perf_counter(), ""
+        yield
+        self.seconds[name] = time.perf_counter() - start
+        self._stages.append(name)
+        print(f"{name:<14}{self.seconds[name]:6.1f} s  {self._line}", file=sys.stderr, flush=True)
+
+    def _say(self, line: str) -> None:
+        self._line = line
+
+
+class Fleet:
+    """Collector, releases and devices. Devices 0 … take updates; each has a control with the same users that does not."""
+
+    def __init__(self, out: Path, bundle: Path) -> None:
+        (out / "logs").mkdir(parents=True, exist_ok=True)
+        self._out, token = out, secrets.token_hex(16)
+        self.collector = CollectorProcess(out / "events", token, out / "logs" / "collector.log")
+        self._server = ReleaseServer(out / "repository")
+
+        def device(name: str) -> Device:
+            (out / "devices" / name).mkdir(parents=True)
+            plan = Plan(
+                bundle=str(bundle),
+                state=str(out / "devices" / name / "state"),
+                collector=self.collector.url,
+                token=token,
+                releases=self._server.url,
+                root=str(out / "repository" / "root.json"),
+                slots=10,
+            )
+            return Device(plan, out / "logs" / f"{name}.log")
+
+        self.devices = [device(f"device-{number}") for number in range(DEVICES)]
+        self.controls = [device(f"control-{number}") for number in range(DEVICES)]
+
+    def start(self) -> None:
+        """Start everything but the controls."""
+        self.collector.start()
+        self._server.start()
+        for one in self.devices:
+            one.start()
+
+    def stop(self) -> None:
+        """Stop everything."""
+        for one in [*self.devices, *self.controls]:
+            one.stop()
+        self.collector.stop()
+        self._server.stop()
+
+    def replay(self, number: int, ways: Sequence[dict[str, Any]], settings: Settings) -> None:
+        """Let each device replay its share of the ways of slice `number`; on slice 2 the controls do the same."""
+        shares = [ways[start::DEVICES] for start in range(DEVICES)]
+        groups = [self.devices] if number == 1 else [self.devices, self.controls]
+        for group in groups:
+            for one in group if group is self.controls else []:
+                one.start()
+            label = f"slice {number}, release {1 if group is self.controls else number}"
+            steps = sum(len(way["later"]) for way in ways)
+            with tqdm(total=steps, desc=label, unit="decision") as bar:
+                self._replay_all(group, number, shares, settings, bar)
+
+    def _replay_all(
+        self, group: Sequence[Device], number: int, shares: Sequence[Sequence[dict[str, Any]]], settings: Settings, bar: Any
+    ) -> None:
+        lock, faults = threading.Lock(), []
+
+        def progress() -> None:
+            with lock:
+                bar.update(1)
+
+        def work(at: int) -> None:
+            try:
+                _replay(group[at], number, shares[at], progress, settings.kill_device and at == 0)
+            except Exception as error:
+                faults.append(error)
+
+        threads = [threading.Thread(target=work, args=(at,)) for at in range(len(group))]
+        for thread in threads:
+            thread.start()
+        if settings.collector_down_s:
+            time.sleep(2.0)
+            self.collector.stop()
+            time.sleep(settings.collector_down_s)
+            self.collector.start()
+        for thread in threads:
+            thread.join()
+        if faults:
+            raise faults[0]
+
+    def flush(self) -> None:
+        """Wait until every device's events are acknowledged."""
+        self._counters = []
+        running = [one for one in [*self.devices, *self.controls] if one.running]
+        for one in tqdm(running, desc="flush", unit="device", leave=False):
+            one.tell(do="flush", timeout_s=FLUSH_S)
+            answer = one.wait("flushed")
+            if not answer["empty"]:
+                raise TimeoutError(f"a device could not deliver its events within {FLUSH_S} s: {answer['counters']}")
+            self._counters.append(answer["counters"])
+
+    def update(self) -> list[dict[str, Any]]:
+        """Let the devices fetch the newest release."""
+        answers = []
+        for one in tqdm(self.devices, desc="update", unit="device", leave=False):
+            one.tell(do="update")
+            answer = one.wait("updated")
+            if answer["fault"]:
+                raise ChildProcessError(f"a device could not update: {answer['fault']}")
+            answers.append({"to": answer["to"], "seconds": answer["seconds"]})
+        return answers
+
+    def journals(self, number: int) -> list[Path]:
+        """Return the journals of slice 2 by release: the controls' for release 1, the devices' for release 2."""
+        group = self.devices if number == 2 else self.controls
+        return [_journal(one, 2) for one in group]
+
+    def account(self, found: EventLog) -> dict[str, Any]:
+        """Hold what the devices stored against what the segments hold; a reward that was acknowledged to the app and
+        has no outcome in the segments is lost."""
+        arrived = {(e.decision, e.slot) for events in found.events.values() for e in events if type(e).__name__ == "Outcome"}
+        journals = [_journal(one, number) for one in [*self.devices, *self.controls] for number in (1, 2)]
+        promised = {(entry[2], slot) for path in journals for entry in replays.read_journal(path) for slot in range(entry[4])}
+        return {
+            "stored": sum(counters["stored"] for counters in self._counters),
+            "acknowledged": sum(counters["acknowledged"] for counters in self._counters),
+            "received": found.received,
+            "rewards": len(promised),
+            "duplicates": found.duplicates,
+            "conflicts": found.conflicts,
+            "missing": found.missing,
+            "lost": len(promised - arrived),
+        }
+
+
+def _journal(device: Device, number: int) -> Path:
+    return Path(device.plan.state).parent / f"journal-{number}.jsonl"
+
+
+def _replay(device: Device, number: int, ways: Sequence[dict[str, Any]], progress: Callable[[], None], kill: bool) -> None:
+    path = Path(device.plan.state).parent / f"journeys-{number}.jsonl"
+    path.write_text("".join(json.dumps(way) + "\n" for way in ways), encoding="utf-8")
+    command = {"do": "replay", "journeys": str(path), "journal": str(_journal(device, number))}
+    device.tell(**command)
+    if kill:
+        for _ in range(sum(len(way["later"]) for way in ways) // 3):
+            device.step(progress)
+        device.kill()
+        device.start()
+        device.tell(**command)
+    device.wait("replayed", progress)
+

@@ -1,0 +1,60 @@
+"""Ranking metrics of slates against what users liked later. Full ranking: slates come from the whole catalogue.
+
+Refuses to know where slates come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sanderling_trainer.judge.intervals import mean
+
+
+def recall(slate: Sequence[Any], relevant: set[Any]) -> float:
+    """Return the share of the relevant that the slate holds."""
+    return len(relevant.intersection(slate)) / len(relevant)
+
+
+def ndcg(slate: Sequence[Any], relevant: set[Any]) -> float:
+    """Return the normalised discounted gain (Järvelin and Kekäläinen 2002); the ideal slate holds min(k, relevant)."""
+    gain = sum(1.0 / np.log2(place + 2) for place, item in enumerate(slate) if item in relevant)
+    return float(gain / sum(1.0 / np.log2(place + 2) for place in range(min(len(slate), len(relevant)))))
+
+
+def reciprocal_rank(slate: Sequence[Any], relevant: set[Any]) -> float:
+    """Return 1 / the place (from 1) of the first relevant item, 0 when there is none."""
+    return next((1.0 / place for place, item in enumerate(slate, 1) if item in relevant), 0.0)
+
+
+def evaluate(
+    slates: Mapping[Any, Sequence[Any]], relevant: Mapping[Any, set[Any]], k: int, items: int, rng: np.random.Generator
+) -> dict[str, Any]:
+    """Return the metrics at k with intervals over the users who have a slate and something relevant.
+
+    `items` is the size of the catalogue, for the coverage. Users without a slate or without anything relevant are
+    counted, not scored.
+    """
+    users = [user for user in slates if relevant.get(user) and len(slates[user])]
+    cut = {user: list(slates[user])[:k] for user in users}
+    scored = {
+        f"ndcg@{k}": _each(ndcg, cut, relevant),
+        f"recall@{k}": _each(recall, cut, relevant),
+        f"hit_rate@{k}": np.array([float(bool(relevant[user].intersection(cut[user]))) for user in users]),
+        f"mrr@{k}": _each(reciprocal_rank, cut, relevant),
+    }
+    shown = {item for slate in cut.values() for item in slate}
+    return {
+        "users": len(users),
+        "users_without_slate": sum(1 for user in relevant if relevant[user] and not len(slates.get(user, ()))),
+        "users_without_relevant": sum(1 for user in slates if not relevant.get(user)),
+        **{name: mean(values, rng).plain() for name, values in scored.items()},
+        f"coverage@{k}": len(shown) / items,
+    }
+
+
+def _each(metric: Any, slates: Mapping[Any, Sequence[Any]], relevant: Mapping[Any, set[Any]]) -> NDArray[np.float64]:
+    return np.array([metric(slate, relevant[user]) for user, slate in slates.items()])
