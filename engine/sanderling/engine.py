@@ -38,6 +38,7 @@ log = logging.getLogger("sanderling")
 
 REMEMBERED = 256
 MAX_SLOTS = 1000
+REWARD_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -189,16 +190,18 @@ class Engine:
         """
         shown = {item.id: item for item in slate}
         seen = [(_on_slate(shown, item), _check_value(value)) for item, value in values.items()]
-        if self._outbox is None:
+        outbox = self._outbox
+        if outbox is None:
             raise StorageError(f"the reward was not stored: {self.storage_fault}")
         with self._lock:
             pseudonym = self._pseudonym(slate.user)
-            outcomes, state = [], None
+            outcomes: list[wire.Event] = []
+            states: dict[str, bytes] = {}
             for item, value in seen:
                 name = kind or ("click" if value > 0 else "skip")
                 moves = value > 0 if observe is None else observe
                 if moves:
-                    state = self._users.observe(pseudonym, item.id, name, self._scorer)
+                    states[pseudonym] = self._users.observe(pseudonym, item.id, name, self._scorer).dump()
                 outcomes.append(
                     wire.Outcome(
                         **self._stamp(),
@@ -211,9 +214,8 @@ class Engine:
                         observed=moves,
                     )
                 )
-            if state is not None:
-                self._outbox.put([], {pseudonym: state.dump()})
-        self._outbox.put_durable(outcomes)
+            wait = outbox.begin(outcomes, states)
+        wait(REWARD_TIMEOUT_S)
         if self._uploader:
             self._uploader.wake()
 
@@ -392,10 +394,10 @@ class Engine:
         return scorer.with_added(records) if records else scorer
 
     def _newest(self, given: Bundle) -> Bundle:
-        installed = self._slots.current() if self._slots else None
-        if installed is None:
-            return given
         try:
+            installed = self._slots.current() if self._slots else None
+            if installed is None:
+                return given
             bundle = Bundle.open(installed)
         except SanderlingError as error:
             log.warning("the installed bundle does not open, serving the one given: %s", error)

@@ -94,12 +94,19 @@ class Outbox:
 
         After an error it is not known whether they were stored: the outbox goes on trying.
         """
+        self.begin(events, states)(timeout_s)
+
+    def begin(self, events: Sequence[Event], states: Mapping[str, bytes] = {}) -> Callable[[float], None]:
+        """Queue events as `put_durable` does, and return the function that waits until they are on disk.
+
+        Raises `StorageError` when they cannot be queued.
+        """
         future: Future[None] = Future()
         with self._wake:
             if self._shut or self._queued + len(events) > QUEUE_EVENTS:
                 raise StorageError(f"not stored: {self._shut or 'the queue is full because the disk does not keep up'}")
             self._enqueue(Job(events, states), future)
-        _result(future, timeout_s, "the reward is not known to be on disk")
+        return lambda timeout_s: _result(future, timeout_s, "the reward is not known to be on disk")
 
     def _enqueue(self, job: Job, future: Future[None] | None) -> None:
         self._states.update(job.states)

@@ -31,7 +31,7 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Unknown fields, NaN, and booleans in a number's place are refused."""
 
 
-class Clock(_Strict):
+class Clock(_Strict, frozen=True):
     """Three readings, so that the lab can correct a wrong wall clock: wall ms since 1970, monotonic ms, boot id."""
 
     wall: int
@@ -39,7 +39,7 @@ class Clock(_Strict):
     boot: Id
 
 
-class Slot(_Strict):
+class Slot(_Strict, frozen=True):
     """One shown item. `rank` is its place (from 0) in the greedy order of all eligible items."""
 
     item: Name
@@ -49,7 +49,7 @@ class Slot(_Strict):
     marginal: Probability
 
 
-class Decision(_Strict, tag="decision"):
+class Decision(_Strict, frozen=True, tag="decision"):
     """One slate and the exact probability of each of its slots under the policy that drew it.
 
     `state` is the checksum of the events that made the user's state, `events` their number: the lab rebuilds the
@@ -75,7 +75,7 @@ class Decision(_Strict, tag="decision"):
     pass_probability: Probability = 1.0
 
 
-class Outcome(_Strict, tag="outcome"):
+class Outcome(_Strict, frozen=True, tag="outcome"):
     """What became of one slot that was seen. A slot without an outcome was not seen, or its outcome is still due."""
 
     id: Id
@@ -91,7 +91,7 @@ class Outcome(_Strict, tag="outcome"):
     observed: bool
 
 
-class Observation(_Strict, tag="observation"):
+class Observation(_Strict, frozen=True, tag="observation"):
     """Organic behaviour: something that the user did without being asked by a slate."""
 
     id: Id
@@ -103,7 +103,7 @@ class Observation(_Strict, tag="observation"):
     kind: Name
 
 
-class Loss(_Strict, tag="loss"):
+class Loss(_Strict, frozen=True, tag="loss"):
     """What this install dropped, why, and how many events of each kind are gone."""
 
     id: Id
@@ -119,7 +119,7 @@ class Loss(_Strict, tag="loss"):
 Event = Decision | Outcome | Observation | Loss
 
 
-class Verdict(_Strict):
+class Verdict(_Strict, frozen=True):
     """The collector's answer for one event: `ok`, `duplicate`, `rejected` (never send it again) or `retry`."""
 
     id: str

@@ -26,14 +26,14 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Unknown fields, NaN, and booleans in a number's place are refused."""
 
 
-class FileEntry(_Strict):
+class FileEntry(_Strict, frozen=True):
     """The exact length in bytes and the SHA-256 of one file."""
 
     length: Natural
     sha256: Sha256
 
 
-class Sizes(_Strict):
+class Sizes(_Strict, frozen=True):
     """Items n, item dimension d, state channels c, text dimension t, and the longest text in tokens."""
 
     items: Positive
@@ -43,7 +43,7 @@ class Sizes(_Strict):
     max_tokens: Annotated[int, msgspec.Meta(ge=8, le=8192)]
 
 
-class Exploration(_Strict):
+class Exploration(_Strict, frozen=True):
     """How the device explores: the scheme, its epsilon, and the M best items among which it draws."""
 
     scheme: Literal["sequential"] = "sequential"
@@ -51,7 +51,7 @@ class Exploration(_Strict):
     pool: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 50
 
 
-class Lineage(_Strict):
+class Lineage(_Strict, frozen=True):
     """Where the policy came from: the release it was learned from, the log's window in seconds, the data's hash."""
 
     parent: Natural
@@ -60,7 +60,7 @@ class Lineage(_Strict):
     data_sha256: Sha256
 
 
-class Manifest(_Strict):
+class Manifest(_Strict, frozen=True):
     """What a bundle is. `kinds` names the kinds of event in the order of the policy's kind table; the first stands
     for every unknown kind. `reports` carries the figures of judge and gate, for people; no code reads them."""
 

@@ -1,0 +1,288 @@
+"""The engine as an app uses it: every promise of its face, on a real bundle with a real outbox."""
+
+from __future__ import annotations
+
+import math
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sanderling import BundleError, Engine, StorageError
+from sanderling.contract import events as wire
+from sanderling.contract.events import Decision, Observation, Outcome
+from sanderling.users import NO_EVENTS, next_check
+
+from tests.bundles import write_bundle
+from tests.fakes import FakeClock, FakeEntropy
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundle") / "one"
+    write_bundle(folder)
+    return folder
+
+
+@pytest.fixture
+def engine(bundle, tmp_path):
+    with Engine.open(bundle, tmp_path / "state", clock=FakeClock(), entropy=FakeEntropy()) as opened:
+        yield opened
+
+
+def stored(engine):
+    """Return the events that the engine's outbox holds; a durable write first, so that all earlier ones are in."""
+    engine._outbox.put_durable([])
+    return [wire.decode(pending.line) for pending in engine._outbox.oldest(10_000, 1 << 30)]
+
+
+def test_a_slate_has_distinct_items_in_slots(engine):
+    """A slate holds k different items with titles, in slots 0 … k-1, each with positive chances."""
+    slate = engine.recommend("anna", k=10)
+    assert len(slate) == len({item.id for item in slate}) == 10
+    assert [item.slot for item in slate] == list(range(10))
+    assert all(item.title and 0 < item.propensity <= 1 and 0 < item.marginal <= 1 for item in slate)
+    assert slate[0].attributes["price"] >= 10
+
+
+def test_greedy_slates_are_in_order_of_score(engine):
+    """Without exploration scores fall along the slate, and nothing is explored."""
+    slate = engine.recommend("anna", k=20, greedy=True)
+    scores = [item.score for item in slate]
+    assert scores == sorted(scores, reverse=True)
+    assert [item.rank for item in slate] == list(range(20))
+    assert all(item.propensity == 1.0 for item in slate)
+
+
+def test_excluded_items_are_not_shown_and_unknown_ones_are_ignored(engine):
+    """Exclusion holds under exploration too; when all items are excluded the slate is empty."""
+    seen = [f"item-{row}" for row in range(40)]
+    for _ in range(50):
+        assert not {item.id for item in engine.recommend("anna", exclude=[*seen, "nobody knows"])} & set(seen)
+    assert len(engine.recommend("anna", k=20, exclude=seen)) == 10
+    assert len(engine.recommend("anna", exclude=[f"item-{row}" for row in range(50)])) == 0
+
+
+def test_a_decision_on_the_wire_is_the_slate(engine):
+    """The logged decision carries items, ranks, propensities, pool, and the state's checksum of that moment."""
+    engine.observe("anna", "item-3", "click")
+    slate = engine.recommend("anna", k=5)
+    (decision,) = [event for event in stored(engine) if isinstance(event, Decision)]
+    assert decision.id == slate.decision
+    assert [(s.item, s.rank, s.conditional, s.marginal) for s in decision.slate] == [
+        (i.id, i.rank, i.propensity, i.marginal) for i in slate
+    ]
+    assert (decision.pool, decision.eligible, decision.epsilon, decision.events) == (20, 50, 0.1, 1)
+    assert decision.state == next_check(NO_EVENTS, "item-3", "click")
+
+
+def test_behaviour_moves_the_state_at_once_and_survives_a_restart(bundle, tmp_path):
+    """An observation changes the next slate, and a new process starts from the same state."""
+    with Engine.open(bundle, tmp_path) as engine:
+        before = [item.score for item in engine.recommend("anna", greedy=True)]
+        for row in (3, 7, 11):
+            engine.observe("anna", f"item-{row}", "purchase")
+        after = [item.score for item in engine.recommend("anna", greedy=True)]
+        assert after != before
+    with Engine.open(bundle, tmp_path) as engine:
+        assert [item.score for item in engine.recommend("anna", greedy=True)] == after
+
+
+def test_a_click_moves_the_state_and_a_skip_does_not(engine):
+    """A positive reward is an event of the user's behaviour, unless the app says that it observes it itself."""
+    slate = engine.recommend("anna")
+    engine.reward(slate, slate[0], -1.0)
+    engine.reward(slate, slate[1], 1.0, observe=False)
+    assert engine.recommend("anna") and [e for e in stored(engine) if isinstance(e, Decision)][-1].events == 0
+    engine.reward(slate, slate[1], 1.0)
+    engine.recommend("anna")
+    events = stored(engine)
+    assert [e for e in events if isinstance(e, Decision)][-1].events == 1
+    assert [(e.kind, e.value, e.observed) for e in events if isinstance(e, Outcome)] == [
+        ("skip", -1.0, False),
+        ("click", 1.0, False),
+        ("click", 1.0, True),
+    ]
+
+
+def test_rewards_name_their_decision_and_slot(engine):
+    """Each outcome carries the decision's id and the slot of the item; decisions come before their outcomes."""
+    slate = engine.recommend("anna", k=3)
+    engine.reward_all(slate, {slate[0]: -1.0, slate[2].id: 1.0})
+    events = stored(engine)
+    outcomes = [event for event in events if isinstance(event, Outcome)]
+    assert [(o.decision, o.slot, o.value) for o in outcomes] == [(slate.decision, 0, -1.0), (slate.decision, 2, 1.0)]
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    assert isinstance(events[0], Decision)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.01, 2])
+def test_rewards_out_of_range_are_refused(engine, value):
+    """A reward outside [-1, 1] raises ValueError and stores nothing."""
+    slate = engine.recommend("anna")
+    with pytest.raises(ValueError, match=r"\[-1, 1\]"):
+        engine.reward(slate, slate[0], value)
+    assert not [event for event in stored(engine) if isinstance(event, Outcome)]
+
+
+@pytest.mark.parametrize("value", [True, "1", None])
+def test_rewards_of_a_wrong_type_are_refused(engine, value):
+    """A bool, a string or None is no reward."""
+    slate = engine.recommend("anna")
+    with pytest.raises(TypeError, match="expected a number"):
+        engine.reward(slate, slate[0], value)
+
+
+def test_rewarding_an_item_that_was_not_shown_is_refused(engine):
+    """Only items of the slate can be rewarded."""
+    with pytest.raises(ValueError, match="slate"):
+        engine.reward(engine.recommend("anna"), "nobody knows", 1.0)
+
+
+def test_explain_replays_bit_for_bit(engine):
+    """A decision comes out the same from its id and what it was made of, whatever happened since."""
+    slates = [engine.recommend("anna", context=f"rainy evening {at}", exclude=["item-1"]) for at in range(20)]
+    engine.observe("anna", "item-9", "click")
+    for slate in slates:
+        explained = engine.explain(slate.decision)
+        assert explained.same
+        assert explained.slate == slate.items
+        assert len(explained.greedy) == 10
+    with pytest.raises(KeyError):
+        engine.explain("0" * 32)
+
+
+def test_new_items_are_recommendable_at_once_and_after_a_restart(bundle, tmp_path):
+    """An upserted item can be found, replaced and excluded, and is known to the next process too."""
+    everything = [f"item-{row}" for row in range(50)]
+    with Engine.open(bundle, tmp_path) as engine:
+        engine.upsert_items([{"id": "sku-77", "text": "red trail shoe"}])
+        slate = engine.recommend("anna", exclude=everything)
+        assert [(item.id, item.title) for item in slate] == [("sku-77", "red trail shoe")]
+        engine.upsert_items([{"id": "sku-77", "text": "blue jazz album"}, {"id": "item-0", "text": "coffee"}])
+        assert {item.title for item in engine.recommend("anna", exclude=everything[1:])} == {"blue jazz album", "coffee"}
+    with Engine.open(bundle, tmp_path) as engine:
+        found = engine.recommend("anna", exclude=everything[1:])
+        assert {item.id for item in found} == {"sku-77", "item-0"}
+
+
+@pytest.mark.parametrize("item", [{"id": "a"}, {"text": "a"}, {"id": "", "text": "a"}, {"id": 3, "text": "a"}])
+def test_items_without_id_or_text_are_refused_whole(engine, item):
+    """A bad item raises ValueError that names the field, and nothing of the call is added."""
+    with pytest.raises(ValueError, match="item: (id|text)"):
+        engine.upsert_items([{"id": "good", "text": "good"}, item])
+    assert engine._scorer.find("good") is None
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.text(max_size=300) | st.sampled_from(["\ud800", "\0", "a" * 100_000, "🐦‍⬛" * 50]))
+def test_recommend_takes_any_text(bundle, text):
+    """Whatever a user typed, and whatever a user is called, there is a slate of finite scores."""
+    with Engine.open(bundle) as engine:
+        slate = engine.recommend(text, k=3, context=text, exclude=[text])
+        assert len(slate) == 3
+        assert np.isfinite([item.score for item in slate]).all()
+
+
+@pytest.mark.parametrize(("arguments", "error"), [
+    ({"user": 3}, TypeError), ({"k": "10"}, TypeError), ({"k": True}, TypeError), ({"k": 0}, ValueError),
+    ({"k": 2**31}, ValueError), ({"context": b"x"}, TypeError),
+])
+def test_wrong_arguments_are_named(engine, arguments, error):
+    """Arguments of a wrong type raise TypeError, impossible numbers ValueError, each naming the argument."""
+    with pytest.raises(error, match=next(iter(arguments))):
+        engine.recommend(**{"user": "anna", **arguments})
+
+
+def test_without_a_state_folder_nothing_is_stored_and_rewards_say_so(bundle):
+    """An engine for batch scoring recommends, keeps states in memory, and refuses rewards with a reason."""
+    with Engine.open(bundle) as engine:
+        engine.observe("anna", "item-1")
+        slate = engine.recommend("anna")
+        with pytest.raises(StorageError, match="without a state folder"):
+            engine.reward(slate, slate[0], 1.0)
+
+
+def test_recommending_goes_on_when_the_state_folder_cannot_be_opened(bundle, tmp_path):
+    """A state folder that is a file costs the rewards, not the recommendations."""
+    (tmp_path / "state").write_text("not a folder")
+    with Engine.open(bundle, tmp_path / "state") as engine:
+        slate = engine.recommend("anna")
+        assert len(slate) == 10
+        with pytest.raises(StorageError, match="not stored"):
+            engine.reward(slate, slate[0], 1.0)
+
+
+def test_no_user_name_or_context_reaches_the_disk_or_the_wire(bundle, tmp_path):
+    """User names and context texts are in no byte of the state folder; pseudonyms differ between installs."""
+    with Engine.open(bundle, tmp_path / "a") as one, Engine.open(bundle, tmp_path / "b") as two:
+        for engine in (one, two):
+            engine.observe("canary-user-7f3a", "item-1")
+            slate = engine.recommend("canary-user-7f3a", context="canary-context-91bc")
+            engine.reward(slate, slate[0], 1.0)
+        users = {event.user for engine in (one, two) for event in stored(engine)}
+        assert len(users) == 2
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            assert b"canary" not in path.read_bytes(), path
+
+
+def test_context_leaves_the_device_only_when_shared(bundle, tmp_path):
+    """The context vector is on the wire if and only if the app opened the engine with share_context."""
+    for share in (False, True):
+        with Engine.open(bundle, tmp_path / str(share), share_context=share) as engine:
+            engine.recommend("anna", context="rainy evening")
+            (decision,) = stored(engine)
+            assert (decision.context is not None) == share
+
+
+def test_threads_share_an_engine(engine):
+    """Eight threads recommend, observe and reward at once; every event is numbered once and every state checks out."""
+    def work(name):
+        for at in range(20):
+            slate = engine.recommend(name, k=4)
+            engine.observe(name, f"item-{at}", "click")
+            engine.reward(slate, slate[0], 1.0)
+
+    threads = [threading.Thread(target=work, args=(f"user-{at % 2}",)) for at in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    events = stored(engine)
+    assert [event.seq for event in events] == list(range(1, 8 * 20 * 3 + 1))
+    for user in {event.user for event in events}:
+        checks, check = [NO_EVENTS], NO_EVENTS
+        mine = [event for event in events if event.user == user]
+        for event in mine:
+            if isinstance(event, Observation) or (isinstance(event, Outcome) and event.observed):
+                check = next_check(check, event.item, event.kind)
+                checks.append(check)
+        assert all(checks[e.events] == e.state for e in mine if isinstance(e, Decision))
+
+
+def test_the_same_clock_and_entropy_give_the_same_slates(bundle, tmp_path):
+    """Two engines with equal clocks and entropy make equal decisions: nothing else is random."""
+    found = []
+    for name in ("a", "b"):
+        with Engine.open(bundle, tmp_path / name, clock=FakeClock(), entropy=FakeEntropy()) as engine:
+            found.append([engine.recommend(f"user-{at}").items for at in range(30)])
+    assert found[0] == found[1]
+    assert any(item.explored for slate in found[0] for item in slate)
+
+
+def test_closing_twice_is_harmless_and_rewards_then_fail_clearly(bundle, tmp_path):
+    """After close, recommending still answers and a reward raises StorageError."""
+    engine = Engine.open(bundle, tmp_path)
+    slate = engine.recommend("anna")
+    engine.close()
+    engine.close()
+    with pytest.raises(StorageError, match="closed"):
+        engine.reward(slate, slate[0], 1.0)
+
+
+def test_a_missing_bundle_says_what_was_expected(tmp_path):
+    """Opening a folder without a bundle raises BundleError that names the manifest and the folder."""
+    with pytest.raises(BundleError, match=r"manifest\.json"):
+        Engine.open(tmp_path)
