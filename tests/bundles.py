@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from safetensors.numpy import save_file
+
 from sanderling.contract import seal
 from sanderling.contract.bundle import Bundle, policy_shapes
 from sanderling.contract.manifest import Exploration, Lineage, Manifest, Sizes

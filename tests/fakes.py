@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+
 from sanderling.contract import events as wire
 from sanderling.contract.events import Decision, Event, Observation, Outcome, Slot
 from sanderling.transport import Response

@@ -27,9 +27,11 @@ class SystemClock:
     """The machine's own clocks."""
 
     def wall_ms(self) -> int:
+        """Return milliseconds since 1970."""
         return time.time_ns() // 1_000_000
 
     def mono_ms(self) -> int:
+        """Return milliseconds since boot."""
         return time.monotonic_ns() // 1_000_000
 
 

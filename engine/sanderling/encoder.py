@@ -1,6 +1,6 @@
 """Text -> vector, by the bundle's own int8 encoder. The only room that knows onnxruntime and tokenizers.
 
-Texts are encoded one by one: dynamic int8 depends on what else is in a batch, and the item vectors were made one by one.
+Texts are encoded one by one: dynamic int8 depends on what else is in a batch, and golden vectors were made one by one.
 """
 
 from __future__ import annotations

@@ -82,7 +82,9 @@ class Engine:
         self._slots = Slots(state / "bundles") if state else None
         self._given = bundle
         self._scorer = self._prepare(self._newest(bundle))
-        self._unproven = self._scorer.bundle is not bundle and not self._slots.state().confirmed if self._slots else False
+        self._unproven = (
+            self._scorer.bundle is not bundle and not self._slots.state().confirmed if self._slots else False
+        )
         self._users = Users(self._outbox.state if self._outbox else lambda user: None)
         self._uploader = self._open_uploader(collector, token)
 
@@ -231,7 +233,7 @@ class Engine:
             self._scorer = scorer
 
     def explain(self, decision: str) -> Explanation:
-        """Replay one of the last 256 decisions from its id, bit for bit. Raises `KeyError` when it is not among them."""
+        """Replay one of the last 256 decisions from its id, bit for bit. Raises `KeyError` for any other."""
         with self._lock:
             made = self._made[decision]
         exploration = made.scorer.bundle.manifest.exploration
@@ -437,9 +439,7 @@ class Engine:
         return uploader
 
 
-def _draw(
-    scorer: Scorer, rows: Any, scores: Any, decision: str, slots: int, epsilon: float
-) -> tuple[SlateItem, ...]:
+def _draw(scorer: Scorer, rows: Any, scores: Any, decision: str, slots: int, epsilon: float) -> tuple[SlateItem, ...]:
     drawn = explore.draw(slots, len(rows), epsilon, uniforms(decision, slots))
     items = []
     for slot, rank in enumerate(drawn.ranks):

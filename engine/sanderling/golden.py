@@ -71,7 +71,9 @@ def _state_faults(scorer: Scorer, golden: Golden) -> list[str]:
     for number, entry in enumerate(golden.states):
         overlap = len(set(top_after(scorer, entry.events, len(entry.top))) & set(entry.top)) / max(len(entry.top), 1)
         if not entry.top or overlap < MIN_OVERLAP:
-            found.append(f"golden state {number}: expected a top-10 overlap of at least {MIN_OVERLAP}, found {overlap:.2f}")
+            found.append(
+                f"golden state {number}: expected a top-10 overlap of at least {MIN_OVERLAP}, found {overlap:.2f}"
+            )
     return found
 
 

@@ -5,7 +5,6 @@ Refuses to know vectors: they are made anew by the encoder of whatever bundle is
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,9 @@ def clean(record: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
     for field in ("id", "text"):
         value = record.get(field)
         if not isinstance(value, str) or not value or len(value) > 65536:
-            raise ValueError(f"item: {field}: expected a non-empty string of at most 65536 characters, found {value!r:.80}")
+            raise ValueError(
+                f"item: {field}: expected a non-empty string of at most 65536 characters, found {value!r:.80}"
+            )
     if len(record["id"]) > 512:
         raise ValueError(f"item: id: expected at most 512 characters, found {len(record['id'])}")
     return {"title": record["text"], **record, "added_ms": now_ms}
@@ -55,5 +56,5 @@ def write(folder: Path | None, records: Iterable[Mapping[str, Any]]) -> None:
     temporary = folder / f"{FILE}.new"
     temporary.write_bytes(b"".join(msgspec.json.encode(record) + b"\n" for record in records))
     flush_path(temporary)
-    os.replace(temporary, folder / FILE)
+    temporary.replace(folder / FILE)
     flush_path(folder)

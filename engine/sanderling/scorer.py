@@ -23,7 +23,7 @@ Vector = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Added:
-    """Items that the device added: records, int8 rows [m, d], scales and biases [m], and the bundle rows they replace."""
+    """Items that the device added: records, int8 rows [m, d], scales and biases [m]; and the bundle rows replaced."""
 
     records: tuple[Mapping[str, Any], ...]
     rows: NDArray[np.int8]
@@ -110,4 +110,3 @@ class Scorer:
 def _nothing(dimension: int) -> Added:
     empty = np.empty(0, np.float32)
     return Added((), np.empty((0, dimension), np.int8), empty, empty, np.empty(0, np.int64))
-

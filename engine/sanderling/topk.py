@@ -58,7 +58,7 @@ def top(
 
 @cache
 def kernel() -> Kernel:
-    """Return the kernel that `SANDERLING_KERNELS` names (`numba` or `numpy`); by default numba where it is installed."""
+    """Return the kernel that `SANDERLING_KERNELS` names (`numba` or `numpy`); by default numba where installed."""
     wanted = os.environ.get("SANDERLING_KERNELS", "")
     if wanted not in ("", "numba", "numpy"):
         raise ValueError(f"SANDERLING_KERNELS: expected numba or numpy, found {wanted!r}")

@@ -47,7 +47,7 @@ class UserState:
 
 
 def next_check(check: str, item: str, kind: str) -> str:
-    """Return the rolling checksum after one more event: BLAKE2b-128 of the checksum so far, the item id and the kind."""
+    """Return the checksum after one more event: BLAKE2b-128 of the checksum so far, the item id and the kind."""
     content = f"{check}\0{item}\0{kind}".encode("utf-8", "surrogatepass")
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 

@@ -159,7 +159,10 @@ def _write_golden(source: Checkpoint, folder: Path, settings: Distillation) -> N
     ids = [record["id"] for record in source.records]
     chosen = [source.texts[at] for at in rng.choice(len(ids), min(GOLDEN, len(ids)), replace=False)]
     histories = [
-        [(ids[int(at)], bundle.manifest.kinds[int(rng.integers(len(bundle.manifest.kinds)))]) for at in rng.integers(len(ids), size=length)]
+        [
+            (ids[int(at)], bundle.manifest.kinds[int(rng.integers(len(bundle.manifest.kinds)))])
+            for at in rng.integers(len(ids), size=length)
+        ]
         for length in range(GOLDEN)
     ]
     golden = Golden(

@@ -31,11 +31,22 @@ class Checkpoint:
 
 def read(folder: Path) -> Checkpoint:
     """Read a checkpoint; raise `FileNotFoundError` naming what is missing."""
-    missing = [name for name in ("encoder", "policy.safetensors", "config.json", "items.parquet") if not (folder / name).exists()]
+    missing = [
+        name
+        for name in ("encoder", "policy.safetensors", "config.json", "items.parquet")
+        if not (folder / name).exists()
+    ]
     if missing:
         raise FileNotFoundError(f"expected a policy checkpoint in {folder}; missing: {', '.join(missing)}")
     table = pq.read_table(folder / "items.parquet").to_pydict()
-    records = [{"id": id, "title": title, **json.loads(record)} for id, title, record in zip(table["id"], table["title"], table["record"], strict=True)]
+    records = [
+        {"id": id, "title": title, **json.loads(record)}
+        for id, title, record in zip(table["id"], table["title"], table["record"], strict=True)
+    ]
     return Checkpoint(
-        folder, json.loads((folder / "config.json").read_text()), load_file(folder / "policy.safetensors"), table["text"], records
+        folder,
+        json.loads((folder / "config.json").read_text()),
+        load_file(folder / "policy.safetensors"),
+        table["text"],
+        records,
     )

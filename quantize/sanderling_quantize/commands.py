@@ -41,7 +41,13 @@ def quantize(
         finish({"passed": False, "checks": gate.report(error.rows)}, f"{_table(error.rows)}\n{error}", as_json)
         raise typer.Exit(1) from error
     size = sum(entry.length for entry in built.manifest.files.values())
-    result = {"passed": True, "out": str(out), "release": built.manifest.release, "bytes": size, "checks": gate.report(built.rows)}
+    result = {
+        "passed": True,
+        "out": str(out),
+        "release": built.manifest.release,
+        "bytes": size,
+        "checks": gate.report(built.rows),
+    }
     finish(result, f"{_table(built.rows)}\nrelease {built.manifest.release}, {size / 1e6:.1f} MB -> {out}", as_json)
 
 

@@ -22,7 +22,7 @@ from sanderling_quantize.texts import variants
 
 @dataclass(frozen=True)
 class Distillation:
-    """How to distil: `layers` of the teacher to keep, `steps` of `batch` texts, AdamW's peak `learning_rate`, `seed`."""
+    """`layers` of the teacher to keep; `steps` of `batch` texts of `max_tokens`; the peak `learning_rate`; `seed`."""
 
     layers: int = 2
     steps: int = 400
@@ -60,7 +60,9 @@ def distil(teacher: Any, tokenizer: Any, texts: Sequence[str], settings: Distill
     student = Encoder(_shrink(teacher, settings.layers)).train()
     student.transformer.embeddings.requires_grad_(False)
     corpus = list(dict.fromkeys([*texts, *variants(texts, rng)]))
-    wanted = torch.from_numpy(encode(Encoder(teacher).eval(), tokenizer, corpus, settings, "teacher's answers")).to(device)
+    wanted = torch.from_numpy(encode(Encoder(teacher).eval(), tokenizer, corpus, settings, "teacher's answers")).to(
+        device
+    )
     trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(trained, settings.learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.learning_rate, total_steps=settings.steps)

@@ -1,4 +1,7 @@
-"""PyTorch -> ONNX with pooling and normalisation inside the graph, then int8 by Optimum. Refuses to know what is encoded."""
+"""PyTorch -> ONNX with pooling and normalisation inside the graph, then int8 by Optimum.
+
+Refuses to know what is encoded.
+"""
 
 from __future__ import annotations
 

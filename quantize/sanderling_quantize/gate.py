@@ -1,4 +1,4 @@
-"""The gate: is the finished bundle, opened as a device opens it, still the policy and the teacher that it was made from?
+"""The gate: is the finished bundle, opened as a device opens it, still the policy and teacher that it was made from?
 
 Refuses to write or to repair anything.
 """
@@ -99,7 +99,7 @@ def slate_agreement(scorer: Scorer, checkpoint: Checkpoint) -> float:
     overlap = []
     for _ in range(STATES):
         length = int(rng.integers(0, min(40, len(biases) - SLATE)))
-        history = rng.choice(len(biases), size=length, replace=False, p=chance) if length else []
+        history = rng.choice(len(biases), size=length, replace=False, p=chance).tolist() if length else []
         state, exact = scorer.state.start(), model.start()
         for row in history:
             kind = kinds[int(rng.integers(len(kinds)))]
@@ -128,7 +128,9 @@ def neighbours(a: NDArray[np.float32], b: NDArray[np.float32], k: int = 10) -> f
         similarity = x @ x.T
         np.fill_diagonal(similarity, -np.inf)
         near.append(np.argsort(-similarity, axis=1, kind="stable")[:, :k])
-    return float(np.mean([len(set(one) & set(other)) / k for one, other in zip(near[0].tolist(), near[1].tolist(), strict=True)]))
+    return float(
+        np.mean([len(set(one) & set(other)) / k for one, other in zip(near[0].tolist(), near[1].tolist(), strict=True)])
+    )
 
 
 def report(rows: Sequence[Check]) -> list[dict[str, Any]]:

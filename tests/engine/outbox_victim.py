@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
+
 from sanderling.clock import SystemClock
 from sanderling.contract import events as wire
 from sanderling.outbox import Outbox
 from sanderling.transport import Response
 from sanderling.upload import Uploader
-
 from tests.fakes import EventFactory
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sanderling import BundleError, Engine, StorageError
 from sanderling.contract import events as wire
 from sanderling.contract.events import Decision, Observation, Outcome
 from sanderling.users import NO_EVENTS, next_check
-
 from tests.bundles import write_bundle
 from tests.fakes import FakeClock, FakeEntropy
 
@@ -94,7 +94,8 @@ def test_a_click_moves_the_state_and_a_skip_does_not(engine):
     slate = engine.recommend("anna")
     engine.reward(slate, slate[0], -1.0)
     engine.reward(slate, slate[1], 1.0, observe=False)
-    assert engine.recommend("anna") and [e for e in stored(engine) if isinstance(e, Decision)][-1].events == 0
+    engine.recommend("anna")
+    assert [e for e in stored(engine) if isinstance(e, Decision)][-1].events == 0
     engine.reward(slate, slate[1], 1.0)
     engine.recommend("anna")
     events = stored(engine)
@@ -161,7 +162,10 @@ def test_new_items_are_recommendable_at_once_and_after_a_restart(bundle, tmp_pat
         slate = engine.recommend("anna", exclude=everything)
         assert [(item.id, item.title) for item in slate] == [("sku-77", "red trail shoe")]
         engine.upsert_items([{"id": "sku-77", "text": "blue jazz album"}, {"id": "item-0", "text": "coffee"}])
-        assert {item.title for item in engine.recommend("anna", exclude=everything[1:])} == {"blue jazz album", "coffee"}
+        assert {item.title for item in engine.recommend("anna", exclude=everything[1:])} == {
+            "blue jazz album",
+            "coffee",
+        }
     with Engine.open(bundle, tmp_path) as engine:
         found = engine.recommend("anna", exclude=everything[1:])
         assert {item.id for item in found} == {"sku-77", "item-0"}
@@ -170,7 +174,7 @@ def test_new_items_are_recommendable_at_once_and_after_a_restart(bundle, tmp_pat
 @pytest.mark.parametrize("item", [{"id": "a"}, {"text": "a"}, {"id": "", "text": "a"}, {"id": 3, "text": "a"}])
 def test_items_without_id_or_text_are_refused_whole(engine, item):
     """A bad item raises ValueError that names the field, and nothing of the call is added."""
-    with pytest.raises(ValueError, match="item: (id|text)"):
+    with pytest.raises(ValueError, match=r"item: (id|text)"):
         engine.upsert_items([{"id": "good", "text": "good"}, item])
     assert engine._scorer.find("good") is None
 
@@ -185,10 +189,17 @@ def test_recommend_takes_any_text(bundle, text):
         assert np.isfinite([item.score for item in slate]).all()
 
 
-@pytest.mark.parametrize(("arguments", "error"), [
-    ({"user": 3}, TypeError), ({"k": "10"}, TypeError), ({"k": True}, TypeError), ({"k": 0}, ValueError),
-    ({"k": 2**31}, ValueError), ({"context": b"x"}, TypeError),
-])
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"user": 3}, TypeError),
+        ({"k": "10"}, TypeError),
+        ({"k": True}, TypeError),
+        ({"k": 0}, ValueError),
+        ({"k": 2**31}, ValueError),
+        ({"context": b"x"}, TypeError),
+    ],
+)
 def test_wrong_arguments_are_named(engine, arguments, error):
     """Arguments of a wrong type raise TypeError, impossible numbers ValueError, each naming the argument."""
     with pytest.raises(error, match=next(iter(arguments))):
@@ -239,6 +250,7 @@ def test_context_leaves_the_device_only_when_shared(bundle, tmp_path):
 
 def test_threads_share_an_engine(engine):
     """Eight threads recommend, observe and reward at once; every event is numbered once and every state checks out."""
+
     def work(name):
         for at in range(20):
             slate = engine.recommend(name, k=4)

@@ -12,10 +12,10 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sanderling.contract import events as wire
 from sanderling.contract.events import Decision, Loss, Observation, Outcome
 from sanderling.errors import EventError
-
 from tests.fakes import EventFactory
 
 GOLDEN = (Path(__file__).parents[1] / "golden" / "events-1.jsonl").read_bytes().splitlines()

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sanderling import explore
 from sanderling.philox import philox, uniforms
-
 from tests.naive import joint, slates
 
 EPSILONS = [0.0, 0.05, 0.3, 1.0]

@@ -12,6 +12,7 @@ from pathlib import Path
 import apsw
 import msgspec
 import pytest
+
 from sanderling.clock import SystemClock
 from sanderling.contract import events as wire
 from sanderling.contract.events import Decision, Loss, Outcome
@@ -19,7 +20,6 @@ from sanderling.errors import StorageError
 from sanderling.outbox import QUEUE_EVENTS, Outbox
 from sanderling.shed import survives
 from sanderling.store import checksum
-
 from tests.fakes import EventFactory, FakeClock
 
 USER = "c" * 32

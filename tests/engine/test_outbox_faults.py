@@ -11,11 +11,11 @@ from types import SimpleNamespace
 
 import apsw
 import pytest
+
 from sanderling.contract import events as wire
 from sanderling.errors import StorageError
 from sanderling.outbox import Outbox
 from sanderling.store import BALLAST_BYTES
-
 from tests.fakes import EventFactory, FakeClock
 
 BASE = apsw.vfs_names()[0]

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
 from sanderling.clock import SystemClock
 from sanderling.contract import events as wire
 from sanderling.contract.events import Event, Outcome
 from sanderling.outbox import Outbox
-
 from tests.engine.outbox_victim import live
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sanderling import slots as module
 from sanderling.errors import StorageError, UpdateError
 from sanderling.slots import FILE, Slots

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
+
 from sanderling.contract.bundle import Bundle
 from sanderling.scorer import Scorer
-
 from tests.bundles import write_bundle
 
 

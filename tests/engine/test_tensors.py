@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
+
 from sanderling.contract.tensors import MAX_HEADER_BYTES, expect, map_tensors
 from sanderling.errors import BundleError
 

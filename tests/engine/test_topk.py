@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sanderling import topk
 
+from sanderling import topk
 from tests.naive import naive_top
 
 KERNELS = {"numpy": topk.numpy_top, "interpreted": topk._kernel_of(topk.scan)}
-try:
+with contextlib.suppress(ImportError):
     KERNELS["numba"] = topk._numba_kernel()
-except ImportError:
-    pass
 
 
 def problem(seed: int, n: int, d: int, levels: int = 127):
@@ -74,7 +74,7 @@ def test_the_largest_products_do_not_overflow(name):
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**32), st.integers(1, 40), st.integers(1, 32))
 def test_scores_are_within_the_rounding_bound_of_float64(seed, n, d):
-    """A score differs from float64 on the dequantised values by at most half a query step times the row's absolute sum."""
+    """A score differs from float64 by at most half a query step times the row's absolute sum."""
     rows, scale, bias, query, _ = problem(seed, n, d)
     codes, step = topk.quantize_query(query)
     found, scores = topk.numpy_top(rows, scale, bias, codes, step, n, np.zeros(n, np.bool_))

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sanderling.contract import events as wire
 from sanderling.contract.events import Event, Loss
 from sanderling.errors import StorageError
 from sanderling.outbox import Outbox
 from sanderling.transport import LAST_WAIT_S, HttpTransport, Response, retry_after_s
 from sanderling.upload import Backoff, Uploader
-
 from tests.fakes import EventFactory, FakeClock, FakeTransport, status, verdicts
 
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from sanderling.contract import events as wire
-
 from tests.fakes import EventFactory
 
 

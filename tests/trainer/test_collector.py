@@ -21,6 +21,7 @@ import msgspec
 import pytest
 import uvicorn
 import zstandard
+
 from sanderling.clock import SystemClock
 from sanderling.contract import events as wire
 from sanderling.contract.events import Event, Observation, Verdict
@@ -31,7 +32,6 @@ from sanderling_trainer.data.segments import read_segments
 from sanderling_trainer.fleet import collector
 from sanderling_trainer.fleet.collector import create_app
 from sanderling_trainer.fleet.segments import LocalFiles
-
 from tests.fakes import EventFactory
 
 pytestmark = pytest.mark.lab

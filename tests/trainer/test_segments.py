@@ -8,11 +8,11 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sanderling.contract import events as wire
 from sanderling.errors import EventError
 from sanderling_trainer.data.segments import EventLog, line, read_segments
 from sanderling_trainer.fleet.segments import open_files, write
-
 from tests.fakes import EventFactory, FakeClock
 
 pytestmark = pytest.mark.lab

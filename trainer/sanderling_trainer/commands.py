@@ -157,7 +157,9 @@ def demo(
     collector_down: Annotated[
         str, typer.Option(help="Unplug the collector for so long while devices run, as in 20s.")
     ] = "0s",
-    kill_device: Annotated[bool, typer.Option("--kill-device", help="Kill a device in mid-run; start it again.")] = False,
+    kill_device: Annotated[
+        bool, typer.Option("--kill-device", help="Kill a device in mid-run; start it again.")
+    ] = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -179,5 +181,7 @@ def _ranking(metrics: dict[str, object]) -> str:
     for table in metrics.get("ranking", []):  # type: ignore[attr-defined]
         for model in table["models"]:
             ndcg = next(value for name, value in model.items() if name.startswith("ndcg"))
-            lines.append(f"{table['protocol']:<12}{model['name']:<14}nDCG {ndcg['value']:.4f}  ({table['users']} users)")
+            lines.append(
+                f"{table['protocol']:<12}{model['name']:<14}nDCG {ndcg['value']:.4f}  ({table['users']} users)"
+            )
     return "\n".join(lines)

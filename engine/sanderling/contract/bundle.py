@@ -68,7 +68,9 @@ class Bundle:
             catalogue=np.memmap(folder / "catalog.jsonl", mode="r", dtype=np.uint8),
         )
         if bundle.items.offset[0] != 0 or bundle.items.offset[-1] != bundle.catalogue.size:
-            raise BundleError(f"items.safetensors: offset: expected to span catalog.jsonl of {bundle.catalogue.size} bytes")
+            raise BundleError(
+                f"items.safetensors: offset: expected to span catalog.jsonl of {bundle.catalogue.size} bytes"
+            )
         if verify:
             _check_values(bundle)
         return bundle

@@ -116,4 +116,6 @@ def engine_version_fault(manifest: Manifest, version: str) -> str | None:
     found = tuple(int(part) for part in version.split(".")[:3])
     if found >= needed:
         return None
-    return f"{MANIFEST}: min_engine: expected an engine of at least {manifest.min_engine}, found {version}: update the app"
+    return (
+        f"{MANIFEST}: min_engine: expected an engine of at least {manifest.min_engine}, found {version}: update the app"
+    )

@@ -35,7 +35,7 @@ def write_items(
             hashes[row] = id_hash(record["id"])
             offset[row + 1] = offset[row] + file.write(msgspec.json.encode(record) + b"\n")
     order = np.argsort(hashes, kind="stable")
-    tensors = {
+    tensors: dict[str, NDArray[Any]] = {
         "rows": np.ascontiguousarray(rows, np.int8),
         "scale": np.ascontiguousarray(scale, np.float32),
         "bias": np.ascontiguousarray(bias, np.float32),
@@ -74,5 +74,5 @@ def flush_path(path: Path) -> None:
 
 def publish(folder: Path, target: Path) -> None:
     """Give a finished folder its final name, durably; `target` must not exist."""
-    os.rename(folder, target)
+    folder.rename(target)
     flush_path(target.parent)

@@ -37,7 +37,9 @@ def map_tensors(path: Path) -> Tensors:
             header = msgspec.json.decode(file.read(length), type=dict[str, Any])
         header.pop("__metadata__", None)
         entries = {name: msgspec.convert(entry, _Entry) for name, entry in header.items()}
-        data = np.memmap(path, mode="r", dtype=np.uint8, offset=8 + length) if size > 8 + length else np.empty(0, np.uint8)
+        data = (
+            np.memmap(path, mode="r", dtype=np.uint8, offset=8 + length) if size > 8 + length else np.empty(0, np.uint8)
+        )
     except (OSError, msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise BundleError(f"{path.name}: expected a safetensors file: {error}") from error
     return {name: _view(path.name, name, entry, data) for name, entry in entries.items()}

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
-from sanderling.errors import TableError
 
+from sanderling.errors import TableError
 from sanderling_trainer.data.files import read_file
 
 LONGEST_NAME = 512  # the wire's limit for ids and kinds

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv as pc_csv
 import pyarrow.parquet as pq
+
 from sanderling.errors import TableError
 
 PARQUET = (".parquet", ".pq")

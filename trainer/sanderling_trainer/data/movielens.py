@@ -26,8 +26,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import urllib3
-from sanderling.errors import TableError
 
+from sanderling.errors import TableError
 from sanderling_trainer.data.files import write_file
 
 NAME = "MovieLens 100K"

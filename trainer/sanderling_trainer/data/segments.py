@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 import zstandard
+
 from sanderling.contract import events as wire
 from sanderling.contract.events import Decision, Event, Loss, Observation, Outcome
 from sanderling.errors import EventError

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sanderling.errors import TableError
 
+from sanderling.errors import TableError
 from sanderling_trainer.data.columns import Columns, codes
 from sanderling_trainer.data.files import from_rows, read_file, write_file
 
@@ -72,8 +72,8 @@ class Interactions:
 
     def select(self, mask: np.ndarray) -> Interactions:
         """Return the events under a boolean mask `[n]`, or at positions; the code books stay whole."""
-        events = (self.user, self.item, self.time, self.reward, self.kind, self.context)
-        return Interactions(*(column[mask] for column in events), self.users, self.kinds, self.contexts)
+        columns = ("user", "item", "time", "reward", "kind", "context")
+        return replace(self, **{name: getattr(self, name)[mask] for name in columns})
 
 
 def read_catalogue(path: Path | str) -> Catalogue:

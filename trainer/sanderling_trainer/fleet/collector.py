@@ -15,15 +15,15 @@ from itertools import islice
 from zlib import crc32
 
 import msgspec
-from sanderling.clock import Clock, SystemClock
-from sanderling.contract import events as wire
-from sanderling.contract.events import Verdict
-from sanderling.errors import EventError
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from sanderling.clock import Clock, SystemClock
+from sanderling.contract import events as wire
+from sanderling.contract.events import Verdict
+from sanderling.errors import EventError
 from sanderling_trainer.data.segments import FOLDER, line
 from sanderling_trainer.fleet import segments
 from sanderling_trainer.fleet.segments import Files, open_files

@@ -10,29 +10,26 @@ from __future__ import annotations
 
 import json
 import platform
-import secrets
 import shutil
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from sanderling_quantize.build import Built, build
 from sanderling_quantize.distil import Distillation
-from sanderling_quantize.gate import Thresholds, report as gate_report
+from sanderling_quantize.gate import Thresholds
+from sanderling_quantize.gate import report as gate_report
 from sanderling_trainer.data import movielens
-from sanderling_trainer.data.segments import EventLog, read_segments
+from sanderling_trainer.data.segments import read_segments
 from sanderling_trainer.data.tables import Catalogue, Interactions, read_catalogue, read_interactions
 from sanderling_trainer.fleet import release, replays
-from sanderling_trainer.fleet.device import Plan
-from sanderling_trainer.fleet.processes import CollectorProcess, Device, ReleaseServer
+from sanderling_trainer.fleet.devices import Fleet
 from sanderling_trainer.fleet.report import table, verdict, write_report
 from sanderling_trainer.fleet.retrain import retrain
 from sanderling_trainer.judge.replay import Journey, journeys
@@ -40,8 +37,6 @@ from sanderling_trainer.policy.config import Config
 from sanderling_trainer.policy.train import quantile, train
 
 APP = "demo"
-DEVICES = 2
-FLUSH_S = 120.0
 DEFINITION = (
     "At each step of a user's later history the policy shows 10 items that the user has not had; an item that the "
     "user liked at that step or later in the slice counts as clicked. Clicks are replayed, not observed: what users "
@@ -89,14 +84,16 @@ class Demo:
         with self._fleet(first) as fleet:
             ways = [journeys(log, *pair) for pair in zip(self.splits, self.splits[1:], strict=False)]
             with self._stage("devices"):
-                fleet.replay(1, replays.plain(ways[0], catalogue, log), self.settings)
+                fleet.replay(
+                    1, replays.plain(ways[0], catalogue, log), self.settings.collector_down_s, self.settings.kill_device
+                )
                 self._say(f"{sum(len(way.later) for way in ways[0])} decisions along the ways of {len(ways[0])} users")
             with self._stage("retrain"):
                 self._retrain(fleet)
             with self._stage("ship"):
                 self._ship(fleet)
             with self._stage("devices again"):
-                fleet.replay(2, replays.plain(ways[1], catalogue, log), Settings())
+                fleet.replay(2, replays.plain(ways[1], catalogue, log))
                 self._say(f"{sum(len(way.later) for way in ways[1])} decisions, by each of two releases")
             with self._stage("report"):
                 fleet.flush()
@@ -140,7 +137,9 @@ class Demo:
         if encoder_of is None:
             weights = (checkpoint / "encoder" / "model.safetensors").stat().st_size
             self.summary["quantize"] = {
-                "checks": gate_report(built.rows), "bytes_float": weights, "bytes_int8": files["encoder.onnx"],
+                "checks": gate_report(built.rows),
+                "bytes_float": weights,
+                "bytes_int8": files["encoder.onnx"],
             }
         self._say(f"release {number}, {sum(files.values()) / 1e6:.1f} MB, passed {len(built.rows)} checks of the gate")
         return built
@@ -159,9 +158,14 @@ class Demo:
 
     def _retrain(self, fleet: Fleet) -> None:
         fleet.flush()
-        done = retrain(str(self.out / "events"), self.out / "checkpoint", self.out / "checkpoint-2", seed=self.settings.config.seed)
+        done = retrain(
+            str(self.out / "events"), self.out / "checkpoint", self.out / "checkpoint-2", seed=self.settings.config.seed
+        )
         self.summary["ope"] = done.metrics["ope"]
-        self._say(f"learned from {done.metrics['policy_gradient']['decisions']} decisions, dropped {done.metrics['log']['dropped']}")
+        self._say(
+            f"learned from {done.metrics['policy_gradient']['decisions']} decisions,"
+            f" dropped {done.metrics['log']['dropped']}"
+        )
 
     def _ship(self, fleet: Fleet) -> None:
         second = self._build(self.out / "checkpoint-2", 2, encoder_of=self.out / "releases" / "1")
@@ -169,7 +173,10 @@ class Demo:
         updates = fleet.update()
         self.summary["updates"] = updates
         slowest = max(update["seconds"] for update in updates)
-        self._say(f"{sum(update['to'] == 2 for update in updates)} of {len(updates)} devices took release 2 in at most {slowest:.1f} s")
+        self._say(
+            f"{sum(update['to'] == 2 for update in updates)} of {len(updates)} devices took release 2,"
+            f" in at most {slowest:.1f} s"
+        )
 
     def _judge(self, fleet: Fleet, ways: Sequence[Journey], catalogue: Catalogue, log: Interactions) -> None:
         config = self.settings.config
@@ -180,7 +187,9 @@ class Demo:
         found = read_segments(str(self.out / "events"))
         self.summary["events"] = fleet.account(found)
         events = self.summary["events"]
-        self._say(f"{events['acknowledged']} events acknowledged, {events['duplicates']} sent twice, {events['lost']} lost")
+        self._say(
+            f"{events['acknowledged']} events acknowledged, {events['duplicates']} sent twice, {events['lost']} lost"
+        )
 
     def _finish(self) -> Finished:
         self.summary["seconds"] = {**self.seconds, "all": sum(self.seconds[name] for name in self._stages)}
@@ -207,146 +216,3 @@ class Demo:
 
     def _say(self, line: str) -> None:
         self._line = line
-
-
-class Fleet:
-    """Collector, releases and devices. Devices 0 … take updates; each has a control with the same users that does not."""
-
-    def __init__(self, out: Path, bundle: Path) -> None:
-        (out / "logs").mkdir(parents=True, exist_ok=True)
-        self._out, token = out, secrets.token_hex(16)
-        self.collector = CollectorProcess(out / "events", token, out / "logs" / "collector.log")
-        self._server = ReleaseServer(out / "repository")
-
-        def device(name: str) -> Device:
-            (out / "devices" / name).mkdir(parents=True)
-            plan = Plan(
-                bundle=str(bundle),
-                state=str(out / "devices" / name / "state"),
-                collector=self.collector.url,
-                token=token,
-                releases=self._server.url,
-                root=str(out / "repository" / "root.json"),
-                slots=10,
-            )
-            return Device(plan, out / "logs" / f"{name}.log")
-
-        self.devices = [device(f"device-{number}") for number in range(DEVICES)]
-        self.controls = [device(f"control-{number}") for number in range(DEVICES)]
-
-    def start(self) -> None:
-        """Start everything but the controls."""
-        self.collector.start()
-        self._server.start()
-        for one in self.devices:
-            one.start()
-
-    def stop(self) -> None:
-        """Stop everything."""
-        for one in [*self.devices, *self.controls]:
-            one.stop()
-        self.collector.stop()
-        self._server.stop()
-
-    def replay(self, number: int, ways: Sequence[dict[str, Any]], settings: Settings) -> None:
-        """Let each device replay its share of the ways of slice `number`; on slice 2 the controls do the same."""
-        shares = [ways[start::DEVICES] for start in range(DEVICES)]
-        groups = [self.devices] if number == 1 else [self.devices, self.controls]
-        for group in groups:
-            for one in group if group is self.controls else []:
-                one.start()
-            label = f"slice {number}, release {1 if group is self.controls else number}"
-            steps = sum(len(way["later"]) for way in ways)
-            with tqdm(total=steps, desc=label, unit="decision") as bar:
-                self._replay_all(group, number, shares, settings, bar)
-
-    def _replay_all(
-        self, group: Sequence[Device], number: int, shares: Sequence[Sequence[dict[str, Any]]], settings: Settings, bar: Any
-    ) -> None:
-        lock, faults = threading.Lock(), []
-
-        def progress() -> None:
-            with lock:
-                bar.update(1)
-
-        def work(at: int) -> None:
-            try:
-                _replay(group[at], number, shares[at], progress, settings.kill_device and at == 0)
-            except Exception as error:
-                faults.append(error)
-
-        threads = [threading.Thread(target=work, args=(at,)) for at in range(len(group))]
-        for thread in threads:
-            thread.start()
-        if settings.collector_down_s:
-            time.sleep(2.0)
-            self.collector.stop()
-            time.sleep(settings.collector_down_s)
-            self.collector.start()
-        for thread in threads:
-            thread.join()
-        if faults:
-            raise faults[0]
-
-    def flush(self) -> None:
-        """Wait until every device's events are acknowledged."""
-        self._counters = []
-        running = [one for one in [*self.devices, *self.controls] if one.running]
-        for one in tqdm(running, desc="flush", unit="device", leave=False):
-            one.tell(do="flush", timeout_s=FLUSH_S)
-            answer = one.wait("flushed")
-            if not answer["empty"]:
-                raise TimeoutError(f"a device could not deliver its events within {FLUSH_S} s: {answer['counters']}")
-            self._counters.append(answer["counters"])
-
-    def update(self) -> list[dict[str, Any]]:
-        """Let the devices fetch the newest release."""
-        answers = []
-        for one in tqdm(self.devices, desc="update", unit="device", leave=False):
-            one.tell(do="update")
-            answer = one.wait("updated")
-            if answer["fault"]:
-                raise ChildProcessError(f"a device could not update: {answer['fault']}")
-            answers.append({"to": answer["to"], "seconds": answer["seconds"]})
-        return answers
-
-    def journals(self, number: int) -> list[Path]:
-        """Return the journals of slice 2 by release: the controls' for release 1, the devices' for release 2."""
-        group = self.devices if number == 2 else self.controls
-        return [_journal(one, 2) for one in group]
-
-    def account(self, found: EventLog) -> dict[str, Any]:
-        """Hold what the devices stored against what the segments hold; a reward that was acknowledged to the app and
-        has no outcome in the segments is lost."""
-        arrived = {(e.decision, e.slot) for events in found.events.values() for e in events if type(e).__name__ == "Outcome"}
-        journals = [_journal(one, number) for one in [*self.devices, *self.controls] for number in (1, 2)]
-        promised = {(entry[2], slot) for path in journals for entry in replays.read_journal(path) for slot in range(entry[4])}
-        return {
-            "stored": sum(counters["stored"] for counters in self._counters),
-            "acknowledged": sum(counters["acknowledged"] for counters in self._counters),
-            "received": found.received,
-            "rewards": len(promised),
-            "duplicates": found.duplicates,
-            "conflicts": found.conflicts,
-            "missing": found.missing,
-            "lost": len(promised - arrived),
-        }
-
-
-def _journal(device: Device, number: int) -> Path:
-    return Path(device.plan.state).parent / f"journal-{number}.jsonl"
-
-
-def _replay(device: Device, number: int, ways: Sequence[dict[str, Any]], progress: Callable[[], None], kill: bool) -> None:
-    path = Path(device.plan.state).parent / f"journeys-{number}.jsonl"
-    path.write_text("".join(json.dumps(way) + "\n" for way in ways), encoding="utf-8")
-    command = {"do": "replay", "journeys": str(path), "journal": str(_journal(device, number))}
-    device.tell(**command)
-    if kill:
-        for _ in range(sum(len(way["later"]) for way in ways) // 3):
-            device.step(progress)
-        device.kill()
-        device.start()
-        device.tell(**command)
-    device.wait("replayed", progress)
-

@@ -105,7 +105,12 @@ def _update(engine: Engine, answers: TextIO) -> None:
 
 def _counters(engine: Engine) -> dict[str, Any]:
     outbox = engine.counters()["outbox"]
-    return {"stored": outbox.stored, "acknowledged": outbox.acknowledged, "pending": outbox.pending, "lost": outbox.lost}
+    return {
+        "stored": outbox.stored,
+        "acknowledged": outbox.acknowledged,
+        "pending": outbox.pending,
+        "lost": outbox.lost,
+    }
 
 
 def _say(answers: TextIO, event: str, **fields: Any) -> None:

@@ -51,7 +51,8 @@ class Device:
 
     def tell(self, **command: Any) -> None:
         """Send a command."""
-        assert self._process is not None and self._process.stdin is not None
+        assert self._process is not None
+        assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
 

@@ -17,10 +17,6 @@ from typing import TypeVar
 
 import uvicorn
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from sanderling.contract import seal
-from sanderling.contract.bundle import Bundle
-from sanderling.contract.manifest import MANIFEST
-from sanderling.errors import SanderlingError
 from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -34,6 +30,11 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # tuf re-exports t
     Targets,
     Timestamp,
 )
+
+from sanderling.contract import seal
+from sanderling.contract.bundle import Bundle
+from sanderling.contract.manifest import MANIFEST
+from sanderling.errors import SanderlingError
 
 ROOT_KEYS = ("root-1", "root-2", "root-3")
 ROOT_THRESHOLD = 2

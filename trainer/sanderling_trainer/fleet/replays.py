@@ -19,8 +19,6 @@ from sanderling_trainer.judge.intervals import ratio, ratio_difference
 from sanderling_trainer.judge.replay import Journey, replay
 from sanderling_trainer.policy.config import Config
 
-__all__ = ["Arm", "baselines", "compare", "device_arm", "latency", "plain", "read_journal"]
-
 
 @dataclass(frozen=True)
 class Arm:
@@ -32,7 +30,7 @@ class Arm:
 
 
 def plain(ways: Sequence[Journey], catalogue: Catalogue, log: Interactions) -> list[dict[str, Any]]:
-    """Return journeys as the plain data that a device reads: user, before [item, kind], later [item, kind, liked, context]."""
+    """Return journeys as a device reads them: user, before [item, kind], later [item, kind, liked, context]."""
 
     def context(code: int) -> str | None:
         return log.contexts[code] if code >= 0 else None

@@ -95,9 +95,7 @@ def _sequential(ranks: np.ndarray, config: Config) -> Any:
     return ope.sequential_propensities(ranks, ranks.shape[1], config.pool, config.epsilon)
 
 
-def _ranks(
-    network: PolicyNetwork, found: Examples, decisions: Decisions, config: Config, repeats: bool
-) -> np.ndarray:
+def _ranks(network: PolicyNetwork, found: Examples, decisions: Decisions, config: Config, repeats: bool) -> np.ndarray:
     """Return int64 [m, K]: the places of the shown items in the network's own greedy order."""
     ranks = np.zeros(decisions.items.shape, np.int64)
     for chosen, log_policy in foresee.slate_policy(network, found.histories, decisions, config, repeats):

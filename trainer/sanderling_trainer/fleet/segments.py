@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Protocol
 
 import zstandard
+
 from sanderling.clock import Clock, uuid7
 from sanderling.contract.seal import flush_path
-
 from sanderling_trainer.data.segments import SUFFIX
 
 

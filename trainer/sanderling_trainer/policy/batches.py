@@ -14,7 +14,7 @@ from sanderling_trainer.data.examples import Decisions, History
 
 @dataclass(frozen=True)
 class Batch:
-    """b histories of at most s events, padded with -1; `rows` int64 [b] are their places in the list they came from."""
+    """b histories of at most s events, padded with -1; `rows` int64 [b] are their places in the list."""
 
     items: Tensor
     kinds: Tensor

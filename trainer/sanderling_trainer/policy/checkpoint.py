@@ -45,7 +45,7 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What a checkpoint says of itself beside its weights: its release and parent, kinds, and the log it learned from."""
+    """What a checkpoint says of itself: its release and parent, the kinds of event, and the log it learned from."""
 
     app: str
     release: int

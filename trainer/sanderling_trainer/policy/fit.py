@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -107,7 +107,9 @@ def policy_gradient(
                 loss = config.supervision * supervised if supervised is not None else None
                 chosen, place = decisions_in(batch, decisions)
                 if len(chosen):
-                    gain, kl = _off_policy(network, reference, batch, decisions, chosen, place, config, repeats, baseline)
+                    gain, kl = _off_policy(
+                        network, reference, batch, decisions, chosen, place, config, repeats, baseline
+                    )
                     loss = gain + config.kl * kl + (loss if loss is not None else 0.0)
                     total.append(gain.item())
                     divergence.append(kl.item())
@@ -188,7 +190,7 @@ def _descend(optimiser: torch.optim.Optimizer, loss: Tensor, network: PolicyNetw
     optimiser.step()
 
 
-def _cosine(steps: int, warm: int) -> object:
+def _cosine(steps: int, warm: int) -> Callable[[int], float]:
     def factor(step: int) -> float:
         if step < warm:
             return (step + 1) / warm

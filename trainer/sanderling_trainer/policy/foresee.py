@@ -20,7 +20,7 @@ from sanderling_trainer.policy.network import PolicyNetwork
 
 
 def history_of(journey: Journey, kinds: NDArray[np.int64]) -> History:
-    """Return a journey's events, before and later, as one history; `kinds` maps the log's kind codes to the policy's."""
+    """Return a journey's events as one history; `kinds` maps the log's kind codes to the policy's."""
     s, before = len(journey.before) + len(journey.later), len(journey.before)
     return History(
         items=np.concatenate([journey.before, journey.later]),
@@ -48,9 +48,15 @@ def logged_replays(
     """Replay journeys with the network as the logging policy; return histories, logged decisions, and the replays."""
     rng = np.random.default_rng(config.seed + 2)
     histories = [history_of(journey, kinds) for journey in found]
-    replays = [replay(journey, scores(network, journey, kinds), config.slate, config.pool, config.epsilon, rng) for journey in found]
+    replays = [
+        replay(journey, scores(network, journey, kinds), config.slate, config.pool, config.epsilon, rng)
+        for journey in found
+    ]
     decisions = decisions_of(
-        [(at, len(journey.before), journey.contexts, one) for at, (journey, one) in enumerate(zip(found, replays, strict=True))]
+        [
+            (at, len(journey.before), journey.contexts, one)
+            for at, (journey, one) in enumerate(zip(found, replays, strict=True))
+        ]
     )
     return histories, decisions, replays
 

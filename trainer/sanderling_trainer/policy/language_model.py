@@ -41,9 +41,14 @@ class LanguageModel:
             chosen = order[start : start + BATCH]
             tokens = self.tokenizer(
                 [texts[at] for at in chosen],
-                padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt",
+                padding=True,
+                truncation=True,
+                max_length=self.max_tokens,
+                return_tensors="pt",
             ).to(device)
-            vectors[chosen] = pool(self.model(**tokens).last_hidden_state, tokens["attention_mask"]).float().cpu().numpy()
+            vectors[chosen] = (
+                pool(self.model(**tokens).last_hidden_state, tokens["attention_mask"]).float().cpu().numpy()
+            )
         return vectors
 
     def save(self, folder: Path) -> None:

@@ -14,7 +14,7 @@ def next_item(log_policy: Tensor, target: Tensor) -> Tensor:
 def top_k_off_policy(
     log_chosen: Tensor, logged: Tensor, reward: Tensor, baseline: float, cap: float, slate: int
 ) -> Tensor:
-    """Minus the surrogate of the top-K off-policy-corrected policy gradient (Chen et al. 2019, arXiv:1812.02353, eq. 6).
+    """Minus the surrogate of the top-K off-policy-corrected gradient (Chen et al. 2019, arXiv:1812.02353, eq. 6).
 
         E_β[ ω λ_K (r - b) log π(a|s) ],  ω = min(π/β, c),  λ_K = K (1 - π)^(K-1),  both detached
 

@@ -66,7 +66,7 @@ class PolicyNetwork(nn.Module):
         return nn.functional.pad(h, (0, 0, 1, 0))
 
     def users(self, states: Tensor, contexts: Tensor | None = None) -> Tensor:
-        """Return the user vectors [..., d] for states [..., c] and rows of the context table int64 [...], -1 for none."""
+        """Return user vectors [..., d] for states [..., c] and rows of the context table int64 [...], -1 for none."""
         normal = nn.functional.layer_norm(states, states.shape[-1:], self.gain, self.shift)
         users = nn.functional.silu(normal @ self.w1.T + self.b1) @ self.w2.T + self.b2
         if contexts is None or len(self.contexts) == 0:

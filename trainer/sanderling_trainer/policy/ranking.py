@@ -77,7 +77,9 @@ def _folded(journey: Journey) -> Journey:
 
 
 def _table(protocol: str, found: Sequence[Journey], models: dict[str, Scores], k: int, items: int) -> dict[str, Any]:
-    relevant = {journey.user: set(journey.later[journey.liked].tolist()) - set(journey.before.tolist()) for journey in found}
+    relevant = {
+        journey.user: set(journey.later[journey.liked].tolist()) - set(journey.before.tolist()) for journey in found
+    }
     rows = []
     for name, score in models.items():
         slates = {}

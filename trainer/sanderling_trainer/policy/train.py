@@ -56,7 +56,11 @@ def train(
     model = LanguageModel(config.language_model, config.max_tokens)
     model.model.to(device)
     text = torch.from_numpy(model.encode(catalogue.texts, "encode items"))
-    contexts = torch.from_numpy(model.encode(past.contexts, "encode contexts")) if past.contexts else torch.empty(0, text.shape[1])
+    contexts = (
+        torch.from_numpy(model.encode(past.contexts, "encode contexts"))
+        if past.contexts
+        else torch.empty(0, text.shape[1])
+    )
     watch.lap("encode")
 
     torch.manual_seed(config.seed)
@@ -71,7 +75,12 @@ def train(
     watch.lap("policy gradient")
 
     metrics: dict[str, Any] = {
-        "log": {"events": len(past), "users": int(np.unique(past.user).size), "items": len(catalogue), "repeats": repeats},
+        "log": {
+            "events": len(past),
+            "users": int(np.unique(past.user).size),
+            "items": len(catalogue),
+            "repeats": repeats,
+        },
         "warm_start": {"epochs": len(warm.loss), "loss": warm.loss, "validation": warm.validation},
         "policy_gradient": {
             "decisions": len(decisions),
