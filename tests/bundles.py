@@ -72,6 +72,7 @@ def _write_policy(folder: Path, settings: dict[str, Any], rng: np.random.Generat
         name: (rng.standard_normal(shape) / np.sqrt(shape[-1])).astype(np.float32) for name, shape in shapes.items()
     }
     policy["state.decay"] = rng.uniform(0.5, 0.99, shapes["state.decay"]).astype(np.float32)
+    policy["output.gain"] = rng.uniform(1, 2, shapes["output.gain"]).astype(np.float32)
     save_file(policy, folder / "policy.safetensors")
 
 

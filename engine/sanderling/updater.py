@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
+import urllib3
 
 import sanderling
 from sanderling.contract import manifest as manifests
@@ -30,7 +31,7 @@ from sanderling.slots import Slots, refusal
 from sanderling.update import Answer, Request
 
 if TYPE_CHECKING:
-    from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]  # tuf re-exports it without saying so
+    from tuf.api.metadata import TargetFile
     from tuf.ngclient.updater import Updater
 
 SOCKET_TIMEOUT_S = 15
@@ -72,10 +73,12 @@ def main() -> None:
 
 
 def _explain(error: BaseException) -> str:
-    from tuf.api import exceptions as tuf
-
     if isinstance(error, UpdateError):
         return str(error)
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] == "tuf":
+        return "updating needs the extra `update`: pip install 'sanderling[update]'"
+    from tuf.api import exceptions as tuf
+
     meanings: list[tuple[type[BaseException], str]] = [
         (tuf.ExpiredMetadataError, "stale: the repository's metadata has expired (or this device's clock is wrong)"),
         (tuf.BadVersionNumberError, "the repository offers older metadata than this device has seen (a rollback)"),
@@ -84,7 +87,7 @@ def _explain(error: BaseException) -> str:
         (tuf.DownloadLengthMismatchError, "a file is longer than its signed length"),
         (tuf.RepositoryError, "the repository's metadata is not valid"),
         (tuf.DownloadError, "a download failed"),
-        (ModuleNotFoundError, "updating needs the extra `update`: pip install 'sanderling[update]'"),
+        (urllib3.exceptions.HTTPError, "a download failed"),
         (MemoryError, "the release needs more memory than an update may use"),
     ]
     meaning = next((text for kind, text in meanings if isinstance(error, kind)), "the updater failed")
@@ -143,7 +146,7 @@ def _refresh(request: Request, trust: Path) -> Updater:
 
 
 def _signed_targets(trust: Path) -> Mapping[str, TargetFile]:
-    from tuf.api.metadata import Metadata, Targets  # type: ignore[attr-defined]
+    from tuf.api.metadata import Metadata, Targets
 
     return Metadata[Targets].from_file(str(trust / "targets.json")).signed.targets
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -47,6 +48,15 @@ def test_round_trip(good: Path) -> None:
 def test_same_seed_same_bytes(good: Path, tmp_path: Path) -> None:
     """A bundle is a function of its contents: the same seed gives the same hashes."""
     assert write_bundle(tmp_path / "again", release=7).files == Bundle.open(good).manifest.files
+
+
+def test_everyone_may_read(bundle: Path) -> None:
+    """All files of a sealed bundle have mode 0644, whatever wrote them: the reader need not be the writer."""
+    (bundle / "items.safetensors").chmod(0o600)
+    reseal(bundle)
+    assert {path.name: stat.filemode(path.stat().st_mode) for path in bundle.iterdir()} == dict.fromkeys(
+        (*FILES, MANIFEST), "-rw-r--r--"
+    )
 
 
 def test_golden_vectors_hold(good: Path) -> None:
@@ -102,6 +112,11 @@ def only_bundle_errors(folder: Path) -> None:
         Bundle.open(folder)
 
 
+def seal_and_verify(folder: Path) -> None:
+    reseal(folder)
+    Bundle.open(folder, verify=True)
+
+
 def test_truncated_everywhere(bundle: Path) -> None:
     """Files cut anywhere and sealed as if they were right are refused or opened, and never crash the opening."""
     for name in FILES:
@@ -109,8 +124,7 @@ def test_truncated_everywhere(bundle: Path) -> None:
         for length in {0, 1, 7, 8, 9, len(content) // 2, len(content) - 1}:
             (bundle / name).write_bytes(content[:length])
             with suppress(BundleError):
-                reseal(bundle)
-                Bundle.open(bundle, verify=True)
+                seal_and_verify(bundle)
         (bundle / name).write_bytes(content)
 
 
@@ -386,8 +400,7 @@ def test_sealed_but_wrong(bundle: Path, name: str) -> None:
     """A bundle whose hashes are right and whose content is not is refused by `verify`, and only with `BundleError`."""
     SEALED_ATTACKS[name](bundle)
     with pytest.raises(BundleError):
-        reseal(bundle)
-        Bundle.open(bundle, verify=True)
+        seal_and_verify(bundle)
     only_bundle_errors(bundle)
 
 

@@ -80,8 +80,10 @@ class Bundle:
         start, stop = int(self.items.offset[row]), int(self.items.offset[row + 1])
         try:
             entry = msgspec.json.decode(self.catalogue[start:stop].tobytes(), type=dict[str, Any])
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise BundleError(f"catalog.jsonl: row {row}: {error}") from error
+        if not isinstance(entry.get("id"), str):
+            raise BundleError(f"catalog.jsonl: row {row}: id: expected text, found {entry.get('id')!r:.80}")
         return entry
 
     def find(self, item: str) -> int | None:
@@ -119,6 +121,8 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
             raise BundleError(f"{name}: expected a plain file in {folder}")
         if path.stat().st_size != entry.length:
             raise BundleError(f"{name}: expected {entry.length} bytes, found {path.stat().st_size}")
+        if entry.length == 0:
+            raise BundleError(f"{name}: expected a file with content, found an empty one")
     extra = sorted({path.name for path in folder.iterdir()} - set(manifest.files) - {manifests.MANIFEST})
     if extra:
         raise BundleError(f"{folder}: expected only the files of the manifest, found also {extra}")

@@ -97,6 +97,8 @@ def parse(data: bytes) -> Manifest:
 def read(folder: Path) -> Manifest:
     """Read the manifest of the bundle in `folder`; raise `BundleError` when there is none or it is malformed."""
     path = folder / MANIFEST
+    if path.is_symlink() or not path.is_file():
+        raise BundleError(f"expected a bundle with a {MANIFEST} in {folder}, found no plain file of that name")
     try:
         with path.open("rb") as file:
             data = file.read(MAX_MANIFEST_BYTES + 1)

@@ -19,6 +19,8 @@ from sanderling.contract import manifest as manifests
 from sanderling.contract.bundle import file_hash, id_hash
 from sanderling.contract.manifest import FileEntry, Manifest
 
+READABLE = 0o644
+
 
 def write_items(
     folder: Path,
@@ -47,12 +49,17 @@ def write_items(
 
 
 def write_manifest(folder: Path, **fields: Any) -> Manifest:
-    """Hash the files of `folder` into a manifest with these fields, write it, and flush the folder to the disk."""
+    """Hash the files of `folder` into a manifest with these fields, write it, and flush the folder to the disk.
+
+    All files become readable by everyone, whatever wrote them: the reader need not be the writer.
+    """
     files = {name: FileEntry((folder / name).stat().st_size, file_hash(folder / name)) for name in manifests.FILES}
     manifest = Manifest(files=files, **fields)
     data = manifests.dump(manifest)
     manifests.parse(data)
     (folder / manifests.MANIFEST).write_bytes(data)
+    for path in folder.iterdir():
+        path.chmod(READABLE)
     flush(folder)
     return manifest
 

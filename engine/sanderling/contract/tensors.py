@@ -55,7 +55,10 @@ def _view(file: str, name: str, entry: _Entry, data: NDArray[np.uint8]) -> NDArr
     expected = int(np.prod(entry.shape, dtype=object)) * np.dtype(dtype).itemsize
     if not 0 <= start <= stop <= data.size or stop - start != expected:
         raise BundleError(f"{file}: {name}: expected {expected} bytes inside the file, found {start}:{stop}")
-    return np.asarray(data[start:stop]).view(dtype).reshape(entry.shape)
+    try:
+        return np.asarray(data[start:stop]).view(dtype).reshape(entry.shape)
+    except (ValueError, OverflowError) as error:
+        raise BundleError(f"{file}: {name}: expected a shape that an array can have: {error}") from error
 
 
 def expect(tensors: Tensors, file: str, name: str, dtype: type, shape: tuple[int, ...]) -> NDArray[Any]:

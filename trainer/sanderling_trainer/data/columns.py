@@ -112,7 +112,7 @@ class Columns:
             return np.array([_parse_number(text) for text in column.to_pylist()], dtype=np.float64)
         if not (pt.is_integer(column.type) or pt.is_floating(column.type) or pt.is_decimal(column.type)):
             return np.full(len(column), np.nan)
-        return pc.fill_null(pc.cast(column, pa.float64(), safe=False), math.nan).to_numpy(zero_copy_only=False)
+        return np.asarray(pc.fill_null(pc.cast(column, pa.float64(), safe=False), math.nan), np.float64)
 
     def _refuse(self, name: str, bad: pa.Array, expected: str) -> None:
         row = pc.index(bad, True).as_py()
@@ -129,7 +129,7 @@ def codes(column: pa.Array) -> tuple[np.ndarray, list[str]]:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind)
+    return bool(pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind))
 
 
 def _parse_number(text: str | None) -> float:

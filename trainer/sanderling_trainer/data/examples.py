@@ -23,8 +23,9 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class History:
-    """One user's events in order: item rows (-1 for an item that the lab does not know), kinds, whether each was liked,
-    its context's row (-1 for none), and whether it is fresh: later than the inner split. All of one length."""
+    """One user's events in order: item rows, kinds, whether each was liked, its context's row (-1 for none), and
+    whether it is fresh: later than the inner split. All of one length. Events on items that the lab does not know are
+    left out."""
 
     items: Ints
     kinds: Ints
@@ -116,20 +117,21 @@ class _Builder:
         self.dropped: Counter[str] = Counter()
 
     def add(self, group: int, events: Sequence[Event]) -> None:
-        items, kinds, check, checks = [], [], NO_EVENTS, [NO_EVENTS]
+        items, kinds, checks, known = [], [], [NO_EVENTS], [0]
         for event in events:
             if isinstance(event, Observation) or (isinstance(event, Outcome) and event.observed):
-                items.append(self.row_of.get(event.item, -1))
-                kinds.append(event.kind)
-                check = next_check(check, event.item, event.kind)
-                checks.append(check)
+                checks.append(next_check(checks[-1], event.item, event.kind))
+                if event.item in self.row_of:
+                    items.append(self.row_of[event.item])
+                    kinds.append(event.kind)
+                known.append(len(items))
         outcomes: dict[str, dict[int, float]] = {}
         for event in events:
             if isinstance(event, Outcome):
                 outcomes.setdefault(event.decision, {})[event.slot] = event.value
         for event in events:
             if isinstance(event, Decision):
-                self._take(group, event, checks, outcomes.get(event.id, {}))
+                self._take(group, event, checks, known, outcomes.get(event.id, {}))
         self.histories.append(
             History(
                 items=np.array(items, np.int64),
@@ -140,13 +142,15 @@ class _Builder:
             )
         )
 
-    def _take(self, group: int, decision: Decision, checks: list[str], outcomes: dict[int, float]) -> None:
+    def _take(
+        self, group: int, decision: Decision, checks: list[str], known: list[int], outcomes: dict[int, float]
+    ) -> None:
         if decision.events >= len(checks) or checks[decision.events] != decision.state:
             self.dropped["state checksum differs"] += 1
         elif not outcomes:
             self.dropped["no outcome"] += 1
         else:
-            self.taken.append((group, decision.events, decision, outcomes))
+            self.taken.append((group, known[decision.events], decision, outcomes))
 
     def build(self) -> Examples:
         m, k = len(self.taken), max((len(decision.slate) for _, _, decision, _ in self.taken), default=1)

@@ -164,10 +164,8 @@ class Parquet:
 
 def _item(item_id: str, text: str, attributes: dict[str, object]) -> tuple[str, dict[str, object]]:
     """Return the text for the language model and the record for the bundle."""
-    known = {name: value for name, value in attributes.items() if value not in (None, "", [])}
-    known = {
-        name: value if isinstance(value, str | int | float | list) else str(value) for name, value in known.items()
-    }
+    plain = {name: _plain(value) for name, value in attributes.items()}
+    known = {name: value for name, value in plain.items() if value not in (None, "", [])}
     words = [text.strip(), *(f"{name}: {_words(value)}" for name, value in known.items())]
     title = known.get("title") or text.strip() or item_id
     return ". ".join(word for word in words if word) or item_id, {"id": item_id, **known, "title": title}
@@ -201,7 +199,7 @@ def _catalogue_rows(columns: Columns, catalogue: Catalogue) -> np.ndarray:
     unknown = pc.index(pc.is_null(rows), True).as_py()
     if unknown >= 0:
         raise columns.fault(unknown, "item_id", f"one of the {len(catalogue)} items of the catalogue", names[unknown])
-    return rows.to_numpy().astype(np.int64)
+    return np.asarray(rows, np.int64)
 
 
 def _kind_by_sign(reward: np.ndarray) -> pa.Array:

@@ -17,11 +17,11 @@ from typing import TypeVar
 
 import uvicorn
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
+from securesystemslib.signer import CryptoSigner
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
-from tuf.api.metadata import (  # type: ignore[attr-defined]  # tuf re-exports them without saying so
+from tuf.api.metadata import (
     Metadata,
     MetaFile,
     Root,

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 2000
+BLOCK = 2**22  # draws in memory at once
 LEVEL = 0.95
 
 
@@ -26,7 +27,7 @@ class Interval:
 
 def ratio(top: NDArray[np.float64], bottom: NDArray[np.float64], rng: np.random.Generator) -> Interval:
     """Return sum(top) / sum(bottom) with users resampled; top and bottom float64 [u], bottom's sum positive."""
-    return _interval(top.sum() / bottom.sum(), _ratios(top, bottom, _weights(len(top), rng)))
+    return percentiles(top.sum() / bottom.sum(), _quotient(*resample(np.stack([top, bottom], axis=1), rng).T))
 
 
 def mean(values: NDArray[np.float64], rng: np.random.Generator) -> Interval:
@@ -42,19 +43,27 @@ def ratio_difference(
     rng: np.random.Generator,
 ) -> Interval:
     """Return ratio(first) - ratio(second), paired: both are of the same users, resampled together."""
-    weights = _weights(len(first[0]), rng)
     value = first[0].sum() / first[1].sum() - second[0].sum() / second[1].sum()
-    return _interval(value, _ratios(*first, weights) - _ratios(*second, weights))
+    tops_and_bottoms = resample(np.stack([*first, *second], axis=1), rng).T
+    return percentiles(value, _quotient(*tops_and_bottoms[:2]) - _quotient(*tops_and_bottoms[2:]))
 
 
-def _weights(users: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    return rng.multinomial(users, np.full(users, 1.0 / users), size=RESAMPLES).astype(np.float64)
+def resample(values: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return the sums float64 [2000, c] of values float64 [u, c] over users drawn again with replacement.
+
+    A few resamples at a time, so that millions of users fit in memory.
+    """
+    users = len(values)
+    chances, at_once = np.full(users, 1.0 / users), max(1, BLOCK // users)
+    blocks = [min(at_once, RESAMPLES - done) for done in range(0, RESAMPLES, at_once)]
+    return np.concatenate([rng.multinomial(users, chances, size=block).astype(np.float64) @ values for block in blocks])
 
 
-def _ratios(top: NDArray[np.float64], bottom: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    return (weights @ top) / np.maximum(weights @ bottom, 1e-300)
-
-
-def _interval(value: float, resampled: NDArray[np.float64]) -> Interval:
+def percentiles(value: float, resampled: NDArray[np.float64]) -> Interval:
+    """Return a value with the 95 % interval of its resampled values."""
     low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(value), float(low), float(high))
+
+
+def _quotient(top: NDArray[np.float64], bottom: NDArray[np.float64]) -> NDArray[np.float64]:
+    return top / np.maximum(bottom, 1e-300)

@@ -1,0 +1,26 @@
+"""`python -m bench NAME`: runs `bench.NAME` and prints its result as the last line, one JSON object."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import pkgutil
+import sys
+from pathlib import Path
+
+THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+
+
+def main() -> None:
+    """Run one benchmark in a process whose libraries use one thread."""
+    names = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if module.name != "__main__"]
+    if len(sys.argv) < 2 or sys.argv[1] not in names:
+        sys.exit(f"expected one of: {', '.join(names)}")
+    if any(os.environ.get(name) != value for name, value in THREADS.items()):
+        os.execve(sys.executable, [sys.executable, "-m", "bench", *sys.argv[1:]], {**os.environ, **THREADS})
+    result = importlib.import_module(f"bench.{sys.argv[1]}").run(sys.argv[2:])
+    print(json.dumps(result))
+
+
+main()

@@ -1,0 +1,59 @@
+"""What an app pays for the engine before it recommends anything: import time and resident memory, step by step.
+
+Physics: a Python process with numpy costs about 25 MB; everything above it is ours to justify. Each step runs in a
+process of its own, seven times; the median is reported. The peer is `import numpy` alone, in the same run.
+
+    python -m bench footprint
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.bundles import write_bundle
+
+REPEATS = 7
+STEPS = {
+    "python": "pass",
+    "numpy": "import numpy",
+    "import sanderling": "import sanderling",
+    "import Engine": "from sanderling import Engine",
+    "open, numpy kernel": "{numpy}; from sanderling import Engine; e = Engine.open(bundle)",
+    "recommend, numpy kernel": "{numpy}; from sanderling import Engine; e = Engine.open(bundle); e.recommend('anna')",
+    "recommend, numba kernel": "from sanderling import Engine; e = Engine.open(bundle); e.recommend('anna')",
+    "with context, numpy kernel": (
+        "{numpy}; from sanderling import Engine; e = Engine.open(bundle); e.recommend('anna', context='rain')"
+    ),
+}
+PROBE = """
+import time; start = time.perf_counter(); bundle = {bundle!r}
+{step}
+spent = time.perf_counter() - start
+import json, resource; print(json.dumps([spent * 1e3, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+"""
+
+
+def run(_: list[str]) -> dict[str, Any]:
+    """Return ms and MB (peak resident) of each step."""
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = Path(folder) / "bundle"
+        write_bundle(bundle, items=10_000, dim=64)
+        result = {name: _measure(step, str(bundle)) for name, step in STEPS.items()}
+    for name, row in result.items():
+        print(f"{name:<28}{row['ms']:>9.1f} ms{row['mb']:>9.1f} MB")
+    return result
+
+
+def _measure(step: str, bundle: str) -> dict[str, float]:
+    code = PROBE.format(bundle=bundle, step=step.replace("{numpy}", "import os; os.environ['SANDERLING_KERNELS'] = 'numpy'"))
+    runs = []
+    for _ in range(REPEATS):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        runs.append(json.loads(done.stdout))
+    return {"ms": statistics.median(run[0] for run in runs), "mb": statistics.median(run[1] for run in runs)}

@@ -1,0 +1,8 @@
+"""Writes bundle-1/, the golden bundle of format 1. Run it only to make the bundle of a new format."""
+
+from pathlib import Path
+
+from tests.bundles import write_bundle
+
+if __name__ == "__main__":
+    write_bundle(Path(__file__).with_name("bundle-1"))

@@ -1,0 +1,128 @@
+"""The whole circle on a small made-up world, with real processes, a collector that is unplugged, a device that is killed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from sanderling import Engine
+from sanderling.contract.bundle import Bundle
+from sanderling.golden import faults
+
+from sanderling_quantize.build import GateError, build
+from sanderling_quantize.distil import Distillation
+from sanderling_quantize.gate import Thresholds
+from sanderling_trainer.fleet.demo import Demo, Settings
+from sanderling_trainer.policy.config import Config
+from tests.worlds import write_checkerboard, write_language_model
+
+pytestmark = pytest.mark.lab
+
+LENIENT = Thresholds(cosine_seen=-1, cosine_unseen=-1, spearman=-1, neighbours=0, new_item=-1, slate=0.5)
+FEW = Distillation(layers=1, steps=5, batch=8)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Run the demo once, unplugging the collector for 2 s and killing a device."""
+    folder = tmp_path_factory.mktemp("circle")
+    items, log = write_checkerboard(folder)
+    model = write_language_model(folder / "model")
+    config = Config(language_model=str(model), dim=16, state=24, hidden=24, epochs=12, learning_rate=1e-2, pool=20)
+    settings = Settings(2.0, True, config, FEW, LENIENT)
+    return folder / "demo", Demo(folder / "demo", settings).run(items, log).summary
+
+
+def test_nothing_is_lost_with_the_collector_unplugged_and_a_device_killed(finished):
+    """Every reward that was acknowledged to the app is in the segments, and no event number is missing."""
+    events = finished[1]["events"]
+    assert events["lost"] == events["missing"] == events["conflicts"] == 0
+    assert events["rewards"] > 500
+    assert events["acknowledged"] == events["stored"] > 0
+
+
+def test_devices_took_the_second_release(finished):
+    """Both devices swapped to release 2, and the two bundles are whole and right."""
+    out, summary = finished
+    assert [update["to"] for update in summary["updates"]] == [2, 2]
+    for number in (1, 2):
+        bundle = Bundle.open(out / "releases" / str(number), verify=True)
+        assert bundle.manifest.release == number
+        assert faults(bundle) == []
+
+
+def test_the_policy_solves_the_checkerboard(finished):
+    """Both releases are clicked far more often than random: a world with a known answer that every policy must solve."""
+    arms = {arm["name"]: arm for arm in finished[1]["replay"]["arms"]}
+    assert arms["release 1"]["low"] > arms["random"]["high"] + 0.05
+    assert arms["release 2"]["low"] > arms["random"]["high"] + 0.05
+
+
+def test_the_files_of_the_demo_are_there(finished):
+    """Summary, page, bundles and checkpoint lie where the README says, and the page is self-contained."""
+    out, summary = finished
+    assert json.loads((out / "summary.json").read_text())["verdict"] == summary["verdict"]
+    assert "http" not in (out / "report.html").read_text().replace("http://www.w3.org", "")
+    for name in ("checkpoint/config.json", "checkpoint/encoder/config.json", "releases/1/manifest.json"):
+        assert (out / name).exists()
+
+
+def test_a_bundle_that_falls_short_is_not_written(finished, tmp_path):
+    """A gate that cannot be passed leaves no bundle and nothing else behind, and names the failing check first."""
+    strict = Thresholds(cosine_seen=1.1, cosine_unseen=-1, spearman=-1, neighbours=0, new_item=-1, slate=0.0)
+    with pytest.raises(GateError, match="cosine, seen texts") as caught:
+        build(finished[0] / "checkpoint", tmp_path / "bundle", settings=FEW, thresholds=strict)
+    assert not caught.value.rows[0].passed
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_is_never_written_over(finished):
+    """An existing folder is refused before anything is computed."""
+    with pytest.raises(FileExistsError, match="never written over"):
+        build(finished[0] / "checkpoint", finished[0] / "releases" / "1", settings=FEW, thresholds=LENIENT)
+
+
+def test_the_engine_serves_what_the_lab_learned(finished):
+    """A user who liked red things is shown unseen red things by the sealed bundle."""
+    red = [f"i{at:03d}" for at in range(0, 16, 2)]
+    with Engine.open(finished[0] / "releases" / "1") as engine:
+        for item in red:
+            engine.observe("new user", item, "like")
+        shown = engine.recommend("new user", k=6, exclude=red, greedy=True)
+    assert sum(item.attributes["colour"] == "red" for item in shown) >= 5
+
+
+def sanderling(*arguments: object) -> dict:
+    """Run the command line and return the JSON object on the last line of its stdout."""
+    command = [sys.executable, "-m", "sanderling", *map(str, arguments), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_the_commands_work_one_by_one(finished, tmp_path):
+    """recommend, evaluate, gate and retrain run on files, each ending stdout with one JSON object."""
+    out = finished[0]
+    items, log = out.parent / "items.csv", out.parent / "log.csv"
+    bundle, slates = out / "releases" / "1", tmp_path / "slates.parquet"
+    found = sanderling("recommend", "--bundle", bundle, "--interactions", log, "--k", 5, "--keep-seen", "--out", slates)
+    assert (found["users"], found["rows"]) == (80, 400)
+    judged = sanderling("evaluate", "--slates", slates, "--interactions", log, "--items", items, "--k", 5)
+    assert judged["users"] == 80
+    assert judged["recall@5"]["value"] > 0.2
+    next_checkpoint = tmp_path / "next"
+    again = sanderling("retrain", "--events", out / "events", "--checkpoint", out / "checkpoint", "--out", next_checkpoint)
+    assert again["release"] == 2
+    assert again["metrics"]["log"]["dropped"].get("state checksum differs", 0) == 0
+
+
+def test_errors_are_one_line(tmp_path):
+    """A missing file ends in one line that says what was expected, and exit status 1, without a traceback."""
+    command = [sys.executable, "-m", "sanderling", "recommend", "--bundle", str(tmp_path)]
+    command += ["--interactions", str(tmp_path / "none.csv"), "--out", str(tmp_path / "out.csv")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith("sanderling: ")
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,76 @@
+"""From devices' events to training examples: nothing is guessed, and what cannot be used is counted."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+from sanderling import Engine
+from sanderling.contract import events as wire
+
+from sanderling_trainer.data.examples import examples_of
+from sanderling_trainer.data.segments import EventLog
+from tests.bundles import KINDS, TEXT, write_bundle
+
+pytestmark = pytest.mark.lab
+
+IDS = [f"item-{row}" for row in range(50)]
+
+
+@pytest.fixture
+def events(tmp_path):
+    """What a real engine logged: three observations, and three decisions of which two were judged."""
+    write_bundle(tmp_path / "bundle")
+    with Engine.open(tmp_path / "bundle", tmp_path / "state", share_context=True) as engine:
+        for at in range(3):
+            slate = engine.recommend("anna", k=4, context="rainy evening")
+            if at < 2:
+                engine.reward_all(slate, {slate[0]: -1.0, slate[1]: 1.0}, observe=None if at else False)
+            engine.observe("anna", f"item-{at}", "purchase")
+        engine._outbox.put_durable([])
+        return [wire.decode(pending.line) for pending in engine._outbox.oldest(100, 1 << 20)]
+
+
+def log_of(events) -> EventLog:
+    return EventLog(events={(events[0].install, events[0].user): list(events)})
+
+
+def test_decisions_meet_their_outcomes_and_states(events):
+    """Slots without an outcome are not judged, -1 is only for seen and not clicked, and β is the one that was logged."""
+    found = examples_of(log_of(events), IDS, KINDS, TEXT)
+    decisions = [event for event in events if isinstance(event, wire.Decision)]
+    assert dict(found.dropped) == {"no outcome": 1}
+    assert found.decisions.reward.tolist() == [[-1.0, 1.0, 0.0, 0.0]] * 2
+    assert found.decisions.judged.tolist() == [[True, True, False, False]] * 2
+    assert found.decisions.at.tolist() == [0, 1]
+    np.testing.assert_array_equal(found.decisions.logged, [[s.marginal for s in d.slate] for d in decisions[:2]])
+    clicked = IDS.index(decisions[1].slate[1].item)
+    assert found.histories[0].items.tolist() == [0, clicked, 1, 2]
+    assert found.contexts.shape == (1, TEXT)
+
+
+def test_a_lost_observation_drops_the_decisions_after_it(events):
+    """When an event before a decision is missing, the checksum says so and the decision is not learned from."""
+    first = next(event for event in events if isinstance(event, wire.Observation))
+    found = examples_of(log_of([event for event in events if event is not first]), IDS, KINDS, TEXT)
+    assert found.dropped["state checksum differs"] == 2
+    assert len(found.decisions) == 1
+
+
+def test_items_unknown_to_the_lab_are_neither_judged_nor_learned(events):
+    """An item that the lab's catalogue lacks is left out of the history, and its slot is not judged."""
+    decisions = [event for event in events if isinstance(event, wire.Decision)]
+    gone = {decisions[0].slate[1].item, "item-0"}
+    ids = [item for item in IDS if item not in gone]
+    found = examples_of(log_of(events), ids, KINDS, TEXT)
+    assert not found.decisions.judged[0, 1]
+    assert found.decisions.items[0, 1] == -1
+    assert found.decisions.at.tolist() == [0, 0]
+
+
+def test_a_context_of_another_width_is_left_out(events):
+    """A context vector that another encoder made is counted and not used."""
+    other = [msgspec.structs.replace(e, context="AAAA") if isinstance(e, wire.Decision) else e for e in events]
+    found = examples_of(log_of(other), IDS, KINDS, TEXT)
+    assert (found.decisions.context == -1).all()
+    assert found.dropped["context of another width"] == 2

@@ -1,0 +1,151 @@
+"""The policy's mathematics: gradients, fixed points, and the parallel form against the device's recurrence."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sanderling.state import StateModel
+
+from sanderling_trainer.data.examples import History
+from sanderling_trainer.policy.batches import batches, first_seen, seen_at
+from sanderling_trainer.policy.checkpoint import NAMES
+from sanderling_trainer.policy.config import Config
+from sanderling_trainer.policy.losses import kl_divergence, next_item, top_k_off_policy
+from sanderling_trainer.policy.network import PolicyNetwork
+
+pytestmark = pytest.mark.lab
+
+
+def network(seed: int = 0, n: int = 30, kinds: int = 3) -> PolicyNetwork:
+    torch.manual_seed(seed)
+    made = PolicyNetwork(Config(dim=8, state=12, hidden=10), torch.randn(n, 6), torch.randn(4, 6), kinds)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return made
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 64, 300])
+def test_the_parallel_form_equals_the_recurrence_on_the_device(length):
+    """States and user vectors of the lab's doubling scan equal the engine's step by step within 1e-4."""
+    made = network()
+    rng = np.random.default_rng(length)
+    items, kinds = rng.integers(0, 30, length), rng.integers(0, 3, length)
+    with torch.no_grad():
+        vectors = made.items()
+        states = made.states(vectors, torch.from_numpy(items)[None], torch.from_numpy(kinds)[None])[0]
+        users = made.users(states, torch.full((length + 1,), 2)).numpy()
+    tensors = {name: getattr(made, field).detach().numpy() for name, field in NAMES.items()}
+    tensors["state.decay"] = made.decay.detach().numpy()
+    device = StateModel(tensors, ["a", "b", "c"])
+    state = device.start()
+    for at in range(length + 1):
+        np.testing.assert_allclose(states[at], state, atol=1e-4)
+        np.testing.assert_allclose(users[at], device.user(state, made.contexts[2].numpy()), atol=1e-4)
+        if at < length:
+            state = device.step(state, vectors[items[at]].numpy(), "abc"[kinds[at]])
+
+
+def test_padding_changes_nothing_before_it():
+    """A history padded at the end has the states that it has alone."""
+    made = network()
+    with torch.no_grad():
+        long = made.states(made.items(), torch.tensor([[3, 4, -1, -1]]), torch.zeros(1, 4, dtype=torch.long))
+        short = made.states(made.items(), torch.tensor([[3, 4]]), torch.zeros(1, 2, dtype=torch.long))
+    torch.testing.assert_close(long[:, :3], short)
+
+
+def test_the_surrogate_has_the_gradient_of_its_formula():
+    """Its gradient is -ω λ_K (r - b) ∇log π with ω and λ_K held fixed, checked by finite differences."""
+    torch.manual_seed(1)
+    scores = torch.randn(5, 7, dtype=torch.float64, requires_grad=True)
+    chosen = torch.tensor([0, 3, 6, 2, 2])
+    logged = torch.tensor([0.9, 0.01, 0.5, 0.2, 1e-6], dtype=torch.float64)
+    reward = torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0], dtype=torch.float64)
+
+    def log_chosen(x: torch.Tensor) -> torch.Tensor:
+        return x.log_softmax(-1).gather(-1, chosen[:, None]).squeeze(-1)
+
+    top_k_off_policy(log_chosen(scores), logged, reward, -0.9, math.exp(3), 4).backward()
+    policy = log_chosen(scores.detach()).exp()
+    weight = torch.minimum(policy / logged, torch.tensor(math.exp(3)))
+    factor = weight * 4 * (1 - policy) ** 3 * (reward + 0.9) / 5
+    step = 1e-6
+    for row in range(5):
+        for column in range(7):
+            moved = scores.detach().clone()
+            moved[row, column] += step
+            slope = (log_chosen(moved)[row] - log_chosen(scores.detach())[row]) / step
+            assert scores.grad[row, column].item() == pytest.approx(-(factor[row] * slope).item(), abs=1e-4)
+
+
+def test_one_slot_gives_plain_importance_sampling():
+    """K = 1 makes λ_K = 1: the surrogate is the mean of -ω r log π."""
+    log_chosen = torch.log(torch.tensor([0.2, 0.5]))
+    logged, reward = torch.tensor([0.4, 0.25]), torch.tensor([1.0, -1.0])
+    expected = -((0.2 / 0.4) * log_chosen[0] - (0.5 / 0.25) * log_chosen[1]) / 2
+    torch.testing.assert_close(top_k_off_policy(log_chosen, logged, reward, 0.0, 100.0, 1), expected)
+
+
+@pytest.mark.parametrize("tau", [0.3, 1.0, 3.0])
+def test_a_three_armed_bandit_converges_to_the_tilted_reference(tau):
+    """Off-policy learning with KL price τ ends at π_ref · exp(r / τ) / Z, whatever the logging policy."""
+    reward, logging = torch.tensor([1.0, 0.0, -1.0]), torch.tensor([0.2, 0.5, 0.3])
+    reference = torch.log_softmax(torch.tensor([0.3, 0.0, -0.4]), -1)
+    scores = torch.zeros(3, requires_grad=True)
+    optimiser = torch.optim.Adam([scores], 0.02)
+    for _ in range(3000):
+        log_policy = scores.log_softmax(-1)
+        weight = log_policy.detach().exp() / logging
+        expected = sum(
+            logging[a] * top_k_off_policy(log_policy[a : a + 1], logging[a : a + 1], reward[a : a + 1], 0.0, 1e9, 1)
+            for a in range(3)
+        )
+        loss = expected + tau * kl_divergence(log_policy[None], reference[None])
+        assert torch.isfinite(weight).all()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    wanted = torch.softmax(reference + reward / tau, -1)
+    torch.testing.assert_close(scores.detach().softmax(-1), wanted, atol=2e-3, rtol=0)
+
+
+def test_kl_is_zero_without_gradient_at_the_reference():
+    """KL(π || π_ref) is 0 with zero gradient where π = π_ref, positive elsewhere, and ignores ineligible items."""
+    scores = torch.tensor([[0.5, -1.0, 2.0, -math.inf]], requires_grad=True)
+    log_policy = scores.log_softmax(-1)
+    divergence = kl_divergence(log_policy, log_policy.detach())
+    divergence.backward()
+    assert divergence.item() == 0.0
+    assert torch.nan_to_num(scores.grad).abs().max() < 1e-7
+    other = torch.tensor([[1.0, 0.0, 0.0, -math.inf]]).log_softmax(-1)
+    assert kl_divergence(log_policy, other).item() > 0.1
+
+
+def test_cross_entropy_is_minus_the_mean_log_probability():
+    """The supervised loss is the textbook one."""
+    log_policy = torch.tensor([[0.0, 1.0], [2.0, 0.0]]).log_softmax(-1)
+    expected = -(log_policy[0, 1] + log_policy[1, 0]) / 2
+    torch.testing.assert_close(next_item(log_policy, torch.tensor([1, 0])), expected)
+
+
+def test_seen_items_are_those_of_earlier_events_only():
+    """An item counts as seen after the event that shows it, not at it; padding and unknown items count for nothing."""
+
+    def history(items):
+        n = len(items)
+        return History(np.array(items), np.zeros(n, np.int64), np.ones(n, bool), np.full(n, -1), np.zeros(n, bool))
+
+    (batch,) = batches([history([2, 0, 2]), history([1, -1])], 100, torch.device("cpu"))
+    first = first_seen(batch, 4)
+    place = torch.tensor([list(batch.rows).index(0)] * 4)
+    seen = seen_at(first, place, torch.arange(4))
+    assert seen.tolist() == [
+        [False, False, False, False],
+        [False, False, True, False],
+        [True, False, True, False],
+        [True, False, True, False],
+    ]
