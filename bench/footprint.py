@@ -51,7 +51,9 @@ def run(_: list[str]) -> dict[str, Any]:
 
 
 def _measure(step: str, bundle: str) -> dict[str, float]:
-    code = PROBE.format(bundle=bundle, step=step.replace("{numpy}", "import os; os.environ['SANDERLING_KERNELS'] = 'numpy'"))
+    code = PROBE.format(
+        bundle=bundle, step=step.replace("{numpy}", "import os; os.environ['SANDERLING_KERNELS'] = 'numpy'")
+    )
     runs = []
     for _ in range(REPEATS):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

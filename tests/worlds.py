@@ -11,7 +11,9 @@ COLOURS = ["red", "blue"]
 THINGS = ["shoe", "tent", "novel", "album", "film", "coffee", "jacket", "lamp", "chair", "bicycle"]
 
 
-def write_checkerboard(folder: Path, users: int = 80, items: int = 40, steps: int = 24, seed: int = 0) -> tuple[Path, Path]:
+def write_checkerboard(
+    folder: Path, users: int = 80, items: int = 40, steps: int = 24, seed: int = 0
+) -> tuple[Path, Path]:
     """Write items.csv and log.csv: even users like red items, odd users blue ones; each user's day follows another's."""
     rng = np.random.default_rng(seed)
     paths = folder / "items.csv", folder / "log.csv"
@@ -25,7 +27,9 @@ def write_checkerboard(folder: Path, users: int = 80, items: int = 40, steps: in
         for user in range(users):
             for step, item in enumerate(rng.permutation(items)[:steps]):
                 liked = item % 2 == user % 2
-                writer.writerow([f"u{user:03d}", f"i{item:03d}", 1000 * user + step, 1 if liked else -1, "a quiet evening"])
+                writer.writerow(
+                    [f"u{user:03d}", f"i{item:03d}", 1000 * user + step, 1 if liked else -1, "a quiet evening"]
+                )
     return paths
 
 
@@ -34,7 +38,20 @@ def write_language_model(folder: Path) -> Path:
     import torch
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *COLOURS, *THINGS, "number", "colour", "a", "quiet", "evening"]
+    words = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *COLOURS,
+        *THINGS,
+        "number",
+        "colour",
+        "a",
+        "quiet",
+        "evening",
+    ]
     words += [*"0123456789abcdefghijklmnopqrstuvwxyz:.", *(f"##{c}" for c in "0123456789abcdefghijklmnopqrstuvwxyz")]
     folder.mkdir(parents=True)
     (folder / "vocab.txt").write_text("\n".join(words))

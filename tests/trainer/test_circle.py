@@ -113,7 +113,9 @@ def test_the_commands_work_one_by_one(finished, tmp_path):
     assert judged["users"] == 80
     assert judged["recall@5"]["value"] > 0.2
     next_checkpoint = tmp_path / "next"
-    again = sanderling("retrain", "--events", out / "events", "--checkpoint", out / "checkpoint", "--out", next_checkpoint)
+    again = sanderling(
+        "retrain", "--events", out / "events", "--checkpoint", out / "checkpoint", "--out", next_checkpoint
+    )
     assert again["release"] == 2
     assert again["metrics"]["log"]["dropped"].get("state checksum differs", 0) == 0
 

@@ -88,11 +88,9 @@ def policy_gradient(
 ) -> Trace:
     """Learn from logged decisions, held near the policy that the network is when this begins (DESIGN §5).
 
-    Minimises the top-K off-policy-corrected surrogate + τ KL(π || π_ref) + supervision × next-item cross-entropy. The
-    baseline b is the mean reward of the log.
+    Minimises the top-K off-policy-corrected surrogate + τ KL(π || π_ref). The baseline b is the mean reward of the log.
     """
     rng, trace, device = np.random.default_rng(config.seed + 1), Trace(), network.bias.device
-    torch.manual_seed(config.seed + 1)
     reference = copy.deepcopy(network).eval().requires_grad_(False)
     optimiser = torch.optim.AdamW(network.parameters(), config.policy_learning_rate, weight_decay=0.0)
     steps = max(1, sum(1 for _ in batches(histories, config.batch_events, device)))
@@ -102,20 +100,14 @@ def policy_gradient(
         for _ in bar:
             total, divergence = [], []
             for batch in batches(histories, config.batch_events, device, rng):
-                hide = torch.rand(len(network.bias), device=device) < config.id_dropout
-                supervised = _supervised(network, batch, batch.liked, repeats, hide, config.context_dropout)
-                loss = config.supervision * supervised if supervised is not None else None
                 chosen, place = decisions_in(batch, decisions)
-                if len(chosen):
-                    gain, kl = _off_policy(
-                        network, reference, batch, decisions, chosen, place, config, repeats, baseline
-                    )
-                    loss = gain + config.kl * kl + (loss if loss is not None else 0.0)
-                    total.append(gain.item())
-                    divergence.append(kl.item())
-                if loss is not None:
-                    _descend(optimiser, loss, network)
-                    schedule.step()
+                if not len(chosen):
+                    continue
+                gain, kl = _off_policy(network, reference, batch, decisions, chosen, place, config, repeats, baseline)
+                _descend(optimiser, gain + config.kl * kl, network)
+                schedule.step()
+                total.append(gain.item())
+                divergence.append(kl.item())
             trace.loss.append(float(np.mean(total)) if total else math.nan)
             trace.kl.append(float(np.mean(divergence)) if divergence else math.nan)
             bar.set_postfix(surrogate=f"{trace.loss[-1]:.4f}", kl=f"{trace.kl[-1]:.4f}")
