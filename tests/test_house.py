@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+
 from sanderling.contract import events, manifest
 
 ROOT = Path(__file__).parent.parent

@@ -14,7 +14,7 @@ THINGS = ["shoe", "tent", "novel", "album", "film", "coffee", "jacket", "lamp", 
 def write_checkerboard(
     folder: Path, users: int = 80, items: int = 40, steps: int = 24, seed: int = 0
 ) -> tuple[Path, Path]:
-    """Write items.csv and log.csv: even users like red items, odd users blue ones; each user's day follows another's."""
+    """Write items.csv and log.csv: even users like red items, odd users blue ones, one user after the other."""
     rng = np.random.default_rng(seed)
     paths = folder / "items.csv", folder / "log.csv"
     with paths[0].open("w", newline="") as file:

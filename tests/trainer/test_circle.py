@@ -1,4 +1,4 @@
-"""The whole circle on a small made-up world, with real processes, a collector that is unplugged, a device that is killed."""
+"""The whole circle on a small made-up world: real processes, a collector unplugged, a device killed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import subprocess
 import sys
 
 import pytest
+
 from sanderling import Engine
 from sanderling.contract.bundle import Bundle
 from sanderling.golden import faults
-
 from sanderling_quantize.build import GateError, build
 from sanderling_quantize.distil import Distillation
 from sanderling_quantize.gate import Thresholds
@@ -28,10 +28,18 @@ FEW = Distillation(layers=1, steps=5, batch=8)
 def finished(tmp_path_factory):
     """Run the demo once, unplugging the collector for 2 s and killing a device."""
     folder = tmp_path_factory.mktemp("circle")
-    items, log = write_checkerboard(folder)
+    items, log = write_checkerboard(folder, users=300, steps=20)
     model = write_language_model(folder / "model")
     config = Config(
-        language_model=str(model), dim=16, state=24, hidden=24, epochs=30, batch_events=120, learning_rate=2e-2, pool=20
+        language_model=str(model),
+        dim=16,
+        state=24,
+        hidden=24,
+        epochs=60,
+        batch_events=60,
+        learning_rate=5e-3,
+        pool=20,
+        id_dropout=0.05,
     )
     settings = Settings(2.0, True, config, FEW, LENIENT)
     return folder / "demo", Demo(folder / "demo", settings).run(items, log).summary
@@ -42,7 +50,7 @@ def test_nothing_is_lost_with_the_collector_unplugged_and_a_device_killed(finish
     events = finished[1]["events"]
     assert events["lost"] == events["missing"] == events["conflicts"] == 0
     assert events["rewards"] > 500
-    assert events["acknowledged"] == events["stored"] > 0
+    assert events["acknowledged"] == events["stored"] > events["rewards"]
 
 
 def test_devices_took_the_second_release(finished):
@@ -56,7 +64,7 @@ def test_devices_took_the_second_release(finished):
 
 
 def test_the_policy_solves_the_checkerboard(finished):
-    """Both releases are clicked far more often than random: a world with a known answer that every policy must solve."""
+    """Both releases are clicked far more often than random in a world that every policy must solve."""
     arms = {arm["name"]: arm for arm in finished[1]["replay"]["arms"]}
     assert arms["release 1"]["low"] > arms["random"]["high"] + 0.05
     assert arms["release 2"]["low"] > arms["random"]["high"] + 0.05
@@ -110,9 +118,9 @@ def test_the_commands_work_one_by_one(finished, tmp_path):
     items, log = out.parent / "items.csv", out.parent / "log.csv"
     bundle, slates = out / "releases" / "1", tmp_path / "slates.parquet"
     found = sanderling("recommend", "--bundle", bundle, "--interactions", log, "--k", 5, "--keep-seen", "--out", slates)
-    assert (found["users"], found["rows"]) == (80, 400)
+    assert (found["users"], found["rows"]) == (300, 1500)
     judged = sanderling("evaluate", "--slates", slates, "--interactions", log, "--items", items, "--k", 5)
-    assert judged["users"] == 80
+    assert judged["users"] == 300
     assert judged["recall@5"]["value"] > 0.2
     next_checkpoint = tmp_path / "next"
     again = sanderling(

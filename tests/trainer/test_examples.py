@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 import pytest
+
 from sanderling import Engine
 from sanderling.contract import events as wire
-
 from sanderling_trainer.data.examples import examples_of
 from sanderling_trainer.data.segments import EventLog
 from tests.bundles import KINDS, TEXT, write_bundle
@@ -36,7 +36,7 @@ def log_of(events) -> EventLog:
 
 
 def test_decisions_meet_their_outcomes_and_states(events):
-    """Slots without an outcome are not judged, -1 is only for seen and not clicked, and β is the one that was logged."""
+    """Slots without an outcome are not judged, -1 is only for seen and not clicked, and β is the logged one."""
     found = examples_of(log_of(events), IDS, KINDS, TEXT)
     decisions = [event for event in events if isinstance(event, wire.Decision)]
     assert dict(found.dropped) == {"no outcome": 1}

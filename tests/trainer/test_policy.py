@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from sanderling.state import StateModel
 
+from sanderling.state import StateModel
 from sanderling_trainer.data.examples import History
 from sanderling_trainer.policy.batches import batches, first_seen, seen_at
 from sanderling_trainer.policy.checkpoint import NAMES

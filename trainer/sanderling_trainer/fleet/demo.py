@@ -121,7 +121,7 @@ class Demo:
         self.seconds.update({f"train: {name}": seconds for name, seconds in trained.seconds.items()})
         self.summary["ranking"] = trained.metrics["ranking"]
         self.summary["learning"] = {name: trained.metrics[name] for name in ("warm_start", "policy_gradient")}
-        folded = {model["name"]: model["ndcg@10"]["value"] for model in trained.metrics["ranking"][1]["models"]}
+        folded = {model["name"]: model["ndcg@10"]["value"] for model in trained.metrics["ranking"][-1]["models"]}
         self._say("nDCG@10, fold-in: " + ", ".join(f"{name} {value:.4f}" for name, value in folded.items()))
 
     def _build(self, checkpoint: Path, number: int, encoder_of: Path | None = None) -> Built:

@@ -138,14 +138,18 @@ class Fleet:
         return [_journal(one, 2) for one in group]
 
     def account(self, found: EventLog) -> dict[str, Any]:
-        """Hold what the devices stored against what the segments hold; a reward that was acknowledged to the app and
-        has no outcome in the segments is lost."""
+        """Hold what the devices' journals promise against what the segments hold.
+
+        A reward that was acknowledged to the app and has no outcome in the segments is lost. What is not in the
+        segments and not declared lost is missing: the numbers of each install's events say so.
+        """
         arrived = {(e.decision, e.slot) for events in found.events.values() for e in events if isinstance(e, Outcome)}
         journals = [_journal(one, number) for one in [*self.devices, *self.controls] for number in (1, 2)]
         promised = {(entry[2], slot) for path in journals for entry in read_journal(path) for slot in range(entry[4])}
+        distinct = len(found.time)
         return {
-            "stored": sum(counters["stored"] for counters in self._counters),
-            "acknowledged": sum(counters["acknowledged"] for counters in self._counters),
+            "stored": distinct + sum(counters["pending"] for counters in self._counters),
+            "acknowledged": distinct,
             "received": found.received,
             "rewards": len(promised),
             "duplicates": found.duplicates,

@@ -31,9 +31,7 @@ def ratio(top: NDArray[np.float64], bottom: NDArray[np.float64], rng: np.random.
 
 
 def mean(values: NDArray[np.float64], rng: np.random.Generator) -> Interval:
-    """Return the mean of values float64 [u] with users resampled; NaN for no users."""
-    if not len(values):
-        return Interval(float("nan"), float("nan"), float("nan"))
+    """Return the mean of values float64 [u] with users resampled; at least one."""
     return ratio(values, np.ones(len(values)), rng)
 
 

@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sanderling.errors import SanderlingError
 from sanderling_trainer.judge.intervals import mean
+
+
+class NothingToJudgeError(SanderlingError):
+    """No user has both a slate and something relevant."""
 
 
 def recall(slate: Sequence[Any], relevant: set[Any]) -> float:
@@ -36,9 +41,11 @@ def evaluate(
     """Return the metrics at k with intervals over the users who have a slate and something relevant.
 
     `items` is the size of the catalogue, for the coverage. Users without a slate or without anything relevant are
-    counted, not scored.
+    counted, not scored. Raises `NothingToJudgeError` when nobody is left.
     """
     users = [user for user in slates if relevant.get(user) and len(slates[user])]
+    if not users:
+        raise NothingToJudgeError("expected at least one user with a slate and something liked later, found none")
     cut = {user: list(slates[user])[:k] for user in users}
     scored = {
         f"ndcg@{k}": _each(ndcg, cut, relevant),

@@ -27,7 +27,7 @@ class Batch:
 def batches(
     histories: Sequence[History], events: int, device: torch.device, rng: np.random.Generator | None = None
 ) -> Iterator[Batch]:
-    """Yield batches of about `events` events, histories of like length together; in random order when `rng` is given."""
+    """Yield batches of about `events` events, histories of like length together; shuffled when `rng` is given."""
     order = sorted((row for row, history in enumerate(histories) if len(history)), key=lambda row: len(histories[row]))
     groups: list[list[int]] = [[]]
     for row in order:

@@ -21,6 +21,8 @@ from sanderling_trainer.policy.config import Config
 from sanderling_trainer.policy.losses import kl_divergence, next_item, top_k_off_policy
 from sanderling_trainer.policy.network import PolicyNetwork
 
+PATIENCE = 4
+
 
 @dataclass
 class Trace:
@@ -34,8 +36,9 @@ class Trace:
 def warm_start(network: PolicyNetwork, histories: Sequence[History], config: Config, repeats: bool) -> Trace:
     """Learn to predict the next liked item by full cross-entropy on the events before the inner split.
 
-    Stops when the fresh events are predicted worse for 4 epochs, and keeps the best epoch. `repeats` tells that users
-    come back to items they had; otherwise those are taken from the softmax, as the device excludes them.
+    Stops when the fresh events are predicted worse for 4 epochs, a quarter of all at the earliest, and keeps the best.
+    `repeats` tells that users come back to items they had; otherwise those are taken from the softmax, as the device
+    excludes them.
     """
     rng, trace, device = np.random.default_rng(config.seed), Trace(), network.bias.device
     torch.manual_seed(config.seed)
@@ -44,7 +47,7 @@ def warm_start(network: PolicyNetwork, histories: Sequence[History], config: Con
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _cosine(config.epochs * steps, warm=steps))
     best, best_loss, worse = copy.deepcopy(network.state_dict()), math.inf, 0
     with tqdm(range(config.epochs), desc="warm start", unit="epoch") as bar:
-        for _ in bar:
+        for epoch in bar:
             total = []
             for batch in batches(histories, config.batch_events, device, rng):
                 hide = torch.rand(len(network.bias), device=device) < config.id_dropout
@@ -61,7 +64,7 @@ def warm_start(network: PolicyNetwork, histories: Sequence[History], config: Con
                 best, best_loss, worse = copy.deepcopy(network.state_dict()), trace.validation[-1], 0
             else:
                 worse += 1
-            if worse >= 4:
+            if worse >= PATIENCE and epoch >= config.epochs // 4:
                 break
     network.load_state_dict(best)
     return trace

@@ -22,14 +22,19 @@ Scores = Callable[[Sequence[Journey]], NDArray[np.float32]]
 
 
 def tables(network: PolicyNetwork, log: Interactions, split: int, kinds: Sequence[str], k: int) -> list[dict[str, Any]]:
-    """Return two protocols' tables. Warm users: those known before the split, by what they liked after it. Fold-in: all
-    users of the later time, by what they liked in the second half of it, the first half being known to every model."""
+    """Return the tables of two protocols, as far as anybody can be judged by them.
+
+    Warm users: those known before the split, by what they liked after it. Fold-in: all users of the later time, by what
+    they liked in the second half of it, the first half being known to every model.
+    """
     found = journeys(log, split, int(log.time.max()))
     warm = [journey for journey in found if len(journey.before)]
     models = _models(network, log, split, kinds)
+    protocols = {"warm users": warm, "fold-in": [_folded(journey) for journey in found]}
     return [
-        _table("warm users", warm, models, k, len(network.bias)),
-        _table("fold-in", [_folded(journey) for journey in found], models, k, len(network.bias)),
+        _table(name, ways, models, k, len(network.bias))
+        for name, ways in protocols.items()
+        if any(_relevant(journey) for journey in ways)
     ]
 
 
@@ -76,16 +81,17 @@ def _folded(journey: Journey) -> Journey:
     )
 
 
+def _relevant(journey: Journey) -> set[int]:
+    return set(journey.later[journey.liked].tolist()) - set(journey.before.tolist())
+
+
 def _table(protocol: str, found: Sequence[Journey], models: dict[str, Scores], k: int, items: int) -> dict[str, Any]:
-    relevant = {
-        journey.user: set(journey.later[journey.liked].tolist()) - set(journey.before.tolist()) for journey in found
-    }
+    relevant = {journey.user: _relevant(journey) for journey in found}
     rows = []
     for name, score in models.items():
         slates = {}
-        if found:
-            for journey, row in zip(found, score(found).astype(np.float64), strict=True):
-                row[journey.before] = -np.inf
-                slates[journey.user] = np.argsort(-row, kind="stable")[:k].tolist()
+        for journey, row in zip(found, score(found).astype(np.float64), strict=True):
+            row[journey.before] = -np.inf
+            slates[journey.user] = np.argsort(-row, kind="stable")[:k].tolist()
         rows.append({"name": name, **evaluate(slates, relevant, k, items, np.random.default_rng(0))})
     return {"protocol": protocol, "users": rows[0]["users"], "models": rows}
