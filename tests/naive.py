@@ -37,3 +37,48 @@ def naive_top(
             scored.append((-((float(dot) * float(scale[row])) * step + float(bias[row])), row))
     scored.sort()
     return [row for _, row in scored[:k]], [-score for score, _ in scored[:k]]
+
+
+# Off-policy estimation
+
+
+def naive_estimates(clicks: Any, judged: Any, logged: Any, target: Any) -> dict[str, float]:
+    """Return the estimators by looping over decisions and slots."""
+    sums: dict[str, list[float]] = {name: [0.0, 0.0] for name in ("SIPS", "RIPS", "IIPS", "inclusion")}
+    count = 0
+    for i, row in enumerate(clicks.tolist()):
+        whole = 1.0
+        for slot in range(len(row)):
+            whole *= float(target.conditional[i, slot]) / float(logged.conditional[i, slot])
+        prefix = 1.0
+        for slot, click in enumerate(row):
+            prefix *= float(target.conditional[i, slot]) / float(logged.conditional[i, slot])
+            if not judged[i, slot]:
+                continue
+            count += 1
+            weights = {
+                "SIPS": whole,
+                "RIPS": prefix,
+                "IIPS": float(target.marginal[i, slot]) / float(logged.marginal[i, slot]),
+                "inclusion": float(target.inclusion[i, slot]) / float(logged.inclusion[i, slot]),
+            }
+            for name, weight in weights.items():
+                sums[name][0] += weight * click
+                sums[name][1] += weight
+    plain = {name: clicked / count for name, (clicked, _) in sums.items()}
+    normal = {f"SN-{name}": clicked / all_ if all_ else float("nan") for name, (clicked, all_) in sums.items()}
+    return {**plain, **normal}
+
+
+# Ranking metrics
+
+
+def naive_ndcg(slate: Any, relevant: set[Any]) -> float:
+    """Return the normalised discounted gain by its definition."""
+    import math
+
+    gain = ideal = 0.0
+    for place, item in enumerate(slate, 1):
+        gain += (item in relevant) / math.log2(place + 1)
+        ideal += (place <= len(relevant)) / math.log2(place + 1)
+    return gain / ideal

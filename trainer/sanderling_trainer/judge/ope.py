@@ -130,13 +130,14 @@ def estimates(
     code = np.unique(group, return_inverse=True)[1]
     variants = list(_variants(weights(logged, target), inside))
     columns = [column for _, weight, _ in variants for column in (weight * clicks, weight * inside)]
-    sums = np.stack([np.bincount(code, column.sum(axis=1)) for column in [*columns, inside]], axis=1)
+    sums: Floats = np.stack([np.bincount(code, column.sum(axis=1)) for column in [*columns, inside]], axis=1)
     totals, resampled = sums.sum(axis=0), _resample(sums, rng)
-    return [
-        _estimate(name, weight[judged], normalised, totals[[2 * at, 2 * at + 1, -1]], resampled[:, [2 * at, 2 * at + 1, -1]],
-                  (len(reward), len(sums)))
-        for at, (name, weight, normalised) in enumerate(variants)
-    ]  # fmt: skip
+    size = len(reward), len(sums)
+    found = []
+    for at, (name, weight, normalised) in enumerate(variants):
+        own = [2 * at, 2 * at + 1, -1]
+        found.append(_estimate(name, weight[judged], normalised, totals[own], resampled[:, own], size))
+    return found
 
 
 def difference(estimate: Estimate, observed: Estimate) -> Interval:

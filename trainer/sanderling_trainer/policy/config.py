@@ -24,6 +24,7 @@ class Config:
     policy_learning_rate: of the policy gradient.
     weight_cap: c of the off-policy correction, the largest importance weight.
     kl: τ, the price of leaving the reference policy.
+    supervision: weight of next-item cross-entropy beside the policy gradient; retraining on devices' logs uses none.
     slate: K, the slots of a slate.
     epsilon: share of slots that explore.
     pool: M, the best items among which exploration draws.
@@ -45,6 +46,7 @@ class Config:
     policy_learning_rate: float = 2e-4
     weight_cap: float = 20.085536923187668
     kl: float = 0.3
+    supervision: float = 0.5
     slate: int = 10
     epsilon: float = 0.1
     pool: int = 50

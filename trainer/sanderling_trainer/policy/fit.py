@@ -91,9 +91,11 @@ def policy_gradient(
 ) -> Trace:
     """Learn from logged decisions, held near the policy that the network is when this begins (DESIGN §5).
 
-    Minimises the top-K off-policy-corrected surrogate + τ KL(π || π_ref). The baseline b is the mean reward of the log.
+    Minimises the top-K off-policy-corrected surrogate + τ KL(π || π_ref) + supervision × next-item cross-entropy. The
+    baseline b is the mean reward of the log.
     """
     rng, trace, device = np.random.default_rng(config.seed + 1), Trace(), network.bias.device
+    torch.manual_seed(config.seed + 1)
     reference = copy.deepcopy(network).eval().requires_grad_(False)
     optimiser = torch.optim.AdamW(network.parameters(), config.policy_learning_rate, weight_decay=0.0)
     steps = max(1, sum(1 for _ in batches(histories, config.batch_events, device)))
@@ -107,7 +109,12 @@ def policy_gradient(
                 if not len(chosen):
                     continue
                 gain, kl = _off_policy(network, reference, batch, decisions, chosen, place, config, repeats, baseline)
-                _descend(optimiser, gain + config.kl * kl, network)
+                loss = gain + config.kl * kl
+                if config.supervision > 0:
+                    hide = torch.rand(len(network.bias), device=device) < config.id_dropout
+                    supervised = _supervised(network, batch, batch.liked, repeats, hide, config.context_dropout)
+                    loss = loss if supervised is None else loss + config.supervision * supervised
+                _descend(optimiser, loss, network)
                 schedule.step()
                 total.append(gain.item())
                 divergence.append(kl.item())
