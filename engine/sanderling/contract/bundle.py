@@ -65,7 +65,7 @@ class Bundle:
             manifest=manifest,
             items=_items(folder, manifest),
             policy=_policy(folder, manifest),
-            catalogue=np.memmap(folder / "catalog.jsonl", mode="r", dtype=np.uint8),
+            catalogue=np.asarray(np.memmap(folder / "catalog.jsonl", mode="r", dtype=np.uint8)),
         )
         if bundle.items.offset[0] != 0 or bundle.items.offset[-1] != bundle.catalogue.size:
             raise BundleError(

@@ -197,7 +197,8 @@ class Demo:
         self.summary["verdict"] = verdict(self.summary)
         (self.out / "summary.json").write_text(json.dumps(self.summary, indent=1) + "\n", encoding="utf-8")
         write_report(self.summary, self.out / "report.html")
-        return Finished(self.summary, f"{table(self.summary)}\n{self.out / 'report.html'}")
+        took = f"the circle took {self.summary['seconds']['all']:.0f} s; {self.out / 'report.html'} shows it"
+        return Finished(self.summary, f"{table(self.summary)}\n{took}")
 
     def _clear(self) -> None:
         """Make the folder anew; what is not the demo's own is left alone."""

@@ -1,0 +1,79 @@
+"""The command line on a device: CSV in, CSV out, nothing of the lab needed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.bundles import write_bundle
+
+LOG = [
+    ("007", "item-3", "1", "1"),
+    ("anna", "item-5", "3", "-1"),
+    ("anna", "item-4", "2", "1"),
+    ("anna", "item-9", "4.5", ""),
+]
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sanderling", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def write_log(path, rows):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("user_id", "item_id", "timestamp", "reward"), *rows])
+    return path
+
+
+def recommend(tmp_path, *more: object) -> subprocess.CompletedProcess[str]:
+    return run(
+        "recommend", "--bundle", tmp_path / "bundle", "--interactions", tmp_path / "log.csv", "--k", 5,
+        "--out", tmp_path / "slates.csv", *more,
+    )  # fmt: skip
+
+
+def test_recommend_scores_every_user_once(tmp_path):
+    """Each user gets k unseen items by rank, best first; ids stay text; the last line of stdout is one JSON object."""
+    write_bundle(tmp_path / "bundle")
+    write_log(tmp_path / "log.csv", LOG)
+    done = recommend(tmp_path, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["users"] == 2
+    with (tmp_path / "slates.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    expected = [(user, str(rank)) for user in ("007", "anna") for rank in range(1, 6)]
+    assert [(row["user_id"], row["rank"]) for row in rows] == expected
+        (u, str(r)) for u in ("007", "anna") for r in range(1, 6)
+    ]
+    for user in ("007", "anna"):
+        mine = [row for row in rows if row["user_id"] == user]
+        assert not {row["item_id"] for row in mine} & {item for name, item, *_ in LOG if name == user}
+        assert [float(row["score"]) for row in mine] == sorted((float(row["score"]) for row in mine), reverse=True)
+
+
+def test_keep_seen_may_show_what_the_user_had(tmp_path):
+    """With --keep-seen nothing is excluded: a user who had every item but one still gets a whole slate."""
+    write_bundle(tmp_path / "bundle")
+    write_log(tmp_path / "log.csv", [("anna", f"item-{row}", str(row), "1") for row in range(49)])
+    assert "rows" in recommend(tmp_path, "--keep-seen", "--json").stdout
+    with (tmp_path / "slates.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 5
+
+
+@pytest.mark.parametrize(
+    ("row", "column"), [(("", "item-1", "1", "1"), "user_id"), (("a", "item-1", "soon", "1"), "timestamp")]
+)
+def test_bad_rows_are_named(tmp_path, row, column):
+    """A bad value ends in one line with file, row and column, and no slates are written."""
+    write_bundle(tmp_path / "bundle")
+    write_log(tmp_path / "log.csv", [LOG[0], row])
+    done = recommend(tmp_path)
+    assert done.returncode == 1
+    assert "log.csv: row 2: column " + column in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "slates.csv").exists()
