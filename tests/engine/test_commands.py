@@ -48,8 +48,6 @@ def test_recommend_scores_every_user_once(tmp_path):
         rows = list(csv.DictReader(file))
     expected = [(user, str(rank)) for user in ("007", "anna") for rank in range(1, 6)]
     assert [(row["user_id"], row["rank"]) for row in rows] == expected
-        (u, str(r)) for u in ("007", "anna") for r in range(1, 6)
-    ]
     for user in ("007", "anna"):
         mine = [row for row in rows if row["user_id"] == user]
         assert not {row["item_id"] for row in mine} & {item for name, item, *_ in LOG if name == user}
