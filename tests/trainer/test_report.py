@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from sanderling_trainer.fleet.report import table, verdict, write_report
@@ -42,10 +44,8 @@ def test_the_page_is_self_contained_and_escapes(tmp_path):
     text = page.read_text(encoding="utf-8")
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert" in text
-    for namespace in ("http://www.w3.org/", "http://purl.org/", "http://creativecommons.org/"):
-        text = text.replace(namespace, "")
-    assert 'src="http' not in text
-    assert 'href="http' not in text
+    assert "<svg" in text
+    assert not re.search(r"https?:|//\w+\.|@import|url\((?!#)", text)
     assert "is not better than" in text
 
 
@@ -54,3 +54,46 @@ def test_missing_parts_are_left_out(tmp_path):
     write_report({}, tmp_path / "empty.html")
     assert (tmp_path / "empty.html").stat().st_size > 200
     assert isinstance(table({}), str)
+
+
+def test_a_failing_estimate_and_a_lost_reward_are_loud(tmp_path):
+    """A refused estimate says why, and lost rewards are marked as bad."""
+    row = {"policy": "candidate", "estimator": "SIPS", "value": 0.2, "low": 0.1, "high": 0.3, "ess": 7.0}
+    row |= {"max_weight": 90.0, "refused": "effective sample size 7 is below 100"}
+    content = {"ope": {"estimates": [row], "difference": None}, "events": {"stored": 9, "lost": 2}}
+    write_report(content, tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "refused: effective sample size 7 is below 100" in text
+    assert 'class="bad">2' in text
+    assert "refused: effective sample size 7" in table(content)
+
+
+def test_a_better_baseline_is_not_kept_quiet():
+    """The verdict adds that popularity was clicked more, when it was."""
+    content = summary(0.03, 0.01, 0.05)
+    content["replay"]["arms"][1]["ctr"] = 0.3
+    assert "Popularity was clicked more than release 2" in verdict(content)
+
+
+def test_every_part_alone_is_drawn(tmp_path):
+    """Each part of the summary makes a page by itself."""
+    interval = {"value": 0.1, "low": 0.05, "high": 0.15}
+    model = {"name": "EASE", "ndcg@10": interval, "recall@10": interval, "coverage@10": 0.4}
+    parts = {
+        "ranking": [{"protocol": "warm users", "users": 5, "models": [model, {**model, "name": "Sanderling"}]}],
+        "quantize": {"checks": [{"check": "cosine", "value": 0.8, "threshold": 0.9, "passed": False}]},
+        "latency": {"recommend_us": {"p50": 300.0, "p99": 900.0}},
+        "bundle": {"bytes": 10, "files": {"manifest.json": 10}},
+        "learning": {
+            "warm_start": {"loss": [2.0, 1.0], "validation": []},
+            "policy_gradient": {"surrogate": [], "kl": []},
+        },
+        "seconds": {"train": 3.0, "train: encode": 1.0, "all": 3.0},
+        "machine": {"python": "3.11"},
+    }
+    for name, part in parts.items():
+        write_report({name: part}, tmp_path / f"{name}.html")
+        assert table({name: part})
+    assert "<svg" in (tmp_path / "ranking.html").read_text(encoding="utf-8")
+    assert 'class="bad">failed' in (tmp_path / "quantize.html").read_text(encoding="utf-8")
+    assert "train: encode" not in (tmp_path / "seconds.html").read_text(encoding="utf-8")

@@ -143,12 +143,15 @@ def _ranking(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _off_policy(summary: Mapping[str, Any]) -> list[str]:
-    lines = [
-        f"{row['policy'] + ', ' + row['estimator']:<28}{percent(row['value']):>10}"
-        f"  [{percent(row['low'])}, {percent(row['high'])}]  ess {whole(row['ess'])}, max weight "
-        f"{number(row['max_weight'], 1)}{'  refused: ' + row['refused'] if row['refused'] else ''}"
-        for row in (summary.get("ope") or {}).get("estimates", [])
-    ]
+    lines = []
+    for row in (summary.get("ope") or {}).get("estimates", []):
+        interval = f"[{percent(row['low'])}, {percent(row['high'])}]"
+        weights = f"mean {number(row.get('mean_weight'), 3)}, max {number(row['max_weight'], 1)}"
+        refused = f"  refused: {row['refused']}" if row["refused"] else ""
+        lines.append(
+            f"{row['policy'] + ', ' + row['estimator']:<28}{percent(row['value']):>10}  {interval}"
+            f"  ess {whole(row['ess'])}, weights {weights}{refused}"
+        )
     return ["click rate, estimated off policy", *lines] if lines else []
 
 
