@@ -73,12 +73,10 @@ def naive_estimates(clicks: Any, judged: Any, logged: Any, target: Any) -> dict[
 # Ranking metrics
 
 
-def naive_ndcg(slate: Any, relevant: set[Any]) -> float:
+def naive_ndcg(slate: Any, relevant: set[Any], k: int) -> float:
     """Return the normalised discounted gain by its definition."""
     import math
 
-    gain = ideal = 0.0
-    for place, item in enumerate(slate, 1):
-        gain += (item in relevant) / math.log2(place + 1)
-        ideal += (place <= len(relevant)) / math.log2(place + 1)
+    gain = sum((item in relevant) / math.log2(place + 1) for place, item in enumerate(slate, 1))
+    ideal = sum((place <= len(relevant)) / math.log2(place + 1) for place in range(1, k + 1))
     return gain / ideal

@@ -28,6 +28,7 @@ class FileCollector:
 
     def __init__(self, path: Path, rng: random.Random) -> None:
         self.file = path.open("ab", buffering=0)
+        self.file.write(b"\n")  # a kill may have cut the last line short: what follows must stand alone
         self.rng = rng
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Response:

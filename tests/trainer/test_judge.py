@@ -20,12 +20,13 @@ pytestmark = pytest.mark.lab
 @given(st.permutations(range(12)), st.integers(1, 12), st.sets(st.integers(0, 15), min_size=1))
 def test_metrics_equal_their_definitions(order, k, relevant):
     """nDCG, recall and reciprocal rank equal their definitions, and a perfect slate scores 1."""
+    for slate in (list(order)[:k], list(order)[: (k + 1) // 2]):
+        assert metrics.ndcg(slate, relevant, k) == pytest.approx(naive_ndcg(slate, relevant, k))
     slate = list(order)[:k]
-    assert metrics.ndcg(slate, relevant) == pytest.approx(naive_ndcg(slate, relevant))
     assert metrics.recall(slate, relevant) == len(set(slate) & relevant) / len(relevant)
     hits = [place for place, item in enumerate(slate, 1) if item in relevant]
     assert metrics.reciprocal_rank(slate, relevant) == (1 / hits[0] if hits else 0.0)
-    assert metrics.ndcg(sorted(relevant), relevant) == pytest.approx(1.0)
+    assert metrics.ndcg(sorted(relevant), relevant, len(relevant)) == pytest.approx(1.0)
 
 
 def test_users_who_cannot_be_judged_are_counted_not_scored():
@@ -34,6 +35,8 @@ def test_users_who_cannot_be_judged_are_counted_not_scored():
     found = metrics.evaluate(slates, relevant, 2, 10, np.random.default_rng(0))
     assert (found["users"], found["users_without_slate"], found["users_without_relevant"]) == (1, 1, 1)
     assert found["coverage@2"] == 0.2
+    short = metrics.evaluate({"a": [1]}, {"a": {1, 2}}, 2, 10, np.random.default_rng(0))
+    assert short["ndcg@2"]["value"] < 1.0
     with pytest.raises(metrics.NothingToJudgeError, match="at least one user"):
         metrics.evaluate({"b": [3]}, {"c": {9}}, 2, 10, np.random.default_rng(0))
 

@@ -6,6 +6,7 @@ Refuses to know where slates come from.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,13 @@ def recall(slate: Sequence[Any], relevant: set[Any]) -> float:
     return len(relevant.intersection(slate)) / len(relevant)
 
 
-def ndcg(slate: Sequence[Any], relevant: set[Any]) -> float:
-    """Return the normalised discounted gain (Järvelin and Kekäläinen 2002); the ideal slate holds min(k, relevant)."""
+def ndcg(slate: Sequence[Any], relevant: set[Any], k: int) -> float:
+    """Return the normalised discounted gain (Järvelin and Kekäläinen 2002) of a slate of at most k items.
+
+    The ideal slate holds min(k, relevant), however short this one is.
+    """
     gain = sum(1.0 / np.log2(place + 2) for place, item in enumerate(slate) if item in relevant)
-    return float(gain / sum(1.0 / np.log2(place + 2) for place in range(min(len(slate), len(relevant)))))
+    return float(gain / sum(1.0 / np.log2(place + 2) for place in range(min(k, len(relevant)))))
 
 
 def reciprocal_rank(slate: Sequence[Any], relevant: set[Any]) -> float:
@@ -48,7 +52,7 @@ def evaluate(
         raise NothingToJudgeError("expected at least one user with a slate and something liked later, found none")
     cut = {user: list(slates[user])[:k] for user in users}
     scored = {
-        f"ndcg@{k}": _each(ndcg, cut, relevant),
+        f"ndcg@{k}": _each(partial(ndcg, k=k), cut, relevant),
         f"recall@{k}": _each(recall, cut, relevant),
         f"hit_rate@{k}": np.array([float(bool(relevant[user].intersection(cut[user]))) for user in users]),
         f"mrr@{k}": _each(reciprocal_rank, cut, relevant),

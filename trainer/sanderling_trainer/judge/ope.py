@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from sanderling.explore import marginals
 from sanderling_trainer.data.examples import Decisions
-from sanderling_trainer.judge.intervals import LEVEL, RESAMPLES, Interval
+from sanderling_trainer.judge.intervals import Interval, percentiles, resample
 
 Floats = NDArray[np.float64]
 
@@ -131,7 +131,7 @@ def estimates(
     variants = list(_variants(weights(logged, target), inside))
     columns = [column for _, weight, _ in variants for column in (weight * clicks, weight * inside)]
     sums: Floats = np.stack([np.bincount(code, column.sum(axis=1)) for column in [*columns, inside]], axis=1)
-    totals, resampled = sums.sum(axis=0), _resample(sums, rng)
+    totals, resampled = sums.sum(axis=0), resample(sums, rng)
     size = len(reward), len(sums)
     found = []
     for at, (name, weight, normalised) in enumerate(variants):
@@ -142,8 +142,7 @@ def estimates(
 
 def difference(estimate: Estimate, observed: Estimate) -> Interval:
     """Return estimate - observed, both of one call of `estimates` and so on the same resamples."""
-    low, high = _quantiles(estimate.resampled - observed.resampled)
-    return Interval(estimate.value - observed.value, low, high)
+    return percentiles(estimate.value - observed.value, estimate.resampled - observed.resampled)
 
 
 def report(
@@ -184,16 +183,6 @@ def _variants(found: dict[str, Floats], inside: Floats) -> Iterator[tuple[str, F
         yield f"clipped {name}", np.minimum(weight, CAP), False
 
 
-def _resample(sums: Floats, rng: np.random.Generator) -> Floats:
-    """Return float64 [RESAMPLES, c]: the column sums of sums [g, c] with its rows drawn anew, g of them, a block at a
-    time so that memory stays bounded."""
-    groups = len(sums)
-    block = max(1, min(RESAMPLES, 4_000_000 // groups))
-    sizes = [min(block, RESAMPLES - start) for start in range(0, RESAMPLES, block)]
-    even = np.full(groups, 1.0 / groups)
-    return np.concatenate([rng.multinomial(groups, even, size=size) @ sums for size in sizes])
-
-
 def _estimate(
     name: str, weight: Floats, normalised: bool, totals: Floats, resampled: Floats, size: tuple[int, int]
 ) -> Estimate:
@@ -207,7 +196,8 @@ def _estimate(
     ess = float(totals[1] ** 2 / max(np.square(weight).sum(), 1e-300) * decisions / totals[2])
     value = float(totals[0] / totals[bottom]) if totals[bottom] > 0 else 0.0
     reason = _refusal(ess, float(mean), error, groups)
-    return Estimate(name, value, *_quantiles(values), ess, float(mean), float(weight.max()), reason, values)
+    found = percentiles(value, values)
+    return Estimate(name, value, found.low, found.high, ess, float(mean), float(weight.max()), reason, values)
 
 
 def _refusal(ess: float, mean: float, error: float, groups: int) -> str | None:
@@ -218,11 +208,6 @@ def _refusal(ess: float, mean: float, error: float, groups: int) -> str | None:
     if abs(mean - 1.0) > 3.0 * error + 1e-9:
         return f"mean weight {mean:.3f} is beyond 3 standard errors ({error:.3f}) of 1"
     return None
-
-
-def _quantiles(values: Floats) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
 
 
 def _plain(policy: str, estimate: Estimate) -> dict[str, Any]:
