@@ -10,7 +10,6 @@ import base64
 import hashlib
 import hmac
 import logging
-import math
 import os
 import random
 from collections import OrderedDict
@@ -21,6 +20,7 @@ from threading import RLock, Thread
 from typing import Any
 
 from sanderling import explore, overlay
+from sanderling.checks import check_request, check_text, check_value, shown_item
 from sanderling.clock import Clock, Entropy, SystemClock, uuid7
 from sanderling.contract import events as wire
 from sanderling.contract.bundle import Bundle
@@ -37,7 +37,6 @@ from sanderling.users import Users, UserState
 log = logging.getLogger("sanderling")
 
 REMEMBERED = 256
-MAX_SLOTS = 1000
 REWARD_TIMEOUT_S = 10.0
 
 
@@ -149,7 +148,7 @@ class Engine:
         unknown ones are ignored. `greedy` switches exploration off for this slate. Raises `TypeError` for arguments of
         a wrong type and `ValueError` unless 1 <= k <= 1000; never for what they say.
         """
-        _check_request(user, k, context)
+        check_request(user, k, context)
         exclude = tuple(exclude)
         scorer = self._scorer
         try:
@@ -163,7 +162,7 @@ class Engine:
 
     def observe(self, user: str, item: str, kind: str = "view") -> None:
         """Record organic behaviour: it moves the user's state at once, and is uploaded later."""
-        _check_text(user=user, item=item, kind=kind)
+        check_text(user=user, item=item, kind=kind)
         with self._lock:
             pseudonym = self._pseudonym(user)
             state = self._users.observe(pseudonym, item, kind, self._scorer)
@@ -192,7 +191,7 @@ class Engine:
         made durable, `ValueError` for a value out of range or an item that is not on the slate.
         """
         shown = {item.id: item for item in slate}
-        seen = [(_on_slate(shown, item), _check_value(value)) for item, value in values.items()]
+        seen = [(shown_item(shown, item), check_value(value)) for item, value in values.items()]
         outbox = self._outbox
         if outbox is None:
             raise StorageError(f"the reward was not stored: {self.storage_fault}")
@@ -464,38 +463,3 @@ def _draw(scorer: Scorer, rows: Any, scores: Any, decision: str, slots: int, eps
             )
         )
     return tuple(items)
-
-
-def _check_request(user: object, k: object, context: object) -> None:
-    if not isinstance(user, str):
-        raise TypeError(f"user: expected str, found {type(user).__name__}")
-    if not isinstance(k, int) or isinstance(k, bool):
-        raise TypeError(f"k: expected int, found {type(k).__name__}")
-    if not 1 <= k <= MAX_SLOTS:
-        raise ValueError(f"k: expected 1 to {MAX_SLOTS}, found {k}")
-    if context is not None and not isinstance(context, str):
-        raise TypeError(f"context: expected str or None, found {type(context).__name__}")
-
-
-def _check_text(**fields: object) -> None:
-    for name, value in fields.items():
-        if not isinstance(value, str):
-            raise TypeError(f"{name}: expected str, found {type(value).__name__}")
-    for name in ("item", "kind"):
-        if not 1 <= len(str(fields[name])) <= 512:
-            raise ValueError(f"{name}: expected 1 to 512 characters, found {len(str(fields[name]))}")
-
-
-def _check_value(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"value: expected a number, found {type(value).__name__}")
-    if not math.isfinite(value) or not -1.0 <= value <= 1.0:
-        raise ValueError(f"value: expected a number in [-1, 1], found {value}")
-    return float(value)
-
-
-def _on_slate(shown: Mapping[str, SlateItem], item: SlateItem | str) -> SlateItem:
-    name = item.id if isinstance(item, SlateItem) else item
-    if name not in shown:
-        raise ValueError(f"item: expected one of the slate's {len(shown)} items, found {name!r:.100}")
-    return shown[name]

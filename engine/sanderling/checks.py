@@ -1,0 +1,52 @@
+"""What an app may pass to the engine, checked where it comes in: wrong types and impossible numbers, named.
+
+Refuses to judge what users did or typed: all of that is fine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from sanderling.slate import SlateItem
+
+MAX_SLOTS = 1000
+
+
+def check_request(user: object, k: object, context: object) -> None:
+    """Raise `TypeError` for a wrong type, `ValueError` unless 1 <= k <= 1000."""
+    if not isinstance(user, str):
+        raise TypeError(f"user: expected str, found {type(user).__name__}")
+    if not isinstance(k, int) or isinstance(k, bool):
+        raise TypeError(f"k: expected int, found {type(k).__name__}")
+    if not 1 <= k <= MAX_SLOTS:
+        raise ValueError(f"k: expected 1 to {MAX_SLOTS}, found {k}")
+    if context is not None and not isinstance(context, str):
+        raise TypeError(f"context: expected str or None, found {type(context).__name__}")
+
+
+def check_text(**fields: object) -> None:
+    """Raise `TypeError` unless all are strings, `ValueError` unless `item` and `kind` have 1 to 512 characters."""
+    for name, value in fields.items():
+        if not isinstance(value, str):
+            raise TypeError(f"{name}: expected str, found {type(value).__name__}")
+    for name in ("item", "kind"):
+        if not 1 <= len(str(fields[name])) <= 512:
+            raise ValueError(f"{name}: expected 1 to 512 characters, found {len(str(fields[name]))}")
+
+
+def check_value(value: object) -> float:
+    """Return a reward as a float; raise `TypeError` for no number, `ValueError` outside [-1, 1]."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"value: expected a number, found {type(value).__name__}")
+    if not math.isfinite(value) or not -1.0 <= value <= 1.0:
+        raise ValueError(f"value: expected a number in [-1, 1], found {value}")
+    return float(value)
+
+
+def shown_item(shown: Mapping[str, SlateItem], item: SlateItem | str) -> SlateItem:
+    """Return the item of a slate that is meant; raise `ValueError` when it is not on it."""
+    name = item.id if isinstance(item, SlateItem) else item
+    if name not in shown:
+        raise ValueError(f"item: expected one of the slate's {len(shown)} items, found {name!r:.100}")
+    return shown[name]
