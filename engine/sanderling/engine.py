@@ -70,7 +70,8 @@ class Engine:
     ) -> None:
         self._clock, self._entropy, self._share_context = clock, entropy, share_context
         self._releases, self._root, self._folder = releases, root, state
-        self._lock = RLock()
+        self._lock = RLock()  # guards users and memory; never held while waiting for the disk to write
+        self._swapping = RLock()  # held by whoever replaces the scorer
         self._boot = entropy(16).hex()
         self._made: OrderedDict[str, _Made] = OrderedDict()
         self._closed = False
@@ -227,7 +228,7 @@ class Engine:
         Raises `ValueError` naming the field that is wrong; then nothing was added.
         """
         records = [overlay.clean(item, self._clock.wall_ms()) for item in items]
-        with self._lock:
+        with self._swapping:
             scorer = self._scorer.with_added(records)
             overlay.write(self._folder, scorer.added.records)
             self._scorer = scorer
@@ -276,17 +277,16 @@ class Engine:
         )
         if folder is None:
             return None
-        scorer = self._prepare(Bundle.open(folder))
-        scorer.warm_up()
-        with self._lock:
+        with self._swapping:
+            scorer = self._prepare(Bundle.open(folder))
+            scorer.warm_up()
             self._slots.activate(scorer.bundle.manifest.release)
             self._scorer, self._unproven = scorer, True
         return self.release
 
     def rollback(self) -> int:
         """Go back to the bundle before; the present release is never tried again. Return the number that serves now."""
-        with self._lock:
-            self._go_back("asked by the app")
+        self._go_back("asked by the app")
         return self.release
 
     def warm_up(self) -> None:
@@ -418,7 +418,7 @@ class Engine:
             self._confirming.start()
 
     def _go_back(self, reason: str) -> None:
-        with self._lock:
+        with self._swapping:
             previous = self._slots.roll_back(reason) if self._slots else None
             self._scorer = self._prepare(Bundle.open(previous) if previous else self._given)
             self._unproven = False

@@ -298,3 +298,13 @@ def test_a_missing_bundle_says_what_was_expected(tmp_path):
     """Opening a folder without a bundle raises BundleError that names the manifest and the folder."""
     with pytest.raises(BundleError, match=r"manifest\.json"):
         Engine.open(tmp_path)
+
+
+def test_recommending_goes_on_while_items_are_being_added(engine):
+    """A slow upsert or update does not hold up a request: the old scorer serves until the new one is ready."""
+    found = []
+    with engine._swapping:
+        asking = threading.Thread(target=lambda: found.append(engine.recommend("anna")), daemon=True)
+        asking.start()
+        asking.join(10)
+    assert len(found) == 1

@@ -111,7 +111,7 @@ class Demo:
             "users": users,
             "items": len(catalogue),
             "interactions": len(log),
-            "licence": "your own" if own else "GroupLens: research use, no redistribution",
+            "licence": "your own" if own else movielens.LICENCE,
         }
         self._say(f"{len(log)} events of {users} users on {len(catalogue)} items")
         return catalogue, log

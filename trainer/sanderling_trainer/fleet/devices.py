@@ -30,7 +30,7 @@ class Fleet:
 
     def __init__(self, out: Path, bundle: Path) -> None:
         (out / "logs").mkdir(parents=True, exist_ok=True)
-        self._out, token = out, secrets.token_hex(16)
+        token = secrets.token_hex(16)
         self.collector = CollectorProcess(out / "events", token, out / "logs" / "collector.log")
         self._server = ReleaseServer(out / "repository")
 

@@ -53,7 +53,7 @@ def retrain(events: str, source: Path, out: Path, *, seed: int) -> Retrained:
             f"{events}: expected at least {LEAST_DECISIONS} decisions with outcomes, found {len(found.decisions)}"
             f" (dropped: {dict(found.dropped)}); collect more before retraining"
         )
-    network, *_ = checkpoint.load(source, torch.from_numpy(found.contexts))
+    network.contexts = torch.from_numpy(found.contexts)
     network.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     config = replace(config, seed=seed, supervision=0.0)
 

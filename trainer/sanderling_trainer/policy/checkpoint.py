@@ -84,8 +84,8 @@ def save(
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
 
 
-def load(folder: Path, contexts: torch.Tensor | None = None) -> tuple[PolicyNetwork, Catalogue, Config, Facts]:
-    """Read a checkpoint; `contexts` float32 [m, t] becomes the network's context table."""
+def load(folder: Path) -> tuple[PolicyNetwork, Catalogue, Config, Facts]:
+    """Read a checkpoint; the network's context table is empty."""
     try:
         settings = json.loads((folder / "config.json").read_text())
         tensors = load_file(folder / "policy.safetensors")
@@ -97,14 +97,9 @@ def load(folder: Path, contexts: torch.Tensor | None = None) -> tuple[PolicyNetw
     records = [json.loads(record) for record in table["record"]]
     catalogue = Catalogue(ids=table["id"], texts=table["text"], records=records)
     empty = torch.empty(0, tensors["item.text"].shape[1])
-    network = PolicyNetwork(config, tensors["item.text"], contexts if contexts is not None else empty, len(facts.kinds))
+    network = PolicyNetwork(config, tensors["item.text"], empty, len(facts.kinds))
     with torch.no_grad():
         for name, field in NAMES.items():
             getattr(network, field).copy_(tensors[name])
         network.decay_logit.copy_(torch.logit(tensors["state.decay"]))
     return network, catalogue, config, facts
-
-
-def metrics_of(folder: Path) -> dict[str, Any]:
-    """Return what judge wrote about a checkpoint."""
-    return dict(json.loads((folder / "metrics.json").read_text()))
