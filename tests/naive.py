@@ -42,32 +42,80 @@ def naive_top(
 # Off-policy estimation
 
 
-def naive_estimates(clicks: Any, judged: Any, logged: Any, target: Any) -> dict[str, float]:
-    """Return the estimators by looping over decisions and slots."""
-    sums: dict[str, list[float]] = {name: [0.0, 0.0] for name in ("SIPS", "RIPS", "IIPS", "inclusion")}
-    count = 0
-    for i, row in enumerate(clicks.tolist()):
-        whole = 1.0
-        for slot in range(len(row)):
-            whole *= float(target.conditional[i, slot]) / float(logged.conditional[i, slot])
-        prefix = 1.0
-        for slot, click in enumerate(row):
-            prefix *= float(target.conditional[i, slot]) / float(logged.conditional[i, slot])
-            if not judged[i, slot]:
+def naive_estimates(log: Any, target: Any, predicted: Any, cap: float) -> dict[str, float]:
+    """Return every estimator of one log by looping over decisions and slots, straight from the papers."""
+    slots = len(log.reward[0])
+    families = ("SIPS", "RIPS", "IIPS", "inclusion")
+    linear = dict.fromkeys(("observed", "DM", "DR", "DR-inclusion", "Switch-DR", "DRos", "Cascade-DR"), 0.0)
+    linear |= {name: 0.0 for family in families for name in (family, f"clipped {family}")}
+    tops = {family: [0.0] * slots for family in families}
+    bottoms = {family: [0.0] * slots for family in families}
+    shown_in = [0.0] * slots
+    for i in range(len(log.reward)):
+        count = 1.0 / float(log.survived[i])
+        ratios = [float(target.conditional[i, k]) / float(log.logged.conditional[i, k]) for k in range(slots)]
+        whole, prefix = 1.0, 1.0
+        for one in ratios:
+            whole *= one
+        for k in range(slots):
+            before, prefix = prefix, prefix * ratios[k]
+            if not log.judged[i, k]:
                 continue
-            count += 1
-            weights = {
+            r, q, e = float(log.reward[i, k]), float(predicted.shown[i, k]), float(predicted.expected[i, k])
+            own = float(predicted.slot[i, k])
+            weight = {
                 "SIPS": whole,
                 "RIPS": prefix,
-                "IIPS": float(target.marginal[i, slot]) / float(logged.marginal[i, slot]),
-                "inclusion": float(target.inclusion[i, slot]) / float(logged.inclusion[i, slot]),
+                "IIPS": float(target.marginal[i, k]) / float(log.logged.marginal[i, k]),
+                "inclusion": float(target.inclusion[i, k]) / float(log.logged.inclusion[i, k]),
             }
-            for name, weight in weights.items():
-                sums[name][0] += weight * click
-                sums[name][1] += weight
-    plain = {name: clicked / count for name, (clicked, _) in sums.items()}
-    normal = {f"SN-{name}": clicked / all_ if all_ else float("nan") for name, (clicked, all_) in sums.items()}
-    return {**plain, **normal}
+            shown_in[k] += count
+            linear["observed"] += count * r
+            for family, w in weight.items():
+                linear[family] += count * w * r
+                linear[f"clipped {family}"] += count * min(w, cap) * r
+                tops[family][k] += count * w * r
+                bottoms[family][k] += count * w
+            w, anywhere = weight["IIPS"], weight["inclusion"]
+            linear["DM"] += count * e
+            linear["DR"] += count * (e + w * (r - q))
+            linear["DR-inclusion"] += count * (e - own + anywhere * (r - (q - own)))
+            linear["Switch-DR"] += count * (e + (w * (r - q) if w <= cap else 0.0))
+            linear["DRos"] += count * (e + cap**2 / (w**2 + cap**2) * w * (r - q))
+            linear["Cascade-DR"] += count * (prefix * (r - q) + before * float(predicted.above[i, k]))
+    found = {name: total / sum(shown_in) for name, total in linear.items()}
+    for family in ("SIPS", "RIPS", "IIPS"):
+        by_slot = [top / bottom if bottom else 0.0 for top, bottom in zip(tops[family], bottoms[family], strict=True)]
+        found[f"SN-{family}"] = sum(n * v for n, v in zip(shown_in, by_slot, strict=True)) / sum(shown_in)
+    bottom = sum(bottoms["inclusion"])
+    found["SN-inclusion"] = sum(tops["inclusion"]) / bottom if bottom else 0.0
+    return found
+
+
+def naive_interval(sums: Any, rng: Any, resamples: int) -> tuple[float, float]:
+    """Return the percentile interval of sum(top) / sum(bottom), drawing users again one by one; sums are pairs."""
+    values = []
+    for _ in range(resamples):
+        top = bottom = 0.0
+        for _ in range(len(sums)):
+            one = sums[int(rng.integers(len(sums)))]
+            top, bottom = top + one[0], bottom + one[1]
+        values.append(top / bottom)
+    values.sort()
+    return values[int(0.025 * resamples)], values[int(0.975 * resamples)]
+
+
+def naive_expected(q: Any, slate: Any, pool: int, epsilon: float) -> tuple[list[float], list[float]]:
+    """Return the mean of q over all slates of scheme `sequential`, and given the slots above, for each slot."""
+    slots = len(slate)
+    over_all, above = [0.0] * slots, []
+    for one in slates(slots, pool):
+        for slot, rank in enumerate(one):
+            over_all[slot] += joint(one, pool, epsilon) * float(q[rank])
+    for slot in range(slots):
+        left = [rank for rank in range(pool) if rank not in slate[:slot]]
+        above.append(sum(((1 - epsilon) * (rank == min(left)) + epsilon / len(left)) * float(q[rank]) for rank in left))
+    return over_all, above
 
 
 # Ranking metrics

@@ -15,6 +15,7 @@ from sanderling_quantize.build import GateError, build
 from sanderling_quantize.distil import Distillation
 from sanderling_quantize.gate import Thresholds
 from sanderling_trainer.fleet.demo import Demo, Settings
+from sanderling_trainer.fleet.report import table
 from sanderling_trainer.policy.config import Config
 from tests.worlds import write_checkerboard, write_language_model
 
@@ -104,11 +105,11 @@ def test_the_engine_serves_what_the_lab_learned(finished):
     assert sum(item.attributes["colour"] == "red" for item in shown) >= 5
 
 
-def sanderling(*arguments: object) -> dict:
+def sanderling(*arguments: object, status: int = 0) -> dict:
     """Run the command line and return the JSON object on the last line of its stdout."""
     command = [sys.executable, "-m", "sanderling", *map(str, arguments), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == status, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -122,12 +123,31 @@ def test_the_commands_work_one_by_one(finished, tmp_path):
     judged = sanderling("evaluate", "--slates", slates, "--interactions", log, "--items", items, "--k", 5)
     assert judged["users"] == 300
     assert judged["recall@5"]["value"] > 0.2
-    next_checkpoint = tmp_path / "next"
     again = sanderling(
-        "retrain", "--events", out / "events", "--checkpoint", out / "checkpoint", "--out", next_checkpoint
+        *("retrain", "--events", out / "events", "--checkpoint", out / "checkpoint", "--out", tmp_path / "next"),
+        "--ship-anyway",
     )
     assert again["release"] == 2
     assert again["metrics"]["log"]["dropped"].get("state checksum differs", 0) == 0
+    assert (tmp_path / "next" / "policy.safetensors").exists()
+
+
+def test_a_held_candidate_leaves_no_checkpoint(finished, tmp_path):
+    """Where the release gate holds, retrain exits with 3, metrics.json says why, and there is nothing to release."""
+    out, gate = finished[0], finished[1]["ope"]["gate"]
+    assert not gate["passed"]
+    held = sanderling(
+        *("retrain", "--events", out / "events", "--checkpoint", out / "checkpoint", "--out", tmp_path / "next"),
+        *("--bundle", tmp_path / "bundle"),
+        status=3,
+    )
+    assert held["held"]
+    assert [path.name for path in (tmp_path / "next").iterdir()] == ["metrics.json"]
+    assert not (tmp_path / "bundle").exists()
+    written = json.loads((tmp_path / "next" / "metrics.json").read_text())
+    assert written["ope"]["gate"]["reasons"] == held["held"]
+    assert "release gate: holds, because" in table(finished[1])
+    assert "Release gate: holds, because" in (out / "report.html").read_text()
 
 
 def test_errors_are_one_line(tmp_path):

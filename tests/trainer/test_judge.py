@@ -29,6 +29,23 @@ def test_metrics_equal_their_definitions(order, k, relevant):
     assert metrics.ndcg(sorted(relevant), relevant, len(relevant)) == pytest.approx(1.0)
 
 
+@given(st.permutations(range(12)), st.integers(1, 6), st.sets(st.integers(0, 15), min_size=1))
+def test_metrics_per_user_look_as_deep_as_they_are_asked(order, k, relevant):
+    """Everything at k ignores what stands below k, except the deeper recall."""
+    deep, cut = (metrics.per_user([slate], [relevant], k, 2 * k) for slate in (list(order), list(order)[:k]))
+    for name in (f"ndcg@{k}", f"recall@{k}", f"hit_rate@{k}", f"mrr@{k}"):
+        assert deep[name] == cut[name]
+    assert deep[f"recall@{2 * k}"][0] == len(set(list(order)[: 2 * k]) & relevant) / len(relevant)
+    assert deep[f"ndcg@{k}"][0] == pytest.approx(naive_ndcg(list(order)[:k], relevant, k))
+
+
+def test_novelty_is_the_mean_surprise():
+    """Items of a half and an eighth surprise by one and three bits; an empty slate is no surprise."""
+    chance = np.array([0.5, 0.125, 0.375])
+    assert metrics.novelty([0, 1], chance) == 2.0
+    assert metrics.novelty([], chance) == 0.0
+
+
 def test_users_who_cannot_be_judged_are_counted_not_scored():
     """A user without a slate or without anything liked later is named in the counts; nobody at all is an error."""
     slates, relevant = {"a": [1, 2], "b": [3, 4]}, {"a": {1}, "c": {9}}

@@ -13,7 +13,7 @@ from sanderling_trainer.data.examples import History
 from sanderling_trainer.policy.batches import batches, first_seen, seen_at
 from sanderling_trainer.policy.checkpoint import NAMES
 from sanderling_trainer.policy.config import Config
-from sanderling_trainer.policy.losses import kl_divergence, next_item, top_k_off_policy
+from sanderling_trainer.policy.losses import kl_divergence, next_items, top_k_off_policy
 from sanderling_trainer.policy.network import PolicyNetwork
 
 pytestmark = pytest.mark.lab
@@ -129,7 +129,8 @@ def test_cross_entropy_is_minus_the_mean_log_probability():
     """The supervised loss is the textbook one."""
     log_policy = torch.tensor([[0.0, 1.0], [2.0, 0.0]]).log_softmax(-1)
     expected = -(log_policy[0, 1] + log_policy[1, 0]) / 2
-    torch.testing.assert_close(next_item(log_policy, torch.tensor([1, 0])), expected)
+    pairs = torch.tensor([0, 1]), torch.tensor([1, 0]), torch.ones(2)
+    torch.testing.assert_close(next_items(log_policy, *pairs), expected)
 
 
 def test_seen_items_are_those_of_earlier_events_only():

@@ -92,10 +92,15 @@ def retrain(
     out: Annotated[Path, typer.Option(help="Folder of the next checkpoint.")],
     bundle: Annotated[Path | None, typer.Option(help="Also build and gate the next bundle here.")] = None,
     encoder_of: Annotated[Path | None, typer.Option(help="Take the encoder of this earlier bundle.")] = None,
+    ship_anyway: Annotated[
+        bool, typer.Option("--ship-anyway", help="Write the checkpoint even where the release gate holds it.")
+    ] = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Learn off policy from the devices' logged propensities, and judge the candidate against the serving policy.
+
+    Where the release gate holds the candidate there is no checkpoint, metrics.json says why, and the exit status is 3.
 
     Example: sanderling retrain --events events/ --checkpoint checkpoint/ --out next/ --bundle releases/2
     """
@@ -104,11 +109,24 @@ def retrain(
     from sanderling_quantize.gate import Thresholds
     from sanderling_trainer.fleet.retrain import retrain as run
 
-    done = run(events, checkpoint, out, seed=seed)
-    if bundle is not None:
+    done = run(events, checkpoint, out, seed=seed, ship_anyway=ship_anyway)
+    if bundle is not None and done.written:
         build(out, bundle, settings=Distillation(seed=seed), thresholds=Thresholds(), encoder_of=encoder_of)
-    result = {"release": done.release, "out": str(out), "bundle": str(bundle or ""), "metrics": done.metrics}
-    finish(result, f"checkpoint of release {done.release} -> {out}", as_json)
+    result = {
+        "release": done.release,
+        "out": str(out),
+        "bundle": str(bundle or "") if done.written else "",
+        "written": done.written,
+        "held": done.reasons,
+        "metrics": done.metrics,
+    }
+    held = "\n".join(f"the release gate holds it: {reason}" for reason in done.reasons)
+    made = (
+        f"checkpoint of release {done.release} -> {out}" if done.written else f"no checkpoint of release {done.release}"
+    )
+    finish(result, "\n".join(filter(None, [held, made])), as_json)
+    if not done.written:
+        raise typer.Exit(3)
 
 
 def release(

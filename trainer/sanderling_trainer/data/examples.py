@@ -19,19 +19,25 @@ from sanderling_trainer.data.segments import EventLog
 from sanderling_trainer.data.tables import Interactions
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class History:
-    """One user's events in order: item rows, kinds, whether each was liked, its context's row (-1 for none), and
-    whether it is fresh: later than the inner split. All of one length. Events on items that the lab does not know are
-    left out."""
+    """One user's events in order: item rows, kinds, whether each was liked, its context's row (-1 for none), whether
+    it is fresh, later than the inner split, and its time in seconds, 0 when nobody asks. All of one length. Events on
+    items that the lab does not know are left out."""
 
     items: Ints
     kinds: Ints
     liked: NDArray[np.bool_]
     contexts: Ints
     fresh: NDArray[np.bool_]
+    times: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def __post_init__(self) -> None:
+        if len(self.times) == 0:
+            object.__setattr__(self, "times", np.zeros(len(self.items), np.int64))
 
     def __len__(self) -> int:
         return len(self.items)
@@ -43,7 +49,9 @@ class Decisions:
 
     items int64 [m, K] rows (-1 for no slot), logged float64 [m, K] marginal propensities as logged, conditional the
     same, reward float32 [m, K], judged bool [m, K] the slots whose outcome is known, context int64 [m] (-1 for none),
-    ranks int64 [m, K] places in the logging policy's greedy order, group int64 [m] what to bootstrap over.
+    ranks int64 [m, K] places in the logging policy's greedy order, group int64 [m] what to bootstrap over. Of the
+    policy that decided: its release, pool and number of eligible items int64 [m], 0 where unknown, epsilon float64 [m].
+    survived float64 [m] in (0, 1] is the chance with which the decision came through the shedding of a full device.
     """
 
     history: Ints
@@ -56,6 +64,17 @@ class Decisions:
     context: Ints
     ranks: Ints
     group: Ints
+    release: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    pool: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    eligible: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    epsilon: Floats = field(default_factory=lambda: np.empty(0))
+    survived: Floats = field(default_factory=lambda: np.empty(0))
+
+    def __post_init__(self) -> None:
+        for name in ("release", "pool", "eligible", "epsilon", "survived"):
+            given = getattr(self, name)
+            if len(given) == 0:
+                object.__setattr__(self, name, np.full(len(self), name == "survived", given.dtype))
 
     def __len__(self) -> int:
         return len(self.history)
@@ -89,6 +108,7 @@ def histories_of(interactions: Interactions, kinds: Sequence[str], fresh_after: 
             liked=interactions.reward[rows] > 0,
             contexts=interactions.context[rows],
             fresh=interactions.time[rows] > fresh_after,
+            times=interactions.time[rows],
         )
         for rows in np.split(order, ends)
         if len(rows)
@@ -117,13 +137,14 @@ class _Builder:
         self.dropped: Counter[str] = Counter()
 
     def add(self, group: int, events: Sequence[Event]) -> None:
-        items, kinds, checks, known = [], [], [NO_EVENTS], [0]
+        items, kinds, times, checks, known = [], [], [], [NO_EVENTS], [0]
         for event in events:
             if isinstance(event, Observation) or (isinstance(event, Outcome) and event.observed):
                 checks.append(next_check(checks[-1], event.item, event.kind))
                 if event.item in self.row_of:
                     items.append(self.row_of[event.item])
                     kinds.append(event.kind)
+                    times.append(event.clock.wall // 1000)
                 known.append(len(items))
         outcomes: dict[str, dict[int, float]] = {}
         for event in events:
@@ -139,6 +160,7 @@ class _Builder:
                 liked=np.array([kind != "dislike" for kind in kinds], np.bool_),
                 contexts=np.full(len(items), -1, np.int64),
                 fresh=np.zeros(len(items), np.bool_),
+                times=np.array(times, np.int64),
             )
         )
 
@@ -165,6 +187,11 @@ class _Builder:
             context=np.array([self._context(decision) for _, _, decision, _ in self.taken], np.int64),
             ranks=np.zeros((m, k), np.int64),
             group=np.array([group for group, *_ in self.taken], np.int64),
+            release=self._facts("release", np.int64),
+            pool=self._facts("pool", np.int64),
+            eligible=self._facts("eligible", np.int64),
+            epsilon=self._facts("epsilon", np.float64),
+            survived=self._facts("pass_probability", np.float64),
         )
         for i, (_, _, decision, outcomes) in enumerate(self.taken):
             for slot, shown in enumerate(decision.slate):
@@ -176,6 +203,9 @@ class _Builder:
         vectors = [np.frombuffer(base64.b64decode(code), np.float32) for code in self.contexts]
         contexts = np.stack(vectors) if vectors else np.empty((0, self.text_dim), np.float32)
         return Examples(self.histories, decisions, contexts, self.dropped)
+
+    def _facts(self, name: str, dtype: type) -> NDArray:
+        return np.array([getattr(decision, name) for _, _, decision, _ in self.taken], dtype)
 
     def _context(self, decision: Decision) -> int:
         code = decision.context

@@ -64,6 +64,7 @@ def write_report(summary: Mapping[str, Any], path: Path) -> None:
     page = environment.from_string(source).render(
         **known,
         verdict=verdict(summary),
+        release_gate=release_gate(summary),
         tone=tone_of(known["replay"].get("difference") or {}),
         plots={name: Markup(svg) for name, svg in plots.draw(summary).items()},
     )
@@ -143,16 +144,31 @@ def _ranking(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _off_policy(summary: Mapping[str, Any]) -> list[str]:
-    lines = []
-    for row in (summary.get("ope") or {}).get("estimates", []):
+    found, lines = summary.get("ope") or {}, []
+    for row in found.get("estimates", []):
         interval = f"[{percent(row['low'])}, {percent(row['high'])}]"
         weights = f"mean {number(row.get('mean_weight'), 3)}, max {number(row['max_weight'], 1)}"
+        unsupported = f", unsupported {percent(row['unsupported'])}" if row.get("unsupported") else ""
         refused = f"  refused: {row['refused']}" if row["refused"] else ""
         lines.append(
             f"{row['policy'] + ', ' + row['estimator']:<28}{percent(row['value']):>10}  {interval}"
-            f"  ess {whole(row['ess'])}, weights {weights}{refused}"
+            f"  ess {whole(row['ess'])}, weights {weights}{unsupported}{refused}"
         )
+    lines += [
+        f"left out: {whole(count)} decisions, {reason}" for reason, count in (found.get("left_out") or {}).items()
+    ]
+    lines += release_gate(summary)
     return ["click rate, estimated off policy", *lines] if lines else []
+
+
+def release_gate(summary: Mapping[str, Any]) -> list[str]:
+    """Return what the release gate said of the candidate, a line a reason."""
+    verdict = (summary.get("ope") or {}).get("gate")
+    if not verdict:
+        return []
+    if verdict["passed"]:
+        return ["release gate: passes"]
+    return [f"release gate: holds, because {reason}" for reason in verdict["reasons"]]
 
 
 def _gate(summary: Mapping[str, Any]) -> list[str]:

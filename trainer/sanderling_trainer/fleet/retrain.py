@@ -1,12 +1,15 @@
 """The retrain job: segments and a checkpoint in, the next checkpoint out, with its off-policy judgement.
 
-Idempotent: the same segments and seed give the same checkpoint. Refuses to publish anything.
+Idempotent: the same segments and seed give the same checkpoint, or none where the gate holds it. Refuses to publish
+anything.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,9 @@ import numpy as np
 import torch
 
 from sanderling.errors import SanderlingError
-from sanderling_trainer.data.examples import Decisions, Examples, examples_of
+from sanderling_trainer.data.examples import Decisions, Examples, History, examples_of
 from sanderling_trainer.data.segments import EventLog, read_segments
+from sanderling_trainer.data.trends import DAY, Trends
 from sanderling_trainer.judge import ope
 from sanderling_trainer.policy import checkpoint, foresee
 from sanderling_trainer.policy.config import Config
@@ -32,21 +36,25 @@ class TooLittleError(SanderlingError):
 
 @dataclass(frozen=True)
 class Retrained:
-    """The next checkpoint's release and metrics; `better` tells whether the off-policy estimate rose for certain."""
+    """The next release's number and metrics; `written` tells whether its checkpoint was, `reasons` why it was held."""
 
     release: int
     metrics: dict[str, Any]
+    written: bool
+    reasons: list[str]
 
 
-def retrain(events: str, source: Path, out: Path, *, seed: int) -> Retrained:
+def retrain(events: str, source: Path, out: Path, *, seed: int, ship_anyway: bool = False) -> Retrained:
     """Learn from the logged propensities of the devices' decisions; write the checkpoint of the next release.
 
-    A third of the users is kept from learning and judges the candidate off policy; the checkpoint is then learned from
-    all of them, by the policy gradient alone: cross-entropy on the few users of one log made it worse on every inner
-    split. Raises `TooLittleError` for fewer than 100 usable decisions.
+    A third of the users is kept from learning and judges the candidate off policy. Where the gate holds it, `out` gets
+    its `metrics.json` alone, unless `ship_anyway`; else the checkpoint is learned from all users, by the policy
+    gradient alone: cross-entropy on the few users of one log made it worse on every inner split. Raises
+    `TooLittleError` for fewer than 100 usable decisions, and `FileExistsError` when a held candidate's folder has a
+    checkpoint already.
     """
     log = read_segments(events)
-    network, catalogue, config, facts = checkpoint.load(source)
+    network, catalogue, config, facts, trends = checkpoint.load(source)
     found = examples_of(log, catalogue.ids, facts.kinds, network.text.shape[1])
     if len(found.decisions) < LEAST_DECISIONS:
         raise TooLittleError(
@@ -57,13 +65,13 @@ def retrain(events: str, source: Path, out: Path, *, seed: int) -> Retrained:
     network.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     config = replace(config, seed=seed, supervision=0.0)
 
-    judged = _judge(network, found, config, facts.repeats)
+    judged = _judge(network, found, config, facts)
+    verdict, metrics = judged["gate"], {"log": _log_facts(log, found), "ope": judged}
+    if not verdict["passed"] and not ship_anyway:
+        _hold(out, metrics)
+        return Retrained(facts.release + 1, metrics, False, verdict["reasons"])
     trace = policy_gradient(network, found.histories, found.decisions, config, facts.repeats)
-    metrics = {
-        "log": _log_facts(log, found),
-        "policy_gradient": {"decisions": len(found.decisions), "surrogate": trace.loss, "kl": trace.kl},
-        "ope": judged,
-    }
+    metrics["policy_gradient"] = {"decisions": len(found.decisions), "surrogate": trace.loss, "kl": trace.kl}
     digest = hashlib.sha256("\n".join(sorted(log.time)).encode()).hexdigest()
     times = [stamp // 1000 for stamp in log.time.values()]
     following = replace(
@@ -74,40 +82,83 @@ def retrain(events: str, source: Path, out: Path, *, seed: int) -> Retrained:
         log_to=max(times),
         data_sha256=digest,
     )
-    checkpoint.save(out, network, catalogue, config, following, metrics, encoder=source / "encoder")
-    return Retrained(following.release, metrics)
+    trends = trends.plus(_trends(found.histories, len(catalogue)))
+    network.follow(trends, following.log_to // DAY)
+    checkpoint.save(out, network, catalogue, config, following, metrics, trends, encoder=source / "encoder")
+    return Retrained(following.release, metrics, True, verdict["reasons"])
 
 
-def _judge(network: PolicyNetwork, found: Examples, config: Config, repeats: bool) -> dict[str, Any]:
+def _hold(out: Path, metrics: dict[str, Any]) -> None:
+    if (out / "policy.safetensors").exists():
+        raise FileExistsError(f"expected no checkpoint in {out}, for the gate holds this one; choose another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+
+
+def _judge(network: PolicyNetwork, found: Examples, config: Config, facts: checkpoint.Facts) -> dict[str, Any]:
     """Estimate, on users kept aside, the click rate of a candidate that learned from the others."""
     rng = np.random.default_rng(config.seed)
     groups = np.unique(found.decisions.group)
     aside = np.isin(found.decisions.group, rng.choice(groups, max(1, len(groups) // 3), replace=False))
-    candidate = copy.deepcopy(network)
-    learned = _select(found.decisions, ~aside)
-    policy_gradient(candidate, found.histories, learned, config, repeats)
+    learner = copy.deepcopy(network)
+    policy_gradient(learner, found.histories, _select(found.decisions, ~aside), config, facts.repeats)
     decisions = _select(found.decisions, aside)
-    logged = _sequential(decisions.ranks, config)
-    target = _sequential(_ranks(candidate, found, decisions, config, repeats), config)
-    return ope.report(decisions, logged, target, np.random.default_rng(config.seed))
+    _, serving_pool = _order(network, found, decisions, config, facts.repeats)
+    ranks, pool_items = _order(learner, found, decisions, config, facts.repeats)
+    candidate = _candidate(decisions, ranks, pool_items, serving_pool, config, len(network.bias))
+    return ope.report(decisions, facts.release, candidate, np.random.default_rng(config.seed))
 
 
-def _sequential(ranks: np.ndarray, config: Config) -> Any:
-    return ope.sequential_propensities(ranks, ranks.shape[1], config.pool, config.epsilon)
+def _candidate(
+    decisions: Decisions,
+    ranks: np.ndarray,
+    pool_items: np.ndarray,
+    serving_pool: np.ndarray,
+    config: Config,
+    n: int,
+) -> ope.Candidate:
+    """Say what a policy does at the decisions: the shown items' ranks in its order, and the items of the two pools."""
+    slots, pool = ranks.shape[1], np.minimum(max(config.pool, config.slate), decisions.eligible)
+    clicks = (decisions.reward > 0).astype(np.float64)
+    rng = np.random.default_rng(config.seed)
+    model = ope.fit(clicks, decisions.judged, decisions.items, decisions.group, n, decisions.survived, rng)
+    support = np.where(decisions.epsilon > 0, decisions.pool, slots)
+    inside = np.arange(serving_pool.shape[1]) < support[:, None]
+    return ope.Candidate(
+        ope.sequential_propensities(ranks, slots, pool, config.epsilon),
+        model.predictions(decisions.items, pool_items, ranks, pool, config.epsilon),
+        ope.unsupported_mass(pool_items, np.where(inside, serving_pool, -1), slots, pool, config.epsilon),
+        pool,
+        config.epsilon,
+    )
 
 
-def _ranks(network: PolicyNetwork, found: Examples, decisions: Decisions, config: Config, repeats: bool) -> np.ndarray:
-    """Return int64 [m, K]: the places of the shown items in the network's own greedy order."""
-    ranks = np.zeros(decisions.items.shape, np.int64)
+def _order(
+    network: PolicyNetwork, found: Examples, decisions: Decisions, config: Config, repeats: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places int64 [m, K] of the shown items in the network's greedy order, and its first items [m, M]."""
+    most = int(min(max(config.pool, config.slate, decisions.pool.max(initial=1)), len(network.bias)))
+    ranks, first = np.zeros(decisions.items.shape, np.int64), np.zeros((len(decisions), most), np.int64)
     for chosen, log_policy in foresee.slate_policy(network, found.histories, decisions, config, repeats):
         shown = np.take_along_axis(log_policy, np.maximum(decisions.items[chosen], 0), axis=1)
         for slot in range(shown.shape[1]):
             ranks[chosen, slot] = (log_policy > shown[:, slot : slot + 1]).sum(axis=1)
-    return ranks
+        head = np.argpartition(-log_policy, most - 1, axis=1)[:, :most]
+        order = np.argsort(-np.take_along_axis(log_policy, head, axis=1), axis=1, kind="stable")
+        first[chosen] = np.take_along_axis(head, order, axis=1)
+    return ranks, first
 
 
 def _select(decisions: Decisions, mask: np.ndarray) -> Decisions:
     return Decisions(**{name: column[mask] for name, column in vars(decisions).items()})
+
+
+def _trends(histories: Sequence[History], items: int) -> Trends:
+    users = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
+    rows = np.concatenate([history.items for history in histories])
+    times = np.concatenate([history.times for history in histories])
+    liked = np.concatenate([history.liked for history in histories])
+    return Trends.of(users[liked], rows[liked], times[liked], items)
 
 
 def _log_facts(log: EventLog, found: Examples) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
+from scipy.linalg import lapack
 
 MOST_ITEMS = 20_000
 
@@ -36,9 +38,11 @@ class EASE:
         if items > MOST_ITEMS:
             raise ValueError(f"EASE: expected at most {MOST_ITEMS} items, found {items}")
         x = _matrix(histories, items)
-        gram = x.T @ x
+        gram = (x.T @ x).toarray()
         gram[np.diag_indices(items)] += self.regularisation
-        inverse = np.linalg.inv(gram)
+        lower, _ = lapack.dpotrf(gram, lower=True, overwrite_a=True)
+        half, _ = lapack.dpotri(lower, lower=True, overwrite_c=True)
+        inverse = np.tril(half) + np.tril(half, -1).T
         self.weights = (-inverse / np.diag(inverse)).astype(np.float32)
         np.fill_diagonal(self.weights, 0.0)
         return self
@@ -48,8 +52,9 @@ class EASE:
         return np.asarray(_matrix(histories, len(self.weights)).astype(np.float32) @ self.weights)
 
 
-def _matrix(histories: Sequence[NDArray[np.int64]], items: int) -> NDArray[np.float64]:
-    x = np.zeros((len(histories), items))
-    for user, rows in enumerate(histories):
-        x[user, rows] = 1.0
-    return x
+def _matrix(histories: Sequence[NDArray[np.int64]], items: int) -> sparse.csr_array:
+    """Return float64 [u, n], 1 where a user had an item, however often."""
+    rows = [np.unique(history) for history in histories]
+    starts = np.cumsum([0, *(len(row) for row in rows)])
+    columns = np.concatenate([np.empty(0, np.int64), *rows])
+    return sparse.csr_array((np.ones(len(columns)), columns, starts), shape=(len(rows), items))

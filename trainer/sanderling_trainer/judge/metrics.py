@@ -6,7 +6,6 @@ Refuses to know where slates come from.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,6 +38,30 @@ def reciprocal_rank(slate: Sequence[Any], relevant: set[Any]) -> float:
     return next((1.0 / place for place, item in enumerate(slate, 1) if item in relevant), 0.0)
 
 
+def novelty(slate: Sequence[int], chance: NDArray[np.float64]) -> float:
+    """Return the mean surprise -log2 p in bits over a slate's rows (Zhou et al. 2010), `chance` being p > 0 [n]."""
+    return float(-np.log2(chance[np.asarray(slate, np.int64)]).mean()) if len(slate) else 0.0
+
+
+def per_user(
+    slates: Sequence[Sequence[Any]], relevant: Sequence[set[Any]], k: int, deep: int | None = None
+) -> dict[str, NDArray[np.float64]]:
+    """Return each metric at k float64 [u], for users with a slate of any length and something relevant.
+
+    With `deep` also the recall of the first `deep` items.
+    """
+    pairs = [(list(slate[:k]), wanted) for slate, wanted in zip(slates, relevant, strict=True)]
+    found = {
+        f"ndcg@{k}": [ndcg(slate, wanted, k) for slate, wanted in pairs],
+        f"recall@{k}": [recall(slate, wanted) for slate, wanted in pairs],
+        f"hit_rate@{k}": [float(bool(wanted.intersection(slate))) for slate, wanted in pairs],
+        f"mrr@{k}": [reciprocal_rank(slate, wanted) for slate, wanted in pairs],
+    }
+    if deep:
+        found[f"recall@{deep}"] = [recall(slate[:deep], want) for slate, want in zip(slates, relevant, strict=True)]
+    return {name: np.array(values) for name, values in found.items()}
+
+
 def evaluate(
     slates: Mapping[Any, Sequence[Any]], relevant: Mapping[Any, set[Any]], k: int, items: int, rng: np.random.Generator
 ) -> dict[str, Any]:
@@ -51,12 +74,7 @@ def evaluate(
     if not users:
         raise NothingToJudgeError("expected at least one user with a slate and something liked later, found none")
     cut = {user: list(slates[user])[:k] for user in users}
-    scored = {
-        f"ndcg@{k}": _each(partial(ndcg, k=k), cut, relevant),
-        f"recall@{k}": _each(recall, cut, relevant),
-        f"hit_rate@{k}": np.array([float(bool(relevant[user].intersection(cut[user]))) for user in users]),
-        f"mrr@{k}": _each(reciprocal_rank, cut, relevant),
-    }
+    scored = per_user(list(cut.values()), [relevant[user] for user in users], k)
     shown = {item for slate in cut.values() for item in slate}
     return {
         "users": len(users),
@@ -65,7 +83,3 @@ def evaluate(
         **{name: mean(values, rng).plain() for name, values in scored.items()},
         f"coverage@{k}": len(shown) / items,
     }
-
-
-def _each(metric: Any, slates: Mapping[Any, Sequence[Any]], relevant: Mapping[Any, set[Any]]) -> NDArray[np.float64]:
-    return np.array([metric(slate, relevant[user]) for user, slate in slates.items()])

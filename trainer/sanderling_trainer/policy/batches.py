@@ -10,6 +10,11 @@ import torch
 from torch import Tensor
 
 from sanderling_trainer.data.examples import Decisions, History
+from sanderling_trainer.data.trends import FEATURES, Trends
+from sanderling_trainer.policy.config import Config
+from sanderling_trainer.policy.points import Points, points_of
+
+MOST_TREND_VALUES = 2**27
 
 
 @dataclass(frozen=True)
@@ -18,24 +23,64 @@ class Batch:
 
     items: Tensor
     kinds: Tensor
-    liked: Tensor
-    contexts: Tensor
-    fresh: Tensor
     rows: np.ndarray
 
 
-def batches(
-    histories: Sequence[History], events: int, device: torch.device, rng: np.random.Generator | None = None
-) -> Iterator[Batch]:
-    """Yield batches of about `events` events, histories of like length together; shuffled when `rng` is given."""
+@dataclass(frozen=True)
+class Questions:
+    """Points as tensors: see `Points`. `weight` [p] are those of the pairs."""
+
+    place: Tensor
+    at: Tensor
+    context: Tensor
+    day: np.ndarray
+    point: Tensor
+    target: Tensor
+    weight: Tensor
+
+    def __len__(self) -> int:
+        return len(self.place)
+
+
+Lesson = tuple[Batch, Questions]
+
+
+class TrendTable:
+    """The trend features of many days at hand, on the device of the network; of every few days if they are too many."""
+
+    def __init__(self, trends: Trends, device: torch.device) -> None:
+        self._first, last = (int(trends.day[0]), int(trends.day[-1]) + 1) if len(trends.day) else (0, 0)
+        most = max(1, MOST_TREND_VALUES // (trends.items * FEATURES))
+        self._stride = -(-(last - self._first + 1) // most)
+        self._table = torch.from_numpy(trends.features(range(self._first, last + 1, self._stride))).to(device)
+
+    def biases(self, days: np.ndarray, weights: Tensor) -> Tensor:
+        """Return w · f float32 [q, n] for days int64 [q]; the last day known stands for later ones."""
+        places = np.clip((days - self._first) // self._stride, 0, len(self._table) - 1)
+        own, place = np.unique(places, return_inverse=True)
+        return (self._table[torch.from_numpy(own).to(weights.device)] @ weights)[torch.from_numpy(place)]
+
+
+def batches(histories: Sequence[History], events: int, device: torch.device) -> Iterator[Batch]:
+    """Yield batches of about `events` events, histories of like length together."""
     order = sorted((row for row, history in enumerate(histories) if len(history)), key=lambda row: len(histories[row]))
     groups: list[list[int]] = [[]]
     for row in order:
         if groups[-1] and (len(groups[-1]) + 1) * len(histories[row]) > events:
             groups.append([])
         groups[-1].append(row)
-    chosen = rng.permutation(len(groups)) if rng is not None else range(len(groups))
-    return (_batch(histories, groups[at], device) for at in chosen if groups[at])
+    return (_batch(histories, group, device) for group in groups if group)
+
+
+def lessons(
+    histories: Sequence[History], config: Config, repeats: bool, device: torch.device, fresh: bool | None
+) -> list[Lesson]:
+    """Return the batches with what each asks: after the inner split (`fresh`), before it, or everywhere (None)."""
+    asked = (config.visit_hours, config.horizon_days, repeats, fresh)
+    return [
+        (batch, _questions(points_of([histories[row] for row in batch.rows], *asked), device))
+        for batch in batches(histories, config.batch_events, device)
+    ]
 
 
 def _batch(histories: Sequence[History], rows: list[int], device: torch.device) -> Batch:
@@ -47,13 +92,16 @@ def _batch(histories: Sequence[History], rows: list[int], device: torch.device) 
             out[at, : len(histories[row])] = getattr(histories[row], name)
         return torch.from_numpy(out).to(device)
 
-    return Batch(
-        padded("items", -1),
-        padded("kinds", 0),
-        padded("liked", 0).bool(),
-        padded("contexts", -1),
-        padded("fresh", 0).bool(),
-        np.array(rows),
+    return Batch(padded("items", -1), padded("kinds", 0), np.array(rows))
+
+
+def _questions(points: Points, device: torch.device) -> Questions:
+    columns = (points.place, points.at, points.context)
+    pairs = (points.point, points.target, points.weight)
+    return Questions(
+        *(torch.from_numpy(column).to(device) for column in columns),
+        points.day,
+        *(torch.from_numpy(column).to(device) for column in pairs),
     )
 
 

@@ -2,6 +2,7 @@
 
     encoder/             Hugging Face folder of the language model
     policy.safetensors   the tensors of the bundle's policy, and the items' text vectors, residuals, vectors and biases
+    trends.parquet       how many users liked each item on each day: the next release's trends go on from here
     config.json          the configuration, kinds of event, release, lineage
     items.parquet        id, title, text, record (JSON) in the order of the rows
     metrics.json         what judge saw
@@ -23,6 +24,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sanderling_trainer.data.tables import Catalogue
+from sanderling_trainer.data.trends import Trends
 from sanderling_trainer.policy.config import Config
 from sanderling_trainer.policy.network import PolicyNetwork
 
@@ -38,8 +40,11 @@ NAMES = {
     "context.project": "context_project",
     "item.project": "project",
     "item.residual": "residual",
-    "item.biases": "bias",
+    "item.own_bias": "bias",
     "item.text": "text",
+    "trend.weights": "trend_weights",
+    "trend.items": "trend",
+    "trend.newcomer": "newcomer",
 }
 
 
@@ -64,6 +69,7 @@ def save(
     config: Config,
     facts: Facts,
     metrics: dict[str, Any],
+    trends: Trends,
     encoder: Path | None = None,
 ) -> None:
     """Write a checkpoint; `encoder` is copied unless the folder has one already."""
@@ -74,17 +80,19 @@ def save(
         tensors = {name: getattr(network, field).detach().cpu().contiguous().clone() for name, field in NAMES.items()}
         tensors["state.decay"] = network.decay.cpu().clone()
         tensors["item.vectors"] = network.items().cpu().contiguous()
-        tensors["item.bias"] = network.bias.cpu().median().reshape(1)
+        tensors["item.biases"] = network.biases().cpu().contiguous()
+        tensors["item.bias"] = (network.bias.median() + network.newcomer @ network.trend_weights).cpu().reshape(1)
     save_file(tensors, folder / "policy.safetensors")
     (folder / "config.json").write_text(json.dumps({"config": asdict(config), **asdict(facts)}, indent=1) + "\n")
     records = [json.dumps(record, ensure_ascii=False) for record in catalogue.records]
     titles = [str(record.get("title", "")) for record in catalogue.records]
     table = pa.table({"id": catalogue.ids, "title": titles, "text": catalogue.texts, "record": records})
     pq.write_table(table, folder / "items.parquet")
+    trends.save(folder / "trends.parquet")
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
 
 
-def load(folder: Path) -> tuple[PolicyNetwork, Catalogue, Config, Facts]:
+def load(folder: Path) -> tuple[PolicyNetwork, Catalogue, Config, Facts, Trends]:
     """Read a checkpoint; the network's context table is empty."""
     try:
         settings = json.loads((folder / "config.json").read_text())
@@ -102,4 +110,4 @@ def load(folder: Path) -> tuple[PolicyNetwork, Catalogue, Config, Facts]:
         for name, field in NAMES.items():
             getattr(network, field).copy_(tensors[name])
         network.decay_logit.copy_(torch.logit(tensors["state.decay"]))
-    return network, catalogue, config, facts
+    return network.eval(), catalogue, config, facts, Trends.load(folder / "trends.parquet", len(catalogue))

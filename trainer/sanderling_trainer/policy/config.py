@@ -15,10 +15,15 @@ class Config:
     state: c, the number of channels of the recurrent state.
     hidden: the width of the layer between state and user vector.
     id_dropout: share of items whose learned residual is hidden in a step, so that text alone must work too.
+    dropout: share of the normalised state's channels hidden in a step of the warm start.
     context_dropout: share of users whose context is hidden in a step, so that no context works too.
+    visit_hours: events with no longer gap are one visit; the state before a visit predicts what is liked in it. With 0
+        each event is predicted by all before it, as suits an app that shows a new slate after every event.
+    horizon_days: a visit's state also predicts what is liked so many days later; 0 for the visit alone.
     epochs: passes over the log in the supervised warm start, at most; it stops early on an inner split.
     learning_rate: of the warm start (AdamW with one cosine cycle).
     weight_decay: of the warm start.
+    accumulate: batches whose gradients make one step.
     batch_events: events in a batch; users are put together until it is full.
     policy_epochs: passes over the logged decisions.
     policy_learning_rate: of the policy gradient.
@@ -37,11 +42,15 @@ class Config:
     state: int = 192
     hidden: int = 192
     id_dropout: float = 0.2
+    dropout: float = 0.0
     context_dropout: float = 0.3
+    visit_hours: float = 0.0
+    horizon_days: float = 0.0
     epochs: int = 40
     learning_rate: float = 4e-3
     weight_decay: float = 0.05
     batch_events: int = 4096
+    accumulate: int = 1
     policy_epochs: int = 6
     policy_learning_rate: float = 2e-4
     weight_cap: float = 20.085536923187668

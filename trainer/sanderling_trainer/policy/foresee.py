@@ -15,8 +15,8 @@ from sanderling_trainer.data.examples import Decisions, History
 from sanderling_trainer.judge.replay import Journey, Replay, decisions_of, replay
 from sanderling_trainer.policy.batches import batches, decisions_in, first_seen, seen_at
 from sanderling_trainer.policy.config import Config
-from sanderling_trainer.policy.fit import log_policy_at
 from sanderling_trainer.policy.network import PolicyNetwork
+from sanderling_trainer.policy.objectives import log_policy_at
 
 
 def history_of(journey: Journey, kinds: NDArray[np.int64]) -> History:

@@ -6,9 +6,12 @@ import torch
 from torch import Tensor
 
 
-def next_item(log_policy: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy over the full softmax: mean of -log π(target). log_policy [p, n], target int64 [p]."""
-    return -log_policy.gather(-1, target.unsqueeze(-1)).mean()
+def next_items(log_policy: Tensor, point: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Cross-entropy over the full softmax: the weighted mean of -log π(target | point).
+
+    log_policy [q, n]; point, target int64 [p] and weight [p] are the pairs.
+    """
+    return -(weight * log_policy[point, target]).sum() / weight.sum()
 
 
 def top_k_off_policy(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ import torch
 
 from sanderling_trainer.data.examples import histories_of, kinds_of
 from sanderling_trainer.data.tables import Catalogue, Interactions
+from sanderling_trainer.data.trends import DAY, Trends
 from sanderling_trainer.judge.replay import journeys
 from sanderling_trainer.policy import checkpoint, foresee, ranking
 from sanderling_trainer.policy.checkpoint import Facts
 from sanderling_trainer.policy.config import Config
 from sanderling_trainer.policy.fit import policy_gradient, warm_start
+from sanderling_trainer.policy.journal import Several, TensorBoard, WeightsAndBiases
 from sanderling_trainer.policy.language_model import LanguageModel
 from sanderling_trainer.policy.network import PolicyNetwork
 
@@ -38,12 +40,21 @@ class Trained:
 
 
 def train(
-    catalogue: Catalogue, interactions: Interactions, out: Path, config: Config, *, app: str, holdout: float = 0.2
+    catalogue: Catalogue,
+    interactions: Interactions,
+    out: Path,
+    config: Config,
+    *,
+    app: str,
+    holdout: float = 0.2,
+    wandb: str | None = None,
 ) -> Trained:
     """Learn a policy from the earliest 1 - holdout of the log's time and judge it on the rest; write a checkpoint.
 
     The warm start learns from the first 90 % of that part. The policy that comes of it then decides along what users
-    did in the last 10 %, which it has not seen; the policy gradient learns from these logged decisions.
+    did in the last 10 %, which it has not seen; the policy gradient learns from these logged decisions. An interrupted
+    warm start goes on when the same call is made again. The curves are in `out/runs`, and in `wandb`'s project if one
+    is named.
     """
     watch = _Stopwatch()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -65,12 +76,21 @@ def train(
 
     torch.manual_seed(config.seed)
     network = PolicyNetwork(config, text, contexts, len(kinds)).to(device)
-    warm = warm_start(network, histories_of(past, kinds, inner), config, repeats)
+    liked = past.reward > 0
+    trends = Trends.of(past.user[liked], past.item[liked], past.time[liked], len(catalogue))
+    out.mkdir(parents=True, exist_ok=True)
+    journal = Several([TensorBoard(out / "runs"), *([WeightsAndBiases(wandb, asdict(config))] if wandb else [])])
+    unfinished = out / "unfinished.pt"
+    warm = warm_start(
+        network, histories_of(past, kinds, inner), config, repeats, trends=trends, journal=journal, resume=unfinished
+    )
     watch.lap("warm start")
 
     codes = np.array([kinds.index(kind) for kind in past.kinds], np.int64)
+    network.follow(trends, inner // DAY)
     histories, decisions, replays = foresee.logged_replays(network, journeys(past, inner, split), codes, config)
-    gradient = policy_gradient(network, histories, decisions, config, repeats)
+    gradient = policy_gradient(network, histories, decisions, config, repeats, journal=journal)
+    network.follow(trends, split // DAY)
     _gate_unseen_kinds(network, past, kinds)
     watch.lap("policy gradient")
 
@@ -103,9 +123,9 @@ def train(
         log_to=split,
         data_sha256=content_hash(catalogue.ids, past),
     )
-    out.mkdir(parents=True, exist_ok=True)
     model.save(out / "encoder")
-    checkpoint.save(out, network, catalogue, config, facts, metrics)
+    checkpoint.save(out, network, catalogue, config, facts, metrics, trends)
+    unfinished.unlink()
     watch.lap("write")
     return Trained(metrics, watch.seconds)
 

@@ -1,0 +1,180 @@
+"""The release gate: it passes a better candidate and holds for each reason alone; and the report around it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sanderling_trainer.data.examples import Decisions
+from sanderling_trainer.judge import ope
+from sanderling_trainer.judge.ope.gate import agreement
+from tests.slate_worlds import LOGGING, POOL, SLOTS, draw, judge, predict
+
+pytestmark = pytest.mark.lab
+
+BETTER, WORSE = np.array([0, 1, 2, 3, 4, 5]), np.array([5, 4, 3, 2, 1, 0])
+
+
+def found(clicks="independent", order=BETTER, epsilon=0.5, m=3000, **given):
+    """Return the estimates of a candidate on a world's log."""
+    world = draw(clicks, m, 1, order=order, epsilon=epsilon)
+    given.setdefault("predicted", predict(world, np.random.default_rng(0), order=order, epsilon=epsilon))
+    return list(judge(world, **given).values())
+
+
+def test_a_better_candidate_passes():
+    """A candidate that explores less of what is worse passes every check, without a reason."""
+    verdict = ope.gate(found(), ope.Thresholds())
+    assert verdict.passed
+    assert verdict.reasons == []
+
+
+def test_a_worse_candidate_is_held_for_its_lower_bound():
+    """A candidate that turns the order round is held, and the reason is the lower bound of the difference."""
+    verdict = ope.gate(found(order=WORSE, epsilon=0.9), ope.Thresholds())
+    assert not verdict.passed
+    assert any("difference to the serving policy" in reason for reason in verdict.reasons)
+
+
+def test_the_margin_is_what_may_be_lost():
+    """A candidate that loses a little passes with a margin above its lower bound, and is held below it."""
+    estimates = found(order=np.array([1, 0, 2, 3, 4, 5]), epsilon=0.7)
+    by_name = {one.estimator: one for one in estimates}
+    change = ope.difference(by_name["SN-inclusion"], by_name["observed"])
+    assert change.low < 0
+    share = -change.low / by_name["observed"].value
+    assert ope.gate(estimates, ope.Thresholds(margin=1.01 * share)).passed
+    assert not ope.gate(estimates, ope.Thresholds(margin=0.99 * share)).passed
+
+
+def test_unsupported_mass_holds():
+    """Any mass on items that the log never shows holds the candidate, however good it looks."""
+    assert ope.gate(found(unsupported=0.0), ope.Thresholds()).passed
+    verdict = ope.gate(found(unsupported=0.001), ope.Thresholds())
+    assert verdict.reasons == [next(reason for reason in verdict.reasons if "unsupported mass: 0.100%" in reason)]
+
+
+def test_too_small_an_effective_sample_holds():
+    """The same candidate on 90 slates is held for its effective sample size, and so is one below a stricter bound."""
+    assert any("effective sample size" in reason for reason in ope.gate(found(m=90), ope.Thresholds()).reasons)
+    strict = ope.gate(found(), ope.Thresholds(ess=1e6))
+    assert [reason.split(" is below")[0][:21] for reason in strict.reasons] == ["effective sample size"]
+
+
+def test_a_mean_weight_off_one_holds():
+    """Propensities that do not belong to the log show in the mean weight, and hold the candidate."""
+    world = draw("independent", 3000, 1, order=BETTER, epsilon=0.5)
+    wrong = world.log.logged._replace(inclusion=np.minimum(1.0, 1.2 * world.log.logged.inclusion))
+    estimates = list(judge(world._replace(log=world.log._replace(logged=wrong))).values())
+    assert any("mean weight" in reason for reason in ope.gate(estimates, ope.Thresholds()).reasons)
+
+
+def test_estimators_that_disagree_hold():
+    """Where users click by what stands below, the families differ beyond 3 standard errors, and the gate says which."""
+    assert agreement(found("independent", np.array([1, 0, 3, 4, 5, 2]), m=6000), 3.0) == []
+    reasons = agreement(found("whole slate", np.array([1, 0, 3, 4, 5, 2]), m=6000), 3.0)
+    assert reasons
+    assert all("an assumption does not hold" in reason for reason in reasons)
+
+
+def test_one_estimator_alone_confirms_nothing():
+    """With every other estimator refused the gate holds, since nothing agrees with the primary one."""
+    alone = [
+        one if one.estimator in ("observed", "SN-inclusion") else replace(one, refused="bad weights") for one in found()
+    ]
+    verdict = ope.gate(alone, ope.Thresholds())
+    assert len(verdict.reasons) == 1
+    assert "fewer than two estimators" in verdict.reasons[0]
+    assert not ope.gate([], ope.Thresholds()).passed
+
+
+def decisions_of(world) -> Decisions:
+    """Return a world's log as devices' decisions."""
+    m = len(world.items)
+    return Decisions(
+        history=np.arange(m),
+        at=np.zeros(m, np.int64),
+        items=world.items.copy(),
+        logged=world.log.logged.marginal.copy(),
+        conditional=world.log.logged.conditional.copy(),
+        reward=np.where(world.log.reward > 0, 1.0, -1.0).astype(np.float32),
+        judged=world.log.judged.copy(),
+        context=np.full(m, -1),
+        ranks=world.items.copy(),
+        group=world.log.group,
+        release=np.ones(m, np.int64),
+        pool=np.full(m, POOL),
+        eligible=np.full(m, POOL),
+        epsilon=np.full(m, LOGGING),
+    )
+
+
+def candidate_of(world, unsupported=0.0):
+    """Return what the candidate does at a world's decisions."""
+    m = len(world.items)
+    predicted = predict(world, np.random.default_rng(0), order=BETTER, epsilon=0.5)
+    return ope.Candidate(world.target, predicted, np.full(m, unsupported), np.full(m, POOL), 0.5)
+
+
+def test_the_report_counts_what_it_leaves_out_and_why():
+    """Each kind of unusable decision is left out once, under its own reason, and the rest is judged as if alone."""
+    world = draw("independent", 3000, 1, order=BETTER, epsilon=0.5)
+    log = decisions_of(world)
+    log.release[0] = 7
+    log.items[1, 2] = -1
+    log.judged[2] = False
+    log.reward[3, 0] = np.nan
+    log.logged[4, 1] = 0.0
+    log.conditional[5, 0] = 1.5
+    log.conditional[6, 0] *= 0.9
+    log.epsilon[7] = 0.2
+    told = ope.report(log, 1, candidate_of(world), np.random.default_rng(0))
+    counts = {reason.split(",")[0].split("(")[0].strip(): count for reason, count in told["left_out"].items()}
+    assert counts == {
+        "decided by another release": 1,
+        "a short slate": 1,
+        "no judged slot": 1,
+        "a reward that is no click in {0": 1,
+        "a logged propensity that is not in": 2,
+        "propensities that rank": 2,
+    }
+    assert told["decisions"] == 3000 - 8
+    assert told["estimates"][0]["value"] == pytest.approx(world.log.reward[8:].mean())
+    assert told["difference"]["low"] <= told["difference"]["value"] <= told["difference"]["high"]
+    assert told["gate"]["passed"]
+
+
+def test_decisions_with_pools_of_their_own_are_judged_together():
+    """A log in which half of the decisions had one more eligible item is judged whole, not half of it left out."""
+    world = draw("independent", 2000, 1, order=BETTER, epsilon=0.5)
+    log = decisions_of(world)
+    larger = np.arange(2000) % 2 == 0
+    pool = np.where(larger, POOL + 1, POOL)
+    logged = ope.sequential_propensities(world.items, SLOTS, pool, LOGGING)
+    log.pool[:], log.logged[:], log.conditional[:] = pool, logged.marginal, logged.conditional
+    told = ope.report(log, 1, candidate_of(world), np.random.default_rng(0))
+    assert told["left_out"] == {}
+    assert told["decisions"] == 2000
+
+
+def test_what_is_refused_is_not_reported():
+    """Of 60 decisions every weighted estimate is refused: the rows say why and give neither value nor interval."""
+    world = draw("independent", 60, 1, order=WORSE, epsilon=0.5)
+    told = ope.report(decisions_of(world), 1, candidate_of(world), np.random.default_rng(0))
+    rows = {row["estimator"]: row for row in told["estimates"] if row["policy"] == "candidate"}
+    assert rows["SN-SIPS"]["refused"].startswith("effective sample size")
+    assert [rows["SN-SIPS"][name] for name in ("value", "low", "high", "betting")] == [None] * 4
+    assert told["difference"]["value"] is None
+    assert not told["gate"]["passed"]
+
+
+def test_an_empty_or_unusable_log_is_held_not_judged():
+    """No decision, or none that can be used, gives no estimates, and the gate says why it holds."""
+    for m in (0, 5):
+        world = draw("independent", m, 1)
+        told = ope.report(decisions_of(world), 2, candidate_of(world), np.random.default_rng(0))
+        assert told["estimates"] == []
+        assert not told["gate"]["passed"]
+        assert "at least one usable decision" in told["gate"]["reasons"][0]

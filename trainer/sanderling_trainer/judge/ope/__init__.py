@@ -1,0 +1,46 @@
+"""Off-policy judgement of slates: what would the click rate have been, had another policy chosen?
+
+    propensities   a policy's probabilities of what was shown, and the weights between two policies
+    estimators     the estimators, bare: arrays in, an array out, a citation each
+    reward_model   cross-fitted predictions of clicks, for the estimators that need them
+    estimates      all estimators on one log, with intervals, weights' health, and refusals
+    gate           whether a candidate may be released, and why not
+    report         from logged decisions to plain data
+
+Refuses to know networks and how policies were learned.
+"""
+
+from sanderling_trainer.judge.ope.estimates import Estimate, Slates, difference, estimates
+from sanderling_trainer.judge.ope.estimators import CAP
+from sanderling_trainer.judge.ope.gate import Thresholds, Verdict, gate
+from sanderling_trainer.judge.ope.propensities import (
+    Propensities,
+    largest_weights,
+    sequential_propensities,
+    unsupported_mass,
+    weights,
+)
+from sanderling_trainer.judge.ope.report import Candidate, report
+from sanderling_trainer.judge.ope.reward_model import Predictions, RewardModel, expected_rewards, fit
+
+__all__ = [
+    "CAP",
+    "Candidate",
+    "Estimate",
+    "Predictions",
+    "Propensities",
+    "RewardModel",
+    "Slates",
+    "Thresholds",
+    "Verdict",
+    "difference",
+    "estimates",
+    "expected_rewards",
+    "fit",
+    "gate",
+    "largest_weights",
+    "report",
+    "sequential_propensities",
+    "unsupported_mass",
+    "weights",
+]
