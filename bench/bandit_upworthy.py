@@ -3,9 +3,9 @@
 Physics: each visitor of a test saw one of its K headlines with probability 1/K, so any policy's click rate follows from
 the arms' own rates, and by inverse propensities as well; the two must agree. Protocol: arms of equal headline in a test
 are merged, tests with one headline left out; tests of weeks before 201435 train, later weeks report; every choice is
-tuned on the last fifth of the training tests, and then fitted to all of them. The lift is Σ V(policy) / Σ V(uniform) - 1
-over tests, with a bootstrap over tests. A policy sees texts only, so nothing is picked by the clicks that value it, but
-for the best arm, picked on one half of the visitors and valued on the other.
+tuned on the last fifth of the training tests, and then fitted to all of them. The lift is Σ V(policy) / Σ V(uniform)
+- 1 over tests, with a bootstrap over tests. A policy sees texts only, so nothing is picked by the clicks that value it,
+but for the best arm, picked on one half of the visitors and valued on the other.
 
 Text vectors x are the language model's. `logit`: the policy π_a ∝ exp(w·x_a) fitted by listwise cross-entropy: a click
 in a test fell on arm a with probability ∝ impressions_a exp(w·x_a), the conditional logit of McFadden 1974. `pairwise`:
@@ -184,17 +184,17 @@ def lift_of(policy: np.ndarray, world: RandomisedTests) -> float:
 
 
 def report(scores: dict[str, Scores], test: RandomisedTests) -> list[dict[str, Any]]:
-    """Return lifts, differences and ratios to TF-IDF ridge, and the truth check of inverse propensities."""
+    """Return lifts, differences and ratios to the TF-IDF ridges, and the truth check of inverse propensities."""
     rng, uniform, rows = np.random.default_rng(0), test.direct(test.uniform()), []
-    base = test.direct(greedy(scores["TF-IDF ridge"], test))
+    bases = {name: test.direct(greedy(scores[name], test)) for name in scores if name.startswith("TF-IDF")}
     for name, score in scores.items():
         policy = greedy(score, test)
         direct, found = test.direct(policy), test.ips(policy)
         rows.append(row(name, "lift over uniform", less_one(ratio(direct, uniform, rng))))
         rows.append(row(name, "IPS - direct, relative", relative_gap(found, direct, rng)))
-        if name != "TF-IDF ridge":
-            rows.append(row(name, "lift over TF-IDF ridge", less_one(ratio(direct, base, rng))))
-            rows.append(row(name, "lift / TF-IDF ridge's", lift_ratio(direct, base, uniform, rng)))
+        for base, value in bases.items() if name not in bases else ():
+            rows.append(row(name, f"lift over {base}", less_one(ratio(direct, value, rng))))
+            rows.append(row(name, f"lift / lift of {base}", lift_ratio(direct, value, uniform, rng)))
     picking, valuing = test.halves(rng)
     best = valuing.direct(greedy(picking.rates, picking))
     return [*rows, row("best arm of the other half", "lift over uniform", less_one(ratio(best, uniform, rng)))]

@@ -32,7 +32,7 @@ import numpy as np
 from bench.data import folder
 from sanderling_trainer.judge import ope
 from sanderling_trainer.judge.ope import estimators
-from sanderling_trainer.judge.ope.estimates import cut
+from sanderling_trainer.judge.ope.sums import cut
 from tests import slate_worlds
 from tests.naive import naive_estimates
 

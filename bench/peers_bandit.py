@@ -4,8 +4,8 @@
 
 IN holds train and test ratings float [u, n] and a seed; OUT gets for each peer the likes bool [test users, 10]. Each
 peer learns from sessions with training users, of which it sees what was rated along the way, and is then tried greedily
-on test users without learning any more. Their context is the session so far: each rated item with its rating. mabwiser's
-LinGreedy needs a log to begin with and gets one of uniform sessions.
+on test users without learning any more. Their context is the session so far: each rated item with its rating.
+mabwiser's LinGreedy needs a log to begin with and gets one of uniform sessions.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
 
 def vowpal(options: str, train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
     """Learn online on training users, in random order, then act greedily on test users."""
-    learner = Workspace(f"--cb_explore_adf {options} -q ha -l 0.05 --quiet --random_seed {seed + 1}")
+    learner = Workspace(f"--cb_explore_adf {options} -q ha -l 0.01 --quiet --random_seed {seed + 1}")
     rng = np.random.default_rng(seed)
     for _ in range(PASSES):
         for user in rng.permutation(len(train)):
@@ -58,7 +58,7 @@ def session(learner: Workspace, ratings: np.ndarray, rng: np.random.Generator | 
         if rng is not None:
             actions[at] = f"0:{-1.0 if rating > 0 else 1.0}:{chances[at]} {actions[at]}"
             learner.learn([shared, *actions])
-        shared += f" i{left[at]}:{rating / 5:.3f}"
+        shared += f" i{left[at]}:{rating / 50:.4f}"
         del left[at]
     return likes
 

@@ -54,22 +54,31 @@ class TrendTable:
         self._stride = -(-(last - self._first + 1) // most)
         self._table = torch.from_numpy(trends.features(range(self._first, last + 1, self._stride))).to(device)
 
-    def biases(self, days: np.ndarray, weights: Tensor) -> Tensor:
-        """Return w · f float32 [q, n] for days int64 [q]; the last day known stands for later ones."""
+    def biases(self, days: np.ndarray, weights: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Return w · f float32 [q, n] for days int64 [q], [q, c] for some rows; the last day known stands for later."""
         places = np.clip((days - self._first) // self._stride, 0, len(self._table) - 1)
-        own, place = np.unique(places, return_inverse=True)
-        return (self._table[torch.from_numpy(own).to(weights.device)] @ weights)[torch.from_numpy(place)]
+        own, place = (torch.from_numpy(part).to(weights.device) for part in np.unique(places, return_inverse=True))
+        table = self._table[own] if rows is None else self._table[own[:, None], rows]
+        return (table @ weights)[place]
 
 
 def batches(histories: Sequence[History], events: int, device: torch.device) -> Iterator[Batch]:
     """Yield batches of about `events` events, histories of like length together."""
-    order = sorted((row for row, history in enumerate(histories) if len(history)), key=lambda row: len(histories[row]))
-    groups: list[list[int]] = [[]]
-    for row in order:
-        if groups[-1] and (len(groups[-1]) + 1) * len(histories[row]) > events:
-            groups.append([])
-        groups[-1].append(row)
-    return (_batch(histories, group, device) for group in groups if group)
+    return (_batch(histories, group, device) for group in groups([len(history) for history in histories], events))
+
+
+def groups(lengths: Sequence[int] | np.ndarray, events: int) -> Iterator[np.ndarray]:
+    """Yield which histories go together, int64 [b]: no more than `events` events when padded, or one alone."""
+    lengths = np.asarray(lengths, np.int64)
+    order = np.argsort(lengths, kind="stable")
+    order = order[lengths[order] > 0]
+    start = 0
+    while start < len(order):
+        longest = lengths[order[start : start + events]]
+        fits = longest * np.arange(1, len(longest) + 1) <= events
+        stop = start + max(1, int(fits.sum()))
+        yield order[start:stop]
+        start = stop
 
 
 def lessons(
@@ -83,7 +92,7 @@ def lessons(
     ]
 
 
-def _batch(histories: Sequence[History], rows: list[int], device: torch.device) -> Batch:
+def _batch(histories: Sequence[History], rows: np.ndarray, device: torch.device) -> Batch:
     longest = max(len(histories[row]) for row in rows)
 
     def padded(name: str, fill: int) -> Tensor:
@@ -92,17 +101,15 @@ def _batch(histories: Sequence[History], rows: list[int], device: torch.device) 
             out[at, : len(histories[row])] = getattr(histories[row], name)
         return torch.from_numpy(out).to(device)
 
-    return Batch(padded("items", -1), padded("kinds", 0), np.array(rows))
+    return Batch(padded("items", -1), padded("kinds", 0), rows)
 
 
 def _questions(points: Points, device: torch.device) -> Questions:
     columns = (points.place, points.at, points.context)
     pairs = (points.point, points.target, points.weight)
-    return Questions(
-        *(torch.from_numpy(column).to(device) for column in columns),
-        points.day,
-        *(torch.from_numpy(column).to(device) for column in pairs),
-    )
+    place, at, context = (torch.from_numpy(column).to(device) for column in columns)
+    point, target, weight = (torch.from_numpy(column).to(device) for column in pairs)
+    return Questions(place, at, context, points.day, point, target, weight)
 
 
 def first_seen(batch: Batch, items: int) -> Tensor:
@@ -119,6 +126,17 @@ def first_seen(batch: Batch, items: int) -> Tensor:
 def seen_at(first: Tensor, place: Tensor, at: Tensor) -> Tensor:
     """Return bool [q, n]: which items history `place[q]` had among its first `at[q]` events."""
     return first[place] <= at[:, None]
+
+
+def earlier(sequence: Tensor, place: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+    """Return which points had which items before, int64 [e] each: those of `sequence` [b, s] in its first `at` events.
+
+    The same as `seen_at` where most items are seen by nobody; padding counts for nothing.
+    """
+    point = torch.repeat_interleave(torch.arange(len(at), device=at.device), at)
+    event = torch.arange(len(point), device=at.device) - (at.cumsum(0) - at)[point]
+    item = sequence[place[point], event]
+    return point[item >= 0], item[item >= 0]
 
 
 def decisions_in(batch: Batch, decisions: Decisions) -> tuple[np.ndarray, Tensor]:

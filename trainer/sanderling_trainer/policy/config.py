@@ -14,6 +14,7 @@ class Config:
     dim: d, the dimension of item and user vectors.
     state: c, the number of channels of the recurrent state.
     hidden: the width of the layer between state and user vector.
+    linear_start: begin as the closed-form linear recommender of the log (`policy.linear`) instead of at random.
     id_dropout: share of items whose learned residual is hidden in a step, so that text alone must work too.
     dropout: share of the normalised state's channels hidden in a step of the warm start.
     context_dropout: share of users whose context is hidden in a step, so that no context works too.
@@ -25,6 +26,8 @@ class Config:
     weight_decay: of the warm start.
     accumulate: batches whose gradients make one step.
     batch_events: events in a batch; users are put together until it is full.
+    full_softmax: the largest catalogue that the warm start scores whole; a larger one by a sample.
+    negatives: S, how many items are drawn for a batch of the sampled softmax, beside the batch's own.
     policy_epochs: passes over the logged decisions.
     policy_learning_rate: of the policy gradient.
     weight_cap: c of the off-policy correction, the largest importance weight.
@@ -41,6 +44,7 @@ class Config:
     dim: int = 64
     state: int = 192
     hidden: int = 192
+    linear_start: bool = True
     id_dropout: float = 0.2
     dropout: float = 0.0
     context_dropout: float = 0.3
@@ -51,6 +55,8 @@ class Config:
     weight_decay: float = 0.05
     batch_events: int = 4096
     accumulate: int = 1
+    full_softmax: int = 100_000
+    negatives: int = 1024
     policy_epochs: int = 6
     policy_learning_rate: float = 2e-4
     weight_cap: float = 20.085536923187668

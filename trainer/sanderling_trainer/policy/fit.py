@@ -7,23 +7,30 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from sanderling_trainer.data.examples import Decisions, History
+from sanderling_trainer.data.shards import Shards
 from sanderling_trainer.data.trends import Trends
-from sanderling_trainer.policy import progress
+from sanderling_trainer.policy import progress, ranks
 from sanderling_trainer.policy.batches import Lesson, TrendTable, decisions_in, lessons
 from sanderling_trainer.policy.config import Config
 from sanderling_trainer.policy.journal import NOWHERE, Journal
+from sanderling_trainer.policy.memory import keep_memory
 from sanderling_trainer.policy.network import PolicyNetwork
 from sanderling_trainer.policy.objectives import off_policy, supervised
 from sanderling_trainer.policy.optimise import Optimiser, precision
+from sanderling_trainer.policy.progress import Run
+from sanderling_trainer.policy.sampled import Proposal
+from sanderling_trainer.policy.sources import Source, source_of
 
 PATIENCE = 4
 
@@ -39,58 +46,88 @@ class Trace:
 
 def warm_start(
     network: PolicyNetwork,
-    histories: Sequence[History],
+    histories: Sequence[History] | Shards,
     config: Config,
     repeats: bool,
     trends: Trends | None = None,
     journal: Journal = NOWHERE,
     resume: Path | None = None,
 ) -> Trace:
-    """Learn to predict what users like next by full cross-entropy on the events before the inner split.
+    """Learn to predict what users like next by cross-entropy on the events before the inner split.
 
-    Stops when the fresh events are predicted worse for 4 epochs, a quarter of all at the earliest, and keeps the best;
+    The softmax is over the whole catalogue, or over a corrected sample of one larger than `config.full_softmax`. Stops
+    when the fresh events are predicted worse for 4 epochs, a quarter of all at the earliest, and keeps the best;
     without fresh events it runs to the end. `trends` lets the popularity of the day enter the scores. With `resume`,
     a file that is written after every epoch and read when it is there, an interrupted run goes on where it was and
-    ends, on a CPU, bit for bit as if it had not been interrupted.
+    ends, on a CPU, bit for bit as if it had not been interrupted. Processes joined by `torch.distributed` learn one
+    network together.
     """
+    keep_memory()
     device = network.bias.device
-    learned, validation = (lessons(histories, config, repeats, device, fresh) for fresh in (False, True))
-    learned = [lesson for lesson in learned if len(lesson[1])]
+    source = source_of(histories, config, repeats, device)
     table = None if trends is None else TrendTable(trends, device)
-    optimiser = Optimiser(network, config.learning_rate, config.weight_decay, config.epochs, len(learned), config)
+    sampled = len(network.bias) > config.full_softmax
+    proposal = Proposal.of(source.counts(len(network.bias)), device) if sampled else None
+    rates = (config.learning_rate, config.weight_decay, config.epochs, source.batches)
+    optimiser = Optimiser(network, *rates, config, [network.residual] if sampled else [])
     run = progress.begin(network, optimiser, config.seed, resume)
-    with tqdm(range(run.epoch, config.epochs), desc="warm start", unit="epoch", initial=run.epoch) as bar:
+    first = ranks.rank() == 0
+    with tqdm(range(run.epoch, config.epochs), "warm start", initial=run.epoch, unit="epoch", disable=not first) as bar:
         for epoch in bar:
-            network.train()
-            total = []
-            for at in run.rng.permutation(len(learned)):
-                with precision(device):
-                    loss = supervised(network, *learned[at], config, repeats, table)
-                optimiser.descend(loss)
-                total.append(loss.item())
-            found = {"loss": _mean(total), "validation": validation_loss(network, validation, config, repeats, table)}
+            loss = _epoch(
+                source, lambda lesson: supervised(network, *lesson, config, repeats, table, proposal), run, device
+            )
+            found = {
+                "loss": loss,
+                "validation": validation_loss(network, source.validation(), config, repeats, table, proposal),
+            }
             bar.set_postfix({name: f"{value:.3f}" for name, value in found.items()})
-            journal.add("warm start", epoch, found)
+            if first:
+                journal.add("warm start", epoch, found)
             run.finish(epoch, found)
             if run.worse >= PATIENCE and epoch >= config.epochs // 4:
                 break
-    network.load_state_dict(run.best)
+    run.restore_best()
     network.eval()
     return Trace(run.history["loss"], run.history["validation"])
 
 
+def _epoch(source: Source, objective: Callable[[Lesson], Tensor], run: Run, device: torch.device) -> float:
+    """Descend over one epoch; return the mean loss over its batches and the processes."""
+    run.network.train()
+    losses = []
+    again = partial(source.learned, np.random.default_rng(run.epoch))
+    for lesson in ranks.in_step(source.learned(run.rng), again, device):
+        with precision(device):
+            loss = objective(lesson)
+        run.optimiser.descend(loss)
+        losses.append(loss.item())
+    run.optimiser.step()
+    return _ratio([sum(losses), len(losses)], device)
+
+
 @torch.no_grad()
 def validation_loss(
-    network: PolicyNetwork, validation: Sequence[Lesson], config: Config, repeats: bool, trends: TrendTable | None
+    network: PolicyNetwork,
+    validation: Iterable[Lesson],
+    config: Config,
+    repeats: bool,
+    trends: TrendTable | None,
+    proposal: Proposal | None = None,
 ) -> float:
-    """Return the mean cross-entropy of what was liked after the inner split; NaN when there is nothing."""
+    """Return the mean cross-entropy of what was liked after the inner split; NaN when there is nothing.
+
+    A sampled softmax takes the same draws every time.
+    """
     network.eval()
-    losses, weights = [], []
+    proposal = proposal and proposal.fixed()
+    loss, weight = 0.0, 0.0
     for batch, asked in validation:
         if len(asked):
-            losses.append(supervised(network, batch, asked, config, repeats, trends).item())
-            weights.append(float(asked.weight.sum()))
-    return float(np.average(losses, weights=weights)) if losses else math.nan
+            own = float(asked.weight.sum())
+            loss += own * supervised(network, batch, asked, config, repeats, trends, proposal).item()
+            weight += own
+    return _ratio([loss, weight], network.bias.device)
 
 
 def policy_gradient(
@@ -140,6 +177,12 @@ def policy_gradient(
             journal.add("policy gradient", epoch, found)
     network.eval()
     return trace
+
+
+def _ratio(parts: Sequence[float], device: torch.device) -> float:
+    """Return the ratio of two sums over the processes, NaN for nothing."""
+    over, under = ranks.total(parts, device)
+    return over / under if under else math.nan
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -40,7 +40,7 @@ class PolicyNetwork(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n))
         self.register_buffer("trend", torch.zeros(n, FEATURES))
         self.register_buffer("newcomer", torch.zeros(FEATURES))
-        self.trend_weights = nn.Parameter(torch.zeros(FEATURES))
+        self.trend_weights = nn.Parameter(torch.tensor([1.0 / (FEATURES - 2)] * (FEATURES - 2) + [0.0, 0.0]))
         self.input = nn.Parameter(torch.randn(c, d) / d**0.5)
         self.kind = nn.Parameter(torch.ones(kinds, c))
         horizon = torch.logspace(0.0, 2.3, c)

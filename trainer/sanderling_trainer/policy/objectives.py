@@ -9,32 +9,72 @@ import torch
 from torch import Tensor
 
 from sanderling_trainer.data.examples import Decisions
-from sanderling_trainer.policy.batches import Batch, Questions, TrendTable, first_seen, seen_at
+from sanderling_trainer.policy.batches import Batch, Questions, TrendTable, earlier, first_seen, seen_at
 from sanderling_trainer.policy.config import Config
 from sanderling_trainer.policy.losses import kl_divergence, next_items, top_k_off_policy
 from sanderling_trainer.policy.network import PolicyNetwork
+from sanderling_trainer.policy.sampled import Proposal, vectors
 
 
 def supervised(
-    network: PolicyNetwork, batch: Batch, asked: Questions, config: Config, repeats: bool, trends: TrendTable | None
+    network: PolicyNetwork,
+    batch: Batch,
+    asked: Questions,
+    config: Config,
+    repeats: bool,
+    trends: TrendTable | None,
+    proposal: Proposal | None = None,
 ) -> Tensor:
     """Cross-entropy of the targets over the full softmax; in training some residuals and contexts are hidden.
 
     `repeats` tells that users come back to items they had; otherwise those are taken from the softmax, as the device
-    excludes them.
+    excludes them. With a `proposal` only the batch's own items and `config.negatives` draws from it are scored.
     """
-    hide = torch.rand(len(network.bias), device=asked.at.device) < config.id_dropout if network.training else None
-    items = network.items(hide)
-    states = network.states(items, batch.items, batch.kinds)[asked.place, asked.at]
-    contexts = asked.context
-    if network.training:
-        contexts = contexts.masked_fill(torch.rand(contexts.shape, device=contexts.device) < config.context_dropout, -1)
-    logits = network.users(states, contexts) @ items.T + network.bias
+    if proposal is not None:
+        return _sampled(network, batch, asked, config, repeats, trends, proposal)
+    items = network.items(_hidden(network, len(network.bias), config))
+    logits = _users(network, batch.items, batch, asked, items, config) @ items.T + network.bias
     if trends is not None:
         logits = logits + trends.biases(asked.day, network.trend_weights)
     if not repeats:
         logits = logits.masked_fill(seen_at(first_seen(batch, len(items)), asked.place, asked.at), -math.inf)
     return next_items(logits.log_softmax(-1), asked.point, asked.target, asked.weight)
+
+
+def _sampled(
+    network: PolicyNetwork,
+    batch: Batch,
+    asked: Questions,
+    config: Config,
+    repeats: bool,
+    trends: TrendTable | None,
+    proposal: Proposal,
+) -> Tensor:
+    """Return the same over candidates: nothing here has as many rows as the catalogue."""
+    rows, correction = proposal.candidates(torch.cat([batch.items.flatten(), asked.target]), config.negatives)
+    items = vectors(network, rows, _hidden(network, len(rows), config))
+    sequence = torch.searchsorted(rows, batch.items).masked_fill(batch.items < 0, -1)
+    logits = _users(network, sequence, batch, asked, items, config) @ items.T + (network.bias[rows] + correction)
+    if trends is not None:
+        logits = logits + trends.biases(asked.day, network.trend_weights, rows)
+    if not repeats:
+        logits[earlier(sequence, asked.place, asked.at)] = -math.inf
+    return next_items(logits.log_softmax(-1), asked.point, torch.searchsorted(rows, asked.target), asked.weight)
+
+
+def _hidden(network: PolicyNetwork, items: int, config: Config) -> Tensor | None:
+    return torch.rand(items, device=network.bias.device) < config.id_dropout if network.training else None
+
+
+def _users(
+    network: PolicyNetwork, sequence: Tensor, batch: Batch, asked: Questions, items: Tensor, config: Config
+) -> Tensor:
+    """Return user vectors [q, d]; `sequence` int64 [b, s] are places in `items`."""
+    states = network.states(items, sequence, batch.kinds)[asked.place, asked.at]
+    contexts = asked.context
+    if network.training:
+        contexts = contexts.masked_fill(torch.rand(contexts.shape, device=contexts.device) < config.context_dropout, -1)
+    return network.users(states, contexts)
 
 
 def off_policy(

@@ -7,7 +7,8 @@ two items of one basket. Without visits each event is a point of its own that pr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,30 +50,81 @@ def points_of(
 
     Points before the split have no targets behind it.
     """
-    columns: list[list[int]] = [[] for _ in range(6)]
-    for place, history in enumerate(histories):
-        wanted = history.liked if fresh is None else history.liked & (history.fresh == fresh)
-        for at, targets in _visits(history, wanted, visit_hours, horizon_days, repeats):
-            if fresh is not None and history.fresh[at] != fresh:
-                continue
-            point = (place, at, history.contexts[at], history.times[at] // DAY)
-            for column, value in zip(columns, point, strict=False):
-                column.append(int(value))
-            columns[4] += [len(columns[0]) - 1] * len(targets)
-            columns[5] += targets
-    return Points(*(np.array(column, np.int64) for column in columns))
+    events = _Events.of(histories)
+    start, end = _visits(events, visit_hours, horizon_days)
+    visit, event = _runs(start, end)
+    asked = events.liked[event]
+    if fresh is not None:
+        asked &= (events.fresh[event] == fresh) & (events.fresh[start] == fresh)[visit]
+    if not repeats:
+        asked &= _first(events)[event] >= start[visit]
+    pairs = np.unique(visit[asked] * events.width + events.items[event[asked]])
+    visit, target = np.divmod(pairs, events.width)
+    used, point = np.unique(visit, return_inverse=True)
+    at = start[used]
+    place = events.place[at]
+    return Points(
+        place, at - events.offset[place], events.contexts[at], events.times[at] // DAY, point.astype(np.int64), target
+    )
 
 
-def _visits(
-    history: History, wanted: NDArray[np.bool_], visit_hours: float, horizon_days: float, repeats: bool
-) -> Iterator[tuple[int, list[int]]]:
-    times = np.maximum.accumulate(history.times)
-    gaps = np.diff(times, prepend=times[:1] - DAY * 10_000) > visit_hours * 3600
-    starts = np.flatnonzero(gaps) if visit_hours > 0 else np.arange(len(history))
-    had: set[int] = set()
-    for start, stop in zip(starts, [*starts[1:], len(history)], strict=True):
-        end = max(stop, int(np.searchsorted(times, times[start] + horizon_days * DAY))) if horizon_days else stop
-        targets = set(history.items[start:end][wanted[start:end]].tolist()) - (set() if repeats else had)
-        if targets:
-            yield int(start), sorted(targets)
-        had.update(history.items[start:stop].tolist())
+@dataclass(frozen=True)
+class _Events:
+    """The events of all histories, one history after the other: `place` is whose, `offset` where each one begins."""
+
+    place: Ints
+    offset: Ints
+    items: Ints
+    liked: NDArray[np.bool_]
+    fresh: NDArray[np.bool_]
+    contexts: Ints
+    times: Ints
+
+    @property
+    def width(self) -> int:
+        """More than any item's row, so that one number stands for a pair with an item."""
+        return int(self.items.max(initial=0)) + 1
+
+    @staticmethod
+    def of(histories: Sequence[History]) -> _Events:
+        lengths = np.array([len(history) for history in histories], np.int64)
+
+        def column(name: str, dtype: type) -> NDArray:
+            return np.concatenate([np.empty(0, dtype), *(getattr(history, name) for history in histories)])
+
+        return _Events(
+            np.repeat(np.arange(len(lengths)), lengths),
+            np.cumsum(lengths) - lengths,
+            column("items", np.int64),
+            column("liked", np.bool_),
+            column("fresh", np.bool_),
+            column("contexts", np.int64),
+            column("times", np.int64),
+        )
+
+
+def _visits(events: _Events, visit_hours: float, horizon_days: float) -> tuple[Ints, Ints]:
+    """Return the events with which visits start, and those before which their targets end."""
+    horizon = math.ceil(horizon_days * DAY)
+    early, late = events.times.min(initial=2**40), events.times.max(initial=0)
+    clock = np.maximum.accumulate(events.times - early + events.place * (late - early + horizon + 1))
+    new = np.ones(len(clock), np.bool_)
+    if visit_hours > 0:
+        new[1:] = (np.diff(clock) > visit_hours * 3600) | (np.diff(events.place) > 0)
+    start = np.flatnonzero(new)
+    stop = np.append(start[1:], len(clock))[: len(start)]
+    return start, np.maximum(stop, np.searchsorted(clock, clock[start] + horizon)) if horizon else stop
+
+
+def _runs(start: Ints, end: Ints) -> tuple[Ints, Ints]:
+    """Return which run each of its members belongs to, and the members, for the runs from start up to end."""
+    length = end - start
+    run = np.repeat(np.arange(len(start)), length)
+    return run, np.arange(len(run)) - np.repeat(np.cumsum(length) - length - start, length)
+
+
+def _first(events: _Events) -> Ints:
+    """Return for each event the first one in which its history has its item."""
+    pairs = events.place * events.width + events.items
+    _, first, which = np.unique(pairs, return_index=True, return_inverse=True)
+    return first[which]

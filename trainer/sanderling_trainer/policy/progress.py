@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from sanderling_trainer.policy import ranks
 from sanderling_trainer.policy.optimise import Optimiser
 
 
@@ -24,7 +23,7 @@ class Run:
     optimiser: Optimiser
     rng: np.random.Generator
     file: Path | None
-    best: dict[str, Any]
+    best: dict[str, Tensor]
     epoch: int = 0
     best_loss: float = math.inf
     worse: int = 0
@@ -38,17 +37,21 @@ class Run:
         for name, value in found.items():
             self.history.setdefault(name, []).append(value)
         if math.isnan(found["validation"]) or found["validation"] < self.best_loss:
-            self.best, self.best_loss, self.worse = copy.deepcopy(self.network.state_dict()), found["validation"], 0
+            self.best, self.best_loss, self.worse = learned(self.network), found["validation"], 0
         else:
             self.worse += 1
         self.epoch = epoch + 1
-        if self.file is not None:
+        if self.file is not None and ranks.rank() == 0:
             self._save(self.file)
+
+    def restore_best(self) -> None:
+        """Give the network the best parameters."""
+        give(self.network, self.best)
 
     def _save(self, file: Path) -> None:
         beside = file.with_suffix(".new")
         state = {
-            "network": self.network.state_dict(),
+            "network": {name: parameter.detach() for name, parameter in self.network.named_parameters()},
             "optimiser": self.optimiser.state_dict(),
             "random": {"numpy": json.dumps(self.rng.bit_generator.state), "torch": torch.get_rng_state()},
             **{name: getattr(self, name) for name in ("best", "epoch", "best_loss", "worse", "history")},
@@ -59,17 +62,29 @@ class Run:
 
 def begin(network: nn.Module, optimiser: Optimiser, seed: int, file: Path | None) -> Run:
     """Start a run, or go on with the one in `file` when it is there."""
-    run = Run(network, optimiser, seeded(seed), file, copy.deepcopy(network.state_dict()))
+    run = Run(network, optimiser, seeded(seed), file, learned(network))
     if file is None or not file.exists():
         return run
     state = torch.load(file, weights_only=True)
-    network.load_state_dict(state["network"])
+    give(network, state["network"])
     optimiser.load_state_dict(state["optimiser"])
     run.rng.bit_generator.state = json.loads(state["random"]["numpy"])
     torch.set_rng_state(state["random"]["torch"])
     for name in ("best", "epoch", "best_loss", "worse", "history"):
         setattr(run, name, state[name])
     return run
+
+
+def learned(network: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of the parameters; what is fixed, as the texts' vectors, may be larger than memory."""
+    return {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+
+
+@torch.no_grad()
+def give(network: nn.Module, parameters: dict[str, Tensor]) -> None:
+    """Copy parameters into a network."""
+    for name, parameter in network.named_parameters():
+        parameter.copy_(parameters[name])
 
 
 def seeded(seed: int) -> np.random.Generator:

@@ -19,7 +19,7 @@ from sanderling_trainer.data.examples import histories_of, kinds_of
 from sanderling_trainer.data.tables import Catalogue, Interactions
 from sanderling_trainer.data.trends import DAY, Trends
 from sanderling_trainer.judge.replay import journeys
-from sanderling_trainer.policy import checkpoint, foresee, ranking
+from sanderling_trainer.policy import checkpoint, foresee, linear, ranking
 from sanderling_trainer.policy.checkpoint import Facts
 from sanderling_trainer.policy.config import Config
 from sanderling_trainer.policy.fit import policy_gradient, warm_start
@@ -76,14 +76,15 @@ def train(
 
     torch.manual_seed(config.seed)
     network = PolicyNetwork(config, text, contexts, len(kinds)).to(device)
+    learned = histories_of(past, kinds, inner)
+    if config.linear_start:
+        linear.begin(network, linear.factors(learned, len(catalogue), config.dim))
     liked = past.reward > 0
     trends = Trends.of(past.user[liked], past.item[liked], past.time[liked], len(catalogue))
     out.mkdir(parents=True, exist_ok=True)
     journal = Several([TensorBoard(out / "runs"), *([WeightsAndBiases(wandb, asdict(config))] if wandb else [])])
     unfinished = out / "unfinished.pt"
-    warm = warm_start(
-        network, histories_of(past, kinds, inner), config, repeats, trends=trends, journal=journal, resume=unfinished
-    )
+    warm = warm_start(network, learned, config, repeats, trends=trends, journal=journal, resume=unfinished)
     watch.lap("warm start")
 
     codes = np.array([kinds.index(kind) for kind in past.kinds], np.int64)

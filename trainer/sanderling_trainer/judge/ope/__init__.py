@@ -3,6 +3,7 @@
     propensities   a policy's probabilities of what was shown, and the weights between two policies
     estimators     the estimators, bare: arrays in, an array out, a citation each
     reward_model   cross-fitted predictions of clicks, for the estimators that need them
+    sums           one pass over a log, block by block
     estimates      all estimators on one log, with intervals, weights' health, and refusals
     gate           whether a candidate may be released, and why not
     report         from logged decisions to plain data
@@ -10,7 +11,7 @@
 Refuses to know networks and how policies were learned.
 """
 
-from sanderling_trainer.judge.ope.estimates import Estimate, Slates, difference, estimates
+from sanderling_trainer.judge.ope.estimates import Estimate, difference, estimates
 from sanderling_trainer.judge.ope.estimators import CAP
 from sanderling_trainer.judge.ope.gate import Thresholds, Verdict, gate
 from sanderling_trainer.judge.ope.propensities import (
@@ -22,6 +23,7 @@ from sanderling_trainer.judge.ope.propensities import (
 )
 from sanderling_trainer.judge.ope.report import Candidate, report
 from sanderling_trainer.judge.ope.reward_model import Predictions, RewardModel, expected_rewards, fit
+from sanderling_trainer.judge.ope.sums import Slates
 
 __all__ = [
     "CAP",

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling_trainer.data.examples import Decisions
-from sanderling_trainer.judge.ope.estimates import Estimate, Slates, cut, difference, estimates, faulty
+from sanderling_trainer.judge.ope.estimates import Estimate, difference, estimates, faulty
 from sanderling_trainer.judge.ope.gate import PRIMARY, Thresholds, Verdict, gate
 from sanderling_trainer.judge.ope.propensities import Propensities, largest_weights, sequential_propensities
 from sanderling_trainer.judge.ope.reward_model import Predictions
+from sanderling_trainer.judge.ope.sums import Slates, cut
 
 SAID = ("value", "low", "high", "bernstein", "betting")
 

@@ -64,7 +64,7 @@ class RandomisedTests:
 
     def direct(self, policy: Floats) -> Floats:
         """Return the click rate of a policy in each test, float64 [tests]: Σ_a π_a clicks_a / impressions_a."""
-        return np.bincount(self.test, policy * self.rates)
+        return np.bincount(self.test, policy * self.rates).astype(np.float64)
 
     def ips(self, policy: Floats) -> Floats:
         """Return the inverse-propensity estimate in each test, float64 [tests]: mean over visitors of π_a K click.

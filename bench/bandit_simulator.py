@@ -1,0 +1,260 @@
+"""Part "simulator": does retraining on its own logs make a policy better, release by release, and by which part of it?
+
+Physics: a simulator fitted to a real log (Online Retail: the 400 items bought by most, users with five of them) knows
+each item's attraction for each user, so the value of a policy is exact: the expected clicks on its greedy slate of
+five, read with a position bias. Tastes drift, a tenth of the items is born later, half of the rewards come late.
+
+Protocol: 2,500 users have 4 purchases each, drawn by attraction times exposure: what the shop has in its window sells
+better than it pleases (a lognormal factor an item), so cross-entropy on purchases learns the window, too. Release 1 is
+learned from them by cross-entropy. Each release shows every user two ε-greedy slates (ε .2 among the 30 best); clicks
+become events; the next release learns from all decisions whose rewards arrived, each with its own logged propensity.
+Value: 300 other users, exact, at the time of the release. Seeds draw another simulator, other users, other logs.
+Intervals: Student's t over seeds, paired where a difference is said. Settings were chosen on one other seed.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import t as student
+
+from sanderling_trainer.data.examples import Decisions, History
+from sanderling_trainer.judge.worlds.clicks import PositionBias
+from sanderling_trainer.judge.worlds.logs import decisions_of_slates, draw_slates
+from sanderling_trainer.judge.worlds.simulated import Simulated, fit_simulator
+from sanderling_trainer.judge.worlds.world import Session, slate_value
+from sanderling_trainer.policy.config import Config
+from sanderling_trainer.policy.fit import policy_gradient, warm_start
+from sanderling_trainer.policy.language_model import LanguageModel
+from sanderling_trainer.policy.network import PolicyNetwork
+
+ITEMS, LOGGED, JUDGED, BOUGHT, RELEASES, ROUNDS = 400, 2500, 300, 4, 5, 2
+SHELF = 1.5
+READING = PositionBias((1.0, 0.8, 0.6, 0.5, 0.4))
+SLOTS, POOL, EPSILON = READING.slots, 30, 0.2
+CONFIG = Config(
+    dim=32, state=64, hidden=64, epochs=12, batch_events=2048, policy_epochs=3, policy_learning_rate=1e-3, kl=0.1,
+    supervision=0.0, slate=SLOTS, epsilon=EPSILON, pool=POOL,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How a release learns; None for `learn` leaves the first one as it is, None for `baseline` is the mean reward."""
+
+    name: str
+    learn: str | None = "policy gradient"
+    corrected: bool = True
+    baseline: float | None = -0.9
+    slate: int = SLOTS
+    kl: float = CONFIG.kl
+
+
+VARIANTS = (
+    Variant("full"),
+    Variant("never retrained", learn=None),
+    Variant("cross-entropy only", learn="cross-entropy"),
+    Variant("without correction", corrected=False),
+    Variant("without top-K", slate=1),
+    Variant("without KL", kl=0.0),
+    Variant("baseline at the mean reward", baseline=None),
+    Variant("raw ±1, no baseline", baseline=0.0),
+)
+
+
+def run(data: Path, seeds: int) -> list[dict[str, Any]]:
+    """Return values by release of each variant, and paired differences at the last."""
+    user, item, texts = read(data / "online_retail")
+    text = LanguageModel("minilm").encode(texts)
+    values = {variant.name: np.zeros((seeds, RELEASES)) for variant in VARIANTS}
+    bounds = np.zeros((seeds, 2, RELEASES))
+    for seed in range(seeds):
+        rng = np.random.default_rng(seed)
+        world = fit_simulator(
+            user, item, texts, READING, rng, rate=0.05, drift=0.03, delay=1.0, cold=0.1, horizon=RELEASES
+        )
+        users = rng.permutation(world.users)[: LOGGED + JUDGED]
+        shelf = SHELF * rng.standard_normal(ITEMS)
+        bought = [purchases(world, one, shelf, rng) for one in users]
+        first = learn_first(bought[:LOGGED], text, seed)
+        for variant in VARIANTS:
+            values[variant.name][seed] = releases(world, users, bought, first, variant, seed)
+        bounds[seed] = bounds_of(world, users[LOGGED:], bought[LOGGED:])
+        print(f"simulator {seed}: " + ", ".join(f"{name} {found[seed, -1]:.3f}" for name, found in values.items()))
+    values |= {"uniform": bounds[:, 0], "best": bounds[:, 1]}
+    return rows_of(values, seeds)
+
+
+def read(folder: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Return events of the items bought by most, users and items numbered from 0, and the items' texts."""
+    with gzip.open(folder / "interactions.csv.gz", "rt", newline="", encoding="utf-8") as file:
+        pairs = {(row["user_id"], row["item_id"]) for row in csv.DictReader(file)}
+    with (folder / "items.csv").open(newline="", encoding="utf-8") as file:
+        text = {row["item_id"]: row["text"] for row in csv.DictReader(file)}
+    users, items = (np.array(column) for column in zip(*sorted(pairs), strict=True))
+    names, code, counts = np.unique(items, return_inverse=True, return_counts=True)
+    most = np.argsort(-counts, kind="stable")[:ITEMS]
+    place = np.full(len(names), -1)
+    place[most] = np.arange(ITEMS)
+    kept = place[code] >= 0
+    _, user, bought = np.unique(users[kept], return_inverse=True, return_counts=True)
+    enough = bought[user] >= 5
+    return np.unique(user[enough], return_inverse=True)[1], place[code][kept][enough], [text[names[at]] for at in most]
+
+
+def purchases(world: Simulated, user: int, shelf: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw items without replacement by attraction at time 0 times exposure, exp(shelf) (Gumbel top-k)."""
+    log_chance = np.log(world.attraction(np.array([user]), 0)[0]) + shelf
+    log_chance[~world.eligible(np.array([user]), 0)[0]] = -np.inf
+    return np.argsort(-(log_chance + rng.gumbel(size=len(log_chance))))[:BOUGHT]
+
+
+def history(items: np.ndarray, clicked: int, fresh: bool) -> History:
+    """Return a history whose last `clicked` events are clicks (kind 1), the others purchases (kind 0)."""
+    kinds = np.zeros(len(items), np.int64)
+    kinds[len(items) - clicked :] = 1
+    return History(items, kinds, np.ones(len(items), bool), np.full(len(items), -1), np.full(len(items), fresh))
+
+
+def learn_first(bought: list[np.ndarray], text: np.ndarray, seed: int) -> PolicyNetwork:
+    """Learn the first release from purchases; every tenth user stops it early."""
+    torch.manual_seed(seed)
+    network = PolicyNetwork(CONFIG, torch.from_numpy(text), torch.zeros(0, text.shape[1]), 2)
+    made = [history(items, 0, fresh=at % 10 == 0) for at, items in enumerate(bought)]
+    warm_start(network, made, replace(CONFIG, seed=seed), repeats=False)
+    return network
+
+
+def releases(
+    world: Simulated, users: np.ndarray, bought: list[np.ndarray], first: PolicyNetwork, variant: Variant, seed: int
+) -> np.ndarray:
+    """Return the exact value of each release, float64 [RELEASES], at its time."""
+    rng, network = np.random.default_rng(seed), clone(first)
+    events, clicks = [items.copy() for items in bought[:LOGGED]], np.zeros(LOGGED, np.int64)
+    log: list[tuple[Decisions, np.ndarray]] = []
+    found = np.zeros(RELEASES)
+    for release in range(RELEASES):
+        found[release] = value(world, users[LOGGED:], bought[LOGGED:], network, release)
+        if variant.learn is None or release == RELEASES - 1:
+            continue
+        log += [show(world, users[:LOGGED], events, clicks, network, release, rng) for _ in range(ROUNDS)]
+        made = [
+            history(items, int(count), at % 10 == 0)
+            for at, (items, count) in enumerate(zip(events, clicks, strict=True))
+        ]
+        if variant.learn == "cross-entropy":
+            warm_start(network, made, replace(CONFIG, seed=seed + release), repeats=False)
+        else:
+            improve(network, made, joined(log, release + 1), variant, seed + release)
+    return found
+
+
+def clone(network: PolicyNetwork) -> PolicyNetwork:
+    """Return a network of the same weights."""
+    made = PolicyNetwork(CONFIG, network.text, network.contexts, 2)
+    made.load_state_dict(network.state_dict())
+    return made
+
+
+@torch.no_grad()
+def scores(network: PolicyNetwork, events: list[np.ndarray], clicks: np.ndarray) -> np.ndarray:
+    """Return the logits [b, n] after each user's events."""
+    longest, vectors = max(len(items) for items in events), network.items()
+    sequence = np.stack([np.pad(items, (0, longest - len(items)), constant_values=-1) for items in events])
+    ends = torch.tensor([len(items) for items in events])
+    places = np.arange(longest)
+    kinds = (places >= (ends.numpy() - clicks)[:, None]) & (places < ends.numpy()[:, None])
+    states = network.states(vectors, torch.from_numpy(sequence), torch.from_numpy(kinds.astype(np.int64)))
+    return network.logits(network.users(states[torch.arange(len(events)), ends]), vectors).numpy().astype(np.float64)
+
+
+def left(world: Simulated, users: np.ndarray, events: list[np.ndarray], time: int) -> np.ndarray:
+    """Return what exists and was not had, bool [b, n]."""
+    found = world.eligible(users, time).copy()
+    for row, items in enumerate(events):
+        found[row, items] = False
+    return found
+
+
+def value(world: Simulated, users: np.ndarray, events: list[np.ndarray], network: PolicyNetwork, time: int) -> float:
+    """Return the exact expected clicks on greedy slates of users who were never logged."""
+    found = np.where(left(world, users, events, time), scores(network, events, np.zeros(len(users))), -np.inf)
+    return float(slate_value(world, users, np.argsort(-found, axis=1, kind="stable")[:, :SLOTS], time).mean())
+
+
+def show(
+    world: Simulated, users: np.ndarray, events: list[np.ndarray], clicks: np.ndarray, network: PolicyNetwork,
+    time: int, rng: np.random.Generator,
+) -> tuple[Decisions, np.ndarray]:  # fmt: skip
+    """Show every user a slate, append the clicks to `events`, and return decisions and when each reward arrives."""
+    eligible = left(world, users, events, time)
+    slates = draw_slates(scores(network, events, clicks), eligible, SLOTS, POOL, EPSILON, rng)
+    feedback = Session(world, users, rng, time).step(slates.items)
+    at = np.array([len(items) for items in events])
+    for row in range(len(users)):
+        new = slates.items[row, feedback.clicks[row]]
+        events[row] = np.concatenate([events[row], new])
+        clicks[row] += len(new)
+    known = np.ones_like(feedback.clicks)
+    made = decisions_of_slates(slates, feedback, known, np.arange(len(users)), at)
+    return made, time + 1 + world.lateness(slates.items.shape, rng)
+
+
+def joined(log: list[tuple[Decisions, np.ndarray]], now: int) -> Decisions:
+    """Return all decisions so far, judged where the reward has arrived."""
+    parts = [replace(made, judged=due <= now) for made, due in log]
+    names = ("history", "at", "items", "logged", "conditional", "reward", "judged", "context", "ranks", "group")
+    return Decisions(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+
+def improve(network: PolicyNetwork, made: list[History], decisions: Decisions, variant: Variant, seed: int) -> None:
+    """Take one retraining by policy gradient; without correction every weight is 1."""
+    config = replace(CONFIG, slate=variant.slate, kl=variant.kl, seed=seed)
+    if not variant.corrected:
+        config = replace(config, weight_cap=1.0)
+        decisions = replace(decisions, logged=np.full(decisions.logged.shape, 1e-12))
+    policy_gradient(network, made, decisions, config, repeats=False, baseline=variant.baseline)
+
+
+def bounds_of(world: Simulated, users: np.ndarray, bought: list[np.ndarray]) -> np.ndarray:
+    """Return the values of uniform and of best slates, float64 [2, RELEASES]."""
+    found = np.zeros((2, RELEASES))
+    for time in range(RELEASES):
+        eligible, attraction = left(world, users, bought, time), world.attraction(users, time)
+        mean = (attraction * eligible).sum(axis=1) / eligible.sum(axis=1)
+        found[0, time] = READING.probabilities(np.tile(mean[:, None], SLOTS)).sum(axis=1).mean()
+        best = np.argsort(-np.where(eligible, attraction, -1.0), axis=1)[:, :SLOTS]
+        found[1, time] = slate_value(world, users, best, time).mean()
+    return found
+
+
+def rows_of(values: dict[str, np.ndarray], seeds: int) -> list[dict[str, Any]]:
+    """Return the rows: value at each release, rise from first to last, and the difference of the full policy."""
+    rows = []
+    for name, found in values.items():
+        rows += [row(name, f"value of release {at + 1}", found[:, at], seeds) for at in range(RELEASES)]
+        rows.append(row(name, "last release - first", found[:, -1] - found[:, 0], seeds))
+        if name not in ("full", "uniform", "best"):
+            rows.append(row("full", f"less {name}, last release", values["full"][:, -1] - found[:, -1], seeds))
+    return rows
+
+
+def row(name: str, metric: str, found: np.ndarray, seeds: int) -> dict[str, Any]:
+    """Return one row with Student's interval over seeds."""
+    half = student.ppf(0.975, seeds - 1) * found.std(ddof=1) / seeds**0.5 if seeds > 1 else np.nan
+    mean = float(found.mean())
+    return {
+        "data": "simulator",
+        "model": name,
+        "metric": metric,
+        "value": mean,
+        "low": mean - half,
+        "high": mean + half,
+        "seeds": seeds,
+    }

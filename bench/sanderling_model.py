@@ -1,0 +1,108 @@
+"""Sanderling as one of the models: the trainer's own warm start, and the same policy as devices hold it, in int8.
+
+Refuses to know how models are compared.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bench.candidates import Candidate, grid
+from bench.data import Log
+from bench.protocols import Queries
+from sanderling_trainer.data.examples import History
+from sanderling_trainer.data.trends import DAY, Trends
+from sanderling_trainer.policy import linear
+from sanderling_trainer.policy.config import Config
+from sanderling_trainer.policy.fit import warm_start
+from sanderling_trainer.policy.language_model import LanguageModel
+from sanderling_trainer.policy.network import PolicyNetwork
+
+CHUNK = 64
+
+
+class Sanderling:
+    """The policy after its warm start, in float32. `repeats` trains it to recommend again what a user has had."""
+
+    name = "Sanderling"
+
+    def __init__(self, repeats: bool = False, **settings: float) -> None:
+        self.repeats, self.settings = repeats, settings
+
+    def fit(self, train: Log, seed: int) -> Sanderling:
+        """Train on a log."""
+        self.config = Config(seed=seed, **self.settings)  # type: ignore[arg-type]
+        self.text = _Texts.of(train.texts)
+        torch.manual_seed(seed)
+        network = PolicyNetwork(self.config, torch.from_numpy(self.text), torch.empty(0, self.text.shape[1]), 1)
+        histories = [_history(rows, times) for rows, times in _users(train)]
+        if self.config.linear_start:
+            linear.begin(network, linear.factors(histories, len(train.texts), self.config.dim))
+        self.trends = Trends.of(train.user, train.item, train.time, len(train.texts))
+        warm_start(network, histories, self.config, self.repeats, trends=self.trends)
+        self.network = network
+        return self
+
+    def at(self, moment: int) -> None:
+        """Let the trends be those of a moment in seconds, as a release would."""
+        self.network.follow(self.trends, moment // DAY)
+
+    @torch.no_grad()
+    def scores(self, queries: Queries) -> NDArray[np.float32]:
+        """Return float32 [u, n], of items new since the training too: they have a text and the bias of a newcomer."""
+        self.at(int(queries.now.max()))
+        items = self.network.items()
+        new = torch.from_numpy(_Texts.of(queries.texts[len(items) :])) @ self.network.project.T
+        newcomer = self.network.bias.median() + self.network.newcomer @ self.network.trend_weights
+        biases = torch.cat([self.network.biases(), newcomer.expand(len(new))])
+        users = self.network.users(self._states(items, queries))
+        return (users @ torch.cat([items, new]).T + biases).numpy()
+
+    def _states(self, items: torch.Tensor, queries: Queries) -> torch.Tensor:
+        states = []
+        for start in range(0, len(queries), CHUNK):
+            rows = queries.items[start : start + CHUNK]
+            padded = np.full((len(rows), max(1, *map(len, rows))), -1, np.int64)
+            for at, each in enumerate(rows):
+                padded[at, : len(each)] = each
+            sequence = torch.from_numpy(padded)
+            last = torch.tensor([len(each) for each in rows])
+            states.append(self.network.states(items, sequence, torch.zeros_like(sequence))[range(len(rows)), last])
+        return torch.cat(states)
+
+
+class _Texts:
+    """Vectors of texts, each list encoded once a process."""
+
+    _known: dict[tuple[str, ...], NDArray[np.float32]] = {}  # noqa: RUF012
+
+    @classmethod
+    def of(cls, texts: list[str]) -> NDArray[np.float32]:
+        if not any(texts):
+            return np.zeros((len(texts), 1), np.float32)
+        key = tuple(texts)
+        if key not in cls._known:
+            cls._known[key] = LanguageModel().encode(texts)
+        return cls._known[key]
+
+
+def _users(log: Log) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    order = np.argsort(log.user, kind="stable")
+    ends = np.flatnonzero(np.diff(log.user[order])) + 1
+    return [(log.item[rows], log.time[rows]) for rows in np.split(order, ends)]
+
+
+def _history(rows: NDArray[np.int64], times: NDArray[np.int64]) -> History:
+    n = len(rows)
+    return History(rows, np.zeros(n, np.int64), np.ones(n, np.bool_), np.full(n, -1), np.zeros(n, np.bool_), times)
+
+
+MODELS = {
+    "Sanderling": Candidate(
+        Sanderling,
+        grid(visit_hours=[6.0], horizon_days=[30.0], dropout=[0.4], epochs=[6], learning_rate=[0.0015]),
+        seeded=True,
+    ),
+}

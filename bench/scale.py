@@ -1,0 +1,183 @@
+"""What learning costs as the log and the catalogue grow: memory, events a second on one core, seconds an epoch.
+
+Physics: an event's state is read and written once each way, c = 192 floats; its softmax multiplies d = 64 floats by each
+of the candidates, three times with the gradient. The candidates are the batch's own items and 1,024 draws, whatever the
+catalogue's size; the optimiser touches their rows. So an epoch should cost the events, and memory the catalogue: four
+tables [n, d] of float32 (residual, its best, two moments). One shard of the log is in memory.
+
+Protocol: each case is a process of its own with one thread; the world (`scale_world.py`) is written to disk first. It
+takes steps of the warm start, as `fit` does, for so many seconds after ten steps of warming up; an epoch's time is
+extrapolated from that, never run to its end where it is longer. Peak memory is the kernel's (`ru_maxrss`) and counts
+mapped pages of the text vectors; `anonymous` is what cannot be dropped (`RssAnon`) at the end.
+
+    python -m bench scale [--items 1000000] [--interactions 100000000] [--seconds 60]
+
+The log grows by tens at the full catalogue, the catalogue by tens at the smallest log.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SHARD, BATCH, WARM, SLICES = 2**20, 1024, 10, 5
+OUT = Path(__file__).parent / "out"
+
+
+def run(arguments: list[str]) -> dict[str, Any]:
+    """Return the rows; draw `bench/out/scale.png`."""
+    parser = argparse.ArgumentParser(prog="bench scale")
+    parser.add_argument("--items", type=int, default=1_000_000)
+    parser.add_argument("--interactions", type=int, default=100_000_000)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--scratch", type=Path, default=None, help="folder for the world's files, 3 GB")
+    parser.add_argument("--case", type=Path, default=None, help=argparse.SUPPRESS)
+    asked = parser.parse_args(arguments)
+    if asked.case:
+        return _case(asked.case, asked.items, asked.seconds)
+    with tempfile.TemporaryDirectory(dir=asked.scratch) as scratch:
+        cases = [_measured(Path(scratch), *size, asked.seconds) for size in _sizes(asked.items, asked.interactions)]
+    OUT.mkdir(exist_ok=True)
+    _draw(cases, asked.items, asked.interactions, OUT / "scale.png")
+    return {"rows": [row for case in cases for row in _rows(case)], "cases": cases, "plot": str(OUT / "scale.png")}
+
+
+def _sizes(items: int, interactions: int) -> list[tuple[int, int]]:
+    """Return (items, interactions): the log by tens at the full catalogue, the catalogue by tens at the smallest log."""
+    logs = [size for size in (interactions // 100, interactions // 10, interactions) if size >= 10_000]
+    return [(size, logs[0]) for size in (items // 100, items // 10) if size >= 1000] + [(items, log) for log in logs]
+
+
+def _measured(scratch: Path, items: int, interactions: int, seconds: float) -> dict[str, Any]:
+    """Write a world, measure one case in a process of its own, and remove the log."""
+    from bench.scale_world import write_shards, write_texts
+
+    texts, folder = scratch / f"texts-{items}", scratch / f"log-{items}-{interactions}"
+    if not texts.exists():
+        write_texts(texts, items)
+    start = time.perf_counter()
+    write_shards(folder, items, interactions, SHARD)
+    made = {
+        "interactions": interactions,
+        "seconds to write": time.perf_counter() - start,
+        "bytes": sum(file.stat().st_size for file in folder.iterdir()),
+    }
+    command = [sys.executable, "-m", "bench", "scale", "--case", str(folder)]
+    command += ["--items", str(items), "--seconds", str(seconds)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    for file in folder.iterdir():
+        file.unlink()
+    case = made | json.loads(done.stdout.splitlines()[-1])
+    print(
+        ", ".join(f"{name} {value:.5g}" for name, value in case.items() if isinstance(value, int | float)), flush=True
+    )
+    return case
+
+
+def _case(folder: Path, items: int, seconds: float) -> dict[str, Any]:
+    """Take steps for so many seconds, and say what they cost."""
+    import torch
+
+    from bench.scale_world import YEAR, read_texts
+    from sanderling_trainer.data.shards import Shards
+    from sanderling_trainer.policy.config import Config
+    from sanderling_trainer.policy.memory import keep_memory
+    from sanderling_trainer.policy.network import PolicyNetwork
+    from sanderling_trainer.policy.objectives import supervised
+    from sanderling_trainer.policy.optimise import Optimiser
+    from sanderling_trainer.policy.sampled import Proposal
+    from sanderling_trainer.policy.sources import OutOfCore
+
+    keep_memory()
+    torch.manual_seed(0)
+    config, device = Config(batch_events=BATCH, epochs=1), torch.device("cpu")
+    texts = read_texts(folder.parent / f"texts-{items}", items)
+    network = PolicyNetwork(config, texts, torch.empty(0, texts.shape[1]), 2).train()
+    shards = Shards(folder, fresh_after=int(0.9 * YEAR))
+    opened = time.perf_counter()
+    source = OutOfCore(shards, config, False, device)
+    opened = time.perf_counter() - opened
+    sampled = items > config.full_softmax
+    proposal = Proposal.of(source.counts(items), device) if sampled else None
+    rates = (config.learning_rate, config.weight_decay, 1, source.batches)
+    optimiser = Optimiser(network, *rates, config, [network.residual] if sampled else [])
+    marks, losses, events = [], [], 0
+    for at, lesson in enumerate(source.learned(np.random.default_rng(0))):
+        if at >= WARM:
+            marks.append((time.perf_counter(), time.process_time(), events))
+            if marks[-1][0] - marks[0][0] > seconds:
+                break
+        loss = supervised(network, *lesson, config, False, None, proposal)
+        optimiser.descend(loss)
+        losses.append(loss.item())
+        events += int((lesson[0].items >= 0).sum())
+    return _costs(np.array(marks), losses, items, shards.events) | {"seconds to open": opened}
+
+
+def _costs(marks: np.ndarray, losses: list[float], items: int, events: int) -> dict[str, Any]:
+    """Return rates over the whole time and over its five slices, and the memory; `marks` [m, (wall, cpu, events)]."""
+    cuts = marks[np.linspace(0, len(marks) - 1, SLICES + 1).astype(int)]
+    wall, cpu, done = (marks[-1] - marks[0]).tolist()
+    slices = np.diff(cuts, axis=0)
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
+    return {
+        "items": items,
+        "steps": len(marks) - 1,
+        "seconds": wall,
+        "share of the core": cpu / wall,
+        "events/s/core": done / cpu,
+        "events/s/core by slice": (slices[:, 2] / slices[:, 1]).tolist(),
+        "core hours an epoch, extrapolated": events / (done / cpu) / 3600,
+        "peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "anonymous MB": int(status["RssAnon"].split()[0]) / 1024,
+        "first loss": float(np.mean(losses[:WARM])),
+        "last loss": float(np.mean(losses[-WARM:])),
+    }
+
+
+def _rows(case: dict[str, Any]) -> list[dict[str, Any]]:
+    data = f"synthetic, {case['items']} items, {case['interactions']} events"
+    slices = case["events/s/core by slice"]
+    spread = {"events/s/core": (min(slices), max(slices))}
+    names = ("events/s/core", "core hours an epoch, extrapolated", "peak MB", "anonymous MB", "seconds to write")
+    return [
+        {"data": data, "model": "sanderling", "metric": name, "value": case[name], "low": low, "high": high, "seeds": 1}
+        for name in names
+        for low, high in [spread.get(name, (None, None))]
+    ]
+
+
+def _draw(cases: list[dict[str, Any]], items: int, interactions: int, file: Path) -> None:
+    """Draw the cost of 1,000 events and the peak memory against both sizes."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(2, 2, figsize=(9, 6), layout="constrained")
+    smallest = min(case["interactions"] for case in cases)
+    by_size = {
+        "events in the log": [case for case in cases if case["items"] == items],
+        "items": [case for case in cases if case["interactions"] == smallest],
+    }
+    for column, (size, own) in enumerate(by_size.items()):
+        at = [case["interactions" if column == 0 else "items"] for case in own]
+        cost = [1e6 / case["events/s/core"] for case in own]
+        axes[0, column].plot(at, cost, "o-")
+        axes[0, column].set(xscale="log", ylabel="core ms for 1,000 events", ylim=(0, 1.2 * max(cost)))
+        for name in ("peak MB", "anonymous MB"):
+            axes[1, column].plot(at, [case[name] for case in own], "o-", label=name)
+        axes[1, column].set(xscale="log", xlabel=size, ylabel="MB", ylim=(0, None))
+        axes[1, column].legend()
+    figure.suptitle(f"Learning out of core: up to {items:,} items and {interactions:,} events, one core")
+    figure.savefig(file, dpi=120)
+    pyplot.close(figure)
