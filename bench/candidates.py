@@ -16,12 +16,16 @@ BUDGET = 12
 
 @dataclass(frozen=True)
 class Candidate:
-    """How to build a model, the settings to try, whether seeds change it, and whether it can take part at all."""
+    """How to build a model, the settings to try, whether seeds change it, and whether it can take part at all.
+
+    `like` names the model whose settings, once chosen, are taken instead.
+    """
 
     build: Callable[..., Model]
     settings: Sequence[Mapping[str, Any]] = ({},)
     seeded: bool = False
     suits: Callable[[Benchmark], bool] = lambda _: True
+    like: str | None = None
 
 
 def grid(**values: Sequence[Any]) -> list[dict[str, Any]]:

@@ -35,7 +35,7 @@ from sanderling_trainer.judge import metrics
 from sanderling_trainer.judge.intervals import mean, ratio_difference
 
 # The policies under test: modules of this folder, each with `MODELS: dict[str, Candidate]`, left out while missing.
-OURS = ("bench.sanderling_model",)
+OURS = ("bench.sanderling_model", "bench.sanderling_device")
 
 # data set, model, and what was published of it: nDCG@10, Recall@10 and HR@10 (Online Retail) or HR@10 alone
 LANDING: list[tuple[str, Model, dict[str, float]]] = [
@@ -72,8 +72,11 @@ def run(arguments: list[str]) -> dict[str, Any]:
     results, trials, settings = {}, [], {}
     for name, candidate in candidates.items():
         if candidate.suits(benchmark) and (not chosen.models or name in chosen.models):
-            tried, settings[name] = tune(name, candidate, benchmark.tune)
-            trials += tried
+            if candidate.like is None:
+                tried, settings[name] = tune(name, candidate, benchmark.tune)
+                trials += tried
+            else:
+                settings[name] = settings[candidate.like]
             results[name] = measure(name, candidate, settings[name], benchmark.report, chosen.seeds)
     if chosen.sasrec:
         results["SASRec"], settings["SASRec"] = stored(benchmark)

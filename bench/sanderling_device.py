@@ -1,4 +1,4 @@
-"""Sanderling as devices hold it: trained, distilled, quantized, sealed into a bundle, and asked through the engine's code.
+"""Sanderling as devices hold it: trained, quantized, sealed into a bundle, and asked through the engine's code.
 
 Every score comes from the int8 rows of the bundle by the device's kernel; states are stepped event by event; items that
 are new since the training are added by their text through the bundle's int8 encoder. For some users the slate is also
@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.candidates import Candidate
 from bench.data import Log
-from bench.protocols import Queries, Rows, top
+from bench.protocols import Benchmark, Queries, Rows, top
 from bench.sanderling_model import Sanderling
 from sanderling import Engine
 from sanderling.contract.bundle import Bundle
@@ -96,6 +97,10 @@ class OnDevice:
                     raise AssertionError(f"user {at}: expected the slate {expected.tolist()}, found {slate}")
 
 
+def _visited(benchmark: Benchmark) -> bool:
+    return benchmark.name.startswith("online_retail")
+
+
 def _user(scorer: Scorer, rows: Rows) -> NDArray[np.float32]:
     state = scorer.state.start()
     for row in rows.tolist():
@@ -112,3 +117,6 @@ def _slates(scores: NDArray[np.float32], seen: list[Rows]) -> Rows:
     for row, had in zip(masked, seen, strict=False):
         row[had] = -np.inf
     return top(masked, SLATE)
+
+
+MODELS = {"Sanderling, int8 on the device path": Candidate(OnDevice, seeded=True, suits=_visited, like="Sanderling")}

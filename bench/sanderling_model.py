@@ -5,13 +5,15 @@ Refuses to know how models are compared.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from bench.candidates import Candidate, grid
 from bench.data import Log
-from bench.protocols import Queries
+from bench.protocols import Benchmark, Queries
 from sanderling_trainer.data.examples import History
 from sanderling_trainer.data.trends import DAY, Trends
 from sanderling_trainer.policy import linear
@@ -29,6 +31,7 @@ class Sanderling:
     name = "Sanderling"
 
     def __init__(self, repeats: bool = False, **settings: float) -> None:
+        torch.set_num_threads(1)
         self.repeats, self.settings = repeats, settings
 
     def fit(self, train: Log, seed: int) -> Sanderling:
@@ -99,10 +102,39 @@ def _history(rows: NDArray[np.int64], times: NDArray[np.int64]) -> History:
     return History(rows, np.zeros(n, np.int64), np.ones(n, np.bool_), np.full(n, -1), np.zeros(n, np.bool_), times)
 
 
+def _visited(benchmark: Benchmark) -> bool:
+    return benchmark.name.startswith("online_retail")
+
+
+def _in_turn(benchmark: Benchmark) -> bool:
+    return not _visited(benchmark)
+
+
 MODELS = {
     "Sanderling": Candidate(
         Sanderling,
-        grid(visit_hours=[6.0], horizon_days=[30.0], dropout=[0.4], epochs=[6], learning_rate=[0.0015]),
+        grid(
+            dim=[64, 128],
+            horizon_days=[14.0, 30.0],
+            epochs=[4, 6],
+            visit_hours=[6.0],
+            dropout=[0.4],
+            learning_rate=[0.0015],
+        ),
         seeded=True,
+        suits=_visited,
+    ),
+    "Sanderling, random start": Candidate(
+        partial(Sanderling, linear_start=False),
+        grid(epochs=[4, 6, 10], horizon_days=[14.0, 30.0], visit_hours=[6.0], dropout=[0.4], learning_rate=[0.0015]),
+        seeded=True,
+        suits=_visited,
+    ),
+    "Sanderling, repeats": Candidate(partial(Sanderling, repeats=True), seeded=True, suits=_visited, like="Sanderling"),
+    "Sanderling, item by item": Candidate(
+        Sanderling,
+        grid(epochs=[3, 6, 12], dropout=[0.2, 0.4], learning_rate=[0.001, 0.002]),
+        seeded=True,
+        suits=_in_turn,
     ),
 }

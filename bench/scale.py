@@ -1,9 +1,9 @@
 """What learning costs as the log and the catalogue grow: memory, events a second on one core, seconds an epoch.
 
-Physics: an event's state is read and written once each way, c = 192 floats; its softmax multiplies d = 64 floats by each
-of the candidates, three times with the gradient. The candidates are the batch's own items and 1,024 draws, whatever the
-catalogue's size; the optimiser touches their rows. So an epoch should cost the events, and memory the catalogue: four
-tables [n, d] of float32 (residual, its best, two moments). One shard of the log is in memory.
+Physics: an event's state is read and written once each way, c = 192 floats; its softmax multiplies d = 64 floats by
+each of the candidates, three times with the gradient. The candidates are the batch's own items and 1,024 draws,
+whatever the catalogue's size; the optimiser touches their rows. So an epoch should cost the events, and memory the
+catalogue: four tables [n, d] of float32 (residual, its best, two moments). One shard of the log is in memory.
 
 Protocol: each case is a process of its own with one thread; the world (`scale_world.py`) is written to disk first. It
 takes steps of the warm start, as `fit` does, for so many seconds after ten steps of warming up; an epoch's time is
@@ -12,7 +12,7 @@ mapped pages of the text vectors; `anonymous` is what cannot be dropped (`RssAno
 
     python -m bench scale [--items 1000000] [--interactions 100000000] [--seconds 60]
 
-The log grows by tens at the full catalogue, the catalogue by tens at the smallest log.
+The log grows by tens at the full catalogue, the catalogue by tens at the smallest log, there with the full softmax too.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ def run(arguments: list[str]) -> dict[str, Any]:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--scratch", type=Path, default=None, help="folder for the world's files, 3 GB")
     parser.add_argument("--case", type=Path, default=None, help=argparse.SUPPRESS)
+    parser.add_argument("--full-softmax", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args(arguments)
     if asked.case:
-        return _case(asked.case, asked.items, asked.seconds)
+        return _case(asked.case, asked.items, asked.seconds, asked.full_softmax)
     with tempfile.TemporaryDirectory(dir=asked.scratch) as scratch:
         cases = [_measured(Path(scratch), *size, asked.seconds) for size in _sizes(asked.items, asked.interactions)]
     OUT.mkdir(exist_ok=True)
@@ -51,13 +52,14 @@ def run(arguments: list[str]) -> dict[str, Any]:
     return {"rows": [row for case in cases for row in _rows(case)], "cases": cases, "plot": str(OUT / "scale.png")}
 
 
-def _sizes(items: int, interactions: int) -> list[tuple[int, int]]:
-    """Return (items, interactions): the log by tens at the full catalogue, the catalogue by tens at the smallest log."""
+def _sizes(items: int, interactions: int) -> list[tuple[int, int, bool]]:
+    """Return (items, interactions, whether the softmax is full) of every case."""
     logs = [size for size in (interactions // 100, interactions // 10, interactions) if size >= 10_000]
-    return [(size, logs[0]) for size in (items // 100, items // 10) if size >= 1000] + [(items, log) for log in logs]
+    few = [(size, logs[0], full) for size in (items // 100, items // 10) if size >= 1000 for full in (True, False)]
+    return few + [(items, log, False) for log in logs]
 
 
-def _measured(scratch: Path, items: int, interactions: int, seconds: float) -> dict[str, Any]:
+def _measured(scratch: Path, items: int, interactions: int, full: bool, seconds: float) -> dict[str, Any]:
     """Write a world, measure one case in a process of its own, and remove the log."""
     from bench.scale_world import write_shards, write_texts
 
@@ -68,11 +70,12 @@ def _measured(scratch: Path, items: int, interactions: int, seconds: float) -> d
     write_shards(folder, items, interactions, SHARD)
     made = {
         "interactions": interactions,
+        "softmax": "full" if full else "sampled",
         "seconds to write": time.perf_counter() - start,
         "bytes": sum(file.stat().st_size for file in folder.iterdir()),
     }
     command = [sys.executable, "-m", "bench", "scale", "--case", str(folder)]
-    command += ["--items", str(items), "--seconds", str(seconds)]
+    command += ["--items", str(items), "--seconds", str(seconds)] + ["--full-softmax"] * full
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     for file in folder.iterdir():
         file.unlink()
@@ -83,7 +86,7 @@ def _measured(scratch: Path, items: int, interactions: int, seconds: float) -> d
     return case
 
 
-def _case(folder: Path, items: int, seconds: float) -> dict[str, Any]:
+def _case(folder: Path, items: int, seconds: float, full: bool) -> dict[str, Any]:
     """Take steps for so many seconds, and say what they cost."""
     import torch
 
@@ -106,10 +109,9 @@ def _case(folder: Path, items: int, seconds: float) -> dict[str, Any]:
     opened = time.perf_counter()
     source = OutOfCore(shards, config, False, device)
     opened = time.perf_counter() - opened
-    sampled = items > config.full_softmax
-    proposal = Proposal.of(source.counts(items), device) if sampled else None
+    proposal = None if full else Proposal.of(source.counts(items), device)
     rates = (config.learning_rate, config.weight_decay, 1, source.batches)
-    optimiser = Optimiser(network, *rates, config, [network.residual] if sampled else [])
+    optimiser = Optimiser(network, *rates, config, [] if full else [network.residual])
     marks, losses, events = [], [], 0
     for at, lesson in enumerate(source.learned(np.random.default_rng(0))):
         if at >= WARM:
@@ -125,7 +127,7 @@ def _case(folder: Path, items: int, seconds: float) -> dict[str, Any]:
 
 def _costs(marks: np.ndarray, losses: list[float], items: int, events: int) -> dict[str, Any]:
     """Return rates over the whole time and over its five slices, and the memory; `marks` [m, (wall, cpu, events)]."""
-    cuts = marks[np.linspace(0, len(marks) - 1, SLICES + 1).astype(int)]
+    cuts = marks[np.unique(np.linspace(0, len(marks) - 1, SLICES + 1).astype(int))]
     wall, cpu, done = (marks[-1] - marks[0]).tolist()
     slices = np.diff(cuts, axis=0)
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
@@ -145,7 +147,7 @@ def _costs(marks: np.ndarray, losses: list[float], items: int, events: int) -> d
 
 
 def _rows(case: dict[str, Any]) -> list[dict[str, Any]]:
-    data = f"synthetic, {case['items']} items, {case['interactions']} events"
+    data = f"synthetic, {case['items']} items, {case['interactions']} events, {case['softmax']} softmax"
     slices = case["events/s/core by slice"]
     spread = {"events/s/core": (min(slices), max(slices))}
     names = ("events/s/core", "core hours an epoch, extrapolated", "peak MB", "anonymous MB", "seconds to write")
@@ -167,7 +169,7 @@ def _draw(cases: list[dict[str, Any]], items: int, interactions: int, file: Path
     smallest = min(case["interactions"] for case in cases)
     by_size = {
         "events in the log": [case for case in cases if case["items"] == items],
-        "items": [case for case in cases if case["interactions"] == smallest],
+        "items": [case for case in cases if case["interactions"] == smallest and case["softmax"] == "sampled"],
     }
     for column, (size, own) in enumerate(by_size.items()):
         at = [case["interactions" if column == 0 else "items"] for case in own]

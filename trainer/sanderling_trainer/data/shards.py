@@ -153,3 +153,16 @@ class Writer:
         facts |= {name: getattr(self, name) for name in ("shards", "events", "users")}
         (self.folder / "shards.json").write_text(json.dumps(facts) + "\n")
         return Shards(self.folder)
+
+
+def spread(histories: Sequence[History], folder: Path, items: int, kinds: Sequence[str], shards: int) -> Shards:
+    """Write histories in memory into so many shards, each history whole; 1 to as many as there are histories."""
+    writer = Writer(folder, items)
+    columns = {"item": "items", "kind": "kinds", "time": "times", "liked": "liked", "context": "contexts"}
+    for at in range(shards):
+        rows = np.arange(at, len(histories), shards)
+        own = [histories[row] for row in rows]
+        user = np.repeat(rows, [len(history) for history in own])
+        told = {name: np.concatenate([getattr(one, field) for one in own]) for name, field in columns.items()}
+        writer.add({"user": user, **told})
+    return writer.close(kinds)

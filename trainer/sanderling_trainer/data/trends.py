@@ -55,7 +55,10 @@ class Trends:
         an item nobody liked has a place too; then 1 if anybody ever liked it, and the months since, at most two,
         halved.
         """
-        return np.stack([self._features(day) for day in days]) if len(days) else np.empty((0, self.items, FEATURES))
+        found = np.empty((len(days), self.items, FEATURES), np.float32)
+        for at, day in enumerate(days):
+            found[at] = self._features(day)
+        return found
 
     def _features(self, day: int) -> NDArray[np.float32]:
         known = slice(0, int(np.searchsorted(self.day, day)))
@@ -78,4 +81,5 @@ class Trends:
     def load(path: Path, items: int) -> Trends:
         """Read what `save` wrote."""
         table = pq.read_table(path)
-        return Trends(*(table[name].to_numpy() for name in ("day", "row", "users")), items)
+        day, row, users = (table[name].to_numpy() for name in ("day", "row", "users"))
+        return Trends(day, row, users, items)

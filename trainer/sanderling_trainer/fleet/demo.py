@@ -27,6 +27,7 @@ from sanderling_quantize.gate import Thresholds
 from sanderling_quantize.gate import report as gate_report
 from sanderling_trainer.data import movielens
 from sanderling_trainer.data.segments import read_segments
+from sanderling_trainer.data.splits import quantile
 from sanderling_trainer.data.tables import Catalogue, Interactions, read_catalogue, read_interactions
 from sanderling_trainer.fleet import release, replays
 from sanderling_trainer.fleet.devices import Fleet
@@ -34,7 +35,7 @@ from sanderling_trainer.fleet.report import table, verdict, write_report
 from sanderling_trainer.fleet.retrain import retrain
 from sanderling_trainer.judge.replay import Journey, journeys
 from sanderling_trainer.policy.config import Config
-from sanderling_trainer.policy.train import quantile, train
+from sanderling_trainer.policy.train import train
 
 APP = "demo"
 DEFINITION = (

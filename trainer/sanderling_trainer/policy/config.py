@@ -11,9 +11,9 @@ class Config:
 
     language_model: a Hugging Face id or folder, or "minilm" for the packaged all-MiniLM-L6-v2.
     max_tokens: longer texts are cut there.
-    dim: d, the dimension of item and user vectors.
-    state: c, the number of channels of the recurrent state.
-    hidden: the width of the layer between state and user vector.
+    dim: d, the dimension of item and user vectors: the dial that sizes the rest.
+    state: c, the number of channels of the recurrent state; three times d unless given.
+    hidden: the width of the layer between state and user vector; three times d unless given.
     linear_start: begin as the closed-form linear recommender of the log (`policy.linear`) instead of at random.
     id_dropout: share of items whose learned residual is hidden in a step, so that text alone must work too.
     dropout: share of the normalised state's channels hidden in a step of the warm start.
@@ -42,8 +42,8 @@ class Config:
     language_model: str = "minilm"
     max_tokens: int = 64
     dim: int = 64
-    state: int = 192
-    hidden: int = 192
+    state: int = 0
+    hidden: int = 0
     linear_start: bool = True
     id_dropout: float = 0.2
     dropout: float = 0.0
@@ -66,3 +66,8 @@ class Config:
     epsilon: float = 0.1
     pool: int = 50
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("state", "hidden"):
+            if getattr(self, name) == 0:
+                object.__setattr__(self, name, 3 * self.dim)

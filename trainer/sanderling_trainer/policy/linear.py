@@ -1,10 +1,10 @@
 """Where a policy starts from: the closed-form linear recommender, which is already as good as many trained ones.
 
 The ridge autoencoder of rank d, B = V diag(σ² / (σ² + λ)) Vᵀ with X = U diag(σ) Vᵀ (Jin et al. 2021, "Towards a better
-understanding of linear models for recommendation"; EASE, Steck 2019, is its full-rank sibling), scores item i for a user
-with items j by Σ_j q_j · q_i, q_i = V_i sqrt(σ² / (σ² + λ)). The network can be exactly that: residuals q_i, a state
-that adds them up slowly forgetting, and a linear map behind it, which silu gives as silu(x) - silu(-x) = x. From there
-the gradient goes on. Refuses to know time, text and kinds of event.
+understanding of linear models for recommendation"; EASE, Steck 2019, is its full-rank sibling), scores item i for
+someone with items j by Σ_j q_j · q_i, q_i = V_i sqrt(σ² / (σ² + λ)). The network can be exactly that: residuals q_i, a
+state that adds them up slowly forgetting, and a linear map behind it, which silu gives as silu(x) - silu(-x) = x. From
+there the gradient goes on. Refuses to know time, text and kinds of event.
 """
 
 from __future__ import annotations

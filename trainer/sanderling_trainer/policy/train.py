@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from sanderling_trainer.data.examples import histories_of, kinds_of
+from sanderling_trainer.data.splits import content_hash, quantile, repeated_share
 from sanderling_trainer.data.tables import Catalogue, Interactions
 from sanderling_trainer.data.trends import DAY, Trends
 from sanderling_trainer.judge.replay import journeys
@@ -57,51 +58,39 @@ def train(
     is named.
     """
     watch = _Stopwatch()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    split = quantile(interactions.time, 1.0 - holdout)
-    inner = quantile(interactions.time, (1.0 - holdout) * INNER_SPLIT)
-    past = interactions.select(interactions.time <= split)
-    kinds = kinds_of(past)
-    repeats = repeated_share(past) > REPEATS
-
-    model = LanguageModel(config.language_model, config.max_tokens)
-    model.model.to(device)
-    text = torch.from_numpy(model.encode(catalogue.texts, "encode items"))
-    contexts = (
-        torch.from_numpy(model.encode(past.contexts, "encode contexts"))
-        if past.contexts
-        else torch.empty(0, text.shape[1])
-    )
-    watch.lap("encode")
-
-    torch.manual_seed(config.seed)
-    network = PolicyNetwork(config, text, contexts, len(kinds)).to(device)
-    learned = histories_of(past, kinds, inner)
-    if config.linear_start:
-        linear.begin(network, linear.factors(learned, len(catalogue), config.dim))
-    liked = past.reward > 0
-    trends = Trends.of(past.user[liked], past.item[liked], past.time[liked], len(catalogue))
+    part = _Part.of(interactions, len(catalogue), holdout)
     out.mkdir(parents=True, exist_ok=True)
     journal = Several([TensorBoard(out / "runs"), *([WeightsAndBiases(wandb, asdict(config))] if wandb else [])])
-    unfinished = out / "unfinished.pt"
-    warm = warm_start(network, learned, config, repeats, trends=trends, journal=journal, resume=unfinished)
+
+    data = content_hash(catalogue.ids, part.past)
+    unfinished = out / f"unfinished-{hashlib.sha256(f'{data}{config}'.encode()).hexdigest()[:16]}.pt"
+
+    model = LanguageModel(config.language_model, config.max_tokens)
+    network = _network(model, catalogue, part, config)
+    watch.lap("encode")
+
+    warm = warm_start(
+        network,
+        histories_of(part.past, part.kinds, part.inner),
+        config,
+        part.repeats,
+        trends=part.trends,
+        journal=journal,
+        resume=unfinished,
+    )
     watch.lap("warm start")
 
-    codes = np.array([kinds.index(kind) for kind in past.kinds], np.int64)
-    network.follow(trends, inner // DAY)
-    histories, decisions, replays = foresee.logged_replays(network, journeys(past, inner, split), codes, config)
-    gradient = policy_gradient(network, histories, decisions, config, repeats, journal=journal)
-    network.follow(trends, split // DAY)
-    _gate_unseen_kinds(network, past, kinds)
+    network.follow(part.trends, part.inner // DAY)
+    histories, decisions, replays = foresee.logged_replays(
+        network, journeys(part.past, part.inner, part.split), part.codes, config
+    )
+    gradient = policy_gradient(network, histories, decisions, config, part.repeats, journal=journal)
+    network.follow(part.trends, part.split // DAY)
+    _gate_unseen_kinds(network, part)
     watch.lap("policy gradient")
 
     metrics: dict[str, Any] = {
-        "log": {
-            "events": len(past),
-            "users": int(np.unique(past.user).size),
-            "items": len(catalogue),
-            "repeats": repeats,
-        },
+        "log": part.facts(),
         "warm_start": {"epochs": len(warm.loss), "loss": warm.loss, "validation": warm.validation},
         "policy_gradient": {
             "decisions": len(decisions),
@@ -111,53 +100,86 @@ def train(
         },
     }
     if holdout > 0:
-        metrics["ranking"] = ranking.tables(network, interactions, split, kinds, config.slate)
+        metrics["ranking"] = ranking.tables(network, interactions, part.split, part.kinds, config.slate)
     watch.lap("judge")
 
-    facts = Facts(
-        app=app,
-        release=1,
-        parent=0,
-        kinds=kinds,
-        repeats=repeats,
-        log_from=int(past.time.min()),
-        log_to=split,
-        data_sha256=content_hash(catalogue.ids, past),
-    )
     model.save(out / "encoder")
-    checkpoint.save(out, network, catalogue, config, facts, metrics, trends)
+    checkpoint.save(out, network, catalogue, config, _facts(app, part, data), metrics, part.trends)
     unfinished.unlink()
     watch.lap("write")
     return Trained(metrics, watch.seconds)
 
 
-def quantile(times: np.ndarray, share: float) -> int:
-    """Return the time at or before which this share of the events lies, in seconds."""
-    ordered = np.sort(times)
-    return int(ordered[max(0, min(len(ordered) - 1, int(share * len(ordered)) - 1))])
+@dataclass(frozen=True)
+class _Part:
+    """The part of a log that is learned from: `past`, up to `split`, of which what is later than `inner` validates."""
+
+    past: Interactions
+    items: int
+    inner: int
+    split: int
+
+    @staticmethod
+    def of(log: Interactions, items: int, holdout: float) -> _Part:
+        split = quantile(log.time, 1.0 - holdout)
+        past = log.select(log.time <= split)
+        return _Part(past, items, quantile(log.time, (1.0 - holdout) * INNER_SPLIT), split)
+
+    @cached_property
+    def kinds(self) -> list[str]:
+        return kinds_of(self.past)
+
+    @cached_property
+    def codes(self) -> np.ndarray:
+        return np.array([self.kinds.index(kind) for kind in self.past.kinds], np.int64)
+
+    @cached_property
+    def repeats(self) -> bool:
+        return repeated_share(self.past) > REPEATS
+
+    @cached_property
+    def trends(self) -> Trends:
+        liked = self.past.reward > 0
+        return Trends.of(self.past.user[liked], self.past.item[liked], self.past.time[liked], self.items)
+
+    def facts(self) -> dict[str, Any]:
+        users = int(np.unique(self.past.user).size)
+        return {"events": len(self.past), "users": users, "items": self.items, "repeats": self.repeats}
 
 
-def repeated_share(log: Interactions) -> float:
-    """Return the share of events whose user had the item before."""
-    pairs = np.unique(np.stack([log.user, log.item]), axis=1).shape[1]
-    return 1.0 - pairs / max(1, len(log))
+def _network(model: LanguageModel, catalogue: Catalogue, part: _Part, config: Config) -> PolicyNetwork:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.model.to(device)
+    text = torch.from_numpy(model.encode(catalogue.texts, "encode items"))
+    contexts = model.encode(part.past.contexts, "encode contexts")
+    torch.manual_seed(config.seed)
+    network = PolicyNetwork(config, text, torch.from_numpy(contexts), len(part.kinds)).to(device)
+    if config.linear_start:
+        histories = histories_of(part.past, part.kinds, part.inner)
+        linear.begin(network, linear.factors(histories, part.items, config.dim))
+    return network
 
 
-def content_hash(ids: Sequence[str], log: Interactions) -> str:
-    """Return the SHA-256 of what was learned from: the item ids, and every event's columns in order."""
-    digest = hashlib.sha256("\n".join(ids).encode())
-    for column in (log.user, log.item, log.time, log.reward, log.kind):
-        digest.update(np.ascontiguousarray(column).tobytes())
-    return digest.hexdigest()
+def _facts(app: str, part: _Part, data: str) -> Facts:
+    return Facts(
+        app=app,
+        release=1,
+        parent=0,
+        kinds=part.kinds,
+        repeats=part.repeats,
+        log_from=int(part.past.time.min()),
+        log_to=part.split,
+        data_sha256=data,
+    )
 
 
-def _gate_unseen_kinds(network: PolicyNetwork, log: Interactions, kinds: Sequence[str]) -> None:
+def _gate_unseen_kinds(network: PolicyNetwork, part: _Part) -> None:
     """Let kinds that the log lacks move the state as its most frequent liked kind does."""
-    liked = log.kind[log.reward > 0]
+    liked = part.past.kind[part.past.reward > 0]
     if not len(liked):
         return
-    usual = kinds.index(log.kinds[int(np.bincount(liked).argmax())])
-    missing = [code for code, kind in enumerate(kinds) if kind not in log.kinds]
+    usual = part.kinds.index(part.past.kinds[int(np.bincount(liked).argmax())])
+    missing = [code for code, kind in enumerate(part.kinds) if kind not in part.past.kinds]
     with torch.no_grad():
         network.kind[missing] = network.kind[usual].clone()
 

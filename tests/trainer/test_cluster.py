@@ -1,0 +1,172 @@
+"""Several processes learn one network: joined by torch alone, and by Ray where it is installed."""
+
+from __future__ import annotations
+
+import multiprocessing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import distributed
+
+from sanderling_trainer.data.examples import History
+from sanderling_trainer.data.shards import Shards, spread
+from sanderling_trainer.data.trends import DAY, Trends
+from sanderling_trainer.policy import ranks
+from sanderling_trainer.policy.config import Config
+from sanderling_trainer.policy.fit import warm_start
+from sanderling_trainer.policy.network import PolicyNetwork
+from sanderling_trainer.policy.progress import learned
+from tests.worlds import write_language_model
+
+pytestmark = pytest.mark.lab
+
+ITEMS, SPLIT = 40, 16 * DAY
+BASE = Config(dim=8, state=12, hidden=10, epochs=4, batch_events=48, learning_rate=1e-2, negatives=20)
+CONFIGS = {"full": BASE, "sampled": replace(BASE, full_softmax=ITEMS - 1), "added": replace(BASE, accumulate=2)}
+
+
+def network(config: Config) -> PolicyNetwork:
+    torch.manual_seed(0)
+    return PolicyNetwork(config, torch.randn(ITEMS, 6), torch.randn(2, 6), 3)
+
+
+def histories(users: int = 40) -> list[History]:
+    rng = np.random.default_rng(0)
+    made = []
+    for user in range(users):
+        length = int(rng.integers(4, 14))
+        times = np.sort(rng.integers(0, 20 * DAY, length))
+        items = 2 * rng.integers(0, ITEMS // 2, length) + user % 2
+        columns = (rng.integers(0, 3, length), np.ones(length, np.bool_), np.full(length, -1, np.int64))
+        made.append(History(items, *columns, times > SPLIT, times))
+    return made
+
+
+def run(found: list[History] | Shards, config: Config) -> tuple[dict[str, torch.Tensor], list[float], list[float]]:
+    made = network(config)
+    trends = Trends.of(np.arange(9), np.arange(9), np.arange(9) * DAY, ITEMS)
+    trace = warm_start(made, found, config, repeats=False, trends=trends)
+    return learned(made), trace.loss, trace.validation
+
+
+def process(rank: int, size: int, folder: Path) -> None:
+    """Learn as one of several: every config from memory and from shards."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size)
+    sources = {"memory": histories(), "shards": Shards(folder / "shards", SPLIT)}
+    done = {
+        f"{name} {source}": run(found, config) for name, config in CONFIGS.items() for source, found in sources.items()
+    }
+    again = list(ranks.in_step(iter(range(3 if rank else 5)), lambda: iter(range(10, 19)), torch.device("cpu")))
+    torch.save((done, again, averaged(rank)), folder / f"done-{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def averaged(rank: int) -> dict[str, list]:
+    """Average a dense gradient, a sparse one, and one that only the first process has."""
+    dense, sparse, none = (torch.nn.Parameter(torch.zeros(size)) for size in ((2,), (3, 1), (1,)))
+    dense.grad = torch.tensor([float(rank), 1.0])
+    sparse.grad = torch.sparse_coo_tensor(torch.tensor([[rank]]), torch.ones(1, 1), (3, 1))
+    if rank == 0:
+        none.grad = torch.tensor([2.0])
+    ranks.average([dense, sparse, none])
+    found = {"dense": dense.grad.tolist(), "sparse": sparse.grad.to_dense().tolist(), "none": none.grad.tolist()}
+    return found | {"total": ranks.total([1.0 + rank, float(rank)], torch.device("cpu"))}
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """Return what two processes ended with."""
+    folder = tmp_path_factory.mktemp("ranks")
+    spread(histories(), folder / "shards", ITEMS, ["view", "buy", "click"], shards=5)
+    context = multiprocessing.get_context("spawn")
+    started = [context.Process(target=process, args=(rank, 2, folder)) for rank in range(2)]
+    for one in started:
+        one.start()
+    for one in started:
+        one.join(120)
+    assert [one.exitcode for one in started] == [0, 0]
+    return [torch.load(folder / f"done-{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize("source", ["memory", "shards"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_two_processes_end_with_the_same_network(both, name, source):
+    """Parameters are bit for bit equal on both, dense and sparse gradients alike, and so are loss and validation."""
+    (one, *curves), (other, *theirs) = (done[f"{name} {source}"] for done, *_ in both)
+    assert curves == theirs
+    for parameter in one:
+        assert torch.equal(one[parameter], other[parameter]), parameter
+    start = learned(network(CONFIGS[name]))
+    assert not torch.equal(one["residual"], start["residual"])
+
+
+@pytest.mark.parametrize("name", ["full", "sampled"])
+def test_two_processes_learn_as_one_with_batches_twice_as_large(both, name):
+    """With the same total batch the loss falls as far, within what the order of the batches moves."""
+    _, loss, validation = both[0][0][f"{name} memory"]
+    config = replace(CONFIGS[name], batch_events=2 * BASE.batch_events)
+    _, alone, expected = run(histories(), config)
+    fallen = alone[0] - alone[-1]
+    assert fallen > 0.1
+    assert loss[0] - loss[-1] > 0.1
+    assert abs(loss[-1] - alone[-1]) < 0.15
+    assert abs(validation[-1] - expected[-1]) < 0.15
+
+
+def test_one_gradient_is_the_mean_of_two(both):
+    """Dense gradients, sparse ones, and one that only one process has are averaged; sums are sums."""
+    expected = {"dense": [0.5, 1.0], "sparse": [[0.5], [0.5], [0.0]], "none": [1.0], "total": [3.0, 1.0]}
+    assert [mean for _, _, mean in both] == [expected] * 2
+
+
+def test_a_process_that_is_through_goes_on_until_all_are(both):
+    """The longer epoch decides how many steps both take, and the shorter one begins again."""
+    assert [again for _, again, _ in both] == [[0, 1, 2, 3, 4], [0, 1, 2, 10, 11]]
+
+
+def test_alone_nothing_is_averaged_and_nothing_repeated():
+    """Outside of a group there is one process, and an epoch is an epoch."""
+    assert (ranks.size(), ranks.rank()) == (1, 0)
+    assert list(ranks.in_step(iter([1, 2]), lambda: iter([3]), torch.device("cpu"))) == [1, 2]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Return how many processes a small Ray cluster on this machine has room for."""
+    ray = pytest.importorskip("ray")
+    from sanderling_trainer.policy import cluster
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield cluster.join()
+    ray.shutdown()
+
+
+@pytest.mark.soak
+def test_ray_train_runs_the_same_fit(cluster, both, tmp_path):
+    """Two workers of Ray Train end, bit for bit, where two processes joined by torch alone ended."""
+    from sanderling_trainer.policy.cluster import warm_start as on_cluster
+
+    made = network(BASE)
+    shards = spread(histories(), tmp_path / "shards", ITEMS, ["view", "buy", "click"], shards=5)
+    trends = Trends.of(np.arange(9), np.arange(9), np.arange(9) * DAY, ITEMS)
+    trace = on_cluster(made, replace(shards, fresh_after=SPLIT), BASE, False, trends, tmp_path / "run", cluster)
+    expected, loss, validation = both[0][0]["full shards"]
+    assert (trace.loss, trace.validation) == (loss, validation)
+    for name, parameter in learned(made).items():
+        assert torch.equal(parameter, expected[name]), name
+
+
+@pytest.mark.soak
+def test_ray_data_encodes_a_catalogue_as_one_process_does(cluster, tmp_path):
+    """The vectors of a thousand and some texts, in their order, equal the single process's within 1e-5."""
+    from sanderling_trainer.policy.cluster import encode
+    from sanderling_trainer.policy.language_model import LanguageModel
+
+    folder = write_language_model(tmp_path / "model")
+    texts = [f"red shoe number {at} {'colour blue ' * (at % 5)}" for at in range(1500)]
+    found = encode(texts, str(folder), 16, cluster)
+    np.testing.assert_allclose(found, LanguageModel(str(folder), 16).encode(texts), atol=1e-5)

@@ -1,0 +1,144 @@
+"""The same learning and the same encoding on many machines, by Ray (extra `cluster`).
+
+Ray Train starts the processes and joins them (gloo on CPUs, NCCL on GPUs); what each of them runs is `fit.warm_start`.
+Ray Data spreads texts over encoders. Machines share `folder`, a network file system where there are several. Refuses to
+know losses, and to schedule.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from sanderling_trainer.data.shards import Shards
+from sanderling_trainer.data.trends import Trends
+from sanderling_trainer.policy import fit, progress, ranks
+from sanderling_trainer.policy.config import Config
+from sanderling_trainer.policy.fit import Trace
+from sanderling_trainer.policy.language_model import LanguageModel
+from sanderling_trainer.policy.network import PolicyNetwork
+
+AUTO = "auto"
+TEXTS = 1024
+START, LEARNED, TRACE, UNFINISHED = "start.safetensors", "learned.safetensors", "trace.json", "unfinished.pt"
+
+
+def join(address: str = AUTO) -> int:
+    """Join a cluster, and return how many processes it has room for: one a GPU where there are any, else one a CPU.
+
+    "auto" takes the running cluster, or starts one on this machine.
+    """
+    import ray
+
+    if not ray.is_initialized():
+        ray.init(address=None if address == AUTO else address, log_to_driver=False)
+    found = ray.cluster_resources()
+    return max(1, int(found.get("GPU", 0) or found.get("CPU", 1)))
+
+
+def warm_start(
+    network: PolicyNetwork,
+    shards: Shards,
+    config: Config,
+    repeats: bool,
+    trends: Trends | None,
+    folder: Path,
+    workers: int,
+) -> Trace:
+    """Run `fit.warm_start` on a joined cluster's workers, no more than there are shards; the network takes the result.
+
+    An interrupted run goes on when the same call is made again.
+    """
+    import ray
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, folder / START)
+    gpus = ray.cluster_resources().get("GPU", 0) > 0
+    TorchTrainer(
+        _learn,
+        train_loop_config={
+            "folder": str(folder),
+            "shards": (str(shards.folder.resolve()), shards.fresh_after),
+            "config": asdict(config),
+            "repeats": repeats,
+            "trends": trends,
+        },
+        scaling_config=ScalingConfig(num_workers=min(workers, len(shards)), use_gpu=gpus),
+        run_config=RunConfig(name="warm-start", storage_path=str(folder)),
+    ).fit()
+    progress.give(network, load_file(folder / LEARNED))
+    network.eval()
+    return Trace(**json.loads((folder / TRACE).read_text()))
+
+
+def _learn(settings: dict[str, Any]) -> None:
+    """What each process runs; the first one writes down what came of it."""
+    from ray.train.torch import get_device
+
+    folder, config, tensors = Path(settings["folder"]), Config(**settings["config"]), {}
+    tensors = load_file(folder / START)
+    network = PolicyNetwork(config, tensors["text"], tensors["contexts"], len(tensors["kind"]))
+    network.load_state_dict(tensors)
+    where, fresh_after = settings["shards"]
+    trace = fit.warm_start(
+        network.to(get_device()),
+        Shards(Path(where), fresh_after),
+        config,
+        settings["repeats"],
+        settings["trends"],
+        resume=folder / UNFINISHED,
+    )
+    if ranks.rank() == 0:
+        save_file({name: tensor.cpu() for name, tensor in progress.learned(network).items()}, folder / LEARNED)
+        (folder / TRACE).write_text(json.dumps(asdict(trace)))
+        (folder / UNFINISHED).unlink()
+
+
+def encode(texts: Sequence[str], source: str, max_tokens: int, workers: int) -> NDArray[np.float32]:
+    """Return what `LanguageModel(source, max_tokens).encode` returns, float32 [n, t], from a joined cluster's workers.
+
+    `source` must mean the same on every machine.
+    """
+    import ray
+
+    rows = pa.table({"row": np.arange(len(texts)), "text": pa.array(texts, pa.string())})
+    encoded = (
+        ray.data.from_arrow(rows)
+        .repartition(max(1, -(-len(texts) // TEXTS)))
+        .map_batches(
+            _Encoder,
+            fn_constructor_args=(source, max_tokens),
+            batch_size=TEXTS,
+            batch_format="numpy",
+            concurrency=workers,
+            num_gpus=1 if ray.cluster_resources().get("GPU", 0) else 0,
+        )
+    )
+    vectors = None
+    for batch in encoded.iter_batches(batch_format="numpy", batch_size=TEXTS):
+        if vectors is None:
+            vectors = np.empty((len(texts), batch["vector"].shape[1]), np.float32)
+        vectors[batch["row"]] = batch["vector"]
+    return vectors if vectors is not None else LanguageModel(source, max_tokens).encode(texts)
+
+
+class _Encoder:
+    def __init__(self, source: str, max_tokens: int) -> None:
+        self._model = LanguageModel(source, max_tokens)
+        self._model.model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+    def __call__(self, batch: dict[str, NDArray]) -> dict[str, NDArray]:
+        """Encode one batch of texts."""
+        return {"row": batch["row"], "vector": self._model.encode(list(batch["text"]))}
