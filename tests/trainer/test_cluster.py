@@ -19,7 +19,7 @@ from sanderling_trainer.policy.config import Config
 from sanderling_trainer.policy.fit import warm_start
 from sanderling_trainer.policy.network import PolicyNetwork
 from sanderling_trainer.policy.progress import learned
-from tests.worlds import write_language_model
+from tests.worlds import write_checkerboard, write_language_model
 
 pytestmark = pytest.mark.lab
 
@@ -153,7 +153,8 @@ def test_ray_train_runs_the_same_fit(cluster, both, tmp_path):
     made = network(BASE)
     shards = spread(histories(), tmp_path / "shards", ITEMS, ["view", "buy", "click"], shards=5)
     trends = Trends.of(np.arange(9), np.arange(9), np.arange(9) * DAY, ITEMS)
-    trace = on_cluster(made, replace(shards, fresh_after=SPLIT), BASE, False, trends, tmp_path / "run", cluster)
+    config = replace(BASE, batch_events=2 * BASE.batch_events)
+    trace = on_cluster(made, replace(shards, fresh_after=SPLIT), config, False, trends, tmp_path / "run", cluster)
     expected, loss, validation = both[0][0]["full shards"]
     assert (trace.loss, trace.validation) == (loss, validation)
     for name, parameter in learned(made).items():
@@ -168,5 +169,24 @@ def test_ray_data_encodes_a_catalogue_as_one_process_does(cluster, tmp_path):
 
     folder = write_language_model(tmp_path / "model")
     texts = [f"red shoe number {at} {'colour blue ' * (at % 5)}" for at in range(1500)]
-    found = encode(texts, str(folder), 16, cluster)
+    found = encode(str(folder), 16, cluster, texts)
     np.testing.assert_allclose(found, LanguageModel(str(folder), 16).encode(texts), atol=1e-5)
+
+
+@pytest.mark.soak
+def test_the_whole_command_runs_on_a_cluster_and_adapts_its_language_model(cluster, tmp_path):
+    """`train --cluster auto --adapt` leaves an ordinary checkpoint, with the curves of learning, and no shards."""
+    pytest.importorskip("peft")
+    from sanderling_trainer.data.tables import read_catalogue, read_interactions
+    from sanderling_trainer.policy.train import train
+
+    items, log = write_checkerboard(tmp_path, users=30, items=20, steps=10)
+    catalogue = read_catalogue(items)
+    config = replace(BASE, language_model=str(write_language_model(tmp_path / "model")), policy_epochs=1, pool=10)
+    done = train(
+        catalogue, read_interactions(log, catalogue), tmp_path / "out", config, app="t", adapted=True, address="auto"
+    )
+    assert len(done.metrics["warm_start"]["loss"]) == 4
+    assert "adapt" in done.seconds
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"encoder", "policy.safetensors", "items.parquet"}
+    assert not list((tmp_path / "out").glob("unfinished*"))

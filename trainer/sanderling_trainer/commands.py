@@ -23,6 +23,10 @@ def train(
     language_model: Annotated[str, typer.Option(help="Hugging Face id or folder; minilm is packaged.")] = "minilm",
     app: Annotated[str, typer.Option(help="Name of the app that the bundle will be for.")] = "demo",
     holdout: Annotated[float, typer.Option(min=0.0, max=0.9, help="Share of the latest time to judge by.")] = 0.2,
+    adapt: Annotated[bool, typer.Option("--adapt", help="Fine-tune the language model on the log (LoRA).")] = False,
+    cluster: Annotated[
+        str | None, typer.Option(help="Encode and learn on this Ray cluster; auto finds one or starts one here.")
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -37,7 +41,7 @@ def train(
     catalogue = read_catalogue(items)
     log = read_interactions(interactions, catalogue)
     config = Config(language_model=language_model, seed=seed)
-    trained = run(catalogue, log, out, config, app=app, holdout=holdout)
+    trained = run(catalogue, log, out, config, app=app, holdout=holdout, adapted=adapt, address=cluster)
     result = {"out": str(out), "seconds": trained.seconds, "metrics": trained.metrics}
     finish(result, f"{_ranking(trained.metrics)}\ncheckpoint of release 1 -> {out}", as_json)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -122,15 +122,17 @@ def examples_of(log: EventLog, ids: Sequence[str], kinds: Sequence[str], text_di
     its slots was judged; otherwise it is counted in `dropped`.
     """
     row_of = {item: row for row, item in enumerate(ids)}
-    builder = _Builder(row_of, {kind: code for code, kind in enumerate(kinds)}, text_dim)
+    builder = _Builder(row_of, {kind: code for code, kind in enumerate(kinds)}, text_dim, log.time)
     for group, ((_, _), events) in enumerate(sorted(log.events.items())):
         builder.add(group, events)
     return builder.build()
 
 
 class _Builder:
-    def __init__(self, row_of: dict[str, int], code_of: dict[str, int], text_dim: int) -> None:
-        self.row_of, self.code_of, self.text_dim = row_of, code_of, text_dim
+    def __init__(
+        self, row_of: dict[str, int], code_of: dict[str, int], text_dim: int, time: Mapping[str, int]
+    ) -> None:
+        self.row_of, self.code_of, self.text_dim, self.time = row_of, code_of, text_dim, time
         self.histories: list[History] = []
         self.taken: list[tuple[int, int, Decision, dict[int, float]]] = []
         self.contexts: dict[str, int] = {}
@@ -144,7 +146,7 @@ class _Builder:
                 if event.item in self.row_of:
                     items.append(self.row_of[event.item])
                     kinds.append(event.kind)
-                    times.append(event.clock.wall // 1000)
+                    times.append(self.time.get(event.id, event.clock.wall) // 1000)
                 known.append(len(items))
         outcomes: dict[str, dict[int, float]] = {}
         for event in events:

@@ -160,9 +160,8 @@ def spread(histories: Sequence[History], folder: Path, items: int, kinds: Sequen
     writer = Writer(folder, items)
     columns = {"item": "items", "kind": "kinds", "time": "times", "liked": "liked", "context": "contexts"}
     for at in range(shards):
-        rows = np.arange(at, len(histories), shards)
-        own = [histories[row] for row in rows]
-        user = np.repeat(rows, [len(history) for history in own])
+        own = histories[at::shards]
+        user = np.repeat(np.arange(at, len(histories), shards), [len(history) for history in own])
         told = {name: np.concatenate([getattr(one, field) for one in own]) for name, field in columns.items()}
         writer.add({"user": user, **told})
     return writer.close(kinds)

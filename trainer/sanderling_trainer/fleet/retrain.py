@@ -28,6 +28,7 @@ from sanderling_trainer.policy.fit import policy_gradient
 from sanderling_trainer.policy.network import PolicyNetwork
 
 LEAST_DECISIONS = 100
+MOST_GAP_DAYS = 28
 
 
 class TooLittleError(SanderlingError):
@@ -49,7 +50,8 @@ def retrain(events: str, source: Path, out: Path, *, seed: int, ship_anyway: boo
 
     A third of the users is kept from learning and judges the candidate off policy. Where the gate holds it, `out` gets
     its `metrics.json` alone, unless `ship_anyway`; else the checkpoint is learned from all users, by the policy
-    gradient alone: cross-entropy on the few users of one log made it worse on every inner split. Raises
+    gradient alone: cross-entropy on the few users of one log made it worse on every inner split. The trends go on from
+    the checkpoint's, unless the log begins more than 28 days after those end: then they stay as they were. Raises
     `TooLittleError` for fewer than 100 usable decisions, and `FileExistsError` when a held candidate's folder has a
     checkpoint already.
     """
@@ -82,8 +84,9 @@ def retrain(events: str, source: Path, out: Path, *, seed: int, ship_anyway: boo
         log_to=max(times),
         data_sha256=digest,
     )
-    trends = trends.plus(_trends(found.histories, len(catalogue)))
-    network.follow(trends, following.log_to // DAY)
+    if following.log_from - facts.log_to <= MOST_GAP_DAYS * DAY:
+        trends = trends.plus(_trends(found.histories, len(catalogue)))
+        network.follow(trends, following.log_to // DAY)
     checkpoint.save(out, network, catalogue, config, following, metrics, trends, encoder=source / "encoder")
     return Retrained(following.release, metrics, True, verdict["reasons"])
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
+from tqdm import tqdm
 
 from sanderling_trainer.data.shards import Shards
 from sanderling_trainer.data.trends import Trends
@@ -56,7 +57,8 @@ def warm_start(
 ) -> Trace:
     """Run `fit.warm_start` on a joined cluster's workers, no more than there are shards; the network takes the result.
 
-    An interrupted run goes on when the same call is made again.
+    A step's `config.batch_events` are shared out among them. An interrupted run goes on when the same call is made
+    again.
     """
     import ray
     from ray.train import RunConfig, ScalingConfig
@@ -65,6 +67,8 @@ def warm_start(
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, folder / START)
+    workers = min(workers, len(shards))
+    config = replace(config, batch_events=max(1, config.batch_events // workers))
     gpus = ray.cluster_resources().get("GPU", 0) > 0
     TorchTrainer(
         _learn,
@@ -75,7 +79,7 @@ def warm_start(
             "repeats": repeats,
             "trends": trends,
         },
-        scaling_config=ScalingConfig(num_workers=min(workers, len(shards)), use_gpu=gpus),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus),
         run_config=RunConfig(name="warm-start", storage_path=str(folder)),
     ).fit()
     progress.give(network, load_file(folder / LEARNED))
@@ -87,7 +91,7 @@ def _learn(settings: dict[str, Any]) -> None:
     """What each process runs; the first one writes down what came of it."""
     from ray.train.torch import get_device
 
-    folder, config, tensors = Path(settings["folder"]), Config(**settings["config"]), {}
+    folder, config = Path(settings["folder"]), Config(**settings["config"])
     tensors = load_file(folder / START)
     network = PolicyNetwork(config, tensors["text"], tensors["contexts"], len(tensors["kind"]))
     network.load_state_dict(tensors)
@@ -106,32 +110,31 @@ def _learn(settings: dict[str, Any]) -> None:
         (folder / UNFINISHED).unlink()
 
 
-def encode(texts: Sequence[str], source: str, max_tokens: int, workers: int) -> NDArray[np.float32]:
+def encode(
+    source: str, max_tokens: int, workers: int, texts: Sequence[str], label: str = "encode texts"
+) -> NDArray[np.float32]:
     """Return what `LanguageModel(source, max_tokens).encode` returns, float32 [n, t], from a joined cluster's workers.
 
-    `source` must mean the same on every machine.
+    A `source` that is a folder must be there on every machine.
     """
     import ray
 
     rows = pa.table({"row": np.arange(len(texts)), "text": pa.array(texts, pa.string())})
-    encoded = (
-        ray.data.from_arrow(rows)
-        .repartition(max(1, -(-len(texts) // TEXTS)))
-        .map_batches(
-            _Encoder,
-            fn_constructor_args=(source, max_tokens),
-            batch_size=TEXTS,
-            batch_format="numpy",
-            concurrency=workers,
-            num_gpus=1 if ray.cluster_resources().get("GPU", 0) else 0,
-        )
+    blocks = [rows.slice(start, TEXTS) for start in range(0, len(texts), TEXTS)]
+    encoded = ray.data.from_arrow(blocks or rows).map_batches(
+        _Encoder,
+        fn_constructor_args=(source, max_tokens),
+        batch_size=TEXTS,
+        batch_format="numpy",
+        concurrency=min(workers, max(1, len(blocks))),
+        num_gpus=1 if ray.cluster_resources().get("GPU", 0) else 0,
     )
     vectors = None
-    for batch in encoded.iter_batches(batch_format="numpy", batch_size=TEXTS):
+    for batch in tqdm(encoded.iter_batches(batch_format="numpy", batch_size=TEXTS), label, len(blocks), leave=False):
         if vectors is None:
             vectors = np.empty((len(texts), batch["vector"].shape[1]), np.float32)
         vectors[batch["row"]] = batch["vector"]
-    return vectors if vectors is not None else LanguageModel(source, max_tokens).encode(texts)
+    return vectors if vectors is not None else LanguageModel(source, max_tokens).encode(texts, label)
 
 
 class _Encoder:

@@ -6,25 +6,30 @@ Refuses to know bundles and devices.
 from __future__ import annotations
 
 import hashlib
+import shutil
 import time
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sanderling_trainer.data.examples import histories_of, kinds_of
+from sanderling_trainer.data.shards import spread
 from sanderling_trainer.data.splits import content_hash, quantile, repeated_share
 from sanderling_trainer.data.tables import Catalogue, Interactions
 from sanderling_trainer.data.trends import DAY, Trends
 from sanderling_trainer.judge.replay import journeys
-from sanderling_trainer.policy import checkpoint, foresee, linear, ranking
+from sanderling_trainer.policy import checkpoint, cluster, foresee, linear, ranking
+from sanderling_trainer.policy.adapt import Adaptation, adapt, pairs_of
 from sanderling_trainer.policy.checkpoint import Facts
 from sanderling_trainer.policy.config import Config
-from sanderling_trainer.policy.fit import policy_gradient, warm_start
-from sanderling_trainer.policy.journal import Several, TensorBoard, WeightsAndBiases
+from sanderling_trainer.policy.fit import Trace, policy_gradient, warm_start
+from sanderling_trainer.policy.journal import Journal, Several, TensorBoard, WeightsAndBiases
 from sanderling_trainer.policy.language_model import LanguageModel
 from sanderling_trainer.policy.network import PolicyNetwork
 
@@ -49,13 +54,16 @@ def train(
     app: str,
     holdout: float = 0.2,
     wandb: str | None = None,
+    adapted: bool = False,
+    address: str | None = None,
 ) -> Trained:
     """Learn a policy from the earliest 1 - holdout of the log's time and judge it on the rest; write a checkpoint.
 
     The warm start learns from the first 90 % of that part. The policy that comes of it then decides along what users
     did in the last 10 %, which it has not seen; the policy gradient learns from these logged decisions. An interrupted
     warm start goes on when the same call is made again. The curves are in `out/runs`, and in `wandb`'s project if one
-    is named.
+    is named. `adapted` first fine-tunes the language model on what the log says of texts. With the `address` of a Ray
+    cluster, or "auto", the catalogue is encoded and the warm start runs there.
     """
     watch = _Stopwatch()
     part = _Part.of(interactions, len(catalogue), holdout)
@@ -63,21 +71,25 @@ def train(
     journal = Several([TensorBoard(out / "runs"), *([WeightsAndBiases(wandb, asdict(config))] if wandb else [])])
 
     data = content_hash(catalogue.ids, part.past)
-    unfinished = out / f"unfinished-{hashlib.sha256(f'{data}{config}'.encode()).hexdigest()[:16]}.pt"
+    unfinished = out / f"unfinished-{hashlib.sha256(f'{data}{config}{adapted}'.encode()).hexdigest()[:16]}.pt"
+
+    workers = cluster.join(address) if address else 0
 
     model = LanguageModel(config.language_model, config.max_tokens)
-    network = _network(model, catalogue, part, config)
+    model.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    if adapted:
+        _adapt(model, catalogue, part, config)
+        watch.lap("adapt")
+    model.save(out / "encoder")
+    encode = partial(cluster.encode, str(out / "encoder"), config.max_tokens, workers) if workers else model.encode
+    network = _network(encode, catalogue, part, config)
     watch.lap("encode")
 
-    warm = warm_start(
-        network,
-        histories_of(part.past, part.kinds, part.inner),
-        config,
-        part.repeats,
-        trends=part.trends,
-        journal=journal,
-        resume=unfinished,
-    )
+    if workers:
+        warm = _on_cluster(network, part, config, journal, unfinished.with_suffix(""), workers)
+    else:
+        histories = histories_of(part.past, part.kinds, part.inner)
+        warm = warm_start(network, histories, config, part.repeats, part.trends, journal, unfinished)
     watch.lap("warm start")
 
     network.follow(part.trends, part.inner // DAY)
@@ -103,9 +115,8 @@ def train(
         metrics["ranking"] = ranking.tables(network, interactions, part.split, part.kinds, config.slate)
     watch.lap("judge")
 
-    model.save(out / "encoder")
     checkpoint.save(out, network, catalogue, config, _facts(app, part, data), metrics, part.trends)
-    unfinished.unlink()
+    unfinished.unlink(missing_ok=True)
     watch.lap("write")
     return Trained(metrics, watch.seconds)
 
@@ -147,11 +158,34 @@ class _Part:
         return {"events": len(self.past), "users": users, "items": self.items, "repeats": self.repeats}
 
 
-def _network(model: LanguageModel, catalogue: Catalogue, part: _Part, config: Config) -> PolicyNetwork:
+def _adapt(model: LanguageModel, catalogue: Catalogue, part: _Part, config: Config) -> None:
+    """Fine-tune on the likes before the inner split."""
+    settings = Adaptation(seed=config.seed)
+    known = part.past.select(part.past.time <= part.inner)
+    pairs = pairs_of(known, settings.days, settings.pairs, np.random.default_rng(config.seed))
+    adapt(model, catalogue.texts, pairs, settings)
+
+
+def _on_cluster(
+    network: PolicyNetwork, part: _Part, config: Config, journal: Journal, folder: Path, workers: int
+) -> Trace:
+    """Run the warm start on a cluster, from shards in `folder` that are gone when it is done."""
+    histories = histories_of(part.past, part.kinds, part.inner)
+    shards = spread(histories, folder / "shards", part.items, part.kinds, min(len(histories), 4 * workers))
+    shards = replace(shards, fresh_after=part.inner)
+    trace = cluster.warm_start(network, shards, config, part.repeats, part.trends, folder, workers)
+    for epoch, (loss, validation) in enumerate(zip(trace.loss, trace.validation, strict=True)):
+        journal.add("warm start", epoch, {"loss": loss, "validation": validation})
+    shutil.rmtree(folder)
+    return trace
+
+
+def _network(
+    encode: Callable[[Sequence[str], str], NDArray[np.float32]], catalogue: Catalogue, part: _Part, config: Config
+) -> PolicyNetwork:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.model.to(device)
-    text = torch.from_numpy(model.encode(catalogue.texts, "encode items"))
-    contexts = model.encode(part.past.contexts, "encode contexts")
+    text = torch.from_numpy(encode(catalogue.texts, "encode items"))
+    contexts = encode(part.past.contexts, "encode contexts")
     torch.manual_seed(config.seed)
     network = PolicyNetwork(config, text, torch.from_numpy(contexts), len(part.kinds)).to(device)
     if config.linear_start:
