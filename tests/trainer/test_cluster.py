@@ -7,12 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import distributed
 
 from sanderling_trainer.data.examples import History
+from sanderling_trainer.data.sharding import shard
 from sanderling_trainer.data.shards import Shards, spread
+from sanderling_trainer.data.tables import Catalogue
 from sanderling_trainer.data.trends import DAY, Trends
 from sanderling_trainer.policy import ranks
 from sanderling_trainer.policy.config import Config
@@ -69,7 +73,8 @@ def averaged(rank: int) -> dict[str, list]:
     """Average a dense gradient, a sparse one, and one that only the first process has."""
     dense, sparse, none = (torch.nn.Parameter(torch.zeros(size)) for size in ((2,), (3, 1), (1,)))
     dense.grad = torch.tensor([float(rank), 1.0])
-    sparse.grad = torch.sparse_coo_tensor(torch.tensor([[rank]]), torch.ones(1, 1), (3, 1))
+    rows = torch.tensor([[1, 0], [1, 1]][rank][: 2 - rank])[None]
+    sparse.grad = torch.sparse_coo_tensor(rows, torch.ones(2 - rank, 1), (3, 1), check_invariants=True)
     if rank == 0:
         none.grad = torch.tensor([2.0])
     ranks.average([dense, sparse, none])
@@ -119,7 +124,7 @@ def test_two_processes_learn_as_one_with_batches_twice_as_large(both, name):
 
 def test_one_gradient_is_the_mean_of_two(both):
     """Dense gradients, sparse ones, and one that only one process has are averaged; sums are sums."""
-    expected = {"dense": [0.5, 1.0], "sparse": [[0.5], [0.5], [0.0]], "none": [1.0], "total": [3.0, 1.0]}
+    expected = {"dense": [0.5, 1.0], "sparse": [[0.5], [1.0], [0.0]], "none": [1.0], "total": [3.0, 1.0]}
     assert [mean for _, _, mean in both] == [expected] * 2
 
 
@@ -171,6 +176,29 @@ def test_ray_data_encodes_a_catalogue_as_one_process_does(cluster, tmp_path):
     texts = [f"red shoe number {at} {'colour blue ' * (at % 5)}" for at in range(1500)]
     found = encode(str(folder), 16, cluster, texts)
     np.testing.assert_allclose(found, LanguageModel(str(folder), 16).encode(texts), atol=1e-5)
+
+
+@pytest.mark.soak
+def test_ray_data_reads_a_log_as_one_process_does(cluster, tmp_path):
+    """The shards of a log that Ray Data read hold the rows of those that one process made."""
+    from sanderling_trainer.policy.cluster import read
+
+    rng = np.random.default_rng(0)
+    ids = [f"item {at}" for at in range(ITEMS)]
+    columns = {"user_id": rng.integers(0, 50, 3000), "timestamp": rng.permutation(3000)}
+    columns["item_id"] = [ids[at] for at in rng.integers(0, ITEMS, 3000)]
+    columns["context"] = [["", "rain", "sun"][at] for at in rng.integers(0, 3, 3000)]
+    pq.write_table(pa.table(columns), tmp_path / "log.parquet", row_group_size=500)
+    catalogue = Catalogue(ids, ids, [{"id": one} for one in ids])
+    made = [shard(tmp_path / "log.parquet", catalogue, tmp_path / str(reader), 1000, reader) for reader in (None, read)]
+    for at in range(3):
+        one, other = (pq.read_table(found.folder / f"{at:05d}.parquet").to_pydict() for found in made)
+        words = [
+            [found.contexts[code] if code >= 0 else "" for code in table.pop("context")]
+            for found, table in zip(made, (one, other), strict=True)
+        ]
+        assert one == other
+        assert words[0] == words[1]
 
 
 @pytest.mark.soak

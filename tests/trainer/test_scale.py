@@ -160,7 +160,7 @@ def test_a_step_on_rows_is_the_step_on_the_whole_table():
             step.step()
     torch.testing.assert_close(rows, whole)
     before = rows.detach().clone()
-    rows.grad = torch.sparse_coo_tensor(torch.tensor([[2, 2]]), torch.ones(2, 3), (6, 3))
+    rows.grad = torch.sparse_coo_tensor(torch.tensor([[2, 2]]), torch.ones(2, 3), (6, 3), check_invariants=True)
     steps[0].step()
     assert (rows != before).any(1).tolist() == [False, False, True, False, False, False]
 

@@ -27,6 +27,13 @@ def train(
     cluster: Annotated[
         str | None, typer.Option(help="Encode and learn on this Ray cluster; auto finds one or starts one here.")
     ] = None,
+    visit_hours: Annotated[
+        float, typer.Option(min=0.0, help="Predict whole visits, runs of events without a longer gap; 0: each event.")
+    ] = 0.0,
+    horizon_days: Annotated[
+        float, typer.Option(min=0.0, help="With visits: predict what is liked so many days later.")
+    ] = 14.0,
+    wandb: Annotated[str | None, typer.Option(help="Also log the curves to this Weights & Biases project.")] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -40,8 +47,9 @@ def train(
 
     catalogue = read_catalogue(items)
     log = read_interactions(interactions, catalogue)
-    config = Config(language_model=language_model, seed=seed)
-    trained = run(catalogue, log, out, config, app=app, holdout=holdout, adapted=adapt, address=cluster)
+    chosen = {"language_model": language_model, "seed": seed}
+    config = Config.for_visits(visit_hours, horizon_days, **chosen) if visit_hours else Config(**chosen)
+    trained = run(catalogue, log, out, config, app=app, holdout=holdout, adapted=adapt, address=cluster, wandb=wandb)
     result = {"out": str(out), "seconds": trained.seconds, "metrics": trained.metrics}
     finish(result, f"{_ranking(trained.metrics)}\ncheckpoint of release 1 -> {out}", as_json)
 

@@ -129,9 +129,7 @@ def examples_of(log: EventLog, ids: Sequence[str], kinds: Sequence[str], text_di
 
 
 class _Builder:
-    def __init__(
-        self, row_of: dict[str, int], code_of: dict[str, int], text_dim: int, time: Mapping[str, int]
-    ) -> None:
+    def __init__(self, row_of: dict[str, int], code_of: dict[str, int], text_dim: int, time: Mapping[str, int]) -> None:
         self.row_of, self.code_of, self.text_dim, self.time = row_of, code_of, text_dim, time
         self.histories: list[History] = []
         self.taken: list[tuple[int, int, Decision, dict[int, float]]] = []

@@ -8,7 +8,7 @@ know what is learned.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sanderling.errors import TableError
@@ -31,35 +30,87 @@ REQUIRED = ("user_id", "item_id", "timestamp")
 OPTIONAL = ("reward", "kind", "context")
 SIGNS = ["dislike", "neutral", "like"]
 
+Read = Callable[[Path, pa.Array], Iterator[pa.Table]]
 
-def shard(log: Path, catalogue: Catalogue, folder: Path, events: int = EVENTS) -> Shards:
+
+def shard(log: Path, catalogue: Catalogue, folder: Path, events: int = EVENTS, read: Read | None = None) -> Shards:
     """Write the shards of a log, a Parquet file or a folder of them, of about `events` events each.
 
-    Raises `TableError` as `read_interactions` does, and names the row.
+    `read` yields what `stream` yields, in any order, for a log that others read. Raises `TableError` as
+    `read_interactions` does, and names the row.
     """
-    source = _open(log)
-    count = max(1, -(-source.count_rows() // events))
-    books = _Books(pa.array(catalogue.ids, pa.string()), {}, {})
+    count = max(1, -(-opened(log).count_rows() // events))
+    kinds: dict[str, int] = {}
+    contexts: dict[str, int] = {}
     folder.mkdir(parents=True, exist_ok=True)
+    schema, lz4 = pa.schema(TYPES), pa.ipc.IpcWriteOptions(compression="lz4")
     with tempfile.TemporaryDirectory(dir=folder) as spill:
-        _spill(log, source, books, Path(spill), count)
-        kinds = list(dict.fromkeys(["view", *sorted(books.kinds), "click"]))
-        final = np.array([kinds.index(kind) for kind in books.kinds], np.int16)
+        with ExitStack() as stack:
+            files = [
+                stack.enter_context(pa.ipc.new_stream(str(Path(spill) / f"{at}.arrows"), schema, options=lz4))
+                for at in range(count)
+            ]
+            for part in (read or stream)(log, pa.array(catalogue.ids, pa.string())):
+                coded = {"kind": _coded(part, "kind", kinds), "context": _coded(part, "context", contexts)}
+                _spill(_numbers(part) | coded, files)
+        names = list(dict.fromkeys(["view", *sorted(kinds), "click"]))
+        final = np.array([names.index(kind) for kind in kinds], np.int16)
         writer = Writer(folder, len(catalogue))
         for at in range(count):
-            table = pq.read_table(Path(spill) / f"{at}.parquet")
+            with pa.ipc.open_stream(str(Path(spill) / f"{at}.arrows")) as file:
+                table = file.read_all()
             columns = {name: np.asarray(table[name]) for name in TYPES}
-            writer.add({**columns, "kind": final[columns["kind"]]} if len(table) else columns)
-    return writer.close(kinds, list(books.contexts))
+            writer.add(columns | {"kind": final[columns["kind"]]})
+    return writer.close(names, list(contexts))
 
 
-@dataclass(frozen=True)
-class _Books:
-    """The code books: item ids as they stand, kinds and contexts as they turn up."""
+def opened(log: Path) -> ds.Dataset:
+    """Return the log with the columns that it must have."""
+    try:
+        unbuffered = ds.ParquetFragmentScanOptions(pre_buffer=False)  # else the whole file stays in memory
+        source = ds.dataset(log, format=ds.ParquetFileFormat(default_fragment_scan_options=unbuffered))
+        names = source.schema.names
+    except (pa.ArrowException, OSError) as error:
+        raise TableError(f"{log}: expected Parquet, found: {error}") from error
+    missing = [name for name in REQUIRED if name not in names]
+    if missing:
+        raise TableError(f"{log}: expected the columns {', '.join(REQUIRED)}, found {', '.join(names)}")
+    return source
 
-    ids: pa.Array
-    kinds: dict[str, int]
-    contexts: dict[str, int]
+
+def used(log: Path) -> list[str]:
+    """Return the columns of a log that mean something."""
+    return [*REQUIRED, *(name for name in OPTIONAL if name in opened(log).schema.names)]
+
+
+def stream(log: Path, ids: pa.Array) -> Iterator[pa.Table]:
+    """Yield `checked` parts of a log, one after the other."""
+    first = 0
+    batches = opened(log).to_batches(columns=used(log), batch_size=ROWS, batch_readahead=1, fragment_readahead=1)
+    for batch in batches:
+        if len(batch):
+            yield checked(pa.Table.from_batches([batch]), log, ids, first)
+        first += len(batch)
+
+
+def checked(table: pa.Table, log: Path, ids: pa.Array, first: int = 0) -> pa.Table:
+    """Return user (a hash), item (a row of the catalogue), time and liked as numbers, kind and context as text.
+
+    Raises `TableError`; its row numbers count on from `first`.
+    """
+    part = _Part(log, table, first)
+    reward = part.rewards("reward") if part.has("reward") else np.ones(len(table), np.float32)
+    signs = pa.array(SIGNS).take(pa.array(np.sign(reward).astype(int) + 1))
+    return pa.table(
+        {
+            "user": _hashes(part.names("user_id", "a user id")),
+            "item": _rows(part, ids),
+            "time": part.seconds("timestamp"),
+            "liked": reward > 0,
+            "kind": part.names("kind", "a kind") if part.has("kind") else signs,
+            "context": part.strings("context") if part.has("context") else pa.nulls(len(table), pa.string()),
+        }
+    )
 
 
 @dataclass(frozen=True)
@@ -73,67 +124,27 @@ class _Part(Columns):
         return super().fault(self.first + row, name, expected, found)
 
 
-def _open(log: Path) -> ds.Dataset:
-    try:
-        source = ds.dataset(log, format="parquet")
-        names = source.schema.names
-    except (pa.ArrowException, OSError) as error:
-        raise TableError(f"{log}: expected Parquet, found: {error}") from error
-    missing = [name for name in REQUIRED if name not in names]
-    if missing:
-        raise TableError(f"{log}: expected the columns {', '.join(REQUIRED)}, found {', '.join(names)}")
-    return source
+def _spill(columns: Mapping[str, NDArray], files: Sequence[pa.ipc.RecordBatchStreamWriter]) -> None:
+    """Append each event to the file of its user."""
+    home = columns["user"] % len(files)
+    order = np.argsort(home, kind="stable")
+    starts = np.searchsorted(home[order], np.arange(len(files) + 1))
+    table = pa.table({name: pa.array(columns[name][order], kind) for name, kind in TYPES.items()})
+    for at, file in enumerate(files):
+        if starts[at + 1] > starts[at]:
+            file.write_table(table.slice(starts[at], starts[at + 1] - starts[at]))
 
 
-def _spill(log: Path, source: ds.Dataset, books: _Books, folder: Path, count: int) -> None:
-    with ExitStack() as stack:
-        schema = pa.schema(TYPES)
-        writers = [
-            stack.enter_context(pq.ParquetWriter(folder / f"{at}.parquet", schema, compression="lz4"))
-            for at in range(count)
-        ]
-        for part in _parts(log, source):
-            columns = _numbers(part, books)
-            home = columns["user"] % count
-            order = np.argsort(home, kind="stable")
-            starts = np.searchsorted(home[order], np.arange(count + 1))
-            table = pa.table({name: pa.array(columns[name][order], kind) for name, kind in TYPES.items()})
-            for at, writer in enumerate(writers):
-                if starts[at + 1] > starts[at]:
-                    writer.write_table(table.slice(starts[at], starts[at + 1] - starts[at]))
+def _numbers(part: pa.Table) -> dict[str, NDArray]:
+    return {name: np.asarray(part[name]) for name in ("user", "item", "time", "liked")}
 
 
-def _parts(log: Path, source: ds.Dataset) -> Iterator[_Part]:
-    first = 0
-    names = [*REQUIRED, *(name for name in OPTIONAL if name in source.schema.names)]
-    for batch in source.to_batches(columns=names, batch_size=ROWS, batch_readahead=1, fragment_readahead=1):
-        if len(batch):
-            yield _Part(log, pa.Table.from_batches([batch]), first)
-        first += len(batch)
-
-
-def _numbers(part: _Part, books: _Books) -> dict[str, NDArray]:
-    """Return the columns of `TYPES` with the kinds coded in the order in which they turn up."""
-    time = part.seconds("timestamp")
-    reward = part.rewards("reward") if part.has("reward") else np.ones(len(time), np.float32)
-    return {
-        "user": _hashes(part.names("user_id", "a user id")),
-        "item": _rows(part, books),
-        "kind": _coded(part.names("kind", "a kind"), books.kinds) if part.has("kind") else _signs(reward, books),
-        "time": time,
-        "liked": reward > 0,
-        "context": _coded(part.strings("context"), books.contexts)
-        if part.has("context")
-        else np.full(len(time), -1, np.int64),
-    }
-
-
-def _rows(part: _Part, books: _Books) -> NDArray[np.int64]:
+def _rows(part: _Part, ids: pa.Array) -> NDArray[np.int64]:
     names = part.names("item_id", "an item id")
-    rows = pc.index_in(names, value_set=books.ids)
+    rows = pc.index_in(names, value_set=ids)
     unknown = pc.index(pc.is_null(rows), True).as_py()
     if unknown >= 0:
-        raise part.fault(unknown, "item_id", f"one of the {len(books.ids)} items of the catalogue", names[unknown])
+        raise part.fault(unknown, "item_id", f"one of the {len(ids)} items of the catalogue", names[unknown])
     return np.asarray(rows, np.int64)
 
 
@@ -144,13 +155,8 @@ def _hashes(users: pa.Array) -> NDArray[np.int64]:
     return (np.frombuffer(digests, np.uint64) >> np.uint64(1)).astype(np.int64)[code]
 
 
-def _coded(column: pa.Array, book: dict[str, int]) -> NDArray[np.int64]:
-    code, names = codes(column)
+def _coded(part: pa.Table, name: str, book: dict[str, int]) -> NDArray[np.int64]:
+    """Return codes by a book that grows; -1 for nothing."""
+    code, names = codes(part[name].combine_chunks())
     places = np.array([book.setdefault(name, len(book)) if name else -1 for name in names], np.int64)
     return np.append(places, -1)[code]
-
-
-def _signs(reward: NDArray[np.float32], books: _Books) -> NDArray[np.int64]:
-    signs, which = np.unique(np.sign(reward), return_inverse=True)
-    names = [SIGNS[int(sign) + 1] for sign in signs]
-    return np.array([books.kinds.setdefault(name, len(books.kinds)) for name in names], np.int64)[which]

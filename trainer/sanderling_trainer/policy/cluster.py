@@ -1,14 +1,14 @@
 """The same learning and the same encoding on many machines, by Ray (extra `cluster`).
 
 Ray Train starts the processes and joins them (gloo on CPUs, NCCL on GPUs); what each of them runs is `fit.warm_start`.
-Ray Data spreads texts over encoders. Machines share `folder`, a network file system where there are several. Refuses to
-know losses, and to schedule.
+Ray Data spreads texts over encoders, and a log over readers. Machines share `folder`, a network file system where there
+are several. Refuses to know losses, and to schedule.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
+from sanderling_trainer.data.sharding import ROWS, checked, used
 from sanderling_trainer.data.shards import Shards
 from sanderling_trainer.data.trends import Trends
 from sanderling_trainer.policy import fit, progress, ranks
@@ -135,6 +136,22 @@ def encode(
             vectors = np.empty((len(texts), batch["vector"].shape[1]), np.float32)
         vectors[batch["row"]] = batch["vector"]
     return vectors if vectors is not None else LanguageModel(source, max_tokens).encode(texts, label)
+
+
+def read(log: Path, ids: pa.Array) -> Iterator[pa.Table]:
+    """Yield what `sharding.stream` yields, in any order: many read and check the log, for `sharding.shard`.
+
+    Rows in a `TableError` count from the beginning of a part.
+    """
+    import ray
+
+    wide = ray.put(ids)
+    parts = ray.data.read_parquet(str(log.resolve()), columns=used(log)).map_batches(
+        lambda table: checked(table, Path(f"{log} (a part of it)"), ray.get(wide)),
+        batch_format="pyarrow",
+        batch_size=ROWS,
+    )
+    return iter(parts.iter_batches(batch_format="pyarrow", batch_size=ROWS))
 
 
 class _Encoder:

@@ -117,7 +117,8 @@ def validation_loss(
 ) -> float:
     """Return the mean cross-entropy of what was liked after the inner split; NaN when there is nothing.
 
-    A sampled softmax takes the same draws every time.
+    A sampled softmax takes the same draws every time; its figure lies a little below the full one, as the logarithm of
+    an unbiased estimate does.
     """
     network.eval()
     proposal = proposal and proposal.fixed()
@@ -170,6 +171,7 @@ def policy_gradient(
                 optimiser.descend(loss)
                 total.append(gain.item())
                 divergence.append(kl.item())
+            optimiser.step()
             trace.loss.append(_mean(total))
             trace.kl.append(_mean(divergence))
             found = {"surrogate": trace.loss[-1], "kl": trace.kl[-1]}

@@ -30,16 +30,18 @@ def average(parameters: Iterable[nn.Parameter]) -> None:
     """Replace every gradient by its mean over the processes; where one has none it counts as 0."""
     if size() == 1:
         return
-    gradients = [_gradient(parameter) for parameter in parameters]
-    dense = [gradient for gradient in gradients if not gradient.is_sparse]
+    dense = []
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        if parameter.grad.is_sparse:
+            parameter.grad = _mean_of_rows(parameter.grad.coalesce())
+        else:
+            dense.append(parameter.grad)
     flat = torch.cat([gradient.flatten() for gradient in dense])
     distributed.all_reduce(flat)
     for gradient, mean in zip(dense, (flat / size()).split([one.numel() for one in dense]), strict=True):
         gradient.copy_(mean.view_as(gradient))
-    for gradient in gradients:
-        if gradient.is_sparse:
-            distributed.all_reduce(gradient)
-            gradient.div_(size())
 
 
 def total(values: Sequence[float], device: torch.device) -> list[float]:
@@ -73,9 +75,18 @@ def in_step(once: Iterator[T], again: Callable[[], Iterator[T]], device: torch.d
         yield following
 
 
-def _gradient(parameter: nn.Parameter) -> Tensor:
-    if parameter.grad is None:
-        parameter.grad = torch.zeros_like(parameter)
-    elif parameter.grad.is_sparse:
-        parameter.grad = parameter.grad.coalesce()
-    return parameter.grad
+def _mean_of_rows(gradient: Tensor) -> Tensor:
+    """Return the mean of the processes' coalesced gradients; NCCL itself knows no sparse ones."""
+    rows, values = (_gathered(part) for part in (gradient.indices()[0], gradient.values()))
+    return torch.sparse_coo_tensor(rows[None], values / size(), gradient.shape, check_invariants=False).coalesce()
+
+
+def _gathered(part: Tensor) -> Tensor:
+    """Return the processes' tensors [r, ...], of different lengths, one after the other."""
+    lengths = [part.new_zeros(1, dtype=torch.int64) for _ in range(size())]
+    distributed.all_gather(lengths, lengths[0].new_tensor([len(part)]))
+    longest = int(torch.stack(lengths).max())
+    padded = torch.cat([part, part.new_zeros(longest - len(part), *part.shape[1:])])
+    parts = [torch.empty_like(padded) for _ in range(size())]
+    distributed.all_gather(parts, padded)
+    return torch.cat([one[: int(length)] for one, length in zip(parts, lengths, strict=True)])
