@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -47,7 +47,7 @@ def train(
 
     catalogue = read_catalogue(items)
     log = read_interactions(interactions, catalogue)
-    chosen = {"language_model": language_model, "seed": seed}
+    chosen: dict[str, Any] = {"language_model": language_model, "seed": seed}
     config = Config.for_visits(visit_hours, horizon_days, **chosen) if visit_hours else Config(**chosen)
     trained = run(catalogue, log, out, config, app=app, holdout=holdout, adapted=adapt, address=cluster, wandb=wandb)
     result = {"out": str(out), "seconds": trained.seconds, "metrics": trained.metrics}
