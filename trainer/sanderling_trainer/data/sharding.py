@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sanderling.errors import TableError
@@ -67,8 +68,7 @@ def shard(log: Path, catalogue: Catalogue, folder: Path, events: int = EVENTS, r
 def opened(log: Path) -> ds.Dataset:
     """Return the log with the columns that it must have."""
     try:
-        unbuffered = ds.ParquetFragmentScanOptions(pre_buffer=False)  # else the whole file stays in memory
-        source = ds.dataset(log, format=ds.ParquetFileFormat(default_fragment_scan_options=unbuffered))
+        source = ds.dataset(log, format="parquet")
         names = source.schema.names
     except (pa.ArrowException, OSError) as error:
         raise TableError(f"{log}: expected Parquet, found: {error}") from error
@@ -84,13 +84,14 @@ def used(log: Path) -> list[str]:
 
 
 def stream(log: Path, ids: pa.Array) -> Iterator[pa.Table]:
-    """Yield `checked` parts of a log, one after the other."""
-    first = 0
-    batches = opened(log).to_batches(columns=used(log), batch_size=ROWS, batch_readahead=1, fragment_readahead=1)
-    for batch in batches:
-        if len(batch):
-            yield checked(pa.Table.from_batches([batch]), log, ids, first)
-        first += len(batch)
+    """Yield `checked` parts of a log, one after the other; a dataset's own scanner would read ahead without a bound."""
+    first, columns = 0, used(log)
+    for file in opened(log).files:
+        with pq.ParquetFile(file, pre_buffer=False) as parquet:
+            for batch in parquet.iter_batches(ROWS, columns=columns):
+                if len(batch):
+                    yield checked(pa.Table.from_batches([batch]), log, ids, first)
+                first += len(batch)
 
 
 def checked(table: pa.Table, log: Path, ids: pa.Array, first: int = 0) -> pa.Table:
