@@ -14,7 +14,7 @@ THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS
 def main() -> None:
     """Run one benchmark in a process whose libraries use one thread."""
     here = Path(__file__).parent
-    names = sorted(file.stem for file in here.glob("*.py") if "\ndef run(arguments: list[str])" in file.read_text())
+    names = sorted(file.stem for file in here.glob("[a-z]*.py") if ": list[str]) -> dict" in file.read_text())
     if len(sys.argv) < 2 or sys.argv[1] not in names:
         sys.exit(f"expected one of: {', '.join(names)}")
     if any(os.environ.get(name) != value for name, value in THREADS.items()):

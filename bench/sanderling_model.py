@@ -57,7 +57,8 @@ class Sanderling:
         """Return float32 [u, n], of items new since the training too: they have a text and the bias of a newcomer."""
         self.at(int(queries.now.max()))
         items = self.network.items()
-        new = torch.from_numpy(_Texts.of(queries.texts[len(items) :])) @ self.network.project.T
+        later = queries.texts[len(items) :]
+        new = torch.from_numpy(_Texts.of(later)) @ self.network.project.T if later else items[:0]
         newcomer = self.network.bias.median() + self.network.newcomer @ self.network.trend_weights
         biases = torch.cat([self.network.biases(), newcomer.expand(len(new))])
         users = self.network.users(self._states(items, queries))
