@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import pkgutil
 import sys
 from pathlib import Path
 
@@ -13,8 +14,8 @@ THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS
 
 def main() -> None:
     """Run one benchmark in a process whose libraries use one thread."""
-    here = Path(__file__).parent
-    names = sorted(file.stem for file in here.glob("[a-z]*.py") if ": list[str]) -> dict" in file.read_text())
+    modules = pkgutil.iter_modules([str(Path(__file__).parent)])
+    names = [module.name for module in modules if module.name != "__main__" and not module.ispkg]
     if len(sys.argv) < 2 or sys.argv[1] not in names:
         sys.exit(f"expected one of: {', '.join(names)}")
     if any(os.environ.get(name) != value for name, value in THREADS.items()):

@@ -1,6 +1,6 @@
 """Worlds with a known truth: a complete matrix of ratings, randomised headline tests, and a fitted simulator.
 
-Each part's file says what it measures and how: `bandit_jester`, `bandit_upworthy`, `bandit_simulator`.
+Each part's file says what it measures and how: `bandits/jester.py`, `bandits/upworthy.py`, `bandits/simulator.py`.
 
     python -m bench bandit [--data PATH] [--world jester|upworthy|simulator] [--seeds 5]
 """
@@ -9,25 +9,23 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
+from bench.ranking.data import folder
+
 WORLDS = ("jester", "upworthy", "simulator")
 
 
 def run(arguments: list[str]) -> dict[str, Any]:
     """Print each part's table and return its rows."""
     parser = argparse.ArgumentParser(prog="bench bandit")
-    default = os.environ.get("SANDERLING_DATA", str(ROOT.parent / "shared" / "data"))
-    parser.add_argument("--data", type=Path, default=Path(default))
+    parser.add_argument("--data")
     parser.add_argument("--world", choices=WORLDS, action="append")
     parser.add_argument("--seeds", type=int, default=5)
     given = parser.parse_args(arguments)
     rows: list[dict[str, Any]] = []
     for world in given.world or WORLDS:
-        found = importlib.import_module(f"bench.bandit_{world}").run(given.data, given.seeds)
+        found = importlib.import_module(f"bench.bandits.{world}").run(folder(given.data), given.seeds)
         for row in found:
             if "@" not in row["metric"]:
                 print(

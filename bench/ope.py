@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.data import folder
+from bench.ranking.data import folder
 from sanderling_trainer.judge import ope
 from sanderling_trainer.judge.ope import estimators
 from sanderling_trainer.judge.ope.sums import cut

@@ -1,4 +1,4 @@
-"""How well the policy ranks real data beside tuned baselines, under one protocol (`bench.protocols`).
+"""How well the policy ranks real data beside tuned baselines, under one protocol (`bench.ranking.protocols`).
 
 Every baseline tries at most 12 settings on the inner validation window, by nDCG@10, and keeps the best; trained again
 on all that came before the test window, it is measured there once. Intervals are paired percentile bootstraps over
@@ -15,8 +15,6 @@ Progress and tables go to stderr.
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
 import json
 import sys
 import time
@@ -27,15 +25,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import data, sasrec
-from bench.baselines import EASE, Blend, ItemKNN, Popular, RecentPopular
-from bench.candidates import BASELINES, Candidate
-from bench.protocols import DEPTH, Benchmark, K, Model, Task, read, slates
+from bench import sasrec
+from bench.ranking import data, ours, ours_on_device
+from bench.ranking.baselines import EASE, Blend, ItemKNN, Popular, RecentPopular
+from bench.ranking.candidates import BASELINES, Candidate
+from bench.ranking.protocols import DEPTH, Benchmark, K, Model, Task, read, slates
 from sanderling_trainer.judge import metrics
 from sanderling_trainer.judge.intervals import mean, ratio_difference
 
-# The policies under test: modules of this folder, each with `MODELS: dict[str, Candidate]`, left out while missing.
-OURS = ("bench.sanderling_model", "bench.sanderling_device")
+OURS = {**ours.MODELS, **ours_on_device.MODELS}
 
 # data set, model, and what was published of it: nDCG@10, Recall@10 and HR@10 (Online Retail) or HR@10 alone
 LANDING: list[tuple[str, Model, dict[str, float]]] = [
@@ -65,8 +63,7 @@ def run(arguments: list[str]) -> dict[str, Any]:
     if chosen.landing:
         return {"rows": landing(chosen)}
     benchmark = read(chosen.set, data.folder(chosen.data))
-    ours = _ours()
-    candidates = {**BASELINES, **ours}
+    candidates = {**BASELINES, **OURS}
     if unknown := set(chosen.models) - set(candidates):
         raise SystemExit(f"expected models of {', '.join(candidates)}, found {', '.join(sorted(unknown))}")
     results, trials, settings = {}, [], {}
@@ -80,7 +77,7 @@ def run(arguments: list[str]) -> dict[str, Any]:
             results[name] = measure(name, candidate, settings[name], benchmark.report, chosen.seeds)
     if chosen.sasrec:
         results["SASRec"], settings["SASRec"] = stored(benchmark)
-    rows = list(table(benchmark, results, set(ours)))
+    rows = list(table(benchmark, results, set(OURS)))
     return {"rows": rows, "settings": settings, "trials": trials}
 
 
@@ -202,14 +199,6 @@ def _line(rows: list[dict[str, Any]]) -> str:
         elif not apart:
             parts.append(f"{label} {row['value']:.4f}")
     return "  ".join(parts)
-
-
-def _ours() -> dict[str, Candidate]:
-    found: dict[str, Candidate] = {}
-    for module in OURS:
-        if importlib.util.find_spec(module):
-            found |= importlib.import_module(module).MODELS
-    return found
 
 
 def _parser() -> argparse.ArgumentParser:

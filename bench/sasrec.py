@@ -31,13 +31,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import data
-from bench.data import Log
-from bench.protocols import K, Queries, Task, read, slates
+from bench.ranking import data
+from bench.ranking.data import Log
+from bench.ranking.protocols import K, Queries, Task, read, slates
 from sanderling_trainer.judge import metrics
 
 HOME = Path(__file__).parent.parent / ".bench-sasrec"
-WORKER = Path(__file__).parent / "rectools_worker.py"
+WORKER = Path(__file__).parent / "ranking" / "rectools_worker.py"
 TORCH, RECTOOLS = "torch==2.13.0", "rectools[torch]==0.19.0"
 PATIENCE, MOST_EPOCHS = 8, 60
 COMMON = {"n_factors": 64, "n_blocks": 2, "n_heads": 2, "session_max_len": 50, "batch_size": 32}
@@ -50,7 +50,7 @@ SETTINGS: list[dict[str, Any]] = [
 
 
 class SASRec:
-    """A model of `bench.protocols` whose training goes on epoch by epoch in a process of the peer's environment."""
+    """A model of `bench.ranking.protocols` that trains epoch by epoch in a process of the peer's environment."""
 
     name = "SASRec"
 

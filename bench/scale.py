@@ -5,7 +5,7 @@ each of the candidates, three times with the gradient. The candidates are the ba
 whatever the catalogue's size; the optimiser touches their rows. So an epoch should cost the events, and memory the
 catalogue: four tables [n, d] of float32 (residual, its best, two moments). One shard of the log is in memory.
 
-Protocol: each case is a process of its own with one thread; the world (`scale_world.py`) is written to disk first. It
+Protocol: each case is a process of its own with one thread; the world (`scaling/world.py`) is written to disk first. It
 takes steps of the warm start, as `fit` does, for so many seconds after ten steps of warming up; an epoch's time is
 extrapolated from that, never run to its end where it is longer. Peak memory is the kernel's (`ru_maxrss`) and counts
 mapped pages of the text vectors; `anonymous` is what cannot be dropped (`RssAnon`) at the end.
@@ -61,7 +61,7 @@ def _sizes(items: int, interactions: int) -> list[tuple[int, int, bool]]:
 
 def _measured(scratch: Path, items: int, interactions: int, full: bool, seconds: float) -> dict[str, Any]:
     """Write a world, measure one case in a process of its own, and remove the log."""
-    from bench.scale_world import write_shards, write_texts
+    from bench.scaling.world import write_shards, write_texts
 
     texts, folder = scratch / f"texts-{items}", scratch / f"log-{items}-{interactions}"
     if not texts.exists():
@@ -90,12 +90,12 @@ def _case(folder: Path, items: int, seconds: float, full: bool) -> dict[str, Any
     """Take steps for so many seconds, and say what they cost."""
     import torch
 
-    from bench.scale_world import YEAR, read_texts
+    from bench.scaling.world import YEAR, read_texts
     from sanderling_trainer.data.shards import Shards
     from sanderling_trainer.policy.config import Config
     from sanderling_trainer.policy.memory import keep_memory
     from sanderling_trainer.policy.network import PolicyNetwork
-    from sanderling_trainer.policy.objectives import supervised
+    from sanderling_trainer.policy.objectives import CrossEntropy
     from sanderling_trainer.policy.optimise import Optimiser
     from sanderling_trainer.policy.sampled import Proposal
     from sanderling_trainer.policy.sources import OutOfCore
@@ -112,13 +112,14 @@ def _case(folder: Path, items: int, seconds: float, full: bool) -> dict[str, Any
     proposal = None if full else Proposal.of(source.counts(items), device)
     rates = (config.learning_rate, config.weight_decay, 1, source.batches)
     optimiser = Optimiser(network, *rates, config, [] if full else [network.residual])
+    objective = CrossEntropy(network, config, repeats=False, proposal=proposal)
     marks, losses, events = [], [], 0
     for at, lesson in enumerate(source.learned(np.random.default_rng(0))):
         if at >= WARM:
             marks.append((time.perf_counter(), time.process_time(), events))
             if marks[-1][0] - marks[0][0] > seconds:
                 break
-        loss = supervised(network, *lesson, config, False, None, proposal)
+        loss = objective(*lesson)
         optimiser.descend(loss)
         losses.append(loss.item())
         events += int((lesson[0].items >= 0).sum())

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import quality
-from bench.baselines import DAY, EASE, IALS, Blend, Content, ItemKNN, Popular, Random, RecentPopular
-from bench.candidates import BASELINES, BUDGET, Candidate
-from bench.data import Log
-from bench.protocols import Queries, leave_one_out, slates, temporal, top
+from bench.ranking.baselines import DAY, EASE, IALS, Blend, Content, ItemKNN, Popular, Random, RecentPopular
+from bench.ranking.candidates import BASELINES, BUDGET, Candidate
+from bench.ranking.data import Log
+from bench.ranking.protocols import Queries, leave_one_out, slates, temporal, top
 from tests.naive_ranking import naive_als_loss, naive_cosine, naive_item_knn, naive_slate, naive_tfidf
 
 pytestmark = pytest.mark.lab

@@ -22,7 +22,7 @@ from sanderling_trainer.policy.batches import TrendTable, earlier, first_seen, l
 from sanderling_trainer.policy.config import Config
 from sanderling_trainer.policy.fit import warm_start
 from sanderling_trainer.policy.network import PolicyNetwork
-from sanderling_trainer.policy.objectives import supervised
+from sanderling_trainer.policy.objectives import CrossEntropy
 from sanderling_trainer.policy.optimise import RowAdamW
 from sanderling_trainer.policy.sampled import Proposal
 from sanderling_trainer.policy.sources import InMemory, OutOfCore
@@ -87,8 +87,8 @@ def test_with_every_item_drawn_once_the_sampled_softmax_is_the_full_one(repeats,
     for batch, asked in lessons(histories(), config, repeats, CPU, None):
         uniform = Proposal.of(np.zeros(ITEMS, np.int64), CPU, uniform=1.0)
         everything = Everything(uniform.log_q, uniform.cumulative)
-        whole = supervised(made, batch, asked, config, repeats, table)
-        sampled = supervised(made, batch, asked, config, repeats, table, everything)
+        whole = CrossEntropy(made, config, repeats, table)(batch, asked)
+        sampled = CrossEntropy(made, config, repeats, table, everything)(batch, asked)
         torch.testing.assert_close(sampled, whole, rtol=1e-5, atol=1e-5)
         expected, found = gradient(made, whole), gradient(made, sampled)
         assert expected.keys() == found.keys()
@@ -126,11 +126,11 @@ def test_the_gradient_approaches_the_full_one_as_the_sample_grows():
     """The distance of the mean gradient from the full softmax's falls with S, to a twentieth of its length."""
     made = network(items=2000).eval()
     ((batch, asked),) = lessons(histories(4, 6), SMALL, False, CPU, None)
-    whole = gradient(made, supervised(made, batch, asked, SMALL, False, None))
+    whole = gradient(made, CrossEntropy(made, SMALL, False)(batch, asked))
     distances = []
     for negatives in (8, 128, 8192):
         config, proposal = replace(SMALL, negatives=negatives), Proposal.of(np.ones(2000), CPU).fixed()
-        found = [gradient(made, supervised(made, batch, asked, config, False, None, proposal)) for _ in range(20)]
+        found = [gradient(made, CrossEntropy(made, config, False, proposal=proposal)(batch, asked)) for _ in range(20)]
         mean = {name: torch.stack([one[name] for one in found]).mean(0) for name in whole}
         distances.append(sum((mean[name] - whole[name]).pow(2).sum() for name in whole).sqrt().item())
     length = sum(value.pow(2).sum() for value in whole.values()).sqrt().item()
@@ -181,7 +181,7 @@ def test_a_large_catalogue_is_learned_by_rows_and_resumes_bit_for_bit(tmp_path):
     few = replace(config, negatives=4)
     proposal = Proposal.of(np.ones(ITEMS), CPU)
     straight.zero_grad()
-    supervised(straight, batch, asked, few, True, None, proposal).backward()
+    CrossEntropy(straight, few, True, proposal=proposal)(batch, asked).backward()
     assert straight.residual.grad.is_sparse
     assert straight.residual.grad.coalesce().indices().shape[1] <= 6 + 4
 

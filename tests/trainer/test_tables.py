@@ -187,6 +187,14 @@ def test_bad_interactions(
     assert expected in str(raised.value)
 
 
+def test_an_event_of_the_future_is_refused(tmp_path: Path, catalogue: Catalogue) -> None:
+    """One wrong clock would move every split in time: an event later than the latest second is an error."""
+    log = csv(tmp_path / "log.csv", LOG)
+    assert len(read_interactions(log, catalogue, latest=300)) == 4
+    with pytest.raises(TableError, match=r"row 1, column `timestamp`: expected .*not later than second 299, found"):
+        read_interactions(log, catalogue, latest=299)
+
+
 @pytest.mark.parametrize("column", ["user_id", "item_id", "timestamp", "reward", "kind"])
 def test_nulls(tmp_path: Path, catalogue: Catalogue, column: str) -> None:
     """A null in a Parquet file is no value: the error names its row and column."""

@@ -8,12 +8,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sanderling.errors import TableError
 from sanderling_trainer.data.examples import History
+from sanderling_trainer.data.tables import Catalogue, Interactions
 from sanderling_trainer.data.trends import DAY, FEATURES, PRIOR, WINDOWS, YOUNG, Trends
 from sanderling_trainer.policy import linear
-from sanderling_trainer.policy.batches import TrendTable
+from sanderling_trainer.policy.batches import TrendTable, lessons
 from sanderling_trainer.policy.config import Config
 from sanderling_trainer.policy.network import PolicyNetwork
+from sanderling_trainer.policy.objectives import CrossEntropy
+from sanderling_trainer.policy.train import train
 
 pytestmark = pytest.mark.lab
 
@@ -82,6 +86,18 @@ def test_the_network_follows_the_trend_and_knows_a_newcomer():
     torch.testing.assert_close(network.newcomer, network.trend[5], atol=0.2, rtol=0)
 
 
+def test_without_a_table_the_supervision_sees_the_scores_that_the_policy_has():
+    """Beside the policy gradient the cross-entropy is of the network's own scores, its trend included."""
+    torch.manual_seed(0)
+    config = Config(dim=4, state=4, hidden=8)
+    network = PolicyNetwork(config, torch.randn(6, 3), torch.empty(0, 3), 1).eval()
+    network.follow(trends_of([(0, 1, DAY), (1, 1, DAY), (2, 0, DAY)]), 2)
+    ((batch, asked),) = lessons([history([4])], config, True, torch.device("cpu"), None)
+    with torch.no_grad():
+        scores = network.logits(network.users(torch.zeros(4)), network.items())
+        torch.testing.assert_close(CrossEntropy(network, config, True)(batch, asked), -scores.log_softmax(-1)[4])
+
+
 def history(rows) -> History:
     n = len(rows)
     return History(np.array(rows), np.zeros(n, np.int64), np.ones(n, bool), np.full(n, -1), np.zeros(n, bool))
@@ -123,3 +139,15 @@ def test_an_empty_log_starts_nowhere():
     before = network.w2.clone()
     linear.begin(network, q)
     torch.testing.assert_close(network.w2, before)
+
+
+def test_a_log_without_a_like_is_an_error(tmp_path):
+    """Training on nothing but dislikes says what was expected, instead of writing a policy that learned nothing."""
+    ids = [f"item {at}" for at in range(4)]
+    shown = np.arange(40, dtype=np.int64)
+    log = Interactions(
+        shown % 5, shown % 4, shown, np.full(40, -1.0, np.float32), np.zeros(40, np.int64), np.full(40, -1),
+        [str(user) for user in range(5)], ["dislike"], [],
+    )  # fmt: skip
+    with pytest.raises(TableError, match="expected at least one reward above 0"):
+        train(Catalogue(ids, ids, [{"id": one} for one in ids]), log, tmp_path, Config(), app="test")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from sanderling.cli import finish
+
+TOMORROW = 86_400
 
 Json = Annotated[bool, typer.Option("--json", help="End stdout with one JSON object.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
@@ -46,7 +49,7 @@ def train(
     from sanderling_trainer.policy.train import train as run
 
     catalogue = read_catalogue(items)
-    log = read_interactions(interactions, catalogue)
+    log = read_interactions(interactions, catalogue, latest=int(time.time()) + TOMORROW)
     chosen: dict[str, Any] = {"language_model": language_model, "seed": seed}
     config = Config.for_visits(visit_hours, horizon_days, **chosen) if visit_hours else Config(**chosen)
     trained = run(catalogue, log, out, config, app=app, holdout=holdout, adapted=adapt, address=cluster, wandb=wandb)

@@ -86,8 +86,8 @@ class Columns:
         self._refuse(name, pa.array(~good), "a whole number from 1")
         return values.astype(np.int64)
 
-    def seconds(self, name: str) -> np.ndarray:
-        """Return times as int64 `[n]`, seconds since 1970 UTC, rounded down.
+    def seconds(self, name: str, latest: int = LAST_SECOND) -> np.ndarray:
+        """Return times as int64 `[n]`, seconds since 1970 UTC, rounded down, none later than `latest`.
 
         A number is always seconds. Text may be a number or ISO 8601; without an offset it is UTC.
         """
@@ -99,8 +99,9 @@ class Columns:
             values = np.array([_parse_time(text) for text in column.to_pylist()], dtype=np.float64)
         else:
             values = self._floats(column)
-        bad = ~((values >= FIRST_SECOND) & (values <= LAST_SECOND))
-        self._refuse(name, pa.array(bad), "seconds since 1970 (not milliseconds) or an ISO 8601 time")
+        bad = ~((values >= FIRST_SECOND) & (values <= latest))
+        past = "" if latest == LAST_SECOND else f", not later than second {latest}"
+        self._refuse(name, pa.array(bad), f"seconds since 1970 (not milliseconds) or an ISO 8601 time{past}")
         return np.floor(values).astype(np.int64)
 
     def _whole(self, name: str) -> pa.Array:

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sanderling.errors import TableError
-from sanderling_trainer.data.columns import Columns, codes
+from sanderling_trainer.data.columns import LAST_SECOND, Columns, codes
 from sanderling_trainer.data.files import from_rows, read_file, write_file
 
 SLATE_COLUMNS = ("user_id", "rank", "item_id", "score")
@@ -89,12 +89,15 @@ def read_catalogue(path: Path | str) -> Catalogue:
     return Catalogue(ids, [text for text, _ in items], [record for _, record in items])
 
 
-def read_interactions(path: Path | str, catalogue: Catalogue) -> Interactions:
-    """Read the log; raise `TableError` for an item that the catalogue lacks and for any value out of its range."""
+def read_interactions(path: Path | str, catalogue: Catalogue, latest: int = LAST_SECOND) -> Interactions:
+    """Read the log; raise `TableError` for an item that the catalogue lacks and for any value out of its range.
+
+    An event later than `latest` (seconds) is out of range: one wrong clock would move every split in time.
+    """
     columns = Columns.read(Path(path), ("user_id", "item_id", "timestamp"))
     user = columns.names("user_id", "a user id")
     item = _catalogue_rows(columns, catalogue)
-    time = columns.seconds("timestamp")
+    time = columns.seconds("timestamp", latest)
     reward = columns.rewards("reward") if columns.has("reward") else np.ones(len(time), np.float32)
     kind = columns.names("kind", "a kind") if columns.has("kind") else _kind_by_sign(reward)
     context = _context(columns, len(time))

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 DAY = 86_400
 WINDOWS = (3, 7, 14, 28, 90)
-FEATURES = len(WINDOWS) + 3
+COUNTS = len(WINDOWS) + 1
+FEATURES = COUNTS + 2
 PRIOR = 0.3
 YOUNG = 60
 
@@ -52,8 +53,8 @@ class Trends:
         """Return float32 [q, n, FEATURES], what is known when each day begins.
 
         For each window, and for all time, the log of an item's users over the mean item's, each with 0.3 added so that
-        an item nobody liked has a place too; then 1 if anybody ever liked it, and the months since, at most two,
-        halved.
+        an item nobody liked has a place too; then 1 if anybody ever liked it, and the days since the first who did, at
+        most 60, over 60.
         """
         found = np.empty((len(days), self.items, FEATURES), np.float32)
         for at, day in enumerate(days):

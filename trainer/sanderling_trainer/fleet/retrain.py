@@ -68,7 +68,8 @@ def retrain(events: str, source: Path, out: Path, *, seed: int, ship_anyway: boo
     config = replace(config, seed=seed, supervision=0.0)
 
     judged = _judge(network, found, config, facts)
-    verdict, metrics = judged["gate"], {"log": _log_facts(log, found), "ope": judged}
+    verdict = judged["gate"]
+    metrics: dict[str, Any] = {"log": _log_facts(log, found), "ope": judged}
     if not verdict["passed"] and not ship_anyway:
         _hold(out, metrics)
         return Retrained(facts.release + 1, metrics, False, verdict["reasons"])
@@ -84,7 +85,9 @@ def retrain(events: str, source: Path, out: Path, *, seed: int, ship_anyway: boo
         log_to=max(times),
         data_sha256=digest,
     )
-    if following.log_from - facts.log_to <= MOST_GAP_DAYS * DAY:
+    goes_on = following.log_from - facts.log_to <= MOST_GAP_DAYS * DAY
+    metrics["trends"] = "carried on" if goes_on else f"kept: the log begins over {MOST_GAP_DAYS} days after them"
+    if goes_on:
         trends = trends.plus(_trends(found.histories, len(catalogue)))
         network.follow(trends, following.log_to // DAY)
     checkpoint.save(out, network, catalogue, config, following, metrics, trends, encoder=source / "encoder")

@@ -46,17 +46,18 @@ Lesson = tuple[Batch, Questions]
 
 
 class TrendTable:
-    """The trend features of many days at hand, on the device of the network; of every few days if they are too many."""
+    """The trend features of the days on which something was liked, on the device of the network; of every few such days
+    if they are too many."""
 
     def __init__(self, trends: Trends, device: torch.device) -> None:
-        self._first, last = (int(trends.day[0]), int(trends.day[-1]) + 1) if len(trends.day) else (0, 0)
+        days = np.unique(np.append(trends.day, trends.day.max(initial=-1) + 1))
         most = max(1, MOST_TREND_VALUES // (trends.items * FEATURES))
-        self._stride = -(-(last - self._first + 1) // most)
-        self._table = torch.from_numpy(trends.features(range(self._first, last + 1, self._stride))).to(device)
+        self._days = days[:: -(-len(days) // most)]
+        self._table = torch.from_numpy(trends.features(self._days.tolist())).to(device)
 
     def biases(self, days: np.ndarray, weights: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Return w · f float32 [q, n] for days int64 [q], [q, c] for some rows; the last day known stands for later."""
-        places = np.clip((days - self._first) // self._stride, 0, len(self._table) - 1)
+        """Return w · f float32 [q, n] for days int64 [q], [q, c] for some rows; between days the one before stands."""
+        places = np.maximum(np.searchsorted(self._days, days, side="right") - 1, 0)
         own, place = (torch.from_numpy(part).to(weights.device) for part in np.unique(places, return_inverse=True))
         table = self._table[own] if rows is None else self._table[own[:, None], rows]
         return (table @ weights)[place]

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from sanderling_trainer.data.examples import Decisions, History
@@ -26,7 +25,7 @@ from sanderling_trainer.policy.config import Config
 from sanderling_trainer.policy.journal import NOWHERE, Journal
 from sanderling_trainer.policy.memory import keep_memory
 from sanderling_trainer.policy.network import PolicyNetwork
-from sanderling_trainer.policy.objectives import off_policy, supervised
+from sanderling_trainer.policy.objectives import CrossEntropy, off_policy
 from sanderling_trainer.policy.optimise import Optimiser, precision
 from sanderling_trainer.policy.progress import Run
 from sanderling_trainer.policy.sampled import Proposal
@@ -60,7 +59,7 @@ def warm_start(
     without fresh events it runs to the end. `trends` lets the popularity of the day enter the scores. With `resume`,
     a file that is written after every epoch and read when it is there, an interrupted run goes on where it was and
     ends, on a CPU, bit for bit as if it had not been interrupted. Processes joined by `torch.distributed` learn one
-    network together.
+    network together. The process keeps the memory that it frees (`keep_memory`).
     """
     keep_memory()
     device = network.bias.device
@@ -68,19 +67,15 @@ def warm_start(
     table = None if trends is None else TrendTable(trends, device)
     sampled = len(network.bias) > config.full_softmax
     proposal = Proposal.of(source.counts(len(network.bias)), device) if sampled else None
+    objective = CrossEntropy(network, config, repeats, table, proposal)
     rates = (config.learning_rate, config.weight_decay, config.epochs, source.batches)
     optimiser = Optimiser(network, *rates, config, [network.residual] if sampled else [])
     run = progress.begin(network, optimiser, config.seed, resume)
     first = ranks.rank() == 0
     with tqdm(range(run.epoch, config.epochs), "warm start", initial=run.epoch, unit="epoch", disable=not first) as bar:
         for epoch in bar:
-            loss = _epoch(
-                source, lambda lesson: supervised(network, *lesson, config, repeats, table, proposal), run, device
-            )
-            found = {
-                "loss": loss,
-                "validation": validation_loss(network, source.validation(), config, repeats, table, proposal),
-            }
+            loss = _epoch(source, objective, run, device)
+            found = {"loss": loss, "validation": validation_loss(objective, source.validation())}
             bar.set_postfix({name: f"{value:.3f}" for name, value in found.items()})
             if first:
                 journal.add("warm start", epoch, found)
@@ -92,14 +87,14 @@ def warm_start(
     return Trace(run.history["loss"], run.history["validation"])
 
 
-def _epoch(source: Source, objective: Callable[[Lesson], Tensor], run: Run, device: torch.device) -> float:
+def _epoch(source: Source, objective: CrossEntropy, run: Run, device: torch.device) -> float:
     """Descend over one epoch; return the mean loss over its batches and the processes."""
     run.network.train()
     losses = []
     again = partial(source.learned, np.random.default_rng(run.epoch))
     for lesson in ranks.in_step(source.learned(run.rng), again, device):
         with precision(device):
-            loss = objective(lesson)
+            loss = objective(*lesson)
         run.optimiser.descend(loss)
         losses.append(loss.item())
     run.optimiser.step()
@@ -107,28 +102,21 @@ def _epoch(source: Source, objective: Callable[[Lesson], Tensor], run: Run, devi
 
 
 @torch.no_grad()
-def validation_loss(
-    network: PolicyNetwork,
-    validation: Iterable[Lesson],
-    config: Config,
-    repeats: bool,
-    trends: TrendTable | None,
-    proposal: Proposal | None = None,
-) -> float:
+def validation_loss(objective: CrossEntropy, validation: Iterable[Lesson]) -> float:
     """Return the mean cross-entropy of what was liked after the inner split; NaN when there is nothing.
 
     A sampled softmax takes the same draws every time; its figure lies a little below the full one, as the logarithm of
     an unbiased estimate does.
     """
-    network.eval()
-    proposal = proposal and proposal.fixed()
+    objective.network.eval()
+    objective = objective.fixed()
     loss, weight = 0.0, 0.0
     for batch, asked in validation:
         if len(asked):
             own = float(asked.weight.sum())
-            loss += own * supervised(network, batch, asked, config, repeats, trends, proposal).item()
+            loss += own * objective(batch, asked).item()
             weight += own
-    return _ratio([loss, weight], network.bias.device)
+    return _ratio([loss, weight], objective.network.bias.device)
 
 
 def policy_gradient(
@@ -147,6 +135,7 @@ def policy_gradient(
     """
     device, trace = network.bias.device, Trace()
     reference = copy.deepcopy(network).eval().requires_grad_(False)
+    objective = CrossEntropy(network, config, repeats)
     taught = lessons(histories, config, repeats, device, fresh=None)
     optimiser = Optimiser(network, config.policy_learning_rate, 0.0, config.policy_epochs, len(taught), config)
     rng = progress.seeded(config.seed + 1)
@@ -167,7 +156,7 @@ def policy_gradient(
                     loss = gain + config.kl * kl
                     if config.supervision > 0 and len(asked):
                         network.train()
-                        loss = loss + config.supervision * supervised(network, batch, asked, config, repeats, None)
+                        loss = loss + config.supervision * objective(batch, asked)
                 optimiser.descend(loss)
                 total.append(gain.item())
                 divergence.append(kl.item())

@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from sanderling_trainer.data.trends import FEATURES, Trends
+from sanderling_trainer.data.trends import COUNTS, FEATURES, Trends
 from sanderling_trainer.policy.config import Config
 from sanderling_trainer.policy.recurrence import recurrence
 
@@ -40,7 +40,7 @@ class PolicyNetwork(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n))
         self.register_buffer("trend", torch.zeros(n, FEATURES))
         self.register_buffer("newcomer", torch.zeros(FEATURES))
-        self.trend_weights = nn.Parameter(torch.tensor([1.0 / (FEATURES - 2)] * (FEATURES - 2) + [0.0, 0.0]))
+        self.trend_weights = nn.Parameter(torch.tensor([1.0 / COUNTS] * COUNTS + [0.0, 0.0]))
         self.input = nn.Parameter(torch.randn(c, d) / d**0.5)
         self.kind = nn.Parameter(torch.ones(kinds, c))
         horizon = torch.logspace(0.0, 2.3, c)
@@ -87,9 +87,10 @@ class PolicyNetwork(nn.Module):
         self.trend.copy_(table[:-1])
         self.newcomer.copy_(table[-1])
 
-    def biases(self) -> Tensor:
-        """Return b + w · f [n]."""
-        return self.bias + self.trend @ self.trend_weights
+    def biases(self, rows: Tensor | None = None) -> Tensor:
+        """Return b + w · f [n] with the network's own trend, or [c] of some rows."""
+        bias, trend = (self.bias, self.trend) if rows is None else (self.bias[rows], self.trend[rows])
+        return bias + trend @ self.trend_weights
 
     def logits(self, users: Tensor, items: Tensor) -> Tensor:
         """Return the scores [..., n] with the network's own trend."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,65 +17,67 @@ from sanderling_trainer.policy.network import PolicyNetwork
 from sanderling_trainer.policy.sampled import Proposal, vectors
 
 
-def supervised(
-    network: PolicyNetwork,
-    batch: Batch,
-    asked: Questions,
-    config: Config,
-    repeats: bool,
-    trends: TrendTable | None,
-    proposal: Proposal | None = None,
-) -> Tensor:
-    """Cross-entropy of the targets over the full softmax; in training some residuals and contexts are hidden.
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Cross-entropy of the targets over the softmax; in training some residuals and contexts are hidden.
 
     `repeats` tells that users come back to items they had; otherwise those are taken from the softmax, as the device
-    excludes them. With a `proposal` only the batch's own items and `config.negatives` draws from it are scored.
+    excludes them. `trends` gives each point its own day's popularity, without it the network's own trend counts. With
+    a `proposal` only the batch's own items and `config.negatives` draws from it are scored.
     """
-    if proposal is not None:
-        return _sampled(network, batch, asked, config, repeats, trends, proposal)
-    items = network.items(_hidden(network, len(network.bias), config))
-    logits = _users(network, batch.items, batch, asked, items, config) @ items.T + network.bias
-    if trends is not None:
-        logits = logits + trends.biases(asked.day, network.trend_weights)
-    if not repeats:
-        logits = logits.masked_fill(seen_at(first_seen(batch, len(items)), asked.place, asked.at), -math.inf)
-    return next_items(logits.log_softmax(-1), asked.point, asked.target, asked.weight)
 
+    network: PolicyNetwork
+    config: Config
+    repeats: bool
+    trends: TrendTable | None = None
+    proposal: Proposal | None = None
 
-def _sampled(
-    network: PolicyNetwork,
-    batch: Batch,
-    asked: Questions,
-    config: Config,
-    repeats: bool,
-    trends: TrendTable | None,
-    proposal: Proposal,
-) -> Tensor:
-    """Return the same over candidates: nothing here has as many rows as the catalogue."""
-    rows, correction = proposal.candidates(torch.cat([batch.items.flatten(), asked.target]), config.negatives)
-    items = vectors(network, rows, _hidden(network, len(rows), config))
-    sequence = torch.searchsorted(rows, batch.items).masked_fill(batch.items < 0, -1)
-    logits = _users(network, sequence, batch, asked, items, config) @ items.T + (network.bias[rows] + correction)
-    if trends is not None:
-        logits = logits + trends.biases(asked.day, network.trend_weights, rows)
-    if not repeats:
-        logits[earlier(sequence, asked.place, asked.at)] = -math.inf
-    return next_items(logits.log_softmax(-1), asked.point, torch.searchsorted(rows, asked.target), asked.weight)
+    def __call__(self, batch: Batch, asked: Questions) -> Tensor:
+        """Return the loss of what a batch asks."""
+        return self._whole(batch, asked) if self.proposal is None else self._sampled(self.proposal, batch, asked)
 
+    def fixed(self) -> CrossEntropy:
+        """Return the same with draws that are the same every time."""
+        return replace(self, proposal=self.proposal and self.proposal.fixed())
 
-def _hidden(network: PolicyNetwork, items: int, config: Config) -> Tensor | None:
-    return torch.rand(items, device=network.bias.device) < config.id_dropout if network.training else None
+    def _whole(self, batch: Batch, asked: Questions) -> Tensor:
+        items = self.network.items(self._hidden(len(self.network.bias)))
+        logits = self._users(batch.items, batch, asked, items) @ items.T + self._biases(asked)
+        if not self.repeats:
+            logits = logits.masked_fill(seen_at(first_seen(batch, len(items)), asked.place, asked.at), -math.inf)
+        return next_items(logits.log_softmax(-1), asked.point, asked.target, asked.weight)
 
+    def _sampled(self, proposal: Proposal, batch: Batch, asked: Questions) -> Tensor:
+        """Return the same over candidates: nothing here has as many rows as the catalogue."""
+        certain = torch.cat([batch.items.flatten(), asked.target])
+        rows, correction = proposal.candidates(certain, self.config.negatives)
+        items = vectors(self.network, rows, self._hidden(len(rows)))
+        sequence = torch.searchsorted(rows, batch.items).masked_fill(batch.items < 0, -1)
+        logits = self._users(sequence, batch, asked, items) @ items.T + (self._biases(asked, rows) + correction)
+        if not self.repeats:
+            logits[earlier(sequence, asked.place, asked.at)] = -math.inf
+        return next_items(logits.log_softmax(-1), asked.point, torch.searchsorted(rows, asked.target), asked.weight)
 
-def _users(
-    network: PolicyNetwork, sequence: Tensor, batch: Batch, asked: Questions, items: Tensor, config: Config
-) -> Tensor:
-    """Return user vectors [q, d]; `sequence` int64 [b, s] are places in `items`."""
-    states = network.states(items, sequence, batch.kinds)[asked.place, asked.at]
-    contexts = asked.context
-    if network.training:
-        contexts = contexts.masked_fill(torch.rand(contexts.shape, device=contexts.device) < config.context_dropout, -1)
-    return network.users(states, contexts)
+    def _biases(self, asked: Questions, rows: Tensor | None = None) -> Tensor:
+        """Return [n], or [q, n] where each point has its own day's; of some rows only when they are given."""
+        network = self.network
+        if self.trends is None:
+            return network.biases(rows)
+        own = network.bias if rows is None else network.bias[rows]
+        return own + self.trends.biases(asked.day, network.trend_weights, rows)
+
+    def _hidden(self, items: int) -> Tensor | None:
+        network = self.network
+        return torch.rand(items, device=network.bias.device) < self.config.id_dropout if network.training else None
+
+    def _users(self, sequence: Tensor, batch: Batch, asked: Questions, items: Tensor) -> Tensor:
+        """Return user vectors [q, d]; `sequence` int64 [b, s] are places in `items`."""
+        states = self.network.states(items, sequence, batch.kinds)[asked.place, asked.at]
+        contexts = asked.context
+        if self.network.training:
+            dropped = torch.rand(contexts.shape, device=contexts.device) < self.config.context_dropout
+            contexts = contexts.masked_fill(dropped, -1)
+        return self.network.users(states, contexts)
 
 
 def off_policy(

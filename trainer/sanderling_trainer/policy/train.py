@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sanderling_trainer.data.examples import histories_of, kinds_of
+from sanderling.errors import TableError
+from sanderling_trainer.data.examples import History, histories_of, kinds_of
 from sanderling_trainer.data.shards import spread
 from sanderling_trainer.data.splits import content_hash, quantile, repeated_share
 from sanderling_trainer.data.tables import Catalogue, Interactions
@@ -35,6 +36,8 @@ from sanderling_trainer.policy.network import PolicyNetwork
 
 INNER_SPLIT = 0.9
 REPEATS = 0.01
+
+Encode = Callable[[Sequence[str], str], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -63,59 +66,39 @@ def train(
     did in the last 10 %, which it has not seen; the policy gradient learns from these logged decisions. An interrupted
     warm start goes on when the same call is made again. The curves are in `out/runs`, and in `wandb`'s project if one
     is named. `adapted` first fine-tunes the language model on what the log says of texts. With the `address` of a Ray
-    cluster, or "auto", the catalogue is encoded and the warm start runs there.
+    cluster, or "auto", the catalogue is encoded and the warm start runs there. Raises `TableError` where nothing is
+    liked.
     """
     watch = _Stopwatch()
-    part = _Part.of(interactions, len(catalogue), holdout)
+    part = _Part.of(catalogue, interactions, holdout)
     out.mkdir(parents=True, exist_ok=True)
     journal = Several([TensorBoard(out / "runs"), *([WeightsAndBiases(wandb, asdict(config))] if wandb else [])])
-
-    data = content_hash(catalogue.ids, part.past)
-    unfinished = out / f"unfinished-{hashlib.sha256(f'{data}{config}{adapted}'.encode()).hexdigest()[:16]}.pt"
-
     workers = cluster.join(address) if address else 0
 
-    model = LanguageModel(config.language_model, config.max_tokens)
-    model.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    if adapted:
-        _adapt(model, catalogue, part, config)
-        watch.lap("adapt")
-    model.save(out / "encoder")
-    encode = partial(cluster.encode, str(out / "encoder"), config.max_tokens, workers) if workers else model.encode
-    network = _network(encode, catalogue, part, config)
+    encode = _encoder(part, out / "encoder", config, adapted, workers)
+    network = _network(encode, part, config)
     watch.lap("encode")
 
+    unfinished = out / f"unfinished-{hashlib.sha256(f'{part.data}{config}{adapted}'.encode()).hexdigest()[:16]}.pt"
     if workers:
         warm = _on_cluster(network, part, config, journal, unfinished.with_suffix(""), workers)
     else:
-        histories = histories_of(part.past, part.kinds, part.inner)
-        warm = warm_start(network, histories, config, part.repeats, part.trends, journal, unfinished)
+        warm = warm_start(network, part.histories, config, part.repeats, part.trends, journal, unfinished)
     watch.lap("warm start")
 
-    network.follow(part.trends, part.inner // DAY)
-    histories, decisions, replays = foresee.logged_replays(
-        network, journeys(part.past, part.inner, part.split), part.codes, config
-    )
-    gradient = policy_gradient(network, histories, decisions, config, part.repeats, journal=journal)
-    network.follow(part.trends, part.split // DAY)
-    _gate_unseen_kinds(network, part)
+    gradient = _policy_gradient(network, part, config, journal)
     watch.lap("policy gradient")
 
     metrics: dict[str, Any] = {
         "log": part.facts(),
         "warm_start": {"epochs": len(warm.loss), "loss": warm.loss, "validation": warm.validation},
-        "policy_gradient": {
-            "decisions": len(decisions),
-            "logged_ctr": float(sum(one.clicks.sum() for one in replays) / max(1, sum(one.shown for one in replays))),
-            "surrogate": gradient.loss,
-            "kl": gradient.kl,
-        },
+        "policy_gradient": gradient,
     }
     if holdout > 0:
         metrics["ranking"] = ranking.tables(network, interactions, part.split, part.kinds, config.slate)
     watch.lap("judge")
 
-    checkpoint.save(out, network, catalogue, config, _facts(app, part, data), metrics, part.trends)
+    checkpoint.save(out, network, catalogue, config, _facts(app, part), metrics, part.trends)
     unfinished.unlink(missing_ok=True)
     watch.lap("write")
     return Trained(metrics, watch.seconds)
@@ -125,16 +108,26 @@ def train(
 class _Part:
     """The part of a log that is learned from: `past`, up to `split`, of which what is later than `inner` validates."""
 
+    catalogue: Catalogue
     past: Interactions
-    items: int
     inner: int
     split: int
 
     @staticmethod
-    def of(log: Interactions, items: int, holdout: float) -> _Part:
+    def of(catalogue: Catalogue, log: Interactions, holdout: float) -> _Part:
         split = quantile(log.time, 1.0 - holdout)
         past = log.select(log.time <= split)
-        return _Part(past, items, quantile(log.time, (1.0 - holdout) * INNER_SPLIT), split)
+        if not (past.reward > 0).any():
+            raise TableError(f"the log: expected at least one reward above 0 up to second {split}, found none to learn")
+        return _Part(catalogue, past, quantile(log.time, (1.0 - holdout) * INNER_SPLIT), split)
+
+    @cached_property
+    def data(self) -> str:
+        return content_hash(self.catalogue.ids, self.past)
+
+    @cached_property
+    def histories(self) -> list[History]:
+        return histories_of(self.past, self.kinds, self.inner)
 
     @cached_property
     def kinds(self) -> list[str]:
@@ -151,27 +144,43 @@ class _Part:
     @cached_property
     def trends(self) -> Trends:
         liked = self.past.reward > 0
-        return Trends.of(self.past.user[liked], self.past.item[liked], self.past.time[liked], self.items)
+        return Trends.of(self.past.user[liked], self.past.item[liked], self.past.time[liked], len(self.catalogue))
 
     def facts(self) -> dict[str, Any]:
         users = int(np.unique(self.past.user).size)
-        return {"events": len(self.past), "users": users, "items": self.items, "repeats": self.repeats}
+        return {"events": len(self.past), "users": users, "items": len(self.catalogue), "repeats": self.repeats}
 
 
-def _adapt(model: LanguageModel, catalogue: Catalogue, part: _Part, config: Config) -> None:
-    """Fine-tune on the likes before the inner split."""
-    settings = Adaptation(seed=config.seed)
-    known = part.past.select(part.past.time <= part.inner)
-    pairs = pairs_of(known, settings.days, settings.pairs, np.random.default_rng(config.seed))
-    adapt(model, catalogue.texts, pairs, settings)
+def _encoder(part: _Part, folder: Path, config: Config, adapted: bool, workers: int) -> Encode:
+    """Write the language model, adapted if asked, into a folder, and return what encodes texts with it."""
+    model = LanguageModel(config.language_model, config.max_tokens)
+    model.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    if adapted:
+        settings = Adaptation(seed=config.seed)
+        known = part.past.select(part.past.time <= part.inner)
+        pairs = pairs_of(known, settings.days, settings.pairs, np.random.default_rng(config.seed))
+        adapt(model, part.catalogue.texts, pairs, settings)
+    model.save(folder)
+    return partial(cluster.encode, str(folder), config.max_tokens, workers) if workers else model.encode
+
+
+def _network(encode: Encode, part: _Part, config: Config) -> PolicyNetwork:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    text = torch.from_numpy(encode(part.catalogue.texts, "encode items"))
+    contexts = torch.from_numpy(encode(part.past.contexts, "encode contexts"))
+    torch.manual_seed(config.seed)
+    network = PolicyNetwork(config, text, contexts, len(part.kinds)).to(device)
+    if config.linear_start:
+        linear.begin(network, linear.factors(part.histories, len(part.catalogue), config.dim))
+    return network
 
 
 def _on_cluster(
     network: PolicyNetwork, part: _Part, config: Config, journal: Journal, folder: Path, workers: int
 ) -> Trace:
     """Run the warm start on a cluster, from shards in `folder` that are gone when it is done."""
-    histories = histories_of(part.past, part.kinds, part.inner)
-    shards = spread(histories, folder / "shards", part.items, part.kinds, min(len(histories), 4 * workers))
+    count = min(len(part.histories), 4 * workers)
+    shards = spread(part.histories, folder / "shards", len(part.catalogue), part.kinds, count)
     shards = replace(shards, fresh_after=part.inner)
     trace = cluster.warm_start(network, shards, config, part.repeats, part.trends, folder, workers)
     for epoch, (loss, validation) in enumerate(zip(trace.loss, trace.validation, strict=True)):
@@ -180,21 +189,26 @@ def _on_cluster(
     return trace
 
 
-def _network(
-    encode: Callable[[Sequence[str], str], NDArray[np.float32]], catalogue: Catalogue, part: _Part, config: Config
-) -> PolicyNetwork:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    text = torch.from_numpy(encode(catalogue.texts, "encode items"))
-    contexts = encode(part.past.contexts, "encode contexts")
-    torch.manual_seed(config.seed)
-    network = PolicyNetwork(config, text, torch.from_numpy(contexts), len(part.kinds)).to(device)
-    if config.linear_start:
-        histories = histories_of(part.past, part.kinds, part.inner)
-        linear.begin(network, linear.factors(histories, part.items, config.dim))
-    return network
+def _policy_gradient(network: PolicyNetwork, part: _Part, config: Config, journal: Journal) -> dict[str, Any]:
+    """Let the network decide along what users did after the inner split, learn from that, and return the metrics.
+
+    What is in fashion is that of the inner split while it decides, and of the end of the part from then on.
+    """
+    network.follow(part.trends, part.inner // DAY)
+    ways = journeys(part.past, part.inner, part.split)
+    histories, decisions, replays = foresee.logged_replays(network, ways, part.codes, config)
+    trace = policy_gradient(network, histories, decisions, config, part.repeats, journal=journal)
+    network.follow(part.trends, part.split // DAY)
+    _gate_unseen_kinds(network, part)
+    return {
+        "decisions": len(decisions),
+        "logged_ctr": float(sum(one.clicks.sum() for one in replays) / max(1, sum(one.shown for one in replays))),
+        "surrogate": trace.loss,
+        "kl": trace.kl,
+    }
 
 
-def _facts(app: str, part: _Part, data: str) -> Facts:
+def _facts(app: str, part: _Part) -> Facts:
     return Facts(
         app=app,
         release=1,
@@ -203,7 +217,7 @@ def _facts(app: str, part: _Part, data: str) -> Facts:
         repeats=part.repeats,
         log_from=int(part.past.time.min()),
         log_to=part.split,
-        data_sha256=data,
+        data_sha256=part.data,
     )
 
 

@@ -4,7 +4,7 @@ Physics: popular jokes please 79 % and nobody dislikes everything, so what is to
 answers say little about a taste. Protocol: 700 users train, 300 are strangers, five random splits; a reward is a rating
 above 0; no joke twice; what was rated is known at the next step, with its grade. Tuned on the last 100 training users.
 Intervals: bootstrap over users. Regret after t steps: likes that the best jokes of each user would have had, less ours.
-Vowpal Wabbit and mabwiser run in an environment of their own, made at the first run (`bench.peers_bandit`).
+Vowpal Wabbit and mabwiser run in an environment of their own, made at the first run (`bench.bandits.peers`).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bench import bandit_gaussian, bandit_jester_policy
+from bench.bandits import gaussian, jester_policy
 from sanderling_trainer.judge.intervals import Interval, ratio, ratio_difference
 from sanderling_trainer.judge.worlds.matrix import RatedMatrix
 from sanderling_trainer.judge.worlds.world import Session
 from sanderling_trainer.policy.language_model import LanguageModel
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TRAIN, INNER, STEPS = 700, 600, 10
 EPSILONS = (0.0, 0.05, 0.1, 0.2)
 OURS, MEMBERS = "Sanderling, distilled (2 networks)", 2
@@ -109,15 +109,15 @@ def one_split(
     """Return each model's likes [300, 10] at each ε; users come in the split's order."""
     train, world = ratings[:TRAIN], RatedMatrix(ratings[TRAIN:], texts, STEPS)
     shrink, by_chance = tuned(ratings[:TRAIN], texts)
-    students = [bandit_jester_policy.distilled(train, text, 10 * seed + at, shrink) for at in range(MEMBERS)]
-    both = bandit_jester_policy.Learned([one.networks[0] for one in students], students[0].edges)
+    students = [jester_policy.distilled(train, text, 10 * seed + at, shrink) for at in range(MEMBERS)]
+    both = jester_policy.Learned([one.networks[0] for one in students], students[0].edges)
     policies: dict[str, Policy] = {
         "random": Fixed(None, len(texts), seed),
         "popular": Fixed((train > 0).mean(axis=0), len(texts), seed),
-        "Gaussian CF": bandit_gaussian.fit(train),
-        "Gaussian CF, tuned": bandit_gaussian.fit(train, shrink, by_chance),
-        "Sanderling, warm start from logs": bandit_jester_policy.from_logs(train, text, seed, gradient=False),
-        "Sanderling, learned from logs": bandit_jester_policy.from_logs(train, text, seed),
+        "Gaussian CF": gaussian.fit(train),
+        "Gaussian CF, tuned": gaussian.fit(train, shrink, by_chance),
+        "Sanderling, warm start from logs": jester_policy.from_logs(train, text, seed, gradient=False),
+        "Sanderling, learned from logs": jester_policy.from_logs(train, text, seed),
         "Sanderling, distilled": students[0],
         OURS: both,
     }
@@ -140,7 +140,7 @@ def tuned(train: np.ndarray, texts: list[str]) -> tuple[float, bool]:
     world = RatedMatrix(train[INNER:], texts, STEPS)
 
     def rate(dials: tuple[float, bool]) -> float:
-        return walk(world, bandit_gaussian.fit(train[:INNER], *dials), 0.0, np.random.default_rng(0)).mean()
+        return walk(world, gaussian.fit(train[:INNER], *dials), 0.0, np.random.default_rng(0)).mean()
 
     return max(((shrink, chance) for shrink in (0.0, 0.1, 0.2, 0.3, 0.5) for chance in (False, True)), key=rate)
 
@@ -155,7 +155,7 @@ def peers(train: np.ndarray, test: np.ndarray, seed: int) -> dict[str, np.ndarra
     with tempfile.TemporaryDirectory() as folder:
         given, back = Path(folder) / "in.npz", Path(folder) / "out.npz"
         np.savez(given, train=train, test=test, seed=seed)
-        subprocess.run([python, ROOT / "bench" / "peers_bandit.py", given, back], check=True)
+        subprocess.run([python, Path(__file__).with_name("peers.py"), given, back], check=True)
         return dict(np.load(back))
 
 

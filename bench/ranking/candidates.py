@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench import baselines
-from bench.protocols import Benchmark, Model
+from bench.ranking import baselines
+from bench.ranking.protocols import Benchmark, Model
 from sanderling_trainer.judge.baselines import MOST_ITEMS
 
 BUDGET = 12

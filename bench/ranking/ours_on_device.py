@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.candidates import Candidate
-from bench.data import Log
-from bench.protocols import Benchmark, Queries, Rows, top
-from bench.sanderling_model import Sanderling
+from bench.ranking.candidates import Candidate
+from bench.ranking.data import Log
+from bench.ranking.ours import Sanderling, visited
+from bench.ranking.protocols import Queries, Rows, top
 from sanderling import Engine
 from sanderling.contract.bundle import Bundle
 from sanderling.scorer import Scorer
@@ -97,10 +97,6 @@ class OnDevice:
                     raise AssertionError(f"user {at}: expected the slate {expected.tolist()}, found {slate}")
 
 
-def _visited(benchmark: Benchmark) -> bool:
-    return benchmark.name.startswith("online_retail")
-
-
 def _user(scorer: Scorer, rows: Rows) -> NDArray[np.float32]:
     state = scorer.state.start()
     for row in rows.tolist():
@@ -119,4 +115,4 @@ def _slates(scores: NDArray[np.float32], seen: list[Rows]) -> Rows:
     return top(masked, SLATE)
 
 
-MODELS = {"Sanderling, int8 on the device path": Candidate(OnDevice, seeded=True, suits=_visited, like="Sanderling")}
+MODELS = {"Sanderling, int8 on the device path": Candidate(OnDevice, seeded=True, suits=visited, like="Sanderling")}

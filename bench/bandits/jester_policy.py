@@ -15,7 +15,7 @@ import torch
 from scipy.special import ndtr
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from bench import bandit_gaussian
+from bench.bandits import gaussian
 from sanderling_trainer.data.examples import Decisions, History
 from sanderling_trainer.policy.config import Config
 from sanderling_trainer.policy.fit import policy_gradient, warm_start
@@ -93,7 +93,7 @@ def distilled(
     ratings: np.ndarray, text: np.ndarray, seed: int, shrink: float, steps: int = 400, b: int = 64
 ) -> Learned:
     """Learn P(like) from the posterior of simulated users."""
-    rng, teacher = np.random.default_rng(seed), bandit_gaussian.fit(ratings, shrink)
+    rng, teacher = np.random.default_rng(seed), gaussian.fit(ratings, shrink)
     network, edges = begin(ratings, text, seed)
     root = np.linalg.cholesky(teacher.covariance + 1e-6 * np.eye(len(teacher.mean)))
     optimiser = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=0.0)
@@ -129,7 +129,7 @@ def session(users: np.ndarray, policy: Learned | None, rng: np.random.Generator)
     return walk.items
 
 
-def chances(teacher: bandit_gaussian.Gaussian, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+def chances(teacher: gaussian.Gaussian, users: np.ndarray, items: np.ndarray) -> np.ndarray:
     """Return P(like) float32 [b, s + 1, n] before each rating and after the last."""
     posterior, rows = teacher.start(len(users)), np.arange(len(users))
     found = [posterior.standardised()]

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.candidates import Candidate, grid
-from bench.data import Log
-from bench.protocols import Benchmark, Queries
+from bench.ranking.candidates import Candidate, grid
+from bench.ranking.data import Log
+from bench.ranking.protocols import Benchmark, Queries
 from sanderling_trainer.data.examples import History
 from sanderling_trainer.data.trends import DAY, Trends
 from sanderling_trainer.policy import linear
@@ -31,7 +31,6 @@ class Sanderling:
     name = "Sanderling"
 
     def __init__(self, repeats: bool = False, **settings: float) -> None:
-        torch.set_num_threads(1)
         self.repeats, self.settings = repeats, settings
 
     def fit(self, train: Log, seed: int) -> Sanderling:
@@ -103,12 +102,13 @@ def _history(rows: NDArray[np.int64], times: NDArray[np.int64]) -> History:
     return History(rows, np.zeros(n, np.int64), np.ones(n, np.bool_), np.full(n, -1), np.zeros(n, np.bool_), times)
 
 
-def _visited(benchmark: Benchmark) -> bool:
+def visited(benchmark: Benchmark) -> bool:
+    """Whether users come in visits, so that a slate is shown before one."""
     return benchmark.name.startswith("online_retail")
 
 
 def _in_turn(benchmark: Benchmark) -> bool:
-    return not _visited(benchmark)
+    return not visited(benchmark)
 
 
 MODELS = {
@@ -123,15 +123,15 @@ MODELS = {
             learning_rate=[0.0015],
         ),
         seeded=True,
-        suits=_visited,
+        suits=visited,
     ),
     "Sanderling, random start": Candidate(
         partial(Sanderling, linear_start=False),
         grid(epochs=[4, 6, 10], horizon_days=[14.0, 30.0], visit_hours=[6.0], dropout=[0.4], learning_rate=[0.0015]),
         seeded=True,
-        suits=_visited,
+        suits=visited,
     ),
-    "Sanderling, repeats": Candidate(partial(Sanderling, repeats=True), seeded=True, suits=_visited, like="Sanderling"),
+    "Sanderling, repeats": Candidate(partial(Sanderling, repeats=True), seeded=True, suits=visited, like="Sanderling"),
     "Sanderling, item by item": Candidate(
         Sanderling,
         grid(epochs=[3, 6, 12], dropout=[0.2, 0.4], learning_rate=[0.001, 0.002]),

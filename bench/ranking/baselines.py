@@ -1,6 +1,6 @@
 """The baselines that a policy is measured against: simple, correct, each by its source.
 
-All learn from a `Log` and answer `Queries` (see `bench.protocols`). An interaction is binary unless said otherwise:
+All learn from a `Log` and answer `Queries` (see `protocols.py`). An interaction is binary unless said otherwise:
 x_ui = 1 when user u has had item i. Refuses to know splits, metrics and how settings are chosen.
 """
 
@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from bench.data import Log
-from bench.protocols import Queries
+from bench.ranking.data import Log
+from bench.ranking.protocols import Queries
 from sanderling_trainer.judge import baselines as product
 
 DAY = 86_400

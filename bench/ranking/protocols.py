@@ -23,8 +23,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import data
-from bench.data import Log
+from bench.ranking import data
+from bench.ranking.data import Log
 
 K, DEPTH = 10, 20
 CHUNK = 1024

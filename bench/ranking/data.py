@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-DEFAULT = Path(__file__).parent.parent.parent / "shared" / "data"
+DEFAULT = Path(__file__).parents[3] / "shared" / "data"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Vowpal Wabbit and mabwiser in the world of a complete matrix; run by the python of an environment of their own.
 
-    .bench-peers/bin/python bench/peers_bandit.py IN.npz OUT.npz
+    .bench-peers/bin/python bench/bandits/peers.py IN.npz OUT.npz
 
 IN holds train and test ratings float [u, n] and a seed; OUT gets for each peer the likes bool [test users, 10]. Each
 peer learns from sessions with training users, of which it sees what was rated along the way, and is then tried greedily

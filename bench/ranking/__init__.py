@@ -1,0 +1,1 @@
+"""Ranking real data: data sets, protocols, and the models that are compared."""
