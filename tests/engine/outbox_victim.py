@@ -22,7 +22,7 @@ from tests.fakes import EventFactory
 
 
 class FileCollector:
-    """Appends every batch to a file before it answers, and sometimes answers late."""
+    """Appends every batch to a file before it answers; the way there and the way back take a moment each."""
 
     outbox: Outbox
 
@@ -33,10 +33,14 @@ class FileCollector:
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
         lines = list(wire.unpack(body))
+        self.travel()
         self.file.write(b"".join(line + b"\n" for line in lines))
-        threading.Event().wait(self.rng.uniform(0, 0.002))
+        self.travel()
         rows = [wire.Verdict(wire.decode(line).id, "ok") for line in lines]
         return Response(200, {}, msgspec.json.encode({"verdicts": rows}))
+
+    def travel(self) -> None:
+        threading.Event().wait(self.rng.uniform(0, 0.004))
 
 
 class DeleteFirst(FileCollector):
