@@ -24,8 +24,7 @@ from sanderling import Engine
 from sanderling.contract.bundle import Bundle
 from sanderling.scorer import Scorer
 from sanderling_quantize.build import build
-from sanderling_quantize.distil import Distillation
-from sanderling_quantize.gate import Thresholds
+from sanderling_quantize.encoders.make import Encoding
 from sanderling_trainer.data.tables import Catalogue
 from sanderling_trainer.policy import checkpoint
 from sanderling_trainer.policy.checkpoint import Facts
@@ -83,7 +82,7 @@ class OnDevice:
         facts = Facts("bench", 1, 0, [KIND], policy.repeats, 0, self.moment, "0" * 64)
         config = replace(policy.config, epsilon=0.0)
         checkpoint.save(source, policy.network, catalogue, config, facts, {}, policy.trends)
-        build(source, bundle, settings=Distillation(), thresholds=Thresholds(), encoder_of=OnDevice._encoder_of)
+        build(source, bundle, encoding=Encoding(), encoder_of=OnDevice._encoder_of)
         shutil.rmtree(source)
         OnDevice._encoder_of = OnDevice._encoder_of or bundle
 

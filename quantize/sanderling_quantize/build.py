@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from transformers import AutoModel, AutoTokenizer
 
 from sanderling.contract import manifest as manifests
 from sanderling.contract.bundle import Bundle
@@ -24,9 +23,9 @@ from sanderling.contract.seal import flush, publish, write_manifest
 from sanderling.errors import SanderlingError
 from sanderling.golden import Golden, GoldenState, GoldenText, top_after
 from sanderling.scorer import Scorer
-from sanderling_quantize import distil, export, gate, items, texts
+from sanderling_quantize import gate, items, texts
 from sanderling_quantize.checkpoint import Checkpoint, read
-from sanderling_quantize.distil import Distillation
+from sanderling_quantize.encoders.make import Encoding, make
 from sanderling_quantize.gate import Check, Thresholds
 
 HELD_OUT = 0.1
@@ -37,7 +36,7 @@ class GateError(SanderlingError):
     """The bundle fell short and was not written; `rows` is the gate's table."""
 
     def __init__(self, rows: list[Check]) -> None:
-        failed = ", ".join(f"{row.check} {row.value:.4f} against {row.threshold:.4f}" for row in rows if not row.passed)
+        failed = ", ".join(row.sentence() for row in rows if not row.passed)
         super().__init__(f"the bundle did not pass the gate and was not written: {failed}")
         self.rows = rows
 
@@ -55,13 +54,15 @@ def build(
     checkpoint: Path,
     out: Path,
     *,
-    settings: Distillation,
-    thresholds: Thresholds,
+    encoding: Encoding,
+    thresholds: Thresholds | None = None,
     encoder_of: Path | None = None,
+    previous: Path | None = None,
 ) -> Built:
     """Build, gate and seal the bundle `out`, which must not exist.
 
-    `encoder_of` names an earlier bundle whose encoder is taken over, when the language model has not changed since.
+    `encoder_of` names an earlier bundle whose encoder is taken over, when the language model has not changed since;
+    `previous` the release before, for the gate to compare latencies with. `thresholds` are the tier's own by default.
     Raises `GateError` when the bundle falls short; then nothing is left behind.
     """
     if out.exists():
@@ -72,15 +73,14 @@ def build(
     try:
         folder = work / "bundle"
         folder.mkdir()
-        seen, unseen = texts.held_out(source.texts, HELD_OUT, settings.seed)
-        teacher = _Teacher(source, settings)
+        seen, unseen = _texts(source, encoding)
         if encoder_of is None:
-            teacher.student(seen, work, folder)
+            forms = make(source.encoder, seen[0], folder, encoding)
         else:
-            _take_over(encoder_of, folder)
+            forms = _take_over(encoder_of, folder)
         items.write(source, folder)
-        manifest = _seal(source, folder, settings, {})
-        rows = gate.judge(folder, source, teacher.answers(seen), teacher.answers(unseen), thresholds)
+        manifest = _seal(source, folder, encoding, {"encoder": {"tier": encoding.tier, "forms": forms}})
+        rows = gate.judge(folder, source, seen, unseen, thresholds or Thresholds.of(encoding.tier), previous)
         if not all(row.passed for row in rows):
             raise GateError(rows)
         manifest = msgspec.structs.replace(manifest, reports={**manifest.reports, "gate": gate.report(rows)})
@@ -92,41 +92,42 @@ def build(
         shutil.rmtree(work, ignore_errors=True)
 
 
-def regate(bundle: Path, checkpoint: Path, *, settings: Distillation, thresholds: Thresholds) -> list[Check]:
-    """Run the gate alone on a finished bundle."""
+def regate(
+    bundle: Path,
+    checkpoint: Path,
+    *,
+    encoding: Encoding,
+    thresholds: Thresholds | None = None,
+    previous: Path | None = None,
+) -> list[Check]:
+    """Run the gate alone on a finished bundle, which was built with this `encoding`."""
     source = read(checkpoint)
-    seen, unseen = texts.held_out(source.texts, HELD_OUT, settings.seed)
-    teacher = _Teacher(source, settings)
-    return gate.judge(bundle, source, teacher.answers(seen), teacher.answers(unseen), thresholds)
+    seen, unseen = _texts(source, encoding)
+    return gate.judge(bundle, source, seen, unseen, thresholds or Thresholds.of(encoding.tier), previous)
 
 
-class _Teacher:
-    """The checkpoint's language model, and what it answered for the catalogue when the policy was learned."""
-
-    def __init__(self, source: Checkpoint, settings: Distillation) -> None:
-        self._source, self._settings = source, settings
-        self._vectors = dict(zip(source.texts, source.tensors["item.text"], strict=True))
-
-    def answers(self, chosen: list[str]) -> tuple[list[str], NDArray[np.float32]]:
-        width = self._source.tensors["item.text"].shape[1]
-        vectors = [self._vectors[text] for text in chosen]
-        return chosen, np.stack(vectors) if vectors else np.empty((0, width), np.float32)
-
-    def student(self, seen: list[str], work: Path, folder: Path) -> None:
-        model = AutoModel.from_pretrained(self._source.encoder).eval()
-        tokenizer = AutoTokenizer.from_pretrained(self._source.encoder)
-        student = distil.distil(model, tokenizer, seen, self._settings)
-        export.export(student, work / "student.onnx")
-        export.quantize(work / "student.onnx", student.transformer.config, folder / "encoder.onnx")
-        tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+Texts = tuple[list[str], NDArray[np.float32]]
 
 
-def _take_over(bundle: Path, folder: Path) -> None:
+def _texts(source: Checkpoint, encoding: Encoding) -> tuple[Texts, Texts]:
+    """Return the texts to train on and those kept from it, with what the language model answered for the policy."""
+    vectors = source.tensors["item.text"]
+    answers = dict(zip(source.texts, vectors, strict=True))
+    parts = texts.held_out(list(answers), HELD_OUT, encoding.seed)
+    seen, unseen = (
+        (part, np.array([answers[text] for text in part], np.float32).reshape(-1, vectors.shape[1])) for part in parts
+    )
+    return seen, unseen
+
+
+def _take_over(bundle: Path, folder: Path) -> list[dict[str, Any]]:
     for name in ("encoder.onnx", "tokenizer.json"):
         shutil.copyfile(bundle / name, folder / name)
+    forms: list[dict[str, Any]] = manifests.read(bundle).reports.get("encoder", {}).get("forms", [])
+    return forms
 
 
-def _seal(source: Checkpoint, folder: Path, settings: Distillation, reports: dict[str, Any]) -> Manifest:
+def _seal(source: Checkpoint, folder: Path, encoding: Encoding, reports: dict[str, Any]) -> Manifest:
     facts, config = source.settings, source.settings["config"]
     n, d = source.tensors["item.vectors"].shape
     fields: dict[str, Any] = {
@@ -139,7 +140,7 @@ def _seal(source: Checkpoint, folder: Path, settings: Distillation, reports: dic
             dim=d,
             state=source.tensors["state.decay"].shape[0],
             text=source.tensors["item.text"].shape[1],
-            max_tokens=settings.max_tokens,
+            max_tokens=encoding.max_tokens,
         ),
         "exploration": Exploration(epsilon=config["epsilon"], pool=config["pool"]),
         "kinds": facts["kinds"],
@@ -148,14 +149,14 @@ def _seal(source: Checkpoint, folder: Path, settings: Distillation, reports: dic
     }
     (folder / "golden.json").write_bytes(b"{}")
     write_manifest(folder, **fields)
-    _write_golden(source, folder, settings)
+    _write_golden(source, folder, encoding.seed)
     return write_manifest(folder, **fields)
 
 
-def _write_golden(source: Checkpoint, folder: Path, settings: Distillation) -> None:
+def _write_golden(source: Checkpoint, folder: Path, seed: int) -> None:
     """Let the sealed bundle answer for itself, once, on the machine that made it."""
     bundle = Bundle.open(folder)
-    scorer, rng = Scorer(bundle), np.random.default_rng(settings.seed)
+    scorer, rng = Scorer(bundle), np.random.default_rng(seed)
     ids = [record["id"] for record in source.records]
     chosen = [source.texts[at] for at in rng.choice(len(ids), min(GOLDEN, len(ids)), replace=False)]
     histories = [

@@ -12,6 +12,8 @@ from sanderling.cli import finish
 if TYPE_CHECKING:
     from sanderling_quantize.gate import Check
 
+Tier = Annotated[str, typer.Option("--encoder", help="base: the whole teacher in int8; small, nano: students of it.")]
+Previous = Annotated[Path | None, typer.Option(help="Bundle of the release before, to compare latencies with.")]
 Json = Annotated[bool, typer.Option("--json", help="End stdout with one JSON object.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 
@@ -19,9 +21,16 @@ Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 def quantize(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of the policy checkpoint.")],
     out: Annotated[Path, typer.Option(help="Folder of the bundle to write; must not exist.")],
-    layers: Annotated[int, typer.Option(min=1, help="Layers of the teacher that the student keeps.")] = 2,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of distillation.")] = 400,
+    encoder: Tier = "small",
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps of distillation; the encoder's own by default.")
+    ] = None,
+    target: Annotated[
+        str, typer.Option(help="Processor: any (safe on every one), avx2, avx512_vnni, arm64 or wasm.")
+    ] = "any",
+    corpus: Annotated[Path | None, typer.Option(help="File of further texts to distil on, one a line.")] = None,
     encoder_of: Annotated[Path | None, typer.Option(help="Take the encoder of this earlier bundle.")] = None,
+    previous: Previous = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -31,12 +40,12 @@ def quantize(
     """
     from sanderling_quantize import gate
     from sanderling_quantize.build import GateError, build
-    from sanderling_quantize.distil import Distillation
-    from sanderling_quantize.gate import Thresholds
+    from sanderling_quantize.encoders.make import Encoding
 
-    settings = Distillation(layers=layers, steps=steps, seed=seed)
+    lines = tuple(corpus.read_text(encoding="utf-8").splitlines()) if corpus else ()
+    encoding = Encoding(encoder, steps, target, tuple(line.strip() for line in lines if line.strip()), seed=seed)
     try:
-        built = build(checkpoint, out, settings=settings, thresholds=Thresholds(), encoder_of=encoder_of)
+        built = build(checkpoint, out, encoding=encoding, encoder_of=encoder_of, previous=previous)
     except GateError as error:
         finish({"passed": False, "checks": gate.report(error.rows)}, f"{_table(error.rows)}\n{error}", as_json)
         raise typer.Exit(1) from error
@@ -46,6 +55,7 @@ def quantize(
         "out": str(out),
         "release": built.manifest.release,
         "bytes": size,
+        "encoder": built.manifest.reports["encoder"],
         "checks": gate.report(built.rows),
     }
     finish(result, f"{_table(built.rows)}\nrelease {built.manifest.release}, {size / 1e6:.1f} MB -> {out}", as_json)
@@ -54,6 +64,8 @@ def quantize(
 def gate(
     bundle: Annotated[Path, typer.Argument(help="Folder of a finished bundle.")],
     checkpoint: Annotated[Path, typer.Option(help="Folder of the policy checkpoint that it was made from.")],
+    encoder: Tier = "small",
+    previous: Previous = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -63,10 +75,9 @@ def gate(
     """
     from sanderling_quantize import gate as gates
     from sanderling_quantize.build import regate
-    from sanderling_quantize.distil import Distillation
-    from sanderling_quantize.gate import Thresholds
+    from sanderling_quantize.encoders.make import Encoding
 
-    rows = regate(bundle, checkpoint, settings=Distillation(seed=seed), thresholds=Thresholds())
+    rows = regate(bundle, checkpoint, encoding=Encoding(encoder, seed=seed), previous=previous)
     passed = all(row.passed for row in rows)
     verdict = "passed" if passed else "did not pass"
     finish({"passed": passed, "checks": gates.report(rows)}, f"{_table(rows)}\n{bundle} {verdict} the gate", as_json)
@@ -75,8 +86,12 @@ def gate(
 
 
 def _table(rows: list[Check]) -> str:
-    lines = [f"{'check':<26}{'value':>14}{'threshold':>14}"]
+    lines = [f"{'check':<28}{'value':>14}{'threshold':>14}"]
     lines += [
-        f"{row.check:<26}{row.value:>14.4f}{row.threshold:>14.4f}  {'ok' if row.passed else 'FAILED'}" for row in rows
+        f"{row.check:<28}{row.value:>14.4f}{row.threshold:>14.4f}  {_verdict(row)}  {row.note}".rstrip() for row in rows
     ]
     return "\n".join(lines)
+
+
+def _verdict(row: Check) -> str:
+    return "ok" if row.passed else "FAILED"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ from sanderling import Engine
 from sanderling.contract.bundle import Bundle
 from sanderling.golden import faults
 from sanderling_quantize.build import GateError, build
-from sanderling_quantize.distil import Distillation
+from sanderling_quantize.encoders.make import Encoding
 from sanderling_quantize.gate import Thresholds
 from sanderling_trainer.fleet.demo import Demo, Settings
 from sanderling_trainer.fleet.report import table
@@ -21,8 +22,19 @@ from tests.worlds import write_checkerboard, write_language_model
 
 pytestmark = pytest.mark.lab
 
-LENIENT = Thresholds(cosine_seen=-1, cosine_unseen=-1, spearman=-1, neighbours=0, new_item=-1, slate=0.5)
-FEW = Distillation(layers=1, steps=5, batch=8)
+LENIENT = Thresholds(
+    cosine_seen=-1,
+    cosine_unseen=-1,
+    spearman_seen=-1,
+    spearman_unseen=-1,
+    neighbours_seen=0,
+    neighbours_unseen=0,
+    new_item=-1,
+    slate=0.5,
+    drift=1,
+    latency=9,
+)
+FEW = Encoding("nano", steps=5)
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +94,9 @@ def test_the_files_of_the_demo_are_there(finished):
 
 def test_a_bundle_that_falls_short_is_not_written(finished, tmp_path):
     """A gate that cannot be passed leaves no bundle and nothing else behind, and names the failing check first."""
-    strict = Thresholds(cosine_seen=1.1, cosine_unseen=-1, spearman=-1, neighbours=0, new_item=-1, slate=0.0)
+    strict = replace(LENIENT, cosine_seen=1.1)
     with pytest.raises(GateError, match="cosine, seen texts") as caught:
-        build(finished[0] / "checkpoint", tmp_path / "bundle", settings=FEW, thresholds=strict)
+        build(finished[0] / "checkpoint", tmp_path / "bundle", encoding=FEW, thresholds=strict)
     assert not caught.value.rows[0].passed
     assert list(tmp_path.iterdir()) == []
 
@@ -92,7 +104,7 @@ def test_a_bundle_that_falls_short_is_not_written(finished, tmp_path):
 def test_a_bundle_is_never_written_over(finished):
     """An existing folder is refused before anything is computed."""
     with pytest.raises(FileExistsError, match="never written over"):
-        build(finished[0] / "checkpoint", finished[0] / "releases" / "1", settings=FEW, thresholds=LENIENT)
+        build(finished[0] / "checkpoint", finished[0] / "releases" / "1", encoding=FEW, thresholds=LENIENT)
 
 
 def test_the_engine_serves_what_the_lab_learned(finished):

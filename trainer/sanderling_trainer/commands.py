@@ -106,6 +106,7 @@ def retrain(
     checkpoint: Annotated[Path, typer.Option(help="Checkpoint of the policy that serves.")],
     out: Annotated[Path, typer.Option(help="Folder of the next checkpoint.")],
     bundle: Annotated[Path | None, typer.Option(help="Also build and gate the next bundle here.")] = None,
+    encoder: Annotated[str, typer.Option(help="The bundle's encoder: base, small or nano.")] = "small",
     encoder_of: Annotated[Path | None, typer.Option(help="Take the encoder of this earlier bundle.")] = None,
     ship_anyway: Annotated[
         bool, typer.Option("--ship-anyway", help="Write the checkpoint even where the release gate holds it.")
@@ -120,13 +121,12 @@ def retrain(
     Example: sanderling retrain --events events/ --checkpoint checkpoint/ --out next/ --bundle releases/2
     """
     from sanderling_quantize.build import build
-    from sanderling_quantize.distil import Distillation
-    from sanderling_quantize.gate import Thresholds
+    from sanderling_quantize.encoders.make import Encoding
     from sanderling_trainer.fleet.retrain import retrain as run
 
     done = run(events, checkpoint, out, seed=seed, ship_anyway=ship_anyway)
     if bundle is not None and done.written:
-        build(out, bundle, settings=Distillation(seed=seed), thresholds=Thresholds(), encoder_of=encoder_of)
+        build(out, bundle, encoding=Encoding(encoder, seed=seed), encoder_of=encoder_of, previous=encoder_of)
     result = {
         "release": done.release,
         "out": str(out),

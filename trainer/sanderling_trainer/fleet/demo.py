@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from sanderling_quantize.build import Built, build
-from sanderling_quantize.distil import Distillation
+from sanderling_quantize.encoders.make import Encoding
 from sanderling_quantize.gate import Thresholds
 from sanderling_quantize.gate import report as gate_report
 from sanderling_trainer.data import movielens
@@ -52,8 +52,8 @@ class Settings:
     collector_down_s: float = 0.0
     kill_device: bool = False
     config: Config = field(default_factory=Config)
-    distillation: Distillation = field(default_factory=Distillation)
-    thresholds: Thresholds = field(default_factory=Thresholds)
+    encoding: Encoding = field(default_factory=Encoding)
+    thresholds: Thresholds | None = None
 
 
 @dataclass(frozen=True)
@@ -129,9 +129,10 @@ class Demo:
         built = build(
             checkpoint,
             self.out / "releases" / str(number),
-            settings=self.settings.distillation,
+            encoding=self.settings.encoding,
             thresholds=self.settings.thresholds,
             encoder_of=encoder_of,
+            previous=encoder_of,
         )
         files = {name: entry.length for name, entry in built.manifest.files.items()}
         self.summary["bundle"] = {"bytes": sum(files.values()), "files": files}

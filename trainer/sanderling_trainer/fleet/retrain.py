@@ -26,6 +26,7 @@ from sanderling_trainer.policy import checkpoint, foresee
 from sanderling_trainer.policy.config import Config
 from sanderling_trainer.policy.fit import policy_gradient
 from sanderling_trainer.policy.network import PolicyNetwork
+from sanderling_trainer.policy.queries import queries_of
 
 LEAST_DECISIONS = 100
 MOST_GAP_DAYS = 28
@@ -90,7 +91,8 @@ def retrain(events: str, source: Path, out: Path, *, seed: int, ship_anyway: boo
     if goes_on:
         trends = trends.plus(_trends(found.histories, len(catalogue)))
         network.follow(trends, following.log_to // DAY)
-    checkpoint.save(out, network, catalogue, config, following, metrics, trends, encoder=source / "encoder")
+    queries = queries_of(found.histories, facts.repeats)
+    checkpoint.save(out, network, catalogue, config, following, metrics, trends, source / "encoder", queries)
     return Retrained(following.release, metrics, True, verdict["reasons"])
 
 

@@ -5,6 +5,7 @@
     trends.parquet       how many users liked each item on each day: the next release's trends go on from here
     config.json          the configuration, kinds of event, release, lineage
     items.parquet        id, title, text, record (JSON) in the order of the rows
+    queries.parquet      histories and what was liked next, for the bundle's gate
     metrics.json         what judge saw
 
 Refuses to learn or to judge.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from safetensors.torch import load_file, save_file
 
 from sanderling_trainer.data.tables import Catalogue
 from sanderling_trainer.data.trends import Trends
+from sanderling_trainer.policy import queries as held_out
 from sanderling_trainer.policy.config import Config
 from sanderling_trainer.policy.network import PolicyNetwork
 
@@ -71,8 +74,9 @@ def save(
     metrics: dict[str, Any],
     trends: Trends,
     encoder: Path | None = None,
+    queries: Sequence[dict[str, Any]] = (),
 ) -> None:
-    """Write a checkpoint; `encoder` is copied unless the folder has one already."""
+    """Write a checkpoint; `encoder` is copied unless the folder has one already, `queries` are those of the gate."""
     folder.mkdir(parents=True, exist_ok=True)
     if encoder is not None and encoder.resolve() != (folder / "encoder").resolve():
         shutil.copytree(encoder, folder / "encoder", dirs_exist_ok=True)
@@ -89,6 +93,7 @@ def save(
     table = pa.table({"id": catalogue.ids, "title": titles, "text": catalogue.texts, "record": records})
     pq.write_table(table, folder / "items.parquet")
     trends.save(folder / "trends.parquet")
+    held_out.save(folder / held_out.FILE, queries)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
 
 

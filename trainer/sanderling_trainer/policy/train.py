@@ -33,6 +33,7 @@ from sanderling_trainer.policy.fit import Trace, policy_gradient, warm_start
 from sanderling_trainer.policy.journal import Journal, Several, TensorBoard, WeightsAndBiases
 from sanderling_trainer.policy.language_model import LanguageModel
 from sanderling_trainer.policy.network import PolicyNetwork
+from sanderling_trainer.policy.queries import queries_of
 
 INNER_SPLIT = 0.9
 REPEATS = 0.01
@@ -98,7 +99,8 @@ def train(
         metrics["ranking"] = ranking.tables(network, interactions, part.split, part.kinds, config.slate)
     watch.lap("judge")
 
-    checkpoint.save(out, network, catalogue, config, _facts(app, part), metrics, part.trends)
+    queries = queries_of(histories_of(interactions, part.kinds, part.split), part.repeats)
+    checkpoint.save(out, network, catalogue, config, _facts(app, part), metrics, part.trends, queries=queries)
     unfinished.unlink(missing_ok=True)
     watch.lap("write")
     return Trained(metrics, watch.seconds)

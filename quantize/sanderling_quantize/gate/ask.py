@@ -1,0 +1,103 @@
+"""Asking a bundle questions from outside: whatever becomes of the child, there is an answer or one sentence.
+
+Refuses to know what the questions are for.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from sanderling.errors import SanderlingError
+from sanderling_quantize.gate.wire import ARRAYS, QUESTION, WORDS, Events, Question, Words
+
+TIMEOUT_S = 900.0
+MEMORY_BYTES = 2 * 2**30
+QUIET = {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1"}
+
+
+class NoAnswerError(SanderlingError):
+    """The child crashed, hung, or raised; the message says which."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a device said: words; texts' vectors float32 [q, t] and new items' [q, d]; items [n, d] and biases [n]."""
+
+    words: Words
+    texts: NDArray[np.float32]
+    new: NDArray[np.float32]
+    items: NDArray[np.float32]
+    biases: NDArray[np.float32]
+
+
+def ask(
+    bundle: Path,
+    previous: Path | None,
+    texts: Sequence[str],
+    histories: Sequence[Events],
+    repeats: bool,
+    timeout_s: float = TIMEOUT_S,
+) -> Answer:
+    """Open the bundle in a child process and let it answer; raise `NoAnswerError` when it does not.
+
+    The child's address space is limited, on Linux, to 2 GiB and four times the bundles' bytes, as an update's probe is.
+    """
+    folders = [folder for folder in (bundle, previous) if folder is not None]
+    memory = MEMORY_BYTES + 4 * sum(size(folder) for folder in folders)
+    paths = [str(folder.resolve()) for folder in folders]
+    question = Question(paths[0], paths[1] if previous else None, list(texts), list(histories), repeats, memory)
+    with tempfile.TemporaryDirectory(prefix="sanderling-gate-") as name:
+        folder = Path(name)
+        (folder / QUESTION).write_bytes(msgspec.json.encode(question))
+        _run(folder, timeout_s)
+        return _read(folder)
+
+
+def size(folder: Path) -> int:
+    """Return the bytes of all files of a flat folder."""
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def _run(folder: Path, timeout_s: float) -> None:
+    try:
+        child = subprocess.run(
+            [sys.executable, "-P", "-m", "sanderling_quantize.gate.child", str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **QUIET},
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise NoAnswerError(f"the engine took longer than {timeout_s:g} s and was stopped") from error
+    if child.returncode < 0:
+        raise NoAnswerError(
+            f"the engine was killed by signal {-child.returncode} ({signal.strsignal(-child.returncode)})"
+        )
+    if child.returncode > 0:
+        last = child.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise NoAnswerError(f"the engine ended with status {child.returncode}: {' '.join(last)}")
+
+
+def _read(folder: Path) -> Answer:
+    try:
+        words = msgspec.json.decode((folder / WORDS).read_bytes(), type=Words)
+        if words.fault:
+            raise NoAnswerError(words.fault)
+        return Answer(words, **load_file(folder / ARRAYS))
+    except (OSError, msgspec.MsgspecError, SafetensorError) as error:
+        raise NoAnswerError(f"the engine's answer cannot be read: {error}") from error

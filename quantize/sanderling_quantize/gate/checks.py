@@ -1,0 +1,43 @@
+"""One line of the gate's table. Refuses to know what is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was measured, against what, and whether it passed; `note` says in words what numbers do not."""
+
+    check: str
+    value: float
+    threshold: float
+    passed: bool
+    note: str = ""
+
+    def sentence(self) -> str:
+        """Return the check in words."""
+        told = f"{self.check} {self.value:.4f} against {self.threshold:.4f}"
+        return f"{told} ({self.note})" if self.note else told
+
+
+def least(check: str, value: float, threshold: float, note: str = "") -> Check:
+    """Return a check that passes at or above its threshold; NaN never passes."""
+    return Check(check, float(value), float(threshold), bool(value >= threshold), note)
+
+
+def most(check: str, value: float, threshold: float, note: str = "") -> Check:
+    """Return a check that passes at or below its threshold; NaN never passes."""
+    return Check(check, float(value), float(threshold), bool(value <= threshold), note)
+
+
+def fault(check: str, note: str) -> Check:
+    """Return a failed check of what has no number: 0 of 1."""
+    return Check(check, 0.0, 1.0, False, note)
+
+
+def report(rows: Sequence[Check]) -> list[dict[str, Any]]:
+    """Return the table as plain data, for the manifest and for `--json`."""
+    return [asdict(row) for row in rows]

@@ -1,0 +1,230 @@
+"""What the gate's tests judge: one small real checkpoint, one sound bundle of it, and ways to damage a bundle.
+
+Each damage is sealed again, so that not the hashes but the gate must find it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import load_file, save_file
+from transformers import AutoModel
+
+from sanderling.contract import manifest as manifests
+from sanderling.contract.seal import write_items, write_manifest
+from sanderling_quantize.build import build
+from sanderling_quantize.checkpoint import Checkpoint, read
+from sanderling_quantize.encoders.make import Encoding
+from sanderling_quantize.gate import Check, Thresholds, judge
+from sanderling_trainer.data.tables import read_catalogue, read_interactions
+from sanderling_trainer.policy.config import Config
+from sanderling_trainer.policy.train import train
+from tests.worlds import write_checkerboard, write_language_model
+
+ITEMS, UNSEEN = 120, 40
+TIER = Thresholds.of("base")
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A checkpoint, a bundle made of it, and the texts with the teacher's vectors that the gate is given."""
+
+    checkpoint: Checkpoint
+    bundle: Path
+
+    def judge(self, bundle: Path, thresholds: Thresholds = TIER, **more: object) -> list[Check]:
+        """Run the gate on a bundle against this checkpoint; the last 40 texts count as unseen."""
+        texts, vectors = self.checkpoint.texts, self.checkpoint.tensors["item.text"]
+        seen = texts[:-UNSEEN], vectors[:-UNSEEN]
+        return judge(bundle, self.checkpoint, seen, (texts[-UNSEEN:], vectors[-UNSEEN:]), thresholds, **more)
+
+
+def make(folder: Path) -> Sound:
+    """Train a small checkpoint and build its bundle; the only lines that know how one is built."""
+    checkpoint = make_checkpoint(folder, seed=0)
+    build(checkpoint, folder / "bundle", encoding=Encoding("base"))
+    return Sound(read(checkpoint), folder / "bundle")
+
+
+def make_checkpoint(folder: Path, seed: int) -> Path:
+    """Train on a checkerboard of 120 items."""
+    folder.mkdir(exist_ok=True)
+    items, log = write_checkerboard(folder, users=80, items=ITEMS, seed=seed)
+    model = sharpen(write_language_model(folder / "model"))
+    config = Config(language_model=str(model), dim=16, state=24, hidden=24, epochs=8, policy_epochs=1, pool=20)
+    catalogue = read_catalogue(items)
+    train(catalogue, read_interactions(log, catalogue), folder / "checkpoint", config, app="gate", holdout=0.2)
+    return folder / "checkpoint"
+
+
+def sharpen(folder: Path) -> Path:
+    """Make a random language model's weights larger: as they are drawn, all texts lie together and no layer matters."""
+    model = AutoModel.from_pretrained(folder)
+    with torch.no_grad():
+        model.embeddings.word_embeddings.weight *= 10.0
+        for name, matrix in model.named_parameters():
+            if name.startswith("encoder") and matrix.ndim == 2:
+                matrix *= 5.0
+    model.save_pretrained(folder)
+    return folder
+
+
+def damaged(sound: Sound, folder: Path, damage: Callable[[Path, Sound], None]) -> Path:
+    """Copy the sound bundle, damage the copy, and seal it again."""
+    shutil.copytree(sound.bundle, folder)
+    damage(folder, sound)
+    reseal(folder)
+    return folder
+
+
+def reseal(folder: Path) -> None:
+    """Make the manifest's hashes and lengths right again."""
+    manifest = manifests.read(folder)
+    fields = {name: getattr(manifest, name) for name in manifest.__struct_fields__ if name not in ("files", "schema")}
+    write_manifest(folder, **fields)
+
+
+class Wrong(torch.nn.Module):
+    """The teacher as a careless hand would export it; with nothing wrong, as it should be."""
+
+    def __init__(self, folder: Path, cls: bool = False, unit: bool = True, drop: int | None = None) -> None:
+        super().__init__()
+        self.transformer = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
+        self.cls, self.unit = cls, unit
+        if drop is not None:
+            del self.transformer.encoder.layer[drop]
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        hidden = self.transformer(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        weight = attention_mask.unsqueeze(-1).to(hidden.dtype)
+        pooled = hidden[:, 0] if self.cls else (hidden * weight).sum(1) / weight.sum(1)
+        return pooled / pooled.norm(dim=-1, keepdim=True) if self.unit else pooled
+
+
+def export(encoder: torch.nn.Module, path: Path) -> None:
+    example = torch.ones(1, 8, dtype=torch.long)
+    axes = {name: {1: "tokens"} for name in ("input_ids", "attention_mask")}
+    torch.onnx.export(
+        encoder,
+        (example, example),
+        str(path),
+        input_names=list(axes),
+        dynamic_axes=axes,
+        opset_version=17,
+        dynamo=False,
+    )
+
+
+def exported(**wrong: object) -> Callable[[Path, Sound], None]:
+    """Return a damage: the teacher exported with these faults (none for the control)."""
+    return lambda folder, sound: export(Wrong(sound.checkpoint.encoder, **wrong), folder / "encoder.onnx")
+
+
+def coarse(folder: Path, sound: Sound) -> None:
+    """Round every matrix of the encoder to 15 levels with one scale for all of it.
+
+    Int8 per tensor is what ruins trained encoders; one of 32 dimensions and random weights hardly minds it (cosine
+    .9999, 10 nearest .99 of the teacher's, as per channel), so that here it takes four bits.
+    """
+    wrong = Wrong(sound.checkpoint.encoder)
+    with torch.no_grad():
+        for matrix in wrong.parameters():
+            if matrix.ndim == 2:
+                step = matrix.abs().max() / 7
+                matrix.copy_(torch.round(matrix / step) * step)
+    export(wrong, folder / "encoder.onnx")
+
+
+def shuffled_vocabulary(folder: Path, _: Sound) -> None:
+    """Give the words of the tokenizer each other's numbers."""
+    content = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = content["model"]["vocab"]
+    words = [word for word in vocabulary if not word.startswith("[")]
+    numbers = np.random.default_rng(0).permutation([vocabulary[word] for word in words]).tolist()
+    vocabulary.update(zip(words, numbers, strict=True))
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+
+
+def swapped_rows(folder: Path, _: Sound) -> None:
+    """Let the first two items have each other's vector, scale and bias."""
+    tensors = load_file(folder / "items.safetensors")
+    for name in ("rows", "scale", "bias"):
+        tensors[name][[0, 1]] = tensors[name][[1, 0]]
+    save_file(tensors, folder / "items.safetensors")
+
+
+def swapped_records(folder: Path, sound: Sound) -> None:
+    """Let the first two items have each other's id and record; the bundle is whole in itself."""
+    tensors, records = load_file(folder / "items.safetensors"), list(sound.checkpoint.records)
+    records[:2] = records[1::-1]
+    write_items(folder, tensors["rows"], tensors["scale"], tensors["bias"], records)
+
+
+def another_catalogue(folder: Path, sound: Sound) -> None:
+    """Exchange the items for as many others."""
+    tensors = load_file(folder / "items.safetensors")
+    records = [{**record, "id": f"other {at}"} for at, record in enumerate(sound.checkpoint.records)]
+    write_items(folder, tensors["rows"][::-1], tensors["scale"][::-1], tensors["bias"][::-1], records)
+
+
+def fewer_items(folder: Path, sound: Sound) -> None:
+    """Leave out the second half of the items."""
+    tensors, manifest, half = load_file(folder / "items.safetensors"), manifests.read(folder), ITEMS // 2
+    halves = [tensors[name][:half] for name in ("rows", "scale", "bias")]
+    write_items(folder, *halves, sound.checkpoint.records[:half])
+    manifest = msgspec.structs.replace(manifest, sizes=msgspec.structs.replace(manifest.sizes, items=half))
+    (folder / manifests.MANIFEST).write_bytes(manifests.dump(manifest))
+
+
+def nan_in_policy(folder: Path, _: Sound) -> None:
+    """Put one NaN among the policy's weights."""
+    tensors = load_file(folder / "policy.safetensors")
+    tensors["output.w2"][0, 0] = np.nan
+    save_file(tensors, folder / "policy.safetensors")
+
+
+def nan_in_encoder(folder: Path, sound: Sound) -> None:
+    """Put one NaN among the encoder's weights: in a channel of the last layer, which every text passes."""
+    wrong = Wrong(sound.checkpoint.encoder)
+    with torch.no_grad():
+        wrong.transformer.encoder.layer[-1].output.LayerNorm.weight[0] = torch.nan
+    export(wrong, folder / "encoder.onnx")
+
+
+def truncated(folder: Path, _: Sound) -> None:
+    """Cut the encoder's file in half."""
+    data = (folder / "encoder.onnx").read_bytes()
+    (folder / "encoder.onnx").write_bytes(data[: len(data) // 2])
+
+
+def endless(folder: Path, _: Sound) -> None:
+    """Exchange the encoder for a graph whose loop counts to 2^60 before it answers."""
+    value = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["goes"]),
+            helper.make_node("Sin", ["x"], ["y"]),
+        ],
+        "body",
+        [value("i", TensorProto.INT64, []), value("go", TensorProto.BOOL, []), value("x", TensorProto.FLOAT, [1, 32])],
+        [value("goes", TensorProto.BOOL, []), value("y", TensorProto.FLOAT, [1, 32])],
+    )
+    constants = {"count": np.array(2**60), "on": np.array(True), "start": np.ones((1, 32), np.float32)}
+    graph = helper.make_graph(
+        [helper.make_node("Loop", ["count", "on", "start"], ["vector"], body=body)],
+        "endless",
+        [value(name, TensorProto.INT64, [1, "tokens"]) for name in ("input_ids", "attention_mask")],
+        [value("vector", TensorProto.FLOAT, [1, 32])],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, folder / "encoder.onnx")
