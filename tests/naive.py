@@ -128,3 +128,14 @@ def naive_ndcg(slate: Any, relevant: set[Any], k: int) -> float:
     gain = sum((item in relevant) / math.log2(place + 1) for place, item in enumerate(slate, 1))
     ideal = sum((place <= len(relevant)) / math.log2(place + 1) for place in range(1, k + 1))
     return gain / ideal
+
+
+def nearest_centres(table: Any, books: Any) -> Any:
+    """Return the table [v, w] with each group of a row replaced by its nearest centre; books [groups, k, group]."""
+    found, group = table.copy(), books.shape[2]
+    for row in range(len(table)):
+        for part, centres in enumerate(books):
+            piece = table[row, part * group : (part + 1) * group]
+            nearest = min(centres, key=lambda centre: sum((centre - piece) ** 2))
+            found[row, part * group : (part + 1) * group] = nearest
+    return found

@@ -13,12 +13,14 @@ LONGEST = 10
 def further(texts: Sequence[str], vocabulary: Iterable[str], rng: np.random.Generator) -> Iterator[str]:
     """Yield what a new item's text, or a context, may look like.
 
-    For each text: its first part alone, `RECOMBINED` texts made of its words and those of another one, and as many
-    of its words among words of the language model's vocabulary.
+    For each text that has words: its first part alone, `RECOMBINED` texts made of its words and those of another one,
+    and as many of its words among words of the language model's vocabulary.
     """
     words = [word for word in vocabulary if len(word) > 2 and word.isalpha()]
     for text in texts:
         own = text.split()
+        if not own:
+            continue
         yield " ".join(own[: max(1, len(own) // 2)])
         for _ in range(RECOMBINED):
             other = texts[int(rng.integers(len(texts)))].split()

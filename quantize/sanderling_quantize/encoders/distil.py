@@ -24,6 +24,7 @@ from sanderling_quantize.encoders.tokens import Tokens, batches, padded, tokeniz
 BATCH = 64
 DRAWS = 16
 JITTER = 3.0
+OWN = 5
 MEASURED = 512
 WARM_UP = 0.05
 SIMILARITY = 5.0
@@ -34,8 +35,8 @@ Vectors = NDArray[np.float32]
 def distil(
     teacher: Any, tokenizer: Any, texts: Sequence[str], further: Sequence[str], shape: Shape, max_tokens: int, seed: int
 ) -> Student:
-    """Return a student of a BERT-like teacher, trained where the teacher is; a third of what it sees are `texts`, the
-    rest `further` ones. Raises `ValueError` for another kind of teacher."""
+    """Return a student of a BERT-like teacher, trained where the teacher is; a fifth of what it sees are `texts` alone,
+    the rest any of all. Raises `ValueError` for another kind of teacher."""
     inherit.check(teacher)
     shape, rng = shape.within(teacher.config), np.random.default_rng(seed)
     corpus = list(dict.fromkeys([*texts, *further]))
@@ -89,11 +90,11 @@ def _train(
 
 
 def _draws(tokens: list[Tokens], own: NDArray[np.int64], rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """Yield batches of texts of like length, for ever: each draws a third from the catalogue's own."""
+    """Yield batches of texts of like length, for ever: a fifth is drawn from the catalogue's own."""
     lengths = np.array([len(one) for one in tokens])
     count = BATCH * DRAWS
     while True:
-        drawn = np.concatenate([rng.choice(own, count // 3), rng.integers(0, len(tokens), count - count // 3)])
+        drawn = np.concatenate([rng.choice(own, count // OWN), rng.integers(0, len(tokens), count - count // OWN)])
         order = drawn[np.argsort(lengths[drawn] + rng.uniform(0, JITTER, count), kind="stable")]
         yield from rng.permutation(order.reshape(DRAWS, BATCH))
 

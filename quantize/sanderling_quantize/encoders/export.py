@@ -10,8 +10,10 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
+from onnx import numpy_helper
 
 from sanderling_quantize.encoders.student import Student
 from sanderling_quantize.encoders.tables import frozen
@@ -49,6 +51,7 @@ def export(student: Student, path: Path) -> None:
             opset_version=OPSET,
             dynamo=False,
         )
+    _plain_reshapes(path)
     check_operators(path)
 
 
@@ -59,3 +62,36 @@ def check_operators(path: Path) -> Counter[str]:
     if odd:
         raise ValueError(f"{path.name}: expected only operators of the allow-list, found {', '.join(odd)}")
     return found
+
+
+def _plain_reshapes(path: Path) -> None:
+    """Let every Reshape that keeps its first two axes say so, instead of computing their lengths with ten nodes."""
+    model = onnx.load(path)
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    for node in model.graph.node:
+        lengths = made_by.get(node.input[1]) if node.op_type == "Reshape" else None
+        if lengths is None or lengths.op_type != "Concat":
+            continue
+        kept = [_constant(made_by.get(name)) for name in lengths.input]
+        if kept[:2] == [None, None] and None not in kept[2:]:
+            shape = numpy_helper.from_array(np.array([0, 0, *kept[2:]], np.int64), f"{node.name}/shape")
+            model.graph.initializer.append(shape)
+            node.input[1] = shape.name
+    _remove_unused(model.graph)
+    onnx.save(model, path)
+
+
+def _constant(node: onnx.NodeProto | None) -> int | None:
+    """Return the number that a node always gives; None when it depends on the text."""
+    if node is None or node.op_type != "Constant":
+        return None
+    return int(numpy_helper.to_array(node.attribute[0].t).item())
+
+
+def _remove_unused(graph: onnx.GraphProto) -> None:
+    before = 0
+    while before != len(graph.node):
+        before = len(graph.node)
+        used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+        for node in [node for node in graph.node if not used & set(node.output)]:
+            graph.node.remove(node)

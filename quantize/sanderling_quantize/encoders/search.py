@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from sanderling.encoder import SLOW_FUSIONS
 from sanderling_quantize.encoders.export import export
 from sanderling_quantize.encoders.int8 import quantize
 from sanderling_quantize.encoders.smooth import smoothed
@@ -88,12 +89,14 @@ def search(
     return sorted(front, key=lambda one: (one.us > limit, -one.neighbours))
 
 
-def session(path: Path) -> onnxruntime.InferenceSession:
-    """Open a graph as the device does: one thread, on the CPU."""
+def session(path: Path, without: Sequence[str] = SLOW_FUSIONS) -> onnxruntime.InferenceSession:
+    """Open a graph as the device does: one thread, on the CPU, without some of onnxruntime's fusions."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(without)
+    )
 
 
 def encode(graph: onnxruntime.InferenceSession, tokens: Sequence[Tokens]) -> NDArray[np.float32]:

@@ -28,11 +28,10 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return float32 [b, s, width]; `mask` [b, 1, 1, s] is added to the scores."""
-        batch, tokens = x.shape[0], x.shape[1]
-        split = self.attend(x).view(batch, tokens, 3, self.heads, self.depth).permute(2, 0, 3, 1, 4)
-        query, key, value = split.unbind(0)
+        parts = fold(self.attend(x), 3 * self.heads, self.depth).transpose(1, 2)
+        query, key, value = parts.split(self.heads, 1)
         weights = (query @ key.transpose(-1, -2) + mask).softmax(-1)
-        read = (weights @ value).transpose(1, 2).reshape(batch, tokens, self.heads * self.depth)
+        read = fold((weights @ value).transpose(1, 2), self.heads * self.depth)
         x = self.merged(x + self.merge(read))
         return self.contracted(x + self.contract(functional.gelu(self.expand(x))))
 
@@ -57,6 +56,11 @@ class Student(nn.Module):
         for layer in self.layers:
             x = layer(x, mask)
         return unit(mean(x, attention_mask) if self.out is None else self.out(mean(x, attention_mask)))
+
+
+def fold(x: Tensor, *shape: int) -> Tensor:
+    """Return x [b, s, ...] as [b, s, *shape]."""
+    return x.reshape(x.shape[0], x.shape[1], *shape)
 
 
 def mean(hidden: Tensor, mask: Tensor) -> Tensor:

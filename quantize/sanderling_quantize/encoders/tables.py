@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from sanderling_quantize.encoders.student import fold
+
 CODES = 256
 ROUNDS = 10
 
@@ -28,7 +30,7 @@ class Codes(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Return float32 [b, s, w] for ids int64 [b, s]."""
-        return self.books[self.codes[ids].to(torch.int64) + self.first].flatten(-2)
+        return fold(self.books[self.codes[ids].to(torch.int64) + self.first], self.books.shape[1] * len(self.first))
 
 
 class Int8Rows(nn.Module):
@@ -62,7 +64,9 @@ class Int8Codes(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Return float32 [b, s, w] for ids int64 [b, s]."""
-        return self.books(self.codes[ids].to(torch.int64) + self.first).flatten(-2)
+        return fold(
+            self.books(self.codes[ids].to(torch.int64) + self.first), self.books.rows.shape[1] * len(self.first)
+        )
 
 
 def frozen(table: nn.Module) -> nn.Module:

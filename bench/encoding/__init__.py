@@ -1,0 +1,1 @@
+"""How `bench encode` gets its texts, its encoders and their peers."""

@@ -1,0 +1,120 @@
+"""Real texts to distil on and to judge by, from the benchmark's data and from what is installed.
+
+Two catalogues: MovieLens' titles with year and genres (500 of 1,682 held out), and the gift shop's descriptions (a
+tenth held out). Further texts: headlines and the sentences beside them (Upworthy), first lines of documentation of the
+installed packages, recombinations of the catalogues' words, and words of the vocabulary at random. No text that is held
+out is among them. Refuses to know encoders.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import gzip
+import random
+import re
+import site
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sanderling_quantize import texts
+
+FILMS_HELD_OUT = 500
+HEADLINES, DOCUMENTATION, MIXTURES = 45_000, 60_000, 30_000
+MARKUP = re.compile(r"<[^>]+>|http\S+")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """`own` texts of the catalogues to train on, `further` texts, and named sets to judge by."""
+
+    own: list[str]
+    further: list[str]
+    judged: dict[str, list[str]]
+
+
+def read(root: Path, vocabulary: Iterable[str]) -> Corpus:
+    """Return the corpus; the same data, packages and vocabulary give the same."""
+    rng, words = random.Random(0), [word for word in vocabulary if len(word) > 2 and word.isalpha()]
+    new_films, films = _split(_films(root), FILMS_HELD_OUT, rng)
+    gifts = [row["text"] for row in csv.DictReader((root / "online_retail" / "items.csv").open(encoding="utf-8"))]
+    new_gifts, gifts = _split(gifts, len(gifts) // 10, rng)
+    titles = [film.rsplit(")", 1)[0] + ")" for film in new_films]
+    judged = {
+        "films, seen": films[:500],
+        "films, unseen": new_films,
+        "bare titles, unseen": titles,
+        "misspelt, unseen": [_misspell(film, rng) for film in new_films],
+        "capitals, unseen": [film.upper() for film in new_films],
+        "gifts, seen": gifts[:500],
+        "gifts, unseen": new_gifts,
+    }
+    own = list(dict.fromkeys([*films, *gifts]))
+    draw = np.random.default_rng(0)
+    more = [
+        *(film.rsplit(")", 1)[0] + ")" for film in films),
+        *(gift.title() for gift in gifts),
+        *list(dict.fromkeys(_headlines(root)))[:HEADLINES],
+        *_some(_documentation(), DOCUMENTATION, rng),
+        *texts.further(own, words, draw),
+        *texts.further(own, words, draw),
+        *(" ".join(rng.choice(words) for _ in range(rng.randint(1, 8))) for _ in range(MIXTURES)),
+    ]
+    hidden = {text.lower() for held_out in (new_films, titles, new_gifts) for text in held_out}
+    return Corpus(own, [text for text in dict.fromkeys(more) if text.lower() not in hidden], judged)
+
+
+def _split(found: list[str], count: int, rng: random.Random) -> tuple[list[str], list[str]]:
+    order = list(range(len(found)))
+    rng.shuffle(order)
+    return [found[at] for at in order[:count]], [found[at] for at in order[count:]]
+
+
+def _films(root: Path) -> list[str]:
+    folder = root / "ml-100k"
+    names = [line.split("|")[0] for line in (folder / "u.genre").read_text().splitlines() if line]
+    rows = [line.split("|") for line in (folder / "u.item").read_text(encoding="latin-1").split("\n") if line]
+    return [
+        f"{row[1]} {' '.join(name for name, one in zip(names, row[5:], strict=True) if one == '1')}" for row in rows
+    ]
+
+
+def _headlines(root: Path) -> Iterator[str]:
+    with gzip.open(root / "upworthy" / "arms.csv.gz", "rt", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            yield row["headline"]
+            for part in (row["lede"], row["excerpt"]):
+                for sentence in re.split(r"(?<=[.!?])\s+", MARKUP.sub(" ", part or "")):
+                    plain = " ".join(sentence.split())
+                    if 8 < len(plain) < 140:
+                        yield plain
+
+
+def _documentation() -> Iterator[str]:
+    for folder in site.getsitepackages():
+        for path in sorted(Path(folder).rglob("*.py")):
+            try:
+                tree = ast.parse(path.read_text(encoding="utf-8"))
+            except (OSError, SyntaxError, ValueError, RecursionError):
+                continue
+            for node in ast.walk(tree):
+                if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Module)):
+                    lines = (ast.get_docstring(node) or "").strip().splitlines()[:3]
+                    yield from (line.strip() for line in lines if 10 < len(line.strip()) < 110)
+
+
+def _some(found: Iterable[str], count: int, rng: random.Random) -> list[str]:
+    distinct = list(dict.fromkeys(found))
+    return rng.sample(distinct, min(count, len(distinct)))
+
+
+def _misspell(text: str, rng: random.Random) -> str:
+    """Swap two neighbouring letters of every word of more than three."""
+    return " ".join(_swap(word, rng.randrange(1, len(word) - 2)) if len(word) > 3 else word for word in text.split())
+
+
+def _swap(word: str, at: int) -> str:
+    return word[:at] + word[at + 1] + word[at] + word[at + 2 :]

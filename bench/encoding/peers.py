@@ -1,0 +1,133 @@
+"""What else makes this language model small: every way that installs beside the project, from the same weights.
+
+`float`: the model with pooling and normalisation in the graph. Its int8 forms by onnxruntime's own quantizer: dynamic,
+per tensor and per channel; static (quantized multiplications and tables, calibrated); weight-only (8 bits in blocks of
+128). And sentence-transformers' own export. Refuses to know ours.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
+from torch import Tensor, nn
+
+from bench.encoding.ours import Teacher
+from sanderling_quantize.encoders.search import feed
+from sanderling_quantize.encoders.student import mean, unit
+from sanderling_quantize.encoders.tokens import Tokens
+from sanderling_trainer.policy.language_model import MINILM, resolve
+
+
+class Pooled(nn.Module):
+    """The language model as it is, with mean pooling and normalisation."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return unit vectors float32 [b, t]."""
+        hidden = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return unit(mean(hidden, attention_mask))
+
+
+def graphs(teacher: Teacher, calibration: Sequence[Tokens], folder: Path) -> dict[str, Path]:
+    """Write the peers that are ONNX graphs and return where they are; those of an earlier run are kept."""
+    logging.getLogger().setLevel(logging.ERROR)
+    folder.mkdir(parents=True, exist_ok=True)
+    plain = folder / "float.onnx"
+    makers: dict[str, Callable[[Path], None]] = {
+        "float": lambda path: _export(teacher, path),
+        "dynamic int8, per tensor": lambda path: _dynamic(plain, path, per_channel=False),
+        "dynamic int8, per channel": lambda path: _dynamic(plain, path, per_channel=True),
+        "static int8, per channel": lambda path: _static(plain, path, calibration),
+        "weight-only int8": lambda path: _weights(plain, path),
+        "sentence-transformers int8": lambda path: _sentence_transformers(path),
+    }
+    found = {}
+    for name, make in makers.items():
+        path = plain if name == "float" else folder / f"{name.replace(' ', '_').replace(',', '')}.onnx"
+        if not path.exists():
+            make(path)
+        found[name] = path
+    return found
+
+
+def _export(teacher: Teacher, path: Path) -> None:
+    axes = {name: {0: "batch", 1: "tokens"} for name in ("input_ids", "attention_mask")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Pooled(teacher.model),
+            (torch.ones(2, 8, dtype=torch.long), torch.ones(2, 8, dtype=torch.long)),
+            str(path),
+            input_names=list(axes),
+            output_names=["vector"],
+            dynamic_axes={**axes, "vector": {0: "batch"}},
+            opset_version=17,
+            dynamo=False,
+        )
+
+
+def _dynamic(source: Path, path: Path, *, per_channel: bool) -> None:
+    quantize_dynamic(source, path, per_channel=per_channel, weight_type=QuantType.QInt8)
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]
+    """Hands calibration texts to onnxruntime, one by one."""
+
+    def __init__(self, tokens: Sequence[Tokens]) -> None:
+        self.left = iter([feed(one) for one in tokens])
+
+    def get_next(self) -> dict[str, Any] | None:
+        """Return the next text's inputs, or None."""
+        return next(self.left, None)
+
+
+def _static(source: Path, path: Path, calibration: Sequence[Tokens]) -> None:
+    quantize_static(
+        source,
+        path,
+        _Reader(calibration),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        op_types_to_quantize=["MatMul", "Gather"],
+        weight_type=QuantType.QInt8,
+        extra_options={"MatMulConstBOnly": True},
+    )
+
+
+def _weights(source: Path, path: Path) -> None:
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    quantizer = MatMulNBitsQuantizer(onnx.load(source), bits=8, block_size=128, accuracy_level=4)
+    quantizer.process()
+    quantizer.model.save_model_to_file(str(path))
+
+
+def _sentence_transformers(path: Path) -> None:
+    from sentence_transformers import SentenceTransformer, export_dynamic_quantized_onnx_model
+
+    work = path.with_suffix("")
+    shutil.copytree(resolve(MINILM), work, dirs_exist_ok=True)
+    model = SentenceTransformer(str(work), backend="onnx", model_kwargs={"provider": "CPUExecutionProvider"})
+    model.save_pretrained(str(work))
+    export_dynamic_quantized_onnx_model(model, "avx512_vnni", str(work))
+    shutil.copyfile(next((work / "onnx").glob("*qint8*.onnx")), path)
+
+
+def pooled(hidden: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the unit mean [t] of a graph's token vectors [1, s, t]; a vector [1, t] as it is."""
+    if hidden.ndim == 2:
+        return np.asarray(hidden[0])
+    average = hidden[0].mean(0)
+    return np.asarray(average / np.linalg.norm(average))
