@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.encoding import ours, peers
+from bench.encoding import others, ours, peers
 from bench.encoding.corpus import Corpus, read
 from bench.ranking.data import folder as data_folder
 from sanderling.encoder import SLOW_FUSIONS
@@ -54,18 +54,31 @@ def run(arguments: list[str]) -> dict[str, Any]:
         ours.student(options.make, teacher, corpus, options.folder)
         return {"made": options.make}
     tokens = {name: tokenize(teacher.tokenizer, texts, ours.MAX_TOKENS) for name, texts in corpus.judged.items()}
-    encoders, sizes = _encoders(teacher, corpus, options.folder)
-    timed = [one for one in tokens[UNSEEN] if SHORT <= len(one) <= LONG][:TIMED]
-    times = _times(encoders, timed)
-    rows = _rows(encoders, sizes, times, tokens)
+    short = [at for at, one in enumerate(tokens[UNSEEN]) if SHORT <= len(one) <= LONG][:TIMED]
+    paths = peers.graphs(
+        teacher, tokenize(teacher.tokenizer, corpus.own[:128], ours.MAX_TOKENS), options.folder / "peers"
+    )
+    texts = [text for one in corpus.judged.values() for text in one]
+    timed = [corpus.judged[UNSEEN][at] for at in short]
+    apart = others.run(paths["float"], texts, timed, options.folder / "peers")
+    paths["weight-only int8"] = options.folder / "peers" / "weight_only.onnx"
+    encoders, sizes = _encoders(teacher, corpus, paths, options.folder)
+    times = _times(encoders, [tokens[UNSEEN][at] for at in short])
+    found = {name: _vectors(encode, tokens) for name, encode in encoders.items()}
+    ends = np.cumsum([len(one) for one in corpus.judged.values()])[:-1]
+    for name in ("model2vec", "fastembed"):
+        found[name] = dict(zip(tokens, np.split(apart[name], ends), strict=True))
+        times[name] = apart[f"{name}, us"].tolist()
+    sizes["model2vec"] = int(apart["model2vec, bytes"])
+    rows = _rows(found, sizes, times)
     print(_table(rows), file=sys.stderr)
     unknown = {name: _unknown(teacher, texts) for name, texts in corpus.judged.items()}
     return {"rows": rows, "unknown_tokens": unknown, "item_rows": _item_rows(root)}
 
 
-def _encoders(teacher: ours.Teacher, corpus: Corpus, folder: Path) -> tuple[dict[str, Encode], dict[str, int]]:
-    calibration = tokenize(teacher.tokenizer, corpus.own[:128], ours.MAX_TOKENS)
-    paths = peers.graphs(teacher, calibration, folder / "peers")
+def _encoders(
+    teacher: ours.Teacher, corpus: Corpus, paths: dict[str, Path], folder: Path
+) -> tuple[dict[str, Encode], dict[str, int]]:
     for tier, bits in itertools.product(("base", "small", "nano"), (8, 7)):
         front = ours.forms(tier, bits, teacher, corpus, folder)
         paths[f"{tier}, {bits} bits"] = front[0].path
@@ -113,23 +126,23 @@ def _times(encoders: dict[str, Encode], tokens: Sequence[Tokens]) -> dict[str, l
     return spent
 
 
+def _vectors(encode: Encode, tokens: dict[str, list[Tokens]]) -> dict[str, NDArray[np.float32]]:
+    return {name: np.stack([encode(one) for one in texts]) for name, texts in tokens.items()}
+
+
 def _rows(
-    encoders: dict[str, Encode],
-    sizes: dict[str, int],
-    times: dict[str, list[float]],
-    tokens: dict[str, list[Tokens]],
+    vectors: dict[str, dict[str, NDArray[np.float32]]], sizes: dict[str, int], times: dict[str, list[float]]
 ) -> list[Row]:
-    exact = {name: np.stack([encoders["float"](one) for one in texts]) for name, texts in tokens.items()}
+    exact = vectors["float"]
     rows = []
-    for name, encode in encoders.items():
-        found = {texts: np.stack([encode(one) for one in given]) for texts, given in tokens.items()}
+    for name, found in vectors.items():
         likeness = {
             texts: {
                 "spearman": spearman(found[texts], exact[texts]),
                 "top10": neighbours(found[texts], exact[texts]),
-                "cosine": cosine(found[texts], exact[texts]),
+                "cosine": cosine(found[texts], exact[texts]) if found[texts].shape == exact[texts].shape else 0.0,
             }
-            for texts in tokens
+            for texts in exact
         }
         rows.append(
             {

@@ -1,8 +1,8 @@
 """What else makes this language model small: every way that installs beside the project, from the same weights.
 
 `float`: the model with pooling and normalisation in the graph. Its int8 forms by onnxruntime's own quantizer: dynamic,
-per tensor and per channel; static (quantized multiplications and tables, calibrated); weight-only (8 bits in blocks of
-128). And sentence-transformers' own export. Refuses to know ours.
+per tensor and per channel; static (quantized multiplications and tables, calibrated). And sentence-transformers' own
+export. Others need packages of their own: `bench.encoding.others`. Refuses to know ours.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from torch import Tensor, nn
@@ -50,7 +49,6 @@ def graphs(teacher: Teacher, calibration: Sequence[Tokens], folder: Path) -> dic
         "dynamic int8, per tensor": lambda path: _dynamic(plain, path, per_channel=False),
         "dynamic int8, per channel": lambda path: _dynamic(plain, path, per_channel=True),
         "static int8, per channel": lambda path: _static(plain, path, calibration),
-        "weight-only int8": lambda path: _weights(plain, path),
         "sentence-transformers int8": lambda path: _sentence_transformers(path),
     }
     found = {}
@@ -104,14 +102,6 @@ def _static(source: Path, path: Path, calibration: Sequence[Tokens]) -> None:
         weight_type=QuantType.QInt8,
         extra_options={"MatMulConstBOnly": True},
     )
-
-
-def _weights(source: Path, path: Path) -> None:
-    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
-
-    quantizer = MatMulNBitsQuantizer(onnx.load(source), bits=8, block_size=128, accuracy_level=4)
-    quantizer.process()
-    quantizer.model.save_model_to_file(str(path))
 
 
 def _sentence_transformers(path: Path) -> None:
