@@ -244,6 +244,13 @@ def test_an_encoder_is_made_from_a_folder(folder, tmp_path):
     assert weighed[0]["bytes"] == (tmp_path / "bundle" / "encoder.onnx").stat().st_size
 
 
+@pytest.mark.parametrize("catalogue", [["one thing"], ["", " "]])
+def test_the_smallest_catalogues_have_an_encoder(folder, tmp_path, catalogue):
+    """One item, or items without words: an encoder is made all the same."""
+    (tmp_path / "bundle").mkdir()
+    assert make(folder, catalogue, tmp_path / "bundle", Encoding("nano", steps=1))
+
+
 @pytest.mark.parametrize("wrong", [{"tier": "huge"}, {"target": "mips"}])
 def test_unknown_tiers_and_targets_are_refused(wrong):
     """The message says which ones there are."""

@@ -12,7 +12,8 @@ class Shape:
 
     layers: transformer layers, the first and the last included; heads, neurons: the most important ones of each layer,
     by measurement; width: of the residual stream, the principal directions of the teacher's; group: how many numbers
-    of a word's vector share one byte (0: a byte each); steps: of distillation (0: none, the teacher's weights serve).
+    of a word's vector share one byte (0, or where they do not divide the width: a byte each); steps: of distillation
+    (0: none, the teacher's weights serve), with their peak `learning_rate`.
     """
 
     layers: int
@@ -25,12 +26,14 @@ class Shape:
 
     def within(self, config: Any) -> Shape:
         """Return the shape cut to what a teacher of this configuration has."""
+        width = min(self.width, config.hidden_size)
         return replace(
             self,
             layers=min(self.layers, config.num_hidden_layers),
             heads=min(self.heads, config.num_attention_heads),
             neurons=min(self.neurons, config.intermediate_size),
-            width=min(self.width, config.hidden_size),
+            width=width,
+            group=self.group if self.group and width % self.group == 0 else 0,
         )
 
 

@@ -40,7 +40,7 @@ class Thresholds:
     slate: float = 0.95
     drift: float = 0.10
     ndcg: float = 0.98
-    latency: float = 1.25
+    latency: float = 1.5
     encoder_bytes: int = 8 * MB
     bundle_bytes: int = 1000 * MB
 
