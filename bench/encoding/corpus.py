@@ -38,7 +38,7 @@ class Corpus:
 
 def read(root: Path, vocabulary: Iterable[str]) -> Corpus:
     """Return the corpus; the same data, packages and vocabulary give the same."""
-    rng, words = random.Random(0), [word for word in vocabulary if len(word) > 2 and word.isalpha()]
+    rng, words = random.Random(0), texts.whole_words(vocabulary)
     new_films, films = _split(_films(root), FILMS_HELD_OUT, rng)
     gifts = [row["text"] for row in csv.DictReader((root / "online_retail" / "items.csv").open(encoding="utf-8"))]
     new_gifts, gifts = _split(gifts, len(gifts) // 10, rng)
@@ -53,6 +53,9 @@ def read(root: Path, vocabulary: Iterable[str]) -> Corpus:
         "gifts, unseen": new_gifts,
     }
     own = list(dict.fromkeys([*films, *gifts]))
+    judged = {
+        name: one if "unseen" not in name else texts.unlike(dict.fromkeys(one), own) for name, one in judged.items()
+    }
     draw = np.random.default_rng(0)
     more = [
         *(film.rsplit(")", 1)[0] + ")" for film in films),
@@ -63,8 +66,7 @@ def read(root: Path, vocabulary: Iterable[str]) -> Corpus:
         *texts.further(own, words, draw),
         *(" ".join(rng.choice(words) for _ in range(rng.randint(1, 8))) for _ in range(MIXTURES)),
     ]
-    hidden = {text.lower() for held_out in (new_films, titles, new_gifts) for text in held_out}
-    return Corpus(own, [text for text in dict.fromkeys(more) if text.lower() not in hidden], judged)
+    return Corpus(own, texts.unlike(dict.fromkeys(more), [*new_films, *titles, *new_gifts]), judged)
 
 
 def _split(found: list[str], count: int, rng: random.Random) -> tuple[list[str], list[str]]:

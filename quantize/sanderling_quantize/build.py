@@ -73,9 +73,9 @@ def build(
     try:
         folder = work / "bundle"
         folder.mkdir()
-        seen, unseen = _texts(source, encoding)
+        seen, unseen = _texts(source)
         if encoder_of is None:
-            forms = make(source.encoder, seen[0], folder, encoding)
+            forms = make(source.encoder, seen[0], unseen[0], folder, _max_tokens(source), encoding)
         else:
             forms = _take_over(encoder_of, folder)
         items.write(source, folder)
@@ -102,22 +102,27 @@ def regate(
 ) -> list[Check]:
     """Run the gate alone on a finished bundle, which was built with this `encoding`."""
     source = read(checkpoint)
-    seen, unseen = _texts(source, encoding)
+    seen, unseen = _texts(source)
     return gate.judge(bundle, source, seen, unseen, thresholds or Thresholds.of(encoding.tier), previous)
 
 
 Texts = tuple[list[str], NDArray[np.float32]]
 
 
-def _texts(source: Checkpoint, encoding: Encoding) -> tuple[Texts, Texts]:
+def _texts(source: Checkpoint) -> tuple[Texts, Texts]:
     """Return the texts to train on and those kept from it, with what the language model answered for the policy."""
     vectors = source.tensors["item.text"]
     answers = dict(zip(source.texts, vectors, strict=True))
-    parts = texts.held_out(list(answers), HELD_OUT, encoding.seed)
+    parts = texts.held_out(answers, HELD_OUT)
     seen, unseen = (
         (part, np.array([answers[text] for text in part], np.float32).reshape(-1, vectors.shape[1])) for part in parts
     )
     return seen, unseen
+
+
+def _max_tokens(source: Checkpoint) -> int:
+    """Where the policy's own texts were cut."""
+    return int(source.settings["config"]["max_tokens"])
 
 
 def _take_over(bundle: Path, folder: Path) -> list[dict[str, Any]]:
@@ -140,7 +145,7 @@ def _seal(source: Checkpoint, folder: Path, encoding: Encoding, reports: dict[st
             dim=d,
             state=source.tensors["state.decay"].shape[0],
             text=source.tensors["item.text"].shape[1],
-            max_tokens=encoding.max_tokens,
+            max_tokens=_max_tokens(source),
         ),
         "exploration": Exploration(epsilon=config["epsilon"], pool=config["pool"]),
         "kinds": facts["kinds"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -16,7 +17,7 @@ def further(texts: Sequence[str], vocabulary: Iterable[str], rng: np.random.Gene
     For each text that has words: its first part alone, `RECOMBINED` texts made of its words and those of another one,
     and as many of its words among words of the language model's vocabulary.
     """
-    words = [word for word in vocabulary if len(word) > 2 and word.isalpha()]
+    words = whole_words(vocabulary)
     for text in texts:
         own = text.split()
         if not own:
@@ -30,11 +31,31 @@ def further(texts: Sequence[str], vocabulary: Iterable[str], rng: np.random.Gene
             yield " ".join(_mixture(own, words, rng))
 
 
-def held_out(texts: Sequence[str], share: float, seed: int) -> tuple[list[str], list[str]]:
-    """Split texts into those to train on and those to judge by; at least one of each when there are two."""
-    order = np.random.default_rng(seed).permutation(len(texts))
-    count = min(max(1, round(share * len(texts))), max(len(texts) - 1, 0))
-    return [texts[at] for at in order[count:]], [texts[at] for at in order[:count]]
+def whole_words(vocabulary: Iterable[str]) -> list[str]:
+    """Return the vocabulary's words of letters, in one order; the marks of other tokenizers' word starts go."""
+    plain = {word.lstrip("Ġ▁") for word in vocabulary}
+    return sorted(word for word in plain if len(word) > 2 and word.isalpha())
+
+
+def held_out(texts: Iterable[str], share: float) -> tuple[list[str], list[str]]:
+    """Split distinct texts into those to train on and those to judge by; at least one of each when there are two.
+
+    A text's own hash decides, whatever its casing, so that it stays on its side from release to release.
+    """
+    order = sorted(set(texts), key=lambda text: (_place(text), text))
+    count = sum(_place(text) < share * 2**32 for text in order)
+    count = min(max(1, count), max(len(order) - 1, 0))
+    return order[count:], order[:count]
+
+
+def unlike(texts: Iterable[str], others: Iterable[str]) -> list[str]:
+    """Return the texts that are none of the others, in whatever casing."""
+    known = {text.lower() for text in others}
+    return [text for text in texts if text.lower() not in known]
+
+
+def _place(text: str) -> int:
+    return zlib.crc32(text.lower().encode("utf-8", "surrogatepass"))
 
 
 def _mixture(own: Sequence[str], words: Sequence[str], rng: np.random.Generator) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -74,27 +75,26 @@ def test_the_whole_teacher_inherited_is_the_teacher(teacher, tokens):
 
 def test_the_largest_parts_are_kept(teacher, tokens):
     """A head and a neuron that contribute nothing are the first to go."""
+    muted = copy.deepcopy(teacher)
+    layer = muted.encoder.layer[0]
     with torch.no_grad():
-        layer = teacher.encoder.layer[0]
-        kept = layer.output.dense.weight.clone()
         layer.output.dense.weight[:, 5] = 0.0
-        importance = inherit.measure(teacher, tokens)
-        layer.output.dense.weight.copy_(kept)
-    assert importance.neurons[0].argmin() == 5
-    half = student(teacher, tokens, replace(BASE, heads=1, neurons=10))
-    assert half.layers[0].heads == 1
-    assert half.layers[0].expand.out_features == 10
+        layer.attention.output.dense.weight[:, :16] = 0.0
+    half = student(muted, tokens, replace(BASE, heads=1, neurons=63)).layers[0]
+    kept = [at for at in range(64) if at != 5]
+    assert torch.equal(half.expand.weight, layer.intermediate.dense.weight[kept])
+    assert torch.equal(half.merge.weight, layer.attention.output.dense.weight[:, 16:])
 
 
 @pytest.mark.parametrize(("count", "layers", "kept"), [(6, 2, [0, 5]), (6, 3, [0, 2, 5]), (6, 6, [0, 1, 2, 3, 4, 5])])
-def test_outer_layers_are_kept(count, layers, kept):
-    """The first and the last layer are always among those that a student begins with."""
-    assert inherit.outer_layers(count, layers) == kept
+def test_layers_are_spread(count, layers, kept):
+    """A student of two layers or more begins with the first, the last, and some evenly between."""
+    assert inherit.spread_layers(count, layers) == kept
 
 
 def test_another_architecture_is_refused():
     """What is not built like BERT is named in one sentence."""
-    with pytest.raises(ValueError, match=r"expected a language model built like BERT.*found Linear"):
+    with pytest.raises(ValueError, match=r"expected a language model of the kinds bert, .*found Linear"):
         inherit.check(torch.nn.Linear(2, 2))
 
 
@@ -211,15 +211,16 @@ def test_the_search_keeps_the_front_winner_first(teacher, tokens, tmp_path):
     front = search(student(teacher, tokens), teacher.config, tokens[::2], tokens[1::2], tmp_path, 8)
     assert front[0].path.exists()
     assert not any(other.dominates(one) for one in front for other in front)
-    assert front[0].us <= 1.1 * min(one.us for one in front)
+    assert front[0].us <= 1.2 * min(one.us for one in front)
 
 
 def test_distillation_brings_the_student_to_the_teacher(teacher, folder):
     """Two layers of four, words in codes: sixty steps on the catalogue bring the cosine on unseen texts above .9."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    seen, unseen = texts_of.held_out(TEXTS, 0.2, 0)
+    seen, unseen = texts_of.held_out(TEXTS, 0.2)
     unseen_tokens = tokenize(tokenizer, unseen, 64)
-    shape, further = Shape(2, 2, 64, 32, 4, 60), list(texts_of.further(seen, [], np.random.default_rng(0)))
+    shape, further = Shape(2, 2, 64, 32, 4, 60), texts_of.further(seen, [], np.random.default_rng(0))
+    further = texts_of.unlike(further, unseen)
     wanted = distil.teach(teacher, unseen_tokens)
     likeness = []
     for steps in (1, 60):
@@ -229,26 +230,38 @@ def test_distillation_brings_the_student_to_the_teacher(teacher, folder):
 
 
 def test_the_same_seed_makes_the_same_student(teacher, folder):
-    """Distillation has no chance in it but the seed's."""
+    """Nothing in distillation is by chance but for the seed: not even the order of the vocabulary."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    shape = Shape(1, 2, 64, 32, 4, 3)
-    one, two = (distil.distil(teacher, tokenizer, TEXTS, [], shape, 64, 7) for _ in range(2))
+    shape = Shape(1, 2, 64, 32, 4, 20)
+    further = (list(texts_of.further(TEXTS, tokenizer.get_vocab(), np.random.default_rng(0))) for _ in range(2))
+    one, two = (distil.distil(teacher, tokenizer, TEXTS, texts, shape, 64, 7) for texts in further)
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
 
 
 def test_an_encoder_is_made_from_a_folder(folder, tmp_path):
     """A language model's folder and texts give encoder.onnx and tokenizer.json, and the forms that were weighed."""
     (tmp_path / "bundle").mkdir()
-    weighed = make(folder, TEXTS, tmp_path / "bundle", Encoding("small", steps=2))
+    weighed = make(folder, TEXTS, [], tmp_path / "bundle", 64, Encoding("small", steps=2))
     assert sorted(path.name for path in (tmp_path / "bundle").iterdir()) == ["encoder.onnx", "tokenizer.json"]
     assert weighed[0]["bytes"] == (tmp_path / "bundle" / "encoder.onnx").stat().st_size
+
+
+@given(st.sets(st.text(min_size=1), min_size=2, max_size=60))
+def test_a_text_stays_on_its_side(catalogue):
+    """The texts kept from training are not among the others, and another item moves none of a large part."""
+    seen, unseen = texts_of.held_out(catalogue, 0.1)
+    assert set(seen) | set(unseen) == catalogue
+    assert seen
+    assert unseen
+    more = texts_of.held_out([*catalogue, "one more item"], 0.1)[1]
+    assert len(unseen) == 1 or set(unseen) <= set(more)
 
 
 @pytest.mark.parametrize("catalogue", [["one thing"], ["", " "]])
 def test_the_smallest_catalogues_have_an_encoder(folder, tmp_path, catalogue):
     """One item, or items without words: an encoder is made all the same."""
     (tmp_path / "bundle").mkdir()
-    assert make(folder, catalogue, tmp_path / "bundle", Encoding("nano", steps=1))
+    assert make(folder, catalogue, [], tmp_path / "bundle", 64, Encoding("nano", steps=1))
 
 
 @pytest.mark.parametrize("wrong", [{"tier": "huge"}, {"target": "mips"}])
@@ -260,7 +273,7 @@ def test_unknown_tiers_and_targets_are_refused(wrong):
 
 @given(st.lists(st.text(alphabet="ab ", max_size=8), min_size=1, max_size=6))
 def test_further_texts_come_from_any_catalogue(catalogue):
-    """Empty and blank texts too have further ones; all are made of the catalogue's words and the vocabulary's."""
+    """Blank texts do no harm; all further ones are made of the catalogue's words and the vocabulary's."""
     found = list(texts_of.further(catalogue, ["word", "##ing", "a1"], np.random.default_rng(0)))
     words = {word for text in catalogue for word in text.split()} | {"word"}
     assert {word for text in found for word in text.split()} <= words

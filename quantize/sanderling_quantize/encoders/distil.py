@@ -7,7 +7,9 @@ multiplies bfloat16 natively, so does the training. Refuses to know items and po
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,7 +53,7 @@ def distil(
 
 @torch.inference_mode()
 def teach(teacher: Any, tokens: Sequence[Tokens]) -> Vectors:
-    """Return the teacher's unit vectors float32 [n, t]."""
+    """Return the teacher's unit vectors float32 [n, t], computed as the training is."""
     device = next(teacher.parameters()).device
     out = np.empty((len(tokens), teacher.config.hidden_size), np.float32)
     rounds = tqdm(batches(tokens, device), desc="teacher", total=-(-len(tokens) // BATCH), unit="batch", leave=False)
@@ -69,9 +71,7 @@ def _train(
     answers = torch.from_numpy(teach(teacher, tokens)).to(device)
     student.to(device).train()
     optimiser = torch.optim.AdamW(student.parameters(), shape.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, shape.learning_rate, total_steps=shape.steps, pct_start=WARM_UP, cycle_momentum=False
-    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, partial(_rate, steps=shape.steps))
     draws = _draws(tokens, own, rng)
     with tqdm(range(shape.steps), desc="distil", unit="step") as bar:
         for step in bar:
@@ -99,6 +99,14 @@ def _draws(tokens: list[Tokens], own: NDArray[np.int64], rng: np.random.Generato
         yield from rng.permutation(order.reshape(DRAWS, BATCH))
 
 
+def _rate(step: int, steps: int) -> float:
+    """Return the share of the peak learning rate: up in a straight line, then down along a cosine."""
+    warm = max(1, round(WARM_UP * steps))
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 + 0.5 * math.cos(math.pi * (step - warm) / max(1, steps - warm))
+
+
 def _loss(student: Tensor, teacher: Tensor) -> Tensor:
     cosine = 1.0 - (student * teacher).sum(-1).mean()
     similarity = ((student @ student.T) - (teacher @ teacher.T)).square().mean()
@@ -106,6 +114,9 @@ def _loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _native_bfloat16(device: torch.device) -> torch.autocast:
-    """On the CPU only where AVX512-BF16 is there: elsewhere bfloat16 is slower than float32."""
-    native = device.type != "cpu" or bool(torch.cpu._is_avx512_bf16_supported())
+    """Elsewhere, on a CPU without AVX512-BF16 or an old GPU, bfloat16 is slower than float32."""
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = bool(torch.cpu._is_avx512_bf16_supported())
     return torch.autocast(device.type, torch.bfloat16, enabled=native)

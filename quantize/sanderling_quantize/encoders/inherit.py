@@ -22,6 +22,7 @@ from sanderling_quantize.encoders.tables import coded
 from sanderling_quantize.encoders.tokens import Tokens, batches
 
 SPREAD = 0.3
+BUILT_ALIKE = ("bert", "roberta", "xlm-roberta", "camembert")
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,12 @@ class Importance:
 
 def check(teacher: Any) -> None:
     """Raise `ValueError` unless the teacher is built like BERT."""
-    try:
-        layer, config = teacher.encoder.layer[0], teacher.config
-        parts = (layer.attention.self.query, layer.intermediate.dense, teacher.embeddings.position_embeddings)
-        sound = all(isinstance(part, nn.Module) for part in parts) and config.hidden_act == "gelu"
-    except (AttributeError, IndexError, TypeError):
-        sound = False
-    if not sound:
-        kind = type(teacher).__name__
-        raise ValueError(f"expected a language model built like BERT (BERT, MiniLM, RoBERTa, XLM-R, BGE), found {kind}")
+    config = getattr(teacher, "config", None)
+    absolute = getattr(config, "position_embedding_type", "absolute") == "absolute"
+    known = getattr(config, "model_type", "") in BUILT_ALIKE and getattr(config, "hidden_act", "") == "gelu"
+    if not (known and absolute):
+        kinds, found = ", ".join(BUILT_ALIKE), type(teacher).__name__
+        raise ValueError(f"expected a language model of the kinds {kinds}, absolute positions and GELU, found {found}")
 
 
 @torch.inference_mode()
@@ -59,7 +57,7 @@ def measure(teacher: Any, tokens: Sequence[Tokens]) -> Importance:
         hooks.append(layer.output.dense.register_forward_hook(_neurons(neurons, at)))
         hooks.append(layer.attention.output.dense.register_forward_hook(_heads(heads, at)))
     moments = torch.zeros(teacher.config.hidden_size, teacher.config.hidden_size, device=device)
-    for ids, mask, _ in batches(tokens, device):
+    for ids, mask, _ in batches(tokens, device, 1):
         found = teacher(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
         stream = torch.stack(found)[:, mask.bool()].flatten(0, 1)
         moments += stream.T @ stream / len(found)
@@ -74,8 +72,8 @@ def measure(teacher: Any, tokens: Sequence[Tokens]) -> Importance:
     )
 
 
-def outer_layers(count: int, layers: int) -> list[int]:
-    """Return which of `count` layers a student of `layers` starts from: spread evenly, first and last included."""
+def spread_layers(count: int, layers: int) -> list[int]:
+    """Return which of `count` layers a student of `layers` starts from: spread evenly."""
     return [round(at) for at in np.linspace(0, count - 1, layers)] if layers > 1 else [0]
 
 
@@ -88,7 +86,7 @@ def inherit(teacher: Any, shape: Shape, importance: Importance, max_tokens: int,
     words: nn.Module = nn.Embedding.from_pretrained(table, freeze=False)
     if shape.group:
         words = coded(table, importance.words.sqrt() + SPREAD, shape.group, seed)
-    chosen = outer_layers(config.num_hidden_layers, shape.layers)
+    chosen = spread_layers(config.num_hidden_layers, shape.layers)
     layers = [
         _layer(teacher.encoder.layer[at], shape, importance.heads[at], importance.neurons[at], basis, config)
         for at in chosen
@@ -128,6 +126,10 @@ def _positions(teacher: Any, max_tokens: int) -> Tensor:
     """RoBERTa counts positions from behind the padding's number; the only token type is added once for all."""
     table = teacher.embeddings.position_embeddings
     first = 0 if table.padding_idx is None else table.padding_idx + 1
+    if len(table.weight) - first < max_tokens:
+        raise ValueError(
+            f"expected a language model of at least {max_tokens} positions, found {len(table.weight) - first}"
+        )
     found: Tensor = table.weight[first : first + max_tokens] + teacher.embeddings.token_type_embeddings.weight[0]
     return found.detach()
 

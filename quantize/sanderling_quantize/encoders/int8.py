@@ -25,7 +25,6 @@ def quantize(path: Path, config: Any, target: Path, bits: int = 8) -> None:
     from optimum.onnxruntime.configuration import AutoQuantizationConfig
 
     logging.getLogger("optimum").setLevel(logging.ERROR)
-    logging.getLogger().setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         config.save_pretrained(path.parent)
         quantizer = ORTQuantizer.from_pretrained(path.parent, file_name=path.name)

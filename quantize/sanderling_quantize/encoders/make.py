@@ -26,15 +26,14 @@ class Encoding:
     """How an encoder is made.
 
     tier: base (the whole teacher in int8), small or nano (students), see `shape.TIERS`; steps: of distillation, if not
-    the tier's own; target: the processor, "any" is safe on every one; corpus: further texts to learn from;
-    max_tokens: where a text is cut; seed: of everything random.
+    the tier's own; target: the processor, "any" is safe on every one; corpus: further texts to learn from; seed: of
+    everything random.
     """
 
     tier: str = "small"
     steps: int | None = None
     target: str = "any"
     corpus: tuple[str, ...] = ()
-    max_tokens: int = 64
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -43,10 +42,17 @@ class Encoding:
                 raise ValueError(f"{name}: expected one of {', '.join(known)}, found {value!r}")
 
 
-def make(language_model: Path, texts: Sequence[str], folder: Path, encoding: Encoding) -> list[dict[str, Any]]:
+def make(
+    language_model: Path,
+    texts: Sequence[str],
+    unseen: Sequence[str],
+    folder: Path,
+    max_tokens: int,
+    encoding: Encoding,
+) -> list[dict[str, Any]]:
     """Write encoder.onnx and tokenizer.json for a catalogue's texts into `folder`; return the forms that were weighed.
 
-    The language model runs on the GPU where there is one.
+    No `unseen` text is learned from; texts are cut at `max_tokens`. Runs on the GPU where there is one.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     teacher = AutoModel.from_pretrained(language_model).to(device).eval()
@@ -54,9 +60,9 @@ def make(language_model: Path, texts: Sequence[str], folder: Path, encoding: Enc
     shape = TIERS[encoding.tier]
     shape = shape if encoding.steps is None or not shape.steps else replace(shape, steps=encoding.steps)
     rng = np.random.default_rng(encoding.seed)
-    further = [*more.further(texts, tokenizer.get_vocab(), rng), *encoding.corpus]
-    student = distil(teacher, tokenizer, texts, further, shape, encoding.max_tokens, encoding.seed)
-    some = tokenize(tokenizer, [texts[at] for at in rng.permutation(len(texts))[: 2 * JUDGED]], encoding.max_tokens)
+    further = more.unlike([*more.further(texts, tokenizer.get_vocab(), rng), *encoding.corpus], unseen)
+    student = distil(teacher, tokenizer, texts, further, shape, max_tokens, encoding.seed)
+    some = tokenize(tokenizer, [texts[at] for at in rng.permutation(len(texts))[: 2 * JUDGED]], max_tokens)
     with tempfile.TemporaryDirectory(dir=folder.parent) as work:
         front = search(student, teacher.config, some[::2], some[1::2] or some, Path(work), BITS[encoding.target])
         front[0].path.rename(folder / "encoder.onnx")

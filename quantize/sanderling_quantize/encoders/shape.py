@@ -10,7 +10,7 @@ from typing import Any
 class Shape:
     """What a student keeps of its teacher; nothing larger than the teacher has.
 
-    layers: transformer layers, the first and the last included; heads, neurons: the most important ones of each layer,
+    layers: transformer layers, spread evenly; heads, neurons: the most important ones of each layer,
     by measurement; width: of the residual stream, the principal directions of the teacher's; group: how many numbers
     of a word's vector share one byte (0, or where they do not divide the width: a byte each); steps: of distillation
     (0: none, the teacher's weights serve), with their peak `learning_rate`.

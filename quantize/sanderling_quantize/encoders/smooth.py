@@ -1,9 +1,9 @@
-"""Making activations easy to quantize, before they are: the loudest channels in float, the others evened out.
+"""Making activations easy to quantize, before they are: the loudest channels apart, the others evened out.
 
-A dynamic int8 multiplication rounds a whole activation by its one largest number. The few channels that reach it keep
-a small float multiplication of their own (Dettmers et al. 2022, arXiv:2208.07339, LLM.int8); the others are divided by
-a factor that their weights take over (Xiao et al. 2022, arXiv:2211.10438, eq. 3 and 4). In float nothing changes.
-Refuses to know ONNX.
+A dynamic int8 multiplication rounds a whole activation by its one largest number. The few channels that reach it get a
+small multiplication, and so a scale, of their own (after Dettmers et al. 2022, arXiv:2208.07339, LLM.int8, who keep it
+in float: here that gained nothing). The others are divided by a factor that their weights take over (Xiao et al. 2022,
+arXiv:2211.10438, eq. 3 and 4). In float nothing changes. Refuses to know ONNX.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sanderling_quantize.encoders.student import Layer, Student
+from sanderling_quantize.encoders.student import Student
 from sanderling_quantize.encoders.tokens import Tokens, batches
 
 SMALLEST = 1e-5
@@ -23,7 +23,7 @@ PARTS = ("attend", "merge", "expand", "contract")
 
 
 class Smooth(nn.Module):
-    """`inner`, fed with the evened channels; the `loud` ones, int64 [m], go through `weight` [m, out] in float."""
+    """`inner`, fed with the evened channels; the `loud` ones, int64 [m], go through `weight` [m, out]."""
 
     factor: Tensor
     loud: Tensor
@@ -46,7 +46,7 @@ def smoothed(student: Student, tokens: Sequence[Tokens], strength: float, loud: 
     """Return a copy that computes the same and quantizes better.
 
     `strength` in [0, 1] is how much of an activation's size the weights take over (alpha of the paper); `loud` is how
-    many channels of the feed-forward part's inner activation stay in float.
+    many channels of the feed-forward part's inner activation go apart.
     """
     largest = _largest(student, tokens)
     student = copy.deepcopy(student)
@@ -76,7 +76,6 @@ def _largest(student: Student, tokens: Sequence[Tokens]) -> list[dict[str, Tenso
     hooks = [
         getattr(layer, part).register_forward_pre_hook(_note(found[at], part))
         for at, layer in enumerate(student.layers)
-        if isinstance(layer, Layer)
         for part in PARTS
     ]
     for ids, mask, _ in batches(tokens, torch.device("cpu"), 1):

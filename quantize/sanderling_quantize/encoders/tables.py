@@ -34,7 +34,7 @@ class Codes(nn.Module):
 
 
 class Int8Rows(nn.Module):
-    """Rows int8 [v, w] with a scale each; what `Rows` and `Codes` become in the graph."""
+    """Rows int8 [v, w] with a scale each; what an `nn.Embedding` becomes in the graph."""
 
     rows: Tensor
     scale: Tensor
