@@ -11,6 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,21 @@ PACKAGES = ["model2vec[distill]", "scikit-learn", "fastembed", "onnx-ir"]
 
 def run(plain: Path, texts: Sequence[str], timed: Sequence[str], folder: Path) -> dict[str, NDArray[Any]]:
     """Return `model2vec` and `fastembed` float32 [n, t], with microseconds under `NAME, us`; kept in the folder."""
-    found = folder / "others.npz"
+    digest = zlib.crc32("\n".join([*texts, *timed]).encode())
+    found = folder / f"others-{digest:08x}.npz"
     if not found.exists():
         interpreter = _environment()
         (folder / "texts.json").write_text(json.dumps(list(texts)))
         (folder / "timed.json").write_text(json.dumps(list(timed)))
         worker = Path(__file__).with_name("others_worker.py")
-        given = [resolve(MINILM), plain, folder / "texts.json", folder / "timed.json", folder]
+        given = [
+            resolve(MINILM),
+            plain,
+            folder / "texts.json",
+            folder / "timed.json",
+            folder / "weight_only.onnx",
+            found,
+        ]
         subprocess.run([str(part) for part in (interpreter, worker, *given)], check=True, stdout=sys.stderr)
     with np.load(found) as arrays:
         return dict(arrays)

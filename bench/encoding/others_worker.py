@@ -1,9 +1,9 @@
 """Peers that need packages of their own; run by the Python of the peers' environment.
 
-    others_worker.py MODEL FLOAT.onnx TEXTS.json TIMED.json OUT
+    others_worker.py MODEL FLOAT.onnx TEXTS.json TIMED.json WEIGHT_ONLY.onnx OTHERS.npz
 
-MODEL is the language model's folder, with its tokenizer. Writes OUT/weight_only.onnx (onnxruntime's MatMulNBits), and
-OUT/others.npz: for model2vec (distilled from MODEL) and fastembed (FLOAT.onnx) the vectors of the texts, and the
+MODEL is the language model's folder, with its tokenizer. Writes WEIGHT_ONLY.onnx (onnxruntime's MatMulNBits), and
+OTHERS.npz: for model2vec (distilled from MODEL) and fastembed (FLOAT.onnx) the vectors of the texts, and the
 microseconds of each timed text, tokenization included. Refuses to judge.
 """
 
@@ -22,16 +22,15 @@ import numpy as np
 ROUNDS = 10
 
 
-def main(model: str, plain: str, texts: str, timed: str, out: str) -> None:
-    """Write the files."""
-    folder = Path(out)
-    weight_only(plain, folder / "weight_only.onnx")
+def main(model: str, plain: str, texts: str, timed: str, weights: str, others: str) -> None:
+    """Write the two files."""
+    weight_only(plain, Path(weights))
     static, static_bytes = model2vec(model)
     found: dict[str, Any] = {"model2vec, bytes": static_bytes}
-    for name, encode in (("model2vec", static), ("fastembed", fastembed(model, plain, folder / "fastembed"))):
+    for name, encode in (("model2vec", static), ("fastembed", fastembed(model, plain, Path(others).with_suffix("")))):
         found[name] = np.stack([encode(text) for text in json.loads(Path(texts).read_text())])
         found[f"{name}, us"] = times(encode, json.loads(Path(timed).read_text()))
-    np.savez(folder / "others.npz", **found)
+    np.savez(others, **found)
 
 
 def weight_only(source: str, path: Path) -> None:
