@@ -58,7 +58,7 @@ def forms(tier: str, bits: int, teacher: Teacher, corpus: Corpus, folder: Path) 
     the student was trained on."""
     work = folder / f"{tier}-{bits}-bit"
     work.mkdir(parents=True, exist_ok=True)
-    texts = corpus.own[-2 * JUDGED :]
+    texts = corpus.own[:: max(1, len(corpus.own) // (2 * JUDGED))]
     tokens = tokenize(teacher.tokenizer, texts, MAX_TOKENS)
     made = student(tier, teacher, corpus, folder)
     return search(made, teacher.model.config, tokens[::2], tokens[1::2], work, bits)
