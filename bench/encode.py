@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from bench.encoding import others, ours, peers
 from bench.encoding.corpus import Corpus, read
+from bench.encoding.teacher import Teacher
 from bench.ranking.data import folder as data_folder
 from sanderling.encoder import SLOW_FUSIONS
 from sanderling.topk import quantize_rows
@@ -49,7 +50,7 @@ def run(arguments: list[str]) -> dict[str, Any]:
     parser.add_argument("--make", choices=("small", "nano"))
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    root, teacher = data_folder(options.data), ours.Teacher.load()
+    root, teacher = data_folder(options.data), Teacher.load()
     corpus = read(root, teacher.tokenizer.get_vocab())
     if options.make:
         ours.student(options.make, teacher, corpus, options.folder)
@@ -78,7 +79,7 @@ def run(arguments: list[str]) -> dict[str, Any]:
 
 
 def _encoders(
-    teacher: ours.Teacher, corpus: Corpus, paths: dict[str, Path], folder: Path
+    teacher: Teacher, corpus: Corpus, paths: dict[str, Path], folder: Path
 ) -> tuple[dict[str, Encode], dict[str, int]]:
     for tier, bits in itertools.product(("base", "small", "nano"), (8, 7)):
         front = ours.forms(tier, bits, teacher, corpus, folder)
@@ -104,7 +105,7 @@ def _graph(path: Path, without: Sequence[str]) -> Encode:
     return encode
 
 
-def _torch(teacher: ours.Teacher) -> Encode:
+def _torch(teacher: Teacher) -> Encode:
     model = peers.Pooled(teacher.model).eval()
 
     def encode(tokens: Tokens) -> NDArray[np.float32]:
@@ -178,7 +179,7 @@ def _gate(likeness: dict[str, dict[str, float]], size: int) -> list[str]:
     return passed
 
 
-def _unknown(teacher: ours.Teacher, texts: Sequence[str]) -> float:
+def _unknown(teacher: Teacher, texts: Sequence[str]) -> float:
     """Return the share of tokens that the vocabulary does not know."""
     found = np.concatenate(tokenize(teacher.tokenizer, texts, ours.MAX_TOKENS))
     return float(np.mean(found == teacher.tokenizer.unk_token_id))

@@ -7,37 +7,21 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import AutoModel, AutoTokenizer
 
 from bench.encoding.corpus import Corpus
+from bench.encoding.teacher import Teacher
 from sanderling_quantize.encoders.distil import distil
 from sanderling_quantize.encoders.search import Found, search
 from sanderling_quantize.encoders.shape import TIERS
 from sanderling_quantize.encoders.student import Student
 from sanderling_quantize.encoders.tokens import tokenize
-from sanderling_trainer.policy.language_model import MINILM, resolve
 
 MAX_TOKENS, JUDGED = 64, 300
 STEPS = {"base": 0, "small": 13_000, "nano": 30_000}
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """The language model and its tokenizer."""
-
-    model: Any
-    tokenizer: Any
-
-    @staticmethod
-    def load() -> Teacher:
-        """Load the language model that the project uses by default."""
-        folder = resolve(MINILM)
-        return Teacher(AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder))
 
 
 def student(tier: str, teacher: Teacher, corpus: Corpus, folder: Path) -> Student:

@@ -19,7 +19,7 @@ import torch
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from torch import Tensor, nn
 
-from bench.encoding.ours import Teacher
+from bench.encoding.teacher import Teacher
 from sanderling_quantize.encoders.search import feed
 from sanderling_quantize.encoders.student import mean, unit
 from sanderling_quantize.encoders.tokens import Tokens

@@ -17,7 +17,7 @@ from sanderling.errors import BundleError
 
 MAX_CHARACTERS = 8192
 CACHE_ENTRIES = 1024
-SLOW_FUSIONS = ["SkipLayerNormFusion"]  # onnxruntime 1.32 on x86: the fused node takes three times what its parts take
+SLOW_FUSIONS = ["SkipLayerNormFusion"]  # onnxruntime 1.32 on x86: the fused node takes twice what its parts take
 
 
 class Encoder:

@@ -92,18 +92,11 @@ def build(
         shutil.rmtree(work, ignore_errors=True)
 
 
-def regate(
-    bundle: Path,
-    checkpoint: Path,
-    *,
-    encoding: Encoding,
-    thresholds: Thresholds | None = None,
-    previous: Path | None = None,
-) -> list[Check]:
-    """Run the gate alone on a finished bundle, which was built with this `encoding`."""
+def regate(bundle: Path, checkpoint: Path, tier: str, previous: Path | None = None) -> list[Check]:
+    """Run the gate alone on a finished bundle, by a tier's thresholds; raise `ValueError` for an unknown tier."""
     source = read(checkpoint)
     seen, unseen = _texts(source)
-    return gate.judge(bundle, source, seen, unseen, thresholds or Thresholds.of(encoding.tier), previous)
+    return gate.judge(bundle, source, seen, unseen, Thresholds.of(tier), previous)
 
 
 Texts = tuple[list[str], NDArray[np.float32]]
@@ -121,7 +114,7 @@ def _texts(source: Checkpoint) -> tuple[Texts, Texts]:
 
 
 def _max_tokens(source: Checkpoint) -> int:
-    """Where the policy's own texts were cut."""
+    """Return the number of tokens at which the policy's own texts were cut."""
     return int(source.settings["config"]["max_tokens"])
 
 

@@ -66,7 +66,6 @@ def gate(
     checkpoint: Annotated[Path, typer.Option(help="Folder of the policy checkpoint that it was made from.")],
     encoder: Tier = "small",
     previous: Previous = None,
-    seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Run the gate alone on a finished bundle: exit status 0 or 1.
@@ -75,9 +74,8 @@ def gate(
     """
     from sanderling_quantize import gate as gates
     from sanderling_quantize.build import regate
-    from sanderling_quantize.encoders.make import Encoding
 
-    rows = regate(bundle, checkpoint, encoding=Encoding(encoder, seed=seed), previous=previous)
+    rows = regate(bundle, checkpoint, encoder, previous)
     passed = all(row.passed for row in rows)
     verdict = "passed" if passed else "did not pass"
     finish({"passed": passed, "checks": gates.report(rows)}, f"{_table(rows)}\n{bundle} {verdict} the gate", as_json)
