@@ -26,14 +26,17 @@ def joint(slate: tuple[int, ...], pool: int, epsilon: float) -> float:
 # Top-k
 
 
-def naive_top(
-    rows: Any, scale: Any, bias: Any, codes: Any, step: float, k: int, excluded: Any
-) -> tuple[list[int], list[float]]:
+def naive_top(rows: Any, scale: Any, bias: Any, query: Any, k: int, excluded: Any) -> tuple[list[int], list[float]]:
     """Return the rows and scores of the k best by sorting all of them, in Python's exact integers."""
+    values = [float(value) for value in query.tolist()]
+    peak = max((abs(value) for value in values), default=0.0)
+    sound = all(abs(value) <= 1e12 for value in values) and peak > 0
+    codes = [round(value * (8388607 / peak)) if sound else 0 for value in values]
+    step = peak / 8388607 if sound else 0.0
     scored = []
-    for row, values in enumerate(rows.tolist()):
-        if not excluded[row]:
-            dot = sum(int(a) * int(b) for a, b in zip(values, codes.tolist(), strict=True))
+    for row, items in enumerate(rows.tolist()):
+        if row not in excluded:
+            dot = sum(a * b for a, b in zip(items, codes, strict=True))
             scored.append((-((float(dot) * float(scale[row])) * step + float(bias[row])), row))
     scored.sort()
     return [row for _, row in scored[:k]], [-score for score, _ in scored[:k]]

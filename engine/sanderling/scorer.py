@@ -15,20 +15,19 @@ from numpy.typing import NDArray
 
 from sanderling.contract.bundle import Bundle
 from sanderling.encoder import Encoder
+from sanderling.errors import BundleError
 from sanderling.state import StateModel
-from sanderling.topk import quantize_rows, top
+from sanderling.topk import Table, quantize_rows
 
 Vector = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Added:
-    """Items that the device added: records, int8 rows [m, d], scales and biases [m]; and the bundle rows replaced."""
+    """Items that the device added: their records and table; and the bundle rows that they replace, int64."""
 
     records: tuple[Mapping[str, Any], ...]
-    rows: NDArray[np.int8]
-    scale: NDArray[np.float32]
-    bias: NDArray[np.float32]
+    table: Table
     replaced: NDArray[np.int64]
 
 
@@ -44,9 +43,11 @@ class Ranking:
 class Scorer:
     """Scores users against items. `space` names the space in which its states live: another one's mean nothing here."""
 
-    def __init__(self, bundle: Bundle, encoder: Encoder | None = None, added: Added | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, encoder: Encoder | None = None, table: Table | None = None, added: Added | None = None
+    ) -> None:
         sizes = bundle.manifest.sizes
-        self.bundle = bundle
+        self.bundle, self._table = bundle, table or _table(bundle)
         self.encoder = encoder or Encoder(bundle.folder, sizes.text, sizes.max_tokens)
         self.state = StateModel(bundle.policy, bundle.manifest.kinds)
         self.added = added or _nothing(sizes.dim)
@@ -67,24 +68,23 @@ class Scorer:
 
     def vector(self, row: int) -> Vector:
         """Return the vector [d] of a row, as the int8 row and its scale give it."""
-        n, source = self.bundle.manifest.sizes.items, self.bundle.items
-        if row >= n:
-            return self.added.rows[row - n] * self.added.scale[row - n]
-        return source.rows[row] * source.scale[row]
+        n = self.bundle.manifest.sizes.items
+        table, at = (self._table, row) if row < n else (self.added.table, row - n)
+        return table.rows[at] * table.scale[at]
 
     def rank(self, user: Vector, k: int, exclude: Iterable[str] = ()) -> Ranking:
         """Return the k best items for a user vector [d], without the excluded ids; unknown ids are ignored."""
-        items, n = self.bundle.items, self.bundle.manifest.sizes.items
-        excluded = np.zeros(n + len(self.added.records), np.bool_)
-        excluded[self.added.replaced] = True
-        excluded[[row for row in map(self.find, exclude) if row is not None]] = True
-        rows, scores = top(items.rows, items.scale, items.bias, user, k, excluded[:n])
-        if len(self.added.records):
-            more, more_scores = top(self.added.rows, self.added.scale, self.added.bias, user, k, excluded[n:])
-            rows, scores = np.concatenate([rows, more + n]), np.concatenate([scores, more_scores])
-            order = np.lexsort((rows, -scores))[:k]
-            rows, scores = rows[order], scores[order]
-        return Ranking(rows, scores, int(excluded.size - np.count_nonzero(excluded)))
+        n = self.bundle.manifest.sizes.items
+        found = [row for row in map(self.find, exclude) if row is not None]
+        if not self.added.records:
+            best = self._table.top(user, k, np.array(found, np.int64))
+            return Ranking(best.rows, best.scores, best.eligible)
+        excluded = np.array(found, np.int64)
+        best = self._table.top(user, k, np.concatenate([excluded[excluded < n], self.added.replaced]))
+        more = self.added.table.top(user, k, excluded[excluded >= n] - n)
+        rows, scores = np.concatenate([best.rows, more.rows + n]), np.concatenate([best.scores, more.scores])
+        order = np.lexsort((rows, -scores))[:k]
+        return Ranking(rows[order], scores[order], best.eligible + more.eligible)
 
     def project(self, text: str) -> Vector:
         """Return the item vector [d] of a text that has no learned residual: a new item's."""
@@ -94,19 +94,27 @@ class Scorer:
         """Return a scorer that also knows these records (id, text, …); a known id is replaced, the last one wins."""
         kept = {record["id"]: record for record in (*self.added.records, *records)}
         if not kept:
-            return Scorer(self.bundle, self.encoder)
+            return Scorer(self.bundle, self.encoder, self._table)
         vectors = np.stack([self.project(record["text"]) for record in kept.values()])
         rows, scale = quantize_rows(vectors)
         bias = np.full(len(kept), self.bundle.policy["item.bias"][0], np.float32)
         replaced = [row for row in map(self._find, kept) if row is not None]
-        added = Added(tuple(kept.values()), rows, scale, bias, np.array(replaced, np.int64))
-        return Scorer(self.bundle, self.encoder, added)
+        added = Added(tuple(kept.values()), Table(rows, scale, bias), np.array(replaced, np.int64))
+        return Scorer(self.bundle, self.encoder, self._table, added)
 
     def warm_up(self) -> None:
         """Compile and load everything that the first recommendation would otherwise wait for."""
         self.rank(self.state.user(self.state.start()), 1)
 
 
+def _table(bundle: Bundle) -> Table:
+    items = bundle.items
+    try:
+        return Table(items.rows, items.scale, items.bias)
+    except ValueError as error:
+        raise BundleError(f"items.safetensors: {error}") from error
+
+
 def _nothing(dimension: int) -> Added:
     empty = np.empty(0, np.float32)
-    return Added((), np.empty((0, dimension), np.int8), empty, empty, np.empty(0, np.int64))
+    return Added((), Table(np.empty((0, dimension), np.int8), empty, empty), np.empty(0, np.int64))

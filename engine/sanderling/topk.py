@@ -1,36 +1,60 @@
-"""Exact top-k over int8 rows. The only room that knows numba.
+"""Exact top-k over int8 rows: one table of items, and the two ways to search it.
 
 The score of row i is `(dot_i * scale_i) * step + bias_i` in float64, where dot_i is the exact integer product of the
-int8 row with the query rounded to at most 15 bits and a sign, and `step` undoes that rounding. Integers make the result
-independent of the order of summation, so numpy and numba give the same scores bit for bit. Order: score descending,
-then row ascending.
+int8 row with the query rounded to 23 bits and a sign, and `step` undoes that rounding. Integers make the result
+independent of the order of summation, so numpy and the compiled kernels give the same scores bit for bit. Order: score
+descending, then row ascending. Refuses to know what items are.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from functools import cache
-from typing import Any
+from contextlib import suppress
+from functools import cache, cached_property
+from threading import local
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sanderling.kernels import library
+from sanderling.kernels.layout import (
+    CHUNK,
+    GROUP,
+    LANES,
+    LARGEST,
+    LARGEST_VALUE,
+    MOST_DIMENSIONS,
+    ROWS,
+    WAITING,
+    block_bytes,
+)
+
 Rows = NDArray[np.int64]
 Scores = NDArray[np.float64]
-Kernel = Callable[..., tuple[Rows, Scores]]
 
+SOURCES = ("compiled", "numba", "numpy")
+SMALLEST_SCALE = 1e-30  # so that bounds in float32 are finite and exact enough
 _BLOCK = 4096
 
 
-def quantize_query(query: NDArray[np.float32]) -> tuple[NDArray[np.int16], float]:
-    """Round a query [d] to int16 codes and their step, so that an int32 can hold any dot product with int8 rows."""
-    largest = min(32767, (2**31 - 1) // (128 * query.size))
+class Found(NamedTuple):
+    """The best rows int64 [<= k] and their scores float64, best first, and how many rows were eligible."""
+
+    rows: Rows
+    scores: Scores
+    eligible: int
+
+
+def quantize_query(query: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
+    """Round a query [d] to whole numbers of at most 23 bits and a sign, and the step that undoes it.
+
+    A query without a direction, zero, not finite or beyond 1e12, becomes zeros, with step 0.
+    """
     peak = float(np.abs(query).max(initial=0.0))
-    if peak == 0.0 or not np.isfinite(peak):
-        return np.zeros(query.size, np.int16), 0.0
-    step = peak / largest
-    return np.rint(query.astype(np.float64) / step).astype(np.int16), step
+    if not 0.0 < peak <= LARGEST_VALUE:
+        return np.zeros(query.size), 0.0
+    return np.rint(query.astype(np.float64) * (LARGEST / peak)), peak / LARGEST
 
 
 def quantize_rows(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
@@ -40,137 +64,137 @@ def quantize_rows(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArr
     return np.rint(vectors / scale[:, None]).clip(-127, 127).astype(np.int8), scale
 
 
-def top(
-    rows: NDArray[np.int8],
-    scale: NDArray[np.float32],
-    bias: NDArray[np.float32],
-    query: NDArray[np.float32],
-    k: int,
-    excluded: NDArray[np.bool_],
-) -> tuple[Rows, Scores]:
-    """Return the rows and scores of the k best among the rows not excluded (fewer, if fewer are left).
+class Table:
+    """Rows int8 [n, d] with scales and biases float32 [n], not copied; searched by many threads at once.
 
-    rows int8 [n, d], scale and bias float32 [n], query float32 [d], excluded bool [n].
+    Raises `ValueError` for scales outside 1e-30 … 1e12 and for biases that are not finite or beyond 1e12.
     """
-    codes, step = quantize_query(query)
-    return kernel()(rows, scale, bias, codes, step, k, excluded)
+
+    def __init__(
+        self, rows: NDArray[np.int8], scale: NDArray[np.float32], bias: NDArray[np.float32], source: str | None = None
+    ) -> None:
+        self.rows: NDArray[np.int8] = np.ascontiguousarray(rows)
+        self.scale: NDArray[np.float32] = np.ascontiguousarray(scale)
+        self.bias: NDArray[np.float32] = np.ascontiguousarray(bias)
+        self.largest = float(scale.max(initial=0.0)), float(np.abs(bias).max(initial=0.0))
+        sound = self.largest[0] <= LARGEST_VALUE and self.largest[1] <= LARGEST_VALUE
+        if not sound or not float(scale.min(initial=1.0)) >= SMALLEST_SCALE:
+            raise ValueError(f"expected scales of {SMALLEST_SCALE:g} to {LARGEST_VALUE:g}, and biases up to that")
+        fits = 0 < rows.shape[1] <= MOST_DIMENSIONS and len(rows) > 0
+        self._kernels = kernels(source) if fits else None
+        self._own = local()
+
+    def top(self, query: NDArray[np.float32], k: int, excluded: Rows | None = None) -> Found:
+        """Return the k >= 0 best rows for a query float32 [d] that are not among the excluded rows int64 [e]."""
+        k = min(k, len(self.rows))
+        if self._kernels is None or k == 0:
+            return numpy_top(self, query, k, excluded)
+        scan: _Scan | None = getattr(self._own, "scan", None)
+        if scan is None or scan.capacity < k:
+            scan = self._own.scan = _Scan(self, self._kernels, self._blocks, k)
+        return scan(query, k, excluded)
+
+    def warm_up(self) -> None:
+        """Compile and pack what the first search would otherwise wait for."""
+        self.top(np.zeros(self.rows.shape[1], np.float32), 1)
+
+    @cached_property
+    def _blocks(self) -> NDArray[np.uint8]:
+        """The rows once more, as the compiled kernels scan them first (`kernels.layout`)."""
+        n, d = self.rows.shape
+        blocks = _aligned(-(-n // ROWS) * block_bytes(d))
+        assert self._kernels is not None
+        self._kernels.pack(_at(self.rows), _at(self.scale), _at(self.bias), n, d, _at(blocks))
+        return blocks
+
+
+class _Scan:
+    """The memory in which one thread scans one table, and its addresses."""
+
+    def __init__(self, table: Table, kernels: library.Kernels, blocks: NDArray[np.uint8], k: int) -> None:
+        n, d = table.rows.shape
+        count, self.capacity = -(-n // ROWS), max(k, 1024)
+        self._scan = kernels.scan
+        self._query, self._state = np.empty(d, np.float32), np.zeros(8, np.int64)
+        self._rows, self._scores = np.empty(self.capacity, np.int64), np.empty(self.capacity)
+        work: list[NDArray[Any]] = [
+            self._rows,
+            self._scores,
+            np.empty(WAITING, np.int64),
+            np.empty(WAITING, np.float32),
+            np.empty(2 * -(-d // LANES) * LANES, np.int16),
+            np.empty(-(-d // GROUP) * GROUP, np.int8),
+            np.empty(count, np.uint64),
+            np.empty(CHUNK, np.float32),
+            self._state,
+            np.empty(CHUNK, np.int64),
+        ]
+        what = [_at(blocks), count, -(-d // GROUP), _at(table.rows), n, d, _at(table.scale), _at(table.bias)]
+        self._given = [np.array(what, np.int64), np.array([_at(array) for array in work], np.int64)]
+        self._kept = table.rows, table.scale, table.bias, blocks, work
+        self._table_at, self._work_at, self._query_at = _at(self._given[0]), _at(self._given[1]), _at(self._query)
+
+    def __call__(self, query: NDArray[np.float32], k: int, excluded: Rows | None) -> Found:
+        self._query[:] = query
+        barred = (0, 0) if excluded is None or not excluded.size else (_at(excluded), excluded.size)
+        count = self._scan(self._table_at, self._query_at, *barred, k, self._work_at)
+        return Found(self._rows[:count].copy(), self._scores[:count].copy(), int(self._state[2]))
 
 
 @cache
-def kernel() -> Kernel:
-    """Return the kernel that `SANDERLING_KERNELS` names (`numba` or `numpy`); by default numba where installed."""
-    wanted = os.environ.get("SANDERLING_KERNELS", "")
-    if wanted not in ("", "numba", "numpy"):
-        raise ValueError(f"SANDERLING_KERNELS: expected numba or numpy, found {wanted!r}")
-    if wanted == "numpy":
-        return numpy_top
-    try:
-        return _numba_kernel()
-    except ImportError:
-        if wanted == "numba":
-            raise
-        return numpy_top
+def kernels(source: str | None = None) -> library.Kernels | None:
+    """Return the compiled kernels, or None for numpy: those asked for, or those of `SANDERLING_KERNELS`, or the best.
 
-
-def numpy_top(
-    rows: NDArray[np.int8],
-    scale: NDArray[np.float32],
-    bias: NDArray[np.float32],
-    codes: NDArray[np.int16],
-    step: float,
-    k: int,
-    excluded: NDArray[np.bool_],
-) -> tuple[Rows, Scores]:
-    """The portable kernel. Doubles hold these integers exactly, so BLAS may sum them in any order."""
-    scores = np.empty(len(rows))
-    exact = codes.astype(np.float64)
-    for start in range(0, len(rows), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        scores[block] = rows[block].astype(np.float64) @ exact
-    scores = scores * scale * step + bias
-    scores[excluded] = -np.inf
-    k = min(k, len(rows) - int(np.count_nonzero(excluded)))
-    if k <= 0:
-        return np.empty(0, np.int64), np.empty(0)
-    threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
-    found = np.flatnonzero(scores >= threshold)
-    found = found[np.lexsort((found, -scores[found]))[:k]]
-    return found, scores[found]
-
-
-def scan(
-    rows: Any, scale: Any, bias: Any, codes: Any, step: float, excluded: Any, out_rows: Any, out_scores: Any
-) -> int:
-    """Keep the best rows in the heap `out_rows`, `out_scores` [k]; return how many there are. Runs compiled or not.
-
-    The heap's root is the worst kept row: lowest score, then highest row. Rows come in ascending order, so a later row
-    of equal score never displaces an earlier one.
+    Raises `ValueError` for an unknown name, and `ImportError` where the kernels that were asked for are missing.
     """
-    k = out_rows.size
-    kept = 0
-    for row in range(rows.shape[0]):
-        if excluded[row]:
-            continue
-        dot = np.int32(0)
-        for j in range(codes.size):
-            dot = np.int32(dot + np.int32(rows[row, j]) * np.int32(codes[j]))
-        score = (np.float64(dot) * np.float64(scale[row])) * step + np.float64(bias[row])
-        if kept < k:
-            at = kept
-            kept += 1
-            while at > 0:
-                parent = (at - 1) // 2
-                if out_scores[parent] < score:
-                    break
-                out_scores[at], out_rows[at] = out_scores[parent], out_rows[parent]
-                at = parent
-            out_scores[at], out_rows[at] = score, row
-        elif score > out_scores[0]:
-            at = 0
-            while True:
-                child = 2 * at + 1
-                if child >= k:
-                    break
-                other = child + 1
-                if other < k and (
-                    out_scores[other] < out_scores[child]
-                    or (out_scores[other] == out_scores[child] and out_rows[other] > out_rows[child])
-                ):
-                    child = other
-                if out_scores[child] >= score:
-                    break
-                out_scores[at], out_rows[at] = out_scores[child], out_rows[child]
-                at = child
-            out_scores[at], out_rows[at] = score, row
-    return kept
+    wanted = source or os.environ.get("SANDERLING_KERNELS") or None
+    if wanted not in (None, *SOURCES):
+        raise ValueError(f"SANDERLING_KERNELS: expected one of {', '.join(SOURCES)}, found {wanted!r}")
+    for name, load in (("compiled", library.compiled), ("numba", library.numba)):
+        if wanted == name:
+            return load()
+        if wanted is None:
+            with suppress(ImportError):
+                return load()
+    return None
 
 
-def _numba_kernel() -> Kernel:
-    import numba
-
-    try:
-        compiled = numba.njit(cache=True, nogil=True)(scan)
-    except RuntimeError:
-        compiled = numba.njit(nogil=True)(scan)
-    return _kernel_of(compiled)
+def _at(array: NDArray[Any]) -> int:
+    return array.ctypes.data
 
 
-def _kernel_of(scan: Callable[..., int]) -> Kernel:
-    def heap_top(
-        rows: NDArray[np.int8],
-        scale: NDArray[np.float32],
-        bias: NDArray[np.float32],
-        codes: NDArray[np.int16],
-        step: float,
-        k: int,
-        excluded: NDArray[np.bool_],
-    ) -> tuple[Rows, Scores]:
-        found = np.empty(max(min(k, len(rows)), 0), np.int64)
-        scores = np.empty(found.size)
-        if found.size == 0:
-            return found, scores
-        kept = scan(rows, scale, bias, codes, step, excluded, found, scores)
-        order = np.lexsort((found[:kept], -scores[:kept]))
-        return found[order], scores[order]
+def _aligned(size: int) -> NDArray[np.uint8]:
+    whole = np.empty(size + 63, np.uint8)
+    start = -_at(whole) % 64
+    return whole[start : start + size]
 
-    return heap_top
+
+def numpy_top(table: Table, query: NDArray[np.float32], k: int, excluded: Rows | None) -> Found:
+    """Search by numpy alone: float32 products of all rows, then doubles for those that may be among the best."""
+    codes, step = quantize_query(query)
+    approximate = np.empty(len(table.rows), np.float32)
+    rounded = (codes * step).astype(np.float32)
+    for start in range(0, len(table.rows), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        np.dot(table.rows[block].astype(np.float32), rounded, out=approximate[block])
+    approximate *= table.scale
+    approximate += table.bias
+    if excluded is not None:
+        approximate[excluded] = -np.inf
+    eligible = int(np.count_nonzero(approximate > -np.inf))
+    k = min(k, eligible)
+    if k == 0:
+        return Found(np.empty(0, np.int64), np.empty(0), eligible)
+    line = float(np.partition(approximate, len(approximate) - k)[len(approximate) - k])
+    rows = np.flatnonzero(approximate >= line - 2.0 * _error(table, rounded, line))
+    rows = rows[approximate[rows] > -np.inf]
+    dots = table.rows[rows].astype(np.float64) @ codes
+    scores = dots * table.scale[rows] * step + table.bias[rows]
+    order = np.lexsort((rows, -scores))[:k]
+    return Found(rows[order], scores[order], eligible)
+
+
+def _error(table: Table, query: NDArray[np.float32], line: float) -> float:
+    """Return a bound of what float32 can lose of any score: each of d + 3 roundings loses 2^-24 of the magnitude."""
+    magnitude = 128.0 * float(np.abs(query).sum(dtype=np.float64)) * table.largest[0] + table.largest[1]
+    return (query.size + 4) * 2.0**-23 * magnitude + abs(line) * 2.0**-20

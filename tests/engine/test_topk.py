@@ -1,8 +1,8 @@
-"""The top-k kernels: against float64, against each other, and on ties, exclusions and extremes."""
+"""The top-k kernels: against exact integers, against each other, and on ties, exclusions, extremes and threads."""
 
 from __future__ import annotations
 
-import contextlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,89 +10,189 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sanderling import topk
+from sanderling.kernels import cpu, library
+from sanderling.kernels.layout import CHUNK, WAITING
+from sanderling.topk import Table
 from tests.naive import naive_top
 
-KERNELS = {"numpy": topk.numpy_top, "interpreted": topk._kernel_of(topk.scan)}
-with contextlib.suppress(ImportError):
-    KERNELS["numba"] = topk._numba_kernel()
+
+def available() -> list[str]:
+    """Return the sources of kernels that this environment has; numpy is always one."""
+    found = ["numpy"]
+    for source in ("compiled", "numba"):
+        try:
+            topk.kernels(source)
+        except ImportError:
+            continue
+        found.append(source)
+    return found
+
+
+SOURCES = available()
 
 
 def problem(seed: int, n: int, d: int, levels: int = 127):
+    """Return rows, scales, biases, a query and excluded rows, with many equal values when there are few levels."""
     rng = np.random.default_rng(seed)
     rows = rng.integers(-levels, levels + 1, (n, d)).astype(np.int8)
     scale = rng.choice(np.array([0.5, 1.0, 2.0], np.float32), n)
-    bias = rng.choice(np.array([0.0, 0.25], np.float32), n)
+    bias = rng.choice(np.array([0.0, 0.25, -3.0], np.float32), n)
     query = rng.normal(size=d).astype(np.float32)
-    return rows, scale, bias, query, rng.random(n) < 0.2
+    return rows, scale, bias, query, np.flatnonzero(rng.random(n) < 0.2)
 
 
-@pytest.mark.parametrize("name", KERNELS)
-@settings(deadline=None, max_examples=60)
-@given(st.integers(0, 2**32), st.integers(1, 60), st.integers(1, 20), st.integers(1, 70), st.sampled_from([1, 3, 127]))
-def test_every_kernel_equals_the_naive_one(name, seed, n, d, k, levels):
+def reference(table: Table, query: np.ndarray, k: int, excluded: np.ndarray):
+    """Return rows and scores by a full sort in doubles that hold the integers: naive enough, and fast."""
+    codes, step = topk.quantize_query(query)
+    scores = (table.rows.astype(np.float64) @ codes) * table.scale * step + table.bias
+    scores[excluded] = -np.inf
+    order = np.lexsort((np.arange(len(scores)), -scores))[: min(k, len(scores) - len(np.unique(excluded)))]
+    return order.tolist(), scores[order].tolist()
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@settings(deadline=None, max_examples=80)
+@given(
+    st.integers(0, 2**32), st.integers(1, 150), st.integers(1, 40), st.integers(1, 160), st.sampled_from([1, 3, 127])
+)
+def test_every_kernel_equals_the_naive_one(source, seed, n, d, k, levels):
     """Rows and scores are bit for bit those of a full sort in exact integers, ties by ascending row."""
     rows, scale, bias, query, excluded = problem(seed, n, d, levels)
-    codes, step = topk.quantize_query(query)
-    found, scores = KERNELS[name](rows, scale, bias, codes, step, k, excluded)
-    expected, expected_scores = naive_top(rows, scale, bias, codes, step, k, excluded)
-    assert found.tolist() == expected
-    assert scores.tolist() == expected_scores
+    found = Table(rows, scale, bias, source).top(query, k, excluded)
+    expected, scores = naive_top(rows, scale, bias, query, k, set(excluded.tolist()))
+    assert found.rows.tolist() == expected
+    assert found.scores.tolist() == scores
+    assert found.eligible == n - len(excluded)
 
 
-@pytest.mark.parametrize("name", KERNELS)
-def test_ties_go_to_the_earlier_row(name):
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("k", [1, 10, 100, 1000, 9000])
+@pytest.mark.parametrize(("n", "d"), [(CHUNK + 1, 16), (3 * CHUNK - 7, 33), (20_000, 64)])
+def test_tables_of_several_chunks_are_searched_exactly(source, n, d, k):
+    """Where bounds decide what is looked at, nothing of the k best is missed, however large k is."""
+    rng = np.random.default_rng(n + k)
+    vectors = (rng.normal(size=(n, d)) * rng.lognormal(0, 0.6, (n, 1))).astype(np.float32)
+    rows, scale = topk.quantize_rows(vectors)
+    table = Table(rows, scale, rng.normal(size=n).astype(np.float32), source)
+    for excluded in (np.empty(0, np.int64), np.flatnonzero(rng.random(n) < 0.3)):
+        query = rng.normal(size=d).astype(np.float32)
+        found = table.top(query, k, excluded)
+        assert (found.rows.tolist(), found.scores.tolist()) == reference(table, query, k, excluded)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("order", ["ascending", "descending", "equal", "sparse", "spikes", "zeros", "clusters"])
+def test_unkind_tables_are_searched_exactly(source, order):
+    """Scores that rise with the row, all equal, or rows that four bits hold badly, cost time and no exactness."""
+    n, d, rng = 2 * CHUNK + 5, 24, np.random.default_rng(5)
+    base = rng.normal(size=(n, d))
+    shapes = {
+        "ascending": np.linspace(0.1, 1, n)[:, None] * np.ones(d),
+        "descending": np.linspace(1, 0.1, n)[:, None] * np.ones(d),
+        "equal": np.ones((n, d)),
+        "sparse": base * (rng.random((n, d)) < 0.1),
+        "spikes": base * np.where(rng.random((n, d)) < 0.02, 100, 1),
+        "zeros": base * (rng.random((n, 1)) < 0.01),
+        "clusters": rng.normal(size=(7, d))[rng.integers(0, 7, n)] + 0.001 * base,
+    }
+    rows, scale = topk.quantize_rows(shapes[order].astype(np.float32))
+    table, nothing = Table(rows, scale, np.zeros(n, np.float32), source), np.empty(0, np.int64)
+    for query in (np.ones(d, np.float32), rng.normal(size=d).astype(np.float32)):
+        for k in (3, 200):
+            found = table.top(query, k)
+            assert (found.rows.tolist(), found.scores.tolist()) == reference(table, query, k, nothing)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_more_rows_may_wait_than_there_is_room_for(source):
+    """When the list of rows that wait for the end is full it is worked off, and nothing is lost."""
+    n, d = 3 * CHUNK, 8
+    rng = np.random.default_rng(0)
+    rows = np.full((n, d), 100, np.int8) + rng.integers(-3, 4, (n, d)).astype(np.int8)
+    table = Table(rows, np.ones(n, np.float32), np.zeros(n, np.float32), source)
+    assert n > 2 * WAITING
+    found = table.top(np.ones(d, np.float32), 50)
+    assert found.rows.tolist() == reference(table, np.ones(d, np.float32), 50, np.empty(0, np.int64))[0]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_ties_go_to_the_earlier_row(source):
     """With all scores equal, the first rows come, in order."""
     rows, flat = np.ones((30, 4), np.int8), np.ones(30, np.float32)
-    codes, step = topk.quantize_query(np.ones(4, np.float32))
-    found, _ = KERNELS[name](rows, flat, flat, codes, step, 7, np.zeros(30, np.bool_))
-    assert found.tolist() == list(range(7))
+    found = Table(rows, flat, flat, source).top(np.ones(4, np.float32), 7)
+    assert found.rows.tolist() == list(range(7))
 
 
-@pytest.mark.parametrize("name", KERNELS)
-def test_all_excluded_gives_nothing(name):
-    """When nothing is eligible the answer is empty, not an error."""
+@pytest.mark.parametrize("source", SOURCES)
+def test_all_excluded_gives_nothing(source):
+    """When nothing is eligible the answer is empty, not an error; a row named twice counts once."""
     rows, scale, bias, query, _ = problem(1, 20, 8)
-    codes, step = topk.quantize_query(query)
-    found, scores = KERNELS[name](rows, scale, bias, codes, step, 5, np.ones(20, np.bool_))
-    assert found.size == scores.size == 0
+    table = Table(rows, scale, bias, source)
+    found = table.top(query, 5, np.array([*range(20), 3, 3]))
+    assert found.rows.size == found.scores.size == found.eligible == 0
+    assert table.top(query, 0).rows.size == 0
 
 
-@pytest.mark.parametrize("name", KERNELS)
-def test_the_largest_products_do_not_overflow(name):
-    """Rows of ±127 and a query at its peak sum exactly, at every dimension that int32 must hold."""
-    for d in (1, 64, 512, 513, 1024, 4096):
-        rows = np.full((2, d), 127, np.int8)
-        rows[1] = -127
-        codes, step = topk.quantize_query(np.ones(d, np.float32))
-        flat, zero = np.ones(2, np.float32), np.zeros(2, np.float32)
-        found, scores = KERNELS[name](rows, flat, zero, codes, step, 2, np.zeros(2, np.bool_))
-        assert found.tolist() == [0, 1]
-        assert scores[0] == pytest.approx(127.0 * d, rel=1e-6)
-        assert scores[1] == -scores[0]
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_largest_products_do_not_overflow(source):
+    """Rows of -128 and ±127 and a query at its peak sum exactly, up to the most dimensions and beyond."""
+    for d in (1, 64, 512, 513, 1024, 4096, 8192, 8193):
+        rows = np.full((3, d), 127, np.int8)
+        rows[1], rows[2] = -127, -128
+        found = Table(rows, np.ones(3, np.float32), np.zeros(3, np.float32), source).top(np.ones(d, np.float32), 3)
+        assert found.rows.tolist() == [0, 1, 2]
+        assert found.scores == pytest.approx([127.0 * d, -127.0 * d, -128.0 * d], rel=1e-12)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("size", [1e-30, 1e-3, 1e12])
+def test_large_and_small_numbers_are_searched_exactly(source, size):
+    """Scales and queries at the ends of what is allowed neither overflow nor vanish."""
+    rows, scale, bias, query, excluded = problem(3, 300, 12)
+    table = Table(rows, (scale * np.float32(size / 2)).clip(1e-30, 1e12), bias, source)
+    for factor in (1e-30, 1.0, 1e11):
+        scaled = (query * np.float32(factor)).astype(np.float32)
+        found = table.top(scaled, 20, excluded)
+        assert (found.rows.tolist(), found.scores.tolist()) == reference(table, scaled, 20, excluded)
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**32), st.integers(1, 40), st.integers(1, 32))
-def test_scores_are_within_the_rounding_bound_of_float64(seed, n, d):
-    """A score differs from float64 by at most half a query step times the row's absolute sum."""
+def test_scores_are_those_of_float64_on_the_dequantised_rows(seed, n, d):
+    """A score differs from float64 by at most half a query step times the row's absolute sum: by less than float32."""
     rows, scale, bias, query, _ = problem(seed, n, d)
-    codes, step = topk.quantize_query(query)
-    found, scores = topk.numpy_top(rows, scale, bias, codes, step, n, np.zeros(n, np.bool_))
+    step = topk.quantize_query(query)[1]
+    found = Table(rows, scale, bias, "numpy").top(query, n)
     exact = (rows.astype(np.float64) @ query.astype(np.float64)) * scale + bias
     bound = 0.5 * step * np.abs(rows.astype(np.float64)).sum(axis=1) * scale + 1e-9
-    assert (np.abs(scores - exact[found]) <= bound[found]).all()
+    assert (np.abs(found.scores - exact[found.rows]) <= bound[found.rows]).all()
+    assert step <= np.abs(query).max() * 1.2e-7
 
 
-@pytest.mark.parametrize("query", [[0.0, 0.0], [np.nan, 1.0], [np.inf, 1.0]])
-def test_a_query_without_meaning_scores_by_bias_alone(query):
-    """A zero or non-finite query gives every item its bias, never NaN."""
-    codes, step = topk.quantize_query(np.array(query, np.float32))
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("query", [[0.0, 0.0], [np.nan, 1.0], [1.0, np.nan], [np.inf, 1.0], [1e13, 1.0]])
+def test_a_query_without_meaning_scores_by_bias_alone(source, query):
+    """A zero, non-finite or enormous query gives every item its bias, never NaN."""
     bias = np.array([1.0, 3.0, 2.0], np.float32)
-    found, scores = topk.numpy_top(
-        np.ones((3, 2), np.int8), np.ones(3, np.float32), bias, codes, step, 3, np.zeros(3, np.bool_)
-    )
-    assert found.tolist() == [1, 2, 0]
-    assert scores.tolist() == [3.0, 2.0, 1.0]
+    found = Table(np.ones((3, 2), np.int8), np.ones(3, np.float32), bias, source).top(np.array(query, np.float32), 3)
+    assert found.rows.tolist() == [1, 2, 0]
+    assert found.scores.tolist() == [3.0, 2.0, 1.0]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_one_table_serves_many_threads(source):
+    """Threads that search one table at once, for different k, each get their own answer."""
+    rows, scale, bias, _, excluded = problem(2, 3000, 16)
+    table = Table(rows, scale, bias, source)
+    queries = np.random.default_rng(1).normal(size=(200, 16)).astype(np.float32)
+
+    def ask(at: int) -> bool:
+        k = (1, 10, 1500)[at % 3]
+        found = table.top(queries[at], k, excluded)
+        return (found.rows.tolist(), found.scores.tolist()) == reference(table, queries[at], k, excluded)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(ask, range(200)))
 
 
 def test_rows_are_rounded_to_nearest():
@@ -105,8 +205,37 @@ def test_rows_are_rounded_to_nearest():
     assert np.abs(rows).max() == 127
 
 
+@pytest.mark.parametrize(
+    ("scale", "bias"), [(np.nan, 0), (0, 0), (-1, 0), (1e13, 0), (1e-31, 0), (1, np.nan), (1, np.inf)]
+)
+def test_numbers_that_cannot_be_ranked_are_refused(scale, bias):
+    """Scales and biases that are not finite, or too large or small to be bounded, raise ValueError with the range."""
+    with pytest.raises(ValueError, match="expected scales of 1e-30 to 1e"):
+        Table(np.ones((1, 2), np.int8), np.array([scale], np.float32), np.array([bias], np.float32))
+
+
 def test_an_unknown_kernel_is_refused(monkeypatch):
     """`SANDERLING_KERNELS` with another name raises ValueError that names the choices."""
     monkeypatch.setenv("SANDERLING_KERNELS", "fortran")
-    with pytest.raises(ValueError, match="numba or numpy"):
-        topk.kernel.__wrapped__()
+    with pytest.raises(ValueError, match="compiled, numba, numpy"):
+        topk.kernels.__wrapped__()
+
+
+def test_kernels_that_are_missing_are_said_so(monkeypatch, tmp_path):
+    """Where no library was built, asking for it raises ImportError that names processor and kinds."""
+    monkeypatch.setattr(library, "path", lambda machine, kind: tmp_path / kind)
+    with pytest.raises(ImportError, match=f"no compiled kernels for {cpu.machine()}"):
+        library.compiled()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in cpu.kinds() if library.path(cpu.machine(), kind).exists()])
+def test_every_library_that_this_processor_can_run_is_exact(kind, monkeypatch):
+    """The libraries for older processors give the same rows and scores as the best one."""
+    monkeypatch.setattr(cpu, "kinds", lambda: [kind])
+    rows, scale, bias, query, excluded = problem(9, 20_000, 40)
+    table = Table(rows, scale, bias, "numpy")
+    table._kernels = library.compiled()
+    assert table._kernels.kind == kind
+    for k in (1, 10, 300):
+        found = table.top(query, k, excluded)
+        assert (found.rows.tolist(), found.scores.tolist()) == reference(table, query, k, excluded)

@@ -1,0 +1,1 @@
+"""Exact search by dot product: problems, contenders, and the process that times one of them."""

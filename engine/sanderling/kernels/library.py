@@ -1,0 +1,59 @@
+"""Where the kernels come from: a library built beforehand, or numba. Both are called by address, in the same way.
+
+Calls let other threads run. Refuses to know what the kernels do.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sanderling.kernels import cpu
+
+Kernel = Callable[[int, int, int, int, int, int], int]
+_SIGNATURE = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 6)
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """`pack` and `scan`, what they were compiled for, and what keeps them in memory."""
+
+    source: str
+    kind: str
+    pack: Kernel
+    scan: Kernel
+    owner: Any
+
+
+def path(machine: str, kind: str) -> Path:
+    """Return where the library of one kind of processor is, or would be."""
+    return Path(__file__).parent / f"linux-{machine}-{kind}.so"
+
+
+def compiled() -> Kernels:
+    """Return the best kernels built for this processor; raise `ImportError` where there are none."""
+    failed = "no library was built for it"
+    for kind in cpu.kinds():
+        file = path(cpu.machine(), kind)
+        if not file.exists():
+            continue
+        try:
+            found = ctypes.CDLL(str(file))
+        except OSError as error:
+            failed = str(error)
+            continue
+        return Kernels(
+            "compiled", kind, _SIGNATURE(("sanderling_pack", found)), _SIGNATURE(("sanderling_scan", found)), found
+        )
+    raise ImportError(f"no compiled kernels for {cpu.machine()} ({', '.join(cpu.kinds())}): {failed}")
+
+
+def numba() -> Kernels:
+    """Return kernels compiled now, or when they were last needed; raise `ImportError` where numba is not installed."""
+    from sanderling.kernels.pack import pack
+    from sanderling.kernels.scan import scan
+
+    return Kernels("numba", cpu.kind(), _SIGNATURE(pack.address), _SIGNATURE(scan.address), (pack, scan))
