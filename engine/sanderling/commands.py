@@ -10,6 +10,7 @@ import typer
 
 from sanderling import tables
 from sanderling.cli import finish
+from sanderling.doctor import examine
 from sanderling.engine import Engine
 from sanderling.errors import TableError
 
@@ -65,6 +66,18 @@ def update(
         serving = engine.release
     result = {"updated_to": found, "serving": serving}
     finish(result, f"release {serving} serves" + ("" if found else "; nothing newer was found"), as_json)
+
+
+def doctor(as_json: Json = False) -> None:
+    """Say what of the engine works on this machine, which kernels run, and why; status 1 if something is wrong.
+
+    Example: sanderling doctor --json
+    """
+    found = examine()
+    wrong = [part for part, said in found.items() if said["state"] == "wrong"]
+    finish(found, "\n".join(f"{part:<14}{said['state']:<8}{said['why']}" for part, said in found.items()), as_json)
+    if wrong:
+        raise typer.Exit(1)
 
 
 def _histories(path: Path) -> dict[str, list[tuple[float, str, str]]]:

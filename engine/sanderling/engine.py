@@ -7,7 +7,6 @@ durable. Refuses to know how any of its parts does its work.
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
 import logging
 import os
@@ -350,11 +349,10 @@ class Engine:
         context: Vector | None,
     ) -> None:
         shared = base64.b64encode(context.tobytes()).decode() if context is not None and self._share_context else None
-        stamp = {**self._stamp(), "id": slate.decision}
         self._put(
             [
                 wire.Decision(
-                    **stamp,
+                    **self._stamp(slate.decision),
                     user=pseudonym,
                     release=slate.release,
                     scheme=explore.SCHEME,
@@ -388,12 +386,12 @@ class Engine:
         if self._outbox is not None:
             self._outbox.put(events, states or {})
 
-    def _stamp(self) -> dict[str, Any]:
+    def _stamp(self, id: str | None = None) -> dict[str, Any]:
         clock = wire.Clock(wall=self._clock.wall_ms(), mono=self._clock.mono_ms(), boot=self._boot)
-        return {"id": uuid7(self._clock, self._entropy), "install": self._install, "seq": 0, "clock": clock}
+        return {"id": id or uuid7(self._clock, self._entropy), "install": self._install, "seq": 0, "clock": clock}
 
     def _pseudonym(self, user: str) -> str:
-        return hmac.new(self._secret, user.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:32]
+        return hmac.digest(self._secret, user.encode("utf-8", "surrogatepass"), "sha256").hex()[:32]
 
     def _prepare(self, bundle: Bundle) -> Scorer:
         scorer, records = Scorer(bundle), overlay.read(self._folder, bundle)

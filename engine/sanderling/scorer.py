@@ -55,6 +55,7 @@ class Scorer:
         self.space = files["policy.safetensors"].sha256[:16] + files["items.safetensors"].sha256[:16]
         self._added_rows = {record["id"]: sizes.items + at for at, record in enumerate(self.added.records)}
         self._find = lru_cache(maxsize=65536)(bundle.find)
+        self._record = lru_cache(maxsize=4096)(bundle.record)
 
     def find(self, item: str) -> int | None:
         """Return the row of an item id, or None when neither the bundle nor the device knows it."""
@@ -64,7 +65,7 @@ class Scorer:
     def record(self, row: int) -> Mapping[str, Any]:
         """Return the catalogue's entry of a row."""
         n = self.bundle.manifest.sizes.items
-        return self.bundle.record(row) if row < n else self.added.records[row - n]
+        return self._record(row) if row < n else self.added.records[row - n]
 
     def vector(self, row: int) -> Vector:
         """Return the vector [d] of a row, as the int8 row and its scale give it."""
@@ -75,7 +76,8 @@ class Scorer:
     def rank(self, user: Vector, k: int, exclude: Iterable[str] = ()) -> Ranking:
         """Return the k best items for a user vector [d], without the excluded ids; unknown ids are ignored."""
         n = self.bundle.manifest.sizes.items
-        found = [row for row in map(self.find, exclude) if row is not None]
+        find = self.find if self.added.records else self._find
+        found = [row for row in map(find, exclude) if row is not None]
         if not self.added.records:
             best = self._table.top(user, k, np.array(found, np.int64))
             return Ranking(best.rows, best.scores, best.eligible)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 
-@dataclass(frozen=True)
-class SlateItem:
+
+class SlateItem(msgspec.Struct, frozen=True):
     """One recommended item.
 
     `propensity` is the probability with which this slot drew this item, given the slots above it; `marginal` the
@@ -23,7 +24,10 @@ class SlateItem:
     explored: bool
     propensity: float
     marginal: float
-    attributes: dict[str, Any] = field(default_factory=dict, compare=False)
+    attributes: dict[str, Any] = {}
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.slot, self.score))
 
 
 @dataclass(frozen=True)

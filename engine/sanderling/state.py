@@ -53,8 +53,8 @@ class StateModel:
 
 def _normalise(x: Vector) -> Vector:
     """Layer normalisation without its affine part (Ba et al. 2016, arXiv:1607.06450), epsilon 1e-5."""
-    centred = x - x.mean()
-    return centred / np.sqrt((centred * centred).mean() + np.float32(1e-5))
+    centred = x - np.add.reduce(x) / np.float32(x.size)
+    return centred / np.sqrt(centred.dot(centred) / np.float32(x.size) + np.float32(1e-5))
 
 
 def _silu(x: NDArray[Any]) -> NDArray[Any]:

@@ -75,3 +75,21 @@ def test_bad_rows_are_named(tmp_path, row, column):
     assert "log.csv: row 2: column " + column in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "slates.csv").exists()
+
+
+def test_doctor_says_what_runs_and_why():
+    """The report names each part with its state and reason, for people and as one JSON object."""
+    told = run("doctor")
+    assert told.returncode == 0, told.stdout
+    assert "same answers as numpy" in told.stdout or "numpy, the best found" in told.stdout
+    parts = json.loads(run("doctor", "--json").stdout)
+    assert {"engine", "processor", "kernels", "storage", "extra text"} <= set(parts)
+    assert all(part["state"] in ("ok", "absent") and part["why"] for part in parts.values())
+
+
+def test_doctor_fails_on_a_wrong_setting(monkeypatch):
+    """An unknown SANDERLING_KERNELS is named with the known ones, and the status is 1."""
+    monkeypatch.setenv("SANDERLING_KERNELS", "fortran")
+    told = run("doctor")
+    assert told.returncode == 1
+    assert "expected one of compiled, numba, numpy, found 'fortran'" in told.stdout

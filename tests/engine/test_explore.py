@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sanderling import explore
-from sanderling.philox import philox, uniforms
+from sanderling.philox import philox, plain_uniforms, uniforms
 from tests.naive import joint, slates
 
 EPSILONS = [0.0, 0.05, 0.3, 1.0]
@@ -33,6 +33,12 @@ SHAPES = [(1, 1), (1, 4), (2, 3), (3, 3), (3, 6), (4, 5)]
 def test_philox_gives_the_known_answers(counter, key, words):
     """The generator gives the known-answer vectors that its authors published."""
     assert philox(counter, key) == words
+
+
+@given(st.integers(0, 2**128 - 1), st.integers(0, 40))
+def test_compiled_uniforms_are_those_of_python(decision, blocks):
+    """Whatever kernels are installed, a decision's draws are the same doubles as in plain Python."""
+    assert uniforms(f"{decision:032x}", blocks) == plain_uniforms(f"{decision:032x}", blocks)
 
 
 def test_uniforms_are_uniform_and_differ_between_decisions():

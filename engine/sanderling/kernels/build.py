@@ -18,7 +18,7 @@ from pathlib import Path
 from sanderling.kernels import cpu, library
 from sanderling.kernels.layout import SDOT
 
-ENTRIES = ("sanderling_pack", "sanderling_scan")
+ENTRIES = ("sanderling_pack", "sanderling_scan", "sanderling_draws")
 
 
 def main() -> None:
@@ -51,7 +51,7 @@ def build(machine: str, kind: str, linker: list[str]) -> None:
 def _object(machine: str, processor: str, features: str) -> bytes:
     import llvmlite.binding as llvm
 
-    from sanderling.kernels import pack, scan
+    from sanderling.kernels import draws, pack, scan
 
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
@@ -61,7 +61,7 @@ def _object(machine: str, processor: str, features: str) -> bytes:
     )
     module = llvm.parse_assembly("")
     module.triple, module.data_layout = triple, str(target.target_data)
-    for name, kernel in zip(ENTRIES, (pack.pack, scan.scan), strict=True):
+    for name, kernel in zip(ENTRIES, (pack.pack, scan.scan, draws.draws), strict=True):
         part = llvm.parse_assembly(_with_instruction(kernel._library.get_llvm_str()) + _entry(name, kernel))
         part.triple, part.data_layout = module.triple, module.data_layout
         module.link_in(part)

@@ -25,7 +25,15 @@ class Kernels:
     kind: str
     pack: Kernel
     scan: Kernel
+    draw: Kernel
     owner: Any
+
+    def draws(self, first: int, last: int, blocks: int) -> list[tuple[float, float]]:
+        """Return the uniforms of each block of a decision, whose id's halves are 64-bit numbers."""
+        out = (ctypes.c_double * (2 * blocks))()
+        self.draw(first, last, blocks, ctypes.addressof(out), 0, 0)
+        numbers = iter(out)
+        return list(zip(numbers, numbers, strict=True))
 
 
 def path(machine: str, kind: str) -> Path:
@@ -45,15 +53,17 @@ def compiled() -> Kernels:
         except OSError as error:
             failed = str(error)
             continue
-        return Kernels(
-            "compiled", kind, _SIGNATURE(("sanderling_pack", found)), _SIGNATURE(("sanderling_scan", found)), found
-        )
+        pack, scan, draws = (_SIGNATURE((f"sanderling_{name}", found)) for name in ("pack", "scan", "draws"))
+        return Kernels("compiled", kind, pack, scan, draws, found)
     raise ImportError(f"no compiled kernels for {cpu.machine()} ({', '.join(cpu.kinds())}): {failed}")
 
 
 def numba() -> Kernels:
     """Return kernels compiled now, or when they were last needed; raise `ImportError` where numba is not installed."""
+    from sanderling.kernels.draws import draws
     from sanderling.kernels.pack import pack
     from sanderling.kernels.scan import scan
 
-    return Kernels("numba", cpu.kind(), _SIGNATURE(pack.address), _SIGNATURE(scan.address), (pack, scan))
+    kernels = pack, scan, draws
+    pack_at, scan_at, draws_at = (_SIGNATURE(kernel.address) for kernel in kernels)
+    return Kernels("numba", cpu.kind(), pack_at, scan_at, draws_at, kernels)

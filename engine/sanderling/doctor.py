@@ -1,0 +1,88 @@
+"""What of the engine works on this machine, and why: for people who embed it, and for their bug reports.
+
+Refuses to know bundles: it looks at the installation alone.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+import sanderling
+from sanderling import topk
+from sanderling.kernels import cpu, library
+from sanderling.topk import Table, quantize_rows
+
+Report = dict[str, dict[str, str]]
+EXTRAS = {"text": ["onnxruntime", "tokenizers"], "jit": ["numba"], "update": ["tuf"], "cli": ["typer"]}
+
+
+def examine() -> Report:
+    """Return what was found: for each part its state and the reason. States are `ok`, `absent` and `wrong`."""
+    return {
+        "engine": _said("ok", f"{sanderling.__version__}, Python {platform.python_version()}, {sys.platform}"),
+        "processor": _said("ok", f"{cpu.machine()}: can run {', '.join(cpu.kinds())}"),
+        "kernels": _kernels(),
+        **{f"extra {extra}": _extra(packages) for extra, packages in EXTRAS.items()},
+        "storage": _storage(),
+    }
+
+
+def _kernels() -> dict[str, str]:
+    asked = os.environ.get("SANDERLING_KERNELS")
+    try:
+        found = topk.kernels()
+    except (ImportError, ValueError) as error:
+        return _said("wrong", f"SANDERLING_KERNELS={asked}: {error}")
+    chosen = f"SANDERLING_KERNELS={asked}" if asked else "the best found"
+    if found is None:
+        return _said("ok" if asked else "absent", f"numpy, {chosen}: {_why_not_compiled()}")
+    if not _agrees():
+        return _said("wrong", f"{found.source} for {found.kind} gives other answers than numpy: please report it")
+    return _said("ok", f"{found.source} for {found.kind}, {chosen}; same answers as numpy")
+
+
+def _why_not_compiled() -> str:
+    try:
+        library.compiled()
+    except ImportError as error:
+        return f"{error}; numba is not installed"
+    return "compiled kernels are there"
+
+
+def _agrees() -> bool:
+    rng = np.random.default_rng(0)
+    rows, scale = quantize_rows(rng.standard_normal((3000, 40)).astype(np.float32))
+    query, bias = rng.standard_normal(40).astype(np.float32), rng.standard_normal(3000).astype(np.float32)
+    answers = [Table(rows, scale, bias, source).top(query, 50) for source in (None, "numpy")]
+    return all(np.array_equal(ours, theirs) for ours, theirs in zip(*answers, strict=True))
+
+
+def _extra(packages: list[str]) -> dict[str, str]:
+    found, missing = [], []
+    for package in packages:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            missing.append(package)
+    return _said("absent" if missing else "ok", ", ".join([*found, *(f"no {package}" for package in missing)]))
+
+
+def _storage() -> dict[str, str]:
+    import apsw
+
+    with tempfile.TemporaryDirectory() as folder:
+        connection = apsw.Connection(str(Path(folder) / "probe"))
+        mode = connection.pragma("journal_mode", "wal")
+        connection.close()
+    return _said("ok" if mode == "wal" else "wrong", f"SQLite {apsw.sqlite_lib_version()}, journal {mode}")
+
+
+def _said(state: str, why: str) -> dict[str, str]:
+    return {"state": state, "why": why}
