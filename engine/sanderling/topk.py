@@ -174,9 +174,12 @@ def numpy_top(table: Table, query: NDArray[np.float32], k: int, excluded: Rows |
     codes, step = quantize_query(query)
     approximate = np.empty(len(table.rows), np.float32)
     rounded = (codes * step).astype(np.float32)
+    room = np.empty((min(_BLOCK, len(table.rows)), len(rounded)), np.float32)
     for start in range(0, len(table.rows), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        np.dot(table.rows[block].astype(np.float32), rounded, out=approximate[block])
+        rows = table.rows[start : start + _BLOCK]
+        block = room[: len(rows)]
+        block[:] = rows
+        np.dot(block, rounded, out=approximate[start : start + _BLOCK])
     approximate *= table.scale
     approximate += table.bias
     if excluded is not None:
@@ -186,12 +189,11 @@ def numpy_top(table: Table, query: NDArray[np.float32], k: int, excluded: Rows |
     if k == 0:
         return Found(np.empty(0, np.int64), np.empty(0), eligible)
     line = float(np.partition(approximate, len(approximate) - k)[len(approximate) - k])
-    rows = np.flatnonzero(approximate >= line - 2.0 * _error(table, rounded, line))
-    rows = rows[approximate[rows] > -np.inf]
-    dots = table.rows[rows].astype(np.float64) @ codes
-    scores = dots * table.scale[rows] * step + table.bias[rows]
-    order = np.lexsort((rows, -scores))[:k]
-    return Found(rows[order], scores[order], eligible)
+    near = np.flatnonzero(approximate >= line - 2.0 * _error(table, rounded, line))
+    near = near[approximate[near] > -np.inf]
+    scores = table.rows[near].astype(np.float64) @ codes * table.scale[near] * step + table.bias[near]
+    order = np.lexsort((near, -scores))[:k]
+    return Found(near[order], scores[order], eligible)
 
 
 def _error(table: Table, query: NDArray[np.float32], line: float) -> float:
