@@ -46,6 +46,7 @@ from sanderling.kernels.lanes import (
 from sanderling.kernels.layout import CHUNK, GROUP, LANES, ROWS, TAIL, WAITING
 from sanderling.kernels.query import quantize
 
+LINE = 64  # bytes that the memory brings at once
 AHEAD = 12  # rows asked of the memory before their turn
 NOTHING = np.float32(-np.inf)
 
@@ -124,6 +125,14 @@ def _hits(bounds_at: Any, vectors: Any, line: Any, hits: Any) -> Any:
     return count
 
 
+@inlined
+def _ask_for(table: Any, row: Any) -> None:
+    """Let the memory bring a row before its turn."""
+    start = table[3] + row * table[5]
+    for at in range(0, table[5], LINE):
+        prefetch(start + at)
+
+
 @called
 def _settle(
     k: Any, table: Any, step: Any, codes_at: Any, scores: Any, found: Any, late: Any, bounds: Any, state: Any
@@ -135,7 +144,7 @@ def _settle(
             late[left], bounds[left] = late[at], bounds[at]
             left += 1
     for at in range(left):
-        prefetch(table[3] + late[min(at + AHEAD, left - 1)] * table[5])
+        _ask_for(table, late[min(at + AHEAD, left - 1)])
         if np.float64(bounds[at]) >= scores[0]:
             consider(late[at], k, table, step, codes_at, scores, found, state)
     state[1] = 0
@@ -202,7 +211,7 @@ def scan(table_at: Any, query_at: Any, excluded_at: Any, excluded_count: Any, k:
             line = _first_line(bounds_at, vectors, scratch[9], k - state[0])
             count = _hits(bounds_at, vectors, line, hits)
             for at in range(count):
-                prefetch(table[3] + (start + hits[min(at + AHEAD, count - 1)]) * d)
+                _ask_for(table, start + hits[min(at + AHEAD, count - 1)])
                 if bounds[hits[at]] > NOTHING:
                     consider(start + hits[at], k, table, step, codes_at, scores, found, state)
                 bounds[hits[at]] = NOTHING
@@ -212,7 +221,7 @@ def scan(table_at: Any, query_at: Any, excluded_at: Any, excluded_count: Any, k:
         for at in range(_hits(bounds_at, vectors, _below(scores[0]), hits)):
             row, limit = start + hits[at], bounds[hits[at]]
             if limit - slack >= worst:
-                prefetch(table[3] + row * d)
+                _ask_for(table, row)
                 hits[now] = row
                 now += 1
             else:
