@@ -104,7 +104,7 @@ def _user(scorer: Scorer, rows: Rows) -> NDArray[np.float32]:
 
 
 def _places(rows: Rows, scorer: Scorer) -> list[int]:
-    return [int(scorer.record(row)["id"]) if row >= scorer.bundle.manifest.sizes.items else int(row) for row in rows]
+    return [int(scorer.entry(row).id) if row >= scorer.bundle.manifest.sizes.items else int(row) for row in rows]
 
 
 def _slates(scores: NDArray[np.float32], seen: list[Rows]) -> Rows:

@@ -14,6 +14,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from threading import RLock, Thread
 from typing import Any
@@ -85,6 +86,7 @@ class Engine:
         self._unproven = (
             self._scorer.bundle is not bundle and not self._slots.state().confirmed if self._slots else False
         )
+        self._pseudonym = lru_cache(maxsize=4096)(self._make_pseudonym)
         self._users = Users(self._outbox.state if self._outbox else lambda user: None)
         self._uploader = self._open_uploader(collector, token)
 
@@ -245,7 +247,7 @@ class Engine:
             epsilon=made.epsilon,
             pool=len(ranking.rows),
             eligible=ranking.eligible,
-            greedy=tuple(str(made.scorer.record(int(row))["id"]) for row in ranking.rows[: made.slots]),
+            greedy=tuple(made.scorer.entry(row).id for row in ranking.rows[: made.slots].tolist()),
             slate=items,
             same=items == made.slate.items,
         )
@@ -390,7 +392,7 @@ class Engine:
         clock = wire.Clock(wall=self._clock.wall_ms(), mono=self._clock.mono_ms(), boot=self._boot)
         return {"id": id or uuid7(self._clock, self._entropy), "install": self._install, "seq": 0, "clock": clock}
 
-    def _pseudonym(self, user: str) -> str:
+    def _make_pseudonym(self, user: str) -> str:
         return hmac.digest(self._secret, user.encode("utf-8", "surrogatepass"), "sha256").hex()[:32]
 
     def _prepare(self, bundle: Bundle) -> Scorer:
@@ -446,18 +448,18 @@ def _draw(scorer: Scorer, rows: Any, scores: Any, decision: str, slots: int, eps
     drawn = explore.draw(slots, len(rows), epsilon, uniforms(decision, slots))
     items = []
     for slot, rank in enumerate(drawn.ranks):
-        record = scorer.record(int(rows[rank]))
+        entry = scorer.entry(int(rows[rank]))
         items.append(
             SlateItem(
-                id=str(record["id"]),
-                title=str(record.get("title", "")),
+                id=entry.id,
+                title=entry.title,
                 score=float(scores[rank]),
                 slot=slot,
                 rank=rank,
                 explored=drawn.explored[slot],
                 propensity=drawn.conditional[slot],
                 marginal=drawn.marginal[slot],
-                attributes={name: value for name, value in record.items() if name not in ("id", "title")},
+                attributes=entry.attributes,
             )
         )
     return tuple(items)

@@ -84,4 +84,4 @@ def top_after(scorer: Scorer, events: list[tuple[str, str]], k: int = DEPTH) -> 
         row = scorer.find(item)
         if row is not None:
             state = scorer.state.step(state, scorer.vector(row), kind)
-    return [str(scorer.record(int(row))["id"]) for row in scorer.rank(scorer.state.user(state), k).rows]
+    return [scorer.entry(row).id for row in scorer.rank(scorer.state.user(state), k).rows.tolist()]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ from sanderling.state import StateModel
 from sanderling.topk import Table, quantize_rows
 
 Vector = NDArray[np.float32]
+
+KNOWN_IDS = 65536
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,14 @@ class Ranking:
     eligible: int
 
 
+class Entry(NamedTuple):
+    """What the catalogue says of an item."""
+
+    id: str
+    title: str
+    attributes: dict[str, Any]
+
+
 class Scorer:
     """Scores users against items. `space` names the space in which its states live: another one's mean nothing here."""
 
@@ -54,18 +64,34 @@ class Scorer:
         files = bundle.manifest.files
         self.space = files["policy.safetensors"].sha256[:16] + files["items.safetensors"].sha256[:16]
         self._added_rows = {record["id"]: sizes.items + at for at, record in enumerate(self.added.records)}
-        self._find = lru_cache(maxsize=65536)(bundle.find)
-        self._record = lru_cache(maxsize=4096)(bundle.record)
+        self._rows: dict[Any, int] = {}  # ids looked up lately; unknown ones have row -1
+        self._entry = lru_cache(maxsize=4096)(self._read_entry)
 
     def find(self, item: str) -> int | None:
         """Return the row of an item id, or None when neither the bundle nor the device knows it."""
-        row = self._added_rows.get(item)
-        return self._find(item) if row is None else row
+        row = self._rows.get(item)
+        row = self._look_up(item) if row is None else row
+        return row if row >= 0 else None
 
-    def record(self, row: int) -> Mapping[str, Any]:
-        """Return the catalogue's entry of a row."""
+    def _look_up(self, item: Any) -> int:
+        row = self._added_rows.get(item)
+        if row is None and isinstance(item, str):
+            row = self.bundle.find(item)
+        if len(self._rows) >= KNOWN_IDS:
+            self._rows.clear()
+        self._rows[item] = -1 if row is None else row
+        return self._rows[item]
+
+    def entry(self, row: int) -> Entry:
+        """Return the id, title and other attributes of a row."""
+        id, title, attributes = self._entry(row)
+        return Entry(id, title, dict(attributes))
+
+    def _read_entry(self, row: int) -> Entry:
         n = self.bundle.manifest.sizes.items
-        return self._record(row) if row < n else self.added.records[row - n]
+        record = self.bundle.record(row) if row < n else self.added.records[row - n]
+        attributes = {name: value for name, value in record.items() if name not in ("id", "title")}
+        return Entry(str(record["id"]), str(record.get("title", "")), attributes)
 
     def vector(self, row: int) -> Vector:
         """Return the vector [d] of a row, as the int8 row and its scale give it."""
@@ -76,12 +102,15 @@ class Scorer:
     def rank(self, user: Vector, k: int, exclude: Iterable[str] = ()) -> Ranking:
         """Return the k best items for a user vector [d], without the excluded ids; unknown ids are ignored."""
         n = self.bundle.manifest.sizes.items
-        find = self.find if self.added.records else self._find
-        found = [row for row in map(find, exclude) if row is not None]
+        exclude = tuple(exclude)
+        known = list(map(self._rows.get, exclude))
+        if None in known:
+            known = [self._look_up(item) for item in exclude]
+        excluded = np.array(known, np.int64)
+        excluded = excluded[excluded >= 0]
         if not self.added.records:
-            best = self._table.top(user, k, np.array(found, np.int64))
+            best = self._table.top(user, k, excluded)
             return Ranking(best.rows, best.scores, best.eligible)
-        excluded = np.array(found, np.int64)
         best = self._table.top(user, k, np.concatenate([excluded[excluded < n], self.added.replaced]))
         more = self.added.table.top(user, k, excluded[excluded >= n] - n)
         rows, scores = np.concatenate([best.rows, more.rows + n]), np.concatenate([best.scores, more.scores])
@@ -100,7 +129,7 @@ class Scorer:
         vectors = np.stack([self.project(record["text"]) for record in kept.values()])
         rows, scale = quantize_rows(vectors)
         bias = np.full(len(kept), self.bundle.policy["item.bias"][0], np.float32)
-        replaced = [row for row in map(self._find, kept) if row is not None]
+        replaced = [row for row in map(self.bundle.find, kept) if row is not None]
         added = Added(tuple(kept.values()), Table(rows, scale, bias), np.array(replaced, np.int64))
         return Scorer(self.bundle, self.encoder, self._table, added)
 

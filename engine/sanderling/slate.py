@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 
-class SlateItem(msgspec.Struct, frozen=True):
+class SlateItem(msgspec.Struct, frozen=True, gc=False):
     """One recommended item.
 
     `propensity` is the probability with which this slot drew this item, given the slots above it; `marginal` the

@@ -21,7 +21,7 @@ def resident_kb() -> int:
 
 
 def serve(engine: Engine, each: int, swaps: int) -> tuple[list[str], list[tuple[int, int]]]:
-    """Let threads recommend `each` slates while bundles are swapped; return faults, and (slates, resident kB) over time."""
+    """Let threads recommend while bundles are swapped; return faults, and (slates, resident kB) over time."""
     faults: list[str] = []
     served = [0] * THREADS
 

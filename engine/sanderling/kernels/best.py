@@ -75,7 +75,7 @@ def _dot(row_at: Any, codes_at: Any, d: Any) -> Any:
     return product
 
 
-@called
+@inlined
 def consider(row: Any, k: Any, table: Any, step: Any, codes_at: Any, scores: Any, found: Any, state: Any) -> None:
     """Score one row exactly, and keep it if it is among the k best so far."""
     d, scale, bias = table[5], float32s(table[6]), float32s(table[7])
