@@ -26,8 +26,10 @@ from sanderling.kernels.layout import (
     LARGEST_VALUE,
     MOST_DIMENSIONS,
     ROWS,
+    TAIL,
     WAITING,
-    block_bytes,
+    bits_for,
+    plane_bytes,
 )
 
 Rows = NDArray[np.int64]
@@ -67,11 +69,18 @@ def quantize_rows(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArr
 class Table:
     """Rows int8 [n, d] with scales and biases float32 [n], not copied; searched by many threads at once.
 
+    `source` chooses the kernels (see `kernels`), and `bits` the planes that they scan (4 or 7; by size unless given).
+
     Raises `ValueError` for scales outside 1e-30 … 1e12 and for biases that are not finite or beyond 1e12.
     """
 
     def __init__(
-        self, rows: NDArray[np.int8], scale: NDArray[np.float32], bias: NDArray[np.float32], source: str | None = None
+        self,
+        rows: NDArray[np.int8],
+        scale: NDArray[np.float32],
+        bias: NDArray[np.float32],
+        source: str | None = None,
+        bits: int | None = None,
     ) -> None:
         self.rows: NDArray[np.int8] = np.ascontiguousarray(rows)
         self.scale: NDArray[np.float32] = np.ascontiguousarray(scale)
@@ -82,6 +91,7 @@ class Table:
             raise ValueError(f"expected scales of {SMALLEST_SCALE:g} to {LARGEST_VALUE:g}, and biases up to that")
         fits = 0 < rows.shape[1] <= MOST_DIMENSIONS and len(rows) > 0
         self._kernels = kernels(source) if fits else None
+        self._bits = bits or bits_for(*rows.shape)
         self._own = local()
 
     def top(self, query: NDArray[np.float32], k: int, excluded: Rows | None = None) -> Found:
@@ -91,7 +101,7 @@ class Table:
             return numpy_top(self, query, k, excluded)
         scan: _Scan | None = getattr(self._own, "scan", None)
         if scan is None or scan.capacity < k:
-            scan = self._own.scan = _Scan(self, self._kernels, self._blocks, k)
+            scan = self._own.scan = _Scan(self, self._kernels.scan, self._given, k)
         return scan(query, k, excluded)
 
     def warm_up(self) -> None:
@@ -99,22 +109,25 @@ class Table:
         self.top(np.zeros(self.rows.shape[1], np.float32), 1)
 
     @cached_property
-    def _blocks(self) -> NDArray[np.uint8]:
-        """The rows once more, as the compiled kernels scan them first (`kernels.layout`)."""
+    def _given(self) -> NDArray[np.int64]:
+        """What the kernels are told of the table; on the first call the rows are packed into blocks for them."""
         n, d = self.rows.shape
-        blocks = _aligned(-(-n // ROWS) * block_bytes(d))
+        count = -(-n // ROWS)
+        self._blocks = _aligned(count * (plane_bytes(d, self._bits) + TAIL))
+        arrays = _at(self.rows), n, d, _at(self.scale), _at(self.bias)
+        given = np.array([_at(self._blocks), count, -(-d // GROUP), *arrays, self._bits], np.int64)
         assert self._kernels is not None
-        self._kernels.pack(_at(self.rows), _at(self.scale), _at(self.bias), n, d, _at(blocks))
-        return blocks
+        self._kernels.pack(_at(given), 0, 0, 0, 0, 0)
+        return given
 
 
 class _Scan:
     """The memory in which one thread scans one table, and its addresses."""
 
-    def __init__(self, table: Table, kernels: library.Kernels, blocks: NDArray[np.uint8], k: int) -> None:
+    def __init__(self, table: Table, scan: library.Kernel, given: NDArray[np.int64], k: int) -> None:
         n, d = table.rows.shape
         count, self.capacity = -(-n // ROWS), max(k, 1024)
-        self._scan = kernels.scan
+        self._scan = scan
         self._query, self._state = np.empty(d, np.float32), np.zeros(8, np.int64)
         self._rows, self._scores = np.empty(self.capacity, np.int64), np.empty(self.capacity)
         work: list[NDArray[Any]] = [
@@ -129,10 +142,9 @@ class _Scan:
             self._state,
             np.empty(CHUNK, np.int64),
         ]
-        what = [_at(blocks), count, -(-d // GROUP), _at(table.rows), n, d, _at(table.scale), _at(table.bias)]
-        self._given = [np.array(what, np.int64), np.array([_at(array) for array in work], np.int64)]
-        self._kept = table.rows, table.scale, table.bias, blocks, work
-        self._table_at, self._work_at, self._query_at = _at(self._given[0]), _at(self._given[1]), _at(self._query)
+        places = np.array([_at(array) for array in work], np.int64)
+        self._kept = given, places, work
+        self._table_at, self._work_at, self._query_at = _at(given), _at(places), _at(self._query)
 
     def __call__(self, query: NDArray[np.float32], k: int, excluded: Rows | None) -> Found:
         self._query[:] = query

@@ -1,4 +1,4 @@
-/* Reads a problem (n, d, k; rows, scales, biases, query), packs and scans it, and writes the k best rows and scores. */
+/* Reads a problem (n, d, k, bits; rows, scales, biases, query), packs and scans it, and writes the k best rows and scores. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,17 +10,17 @@ static int64_t room(size_t bytes) { return (int64_t)aligned_alloc(64, (bytes + 1
 
 int main(int count, char **arguments) {
     FILE *file = fopen(arguments[count - 1], "rb");
-    int64_t sizes[3];
-    fread(sizes, 8, 3, file);
-    int64_t n = sizes[0], d = sizes[1], k = sizes[2], groups = (d + 7) / 8, blocks = (n + 63) / 64;
+    int64_t sizes[4];
+    fread(sizes, 8, 4, file);
+    int64_t n = sizes[0], d = sizes[1], k = sizes[2], bits = sizes[3], groups = (d + 7) / 8, blocks = (n + 63) / 64;
     int64_t rows = room(n * d), scale = room(4 * n), bias = room(4 * n), query = room(4 * d);
     fread((void *)rows, 1, n * d, file);
     fread((void *)scale, 4, n, file);
     fread((void *)bias, 4, n, file);
     fread((void *)query, 4, d, file);
-    int64_t planes = room(blocks * (groups * 256 + 320));
-    sanderling_pack(rows, scale, bias, n, d, planes);
-    int64_t table[8] = {planes, blocks, groups, rows, n, d, scale, bias};
+    int64_t planes = room(blocks * (groups * (bits == 4 ? 256 : 512) + 320));
+    int64_t table[9] = {planes, blocks, groups, rows, n, d, scale, bias, bits};
+    sanderling_pack((int64_t)table, 0, 0, 0, 0, 0);
     int64_t scratch[10] = {room(8 * k),    room(8 * k),      room(8 * 4096), room(4 * 4096), room(4 * (d + 16)),
                            room(8 * groups), room(8 * blocks), room(4 * 8192), room(64),       room(8 * 8192)};
     int64_t found = sanderling_scan((int64_t)table, query, 0, 0, k, (int64_t)scratch);

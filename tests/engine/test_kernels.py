@@ -42,8 +42,8 @@ def test_the_library_runs_without_numba():
 
 @pytest.mark.skipif(not ARM, reason="needs numba, ziglang and qemu-aarch64")
 @pytest.mark.parametrize("kind", ["dotprod", "plain"])
-@pytest.mark.parametrize(("n", "d", "k"), [(20_000, 64, 10), (3_001, 37, 100)])
-def test_kernels_for_arm_are_exact(tmp_path, kind, n, d, k):
+@pytest.mark.parametrize(("n", "d", "k", "bits"), [(20_000, 64, 10, 4), (3_001, 37, 100, 7)])
+def test_kernels_for_arm_are_exact(tmp_path, kind, n, d, k, bits):
     """Built for aarch64 and run by an emulator, the kernels find the rows and scores that numpy finds here."""
     rng = np.random.default_rng(n)
     rows, scale = quantize_rows(rng.standard_normal((n, d)).astype(np.float32))
@@ -52,7 +52,7 @@ def test_kernels_for_arm_are_exact(tmp_path, kind, n, d, k):
     subprocess.run([sys.executable, "-c", BUILD, kind, str(tmp_path / "kernels.o")], check=True)
     zig = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-musl", "-static", "-o", str(program)]
     subprocess.run([*zig, str(HARNESS), str(tmp_path / "kernels.o")], check=True)
-    sizes = np.array([n, d, k], np.int64)
+    sizes = np.array([n, d, k, bits], np.int64)
     problem.write_bytes(b"".join(part.tobytes() for part in (sizes, rows, scale, bias, query)))
     answer = subprocess.run(
         ["qemu-aarch64", "-cpu", "max", str(program), str(problem)], capture_output=True, check=True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from sanderling import topk
 from sanderling.kernels import cpu, library
-from sanderling.kernels.layout import CHUNK, WAITING
+from sanderling.kernels.layout import CHUNK, HALF, WAITING, WHOLE
 from sanderling.topk import Table
 from tests.naive import naive_top
 
@@ -51,14 +52,15 @@ def reference(table: Table, query: np.ndarray, k: int, excluded: np.ndarray):
 
 
 @pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("bits", [HALF, WHOLE])
 @settings(deadline=None, max_examples=80)
 @given(
     st.integers(0, 2**32), st.integers(1, 150), st.integers(1, 40), st.integers(1, 160), st.sampled_from([1, 3, 127])
 )
-def test_every_kernel_equals_the_naive_one(source, seed, n, d, k, levels):
+def test_every_kernel_equals_the_naive_one(source, bits, seed, n, d, k, levels):
     """Rows and scores are bit for bit those of a full sort in exact integers, ties by ascending row."""
     rows, scale, bias, query, excluded = problem(seed, n, d, levels)
-    found = Table(rows, scale, bias, source).top(query, k, excluded)
+    found = Table(rows, scale, bias, source, bits).top(query, k, excluded)
     expected, scores = naive_top(rows, scale, bias, query, k, set(excluded.tolist()))
     assert found.rows.tolist() == expected
     assert found.scores.tolist() == scores
@@ -66,14 +68,15 @@ def test_every_kernel_equals_the_naive_one(source, seed, n, d, k, levels):
 
 
 @pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("bits", [HALF, WHOLE])
 @pytest.mark.parametrize("k", [1, 10, 100, 1000, 9000])
 @pytest.mark.parametrize(("n", "d"), [(CHUNK + 1, 16), (3 * CHUNK - 7, 33), (20_000, 64)])
-def test_tables_of_several_chunks_are_searched_exactly(source, n, d, k):
+def test_tables_of_several_chunks_are_searched_exactly(source, bits, n, d, k):
     """Where bounds decide what is looked at, nothing of the k best is missed, however large k is."""
     rng = np.random.default_rng(n + k)
     vectors = (rng.normal(size=(n, d)) * rng.lognormal(0, 0.6, (n, 1))).astype(np.float32)
     rows, scale = topk.quantize_rows(vectors)
-    table = Table(rows, scale, rng.normal(size=n).astype(np.float32), source)
+    table = Table(rows, scale, rng.normal(size=n).astype(np.float32), source, bits)
     for excluded in (np.empty(0, np.int64), np.flatnonzero(rng.random(n) < 0.3)):
         query = rng.normal(size=d).astype(np.float32)
         found = table.top(query, k, excluded)
@@ -81,8 +84,9 @@ def test_tables_of_several_chunks_are_searched_exactly(source, n, d, k):
 
 
 @pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("bits", [HALF, WHOLE])
 @pytest.mark.parametrize("order", ["ascending", "descending", "equal", "sparse", "spikes", "zeros", "clusters"])
-def test_unkind_tables_are_searched_exactly(source, order):
+def test_unkind_tables_are_searched_exactly(source, bits, order):
     """Scores that rise with the row, all equal, or rows that four bits hold badly, cost time and no exactness."""
     n, d, rng = 2 * CHUNK + 5, 24, np.random.default_rng(5)
     base = rng.normal(size=(n, d))
@@ -96,7 +100,7 @@ def test_unkind_tables_are_searched_exactly(source, order):
         "clusters": rng.normal(size=(7, d))[rng.integers(0, 7, n)] + 0.001 * base,
     }
     rows, scale = topk.quantize_rows(shapes[order].astype(np.float32))
-    table, nothing = Table(rows, scale, np.zeros(n, np.float32), source), np.empty(0, np.int64)
+    table, nothing = Table(rows, scale, np.zeros(n, np.float32), source, bits), np.empty(0, np.int64)
     for query in (np.ones(d, np.float32), rng.normal(size=d).astype(np.float32)):
         for k in (3, 200):
             found = table.top(query, k)
@@ -109,7 +113,7 @@ def test_more_rows_may_wait_than_there_is_room_for(source):
     n, d = 3 * CHUNK, 8
     rng = np.random.default_rng(0)
     rows = np.full((n, d), 100, np.int8) + rng.integers(-3, 4, (n, d)).astype(np.int8)
-    table = Table(rows, np.ones(n, np.float32), np.zeros(n, np.float32), source)
+    table = Table(rows, np.ones(n, np.float32), np.zeros(n, np.float32), source, HALF)
     assert n > 2 * WAITING
     found = table.top(np.ones(d, np.float32), 50)
     assert found.rows.tolist() == reference(table, np.ones(d, np.float32), 50, np.empty(0, np.int64))[0]
@@ -134,22 +138,26 @@ def test_all_excluded_gives_nothing(source):
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_the_largest_products_do_not_overflow(source):
+@pytest.mark.parametrize("bits", [HALF, WHOLE])
+def test_the_largest_products_do_not_overflow(source, bits):
     """Rows of -128 and ±127 and a query at its peak sum exactly, up to the most dimensions and beyond."""
     for d in (1, 64, 512, 513, 1024, 4096, 8192, 8193):
         rows = np.full((3, d), 127, np.int8)
         rows[1], rows[2] = -127, -128
-        found = Table(rows, np.ones(3, np.float32), np.zeros(3, np.float32), source).top(np.ones(d, np.float32), 3)
+        found = Table(rows, np.ones(3, np.float32), np.zeros(3, np.float32), source, bits).top(
+            np.ones(d, np.float32), 3
+        )
         assert found.rows.tolist() == [0, 1, 2]
         assert found.scores == pytest.approx([127.0 * d, -127.0 * d, -128.0 * d], rel=1e-12)
 
 
 @pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("bits", [HALF, WHOLE])
 @pytest.mark.parametrize("size", [1e-30, 1e-3, 1e12])
-def test_large_and_small_numbers_are_searched_exactly(source, size):
+def test_large_and_small_numbers_are_searched_exactly(source, bits, size):
     """Scales and queries at the ends of what is allowed neither overflow nor vanish."""
     rows, scale, bias, query, excluded = problem(3, 300, 12)
-    table = Table(rows, (scale * np.float32(size / 2)).clip(1e-30, 1e12), bias, source)
+    table = Table(rows, (scale * np.float32(size / 2)).clip(1e-30, 1e12), bias, source, bits)
     for factor in (1e-30, 1.0, 1e11):
         scaled = (query * np.float32(factor)).astype(np.float32)
         found = table.top(scaled, 20, excluded)
@@ -233,9 +241,9 @@ def test_every_library_that_this_processor_can_run_is_exact(kind, monkeypatch):
     """The libraries for older processors give the same rows and scores as the best one."""
     monkeypatch.setattr(cpu, "kinds", lambda: [kind])
     rows, scale, bias, query, excluded = problem(9, 20_000, 40)
-    table = Table(rows, scale, bias, "numpy")
-    table._kernels = library.compiled()
-    assert table._kernels.kind == kind
-    for k in (1, 10, 300):
+    for bits, k in itertools.product((HALF, WHOLE), (1, 10, 300)):
+        table = Table(rows, scale, bias, "numpy", bits)
+        table._kernels = library.compiled()
+        assert table._kernels.kind == kind
         found = table.top(query, k, excluded)
         assert (found.rows.tolist(), found.scores.tolist()) == reference(table, query, k, excluded)

@@ -7,7 +7,7 @@ once. Addresses are plain integers. Refuses to know what is scanned.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 from llvmlite import ir
@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 from sanderling.kernels import cpu
-from sanderling.kernels.layout import SDOT
+from sanderling.kernels.layout import GROUP, HALF, ROWS, SDOT
 
 # The compile policy: no exceptions, so that nothing of Python is called; sums in any order only where it is said.
 _bare = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
@@ -232,18 +232,24 @@ def prefetch(typing: Any, address: Any) -> Any:
 
 
 class Instructions(NamedTuple):
-    """How one instruction set does the dot product: `parts` partial sums a row, `dot` adds to them, `fold` ends it."""
+    """How one instruction set multiplies bytes with the query, whole ones and halves.
 
+    `products` adds four products to each of sixteen sums. For halves there are `parts` partial sums a row: `halves`
+    adds eight products to them and `fold` ends it.
+    """
+
+    products: Callable[..., Any]
     parts: int
-    dot: Callable[..., Any]
+    halves: Callable[..., Any]
     fold: Callable[..., Any]
 
 
-def dot_of(kind: Instructions) -> tuple[Any, Any, Any]:
-    """Return the intrinsics `no_sums()`, `dot(sums, address, query)`, 16 rows by 8 dimensions, and `folded(sums)`.
+def dots_of(kind: Instructions) -> tuple[Any, Any, Any, Any]:
+    """Return the intrinsics `whole_dot(ints, address, query)`, 16 rows by 4 dimensions in bytes of 0 to 127, and
+    `no_sums()`, `half_dot(sums, address, query)`, 16 rows by 8 dimensions in halves of bytes, and `folded(sums)`.
 
-    At the address lie 64 bytes, four for each row: dimensions 0 to 3 in the low halves and 4 to 7 in the high halves.
-    The query's eight int8 lie at `query`.
+    At the address lie 64 bytes, four for each row. Halves: dimensions 0 to 3 are the low ones, 4 to 7 the high ones.
+    The query's int8 lie at `query`.
     """
     vector = ir.VectorType(I32, 16 * kind.parts)
     sums = Lanes(f"int32x{vector.count}", vector)
@@ -253,22 +259,30 @@ def dot_of(kind: Instructions) -> tuple[Any, Any, Any]:
         return sums(), lambda context, builder, signature, values: _fill(vector, 0)
 
     @intrinsic
-    def dot(typing: Any, before: Any, address: Any, query: Any) -> Any:
+    def half_dot(typing: Any, before: Any, address: Any, query: Any) -> Any:
         def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             packed = _load(builder, values[1], BYTES, 64)
-            codes = [
-                builder.bitcast(_splat(builder, _load(builder, at, I32, 4), INTS), BYTES)
-                for at in (values[2], builder.add(values[2], I64(4)))
-            ]
-            return kind.dot(builder, values[0], packed, codes)
+            codes = [_codes(builder, at) for at in (values[2], builder.add(values[2], I64(4)))]
+            return kind.halves(builder, values[0], packed, codes)
 
         return sums(sums, types.int64, types.int64), emit
+
+    @intrinsic
+    def whole_dot(typing: Any, before: Any, address: Any, query: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            return kind.products(builder, values[0], _load(builder, values[1], BYTES, 64), _codes(builder, values[2]))
+
+        return ints(ints, types.int64, types.int64), emit
 
     @intrinsic
     def folded(typing: Any, whole: Any) -> Any:
         return ints(sums), lambda context, builder, signature, values: kind.fold(builder, values[0])
 
-    return no_sums, dot, folded
+    return whole_dot, no_sums, half_dot, folded
+
+
+def _codes(builder: Any, address: Any) -> Any:
+    return builder.bitcast(_splat(builder, _load(builder, address, I32, 4), INTS), BYTES)
 
 
 def _halves(builder: Any, packed: Any) -> tuple[Any, Any]:
@@ -279,15 +293,19 @@ def _same(builder: Any, sums: Any) -> Any:
     return sums
 
 
-def vnni(builder: Any, sums: Any, packed: Any, query: Any) -> Any:
-    """AVX-512 VNNI: one instruction adds four products to each of sixteen sums.
-
-    The high halves are not shifted down: their sums, sixteen times too large, stay apart. On Zen 4 a shift would take
-    the place of a product.
-    """
+def vnni(builder: Any, sums: Any, some: Any, codes: Any) -> Any:
+    """AVX-512 VNNI: one instruction."""
     dot = _declared(builder, "llvm.x86.avx512.vpdpbusd.512", INTS, [INTS, BYTES, BYTES])
+    return builder.call(dot, [sums, some, codes])
+
+
+def _vnni_halves(builder: Any, sums: Any, packed: Any, query: Any) -> Any:
+    """The high halves are not shifted down: their sums, sixteen times too large, stay apart.
+
+    On Zen 4 a shift would take the place of a product.
+    """
     parts = [
-        builder.call(dot, [_part(builder, sums, start, 16), builder.and_(packed, _fill(BYTES, mask)), codes])
+        vnni(builder, _part(builder, sums, start, 16), builder.and_(packed, _fill(BYTES, mask)), codes)
         for start, mask, codes in zip((0, 16), (15, 0xF0), query, strict=True)
     ]
     return _joined(builder, *parts)
@@ -298,23 +316,41 @@ def _vnni_fold(builder: Any, sums: Any) -> Any:
     return builder.add(_part(builder, sums, 0, 16), high)
 
 
-def avx2(builder: Any, sums: Any, packed: Any, query: Any) -> Any:
-    """AVX2: pairs of products in int16, which hold twice 2 x 15 x 127, then pairs of those in int32."""
+def avx2(builder: Any, sums: Any, some: Any, codes: Any) -> Any:
+    """AVX2: pairs of products in int16, which hold 2 x 127 x 127, then pairs of those in int32."""
+    return _avx2_pairs(builder, sums, [(some, codes)])
+
+
+def _avx2_halves(builder: Any, sums: Any, packed: Any, query: Any) -> Any:
+    """Pairs of both halves fit into int16 together: 4 x 15 x 127."""
+    return _avx2_pairs(builder, sums, list(zip(_halves(builder, packed), query, strict=True)))
+
+
+def _avx2_pairs(builder: Any, sums: Any, factors: list[tuple[Any, Any]]) -> Any:
     wide, half = ir.VectorType(I16, 16), ir.VectorType(I8, 32)
-    pairs = _declared(builder, "llvm.x86.avx2.pmadd.ub.sw", wide, [half, half])
+    multiply = _declared(builder, "llvm.x86.avx2.pmadd.ub.sw", wide, [half, half])
     add = _declared(builder, "llvm.x86.avx2.pmadd.wd", ir.VectorType(I32, 8), [wide, wide])
     parts = []
     for start in (0, 32):
-        low, high = (
-            builder.call(pairs, [_part(builder, some, start, 32), _part(builder, codes, start, 32)])
-            for some, codes in zip(_halves(builder, packed), query, strict=True)
-        )
-        parts.append(builder.call(add, [builder.add(low, high), _fill(wide, 1)]))
+        pairs = [
+            builder.call(multiply, [_part(builder, some, start, 32), _part(builder, codes, start, 32)])
+            for some, codes in factors
+        ]
+        parts.append(builder.call(add, [reduce(builder.add, pairs), _fill(wide, 1)]))
     return builder.add(sums, _joined(builder, *parts))
 
 
-def plain(builder: Any, sums: Any, packed: Any, query: Any) -> Any:
-    """Any processor: products in int16, their pairs added, and those pairs in int32."""
+def plain(builder: Any, sums: Any, some: Any, codes: Any) -> Any:
+    """Any processor: products in int16, and their pairs, and pairs of those, in int32."""
+    products = ir.VectorType(I16, 64)
+    whole = builder.sext(
+        builder.mul(builder.zext(some, products), builder.sext(codes, products)), ir.VectorType(I32, 64)
+    )
+    return builder.add(sums, _neighbours_added(builder, _neighbours_added(builder, whole)))
+
+
+def _plain_halves(builder: Any, sums: Any, packed: Any, query: Any) -> Any:
+    """Pairs of products of halves fit into int16."""
     products = ir.VectorType(I16, 64)
     low, high = (
         builder.mul(builder.zext(some, products), builder.sext(codes, products))
@@ -324,19 +360,25 @@ def plain(builder: Any, sums: Any, packed: Any, query: Any) -> Any:
     return builder.add(sums, _neighbours_added(builder, builder.sext(pairs, ir.VectorType(I32, 32))))
 
 
-def dotprod(builder: Any, sums: Any, packed: Any, query: Any) -> Any:
+def dotprod(builder: Any, sums: Any, some: Any, codes: Any) -> Any:
     """ARM's dot product extension: one instruction adds four products to each of four sums.
 
     It is called through `SDOT`, whose body any processor can compile and `build` replaces by the instruction.
     """
     dot = _sdot(builder.module)
-    parts = []
-    for at in range(4):
-        part = _part(builder, sums, 4 * at, 4)
-        for some, codes in zip(_halves(builder, packed), query, strict=True):
-            part = builder.call(dot, [part, _part(builder, some, 16 * at, 16), _part(builder, codes, 16 * at, 16)])
-        parts.append(part)
+    parts = [
+        builder.call(
+            dot, [_part(builder, sums, 4 * at, 4), *(_part(builder, one, 16 * at, 16) for one in (some, codes))]
+        )
+        for at in range(4)
+    ]
     return _joined(builder, _joined(builder, *parts[:2]), _joined(builder, *parts[2:]))
+
+
+def _dotprod_halves(builder: Any, sums: Any, packed: Any, query: Any) -> Any:
+    for some, codes in zip(_halves(builder, packed), query, strict=True):
+        sums = dotprod(builder, sums, some, codes)
+    return sums
 
 
 def _sdot(module: Any) -> Any:
@@ -374,9 +416,15 @@ def _places(places: range) -> ir.Constant:
 
 
 KINDS = {
-    "vnni": Instructions(2, vnni, _vnni_fold),
-    "avx2": Instructions(1, avx2, _same),
-    "dotprod": Instructions(1, dotprod, _same),
-    "plain": Instructions(1, plain, _same),
+    "vnni": Instructions(vnni, 2, _vnni_halves, _vnni_fold),
+    "avx2": Instructions(avx2, 1, _avx2_halves, _same),
+    "dotprod": Instructions(dotprod, 1, _dotprod_halves, _same),
+    "plain": Instructions(plain, 1, _plain_halves, _same),
 }
-no_sums, dot, folded = dot_of(KINDS[cpu.kind()])
+whole_dot, no_sums, half_dot, folded = dots_of(KINDS[cpu.kind()])
+
+
+@inlined
+def plane_size(groups: Any, bits: Any) -> Any:
+    """Return the bytes of a block's plane of so many groups of eight dimensions."""
+    return groups * (ROWS * GROUP // 2) if bits == HALF else groups * (ROWS * GROUP)

@@ -19,7 +19,7 @@ def _rounded(x: Any) -> Any:
 
 
 @reordered
-def _limits(query: Any, d: Any, inverse: Any, step: Any, small: Any, large: Any, limits: Any) -> None:
+def _limits(query: Any, d: Any, inverse: Any, step: Any, small: Any, large: Any, zero: Any, limits: Any) -> None:
     """Write the query's norm, the rest's, the margin for the rounding of floats, the int8 step, and the offset."""
     norm, rest, magnitude, sum_ = 0.0, 0.0, 0.0, 0.0
     for j in range(d):
@@ -30,13 +30,16 @@ def _limits(query: Any, d: Any, inverse: Any, step: Any, small: Any, large: Any,
         magnitude += abs(near)
         sum_ += near
     limits[0], limits[1] = np.float32(sqrt(norm) * 1.0001), np.float32(sqrt(rest) * 1.0001)
-    limits[2], limits[3] = np.float32(large * magnitude * 15.0 * 5e-7), np.float32(large)
-    limits[4] = np.float32(-8.0 * sum_ * large)
+    limits[2], limits[3] = np.float32(large * magnitude * 2.0 * zero * 5e-7), np.float32(large)
+    limits[4] = np.float32(-zero * sum_ * large)
 
 
 @called
-def quantize(query: Any, d: Any, codes: Any, coarse: Any, limits: Any) -> Any:
-    """Round the query to 24 bits, in two parts, and to int8; return its step, 0 where it has no direction."""
+def quantize(query: Any, d: Any, zero: Any, codes: Any, coarse: Any, limits: Any) -> Any:
+    """Round the query to 24 bits, in two parts, and to int8; return its step, 0 where it has no direction.
+
+    `zero` is the code that stands for 0 in the planes.
+    """
     whole = (d + LANES - 1) // LANES * LANES
     peak = np.float32(0)
     for j in range(d):
@@ -58,5 +61,5 @@ def quantize(query: Any, d: Any, codes: Any, coarse: Any, limits: Any) -> Any:
     for j in range(5):
         limits[j] = np.float32(0)
     if has:
-        _limits(query, d, inverse, step, small, large, limits)
+        _limits(query, d, inverse, step, small, large, zero, limits)
     return step

@@ -3,7 +3,7 @@
 The first pass reads only the blocks (`layout`), a chunk at a time. With q = e u + rest, u the query in int8, Cauchy and
 Schwarz bound each score:
 
-    q . v_i + b_i  <=  a_i (e u . (c_i - 8) + |q| max |residual| / a + |rest| max |c - 8|) + b_i
+    q . v_i + b_i  <=  a_i (e u . (c_i - z) + |q| max |residual| / a + |rest| max |c - z|) + b_i
 
 A row whose bound reaches the k-th best score so far is scored on its int8 row and the query's 24 bits, in integers:
 soon where its estimate, in the middle of the bounds, seems to reach too, else at the end, when the k-th best score
@@ -21,29 +21,32 @@ from sanderling.kernels.best import consider, ordered
 from sanderling.kernels.lanes import (
     all_floats,
     called,
-    dot,
     exported,
     float32s,
     float64s,
     float_of,
     floats_at,
     folded,
+    half_dot,
     inlined,
     int8s,
     int16s,
     int64s,
     larger,
     lowest_bit,
+    no_ints,
     no_sums,
+    plane_size,
     prefetch,
     reached,
     store,
     uint16s,
     uint64s,
     upper_bounds,
+    whole_dot,
     without,
 )
-from sanderling.kernels.layout import CHUNK, GROUP, LANES, ROWS, TAIL, WAITING
+from sanderling.kernels.layout import CHUNK, GROUP, HALF, LANES, ROWS, TAIL, WAITING, WHOLE
 from sanderling.kernels.query import quantize
 
 LINE = 64  # bytes that the memory brings at once
@@ -86,7 +89,8 @@ def _kth(values: Any, size: Any, k: Any) -> Any:
 @inlined
 def _usual_slack(table: Any, block: Any, limits: Any) -> Any:
     """Return how far the bounds of a block's rows lie above their estimates, on average."""
-    tail = table[0] + block * (table[2] * ROWS * 4 + TAIL) + table[2] * ROWS * 4
+    plane_bytes = plane_size(table[2], table[8])
+    tail = table[0] + block * (plane_bytes + TAIL) + plane_bytes
     steps, ends, sum_ = uint16s(tail), float32s(tail + 4 * ROWS), np.float32(0)
     for lane in range(ROWS):
         sum_ += float_of(np.uint32(steps[lane]) << np.uint32(16))
@@ -150,43 +154,68 @@ def _settle(
     state[1] = 0
 
 
+@inlined
+def _finish(
+    sums0: Any, sums1: Any, sums2: Any, sums3: Any, tail: Any, mask: Any, steps: Any, limits: Any, bounds_at: Any
+) -> None:
+    """Write the bounds of a block's rows from their sums; excluded ones get minus infinity."""
+    ends = float32s(tail + 4 * ROWS)
+    offsets = all_floats(limits[4] + limits[0] * ends[0] + limits[1] * ends[1] + limits[2])
+    bounds0 = upper_bounds(sums0, steps, offsets, tail, tail + 128)
+    bounds1 = upper_bounds(sums1, steps, offsets, tail + 32, tail + 160)
+    bounds2 = upper_bounds(sums2, steps, offsets, tail + 64, tail + 192)
+    bounds3 = upper_bounds(sums3, steps, offsets, tail + 96, tail + 224)
+    if mask != 0:
+        bounds0, bounds1 = without(bounds0, mask), without(bounds1, mask >> np.uint64(16))
+        bounds2, bounds3 = without(bounds2, mask >> np.uint64(32)), without(bounds3, mask >> np.uint64(48))
+    store(bounds_at, bounds0)
+    store(bounds_at + 64, bounds1)
+    store(bounds_at + 128, bounds2)
+    store(bounds_at + 192, bounds3)
+
+
 @called
-def _bound(table: Any, first: Any, last: Any, coarse_at: Any, barred: Any, limits: Any, bounds_at: Any) -> None:
-    """Write the upper bounds of the scores of some blocks' rows."""
-    groups = table[2]
-    plane_bytes, steps = groups * ROWS * 4, all_floats(limits[3])
+def _bound_halves(table: Any, first: Any, last: Any, coarse_at: Any, barred: Any, limits: Any, bounds_at: Any) -> None:
+    """Write the upper bounds of the scores of some blocks' rows, from planes of four bits."""
+    groups, steps = table[2], all_floats(limits[3])
+    size = plane_size(groups, HALF) + TAIL
     for block in range(first, last):
-        start = table[0] + block * (plane_bytes + TAIL)
-        tail = start + plane_bytes
+        start = table[0] + block * size
         sums0, sums1, sums2, sums3 = no_sums(), no_sums(), no_sums(), no_sums()
         for group in range(groups):
             part, query = start + group * ROWS * 4, coarse_at + group * GROUP
-            sums0 = dot(sums0, part, query)
-            sums1 = dot(sums1, part + 64, query)
-            sums2 = dot(sums2, part + 128, query)
-            sums3 = dot(sums3, part + 192, query)
-        ends = float32s(tail + 4 * ROWS)
-        offsets = all_floats(limits[4] + limits[0] * ends[0] + limits[1] * ends[1] + limits[2])
-        bounds0 = upper_bounds(folded(sums0), steps, offsets, tail, tail + 128)
-        bounds1 = upper_bounds(folded(sums1), steps, offsets, tail + 32, tail + 160)
-        bounds2 = upper_bounds(folded(sums2), steps, offsets, tail + 64, tail + 192)
-        bounds3 = upper_bounds(folded(sums3), steps, offsets, tail + 96, tail + 224)
-        mask = barred[block]
-        if mask != 0:
-            bounds0, bounds1 = without(bounds0, mask), without(bounds1, mask >> np.uint64(16))
-            bounds2, bounds3 = without(bounds2, mask >> np.uint64(32)), without(bounds3, mask >> np.uint64(48))
-        at = bounds_at + (block - first) * 4 * ROWS
-        store(at, bounds0)
-        store(at + 64, bounds1)
-        store(at + 128, bounds2)
-        store(at + 192, bounds3)
+            sums0 = half_dot(sums0, part, query)
+            sums1 = half_dot(sums1, part + 64, query)
+            sums2 = half_dot(sums2, part + 128, query)
+            sums3 = half_dot(sums3, part + 192, query)
+        sums = folded(sums0), folded(sums1), folded(sums2), folded(sums3)
+        tail, at = start + size - TAIL, bounds_at + (block - first) * 4 * ROWS
+        _finish(sums[0], sums[1], sums[2], sums[3], tail, barred[block], steps, limits, at)
+
+
+@called
+def _bound_wholes(table: Any, first: Any, last: Any, coarse_at: Any, barred: Any, limits: Any, bounds_at: Any) -> None:
+    """Write the upper bounds of the scores of some blocks' rows, from planes of seven bits."""
+    groups, steps = table[2], all_floats(limits[3])
+    size = plane_size(groups, WHOLE) + TAIL
+    for block in range(first, last):
+        start = table[0] + block * size
+        sums0, sums1, sums2, sums3 = no_ints(), no_ints(), no_ints(), no_ints()
+        for group in range(2 * groups):
+            part, query = start + group * ROWS * 4, coarse_at + group * 4
+            sums0 = whole_dot(sums0, part, query)
+            sums1 = whole_dot(sums1, part + 64, query)
+            sums2 = whole_dot(sums2, part + 128, query)
+            sums3 = whole_dot(sums3, part + 192, query)
+        tail, at = start + size - TAIL, bounds_at + (block - first) * 4 * ROWS
+        _finish(sums0, sums1, sums2, sums3, tail, barred[block], steps, limits, at)
 
 
 @exported
 def scan(table_at: Any, query_at: Any, excluded_at: Any, excluded_count: Any, k: Any, scratch_at: Any) -> Any:
     """Find the k best rows of a table that are not excluded; return how many there are."""
     table, scratch = int64s(table_at), int64s(scratch_at)
-    blocks, n, d = table[1], table[4], table[5]
+    blocks, n, d, bits = table[1], table[4], table[5], table[8]
     found, scores = int64s(scratch[0]), float64s(scratch[1])
     late, late_bounds = int64s(scratch[2]), float32s(scratch[3])
     codes_at, coarse_at, bounds_at = scratch[4], scratch[5], scratch[7]
@@ -202,11 +231,15 @@ def scan(table_at: Any, query_at: Any, excluded_at: Any, excluded_count: Any, k:
         if 0 <= row < n and barred[row // ROWS] & bit == 0:
             barred[row // ROWS] |= bit
             state[2] -= 1
-    step = quantize(float32s(query_at), d, int16s(codes_at), int8s(coarse_at), limits)
+    zero = 8.0 if bits == HALF else 64.0
+    step = quantize(float32s(query_at), d, zero, int16s(codes_at), int8s(coarse_at), limits)
     for first in range(0, blocks, CHUNK // ROWS):
         last, start = min(first + CHUNK // ROWS, blocks), first * ROWS
         vectors = (last - first) * ROWS // LANES
-        _bound(table, first, last, coarse_at, barred, limits, bounds_at)
+        if bits == HALF:
+            _bound_halves(table, first, last, coarse_at, barred, limits, bounds_at)
+        else:
+            _bound_wholes(table, first, last, coarse_at, barred, limits, bounds_at)
         if state[0] < k:
             line = _first_line(bounds_at, vectors, scratch[9], k - state[0])
             count = _hits(bounds_at, vectors, line, hits)
