@@ -26,7 +26,7 @@ STEPS = {
     "import Engine": "from sanderling import Engine",
     "open, numpy kernel": "{numpy}; from sanderling import Engine; e = Engine.open(bundle)",
     "recommend, numpy kernel": "{numpy}; from sanderling import Engine; e = Engine.open(bundle); e.recommend('anna')",
-    "recommend, numba kernel": "from sanderling import Engine; e = Engine.open(bundle); e.recommend('anna')",
+    "recommend, best kernels": "from sanderling import Engine; e = Engine.open(bundle); e.recommend('anna')",
     "with context, numpy kernel": (
         "{numpy}; from sanderling import Engine; e = Engine.open(bundle); e.recommend('anna', context='rain')"
     ),
