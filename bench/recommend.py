@@ -21,7 +21,7 @@ import numpy as np
 
 from sanderling import Engine
 from sanderling.contract.manifest import Exploration
-from sanderling.topk import kernels
+from sanderling.kernels import library
 from tests.bundles import write_bundle
 
 DIM, K, POOL, SEEN, USERS = 64, 10, 50, 200, 64
@@ -30,7 +30,7 @@ TIMED, PAUSE_S = 4000, 0.0002
 
 def run(arguments: list[str]) -> dict[str, Any]:
     """Return p50 and p99 in µs for each number of items, and ratios to the numpy peer."""
-    found = kernels()
+    found = library.chosen()
     result: dict[str, Any] = {"kernels": f"{found.source} for {found.kind}" if found else "numpy"}
     return result | {str(items): _case(items) for items in ([int(at) for at in arguments] or [1000, 10_000, 100_000])}
 

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 import sanderling
-from sanderling import topk
 from sanderling.kernels import cpu, library
 from sanderling.topk import Table, quantize_rows
 
@@ -37,7 +36,7 @@ def examine() -> Report:
 def _kernels() -> dict[str, str]:
     asked = os.environ.get("SANDERLING_KERNELS")
     try:
-        found = topk.kernels()
+        found = library.chosen()
     except (ImportError, ValueError) as error:
         return _said("wrong", f"SANDERLING_KERNELS={asked}: {error}")
     chosen = f"SANDERLING_KERNELS={asked}" if asked else "the best found"

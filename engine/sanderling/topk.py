@@ -8,9 +8,7 @@ descending, then row ascending. Refuses to know what items are.
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
-from functools import cache, cached_property
+from functools import cached_property
 from threading import local
 from typing import Any, NamedTuple
 
@@ -35,7 +33,6 @@ from sanderling.kernels.layout import (
 Rows = NDArray[np.int64]
 Scores = NDArray[np.float64]
 
-SOURCES = ("compiled", "numba", "numpy")
 SMALLEST_SCALE = 1e-30  # so that bounds in float32 are finite and exact enough
 _BLOCK = 4096
 
@@ -69,7 +66,7 @@ def quantize_rows(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArr
 class Table:
     """Rows int8 [n, d] with scales and biases float32 [n], not copied; searched by many threads at once.
 
-    `source` chooses the kernels (see `kernels`), and `bits` the planes that they scan (4 or 7; by size unless given).
+    `source` chooses the kernels (`kernels.library`), and `bits` the planes that they scan (4 or 7; by size unless given).
 
     Raises `ValueError` for scales outside 1e-30 … 1e12 and for biases that are not finite or beyond 1e12.
     """
@@ -90,7 +87,7 @@ class Table:
         if not sound or not float(scale.min(initial=1.0)) >= SMALLEST_SCALE:
             raise ValueError(f"expected scales of {SMALLEST_SCALE:g} to {LARGEST_VALUE:g}, and biases up to that")
         fits = 0 < rows.shape[1] <= MOST_DIMENSIONS and len(rows) > 0
-        self._kernels = kernels(source) if fits else None
+        self._kernels = library.chosen(source) if fits else None
         self._bits = bits or bits_for(*rows.shape)
         self._own = local()
 
@@ -151,24 +148,6 @@ class _Scan:
         barred = (0, 0) if excluded is None or not excluded.size else (_at(excluded), excluded.size)
         count = self._scan(self._table_at, self._query_at, *barred, k, self._work_at)
         return Found(self._rows[:count].copy(), self._scores[:count].copy(), int(self._state[2]))
-
-
-@cache
-def kernels(source: str | None = None) -> library.Kernels | None:
-    """Return the compiled kernels, or None for numpy: those asked for, or those of `SANDERLING_KERNELS`, or the best.
-
-    Raises `ValueError` for an unknown name, and `ImportError` where the kernels that were asked for are missing.
-    """
-    wanted = source or os.environ.get("SANDERLING_KERNELS") or None
-    if wanted not in (None, *SOURCES):
-        raise ValueError(f"SANDERLING_KERNELS: expected one of {', '.join(SOURCES)}, found {wanted!r}")
-    for name, load in (("compiled", library.compiled), ("numba", library.numba)):
-        if wanted == name:
-            return load()
-        if wanted is None:
-            with suppress(ImportError):
-                return load()
-    return None
 
 
 def _at(array: NDArray[Any]) -> int:

@@ -22,7 +22,7 @@ def available() -> list[str]:
     found = ["numpy"]
     for source in ("compiled", "numba"):
         try:
-            topk.kernels(source)
+            library.chosen(source)
         except ImportError:
             continue
         found.append(source)
@@ -226,7 +226,7 @@ def test_an_unknown_kernel_is_refused(monkeypatch):
     """`SANDERLING_KERNELS` with another name raises ValueError that names the choices."""
     monkeypatch.setenv("SANDERLING_KERNELS", "fortran")
     with pytest.raises(ValueError, match="compiled, numba, numpy"):
-        topk.kernels.__wrapped__()
+        library.chosen.__wrapped__()
 
 
 def test_kernels_that_are_missing_are_said_so(monkeypatch, tmp_path):

@@ -1,4 +1,4 @@
-"""Where the kernels come from: a library built beforehand, or numba. Both are called by address, in the same way.
+"""Where the kernels come from: a library built beforehand, or numba, or neither. Both are called by address.
 
 Calls let other threads run. Refuses to know what the kernels do.
 """
@@ -6,12 +6,17 @@ Calls let other threads run. Refuses to know what the kernels do.
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from sanderling.kernels import cpu
+
+SOURCES = ("compiled", "numba", "numpy")
 
 Kernel = Callable[[int, int, int, int, int, int], int]
 _SIGNATURE = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 6)
@@ -67,3 +72,21 @@ def numba() -> Kernels:
     kernels = pack, scan, draws
     pack_at, scan_at, draws_at = (_SIGNATURE(kernel.address) for kernel in kernels)
     return Kernels("numba", cpu.kind(), pack_at, scan_at, draws_at, kernels)
+
+
+@cache
+def chosen(source: str | None = None) -> Kernels | None:
+    """Return the compiled kernels, or None for numpy: those asked for, or those of `SANDERLING_KERNELS`, or the best.
+
+    Raises `ValueError` for an unknown name, and `ImportError` where the kernels that were asked for are missing.
+    """
+    wanted = source or os.environ.get("SANDERLING_KERNELS") or None
+    if wanted not in (None, *SOURCES):
+        raise ValueError(f"SANDERLING_KERNELS: expected one of {', '.join(SOURCES)}, found {wanted!r}")
+    for name, load in (("compiled", compiled), ("numba", numba)):
+        if wanted == name:
+            return load()
+        if wanted is None:
+            with suppress(ImportError):
+                return load()
+    return None

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from sanderling.kernels.best import consider, ordered
+from sanderling.kernels.dots import folded, half_dot, no_sums, whole_dot
 from sanderling.kernels.lanes import (
     all_floats,
     called,
@@ -26,8 +27,6 @@ from sanderling.kernels.lanes import (
     float64s,
     float_of,
     floats_at,
-    folded,
-    half_dot,
     inlined,
     int8s,
     int16s,
@@ -35,7 +34,6 @@ from sanderling.kernels.lanes import (
     larger,
     lowest_bit,
     no_ints,
-    no_sums,
     plane_size,
     prefetch,
     reached,
@@ -43,7 +41,6 @@ from sanderling.kernels.lanes import (
     uint16s,
     uint64s,
     upper_bounds,
-    whole_dot,
     without,
 )
 from sanderling.kernels.layout import CHUNK, GROUP, HALF, LANES, ROWS, TAIL, WAITING, WHOLE
