@@ -66,7 +66,7 @@ def quantize_rows(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArr
 class Table:
     """Rows int8 [n, d] with scales and biases float32 [n], not copied; searched by many threads at once.
 
-    `source` chooses the kernels (`kernels.library`), and `bits` the planes that they scan (4 or 7; by size unless given).
+    `source` chooses the kernels (`kernels.library`), `bits` the planes that they scan: 4 or 7, by size unless given.
 
     Raises `ValueError` for scales outside 1e-30 … 1e12 and for biases that are not finite or beyond 1e12.
     """
