@@ -30,7 +30,7 @@ def naive_top(rows: Any, scale: Any, bias: Any, query: Any, k: int, excluded: An
     """Return the rows and scores of the k best by sorting all of them, in Python's exact integers."""
     values = [float(value) for value in query.tolist()]
     peak = max((abs(value) for value in values), default=0.0)
-    sound = all(abs(value) <= 1e12 for value in values) and peak > 0
+    sound = all(abs(value) <= 1e12 for value in values) and peak >= 1e-12
     codes = [round(value * (8388607 / peak)) if sound else 0 for value in values]
     step = peak / 8388607 if sound else 0.0
     scored = []

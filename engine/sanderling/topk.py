@@ -24,6 +24,7 @@ from sanderling.kernels.layout import (
     LARGEST_VALUE,
     MOST_DIMENSIONS,
     ROWS,
+    SMALLEST_VALUE,
     TAIL,
     WAITING,
     bits_for,
@@ -33,7 +34,6 @@ from sanderling.kernels.layout import (
 Rows = NDArray[np.int64]
 Scores = NDArray[np.float64]
 
-SMALLEST_SCALE = 1e-30  # so that bounds in float32 are finite and exact enough
 _BLOCK = 4096
 
 
@@ -48,10 +48,10 @@ class Found(NamedTuple):
 def quantize_query(query: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
     """Round a query [d] to whole numbers of at most 23 bits and a sign, and the step that undoes it.
 
-    A query without a direction, zero, not finite or beyond 1e12, becomes zeros, with step 0.
+    A query without a direction, not finite or outside 1e-12 … 1e12, becomes zeros, with step 0.
     """
     peak = float(np.abs(query).max(initial=0.0))
-    if not 0.0 < peak <= LARGEST_VALUE:
+    if not SMALLEST_VALUE <= peak <= LARGEST_VALUE:
         return np.zeros(query.size), 0.0
     return np.rint(query.astype(np.float64) * (LARGEST / peak)), peak / LARGEST
 
@@ -68,7 +68,7 @@ class Table:
 
     `source` chooses the kernels (`kernels.library`), `bits` the planes that they scan: 4 or 7, by size unless given.
 
-    Raises `ValueError` for scales outside 1e-30 … 1e12 and for biases that are not finite or beyond 1e12.
+    Raises `ValueError` for scales outside 1e-12 … 1e12 and for biases that are not finite or beyond 1e12.
     """
 
     def __init__(
@@ -84,8 +84,8 @@ class Table:
         self.bias: NDArray[np.float32] = np.ascontiguousarray(bias)
         self.largest = float(scale.max(initial=0.0)), float(np.abs(bias).max(initial=0.0))
         sound = self.largest[0] <= LARGEST_VALUE and self.largest[1] <= LARGEST_VALUE
-        if not sound or not float(scale.min(initial=1.0)) >= SMALLEST_SCALE:
-            raise ValueError(f"expected scales of {SMALLEST_SCALE:g} to {LARGEST_VALUE:g}, and biases up to that")
+        if not sound or not float(scale.min(initial=1.0)) >= SMALLEST_VALUE:
+            raise ValueError(f"expected scales of {SMALLEST_VALUE:g} to {LARGEST_VALUE:g}, and biases up to that")
         fits = 0 < rows.shape[1] <= MOST_DIMENSIONS and len(rows) > 0
         self._kernels = library.chosen(source) if fits else None
         self._bits = bits or bits_for(*rows.shape)

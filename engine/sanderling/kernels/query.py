@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sanderling.kernels.lanes import called, inlined, reordered
-from sanderling.kernels.layout import GROUP, LANES, LARGEST, LARGEST_VALUE
+from sanderling.kernels.layout import GROUP, LANES, LARGEST, LARGEST_VALUE, SMALLEST_VALUE
 
 _MAGIC = 6755399441055744.0  # 1.5 x 2^52: adding and taking it away rounds a double to an integer, halves to even
 
@@ -45,7 +45,7 @@ def quantize(query: Any, d: Any, zero: Any, codes: Any, coarse: Any, limits: Any
     for j in range(d):
         value = abs(query[j])
         peak = value if value > peak or value != value else peak
-    has = peak > 0 and peak <= LARGEST_VALUE
+    has = peak >= SMALLEST_VALUE and peak <= LARGEST_VALUE
     inverse, step, large, small = 0.0, 0.0, 0.0, 0.0
     if has:
         inverse, step = LARGEST / np.float64(peak), np.float64(peak) / LARGEST

@@ -141,12 +141,12 @@ def _settle(
     """Score those of the waiting rows whose bound still reaches."""
     left = 0
     for at in range(state[1]):
-        if np.float64(bounds[at]) >= scores[0]:
+        if bounds[at] >= _below(scores[0]):
             late[left], bounds[left] = late[at], bounds[at]
             left += 1
     for at in range(left):
         _ask_for(table, late[min(at + AHEAD, left - 1)])
-        if np.float64(bounds[at]) >= scores[0]:
+        if bounds[at] >= _below(scores[0]):
             consider(late[at], k, table, step, codes_at, scores, found, state)
     state[1] = 0
 
