@@ -8,8 +8,7 @@ descending, then row ascending. Refuses to know what items are.
 
 from __future__ import annotations
 
-from functools import cached_property
-from threading import local
+from threading import Lock, local
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,9 +56,12 @@ def quantize_query(query: NDArray[np.float32]) -> tuple[NDArray[np.float64], flo
 
 
 def quantize_rows(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Round vectors [n, d] to int8 rows and a scale for each, so that `rows * scale[:, None]` is nearest to them."""
+    """Round vectors [n, d] to int8 rows and a scale for each, so that `rows * scale[:, None]` is nearest to them.
+
+    Vectors without a number beyond 1e-10 count as zero.
+    """
     peak = np.abs(vectors).max(axis=1, initial=0.0)
-    scale = np.where(peak > 0, peak / 127.0, 1.0).astype(np.float32)
+    scale = np.where(peak > 128 * SMALLEST_VALUE, peak / 127.0, 1.0).astype(np.float32)
     return np.rint(vectors / scale[:, None]).clip(-127, 127).astype(np.int8), scale
 
 
@@ -89,39 +91,49 @@ class Table:
         fits = 0 < rows.shape[1] <= MOST_DIMENSIONS and len(rows) > 0
         self._kernels = library.chosen(source) if fits else None
         self._bits = bits or bits_for(*rows.shape)
-        self._own = local()
+        self._own, self._packing = local(), Lock()
+        self._packed: tuple[NDArray[np.int64], NDArray[np.uint8]] | None = None
 
     def top(self, query: NDArray[np.float32], k: int, excluded: Rows | None = None) -> Found:
         """Return the k >= 0 best rows for a query float32 [d] that are not among the excluded rows int64 [e]."""
         k = min(k, len(self.rows))
+        if query.shape != self.rows.shape[1:]:
+            raise ValueError(f"expected a query of {self.rows.shape[1]} numbers, found shape {query.shape}")
+        if excluded is not None:
+            excluded = np.ascontiguousarray(excluded, np.int64)
+            excluded = excluded[(excluded >= 0) & (excluded < len(self.rows))]
         if self._kernels is None or k == 0:
             return numpy_top(self, query, k, excluded)
         scan: _Scan | None = getattr(self._own, "scan", None)
         if scan is None or scan.capacity < k:
-            scan = self._own.scan = _Scan(self, self._kernels.scan, self._given, k)
+            scan = self._own.scan = _Scan(self, self._kernels.scan, self._given(), k)
         return scan(query, k, excluded)
 
     def warm_up(self) -> None:
         """Compile and pack what the first search would otherwise wait for."""
         self.top(np.zeros(self.rows.shape[1], np.float32), 1)
 
-    @cached_property
-    def _given(self) -> NDArray[np.int64]:
-        """What the kernels are told of the table; on the first call the rows are packed into blocks for them."""
-        n, d = self.rows.shape
-        count = -(-n // ROWS)
-        self._blocks = _aligned(count * (plane_bytes(d, self._bits) + TAIL))
-        arrays = _at(self.rows), n, d, _at(self.scale), _at(self.bias)
-        given = np.array([_at(self._blocks), count, -(-d // GROUP), *arrays, self._bits], np.int64)
-        assert self._kernels is not None
-        self._kernels.pack(_at(given), 0, 0, 0, 0, 0)
-        return given
+    def _given(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """What the kernels are told of the table, and its blocks, into which the rows are packed on the first call."""
+        with self._packing:
+            if self._packed is None:
+                n, d = self.rows.shape
+                count = -(-n // ROWS)
+                blocks = _aligned(count * (plane_bytes(d, self._bits) + TAIL))
+                arrays = _at(self.rows), n, d, _at(self.scale), _at(self.bias)
+                given = np.array([_at(blocks), count, -(-d // GROUP), *arrays, self._bits], np.int64)
+                assert self._kernels is not None
+                self._kernels.pack(_at(given), 0, 0, 0, 0, 0)
+                self._packed = given, blocks
+            return self._packed
 
 
 class _Scan:
     """The memory in which one thread scans one table, and its addresses."""
 
-    def __init__(self, table: Table, scan: library.Kernel, given: NDArray[np.int64], k: int) -> None:
+    def __init__(
+        self, table: Table, scan: library.Kernel, packed: tuple[NDArray[np.int64], NDArray[np.uint8]], k: int
+    ) -> None:
         n, d = table.rows.shape
         count, self.capacity = -(-n // ROWS), max(k, 1024)
         self._scan = scan
@@ -140,8 +152,8 @@ class _Scan:
             np.empty(CHUNK, np.int64),
         ]
         places = np.array([_at(array) for array in work], np.int64)
-        self._kept = given, places, work
-        self._table_at, self._work_at, self._query_at = _at(given), _at(places), _at(self._query)
+        self._kept = packed, places, work
+        self._table_at, self._work_at, self._query_at = _at(packed[0]), _at(places), _at(self._query)
 
     def __call__(self, query: NDArray[np.float32], k: int, excluded: Rows | None) -> Found:
         self._query[:] = query

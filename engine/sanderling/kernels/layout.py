@@ -26,7 +26,7 @@ LARGEST_VALUE, SMALLEST_VALUE = (
     1e12,
     1e-12,
 )  # of a query and a scale, so that bounds in float32 neither overflow nor vanish
-MOST_DIMENSIONS = 8192  # so that sums of products fit into 32 bits
+MOST_DIMENSIONS = 8191  # so that sums of products fit into 32 bits
 
 SDOT = "sanderling_sdot"  # the function that stands for ARM's dot product
 
