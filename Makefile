@@ -43,6 +43,7 @@ clean:
 
 # libraries for this machine; without a C compiler to link them the engine compiles its kernels with numba where it runs
 $(KERNELS)/built: $(VENV)/ready $(wildcard $(KERNELS)/*.py)
+	rm -f $(KERNELS)/__pycache__/*.nb?   # numba looks only at the file that a kernel stands in
 	$(RUN)/python -m sanderling.kernels.build || rm -f $(KERNELS)/*.so
 	@touch $@
 

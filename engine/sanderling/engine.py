@@ -14,7 +14,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from threading import RLock, Thread
 from typing import Any
@@ -86,7 +86,7 @@ class Engine:
         self._unproven = (
             self._scorer.bundle is not bundle and not self._slots.state().confirmed if self._slots else False
         )
-        self._pseudonym = lru_cache(maxsize=4096)(self._make_pseudonym)
+        self._pseudonym = lru_cache(maxsize=4096)(partial(_pseudonym_of, self._secret))
         self._users = Users(self._outbox.state if self._outbox else lambda user: None)
         self._uploader = self._open_uploader(collector, token)
 
@@ -392,9 +392,6 @@ class Engine:
         clock = wire.Clock(wall=self._clock.wall_ms(), mono=self._clock.mono_ms(), boot=self._boot)
         return {"id": id or uuid7(self._clock, self._entropy), "install": self._install, "seq": 0, "clock": clock}
 
-    def _make_pseudonym(self, user: str) -> str:
-        return hmac.digest(self._secret, user.encode("utf-8", "surrogatepass"), "sha256").hex()[:32]
-
     def _prepare(self, bundle: Bundle) -> Scorer:
         scorer, records = Scorer(bundle), overlay.read(self._folder, bundle)
         return scorer.with_added(records) if records else scorer
@@ -442,6 +439,10 @@ class Engine:
         uploader = Uploader(self._outbox, transport, clock=self._clock, rng=random.Random(self._entropy(8)))
         uploader.start()
         return uploader
+
+
+def _pseudonym_of(secret: bytes, user: str) -> str:
+    return hmac.digest(secret, user.encode("utf-8", "surrogatepass"), "sha256").hex()[:32]
 
 
 def _draw(scorer: Scorer, rows: Any, scores: Any, decision: str, slots: int, epsilon: float) -> tuple[SlateItem, ...]:

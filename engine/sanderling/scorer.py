@@ -5,9 +5,9 @@ Rows 0 … n-1 are the bundle's items; row n + i is added item i. Refuses to kno
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,7 +65,7 @@ class Scorer:
         self.space = files["policy.safetensors"].sha256[:16] + files["items.safetensors"].sha256[:16]
         self._added_rows = {record["id"]: sizes.items + at for at, record in enumerate(self.added.records)}
         self._rows: dict[Any, int] = {}  # ids looked up lately; unknown ones have row -1
-        self._entry = lru_cache(maxsize=4096)(self._read_entry)
+        self._entry = lru_cache(maxsize=4096)(partial(_read_entry, bundle, self.added.records))
 
     def find(self, item: str) -> int | None:
         """Return the row of an item id, or None when neither the bundle nor the device knows it."""
@@ -87,12 +87,6 @@ class Scorer:
         id, title, attributes = self._entry(row)
         return Entry(id, title, dict(attributes))
 
-    def _read_entry(self, row: int) -> Entry:
-        n = self.bundle.manifest.sizes.items
-        record = self.bundle.record(row) if row < n else self.added.records[row - n]
-        attributes = {name: value for name, value in record.items() if name not in ("id", "title")}
-        return Entry(str(record["id"]), str(record.get("title", "")), attributes)
-
     def vector(self, row: int) -> Vector:
         """Return the vector [d] of a row, as the int8 row and its scale give it."""
         n = self.bundle.manifest.sizes.items
@@ -107,7 +101,6 @@ class Scorer:
         if None in known:
             known = [self._look_up(item) for item in exclude]
         excluded = np.array(known, np.int64)
-        excluded = excluded[excluded >= 0]
         if not self.added.records:
             best = self._table.top(user, k, excluded)
             return Ranking(best.rows, best.scores, best.eligible)
@@ -136,6 +129,13 @@ class Scorer:
     def warm_up(self) -> None:
         """Compile and load everything that the first recommendation would otherwise wait for."""
         self.rank(self.state.user(self.state.start()), 1)
+
+
+def _read_entry(bundle: Bundle, added: Sequence[Mapping[str, Any]], row: int) -> Entry:
+    n = bundle.manifest.sizes.items
+    record = bundle.record(row) if row < n else added[row - n]
+    attributes = {name: value for name, value in record.items() if name not in ("id", "title")}
+    return Entry(str(record["id"]), str(record.get("title", "")), attributes)
 
 
 def _table(bundle: Bundle) -> Table:

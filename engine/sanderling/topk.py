@@ -95,13 +95,15 @@ class Table:
         self._packed: tuple[NDArray[np.int64], NDArray[np.uint8]] | None = None
 
     def top(self, query: NDArray[np.float32], k: int, excluded: Rows | None = None) -> Found:
-        """Return the k >= 0 best rows for a query float32 [d] that are not among the excluded rows int64 [e]."""
+        """Return the k >= 0 best rows for a query float32 [d] that are not among the excluded rows int64 [e].
+
+        Excluded rows that the table does not have are ignored. Raises `ValueError` for a query of another shape.
+        """
         k = min(k, len(self.rows))
         if query.shape != self.rows.shape[1:]:
             raise ValueError(f"expected a query of {self.rows.shape[1]} numbers, found shape {query.shape}")
         if excluded is not None:
             excluded = np.ascontiguousarray(excluded, np.int64)
-            excluded = excluded[(excluded >= 0) & (excluded < len(self.rows))]
         if self._kernels is None or k == 0:
             return numpy_top(self, query, k, excluded)
         scan: _Scan | None = getattr(self._own, "scan", None)
@@ -186,7 +188,7 @@ def numpy_top(table: Table, query: NDArray[np.float32], k: int, excluded: Rows |
     approximate *= table.scale
     approximate += table.bias
     if excluded is not None:
-        approximate[excluded] = -np.inf
+        approximate[excluded[(excluded >= 0) & (excluded < len(approximate))]] = -np.inf
     eligible = int(np.count_nonzero(approximate > -np.inf))
     k = min(k, eligible)
     if k == 0:

@@ -273,6 +273,13 @@ def test_kernels_that_are_missing_are_said_so(monkeypatch, tmp_path):
         library.compiled()
 
 
+def test_a_library_of_other_sources_is_not_loaded(monkeypatch):
+    """Kernels that were built before their sources changed are as good as absent, whatever they would do."""
+    monkeypatch.setattr(library, "stamp", lambda: "00000000")
+    with pytest.raises(ImportError, match="no library was built for it"):
+        library.compiled()
+
+
 @pytest.mark.parametrize("kind", [kind for kind in cpu.kinds() if library.path(cpu.machine(), kind).exists()])
 def test_every_library_that_this_processor_can_run_is_exact(kind, monkeypatch):
     """The libraries for older processors give the same rows and scores as the best one."""

@@ -41,6 +41,8 @@ def build(machine: str, kind: str, linker: list[str]) -> None:
     cpu.forced = kind
     processor, features = next(target[2:] for target in cpu.KINDS[machine] if target[0] == kind)
     path = library.path(machine, kind)
+    for older in library.HERE.glob(f"linux-{machine}-{kind}-*.so"):
+        older.unlink()
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "kernels.o"
         made.write_bytes(_object(machine, processor, features))

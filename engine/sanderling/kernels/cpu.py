@@ -6,10 +6,12 @@ import platform
 from importlib import import_module
 
 # best first: name, the features it needs (as numpy names them), and LLVM's processor and features to compile it for
+_V3 = {"AVX2", "FMA3", "F16C"}
+_V4 = _V3 | {"AVX512F", "AVX512CD", "AVX512BW", "AVX512DQ", "AVX512VL"}
 KINDS: dict[str, list[tuple[str, set[str], str, str]]] = {
     "x86_64": [
-        ("vnni", {"AVX512F", "AVX512BW", "AVX512VL", "AVX512VNNI"}, "x86-64-v4", "+avx512vnni,-prefer-256-bit"),
-        ("avx2", {"AVX2", "FMA3"}, "x86-64-v3", ""),
+        ("vnni", _V4 | {"AVX512VNNI"}, "x86-64-v4", "+avx512vnni,-prefer-256-bit"),
+        ("avx2", _V3, "x86-64-v3", ""),
         ("plain", set(), "x86-64-v2", ""),
     ],
     "aarch64": [("dotprod", {"ASIMDDP"}, "generic", "+dotprod"), ("plain", set(), "generic", "")],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 
 from sanderling.kernels import cpu
 
+HERE = Path(__file__).parent
 SOURCES = ("compiled", "numba", "numpy")
 
 Kernel = Callable[[int, int, int, int, int, int], int]
@@ -24,7 +26,7 @@ _SIGNATURE = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 6)
 
 @dataclass(frozen=True)
 class Kernels:
-    """`pack` and `scan`, what they were compiled for, and what keeps them in memory."""
+    """`pack`, `scan` and `draw`, what they were compiled for, and what keeps them in memory."""
 
     source: str
     kind: str
@@ -42,8 +44,17 @@ class Kernels:
 
 
 def path(machine: str, kind: str) -> Path:
-    """Return where the library of one kind of processor is, or would be."""
-    return Path(__file__).parent / f"linux-{machine}-{kind}.so"
+    """Return where the library of one kind of processor is, or would be, if it was built from these sources."""
+    return HERE / f"linux-{machine}-{kind}-{stamp()}.so"
+
+
+@cache
+def stamp() -> str:
+    """Return eight hex digits that change with the kernels' sources: a library of others would write elsewhere."""
+    found = 0
+    for source in sorted(HERE.glob("*.py")):
+        found = zlib.crc32(source.read_bytes(), found)
+    return f"{found:08x}"
 
 
 def compiled() -> Kernels:
