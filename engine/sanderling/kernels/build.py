@@ -8,6 +8,7 @@ numba makes LLVM's intermediate code, llvmlite an object file for the processor 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import subprocess
@@ -31,9 +32,16 @@ def main() -> None:
     if chosen.kind:
         build(chosen.machine, chosen.kind, shlex.split(chosen.linker))
         return
-    for kind, *_ in cpu.KINDS[chosen.machine]:
+    for kind, _, processor, features in cpu.KINDS[chosen.machine]:
         options = ["--machine", chosen.machine, "--linker", chosen.linker, "--kind", kind]
-        subprocess.run([sys.executable, "-m", "sanderling.kernels.build", *options], check=True)
+        settings = _as_if_on(processor, features) if chosen.machine == cpu.machine() else {}
+        command = [sys.executable, "-m", "sanderling.kernels.build", *options]
+        subprocess.run(command, check=True, env={**os.environ, **settings})
+
+
+def _as_if_on(processor: str, features: str) -> dict[str, str]:
+    """Return what lets numba compile for a processor that this one need not be: it loads the code but never runs it."""
+    return {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": features}
 
 
 def build(machine: str, kind: str, linker: list[str]) -> None:
