@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,23 @@ def joint(slate: tuple[int, ...], pool: int, epsilon: float) -> float:
     chance, left = 1.0, list(range(pool))
     for rank in slate:
         chance *= (1.0 - epsilon) * (rank == min(left)) + epsilon / len(left)
+        left.remove(rank)
+    return chance
+
+
+def joint_mixture(slate: tuple[int, ...], pool: int, epsilon: float) -> float:
+    """Return the probability of a slate under scheme `mixture`, straight from its definition."""
+    greedy = slate == tuple(range(len(slate)))
+    return (1.0 - epsilon) * greedy + epsilon / math.perm(pool, len(slate))
+
+
+def joint_softmax(slate: tuple[int, ...], scores: list[float], temperature: float) -> float:
+    """Return the probability of a slate under scheme `softmax`: a product of softmaxes over what remains."""
+    chance, left = 1.0, list(range(len(scores)))
+    for rank in slate:
+        best = max(scores[j] for j in left)
+        weights = {j: math.exp((scores[j] - best) / temperature) for j in left}
+        chance *= weights[rank] / sum(weights.values())
         left.remove(rank)
     return chance
 

@@ -13,21 +13,24 @@ import os
 import random
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from threading import RLock, Thread
 from typing import Any
 
-from sanderling import explore, overlay
+from msgspec import UNSET
+
+from sanderling import decisions, overlay
+from sanderling.budget import Budget
 from sanderling.checks import check_request, check_text, check_value, shown_item
 from sanderling.clock import Clock, Entropy, SystemClock, uuid7
 from sanderling.contract import events as wire
 from sanderling.contract.bundle import Bundle
+from sanderling.contract.manifest import Exploration
+from sanderling.decisions import Made
 from sanderling.errors import SanderlingError, StorageError, UpdateError
 from sanderling.outbox import Outbox
-from sanderling.philox import uniforms
-from sanderling.scorer import Scorer, Vector
+from sanderling.scorer import Ranking, Scorer, Vector
 from sanderling.slate import Explanation, Slate, SlateItem
 from sanderling.slots import Slots
 from sanderling.update import fetch
@@ -40,20 +43,12 @@ REMEMBERED = 256
 REWARD_TIMEOUT_S = 10.0
 
 
-@dataclass(frozen=True)
-class _Made:
-    """What a decision was made of, so that it can be explained."""
-
-    scorer: Scorer
-    vector: Vector
-    exclude: tuple[str, ...]
-    slots: int
-    epsilon: float
-    slate: Slate
-
-
 class Engine:
-    """A recommender in the app's own process. Thread-safe. Use `Engine.open`, and close it, or use `with`."""
+    """A recommender in the app's own process. Thread-safe. Use `Engine.open`, and close it, or use `with`.
+
+    `exploring` may be set to False at any time: from the next slate on, the best items are shown. (For a whole fleet,
+    release a bundle with epsilon 0.)
+    """
 
     def __init__(
         self,
@@ -73,10 +68,11 @@ class Engine:
         self._lock = RLock()  # guards users and memory; never held while waiting for the disk to write
         self._swapping = RLock()  # held by whoever replaces the scorer
         self._boot = entropy(16).hex()
-        self._made: OrderedDict[str, _Made] = OrderedDict()
+        self._made: OrderedDict[str, Made] = OrderedDict()
         self._closed = False
         self._confirming: Thread | None = None
         self.storage_fault: str | None = None
+        self.exploring = True
         self._outbox = self._open_outbox()
         self._secret = self._outbox.secret if self._outbox else entropy(32)
         self._install = self._outbox.install if self._outbox else entropy(16).hex()
@@ -87,7 +83,8 @@ class Engine:
             self._scorer.bundle is not bundle and not self._slots.state().confirmed if self._slots else False
         )
         self._pseudonym = lru_cache(maxsize=4096)(partial(_pseudonym_of, self._secret))
-        self._users = Users(self._outbox.state if self._outbox else lambda user: None)
+        load = self._outbox.state if self._outbox else lambda key: None
+        self._users, self._budget = Users(load), Budget(load)
         self._uploader = self._open_uploader(collector, token)
 
     @classmethod
@@ -238,19 +235,7 @@ class Engine:
         """Replay one of the last 256 decisions from its id, bit for bit. Raises `KeyError` for any other."""
         with self._lock:
             made = self._made[decision]
-        exploration = made.scorer.bundle.manifest.exploration
-        ranking = made.scorer.rank(made.vector, max(exploration.pool, made.slots), made.exclude)
-        items = _draw(made.scorer, ranking.rows, ranking.scores, decision, made.slots, made.epsilon)
-        return Explanation(
-            decision=decision,
-            release=made.slate.release,
-            epsilon=made.epsilon,
-            pool=len(ranking.rows),
-            eligible=ranking.eligible,
-            greedy=tuple(made.scorer.entry(row).id for row in ranking.rows[: made.slots].tolist()),
-            slate=items,
-            same=items == made.slate.items,
-        )
+        return decisions.explain(made)
 
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Upload what is stored; return whether all of it was acknowledged within the time."""
@@ -321,55 +306,59 @@ class Engine:
     def _decide(
         self, scorer: Scorer, user: str, k: int, context: str | None, exclude: tuple[str, ...], greedy: bool
     ) -> Slate:
-        exploration = scorer.bundle.manifest.exploration
-        epsilon = 0.0 if greedy else exploration.epsilon
         pseudonym = self._pseudonym(user)
         with self._lock:
             state = self._users.get(pseudonym, scorer)
+        plan = self._plan(scorer, pseudonym, greedy)
         context_vector = self._encode_context(scorer, context)
         vector = scorer.state.user(state.state, context_vector)
-        ranking = scorer.rank(vector, max(exploration.pool, k), exclude)
+        ranking = decisions.rank(scorer, vector, plan, k, exclude)
         decision = uuid7(self._clock, self._entropy)
         slots = min(k, len(ranking.rows))
-        items = _draw(scorer, ranking.rows, ranking.scores, decision, slots, epsilon)
+        items = decisions.draw(scorer, ranking, plan, slots, decision)
         slate = Slate(decision, user, scorer.bundle.manifest.release, items)
         if items:
-            self._record(slate, pseudonym, state, epsilon, len(ranking.rows), ranking.eligible, context_vector)
-            self._remember(_Made(scorer, vector, exclude, slots, epsilon, slate))
+            made = Made(scorer, vector, exclude, slots, plan, slate)
+            self._record(made, pseudonym, state, ranking, context_vector)
+            self._remember(made)
         if self._unproven:
             self._confirm()
         return slate
 
-    def _record(
-        self,
-        slate: Slate,
-        pseudonym: str,
-        state: UserState,
-        epsilon: float,
-        pool: int,
-        eligible: int,
-        context: Vector | None,
-    ) -> None:
-        shared = base64.b64encode(context.tobytes()).decode() if context is not None and self._share_context else None
-        self._put(
-            [
-                wire.Decision(
-                    **self._stamp(slate.decision),
-                    user=pseudonym,
-                    release=slate.release,
-                    scheme=explore.SCHEME,
-                    epsilon=epsilon,
-                    pool=pool,
-                    eligible=eligible,
-                    slate=[wire.Slot(i.id, i.rank, i.explored, i.propensity, i.marginal) for i in slate],
-                    state=state.check,
-                    events=state.events,
-                    context=shared,
-                )
-            ]
-        )
+    def _plan(self, scorer: Scorer, pseudonym: str, greedy: bool) -> Exploration:
+        """Return how this decision explores: as the bundle says, unless somebody or the user's budget forbids it."""
+        plan = scorer.bundle.manifest.exploration
+        if greedy or not self.exploring:
+            return scorer.greedy
+        if plan.daily is None:
+            return plan
+        with self._lock:
+            return plan if self._budget.spent(pseudonym, self._clock.wall_ms()) < plan.daily else scorer.greedy
 
-    def _remember(self, made: _Made) -> None:
+    def _record(self, made: Made, pseudonym: str, state: UserState, ranking: Ranking, context: Vector | None) -> None:
+        slate, plan = made.slate, made.plan
+        shared = base64.b64encode(context.tobytes()).decode() if context is not None and self._share_context else None
+        event = wire.Decision(
+            **self._stamp(slate.decision),
+            user=pseudonym,
+            release=slate.release,
+            scheme=plan.scheme,
+            epsilon=plan.epsilon,
+            pool=len(ranking.rows),
+            eligible=ranking.eligible,
+            slate=[wire.Slot(i.id, i.rank, i.explored, i.propensity, i.marginal) for i in slate],
+            state=state.check,
+            events=state.events,
+            context=shared,
+            guarded=plan.guarded or UNSET,
+            temperature=plan.temperature if plan.scheme == "softmax" else UNSET,
+        )
+        explored = sum(item.explored for item in slate) if plan.daily is not None else 0
+        with self._lock:
+            spent = self._budget.spend(pseudonym, event.clock.wall, explored) if explored else None
+        self._put([event], spent)
+
+    def _remember(self, made: Made) -> None:
         with self._lock:
             self._made[made.slate.decision] = made
             if len(self._made) > REMEMBERED:
@@ -443,24 +432,3 @@ class Engine:
 
 def _pseudonym_of(secret: bytes, user: str) -> str:
     return hmac.digest(secret, user.encode("utf-8", "surrogatepass"), "sha256").hex()[:32]
-
-
-def _draw(scorer: Scorer, rows: Any, scores: Any, decision: str, slots: int, epsilon: float) -> tuple[SlateItem, ...]:
-    drawn = explore.draw(slots, len(rows), epsilon, uniforms(decision, slots))
-    items = []
-    for slot, rank in enumerate(drawn.ranks):
-        entry = scorer.entry(int(rows[rank]))
-        items.append(
-            SlateItem(
-                id=entry.id,
-                title=entry.title,
-                score=float(scores[rank]),
-                slot=slot,
-                rank=rank,
-                explored=drawn.explored[slot],
-                propensity=drawn.conditional[slot],
-                marginal=drawn.marginal[slot],
-                attributes=entry.attributes,
-            )
-        )
-    return tuple(items)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sanderling import explore
 from sanderling.contract.bundle import Bundle
 from sanderling.encoder import Encoder
 from sanderling.errors import BundleError
@@ -60,6 +61,7 @@ class Scorer:
         self.bundle, self._table = bundle, table or _table(bundle)
         self.encoder = encoder or Encoder(bundle.folder, sizes.text, sizes.max_tokens)
         self.state = StateModel(bundle.policy, bundle.manifest.kinds)
+        self.greedy = explore.greedy(bundle.manifest.exploration)
         self.added = added or _nothing(sizes.dim)
         files = bundle.manifest.files
         self.space = files["policy.safetensors"].sha256[:16] + files["items.safetensors"].sha256[:16]

@@ -13,7 +13,8 @@ class SlateItem(msgspec.Struct, frozen=True, gc=False):
     """One recommended item.
 
     `propensity` is the probability with which this slot drew this item, given the slots above it; `marginal` the
-    probability over all slates. `rank` is the item's place (from 0) in the greedy order, `slot` its place on the slate.
+    probability over all slates, None where the scheme has no closed form for it. `rank` is the item's place (from 0) in
+    the greedy order, `slot` its place on the slate.
     """
 
     id: str
@@ -23,7 +24,7 @@ class SlateItem(msgspec.Struct, frozen=True, gc=False):
     rank: int
     explored: bool
     propensity: float
-    marginal: float
+    marginal: float | None
     attributes: dict[str, Any] = {}
 
     def __hash__(self) -> int:
@@ -55,6 +56,7 @@ class Explanation:
 
     decision: str
     release: int
+    scheme: str
     epsilon: float
     pool: int
     eligible: int

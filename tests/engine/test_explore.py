@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sanderling import explore
+from sanderling.explore import sequential
 from sanderling.philox import philox, plain_uniforms, uniforms
 from tests.naive import joint, slates
 
@@ -60,7 +60,7 @@ def test_marginals_equal_enumeration(slots, pool, epsilon):
     for slate in slates(slots, pool):
         for slot, rank in enumerate(slate):
             exact[slot, rank] += joint(slate, pool, epsilon)
-    np.testing.assert_allclose(explore.marginals(slots, pool, epsilon), exact, atol=1e-13)
+    np.testing.assert_allclose(sequential.marginals(slots, pool, epsilon), exact, atol=1e-13)
 
 
 @pytest.mark.parametrize(("slots", "pool"), SHAPES)
@@ -74,7 +74,7 @@ def test_probabilities_of_all_slates_sum_to_one(slots, pool, epsilon):
 @given(st.integers(1, 30), st.integers(0, 40), st.floats(0, 1))
 def test_marginals_sum_to_one_a_slot_and_inclusions_to_the_slots(slots, more, epsilon):
     """Each slot's marginals sum to 1, no item is included with more than certainty, and inclusions sum to K."""
-    table = explore.marginals(slots, slots + more, epsilon)
+    table = sequential.marginals(slots, slots + more, epsilon)
     np.testing.assert_allclose(table.sum(axis=1), 1.0, atol=1e-11)
     assert table.min() >= -1e-15
     assert table.sum(axis=0).max() <= 1.0 + 1e-11
@@ -97,7 +97,7 @@ def test_draws_have_the_logged_probabilities():
     slots, pool, epsilon, n = 2, 4, 0.4, 40_000
     counts = dict.fromkeys(slates(slots, pool), 0)
     for at in range(n):
-        drawn = explore.draw(slots, pool, epsilon, uniforms(f"{at * 7919 + 1:032x}", slots))
+        drawn = sequential.draw(slots, pool, epsilon, uniforms(f"{at * 7919 + 1:032x}", slots))
         counts[tuple(drawn.ranks)] += 1
         assert math.isclose(math.prod(drawn.conditional), joint(tuple(drawn.ranks), pool, epsilon), rel_tol=1e-12)
     chi = sum((count - n * joint(s, pool, epsilon)) ** 2 / (n * joint(s, pool, epsilon)) for s, count in counts.items())
@@ -106,7 +106,7 @@ def test_draws_have_the_logged_probabilities():
 
 def test_without_exploring_the_slate_is_greedy():
     """Epsilon 0 shows the best items in order, with certainty."""
-    drawn = explore.draw(4, 9, 0.0, uniforms("0" * 32, 4))
+    drawn = sequential.draw(4, 9, 0.0, uniforms("0" * 32, 4))
     assert drawn.ranks == [0, 1, 2, 3]
     assert drawn.conditional == drawn.marginal == [1.0] * 4
     assert not any(drawn.explored)
@@ -117,7 +117,7 @@ def test_without_exploring_the_slate_is_greedy():
 def test_a_draw_is_a_slate_with_positive_chances(slots, more, epsilon, decision):
     """No rank is shown twice, and what was drawn had a positive conditional and marginal probability."""
     pool = slots + more
-    drawn = explore.draw(slots, pool, epsilon, uniforms(f"{decision:032x}", slots))
+    drawn = sequential.draw(slots, pool, epsilon, uniforms(f"{decision:032x}", slots))
     assert len(set(drawn.ranks)) == slots
     assert set(drawn.ranks) <= set(range(pool))
     assert all(0.0 < p <= 1.0 + 1e-12 for p in itertools.chain(drawn.conditional, drawn.marginal))
@@ -127,4 +127,4 @@ def test_a_draw_is_a_slate_with_positive_chances(slots, more, epsilon, decision)
 def test_impossible_settings_are_refused(slots, pool, epsilon):
     """More slots than items, or an epsilon outside [0, 1], raise ValueError."""
     with pytest.raises(ValueError, match="expected"):
-        explore.draw(slots, pool, epsilon, uniforms("0" * 32, 4))
+        sequential.draw(slots, pool, epsilon, uniforms("0" * 32, 4))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sanderling import explore
+from sanderling.explore import sequential
 from sanderling_trainer.judge import ope
 from sanderling_trainer.judge.ope import estimators
 from tests.naive import joint, naive_estimates, slates
@@ -272,7 +272,7 @@ def test_propensities_from_ranks_equal_the_draws():
     """Conditional and marginal propensities rebuilt from ranks are those that the draw itself logged."""
     rng = np.random.default_rng(0)
     for _ in range(50):
-        drawn = explore.draw(SLOTS, POOL, LOGGING, rng.random((SLOTS, 2)).tolist())
+        drawn = sequential.draw(SLOTS, POOL, LOGGING, rng.random((SLOTS, 2)).tolist())
         found = ope.sequential_propensities(np.array([drawn.ranks]), SLOTS, POOL, LOGGING)
         np.testing.assert_allclose(found.conditional[0], drawn.conditional)
         np.testing.assert_allclose(found.marginal[0], drawn.marginal)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sanderling import explore
+from sanderling.explore import sequential
 from sanderling_trainer.judge.worlds.checkerboard import Checkerboard
 from sanderling_trainer.judge.worlds.clicks import Cascade, PositionBias, whole_slate
 from sanderling_trainer.judge.worlds.logs import decisions_of_slates, draw_slates
@@ -123,7 +123,7 @@ def test_draws_follow_the_probabilities_that_they_log():
     rng = np.random.default_rng(2)
     scores = np.tile(np.arange(8.0)[::-1], (20_000, 1))
     drawn = draw_slates(scores, np.ones_like(scores, dtype=bool), 3, 5, 0.5, rng)
-    table = explore.marginals(3, 5, 0.5)
+    table = sequential.marginals(3, 5, 0.5)
     for slot in range(3):
         seen = np.bincount(drawn.items[:, slot], minlength=5) / len(scores)
         np.testing.assert_allclose(seen, table[slot], atol=0.02)

@@ -40,13 +40,14 @@ class Clock(_Strict, frozen=True):
 
 
 class Slot(_Strict, frozen=True):
-    """One shown item. `rank` is its place (from 0) in the greedy order of all eligible items."""
+    """One shown item. `rank` is its place (from 0) in the greedy order of all eligible items. `marginal` is null where
+    the scheme has no closed form for it."""
 
     item: Name
     rank: Count
     explored: bool
     conditional: Probability
-    marginal: Probability
+    marginal: Probability | None = None
 
 
 class Decision(_Strict, frozen=True, tag="decision"):
@@ -55,7 +56,8 @@ class Decision(_Strict, frozen=True, tag="decision"):
     `state` is the checksum of the events that made the user's state, `events` their number: the lab rebuilds the
     state from the same events and drops the decision when the checksums differ. `context` is the base64 of the
     float32 context vector, present only when the app allows it to leave the device. `pass_probability` is the chance
-    with which this decision survived shedding on a full device.
+    with which this decision survived shedding on a full device. Where given, the first `guarded` slots were not
+    explored, and `temperature` is that of scheme `softmax`.
     """
 
     id: Id
@@ -73,6 +75,8 @@ class Decision(_Strict, frozen=True, tag="decision"):
     events: Count
     context: str | None = None
     pass_probability: Probability = 1.0
+    guarded: Count | msgspec.UnsetType = msgspec.UNSET
+    temperature: Annotated[float, msgspec.Meta(gt=0.0)] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Outcome(_Strict, frozen=True, tag="outcome"):

@@ -43,12 +43,20 @@ class Sizes(_Strict, frozen=True):
     max_tokens: Annotated[int, msgspec.Meta(ge=8, le=8192)]
 
 
-class Exploration(_Strict, frozen=True):
-    """How the device explores: the scheme, its epsilon, and the M best items among which it draws."""
+class Exploration(_Strict, frozen=True, omit_defaults=True):
+    """How the device explores: the scheme, and the M best items (`pool`) among which it draws.
 
-    scheme: Literal["sequential"] = "sequential"
+    `epsilon` is the share of slots (`sequential`) or slates (`mixture`) that explore, `temperature` that of `softmax`.
+    The first `guarded` slots always show the best items. Once a user was shown `daily` explored slots on one day (UTC),
+    that user's further slates of the day are greedy.
+    """
+
+    scheme: Literal["sequential", "mixture", "softmax"] = "sequential"
     epsilon: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 0.1
     pool: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 50
+    temperature: Annotated[float, msgspec.Meta(ge=1e-6, le=1e6)] = 1.0
+    guarded: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+    daily: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] | None = None
 
 
 class Lineage(_Strict, frozen=True):

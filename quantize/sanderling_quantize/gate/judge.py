@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.explore import marginals
+from sanderling.explore.sequential import marginals
 from sanderling_quantize.gate import measures
 from sanderling_quantize.gate.ask import TIMEOUT_S, Answer, NoAnswerError, ask, size
 from sanderling_quantize.gate.checks import Check, fault, least, most

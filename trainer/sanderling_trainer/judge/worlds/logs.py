@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sanderling import explore
+from sanderling.explore import sequential
 from sanderling_trainer.data.examples import Decisions
 from sanderling_trainer.judge.worlds.clicks import Bools, Floats, Ints
 from sanderling_trainer.judge.worlds.world import Feedback
@@ -38,7 +38,7 @@ def draw_slates(
     greedy = np.argsort(np.where(eligible, -scores, np.inf), axis=1, kind="stable")
     sizes = np.minimum(max(pool, slots), eligible.sum(axis=1))
     drawn = [
-        explore.draw(slots, int(size), epsilon, [tuple(pair) for pair in uniforms.tolist()])
+        sequential.draw(slots, int(size), epsilon, [tuple(pair) for pair in uniforms.tolist()])
         for size, uniforms in zip(sizes, rng.random((len(scores), slots, 2)), strict=True)
     ]
     ranks = np.array([one.ranks for one in drawn], np.int64)

@@ -1,0 +1,53 @@
+"""Exploration over ranks, with exact propensities. Pure: numbers in, numbers out.
+
+An item is its rank j = 0, 1, … in the greedy order (score descending, then row ascending) of the pool, the M best.
+Refuses to know items and clocks; randomness comes in as uniforms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from sanderling.contract.manifest import Exploration
+from sanderling.explore import mixture, sequential, softmax
+from sanderling.explore.draw import Draw
+
+Scores = NDArray[np.float64]
+Uniforms = Sequence[tuple[float, float]]
+
+__all__ = ["Draw", "blocks", "draw", "greedy"]
+
+
+def draw(plan: Exploration, slots: int, scores: Scores, uniforms: Uniforms) -> Draw:
+    """Draw `slots` ranks out of a pool with these scores float64 [M], best first, as the plan says.
+
+    `uniforms` are pairs in [0, 1), as many as `blocks` says. The first `guarded` slots show the best items; the others
+    draw from the rest of the pool. Raises `ValueError` unless 0 <= slots <= M.
+    """
+    if not 0 <= slots <= len(scores):
+        raise ValueError(f"expected 0 <= slots <= pool, found slots {slots} and pool {len(scores)}")
+    fixed = min(plan.guarded, slots)
+    if fixed == 0:
+        return _SCHEMES[plan.scheme](plan, slots, scores, uniforms)
+    return _SCHEMES[plan.scheme](plan, slots - fixed, scores[fixed:], uniforms).behind(fixed)
+
+
+def blocks(plan: Exploration, slots: int, pool: int) -> int:
+    """Return how many pairs of uniforms a draw takes: one for each slot, or for each item of the pool."""
+    return pool if plan.scheme == "softmax" else slots
+
+
+def greedy(plan: Exploration) -> Exploration:
+    """Return the plan that shows the best items, with certainty."""
+    return msgspec.structs.replace(plan, scheme="sequential", epsilon=0.0)
+
+
+_SCHEMES: dict[str, Callable[[Exploration, int, Scores, Uniforms], Draw]] = {
+    "sequential": lambda plan, slots, scores, uniforms: sequential.draw(slots, len(scores), plan.epsilon, uniforms),
+    "mixture": lambda plan, slots, scores, uniforms: mixture.draw(slots, len(scores), plan.epsilon, uniforms),
+    "softmax": lambda plan, slots, scores, uniforms: softmax.draw(slots, scores, plan.temperature, uniforms),
+}

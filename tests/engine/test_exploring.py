@@ -1,0 +1,87 @@
+"""How an engine explores: the schemes of its bundles, the kill switch, and the budgets of slots and users."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec import UNSET
+
+from sanderling import Engine
+from sanderling.budget import DAY_MS
+from sanderling.contract.events import Decision
+from sanderling.contract.manifest import Exploration
+from tests.bundles import write_bundle
+from tests.engine.test_engine import stored
+from tests.fakes import FakeClock, FakeEntropy
+
+
+def opened(tmp_path, plan, clock=None, state="state"):
+    """Open an engine on a bundle that explores by a plan."""
+    folder = tmp_path / "bundle"
+    if not folder.exists():
+        write_bundle(folder, exploration=plan)
+    return Engine.open(folder, tmp_path / state, clock=clock or FakeClock(), entropy=FakeEntropy())
+
+
+def explored(slate):
+    """Return how many slots of a slate explored."""
+    return sum(item.explored for item in slate)
+
+
+@pytest.mark.parametrize("guarded", [0, 2])
+@pytest.mark.parametrize("scheme", ["sequential", "mixture", "softmax"])
+def test_each_scheme_is_explained_and_logged(tmp_path, scheme, guarded):
+    """Decisions of every scheme replay bit for bit, and carry on the wire what their propensities depend on."""
+    with opened(tmp_path, Exploration(scheme, 0.5, 20, 2.0, guarded)) as engine:
+        slates = [engine.recommend("anna", k=5) for _ in range(20)]
+        assert all(engine.explain(slate.decision).same for slate in slates)
+        assert any(explored(slate) for slate in slates)
+        assert not any(item.explored for slate in slates for item in list(slate)[:guarded])
+        decisions = [event for event in stored(engine) if isinstance(event, Decision)]
+    assert {event.scheme for event in decisions} == {scheme}
+    assert {event.guarded for event in decisions} == {guarded or UNSET}
+    assert {event.temperature for event in decisions} == {2.0 if scheme == "softmax" else UNSET}
+    for event, slate in zip(decisions, slates, strict=True):
+        assert [slot.marginal for slot in event.slate] == [item.marginal for item in slate]
+
+
+@pytest.mark.parametrize("scheme", ["sequential", "mixture", "softmax"])
+def test_the_kill_switch_ends_exploring_at_once(tmp_path, scheme):
+    """While `exploring` is False every slate is greedy and logged as certain; True brings exploring back."""
+    with opened(tmp_path, Exploration(scheme, 1.0, 20)) as engine:
+        engine.exploring = False
+        for _ in range(20):
+            slate = engine.recommend("anna", k=5)
+            assert [item.rank for item in slate] == list(range(5))
+            assert [(item.propensity, item.marginal) for item in slate] == [(1.0, 1.0)] * 5
+        engine.exploring = True
+        assert any(explored(engine.recommend("anna", k=5)) for _ in range(20))
+        assert [event.epsilon for event in stored(engine)[:20]] == [0.0] * 20
+
+
+def test_a_users_daily_budget_is_kept(tmp_path):
+    """Once a user was shown so many explored slots, that user's slates are greedy until the next day; others' not."""
+    clock = FakeClock()
+    with opened(tmp_path, Exploration("sequential", 1.0, 20, daily=12), clock) as engine:
+        assert [explored(engine.recommend("anna", k=5)) for _ in range(6)] == [5, 5, 5, 0, 0, 0]
+        assert explored(engine.recommend("ben", k=5)) == 5
+        clock.advance(DAY_MS / 1000)
+        assert explored(engine.recommend("anna", k=5)) == 5
+
+
+def test_the_daily_budget_survives_a_restart(tmp_path):
+    """Closing and opening the app does not begin a new budget."""
+    clock = FakeClock()
+    with opened(tmp_path, Exploration("sequential", 1.0, 20, daily=5), clock) as engine:
+        assert explored(engine.recommend("anna", k=5)) == 5
+    with opened(tmp_path, None, clock) as engine:
+        assert explored(engine.recommend("anna", k=5)) == 0
+    with opened(tmp_path, None, clock, state="another device") as engine:
+        assert explored(engine.recommend("anna", k=5)) == 5
+
+
+def test_slates_that_do_not_explore_cost_no_budget(tmp_path):
+    """Only explored slots count: greedy slates and unexplored slots leave the budget as it is."""
+    with opened(tmp_path, Exploration("sequential", 1.0, 20, daily=5, guarded=4)) as engine:
+        for _ in range(3):
+            engine.recommend("anna", k=5, greedy=True)
+        assert [explored(engine.recommend("anna", k=5)) for _ in range(6)] == [1, 1, 1, 1, 1, 0]
