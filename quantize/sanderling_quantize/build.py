@@ -125,6 +125,9 @@ def _take_over(bundle: Path, folder: Path) -> list[dict[str, Any]]:
     return forms
 
 
+EXPLORES = ("scheme", "epsilon", "pool", "temperature", "guarded", "daily")
+
+
 def _seal(source: Checkpoint, folder: Path, encoding: Encoding, reports: dict[str, Any]) -> Manifest:
     facts, config = source.settings, source.settings["config"]
     n, d = source.tensors["item.vectors"].shape
@@ -140,7 +143,7 @@ def _seal(source: Checkpoint, folder: Path, encoding: Encoding, reports: dict[st
             text=source.tensors["item.text"].shape[1],
             max_tokens=_max_tokens(source),
         ),
-        "exploration": Exploration(epsilon=config["epsilon"], pool=config["pool"]),
+        "exploration": msgspec.convert({name: config[name] for name in EXPLORES if name in config}, Exploration),
         "kinds": facts["kinds"],
         "lineage": Lineage(facts["parent"], facts["log_from"], facts["log_to"], facts["data_sha256"]),
         "reports": reports,

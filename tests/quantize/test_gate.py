@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sanderling_quantize.gate import Thresholds, judge, measures, report, spearman
+from sanderling_quantize.gate.judge import _gain
 from sanderling_quantize.gate.policy import QUERIES, FloatPolicy
 from sanderling_quantize.gate.thresholds import TIERS
 from sanderling_trainer.data.examples import History
@@ -230,7 +231,7 @@ def test_ndcg_is_the_trainers():
     rankings = [rng.permutation(30)[:20].tolist() for _ in range(20)]
     relevant = [set(rng.choice(30, rng.integers(1, 15), replace=False).tolist()) for _ in range(20)]
     slow = np.mean([ndcg(ranking[:10], wanted, 10) for ranking, wanted in zip(rankings, relevant, strict=True)])
-    assert measures.ndcg(rankings, relevant, 10) == pytest.approx(slow)
+    assert measures.ndcg(rankings, relevant, 10).mean() == pytest.approx(slow)
 
 
 def test_alike_is_one_and_scaling_is_seen():
@@ -242,3 +243,14 @@ def test_alike_is_one_and_scaling_is_seen():
     assert spearman(x, x) == pytest.approx(1.0)
     assert measures.neighbours(x, x) == 1.0
     assert measures.neighbours(x, x[::-1]) < 0.5
+
+
+def test_a_lower_ndcg_is_refused_where_there_are_enough_users_to_tell():
+    """A tenth less gain fails with 2,000 users; with 80, whose slates differ by luck alone, the row does not decide."""
+    rng = np.random.default_rng(0)
+    exact = rng.random(2000)
+    assert not _gain(exact * 0.9, exact, worlds.TIER).passed
+    assert _gain(exact, exact, worlds.TIER).passed
+    shuffled = exact[:80].copy()
+    rng.shuffle(shuffled)
+    assert _gain(shuffled - 0.02, exact[:80], worlds.TIER).passed

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sanderling import explore
+from sanderling.contract.manifest import Exploration
 from sanderling.explore import sequential
 from sanderling_trainer.judge import ope
 from sanderling_trainer.judge.ope import estimators
@@ -277,6 +279,17 @@ def test_propensities_from_ranks_equal_the_draws():
         np.testing.assert_allclose(found.conditional[0], drawn.conditional)
         np.testing.assert_allclose(found.marginal[0], drawn.marginal)
         assert (found.inclusion[0] >= found.marginal[0] - 1e-12).all()
+
+
+def test_propensities_with_guarded_slots_equal_the_draws():
+    """With slots in front that never explore, rebuilt propensities are still those that the draw logged."""
+    rng, guarded = np.random.default_rng(0), Exploration(epsilon=LOGGING, guarded=1)
+    epsilons = np.array([[0.0] + [LOGGING] * (SLOTS - 1)])
+    for _ in range(50):
+        drawn = explore.draw(guarded, SLOTS, np.zeros(POOL), rng.random((SLOTS, 2)).tolist())
+        found = ope.sequential_propensities(np.array([drawn.ranks]), SLOTS, POOL, epsilons)
+        np.testing.assert_allclose(found.conditional[0], drawn.conditional)
+        np.testing.assert_allclose(found.marginal[0], list(drawn.marginal))
 
 
 def test_items_outside_the_targets_pool_have_no_chance():

@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sanderling import explore
+from sanderling.contract.manifest import Exploration
 from sanderling_trainer.data.examples import Decisions
 from sanderling_trainer.judge import ope
 from sanderling_trainer.judge.ope.gate import agreement
@@ -144,6 +146,21 @@ def test_the_report_counts_what_it_leaves_out_and_why():
     assert told["estimates"][0]["value"] == pytest.approx(world.log.reward[8:].mean())
     assert told["difference"]["low"] <= told["difference"]["value"] <= told["difference"]["high"]
     assert told["gate"]["passed"]
+
+
+def test_logs_with_guarded_slots_are_judged_and_those_of_other_schemes_left_out():
+    """Guarded slots are understood, as the wire says how many there are; slates of `mixture` never pass for others."""
+    world = draw("independent", 400, 1, order=BETTER, epsilon=0.5)
+    log, rng = decisions_of(world), np.random.default_rng(2)
+    plans = [Exploration(epsilon=LOGGING, guarded=1), Exploration("mixture", LOGGING)]
+    for at in range(len(log)):
+        plan = plans[at % 2]
+        drawn = explore.draw(plan, SLOTS, np.zeros(POOL), rng.random((SLOTS, 2)).tolist())
+        log.ranks[at], log.items[at], log.guarded[at] = drawn.ranks, drawn.ranks, plan.guarded
+        log.conditional[at], log.logged[at] = drawn.conditional, drawn.marginal
+    told = ope.report(log, 1, candidate_of(world), np.random.default_rng(0))
+    assert told["decisions"] == 200
+    assert told["left_out"] == {"propensities that rank, pool and ε do not explain": 200}
 
 
 def test_decisions_with_pools_of_their_own_are_judged_together():

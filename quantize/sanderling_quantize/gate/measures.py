@@ -67,11 +67,11 @@ def total_variation(p: Mapping[Any, float], q: Mapping[Any, float]) -> float:
     return 0.5 * sum(abs(p.get(key, 0.0) - q.get(key, 0.0)) for key in p.keys() | q.keys())
 
 
-def ndcg(rankings: Sequence[Sequence[Any]], relevant: Sequence[set[Any]], k: int) -> float:
-    """Return the mean normalised discounted gain at k (Järvelin and Kekäläinen 2002); no relevant set is empty."""
+def ndcg(rankings: Sequence[Sequence[Any]], relevant: Sequence[set[Any]], k: int) -> NDArray[np.float64]:
+    """Return each ranking's normalised discounted gain at k (Järvelin and Kekäläinen 2002); each has relevant items."""
     discount = 1.0 / np.log2(np.arange(k) + 2.0)
     gains = [
         sum(discount[place] for place, item in enumerate(ranking[:k]) if item in wanted) / discount[: len(wanted)].sum()
         for ranking, wanted in zip(rankings, relevant, strict=True)
     ]
-    return float(np.mean(gains))
+    return np.array(gains)

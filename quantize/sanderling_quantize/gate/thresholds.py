@@ -22,7 +22,7 @@ class Thresholds:
     rows_top: mean overlap of the 10 best by int8 rows and by float rows, for items and users as queries.
     slate: mean overlap of the greedy slate of 10, device and float policy.
     drift: mean total variation distance of the first slot's propensities, device and float policy.
-    ndcg: nDCG@10 of the device over that of the float policy, on the checkpoint's queries.
+    ndcg: nDCG@10 of the device, plus two standard errors, over that of the float policy, on the checkpoint's queries.
     latency: most that encoding a text, or one recommendation, may take, in times of the previous release's.
     encoder_bytes, bundle_bytes: size of encoder.onnx, and of all files together.
     """

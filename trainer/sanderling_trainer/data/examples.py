@@ -47,10 +47,12 @@ class History:
 class Decisions:
     """m logged slates of K slots: decision i was taken for `history[i]` after its first `at[i]` events.
 
-    items int64 [m, K] rows (-1 for no slot), logged float64 [m, K] marginal propensities as logged, conditional the
-    same, reward float32 [m, K], judged bool [m, K] the slots whose outcome is known, context int64 [m] (-1 for none),
-    ranks int64 [m, K] places in the logging policy's greedy order, group int64 [m] what to bootstrap over. Of the
-    policy that decided: its release, pool and number of eligible items int64 [m], 0 where unknown, epsilon float64 [m].
+    items int64 [m, K] rows (-1 for no slot), conditional float64 [m, K] propensities as logged, logged the marginal
+    ones, or conditional ones where the scheme gives no others, reward float32 [m, K], judged bool [m, K] the slots
+    whose outcome is known, context int64 [m] (-1 for none), ranks int64 [m, K] places in the logging policy's greedy
+    order, group int64 [m] what to bootstrap over. Of the policy that decided: its release, pool and number of eligible
+    items int64 [m], 0 where unknown, epsilon float64 [m], and guarded int64 [m], the slots in front that did not
+    explore.
     survived float64 [m] in (0, 1] is the chance with which the decision came through the shedding of a full device.
     """
 
@@ -68,16 +70,21 @@ class Decisions:
     pool: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     eligible: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     epsilon: Floats = field(default_factory=lambda: np.empty(0))
+    guarded: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     survived: Floats = field(default_factory=lambda: np.empty(0))
 
     def __post_init__(self) -> None:
-        for name in ("release", "pool", "eligible", "epsilon", "survived"):
+        for name in ("release", "pool", "eligible", "epsilon", "guarded", "survived"):
             given = getattr(self, name)
             if len(given) == 0:
                 object.__setattr__(self, name, np.full(len(self), name == "survived", given.dtype))
 
     def __len__(self) -> int:
         return len(self.history)
+
+    def epsilons(self) -> Floats:
+        """Return the epsilon of each slot, float64 [m, K]."""
+        return np.where(np.arange(self.items.shape[1]) < self.guarded[:, None], 0.0, self.epsilon[:, None])
 
 
 @dataclass(frozen=True)
@@ -191,12 +198,14 @@ class _Builder:
             pool=self._facts("pool", np.int64),
             eligible=self._facts("eligible", np.int64),
             epsilon=self._facts("epsilon", np.float64),
+            guarded=np.array([decision.guarded or 0 for _, _, decision, _ in self.taken], np.int64),
             survived=self._facts("pass_probability", np.float64),
         )
         for i, (_, _, decision, outcomes) in enumerate(self.taken):
             for slot, shown in enumerate(decision.slate):
                 decisions.items[i, slot] = self.row_of.get(shown.item, -1)
-                decisions.logged[i, slot], decisions.conditional[i, slot] = shown.marginal, shown.conditional
+                decisions.logged[i, slot] = shown.marginal or shown.conditional
+                decisions.conditional[i, slot] = shown.conditional
                 decisions.ranks[i, slot] = shown.rank
                 if slot in outcomes and shown.item in self.row_of:
                     decisions.reward[i, slot], decisions.judged[i, slot] = outcomes[slot], True

@@ -132,12 +132,13 @@ def _candidate(
     model = ope.fit(clicks, decisions.judged, decisions.items, decisions.group, n, decisions.survived, rng)
     support = np.where(decisions.epsilon > 0, decisions.pool, slots)
     inside = np.arange(serving_pool.shape[1]) < support[:, None]
+    epsilons = config.epsilons(slots)
     return ope.Candidate(
-        ope.sequential_propensities(ranks, slots, pool, config.epsilon),
-        model.predictions(decisions.items, pool_items, ranks, pool, config.epsilon),
-        ope.unsupported_mass(pool_items, np.where(inside, serving_pool, -1), slots, pool, config.epsilon),
+        ope.sequential_propensities(ranks, slots, pool, epsilons),
+        model.predictions(decisions.items, pool_items, ranks, pool, epsilons),
+        ope.unsupported_mass(pool_items, np.where(inside, serving_pool, -1), slots, pool, epsilons),
         pool,
-        config.epsilon,
+        epsilons,
     )
 
 

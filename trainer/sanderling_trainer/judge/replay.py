@@ -94,7 +94,9 @@ def replay(
         row[seen] = -np.inf
         size = min(max(pool, slots), int(np.isfinite(row).sum()))
         greedy = np.argsort(-row, kind="stable")[:size] if size else np.empty(0, np.int64)
-        drawn = sequential.draw(min(slots, size), size, epsilon, [tuple(pair) for pair in rng.random((slots, 2)).tolist()])
+        drawn = sequential.draw(
+            min(slots, size), size, epsilon, [tuple(pair) for pair in rng.random((slots, 2)).tolist()]
+        )
         k = len(drawn.ranks)
         out.items[step, :k] = greedy[drawn.ranks]
         out.ranks[step, :k], out.conditional[step, :k], out.marginal[step, :k] = (

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 @dataclass(frozen=True)
 class Config:
@@ -37,6 +40,10 @@ class Config:
     slate: K, the slots of a slate.
     epsilon: share of slots that explore.
     pool: M, the best items among which exploration draws.
+    guarded: slots in front that never explore.
+    daily: explored slots that a user is shown on one day, at most; no limit unless given.
+    scheme: how devices explore (docs/MATH.md); `epsilon` is that of `sequential` and `mixture`, `temperature` that of
+        `softmax`. The judge understands logs of `sequential` alone, and leaves others out.
     seed: of everything random.
     """
 
@@ -66,12 +73,20 @@ class Config:
     slate: int = 10
     epsilon: float = 0.1
     pool: int = 50
+    guarded: int = 0
+    daily: int | None = None
+    scheme: str = "sequential"
+    temperature: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("state", "hidden"):
             if getattr(self, name) == 0:
                 object.__setattr__(self, name, 3 * self.dim)
+
+    def epsilons(self, slots: int) -> NDArray[np.float64]:
+        """Return the epsilon of each slot of a slate, float64 [1, slots]."""
+        return np.where(np.arange(slots) < self.guarded, 0.0, self.epsilon)[None]
 
     @classmethod
     def for_visits(cls, hours: float, horizon_days: float, **settings: Any) -> Config:

@@ -35,17 +35,17 @@ def sequential_propensities(ranks: Ints, slots: int, pool: Ints | int, epsilon: 
     """Return a policy's probabilities, under scheme `sequential`, of shown items that stand at its own `ranks`.
 
     ranks int64 [m, slots] are the shown items' places in the policy's greedy order of what was eligible; pool int64 [m]
-    and epsilon float64 [m], or one for all; an item at or beyond the pool is never shown. Raises `ValueError` for a
-    negative rank.
+    or one for all, epsilon as `per_decision` takes it; an item at or beyond the pool is never shown. Raises
+    `ValueError` for a negative rank.
     """
     if (ranks < 0).any():
         raise ValueError(f"expected ranks of at least 0, found {ranks.min()}")
-    pools, epsilons = per_decision(len(ranks), pool, epsilon)
+    pools, epsilons = per_decision(len(ranks), slots, pool, epsilon)
     inside = ranks < pools[:, None]
     left = np.maximum(pools[:, None] - np.arange(slots), 1)
-    conditional = epsilons[:, None] / left + (1.0 - epsilons[:, None]) * (ranks == best_left(ranks))
+    conditional = epsilons / left + (1.0 - epsilons) * (ranks == best_left(ranks))
     marginal, inclusion = np.empty(ranks.shape), np.empty(ranks.shape)
-    for chosen, table in tables(slots, pools, epsilons):
+    for chosen, table in tables(pools, epsilons):
         within = np.minimum(ranks[chosen], table.shape[1] - 1)
         marginal[chosen] = table[np.arange(slots), within]
         inclusion[chosen] = table.sum(axis=0)[within]
@@ -92,11 +92,13 @@ def largest_weights(
     """Return the most that each weight can be under scheme `sequential`, known before any log: for the intervals that
     need it. `logged` and `target` are (pool, epsilon) of m decisions or for all, the order of items unknown."""
     most = dict.fromkeys(("SIPS", "RIPS", "IIPS", "inclusion"), 0.0)
-    settings = np.stack([*per_decision(m, *logged), *per_decision(m, *target)], axis=1)
-    for pool, epsilon, own_pool, own_epsilon in np.unique(settings, axis=0):
+    (pools, epsilons), (own_pools, own_epsilons) = per_decision(m, slots, *logged), per_decision(m, slots, *target)
+    settings = np.unique(np.column_stack([pools, own_pools, epsilons, own_epsilons]), axis=0)
+    for pool, own_pool, *rest in settings.tolist():
         steps = np.arange(min(slots, int(pool), int(own_pool)))
-        shown = marginals(len(steps), int(pool), float(epsilon))
-        wanted = marginals(len(steps), int(own_pool), float(own_epsilon))
+        epsilon, own_epsilon = np.array(rest[:slots])[steps], np.array(rest[slots:])[steps]
+        shown = marginals(len(steps), int(pool), tuple(epsilon.tolist()))
+        wanted = marginals(len(steps), int(own_pool), tuple(own_epsilon.tolist()))
         best = own_epsilon / (own_pool - steps) + 1.0 - own_epsilon
         with np.errstate(divide="ignore"):
             prefix = float(np.prod(best / (epsilon / (pool - steps))))
@@ -117,27 +119,34 @@ def unsupported_mass(items: Ints, logged_items: Ints, slots: int, pool: Ints | i
     order, -1 beyond a decision's own pool; pool and epsilon are the target's. The logging policy must explore: without
     it nothing but its greedy slate has support.
     """
-    pools, epsilons = per_decision(len(items), pool, epsilon)
+    pools, epsilons = per_decision(len(items), slots, pool, epsilon)
     width = int(max(items.max(initial=0), logged_items.max(initial=0))) + 1
     row = np.arange(len(items))[:, None] * width
     known = np.isin(row + items, (row + logged_items)[logged_items >= 0])
     mass = np.zeros(len(items))
-    for chosen, table in tables(slots, pools, epsilons):
+    for chosen, table in tables(pools, epsilons):
         unknown = ~known[chosen][:, : table.shape[1]]
         mass[chosen] = unknown @ table.sum(axis=0) / table.sum()
     return mass
 
 
-def tables(slots: int, pools: Ints, epsilons: Floats) -> Iterator[tuple[Any, Floats]]:
-    """Yield, for each pool and ε that occur, an index of where they do, and the marginals [slots, pool] by rank."""
-    _, first, code = np.unique(2.0 * pools + epsilons, return_index=True, return_inverse=True)
-    for at, place in enumerate(first):
-        pool, chosen = int(pools[place]), slice(None) if len(first) == 1 else code == at
+def tables(pools: Ints, epsilons: Floats) -> Iterator[tuple[Any, Floats]]:
+    """Yield, for each pool and row of ε [m, slots] that occur, an index of where they do, and the marginals
+    [slots, pool] by rank."""
+    slots = epsilons.shape[1]
+    found, code = np.unique(np.column_stack([pools, epsilons]), axis=0, return_inverse=True)
+    for at, (size, *each) in enumerate(found.tolist()):
+        pool, chosen = int(size), slice(None) if len(found) == 1 else code.ravel() == at
         table = np.zeros((slots, pool))
-        table[: min(slots, pool)] = marginals(min(slots, pool), pool, float(epsilons[place]))
+        table[: min(slots, pool)] = marginals(min(slots, pool), pool, tuple(each[:pool]))
         yield chosen, table
 
 
-def per_decision(m: int, pool: Ints | int, epsilon: Floats | float) -> tuple[Ints, Floats]:
-    """Return pool and epsilon for each of m decisions."""
-    return np.broadcast_to(np.asarray(pool, np.int64), m), np.broadcast_to(np.asarray(epsilon, np.float64), m)
+def per_decision(m: int, slots: int, pool: Ints | int, epsilon: Floats | float) -> tuple[Ints, Floats]:
+    """Return the pool of each of m decisions, and the epsilon of each of its slots [m, slots].
+
+    `epsilon` is one for all, one for each decision [m], or one for each slot [m, slots] or [1, slots].
+    """
+    each = np.asarray(epsilon, np.float64)
+    each = each[:, None] if each.ndim == 1 else each
+    return np.broadcast_to(np.asarray(pool, np.int64), m), np.broadcast_to(each, (m, slots))

@@ -24,13 +24,13 @@ SAID = ("value", "low", "high", "bernstein", "betting")
 
 class Candidate(NamedTuple):
     """What the policy to be judged would have done at m decisions: its propensities of what was shown, a model's
-    clicks, its mass float64 [m] on items that the log never shows, its pool int64 [m] and its ε."""
+    clicks, its mass float64 [m] on items that the log never shows, its pool int64 [m] and its ε, one or [1, K]."""
 
     propensities: Propensities
     predicted: Predictions
     unsupported: NDArray[np.float64]
     pool: NDArray[np.int64]
-    epsilon: float
+    epsilon: float | NDArray[np.float64]
 
 
 def report(
@@ -61,7 +61,7 @@ def report(
         unsupported=float(np.average(candidate.unsupported[usable], weights=1.0 / decisions.survived[usable])),
         largest=largest_weights(
             decisions.items.shape[1],
-            (decisions.pool[usable], decisions.epsilon[usable]),
+            (decisions.pool[usable], decisions.epsilons()[usable]),
             (candidate.pool[usable], candidate.epsilon),
             int(usable.sum()),
         ),
@@ -83,7 +83,7 @@ def _slates(decisions: Decisions) -> Slates:
 
 
 def _rebuilt(decisions: Decisions) -> Propensities:
-    return sequential_propensities(decisions.ranks, decisions.items.shape[1], decisions.pool, decisions.epsilon)
+    return sequential_propensities(decisions.ranks, decisions.items.shape[1], decisions.pool, decisions.epsilons())
 
 
 def _usable(decisions: Decisions, serving: int, log: Slates) -> tuple[NDArray[np.bool_], dict[str, int]]:

@@ -95,17 +95,18 @@ def expected_rewards(q: Floats, ranks: Ints, pool: Ints | int, epsilon: Floats |
     are the shown items' places in it. Where an item above is beyond the pool, the second is that of a slate that the
     policy never shows, and has no meaning; its weight is 0.
     """
-    (m, slots), (pools, epsilons) = ranks.shape, per_decision(len(ranks), pool, epsilon)
+    m, slots = ranks.shape
+    pools, epsilons = per_decision(m, slots, pool, epsilon)
     q = np.where(np.arange(q.shape[1]) < pools[:, None], q, 0.0)
     expected = np.empty((m, slots))
-    for chosen, table in tables(slots, pools, epsilons):
+    for chosen, table in tables(pools, epsilons):
         expected[chosen] = q[chosen][:, : table.shape[1]] @ table.T
     inside, best = ranks < pools[:, None], best_left(ranks)
     row, last = np.arange(m)[:, None], q.shape[1] - 1
     gone = np.cumsum(np.where(inside, q[row, np.minimum(ranks, last)], 0.0), axis=1)
     gone = np.concatenate([np.zeros((m, 1)), gone[:, :-1]], axis=1)
-    share = epsilons[:, None] / np.maximum(pools[:, None] - np.arange(slots), 1)
-    above = share * (q.sum(axis=1, keepdims=True) - gone) + (1.0 - epsilons[:, None]) * q[row, np.minimum(best, last)]
+    share = epsilons / np.maximum(pools[:, None] - np.arange(slots), 1)
+    above = share * (q.sum(axis=1, keepdims=True) - gone) + (1.0 - epsilons) * q[row, np.minimum(best, last)]
     return expected, above
 
 
