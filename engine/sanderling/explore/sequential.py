@@ -23,20 +23,28 @@ def draw(slots: int, pool: int, epsilon: float, uniforms: Sequence[tuple[float, 
     Marginals are None for slates of more than `LONGEST` slots. Raises `ValueError` unless 0 <= slots <= pool and
     0 <= epsilon <= 1.
     """
-    each = (epsilon,) * slots
-    _check(slots, pool, each)
+    best, others, table = _chances(slots, pool, epsilon)
     left = list(range(pool))
     ranks, explored, conditional = [], [], []
-    for slot, (coin, pick) in enumerate(uniforms[:slots]):
-        explores = coin < epsilon
-        at = int(pick * len(left)) if explores else 0
-        explored.append(explores)
-        conditional.append(epsilon / (pool - slot) + (1.0 - epsilon) * (at == 0))
+    for slot in range(slots):
+        coin, pick = uniforms[slot]
+        at = int(pick * len(left)) if coin < epsilon else 0
+        explored.append(coin < epsilon)
+        conditional.append(others[slot] if at else best[slot])
         ranks.append(left.pop(at))
     if slots > LONGEST:
         return Draw(ranks, explored, conditional, [None] * slots)
-    table = _marginals(slots, pool, each)
-    return Draw(ranks, explored, conditional, [table.item(slot, min(rank, slots)) for slot, rank in enumerate(ranks)])
+    return Draw(ranks, explored, conditional, [row[min(rank, slots)] for row, rank in zip(table, ranks, strict=True)])
+
+
+@lru_cache(maxsize=64)
+def _chances(slots: int, pool: int, epsilon: float) -> tuple[list[float], list[float], list[list[float]]]:
+    """Return for each slot the chance of the best item left, that of each other one, and the marginals by rank."""
+    each = (epsilon,) * slots
+    _check(slots, pool, each)
+    others = [epsilon / (pool - slot) for slot in range(slots)]
+    table = _marginals(slots, pool, each).tolist() if slots <= LONGEST else []
+    return [other + (1.0 - epsilon) for other in others], others, table
 
 
 def marginals(slots: int, pool: int, epsilon: float | tuple[float, ...]) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from threading import local
 from typing import Any
 
 from sanderling.kernels import cpu
@@ -22,6 +23,17 @@ SOURCES = ("compiled", "numba", "numpy")
 
 Kernel = Callable[[int, int, int, int, int, int], int]
 _SIGNATURE = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 6)
+
+
+class _Room:
+    """The memory into which one thread's draws are written."""
+
+    def __init__(self, blocks: int) -> None:
+        array = (ctypes.c_double * (2 * blocks))()
+        self.blocks, self.address, self.numbers = blocks, ctypes.addressof(array), memoryview(array).cast("B").cast("d")
+
+
+_own = local()
 
 
 @dataclass(frozen=True)
@@ -37,10 +49,12 @@ class Kernels:
 
     def draws(self, first: int, last: int, blocks: int) -> list[tuple[float, float]]:
         """Return the uniforms of each block of a decision, whose id's halves are 64-bit numbers."""
-        out = (ctypes.c_double * (2 * blocks))()
-        self.draw(first, last, blocks, ctypes.addressof(out), 0, 0)
-        numbers = iter(out)
-        return list(zip(numbers, numbers, strict=True))
+        room: _Room | None = getattr(_own, "room", None)
+        if room is None or room.blocks < blocks:
+            room = _own.room = _Room(max(blocks, 64))
+        self.draw(first, last, blocks, room.address, 0, 0)
+        numbers = room.numbers[: 2 * blocks].tolist()
+        return list(zip(numbers[::2], numbers[1::2], strict=True))
 
 
 def path(machine: str, kind: str) -> Path:
