@@ -60,6 +60,15 @@ def naive_top(rows: Any, scale: Any, bias: Any, query: Any, k: int, excluded: An
     return [row for _, row in scored[:k]], [-score for score, _ in scored[:k]]
 
 
+def naive_capped(ranking: list[int], groups: list[list[Any]], most: int, k: int) -> list[int]:
+    """Return the first k of a ranking that leave each group with at most so many."""
+    taken: list[int] = []
+    for row in ranking:
+        if all(sum(name in groups[other] for other in taken) < most for name in groups[row]):
+            taken.append(row)
+    return taken[:k]
+
+
 # Off-policy estimation
 
 

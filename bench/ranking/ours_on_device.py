@@ -65,9 +65,7 @@ class OnDevice:
         if not bundle.exists():
             self._build(bundle, int(queries.now.max()))
         scorer, known = Scorer(Bundle.open(bundle)), len(self.texts)
-        return scorer.with_added(
-            [{"id": str(known + at), "text": text} for at, text in enumerate(queries.texts[known:])]
-        )
+        return scorer.changed([{"id": str(known + at), "text": text} for at, text in enumerate(queries.texts[known:])])
 
     def _build(self, bundle: Path, now: int) -> None:
         policy, source = self.policy, self.folder / "checkpoint"

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sanderling import explore
 from sanderling.contract.manifest import Exploration
+from sanderling.groups import Ranking
 from sanderling.philox import uniforms
-from sanderling.scorer import Ranking, Scorer, Vector
+from sanderling.scorer import Scorer, Vector
 from sanderling.slate import Explanation, Slate, SlateItem
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Asked(NamedTuple):
+    """What an app asked for: items for whom, how many, in which context, without which, and with which caps."""
+
+    user: str
+    k: int
+    context: str | None
+    exclude: tuple[str, ...]
+    at_most: dict[str, int]
+
+
+class Made(NamedTuple):
     """What a decision was made of."""
 
     scorer: Scorer
     vector: Vector
-    exclude: tuple[str, ...]
-    slots: int
     plan: Exploration
+    asked: Asked
     slate: Slate
 
 
-def rank(scorer: Scorer, vector: Vector, plan: Exploration, k: int, exclude: tuple[str, ...]) -> Ranking:
-    """Return the pool: the best eligible items, as many as the plan or the slate needs."""
-    return scorer.rank(vector, max(plan.pool, k), exclude)
+def make(scorer: Scorer, vector: Vector, plan: Exploration, asked: Asked, decision: str) -> tuple[Made, Ranking]:
+    """Rank the pool, the best eligible items, and draw a slate from it."""
+    ranking = scorer.rank(vector, max(plan.pool, asked.k), asked.exclude, asked.at_most)
+    items = draw(scorer, ranking, plan, min(asked.k, len(ranking.rows)), decision)
+    slate = Slate(decision, asked.user, scorer.bundle.manifest.release, items)
+    return Made(scorer, vector, plan, asked, slate), ranking
 
 
 def draw(scorer: Scorer, ranking: Ranking, plan: Exploration, slots: int, decision: str) -> tuple[SlateItem, ...]:
@@ -54,16 +66,15 @@ def draw(scorer: Scorer, ranking: Ranking, plan: Exploration, slots: int, decisi
 
 def explain(made: Made) -> Explanation:
     """Make a decision again, and say whether it came out the same."""
-    ranking = rank(made.scorer, made.vector, made.plan, made.slots, made.exclude)
-    items = draw(made.scorer, ranking, made.plan, made.slots, made.slate.decision)
+    again, ranking = make(made.scorer, made.vector, made.plan, made.asked, made.slate.decision)
     return Explanation(
-        decision=made.slate.decision,
-        release=made.slate.release,
+        decision=again.slate.decision,
+        release=again.slate.release,
         scheme=made.plan.scheme,
         epsilon=made.plan.epsilon,
         pool=len(ranking.rows),
         eligible=ranking.eligible,
-        greedy=tuple(made.scorer.entry(row).id for row in ranking.rows[: made.slots].tolist()),
-        slate=items,
-        same=items == made.slate.items,
+        greedy=tuple(made.scorer.entry(row).id for row in ranking.rows[: len(again.slate)].tolist()),
+        slate=again.slate.items,
+        same=again.slate.items == made.slate.items,
     )

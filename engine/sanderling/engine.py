@@ -27,10 +27,11 @@ from sanderling.clock import Clock, Entropy, SystemClock, uuid7
 from sanderling.contract import events as wire
 from sanderling.contract.bundle import Bundle
 from sanderling.contract.manifest import Exploration
-from sanderling.decisions import Made
+from sanderling.decisions import Asked, Made
 from sanderling.errors import SanderlingError, StorageError, UpdateError
+from sanderling.groups import Ranking, check_caps
 from sanderling.outbox import Outbox
-from sanderling.scorer import Ranking, Scorer, Vector
+from sanderling.scorer import NO_CAPS, Scorer, Vector
 from sanderling.slate import Explanation, Slate, SlateItem
 from sanderling.slots import Slots
 from sanderling.update import fetch
@@ -139,25 +140,30 @@ class Engine:
         context: str | None = None,
         exclude: Iterable[str] = (),
         *,
+        at_most: Mapping[str, int] = NO_CAPS,
         greedy: bool = False,
     ) -> Slate:
         """Return a slate of at most k items for a user, known or not; fewer when fewer are eligible.
 
         `context` is any text that says what is special about now. `exclude` holds item ids that must not be shown;
-        unknown ones are ignored. `greedy` switches exploration off for this slate. Raises `TypeError` for arguments of
-        a wrong type and `ValueError` unless 1 <= k <= 1000; never for what they say.
+        unknown ones are ignored. `at_most` caps how many items may share a value of an attribute, of which each value
+        counts where it is a list: `{"author": 2}`. It holds for the whole pool from which exploration draws; the first
+        time an attribute is named, the whole catalogue is read (see `warm_up`). `greedy` switches exploration off for
+        this slate. Raises `TypeError` for arguments of a wrong type and `ValueError` unless 1 <= k <= 1000 and caps are
+        at least 1; never for what they say.
         """
         check_request(user, k, context)
-        exclude = tuple(exclude)
+        check_caps(at_most)
+        asked = Asked(user, k, context, tuple(exclude), dict(at_most))
         scorer = self._scorer
         try:
-            return self._decide(scorer, user, k, context, exclude, greedy)
+            return self._decide(scorer, asked, greedy)
         except Exception as error:
             if not self._unproven:
                 raise
             log.exception("release %d failed on its first decision; going back", scorer.bundle.manifest.release)
             self._go_back(f"failed on its first decision: {error!r:.200}")
-            return self._decide(self._scorer, user, k, context, exclude, greedy)
+            return self._decide(self._scorer, asked, greedy)
 
     def observe(self, user: str, item: str, kind: str = "view") -> None:
         """Record organic behaviour: it moves the user's state at once, and is uploaded later."""
@@ -225,10 +231,19 @@ class Engine:
 
         Raises `ValueError` naming the field that is wrong; then nothing was added.
         """
-        records = [overlay.clean(item, self._clock.wall_ms()) for item in items]
+        self._change([overlay.clean(item, self._clock.wall_ms()) for item in items])
+
+    def remove_items(self, ids: Iterable[str]) -> None:
+        """Never show these items again, whatever bundle comes, until `upsert_items` brings them back.
+
+        Unknown ids are remembered too. Raises `ValueError` for what cannot be an id; then nothing was removed.
+        """
+        self._change([overlay.removal(item, self._clock.wall_ms()) for item in ids])
+
+    def _change(self, records: list[dict[str, Any]]) -> None:
         with self._swapping:
-            scorer = self._scorer.with_added(records)
-            overlay.write(self._folder, scorer.added.records)
+            scorer = self._scorer.changed(records)
+            overlay.write(self._folder, scorer.changes.records)
             self._scorer = scorer
 
     def explain(self, decision: str) -> Explanation:
@@ -275,9 +290,9 @@ class Engine:
         self._go_back("asked by the app")
         return self.release
 
-    def warm_up(self) -> None:
-        """Compile the kernels now, rather than in the first recommendation."""
-        self._scorer.warm_up()
+    def warm_up(self, attributes: Iterable[str] = ()) -> None:
+        """Do now what the first recommendation would wait for: kernels, tables, and the groups of these attributes."""
+        self._scorer.warm_up(attributes)
 
     def counters(self) -> dict[str, Any]:
         """Return what is stored, acknowledged and lost, for the app's own monitoring."""
@@ -303,27 +318,20 @@ class Engine:
             self._outbox.close(timeout_s)
             self._outbox, self.storage_fault = None, "the engine is closed"
 
-    def _decide(
-        self, scorer: Scorer, user: str, k: int, context: str | None, exclude: tuple[str, ...], greedy: bool
-    ) -> Slate:
-        pseudonym = self._pseudonym(user)
+    def _decide(self, scorer: Scorer, asked: Asked, greedy: bool) -> Slate:
+        pseudonym = self._pseudonym(asked.user)
         with self._lock:
             state = self._users.get(pseudonym, scorer)
         plan = self._plan(scorer, pseudonym, greedy)
-        context_vector = self._encode_context(scorer, context)
-        vector = scorer.state.user(state.state, context_vector)
-        ranking = decisions.rank(scorer, vector, plan, k, exclude)
-        decision = uuid7(self._clock, self._entropy)
-        slots = min(k, len(ranking.rows))
-        items = decisions.draw(scorer, ranking, plan, slots, decision)
-        slate = Slate(decision, user, scorer.bundle.manifest.release, items)
-        if items:
-            made = Made(scorer, vector, exclude, slots, plan, slate)
-            self._record(made, pseudonym, state, ranking, context_vector)
+        context = self._encode_context(scorer, asked.context)
+        vector = scorer.state.user(state.state, context)
+        made, ranking = decisions.make(scorer, vector, plan, asked, uuid7(self._clock, self._entropy))
+        if made.slate.items:
+            self._record(made, pseudonym, state, ranking, context)
             self._remember(made)
         if self._unproven:
             self._confirm()
-        return slate
+        return made.slate
 
     def _plan(self, scorer: Scorer, pseudonym: str, greedy: bool) -> Exploration:
         """Return how this decision explores: as the bundle says, unless somebody or the user's budget forbids it."""
@@ -351,6 +359,7 @@ class Engine:
             events=state.events,
             context=shared,
             guarded=plan.guarded or UNSET,
+            caps=made.asked.at_most or UNSET,
             temperature=plan.temperature if plan.scheme == "softmax" else UNSET,
         )
         explored = sum(item.explored for item in slate) if plan.daily is not None else 0
@@ -382,8 +391,7 @@ class Engine:
         return {"id": id or uuid7(self._clock, self._entropy), "install": self._install, "seq": 0, "clock": clock}
 
     def _prepare(self, bundle: Bundle) -> Scorer:
-        scorer, records = Scorer(bundle), overlay.read(self._folder, bundle)
-        return scorer.with_added(records) if records else scorer
+        return Scorer(bundle).changed(overlay.read(self._folder, bundle))
 
     def _newest(self, given: Bundle) -> Bundle:
         try:

@@ -1,4 +1,4 @@
-"""The items that this device was told of by its app, kept across restarts in one JSON-lines file.
+"""The items that the app added to this device or removed from it, kept across restarts in one JSON-lines file.
 
 Refuses to know vectors: they are made anew by the encoder of whatever bundle is open.
 """
@@ -33,8 +33,16 @@ def clean(record: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
     return {"title": record["text"], **record, "added_ms": now_ms}
 
 
+def removal(item: object, now_ms: int) -> dict[str, Any]:
+    """Return the record of an item that was removed, one without text; raise `ValueError` for what cannot be an id."""
+    if not isinstance(item, str) or not 1 <= len(item) <= 512:
+        raise ValueError(f"item: id: expected a string of 1 to 512 characters, found {item!r:.80}")
+    return {"id": item, "added_ms": now_ms}
+
+
 def read(folder: Path | None, bundle: Bundle) -> list[dict[str, Any]]:
-    """Return the kept records that this bundle does not know better: it does when it was made later and has the id."""
+    """Return the kept records that this bundle does not know better: it does when it was made later and has the id of
+    an added item. What was removed stays so until the app adds it again."""
     if folder is None or not (folder / FILE).exists():
         return []
     records = []
@@ -42,7 +50,7 @@ def read(folder: Path | None, bundle: Bundle) -> list[dict[str, Any]]:
         try:
             record = msgspec.json.decode(line, type=dict[str, Any])
             newer = bundle.manifest.created * 1000 > record["added_ms"]
-            if not (newer and bundle.find(record["id"]) is not None):
+            if "text" not in record or not (newer and bundle.find(record["id"]) is not None):
                 records.append(record)
         except (msgspec.MsgspecError, KeyError, TypeError):
             continue

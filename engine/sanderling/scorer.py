@@ -1,11 +1,11 @@
-"""One bundle made ready to score, with the items that this device added to it. Immutable: changes make a new one.
+"""One bundle made ready to score, with what this device changed of it. Immutable: changes make a new one.
 
 Rows 0 … n-1 are the bundle's items; row n + i is added item i. Refuses to know users, randomness and storage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -17,30 +17,25 @@ from sanderling import explore
 from sanderling.contract.bundle import Bundle
 from sanderling.encoder import Encoder
 from sanderling.errors import BundleError
+from sanderling.groups import Cap, Groups, Ranking, Rows, capped
 from sanderling.state import StateModel
-from sanderling.topk import Table, quantize_rows
+from sanderling.topk import Hidden, Table, quantize_rows
 
 Vector = NDArray[np.float32]
 
 KNOWN_IDS = 65536
+NO_CAPS: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True)
-class Added:
-    """Items that the device added: their records and table; and the bundle rows that they replace, int64."""
+class Changes:
+    """What the device knows better than the bundle: `records` of items that it added (`id`, `text`, …) or removed
+    (without `text`); of these `added`, with their table, and the bundle's rows that are hidden."""
 
     records: tuple[Mapping[str, Any], ...]
+    added: tuple[Mapping[str, Any], ...]
     table: Table
-    replaced: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """The best eligible items in greedy order (rows and float64 scores), and how many were eligible in all."""
-
-    rows: NDArray[np.int64]
-    scores: NDArray[np.float64]
-    eligible: int
+    hidden: Hidden | None
 
 
 class Entry(NamedTuple):
@@ -51,23 +46,29 @@ class Entry(NamedTuple):
     attributes: dict[str, Any]
 
 
+class _Parts(NamedTuple):
+    """What is made of a bundle once, and shared by all its scorers; `groups` by attribute, as they are asked for."""
+
+    table: Table
+    encoder: Encoder
+    state: StateModel
+    groups: dict[str, Groups]
+
+
 class Scorer:
     """Scores users against items. `space` names the space in which its states live: another one's mean nothing here."""
 
-    def __init__(
-        self, bundle: Bundle, encoder: Encoder | None = None, table: Table | None = None, added: Added | None = None
-    ) -> None:
+    def __init__(self, bundle: Bundle, parts: _Parts | None = None, changes: Changes | None = None) -> None:
         sizes = bundle.manifest.sizes
-        self.bundle, self._table = bundle, table or _table(bundle)
-        self.encoder = encoder or Encoder(bundle.folder, sizes.text, sizes.max_tokens)
-        self.state = StateModel(bundle.policy, bundle.manifest.kinds)
+        self.bundle, self._parts = bundle, parts or _parts(bundle)
+        self.encoder, self.state = self._parts.encoder, self._parts.state
         self.greedy = explore.greedy(bundle.manifest.exploration)
-        self.added = added or _nothing(sizes.dim)
+        self.changes = changes or Changes((), (), _no_table(sizes.dim), None)
         files = bundle.manifest.files
         self.space = files["policy.safetensors"].sha256[:16] + files["items.safetensors"].sha256[:16]
-        self._added_rows = {record["id"]: sizes.items + at for at, record in enumerate(self.added.records)}
+        self._added_rows = {record["id"]: sizes.items + at for at, record in enumerate(self.changes.added)}
         self._rows: dict[Any, int] = {}  # ids looked up lately; unknown ones have row -1
-        self._entry = lru_cache(maxsize=4096)(partial(_read_entry, bundle, self.added.records))
+        self._entry = lru_cache(maxsize=4096)(partial(_read_entry, bundle, self.changes.added))
 
     def find(self, item: str) -> int | None:
         """Return the row of an item id, or None when neither the bundle nor the device knows it."""
@@ -92,62 +93,99 @@ class Scorer:
     def vector(self, row: int) -> Vector:
         """Return the vector [d] of a row, as the int8 row and its scale give it."""
         n = self.bundle.manifest.sizes.items
-        table, at = (self._table, row) if row < n else (self.added.table, row - n)
+        table, at = (self._parts.table, row) if row < n else (self.changes.table, row - n)
         return table.rows[at] * table.scale[at]
 
-    def rank(self, user: Vector, k: int, exclude: Iterable[str] = ()) -> Ranking:
-        """Return the k best items for a user vector [d], without the excluded ids; unknown ids are ignored."""
-        n = self.bundle.manifest.sizes.items
+    def rank(self, user: Vector, k: int, exclude: Iterable[str] = (), at_most: Mapping[str, int] = NO_CAPS) -> Ranking:
+        """Return the k best items for a user vector [d], without the excluded ids; unknown ids are ignored.
+
+        `at_most` caps, by attribute, how many items of one value may be among them.
+        """
         exclude = tuple(exclude)
         known = list(map(self._rows.get, exclude))
         if None in known:
             known = [self._look_up(item) for item in exclude]
         excluded = np.array(known, np.int64)
-        if not self.added.records:
-            best = self._table.top(user, k, excluded)
-            return Ranking(best.rows, best.scores, best.eligible)
-        best = self._table.top(user, k, np.concatenate([excluded[excluded < n], self.added.replaced]))
-        more = self.added.table.top(user, k, excluded[excluded >= n] - n)
+        if not at_most:
+            return self._search(user, k, excluded)
+        caps = [self._cap(attribute, most) for attribute, most in at_most.items()]
+        return capped(partial(self._search, user), caps, k, excluded)
+
+    def _search(self, user: Vector, k: int, excluded: Rows) -> Ranking:
+        best = self._parts.table.top(user, k, excluded, self.changes.hidden)
+        if not self.changes.added:
+            return Ranking(*best)
+        n = self.bundle.manifest.sizes.items
+        more = self.changes.table.top(user, k, excluded - n)
         rows, scores = np.concatenate([best.rows, more.rows + n]), np.concatenate([best.scores, more.scores])
         order = np.lexsort((rows, -scores))[:k]
         return Ranking(rows[order], scores[order], best.eligible + more.eligible)
+
+    def _cap(self, attribute: str, most: int) -> Cap:
+        n = self.bundle.manifest.sizes.items
+        old = self.groups(attribute)
+        if not self.changes.added:
+            return Cap(old.of, old.members, most)
+        new = Groups([record.get(attribute) for record in self.changes.added], n)
+
+        def of(row: int) -> list[Hashable]:
+            return old.of(row) if row < n else new.of(row)
+
+        def members(name: Hashable) -> Rows:
+            return np.concatenate([old.members(name), new.members(name)])
+
+        return Cap(of, members, most)
+
+    def groups(self, attribute: str) -> Groups:
+        """Return the bundle's groups by an attribute; the first time the whole catalogue is read."""
+        groups = self._parts.groups
+        if attribute not in groups:
+            groups[attribute] = Groups(self.bundle.values(attribute))
+        return groups[attribute]
 
     def project(self, text: str) -> Vector:
         """Return the item vector [d] of a text that has no learned residual: a new item's."""
         return self.bundle.policy["item.project"] @ self.encoder.encode(text)
 
-    def with_added(self, records: Iterable[Mapping[str, Any]]) -> Scorer:
-        """Return a scorer that also knows these records (id, text, …); a known id is replaced, the last one wins."""
-        kept = {record["id"]: record for record in (*self.added.records, *records)}
+    def changed(self, records: Iterable[Mapping[str, Any]]) -> Scorer:
+        """Return a scorer that also knows these records; of one id the last one counts."""
+        kept = {record["id"]: record for record in (*self.changes.records, *records)}
         if not kept:
-            return Scorer(self.bundle, self.encoder, self._table)
-        vectors = np.stack([self.project(record["text"]) for record in kept.values()])
-        rows, scale = quantize_rows(vectors)
-        bias = np.full(len(kept), self.bundle.policy["item.bias"][0], np.float32)
-        replaced = [row for row in map(self.bundle.find, kept) if row is not None]
-        added = Added(tuple(kept.values()), Table(rows, scale, bias), np.array(replaced, np.int64))
-        return Scorer(self.bundle, self.encoder, self._table, added)
+            return self
+        added = tuple(record for record in kept.values() if "text" in record)
+        hidden = np.zeros(self.bundle.manifest.sizes.items, np.bool_)
+        hidden[[row for row in map(self.bundle.find, kept) if row is not None]] = True
+        table = self._added_table(added) if added else _no_table(self.bundle.manifest.sizes.dim)
+        return Scorer(self.bundle, self._parts, Changes(tuple(kept.values()), added, table, Hidden(hidden)))
 
-    def warm_up(self) -> None:
-        """Compile and load everything that the first recommendation would otherwise wait for."""
+    def _added_table(self, added: Iterable[Mapping[str, Any]]) -> Table:
+        rows, scale = quantize_rows(np.stack([self.project(record["text"]) for record in added]))
+        return Table(rows, scale, np.full(len(rows), self.bundle.policy["item.bias"][0], np.float32))
+
+    def warm_up(self, attributes: Iterable[str] = ()) -> None:
+        """Compile and load everything that the first recommendation, with caps on attributes, would else wait for."""
+        for attribute in attributes:
+            self.groups(attribute)
         self.rank(self.state.user(self.state.start()), 1)
 
 
-def _read_entry(bundle: Bundle, added: Sequence[Mapping[str, Any]], row: int) -> Entry:
+def _read_entry(bundle: Bundle, added: tuple[Mapping[str, Any], ...], row: int) -> Entry:
     n = bundle.manifest.sizes.items
     record = bundle.record(row) if row < n else added[row - n]
     attributes = {name: value for name, value in record.items() if name not in ("id", "title")}
     return Entry(str(record["id"]), str(record.get("title", "")), attributes)
 
 
-def _table(bundle: Bundle) -> Table:
-    items = bundle.items
+def _parts(bundle: Bundle) -> _Parts:
+    items, sizes = bundle.items, bundle.manifest.sizes
     try:
-        return Table(items.rows, items.scale, items.bias)
+        table = Table(items.rows, items.scale, items.bias)
     except ValueError as error:
         raise BundleError(f"items.safetensors: {error}") from error
+    encoder = Encoder(bundle.folder, sizes.text, sizes.max_tokens)
+    return _Parts(table, encoder, StateModel(bundle.policy, bundle.manifest.kinds), {})
 
 
-def _nothing(dimension: int) -> Added:
+def _no_table(dimension: int) -> Table:
     empty = np.empty(0, np.float32)
-    return Added((), Table(np.empty((0, dimension), np.int8), empty, empty), np.empty(0, np.int64))
+    return Table(np.empty((0, dimension), np.int8), empty, empty)

@@ -65,6 +65,17 @@ def quantize_rows(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArr
     return np.rint(vectors / scale[:, None]).clip(-127, 127).astype(np.int8), scale
 
 
+class Hidden:
+    """Rows of a table that are not to be found, one bit each: made once, and used by many searches."""
+
+    def __init__(self, hidden: NDArray[np.bool_]) -> None:
+        self.rows, self.count = hidden, int(np.count_nonzero(hidden))
+        words = np.zeros(-(-len(hidden) // ROWS) * ROWS // 8, np.uint8)
+        bits = np.packbits(hidden, bitorder="little")
+        words[: len(bits)] = bits
+        self._words, self.at = words, _at(words)
+
+
 class Table:
     """Rows int8 [n, d] with scales and biases float32 [n], not copied; searched by many threads at once.
 
@@ -94,22 +105,27 @@ class Table:
         self._own, self._packing = local(), Lock()
         self._packed: tuple[NDArray[np.int64], NDArray[np.uint8]] | None = None
 
-    def top(self, query: NDArray[np.float32], k: int, excluded: Rows | None = None) -> Found:
-        """Return the k >= 0 best rows for a query float32 [d] that are not among the excluded rows int64 [e].
+    def top(
+        self, query: NDArray[np.float32], k: int, excluded: Rows | None = None, hidden: Hidden | None = None
+    ) -> Found:
+        """Return the k >= 0 best rows for a query float32 [d], neither hidden nor among the excluded rows int64 [e].
 
-        Excluded rows that the table does not have are ignored. Raises `ValueError` for a query of another shape.
+        Excluded rows that the table does not have are ignored. Raises `ValueError` for a query of another shape, and
+        where `hidden` speaks of another number of rows.
         """
         k = min(k, len(self.rows))
         if query.shape != self.rows.shape[1:]:
             raise ValueError(f"expected a query of {self.rows.shape[1]} numbers, found shape {query.shape}")
+        if hidden is not None and len(hidden.rows) != len(self.rows):
+            raise ValueError(f"expected {len(self.rows)} rows hidden or not, found {len(hidden.rows)}")
         if excluded is not None:
             excluded = np.ascontiguousarray(excluded, np.int64)
         if self._kernels is None or k == 0:
-            return numpy_top(self, query, k, excluded)
+            return numpy_top(self, query, k, excluded, hidden)
         scan: _Scan | None = getattr(self._own, "scan", None)
         if scan is None or scan.capacity < k:
             scan = self._own.scan = _Scan(self, self._kernels.scan, self._given(), k)
-        return scan(query, k, excluded)
+        return scan(query, k, excluded, hidden)
 
     def warm_up(self) -> None:
         """Compile and pack what the first search would otherwise wait for."""
@@ -153,12 +169,13 @@ class _Scan:
             self._state,
             np.empty(CHUNK, np.int64),
         ]
-        places = np.array([_at(array) for array in work], np.int64)
-        self._kept = packed, places, work
-        self._table_at, self._work_at, self._query_at = _at(packed[0]), _at(places), _at(self._query)
+        self._places = np.array([*map(_at, work), 0], np.int64)
+        self._kept = packed, work
+        self._table_at, self._work_at, self._query_at = _at(packed[0]), _at(self._places), _at(self._query)
 
-    def __call__(self, query: NDArray[np.float32], k: int, excluded: Rows | None) -> Found:
+    def __call__(self, query: NDArray[np.float32], k: int, excluded: Rows | None, hidden: Hidden | None) -> Found:
         self._query[:] = query
+        self._places[-1], self._state[3] = (0, 0) if hidden is None else (hidden.at, hidden.count)
         barred = (0, 0) if excluded is None or not excluded.size else (_at(excluded), excluded.size)
         count = self._scan(self._table_at, self._query_at, *barred, k, self._work_at)
         return Found(self._rows[:count].copy(), self._scores[:count].copy(), int(self._state[2]))
@@ -174,7 +191,7 @@ def _aligned(size: int) -> NDArray[np.uint8]:
     return whole[start : start + size]
 
 
-def numpy_top(table: Table, query: NDArray[np.float32], k: int, excluded: Rows | None) -> Found:
+def numpy_top(table: Table, query: NDArray[np.float32], k: int, excluded: Rows | None, hidden: Hidden | None) -> Found:
     """Search by numpy alone: float32 products of all rows, then doubles for those that may be among the best."""
     codes, step = quantize_query(query)
     approximate = np.empty(len(table.rows), np.float32)
@@ -189,6 +206,8 @@ def numpy_top(table: Table, query: NDArray[np.float32], k: int, excluded: Rows |
     approximate += table.bias
     if excluded is not None:
         approximate[excluded[(excluded >= 0) & (excluded < len(approximate))]] = -np.inf
+    if hidden is not None:
+        approximate[hidden.rows] = -np.inf
     eligible = int(np.count_nonzero(approximate > -np.inf))
     k = min(k, eligible)
     if k == 0:

@@ -21,8 +21,8 @@ int main(int count, char **arguments) {
     int64_t planes = room(blocks * (groups * (bits == 4 ? 256 : 512) + 320));
     int64_t table[9] = {planes, blocks, groups, rows, n, d, scale, bias, bits};
     sanderling_pack((int64_t)table, 0, 0, 0, 0, 0);
-    int64_t scratch[10] = {room(8 * k),    room(8 * k),      room(8 * 4096), room(4 * 4096), room(4 * (d + 16)),
-                           room(8 * groups), room(8 * blocks), room(4 * 8192), room(64),       room(8 * 8192)};
+    int64_t scratch[11] = {room(8 * k),    room(8 * k),      room(8 * 4096), room(4 * 4096), room(4 * (d + 16)),
+                           room(8 * groups), room(8 * blocks), room(4 * 8192), (int64_t)calloc(8, 8), room(8 * 8192), 0};
     int64_t found = sanderling_scan((int64_t)table, query, 0, 0, k, (int64_t)scratch);
     for (int64_t at = 0; at < found; at++) {
         fwrite((int64_t *)scratch[0] + at, 8, 1, stdout);

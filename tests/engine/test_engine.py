@@ -171,6 +171,41 @@ def test_new_items_are_recommendable_at_once_and_after_a_restart(bundle, tmp_pat
         assert {item.id for item in found} == {"sku-77", "item-0"}
 
 
+def test_removed_items_are_never_shown_until_they_are_added_again(bundle, tmp_path):
+    """Removal holds under exploration and after a restart, for the bundle's items and added ones, until an upsert."""
+    with Engine.open(bundle, tmp_path) as engine:
+        engine.upsert_items([{"id": "sku-77", "text": "red trail shoe"}])
+        engine.remove_items(["sku-77", "item-3", "item-4", "nobody knows"])
+        assert len(engine.recommend("anna", k=100)) == 48
+    with Engine.open(bundle, tmp_path) as engine:
+        for _ in range(30):
+            assert not {item.id for item in engine.recommend("anna", k=48)} & {"sku-77", "item-3", "item-4"}
+        engine.upsert_items([{"id": "item-3", "text": "red trail shoe"}])
+        assert "item-3" in {item.id for item in engine.recommend("anna", k=100)}
+        assert len(engine.recommend("anna", k=100)) == 49
+
+
+def test_a_removed_item_stays_removed_in_a_newer_bundle(tmp_path):
+    """What the app took away does not come back because the lab did not know it yet; added items give way to it."""
+    write_bundle(tmp_path / "old", created=1_700_000_000)
+    write_bundle(tmp_path / "new", release=2, created=1_900_000_000)
+    with Engine.open(tmp_path / "old", tmp_path / "state", clock=FakeClock()) as engine:
+        engine.remove_items(["item-3"])
+        engine.upsert_items([{"id": "item-4", "text": "the device's own words"}])
+    with Engine.open(tmp_path / "new", tmp_path / "state", clock=FakeClock()) as engine:
+        titles = {item.id: item.title for item in engine.recommend("anna", k=50)}
+        assert "item-3" not in titles
+        assert titles["item-4"] != "the device's own words"
+
+
+@pytest.mark.parametrize("item", ["", 3, "x" * 513])
+def test_what_cannot_be_an_id_cannot_be_removed(engine, item):
+    """A bad id raises ValueError, and nothing of the call is removed."""
+    with pytest.raises(ValueError, match="item: id: expected a string"):
+        engine.remove_items(["item-0", item])
+    assert engine.recommend("anna", k=50)[49]
+
+
 @pytest.mark.parametrize("item", [{"id": "a"}, {"text": "a"}, {"id": "", "text": "a"}, {"id": 3, "text": "a"}])
 def test_items_without_id_or_text_are_refused_whole(engine, item):
     """A bad item raises ValueError that names the field, and nothing of the call is added."""

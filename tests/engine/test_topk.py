@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sanderling import topk
 from sanderling.kernels import cpu, library
 from sanderling.kernels.layout import CHUNK, HALF, WAITING, WHOLE
-from sanderling.topk import Table
+from sanderling.topk import Hidden, Table
 from tests.naive import naive_top
 
 
@@ -232,6 +232,27 @@ def test_excluded_rows_may_come_in_any_form(source):
         named = {row for row in excluded.tolist() if 0 <= row < 20}
         assert found.rows.tolist() == [row for row in range(19, -1, -1) if row not in named][:3]
         assert found.eligible == 20 - len(named)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32), st.integers(1, 300), st.floats(0, 1))
+def test_hidden_rows_are_as_good_as_excluded(source, seed, n, share):
+    """Rows hidden by a mask and rows excluded by a list, some of them both, are not found, and counted once."""
+    rows, scale, bias, query, excluded = problem(seed, n, 8)
+    hidden = np.random.default_rng(seed).random(n) < share
+    table, gone = Table(rows, scale, bias, source), np.union1d(np.flatnonzero(hidden), excluded)
+    found = table.top(query, 20, excluded, Hidden(hidden))
+    assert (found.rows.tolist(), found.scores.tolist()) == reference(table, query, 20, gone)
+    assert found.eligible == n - len(gone)
+    assert table.top(query, 20).eligible == n
+
+
+def test_a_mask_for_another_table_is_refused():
+    """A mask of another length raises ValueError, before any address is used."""
+    table = Table(*problem(0, 100, 4)[:3])
+    with pytest.raises(ValueError, match="expected 100 rows hidden or not, found 99"):
+        table.top(np.ones(4, np.float32), 3, None, Hidden(np.zeros(99, np.bool_)))
 
 
 def test_rows_too_small_for_a_scale_become_zero():

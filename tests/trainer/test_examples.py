@@ -74,3 +74,24 @@ def test_a_context_of_another_width_is_left_out(events):
     found = examples_of(log_of(other), IDS, KINDS, TEXT)
     assert (found.decisions.context == -1).all()
     assert found.dropped["context of another width"] == 2
+
+
+def test_how_a_decision_was_drawn_reaches_the_lab(events):
+    """Guarded slots and caps are told; where a scheme gives no marginals, conditional propensities stand in."""
+    changes = {"guarded": 2, "caps": {"price": 1}}
+    drawn = [
+        msgspec.structs.replace(
+            event, slate=[msgspec.structs.replace(slot, marginal=None) for slot in event.slate], **changes
+        )
+        if isinstance(event, wire.Decision)
+        else event
+        for event in events
+    ]
+    found, plain = (examples_of(log_of(each), IDS, KINDS, TEXT).decisions for each in (drawn, events))
+    assert found.guarded.tolist() == [2, 2]
+    assert found.capped.all()
+    assert (found.epsilons()[:, :2] == 0.0).all()
+    assert (found.epsilons()[:, 2:] == 0.1).all()
+    np.testing.assert_array_equal(found.logged, plain.conditional)
+    assert not plain.guarded.any()
+    assert not plain.capped.any()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,16 @@ class Bundle:
                 return row
             at += 1
         return None
+
+    def values(self, attribute: str) -> Iterator[Any]:
+        """Yield one attribute of every item in the order of the rows, None where it is missing."""
+        one = msgspec.defstruct("One", [("value", Any, None)], rename={"value": attribute})
+        decoder, data = msgspec.json.Decoder(one), self.catalogue.data
+        for start, stop in pairwise(self.items.offset.tolist()):
+            try:
+                yield decoder.decode(data[start:stop]).value  # type: ignore[attr-defined]
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                raise BundleError(f"catalog.jsonl: bytes {start} to {stop}: {error}") from error
 
     def ids(self) -> Iterator[str]:
         """Yield every item id in the order of the rows; reads the whole catalogue."""

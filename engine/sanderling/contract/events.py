@@ -57,7 +57,8 @@ class Decision(_Strict, frozen=True, tag="decision"):
     state from the same events and drops the decision when the checksums differ. `context` is the base64 of the
     float32 context vector, present only when the app allows it to leave the device. `pass_probability` is the chance
     with which this decision survived shedding on a full device. Where given, the first `guarded` slots were not
-    explored, and `temperature` is that of scheme `softmax`.
+    explored, `temperature` is that of scheme `softmax`, and of the items with one value of an attribute at most `caps`
+    were in the pool.
     """
 
     id: Id
@@ -77,6 +78,7 @@ class Decision(_Strict, frozen=True, tag="decision"):
     pass_probability: Probability = 1.0
     guarded: Count | msgspec.UnsetType = msgspec.UNSET
     temperature: Annotated[float, msgspec.Meta(gt=0.0)] | msgspec.UnsetType = msgspec.UNSET
+    caps: dict[Name, Count] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Outcome(_Strict, frozen=True, tag="outcome"):

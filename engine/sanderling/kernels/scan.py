@@ -208,6 +208,20 @@ def _bound_wholes(table: Any, first: Any, last: Any, coarse_at: Any, barred: Any
         _finish(sums0, sums1, sums2, sums3, tail, barred[block], steps, limits, at)
 
 
+@inlined
+def _bar(hidden_at: Any, excluded: Any, count: Any, blocks: Any, n: Any, barred: Any, state: Any) -> None:
+    """Mark the rows that may not be found: the hidden ones, where there are any, and the excluded ones."""
+    hidden = uint64s(hidden_at)
+    for block in range(blocks):
+        barred[block] = hidden[block] if hidden_at != 0 else np.uint64(0)
+    for at in range(count):
+        row = excluded[at]
+        bit = np.uint64(1) << np.uint64(row % ROWS)
+        if 0 <= row < n and barred[row // ROWS] & bit == 0:
+            barred[row // ROWS] |= bit
+            state[2] -= 1
+
+
 @exported
 def scan(table_at: Any, query_at: Any, excluded_at: Any, excluded_count: Any, k: Any, scratch_at: Any) -> Any:
     """Find the k best rows of a table that are not excluded; return how many there are."""
@@ -218,16 +232,8 @@ def scan(table_at: Any, query_at: Any, excluded_at: Any, excluded_count: Any, k:
     codes_at, coarse_at, bounds_at = scratch[4], scratch[5], scratch[7]
     barred, bounds, hits = uint64s(scratch[6]), float32s(bounds_at), int64s(scratch[9])
     state, limits, excluded = int64s(scratch[8]), float32s(scratch[8] + 32), int64s(excluded_at)
-
-    for block in range(blocks):
-        barred[block] = np.uint64(0)
-    state[0], state[1], state[2] = 0, 0, n
-    for at in range(excluded_count):
-        row = excluded[at]
-        bit = np.uint64(1) << np.uint64(row % ROWS)
-        if 0 <= row < n and barred[row // ROWS] & bit == 0:
-            barred[row // ROWS] |= bit
-            state[2] -= 1
+    state[0], state[1], state[2] = 0, 0, n - state[3]
+    _bar(scratch[10], excluded, excluded_count, blocks, n, barred, state)
     zero = 8.0 if bits == HALF else 64.0
     step = quantize(float32s(query_at), d, zero, int16s(codes_at), int8s(coarse_at), limits)
     for first in range(0, blocks, CHUNK // ROWS):

@@ -51,8 +51,8 @@ class Decisions:
     ones, or conditional ones where the scheme gives no others, reward float32 [m, K], judged bool [m, K] the slots
     whose outcome is known, context int64 [m] (-1 for none), ranks int64 [m, K] places in the logging policy's greedy
     order, group int64 [m] what to bootstrap over. Of the policy that decided: its release, pool and number of eligible
-    items int64 [m], 0 where unknown, epsilon float64 [m], and guarded int64 [m], the slots in front that did not
-    explore.
+    items int64 [m], 0 where unknown, epsilon float64 [m], guarded int64 [m], the slots in front that did not
+    explore, and capped bool [m], whether its pool had caps on attributes.
     survived float64 [m] in (0, 1] is the chance with which the decision came through the shedding of a full device.
     """
 
@@ -71,10 +71,11 @@ class Decisions:
     eligible: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     epsilon: Floats = field(default_factory=lambda: np.empty(0))
     guarded: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    capped: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
     survived: Floats = field(default_factory=lambda: np.empty(0))
 
     def __post_init__(self) -> None:
-        for name in ("release", "pool", "eligible", "epsilon", "guarded", "survived"):
+        for name in ("release", "pool", "eligible", "epsilon", "guarded", "capped", "survived"):
             given = getattr(self, name)
             if len(given) == 0:
                 object.__setattr__(self, name, np.full(len(self), name == "survived", given.dtype))
@@ -199,6 +200,7 @@ class _Builder:
             eligible=self._facts("eligible", np.int64),
             epsilon=self._facts("epsilon", np.float64),
             guarded=np.array([decision.guarded or 0 for _, _, decision, _ in self.taken], np.int64),
+            capped=np.array([bool(decision.caps) for _, _, decision, _ in self.taken], np.bool_),
             survived=self._facts("pass_probability", np.float64),
         )
         for i, (_, _, decision, outcomes) in enumerate(self.taken):

@@ -98,6 +98,7 @@ def _usable(decisions: Decisions, serving: int, log: Slates) -> tuple[NDArray[np
 def _reasons(decisions: Decisions, serving: int, log: Slates) -> Iterator[tuple[str, Any]]:
     yield "decided by another release", decisions.release != serving
     yield "a short slate, or an item that the lab does not know", (decisions.items < 0).any(axis=1)
+    yield "drawn under caps, which the judge cannot redraw", decisions.capped
     yield "no judged slot", ~decisions.judged.any(axis=1)
     yield from faulty(log).items()
     rebuilt = _rebuilt(decisions)
