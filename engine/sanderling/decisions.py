@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sanderling import explore
 from sanderling.contract.manifest import Exploration
 from sanderling.groups import Ranking
@@ -23,21 +26,27 @@ class Asked(NamedTuple):
 
 
 class Made(NamedTuple):
-    """What a decision was made of."""
+    """What a decision was made of, the pool's ranking, and the slate that came out."""
 
     scorer: Scorer
     vector: Vector
     plan: Exploration
     asked: Asked
+    ranking: Ranking
     slate: Slate
 
 
-def make(scorer: Scorer, vector: Vector, plan: Exploration, asked: Asked, decision: str) -> tuple[Made, Ranking]:
+def make(scorer: Scorer, vector: Vector, plan: Exploration, asked: Asked, decision: str) -> Made:
     """Rank the pool, the best eligible items, and draw a slate from it."""
     ranking = scorer.rank(vector, max(plan.pool, asked.k), asked.exclude, asked.at_most)
     items = draw(scorer, ranking, plan, min(asked.k, len(ranking.rows)), decision)
     slate = Slate(decision, asked.user, scorer.bundle.manifest.release, items)
-    return Made(scorer, vector, plan, asked, slate), ranking
+    return Made(scorer, vector, plan, asked, ranking, slate)
+
+
+def pool(made: Made) -> NDArray[np.float64]:
+    """Return the vectors [M, d] of the pool from which a slate was drawn, best first."""
+    return np.stack([made.scorer.vector(row) for row in made.ranking.rows.tolist()]).astype(np.float64)
 
 
 def draw(scorer: Scorer, ranking: Ranking, plan: Exploration, slots: int, decision: str) -> tuple[SlateItem, ...]:
@@ -66,15 +75,15 @@ def draw(scorer: Scorer, ranking: Ranking, plan: Exploration, slots: int, decisi
 
 def explain(made: Made) -> Explanation:
     """Make a decision again, and say whether it came out the same."""
-    again, ranking = make(made.scorer, made.vector, made.plan, made.asked, made.slate.decision)
+    again = make(made.scorer, made.vector, made.plan, made.asked, made.slate.decision)
     return Explanation(
         decision=again.slate.decision,
         release=again.slate.release,
         scheme=made.plan.scheme,
         epsilon=made.plan.epsilon,
-        pool=len(ranking.rows),
-        eligible=ranking.eligible,
-        greedy=tuple(made.scorer.entry(row).id for row in ranking.rows[: len(again.slate)].tolist()),
+        pool=len(again.ranking.rows),
+        eligible=again.ranking.eligible,
+        greedy=tuple(made.scorer.entry(row).id for row in again.ranking.rows[: len(again.slate)].tolist()),
         slate=again.slate.items,
         same=again.slate.items == made.slate.items,
     )

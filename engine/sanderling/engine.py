@@ -21,6 +21,7 @@ from typing import Any
 from msgspec import UNSET
 
 from sanderling import decisions, overlay
+from sanderling.adapt import Residuals
 from sanderling.budget import Budget
 from sanderling.checks import check_request, check_text, check_value, shown_item
 from sanderling.clock import Clock, Entropy, SystemClock, uuid7
@@ -29,7 +30,7 @@ from sanderling.contract.bundle import Bundle
 from sanderling.contract.manifest import Exploration
 from sanderling.decisions import Asked, Made
 from sanderling.errors import SanderlingError, StorageError, UpdateError
-from sanderling.groups import Ranking, check_caps
+from sanderling.groups import check_caps
 from sanderling.outbox import Outbox
 from sanderling.scorer import NO_CAPS, Scorer, Vector
 from sanderling.slate import Explanation, Slate, SlateItem
@@ -61,10 +62,11 @@ class Engine:
         releases: str | None,
         root: bytes | None,
         share_context: bool,
+        adapt: bool,
         clock: Clock,
         entropy: Entropy,
     ) -> None:
-        self._clock, self._entropy, self._share_context = clock, entropy, share_context
+        self._clock, self._entropy, self._share_context, self._adapts = clock, entropy, share_context, adapt
         self._releases, self._root, self._folder = releases, root, state
         self._lock = RLock()  # guards users and memory; never held while waiting for the disk to write
         self._swapping = RLock()  # held by whoever replaces the scorer
@@ -85,7 +87,7 @@ class Engine:
         )
         self._pseudonym = lru_cache(maxsize=4096)(partial(_pseudonym_of, self._secret))
         load = self._outbox.state if self._outbox else lambda key: None
-        self._users, self._budget = Users(load), Budget(load)
+        self._users, self._budget, self._residuals = Users(load), Budget(load), Residuals(load)
         self._uploader = self._open_uploader(collector, token)
 
     @classmethod
@@ -99,6 +101,7 @@ class Engine:
         releases: str | None = None,
         root: bytes | str | Path | None = None,
         share_context: bool = False,
+        adapt: bool = False,
         verify: bool = False,
         clock: Clock | None = None,
         entropy: Entropy = os.urandom,
@@ -108,7 +111,8 @@ class Engine:
         `state` is a folder that this engine alone uses; without it nothing is stored and no reward can be given.
         `collector` is the URL under which events are posted in the background, with `token`. `releases` is the URL of
         the signed releases that `update` reads, and `root` their root metadata (bytes, or a file). `share_context`
-        lets context vectors leave the device. Raises `BundleError` when the bundle cannot be opened.
+        lets context vectors leave the device. `adapt` learns a small correction of each user's vector from that user's
+        own rewards; it never leaves the device. Raises `BundleError` when the bundle cannot be opened.
         """
         return cls(
             Bundle.open(bundle, verify=verify),
@@ -118,6 +122,7 @@ class Engine:
             releases=releases,
             root=root if isinstance(root, bytes | None) else Path(root).read_bytes(),
             share_context=share_context,
+            adapt=adapt,
             clock=clock or SystemClock(),
             entropy=entropy,
         )
@@ -221,10 +226,21 @@ class Engine:
                         observed=moves,
                     )
                 )
+            if self._adapts:
+                states |= self._learn(pseudonym, slate.decision, dict(seen))
             wait = outbox.begin(outcomes, states)
         wait(REWARD_TIMEOUT_S)
         if self._uploader:
             self._uploader.wake()
+
+    def _learn(self, pseudonym: str, decision: str, rewards: Mapping[SlateItem, float]) -> dict[str, bytes]:
+        """Move the user's residual by the rewards of a decision that is remembered; return what is to be stored."""
+        made = self._made.get(decision)
+        if made is None or made.scorer.space != self._scorer.space:
+            return {}
+        rank_of = {item.id: item.rank for item in made.slate}
+        by_rank = {rank_of[item.id]: value for item, value in rewards.items() if item.id in rank_of}
+        return self._residuals.learn(pseudonym, made.scorer.space, decisions.pool(made), made.ranking.scores, by_rank)
 
     def upsert_items(self, items: Iterable[Mapping[str, Any]]) -> None:
         """Add items (each with `id` and `text`, and any attributes) or replace known ones; recommendable at once.
@@ -325,9 +341,11 @@ class Engine:
         plan = self._plan(scorer, pseudonym, greedy)
         context = self._encode_context(scorer, asked.context)
         vector = scorer.state.user(state.state, context)
-        made, ranking = decisions.make(scorer, vector, plan, asked, uuid7(self._clock, self._entropy))
+        if self._adapts:
+            vector = vector + self._residual(pseudonym, scorer)
+        made = decisions.make(scorer, vector, plan, asked, uuid7(self._clock, self._entropy))
         if made.slate.items:
-            self._record(made, pseudonym, state, ranking, context)
+            self._record(made, pseudonym, state, context)
             self._remember(made)
         if self._unproven:
             self._confirm()
@@ -343,7 +361,12 @@ class Engine:
         with self._lock:
             return plan if self._budget.spent(pseudonym, self._clock.wall_ms()) < plan.daily else scorer.greedy
 
-    def _record(self, made: Made, pseudonym: str, state: UserState, ranking: Ranking, context: Vector | None) -> None:
+    def _residual(self, pseudonym: str, scorer: Scorer) -> Vector:
+        with self._lock:
+            residual = self._residuals.get(pseudonym, scorer.space, scorer.bundle.manifest.sizes.dim)
+        return residual.shift.astype("float32")
+
+    def _record(self, made: Made, pseudonym: str, state: UserState, context: Vector | None) -> None:
         slate, plan = made.slate, made.plan
         shared = base64.b64encode(context.tobytes()).decode() if context is not None and self._share_context else None
         event = wire.Decision(
@@ -352,14 +375,15 @@ class Engine:
             release=slate.release,
             scheme=plan.scheme,
             epsilon=plan.epsilon,
-            pool=len(ranking.rows),
-            eligible=ranking.eligible,
+            pool=len(made.ranking.rows),
+            eligible=made.ranking.eligible,
             slate=[wire.Slot(i.id, i.rank, i.explored, i.propensity, i.marginal) for i in slate],
             state=state.check,
             events=state.events,
             context=shared,
             guarded=plan.guarded or UNSET,
             caps=made.asked.at_most or UNSET,
+            adapted=self._adapts or UNSET,
             temperature=plan.temperature if plan.scheme == "softmax" else UNSET,
         )
         explored = sum(item.explored for item in slate) if plan.daily is not None else 0

@@ -58,7 +58,7 @@ class Decision(_Strict, frozen=True, tag="decision"):
     float32 context vector, present only when the app allows it to leave the device. `pass_probability` is the chance
     with which this decision survived shedding on a full device. Where given, the first `guarded` slots were not
     explored, `temperature` is that of scheme `softmax`, and of the items with one value of an attribute at most `caps`
-    were in the pool.
+    were in the pool; `adapted` tells that the device had moved the user's vector by what it learned alone.
     """
 
     id: Id
@@ -79,6 +79,7 @@ class Decision(_Strict, frozen=True, tag="decision"):
     guarded: Count | msgspec.UnsetType = msgspec.UNSET
     temperature: Annotated[float, msgspec.Meta(gt=0.0)] | msgspec.UnsetType = msgspec.UNSET
     caps: dict[Name, Count] | msgspec.UnsetType = msgspec.UNSET
+    adapted: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class Outcome(_Strict, frozen=True, tag="outcome"):
