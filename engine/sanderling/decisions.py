@@ -67,7 +67,7 @@ def draw(scorer: Scorer, ranking: Ranking, plan: Exploration, slots: int, decisi
                 explored=drawn.explored[slot],
                 propensity=drawn.conditional[slot],
                 marginal=drawn.marginal[slot],
-                attributes=entry.attributes,
+                attributes=dict(entry.attributes),
             )
         )
     return tuple(items)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ from sanderling.topk import Hidden, Table, quantize_rows
 Vector = NDArray[np.float32]
 
 KNOWN_IDS = 65536
+UNSEEN = -2  # stands for the row of an id that was not looked up yet
 NO_CAPS: Mapping[str, int] = {}
 
 
@@ -86,9 +88,8 @@ class Scorer:
         return self._rows[item]
 
     def entry(self, row: int) -> Entry:
-        """Return the id, title and other attributes of a row."""
-        id, title, attributes = self._entry(row)
-        return Entry(id, title, dict(attributes))
+        """Return the id, title and other attributes of a row; its attributes are shared, and not to be changed."""
+        return self._entry(row)
 
     def vector(self, row: int) -> Vector:
         """Return the vector [d] of a row, as the int8 row and its scale give it."""
@@ -101,15 +102,18 @@ class Scorer:
 
         `at_most` caps, by attribute, how many items of one value may be among them.
         """
-        exclude = tuple(exclude)
-        known = list(map(self._rows.get, exclude))
-        if None in known:
-            known = [self._look_up(item) for item in exclude]
-        excluded = np.array(known, np.int64)
+        excluded = self._rows_of(tuple(exclude))
         if not at_most:
             return self._search(user, k, excluded)
         caps = [self._cap(attribute, most) for attribute, most in at_most.items()]
         return capped(partial(self._search, user), caps, k, excluded)
+
+    def _rows_of(self, items: tuple[str, ...]) -> Rows:
+        """Return the rows of ids, int64, -1 for unknown ones."""
+        rows = np.fromiter(map(self._rows.get, items, repeat(UNSEEN)), np.int64, len(items))
+        for at in np.flatnonzero(rows == UNSEEN).tolist():
+            rows[at] = self._look_up(items[at])
+        return rows
 
     def _search(self, user: Vector, k: int, excluded: Rows) -> Ranking:
         best = self._parts.table.top(user, k, excluded, self.changes.hidden)

@@ -33,6 +33,7 @@ from sanderling.kernels.layout import (
 Rows = NDArray[np.int64]
 Scores = NDArray[np.float64]
 
+SHORT_BYTES = 8_000_000  # of rows, which are scanned in less than a tenth of a millisecond
 _BLOCK = 4096
 
 
@@ -124,7 +125,9 @@ class Table:
             return numpy_top(self, query, k, excluded, hidden)
         scan: _Scan | None = getattr(self._own, "scan", None)
         if scan is None or scan.capacity < k:
-            scan = self._own.scan = _Scan(self, self._kernels.scan, self._given(), k)
+            short = self.rows.size <= SHORT_BYTES
+            kernel = self._kernels.short_scan if short else self._kernels.scan
+            scan = self._own.scan = _Scan(self, kernel, self._given(), k)
         return scan(query, k, excluded, hidden)
 
     def warm_up(self) -> None:

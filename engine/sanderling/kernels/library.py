@@ -1,6 +1,6 @@
 """Where the kernels come from: a library built beforehand, or numba, or neither. Both are called by address.
 
-Calls let other threads run. Refuses to know what the kernels do.
+Refuses to know what the kernels do.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ HERE = Path(__file__).parent
 SOURCES = ("compiled", "numba", "numpy")
 
 Kernel = Callable[[int, int, int, int, int, int], int]
-_SIGNATURE = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 6)
+_LETS_OTHERS_RUN = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 6)
+_HOLDS_THE_LOCK = ctypes.PYFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 6)
 
 
 class _Room:
@@ -38,12 +39,17 @@ _own = local()
 
 @dataclass(frozen=True)
 class Kernels:
-    """`pack`, `scan` and `draw`, what they were compiled for, and what keeps them in memory."""
+    """`pack`, `scan` and `draw`, what they were compiled for, and what keeps them in memory.
+
+    `scan` and `pack` let other threads of Python run meanwhile. `short_scan` does not, nor does `draw`: to ask for
+    Python's lock again can take five milliseconds, where another thread computes.
+    """
 
     source: str
     kind: str
     pack: Kernel
     scan: Kernel
+    short_scan: Kernel
     draw: Kernel
     owner: Any
 
@@ -83,8 +89,9 @@ def compiled() -> Kernels:
         except OSError as error:
             failed = str(error)
             continue
-        pack, scan, draws = (_SIGNATURE((f"sanderling_{name}", found)) for name in ("pack", "scan", "draws"))
-        return Kernels("compiled", kind, pack, scan, draws, found)
+        pack, scan = (_LETS_OTHERS_RUN((f"sanderling_{name}", found)) for name in ("pack", "scan"))
+        short_scan, draws = (_HOLDS_THE_LOCK((f"sanderling_{name}", found)) for name in ("scan", "draws"))
+        return Kernels("compiled", kind, pack, scan, short_scan, draws, found)
     raise ImportError(f"no compiled kernels for {cpu.machine()} ({', '.join(cpu.kinds())}): {failed}")
 
 
@@ -94,9 +101,15 @@ def numba() -> Kernels:
     from sanderling.kernels.pack import pack
     from sanderling.kernels.scan import scan
 
-    kernels = pack, scan, draws
-    pack_at, scan_at, draws_at = (_SIGNATURE(kernel.address) for kernel in kernels)
-    return Kernels("numba", cpu.kind(), pack_at, scan_at, draws_at, kernels)
+    return Kernels(
+        "numba",
+        cpu.kind(),
+        _LETS_OTHERS_RUN(pack.address),
+        _LETS_OTHERS_RUN(scan.address),
+        _HOLDS_THE_LOCK(scan.address),
+        _HOLDS_THE_LOCK(draws.address),
+        (pack, scan, draws),
+    )
 
 
 @cache
