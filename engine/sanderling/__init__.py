@@ -11,7 +11,7 @@ from sanderling.errors import BundleError, EventError, SanderlingError, StorageE
 
 if TYPE_CHECKING:
     from sanderling.engine import Engine
-    from sanderling.slate import Explanation, Slate, SlateItem
+    from sanderling.slate import Explanation, Receipt, Slate, SlateItem
 
 __version__ = "0.1.0"
 
@@ -20,6 +20,7 @@ __all__ = [
     "Engine",
     "EventError",
     "Explanation",
+    "Receipt",
     "SanderlingError",
     "Slate",
     "SlateItem",
@@ -34,7 +35,7 @@ def __getattr__(name: str) -> Any:
         from sanderling.engine import Engine
 
         return Engine
-    if name in ("Explanation", "Slate", "SlateItem"):
+    if name in ("Explanation", "Receipt", "Slate", "SlateItem"):
         from sanderling import slate
 
         return getattr(slate, name)

@@ -6,10 +6,12 @@ import math
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from sanderling import tables
 from sanderling.cli import finish
+from sanderling.contract import events as wire
 from sanderling.doctor import examine
 from sanderling.engine import Engine
 from sanderling.errors import TableError
@@ -78,6 +80,20 @@ def doctor(as_json: Json = False) -> None:
     finish(found, "\n".join(f"{part:<14}{said['state']:<8}{said['why']}" for part, said in found.items()), as_json)
     if wrong:
         raise typer.Exit(1)
+
+
+def events(
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of all that leaves the device.")
+    ] = False,
+) -> None:
+    """Say what leaves the device: every field of every event, and nothing else is ever sent.
+
+    Example: sanderling events --schema > events.schema.json
+    """
+    if not schema:
+        raise typer.BadParameter("expected --schema, the one thing that can be asked")
+    typer.echo(msgspec.json.format(msgspec.json.encode(msgspec.json.schema(wire.Event)), indent=1).decode())
 
 
 def _histories(path: Path) -> dict[str, list[tuple[float, str, str]]]:

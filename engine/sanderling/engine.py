@@ -33,7 +33,7 @@ from sanderling.errors import SanderlingError, StorageError, UpdateError
 from sanderling.groups import check_caps
 from sanderling.outbox import Outbox
 from sanderling.scorer import NO_CAPS, Scorer, Vector
-from sanderling.slate import Explanation, Slate, SlateItem
+from sanderling.slate import Explanation, Receipt, Slate, SlateItem
 from sanderling.slots import Slots
 from sanderling.update import fetch
 from sanderling.upload import HttpTransport, Uploader
@@ -181,9 +181,9 @@ class Engine:
 
     def reward(
         self, slate: Slate, item: SlateItem | str, value: float, kind: str | None = None, *, observe: bool | None = None
-    ) -> None:
-        """Record what became of one shown item; durable when this returns. See `reward_all`."""
-        self.reward_all(slate, {item: value}, kind, observe=observe)
+    ) -> Receipt:
+        """Record what became of one shown item. See `reward_all`."""
+        return self.reward_all(slate, {item: value}, kind, observe=observe)
 
     def reward_all(
         self,
@@ -192,19 +192,19 @@ class Engine:
         kind: str | None = None,
         *,
         observe: bool | None = None,
-    ) -> None:
-        """Record what became of the items of a slate that were seen; durable when this returns.
+    ) -> Receipt:
+        """Record what became of the items of a slate that were seen; durable when the receipt says `stored`.
 
         Each value lies in [-1, 1]: 1 for a click, -1 for seen and not clicked. Items not named were not seen. `kind`
         is "click" for positive and "skip" for other values unless given. A click also moves the user's state, as
-        `observe` would; pass `observe=False` if the app observes it itself. Raises `StorageError` when it could not be
-        made durable, `ValueError` for a value out of range or an item that is not on the slate.
+        `observe` would; pass `observe=False` if the app observes it itself. Trouble with the storage is told by the
+        receipt and never raised. Raises `ValueError` for a value out of range or an item that is not on the slate.
         """
         shown = {item.id: item for item in slate}
         seen = [(shown_item(shown, item), check_value(value)) for item, value in values.items()]
         outbox = self._outbox
         if outbox is None:
-            raise StorageError(f"the reward was not stored: {self.storage_fault}")
+            return Receipt(False, f"the reward was not stored: {self.storage_fault}")
         with self._lock:
             pseudonym = self._pseudonym(slate.user)
             outcomes: list[wire.Event] = []
@@ -228,10 +228,17 @@ class Engine:
                 )
             if self._adapts:
                 states |= self._learn(pseudonym, slate.decision, dict(seen))
-            wait = outbox.begin(outcomes, states)
-        wait(REWARD_TIMEOUT_S)
+            try:
+                wait = outbox.begin(outcomes, states)
+            except StorageError as error:
+                return Receipt(False, str(error))
+        try:
+            wait(REWARD_TIMEOUT_S)
+        except StorageError as error:
+            return Receipt(False, str(error))
         if self._uploader:
             self._uploader.wake()
+        return Receipt(True)
 
     def _learn(self, pseudonym: str, decision: str, rewards: Mapping[SlateItem, float]) -> dict[str, bytes]:
         """Move the user's residual by the rewards of a decision that is remembered; return what is to be stored."""

@@ -1,10 +1,10 @@
-"""What `recommend` returns: a slate, its items, and the exact chance of each. Plain data."""
+"""What the engine returns: slates with the exact chance of each item, receipts, explanations. Plain data."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -48,6 +48,16 @@ class Slate:
 
     def __getitem__(self, slot: int) -> SlateItem:
         return self.items[slot]
+
+
+class Receipt(NamedTuple):
+    """Whether a reward is on the disk, and if not, or not surely, why; true or false as `stored` is."""
+
+    stored: bool
+    reason: str = ""
+
+    def __bool__(self) -> bool:
+        return self.stored
 
 
 @dataclass(frozen=True)

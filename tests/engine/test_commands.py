@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from sanderling.contract import events as wire
 from tests.bundles import write_bundle
 
 LOG = [
@@ -93,3 +94,21 @@ def test_doctor_fails_on_a_wrong_setting(monkeypatch):
     told = run("doctor")
     assert told.returncode == 1
     assert "expected one of compiled, numba, numpy, found 'fortran'" in told.stdout
+
+
+def test_the_schema_names_every_field_that_can_be_sent():
+    """`events --schema` prints a JSON Schema in which each kind of event lists its fields and allows no others."""
+    done = run("events", "--schema")
+    assert done.returncode == 0
+    kinds = {name: kind for name, kind in json.loads(done.stdout)["$defs"].items() if "type" in kind["properties"]}
+    assert set(kinds) == {"Decision", "Outcome", "Observation", "Loss"}
+    for name, kind in kinds.items():
+        assert kind["additionalProperties"] is False
+        assert set(kind["properties"]) == {"type", *getattr(wire, name).__struct_fields__}
+
+
+def test_events_without_a_question_says_what_to_ask():
+    """`events` alone is an error that names the option."""
+    done = run("events")
+    assert done.returncode == 2
+    assert "--schema" in done.stderr

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sanderling import BundleError, Engine, StorageError
+from sanderling import BundleError, Engine, Receipt
 from sanderling.contract import events as wire
 from sanderling.contract.events import Decision, Observation, Outcome
 from sanderling.users import NO_EVENTS, next_check
@@ -93,7 +93,7 @@ def test_a_click_moves_the_state_and_a_skip_does_not(engine):
     """A positive reward is an event of the user's behaviour, unless the app says that it observes it itself."""
     slate = engine.recommend("anna")
     engine.reward(slate, slate[0], -1.0)
-    engine.reward(slate, slate[1], 1.0, observe=False)
+    assert engine.reward(slate, slate[1], 1.0, observe=False) == Receipt(True)
     engine.recommend("anna")
     assert [e for e in stored(engine) if isinstance(e, Decision)][-1].events == 0
     engine.reward(slate, slate[1], 1.0)
@@ -246,8 +246,9 @@ def test_without_a_state_folder_nothing_is_stored_and_rewards_say_so(bundle):
     with Engine.open(bundle) as engine:
         engine.observe("anna", "item-1")
         slate = engine.recommend("anna")
-        with pytest.raises(StorageError, match="without a state folder"):
-            engine.reward(slate, slate[0], 1.0)
+        receipt = engine.reward(slate, slate[0], 1.0)
+        assert not receipt
+        assert "without a state folder" in receipt.reason
 
 
 def test_recommending_goes_on_when_the_state_folder_cannot_be_opened(bundle, tmp_path):
@@ -256,8 +257,9 @@ def test_recommending_goes_on_when_the_state_folder_cannot_be_opened(bundle, tmp
     with Engine.open(bundle, tmp_path / "state") as engine:
         slate = engine.recommend("anna")
         assert len(slate) == 10
-        with pytest.raises(StorageError, match="not stored"):
-            engine.reward(slate, slate[0], 1.0)
+        receipt = engine.reward(slate, slate[0], 1.0)
+        assert not receipt.stored
+        assert "not stored" in receipt.reason
 
 
 def test_no_user_name_or_context_reaches_the_disk_or_the_wire(bundle, tmp_path):
@@ -320,13 +322,14 @@ def test_the_same_clock_and_entropy_give_the_same_slates(bundle, tmp_path):
 
 
 def test_closing_twice_is_harmless_and_rewards_then_fail_clearly(bundle, tmp_path):
-    """After close, recommending still answers and a reward raises StorageError."""
+    """After close, recommending still answers, and the receipt of a reward says that it was not stored, and why."""
     engine = Engine.open(bundle, tmp_path)
     slate = engine.recommend("anna")
     engine.close()
     engine.close()
-    with pytest.raises(StorageError, match="closed"):
-        engine.reward(slate, slate[0], 1.0)
+    receipt = engine.reward(slate, slate[0], 1.0)
+    assert (receipt.stored, "closed" in receipt.reason) == (False, True)
+    assert engine.recommend("anna")
 
 
 def test_a_missing_bundle_says_what_was_expected(tmp_path):

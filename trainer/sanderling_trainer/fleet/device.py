@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from sanderling import Engine, UpdateError
+from sanderling import Engine, SlateItem, StorageError, UpdateError
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,10 @@ def _step(engine: Engine, journey: dict[str, Any], step: int, slots: int) -> lis
     start = time.perf_counter()
     slate = engine.recommend(journey["user"], slots, context, seen)
     recommended = time.perf_counter()
-    engine.reward_all(slate, {shown: 1.0 if shown.id in wanted else -1.0 for shown in slate}, observe=False)
+    values: dict[SlateItem | str, float] = {shown: 1.0 if shown.id in wanted else -1.0 for shown in slate}
+    receipt = engine.reward_all(slate, values, observe=False)
+    if not receipt:
+        raise StorageError(receipt.reason)
     rewarded = time.perf_counter()
     engine.observe(journey["user"], item, kind)
     clicks = sum(shown.id in wanted for shown in slate)
