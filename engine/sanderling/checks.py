@@ -44,6 +44,15 @@ def check_value(value: object) -> float:
     return float(value)
 
 
+def check_privacy(epsilon: object) -> float | None:
+    """Return the ε of randomised response, None for none; raise `ValueError` unless it lies in [0.1, 20]."""
+    if epsilon is None:
+        return None
+    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0.1 <= epsilon <= 20.0:
+        raise ValueError(f"privacy: expected an epsilon of 0.1 to 20, or None, found {epsilon!r}")
+    return float(epsilon)
+
+
 def shown_item(shown: Mapping[str, SlateItem], item: SlateItem | str) -> SlateItem:
     """Return the item of a slate that is meant; raise `ValueError` when it is not on it."""
     name = item.id if isinstance(item, SlateItem) else item

@@ -18,12 +18,12 @@ from pathlib import Path
 from threading import RLock, Thread
 from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
-from sanderling import decisions, overlay
+from sanderling import decisions, noise, overlay
 from sanderling.adapt import Residuals
 from sanderling.budget import Budget
-from sanderling.checks import check_request, check_text, check_value, shown_item
+from sanderling.checks import check_privacy, check_request, check_text, check_value, shown_item
 from sanderling.clock import Clock, Entropy, SystemClock, uuid7
 from sanderling.contract import events as wire
 from sanderling.contract.bundle import Bundle
@@ -63,10 +63,12 @@ class Engine:
         root: bytes | None,
         share_context: bool,
         adapt: bool,
+        privacy: float | None,
         clock: Clock,
         entropy: Entropy,
     ) -> None:
-        self._clock, self._entropy, self._share_context, self._adapts = clock, entropy, share_context, adapt
+        self._clock, self._entropy, self._share_context = clock, entropy, share_context
+        self._adapts, self._privacy = adapt, privacy
         self._releases, self._root, self._folder = releases, root, state
         self._lock = RLock()  # guards users and memory; never held while waiting for the disk to write
         self._swapping = RLock()  # held by whoever replaces the scorer
@@ -102,6 +104,7 @@ class Engine:
         root: bytes | str | Path | None = None,
         share_context: bool = False,
         adapt: bool = False,
+        privacy: float | None = None,
         verify: bool = False,
         clock: Clock | None = None,
         entropy: Entropy = os.urandom,
@@ -112,7 +115,9 @@ class Engine:
         `collector` is the URL under which events are posted in the background, with `token`. `releases` is the URL of
         the signed releases that `update` reads, and `root` their root metadata (bytes, or a file). `share_context`
         lets context vectors leave the device. `adapt` learns a small correction of each user's vector from that user's
-        own rewards; it never leaves the device. Raises `BundleError` when the bundle cannot be opened.
+        own rewards; it never leaves the device. `privacy` is the ε of randomised response: each reward is told as a
+        click or none, and turned round with probability 1 / (1 + e^ε); it then moves no state, which would tell, and
+        the lab corrects the mean. Raises `BundleError` when the bundle cannot be opened.
         """
         return cls(
             Bundle.open(bundle, verify=verify),
@@ -123,6 +128,7 @@ class Engine:
             root=root if isinstance(root, bytes | None) else Path(root).read_bytes(),
             share_context=share_context,
             adapt=adapt,
+            privacy=check_privacy(privacy),
             clock=clock or SystemClock(),
             entropy=entropy,
         )
@@ -207,25 +213,8 @@ class Engine:
             return Receipt(False, f"the reward was not stored: {self.storage_fault}")
         with self._lock:
             pseudonym = self._pseudonym(slate.user)
-            outcomes: list[wire.Event] = []
             states: dict[str, bytes] = {}
-            for item, value in seen:
-                name = kind or ("click" if value > 0 else "skip")
-                moves = value > 0 if observe is None else observe
-                if moves:
-                    states[pseudonym] = self._users.observe(pseudonym, item.id, name, self._scorer).dump()
-                outcomes.append(
-                    wire.Outcome(
-                        **self._stamp(),
-                        user=pseudonym,
-                        decision=slate.decision,
-                        slot=item.slot,
-                        item=item.id,
-                        kind=name,
-                        value=value,
-                        observed=moves,
-                    )
-                )
+            outcomes = [self._outcome(slate, pseudonym, item, value, kind, observe, states) for item, value in seen]
             if self._adapts:
                 states |= self._learn(pseudonym, slate.decision, dict(seen))
             try:
@@ -239,6 +228,37 @@ class Engine:
         if self._uploader:
             self._uploader.wake()
         return Receipt(True)
+
+    def _outcome(
+        self,
+        slate: Slate,
+        pseudonym: str,
+        item: SlateItem,
+        value: float,
+        kind: str | None,
+        observe: bool | None,
+        states: dict[str, bytes],
+    ) -> wire.Event:
+        """Return the event of one reward; where it moves the user's state, the new one is put into `states`."""
+        moves = value > 0 if observe is None else observe
+        turned: float | UnsetType = UNSET
+        if self._privacy is not None:
+            value = noise.told(value, self._secret, slate.decision, item.slot, self._privacy)
+            kind, moves, turned = None, False, noise.chance(self._privacy)
+        name = kind or ("click" if value > 0 else "skip")
+        if moves:
+            states[pseudonym] = self._users.observe(pseudonym, item.id, name, self._scorer).dump()
+        return wire.Outcome(
+            **self._stamp(),
+            user=pseudonym,
+            decision=slate.decision,
+            slot=item.slot,
+            item=item.id,
+            kind=name,
+            value=value,
+            observed=moves,
+            turned=turned,
+        )
 
     def _learn(self, pseudonym: str, decision: str, rewards: Mapping[SlateItem, float]) -> dict[str, bytes]:
         """Move the user's residual by the rewards of a decision that is remembered; return what is to be stored."""

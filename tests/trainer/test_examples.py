@@ -95,3 +95,12 @@ def test_how_a_decision_was_drawn_reaches_the_lab(events):
     np.testing.assert_array_equal(found.logged, plain.conditional)
     assert not plain.guarded.any()
     assert not plain.capped.any()
+
+
+def test_rewards_told_with_noise_are_right_in_expectation(events):
+    """A ±1 that was turned round with probability p counts value / (1 - 2p), and its decision is marked."""
+    told = [msgspec.structs.replace(e, turned=0.25) if isinstance(e, wire.Outcome) else e for e in events]
+    found, plain = (examples_of(log_of(each), IDS, KINDS, TEXT).decisions for each in (told, events))
+    np.testing.assert_allclose(found.reward, 2.0 * plain.reward)
+    assert found.noisy.all()
+    assert not plain.noisy.any()

@@ -133,19 +133,21 @@ def test_the_report_counts_what_it_leaves_out_and_why():
     log.conditional[6, 0] *= 0.9
     log.epsilon[7] = 0.2
     log.capped[8] = True
+    log.noisy[9] = True
     told = ope.report(log, 1, candidate_of(world), np.random.default_rng(0))
     counts = {reason.split(",")[0].split("(")[0].strip(): count for reason, count in told["left_out"].items()}
     assert counts == {
         "decided by another release": 1,
         "a short slate": 1,
         "drawn under caps": 1,
+        "rewards told with randomised response": 1,
         "no judged slot": 1,
         "a reward that is no click in {0": 1,
         "a logged propensity that is not in": 2,
         "propensities that rank": 2,
     }
-    assert told["decisions"] == 3000 - 9
-    assert told["estimates"][0]["value"] == pytest.approx(world.log.reward[9:].mean())
+    assert told["decisions"] == 3000 - 10
+    assert told["estimates"][0]["value"] == pytest.approx(world.log.reward[10:].mean())
     assert told["difference"]["low"] <= told["difference"]["value"] <= told["difference"]["high"]
     assert told["gate"]["passed"]
 

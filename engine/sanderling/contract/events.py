@@ -83,7 +83,10 @@ class Decision(_Strict, frozen=True, tag="decision"):
 
 
 class Outcome(_Strict, frozen=True, tag="outcome"):
-    """What became of one slot that was seen. A slot without an outcome was not seen, or its outcome is still due."""
+    """What became of one slot that was seen. A slot without an outcome was not seen, or its outcome is still due.
+
+    Where `turned` is given, `value` is 1 or -1 and the opposite of what was with that probability (`sanderling.noise`).
+    """
 
     id: Id
     install: Id
@@ -96,6 +99,7 @@ class Outcome(_Strict, frozen=True, tag="outcome"):
     kind: Name
     value: Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)]
     observed: bool
+    turned: Annotated[float, msgspec.Meta(gt=0.0, lt=0.5)] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Observation(_Strict, frozen=True, tag="observation"):

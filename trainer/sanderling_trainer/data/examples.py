@@ -52,7 +52,8 @@ class Decisions:
     whose outcome is known, context int64 [m] (-1 for none), ranks int64 [m, K] places in the logging policy's greedy
     order, group int64 [m] what to bootstrap over. Of the policy that decided: its release, pool and number of eligible
     items int64 [m], 0 where unknown, epsilon float64 [m], guarded int64 [m], the slots in front that did not
-    explore, and capped bool [m], whether its pool had caps on attributes.
+    explore, and capped bool [m], whether its pool had caps on attributes. noisy bool [m] tells that rewards were told
+    with randomised response: they are right in expectation, and beyond [-1, 1].
     survived float64 [m] in (0, 1] is the chance with which the decision came through the shedding of a full device.
     """
 
@@ -72,10 +73,11 @@ class Decisions:
     epsilon: Floats = field(default_factory=lambda: np.empty(0))
     guarded: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     capped: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
+    noisy: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
     survived: Floats = field(default_factory=lambda: np.empty(0))
 
     def __post_init__(self) -> None:
-        for name in ("release", "pool", "eligible", "epsilon", "guarded", "capped", "survived"):
+        for name in ("release", "pool", "eligible", "epsilon", "guarded", "capped", "noisy", "survived"):
             given = getattr(self, name)
             if len(given) == 0:
                 object.__setattr__(self, name, np.full(len(self), name == "survived", given.dtype))
@@ -136,11 +138,16 @@ def examples_of(log: EventLog, ids: Sequence[str], kinds: Sequence[str], text_di
     return builder.build()
 
 
+def true_mean(outcome: Outcome) -> float:
+    """Return a reward that is right in expectation: where it was turned round with probability p, value / (1 - 2p)."""
+    return outcome.value / (1.0 - 2.0 * outcome.turned) if outcome.turned else outcome.value
+
+
 class _Builder:
     def __init__(self, row_of: dict[str, int], code_of: dict[str, int], text_dim: int, time: Mapping[str, int]) -> None:
         self.row_of, self.code_of, self.text_dim, self.time = row_of, code_of, text_dim, time
         self.histories: list[History] = []
-        self.taken: list[tuple[int, int, Decision, dict[int, float]]] = []
+        self.taken: list[tuple[int, int, Decision, dict[int, Outcome]]] = []
         self.contexts: dict[str, int] = {}
         self.dropped: Counter[str] = Counter()
 
@@ -154,10 +161,10 @@ class _Builder:
                     kinds.append(event.kind)
                     times.append(self.time.get(event.id, event.clock.wall) // 1000)
                 known.append(len(items))
-        outcomes: dict[str, dict[int, float]] = {}
+        outcomes: dict[str, dict[int, Outcome]] = {}
         for event in events:
             if isinstance(event, Outcome):
-                outcomes.setdefault(event.decision, {})[event.slot] = event.value
+                outcomes.setdefault(event.decision, {})[event.slot] = event
         for event in events:
             if isinstance(event, Decision):
                 self._take(group, event, checks, known, outcomes.get(event.id, {}))
@@ -173,7 +180,7 @@ class _Builder:
         )
 
     def _take(
-        self, group: int, decision: Decision, checks: list[str], known: list[int], outcomes: dict[int, float]
+        self, group: int, decision: Decision, checks: list[str], known: list[int], outcomes: dict[int, Outcome]
     ) -> None:
         if decision.events >= len(checks) or checks[decision.events] != decision.state:
             self.dropped["state checksum differs"] += 1
@@ -200,6 +207,7 @@ class _Builder:
             eligible=self._facts("eligible", np.int64),
             epsilon=self._facts("epsilon", np.float64),
             guarded=np.array([decision.guarded or 0 for _, _, decision, _ in self.taken], np.int64),
+            noisy=np.array([any(told.turned for told in outcomes.values()) for *_, outcomes in self.taken], np.bool_),
             capped=np.array([bool(decision.caps) for _, _, decision, _ in self.taken], np.bool_),
             survived=self._facts("pass_probability", np.float64),
         )
@@ -210,7 +218,7 @@ class _Builder:
                 decisions.conditional[i, slot] = shown.conditional
                 decisions.ranks[i, slot] = shown.rank
                 if slot in outcomes and shown.item in self.row_of:
-                    decisions.reward[i, slot], decisions.judged[i, slot] = outcomes[slot], True
+                    decisions.reward[i, slot], decisions.judged[i, slot] = true_mean(outcomes[slot]), True
         vectors = [np.frombuffer(base64.b64decode(code), np.float32) for code in self.contexts]
         contexts = np.stack(vectors) if vectors else np.empty((0, self.text_dim), np.float32)
         return Examples(self.histories, decisions, contexts, self.dropped)

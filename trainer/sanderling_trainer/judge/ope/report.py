@@ -99,6 +99,7 @@ def _reasons(decisions: Decisions, serving: int, log: Slates) -> Iterator[tuple[
     yield "decided by another release", decisions.release != serving
     yield "a short slate, or an item that the lab does not know", (decisions.items < 0).any(axis=1)
     yield "drawn under caps, which the judge cannot redraw", decisions.capped
+    yield "rewards told with randomised response", decisions.noisy
     yield "no judged slot", ~decisions.judged.any(axis=1)
     yield from faulty(log).items()
     rebuilt = _rebuilt(decisions)
