@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import reduce
 from typing import Any, NamedTuple
 
 from llvmlite import ir
@@ -36,12 +35,13 @@ from sanderling.kernels.layout import SDOT
 class Instructions(NamedTuple):
     """How one instruction set multiplies bytes with the query, whole ones and halves.
 
-    `products` adds four products to each of sixteen sums. For halves there are `parts` partial sums a row: `halves`
-    adds eight products to them and `fold` ends it.
+    `products` adds four products to each of sixteen sums. For halves there are several partial sums a row, in one
+    vector `sums`: `halves` adds eight products to them, at most `most` times, and `fold` ends it.
     """
 
     products: Callable[..., Any]
-    parts: int
+    sums: ir.VectorType
+    most: int
     halves: Callable[..., Any]
     fold: Callable[..., Any]
 
@@ -53,8 +53,8 @@ def dots_of(kind: Instructions) -> tuple[Any, Any, Any, Any]:
     At the address lie 64 bytes, four for each row. Halves: dimensions 0 to 3 are the low ones, 4 to 7 the high ones.
     The query's int8 lie at `query`.
     """
-    vector = ir.VectorType(I32, 16 * kind.parts)
-    sums = Lanes(f"int32x{vector.count}", vector)
+    vector = kind.sums
+    sums = Lanes(f"sums of {vector}", vector)
 
     @intrinsic
     def no_sums(typing: Any) -> Any:
@@ -120,26 +120,33 @@ def _vnni_fold(builder: Any, sums: Any) -> Any:
 
 def avx2(builder: Any, sums: Any, some: Any, codes: Any) -> Any:
     """AVX2: pairs of products in int16, which hold 2 x 127 x 127, then pairs of those in int32."""
-    return _avx2_pairs(builder, sums, [(some, codes)])
+    return builder.add(sums, _avx2_fold(builder, _avx2_products(builder, some, codes)))
 
 
 def _avx2_halves(builder: Any, sums: Any, packed: Any, query: Any) -> Any:
-    """Pairs of both halves fit into int16 together: 4 x 15 x 127."""
-    return _avx2_pairs(builder, sums, list(zip(_halves(builder, packed), query, strict=True)))
+    """Pairs of both halves fit into int16 four times: 4 x 4 x 15 x 127."""
+    for some, codes in zip(_halves(builder, packed), query, strict=True):
+        sums = builder.add(sums, _avx2_products(builder, some, codes))
+    return sums
 
 
-def _avx2_pairs(builder: Any, sums: Any, factors: list[tuple[Any, Any]]) -> Any:
+def _avx2_products(builder: Any, some: Any, codes: Any) -> Any:
+    """Return the sums of two products each, int16x32."""
     wide, half = ir.VectorType(I16, 16), ir.VectorType(I8, 32)
     multiply = declared(builder, "llvm.x86.avx2.pmadd.ub.sw", wide, [half, half])
-    add = declared(builder, "llvm.x86.avx2.pmadd.wd", ir.VectorType(I32, 8), [wide, wide])
-    parts = []
-    for start in (0, 32):
-        pairs = [
+    return _joined(
+        builder,
+        *(
             builder.call(multiply, [part(builder, some, start, 32), part(builder, codes, start, 32)])
-            for some, codes in factors
-        ]
-        parts.append(builder.call(add, [reduce(builder.add, pairs), fill(wide, 1)]))
-    return builder.add(sums, _joined(builder, *parts))
+            for start in (0, 32)
+        ),
+    )
+
+
+def _avx2_fold(builder: Any, pairs: Any) -> Any:
+    wide = ir.VectorType(I16, 16)
+    add = declared(builder, "llvm.x86.avx2.pmadd.wd", ir.VectorType(I32, 8), [wide, wide])
+    return _joined(builder, *(builder.call(add, [part(builder, pairs, start, 16), fill(wide, 1)]) for start in (0, 16)))
 
 
 def plain(builder: Any, sums: Any, some: Any, codes: Any) -> Any:
@@ -203,10 +210,12 @@ def _joined(builder: Any, some: Any, others: Any) -> Any:
     return builder.shuffle_vector(some, others, places(range(2 * some.type.count)))
 
 
+_ANY = 1 << 30
 KINDS = {
-    "vnni": Instructions(vnni, 2, _vnni_halves, _vnni_fold),
-    "avx2": Instructions(avx2, 1, _avx2_halves, _same),
-    "dotprod": Instructions(dotprod, 1, _dotprod_halves, _same),
-    "plain": Instructions(plain, 1, _plain_halves, _same),
+    "vnni": Instructions(vnni, ir.VectorType(I32, 32), _ANY, _vnni_halves, _vnni_fold),
+    "avx2": Instructions(avx2, ir.VectorType(I16, 32), 4, _avx2_halves, _avx2_fold),
+    "dotprod": Instructions(dotprod, INTS, _ANY, _dotprod_halves, _same),
+    "plain": Instructions(plain, INTS, _ANY, _plain_halves, _same),
 }
+MOST_HALVES = KINDS[cpu.kind()].most
 whole_dot, no_sums, half_dot, folded = dots_of(KINDS[cpu.kind()])

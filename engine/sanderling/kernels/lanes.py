@@ -211,6 +211,12 @@ def multiply_add(typing: Any, sums: Any, some: Any, others: Any) -> Any:
 
 
 @intrinsic
+def added(typing: Any, some: Any, others: Any) -> Any:
+    """Return the sums of each two int32."""
+    return ints(ints, ints), lambda context, builder, signature, values: builder.add(*values)
+
+
+@intrinsic
 def total(typing: Any, sums: Any) -> Any:
     """Return the sum of sixteen int32, which must fit into one, as an int64."""
 

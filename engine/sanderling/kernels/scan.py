@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from sanderling.kernels.best import consider, ordered
-from sanderling.kernels.dots import folded, half_dot, no_sums, whole_dot
+from sanderling.kernels.dots import MOST_HALVES, folded, half_dot, no_sums, whole_dot
 from sanderling.kernels.lanes import (
+    added,
     all_floats,
     called,
     exported,
@@ -178,16 +179,19 @@ def _bound_halves(table: Any, first: Any, last: Any, coarse_at: Any, barred: Any
     size = plane_size(groups, HALF) + TAIL
     for block in range(first, last):
         start = table[0] + block * size
-        sums0, sums1, sums2, sums3 = no_sums(), no_sums(), no_sums(), no_sums()
-        for group in range(groups):
-            part, query = start + group * ROWS * 4, coarse_at + group * GROUP
-            sums0 = half_dot(sums0, part, query)
-            sums1 = half_dot(sums1, part + 64, query)
-            sums2 = half_dot(sums2, part + 128, query)
-            sums3 = half_dot(sums3, part + 192, query)
-        sums = folded(sums0), folded(sums1), folded(sums2), folded(sums3)
+        sums0, sums1, sums2, sums3 = no_ints(), no_ints(), no_ints(), no_ints()
+        for batch in range(0, groups, MOST_HALVES):
+            part0, part1, part2, part3 = no_sums(), no_sums(), no_sums(), no_sums()
+            for group in range(batch, min(batch + MOST_HALVES, groups)):
+                part, query = start + group * ROWS * 4, coarse_at + group * GROUP
+                part0 = half_dot(part0, part, query)
+                part1 = half_dot(part1, part + 64, query)
+                part2 = half_dot(part2, part + 128, query)
+                part3 = half_dot(part3, part + 192, query)
+            sums0, sums1 = added(sums0, folded(part0)), added(sums1, folded(part1))
+            sums2, sums3 = added(sums2, folded(part2)), added(sums3, folded(part3))
         tail, at = start + size - TAIL, bounds_at + (block - first) * 4 * ROWS
-        _finish(sums[0], sums[1], sums[2], sums[3], tail, barred[block], steps, limits, at)
+        _finish(sums0, sums1, sums2, sums3, tail, barred[block], steps, limits, at)
 
 
 @called
