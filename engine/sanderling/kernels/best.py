@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sanderling.kernels.dots import row_dot
 from sanderling.kernels.lanes import (
     bytes_at,
     called,
@@ -63,8 +64,12 @@ def _rise(scores: Any, rows: Any, kept: Any, score: Any, row: Any) -> None:
 def _dot(row_at: Any, codes_at: Any, d: Any) -> Any:
     """Return the product of an int8 row with the query's codes, high and low twelve bits one after the other."""
     wide, whole = d // LANES * LANES, (d + LANES - 1) // LANES * LANES
+    wider = d // (2 * LANES) * 2 * LANES
     high, low = no_ints(), no_ints()
-    for j in range(0, wide, LANES):
+    for j in range(0, wider, 2 * LANES):
+        high = row_dot(high, row_at + j, codes_at + 2 * j)
+        low = row_dot(low, row_at + j, codes_at + 2 * (whole + j))
+    for j in range(wider, wide, LANES):
         row = bytes_at(row_at + j)
         high = multiply_add(high, row, shorts_at(codes_at + 2 * j))
         low = multiply_add(low, row, shorts_at(codes_at + 2 * (whole + j)))

@@ -31,12 +31,15 @@ from sanderling.kernels.lanes import (
 )
 from sanderling.kernels.layout import SDOT
 
+_SHORTS = ir.VectorType(I16, 32)
+
 
 class Instructions(NamedTuple):
     """How one instruction set multiplies bytes with the query, whole ones and halves.
 
     `products` adds four products to each of sixteen sums. For halves there are several partial sums a row, in one
-    vector `sums`: `halves` adds eight products to them, at most `most` times, and `fold` ends it.
+    vector `sums`: `halves` adds eight products to them, at most `most` times, and `fold` ends it. `pairs` returns the
+    sums int32x16 of two products each, of int16x32 and int16x32.
     """
 
     products: Callable[..., Any]
@@ -44,6 +47,21 @@ class Instructions(NamedTuple):
     most: int
     halves: Callable[..., Any]
     fold: Callable[..., Any]
+    pairs: Callable[..., Any]
+
+
+def row_dot_of(kind: Instructions) -> Any:
+    """Return the intrinsic `row_dot(ints, row, codes)`, which adds 32 products of int8 and int16 at two addresses."""
+
+    @intrinsic
+    def row_dot(typing: Any, before: Any, row: Any, codes: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            values_of_row = builder.sext(load(builder, values[1], ir.VectorType(I8, 32), 1), _SHORTS)
+            return builder.add(values[0], kind.pairs(builder, values_of_row, load(builder, values[2], _SHORTS, 2)))
+
+        return ints(ints, types.int64, types.int64), emit
+
+    return row_dot
 
 
 def dots_of(kind: Instructions) -> tuple[Any, Any, Any, Any]:
@@ -95,6 +113,10 @@ def _same(builder: Any, sums: Any) -> Any:
     return sums
 
 
+def _vnni_pairs(builder: Any, some: Any, others: Any) -> Any:
+    return builder.call(declared(builder, "llvm.x86.avx512.pmaddw.d.512", INTS, [_SHORTS, _SHORTS]), [some, others])
+
+
 def vnni(builder: Any, sums: Any, some: Any, codes: Any) -> Any:
     """AVX-512 VNNI: one instruction."""
     dot = declared(builder, "llvm.x86.avx512.vpdpbusd.512", INTS, [INTS, BYTES, BYTES])
@@ -144,9 +166,14 @@ def _avx2_products(builder: Any, some: Any, codes: Any) -> Any:
 
 
 def _avx2_fold(builder: Any, pairs: Any) -> Any:
+    return _avx2_pairs(builder, pairs, fill(_SHORTS, 1))
+
+
+def _avx2_pairs(builder: Any, some: Any, others: Any) -> Any:
     wide = ir.VectorType(I16, 16)
     add = declared(builder, "llvm.x86.avx2.pmadd.wd", ir.VectorType(I32, 8), [wide, wide])
-    return _joined(builder, *(builder.call(add, [part(builder, pairs, start, 16), fill(wide, 1)]) for start in (0, 16)))
+    factors = ([part(builder, some, start, 16), part(builder, others, start, 16)] for start in (0, 16))
+    return _joined(builder, *(builder.call(add, pair) for pair in factors))
 
 
 def plain(builder: Any, sums: Any, some: Any, codes: Any) -> Any:
@@ -167,6 +194,13 @@ def _plain_halves(builder: Any, sums: Any, packed: Any, query: Any) -> Any:
     )
     pairs = _neighbours_added(builder, builder.add(low, high))
     return builder.add(sums, _neighbours_added(builder, builder.sext(pairs, ir.VectorType(I32, 32))))
+
+
+def _plain_pairs(builder: Any, some: Any, others: Any) -> Any:
+    halves = (
+        builder.mul(*(builder.sext(part(builder, one, start, 16), INTS) for one in (some, others))) for start in (0, 16)
+    )
+    return builder.add(*halves)
 
 
 def dotprod(builder: Any, sums: Any, some: Any, codes: Any) -> Any:
@@ -212,10 +246,11 @@ def _joined(builder: Any, some: Any, others: Any) -> Any:
 
 _ANY = 1 << 30
 KINDS = {
-    "vnni": Instructions(vnni, ir.VectorType(I32, 32), _ANY, _vnni_halves, _vnni_fold),
-    "avx2": Instructions(avx2, ir.VectorType(I16, 32), 4, _avx2_halves, _avx2_fold),
-    "dotprod": Instructions(dotprod, INTS, _ANY, _dotprod_halves, _same),
-    "plain": Instructions(plain, INTS, _ANY, _plain_halves, _same),
+    "vnni": Instructions(vnni, ir.VectorType(I32, 32), _ANY, _vnni_halves, _vnni_fold, _vnni_pairs),
+    "avx2": Instructions(avx2, ir.VectorType(I16, 32), 4, _avx2_halves, _avx2_fold, _avx2_pairs),
+    "dotprod": Instructions(dotprod, INTS, _ANY, _dotprod_halves, _same, _plain_pairs),
+    "plain": Instructions(plain, INTS, _ANY, _plain_halves, _same, _plain_pairs),
 }
 MOST_HALVES = KINDS[cpu.kind()].most
 whole_dot, no_sums, half_dot, folded = dots_of(KINDS[cpu.kind()])
+row_dot = row_dot_of(KINDS[cpu.kind()])
