@@ -99,6 +99,9 @@ def live(life: Life, ready: int, passing: Passing = lambda point: None) -> None:
     while True:
         decision = make.decision()
         outbox.put([decision])
+        if rng.random() < 0.1:  # long enough for the decision to be committed, unflushed, and sent
+            uploader.wake()
+            threading.Event().wait(0.05)
         outcome = make.outcome(decision)
         durable([outcome])
         os.write(promises, f"{outcome.id} {decision.id}\n".encode())
