@@ -1,4 +1,4 @@
-"""A file system whose power can be cut: ext4 on a loop mount and its shutdown ioctl, which drops all that is unflushed."""
+"""A disk whose power can be cut: ext4 on a loop mount; its shutdown ioctl drops all that was not flushed."""
 
 from __future__ import annotations
 

@@ -19,7 +19,6 @@ from sanderling.clock import SystemClock
 from sanderling.contract import events as wire
 from sanderling.database import Database
 from sanderling.outbox import Outbox
-from sanderling.store import Store
 from sanderling.transport import Response
 from sanderling.upload import Uploader
 from tests.fakes import EventFactory
@@ -30,7 +29,7 @@ Passing = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Life:
-    """Where a victim works, where it notes what it was promised, what is broken on purpose, how large its outbox is."""
+    """Where a victim works and notes what it was promised, what is broken on purpose, and how large its outbox is."""
 
     folder: Path
     notes: Path
@@ -43,12 +42,10 @@ class Life:
 class FileCollector:
     """Appends every batch to a file before it answers; the way there and the way back take a moment each."""
 
-    outbox: Outbox
-
-    def __init__(self, path: Path, rng: random.Random, passing: Passing) -> None:
-        self.file = path.open("ab", buffering=0)
+    def __init__(self, life: Life, outbox: Outbox, rng: random.Random, passing: Passing) -> None:
+        self.file = (life.notes / "received").open("ab", buffering=0)
         self.file.write(b"\n")
-        self.rng, self.passing = rng, passing
+        self.outbox, self.rng, self.passing = outbox, rng, passing
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
         lines = list(wire.unpack(body))
@@ -71,23 +68,20 @@ class DeleteFirst(FileCollector):
         return super().post(body, headers)
 
 
-def breaking(mutant: str) -> None:
-    """Break the outbox of this process: commit rewards without flushing, or send what is not marked as sent."""
-    if mutant == "unflushed":
-        honest = Database.transaction
-        Database.transaction = lambda self, durable: honest(self, False)
-    elif mutant == "unmarked":
-        Store._hand_out = lambda self, seq: None
+def commit_unflushed() -> None:
+    """Break the outbox of this process: the mutant that commits rewards without flushing."""
+    honest = Database.transaction
+    Database.transaction = lambda self, durable: honest(self, False)
 
 
 def live(life: Life, ready: int, passing: Passing = lambda point: None) -> None:
     """Work until killed; says on the descriptor `ready` when the outbox is open."""
     rng = random.Random(life.seed)
-    breaking(life.mutant)
+    if life.mutant == "unflushed":
+        commit_unflushed()
     outbox = Outbox(life.folder, limit_bytes=life.limit_bytes, clock=SystemClock())
     kind = DeleteFirst if life.mutant == "delete_first" else FileCollector
-    transport = kind(life.notes / "received", rng, passing)
-    transport.outbox = outbox
+    transport = kind(life, outbox, rng, passing)
     uploader = Uploader(outbox, transport, clock=SystemClock(), rng=rng, max_events=rng.choice([1, 3, 20]))
     if life.collector:
         uploader.start()
