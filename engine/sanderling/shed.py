@@ -15,7 +15,7 @@ import msgspec
 from sanderling.contract import events as wire
 from sanderling.contract.events import Decision
 from sanderling.database import Meta
-from sanderling.store import Store, checksum
+from sanderling.store import Store, checksum, sound
 
 CHUNK = 500
 TARGET = 0.75
@@ -42,7 +42,7 @@ def _halve(store: Store) -> int:
     counts: Counter[str] = Counter()
     last = store.meta.handed
     query = (
-        "SELECT seq, id, kind, level, line, crc FROM event"
+        "SELECT seq, CAST(id AS BLOB), kind, level, CAST(line AS BLOB), crc FROM event"
         " WHERE seq > ? AND kind IN ('decision', 'observation') ORDER BY seq LIMIT ?"
     )
     while rows := list(store.database.writer.execute(query, (last, CHUNK))):
@@ -58,16 +58,17 @@ def _halve(store: Store) -> int:
     return counts.total()
 
 
-def _pass(store: Store, meta: Meta, seq: int, id: str, kind: str, level: int, line: bytes, crc: int) -> Counter[str]:
-    if checksum(id, line) != crc or level == 64:
+def _pass(store: Store, meta: Meta, seq: int, id: bytes, kind: str, level: int, line: bytes, crc: int) -> Counter[str]:
+    if not sound(id, line, crc) or level not in range(64):
         return Counter()
-    if survives(id, level + 1):
+    name = id.decode()
+    if survives(name, level + 1):
         kept = _with_probability(line, 0.5 ** (level + 1))
         change = "UPDATE event SET level = level + 1, line = ?, crc = ? WHERE seq = ?"
-        store.database.writer.execute(change, (kept, checksum(id, kept), seq))
+        store.database.writer.execute(change, (kept, checksum(name, kept), seq))
         meta.bytes += len(kept) - len(line)
         return Counter()
-    outcomes = [row[0] for row in store.database.writer.execute("SELECT seq FROM event WHERE decision = ?", (id,))]
+    outcomes = [row[0] for row in store.database.writer.execute("SELECT seq FROM event WHERE decision = ?", (name,))]
     for victim in (seq, *outcomes):
         store.remove(meta, victim)
     return Counter({kind: 1, "outcome": len(outcomes)})

@@ -108,7 +108,8 @@ class Store:
             return f"expected an event of at most {wire.MAX_LINE} bytes, found {len(line)}"
         decision = event.decision if isinstance(event, Outcome) else None
         row = (seq, event.id, kind_of(event), decision, line, checksum(event.id, line))
-        self.database.writer.execute("INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?, 0, ?, ?)", row)
+        add = "INSERT INTO event VALUES (?, ?, ?, ?, 0, ?, ?) ON CONFLICT (id) DO NOTHING"
+        self.database.writer.execute(add, row)
         if self.database.writer.changes():
             meta.seq, meta.events, meta.bytes = seq, meta.events + 1, meta.bytes + len(line)
         return None
@@ -139,15 +140,15 @@ class Store:
         batch: list[Pending] = []
         rotten: list[int] = []
         size = 0
-        query = "SELECT seq, id, line, crc FROM event ORDER BY seq LIMIT ?"
+        query = "SELECT seq, CAST(id AS BLOB), CAST(line AS BLOB), crc FROM event ORDER BY seq LIMIT ?"
         for seq, id, line, crc in self.database.writer.execute(query, (max_events,)):
-            if checksum(id, line) != crc:
+            if not sound(id, line, crc):
                 rotten.append(seq)
                 continue
             size += len(line)
             if batch and size > max_bytes:
                 break
-            batch.append(Pending(seq, id, line))
+            batch.append(Pending(seq, id.decode(), line))
         for seq in rotten:
             self._set_aside(seq, "corrupt")
         if batch and batch[-1].seq > self.meta.handed:
@@ -190,13 +191,13 @@ class Store:
 
     def _set_aside(self, seq: int, reason: str) -> None:
         with self.database.transaction(durable=True) as meta:
-            kind = self.database.writer.execute("SELECT kind FROM event WHERE seq = ?", (seq,)).get
+            kind = self.database.writer.execute("SELECT CAST(kind AS BLOB) FROM event WHERE seq = ?", (seq,)).get
             keep = "INSERT OR REPLACE INTO quarantine SELECT seq, id, ?, line FROM event WHERE seq = ?"
             self.database.writer.execute(keep, (reason, seq))
             trim = "DELETE FROM quarantine WHERE seq <= (SELECT seq FROM quarantine ORDER BY seq DESC LIMIT 1 OFFSET ?)"
             self.database.writer.execute(trim, (QUARANTINE_ROWS,))
             self.remove(meta, seq)
-            self.insert(meta, self.loss(reason, {kind: 1}))
+            self.insert(meta, self.loss(reason, {(kind or b"").decode(errors="replace"): 1}))
         self.lost[reason] += 1
 
     def _find(self, id: str) -> int | None:
@@ -207,8 +208,8 @@ class Store:
 
     def state(self, user: str) -> bytes | None:
         """Return the last stored state, or None; safe beside the writing thread, one caller at a time."""
-        row = self.database.reader.execute("SELECT value, crc FROM state WHERE user = ?", (user,)).get
-        return row[0] if row is not None and zlib.crc32(row[0]) == row[1] else None
+        row = self.database.reader.execute("SELECT CAST(value AS BLOB), crc FROM state WHERE user = ?", (user,)).get
+        return row[0] if row is not None and row[0] is not None and zlib.crc32(row[0]) == row[1] else None
 
     def _with_ballast(self, action: Emergency) -> None:
         """Run `action(False)`; on a full disk give the ballast's space back and run `action(True)`."""
@@ -219,10 +220,11 @@ class Store:
             action(True)
 
     def _restore_ballast(self) -> None:
-        size = min(BALLAST_BYTES, self.limit // 8)
+        """Occupy a part of what is free, to give back on a full disk; in bytes that do not compress."""
         with suppress(OSError):
-            if not self._ballast.exists() and shutil.disk_usage(self.folder).free > 2 * size:
-                self._ballast.write_bytes(bytes(size))
+            if not (self._ballast.exists() and self._ballast.stat().st_size):
+                free = shutil.disk_usage(self.folder).free
+                self._ballast.write_bytes(self.entropy(min(BALLAST_BYTES, self.limit // 8, free // 4)))
 
 
 def kind_of(event: Event) -> str:
@@ -233,3 +235,8 @@ def kind_of(event: Event) -> str:
 def checksum(id: str, line: bytes) -> int:
     """Return the CRC-32 that a row carries over its id and its line."""
     return zlib.crc32(line, zlib.crc32(id.encode()))
+
+
+def sound(id: bytes | None, line: bytes | None, crc: object) -> bool:
+    """Tell whether a row, read as plain bytes, is what was written: a flipped bit may change even a value's type."""
+    return id is not None and line is not None and zlib.crc32(line, zlib.crc32(id)) == crc
