@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import threading
-import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
@@ -18,7 +17,7 @@ from typing import Any, TypeVar
 
 import apsw
 
-from sanderling import shed
+from sanderling import forks, shed
 from sanderling.clock import Clock, Entropy
 from sanderling.contract.events import Event
 from sanderling.errors import StorageError
@@ -75,7 +74,7 @@ class Outbox:
         self._renew_locks()
         self._thread = threading.Thread(target=self._run, name="sanderling-outbox", daemon=True)
         self._thread.start()
-        _open.add(self)
+        forks.watch(self)
 
     def _renew_locks(self) -> None:
         self._wake = threading.Condition()
@@ -252,25 +251,13 @@ class Outbox:
         for future in waiting:
             _finish(future, self._shut)
 
-    def _in_child(self) -> None:
+    def in_child(self) -> None:
         """After a fork: the thread, the locks and the connections belong to the parent."""
         self._renew_locks()
         self._queue.clear()
         self._calls.clear()
         self._shut = "the outbox belongs to the parent process: open another after the fork"
         self._store.database.abandon()
-
-
-_open: weakref.WeakSet[Outbox] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for outbox in list(_open):
-        outbox._in_child()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _answer(action: Callable[[], Any], future: Future[Any]) -> None:
