@@ -123,7 +123,6 @@ class Database:
         self.writer.pragma("journal_mode", "wal")
         self.writer.pragma("synchronous", "full")
         self.writer.pragma("journal_size_limit", self._limit // 16)
-        self.writer.wal_autocheckpoint(min(1000, max(16, self._limit // 16 // PAGE_BYTES)))
         if not self._intact():
             self.writer.execute("REINDEX")
             if not self._intact():
@@ -189,6 +188,10 @@ class Database:
         """Return the bytes of the pages that hold something."""
         pages: int = self.writer.pragma("page_count") - self.writer.pragma("freelist_count")
         return pages * PAGE_BYTES
+
+    def free(self) -> int:
+        """Return the bytes of the pages that hold nothing."""
+        return int(self.writer.pragma("freelist_count")) * PAGE_BYTES
 
     def close(self) -> None:
         """Close the file and let another engine have the folder; a last checkpoint that fails loses nothing."""

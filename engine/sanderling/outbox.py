@@ -69,7 +69,7 @@ class Outbox:
         self._queued = self._stored = self._acknowledged = self._quarantined = self._failed_commits = 0
         self._durable_waiting = 0
         self._retry_s = 0.0
-        self._group_jobs = max(1, min(GROUP_JOBS, limit_bytes // GROUP_SHARE))
+        self._most_jobs = self._group_jobs = max(1, min(GROUP_JOBS, limit_bytes // GROUP_SHARE))
         self._shut = ""
         self._renew_locks()
         self._thread = threading.Thread(target=self._run, name="sanderling-outbox", daemon=True)
@@ -200,7 +200,7 @@ class Outbox:
         self._wake.wait_for(lambda: self._calls or self._shut or self._durable_waiting, GATHER_S)
 
     def _write_group(self) -> bool:
-        """Commit the head of the queue; a group that failed stays at the head, its ids make a second try harmless."""
+        """Commit the head of the queue; of what failed half is tried next, its ids make a second try harmless."""
         with self._wake:
             group = list(islice(self._queue, self._group_jobs))
             drops, durable = Counter(self._drops), self._durable_waiting > 0 or bool(self._shut)
@@ -212,9 +212,11 @@ class Outbox:
             refused = self._store.write(jobs, drops, durable) if room else None
         except Exception:  # whatever it was, recommending goes on, the group stays queued, and the failure is counted
             self._failed_commits += 1
+            self._group_jobs = max(1, len(group) // 2)
             self._retry_s = min(LAST_RETRY_S, 2 * self._retry_s or FIRST_RETRY_S)
             return False
         self._retry_s = 0.0
+        self._group_jobs = min(self._most_jobs, 2 * self._group_jobs)
         self._settle(group, refused, drops)
         return True
 

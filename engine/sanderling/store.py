@@ -8,8 +8,8 @@ from __future__ import annotations
 import shutil
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +19,13 @@ import msgspec
 from sanderling.clock import Clock, Entropy, uuid7
 from sanderling.contract import events as wire
 from sanderling.contract.events import Event, Loss, Outcome
-from sanderling.database import Database, Meta
+from sanderling.database import PAGE_BYTES, Database, Meta
 
 QUARANTINE_ROWS = 100
 BALLAST_BYTES = 2 * 2**20
-EMERGENCY_ROWS = 64
+EMERGENCY_ROWS = 8
+ROOM_FOR_EVENT = 2048
+LEAST_PAGES = 8
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,10 @@ class Store:
         self.database = Database(folder, limit_bytes, entropy)
         self._handed: dict[str, int] = {}
         self._ballast = folder / "ballast"
+        self._ballast_bytes = 0
         if self.database.was_reset:
             self._declare_reset()
-        self._restore_ballast()
+        self._fit_ballast()
 
     @property
     def meta(self) -> Meta:
@@ -73,8 +76,19 @@ class Store:
         """Number and store the events of `jobs`; return for each job why it was refused, or "".
 
         `drops`, (reason, kind) -> events never numbered before, are declared. A number is used up by every event,
-        stored or dropped, so that the gaps in the numbers equal the declared losses.
+        stored or dropped, so that the gaps in the numbers equal the declared losses. On a full disk the log may grow
+        into the ballast's space if the file itself has room.
         """
+        try:
+            return self._write(jobs, drops, durable)
+        except apsw.FullError:
+            roomy = self.database.free() > ROOM_FOR_EVENT * sum(len(job.events) for job in jobs)
+            with self._given_up_ballast():
+                if roomy:
+                    return self._write(jobs, drops, durable)
+            raise
+
+    def _write(self, jobs: Sequence[Job], drops: Mapping[tuple[str, str], int], durable: bool) -> list[str]:
         lost = Counter(drops)
         with self.database.transaction(durable) as meta:
             refused = [self._write_job(meta, job, lost) for job in jobs]
@@ -164,7 +178,6 @@ class Store:
         """Delete the events with these ids, durably; return how many there were."""
         seqs = [seq for seq in (self._find(id) for id in ids) if seq is not None]
         self._with_ballast(lambda emergency: self._delete(seqs, EMERGENCY_ROWS if emergency else max(1, len(seqs))))
-        self._restore_ballast()
         return len(seqs)
 
     def _delete(self, seqs: Sequence[int], chunk: int) -> None:
@@ -216,15 +229,33 @@ class Store:
         try:
             action(False)
         except apsw.FullError:
-            self._ballast.unlink(missing_ok=True)
-            action(True)
+            with self._given_up_ballast():
+                action(True)
 
-    def _restore_ballast(self) -> None:
-        """Occupy a part of what is free, to give back on a full disk; in bytes that do not compress."""
+    @contextmanager
+    def _given_up_ballast(self) -> Iterator[None]:
+        """Give the ballast's space back for a while; fold the log into the file before it is taken again."""
+        self._ballast.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            with suppress(apsw.Error):
+                self.database.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            with suppress(OSError):
+                self._ballast.write_bytes(self.entropy(self._ballast_bytes))
+
+    def _fit_ballast(self) -> None:
+        """Occupy a part of what is free, to give back on a full disk; in bytes that do not compress.
+
+        The log is folded into the file before it says more than the ballast's space can take.
+        """
+        size = self._ballast.stat().st_size if self._ballast.exists() else 0
         with suppress(OSError):
-            if not (self._ballast.exists() and self._ballast.stat().st_size):
-                free = shutil.disk_usage(self.folder).free
-                self._ballast.write_bytes(self.entropy(min(BALLAST_BYTES, self.limit // 8, free // 4)))
+            free = shutil.disk_usage(self.folder).free + size
+            self._ballast_bytes = max(size, min(BALLAST_BYTES, self.limit // 8, free // 4))
+            if size < self._ballast_bytes:
+                self._ballast.write_bytes(self.entropy(self._ballast_bytes))
+        self.database.writer.wal_autocheckpoint(max(LEAST_PAGES, self._ballast_bytes // 2 // PAGE_BYTES))
 
 
 def kind_of(event: Event) -> str:

@@ -78,7 +78,7 @@ def sweep(folder: Path, error: type[apsw.Error], length: int, step: int) -> int:
 @pytest.mark.parametrize(("error", "length"), FAULTS)
 def test_storage_errors_are_survived(tmp_path, error, length):
     """Failing opens, writes, syncs and truncates in turn loses no promised event, and the outbox heals (P5)."""
-    assert sweep(tmp_path, error, length, 5 if length == 1 else 11) > 40
+    assert sweep(tmp_path, error, length, 5 if length == 1 else 19) > 40
 
 
 @pytest.mark.soak
@@ -105,6 +105,11 @@ def test_a_dead_disk_neither_raises_nor_hangs_and_heals(tmp_path):
         outbox.close()
 
 
+def fill(outbox: Outbox, make: EventFactory) -> None:
+    for _ in range(1000):
+        outbox.put_durable([make.observation() for _ in range(50)], timeout_s=0.5)
+
+
 def test_a_full_disk_can_be_drained(tmp_path, monkeypatch):
     """On a full disk acknowledging works by the ballast and small steps; then new events are stored again (P6)."""
     with SmallDisk(tmp_path / "ballast", BALLAST_BYTES) as disk:
@@ -114,7 +119,7 @@ def test_a_full_disk_can_be_drained(tmp_path, monkeypatch):
         monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
         disk.room = sum(disk.sizes.values())
         with pytest.raises(StorageError):
-            outbox.put_durable([make.observation() for _ in range(5000)], timeout_s=0.5)
+            fill(outbox, make)
         stored = outbox.counters().pending
         for _ in range(100):
             with suppress(StorageError):  # apsw raises here for a checkpoint that failed behind a commit that did not

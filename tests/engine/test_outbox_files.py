@@ -91,7 +91,7 @@ def test_a_thousand_flipped_bits_are_never_sent(tmp_path):
 
 def test_a_file_cut_off_anywhere_opens(tmp_path):
     """Truncated at each 512 bytes the file opens or is moved aside, and nothing wrong is offered (bad input 81)."""
-    true = make_folder(tmp_path / "source", 20)
+    true = make_folder(tmp_path / "source", 8)
     data = (tmp_path / "source" / "outbox.db").read_bytes()
     for size in range(0, len(data), 512):
         check_truth(damaged(tmp_path / str(size), data[:size]), true)
