@@ -274,3 +274,17 @@ def test_the_ballast_is_there_after_a_power_cut(tmp_path):
     (tmp_path / "ballast").write_bytes(b"")
     make_folder(tmp_path)
     assert 0 < size == (tmp_path / "ballast").stat().st_size
+
+
+def test_a_rotten_row_does_not_keep_a_full_outbox_from_shedding(tmp_path):
+    """When room must be made, rows that nobody could read go first, declared, and shedding goes on."""
+    outbox = Outbox(tmp_path, limit_bytes=256 * 1024, clock=FakeClock())
+    make = EventFactory(outbox.install)
+    outbox.put_durable([make.decision() for _ in range(10)])
+    apsw.Connection(str(tmp_path / "outbox.db")).execute("UPDATE event SET crc = 0")
+    for _ in range(40):
+        outbox.put_durable([make.decision() for _ in range(40)])
+    events = [wire.decode(pending.line) for pending in outbox.oldest(10**4, 2**30)]
+    declared = sum(event.decisions for event in events if isinstance(event, Loss))
+    assert max(event.seq for event in events) == len(events) + declared
+    outbox.close()
