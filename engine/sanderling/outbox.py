@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import threading
-import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
@@ -18,7 +17,7 @@ from typing import Any, TypeVar
 
 import apsw
 
-from sanderling import shed
+from sanderling import forks, shed
 from sanderling.clock import Clock, Entropy
 from sanderling.contract.events import Event
 from sanderling.errors import StorageError
@@ -70,12 +69,12 @@ class Outbox:
         self._queued = self._stored = self._acknowledged = self._quarantined = self._failed_commits = 0
         self._durable_waiting = 0
         self._retry_s = 0.0
-        self._group_jobs = max(1, min(GROUP_JOBS, limit_bytes // GROUP_SHARE))
+        self._most_jobs = self._group_jobs = max(1, min(GROUP_JOBS, limit_bytes // GROUP_SHARE))
         self._shut = ""
         self._renew_locks()
         self._thread = threading.Thread(target=self._run, name="sanderling-outbox", daemon=True)
         self._thread.start()
-        _open.add(self)
+        forks.watch(self)
 
     def _renew_locks(self) -> None:
         self._wake = threading.Condition()
@@ -201,7 +200,7 @@ class Outbox:
         self._wake.wait_for(lambda: self._calls or self._shut or self._durable_waiting, GATHER_S)
 
     def _write_group(self) -> bool:
-        """Commit the head of the queue; a group that failed stays at the head, its ids make a second try harmless."""
+        """Commit the head of the queue; of what failed half is tried next, its ids make a second try harmless."""
         with self._wake:
             group = list(islice(self._queue, self._group_jobs))
             drops, durable = Counter(self._drops), self._durable_waiting > 0 or bool(self._shut)
@@ -213,9 +212,11 @@ class Outbox:
             refused = self._store.write(jobs, drops, durable) if room else None
         except Exception:  # whatever it was, recommending goes on, the group stays queued, and the failure is counted
             self._failed_commits += 1
+            self._group_jobs = max(1, len(group) // 2)
             self._retry_s = min(LAST_RETRY_S, 2 * self._retry_s or FIRST_RETRY_S)
             return False
         self._retry_s = 0.0
+        self._group_jobs = min(self._most_jobs, 2 * self._group_jobs)
         self._settle(group, refused, drops)
         return True
 
@@ -252,25 +253,13 @@ class Outbox:
         for future in waiting:
             _finish(future, self._shut)
 
-    def _in_child(self) -> None:
+    def in_child(self) -> None:
         """After a fork: the thread, the locks and the connections belong to the parent."""
         self._renew_locks()
         self._queue.clear()
         self._calls.clear()
         self._shut = "the outbox belongs to the parent process: open another after the fork"
         self._store.database.abandon()
-
-
-_open: weakref.WeakSet[Outbox] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for outbox in list(_open):
-        outbox._in_child()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _answer(action: Callable[[], Any], future: Future[Any]) -> None:

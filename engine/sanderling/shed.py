@@ -1,8 +1,9 @@
 """Making room in a full outbox: whole decisions go, chosen by a hash of their id; what stays says how likely it was.
 
-Each pass halves what waits: a row of level n has survived n passes, each with probability 1/2, all decided by the same
-64 bits of its id. A decision takes its outcomes along. Rows that were handed out are never touched: the lab may have
-them. Refuses to know why the outbox is full.
+A row of level n has survived n passes, each with probability 1/2, all decided by the same 64 bits of its id. A pass
+halves the rows of the lowest level, so that all come to weigh nearly the same: were the old halved again and again, the
+few that stay would weigh thousands, and no sum over them would mean anything. A decision takes its outcomes along. Rows
+that were handed out are never touched: the lab may have them. Refuses to know why the outbox is full.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import msgspec
 from sanderling.contract import events as wire
 from sanderling.contract.events import Decision
 from sanderling.database import Meta
-from sanderling.store import Store, checksum
+from sanderling.store import Store, checksum, sound
 
 CHUNK = 500
 TARGET = 0.75
 STATES = 0.25
+DEEPEST = 64
 
 
 def survives(id: str, level: int) -> bool:
@@ -37,15 +39,15 @@ def make_room(store: Store) -> bool:
 
 
 def _halve(store: Store) -> int:
-    """Make one pass over all rows that may go, in transactions of `CHUNK` rows; return how many events went."""
+    """Make one pass over the rows of the lowest level, in transactions of `CHUNK` rows; return how many events went."""
     loss = store.loss("full", {})
     counts: Counter[str] = Counter()
     last = store.meta.handed
-    query = (
-        "SELECT seq, id, kind, level, line, crc FROM event"
-        " WHERE seq > ? AND kind IN ('decision', 'observation') ORDER BY seq LIMIT ?"
-    )
-    while rows := list(store.database.writer.execute(query, (last, CHUNK))):
+    may_go = "FROM event WHERE seq > ? AND kind IN ('decision', 'observation')"
+    lowest = store.database.writer.execute(f"SELECT min(level) {may_go} AND level < {DEEPEST}", (last,)).get
+    columns = "seq, CAST(id AS BLOB), kind, level, CAST(line AS BLOB), crc"
+    query = f"SELECT {columns} {may_go} AND level = ? ORDER BY seq LIMIT ?"
+    while rows := list(store.database.writer.execute(query, (last, lowest, CHUNK))):
         last = rows[-1][0]
         gone: Counter[str] = Counter()
         with store.database.transaction(durable=False) as meta:
@@ -58,16 +60,18 @@ def _halve(store: Store) -> int:
     return counts.total()
 
 
-def _pass(store: Store, meta: Meta, seq: int, id: str, kind: str, level: int, line: bytes, crc: int) -> Counter[str]:
-    if checksum(id, line) != crc or level == 64:
-        return Counter()
-    if survives(id, level + 1):
+def _pass(store: Store, meta: Meta, seq: int, id: bytes, kind: str, level: int, line: bytes, crc: int) -> Counter[str]:
+    if not sound(id, line, crc):  # a rotten row is no use to anybody
+        store.remove(meta, seq)
+        return Counter({kind: 1})
+    name = id.decode()
+    if survives(name, level + 1):
         kept = _with_probability(line, 0.5 ** (level + 1))
         change = "UPDATE event SET level = level + 1, line = ?, crc = ? WHERE seq = ?"
-        store.database.writer.execute(change, (kept, checksum(id, kept), seq))
+        store.database.writer.execute(change, (kept, checksum(name, kept), seq))
         meta.bytes += len(kept) - len(line)
         return Counter()
-    outcomes = [row[0] for row in store.database.writer.execute("SELECT seq FROM event WHERE decision = ?", (id,))]
+    outcomes = [row[0] for row in store.database.writer.execute("SELECT seq FROM event WHERE decision = ?", (name,))]
     for victim in (seq, *outcomes):
         store.remove(meta, victim)
     return Counter({kind: 1, "outcome": len(outcomes)})

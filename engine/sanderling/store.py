@@ -8,8 +8,8 @@ from __future__ import annotations
 import shutil
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +19,13 @@ import msgspec
 from sanderling.clock import Clock, Entropy, uuid7
 from sanderling.contract import events as wire
 from sanderling.contract.events import Event, Loss, Outcome
-from sanderling.database import Database, Meta
+from sanderling.database import PAGE_BYTES, Database, Meta
 
 QUARANTINE_ROWS = 100
 BALLAST_BYTES = 2 * 2**20
-EMERGENCY_ROWS = 64
+EMERGENCY_ROWS = 8
+ROOM_FOR_EVENT = 2048
+LEAST_PAGES = 8
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,10 @@ class Store:
         self.database = Database(folder, limit_bytes, entropy)
         self._handed: dict[str, int] = {}
         self._ballast = folder / "ballast"
+        self._ballast_bytes = 0
         if self.database.was_reset:
             self._declare_reset()
-        self._restore_ballast()
+        self._fit_ballast()
 
     @property
     def meta(self) -> Meta:
@@ -73,8 +76,19 @@ class Store:
         """Number and store the events of `jobs`; return for each job why it was refused, or "".
 
         `drops`, (reason, kind) -> events never numbered before, are declared. A number is used up by every event,
-        stored or dropped, so that the gaps in the numbers equal the declared losses.
+        stored or dropped, so that the gaps in the numbers equal the declared losses. On a full disk the log may grow
+        into the ballast's space if the file itself has room.
         """
+        try:
+            return self._write(jobs, drops, durable)
+        except apsw.FullError:
+            roomy = self.database.free() > ROOM_FOR_EVENT * sum(len(job.events) for job in jobs)
+            with self._given_up_ballast():
+                if roomy:
+                    return self._write(jobs, drops, durable)
+            raise
+
+    def _write(self, jobs: Sequence[Job], drops: Mapping[tuple[str, str], int], durable: bool) -> list[str]:
         lost = Counter(drops)
         with self.database.transaction(durable) as meta:
             refused = [self._write_job(meta, job, lost) for job in jobs]
@@ -108,7 +122,8 @@ class Store:
             return f"expected an event of at most {wire.MAX_LINE} bytes, found {len(line)}"
         decision = event.decision if isinstance(event, Outcome) else None
         row = (seq, event.id, kind_of(event), decision, line, checksum(event.id, line))
-        self.database.writer.execute("INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?, 0, ?, ?)", row)
+        add = "INSERT INTO event VALUES (?, ?, ?, ?, 0, ?, ?) ON CONFLICT (id) DO NOTHING"
+        self.database.writer.execute(add, row)
         if self.database.writer.changes():
             meta.seq, meta.events, meta.bytes = seq, meta.events + 1, meta.bytes + len(line)
         return None
@@ -139,15 +154,15 @@ class Store:
         batch: list[Pending] = []
         rotten: list[int] = []
         size = 0
-        query = "SELECT seq, id, line, crc FROM event ORDER BY seq LIMIT ?"
+        query = "SELECT seq, CAST(id AS BLOB), CAST(line AS BLOB), crc FROM event ORDER BY seq LIMIT ?"
         for seq, id, line, crc in self.database.writer.execute(query, (max_events,)):
-            if checksum(id, line) != crc:
+            if not sound(id, line, crc):
                 rotten.append(seq)
                 continue
             size += len(line)
             if batch and size > max_bytes:
                 break
-            batch.append(Pending(seq, id, line))
+            batch.append(Pending(seq, id.decode(), line))
         for seq in rotten:
             self._set_aside(seq, "corrupt")
         if batch and batch[-1].seq > self.meta.handed:
@@ -163,7 +178,6 @@ class Store:
         """Delete the events with these ids, durably; return how many there were."""
         seqs = [seq for seq in (self._find(id) for id in ids) if seq is not None]
         self._with_ballast(lambda emergency: self._delete(seqs, EMERGENCY_ROWS if emergency else max(1, len(seqs))))
-        self._restore_ballast()
         return len(seqs)
 
     def _delete(self, seqs: Sequence[int], chunk: int) -> None:
@@ -190,13 +204,13 @@ class Store:
 
     def _set_aside(self, seq: int, reason: str) -> None:
         with self.database.transaction(durable=True) as meta:
-            kind = self.database.writer.execute("SELECT kind FROM event WHERE seq = ?", (seq,)).get
+            kind = self.database.writer.execute("SELECT CAST(kind AS BLOB) FROM event WHERE seq = ?", (seq,)).get
             keep = "INSERT OR REPLACE INTO quarantine SELECT seq, id, ?, line FROM event WHERE seq = ?"
             self.database.writer.execute(keep, (reason, seq))
             trim = "DELETE FROM quarantine WHERE seq <= (SELECT seq FROM quarantine ORDER BY seq DESC LIMIT 1 OFFSET ?)"
             self.database.writer.execute(trim, (QUARANTINE_ROWS,))
             self.remove(meta, seq)
-            self.insert(meta, self.loss(reason, {kind: 1}))
+            self.insert(meta, self.loss(reason, {(kind or b"").decode(errors="replace"): 1}))
         self.lost[reason] += 1
 
     def _find(self, id: str) -> int | None:
@@ -207,22 +221,41 @@ class Store:
 
     def state(self, user: str) -> bytes | None:
         """Return the last stored state, or None; safe beside the writing thread, one caller at a time."""
-        row = self.database.reader.execute("SELECT value, crc FROM state WHERE user = ?", (user,)).get
-        return row[0] if row is not None and zlib.crc32(row[0]) == row[1] else None
+        row = self.database.reader.execute("SELECT CAST(value AS BLOB), crc FROM state WHERE user = ?", (user,)).get
+        return row[0] if row is not None and row[0] is not None and zlib.crc32(row[0]) == row[1] else None
 
     def _with_ballast(self, action: Emergency) -> None:
         """Run `action(False)`; on a full disk give the ballast's space back and run `action(True)`."""
         try:
             action(False)
         except apsw.FullError:
-            self._ballast.unlink(missing_ok=True)
-            action(True)
+            with self._given_up_ballast():
+                action(True)
 
-    def _restore_ballast(self) -> None:
-        size = min(BALLAST_BYTES, self.limit // 8)
+    @contextmanager
+    def _given_up_ballast(self) -> Iterator[None]:
+        """Give the ballast's space back for a while; fold the log into the file before it is taken again."""
+        self._ballast.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            with suppress(apsw.Error):
+                self.database.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            with suppress(OSError):
+                self._ballast.write_bytes(self.entropy(self._ballast_bytes))
+
+    def _fit_ballast(self) -> None:
+        """Occupy a part of what is free, to give back on a full disk; in bytes that do not compress.
+
+        The log is folded into the file before it says more than the ballast's space can take.
+        """
+        size = self._ballast.stat().st_size if self._ballast.exists() else 0
         with suppress(OSError):
-            if not self._ballast.exists() and shutil.disk_usage(self.folder).free > 2 * size:
-                self._ballast.write_bytes(bytes(size))
+            free = shutil.disk_usage(self.folder).free + size
+            self._ballast_bytes = max(size, min(BALLAST_BYTES, self.limit // 8, free // 4))
+            if size < self._ballast_bytes:
+                self._ballast.write_bytes(self.entropy(self._ballast_bytes))
+        self.database.writer.wal_autocheckpoint(max(LEAST_PAGES, self._ballast_bytes // 2 // PAGE_BYTES))
 
 
 def kind_of(event: Event) -> str:
@@ -233,3 +266,8 @@ def kind_of(event: Event) -> str:
 def checksum(id: str, line: bytes) -> int:
     """Return the CRC-32 that a row carries over its id and its line."""
     return zlib.crc32(line, zlib.crc32(id.encode()))
+
+
+def sound(id: bytes | None, line: bytes | None, crc: object) -> bool:
+    """Tell whether a row, read as plain bytes, is what was written: a flipped bit may change even a value's type."""
+    return id is not None and line is not None and zlib.crc32(line, zlib.crc32(id)) == crc

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
 
 from sanderling.clock import Clock
 
@@ -38,11 +39,15 @@ class Transport(Protocol):
 
 
 class HttpTransport:
-    """Posts to `url` + "/events" with a bearer token; follows no redirect and reads at most 1 MiB of an answer."""
+    """Posts to `url` + "/events" with a bearer token; follows no redirect and reads at most 1 MiB of an answer.
+
+    Raises `ValueError` for a URL or a token that could never be sent.
+    """
 
     def __init__(self, url: str, token: str | None, timeout_s: float = 10.0) -> None:
         import urllib3
 
+        _check(url, token)
         self._url = url.rstrip("/") + "/events"
         self._token, self._timeout_s = token, timeout_s
         self._pool = urllib3.PoolManager(maxsize=1, retries=False, timeout=urllib3.Timeout(total=timeout_s))
@@ -78,6 +83,16 @@ class HttpTransport:
             if time.monotonic() > deadline:
                 raise OSError(f"{self._url}: expected a whole answer within {self._timeout_s:g} s")
         return content
+
+
+def _check(url: str, token: str | None) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(f"collector: expected a URL such as https://rewards.example/v1, found {url!r}")
+    if parts.username is not None:
+        raise ValueError("collector: expected a URL without a name and a password; pass a token instead")
+    if token is not None and not (token.isascii() and token.isprintable()):
+        raise ValueError("token: expected printable ASCII characters, found others")
 
 
 def retry_after_s(headers: Mapping[str, str], clock: Clock) -> float:

@@ -6,14 +6,16 @@ randomness are passed in, and nothing here sleeps but the thread that `start` ma
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
+from sanderling import forks
 from sanderling.clock import Clock
 from sanderling.contract import events as wire
 from sanderling.contract.events import Verdict
@@ -24,7 +26,11 @@ from sanderling.transport import LAST_WAIT_S, HttpTransport, Response, Transport
 
 __all__ = ["Backoff", "HttpTransport", "Response", "Transport", "UploadCounters", "Uploader"]
 
+log = logging.getLogger("sanderling")
+
 IDLE_S = 30.0
+FIRST_DELAY_S = 30.0
+LAST_POST_S = 1.0
 BUSY_S = 0.1
 QUEUED_S = 0.01
 FIRST_BACKOFF_S = 1.0
@@ -36,6 +42,10 @@ class Backoff:
 
     def __init__(self, rng: random.Random) -> None:
         self._rng, self._failures = rng, 0
+
+    def first(self) -> float:
+        """Return the seconds to wait before a first try: devices that start together must not all call at once."""
+        return self._rng.uniform(0.0, FIRST_DELAY_S)
 
     def fail(self, at_least_s: float = 0.0) -> float:
         """Count a failure; return the seconds to wait, `at_least_s` or more."""
@@ -86,7 +96,11 @@ class _Window:
 
 
 class Uploader:
-    """Sends what is in the outbox. `step` for those who keep time themselves; `start` for a thread that does."""
+    """Sends what is in the outbox. `step` for those who keep time themselves; `start` for a thread that does.
+
+    `may_upload` tells whether the network may be used now: idle, charging, unmetered, whatever the app cares for. It is
+    asked before each batch; after a no, the thread sends again at most a minute after the first yes.
+    """
 
     def __init__(
         self,
@@ -97,24 +111,32 @@ class Uploader:
         rng: random.Random,
         max_events: int = 500,
         max_bytes: int = 1 << 20,
+        may_upload: Callable[[], bool] = lambda: True,
     ) -> None:
         self.counters = UploadCounters()
         self._outbox, self._transport, self._clock, self._max_bytes = outbox, transport, clock, max_bytes
+        self._may_upload = may_upload
         self._backoff, self._window = Backoff(rng), _Window(max_events)
         self._not_before_ms = clock.mono_ms()
         self._poisoned = 0
         self._empty = False
-        self._stopped = False
-        self._turn, self._awake, self._pause = threading.Lock(), threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
+        self._renew_locks()
+        forks.watch(self)
+
+    def _renew_locks(self) -> None:
+        self._turn, self._awake, self._ended = threading.Lock(), threading.Event(), threading.Event()
 
     def step(self) -> float:
         """Send at most one batch; return the seconds to wait before the next step, 0 when there is more to send."""
         if not self._turn.acquire(timeout=BUSY_S):
             return BUSY_S
+        self._empty = False
         try:
             wait_ms = self._not_before_ms - self._clock.mono_ms()
-            return wait_ms / 1000 if wait_ms > 0 else self._send_oldest()
+            if wait_ms > 0:
+                return wait_ms / 1000
+            return self._send_oldest() if self._may_upload() else IDLE_S
         except (StorageError, OSError):
             return self._wait()
         finally:
@@ -188,7 +210,6 @@ class Uploader:
         return self._wait() if self._poisoned >= POISON_STREAK else 0.0
 
     def _wait(self, at_least_s: float = 0.0) -> float:
-        self._empty = False
         delay = self._backoff.fail(at_least_s)
         self._not_before_ms = self._clock.mono_ms() + round(delay * 1000)
         return delay
@@ -196,10 +217,10 @@ class Uploader:
     def drain(self, deadline_s: float) -> bool:
         """Step until the outbox is empty or `deadline_s` seconds have passed; return whether it is empty.
 
-        Gives up at once when the next try is due only after the deadline.
+        Gives up at once when the next try is due only after the deadline, or the network may not be used.
         """
         end = time.monotonic() + deadline_s
-        while True:
+        while not self._ended.is_set():
             queued = self._outbox.counters().queued
             delay = self.step()
             if self._empty and queued == 0:
@@ -207,7 +228,8 @@ class Uploader:
             pause = QUEUED_S if self._empty else delay
             if time.monotonic() + pause >= end:
                 return False
-            self._pause.wait(pause)
+            self._ended.wait(pause)
+        return False
 
     def start(self) -> None:
         """Send in the background until `stop`."""
@@ -219,18 +241,34 @@ class Uploader:
         self._awake.set()
 
     def stop(self, timeout_s: float = 2.0) -> None:
-        """Stop the background thread; a post that is under way is left alone after `timeout_s`."""
-        self._stopped = True
+        """Stop the background thread; a post that is under way gets a second at most: its events are sent again."""
+        self._ended.set()
         self._awake.set()
         if self._thread is not None:
-            self._thread.join(timeout_s)
+            self._thread.join(min(timeout_s, LAST_POST_S))
 
     def _run(self) -> None:
-        while not self._stopped:
-            delay = self.step()
-            if delay > 0 and not self._stopped:
-                self._awake.wait(delay)
-                self._awake.clear()
+        """Step until stopped; after a start, and after a time without network, wait for a random moment first."""
+        away = True
+        while not self._ended.is_set():
+            try:
+                if not self._may_upload():
+                    away, delay = True, IDLE_S
+                elif away:
+                    away, delay = False, 0.0
+                    self._ended.wait(self._backoff.first())
+                else:
+                    delay = self.step()
+            except Exception:  # a fault in the app's hook or in a transport must not end uploading for ever
+                log.exception("an upload failed in a way that nobody expected; trying again later")
+                delay = self._wait()
+            self._awake.wait(delay)
+            self._awake.clear()
+
+    def in_child(self) -> None:
+        """After a fork: the thread belongs to the parent, and the locks may have been held by it."""
+        self._renew_locks()
+        self._ended.set()
 
 
 def _verdicts(body: bytes) -> list[Verdict]:

@@ -1,6 +1,7 @@
-"""What runs in a process made to be killed: it records, uploads into a file, and notes what it was promised.
+"""What runs in a process made to die: it records, uploads into a file, and notes what it was promised.
 
-Before a line of `promises` is written the call has returned.
+Before a line of `promises` is written the call has returned. Both files of the notes begin anew on a line of their own:
+a kill tears what one write appends where it crosses into the next page, and what follows must stand alone.
 """
 
 from __future__ import annotations
@@ -8,38 +9,54 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from sanderling.clock import SystemClock
 from sanderling.contract import events as wire
+from sanderling.database import Database
 from sanderling.outbox import Outbox
 from sanderling.transport import Response
 from sanderling.upload import Uploader
 from tests.fakes import EventFactory
 
+Passing = Callable[[str], None]
+"""Told the name of each point that the victim passes; may end the process."""
+
+
+@dataclass(frozen=True)
+class Life:
+    """Where a victim works and notes what it was promised, what is broken on purpose, and how large its outbox is."""
+
+    folder: Path
+    notes: Path
+    seed: int
+    mutant: str = ""
+    limit_bytes: int = 64 * 2**20
+    collector: bool = True
+
 
 class FileCollector:
     """Appends every batch to a file before it answers; the way there and the way back take a moment each."""
 
-    outbox: Outbox
-
-    def __init__(self, path: Path, rng: random.Random) -> None:
-        self.file = path.open("ab", buffering=0)
-        self.file.write(b"\n")  # a kill may have cut the last line short: what follows must stand alone
-        self.rng = rng
+    def __init__(self, life: Life, outbox: Outbox, rng: random.Random, passing: Passing) -> None:
+        self.file = (life.notes / "received").open("ab", buffering=0)
+        self.file.write(b"\n")
+        self.outbox, self.rng, self.passing = outbox, rng, passing
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
         lines = list(wire.unpack(body))
-        self.travel()
+        self.travel("batch on its way")
         self.file.write(b"".join(line + b"\n" for line in lines))
-        self.travel()
+        self.travel("batch taken, answer on its way")
         rows = [wire.Verdict(wire.decode(line).id, "ok") for line in lines]
         return Response(200, {}, msgspec.json.encode({"verdicts": rows}))
 
-    def travel(self) -> None:
+    def travel(self, point: str) -> None:
+        self.passing(point)
         threading.Event().wait(self.rng.uniform(0, 0.004))
 
 
@@ -51,22 +68,36 @@ class DeleteFirst(FileCollector):
         return super().post(body, headers)
 
 
-def live(folder: Path, seed: int, mutant: str, ready: int) -> None:
+def commit_unflushed() -> None:
+    """Break the outbox of this process: the mutant that commits rewards without flushing."""
+    honest = Database.transaction
+    Database.transaction = lambda self, durable: honest(self, False)
+
+
+def live(life: Life, ready: int, passing: Passing = lambda point: None) -> None:
     """Work until killed; says on the descriptor `ready` when the outbox is open."""
-    rng = random.Random(seed)
-    outbox = Outbox(folder, clock=SystemClock())
-    transport = (DeleteFirst if mutant == "delete_first" else FileCollector)(folder / "received", rng)
-    transport.outbox = outbox
+    rng = random.Random(life.seed)
+    if life.mutant == "unflushed":
+        commit_unflushed()
+    outbox = Outbox(life.folder, limit_bytes=life.limit_bytes, clock=SystemClock())
+    kind = DeleteFirst if life.mutant == "delete_first" else FileCollector
+    transport = kind(life, outbox, rng, passing)
     uploader = Uploader(outbox, transport, clock=SystemClock(), rng=rng, max_events=rng.choice([1, 3, 20]))
-    uploader.start()
-    make = EventFactory(outbox.install, start=seed << 64 | 1)
-    promises = os.open(folder / "promises", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    durable = outbox.put if mutant == "queue_only" else outbox.put_durable
+    if life.collector:
+        uploader.start()
+    make = EventFactory(outbox.install, start=life.seed << 64 | 1)
+    promises = os.open(life.notes / "promises", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(promises, b"\n")
+    durable = outbox.put if life.mutant == "queue_only" else outbox.put_durable
     os.write(ready, b"!")
     while True:
         decision = make.decision()
         outbox.put([decision])
+        if rng.random() < 0.1:  # long enough for the decision to be committed, unflushed, and sent
+            uploader.wake()
+            threading.Event().wait(0.05)
         outcome = make.outcome(decision)
         durable([outcome])
         os.write(promises, f"{outcome.id} {decision.id}\n".encode())
+        passing("promise given")
         uploader.wake()

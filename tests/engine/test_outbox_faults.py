@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,79 +14,29 @@ from sanderling.contract import events as wire
 from sanderling.errors import StorageError
 from sanderling.outbox import Outbox
 from sanderling.store import BALLAST_BYTES
+from tests.engine.disks import FaultyDisk, SmallDisk
 from tests.fakes import EventFactory, FakeClock
 
-BASE = apsw.vfs_names()[0]
+FOR_EVER = 10**9
+FAULTS = [
+    pytest.param(apsw.IOError, 1, id="io error once"),
+    pytest.param(apsw.FullError, 1, id="full once"),
+    pytest.param(apsw.IOError, FOR_EVER, id="io error for ever"),
+    pytest.param(apsw.FullError, FOR_EVER, id="full for ever"),
+]
 
 
-class Disk(apsw.VFS):
-    """A file system whose every operation on a file asks `fault`, and whose files together hold `room` bytes."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name, BASE)
-        self.name_ = name
-        self.failing: set[int] | None = set()
-        self.operations = itertools.count()
-        self.room = 2**40
-        self.ballast: Path | None = None
-        self.sizes: dict[str, int] = {}
-
-    def xOpen(self, name, flags):  # noqa: N802 - apsw's name
-        return DiskFile(self, name, flags)
-
-    def capacity(self) -> int:
-        """Return the bytes for all files: more when the ballast has been given up."""
-        given_up = self.ballast is not None and not self.ballast.exists()
-        return self.room + (BALLAST_BYTES if given_up else 0)
-
-    def fault(self) -> None:
-        if self.failing is None or next(self.operations) in self.failing:
-            raise apsw.IOError("injected")
+def ids(outbox: Outbox) -> set[str]:
+    return {pending.id for pending in outbox.oldest(10**6, 2**40)}
 
 
-class DiskFile(apsw.VFSFile):
-    def __init__(self, disk: Disk, name, flags) -> None:
-        super().__init__(BASE, name, flags)
-        self.disk = disk
-        self.path = name.filename() if isinstance(name, apsw.URIFilename) else str(name)
+def use(folder: Path, disk: FaultyDisk, patience_s: float) -> tuple[set[str], set[str]]:
+    """Record, send and acknowledge for a while, then mend the disk and record once more.
 
-    def xWrite(self, data, offset):  # noqa: N802
-        self.disk.fault()
-        size = max(self.disk.sizes.get(self.path, 0), offset + len(data))
-        if sum(self.disk.sizes.values()) - self.disk.sizes.get(self.path, 0) + size > self.disk.capacity():
-            raise apsw.FullError("injected")
-        self.disk.sizes[self.path] = size
-        super().xWrite(data, offset)
-
-    def xSync(self, flags):  # noqa: N802
-        self.disk.fault()
-        super().xSync(flags)
-
-    def xTruncate(self, size):  # noqa: N802
-        self.disk.fault()
-        self.disk.sizes[self.path] = size
-        super().xTruncate(size)
-
-
-names = itertools.count()
-
-
-@pytest.fixture
-def disk() -> Iterator[Disk]:
-    disk = Disk(f"faulty-{next(names)}")
-    apsw.set_default_vfs(disk.name_)
-    yield disk
-    apsw.set_default_vfs(BASE)
-
-
-def ids(outbox: Outbox) -> list[str]:
-    return [pending.id for pending in outbox.oldest(10**6, 2**40)]
-
-
-def use(folder: Path) -> tuple[list[str], list[str]]:
-    """Record, send and acknowledge for a while; return the ids promised to be durable, and those acknowledged."""
-    promised: list[str] = []
-    acknowledged: list[str] = []
+    Return the ids promised to be durable, and those acknowledged. Only `StorageError` may come out of the outbox.
+    """
+    promised: set[str] = set()
+    acknowledged: set[str] = set()
     try:
         outbox = Outbox(folder, clock=FakeClock())
     except StorageError:
@@ -98,69 +46,87 @@ def use(folder: Path) -> tuple[list[str], list[str]]:
         decision = make.decision()
         outbox.put([decision], {"c" * 32: b"state"})
         outcome = make.outcome(decision)
-        try:
-            outbox.put_durable([outcome], timeout_s=5)
-            promised += [decision.id, outcome.id]
-        except StorageError:
-            pass
-        try:
+        with suppress(StorageError):
+            outbox.put_durable([outcome], timeout_s=patience_s)
+            promised |= {decision.id, outcome.id}
+        with suppress(StorageError):
             batch = [pending.id for pending in outbox.oldest(1, 10**6)]
-            acknowledged += batch
+            acknowledged |= set(batch)
             outbox.acknowledge(batch)
-        except StorageError:
-            pass
+    disk.last = 0
+    last = make.observation()
+    outbox.put_durable([last])
     outbox.close()
-    return promised, acknowledged
+    return promised | {last.id}, acknowledged
 
 
-def test_any_single_storage_error_is_survived(disk, tmp_path):
-    """Failing each write, sync or truncate in turn loses no promised event and raises nothing but StorageError (P5)."""
-    use(tmp_path / "count")
-    operations = next(disk.operations)
-    assert operations > 40
-    for failing in range(operations):
-        disk.failing, disk.operations = {failing}, itertools.count()
-        folder = tmp_path / str(failing)
-        promised, acknowledged = use(folder)
-        disk.failing = set()
-        outbox = Outbox(folder, clock=FakeClock())
-        assert set(promised) <= set(ids(outbox)) | set(acknowledged)
+def sweep(folder: Path, error: type[apsw.Error], length: int, step: int) -> int:
+    """Fail every `step`th operation in turn, or all from there on; return how many there are."""
+    with FaultyDisk() as disk:
+        use(folder / "count", disk, 5)
+    for first in range(0, disk.operations, step):
+        own = folder / str(first)
+        with FaultyDisk(first, first + length, error) as faulty:
+            promised, acknowledged = use(own, faulty, 5 if length == 1 else 0.2)
+        outbox = Outbox(own, clock=FakeClock())
+        assert promised <= ids(outbox) | acknowledged, first
+        assert outbox.counters().lost == {}, first
+        outbox.close()
+    return disk.operations
+
+
+@pytest.mark.parametrize(("error", "length"), FAULTS)
+def test_storage_errors_are_survived(tmp_path, error, length):
+    """Failing opens, writes, syncs and truncates in turn loses no promised event, and the outbox heals (P5)."""
+    assert sweep(tmp_path, error, length, 5 if length == 1 else 19) > 40
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("error", "length"), FAULTS)
+def test_every_single_storage_error_is_survived(tmp_path, error, length):
+    """The same for each single operation (P5)."""
+    print(f"{sweep(tmp_path, error, length, 1)} operations, each failed, nothing lost")
+
+
+def test_a_dead_disk_neither_raises_nor_hangs_and_heals(tmp_path):
+    """While every write fails put returns and put_durable raises StorageError; afterwards all of it is stored."""
+    with FaultyDisk() as disk:
+        outbox = Outbox(tmp_path, clock=FakeClock())
+        make = EventFactory(outbox.install)
+        disk.last = FOR_EVER
+        for event in [make.decision() for _ in range(30)]:
+            outbox.put([event])
+        with pytest.raises(StorageError):
+            outbox.put_durable([make.observation()], timeout_s=0.2)
+        assert outbox.counters().failed_commits > 0
+        disk.last = 0
+        outbox.put_durable([])
+        assert len(ids(outbox)) == 31
         outbox.close()
 
 
-def test_a_dead_disk_neither_raises_nor_hangs_and_heals(disk, tmp_path):
-    """While every write fails put returns and put_durable raises StorageError; afterwards all of it is stored."""
-    outbox = Outbox(tmp_path, clock=FakeClock())
-    make = EventFactory(outbox.install)
-    disk.failing = None
-    put = [make.decision() for _ in range(30)]
-    for event in put:
-        outbox.put([event])
-    with pytest.raises(StorageError):
-        outbox.put_durable([make.observation()], timeout_s=0.2)
-    assert outbox.counters().failed_commits > 0
-    disk.failing = set()
-    outbox.put_durable([])
-    assert len(ids(outbox)) == 31
-    outbox.close()
+def fill(outbox: Outbox, make: EventFactory) -> None:
+    for _ in range(1000):
+        outbox.put_durable([make.observation() for _ in range(50)], timeout_s=0.5)
 
 
-def test_a_full_disk_can_be_drained(disk, tmp_path, monkeypatch):
+def test_a_full_disk_can_be_drained(tmp_path, monkeypatch):
     """On a full disk acknowledging works by the ballast and small steps; then new events are stored again (P6)."""
-    outbox = Outbox(tmp_path, clock=FakeClock())
-    make = EventFactory(outbox.install)
-    outbox.put_durable([make.decision() for _ in range(1500)])
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
-    disk.room, disk.ballast = sum(disk.sizes.values()), tmp_path / "ballast"
-    with pytest.raises(StorageError):
-        outbox.put_durable([make.observation() for _ in range(5000)], timeout_s=0.5)
-    stored = outbox.counters().pending
-    for _ in range(100):
-        with suppress(StorageError):  # apsw raises here for a checkpoint that failed behind a commit that did not
-            outbox.acknowledge([pending.id for pending in outbox.oldest(200, 10**6)])
-        if outbox.counters().pending < stored // 4:
-            break
-    outbox.put_durable([make.observation()], timeout_s=10)
-    seen = [wire.decode(pending.line).seq for pending in outbox.oldest(10**6, 2**40)]
-    assert seen == list(range(seen[0], seen[0] + len(seen)))
-    outbox.close()
+    with SmallDisk(tmp_path / "ballast", BALLAST_BYTES) as disk:
+        outbox = Outbox(tmp_path, clock=FakeClock())
+        make = EventFactory(outbox.install)
+        outbox.put_durable([make.decision() for _ in range(1500)])
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
+        disk.room = sum(disk.sizes.values())
+        with pytest.raises(StorageError):
+            fill(outbox, make)
+        stored = outbox.counters().pending
+        for _ in range(100):
+            with suppress(StorageError):  # apsw raises here for a checkpoint that failed behind a commit that did not
+                outbox.acknowledge([pending.id for pending in outbox.oldest(200, 10**6)])
+            if outbox.counters().pending < stored // 4:
+                break
+        outbox.put_durable([make.observation()], timeout_s=10)
+        seen = [wire.decode(pending.line).seq for pending in outbox.oldest(10**6, 2**40)]
+        assert seen == list(range(seen[0], seen[0] + len(seen)))
+        outbox.close()

@@ -6,32 +6,14 @@ import os
 import random
 import signal
 import time
-from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from sanderling.clock import SystemClock
-from sanderling.contract import events as wire
-from sanderling.contract.events import Event, Outcome
-from sanderling.errors import EventError
-from sanderling.outbox import Outbox
-from tests.engine.outbox_victim import live
+from tests.engine.outbox_victim import Life, live
+from tests.engine.toll import Toll, count
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-
-
-@dataclass
-class Toll:
-    """What a series of kills cost: promised rewards lost, rewards without their decision, numbers used twice."""
-
-    promised: int = 0
-    lost: int = 0
-    orphans: int = 0
-    clashes: int = 0
-    gaps: int = 0
-    events: dict[str, Event] = field(default_factory=dict)
 
 
 def kill_often(folder: Path, kills: int, mutant: str = "", seed: int = 0) -> Toll:
@@ -43,7 +25,7 @@ def kill_often(folder: Path, kills: int, mutant: str = "", seed: int = 0) -> Tol
         child = os.fork()
         if child == 0:
             try:
-                live(folder, number, mutant, writing)
+                live(Life(folder, folder, number, mutant), writing)
             finally:
                 os._exit(1)
         os.close(writing)
@@ -55,56 +37,31 @@ def kill_often(folder: Path, kills: int, mutant: str = "", seed: int = 0) -> Tol
     return count(folder)
 
 
-def count(folder: Path) -> Toll:
-    toll = Toll()
-    received = [line for line in whole_lines(folder / "received") if is_event(line)]
-    outbox = Outbox(folder, clock=SystemClock())
-    kept = [pending.line for pending in outbox.oldest(10**6, 2**40)]
-    outbox.close()
-    for line in (*received, *kept):
-        event = wire.decode(line)
-        toll.clashes += toll.events.setdefault(event.id, event) != event
-    numbers = Counter(event.seq for event in toll.events.values())
-    toll.clashes += len(toll.events) - len(numbers)
-    toll.gaps = max(numbers, default=0) - len(numbers)
-    promises = [line.split() for line in whole_lines(folder / "promises")]
-    toll.promised = len(promises)
-    toll.lost = sum(outcome.decode() not in toll.events for outcome, _ in promises)
-    outcomes = [event for event in toll.events.values() if isinstance(event, Outcome)]
-    toll.orphans = sum(outcome.decision not in toll.events for outcome in outcomes)
-    return toll
-
-
-def is_event(line: bytes) -> bool:
-    """Tell whether a line is a whole event; the collector's process, killed in a write, leaves part of one that it
-    never acknowledged."""
-    try:
-        wire.decode(line)
-    except EventError:
-        return False
-    return True
-
-
-def whole_lines(path: Path) -> list[bytes]:
-    """Return the lines of a log that may end in the middle of one."""
-    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-
-
-def check(toll: Toll) -> None:
-    assert toll.promised > 0
-    assert (toll.lost, toll.orphans, toll.clashes, toll.gaps) == (0, 0, 0, 0)
-
-
 def test_no_promised_reward_is_lost_to_a_kill(tmp_path):
     """After 150 kills every promised reward is in the outbox or at the collector, once, with its decision."""
-    check(kill_often(tmp_path, 150))
+    toll = kill_often(tmp_path, 150)
+    assert toll.promised > 0
+    toll.check()
 
 
 @pytest.mark.soak
-def test_no_promised_reward_is_lost_to_thousands_of_kills(tmp_path):
-    """The same after 3,000 kills in 30 folders: with no loss the rate is below 0.1 % with 95 % confidence."""
-    for seed in range(30):
-        check(kill_often(tmp_path / str(seed), 100, seed=seed))
+def test_no_promised_reward_is_lost_to_ten_thousand_kills(tmp_path):
+    """The same after 10,000 kills in 100 folders: with no loss the rate is below 0.03 % with 95 % confidence."""
+    promised = 0
+    for seed in range(100):
+        toll = kill_often(tmp_path / str(seed), 100, seed=seed)
+        toll.check()
+        promised += toll.promised
+    print(f"10,000 kills, {promised} promised rewards, none lost")
+
+
+def test_a_line_torn_by_a_kill_spoils_no_other(tmp_path):
+    """Notes that end in half a promise and half an event, as a kill leaves them, are not counted as lost or merged."""
+    (tmp_path / "promises").write_text("\n" + "e" * 32 + " " + "f" * 13)
+    (tmp_path / "received").write_text('\n{"type":"decision","id":"')
+    toll = kill_often(tmp_path, 3)
+    assert toll.promised > 0
+    toll.check()
 
 
 @pytest.mark.parametrize("mutant", ["delete_first", "queue_only"])

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -15,48 +12,10 @@ from hypothesis import strategies as st
 from sanderling.contract import events as wire
 from sanderling.contract.events import Event, Loss
 from sanderling.errors import StorageError
-from sanderling.outbox import Outbox
-from sanderling.transport import LAST_WAIT_S, HttpTransport, Response, retry_after_s
-from sanderling.upload import Backoff, Uploader
-from tests.fakes import EventFactory, FakeClock, FakeTransport, status, verdicts
-
-
-class Bench:
-    """An outbox with some observations, a fake transport, and an uploader between them."""
-
-    def __init__(self, folder: Path, events: int, answer=None, **options) -> None:
-        self.clock = FakeClock()
-        self.outbox = Outbox(folder, clock=self.clock)
-        self.make = EventFactory(self.outbox.install)
-        self.outbox.put_durable([self.make.observation() for _ in range(events)])
-        self.transport = FakeTransport(answer)
-        self.uploader = Uploader(self.outbox, self.transport, clock=self.clock, rng=random.Random(1), **options)
-
-    def run(self, steps: int) -> None:
-        """Step in virtual time until nothing but losses of this test's own making could be left."""
-        for _ in range(steps):
-            if self.outbox.counters().pending == 0:
-                return
-            self.clock.advance(self.uploader.step())
-
-    def pending(self) -> list[int]:
-        return [pending.seq for pending in self.outbox.oldest(10**6, 2**40)]
-
-    def delivered(self) -> list[int]:
-        return sorted({event.seq for batch in self.transport.batches for event in batch})
-
-
-@pytest.fixture
-def bench(tmp_path):
-    benches = []
-
-    def build(events: int, answer=None, **options) -> Bench:
-        benches.append(Bench(tmp_path / str(len(benches)), events, answer, **options))
-        return benches[-1]
-
-    yield build
-    for each in benches:
-        each.outbox.close()
+from sanderling.transport import LAST_WAIT_S, Response, retry_after_s
+from sanderling.upload import Backoff
+from tests.engine.upload_bench import Bench
+from tests.fakes import FakeClock, status, verdicts
 
 
 def test_everything_goes_out_oldest_first(bench):
@@ -211,17 +170,6 @@ def test_backoff_stays_between_its_bounds(failures, at_least, seed):
     assert at_least <= backoff.fail(at_least) <= at_least + LAST_WAIT_S
 
 
-def test_a_restarted_fleet_does_not_stampede():
-    """Of 10,000 devices after an hour's outage no second sees more than three times the mean (promise P26)."""
-    seconds = [0] * int(LAST_WAIT_S + 1)
-    for device in range(10_000):
-        backoff, now = Backoff(random.Random(device)), random.Random(-device).uniform(0, 60)
-        while now < 3600:
-            now += backoff.fail()
-        seconds[int(now - 3600)] += 1
-    assert max(seconds) <= 3 * 10_000 / LAST_WAIT_S
-
-
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
@@ -254,22 +202,6 @@ def test_drain_waits_for_the_queue_and_ends_in_time(bench):
     started = time.monotonic()
     assert not b.uploader.drain(5.0)
     assert time.monotonic() - started < 1.0
-
-
-def test_the_thread_sends_when_woken_and_stops(bench):
-    """The background thread sends soon after wake, without waiting out its idle pause, and stop ends it."""
-    b = bench(1)
-    b.uploader.start()
-    deadline = time.monotonic() + 5
-    while b.outbox.counters().pending and time.monotonic() < deadline:
-        time.sleep(0.01)
-    b.outbox.put_durable([b.make.observation()])
-    b.uploader.wake()
-    while b.outbox.counters().pending and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert b.outbox.counters().pending == 0
-    b.uploader.stop()
-    assert not b.uploader._thread.is_alive()
 
 
 @settings(max_examples=25, deadline=None)
@@ -307,62 +239,3 @@ def test_any_course_of_failures_delivers_everything(tmp_path_factory, course, si
     assert gap <= 0
     assert gap == 0 or b.outbox.counters().quarantined > 0  # stored, its answer lost, and then set aside
     b.outbox.close()
-
-
-class Handler(BaseHTTPRequestHandler):
-    mode = "ok"
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        self.server.seen.append((self.path, dict(self.headers), body))
-        if self.mode == "slow":
-            self.server.release.wait(5)
-        self.send_response(302 if self.mode == "redirect" else 200)
-        self.send_header("X-Mixed-Case", "yes")
-        self.send_header("location", "/elsewhere")
-        size = 2**22 if self.mode == "huge" else 2
-        self.send_header("content-length", str(size + (self.mode == "short")))
-        self.end_headers()
-        self.wfile.write(b"x" * size)
-
-    def log_message(self, *args) -> None:
-        pass
-
-
-@pytest.fixture
-def server():
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    server.seen, server.release = [], threading.Event()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    yield server
-    server.release.set()
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.mark.parametrize("mode", ["ok", "redirect"])
-def test_http_posts_to_events_with_the_token(server, monkeypatch, mode):
-    """One post goes to url/events with the bearer token; a redirect is an answer, not followed."""
-    monkeypatch.setattr(Handler, "mode", mode)
-    transport = HttpTransport(f"http://127.0.0.1:{server.server_port}/v1/", "secret")
-    response = transport.post(b"body", {"sent-at": "5"})
-    assert (response.status, response.body) == (302 if mode == "redirect" else 200, b"xx")
-    assert response.headers["x-mixed-case"] == "yes"
-    [(path, headers, body)] = server.seen
-    assert (path, body, headers["authorization"], headers["sent-at"]) == ("/v1/events", b"body", "Bearer secret", "5")
-
-
-@pytest.mark.parametrize("mode", ["huge", "short", "slow"])
-def test_http_trouble_is_an_oserror(server, monkeypatch, mode):
-    """Too long, cut off or too slow an answer is an OSError, within the time-out."""
-    monkeypatch.setattr(Handler, "mode", mode)
-    transport = HttpTransport(f"http://127.0.0.1:{server.server_port}", None, timeout_s=0.3)
-    with pytest.raises(OSError, match="127"):
-        transport.post(b"body", {})
-
-
-def test_no_server_is_an_oserror():
-    """A refused connection is an OSError."""
-    with pytest.raises(OSError, match="refused"):
-        HttpTransport("http://127.0.0.1:9", None, timeout_s=0.5).post(b"", {})

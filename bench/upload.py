@@ -1,0 +1,139 @@
+"""Events a second and bytes an event from a device to a server on loopback, and what is lost when the server fails.
+
+Physics: the device flushes its disk once for every 50 events and the server once a batch; between them an event is
+about a kilobyte of JSON. Only ours is durable on both sides and says what became of each event; the plain endpoint is
+durable on the server only, OpenTelemetry's receiver here only counts. Client and server are a process each; contenders
+take turns. Bytes are those of all request bodies, tries that failed included. With failures: 30 % of the requests are
+answered 503, one half of them after the batch was taken; `lost` are events that the server never got.
+
+    python -m bench upload [--events 20000] [--rounds 3] [--failing 0.3]
+
+The first run makes an environment for the peer, `.bench-upload-peers/` (half a minute).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import venv
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from sanderling_trainer.fleet.processes import free_port
+
+ROOT = Path(__file__).parents[1]
+HOME = ROOT / ".bench-upload-peers"
+PACKAGES = ["opentelemetry-exporter-otlp-proto-http", "opentelemetry-sdk"]
+KINDS = ("sanderling", "plain", "opentelemetry")
+BATCH, SMALL_BATCH = 500, 50
+
+
+def run(arguments: list[str]) -> dict[str, Any]:
+    """Return a row for each contender without failures, and one with them."""
+    parser = argparse.ArgumentParser(prog="python -m bench upload")
+    parser.add_argument("--events", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--failing", type=float, default=0.3)
+    asked = parser.parse_args(arguments)
+    interpreter = _environment()
+    runs: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
+    for _ in range(asked.rounds):
+        for kind in KINDS:
+            runs[kind].append(_course(interpreter, kind, asked.events, BATCH, 0.0))
+    rows = [{"contender": kind, "failing": 0.0, **_median(runs[kind])} for kind in KINDS]
+    for kind in KINDS:
+        course = _course(interpreter, kind, asked.events // 2, SMALL_BATCH, asked.failing)
+        rows.append({"contender": kind, "failing": asked.failing, **course})
+    _table(rows)
+    return {"rows": rows}
+
+
+def _course(interpreter: Path, kind: str, events: int, batch: int, failing: float) -> dict[str, float]:
+    """Start a server, let a client hand over its events, and count what the server has."""
+    with tempfile.TemporaryDirectory() as scratch:
+        store, device, port = Path(scratch) / "store", Path(scratch) / "device", free_port()
+        store.mkdir()
+        url = f"http://127.0.0.1:{port}"
+        server = subprocess.Popen(
+            [str(interpreter), "-m", "bench.uploading.servers", kind, str(store), str(port), str(failing)], cwd=ROOT
+        )
+        try:
+            _meter(url)
+            command = [str(interpreter), "-m", "bench.uploading.clients", kind, url, str(events), str(batch)]
+            done = subprocess.run(
+                [*command, str(device)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
+            )
+            client, meter = json.loads(done.stdout), _meter(url)
+        finally:
+            server.terminate()
+            server.wait(30)
+        received, distinct = _stored(store)
+        return {
+            "events/s": events / client["seconds"],
+            "stored on the device, events/s": events / client["stored"] if client["stored"] else 0.0,
+            "bytes an event": meter["bytes"] / events,
+            "JSON bytes an event": client["json"] / events,
+            "requests": meter["requests"],
+            "lost": events - distinct,
+            "stored twice": received - distinct,
+        }
+
+
+def _meter(url: str) -> dict[str, int]:
+    """Return what the server's meter says; wait for the server if need be."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(f"{url}/meter", timeout=5) as answer:
+                return dict(json.loads(answer.read()))
+        except (urllib.error.URLError, OSError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+def _stored(store: Path) -> tuple[int, int]:
+    """Return how many events a server took, and how many different ones."""
+    lines = [line for path in store.glob("lines") for line in path.read_bytes().splitlines()]
+    ids = [json.loads(line)["id"] for line in lines]
+    for path in store.glob("segments/*/*"):
+        ids += [json.loads(row)["event"]["id"] for row in zstandard.decompress(path.read_bytes()).splitlines()]
+    return len(ids), len(set(ids))
+
+
+def _median(courses: list[dict[str, float]]) -> dict[str, Any]:
+    rates = [course["events/s"] for course in courses]
+    middle = {name: statistics.median(course[name] for course in courses) for name in courses[0]}
+    return middle | {"low": min(rates), "high": max(rates)}
+
+
+def _table(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        print(
+            f"{row['contender']:<16}{100 * row['failing']:>4.0f} % failing {row['events/s']:>9.0f} events/s"
+            f"{row['bytes an event']:>8.0f} bytes an event {row['lost']:>6.0f} lost {row['stored twice']:>6.0f} twice",
+            file=sys.stderr,
+        )
+
+
+def _environment() -> Path:
+    interpreter = HOME / "bin" / "python"
+    if not interpreter.exists():
+        venv.create(HOME, with_pip=True)
+        command = [str(interpreter), "-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt"), *PACKAGES]
+        subprocess.run(command, check=True, stdout=sys.stderr)
+    packages = next(HOME.glob("lib/python*/site-packages"))
+    (packages / "project.pth").write_text(
+        "\n".join([sysconfig.get_path("purelib"), str(ROOT / "engine"), str(ROOT / "trainer")]) + "\n"
+    )
+    return interpreter

@@ -1,0 +1,115 @@
+"""One client in a process of its own: hands over all events, waits until it is done with them, and prints the seconds.
+
+clients.py KIND URL EVENTS BATCH FOLDER
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from sanderling.clock import SystemClock, uuid7
+from sanderling.contract import events as wire
+from sanderling.contract.events import Event
+
+SLOTS = 10
+GROUP = 50
+
+
+def make_events(count: int) -> Iterator[Event]:
+    """Yield decisions with ten slots and an outcome each, with random ids, users, items and probabilities."""
+    rng, clock = random.Random(0), SystemClock()
+    install, boot, users = rng.randbytes(16).hex(), rng.randbytes(16).hex(), [rng.randbytes(16).hex() for _ in range(9)]
+    for _ in range(count // 2):
+        common = {
+            "install": install,
+            "seq": 1,
+            "user": rng.choice(users),
+            "clock": wire.Clock(clock.wall_ms(), clock.mono_ms(), boot),
+        }
+        items = rng.sample(range(10_000), SLOTS)
+        slate = [
+            wire.Slot(f"item-{item}", rank, rng.random() < 0.1, 0.9 + 0.1 * rng.random(), 0.9 * rng.random() + 0.01)
+            for rank, item in enumerate(items)
+        ]
+        decision = wire.Decision(
+            id=uuid7(clock), release=3, scheme="sequential", epsilon=0.1, pool=50, eligible=10_000, slate=slate,
+            state=rng.randbytes(16).hex(), events=rng.randrange(100), **common,
+        )  # fmt: skip
+        yield decision
+        yield wire.Outcome(
+            id=uuid7(clock), decision=decision.id, slot=0, item=slate[0].item, kind="click", value=1.0, observed=True,
+            **common,
+        )  # fmt: skip
+
+
+def groups(events: list[Event], size: int) -> Iterator[list[Event]]:
+    """Yield the events in runs of `size`."""
+    for start in range(0, len(events), size):
+        yield events[start : start + size]
+
+
+def sanderling(url: str, events: list[Event], batch: int, folder: Path) -> float:
+    """Ours: on disk, flushed every 50 events, then sent until acknowledged; return the seconds of the first part."""
+    from sanderling.outbox import Outbox
+    from sanderling.transport import HttpTransport
+    from sanderling.upload import Uploader
+
+    start = time.perf_counter()
+    outbox = Outbox(folder, clock=SystemClock())
+    for group in groups(events, GROUP):
+        outbox.put_durable(group)
+    stored = time.perf_counter() - start
+    transport = HttpTransport(url + "/v1", None)
+    uploader = Uploader(outbox, transport, clock=SystemClock(), rng=random.Random(0), max_events=batch)
+    uploader.drain(600)
+    outbox.close()
+    return stored
+
+
+def plain(url: str, events: list[Event], batch: int, folder: Path) -> float:
+    """What one would write: JSON lines, one post a batch, one try."""
+    import urllib3
+
+    pool = urllib3.PoolManager(retries=False)
+    for group in groups(events, batch):
+        pool.request("POST", url + "/v1/events", body=b"".join(wire.encode(event) + b"\n" for event in group))
+    return 0.0
+
+
+def opentelemetry(url: str, events: list[Event], batch: int, folder: Path) -> float:
+    """OpenTelemetry's batch processor and OTLP exporter, gzipped; its queue in memory is as large as the run."""
+    from opentelemetry.exporter.otlp.proto.http import Compression
+    from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+    from opentelemetry.sdk._logs import LoggerProvider
+    from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+
+    exporter = OTLPLogExporter(url + "/v1/logs", compression=Compression.Gzip)
+    provider = LoggerProvider()
+    provider.add_log_record_processor(
+        BatchLogRecordProcessor(exporter, max_export_batch_size=batch, max_queue_size=len(events))
+    )
+    logger = provider.get_logger("bench")
+    for event in events:
+        logger.emit(body=wire.encode(event).decode())
+    provider.force_flush(600_000)
+    provider.shutdown()
+    return 0.0
+
+
+KINDS = {"sanderling": sanderling, "plain": plain, "opentelemetry": opentelemetry}
+
+if __name__ == "__main__":
+    kind, url, count, batch, folder = sys.argv[1:]
+    made = list(make_events(int(count)))
+    start = time.perf_counter()
+    stored = KINDS[kind](url, made, int(batch), Path(folder))
+    print(
+        json.dumps(
+            {"seconds": time.perf_counter() - start, "stored": stored, "json": sum(map(len, map(wire.encode, made)))}
+        )
+    )

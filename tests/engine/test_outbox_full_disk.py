@@ -1,0 +1,85 @@
+"""A disk that is really full: recommending goes on, rewards are refused in words, and the outbox heals (promise P6)."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from sanderling import Engine
+from sanderling.clock import SystemClock
+from sanderling.errors import StorageError
+from sanderling.outbox import Outbox
+from tests.bundles import write_bundle
+from tests.fakes import EventFactory
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    """A file system of 300 kB in memory."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", folder], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"needs root to mount: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(outbox: Outbox, make: EventFactory) -> list[str]:
+    """Put rewards until three are refused in a row; return the ids that were promised."""
+    promised: list[str] = []
+    refused = 0
+    while refused < 3:
+        event = make.observation()
+        try:
+            outbox.put_durable([event], timeout_s=0.3)
+            promised.append(event.id)
+            refused = 0
+        except StorageError:
+            refused += 1
+    return promised
+
+
+def drain(outbox: Outbox) -> set[str]:
+    """Acknowledge all, as the uploader does; return the ids."""
+    seen: set[str] = set()
+    for _ in range(500):
+        with suppress(StorageError):
+            batch = [pending.id for pending in outbox.oldest(50, 10**6)]
+            if not batch:
+                return seen
+            seen |= set(batch)
+            outbox.acknowledge(batch)
+    pytest.fail("the full disk could not be drained")
+
+
+def test_a_full_disk_refuses_and_heals(small_disk):
+    """On 300 kB what was promised is delivered, draining frees the disk, and new rewards are stored again."""
+    outbox = Outbox(small_disk / "state", clock=SystemClock())
+    make = EventFactory(outbox.install)
+    for least in (100, 1):
+        promised = fill(outbox, make)
+        assert len(promised) >= least
+        assert set(promised) <= drain(outbox)
+    assert outbox.counters().lost == {}
+    outbox.close()
+
+
+def test_recommending_goes_on_with_a_full_disk(small_disk, tmp_path, monkeypatch):
+    """With not one byte left each recommendation succeeds, and a reward says that it was not stored."""
+    monkeypatch.setattr("sanderling.engine.REWARD_TIMEOUT_S", 3.0)
+    write_bundle(tmp_path / "bundle")
+    with Engine.open(tmp_path / "bundle", small_disk / "state") as engine:
+        with suppress(OSError), (small_disk / "other").open("wb", buffering=0) as other:
+            while other.write(bytes(1024)):
+                pass
+        slates = [engine.recommend(f"user {number}") for number in range(60)]
+        assert all(len(slate) for slate in slates)
+        with pytest.raises(StorageError, match="not known to be on disk"):
+            engine.reward(slates[-1], slates[-1][0], 1.0)
+        (small_disk / "other").unlink()
+        engine.reward(slates[-1], slates[-1][1], 1.0)

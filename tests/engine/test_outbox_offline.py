@@ -1,0 +1,155 @@
+"""Long without a network: under the bound all arrives, over it whole decisions go, weighted and counted (P7, P8)."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from sanderling.contract import events as wire
+from sanderling.contract.events import Decision, Event, Loss, Outcome
+from sanderling.outbox import Outbox
+from sanderling.transport import LAST_WAIT_S, Response
+from sanderling.upload import FIRST_DELAY_S, IDLE_S, Uploader
+from tests.fakes import EventFactory, FakeClock, FakeTransport, verdicts
+
+DAYS, RESTARTS, DECISIONS = 30, 3, 200
+
+
+class Offline(FakeTransport):
+    """Refuses every connection until `back` is set."""
+
+    def __init__(self) -> None:
+        super().__init__(self.refuse)
+        self.back = False
+
+    def refuse(self, events: list[Event]) -> Response:
+        if self.back:
+            return verdicts(events, "ok")
+        raise ConnectionRefusedError
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["with may_upload", "without"])
+def test_thirty_days_offline_lose_nothing(tmp_path, told):
+    """6,000 decisions over 30 days and 90 restarts arrive, oldest first, once each, soon after the network is back."""
+    clock, network = FakeClock(), Offline()
+    options = {"max_events": 200, "may_upload": lambda: network.back or not told}
+    for life in range(DAYS * RESTARTS):
+        outbox = Outbox(tmp_path, clock=clock)
+        make = EventFactory(outbox.install, start=life << 64 | 1)
+        uploader = Uploader(outbox, network, clock=clock, rng=random.Random(life), **options)
+        for number in range(DECISIONS // RESTARTS):
+            outbox.put([make.decision()])
+            clock.advance(86_400 / DECISIONS)
+            if number % 16 == 0:
+                uploader.step()
+        if life < DAYS * RESTARTS - 1:
+            outbox.close()
+    outbox.put_durable([])
+    network.batches, network.back = [], True
+    away = clock.mono_ms()
+    while outbox.counters().pending:
+        clock.advance(uploader.step())
+    took = (clock.mono_ms() - away) / 1000
+    assert took + (FIRST_DELAY_S + IDLE_S if told else 0) <= (60 if told else LAST_WAIT_S)
+    assert [event.seq for batch in network.batches for event in batch] == list(range(1, DAYS * RESTARTS * 66 + 1))
+    outbox.close()
+
+
+COURSES = {
+    "two years behind": [-2 * 365 * 86_400],
+    "ten years ahead": [10 * 365 * 86_400],
+    "an hour back and forth": [-3600, 3600] * 10,
+    "before 1970": [-1_750_000_001],
+    "a leap second": [-1],
+    "frozen": [0],
+}
+
+
+@pytest.mark.parametrize("course", COURSES)
+def test_a_wrong_wall_clock_loses_and_delays_nothing(tmp_path, course):
+    """Whatever the wall clock does, no event is lost or expired, and no wait is longer than without (P30)."""
+    clock, network = FakeClock(), Offline()
+    outbox = Outbox(tmp_path, clock=clock)
+    make = EventFactory(outbox.install)
+    uploader = Uploader(outbox, network, clock=clock, rng=random.Random(0))
+    waits = []
+    for number in range(40):
+        clock.wall += 1000 * COURSES[course][number % len(COURSES[course])]
+        outbox.put_durable([make.observation(clock=wire.Clock(clock.wall, clock.mono, "b" * 32))])
+        waits.append(uploader.step())
+        clock.mono += round(waits[-1] * 1000)
+    assert max(waits) <= LAST_WAIT_S
+    network.back = True
+    while outbox.counters().pending:
+        clock.mono += round(uploader.step() * 1000)
+    assert [event.seq for event in network.batches[-1]] == list(range(1, 41))
+    assert outbox.counters().lost == {}
+    outbox.close()
+
+
+@pytest.mark.parametrize("wrong_s", [-2 * 365 * 86_400, 0, 3600, 10 * 365 * 86_400])
+def test_the_lab_can_correct_a_clock_that_is_only_wrong(tmp_path, wrong_s):
+    """Received minus sent plus created is the true time, though the batch went out in the third attempt (P30)."""
+    true, wrong = FakeClock(), FakeClock(wall_ms=1_750_000_000_000 + 1000 * wrong_s)
+    network = Offline()
+    outbox = Outbox(tmp_path, clock=wrong)
+    created = true.wall_ms()
+    outbox.put_durable([EventFactory(outbox.install).observation(clock=wire.Clock(wrong.wall, wrong.mono, "b" * 32))])
+    uploader = Uploader(outbox, network, clock=wrong, rng=random.Random(0))
+    for attempt in range(3):
+        network.back = attempt == 2
+        delay = uploader.step()
+        if attempt < 2:
+            true.advance(delay + 500)
+            wrong.advance(delay + 500)
+    [event] = network.batches[-1]
+    sent_at = int(network.headers[-1]["sent-at"])
+    assert abs(true.wall_ms() - (sent_at - event.clock.wall) - created) <= 2000
+    outbox.close()
+
+
+def crowd(folder: Path, events: int, limit: int) -> tuple[float, float]:
+    """Put so many events, offline; return the most that the files took of the limit, and the error of the weighted sum.
+
+    Each decision has one outcome; every third is a click.
+    """
+    outbox = Outbox(folder, limit_bytes=limit, clock=FakeClock())
+    make = EventFactory(outbox.install)
+    clicks, most = 0, 0
+    for number in range(events // 2):
+        decision = make.decision()
+        clicked = number % 3 == 0
+        clicks += clicked
+        outbox.put([decision, make.outcome(decision, value=1.0 if clicked else -1.0)])
+        if number % 1000 == 0:
+            outbox.put_durable([], 60)
+            most = max(most, sum(path.stat().st_size for path in folder.glob("outbox.db*")))
+    outbox.put_durable([], 60)
+    kept = [wire.decode(pending.line) for pending in outbox.oldest(10**7, 2**40)]
+    outbox.close()
+    chance = {event.id: event.pass_probability for event in kept if isinstance(event, Decision)}
+    outcomes = [event for event in kept if isinstance(event, Outcome)]
+    declared = sum(event.decisions + event.outcomes for event in kept if isinstance(event, Loss))
+    assert {event.decision for event in outcomes} == set(chance)
+    assert max(event.seq for event in kept) == len(kept) + declared
+    assert len(chance) + len(outcomes) + declared == events
+    weighted = sum(1 / chance[event.decision] for event in outcomes if event.value > 0)
+    return most / limit, weighted / clicks - 1
+
+
+def test_a_crowded_outbox_keeps_its_bound_and_its_weights(tmp_path):
+    """20,000 events in 2 MiB: the files stay within 1.25 x the bound, no drop is silent, the clicks add up (P7)."""
+    size, error = crowd(tmp_path, 20_000, 2 * 2**20)
+    assert size <= 1.25
+    assert abs(error) <= 0.1
+
+
+@pytest.mark.soak
+def test_a_million_events_offline_keep_the_bound_and_the_weights(tmp_path):
+    """A million events in 64 MiB: the same, and the weighted clicks are within 1 % of the truth (P7)."""
+    size, error = crowd(tmp_path, 1_000_000, 64 * 2**20)
+    print(f"1,000,000 events: {size:.3f} x the bound, weighted clicks {100 * error:+.2f} %")
+    assert size <= 1.25
+    assert abs(error) <= 0.01

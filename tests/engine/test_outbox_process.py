@@ -1,0 +1,152 @@
+"""The outbox in a host's process: it ends when the host ends, and lives where little is given (P31, P32)."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from sanderling import Engine
+from sanderling.clock import SystemClock
+from sanderling.outbox import Outbox
+from sanderling.upload import Uploader
+from tests.bundles import write_bundle
+from tests.fakes import EventFactory, FakeTransport
+
+ROOT = Path(__file__).parents[2]
+
+RECORD = """
+import random, sys
+from pathlib import Path
+from sanderling.clock import SystemClock
+from sanderling.outbox import Outbox
+from sanderling.transport import HttpTransport
+from sanderling.upload import Uploader
+from tests.fakes import EventFactory
+outbox = Outbox(Path(sys.argv[1]), clock=SystemClock())
+make = EventFactory(outbox.install)
+outbox.put_durable([make.decision() for _ in range(50)])
+transport = HttpTransport(f"http://127.0.0.1:{sys.argv[2]}", None)
+class AtOnce(random.Random):
+    def uniform(self, a, b):
+        return a
+uploader = Uploader(outbox, transport, clock=SystemClock(), rng=AtOnce())
+uploader.start()
+while not uploader.counters.attempts:
+    pass
+"""
+
+
+@pytest.fixture
+def deaf():
+    """A port that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def run(code: str, *arguments: object, before: str = "", **environment: str) -> tuple[float, int]:
+    """Run code in a fresh interpreter behind a shell command; return its seconds and exit status."""
+    command = ["bash", "-c", f'{before} exec "$0" "$@"', sys.executable, "-c", code, *map(str, arguments)]
+    start = time.monotonic()
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | environment, timeout=30)
+    return time.monotonic() - start, done.returncode
+
+
+@pytest.mark.parametrize(
+    "end", ["", "sys.exit(0)", "outbox.close(); uploader.stop()", "uploader.stop(); outbox.close()"]
+)
+def test_the_interpreter_ends_with_a_post_under_way(tmp_path, deaf, end):
+    """With a post to a server that never answers, and nothing closed, the process ends and the rows stay (P32)."""
+    seconds, status = run(RECORD + end, tmp_path, deaf)
+    assert (status, seconds < 5) == (0, True)
+    outbox = Outbox(tmp_path, clock=SystemClock())
+    assert outbox.counters().pending == 50
+    outbox.close()
+
+
+@pytest.mark.parametrize(
+    ("before", "environment"),
+    [
+        ("ulimit -n 32;", {}),
+        ("ulimit -s 1024;", {}),
+        ("", {"TZ": "Pacific/Apia", "LANG": "C", "LC_ALL": "C"}),
+        ("", {"PYTHONOPTIMIZE": "2"}),
+        ("", {"PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}),
+    ],
+)
+def test_a_poor_environment_is_enough(tmp_path, deaf, before, environment):
+    """Few descriptors, a small stack, a strange locale, no asserts: events are stored all the same (bad input 80)."""
+    assert run(RECORD, tmp_path, deaf, before=before, **environment)[1] == 0
+    outbox = Outbox(tmp_path, clock=SystemClock())
+    assert outbox.counters().pending == 50
+    outbox.close()
+
+
+def test_an_engine_closes_in_two_seconds_without_a_network(tmp_path, deaf):
+    """Closing an engine whose collector is black-holed takes two seconds at most (P32)."""
+    write_bundle(tmp_path / "bundle")
+    engine = Engine.open(tmp_path / "bundle", tmp_path / "state", f"http://127.0.0.1:{deaf}")
+    slate = engine.recommend("anna")
+    engine.reward(slate, slate[0], 1.0)
+    posting = threading.Thread(target=engine.flush, args=(20.0,), daemon=True)
+    posting.start()
+    while engine.counters()["upload"].attempts == 0:
+        time.sleep(0.01)
+    start = time.monotonic()
+    engine.close()
+    assert time.monotonic() - start <= 2.0
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def resident() -> int:
+    """Return the resident bytes of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def work(outbox: Outbox, make: EventFactory, rounds: int) -> None:
+    """Record ten decisions and send them, so many times."""
+    uploader = Uploader(outbox, FakeTransport(), clock=SystemClock(), rng=random.Random(0))
+    for _ in range(rounds):
+        outbox.put_durable([make.decision() for _ in range(10)])
+        uploader._transport.batches.clear()
+        uploader._transport.headers.clear()
+        while outbox.counters().pending:
+            uploader.step()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_opening_and_closing_leaves_nothing_behind(tmp_path):
+    """After 60 openings there are as many descriptors and threads as after the first."""
+    counts = []
+    for _ in range(60):
+        outbox = Outbox(tmp_path, clock=SystemClock())
+        outbox.put_durable([])
+        outbox.close()
+        counts.append((descriptors(), threading.active_count()))
+    assert counts[-1] == counts[0]
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+def test_uploads_do_not_leak(tmp_path):
+    """Over 10,000 uploads after 1,000 of warming up the memory grows by less than 1 kB for 1,000 decisions (P31)."""
+    outbox = Outbox(tmp_path, clock=SystemClock())
+    make = EventFactory(outbox.install)
+    work(outbox, make, 1000)
+    before, open_before = resident(), descriptors()
+    work(outbox, make, 10_000)
+    grown = (resident() - before) / 100  # bytes for 1,000 decisions
+    print(f"10,000 uploads of 10 decisions: {grown:.0f} bytes for 1,000 decisions")
+    assert descriptors() == open_before
+    assert grown <= 1024
+    outbox.close()

@@ -1,0 +1,201 @@
+"""The way to the collector, over real sockets: whatever the server does, an answer or an OSError, in time."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import pytest
+import trustme
+
+from sanderling.transport import MAX_ANSWER_BYTES, HttpTransport
+
+HEAD = b"HTTP/1.1 200 OK\r\nX-Mixed-Case: yes\r\n"
+TIMEOUT_S = 0.3
+
+
+class Server:
+    """Answers each connection with what `answer` does to the socket; remembers the requests."""
+
+    def __init__(self, answer: Callable[[socket.socket], None], tls: ssl.SSLContext | None = None) -> None:
+        self.answer, self.tls, self.requests = answer, tls, []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.talk, args=(connection,), daemon=True).start()
+
+    def talk(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            if self.tls is not None:
+                connection = self.tls.wrap_socket(connection, server_side=True)
+            self.requests.append(connection.recv(2**16))
+            self.answer(connection)
+
+    def transport(self, token: str | None = None) -> HttpTransport:
+        return HttpTransport(f"http://127.0.0.1:{self.port}/v1/", token, TIMEOUT_S)
+
+
+@pytest.fixture
+def serving() -> Iterator[Callable[..., Server]]:
+    servers: list[Server] = []
+
+    def build(*what) -> Server:
+        servers.append(Server(*what))
+        return servers[-1]
+
+    yield build
+    for server in servers:
+        server.listener.close()
+
+
+def whole(body: bytes, *headers: bytes) -> Callable[[socket.socket], None]:
+    lines = b"".join(header + b"\r\n" for header in headers)
+    return lambda connection: connection.sendall(HEAD + lines + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+
+
+def reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+
+
+def reset_in_the_body(connection: socket.socket) -> None:
+    connection.sendall(HEAD + b"Content-Length: 10\r\n\r\nab")
+    time.sleep(0.05)
+    reset(connection)
+
+
+def half_open(connection: socket.socket) -> None:
+    time.sleep(2)
+
+
+def a_byte_at_a_time(connection: socket.socket) -> None:
+    connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\n")
+    for _ in range(30):
+        connection.sendall(b"x")
+        time.sleep(0.1)
+
+
+def endless(connection: socket.socket) -> None:
+    connection.sendall(HEAD + b"\r\n")
+    for _ in range(64):
+        connection.sendall(b"x" * 2**16)
+
+
+TROUBLE = {
+    "reset before the answer": reset,
+    "reset in the body": reset_in_the_body,
+    "half open": half_open,
+    "a byte at a time": a_byte_at_a_time,
+    "cut short": lambda connection: connection.sendall(HEAD + b"Content-Length: 10\r\n\r\nab"),
+    "endless": endless,
+    "too long": whole(b"x" * (MAX_ANSWER_BYTES + 1)),
+    "a zip bomb": whole(gzip.compress(bytes(2**26)), b"Content-Encoding: gzip"),
+    "gzip that is none": whole(b"plain", b"Content-Encoding: gzip"),
+    "not HTTP": lambda connection: connection.sendall(b"SSH-2.0-OpenSSH_9.9\r\n"),
+    "endless headers": lambda connection: connection.sendall(HEAD + b"".join(b"X: y\r\n" for _ in range(10**5))),
+}
+
+
+@pytest.mark.parametrize("name", TROUBLE)
+def test_trouble_is_an_oserror_in_time(serving, name):
+    """Whatever goes wrong on the way is an OSError, within little more than twice the time-out (bad inputs 89, 92)."""
+    transport = serving(TROUBLE[name]).transport()
+    started = time.monotonic()
+    with pytest.raises(OSError, match="127"):
+        transport.post(b"body", {})
+    assert time.monotonic() - started < 2 * TIMEOUT_S + 0.5
+
+
+def test_one_post_goes_out_with_the_token(serving):
+    """The batch goes to url/events with the bearer token and the headers; the answer's names are in lower case."""
+    server = serving(whole(b"xx"))
+    response = server.transport("secret").post(b"body", {"sent-at": "5"})
+    assert (response.status, response.body, response.headers["x-mixed-case"]) == (200, b"xx", "yes")
+    [request] = server.requests
+    assert request.startswith(b"POST /v1/events HTTP/1.1\r\n")
+    assert b"authorization: Bearer secret\r\n" in request
+    assert b"sent-at: 5\r\n" in request
+
+
+def test_a_redirect_is_an_answer(serving):
+    """A redirect is not followed: the events and the token stay with the collector that was named."""
+    server = serving(lambda connection: connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n"))
+    assert server.transport("secret").post(b"", {}).status == 302
+    assert len(server.requests) == 1
+
+
+def test_two_answers_to_one_post_are_not_mixed_up(serving):
+    """A second answer on the same connection is not taken for the answer to the next post."""
+    server = serving(lambda connection: (whole(b"first")(connection), whole(b"stray")(connection)))
+    transport = server.transport()
+    assert [transport.post(b"", {}).body for _ in range(2)] == [b"first", b"first"]
+
+
+def test_the_way_back_after_trouble_is_a_new_connection(serving):
+    """After a time-out the next post does not read the late answer of the one before."""
+    answers = iter([lambda connection: (time.sleep(2 * TIMEOUT_S), whole(b"late")(connection)), whole(b"right")])
+    transport = serving(lambda connection: next(answers)(connection)).transport()
+    with pytest.raises(OSError, match="timed out"):
+        transport.post(b"", {})
+    assert transport.post(b"", {}).body == b"right"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///etc/passwd",
+        "rewards.example/v1",
+        "",
+        "https://",
+        "ftp://x/",
+        "https://x/?a=b",
+        "https://name:word@x/v1",
+    ],
+)
+def test_a_url_that_is_none_is_refused_at_once(url):
+    """A collector's URL that could never work is a ValueError when it is given, not silence for ever (bad input 79)."""
+    with pytest.raises(ValueError, match="collector: expected a URL"):
+        HttpTransport(url, None)
+
+
+@pytest.mark.parametrize("token", ["two\r\nlines", "sécret", "\0"])
+def test_a_token_that_is_none_is_refused_at_once(token):
+    """A token that no header can carry is a ValueError when it is given."""
+    with pytest.raises(ValueError, match="token: expected printable ASCII"):
+        HttpTransport("https://x/v1", token)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://[::1]:9/v1", "http://no.such.host.invalid/v1"])
+def test_no_server_is_an_oserror(url):
+    """A refused connection, and a name that nobody knows, are an OSError (bad input 93)."""
+    with pytest.raises(OSError, match="http://"):
+        HttpTransport(url, None, timeout_s=0.5).post(b"", {})
+
+
+def test_a_server_without_tls_is_an_oserror(serving):
+    """https to a server that does not speak it is an OSError, and nothing was sent in the clear."""
+    server = serving(whole(b"xx"))
+    with pytest.raises(OSError, match="https://"):
+        HttpTransport(f"https://127.0.0.1:{server.port}", "secret", TIMEOUT_S).post(b"body", {})
+    assert not any(b"secret" in request for request in server.requests)
+
+
+def test_a_certificate_that_nobody_signed_is_an_oserror(serving):
+    """A certificate of an unknown authority is refused, and the token does not leave (bad input 93)."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    server = serving(whole(b"xx"), context)
+    with pytest.raises(OSError, match="certificate"):
+        HttpTransport(f"https://127.0.0.1:{server.port}", "secret", 2.0).post(b"", {})
+    assert server.requests == []
