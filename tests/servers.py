@@ -70,7 +70,7 @@ class Server:
     def __init__(self, folder: Path, store: Store | None = None, token: str | None = "secret", **more: Any) -> None:
         self.folder = folder
         app = create_app(store or LocalStore(folder), token, **more)
-        config = uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=5)
+        config = uvicorn.Config(app, port=0, http="httptools", log_level="error", timeout_graceful_shutdown=5)
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import math
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -63,8 +64,8 @@ class Collector:
             return JSONResponse({"error": reason}, 503, {"retry-after": str(math.ceil(self._limits.retry_after_s))})
         finally:
             self._requests -= 1
-        for verdict in batch.verdicts:
-            self.metrics.events.labels(verdict.verdict).inc()
+        for verdict, events in Counter(verdict.verdict for verdict in batch.verdicts).items():
+            self.metrics.events.labels(verdict).inc(events)
         return Response(msgspec.json.encode({"verdicts": batch.verdicts}), media_type="application/json")
 
     async def _admit(self, request: Request) -> None:
@@ -136,4 +137,12 @@ def serve(store: str, host: str = "127.0.0.1", port: int = 8080, token: str | No
     import uvicorn
 
     app = create_app(store, token)
-    uvicorn.run(app, host=host, port=port, timeout_graceful_shutdown=FINISH_REQUESTS_S, log_level="warning")
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        http="httptools",
+        timeout_graceful_shutdown=FINISH_REQUESTS_S,
+        log_level="warning",
+        access_log=False,
+    )

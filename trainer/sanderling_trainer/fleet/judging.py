@@ -60,9 +60,9 @@ class Memory:
 
 def judge(body: bytes, now: int, sent_at: int | None, memory: Memory) -> Batch:
     """Check a batch received at `now`; raise `RefusalError` when it is none, or has a line that names no id."""
-    _refuse_bombs(body)
+    cap = min(wire.MAX_BATCH_BYTES, _declared(body))
     try:
-        rows = list(wire.unpack(body))
+        rows = list(wire.unpack(body, cap))
     except EventError as error:
         raise RefusalError(413 if "at most" in str(error) else 400, str(error)) from error
     if len(rows) > wire.MAX_BATCH_EVENTS:
@@ -73,14 +73,18 @@ def judge(body: bytes, now: int, sent_at: int | None, memory: Memory) -> Batch:
     return batch
 
 
-def _refuse_bombs(body: bytes) -> None:
-    """Refuse what the frame's header already gives away."""
+def _declared(body: bytes) -> int:
+    """Return the size that the frame's header declares, a huge one if it declares none; refuse too large a window.
+
+    Capped at it, a frame that lies is refused, and one that does not is unpacked into a buffer of its own size.
+    """
     try:
         header = zstandard.get_frame_parameters(body)
     except zstandard.ZstdError as error:
         raise RefusalError(400, f"expected a zstd frame, found {len(body)} bytes that are not: {error}") from error
     if header.window_size > wire.MAX_WINDOW_BYTES:
         raise RefusalError(413, f"expected a window of at most {wire.MAX_WINDOW_BYTES}, found {header.window_size}")
+    return header.content_size
 
 
 def _judge_one(batch: Batch, number: int, data: bytes, now: int, sent_at: int | None, memory: Memory) -> None:
