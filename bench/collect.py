@@ -6,7 +6,7 @@ run, with the same batches: it does not check, give verdicts, or know what it ha
 at least one flush of the disk, which requests that wait together share; `flush_ms` is what one flush costs here.
 `stored` counts the lines found on the disk afterwards, and must be at least the answered ones.
 
-    python -m bench collect [SECONDS] [CONNECTIONS]        (default 20 16)
+    python -m bench collect [SECONDS] [CONNECTIONS]        (default 20 8)
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WARM_S = 3.0
 
 def run(arguments: list[str]) -> dict[str, Any]:
     """Return events/s, p50 and p99 in ms, and the growth of memory, of the collector and of its peer."""
-    seconds, connections = float(arguments[0]) if arguments else 20.0, int(arguments[1]) if arguments[1:] else 16
+    seconds, connections = float(arguments[0]) if arguments else 20.0, int(arguments[1]) if arguments[1:] else 8
     batches = bodies(round((seconds + WARM_S) * BATCHES_S))
     collect = [sys.executable, "-m", "sanderling", "collect", "--token", "secret", "--store"]
     with tempfile.TemporaryDirectory(dir=".", prefix=".bench-") as folder:

@@ -85,11 +85,11 @@ def test_a_semantic_fault_is_rejected(server):
 
 
 def test_the_memory_of_ids_is_bounded():
-    """The oldest ids make room for new ones."""
-    memory = Memory(3)
-    memory.add({"a": 1, "b": 2})
-    memory.add({"c": 3, "d": 4})
-    assert [memory.get(id) for id in "abcd"] == [None, 2, 3, 4]
+    """The last ids are remembered, and older ones make room."""
+    memory = Memory(half=2)
+    for number in range(1, 6):
+        memory.add({str(number): number})
+    assert [memory.get(str(number)) for number in range(1, 6)] == [None, None, 3, 4, 5]
 
 
 def test_from_outbox_to_log(server, tmp_path):

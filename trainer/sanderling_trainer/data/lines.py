@@ -41,7 +41,8 @@ _decoder = msgspec.json.Decoder(Line)
 
 def line(event: bytes, received_at: int, sent_at: int | None) -> bytes:
     """Return one line of a segment around the bytes of an encoded event."""
-    return b'{"received_at":%d,"sent_at":%s,"event":%s}' % (received_at, msgspec.json.encode(sent_at), event)
+    sent = b"null" if sent_at is None else b"%d" % sent_at
+    return b'{"received_at":%d,"sent_at":%b,"event":%b}' % (received_at, sent, event)
 
 
 def letter(event: bytes, received_at: int, reason: str) -> bytes:

@@ -16,7 +16,7 @@ from sanderling.contract import events as wire
 from sanderling.contract.events import Verdict
 from sanderling.errors import EventError
 from sanderling_trainer.data.lines import letter, line
-from sanderling_trainer.fleet.limits import RefusalError, trim
+from sanderling_trainer.fleet.limits import RefusalError
 
 MAX_REASON = 500
 
@@ -42,20 +42,25 @@ class _Named(msgspec.Struct):
 
 
 class Memory:
-    """The ids of late, with a checksum of their bodies; spares the store most duplicates, and proves nothing."""
+    """The ids of late, with a checksum of their bodies; spares the store most duplicates, and proves nothing.
 
-    def __init__(self, most: int = 200_000) -> None:
-        self._most = most
-        self._bodies: dict[str, int] = {}
+    In two halves, so that forgetting costs nothing: when the new half is full, the old one goes.
+    """
+
+    def __init__(self, half: int = 100_000) -> None:
+        self._half = half
+        self._new: dict[str, int] = {}
+        self._old: dict[str, int] = {}
 
     def get(self, id: str) -> int | None:
         """Return the checksum of the body that came under this id, if remembered."""
-        return self._bodies.get(id)
+        return self._new.get(id, self._old.get(id))
 
     def add(self, bodies: dict[str, int]) -> None:
-        """Remember; the oldest ids make room."""
-        self._bodies.update(bodies)
-        trim(self._bodies, self._most)
+        """Remember."""
+        self._new.update(bodies)
+        if len(self._new) >= self._half:
+            self._old, self._new = self._new, {}
 
 
 def judge(body: bytes, now: int, sent_at: int | None, memory: Memory) -> Batch:
