@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from sanderling.contract import events as wire
 from sanderling.errors import EventError
-from sanderling_trainer.data.segments import EventLog, line, read_segments
-from sanderling_trainer.fleet.segments import open_files, write
+from sanderling_trainer.data.lines import line, new_name, pack
+from sanderling_trainer.data.segments import EventLog, read_segments
+from sanderling_trainer.data.store import open_store
 from tests.fakes import EventFactory, FakeClock
 
 pytestmark = pytest.mark.lab
@@ -22,9 +23,9 @@ NOW = 1_750_000_100_000
 
 
 def store(folder, *segments: list[wire.Event], sent_at: int | None = None) -> str:
-    files = open_files(str(folder))
-    for events in segments:
-        write(files, "segments", [line(wire.encode(event), NOW, sent_at) for event in events], FakeClock())
+    for at, events in enumerate(segments):
+        rows = [line(wire.encode(event), NOW + at, sent_at) for event in events]
+        open_store(str(folder)).put(new_name("segments", FakeClock()), pack(rows))
     return str(folder)
 
 
@@ -61,7 +62,7 @@ def test_an_id_with_two_bodies_is_a_conflict_and_the_first_is_kept(tmp_path):
     make = EventFactory(INSTALL)
     first = make.observation(seq=1)
     second = make.observation(seq=1, id=first.id, item="blue")
-    log = read_segments(store(tmp_path, [first, second]))
+    log = read_segments(store(tmp_path, [first], [second]))
     assert log.events == {(INSTALL, USER): [first]}
     assert (log.conflicts, log.duplicates) == (1, 0)
 
@@ -116,18 +117,22 @@ def test_any_order_repetition_and_split_gives_the_same_log(tmp_path_factory, rng
     assert (log.duplicates, log.conflicts, log.missing) == (len(arrived) - 8, 0, 0)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "garbage", "line", "event"])
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "line", "event", "unfinished"])
 def test_a_damaged_segment_is_named(tmp_path, damage):
     """A segment that is cut off or not what it should be is an EventError with its name, never skipped."""
     store(tmp_path, story(EventFactory(INSTALL)))
     [path] = tmp_path.glob("segments/*/*")
     data = path.read_bytes()
     compress = zstandard.ZstdCompressor().compress
-    path.write_bytes(
-        {"truncated": data[:-3], "garbage": b"x" * 50, "line": compress(b"{}\n"), "event": compress(line(b"{}", 1, 1))}[
-            damage
-        ]
-    )
+    event = line(b"{}", 1, 1)
+    damaged = {
+        "truncated": data[:-3],
+        "garbage": b"x" * 50,
+        "line": compress(b"{}\n"),
+        "event": compress(event + b"\n"),
+        "unfinished": compress(zstandard.ZstdDecompressor().decompress(data) + event),
+    }
+    path.write_bytes(damaged[damage])
     with pytest.raises(EventError, match=path.name):
         read_segments(str(tmp_path))
 
@@ -142,11 +147,8 @@ def test_unfinished_and_foreign_files_are_not_segments(tmp_path):
     assert read_segments(str(tmp_path)).received == 4
 
 
-def test_an_object_store_reads_like_a_folder(tmp_path):
-    """Through a URL the same segments are written and read by way of obstore."""
-    (tmp_path / "far").mkdir()
-    url = f"file://{tmp_path}/far"
+def test_an_object_store_reads_like_a_folder(tmp_path, bucket):
+    """Segments behind the S3 interface are written and read like those of a folder."""
     events = story(EventFactory(INSTALL))
-    write(open_files(url), "segments", [line(wire.encode(event), NOW, None) for event in events], FakeClock())
-    assert read_segments(url) == read_segments(str(tmp_path / "far"))
-    assert read_segments(url).events == {(INSTALL, USER): events}
+    assert read_segments(store(bucket, events)) == read_segments(store(tmp_path, events))
+    assert read_segments(bucket).events == {(INSTALL, USER): events}

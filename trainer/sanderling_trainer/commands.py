@@ -87,7 +87,9 @@ def collect(
     store: Annotated[str, typer.Option(help="Folder, or object store's URL, of the segments.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8080,
-    token: Annotated[str | None, typer.Option(envvar="SANDERLING_TOKEN", help="Token that devices must send.")] = None,
+    token: Annotated[
+        str | None, typer.Option(envvar="SANDERLING_TOKEN", help="One more token, beside those of `sanderling tokens`.")
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:

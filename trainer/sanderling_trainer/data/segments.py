@@ -1,40 +1,21 @@
-"""Event segments: how the collector's files look, and how the lab reads them, each event once.
+"""The event log: what the collector's files hold, each event once. Refuses to know servers and models.
 
-Refuses to know servers and models. A segment is an immutable zstd file of JSON lines: {"received_at", "sent_at",
-"event"}, in wall milliseconds since 1970.
+Segments, and the daily Parquet that replaces them, may be read in any order and may repeat lines: the log is the same.
 """
 
 from __future__ import annotations
 
-import io
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import msgspec
-import zstandard
-
-from sanderling.contract import events as wire
 from sanderling.contract.events import Decision, Event, Loss, Observation, Outcome
 from sanderling.errors import EventError
-
-FOLDER = "segments"
-SUFFIX = ".jsonl.zst"
-
-
-class _Line(msgspec.Struct, frozen=True):
-    received_at: int
-    sent_at: int | None
-    event: msgspec.Raw
-
-
-_decoder = msgspec.json.Decoder(_Line)
-
-
-def line(event: bytes, received_at: int, sent_at: int | None) -> bytes:
-    """Return one line of a segment around the bytes of an encoded event."""
-    return b'{"received_at":%d,"sent_at":%s,"event":%s}' % (received_at, msgspec.json.encode(sent_at), event)
+from sanderling_trainer.data import daily, lines
+from sanderling_trainer.data.erased import Erased
+from sanderling_trainer.data.gathering import Gathering, Seen
+from sanderling_trainer.data.store import Store, open_store
 
 
 @dataclass(frozen=True)
@@ -72,61 +53,77 @@ class EventLog:
 
 
 def read_segments(store: str) -> EventLog:
-    """Read all segments under a local folder or an object store's URL; the order of segments does not matter.
+    """Read all events under a local folder or an object store's URL, without those of erased installs.
 
-    Raises `EventError` when a segment is damaged. Segments and lines may repeat.
+    Raises `EventError` when a file is damaged, or goes away while it is read.
     """
-    reader = _Reader()
-    for name, data in _segments(store):
-        try:
-            for found in _lines(data):
-                reader.add(found)
-        except (zstandard.ZstdError, msgspec.MsgspecError, EventError) as error:
-            raise EventError(f"{name}: expected a whole segment: {error}: restore it from a copy") from error
-    return reader.log()
+    place = open_store(store)
+    gathering = gather(place)
+    erased = Erased(place)
+    return _log([seen for seen in gathering if seen.event.install not in erased])
 
 
-class _Reader:
-    """Takes lines in any order; the first body of an id wins."""
+def gather(store: Store) -> Gathering:
+    """Read all lines; segments are listed before the daily files, so that a compaction meanwhile hides nothing."""
+    gathering = Gathering()
+    segments = store.names(lines.SEGMENTS)
+    replaced: set[str] = set()
+    for name in store.names(daily.FOLDER):
+        with named(name):
+            table = daily.read(store.get(name))
+            replaced.update(daily.replaces(table))
+            for row in daily.lines(table):
+                gathering.add(*row)
+    for name in segments:
+        if name.endswith(lines.SUFFIX) and name not in replaced:
+            add_segment(gathering, store, name)
+    return gathering
 
-    def __init__(self) -> None:
-        self.bodies: dict[str, bytes] = {}
-        self.kept: list[Event] = []
-        self.time: dict[str, int] = {}
-        self.received = self.duplicates = self.conflicts = 0
 
-    def add(self, found: _Line) -> None:
-        self.received += 1
-        body = bytes(found.event)
-        event = wire.decode(body)
-        known = self.bodies.setdefault(event.id, body)
-        if known is not body:
-            self.duplicates += known == body
-            self.conflicts += known != body
-            return
-        self.kept.append(event)
-        sent_at = found.received_at if found.sent_at is None else found.sent_at
-        self.time[event.id] = found.received_at - (sent_at - event.clock.wall)
+def add_segment(gathering: Gathering, store: Store, name: str) -> None:
+    """Read the lines of one segment."""
+    with named(name):
+        for row in lines.unpack(store.get(name)):
+            found = lines.parse(row)
+            gathering.add(bytes(found.event), found.received_at, found.sent_at)
 
-    def log(self) -> EventLog:
-        events: dict[tuple[str, str], list[Event]] = defaultdict(list)
-        losses = []
-        for event in sorted(self.kept, key=lambda event: event.seq):
-            if isinstance(event, Loss):
-                losses.append(event)
-            else:
-                events[event.install, event.user].append(event)
-        gaps, reused = _completeness(self.kept)
-        return EventLog(
-            events=dict(events),
-            losses=losses,
-            time=self.time,
-            received=self.received,
-            duplicates=self.duplicates,
-            conflicts=self.conflicts + reused,
-            missing=sum(gaps.values()),
-            incomplete=frozenset(gaps),
-        )
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Add the name of the file to what went wrong in it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise EventError(f"{name}: it went away; read again when compaction or erasure has ended") from error
+    except EventError as error:
+        raise EventError(f"{name}: {error}: restore the file from a copy") from error
+
+
+def _log(found: list[Seen]) -> EventLog:
+    """Make the log of bodies in their order: the first under an id counts."""
+    kept: dict[str, Seen] = {}
+    conflicts = 0
+    for seen in found:
+        if kept.setdefault(seen.event.id, seen) is not seen:
+            conflicts += seen.times
+    events: dict[tuple[str, str], list[Event]] = defaultdict(list)
+    losses = []
+    for seen in sorted(kept.values(), key=lambda seen: seen.event.seq):
+        if isinstance(seen.event, Loss):
+            losses.append(seen.event)
+        else:
+            events[seen.event.install, seen.event.user].append(seen.event)
+    gaps, reused = _completeness([seen.event for seen in kept.values()])
+    return EventLog(
+        events=dict(events),
+        losses=losses,
+        time={id: seen.time() for id, seen in kept.items()},
+        received=sum(seen.times for seen in found),
+        duplicates=sum(seen.times - 1 for seen in kept.values()),
+        conflicts=conflicts + reused,
+        missing=sum(gaps.values()),
+        incomplete=frozenset(gaps),
+    )
 
 
 def _completeness(events: list[Event]) -> tuple[dict[str, int], int]:
@@ -141,27 +138,3 @@ def _completeness(events: list[Event]) -> tuple[dict[str, int], int]:
             declared[event.install] += event.decisions + event.outcomes + event.observations
     gaps = {install: max(seen) - len(seen) - declared[install] for install, seen in numbers.items()}
     return {install: gap for install, gap in gaps.items() if gap > 0}, reused
-
-
-def _segments(store: str) -> Iterator[tuple[str, bytes]]:
-    """Yield the name and the bytes of every segment in the order of their names."""
-    if "://" not in store:
-        folder = Path(store)
-        for path in sorted((folder / FOLDER).glob(f"*/*{SUFFIX}")):
-            yield str(path.relative_to(folder)), path.read_bytes()
-        return
-    from obstore.store import from_url
-
-    remote = from_url(store)
-    for name in sorted(entry["path"] for page in remote.list(prefix=FOLDER) for entry in page):
-        if name.endswith(SUFFIX):
-            yield name, bytes(remote.get(name).bytes())
-
-
-def _lines(data: bytes) -> Iterator[_Line]:
-    whole = zstandard.ZstdDecompressor().decompressobj()
-    content = whole.decompress(data)
-    if not whole.eof:
-        raise EventError("the zstd frame is cut off")
-    for row in io.BytesIO(content):
-        yield _decoder.decode(row)

@@ -110,7 +110,7 @@ class CollectorProcess:
         with self._log.open("a") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
         deadline = time.monotonic() + 60
-        while not _answers(f"{self.url}/health"):
+        while not _answers(f"http://127.0.0.1:{self.port}/healthz"):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise ChildProcessError(f"the collector did not start; see {self._log}")
             time.sleep(0.1)

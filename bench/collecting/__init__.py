@@ -1,0 +1,1 @@
+"""The servers, the load and the client of `bench collect`."""

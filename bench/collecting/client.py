@@ -1,0 +1,100 @@
+"""The load: batches of 50 events as devices send them, over connections that stay open, each request timed."""
+
+from __future__ import annotations
+
+import random
+import re
+import socket
+import threading
+import time
+from dataclasses import dataclass, field
+
+from sanderling.contract import events as wire
+from sanderling.contract.events import Event, Slot
+from tests.fakes import EventFactory
+
+EVENTS, INSTALLS, SLATES = 50, 200, 400
+LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
+
+
+@dataclass
+class Answers:
+    """Per request: the status, when it was sent, and the seconds until its answer."""
+
+    status: list[int] = field(default_factory=list)
+    sent: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+
+def bodies(count: int) -> list[bytes]:
+    """Return so many different batches: 20 decisions of 10 slots, 20 outcomes and 10 observations each."""
+    rng = random.Random(0)
+    slates = [_slate(rng) for _ in range(SLATES)]
+    made = []
+    for number in range(count):
+        make = EventFactory(f"{number % INSTALLS:032x}", start=number << 16 | 1)
+        made.append(wire.pack(map(wire.encode, _batch(make, slates, rng))))
+    return made
+
+
+def _slate(rng: random.Random) -> list[Slot]:
+    items = [f"sku-{number:06d}" for number in rng.sample(range(10**6), 10)]
+    return [Slot(item, rank, False, 0.91, rng.uniform(0.1, 0.9)) for rank, item in enumerate(items)]
+
+
+def _batch(make: EventFactory, slates: list[list[Slot]], rng: random.Random) -> list[Event]:
+    decisions = [
+        make.decision(seq=seq, slate=rng.choice(slates), state=f"{rng.getrandbits(128):032x}") for seq in range(1, 21)
+    ]
+    outcomes = [make.outcome(decision, seq=20 + at) for at, decision in enumerate(decisions, 1)]
+    seen = [make.observation(item=rng.choice(slates)[0].item, seq=40 + at) for at in range(1, 11)]
+    return [*decisions, *outcomes, *seen]
+
+
+def load(port: int, batches: list[bytes], connections: int, seconds: float) -> Answers:
+    """Send from several connections at once, each one request after the other, for so long."""
+    answers, lock, source = Answers(), threading.Lock(), iter(batches)
+    end = time.perf_counter() + seconds
+
+    def run() -> None:
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            while time.perf_counter() < end:
+                with lock:
+                    body = next(source, None)
+                if body is None:
+                    return
+                started = time.perf_counter()
+                status = _post(connection, body)
+                spent = time.perf_counter() - started
+                with lock:
+                    answers.status.append(status)
+                    answers.sent.append(started)
+                    answers.seconds.append(spent)
+
+    threads = [threading.Thread(target=run) for _ in range(connections)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
+
+
+def _post(connection: socket.socket, body: bytes) -> int:
+    head = "POST /v1/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer secret\r\ncontent-encoding: zstd\r\n"
+    connection.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        answer += _some(connection)
+    head_bytes, _, content = answer.partition(b"\r\n\r\n")
+    found = LENGTH.search(head_bytes)
+    missing = int(found[1]) - len(content) if found else 0
+    while missing > 0:
+        missing -= len(_some(connection))
+    return int(head_bytes[9:12])
+
+
+def _some(connection: socket.socket) -> bytes:
+    part = connection.recv(2**16)
+    if not part:
+        raise ConnectionError("the server hung up")
+    return part

@@ -1,0 +1,109 @@
+"""A collector on a real socket, and what tests say to it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvicorn
+import zstandard
+
+from sanderling.contract import events as wire
+from sanderling.contract.events import Event, Observation, Verdict
+from sanderling_trainer.data.store import LocalStore, Store
+from sanderling_trainer.fleet.collector import create_app
+from tests.fakes import EventFactory
+
+HEADERS = {"authorization": "Bearer secret", "content-encoding": "zstd", "sent-at": "1750000000000"}
+
+
+def events(count: int, start: int = 1) -> list[Observation]:
+    make = EventFactory(start=start)
+    return [make.observation(seq=seq) for seq in range(start, start + count)]
+
+
+def packed(*events: Event) -> bytes:
+    return wire.pack(wire.encode(event) for event in events)
+
+
+def wait_for(port: int) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.02)
+
+
+class SlowStore(LocalStore):
+    """Takes its time for each file."""
+
+    def __init__(self, root: Path, seconds: float) -> None:
+        super().__init__(root)
+        self.seconds = seconds
+
+    def put(self, name: str, data: bytes) -> None:
+        time.sleep(self.seconds)
+        super().put(name, data)
+
+
+class BrokenStore(LocalStore):
+    """Fails while `broken`."""
+
+    broken = True
+
+    def put(self, name: str, data: bytes) -> None:
+        if self.broken:
+            raise OSError(28, "No space left on device")
+        super().put(name, data)
+
+
+class Server:
+    """uvicorn on a free port in a thread, over a folder or another store."""
+
+    def __init__(self, folder: Path, store: Store | None = None, token: str | None = "secret", **more: Any) -> None:
+        self.folder = folder
+        app = create_app(store or LocalStore(folder), token, **more)
+        config = uvicorn.Config(app, port=0, http="httptools", log_level="error", timeout_graceful_shutdown=5)
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run, daemon=True)
+        self.thread.start()
+        while not self.server.started:
+            time.sleep(0.005)
+        self.port = self.server.servers[0].sockets[0].getsockname()[1]
+
+    def post(self, body: bytes, headers: dict[str, str] = HEADERS, **more: str) -> tuple[int, dict, dict]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection.request("POST", "/v1/events", body, headers | {k.replace("_", "-"): v for k, v in more.items()})
+        answer = connection.getresponse()
+        content = json.loads(answer.read())
+        connection.close()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, content
+
+    def send(self, *events: Event) -> list[Verdict]:
+        status, _, content = self.post(wire.pack(wire.encode(event) for event in events))
+        assert status == 200, content
+        return msgspec.convert(content["verdicts"], list[Verdict])
+
+    def get(self, path: str) -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+    def files(self, folder: str) -> list[Path]:
+        return sorted(path for path in self.folder.glob(f"{folder}/*/*"))
+
+    def dead(self) -> list[dict]:
+        unpack = zstandard.ZstdDecompressor().decompress
+        return [json.loads(row) for path in self.files("dead") for row in unpack(path.read_bytes()).splitlines()]
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self.thread.join(10)

@@ -1,0 +1,203 @@
+"""Bombs, malformed requests and absurd events: each gets its own answer, and none costs the server much."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import msgspec
+import psutil
+import pytest
+
+from sanderling.contract import events as wire
+from sanderling.transport import HttpTransport
+from sanderling_trainer.data.examples import examples_of
+from sanderling_trainer.data.segments import read_segments
+from sanderling_trainer.fleet.processes import free_port
+from tests.fakes import EventFactory
+from tests.servers import HEADERS, Server, events, packed, wait_for
+
+pytestmark = pytest.mark.lab
+
+GOOD = wire.encode(events(1)[0])
+MIB = 2**20
+
+
+@pytest.fixture
+def server(tmp_path) -> Iterator[Server]:
+    server = Server(tmp_path / "store")
+    yield server
+    server.stop()
+
+
+def bomb(size: int, *, declared: bool = False, window_log: int = 23) -> bytes:
+    """A valid zstd frame of zeros made by hand: 4 bytes for each 128 KiB (RFC 8878, section 3.1)."""
+    block, count = 2**17, size // 2**17
+    header = b"\x28\xb5\x2f\xfd" + bytes([0xC0 if declared else 0x00, (window_log - 10) << 3])
+    header += size.to_bytes(8, "little") if declared else b""
+    blocks = [((at == count - 1) | 1 << 1 | block << 3).to_bytes(3, "little") + b"\0" for at in range(count)]
+    return header + b"".join(blocks)
+
+
+def refused(server: Server, event: bytes) -> bool:
+    """Send one event alone; say whether it was rejected, or refused with its batch, and not stored."""
+    status, _, content = server.post(wire.pack([event]))
+    verdicts = [row["verdict"] for row in content.get("verdicts", [])]
+    return (status, verdicts) in [(400, []), (200, ["rejected"])] and server.files("segments") == []
+
+
+BOMBS = {
+    "10 GiB, size unknown": bomb(10 * 2**30),
+    "10 GiB, size declared": bomb(10 * 2**30, declared=True),
+    "window of 128 MiB": bomb(2**30, window_log=27),
+    "many frames": bomb(4 * MIB) * 400,
+    "a frame in a frame": wire.pack([bomb(10 * 2**30)] * 6),
+}
+
+
+def test_no_bomb_takes_time_or_memory(tmp_path):
+    """Each bomb is refused within 200 ms, and the process grows by less than 32 MiB in all (promise P27)."""
+    port = free_port()
+    command = [sys.executable, "-m", "sanderling", "collect", "--store", str(tmp_path), "--port", str(port)]
+    process = subprocess.Popen([*command, "--token", "secret"])
+    wait_for(port)
+    transport = HttpTransport(f"http://127.0.0.1:{port}/v1", "secret")
+    assert transport.post(packed(*events(1)), {"content-encoding": "zstd"}).status == 200
+    before = psutil.Process(process.pid).memory_info().rss
+    for name, body in BOMBS.items():
+        started = time.perf_counter()
+        answer = transport.post(body, {"content-encoding": "zstd"})
+        spent = time.perf_counter() - started
+        assert answer.status in (400, 413), name
+        assert spent <= 0.2, f"{name}: {spent:.3f} s"
+    grown = psutil.Process(process.pid).memory_info().rss - before
+    process.terminate()
+    process.wait(15)
+    assert grown <= 32 * MIB
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("content-encoding: zstd\r\ncontent-length: -1", 400),
+        ("content-encoding: zstd\r\ncontent-length: 1\r\ncontent-length: 2", 400),
+        ("content-encoding: zstd\r\ncontent-length: soon", 400),
+        ("content-encoding: zstd\r\ncontent-length: 99999999999", 413),
+        ("content-encoding: zstd\r\ntransfer-encoding: chunked\r\ncontent-length: 3", 400),
+        ("content-encoding: zstd\r\ncontent-encoding: zstd\r\ncontent-length: 0", 415),
+        ("content-encoding: gzip, gzip\r\ncontent-length: 0", 415),
+        ("content-encoding: zstd\r\ncontent-length: 0\r\nx: " + "y" * MIB, 400),
+        ("content-encoding: zstd\r\ncontent-length: 0\r\nx\ny: z", 400),
+    ],
+)
+def test_a_malformed_head_is_refused(server, head, status):
+    """Lengths, encodings and header lines that make no sense are refused, and the server goes on."""
+    request = f"POST /v1/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer secret\r\n{head}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+        connection.sendall(request.encode())
+        assert connection.recv(100).startswith(f"HTTP/1.1 {status}".encode())
+    assert server.send(*events(1, start=700))[0].verdict == "ok"
+
+
+def test_idle_connections_do_not_keep_others_out(server):
+    """With 400 connections open that say nothing, a device is served as before."""
+    idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(400)]
+    started = time.perf_counter()
+    assert server.send(*events(1))[0].verdict == "ok"
+    assert time.perf_counter() - started < 1
+    for connection in idle:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"item":"red"', b'"item":true'),
+        (b'"item":"red"', b'"item":""'),
+        (b'"item":"red"', b'"item":"' + b"x" * 513 + b'"'),
+        (b'"seq":1', b'"seq":0'),
+        (b'"seq":1', b'"seq":1.5'),
+        (b'"seq":1', b'"seq":NaN'),
+        (b'"seq":1', b'"seq":1' + b"0" * 5000),
+        (b'"seq":1', b'"more":1,"seq":1'),
+        (b'"seq":1', b'"seq":' + b"[" * 20_000),
+        (b'"install":"a', b'"install":"A'),
+        (b'"mono":5000', b'"mono":-1'),
+        (b'"wall":1750000000000', b'"wall":"2025-06-15T15:06:40+14:00"'),
+        (GOOD[GOOD.index(b'"id":"') + 6 :][:32], b""),
+        (GOOD[GOOD.index(b'"id":"') + 6 :][:32], b"x" * 32),
+        (GOOD[GOOD.index(b'"id":"') + 6 :][:32], b"0" * 33),
+    ],
+)
+def test_an_absurd_field_is_refused_by_name_or_with_its_batch(server, old, new):
+    """A value out of its type or range is rejected with a reason; nothing of it gets into a segment."""
+    bad = GOOD.replace(old, new, 1)
+    assert bad != GOOD
+    assert refused(server, bad)
+
+
+@pytest.mark.parametrize("value", [b"0", b"-0.0", b"1.1", b"NaN", b"Infinity", b'"0.5"', b"true", b"1e-400"])
+def test_an_impossible_propensity_is_rejected(server, value):
+    """A probability that is not in (0, 1] never gets into a segment."""
+    bad = wire.encode(EventFactory().decision(seq=1)).replace(b'"marginal":0.9', b'"marginal":' + value)
+    assert refused(server, bad)
+
+
+def test_a_long_event_is_refused_and_its_neighbours_are_stored(server):
+    """An event beyond 64 KiB is refused with its batch, as one that the device must find by halving; 10 MB too."""
+    long = GOOD.replace(b'"red"', b'"' + b"x" * 2**16 + b'"')
+    assert server.post(wire.pack([long]))[0] == 400
+    assert server.post(wire.pack([GOOD.replace(b'"red"', b'"' + b"x" * 10 * MIB + b'"')]))[0] == 413
+    assert server.post(wire.pack([b"1"] * 1_000_000))[0] == 413
+    assert server.post(wire.pack([GOOD]))[0] == 200
+
+
+def test_too_many_installs_in_one_batch_are_refused(server):
+    """A device has one install, and rarely two: a batch of a crowd is refused before its tombstones are looked up."""
+    crowd = [EventFactory(f"{number:032x}", start=100 * number).observation(seq=1) for number in range(1, 18)]
+    assert server.post(packed(*crowd))[0] == 413
+    assert server.post(packed(*crowd[:16]))[0] == 200
+
+
+def test_an_id_of_another_device_is_a_conflict(server):
+    """The same id from another install is rejected; the first one stays."""
+    first = EventFactory("a" * 32).observation(seq=1)
+    server.send(first)
+    [verdict] = server.send(msgspec.structs.replace(first, install="b" * 32))
+    assert (verdict.verdict, verdict.reason[:8]) == ("rejected", "conflict")
+
+
+def test_a_reward_may_come_before_its_decision(server):
+    """An outcome whose decision is still on its way is kept, and both are there when the decision has come."""
+    make = EventFactory()
+    decision = make.decision(seq=1)
+    outcome = make.outcome(decision, seq=2)
+    assert [server.send(event)[0].verdict for event in (outcome, decision)] == ["ok", "ok"]
+    assert read_segments(str(server.folder)).events == {("a" * 32, "c" * 32): [decision, outcome]}
+
+
+@pytest.mark.parametrize("wall", [-(10**18), 0, 4_102_444_800_000, 10**14, 10**17, 2**63, 10**40])
+def test_an_absurd_clock_harms_nobody(server, wall):
+    """An event from any year, or from none, is stored, never later than it was received, and can be learned from."""
+    [event] = events(1)
+    odd = wire.encode(event).replace(b'"wall":1750000000000', b'"wall":%d' % wall)
+    assert server.post(wire.pack([odd]), {**HEADERS, "sent-at": "soon"})[0] == 200
+    log = read_segments(str(server.folder))
+    assert 0 <= log.time[event.id] <= time.time() * 1000
+    assert len(examples_of(log, ["red"], ["purchase"], 4).histories) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["'; DROP TABLE events; --", "../../etc/passwd", "a\nERROR forged\x1b[31m", '=cmd|"/c calc"!A1', "\0", "💥‮"]
+)
+def test_hostile_texts_are_only_texts(server, capfd, text):
+    """What is in a text field comes back as it was sent, names no file and reaches no log."""
+    event = EventFactory().observation(seq=1, item=text)
+    assert server.send(event)[0].verdict == "ok"
+    assert read_segments(str(server.folder)).events == {("a" * 32, "c" * 32): [event]}
+    shown = capfd.readouterr()
+    assert (shown.out, shown.err) == ("", "")
+    assert all(path.suffix in (".zst", "") for path in server.folder.rglob("*"))

@@ -1,0 +1,149 @@
+"""Compaction changes where events lie, never what is read."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sanderling.contract import events as wire
+from sanderling.errors import EventError
+from sanderling_trainer.data import daily
+from sanderling_trainer.data.lines import line, new_name, pack
+from sanderling_trainer.data.segments import read_segments
+from sanderling_trainer.data.store import LocalStore, open_store
+from sanderling_trainer.fleet.compact import compact
+from tests.fakes import EventFactory, FakeClock
+
+pytestmark = pytest.mark.lab
+
+DAY_S = 86_400
+
+
+def put(store: LocalStore, clock: FakeClock, events: list[wire.Event], sent_at: int | None = None) -> None:
+    rows = [line(wire.encode(event), clock.wall_ms(), sent_at) for event in events]
+    store.put(new_name("segments", clock), pack(rows))
+
+
+def story(rng: random.Random) -> list[wire.Event]:
+    """Events of three installs with gaps, repetitions, two bodies under one id, one number used twice, and a loss."""
+    made: list[wire.Event] = []
+    for install, start in (("a" * 32, 1), ("b" * 32, 1000), ("d" * 32, 2000)):
+        make = EventFactory(install, start)
+        made += [make.observation(seq=seq) for seq in range(1, 12) if rng.random() < 0.8]
+        made += [make.decision(seq=12), make.observation(seq=12)]
+        made.append(make.observation(seq=1, id=f"{start:032x}", item="another"))
+        made.append(wire.Loss(f"{start + 900:032x}", install, 13, wire.Clock(0, 0, "b" * 32), "full", decisions=2))
+    made += rng.choices(made, k=20)
+    rng.shuffle(made)
+    return made
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.randoms(use_true_random=False), st.integers(1, 40))
+def test_reading_is_the_same_before_and_after(tmp_path_factory, rng: random.Random, bodies: int):
+    """However events are split over segments and days, and whenever jobs run, the log equals the uncompacted one's."""
+    plain, compacted = (LocalStore(tmp_path_factory.mktemp(name)) for name in ("plain", "compacted"))
+    roots = str(plain._root), str(compacted._root)
+    clock, events = FakeClock(), story(rng)
+    while events:
+        cut = rng.randint(1, 25)
+        part, events = events[:cut], events[cut:]
+        sent_at = rng.choice([None, clock.wall_ms() - 5000])
+        for store in (plain, compacted):
+            put(store, clock, part, sent_at)
+        clock.advance(rng.choice([1, DAY_S]))
+        if rng.random() < 0.3:
+            compact(compacted, clock, bodies)
+            assert read_segments(roots[0]) == read_segments(roots[1])
+    clock.advance(DAY_S)
+    compact(compacted, clock, bodies)
+    assert compacted.names("segments") == []
+    assert read_segments(roots[0]) == read_segments(roots[1])
+
+
+class Dies(LocalStore):
+    """Dies at the n-th change."""
+
+    def __init__(self, root: Path, at: int) -> None:
+        super().__init__(root)
+        self.left = at
+
+    def put(self, name: str, data: bytes) -> None:
+        self._count()
+        super().put(name, data)
+
+    def delete(self, name: str) -> None:
+        self._count()
+        super().delete(name)
+
+    def _count(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("at", range(7))
+def test_a_job_that_dies_anywhere_changes_nothing_that_is_read(tmp_path, at):
+    """Wherever a job ends, the log is the same then, and after the next job there are no segments left."""
+    store, clock = LocalStore(tmp_path), FakeClock()
+    make = EventFactory()
+    for seq in range(1, 5):
+        put(store, clock, [make.observation(seq=seq)])
+    before = read_segments(str(tmp_path))
+    clock.advance(DAY_S)
+    try:
+        compact(Dies(tmp_path, at), clock, bodies=2)
+    except KeyboardInterrupt:
+        assert at < 6
+    assert read_segments(str(tmp_path)) == before
+    compact(store, clock)
+    assert (read_segments(str(tmp_path)), store.names("segments")) == (before, [])
+
+
+def test_the_dying_job_finds_a_reader_that_ignores_what_was_replaced(tmp_path, monkeypatch):
+    """Without the names of the replaced segments the events in both places would count twice."""
+    store, clock = LocalStore(tmp_path), FakeClock()
+    put(store, clock, [EventFactory().observation(seq=1)])
+    before = read_segments(str(tmp_path))
+    clock.advance(DAY_S)
+    with pytest.raises(KeyboardInterrupt):
+        compact(Dies(tmp_path, 1), clock)
+    monkeypatch.setattr(daily, "replaces", lambda table: [])
+    assert read_segments(str(tmp_path)) != before
+
+
+def test_today_is_left_alone(tmp_path):
+    """The day that is not over keeps its segments."""
+    store, clock = LocalStore(tmp_path), FakeClock()
+    put(store, clock, [EventFactory().observation(seq=1)])
+    assert compact(store, clock).segments == 0
+    assert len(store.names("segments")) == 1
+
+
+def test_a_damaged_daily_file_is_named(tmp_path):
+    """A daily file that is cut off, or another Parquet, is an EventError with its name."""
+    store, clock = LocalStore(tmp_path), FakeClock()
+    put(store, clock, [EventFactory().observation(seq=1)])
+    clock.advance(DAY_S)
+    compact(store, clock)
+    [name] = store.names("daily")
+    for data in (store.get(name)[:-9], b"", daily.write(daily.read(store.get(name)).drop_columns("times"))):
+        store.put(name, data)
+        with pytest.raises(EventError, match=name):
+            read_segments(str(tmp_path))
+
+
+def test_an_object_store_is_compacted_like_a_folder(bucket):
+    """Behind the S3 interface the log is the same before and after, too."""
+    store, clock = open_store(bucket), FakeClock()
+    events = story(random.Random(0))
+    for at in range(0, len(events), 9):
+        put(store, clock, events[at : at + 9])
+    before = read_segments(bucket)
+    clock.advance(DAY_S)
+    assert compact(store, clock).files == 1
+    assert (read_segments(bucket), store.names("segments")) == (before, [])

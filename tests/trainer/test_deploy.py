@@ -1,0 +1,65 @@
+"""What stands in deploy/ agrees with the program: options, ports, probes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from sanderling_trainer import commands, store_commands
+from sanderling_trainer.fleet.openapi import DOCUMENT
+
+pytestmark = pytest.mark.lab
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+COMMANDS = {"collect": commands.collect, "compact": store_commands.compact}
+
+
+def manifests() -> list[dict]:
+    return list(yaml.safe_load_all((DEPLOY / "collector.yaml").read_text()))
+
+
+def containers() -> list[dict]:
+    pods = [found["spec"]["template"]["spec"] for found in manifests() if found["kind"] == "Deployment"]
+    jobs = [
+        found["spec"]["jobTemplate"]["spec"]["template"]["spec"] for found in manifests() if found["kind"] == "CronJob"
+    ]
+    return [pod["containers"][0] for pod in pods + jobs]
+
+
+def understood(arguments: list[str]) -> bool:
+    """Say whether the command line takes these arguments; it does not run them."""
+    app = typer.Typer()
+    app.command()(COMMANDS[arguments[0]])
+    return CliRunner().invoke(app, [*arguments[1:], "--help"]).exit_code == 0
+
+
+@pytest.mark.parametrize("container", containers(), ids=lambda container: container["name"])
+def test_the_manifest_starts_what_there_is(container):
+    """Each container's command and options exist, and its probes ask paths that the collector has."""
+    assert understood(container["args"])
+    assert not understood([*container["args"], "--more"])
+    probes = [value["httpGet"]["path"] for name, value in container.items() if name.endswith("Probe")]
+    assert set(probes) <= set(DOCUMENT["paths"])
+
+
+def test_the_image_starts_a_collector():
+    """The Dockerfile's command is one that the program takes, on the port that it opens."""
+    lines = (DEPLOY / "Dockerfile").read_text().splitlines()
+    [command] = [yaml.safe_load(line.removeprefix("CMD ")) for line in lines if line.startswith("CMD ")]
+    assert understood(command)
+    assert f"EXPOSE {command[command.index('--port') + 1]}" in lines
+
+
+def test_autoscaler_budget_and_service_name_the_deployment():
+    """What scales, protects and reaches the pods means the same pods, and jobs never run twice at a time."""
+    found = {manifest["kind"]: manifest for manifest in manifests()}
+    labels = found["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    target = found["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]
+    assert (target["kind"], target["name"]) == ("Deployment", found["Deployment"]["metadata"]["name"])
+    assert found["Service"]["spec"]["selector"] == labels
+    assert found["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
+    assert found["CronJob"]["spec"]["concurrencyPolicy"] == "Forbid"

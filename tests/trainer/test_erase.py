@@ -1,0 +1,155 @@
+"""Erasing an install leaves no byte of its id, and nothing of it comes in again (promise P34)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from sanderling.contract import events as wire
+from sanderling_trainer.data import lines
+from sanderling_trainer.data.segments import read_segments
+from sanderling_trainer.data.store import LocalStore, open_store
+from sanderling_trainer.fleet import erase as job
+from sanderling_trainer.fleet.compact import compact
+from sanderling_trainer.fleet.erase import InstallError, erase
+from tests.fakes import EventFactory, FakeClock
+from tests.servers import Server, packed
+
+pytestmark = pytest.mark.lab
+
+GONE, STAYS = "a1" * 16, "b2" * 16
+DAY_S = 86_400
+
+
+def contents(root: Path) -> Iterator[bytes]:
+    """Every byte of a store: names, files as they lie there, and what they hold when unpacked."""
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        data = path.read_bytes()
+        yield str(path).encode()
+        yield data
+        if path.suffix == ".zst":
+            yield b"\n".join(lines.unpack(data))
+        if path.suffix == ".parquet":
+            table = pq.read_table(io.BytesIO(data))
+            yield str(table.to_pydict()).encode() + str(table.schema.metadata).encode()
+
+
+def holding(root: Path, install: str) -> list[int]:
+    needles = [install.encode(), install.upper().encode(), bytes.fromhex(install), install.encode("utf-16-le")]
+    needles.append(install.encode().replace(b"a", b"\\u0061"))
+    return [at for at, content in enumerate(contents(root)) if any(needle in content for needle in needles)]
+
+
+def put(store: LocalStore, clock: FakeClock, *events: bytes) -> None:
+    rows = [lines.line(event, clock.wall_ms(), None) for event in events]
+    store.put(lines.new_name("segments", clock), lines.pack(rows))
+
+
+def filled(root: Path) -> LocalStore:
+    """A store with both installs in daily files, segments and dead letters."""
+    store, clock = LocalStore(root), FakeClock()
+    for day in range(3):
+        gone, stays = EventFactory(GONE, 100 * day + 1), EventFactory(STAYS, 100 * day + 50)
+        put(store, clock, *(wire.encode(gone.observation(seq=day * 3 + seq)) for seq in (1, 2, 3)))
+        put(store, clock, wire.encode(gone.decision(seq=100 + day)), wire.encode(stays.observation(seq=day + 1)))
+        bad = [wire.encode(make.observation(seq=1)) + b"!" for make in (gone, stays)]
+        store.put(
+            lines.new_name("dead", clock), lines.pack([lines.letter(event, clock.wall_ms(), "bad") for event in bad])
+        )
+        if day == 1:
+            compact(store, clock)
+        clock.advance(DAY_S)
+    return store
+
+
+def test_no_byte_of_the_id_is_left_and_the_others_stay(tmp_path):
+    """After erasing, neither names nor files nor what they hold unpacked have the id; the other install is whole."""
+    store = filled(tmp_path)
+    assert holding(tmp_path, GONE)
+    before = read_segments(str(tmp_path))
+    done = erase(store, GONE, pause=lambda seconds: None)
+    assert done.lines == 15
+    assert holding(tmp_path, GONE) == []
+    after = read_segments(str(tmp_path))
+    assert after.events == {key: events for key, events in before.events.items() if key[0] == STAYS}
+    assert len(after.events[STAYS, "c" * 32]) == 3
+    assert sum(STAYS.encode() in content for content in contents(tmp_path)) > 3
+
+
+@pytest.mark.parametrize("folder", ["segments", "dead", "daily"])
+def test_the_byte_search_finds_an_erasure_that_forgets_a_folder(tmp_path, monkeypatch, folder):
+    """An erasure that leaves out segments, dead letters or daily files is found out by the same search."""
+    store = filled(tmp_path)
+    names = LocalStore.names
+    monkeypatch.setattr(LocalStore, "names", lambda self, asked: [] if asked == folder else names(self, asked))
+    erase(store, GONE, pause=lambda seconds: None)
+    assert holding(tmp_path, GONE)
+
+
+def test_an_id_in_escapes_or_in_another_field_is_found(tmp_path):
+    """An id that was written with JSON's escapes, or into an item's name, goes too."""
+    store, clock = LocalStore(tmp_path), FakeClock()
+    make, other = EventFactory(GONE), EventFactory(STAYS, start=50)
+    escaped = wire.encode(make.observation(seq=1)).replace(b'"install":"a1', b'"install":"\\u0061\\u0031')
+    put(store, clock, escaped)
+    put(store, clock, wire.encode(other.observation(seq=1, item=f"of {GONE}")))
+    assert read_segments(str(tmp_path)).received == 2
+    erase(store, GONE, pause=lambda seconds: None)
+    assert read_segments(str(tmp_path)).received == 0
+    assert store.names("segments") == []
+
+
+def test_what_slips_in_before_collectors_know_goes_in_the_second_pass(tmp_path):
+    """A collector that had asked just before the tombstone may still store a batch: the second pass removes it."""
+    store, clock = LocalStore(tmp_path), FakeClock()
+    late = wire.encode(EventFactory(GONE).observation(seq=1))
+    waited: list[float] = []
+
+    def pause(seconds: float) -> None:
+        waited.append(seconds)
+        put(store, clock, late)
+
+    assert erase(store, GONE, pause).lines == 1
+    assert holding(tmp_path, GONE) == []
+    assert waited == [job.SETTLE_S]
+    put(store, clock, late)
+    assert read_segments(str(tmp_path)).received == 0
+    clock.advance(DAY_S)
+    compact(store, clock)
+    assert holding(tmp_path, GONE) == []
+
+
+def test_late_uploads_are_gone_and_leave_nothing(tmp_path):
+    """After erasing, a batch of the install is answered 410, good events or bad; others are served on."""
+    clock = FakeClock()
+    server = Server(tmp_path, clock=clock)
+    make = EventFactory(GONE)
+    assert server.post(packed(make.observation(seq=1)))[0] == 200
+    erase(LocalStore(tmp_path), GONE, pause=clock.advance)
+    assert server.post(packed(make.observation(seq=2)))[0] == 410
+    assert server.post(wire.pack([wire.encode(make.observation(seq=3)).replace(b'"red"', b"1")]))[0] == 410
+    assert server.post(packed(EventFactory(STAYS, start=50).observation(seq=1)))[0] == 200
+    server.stop()
+    assert holding(tmp_path, GONE) == []
+
+
+def test_an_object_store_is_erased_like_a_folder(bucket):
+    """Behind the S3 interface the id is gone too."""
+    store, clock = open_store(bucket), FakeClock()
+    put(store, clock, wire.encode(EventFactory(GONE).observation(seq=1)))
+    put(store, clock, wire.encode(EventFactory(STAYS, start=50).observation(seq=1)))
+    assert erase(store, GONE, pause=lambda seconds: None).lines == 1
+    assert [key[0] for key in read_segments(bucket).events] == [STAYS]
+    assert len(store.names("segments")) == 1
+
+
+@pytest.mark.parametrize("install", ["", "a1", "../../x", "A1" * 16, "a1" * 16 + "\n"])
+def test_what_is_no_install_is_refused(tmp_path, install):
+    """Only 32 hex digits name an install; nothing is written for anything else."""
+    with pytest.raises(InstallError, match="32 hex digits"):
+        erase(LocalStore(tmp_path), install)
+    assert list(tmp_path.iterdir()) == []

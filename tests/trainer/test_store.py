@@ -1,0 +1,78 @@
+"""The place of files keeps its promises on a folder and on a real S3 interface."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from sanderling_trainer.data.store import LocalStore, RemoteStore, Store, open_store
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(request, tmp_path) -> Store:
+    return open_store(str(tmp_path) if request.param == "folder" else request.getfixturevalue("bucket"))
+
+
+def test_what_was_put_is_there_until_it_is_deleted(store):
+    """A file is found, listed, read back, replaced whole and deleted, however deep its folder."""
+    assert store.names("a") == []
+    store.put("a/b/2", b"two")
+    store.put("a/1", b"one")
+    store.put("a/1", b"ONE")
+    assert store.names("a") == ["a/1", "a/b/2"]
+    assert (store.get("a/1"), store.get("a/b/2"), store.has("a/1"), store.has("a/3")) == (b"ONE", b"two", True, False)
+    store.delete("a/1")
+    store.delete("a/1")
+    assert store.names("a") == ["a/b/2"]
+
+
+def test_an_absent_file_is_not_found(store):
+    """Reading what is not there is a FileNotFoundError, of a folder and of a bucket."""
+    with pytest.raises(FileNotFoundError):
+        store.get("nothing")
+
+
+def test_a_server_that_is_not_there_is_an_os_error(monkeypatch):
+    """No answer from the object store is trouble of the storage, not a crash."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    absent = RemoteStore("s3://nowhere/store")
+    for act in (lambda: absent.put("a", b""), lambda: absent.get("a"), lambda: absent.has("a")):
+        with pytest.raises(OSError, match="nowhere"):
+            act()
+
+
+def test_a_crash_leaves_no_half_file(tmp_path):
+    """What was written only in part has no name yet, and is not listed."""
+    store = LocalStore(tmp_path)
+    store.put("a/1", b"one")
+    (tmp_path / "a" / ".2.part").write_bytes(b"ha")
+    assert store.names("a") == ["a/1"]
+
+
+def test_a_file_is_flushed_before_its_name_and_the_name_before_the_answer(tmp_path, monkeypatch):
+    """File, name and folder are flushed in this order; a deletion flushes the folder."""
+    calls: list[str] = []
+    fsync, rename = os.fsync, Path.rename
+
+    def watched_fsync(handle: int) -> None:
+        calls.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        fsync(handle)
+
+    def watched_rename(self: Path, target: Path) -> Path:
+        calls.append("rename")
+        return rename(self, target)
+
+    store = LocalStore(tmp_path)
+    store.put("a/1", b"")
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(Path, "rename", watched_rename)
+    store.put("a/2", b"")
+    store.delete("a/1")
+    assert calls == ["file", "rename", "folder", "folder"]

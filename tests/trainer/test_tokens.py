@@ -1,0 +1,75 @@
+"""Tokens are known by their hashes alone, and end when they are revoked."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from sanderling_trainer.data.store import LocalStore
+from sanderling_trainer.fleet.known import MAX_AGE_S
+from sanderling_trainer.fleet.tokens import TokenError, issue, listed, revoke
+from tests.fakes import FakeClock
+from tests.servers import Server, events, packed
+
+pytestmark = pytest.mark.lab
+
+
+def status(server: Server, token: str) -> int:
+    return server.post(packed(*events(1)), authorization=f"Bearer {token}")[0]
+
+
+def test_a_token_opens_until_it_is_revoked(tmp_path):
+    """A device's own token is taken; once revoked it is refused as soon as the collector asks again, others not."""
+    store, clock = LocalStore(tmp_path), FakeClock()
+    server = Server(tmp_path, store, clock=clock)
+    mine, other = issue(store, "phone-7", clock), issue(store, "phone-8", clock)
+    assert (status(server, mine), status(server, other), status(server, "guess")) == (200, 200, 401)
+    revoke(store, "phone-7")
+    clock.advance(MAX_AGE_S)
+    assert (status(server, mine), status(server, other)) == (401, 200)
+    server.stop()
+
+
+def test_the_store_cannot_give_a_token_back(tmp_path):
+    """No file, name or listing of the store has the token's bytes."""
+    store = LocalStore(tmp_path)
+    token = issue(store, "phone-7", FakeClock())
+    held = "".join(str(path) + path.read_text() for path in tmp_path.rglob("*") if path.is_file())
+    assert token not in held
+    [kept] = listed(store)
+    assert (kept.name, kept.issued_at, len(kept.hash)) == ("phone-7", FakeClock().wall, 64)
+
+
+def test_names_are_used_once_and_must_be_known(tmp_path):
+    """A second token for a name, and the end of a token that is not there, are told apart from success."""
+    store = LocalStore(tmp_path)
+    issue(store, "phone-7", FakeClock())
+    with pytest.raises(TokenError, match="revoke it first"):
+        issue(store, "phone-7", FakeClock())
+    with pytest.raises(TokenError, match="none named `phone-9`"):
+        revoke(store, "phone-9")
+
+
+def test_a_collector_without_tokens_lets_nobody_in(tmp_path):
+    """Without a shared token, and without any issued, every batch is refused; so is the name of a file as a token."""
+    server = Server(tmp_path, token=None)
+    assert [status(server, token) for token in ("secret", "None", "", "../probe", "x" * 50_000)] == [401] * 5
+    server.stop()
+
+
+def test_the_commands_issue_list_and_revoke(tmp_path):
+    """What `tokens issue` prints opens, `list` names it, and `revoke` ends it."""
+
+    def run(*arguments: str) -> dict:
+        command = [sys.executable, "-m", "sanderling", "tokens", *arguments, "--store", str(tmp_path), "--json"]
+        return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
+
+    server = Server(tmp_path, token=None)
+    assert status(server, run("issue", "--name", "phone-7")["token"]) == 200
+    assert [token["name"] for token in run("list")["tokens"]] == ["phone-7"]
+    assert run("revoke", "--name", "phone-7")["revoked"]
+    assert run("list") == {"tokens": []}
+    server.stop()

@@ -1,0 +1,64 @@
+"""What those who run a collector see: life, readiness, figures."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from sanderling_trainer.fleet.watch import PROBE_AGE_S
+from tests.fakes import FakeClock
+from tests.servers import BrokenStore, Server, events, packed
+
+pytestmark = pytest.mark.lab
+
+
+def figures(server: Server) -> dict[str, float]:
+    """Return the value of each sample; labels are added to the name."""
+    status, text = server.get("/metrics")
+    assert status == 200
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return {" ".join([sample.name, *sample.labels.values()]): sample.value for sample in samples}
+
+
+def test_the_figures_tell_what_happened(tmp_path):
+    """Requests by status, events by verdict, bytes and commits are counted as they were."""
+    server = Server(tmp_path)
+    body = packed(*events(3))
+    server.post(body)
+    server.post(body)
+    server.post(b"garbage")
+    server.post(body, authorization="Bearer wrong")
+    found = figures(server)
+    server.stop()
+    name = "sanderling_collector_"
+    assert [found[f"{name}requests_total {status}"] for status in (200, 400, 401)] == [2, 1, 1]
+    assert [found[f"{name}events_total {verdict}"] for verdict in ("ok", "duplicate")] == [3, 3]
+    assert found[f"{name}received_bytes_total"] == 2 * len(body) + len(b"garbage")
+    assert (found[f"{name}commit_seconds_count"], found[f"{name}request_seconds_count"]) == (1, 4)
+    assert (found[f"{name}waiting_bytes"], found[f"{name}requests_under_way"]) == (0, 0)
+
+
+def test_health_and_readiness_differ_while_the_store_fails(tmp_path):
+    """A collector whose store fails lives but is not ready; it is again once the store takes files."""
+    store, clock = BrokenStore(tmp_path), FakeClock()
+    server = Server(tmp_path, store, clock=clock)
+    assert (server.get("/healthz")[0], server.get("/readyz")[0]) == (200, 503)
+    server.post(packed(*events(1)))
+    assert figures(server)["sanderling_collector_failed_commits_total"] == 1
+    store.broken = False
+    clock.advance(PROBE_AGE_S)
+    status, text = server.get("/readyz")
+    assert (status, json.loads(text)) == (200, {"status": "ok"})
+    server.stop()
+
+
+def test_asking_often_does_not_write_often(tmp_path):
+    """The store is probed once in some seconds, whoever asks."""
+    store, clock = BrokenStore(tmp_path), FakeClock()
+    server = Server(tmp_path, store, clock=clock)
+    assert server.get("/readyz")[0] == 503
+    store.broken = False
+    assert server.get("/readyz")[0] == 503
+    server.stop()

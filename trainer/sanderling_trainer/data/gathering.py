@@ -1,0 +1,55 @@
+"""Gathering lines: equal ones become one, whatever their order. Reading and compaction both rest on it.
+
+Refuses to know files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sanderling.contract import events as wire
+from sanderling.contract.events import Event
+
+
+@dataclass(slots=True)
+class Seen:
+    """One body of an event: when it was first received, with its sender's clock then, and how often it came."""
+
+    event: Event
+    body: bytes
+    received_at: int
+    sent_at: int | None
+    times: int
+
+    def order(self) -> tuple[int, bool, int, bytes]:
+        """Return the key of the order that is the same in whatever order lines are read: first come, first."""
+        return self.received_at, self.sent_at is None, self.sent_at or 0, self.body
+
+    def time(self) -> int:
+        """Return the event's wall ms since 1970, corrected for the device's clock; never after it was received."""
+        sent_at = self.received_at if self.sent_at is None else self.sent_at
+        return min(max(0, self.received_at - sent_at + self.event.clock.wall), self.received_at)
+
+
+class Gathering:
+    """Every different body once."""
+
+    def __init__(self) -> None:
+        self._bodies: dict[bytes, Seen] = {}
+
+    def add(self, body: bytes, received_at: int, sent_at: int | None, times: int = 1) -> None:
+        """Take one line; raise `EventError` when its body is no event."""
+        known = self._bodies.get(body)
+        if known is None:
+            self._bodies[body] = Seen(wire.decode(body), body, received_at, sent_at, times)
+            return
+        known.times += times
+        if (received_at, sent_at is None, sent_at or 0) < known.order()[:3]:
+            known.received_at, known.sent_at = received_at, sent_at
+
+    def __len__(self) -> int:
+        return len(self._bodies)
+
+    def __iter__(self) -> Iterator[Seen]:
+        return iter(sorted(self._bodies.values(), key=Seen.order))

@@ -1,0 +1,71 @@
+"""The compaction job: the small segments of whole days become Parquet files; what is read stays the same.
+
+A Parquet file is durable before the segments that it replaces go, and names them: a job that was cut off is finished
+by the next one, and meanwhile nobody counts anything twice. Run one job at a time, and not beside `erase`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sanderling.clock import Clock, uuid7
+from sanderling_trainer.data import daily
+from sanderling_trainer.data.erased import Erased
+from sanderling_trainer.data.gathering import Gathering
+from sanderling_trainer.data.lines import SEGMENTS, SUFFIX, day_of
+from sanderling_trainer.data.segments import add_segment, named
+from sanderling_trainer.data.store import Store
+
+BODIES = 500_000
+
+
+@dataclass
+class Compacted:
+    """What a job did: files written, segments replaced, different events in the new files."""
+
+    files: int = 0
+    segments: int = 0
+    events: int = 0
+
+
+def compact(store: Store, clock: Clock, bodies: int = BODIES) -> Compacted:
+    """Replace the segments of all days before today (UTC); a file holds about `bodies` events."""
+    _finish(store)
+    done, erased, today = Compacted(), Erased(store), day_of(clock)
+    days: dict[str, list[str]] = defaultdict(list)
+    for name in store.names(SEGMENTS):
+        if name.endswith(SUFFIX):
+            days[name.split("/")[1]].append(name)
+    for day in sorted(day for day in days if day < today):
+        gathering, group = Gathering(), []
+        for name in days[day]:
+            add_segment(gathering, store, name)
+            group.append(name)
+            if len(gathering) >= bodies:
+                _replace(store, clock, day, gathering, group, erased, done)
+                gathering, group = Gathering(), []
+        if group:
+            _replace(store, clock, day, gathering, group, erased, done)
+    return done
+
+
+def _replace(
+    store: Store, clock: Clock, day: str, gathering: Gathering, group: Sequence[str], erased: Erased, done: Compacted
+) -> None:
+    kept = [seen for seen in gathering if seen.event.install not in erased]
+    store.put(f"{daily.FOLDER}/{day}/{uuid7(clock)}{daily.SUFFIX}", daily.pack(kept, group))
+    for name in group:
+        store.delete(name)
+    done.files, done.segments, done.events = done.files + 1, done.segments + len(group), done.events + len(kept)
+
+
+def _finish(store: Store) -> None:
+    """Delete the segments that an earlier job replaced and did not live to delete."""
+    present = set(store.names(SEGMENTS))
+    for name in store.names(daily.FOLDER) if present else []:
+        with named(name):
+            replaced = daily.replaces(daily.read(store.get(name)))
+        for segment in present.intersection(replaced):
+            store.delete(segment)

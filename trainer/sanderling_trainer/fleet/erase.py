@@ -1,0 +1,74 @@
+"""Erasing an install: its tombstone first, then every file that mentions it is written anew without it.
+
+Collectors ask for tombstones every few seconds, so a second pass comes after the last of them must know. Run one job
+at a time, and not beside `compact`.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from sanderling.errors import SanderlingError
+from sanderling_trainer.data import daily, lines
+from sanderling_trainer.data.erased import mentions, tombstone
+from sanderling_trainer.data.segments import named
+from sanderling_trainer.data.store import Store
+from sanderling_trainer.fleet.known import MAX_AGE_S
+from sanderling_trainer.fleet.limits import Limits
+
+SETTLE_S = MAX_AGE_S + Limits.body_s
+
+
+class InstallError(SanderlingError):
+    """What was given is no install's id."""
+
+
+@dataclass
+class Erased:
+    """What a job did: files written anew or deleted, and lines that are gone."""
+
+    files: int = 0
+    lines: int = 0
+
+
+def erase(store: Store, install: str, pause: Callable[[float], None] = time.sleep) -> Erased:
+    """Remove every line that mentions an install, and refuse its uploads for ever."""
+    if not re.fullmatch("[0-9a-f]{32}", install):
+        raise InstallError(f"expected an install's id of 32 hex digits, found `{install}`")
+    store.put(tombstone(install), b"")
+    done = Erased()
+    _sweep(store, install, done)
+    pause(SETTLE_S)
+    _sweep(store, install, done)
+    return done
+
+
+def _sweep(store: Store, install: str, done: Erased) -> None:
+    for name in [*store.names(lines.SEGMENTS), *store.names(lines.DEAD)]:
+        with named(name):
+            rows = lines.unpack(store.get(name))
+        kept = [row for row in rows if not mentions(row, install)]
+        if len(kept) < len(rows):
+            _put_or_delete(store, name, lines.pack(kept) if kept else None)
+            done.files, done.lines = done.files + 1, done.lines + len(rows) - len(kept)
+    for name in store.names(daily.FOLDER):
+        with named(name):
+            table = daily.read(store.get(name))
+        kept = table.filter(
+            pa.array([not mentions(event, install) for event in table["event"].to_pylist()], pa.bool_())
+        )
+        if len(kept) < len(table):
+            _put_or_delete(store, name, daily.write(kept))
+            done.files, done.lines = done.files + 1, done.lines + len(table) - len(kept)
+
+
+def _put_or_delete(store: Store, name: str, data: bytes | None) -> None:
+    if data is None:
+        store.delete(name)
+    else:
+        store.put(name, data)

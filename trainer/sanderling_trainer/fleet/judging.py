@@ -1,0 +1,123 @@
+"""From the bytes of a batch to one verdict per event. Refuses to know requests and stores.
+
+Each check runs before the next costs anything: the frame's header, unpacking under a cap, depth and schema, semantics.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from zlib import crc32
+
+import msgspec
+import zstandard
+
+from sanderling.contract import events as wire
+from sanderling.contract.events import Verdict
+from sanderling.errors import EventError
+from sanderling_trainer.data.lines import letter, line
+from sanderling_trainer.fleet.limits import RefusalError
+
+MAX_REASON = 500
+
+
+@dataclass
+class Batch:
+    """One request after its checks: lines to store, dead letters, and the verdicts to give once both are durable."""
+
+    verdicts: list[Verdict] = field(default_factory=list)
+    lines: list[bytes] = field(default_factory=list)
+    dead: list[bytes] = field(default_factory=list)
+    bodies: dict[str, int] = field(default_factory=dict)
+    installs: Counter[str] = field(default_factory=Counter)
+
+    def size(self) -> int:
+        """Return the bytes to be stored."""
+        return sum(map(len, self.lines)) + sum(map(len, self.dead))
+
+
+class _Named(msgspec.Struct):
+    id: str
+    install: str = ""
+
+
+class Memory:
+    """The ids of late, with a checksum of their bodies; spares the store most duplicates, and proves nothing.
+
+    In two halves, so that forgetting costs nothing: when the new half is full, the old one goes.
+    """
+
+    def __init__(self, half: int = 100_000) -> None:
+        self._half = half
+        self._new: dict[str, int] = {}
+        self._old: dict[str, int] = {}
+
+    def get(self, id: str) -> int | None:
+        """Return the checksum of the body that came under this id, if remembered."""
+        return self._new.get(id, self._old.get(id))
+
+    def add(self, bodies: dict[str, int]) -> None:
+        """Remember."""
+        self._new.update(bodies)
+        if len(self._new) >= self._half:
+            self._old, self._new = self._new, {}
+
+
+def judge(body: bytes, now: int, sent_at: int | None, memory: Memory) -> Batch:
+    """Check a batch received at `now`; raise `RefusalError` when it is none, or has a line that names no id."""
+    cap = min(wire.MAX_BATCH_BYTES, _declared(body))
+    try:
+        rows = list(wire.unpack(body, cap))
+    except EventError as error:
+        raise RefusalError(413 if "at most" in str(error) else 400, str(error)) from error
+    if len(rows) > wire.MAX_BATCH_EVENTS:
+        raise RefusalError(413, f"expected at most {wire.MAX_BATCH_EVENTS} events, found {len(rows)}")
+    batch = Batch()
+    for number, data in enumerate(rows, 1):
+        _judge_one(batch, number, data, now, sent_at, memory)
+    return batch
+
+
+def _declared(body: bytes) -> int:
+    """Return the size that the frame's header declares, a huge one if it declares none; refuse too large a window.
+
+    Capped at it, a frame that lies is refused, and one that does not is unpacked into a buffer of its own size.
+    """
+    try:
+        header = zstandard.get_frame_parameters(body)
+    except zstandard.ZstdError as error:
+        raise RefusalError(400, f"expected a zstd frame, found {len(body)} bytes that are not: {error}") from error
+    if header.window_size > wire.MAX_WINDOW_BYTES:
+        raise RefusalError(413, f"expected a window of at most {wire.MAX_WINDOW_BYTES}, found {header.window_size}")
+    return header.content_size
+
+
+def _judge_one(batch: Batch, number: int, data: bytes, now: int, sent_at: int | None, memory: Memory) -> None:
+    """Give one event its verdict; a line that names no id can get none, so it refuses the batch."""
+    try:
+        event = wire.decode(data)
+        id, install, fault = event.id, event.install, wire.semantic_fault(event)
+    except EventError as error:
+        named = _named(data, number)
+        id, install, fault = named.id[:64], named.install[:64], str(error)
+    batch.installs[install] += 1
+    body = crc32(data)
+    known = batch.bodies.get(id, memory.get(id))
+    if fault is None and known is not None and known != body:
+        fault = "conflict: another event has this id"
+    if fault is not None:
+        batch.dead.append(letter(data, now, fault))
+        batch.verdicts.append(Verdict(id, "rejected", fault[:MAX_REASON]))
+    elif known is not None:
+        batch.verdicts.append(Verdict(id, "duplicate"))
+    else:
+        batch.bodies[id] = body
+        batch.lines.append(line(data, now, sent_at))
+        batch.verdicts.append(Verdict(id, "ok"))
+
+
+def _named(data: bytes, number: int) -> _Named:
+    try:
+        return msgspec.json.decode(data[: wire.MAX_LINE], type=_Named)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise RefusalError(400, f"line {number}: expected an event with an id: {error}") from error

@@ -1,0 +1,81 @@
+"""What a request may cost, and what one that costs more is told. Refuses to know events."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+
+from sanderling.clock import Clock
+
+MAX_REMEMBERED = 100_000
+
+
+class RefusalError(Exception):
+    """A request that gets no verdicts: its status and the reason, and the seconds to wait where waiting helps."""
+
+    def __init__(self, status: int, reason: str, wait_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.status, self.reason, self.wait_s = status, reason, wait_s
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The bounds of one server; `events_s` and `burst` are those of one install."""
+
+    body_bytes: int = 2 * 1024 * 1024
+    body_s: float = 30.0
+    requests: int = 256
+    waiting_bytes: int = 64 * 1024 * 1024
+    installs: int = 16
+    events_s: float = 1000.0
+    burst: float = 20_000.0
+    retry_after_s: float = 5.0
+
+
+class Rate:
+    """Lets each install send so many events a second, after a burst. A batch passes whole, and its debt is paid later.
+
+    Kept is the moment at which an install's debt will be paid.
+    """
+
+    def __init__(self, limits: Limits, clock: Clock) -> None:
+        self._limits, self._clock = limits, clock
+        self._paid_at: dict[str, float] = {}
+
+    def take(self, install: str, events: int) -> None:
+        """Book the events; raise `RefusalError` while the install is in debt."""
+        now = self._clock.mono_ms() / 1000
+        earliest = now - self._limits.burst / self._limits.events_s
+        paid_at = max(earliest, self._paid_at.pop(install, earliest))
+        if paid_at <= now:
+            self._paid_at[install] = paid_at + events / self._limits.events_s
+            trim(self._paid_at, MAX_REMEMBERED)
+            return
+        self._paid_at[install] = paid_at
+        raise RefusalError(429, f"expected at most {self._limits.events_s:g} events/s of an install", paid_at - now)
+
+
+def trim(entries: dict[str, Any], most: int) -> None:
+    """Remove the oldest entries beyond `most`."""
+    for name in list(islice(entries, max(0, len(entries) - most))):
+        del entries[name]
+
+
+async def read_body(request: Request, limits: Limits) -> bytes:
+    """Read the body up to the cap and for no longer than `body_s`, whatever was declared."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(limits.body_s):
+            async for part in request.stream():
+                body += part
+                if len(body) > limits.body_bytes:
+                    raise RefusalError(413, f"expected a body of at most {limits.body_bytes} bytes, found more")
+    except TimeoutError as error:
+        raise RefusalError(408, f"expected a whole body within {limits.body_s:g} s") from error
+    except ClientDisconnect as error:
+        raise RefusalError(400, "the client went away") from error
+    return bytes(body)

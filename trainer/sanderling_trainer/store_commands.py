@@ -1,0 +1,84 @@
+"""The sub-commands of those who run a collector: tokens, erasure, compaction."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from sanderling.cli import finish
+from sanderling.clock import SystemClock
+from sanderling_trainer.commands import Json, Seed
+
+Place = Annotated[str, typer.Option(help="Folder, or object store's URL, that `collect` writes.")]
+
+
+class Action(StrEnum):
+    """What to do with tokens."""
+
+    issue = "issue"
+    revoke = "revoke"
+    list = "list"
+
+
+def tokens(
+    action: Annotated[Action, typer.Argument(help="issue prints a new token once; revoke ends it; list names all.")],
+    store: Place,
+    name: Annotated[str, typer.Option(help="The device's name.")] = "",
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Issue, revoke and list the tokens of devices. The store has only hashes; collectors know within ten seconds.
+
+    Example: sanderling tokens issue --store events/ --name phone-7
+    """
+    from sanderling_trainer.data.store import open_store
+    from sanderling_trainer.fleet import tokens as kept
+
+    place = open_store(store)
+    if action is Action.list:
+        found = [{"name": token.name, "issued_at": token.issued_at} for token in kept.listed(place)]
+        finish({"tokens": found}, "\n".join(str(token["name"]) for token in found), as_json)
+        return
+    if not name:
+        raise typer.BadParameter(f"expected the device's name to {action.value} a token, found none; give --name")
+    if action is Action.issue:
+        token = kept.issue(place, name, SystemClock())
+        finish({"name": name, "token": token}, token, as_json)
+    else:
+        kept.revoke(place, name)
+        finish({"name": name, "revoked": True}, f"the token of {name} is revoked", as_json)
+
+
+def erase(
+    store: Place,
+    install: Annotated[str, typer.Option(help="The install's id, 32 hex digits.")],
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Remove every line of an install from segments, dead letters and daily files; refuse its uploads for ever.
+
+    Takes at least 40 s: a second pass comes after all collectors know. Not beside another `erase` or `compact`.
+
+    Example: sanderling erase --store events/ --install 0123456789abcdef0123456789abcdef
+    """
+    from sanderling_trainer.data.store import open_store
+    from sanderling_trainer.fleet.erase import erase as run
+
+    done = run(open_store(store), install)
+    result = {"files": done.files, "lines": done.lines}
+    finish(result, f"{done.lines} lines are gone from {done.files} files", as_json)
+
+
+def compact(store: Place, seed: Seed = 0, as_json: Json = False) -> None:
+    """Turn the segments of the days before today (UTC) into daily Parquet. Not beside `erase` or another `compact`.
+
+    Example: sanderling compact --store events/
+    """
+    from sanderling_trainer.data.store import open_store
+    from sanderling_trainer.fleet.compact import compact as run
+
+    done = run(open_store(store), SystemClock())
+    result = {"files": done.files, "segments": done.segments, "events": done.events}
+    finish(result, f"{done.segments} segments with {done.events} events are {done.files} daily files now", as_json)
