@@ -69,6 +69,10 @@ class Residuals:
         stored = _Stored(1, after.space, after.shift.tobytes(), after.mean)
         return {self._kept.key(user): msgspec.msgpack.encode(stored)}
 
+    def forget(self, user: str) -> str:
+        """Drop what is known of a pseudonym from memory; return the key under which it may be stored."""
+        return self._kept.forget(user)
+
 
 def learned(before: Residual, pool: Floats, scores: Floats, rewards: Mapping[int, float]) -> Residual:
     """Return the residual after the rewards of one slate."""

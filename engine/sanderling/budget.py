@@ -32,6 +32,10 @@ class Budget:
         self._kept.keep(user, spent)
         return {self._kept.key(user): _STORED.pack(*spent)}
 
+    def forget(self, user: str) -> str:
+        """Drop what is known of a pseudonym from memory; return the key under which it may be stored."""
+        return self._kept.forget(user)
+
 
 def _parse(stored: bytes | None) -> tuple[int, int]:
     day, slots = _STORED.unpack(stored) if stored and len(stored) == _STORED.size else (0, 0)

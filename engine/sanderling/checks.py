@@ -30,7 +30,7 @@ def check_text(**fields: object) -> None:
     for name, value in fields.items():
         if not isinstance(value, str):
             raise TypeError(f"{name}: expected str, found {type(value).__name__}")
-    for name in ("item", "kind"):
+    for name in {"item", "kind"} & fields.keys():
         if not 1 <= len(str(fields[name])) <= 512:
             raise ValueError(f"{name}: expected 1 to 512 characters, found {len(str(fields[name]))}")
 

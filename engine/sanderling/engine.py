@@ -295,6 +295,22 @@ class Engine:
             made = self._made[decision]
         return decisions.explain(made)
 
+    def forget_user(self, user: str) -> None:
+        """Delete all that this device knows of a user, to the last byte: states, and events that were not sent yet.
+
+        What was uploaded before is erased by the collector's side, by install. The user may come back, as a stranger.
+        Raises `StorageError` when the file could not be changed; then nothing is promised.
+        """
+        check_text(user=user)
+        pseudonym = self._pseudonym(user)
+        with self._lock:
+            keys = [kept.forget(pseudonym) for kept in (self._users, self._budget, self._residuals)]
+            for decision in [id for id, made in self._made.items() if made.asked.user == user]:
+                del self._made[decision]
+            self._pseudonym.cache_clear()
+        if self._outbox:
+            self._outbox.forget(pseudonym, keys)
+
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Upload what is stored; return whether all of it was acknowledged within the time."""
         return self._uploader.drain(timeout_s) if self._uploader else False

@@ -39,3 +39,8 @@ class Kept(Generic[T]):
         self._values.move_to_end(user)
         if len(self._values) > CACHED_USERS:
             self._values.popitem(last=False)
+
+    def forget(self, user: str) -> str:
+        """Drop a user's value from memory; return the key under which it may be stored."""
+        self._values.pop(user, None)
+        return self.key(user)

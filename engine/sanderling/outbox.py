@@ -143,6 +143,14 @@ class Outbox:
         """Set one event aside, at most the last 100 are kept, and declare it lost."""
         self._quarantined += self._ask(lambda: self._store.quarantine(id, reason))
 
+    def forget(self, user: str, keys: Sequence[str]) -> None:
+        """Delete all that is stored of a pseudonym, and the states under these keys; raise `StorageError` if it fails.
+
+        What was queued before is stored first, so that nothing follows.
+        """
+        self.put_durable([])
+        self._ask(lambda: self._store.forget(user, keys))
+
     def counters(self) -> Counters:
         """Return what is waiting and what became of the rest."""
         with self._wake:

@@ -80,6 +80,11 @@ class Users:
         self._keep(user, after)
         return after
 
+    def forget(self, user: str) -> str:
+        """Drop a user's state from memory; return the key under which it may be stored."""
+        self._states.pop(user, None)
+        return user
+
     def _restore(self, data: bytes | None, scorer: Scorer) -> UserState:
         start = UserState(scorer.space, scorer.state.start(), NO_EVENTS, 0, ())
         if data is None:

@@ -1,0 +1,99 @@
+"""Forgetting a user on the device: no byte is left, nothing of anybody else is lost, and the gap is declared."""
+
+from __future__ import annotations
+
+import pytest
+
+from sanderling import Engine
+from sanderling.contract.events import Decision, Loss, Outcome
+from sanderling.contract.manifest import Exploration
+from tests.bundles import write_bundle
+from tests.engine.test_engine import stored
+from tests.fakes import FakeClock, FakeEntropy
+
+
+@pytest.fixture
+def engine(tmp_path):
+    write_bundle(tmp_path / "bundle", exploration=Exploration(epsilon=1.0, pool=20, daily=1000))
+    settings = {"clock": FakeClock(), "entropy": FakeEntropy(), "adapt": True}
+    with Engine.open(tmp_path / "bundle", tmp_path / "state", **settings) as opened:
+        yield opened
+
+
+def live(engine, user):
+    """Let a user do everything that leaves a trace."""
+    for at in range(5):
+        slate = engine.recommend(user, k=5)
+        assert engine.reward_all(slate, {slate[0]: 1.0, slate[1]: -1.0})
+        engine.observe(user, f"item-{at}")
+
+
+def traces(tmp_path, pseudonym):
+    """Return the files under the state folder that hold a pseudonym in hex or in bytes."""
+    files = [path for path in (tmp_path / "state").rglob("*") if path.is_file()]
+    marks = pseudonym.encode(), bytes.fromhex(pseudonym)
+    return [path.name for path in files if any(mark in path.read_bytes() for mark in marks)]
+
+
+def test_no_byte_of_a_forgotten_user_is_left(engine, tmp_path):
+    """States, budgets, residuals and unsent events are gone from every file, the write-ahead log and free pages too."""
+    live(engine, "anna")
+    pseudonym = engine._pseudonym("anna")
+    engine._outbox.put_durable([])
+    assert traces(tmp_path, pseudonym)
+    engine.forget_user("anna")
+    assert traces(tmp_path, pseudonym) == []
+    engine.close()
+    assert traces(tmp_path, pseudonym) == []
+
+
+def test_others_lose_nothing(engine):
+    """What other users did stays, and their states and residuals are as before."""
+    live(engine, "anna")
+    live(engine, "ben")
+    before = engine.recommend("ben", k=20, greedy=True).items
+    engine.forget_user("anna")
+    assert engine.recommend("ben", k=20, greedy=True).items == before
+    users = [event.user for event in stored(engine) if isinstance(event, Decision | Outcome)]
+    assert set(users) == {engine._pseudonym("ben")}
+    assert len(users) == 2 + 5 * 3
+
+
+def test_a_forgotten_user_comes_back_as_a_stranger(engine):
+    """After forgetting, the user has no history, no residual and a whole budget; decisions cannot be explained."""
+    stranger = engine.recommend("anna", k=20, greedy=True).items
+    live(engine, "anna")
+    slate = engine.recommend("anna", k=20, greedy=True)
+    assert slate.items != stranger
+    engine.forget_user("anna")
+    assert engine.recommend("anna", k=20, greedy=True).items == stranger
+    with pytest.raises(KeyError):
+        engine.explain(slate.decision)
+
+
+def test_what_was_never_sent_is_declared(engine):
+    """The events that are gone are counted in a loss with its reason, so that the lab sees no unexplained gap."""
+    live(engine, "anna")
+    engine.forget_user("anna")
+    (loss,) = [event for event in stored(engine) if isinstance(event, Loss)]
+    assert (loss.reason, loss.decisions, loss.outcomes, loss.observations) == ("forgotten", 5, 10, 5)
+    assert loss.seq - 1 - (5 + 10 + 5) == 0
+
+
+def test_what_was_handed_out_is_not_declared_twice(engine):
+    """Events that the lab may have are deleted here and not declared lost: they are not, if it has them."""
+    live(engine, "anna")
+    stored(engine)
+    engine.forget_user("anna")
+    assert stored(engine) == []
+
+
+def test_without_a_state_folder_memory_is_forgotten(tmp_path):
+    """An engine that stores nothing forgets what it holds in memory."""
+    write_bundle(tmp_path / "bundle")
+    with Engine.open(tmp_path / "bundle") as engine:
+        stranger = engine.recommend("anna", greedy=True).items
+        engine.observe("anna", "item-3")
+        assert engine.recommend("anna", greedy=True).items != stranger
+        engine.forget_user("anna")
+        assert engine.recommend("anna", greedy=True).items == stranger
