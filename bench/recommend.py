@@ -47,7 +47,7 @@ def _case(items: int) -> dict[str, Any]:
                 for item in rows[:20]:
                     engine.observe(f"user-{user}", item)
             engine.warm_up()
-            table = engine._scorer._parts.table
+            table = engine._serving.scorer._parts.table
             queries = rng.standard_normal((USERS, DIM)).astype(np.float32)
             floats, bias = table.rows * table.scale[:, None], table.bias
             result: dict[str, Any] = _times(

@@ -53,6 +53,15 @@ def check_privacy(epsilon: object) -> float | None:
     return float(epsilon)
 
 
+def check_window(seconds: object) -> float | None:
+    """Return the length of a reward window, None for none; raise `ValueError` unless it lies in (0, 366 days]."""
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0.0 < seconds <= 366 * 86400:
+        raise ValueError(f"window_s: expected seconds above 0, at most 366 days, or None, found {seconds!r}")
+    return float(seconds)
+
+
 def shown_item(shown: Mapping[str, SlateItem], item: SlateItem | str) -> SlateItem:
     """Return the item of a slate that is meant; raise `ValueError` when it is not on it."""
     name = item.id if isinstance(item, SlateItem) else item

@@ -6,24 +6,19 @@ durable. Refuses to know how any of its parts does its work.
 
 from __future__ import annotations
 
-import base64
-import hmac
 import logging
 import os
 import random
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
-from functools import lru_cache, partial
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from threading import RLock, Thread
+from threading import RLock
 from typing import Any
 
-from msgspec import UNSET, UnsetType
-
-from sanderling import decisions, noise, overlay
+from sanderling import decisions, overlay
 from sanderling.adapt import Residuals
 from sanderling.budget import Budget
-from sanderling.checks import check_privacy, check_request, check_text, check_value, shown_item
+from sanderling.checks import check_privacy, check_request, check_text, check_value, check_window, shown_item
 from sanderling.clock import Clock, Entropy, SystemClock, uuid7
 from sanderling.contract import events as wire
 from sanderling.contract.bundle import Bundle
@@ -33,11 +28,13 @@ from sanderling.errors import SanderlingError, StorageError, UpdateError
 from sanderling.groups import check_caps
 from sanderling.outbox import Outbox
 from sanderling.scorer import NO_CAPS, Scorer, Vector
+from sanderling.serving import Serving
 from sanderling.slate import Explanation, Receipt, Slate, SlateItem
-from sanderling.slots import Slots
+from sanderling.telling import Teller
 from sanderling.update import fetch
 from sanderling.upload import HttpTransport, Uploader
-from sanderling.users import Users, UserState
+from sanderling.users import Users
+from sanderling.windows import PREFIX, Windows
 
 log = logging.getLogger("sanderling")
 
@@ -64,33 +61,26 @@ class Engine:
         share_context: bool,
         adapt: bool,
         privacy: float | None,
+        window_s: float | None,
         clock: Clock,
         entropy: Entropy,
     ) -> None:
-        self._clock, self._entropy, self._share_context = clock, entropy, share_context
-        self._adapts, self._privacy = adapt, privacy
+        self._clock, self._entropy, self._adapts = clock, entropy, adapt
         self._releases, self._root, self._folder = releases, root, state
-        self._lock = RLock()  # guards users and memory; never held while waiting for the disk to write
-        self._swapping = RLock()  # held by whoever replaces the scorer
-        self._boot = entropy(16).hex()
+        self._lock = RLock()  # guards what is known of users; never held while waiting for the disk to write
         self._made: OrderedDict[str, Made] = OrderedDict()
         self._closed = False
-        self._confirming: Thread | None = None
         self.storage_fault: str | None = None
         self.exploring = True
-        self._outbox = self._open_outbox()
-        self._secret = self._outbox.secret if self._outbox else entropy(32)
-        self._install = self._outbox.install if self._outbox else entropy(16).hex()
-        self._slots = Slots(state / "bundles") if state else None
-        self._given = bundle
-        self._scorer = self._prepare(self._newest(bundle))
-        self._unproven = (
-            self._scorer.bundle is not bundle and not self._slots.state().confirmed if self._slots else False
-        )
-        self._pseudonym = lru_cache(maxsize=4096)(partial(_pseudonym_of, self._secret))
-        load = self._outbox.state if self._outbox else lambda key: None
+        self._serving = Serving(bundle, state)
+        self._outbox = outbox = self._open_outbox()
+        self._install, secret = (outbox.install, outbox.secret) if outbox else (entropy(16).hex(), entropy(32))
+        self._tell = Teller(self._install, secret, clock, entropy, share_context=share_context, privacy=privacy)
+        load = outbox.state if outbox else lambda key: None
         self._users, self._budget, self._residuals = Users(load), Budget(load), Residuals(load)
+        self._windows = Windows(window_s, outbox.states(PREFIX) if outbox else {})
         self._uploader = self._open_uploader(collector, token)
+        self._close_windows()
 
     @classmethod
     def open(
@@ -105,6 +95,7 @@ class Engine:
         share_context: bool = False,
         adapt: bool = False,
         privacy: float | None = None,
+        window_s: float | None = None,
         verify: bool = False,
         clock: Clock | None = None,
         entropy: Entropy = os.urandom,
@@ -117,7 +108,8 @@ class Engine:
         lets context vectors leave the device. `adapt` learns a small correction of each user's vector from that user's
         own rewards; it never leaves the device. `privacy` is the ε of randomised response: each reward is told as a
         click or none, and turned round with probability 1 / (1 + e^ε); it then moves no state, which would tell, and
-        the lab corrects the mean. Raises `BundleError` when the bundle cannot be opened.
+        the lab corrects the mean. `window_s` is how many seconds after a decision its rewards are waited for; what
+        was `seen` and not rewarded by then counts as not clicked. Raises `BundleError` when the bundle does not open.
         """
         return cls(
             Bundle.open(bundle, verify=verify),
@@ -129,6 +121,7 @@ class Engine:
             share_context=share_context,
             adapt=adapt,
             privacy=check_privacy(privacy),
+            window_s=check_window(window_s),
             clock=clock or SystemClock(),
             entropy=entropy,
         )
@@ -142,7 +135,7 @@ class Engine:
     @property
     def release(self) -> int:
         """The release that serves now."""
-        return self._scorer.bundle.manifest.release
+        return self._serving.release
 
     def recommend(
         self,
@@ -166,24 +159,41 @@ class Engine:
         check_request(user, k, context)
         check_caps(at_most)
         asked = Asked(user, k, context, tuple(exclude), dict(at_most))
-        scorer = self._scorer
+        self._close_windows()
         try:
-            return self._decide(scorer, asked, greedy)
+            return self._decide(self._serving.scorer, asked, greedy)
         except Exception as error:
-            if not self._unproven:
+            if not self._serving.unproven:
                 raise
-            log.exception("release %d failed on its first decision; going back", scorer.bundle.manifest.release)
-            self._go_back(f"failed on its first decision: {error!r:.200}")
-            return self._decide(self._scorer, asked, greedy)
+            log.exception("release %d failed on its first decision; going back", self.release)
+            self._serving.go_back(f"failed on its first decision: {error!r:.200}")
+            return self._decide(self._serving.scorer, asked, greedy)
 
     def observe(self, user: str, item: str, kind: str = "view") -> None:
         """Record organic behaviour: it moves the user's state at once, and is uploaded later."""
         check_text(user=user, item=item, kind=kind)
+        self._close_windows()
         with self._lock:
-            pseudonym = self._pseudonym(user)
-            state = self._users.observe(pseudonym, item, kind, self._scorer)
-            event = wire.Observation(**self._stamp(), user=pseudonym, item=item, kind=kind)
-            self._put([event], {pseudonym: state.dump()})
+            pseudonym = self._tell.pseudonym(user)
+            state = self._users.observe(pseudonym, item, kind, self._serving.scorer)
+            self._put([self._tell.observation(pseudonym, item, kind)], {pseudonym: state.dump()})
+
+    def seen(self, slate: Slate, items: Iterable[SlateItem | str] | None = None) -> None:
+        """Say which items of a slate the user saw, all unless given: what is not rewarded within the window counts -1.
+
+        Raises `ValueError` for an item that is not on the slate, and where the engine was opened without `window_s`.
+        """
+        if self._windows.length_ms is None:
+            raise ValueError("seen: expected an engine opened with `window_s`, the time that rewards have to come")
+        shown = {item.id: item for item in slate}
+        slots = {
+            found.slot: found.id for found in (shown_item(shown, item) for item in (shown if items is None else items))
+        }
+        if slots:
+            with self._lock:
+                pseudonym = self._tell.pseudonym(slate.user)
+                self._put([], self._windows.see(slate.decision, pseudonym, slots))
+        self._close_windows()
 
     def reward(
         self, slate: Slate, item: SlateItem | str, value: float, kind: str | None = None, *, observe: bool | None = None
@@ -211,12 +221,12 @@ class Engine:
         outbox = self._outbox
         if outbox is None:
             return Receipt(False, f"the reward was not stored: {self.storage_fault}")
+        self._close_windows()
         with self._lock:
-            pseudonym = self._pseudonym(slate.user)
-            states: dict[str, bytes] = {}
+            pseudonym, states = self._tell.pseudonym(slate.user), dict[str, bytes]()
             outcomes = [self._outcome(slate, pseudonym, item, value, kind, observe, states) for item, value in seen]
-            if self._adapts:
-                states |= self._learn(pseudonym, slate.decision, dict(seen))
+            states |= self._windows.settle(slate.decision, {item.slot for item, _ in seen})
+            states |= self._learn(pseudonym, slate.decision, {item.slot: value for item, value in seen})
             try:
                 wait = outbox.begin(outcomes, states)
             except StorageError as error:
@@ -240,33 +250,31 @@ class Engine:
         states: dict[str, bytes],
     ) -> wire.Event:
         """Return the event of one reward; where it moves the user's state, the new one is put into `states`."""
-        moves = value > 0 if observe is None else observe
-        turned: float | UnsetType = UNSET
-        if self._privacy is not None:
-            value = noise.told(value, self._secret, slate.decision, item.slot, self._privacy)
-            kind, moves, turned = None, False, noise.chance(self._privacy)
-        name = kind or ("click" if value > 0 else "skip")
+        moves = self._tell.exact and (value > 0 if observe is None else observe)
+        late = self._clock.wall_ms() > self._windows.end_ms(slate.decision)
+        event = self._tell.outcome(slate.decision, item.slot, item.id, pseudonym, value, kind, moves=moves, late=late)
         if moves:
-            states[pseudonym] = self._users.observe(pseudonym, item.id, name, self._scorer).dump()
-        return wire.Outcome(
-            **self._stamp(),
-            user=pseudonym,
-            decision=slate.decision,
-            slot=item.slot,
-            item=item.id,
-            kind=name,
-            value=value,
-            observed=moves,
-            turned=turned,
-        )
+            states[pseudonym] = self._users.observe(pseudonym, item.id, event.kind, self._serving.scorer).dump()
+        return event
 
-    def _learn(self, pseudonym: str, decision: str, rewards: Mapping[SlateItem, float]) -> dict[str, bytes]:
-        """Move the user's residual by the rewards of a decision that is remembered; return what is to be stored."""
-        made = self._made.get(decision)
-        if made is None or made.scorer.space != self._scorer.space:
+    def _close_windows(self) -> None:
+        """Give the default outcome, -1, to slots that were seen and not rewarded in time."""
+        now = self._clock.wall_ms()
+        if not self._windows.due(now):
+            return
+        with self._lock:
+            for decision, seen, states in self._windows.closed(now):
+                events = [
+                    self._tell.outcome(decision, slot, item, seen.user, -1.0) for slot, item in seen.slots.items()
+                ]
+                self._put(events, states | self._learn(seen.user, decision, dict.fromkeys(seen.slots, -1.0)))
+
+    def _learn(self, pseudonym: str, decision: str, rewards: Mapping[int, float]) -> dict[str, bytes]:
+        """Move the user's residual by the rewards by slot of a remembered decision; return what is to be stored."""
+        made = self._made.get(decision) if self._adapts else None
+        if made is None or made.scorer.space != self._serving.scorer.space:
             return {}
-        rank_of = {item.id: item.rank for item in made.slate}
-        by_rank = {rank_of[item.id]: value for item, value in rewards.items() if item.id in rank_of}
+        by_rank = {made.slate[slot].rank: value for slot, value in rewards.items() if slot < len(made.slate)}
         return self._residuals.learn(pseudonym, made.scorer.space, decisions.pool(made), made.ranking.scores, by_rank)
 
     def upsert_items(self, items: Iterable[Mapping[str, Any]]) -> None:
@@ -274,20 +282,14 @@ class Engine:
 
         Raises `ValueError` naming the field that is wrong; then nothing was added.
         """
-        self._change([overlay.clean(item, self._clock.wall_ms()) for item in items])
+        self._serving.change([overlay.clean(item, self._clock.wall_ms()) for item in items])
 
     def remove_items(self, ids: Iterable[str]) -> None:
         """Never show these items again, whatever bundle comes, until `upsert_items` brings them back.
 
         Unknown ids are remembered too. Raises `ValueError` for what cannot be an id; then nothing was removed.
         """
-        self._change([overlay.removal(item, self._clock.wall_ms()) for item in ids])
-
-    def _change(self, records: list[dict[str, Any]]) -> None:
-        with self._swapping:
-            scorer = self._scorer.changed(records)
-            overlay.write(self._folder, scorer.changes.records)
-            self._scorer = scorer
+        self._serving.change([overlay.removal(item, self._clock.wall_ms()) for item in ids])
 
     def explain(self, decision: str) -> Explanation:
         """Replay one of the last 256 decisions from its id, bit for bit. Raises `KeyError` for any other."""
@@ -302,17 +304,19 @@ class Engine:
         Raises `StorageError` when the file could not be changed; then nothing is promised.
         """
         check_text(user=user)
-        pseudonym = self._pseudonym(user)
+        pseudonym = self._tell.pseudonym(user)
         with self._lock:
             keys = [kept.forget(pseudonym) for kept in (self._users, self._budget, self._residuals)]
+            keys += self._windows.forget(pseudonym)
             for decision in [id for id, made in self._made.items() if made.asked.user == user]:
                 del self._made[decision]
-            self._pseudonym.cache_clear()
+            self._tell.pseudonym.cache_clear()
         if self._outbox:
             self._outbox.forget(pseudonym, keys)
 
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Upload what is stored; return whether all of it was acknowledged within the time."""
+        self._close_windows()
         return self._uploader.drain(timeout_s) if self._uploader else False
 
     def update(self, timeout_s: float = 900.0) -> int | None:
@@ -321,37 +325,30 @@ class Engine:
         Between two requests the old bundle serves, after that the new one; if its first decision fails the engine goes
         back by itself. Raises `UpdateError` when fetching or verifying failed; the old bundle goes on serving.
         """
-        if self._slots is None or self._releases is None or self._root is None:
+        releases, root = self._releases, self._root
+        if releases is None or root is None:
             raise UpdateError("expected an engine opened with `state`, `releases` and `root`")
-        if self._confirming is not None:
-            self._confirming.join()
-        folder = fetch(
-            self._releases,
-            self._root,
-            self._slots.folder,
-            app=self._scorer.bundle.manifest.app,
-            current_release=self.release,
-            install=self._install,
-            serving=self._scorer.bundle.folder,
-            timeout_s=timeout_s,
+        return self._serving.update(
+            lambda slots, serving: fetch(
+                releases,
+                root,
+                slots.folder,
+                app=serving.manifest.app,
+                current_release=serving.manifest.release,
+                install=self._install,
+                serving=serving.folder,
+                timeout_s=timeout_s,
+            )
         )
-        if folder is None:
-            return None
-        with self._swapping:
-            scorer = self._prepare(Bundle.open(folder))
-            scorer.warm_up()
-            self._slots.activate(scorer.bundle.manifest.release)
-            self._scorer, self._unproven = scorer, True
-        return self.release
 
     def rollback(self) -> int:
         """Go back to the bundle before; the present release is never tried again. Return the number that serves now."""
-        self._go_back("asked by the app")
+        self._serving.go_back("asked by the app")
         return self.release
 
     def warm_up(self, attributes: Iterable[str] = ()) -> None:
         """Do now what the first recommendation would wait for: kernels, tables, and the groups of these attributes."""
-        self._scorer.warm_up(attributes)
+        self._serving.scorer.warm_up(attributes)
 
     def counters(self) -> dict[str, Any]:
         """Return what is stored, acknowledged and lost, for the app's own monitoring."""
@@ -369,16 +366,13 @@ class Engine:
         self._closed = True
         if self._uploader:
             self._uploader.stop(timeout_s)
-        if self._slots and self._unproven:
-            self._slots.forgive()
-        if self._confirming:
-            self._confirming.join(timeout_s)  # a process that ends before this is written looks like a crash
+        self._serving.close(timeout_s)
         if self._outbox:
             self._outbox.close(timeout_s)
             self._outbox, self.storage_fault = None, "the engine is closed"
 
     def _decide(self, scorer: Scorer, asked: Asked, greedy: bool) -> Slate:
-        pseudonym = self._pseudonym(asked.user)
+        pseudonym = self._tell.pseudonym(asked.user)
         with self._lock:
             state = self._users.get(pseudonym, scorer)
         plan = self._plan(scorer, pseudonym, greedy)
@@ -388,10 +382,10 @@ class Engine:
             vector = vector + self._residual(pseudonym, scorer)
         made = decisions.make(scorer, vector, plan, asked, uuid7(self._clock, self._entropy))
         if made.slate.items:
-            self._record(made, pseudonym, state, context)
+            event = self._tell.decision(made, pseudonym, state, context, self._adapts)
             self._remember(made)
-        if self._unproven:
-            self._confirm()
+            self._put([event], self._spend(made, pseudonym))
+        self._serving.confirm()
         return made.slate
 
     def _plan(self, scorer: Scorer, pseudonym: str, greedy: bool) -> Exploration:
@@ -409,30 +403,13 @@ class Engine:
             residual = self._residuals.get(pseudonym, scorer.space, scorer.bundle.manifest.sizes.dim)
         return residual.shift.astype("float32")
 
-    def _record(self, made: Made, pseudonym: str, state: UserState, context: Vector | None) -> None:
-        slate, plan = made.slate, made.plan
-        shared = base64.b64encode(context.tobytes()).decode() if context is not None and self._share_context else None
-        event = wire.Decision(
-            **self._stamp(slate.decision),
-            user=pseudonym,
-            release=slate.release,
-            scheme=plan.scheme,
-            epsilon=plan.epsilon,
-            pool=len(made.ranking.rows),
-            eligible=made.ranking.eligible,
-            slate=[wire.Slot(i.id, i.rank, i.explored, i.propensity, i.marginal) for i in slate],
-            state=state.check,
-            events=state.events,
-            context=shared,
-            guarded=plan.guarded or UNSET,
-            caps=made.asked.at_most or UNSET,
-            adapted=self._adapts or UNSET,
-            temperature=plan.temperature if plan.scheme == "softmax" else UNSET,
-        )
-        explored = sum(item.explored for item in slate) if plan.daily is not None else 0
+    def _spend(self, made: Made, pseudonym: str) -> dict[str, bytes]:
+        """Count what was explored against the user's budget; return what is to be stored."""
+        explored = sum(item.explored for item in made.slate) if made.plan.daily is not None else 0
+        if not explored:
+            return {}
         with self._lock:
-            spent = self._budget.spend(pseudonym, event.clock.wall, explored) if explored else None
-        self._put([event], spent)
+            return self._budget.spend(pseudonym, self._clock.wall_ms(), explored)
 
     def _remember(self, made: Made) -> None:
         with self._lock:
@@ -449,40 +426,9 @@ class Engine:
             log.warning("context ignored: %s", error)
             return None
 
-    def _put(self, events: list[wire.Event], states: Mapping[str, bytes] | None = None) -> None:
+    def _put(self, events: Sequence[wire.Event], states: Mapping[str, bytes]) -> None:
         if self._outbox is not None:
-            self._outbox.put(events, states or {})
-
-    def _stamp(self, id: str | None = None) -> dict[str, Any]:
-        clock = wire.Clock(wall=self._clock.wall_ms(), mono=self._clock.mono_ms(), boot=self._boot)
-        return {"id": id or uuid7(self._clock, self._entropy), "install": self._install, "seq": 0, "clock": clock}
-
-    def _prepare(self, bundle: Bundle) -> Scorer:
-        return Scorer(bundle).changed(overlay.read(self._folder, bundle))
-
-    def _newest(self, given: Bundle) -> Bundle:
-        try:
-            installed = self._slots.current() if self._slots else None
-            if installed is None:
-                return given
-            bundle = Bundle.open(installed)
-        except SanderlingError as error:
-            log.warning("the installed bundle does not open, serving the one given: %s", error)
-            return given
-        return bundle if bundle.manifest.release > given.manifest.release else given
-
-    def _confirm(self) -> None:
-        """Mark the new release good, in the background: it has served, and a request must not wait for the disk."""
-        self._unproven = False
-        if self._slots is not None:
-            self._confirming = Thread(target=self._slots.confirm, name="sanderling-confirm", daemon=True)
-            self._confirming.start()
-
-    def _go_back(self, reason: str) -> None:
-        with self._swapping:
-            previous = self._slots.roll_back(reason) if self._slots else None
-            self._scorer = self._prepare(Bundle.open(previous) if previous else self._given)
-            self._unproven = False
+            self._outbox.put(events, states)
 
     def _open_outbox(self) -> Outbox | None:
         if self._folder is None:
@@ -503,7 +449,3 @@ class Engine:
         uploader = Uploader(self._outbox, transport, clock=self._clock, rng=random.Random(self._entropy(8)))
         uploader.start()
         return uploader
-
-
-def _pseudonym_of(secret: bytes, user: str) -> str:
-    return hmac.digest(secret, user.encode("utf-8", "surrogatepass"), "sha256").hex()[:32]

@@ -131,6 +131,14 @@ class Outbox:
             except apsw.Error:
                 return None
 
+    def states(self, prefix: str) -> dict[str, bytes]:
+        """Return the stored states whose keys begin with a prefix; empty on storage trouble."""
+        with self._reading:
+            try:
+                return self._store.states(prefix)
+            except apsw.Error:
+                return {}
+
     def oldest(self, max_events: int, max_bytes: int) -> list[Pending]:
         """Return stored events, oldest first, at least one if any waits; raise `StorageError` on storage trouble."""
         return self._ask(lambda: self._store.oldest(max_events, max_bytes))

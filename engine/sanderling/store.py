@@ -106,9 +106,12 @@ class Store:
             if fault is not None:
                 refused = fault
                 lost["unencodable", kind_of(event)] += 1
-        for user, value in job.states.items():
-            row = (user, value, zlib.crc32(value), meta.seq)
-            self.database.writer.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)", row)
+        for key, value in job.states.items():
+            row = (key, value, zlib.crc32(value), meta.seq)
+            if value:
+                self.database.writer.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)", row)
+            else:
+                self.database.writer.execute("DELETE FROM state WHERE user = ?", (key,))
         return refused
 
     def insert(self, meta: Meta, event: Event) -> str | None:
@@ -243,6 +246,12 @@ class Store:
         """Return the last stored state, or None; safe beside the writing thread, one caller at a time."""
         row = self.database.reader.execute("SELECT CAST(value AS BLOB), crc FROM state WHERE user = ?", (user,)).get
         return row[0] if row is not None and row[0] is not None and zlib.crc32(row[0]) == row[1] else None
+
+    def states(self, prefix: str) -> dict[str, bytes]:
+        """Return the stored states whose keys begin with an ASCII prefix; what is damaged is left out."""
+        query = "SELECT user, CAST(value AS BLOB), crc FROM state WHERE user >= ? AND user < ?"
+        rows = self.database.reader.execute(query, (prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)))
+        return {key: value for key, value, crc in rows if value is not None and zlib.crc32(value) == crc}
 
     def _with_ballast(self, action: Emergency) -> None:
         """Run `action(False)`; on a full disk give the ballast's space back and run `action(True)`."""

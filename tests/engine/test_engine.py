@@ -211,7 +211,7 @@ def test_items_without_id_or_text_are_refused_whole(engine, item):
     """A bad item raises ValueError that names the field, and nothing of the call is added."""
     with pytest.raises(ValueError, match=r"item: (id|text)"):
         engine.upsert_items([{"id": "good", "text": "good"}, item])
-    assert engine._scorer.find("good") is None
+    assert engine._serving.scorer.find("good") is None
 
 
 @settings(deadline=None, max_examples=80)
@@ -341,7 +341,7 @@ def test_a_missing_bundle_says_what_was_expected(tmp_path):
 def test_recommending_goes_on_while_items_are_being_added(engine):
     """A slow upsert or update does not hold up a request: the old scorer serves until the new one is ready."""
     found = []
-    with engine._swapping:
+    with engine._serving.swapping:
         asking = threading.Thread(target=lambda: found.append(engine.recommend("anna")), daemon=True)
         asking.start()
         asking.join(10)

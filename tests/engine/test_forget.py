@@ -38,7 +38,7 @@ def traces(tmp_path, pseudonym):
 def test_no_byte_of_a_forgotten_user_is_left(engine, tmp_path):
     """States, budgets, residuals and unsent events are gone from every file, the write-ahead log and free pages too."""
     live(engine, "anna")
-    pseudonym = engine._pseudonym("anna")
+    pseudonym = engine._tell.pseudonym("anna")
     engine._outbox.put_durable([])
     assert traces(tmp_path, pseudonym)
     engine.forget_user("anna")
@@ -55,7 +55,7 @@ def test_others_lose_nothing(engine):
     engine.forget_user("anna")
     assert engine.recommend("ben", k=20, greedy=True).items == before
     users = [event.user for event in stored(engine) if isinstance(event, Decision | Outcome)]
-    assert set(users) == {engine._pseudonym("ben")}
+    assert set(users) == {engine._tell.pseudonym("ben")}
     assert len(users) == 2 + 5 * 3
 
 

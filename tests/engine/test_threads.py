@@ -78,7 +78,7 @@ def test_a_replaced_bundle_is_freed_at_once(tmp_path):
     with Engine.open(tmp_path / "bundle") as engine:
         for item in engine.recommend("anna", k=5):
             engine.observe("anna", item.id)
-        replaced = weakref.ref(engine._scorer)
+        replaced = weakref.ref(engine._serving.scorer)
         engine._made.clear()
         gc.disable()
         try:

@@ -86,6 +86,7 @@ class Outcome(_Strict, frozen=True, tag="outcome"):
     """What became of one slot that was seen. A slot without an outcome was not seen, or its outcome is still due.
 
     Where `turned` is given, `value` is 1 or -1 and the opposite of what was with that probability (`sanderling.noise`).
+    `late` tells that it came after the decision's window, and may follow a default outcome: the last one counts.
     """
 
     id: Id
@@ -100,6 +101,7 @@ class Outcome(_Strict, frozen=True, tag="outcome"):
     value: Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)]
     observed: bool
     turned: Annotated[float, msgspec.Meta(gt=0.0, lt=0.5)] | msgspec.UnsetType = msgspec.UNSET
+    late: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class Observation(_Strict, frozen=True, tag="observation"):

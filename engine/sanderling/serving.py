@@ -1,0 +1,101 @@
+"""Which bundle serves: the one that the app came with, or the newest that was installed and has not failed.
+
+A swap is one assignment, between two requests. Refuses to know users and decisions.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from threading import RLock, Thread
+from typing import Any
+
+from sanderling import overlay
+from sanderling.contract.bundle import Bundle
+from sanderling.errors import SanderlingError, UpdateError
+from sanderling.scorer import Scorer
+from sanderling.slots import Slots
+
+log = logging.getLogger("sanderling")
+
+Fetch = Callable[[Slots, Bundle], Path | None]
+"""Brings a newer bundle into the slots and returns its folder, or None when there is none."""
+
+
+class Serving:
+    """The scorer that serves now, and whoever replaces it. `folder` is the engine's state folder, or None."""
+
+    def __init__(self, given: Bundle, folder: Path | None) -> None:
+        self._given, self._folder = given, folder
+        self.slots = Slots(folder / "bundles") if folder else None
+        self.swapping = RLock()  # held by whoever replaces the scorer
+        self._confirming: Thread | None = None
+        self.scorer = self._prepare(self._newest())
+        installed = self.scorer.bundle is not given
+        self.unproven = installed and self.slots is not None and not self.slots.state().confirmed
+
+    @property
+    def release(self) -> int:
+        """The release that serves now."""
+        return self.scorer.bundle.manifest.release
+
+    def change(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Add or remove items, durably (`overlay`)."""
+        with self.swapping:
+            scorer = self.scorer.changed(records)
+            overlay.write(self._folder, scorer.changes.records)
+            self.scorer = scorer
+
+    def update(self, fetch: Fetch) -> int | None:
+        """Swap in what `fetch` brings; return its release, or None. Raises `UpdateError` as it does."""
+        if self.slots is None:
+            raise UpdateError("expected an engine opened with `state`, `releases` and `root`")
+        if self._confirming is not None:
+            self._confirming.join()
+        folder = fetch(self.slots, self.scorer.bundle)
+        if folder is None:
+            return None
+        with self.swapping:
+            scorer = self._prepare(Bundle.open(folder))
+            scorer.warm_up()
+            self.slots.activate(scorer.bundle.manifest.release)
+            self.scorer, self.unproven = scorer, True
+        return self.release
+
+    def confirm(self) -> None:
+        """Mark a new release good, in the background: it has served, and a request must not wait for the disk."""
+        if not self.unproven:
+            return
+        self.unproven = False
+        if self.slots is not None:
+            self._confirming = Thread(target=self.slots.confirm, name="sanderling-confirm", daemon=True)
+            self._confirming.start()
+
+    def go_back(self, reason: str) -> None:
+        """Serve the bundle before; the present release is never tried again."""
+        with self.swapping:
+            previous = self.slots.roll_back(reason) if self.slots else None
+            self.scorer = self._prepare(Bundle.open(previous) if previous else self._given)
+            self.unproven = False
+
+    def close(self, timeout_s: float) -> None:
+        """Leave a release that never served for the next start; let its confirmation be written."""
+        if self.slots and self.unproven:
+            self.slots.forgive()
+        if self._confirming:
+            self._confirming.join(timeout_s)  # a process that ends before this is written looks like a crash
+
+    def _prepare(self, bundle: Bundle) -> Scorer:
+        return Scorer(bundle).changed(overlay.read(self._folder, bundle))
+
+    def _newest(self) -> Bundle:
+        try:
+            installed = self.slots.current() if self.slots else None
+            if installed is None:
+                return self._given
+            bundle = Bundle.open(installed)
+        except SanderlingError as error:
+            log.warning("the installed bundle does not open, serving the one given: %s", error)
+            return self._given
+        return bundle if bundle.manifest.release > self._given.manifest.release else self._given

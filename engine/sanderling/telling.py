@@ -1,0 +1,108 @@
+"""What happened on the device, told as the events that may leave it. Refuses to know storage and networks."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from functools import lru_cache
+from typing import Any
+
+from msgspec import UNSET, UnsetType
+
+from sanderling import noise
+from sanderling.clock import Clock, Entropy, uuid7
+from sanderling.contract import events as wire
+from sanderling.decisions import Made
+from sanderling.scorer import Vector
+from sanderling.users import UserState
+
+
+class Teller:
+    """Makes events of one install. Names become pseudonyms by its secret; `share_context` lets context vectors out, and
+    `privacy` turns clicks round now and then (`noise`)."""
+
+    def __init__(
+        self,
+        install: str,
+        secret: bytes,
+        clock: Clock,
+        entropy: Entropy,
+        *,
+        share_context: bool = False,
+        privacy: float | None = None,
+    ) -> None:
+        self._install, self._secret, self._clock, self._entropy = install, secret, clock, entropy
+        self._boot = entropy(16).hex()
+        self._share_context, self._privacy = share_context, privacy
+        self.pseudonym = lru_cache(maxsize=4096)(self._pseudonym)
+
+    @property
+    def exact(self) -> bool:
+        """Whether outcomes are told as they were."""
+        return self._privacy is None
+
+    def _pseudonym(self, user: str) -> str:
+        """Return the pseudonym of a user, 32 hex digits that nobody without the secret can make."""
+        return hmac.digest(self._secret, user.encode("utf-8", "surrogatepass"), "sha256").hex()[:32]
+
+    def decision(
+        self, made: Made, pseudonym: str, state: UserState, context: Vector | None, adapted: bool
+    ) -> wire.Decision:
+        """Tell a decision, the state that it was made for, and where it is allowed the context's vector."""
+        slate, plan = made.slate, made.plan
+        shared = base64.b64encode(context.tobytes()).decode() if context is not None and self._share_context else None
+        return wire.Decision(
+            **self._stamp(slate.decision),
+            user=pseudonym,
+            release=slate.release,
+            scheme=plan.scheme,
+            epsilon=plan.epsilon,
+            pool=len(made.ranking.rows),
+            eligible=made.ranking.eligible,
+            slate=[wire.Slot(i.id, i.rank, i.explored, i.propensity, i.marginal) for i in slate],
+            state=state.check,
+            events=state.events,
+            context=shared,
+            guarded=plan.guarded or UNSET,
+            caps=made.asked.at_most or UNSET,
+            adapted=adapted or UNSET,
+            temperature=plan.temperature if plan.scheme == "softmax" else UNSET,
+        )
+
+    def outcome(
+        self,
+        decision: str,
+        slot: int,
+        item: str,
+        pseudonym: str,
+        value: float,
+        kind: str | None = None,
+        *,
+        moves: bool = False,
+        late: bool = False,
+    ) -> wire.Outcome:
+        """Tell what became of one slot; where clicks are turned round, nothing else may tell what it was."""
+        turned: float | UnsetType = UNSET
+        if self._privacy is not None:
+            value = noise.told(value, self._secret, decision, slot, self._privacy)
+            kind, moves, turned = None, False, noise.chance(self._privacy)
+        return wire.Outcome(
+            **self._stamp(),
+            user=pseudonym,
+            decision=decision,
+            slot=slot,
+            item=item,
+            kind=kind or ("click" if value > 0 else "skip"),
+            value=value,
+            observed=moves,
+            turned=turned,
+            late=late or UNSET,
+        )
+
+    def observation(self, pseudonym: str, item: str, kind: str) -> wire.Observation:
+        """Tell of organic behaviour."""
+        return wire.Observation(**self._stamp(), user=pseudonym, item=item, kind=kind)
+
+    def _stamp(self, id: str | None = None) -> dict[str, Any]:
+        clock = wire.Clock(wall=self._clock.wall_ms(), mono=self._clock.mono_ms(), boot=self._boot)
+        return {"id": id or uuid7(self._clock, self._entropy), "install": self._install, "seq": 0, "clock": clock}

@@ -1,0 +1,160 @@
+"""Reward windows: seen and not rewarded counts once, after a restart too; late rewards are kept and marked."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import UNSET
+
+from sanderling import Engine
+from sanderling.contract.events import Outcome
+from sanderling.windows import MOST_OPEN, PREFIX, Windows
+from tests.bundles import write_bundle
+from tests.engine.test_engine import stored
+from tests.fakes import FakeClock, FakeEntropy
+
+WINDOW_S = 60.0
+
+
+def opened(tmp_path, clock, **settings):
+    """Open an engine with a window of a minute on a bundle of this test."""
+    if not (tmp_path / "bundle").exists():
+        write_bundle(tmp_path / "bundle")
+    return Engine.open(
+        tmp_path / "bundle", tmp_path / "state", clock=clock, entropy=FakeEntropy(),
+        **{"window_s": WINDOW_S, **settings},
+    )  # fmt: skip
+
+
+def outcomes(engine):
+    """Return slot, value and lateness of the stored outcomes, in order."""
+    found = [event for event in stored(engine) if isinstance(event, Outcome)]
+    return [(event.slot, event.value, event.late) for event in found]
+
+
+def test_what_was_seen_and_not_rewarded_in_time_counts_as_not_clicked(tmp_path):
+    """Only seen slots without a reward get -1, when the window has ended and not before, and only once."""
+    clock = FakeClock()
+    with opened(tmp_path, clock) as engine:
+        slate = engine.recommend("anna", k=5)
+        engine.seen(slate, [slate[0], slate[1].id, slate[2]])
+        engine.reward(slate, slate[1], 1.0)
+        clock.advance(WINDOW_S - 1)
+        engine.flush()
+        assert outcomes(engine) == [(1, 1.0, UNSET)]
+        clock.advance(2)
+        for _ in range(3):
+            engine.recommend("anna")
+        assert outcomes(engine) == [(1, 1.0, UNSET), (0, -1.0, UNSET), (2, -1.0, UNSET)]
+
+
+def test_windows_survive_a_restart(tmp_path):
+    """A window that ends while the app is closed gets its default when the app is opened again, once."""
+    clock = FakeClock()
+    with opened(tmp_path, clock) as engine:
+        slate = engine.recommend("anna", k=3)
+        engine.seen(slate)
+    clock.advance(WINDOW_S + 1)
+    for _ in range(2):
+        with opened(tmp_path, clock) as engine:
+            assert outcomes(engine) == [(0, -1.0, UNSET), (1, -1.0, UNSET), (2, -1.0, UNSET)]
+            assert engine._outbox.states(PREFIX) == {}
+
+
+def test_a_late_reward_is_kept_and_marked(tmp_path):
+    """A click after the window is told too, behind the default, and says that it is late."""
+    clock = FakeClock()
+    with opened(tmp_path, clock) as engine:
+        slate = engine.recommend("anna", k=3)
+        engine.seen(slate, [slate[0]])
+        clock.advance(WINDOW_S + 1)
+        assert engine.reward(slate, slate[0], 1.0)
+        assert outcomes(engine) == [(0, -1.0, UNSET), (0, 1.0, True)]
+
+
+def test_default_outcomes_teach_the_device_too(tmp_path):
+    """With `adapt`, slots that were seen in vain move the user's residual."""
+    clock = FakeClock()
+    with opened(tmp_path, clock, adapt=True) as engine:
+        for _ in range(3):
+            slate = engine.recommend("anna", k=5)
+            engine.seen(slate)
+            engine.reward(slate, slate[4], 1.0)
+        clock.advance(WINDOW_S + 1)
+        before = engine._residuals.get(engine._tell.pseudonym("anna"), engine._serving.scorer.space, 16).shift.copy()
+        engine.recommend("ben")
+        after = engine._residuals.get(engine._tell.pseudonym("anna"), engine._serving.scorer.space, 16).shift
+        assert (before != after).any()
+
+
+def test_forgetting_a_user_closes_the_windows_without_a_word(tmp_path):
+    """No default outcome comes for a forgotten user, now or after a restart."""
+    clock = FakeClock()
+    with opened(tmp_path, clock) as engine:
+        engine.seen(engine.recommend("anna", k=3))
+        engine.forget_user("anna")
+        assert engine._outbox.states(PREFIX) == {}
+        clock.advance(WINDOW_S + 1)
+        engine.recommend("ben")
+        assert outcomes(engine) == []
+
+
+def test_seen_needs_a_window_and_a_shown_item(tmp_path):
+    """Without `window_s`, or for an item that was not shown, `seen` raises ValueError that says what was expected."""
+    with opened(tmp_path, FakeClock()) as engine, pytest.raises(ValueError, match="one of the slate's 3 items"):
+        engine.seen(engine.recommend("anna", k=3), ["nobody knows"])
+    with opened(tmp_path, FakeClock(), window_s=None) as engine, pytest.raises(ValueError, match="window_s"):
+        engine.seen(engine.recommend("anna"))
+
+
+@pytest.mark.parametrize("seconds", [0, -1, True, "60", float("nan"), 1e9])
+def test_a_window_that_makes_no_sense_is_refused(tmp_path, seconds):
+    """Opening with an impossible window raises ValueError that names it."""
+    with pytest.raises(ValueError, match="window_s: expected seconds"):
+        opened(tmp_path, FakeClock(), window_s=seconds)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(st.tuples(st.sampled_from(["see", "settle", "close", "restart"]), st.integers(0, 3), st.integers(0, 3)))
+)
+def test_each_seen_slot_is_settled_or_closed_exactly_once(steps):
+    """Over any course of seeing, rewarding, waiting and restarting, a slot that was seen has one end, never two."""
+    store: dict[str, bytes] = {}
+    windows, now = Windows(10.0, {}), 0
+    open_slots: set[tuple[str, int]] = set()
+
+    def put(states):
+        for key, value in states.items():
+            store.pop(key, None) if not value else store.update({key: value})
+
+    ids = [f"{at * 4000:012x}" + "0" * 20 for at in range(4)]
+    for step, which, slot in steps:
+        decision = ids[which]
+        if step == "see":
+            put(windows.see(decision, "user", {slot: "item"}))
+            open_slots.add((decision, slot))
+        elif step == "settle":
+            put(windows.settle(decision, {slot}))
+            open_slots.discard((decision, slot))
+        elif step == "close":
+            now += 3000
+            for closed, seen, states in windows.closed(now):
+                put(states)
+                assert seen.end_ms <= now
+                open_slots -= {(closed, at) for at in seen.slots}
+        else:
+            windows = Windows(10.0, dict(store))
+        assert {(d, at) for d, seen in windows._open.items() for at in seen.slots} == open_slots
+        assert windows.due(now) == any(seen.end_ms <= now for seen in windows._open.values())
+
+
+def test_too_many_windows_close_early():
+    """However many slates are seen, the memory is bounded: the oldest windows end first, with their default."""
+    windows = Windows(1000.0, {})
+    for at in range(MOST_OPEN + 5):
+        windows.see(f"{at:032x}", "user", {0: "item"})
+    closed = [decision for decision, _, _ in windows.closed(0)]
+    assert closed == [f"{at:032x}" for at in range(5)]
+    assert len(windows._open) == MOST_OPEN
