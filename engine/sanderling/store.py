@@ -180,16 +180,17 @@ class Store:
     def acknowledge(self, ids: Collection[str]) -> int:
         """Delete the events with these ids, durably; return how many there were."""
         seqs = [seq for seq in (self._find(id) for id in ids) if seq is not None]
-        self._with_ballast(lambda emergency: self._delete(seqs, EMERGENCY_ROWS if emergency else max(1, len(seqs))))
+        self._with_ballast(lambda emergency: self._delete(seqs, emergency))
         return len(seqs)
 
-    def _delete(self, seqs: Sequence[int], chunk: int) -> None:
-        """Delete in chunks; on a full disk small chunks and checkpoints let the write-ahead log reuse its own space."""
+    def _delete(self, seqs: Sequence[int], emergency: bool) -> None:
+        """Delete at once; in an emergency in small chunks, with checkpoints that let the log reuse its own space."""
+        chunk = EMERGENCY_ROWS if emergency else max(1, len(seqs))
         for start in range(0, len(seqs), chunk):
             with self.database.transaction(durable=True) as meta:
                 for seq in seqs[start : start + chunk]:
                     self.remove(meta, seq)
-            if chunk == EMERGENCY_ROWS:
+            if emergency:
                 with suppress(apsw.Error):  # the deletion stands; without a checkpoint the log only grows
                     self.database.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
 
