@@ -64,10 +64,9 @@ def test_a_line_torn_by_a_kill_spoils_no_other(tmp_path):
     toll.check()
 
 
-@pytest.mark.parametrize("mutant", ["delete_first", "queue_only"])
-def test_the_harness_bites(tmp_path, mutant):
-    """An outbox that deletes before the collector has the batch, or promises what is only queued, is found out (P4)."""
+def test_the_harness_bites(tmp_path):
+    """An outbox that promises what is only queued is found out (P4); who deletes first, by a death at a named point."""
     for seed in range(40):
-        if kill_often(tmp_path / str(seed), 6, mutant, seed).lost:
+        if kill_often(tmp_path / str(seed), 6, "queue_only", seed).lost:
             return
-    pytest.fail(f"240 kills did not find the mutant {mutant}")
+    pytest.fail("240 kills did not find who promises what is only queued")

@@ -65,6 +65,11 @@ def whole(body: bytes, *headers: bytes) -> Callable[[socket.socket], None]:
     return lambda connection: connection.sendall(HEAD + lines + b"Content-Length: %d\r\n\r\n" % len(body) + body)
 
 
+def whole_and(body: bytes, stray: bytes) -> Callable[[socket.socket], None]:
+    answers = b"".join(HEAD + b"Content-Length: %d\r\n\r\n" % len(one) + one for one in (body, stray))
+    return lambda connection: connection.sendall(answers)
+
+
 def reset(connection: socket.socket) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
 
@@ -137,8 +142,7 @@ def test_a_redirect_is_an_answer(serving):
 
 def test_two_answers_to_one_post_are_not_mixed_up(serving):
     """A second answer on the same connection is not taken for the answer to the next post."""
-    server = serving(lambda connection: (whole(b"first")(connection), whole(b"stray")(connection)))
-    transport = server.transport()
+    transport = serving(whole_and(b"first", b"stray")).transport()
     assert [transport.post(b"", {}).body for _ in range(2)] == [b"first", b"first"]
 
 
