@@ -10,7 +10,7 @@ import logging
 import os
 import random
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -62,6 +62,7 @@ class Engine:
         adapt: bool,
         privacy: float | None,
         window_s: float | None,
+        may_upload: Callable[[], bool],
         clock: Clock,
         entropy: Entropy,
     ) -> None:
@@ -79,7 +80,7 @@ class Engine:
         load = outbox.state if outbox else lambda key: None
         self._users, self._budget, self._residuals = Users(load), Budget(load), Residuals(load)
         self._windows = Windows(window_s, outbox.states(PREFIX) if outbox else {})
-        self._uploader = self._open_uploader(collector, token)
+        self._uploader = self._open_uploader(collector, token, may_upload)
         self._close_windows()
 
     @classmethod
@@ -96,20 +97,26 @@ class Engine:
         adapt: bool = False,
         privacy: float | None = None,
         window_s: float | None = None,
+        may_upload: Callable[[], bool] = lambda: True,
         verify: bool = False,
         clock: Clock | None = None,
         entropy: Entropy = os.urandom,
     ) -> Engine:
         """Open the bundle that the app ships, or a newer one that was installed since.
 
-        `state` is a folder that this engine alone uses; without it nothing is stored and no reward can be given.
-        `collector` is the URL under which events are posted in the background, with `token`. `releases` is the URL of
-        the signed releases that `update` reads, and `root` their root metadata (bytes, or a file). `share_context`
-        lets context vectors leave the device. `adapt` learns a small correction of each user's vector from that user's
-        own rewards; it never leaves the device. `privacy` is the ε of randomised response: each reward is told as a
-        click or none, and turned round with probability 1 / (1 + e^ε); it then moves no state, which would tell, and
-        the lab corrects the mean. `window_s` is how many seconds after a decision its rewards are waited for; what
-        was `seen` and not rewarded by then counts as not clicked. Raises `BundleError` when the bundle does not open.
+        - `state`: a folder that this engine alone uses; without it nothing is stored and no reward can be given.
+        - `collector`, `token`: where events are posted in the background; before each batch `may_upload` is asked (is the
+          device idle, charging, unmetered, whatever the app cares for).
+        - `releases`, `root`: URL of the signed releases that `update` reads, and their root metadata (bytes, or a file).
+        - `share_context`: context vectors may leave the device.
+        - `adapt`: learn a small correction of each user's vector from that user's own rewards; it never leaves the device.
+        - `privacy`: the ε of randomised response: each reward is told as a click or none, and turned round with
+          probability 1 / (1 + e^ε); it then moves no state, which would tell, and the lab corrects the mean.
+        - `window_s`: how many seconds after a decision its rewards are waited for; what was `seen` and not rewarded by
+          then counts as not clicked.
+        - `verify`: check every byte of the bundle, not only its shape.
+
+        Raises `BundleError` when the bundle does not open, `ValueError` for a setting that makes no sense.
         """
         return cls(
             Bundle.open(bundle, verify=verify),
@@ -122,6 +129,7 @@ class Engine:
             adapt=adapt,
             privacy=check_privacy(privacy),
             window_s=check_window(window_s),
+            may_upload=may_upload,
             clock=clock or SystemClock(),
             entropy=entropy,
         )
@@ -442,10 +450,12 @@ class Engine:
             log.error("nothing can be stored, recommending goes on: %s", error)
             return None
 
-    def _open_uploader(self, collector: str | None, token: str | None) -> Uploader | None:
+    def _open_uploader(
+        self, collector: str | None, token: str | None, may_upload: Callable[[], bool]
+    ) -> Uploader | None:
         if collector is None or self._outbox is None:
             return None
-        transport = HttpTransport(collector, token)
-        uploader = Uploader(self._outbox, transport, clock=self._clock, rng=random.Random(self._entropy(8)))
+        transport, rng = HttpTransport(collector, token), random.Random(self._entropy(8))
+        uploader = Uploader(self._outbox, transport, clock=self._clock, rng=rng, may_upload=may_upload)
         uploader.start()
         return uploader

@@ -346,3 +346,15 @@ def test_recommending_goes_on_while_items_are_being_added(engine):
         asking.start()
         asking.join(10)
     assert len(found) == 1
+
+
+def test_nothing_is_uploaded_while_the_app_forbids_it(bundle, tmp_path):
+    """With a hook that says no, events stay stored, and not one connection is tried."""
+    asked = []
+    url = "http://127.0.0.1:9/v1"
+    with Engine.open(bundle, tmp_path, collector=url, may_upload=lambda: bool(asked.append(1))) as engine:
+        engine.recommend("anna")
+        assert not engine.flush(0.5)
+        assert engine.counters()["upload"].attempts == 0
+        assert len(stored(engine)) == 1
+    assert asked
