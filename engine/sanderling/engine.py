@@ -105,7 +105,7 @@ class Engine:
         """Open the bundle that the app ships, or a newer one that was installed since.
 
         - `state`: a folder that this engine alone uses; without it nothing is stored and no reward can be given.
-        - `collector`, `token`: where events are posted in the background; before each batch `may_upload` is asked (is the
+        - `collector`, `token`: where events are posted in the background; `may_upload` is asked before each batch (is the
           device idle, charging, unmetered, whatever the app cares for).
         - `releases`, `root`: URL of the signed releases that `update` reads, and their root metadata (bytes, or a file).
         - `share_context`: context vectors may leave the device.
