@@ -39,6 +39,13 @@ class Life:
     collector: bool = True
 
 
+class AtOnce(random.Random):
+    """Draws no delay: a victim does not live long enough to wait for its first upload."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return a
+
+
 class FileCollector:
     """Appends every batch to a file before it answers; the way there and the way back take a moment each."""
 
@@ -82,7 +89,7 @@ def live(life: Life, ready: int, passing: Passing = lambda point: None) -> None:
     outbox = Outbox(life.folder, limit_bytes=life.limit_bytes, clock=SystemClock())
     kind = DeleteFirst if life.mutant == "delete_first" else FileCollector
     transport = kind(life, outbox, rng, passing)
-    uploader = Uploader(outbox, transport, clock=SystemClock(), rng=rng, max_events=rng.choice([1, 3, 20]))
+    uploader = Uploader(outbox, transport, clock=SystemClock(), rng=AtOnce(), max_events=rng.choice([1, 3, 20]))
     if life.collector:
         uploader.start()
     make = EventFactory(outbox.install, start=life.seed << 64 | 1)

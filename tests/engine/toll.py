@@ -15,9 +15,12 @@ from sanderling.outbox import Outbox
 
 @dataclass
 class Toll:
-    """Promised rewards lost, rewards without their decision, numbers used twice, numbers missing and undeclared."""
+    """Rewards promised, events received by the collector; promised rewards lost, rewards without their decision,
+    numbers used twice, numbers missing and undeclared.
+    """
 
     promised: int = 0
+    received: int = 0
     lost: int = 0
     orphans: int = 0
     clashes: int = 0
@@ -35,7 +38,9 @@ def count(folder: Path, notes: Path | None = None) -> Toll:
     outbox = Outbox(folder, clock=SystemClock())
     kept = [pending.line for pending in outbox.oldest(10**6, 2**40)]
     outbox.close()
-    for line in (*filter(is_event, lines(notes / "received")), *kept):
+    received = [line for line in lines(notes / "received") if is_event(line)]
+    toll.received = len(received)
+    for line in (*received, *kept):
         event = wire.decode(line)
         toll.clashes += toll.events.setdefault(event.id, event) != event
     events = list(toll.events.values())
