@@ -69,13 +69,13 @@ class Collector:
         return Response(msgspec.json.encode({"verdicts": batch.verdicts}), media_type="application/json")
 
     async def _admit(self, request: Request) -> None:
-        """Check what costs nothing: the token, the load, the declared length and the encoding."""
+        """Check what is known before the body: the token, the load, the declared length and the encoding."""
         if not await self._may_send(request.headers.get("authorization", "")):
             raise RefusalError(401, "expected a known bearer token")
         if self._requests > self._limits.requests:
             raise RefusalError(503, "too many requests at once", self._limits.retry_after_s)
         declared, most = request.headers.get("content-length", "0"), self._limits.body_bytes
-        if not declared.isdigit() or int(declared) > most:
+        if not declared.isdecimal() or int(declared) > most:
             raise RefusalError(413, f"expected a body of at most {most} bytes, found {declared} declared")
         if request.headers.getlist("content-encoding") != ["zstd"]:
             raise RefusalError(415, "expected the content-encoding zstd")

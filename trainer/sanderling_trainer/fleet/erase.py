@@ -19,9 +19,8 @@ from sanderling_trainer.data.erased import mentions, tombstone
 from sanderling_trainer.data.segments import named
 from sanderling_trainer.data.store import Store
 from sanderling_trainer.fleet.known import MAX_AGE_S
-from sanderling_trainer.fleet.limits import Limits
 
-SETTLE_S = MAX_AGE_S + Limits.body_s
+SETTLE_S = MAX_AGE_S + 30.0  # what a collector knows may be so old, and a commit may take so long
 
 
 class InstallError(SanderlingError):
