@@ -105,11 +105,11 @@ class Engine:
         """Open the bundle that the app ships, or a newer one that was installed since.
 
         - `state`: a folder that this engine alone uses; without it nothing is stored and no reward can be given.
-        - `collector`, `token`: where events are posted in the background; `may_upload` is asked before each batch (is the
-          device idle, charging, unmetered, whatever the app cares for).
-        - `releases`, `root`: URL of the signed releases that `update` reads, and their root metadata (bytes, or a file).
+        - `collector`, `token`: where events are posted in the background; `may_upload` is asked before each batch: is
+          the device idle, charging, unmetered, whatever the app cares for.
+        - `releases`, `root`: URL of the signed releases that `update` reads, and their root metadata, bytes or a file.
         - `share_context`: context vectors may leave the device.
-        - `adapt`: learn a small correction of each user's vector from that user's own rewards; it never leaves the device.
+        - `adapt`: learn a small correction of each user's vector from that user's own rewards; it stays on the device.
         - `privacy`: the ε of randomised response: each reward is told as a click or none, and turned round with
           probability 1 / (1 + e^ε); it then moves no state, which would tell, and the lab corrects the mean.
         - `window_s`: how many seconds after a decision its rewards are waited for; what was `seen` and not rewarded by
