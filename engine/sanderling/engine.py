@@ -11,6 +11,7 @@ import os
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -74,14 +75,24 @@ class Engine:
         self.storage_fault: str | None = None
         self.exploring = True
         self._serving = Serving(bundle, state)
-        self._outbox = outbox = self._open_outbox()
-        self._install, secret = (outbox.install, outbox.secret) if outbox else (entropy(16).hex(), entropy(32))
-        self._tell = Teller(self._install, secret, clock, entropy, share_context=share_context, privacy=privacy)
-        load = outbox.state if outbox else lambda key: None
-        self._users, self._budget, self._residuals = Users(load), Budget(load), Residuals(load)
-        self._windows = Windows(window_s, outbox.states(PREFIX) if outbox else {})
-        self._uploader = self._open_uploader(collector, token, may_upload)
+        transport = HttpTransport(collector, token) if collector is not None else None
+        self._outbox = self._open_outbox()
+        self._telling = partial(Teller, clock=clock, entropy=entropy, share_context=share_context, privacy=privacy)
+        self._window_s = window_s
+        self._introduce()
+        self._uploader = self._open_uploader(transport, may_upload)
         self._close_windows()
+
+    def _introduce(self) -> None:
+        """Take up the install's name and what it knows of its users: after an erasure a new one, and nobody."""
+        outbox = self._outbox
+        install, secret = (outbox.install, outbox.secret) if outbox else (self._entropy(16).hex(), self._entropy(32))
+        load = outbox.state if outbox else lambda key: None
+        with self._lock:
+            self._tell, self._install = self._telling(install, secret), install
+            self._users, self._budget, self._residuals = Users(load), Budget(load), Residuals(load)
+            self._windows = Windows(self._window_s, outbox.states(PREFIX) if outbox else {})
+            self._made.clear()
 
     @classmethod
     def open(
@@ -450,12 +461,16 @@ class Engine:
             log.error("nothing can be stored, recommending goes on: %s", error)
             return None
 
-    def _open_uploader(
-        self, collector: str | None, token: str | None, may_upload: Callable[[], bool]
-    ) -> Uploader | None:
-        if collector is None or self._outbox is None:
+    def _open_uploader(self, transport: HttpTransport | None, may_upload: Callable[[], bool]) -> Uploader | None:
+        if transport is None or self._outbox is None:
             return None
-        transport, rng = HttpTransport(collector, token), random.Random(self._entropy(8))
-        uploader = Uploader(self._outbox, transport, clock=self._clock, rng=rng, may_upload=may_upload)
+        uploader = Uploader(
+            self._outbox,
+            transport,
+            clock=self._clock,
+            rng=random.Random(self._entropy(8)),
+            may_upload=may_upload,
+            on_erased=self._introduce,
+        )
         uploader.start()
         return uploader

@@ -159,6 +159,22 @@ class Outbox:
         self.put_durable([])
         self._ask(lambda: self._store.forget(user, keys))
 
+    def begin_anew(self) -> None:
+        """Delete everything, and go on as another install with another secret; raise `StorageError` if that fails."""
+        self._ask(self._begin_anew)
+
+    def _begin_anew(self) -> None:
+        with self._wake:
+            waiting = [future for _, future in self._queue]
+            self._durable_waiting -= sum(future is not None for future in waiting)
+            self._queue.clear()
+            self._states.clear()
+            self._queued = 0
+        self._store.begin_anew()
+        self.install, self.secret = self._store.meta.install, self._store.meta.secret
+        for future in waiting:
+            _finish(future, "this install was erased")
+
     def counters(self) -> Counters:
         """Return what is waiting and what became of the rest."""
         with self._wake:

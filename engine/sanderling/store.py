@@ -234,7 +234,21 @@ class Store:
             if lost:
                 self.insert(meta, self.loss("forgotten", lost))
         self.lost["forgotten"] += lost.total()
-        self.database.writer.execute("VACUUM")  # free pages and gaps in others still hold what was deleted long ago
+        self._scrub()
+
+    def begin_anew(self) -> None:
+        """Delete everything, to the last byte, and become another install."""
+        with self.database.transaction(durable=True) as meta:
+            for table in ("event", "quarantine", "state"):
+                self.database.writer.execute(f"DELETE FROM {table}")
+            meta.install, meta.secret = self.entropy(16).hex(), self.entropy(32)
+            meta.seq = meta.handed = meta.events = meta.bytes = 0
+        self._handed.clear()
+        self._scrub()
+
+    def _scrub(self) -> None:
+        """Write the file anew: free pages, and gaps in others, still hold what was deleted long ago."""
+        self.database.writer.execute("VACUUM")
         self.database.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def _find(self, id: str) -> int | None:

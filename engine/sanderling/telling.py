@@ -25,9 +25,9 @@ class Teller:
         self,
         install: str,
         secret: bytes,
+        *,
         clock: Clock,
         entropy: Entropy,
-        *,
         share_context: bool = False,
         privacy: float | None = None,
     ) -> None:

@@ -60,13 +60,15 @@ class Backoff:
 
 @dataclass
 class UploadCounters:
-    """Since start: posts tried, batches answered with verdicts, and events by verdict."""
+    """Since start: posts tried, batches answered with verdicts, events by verdict, and how often this install was told
+    that it had been erased."""
 
     attempts: int = 0
     batches: int = 0
     acknowledged: int = 0
     duplicates: int = 0
     rejected: int = 0
+    erasures: int = 0
 
 
 class _Answer(msgspec.Struct):
@@ -99,7 +101,8 @@ class Uploader:
     """Sends what is in the outbox. `step` for those who keep time themselves; `start` for a thread that does.
 
     `may_upload` tells whether the network may be used now: idle, charging, unmetered, whatever the app cares for. It is
-    asked before each batch; after a no, the thread sends again at most a minute after the first yes.
+    asked before each batch; after a no, the thread sends again at most a minute after the first yes. `on_erased` is
+    called when the lab has erased this install, and the outbox has begun anew.
     """
 
     def __init__(
@@ -112,10 +115,11 @@ class Uploader:
         max_events: int = 500,
         max_bytes: int = 1 << 20,
         may_upload: Callable[[], bool] = lambda: True,
+        on_erased: Callable[[], None] = lambda: None,
     ) -> None:
         self.counters = UploadCounters()
         self._outbox, self._transport, self._clock, self._max_bytes = outbox, transport, clock, max_bytes
-        self._may_upload = may_upload
+        self._may_upload, self._on_erased = may_upload, on_erased
         self._backoff, self._window = Backoff(rng), _Window(max_events)
         self._not_before_ms = clock.mono_ms()
         self._poisoned = 0
@@ -157,6 +161,8 @@ class Uploader:
         response = self._transport.post(wire.pack(pending.line for pending in batch), headers)
         if response.status == 200:
             return self._settle(batch, response)
+        if response.status == 410:
+            return self._erased()
         if response.status == 413:
             return self._too_large(batch)
         if response.status in (400, 422):
@@ -188,6 +194,13 @@ class Uploader:
         self._poisoned = 0
         self._backoff.reset()
         return self._wait(retry_after_s(response.headers, self._clock)) if waiting else 0.0
+
+    def _erased(self) -> float:
+        """The lab has erased this install, and takes nothing of it any more: forget it here too, and begin anew."""
+        self._outbox.begin_anew()
+        self.counters.erasures += 1
+        self._on_erased()
+        return self._wait()
 
     def _too_large(self, batch: Sequence[Pending]) -> float:
         if len(batch) == 1:

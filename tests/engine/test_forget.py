@@ -97,3 +97,17 @@ def test_without_a_state_folder_memory_is_forgotten(tmp_path):
         assert engine.recommend("anna", greedy=True).items != stranger
         engine.forget_user("anna")
         assert engine.recommend("anna", greedy=True).items == stranger
+
+
+def test_after_an_erasure_the_engine_knows_nobody_and_has_another_name(engine):
+    """When the lab has erased this install, users are strangers, and later events carry other names."""
+    stranger = engine.recommend("anna", k=20, greedy=True).items
+    live(engine, "anna")
+    before = stored(engine)[-1]
+    engine._outbox.begin_anew()
+    engine._introduce()
+    assert engine.recommend("anna", k=20, greedy=True).items == stranger
+    (decision,) = stored(engine)
+    assert decision.seq == 1
+    assert decision.install != before.install
+    assert decision.user != before.user

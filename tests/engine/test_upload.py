@@ -15,7 +15,7 @@ from sanderling.errors import StorageError
 from sanderling.transport import LAST_WAIT_S, Response, retry_after_s
 from sanderling.upload import Backoff
 from tests.engine.upload_bench import Bench
-from tests.fakes import FakeClock, status, verdicts
+from tests.fakes import EventFactory, FakeClock, status, verdicts
 
 
 def test_everything_goes_out_oldest_first(bench):
@@ -39,7 +39,7 @@ def test_sent_at_is_the_time_of_the_attempt(bench):
 
 
 @pytest.mark.parametrize(
-    "code", [204, 301, 304, 401, 403, 404, 405, 408, 409, 410, 411, 415, 425, 429, 451, 500, 503, 511, 999]
+    "code", [204, 301, 304, 401, 403, 404, 405, 408, 409, 411, 415, 425, 429, 451, 500, 503, 511, 999]
 )
 def test_other_answers_keep_everything_and_wait(bench, code):
     """Whatever else the server says, nothing is deleted or set aside, and the next try waits."""
@@ -239,3 +239,22 @@ def test_any_course_of_failures_delivers_everything(tmp_path_factory, course, si
     assert gap <= 0
     assert gap == 0 or b.outbox.counters().quarantined > 0  # stored, its answer lost, and then set aside
     b.outbox.close()
+
+
+def test_an_erased_install_forgets_and_begins_anew(bench):
+    """After 410 nothing of the old install is left in any file, and what comes later goes out under another name."""
+    old: set[str] = set()
+    b = bench(30, lambda events: status(410) if events[0].install in old else verdicts(events, "ok"))
+    install, secret = b.outbox.install, b.outbox.secret
+    old.add(install)
+    assert b.uploader.step() > 0
+    b.clock.advance(LAST_WAIT_S)
+    assert (b.outbox.install != install, b.outbox.secret != secret, b.pending()) == (True, True, [])
+    assert b.uploader.counters.erasures == 1
+    assert b.erased == 1
+    for path in b.folder.rglob("*"):
+        assert install.encode() not in path.read_bytes(), path
+    b.outbox.put_durable([EventFactory(b.outbox.install).decision()])
+    assert b.uploader.step() == 0.0
+    assert [event.seq for event in b.transport.batches[-1]] == [1]
+    assert b.pending() == []

@@ -22,7 +22,7 @@ MAX_WINDOW_BYTES = 8 * 1024 * 1024
 Id = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}$")]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
 Sequence = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
-Probability = Annotated[float, msgspec.Meta(gt=0.0, le=1.0)]
+Probability = Annotated[float, msgspec.Meta(ge=1e-300, le=1.0)]  # so that its inverse is finite
 Unit = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
