@@ -38,7 +38,7 @@ class Windows:
                 self._open[key.removeprefix(PREFIX)] = msgspec.msgpack.decode(value, type=Seen)
             except msgspec.MsgspecError:
                 continue
-        self._note_next()
+        self._next_ms = self._earliest()
 
     def end_ms(self, decision: str) -> int:
         """Return when the window of a decision ends; the time of a decision is in its id (UUID 7)."""
@@ -49,7 +49,7 @@ class Windows:
         before = self._open.get(decision)
         seen = Seen(1, user, self.end_ms(decision), {**(before.slots if before else {}), **slots})
         self._open[decision] = seen
-        self._note_next()
+        self._next_ms = min(self._next_ms, seen.end_ms)
         return {PREFIX + decision: msgspec.msgpack.encode(seen)}
 
     def settle(self, decision: str, slots: Collection[int]) -> dict[str, bytes]:
@@ -69,9 +69,10 @@ class Windows:
         while len(self._open) > MOST_OPEN:
             decision = next(iter(self._open))
             yield decision, self._open[decision], self._drop(decision)
+        self._next_ms = self._earliest()
 
     def due(self, now_ms: int) -> bool:
-        """Tell whether `closed` has something to yield."""
+        """Tell whether `closed` may have something to yield."""
         return now_ms >= self._next_ms or len(self._open) > MOST_OPEN
 
     def forget(self, user: str) -> list[str]:
@@ -83,8 +84,7 @@ class Windows:
 
     def _drop(self, decision: str) -> dict[str, bytes]:
         del self._open[decision]
-        self._note_next()
         return {PREFIX + decision: b""}
 
-    def _note_next(self) -> None:
-        self._next_ms = min((seen.end_ms for seen in self._open.values()), default=NEVER_MS)
+    def _earliest(self) -> int:
+        return min((seen.end_ms for seen in self._open.values()), default=NEVER_MS)

@@ -141,9 +141,11 @@ def test_a_redirect_is_an_answer(serving):
 
 
 def test_two_answers_to_one_post_are_not_mixed_up(serving):
-    """A second answer on the same connection is not taken for the answer to the next post."""
+    """A second answer behind the first one is not taken for the answer to the next post, whatever comes of that."""
     transport = serving(whole_and(b"first", b"stray")).transport()
-    assert [transport.post(b"", {}).body for _ in range(2)] == [b"first", b"first"]
+    assert transport.post(b"", {}).body == b"first"
+    with suppress(OSError):
+        assert transport.post(b"", {}).body == b"first"
 
 
 def test_the_way_back_after_trouble_is_a_new_connection(serving):
