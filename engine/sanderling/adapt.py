@@ -59,12 +59,12 @@ class Residuals:
         return found
 
     def learn(
-        self, user: str, space: str, pool: Floats, scores: Floats, rewards: Mapping[int, float]
+        self, user: str, space: str, pool: Floats, shipped: Floats, rewards: Mapping[int, float]
     ) -> dict[str, bytes]:
-        """Learn from the rewards, by place in a pool of vectors float64 [M, d] that had these scores with the residual
-        of then; return the key and bytes to store."""
+        """Learn from the rewards, by place in a pool of vectors float64 [M, d] with the shipped policy's scores [M];
+        return the key and bytes to store."""
         before = self.get(user, space, pool.shape[1])
-        after = learned(before, pool, scores, rewards)
+        after = learned(before, pool, shipped, rewards)
         self._kept.keep(user, after)
         stored = _Stored(1, after.space, after.shift.tobytes(), after.mean)
         return {self._kept.key(user): msgspec.msgpack.encode(stored)}
@@ -74,17 +74,17 @@ class Residuals:
         return self._kept.forget(user)
 
 
-def learned(before: Residual, pool: Floats, scores: Floats, rewards: Mapping[int, float]) -> Residual:
+def learned(before: Residual, pool: Floats, shipped: Floats, rewards: Mapping[int, float]) -> Residual:
     """Return the residual after the rewards of one slate."""
     shift, mean = before.shift.copy(), before.mean
-    centred = pool - softmax(scores) @ pool
+    centred = pool - softmax(shipped + pool @ shift) @ pool
     size = float(np.mean(np.sum(centred * centred, axis=1)))
     for place, reward in rewards.items():
         mean = reward if mean is None else mean
         if size > 0.0:
             shift += RATE * (reward - mean) / size * centred[place]
         mean += MEMORY * (reward - mean)
-    return Residual(before.space, trusted(shift, pool, scores - pool @ before.shift), mean)
+    return Residual(before.space, trusted(shift, pool, shipped), mean)
 
 
 def trusted(shift: Floats, pool: Floats, shipped: Floats) -> Floats:

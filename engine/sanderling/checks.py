@@ -44,10 +44,13 @@ def check_value(value: object) -> float:
     return float(value)
 
 
-def check_privacy(epsilon: object) -> float | None:
-    """Return the ε of randomised response, None for none; raise `ValueError` unless it lies in [0.1, 20]."""
+def check_privacy(epsilon: object, *, adapt: bool, window_s: object) -> float | None:
+    """Return the ε of randomised response, None for none; raise `ValueError` unless it lies in [0.1, 20], and where
+    something beside the bit would tell what it was."""
     if epsilon is None:
         return None
+    if adapt or window_s is not None:
+        raise ValueError("privacy: expected neither `adapt` nor `window_s` with it: later slates, or times, would tell")
     if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0.1 <= epsilon <= 20.0:
         raise ValueError(f"privacy: expected an epsilon of 0.1 to 20, or None, found {epsilon!r}")
     return float(epsilon)

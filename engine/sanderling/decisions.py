@@ -34,14 +34,22 @@ class Made(NamedTuple):
     asked: Asked
     ranking: Ranking
     slate: Slate
+    shift: NDArray[np.float64] | None
 
 
-def make(scorer: Scorer, vector: Vector, plan: Exploration, asked: Asked, decision: str) -> Made:
-    """Rank the pool, the best eligible items, and draw a slate from it."""
+def make(
+    scorer: Scorer,
+    vector: Vector,
+    plan: Exploration,
+    asked: Asked,
+    decision: str,
+    shift: NDArray[np.float64] | None = None,
+) -> Made:
+    """Rank the pool, the best eligible items, and draw a slate; `shift` is what of the vector was learned here."""
     ranking = scorer.rank(vector, max(plan.pool, asked.k), asked.exclude, asked.at_most)
     items = draw(scorer, ranking, plan, min(asked.k, len(ranking.rows)), decision)
     slate = Slate(decision, asked.user, scorer.bundle.manifest.release, items)
-    return Made(scorer, vector, plan, asked, ranking, slate)
+    return Made(scorer, vector, plan, asked, ranking, slate, shift)
 
 
 def pool(made: Made) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from threading import RLock
 from typing import Any
 
 from sanderling import decisions, overlay
-from sanderling.adapt import Residuals
+from sanderling.adapt import Floats, Residuals
 from sanderling.budget import Budget
 from sanderling.checks import check_privacy, check_request, check_text, check_value, check_window, shown_item
 from sanderling.clock import Clock, Entropy, SystemClock, uuid7
@@ -25,7 +25,7 @@ from sanderling.contract import events as wire
 from sanderling.contract.bundle import Bundle
 from sanderling.contract.manifest import Exploration
 from sanderling.decisions import Asked, Made
-from sanderling.errors import SanderlingError, StorageError, UpdateError
+from sanderling.errors import StorageError, UpdateError
 from sanderling.groups import check_caps
 from sanderling.outbox import Outbox
 from sanderling.scorer import NO_CAPS, Scorer, Vector
@@ -122,7 +122,9 @@ class Engine:
         - `share_context`: context vectors may leave the device.
         - `adapt`: learn a small correction of each user's vector from that user's own rewards; it stays on the device.
         - `privacy`: the ε of randomised response: each reward is told as a click or none, and turned round with
-          probability 1 / (1 + e^ε); it then moves no state, which would tell, and the lab corrects the mean.
+          probability 1 / (1 + e^ε); it then moves no state, which would tell, and the lab corrects the mean. Reward all
+          seen items of a slate in one call: that only some are told of, or when, tells something too. Not together with
+          `adapt` or `window_s`, which would tell.
         - `window_s`: how many seconds after a decision its rewards are waited for; what was `seen` and not rewarded by
           then counts as not clicked.
         - `verify`: check every byte of the bundle, not only its shape.
@@ -138,7 +140,7 @@ class Engine:
             root=root if isinstance(root, bytes | None) else Path(root).read_bytes(),
             share_context=share_context,
             adapt=adapt,
-            privacy=check_privacy(privacy),
+            privacy=check_privacy(privacy, adapt=adapt, window_s=window_s),
             window_s=check_window(window_s),
             may_upload=may_upload,
             clock=clock or SystemClock(),
@@ -179,13 +181,14 @@ class Engine:
         check_caps(at_most)
         asked = Asked(user, k, context, tuple(exclude), dict(at_most))
         self._close_windows()
+        scorer = self._serving.scorer
         try:
-            return self._decide(self._serving.scorer, asked, greedy)
+            return self._decide(scorer, asked, greedy)
         except Exception as error:
-            if not self._serving.unproven:
+            if scorer is self._serving.scorer and not self._serving.unproven:
                 raise
-            log.exception("release %d failed on its first decision; going back", self.release)
-            self._serving.go_back(f"failed on its first decision: {error!r:.200}")
+            log.exception("release %d failed on its first decision; going back", scorer.bundle.manifest.release)
+            self._serving.go_back(f"failed on its first decision: {error!r:.200}", scorer.bundle)
             return self._decide(self._serving.scorer, asked, greedy)
 
     def observe(self, user: str, item: str, kind: str = "view") -> None:
@@ -237,6 +240,7 @@ class Engine:
         """
         shown = {item.id: item for item in slate}
         seen = [(shown_item(shown, item), check_value(value)) for item, value in values.items()]
+        seen.sort(key=lambda pair: pair[0].slot)  # an order of the app's own could tell what was touched first
         outbox = self._outbox
         if outbox is None:
             return Receipt(False, f"the reward was not stored: {self.storage_fault}")
@@ -244,7 +248,8 @@ class Engine:
         with self._lock:
             pseudonym, states = self._tell.pseudonym(slate.user), dict[str, bytes]()
             outcomes = [self._outcome(slate, pseudonym, item, value, kind, observe, states) for item, value in seen]
-            states |= self._windows.settle(slate.decision, {item.slot for item, _ in seen})
+            slots = {item.slot for item, _ in seen}
+            states |= self._windows.settle(slate.decision, pseudonym, slots, self._clock.wall_ms())
             states |= self._learn(pseudonym, slate.decision, {item.slot: value for item, value in seen})
             try:
                 wait = outbox.begin(outcomes, states)
@@ -283,18 +288,19 @@ class Engine:
             return
         with self._lock:
             for decision, seen, states in self._windows.closed(now):
-                events = [
-                    self._tell.outcome(decision, slot, item, seen.user, -1.0) for slot, item in seen.slots.items()
-                ]
-                self._put(events, states | self._learn(seen.user, decision, dict.fromkeys(seen.slots, -1.0)))
+                waiting = seen.waiting()
+                events = [self._tell.outcome(decision, slot, item, seen.user, -1.0) for slot, item in waiting.items()]
+                self._put(events, states | self._learn(seen.user, decision, dict.fromkeys(waiting, -1.0)))
 
     def _learn(self, pseudonym: str, decision: str, rewards: Mapping[int, float]) -> dict[str, bytes]:
         """Move the user's residual by the rewards by slot of a remembered decision; return what is to be stored."""
         made = self._made.get(decision) if self._adapts else None
-        if made is None or made.scorer.space != self._serving.scorer.space:
+        if made is None or made.shift is None or made.scorer.space != self._serving.scorer.space:
             return {}
         by_rank = {made.slate[slot].rank: value for slot, value in rewards.items() if slot < len(made.slate)}
-        return self._residuals.learn(pseudonym, made.scorer.space, decisions.pool(made), made.ranking.scores, by_rank)
+        pool = decisions.pool(made)
+        shipped = made.ranking.scores - pool @ made.shift
+        return self._residuals.learn(pseudonym, made.scorer.space, pool, shipped, by_rank)
 
     def upsert_items(self, items: Iterable[Mapping[str, Any]]) -> None:
         """Add items (each with `id` and `text`, and any attributes) or replace known ones; recommendable at once.
@@ -330,8 +336,13 @@ class Engine:
             for decision in [id for id, made in self._made.items() if made.asked.user == user]:
                 del self._made[decision]
             self._tell.pseudonym.cache_clear()
+        if self._outbox is None and self._folder is not None:
+            raise StorageError(f"nothing of the file was forgotten: {self.storage_fault}")
         if self._outbox:
             self._outbox.forget(pseudonym, keys)
+            with self._lock:  # somebody may have asked for the user meanwhile, and read what was there
+                for kept in (self._users, self._budget, self._residuals):
+                    kept.forget(pseudonym)
 
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Upload what is stored; return whether all of it was acknowledged within the time."""
@@ -391,20 +402,22 @@ class Engine:
             self._outbox, self.storage_fault = None, "the engine is closed"
 
     def _decide(self, scorer: Scorer, asked: Asked, greedy: bool) -> Slate:
-        pseudonym = self._tell.pseudonym(asked.user)
+        tell = self._tell
+        pseudonym = tell.pseudonym(asked.user)
         with self._lock:
             state = self._users.get(pseudonym, scorer)
         plan = self._plan(scorer, pseudonym, greedy)
         context = self._encode_context(scorer, asked.context)
         vector = scorer.state.user(state.state, context)
-        if self._adapts:
-            vector = vector + self._residual(pseudonym, scorer)
-        made = decisions.make(scorer, vector, plan, asked, uuid7(self._clock, self._entropy))
+        shift = self._shift(pseudonym, scorer)
+        if shift is not None:
+            vector = vector + shift.astype("float32")
+        made = decisions.make(scorer, vector, plan, asked, uuid7(self._clock, self._entropy), shift)
         if made.slate.items:
-            event = self._tell.decision(made, pseudonym, state, context, self._adapts)
+            event = tell.decision(made, pseudonym, state, context, self._adapts)
             self._remember(made)
             self._put([event], self._spend(made, pseudonym))
-        self._serving.confirm()
+        self._serving.confirm(scorer.bundle)
         return made.slate
 
     def _plan(self, scorer: Scorer, pseudonym: str, greedy: bool) -> Exploration:
@@ -417,10 +430,12 @@ class Engine:
         with self._lock:
             return plan if self._budget.spent(pseudonym, self._clock.wall_ms()) < plan.daily else scorer.greedy
 
-    def _residual(self, pseudonym: str, scorer: Scorer) -> Vector:
+    def _shift(self, pseudonym: str, scorer: Scorer) -> Floats | None:
+        """Return what the device learned of a user, [d], where it learns."""
+        if not self._adapts:
+            return None
         with self._lock:
-            residual = self._residuals.get(pseudonym, scorer.space, scorer.bundle.manifest.sizes.dim)
-        return residual.shift.astype("float32")
+            return self._residuals.get(pseudonym, scorer.space, scorer.bundle.manifest.sizes.dim).shift
 
     def _spend(self, made: Made, pseudonym: str) -> dict[str, bytes]:
         """Count what was explored against the user's budget; return what is to be stored."""
@@ -441,7 +456,7 @@ class Engine:
             return None
         try:
             return scorer.encoder.encode(context)
-        except (SanderlingError, ImportError, ValueError) as error:
+        except Exception as error:  # whatever it was, a slate without context is better than none
             log.warning("context ignored: %s", error)
             return None
 

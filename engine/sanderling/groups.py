@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 Rows = NDArray[np.int64]
 
+MOST = 10_000  # the largest cap: that of the largest pool
+
 
 class Ranking(NamedTuple):
     """The best eligible items in greedy order (rows and float64 scores), and how many were eligible in all."""
@@ -91,8 +93,10 @@ def check_caps(at_most: Mapping[str, int]) -> None:
     for attribute, most in at_most.items():
         if not isinstance(attribute, str) or isinstance(most, bool) or not isinstance(most, int):
             raise TypeError(f"at_most: expected attributes with whole numbers, found {attribute!r}: {most!r}")
-        if most < 1:
-            raise ValueError(f"at_most: {attribute}: expected at least 1, found {most}: exclude items to show none")
+        if not 1 <= len(attribute) <= 512 or not attribute.isprintable():
+            raise ValueError(f"at_most: expected an attribute's name of 1 to 512 characters, found {attribute!r:.80}")
+        if not 1 <= most <= MOST:
+            raise ValueError(f"at_most: {attribute}: expected 1 to {MOST}, found {most}: exclude items to show none")
 
 
 def _names(value: Any) -> list[Hashable]:

@@ -170,10 +170,12 @@ class Outbox:
             self._queue.clear()
             self._states.clear()
             self._queued = 0
-        self._store.begin_anew()
-        self.install, self.secret = self._store.meta.install, self._store.meta.secret
-        for future in waiting:
-            _finish(future, "this install was erased")
+        try:
+            self._store.begin_anew()
+        finally:
+            self.install, self.secret = self._store.meta.install, self._store.meta.secret
+            for future in waiting:
+                _finish(future, "this install was erased")
 
     def counters(self) -> Counters:
         """Return what is waiting and what became of the rest."""

@@ -84,8 +84,9 @@ class Scorer:
             row = self.bundle.find(item)
         if len(self._rows) >= KNOWN_IDS:
             self._rows.clear()
-        self._rows[item] = -1 if row is None else row
-        return self._rows[item]
+        found = -1 if row is None else row
+        self._rows[item] = found
+        return found
 
     def entry(self, row: int) -> Entry:
         """Return the id, title and other attributes of a row; its attributes are shared, and not to be changed."""

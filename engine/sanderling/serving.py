@@ -60,21 +60,28 @@ class Serving:
             scorer = self._prepare(Bundle.open(folder))
             scorer.warm_up()
             self.slots.activate(scorer.bundle.manifest.release)
-            self.scorer, self.unproven = scorer, True
+            self.unproven = True
+            self.scorer = scorer
         return self.release
 
-    def confirm(self) -> None:
-        """Mark a new release good, in the background: it has served, and a request must not wait for the disk."""
-        if not self.unproven:
+    def confirm(self, served: Bundle) -> None:
+        """Mark the release that served good, in the background: a request must not wait for the disk."""
+        if not self.unproven or served is not self.scorer.bundle:
             return
-        self.unproven = False
+        with self.swapping:
+            if not self.unproven or served is not self.scorer.bundle:
+                return
+            self.unproven = False
         if self.slots is not None:
             self._confirming = Thread(target=self.slots.confirm, name="sanderling-confirm", daemon=True)
             self._confirming.start()
 
-    def go_back(self, reason: str) -> None:
-        """Serve the bundle before; the present release is never tried again."""
+    def go_back(self, reason: str, failed: Bundle | None = None) -> None:
+        """Serve the bundle before; the present release is never tried again. Nothing happens where `failed` is given
+        and no longer serves: another thread went back."""
         with self.swapping:
+            if failed is not None and failed is not self.scorer.bundle:
+                return
             previous = self.slots.roll_back(reason) if self.slots else None
             self.scorer = self._prepare(Bundle.open(previous) if previous else self._given)
             self.unproven = False

@@ -248,6 +248,8 @@ class Store:
 
     def _scrub(self) -> None:
         """Write the file anew: free pages, and gaps in others, still hold what was deleted long ago."""
+        for path in self.folder.glob("corrupt.db*"):
+            path.unlink()
         self.database.writer.execute("VACUUM")
         self.database.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 

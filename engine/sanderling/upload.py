@@ -161,7 +161,7 @@ class Uploader:
         response = self._transport.post(wire.pack(pending.line for pending in batch), headers)
         if response.status == 200:
             return self._settle(batch, response)
-        if response.status == 410:
+        if response.status == 410 and self._outbox.install.encode() in response.body:
             return self._erased()
         if response.status == 413:
             return self._too_large(batch)
@@ -196,7 +196,7 @@ class Uploader:
         return self._wait(retry_after_s(response.headers, self._clock)) if waiting else 0.0
 
     def _erased(self) -> float:
-        """The lab has erased this install, and takes nothing of it any more: forget it here too, and begin anew."""
+        """The lab has erased this install, and says its name, as no page of some proxy would: forget it here too."""
         self._outbox.begin_anew()
         self.counters.erasures += 1
         self._on_erased()

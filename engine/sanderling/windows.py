@@ -7,21 +7,28 @@ a reward that comes later is still told, as a late one. Refuses to know what the
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from itertools import islice
 
 import msgspec
 
 PREFIX = "seen:"
 MOST_OPEN = 10_000
+AT_ONCE = 64
 NEVER_MS = 2**62
 
 
 class Seen(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    """The slots of one decision that wait for a reward: the user's pseudonym, the end, and the item of each slot."""
+    """The slots of one decision until its window ends: the user's pseudonym, the end, and by slot the item that waits
+    for a reward, or "" where the reward has come."""
 
     version: int
     user: str
     end_ms: int
     slots: dict[int, str]
+
+    def waiting(self) -> dict[int, str]:
+        """Return the slots that were seen and have no reward, and their items."""
+        return {slot: item for slot, item in self.slots.items() if item}
 
 
 class Windows:
@@ -45,26 +52,28 @@ class Windows:
         return NEVER_MS if self.length_ms is None else int(decision[:12], 16) + self.length_ms
 
     def see(self, decision: str, user: str, slots: Mapping[int, str]) -> dict[str, bytes]:
-        """Let these slots wait, beside those of the decision that wait already."""
+        """Let these slots wait, but for those that have their reward."""
         before = self._open.get(decision)
-        seen = Seen(1, user, self.end_ms(decision), {**(before.slots if before else {}), **slots})
+        return self._keep(decision, Seen(1, user, self.end_ms(decision), {**slots, **(before.slots if before else {})}))
+
+    def settle(self, decision: str, user: str, slots: Collection[int], now_ms: int) -> dict[str, bytes]:
+        """Let these slots wait no longer, nor when they are seen again: they have their reward."""
+        if self.length_ms is None or self.end_ms(decision) <= now_ms:
+            return {}
+        before = self._open.get(decision)
+        done = dict.fromkeys(slots, "")
+        return self._keep(decision, Seen(1, user, self.end_ms(decision), {**(before.slots if before else {}), **done}))
+
+    def _keep(self, decision: str, seen: Seen) -> dict[str, bytes]:
         self._open[decision] = seen
         self._next_ms = min(self._next_ms, seen.end_ms)
         return {PREFIX + decision: msgspec.msgpack.encode(seen)}
 
-    def settle(self, decision: str, slots: Collection[int]) -> dict[str, bytes]:
-        """Let these slots wait no longer: they have their reward."""
-        seen = self._open.get(decision)
-        if seen is None:
-            return {}
-        seen.slots = {slot: item for slot, item in seen.slots.items() if slot not in slots}
-        if seen.slots:
-            return {PREFIX + decision: msgspec.msgpack.encode(seen)}
-        return self._drop(decision)
-
     def closed(self, now_ms: int) -> Iterator[tuple[str, Seen, dict[str, bytes]]]:
-        """Yield the decisions whose windows have ended, or are too many to wait, and wait for them no longer."""
-        for decision in [decision for decision, seen in self._open.items() if seen.end_ms <= now_ms]:
+        """Yield decisions whose windows have ended, or are too many to wait, and wait for them no longer: some at a
+        time, for whoever asks has other things to do."""
+        ended = (decision for decision, seen in self._open.items() if seen.end_ms <= now_ms)
+        for decision in list(islice(ended, AT_ONCE)):
             yield decision, self._open[decision], self._drop(decision)
         while len(self._open) > MOST_OPEN:
             decision = next(iter(self._open))

@@ -76,3 +76,10 @@ def test_an_epsilon_that_makes_no_sense_is_refused(tmp_path, epsilon):
     """Opening with an impossible privacy raises ValueError that names it."""
     with pytest.raises(ValueError, match="privacy: expected an epsilon"):
         opened(tmp_path, privacy=epsilon)
+
+
+@pytest.mark.parametrize("other", [{"adapt": True}, {"window_s": 60.0}])
+def test_what_would_tell_beside_the_bit_is_refused(tmp_path, other):
+    """Learning here and windows show by later slates or by times what was clicked: not together with noise."""
+    with pytest.raises(ValueError, match="would tell"):
+        opened(tmp_path, privacy=1.0, **other)

@@ -129,3 +129,10 @@ def test_slates_longer_than_the_pool_are_refused(plan, slots):
     """More slots than items raise ValueError, in every scheme."""
     with pytest.raises(ValueError, match="expected 0 <= slots <= pool"):
         explore.draw(plan, slots, SCORES, [(0.5, 0.5)] * 8)
+
+
+def test_long_mixtures_stay_exact():
+    """Chances that underflow as products stay exact one by one: after the first random slot each is 1 / R."""
+    slate = drawn(Exploration("mixture", 1.0), 1000, np.zeros(1000), 3)
+    assert slate.conditional[-1] == 1.0
+    assert slate.conditional[500] == 1.0 / 500

@@ -39,7 +39,7 @@ def test_sent_at_is_the_time_of_the_attempt(bench):
 
 
 @pytest.mark.parametrize(
-    "code", [204, 301, 304, 401, 403, 404, 405, 408, 409, 411, 415, 425, 429, 451, 500, 503, 511, 999]
+    "code", [204, 301, 304, 401, 403, 404, 405, 408, 409, 410, 411, 415, 425, 429, 451, 500, 503, 511, 999]
 )
 def test_other_answers_keep_everything_and_wait(bench, code):
     """Whatever else the server says, nothing is deleted or set aside, and the next try waits."""
@@ -244,7 +244,8 @@ def test_any_course_of_failures_delivers_everything(tmp_path_factory, course, si
 def test_an_erased_install_forgets_and_begins_anew(bench):
     """After 410 nothing of the old install is left in any file, and what comes later goes out under another name."""
     old: set[str] = set()
-    b = bench(30, lambda events: status(410) if events[0].install in old else verdicts(events, "ok"))
+    gone = lambda events: Response(410, {}, events[0].install.encode())  # noqa: E731
+    b = bench(30, lambda events: gone(events) if events[0].install in old else verdicts(events, "ok"))
     install, secret = b.outbox.install, b.outbox.secret
     old.add(install)
     assert b.uploader.step() > 0

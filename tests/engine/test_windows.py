@@ -124,6 +124,7 @@ def test_each_seen_slot_is_settled_or_closed_exactly_once(steps):
     store: dict[str, bytes] = {}
     windows, now = Windows(10.0, {}), 0
     open_slots: set[tuple[str, int]] = set()
+    settled: set[tuple[str, int]] = set()
 
     def put(states):
         for key, value in states.items():
@@ -134,19 +135,23 @@ def test_each_seen_slot_is_settled_or_closed_exactly_once(steps):
         decision = ids[which]
         if step == "see":
             put(windows.see(decision, "user", {slot: "item"}))
-            open_slots.add((decision, slot))
+            open_slots |= {(decision, slot)} - settled
         elif step == "settle":
-            put(windows.settle(decision, {slot}))
-            open_slots.discard((decision, slot))
+            put(windows.settle(decision, "user", {slot}, now))
+            if windows.end_ms(decision) > now:
+                open_slots.discard((decision, slot))
+                settled.add((decision, slot))
         elif step == "close":
             now += 3000
             for closed, seen, states in windows.closed(now):
                 put(states)
                 assert seen.end_ms <= now
-                open_slots -= {(closed, at) for at in seen.slots}
+                assert {(closed, at) for at in seen.waiting()} == {place for place in open_slots if place[0] == closed}
+                open_slots = {place for place in open_slots if place[0] != closed}
+                settled = {place for place in settled if place[0] != closed}
         else:
             windows = Windows(10.0, dict(store))
-        assert {(d, at) for d, seen in windows._open.items() for at in seen.slots} == open_slots
+        assert {(d, at) for d, seen in windows._open.items() for at in seen.waiting()} == open_slots
         assert windows.due(now) or not any(seen.end_ms <= now for seen in windows._open.values())
 
 
@@ -158,3 +163,16 @@ def test_too_many_windows_close_early():
     closed = [decision for decision, _, _ in windows.closed(0)]
     assert closed == [f"{at:032x}" for at in range(5)]
     assert len(windows._open) == MOST_OPEN
+
+
+def test_a_reward_before_seen_is_not_followed_by_a_default(tmp_path):
+    """Whatever the order of `reward` and `seen`, and however often a slate is seen, a rewarded slot has no default."""
+    clock = FakeClock()
+    with opened(tmp_path, clock) as engine:
+        slate = engine.recommend("anna", k=2)
+        engine.reward(slate, slate[0], 1.0)
+        engine.seen(slate)
+        engine.seen(slate)
+        clock.advance(WINDOW_S + 1)
+        engine.flush()
+        assert outcomes(engine) == [(0, 1.0, UNSET), (1, -1.0, UNSET)]

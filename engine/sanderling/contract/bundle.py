@@ -100,11 +100,10 @@ class Bundle:
 
     def values(self, attribute: str) -> Iterator[Any]:
         """Yield one attribute of every item in the order of the rows, None where it is missing."""
-        one = msgspec.defstruct("One", [("value", Any, None)], rename={"value": attribute})
-        decoder, data = msgspec.json.Decoder(one), self.catalogue.data
+        decoder, data = msgspec.json.Decoder(dict[str, Any]), self.catalogue.data
         for start, stop in pairwise(self.items.offset.tolist()):
             try:
-                yield decoder.decode(data[start:stop]).value  # type: ignore[attr-defined]
+                yield decoder.decode(data[start:stop]).get(attribute)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 raise BundleError(f"catalog.jsonl: bytes {start} to {stop}: {error}") from error
 

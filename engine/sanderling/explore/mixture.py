@@ -20,12 +20,15 @@ def draw(slots: int, pool: int, epsilon: float, uniforms: Sequence[tuple[float, 
     """Draw `slots` <= `pool` ranks: the first block's first number is the coin, each block's second one a pick."""
     explores = slots > 0 and uniforms[0][0] < epsilon
     ranks = _any(pool, uniforms[:slots]) if explores else list(range(slots))
-    conditional, before, random, greedy = [], 1.0, epsilon, 1.0 - epsilon
+    conditional, before, random, so_far = [], 1.0, epsilon, True
     for slot, rank in enumerate(ranks):
-        random /= pool - slot
-        greedy *= rank == slot
-        conditional.append((random + greedy) / before)
-        before = random + greedy
+        if not so_far:  # the coin is known to have fallen on exploring
+            conditional.append(1.0 / (pool - slot))
+            continue
+        so_far, random = rank == slot, random / (pool - slot)
+        now = random + (1.0 - epsilon) * so_far
+        conditional.append(now / before)
+        before = now
     marginal = [epsilon / pool + (1.0 - epsilon) * (rank == slot) for slot, rank in enumerate(ranks)]
     return Draw(ranks, [explores] * slots, conditional, marginal)
 

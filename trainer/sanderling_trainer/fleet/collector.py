@@ -97,7 +97,7 @@ class Collector:
             raise RefusalError(413, f"expected at most {self._limits.installs} installs, found {len(batch.installs)}")
         for install, events in batch.installs.items():
             if await self._known.has(tombstone(install)):
-                raise RefusalError(410, "the data of this install was erased; it is to forget what waits")
+                raise RefusalError(410, f"install {install} was erased; it is to forget everything")
             self._rate.take(install, events)
         await self.committer.commit(batch)
         return batch
