@@ -111,3 +111,12 @@ def test_after_an_erasure_the_engine_knows_nobody_and_has_another_name(engine):
     assert decision.seq == 1
     assert decision.install != before.install
     assert decision.user != before.user
+
+
+def test_a_damaged_file_that_was_moved_aside_goes_too(engine, tmp_path):
+    """What is kept of a damaged outbox may hold the user's past, and is deleted with it."""
+    aside = [tmp_path / "state" / name for name in ("corrupt.db", "corrupt.db-wal")]
+    for path in aside:
+        path.write_bytes(b"older days")
+    engine.forget_user("anna")
+    assert not any(path.exists() for path in aside)
