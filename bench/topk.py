@@ -18,21 +18,19 @@ import itertools
 import json
 import subprocess
 import sys
-import sysconfig
 import tempfile
-import venv
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.environments import interpreter_of
 from bench.ranking import data
 from bench.search.worker import CONTENDERS
 from sanderling.topk import quantize_rows
 
 ROOT = Path(__file__).parents[1]
-HOME = ROOT / ".bench-topk-peers"
 PACKAGES = ["faiss-cpu", "usearch", "numkong", "hnswlib", "scann"]
 QUERIES, EXCLUDED = 32, 0.1
 
@@ -40,7 +38,7 @@ QUERIES, EXCLUDED = 32, 0.1
 def run(arguments: list[str]) -> dict[str, Any]:
     """Return a row for each contender and cell, and print a table of each cell."""
     chosen = _parser().parse_args(arguments)
-    interpreter = _environment()
+    interpreter = interpreter_of(".bench-topk-peers", PACKAGES, ["engine"])
     rows: list[dict[str, Any]] = []
     for n, d, k in itertools.product(chosen.n, chosen.d, chosen.k):
         vectors, queries = PROBLEMS[chosen.rows](n, d, np.random.default_rng(n + d), chosen.data)
@@ -139,17 +137,6 @@ def _table(cell: dict[str, Any], found: dict[str, dict[str, Any]]) -> None:
         ratio = f"{row['p50_us'] / min(peers):6.2f} of the best exact peer" if peers else ""
         said = f"{row['p50_us']:10.1f} / {row['p99_us']:10.1f} {row['p50_us'] / row['floor_us']:7.2f} of the floor"
         print(f"  {name:<40}{said} {ratio}{'' if row['exact'] else '  not exact'}", file=sys.stderr)
-
-
-def _environment() -> Path:
-    interpreter = HOME / "bin" / "python"
-    if not interpreter.exists():
-        venv.create(HOME, with_pip=True)
-        command = [str(interpreter), "-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt"), *PACKAGES]
-        subprocess.run(command, check=True, stdout=sys.stderr)
-    packages = next(HOME.glob("lib/python*/site-packages"))
-    (packages / "project.pth").write_text(f"{sysconfig.get_path('purelib')}\n{ROOT / 'engine'}\n")
-    return interpreter
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,21 +18,19 @@ import json
 import statistics
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 import urllib.error
 import urllib.request
-import venv
 from pathlib import Path
 from typing import Any
 
 import zstandard
 
+from bench.environments import interpreter_of
 from sanderling_trainer.fleet.processes import free_port
 
 ROOT = Path(__file__).parents[1]
-HOME = ROOT / ".bench-upload-peers"
 PACKAGES = ["opentelemetry-exporter-otlp-proto-http", "opentelemetry-sdk"]
 KINDS = ("sanderling", "plain", "opentelemetry")
 BATCH, SMALL_BATCH = 500, 50
@@ -45,7 +43,7 @@ def run(arguments: list[str]) -> dict[str, Any]:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--failing", type=float, default=0.3)
     asked = parser.parse_args(arguments)
-    interpreter = _environment()
+    interpreter = interpreter_of(".bench-upload-peers", PACKAGES, ["engine", "trainer"])
     runs: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
     for _ in range(asked.rounds):
         for kind in KINDS:
@@ -124,16 +122,3 @@ def _table(rows: list[dict[str, Any]]) -> None:
             f"{row['bytes an event']:>8.0f} bytes an event {row['lost']:>6.0f} lost {row['stored twice']:>6.0f} twice",
             file=sys.stderr,
         )
-
-
-def _environment() -> Path:
-    interpreter = HOME / "bin" / "python"
-    if not interpreter.exists():
-        venv.create(HOME, with_pip=True)
-        command = [str(interpreter), "-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt"), *PACKAGES]
-        subprocess.run(command, check=True, stdout=sys.stderr)
-    packages = next(HOME.glob("lib/python*/site-packages"))
-    (packages / "project.pth").write_text(
-        "\n".join([sysconfig.get_path("purelib"), str(ROOT / "engine"), str(ROOT / "trainer")]) + "\n"
-    )
-    return interpreter

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import sysconfig
-import venv
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.environments import interpreter_of
 from sanderling_trainer.policy.language_model import MINILM, resolve
 
-ROOT = Path(__file__).parents[2]
-HOME = ROOT / ".bench-encode-peers"
 PACKAGES = ["model2vec[distill]", "scikit-learn", "fastembed", "onnx-ir"]
 
 
@@ -31,7 +28,7 @@ def run(plain: Path, texts: Sequence[str], timed: Sequence[str], folder: Path) -
     digest = zlib.crc32("\n".join([*texts, *timed]).encode())
     found = folder / f"others-{digest:08x}.npz"
     if not found.exists():
-        interpreter = _environment()
+        interpreter = interpreter_of(".bench-encode-peers", PACKAGES)
         (folder / "texts.json").write_text(json.dumps(list(texts)))
         (folder / "timed.json").write_text(json.dumps(list(timed)))
         worker = Path(__file__).with_name("others_worker.py")
@@ -46,14 +43,3 @@ def run(plain: Path, texts: Sequence[str], timed: Sequence[str], folder: Path) -
         subprocess.run([str(part) for part in (interpreter, worker, *given)], check=True, stdout=sys.stderr)
     with np.load(found) as arrays:
         return dict(arrays)
-
-
-def _environment() -> Path:
-    interpreter = HOME / "bin" / "python"
-    if not interpreter.exists():
-        venv.create(HOME, with_pip=True)
-        packages = next(HOME.glob("lib/python*/site-packages"))
-        (packages / "project.pth").write_text(sysconfig.get_path("purelib") + "\n")
-        command = [str(interpreter), "-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt"), *PACKAGES]
-        subprocess.run(command, check=True, stdout=sys.stderr)
-    return interpreter

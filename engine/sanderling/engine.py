@@ -208,13 +208,12 @@ class Engine:
         if self._windows.length_ms is None:
             raise ValueError("seen: expected an engine opened with `window_s`, the time that rewards have to come")
         shown = {item.id: item for item in slate}
-        slots = {
-            found.slot: found.id for found in (shown_item(shown, item) for item in (shown if items is None else items))
-        }
+        found = [shown_item(shown, item) for item in (shown if items is None else items)]
+        slots = {item.slot: item.id for item in found}
         if slots:
             with self._lock:
                 pseudonym = self._tell.pseudonym(slate.user)
-                self._put([], self._windows.see(slate.decision, pseudonym, slots))
+                self._put([], self._windows.see(slate.decision, pseudonym, slots, self._clock.wall_ms()))
         self._close_windows()
 
     def reward(

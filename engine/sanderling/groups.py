@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 Rows = NDArray[np.int64]
 
+KEPT_GROUPS = 64  # whose rows are kept, so that memory is bounded
 MOST = 10_000  # the largest cap: that of the largest pool
 
 
@@ -36,7 +37,7 @@ class Groups:
             counts.append(len(codes))
         self._names, self._code_of = list(code_of), code_of
         self._codes, self._starts = np.array(codes, np.int32), np.array(counts, np.int64)
-        self.members = lru_cache(maxsize=1024)(self._members)
+        self.members = lru_cache(maxsize=KEPT_GROUPS)(self._members)
 
     def of(self, row: int) -> list[Hashable]:
         """Return the groups of a row, counted from `first`."""
@@ -100,5 +101,5 @@ def check_caps(at_most: Mapping[str, int]) -> None:
 
 
 def _names(value: Any) -> list[Hashable]:
-    values = value if isinstance(value, list) else [value]
+    values = value if isinstance(value, list | tuple | set | frozenset) else [value]
     return [one for one in values if isinstance(one, str | int | float)]

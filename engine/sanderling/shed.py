@@ -14,8 +14,9 @@ from collections import Counter
 import msgspec
 
 from sanderling.contract import events as wire
-from sanderling.contract.events import Decision
+from sanderling.contract.events import Decision, Event
 from sanderling.database import Meta
+from sanderling.errors import EventError
 from sanderling.store import Store, checksum, sound
 
 CHUNK = 500
@@ -61,12 +62,13 @@ def _halve(store: Store) -> int:
 
 
 def _pass(store: Store, meta: Meta, seq: int, id: bytes, kind: str, level: int, line: bytes, crc: int) -> Counter[str]:
-    if not sound(id, line, crc):  # a rotten row is no use to anybody
+    event = _read(line) if sound(id, line, crc) else None
+    if event is None:  # a row that is rotten, or that the lab could not read, is no use to anybody
         store.remove(meta, seq)
         return Counter({kind: 1})
     name = id.decode()
     if survives(name, level + 1):
-        kept = _with_probability(line, 0.5 ** (level + 1))
+        kept = _with_probability(event, line, 0.5 ** (level + 1))
         change = "UPDATE event SET level = level + 1, line = ?, crc = ? WHERE seq = ?"
         store.database.writer.execute(change, (kept, checksum(name, kept), seq))
         meta.bytes += len(kept) - len(line)
@@ -77,8 +79,14 @@ def _pass(store: Store, meta: Meta, seq: int, id: bytes, kind: str, level: int, 
     return Counter({kind: 1, "outcome": len(outcomes)})
 
 
-def _with_probability(line: bytes, probability: float) -> bytes:
-    event = wire.decode(line)
+def _read(line: bytes) -> Event | None:
+    try:
+        return wire.decode(line)
+    except EventError:
+        return None
+
+
+def _with_probability(event: Event, line: bytes, probability: float) -> bytes:
     if not isinstance(event, Decision):
         return line
     return wire.encode(msgspec.structs.replace(event, pass_probability=probability))

@@ -51,8 +51,10 @@ class Windows:
         """Return when the window of a decision ends; the time of a decision is in its id (UUID 7)."""
         return NEVER_MS if self.length_ms is None else int(decision[:12], 16) + self.length_ms
 
-    def see(self, decision: str, user: str, slots: Mapping[int, str]) -> dict[str, bytes]:
-        """Let these slots wait, but for those that have their reward."""
+    def see(self, decision: str, user: str, slots: Mapping[int, str], now_ms: int) -> dict[str, bytes]:
+        """Let these slots wait, but for those that have their reward; nothing waits when the window has ended."""
+        if self.end_ms(decision) <= now_ms:
+            return {}
         before = self._open.get(decision)
         return self._keep(decision, Seen(1, user, self.end_ms(decision), {**slots, **(before.slots if before else {})}))
 

@@ -41,7 +41,7 @@ def test_capped_rankings_equal_the_naive_walk(seed, n, kinds, most, k):
 
 def test_groups_are_values_or_the_elements_of_lists():
     """A text or number is a group, each element of a list is one, and anything else is none."""
-    groups = Groups(["a", ["a", "b", "b"], None, 3, {"c": 1}, [], [["d"], 3]], first=10)
+    groups = Groups(["a", ("a", "b", "b"), None, 3, {"c": 1}, [], [["d"], 3]], first=10)
     assert [groups.of(row) for row in range(10, 17)] == [["a"], ["a", "b"], [], [3], [], [], [3]]
     assert [groups.members(name).tolist() for name in ("a", "b", 3, "z")] == [[10, 11], [11], [13, 16], []]
 
@@ -81,7 +81,14 @@ def test_caps_on_several_attributes_hold_together(bundle):  # noqa: F811
 
 
 @pytest.mark.parametrize(
-    ("caps", "error"), [({"price": 0}, ValueError), ({"price": True}, TypeError), ({3: 1}, TypeError)]
+    ("caps", "error"),
+    [
+        ({"price": 0}, ValueError),
+        ({"": 1}, ValueError),
+        ({"price": 2**60}, ValueError),
+        ({"price": True}, TypeError),
+        ({3: 1}, TypeError),
+    ],
 )
 def test_caps_that_make_no_sense_are_refused(bundle, caps, error):  # noqa: F811
     """Caps below 1 or of a wrong type are an error that names them; unknown attributes cap nothing."""

@@ -14,7 +14,7 @@ import pytest
 
 from sanderling.clock import SystemClock
 from sanderling.contract import events as wire
-from sanderling.contract.events import Decision, Loss, Outcome
+from sanderling.contract.events import Decision, Loss, Observation, Outcome
 from sanderling.errors import StorageError
 from sanderling.outbox import QUEUE_EVENTS, Outbox
 from sanderling.shed import survives
@@ -259,6 +259,21 @@ def test_shedding_takes_whole_decisions_and_says_so(tmp_path):
     assert lost + len(decisions) == 6000
     weighted = sum(1 / event.pass_probability for event in decisions.values())
     assert abs(weighted - 6000) < 4 * sum(1 / e.pass_probability**2 for e in decisions.values()) ** 0.5
+    outbox.close()
+
+
+def test_an_event_that_the_lab_cannot_read_does_not_block_shedding(tmp_path):
+    """On a full outbox a stored event that breaks the wire contract goes, declared, and storing goes on."""
+    outbox, make = open_outbox(tmp_path, limit_bytes=LIMIT)
+    for _ in range(6000):
+        outbox.put([make.decision(caps={"": 1})])
+        if outbox.counters().queued > 500:
+            sync(outbox)
+    sync(outbox)
+    outbox.put_durable([make.observation()])
+    events = [wire.decode(pending.line) for pending in outbox.oldest(10**6, 2**40) if b'"caps"' not in pending.line]
+    assert sum(event.decisions for event in events if isinstance(event, Loss)) > 1000
+    assert any(isinstance(event, Observation) for event in events)
     outbox.close()
 
 

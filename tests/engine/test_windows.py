@@ -134,8 +134,9 @@ def test_each_seen_slot_is_settled_or_closed_exactly_once(steps):
     for step, which, slot in steps:
         decision = ids[which]
         if step == "see":
-            put(windows.see(decision, "user", {slot: "item"}))
-            open_slots |= {(decision, slot)} - settled
+            put(windows.see(decision, "user", {slot: "item"}, now))
+            if windows.end_ms(decision) > now:
+                open_slots |= {(decision, slot)} - settled
         elif step == "settle":
             put(windows.settle(decision, "user", {slot}, now))
             if windows.end_ms(decision) > now:
@@ -159,7 +160,7 @@ def test_too_many_windows_close_early():
     """However many slates are seen, the memory is bounded: the oldest windows end first, with their default."""
     windows = Windows(1000.0, {})
     for at in range(MOST_OPEN + 5):
-        windows.see(f"{at:032x}", "user", {0: "item"})
+        windows.see(f"{at:032x}", "user", {0: "item"}, 0)
     closed = [decision for decision, _, _ in windows.closed(0)]
     assert closed == [f"{at:032x}" for at in range(5)]
     assert len(windows._open) == MOST_OPEN
@@ -176,3 +177,16 @@ def test_a_reward_before_seen_is_not_followed_by_a_default(tmp_path):
         clock.advance(WINDOW_S + 1)
         engine.flush()
         assert outcomes(engine) == [(0, 1.0, UNSET), (1, -1.0, UNSET)]
+
+
+def test_what_is_seen_after_the_window_waits_for_nothing(tmp_path):
+    """A slate that is seen again when its window has ended gives no default, not behind its rewards either."""
+    clock = FakeClock()
+    with opened(tmp_path, clock) as engine:
+        slate = engine.recommend("anna", k=2)
+        engine.reward(slate, slate[0], 1.0)
+        clock.advance(WINDOW_S + 1)
+        engine.flush()
+        engine.seen(slate)
+        engine.flush()
+        assert outcomes(engine) == [(0, 1.0, UNSET)]

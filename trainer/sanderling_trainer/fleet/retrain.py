@@ -129,7 +129,8 @@ def _candidate(
     slots, pool = ranks.shape[1], np.minimum(max(config.pool, config.slate), decisions.eligible)
     clicks = (decisions.reward > 0).astype(np.float64)
     rng = np.random.default_rng(config.seed)
-    model = ope.fit(clicks, decisions.judged, decisions.items, decisions.group, n, decisions.survived, rng)
+    exact = decisions.judged & ~decisions.noisy[:, None]
+    model = ope.fit(clicks, exact, decisions.items, decisions.group, n, decisions.survived, rng)
     support = np.where(decisions.epsilon > 0, decisions.pool, slots)
     inside = np.arange(serving_pool.shape[1]) < support[:, None]
     epsilons = config.epsilons(slots)

@@ -1,0 +1,26 @@
+"""Environments for peers, so that what they need is never a dependency of ours. Refuses to know what they run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import sysconfig
+import venv
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def interpreter_of(name: str, packages: Sequence[str], ours: Sequence[str] = ()) -> Path:
+    """Return the python of an environment in the folder `name` of the checkout, made with these packages if there is
+    none. It sees what is installed beside the benchmark too, and of the checkout the folders `ours`."""
+    home = ROOT / name
+    interpreter = home / "bin" / "python"
+    if not interpreter.exists():
+        venv.create(home, with_pip=True)
+        command = [str(interpreter), "-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt"), *packages]
+        subprocess.run(command, check=True, stdout=sys.stderr)
+    paths = [sysconfig.get_path("purelib"), *(str(ROOT / part) for part in ours)]
+    next(home.glob("lib/python*/site-packages")).joinpath("project.pth").write_text("\n".join(paths) + "\n")
+    return interpreter
