@@ -65,6 +65,17 @@ def check_window(seconds: object) -> float | None:
     return float(seconds)
 
 
+def check_days(days: object, *, stored: bool) -> float | None:
+    """Return the life of a pseudonym, None for no end; raise `ValueError` unless it lies in [1 hour, 10 years]."""
+    if days is None:
+        return None
+    if isinstance(days, bool) or not isinstance(days, int | float) or not 1 / 24 <= days <= 3660.0:
+        raise ValueError(f"pseudonym_days: expected 1/24 to 3660 days, or None, found {days!r}")
+    if not stored:
+        raise ValueError("pseudonym_days: expected `state` and `collector` with it: nothing is told of anybody without")
+    return float(days)
+
+
 def shown_item(shown: Mapping[str, SlateItem], item: SlateItem | str) -> SlateItem:
     """Return the item of a slate that is meant; raise `ValueError` when it is not on it."""
     name = item.id if isinstance(item, SlateItem) else item

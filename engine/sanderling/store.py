@@ -8,24 +8,30 @@ from __future__ import annotations
 import shutil
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
 import msgspec
+from msgspec import UNSET
 
+from sanderling.boot import Boot
 from sanderling.clock import Clock, Entropy, uuid7
 from sanderling.contract import events as wire
 from sanderling.contract.events import Event, Loss, Outcome
 from sanderling.database import PAGE_BYTES, Database, Meta
+from sanderling.identity import Identity
 
 QUARANTINE_ROWS = 100
 BALLAST_BYTES = 2 * 2**20
 EMERGENCY_ROWS = 8
 ROOM_FOR_EVENT = 2048
 LEAST_PAGES = 8
+MOST_SPANS = 1000
+BORN = "born"
+UNSCRUBBED = "unscrubbed"
 
 
 @dataclass(frozen=True)
@@ -39,10 +45,15 @@ class Pending:
 
 @dataclass(frozen=True)
 class Job:
-    """Events and states that stand or fall together."""
+    """Events and states that stand or fall together; where an install is named, only under that name."""
 
     events: Sequence[Event]
     states: Mapping[str, bytes]
+    install: str | None = None
+
+    def concerns(self, user: str | None, keys: Set[str]) -> bool:
+        """Tell whether it holds anything of a pseudonym, or a state under one of these keys."""
+        return not keys.isdisjoint(self.states) or any(getattr(event, "user", "") == user for event in self.events)
 
 
 Emergency = Callable[[bool], None]
@@ -57,7 +68,7 @@ class Store:
 
     def __init__(self, folder: Path, limit_bytes: int, clock: Clock, entropy: Entropy) -> None:
         self.folder, self.limit, self.clock, self.entropy = folder, limit_bytes, clock, entropy
-        self.boot = entropy(16).hex()
+        self._boot = Boot(clock, entropy)
         self.lost: Counter[str] = Counter()
         self.database = Database(folder, limit_bytes, entropy)
         self._handed: dict[str, int] = {}
@@ -66,6 +77,7 @@ class Store:
         if self.database.was_reset:
             self._declare_reset()
         self._fit_ballast()
+        self._scrub_left()
 
     @property
     def meta(self) -> Meta:
@@ -100,6 +112,8 @@ class Store:
         return refused
 
     def _write_job(self, meta: Meta, job: Job, lost: Counter[tuple[str, str]]) -> str:
+        if job.install is not None and job.install != meta.install:
+            return "this install has begun anew since, under another name"
         refused = ""
         for event in job.events:
             fault = self.insert(meta, event)
@@ -131,17 +145,19 @@ class Store:
             meta.seq, meta.events, meta.bytes = seq, meta.events + 1, meta.bytes + len(line)
         return None
 
-    def loss(self, reason: str, counts: Mapping[str, int]) -> Loss:
-        """Build the event that declares a loss; `counts` maps decision, outcome, observation to events."""
+    def loss(self, reason: str, counts: Mapping[str, int], withdrawn: list[tuple[int, int]] | None = None) -> Loss:
+        """Build the event that declares a loss; `counts` maps decision, outcome, observation to events, and `withdrawn`
+        holds spans of numbers that the lab may have or not."""
         return Loss(
             id=uuid7(self.clock, self.entropy),
             install=self.meta.install,
             seq=1,
-            clock=wire.Clock(self.clock.wall_ms(), self.clock.mono_ms(), self.boot),
+            clock=self._boot.read(),
             reason=reason[:512] or "unknown",
             decisions=counts.get("decision", 0),
             outcomes=counts.get("outcome", 0),
             observations=counts.get("observation", 0),
+            withdrawn=withdrawn or UNSET,
         )
 
     def _declare_reset(self) -> None:
@@ -217,41 +233,67 @@ class Store:
             self.insert(meta, self.loss(reason, {(kind or b"").decode(errors="replace"): 1}))
         self.lost[reason] += 1
 
-    def forget(self, user: str, keys: Sequence[str]) -> None:
+    def forget(self, user: str | None, keys: Collection[str]) -> None:
         """Delete the events and quarantined rows of a pseudonym and the states under these keys, to the last byte.
 
-        What the lab may have already is not declared as lost, and the rest is.
+        What never left is declared as lost. The numbers of what did leave are declared as withdrawn, for the lab may
+        have the events or not. On an error the rows may be gone already; the next opening sees to their bytes.
         """
-        mark = f'"user":"{user}"'.encode()
+        self._with_ballast(lambda _: self._forget(user, keys))
+        self.scrub()
+
+    def _forget(self, user: str | None, keys: Collection[str]) -> None:
+        mark = f'"user":"{user}"'.encode() if user else b"no event says this"
         with self.database.transaction(durable=True) as meta:
-            query = "SELECT seq, CAST(kind AS BLOB) FROM event WHERE instr(CAST(line AS BLOB), ?)"
+            query = "SELECT seq, CAST(kind AS BLOB) FROM event WHERE instr(CAST(line AS BLOB), ?) ORDER BY seq"
             found = list(self.database.writer.execute(query, (mark,)))
             for seq, _ in found:
                 self.remove(meta, seq)
             self.database.writer.execute("DELETE FROM quarantine WHERE instr(CAST(line AS BLOB), ?)", (mark,))
             self.database.writer.executemany("DELETE FROM state WHERE user = ?", [(key,) for key in keys])
             lost = Counter((kind or b"").decode(errors="replace") for seq, kind in found if seq > meta.handed)
-            if lost:
-                self.insert(meta, self.loss("forgotten", lost))
+            spans = spans_of(seq for seq, _ in found if seq <= meta.handed)
+            if lost or spans:
+                self.insert(meta, self.loss("forgotten", lost, spans[:MOST_SPANS]))
+            for start in range(MOST_SPANS, len(spans), MOST_SPANS):
+                self.insert(meta, self.loss("forgotten", {}, spans[start : start + MOST_SPANS]))
+            self._mark_unscrubbed(meta)
         self.lost["forgotten"] += lost.total()
-        self._scrub()
 
     def begin_anew(self) -> None:
         """Delete everything, to the last byte, and become another install."""
+        self._with_ballast(lambda _: self._begin_anew())
+        self.scrub()
+
+    def _begin_anew(self) -> None:
         with self.database.transaction(durable=True) as meta:
             for table in ("event", "quarantine", "state"):
                 self.database.writer.execute(f"DELETE FROM {table}")
-            meta.install, meta.secret = self.entropy(16).hex(), self.entropy(32)
+            meta.install, meta.secret = Identity.fresh(self.entropy)
             meta.seq = meta.handed = meta.events = meta.bytes = 0
+            self._mark_unscrubbed(meta)
+        self._boot = Boot(self.clock, self.entropy)
         self._handed.clear()
-        self._scrub()
 
-    def _scrub(self) -> None:
+    def _mark_unscrubbed(self, meta: Meta) -> None:
+        self.database.writer.execute("INSERT OR REPLACE INTO state VALUES (?, x'', 0, ?)", (UNSCRUBBED, meta.seq))
+
+    def scrub(self) -> None:
         """Write the file anew: free pages, and gaps in others, still hold what was deleted long ago."""
         for path in self.folder.glob("corrupt.db*"):
             path.unlink()
+        self._with_ballast(lambda _: self._rewrite())
+
+    def _rewrite(self) -> None:
         self.database.writer.execute("VACUUM")
         self.database.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        self.database.writer.execute("DELETE FROM state WHERE user = ?", (UNSCRUBBED,))
+
+    def _scrub_left(self) -> None:
+        """Do what an earlier process could not: it was killed, or the disk was full."""
+        if self.database.writer.execute("SELECT 1 FROM state WHERE user = ?", (UNSCRUBBED,)).get:
+            with suppress(apsw.Error, OSError):
+                self.scrub()
 
     def _find(self, id: str) -> int | None:
         if id in self._handed:
@@ -302,6 +344,15 @@ class Store:
             if size < self._ballast_bytes:
                 self._ballast.write_bytes(self.entropy(self._ballast_bytes))
         self.database.writer.wal_autocheckpoint(max(LEAST_PAGES, self._ballast_bytes // 2 // PAGE_BYTES))
+
+
+def spans_of(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """Return rising numbers as spans, first and last."""
+    spans: list[tuple[int, int]] = []
+    for number in numbers:
+        joined = spans and spans[-1][1] == number - 1
+        spans[-1:] = [(spans[-1][0], number)] if joined else [*spans[-1:], (number, number)]
+    return spans
 
 
 def kind_of(event: Event) -> str:

@@ -86,6 +86,10 @@ class Windows:
         """Tell whether `closed` may have something to yield."""
         return now_ms >= self._next_ms or len(self._open) > MOST_OPEN
 
+    def waiting(self) -> bool:
+        """Tell whether any window is open."""
+        return bool(self._open)
+
     def forget(self, user: str) -> list[str]:
         """Drop the windows of a pseudonym; return the keys under which they may be stored."""
         return [key for decision in self._of(user) for key in self._drop(decision)]

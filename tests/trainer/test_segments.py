@@ -74,6 +74,16 @@ def test_a_number_used_twice_is_a_conflict(tmp_path):
     assert log.conflicts == 1
 
 
+def test_withdrawn_numbers_are_not_missing_whether_they_came_or_not(tmp_path):
+    """Of the numbers 1 to 4, withdrawn on their way, 2 came all the same; 5, which nobody declares, is missing."""
+    make = EventFactory(INSTALL)
+    loss = wire.Loss("e" * 32, INSTALL, 6, wire.Clock(0, 0, "b" * 32), "forgotten", withdrawn=[(1, 4)])
+    log = read_segments(store(tmp_path, [make.observation(seq=2), loss]))
+    assert (log.missing, log.incomplete) == (1, frozenset({INSTALL}))
+    log = read_segments(store(tmp_path, [make.observation(seq=5)]))
+    assert (log.missing, log.incomplete) == (0, frozenset())
+
+
 def test_gaps_are_missing_unless_declared(tmp_path):
     """A number that never came is missing, one that a Loss event declares is not; each install counts for itself."""
     make, other = EventFactory(INSTALL), EventFactory("b" * 32, start=1000)

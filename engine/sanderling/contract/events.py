@@ -24,6 +24,7 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
 Sequence = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 Probability = Annotated[float, msgspec.Meta(ge=1e-300, le=1.0)]  # so that its inverse is finite
 Unit = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+Span = tuple[Sequence, Sequence]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
@@ -32,7 +33,7 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False)
 
 
 class Clock(_Strict, frozen=True):
-    """Three readings, so that the lab can correct a wrong wall clock: wall ms since 1970, monotonic ms, boot id."""
+    """Three readings, so that the lab can correct a wrong wall clock: wall ms since 1970, ms since the boot, its id."""
 
     wall: int
     mono: Count
@@ -117,7 +118,11 @@ class Observation(_Strict, frozen=True, tag="observation"):
 
 
 class Loss(_Strict, frozen=True, tag="loss"):
-    """What this install dropped, why, and how many events of each kind are gone."""
+    """What this install dropped, why, and how many events of each kind are gone.
+
+    `withdrawn` holds spans of numbers, first and last, of events that were on their way when they were deleted here:
+    those that did not arrive are declared by this.
+    """
 
     id: Id
     install: Id
@@ -127,6 +132,7 @@ class Loss(_Strict, frozen=True, tag="loss"):
     decisions: Count = 0
     outcomes: Count = 0
     observations: Count = 0
+    withdrawn: Annotated[list[Span], msgspec.Meta(min_length=1, max_length=2000)] | msgspec.UnsetType = msgspec.UNSET
 
 
 Event = Decision | Outcome | Observation | Loss
@@ -188,6 +194,8 @@ def unpack(body: bytes, limit: int = MAX_BATCH_BYTES) -> Iterator[bytes]:
 
 def semantic_fault(event: Event) -> str | None:
     """Return what is wrong with a well-typed event beyond its types, or None."""
+    if isinstance(event, Loss):
+        return _span_fault(event)
     if not isinstance(event, Decision):
         return None
     items = [slot.item for slot in event.slate]
@@ -197,4 +205,13 @@ def semantic_fault(event: Event) -> str | None:
         return f"pool: expected at most eligible ({event.eligible}), found {event.pool}"
     if len(items) > event.pool:
         return f"slate: expected at most pool ({event.pool}) slots, found {len(items)}"
+    return None
+
+
+def _span_fault(loss: Loss) -> str | None:
+    last = 0
+    for first, end in loss.withdrawn or ():
+        if not last < first <= end < loss.seq:
+            return f"withdrawn: expected rising spans below {loss.seq}, found [{first}, {end}]"
+        last = end
     return None

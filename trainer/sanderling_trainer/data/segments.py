@@ -130,11 +130,16 @@ def _completeness(events: list[Event]) -> tuple[dict[str, int], int]:
     """Return each install's unexplained gaps, where there are any, and how many numbers were used twice."""
     numbers: dict[str, set[int]] = defaultdict(set)
     declared: dict[str, int] = defaultdict(int)
+    withdrawn: dict[str, set[int]] = defaultdict(set)
     reused = 0
     for event in events:
         reused += event.seq in numbers[event.install]
         numbers[event.install].add(event.seq)
         if isinstance(event, Loss):
             declared[event.install] += event.decisions + event.outcomes + event.observations
-    gaps = {install: max(seen) - len(seen) - declared[install] for install, seen in numbers.items()}
+            for first, last in event.withdrawn or ():
+                withdrawn[event.install].update(range(first, last + 1))
+    gaps = {
+        install: max(seen) - len(seen | withdrawn[install]) - declared[install] for install, seen in numbers.items()
+    }
     return {install: gap for install, gap in gaps.items() if gap > 0}, reused
