@@ -33,7 +33,7 @@ from sanderling.serving import Serving
 from sanderling.slate import Explanation, Receipt, Slate, SlateItem
 from sanderling.telling import Teller
 from sanderling.update import fetch
-from sanderling.upload import HttpTransport, Uploader
+from sanderling.upload import IDLE_S, HttpTransport, Transport, Uploader
 from sanderling.users import Users
 from sanderling.windows import PREFIX, Windows
 
@@ -64,6 +64,9 @@ class Engine:
         privacy: float | None,
         window_s: float | None,
         may_upload: Callable[[], bool],
+        transport: Transport | None,
+        outbox_bytes: int,
+        background: bool,
         clock: Clock,
         entropy: Entropy,
     ) -> None:
@@ -75,12 +78,13 @@ class Engine:
         self.storage_fault: str | None = None
         self.exploring = True
         self._serving = Serving(bundle, state)
-        transport = HttpTransport(collector, token) if collector is not None else None
-        self._outbox = self._open_outbox()
+        if collector is not None:
+            transport = HttpTransport(collector, token)
+        self._outbox = self._open_outbox(outbox_bytes, background)
         self._telling = partial(Teller, clock=clock, entropy=entropy, share_context=share_context, privacy=privacy)
         self._window_s = window_s
         self._introduce()
-        self._uploader = self._open_uploader(transport, may_upload)
+        self._uploader = self._open_uploader(transport, may_upload, background)
         self._close_windows()
 
     def _introduce(self) -> None:
@@ -109,6 +113,9 @@ class Engine:
         privacy: float | None = None,
         window_s: float | None = None,
         may_upload: Callable[[], bool] = lambda: True,
+        transport: Transport | None = None,
+        outbox_bytes: int = 64 * 2**20,
+        background: bool = True,
         verify: bool = False,
         clock: Clock | None = None,
         entropy: Entropy = os.urandom,
@@ -127,6 +134,9 @@ class Engine:
           `adapt` or `window_s`, which would tell.
         - `window_s`: how many seconds after a decision its rewards are waited for; what was `seen` and not rewarded by
           then counts as not clicked.
+        - `transport`: another way to the lab than HTTP to `collector`.
+        - `outbox_bytes`: how much may wait on the disk before whole decisions are shed.
+        - `background`: threads write and send; without them the app calls `step`, and `reward` writes by itself.
         - `verify`: check every byte of the bundle, not only its shape.
 
         Raises `BundleError` when the bundle does not open, `ValueError` for a setting that makes no sense.
@@ -143,6 +153,9 @@ class Engine:
             privacy=check_privacy(privacy, adapt=adapt, window_s=window_s),
             window_s=check_window(window_s),
             may_upload=may_upload,
+            transport=transport,
+            outbox_bytes=outbox_bytes,
+            background=background,
             clock=clock or SystemClock(),
             entropy=entropy,
         )
@@ -346,7 +359,19 @@ class Engine:
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Upload what is stored; return whether all of it was acknowledged within the time."""
         self._close_windows()
+        if self._outbox:
+            self._outbox.work()
         return self._uploader.drain(timeout_s) if self._uploader else False
+
+    def step(self) -> float:
+        """Without `background`, do what its threads would: write what is queued, send at most one batch.
+
+        Return the seconds to wait before the next step.
+        """
+        self._close_windows()
+        if self._outbox:
+            self._outbox.work()
+        return self._uploader.step() if self._uploader else IDLE_S
 
     def update(self, timeout_s: float = 900.0) -> int | None:
         """Fetch, verify and swap in the newest release; return its number, or None when there is none newer.
@@ -463,19 +488,23 @@ class Engine:
         if self._outbox is not None:
             self._outbox.put(events, states)
 
-    def _open_outbox(self) -> Outbox | None:
+    def _open_outbox(self, limit_bytes: int, threaded: bool) -> Outbox | None:
         if self._folder is None:
             self.storage_fault = "the engine was opened without a state folder"
             return None
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            return Outbox(self._folder, clock=self._clock, entropy=self._entropy)
+            return Outbox(
+                self._folder, limit_bytes=limit_bytes, clock=self._clock, entropy=self._entropy, threaded=threaded
+            )
         except (StorageError, OSError) as error:
             self.storage_fault = str(error)
             log.error("nothing can be stored, recommending goes on: %s", error)
             return None
 
-    def _open_uploader(self, transport: HttpTransport | None, may_upload: Callable[[], bool]) -> Uploader | None:
+    def _open_uploader(
+        self, transport: Transport | None, may_upload: Callable[[], bool], background: bool
+    ) -> Uploader | None:
         if transport is None or self._outbox is None:
             return None
         uploader = Uploader(
@@ -486,5 +515,6 @@ class Engine:
             may_upload=may_upload,
             on_erased=self._introduce,
         )
-        uploader.start()
+        if background:
+            uploader.start()
         return uploader
