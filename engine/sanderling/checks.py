@@ -26,13 +26,17 @@ def check_request(user: object, k: object, context: object) -> None:
 
 
 def check_text(**fields: object) -> None:
-    """Raise `TypeError` unless all are strings, `ValueError` unless `item` and `kind` have 1 to 512 characters."""
+    """Raise `TypeError` unless all are strings, `ValueError` unless `item` and `kind` have 1 to 512 whole characters."""
     for name, value in fields.items():
         if not isinstance(value, str):
             raise TypeError(f"{name}: expected str, found {type(value).__name__}")
     for name in {"item", "kind"} & fields.keys():
         if not 1 <= len(str(fields[name])) <= 512:
             raise ValueError(f"{name}: expected 1 to 512 characters, found {len(str(fields[name]))}")
+        try:
+            str(fields[name]).encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{name}: expected whole characters, found half of one (a lone surrogate)") from None
 
 
 def check_value(value: object) -> float:

@@ -11,6 +11,7 @@ import os
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import RLock
@@ -223,8 +224,8 @@ class Engine:
         shown = {item.id: item for item in slate}
         found = [shown_item(shown, item) for item in (shown if items is None else items)]
         slots = {item.slot: item.id for item in found}
-        if slots:
-            with self._lock:
+        with self._lock:
+            if slots and slate.install == self._install:
                 pseudonym = self._tell.pseudonym(slate.user)
                 self._put([], self._windows.see(slate.decision, pseudonym, slots, self._clock.wall_ms()))
         self._close_windows()
@@ -248,8 +249,11 @@ class Engine:
         Each value lies in [-1, 1]: 1 for a click, -1 for seen and not clicked. Items not named were not seen. `kind`
         is "click" for positive and "skip" for other values unless given. A click also moves the user's state, as
         `observe` would; pass `observe=False` if the app observes it itself. Trouble with the storage is told by the
-        receipt and never raised. Raises `ValueError` for a value out of range or an item that is not on the slate.
+        receipt and never raised. Raises `ValueError` for a value out of range, an item that is not on the slate, or a
+        `kind` that is not of 1 to 512 whole characters.
         """
+        if kind is not None:
+            check_text(kind=kind)
         shown = {item.id: item for item in slate}
         seen = [(shown_item(shown, item), check_value(value)) for item, value in values.items()]
         seen.sort(key=lambda pair: pair[0].slot)  # an order of the app's own could tell what was touched first
@@ -258,6 +262,8 @@ class Engine:
             return Receipt(False, f"the reward was not stored: {self.storage_fault}")
         self._close_windows()
         with self._lock:
+            if slate.install != self._install:
+                return Receipt(False, "the reward was not stored: its slate is of an install that was erased or reset")
             pseudonym, states = self._tell.pseudonym(slate.user), dict[str, bytes]()
             outcomes = [self._outcome(slate, pseudonym, item, value, kind, observe, states) for item, value in seen]
             slots = {item.slot for item, _ in seen}
@@ -437,6 +443,7 @@ class Engine:
         if shift is not None:
             vector = vector + shift.astype("float32")
         made = decisions.make(scorer, vector, plan, asked, uuid7(self._clock, self._entropy), shift)
+        made = made._replace(slate=replace(made.slate, install=tell.install))
         if made.slate.items:
             event = tell.decision(made, pseudonym, state, context, self._adapts)
             self._remember(made)

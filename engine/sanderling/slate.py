@@ -33,12 +33,14 @@ class SlateItem(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True)
 class Slate:
-    """One decision: its items in order. `decision` is the id under which rewards are joined to it."""
+    """One decision: its items in order. `decision` is the id under which rewards are joined to it, `install` the name
+    under which it was told."""
 
     decision: str
     user: str
     release: int
     items: tuple[SlateItem, ...]
+    install: str = ""
 
     def __iter__(self) -> Iterator[SlateItem]:
         return iter(self.items)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import apsw
 import msgspec
+from msgspec import UNSET
 
 from sanderling.clock import Clock, Entropy, uuid7
 from sanderling.contract import events as wire
@@ -100,6 +101,8 @@ class Store:
         return refused
 
     def _write_job(self, meta: Meta, job: Job, lost: Counter[tuple[str, str]]) -> str:
+        if any(event.install != meta.install for event in job.events):
+            return "this install was erased"  # meanwhile; nobody may hear of it again, and nothing is missing
         refused = ""
         for event in job.events:
             fault = self.insert(meta, event)
@@ -131,8 +134,11 @@ class Store:
             meta.seq, meta.events, meta.bytes = seq, meta.events + 1, meta.bytes + len(line)
         return None
 
-    def loss(self, reason: str, counts: Mapping[str, int]) -> Loss:
-        """Build the event that declares a loss; `counts` maps decision, outcome, observation to events."""
+    def loss(self, reason: str, counts: Mapping[str, int], numbers: Sequence[int] = ()) -> Loss:
+        """Build the event that declares a loss; `counts` maps decision, outcome, observation to events.
+
+        `numbers` are those of them that the lab may have all the same.
+        """
         return Loss(
             id=uuid7(self.clock, self.entropy),
             install=self.meta.install,
@@ -142,6 +148,7 @@ class Store:
             decisions=counts.get("decision", 0),
             outcomes=counts.get("outcome", 0),
             observations=counts.get("observation", 0),
+            numbers=list(numbers) or UNSET,
         )
 
     def _declare_reset(self) -> None:
@@ -214,13 +221,13 @@ class Store:
             trim = "DELETE FROM quarantine WHERE seq <= (SELECT seq FROM quarantine ORDER BY seq DESC LIMIT 1 OFFSET ?)"
             self.database.writer.execute(trim, (QUARANTINE_ROWS,))
             self.remove(meta, seq)
-            self.insert(meta, self.loss(reason, {(kind or b"").decode(errors="replace"): 1}))
+            self.insert(meta, self.loss(reason, {(kind or b"").decode(errors="replace"): 1}, [seq]))
         self.lost[reason] += 1
 
     def forget(self, user: str, keys: Sequence[str]) -> None:
         """Delete the events and quarantined rows of a pseudonym and the states under these keys, to the last byte.
 
-        What the lab may have already is not declared as lost, and the rest is.
+        All is declared as lost, by its number what the lab may have already.
         """
         mark = f'"user":"{user}"'.encode()
         with self.database.transaction(durable=True) as meta:
@@ -230,10 +237,11 @@ class Store:
                 self.remove(meta, seq)
             self.database.writer.execute("DELETE FROM quarantine WHERE instr(CAST(line AS BLOB), ?)", (mark,))
             self.database.writer.executemany("DELETE FROM state WHERE user = ?", [(key,) for key in keys])
-            lost = Counter((kind or b"").decode(errors="replace") for seq, kind in found if seq > meta.handed)
-            if lost:
-                self.insert(meta, self.loss("forgotten", lost))
-        self.lost["forgotten"] += lost.total()
+            for start in range(0, len(found), wire.MAX_NUMBERS):
+                part = found[start : start + wire.MAX_NUMBERS]
+                lost = Counter((kind or b"").decode(errors="replace") for _, kind in part)
+                self.insert(meta, self.loss("forgotten", lost, [seq for seq, _ in part if seq <= meta.handed]))
+        self.lost["forgotten"] += len(found)
         self._scrub()
 
     def begin_anew(self) -> None:

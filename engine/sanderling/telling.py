@@ -31,7 +31,7 @@ class Teller:
         share_context: bool = False,
         privacy: float | None = None,
     ) -> None:
-        self._install, self._secret, self._clock, self._entropy = install, secret, clock, entropy
+        self.install, self._secret, self._clock, self._entropy = install, secret, clock, entropy
         self._boot = entropy(16).hex()
         self._share_context, self._privacy = share_context, privacy
         self.pseudonym = lru_cache(maxsize=4096)(self._pseudonym)
@@ -105,4 +105,4 @@ class Teller:
 
     def _stamp(self, id: str | None = None) -> dict[str, Any]:
         clock = wire.Clock(wall=self._clock.wall_ms(), mono=self._clock.mono_ms(), boot=self._boot)
-        return {"id": id or uuid7(self._clock, self._entropy), "install": self._install, "seq": 0, "clock": clock}
+        return {"id": id or uuid7(self._clock, self._entropy), "install": self.install, "seq": 0, "clock": clock}

@@ -18,6 +18,7 @@ MAX_LINE = 64 * 1024
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 MAX_BATCH_EVENTS = 4096
 MAX_WINDOW_BYTES = 8 * 1024 * 1024
+MAX_NUMBERS = 2000
 
 Id = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}$")]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
@@ -117,7 +118,10 @@ class Observation(_Strict, frozen=True, tag="observation"):
 
 
 class Loss(_Strict, frozen=True, tag="loss"):
-    """What this install dropped, why, and how many events of each kind are gone."""
+    """What this install dropped, why, and how many events of each kind are gone.
+
+    `numbers` are those of the dropped events that were numbered, and may have been sent before: the lab may have them.
+    """
 
     id: Id
     install: Id
@@ -127,6 +131,7 @@ class Loss(_Strict, frozen=True, tag="loss"):
     decisions: Count = 0
     outcomes: Count = 0
     observations: Count = 0
+    numbers: Annotated[list[Sequence], msgspec.Meta(max_length=MAX_NUMBERS)] | msgspec.UnsetType = msgspec.UNSET
 
 
 Event = Decision | Outcome | Observation | Loss
