@@ -26,13 +26,17 @@ def check_request(user: object, k: object, context: object) -> None:
 
 
 def check_text(**fields: object) -> None:
-    """Raise `TypeError` unless all are strings, `ValueError` unless `item` and `kind` have 1 to 512 characters."""
+    """Raise `TypeError` unless all are strings, `ValueError` unless `item` and `kind` have 1 to 512 whole letters."""
     for name, value in fields.items():
         if not isinstance(value, str):
             raise TypeError(f"{name}: expected str, found {type(value).__name__}")
     for name in {"item", "kind"} & fields.keys():
         if not 1 <= len(str(fields[name])) <= 512:
             raise ValueError(f"{name}: expected 1 to 512 characters, found {len(str(fields[name]))}")
+        try:
+            str(fields[name]).encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{name}: expected whole characters, found half of one (a lone surrogate)") from None
 
 
 def check_value(value: object) -> float:
@@ -65,13 +69,13 @@ def check_window(seconds: object) -> float | None:
     return float(seconds)
 
 
-def check_days(days: object, *, stored: bool) -> float | None:
+def check_days(days: object, *, told: bool) -> float | None:
     """Return the life of a pseudonym, None for no end; raise `ValueError` unless it lies in [1 hour, 10 years]."""
     if days is None:
         return None
     if isinstance(days, bool) or not isinstance(days, int | float) or not 1 / 24 <= days <= 3660.0:
         raise ValueError(f"pseudonym_days: expected 1/24 to 3660 days, or None, found {days!r}")
-    if not stored:
+    if not told:
         raise ValueError("pseudonym_days: expected `state` and `collector` with it: nothing is told of anybody without")
     return float(days)
 

@@ -38,7 +38,7 @@ from sanderling.serving import Serving
 from sanderling.slate import Explanation, Receipt, Slate, SlateItem
 from sanderling.telling import Teller
 from sanderling.update import fetch
-from sanderling.upload import HttpTransport, Uploader
+from sanderling.upload import IDLE_S, HttpTransport, Transport, Uploader
 
 log = logging.getLogger("sanderling")
 
@@ -67,6 +67,9 @@ class Engine:
         window_s: float | None,
         pseudonym_days: float | None,
         may_upload: Callable[[], bool],
+        transport: Transport | None,
+        outbox_bytes: int,
+        background: bool,
         clock: Clock,
         entropy: Entropy,
     ) -> None:
@@ -77,12 +80,13 @@ class Engine:
         self.storage_fault: str | None = None
         self.exploring = True
         self._serving = Serving(bundle, state)
-        transport = HttpTransport(collector, token) if collector is not None else None
-        self._outbox = self._open_outbox()
+        if collector is not None:
+            transport = HttpTransport(collector, token)
+        self._outbox = self._open_outbox(outbox_bytes, background)
         tell = partial(Teller, clock=clock, entropy=entropy, share_context=share_context, privacy=privacy)
         self._meet = partial(People, self._outbox, tell, adapts=adapt, window_s=window_s, clock=clock, entropy=entropy)
         self._people = self._meet()
-        self._uploader = self._open_uploader(transport, may_upload)
+        self._uploader = self._open_uploader(transport, may_upload, background)
         self._close_windows()
 
     @classmethod
@@ -101,6 +105,9 @@ class Engine:
         window_s: float | None = None,
         pseudonym_days: float | None = None,
         may_upload: Callable[[], bool] = lambda: True,
+        transport: Transport | None = None,
+        outbox_bytes: int = 64 * 2**20,
+        background: bool = True,
         verify: bool = False,
         clock: Clock | None = None,
         entropy: Entropy = os.urandom,
@@ -122,6 +129,9 @@ class Engine:
         - `pseudonym_days`: so many days after it began, and as soon as all is uploaded, this install goes by another
           name, and its users by other pseudonyms, which nothing joins to those before: all begin as strangers, to the
           device too.
+        - `transport`: another way to the lab than HTTP to `collector`.
+        - `outbox_bytes`: how much may wait on the disk before whole decisions are shed.
+        - `background`: threads write and send; without them the app calls `step`, and `reward` writes by itself.
         - `verify`: check every byte of the bundle, not only its shape.
 
         Raises `BundleError` when the bundle does not open, `ValueError` for a setting that makes no sense.
@@ -137,8 +147,11 @@ class Engine:
             adapt=adapt,
             privacy=check_privacy(privacy, adapt=adapt, window_s=window_s),
             window_s=check_window(window_s),
-            pseudonym_days=check_days(pseudonym_days, stored=state is not None and collector is not None),
+            pseudonym_days=check_days(pseudonym_days, told=None not in (state, collector or transport)),
             may_upload=may_upload,
+            transport=transport,
+            outbox_bytes=outbox_bytes,
+            background=background,
             clock=clock or SystemClock(),
             entropy=entropy,
         )
@@ -225,8 +238,11 @@ class Engine:
         Each value lies in [-1, 1]: 1 for a click, -1 for seen and not clicked. Items not named were not seen. `kind`
         is "click" for positive and "skip" for other values unless given. A click also moves the user's state, as
         `observe` would; pass `observe=False` if the app observes it itself. Trouble with the storage is told by the
-        receipt and never raised. Raises `ValueError` for a value out of range or an item that is not on the slate.
+        receipt and never raised. Raises `ValueError` for a value out of range, an item that is not on the slate, or a
+        `kind` that is not of 1 to 512 whole characters.
         """
+        if kind is not None:
+            check_text(kind=kind)
         shown = {item.id: item for item in slate}
         seen = [(shown_item(shown, item), check_value(value)) for item, value in values.items()]
         seen.sort(key=lambda pair: pair[0].slot)  # an order of the app's own could tell what was touched first
@@ -277,7 +293,19 @@ class Engine:
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Upload what is stored; return whether all of it was acknowledged within the time."""
         self._close_windows()
+        if self._outbox:
+            self._outbox.work()
         return self._uploader.drain(timeout_s) if self._uploader else False
+
+    def step(self) -> float:
+        """Without `background`, do what its threads would: write what is queued, send at most one batch.
+
+        Return the seconds to wait before the next step.
+        """
+        self._close_windows()
+        if self._outbox:
+            self._outbox.work()
+        return self._uploader.step() if self._uploader else IDLE_S
 
     def update(self, timeout_s: float = 900.0) -> int | None:
         """Fetch, verify and swap in the newest release; return its number, or None when there is none newer.
@@ -361,19 +389,23 @@ class Engine:
             log.warning("context ignored: %s", error)
             return None
 
-    def _open_outbox(self) -> Outbox | None:
+    def _open_outbox(self, limit_bytes: int, threaded: bool) -> Outbox | None:
         if self._folder is None:
             self.storage_fault = "the engine was opened without a state folder"
             return None
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            return Outbox(self._folder, clock=self._clock, entropy=self._entropy)
+            return Outbox(
+                self._folder, limit_bytes=limit_bytes, clock=self._clock, entropy=self._entropy, threaded=threaded
+            )
         except (StorageError, OSError) as error:
             self.storage_fault = str(error)
             log.error("nothing can be stored, recommending goes on: %s", error)
             return None
 
-    def _open_uploader(self, transport: HttpTransport | None, may_upload: Callable[[], bool]) -> Uploader | None:
+    def _open_uploader(
+        self, transport: Transport | None, may_upload: Callable[[], bool], background: bool
+    ) -> Uploader | None:
         if transport is None or self._outbox is None:
             return None
         uploader = Uploader(
@@ -385,7 +417,8 @@ class Engine:
             on_erased=self._begin_anew,
             on_empty=self._rename,
         )
-        uploader.start()
+        if background:
+            uploader.start()
         return uploader
 
     def _begin_anew(self) -> None:

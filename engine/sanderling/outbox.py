@@ -1,6 +1,7 @@
 """The outbox: what happened on the device waits here, durable, bounded and counted, until the collector has it.
 
-Callers put events into a bounded queue; one thread owns the database. Refuses to know networks and policies.
+Callers put events into a bounded queue; one thread owns the database, or where there is none, whoever calls `work`.
+Refuses to know networks and policies.
 """
 
 from __future__ import annotations
@@ -52,11 +53,18 @@ class Counters:
 class Outbox:
     """The outbox of one state folder; raises `StorageError` when the folder can't be opened. Thread-safe.
 
-    A process forked from this one must open its own outbox in another folder: there this one refuses everything.
+    `work` writes what is queued for those who keep time themselves; with `threaded` a thread does. A process forked
+    from this one must open its own outbox in another folder: there this one refuses everything.
     """
 
     def __init__(
-        self, folder: Path, *, limit_bytes: int = 64 * 2**20, clock: Clock, entropy: Entropy = os.urandom
+        self,
+        folder: Path,
+        *,
+        limit_bytes: int = 64 * 2**20,
+        clock: Clock,
+        entropy: Entropy = os.urandom,
+        threaded: bool = True,
     ) -> None:
         self._store = Store(Path(folder), limit_bytes, clock, entropy)
         self._queue: deque[tuple[Job, Future[None] | None]] = deque()
@@ -70,12 +78,15 @@ class Outbox:
         self._most_jobs = self._group_jobs = max(1, min(GROUP_JOBS, limit_bytes // GROUP_SHARE))
         self._shut = ""
         self._renew_locks()
-        self._thread = threading.Thread(target=self._run, name="sanderling-outbox", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        if threaded:
+            self._thread = threading.Thread(target=self._run, name="sanderling-outbox", daemon=True)
+            self._thread.start()
         forks.watch(self)
 
     def _renew_locks(self) -> None:
         self._wake = threading.Condition()
+        self._turn = threading.RLock()
         self._reading = threading.Lock()
 
     @property
@@ -119,7 +130,23 @@ class Outbox:
             if self._shut or self._queued + len(events) > QUEUE_EVENTS:
                 raise StorageError(f"not stored: {self._shut or 'the queue is full because the disk does not keep up'}")
             self._enqueue(Job(events, states, identity and identity.install), future)
-        return lambda timeout_s: _result(future, timeout_s, "the reward is not known to be on disk")
+        return lambda timeout_s: self._await(future, timeout_s, "the reward is not known to be on disk")
+
+    def _await(self, future: Future[T], timeout_s: float, what: str) -> T:
+        if self._thread is None:
+            self.work()
+            timeout_s = 0.0
+        return _result(future, timeout_s, what)
+
+    def work(self) -> None:
+        """Write what is queued, in the caller's thread; what fails stays queued. With a thread nothing happens."""
+        if self._thread is None and not self._shut:
+            with self._turn:
+                self._write_queue()
+
+    def _write_queue(self) -> None:
+        while self._queue and self._write_group():
+            pass
 
     def _enqueue(self, job: Job, future: Future[None] | None) -> None:
         self._states.update(job.states)
@@ -221,18 +248,25 @@ class Outbox:
     def close(self, timeout_s: float = 2.0) -> None:
         """Store what is queued and let the folder go; what could not be stored within the time is lost."""
         with self._wake:
-            self._shut = self._shut or "the outbox is closed"
+            closed, self._shut = bool(self._shut), self._shut or "the outbox is closed"
             self._wake.notify_all()
-        if self._thread.is_alive():
+        if self._thread is not None and self._thread.is_alive():
             self._thread.join(timeout_s)
+        elif self._thread is None and not closed:
+            with self._turn:
+                self._end()
 
     def _ask(self, action: Callable[[], T]) -> T:
         future: Future[T] = Future()
         with self._wake:
             if self._shut:
                 raise StorageError(f"no answer: {self._shut}")
-            self._calls.append((action, future))
-            self._wake.notify_all()
+            if self._thread is not None:
+                self._calls.append((action, future))
+                self._wake.notify_all()
+        if self._thread is None:
+            with self._turn:
+                _answer(action, future)
         return _result(future, CALL_TIMEOUT_S, "the outbox did not answer")
 
     def _run(self) -> None:
@@ -246,8 +280,10 @@ class Outbox:
             if last:
                 break
             self._write_group()
-        while self._queue and self._write_group():
-            pass
+        self._end()
+
+    def _end(self) -> None:
+        self._write_queue()
         self._store.database.close()
         self._fail_waiting()
 

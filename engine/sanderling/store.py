@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,6 @@ BALLAST_BYTES = 2 * 2**20
 EMERGENCY_ROWS = 8
 ROOM_FOR_EVENT = 2048
 LEAST_PAGES = 8
-MOST_SPANS = 1000
 BORN = "born"
 UNSCRUBBED = "unscrubbed"
 
@@ -145,9 +144,11 @@ class Store:
             meta.seq, meta.events, meta.bytes = seq, meta.events + 1, meta.bytes + len(line)
         return None
 
-    def loss(self, reason: str, counts: Mapping[str, int], withdrawn: list[tuple[int, int]] | None = None) -> Loss:
-        """Build the event that declares a loss; `counts` maps decision, outcome, observation to events, and `withdrawn`
-        holds spans of numbers that the lab may have or not."""
+    def loss(self, reason: str, counts: Mapping[str, int], numbers: Sequence[int] = ()) -> Loss:
+        """Build the event that declares a loss; `counts` maps decision, outcome, observation to events.
+
+        `numbers` are those of them that the lab may have all the same.
+        """
         return Loss(
             id=uuid7(self.clock, self.entropy),
             install=self.meta.install,
@@ -157,7 +158,7 @@ class Store:
             decisions=counts.get("decision", 0),
             outcomes=counts.get("outcome", 0),
             observations=counts.get("observation", 0),
-            withdrawn=withdrawn or UNSET,
+            numbers=list(numbers) or UNSET,
         )
 
     def _declare_reset(self) -> None:
@@ -230,14 +231,14 @@ class Store:
             trim = "DELETE FROM quarantine WHERE seq <= (SELECT seq FROM quarantine ORDER BY seq DESC LIMIT 1 OFFSET ?)"
             self.database.writer.execute(trim, (QUARANTINE_ROWS,))
             self.remove(meta, seq)
-            self.insert(meta, self.loss(reason, {(kind or b"").decode(errors="replace"): 1}))
+            self.insert(meta, self.loss(reason, {(kind or b"").decode(errors="replace"): 1}, [seq]))
         self.lost[reason] += 1
 
     def forget(self, user: str | None, keys: Collection[str]) -> None:
         """Delete the events and quarantined rows of a pseudonym and the states under these keys, to the last byte.
 
-        What never left is declared as lost. The numbers of what did leave are declared as withdrawn, for the lab may
-        have the events or not. On an error the rows may be gone already; the next opening sees to their bytes.
+        All is declared as lost, by its number what the lab may have already. On an error the rows may be gone already;
+        the next opening sees to their bytes.
         """
         self._with_ballast(lambda _: self._forget(user, keys))
         self.scrub()
@@ -251,14 +252,12 @@ class Store:
                 self.remove(meta, seq)
             self.database.writer.execute("DELETE FROM quarantine WHERE instr(CAST(line AS BLOB), ?)", (mark,))
             self.database.writer.executemany("DELETE FROM state WHERE user = ?", [(key,) for key in keys])
-            lost = Counter((kind or b"").decode(errors="replace") for seq, kind in found if seq > meta.handed)
-            spans = spans_of(seq for seq, _ in found if seq <= meta.handed)
-            if lost or spans:
-                self.insert(meta, self.loss("forgotten", lost, spans[:MOST_SPANS]))
-            for start in range(MOST_SPANS, len(spans), MOST_SPANS):
-                self.insert(meta, self.loss("forgotten", {}, spans[start : start + MOST_SPANS]))
+            for start in range(0, len(found), wire.MAX_NUMBERS):
+                part = found[start : start + wire.MAX_NUMBERS]
+                lost = Counter((kind or b"").decode(errors="replace") for _, kind in part)
+                self.insert(meta, self.loss("forgotten", lost, [seq for seq, _ in part if seq <= meta.handed]))
             self._mark_unscrubbed(meta)
-        self.lost["forgotten"] += lost.total()
+        self.lost["forgotten"] += len(found)
 
     def begin_anew(self) -> None:
         """Delete everything, to the last byte, and become another install."""
@@ -344,15 +343,6 @@ class Store:
             if size < self._ballast_bytes:
                 self._ballast.write_bytes(self.entropy(self._ballast_bytes))
         self.database.writer.wal_autocheckpoint(max(LEAST_PAGES, self._ballast_bytes // 2 // PAGE_BYTES))
-
-
-def spans_of(numbers: Iterable[int]) -> list[tuple[int, int]]:
-    """Return rising numbers as spans, first and last."""
-    spans: list[tuple[int, int]] = []
-    for number in numbers:
-        joined = spans and spans[-1][1] == number - 1
-        spans[-1:] = [(spans[-1][0], number)] if joined else [*spans[-1:], (number, number)]
-    return spans
 
 
 def kind_of(event: Event) -> str:

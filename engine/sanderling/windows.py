@@ -1,7 +1,9 @@
 """Reward windows: a slot that was seen and not rewarded in time gets the default outcome, once, also after a restart.
 
 A window ends so long after its decision, by the device's wall clock; a wrong clock moves its end and loses nothing, for
-a reward that comes later is still told, as a late one. Refuses to know what the default is, and where bytes are stored.
+a reward that comes later is still told, as a late one. What has its outcome is remembered for a while after the end: a
+clock that was set back would open the window again, and a default would take the place of a reward. Refuses to know
+what the default is, and where bytes are stored.
 """
 
 from __future__ import annotations
@@ -13,13 +15,14 @@ import msgspec
 
 PREFIX = "seen:"
 MOST_OPEN = 10_000
+MOST_ENDED = 1000
 AT_ONCE = 64
 NEVER_MS = 2**62
 
 
 class Seen(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    """The slots of one decision until its window ends: the user's pseudonym, the end, and by slot the item that waits
-    for a reward, or "" where the reward has come."""
+    """The slots of one decision: the user's pseudonym, the end of its window, `NEVER_MS` when that is behind us, and by
+    slot the item that waits for a reward, or "" where the outcome is known."""
 
     version: int
     user: str
@@ -40,11 +43,13 @@ class Windows:
     def __init__(self, length_s: float | None, stored: Mapping[str, bytes]) -> None:
         self.length_ms = None if length_s is None else int(length_s * 1000)
         self._open: dict[str, Seen] = {}
+        self._ended: dict[str, Seen] = {}
         for key, value in sorted(stored.items()):
             try:
-                self._open[key.removeprefix(PREFIX)] = msgspec.msgpack.decode(value, type=Seen)
+                seen = msgspec.msgpack.decode(value, type=Seen)
             except msgspec.MsgspecError:
                 continue
+            (self._ended if seen.end_ms == NEVER_MS else self._open)[key.removeprefix(PREFIX)] = seen
         self._next_ms = self._earliest()
 
     def end_ms(self, decision: str) -> int:
@@ -55,18 +60,23 @@ class Windows:
         """Let these slots wait, but for those that have their reward; nothing waits when the window has ended."""
         if self.end_ms(decision) <= now_ms:
             return {}
-        before = self._open.get(decision)
-        return self._keep(decision, Seen(1, user, self.end_ms(decision), {**slots, **(before.slots if before else {})}))
+        return self._keep(decision, Seen(1, user, self.end_ms(decision), {**slots, **self._known(decision)}))
 
     def settle(self, decision: str, user: str, slots: Collection[int], now_ms: int) -> dict[str, bytes]:
         """Let these slots wait no longer, nor when they are seen again: they have their reward."""
-        if self.length_ms is None or self.end_ms(decision) <= now_ms:
+        if self.length_ms is None:
             return {}
-        before = self._open.get(decision)
-        done = dict.fromkeys(slots, "")
-        return self._keep(decision, Seen(1, user, self.end_ms(decision), {**(before.slots if before else {}), **done}))
+        slots = {**self._known(decision), **dict.fromkeys(slots, "")}
+        if self.end_ms(decision) <= now_ms and decision not in self._open:
+            return self._end(decision, user, slots)
+        return self._keep(decision, Seen(1, user, self.end_ms(decision), slots))
+
+    def _known(self, decision: str) -> dict[int, str]:
+        found = self._open.get(decision) or self._ended.get(decision)
+        return found.slots if found else {}
 
     def _keep(self, decision: str, seen: Seen) -> dict[str, bytes]:
+        self._ended.pop(decision, None)
         self._open[decision] = seen
         self._next_ms = min(self._next_ms, seen.end_ms)
         return {PREFIX + decision: msgspec.msgpack.encode(seen)}
@@ -76,11 +86,22 @@ class Windows:
         time, for whoever asks has other things to do."""
         ended = (decision for decision, seen in self._open.items() if seen.end_ms <= now_ms)
         for decision in list(islice(ended, AT_ONCE)):
-            yield decision, self._open[decision], self._drop(decision)
+            yield self._close(decision)
         while len(self._open) > MOST_OPEN:
-            decision = next(iter(self._open))
-            yield decision, self._open[decision], self._drop(decision)
+            yield self._close(next(iter(self._open)))
         self._next_ms = self._earliest()
+
+    def _close(self, decision: str) -> tuple[str, Seen, dict[str, bytes]]:
+        seen = self._open[decision]
+        return decision, seen, self._end(decision, seen.user, dict.fromkeys(seen.slots, ""))
+
+    def _end(self, decision: str, user: str, slots: Mapping[int, str]) -> dict[str, bytes]:
+        """Remember what is known of a decision whose window has ended, and forget the one that ended longest ago."""
+        self._open.pop(decision, None)
+        self._ended.pop(decision, None)
+        self._ended[decision] = ended = Seen(1, user, NEVER_MS, dict(slots))
+        states = {PREFIX + decision: msgspec.msgpack.encode(ended)}
+        return states | (self._drop(next(iter(self._ended))) if len(self._ended) > MOST_ENDED else {})
 
     def due(self, now_ms: int) -> bool:
         """Tell whether `closed` may have something to yield."""
@@ -95,10 +116,11 @@ class Windows:
         return [key for decision in self._of(user) for key in self._drop(decision)]
 
     def _of(self, user: str) -> list[str]:
-        return [decision for decision, seen in self._open.items() if seen.user == user]
+        return [decision for decision, seen in (*self._open.items(), *self._ended.items()) if seen.user == user]
 
     def _drop(self, decision: str) -> dict[str, bytes]:
-        del self._open[decision]
+        self._open.pop(decision, None)
+        self._ended.pop(decision, None)
         return {PREFIX + decision: b""}
 
     def _earliest(self) -> int:

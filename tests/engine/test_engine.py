@@ -358,3 +358,18 @@ def test_nothing_is_uploaded_while_the_app_forbids_it(bundle, tmp_path):
         assert engine.counters()["upload"].attempts == 0
         assert len(stored(engine)) == 1
     assert asked
+
+
+@pytest.mark.parametrize("name", ["\ud800", "item-\udfff", "", "x" * 513])
+def test_what_cannot_be_told_is_refused_and_harms_nobody(engine, name):
+    """An item id or a kind that no event can hold is refused at once, and the user goes on as before (input 71)."""
+    slate = engine.recommend("anna")
+    with pytest.raises(ValueError, match="item: expected"):
+        engine.observe("anna", name)
+    with pytest.raises(ValueError, match="kind: expected"):
+        engine.observe("anna", "item-1", name)
+    with pytest.raises(ValueError, match="kind: expected"):
+        engine.reward(slate, slate[0], 1.0, name)
+    engine.observe("anna", "item-1")
+    assert engine.reward(slate, slate[0], 1.0)
+    assert [type(event) for event in stored(engine)] == [Decision, Observation, Outcome]

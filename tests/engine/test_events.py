@@ -188,12 +188,3 @@ def test_semantic_faults_are_named(fields, place):
     assert fault is not None
     assert fault.startswith(place)
     assert wire.semantic_fault(EventFactory().decision()) is None
-
-
-@pytest.mark.parametrize("spans", [[(3, 2)], [(1, 10)], [(4, 5), (5, 6)], [(4, 5), (1, 2)]])
-def test_withdrawn_numbers_must_make_sense(spans):
-    """Spans that end before they begin, overlap, fall, or reach the loss's own number are faults."""
-    loss = Loss("e" * 32, "a" * 32, 10, wire.Clock(0, 0, "b" * 32), "forgotten", withdrawn=spans)
-    assert (wire.semantic_fault(wire.decode(wire.encode(loss))) or "").startswith("withdrawn")
-    good = Loss("e" * 32, "a" * 32, 10, wire.Clock(0, 0, "b" * 32), "forgotten", withdrawn=[(1, 1), (3, 9)])
-    assert wire.semantic_fault(wire.decode(wire.encode(good))) is None

@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from sanderling import Engine
 from sanderling.contract.events import Outcome
-from sanderling.windows import MOST_OPEN, PREFIX, Windows
+from sanderling.windows import AT_ONCE, MOST_ENDED, MOST_OPEN, PREFIX, Windows
 from tests.bundles import write_bundle
 from tests.engine.test_engine import stored
 from tests.fakes import FakeClock, FakeEntropy
@@ -59,7 +59,53 @@ def test_windows_survive_a_restart(tmp_path):
     for _ in range(2):
         with opened(tmp_path, clock) as engine:
             assert outcomes(engine) == [(0, -1.0, UNSET), (1, -1.0, UNSET), (2, -1.0, UNSET)]
-            assert engine._outbox.states(PREFIX) == {}
+            assert Windows(WINDOW_S, engine._outbox.states(PREFIX)).end_ms(slate.decision) < clock.wall_ms()
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("rewarded", [False, True])
+def test_a_clock_that_is_set_back_opens_no_window_again(tmp_path, restart, rewarded):
+    """What was seen again after its window had ended, by a clock set back since, gets no second or later default."""
+    clock = FakeClock()
+    engine = opened(tmp_path, clock)
+    slate = engine.recommend("anna", k=1)
+    if not rewarded:
+        engine.seen(slate)
+    clock.advance(WINDOW_S + 1)
+    if rewarded:
+        assert engine.reward(slate, slate[0], 1.0)
+    engine.observe("ben", "item-1")
+    clock.wall -= round(1000 * (WINDOW_S + 1))
+    if restart:
+        engine.close()
+        engine = opened(tmp_path, clock)
+    engine.seen(slate)
+    clock.advance(WINDOW_S + 1)
+    engine.observe("ben", "item-1")
+    assert outcomes(engine) == [(0, 1.0, True) if rewarded else (0, -1.0, UNSET)]
+    engine.close()
+
+
+def test_no_more_ended_windows_are_remembered_than_a_bound():
+    """The windows that ended longest ago are forgotten, and their bytes deleted."""
+    windows, store = Windows(10.0, {}), {}
+    for at in range(MOST_ENDED + 5):
+        states = windows.settle(f"{at:012x}" + "0" * 20, "user", [0], 10**9)
+        for key, value in states.items():
+            store.pop(key, None) if not value else store.update({key: value})
+    assert len(store) == MOST_ENDED
+    assert min(store) == PREFIX + f"{5:012x}" + "0" * 20
+
+
+def test_a_late_reward_keeps_the_default_of_its_neighbours():
+    """A reward that comes when many windows have ended, and are not all closed yet, settles its own slot alone."""
+    windows = Windows(10.0, {})
+    ids = [f"{at:012x}" + "0" * 20 for at in range(AT_ONCE + 1)]
+    for decision in ids:
+        windows.see(decision, "user", {0: "red", 1: "blue"}, 0)
+    assert len(list(windows.closed(10**6))) == AT_ONCE
+    windows.settle(ids[-1], "user", [0], 10**6)
+    assert [seen.waiting() for _, seen, _ in windows.closed(10**6)] == [{1: "blue"}]
 
 
 def test_a_late_reward_is_kept_and_marked(tmp_path):

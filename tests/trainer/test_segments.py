@@ -74,16 +74,6 @@ def test_a_number_used_twice_is_a_conflict(tmp_path):
     assert log.conflicts == 1
 
 
-def test_withdrawn_numbers_are_not_missing_whether_they_came_or_not(tmp_path):
-    """Of the numbers 1 to 4, withdrawn on their way, 2 came all the same; 5, which nobody declares, is missing."""
-    make = EventFactory(INSTALL)
-    loss = wire.Loss("e" * 32, INSTALL, 6, wire.Clock(0, 0, "b" * 32), "forgotten", withdrawn=[(1, 4)])
-    log = read_segments(store(tmp_path, [make.observation(seq=2), loss]))
-    assert (log.missing, log.incomplete) == (1, frozenset({INSTALL}))
-    log = read_segments(store(tmp_path, [make.observation(seq=5)]))
-    assert (log.missing, log.incomplete) == (0, frozenset())
-
-
 def test_gaps_are_missing_unless_declared(tmp_path):
     """A number that never came is missing, one that a Loss event declares is not; each install counts for itself."""
     make, other = EventFactory(INSTALL), EventFactory("b" * 32, start=1000)
@@ -94,6 +84,18 @@ def test_gaps_are_missing_unless_declared(tmp_path):
     assert log.losses == [loss]
     assert log.missing == 3
     assert log.incomplete == {"b" * 32}
+
+
+def test_what_was_given_up_and_came_all_the_same_counts_once(tmp_path):
+    """Numbers that a Loss event names are accounted for, whether they came or not; another one that is gone is missing."""
+    make = EventFactory(INSTALL)
+    loss = wire.Loss("e" * 32, INSTALL, 6, wire.Clock(0, 0, "b" * 32), "forgotten", observations=3, numbers=[2, 3])
+    mine = {seq: make.observation(seq=seq) for seq in range(1, 6)}
+    for at, (there, missing) in enumerate(
+        [((1, 4), 0), ((1, 2, 4), 0), ((1, 2, 3, 4), 0), ((1, 2, 3), 1), ((4, 5), 0)]
+    ):
+        log = read_segments(store(tmp_path / str(at), [*(mine[seq] for seq in there), loss]))
+        assert (log.missing, bool(log.incomplete)) == (missing, missing > 0)
 
 
 def test_a_single_deleted_row_is_named(tmp_path):

@@ -18,13 +18,13 @@ MAX_LINE = 64 * 1024
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 MAX_BATCH_EVENTS = 4096
 MAX_WINDOW_BYTES = 8 * 1024 * 1024
+MAX_NUMBERS = 2000
 
 Id = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}$")]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
 Sequence = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 Probability = Annotated[float, msgspec.Meta(ge=1e-300, le=1.0)]  # so that its inverse is finite
 Unit = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
-Span = tuple[Sequence, Sequence]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
@@ -120,8 +120,7 @@ class Observation(_Strict, frozen=True, tag="observation"):
 class Loss(_Strict, frozen=True, tag="loss"):
     """What this install dropped, why, and how many events of each kind are gone.
 
-    `withdrawn` holds spans of numbers, first and last, of events that were on their way when they were deleted here:
-    those that did not arrive are declared by this.
+    `numbers` are those of the dropped events that were numbered, and may have been sent before: the lab may have them.
     """
 
     id: Id
@@ -132,7 +131,7 @@ class Loss(_Strict, frozen=True, tag="loss"):
     decisions: Count = 0
     outcomes: Count = 0
     observations: Count = 0
-    withdrawn: Annotated[list[Span], msgspec.Meta(min_length=1, max_length=2000)] | msgspec.UnsetType = msgspec.UNSET
+    numbers: Annotated[list[Sequence], msgspec.Meta(max_length=MAX_NUMBERS)] | msgspec.UnsetType = msgspec.UNSET
 
 
 Event = Decision | Outcome | Observation | Loss
@@ -194,8 +193,6 @@ def unpack(body: bytes, limit: int = MAX_BATCH_BYTES) -> Iterator[bytes]:
 
 def semantic_fault(event: Event) -> str | None:
     """Return what is wrong with a well-typed event beyond its types, or None."""
-    if isinstance(event, Loss):
-        return _span_fault(event)
     if not isinstance(event, Decision):
         return None
     items = [slot.item for slot in event.slate]
@@ -205,13 +202,4 @@ def semantic_fault(event: Event) -> str | None:
         return f"pool: expected at most eligible ({event.eligible}), found {event.pool}"
     if len(items) > event.pool:
         return f"slate: expected at most pool ({event.pool}) slots, found {len(items)}"
-    return None
-
-
-def _span_fault(loss: Loss) -> str | None:
-    last = 0
-    for first, end in loss.withdrawn or ():
-        if not last < first <= end < loss.seq:
-            return f"withdrawn: expected rising spans below {loss.seq}, found [{first}, {end}]"
-        last = end
     return None

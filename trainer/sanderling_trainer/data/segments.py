@@ -127,19 +127,20 @@ def _log(found: list[Seen]) -> EventLog:
 
 
 def _completeness(events: list[Event]) -> tuple[dict[str, int], int]:
-    """Return each install's unexplained gaps, where there are any, and how many numbers were used twice."""
+    """Return each install's unexplained gaps, where there are any, and how many numbers were used twice.
+
+    A number that was declared lost and came all the same counts once.
+    """
     numbers: dict[str, set[int]] = defaultdict(set)
+    named: dict[str, set[int]] = defaultdict(set)
     declared: dict[str, int] = defaultdict(int)
-    withdrawn: dict[str, set[int]] = defaultdict(set)
     reused = 0
     for event in events:
         reused += event.seq in numbers[event.install]
         numbers[event.install].add(event.seq)
         if isinstance(event, Loss):
-            declared[event.install] += event.decisions + event.outcomes + event.observations
-            for first, last in event.withdrawn or ():
-                withdrawn[event.install].update(range(first, last + 1))
-    gaps = {
-        install: max(seen) - len(seen | withdrawn[install]) - declared[install] for install, seen in numbers.items()
-    }
+            named[event.install].update(event.numbers or ())
+            unnamed = event.decisions + event.outcomes + event.observations - len(event.numbers or ())
+            declared[event.install] += max(0, unnamed)
+    gaps = {install: max(seen) - len(seen | named[install]) - declared[install] for install, seen in numbers.items()}
     return {install: gap for install, gap in gaps.items() if gap > 0}, reused

@@ -1,0 +1,317 @@
+"""One device: a real engine over a disk that dies, with a clock that may be wrong, and an app that uses it at random.
+
+Whatever the app is promised stands in the ledger. Refuses to know the lab.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import apsw
+import pytest
+
+from sanderling import Engine, Slate
+from sanderling.clock import Entropy
+from sanderling.contract import events as wire
+from sanderling.contract.events import Event
+from sanderling.errors import StorageError
+from sanderling.store import sound
+from tests.fleet.ledger import Entry, Ledger
+from tests.fleet.network import Line, Network
+from tests.fleet.storage import FleetDisk
+from tests.fleet.world import World
+
+DAY_S = 86_400.0
+YEAR_S = 365 * DAY_S
+ITEMS, USERS = 50, ["anna", "ben", "carla"]
+DEATHS = {"kill": False, "power cut": True}
+
+
+class DeviceClock:
+    """Wrong by `offset` ms, or standing still; its monotonic time starts at each boot."""
+
+    def __init__(self, world: World, offset: int) -> None:
+        self.world, self.offset, self.boot = world, offset, world.now
+        self.frozen: int | None = None
+
+    def wall_ms(self) -> int:
+        return self.world.now + self.offset if self.frozen is None else self.frozen
+
+    def mono_ms(self) -> int:
+        return self.world.now - self.boot
+
+
+class Device:
+    """`entropy` makes the source of randomness of one life; `spoil` breaks an engine on purpose after it opened."""
+
+    def __init__(
+        self,
+        world: World,
+        network: Network,
+        name: str,
+        bundle: Path,
+        folder: Path,
+        *,
+        entropy: Callable[[random.Random], Entropy] = lambda rng: rng.randbytes,
+        spoil: Callable[[Engine], None] = lambda engine: None,
+        line: type[Line] = Line,
+    ) -> None:
+        self.world, self.name, self.bundle, self.folder, self.spoil = world, name, bundle, folder, spoil
+        self.rng = world.chance(name)
+        self._entropy, self._make_entropy = world.chance(f"{name}/entropy"), entropy
+        self.window_s = self.rng.choice([None, 600.0, DAY_S])
+        self.adapt, self.most = self.rng.random() < 0.3, self.rng.choice([1, 3, 500, 500])
+        wild = self.rng.random() < 0.4
+        sheds = self.rng.random() < 0.15
+        self.bytes = 128 * 1024 if sheds else 2**24
+        self.ledger = Ledger(name, sheds=sheds, steady=not wild)
+        wrong = self.rng.choice([0, 0, -2 * YEAR_S, 10 * YEAR_S, 3600])
+        self.clock = DeviceClock(world, round(1000 * wrong))
+        self.furthest = self.clock.wall_ms()
+        folder.mkdir()
+        self.disk = FleetDisk(folder, world.chance(f"{name}/disk"))
+        self.line = line(network, name, lambda: self.disk.image is not None, self._die_now)
+        self.engine: Engine | None = None
+        self.slates: list[Slate] = []
+        self.tags, self._erasures = 0, 0
+        self.actions: dict[Callable[[], None], float] = {
+            self.recommend: 6, self.reward: 7, self.observe: 3, self.step: 6, self.restart: 0.7, self.kill: 1,
+            self.arm: 1, self.forget: 0.2, self.misspell: 0.2, self.trouble: 0.4, self.rot: 0.3,
+            self.see: 4 if self.window_s else 0, self.turn_clock: 0.8 if wild else 0,
+        }  # fmt: skip
+
+    # What the world does with a device
+
+    def act(self) -> None:
+        """Do one thing at random, and die of it if that was planned."""
+        action = self.rng.choices(list(self.actions), list(self.actions.values()))[0]
+        if self.engine is None:
+            self.open()
+        if self.disk.image is None:
+            action()
+        self.after()
+
+    def open(self) -> None:
+        entropy = self._make_entropy(self._entropy)
+        with self.disk:
+            self.engine = Engine.open(
+                self.bundle, self.folder, transport=self.line, window_s=self.window_s, adapt=self.adapt,
+                outbox_bytes=self.bytes, background=False, clock=self.clock, entropy=entropy,
+            )  # fmt: skip
+        self.spoil(self.engine)
+        self._erasures = 0
+        self.world.note(self.name, "opens", self.engine.storage_fault)
+
+    def after(self) -> None:
+        """See what became of what was told: is it written, has the device died, was it erased."""
+        counters = self.engine.counters() if self.engine else {"outbox": None, "upload": None}
+        if counters["upload"] and counters["upload"].erasures > self._erasures:
+            self._erasures = counters["upload"].erasures
+            self.world.note(self.name, "was erased")
+            self.ledger.erase()
+        self.furthest = max(self.furthest, self.clock.wall_ms())
+        if self.disk.image is not None:
+            self._bury()
+        self.world.take(self.rng.uniform(0.001, 0.01))
+
+    def _written(self) -> None:
+        """After a step all is in the file, unless the disk fails."""
+        assert self.engine is not None
+        outbox = self.engine.counters()["outbox"]
+        if outbox and outbox.queued == 0 and self.disk.image is None and self.disk.failing is None:
+            self.ledger.write()
+
+    def _die_now(self) -> None:
+        self.disk.power = self.rng.random() < 0.5
+        self.disk.take_image()
+
+    def _bury(self) -> None:
+        assert self.engine is not None
+        self.world.note(self.name, "died", "power" if self.disk.power else "kill")
+        self.ledger.die(self.disk.power)
+        self.disk.failing = None
+        self.engine.close()
+        self.disk.restore()
+        self.engine, self.slates = None, []
+        if self.disk.power:
+            self.clock.boot = self.world.now
+
+    def heal(self) -> None:
+        """From now on nothing breaks; a wild clock shows a time after all that it ever showed."""
+        self.disk.dies_in, self.disk.failing = None, None
+        if self.engine is not None and self.engine.storage_fault:
+            self.close()
+        if not self.ledger.steady:
+            self.clock.frozen = None
+            self.clock.offset = max(0, self.furthest - self.world.now)
+
+    def drained(self) -> bool:
+        """Send what there is; return whether nothing is left."""
+        if self.engine is None:
+            self.open()
+        assert self.engine is not None
+        self.engine.step()
+        self._written()
+        self.after()
+        outbox = self.engine.counters()["outbox"]
+        return bool(outbox) and outbox.queued == outbox.pending == 0
+
+    def close(self) -> None:
+        """Stop in good order; what is queued is stored, unless the disk fails."""
+        if self.engine is not None:
+            self.engine.close()
+            if self.disk.image is not None:
+                self._bury()
+                return
+            if self.disk.failing is None and not self.ledger_is_open():
+                self.ledger.flush()
+            else:
+                self.ledger.die(power=True)
+                self.slates = []
+            self.engine = None
+
+    def ledger_is_open(self) -> bool:
+        """Tell whether the engine has nowhere to store what it is told."""
+        return self.engine is None or self.engine.storage_fault not in (None, "the engine is closed")
+
+    # What the app does
+
+    def _tag(self, letter: str) -> str:
+        self.tags += 1
+        return f"{letter}-{self.name}-{self.tags}"
+
+    def _add(self, what: str, key: str, user: str, **fields: object) -> Entry:
+        entry = self.ledger.add(Entry(what, key, user, self.world.now, **fields))  # type: ignore[arg-type]
+        if self.engine is None or self.engine.storage_fault:
+            entry.fate = "void"
+        return entry
+
+    def recommend(self) -> None:
+        assert self.engine is not None
+        user = self.rng.choice(USERS)
+        slate = self.engine.recommend(user, k=self.rng.randint(1, 6), greedy=self.rng.random() < 0.1)
+        self._add("decision", slate.decision, user)
+        self.ledger.slates[slate.decision] = slate
+        self.slates = [*self.slates[-5:], slate]
+        shown = [(item.id, item.rank, item.propensity) for item in slate]
+        self.world.note(self.name, "recommends", slate.decision, shown)
+
+    def reward(self) -> None:
+        assert self.engine is not None
+        if not self.slates:
+            return
+        slate, tag = self.rng.choice(self.slates), self._tag("r")
+        item, value = self.rng.choice(slate.items), self.rng.choice([1.0, 0.5, -1.0])
+        receipt = self.engine.reward(slate, item, value, tag)
+        entry = self._add("outcome", tag, slate.user, decision=slate.decision, slots=(item.slot,), value=value)
+        if receipt and self.disk.image is None:
+            self.ledger.flush()
+        elif not receipt:
+            entry.fate = "free" if "not known" in receipt.reason else "never"
+        self.world.note(self.name, "rewards", tag, receipt)
+
+    def see(self) -> None:
+        assert self.engine is not None and self.window_s is not None
+        if self.slates:
+            slate = self.rng.choice(self.slates)
+            self.engine.seen(slate)
+            made = int(slate.decision[:12], 16)
+            waits = made + 1000 * self.window_s > self.clock.wall_ms()
+            slots = tuple(item.slot for item in slate)
+            entry = self._add("seen", "", slate.user, decision=slate.decision, slots=slots)
+            entry.fate = entry.fate if waits else "free"
+            self.world.note(self.name, "sees", slate.decision)
+
+    def observe(self) -> None:
+        assert self.engine is not None
+        user, tag = self.rng.choice(USERS), self._tag("o")
+        self.engine.observe(user, f"item-{self.rng.randrange(ITEMS + 5)}", tag)
+        self._add("observation", tag, user)
+
+    def misspell(self) -> None:
+        """Observe, and reward, what cannot be told: half a character. It is refused, and nothing comes of it."""
+        assert self.engine is not None
+        with pytest.raises(ValueError, match="half"):
+            self.engine.observe(self.rng.choice(USERS), "item-\ud800", "view")
+        if self.slates:
+            with pytest.raises(ValueError, match="half"):
+                self.engine.reward(self.slates[-1], self.slates[-1][0], 1.0, "\udfff")
+
+    def step(self) -> None:
+        assert self.engine is not None
+        wait = self.engine.step()
+        self._written()
+        self.world.note(self.name, "steps", wait, self.engine.counters()["outbox"])
+
+    def restart(self) -> None:
+        self.close()
+        self.world.note(self.name, "restarts")
+
+    def kill(self) -> None:
+        self._die_now()
+
+    def arm(self) -> None:
+        """Let the device die at some operation of its disk soon."""
+        self.disk.power, self.disk.dies_in = self.rng.random() < 0.5, self.rng.randint(0, 40)
+
+    def forget(self) -> None:
+        assert self.engine is not None
+        user = self.rng.choice(USERS)
+        try:
+            self.engine.forget_user(user)
+            self.world.note(self.name, "forgets", user)
+        except StorageError:
+            self.world.note(self.name, "cannot forget", user)
+        self.ledger.excuse(user)
+        self.slates = [slate for slate in self.slates if slate.user != user]
+
+    def trouble(self) -> None:
+        """Let the disk fail for some time."""
+        self.disk.failing = self.rng.choice([apsw.IOError, apsw.FullError])
+
+        def mend() -> None:
+            self.disk.failing = None
+            if self.engine is not None and self.engine.storage_fault:
+                self.close()
+
+        self.world.after(self.rng.uniform(1, 4000), mend)
+
+    def turn_clock(self) -> None:
+        """Set the clock, stop it, let it go on."""
+        how = self.rng.choice(["step", "jump", "freeze", "right"])
+        self.clock.frozen = self.clock.wall_ms() if how == "freeze" else None
+        if how in ("step", "jump"):
+            self.clock.offset += self.rng.choice([-1, 1]) * round(1000 * (3600 if how == "step" else 3 * YEAR_S))
+        elif how == "right":
+            self.clock.offset = 0
+
+    def rot(self) -> None:
+        """Flip a bit of one waiting event while the device is off."""
+        if self.disk.failing is not None or self.ledger_is_open():
+            return
+        self.close()
+        if self.engine is not None or self.disk.image is not None:
+            return
+        event = spoil_row(self.folder / "outbox.db", self.rng)
+        self.disk.adopt()
+        if event is not None:
+            self.ledger.rot(event)
+        self.world.note(self.name, "rots", event and event.id)
+
+
+def spoil_row(path: Path, rng: random.Random) -> Event | None:
+    """Flip one bit of a sound row; return its event."""
+    database = apsw.Connection(str(path))
+    rows = list(database.execute("SELECT seq, CAST(id AS BLOB), CAST(line AS BLOB), crc FROM event ORDER BY seq"))
+    rows = [row for row in rows if sound(*row[1:])]
+    event = None
+    if rows:
+        seq, _, line, _ = rng.choice(rows)
+        event = wire.decode(line)
+        spoilt = bytearray(line)
+        spoilt[rng.randrange(len(line))] ^= 1 << rng.randrange(8)
+        database.execute("UPDATE event SET line = ? WHERE seq = ?", (bytes(spoilt), seq))
+    database.close()
+    return event

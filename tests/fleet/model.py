@@ -1,0 +1,219 @@
+"""What the lab must know in the end, held against what it reads. Every fault is one line.
+
+Refuses to know how events travelled, but for what the network's tap saw leave.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from math import log2
+
+from sanderling.contract.events import Decision, Event, Loss, Observation, Outcome
+from sanderling.shed import survives
+from sanderling_trainer.data.examples import Examples
+from sanderling_trainer.data.segments import EventLog
+from tests.fleet.ledger import Entry, Ledger, key_of
+
+KIND = {"decision": Decision, "outcome": Outcome, "observation": Observation}
+
+
+class Model:
+    """The ledgers of all devices, and what became of each entry at the lab."""
+
+    def __init__(
+        self, ledgers: Sequence[Ledger], left: Mapping[str, Event], delayed: set[str], erased: set[str], log: EventLog
+    ) -> None:
+        self.ledgers, self.delayed, self.erased, self.log = ledgers, delayed, erased, log
+        self.found = [event for events in log.events.values() for event in events]
+        self.at: dict[str, list[Event]] = defaultdict(list)
+        for event in self.found:
+            self.at[key_of(event)].append(event)
+        self.left_as = {key_of(event): event.install for event in left.values()}
+        self.installs = {event.install for event in left.values()}
+        self.slates = {id: slate for ledger in ledgers for id, slate in ledger.slates.items()}
+        self.rotten = {id for ledger in ledgers for id in ledger.rotten}
+        self.blind = {install for ledger in ledgers for install in ledger.blind}
+        self.known = {entry.key: entry for ledger in ledgers for entry in ledger.entries if entry.key}
+        self.seen: dict[tuple[str, int], Entry] = {}
+        for ledger in ledgers:
+            for entry in ledger.entries:
+                for slot in entry.slots if entry.what == "seen" else ():
+                    if self.seen.get((entry.decision, slot), entry).fate != "due" or entry.fate == "due":
+                        self.seen[entry.decision, slot] = entry
+
+    def faults(self, examples: Examples, item_rows: Mapping[str, int]) -> list[str]:
+        """Return everything that is not as it must be."""
+        checks = [
+            self._promises(), self._deaths(), self._once(), self._bodies(), self._orphans(), self._defaults(),
+            self._numbers(), self._shed(), self._times(), self._examples(examples, item_rows),
+        ]  # fmt: skip
+        return [fault for check in checks for fault in check]
+
+    def _owed(self, entry: Entry) -> bool:
+        """Tell whether an entry must be at the lab: it is due, and its install was not erased."""
+        return entry.fate == "due" and self.left_as.get(entry.key) not in self.erased
+
+    def _promises(self) -> Iterator[str]:
+        for ledger in self.ledgers:
+            for entry in ledger.entries:
+                if entry.what in KIND and not ledger.sheds and self._owed(entry) and entry.key not in self.at:
+                    left = "left the device" if entry.key in self.left_as else "never left the device"
+                    yield f"lost: {ledger.name}: {entry.what} {entry.key} of {entry.user}, {left}"
+                if entry.fate == "never" and entry.key in self.at:
+                    yield f"refused, and told: {ledger.name}: {entry.key}"
+
+    def _deaths(self) -> Iterator[str]:
+        """A death takes the last entries, never one from before another that survived."""
+        for ledger in self.ledgers:
+            if ledger.sheds:
+                continue
+            for lost in ledger.deaths:
+                told = [entry for entry in lost if entry.what in KIND and not entry.excused and entry.fate == "free"]
+                there = [entry.key in self.at for entry in told]
+                if there != sorted(there, reverse=True):
+                    yield f"lost from between: {ledger.name}: {[entry.key for entry in told]}, of these there: {there}"
+
+    def _once(self) -> Iterator[str]:
+        for key, events in self.at.items():
+            if len(events) > 1:
+                yield f"counted {len(events)} times: {key}"
+
+    def _bodies(self) -> Iterator[str]:
+        """What is there says what was said on the device."""
+        for event in self.found:
+            if isinstance(event, Decision):
+                slate = self.slates.get(event.id)
+                shown = [(i.id, i.rank, i.explored, i.propensity, i.marginal) for i in slate or ()]
+                told = [(s.item, s.rank, s.explored, s.conditional, s.marginal) for s in event.slate]
+                if shown != told:
+                    yield f"another slate: {event.id}: shown {shown}, told {told}"
+            elif key_of(event) not in self.known and not key_of(event).startswith("default"):
+                yield f"never said: {key_of(event)}"
+            elif isinstance(event, Outcome) and event.kind != "skip":
+                entry = self.known[event.kind]
+                if (event.decision, (event.slot,), event.value) != (entry.decision, entry.slots, entry.value):
+                    yield f"another reward: {event.kind}"
+
+    def _orphans(self) -> Iterator[str]:
+        for event in self.found:
+            if isinstance(event, Outcome) and event.decision not in self.rotten:
+                decision = next(iter(self.at.get(event.decision, [])), None)
+                if decision is None or (decision.install, decision.user) != (event.install, event.user):
+                    yield f"orphan: {key_of(event)} of {event.install}, whose decision {event.decision} is not there"
+
+    def _defaults(self) -> Iterator[str]:
+        """Seen and not rewarded is told once; what has a reward keeps it; what was not seen is not judged."""
+        rewarded = {
+            (entry.decision, entry.slots[0])
+            for ledger in self.ledgers
+            for entry in ledger.entries
+            if entry.what == "outcome"
+        }
+        last: dict[tuple[str, int], Outcome] = {}
+        for event in self.found:
+            if isinstance(event, Outcome):
+                slot = event.decision, event.slot
+                if event.kind == "skip" and slot not in self.seen:
+                    yield f"not seen, and yet judged: {slot}"
+                if event.kind == "skip" and slot in last:
+                    yield f"a default after an outcome: {slot}, after {last[slot].kind}"
+                last[slot] = event
+        for slot, entry in self.seen.items():
+            owed = entry.fate == "due" and self.left_as.get(entry.decision) not in (None, *self.erased)
+            rotten = f"default {slot[0]} {slot[1]}" in self.rotten
+            if owed and slot not in rewarded and slot not in last and not rotten and not self._sheds(entry):
+                yield f"seen, and not told: {slot}"
+
+    def _sheds(self, entry: Entry) -> bool:
+        return any(ledger.sheds and entry.decision in ledger.slates for ledger in self.ledgers)
+
+    def _numbers(self) -> Iterator[str]:
+        """Of every install each number is there, or declared: none is missing, none too many."""
+        numbers: dict[str, set[int]] = defaultdict(set)
+        named: dict[str, set[int]] = defaultdict(set)
+        declared: Counter[str] = Counter()
+        for event in [*self.found, *self.log.losses]:
+            numbers[event.install].add(event.seq)
+            if isinstance(event, Loss):
+                named[event.install].update(event.numbers or ())
+                counted = event.decisions + event.outcomes + event.observations
+                declared[event.install] += max(0, counted - len(event.numbers or ()))
+        for install, seen in numbers.items():
+            gap = max(seen) - len(seen | named[install]) - declared[install]
+            if gap and install not in self.blind:
+                why = [(e.reason, e.decisions, e.outcomes, e.observations) for e in self.log.losses if e.install == install]
+                yield f"numbers: {install}: {max(seen)} numbers, {len(seen)} there, {declared[install]} declared {why}"
+        if self.log.conflicts or self.log.incomplete - self.blind:
+            yield f"reading: {self.log.conflicts} conflicts, {self.log.missing} missing of {set(self.log.incomplete)}"
+        for install in sorted(numbers.keys() & self.erased):
+            yield f"erased, and there: {install}"
+
+    def _shed(self) -> Iterator[str]:
+        """No more is gone than was declared, and what stayed says how likely that was."""
+        for event in self.found:
+            if isinstance(event, Decision) and not survives(event.id, round(-log2(event.pass_probability))):
+                yield f"a decision that could not survive: {event.id} with {event.pass_probability}"
+        for ledger in self.ledgers:
+            if not ledger.sheds:
+                continue
+            mine = {self.left_as.get(entry.key) for entry in ledger.entries} - {None}
+            for what, kind in KIND.items():
+                gone = [e for e in ledger.entries if e.what == what and self._owed(e) and e.key not in self.at]
+                declared = sum(getattr(loss, what + "s") for loss in self.log.losses if loss.install in mine)
+                if len(gone) > declared:
+                    yield f"gone without a word: {ledger.name}: {len(gone)} {kind.__name__}, {declared} declared"
+
+    def _times(self) -> Iterator[str]:
+        """Where a clock is only wrong, the lab knows when things happened."""
+        for ledger in self.ledgers:
+            for entry in ledger.entries if ledger.steady else ():
+                for event in self.at.get(entry.key, ()):
+                    error = self.log.time[event.id] - entry.made_at
+                    if abs(error) > 2000 and event.id not in self.delayed:
+                        yield f"time: {entry.key}: {error} ms off"
+
+    def _examples(self, examples: Examples, item_rows: Mapping[str, int]) -> Iterator[str]:
+        """The decisions that a policy learns from carry the slates and rewards of the model."""
+        taken, expected = examples.decisions, self._expected(item_rows)
+        for i in range(len(taken)):
+            slots = [slot for slot in range(taken.items.shape[1]) if taken.items[i, slot] >= 0]
+            row = tuple(
+                (int(taken.items[i, s]), float(taken.conditional[i, s]), float(taken.logged[i, s]),
+                 float(taken.reward[i, s]) if taken.judged[i, s] else None)
+                for s in slots
+            )  # fmt: skip
+            if expected[row] == 0:
+                yield f"an example that nobody made: {row}"
+            expected[row] -= 1
+        wrong = examples.dropped["state checksum differs"]
+        if len(taken) + wrong < self._judged():
+            yield f"examples: {len(taken)} of {self._judged()}"
+        clean = all(not ledger.sheds and not any(e.excused for e in ledger.entries) for ledger in self.ledgers)
+        if clean and wrong:
+            yield f"examples: {wrong} states differ from the lab's"
+
+    def _judged(self) -> int:
+        judged = {event.decision for event in self.found if isinstance(event, Outcome)}
+        return sum(isinstance(event, Decision) and event.id in judged for event in self.found)
+
+    def _expected(self, item_rows: Mapping[str, int]) -> Counter[object]:
+        """Return the examples that the ledgers ask for: of several rewards of a slot the last one that came counts."""
+        rewards: dict[str, dict[int, float]] = defaultdict(dict)
+        for event in self.found:
+            if isinstance(event, Outcome) and event.kind == "skip":
+                rewards[event.decision][event.slot] = -1.0
+        for ledger in self.ledgers:
+            for entry in ledger.entries:
+                if entry.what == "outcome" and entry.key in self.at:
+                    rewards[entry.decision][entry.slots[0]] = entry.value
+        expected: Counter[object] = Counter()
+        for id, slate in self.slates.items():
+            if id in self.at and id in rewards:
+                expected[
+                    tuple(
+                        (item_rows[i.id], i.propensity, i.marginal or i.propensity, rewards[id].get(i.slot)) for i in slate
+                    )
+                ] += 1
+        return expected
+

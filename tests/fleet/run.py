@@ -1,0 +1,188 @@
+"""One course of a fleet from one integer: `python -m tests.fleet.run SEED [MUTANT]` plays it again and says what is wrong.
+
+More seeds: `python -m tests.fleet.run FIRST-LAST`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from sanderling.contract.bundle import Bundle
+from sanderling.contract.manifest import Exploration
+from sanderling_trainer.data.examples import examples_of
+from sanderling_trainer.data.segments import EventLog, read_segments
+from tests.bundles import KINDS, TEXT, write_bundle
+from tests.fleet.device import DAY_S, ITEMS, Device
+from tests.fleet.lab import FlakyStore, Lab
+from tests.fleet.model import Model
+from tests.fleet.network import Network
+from tests.fleet.world import START_MS, World
+
+ROUNDS = 3000
+MEMORY = Path("/dev/shm")
+IDS = [f"item-{row}" for row in range(ITEMS)]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """What is broken on purpose: parts that stand in the place of honest ones."""
+
+    device: dict[str, Any] = field(default_factory=dict)
+    store: type[FlakyStore] = FlakyStore
+    read: Callable[[str], EventLog] = read_segments
+
+
+@dataclass
+class Course:
+    """What came of one seed."""
+
+    seed: int
+    faults: list[str]
+    digest: str
+    trace: list[str]
+    events: int = 0
+    rewards: int = 0
+    deaths: int = 0
+    duplicates: int = 0
+    days: float = 0.0
+
+
+@cache
+def bundle() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="fleet-bundle-", dir=place()))
+    write_bundle(folder / "bundle", items=ITEMS, exploration=Exploration(epsilon=0.3, pool=20))
+    return folder / "bundle"
+
+
+def place() -> str | None:
+    """Return a folder in memory where there is one: flushing then costs nothing."""
+    return str(MEMORY) if os.access(MEMORY, os.W_OK) else None
+
+
+def course(seed: int, mutant: Mutant | None = None) -> Course:
+    """Play one course to its end, and hold what the lab reads against what the devices were promised."""
+    folder = Path(tempfile.mkdtemp(prefix="fleet-", dir=place()))
+    try:
+        return _course(seed, mutant or Mutant(), folder)
+    finally:
+        shutil.rmtree(folder)
+
+
+def _course(seed: int, mutant: Mutant, folder: Path) -> Course:
+    world = World(seed)
+    rng = world.chance("course")
+    lab = Lab(world, folder / "lab", mutant.store)
+    network = Network(world, lab.post)
+    devices = [
+        Device(world, network, f"d{number}", bundle(), folder / f"d{number}", **mutant.device)
+        for number in range(rng.randint(1, 4))
+    ]
+    for device in devices:
+        _live(world, device, rng.randint(20, 80))
+    for _ in range(rng.randint(2, 8)):
+        world.after(10 * DAY_S * rng.random(), lab.disturb)
+    if rng.random() < 0.3:
+        world.after(10 * DAY_S * rng.random(), lambda: _erase(lab, network, rng))
+    faults = []
+    try:
+        world.settle()
+        faults = _end(world, lab, network, devices)
+        lab.finish()
+    finally:
+        for device in devices:
+            device.close()
+        lab.close()
+    log = mutant.read(str(folder / "lab"))
+    examples = examples_of(log, IDS, KINDS, TEXT)
+    model = Model([device.ledger for device in devices], network.left, network.delayed, lab.erased, log)
+    faults += model.faults(examples, {id: row for row, id in enumerate(IDS)})
+    world.note("log", sorted(log.time.items()), log.received, log.duplicates, len(examples.decisions))
+    return Course(
+        seed,
+        faults,
+        world.digest(),
+        world.trace,
+        events=len(log.time),
+        rewards=sum(entry.what == "outcome" for device in devices for entry in device.ledger.entries),
+        deaths=sum(len(device.ledger.deaths) for device in devices),
+        duplicates=log.duplicates,
+        days=(world.now - START_MS) / 86_400_000,
+    )
+
+
+def _live(world: World, device: Device, acts: int) -> None:
+    """Let a device act so often, in sessions with hours or days between."""
+    rng = world.chance(f"{device.name}/life")
+
+    def act(left: int) -> None:
+        device.act()
+        pause = rng.choice([2.0, 2.0, 2.0, 60.0, 3600.0, 4 * DAY_S]) * rng.random() ** 2
+        if left > 1:
+            world.after(pause, lambda: act(left - 1))
+
+    world.after(3600 * rng.random(), lambda: act(acts))
+
+
+def _erase(lab: Lab, network: Network, rng: Any) -> None:
+    installs = sorted({event.install for event in network.left.values()})
+    if installs:
+        lab.erase(rng.choice(installs), rng.choice([-1, -1, rng.randint(0, 4)]))
+
+
+def _end(world: World, lab: Lab, network: Network, devices: list[Device]) -> list[str]:
+    """Heal everything, let all windows end, and let everybody send what there is."""
+    network.heal()
+    lab.mend()
+    for device in devices:
+        device.heal()
+    for pause in (0, 3 * DAY_S, 0):
+        world.run(pause)
+        world.settle()
+        for _ in range(ROUNDS):
+            if all([device.drained() for device in devices]):
+                break
+            world.run(20)
+        else:
+            return [f"{device.name} does not get rid of its events" for device in devices if not device.drained()]
+    return []
+
+
+def main(seeds: str, mutant: str = "") -> int:
+    from tests.fleet.mutants import MUTANTS
+
+    first, _, last = seeds.partition("-")
+    failed = 0
+    total = Course(0, [], "", [])
+    for seed in range(int(first), int(last or first) + 1):
+        found = course(seed, MUTANTS[mutant] if mutant else None)
+        for name in ("events", "rewards", "deaths", "duplicates", "days"):
+            setattr(total, name, getattr(total, name) + getattr(found, name))
+        if found.faults:
+            failed += 1
+            print(f"seed {seed}: {len(found.faults)} faults: again with `{again(seed, mutant)}`", flush=True)
+            print(*(f"  {fault}" for fault in found.faults[:8]), sep="\n", flush=True)
+        if not last:
+            Path("trace.txt").write_text("\n".join(found.trace)) if os.environ.get("TRACE") else None
+            print(found.digest)
+    print(
+        f"{failed} seeds failed; {total.events} events at the lab, {total.duplicates} duplicates, {total.rewards} rewards, "
+        f"{total.deaths} deaths, {total.days:.0f} days"
+    )
+    return failed > 0
+
+
+def again(seed: int, mutant: str = "") -> str:
+    """Return the command that plays a course again."""
+    return f"python -m tests.fleet.run {seed} {mutant}".strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

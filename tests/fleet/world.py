@@ -1,0 +1,61 @@
+"""A world in which everything follows from one integer: time, chance, and the order in which things happen.
+
+Refuses to know what happens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import itertools
+import random
+from collections.abc import Callable
+
+START_MS = 1_750_000_000_000
+
+
+class World:
+    """True time in milliseconds, what is due when, and a trace of what was done; it is the lab's clock too."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed, self.now = seed, START_MS
+        self._due: list[tuple[int, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self.trace: list[str] = []
+
+    def chance(self, name: str) -> random.Random:
+        """Return a stream of chance of its own: what one part draws changes nothing for another."""
+        return random.Random(f"{self.seed}/{name}")
+
+    def wall_ms(self) -> int:
+        return self.now
+
+    def mono_ms(self) -> int:
+        return self.now - START_MS + 1_000_000
+
+    def take(self, seconds: float) -> None:
+        """Let time pass while somebody is busy."""
+        self.now += round(seconds * 1000)
+
+    def after(self, seconds: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self._due, (self.now + round(seconds * 1000), next(self._order), action))
+
+    def run(self, seconds: float) -> None:
+        """Do what is due within so many seconds, in its order; may be called by what is being done."""
+        end = self.now + round(seconds * 1000)
+        while self._due and self._due[0][0] <= end:
+            due, _, action = heapq.heappop(self._due)
+            self.now = max(self.now, due)
+            action()
+        self.now = max(self.now, end)
+
+    def settle(self) -> None:
+        """Do all that is due, however late."""
+        while self._due:
+            self.run((self._due[0][0] - self.now) / 1000)
+
+    def note(self, *words: object) -> None:
+        self.trace.append(" ".join(map(str, (self.now - START_MS, *words))))
+
+    def digest(self) -> str:
+        return hashlib.sha256("\n".join(self.trace).encode()).hexdigest()
