@@ -11,12 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sanderling_trainer.data.examples import History
+from sanderling_trainer.data.examples import Decisions, History
 from sanderling_trainer.data.trends import DAY, Trends
 from sanderling_trainer.policy import fit, progress
 from sanderling_trainer.policy.batches import groups, lessons
 from sanderling_trainer.policy.config import Config
-from sanderling_trainer.policy.fit import warm_start
+from sanderling_trainer.policy.fit import policy_gradient, warm_start
 from sanderling_trainer.policy.journal import TensorBoard
 from sanderling_trainer.policy.memory import keep_memory
 from sanderling_trainer.policy.network import PolicyNetwork
@@ -235,3 +235,47 @@ def test_tensorboard_gets_an_event_file(tmp_path):
 def test_keeping_memory_is_harmless_twice():
     """On Linux with glibc it says that it was done, again and again; elsewhere that it was not."""
     assert keep_memory() == keep_memory() == sys.platform.startswith("linux")
+
+
+def decisions_of(found: list[History], rows: list[int], **fields) -> Decisions:
+    """Return decisions on slates of two of histories 0, 1, 2…, those with the given rows."""
+    rng = np.random.default_rng(3)
+    m = len(found)
+    made = Decisions(
+        history=np.arange(m),
+        at=np.full(m, 6),
+        items=np.stack([rng.permutation(ITEMS)[:2] for _ in range(m)]),
+        logged=rng.uniform(0.05, 1.0, (m, 2)),
+        conditional=np.ones((m, 2)),
+        reward=rng.choice([-1.0, 1.0], (m, 2)).astype(np.float32),
+        judged=rng.random((m, 2)) < 0.9,
+        context=np.full(m, -1),
+        ranks=np.zeros((m, 2), np.int64),
+        group=np.arange(m),
+    )
+    chosen = {name: column[rows] for name, column in vars(made).items()}
+    return Decisions(**chosen | {name: np.array(column)[rows] for name, column in fields.items()})
+
+
+def test_what_survived_shedding_with_a_half_counts_like_two():
+    """A policy learns the same from decisions that stand for two as from each of them twice."""
+    found = histories(8)
+    settings = Config(**vars(SMALL) | {"batch_events": 10**6, "kl": 0.0, "supervision": 0.0, "policy_epochs": 3})
+    learned = []
+    for log in (
+        decisions_of(found, list(range(8)), survived=[0.5, 0.5, 0.5, 1.0, 1.0, 1.0, 1.0, 0.5]),
+        decisions_of(found, [0, 0, 1, 1, 2, 2, 3, 4, 5, 6, 7, 7]),
+        decisions_of(found, list(range(8))),
+    ):
+        policy = network(settings)
+        policy_gradient(policy, found, log, settings, repeats=True)
+        learned.append(torch.cat([tensor.flatten() for tensor in policy.parameters()]).detach())
+    torch.testing.assert_close(learned[0], learned[1], atol=1e-5, rtol=1e-3)
+    assert (learned[0] - learned[2]).abs().max() > 1e-3
+
+
+def test_noisy_rewards_count_by_the_inverse_of_their_variance():
+    """With a chance q of being turned round a corrected reward has variance 1 / (1 - 2q)² for an exact one's 1."""
+    log = decisions_of(histories(4), list(range(4)), turned=[0.0, 0.25, 0.4, 0.0], survived=[1.0, 1.0, 0.5, 1.0])
+    np.testing.assert_allclose(log.weights() / log.weights()[0], [1.0, 0.25, 0.08, 1.0])
+    assert log.weights().mean() == pytest.approx(1.0)

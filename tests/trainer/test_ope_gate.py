@@ -133,7 +133,7 @@ def test_the_report_counts_what_it_leaves_out_and_why():
     log.conditional[6, 0] *= 0.9
     log.epsilon[7] = 0.2
     log.capped[8] = True
-    log.noisy[9] = True
+    log.turned[9] = 0.1
     told = ope.report(log, 1, candidate_of(world), np.random.default_rng(0))
     counts = {reason.split(",")[0].split("(")[0].strip(): count for reason, count in told["left_out"].items()}
     assert counts == {

@@ -59,7 +59,7 @@ def test_padding_changes_nothing_before_it():
 
 
 def test_the_surrogate_has_the_gradient_of_its_formula():
-    """Its gradient is -ω λ_K (r - b) ∇log π with ω and λ_K held fixed, checked by finite differences."""
+    """Its gradient is -n ω λ_K (r - b) ∇log π with counts n, ω and λ_K held fixed, checked by finite differences."""
     torch.manual_seed(1)
     scores = torch.randn(5, 7, dtype=torch.float64, requires_grad=True)
     chosen = torch.tensor([0, 3, 6, 2, 2])
@@ -69,10 +69,11 @@ def test_the_surrogate_has_the_gradient_of_its_formula():
     def log_chosen(x: torch.Tensor) -> torch.Tensor:
         return x.log_softmax(-1).gather(-1, chosen[:, None]).squeeze(-1)
 
-    top_k_off_policy(log_chosen(scores), logged, reward, -0.9, math.exp(3), 4).backward()
+    counts = torch.tensor([1.0, 0.5, 2.0, 0.0, 1.5], dtype=torch.float64)
+    top_k_off_policy(log_chosen(scores), logged, reward, counts, -0.9, math.exp(3), 4).backward()
     policy = log_chosen(scores.detach()).exp()
     weight = torch.minimum(policy / logged, torch.tensor(math.exp(3)))
-    factor = weight * 4 * (1 - policy) ** 3 * (reward + 0.9) / 5
+    factor = counts * weight * 4 * (1 - policy) ** 3 * (reward + 0.9) / 5
     step = 1e-6
     for row in range(5):
         for column in range(7):
@@ -87,7 +88,7 @@ def test_one_slot_gives_plain_importance_sampling():
     log_chosen = torch.log(torch.tensor([0.2, 0.5]))
     logged, reward = torch.tensor([0.4, 0.25]), torch.tensor([1.0, -1.0])
     expected = -((0.2 / 0.4) * log_chosen[0] - (0.5 / 0.25) * log_chosen[1]) / 2
-    torch.testing.assert_close(top_k_off_policy(log_chosen, logged, reward, 0.0, 100.0, 1), expected)
+    torch.testing.assert_close(top_k_off_policy(log_chosen, logged, reward, torch.ones(2), 0.0, 100.0, 1), expected)
 
 
 @pytest.mark.parametrize("tau", [0.3, 1.0, 3.0])
@@ -101,7 +102,7 @@ def test_a_three_armed_bandit_converges_to_the_tilted_reference(tau):
         log_policy = scores.log_softmax(-1)
         weight = log_policy.detach().exp() / logging
         expected = sum(
-            logging[a] * top_k_off_policy(log_policy[a : a + 1], logging[a : a + 1], reward[a : a + 1], 0.0, 1e9, 1)
+            logging[a] * top_k_off_policy(log_policy[a], logging[a], reward[a], torch.ones(()), 0.0, 1e9, 1)
             for a in range(3)
         )
         loss = expected + tau * kl_divergence(log_policy[None], reference[None])

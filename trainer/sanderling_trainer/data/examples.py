@@ -52,8 +52,9 @@ class Decisions:
     whose outcome is known, context int64 [m] (-1 for none), ranks int64 [m, K] places in the logging policy's greedy
     order, group int64 [m] what to bootstrap over. Of the policy that decided: its release, pool and number of eligible
     items int64 [m], 0 where unknown, epsilon float64 [m], guarded int64 [m], the slots in front that did not
-    explore, and capped bool [m], whether its pool had caps on attributes. noisy bool [m] tells that rewards were told
-    with randomised response: they are right in expectation, and beyond [-1, 1].
+    explore, and capped bool [m], whether its pool had caps on attributes. turned float64 [m] in [0, 1/2) is the
+    chance with which each of its rewards was told as the opposite (`sanderling.noise`): where it is above 0, rewards
+    are right in expectation, and beyond [-1, 1].
     survived float64 [m] in (0, 1] is the chance with which the decision came through the shedding of a full device.
     """
 
@@ -73,17 +74,31 @@ class Decisions:
     epsilon: Floats = field(default_factory=lambda: np.empty(0))
     guarded: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     capped: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
-    noisy: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
+    turned: Floats = field(default_factory=lambda: np.empty(0))
     survived: Floats = field(default_factory=lambda: np.empty(0))
 
     def __post_init__(self) -> None:
-        for name in ("release", "pool", "eligible", "epsilon", "guarded", "capped", "noisy", "survived"):
+        for name in ("release", "pool", "eligible", "epsilon", "guarded", "capped", "turned", "survived"):
             given = getattr(self, name)
             if len(given) == 0:
                 object.__setattr__(self, name, np.full(len(self), name == "survived", given.dtype))
 
     def __len__(self) -> int:
         return len(self.history)
+
+    @property
+    def noisy(self) -> NDArray[np.bool_]:
+        """Which rewards were told with randomised response, bool [m]."""
+        return self.turned > 0.0
+
+    def weights(self) -> Floats:
+        """Return how much each decision counts when something is learned of all, float64 [m] of mean 1.
+
+        One that survived shedding with chance p stands for 1/p like it; one with rewards turned round with chance q,
+        whose corrected variance is 1 / (1 - 2q)² of an exact one's, counts by the inverse.
+        """
+        each = (1.0 - 2.0 * self.turned) ** 2 / self.survived
+        return each / each.mean() if len(each) else each
 
     def epsilons(self) -> Floats:
         """Return the epsilon of each slot, float64 [m, K]."""
@@ -207,7 +222,7 @@ class _Builder:
             eligible=self._facts("eligible", np.int64),
             epsilon=self._facts("epsilon", np.float64),
             guarded=np.array([decision.guarded or 0 for _, _, decision, _ in self.taken], np.int64),
-            noisy=np.array([any(told.turned for told in outcomes.values()) for *_, outcomes in self.taken], np.bool_),
+            turned=np.array([max(told.turned or 0.0 for told in outcomes.values()) for *_, outcomes in self.taken]),
             capped=np.array([bool(decision.caps) for _, _, decision, _ in self.taken], np.bool_),
             survived=self._facts("pass_probability", np.float64),
         )

@@ -131,7 +131,7 @@ def policy_gradient(
     """Learn from logged decisions, held near the policy that the network is when this begins (DESIGN §5).
 
     Minimises the top-K off-policy-corrected surrogate + τ KL(π || π_ref) + supervision × next-item cross-entropy. The
-    baseline b is the mean reward of the log unless one is given.
+    baseline b is the mean reward of the log unless one is given; decisions count by `Decisions.weights`.
     """
     device, trace = network.bias.device, Trace()
     reference = copy.deepcopy(network).eval().requires_grad_(False)
@@ -139,8 +139,9 @@ def policy_gradient(
     taught = lessons(histories, config, repeats, device, fresh=None)
     optimiser = Optimiser(network, config.policy_learning_rate, 0.0, config.policy_epochs, len(taught), config)
     rng = progress.seeded(config.seed + 1)
+    counts = decisions.weights()
     if baseline is None:
-        baseline = float(decisions.reward[decisions.judged].mean()) if decisions.judged.any() else 0.0
+        baseline = _mean_reward(decisions, counts)
     with tqdm(range(config.policy_epochs), desc="policy gradient", unit="epoch") as bar:
         for epoch in bar:
             total, divergence = [], []
@@ -151,7 +152,7 @@ def policy_gradient(
                 with precision(device):
                     network.eval()
                     gain, kl = off_policy(
-                        network, reference, batch, decisions, chosen, place, config, repeats, baseline
+                        network, reference, batch, decisions, counts, chosen, place, config, repeats, baseline
                     )
                     loss = gain + config.kl * kl
                     if config.supervision > 0 and len(asked):
@@ -168,6 +169,11 @@ def policy_gradient(
             journal.add("policy gradient", epoch, found)
     network.eval()
     return trace
+
+
+def _mean_reward(decisions: Decisions, counts: np.ndarray) -> float:
+    weights = np.broadcast_to(counts[:, None], decisions.judged.shape)[decisions.judged]
+    return float(np.average(decisions.reward[decisions.judged], weights=weights)) if len(weights) else 0.0
 
 
 def _ratio(parts: Sequence[float], device: torch.device) -> float:

@@ -85,6 +85,7 @@ def off_policy(
     reference: PolicyNetwork,
     batch: Batch,
     decisions: Decisions,
+    counts: np.ndarray,
     chosen: np.ndarray,
     place: Tensor,
     config: Config,
@@ -93,7 +94,8 @@ def off_policy(
 ) -> tuple[Tensor, Tensor]:
     """Return the surrogate of the policy gradient over decisions, and the KL divergence from the reference there.
 
-    `chosen` int64 [q] are the decisions, `place` int64 [q] their histories in the batch.
+    `counts` [m] says how much each decision counts; `chosen` int64 [q] are those of this batch, `place` int64 [q] their
+    histories in it.
     """
     device = place.device
     at = torch.from_numpy(decisions.at[chosen]).to(device)
@@ -109,6 +111,7 @@ def off_policy(
         log_chosen[judged],
         torch.from_numpy(decisions.logged[chosen]).to(device)[judged].float(),
         torch.from_numpy(decisions.reward[chosen]).to(device)[judged],
+        torch.from_numpy(counts[chosen]).to(device)[:, None].expand_as(judged)[judged].float(),
         baseline,
         config.weight_cap,
         config.slate,
