@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import RLock, Thread
 from typing import Any
 
-from sanderling import overlay
+from sanderling import forks, overlay
 from sanderling.contract.bundle import Bundle
 from sanderling.errors import SanderlingError, UpdateError
 from sanderling.scorer import Scorer
@@ -34,6 +34,7 @@ class Serving:
         self.scorer = self._prepare(self._newest())
         installed = self.scorer.bundle is not given
         self.unproven = installed and self.slots is not None and not self.slots.state().confirmed
+        forks.watch(self)
 
     @property
     def release(self) -> int:
@@ -92,6 +93,10 @@ class Serving:
             self.slots.forgive()
         if self._confirming:
             self._confirming.join(timeout_s)  # a process that ends before this is written looks like a crash
+
+    def in_child(self) -> None:
+        """After a fork: whoever held the lock did not come along, nor the thread that confirms."""
+        self.swapping, self._confirming = RLock(), None
 
     def _prepare(self, bundle: Bundle) -> Scorer:
         return Scorer(bundle).changed(overlay.read(self._folder, bundle))

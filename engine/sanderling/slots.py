@@ -15,6 +15,7 @@ from typing import Annotated
 import msgspec
 from msgspec.structs import replace
 
+from sanderling import forks
 from sanderling.contract.manifest import Natural, Positive
 from sanderling.contract.seal import flush_path
 from sanderling.errors import StorageError, UpdateError
@@ -47,6 +48,11 @@ class Slots:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._trying: int | None = None
+        self._lock = RLock()
+        forks.watch(self)
+
+    def in_child(self) -> None:
+        """After a fork: whoever held the lock did not come along."""
         self._lock = RLock()
 
     def state(self) -> State:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sanderling import forks
 from sanderling.kernels import library
 from sanderling.kernels.layout import (
     CHUNK,
@@ -105,6 +106,11 @@ class Table:
         self._bits = bits or bits_for(*rows.shape)
         self._own, self._packing = local(), Lock()
         self._packed: tuple[NDArray[np.int64], NDArray[np.uint8]] | None = None
+        forks.watch(self)
+
+    def in_child(self) -> None:
+        """After a fork: whoever held the lock did not come along."""
+        self._packing = Lock()
 
     def top(
         self, query: NDArray[np.float32], k: int, excluded: Rows | None = None, hidden: Hidden | None = None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,39 @@ def test_an_engine_closes_in_two_seconds_without_a_network(tmp_path, deaf):
     start = time.monotonic()
     engine.close()
     assert time.monotonic() - start <= 2.0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_recommends_whatever_other_threads_held_at_the_fork(tmp_path):
+    """Locks that are held by threads which do not come along keep no child from recommending and closing (P32)."""
+    write_bundle(tmp_path / "bundle")
+    with Engine.open(tmp_path / "bundle", tmp_path / "state") as engine:
+        scorer, people, serving = engine._serving.scorer, engine._people, engine._serving
+        locks = [people._lock, serving.swapping, serving.slots._lock, scorer.encoder._loading, scorer.encoder._keeping]
+        locks += [scorer._parts.table._packing, engine._outbox._reading, engine._outbox._wake]
+        held, forked = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with ExitStack() as stack:
+                for lock in locks:
+                    stack.enter_context(lock)
+                held.set()
+                forked.wait()
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        held.wait()
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)
+            slates = [engine.recommend(user, context="snow") for user in ("anna", "ben")]
+            engine.upsert_items([{"id": "new", "text": "new"}])
+            engine.rollback()
+            engine.close()
+            os._exit(0 if all(len(slate) for slate in slates) else 1)
+        forked.set()
+        holder.join()
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def descriptors() -> int:
