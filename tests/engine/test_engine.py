@@ -141,6 +141,16 @@ def test_rewarding_an_item_that_was_not_shown_is_refused(engine):
         engine.reward(engine.recommend("anna"), "nobody knows", 1.0)
 
 
+def test_a_slate_of_another_install_is_not_rewarded(engine, bundle, tmp_path):
+    """What another device decided, even for a user of the same name, is refused in words and stored nowhere."""
+    with Engine.open(bundle, tmp_path / "other") as other:
+        slate = other.recommend("anna")
+    receipt = engine.reward(slate, slate[0], 1.0)
+    assert not receipt
+    assert "not stored" in receipt.reason
+    assert stored(engine) == []
+
+
 def test_explain_replays_bit_for_bit(engine):
     """A decision comes out the same from its id and what it was made of, whatever happened since."""
     slates = [engine.recommend("anna", context=f"rainy evening {at}", exclude=["item-1"]) for at in range(20)]
@@ -286,21 +296,21 @@ def test_context_leaves_the_device_only_when_shared(bundle, tmp_path):
 
 
 def test_threads_share_an_engine(engine):
-    """Eight threads recommend, observe and reward at once; every event is numbered once and every state checks out."""
+    """Many threads recommend, observe and reward at once; every event is numbered once and every state checks out."""
 
     def work(name):
-        for at in range(20):
+        for at in range(5):
             slate = engine.recommend(name, k=4)
             engine.observe(name, f"item-{at}", "click")
             engine.reward(slate, slate[0], 1.0)
 
-    threads = [threading.Thread(target=work, args=(f"user-{at % 2}",)) for at in range(8)]
+    threads = [threading.Thread(target=work, args=(f"user-{at % 2}",)) for at in range(64)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     events = stored(engine)
-    assert [event.seq for event in events] == list(range(1, 8 * 20 * 3 + 1))
+    assert [event.seq for event in events] == list(range(1, 64 * 5 * 3 + 1))
     for user in {event.user for event in events}:
         checks, check = [NO_EVENTS], NO_EVENTS
         mine = [event for event in events if event.user == user]

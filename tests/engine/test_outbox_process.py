@@ -139,6 +139,53 @@ def test_a_child_recommends_whatever_other_threads_held_at_the_fork(tmp_path):
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+HANDLER = """
+import random, signal, sys
+from sanderling import Engine
+engine = Engine.open(sys.argv[1], sys.argv[2])
+calls = []
+def handler(*_):
+    slate = engine.recommend(f"user {len(calls) % 3}", context=f"context {len(calls)}")
+    engine.observe("anna", slate[0].id)
+    calls.append(engine.reward(slate, slate[0], 1.0) if len(calls) % 10 == 0 else None)
+    signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0001, 0.003))
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.001)
+while len(calls) < 300:
+    slate = engine.recommend("anna", context=f"other {len(calls)}")
+    engine.observe("anna", slate[0].id)
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
+engine.close()
+"""
+
+AT_EXIT = """
+import atexit, os, sys
+from sanderling import Engine
+engine = Engine.open(sys.argv[1], sys.argv[2])
+def last():
+    slate = engine.recommend("anna")
+    stored = engine.reward(slate, slate[0], 1.0)
+    open(sys.argv[2] + "/last", "w").write(str(stored.stored))
+atexit.register(last)
+"""
+
+
+def test_a_signal_handler_may_do_what_it_interrupts(tmp_path):
+    """A handler that recommends, observes and rewards amid the same calls ends, and so does what it interrupted."""
+    write_bundle(tmp_path / "bundle")
+    assert run(HANDLER, tmp_path / "bundle", tmp_path / "state")[1] == 0
+
+
+def test_an_engine_works_until_the_interpreter_ends(tmp_path):
+    """A function called at exit still recommends and stores a reward, and the process ends though nothing was closed."""
+    write_bundle(tmp_path / "bundle")
+    seconds, status = run(AT_EXIT, tmp_path / "bundle", tmp_path / "state")
+    assert (status, seconds < 8, (tmp_path / "state" / "last").read_text()) == (0, True, "True")
+    outbox = Outbox(tmp_path / "state", clock=SystemClock())
+    assert outbox.counters().pending == 2
+    outbox.close()
+
+
 def descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
