@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ class Encoder:
         forks.watch(self)
 
     def _renew_locks(self) -> None:
-        self._loading, self._keeping = Lock(), Lock()
+        self._loading, self._keeping = RLock(), RLock()
 
     def encode(self, text: str) -> NDArray[np.float32]:
         """Return the unit vector float32 [t] of a text; any string is allowed, the empty one too.

@@ -87,7 +87,7 @@ class Outbox:
     def _renew_locks(self) -> None:
         self._wake = threading.Condition()
         self._turn = threading.RLock()
-        self._reading = threading.Lock()
+        self._reading = threading.RLock()  # a signal handler may call what it interrupted
 
     @property
     def identity(self) -> Identity:
