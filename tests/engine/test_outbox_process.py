@@ -177,7 +177,7 @@ def test_a_signal_handler_may_do_what_it_interrupts(tmp_path):
 
 
 def test_an_engine_works_until_the_interpreter_ends(tmp_path):
-    """A function called at exit still recommends and stores a reward, and the process ends though nothing was closed."""
+    """A function called at exit still recommends and stores a reward; the process ends though nothing was closed."""
     write_bundle(tmp_path / "bundle")
     seconds, status = run(AT_EXIT, tmp_path / "bundle", tmp_path / "state")
     assert (status, seconds < 8, (tmp_path / "state" / "last").read_text()) == (0, True, "True")
