@@ -7,7 +7,7 @@ import random
 import shutil
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
 
 import pytest
 
@@ -38,7 +38,7 @@ def cut_often(disk: LoopDisk, cuts: int, mutant: str = "") -> Toll:
     root, devices = disk.folder / "store", [Device(number) for number in range(DEVICES)]
     for number in range(1, cuts + 1):
         collector = Collector(root, mutant)
-        send_until(devices, collector, lambda: cut_power(disk, collector, devices, rng))
+        send_until(devices, collector, partial(cut_power, disk, collector, devices, rng))
         disk.unplug()
         disk.plug_in()
         if number % STORES == 0 or number == cuts:
