@@ -50,7 +50,10 @@ class StorePoints:
             parts = path.relative_to(self.root).parts
         except ValueError:
             return "elsewhere"
-        return parts[0] + DEPTHS.get(len(parts), "") if parts else "store"
+        if not parts:
+            return "store"
+        first = parts[0].split(".")[1] if parts[0].startswith(".") else parts[0]  # a part is named by its file
+        return first + DEPTHS.get(len(parts), "")
 
     def _around(self, name: str, act: Callable, path_of: Callable[..., Path]) -> Callable:
         def watched(*arguments: Any, **more: Any) -> Any:
