@@ -14,7 +14,7 @@ import zstandard
 
 from sanderling.contract import events as wire
 from sanderling.contract.events import Verdict
-from sanderling.errors import EventError
+from sanderling.errors import BatchSizeError, EventError
 from sanderling_trainer.data.lines import letter, line
 from sanderling_trainer.fleet.limits import RefusalError
 
@@ -68,8 +68,10 @@ def judge(body: bytes, now: int, sent_at: int | None, memory: Memory) -> Batch:
     cap = min(wire.MAX_BATCH_BYTES, _declared(body))
     try:
         rows = list(wire.unpack(body, cap))
+    except BatchSizeError as error:
+        raise RefusalError(413, str(error)) from error
     except EventError as error:
-        raise RefusalError(413 if "at most" in str(error) else 400, str(error)) from error
+        raise RefusalError(400, str(error)) from error
     if len(rows) > wire.MAX_BATCH_EVENTS:
         raise RefusalError(413, f"expected at most {wire.MAX_BATCH_EVENTS} events, found {len(rows)}")
     batch = Batch()
@@ -81,7 +83,7 @@ def judge(body: bytes, now: int, sent_at: int | None, memory: Memory) -> Batch:
 def _declared(body: bytes) -> int:
     """Return the size that the frame's header declares, a huge one if it declares none; refuse too large a window.
 
-    Capped at it, a frame that lies is refused, and one that does not is unpacked into a buffer of its own size.
+    Capped at it, a frame that lies is refused.
     """
     try:
         header = zstandard.get_frame_parameters(body)
