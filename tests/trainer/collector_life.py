@@ -28,7 +28,8 @@ from sanderling.transport import HttpTransport
 from sanderling_trainer.data import lines, store
 from sanderling_trainer.data.segments import gather
 from sanderling_trainer.data.store import LocalStore
-from sanderling_trainer.fleet.collector import create_app
+from sanderling_trainer.fleet.collector import create_app, settings
+from sanderling_trainer.fleet.limits import Limits
 from tests.fakes import EventFactory
 from tests.trainer.store_points import StorePoints
 
@@ -75,7 +76,7 @@ def collect(root: Path, listener: socket.socket, mutant: str, points: StorePoint
             points.passing("request")
         await serve(scope, receive, told)
 
-    uvicorn.Server(uvicorn.Config(app, http="httptools", log_level="critical")).run(sockets=[listener])
+    uvicorn.Server(uvicorn.Config(app, **settings(Limits()))).run(sockets=[listener])
 
 
 class Collector:
@@ -97,14 +98,21 @@ class Collector:
             os.kill(self.child, signal.SIGKILL)
         self.wait()
 
+    def wait_for_stop(self) -> None:
+        assert os.WIFSTOPPED(os.waitpid(self.child, os.WUNTRACED)[1])
+
+    def go_on(self) -> None:
+        os.kill(self.child, signal.SIGCONT)
+
     def wait(self) -> int:
         return os.waitstatus_to_exitcode(os.waitpid(self.child, 0)[1])
 
 
 class Device:
-    """Sends small batches, each with an event that is never valid; keeps what was answered, sends the rest again."""
+    """Sends small batches, each with an event that is never valid; notes what was answered, sends the rest again."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, timeout_s: float = 5.0) -> None:
+        self.timeout_s = timeout_s
         self.make = EventFactory(f"{number:032x}", start=number << 32 | 1)
         self.seq, self.waiting = 0, {}
         self.sent: dict[str, bytes] = {}
@@ -112,15 +120,16 @@ class Device:
         self.rejected: set[str] = set()
 
     def send(self, port: int, over: threading.Event) -> None:
-        """Send to this port until it is over or the collector has gone."""
-        transport = HttpTransport(f"http://127.0.0.1:{port}/v1", "secret", timeout_s=5)
+        """Send to this port until it is over."""
+        transport = HttpTransport(f"http://127.0.0.1:{port}/v1", "secret", self.timeout_s)
         while not over.is_set():
             if not self.waiting:
                 self._record()
             try:
                 answer = transport.post(wire.pack(self.waiting.values()), {"content-encoding": "zstd"})
             except OSError:
-                return
+                time.sleep(0.001)
+                continue
             if answer.status == 200:
                 self._settle(json.loads(answer.body)["verdicts"])
             else:
@@ -161,8 +170,16 @@ class Toll:
         assert (self.lost, self.twice, self.altered, self.letters_lost) == (0, 0, 0, 0)
 
 
+def wait_for_answers(devices: list[Device], within_s: float = 10.0) -> None:
+    """Return when each device has had an answer more, and fail when that takes too long."""
+    before, deadline = [len(device.answered) for device in devices], time.monotonic() + within_s
+    while any(len(device.answered) == known for device, known in zip(devices, before, strict=True)):
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
 def send_until(devices: list[Device], collector: Collector, end: Callable[[], object]) -> None:
-    """Let the devices send until `end` has returned and the collector is dead."""
+    """Let the devices send until `end` has returned."""
     over = threading.Event()
     threads = [threading.Thread(target=device.send, args=(collector.port, over)) for device in devices]
     for thread in threads:

@@ -6,6 +6,7 @@ Nothing is planted in the code: the functions of the operating system tell.
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +16,16 @@ DEPTHS = {1: "", 2: " day", 3: " file"}
 
 
 class StorePoints:
-    """Ends the process, as `kill -9` does, at the `nth` passing of one point; notes all passings in `record`.
+    """Ends the process, as `kill -9` does, at the `nth` passing of one point, or `stops` it there until SIGCONT; notes all
+    passings in `record`.
 
     Watches from `watch` on until the process ends: for processes that were made to die.
     """
 
-    def __init__(self, root: Path, point: str = "", nth: int = 1, record: Path | None = None) -> None:
-        self.root, self.point, self.nth = root, point, nth
+    def __init__(
+        self, root: Path, point: str = "", nth: int = 1, record: Path | None = None, stops: bool = False
+    ) -> None:
+        self.root, self.point, self.nth, self.stops = root, point, nth, stops
         self.record = record.open("a", buffering=1) if record is not None else None
         self.seen: Counter[str] = Counter()
 
@@ -29,8 +33,12 @@ class StorePoints:
         self.seen[point] += 1
         if self.record is not None:
             self.record.write(point + "\n")
-        if point == self.point and self.seen[point] >= self.nth:
+        if point != self.point or self.seen[point] < self.nth:
+            return
+        if not self.stops:
             os._exit(137)
+        if self.seen[point] == self.nth:
+            os.kill(os.getpid(), signal.SIGSTOP)
 
     def watch(self) -> None:
         for owner, name in ((Path, "mkdir"), (Path, "unlink"), (Path, "rename"), (os, "link")):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainer.collector_life import DEVICES, Collector, Device, Toll, count, send_until
+from tests.trainer.collector_life import DEVICES, Collector, Device, Toll, count, send_until, wait_for_answers
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 
@@ -31,10 +31,9 @@ def die_at(root: Path, point: str, nth: int, mutant: str = "") -> Toll:
     devices = [Device(number) for number in range(DEVICES)]
     collector = Collector(root, mutant, point=point, nth=nth)
     send_until(devices, collector, lambda: check_death(collector, point))
-    before = [len(device.answered) for device in devices]
     again = Collector(root, mutant)
     try:
-        send_until(devices, again, lambda: wait_for_answers(devices, before))
+        send_until(devices, again, lambda: wait_for_answers(devices))
     finally:
         again.kill()
     return count(root, devices)
@@ -42,14 +41,6 @@ def die_at(root: Path, point: str, nth: int, mutant: str = "") -> Toll:
 
 def check_death(collector: Collector, point: str) -> None:
     assert collector.wait() == 137, point
-
-
-def wait_for_answers(devices: list[Device], before: list[int]) -> None:
-    """Return when each device was answered by the new collector, and fail when that takes too long."""
-    deadline = time.monotonic() + 10
-    while any(len(device.answered) == known for device, known in zip(devices, before, strict=True)):
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def die_everywhere(folder: Path, times: int) -> tuple[int, Toll]:
