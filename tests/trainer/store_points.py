@@ -16,10 +16,9 @@ DEPTHS = {1: "", 2: " day", 3: " file"}
 
 
 class StorePoints:
-    """Ends the process, as `kill -9` does, at the `nth` passing of one point, or `stops` it there until SIGCONT; notes all
-    passings in `record`.
+    """Ends the process, as `kill -9` does, at the `nth` passing of one point, or `stops` it there until SIGCONT.
 
-    Watches from `watch` on until the process ends: for processes that were made to die.
+    Notes all passings in `record`. Watches from `watch` on until the process ends: for processes that were made to die.
     """
 
     def __init__(
