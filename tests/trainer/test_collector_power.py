@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -17,19 +16,6 @@ from tests.trainer.collector_life import DEVICES, Collector, Device, Toll, count
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 
 STORES = 20  # cuts after which a new store begins, so that first folders are made under cuts as well
-
-
-@pytest.fixture
-def disk(tmp_path, request) -> Iterator[LoopDisk]:
-    """A disk whose power can be cut; the large test fails where there is none, the small ones are skipped."""
-    try:
-        disk = LoopDisk(tmp_path)
-        disk.plug_in()
-    except OSError as error:
-        give_up = pytest.fail if request.node.get_closest_marker("power") else pytest.skip
-        give_up(f"no power can be cut here: {error}")
-    yield disk
-    disk.unplug()
 
 
 def cut_often(disk: LoopDisk, cuts: int, mutant: str = "") -> Toll:

@@ -195,6 +195,20 @@ def test_interruptions_find_a_lease_that_does_not_look_again(tmp_path, monkeypat
             assert max(met(root / f"{at}-{wakes}", at, wakes) for at in STEPS for wakes in (False, True)) == 2
 
 
+def test_a_damaged_lease_is_named(tmp_path):
+    """A lease without its bytes stops jobs with its name and what to do; a file of another name does not."""
+    store, clock = LocalStore(tmp_path), FakeClock()
+    store.put(f"{FOLDER}/README", b"not a lease")
+    with only_job(store, clock, "compact"):
+        pass
+    store.put(f"{FOLDER}/000000000002", b"")
+    with pytest.raises(BusyError, match=r"jobs/000000000002.*remove the file"), only_job(store, clock, "compact"):
+        pass
+    store.delete(f"{FOLDER}/000000000002")
+    with only_job(store, clock, "compact"):
+        pass
+
+
 def test_erasing_refuses_a_compaction_in_its_pause(tmp_path):
     """A compaction that starts while an erasure waits is refused, and no byte of the id is left."""
     store, clock = prepared(tmp_path)

@@ -33,6 +33,15 @@ def test_what_was_put_is_there_until_it_is_deleted(store):
     assert store.names("a") == ["a/b/2"]
 
 
+def test_several_may_write_one_file_at_once(tmp_path):
+    """Of twenty threads that put one name each succeeds, and the file is one of theirs, whole."""
+    store = LocalStore(tmp_path)
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(lambda number: store.put("a/1", b"%04d" % number * 1000), range(20)))
+    assert store.get("a/1") in [b"%04d" % number * 1000 for number in range(20)]
+    assert store.names("a") == ["a/1"]
+
+
 def test_of_several_who_create_a_file_one_succeeds(store):
     """A file that is there is not written over by `create`, and of twenty threads at once one succeeds."""
 

@@ -88,7 +88,8 @@ class Lease:
         self._store.put(_name(self._number), msgspec.json.encode(note))
 
     def _highest(self) -> int:
-        return max((int(name.removeprefix(f"{FOLDER}/")) for name in self._store.names(FOLDER)), default=0)
+        numbers = [name.removeprefix(f"{FOLDER}/") for name in self._store.names(FOLDER)]
+        return max((int(number) for number in numbers if number.isdecimal()), default=0)
 
     def _check_highest(self) -> None:
         highest = self._highest()
@@ -102,10 +103,13 @@ class Lease:
 
     def _read(self, number: int) -> Note | None:
         """Return a lease's note, None when its job ended so long ago that the next one has removed it."""
+        name = _name(number)
         try:
-            return msgspec.json.decode(self._store.get(_name(number)), type=Note)
+            return msgspec.json.decode(self._store.get(name), type=Note)
         except FileNotFoundError:
             return None
+        except msgspec.MsgspecError as error:
+            raise BusyError(f"{name}: expected a job's lease: {error}: remove the file when no job runs") from error
 
     def _busy(self, number: int) -> BusyError:
         note = self._read(number)
