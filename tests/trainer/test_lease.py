@@ -240,6 +240,52 @@ def test_without_leases_a_compaction_brings_back_what_was_erased(tmp_path, monke
     assert holding(tmp_path, GONE)
 
 
+class Slow(LocalStore):
+    """Takes longer than a lease to read its first segment, and meanwhile another job takes over."""
+
+    def __init__(self, root: Path, clock: FakeClock) -> None:
+        super().__init__(root)
+        self.clock, self.changes = clock, 0
+
+    def get(self, name: str) -> bytes:
+        if name.startswith("segments"):
+            self.clock.advance(LEASE_S)
+            Lease(LocalStore(self._root), self.clock, "erase", "another").take()
+            self.changes = 0
+        return super().get(name)
+
+    def put(self, name: str, data: bytes) -> None:
+        self.changes += not name.startswith(FOLDER)
+        super().put(name, data)
+
+    def delete(self, name: str) -> None:
+        self.changes += not name.startswith(FOLDER)
+        super().delete(name)
+
+
+JOBS = {"compact": compact, "erase": lambda store, clock: erase(store, GONE, clock, clock.advance)}
+
+
+@pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)
+def test_a_job_that_slept_changes_nothing_more(tmp_path, job):
+    """A job that was taken over while it read ends with the name of the other, and has changed no file since."""
+    _, clock = prepared(tmp_path)
+    store = Slow(tmp_path, clock)
+    with pytest.raises(BusyError, match="another"):
+        job(store, clock)
+    assert store.changes == 0
+
+
+@pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)
+def test_without_looking_a_job_that_slept_goes_on(tmp_path, monkeypatch, job):
+    """A job that does not ask before its changes makes them beside the other: the same count finds it."""
+    monkeypatch.setattr(Lease, "keep", lambda self: None)
+    _, clock = prepared(tmp_path)
+    store = Slow(tmp_path, clock)
+    job(store, clock)
+    assert store.changes
+
+
 def prepared(root: Path) -> tuple[LocalStore, FakeClock]:
     """A store with one event of the install that is to go, a day ago."""
     store, clock = LocalStore(root), FakeClock()
