@@ -18,7 +18,8 @@ import zstandard
 from sanderling.contract import events as wire
 from sanderling.contract.events import Event, Observation, Verdict
 from sanderling_trainer.data.store import LocalStore, Store
-from sanderling_trainer.fleet.collector import create_app
+from sanderling_trainer.fleet.collector import create_app, settings
+from sanderling_trainer.fleet.limits import Limits
 from tests.fakes import EventFactory
 
 HEADERS = {"authorization": "Bearer secret", "content-encoding": "zstd", "sent-at": "1750000000000"}
@@ -70,8 +71,7 @@ class Server:
     def __init__(self, folder: Path, store: Store | None = None, token: str | None = "secret", **more: Any) -> None:
         self.folder = folder
         app = create_app(store or LocalStore(folder), token, **more)
-        config = uvicorn.Config(app, port=0, http="httptools", log_level="error", timeout_graceful_shutdown=5)
-        self.server = uvicorn.Server(config)
+        self.server = uvicorn.Server(uvicorn.Config(app, port=0, **settings(more.get("limits", Limits()))))
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
         while not self.server.started:

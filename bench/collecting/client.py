@@ -7,6 +7,7 @@ import re
 import socket
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from sanderling.contract import events as wire
@@ -26,12 +27,12 @@ class Answers:
     seconds: list[float] = field(default_factory=list)
 
 
-def bodies(count: int) -> list[bytes]:
+def bodies(count: int, first: int = 0) -> list[bytes]:
     """Return so many different batches: 20 decisions of 10 slots, 20 outcomes and 10 observations each."""
     rng = random.Random(0)
     slates = [_slate(rng) for _ in range(SLATES)]
     made = []
-    for number in range(count):
+    for number in range(first, first + count):
         make = EventFactory(f"{number % INSTALLS:032x}", start=number << 16 | 1)
         made.append(wire.pack(map(wire.encode, _batch(make, slates, rng))))
     return made
@@ -51,7 +52,7 @@ def _batch(make: EventFactory, slates: list[list[Slot]], rng: random.Random) -> 
     return [*decisions, *outcomes, *seen]
 
 
-def load(port: int, batches: list[bytes], connections: int, seconds: float) -> Answers:
+def load(port: int, batches: Iterable[bytes], connections: int, seconds: float) -> Answers:
     """Send from several connections at once, each one request after the other, for so long."""
     answers, lock, source = Answers(), threading.Lock(), iter(batches)
     end = time.perf_counter() + seconds

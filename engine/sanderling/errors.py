@@ -13,6 +13,10 @@ class EventError(SanderlingError):
     """An event, or a batch of them, breaks the wire contract."""
 
 
+class BatchSizeError(EventError):
+    """A batch is larger than the wire contract allows; its halves may not be."""
+
+
 class StorageError(SanderlingError):
     """The state folder could not be opened, or a write did not become durable."""
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sanderling.contract import events as wire
 from sanderling.contract.events import Decision, Loss, Observation, Outcome
-from sanderling.errors import EventError
+from sanderling.errors import BatchSizeError, EventError
 from tests.fakes import EventFactory
 
 GOLDEN = (Path(__file__).parents[1] / "golden" / "events-1.jsonl").read_bytes().splitlines()
@@ -170,8 +170,19 @@ def test_a_bomb_is_refused_in_little_memory(body):
 def test_the_limit_is_exact():
     """A batch of exactly the limit passes; one byte more does not."""
     assert [len(line) for line in wire.unpack(wire.pack([b"x" * 1000]), limit=1000)] == [1000]
-    with pytest.raises(EventError, match="at most 1000 bytes"):
+    with pytest.raises(BatchSizeError, match="at most 1000 bytes"):
         wire.unpack(wire.pack([b"x" * 1001]), limit=1000)
+
+
+def test_a_small_batch_takes_little_memory_though_it_does_not_say_its_size():
+    """A batch of a few bytes in a frame of unknown size is unpacked without a buffer as large as the limit."""
+    body = zstandard.ZstdCompressor(write_content_size=False).compress(GOLDEN[0])
+    tracemalloc.start()
+    try:
+        assert list(wire.unpack(body)) == [GOLDEN[0]]
+        assert tracemalloc.get_traced_memory()[1] < 2**19
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

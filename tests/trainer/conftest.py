@@ -1,4 +1,4 @@
-"""What several tests of the lab share: a bucket behind the S3 interface, on loopback."""
+"""What several tests of the lab share: a bucket behind the S3 interface, on loopback; a disk whose power can be cut."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
+
+from tests.power import LoopDisk
 
 NUMBERS = itertools.count()
 
@@ -35,3 +37,16 @@ def bucket(s3, monkeypatch) -> str:
     }.items():
         monkeypatch.setenv(key, value)
     return f"s3://{name}/store"
+
+
+@pytest.fixture
+def disk(tmp_path, request) -> Iterator[LoopDisk]:
+    """A disk whose power can be cut; the large test fails where there is none, the small ones are skipped."""
+    try:
+        disk = LoopDisk(tmp_path)
+        disk.plug_in()
+    except OSError as error:
+        give_up = pytest.fail if request.node.get_closest_marker("power") else pytest.skip
+        give_up(f"no power can be cut here: {error}")
+    yield disk
+    disk.unplug()

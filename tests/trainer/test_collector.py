@@ -15,7 +15,6 @@ from sanderling.outbox import Outbox
 from sanderling.transport import HttpTransport
 from sanderling.upload import Uploader
 from sanderling_trainer.data.segments import read_segments
-from sanderling_trainer.fleet.judging import Memory
 from tests.fakes import EventFactory
 from tests.servers import BrokenStore, Server, SlowStore, events, packed
 
@@ -82,14 +81,6 @@ def test_a_semantic_fault_is_rejected(server):
     twice = EventFactory().decision(seq=1, slate=[wire.Slot("red", 0, False, 0.5, 0.5)] * 2)
     [verdict] = server.send(twice)
     assert (verdict.verdict, "slate" in verdict.reason) == ("rejected", True)
-
-
-def test_the_memory_of_ids_is_bounded():
-    """The last ids are remembered, and older ones make room."""
-    memory = Memory(half=2)
-    for number in range(1, 6):
-        memory.add({str(number): number})
-    assert [memory.get(str(number)) for number in range(1, 6)] == [None, None, 3, 4, 5]
 
 
 def test_from_outbox_to_log(server, tmp_path):

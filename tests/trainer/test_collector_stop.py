@@ -19,6 +19,7 @@ from sanderling_trainer.data.segments import read_segments
 from sanderling_trainer.fleet.processes import free_port
 from tests.fakes import EventFactory
 from tests.servers import events, packed, wait_for
+from tests.trainer.collector_life import DEVICES, Collector, Device, Toll, count, send_until, wait_for_answers
 
 pytestmark = pytest.mark.lab
 
@@ -33,7 +34,7 @@ def late(self, name, data):
 def hangs(self, name, data):
     time.sleep(60)
 def answer_first(self, name, data):
-    threading.Timer(0.05, put, (self, name, data)).start()
+    threading.Timer(0.5, put, (self, name, data)).start()
 LocalStore.put = {"late": late, "hangs": hangs, "answer_first": answer_first}[sys.argv[3]]
 collector.serve(sys.argv[1], port=int(sys.argv[2]), token="secret")
 """
@@ -120,3 +121,39 @@ def test_a_store_that_hangs_does_not_keep_the_server(tmp_path):
     client.join()
     assert time.monotonic() - started <= 10
     assert 200 not in answers
+
+
+def sleep_in(root: Path, point: str, pause_s: float, timeout_s: float) -> tuple[Toll, int]:
+    """Stop a collector at a point of its commit for so long; return the toll, and how often events came twice."""
+    devices = [Device(number, timeout_s) for number in range(DEVICES)]
+    collector = Collector(root, point=point, nth=5, stops=True)
+
+    def sleep() -> None:
+        collector.wait_for_stop()
+        time.sleep(pause_s)
+        collector.go_on()
+        wait_for_answers(devices)
+
+    try:
+        send_until(devices, collector, sleep)
+    finally:
+        collector.kill()
+    return count(root, devices), read_segments(str(root)).duplicates
+
+
+@pytest.mark.parametrize("point", ["between writes segments file", "after rename segments file", "before answer"])
+def test_a_collector_that_sleeps_in_its_commit_loses_nothing(tmp_path, point):
+    """SIGSTOP in a commit, longer than devices wait, then SIGCONT: all is stored once read, and it serves on."""
+    toll, duplicates = sleep_in(tmp_path, point, pause_s=0.6, timeout_s=0.2)
+    assert toll.answered
+    assert duplicates
+    toll.check()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("point", ["between writes segments file", "after rename segments file", "before answer"])
+def test_a_collector_that_sleeps_for_half_a_minute_loses_nothing(tmp_path, point):
+    """The same for 30 s, with the time-out that devices have (bad input 112)."""
+    toll, duplicates = sleep_in(tmp_path, point, pause_s=30, timeout_s=10)
+    print(f"{point}: {toll.answered} answered events, {toll.lost} lost, {duplicates} came twice")
+    toll.check()

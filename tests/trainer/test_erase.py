@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,7 +73,7 @@ def test_no_byte_of_the_id_is_left_and_the_others_stay(tmp_path):
     store = filled(tmp_path)
     assert holding(tmp_path, GONE)
     before = read_segments(str(tmp_path))
-    done = erase(store, GONE, pause=lambda seconds: None)
+    done = erase(store, GONE, FakeClock(), pause=lambda seconds: None)
     assert done.lines == 15
     assert holding(tmp_path, GONE) == []
     after = read_segments(str(tmp_path))
@@ -86,7 +88,7 @@ def test_the_byte_search_finds_an_erasure_that_forgets_a_folder(tmp_path, monkey
     store = filled(tmp_path)
     names = LocalStore.names
     monkeypatch.setattr(LocalStore, "names", lambda self, asked: [] if asked == folder else names(self, asked))
-    erase(store, GONE, pause=lambda seconds: None)
+    erase(store, GONE, FakeClock(), pause=lambda seconds: None)
     assert holding(tmp_path, GONE)
 
 
@@ -98,7 +100,7 @@ def test_an_id_in_escapes_or_in_another_field_is_found(tmp_path):
     put(store, clock, escaped)
     put(store, clock, wire.encode(other.observation(seq=1, item=f"of {GONE}")))
     assert read_segments(str(tmp_path)).received == 2
-    erase(store, GONE, pause=lambda seconds: None)
+    erase(store, GONE, FakeClock(), pause=lambda seconds: None)
     assert read_segments(str(tmp_path)).received == 0
     assert store.names("segments") == []
 
@@ -113,7 +115,7 @@ def test_what_slips_in_before_collectors_know_goes_in_the_second_pass(tmp_path):
         waited.append(seconds)
         put(store, clock, late)
 
-    assert erase(store, GONE, pause).lines == 1
+    assert erase(store, GONE, clock, pause).lines == 1
     assert holding(tmp_path, GONE) == []
     assert waited == [job.SETTLE_S]
     put(store, clock, late)
@@ -123,13 +125,23 @@ def test_what_slips_in_before_collectors_know_goes_in_the_second_pass(tmp_path):
     assert holding(tmp_path, GONE) == []
 
 
+def test_what_a_dead_collector_left_half_written_goes_too(tmp_path):
+    """A collector that dies in a write leaves bytes under no name: the erasure removes them, and nothing is left."""
+    store, clock = filled(tmp_path), FakeClock()
+    part = tmp_path / "segments" / ".2.jsonl.zst.part"
+    part.write_bytes(wire.encode(EventFactory(GONE).observation(seq=1)))
+    os.utime(part, (0, time.time() - job.COMMIT_S - 1))
+    erase(store, GONE, clock, pause=clock.advance)
+    assert holding(tmp_path, GONE) == []
+
+
 def test_late_uploads_are_gone_and_leave_nothing(tmp_path):
     """After erasing, a batch of the install is answered 410, good events or bad; others are served on."""
     clock = FakeClock()
     server = Server(tmp_path, clock=clock)
     make = EventFactory(GONE)
     assert server.post(packed(make.observation(seq=1)))[0] == 200
-    erase(LocalStore(tmp_path), GONE, pause=clock.advance)
+    erase(LocalStore(tmp_path), GONE, clock, pause=clock.advance)
     assert server.post(packed(make.observation(seq=2)))[0] == 410
     assert server.post(wire.pack([wire.encode(make.observation(seq=3)).replace(b'"red"', b"1")]))[0] == 410
     assert server.post(packed(EventFactory(STAYS, start=50).observation(seq=1)))[0] == 200
@@ -142,7 +154,7 @@ def test_an_object_store_is_erased_like_a_folder(bucket):
     store, clock = open_store(bucket), FakeClock()
     put(store, clock, wire.encode(EventFactory(GONE).observation(seq=1)))
     put(store, clock, wire.encode(EventFactory(STAYS, start=50).observation(seq=1)))
-    assert erase(store, GONE, pause=lambda seconds: None).lines == 1
+    assert erase(store, GONE, FakeClock(), pause=lambda seconds: None).lines == 1
     assert [key[0] for key in read_segments(bucket).events] == [STAYS]
     assert len(store.names("segments")) == 1
 
@@ -151,5 +163,5 @@ def test_an_object_store_is_erased_like_a_folder(bucket):
 def test_what_is_no_install_is_refused(tmp_path, install):
     """Only 32 hex digits name an install; nothing is written for anything else."""
     with pytest.raises(InstallError, match="32 hex digits"):
-        erase(LocalStore(tmp_path), install)
+        erase(LocalStore(tmp_path), install, FakeClock())
     assert list(tmp_path.iterdir()) == []

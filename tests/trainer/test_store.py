@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from sanderling_trainer.data import store as place
 from sanderling_trainer.data.store import LocalStore, RemoteStore, Store, open_store
 
 pytestmark = pytest.mark.lab
@@ -31,6 +33,32 @@ def test_what_was_put_is_there_until_it_is_deleted(store):
     assert store.names("a") == ["a/b/2"]
 
 
+def test_several_may_write_one_file_at_once(tmp_path):
+    """Of twenty threads that put one name each succeeds, and the file is one of theirs, whole."""
+    store = LocalStore(tmp_path)
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(lambda number: store.put("a/1", b"%04d" % number * 1000), range(20)))
+    assert store.get("a/1") in [b"%04d" % number * 1000 for number in range(20)]
+    assert store.names("a") == ["a/1"]
+
+
+def test_of_several_who_create_a_file_one_succeeds(store):
+    """A file that is there is not written over by `create`, and of twenty threads at once one succeeds."""
+
+    def create(number: int) -> bool:
+        try:
+            store.create("a/1", b"%d" % number)
+        except FileExistsError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(20) as pool:
+        succeeded = list(pool.map(create, range(20)))
+    assert sum(succeeded) == 1
+    assert store.get("a/1") == b"%d" % succeeded.index(True)
+    assert store.names("a") == ["a/1"]
+
+
 def test_an_absent_file_is_not_found(store):
     """Reading what is not there is a FileNotFoundError, of a folder and of a bucket."""
     with pytest.raises(FileNotFoundError):
@@ -43,7 +71,12 @@ def test_a_server_that_is_not_there_is_an_os_error(monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     absent = RemoteStore("s3://nowhere/store")
-    for act in (lambda: absent.put("a", b""), lambda: absent.get("a"), lambda: absent.has("a")):
+    for act in (
+        lambda: absent.put("a", b""),
+        lambda: absent.create("a", b""),
+        lambda: absent.get("a"),
+        lambda: absent.has("a"),
+    ):
         with pytest.raises(OSError, match="nowhere"):
             act()
 
@@ -54,6 +87,32 @@ def test_a_crash_leaves_no_half_file(tmp_path):
     store.put("a/1", b"one")
     (tmp_path / "a" / ".2.part").write_bytes(b"ha")
     assert store.names("a") == ["a/1"]
+
+
+def test_what_a_crash_left_is_removed_when_it_is_old(tmp_path):
+    """A half-written file goes when nobody has touched it for so long; one that is being written stays."""
+    store = LocalStore(tmp_path)
+    store.put("a/1", b"one")
+    old, new = tmp_path / "a" / ".2.part", tmp_path / "a" / ".3.part"
+    for path in (old, new):
+        path.write_bytes(b"ha")
+    os.utime(old, (0, new.stat().st_mtime - 31))
+    store.clean(30)
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [".3.part", "1"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+
+
+def test_a_folder_that_somebody_else_made_is_flushed(tmp_path, monkeypatch):
+    """Who made a folder may have died before it was flushed: the next process flushes its entry, once."""
+    (tmp_path / "a").mkdir()
+    flushed: list[Path] = []
+    monkeypatch.setattr(place, "flush_path", flushed.append)
+    store = LocalStore(tmp_path)
+    store.put("a/1", b"one")
+    assert tmp_path in flushed
+    flushed.clear()
+    store.put("a/2", b"two")
+    assert flushed == [tmp_path / "a"]
 
 
 def test_a_file_is_flushed_before_its_name_and_the_name_before_the_answer(tmp_path, monkeypatch):

@@ -59,20 +59,20 @@ def erase(
 ) -> None:
     """Remove every line of an install from segments, dead letters and daily files; refuse its uploads for ever.
 
-    Takes at least 40 s: a second pass comes after all collectors know. Not beside another `erase` or `compact`.
+    Takes at least 40 s: a second pass comes after all collectors know. One job works on a store at a time.
 
     Example: sanderling erase --store events/ --install 0123456789abcdef0123456789abcdef
     """
     from sanderling_trainer.data.store import open_store
     from sanderling_trainer.fleet.erase import erase as run
 
-    done = run(open_store(store), install)
+    done = run(open_store(store), install, SystemClock())
     result = {"files": done.files, "lines": done.lines}
     finish(result, f"{done.lines} lines are gone from {done.files} files", as_json)
 
 
 def compact(store: Place, seed: Seed = 0, as_json: Json = False) -> None:
-    """Turn the segments of the days before today (UTC) into daily Parquet. Not beside `erase` or another `compact`.
+    """Turn the segments of the days before today (UTC) into daily Parquet. One job works on a store at a time.
 
     Example: sanderling compact --store events/
     """

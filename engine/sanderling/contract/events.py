@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 import zstandard
 
-from sanderling.errors import EventError
+from sanderling.errors import BatchSizeError, EventError
 
 SCHEMA = 1
 MAX_LINE = 64 * 1024
@@ -19,6 +19,7 @@ MAX_BATCH_BYTES = 4 * 1024 * 1024
 MAX_BATCH_EVENTS = 4096
 MAX_WINDOW_BYTES = 8 * 1024 * 1024
 MAX_NUMBERS = 2000
+PIECE_BYTES = 64 * 1024
 
 Id = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}$")]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
@@ -170,16 +171,20 @@ def pack(lines: Iterable[bytes]) -> bytes:
 
 
 def unpack(body: bytes, limit: int = MAX_BATCH_BYTES) -> Iterator[bytes]:
-    """Yield the lines of a batch; raise `EventError` when it is not one whole zstd frame of at most `limit` bytes.
+    """Yield the lines of a batch; raise `EventError` when it is not one whole zstd frame.
 
-    The frame header's own size is never trusted: a first reading stops at the limit; only a frame that ends before it
-    is unpacked, and must then be whole and alone.
+    It is a `BatchSizeError` beyond `limit` bytes. The frame header's own size is never trusted: a first reading, piece
+    by piece, stops at the limit; only a frame that ends before it is unpacked, and must then be whole and alone.
     """
     unpacker = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
     try:
         with unpacker.stream_reader(body) as reader:
-            if len(reader.read(limit + 1)) > limit:
-                raise EventError(f"expected a batch of at most {limit} bytes when unpacked, found more")
+            size, read = 0, PIECE_BYTES
+            while read == PIECE_BYTES:  # less is the frame's end; what is behind it is not to be read as another frame
+                read = len(reader.read(PIECE_BYTES))
+                size += read
+                if size > limit:
+                    raise BatchSizeError(f"expected a batch of at most {limit} bytes when unpacked, found more")
         frame = unpacker.decompressobj()
         data = frame.decompress(body)
     except (zstandard.ZstdError, MemoryError) as error:

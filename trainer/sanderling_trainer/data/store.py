@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +23,10 @@ class Store(Protocol):
 
     def put(self, name: str, data: bytes) -> None:
         """Write a file, in the place of an older one of this name; it is durable when this returns."""
+        ...
+
+    def create(self, name: str, data: bytes) -> None:
+        """Write a file as `put` does, or raise `FileExistsError`: of several who create one name, one succeeds."""
         ...
 
     def get(self, name: str) -> bytes:
@@ -41,23 +45,32 @@ class Store(Protocol):
         """Remove a file; one that is not there is as good as removed."""
         ...
 
+    def clean(self, older_s: float) -> None:
+        """Remove what crashes left half written, where nobody has touched it for so long."""
+        ...
+
 
 class LocalStore:
     """A folder. Written here by hand because obstore's local store flushes nothing to the disk."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._made: set[Path] = set()
 
     def put(self, name: str, data: bytes) -> None:
         """Write beside, flush, rename, flush the folder's entry."""
         path = self._root / name
-        self._make(path.parent)
-        part = path.with_name(f".{path.name}{PART}")
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.rename(path)
+        self._write(path, data).rename(path)
+        flush_path(path.parent)
+
+    def create(self, name: str, data: bytes) -> None:
+        """Write beside, flush, link, which fails where a file is, flush the folder's entry."""
+        path = self._root / name
+        part = self._write(path, data)
+        try:
+            os.link(part, path)
+        finally:
+            part.unlink()
         flush_path(path.parent)
 
     def get(self, name: str) -> bytes:
@@ -80,11 +93,35 @@ class LocalStore:
         if path.parent.is_dir():
             flush_path(path.parent)
 
+    def clean(self, older_s: float) -> None:
+        """Remove half-written files; ages are told by the clock of the file system that dates them."""
+        now_file = self._write(self._root / "now", b"")
+        now = now_file.stat().st_mtime
+        now_file.unlink()
+        for part in self._root.rglob(f".*{PART}"):
+            with suppress(FileNotFoundError):  # its writer came to an end
+                if now - part.stat().st_mtime >= older_s:
+                    part.unlink()
+
+    def _write(self, path: Path, data: bytes) -> Path:
+        """Write and flush a file beside `path` under a name of its own; return it."""
+        self._make(path.parent)
+        part = path.with_name(f".{path.name}.{os.urandom(6).hex()}{PART}")
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        return part
+
     def _make(self, folder: Path) -> None:
-        if not folder.is_dir():
+        """Make a folder, durably; one that is there may be another's who died before it flushed."""
+        if folder in self._made:
+            return
+        if folder != self._root:
             self._make(folder.parent)
-            folder.mkdir(exist_ok=True)
-            flush_path(folder.parent)
+        folder.mkdir(parents=True, exist_ok=True)
+        flush_path(folder.parent)
+        self._made.add(folder)
 
 
 class RemoteStore:
@@ -103,6 +140,11 @@ class RemoteStore:
         """Put one object, in one request."""
         with _trouble(name):
             self._store.put(name, data, use_multipart=False)
+
+    def create(self, name: str, data: bytes) -> None:
+        """Put one object on the condition that there is none (`If-None-Match: *`)."""
+        with _trouble(name):
+            self._store.put(name, data, use_multipart=False, mode="create")
 
     def get(self, name: str) -> bytes:
         """Return the bytes of an object."""
@@ -131,6 +173,9 @@ class RemoteStore:
         except FileNotFoundError:
             return
 
+    def clean(self, older_s: float) -> None:
+        """Do nothing: an object is there whole or not at all."""
+
 
 def open_store(url: str) -> Store:
     """Open a local folder, or, when `url` has a scheme, an object store."""
@@ -145,5 +190,7 @@ def _trouble(name: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
+    except obstore.exceptions.AlreadyExistsError as error:
+        raise FileExistsError(f"{name}: it is there already") from error
     except obstore.exceptions.BaseError as error:
         raise OSError(f"{name}: {error}") from error

@@ -11,8 +11,10 @@ import math
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import msgspec
+import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -23,6 +25,7 @@ from sanderling_trainer.data.erased import tombstone
 from sanderling_trainer.data.store import Store, open_store
 from sanderling_trainer.fleet import tokens
 from sanderling_trainer.fleet.committer import Committer
+from sanderling_trainer.fleet.connections import protocol
 from sanderling_trainer.fleet.judging import Batch, judge
 from sanderling_trainer.fleet.known import Known
 from sanderling_trainer.fleet.limits import Limits, Rate, RefusalError, read_body
@@ -132,17 +135,17 @@ def create_app(
     return Starlette(routes=routes, lifespan=lifespan)
 
 
+def settings(limits: Limits) -> dict[str, Any]:
+    """Return how uvicorn is to serve."""
+    return {
+        "http": protocol(limits),
+        "timeout_graceful_shutdown": FINISH_REQUESTS_S,
+        "log_level": "warning",
+        "access_log": False,
+    }
+
+
 def serve(store: str, host: str = "127.0.0.1", port: int = 8080, token: str | None = None) -> None:
     """Serve until SIGTERM, then answer what is under way and stop within ten seconds."""
-    import uvicorn
-
-    app = create_app(store, token)
-    uvicorn.run(
-        app,
-        host=host,
-        port=port,
-        http="httptools",
-        timeout_graceful_shutdown=FINISH_REQUESTS_S,
-        log_level="warning",
-        access_log=False,
-    )
+    limits = Limits()
+    uvicorn.run(create_app(store, token, limits=limits), host=host, port=port, **settings(limits))

@@ -9,8 +9,9 @@ import threading
 from sanderling.clock import Clock
 from sanderling_trainer.data.lines import DEAD, SEGMENTS, new_name, pack
 from sanderling_trainer.data.store import Store
-from sanderling_trainer.fleet.judging import Batch, Memory
+from sanderling_trainer.fleet.judging import Batch
 from sanderling_trainer.fleet.limits import Limits, RefusalError
+from sanderling_trainer.fleet.memory import Memory
 from sanderling_trainer.fleet.metrics import Metrics
 
 Waiting = list[tuple[Batch, asyncio.Future[None]]]

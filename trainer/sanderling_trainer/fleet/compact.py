@@ -1,7 +1,7 @@
 """The compaction job: the small segments of whole days become Parquet files; what is read stays the same.
 
 A Parquet file is durable before the segments that it replaces go, and names them: a job that was cut off is finished
-by the next one, and meanwhile nobody counts anything twice. Run one job at a time, and not beside `erase`.
+by the next one, and meanwhile nobody counts anything twice.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from sanderling_trainer.data.gathering import Gathering
 from sanderling_trainer.data.lines import SEGMENTS, SUFFIX, day_of
 from sanderling_trainer.data.segments import add_segment, named
 from sanderling_trainer.data.store import Store
+from sanderling_trainer.fleet.lease import Lease, only_job
 
 BODIES = 500_000
+ABANDONED_S = 3600.0
 
 
 @dataclass
@@ -31,8 +33,17 @@ class Compacted:
 
 
 def compact(store: Store, clock: Clock, bodies: int = BODIES) -> Compacted:
-    """Replace the segments of all days before today (UTC); a file holds about `bodies` events."""
-    _finish(store)
+    """Replace the segments of all days before today (UTC); a file holds about `bodies` events.
+
+    Raises `BusyError` when another job works on the store.
+    """
+    with only_job(store, clock, "compact") as lease:
+        return _compact(store, clock, bodies, lease)
+
+
+def _compact(store: Store, clock: Clock, bodies: int, lease: Lease) -> Compacted:
+    store.clean(ABANDONED_S)
+    _finish(store, lease)
     done, erased, today = Compacted(), Erased(store), day_of(clock)
     days: dict[str, list[str]] = defaultdict(list)
     for name in store.names(SEGMENTS):
@@ -44,28 +55,39 @@ def compact(store: Store, clock: Clock, bodies: int = BODIES) -> Compacted:
             add_segment(gathering, store, name)
             group.append(name)
             if len(gathering) >= bodies:
-                _replace(store, clock, day, gathering, group, erased, done)
+                _replace(store, clock, day, gathering, group, erased, done, lease)
                 gathering, group = Gathering(), []
         if group:
-            _replace(store, clock, day, gathering, group, erased, done)
+            _replace(store, clock, day, gathering, group, erased, done, lease)
     return done
 
 
 def _replace(
-    store: Store, clock: Clock, day: str, gathering: Gathering, group: Sequence[str], erased: Erased, done: Compacted
+    store: Store,
+    clock: Clock,
+    day: str,
+    gathering: Gathering,
+    group: Sequence[str],
+    erased: Erased,
+    done: Compacted,
+    lease: Lease,
 ) -> None:
     kept = [seen for seen in gathering if seen.event.install not in erased]
-    store.put(f"{daily.FOLDER}/{day}/{uuid7(clock)}{daily.SUFFIX}", daily.pack(kept, group))
+    data = daily.pack(kept, group)
+    lease.keep()
+    store.put(f"{daily.FOLDER}/{day}/{uuid7(clock)}{daily.SUFFIX}", data)
     for name in group:
+        lease.keep()
         store.delete(name)
     done.files, done.segments, done.events = done.files + 1, done.segments + len(group), done.events + len(kept)
 
 
-def _finish(store: Store) -> None:
+def _finish(store: Store, lease: Lease) -> None:
     """Delete the segments that an earlier job replaced and did not live to delete."""
     present = set(store.names(SEGMENTS))
     for name in store.names(daily.FOLDER) if present else []:
         with named(name):
             replaced = daily.replaces(daily.read(store.get(name)))
         for segment in present.intersection(replaced):
+            lease.keep()
             store.delete(segment)

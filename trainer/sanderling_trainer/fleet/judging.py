@@ -6,7 +6,9 @@ Each check runs before the next costs anything: the frame's header, unpacking un
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from zlib import crc32
 
 import msgspec
@@ -14,9 +16,10 @@ import zstandard
 
 from sanderling.contract import events as wire
 from sanderling.contract.events import Verdict
-from sanderling.errors import EventError
+from sanderling.errors import BatchSizeError, EventError
 from sanderling_trainer.data.lines import letter, line
 from sanderling_trainer.fleet.limits import RefusalError
+from sanderling_trainer.fleet.memory import Memory
 
 MAX_REASON = 500
 
@@ -41,26 +44,13 @@ class _Named(msgspec.Struct):
     install: str = ""
 
 
-class Memory:
-    """The ids of late, with a checksum of their bodies; spares the store most duplicates, and proves nothing.
+class _Read(NamedTuple):
+    """A line, what it names, and what is wrong with it."""
 
-    In two halves, so that forgetting costs nothing: when the new half is full, the old one goes.
-    """
-
-    def __init__(self, half: int = 100_000) -> None:
-        self._half = half
-        self._new: dict[str, int] = {}
-        self._old: dict[str, int] = {}
-
-    def get(self, id: str) -> int | None:
-        """Return the checksum of the body that came under this id, if remembered."""
-        return self._new.get(id, self._old.get(id))
-
-    def add(self, bodies: dict[str, int]) -> None:
-        """Remember."""
-        self._new.update(bodies)
-        if len(self._new) >= self._half:
-            self._old, self._new = self._new, {}
+    data: bytes
+    id: str
+    install: str
+    fault: str | None
 
 
 def judge(body: bytes, now: int, sent_at: int | None, memory: Memory) -> Batch:
@@ -68,20 +58,24 @@ def judge(body: bytes, now: int, sent_at: int | None, memory: Memory) -> Batch:
     cap = min(wire.MAX_BATCH_BYTES, _declared(body))
     try:
         rows = list(wire.unpack(body, cap))
+    except BatchSizeError as error:
+        raise RefusalError(413, str(error)) from error
     except EventError as error:
-        raise RefusalError(413 if "at most" in str(error) else 400, str(error)) from error
+        raise RefusalError(400, str(error)) from error
     if len(rows) > wire.MAX_BATCH_EVENTS:
         raise RefusalError(413, f"expected at most {wire.MAX_BATCH_EVENTS} events, found {len(rows)}")
+    found = [_read(number, data) for number, data in enumerate(rows, 1)]
+    known = memory.get(row.id for row in found if row.fault is None)
     batch = Batch()
-    for number, data in enumerate(rows, 1):
-        _judge_one(batch, number, data, now, sent_at, memory)
+    for row in found:
+        _judge_one(batch, row, now, sent_at, known)
     return batch
 
 
 def _declared(body: bytes) -> int:
     """Return the size that the frame's header declares, a huge one if it declares none; refuse too large a window.
 
-    Capped at it, a frame that lies is refused, and one that does not is unpacked into a buffer of its own size.
+    Capped at it, a frame that lies is refused.
     """
     try:
         header = zstandard.get_frame_parameters(body)
@@ -92,17 +86,22 @@ def _declared(body: bytes) -> int:
     return header.content_size
 
 
-def _judge_one(batch: Batch, number: int, data: bytes, now: int, sent_at: int | None, memory: Memory) -> None:
-    """Give one event its verdict; a line that names no id can get none, so it refuses the batch."""
+def _read(number: int, data: bytes) -> _Read:
+    """Read one line; one that names no id can get no verdict, so it refuses the batch."""
     try:
         event = wire.decode(data)
-        id, install, fault = event.id, event.install, wire.semantic_fault(event)
     except EventError as error:
         named = _named(data, number)
-        id, install, fault = named.id[:64], named.install[:64], str(error)
+        return _Read(data, named.id[:64], named.install[:64], str(error))
+    return _Read(data, event.id, event.install, wire.semantic_fault(event))
+
+
+def _judge_one(batch: Batch, row: _Read, now: int, sent_at: int | None, remembered: Mapping[str, int]) -> None:
+    """Give one event its verdict."""
+    data, id, install, fault = row
     batch.installs[install] += 1
     body = crc32(data)
-    known = batch.bodies.get(id, memory.get(id))
+    known = batch.bodies.get(id, remembered.get(id))
     if fault is None and known is not None and known != body:
         fault = "conflict: another event has this id"
     if fault is not None:

@@ -24,8 +24,10 @@ class RefusalError(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """The bounds of one server; `events_s` and `burst` are those of one install."""
+    """The bounds of one server: `connections` counts those without a request; `events_s`, `burst` are an install's."""
 
+    connections: int = 10_000
+    head_s: float = 30.0
     body_bytes: int = 2 * 1024 * 1024
     body_s: float = 30.0
     requests: int = 256

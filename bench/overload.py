@@ -1,0 +1,126 @@
+"""What a collector does with five times the load that it can take (promise P25).
+
+First the most that it answers over eight connections, each waiting for its answers; then two processes send batches
+of 50 at five times that rate, whatever the answers are, and send what was refused again without waiting as told. Server
+and load share the machine: `offered` is what was really sent. `lost` counts answered events that are on no disk;
+`normal_again_s` is the time after the flood until a second passes without a refusal.
+
+    python -m bench overload [SECONDS] [TIMES] [CONNECTIONS]        (default 30 5 4000)
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import psutil
+
+from bench.collecting import source
+from bench.collecting.client import EVENTS, load
+from bench.collecting.flood import Flood
+from sanderling_trainer.data import lines
+from sanderling_trainer.data.store import LocalStore
+from sanderling_trainer.fleet.processes import free_port
+from tests.servers import wait_for
+
+CAPACITY_S, PROCESSES = 5.0, 2
+ID = re.compile(rb'"event":{"type":"[a-z]+","id":"([0-9a-f]{32})"')
+
+
+def run(arguments: list[str]) -> dict[str, Any]:
+    """Return the statuses, the times of those answered, what was lost, and the memory."""
+    seconds, times, connections = (float(given) for given in (*arguments, *("30", "5", "4000")[len(arguments) :]))
+    with tempfile.TemporaryDirectory(dir=".", prefix=".bench-") as folder:
+        port = free_port()
+        collect = [sys.executable, "-m", "sanderling", "collect", "--token", "secret", "--store", folder]
+        process = subprocess.Popen([*collect, "--port", str(port)])
+        try:
+            wait_for(port)
+            capacity = _capacity(port)
+            watched = psutil.Process(process.pid)
+            result: dict[str, Any] = {"batches/s": capacity, "rss_before_MiB": watched.memory_info().rss / 2**20}
+            with Peak(watched) as peak:
+                floods = _floods(port, capacity * times, seconds, connections)
+            result |= _figures(floods, seconds) | {"rss_peak_MiB": peak.bytes / 2**20}
+            result["normal_again_s"] = _normal(port)
+        finally:
+            process.terminate()
+            process.wait(20)
+        result["lost"] = _lost(Path(folder), floods)
+    return result
+
+
+class Peak:
+    """The most memory that a process had, seen ten times a second."""
+
+    def __init__(self, process: psutil.Process) -> None:
+        self.bytes, self._process, self._over = 0, process, threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Peak:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.1):
+            self.bytes = max(self.bytes, self._process.memory_info().rss)
+
+
+def _capacity(port: int) -> float:
+    bodies = (body for _, body in source.batches(0))
+    return load(port, bodies, 8, CAPACITY_S).status.count(200) / CAPACITY_S
+
+
+def _floods(port: int, rate: float, seconds: float, connections: float) -> list[Flood]:
+    each = [f"{given / PROCESSES:.0f}" for given in (rate, connections)]
+    command = [sys.executable, "-m", "bench.collecting.flood", str(port), each[0], str(seconds), each[1]]
+    started = [subprocess.Popen([*command, str(seed)], stdout=subprocess.PIPE) for seed in range(1, PROCESSES + 1)]
+    return [msgspec.json.decode(process.communicate()[0], type=Flood, strict=False) for process in started]
+
+
+def _figures(floods: list[Flood], seconds: float) -> dict[str, Any]:
+    status = sum((Counter(flood.status) for flood in floods), Counter[int]())
+    ms = np.array([spent for flood in floods for spent in flood.seconds]) * 1000
+    return {
+        "offered batches/s": sum(status.values()) / seconds,
+        "status": {str(code): count for code, count in sorted(status.items())},
+        "without Retry-After": sum(flood.without_wait for flood in floods),
+        "without a free connection": sum(flood.late for flood in floods),
+        "without an answer": sum(flood.broken for flood in floods),
+        "answered events/s": EVENTS * status[200] / seconds,
+        "p50_ms": float(np.percentile(ms, 50)),
+        "p99_ms": float(np.percentile(ms, 99)),
+    }
+
+
+def _normal(port: int) -> float:
+    """Return the seconds until one passes in which eight connections are refused nothing."""
+    began = time.perf_counter()
+    bodies = (body for _, body in source.batches(9))
+    while time.perf_counter() - began < 30:
+        now = time.perf_counter() - began
+        if set(load(port, bodies, 8, 1.0).status) == {200}:
+            return now
+    return float("inf")
+
+
+def _lost(folder: Path, floods: list[Flood]) -> int:
+    store = LocalStore(folder)
+    found = {
+        id for name in store.names(lines.SEGMENTS) for row in lines.unpack(store.get(name)) for id in ID.findall(row)
+    }
+    answered = [id.encode() for flood in floods for prefix in flood.answered for id in source.ids(prefix)]
+    return sum(id not in found for id in answered)

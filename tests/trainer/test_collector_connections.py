@@ -1,0 +1,185 @@
+"""Ten thousand silent connections and slow heads (bad input 98): honest devices are served, and memory has a bound."""
+
+from __future__ import annotations
+
+import http.client
+import resource
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+
+import psutil
+import pytest
+
+from sanderling.transport import HttpTransport
+from sanderling_trainer.fleet import connections
+from sanderling_trainer.fleet.limits import Limits
+from sanderling_trainer.fleet.processes import free_port
+from tests.servers import HEADERS, Server, events, packed, wait_for
+
+pytestmark = pytest.mark.lab
+
+MIB = 2**20
+CROWDS = 10_000, 5_000
+SPARE = 500
+
+
+def connect(port: int, stack: ExitStack) -> socket.socket:
+    return stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+
+
+def ended(connection: socket.socket, within_s: float) -> bool:
+    """Say whether the server ended a connection in time."""
+    connection.settimeout(within_s)
+    try:
+        return connection.recv(1000) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def served(tmp_path, stack: ExitStack, **limits) -> Server:
+    server = Server(tmp_path, limits=Limits(**limits))
+    stack.callback(server.stop)
+    return server
+
+
+def dribble(connections: list[socket.socket], text: bytes, pause_s: float) -> int:
+    """Send a head to each, byte by byte; return how many connections took the last byte."""
+    open_ones = set(connections)
+    for byte in text:
+        for connection in list(open_ones):
+            with suppress(BlockingIOError):
+                try:
+                    connection.sendall(bytes([byte]))
+                except OSError:
+                    open_ones.discard(connection)
+        time.sleep(pause_s)
+    return len(open_ones)
+
+
+@pytest.mark.parametrize("before", [b"", b"POST /v1/ev", b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"])
+def test_a_connection_without_a_whole_head_is_ended(tmp_path, stack, before):
+    """Who says nothing, half a head, or nothing after an answer, is cut off after the time for a head."""
+    server = served(tmp_path, stack, head_s=0.3)
+    connection = connect(server.port, stack)
+    connection.sendall(before)
+    if before.endswith(b"\r\n\r\n"):
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+    assert not ended(connection, 0.1)
+    assert ended(connection, 3)
+
+
+def test_slow_heads_are_ended_though_each_byte_comes_in_time(tmp_path, stack):
+    """Fifty clients that send a head byte by byte are cut off in its middle, and a device beside them is served."""
+    server = served(tmp_path, stack, head_s=0.5)
+    slow = [connect(server.port, stack) for _ in range(50)]
+    assert server.send(*events(1))[0].verdict == "ok"
+    assert dribble(slow, b"GET /healthz HTTP/1.1\r\nx: " + b"y" * 40, 0.03) == 0
+    assert server.send(*events(1, start=7))[0].verdict == "ok"
+
+
+def test_without_a_time_for_heads_slow_ones_stay(tmp_path, stack, monkeypatch):
+    """The same clients on uvicorn's own protocol are there to the last byte: what the time is for."""
+    monkeypatch.setattr(connections.Waiting, "add", lambda self, connection: None)
+    server = served(tmp_path, stack, head_s=0.5)
+    slow = [connect(server.port, stack) for _ in range(5)]
+    assert dribble(slow, b"GET /healthz HTTP/1.1\r\nx: " + b"y" * 40, 0.03) == 5
+
+
+def test_a_refused_body_that_never_ends_is_ended(tmp_path, stack):
+    """Who gets 401 and goes on with its body, byte by byte, is cut off as well."""
+    server = served(tmp_path, stack, head_s=0.5)
+    connection = connect(server.port, stack)
+    connection.sendall(b"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n")
+    assert connection.recv(1000).startswith(b"HTTP/1.1 401")
+    assert dribble([connection], b"x" * 60, 0.03) == 0
+
+
+def test_a_request_may_take_longer_than_a_head(tmp_path, stack):
+    """A body that comes slowly, but within its own time, is not cut off by the time for heads."""
+    server = served(tmp_path, stack, head_s=0.2)
+    body = packed(*events(1))
+    connection = connect(server.port, stack)
+    head = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
+    connection.sendall(f"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n{head}\r\n".encode())
+    time.sleep(0.5)
+    connection.sendall(body)
+    assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+def test_the_oldest_silent_connection_makes_room(tmp_path, stack):
+    """Beyond the bound the connection that has been silent longest is ended, and one that had an answer late is not."""
+    server = served(tmp_path, stack, connections=20)
+    device = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    device.request("GET", "/healthz")
+    device.getresponse().read()
+    silent = [connect(server.port, stack) for _ in range(10)]
+    device.request("GET", "/healthz")
+    assert device.getresponse().read() == b'{"status":"ok"}'
+    more = [connect(server.port, stack) for _ in range(15)]
+    device.request("GET", "/healthz")
+    assert device.getresponse().read() == b'{"status":"ok"}'
+    assert [ended(connection, 0.2) for connection in silent] == [True] * 6 + [False] * 4
+    assert not any(ended(connection, 0.01) for connection in more)
+    device.close()
+
+
+@pytest.mark.parametrize(("soft", "hard", "most", "raised"), [(1024, 20_000, 10_000, 20_000), (256, 256, 128, None)])
+def test_half_of_the_files_is_left_for_others(monkeypatch, soft, hard, most, raised):
+    """The process may open more files where that is allowed; where it is not, fewer connections may be silent."""
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, pair: given.append(pair))
+    assert connections.protocol(Limits()).waiting._most == most
+    assert given == ([(raised, hard)] if raised else [])
+
+
+@pytest.mark.soak
+def test_ten_thousand_silent_connections_and_more(tmp_path, stack, capsys):
+    """Beside 10,000 silent connections, and 5,000 more, a device is served within a second, and memory is bounded."""
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files < sum(CROWDS) + SPARE:
+        pytest.fail(f"expected {sum(CROWDS) + SPARE} files that a process may open, found {files}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    port = free_port()
+    command = [sys.executable, "-m", "sanderling", "collect", "--store", str(tmp_path), "--port", str(port)]
+    process = subprocess.Popen([*command, "--token", "secret"])
+    stack.callback(process.wait, 20)
+    stack.callback(process.terminate)
+    wait_for(port)
+    watched, slowest = psutil.Process(process.pid), [honest(port, 1)]
+    before, grown, opened = watched.memory_info().rss, [], []
+    for turn, crowd in enumerate(CROWDS, 1):
+        for _ in range(crowd):
+            connect(port, stack)
+        slowest.append(honest(port, 1000 * turn))
+        grown.append((watched.memory_info().rss - before) / MIB)
+        opened.append(watched.num_fds())
+    with capsys.disabled():
+        print(f"\nfiles {opened}, grown MiB {grown}, slowest of 20 posts before and beside in s {slowest}")
+    assert max(slowest) <= 1
+    assert max(opened) <= Limits().connections + SPARE
+    assert max(grown) <= 256
+
+
+def honest(port: int, start: int) -> float:
+    """Post twenty batches, each over a new connection; return the longest time until an answer."""
+    longest = 0.0
+    for number in range(20):
+        transport = HttpTransport(f"http://127.0.0.1:{port}/v1", "secret", timeout_s=10)
+        began = time.perf_counter()
+        answer = transport.post(packed(*events(1, start=start + number)), {"content-encoding": "zstd"})
+        longest = max(longest, time.perf_counter() - began)
+        assert answer.status == 200
+    return longest

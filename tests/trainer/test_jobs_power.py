@@ -1,0 +1,88 @@
+"""Power cuts under compaction and erasure: what is read stays right, and the next job ends the work."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sanderling.errors import EventError
+from sanderling_trainer.data.segments import read_segments
+from sanderling_trainer.data.store import LocalStore
+from sanderling_trainer.fleet.lease import LEASE_S, BusyError
+from tests.fakes import FakeClock
+from tests.power import LoopDisk
+from tests.trainer.collector_life import break_store
+from tests.trainer.test_erase import GONE, filled, holding
+from tests.trainer.test_jobs_crash_points import JOBS, late, others
+
+pytestmark = [pytest.mark.lab, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
+
+LONGEST_S = 0.15  # about what a job takes on this store
+
+
+def cut(disk: LoopDisk, job: Callable[[Path, FakeClock], None], after_s: float, mutant: str) -> None:
+    """Cut the power so long after a job has begun in a child of this process."""
+    child = os.fork()
+    if child == 0:
+        try:
+            break_store(mutant)
+            job(disk.folder / "store", late())
+        finally:
+            os._exit(1)
+    time.sleep(after_s)
+    disk.cut()
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    disk.unplug()
+    disk.plug_in()
+
+
+def cut_often(disk: LoopDisk, name: str, cuts: int, mutant: str = "") -> int:
+    """Cut the power under jobs, each on a new store; check each, and return how many cuts came before the job's end."""
+    rng, root, interrupted = random.Random(0), disk.folder / "store", 0
+    for _ in range(cuts):
+        filled(root)
+        before = read_segments(str(root))
+        cut(disk, JOBS[name], rng.uniform(0, LONGEST_S), mutant)
+        found, clock = read_segments(str(root)), late()
+        assert others(found) == others(before)
+        if name == "compact":
+            assert found == before
+            interrupted += bool(LocalStore(root).names("segments"))
+        else:
+            interrupted += bool(holding(root, GONE))
+        clock.advance(LEASE_S)
+        JOBS[name](root, clock)
+        if name == "compact":
+            assert read_segments(str(root)) == before
+        assert others(read_segments(str(root))) == others(before)
+        assert LocalStore(root).names("segments") == [] if name == "compact" else holding(root, GONE) == []
+        shutil.rmtree(root)
+    return interrupted
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_power_cut_under_a_job_loses_nothing(disk, name):
+    """After each of six cuts the log is right, and the next job brings the work to its end."""
+    assert cut_often(disk, name, 6)
+
+
+@pytest.mark.power
+@pytest.mark.parametrize("name", JOBS)
+def test_hundreds_of_power_cuts_under_a_job_lose_nothing(disk, name):
+    """The same after 250 cuts of each job."""
+    print(f"{name}: 250 power cuts, {cut_often(disk, name, 250)} of them before the job's end, nothing lost")
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_power_cuts_find_a_job_that_does_not_flush_its_files(disk, name):
+    """Where new files are not flushed before the old ones go, cuts leave files without their bytes (P4)."""
+    with pytest.raises((EventError, BusyError, AssertionError)):
+        cut_often(disk, name, 20, "never flushes the file")

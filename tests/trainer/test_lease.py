@@ -1,0 +1,294 @@
+"""One job at a time works on a store, on a folder and on an object store, and a dead one does not block for ever."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+
+from sanderling.contract import events as wire
+from sanderling_trainer.data.store import LocalStore, Store, open_store
+from sanderling_trainer.fleet import compact as compaction
+from sanderling_trainer.fleet.compact import compact
+from sanderling_trainer.fleet.erase import erase
+from sanderling_trainer.fleet.lease import FOLDER, LEASE_S, BusyError, Lease, only_job
+from tests.fakes import EventFactory, FakeClock
+from tests.trainer.test_erase import DAY_S, GONE, holding, put
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(request, tmp_path) -> Store:
+    return open_store(str(tmp_path) if request.param == "folder" else request.getfixturevalue("bucket"))
+
+
+def test_a_second_job_is_told_who_works_and_what_to_do(store):
+    """While one job works another is refused, by name, time and advice; when it has ended the next may begin."""
+    clock = FakeClock()
+    with only_job(store, clock, "erase", "host-1, process 7"):
+        with pytest.raises(BusyError) as refused, only_job(store, clock, "compact"):
+            pass
+        text = str(refused.value)
+        assert "`erase` of host-1, process 7, begun 2025-06-15 15:06:40 UTC" in text
+        assert "until 2025-06-15 15:16:40 UTC" in text
+        assert "start again" in text
+    with only_job(store, clock, "compact"):
+        pass
+    assert len(store.names(FOLDER)) == 1
+
+
+def test_a_dead_job_blocks_no_longer_than_its_lease(store):
+    """After the time that it said the next job takes over, and one that was only asleep is refused its next change."""
+    clock = FakeClock()
+    sleeper = Lease(store, clock, "compact", "asleep")
+    sleeper.take()
+    clock.advance(LEASE_S - 1)
+    with pytest.raises(BusyError), only_job(store, clock, "erase"):
+        pass
+    clock.advance(1)
+    with only_job(store, clock, "erase"), pytest.raises(BusyError, match="erase"):
+        sleeper.keep()
+
+
+def test_a_job_that_works_keeps_its_lease(store):
+    """A job of many hours that goes on changing something is never taken over."""
+    clock = FakeClock()
+    with only_job(store, clock, "compact") as lease:
+        for _ in range(10):
+            clock.advance(LEASE_S * 0.9)
+            lease.keep()
+            with pytest.raises(BusyError), only_job(store, clock, "erase"):
+                pass
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_of_many_jobs_at_once_one_begins(store, dead):
+    """Twenty jobs start at the same moment, after none or after one that died: at most one of them works."""
+    clock = FakeClock()
+    if dead:
+        Lease(store, clock, "compact", "dead").take()
+        clock.advance(LEASE_S)
+    assert race(store, clock) == 1
+
+
+def race(store: Store, clock: FakeClock) -> int:
+    """Return how many of twenty jobs begin."""
+    together = Barrier(20)
+
+    def begin(number: int) -> bool:
+        together.wait()
+        try:
+            Lease(store, clock, "compact", str(number)).take()
+        except BusyError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(20) as pool:
+        return sum(pool.map(begin, range(20)))
+
+
+def test_the_race_finds_a_store_that_creates_over_what_is_there(tmp_path, monkeypatch):
+    """With a store whose `create` is a `put` several jobs begin."""
+    monkeypatch.setattr(LocalStore, "create", LocalStore.put)
+    assert race(LocalStore(tmp_path), FakeClock()) > 1
+
+
+class Interrupted(LocalStore):
+    """Lets somebody else act before its n-th operation."""
+
+    def __init__(self, root: Path, at: int, act) -> None:
+        super().__init__(root)
+        self.left, self.act = at, act
+
+    def _count(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.act()
+
+    def put(self, name: str, data: bytes) -> None:
+        self._count()
+        super().put(name, data)
+
+    def create(self, name: str, data: bytes) -> None:
+        self._count()
+        super().create(name, data)
+
+    def get(self, name: str) -> bytes:
+        self._count()
+        return super().get(name)
+
+    def names(self, folder: str) -> list[str]:
+        self._count()
+        return super().names(folder)
+
+
+def tried(act) -> bool:
+    try:
+        act()
+    except BusyError:
+        return False
+    return True
+
+
+def overtaken(root: Path, at: int, ends: bool) -> int:
+    """Let a job be interrupted in its beginning by others; return how many believe in the end that they may work."""
+    clock = FakeClock()
+    Lease(LocalStore(root), clock, "compact", "dead").take()
+    clock.advance(LEASE_S)
+    took: list[bool] = []
+
+    def act() -> None:
+        other = Lease(LocalStore(root), clock, "compact", "other")
+        took.append(tried(other.take))
+        if ends and took[0]:
+            other.release()
+            Lease(LocalStore(root), clock, "compact", "third").take()
+
+    first = Lease(Interrupted(root, at, act), clock, "compact", "first")
+    return sum([tried(first.take), *took])
+
+
+def met(root: Path, at: int, wakes: bool) -> int:
+    """Let one who sleeps past its lease and one who takes over meet, the first to act interrupted by the other."""
+    clock, went_on = FakeClock(), []
+
+    def act() -> None:
+        went_on.append(tried(late))
+
+    sleeper_store = LocalStore(root) if wakes else Interrupted(root, TAKING + at, act)
+    other_store = Interrupted(root, at, act) if wakes else LocalStore(root)
+    sleeper = Lease(sleeper_store, clock, "compact", "asleep")
+    sleeper.take()
+    clock.advance(LEASE_S)
+    other = Lease(other_store, clock, "erase", "other")
+    early, late = (other.take, sleeper.keep) if wakes else (sleeper.keep, other.take)
+    return sum([tried(early), *went_on])
+
+
+TAKING = 4  # operations by which a job begins on an empty store
+STEPS = range(1, 8)
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_who_is_overtaken_at_any_moment_steps_back(tmp_path, ends):
+    """Between any two steps of one job that begins another begins, or begins and ends: never do both go on."""
+    assert max(overtaken(tmp_path / str(at), at, ends) for at in STEPS) == 1
+
+
+@pytest.mark.parametrize("wakes", [False, True])
+def test_who_renews_late_and_who_takes_over_do_not_miss_each_other(tmp_path, wakes):
+    """Between any two steps of one who takes over a sleeper wakes, or the other way round: never do both go on."""
+    assert max(met(tmp_path / str(at), at, wakes) for at in STEPS) == 1
+
+
+def test_interruptions_find_a_lease_that_does_not_look_again(tmp_path, monkeypatch):
+    """Without the look at the highest number after writing, or at the old lease after creating, two jobs go on."""
+    check_ended = Lease._check_ended
+    before_creating = lambda self, number: None if self._number else check_ended(self, number)  # noqa: E731
+    for number, (name, broken) in enumerate([("_check_highest", lambda self: None), ("_check_ended", before_creating)]):
+        with monkeypatch.context() as patch:
+            patch.setattr(Lease, name, broken)
+            root = tmp_path / str(number)
+            assert max(met(root / f"{at}-{wakes}", at, wakes) for at in STEPS for wakes in (False, True)) == 2
+
+
+def test_a_damaged_lease_is_named(tmp_path):
+    """A lease without its bytes stops jobs with its name and what to do; a file of another name does not."""
+    store, clock = LocalStore(tmp_path), FakeClock()
+    store.put(f"{FOLDER}/README", b"not a lease")
+    with only_job(store, clock, "compact"):
+        pass
+    store.put(f"{FOLDER}/000000000002", b"")
+    with pytest.raises(BusyError, match=r"jobs/000000000002.*remove the file"), only_job(store, clock, "compact"):
+        pass
+    store.delete(f"{FOLDER}/000000000002")
+    with only_job(store, clock, "compact"):
+        pass
+
+
+def test_erasing_refuses_a_compaction_in_its_pause(tmp_path):
+    """A compaction that starts while an erasure waits is refused, and no byte of the id is left."""
+    store, clock = prepared(tmp_path)
+    refused = []
+
+    def pause(seconds: float) -> None:
+        refused.append(not tried(lambda: compact(store, clock)))
+        clock.advance(seconds)
+
+    erase(store, GONE, clock, pause)
+    assert refused == [True]
+    assert holding(tmp_path, GONE) == []
+
+
+def test_without_leases_a_compaction_brings_back_what_was_erased(tmp_path, monkeypatch):
+    """Side by side, a compaction that had read its lines writes them after the last pass: what leases are for."""
+    monkeypatch.setattr(Lease, "take", lambda self: None)
+    monkeypatch.setattr(Lease, "keep", lambda self: None)
+    monkeypatch.setattr(Lease, "release", lambda self: None)
+    store, clock = prepared(tmp_path)
+    replace = compaction._replace
+
+    def late(*arguments) -> None:
+        erase(store, GONE, clock, clock.advance)
+        replace(*arguments)
+
+    monkeypatch.setattr(compaction, "_replace", late)
+    compact(store, clock)
+    assert holding(tmp_path, GONE)
+
+
+class Slow(LocalStore):
+    """Takes longer than a lease to read its first segment, and meanwhile another job takes over."""
+
+    def __init__(self, root: Path, clock: FakeClock) -> None:
+        super().__init__(root)
+        self.clock, self.changes = clock, 0
+
+    def get(self, name: str) -> bytes:
+        if name.startswith("segments"):
+            self.clock.advance(LEASE_S)
+            Lease(LocalStore(self._root), self.clock, "erase", "another").take()
+            self.changes = 0
+        return super().get(name)
+
+    def put(self, name: str, data: bytes) -> None:
+        self.changes += not name.startswith(FOLDER)
+        super().put(name, data)
+
+    def delete(self, name: str) -> None:
+        self.changes += not name.startswith(FOLDER)
+        super().delete(name)
+
+
+JOBS = {"compact": compact, "erase": lambda store, clock: erase(store, GONE, clock, clock.advance)}
+
+
+@pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)
+def test_a_job_that_slept_changes_nothing_more(tmp_path, job):
+    """A job that was taken over while it read ends with the name of the other, and has changed no file since."""
+    _, clock = prepared(tmp_path)
+    store = Slow(tmp_path, clock)
+    with pytest.raises(BusyError, match="another"):
+        job(store, clock)
+    assert store.changes == 0
+
+
+@pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)
+def test_without_looking_a_job_that_slept_goes_on(tmp_path, monkeypatch, job):
+    """A job that does not ask before its changes makes them beside the other: the same count finds it."""
+    monkeypatch.setattr(Lease, "keep", lambda self: None)
+    _, clock = prepared(tmp_path)
+    store = Slow(tmp_path, clock)
+    job(store, clock)
+    assert store.changes
+
+
+def prepared(root: Path) -> tuple[LocalStore, FakeClock]:
+    """A store with one event of the install that is to go, a day ago."""
+    store, clock = LocalStore(root), FakeClock()
+    put(store, clock, wire.encode(EventFactory(GONE).observation(seq=1)))
+    clock.advance(DAY_S)
+    return store, clock

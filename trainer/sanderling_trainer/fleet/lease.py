@@ -1,0 +1,141 @@
+"""One job at a time on a store: a lease, which a job that died loses by itself. Refuses to know what jobs do.
+
+Leases are the files `jobs/<number>`, and the highest number counts. A job whose predecessor has ended, or has not
+renewed its lease in time, creates the next number; a store lets one of several succeed. The highest file is never
+deleted, so that nobody who comes late can create a number that another has used. Both a job that renews and one that
+takes over write first and look then, so that they cannot miss each other. The clocks of machines may differ by
+minutes, not more.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import msgspec
+
+from sanderling.clock import Clock, uuid7
+from sanderling.errors import SanderlingError
+from sanderling_trainer.data.store import Store
+
+FOLDER = "jobs"
+LEASE_S = 600.0
+ENDED = 0
+
+
+class BusyError(SanderlingError):
+    """Another job works on this store."""
+
+
+class Note(msgspec.Struct, frozen=True):
+    """Who holds a lease: a fresh id, the job and its process; since when and until when, in wall ms since 1970."""
+
+    id: str
+    job: str
+    owner: str
+    since: int
+    until: int
+
+
+class Lease:
+    """The right to change what a store holds, until it is not renewed in time."""
+
+    def __init__(self, store: Store, clock: Clock, job: str, owner: str) -> None:
+        self._store, self._clock = store, clock
+        self._number = 0
+        self._note = Note(uuid7(clock), job, owner, clock.wall_ms(), ENDED)
+
+    def take(self) -> None:
+        """Become the one job, or raise `BusyError`."""
+        before = self._highest()
+        self._check_ended(before)
+        self._number, self._note = before + 1, self._renewed()
+        try:
+            self._store.create(_name(self._number), msgspec.json.encode(self._note))
+        except FileExistsError:
+            if self._read(self._number) != self._note:  # a put whose first answer got lost is found to be there
+                raise self._busy(self._number) from None
+        try:
+            self._check_highest()
+            self._check_ended(before)
+        except BusyError:
+            self.release()
+            raise
+        for name in self._store.names(FOLDER):
+            if name < _name(self._number):
+                self._store.delete(name)
+
+    def keep(self) -> None:
+        """Renew the lease when half of it is over; raise `BusyError` when another job took over. Before each change."""
+        if self._clock.wall_ms() < self._note.until - LEASE_S * 500:
+            return
+        self._check_highest()
+        self._write(self._renewed())
+        self._check_highest()
+
+    def release(self) -> None:
+        """Say that the job has ended."""
+        self._write(msgspec.structs.replace(self._note, until=ENDED))
+
+    def _renewed(self) -> Note:
+        return msgspec.structs.replace(self._note, until=self._clock.wall_ms() + round(LEASE_S * 1000))
+
+    def _write(self, note: Note) -> None:
+        self._note = note
+        self._store.put(_name(self._number), msgspec.json.encode(note))
+
+    def _highest(self) -> int:
+        numbers = [name.removeprefix(f"{FOLDER}/") for name in self._store.names(FOLDER)]
+        return max((int(number) for number in numbers if number.isdecimal()), default=0)
+
+    def _check_highest(self) -> None:
+        highest = self._highest()
+        if highest > self._number:
+            raise self._busy(highest)
+
+    def _check_ended(self, number: int) -> None:
+        note = self._read(number) if number else None
+        if note is not None and note.until > self._clock.wall_ms():
+            raise self._busy(number)
+
+    def _read(self, number: int) -> Note | None:
+        """Return a lease's note, None when its job ended so long ago that the next one has removed it."""
+        name = _name(number)
+        try:
+            return msgspec.json.decode(self._store.get(name), type=Note)
+        except FileNotFoundError:
+            return None
+        except msgspec.MsgspecError as error:
+            raise BusyError(f"{name}: expected a job's lease: {error}: remove the file when no job runs") from error
+
+    def _busy(self, number: int) -> BusyError:
+        note = self._read(number)
+        if note is None:
+            return BusyError("expected no other job on this store, found one that has just begun; start again later")
+        return BusyError(
+            f"expected no other job on this store, found `{note.job}` of {note.owner}, begun {_date(note.since)}, "
+            f"which holds it until {_date(note.until)} and longer while it works: start again when it has ended "
+            f"or, if it died, after that time"
+        )
+
+
+@contextmanager
+def only_job(store: Store, clock: Clock, job: str, owner: str | None = None) -> Iterator[Lease]:
+    """Hold the store for one job; `owner` is this process if not given. Raise `BusyError` when another holds it."""
+    lease = Lease(store, clock, job, owner or f"{socket.gethostname()}, process {os.getpid()}")
+    lease.take()
+    try:
+        yield lease
+    finally:
+        lease.release()
+
+
+def _name(number: int) -> str:
+    return f"{FOLDER}/{number:012d}"
+
+
+def _date(wall_ms: int) -> str:
+    return datetime.fromtimestamp(wall_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
