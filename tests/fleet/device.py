@@ -100,6 +100,7 @@ class Device:
                 self.bundle, self.folder, transport=self.line, window_s=self.window_s, adapt=self.adapt,
                 outbox_bytes=self.bytes, background=False, clock=self.clock, entropy=entropy,
             )  # fmt: skip
+        self.line.engine = self.engine
         self.spoil(self.engine)
         self._erasures = 0
         self.world.note(self.name, "opens", self.engine.storage_fault)
