@@ -26,7 +26,7 @@ def check_request(user: object, k: object, context: object) -> None:
 
 
 def check_text(**fields: object) -> None:
-    """Raise `TypeError` unless all are strings, `ValueError` unless `item` and `kind` have 1 to 512 whole characters."""
+    """Raise `TypeError` unless all are strings, `ValueError` unless `item` and `kind` have 1 to 512 whole letters."""
     for name, value in fields.items():
         if not isinstance(value, str):
             raise TypeError(f"{name}: expected str, found {type(value).__name__}")
@@ -67,6 +67,17 @@ def check_window(seconds: object) -> float | None:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0.0 < seconds <= 366 * 86400:
         raise ValueError(f"window_s: expected seconds above 0, at most 366 days, or None, found {seconds!r}")
     return float(seconds)
+
+
+def check_days(days: object, *, told: bool) -> float | None:
+    """Return the life of a pseudonym, None for no end; raise `ValueError` unless it lies in [1 hour, 10 years]."""
+    if days is None:
+        return None
+    if isinstance(days, bool) or not isinstance(days, int | float) or not 1 / 24 <= days <= 3660.0:
+        raise ValueError(f"pseudonym_days: expected 1/24 to 3660 days, or None, found {days!r}")
+    if not told:
+        raise ValueError("pseudonym_days: expected `state` and `collector` with it: nothing is told of anybody without")
+    return float(days)
 
 
 def shown_item(shown: Mapping[str, SlateItem], item: SlateItem | str) -> SlateItem:

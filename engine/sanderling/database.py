@@ -19,6 +19,7 @@ import apsw
 from sanderling.clock import Entropy
 from sanderling.contract.seal import flush_path
 from sanderling.errors import StorageError
+from sanderling.identity import Identity
 
 SCHEMA = 1
 DATABASE = "outbox.db"
@@ -149,7 +150,7 @@ class Database:
         return meta
 
     def _first_meta(self) -> Meta:
-        meta = Meta(install=self._entropy(16).hex(), secret=self._entropy(32))
+        meta = Meta(*Identity.fresh(self._entropy))
         self._save_meta(meta)
         return meta
 

@@ -43,12 +43,13 @@ def make(
     plan: Exploration,
     asked: Asked,
     decision: str,
+    pseudonym: str,
     shift: NDArray[np.float64] | None = None,
 ) -> Made:
     """Rank the pool, the best eligible items, and draw a slate; `shift` is what of the vector was learned here."""
     ranking = scorer.rank(vector, max(plan.pool, asked.k), asked.exclude, asked.at_most)
     items = draw(scorer, ranking, plan, min(asked.k, len(ranking.rows)), decision)
-    slate = Slate(decision, asked.user, scorer.bundle.manifest.release, items)
+    slate = Slate(decision, asked.user, pseudonym, scorer.bundle.manifest.release, items)
     return Made(scorer, vector, plan, asked, ranking, slate, shift)
 
 
@@ -83,7 +84,7 @@ def draw(scorer: Scorer, ranking: Ranking, plan: Exploration, slots: int, decisi
 
 def explain(made: Made) -> Explanation:
     """Make a decision again, and say whether it came out the same."""
-    again = make(made.scorer, made.vector, made.plan, made.asked, made.slate.decision)
+    again = make(made.scorer, made.vector, made.plan, made.asked, made.slate.decision, made.slate.pseudonym)
     return Explanation(
         decision=again.slate.decision,
         release=again.slate.release,

@@ -1,4 +1,5 @@
-"""The engine: what an app holds. It joins scoring, exploration, state and the outbox, and owns the order between them.
+"""The engine: what an app holds. It joins the bundle that serves, what is known of people, the outbox and the uploader,
+and owns the order between them.
 
 `recommend` never waits for disk or network and never raises for what a user did; `reward` returns when the reward is
 durable. Refuses to know how any of its parts does its work.
@@ -9,38 +10,38 @@ from __future__ import annotations
 import logging
 import os
 import random
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from threading import RLock
 from typing import Any
 
 from sanderling import decisions, overlay
-from sanderling.adapt import Floats, Residuals
-from sanderling.budget import Budget
-from sanderling.checks import check_privacy, check_request, check_text, check_value, check_window, shown_item
+from sanderling.checks import (
+    check_days,
+    check_privacy,
+    check_request,
+    check_text,
+    check_value,
+    check_window,
+    shown_item,
+)
 from sanderling.clock import Clock, Entropy, SystemClock, uuid7
-from sanderling.contract import events as wire
 from sanderling.contract.bundle import Bundle
 from sanderling.contract.manifest import Exploration
-from sanderling.decisions import Asked, Made
+from sanderling.decisions import Asked
 from sanderling.errors import StorageError, UpdateError
 from sanderling.groups import check_caps
 from sanderling.outbox import Outbox
+from sanderling.people import Known, People
 from sanderling.scorer import NO_CAPS, Scorer, Vector
 from sanderling.serving import Serving
 from sanderling.slate import Explanation, Receipt, Slate, SlateItem
 from sanderling.telling import Teller
 from sanderling.update import fetch
 from sanderling.upload import IDLE_S, HttpTransport, Transport, Uploader
-from sanderling.users import Users
-from sanderling.windows import PREFIX, Windows
 
 log = logging.getLogger("sanderling")
 
-REMEMBERED = 256
 REWARD_TIMEOUT_S = 10.0
 
 
@@ -64,6 +65,7 @@ class Engine:
         adapt: bool,
         privacy: float | None,
         window_s: float | None,
+        pseudonym_days: float | None,
         may_upload: Callable[[], bool],
         transport: Transport | None,
         outbox_bytes: int,
@@ -71,10 +73,9 @@ class Engine:
         clock: Clock,
         entropy: Entropy,
     ) -> None:
-        self._clock, self._entropy, self._adapts = clock, entropy, adapt
+        self._clock, self._entropy = clock, entropy
         self._releases, self._root, self._folder = releases, root, state
-        self._lock = RLock()  # guards what is known of users; never held while waiting for the disk to write
-        self._made: OrderedDict[str, Made] = OrderedDict()
+        self._window_s, self._pseudonym_days = window_s, pseudonym_days
         self._closed = False
         self.storage_fault: str | None = None
         self.exploring = True
@@ -82,22 +83,11 @@ class Engine:
         if collector is not None:
             transport = HttpTransport(collector, token)
         self._outbox = self._open_outbox(outbox_bytes, background)
-        self._telling = partial(Teller, clock=clock, entropy=entropy, share_context=share_context, privacy=privacy)
-        self._window_s = window_s
-        self._introduce()
+        tell = partial(Teller, clock=clock, entropy=entropy, share_context=share_context, privacy=privacy)
+        self._meet = partial(People, self._outbox, tell, adapts=adapt, window_s=window_s, clock=clock, entropy=entropy)
+        self._people = self._meet()
         self._uploader = self._open_uploader(transport, may_upload, background)
         self._close_windows()
-
-    def _introduce(self) -> None:
-        """Take up the install's name and what it knows of its users: after an erasure a new one, and nobody."""
-        outbox = self._outbox
-        install, secret = (outbox.install, outbox.secret) if outbox else (self._entropy(16).hex(), self._entropy(32))
-        load = outbox.state if outbox else lambda key: None
-        with self._lock:
-            self._tell, self._install = self._telling(install, secret), install
-            self._users, self._budget, self._residuals = Users(load), Budget(load), Residuals(load)
-            self._windows = Windows(self._window_s, outbox.states(PREFIX) if outbox else {})
-            self._made.clear()
 
     @classmethod
     def open(
@@ -113,6 +103,7 @@ class Engine:
         adapt: bool = False,
         privacy: float | None = None,
         window_s: float | None = None,
+        pseudonym_days: float | None = None,
         may_upload: Callable[[], bool] = lambda: True,
         transport: Transport | None = None,
         outbox_bytes: int = 64 * 2**20,
@@ -135,6 +126,9 @@ class Engine:
           `adapt` or `window_s`, which would tell.
         - `window_s`: how many seconds after a decision its rewards are waited for; what was `seen` and not rewarded by
           then counts as not clicked.
+        - `pseudonym_days`: so many days after it began, and as soon as all is uploaded, this install goes by another
+          name, and its users by other pseudonyms, which nothing joins to those before: all begin as strangers, to the
+          device too.
         - `transport`: another way to the lab than HTTP to `collector`.
         - `outbox_bytes`: how much may wait on the disk before whole decisions are shed.
         - `background`: threads write and send; without them the app calls `step`, and `reward` writes by itself.
@@ -153,6 +147,7 @@ class Engine:
             adapt=adapt,
             privacy=check_privacy(privacy, adapt=adapt, window_s=window_s),
             window_s=check_window(window_s),
+            pseudonym_days=check_days(pseudonym_days, told=None not in (state, collector or transport)),
             may_upload=may_upload,
             transport=transport,
             outbox_bytes=outbox_bytes,
@@ -209,25 +204,19 @@ class Engine:
         """Record organic behaviour: it moves the user's state at once, and is uploaded later."""
         check_text(user=user, item=item, kind=kind)
         self._close_windows()
-        with self._lock:
-            pseudonym = self._tell.pseudonym(user)
-            state = self._users.observe(pseudonym, item, kind, self._serving.scorer)
-            self._put([self._tell.observation(pseudonym, item, kind)], {pseudonym: state.dump()})
+        self._people.observe(user, item, kind, self._serving.scorer)
 
     def seen(self, slate: Slate, items: Iterable[SlateItem | str] | None = None) -> None:
         """Say which items of a slate the user saw, all unless given: what is not rewarded within the window counts -1.
 
-        Raises `ValueError` for an item that is not on the slate, and where the engine was opened without `window_s`.
+        Nothing happens when the user was forgotten since. Raises `ValueError` for an item that is not on the slate, and
+        where the engine was opened without `window_s`.
         """
-        if self._windows.length_ms is None:
+        if self._window_s is None:
             raise ValueError("seen: expected an engine opened with `window_s`, the time that rewards have to come")
         shown = {item.id: item for item in slate}
         found = [shown_item(shown, item) for item in (shown if items is None else items)]
-        slots = {item.slot: item.id for item in found}
-        with self._lock:
-            if slots and slate.install == self._install:
-                pseudonym = self._tell.pseudonym(slate.user)
-                self._put([], self._windows.see(slate.decision, pseudonym, slots, self._clock.wall_ms()))
+        self._people.see(slate, found, self._serving.scorer)
         self._close_windows()
 
     def reward(
@@ -257,23 +246,11 @@ class Engine:
         shown = {item.id: item for item in slate}
         seen = [(shown_item(shown, item), check_value(value)) for item, value in values.items()]
         seen.sort(key=lambda pair: pair[0].slot)  # an order of the app's own could tell what was touched first
-        outbox = self._outbox
-        if outbox is None:
+        if self._outbox is None:
             return Receipt(False, f"the reward was not stored: {self.storage_fault}")
         self._close_windows()
-        with self._lock:
-            if slate.install != self._install:
-                return Receipt(False, "the reward was not stored: its slate is of an install that was erased or reset")
-            pseudonym, states = self._tell.pseudonym(slate.user), dict[str, bytes]()
-            outcomes = [self._outcome(slate, pseudonym, item, value, kind, observe, states) for item, value in seen]
-            slots = {item.slot for item, _ in seen}
-            states |= self._windows.settle(slate.decision, pseudonym, slots, self._clock.wall_ms())
-            states |= self._learn(pseudonym, slate.decision, {item.slot: value for item, value in seen})
-            try:
-                wait = outbox.begin(outcomes, states)
-            except StorageError as error:
-                return Receipt(False, str(error))
         try:
+            wait = self._people.rewarded(slate, seen, kind, observe, self._serving.scorer)
             wait(REWARD_TIMEOUT_S)
         except StorageError as error:
             return Receipt(False, str(error))
@@ -281,44 +258,8 @@ class Engine:
             self._uploader.wake()
         return Receipt(True)
 
-    def _outcome(
-        self,
-        slate: Slate,
-        pseudonym: str,
-        item: SlateItem,
-        value: float,
-        kind: str | None,
-        observe: bool | None,
-        states: dict[str, bytes],
-    ) -> wire.Event:
-        """Return the event of one reward; where it moves the user's state, the new one is put into `states`."""
-        moves = self._tell.exact and (value > 0 if observe is None else observe)
-        late = self._clock.wall_ms() > self._windows.end_ms(slate.decision)
-        event = self._tell.outcome(slate.decision, item.slot, item.id, pseudonym, value, kind, moves=moves, late=late)
-        if moves:
-            states[pseudonym] = self._users.observe(pseudonym, item.id, event.kind, self._serving.scorer).dump()
-        return event
-
     def _close_windows(self) -> None:
-        """Give the default outcome, -1, to slots that were seen and not rewarded in time."""
-        now = self._clock.wall_ms()
-        if not self._windows.due(now):
-            return
-        with self._lock:
-            for decision, seen, states in self._windows.closed(now):
-                waiting = seen.waiting()
-                events = [self._tell.outcome(decision, slot, item, seen.user, -1.0) for slot, item in waiting.items()]
-                self._put(events, states | self._learn(seen.user, decision, dict.fromkeys(waiting, -1.0)))
-
-    def _learn(self, pseudonym: str, decision: str, rewards: Mapping[int, float]) -> dict[str, bytes]:
-        """Move the user's residual by the rewards by slot of a remembered decision; return what is to be stored."""
-        made = self._made.get(decision) if self._adapts else None
-        if made is None or made.shift is None or made.scorer.space != self._serving.scorer.space:
-            return {}
-        by_rank = {made.slate[slot].rank: value for slot, value in rewards.items() if slot < len(made.slate)}
-        pool = decisions.pool(made)
-        shipped = made.ranking.scores - pool @ made.shift
-        return self._residuals.learn(pseudonym, made.scorer.space, pool, shipped, by_rank)
+        self._people.close_windows(self._serving.scorer)
 
     def upsert_items(self, items: Iterable[Mapping[str, Any]]) -> None:
         """Add items (each with `id` and `text`, and any attributes) or replace known ones; recommendable at once.
@@ -336,9 +277,7 @@ class Engine:
 
     def explain(self, decision: str) -> Explanation:
         """Replay one of the last 256 decisions from its id, bit for bit. Raises `KeyError` for any other."""
-        with self._lock:
-            made = self._made[decision]
-        return decisions.explain(made)
+        return decisions.explain(self._people.remembered(decision))
 
     def forget_user(self, user: str) -> None:
         """Delete all that this device knows of a user, to the last byte: states, and events that were not sent yet.
@@ -347,20 +286,9 @@ class Engine:
         Raises `StorageError` when the file could not be changed; then nothing is promised.
         """
         check_text(user=user)
-        pseudonym = self._tell.pseudonym(user)
-        with self._lock:
-            keys = [kept.forget(pseudonym) for kept in (self._users, self._budget, self._residuals)]
-            keys += self._windows.forget(pseudonym)
-            for decision in [id for id, made in self._made.items() if made.asked.user == user]:
-                del self._made[decision]
-            self._tell.pseudonym.cache_clear()
+        self._people.forget(user)
         if self._outbox is None and self._folder is not None:
             raise StorageError(f"nothing of the file was forgotten: {self.storage_fault}")
-        if self._outbox:
-            self._outbox.forget(pseudonym, keys)
-            with self._lock:  # somebody may have asked for the user meanwhile, and read what was there
-                for kept in (self._users, self._budget, self._residuals):
-                    kept.forget(pseudonym)
 
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Upload what is stored; return whether all of it was acknowledged within the time."""
@@ -395,7 +323,7 @@ class Engine:
                 slots.folder,
                 app=serving.manifest.app,
                 current_release=serving.manifest.release,
-                install=self._install,
+                install=self._people.identity.install,
                 serving=serving.folder,
                 timeout_s=timeout_s,
             )
@@ -432,55 +360,25 @@ class Engine:
             self._outbox, self.storage_fault = None, "the engine is closed"
 
     def _decide(self, scorer: Scorer, asked: Asked, greedy: bool) -> Slate:
-        tell = self._tell
-        pseudonym = tell.pseudonym(asked.user)
-        with self._lock:
-            state = self._users.get(pseudonym, scorer)
-        plan = self._plan(scorer, pseudonym, greedy)
+        people = self._people
+        known = people.known(asked.user, scorer)
+        plan = self._plan(scorer, known, greedy)
         context = self._encode_context(scorer, asked.context)
-        vector = scorer.state.user(state.state, context)
-        shift = self._shift(pseudonym, scorer)
-        if shift is not None:
-            vector = vector + shift.astype("float32")
-        made = decisions.make(scorer, vector, plan, asked, uuid7(self._clock, self._entropy), shift)
-        made = made._replace(slate=replace(made.slate, install=tell.install))
+        vector = scorer.state.user(known.state.state, context)
+        if known.shift is not None:
+            vector = vector + known.shift.astype("float32")
+        decision = uuid7(self._clock, self._entropy)
+        made = decisions.make(scorer, vector, plan, asked, decision, known.state.name, known.shift)
         if made.slate.items:
-            event = tell.decision(made, pseudonym, state, context, self._adapts)
-            self._remember(made)
-            self._put([event], self._spend(made, pseudonym))
+            people.decided(made, known.state, context)
         self._serving.confirm(scorer.bundle)
         return made.slate
 
-    def _plan(self, scorer: Scorer, pseudonym: str, greedy: bool) -> Exploration:
+    def _plan(self, scorer: Scorer, known: Known, greedy: bool) -> Exploration:
         """Return how this decision explores: as the bundle says, unless somebody or the user's budget forbids it."""
         plan = scorer.bundle.manifest.exploration
-        if greedy or not self.exploring:
-            return scorer.greedy
-        if plan.daily is None:
-            return plan
-        with self._lock:
-            return plan if self._budget.spent(pseudonym, self._clock.wall_ms()) < plan.daily else scorer.greedy
-
-    def _shift(self, pseudonym: str, scorer: Scorer) -> Floats | None:
-        """Return what the device learned of a user, [d], where it learns."""
-        if not self._adapts:
-            return None
-        with self._lock:
-            return self._residuals.get(pseudonym, scorer.space, scorer.bundle.manifest.sizes.dim).shift
-
-    def _spend(self, made: Made, pseudonym: str) -> dict[str, bytes]:
-        """Count what was explored against the user's budget; return what is to be stored."""
-        explored = sum(item.explored for item in made.slate) if made.plan.daily is not None else 0
-        if not explored:
-            return {}
-        with self._lock:
-            return self._budget.spend(pseudonym, self._clock.wall_ms(), explored)
-
-    def _remember(self, made: Made) -> None:
-        with self._lock:
-            self._made[made.slate.decision] = made
-            if len(self._made) > REMEMBERED:
-                self._made.popitem(last=False)
+        spent = plan.daily is not None and known.explored >= plan.daily
+        return scorer.greedy if greedy or spent or not self.exploring else plan
 
     def _encode_context(self, scorer: Scorer, context: str | None) -> Vector | None:
         if not context:
@@ -490,10 +388,6 @@ class Engine:
         except Exception as error:  # whatever it was, a slate without context is better than none
             log.warning("context ignored: %s", error)
             return None
-
-    def _put(self, events: Sequence[wire.Event], states: Mapping[str, bytes]) -> None:
-        if self._outbox is not None:
-            self._outbox.put(events, states)
 
     def _open_outbox(self, limit_bytes: int, threaded: bool) -> Outbox | None:
         if self._folder is None:
@@ -520,8 +414,20 @@ class Engine:
             clock=self._clock,
             rng=random.Random(self._entropy(8)),
             may_upload=may_upload,
-            on_erased=self._introduce,
+            on_erased=self._begin_anew,
+            on_empty=self._rename,
         )
         if background:
             uploader.start()
         return uploader
+
+    def _begin_anew(self) -> None:
+        self._people = self._meet()
+
+    def _rename(self) -> None:
+        """Go by another name when this one has lived its days."""
+        days, outbox = self._pseudonym_days, self._outbox
+        if days is None or outbox is None or not self._people.outlived(days):
+            return
+        if outbox.rename():
+            self._begin_anew()

@@ -22,6 +22,7 @@ from sanderling import forks, shed
 from sanderling.clock import Clock, Entropy
 from sanderling.contract.events import Event
 from sanderling.errors import StorageError
+from sanderling.identity import Identity
 from sanderling.store import Job, Pending, Store, kind_of
 
 QUEUE_EVENTS = 10_000
@@ -52,8 +53,8 @@ class Counters:
 class Outbox:
     """The outbox of one state folder; raises `StorageError` when the folder can't be opened. Thread-safe.
 
-    `work` writes what is queued for those who keep time themselves; with `threaded` a thread does. A process forked from
-    this one must open its own outbox in another folder: there this one refuses everything.
+    `work` writes what is queued for those who keep time themselves; with `threaded` a thread does. A process forked
+    from this one must open its own outbox in another folder: there this one refuses everything.
     """
 
     def __init__(
@@ -66,9 +67,6 @@ class Outbox:
         threaded: bool = True,
     ) -> None:
         self._store = Store(Path(folder), limit_bytes, clock, entropy)
-        self.install = self._store.meta.install
-        self.secret = self._store.meta.secret
-        self.boot = self._store.boot
         self._queue: deque[tuple[Job, Future[None] | None]] = deque()
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._drops: Counter[tuple[str, str]] = Counter()
@@ -91,13 +89,27 @@ class Outbox:
         self._turn = threading.RLock()
         self._reading = threading.Lock()
 
-    def put(self, events: Sequence[Event], states: Mapping[str, bytes] = {}) -> None:
-        """Queue events, and the users' new states that go with them; storage trouble is counted, never raised."""
+    @property
+    def identity(self) -> Identity:
+        """Who this install is; another one after `begin_anew`."""
+        meta = self._store.meta
+        return Identity(meta.install, meta.secret)
+
+    @property
+    def install(self) -> str:
+        """The name of this install."""
+        return self._store.meta.install
+
+    def put(self, events: Sequence[Event], states: Mapping[str, bytes] = {}, identity: Identity | None = None) -> None:
+        """Queue events, and the users' new states that go with them; storage trouble is counted, never raised.
+
+        What was made under an identity that this install has no longer is not stored.
+        """
         with self._wake:
             if self._shut or self._queued + len(events) > QUEUE_EVENTS:
                 self._drop("closed" if self._shut else "queue_full", events)
                 return
-            self._enqueue(Job(events, states), None)
+            self._enqueue(Job(events, states, identity and identity.install), None)
 
     def put_durable(self, events: Sequence[Event], timeout_s: float = 10.0, states: Mapping[str, bytes] = {}) -> None:
         """Return when the events, their states and all that was queued before are on disk; else raise `StorageError`.
@@ -106,7 +118,9 @@ class Outbox:
         """
         self.begin(events, states)(timeout_s)
 
-    def begin(self, events: Sequence[Event], states: Mapping[str, bytes] = {}) -> Callable[[float], None]:
+    def begin(
+        self, events: Sequence[Event], states: Mapping[str, bytes] = {}, identity: Identity | None = None
+    ) -> Callable[[float], None]:
         """Queue events as `put_durable` does, and return the function that waits until they are on disk.
 
         Raises `StorageError` when they cannot be queued.
@@ -115,7 +129,7 @@ class Outbox:
         with self._wake:
             if self._shut or self._queued + len(events) > QUEUE_EVENTS:
                 raise StorageError(f"not stored: {self._shut or 'the queue is full because the disk does not keep up'}")
-            self._enqueue(Job(events, states), future)
+            self._enqueue(Job(events, states, identity and identity.install), future)
         return lambda timeout_s: self._await(future, timeout_s, "the reward is not known to be on disk")
 
     def _await(self, future: Future[T], timeout_s: float, what: str) -> T:
@@ -125,7 +139,7 @@ class Outbox:
         return _result(future, timeout_s, what)
 
     def work(self) -> None:
-        """Write what is queued, in the caller's thread; what fails stays queued. With a thread there is nothing to do."""
+        """Write what is queued, in the caller's thread; what fails stays queued. With a thread nothing happens."""
         if self._thread is None and not self._shut:
             with self._turn:
                 self._write_queue()
@@ -178,19 +192,31 @@ class Outbox:
         """Set one event aside, at most the last 100 are kept, and declare it lost."""
         self._quarantined += self._ask(lambda: self._store.quarantine(id, reason))
 
-    def forget(self, user: str, keys: Sequence[str]) -> None:
-        """Delete all that is stored of a pseudonym, and the states under these keys; raise `StorageError` if it fails.
+    def forget(self, user: str | None, keys: Sequence[str]) -> None:
+        """Delete all that is queued or stored of a pseudonym, and the states under these keys; raise `StorageError` if
+        it fails."""
+        self._ask(lambda: self._forget(user, set(keys)))
 
-        What was queued before is stored first, so that nothing follows.
-        """
-        self.put_durable([])
-        self._ask(lambda: self._store.forget(user, keys))
+    def _forget(self, user: str | None, keys: set[str]) -> None:
+        with self._wake:
+            concerned = [(job, future) for job, future in self._queue if job.concerns(user, keys)]
+            self._queue = deque(entry for entry in self._queue if entry not in concerned)
+            for job, future in concerned:
+                self._leave(job, future)
+                self._drop("forgotten", job.events)
+        for _, future in concerned:
+            _finish(future, "the user was forgotten")
+        self._store.forget(user, keys)
 
     def begin_anew(self) -> None:
         """Delete everything, and go on as another install with another secret; raise `StorageError` if that fails."""
         self._ask(self._begin_anew)
 
-    def _begin_anew(self) -> None:
+    def rename(self) -> bool:
+        """Begin anew if nothing waits to be sent; return whether it did. Raises `StorageError` if that fails."""
+        return self._ask(lambda: not (self._queue or self._store.meta.events) and self._begin_anew())
+
+    def _begin_anew(self) -> bool:
         with self._wake:
             waiting = [future for _, future in self._queue]
             self._durable_waiting -= sum(future is not None for future in waiting)
@@ -200,9 +226,9 @@ class Outbox:
         try:
             self._store.begin_anew()
         finally:
-            self.install, self.secret = self._store.meta.install, self._store.meta.secret
             for future in waiting:
-                _finish(future, "this install was erased")
+                _finish(future, "this install has begun anew, under another name")
+        return True
 
     def counters(self) -> Counters:
         """Return what is waiting and what became of the rest."""
@@ -300,19 +326,23 @@ class Outbox:
         with self._wake:
             for job, future in group:
                 self._queue.popleft()
-                self._queued -= len(job.events)
-                self._durable_waiting -= future is not None
+                self._leave(job, future)
                 if refused is None and future is None:
                     self._drop("full", job.events)
-                for user, value in job.states.items():
-                    if self._states.get(user) is value:
-                        del self._states[user]
             if refused is not None:
                 self._drops -= drops
                 self._stored += sum(len(job.events) for (job, _), why in zip(group, refused, strict=True) if not why)
         reasons = ["the outbox is full"] * len(group) if refused is None else refused
         for (_, future), why in zip(group, reasons, strict=True):
             _finish(future, why)
+
+    def _leave(self, job: Job, future: Future[None] | None) -> None:
+        """Count a job out that is no longer queued, and let go of its states, which are stored or never will be."""
+        self._queued -= len(job.events)
+        self._durable_waiting -= future is not None
+        for key, value in job.states.items():
+            if self._states.get(key) is value:
+                del self._states[key]
 
     def _fail_waiting(self) -> None:
         with self._wake:

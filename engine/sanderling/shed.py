@@ -17,7 +17,7 @@ from sanderling.contract import events as wire
 from sanderling.contract.events import Decision, Event
 from sanderling.database import Meta
 from sanderling.errors import EventError
-from sanderling.store import Store, checksum, sound
+from sanderling.store import BORN, UNSCRUBBED, Store, checksum, sound
 
 CHUNK = 500
 TARGET = 0.75
@@ -108,7 +108,7 @@ def _forget_states(store: Store) -> None:
     """Keep the states within a quarter of the limit: those written longest ago go first."""
     with store.database.transaction(durable=False):
         store.database.writer.execute(
-            "DELETE FROM state WHERE seq <= (SELECT max(seq) FROM (SELECT seq, sum(length(value) + 64)"
-            " OVER (ORDER BY seq DESC) AS size FROM state) WHERE size > ?)",
-            (int(STATES * store.limit),),
+            "DELETE FROM state WHERE user NOT IN (?, ?) AND seq <= (SELECT max(seq) FROM"
+            " (SELECT seq, sum(length(value) + 64) OVER (ORDER BY seq DESC) AS size FROM state) WHERE size > ?)",
+            (BORN, UNSCRUBBED, int(STATES * store.limit)),
         )

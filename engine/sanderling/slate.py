@@ -33,14 +33,14 @@ class SlateItem(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True)
 class Slate:
-    """One decision: its items in order. `decision` is the id under which rewards are joined to it, `install` the name
-    under which it was told."""
+    """One decision: its items in order. `decision` is the id under which rewards are joined to it, `pseudonym` the name
+    that stood for the user then."""
 
     decision: str
     user: str
+    pseudonym: str
     release: int
     items: tuple[SlateItem, ...]
-    install: str = ""
 
     def __iter__(self) -> Iterator[SlateItem]:
         return iter(self.items)

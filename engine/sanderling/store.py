@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +17,20 @@ import apsw
 import msgspec
 from msgspec import UNSET
 
+from sanderling.boot import Boot
 from sanderling.clock import Clock, Entropy, uuid7
 from sanderling.contract import events as wire
 from sanderling.contract.events import Event, Loss, Outcome
 from sanderling.database import PAGE_BYTES, Database, Meta
+from sanderling.identity import Identity
 
 QUARANTINE_ROWS = 100
 BALLAST_BYTES = 2 * 2**20
 EMERGENCY_ROWS = 8
 ROOM_FOR_EVENT = 2048
 LEAST_PAGES = 8
+BORN = "born"
+UNSCRUBBED = "unscrubbed"
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,15 @@ class Pending:
 
 @dataclass(frozen=True)
 class Job:
-    """Events and states that stand or fall together."""
+    """Events and states that stand or fall together; where an install is named, only under that name."""
 
     events: Sequence[Event]
     states: Mapping[str, bytes]
+    install: str | None = None
+
+    def concerns(self, user: str | None, keys: Set[str]) -> bool:
+        """Tell whether it holds anything of a pseudonym, or a state under one of these keys."""
+        return not keys.isdisjoint(self.states) or any(getattr(event, "user", "") == user for event in self.events)
 
 
 Emergency = Callable[[bool], None]
@@ -58,7 +67,7 @@ class Store:
 
     def __init__(self, folder: Path, limit_bytes: int, clock: Clock, entropy: Entropy) -> None:
         self.folder, self.limit, self.clock, self.entropy = folder, limit_bytes, clock, entropy
-        self.boot = entropy(16).hex()
+        self._boot = Boot(clock, entropy)
         self.lost: Counter[str] = Counter()
         self.database = Database(folder, limit_bytes, entropy)
         self._handed: dict[str, int] = {}
@@ -67,6 +76,7 @@ class Store:
         if self.database.was_reset:
             self._declare_reset()
         self._fit_ballast()
+        self._scrub_left()
 
     @property
     def meta(self) -> Meta:
@@ -101,8 +111,8 @@ class Store:
         return refused
 
     def _write_job(self, meta: Meta, job: Job, lost: Counter[tuple[str, str]]) -> str:
-        if any(event.install != meta.install for event in job.events):
-            return "this install was erased"  # meanwhile; nobody may hear of it again, and nothing is missing
+        if job.install is not None and job.install != meta.install:
+            return "this install has begun anew since, under another name"
         refused = ""
         for event in job.events:
             fault = self.insert(meta, event)
@@ -143,7 +153,7 @@ class Store:
             id=uuid7(self.clock, self.entropy),
             install=self.meta.install,
             seq=1,
-            clock=wire.Clock(self.clock.wall_ms(), self.clock.mono_ms(), self.boot),
+            clock=self._boot.read(),
             reason=reason[:512] or "unknown",
             decisions=counts.get("decision", 0),
             outcomes=counts.get("outcome", 0),
@@ -224,14 +234,19 @@ class Store:
             self.insert(meta, self.loss(reason, {(kind or b"").decode(errors="replace"): 1}, [seq]))
         self.lost[reason] += 1
 
-    def forget(self, user: str, keys: Sequence[str]) -> None:
+    def forget(self, user: str | None, keys: Collection[str]) -> None:
         """Delete the events and quarantined rows of a pseudonym and the states under these keys, to the last byte.
 
-        All is declared as lost, by its number what the lab may have already.
+        All is declared as lost, by its number what the lab may have already. On an error the rows may be gone already;
+        the next opening sees to their bytes.
         """
-        mark = f'"user":"{user}"'.encode()
+        self._with_ballast(lambda _: self._forget(user, keys))
+        self.scrub()
+
+    def _forget(self, user: str | None, keys: Collection[str]) -> None:
+        mark = f'"user":"{user}"'.encode() if user else b"no event says this"
         with self.database.transaction(durable=True) as meta:
-            query = "SELECT seq, CAST(kind AS BLOB) FROM event WHERE instr(CAST(line AS BLOB), ?)"
+            query = "SELECT seq, CAST(kind AS BLOB) FROM event WHERE instr(CAST(line AS BLOB), ?) ORDER BY seq"
             found = list(self.database.writer.execute(query, (mark,)))
             for seq, _ in found:
                 self.remove(meta, seq)
@@ -241,25 +256,43 @@ class Store:
                 part = found[start : start + wire.MAX_NUMBERS]
                 lost = Counter((kind or b"").decode(errors="replace") for _, kind in part)
                 self.insert(meta, self.loss("forgotten", lost, [seq for seq, _ in part if seq <= meta.handed]))
+            self._mark_unscrubbed(meta)
         self.lost["forgotten"] += len(found)
-        self._scrub()
 
     def begin_anew(self) -> None:
         """Delete everything, to the last byte, and become another install."""
+        self._with_ballast(lambda _: self._begin_anew())
+        self.scrub()
+
+    def _begin_anew(self) -> None:
         with self.database.transaction(durable=True) as meta:
             for table in ("event", "quarantine", "state"):
                 self.database.writer.execute(f"DELETE FROM {table}")
-            meta.install, meta.secret = self.entropy(16).hex(), self.entropy(32)
+            meta.install, meta.secret = Identity.fresh(self.entropy)
             meta.seq = meta.handed = meta.events = meta.bytes = 0
+            self._mark_unscrubbed(meta)
+        self._boot = Boot(self.clock, self.entropy)
         self._handed.clear()
-        self._scrub()
 
-    def _scrub(self) -> None:
+    def _mark_unscrubbed(self, meta: Meta) -> None:
+        self.database.writer.execute("INSERT OR REPLACE INTO state VALUES (?, x'', 0, ?)", (UNSCRUBBED, meta.seq))
+
+    def scrub(self) -> None:
         """Write the file anew: free pages, and gaps in others, still hold what was deleted long ago."""
         for path in self.folder.glob("corrupt.db*"):
             path.unlink()
+        self._with_ballast(lambda _: self._rewrite())
+
+    def _rewrite(self) -> None:
         self.database.writer.execute("VACUUM")
         self.database.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        self.database.writer.execute("DELETE FROM state WHERE user = ?", (UNSCRUBBED,))
+
+    def _scrub_left(self) -> None:
+        """Do what an earlier process could not: it was killed, or the disk was full."""
+        if self.database.writer.execute("SELECT 1 FROM state WHERE user = ?", (UNSCRUBBED,)).get:
+            with suppress(apsw.Error, OSError):
+                self.scrub()
 
     def _find(self, id: str) -> int | None:
         if id in self._handed:

@@ -3,57 +3,49 @@
 from __future__ import annotations
 
 import base64
-import hmac
-from functools import lru_cache
 from typing import Any
 
 from msgspec import UNSET, UnsetType
 
 from sanderling import noise
+from sanderling.boot import Boot
 from sanderling.clock import Clock, Entropy, uuid7
 from sanderling.contract import events as wire
 from sanderling.decisions import Made
+from sanderling.identity import Identity
 from sanderling.scorer import Vector
 from sanderling.users import UserState
 
 
 class Teller:
-    """Makes events of one install. Names become pseudonyms by its secret; `share_context` lets context vectors out, and
-    `privacy` turns clicks round now and then (`noise`)."""
+    """Makes events of one install. `share_context` lets context vectors out, and `privacy` turns clicks round now and
+    then, by the install's secret (`noise`)."""
 
     def __init__(
         self,
-        install: str,
-        secret: bytes,
+        identity: Identity,
         *,
         clock: Clock,
         entropy: Entropy,
         share_context: bool = False,
         privacy: float | None = None,
     ) -> None:
-        self.install, self._secret, self._clock, self._entropy = install, secret, clock, entropy
-        self._boot = entropy(16).hex()
+        (self._install, self._secret), self._clock, self._entropy = identity, clock, entropy
+        self._boot = Boot(clock, entropy)
         self._share_context, self._privacy = share_context, privacy
-        self.pseudonym = lru_cache(maxsize=4096)(self._pseudonym)
 
     @property
     def exact(self) -> bool:
         """Whether outcomes are told as they were."""
         return self._privacy is None
 
-    def _pseudonym(self, user: str) -> str:
-        """Return the pseudonym of a user, 32 hex digits that nobody without the secret can make."""
-        return hmac.digest(self._secret, user.encode("utf-8", "surrogatepass"), "sha256").hex()[:32]
-
-    def decision(
-        self, made: Made, pseudonym: str, state: UserState, context: Vector | None, adapted: bool
-    ) -> wire.Decision:
+    def decision(self, made: Made, state: UserState, context: Vector | None, adapted: bool) -> wire.Decision:
         """Tell a decision, the state that it was made for, and where it is allowed the context's vector."""
         slate, plan = made.slate, made.plan
         shared = base64.b64encode(context.tobytes()).decode() if context is not None and self._share_context else None
         return wire.Decision(
             **self._stamp(slate.decision),
-            user=pseudonym,
+            user=slate.pseudonym,
             release=slate.release,
             scheme=plan.scheme,
             epsilon=plan.epsilon,
@@ -104,5 +96,5 @@ class Teller:
         return wire.Observation(**self._stamp(), user=pseudonym, item=item, kind=kind)
 
     def _stamp(self, id: str | None = None) -> dict[str, Any]:
-        clock = wire.Clock(wall=self._clock.wall_ms(), mono=self._clock.mono_ms(), boot=self._boot)
-        return {"id": id or uuid7(self._clock, self._entropy), "install": self.install, "seq": 0, "clock": clock}
+        fresh = id or uuid7(self._clock, self._entropy)
+        return {"id": fresh, "install": self._install, "seq": 0, "clock": self._boot.read()}

@@ -102,7 +102,8 @@ class Uploader:
 
     `may_upload` tells whether the network may be used now: idle, charging, unmetered, whatever the app cares for. It is
     asked before each batch; after a no, the thread sends again at most a minute after the first yes. `on_erased` is
-    called when the lab has erased this install, and the outbox has begun anew.
+    called when the lab has erased this install, and the outbox has begun anew, `on_empty` when all that was stored has
+    been acknowledged.
     """
 
     def __init__(
@@ -116,10 +117,11 @@ class Uploader:
         max_bytes: int = 1 << 20,
         may_upload: Callable[[], bool] = lambda: True,
         on_erased: Callable[[], None] = lambda: None,
+        on_empty: Callable[[], None] = lambda: None,
     ) -> None:
         self.counters = UploadCounters()
         self._outbox, self._transport, self._clock, self._max_bytes = outbox, transport, clock, max_bytes
-        self._may_upload, self._on_erased = may_upload, on_erased
+        self._may_upload, self._on_erased, self._on_empty = may_upload, on_erased, on_empty
         self._backoff, self._window = Backoff(rng), _Window(max_events)
         self._not_before_ms = clock.mono_ms()
         self._poisoned = 0
@@ -149,7 +151,10 @@ class Uploader:
     def _send_oldest(self) -> float:
         batch = self._outbox.oldest(self._window.size(), self._max_bytes)
         self._empty = not batch
-        return self._send(batch) if batch else IDLE_S
+        if batch:
+            return self._send(batch)
+        self._on_empty()
+        return IDLE_S
 
     def _send(self, batch: Sequence[Pending]) -> float:
         self.counters.attempts += 1

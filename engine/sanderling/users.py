@@ -1,19 +1,25 @@
-"""Each user's state: kept in memory for the busy ones, handed out as bytes for storing.
+"""Each user's state, and the pseudonym that stands for it: kept in memory for the busy, handed out as bytes to store.
 
 A state lives in the space of one bundle. When the bundle changes, the state is built anew from the user's last events,
-which are kept beside it. Refuses to know where the bytes are stored.
+which are kept beside it. A pseudonym is drawn with an empty state, at random, and lives as long as what follows from
+it: the lab rebuilds states by pseudonym, and whoever comes back without a state has another name. The key under which
+a state is stored follows from the user's name and the device's secret, and never leaves the device. Refuses to know
+where the bytes are stored.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import msgspec
 import numpy as np
 
+from sanderling.clock import Entropy
 from sanderling.scorer import Scorer, Vector
 
 TAIL = 256
@@ -28,12 +34,15 @@ class _Stored(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     check: str
     events: int
     tail: list[tuple[str, str]]
+    name: str = ""  # version 1 had none: its pseudonym was the key
 
 
 @dataclass(frozen=True)
 class UserState:
-    """A state [c], the checksum and number of the events that made it, and the last `TAIL` of them (item id, kind)."""
+    """A state [c] under a pseudonym, the checksum and number of the events that made it, and the last `TAIL` of them
+    (item id, kind)."""
 
+    name: str
     space: str
     state: Vector
     check: str
@@ -42,7 +51,7 @@ class UserState:
 
     def dump(self) -> bytes:
         """Return the bytes from which `load` makes it again."""
-        stored = _Stored(1, self.space, self.state.tobytes(), self.check, self.events, list(self.tail))
+        stored = _Stored(2, self.space, self.state.tobytes(), self.check, self.events, list(self.tail), self.name)
         return msgspec.msgpack.encode(stored)
 
 
@@ -53,55 +62,75 @@ def next_check(check: str, item: str, kind: str) -> str:
 
 
 class Users:
-    """The states of all users of an engine; `load` returns the stored bytes of a pseudonym, or None."""
+    """The states of all users of an install; `load` returns the stored bytes of a key, or None."""
 
-    def __init__(self, load: Callable[[str], bytes | None]) -> None:
-        self._load = load
+    def __init__(self, load: Callable[[str], bytes | None], secret: bytes, entropy: Entropy) -> None:
+        self._load, self._secret, self._entropy = load, secret, entropy
         self._states: OrderedDict[str, UserState] = OrderedDict()
+        self._forgotten: set[str] = set()
+        self.key = lru_cache(maxsize=CACHED_USERS)(self._key)
+
+    def _key(self, user: str) -> str:
+        """Return the key under which a user's state is stored: 32 hex digits, an HMAC of the name."""
+        return hmac.digest(self._secret, user.encode("utf-8", "surrogatepass"), "sha256").hex()[:32]
 
     def get(self, user: str, scorer: Scorer) -> UserState:
         """Return a user's state in the scorer's space; an unknown user starts empty."""
-        found = self._states.get(user) or self._restore(self._load(user), scorer)
+        key = self.key(user)
+        found = self._states.get(key) or self._restore(key, scorer)
         if found.space != scorer.space:
-            found = UserState(scorer.space, _replay(found.tail, scorer), found.check, found.events, found.tail)
-        self._keep(user, found)
+            found = replace(found, space=scorer.space, state=_replay(found.tail, scorer))
+        self._keep(key, found)
         return found
 
     def observe(self, user: str, item: str, kind: str, scorer: Scorer) -> UserState:
         """Move a user's state by one event and return it; an item that nobody knows only enters the checksum."""
         before = self.get(user, scorer)
         after = UserState(
+            before.name,
             scorer.space,
             _step(before.state, item, kind, scorer),
             next_check(before.check, item, kind),
             before.events + 1,
             (*before.tail[-TAIL + 1 :], (item, kind)),
         )
-        self._keep(user, after)
+        self._keep(self.key(user), after)
         return after
 
-    def forget(self, user: str) -> str:
-        """Drop a user's state from memory; return the key under which it may be stored."""
-        self._states.pop(user, None)
-        return user
+    def forget(self, user: str) -> tuple[str, str | None]:
+        """Forget a user, whatever is still stored; return the key, and the pseudonym where there was one."""
+        key = self.key(user)
+        found = self._states.pop(key, None) or self._stored(key)
+        self.key.cache_clear()
+        if found is None:
+            return key, None
+        self._forgotten.add(found.name)
+        return key, found.name
 
-    def _restore(self, data: bytes | None, scorer: Scorer) -> UserState:
-        start = UserState(scorer.space, scorer.state.start(), NO_EVENTS, 0, ())
+    def _restore(self, key: str, scorer: Scorer) -> UserState:
+        start = scorer.state.start()
+        found = self._stored(key)
+        if found is None or found.name in self._forgotten:
+            return UserState(self._entropy(16).hex(), scorer.space, start, NO_EVENTS, 0, ())
+        return found if found.state.shape == start.shape else replace(found, space="")
+
+    def _stored(self, key: str) -> UserState | None:
+        """Return what is stored under a key, in the space of its bundle; None where that is nothing or damaged."""
+        data = self._load(key)
         if data is None:
-            return start
+            return None
         try:
-            stored = msgspec.msgpack.decode(data, type=_Stored)
+            found = msgspec.msgpack.decode(data, type=_Stored)
         except msgspec.MsgspecError:
-            return start
-        if stored.version != 1:
-            return start
-        state = np.frombuffer(stored.state, np.float32) if len(stored.state) % 4 == 0 else start.state
-        same = stored.space == scorer.space and state.shape == start.state.shape
-        return UserState(stored.space if same else "", state, stored.check, stored.events, tuple(stored.tail))
+            return None
+        if found.version not in (1, 2) or len(found.state) % 4:
+            return None
+        state = np.frombuffer(found.state, np.float32)
+        return UserState(found.name or key, found.space, state, found.check, found.events, tuple(found.tail))
 
-    def _keep(self, user: str, state: UserState) -> None:
-        self._states[user] = state
-        self._states.move_to_end(user)
+    def _keep(self, key: str, state: UserState) -> None:
+        self._states[key] = state
+        self._states.move_to_end(key)
         if len(self._states) > CACHED_USERS:
             self._states.popitem(last=False)
 

@@ -2,7 +2,8 @@
 
 A window ends so long after its decision, by the device's wall clock; a wrong clock moves its end and loses nothing, for
 a reward that comes later is still told, as a late one. What has its outcome is remembered for a while after the end: a
-clock that was set back would open the window again, and a default would take the place of a reward. Refuses to know what the default is, and where bytes are stored.
+clock that was set back would open the window again, and a default would take the place of a reward. Refuses to know
+what the default is, and where bytes are stored.
 """
 
 from __future__ import annotations
@@ -105,6 +106,10 @@ class Windows:
     def due(self, now_ms: int) -> bool:
         """Tell whether `closed` may have something to yield."""
         return now_ms >= self._next_ms or len(self._open) > MOST_OPEN
+
+    def waiting(self) -> bool:
+        """Tell whether any window is open."""
+        return bool(self._open)
 
     def forget(self, user: str) -> list[str]:
         """Drop the windows of a pseudonym; return the keys under which they may be stored."""

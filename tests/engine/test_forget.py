@@ -7,9 +7,10 @@ import pytest
 from sanderling import Engine
 from sanderling.contract.events import Decision, Loss, Outcome
 from sanderling.contract.manifest import Exploration
+from sanderling.store import Job, Store
 from tests.bundles import write_bundle
 from tests.engine.test_engine import stored
-from tests.fakes import FakeClock, FakeEntropy
+from tests.fakes import EventFactory, FakeClock, FakeEntropy
 
 
 @pytest.fixture
@@ -28,6 +29,11 @@ def live(engine, user):
         engine.observe(user, f"item-{at}")
 
 
+def name_of(engine, user):
+    """Return the pseudonym that stands for a user now."""
+    return engine.recommend(user, k=1, greedy=True).pseudonym
+
+
 def traces(tmp_path, pseudonym):
     """Return the files under the state folder that hold a pseudonym in hex or in bytes."""
     files = [path for path in (tmp_path / "state").rglob("*") if path.is_file()]
@@ -38,7 +44,7 @@ def traces(tmp_path, pseudonym):
 def test_no_byte_of_a_forgotten_user_is_left(engine, tmp_path):
     """States, budgets, residuals and unsent events are gone from every file, the write-ahead log and free pages too."""
     live(engine, "anna")
-    pseudonym = engine._tell.pseudonym("anna")
+    pseudonym = name_of(engine, "anna")
     engine._outbox.put_durable([])
     assert traces(tmp_path, pseudonym)
     engine.forget_user("anna")
@@ -55,7 +61,7 @@ def test_others_lose_nothing(engine):
     engine.forget_user("anna")
     assert engine.recommend("ben", k=20, greedy=True).items == before
     users = [event.user for event in stored(engine) if isinstance(event, Decision | Outcome)]
-    assert set(users) == {engine._tell.pseudonym("ben")}
+    assert set(users) == {name_of(engine, "ben")}
     assert len(users) == 2 + 5 * 3
 
 
@@ -72,23 +78,63 @@ def test_a_forgotten_user_comes_back_as_a_stranger(engine):
 
 
 def test_what_was_never_sent_is_declared(engine):
-    """The events that are gone are counted in a loss with its reason, so that the lab sees no unexplained gap."""
+    """What is gone, stored or queued, is counted in losses with their reason, so that no gap is unexplained."""
     live(engine, "anna")
     engine.forget_user("anna")
-    (loss,) = [event for event in stored(engine) if isinstance(event, Loss)]
-    assert (loss.reason, loss.decisions, loss.outcomes, loss.observations) == ("forgotten", 5, 10, 5)
-    assert loss.seq - 1 - (5 + 10 + 5) == 0
+    engine._outbox.put_durable([])
+    losses = stored(engine)
+    assert {loss.reason for loss in losses} == {"forgotten"}
+    counts = [sum(getattr(loss, kind) for loss in losses) for kind in ("decisions", "outcomes", "observations")]
+    assert counts == [5, 10, 5]
+    assert losses[-1].seq - len(losses) == sum(counts)
 
 
 def test_what_was_handed_out_is_declared_by_its_numbers(engine):
     """Events that the lab may have, or may not, are named by number: they count once, whether they came or not."""
+    live(engine, "ben")
     live(engine, "anna")
-    stored(engine)
-    engine.observe("anna", "item-9")
+    live(engine, "ben")
+    sent = stored(engine)
     engine.forget_user("anna")
-    (loss,) = stored(engine)
-    assert (loss.decisions, loss.outcomes, loss.observations) == (5, 10, 6)
-    assert loss.numbers == list(range(1, 21))
+    (loss,) = [event for event in stored(engine) if isinstance(event, Loss)]
+    assert (loss.decisions, loss.outcomes, loss.observations) == (5, 10, 5)
+    ben = name_of(engine, "ben")
+    assert loss.numbers == [event.seq for event in sent if event.user != ben]
+
+
+def test_who_was_forgotten_comes_back_under_another_name(engine):
+    """The lab cannot join the two, and can rebuild the new state, for its name began with it; also after a restart."""
+    live(engine, "anna")
+    before = name_of(engine, "anna")
+    engine.forget_user("anna")
+    slate = engine.recommend("anna")
+    assert slate.pseudonym != before
+    engine.observe("anna", "item-3")
+    decision = [event for event in stored(engine) if isinstance(event, Decision)][-1]
+    assert (decision.user, decision.events) == (slate.pseudonym, 0)
+
+
+def test_a_slate_from_before_is_not_rewarded_under_the_new_name(engine):
+    """A reward that would join the forgotten name with the new one is refused, in words; `seen` says nothing."""
+    slate = engine.recommend("anna")
+    engine.forget_user("anna")
+    receipt = engine.reward(slate, slate[0], 1.0)
+    assert not receipt
+    assert "forgotten" in receipt.reason
+    assert {type(event) for event in stored(engine)} == {Loss}
+
+
+def test_a_decision_under_way_tells_nothing_of_who_was_forgotten_meanwhile(engine):
+    """A slate that was begun before and ends after the forgetting is shown and leaves no event and no state."""
+    live(engine, "anna")
+    scorer = engine._serving.scorer
+    known = engine._people.known("anna", scorer)
+    made = engine._people.remembered(engine.recommend("anna").decision)
+    engine.forget_user("anna")
+    engine._people.decided(made, known.state, None)
+    with pytest.raises(KeyError):
+        engine.explain(made.slate.decision)
+    assert {type(event) for event in stored(engine)} == {Loss}
 
 
 def test_without_a_state_folder_memory_is_forgotten(tmp_path):
@@ -108,12 +154,24 @@ def test_after_an_erasure_the_engine_knows_nobody_and_has_another_name(engine):
     live(engine, "anna")
     before = stored(engine)[-1]
     engine._outbox.begin_anew()
-    engine._introduce()
+    engine._begin_anew()
     assert engine.recommend("anna", k=20, greedy=True).items == stranger
     (decision,) = stored(engine)
     assert decision.seq == 1
     assert decision.install != before.install
     assert decision.user != before.user
+
+
+def test_what_was_told_under_the_old_name_does_not_follow_an_erasure(engine, tmp_path):
+    """Events and states of whoever was at it during the erasure are stored under no name, and rewards are refused."""
+    live(engine, "anna")
+    people, slate = engine._people, engine.recommend("anna")
+    engine._outbox.begin_anew()
+    people.observe("anna", "item-3", "view", engine._serving.scorer)
+    assert not engine.reward(slate, slate[0], 1.0)
+    assert stored(engine) == []
+    assert traces(tmp_path, slate.pseudonym) == []
+    assert traces(tmp_path, people._users.key("anna")) == []
 
 
 def test_a_damaged_file_that_was_moved_aside_goes_too(engine, tmp_path):
@@ -123,3 +181,18 @@ def test_a_damaged_file_that_was_moved_aside_goes_too(engine, tmp_path):
         path.write_bytes(b"older days")
     engine.forget_user("anna")
     assert not any(path.exists() for path in aside)
+
+
+def test_what_a_killed_process_did_not_scrub_the_next_one_does(tmp_path):
+    """Bytes of rows that were deleted right before a kill are gone from every file after the next opening."""
+    settings = {"limit_bytes": 2**20, "clock": FakeClock(), "entropy": FakeEntropy()}
+    store = Store(tmp_path, **settings)
+    make = EventFactory(store.meta.install)
+    store.write([Job([make.observation(user="e" * 32) for _ in range(200)], {"key": b"e" * 32})], {}, durable=True)
+    store._forget("e" * 32, ["key"])
+    store.database.close()
+    assert any(b"e" * 32 in path.read_bytes() for path in tmp_path.iterdir())
+    store = Store(tmp_path, **settings)
+    assert not any(b"e" * 32 in path.read_bytes() for path in tmp_path.iterdir())
+    assert list(store.states("un")) == []
+    store.database.close()

@@ -57,9 +57,9 @@ def test_numbers_start_at_one_and_never_repeat_across_openings(tmp_path):
     second, _ = open_outbox(tmp_path)
     second.put_durable([make.observation()])
     assert [pending.seq for pending in second.oldest(10, 10**6)] == [3]
-    assert (second.install, second.secret) == (first.install, first.secret)
+    assert second.identity == first.identity
     assert len(first.install) == 32
-    assert len(first.secret) == 32
+    assert len(first.identity.secret) == 32
     second.close()
 
 

@@ -69,6 +69,41 @@ def test_a_full_disk_refuses_and_heals(small_disk):
     outbox.close()
 
 
+def test_a_user_is_forgotten_on_a_full_disk(small_disk):
+    """What was stored and queued goes with the ballast's help; where writing the file anew needs more room than that,
+    forgetting says so, and the next opening that has the room leaves no byte."""
+    outbox = Outbox(small_disk / "state", clock=SystemClock())
+    make = EventFactory(outbox.install)
+    outbox.put_durable([make.observation(user="e" * 32) for _ in range(50)])
+    promised = fill(outbox, make)
+    with pytest.raises(StorageError, match="full"):
+        outbox.forget("e" * 32, [])
+    assert drain(outbox) >= set(promised)
+    outbox.close()
+    assert traces(small_disk)
+    Outbox(small_disk / "state", clock=SystemClock()).close()
+    assert not traces(small_disk)
+
+
+def test_a_small_file_forgets_on_a_full_disk(small_disk):
+    """With nothing free but the ballast, a file that is no larger than it is written anew without the user."""
+    outbox = Outbox(small_disk / "state", clock=SystemClock())
+    make = EventFactory(outbox.install)
+    outbox.put_durable([make.observation(user="e" * 32)])
+    with suppress(OSError), (small_disk / "other").open("wb", buffering=0) as other:
+        while other.write(bytes(1024)):
+            pass
+    assert traces(small_disk)
+    outbox.forget("e" * 32, [])
+    assert not traces(small_disk)
+    outbox.close()
+
+
+def traces(disk: Path) -> list[str]:
+    """Return the files of a state folder that hold the pseudonym."""
+    return [path.name for path in (disk / "state").iterdir() if b"e" * 32 in path.read_bytes()]
+
+
 def test_recommending_goes_on_with_a_full_disk(small_disk, tmp_path, monkeypatch):
     """With not one byte left each recommendation succeeds, and a reward says that it was not stored."""
     monkeypatch.setattr("sanderling.engine.REWARD_TIMEOUT_S", 3.0)

@@ -79,7 +79,7 @@ def test_a_replaced_bundle_is_freed_at_once(tmp_path):
         for item in engine.recommend("anna", k=5):
             engine.observe("anna", item.id)
         replaced = weakref.ref(engine._serving.scorer)
-        engine._made.clear()
+        engine._people._made.clear()
         gc.disable()
         try:
             engine.rollback()

@@ -246,11 +246,12 @@ def test_an_erased_install_forgets_and_begins_anew(bench):
     old: set[str] = set()
     gone = lambda events: Response(410, {}, events[0].install.encode())  # noqa: E731
     b = bench(30, lambda events: gone(events) if events[0].install in old else verdicts(events, "ok"))
-    install, secret = b.outbox.install, b.outbox.secret
+    install, secret = b.outbox.identity
     old.add(install)
     assert b.uploader.step() > 0
     b.clock.advance(LAST_WAIT_S)
-    assert (b.outbox.install != install, b.outbox.secret != secret, b.pending()) == (True, True, [])
+    now = b.outbox.identity
+    assert (now.install != install, now.secret != secret, b.pending()) == (True, True, [])
     assert b.uploader.counters.erasures == 1
     assert b.erased == 1
     for path in b.folder.rglob("*"):

@@ -128,9 +128,9 @@ def test_default_outcomes_teach_the_device_too(tmp_path):
             engine.seen(slate)
             engine.reward(slate, slate[4], 1.0)
         clock.advance(WINDOW_S + 1)
-        before = engine._residuals.get(engine._tell.pseudonym("anna"), engine._serving.scorer.space, 16).shift.copy()
+        before = engine._people.known("anna", engine._serving.scorer).shift.copy()
         engine.recommend("ben")
-        after = engine._residuals.get(engine._tell.pseudonym("anna"), engine._serving.scorer.space, 16).shift
+        after = engine._people.known("anna", engine._serving.scorer).shift
         assert (before != after).any()
 
 

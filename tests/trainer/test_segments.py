@@ -91,7 +91,9 @@ def test_what_was_given_up_and_came_all_the_same_counts_once(tmp_path):
     make = EventFactory(INSTALL)
     loss = wire.Loss("e" * 32, INSTALL, 6, wire.Clock(0, 0, "b" * 32), "forgotten", observations=3, numbers=[2, 3])
     mine = {seq: make.observation(seq=seq) for seq in range(1, 6)}
-    for at, (there, missing) in enumerate([((1, 4), 0), ((1, 2, 4), 0), ((1, 2, 3, 4), 0), ((1, 2, 3), 1), ((4, 5), 0)]):
+    for at, (there, missing) in enumerate(
+        [((1, 4), 0), ((1, 2, 4), 0), ((1, 2, 3, 4), 0), ((1, 2, 3), 1), ((4, 5), 0)]
+    ):
         log = read_segments(store(tmp_path / str(at), [*(mine[seq] for seq in there), loss]))
         assert (log.missing, bool(log.incomplete)) == (missing, missing > 0)
 

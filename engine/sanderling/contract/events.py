@@ -33,7 +33,7 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False)
 
 
 class Clock(_Strict, frozen=True):
-    """Three readings, so that the lab can correct a wrong wall clock: wall ms since 1970, monotonic ms, boot id."""
+    """Three readings, so that the lab can correct a wrong wall clock: wall ms since 1970, ms since the boot, its id."""
 
     wall: int
     mono: Count

@@ -142,7 +142,5 @@ def _completeness(events: list[Event]) -> tuple[dict[str, int], int]:
             named[event.install].update(event.numbers or ())
             unnamed = event.decisions + event.outcomes + event.observations - len(event.numbers or ())
             declared[event.install] += max(0, unnamed)
-    gaps = {
-        install: max(seen) - len(seen | named[install]) - declared[install] for install, seen in numbers.items()
-    }
+    gaps = {install: max(seen) - len(seen | named[install]) - declared[install] for install, seen in numbers.items()}
     return {install: gap for install, gap in gaps.items() if gap > 0}, reused

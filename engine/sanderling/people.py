@@ -1,0 +1,224 @@
+"""What a device knows of its users, for as long as it goes by one name, and how what happens changes it.
+
+States, budgets, residuals, open windows and the last decisions stand behind one lock, which is never held while waiting
+for a disk. Events go to the outbox with the states that they made, under this name and no other. After an erasure
+others take this one's place, and know nobody. Refuses to know how bundles are chosen and anything is stored.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from threading import RLock
+from typing import NamedTuple
+
+from sanderling import decisions, forks
+from sanderling.adapt import Floats, Residuals
+from sanderling.budget import DAY_MS, Budget
+from sanderling.clock import Clock, Entropy
+from sanderling.contract import events as wire
+from sanderling.decisions import Made
+from sanderling.errors import StorageError
+from sanderling.identity import Identity
+from sanderling.outbox import Outbox
+from sanderling.scorer import Scorer, Vector
+from sanderling.slate import Slate, SlateItem
+from sanderling.store import BORN
+from sanderling.telling import Teller
+from sanderling.users import Users, UserState
+from sanderling.windows import PREFIX, Windows
+
+REMEMBERED = 256
+
+
+class Known(NamedTuple):
+    """What a decision needs of its user: the state, the slots explored today, and what was learned here, [d]."""
+
+    state: UserState
+    explored: int
+    shift: Floats | None
+
+
+class People:
+    """The users of an install under one identity. Thread-safe; methods that tell something put it into the outbox."""
+
+    def __init__(
+        self,
+        outbox: Outbox | None,
+        tell: Callable[[Identity], Teller],
+        *,
+        adapts: bool,
+        window_s: float | None,
+        clock: Clock,
+        entropy: Entropy,
+    ) -> None:
+        self.identity = identity = outbox.identity if outbox else Identity.fresh(entropy)
+        self._outbox, self._tell, self._adapts, self._clock = outbox, tell(identity), adapts, clock
+        load = outbox.state if outbox else _nothing
+        self._users, self._budget, self._residuals = (
+            Users(load, identity.secret, entropy),
+            Budget(load),
+            Residuals(load),
+        )
+        self._windows = Windows(window_s, outbox.states(PREFIX) if outbox else {})
+        self._made: OrderedDict[str, Made] = OrderedDict()
+        self._lock = RLock()
+        forks.watch(self)
+        self._born_ms = self._birth(load(BORN))
+
+    def _birth(self, stored: bytes | None) -> int:
+        """Return when this identity began, by a wall clock that may be wrong: never later than now."""
+        now = self._clock.wall_ms()
+        if stored and int.from_bytes(stored) <= now:
+            return int.from_bytes(stored)
+        self._put([], {BORN: now.to_bytes(8)})
+        return now
+
+    def outlived(self, days: float) -> bool:
+        """Tell whether this identity is so many days old, and rewards are waited for no longer: an open window holds it
+        up, for the length of a window at most."""
+        age_ms = self._clock.wall_ms() - self._born_ms - int(days * DAY_MS)
+        with self._lock:
+            return age_ms >= 0 and (not self._windows.waiting() or age_ms > (self._windows.length_ms or 0))
+
+    def known(self, user: str, scorer: Scorer) -> Known:
+        """Return what is known of a user, known or not."""
+        manifest = scorer.bundle.manifest
+        with self._lock:
+            state, explored, shift = self._users.get(user, scorer), 0, None
+            if manifest.exploration.daily is not None:
+                explored = self._budget.spent(state.name, self._clock.wall_ms())
+            if self._adapts:
+                shift = self._residuals.get(state.name, scorer.space, manifest.sizes.dim).shift
+            return Known(state, explored, shift)
+
+    def decided(self, made: Made, state: UserState, context: Vector | None) -> None:
+        """Remember and tell a decision that was made for a state, and count what it explored.
+
+        A user who was forgotten meanwhile is not told of. The first decisions for a user store the empty state too, so
+        that its pseudonym outlives the process.
+        """
+        event = self._tell.decision(made, state, context, self._adapts)
+        explored = sum(item.explored for item in made.slate) if made.plan.daily is not None else 0
+        with self._lock:
+            now = self._users.get(made.asked.user, made.scorer)
+            if now.name != state.name:
+                return
+            self._made[made.slate.decision] = made
+            if len(self._made) > REMEMBERED:
+                self._made.popitem(last=False)
+            states = self._budget.spend(state.name, self._clock.wall_ms(), explored) if explored else {}
+            if now.events == 0:
+                states[self._users.key(made.asked.user)] = now.dump()
+            self._put([event], states)
+
+    def remembered(self, decision: str) -> Made:
+        """Return one of the last decisions; raise `KeyError` for any other."""
+        with self._lock:
+            return self._made[decision]
+
+    def observe(self, user: str, item: str, kind: str, scorer: Scorer) -> None:
+        """Move a user's state by organic behaviour, and tell of it."""
+        with self._lock:
+            state = self._users.observe(user, item, kind, scorer)
+            self._put([self._tell.observation(state.name, item, kind)], {self._users.key(user): state.dump()})
+
+    def see(self, slate: Slate, items: Iterable[SlateItem], scorer: Scorer) -> None:
+        """Let the window of these items' slots wait for rewards, unless the user was forgotten."""
+        slots = {item.slot: item.id for item in items}
+        with self._lock:
+            if slots and self._users.get(slate.user, scorer).name == slate.pseudonym:
+                states = self._windows.see(slate.decision, slate.pseudonym, slots, self._clock.wall_ms())
+                self._put([], states)
+
+    def rewarded(
+        self,
+        slate: Slate,
+        values: Sequence[tuple[SlateItem, float]],
+        kind: str | None,
+        observe: bool | None,
+        scorer: Scorer,
+    ) -> Callable[[float], None]:
+        """Tell what became of items of a slate; return the function that waits so many seconds until it is durable.
+
+        Raises `StorageError` when it cannot be, or the slate was decided under another name: that would join the two.
+        """
+        with self._lock:
+            if self._outbox is None:
+                raise StorageError("not stored: there is no outbox")
+            if self._users.get(slate.user, scorer).name != slate.pseudonym:
+                raise StorageError(
+                    "not stored: what was known of the user was forgotten since this slate was decided, or erased"
+                )
+            states = dict[str, bytes]()
+            outcomes = [self._outcome(slate, item, value, kind, observe, scorer, states) for item, value in values]
+            rewards = {item.slot: value for item, value in values}
+            states |= self._windows.settle(slate.decision, slate.pseudonym, rewards, self._clock.wall_ms())
+            states |= self._learn(slate.pseudonym, slate.decision, rewards, scorer)
+            return self._outbox.begin(outcomes, states, self.identity)
+
+    def _outcome(
+        self,
+        slate: Slate,
+        item: SlateItem,
+        value: float,
+        kind: str | None,
+        observe: bool | None,
+        scorer: Scorer,
+        states: dict[str, bytes],
+    ) -> wire.Event:
+        """Return the event of one reward; where it moves the user's state, the new one is put into `states`."""
+        moves = self._tell.exact and (value > 0 if observe is None else observe)
+        late = self._clock.wall_ms() > self._windows.end_ms(slate.decision)
+        event = self._tell.outcome(
+            slate.decision, item.slot, item.id, slate.pseudonym, value, kind, moves=moves, late=late
+        )
+        if moves:
+            states[self._users.key(slate.user)] = self._users.observe(slate.user, item.id, event.kind, scorer).dump()
+        return event
+
+    def close_windows(self, scorer: Scorer) -> None:
+        """Give the default outcome, -1, to slots that were seen and not rewarded in time."""
+        now = self._clock.wall_ms()
+        if not self._windows.due(now):
+            return
+        with self._lock:
+            for decision, seen, states in self._windows.closed(now):
+                waiting = seen.waiting()
+                events = [self._tell.outcome(decision, slot, item, seen.user, -1.0) for slot, item in waiting.items()]
+                learned = self._learn(seen.user, decision, dict.fromkeys(waiting, -1.0), scorer)
+                self._put(events, states | learned)
+
+    def _learn(self, name: str, decision: str, rewards: Mapping[int, float], scorer: Scorer) -> dict[str, bytes]:
+        """Move the user's residual by the rewards by slot of a remembered decision; return what is to be stored."""
+        made = self._made.get(decision) if self._adapts else None
+        if made is None or made.shift is None or made.scorer.space != scorer.space:
+            return {}
+        by_rank = {made.slate[slot].rank: value for slot, value in rewards.items() if slot < len(made.slate)}
+        pool = decisions.pool(made)
+        shipped = made.ranking.scores - pool @ made.shift
+        return self._residuals.learn(name, made.scorer.space, pool, shipped, by_rank)
+
+    def forget(self, user: str) -> None:
+        """Delete all that is known of a user, here and in the outbox; raise `StorageError` when that fails there."""
+        with self._lock:
+            key, name = self._users.forget(user)
+            keys = [key]
+            if name is not None:
+                keys += [self._budget.forget(name), self._residuals.forget(name), *self._windows.forget(name)]
+            for decision in [id for id, made in self._made.items() if made.asked.user == user]:
+                del self._made[decision]
+        if self._outbox:
+            self._outbox.forget(name, keys)
+
+    def _put(self, events: Sequence[wire.Event], states: Mapping[str, bytes]) -> None:
+        if self._outbox is not None:
+            self._outbox.put(events, states, self.identity)
+
+    def in_child(self) -> None:
+        """After a fork: whoever held the lock did not come along."""
+        self._lock = RLock()
+
+
+def _nothing(key: str) -> None:
+    """Load nothing: there is no outbox."""
