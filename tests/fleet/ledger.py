@@ -10,7 +10,7 @@ from sanderling.contract.events import Decision, Event, Loss, Observation, Outco
 
 @dataclass
 class Entry:
-    """One thing that the engine was told. `due` must reach the lab; `free` may; `void` went with an erasure; `never` was
+    """One thing that the engine was told. `due` must reach the lab, `free` may, `void` went with an erasure, `never` was
     refused."""
 
     what: str

@@ -142,7 +142,9 @@ class Model:
         for install, seen in numbers.items():
             gap = max(seen) - len(seen | named[install]) - declared[install]
             if gap and install not in self.blind:
-                why = [(e.reason, e.decisions, e.outcomes, e.observations) for e in self.log.losses if e.install == install]
+                why = [
+                    (e.reason, e.decisions, e.outcomes, e.observations) for e in self.log.losses if e.install == install
+                ]
                 yield f"numbers: {install}: {max(seen)} numbers, {len(seen)} there, {declared[install]} declared {why}"
         if self.log.conflicts or self.log.incomplete - self.blind:
             yield f"reading: {self.log.conflicts} conflicts, {self.log.missing} missing of {set(self.log.incomplete)}"
@@ -212,8 +214,8 @@ class Model:
             if id in self.at and id in rewards:
                 expected[
                     tuple(
-                        (item_rows[i.id], i.propensity, i.marginal or i.propensity, rewards[id].get(i.slot)) for i in slate
+                        (item_rows[i.id], i.propensity, i.marginal or i.propensity, rewards[id].get(i.slot))
+                        for i in slate
                     )
                 ] += 1
         return expected
-

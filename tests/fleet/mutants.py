@@ -49,14 +49,14 @@ def decide_late(engine: Engine) -> None:
         return
     put, begin, held = outbox.put, outbox.begin, []
 
-    def late(events, states):
-        held.append((events, states))
+    def late(*job):
+        held.append(job)
 
-    def first(events, states):
-        wait = begin(events, states)
+    def first(*job):
+        wait = begin(*job)
         wait(0)
-        for job in held:
-            put(*job)
+        for earlier in held:
+            put(*earlier)
         held.clear()
         return wait
 
@@ -67,7 +67,7 @@ def queue_only(engine: Engine) -> None:
     """The engine that promises what is only queued."""
     if engine._outbox is not None:
         begin = engine._outbox.begin
-        engine._outbox.begin = lambda events, states: (begin(events, states), lambda timeout_s: None)[1]
+        engine._outbox.begin = lambda *job: (begin(*job), lambda timeout_s: None)[1]
 
 
 def unflushed(engine: Engine) -> None:
