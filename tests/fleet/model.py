@@ -197,7 +197,8 @@ class Model:
 
     def _judged(self) -> int:
         judged = {event.decision for event in self.found if isinstance(event, Outcome)}
-        return sum(isinstance(event, Decision) and event.id in judged for event in self.found)
+        fit = [event for event in self.found if event.install not in self.blind]
+        return sum(isinstance(event, Decision) and event.id in judged for event in fit)
 
     def _expected(self, item_rows: Mapping[str, int]) -> Counter[object]:
         """Return the examples that the ledgers ask for: of several rewards of a slot the last one that came counts."""
