@@ -70,6 +70,7 @@ class Model:
                 continue
             for lost in ledger.deaths:
                 told = [entry for entry in lost if entry.what in KIND and not entry.excused and entry.fate == "free"]
+                told = [entry for entry in told if self.left_as.get(entry.key) not in self.erased]
                 there = [entry.key in self.at for entry in told]
                 if there != sorted(there, reverse=True):
                     yield f"lost from between: {ledger.name}: {[entry.key for entry in told]}, of these there: {there}"
