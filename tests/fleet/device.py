@@ -215,7 +215,8 @@ class Device:
         self.world.note(self.name, "rewards", tag, receipt)
 
     def see(self) -> None:
-        assert self.engine is not None and self.window_s is not None
+        assert self.engine is not None
+        assert self.window_s is not None
         if self.slates:
             slate = self.rng.choice(self.slates)
             self.engine.seen(slate)

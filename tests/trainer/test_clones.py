@@ -1,4 +1,4 @@
-"""Two devices under one name, and a device put back to an older state: noticed, named, and never learned from (86, 87)."""
+"""Two devices under one name, and one put back to an older state: noticed, named, never learned from (86, 87)."""
 
 from __future__ import annotations
 
