@@ -143,10 +143,10 @@ def run(folder, caplog, rounds: int, spoil=lambda engine: None) -> tuple[Course,
 
 
 def test_no_mark_is_found_where_nobody_put_it(tmp_path, caplog):
-    """Of 800 marks none is on the wire, in logs, exceptions, the lab's files or, but for added items, on the device."""
-    course, found = run(tmp_path, caplog, 50)
+    """Of 400 marks none is on the wire, in logs, exceptions, the lab's files or, but for added items, on the device."""
+    course, found = run(tmp_path, caplog, 25)
     assert found == set()
-    assert sum(marks.made for marks in course.kinds) == 800
+    assert sum(marks.made for marks in course.kinds) == 400
     assert list((tmp_path / "lab").rglob("*.parquet"))
 
 
