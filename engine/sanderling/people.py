@@ -69,9 +69,9 @@ class People:
     def _birth(self, stored: bytes | None) -> int:
         """Return when this identity began, by a wall clock that may be wrong: never later than now."""
         now = self._clock.wall_ms()
-        if stored and int.from_bytes(stored) <= now:
-            return int.from_bytes(stored)
-        self._put([], {BORN: now.to_bytes(8)})
+        if stored and int.from_bytes(stored, signed=True) <= now:
+            return int.from_bytes(stored, signed=True)
+        self._put([], {BORN: now.to_bytes(8, signed=True)})
         return now
 
     def outlived(self, days: float) -> bool:

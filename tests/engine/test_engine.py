@@ -383,3 +383,15 @@ def test_what_cannot_be_told_is_refused_and_harms_nobody(engine, name):
     engine.observe("anna", "item-1")
     assert engine.reward(slate, slate[0], 1.0)
     assert [type(event) for event in stored(engine)] == [Decision, Observation, Outcome]
+
+
+def test_a_clock_before_1970_stops_nothing(bundle, tmp_path):
+    """An engine opens, recommends, waits for rewards and opens again under a wall clock that shows 1950 (input 88)."""
+    clock = FakeClock(wall_ms=-20 * 365 * 86_400_000)
+    for _ in range(2):
+        with Engine.open(bundle, tmp_path / "state", clock=clock, entropy=FakeEntropy(), window_s=60.0) as engine:
+            slate = engine.recommend("anna", k=3)
+            engine.seen(slate)
+            assert engine.reward(slate, slate[0], 1.0)
+            clock.advance(61)
+            assert len(slate) == 3

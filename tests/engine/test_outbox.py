@@ -441,3 +441,22 @@ def test_put_is_cheap(tmp_path):
 def test_the_checksum_covers_the_id():
     """A row whose id was altered fails its checksum as well as one whose line was."""
     assert checksum("a" * 32, b"line") != checksum("b" * 32, b"line")
+
+
+def test_without_a_thread_work_writes_what_is_queued(tmp_path):
+    """For those who keep time themselves `work` writes, and a reward or closing writes at once."""
+    threads = threading.active_count()
+    outbox = Outbox(tmp_path, clock=FakeClock(), threaded=False)
+    make = EventFactory(outbox.install)
+    outbox.put([make.observation()])
+    assert (outbox.counters().queued, outbox.counters().pending) == (1, 0)
+    outbox.work()
+    outbox.put([make.observation()])
+    outbox.put_durable([make.observation()])
+    assert (outbox.counters().queued, outbox.counters().pending) == (0, 3)
+    outbox.put([make.observation()])
+    assert threading.active_count() == threads
+    outbox.close()
+    again = Outbox(tmp_path, clock=FakeClock(), threaded=False)
+    assert len(again.oldest(10, 2**20)) == 4
+    again.close()

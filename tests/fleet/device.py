@@ -63,6 +63,7 @@ class Device:
         self._entropy, self._make_entropy = world.chance(f"{name}/entropy"), entropy
         self.window_s = self.rng.choice([None, 600.0, DAY_S])
         self.adapt, self.most = self.rng.random() < 0.3, self.rng.choice([1, 3, 500, 500])
+        self.days = self.rng.choice([None, None, 2.0])
         wild = self.rng.random() < 0.4
         sheds = self.rng.random() < 0.15
         self.bytes = 128 * 1024 if sheds else 2**24
@@ -98,8 +99,9 @@ class Device:
         with self.disk:
             self.engine = Engine.open(
                 self.bundle, self.folder, transport=self.line, window_s=self.window_s, adapt=self.adapt,
-                outbox_bytes=self.bytes, background=False, clock=self.clock, entropy=entropy,
+                pseudonym_days=self.days, outbox_bytes=self.bytes, background=False, clock=self.clock, entropy=entropy,
             )  # fmt: skip
+        self.line.engine = self.engine
         self.spoil(self.engine)
         self._erasures = 0
         self.world.note(self.name, "opens", self.engine.storage_fault)
@@ -213,7 +215,8 @@ class Device:
         self.world.note(self.name, "rewards", tag, receipt)
 
     def see(self) -> None:
-        assert self.engine is not None and self.window_s is not None
+        assert self.engine is not None
+        assert self.window_s is not None
         if self.slates:
             slate = self.rng.choice(self.slates)
             self.engine.seen(slate)
@@ -221,7 +224,9 @@ class Device:
             waits = made + 1000 * self.window_s > self.clock.wall_ms()
             slots = tuple(item.slot for item in slate)
             entry = self._add("seen", "", slate.user, decision=slate.decision, slots=slots)
-            entry.fate = entry.fate if waits else "free"
+            entry.fate = (
+                entry.fate if waits and self.days is None else "free"
+            )  # of another name's slate nothing is seen
             self.world.note(self.name, "sees", slate.decision)
 
     def observe(self) -> None:

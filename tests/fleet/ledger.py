@@ -10,8 +10,7 @@ from sanderling.contract.events import Decision, Event, Loss, Observation, Outco
 
 @dataclass
 class Entry:
-    """One thing that the engine was told. `due` must reach the lab; `free` may; `void` went with an erasure; `never` was
-    refused."""
+    """One thing that the engine was told. `due` must reach the lab, `free` may, `void` was erased, `never` refused."""
 
     what: str
     key: str

@@ -70,6 +70,7 @@ class Model:
                 continue
             for lost in ledger.deaths:
                 told = [entry for entry in lost if entry.what in KIND and not entry.excused and entry.fate == "free"]
+                told = [entry for entry in told if self.left_as.get(entry.key) not in self.erased]
                 there = [entry.key in self.at for entry in told]
                 if there != sorted(there, reverse=True):
                     yield f"lost from between: {ledger.name}: {[entry.key for entry in told]}, of these there: {there}"
@@ -142,7 +143,9 @@ class Model:
         for install, seen in numbers.items():
             gap = max(seen) - len(seen | named[install]) - declared[install]
             if gap and install not in self.blind:
-                why = [(e.reason, e.decisions, e.outcomes, e.observations) for e in self.log.losses if e.install == install]
+                why = [
+                    (e.reason, e.decisions, e.outcomes, e.observations) for e in self.log.losses if e.install == install
+                ]
                 yield f"numbers: {install}: {max(seen)} numbers, {len(seen)} there, {declared[install]} declared {why}"
         if self.log.conflicts or self.log.incomplete - self.blind:
             yield f"reading: {self.log.conflicts} conflicts, {self.log.missing} missing of {set(self.log.incomplete)}"
@@ -195,7 +198,8 @@ class Model:
 
     def _judged(self) -> int:
         judged = {event.decision for event in self.found if isinstance(event, Outcome)}
-        return sum(isinstance(event, Decision) and event.id in judged for event in self.found)
+        fit = [event for event in self.found if event.install not in self.blind]
+        return sum(isinstance(event, Decision) and event.id in judged for event in fit)
 
     def _expected(self, item_rows: Mapping[str, int]) -> Counter[object]:
         """Return the examples that the ledgers ask for: of several rewards of a slot the last one that came counts."""
@@ -212,8 +216,8 @@ class Model:
             if id in self.at and id in rewards:
                 expected[
                     tuple(
-                        (item_rows[i.id], i.propensity, i.marginal or i.propensity, rewards[id].get(i.slot)) for i in slate
+                        (item_rows[i.id], i.propensity, i.marginal or i.propensity, rewards[id].get(i.slot))
+                        for i in slate
                     )
                 ] += 1
         return expected
-

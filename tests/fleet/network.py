@@ -7,6 +7,7 @@ the lab's place. Refuses to know events, but for a tap that tells what has left 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 from zlib import crc32
 
 from sanderling.contract import events as wire
@@ -46,6 +47,8 @@ class Network:
 
 class Line:
     """The way of one device to the lab. `dead` tells that the device has died under way; `dies` kills it now."""
+
+    engine: Any = None
 
     def __init__(self, network: Network, name: str, dead: Callable[[], bool], dies: Callable[[], None]) -> None:
         self.network, self.name, self.dead, self.dies = network, name, dead, dies

@@ -1,6 +1,7 @@
-"""One course of a fleet from one integer: `python -m tests.fleet.run SEED [MUTANT]` plays it again and says what is wrong.
+"""One course of a fleet from one integer.
 
-More seeds: `python -m tests.fleet.run FIRST-LAST`.
+`python -m tests.fleet.run SEED [MUTANT]` plays it again and says what is wrong, and with TRACE=FILE in the environment
+writes down everything that was done; `python -m tests.fleet.run FIRST-LAST` plays many.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sanderling.contract.bundle import Bundle
 from sanderling.contract.manifest import Exploration
 from sanderling_trainer.data.examples import examples_of
 from sanderling_trainer.data.segments import EventLog, read_segments
@@ -147,11 +147,12 @@ def _end(world: World, lab: Lab, network: Network, devices: list[Device]) -> lis
         world.run(pause)
         world.settle()
         for _ in range(ROUNDS):
-            if all([device.drained() for device in devices]):
+            left = [device.name for device in devices if not device.drained()]
+            if not left:
                 break
             world.run(20)
         else:
-            return [f"{device.name} does not get rid of its events" for device in devices if not device.drained()]
+            return [f"{name} does not get rid of its events" for name in left]
     return []
 
 
@@ -170,18 +171,17 @@ def main(seeds: str, mutant: str = "") -> int:
             print(f"seed {seed}: {len(found.faults)} faults: again with `{again(seed, mutant)}`", flush=True)
             print(*(f"  {fault}" for fault in found.faults[:8]), sep="\n", flush=True)
         if not last:
-            Path("trace.txt").write_text("\n".join(found.trace)) if os.environ.get("TRACE") else None
             print(found.digest)
-    print(
-        f"{failed} seeds failed; {total.events} events at the lab, {total.duplicates} duplicates, {total.rewards} rewards, "
-        f"{total.deaths} deaths, {total.days:.0f} days"
-    )
+            if "TRACE" in os.environ:
+                Path(os.environ["TRACE"]).write_text("\n".join(found.trace))
+    print(f"{failed} seeds failed; at the lab {total.events} events, and {total.duplicates} more that came again")
+    print(f"{total.rewards} rewards, {total.deaths} deaths, {total.days:.0f} days")
     return failed > 0
 
 
 def again(seed: int, mutant: str = "") -> str:
     """Return the command that plays a course again."""
-    return f"python -m tests.fleet.run {seed} {mutant}".strip()
+    return f"python -m tests.fleet.run {seed}" + (f" '{mutant}'" if mutant else "")
 
 
 if __name__ == "__main__":

@@ -116,5 +116,3 @@ def _apply(content: bytearray, writes: Unflushed) -> None:
         else:
             content.extend(bytes(max(0, offset - len(content))))
             content[offset : offset + len(data)] = data
-
-

@@ -143,13 +143,15 @@ def histories_of(interactions: Interactions, kinds: Sequence[str], fresh_after: 
 def examples_of(log: EventLog, ids: Sequence[str], kinds: Sequence[str], text_dim: int) -> Examples:
     """Rebuild each pseudonym's history from the devices' events, and join decisions with their outcomes.
 
-    A decision is used when the checksum of the events before it is the one that the device logged, and at least one of
-    its slots was judged; otherwise it is counted in `dropped`.
+    A decision is used when nothing of its install is missing, its install is one device, the checksum of the events
+    before it is the one that the device logged, and at least one of its slots was judged; otherwise it is counted in
+    `dropped`.
     """
     row_of = {item: row for row, item in enumerate(ids)}
     builder = _Builder(row_of, {kind: code for code, kind in enumerate(kinds)}, text_dim, log.time)
-    for group, ((_, _), events) in enumerate(sorted(log.events.items())):
-        builder.add(group, events)
+    unfit = dict.fromkeys(log.incomplete, "install incomplete") | dict.fromkeys(log.doubled, "install doubled")
+    for group, ((install, _), events) in enumerate(sorted(log.events.items())):
+        builder.add(group, events, unfit.get(install))
     return builder.build()
 
 
@@ -166,7 +168,8 @@ class _Builder:
         self.contexts: dict[str, int] = {}
         self.dropped: Counter[str] = Counter()
 
-    def add(self, group: int, events: Sequence[Event]) -> None:
+    def add(self, group: int, events: Sequence[Event], unfit: str | None = None) -> None:
+        """Take one user's events; of an install that is `unfit`, and why, no decision is used."""
         items, kinds, times, checks, known = [], [], [], [NO_EVENTS], [0]
         for event in events:
             if isinstance(event, Observation) or (isinstance(event, Outcome) and event.observed):
@@ -181,7 +184,9 @@ class _Builder:
             if isinstance(event, Outcome):
                 outcomes.setdefault(event.decision, {})[event.slot] = event
         for event in events:
-            if isinstance(event, Decision):
+            if isinstance(event, Decision) and unfit:
+                self.dropped[unfit] += 1
+            elif isinstance(event, Decision):
                 self._take(group, event, checks, known, outcomes.get(event.id, {}))
         self.histories.append(
             History(

@@ -5,7 +5,7 @@ Segments, and the daily Parquet that replaces them, may be read in any order and
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,7 +23,8 @@ class EventLog:
     """Every event once. `events` maps (install, user pseudonym) to its events in the order of their numbers.
 
     `time` is each event's wall time in ms since 1970, corrected for the device's clock. `conflicts` counts ids, and
-    numbers of one install, that were used for two different events. `missing` counts numbers that neither arrived
+    numbers of one install, that were used for two different events; `doubled` names those installs: two devices go by
+    one name, from a copied disk, or one that went back to an older state. `missing` counts numbers that neither arrived
     nor were declared lost; `incomplete` names the installs that have such.
     """
 
@@ -35,6 +36,7 @@ class EventLog:
     conflicts: int = 0
     missing: int = 0
     incomplete: frozenset[str] = frozenset()
+    doubled: frozenset[str] = frozenset()
 
     def decisions(self) -> int:
         """Return how many decisions there are."""
@@ -102,10 +104,12 @@ def named(name: str) -> Iterator[None]:
 def _log(found: list[Seen]) -> EventLog:
     """Make the log of bodies in their order: the first under an id counts."""
     kept: dict[str, Seen] = {}
-    conflicts = 0
+    conflicts, doubled = 0, set()
     for seen in found:
-        if kept.setdefault(seen.event.id, seen) is not seen:
+        first = kept.setdefault(seen.event.id, seen)
+        if first is not seen:
             conflicts += seen.times
+            doubled.add(first.event.install)
     events: dict[tuple[str, str], list[Event]] = defaultdict(list)
     losses = []
     for seen in sorted(kept.values(), key=lambda seen: seen.event.seq):
@@ -120,23 +124,25 @@ def _log(found: list[Seen]) -> EventLog:
         time={id: seen.time() for id, seen in kept.items()},
         received=sum(seen.times for seen in found),
         duplicates=sum(seen.times - 1 for seen in kept.values()),
-        conflicts=conflicts + reused,
+        conflicts=conflicts + reused.total(),
         missing=sum(gaps.values()),
         incomplete=frozenset(gaps),
+        doubled=frozenset(doubled.union(reused)),
     )
 
 
-def _completeness(events: list[Event]) -> tuple[dict[str, int], int]:
-    """Return each install's unexplained gaps, where there are any, and how many numbers were used twice.
+def _completeness(events: list[Event]) -> tuple[dict[str, int], Counter[str]]:
+    """Return each install's unexplained gaps, and how often it used a number again; only those that have such.
 
     A number that was declared lost and came all the same counts once.
     """
     numbers: dict[str, set[int]] = defaultdict(set)
     named: dict[str, set[int]] = defaultdict(set)
     declared: dict[str, int] = defaultdict(int)
-    reused = 0
+    reused: Counter[str] = Counter()
     for event in events:
-        reused += event.seq in numbers[event.install]
+        if event.seq in numbers[event.install]:
+            reused[event.install] += 1
         numbers[event.install].add(event.seq)
         if isinstance(event, Loss):
             named[event.install].update(event.numbers or ())

@@ -177,6 +177,8 @@ def _log_facts(log: EventLog, found: Examples) -> dict[str, Any]:
         "duplicates": log.duplicates,
         "conflicts": log.conflicts,
         "missing": log.missing,
+        "incomplete": sorted(log.incomplete),
+        "doubled": sorted(log.doubled),
         "decisions": log.decisions(),
         "outcomes": log.outcomes(),
         "observations": log.observations(),

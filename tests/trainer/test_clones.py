@@ -1,0 +1,112 @@
+"""Two devices under one name, and one put back to an older state: noticed, named, never learned from (86, 87)."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from sanderling import Engine
+from sanderling_trainer.data.examples import examples_of
+from sanderling_trainer.data.segments import read_segments
+from sanderling_trainer.fleet.compact import compact
+from tests.bundles import KINDS, TEXT, write_bundle
+from tests.fakes import FakeClock, FakeEntropy
+from tests.fleet.lab import Lab
+from tests.fleet.world import World
+
+pytestmark = pytest.mark.lab
+
+IDS = [f"item-{row}" for row in range(50)]
+
+
+class Shop:
+    """Devices by the names of their folders, and the lab that they report to."""
+
+    def __init__(self, folder) -> None:
+        self.folder, self.world = folder, World(0)
+        write_bundle(folder / "bundle")
+        self.lab = Lab(self.world, folder / "lab")
+        self.lives = 0
+
+    def live(self, name: str, slates: int = 3, upload: bool = True) -> None:
+        """Let a device show so many slates and take a reward for each, then stop in good order."""
+        self.lives += 1
+        state, ways = self.folder / name, {"transport": self.lab, "background": False}
+        engine = Engine.open(self.folder / "bundle", state, **ways, clock=FakeClock(), entropy=FakeEntropy(self.lives))
+        for _ in range(slates):
+            slate = engine.recommend("anna", k=3)
+            assert engine.reward(slate, slate[0], 1.0)
+        while upload and engine.counters()["outbox"].pending:
+            engine.step()
+        engine.close()
+
+    def copy(self, name: str, to: str) -> None:
+        shutil.rmtree(self.folder / to, ignore_errors=True)
+        shutil.copytree(self.folder / name, self.folder / to)
+
+    def read(self):
+        log = read_segments(str(self.folder / "lab"))
+        return log, examples_of(log, IDS, KINDS, TEXT)
+
+
+@pytest.fixture
+def shop(tmp_path):
+    shop = Shop(tmp_path)
+    yield shop
+    shop.lab.close()
+
+
+@pytest.mark.parametrize("pending", [True, False])
+def test_two_devices_under_one_name_are_noticed(shop, pending):
+    """When both copies of a device go on, its install is named, and none of its decisions is learned from."""
+    shop.live("other")
+    shop.live("one", upload=not pending)
+    shop.copy("one", "two")
+    shop.live("one", 2)
+    shop.live("two", 4)
+    log, examples = shop.read()
+    (doubled,) = log.doubled
+    assert log.decisions() == 3 + 3 + 2 + 4
+    assert log.conflicts == 4
+    assert log.missing == 0
+    assert examples.dropped["install doubled"] == 9
+    assert len(examples.decisions) == 3
+    assert sum(install == doubled for install, _ in log.events) == 1
+
+
+def test_a_device_that_was_put_back_is_noticed(shop):
+    """A device restored from a backup numbers its events anew: the ids are others, and the install is named."""
+    shop.live("one")
+    shop.copy("one", "backup")
+    shop.live("one", 2)
+    shop.copy("backup", "one")
+    shop.live("one", 2)
+    log, examples = shop.read()
+    assert len(log.doubled) == 1
+    assert len(log.time) == 2 * (3 + 2 + 2)
+    assert examples.dropped == {"install doubled": 7}
+
+
+def test_copies_that_were_not_used_are_no_matter(shop):
+    """A copy of a disk that nobody started, or whose device sent nothing new, doubles nobody."""
+    shop.live("one", upload=False)
+    shop.copy("one", "two")
+    shop.live("one", 0)
+    shop.live("two", 0)
+    log, examples = shop.read()
+    assert (log.doubled, log.conflicts, log.missing) == (frozenset(), 0, 0)
+    assert len(examples.decisions) == 3
+
+
+def test_doubles_are_noticed_after_compaction(shop):
+    """Days later, in Parquet, the same install is named."""
+    shop.live("one")
+    shop.copy("one", "two")
+    shop.live("one")
+    shop.live("two")
+    before = shop.read()[0]
+    shop.world.take(2 * 86_400)
+    assert compact(shop.lab.store, shop.world).events == 18
+    assert shop.read()[0] == before
+    assert before.doubled
