@@ -13,9 +13,10 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
-from sanderling import decisions, overlay
+from sanderling import decisions, forks, overlay
 from sanderling.checks import (
     check_days,
     check_privacy,
@@ -84,8 +85,18 @@ class Engine:
             transport = HttpTransport(collector, token)
         self._outbox = self._open_outbox(outbox_bytes, background)
         tell = partial(Teller, clock=clock, entropy=entropy, share_context=share_context, privacy=privacy)
-        self._meet = partial(People, self._outbox, tell, adapts=adapt, window_s=window_s, clock=clock, entropy=entropy)
-        self._people = self._meet()
+        self._meet = partial(
+            People,
+            self._outbox,
+            tell,
+            adapts=adapt,
+            window_s=window_s,
+            epoch_ms=1000 * bundle.manifest.created,
+            clock=clock,
+            entropy=entropy,
+        )
+        self._met, self._meeting = self._meet(), RLock()
+        forks.watch(self)
         self._uploader = self._open_uploader(transport, may_upload, background)
         self._close_windows()
 
@@ -414,20 +425,33 @@ class Engine:
             clock=self._clock,
             rng=random.Random(self._entropy(8)),
             may_upload=may_upload,
-            on_erased=self._begin_anew,
-            on_empty=self._rename,
+            on_empty=self._rest,
         )
         if background:
             uploader.start()
         return uploader
 
-    def _begin_anew(self) -> None:
-        self._people = self._meet()
+    def in_child(self) -> None:
+        """After a fork: whoever held the lock did not come along."""
+        self._meeting = RLock()
 
-    def _rename(self) -> None:
-        """Go by another name when this one has lived its days."""
-        days, outbox = self._pseudonym_days, self._outbox
-        if days is None or outbox is None or not self._people.outlived(days):
+    @property
+    def _people(self) -> People:
+        """What is known of people under the present name: after an erasure, or a renaming, nobody."""
+        outbox = self._outbox
+        if outbox is not None and outbox.install != self._met.identity.install:
+            with self._meeting:
+                if outbox.install != self._met.identity.install:
+                    self._met = self._meet()
+        return self._met
+
+    def _rest(self) -> None:
+        """Do what may wait until all is uploaded: overwrite what was deleted, take another name when this one has lived
+        its days."""
+        outbox = self._outbox
+        if outbox is None:
             return
-        if outbox.rename():
-            self._begin_anew()
+        outbox.scrub_left()
+        days = self._pseudonym_days
+        if days is not None and self._people.outlived(days, self._serving.scorer):
+            outbox.rename()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import islice
@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import apsw
 
 from sanderling import forks, shed
+from sanderling.boot import Boot
 from sanderling.clock import Clock, Entropy
 from sanderling.contract.events import Event
 from sanderling.errors import StorageError
@@ -96,6 +97,11 @@ class Outbox:
         return Identity(meta.install, meta.secret)
 
     @property
+    def boot(self) -> Boot:
+        """This run under this name."""
+        return self._store.boot
+
+    @property
     def install(self) -> str:
         """The name of this install."""
         return self._store.meta.install
@@ -160,17 +166,20 @@ class Outbox:
         self._drops.update((reason, kind_of(event)) for event in events)
         self._lost[reason] += len(events)
 
-    def state(self, user: str) -> bytes | None:
-        """Return the last state put for this pseudonym, stored or not; None when there is none or it is damaged."""
+    def state(self, key: str) -> bytes | None:
+        """Return the last state put under a key, stored or not; None when there is none or it is damaged.
+
+        Raises `StorageError` when it cannot be read now: there may be one.
+        """
         with self._wake:
-            waiting = self._states.get(user)
+            waiting = self._states.get(key)
             if waiting is not None or self._shut:
                 return waiting
         with self._reading:
             try:
-                return self._store.state(user)
-            except apsw.Error:
-                return None
+                return self._store.state(key)
+            except apsw.Error as error:
+                raise StorageError(f"the outbox's file cannot be read now: {error}") from error
 
     def states(self, prefix: str) -> dict[str, bytes]:
         """Return the stored states whose keys begin with a prefix; empty on storage trouble."""
@@ -192,43 +201,54 @@ class Outbox:
         """Set one event aside, at most the last 100 are kept, and declare it lost."""
         self._quarantined += self._ask(lambda: self._store.quarantine(id, reason))
 
-    def forget(self, user: str | None, keys: Sequence[str]) -> None:
-        """Delete all that is queued or stored of a pseudonym, and the states under these keys; raise `StorageError` if
-        it fails."""
-        self._ask(lambda: self._forget(user, set(keys)))
+    def forget(self, names: Collection[str], keys: Collection[str]) -> None:
+        """Delete all that is queued or stored of these pseudonyms, and the states under these keys.
 
-    def _forget(self, user: str | None, keys: set[str]) -> None:
+        Raises `StorageError` if that fails.
+        """
+        self._ask(lambda: self._forget(frozenset(names), frozenset(keys)))
+
+    def _forget(self, names: Set[str], keys: Set[str]) -> None:
         with self._wake:
-            concerned = [(job, future) for job, future in self._queue if job.concerns(user, keys)]
-            self._queue = deque(entry for entry in self._queue if entry not in concerned)
+            waiting, self._queue = self._queue, deque()
+            concerned: list[tuple[Job, Future[None] | None]] = []
+            for job, future in waiting:
+                (concerned if job.concerns(names, keys) else self._queue).append((job, future))
             for job, future in concerned:
                 self._leave(job, future)
                 self._drop("forgotten", job.events)
         for _, future in concerned:
             _finish(future, "the user was forgotten")
-        self._store.forget(user, keys)
+        self._store.forget(names, keys)
 
     def begin_anew(self) -> None:
-        """Delete everything, and go on as another install with another secret; raise `StorageError` if that fails."""
+        """Delete everything, and go on as another install with another secret; raise `StorageError` if that fails.
+
+        What is queued under the old name is refused when its turn comes.
+        """
         self._ask(self._begin_anew)
 
     def rename(self) -> bool:
-        """Begin anew if nothing waits to be sent; return whether it did. Raises `StorageError` if that fails."""
-        return self._ask(lambda: not (self._queue or self._store.meta.events) and self._begin_anew())
+        """Begin anew if nothing is left to be told; return whether it did. Raises `StorageError` if that fails."""
+        return self._ask(self._rename)
 
-    def _begin_anew(self) -> bool:
+    def _rename(self) -> bool:
         with self._wake:
-            waiting = [future for _, future in self._queue]
-            self._durable_waiting -= sum(future is not None for future in waiting)
-            self._queue.clear()
-            self._states.clear()
-            self._queued = 0
-        try:
-            self._store.begin_anew()
-        finally:
-            for future in waiting:
-                _finish(future, "this install has begun anew, under another name")
+            if self._drops and not self._queue:
+                self._enqueue(Job((), {}), None)  # losses are declared with what is written next
+            if self._queue or self._store.meta.events:
+                return False
+        self._begin_anew()
         return True
+
+    def _begin_anew(self) -> None:
+        self._store.begin_anew()
+        with self._wake:
+            self._drops.clear()
+
+    def scrub_left(self) -> None:
+        """Overwrite the bytes of what was deleted, where that was not possible yet; on trouble, some other time."""
+        self._ask(self._store.scrub_left)
 
     def counters(self) -> Counters:
         """Return what is waiting and what became of the rest."""

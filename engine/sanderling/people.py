@@ -7,13 +7,16 @@ others take this one's place, and know nobody. Refuses to know how bundles are c
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from threading import RLock
 from typing import NamedTuple
 
 from sanderling import decisions, forks
 from sanderling.adapt import Floats, Residuals
+from sanderling.boot import Boot
 from sanderling.budget import DAY_MS, Budget
 from sanderling.clock import Clock, Entropy
 from sanderling.contract import events as wire
@@ -26,7 +29,9 @@ from sanderling.slate import Slate, SlateItem
 from sanderling.store import BORN
 from sanderling.telling import Teller
 from sanderling.users import Users, UserState
-from sanderling.windows import PREFIX, Windows
+from sanderling.windows import PREFIX, Seen, Windows
+
+log = logging.getLogger("sanderling")
 
 REMEMBERED = 256
 
@@ -40,20 +45,25 @@ class Known(NamedTuple):
 
 
 class People:
-    """The users of an install under one identity. Thread-safe; methods that tell something put it into the outbox."""
+    """The users of an install under one identity. Thread-safe; methods that tell something put it into the outbox.
+
+    A wall clock before `epoch_ms` is wrong, and no age follows from it.
+    """
 
     def __init__(
         self,
         outbox: Outbox | None,
-        tell: Callable[[Identity], Teller],
+        tell: Callable[[Identity, Boot], Teller],
         *,
         adapts: bool,
         window_s: float | None,
+        epoch_ms: int,
         clock: Clock,
         entropy: Entropy,
     ) -> None:
         self.identity = identity = outbox.identity if outbox else Identity.fresh(entropy)
-        self._outbox, self._tell, self._adapts, self._clock = outbox, tell(identity), adapts, clock
+        boot = outbox.boot if outbox else Boot(clock, entropy)
+        self._outbox, self._tell, self._adapts, self._clock = outbox, tell(identity, boot), adapts, clock
         load = outbox.state if outbox else _nothing
         self._users, self._budget, self._residuals = (
             Users(load, identity.secret, entropy),
@@ -63,44 +73,63 @@ class People:
         self._windows = Windows(window_s, outbox.states(PREFIX) if outbox else {})
         self._made: OrderedDict[str, Made] = OrderedDict()
         self._lock = RLock()
+        self._epoch_ms, self._born_ms, self._told_early = epoch_ms, 0, False
         forks.watch(self)
-        self._born_ms = self._birth(load(BORN))
+        with suppress(StorageError):
+            self._age_ms()
 
-    def _birth(self, stored: bytes | None) -> int:
-        """Return when this identity began, by a wall clock that may be wrong: never later than now."""
-        now = self._clock.wall_ms()
-        if stored and int.from_bytes(stored, signed=True) <= now:
-            return int.from_bytes(stored, signed=True)
-        self._put([], {BORN: now.to_bytes(8, signed=True)})
-        return now
+    def outlived(self, days: float, scorer: Scorer) -> bool:
+        """Tell whether this identity is so many days old, and no reward is waited for.
 
-    def outlived(self, days: float) -> bool:
-        """Tell whether this identity is so many days old, and rewards are waited for no longer: an open window holds it
-        up, for the length of a window at most."""
-        age_ms = self._clock.wall_ms() - self._born_ms - int(days * DAY_MS)
+        Open windows are waited for, though not for longer than one lasts: then their default outcomes are told early,
+        once. Raises `StorageError` when the age cannot be read.
+        """
         with self._lock:
-            return age_ms >= 0 and (not self._windows.waiting() or age_ms > (self._windows.length_ms or 0))
+            over_ms = self._age_ms() - int(days * DAY_MS)
+            if over_ms < 0 or not self._windows.waiting():
+                return over_ms >= 0
+            if over_ms <= (self._windows.length_ms or 0) or self._told_early:
+                return self._told_early
+            self._told_early = True
+            self._tell_defaults(self._windows.all(), scorer)
+            return False
+
+    def _age_ms(self) -> int:
+        """Return the age by the wall clock; it begins anew where an earlier clock was ahead of this one."""
+        now = self._clock.wall_ms()
+        if self._outbox is None or now < self._epoch_ms:
+            return 0
+        born_ms = self._born_ms or int.from_bytes(self._outbox.state(BORN) or b"")
+        if not 0 < born_ms <= now:
+            born_ms = now
+            self._put([], {BORN: born_ms.to_bytes(8)})
+        self._born_ms = born_ms
+        return now - born_ms
 
     def known(self, user: str, scorer: Scorer) -> Known:
-        """Return what is known of a user, known or not."""
+        """Return what is known of a user, known or not; where it cannot be read now, what is known of a stranger."""
         manifest = scorer.bundle.manifest
         with self._lock:
-            state, explored, shift = self._users.get(user, scorer), 0, None
-            if manifest.exploration.daily is not None:
-                explored = self._budget.spent(state.name, self._clock.wall_ms())
-            if self._adapts:
-                shift = self._residuals.get(state.name, scorer.space, manifest.sizes.dim).shift
-            return Known(state, explored, shift)
+            try:
+                state, explored, shift = self._users.get(user, scorer), 0, None
+                if manifest.exploration.daily is not None:
+                    explored = self._budget.spent(state.name, self._clock.wall_ms())
+                if self._adapts:
+                    shift = self._residuals.get(state.name, scorer.space, manifest.sizes.dim).shift
+                return Known(state, explored, shift)
+            except StorageError as error:
+                log.warning("a user is taken for a stranger: %s", error)
+                return Known(self._users.stranger(scorer), 0, None)
 
     def decided(self, made: Made, state: UserState, context: Vector | None) -> None:
         """Remember and tell a decision that was made for a state, and count what it explored.
 
-        A user who was forgotten meanwhile is not told of. The first decisions for a user store the empty state too, so
-        that its pseudonym outlives the process.
+        A user who was forgotten meanwhile, or whose state could not be read, is not told of. The first decisions for a
+        user store the empty state too, so that its pseudonym outlives the process.
         """
         event = self._tell.decision(made, state, context, self._adapts)
         explored = sum(item.explored for item in made.slate) if made.plan.daily is not None else 0
-        with self._lock:
+        with self._lock, suppress(StorageError):
             now = self._users.get(made.asked.user, made.scorer)
             if now.name != state.name:
                 return
@@ -118,15 +147,15 @@ class People:
             return self._made[decision]
 
     def observe(self, user: str, item: str, kind: str, scorer: Scorer) -> None:
-        """Move a user's state by organic behaviour, and tell of it."""
-        with self._lock:
+        """Move a user's state by organic behaviour, and tell of it; neither where the state cannot be read now."""
+        with self._lock, suppress(StorageError):
             state = self._users.observe(user, item, kind, scorer)
             self._put([self._tell.observation(state.name, item, kind)], {self._users.key(user): state.dump()})
 
     def see(self, slate: Slate, items: Iterable[SlateItem], scorer: Scorer) -> None:
         """Let the window of these items' slots wait for rewards, unless the user was forgotten."""
         slots = {item.slot: item.id for item in items}
-        with self._lock:
+        with self._lock, suppress(StorageError):
             if slots and self._users.get(slate.user, scorer).name == slate.pseudonym:
                 states = self._windows.see(slate.decision, slate.pseudonym, slots, self._clock.wall_ms())
                 self._put([], states)
@@ -180,14 +209,16 @@ class People:
     def close_windows(self, scorer: Scorer) -> None:
         """Give the default outcome, -1, to slots that were seen and not rewarded in time."""
         now = self._clock.wall_ms()
-        if not self._windows.due(now):
-            return
-        with self._lock:
-            for decision, seen, states in self._windows.closed(now):
-                waiting = seen.waiting()
-                events = [self._tell.outcome(decision, slot, item, seen.user, -1.0) for slot, item in waiting.items()]
-                learned = self._learn(seen.user, decision, dict.fromkeys(waiting, -1.0), scorer)
-                self._put(events, states | learned)
+        if self._windows.due(now):
+            with self._lock:
+                self._tell_defaults(self._windows.closed(now), scorer)
+
+    def _tell_defaults(self, closed: Iterable[tuple[str, Seen, dict[str, bytes]]], scorer: Scorer) -> None:
+        for decision, seen, states in closed:
+            waiting = seen.waiting()
+            events = [self._tell.outcome(decision, slot, item, seen.user, -1.0) for slot, item in waiting.items()]
+            learned = self._learn(seen.user, decision, dict.fromkeys(waiting, -1.0), scorer)
+            self._put(events, states | learned)
 
     def _learn(self, name: str, decision: str, rewards: Mapping[int, float], scorer: Scorer) -> dict[str, bytes]:
         """Move the user's residual by the rewards by slot of a remembered decision; return what is to be stored."""
@@ -197,19 +228,25 @@ class People:
         by_rank = {made.slate[slot].rank: value for slot, value in rewards.items() if slot < len(made.slate)}
         pool = decisions.pool(made)
         shipped = made.ranking.scores - pool @ made.shift
-        return self._residuals.learn(name, made.scorer.space, pool, shipped, by_rank)
+        try:
+            return self._residuals.learn(name, made.scorer.space, pool, shipped, by_rank)
+        except StorageError as error:
+            log.warning("nothing was learned: %s", error)
+            return {}
 
     def forget(self, user: str) -> None:
         """Delete all that is known of a user, here and in the outbox; raise `StorageError` when that fails there."""
         with self._lock:
-            key, name = self._users.forget(user)
+            key, names = self._users.forget(user)
             keys = [key]
-            if name is not None:
+            for name in names:
                 keys += [self._budget.forget(name), self._residuals.forget(name), *self._windows.forget(name)]
             for decision in [id for id, made in self._made.items() if made.asked.user == user]:
                 del self._made[decision]
         if self._outbox:
-            self._outbox.forget(name, keys)
+            self._outbox.forget(names, keys)
+        with self._lock:
+            self._users.forgotten(key)
 
     def _put(self, events: Sequence[wire.Event], states: Mapping[str, bytes]) -> None:
         if self._outbox is not None:

@@ -21,7 +21,7 @@ from sanderling.boot import Boot
 from sanderling.clock import Clock, Entropy, uuid7
 from sanderling.contract import events as wire
 from sanderling.contract.events import Event, Loss, Outcome
-from sanderling.database import PAGE_BYTES, Database, Meta
+from sanderling.database import ASIDE, PAGE_BYTES, Database, Meta
 from sanderling.identity import Identity
 
 QUARANTINE_ROWS = 100
@@ -31,6 +31,7 @@ ROOM_FOR_EVENT = 2048
 LEAST_PAGES = 8
 BORN = "born"
 UNSCRUBBED = "unscrubbed"
+BEGUN_ANEW = "this install has begun anew since, under another name"
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,11 @@ class Job:
     states: Mapping[str, bytes]
     install: str | None = None
 
-    def concerns(self, user: str | None, keys: Set[str]) -> bool:
-        """Tell whether it holds anything of a pseudonym, or a state under one of these keys."""
-        return not keys.isdisjoint(self.states) or any(getattr(event, "user", "") == user for event in self.events)
+    def concerns(self, names: Set[str], keys: Set[str]) -> bool:
+        """Tell whether it holds an event of one of these pseudonyms, or nothing but a state under one of these keys."""
+        if not self.events:
+            return not keys.isdisjoint(self.states)
+        return any(getattr(event, "user", "") in names for event in self.events)
 
 
 Emergency = Callable[[bool], None]
@@ -67,7 +70,7 @@ class Store:
 
     def __init__(self, folder: Path, limit_bytes: int, clock: Clock, entropy: Entropy) -> None:
         self.folder, self.limit, self.clock, self.entropy = folder, limit_bytes, clock, entropy
-        self._boot = Boot(clock, entropy)
+        self.boot = Boot(clock, entropy)
         self.lost: Counter[str] = Counter()
         self.database = Database(folder, limit_bytes, entropy)
         self._handed: dict[str, int] = {}
@@ -76,7 +79,7 @@ class Store:
         if self.database.was_reset:
             self._declare_reset()
         self._fit_ballast()
-        self._scrub_left()
+        self.scrub_left()
 
     @property
     def meta(self) -> Meta:
@@ -108,11 +111,14 @@ class Store:
                 self.insert(meta, self.loss(reason, {kind: n for (why, kind), n in lost.items() if why == reason}))
         for (reason, _), count in (lost - Counter(drops)).items():
             self.lost[reason] += count
+        self.lost["begun_anew"] += sum(
+            len(job.events) for job, why in zip(jobs, refused, strict=True) if why == BEGUN_ANEW
+        )
         return refused
 
     def _write_job(self, meta: Meta, job: Job, lost: Counter[tuple[str, str]]) -> str:
-        if job.install is not None and job.install != meta.install:
-            return "this install has begun anew since, under another name"
+        if job.install not in (None, meta.install):
+            return BEGUN_ANEW
         refused = ""
         for event in job.events:
             fault = self.insert(meta, event)
@@ -153,7 +159,7 @@ class Store:
             id=uuid7(self.clock, self.entropy),
             install=self.meta.install,
             seq=1,
-            clock=self._boot.read(),
+            clock=self.boot.read(),
             reason=reason[:512] or "unknown",
             decisions=counts.get("decision", 0),
             outcomes=counts.get("outcome", 0),
@@ -234,65 +240,68 @@ class Store:
             self.insert(meta, self.loss(reason, {(kind or b"").decode(errors="replace"): 1}, [seq]))
         self.lost[reason] += 1
 
-    def forget(self, user: str | None, keys: Collection[str]) -> None:
-        """Delete the events and quarantined rows of a pseudonym and the states under these keys, to the last byte.
+    def forget(self, names: Collection[str], keys: Collection[str]) -> None:
+        """Delete the events and quarantined rows of these pseudonyms and the states under these keys, to the last byte.
 
         All is declared as lost, by its number what the lab may have already. On an error the rows may be gone already;
-        the next opening sees to their bytes.
+        `scrub_left` sees to their bytes.
         """
-        self._with_ballast(lambda _: self._forget(user, keys))
-        self.scrub()
+        self._with_ballast(lambda _: self._forget(names, keys))
+        self._scrub()
 
-    def _forget(self, user: str | None, keys: Collection[str]) -> None:
-        mark = f'"user":"{user}"'.encode() if user else b"no event says this"
+    def _forget(self, names: Collection[str], keys: Collection[str]) -> None:
         with self.database.transaction(durable=True) as meta:
-            query = "SELECT seq, CAST(kind AS BLOB) FROM event WHERE instr(CAST(line AS BLOB), ?) ORDER BY seq"
-            found = list(self.database.writer.execute(query, (mark,)))
+            found = sorted(row for name in names for row in self._rows_of(name))
             for seq, _ in found:
                 self.remove(meta, seq)
-            self.database.writer.execute("DELETE FROM quarantine WHERE instr(CAST(line AS BLOB), ?)", (mark,))
+            marks = [(_mark(name),) for name in names]
+            self.database.writer.executemany("DELETE FROM quarantine WHERE instr(CAST(line AS BLOB), ?)", marks)
             self.database.writer.executemany("DELETE FROM state WHERE user = ?", [(key,) for key in keys])
             for start in range(0, len(found), wire.MAX_NUMBERS):
                 part = found[start : start + wire.MAX_NUMBERS]
-                lost = Counter((kind or b"").decode(errors="replace") for _, kind in part)
+                lost = Counter(kind.decode(errors="replace") for _, kind in part)
                 self.insert(meta, self.loss("forgotten", lost, [seq for seq, _ in part if seq <= meta.handed]))
             self._mark_unscrubbed(meta)
         self.lost["forgotten"] += len(found)
 
+    def _rows_of(self, name: str) -> list[tuple[int, bytes]]:
+        query = "SELECT seq, ifnull(CAST(kind AS BLOB), x'') FROM event WHERE instr(CAST(line AS BLOB), ?)"
+        return list(self.database.writer.execute(query, (_mark(name),)))
+
     def begin_anew(self) -> None:
-        """Delete everything, to the last byte, and become another install."""
+        """Delete everything, and become another install; what cannot be overwritten now is left to `scrub_left`."""
         self._with_ballast(lambda _: self._begin_anew())
-        self.scrub()
+        self.scrub_left()
 
     def _begin_anew(self) -> None:
+        self.boot = Boot(self.clock, self.entropy)  # before anybody can see the new name
         with self.database.transaction(durable=True) as meta:
             for table in ("event", "quarantine", "state"):
                 self.database.writer.execute(f"DELETE FROM {table}")
             meta.install, meta.secret = Identity.fresh(self.entropy)
             meta.seq = meta.handed = meta.events = meta.bytes = 0
             self._mark_unscrubbed(meta)
-        self._boot = Boot(self.clock, self.entropy)
         self._handed.clear()
 
     def _mark_unscrubbed(self, meta: Meta) -> None:
         self.database.writer.execute("INSERT OR REPLACE INTO state VALUES (?, x'', 0, ?)", (UNSCRUBBED, meta.seq))
 
-    def scrub(self) -> None:
+    def scrub_left(self) -> None:
+        """Overwrite what was deleted and could not be overwritten then: a process was killed, or the disk was full."""
+        with suppress(apsw.Error, OSError):
+            if self.database.writer.execute("SELECT 1 FROM state WHERE user = ?", (UNSCRUBBED,)).get:
+                self._scrub()
+
+    def _scrub(self) -> None:
         """Write the file anew: free pages, and gaps in others, still hold what was deleted long ago."""
-        for path in self.folder.glob("corrupt.db*"):
-            path.unlink()
+        for path in self.folder.glob(f"{ASIDE}*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         self._with_ballast(lambda _: self._rewrite())
 
     def _rewrite(self) -> None:
         self.database.writer.execute("VACUUM")
         self.database.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         self.database.writer.execute("DELETE FROM state WHERE user = ?", (UNSCRUBBED,))
-
-    def _scrub_left(self) -> None:
-        """Do what an earlier process could not: it was killed, or the disk was full."""
-        if self.database.writer.execute("SELECT 1 FROM state WHERE user = ?", (UNSCRUBBED,)).get:
-            with suppress(apsw.Error, OSError):
-                self.scrub()
 
     def _find(self, id: str) -> int | None:
         if id in self._handed:
@@ -343,6 +352,11 @@ class Store:
             if size < self._ballast_bytes:
                 self._ballast.write_bytes(self.entropy(self._ballast_bytes))
         self.database.writer.wal_autocheckpoint(max(LEAST_PAGES, self._ballast_bytes // 2 // PAGE_BYTES))
+
+
+def _mark(name: str) -> bytes:
+    """Return what stands in the lines of a pseudonym's events."""
+    return f'"user":"{name}"'.encode()
 
 
 def kind_of(event: Event) -> str:

@@ -24,14 +24,14 @@ class Teller:
     def __init__(
         self,
         identity: Identity,
+        boot: Boot,
         *,
         clock: Clock,
         entropy: Entropy,
         share_context: bool = False,
         privacy: float | None = None,
     ) -> None:
-        (self._install, self._secret), self._clock, self._entropy = identity, clock, entropy
-        self._boot = Boot(clock, entropy)
+        (self._install, self._secret), self._boot, self._clock, self._entropy = identity, boot, clock, entropy
         self._share_context, self._privacy = share_context, privacy
 
     @property

@@ -101,9 +101,8 @@ class Uploader:
     """Sends what is in the outbox. `step` for those who keep time themselves; `start` for a thread that does.
 
     `may_upload` tells whether the network may be used now: idle, charging, unmetered, whatever the app cares for. It is
-    asked before each batch; after a no, the thread sends again at most a minute after the first yes. `on_erased` is
-    called when the lab has erased this install, and the outbox has begun anew, `on_empty` when all that was stored has
-    been acknowledged.
+    asked before each batch; after a no, the thread sends again at most a minute after the first yes. `on_empty` is
+    called when all that was stored has been acknowledged.
     """
 
     def __init__(
@@ -116,12 +115,11 @@ class Uploader:
         max_events: int = 500,
         max_bytes: int = 1 << 20,
         may_upload: Callable[[], bool] = lambda: True,
-        on_erased: Callable[[], None] = lambda: None,
         on_empty: Callable[[], None] = lambda: None,
     ) -> None:
         self.counters = UploadCounters()
         self._outbox, self._transport, self._clock, self._max_bytes = outbox, transport, clock, max_bytes
-        self._may_upload, self._on_erased, self._on_empty = may_upload, on_erased, on_empty
+        self._may_upload, self._on_empty = may_upload, on_empty
         self._backoff, self._window = Backoff(rng), _Window(max_events)
         self._not_before_ms = clock.mono_ms()
         self._poisoned = 0
@@ -204,7 +202,6 @@ class Uploader:
         """The lab has erased this install, and says its name, as no page of some proxy would: forget it here too."""
         self._outbox.begin_anew()
         self.counters.erasures += 1
-        self._on_erased()
         return self._wait()
 
     def _too_large(self, batch: Sequence[Pending]) -> float:

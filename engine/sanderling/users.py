@@ -62,12 +62,16 @@ def next_check(check: str, item: str, kind: str) -> str:
 
 
 class Users:
-    """The states of all users of an install; `load` returns the stored bytes of a key, or None."""
+    """The states of all users of an install.
+
+    `load` returns the stored bytes of a key, or None. What it raises passes through, and changes nothing: an unread
+    state must not be taken for none.
+    """
 
     def __init__(self, load: Callable[[str], bytes | None], secret: bytes, entropy: Entropy) -> None:
         self._load, self._secret, self._entropy = load, secret, entropy
         self._states: OrderedDict[str, UserState] = OrderedDict()
-        self._forgotten: set[str] = set()
+        self._forgotten: dict[str, set[str]] = {}
         self.key = lru_cache(maxsize=CACHED_USERS)(self._key)
 
     def _key(self, user: str) -> str:
@@ -97,22 +101,30 @@ class Users:
         self._keep(self.key(user), after)
         return after
 
-    def forget(self, user: str) -> tuple[str, str | None]:
-        """Forget a user, whatever is still stored; return the key, and the pseudonym where there was one."""
+    def stranger(self, scorer: Scorer) -> UserState:
+        """Return an empty state under a fresh pseudonym."""
+        return UserState(self._entropy(16).hex(), scorer.space, scorer.state.start(), NO_EVENTS, 0, ())
+
+    def forget(self, user: str) -> tuple[str, set[str]]:
+        """Forget a user, whatever is still stored; return the key, and all pseudonyms that it stood for until
+        `forgotten`: the key itself was one, before names were drawn."""
         key = self.key(user)
+        names = self._forgotten.setdefault(key, {key})
         found = self._states.pop(key, None) or self._stored(key)
+        if found is not None:
+            names.add(found.name)
         self.key.cache_clear()
-        if found is None:
-            return key, None
-        self._forgotten.add(found.name)
-        return key, found.name
+        return key, set(names)
+
+    def forgotten(self, key: str) -> None:
+        """Note that nothing of a forgotten user is stored any more."""
+        self._forgotten.pop(key, None)
 
     def _restore(self, key: str, scorer: Scorer) -> UserState:
-        start = scorer.state.start()
         found = self._stored(key)
-        if found is None or found.name in self._forgotten:
-            return UserState(self._entropy(16).hex(), scorer.space, start, NO_EVENTS, 0, ())
-        return found if found.state.shape == start.shape else replace(found, space="")
+        if found is None or found.name in self._forgotten.get(key, ()):
+            return self.stranger(scorer)
+        return found if found.state.shape == scorer.state.start().shape else replace(found, space="")
 
     def _stored(self, key: str) -> UserState | None:
         """Return what is stored under a key, in the space of its bundle; None where that is nothing or damaged."""

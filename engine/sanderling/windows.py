@@ -107,6 +107,12 @@ class Windows:
         """Tell whether `closed` may have something to yield."""
         return now_ms >= self._next_ms or len(self._open) > MOST_OPEN
 
+    def all(self) -> Iterator[tuple[str, Seen, dict[str, bytes]]]:
+        """Yield every open window as `closed` does, whether it has ended or not."""
+        for decision in list(self._open):
+            yield self._close(decision)
+        self._next_ms = self._earliest()
+
     def waiting(self) -> bool:
         """Tell whether any window is open."""
         return bool(self._open)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import apsw
 import pytest
 
 from sanderling import Engine
-from sanderling.contract.events import Decision, Loss, Outcome
+from sanderling.contract.events import Decision, Loss, Observation, Outcome
 from sanderling.contract.manifest import Exploration
 from sanderling.store import Job, Store
+from sanderling.users import NO_EVENTS, next_check
 from tests.bundles import write_bundle
 from tests.engine.test_engine import stored
 from tests.fakes import EventFactory, FakeClock, FakeEntropy
@@ -124,6 +126,54 @@ def test_a_slate_from_before_is_not_rewarded_under_the_new_name(engine):
     assert {type(event) for event in stored(engine)} == {Loss}
 
 
+def test_a_stranger_who_came_while_forgetting_is_told_of(engine):
+    """What the user does under the new name before the old one's rows are gone is stored, and its states check out."""
+    live(engine, "anna")
+    people, scorer = engine._people, engine._serving.scorer
+    key, names = people._users.forget("anna")
+    people.observe("anna", "item-3", "view", scorer)
+    engine._outbox.forget(names, [key])
+    engine.recommend("anna")
+    told = [event for event in stored(engine) if not isinstance(event, Loss)]
+    assert [type(event) for event in told] == [Observation, Decision]
+    assert (told[1].events, told[1].state) == (1, next_check(NO_EVENTS, "item-3", "view"))
+
+
+def test_an_erasure_stands_though_its_bytes_cannot_be_overwritten_yet(engine, tmp_path):
+    """With somebody reading the file the install begins anew all the same and goes on telling; the bytes go later."""
+    live(engine, "anna")
+    before = stored(engine)[-1]
+    reader = apsw.Connection(str(tmp_path / "state" / "outbox.db"))
+    assert reader.execute("BEGIN; SELECT count(*) FROM event").get
+    engine._outbox.begin_anew()
+    slate = engine.recommend("anna")
+    assert engine.reward(slate, slate[0], 1.0)
+    assert {event.install for event in stored(engine)} == {engine._outbox.install} != {before.install}
+    assert traces(tmp_path, before.user)
+    reader.close()
+    engine._rest()
+    assert not traces(tmp_path, before.user)
+
+
+def test_a_state_that_cannot_be_read_is_not_replaced(tmp_path):
+    """While the file cannot be read the user gets slates as a stranger, of whom nothing is told, and loses nothing."""
+    write_bundle(tmp_path / "bundle")
+    with Engine.open(tmp_path / "bundle", tmp_path / "state") as engine:
+        live(engine, "anna")
+        known = engine._people.known("anna", engine._serving.scorer).state
+    with Engine.open(tmp_path / "bundle", tmp_path / "state") as engine:
+        before = stored(engine)
+        engine._outbox._store.database.reader.close()
+        slate = engine.recommend("anna")
+        engine.observe("anna", "item-3")
+        assert len(slate) == 10
+        assert not engine.reward(slate, slate[0], 1.0)
+        assert stored(engine) == before
+    with Engine.open(tmp_path / "bundle", tmp_path / "state") as engine:
+        again = engine._people.known("anna", engine._serving.scorer).state
+        assert (again.name, again.check, again.events) == (known.name, known.check, known.events)
+
+
 def test_a_decision_under_way_tells_nothing_of_who_was_forgotten_meanwhile(engine):
     """A slate that was begun before and ends after the forgetting is shown and leaves no event and no state."""
     live(engine, "anna")
@@ -154,7 +204,6 @@ def test_after_an_erasure_the_engine_knows_nobody_and_has_another_name(engine):
     live(engine, "anna")
     before = stored(engine)[-1]
     engine._outbox.begin_anew()
-    engine._begin_anew()
     assert engine.recommend("anna", k=20, greedy=True).items == stranger
     (decision,) = stored(engine)
     assert decision.seq == 1
@@ -168,6 +217,8 @@ def test_what_was_told_under_the_old_name_does_not_follow_an_erasure(engine, tmp
     people, slate = engine._people, engine.recommend("anna")
     engine._outbox.begin_anew()
     people.observe("anna", "item-3", "view", engine._serving.scorer)
+    engine._outbox.put_durable([])
+    assert engine.counters()["outbox"].lost["begun_anew"] > 0
     assert not engine.reward(slate, slate[0], 1.0)
     assert stored(engine) == []
     assert traces(tmp_path, slate.pseudonym) == []
@@ -177,7 +228,8 @@ def test_what_was_told_under_the_old_name_does_not_follow_an_erasure(engine, tmp
 def test_a_damaged_file_that_was_moved_aside_goes_too(engine, tmp_path):
     """What is kept of a damaged outbox may hold the user's past, and is deleted with it."""
     aside = [tmp_path / "state" / name for name in ("corrupt.db", "corrupt.db-wal")]
-    for path in aside:
+    aside[0].mkdir()
+    for path in (aside[0] / "moved.db", aside[1]):
         path.write_bytes(b"older days")
     engine.forget_user("anna")
     assert not any(path.exists() for path in aside)
@@ -189,7 +241,7 @@ def test_what_a_killed_process_did_not_scrub_the_next_one_does(tmp_path):
     store = Store(tmp_path, **settings)
     make = EventFactory(store.meta.install)
     store.write([Job([make.observation(user="e" * 32) for _ in range(200)], {"key": b"e" * 32})], {}, durable=True)
-    store._forget("e" * 32, ["key"])
+    store._forget({"e" * 32}, ["key"])
     store.database.close()
     assert any(b"e" * 32 in path.read_bytes() for path in tmp_path.iterdir())
     store = Store(tmp_path, **settings)

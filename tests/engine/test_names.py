@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sanderling import Engine
-from sanderling.contract.events import Decision, Outcome
+from sanderling.contract.events import Decision, Loss, Outcome
 from sanderling.users import NO_EVENTS, Users, next_check
 from tests.bundles import write_bundle
 from tests.engine.test_engine import stored
@@ -34,7 +34,7 @@ def upload(engine):
     """Acknowledge all, and say that nothing is left, as the uploader does; return what was sent."""
     sent = stored(engine)
     engine._outbox.acknowledge([event.id for event in sent])
-    engine._rename()
+    engine._rest()
     return sent
 
 
@@ -80,9 +80,12 @@ def test_who_was_forgotten_is_a_stranger_even_where_the_disk_still_knows(bundle)
     users = Users(stored.get, b"s" * 32, entropy)
     known = users.observe("anna", "item-3", "view", scorer)
     stored[users.key("anna")] = known.dump()
-    assert users.forget("anna") == (users.key("anna"), known.name)
+    assert users.forget("anna") == (users.key("anna"), {users.key("anna"), known.name})
     stranger = users.get("anna", scorer)
     assert (stranger.events, stranger.name != known.name) == (0, True)
+    assert users.forget("anna") == (users.key("anna"), {users.key("anna"), known.name, stranger.name})
+    users.forgotten(users.key("anna"))
+    assert users.forget("anna")[1] == {users.key("anna"), known.name}
 
 
 def test_after_its_days_an_install_goes_by_another_name(bundle):
@@ -130,14 +133,15 @@ def test_nothing_is_renamed_while_something_waits(bundle):
         slate = engine.recommend("anna")
         assert engine.reward(slate, slate[0], 1.0)
         clock.advance(90 * DAY_S)
-        engine._rename()
+        engine._rest()
         assert engine.recommend("anna").pseudonym == slate.pseudonym
         assert {type(event) for event in upload(engine)} == {Decision, Outcome}
         assert engine.recommend("anna").pseudonym != slate.pseudonym
 
 
 def test_an_open_window_holds_a_name_up_for_its_own_length(bundle):
-    """Rewards still join their decision after the days are over; who always has one waiting is renamed all the same."""
+    """Rewards still join their decision after the days are over; who always has one waiting is renamed all the same,
+    and what was seen by then counts as not clicked."""
     clock = FakeClock()
     with opened(bundle, clock, window_s=DAY_S) as engine:
         clock.advance(29.5 * DAY_S)
@@ -153,7 +157,54 @@ def test_an_open_window_holds_a_name_up_for_its_own_length(bundle):
         assert last.pseudonym == slate.pseudonym
         clock.advance(0.2 * DAY_S)
         upload(engine)
+        told = [event for event in upload(engine) if isinstance(event, Outcome)]
+        assert [(event.decision, event.value) for event in told] == [(last.decision, -1.0)] * len(last)
         assert engine.recommend("anna").pseudonym != slate.pseudonym
+
+
+def test_a_device_without_a_clock_keeps_its_name_over_many_starts(bundle):
+    """A wall clock that is in 1970 at each start, and put right later, neither shortens nor lengthens a name's life."""
+    names = []
+    for day in (0, 10, 20, 29, 31):
+        clock = FakeClock(wall_ms=1000)
+        with opened(bundle, clock) as engine:
+            engine.recommend("anna")
+            engine._rest()
+            clock.wall = FakeClock().wall + day * DAY_S * 1000
+            upload(engine)
+            names.append(engine.recommend("anna").pseudonym)
+            upload(engine)
+    assert len(set(names[:4])) == 1
+    assert names[4] != names[3]
+
+
+def test_a_clock_that_is_put_back_while_running_begins_the_days_anew(bundle):
+    """A process that began in the future renames when so many days have passed by the clock that was put right."""
+    clock = FakeClock(wall_ms=4_000_000_000_000)
+    with opened(bundle, clock) as engine:
+        before = engine.recommend("anna").pseudonym
+        clock.wall = FakeClock().wall
+        upload(engine)
+        clock.advance(31 * DAY_S)
+        upload(engine)
+        assert engine.recommend("anna").pseudonym != before
+
+
+def test_losses_are_declared_before_a_name_is_given_up(bundle):
+    """What was dropped under the old name is told under the old name, and the new one begins without a loss."""
+    clock = FakeClock()
+    with opened(bundle, clock) as engine:
+        before = engine.recommend("anna")
+        clock.advance(31 * DAY_S)
+        stored(engine)
+        engine._outbox._drop("queue_full", [])
+        engine._outbox._drops["queue_full", "decision"] += 1
+        sent = upload(engine) + upload(engine)
+        (loss,) = [event for event in sent if isinstance(event, Loss)]
+        assert (loss.reason, loss.decisions, loss.clock.boot) == ("queue_full", 1, sent[0].clock.boot)
+        upload(engine)
+        assert engine.recommend("anna").pseudonym != before.pseudonym
+        assert [type(event) for event in stored(engine)] == [Decision]
 
 
 def test_a_clock_that_goes_back_does_not_keep_a_name_for_ever(bundle):

@@ -77,7 +77,7 @@ def test_a_user_is_forgotten_on_a_full_disk(small_disk):
     outbox.put_durable([make.observation(user="e" * 32) for _ in range(50)])
     promised = fill(outbox, make)
     with pytest.raises(StorageError, match="full"):
-        outbox.forget("e" * 32, [])
+        outbox.forget(["e" * 32], [])
     assert drain(outbox) >= set(promised)
     outbox.close()
     assert traces(small_disk)
@@ -94,7 +94,7 @@ def test_a_small_file_forgets_on_a_full_disk(small_disk):
         while other.write(bytes(1024)):
             pass
     assert traces(small_disk)
-    outbox.forget("e" * 32, [])
+    outbox.forget(["e" * 32], [])
     assert not traces(small_disk)
     outbox.close()
 

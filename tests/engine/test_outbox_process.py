@@ -151,7 +151,7 @@ def handler(*_):
     signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0001, 0.003))
 signal.signal(signal.SIGALRM, handler)
 signal.setitimer(signal.ITIMER_REAL, 0.001)
-while len(calls) < 300:
+while len(calls) < 150:
     slate = engine.recommend("anna", context=f"other {len(calls)}")
     engine.observe("anna", slate[0].id)
 signal.signal(signal.SIGALRM, signal.SIG_IGN)

@@ -253,7 +253,6 @@ def test_an_erased_install_forgets_and_begins_anew(bench):
     now = b.outbox.identity
     assert (now.install != install, now.secret != secret, b.pending()) == (True, True, [])
     assert b.uploader.counters.erasures == 1
-    assert b.erased == 1
     for path in b.folder.rglob("*"):
         assert install.encode() not in path.read_bytes(), path
     b.outbox.put_durable([EventFactory(b.outbox.install).decision()])

@@ -14,16 +14,12 @@ class Bench:
     """An outbox with some observations, a fake transport, and an uploader between them."""
 
     def __init__(self, folder: Path, events: int, answer=None, **options) -> None:
-        self.clock, self.folder, self.erased = FakeClock(), folder, 0
+        self.clock, self.folder = FakeClock(), folder
         self.outbox = Outbox(folder, clock=self.clock)
         self.make = EventFactory(self.outbox.install)
         self.outbox.put_durable([self.make.observation() for _ in range(events)])
         self.transport = FakeTransport(answer)
-        options.setdefault("on_erased", self._note_erasure)
         self.uploader = Uploader(self.outbox, self.transport, clock=self.clock, rng=random.Random(1), **options)
-
-    def _note_erasure(self) -> None:
-        self.erased += 1
 
     def run(self, steps: int) -> None:
         """Step in virtual time until nothing but losses of this test's own making could be left."""

@@ -279,3 +279,9 @@ def test_noisy_rewards_count_by_the_inverse_of_their_variance():
     log = decisions_of(histories(4), list(range(4)), turned=[0.0, 0.25, 0.4, 0.0], survived=[1.0, 1.0, 0.5, 1.0])
     np.testing.assert_allclose(log.weights() / log.weights()[0], [1.0, 0.25, 0.08, 1.0])
     assert log.weights().mean() == pytest.approx(1.0)
+
+
+def test_no_decision_outweighs_the_log():
+    """A survival that nobody would believe counts like 64 decisions, no more."""
+    log = decisions_of(histories(4), list(range(4)), survived=[1.0, 1e-300, 2.0**-20, 2.0**-5])
+    np.testing.assert_allclose(log.weights() / log.weights()[0], [1.0, 64.0, 64.0, 32.0])

@@ -24,8 +24,6 @@ from tests.trainer.test_jobs_crash_points import JOBS, late, others
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 
-LONGEST_S = 0.15  # about what a job takes on this store
-
 
 def cut(disk: LoopDisk, job: Callable[[Path, FakeClock], None], after_s: float, mutant: str) -> None:
     """Cut the power so long after a job has begun in a child of this process."""
@@ -44,13 +42,23 @@ def cut(disk: LoopDisk, job: Callable[[Path, FakeClock], None], after_s: float, 
     disk.plug_in()
 
 
+def seconds(root: Path, job: Callable[[Path, FakeClock], None]) -> float:
+    """Return how long a job takes on this disk when nothing happens to it."""
+    filled(root)
+    start = time.monotonic()
+    job(root, late())
+    shutil.rmtree(root)
+    return time.monotonic() - start
+
+
 def cut_often(disk: LoopDisk, name: str, cuts: int, mutant: str = "") -> int:
     """Cut the power under jobs, each on a new store; check each, and return how many cuts came before the job's end."""
     rng, root, interrupted = random.Random(0), disk.folder / "store", 0
+    longest_s = seconds(root, JOBS[name])
     for _ in range(cuts):
         filled(root)
         before = read_segments(str(root))
-        cut(disk, JOBS[name], rng.uniform(0, LONGEST_S), mutant)
+        cut(disk, JOBS[name], rng.uniform(0, longest_s), mutant)
         found, clock = read_segments(str(root)), late()
         assert others(found) == others(before)
         if name == "compact":

@@ -18,6 +18,8 @@ from sanderling.users import NO_EVENTS, next_check
 from sanderling_trainer.data.segments import EventLog
 from sanderling_trainer.data.tables import Interactions
 
+MOST_ALIKE = 64.0
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -94,10 +96,11 @@ class Decisions:
     def weights(self) -> Floats:
         """Return how much each decision counts when something is learned of all, float64 [m] of mean 1.
 
-        One that survived shedding with chance p stands for 1/p like it; one with rewards turned round with chance q,
+        One that survived shedding with chance p stands for 1/p like it, for 64 at most: a device may be wrong, or mean
+        ill, and must not outweigh all others. One with rewards turned round with chance q,
         whose corrected variance is 1 / (1 - 2q)² of an exact one's, counts by the inverse.
         """
-        each = (1.0 - 2.0 * self.turned) ** 2 / self.survived
+        each = (1.0 - 2.0 * self.turned) ** 2 * np.minimum(1.0 / self.survived, MOST_ALIKE)
         return each / each.mean() if len(each) else each
 
     def epsilons(self) -> Floats:
