@@ -15,6 +15,7 @@ from sanderling_trainer.data.store import LocalStore
 from sanderling_trainer.fleet.collector import create_app
 from sanderling_trainer.fleet.compact import compact
 from sanderling_trainer.fleet.erase import erase
+from sanderling_trainer.fleet.lease import LEASE_S, BusyError
 from sanderling_trainer.fleet.limits import Limits
 from tests.fleet.world import World
 
@@ -38,6 +39,10 @@ class FlakyStore(LocalStore):
         super().put(name, data)
         if self.mood == "fails after":
             raise OSError(5, "Input/output error")
+
+    def create(self, name: str, data: bytes) -> None:
+        self._age()
+        super().create(name, data)
 
     def delete(self, name: str) -> None:
         self._age()
@@ -94,7 +99,7 @@ class Lab:
     def erase(self, install: str, dies_in: int = -1) -> None:
         """Erase an install; the fleet goes on while the job waits between its two passes."""
         self.erased.add(install)
-        self._job(dies_in, lambda: erase(self._jobs, install, pause=self.world.run))
+        self._job(dies_in, lambda: erase(self._jobs, install, self.world, pause=self.world.run))
 
     def _job(self, dies_in: int, work: Any) -> None:
         if self._busy:
@@ -104,12 +109,15 @@ class Lab:
             self.world.note("lab", "job", work())
         except DeathError:
             self.world.note("lab", "job died")
+        except BusyError:
+            self.world.note("lab", "another job has the store, or died with it")
         finally:
             self._busy = False
 
     def finish(self) -> None:
-        """Do again what may have died half done; the servers end."""
+        """Do again what may have died half done, when its lease is over."""
         self.mend()
+        self.world.run(LEASE_S)
         for install in sorted(self.erased):
             self.erase(install)
         self.compact()
