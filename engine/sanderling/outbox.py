@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import apsw
 
-from sanderling import forks, shed
+from sanderling import forgetting, forks, shed
 from sanderling.boot import Boot
 from sanderling.clock import Clock, Entropy
 from sanderling.contract.events import Event
@@ -68,6 +68,7 @@ class Outbox:
         threaded: bool = True,
     ) -> None:
         self._store = Store(Path(folder), limit_bytes, clock, entropy)
+        forgetting.scrub_left(self._store)
         self._queue: deque[tuple[Job, Future[None] | None]] = deque()
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._drops: Counter[tuple[str, str]] = Counter()
@@ -219,7 +220,7 @@ class Outbox:
                 self._drop("forgotten", job.events)
         for _, future in concerned:
             _finish(future, "the user was forgotten")
-        self._store.forget(names, keys)
+        forgetting.forget(self._store, names, keys)
 
     def begin_anew(self) -> None:
         """Delete everything, and go on as another install with another secret; raise `StorageError` if that fails.
@@ -242,13 +243,13 @@ class Outbox:
         return True
 
     def _begin_anew(self) -> None:
-        self._store.begin_anew()
+        forgetting.begin_anew(self._store)
         with self._wake:
             self._drops.clear()
 
     def scrub_left(self) -> None:
         """Overwrite the bytes of what was deleted, where that was not possible yet; on trouble, some other time."""
-        self._ask(self._store.scrub_left)
+        self._ask(lambda: forgetting.scrub_left(self._store))
 
     def counters(self) -> Counters:
         """Return what is waiting and what became of the rest."""

@@ -17,7 +17,8 @@ from sanderling.contract import events as wire
 from sanderling.contract.events import Decision, Event
 from sanderling.database import Meta
 from sanderling.errors import EventError
-from sanderling.store import BORN, UNSCRUBBED, Store, checksum, sound
+from sanderling.forgetting import UNSCRUBBED
+from sanderling.store import BORN, Store, checksum, sound
 
 CHUNK = 500
 TARGET = 0.75

@@ -21,8 +21,7 @@ from sanderling.boot import Boot
 from sanderling.clock import Clock, Entropy, uuid7
 from sanderling.contract import events as wire
 from sanderling.contract.events import Event, Loss, Outcome
-from sanderling.database import ASIDE, PAGE_BYTES, Database, Meta
-from sanderling.identity import Identity
+from sanderling.database import PAGE_BYTES, Database, Meta
 
 QUARANTINE_ROWS = 100
 BALLAST_BYTES = 2 * 2**20
@@ -30,7 +29,6 @@ EMERGENCY_ROWS = 8
 ROOM_FOR_EVENT = 2048
 LEAST_PAGES = 8
 BORN = "born"
-UNSCRUBBED = "unscrubbed"
 BEGUN_ANEW = "this install has begun anew since, under another name"
 
 
@@ -73,13 +71,12 @@ class Store:
         self.boot = Boot(clock, entropy)
         self.lost: Counter[str] = Counter()
         self.database = Database(folder, limit_bytes, entropy)
-        self._handed: dict[str, int] = {}
+        self.handed: dict[str, int] = {}
         self._ballast = folder / "ballast"
         self._ballast_bytes = 0
         if self.database.was_reset:
             self._declare_reset()
         self._fit_ballast()
-        self.scrub_left()
 
     @property
     def meta(self) -> Meta:
@@ -192,8 +189,8 @@ class Store:
         for seq in rotten:
             self._set_aside(seq, "corrupt")
         if batch and batch[-1].seq > self.meta.handed:
-            self._with_ballast(lambda _: self._hand_out(batch[-1].seq))
-        self._handed = {pending.id: pending.seq for pending in batch}
+            self.with_ballast(lambda _: self._hand_out(batch[-1].seq))
+        self.handed = {pending.id: pending.seq for pending in batch}
         return batch
 
     def _hand_out(self, seq: int) -> None:
@@ -203,7 +200,7 @@ class Store:
     def acknowledge(self, ids: Collection[str]) -> int:
         """Delete the events with these ids, durably; return how many there were."""
         seqs = [seq for seq in (self._find(id) for id in ids) if seq is not None]
-        self._with_ballast(lambda emergency: self._delete(seqs, emergency))
+        self.with_ballast(lambda emergency: self._delete(seqs, emergency))
         return len(seqs)
 
     def _delete(self, seqs: Sequence[int], emergency: bool) -> None:
@@ -226,7 +223,7 @@ class Store:
         """Set one event aside and declare it lost; return False when there is no such event."""
         seq = self._find(id)
         if seq is not None:
-            self._with_ballast(lambda _: self._set_aside(seq, reason))
+            self.with_ballast(lambda _: self._set_aside(seq, reason))
         return seq is not None
 
     def _set_aside(self, seq: int, reason: str) -> None:
@@ -240,72 +237,9 @@ class Store:
             self.insert(meta, self.loss(reason, {(kind or b"").decode(errors="replace"): 1}, [seq]))
         self.lost[reason] += 1
 
-    def forget(self, names: Collection[str], keys: Collection[str]) -> None:
-        """Delete the events and quarantined rows of these pseudonyms and the states under these keys, to the last byte.
-
-        All is declared as lost, by its number what the lab may have already. On an error the rows may be gone already;
-        `scrub_left` sees to their bytes.
-        """
-        self._with_ballast(lambda _: self._forget(names, keys))
-        self._scrub()
-
-    def _forget(self, names: Collection[str], keys: Collection[str]) -> None:
-        with self.database.transaction(durable=True) as meta:
-            found = sorted(row for name in names for row in self._rows_of(name))
-            for seq, _ in found:
-                self.remove(meta, seq)
-            marks = [(_mark(name),) for name in names]
-            self.database.writer.executemany("DELETE FROM quarantine WHERE instr(CAST(line AS BLOB), ?)", marks)
-            self.database.writer.executemany("DELETE FROM state WHERE user = ?", [(key,) for key in keys])
-            for start in range(0, len(found), wire.MAX_NUMBERS):
-                part = found[start : start + wire.MAX_NUMBERS]
-                lost = Counter(kind.decode(errors="replace") for _, kind in part)
-                self.insert(meta, self.loss("forgotten", lost, [seq for seq, _ in part if seq <= meta.handed]))
-            self._mark_unscrubbed(meta)
-        self.lost["forgotten"] += len(found)
-
-    def _rows_of(self, name: str) -> list[tuple[int, bytes]]:
-        query = "SELECT seq, ifnull(CAST(kind AS BLOB), x'') FROM event WHERE instr(CAST(line AS BLOB), ?)"
-        return list(self.database.writer.execute(query, (_mark(name),)))
-
-    def begin_anew(self) -> None:
-        """Delete everything, and become another install; what cannot be overwritten now is left to `scrub_left`."""
-        self._with_ballast(lambda _: self._begin_anew())
-        self.scrub_left()
-
-    def _begin_anew(self) -> None:
-        self.boot = Boot(self.clock, self.entropy)  # before anybody can see the new name
-        with self.database.transaction(durable=True) as meta:
-            for table in ("event", "quarantine", "state"):
-                self.database.writer.execute(f"DELETE FROM {table}")
-            meta.install, meta.secret = Identity.fresh(self.entropy)
-            meta.seq = meta.handed = meta.events = meta.bytes = 0
-            self._mark_unscrubbed(meta)
-        self._handed.clear()
-
-    def _mark_unscrubbed(self, meta: Meta) -> None:
-        self.database.writer.execute("INSERT OR REPLACE INTO state VALUES (?, x'', 0, ?)", (UNSCRUBBED, meta.seq))
-
-    def scrub_left(self) -> None:
-        """Overwrite what was deleted and could not be overwritten then: a process was killed, or the disk was full."""
-        with suppress(apsw.Error, OSError):
-            if self.database.writer.execute("SELECT 1 FROM state WHERE user = ?", (UNSCRUBBED,)).get:
-                self._scrub()
-
-    def _scrub(self) -> None:
-        """Write the file anew: free pages, and gaps in others, still hold what was deleted long ago."""
-        for path in self.folder.glob(f"{ASIDE}*"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        self._with_ballast(lambda _: self._rewrite())
-
-    def _rewrite(self) -> None:
-        self.database.writer.execute("VACUUM")
-        self.database.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        self.database.writer.execute("DELETE FROM state WHERE user = ?", (UNSCRUBBED,))
-
     def _find(self, id: str) -> int | None:
-        if id in self._handed:
-            return self._handed[id]
+        if id in self.handed:
+            return self.handed[id]
         found: int | None = self.database.writer.execute("SELECT seq FROM event WHERE id = ?", (id,)).get
         return found
 
@@ -320,7 +254,7 @@ class Store:
         rows = self.database.reader.execute(query, (prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)))
         return {key: value for key, value, crc in rows if value is not None and zlib.crc32(value) == crc}
 
-    def _with_ballast(self, action: Emergency) -> None:
+    def with_ballast(self, action: Emergency) -> None:
         """Run `action(False)`; on a full disk give the ballast's space back and run `action(True)`."""
         try:
             action(False)
@@ -352,11 +286,6 @@ class Store:
             if size < self._ballast_bytes:
                 self._ballast.write_bytes(self.entropy(self._ballast_bytes))
         self.database.writer.wal_autocheckpoint(max(LEAST_PAGES, self._ballast_bytes // 2 // PAGE_BYTES))
-
-
-def _mark(name: str) -> bytes:
-    """Return what stands in the lines of a pseudonym's events."""
-    return f'"user":"{name}"'.encode()
 
 
 def kind_of(event: Event) -> str:

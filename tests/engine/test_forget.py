@@ -5,9 +5,10 @@ from __future__ import annotations
 import apsw
 import pytest
 
-from sanderling import Engine
+from sanderling import Engine, forgetting
 from sanderling.contract.events import Decision, Loss, Observation, Outcome
 from sanderling.contract.manifest import Exploration
+from sanderling.outbox import Outbox
 from sanderling.store import Job, Store
 from sanderling.users import NO_EVENTS, next_check
 from tests.bundles import write_bundle
@@ -241,10 +242,11 @@ def test_what_a_killed_process_did_not_scrub_the_next_one_does(tmp_path):
     store = Store(tmp_path, **settings)
     make = EventFactory(store.meta.install)
     store.write([Job([make.observation(user="e" * 32) for _ in range(200)], {"key": b"e" * 32})], {}, durable=True)
-    store._forget({"e" * 32}, ["key"])
+    forgetting.delete(store, {"e" * 32}, ["key"])
     store.database.close()
     assert any(b"e" * 32 in path.read_bytes() for path in tmp_path.iterdir())
-    store = Store(tmp_path, **settings)
+    Outbox(tmp_path, **settings).close()
     assert not any(b"e" * 32 in path.read_bytes() for path in tmp_path.iterdir())
+    store = Store(tmp_path, **settings)
     assert list(store.states("un")) == []
     store.database.close()
