@@ -82,7 +82,7 @@ class People:
         """Tell whether this identity is so many days old, and no reward is waited for.
 
         Open windows are waited for, though not for longer than one lasts: then their default outcomes are told early,
-        once. Raises `StorageError` when the age cannot be read.
+        some at a time, and what is seen after that holds nothing up. Raises `StorageError` when the age cannot be read.
         """
         with self._lock:
             over_ms = self._age_ms() - int(days * DAY_MS)
@@ -90,8 +90,8 @@ class People:
                 return over_ms >= 0
             if over_ms <= (self._windows.length_ms or 0) or self._told_early:
                 return self._told_early
-            self._told_early = True
-            self._tell_defaults(self._windows.all(), scorer)
+            self._tell_defaults(self._windows.early(), scorer)
+            self._told_early = not self._windows.waiting()
             return False
 
     def _age_ms(self) -> int:

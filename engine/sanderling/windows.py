@@ -107,9 +107,9 @@ class Windows:
         """Tell whether `closed` may have something to yield."""
         return now_ms >= self._next_ms or len(self._open) > MOST_OPEN
 
-    def all(self) -> Iterator[tuple[str, Seen, dict[str, bytes]]]:
-        """Yield every open window as `closed` does, whether it has ended or not."""
-        for decision in list(self._open):
+    def early(self) -> Iterator[tuple[str, Seen, dict[str, bytes]]]:
+        """Yield open windows as `closed` does, whether they have ended or not."""
+        for decision in list(islice(self._open, AT_ONCE)):
             yield self._close(decision)
         self._next_ms = self._earliest()
 
