@@ -10,6 +10,7 @@ from sanderling import Engine
 from sanderling_trainer.data.examples import examples_of
 from sanderling_trainer.data.segments import read_segments
 from sanderling_trainer.fleet.compact import compact
+from sanderling_trainer.fleet.erase import erase
 from tests.bundles import KINDS, TEXT, write_bundle
 from tests.fakes import FakeClock, FakeEntropy
 from tests.fleet.lab import Lab
@@ -110,3 +111,19 @@ def test_doubles_are_noticed_after_compaction(shop):
     assert compact(shop.lab.store, shop.world).events == 18
     assert shop.read()[0] == before
     assert before.doubled
+
+
+def test_erasing_a_doubled_install_heals_both_devices(shop):
+    """After an erasure the two devices begin anew under two names, and what they tell then is learned from."""
+    shop.live("one")
+    shop.copy("one", "two")
+    shop.live("one")
+    shop.live("two")
+    (doubled,) = shop.read()[0].doubled
+    erase(shop.lab.store, doubled, shop.world, pause=shop.world.take)
+    for name in ("one", "two", "one", "two"):
+        shop.live(name)
+    log, examples = shop.read()
+    installs = {install for install, _ in log.events}
+    assert (len(installs), doubled in installs, log.doubled, log.missing) == (2, False, frozenset(), 0)
+    assert len(examples.decisions) == 2 * 3
