@@ -6,7 +6,11 @@ import fcntl
 import os
 import struct
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 EXT4_IOC_SHUTDOWN = 0x8004587D
 NO_LOG_FLUSH = 2
@@ -44,3 +48,16 @@ def run(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise OSError(f"{command[0]}: {done.stderr.strip()}")
+
+
+@contextmanager
+def plugged_in(folder: Path, request: pytest.FixtureRequest) -> Iterator[LoopDisk]:
+    """Yield such a disk; without one a large test fails, and a small one is skipped."""
+    try:
+        disk = LoopDisk(folder)
+        disk.plug_in()
+    except OSError as error:
+        give_up = pytest.fail if request.node.get_closest_marker("power") else pytest.skip
+        give_up(f"no power can be cut here: {error}")
+    yield disk
+    disk.unplug()

@@ -18,20 +18,13 @@ from sanderling.store import Store
 from tests.engine.outbox_victim import Life, live
 from tests.engine.toll import Toll, count
 from tests.fakes import EventFactory
-from tests.power import LoopDisk
+from tests.power import LoopDisk, plugged_in
 
 
 @pytest.fixture
 def disk(tmp_path, request) -> Iterator[LoopDisk]:
-    """A disk whose power can be cut; the large test fails where there is none, the small ones are skipped."""
-    try:
-        disk = LoopDisk(tmp_path)
-        disk.plug_in()
-    except OSError as error:
-        give_up = pytest.fail if request.node.get_closest_marker("power") else pytest.skip
-        give_up(f"no power can be cut here: {error}")
-    yield disk
-    disk.unplug()
+    with plugged_in(tmp_path, request) as disk:
+        yield disk
 
 
 def cut_often(disk: LoopDisk, notes: Path, cuts: int, mutant: str = "") -> Toll:

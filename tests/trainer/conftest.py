@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.power import LoopDisk
+from tests.power import LoopDisk, plugged_in
 
 NUMBERS = itertools.count()
 
@@ -41,12 +41,5 @@ def bucket(s3, monkeypatch) -> str:
 
 @pytest.fixture
 def disk(tmp_path, request) -> Iterator[LoopDisk]:
-    """A disk whose power can be cut; the large test fails where there is none, the small ones are skipped."""
-    try:
-        disk = LoopDisk(tmp_path)
-        disk.plug_in()
-    except OSError as error:
-        give_up = pytest.fail if request.node.get_closest_marker("power") else pytest.skip
-        give_up(f"no power can be cut here: {error}")
-    yield disk
-    disk.unplug()
+    with plugged_in(tmp_path, request) as disk:
+        yield disk
