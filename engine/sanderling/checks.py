@@ -69,6 +69,19 @@ def check_window(seconds: object) -> float | None:
     return float(seconds)
 
 
+def check_way(collector: object, transport: object) -> None:
+    """Raise `ValueError` where two ways to the lab are given."""
+    if collector is not None and transport is not None:
+        raise ValueError("transport: expected a collector's URL or a transport, found both: leave one of them out")
+
+
+def check_bytes(most: object) -> int:
+    """Return the bound of an outbox; raise `ValueError` unless it is an int of at least 64 KiB."""
+    if not isinstance(most, int) or isinstance(most, bool) or most < 2**16:
+        raise ValueError(f"outbox_bytes: expected an int of at least {2**16}, found {most!r}")
+    return most
+
+
 def check_days(days: object, *, told: bool) -> float | None:
     """Return the life of a pseudonym, None for no end; raise `ValueError` unless it lies in [1 hour, 10 years]."""
     if days is None:

@@ -18,11 +18,13 @@ from typing import Any
 
 from sanderling import decisions, forks, overlay
 from sanderling.checks import (
+    check_bytes,
     check_days,
     check_privacy,
     check_request,
     check_text,
     check_value,
+    check_way,
     check_window,
     shown_item,
 )
@@ -147,6 +149,7 @@ class Engine:
 
         Raises `BundleError` when the bundle does not open, `ValueError` for a setting that makes no sense.
         """
+        check_way(collector, transport)
         return cls(
             Bundle.open(bundle, verify=verify),
             state=Path(state) if state is not None else None,
@@ -161,7 +164,7 @@ class Engine:
             pseudonym_days=check_days(pseudonym_days, told=None not in (state, collector or transport)),
             may_upload=may_upload,
             transport=transport,
-            outbox_bytes=outbox_bytes,
+            outbox_bytes=check_bytes(outbox_bytes),
             background=background,
             clock=clock or SystemClock(),
             entropy=entropy,

@@ -107,16 +107,16 @@ class Outbox:
         """The name of this install."""
         return self._store.meta.install
 
-    def put(self, events: Sequence[Event], states: Mapping[str, bytes] = {}, identity: Identity | None = None) -> None:
+    def put(self, events: Sequence[Event], states: Mapping[str, bytes] = {}, install: str | None = None) -> None:
         """Queue events, and the users' new states that go with them; storage trouble is counted, never raised.
 
-        What was made under an identity that this install has no longer is not stored.
+        What was made under the name of an `install` that this one is no longer is not stored.
         """
         with self._wake:
             if self._shut or self._queued + len(events) > QUEUE_EVENTS:
                 self._drop("closed" if self._shut else "queue_full", events)
                 return
-            self._enqueue(Job(events, states, identity and identity.install), None)
+            self._enqueue(Job(events, states, install), None)
 
     def put_durable(self, events: Sequence[Event], timeout_s: float = 10.0, states: Mapping[str, bytes] = {}) -> None:
         """Return when the events, their states and all that was queued before are on disk; else raise `StorageError`.
@@ -126,7 +126,7 @@ class Outbox:
         self.begin(events, states)(timeout_s)
 
     def begin(
-        self, events: Sequence[Event], states: Mapping[str, bytes] = {}, identity: Identity | None = None
+        self, events: Sequence[Event], states: Mapping[str, bytes] = {}, install: str | None = None
     ) -> Callable[[float], None]:
         """Queue events as `put_durable` does, and return the function that waits until they are on disk.
 
@@ -136,7 +136,7 @@ class Outbox:
         with self._wake:
             if self._shut or self._queued + len(events) > QUEUE_EVENTS:
                 raise StorageError(f"not stored: {self._shut or 'the queue is full because the disk does not keep up'}")
-            self._enqueue(Job(events, states, identity and identity.install), future)
+            self._enqueue(Job(events, states, install), future)
         return lambda timeout_s: self._await(future, timeout_s, "the reward is not known to be on disk")
 
     def _await(self, future: Future[T], timeout_s: float, what: str) -> T:
@@ -229,18 +229,17 @@ class Outbox:
         """
         self._ask(self._begin_anew)
 
-    def rename(self) -> bool:
-        """Begin anew if nothing is left to be told; return whether it did. Raises `StorageError` if that fails."""
-        return self._ask(self._rename)
+    def rename(self) -> None:
+        """Begin anew if nothing is left to be told; raise `StorageError` if that fails."""
+        self._ask(self._rename)
 
-    def _rename(self) -> bool:
+    def _rename(self) -> None:
         with self._wake:
             if self._drops and not self._queue:
                 self._enqueue(Job((), {}), None)  # losses are declared with what is written next
-            if self._queue or self._store.meta.events:
-                return False
-        self._begin_anew()
-        return True
+            untold = bool(self._queue) or self._store.meta.events > 0
+        if not untold:
+            self._begin_anew()
 
     def _begin_anew(self) -> None:
         forgetting.begin_anew(self._store)

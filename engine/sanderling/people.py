@@ -65,11 +65,8 @@ class People:
         boot = outbox.boot if outbox else Boot(clock, entropy)
         self._outbox, self._tell, self._adapts, self._clock = outbox, tell(identity, boot), adapts, clock
         load = outbox.state if outbox else _nothing
-        self._users, self._budget, self._residuals = (
-            Users(load, identity.secret, entropy),
-            Budget(load),
-            Residuals(load),
-        )
+        self._users = Users(load, identity.secret, entropy)
+        self._budget, self._residuals = Budget(load), Residuals(load)
         self._windows = Windows(window_s, outbox.states(PREFIX) if outbox else {})
         self._made: OrderedDict[str, Made] = OrderedDict()
         self._lock = RLock()
@@ -184,7 +181,7 @@ class People:
             rewards = {item.slot: value for item, value in values}
             states |= self._windows.settle(slate.decision, slate.pseudonym, rewards, self._clock.wall_ms())
             states |= self._learn(slate.pseudonym, slate.decision, rewards, scorer)
-            return self._outbox.begin(outcomes, states, self.identity)
+            return self._outbox.begin(outcomes, states, self.identity.install)
 
     def _outcome(
         self,
@@ -250,7 +247,7 @@ class People:
 
     def _put(self, events: Sequence[wire.Event], states: Mapping[str, bytes]) -> None:
         if self._outbox is not None:
-            self._outbox.put(events, states, self.identity)
+            self._outbox.put(events, states, self.identity.install)
 
     def in_child(self) -> None:
         """After a fork: whoever held the lock did not come along."""

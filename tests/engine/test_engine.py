@@ -15,7 +15,7 @@ from sanderling.contract import events as wire
 from sanderling.contract.events import Decision, Observation, Outcome
 from sanderling.users import NO_EVENTS, next_check
 from tests.bundles import write_bundle
-from tests.fakes import FakeClock, FakeEntropy
+from tests.fakes import FakeClock, FakeEntropy, FakeTransport
 
 
 @pytest.fixture(scope="module")
@@ -395,3 +395,19 @@ def test_a_clock_before_1970_stops_nothing(bundle, tmp_path):
             assert engine.reward(slate, slate[0], 1.0)
             clock.advance(61)
             assert len(slate) == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"outbox_bytes": 0}, "outbox_bytes"),
+        ({"outbox_bytes": 1e9}, "outbox_bytes"),
+        ({"outbox_bytes": True}, "outbox_bytes"),
+        ({"collector": "http://127.0.0.1:9", "transport": FakeTransport()}, "transport"),
+    ],
+)
+def test_settings_that_make_no_sense_are_named(bundle, tmp_path, settings, name):
+    """A bound that holds nothing, and two ways to the lab, are refused before anything is opened."""
+    with pytest.raises(ValueError, match=name):
+        Engine.open(bundle, tmp_path / "state", **settings)
+    assert not (tmp_path / "state").exists()
