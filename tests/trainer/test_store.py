@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -135,3 +136,12 @@ def test_a_file_is_flushed_before_its_name_and_the_name_before_the_answer(tmp_pa
     store.put("a/2", b"")
     store.delete("a/1")
     assert calls == ["file", "rename", "folder", "folder"]
+
+
+def test_a_folder_that_was_removed_meanwhile_is_made_again(tmp_path):
+    """Whoever tidies empty folders away stops no collector."""
+    store = LocalStore(tmp_path / "store")
+    store.put("segments/2025-06-15/a", b"one")
+    shutil.rmtree(tmp_path / "store" / "segments")
+    store.put("segments/2025-06-15/b", b"two")
+    assert store.names("segments") == ["segments/2025-06-15/b"]

@@ -115,7 +115,7 @@ class LocalStore:
 
     def _make(self, folder: Path) -> None:
         """Make a folder, durably; one that is there may be another's who died before it flushed."""
-        if folder in self._made:
+        if folder in self._made and folder.is_dir():
             return
         if folder != self._root:
             self._make(folder.parent)
