@@ -15,6 +15,7 @@ from sanderling.transport import HttpTransport, Response
 from sanderling.upload import FIRST_DELAY_S, IDLE_S, Backoff, Uploader
 from tests.engine.upload_bench import Bench
 from tests.fakes import status, verdicts
+from tests.waiting import wait_until
 
 
 class Still(random.Random):
@@ -26,13 +27,6 @@ class Still(random.Random):
 
     def uniform(self, a: float, b: float) -> float:
         return a + self.share * (b - a)
-
-
-def wait_until(condition, seconds: float = 5.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    return condition()
 
 
 def started(b: Bench, share: float = 0.0, transport=None, **options) -> Uploader:
