@@ -429,6 +429,7 @@ class Engine:
             rng=random.Random(self._entropy(8)),
             may_upload=may_upload,
             on_empty=self._rest,
+            on_renew=lambda: self._people.asked_for_another(),
         )
         if background:
             uploader.start()
@@ -450,11 +451,10 @@ class Engine:
 
     def _rest(self) -> None:
         """Do what may wait until all is uploaded: overwrite what was deleted, take another name when this one has lived
-        its days."""
+        its days or the lab asks for it."""
         outbox = self._outbox
         if outbox is None:
             return
         outbox.scrub_left()
-        days = self._pseudonym_days
-        if days is not None and self._people.outlived(days, self._serving.scorer):
+        if self._people.outlived(self._pseudonym_days, self._serving.scorer):
             outbox.rename()

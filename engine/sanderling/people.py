@@ -71,18 +71,25 @@ class People:
         self._made: OrderedDict[str, Made] = OrderedDict()
         self._lock = RLock()
         self._epoch_ms, self._born_ms, self._told_early = epoch_ms, 0, False
+        self._asked_ms: int | None = None
         forks.watch(self)
         with suppress(StorageError):
             self._age_ms()
 
-    def outlived(self, days: float, scorer: Scorer) -> bool:
-        """Tell whether this identity is so many days old, and no reward is waited for.
+    def asked_for_another(self) -> None:
+        """The lab wants this install to go by another name."""
+        with self._lock:
+            if self._asked_ms is None:
+                self._asked_ms = self._clock.mono_ms()
+
+    def outlived(self, days: float | None, scorer: Scorer) -> bool:
+        """Tell whether this identity is so many days old, or was asked to end, and no reward is waited for.
 
         Open windows are waited for, though not for longer than one lasts: then their default outcomes are told early,
         some at a time, and what is seen after that holds nothing up. Raises `StorageError` when the age cannot be read.
         """
         with self._lock:
-            over_ms = self._age_ms() - int(days * DAY_MS)
+            over_ms = self._over_ms(days)
             if over_ms < 0 or not self._windows.waiting():
                 return over_ms >= 0
             if over_ms <= (self._windows.length_ms or 0) or self._told_early:
@@ -90,6 +97,11 @@ class People:
             self._tell_defaults(self._windows.early(), scorer)
             self._told_early = not self._windows.waiting()
             return False
+
+    def _over_ms(self, days: float | None) -> int:
+        """Return for how long this identity should have been another already; below zero, it should not."""
+        asked = -1 if self._asked_ms is None else self._clock.mono_ms() - self._asked_ms
+        return asked if days is None else max(asked, self._age_ms() - int(days * DAY_MS))
 
     def _age_ms(self) -> int:
         """Return the age by the wall clock; it begins anew where an earlier clock was ahead of this one."""

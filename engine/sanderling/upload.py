@@ -18,7 +18,6 @@ import msgspec
 from sanderling import forks
 from sanderling.clock import Clock
 from sanderling.contract import events as wire
-from sanderling.contract.events import Verdict
 from sanderling.errors import StorageError
 from sanderling.outbox import Outbox
 from sanderling.store import Pending
@@ -61,7 +60,7 @@ class Backoff:
 @dataclass
 class UploadCounters:
     """Since start: posts tried, batches answered with verdicts, events by verdict, and how often this install was told
-    that it had been erased."""
+    that it had been erased, or is to take another name."""
 
     attempts: int = 0
     batches: int = 0
@@ -69,10 +68,7 @@ class UploadCounters:
     duplicates: int = 0
     rejected: int = 0
     erasures: int = 0
-
-
-class _Answer(msgspec.Struct):
-    verdicts: list[Verdict]
+    renewals: int = 0
 
 
 @dataclass
@@ -102,7 +98,7 @@ class Uploader:
 
     `may_upload` tells whether the network may be used now: idle, charging, unmetered, whatever the app cares for. It is
     asked before each batch; after a no, the thread sends again at most a minute after the first yes. `on_empty` is
-    called when all that was stored has been acknowledged.
+    called when all that was stored has been acknowledged, `on_renew` when the lab asks this install for another name.
     """
 
     def __init__(
@@ -116,10 +112,11 @@ class Uploader:
         max_bytes: int = 1 << 20,
         may_upload: Callable[[], bool] = lambda: True,
         on_empty: Callable[[], None] = lambda: None,
+        on_renew: Callable[[], None] = lambda: None,
     ) -> None:
         self.counters = UploadCounters()
         self._outbox, self._transport, self._clock, self._max_bytes = outbox, transport, clock, max_bytes
-        self._may_upload, self._on_empty = may_upload, on_empty
+        self._may_upload, self._on_empty, self._on_renew = may_upload, on_empty, on_renew
         self._backoff, self._window = Backoff(rng), _Window(max_events)
         self._not_before_ms = clock.mono_ms()
         self._poisoned = 0
@@ -176,7 +173,8 @@ class Uploader:
         """Delete what the answer names as stored, set aside what it rejects, keep the rest."""
         waiting = {pending.id for pending in batch}
         done, rejected = [], []
-        for verdict in _verdicts(response.body):
+        answer = _answer(response.body)
+        for verdict in answer.verdicts:
             if verdict.id not in waiting or verdict.verdict not in ("ok", "duplicate", "rejected"):
                 continue
             waiting.remove(verdict.id)
@@ -196,6 +194,9 @@ class Uploader:
         self._window.passed(len(done) + len(rejected))
         self._poisoned = 0
         self._backoff.reset()
+        if self._outbox.install in answer.renew:
+            self.counters.renewals += 1
+            self._on_renew()
         return self._wait(retry_after_s(response.headers, self._clock)) if waiting else 0.0
 
     def _erased(self) -> float:
@@ -286,9 +287,9 @@ class Uploader:
         self._ended.set()
 
 
-def _verdicts(body: bytes) -> list[Verdict]:
-    """Return the verdicts of an answer; none when it is something else, such as the page of a captive portal."""
+def _answer(body: bytes) -> wire.Answer:
+    """Return an answer; one without verdicts when it is something else, such as the page of a captive portal."""
     try:
-        return msgspec.json.decode(body, type=_Answer).verdicts
+        return msgspec.json.decode(body, type=wire.Answer)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        return []
+        return wire.Answer([])

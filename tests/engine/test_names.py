@@ -162,6 +162,39 @@ def test_an_open_window_holds_a_name_up_for_its_own_length(bundle):
         assert engine.recommend("anna").pseudonym != slate.pseudonym
 
 
+@pytest.mark.parametrize("days", [None, 30])
+def test_the_lab_may_ask_for_another_name(bundle, days):
+    """Asked, an install takes another name once, when nothing waits any more, however young it is."""
+    clock = FakeClock()
+    with opened(bundle, clock, pseudonym_days=days) as engine:
+        before = engine.recommend("anna")
+        engine._people.asked_for_another()
+        engine._rest()
+        assert engine.recommend("anna").pseudonym == before.pseudonym
+        upload(engine)
+        after = engine.recommend("anna")
+        upload(engine)
+        assert after.pseudonym != before.pseudonym
+        assert engine.recommend("anna").pseudonym == after.pseudonym
+
+
+def test_an_open_window_holds_up_who_was_asked(bundle):
+    """Rewards that are waited for still join their decision; after a window's length they are told early."""
+    clock = FakeClock()
+    with opened(bundle, clock, pseudonym_days=None, window_s=DAY_S) as engine:
+        slate = engine.recommend("anna")
+        engine.seen(slate)
+        engine._people.asked_for_another()
+        clock.advance(0.9 * DAY_S)
+        upload(engine)
+        assert engine.reward(slate, slate[0], 1.0)
+        engine.seen(engine.recommend("anna"))
+        clock.advance(0.2 * DAY_S)
+        for _ in range(3):
+            upload(engine)
+        assert engine.recommend("anna").pseudonym != slate.pseudonym
+
+
 def test_a_device_without_a_clock_keeps_its_name_over_many_starts(bundle):
     """A wall clock that is in 1970 at each start, and put right later, neither shortens nor lengthens a name's life."""
     names = []

@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 import time
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sanderling.contract import events as wire
-from sanderling.contract.events import Event, Loss
+from sanderling.contract.events import Event, Loss, Verdict
 from sanderling.errors import StorageError
 from sanderling.transport import LAST_WAIT_S, Response, retry_after_s
 from sanderling.upload import Backoff
@@ -239,6 +240,21 @@ def test_any_course_of_failures_delivers_everything(tmp_path_factory, course, si
     assert gap <= 0
     assert gap == 0 or b.outbox.counters().quarantined > 0  # stored, its answer lost, and then set aside
     b.outbox.close()
+
+
+@pytest.mark.parametrize(("named", "asked"), [("mine", 1), ("another", 0), ("nobody", 0)])
+def test_who_is_asked_to_take_another_name_is_told_so(bench, named, asked):
+    """An answer that names this install is handed on, after its verdicts; one that names others is not."""
+    told: list[int] = []
+
+    def answer(events):
+        names = {"mine": [events[0].install], "another": ["f" * 32], "nobody": []}[named]
+        rows = [Verdict(event.id, "ok") for event in events]
+        return Response(200, {}, msgspec.json.encode(wire.Answer(rows, names)))
+
+    b = bench(3, answer, on_renew=lambda: told.append(len(b.pending())))
+    b.run(5)
+    assert (told, b.uploader.counters.renewals) == ([0] * asked, asked)
 
 
 def test_an_erased_install_forgets_and_begins_anew(bench):

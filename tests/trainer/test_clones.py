@@ -8,9 +8,12 @@ import pytest
 
 from sanderling import Engine
 from sanderling_trainer.data.examples import examples_of
+from sanderling_trainer.data.lines import SEGMENTS
 from sanderling_trainer.data.segments import read_segments
 from sanderling_trainer.fleet.compact import compact
 from sanderling_trainer.fleet.erase import erase
+from sanderling_trainer.fleet.known import MAX_AGE_S
+from sanderling_trainer.fleet.renew import renew
 from tests.bundles import KINDS, TEXT, write_bundle
 from tests.fakes import FakeClock, FakeEntropy
 from tests.fleet.lab import Lab
@@ -40,6 +43,8 @@ class Shop:
             assert engine.reward(slate, slate[0], 1.0)
         while upload and engine.counters()["outbox"].pending:
             engine.step()
+        if upload:
+            engine.step()  # with nothing left, a device does what may wait
         engine.close()
 
     def copy(self, name: str, to: str) -> None:
@@ -111,6 +116,56 @@ def test_doubles_are_noticed_after_compaction(shop):
     assert compact(shop.lab.store, shop.world).events == 18
     assert shop.read()[0] == before
     assert before.doubled
+
+
+def test_a_renewal_heals_both_devices_and_loses_nothing(shop):
+    """Asked by the lab, both devices take names of their own when all is told; what they tell then is learned from."""
+    shop.live("one")
+    shop.copy("one", "two")
+    shop.live("one")
+    shop.live("two")
+    (doubled,) = shop.read()[0].doubled
+    assert renew(str(shop.folder / "lab")) == [doubled]
+    assert renew(str(shop.folder / "lab")) == []
+    shop.world.take(MAX_AGE_S)
+    for name in ("one", "two", "one", "two"):
+        shop.live(name)
+    log, examples = shop.read()
+    assert log.decisions() == log.outcomes() == 3 * 7
+    assert (log.doubled, log.missing, len({install for install, _ in log.events})) == ({doubled}, 0, 3)
+    assert len(examples.decisions) == 2 * 3
+
+
+def test_a_renewal_heals_a_gap(shop):
+    """A device of which a segment was lost in the lab takes another name, and is learned from again."""
+    for _ in range(3):
+        shop.live("one")
+    shop.lab.store.delete(sorted(shop.lab.store.names(SEGMENTS))[1])
+    (incomplete,) = shop.read()[0].incomplete
+    assert renew(str(shop.folder / "lab")) == [incomplete]
+    shop.world.take(MAX_AGE_S)
+    shop.live("one")
+    shop.live("one")
+    log, examples = shop.read()
+    assert log.incomplete == {incomplete}
+    assert len(examples.decisions) == 3
+
+
+def test_a_gap_that_was_only_not_yet_listed_renews_nobody(shop, monkeypatch):
+    """A segment that is there when the log is read again, as where batches come while files are listed, is no gap."""
+    for _ in range(3):
+        shop.live("one")
+    name = sorted(shop.lab.store.names(SEGMENTS))[1]
+    late = shop.lab.store.get(name)
+    shop.lab.store.delete(name)
+
+    def read(store):
+        log = read_segments(store)
+        shop.lab.store.put(name, late)
+        return log
+
+    monkeypatch.setattr("sanderling_trainer.fleet.renew.read_segments", read)
+    assert renew(str(shop.folder / "lab")) == []
 
 
 def test_erasing_a_doubled_install_heals_both_devices(shop):

@@ -14,7 +14,9 @@ from sanderling.contract import events as wire
 from sanderling.outbox import Outbox
 from sanderling.transport import HttpTransport
 from sanderling.upload import Uploader
+from sanderling_trainer.data.marks import renewal
 from sanderling_trainer.data.segments import read_segments
+from sanderling_trainer.data.store import LocalStore
 from tests.fakes import EventFactory
 from tests.servers import BrokenStore, Server, SlowStore, events, packed
 
@@ -81,6 +83,16 @@ def test_a_semantic_fault_is_rejected(server):
     twice = EventFactory().decision(seq=1, slate=[wire.Slot("red", 0, False, 0.5, 0.5)] * 2)
     [verdict] = server.send(twice)
     assert (verdict.verdict, "slate" in verdict.reason) == ("rejected", True)
+
+
+def test_a_marked_install_is_asked_for_another_name(server):
+    """Of two installs in a batch the answer names the one that is marked; its events are stored all the same."""
+    marked, other = EventFactory("a1" * 16), EventFactory("b2" * 16, start=50)
+    LocalStore(server.folder).put(renewal(marked.install), b"")
+    _, _, content = server.post(packed(marked.observation(seq=1), other.observation(seq=1)))
+    assert (content["renew"], [row["verdict"] for row in content["verdicts"]]) == ([marked.install], ["ok", "ok"])
+    assert "renew" not in server.post(packed(other.observation(seq=2)))[2]
+    assert read_segments(str(server.folder)).received == 3
 
 
 def test_from_outbox_to_log(server, tmp_path):

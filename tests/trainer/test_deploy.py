@@ -15,7 +15,7 @@ from sanderling_trainer.fleet.openapi import DOCUMENT
 pytestmark = pytest.mark.lab
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-COMMANDS = {"collect": commands.collect, "compact": store_commands.compact}
+COMMANDS = {"collect": commands.collect, "compact": store_commands.compact, "renew": store_commands.renew}
 
 
 def manifests() -> list[dict]:
@@ -62,4 +62,5 @@ def test_autoscaler_budget_and_service_name_the_deployment():
     assert (target["kind"], target["name"]) == ("Deployment", found["Deployment"]["metadata"]["name"])
     assert found["Service"]["spec"]["selector"] == labels
     assert found["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
-    assert found["CronJob"]["spec"]["concurrencyPolicy"] == "Forbid"
+    jobs = [manifest for manifest in manifests() if manifest["kind"] == "CronJob"]
+    assert {job["spec"]["concurrencyPolicy"] for job in jobs} == {"Forbid"}

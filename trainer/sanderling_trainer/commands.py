@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -141,9 +142,17 @@ def retrain(
     made = (
         f"checkpoint of release {done.release} -> {out}" if done.written else f"no checkpoint of release {done.release}"
     )
-    finish(result, "\n".join(filter(None, [held, made])), as_json)
+    finish(result, "\n".join(filter(None, [_unfit(done.metrics["log"]), held, made])), as_json)
     if not done.written:
         raise typer.Exit(3)
+
+
+def _unfit(log: Mapping[str, Any]) -> str:
+    """Name what is to be done about installs that cannot be learned from."""
+    installs = set(log["incomplete"]) | set(log["doubled"])
+    return (
+        f"left out: {len(installs)} incomplete or doubled installs; `sanderling renew` mends that" if installs else ""
+    )
 
 
 def release(

@@ -1,4 +1,4 @@
-"""The sub-commands of those who run a collector: tokens, erasure, compaction."""
+"""The sub-commands of those who run a collector: tokens, erasure, renewal, compaction."""
 
 from __future__ import annotations
 
@@ -69,6 +69,18 @@ def erase(
     done = run(open_store(store), install, SystemClock())
     result = {"files": done.files, "lines": done.lines}
     finish(result, f"{done.lines} lines are gone from {done.files} files", as_json)
+
+
+def renew(store: Place, seed: Seed = 0, as_json: Json = False) -> None:
+    """Make the devices of doubled and incomplete installs begin anew under other names; nothing that waits is lost.
+
+    Example: sanderling renew --store events/
+    """
+    from sanderling_trainer.fleet.renew import renew as run
+
+    found = run(store)
+    text = "\n".join([*found, f"{len(found)} installs more are to take other names"])
+    finish({"installs": found}, text, as_json)
 
 
 def compact(store: Place, seed: Seed = 0, as_json: Json = False) -> None:

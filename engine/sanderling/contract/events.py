@@ -146,6 +146,17 @@ class Verdict(_Strict, frozen=True):
     reason: str = ""
 
 
+class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the collector says when a batch is durable.
+
+    `renew` names installs of which nothing can be learned any more, for a copied disk or a gap: each is to take another
+    name as soon as all that it has is acknowledged.
+    """
+
+    verdicts: list[Verdict]
+    renew: list[str] = []
+
+
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from sanderling.contract.events import Decision, Event, Loss, Observation, Outcome
 from sanderling.errors import EventError
 from sanderling_trainer.data import daily, lines
-from sanderling_trainer.data.erased import Erased
 from sanderling_trainer.data.gathering import Gathering, Seen
+from sanderling_trainer.data.marks import Erased
 from sanderling_trainer.data.store import Store, open_store
 
 

@@ -21,12 +21,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sanderling.clock import Clock, SystemClock
-from sanderling_trainer.data.erased import tombstone
+from sanderling.contract.events import Answer
+from sanderling_trainer.data.marks import renewal, tombstone
 from sanderling_trainer.data.store import Store, open_store
 from sanderling_trainer.fleet import tokens
 from sanderling_trainer.fleet.committer import Committer
 from sanderling_trainer.fleet.connections import protocol
-from sanderling_trainer.fleet.judging import Batch, judge
+from sanderling_trainer.fleet.judging import judge
 from sanderling_trainer.fleet.known import Known
 from sanderling_trainer.fleet.limits import Limits, Rate, RefusalError, read_body
 from sanderling_trainer.fleet.metrics import Metrics
@@ -57,7 +58,7 @@ class Collector:
         self._requests += 1
         try:
             await self._admit(request)
-            batch = await self._take(request)
+            answer = await self._take(request)
         except RefusalError as refusal:
             wait = {} if refusal.wait_s is None else {"retry-after": str(math.ceil(refusal.wait_s))}
             challenge = {"www-authenticate": "Bearer"} if refusal.status == 401 else {}
@@ -67,9 +68,9 @@ class Collector:
             return JSONResponse({"error": reason}, 503, {"retry-after": str(math.ceil(self._limits.retry_after_s))})
         finally:
             self._requests -= 1
-        for verdict, events in Counter(verdict.verdict for verdict in batch.verdicts).items():
+        for verdict, events in Counter(verdict.verdict for verdict in answer.verdicts).items():
             self.metrics.events.labels(verdict).inc(events)
-        return Response(msgspec.json.encode({"verdicts": batch.verdicts}), media_type="application/json")
+        return Response(msgspec.json.encode(answer), media_type="application/json")
 
     async def _admit(self, request: Request) -> None:
         """Check what is known before the body: the token, the load, the declared length and the encoding."""
@@ -91,7 +92,7 @@ class Collector:
             return True
         return await self._known.has(tokens.file_of(token))
 
-    async def _take(self, request: Request) -> Batch:
+    async def _take(self, request: Request) -> Answer:
         body = await read_body(request, self._limits)
         self.metrics.received_bytes.inc(len(body))
         sent_at = _sent_at(request.headers.get("sent-at", ""))
@@ -102,8 +103,9 @@ class Collector:
             if await self._known.has(tombstone(install)):
                 raise RefusalError(410, f"install {install} was erased; it is to forget everything")
             self._rate.take(install, events)
+        renew = [install for install in batch.installs if await self._known.has(renewal(install))]
         await self.committer.commit(batch)
-        return batch
+        return Answer(batch.verdicts, renew)
 
 
 def _sent_at(value: str) -> int | None:

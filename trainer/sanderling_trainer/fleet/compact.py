@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from sanderling.clock import Clock, uuid7
 from sanderling_trainer.data import daily
-from sanderling_trainer.data.erased import Erased
 from sanderling_trainer.data.gathering import Gathering
 from sanderling_trainer.data.lines import SEGMENTS, SUFFIX, day_of
+from sanderling_trainer.data.marks import Erased
 from sanderling_trainer.data.segments import add_segment, named
 from sanderling_trainer.data.store import Store
 from sanderling_trainer.fleet.lease import Lease, only_job

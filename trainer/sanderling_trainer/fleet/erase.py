@@ -15,7 +15,7 @@ import pyarrow as pa
 from sanderling.clock import Clock
 from sanderling.errors import SanderlingError
 from sanderling_trainer.data import daily, lines
-from sanderling_trainer.data.erased import mentions, tombstone
+from sanderling_trainer.data.marks import mentions, tombstone
 from sanderling_trainer.data.segments import named
 from sanderling_trainer.data.store import Store
 from sanderling_trainer.fleet.known import MAX_AGE_S

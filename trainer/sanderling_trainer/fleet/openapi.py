@@ -33,9 +33,9 @@ def _json(text: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _structs() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the schemas of an event and a verdict by name, and of the union of events."""
+    """Return the schemas of an event and an answer by name, and of the union of events."""
     (event, _), schemas = msgspec.json.schema_components(
-        [wire.Event, wire.Verdict], ref_template="#/components/schemas/{name}"
+        [wire.Event, wire.Answer], ref_template="#/components/schemas/{name}"
     )
     return schemas, event
 
@@ -45,12 +45,7 @@ def _header(name: str, required: bool, schema: dict[str, Any], text: str) -> dic
 
 
 def _events(event: dict[str, Any]) -> dict[str, Any]:
-    verdict = {"$ref": "#/components/schemas/Verdict"}
-    answer = {
-        "type": "object",
-        "required": ["verdicts"],
-        "properties": {"verdicts": {"type": "array", "items": verdict}},
-    }
+    answer = {"$ref": "#/components/schemas/Answer"}
     responses = {"200": _json("Durable: a verdict for each event, in their order.", answer)}
     for status, text in (REFUSALS | WAITS).items():
         responses[str(status)] = _json(text, _ERROR)

@@ -1,4 +1,8 @@
-"""Tombstones of installs: a file named by the hash of the id, so that not even the tombstone holds the id itself."""
+"""Marks of installs: files named by the hash of the id, so that not even a tombstone holds the id itself.
+
+A tombstone says that an install was erased. A renewal says that nothing can be learned from it any more, for a copied
+disk or a gap, and that its devices are to take other names.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,24 @@ from hashlib import sha256
 
 from sanderling_trainer.data.store import Store
 
-FOLDER = "erased"
+ERASED = "erased"
+RENEWED = "renewed"
 
 _ESCAPE = re.compile(rb"\\+u00([0-7][0-9a-fA-F])")
 
 
 def tombstone(install: str) -> str:
     """Return the name of an install's tombstone."""
-    return f"{FOLDER}/{sha256(install.encode()).hexdigest()}"
+    return _named(ERASED, install)
+
+
+def renewal(install: str) -> str:
+    """Return the name of an install's renewal."""
+    return _named(RENEWED, install)
+
+
+def _named(folder: str, install: str) -> str:
+    return f"{folder}/{sha256(install.encode()).hexdigest()}"
 
 
 def mentions(row: bytes, install: str) -> bool:
@@ -27,7 +41,7 @@ class Erased:
     """All installs that have a tombstone now."""
 
     def __init__(self, store: Store) -> None:
-        self._names = frozenset(store.names(FOLDER))
+        self._names = frozenset(store.names(ERASED))
 
     def __contains__(self, install: str) -> bool:
         return bool(self._names) and tombstone(install) in self._names
