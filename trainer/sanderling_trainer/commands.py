@@ -149,10 +149,8 @@ def retrain(
 
 def _unfit(log: Mapping[str, Any]) -> str:
     """Name what is to be done about installs that cannot be learned from."""
-    installs = set(log["incomplete"]) | set(log["doubled"])
-    return (
-        f"left out: {len(installs)} incomplete or doubled installs; `sanderling renew` mends that" if installs else ""
-    )
+    unfit = len({*log["incomplete"], *log["doubled"]})
+    return f"left out: {unfit} incomplete or doubled installs; `sanderling renew` mends that" if unfit else ""
 
 
 def release(
