@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import select
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 import zstandard
@@ -15,6 +17,7 @@ from sanderling_trainer.data.segments import read_segments
 from sanderling_trainer.fleet.limits import Limits, Rate, RefusalError
 from tests.fakes import EventFactory, FakeClock
 from tests.servers import HEADERS, Server, SlowStore, events, packed
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.lab
 
@@ -112,12 +115,40 @@ def test_too_much_waiting_is_refused(tmp_path):
 def test_a_slow_body_is_given_up(tmp_path):
     """A client that never finishes its body gets 408 instead of a place for ever."""
     server = Server(tmp_path, limits=Limits(body_s=0.1))
-    head = "POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n"
-    head += "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
-    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
-        connection.sendall(head.encode() + b"\r\nsome")
+    with begun(server, None) as connection:
         assert connection.recv(100).startswith(b"HTTP/1.1 408")
     server.stop()
+
+
+def test_a_slow_body_makes_room_for_others(tmp_path):
+    """Where all places are taken by bodies that do not end, the oldest goes for each one that comes, and no other."""
+    server = Server(tmp_path, limits=Limits(requests=3, slow_s=0.0))
+    with ExitStack() as stack:
+        slow = [stack.enter_context(begun(server, under_way)) for under_way in (1, 2, 3)]
+        assert server.send(*events(1))[0].verdict == "ok"
+        assert slow[0].recv(100).startswith(b"HTTP/1.1 408")
+        assert not select.select(slow[1:], [], [], 0.2)[0]
+    server.stop()
+
+
+def test_a_body_that_has_just_begun_keeps_its_place(tmp_path):
+    """Where all places are taken, but nobody is slow yet, the next one waits: 503 with Retry-After."""
+    server = Server(tmp_path, limits=Limits(requests=1, slow_s=60.0))
+    with begun(server, 1) as connection:
+        status, headers, _ = server.post(BATCH)
+        assert (status, headers["retry-after"]) == (503, "5")
+        assert not select.select([connection], [], [], 0.2)[0]
+    server.stop()
+
+
+def begun(server: Server, under_way: int | None) -> socket.socket:
+    """Send a head and the first bytes of a body; return the connection, when so many requests are under way."""
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=5)
+    head = "POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
+    connection.sendall(head.encode() + b"\r\nsome")
+    assert under_way is None or wait_until(lambda: f"requests_under_way {under_way}.0" in server.get("/metrics")[1])
+    return connection
 
 
 def test_an_install_that_sends_too_much_waits_and_others_do_not(tmp_path):

@@ -25,11 +25,12 @@ from sanderling.contract.events import Answer
 from sanderling_trainer.data.marks import renewal, tombstone
 from sanderling_trainer.data.store import Store, open_store
 from sanderling_trainer.fleet import tokens
+from sanderling_trainer.fleet.bodies import Bodies
 from sanderling_trainer.fleet.committer import Committer
 from sanderling_trainer.fleet.connections import protocol
 from sanderling_trainer.fleet.judging import judge
 from sanderling_trainer.fleet.known import Known
-from sanderling_trainer.fleet.limits import Limits, Rate, RefusalError, read_body
+from sanderling_trainer.fleet.limits import Limits, Rate, RefusalError
 from sanderling_trainer.fleet.metrics import Metrics
 from sanderling_trainer.fleet.watch import Watch
 
@@ -45,6 +46,7 @@ class Collector:
         self.committer = Committer(store, clock, limits, self.metrics)
         self._token, self._clock, self._limits = token, clock, limits
         self._known, self._rate = Known(store, clock), Rate(limits, clock)
+        self._bodies = Bodies(limits)
         self._requests = 0
 
     async def events(self, request: Request) -> Response:
@@ -76,7 +78,7 @@ class Collector:
         """Check what is known before the body: the token, the load, the declared length and the encoding."""
         if not await self._may_send(request.headers.get("authorization", "")):
             raise RefusalError(401, "expected a known bearer token")
-        if self._requests > self._limits.requests:
+        if self._requests > self._limits.requests and not self._bodies.end_slowest():
             raise RefusalError(503, "too many requests at once", self._limits.retry_after_s)
         declared, most = request.headers.get("content-length", "0"), self._limits.body_bytes
         if not declared.isdecimal() or int(declared) > most:
@@ -93,7 +95,7 @@ class Collector:
         return await self._known.has(tokens.file_of(token))
 
     async def _take(self, request: Request) -> Answer:
-        body = await read_body(request, self._limits)
+        body = await self._bodies.read(request)
         self.metrics.received_bytes.inc(len(body))
         sent_at = _sent_at(request.headers.get("sent-at", ""))
         batch = judge(body, self._clock.wall_ms(), sent_at, self.committer.memory)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
-
-from starlette.requests import ClientDisconnect, Request
 
 from sanderling.clock import Clock
 
@@ -24,13 +21,15 @@ class RefusalError(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """The bounds of one server: `connections` counts those without a request; `events_s`, `burst` are an install's."""
+    """The bounds of one server: `connections` counts those without a request; `events_s`, `burst` are an install's;
+    `slow_s` is the age from which a body makes room for others."""
 
     connections: int = 10_000
     head_s: float = 30.0
     body_bytes: int = 2 * 1024 * 1024
     body_s: float = 30.0
     requests: int = 256
+    slow_s: float = 2.0
     waiting_bytes: int = 64 * 1024 * 1024
     installs: int = 16
     events_s: float = 1000.0
@@ -65,19 +64,3 @@ def trim(entries: dict[str, Any], most: int) -> None:
     """Remove the oldest entries beyond `most`."""
     for name in list(islice(entries, max(0, len(entries) - most))):
         del entries[name]
-
-
-async def read_body(request: Request, limits: Limits) -> bytes:
-    """Read the body up to the cap and for no longer than `body_s`, whatever was declared."""
-    body = bytearray()
-    try:
-        async with asyncio.timeout(limits.body_s):
-            async for part in request.stream():
-                body += part
-                if len(body) > limits.body_bytes:
-                    raise RefusalError(413, f"expected a body of at most {limits.body_bytes} bytes, found more")
-    except TimeoutError as error:
-        raise RefusalError(408, f"expected a whole body within {limits.body_s:g} s") from error
-    except ClientDisconnect as error:
-        raise RefusalError(400, "the client went away") from error
-    return bytes(body)
