@@ -9,7 +9,7 @@ import pytest
 from sanderling import Engine
 from sanderling_trainer.data.examples import examples_of
 from sanderling_trainer.data.lines import SEGMENTS
-from sanderling_trainer.data.segments import read_segments
+from sanderling_trainer.data.segments import read_parts, read_segments
 from sanderling_trainer.fleet.compact import compact
 from sanderling_trainer.fleet.erase import erase
 from sanderling_trainer.fleet.known import MAX_AGE_S
@@ -160,11 +160,10 @@ def test_a_gap_that_was_only_not_yet_listed_renews_nobody(shop, monkeypatch):
     shop.lab.store.delete(name)
 
     def read(store):
-        log = read_segments(store)
+        yield from read_parts(store)
         shop.lab.store.put(name, late)
-        return log
 
-    monkeypatch.setattr("sanderling_trainer.fleet.renew.read_segments", read)
+    monkeypatch.setattr("sanderling_trainer.fleet.renew.read_parts", read)
     assert renew(str(shop.folder / "lab")) == []
 
 

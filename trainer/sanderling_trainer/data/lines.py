@@ -85,5 +85,5 @@ def parse(row: bytes) -> Line:
     """Read one line of a segment; raise `EventError` when it is something else."""
     try:
         return _decoder.decode(row)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise EventError(f"expected a line of a segment: {error}") from error

@@ -15,6 +15,7 @@ from sanderling.errors import EventError
 from sanderling_trainer.data import daily, lines
 from sanderling_trainer.data.gathering import Gathering, Seen
 from sanderling_trainer.data.marks import Erased
+from sanderling_trainer.data.parts import MOST_BODIES, Parts
 from sanderling_trainer.data.store import Store, open_store
 
 
@@ -22,8 +23,8 @@ from sanderling_trainer.data.store import Store, open_store
 class EventLog:
     """Every event once. `events` maps (install, user pseudonym) to its events in the order of their numbers.
 
-    `time` is each event's wall time in ms since 1970, corrected for the device's clock. `conflicts` counts ids, and
-    numbers of one install, that were used for two different events; `doubled` names those installs: two devices go by
+    `time` is each event's wall time in ms since 1970, corrected for the device's clock. `conflicts` counts ids and
+    numbers of one install that were used for two different events; `doubled` names those installs: two devices go by
     one name, from a copied disk, or one that went back to an older state. `missing` counts numbers that neither arrived
     nor were declared lost; `incomplete` names the installs that have such.
     """
@@ -61,13 +62,31 @@ def read_segments(store: str) -> EventLog:
     """
     place = open_store(store)
     gathering = gather(place)
-    erased = Erased(place)
-    return _log([seen for seen in gathering if seen.event.install not in erased])
+    return _log(gathering, Erased(place))
+
+
+def read_parts(store: str, most_bodies: int = MOST_BODIES) -> Iterator[EventLog]:
+    """Read as `read_segments` does, in parts: each is the log of a range of installs, and all that there is of them.
+
+    About `most_bodies` events are in memory at a time; more than that are set down in the temporary folder.
+    """
+    place = open_store(store)
+    with Parts(most_bodies) as parts:
+        _gather(place, parts)
+        erased = Erased(place)
+        for gathering in parts:
+            yield _log(gathering, erased)
 
 
 def gather(store: Store) -> Gathering:
-    """Read all lines; segments are listed before the daily files, so that a compaction meanwhile hides nothing."""
+    """Read all lines."""
     gathering = Gathering()
+    _gather(store, gathering)
+    return gathering
+
+
+def _gather(store: Store, lot: Gathering | Parts) -> None:
+    """Read all lines; segments are listed before the daily files, so that a compaction meanwhile hides nothing."""
     segments = store.names(lines.SEGMENTS)
     replaced: set[str] = set()
     for name in store.names(daily.FOLDER):
@@ -75,19 +94,18 @@ def gather(store: Store) -> Gathering:
             table = daily.read(store.get(name))
             replaced.update(daily.replaces(table))
             for row in daily.lines(table):
-                gathering.add(*row)
+                lot.add(*row)
     for name in segments:
         if name.endswith(lines.SUFFIX) and name not in replaced:
-            add_segment(gathering, store, name)
-    return gathering
+            add_segment(lot, store, name)
 
 
-def add_segment(gathering: Gathering, store: Store, name: str) -> None:
+def add_segment(lot: Gathering | Parts, store: Store, name: str) -> None:
     """Read the lines of one segment."""
     with named(name):
         for row in lines.unpack(store.get(name)):
             found = lines.parse(row)
-            gathering.add(bytes(found.event), found.received_at, found.sent_at)
+            lot.add(bytes(found.event), found.received_at, found.sent_at)
 
 
 @contextmanager
@@ -101,12 +119,13 @@ def named(name: str) -> Iterator[None]:
         raise EventError(f"{name}: {error}: restore the file from a copy") from error
 
 
-def _log(found: list[Seen]) -> EventLog:
-    """Make the log of bodies in their order: the first under an id counts."""
-    kept: dict[str, Seen] = {}
+def _log(gathering: Gathering, erased: Erased) -> EventLog:
+    """Make the log of bodies in their order: the first under an install's id counts."""
+    kept: dict[tuple[str, str], Seen] = {}
     conflicts, doubled = 0, set()
+    found = [seen for seen in gathering if seen.event.install not in erased]
     for seen in found:
-        first = kept.setdefault(seen.event.id, seen)
+        first = kept.setdefault((seen.event.install, seen.event.id), seen)
         if first is not seen:
             conflicts += seen.times
             doubled.add(first.event.install)
@@ -121,7 +140,7 @@ def _log(found: list[Seen]) -> EventLog:
     return EventLog(
         events=dict(events),
         losses=losses,
-        time={id: seen.time() for id, seen in kept.items()},
+        time={id: seen.time() for (_, id), seen in kept.items()},
         received=sum(seen.times for seen in found),
         duplicates=sum(seen.times - 1 for seen in kept.values()),
         conflicts=conflicts + reused.total(),

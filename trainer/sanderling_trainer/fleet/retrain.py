@@ -7,10 +7,9 @@ anything.
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,9 @@ import torch
 
 from sanderling.errors import SanderlingError
 from sanderling_trainer.data.examples import Decisions, Examples, History, examples_of
-from sanderling_trainer.data.segments import EventLog, read_segments
+from sanderling_trainer.data.facts import LogFacts
+from sanderling_trainer.data.joining import joined
+from sanderling_trainer.data.segments import read_parts
 from sanderling_trainer.data.trends import DAY, Trends
 from sanderling_trainer.judge import ope
 from sanderling_trainer.policy import checkpoint, foresee
@@ -56,9 +57,8 @@ def retrain(events: str, source: Path, out: Path, *, seed: int, ship_anyway: boo
     `TooLittleError` for fewer than 100 usable decisions, and `FileExistsError` when a held candidate's folder has a
     checkpoint already.
     """
-    log = read_segments(events)
     network, catalogue, config, facts, trends = checkpoint.load(source)
-    found = examples_of(log, catalogue.ids, facts.kinds, network.text.shape[1])
+    log, found = _read(events, catalogue.ids, facts.kinds, network.text.shape[1])
     if len(found.decisions) < LEAST_DECISIONS:
         raise TooLittleError(
             f"{events}: expected at least {LEAST_DECISIONS} decisions with outcomes, found {len(found.decisions)}"
@@ -70,21 +70,19 @@ def retrain(events: str, source: Path, out: Path, *, seed: int, ship_anyway: boo
 
     judged = _judge(network, found, config, facts)
     verdict = judged["gate"]
-    metrics: dict[str, Any] = {"log": _log_facts(log, found), "ope": judged}
+    metrics: dict[str, Any] = {"log": asdict(log) | {"dropped": dict(found.dropped)}, "ope": judged}
     if not verdict["passed"] and not ship_anyway:
         _hold(out, metrics)
         return Retrained(facts.release + 1, metrics, False, verdict["reasons"])
     trace = policy_gradient(network, found.histories, found.decisions, config, facts.repeats)
     metrics["policy_gradient"] = {"decisions": len(found.decisions), "surrogate": trace.loss, "kl": trace.kl}
-    digest = hashlib.sha256("\n".join(sorted(log.time)).encode()).hexdigest()
-    times = [stamp // 1000 for stamp in log.time.values()]
     following = replace(
         facts,
         release=facts.release + 1,
         parent=facts.release,
-        log_from=min(times),
-        log_to=max(times),
-        data_sha256=digest,
+        log_from=log.earliest // 1000,
+        log_to=log.latest // 1000,
+        data_sha256=log.sha256(),
     )
     goes_on = following.log_from - facts.log_to <= MOST_GAP_DAYS * DAY
     metrics["trends"] = "carried on" if goes_on else f"kept: the log begins over {MOST_GAP_DAYS} days after them"
@@ -94,6 +92,15 @@ def retrain(events: str, source: Path, out: Path, *, seed: int, ship_anyway: boo
     queries = queries_of(found.histories, facts.repeats)
     checkpoint.save(out, network, catalogue, config, following, metrics, trends, source / "encoder", queries)
     return Retrained(following.release, metrics, True, verdict["reasons"])
+
+
+def _read(events: str, ids: Sequence[str], kinds: Sequence[str], text_dim: int) -> tuple[LogFacts, Examples]:
+    """Read a log in parts: what was counted in it, and the examples of all."""
+    facts, parts = LogFacts(), []
+    for log in read_parts(events):
+        facts.add(log)
+        parts.append(examples_of(log, ids, kinds, text_dim))
+    return facts, joined(parts)
 
 
 def _hold(out: Path, metrics: dict[str, Any]) -> None:
@@ -169,18 +176,3 @@ def _trends(histories: Sequence[History], items: int) -> Trends:
     times = np.concatenate([history.times for history in histories])
     liked = np.concatenate([history.liked for history in histories])
     return Trends.of(users[liked], rows[liked], times[liked], items)
-
-
-def _log_facts(log: EventLog, found: Examples) -> dict[str, Any]:
-    return {
-        "received": log.received,
-        "duplicates": log.duplicates,
-        "conflicts": log.conflicts,
-        "missing": log.missing,
-        "incomplete": sorted(log.incomplete),
-        "doubled": sorted(log.doubled),
-        "decisions": log.decisions(),
-        "outcomes": log.outcomes(),
-        "observations": log.observations(),
-        "dropped": dict(found.dropped),
-    }

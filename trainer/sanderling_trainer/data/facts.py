@@ -1,0 +1,51 @@
+"""What a log was, once its events have left the memory: counts, times, and a digest."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from itertools import chain
+
+from sanderling_trainer.data.segments import EventLog
+
+
+@dataclass
+class LogFacts:
+    """Sums over the parts of a log; `earliest` and `latest` are in wall ms since 1970, 0 where there is no event."""
+
+    received: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    missing: int = 0
+    decisions: int = 0
+    outcomes: int = 0
+    observations: int = 0
+    incomplete: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    earliest: int = 0
+    latest: int = 0
+
+    def __post_init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, log: EventLog) -> None:
+        """Count one more part; parts come in the order of installs."""
+        self.received += log.received
+        self.duplicates += log.duplicates
+        self.conflicts += log.conflicts
+        self.missing += log.missing
+        self.decisions += log.decisions()
+        self.outcomes += log.outcomes()
+        self.observations += log.observations()
+        self.incomplete += sorted(log.incomplete)
+        self.doubled += sorted(log.doubled)
+        if log.time:
+            earliest = min(log.time.values())
+            self.earliest = min(self.earliest or earliest, earliest)
+            self.latest = max(self.latest, *log.time.values())
+        for install, id in sorted((event.install, event.id) for event in chain(*log.events.values(), log.losses)):
+            self._digest.update(f"{install}/{id}\n".encode())
+
+    def sha256(self) -> str:
+        """Return the digest of the ids of all events, the same in however many parts they came."""
+        return self._digest.hexdigest()
