@@ -7,15 +7,18 @@ import shutil
 import pytest
 
 from sanderling import Engine
+from sanderling.contract import events as wire
 from sanderling_trainer.data.examples import examples_of
-from sanderling_trainer.data.lines import SEGMENTS
+from sanderling_trainer.data.lines import SEGMENTS, line, pack
+from sanderling_trainer.data.marks import RENEWED
 from sanderling_trainer.data.segments import read_parts, read_segments
+from sanderling_trainer.data.store import LocalStore
 from sanderling_trainer.fleet.compact import compact
 from sanderling_trainer.fleet.erase import erase
 from sanderling_trainer.fleet.known import MAX_AGE_S
-from sanderling_trainer.fleet.renew import renew
+from sanderling_trainer.fleet.renew import RenewalError, renew
 from tests.bundles import KINDS, TEXT, write_bundle
-from tests.fakes import FakeClock, FakeEntropy
+from tests.fakes import EventFactory, FakeClock, FakeEntropy
 from tests.fleet.lab import Lab
 from tests.fleet.world import World
 
@@ -36,6 +39,7 @@ class Shop:
     def live(self, name: str, slates: int = 3, upload: bool = True) -> None:
         """Let a device show so many slates and take a reward for each, then stop in good order."""
         self.lives += 1
+        self.world.take(1.0)  # segments are named by their time
         state, ways = self.folder / name, {"transport": self.lab, "background": False}
         engine = Engine.open(self.folder / "bundle", state, **ways, clock=FakeClock(), entropy=FakeEntropy(self.lives))
         for _ in range(slates):
@@ -149,6 +153,21 @@ def test_a_renewal_heals_a_gap(shop):
     log, examples = shop.read()
     assert log.incomplete == {incomplete}
     assert len(examples.decisions) == 3
+
+
+@pytest.mark.parametrize(("whole", "at_most", "marked"), [(3000, 0.05, 120), (1000, 0.05, None), (1000, 0.2, 120)])
+def test_a_lost_segment_does_not_renew_a_fleet(tmp_path, whole, at_most, marked):
+    """A hundred and twenty gaps among many installs are renewed; among few, nobody is, unless somebody says so."""
+    store, make = LocalStore(tmp_path), EventFactory()
+    rows = [make.observation(install=f"{at:032x}", seq=1) for at in range(whole)]
+    rows += [make.observation(install=f"{at:032x}", seq=3) for at in range(120)]
+    store.put("segments/2025-01-01/one.jsonl.zst", pack([line(wire.encode(row), 1, 1) for row in rows]))
+    if marked is None:
+        with pytest.raises(RenewalError, match="found 120"):
+            renew(str(tmp_path), at_most)
+    else:
+        assert len(renew(str(tmp_path), at_most)) == marked
+    assert len(store.names(RENEWED)) == (marked or 0)
 
 
 def test_a_gap_that_was_only_not_yet_listed_renews_nobody(shop, monkeypatch):

@@ -16,10 +16,10 @@ from sanderling.contract import events as wire
 from sanderling.errors import EventError
 from sanderling_trainer.data import parts
 from sanderling_trainer.data.examples import examples_of
-from sanderling_trainer.data.facts import LogFacts
+from sanderling_trainer.data.facts import facts_of
 from sanderling_trainer.data.joining import joined
 from sanderling_trainer.data.lines import line, new_name, pack
-from sanderling_trainer.data.segments import EventLog, gather, read_parts, read_segments
+from sanderling_trainer.data.segments import gather, read_parts, read_segments
 from sanderling_trainer.data.store import LocalStore
 from sanderling_trainer.fleet.compact import compact
 from sanderling_trainer.fleet.erase import erase
@@ -51,13 +51,6 @@ def story(rng: random.Random) -> list[wire.Event]:
     return made
 
 
-def facts_of(logs: list[EventLog]) -> tuple[LogFacts, str]:
-    facts = LogFacts()
-    for log in logs:
-        facts.add(log)
-    return facts, facts.sha256()
-
-
 @settings(max_examples=30, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(1, 120), st.sampled_from([1, 500, 10**6]))
 def test_the_parts_make_the_whole(tmp_path_factory, rng: random.Random, most: int, buffered: int):
@@ -80,6 +73,7 @@ def test_the_parts_make_the_whole(tmp_path_factory, rng: random.Random, most: in
         whole.losses, key=lambda loss: loss.id
     )
     assert facts_of(found) == facts_of([whole])
+    assert facts_of(found).sha256() == facts_of([whole]).sha256()
 
 
 @pytest.fixture

@@ -71,14 +71,22 @@ def erase(
     finish(result, f"{done.lines} lines are gone from {done.files} files", as_json)
 
 
-def renew(store: Place, seed: Seed = 0, as_json: Json = False) -> None:
+def renew(
+    store: Place,
+    at_most: Annotated[float, typer.Option(help="Stop where over 100, and a larger share of all, are.")] = 0.05,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
     """Make the devices of doubled and incomplete installs begin anew under other names; nothing that waits is lost.
+
+    The users of each become strangers to their device, so that a lost segment must not renew a whole fleet: then nobody
+    is marked, and the exit status is 1.
 
     Example: sanderling renew --store events/
     """
     from sanderling_trainer.fleet.renew import renew as run
 
-    found = run(store)
+    found = run(store, at_most)
     text = "\n".join([*found, f"{len(found)} installs more are to take other names"])
     finish({"installs": found}, text, as_json)
 

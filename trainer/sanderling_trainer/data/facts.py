@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -20,6 +21,7 @@ class LogFacts:
     decisions: int = 0
     outcomes: int = 0
     observations: int = 0
+    installs: int = 0
     incomplete: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
     earliest: int = 0
@@ -43,9 +45,19 @@ class LogFacts:
             earliest = min(log.time.values())
             self.earliest = min(self.earliest or earliest, earliest)
             self.latest = max(self.latest, *log.time.values())
-        for install, id in sorted((event.install, event.id) for event in chain(*log.events.values(), log.losses)):
+        names = sorted((event.install, event.id) for event in chain(*log.events.values(), log.losses))
+        self.installs += len({install for install, _ in names})
+        for install, id in names:
             self._digest.update(f"{install}/{id}\n".encode())
 
     def sha256(self) -> str:
         """Return the digest of the ids of all events, the same in however many parts they came."""
         return self._digest.hexdigest()
+
+
+def facts_of(logs: Iterable[EventLog]) -> LogFacts:
+    """Return the facts of all parts."""
+    facts = LogFacts()
+    for log in logs:
+        facts.add(log)
+    return facts

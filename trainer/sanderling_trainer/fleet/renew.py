@@ -7,28 +7,39 @@ acknowledged.
 
 from __future__ import annotations
 
+from sanderling.errors import SanderlingError
+from sanderling_trainer.data.facts import facts_of
 from sanderling_trainer.data.marks import RENEWED, renewal
 from sanderling_trainer.data.segments import read_parts
 from sanderling_trainer.data.store import open_store
 
+FEW = 100
 
-def renew(store: str) -> list[str]:
+
+class RenewalError(SanderlingError):
+    """So many installs would be renewed that something else must be wrong."""
+
+
+def renew(store: str, at_most: float = 0.05) -> list[str]:
     """Mark the doubled and incomplete installs of a folder or an object store; return those that were not before.
 
     A gap counts if it is still there when the log is read again: a batch that came while files were listed may be seen
-    before one that came earlier.
+    before one that came earlier. Raises `RenewalError`, and marks nobody, where that would be more than a hundred
+    installs and a larger share of all than `at_most`: the users of each become strangers to their device.
     """
-    doubled, incomplete = _unfit(store)
-    unfit = doubled | (incomplete and incomplete & _unfit(store)[1])
+    log = facts_of(read_parts(store))
+    unfit = set(log.doubled)
+    if log.incomplete:
+        unfit |= set(log.incomplete) & set(facts_of(read_parts(store)).incomplete)
     place = open_store(store)
     marks = frozenset(place.names(RENEWED))
     new = sorted(install for install in unfit if renewal(install) not in marks)
+    if len(new) > max(FEW, at_most * log.installs):
+        raise RenewalError(
+            f"{store}: expected at most {at_most:.0%} of {log.installs} installs to be doubled or incomplete, found"
+            f" {len(new)}; was a segment lost, or a disk image shipped that had run? If they are to take other names"
+            " all the same, say so with --at-most"
+        )
     for install in new:
         place.put(renewal(install), b"")
     return new
-
-
-def _unfit(store: str) -> tuple[set[str], set[str]]:
-    """Return the doubled and the incomplete installs."""
-    logs = [(log.doubled, log.incomplete) for log in read_parts(store)]
-    return set().union(*(doubled for doubled, _ in logs)), set().union(*(incomplete for _, incomplete in logs))
