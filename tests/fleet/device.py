@@ -31,9 +31,10 @@ from tests.fleet.world import World
 DAY_S = 86_400.0
 YEAR_S = 365 * DAY_S
 USERS = ["anna", "ben", "carla"]
+LENGTHS = [1, 2, 3, 4, 5, 6, 15]
 VALUES = [1.0, 0.5, -1.0]
 CONTEXTS = [None, None, "", "rainy sunday evening", "on the train", "half \ud800"]
-CLOCKS = [0, 0, 0, -2 * YEAR_S, 10 * YEAR_S, 3600, -70 * YEAR_S, 500 * YEAR_S]
+CLOCKS = [0, 0, -2 * YEAR_S, 10 * YEAR_S, 3600, -70 * YEAR_S, 500 * YEAR_S]
 
 
 class DeviceClock:
@@ -67,10 +68,10 @@ class Device:
         self.world, self.name, self.folder, self.spoil = world, name, folder, spoil
         self.rng = world.chance(name)
         self._entropy, self._make_entropy = world.chance(f"{name}/entropy"), entropy
-        self.privacy = self.rng.choice([0.5, 2.0]) if self.rng.random() < 0.25 else None
+        self.privacy = self.rng.choice([0.5, 2.0]) if self.rng.random() < 0.35 else None
         self.window_s = None if self.privacy else self.rng.choice([None, 600.0, DAY_S])
         self.adapt = self.privacy is None and self.rng.random() < 0.3
-        changing, swapping = self.rng.random() < 0.4, self.rng.random() < 0.4
+        changing, swapping = self.rng.random() < 0.5, self.rng.random() < 0.5
         self.days = self.rng.choice([None, None, 2.0])
         wild = self.rng.random() < 0.4
         sheds = self.rng.random() < 0.15
@@ -209,9 +210,9 @@ class Device:
     def recommend(self) -> None:
         assert self.engine is not None
         user, context = self.rng.choice(USERS), self.rng.choice(CONTEXTS)
-        without = [f"item-{self.rng.randrange(MOST_ITEMS)}" for _ in range(self.rng.choice([0, 0, 3]))]
+        without = self.rng.choice([[], [], self._some(), self.shelf.others()])
         greedy = self.rng.random() < 0.1
-        slate = self.engine.recommend(user, self.rng.randint(1, 6), context, without, greedy=greedy)
+        slate = self.engine.recommend(user, self.rng.choice(LENGTHS), context, without, greedy=greedy)
         join_confirmation()
         self._add("decision", slate.decision, user)
         self.made[slate.decision] = self.clock.wall_ms()
@@ -222,6 +223,9 @@ class Device:
         self.slates = [*self.slates[-5:], slate]
         shown = [(item.id, item.rank, item.propensity) for item in slate]
         self.world.note(self.name, "recommends", slate.decision, shown)
+
+    def _some(self) -> list[str]:
+        return [f"item-{self.rng.randrange(MOST_ITEMS)}" for _ in range(3)]
 
     def reward(self) -> None:
         if self.slates and self.privacy:

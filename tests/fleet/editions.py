@@ -18,9 +18,9 @@ from tests.bundles import record, write_bundle
 from tests.fleet.world import START_MS
 
 MEMORY = Path("/dev/shm")
-DAY_MS = 86_400_000
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 GIVEN, MOST_ITEMS = 1, 60
-PLANS = {1: (50, -500 * DAY_MS), 2: (40, -DAY_MS), 3: (MOST_ITEMS, 3 * DAY_MS)}
+PLANS = {1: (50, -500 * DAY_MS), 2: (40, 2 * HOUR_MS), 3: (MOST_ITEMS, 5 * DAY_MS)}
 
 
 @dataclass(frozen=True)

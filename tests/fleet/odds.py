@@ -11,7 +11,7 @@ from math import exp, log
 
 from sanderling.contract.events import Outcome
 
-SURPRISE = 25.0
+SURPRISE = 20.0
 
 
 def chance(privacy: float) -> float:
@@ -29,7 +29,7 @@ def noise_faults(event: Outcome, turned: float) -> Iterator[str]:
 
 
 def odds_faults(told: Counter[tuple[float, bool]]) -> Iterator[str]:
-    """Of many rewards about as many are turned as should be: what is found had a chance above e⁻²⁵ (Chernoff)."""
+    """Of many rewards about as many are turned as should be: what is found had a chance above e⁻²⁰ (Chernoff)."""
     for privacy in {privacy for privacy, _ in told}:
         turned, count = told[privacy, True], told[privacy, True] + told[privacy, False]
         if count * _divergence(turned / count, chance(privacy)) > SURPRISE:

@@ -91,6 +91,12 @@ class Shelf:
         hidden = {*self.removed, *exclude}
         return {item: title for item, title in {**edition.titles, **mine}.items() if item not in hidden}
 
+    def others(self) -> list[str]:
+        """Return all that the app had no hand in, for who wants to show the rest alone; nothing where there is none."""
+        titles = self.titles()
+        others = [item for item in titles if item not in self.added]
+        return others if len(others) < len(titles) else []
+
     def choice(self, exclude: Iterable[str], context: str | None) -> Choice:
         """Return what a decision made now could choose from."""
         return Choice(self.release, self.titles(exclude), context)
