@@ -42,3 +42,9 @@ def uuid7(clock: Clock, entropy: Entropy = os.urandom) -> str:
     high = time_bits << 16 | 0x7000 | random >> 68
     low = 0b10 << 62 | random & (2**62 - 1)
     return f"{high:016x}{low:016x}"
+
+
+def time_of(id: str) -> int:
+    """Return the wall ms since 1970 at which an id of `uuid7` was made, negative before 1970."""
+    bits = int(id[:12], 16)
+    return bits - (bits >> 47 << 48)

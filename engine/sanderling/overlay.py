@@ -40,21 +40,36 @@ def removal(item: object, now_ms: int) -> dict[str, Any]:
     return {"id": item, "added_ms": now_ms}
 
 
-def read(folder: Path | None, bundle: Bundle) -> list[dict[str, Any]]:
-    """Return the kept records that this bundle does not know better: it does when it was made later and has the id of
-    an added item. What was removed stays so until the app adds it again."""
+def after(records: Iterable[Mapping[str, Any]], bundle: Bundle) -> list[dict[str, Any]]:
+    """Return records that come while this bundle serves: they are newer than it, whatever the clock says."""
+    made_ms = bundle.manifest.created * 1000
+    return [{**record, "added_ms": max(record["added_ms"], made_ms)} for record in records]
+
+
+def read(folder: Path | None) -> list[dict[str, Any]]:
+    """Return the kept records."""
     if folder is None or not (folder / FILE).exists():
         return []
     records = []
     for line in (folder / FILE).read_bytes().splitlines():
         try:
             record = msgspec.json.decode(line, type=dict[str, Any])
-            newer = bundle.manifest.created * 1000 > record["added_ms"]
-            if "text" not in record or not (newer and bundle.find(record["id"]) is not None):
+            if isinstance(record["id"], str) and isinstance(record["added_ms"], int):
                 records.append(record)
-        except (msgspec.MsgspecError, KeyError, TypeError):
+        except (msgspec.MsgspecError, KeyError):
             continue
     return records
+
+
+def standing(records: Iterable[Mapping[str, Any]], bundle: Bundle) -> list[Mapping[str, Any]]:
+    """Return the records that this bundle does not know better: it does when it was made later and has the id of an
+    added item. What was removed stays so until the app adds it again."""
+    made_ms = bundle.manifest.created * 1000
+    return [
+        record
+        for record in records
+        if "text" not in record or made_ms <= record["added_ms"] or bundle.find(record["id"]) is None
+    ]
 
 
 def write(folder: Path | None, records: Iterable[Mapping[str, Any]]) -> None:

@@ -44,8 +44,10 @@ class Serving:
     def change(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Add or remove items, durably (`overlay`)."""
         with self.swapping:
+            records = overlay.after(records, self.scorer.bundle)
             scorer = self.scorer.changed(records)
-            overlay.write(self._folder, scorer.changes.records)
+            kept = {record["id"]: record for record in (*overlay.read(self._folder), *scorer.changes.records)}
+            overlay.write(self._folder, kept.values())
             self.scorer = scorer
 
     def update(self, fetch: Fetch) -> int | None:
@@ -99,7 +101,7 @@ class Serving:
         self.swapping, self._confirming = RLock(), None
 
     def _prepare(self, bundle: Bundle) -> Scorer:
-        return Scorer(bundle).changed(overlay.read(self._folder, bundle))
+        return Scorer(bundle).changed(overlay.standing(overlay.read(self._folder), bundle))
 
     def _newest(self) -> Bundle:
         try:

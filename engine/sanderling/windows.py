@@ -13,6 +13,8 @@ from itertools import islice
 
 import msgspec
 
+from sanderling.clock import time_of
+
 PREFIX = "seen:"
 MOST_OPEN = 10_000
 MOST_ENDED = 1000
@@ -54,7 +56,7 @@ class Windows:
 
     def end_ms(self, decision: str) -> int:
         """Return when the window of a decision ends; the time of a decision is in its id (UUID 7)."""
-        return NEVER_MS if self.length_ms is None else int(decision[:12], 16) + self.length_ms
+        return NEVER_MS if self.length_ms is None else time_of(decision) + self.length_ms
 
     def see(self, decision: str, user: str, slots: Mapping[int, str], now_ms: int) -> dict[str, bytes]:
         """Let these slots wait, but for those that have their reward; nothing waits when the window has ended."""

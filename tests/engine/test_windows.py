@@ -49,6 +49,19 @@ def test_what_was_seen_and_not_rewarded_in_time_counts_as_not_clicked(tmp_path):
         assert outcomes(engine) == [(1, 1.0, UNSET), (0, -1.0, UNSET), (2, -1.0, UNSET)]
 
 
+def test_windows_end_under_a_clock_before_1970(tmp_path):
+    """A device whose clock stands in 1965 waits a minute for a reward, and no longer (P30)."""
+    clock = FakeClock(wall_ms=-157_766_400_000)
+    with opened(tmp_path, clock) as engine:
+        slate = engine.recommend("anna", k=2)
+        engine.seen(slate)
+        clock.advance(WINDOW_S - 1)
+        assert engine.reward(slate, slate[0], 1.0)
+        clock.advance(2)
+        assert engine.reward(slate, slate[1], 1.0)
+        assert outcomes(engine) == [(0, 1.0, UNSET), (1, -1.0, UNSET), (1, 1.0, True)]
+
+
 def test_windows_survive_a_restart(tmp_path):
     """A window that ends while the app is closed gets its default when the app is opened again, once."""
     clock = FakeClock()

@@ -6,27 +6,35 @@ Whatever the app is promised stands in the ledger. Refuses to know the lab.
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import apsw
 import pytest
 
-from sanderling import Engine, Slate
+from sanderling import Engine, Receipt, Slate, SlateItem
 from sanderling.clock import Entropy
 from sanderling.contract import events as wire
 from sanderling.contract.events import Event
 from sanderling.errors import StorageError
 from sanderling.store import sound
-from tests.fleet.ledger import Entry, Ledger
+from tests.fleet import changes
+from tests.fleet.editions import GIVEN, MOST_ITEMS, editions
+from tests.fleet.ledger import Entry, Ledger, noisy_key
 from tests.fleet.network import Line, Network
+from tests.fleet.shelf import Shelf
 from tests.fleet.storage import FleetDisk
 from tests.fleet.world import World
 
 DAY_S = 86_400.0
 YEAR_S = 365 * DAY_S
-ITEMS, USERS = 50, ["anna", "ben", "carla"]
-DEATHS = {"kill": False, "power cut": True}
+USERS = ["anna", "ben", "carla"]
+LENGTHS = [1, 2, 3, 4, 5, 6, 15]
+VALUES = [1.0, 0.5, -1.0]
+CONTEXTS = [None, None, "", "rainy sunday evening", "on the train", "half \ud800"]
+CLOCKS = [0, 0, -2 * YEAR_S, 10 * YEAR_S, 3600, -70 * YEAR_S, 500 * YEAR_S]
 
 
 class DeviceClock:
@@ -51,36 +59,42 @@ class Device:
         world: World,
         network: Network,
         name: str,
-        bundle: Path,
         folder: Path,
         *,
         entropy: Callable[[random.Random], Entropy] = lambda rng: rng.randbytes,
         spoil: Callable[[Engine], None] = lambda engine: None,
         line: type[Line] = Line,
     ) -> None:
-        self.world, self.name, self.bundle, self.folder, self.spoil = world, name, bundle, folder, spoil
+        self.world, self.name, self.folder, self.spoil = world, name, folder, spoil
         self.rng = world.chance(name)
         self._entropy, self._make_entropy = world.chance(f"{name}/entropy"), entropy
-        self.window_s = self.rng.choice([None, 600.0, DAY_S])
-        self.adapt, self.most = self.rng.random() < 0.3, self.rng.choice([1, 3, 500, 500])
+        self.privacy = self.rng.choice([0.5, 2.0]) if self.rng.random() < 0.35 else None
+        self.window_s = None if self.privacy else self.rng.choice([None, 600.0, DAY_S])
+        self.adapt = self.privacy is None and self.rng.random() < 0.3
+        changing, swapping = self.rng.random() < 0.5, self.rng.random() < 0.5
         self.days = self.rng.choice([None, None, 2.0])
         wild = self.rng.random() < 0.4
         sheds = self.rng.random() < 0.15
         self.bytes = 128 * 1024 if sheds else 2**24
-        self.ledger = Ledger(name, sheds=sheds, steady=not wild)
-        wrong = self.rng.choice([0, 0, -2 * YEAR_S, 10 * YEAR_S, 3600])
-        self.clock = DeviceClock(world, round(1000 * wrong))
+        self.ledger = Ledger(
+            name, sheds=sheds, steady=not wild, privacy=self.privacy or 0.0, shares=self.rng.random() < 0.4
+        )
+        self.shelf = Shelf(editions())
+        self.clock = DeviceClock(world, round(1000 * self.rng.choice(CLOCKS)))
         self.furthest = self.clock.wall_ms()
         folder.mkdir()
         self.disk = FleetDisk(folder, world.chance(f"{name}/disk"))
         self.line = line(network, name, lambda: self.disk.image is not None, self._die_now)
         self.engine: Engine | None = None
         self.slates: list[Slate] = []
+        self.made: dict[str, int] = {}
         self.tags, self._erasures = 0, 0
         self.actions: dict[Callable[[], None], float] = {
             self.recommend: 6, self.reward: 7, self.observe: 3, self.step: 6, self.restart: 0.7, self.kill: 1,
             self.arm: 1, self.forget: 0.2, self.misspell: 0.2, self.trouble: 0.4, self.rot: 0.3,
             self.see: 4 if self.window_s else 0, self.turn_clock: 0.8 if wild else 0,
+            partial(changes.upsert, self): 1.5 * changing, partial(changes.remove, self): changing,
+            partial(changes.swap, self): 1.5 * swapping, partial(changes.roll_back, self): 0.5 * swapping,
         }  # fmt: skip
 
     # What the world does with a device
@@ -96,10 +110,12 @@ class Device:
 
     def open(self) -> None:
         entropy = self._make_entropy(self._entropy)
+        self.shelf.open()
         with self.disk:
             self.engine = Engine.open(
-                self.bundle, self.folder, transport=self.line, window_s=self.window_s, adapt=self.adapt,
-                pseudonym_days=self.days, outbox_bytes=self.bytes, background=False, clock=self.clock, entropy=entropy,
+                editions()[GIVEN].folder, self.folder, transport=self.line, window_s=self.window_s, adapt=self.adapt,
+                privacy=self.privacy, share_context=self.ledger.shares, pseudonym_days=self.days,
+                outbox_bytes=self.bytes, background=False, clock=self.clock, entropy=entropy,
             )  # fmt: skip
         self.line.engine = self.engine
         self.spoil(self.engine)
@@ -164,6 +180,7 @@ class Device:
         """Stop in good order; what is queued is stored, unless the disk fails."""
         if self.engine is not None:
             self.engine.close()
+            self.shelf.close()
             if self.disk.image is not None:
                 self._bury()
                 return
@@ -192,27 +209,60 @@ class Device:
 
     def recommend(self) -> None:
         assert self.engine is not None
-        user = self.rng.choice(USERS)
-        slate = self.engine.recommend(user, k=self.rng.randint(1, 6), greedy=self.rng.random() < 0.1)
+        user, context = self.rng.choice(USERS), self.rng.choice(CONTEXTS)
+        without = self.rng.choice([[], [], self._some(), self.shelf.others()])
+        greedy = self.rng.random() < 0.1
+        slate = self.engine.recommend(user, self.rng.choice(LENGTHS), context, without, greedy=greedy)
+        join_confirmation()
         self._add("decision", slate.decision, user)
+        self.made[slate.decision] = self.clock.wall_ms()
         self.ledger.slates[slate.decision] = slate
+        self.ledger.choices[slate.decision] = self.shelf.choice(without, context)
+        if self.disk.image is None:
+            self.shelf.serve()
         self.slates = [*self.slates[-5:], slate]
         shown = [(item.id, item.rank, item.propensity) for item in slate]
         self.world.note(self.name, "recommends", slate.decision, shown)
 
+    def _some(self) -> list[str]:
+        return [f"item-{self.rng.randrange(MOST_ITEMS)}" for _ in range(3)]
+
     def reward(self) -> None:
+        if self.slates and self.privacy:
+            self._reward_all(self.slates.pop(self.rng.randrange(len(self.slates))))
+        elif self.slates:
+            slate = self.rng.choice(self.slates)
+            self._reward(slate, self.rng.choice(slate.items), self._tag("r"))
+
+    def _reward(self, slate: Slate, item: SlateItem, tag: str) -> None:
         assert self.engine is not None
-        if not self.slates:
-            return
-        slate, tag = self.rng.choice(self.slates), self._tag("r")
-        item, value = self.rng.choice(slate.items), self.rng.choice([1.0, 0.5, -1.0])
+        value = self.rng.choice(VALUES)
         receipt = self.engine.reward(slate, item, value, tag)
         entry = self._add("outcome", tag, slate.user, decision=slate.decision, slots=(item.slot,), value=value)
+        self._receive(receipt, [entry])
+        self.world.note(self.name, "rewards", tag, receipt)
+
+    def _reward_all(self, slate: Slate) -> None:
+        """Reward a whole slate in one call, as who turns rewards round should."""
+        assert self.engine is not None
+        values = {item: self.rng.choice(VALUES) for item in slate}
+        receipt = self.engine.reward_all(slate, values)
+        entries = [
+            self._add(
+                "outcome", noisy_key(slate.decision, item.slot), slate.user,
+                decision=slate.decision, slots=(item.slot,), value=value,
+            )
+            for item, value in values.items()
+        ]  # fmt: skip
+        self._receive(receipt, entries)
+        self.world.note(self.name, "rewards all", slate.decision, receipt)
+
+    def _receive(self, receipt: Receipt, entries: list[Entry]) -> None:
         if receipt and self.disk.image is None:
             self.ledger.flush()
         elif not receipt:
-            entry.fate = "free" if "not known" in receipt.reason else "never"
-        self.world.note(self.name, "rewards", tag, receipt)
+            for entry in entries:
+                entry.fate = "free" if "not known" in receipt.reason else "never"
 
     def see(self) -> None:
         assert self.engine is not None
@@ -220,8 +270,7 @@ class Device:
         if self.slates:
             slate = self.rng.choice(self.slates)
             self.engine.seen(slate)
-            made = int(slate.decision[:12], 16)
-            waits = made + 1000 * self.window_s > self.clock.wall_ms()
+            waits = self.made[slate.decision] + 1000 * self.window_s > self.clock.wall_ms()
             slots = tuple(item.slot for item in slate)
             entry = self._add("seen", "", slate.user, decision=slate.decision, slots=slots)
             entry.fate = (
@@ -232,7 +281,7 @@ class Device:
     def observe(self) -> None:
         assert self.engine is not None
         user, tag = self.rng.choice(USERS), self._tag("o")
-        self.engine.observe(user, f"item-{self.rng.randrange(ITEMS + 5)}", tag)
+        self.engine.observe(user, f"item-{self.rng.randrange(MOST_ITEMS + 5)}", tag)
         self._add("observation", tag, user)
 
     def misspell(self) -> None:
@@ -304,6 +353,13 @@ class Device:
         if event is not None:
             self.ledger.rot(event)
         self.world.note(self.name, "rots", event and event.id)
+
+
+def join_confirmation() -> None:
+    """Wait until a release that has served is noted as good: what is done in the background has no order of its own."""
+    for thread in threading.enumerate():
+        if thread.name == "sanderling-confirm":
+            thread.join()
 
 
 def spoil_row(path: Path, rng: random.Random) -> Event | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from sanderling import Slate
 from sanderling.contract.events import Decision, Event, Loss, Observation, Outcome
+from tests.fleet.shelf import Choice
 
 
 @dataclass
@@ -25,11 +26,18 @@ class Entry:
 
 @dataclass
 class Ledger:
-    """All entries of a device. Those before `written` survive a kill, those before `flushed` a power cut."""
+    """All entries of a device. Those before `written` survive a kill, those before `flushed` a power cut.
+
+    `privacy` is the ε with which its rewards are turned round, 0 where they are told as they were; `shares` tells
+    whether contexts may leave it; `choices` holds what each of its slates could be chosen from.
+    """
 
     name: str
     sheds: bool = False
     steady: bool = True
+    privacy: float = 0.0
+    shares: bool = False
+    choices: dict[str, Choice] = field(default_factory=dict)
     entries: list[Entry] = field(default_factory=list)
     slates: dict[str, Slate] = field(default_factory=dict)
     deaths: list[list[Entry]] = field(default_factory=list)
@@ -83,7 +91,19 @@ def key_of(event: Event) -> str:
     """Return the name under which an event stands in the ledger: an app's own tag, or what happened by itself."""
     if isinstance(event, Decision | Loss):
         return event.id
-    if isinstance(event, Outcome) and event.kind == "skip":
+    if isinstance(event, Outcome) and event.turned:
+        return noisy_key(event.decision, event.slot)
+    if is_default(event):
         return f"default {event.decision} {event.slot}"
     assert isinstance(event, Outcome | Observation)
     return event.kind
+
+
+def noisy_key(decision: str, slot: int) -> str:
+    """Return the name of a reward that is told without an app's tag, which would tell what it was."""
+    return f"noisy {decision} {slot}"
+
+
+def is_default(event: Event) -> bool:
+    """Tell whether an outcome is what the engine says of a slot that was seen and not rewarded."""
+    return isinstance(event, Outcome) and event.kind == "skip" and not event.turned

@@ -13,7 +13,9 @@ from sanderling.contract.events import Decision, Event, Loss, Observation, Outco
 from sanderling.shed import survives
 from sanderling_trainer.data.examples import Examples
 from sanderling_trainer.data.segments import EventLog
-from tests.fleet.ledger import Entry, Ledger, key_of
+from tests.fleet.choices import choice_faults, context_faults
+from tests.fleet.ledger import Entry, Ledger, is_default, key_of
+from tests.fleet.odds import chance, noise_faults
 
 KIND = {"decision": Decision, "outcome": Outcome, "observation": Observation}
 
@@ -32,6 +34,8 @@ class Model:
         self.left_as = {key_of(event): event.install for event in left.values()}
         self.installs = {event.install for event in left.values()}
         self.slates = {id: slate for ledger in ledgers for id, slate in ledger.slates.items()}
+        self.choices = {id: choice for ledger in ledgers for id, choice in ledger.choices.items()}
+        self.whose = {id: ledger for ledger in ledgers for id in ledger.slates}
         self.rotten = {id for ledger in ledgers for id in ledger.rotten}
         self.blind = {install for ledger in ledgers for install in ledger.blind}
         self.known = {entry.key: entry for ledger in ledgers for entry in ledger.entries if entry.key}
@@ -47,6 +51,8 @@ class Model:
         checks = [
             self._promises(), self._deaths(), self._once(), self._bodies(), self._orphans(), self._defaults(),
             self._numbers(), self._shed(), self._times(), self._examples(examples, item_rows),
+            choice_faults(self.slates, self.choices, self.found),
+            context_faults(self.choices, self._shares, self.found),
         ]  # fmt: skip
         return [fault for check in checks for fault in check]
 
@@ -91,10 +97,26 @@ class Model:
                     yield f"another slate: {event.id}: shown {shown}, told {told}"
             elif key_of(event) not in self.known and not key_of(event).startswith("default"):
                 yield f"never said: {key_of(event)}"
-            elif isinstance(event, Outcome) and event.kind != "skip":
+            elif isinstance(event, Outcome) and event.turned:
+                yield from noise_faults(event, self._chance(event.decision))
+            elif isinstance(event, Outcome) and not is_default(event):
                 entry = self.known[event.kind]
                 if (event.decision, (event.slot,), event.value) != (entry.decision, entry.slots, entry.value):
                     yield f"another reward: {event.kind}"
+
+    def _chance(self, decision: str) -> float:
+        """Return the chance with which the rewards of a decision are turned round, 0 where they are not."""
+        privacy = self.whose[decision].privacy
+        return chance(privacy) if privacy else 0.0
+
+    def told(self) -> Counter[tuple[float, bool]]:
+        """Count the rewards that came from each ε, by whether they came as the opposite of what was."""
+        noisy = [event for event in self.found if isinstance(event, Outcome) and event.turned]
+        return Counter(
+            (self.whose[event.decision].privacy, (self.known[key_of(event)].value > 0) != (event.value > 0))
+            for event in noisy
+            if key_of(event) in self.known
+        )
 
     def _orphans(self) -> Iterator[str]:
         for event in self.found:
@@ -115,9 +137,9 @@ class Model:
         for event in self.found:
             if isinstance(event, Outcome):
                 slot = event.decision, event.slot
-                if event.kind == "skip" and slot not in self.seen:
+                if is_default(event) and slot not in self.seen:
                     yield f"not seen, and yet judged: {slot}"
-                if event.kind == "skip" and slot in last:
+                if is_default(event) and slot in last:
                     yield f"a default after an outcome: {slot}, after {last[slot].kind}"
                 last[slot] = event
         for slot, entry in self.seen.items():
@@ -176,16 +198,22 @@ class Model:
                     if abs(error) > 2000 and event.id not in self.delayed:
                         yield f"time: {entry.key}: {error} ms off"
 
+    def _shares(self, decision: str) -> bool:
+        """Tell whether the context of a decision has to come with it."""
+        return self.whose[decision].shares and bool(self.choices[decision].context)
+
     def _examples(self, examples: Examples, item_rows: Mapping[str, int]) -> Iterator[str]:
         """The decisions that a policy learns from carry the slates and rewards of the model."""
         taken, expected = examples.decisions, self._expected(item_rows)
         for i in range(len(taken)):
             slots = [slot for slot in range(taken.items.shape[1]) if taken.items[i, slot] >= 0]
-            row = tuple(
+            shown = [
                 (int(taken.items[i, s]), float(taken.conditional[i, s]), float(taken.logged[i, s]),
-                 float(taken.reward[i, s]) if taken.judged[i, s] else None)
+                 round(float(taken.reward[i, s]), 4) if taken.judged[i, s] else None)
                 for s in slots
-            )  # fmt: skip
+            ]  # fmt: skip
+            policy = int(taken.release[i]), int(taken.eligible[i])
+            row = (*policy, round(float(taken.turned[i]), 4), bool(taken.context[i] >= 0), *shown)
             if expected[row] == 0:
                 yield f"an example that nobody made: {row}"
             expected[row] -= 1
@@ -205,19 +233,21 @@ class Model:
         """Return the examples that the ledgers ask for: of several rewards of a slot the last one that came counts."""
         rewards: dict[str, dict[int, float]] = defaultdict(dict)
         for event in self.found:
-            if isinstance(event, Outcome) and event.kind == "skip":
-                rewards[event.decision][event.slot] = -1.0
+            if isinstance(event, Outcome) and (is_default(event) or event.turned):
+                rewards[event.decision][event.slot] = event.value / (1 - 2 * self._chance(event.decision))
         for ledger in self.ledgers:
             for entry in ledger.entries:
-                if entry.what == "outcome" and entry.key in self.at:
+                if entry.what == "outcome" and not ledger.privacy and entry.key in self.at:
                     rewards[entry.decision][entry.slots[0]] = entry.value
         expected: Counter[object] = Counter()
         for id, slate in self.slates.items():
             if id in self.at and id in rewards:
-                expected[
-                    tuple(
-                        (item_rows[i.id], i.propensity, i.marginal or i.propensity, rewards[id].get(i.slot))
-                        for i in slate
-                    )
-                ] += 1
+                choice, told = self.choices[id], rewards[id]
+                shown = [
+                    (item_rows[i.id], i.propensity, i.marginal or i.propensity,
+                     round(told[i.slot], 4) if i.slot in told else None)
+                    for i in slate if i.id in item_rows
+                ]  # fmt: skip
+                policy = choice.release, len(choice.titles)
+                expected[(*policy, round(self._chance(id), 4), self._shares(id), *shown)] += 1
         return expected

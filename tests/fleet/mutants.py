@@ -5,15 +5,19 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 
 from sanderling import Engine
 from sanderling.clock import Entropy
 from sanderling.contract import events as wire
+from sanderling.contract.events import Event, Outcome
+from sanderling.scorer import Scorer
 from sanderling.transport import Response
-from sanderling_trainer.data.segments import EventLog, _log, gather
+from sanderling_trainer.data.segments import EventLog, _log, gather, read_segments
 from sanderling_trainer.data.store import open_store
+from tests.fleet.editions import GIVEN
 from tests.fleet.lab import FlakyStore
 from tests.fleet.network import Line
 from tests.fleet.run import Mutant
@@ -87,6 +91,76 @@ class Forgetful(FlakyStore):
         super().put(name, data)
 
 
+def tell_truth(engine: Engine) -> None:
+    """The engine that tells each reward as it was, and says that it may be turned round."""
+    tell = engine._met._tell
+    if tell._privacy is not None:
+        honest = tell.outcome
+        tell.outcome = lambda *what, **more: msgspec.structs.replace(honest(*what, **more), **_as_it_was(what[4]))
+
+
+def _as_it_was(value: float) -> dict[str, Any]:
+    return {"value": 1.0, "kind": "click"} if value > 0 else {"value": -1.0, "kind": "skip"}
+
+
+def take_noise_for_truth(store: str) -> EventLog:
+    """The lab that reads rewards which may be turned round as if they were not."""
+    found = gather(open_store(store))
+    return _log([replace(seen, event=_exact(seen.event)) for seen in found])
+
+
+def _exact(event: Event) -> Event:
+    return msgspec.structs.replace(event, turned=msgspec.UNSET) if isinstance(event, Outcome) else event
+
+
+def trust_clocks(store: str) -> EventLog:
+    """The lab that believes the clocks of devices."""
+    log = read_segments(store)
+    events = [event for events in log.events.values() for event in events]
+    return replace(log, time=log.time | {event.id: event.clock.wall for event in events})
+
+
+def wrap_times(engine: Engine) -> None:
+    """The engine that takes a time before 1970 for one in the year 10889."""
+    windows = engine._met._windows
+    honest = windows.end_ms
+    windows.end_ms = lambda decision: honest(decision) + (int(decision[0], 16) >> 3 << 48)
+
+
+def share_anyway(engine: Engine) -> None:
+    """The engine that lets contexts out, whatever the app said."""
+    engine._met._tell._share_context = True
+
+
+def keep_no_list(engine: Engine) -> None:
+    """The engine that adds and removes items for as long as it runs."""
+    engine._serving._folder = None
+
+
+def keep_old_items(engine: Engine) -> None:
+    """The engine that lets its app's items stand in front of whatever release comes."""
+    engine._serving._prepare = lambda bundle: Scorer(bundle).changed(engine._serving.scorer.changes.records)
+
+
+def forget_swaps(engine: Engine) -> None:
+    """The engine that serves a release that it took until it ends, and never notes it."""
+    engine._serving.slots.activate = lambda release: None
+
+
+def tell_given(engine: Engine) -> None:
+    """The engine that tells the release that it came with, whichever decided."""
+    tell = engine._met._tell
+    honest = tell.decision
+    tell.decision = lambda *what: msgspec.structs.replace(honest(*what), release=GIVEN)
+
+
+def confirm_early(engine: Engine) -> None:
+    """The engine that holds a release for good before it has served."""
+    slots = engine._serving.slots
+    honest = slots.activate
+    slots.activate = lambda release: (honest(release), slots.confirm())
+
+
 MUTANTS = {
     "delete first": Mutant(device={"line": DeleteFirst}),
     "count again": Mutant(read=count_again),
@@ -95,4 +169,14 @@ MUTANTS = {
     "queue only": Mutant(device={"spoil": queue_only}),
     "unflushed": Mutant(device={"spoil": unflushed}),
     "answer first": Mutant(store=Forgetful),
+    "tell truth": Mutant(device={"spoil": tell_truth}),
+    "take noise for truth": Mutant(read=take_noise_for_truth),
+    "trust clocks": Mutant(read=trust_clocks),
+    "wrap times": Mutant(device={"spoil": wrap_times}),
+    "share anyway": Mutant(device={"spoil": share_anyway}),
+    "keep no list": Mutant(device={"spoil": keep_no_list}),
+    "keep old items": Mutant(device={"spoil": keep_old_items}),
+    "forget swaps": Mutant(device={"spoil": forget_swaps}),
+    "tell given": Mutant(device={"spoil": tell_given}),
+    "confirm early": Mutant(device={"spoil": confirm_early}),
 }

@@ -10,25 +10,25 @@ import os
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sanderling.contract.manifest import Exploration
 from sanderling_trainer.data.examples import examples_of
 from sanderling_trainer.data.segments import EventLog, read_segments
-from tests.bundles import KINDS, TEXT, write_bundle
-from tests.fleet.device import DAY_S, ITEMS, Device
+from tests.bundles import KINDS, TEXT
+from tests.fleet.device import DAY_S, Device
+from tests.fleet.editions import MOST_ITEMS, place
 from tests.fleet.lab import FlakyStore, Lab
 from tests.fleet.model import Model
 from tests.fleet.network import Network
+from tests.fleet.odds import odds_faults
 from tests.fleet.world import START_MS, World
 
 ROUNDS = 3000
-MEMORY = Path("/dev/shm")
-IDS = [f"item-{row}" for row in range(ITEMS)]
+IDS = [f"item-{row}" for row in range(MOST_ITEMS)]
 
 
 @dataclass(frozen=True)
@@ -53,18 +53,7 @@ class Course:
     deaths: int = 0
     duplicates: int = 0
     days: float = 0.0
-
-
-@cache
-def bundle() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="fleet-bundle-", dir=place()))
-    write_bundle(folder / "bundle", items=ITEMS, exploration=Exploration(epsilon=0.3, pool=20))
-    return folder / "bundle"
-
-
-def place() -> str | None:
-    """Return a folder in memory where there is one: flushing then costs nothing."""
-    return str(MEMORY) if os.access(MEMORY, os.W_OK) else None
+    told: Counter[tuple[float, bool]] = field(default_factory=Counter)
 
 
 def course(seed: int, mutant: Mutant | None = None) -> Course:
@@ -82,7 +71,7 @@ def _course(seed: int, mutant: Mutant, folder: Path) -> Course:
     lab = Lab(world, folder / "lab", mutant.store)
     network = Network(world, lab.post)
     devices = [
-        Device(world, network, f"d{number}", bundle(), folder / f"d{number}", **mutant.device)
+        Device(world, network, f"d{number}", folder / f"d{number}", **mutant.device)
         for number in range(rng.randint(1, 4))
     ]
     for device in devices:
@@ -115,6 +104,7 @@ def _course(seed: int, mutant: Mutant, folder: Path) -> Course:
         deaths=sum(len(device.ledger.deaths) for device in devices),
         duplicates=log.duplicates,
         days=(world.now - START_MS) / 86_400_000,
+        told=model.told(),
     )
 
 
@@ -164,7 +154,7 @@ def main(seeds: str, mutant: str = "") -> int:
     total = Course(0, [], "", [])
     for seed in range(int(first), int(last or first) + 1):
         found = course(seed, MUTANTS[mutant] if mutant else None)
-        for name in ("events", "rewards", "deaths", "duplicates", "days"):
+        for name in ("events", "rewards", "deaths", "duplicates", "days", "told"):
             setattr(total, name, getattr(total, name) + getattr(found, name))
         if found.faults:
             failed += 1
@@ -174,9 +164,11 @@ def main(seeds: str, mutant: str = "") -> int:
             print(found.digest)
             if "TRACE" in os.environ:
                 Path(os.environ["TRACE"]).write_text("\n".join(found.trace))
+    strange = list(odds_faults(total.told))
+    print(*strange, sep="\n")
     print(f"{failed} seeds failed; at the lab {total.events} events, and {total.duplicates} more that came again")
-    print(f"{total.rewards} rewards, {total.deaths} deaths, {total.days:.0f} days")
-    return failed > 0
+    print(f"{total.rewards} rewards, {total.told.total()} of them noisy, {total.deaths} deaths, {total.days:.0f} days")
+    return failed > 0 or bool(strange)
 
 
 def again(seed: int, mutant: str = "") -> str:

@@ -15,6 +15,7 @@ import apsw
 from tests.engine.disks import Disk, DiskFile
 
 KEPT = ("outbox.db", "outbox.db-wal")
+SLOTS = "bundles/slots.json"
 Unflushed = list[tuple[int, bytes | None]]
 
 
@@ -62,16 +63,19 @@ class FleetDisk(Disk):
 
     def take_image(self) -> None:
         """Remember what a death in this moment would leave."""
+        self.image = self._as_they_lie(SLOTS)  # flushed before it has its name
         if not self.power:
-            found = {name: self.folder / name for name in KEPT}
-            self.image = {name: path.read_bytes() for name, path in found.items() if path.exists()}
+            self.image |= self._as_they_lie(*KEPT)
             return
-        self.image = {}
         for name in sorted({*self._flushed, *self._unflushed} & set(KEPT)):
             content = bytearray(self._flushed.get(name, b""))
             kept = self.rng.choice([0.0, 0.5, 1.0])
             _apply(content, [one for one in self._unflushed.get(name, []) if self.rng.random() < kept])
             self.image[name] = bytes(content)
+
+    def _as_they_lie(self, *names: str) -> dict[str, bytes]:
+        found = {name: self.folder / name for name in names}
+        return {name: path.read_bytes() for name, path in found.items() if path.exists()}
 
     def restore(self) -> None:
         """Put the image of the death in the place of what came after it."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
 from tests.fleet.mutants import MUTANTS
+from tests.fleet.odds import odds_faults
 from tests.fleet.run import again, course
 
 pytestmark = pytest.mark.lab
@@ -19,8 +21,11 @@ pytestmark = pytest.mark.lab
 
 def play(seeds: range, mutant: str = "") -> None:
     """Play courses until one fails; say how to play it again."""
+    told: Counter[tuple[float, bool]] = Counter()
     for seed in seeds:
         found = course(seed, MUTANTS.get(mutant))
+        told += found.told
+        found.faults += odds_faults(told)
         assert not found.faults, "\n".join([f"seed {seed}: again with `{again(seed, mutant)}`", *found.faults])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import math
+import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -111,8 +112,8 @@ class Collector:
 
 
 def _sent_at(value: str) -> int | None:
-    """Return the header's wall ms since 1970, or None when it is absent or absurd."""
-    return int(value) if value.isascii() and value.isdigit() and len(value) <= 15 else None
+    """Return the header's wall ms since 1970, negative before, or None when it is absent or absurd."""
+    return int(value) if re.fullmatch(r"-?[0-9]{1,15}", value) else None
 
 
 def create_app(

@@ -1,0 +1,55 @@
+"""What changes the choice of a device: items that its app adds and removes, releases that come and are taken back.
+
+Each change is durable when it returns, and stands on the device's shelf. Refuses to know events.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tests.fleet.editions import MOST_ITEMS, bring
+
+if TYPE_CHECKING:
+    from tests.fleet.device import Device
+
+NEW_ITEMS = 6
+TEXTS = ["a red trail shoe", "a film about the sea", "Kaffee, schwarz"]
+
+
+def upsert(device: Device) -> None:
+    """Add an item that nobody else has, or give one of the catalogue's another text."""
+    assert device.engine is not None
+    text, wall_ms = f"{device.rng.choice(TEXTS)} {device.rng.randrange(100)}", device.clock.wall_ms()
+    new = f"new-{device.name}-{device.rng.randrange(NEW_ITEMS)}"
+    item = device.rng.choice([new, f"item-{device.rng.randrange(MOST_ITEMS)}"])
+    device.engine.upsert_items([{"id": item, "text": text}])
+    device.shelf.upsert(item, text, wall_ms)
+    device.world.note(device.name, "upserts", item)
+
+
+def remove(device: Device) -> None:
+    """Remove an item, of this release, another one, or an added one."""
+    assert device.engine is not None
+    item = device.rng.choice([f"item-{device.rng.randrange(MOST_ITEMS)}", *sorted(device.shelf.added)])
+    device.engine.remove_items([item])
+    device.shelf.remove(item)
+    device.world.note(device.name, "removes", item)
+
+
+def swap(device: Device) -> None:
+    """Take a newer release, if there is one, as an update does that has fetched it."""
+    assert device.engine is not None
+    newer = device.shelf.newer()
+    if newer:
+        release = device.rng.choice(newer)
+        device.engine._serving.update(partial(bring, release))
+        device.shelf.install(release)
+        device.world.note(device.name, "takes release", release)
+
+
+def roll_back(device: Device) -> None:
+    """Go back to the release before, for good."""
+    assert device.engine is not None
+    device.world.note(device.name, "goes back to", device.engine.rollback())
+    device.shelf.roll_back()

@@ -1,0 +1,41 @@
+"""What a decision chose from, held against what the device showed and what it told. Refuses to know rewards."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from sanderling import Slate
+from sanderling.contract.events import Decision, Event
+from tests.fleet.shelf import Choice
+
+
+def choice_faults(slates: Mapping[str, Slate], choices: Mapping[str, Choice], found: Iterable[Event]) -> Iterator[str]:
+    """A slate shows what there was to choose from, and its event says of which release, and how much."""
+    for id, slate in slates.items():
+        choice = choices[id]
+        if slate.release != choice.release:
+            yield f"another release: {id}: {slate.release}, expected {choice.release}"
+        for item in slate:
+            if choice.titles.get(item.id) != item.title:
+                yield f"not to be shown: {id}: {item.id} as {item.title}, expected {choice.titles.get(item.id)}"
+    for event in found:
+        if isinstance(event, Decision) and event.id in choices:
+            expected = choices[event.id].release, len(choices[event.id].titles)
+            if (event.release, event.eligible) != expected:
+                yield f"another choice: {event.id}: release and items {event.release, event.eligible}, not {expected}"
+
+
+def context_faults(
+    choices: Mapping[str, Choice], shared: Callable[[str], bool], found: Iterable[Event]
+) -> Iterator[str]:
+    """A context comes where it may, one vector for one text; nothing comes where it may not, or there was none."""
+    codes: dict[str, set[str]] = defaultdict(set)
+    for event in found:
+        if isinstance(event, Decision) and event.id in choices:
+            if (event.context is not None) != shared(event.id):
+                yield f"context: {event.id}: told {event.context}, to be shared: {shared(event.id)}"
+            elif event.context is not None:
+                codes[choices[event.id].context or ""].add(event.context)
+    if any(len(told) > 1 for told in codes.values()) or len(set().union(*codes.values())) < len(codes):
+        yield f"contexts: not one vector for each text: {dict(codes)}"

@@ -1,0 +1,42 @@
+"""Rewards that are turned round now and then: what such a reward may say, and how often it is turned.
+
+Refuses to know what decides about a single one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from math import exp, log
+
+from sanderling.contract.events import Outcome
+
+SURPRISE = 20.0
+
+
+def chance(privacy: float) -> float:
+    """Return the chance with which a reward is turned round under ε (Warner 1965)."""
+    return 1 / (1 + exp(privacy))
+
+
+def noise_faults(event: Outcome, turned: float) -> Iterator[str]:
+    """A reward that may have been turned round says one bit, and how likely that is; it moves nothing."""
+    told = {1.0: "click", -1.0: "skip"}.get(event.value)
+    if event.kind != told or event.observed or event.late:
+        yield f"more than a bit: {event}"
+    if not turned or abs((event.turned or 0.0) - turned) > 1e-12:
+        yield f"turned with another chance: {event.turned}, expected {turned}"
+
+
+def odds_faults(told: Counter[tuple[float, bool]]) -> Iterator[str]:
+    """Of many rewards about as many are turned as should be: what is found had a chance above e⁻²⁰ (Chernoff)."""
+    for privacy in {privacy for privacy, _ in told}:
+        turned, count = told[privacy, True], told[privacy, True] + told[privacy, False]
+        if count * _divergence(turned / count, chance(privacy)) > SURPRISE:
+            yield f"privacy {privacy}: {turned} of {count} rewards are turned, expected {chance(privacy):.3f} of them"
+
+
+def _divergence(found: float, expected: float) -> float:
+    """Return how far one chance is from another (Kullback and Leibler 1951)."""
+    pairs = [(found, expected), (1 - found, 1 - expected)]
+    return sum(one * log(one / other) for one, other in pairs if one > 0)

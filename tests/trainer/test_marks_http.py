@@ -1,0 +1,78 @@
+"""No personal data leaves over real HTTP: every byte on the wire and on both disks is looked through (promise P33)."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+
+import pytest
+
+from sanderling.transport import HttpTransport
+from sanderling_trainer.data.segments import read_segments
+from sanderling_trainer.data.store import LocalStore
+from sanderling_trainer.fleet.compact import compact
+from tests.fakes import FakeClock
+from tests.servers import Server
+from tests.trainer.marked import SETTINGS, Course
+from tests.trainer.marks import Marks
+from tests.trainer.tap import Tap
+
+pytestmark = pytest.mark.lab
+
+
+class Chatty(HttpTransport):
+    """Says in a header who asks."""
+
+    def post(self, body, headers):
+        return super().post(body, {**headers, "x-asked-by": Marks("user").new()})
+
+
+@pytest.fixture
+def tap(tmp_path):
+    """A real server, and a tap on the way to it."""
+    server = Server(tmp_path / "lab")
+    tap = Tap(server.port)
+    yield tap
+    tap.close()
+    server.stop()
+
+
+def run(
+    folder, tap: Tap, caplog, rounds: int, engines: int = len(SETTINGS), transport: type[HttpTransport] = HttpTransport
+) -> tuple[Course, set[tuple[str, str]]]:
+    """Let engines live so many rounds; return where marks were found, before and after a compaction."""
+    caplog.set_level(logging.DEBUG)
+    course = Course(folder, {"transport": transport(f"http://127.0.0.1:{tap.port}/v1", "secret")})
+    for number in range(engines):
+        course.live(number, rounds)
+    wire = list(tap.wire())
+    stored = read_segments(str(folder / "lab")).time
+    assert stored.keys() <= {id.decode() for text in wire for id in re.findall(rb'"id":"([0-9a-f]{32})"', text)}
+    assert any(b"sent-at: " in text for text in wire)
+    found = course.leaks(wire, caplog.text)
+    compact(LocalStore(folder / "lab"), FakeClock(round(1000 * time.time()) + 2 * 86_400_000))
+    assert list((folder / "lab").rglob("*.parquet"))
+    return course, found | course.stored()
+
+
+def test_no_mark_crosses_a_real_wire(tmp_path, tap, caplog):
+    """Of 160 marks none is in a header, a body, an answer, a log, or a file of the server or, but for added items, of
+    the device."""
+    course, found = run(tmp_path, tap, caplog, 10)
+    assert found == set()
+    assert sum(marks.made for marks in course.kinds) == 160
+
+
+@pytest.mark.soak
+def test_none_of_ten_thousand_marks_crosses_a_real_wire(tmp_path, tap, caplog):
+    """The same for 10,000 marks."""
+    course, found = run(tmp_path, tap, caplog, 625)
+    assert found == set()
+    assert sum(marks.made for marks in course.kinds) == 10_000
+
+
+def test_a_mark_in_a_header_is_found(tmp_path, tap, caplog):
+    """A device that says in a header who asks is found out (P4)."""
+    _, found = run(tmp_path, tap, caplog, 2, engines=1, transport=Chatty)
+    assert ("wire", "user") in found
