@@ -28,7 +28,7 @@ def joined(parts: Sequence[Examples]) -> Examples:
         decisions=Decisions(
             **{name: np.concatenate([getattr(each, name) for each in decisions]) for name in vars(decisions[0])}
         ),
-        contexts=np.frombuffer(b"".join(vectors), np.float32).reshape(-1, width),
+        contexts=np.frombuffer(b"".join(vectors), np.float32).reshape(-1, width).copy(),
         dropped=sum((part.dropped for part in parts), Counter()),
     )
 

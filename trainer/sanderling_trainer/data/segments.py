@@ -62,7 +62,7 @@ def read_segments(store: str) -> EventLog:
     """
     place = open_store(store)
     gathering = gather(place)
-    return _log(gathering, Erased(place))
+    return _log(_kept(gathering, Erased(place)))
 
 
 def read_parts(store: str, most_bodies: int = MOST_BODIES) -> Iterator[EventLog]:
@@ -75,7 +75,7 @@ def read_parts(store: str, most_bodies: int = MOST_BODIES) -> Iterator[EventLog]
         _gather(place, parts)
         erased = Erased(place)
         for gathering in parts:
-            yield _log(gathering, erased)
+            yield _log(_kept(gathering, erased))
 
 
 def gather(store: Store) -> Gathering:
@@ -119,11 +119,14 @@ def named(name: str) -> Iterator[None]:
         raise EventError(f"{name}: {error}: restore the file from a copy") from error
 
 
-def _log(gathering: Gathering, erased: Erased) -> EventLog:
+def _kept(gathering: Gathering, erased: Erased) -> list[Seen]:
+    return [seen for seen in gathering if seen.event.install not in erased]
+
+
+def _log(found: list[Seen]) -> EventLog:
     """Make the log of bodies in their order: the first under an install's id counts."""
     kept: dict[tuple[str, str], Seen] = {}
     conflicts, doubled = 0, set()
-    found = [seen for seen in gathering if seen.event.install not in erased]
     for seen in found:
         first = kept.setdefault((seen.event.install, seen.event.id), seen)
         if first is not seen:
