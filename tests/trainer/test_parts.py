@@ -51,7 +51,7 @@ def story(rng: random.Random) -> list[wire.Event]:
     return made
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(1, 120), st.sampled_from([1, 500, 10**6]))
 def test_the_parts_make_the_whole(tmp_path_factory, rng: random.Random, most: int, buffered: int):
     """Each install is in one part with all that it has; sums, times and the digest are the whole log's."""
