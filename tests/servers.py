@@ -6,12 +6,15 @@ import contextlib
 import http.client
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 import uvicorn
 import zstandard
 
@@ -21,6 +24,7 @@ from sanderling_trainer.data.store import LocalStore, Store
 from sanderling_trainer.fleet.collector import create_app, settings
 from sanderling_trainer.fleet.limits import Limits
 from tests.fakes import EventFactory
+from tests.waiting import wait_until
 
 HEADERS = {"authorization": "Bearer secret", "content-encoding": "zstd", "sent-at": "1750000000000"}
 
@@ -42,6 +46,22 @@ def wait_for(port: int) -> None:
         time.sleep(0.02)
 
 
+def serving(folder: Path, before: str = "") -> tuple[subprocess.Popen, int]:
+    """Start a collector in a process of its own, after some code; return it and the port on which it listens."""
+    code = f"{before}\nimport sys\nfrom sanderling_trainer.fleet import collector\n"
+    code += "collector.serve(sys.argv[1], port=0, token='secret')"
+    process = subprocess.Popen([sys.executable, "-c", code, str(folder)])
+    ports: list[int] = []
+
+    def listening() -> bool:
+        connections = psutil.Process(process.pid).net_connections("tcp")
+        ports.extend(each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN)
+        return bool(ports) or process.poll() is not None
+
+    assert wait_until(listening, 60)
+    return process, ports[0]
+
+
 class SlowStore(LocalStore):
     """Takes its time for each file."""
 
@@ -51,6 +71,18 @@ class SlowStore(LocalStore):
 
     def put(self, name: str, data: bytes) -> None:
         time.sleep(self.seconds)
+        super().put(name, data)
+
+
+class HeldStore(LocalStore):
+    """Holds each file until it is told to go on."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.go = threading.Event()
+
+    def put(self, name: str, data: bytes) -> None:
+        self.go.wait(20)
         super().put(name, data)
 
 
@@ -77,6 +109,10 @@ class Server:
         while not self.server.started:
             time.sleep(0.005)
         self.port = self.server.servers[0].sockets[0].getsockname()[1]
+
+    def under_way(self) -> int:
+        """Return how many requests were begun and not answered."""
+        return len(self.server.server_state.tasks)
 
     def post(self, body: bytes, headers: dict[str, str] = HEADERS, **more: str) -> tuple[int, dict, dict]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
