@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 import uvicorn
 import zstandard
 
@@ -21,6 +25,7 @@ from sanderling_trainer.data.store import LocalStore, Store
 from sanderling_trainer.fleet.collector import create_app, settings
 from sanderling_trainer.fleet.limits import Limits
 from tests.fakes import EventFactory
+from tests.waiting import wait_until
 
 HEADERS = {"authorization": "Bearer secret", "content-encoding": "zstd", "sent-at": "1750000000000"}
 
@@ -42,6 +47,22 @@ def wait_for(port: int) -> None:
         time.sleep(0.02)
 
 
+def serving(folder: Path, before: str = "") -> tuple[subprocess.Popen, int]:
+    """Start a collector in a process of its own, after some code; return it and the port on which it listens."""
+    code = f"{before}\nimport sys\nfrom sanderling_trainer.fleet import collector\n"
+    code += "collector.serve(sys.argv[1], port=0, token='secret')"
+    process = subprocess.Popen([sys.executable, "-c", code, str(folder)])
+    ports: list[int] = []
+
+    def listening() -> bool:
+        connections = psutil.Process(process.pid).net_connections("tcp")
+        ports.extend(each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN)
+        return bool(ports) or process.poll() is not None
+
+    assert wait_until(listening, 60)
+    return process, ports[0]
+
+
 class SlowStore(LocalStore):
     """Takes its time for each file."""
 
@@ -51,6 +72,18 @@ class SlowStore(LocalStore):
 
     def put(self, name: str, data: bytes) -> None:
         time.sleep(self.seconds)
+        super().put(name, data)
+
+
+class HeldStore(LocalStore):
+    """Holds each file until it is told to go on."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.go = threading.Event()
+
+    def put(self, name: str, data: bytes) -> None:
+        self.go.wait(20)
         super().put(name, data)
 
 
@@ -65,18 +98,41 @@ class BrokenStore(LocalStore):
         super().put(name, data)
 
 
+class Prompt(uvicorn.Server):
+    """Ends when it is told to, without the two tenths of a second that uvicorn takes to notice and to begin."""
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        while not self.should_exit:
+            await asyncio.sleep(0.005)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        await asyncio.sleep(0.005)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wait_tasks_to_complete(), self.config.timeout_graceful_shutdown)
+        await self.lifespan.shutdown()
+
+
 class Server:
     """uvicorn on a free port in a thread, over a folder or another store."""
 
     def __init__(self, folder: Path, store: Store | None = None, token: str | None = "secret", **more: Any) -> None:
         self.folder = folder
         app = create_app(store or LocalStore(folder), token, **more)
-        self.server = uvicorn.Server(uvicorn.Config(app, port=0, **settings(more.get("limits", Limits()))))
+        self.server = Prompt(uvicorn.Config(app, port=0, **settings(more.get("limits", Limits()))))
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
         while not self.server.started:
             time.sleep(0.005)
         self.port = self.server.servers[0].sockets[0].getsockname()[1]
+
+    def under_way(self) -> int:
+        """Return how many requests were begun and not answered."""
+        return len(self.server.server_state.tasks)
 
     def post(self, body: bytes, headers: dict[str, str] = HEADERS, **more: str) -> tuple[int, dict, dict]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)

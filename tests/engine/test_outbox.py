@@ -112,17 +112,20 @@ def test_state_is_seen_before_and_after_it_is_written(tmp_path):
 
 
 def test_state_does_not_wait_for_a_stuck_writer(tmp_path):
-    """While another process holds the write lock, put and state return at once, and put_durable says so."""
+    """While another process holds the write lock, nine in ten calls of put and state take less than 2 ms each, and
+    put_durable says so."""
     outbox, make = open_outbox(tmp_path)
     outbox.put([], {USER: b"value"})
     sync(outbox)
     other = database(tmp_path)
     other.execute("BEGIN IMMEDIATE")
-    started = time.perf_counter()
+    times = []
     for _ in range(100):
+        started = time.perf_counter()
         outbox.put([make.decision()])
         assert outbox.state(USER) == b"value"
-    assert time.perf_counter() - started < 0.2
+        times.append(time.perf_counter() - started)
+    assert sorted(times)[90] < 0.002
     with pytest.raises(StorageError, match="not known to be on disk"):
         outbox.put_durable([make.observation()], timeout_s=0.1)
     other.execute("ROLLBACK")
@@ -445,7 +448,7 @@ def test_the_checksum_covers_the_id():
 
 def test_without_a_thread_work_writes_what_is_queued(tmp_path):
     """For those who keep time themselves `work` writes, and a reward or closing writes at once."""
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     outbox = Outbox(tmp_path, clock=FakeClock(), threaded=False)
     make = EventFactory(outbox.install)
     outbox.put([make.observation()])
@@ -455,7 +458,7 @@ def test_without_a_thread_work_writes_what_is_queued(tmp_path):
     outbox.put_durable([make.observation()])
     assert (outbox.counters().queued, outbox.counters().pending) == (0, 3)
     outbox.put([make.observation()])
-    assert threading.active_count() == threads
+    assert set(threading.enumerate()) <= threads
     outbox.close()
     again = Outbox(tmp_path, clock=FakeClock(), threaded=False)
     assert len(again.oldest(10, 2**20)) == 4

@@ -16,6 +16,7 @@ from sanderling.outbox import Outbox
 from sanderling.store import BALLAST_BYTES
 from tests.engine.disks import FaultyDisk, SmallDisk
 from tests.fakes import EventFactory, FakeClock
+from tests.waiting import wait_until
 
 FOR_EVER = 10**9
 FAULTS = [
@@ -98,7 +99,7 @@ def test_a_dead_disk_neither_raises_nor_hangs_and_heals(tmp_path):
             outbox.put([event])
         with pytest.raises(StorageError):
             outbox.put_durable([make.observation()], timeout_s=0.2)
-        assert outbox.counters().failed_commits > 0
+        assert wait_until(lambda: outbox.counters().failed_commits > 0)
         disk.last = 0
         outbox.put_durable([])
         assert len(ids(outbox)) == 31

@@ -6,18 +6,22 @@ import os
 import random
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.engine.outbox_victim import Life, live
-from tests.engine.toll import Toll, count
+from tests.engine.toll import Toll, count, is_event, is_promise, lines
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
-def kill_often(folder: Path, kills: int, mutant: str = "", seed: int = 0) -> Toll:
-    """Fork the victim and kill it after a random moment, `kills` times over one folder; then count."""
+def kill_often(
+    folder: Path, kills: int, mutant: str = "", seed: int = 0, ready: Callable[[], bool] = lambda: True
+) -> Toll:
+    """Fork the victim and kill it when it is `ready`, at a random moment, `kills` times over one folder; then count."""
     folder.mkdir(exist_ok=True)
     rng = random.Random(seed)
     for number in range(1, kills + 1):
@@ -31,6 +35,7 @@ def kill_often(folder: Path, kills: int, mutant: str = "", seed: int = 0) -> Tol
         os.close(writing)
         assert os.read(reading, 1) == b"!"
         time.sleep(rng.uniform(0, 0.06))
+        assert wait_until(ready)
         os.kill(child, signal.SIGKILL)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
         os.close(reading)
@@ -55,11 +60,17 @@ def test_no_promised_reward_is_lost_to_ten_thousand_kills(tmp_path):
     print(f"10,000 kills, {promised} promised rewards, none lost")
 
 
+def has(kind: Callable[[bytes], bool], notes: Path) -> bool:
+    """Tell whether a whole line of that kind stands in the notes."""
+    return any(kind(line) for line in lines(notes))
+
+
 def test_a_line_torn_by_a_kill_spoils_no_other(tmp_path):
     """Notes that end in half a promise and half an event, as a kill leaves them, are not counted as lost or merged."""
     (tmp_path / "promises").write_text("\n" + "e" * 32 + " " + "f" * 13)
     (tmp_path / "received").write_text('\n{"type":"decision","id":"')
-    toll = kill_often(tmp_path, 3)
+    noted = lambda: has(is_promise, tmp_path / "promises") and has(is_event, tmp_path / "received")  # noqa: E731
+    toll = kill_often(tmp_path, 3, ready=noted)
     assert toll.promised > 0 < toll.received
     toll.check()
 

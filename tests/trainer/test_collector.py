@@ -18,7 +18,8 @@ from sanderling_trainer.data.marks import renewal
 from sanderling_trainer.data.segments import read_segments
 from sanderling_trainer.data.store import LocalStore
 from tests.fakes import EventFactory
-from tests.servers import BrokenStore, Server, SlowStore, events, packed
+from tests.servers import BrokenStore, HeldStore, Server, events, packed
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.lab
 
@@ -126,10 +127,13 @@ def test_a_failing_store_is_answered_503_and_recovers(tmp_path):
 
 def test_requests_that_wait_together_share_a_segment(tmp_path):
     """While one segment is being written the next requests gather, and all are answered from one commit."""
-    server = Server(tmp_path, SlowStore(tmp_path, 0.05))
+    store = HeldStore(tmp_path)
+    server = Server(tmp_path, store)
     with ThreadPoolExecutor(20) as pool:
-        answers = list(pool.map(lambda event: server.send(event)[0].verdict, events(20)))
+        posts = [pool.submit(server.send, event) for event in events(20)]
+        assert wait_until(lambda: server.under_way() == 20)
+        store.go.set()
     server.stop()
-    assert answers == ["ok"] * 20
+    assert [post.result()[0].verdict for post in posts] == ["ok"] * 20
     assert len(server.files("segments")) < 10
     assert read_segments(str(tmp_path)).received == 20

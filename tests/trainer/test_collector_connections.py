@@ -5,8 +5,6 @@ from __future__ import annotations
 import http.client
 import resource
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -17,8 +15,7 @@ import pytest
 from sanderling.transport import HttpTransport
 from sanderling_trainer.fleet import connections
 from sanderling_trainer.fleet.limits import Limits
-from sanderling_trainer.fleet.processes import free_port
-from tests.servers import HEADERS, Server, events, packed, wait_for
+from tests.servers import HEADERS, Server, events, packed, serving
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.lab
@@ -26,6 +23,8 @@ pytestmark = pytest.mark.lab
 MIB = 2**20
 CROWDS = 10_000, 5_000
 SPARE = 500
+KEEP_ALIVE_S = 5  # what uvicorn gives a connection that is silent after an answer
+SLOW = b"GET /healthz HTTP/1.1\r\nx: "
 
 
 def connect(port: int, stack: ExitStack) -> socket.socket:
@@ -55,66 +54,107 @@ def served(tmp_path, stack: ExitStack, **limits) -> Server:
     return server
 
 
-def dribble(connections: list[socket.socket], text: bytes, pause_s: float) -> int:
-    """Send a head to each, byte by byte; return how many connections took the last byte."""
+def patience(server: Server, seconds: float) -> None:
+    """Give heads so long from now on; timers that run already stay as they are."""
+    waiting(server)._patience_s = seconds
+
+
+def waiting(server: Server) -> connections.Waiting:
+    return server.server.config.http_protocol_class.waiting
+
+
+def seen(server: Server) -> set[connections.WatchedProtocol]:
+    """Return a set that gets each connection that the server accepts from now on."""
+    found, add = set(), waiting(server).add
+    waiting(server).add = lambda connection: (found.add(connection), add(connection))
+    return found
+
+
+def accepted(server: Server, count: int) -> bool:
+    return wait_until(lambda: len(server.server.server_state.connections) == count)
+
+
+def dribble(connections: list[socket.socket], text: bytes, pause_s: float = 0.05) -> int:
+    """Send a text to each, byte by byte, while any takes it; return how many connections took the last byte."""
     open_ones = set(connections)
     for byte in text:
         for connection in list(open_ones):
-            with suppress(BlockingIOError):
-                try:
-                    connection.sendall(bytes([byte]))
-                except OSError:
-                    open_ones.discard(connection)
+            try:
+                connection.sendall(bytes([byte]))
+            except OSError:
+                open_ones.discard(connection)
+        if not open_ones:
+            break
         time.sleep(pause_s)
     return len(open_ones)
 
 
-@pytest.mark.parametrize("before", [b"", b"POST /v1/ev", b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"])
+@pytest.mark.parametrize("before", [b"", b"POST /v1/ev"])
 def test_a_connection_without_a_whole_head_is_ended(tmp_path, stack, before):
-    """Who says nothing, half a head, or nothing after an answer, is cut off after the time for a head."""
-    server = served(tmp_path, stack, head_s=1)
+    """Who says nothing, or half a head, is cut off after the time for a head and not before."""
+    server = served(tmp_path, stack, head_s=0.3)
+    began = time.monotonic()
     connection = connect(server.port, stack)
-    connection.sendall(before)
-    if before.endswith(b"\r\n\r\n"):
-        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
-    assert not ended(connection, 0.1)
+    with suppress(OSError):
+        connection.sendall(before)
     assert ended(connection, 10)
+    assert time.monotonic() - began >= 0.3
+
+
+def test_a_connection_that_is_silent_after_an_answer_is_ended(tmp_path, stack):
+    """Who was answered and says nothing more is cut off after the time for a head, sooner than uvicorn would."""
+    server = served(tmp_path, stack)
+    connection = connect(server.port, stack)
+    assert accepted(server, 1)
+    patience(server, 0.3)
+    began = time.monotonic()
+    connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+    assert ended(connection, KEEP_ALIVE_S - 1)
+    assert time.monotonic() - began >= 0.3
 
 
 def test_slow_heads_are_ended_though_each_byte_comes_in_time(tmp_path, stack):
     """Fifty clients that send a head byte by byte are cut off in its middle, and a device beside them is served."""
-    server = served(tmp_path, stack, head_s=1)
+    server = served(tmp_path, stack)
+    patience(server, 0.5)
+    known = seen(server)
     slow = [connect(server.port, stack) for _ in range(50)]
+    assert wait_until(lambda: len(known) == 50)
+    patience(server, 60)
     assert server.send(*events(1))[0].verdict == "ok"
-    assert dribble(slow, b"GET /healthz HTTP/1.1\r\nx: " + b"y" * 40, 0.05) == 0
+    assert dribble(slow, SLOW + b"y" * 400) == 0
     assert server.send(*events(1, start=7))[0].verdict == "ok"
 
 
 def test_without_a_time_for_heads_slow_ones_stay(tmp_path, stack, monkeypatch):
     """The same clients on uvicorn's own protocol are there to the last byte: what the time is for."""
     monkeypatch.setattr(connections.Waiting, "add", lambda self, connection: None)
-    server = served(tmp_path, stack, head_s=1)
+    server = served(tmp_path, stack, head_s=0.5)
     slow = [connect(server.port, stack) for _ in range(5)]
-    assert dribble(slow, b"GET /healthz HTTP/1.1\r\nx: " + b"y" * 40, 0.05) == 5
+    assert dribble(slow, SLOW) == 5
 
 
 def test_a_refused_body_that_never_ends_is_ended(tmp_path, stack):
     """Who gets 401 and goes on with its body, byte by byte, is cut off as well."""
-    server = served(tmp_path, stack, head_s=1)
+    server = served(tmp_path, stack)
     connection = connect(server.port, stack)
+    assert accepted(server, 1)
+    patience(server, 0.3)
     connection.sendall(b"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n")
     assert connection.recv(1000).startswith(b"HTTP/1.1 401")
-    assert dribble([connection], b"x" * 60, 0.05) == 0
+    assert dribble([connection], b"x" * 400) == 0
 
 
 def test_a_request_may_take_longer_than_a_head(tmp_path, stack):
-    """A body that comes slowly, but within its own time, is not cut off by the time for heads."""
-    server = served(tmp_path, stack, head_s=0.5)
+    """A body that comes slowly, but within its own time, is not cut off by the time for heads: no timer runs."""
+    server = served(tmp_path, stack)
     body = packed(*events(1))
     connection = connect(server.port, stack)
+    assert wait_until(lambda: len(waiting(server)._timers) == 1)
     head = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
     connection.sendall(f"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n{head}\r\n".encode())
-    time.sleep(1)
+    assert wait_until(lambda: not waiting(server)._timers)
     connection.sendall(body)
     assert connection.recv(1000).startswith(b"HTTP/1.1 200")
 
@@ -126,7 +166,7 @@ def test_the_oldest_silent_connection_makes_room(tmp_path, stack):
     device.request("GET", "/healthz")
     device.getresponse().read()
     silent = [connect(server.port, stack) for _ in range(10)]
-    assert wait_until(lambda: len(server.server.server_state.connections) == 11)
+    assert accepted(server, 11)
     device.request("GET", "/healthz")
     assert device.getresponse().read() == b'{"status":"ok"}'
     more = [connect(server.port, stack) for _ in range(15)]
@@ -154,12 +194,9 @@ def test_ten_thousand_silent_connections_and_more(tmp_path, stack, capsys):
     if files < sum(CROWDS) + SPARE:
         pytest.fail(f"expected {sum(CROWDS) + SPARE} files that a process may open, found {files}")
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-    port = free_port()
-    command = [sys.executable, "-m", "sanderling", "collect", "--store", str(tmp_path), "--port", str(port)]
-    process = subprocess.Popen([*command, "--token", "secret"])
+    process, port = serving(tmp_path)
     stack.callback(process.wait, 20)
     stack.callback(process.terminate)
-    wait_for(port)
     watched, slowest = psutil.Process(process.pid), [honest(port, 1)]
     before, grown, opened = watched.memory_info().rss, [], []
     for turn, crowd in enumerate(CROWDS, 1):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import random
-import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.trainer.collector_life import DEVICES, Collector, Device, Toll, count, send_until, wait_for_answers
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 
@@ -18,10 +18,11 @@ LATEST = 20  # passings of one point within which a collector dies
 
 
 def passings(folder: Path) -> Counter[str]:
-    """Let a collector take uploads for half a second; return how often it passed each point."""
+    """Let a collector take twenty uploads of each device; return how often it passed each point."""
     folder.mkdir()
     collector = Collector(folder / "store", record=folder / "points")
-    send_until([Device(number) for number in range(DEVICES)], collector, lambda: time.sleep(0.5))
+    devices = [Device(number) for number in range(DEVICES)]
+    send_until(devices, collector, lambda: wait_until(lambda: all(len(one.answered) >= 60 for one in devices), 60))
     collector.kill()
     return Counter((folder / "points").read_text().split("\n")[:-1])
 

@@ -31,6 +31,7 @@ from sanderling.updater import in_rollout
 from sanderling_trainer.fleet import release as releases
 from sanderling_trainer.fleet.release import ReleaseError, create_repository, publish, renew, set_rollout
 from tests.bundles import reseal, write_bundle
+from tests.servers import Prompt
 
 pytestmark = pytest.mark.lab
 
@@ -44,7 +45,7 @@ class Server:
         self.asked: list[str] = []
         self.instead: dict[str, ASGIApp] = {}
         self._files = releases.app(repository)
-        self._server = uvicorn.Server(uvicorn.Config(self, port=0, lifespan="off", log_level="critical"))
+        self._server = Prompt(uvicorn.Config(self, port=0, lifespan="off", log_level="critical"))
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._started = threading.Event()
         startup = self._server.startup
