@@ -7,7 +7,7 @@ import resource
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 
 import psutil
 import pytest
@@ -104,13 +104,14 @@ def test_a_connection_without_a_whole_head_is_ended(tmp_path, stack, before):
 def test_a_connection_that_is_silent_after_an_answer_is_ended(tmp_path, stack):
     """Who was answered and says nothing more is cut off after the time for a head, sooner than uvicorn would."""
     server = served(tmp_path, stack)
-    connection = connect(server.port, stack)
+    device = stack.enter_context(closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)))
+    device.connect()
     assert accepted(server, 1)
     patience(server, 0.3)
     began = time.monotonic()
-    connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
-    assert connection.recv(1000).startswith(b"HTTP/1.1 200")
-    assert ended(connection, KEEP_ALIVE_S - 1)
+    device.request("GET", "/healthz")
+    assert device.getresponse().read() == b'{"status":"ok"}'
+    assert ended(device.sock, KEEP_ALIVE_S - 1)
     assert time.monotonic() - began >= 0.3
 
 
