@@ -220,7 +220,7 @@ class Device:
         self.ledger.choices[slate.decision] = self.shelf.choice(without, context)
         if self.disk.image is None:
             self.shelf.serve()
-        self.slates = [*self.slates[-5:], slate]
+        self.slates = [*self.slates[-5:], slate] if slate.items else self.slates
         shown = [(item.id, item.rank, item.propensity) for item in slate]
         self.world.note(self.name, "recommends", slate.decision, shown)
 

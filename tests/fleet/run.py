@@ -66,7 +66,7 @@ def course(seed: int, mutant: Mutant | None = None) -> Course:
 
 
 def _course(seed: int, mutant: Mutant, folder: Path) -> Course:
-    world = World(seed)
+    world = World(seed, folder)
     rng = world.chance("course")
     lab = Lab(world, folder / "lab", mutant.store)
     network = Network(world, lab.post)

@@ -10,15 +10,20 @@ import heapq
 import itertools
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 START_MS = 1_750_000_000_000
 
 
 class World:
-    """True time in milliseconds, what is due when, and a trace of what was done; it is the lab's clock too."""
+    """True time in milliseconds, what is due when, and a trace of what was done; it is the lab's clock too.
 
-    def __init__(self, seed: int) -> None:
+    `folder`, where it all lies, is another one each time, and is left out of the trace.
+    """
+
+    def __init__(self, seed: int, folder: Path | None = None) -> None:
         self.seed, self.now = seed, START_MS
+        self._folder = str(folder or "no folder")
         self._due: list[tuple[int, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self.trace: list[str] = []
@@ -55,7 +60,8 @@ class World:
             self.run((self._due[0][0] - self.now) / 1000)
 
     def note(self, *words: object) -> None:
-        self.trace.append(" ".join(map(str, (self.now - START_MS, *words))))
+        line = " ".join(map(str, (self.now - START_MS, *words)))
+        self.trace.append(line.replace(self._folder, ""))
 
     def digest(self) -> str:
         return hashlib.sha256("\n".join(self.trace).encode()).hexdigest()
