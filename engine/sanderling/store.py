@@ -20,7 +20,7 @@ from msgspec import UNSET
 from sanderling.boot import Boot
 from sanderling.clock import Clock, Entropy, uuid7
 from sanderling.contract import events as wire
-from sanderling.contract.events import Event, Loss, Outcome
+from sanderling.contract.events import MAX_NUMBERS, Event, Loss, Outcome
 from sanderling.database import PAGE_BYTES, Database, Meta
 
 QUARANTINE_ROWS = 100
@@ -228,14 +228,24 @@ class Store:
 
     def _set_aside(self, seq: int, reason: str) -> None:
         with self.database.transaction(durable=True) as meta:
-            kind = self.database.writer.execute("SELECT CAST(kind AS BLOB) FROM event WHERE seq = ?", (seq,)).get
+            loss = self._loss_of(seq, reason)
             keep = "INSERT OR REPLACE INTO quarantine SELECT seq, id, ?, line FROM event WHERE seq = ?"
             self.database.writer.execute(keep, (reason, seq))
             trim = "DELETE FROM quarantine WHERE seq <= (SELECT seq FROM quarantine ORDER BY seq DESC LIMIT 1 OFFSET ?)"
             self.database.writer.execute(trim, (QUARANTINE_ROWS,))
             self.remove(meta, seq)
-            self.insert(meta, self.loss(reason, {(kind or b"").decode(errors="replace"): 1}, [seq]))
+            self.insert(meta, loss)
         self.lost[reason] += 1
+
+    def _loss_of(self, seq: int, reason: str) -> Loss:
+        """Declare one event; of a declaration, all that it declared, and itself as one more of those."""
+        query = "SELECT CAST(kind AS BLOB), CAST(line AS BLOB) FROM event WHERE seq = ?"
+        kind, line = next(iter(self.database.writer.execute(query, (seq,))))
+        old = wire.decode(line) if kind == b"loss" else None
+        if not isinstance(old, Loss):
+            return self.loss(reason, {(kind or b"").decode(errors="replace"): 1}, [seq])
+        counts = {"decision": old.decisions, "outcome": old.outcomes, "observation": old.observations + 1}
+        return self.loss(old.reason, counts, [*(old.numbers or ()), seq][-MAX_NUMBERS:])
 
     def _find(self, id: str) -> int | None:
         if id in self.handed:

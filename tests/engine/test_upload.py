@@ -205,6 +205,22 @@ def test_drain_waits_for_the_queue_and_ends_in_time(bench):
     assert time.monotonic() - started < 25
 
 
+def test_a_declaration_that_is_set_aside_is_declared_again(bench):
+    """What a refused declaration declared is in the next one, with the number of the refused one, however often."""
+    refused: list[Event] = []
+
+    def answer(events: list[Event]) -> Response:
+        if len(events) == 1 and (events[0].seq == 2 or isinstance(events[0], Loss)) and len(refused) < 4:
+            refused.append(events[0])
+        return status(413) if len(events) > 1 or events[0] in refused else verdicts(events, "ok")
+
+    b = bench(3, answer)
+    b.run(60)
+    (loss,) = [events[0] for events in b.transport.batches if isinstance(events[0], Loss) and events[0] not in refused]
+    assert [event.seq for event in refused] == [2, 4, 5, 6]
+    assert (loss.seq, loss.observations, loss.numbers, loss.reason) == (7, 4, [2, 4, 5, 6], "too_large")
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.sampled_from(["ok", "lost answer", "half", "503", "413", "reset", "retry"]), max_size=25),
