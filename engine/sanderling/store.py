@@ -20,7 +20,7 @@ from msgspec import UNSET
 from sanderling.boot import Boot
 from sanderling.clock import Clock, Entropy, uuid7
 from sanderling.contract import events as wire
-from sanderling.contract.events import MAX_NUMBERS, Event, Loss, Outcome
+from sanderling.contract.events import Event, Loss, Outcome
 from sanderling.database import PAGE_BYTES, Database, Meta
 
 QUARANTINE_ROWS = 100
@@ -28,6 +28,7 @@ BALLAST_BYTES = 2 * 2**20
 EMERGENCY_ROWS = 8
 ROOM_FOR_EVENT = 2048
 LEAST_PAGES = 8
+TAKEN_OVER = 64
 BORN = "born"
 BEGUN_ANEW = "this install has begun anew since, under another name"
 
@@ -238,14 +239,18 @@ class Store:
         self.lost[reason] += 1
 
     def _loss_of(self, seq: int, reason: str) -> Loss:
-        """Declare one event; of a declaration, all that it declared, and itself as one more of those."""
-        query = "SELECT CAST(kind AS BLOB), CAST(line AS BLOB) FROM event WHERE seq = ?"
-        kind, line = next(iter(self.database.writer.execute(query, (seq,))))
-        old = wire.decode(line) if kind == b"loss" else None
-        if not isinstance(old, Loss):
+        """Declare one event; of a declaration, all that it declared, and itself as one more of those.
+
+        One that is damaged is not taken over, nor a long one: it may be its length that is refused, and the next would
+        be longer.
+        """
+        query = "SELECT CAST(kind AS BLOB), CAST(id AS BLOB), CAST(line AS BLOB), crc FROM event WHERE seq = ?"
+        kind, id, line, crc = next(iter(self.database.writer.execute(query, (seq,))))
+        old = wire.decode(line) if kind == b"loss" and sound(id, line, crc) else None
+        if not isinstance(old, Loss) or len(old.numbers or ()) >= TAKEN_OVER:
             return self.loss(reason, {(kind or b"").decode(errors="replace"): 1}, [seq])
         counts = {"decision": old.decisions, "outcome": old.outcomes, "observation": old.observations + 1}
-        return self.loss(old.reason, counts, [*(old.numbers or ()), seq][-MAX_NUMBERS:])
+        return self.loss(old.reason, counts, [*(old.numbers or ()), seq])
 
     def _find(self, id: str) -> int | None:
         if id in self.handed:
