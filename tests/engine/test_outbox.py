@@ -175,6 +175,22 @@ def test_quarantine_is_declared_and_bounded(tmp_path):
     outbox.close()
 
 
+@pytest.mark.parametrize("damage", ['"observations":9', "}}", "{"])
+def test_a_rotten_declaration_stops_nothing(tmp_path, damage):
+    """A declaration in which a bit was flipped, readable still or not, is set aside, believed in nothing, and told."""
+    outbox, make = open_outbox(tmp_path)
+    outbox.put_durable([make.observation(), make.observation()])
+    outbox.quarantine(outbox.oldest(1, 10**6)[0].id, "rejected")
+    outbox.close()
+    rot = "UPDATE event SET line = CAST(replace(CAST(line AS TEXT), '\"observations\":1', ?) AS BLOB) WHERE seq = 3"
+    database(tmp_path).execute(rot, (damage,))
+    outbox, _ = open_outbox(tmp_path)
+    assert [pending.seq for pending in outbox.oldest(10, 10**6)] == [2]
+    (loss,) = [event for event in waiting(outbox) if isinstance(event, Loss)]
+    assert (loss.seq, loss.reason, loss.observations, loss.numbers) == (4, "corrupt", 0, [3])
+    outbox.close()
+
+
 def test_a_rotten_row_is_set_aside_and_declared(tmp_path):
     """A flipped bit in a stored line is never sent: the row goes to quarantine and one event is declared lost."""
     outbox, make = open_outbox(tmp_path)
