@@ -21,6 +21,7 @@ from typing import Any, TextIO
 
 from sanderling import Engine, SlateItem, StorageError, UpdateError
 
+OUTBOX_BYTES = 512 * 2**20  # a device of the demo lives through months in a minute, and may send 1,000 events/s
 
 @dataclass(frozen=True)
 class Plan:
@@ -45,6 +46,7 @@ def main(plan: Plan, commands: TextIO, answers: TextIO) -> None:
         releases=plan.releases,
         root=plan.root,
         share_context=True,
+        outbox_bytes=OUTBOX_BYTES,
     ) as engine:
         engine.warm_up()
         _say(answers, "ready", release=engine.release)

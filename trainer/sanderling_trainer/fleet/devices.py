@@ -21,7 +21,7 @@ from sanderling_trainer.fleet.device import Plan, read_journal
 from sanderling_trainer.fleet.processes import CollectorProcess, Device, ReleaseServer
 
 DEVICES = 2
-FLUSH_S = 120.0
+FLUSH_S = 300.0
 UNPLUG_AFTER_S = 2.0
 
 
