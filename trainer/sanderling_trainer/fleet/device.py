@@ -23,6 +23,7 @@ from sanderling import Engine, SlateItem, StorageError, UpdateError
 
 OUTBOX_BYTES = 512 * 2**20  # a device of the demo lives through months in a minute, and may send 1,000 events/s
 
+
 @dataclass(frozen=True)
 class Plan:
     """How a device is set up; `root` is the file with the releases' root metadata."""
