@@ -305,7 +305,10 @@ class Engine:
             raise StorageError(f"nothing of the file was forgotten: {self.storage_fault}")
 
     def flush(self, timeout_s: float = 10.0) -> bool:
-        """Upload what is stored; return whether all of it was acknowledged within the time."""
+        """Upload what is stored; return whether all of it was acknowledged within the time.
+
+        A wait that a failure has begun is kept to: then it returns False at once, and sends nothing.
+        """
         self._close_windows()
         if self._outbox:
             self._outbox.work()

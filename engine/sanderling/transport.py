@@ -5,11 +5,13 @@ Refuses to know events and to try again.
 
 from __future__ import annotations
 
+import errno
+import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from sanderling.clock import Clock
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
 
 MAX_ANSWER_BYTES = 2**20
 LAST_WAIT_S = 300.0
+NO_ROUTE = {errno.ENETUNREACH, errno.ENETDOWN}
+
+
+class NoNetworkError(OSError):
+    """The device is offline: it has no route, or nobody to ask for the collector's address. Nothing was sent."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,7 @@ class Response:
 
 
 class Transport(Protocol):
-    """The way to the collector. Any trouble on that way is an `OSError`."""
+    """The way to the collector. Trouble on that way is an `OSError`; a `NoNetworkError` if the device is offline."""
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
         """Send one batch and return the answer."""
@@ -70,8 +77,23 @@ class HttpTransport:
                 raise
             answer.release_conn()
         except urllib3.exceptions.HTTPError as error:
-            raise OSError(f"{self._url}: {error}") from error
+            trouble = NoNetworkError if self._offline(error.__cause__) else OSError
+            raise trouble(f"{self._url}: {error}") from error
         return Response(answer.status, {name.lower(): value for name, value in answer.headers.items()}, content)
+
+    def _offline(self, cause: BaseException | None) -> bool:
+        """Tell whether it is the device that has no network, and not the collector that is away.
+
+        A name that does not exist was answered by somebody. That one address has no route proves nothing: devices
+        without IPv6 have none to the IPv6 address of a collector.
+        """
+        if isinstance(cause, socket.gaierror):
+            return cause.errno != socket.EAI_NONAME
+        if not isinstance(cause, OSError) or cause.errno not in NO_ROUTE:
+            return False
+        parts = urlsplit(self._url)
+        found = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_DGRAM)
+        return not any(_routed(family, address) for family, _, _, _, address in found)
 
     def _read(self, answer: urllib3.BaseHTTPResponse) -> bytes:
         deadline = time.monotonic() + self._timeout_s
@@ -83,6 +105,16 @@ class HttpTransport:
             if time.monotonic() > deadline:
                 raise OSError(f"{self._url}: expected a whole answer within {self._timeout_s:g} s")
         return content
+
+
+def _routed(family: int, address: Any) -> bool:
+    """Tell whether there is a route to an address; a datagram socket that connects sends nothing."""
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(address)
+        except OSError as error:
+            return error.errno not in NO_ROUTE
+    return True
 
 
 def _check(url: str, token: str | None) -> None:

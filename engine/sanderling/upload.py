@@ -21,7 +21,7 @@ from sanderling.contract import events as wire
 from sanderling.errors import StorageError
 from sanderling.outbox import Outbox
 from sanderling.store import Pending
-from sanderling.transport import LAST_WAIT_S, HttpTransport, Response, Transport, retry_after_s
+from sanderling.transport import HttpTransport, NoNetworkError, Response, Transport, retry_after_s
 
 __all__ = ["Backoff", "HttpTransport", "Response", "Transport", "UploadCounters", "Uploader"]
 
@@ -32,12 +32,17 @@ FIRST_DELAY_S = 30.0
 LAST_POST_S = 1.0
 BUSY_S = 0.1
 QUEUED_S = 0.01
+OFFLINE_S = 60.0
 FIRST_BACKOFF_S = 1.0
+LAST_BACKOFF_S = 3000.0
 POISON_STREAK = 3
 
 
 class Backoff:
-    """Full jitter below a doubling ceiling: the draw comes after the cap, so that a fleet does not march in step."""
+    """Full jitter below a doubling ceiling: the draw comes after the cap, so that a fleet does not march in step.
+
+    The last ceiling spreads the return of a fleet, after an outage of an hour, over the hour that follows.
+    """
 
     def __init__(self, rng: random.Random) -> None:
         self._rng, self._failures = rng, 0
@@ -48,9 +53,13 @@ class Backoff:
 
     def fail(self, at_least_s: float = 0.0) -> float:
         """Count a failure; return the seconds to wait, `at_least_s` or more."""
-        ceiling = min(LAST_WAIT_S, FIRST_BACKOFF_S * 2.0 ** min(self._failures, 16))
+        ceiling = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(self._failures, 16))
         self._failures += 1
         return at_least_s + self._rng.uniform(0.0, ceiling)
+
+    def offline(self) -> float:
+        """Return the seconds to wait where there is no network: no failure of the collector, who notices nothing."""
+        return self._rng.uniform(OFFLINE_S / 2, OFFLINE_S)
 
     def reset(self) -> None:
         """Forget the failures."""
@@ -138,6 +147,8 @@ class Uploader:
             if wait_ms > 0:
                 return wait_ms / 1000
             return self._send_oldest() if self._may_upload() else IDLE_S
+        except NoNetworkError:
+            return self._pause(self._backoff.offline())
         except (StorageError, OSError):
             return self._wait()
         finally:
@@ -226,9 +237,11 @@ class Uploader:
         return self._wait() if self._poisoned >= POISON_STREAK else 0.0
 
     def _wait(self, at_least_s: float = 0.0) -> float:
-        delay = self._backoff.fail(at_least_s)
-        self._not_before_ms = self._clock.mono_ms() + round(delay * 1000)
-        return delay
+        return self._pause(self._backoff.fail(at_least_s))
+
+    def _pause(self, delay_s: float) -> float:
+        self._not_before_ms = self._clock.mono_ms() + round(delay_s * 1000)
+        return delay_s
 
     def drain(self, deadline_s: float) -> bool:
         """Step until the outbox is empty or `deadline_s` seconds have passed; return whether it is empty.

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import shutil
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +18,7 @@ import pytest
 import trustme
 import urllib3
 
-from sanderling.transport import MAX_ANSWER_BYTES, HttpTransport
+from sanderling.transport import MAX_ANSWER_BYTES, HttpTransport, NoNetworkError
 
 HEAD = b"HTTP/1.1 200 OK\r\nX-Mixed-Case: yes\r\n"
 TIMEOUT_S = 0.3
@@ -200,6 +204,50 @@ def test_no_server_is_an_oserror(url):
     """A refused connection, and a name that nobody knows, are an OSError (bad input 93)."""
     with pytest.raises(OSError, match="http://"):
         HttpTransport(url, None, timeout_s=0.5).post(b"", {})
+
+
+POST = """
+import sys
+from sanderling.transport import HttpTransport, NoNetworkError
+for url in sys.argv[1:]:
+    try:
+        HttpTransport(url, None, timeout_s=0.5).post(b"", {})
+    except NoNetworkError:
+        print("offline")
+    except OSError as error:
+        print(error)
+"""
+
+
+def test_a_device_without_a_network_knows_it():
+    """Where there is no route, and nobody who could be asked for a name, the trouble is the device's own."""
+    offline = ["unshare", "--map-root-user", "--net"]
+    if shutil.which("unshare") is None or subprocess.run([*offline, "true"], check=False).returncode:
+        pytest.skip("needs unshare, and the right to make a network namespace")
+    urls = ["http://192.0.2.1/v1", "http://[2001:db8::1]/v1", "https://collector.example/v1"]
+    told = subprocess.run([*offline, sys.executable, "-c", POST, *urls], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["offline"] * len(urls)
+
+
+def test_a_collector_that_refuses_is_no_lack_of_a_network():
+    """A refused connection is an answer: somebody was reached."""
+    with pytest.raises(OSError, match="refused") as trouble:
+        HttpTransport("http://127.0.0.1:9", None, timeout_s=0.5).post(b"", {})
+    assert not isinstance(trouble.value, NoNetworkError)
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        OSError(errno.ENETUNREACH, "no route to one of its addresses, as on a device without IPv6"),
+        socket.gaierror(socket.EAI_NONAME, "a name that somebody knows not to exist"),
+        OSError(errno.ETIMEDOUT, "nobody answers"),
+        None,
+    ],
+)
+def test_what_proves_no_lack_of_a_network(cause):
+    """While any address of the collector has a route, trouble on the way to it is not the device's."""
+    assert not HttpTransport("http://127.0.0.1:9", None)._offline(cause)
 
 
 def test_a_server_without_tls_is_an_oserror(serving):

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from sanderling.contract import events as wire
 from sanderling.contract.events import Event, Loss, Verdict
 from sanderling.errors import StorageError
-from sanderling.transport import LAST_WAIT_S, Response, retry_after_s
-from sanderling.upload import Backoff
+from sanderling.transport import NoNetworkError, Response, retry_after_s
+from sanderling.upload import FIRST_BACKOFF_S, LAST_BACKOFF_S, OFFLINE_S, Backoff
 from tests.engine.upload_bench import Bench
 from tests.fakes import EventFactory, FakeClock, status, verdicts
 
@@ -47,7 +47,7 @@ def test_other_answers_keep_everything_and_wait(bench, code):
     b = bench(3, lambda events: status(code))
     for _ in range(20):
         delay = b.uploader.step()
-        assert 0 < delay <= LAST_WAIT_S
+        assert 0 < delay <= LAST_BACKOFF_S
         b.clock.advance(delay)
     assert b.pending() == [1, 2, 3]
     assert b.uploader.counters.attempts >= 20
@@ -162,13 +162,31 @@ def test_a_failing_outbox_stops_the_sending(bench, monkeypatch):
     assert b.uploader.counters.attempts == 1
 
 
+def test_without_a_network_the_wait_is_short_and_no_failure(bench):
+    """However often there was no network, the next try is within a minute, and the first failure after it waits 1 s."""
+    trouble: type[OSError] = NoNetworkError
+
+    def away(events: list[Event]) -> Response:
+        raise trouble
+
+    b = bench(1, away)
+    for _ in range(100):
+        delay = b.uploader.step()
+        assert OFFLINE_S / 2 <= delay <= OFFLINE_S
+        assert b.uploader.step() == pytest.approx(delay, abs=0.001)
+        b.clock.advance(delay)
+    trouble = ConnectionResetError
+    assert b.uploader.step() <= FIRST_BACKOFF_S
+    assert b.uploader.counters.attempts == 101
+
+
 @given(st.integers(0, 40), st.floats(0, 300), st.integers(0, 2**32))
 def test_backoff_stays_between_its_bounds(failures, at_least, seed):
     """Every wait is at least what the server asked for and at most the cap more."""
     backoff = Backoff(random.Random(seed))
     for failure in range(failures):
-        assert 0 <= backoff.fail() <= min(LAST_WAIT_S, 2.0**failure)
-    assert at_least <= backoff.fail(at_least) <= at_least + LAST_WAIT_S
+        assert 0 <= backoff.fail() <= min(LAST_BACKOFF_S, 2.0**failure)
+    assert at_least <= backoff.fail(at_least) <= at_least + LAST_BACKOFF_S
 
 
 @pytest.mark.parametrize(
@@ -281,7 +299,7 @@ def test_an_erased_install_forgets_and_begins_anew(bench):
     install, secret = b.outbox.identity
     old.add(install)
     assert b.uploader.step() > 0
-    b.clock.advance(LAST_WAIT_S)
+    b.clock.advance(LAST_BACKOFF_S)
     now = b.outbox.identity
     assert (now.install != install, now.secret != secret, b.pending()) == (True, True, [])
     assert b.uploader.counters.erasures == 1

@@ -12,7 +12,7 @@ from zlib import crc32
 
 from sanderling.contract import events as wire
 from sanderling.contract.events import Event
-from sanderling.transport import Response
+from sanderling.transport import NoNetworkError, Response
 from tests.fleet.world import World
 
 DAY_S = 86_400.0
@@ -85,7 +85,7 @@ class Line:
         return self.network.deliver(body, headers)
 
     def _offline(self, body: bytes, headers: Mapping[str, str]) -> Response:
-        raise ConnectionRefusedError
+        raise self.rng.choice([ConnectionRefusedError, NoNetworkError])
 
     def _portal(self, body: bytes, headers: Mapping[str, str]) -> Response:
         return self.rng.choice(PORTALS)
