@@ -18,9 +18,9 @@ pytestmark = [pytest.mark.lab, pytest.mark.skipif(not hasattr(os, "fork"), reaso
 STORES = 20  # cuts after which a new store begins, so that first folders are made under cuts as well
 
 
-def cut_often(disk: LoopDisk, cuts: int, mutant: str = "") -> Toll:
+def cut_often(disk: LoopDisk, cuts: int, mutant: str = "", seed: int = 0) -> Toll:
     """Let collectors take uploads on the disk, one after the other, cut the power at a random moment; then count."""
-    rng, whole = random.Random(0), Toll()
+    rng, whole = random.Random(seed), Toll()
     root, devices = disk.folder / "store", [Device(number) for number in range(DEVICES)]
     for number in range(1, cuts + 1):
         collector = Collector(root, mutant)
@@ -71,5 +71,8 @@ def test_no_answered_event_is_lost_to_hundreds_of_power_cuts(disk):
     ],
 )
 def test_power_cuts_find_a_collector_that_answers_too_early(disk, mutant):
-    """A collector that answers before file, name and folder are flushed loses answered events to power cuts (P4)."""
-    assert cut_often(disk, 8, mutant).lost
+    """A collector that answers before file, name and folder are flushed loses answered events to power cuts (P4).
+
+    One cut finds the rarest of them two times in three on a quiet machine: the next flush hides what came before it.
+    """
+    assert any(cut_often(disk, 1, mutant, seed).lost for seed in range(60))
