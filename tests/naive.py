@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+from sanderling.contract.events import Decision, Event, Observation, Outcome, Restart
+from sanderling.users import NO_EVENTS, next_check
 
 # Exploration
 
@@ -168,4 +171,25 @@ def nearest_centres(table: Any, books: Any) -> Any:
             piece = table[row, part * group : (part + 1) * group]
             nearest = min(centres, key=lambda centre: sum((centre - piece) ** 2))
             found[row, part * group : (part + 1) * group] = nearest
+    return found
+
+
+# States
+
+
+def rebuildable(events: Iterable[Event]) -> set[str]:
+    """Return the ids of the decisions whose user's state can be made from the events before them, read one by one."""
+    made: dict[str, list[str]] = {}
+    found: set[str] = set()
+    for event in events:
+        if isinstance(event, Restart):
+            made[event.user] = [NO_EVENTS]
+        steps = event.steps if isinstance(event, Restart) else []
+        if isinstance(event, Observation) or (isinstance(event, Outcome) and event.observed):
+            steps = [(event.item, event.kind)]
+        for item, kind in steps:
+            checks = made.setdefault(event.user, [NO_EVENTS])
+            checks.append(next_check(checks[-1], item, kind))
+        if isinstance(event, Decision) and made.get(event.user, [NO_EVENTS])[event.events :][:1] == [event.state]:
+            found.add(event.id)
     return found

@@ -74,6 +74,7 @@ def _delete_all(store: Store) -> None:
         meta.seq = meta.handed = meta.events = meta.bytes = 0
         _mark(store, meta)
     store.handed.clear()
+    store.gaps.clear()
 
 
 def _mark(store: Store, meta: Meta) -> None:

@@ -24,7 +24,7 @@ from sanderling.clock import Clock, Entropy
 from sanderling.contract.events import Event
 from sanderling.errors import StorageError
 from sanderling.identity import Identity
-from sanderling.store import Job, Pending, Store, kind_of
+from sanderling.store import Job, Pending, Store, kind_of, moved_by
 
 QUEUE_EVENTS = 10_000
 GROUP_JOBS = 256
@@ -72,6 +72,7 @@ class Outbox:
         self._queue: deque[tuple[Job, Future[None] | None]] = deque()
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._drops: Counter[tuple[str, str]] = Counter()
+        self._gaps: set[str] = set()
         self._lost: Counter[str] = Counter()
         self._states: dict[str, bytes] = {}
         self._queued = self._stored = self._acknowledged = self._quarantined = self._failed_commits = 0
@@ -135,6 +136,7 @@ class Outbox:
         future: Future[None] = Future()
         with self._wake:
             if self._shut or self._queued + len(events) > QUEUE_EVENTS:
+                self._gap(events)
                 raise StorageError(f"not stored: {self._shut or 'the queue is full because the disk does not keep up'}")
             self._enqueue(Job(events, states, install), future)
         return lambda timeout_s: self._await(future, timeout_s, "the reward is not known to be on disk")
@@ -166,6 +168,21 @@ class Outbox:
     def _drop(self, reason: str, events: Sequence[Event]) -> None:
         self._drops.update((reason, kind_of(event)) for event in events)
         self._lost[reason] += len(events)
+        self._gap(events)
+
+    def _gap(self, events: Sequence[Event]) -> None:
+        """Note whose states can't be rebuilt without these events, to mark it with what is written next."""
+        names = moved_by(event for event in events if event.install == self._store.meta.install)
+        self._gaps |= names
+        self._store.gaps |= names
+
+    def mend(self, name: str) -> bool:
+        """Return whether the lab cannot rebuild the state of this pseudonym, and take it for mended from now on."""
+        with self._wake:
+            found = name in self._store.gaps
+            self._gaps.discard(name)
+            self._store.gaps.discard(name)
+            return found
 
     def state(self, key: str) -> bytes | None:
         """Return the last state put under a key, stored or not; None when there is none or it is damaged.
@@ -218,6 +235,8 @@ class Outbox:
             for job, future in concerned:
                 self._leave(job, future)
                 self._drop("forgotten", job.events)
+            self._gaps -= names
+            self._store.gaps -= names
         for _, future in concerned:
             _finish(future, "the user was forgotten")
         forgetting.forget(self._store, names, keys)
@@ -245,6 +264,7 @@ class Outbox:
         forgetting.begin_anew(self._store)
         with self._wake:
             self._drops.clear()
+            self._gaps.clear()
 
     def scrub_left(self) -> None:
         """Overwrite the bytes of what was deleted, where that was not possible yet; on trouble, some other time."""
@@ -320,12 +340,13 @@ class Outbox:
         with self._wake:
             group = list(islice(self._queue, self._group_jobs))
             drops, durable = Counter(self._drops), self._durable_waiting > 0 or bool(self._shut)
+            gaps = set(self._gaps)
         if not group:
             return True
         jobs = [job for job, _ in group]
         try:
             room = self._store.database.used() <= self._store.limit or shed.make_room(self._store)
-            refused = self._store.write(jobs, drops, durable) if room else None
+            refused = self._store.write(jobs, drops, gaps, durable) if room else None
         except Exception:  # whatever it was, recommending goes on, the group stays queued, and the failure is counted
             self._failed_commits += 1
             self._group_jobs = max(1, len(group) // 2)
@@ -333,7 +354,7 @@ class Outbox:
             return False
         self._retry_s = 0.0
         self._group_jobs = min(self._most_jobs, 2 * self._group_jobs)
-        self._settle(group, refused, drops)
+        self._settle(group, refused, drops, gaps)
         return True
 
     def _settle(
@@ -341,6 +362,7 @@ class Outbox:
         group: Sequence[tuple[Job, Future[None] | None]],
         refused: Sequence[str] | None,
         drops: Counter[tuple[str, str]],
+        gaps: Set[str],
     ) -> None:
         """Take a finished group off the queue; `refused` is None when there was no room for any of it."""
         with self._wake:
@@ -349,8 +371,11 @@ class Outbox:
                 self._leave(job, future)
                 if refused is None and future is None:
                     self._drop("full", job.events)
+                elif refused is None:
+                    self._gap(job.events)
             if refused is not None:
                 self._drops -= drops
+                self._gaps -= gaps
                 self._stored += sum(len(job.events) for (job, _), why in zip(group, refused, strict=True) if not why)
         reasons = ["the outbox is full"] * len(group) if refused is None else refused
         for (_, future), why in zip(group, reasons, strict=True):

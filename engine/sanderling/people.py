@@ -26,7 +26,7 @@ from sanderling.identity import Identity
 from sanderling.outbox import Outbox
 from sanderling.scorer import Scorer, Vector
 from sanderling.slate import Slate, SlateItem
-from sanderling.store import BORN
+from sanderling.store import BORN, GAP
 from sanderling.telling import Teller
 from sanderling.users import Users, UserState
 from sanderling.windows import PREFIX, Seen, Windows
@@ -120,7 +120,7 @@ class People:
         manifest = scorer.bundle.manifest
         with self._lock:
             try:
-                state, explored, shift = self._users.get(user, scorer), 0, None
+                state, explored, shift = self._rebuildable(user, scorer), 0, None
                 if manifest.exploration.daily is not None:
                     explored = self._budget.spent(state.name, self._clock.wall_ms())
                 if self._adapts:
@@ -129,6 +129,14 @@ class People:
             except StorageError as error:
                 log.warning("a user is taken for a stranger: %s", error)
                 return Known(self._users.stranger(scorer), 0, None)
+
+    def _rebuildable(self, user: str, scorer: Scorer) -> UserState:
+        """Return a user's state; where the lab could not rebuild it, for something was lost, let it begin anew."""
+        state = self._users.get(user, scorer)
+        if self._outbox is not None and state.tail and self._outbox.mend(state.name):
+            state = self._users.restart(user, scorer)
+            self._put([self._tell.restart(state)], {self._users.key(user): state.dump(), GAP + state.name: b""})
+        return state
 
     def decided(self, made: Made, state: UserState, context: Vector | None) -> None:
         """Remember and tell a decision that was made for a state, and count what it explored.
@@ -249,7 +257,8 @@ class People:
             key, names = self._users.forget(user)
             keys = [key]
             for name in names:
-                keys += [self._budget.forget(name), self._residuals.forget(name), *self._windows.forget(name)]
+                own = self._budget.forget(name), self._residuals.forget(name), GAP + name
+                keys += [*own, *self._windows.forget(name)]
             for decision in [id for id, made in self._made.items() if made.asked.user == user]:
                 del self._made[decision]
         if self._outbox:

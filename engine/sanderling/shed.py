@@ -2,8 +2,10 @@
 
 A row of level n has survived n passes, each with probability 1/2, all decided by the same 64 bits of its id. A pass
 halves the rows of the lowest level, so that all come to weigh nearly the same: were the old halved again and again, the
-few that stay would weigh thousands, and no sum over them would mean anything. A decision takes its outcomes along. Rows
-that were handed out are never touched: the lab may have them. Refuses to know why the outbox is full.
+few that stay would weigh thousands, and no sum over them would mean anything. A decision takes its outcomes along; one
+that moved its user's state stays, as an observation, for without it no later decision of the user could be learned
+from. Observations go only where they take more room than decisions do, and leave a gap that is marked. Rows that were
+handed out are never touched: the lab may have them. Refuses to know why the outbox is full.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from collections import Counter
 import msgspec
 
 from sanderling.contract import events as wire
-from sanderling.contract.events import Decision, Event
+from sanderling.contract.events import Decision, Event, Observation, Outcome
 from sanderling.database import Meta
 from sanderling.errors import EventError
 from sanderling.forgetting import UNSCRUBBED
@@ -24,6 +26,7 @@ CHUNK = 500
 TARGET = 0.75
 STATES = 0.25
 DEEPEST = 64
+DECISIONS, BEHAVIOUR = "('decision')", "('observation', 'restart')"
 
 
 def survives(id: str, level: int) -> bool:
@@ -45,7 +48,7 @@ def _halve(store: Store) -> int:
     loss = store.loss("full", {})
     counts: Counter[str] = Counter()
     last = store.meta.handed
-    may_go = "FROM event WHERE seq > ? AND kind IN ('decision', 'observation')"
+    may_go = f"FROM event WHERE seq > ? AND kind IN {_heavier(store, last)}"
     lowest = store.database.writer.execute(f"SELECT min(level) {may_go} AND level < {DEEPEST}", (last,)).get
     columns = "seq, CAST(id AS BLOB), kind, level, CAST(line AS BLOB), crc"
     query = f"SELECT {columns} {may_go} AND level = ? ORDER BY seq LIMIT ?"
@@ -62,9 +65,17 @@ def _halve(store: Store) -> int:
     return counts.total()
 
 
+def _heavier(store: Store, handed: int) -> str:
+    """Return the kinds of rows that may go and take most of the room: behaviour, or decisions with their outcomes."""
+    size = "ifnull(sum(length(line)) FILTER (WHERE kind {} IN " + BEHAVIOUR + f" AND level < {DEEPEST}), 0)"
+    query = f"SELECT {size.format('')} > {size.format('NOT')} FROM event WHERE seq > ?"
+    return BEHAVIOUR if store.database.writer.execute(query, (handed,)).get else DECISIONS
+
+
 def _pass(store: Store, meta: Meta, seq: int, id: bytes, kind: str, level: int, line: bytes, crc: int) -> Counter[str]:
     event = _read(line) if sound(id, line, crc) else None
     if event is None:  # a row that is rotten, or that the lab could not read, is no use to anybody
+        store.mark_gap_of(meta, seq)
         store.remove(meta, seq)
         return Counter({kind: 1})
     name = id.decode()
@@ -74,10 +85,26 @@ def _pass(store: Store, meta: Meta, seq: int, id: bytes, kind: str, level: int, 
         store.database.writer.execute(change, (kept, checksum(name, kept), seq))
         meta.bytes += len(kept) - len(line)
         return Counter()
-    outcomes = [row[0] for row in store.database.writer.execute("SELECT seq FROM event WHERE decision = ?", (name,))]
-    for victim in (seq, *outcomes):
-        store.remove(meta, victim)
-    return Counter({kind: 1, "outcome": len(outcomes)})
+    store.mark_gap_of(meta, seq)
+    store.remove(meta, seq)
+    query = "SELECT seq, CAST(id AS BLOB), CAST(line AS BLOB), crc FROM event WHERE decision = ?"
+    outcomes = list(store.database.writer.execute(query, (name,)))
+    return Counter({kind: 1, "outcome": sum(_drop_outcome(store, meta, *row) for row in outcomes)})
+
+
+def _drop_outcome(store: Store, meta: Meta, seq: int, id: bytes, line: bytes, crc: int) -> bool:
+    """Remove an outcome whose decision goes, and return True; but make an observation of one that moved a state."""
+    event = _read(line) if sound(id, line, crc) else None
+    if not isinstance(event, Outcome):
+        store.mark_gap_of(meta, seq)
+    if not isinstance(event, Outcome) or not event.observed:
+        store.remove(meta, seq)
+        return True
+    kept = wire.encode(Observation(event.id, event.install, event.seq, event.user, event.clock, event.item, event.kind))
+    change = "UPDATE event SET kind = 'observation', decision = NULL, line = ?, crc = ? WHERE seq = ?"
+    store.database.writer.execute(change, (kept, checksum(event.id, kept), seq))
+    meta.bytes += len(kept) - len(line)
+    return False
 
 
 def _read(line: bytes) -> Event | None:

@@ -5,10 +5,11 @@ Called by one thread, but for `state`. Refuses to know threads, queues and netwo
 
 from __future__ import annotations
 
+import re
 import shutil
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from msgspec import UNSET
 from sanderling.boot import Boot
 from sanderling.clock import Clock, Entropy, uuid7
 from sanderling.contract import events as wire
-from sanderling.contract.events import Event, Loss, Outcome
+from sanderling.contract.events import Event, Loss, Observation, Outcome, Restart
 from sanderling.database import PAGE_BYTES, Database, Meta
 
 QUARANTINE_ROWS = 100
@@ -30,6 +31,9 @@ ROOM_FOR_EVENT = 2048
 LEAST_PAGES = 8
 TAKEN_OVER = 64
 BORN = "born"
+GAP = "gap:"
+MOST_GAPS = 10_000
+_USER = re.compile(rb'"user":"([0-9a-f]{32})"')
 BEGUN_ANEW = "this install has begun anew since, under another name"
 
 
@@ -73,6 +77,7 @@ class Store:
         self.lost: Counter[str] = Counter()
         self.database = Database(folder, limit_bytes, entropy)
         self.handed: dict[str, int] = {}
+        self.gaps = {key.removeprefix(GAP) for key in self.states(GAP)}
         self._ballast = folder / "ballast"
         self._ballast_bytes = 0
         if self.database.was_reset:
@@ -84,25 +89,31 @@ class Store:
         """The record as of the last commit."""
         return self.database.meta
 
-    def write(self, jobs: Sequence[Job], drops: Mapping[tuple[str, str], int], durable: bool) -> list[str]:
+    def write(
+        self, jobs: Sequence[Job], drops: Mapping[tuple[str, str], int], gaps: Collection[str], durable: bool
+    ) -> list[str]:
         """Number and store the events of `jobs`; return for each job why it was refused, or "".
 
-        `drops`, (reason, kind) -> events never numbered before, are declared. A number is used up by every event,
-        stored or dropped, so that the gaps in the numbers equal the declared losses. On a full disk the log may grow
-        into the ballast's space if the file itself has room.
+        `drops`, (reason, kind) -> events never numbered before, are declared, and `gaps` marked first. A number is used
+        up by every event, stored or dropped, so that the gaps in the numbers equal the declared losses. On a full disk
+        the log may grow into the ballast's space if the file itself has room.
         """
         try:
-            return self._write(jobs, drops, durable)
+            return self._write(jobs, drops, gaps, durable)
         except apsw.FullError:
             roomy = self.database.free() > ROOM_FOR_EVENT * sum(len(job.events) for job in jobs)
             with self._given_up_ballast():
                 if roomy:
-                    return self._write(jobs, drops, durable)
+                    return self._write(jobs, drops, gaps, durable)
             raise
 
-    def _write(self, jobs: Sequence[Job], drops: Mapping[tuple[str, str], int], durable: bool) -> list[str]:
+    def _write(
+        self, jobs: Sequence[Job], drops: Mapping[tuple[str, str], int], gaps: Collection[str], durable: bool
+    ) -> list[str]:
         lost = Counter(drops)
         with self.database.transaction(durable) as meta:
+            for name in gaps:
+                self.mark_gap(meta, name)
             refused = [self._write_job(meta, job, lost) for job in jobs]
             meta.seq += lost.total()
             for reason in sorted({reason for reason, _ in lost}):
@@ -123,6 +134,8 @@ class Store:
             if fault is not None:
                 refused = fault
                 lost["unencodable", kind_of(event)] += 1
+                for name in moved_by([event]):
+                    self.mark_gap(meta, name)
         for key, value in job.states.items():
             row = (key, value, zlib.crc32(value), meta.seq)
             if value:
@@ -148,6 +161,20 @@ class Store:
             meta.seq, meta.events, meta.bytes = seq, meta.events + 1, meta.bytes + len(line)
         return None
 
+    def mark_gap(self, meta: Meta, name: str) -> None:
+        """Note, inside a transaction, that the lab cannot rebuild the state of a pseudonym: what moved it was lost."""
+        self.database.writer.execute("INSERT OR REPLACE INTO state VALUES (?, x'', 0, ?)", (GAP + name, meta.seq))
+        self.gaps.add(name)
+        if len(self.gaps) > MOST_GAPS:
+            self.gaps.pop()
+
+    def mark_gap_of(self, meta: Meta, seq: int) -> None:
+        """Mark the gap that a row will leave, if it may leave one; of a rotten row, as far as that can be read."""
+        query = "SELECT CAST(line AS BLOB) FROM event WHERE seq = ? AND kind NOT IN ('decision', 'loss')"
+        for (line,) in list(self.database.writer.execute(query, (seq,))):
+            for name in _USER.findall(line or b""):
+                self.mark_gap(meta, name.decode())
+
     def loss(self, reason: str, counts: Mapping[str, int], numbers: Sequence[int] = ()) -> Loss:
         """Build the event that declares a loss; `counts` maps decision, outcome, observation to events.
 
@@ -161,7 +188,7 @@ class Store:
             reason=reason[:512] or "unknown",
             decisions=counts.get("decision", 0),
             outcomes=counts.get("outcome", 0),
-            observations=counts.get("observation", 0),
+            observations=counts.get("observation", 0) + counts.get("restart", 0),
             numbers=list(numbers) or UNSET,
         )
 
@@ -230,6 +257,7 @@ class Store:
     def _set_aside(self, seq: int, reason: str) -> None:
         with self.database.transaction(durable=True) as meta:
             loss = self._loss_of(seq, reason)
+            self.mark_gap_of(meta, seq)
             keep = "INSERT OR REPLACE INTO quarantine SELECT seq, id, ?, line FROM event WHERE seq = ?"
             self.database.writer.execute(keep, (reason, seq))
             trim = "DELETE FROM quarantine WHERE seq <= (SELECT seq FROM quarantine ORDER BY seq DESC LIMIT 1 OFFSET ?)"
@@ -301,6 +329,11 @@ class Store:
             if size < self._ballast_bytes:
                 self._ballast.write_bytes(self.entropy(self._ballast_bytes))
         self.database.writer.wal_autocheckpoint(max(LEAST_PAGES, self._ballast_bytes // 2 // PAGE_BYTES))
+
+
+def moved_by(events: Iterable[Event]) -> set[str]:
+    """Return the pseudonyms whose states these events may have moved."""
+    return {event.user for event in events if isinstance(event, Outcome | Observation | Restart)}
 
 
 def kind_of(event: Event) -> str:

@@ -95,6 +95,10 @@ class Teller:
         """Tell of organic behaviour."""
         return wire.Observation(**self._stamp(), user=pseudonym, item=item, kind=kind)
 
+    def restart(self, state: UserState) -> wire.Restart:
+        """Tell what a state was made of."""
+        return wire.Restart(**self._stamp(), user=state.name, steps=list(state.tail))
+
     def _stamp(self, id: str | None = None) -> dict[str, Any]:
         fresh = id or uuid7(self._clock, self._entropy)
         return {"id": fresh, "install": self._install, "seq": 0, "clock": self._boot.read()}

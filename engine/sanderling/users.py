@@ -14,7 +14,7 @@ import hmac
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, reduce
 
 import msgspec
 import numpy as np
@@ -23,6 +23,7 @@ from sanderling.clock import Entropy
 from sanderling.scorer import Scorer, Vector
 
 TAIL = 256
+RESTART_BYTES = 32 * 1024
 CACHED_USERS = 4096
 NO_EVENTS = "0" * 32
 
@@ -98,6 +99,17 @@ class Users:
             before.events + 1,
             (*before.tail[-TAIL + 1 :], (item, kind)),
         )
+        self._keep(self.key(user), after)
+        return after
+
+    def restart(self, user: str, scorer: Scorer) -> UserState:
+        """Let a user's state be what the last of its events make of an empty one, and return it."""
+        before = self.get(user, scorer)
+        steps = before.tail
+        while len(msgspec.json.encode(steps)) > RESTART_BYTES:
+            steps = steps[len(steps) // 2 :]
+        check = reduce(lambda check, step: next_check(check, *step), steps, NO_EVENTS)
+        after = UserState(before.name, scorer.space, _replay(steps, scorer), check, len(steps), steps)
         self._keep(self.key(user), after)
         return after
 

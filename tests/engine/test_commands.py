@@ -101,7 +101,7 @@ def test_the_schema_names_every_field_that_can_be_sent():
     done = run("events", "--schema")
     assert done.returncode == 0
     kinds = {name: kind for name, kind in json.loads(done.stdout)["$defs"].items() if "type" in kind["properties"]}
-    assert set(kinds) == {"Decision", "Outcome", "Observation", "Loss"}
+    assert set(kinds) == {"Decision", "Outcome", "Observation", "Restart", "Loss"}
     for name, kind in kinds.items():
         assert kind["additionalProperties"] is False
         assert set(kind["properties"]) == {"type", *getattr(wire, name).__struct_fields__}

@@ -241,7 +241,7 @@ def test_what_a_killed_process_did_not_scrub_the_next_one_does(tmp_path):
     settings = {"limit_bytes": 2**20, "clock": FakeClock(), "entropy": FakeEntropy()}
     store = Store(tmp_path, **settings)
     make = EventFactory(store.meta.install)
-    store.write([Job([make.observation(user="e" * 32) for _ in range(200)], {"key": b"e" * 32})], {}, durable=True)
+    store.write([Job([make.observation(user="e" * 32) for _ in range(200)], {"key": b"e" * 32})], {}, (), durable=True)
     forgetting.delete(store, {"e" * 32}, ["key"])
     store.database.close()
     assert any(b"e" * 32 in path.read_bytes() for path in tmp_path.iterdir())

@@ -134,7 +134,7 @@ def crowd(folder: Path, events: int, limit: int) -> tuple[float, float, float]:
         decision = make.decision()
         clicked = number % 3 == 0
         clicks += clicked
-        outbox.put([decision, make.outcome(decision, value=1.0 if clicked else -1.0)])
+        outbox.put([decision, make.outcome(decision, value=1.0 if clicked else -1.0, observed=clicked)])
         if number % 1000 == 0:
             outbox.put_durable([], 60)
             most = max(most, sum(path.stat().st_size for path in folder.glob("outbox.db*")))
@@ -143,10 +143,10 @@ def crowd(folder: Path, events: int, limit: int) -> tuple[float, float, float]:
     outbox.close()
     chance = {event.id: event.pass_probability for event in kept if isinstance(event, Decision)}
     outcomes = [event for event in kept if isinstance(event, Outcome)]
-    declared = sum(event.decisions + event.outcomes for event in kept if isinstance(event, Loss))
+    declared = sum(e.decisions + e.outcomes + e.observations for e in kept if isinstance(e, Loss))
     assert {event.decision for event in outcomes} == set(chance)
     assert max(event.seq for event in kept) == len(kept) + declared
-    assert len(chance) + len(outcomes) + declared == events
+    assert sum(not isinstance(event, Loss) for event in kept) + declared == events
     weights = [1 / chance[event.decision] for event in outcomes if event.value > 0]
     deviation = sum(weight * (weight - 1) for weight in weights) ** 0.5
     return most / limit, sum(weights) / clicks - 1, deviation / clicks

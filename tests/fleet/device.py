@@ -207,9 +207,9 @@ class Device:
             entry.fate = "void"
         return entry
 
-    def recommend(self) -> None:
+    def recommend(self, user: str = "") -> None:
         assert self.engine is not None
-        user, context = self.rng.choice(USERS), self.rng.choice(CONTEXTS)
+        user, context = user or self.rng.choice(USERS), self.rng.choice(CONTEXTS)
         without = self.rng.choice([[], [], self._some(), self.shelf.others()])
         greedy = self.rng.random() < 0.1
         slate = self.engine.recommend(user, self.rng.choice(LENGTHS), context, without, greedy=greedy)
@@ -263,6 +263,17 @@ class Device:
         elif not receipt:
             for entry in entries:
                 entry.fate = "free" if "not known" in receipt.reason else "never"
+
+    def say_goodbye(self) -> None:
+        """Show each user a last slate, of which something comes."""
+        for user in USERS:
+            self.recommend(user)
+            slate = self.slates[-1]
+            if self.privacy:
+                self._reward_all(self.slates.pop())
+            else:
+                self._reward(slate, slate[0], self._tag("r"))
+            self.ledger.goodbyes.add(slate.decision)
 
     def see(self) -> None:
         assert self.engine is not None
@@ -371,8 +382,9 @@ def spoil_row(path: Path, rng: random.Random) -> Event | None:
     if rows:
         seq, _, line, _ = rng.choice(rows)
         event = wire.decode(line)
-        spoilt = bytearray(line)
-        spoilt[rng.randrange(len(line))] ^= 1 << rng.randrange(8)
+        spoilt, name = bytearray(line), line.find(b'"user":"')
+        places = [at for at in range(len(line)) if not name <= at < name + 41]  # whose it is can still be read
+        spoilt[rng.choice(places)] ^= 1 << rng.randrange(8)
         database.execute("UPDATE event SET line = ? WHERE seq = ?", (bytes(spoilt), seq))
     database.close()
     return event

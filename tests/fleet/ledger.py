@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sanderling import Slate
-from sanderling.contract.events import Decision, Event, Loss, Observation, Outcome
+from sanderling.contract.events import Decision, Event, Loss, Observation, Outcome, Restart
 from tests.fleet.shelf import Choice
 
 
@@ -30,6 +30,7 @@ class Ledger:
 
     `privacy` is the ε with which its rewards are turned round, 0 where they are told as they were; `shares` tells
     whether contexts may leave it; `choices` holds what each of its slates could be chosen from.
+    `goodbyes` are decisions that were made when all was well again.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Ledger:
     deaths: list[list[Entry]] = field(default_factory=list)
     rotten: set[str] = field(default_factory=set)
     blind: set[str] = field(default_factory=set)
+    goodbyes: set[str] = field(default_factory=set)
     written: int = 0
     flushed: int = 0
 
@@ -89,7 +91,7 @@ class Ledger:
 
 def key_of(event: Event) -> str:
     """Return the name under which an event stands in the ledger: an app's own tag, or what happened by itself."""
-    if isinstance(event, Decision | Loss):
+    if isinstance(event, Decision | Restart | Loss):
         return event.id
     if isinstance(event, Outcome) and event.turned:
         return noisy_key(event.decision, event.slot)

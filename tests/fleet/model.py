@@ -9,13 +9,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from math import log2
 
-from sanderling.contract.events import Decision, Event, Loss, Observation, Outcome
+from sanderling.contract.events import Decision, Event, Loss, Observation, Outcome, Restart
 from sanderling.shed import survives
 from sanderling_trainer.data.examples import Examples
 from sanderling_trainer.data.segments import EventLog
 from tests.fleet.choices import choice_faults, context_faults
 from tests.fleet.ledger import Entry, Ledger, is_default, key_of
 from tests.fleet.odds import chance, noise_faults
+from tests.naive import rebuildable
 
 KIND = {"decision": Decision, "outcome": Outcome, "observation": Observation}
 
@@ -95,6 +96,8 @@ class Model:
                 told = [(s.item, s.rank, s.explored, s.conditional, s.marginal) for s in event.slate]
                 if shown != told:
                     yield f"another slate: {event.id}: shown {shown}, told {told}"
+            elif isinstance(event, Restart):
+                yield from self._unknown_steps(event)
             elif key_of(event) not in self.known and not key_of(event).startswith("default"):
                 yield f"never said: {key_of(event)}"
             elif isinstance(event, Outcome) and event.turned:
@@ -103,6 +106,13 @@ class Model:
                 entry = self.known[event.kind]
                 if (event.decision, (event.slot,), event.value) != (entry.decision, entry.slots, entry.value):
                     yield f"another reward: {event.kind}"
+
+    def _unknown_steps(self, restart: Restart) -> Iterator[str]:
+        """A state begins anew from what the app said of this user, in its order."""
+        said = iter([entry.key for entry in self.known.values()])
+        for _, kind in restart.steps:
+            if kind not in said:
+                yield f"a state began anew from what was never said: {kind}"
 
     def _chance(self, decision: str) -> float:
         """Return the chance with which the rewards of a decision are turned round, 0 where they are not."""
@@ -217,12 +227,20 @@ class Model:
             if expected[row] == 0:
                 yield f"an example that nobody made: {row}"
             expected[row] -= 1
+        yield from self._last_words()
         wrong = examples.dropped["state checksum differs"]
         if len(taken) + wrong < self._judged():
             yield f"examples: {len(taken)} of {self._judged()}"
         clean = all(not ledger.sheds and not any(e.excused for e in ledger.entries) for ledger in self.ledgers)
         if clean and wrong:
             yield f"examples: {wrong} states differ from the lab's"
+
+    def _last_words(self) -> Iterator[str]:
+        """Whatever a device lost, in the end it makes decisions whose states can be rebuilt."""
+        found = {id for events in self.log.events.values() for id in rebuildable(events)}
+        for ledger in self.ledgers:
+            for id in ledger.goodbyes & self.at.keys() - found:
+                yield f"a last decision whose state cannot be rebuilt: {ledger.name}: {id}"
 
     def _judged(self) -> int:
         judged = {event.decision for event in self.found if isinstance(event, Outcome)}

@@ -82,6 +82,12 @@ def unflushed(engine: Engine) -> None:
         database.transaction = lambda durable: honest(False)
 
 
+def mend_nothing(engine: Engine) -> None:
+    """The engine that lets a state go on though something that moved it was lost."""
+    if engine._outbox is not None:
+        engine._outbox.mend = lambda name: False
+
+
 class Forgetful(FlakyStore):
     """The lab that answers for segments which it never wrote, now and then."""
 
@@ -168,6 +174,7 @@ MUTANTS = {
     "decide late": Mutant(device={"spoil": decide_late}),
     "queue only": Mutant(device={"spoil": queue_only}),
     "unflushed": Mutant(device={"spoil": unflushed}),
+    "mend nothing": Mutant(device={"spoil": mend_nothing}),
     "answer first": Mutant(store=Forgetful),
     "tell truth": Mutant(device={"spoil": tell_truth}),
     "take noise for truth": Mutant(read=take_noise_for_truth),

@@ -133,9 +133,11 @@ def _end(world: World, lab: Lab, network: Network, devices: list[Device]) -> lis
     lab.mend()
     for device in devices:
         device.heal()
-    for pause in (0, 3 * DAY_S, 0):
+    for pause, last in ((0, False), (3 * DAY_S, False), (0, True)):
         world.run(pause)
         world.settle()
+        for device in devices if last else ():
+            device.say_goodbye()
         for _ in range(ROUNDS):
             left = [device.name for device in devices if not device.drained()]
             if not left:

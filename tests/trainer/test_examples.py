@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import msgspec
 import numpy as np
 import pytest
 
 from sanderling import Engine
 from sanderling.contract import events as wire
+from sanderling.users import NO_EVENTS, next_check
 from sanderling_trainer.data.examples import examples_of
 from sanderling_trainer.data.segments import EventLog
 from tests.bundles import KINDS, TEXT, write_bundle
@@ -55,6 +58,31 @@ def test_a_lost_observation_drops_the_decisions_after_it(events):
     found = examples_of(log_of([event for event in events if event is not first]), IDS, KINDS, TEXT)
     assert found.dropped["state checksum differs"] == 2
     assert len(found.decisions) == 1
+
+
+def test_a_state_that_began_anew_is_learned_from_again(events):
+    """Behind a restart decisions fit again, on a history of its own, and its steps are not counted as new behaviour."""
+    first, second, _ = (event for event in events if isinstance(event, wire.Observation))
+    click = next(event for event in events if isinstance(event, wire.Outcome) and event.observed)
+    steps = [(event.item, event.kind) for event in (second, first, click)]
+    check = reduce(lambda check, step: next_check(check, *step), steps, NO_EVENTS)
+    restart = wire.Restart("e" * 32, first.install, first.seq, first.user, first.clock, steps)
+    begun = [
+        msgspec.structs.replace(event, state=check, events=3) if isinstance(event, wire.Decision) else event
+        for event in events
+    ]
+    at = begun.index(first)
+    log = log_of([*begun[:at], restart, *begun[at + 1 :]])
+    found = examples_of(log, IDS, KINDS, TEXT)
+    assert dict(found.dropped) == {"state checksum differs": 1, "no outcome": 1}
+    assert (found.decisions.history.tolist(), found.decisions.at.tolist()) == ([1], [3])
+    assert found.decisions.group.tolist() == [0]
+    assert [history.told for history in found.histories] == [0, 3]
+    assert found.histories[1].items.tolist()[:3] == [IDS.index(item) for item, _ in steps]
+    assert (
+        len(found.histories[1])
+        == 3 + sum(len(history) for history in examples_of(log_of(events), IDS, KINDS, TEXT).histories) - 1
+    )
 
 
 def test_items_unknown_to_the_lab_are_neither_judged_nor_learned(events):

@@ -19,6 +19,7 @@ MAX_BATCH_BYTES = 4 * 1024 * 1024
 MAX_BATCH_EVENTS = 4096
 MAX_WINDOW_BYTES = 8 * 1024 * 1024
 MAX_NUMBERS = 2000
+MAX_STEPS = 256
 PIECE_BYTES = 64 * 1024
 
 Id = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}$")]
@@ -118,8 +119,22 @@ class Observation(_Strict, frozen=True, tag="observation"):
     kind: Name
 
 
+class Restart(_Strict, frozen=True, tag="restart"):
+    """From here on the user's state is what these (item, kind) make of an empty one: the last that it was made of.
+
+    Something that moved the state before was lost, so that the lab could not have rebuilt it. It is no new behaviour.
+    """
+
+    id: Id
+    install: Id
+    seq: Sequence
+    user: Id
+    clock: Clock
+    steps: Annotated[list[tuple[Name, Name]], msgspec.Meta(min_length=1, max_length=MAX_STEPS)]
+
+
 class Loss(_Strict, frozen=True, tag="loss"):
-    """What this install dropped, why, and how many events of each kind are gone.
+    """What this install dropped, why, and how many events of each kind are gone; `observations` counts restarts too.
 
     `numbers` are those of the dropped events that were numbered, and may have been sent before: the lab may have them.
     """
@@ -135,7 +150,7 @@ class Loss(_Strict, frozen=True, tag="loss"):
     numbers: Annotated[list[Sequence], msgspec.Meta(max_length=MAX_NUMBERS)] | msgspec.UnsetType = msgspec.UNSET
 
 
-Event = Decision | Outcome | Observation | Loss
+Event = Decision | Outcome | Observation | Restart | Loss
 
 
 class Verdict(_Strict, frozen=True):

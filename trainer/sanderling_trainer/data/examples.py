@@ -9,11 +9,12 @@ import base64
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.contract.events import Decision, Event, Observation, Outcome
+from sanderling.contract.events import Decision, Event, Observation, Outcome, Restart
 from sanderling.users import NO_EVENTS, next_check
 from sanderling_trainer.data.segments import EventLog
 from sanderling_trainer.data.tables import Interactions
@@ -28,7 +29,8 @@ Floats = NDArray[np.float64]
 class History:
     """One user's events in order: item rows, kinds, whether each was liked, its context's row (-1 for none), whether
     it is fresh, later than the inner split, and its time in seconds, 0 when nobody asks. All of one length. Events on
-    items that the lab does not know are left out."""
+    items that the lab does not know are left out. The first `told` stand in another history too: a state
+    began anew from them."""
 
     items: Ints
     kinds: Ints
@@ -36,6 +38,7 @@ class History:
     contexts: Ints
     fresh: NDArray[np.bool_]
     times: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    told: int = 0
 
     def __post_init__(self) -> None:
         if len(self.times) == 0:
@@ -146,9 +149,9 @@ def histories_of(interactions: Interactions, kinds: Sequence[str], fresh_after: 
 def examples_of(log: EventLog, ids: Sequence[str], kinds: Sequence[str], text_dim: int) -> Examples:
     """Rebuild each pseudonym's history from the devices' events, and join decisions with their outcomes.
 
-    A decision is used when nothing of its install is missing, its install is one device, the checksum of the events
-    before it is the one that the device logged, and at least one of its slots was judged; otherwise it is counted in
-    `dropped`.
+    Where a state began anew another history of the pseudonym begins. A decision is used when nothing of its install is
+    missing, its install is one device, the checksum of the events before it is the one that the device logged, and at
+    least one of its slots was judged; otherwise it is counted in `dropped`.
     """
     row_of = {item: row for row, item in enumerate(ids)}
     builder = _Builder(row_of, {kind: code for code, kind in enumerate(kinds)}, text_dim, log.time)
@@ -163,78 +166,118 @@ def true_mean(outcome: Outcome) -> float:
     return outcome.value / (1.0 - 2.0 * outcome.turned) if outcome.turned else outcome.value
 
 
+def _parts(events: Sequence[Event]) -> list[Sequence[Event]]:
+    """Cut one pseudonym's events where its state began anew."""
+    starts = [at for at, event in enumerate(events) if isinstance(event, Restart)]
+    return [events[begin:end] for begin, end in pairwise([0, *starts, len(events)])]
+
+
+class _Chain:
+    """What one state was made of: the steps on items that the lab knows, and the checksum after each step of all."""
+
+    def __init__(self, row_of: Mapping[str, int]) -> None:
+        self._row_of = row_of
+        self._items: list[int] = []
+        self._kinds: list[str] = []
+        self._times: list[int] = []
+        self._checks, self._known, self._told = [NO_EVENTS], [0], 0
+
+    def begin(self, steps: Sequence[tuple[str, str]], time_s: int) -> None:
+        """Take the steps that the state began anew from."""
+        for item, kind in steps:
+            self.step(item, kind, time_s)
+        self._told = len(self._items)
+
+    def step(self, item: str, kind: str, time_s: int) -> None:
+        self._checks.append(next_check(self._checks[-1], item, kind))
+        if item in self._row_of:
+            self._items.append(self._row_of[item])
+            self._kinds.append(kind)
+            self._times.append(time_s)
+        self._known.append(len(self._items))
+
+    def at(self, decision: Decision) -> int | None:
+        """Return how many known steps had made the state that a decision was for; None for another state."""
+        fits = decision.events < len(self._checks) and self._checks[decision.events] == decision.state
+        return self._known[decision.events] if fits else None
+
+    def history(self, code_of: Mapping[str, int]) -> History:
+        return History(
+            items=np.array(self._items, np.int64),
+            kinds=np.array([code_of.get(kind, 0) for kind in self._kinds], np.int64),
+            liked=np.array([kind != "dislike" for kind in self._kinds], np.bool_),
+            contexts=np.full(len(self._items), -1, np.int64),
+            fresh=np.zeros(len(self._items), np.bool_),
+            times=np.array(self._times, np.int64),
+            told=self._told,
+        )
+
+
 class _Builder:
     def __init__(self, row_of: dict[str, int], code_of: dict[str, int], text_dim: int, time: Mapping[str, int]) -> None:
         self.row_of, self.code_of, self.text_dim, self.time = row_of, code_of, text_dim, time
         self.histories: list[History] = []
-        self.taken: list[tuple[int, int, Decision, dict[int, Outcome]]] = []
+        self.taken: list[tuple[int, int, int, Decision, dict[int, Outcome]]] = []
         self.contexts: dict[str, int] = {}
         self.dropped: Counter[str] = Counter()
 
     def add(self, group: int, events: Sequence[Event], unfit: str | None = None) -> None:
         """Take one user's events; of an install that is `unfit`, and why, no decision is used."""
-        items, kinds, times, checks, known = [], [], [], [NO_EVENTS], [0]
-        for event in events:
-            if isinstance(event, Observation) or (isinstance(event, Outcome) and event.observed):
-                checks.append(next_check(checks[-1], event.item, event.kind))
-                if event.item in self.row_of:
-                    items.append(self.row_of[event.item])
-                    kinds.append(event.kind)
-                    times.append(self.time.get(event.id, event.clock.wall) // 1000)
-                known.append(len(items))
         outcomes: dict[str, dict[int, Outcome]] = {}
         for event in events:
             if isinstance(event, Outcome):
                 outcomes.setdefault(event.decision, {})[event.slot] = event
-        for event in events:
-            if isinstance(event, Decision) and unfit:
-                self.dropped[unfit] += 1
-            elif isinstance(event, Decision):
-                self._take(group, event, checks, known, outcomes.get(event.id, {}))
-        self.histories.append(
-            History(
-                items=np.array(items, np.int64),
-                kinds=np.array([self.code_of.get(kind, 0) for kind in kinds], np.int64),
-                liked=np.array([kind != "dislike" for kind in kinds], np.bool_),
-                contexts=np.full(len(items), -1, np.int64),
-                fresh=np.zeros(len(items), np.bool_),
-                times=np.array(times, np.int64),
-            )
-        )
+        for part in _parts(events):
+            chain = self._chain(part)
+            for event in part:
+                if isinstance(event, Decision) and unfit:
+                    self.dropped[unfit] += 1
+                elif isinstance(event, Decision):
+                    self._take(group, event, chain, outcomes.get(event.id, {}))
+            self.histories.append(chain.history(self.code_of))
 
-    def _take(
-        self, group: int, decision: Decision, checks: list[str], known: list[int], outcomes: dict[int, Outcome]
-    ) -> None:
-        if decision.events >= len(checks) or checks[decision.events] != decision.state:
+    def _chain(self, events: Sequence[Event]) -> _Chain:
+        chain = _Chain(self.row_of)
+        for event in events:
+            time_s = self.time.get(event.id, event.clock.wall) // 1000
+            if isinstance(event, Restart):
+                chain.begin(event.steps, time_s)
+            elif isinstance(event, Observation) or (isinstance(event, Outcome) and event.observed):
+                chain.step(event.item, event.kind, time_s)
+        return chain
+
+    def _take(self, group: int, decision: Decision, chain: _Chain, outcomes: dict[int, Outcome]) -> None:
+        at = chain.at(decision)
+        if at is None:
             self.dropped["state checksum differs"] += 1
         elif not outcomes:
             self.dropped["no outcome"] += 1
         else:
-            self.taken.append((group, known[decision.events], decision, outcomes))
+            self.taken.append((group, len(self.histories), at, decision, outcomes))
 
     def build(self) -> Examples:
-        m, k = len(self.taken), max((len(decision.slate) for _, _, decision, _ in self.taken), default=1)
+        m, k = len(self.taken), max((len(decision.slate) for *_, decision, _ in self.taken), default=1)
         decisions = Decisions(
-            history=np.array([group for group, *_ in self.taken], np.int64),
-            at=np.array([at for _, at, *_ in self.taken], np.int64),
+            history=np.array([history for _, history, *_ in self.taken], np.int64),
+            at=np.array([at for _, _, at, *_ in self.taken], np.int64),
             items=np.full((m, k), -1, np.int64),
             logged=np.ones((m, k)),
             conditional=np.ones((m, k)),
             reward=np.zeros((m, k), np.float32),
             judged=np.zeros((m, k), np.bool_),
-            context=np.array([self._context(decision) for _, _, decision, _ in self.taken], np.int64),
+            context=np.array([self._context(decision) for *_, decision, _ in self.taken], np.int64),
             ranks=np.zeros((m, k), np.int64),
             group=np.array([group for group, *_ in self.taken], np.int64),
             release=self._facts("release", np.int64),
             pool=self._facts("pool", np.int64),
             eligible=self._facts("eligible", np.int64),
             epsilon=self._facts("epsilon", np.float64),
-            guarded=np.array([decision.guarded or 0 for _, _, decision, _ in self.taken], np.int64),
+            guarded=np.array([decision.guarded or 0 for *_, decision, _ in self.taken], np.int64),
             turned=np.array([max(told.turned or 0.0 for told in outcomes.values()) for *_, outcomes in self.taken]),
-            capped=np.array([bool(decision.caps) for _, _, decision, _ in self.taken], np.bool_),
+            capped=np.array([bool(decision.caps) for *_, decision, _ in self.taken], np.bool_),
             survived=self._facts("pass_probability", np.float64),
         )
-        for i, (_, _, decision, outcomes) in enumerate(self.taken):
+        for i, (*_, decision, outcomes) in enumerate(self.taken):
             for slot, shown in enumerate(decision.slate):
                 decisions.items[i, slot] = self.row_of.get(shown.item, -1)
                 decisions.logged[i, slot] = shown.marginal or shown.conditional
@@ -247,7 +290,7 @@ class _Builder:
         return Examples(self.histories, decisions, contexts, self.dropped)
 
     def _facts(self, name: str, dtype: type) -> NDArray:
-        return np.array([getattr(decision, name) for _, _, decision, _ in self.taken], dtype)
+        return np.array([getattr(decision, name) for *_, decision, _ in self.taken], dtype)
 
     def _context(self, decision: Decision) -> int:
         code = decision.context

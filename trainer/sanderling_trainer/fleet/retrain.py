@@ -171,8 +171,8 @@ def _select(decisions: Decisions, mask: np.ndarray) -> Decisions:
 
 
 def _trends(histories: Sequence[History], items: int) -> Trends:
-    users = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
-    rows = np.concatenate([history.items for history in histories])
-    times = np.concatenate([history.times for history in histories])
-    liked = np.concatenate([history.liked for history in histories])
+    users = np.repeat(np.arange(len(histories)), [len(history) - history.told for history in histories])
+    rows = np.concatenate([history.items[history.told :] for history in histories])
+    times = np.concatenate([history.times[history.told :] for history in histories])
+    liked = np.concatenate([history.liked[history.told :] for history in histories])
     return Trends.of(users[liked], rows[liked], times[liked], items)
