@@ -34,6 +34,7 @@ def survives(id: str, level: int) -> bool:
 
 def make_room(store: Store) -> bool:
     """Halve until at most three quarters of the limit are used; return whether there is room for new events."""
+    store.database.delete_aside()
     _forget_states(store)
     while store.database.used() > TARGET * store.limit and _halve(store):
         pass

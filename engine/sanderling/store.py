@@ -21,7 +21,7 @@ from sanderling.boot import Boot
 from sanderling.clock import Clock, Entropy, uuid7
 from sanderling.contract import events as wire
 from sanderling.contract.events import Event, Loss, Outcome
-from sanderling.database import PAGE_BYTES, Database, Meta
+from sanderling.database import PAGE_BYTES, Database, Meta, unusable
 
 QUARANTINE_ROWS = 100
 BALLAST_BYTES = 2 * 2**20
@@ -75,9 +75,13 @@ class Store:
         self.handed: dict[str, int] = {}
         self._ballast = folder / "ballast"
         self._ballast_bytes = 0
-        if self.database.was_reset:
-            self._declare_reset()
-        self._fit_ballast()
+        try:
+            if self.database.was_reset:
+                self._declare_reset()
+            self._fit_ballast()
+        except (apsw.Error, OSError) as error:
+            self.database.close()
+            raise unusable(folder, error) from error
 
     @property
     def meta(self) -> Meta:
