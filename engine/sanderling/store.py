@@ -24,6 +24,7 @@ from sanderling.contract.events import Event, Loss, Outcome
 from sanderling.database import PAGE_BYTES, Database, Meta, unusable
 
 QUARANTINE_ROWS = 100
+MAX_REASON = 512
 BALLAST_BYTES = 2 * 2**20
 EMERGENCY_ROWS = 8
 ROOM_FOR_EVENT = 2048
@@ -162,7 +163,7 @@ class Store:
             install=self.meta.install,
             seq=1,
             clock=self.boot.read(),
-            reason=reason[:512] or "unknown",
+            reason=reason[:MAX_REASON] or "unknown",
             decisions=counts.get("decision", 0),
             outcomes=counts.get("outcome", 0),
             observations=counts.get("observation", 0),
@@ -232,6 +233,7 @@ class Store:
         return seq is not None
 
     def _set_aside(self, seq: int, reason: str) -> None:
+        reason = reason[:MAX_REASON]
         with self.database.transaction(durable=True) as meta:
             loss = self._loss_of(seq, reason)
             keep = "INSERT OR REPLACE INTO quarantine SELECT seq, id, ?, line FROM event WHERE seq = ?"
