@@ -5,7 +5,6 @@ Refuses to judge what users did or typed: all of that is fine.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from sanderling.slate import SlateItem
@@ -20,7 +19,7 @@ def check_request(user: object, k: object, context: object) -> None:
     if not isinstance(k, int) or isinstance(k, bool):
         raise TypeError(f"k: expected int, found {type(k).__name__}")
     if not 1 <= k <= MAX_SLOTS:
-        raise ValueError(f"k: expected 1 to {MAX_SLOTS}, found {k}")
+        raise ValueError(f"k: expected 1 to {MAX_SLOTS}, found {shown(k)}")
     if context is not None and not isinstance(context, str):
         raise TypeError(f"context: expected str or None, found {type(context).__name__}")
 
@@ -43,8 +42,8 @@ def check_value(value: object) -> float:
     """Return a reward as a float; raise `TypeError` for no number, `ValueError` outside [-1, 1]."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"value: expected a number, found {type(value).__name__}")
-    if not math.isfinite(value) or not -1.0 <= value <= 1.0:
-        raise ValueError(f"value: expected a number in [-1, 1], found {value}")
+    if not -1.0 <= value <= 1.0:
+        raise ValueError(f"value: expected a number in [-1, 1], found {shown(value)}")
     return float(value)
 
 
@@ -56,7 +55,7 @@ def check_privacy(epsilon: object, *, adapt: bool, window_s: object) -> float | 
     if adapt or window_s is not None:
         raise ValueError("privacy: expected neither `adapt` nor `window_s` with it: later slates, or times, would tell")
     if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0.1 <= epsilon <= 20.0:
-        raise ValueError(f"privacy: expected an epsilon of 0.1 to 20, or None, found {epsilon!r}")
+        raise ValueError(f"privacy: expected an epsilon of 0.1 to 20, or None, found {shown(epsilon)}")
     return float(epsilon)
 
 
@@ -65,7 +64,7 @@ def check_window(seconds: object) -> float | None:
     if seconds is None:
         return None
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0.0 < seconds <= 366 * 86400:
-        raise ValueError(f"window_s: expected seconds above 0, at most 366 days, or None, found {seconds!r}")
+        raise ValueError(f"window_s: expected seconds above 0, at most 366 days, or None, found {shown(seconds)}")
     return float(seconds)
 
 
@@ -76,9 +75,9 @@ def check_way(collector: object, transport: object) -> None:
 
 
 def check_bytes(most: object) -> int:
-    """Return the bound of an outbox; raise `ValueError` unless it is an int of at least 64 KiB."""
-    if not isinstance(most, int) or isinstance(most, bool) or most < 2**16:
-        raise ValueError(f"outbox_bytes: expected an int of at least {2**16}, found {most!r}")
+    """Return the bound of an outbox; raise `ValueError` unless it is an int of 64 KiB to 1 PiB."""
+    if not isinstance(most, int) or isinstance(most, bool) or not 2**16 <= most <= 2**50:
+        raise ValueError(f"outbox_bytes: expected an int of {2**16} to {2**50}, found {shown(most)}")
     return most
 
 
@@ -87,7 +86,7 @@ def check_days(days: object, *, told: bool) -> float | None:
     if days is None:
         return None
     if isinstance(days, bool) or not isinstance(days, int | float) or not 1 / 24 <= days <= 3660.0:
-        raise ValueError(f"pseudonym_days: expected 1/24 to 3660 days, or None, found {days!r}")
+        raise ValueError(f"pseudonym_days: expected 1/24 to 3660 days, or None, found {shown(days)}")
     if not told:
         raise ValueError("pseudonym_days: expected `state` and `collector` with it: nothing is told of anybody without")
     return float(days)
@@ -99,3 +98,11 @@ def shown_item(shown: Mapping[str, SlateItem], item: SlateItem | str) -> SlateIt
     if name not in shown:
         raise ValueError(f"item: expected one of the slate's {len(shown)} items, found {name!r:.100}")
     return shown[name]
+
+
+def shown(value: object) -> str:
+    """Return the beginning of what a wrong argument looks like; Python refuses to print the longest numbers."""
+    try:
+        return f"{value!r:.80}"
+    except ValueError:
+        return "a number of thousands of digits"

@@ -58,8 +58,8 @@ class Meta:
 class Database:
     """The file of one state folder; raises `StorageError` when it cannot be opened, `apsw.Error` later.
 
-    `was_reset` tells that a damaged file was moved aside; then `meta.install` is a fresh one, so that no number is
-    used twice under the same name.
+    `was_reset` tells that a damaged file was moved aside and nothing was numbered since; then `meta.install` is a fresh
+    one, so that no number is used twice under the same name.
     """
 
     def __init__(self, folder: Path, limit_bytes: int, entropy: Entropy) -> None:
@@ -68,13 +68,13 @@ class Database:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock(folder / "outbox.lock")
-            self.was_reset = self._open_or_reset()
+            self._open_or_reset()
+            self.was_reset = self.meta.seq == 0 and bool(self._aside())
+            self._aside_bytes = sum(path.stat().st_size for path in self._aside())
             flush_path(folder)
         except (apsw.Error, OSError) as error:
             self.close()
-            raise StorageError(
-                f"expected a usable outbox in {folder}: {error}: free the disk or fix the rights"
-            ) from error
+            raise unusable(folder, error) from error
         except StorageError:
             self.close()
             raise
@@ -92,7 +92,7 @@ class Database:
         self._connections.append(connection)
         return connection
 
-    def _open_or_reset(self) -> bool:
+    def _open_or_reset(self) -> None:
         path = self._folder / DATABASE
         try:
             if path.exists() and not path.is_file():
@@ -103,8 +103,6 @@ class Database:
                 connection.close()
             self._move_aside()
             self._open(path)
-            return True
-        return False
 
     def _move_aside(self) -> None:
         """Keep the damaged file, and what belongs to it, under another name; the last one only."""
@@ -114,6 +112,15 @@ class Database:
                 shutil.rmtree(aside)
             with suppress(FileNotFoundError):
                 (self._folder / (DATABASE + suffix)).replace(aside)
+
+    def _aside(self) -> list[Path]:
+        return list(self._folder.glob(f"{ASIDE}*"))
+
+    def delete_aside(self) -> None:
+        """Delete what was moved aside."""
+        for path in self._aside():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self._aside_bytes = 0
 
     def _open(self, path: Path) -> None:
         self.writer = self._connect(path)
@@ -186,9 +193,9 @@ class Database:
             raise apsw.CantOpenError(f"{path}: expected the file that was opened, found it removed or replaced")
 
     def used(self) -> int:
-        """Return the bytes of the pages that hold something."""
+        """Return the bytes of the pages that hold something, and of what was moved aside."""
         pages: int = self.writer.pragma("page_count") - self.writer.pragma("freelist_count")
-        return pages * PAGE_BYTES
+        return pages * PAGE_BYTES + self._aside_bytes
 
     def free(self) -> int:
         """Return the bytes of the pages that hold nothing."""
@@ -204,6 +211,11 @@ class Database:
         """Keep this process from ever closing the connections: after a fork they belong to the parent."""
         for connection in self._connections:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+
+def unusable(folder: Path, error: Exception) -> StorageError:
+    """Return the error of a folder in which no outbox can be had."""
+    return StorageError(f"expected a usable outbox in {folder}: {error}: free the disk or fix the rights")
 
 
 def _fresh() -> apsw.Connection:

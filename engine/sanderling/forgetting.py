@@ -7,7 +7,6 @@ know why somebody is forgotten.
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Collection
 from contextlib import suppress
@@ -16,7 +15,7 @@ import apsw
 
 from sanderling.boot import Boot
 from sanderling.contract.events import MAX_NUMBERS
-from sanderling.database import ASIDE, Meta
+from sanderling.database import Meta
 from sanderling.identity import Identity
 from sanderling.store import Store
 
@@ -82,8 +81,7 @@ def _mark(store: Store, meta: Meta) -> None:
 
 
 def _scrub(store: Store) -> None:
-    for path in store.folder.glob(f"{ASIDE}*"):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    store.database.delete_aside()
     store.with_ballast(lambda _: _write_anew(store))
 
 

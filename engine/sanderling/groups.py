@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sanderling.checks import shown
+
 Rows = NDArray[np.int64]
 
 KEPT_GROUPS = 64  # whose rows are kept, so that memory is bounded
@@ -97,7 +99,7 @@ def check_caps(at_most: Mapping[str, int]) -> None:
         if not 1 <= len(attribute) <= 512 or not attribute.isprintable():
             raise ValueError(f"at_most: expected an attribute's name of 1 to 512 characters, found {attribute!r:.80}")
         if not 1 <= most <= MOST:
-            raise ValueError(f"at_most: {attribute}: expected 1 to {MOST}, found {most}: exclude items to show none")
+            raise ValueError(f"at_most: {attribute}: expected 1 to {MOST}, found {shown(most)}: exclude items to show none")
 
 
 def _names(value: Any) -> list[Hashable]:

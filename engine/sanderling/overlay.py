@@ -30,14 +30,24 @@ def clean(record: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
             )
     if len(record["id"]) > 512:
         raise ValueError(f"item: id: expected at most 512 characters, found {len(record['id'])}")
-    return {"title": record["text"], **record, "added_ms": now_ms}
+    return _kept({"title": record["text"], **record, "added_ms": now_ms})
 
 
 def removal(item: object, now_ms: int) -> dict[str, Any]:
     """Return the record of an item that was removed, one without text; raise `ValueError` for what cannot be an id."""
     if not isinstance(item, str) or not 1 <= len(item) <= 512:
         raise ValueError(f"item: id: expected a string of 1 to 512 characters, found {item!r:.80}")
-    return {"id": item, "added_ms": now_ms}
+    return _kept({"id": item, "added_ms": now_ms})
+
+
+def _kept(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record that can be written; raise `ValueError` naming the first field that cannot."""
+    for field, value in record.items():
+        try:
+            msgspec.json.encode({field: value})
+        except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+            raise ValueError(f"item: {field!r:.80}: expected what JSON can hold, found {error}") from None
+    return record
 
 
 def after(records: Iterable[Mapping[str, Any]], bundle: Bundle) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ from sanderling.store import BORN, Store, checksum, sound
 CHUNK = 500
 TARGET = 0.75
 STATES = 0.25
+QUARANTINE = 0.125
 DEEPEST = 64
 DECISIONS, BEHAVIOUR = "('decision')", "('observation', 'restart')"
 
@@ -37,14 +38,19 @@ def survives(id: str, level: int) -> bool:
 
 def make_room(store: Store) -> bool:
     """Halve until at most three quarters of the limit are used; return whether there is room for new events."""
+    store.database.delete_aside()
     _forget_states(store)
+    _forget_quarantined(store, int(QUARANTINE * store.limit))
     while store.database.used() > TARGET * store.limit and _halve(store):
         pass
+    if store.database.used() > store.limit:
+        _forget_quarantined(store, 0)
     return store.database.used() <= store.limit
 
 
-def _halve(store: Store) -> int:
-    """Make one pass over the rows of the lowest level, in transactions of `CHUNK` rows; return how many events went."""
+def _halve(store: Store) -> bool:
+    """Make one pass over the rows of the lowest level, in transactions of `CHUNK` rows; return whether there are any:
+    that none of them went says nothing of the next level."""
     loss = store.loss("full", {})
     counts: Counter[str] = Counter()
     last = store.meta.handed
@@ -62,7 +68,7 @@ def _halve(store: Store) -> int:
                 loss = _declare(store, meta, loss, counts + gone)
         counts += gone
     store.lost["full"] += counts.total()
-    return counts.total()
+    return lowest is not None
 
 
 def _heavier(store: Store, handed: int) -> str:
@@ -139,4 +145,15 @@ def _forget_states(store: Store) -> None:
             "DELETE FROM state WHERE user NOT IN (?, ?) AND seq <= (SELECT max(seq) FROM"
             " (SELECT seq, sum(length(value) + 64) OVER (ORDER BY seq DESC) AS size FROM state) WHERE size > ?)",
             (BORN, UNSCRUBBED, int(STATES * store.limit)),
+        )
+
+
+def _forget_quarantined(store: Store, most: int) -> None:
+    """Keep so many bytes of what was set aside: the oldest goes first."""
+    with store.database.transaction(durable=False):
+        store.database.writer.execute(
+            "DELETE FROM quarantine WHERE seq <= (SELECT max(seq) FROM (SELECT seq,"
+            " sum(ifnull(length(line), 0) + length(reason) + 64) OVER (ORDER BY seq DESC) AS size FROM quarantine)"
+            " WHERE size > ?)",
+            (most,),
         )

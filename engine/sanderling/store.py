@@ -22,9 +22,10 @@ from sanderling.boot import Boot
 from sanderling.clock import Clock, Entropy, uuid7
 from sanderling.contract import events as wire
 from sanderling.contract.events import Event, Loss, Observation, Outcome, Restart
-from sanderling.database import PAGE_BYTES, Database, Meta
+from sanderling.database import PAGE_BYTES, Database, Meta, unusable
 
 QUARANTINE_ROWS = 100
+MAX_REASON = 512
 BALLAST_BYTES = 2 * 2**20
 EMERGENCY_ROWS = 8
 ROOM_FOR_EVENT = 2048
@@ -77,12 +78,16 @@ class Store:
         self.lost: Counter[str] = Counter()
         self.database = Database(folder, limit_bytes, entropy)
         self.handed: dict[str, int] = {}
-        self.gaps = {key.removeprefix(GAP) for key in self.states(GAP)}
         self._ballast = folder / "ballast"
         self._ballast_bytes = 0
-        if self.database.was_reset:
-            self._declare_reset()
-        self._fit_ballast()
+        try:
+            self.gaps = {key.removeprefix(GAP) for key in self.states(GAP)}
+            if self.database.was_reset:
+                self._declare_reset()
+            self._fit_ballast()
+        except (apsw.Error, OSError) as error:
+            self.database.close()
+            raise unusable(folder, error) from error
 
     @property
     def meta(self) -> Meta:
@@ -185,7 +190,7 @@ class Store:
             install=self.meta.install,
             seq=1,
             clock=self.boot.read(),
-            reason=reason[:512] or "unknown",
+            reason=reason[:MAX_REASON] or "unknown",
             decisions=counts.get("decision", 0),
             outcomes=counts.get("outcome", 0),
             observations=counts.get("observation", 0) + counts.get("restart", 0),
@@ -255,6 +260,7 @@ class Store:
         return seq is not None
 
     def _set_aside(self, seq: int, reason: str) -> None:
+        reason = reason[:MAX_REASON]
         with self.database.transaction(durable=True) as meta:
             loss = self._loss_of(seq, reason)
             self.mark_gap_of(meta, seq)

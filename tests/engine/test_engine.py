@@ -251,6 +251,30 @@ def test_wrong_arguments_are_named(engine, arguments, error):
         engine.recommend(**{"user": "anna", **arguments})
 
 
+@pytest.mark.parametrize("number", [10**400, -(10**5000), float("nan"), float("inf"), 1.5], ids="abcde")
+def test_a_reward_that_no_float_can_hold_is_named(engine, number):
+    """A reward out of range is a ValueError that names it, however many digits it has."""
+    slate = engine.recommend("anna")
+    with pytest.raises(ValueError, match="value: expected a number"):
+        engine.reward(slate, slate[0], number)
+
+
+@pytest.mark.parametrize("setting", ["privacy", "window_s", "pseudonym_days", "outbox_bytes"])
+def test_a_setting_of_any_size_is_named(bundle, tmp_path, setting):
+    """A setting of hundreds or thousands of digits is a ValueError that names it."""
+    for number in (10**400, 10**5000):
+        with pytest.raises(ValueError, match=f"{setting}: expected"):
+            Engine.open(bundle, tmp_path / "state", transport=FakeTransport(), **{setting: number})
+
+
+@pytest.mark.parametrize("value", [10**5000, "half \ud800", object()], ids="abc")
+def test_an_attribute_that_cannot_be_kept_is_named(engine, value):
+    """What JSON cannot hold is a ValueError that names the field, and nothing is added."""
+    with pytest.raises(ValueError, match="item: 'colour': expected what JSON can hold"):
+        engine.upsert_items([{"id": "new", "text": "red shoe"}, {"id": "other", "text": "shoe", "colour": value}])
+    assert engine._serving.scorer.find("new") is None
+
+
 def test_without_a_state_folder_nothing_is_stored_and_rewards_say_so(bundle):
     """An engine for batch scoring recommends, keeps states in memory, and refuses rewards with a reason."""
     with Engine.open(bundle) as engine:

@@ -369,6 +369,34 @@ def test_the_queue_in_memory_is_bounded(tmp_path):
     outbox.close()
 
 
+def test_a_level_of_which_none_goes_does_not_end_shedding(tmp_path):
+    """Where all rows of the lowest level survive their pass, those of the next are halved, and storing goes on."""
+    outbox, make = open_outbox(tmp_path, limit_bytes=256 * 1024, threaded=False)
+    while outbox._store.database.used() < 240 * 1024:
+        outbox.put_durable([make.decision() for _ in range(5)])
+    outbox._store.database.writer.execute("UPDATE event SET level = 1")
+    for id in [id for id in (f"{number:032x}" for number in range(10**6, 10**6 + 200)) if survives(id, 1)]:
+        outbox.put_durable([make.decision(id=id)])
+    assert outbox.counters().lost["full"] > 0
+    outbox.close()
+
+
+def test_what_was_set_aside_makes_room(tmp_path):
+    """Rejected events, and reasons of any length, are cut and deleted where an outbox would else be full for ever."""
+    outbox, make = open_outbox(tmp_path, limit_bytes=256 * 1024, threaded=False)
+    for _ in range(100):
+        decision = make.decision(context="x" * 4000)
+        outbox.put_durable([decision])
+        outbox.quarantine(decision.id, "because " * 2000)
+        outbox.acknowledge([pending.id for pending in outbox.oldest(100, 10**6)])
+    rows = "SELECT count(*), sum(length(line)), max(length(reason)) FROM quarantine"
+    count, size, longest = next(outbox._store.database.writer.execute(rows))
+    assert (outbox.counters().pending, longest) == (0, 512)
+    assert 5 < count < 100
+    assert size < 256 * 1024
+    outbox.close()
+
+
 def test_an_event_that_cannot_be_encoded_blocks_nothing(tmp_path):
     """An oversize event is refused to its caller, declared, and the events around it are stored."""
     outbox, make = open_outbox(tmp_path)

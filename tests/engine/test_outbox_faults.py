@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +11,7 @@ import apsw
 import pytest
 
 from sanderling.contract import events as wire
+from sanderling.contract.events import Event
 from sanderling.errors import StorageError
 from sanderling.outbox import Outbox
 from sanderling.store import BALLAST_BYTES
@@ -87,6 +88,37 @@ def test_storage_errors_are_survived(tmp_path, error, length):
 def test_every_single_storage_error_is_survived(tmp_path, error, length):
     """The same for each single operation (P5)."""
     print(f"{sweep(tmp_path, error, length, 1)} operations, each failed, nothing lost")
+
+
+def garbage(folder: Path) -> Path:
+    """A folder in which something else lies in the outbox's place."""
+    folder.mkdir()
+    (folder / "outbox.db").write_bytes(b"garbage" * 3000)
+    return folder
+
+
+def open_closed(folder: Path) -> list[Event]:
+    """Open and close an outbox; return what waits there."""
+    with closing(Outbox(folder, clock=FakeClock(), threaded=False)) as outbox:
+        return [wire.decode(pending.line) for pending in outbox.oldest(10, 10**6)]
+
+
+@pytest.mark.parametrize(("error", "length"), FAULTS)
+def test_a_damaged_file_on_a_failing_disk_is_survived(tmp_path, error, length):
+    """Whichever operation fails while a damaged file is moved aside, only `StorageError` comes out, the folder is free
+    again, and the reset is declared once."""
+    with FaultyDisk() as disk:
+        open_closed(garbage(tmp_path / "count"))
+    failed = 0
+    for first in range(disk.operations):
+        folder = garbage(tmp_path / str(first))
+        with FaultyDisk(first, first + length, error):
+            try:
+                open_closed(folder)
+            except StorageError:
+                failed += 1
+        assert [(event.reason, event.seq) for event in open_closed(folder)] == [("outbox_reset", 1)], first
+    assert 30 < failed
 
 
 def test_a_dead_disk_neither_raises_nor_hangs_and_heals(tmp_path):

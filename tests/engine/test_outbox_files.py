@@ -155,6 +155,18 @@ def test_a_damaged_file_takes_its_companions_along(tmp_path):
     outbox.close()
 
 
+def test_a_damaged_file_counts_in_the_bound_and_goes_first(tmp_path):
+    """What was moved aside takes part in the bound, and is deleted before any event has to go."""
+    folder = damaged(tmp_path / "one", b"garbage" * 30_000)
+    outbox = Outbox(folder, limit_bytes=2**18, clock=FakeClock(), threaded=False)
+    make = EventFactory(outbox.install, 99)
+    for _ in range(10):
+        outbox.put_durable([make.decision() for _ in range(20)])
+    assert not (folder / "corrupt.db").exists()
+    assert outbox.counters().pending == 201
+    outbox.close()
+
+
 def test_a_folder_in_the_files_place_is_moved_aside(tmp_path):
     """What can never be opened as a file is moved aside, again and again, and declared as a reset."""
     for _ in range(2):
