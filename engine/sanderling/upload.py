@@ -146,13 +146,21 @@ class Uploader:
             wait_ms = self._not_before_ms - self._clock.mono_ms()
             if wait_ms > 0:
                 return wait_ms / 1000
-            return self._send_oldest() if self._may_upload() else IDLE_S
+            return self._send_oldest() if self._allowed() else IDLE_S
         except NoNetworkError:
             return self._pause(self._backoff.offline())
         except (StorageError, OSError):
             return self._wait()
         finally:
             self._turn.release()
+
+    def _allowed(self) -> bool:
+        """Ask the app whether the network may be used; a hook that raises counts as a no."""
+        try:
+            return self._may_upload()
+        except Exception as error:  # the app's own fault must neither reach its calls of `flush` nor end the uploading
+            log.warning("may_upload raised %r: that counts as a no", error)
+            return False
 
     def _send_oldest(self) -> float:
         batch = self._outbox.oldest(self._window.size(), self._max_bytes)
@@ -281,14 +289,14 @@ class Uploader:
         away = True
         while not self._ended.is_set():
             try:
-                if not self._may_upload():
+                if not self._allowed():
                     away, delay = True, IDLE_S
                 elif away:
                     away, delay = False, 0.0
                     self._ended.wait(self._backoff.first())
                 else:
                     delay = self.step()
-            except Exception:  # a fault in the app's hook or in a transport must not end uploading for ever
+            except Exception:  # a fault in a transport must not end uploading for ever
                 log.exception("an upload failed in a way that nobody expected; trying again later")
                 delay = self._wait()
             self._awake.wait(delay)

@@ -93,8 +93,9 @@ def test_the_first_try_waits_for_a_random_moment_and_a_flush_does_not(bench):
     uploader.stop()
 
 
-def test_a_faulty_hook_does_not_end_uploading(bench):
+def test_a_faulty_hook_does_not_end_uploading(bench, monkeypatch):
     """A hook that raises is taken for a no, and asked again."""
+    monkeypatch.setattr(upload, "IDLE_S", 0.01)
     answers = iter([ZeroDivisionError("app"), True])
 
     def hook() -> bool:
@@ -107,6 +108,18 @@ def test_a_faulty_hook_does_not_end_uploading(bench):
     uploader = started(b, may_upload=hook)
     assert wait_until(lambda: b.outbox.counters().pending == 0)
     uploader.stop()
+
+
+def test_a_faulty_hook_is_a_no_to_who_keeps_time_too(bench):
+    """A hook that raises raises out of neither `step` nor `drain`: both take it for a no, and send nothing."""
+
+    def hook() -> bool:
+        raise ZeroDivisionError("app")
+
+    b = bench(1, may_upload=hook)
+    assert b.uploader.step() == IDLE_S
+    assert not b.uploader.drain(0.1)
+    assert (b.transport.batches, b.pending()) == ([], [1])
 
 
 def test_a_transport_that_breaks_its_word_does_not_end_uploading(bench):
