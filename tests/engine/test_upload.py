@@ -223,6 +223,15 @@ def test_drain_waits_for_the_queue_and_ends_in_time(bench):
     assert time.monotonic() - started < 25
 
 
+def test_a_flush_is_not_done_when_all_that_was_handed_out_is_rotten(bench):
+    """Where the next batch is damaged from end to end, a flush goes on to what comes after it."""
+    b = bench(5, max_events=2)
+    b.outbox._store.database.writer.execute("UPDATE event SET crc = 0 WHERE seq <= 4")
+    assert b.uploader.drain(5.0)
+    assert b.delivered() == [5, 6, 7, 8, 9]
+    assert b.outbox.counters().pending == 0
+
+
 def test_a_declaration_that_is_set_aside_is_declared_again(bench):
     """What a refused declaration declared is in the next one, with the number of the refused one, however often."""
     refused: list[Event] = []
