@@ -183,8 +183,8 @@ class Uploader:
         if response.status == 410 and self._outbox.install.encode() in response.body:
             return self._erased()
         if response.status == 413:
-            return self._too_large(batch)
-        if response.status in (400, 422):
+            return self._too_large(batch, response)
+        if response.status in (400, 422) and _is_refusal(response.body):
             return self._refused(batch, response)
         return self._wait(retry_after_s(response.headers, self._clock))
 
@@ -224,14 +224,17 @@ class Uploader:
         self.counters.erasures += 1
         return self._wait()
 
-    def _too_large(self, batch: Sequence[Pending]) -> float:
-        if len(batch) == 1:
+    def _too_large(self, batch: Sequence[Pending], response: Response) -> float:
+        """Halve the batch, whoever says so; one event alone is set aside at the collector's own word only."""
+        if len(batch) > 1:
+            self._window.cap = len(batch) // 2
+            return 0.0
+        if _is_refusal(response.body):
             return self._set_aside(batch[0], "too_large")
-        self._window.cap = len(batch) // 2
-        return 0.0
+        return self._wait(retry_after_s(response.headers, self._clock))
 
     def _refused(self, batch: Sequence[Pending], response: Response) -> float:
-        """Search the bad event by halving; after a streak of bad ones suspect the server, and go slowly."""
+        """Search the event that the collector refuses by halving; after a streak of them suspect it, and go slowly."""
         if len(batch) == 1:
             return self._set_aside(batch[0], f"status_{response.status}")
         self._window.suspects = len(batch)
@@ -306,6 +309,15 @@ class Uploader:
         """After a fork: the thread belongs to the parent, and the locks may have been held by it."""
         self._renew_locks()
         self._ended.set()
+
+
+def _is_refusal(body: bytes) -> bool:
+    """Tell the collector's own refusal from the page of a proxy, which knows nothing of events."""
+    try:
+        msgspec.json.decode(body, type=wire.Refusal)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return False
+    return True
 
 
 def _answer(body: bytes) -> wire.Answer:

@@ -24,7 +24,7 @@ PORTALS = [
     Response(302, {"location": "http://portal.example"}, b""),
     Response(511, {}, b"log in first"),
 ]
-REFUSALS = [401, 403, 404, 407, 408, 410, 429, 500, 502, 503, 504, 999]
+REFUSALS = [400, 401, 403, 404, 407, 408, 410, 413, 422, 429, 500, 502, 503, 504, 999]
 WAITS = ["", "0", "7", "120", "-1", "soon", "Wed, 21 Oct 2015 07:28:00 GMT", "99999999999"]
 WEATHERS = {"good": 5, "lossy": 5, "offline": 2, "portal": 1, "proxy": 2}
 
