@@ -19,6 +19,7 @@ from sanderling import forks
 from sanderling.clock import Clock
 from sanderling.contract import events as wire
 from sanderling.errors import StorageError
+from sanderling.flag import Flag
 from sanderling.outbox import Outbox
 from sanderling.store import Pending
 from sanderling.transport import HttpTransport, NoNetworkError, Response, Transport, retry_after_s
@@ -135,7 +136,7 @@ class Uploader:
         forks.watch(self)
 
     def _renew_locks(self) -> None:
-        self._turn, self._awake, self._ended = threading.Lock(), threading.Event(), threading.Event()
+        self._turn, self._awake, self._ended = threading.Lock(), Flag(), Flag()
 
     def step(self) -> float:
         """Send at most one batch; return the seconds to wait before the next step, 0 when there is more to send."""
