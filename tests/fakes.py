@@ -78,6 +78,11 @@ class FakeTransport:
         return self.answer(self.batches[-1])
 
 
+def refusal(code: int) -> Response:
+    """Refuse a batch as the collector does; `status` is what a proxy would say."""
+    return Response(code, {}, b'{"error":"line 1: expected an event with an id"}')
+
+
 def status(code: int, **headers: str) -> Response:
     return Response(code, {name.replace("_", "-"): value for name, value in headers.items()}, b"<html>")
 

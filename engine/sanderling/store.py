@@ -207,6 +207,16 @@ class Store:
 
         Shedding never touches what was handed out: the lab may have it already.
         """
+        batch, rotten = self._first(max_events, max_bytes)
+        while rotten and not batch:
+            batch, rotten = self._first(max_events, max_bytes)
+        if batch and batch[-1].seq > self.meta.handed:
+            self.with_ballast(lambda _: self._hand_out(batch[-1].seq))
+        self.handed = {pending.id: pending.seq for pending in batch}
+        return batch
+
+    def _first(self, max_events: int, max_bytes: int) -> tuple[list[Pending], list[int]]:
+        """Return the sound ones of the first rows, and the numbers of the others, which it sets aside."""
         batch: list[Pending] = []
         rotten: list[int] = []
         size = 0
@@ -221,10 +231,7 @@ class Store:
             batch.append(Pending(seq, id.decode(), line))
         for seq in rotten:
             self._set_aside(seq, "corrupt")
-        if batch and batch[-1].seq > self.meta.handed:
-            self.with_ballast(lambda _: self._hand_out(batch[-1].seq))
-        self.handed = {pending.id: pending.seq for pending in batch}
-        return batch
+        return batch, rotten
 
     def _hand_out(self, seq: int) -> None:
         with self.database.transaction(durable=True) as meta:

@@ -19,6 +19,7 @@ from sanderling import forks
 from sanderling.clock import Clock
 from sanderling.contract import events as wire
 from sanderling.errors import StorageError
+from sanderling.flag import Flag
 from sanderling.outbox import Outbox
 from sanderling.store import Pending
 from sanderling.transport import HttpTransport, NoNetworkError, Response, Transport, retry_after_s
@@ -135,7 +136,7 @@ class Uploader:
         forks.watch(self)
 
     def _renew_locks(self) -> None:
-        self._turn, self._awake, self._ended = threading.Lock(), threading.Event(), threading.Event()
+        self._turn, self._awake, self._ended = threading.Lock(), Flag(), Flag()
 
     def step(self) -> float:
         """Send at most one batch; return the seconds to wait before the next step, 0 when there is more to send."""
@@ -146,13 +147,21 @@ class Uploader:
             wait_ms = self._not_before_ms - self._clock.mono_ms()
             if wait_ms > 0:
                 return wait_ms / 1000
-            return self._send_oldest() if self._may_upload() else IDLE_S
+            return self._send_oldest() if self._allowed() else IDLE_S
         except NoNetworkError:
             return self._pause(self._backoff.offline())
         except (StorageError, OSError):
             return self._wait()
         finally:
             self._turn.release()
+
+    def _allowed(self) -> bool:
+        """Ask the app whether the network may be used; a hook that raises counts as a no."""
+        try:
+            return self._may_upload()
+        except Exception as error:  # the app's own fault must neither reach its calls of `flush` nor end the uploading
+            log.warning("may_upload raised %r: that counts as a no", error)
+            return False
 
     def _send_oldest(self) -> float:
         batch = self._outbox.oldest(self._window.size(), self._max_bytes)
@@ -175,8 +184,8 @@ class Uploader:
         if response.status == 410 and self._outbox.install.encode() in response.body:
             return self._erased()
         if response.status == 413:
-            return self._too_large(batch)
-        if response.status in (400, 422):
+            return self._too_large(batch, response)
+        if response.status in (400, 422) and _is_refusal(response.body):
             return self._refused(batch, response)
         return self._wait(retry_after_s(response.headers, self._clock))
 
@@ -216,14 +225,17 @@ class Uploader:
         self.counters.erasures += 1
         return self._wait()
 
-    def _too_large(self, batch: Sequence[Pending]) -> float:
-        if len(batch) == 1:
+    def _too_large(self, batch: Sequence[Pending], response: Response) -> float:
+        """Halve the batch, whoever says so; one event alone is set aside at the collector's own word only."""
+        if len(batch) > 1:
+            self._window.cap = len(batch) // 2
+            return 0.0
+        if _is_refusal(response.body):
             return self._set_aside(batch[0], "too_large")
-        self._window.cap = len(batch) // 2
-        return 0.0
+        return self._wait(retry_after_s(response.headers, self._clock))
 
     def _refused(self, batch: Sequence[Pending], response: Response) -> float:
-        """Search the bad event by halving; after a streak of bad ones suspect the server, and go slowly."""
+        """Search the event that the collector refuses by halving; after a streak of them suspect it, and go slowly."""
         if len(batch) == 1:
             return self._set_aside(batch[0], f"status_{response.status}")
         self._window.suspects = len(batch)
@@ -281,14 +293,14 @@ class Uploader:
         away = True
         while not self._ended.is_set():
             try:
-                if not self._may_upload():
+                if not self._allowed():
                     away, delay = True, IDLE_S
                 elif away:
                     away, delay = False, 0.0
                     self._ended.wait(self._backoff.first())
                 else:
                     delay = self.step()
-            except Exception:  # a fault in the app's hook or in a transport must not end uploading for ever
+            except Exception:  # a fault in a transport must not end uploading for ever
                 log.exception("an upload failed in a way that nobody expected; trying again later")
                 delay = self._wait()
             self._awake.wait(delay)
@@ -298,6 +310,15 @@ class Uploader:
         """After a fork: the thread belongs to the parent, and the locks may have been held by it."""
         self._renew_locks()
         self._ended.set()
+
+
+def _is_refusal(body: bytes) -> bool:
+    """Tell the collector's own refusal from the page of a proxy, which knows nothing of events."""
+    try:
+        msgspec.json.decode(body, type=wire.Refusal)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return False
+    return True
 
 
 def _answer(body: bytes) -> wire.Answer:

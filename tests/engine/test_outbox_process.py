@@ -145,7 +145,10 @@ def test_a_child_recommends_whatever_other_threads_held_at_the_fork(tmp_path):
 HANDLER = """
 import random, signal, sys
 from sanderling import Engine
-engine = Engine.open(sys.argv[1], sys.argv[2])
+class Down:
+    def post(self, body, headers):
+        raise OSError("down")
+engine = Engine.open(sys.argv[1], sys.argv[2], transport=Down())
 calls = []
 def handler(*_):
     slate = engine.recommend(f"user {len(calls) % 3}", context=f"context {len(calls)}")

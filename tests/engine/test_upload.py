@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -16,7 +17,7 @@ from sanderling.errors import StorageError
 from sanderling.transport import NoNetworkError, Response, retry_after_s
 from sanderling.upload import FIRST_BACKOFF_S, LAST_BACKOFF_S, OFFLINE_S, Backoff
 from tests.engine.upload_bench import Bench
-from tests.fakes import EventFactory, FakeClock, status, verdicts
+from tests.fakes import EventFactory, FakeClock, refusal, status, verdicts
 
 
 def test_everything_goes_out_oldest_first(bench):
@@ -121,15 +122,48 @@ def test_a_batch_too_large_is_halved(bench):
 
 def test_a_single_event_too_large_is_set_aside(bench):
     """One event that is too large even alone is set aside, and the rest arrives."""
-    b = bench(50, lambda events: status(413) if any(e.seq == 20 for e in events) else verdicts(events, "ok"))
+    b = bench(50, lambda events: refusal(413) if any(e.seq == 20 for e in events) else verdicts(events, "ok"))
     b.run(60)
     assert b.pending() == []
     assert b.outbox.counters().quarantined == 1
 
 
+def page(code: int) -> Callable[[list[Event]], Response]:
+    return lambda events: status(code)
+
+
+def says(code: int, body: bytes) -> Callable[[list[Event]], Response]:
+    return lambda events: Response(code, {}, body)
+
+
+PAGES = {
+    "400, a page": page(400),
+    "422, a page": page(422),
+    "413, a page": page(413),
+    "400, nothing": says(400, b""),
+    "400, a gateway's JSON": says(400, b'{"error":"Bad Request"}'),
+    "400, a framework's JSON": says(400, b'{"error":"expected a body","status":400}'),
+    "413, a gateway's JSON": says(413, b'{"error":"Request body too large"}'),
+    "400, depth": says(400, b"[" * 10**5),
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_of_a_proxy_sets_nothing_aside(bench, name):
+    """For a day a proxy refuses each batch in its own words; then it is gone, and every event arrives."""
+    b = bench(300, PAGES[name])
+    while b.clock.mono_ms() < 86_400_000:
+        b.clock.advance(max(0.01, b.uploader.step()))
+    assert (len(b.pending()), b.outbox.counters().quarantined) == (300, 0)
+    assert b.uploader.counters.attempts < 500
+    b.transport.answer = lambda events: verdicts(events, "ok")
+    b.run(100)
+    assert (b.pending(), b.outbox.counters().acknowledged) == ([], 300)
+
+
 def test_a_poison_event_never_blocks(bench):
     """One bad event among 10,000 costs at most 20 requests more, and all others arrive (promise P11)."""
-    b = bench(10_000, lambda events: status(400) if any(e.seq == 4321 for e in events) else verdicts(events, "ok"))
+    b = bench(10_000, lambda events: refusal(400) if any(e.seq == 4321 for e in events) else verdicts(events, "ok"))
     b.run(60)
     assert b.pending() == []
     assert b.uploader.counters.attempts <= 20 + 20 + 1
@@ -140,7 +174,7 @@ def test_a_poison_event_never_blocks(bench):
 
 def test_a_server_that_refuses_everything_is_suspected(bench):
     """When each single event is refused, setting aside slows down to the pace of the back-off."""
-    b = bench(200, lambda events: status(400))
+    b = bench(200, lambda events: refusal(400))
     for _ in range(3000):
         b.clock.advance(b.uploader.step())
         if b.clock.mono_ms() > 3_600_000:
@@ -223,6 +257,15 @@ def test_drain_waits_for_the_queue_and_ends_in_time(bench):
     assert time.monotonic() - started < 25
 
 
+def test_a_flush_is_not_done_when_all_that_was_handed_out_is_rotten(bench):
+    """Where the next batch is damaged from end to end, a flush goes on to what comes after it."""
+    b = bench(5, max_events=2)
+    b.outbox._store.database.writer.execute("UPDATE event SET crc = 0 WHERE seq <= 4")
+    assert b.uploader.drain(5.0)
+    assert b.delivered() == [5, 6, 7, 8, 9]
+    assert b.outbox.counters().pending == 0
+
+
 def test_a_declaration_that_is_set_aside_is_declared_again(bench):
     """What a refused declaration declared is in the next one, with the number of the refused one, however often."""
     refused: list[Event] = []
@@ -230,7 +273,7 @@ def test_a_declaration_that_is_set_aside_is_declared_again(bench):
     def answer(events: list[Event]) -> Response:
         if len(events) == 1 and (events[0].seq == 2 or isinstance(events[0], Loss)) and len(refused) < 4:
             refused.append(events[0])
-        return status(413) if len(events) > 1 or events[0] in refused else verdicts(events, "ok")
+        return refusal(413) if len(events) > 1 or events[0] in refused else verdicts(events, "ok")
 
     b = bench(3, answer)
     b.run(60)
@@ -241,7 +284,7 @@ def test_a_declaration_that_is_set_aside_is_declared_again(bench):
 
 @settings(max_examples=25, deadline=None)
 @given(
-    st.lists(st.sampled_from(["ok", "lost answer", "half", "503", "413", "reset", "retry"]), max_size=25),
+    st.lists(st.sampled_from(["ok", "lost answer", "half", "503", "413", "refused", "reset", "retry"]), max_size=25),
     st.integers(1, 9),
 )
 def test_any_course_of_failures_delivers_everything(tmp_path_factory, course, size):
@@ -255,6 +298,8 @@ def test_any_course_of_failures_delivers_everything(tmp_path_factory, course, si
             raise ConnectionResetError
         if act in ("503", "413"):
             return status(int(act))
+        if act == "refused":
+            return refusal(413)
         if act == "retry":
             return verdicts(events, "retry")
         taken = events[: len(events) // 2] if act == "half" else events

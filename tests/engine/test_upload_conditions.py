@@ -17,6 +17,7 @@ from sanderling.transport import HttpTransport, Response
 from sanderling.upload import FIRST_DELAY_S, IDLE_S, Backoff, Uploader
 from tests.engine.upload_bench import Bench
 from tests.fakes import status, verdicts
+from tests.interrupts import amid_each_line
 from tests.waiting import wait_until
 
 
@@ -81,6 +82,14 @@ def test_the_thread_sends_when_woken_and_stops(bench):
     assert not uploader._thread.is_alive()
 
 
+@pytest.mark.parametrize("call", ["wake", "stop"])
+def test_a_signal_handler_may_wake_amid_a_wake(bench, call):
+    """Whatever line of `wake` or `stop` a handler interrupts, it may wake the uploader, or stop it, and both return."""
+    uploader = bench(0).uploader
+    assert amid_each_line(getattr(uploader, call), uploader.wake, 10.0) >= 5
+    assert amid_each_line(getattr(uploader, call), uploader.stop, 10.0) >= 5
+
+
 def test_the_first_try_waits_for_a_random_moment_and_a_flush_does_not(bench):
     """A thread that has just started sends nothing at once, even when woken; a flush sends all the same."""
     b = bench(1)
@@ -93,8 +102,9 @@ def test_the_first_try_waits_for_a_random_moment_and_a_flush_does_not(bench):
     uploader.stop()
 
 
-def test_a_faulty_hook_does_not_end_uploading(bench):
+def test_a_faulty_hook_does_not_end_uploading(bench, monkeypatch):
     """A hook that raises is taken for a no, and asked again."""
+    monkeypatch.setattr(upload, "IDLE_S", 0.01)
     answers = iter([ZeroDivisionError("app"), True])
 
     def hook() -> bool:
@@ -107,6 +117,18 @@ def test_a_faulty_hook_does_not_end_uploading(bench):
     uploader = started(b, may_upload=hook)
     assert wait_until(lambda: b.outbox.counters().pending == 0)
     uploader.stop()
+
+
+def test_a_faulty_hook_is_a_no_to_who_keeps_time_too(bench):
+    """A hook that raises raises out of neither `step` nor `drain`: both take it for a no, and send nothing."""
+
+    def hook() -> bool:
+        raise ZeroDivisionError("app")
+
+    b = bench(1, may_upload=hook)
+    assert b.uploader.step() == IDLE_S
+    assert not b.uploader.drain(0.1)
+    assert (b.transport.batches, b.pending()) == ([], [1])
 
 
 def test_a_transport_that_breaks_its_word_does_not_end_uploading(bench):
@@ -143,7 +165,7 @@ def test_a_forked_child_sends_nothing_and_ends(bench):
     """In a child stop, wake and flush return at once though the parent held every lock; the parent sends once."""
     b = bench(2, lambda events: status(503))
     b.uploader._turn.acquire()
-    b.uploader._awake._cond.acquire()
+    b.uploader._awake._changed.acquire()
     child = os.fork()
     if child == 0:
         try:
@@ -155,7 +177,7 @@ def test_a_forked_child_sends_nothing_and_ends(bench):
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     b.uploader._turn.release()
-    b.uploader._awake._cond.release()
+    b.uploader._awake._changed.release()
     b.transport.answer = lambda events: verdicts(events, "ok")
     b.run(3)
     assert b.delivered() == [1, 2]

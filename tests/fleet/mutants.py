@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from sanderling import Engine
 from sanderling.clock import Entropy
 from sanderling.contract import events as wire
 from sanderling.contract.events import Event, Outcome
+from sanderling.errors import UpdateError
 from sanderling.scorer import Scorer
 from sanderling.transport import Response
 from sanderling_trainer.data.segments import EventLog, _log, gather, read_segments
@@ -29,6 +31,15 @@ class DeleteFirst(Line):
     def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
         self.engine._outbox.acknowledge([wire.decode(line).id for line in wire.unpack(body)])
         return super().post(body, headers)
+
+
+class Credulous(Line):
+    """The uploader that takes the page of any proxy for the collector's own word."""
+
+    def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
+        answer = super().post(body, headers)
+        paged = answer.body.startswith(b"<html>")
+        return replace(answer, body=b'{"error":"expected better"}') if paged else answer
 
 
 def count_again(store: str) -> EventLog:
@@ -164,11 +175,18 @@ def confirm_early(engine: Engine) -> None:
     """The engine that holds a release for good before it has served."""
     slots = engine._serving.slots
     honest = slots.activate
-    slots.activate = lambda release: (honest(release), slots.confirm())
+
+    def early(release: int) -> None:
+        with suppress(UpdateError):  # what was held for good too early now stands in the way
+            honest(release)
+            slots.confirm()
+
+    slots.activate = early
 
 
 MUTANTS = {
     "delete first": Mutant(device={"line": DeleteFirst}),
+    "credulous": Mutant(device={"line": Credulous}),
     "count again": Mutant(read=count_again),
     "same ids again": Mutant(device={"entropy": same_again}),
     "decide late": Mutant(device={"spoil": decide_late}),

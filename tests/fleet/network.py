@@ -24,7 +24,8 @@ PORTALS = [
     Response(302, {"location": "http://portal.example"}, b""),
     Response(511, {}, b"log in first"),
 ]
-REFUSALS = [401, 403, 404, 407, 408, 410, 429, 500, 502, 503, 504, 999]
+REFUSALS = [400, 401, 403, 404, 407, 408, 410, 413, 422, 429, 500, 502, 503, 504, 999]
+STUBBORN = [0, 0, 400, 413, 422]
 WAITS = ["", "0", "7", "120", "-1", "soon", "Wed, 21 Oct 2015 07:28:00 GMT", "99999999999"]
 WEATHERS = {"good": 5, "lossy": 5, "offline": 2, "portal": 1, "proxy": 2}
 
@@ -53,7 +54,7 @@ class Line:
     def __init__(self, network: Network, name: str, dead: Callable[[], bool], dies: Callable[[], None]) -> None:
         self.network, self.name, self.dead, self.dies = network, name, dead, dies
         self.rng = network.world.chance(f"{name}/network")
-        self.weather, self.until, self.cap = "good", 0, 0
+        self.weather, self.until, self.cap, self.stubborn = "good", 0, 0, 0
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
         if self.dead():
@@ -79,7 +80,7 @@ class Line:
             self.weather = self.rng.choices(list(WEATHERS), list(WEATHERS.values()))[0]
             longest = 14 * DAY_S if self.weather == "offline" else DAY_S
             self.until = world.now + round(1000 * longest * self.rng.random() ** 3)
-            self.cap = self.rng.randint(1500, 6000)
+            self.cap, self.stubborn = self.rng.randint(1500, 6000), self.rng.choice(STUBBORN)
 
     def _good(self, body: bytes, headers: Mapping[str, str]) -> Response:
         return self.network.deliver(body, headers)
@@ -91,7 +92,9 @@ class Line:
         return self.rng.choice(PORTALS)
 
     def _proxy(self, body: bytes, headers: Mapping[str, str]) -> Response:
-        """Answer by itself now and then, and refuse what is larger than its cap."""
+        """Answer by itself now and then, and refuse what is larger than its cap; or refuse all in the same words."""
+        if self.stubborn:
+            return Response(self.stubborn, {}, b"<html>proxy</html>")
         if self.rng.random() < 0.5:
             wait = self.rng.choice(WAITS)
             return Response(self.rng.choice(REFUSALS), {"retry-after": wait} if wait else {}, b"<html>proxy</html>")

@@ -61,7 +61,7 @@ def test_what_is_not_a_batch_is_refused_whole(server, body, headers, expected):
     """Wrong token, encoding, size or bytes: the right status with a reason, and nothing is stored."""
     status, _, content = server.post(body, **headers)
     assert status == expected
-    assert content["error"]
+    assert msgspec.convert(content, wire.Refusal), "the device takes no other words for the collector's"
     assert server.files("*") == []
 
 

@@ -172,6 +172,12 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     renew: list[str] = []
 
 
+class Refusal(_Strict, frozen=True):
+    """What the collector says of a batch that it refuses with 400 or 413: what it expected. Pages of others do not."""
+
+    error: Annotated[str, msgspec.Meta(pattern="expected ")]
+
+
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
