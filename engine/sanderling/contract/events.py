@@ -59,10 +59,10 @@ class Decision(_Strict, frozen=True, tag="decision"):
 
     `state` is the checksum of the events that made the user's state, `events` their number: the lab rebuilds the
     state from the same events and drops the decision when the checksums differ. `context` is the base64 of the
-    float32 context vector, all finite, present only when the app allows it to leave the device. `pass_probability` is the chance
-    with which this decision survived shedding on a full device. Where given, the first `guarded` slots were not
-    explored, `temperature` is that of scheme `softmax`, and of the items with one value of an attribute at most `caps`
-    were in the pool; `adapted` tells that the device had moved the user's vector by what it learned alone.
+    float32 context vector, all finite, present only when the app allows it to leave the device. `pass_probability` is
+    the chance with which this decision survived shedding on a full device. Where given, the first `guarded` slots were
+    not explored, `temperature` is that of scheme `softmax`, and of the items with one value of an attribute at most
+    `caps` were in the pool; `adapted` tells that the device had moved the user's vector by what it learned alone.
     """
 
     id: Id

@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.contract.events import Decision, Event, Observation, Outcome
+from sanderling.contract.events import Decision, Event, Observation, Outcome, semantic_fault
+from sanderling.explore.sequential import LONGEST
 from sanderling.users import NO_EVENTS, next_check
 from sanderling_trainer.data.segments import EventLog
 from sanderling_trainer.data.tables import Interactions
 
 MOST_ALIKE = 64.0
+LONGEST_CONTEXT = 2.0  # an encoder's vectors have length 1; far longer ones would overflow what learns from them
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -147,8 +149,9 @@ def examples_of(log: EventLog, ids: Sequence[str], kinds: Sequence[str], text_di
     """Rebuild each pseudonym's history from the devices' events, and join decisions with their outcomes.
 
     A decision is used when nothing of its install is missing, its install is one device, the checksum of the events
-    before it is the one that the device logged, and at least one of its slots was judged; otherwise it is counted in
-    `dropped`.
+    before it is the one that the device logged, it could have been made by an engine, and at least one of its slots
+    was judged; otherwise it is counted in `dropped`. Devices may be odd, or mean ill: whatever a log holds, nothing is
+    raised, and an outcome that names another item than its slot showed is none.
     """
     row_of = {item: row for row, item in enumerate(ids)}
     builder = _Builder(row_of, {kind: code for code, kind in enumerate(kinds)}, text_dim, log.time)
@@ -168,7 +171,7 @@ class _Builder:
         self.row_of, self.code_of, self.text_dim, self.time = row_of, code_of, text_dim, time
         self.histories: list[History] = []
         self.taken: list[tuple[int, int, Decision, dict[int, Outcome]]] = []
-        self.contexts: dict[str, int] = {}
+        self.contexts: dict[bytes, int] = {}
         self.dropped: Counter[str] = Counter()
 
     def add(self, group: int, events: Sequence[Event], unfit: str | None = None) -> None:
@@ -182,15 +185,15 @@ class _Builder:
                     kinds.append(event.kind)
                     times.append(self.time.get(event.id, event.clock.wall) // 1000)
                 known.append(len(items))
-        outcomes: dict[str, dict[int, Outcome]] = {}
+        outcomes: dict[str, list[Outcome]] = {}
         for event in events:
             if isinstance(event, Outcome):
-                outcomes.setdefault(event.decision, {})[event.slot] = event
+                outcomes.setdefault(event.decision, []).append(event)
         for event in events:
             if isinstance(event, Decision) and unfit:
                 self.dropped[unfit] += 1
             elif isinstance(event, Decision):
-                self._take(group, event, checks, known, outcomes.get(event.id, {}))
+                self._take(group, event, checks, known, outcomes.get(event.id, []))
         self.histories.append(
             History(
                 items=np.array(items, np.int64),
@@ -203,14 +206,22 @@ class _Builder:
         )
 
     def _take(
-        self, group: int, decision: Decision, checks: list[str], known: list[int], outcomes: dict[int, Outcome]
+        self, group: int, decision: Decision, checks: list[str], known: list[int], outcomes: list[Outcome]
     ) -> None:
+        judged = self._judged(decision, outcomes)
         if decision.events >= len(checks) or checks[decision.events] != decision.state:
             self.dropped["state checksum differs"] += 1
-        elif not outcomes:
-            self.dropped["no outcome"] += 1
+        elif not judged:
+            self.dropped["no judged slot" if outcomes else "no outcome"] += 1
+        elif (fault := _fault(decision)) is not None:
+            self.dropped[fault] += 1
         else:
-            self.taken.append((group, known[decision.events], decision, outcomes))
+            self.taken.append((group, known[decision.events], decision, judged))
+
+    def _judged(self, decision: Decision, outcomes: list[Outcome]) -> dict[int, Outcome]:
+        """Return the last outcome of each slot, of those that name what the slot showed, where the lab knows it."""
+        shown = {slot: shown.item for slot, shown in enumerate(decision.slate) if shown.item in self.row_of}
+        return {outcome.slot: outcome for outcome in outcomes if shown.get(outcome.slot) == outcome.item}
 
     def build(self) -> Examples:
         m, k = len(self.taken), max((len(decision.slate) for _, _, decision, _ in self.taken), default=1)
@@ -240,9 +251,9 @@ class _Builder:
                 decisions.logged[i, slot] = shown.marginal or shown.conditional
                 decisions.conditional[i, slot] = shown.conditional
                 decisions.ranks[i, slot] = shown.rank
-                if slot in outcomes and shown.item in self.row_of:
+                if slot in outcomes:
                     decisions.reward[i, slot], decisions.judged[i, slot] = true_mean(outcomes[slot]), True
-        vectors = [np.frombuffer(base64.b64decode(code), np.float32) for code in self.contexts]
+        vectors = [np.frombuffer(vector, np.float32) for vector in self.contexts]
         contexts = np.stack(vectors) if vectors else np.empty((0, self.text_dim), np.float32)
         return Examples(self.histories, decisions, contexts, self.dropped)
 
@@ -250,10 +261,27 @@ class _Builder:
         return np.array([getattr(decision, name) for _, _, decision, _ in self.taken], dtype)
 
     def _context(self, decision: Decision) -> int:
-        code = decision.context
-        if code is None:
+        if decision.context is None:
             return -1
-        if code not in self.contexts and len(base64.b64decode(code)) != 4 * self.text_dim:
+        vector = _vector(decision)
+        if len(vector) != self.text_dim:
             self.dropped["context of another width"] += 1
             return -1
-        return self.contexts.setdefault(code, len(self.contexts))
+        return self.contexts.setdefault(vector.tobytes(), len(self.contexts))
+
+
+def _fault(decision: Decision) -> str | None:
+    """Return why no engine can have made a decision, or why it says too little of its chances, or None."""
+    fault = semantic_fault(decision)
+    if fault is not None:
+        return f"unsound {fault.partition(':')[0]}"
+    if len(decision.slate) > LONGEST:
+        return f"more than {LONGEST} slots, which have no marginals"
+    if np.square(_vector(decision), dtype=np.float64).sum() > LONGEST_CONTEXT**2:
+        return "a context that no encoder makes"
+    return None
+
+
+def _vector(decision: Decision) -> NDArray[np.float32]:
+    """Return a sound decision's context, of no numbers where it has none."""
+    return np.frombuffer(base64.b64decode(decision.context or ""), np.float32)
