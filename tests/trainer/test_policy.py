@@ -91,6 +91,14 @@ def test_one_slot_gives_plain_importance_sampling():
     torch.testing.assert_close(top_k_off_policy(log_chosen, logged, reward, torch.ones(2), 0.0, 100.0, 1), expected)
 
 
+def test_chances_too_small_for_single_precision_give_no_nan():
+    """An item that neither policy would ever show has weight 0, and one that only the device would not the cap."""
+    log_chosen = torch.tensor([-200.0, -1.0], requires_grad=True)
+    logged = torch.tensor([1e-300, 1e-300], dtype=torch.float64).float()
+    top_k_off_policy(log_chosen, logged, torch.ones(2), torch.ones(2), 0.0, 20.0, 1).backward()
+    assert log_chosen.grad.tolist() == [0.0, -10.0]
+
+
 @pytest.mark.parametrize("tau", [0.3, 1.0, 3.0])
 def test_a_three_armed_bandit_converges_to_the_tilted_reference(tau):
     """Off-policy learning with KL price τ ends at π_ref · exp(r / τ) / Z, whatever the logging policy."""
