@@ -197,6 +197,7 @@ def numbers(*values: float) -> str:
     [
         ({"slate": [wire.Slot("red", 0, False, 0.5, 0.5)] * 2}, "slate"),
         ({"pool": 201}, "pool"),
+        ({"pool": 10_001, "eligible": 2**53}, "pool"),
         ({"pool": 1}, "slate"),
         ({"context": "abc"}, "context"),
         ({"context": "AAAA"}, "context"),

@@ -13,6 +13,7 @@ from sanderling.contract import events as wire
 from sanderling.contract.events import Slot
 from sanderling.users import NO_EVENTS
 from sanderling_trainer.data.examples import examples_of
+from sanderling_trainer.data.joining import joined
 from sanderling_trainer.data.segments import EventLog
 from tests.fakes import EventFactory
 
@@ -59,6 +60,7 @@ def read(*stories: list[wire.Event]):
         ({"context": vector(1e30, 0.0, 0.0)}, "a context that no encoder makes"),
         ({"slate": SHOWN[:1] * 2}, "unsound slate"),
         ({"pool": 1}, "unsound slate"),
+        ({"pool": 2 * 10**8, "eligible": 2**53}, "unsound pool"),
         ({"slate": wide(129), "pool": 200}, "more than 128 slots, which have no marginals"),
     ],
 )
@@ -100,3 +102,21 @@ def test_a_decision_judged_in_unknown_items_alone_is_counted():
     found = read(story(slate=[Slot("sku-77", 0, False, 0.9, 0.9)]))
     assert dict(found.dropped) == {"no judged slot": 1}
     assert len(found.decisions) == 0
+
+
+@pytest.mark.parametrize("joining", [False, True])
+def test_one_long_slate_does_not_widen_those_of_a_fleet(joining):
+    """Among many decisions the slates longer than 99 in 100 are left out, read at once or in parts, and counted."""
+    stories = [story() for _ in range(1200)] + [story(slate=wide(128), pool=200)]
+    found = joined([read(*stories[:300]), read(*stories[300:])]) if joining else read(*stories)
+    assert dict(found.dropped) == {"a slate longer than those of 99 in 100 decisions": 1}
+    assert (len(found.decisions), found.decisions.items.shape[1]) == (1200, 2)
+    assert sum(column.nbytes for column in vars(found.decisions).values()) < 250 * 1200
+
+
+def test_among_few_decisions_none_is_unusual():
+    """A small log keeps all slates up to 128 slots, and tells how many slots each has."""
+    found = joined([read(story(), story()), read(story(slate=wide(128), pool=200))])
+    assert found.decisions.slots.tolist() == [2, 2, 128]
+    assert found.decisions.items.shape == (3, 128)
+    assert not found.dropped

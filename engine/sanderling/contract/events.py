@@ -13,6 +13,7 @@ from typing import Annotated
 import msgspec
 import zstandard
 
+from sanderling.contract.manifest import MAX_POOL
 from sanderling.errors import BatchSizeError, EventError
 
 SCHEMA = 1
@@ -216,8 +217,8 @@ def semantic_fault(event: Event) -> str | None:
     items = [slot.item for slot in event.slate]
     if len(set(items)) != len(items):
         return "slate: expected distinct items"
-    if event.pool > event.eligible:
-        return f"pool: expected at most eligible ({event.eligible}), found {event.pool}"
+    if event.pool > min(event.eligible, MAX_POOL):
+        return f"pool: expected at most eligible ({event.eligible}) and {MAX_POOL}, found {event.pool}"
     if len(items) > event.pool:
         return f"slate: expected at most pool ({event.pool}) slots, found {len(items)}"
     return None if event.context is None else _context_fault(event.context)

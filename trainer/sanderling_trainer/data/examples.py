@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ from sanderling_trainer.data.segments import EventLog
 from sanderling_trainer.data.tables import Interactions
 
 MOST_ALIKE = 64.0
+FEW = 1000
+UNUSUAL = "a slate longer than those of 99 in 100 decisions"
 LONGEST_CONTEXT = 2.0  # an encoder's vectors have length 1; far longer ones would overflow what learns from them
 
 Ints = NDArray[np.int64]
@@ -60,6 +62,7 @@ class Decisions:
     chance with which each of its rewards was told as the opposite (`sanderling.noise`): where it is above 0, rewards
     are right in expectation, and beyond [-1, 1].
     survived float64 [m] in (0, 1] is the chance with which the decision came through the shedding of a full device.
+    slots int64 [m] are those that each slate has, all K unless given.
     """
 
     history: Ints
@@ -80,15 +83,26 @@ class Decisions:
     capped: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
     turned: Floats = field(default_factory=lambda: np.empty(0))
     survived: Floats = field(default_factory=lambda: np.empty(0))
+    slots: Ints = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __post_init__(self) -> None:
-        for name in ("release", "pool", "eligible", "epsilon", "guarded", "capped", "turned", "survived"):
+        fills = dict.fromkeys(("release", "pool", "eligible", "epsilon", "guarded", "capped", "turned"), 0)
+        for name, fill in (fills | {"survived": 1, "slots": self.items.shape[1]}).items():
             given = getattr(self, name)
             if len(given) == 0:
-                object.__setattr__(self, name, np.full(len(self), name == "survived", given.dtype))
+                object.__setattr__(self, name, np.full(len(self), fill, given.dtype))
 
     def __len__(self) -> int:
         return len(self.history)
+
+    def of(self, rows: NDArray) -> Decisions:
+        """Return some of them, by their places or a mask."""
+        return Decisions(**{name: column[rows] for name, column in vars(self).items()})
+
+    def cut(self, most: int) -> Decisions:
+        """Return them as if every slate had ended after so many slots."""
+        first = {name: column[:, :most] for name, column in vars(self).items() if column.ndim == 2}
+        return replace(self, slots=np.minimum(self.slots, most), **first)
 
     @property
     def noisy(self) -> NDArray[np.bool_]:
@@ -161,6 +175,14 @@ def examples_of(log: EventLog, ids: Sequence[str], kinds: Sequence[str], text_di
     return builder.build()
 
 
+def usual_slots(slots: Ints) -> int:
+    """Return the slots of the longest slate, where there are many decisions without the longest one in a hundred.
+
+    Columns are as wide as that: one long slate must not make those of a whole fleet wide.
+    """
+    return int(slots.max(initial=1) if len(slots) <= FEW else np.quantile(slots, 0.99, method="higher"))
+
+
 def true_mean(outcome: Outcome) -> float:
     """Return a reward that is right in expectation: where it was turned round with probability p, value / (1 - 2p)."""
     return outcome.value / (1.0 - 2.0 * outcome.turned) if outcome.turned else outcome.value
@@ -224,7 +246,11 @@ class _Builder:
         return {outcome.slot: outcome for outcome in outcomes if shown.get(outcome.slot) == outcome.item}
 
     def build(self) -> Examples:
-        m, k = len(self.taken), max((len(decision.slate) for _, _, decision, _ in self.taken), default=1)
+        slots = np.array([len(decision.slate) for _, _, decision, _ in self.taken], np.int64)
+        usual = slots <= usual_slots(slots)
+        self.taken = [taken for taken, kept in zip(self.taken, usual, strict=True) if kept]
+        self.dropped[UNUSUAL] += int((~usual).sum())
+        m, k = len(self.taken), int(slots[usual].max(initial=1))
         decisions = Decisions(
             history=np.array([group for group, *_ in self.taken], np.int64),
             at=np.array([at for _, at, *_ in self.taken], np.int64),
@@ -244,6 +270,7 @@ class _Builder:
             turned=np.array([max(told.turned or 0.0 for told in outcomes.values()) for *_, outcomes in self.taken]),
             capped=np.array([bool(decision.caps) for _, _, decision, _ in self.taken], np.bool_),
             survived=self._facts("pass_probability", np.float64),
+            slots=slots[usual],
         )
         for i, (_, _, decision, outcomes) in enumerate(self.taken):
             for slot, shown in enumerate(decision.slate):
@@ -255,7 +282,7 @@ class _Builder:
                     decisions.reward[i, slot], decisions.judged[i, slot] = true_mean(outcomes[slot]), True
         vectors = [np.frombuffer(vector, np.float32) for vector in self.contexts]
         contexts = np.stack(vectors) if vectors else np.empty((0, self.text_dim), np.float32)
-        return Examples(self.histories, decisions, contexts, self.dropped)
+        return Examples(self.histories, decisions, contexts, +self.dropped)
 
     def _facts(self, name: str, dtype: type) -> NDArray:
         return np.array([getattr(decision, name) for _, _, decision, _ in self.taken], dtype)
