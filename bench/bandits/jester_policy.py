@@ -16,7 +16,8 @@ from scipy.special import ndtr
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from bench.bandits import gaussian
-from sanderling_trainer.data.examples import Decisions, History
+from sanderling_trainer.data.examples import Decisions
+from sanderling_trainer.data.histories import History
 from sanderling_trainer.policy.config import Config
 from sanderling_trainer.policy.fit import policy_gradient, warm_start
 from sanderling_trainer.policy.network import PolicyNetwork

@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from scipy.stats import t as student
 
-from sanderling_trainer.data.examples import Decisions, History
+from sanderling_trainer.data.examples import Decisions
+from sanderling_trainer.data.histories import History
 from sanderling_trainer.judge.worlds.clicks import PositionBias
 from sanderling_trainer.judge.worlds.logs import decisions_of_slates, draw_slates
 from sanderling_trainer.judge.worlds.simulated import Simulated, fit_simulator

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bench.ranking.candidates import Candidate, grid
 from bench.ranking.data import Log
 from bench.ranking.protocols import Benchmark, Queries
-from sanderling_trainer.data.examples import History
+from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.trends import DAY, Trends
 from sanderling_trainer.policy import linear
 from sanderling_trainer.policy.config import Config

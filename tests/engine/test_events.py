@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import math
 import random
+import struct
 import tracemalloc
 from contextlib import suppress
 from pathlib import Path
@@ -185,17 +188,36 @@ def test_a_small_batch_takes_little_memory_though_it_does_not_say_its_size():
         tracemalloc.stop()
 
 
+def numbers(*values: float) -> str:
+    return base64.b64encode(struct.pack(f"<{len(values)}f", *values)).decode()
+
+
 @pytest.mark.parametrize(
     ("fields", "place"),
     [
         ({"slate": [wire.Slot("red", 0, False, 0.5, 0.5)] * 2}, "slate"),
         ({"pool": 201}, "pool"),
+        ({"pool": 10_001, "eligible": 2**53}, "pool"),
         ({"pool": 1}, "slate"),
+        ({"context": "abc"}, "context"),
+        ({"context": "AAAA"}, "context"),
+        ({"context": "AAAAAA=="[:-1]}, "context"),
+        ({"context": "AAAA AA=="}, "context"),
+        ({"context": "é"}, "context"),
+        ({"context": "\x00"}, "context"),
+        ({"context": numbers(1.0, math.nan)}, "context"),
+        ({"context": numbers(math.inf, -math.inf)}, "context"),
     ],
 )
 def test_semantic_faults_are_named(fields, place):
-    """Doubled items, a pool larger than what is eligible, and a slate larger than its pool are faults."""
+    """Doubled items, pools larger than what is eligible, slates larger than their pool, and bad contexts are faults."""
     fault = wire.semantic_fault(EventFactory().decision(**fields))
     assert fault is not None
     assert fault.startswith(place)
     assert wire.semantic_fault(EventFactory().decision()) is None
+
+
+@pytest.mark.parametrize("values", [(), (0.0,), (1.0, -2.5), (3.4e38,) * 384])
+def test_contexts_of_any_finite_numbers_are_sound(values):
+    """A context of any width whose numbers are finite is no fault, even where their sum is beyond float32."""
+    assert wire.semantic_fault(EventFactory().decision(context=numbers(*values))) is None

@@ -229,8 +229,9 @@ class Model:
             expected[row] -= 1
         yield from self._last_words()
         wrong = examples.dropped["state checksum differs"]
-        if len(taken) + wrong < self._judged():
-            yield f"examples: {len(taken)} of {self._judged()}"
+        judged = self._judged(item_rows)
+        if len(taken) + wrong < judged:
+            yield f"examples: {len(taken)} of {judged}"
         clean = all(not ledger.sheds and not any(e.excused for e in ledger.entries) for ledger in self.ledgers)
         if clean and wrong:
             yield f"examples: {wrong} states differ from the lab's"
@@ -242,8 +243,9 @@ class Model:
             for id in ledger.goodbyes & self.at.keys() - found:
                 yield f"a last decision whose state cannot be rebuilt: {ledger.name}: {id}"
 
-    def _judged(self) -> int:
-        judged = {event.decision for event in self.found if isinstance(event, Outcome)}
+    def _judged(self, item_rows: Mapping[str, int]) -> int:
+        """Return how many decisions were judged in an item that the lab knows."""
+        judged = {event.decision for event in self.found if isinstance(event, Outcome) and event.item in item_rows}
         fit = [event for event in self.found if event.install not in self.blind]
         return sum(isinstance(event, Decision) and event.id in judged for event in fit)
 

@@ -20,7 +20,7 @@ from sanderling_quantize.gate import Thresholds, judge, measures, report, spearm
 from sanderling_quantize.gate.judge import _gain
 from sanderling_quantize.gate.policy import QUERIES, FloatPolicy
 from sanderling_quantize.gate.thresholds import TIERS
-from sanderling_trainer.data.examples import History
+from sanderling_trainer.data.histories import History
 from sanderling_trainer.policy.queries import MOST_EVENTS, queries_of
 from tests.quantize import gate_worlds as worlds
 

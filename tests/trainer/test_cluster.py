@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import distributed
 
-from sanderling_trainer.data.examples import History
+from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.sharding import shard
 from sanderling_trainer.data.shards import Shards, spread
 from sanderling_trainer.data.tables import Catalogue

@@ -98,7 +98,7 @@ def test_items_unknown_to_the_lab_are_neither_judged_nor_learned(events):
 
 def test_a_context_of_another_width_is_left_out(events):
     """A context vector that another encoder made is counted and not used."""
-    other = [msgspec.structs.replace(e, context="AAAA") if isinstance(e, wire.Decision) else e for e in events]
+    other = [msgspec.structs.replace(e, context="AAAAAA==") if isinstance(e, wire.Decision) else e for e in events]
     found = examples_of(log_of(other), IDS, KINDS, TEXT)
     assert (found.decisions.context == -1).all()
     assert found.dropped["context of another width"] == 2

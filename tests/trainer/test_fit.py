@@ -11,15 +11,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sanderling_trainer.data.examples import Decisions, History
+from sanderling_trainer.data.examples import Decisions
+from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.trends import DAY, Trends
-from sanderling_trainer.policy import fit, progress
+from sanderling_trainer.policy import checkpoint, fit, progress
 from sanderling_trainer.policy.batches import groups, lessons
 from sanderling_trainer.policy.config import Config
 from sanderling_trainer.policy.fit import policy_gradient, warm_start
 from sanderling_trainer.policy.journal import TensorBoard
 from sanderling_trainer.policy.memory import keep_memory
-from sanderling_trainer.policy.network import PolicyNetwork
+from sanderling_trainer.policy.network import DivergedError, PolicyNetwork
 from sanderling_trainer.policy.objectives import CrossEntropy
 from sanderling_trainer.policy.optimise import Optimiser
 from sanderling_trainer.policy.points import points_of
@@ -285,3 +286,14 @@ def test_no_decision_outweighs_the_log():
     """A survival that nobody would believe counts like 64 decisions, no more."""
     log = decisions_of(histories(4), list(range(4)), survived=[1.0, 1e-300, 2.0**-20, 2.0**-5])
     np.testing.assert_allclose(log.weights() / log.weights()[0], [1.0, 64.0, 64.0, 32.0])
+
+
+def test_a_policy_that_diverged_is_told_of_and_never_written(tmp_path):
+    """A context that is no number ends learning with an error, and there is no checkpoint of what came out."""
+    found, policy = histories(8), network()
+    policy.contexts[1] = math.nan
+    with pytest.raises(DivergedError, match="project"):
+        policy_gradient(policy, found, decisions_of(found, list(range(8)), context=[1] * 8), SMALL, repeats=True)
+    with pytest.raises(DivergedError, match="learning diverged"):
+        checkpoint.save(tmp_path / "next", policy, None, SMALL, None, {}, None)
+    assert not (tmp_path / "next").exists()

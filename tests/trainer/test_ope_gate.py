@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from sanderling.contract.manifest import Exploration
 from sanderling_trainer.data.examples import Decisions
 from sanderling_trainer.judge import ope
 from sanderling_trainer.judge.ope.gate import agreement
+from sanderling_trainer.judge.ope.sums import cut
 from tests.slate_worlds import LOGGING, POOL, SLOTS, draw, judge, predict
 
 pytestmark = pytest.mark.lab
@@ -113,11 +115,15 @@ def decisions_of(world) -> Decisions:
     )
 
 
+SERVING = ope.Serving(1, POOL, LOGGING)
+
+
 def candidate_of(world, unsupported=0.0):
-    """Return what the candidate does at a world's decisions."""
+    """Return a function that says what the candidate does at some of a world's decisions."""
     m = len(world.items)
     predicted = predict(world, np.random.default_rng(0), order=BETTER, epsilon=0.5)
-    return ope.Candidate(world.target, predicted, np.full(m, unsupported), np.full(m, POOL), 0.5)
+    all_of_it = ope.Candidate(world.target, predicted, np.full(m, unsupported), np.full(m, POOL), 0.5)
+    return lambda decisions: ope.Candidate(*(cut(part, decisions.history) for part in all_of_it[:4]), 0.5)
 
 
 def test_the_report_counts_what_it_leaves_out_and_why():
@@ -134,7 +140,7 @@ def test_the_report_counts_what_it_leaves_out_and_why():
     log.epsilon[7] = 0.2
     log.capped[8] = True
     log.turned[9] = 0.1
-    told = ope.report(log, 1, candidate_of(world), np.random.default_rng(0))
+    told = ope.report(log, SERVING, candidate_of(world), np.random.default_rng(0))
     counts = {reason.split(",")[0].split("(")[0].strip(): count for reason, count in told["left_out"].items()}
     assert counts == {
         "decided by another release": 1,
@@ -144,7 +150,8 @@ def test_the_report_counts_what_it_leaves_out_and_why():
         "no judged slot": 1,
         "a reward that is no click in {0": 1,
         "a logged propensity that is not in": 2,
-        "propensities that rank": 2,
+        "a pool or an ε that the release does not have": 1,
+        "propensities that rank": 1,
     }
     assert told["decisions"] == 3000 - 10
     assert told["estimates"][0]["value"] == pytest.approx(world.log.reward[10:].mean())
@@ -162,7 +169,7 @@ def test_logs_with_guarded_slots_are_judged_and_those_of_other_schemes_left_out(
         drawn = explore.draw(plan, SLOTS, np.zeros(POOL), rng.random((SLOTS, 2)).tolist())
         log.ranks[at], log.items[at], log.guarded[at] = drawn.ranks, drawn.ranks, plan.guarded
         log.conditional[at], log.logged[at] = drawn.conditional, drawn.marginal
-    told = ope.report(log, 1, candidate_of(world), np.random.default_rng(0))
+    told = ope.report(log, SERVING, candidate_of(world), np.random.default_rng(0))
     assert told["decisions"] == 200
     assert told["left_out"] == {"propensities that rank, pool and ε do not explain": 200}
 
@@ -175,7 +182,7 @@ def test_decisions_with_pools_of_their_own_are_judged_together():
     pool = np.where(larger, POOL + 1, POOL)
     logged = ope.sequential_propensities(world.items, SLOTS, pool, LOGGING)
     log.pool[:], log.logged[:], log.conditional[:] = pool, logged.marginal, logged.conditional
-    told = ope.report(log, 1, candidate_of(world), np.random.default_rng(0))
+    told = ope.report(log, SERVING._replace(pool=POOL + 1), candidate_of(world), np.random.default_rng(0))
     assert told["left_out"] == {}
     assert told["decisions"] == 2000
 
@@ -183,7 +190,7 @@ def test_decisions_with_pools_of_their_own_are_judged_together():
 def test_what_is_refused_is_not_reported():
     """Of 60 decisions every weighted estimate is refused: the rows say why and give neither value nor interval."""
     world = draw("independent", 60, 1, order=WORSE, epsilon=0.5)
-    told = ope.report(decisions_of(world), 1, candidate_of(world), np.random.default_rng(0))
+    told = ope.report(decisions_of(world), SERVING, candidate_of(world), np.random.default_rng(0))
     rows = {row["estimator"]: row for row in told["estimates"] if row["policy"] == "candidate"}
     assert rows["SN-SIPS"]["refused"].startswith("effective sample size")
     assert [rows["SN-SIPS"][name] for name in ("value", "low", "high", "betting")] == [None] * 4
@@ -195,7 +202,87 @@ def test_an_empty_or_unusable_log_is_held_not_judged():
     """No decision, or none that can be used, gives no estimates, and the gate says why it holds."""
     for m in (0, 5):
         world = draw("independent", m, 1)
-        told = ope.report(decisions_of(world), 2, candidate_of(world), np.random.default_rng(0))
+        told = ope.report(
+            decisions_of(world), SERVING._replace(release=2), candidate_of(world), np.random.default_rng(0)
+        )
         assert told["estimates"] == []
         assert not told["gate"]["passed"]
         assert "at least one usable decision" in told["gate"]["reasons"][0]
+
+
+def widened(log: Decisions, slots: int) -> Decisions:
+    """Return a log whose columns are as wide as so many slots, which its slates do not have."""
+    more, fills = ((0, 0), (0, slots - log.items.shape[1])), {"items": -1, "logged": 1.0, "conditional": 1.0}
+    columns = {
+        name: np.pad(column, more, constant_values=fills.get(name, 0))
+        for name, column in vars(log).items()
+        if column.ndim == 2
+    }
+    return replace(log, **columns)
+
+
+def put(log: Decisions, at: int, slots: int, pool: int, epsilon: float) -> None:
+    """Make of a decision a greedy-looking one of so many slots that its own pool and ε explain."""
+    ranks = np.arange(slots)[None]
+    made = ope.sequential_propensities(ranks, slots, pool, epsilon)
+    log.items[at, :slots] = log.ranks[at, :slots] = ranks[0]
+    log.logged[at, :slots], log.conditional[at, :slots] = made.marginal[0], made.conditional[0]
+    log.slots[at], log.pool[at], log.eligible[at], log.epsilon[at] = slots, pool, pool, epsilon
+
+
+def hostile(log: Decisions, how: str) -> Decisions:
+    """Return a log whose first decision is made up."""
+    if how == "a huge pool":
+        log.pool[0] = log.eligible[0] = 2 * 10**8
+    if how == "a pool that no array has":
+        log.pool[0] = log.eligible[0] = 2**53
+    if how == "an exploration that never explores":
+        put(log, 0, SLOTS, POOL, 1e-300)
+    if how == "one slot":
+        put(log, 0, 1, POOL, LOGGING)
+        log.items[0, 1:] = -1
+    if how == "a hundred slots":
+        log = widened(log, 100)
+        put(log, 0, 100, 100, LOGGING)
+        log.items[0, 0] = -1
+    return log
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["a huge pool", "a pool that no array has", "an exploration that never explores", "one slot", "a hundred slots"],
+)
+def test_one_odd_decision_is_left_out_and_changes_nothing(how):
+    """Whatever pool, ε or slate one device makes up, the others are judged as if alone, in little time and memory."""
+    world = draw("independent", 1000, 1, order=BETTER, epsilon=0.5)
+    alone = ope.report(decisions_of(world).of(slice(1, None)), SERVING, candidate_of(world), np.random.default_rng(0))
+    log = hostile(decisions_of(world), how)
+    tracemalloc.start()
+    told = ope.report(log, SERVING, candidate_of(world), np.random.default_rng(0))
+    assert tracemalloc.get_traced_memory()[1] < 64 * 2**20
+    tracemalloc.stop()
+    assert sum(told["left_out"].values()) == 1
+    assert told | {"left_out": {}} == alone
+
+
+def test_longer_slates_are_judged_in_the_slots_that_most_have():
+    """Where some slates are longer than most, their first slots are judged with the others."""
+    world = draw("independent", 1000, 1, order=BETTER, epsilon=0.5)
+    log = widened(decisions_of(world), SLOTS + 2)
+    for at in range(50):
+        left = [item for item in range(POOL) if item not in log.items[at, :SLOTS]]
+        log.items[at, SLOTS:] = log.ranks[at, SLOTS:] = left[:2]
+    log.slots[:] = np.where(np.arange(1000) < 50, SLOTS + 2, SLOTS)
+    short = ope.report(decisions_of(world), SERVING, candidate_of(world), np.random.default_rng(0))
+    assert ope.report(log, SERVING, candidate_of(world), np.random.default_rng(0)) == short
+    assert short["left_out"] == {}
+
+
+def test_no_decision_is_judged_like_more_than_64():
+    """A survival that nobody would believe does not make one decision the whole log."""
+    world = draw("independent", 3000, 1, order=BETTER, epsilon=0.5)
+    log = decisions_of(world)
+    log.survived[0] = 1e-300
+    told = ope.report(log, SERVING, candidate_of(world), np.random.default_rng(0))
+    assert told["decisions"] == 3000
+    assert told["gate"]["passed"]

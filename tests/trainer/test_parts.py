@@ -19,7 +19,7 @@ from sanderling_trainer.data.examples import examples_of
 from sanderling_trainer.data.facts import facts_of
 from sanderling_trainer.data.joining import joined
 from sanderling_trainer.data.lines import line, new_name, pack
-from sanderling_trainer.data.segments import gather, read_parts, read_segments
+from sanderling_trainer.data.segments import EventLog, gather, read_parts, read_segments
 from sanderling_trainer.data.store import LocalStore
 from sanderling_trainer.fleet.compact import compact
 from sanderling_trainer.fleet.erase import erase
@@ -106,6 +106,19 @@ def test_examples_of_the_parts_are_those_of_the_whole(shops, most):
         np.testing.assert_equal(vars(mine), vars(theirs))
     np.testing.assert_array_equal(found.contexts, whole.contexts)
     assert found.dropped == whole.dropped == {"no outcome": 10}
+
+
+@pytest.mark.parametrize("days_before", [1, 50, 20_000])
+def test_a_few_false_clocks_do_not_say_when_a_log_begins(days_before):
+    """A log begins on the day from which on all but one in a hundred events are, in however many parts they come."""
+    now = 1_750_000_000_000
+    today = now - now % (1000 * DAY_S)
+    honest = EventLog(time={f"{at:032x}": now + at for at in range(198)})
+    false = EventLog(time={"e" * 32: now - 1000 * DAY_S * days_before, "f" * 32: 0})
+    for logs in ([honest, false], [false, honest]):
+        assert facts_of(logs).earliest == today
+    assert facts_of([false]).earliest == 0
+    assert facts_of([]).earliest == facts_of([]).latest == 0
 
 
 def test_what_was_erased_is_in_no_part(shops):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sanderling.state import StateModel
-from sanderling_trainer.data.examples import History
+from sanderling_trainer.data.histories import History
 from sanderling_trainer.policy.batches import batches, first_seen, seen_at
 from sanderling_trainer.policy.checkpoint import NAMES
 from sanderling_trainer.policy.config import Config
@@ -89,6 +89,14 @@ def test_one_slot_gives_plain_importance_sampling():
     logged, reward = torch.tensor([0.4, 0.25]), torch.tensor([1.0, -1.0])
     expected = -((0.2 / 0.4) * log_chosen[0] - (0.5 / 0.25) * log_chosen[1]) / 2
     torch.testing.assert_close(top_k_off_policy(log_chosen, logged, reward, torch.ones(2), 0.0, 100.0, 1), expected)
+
+
+def test_chances_too_small_for_single_precision_give_no_nan():
+    """An item that neither policy would ever show has weight 0, and one that only the device would not the cap."""
+    log_chosen = torch.tensor([-200.0, -1.0], requires_grad=True)
+    logged = torch.tensor([1e-300, 1e-300], dtype=torch.float64).float()
+    top_k_off_policy(log_chosen, logged, torch.ones(2), torch.ones(2), 0.0, 20.0, 1).backward()
+    assert log_chosen.grad.tolist() == [0.0, -10.0]
 
 
 @pytest.mark.parametrize("tau", [0.3, 1.0, 3.0])

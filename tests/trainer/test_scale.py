@@ -13,7 +13,7 @@ import torch
 
 from sanderling.errors import TableError
 from sanderling_trainer.data import sharding
-from sanderling_trainer.data.examples import History, histories_of, kinds_of
+from sanderling_trainer.data.histories import History, histories_of, kinds_of
 from sanderling_trainer.data.sharding import shard
 from sanderling_trainer.data.shards import Shards, Writer
 from sanderling_trainer.data.tables import Catalogue, read_interactions

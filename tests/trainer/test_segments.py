@@ -114,6 +114,14 @@ def test_wrong_clocks_are_corrected(tmp_path):
     assert log.time == {event.id: NOW - 10_000}
 
 
+@pytest.mark.parametrize("wall", [-(10**15), 0, 3_000, 1_700_000_000_000, 2**62])
+def test_a_time_that_cannot_be_is_when_the_event_was_received(tmp_path, wall):
+    """An event made under a clock of 1970, or any before there were events, that was set before sending."""
+    event = EventFactory(INSTALL).observation(seq=1, clock=wire.Clock(wall, 5_000, "b" * 32))
+    log = read_segments(store(tmp_path, [event], sent_at=NOW))
+    assert log.time == {event.id: NOW}
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(1, 5))
 def test_any_order_repetition_and_split_gives_the_same_log(tmp_path_factory, rng: random.Random, times: int):

@@ -5,12 +5,15 @@ Refuses to know where events are stored or how they are sent. `docs/EVENTS.md` i
 
 from __future__ import annotations
 
+import base64
+import math
 from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import msgspec
 import zstandard
 
+from sanderling.contract.manifest import MAX_POOL
 from sanderling.errors import BatchSizeError, EventError
 
 SCHEMA = 1
@@ -58,10 +61,10 @@ class Decision(_Strict, frozen=True, tag="decision"):
 
     `state` is the checksum of the events that made the user's state, `events` their number: the lab rebuilds the
     state from the same events and drops the decision when the checksums differ. `context` is the base64 of the
-    float32 context vector, present only when the app allows it to leave the device. `pass_probability` is the chance
-    with which this decision survived shedding on a full device. Where given, the first `guarded` slots were not
-    explored, `temperature` is that of scheme `softmax`, and of the items with one value of an attribute at most `caps`
-    were in the pool; `adapted` tells that the device had moved the user's vector by what it learned alone.
+    float32 context vector, all finite, present only when the app allows it to leave the device. `pass_probability` is
+    the chance with which this decision survived shedding on a full device. Where given, the first `guarded` slots were
+    not explored, `temperature` is that of scheme `softmax`, and of the items with one value of an attribute at most
+    `caps` were in the pool; `adapted` tells that the device had moved the user's vector by what it learned alone.
     """
 
     id: Id
@@ -235,8 +238,18 @@ def semantic_fault(event: Event) -> str | None:
     items = [slot.item for slot in event.slate]
     if len(set(items)) != len(items):
         return "slate: expected distinct items"
-    if event.pool > event.eligible:
-        return f"pool: expected at most eligible ({event.eligible}), found {event.pool}"
+    if event.pool > min(event.eligible, MAX_POOL):
+        return f"pool: expected at most eligible ({event.eligible}) and {MAX_POOL}, found {event.pool}"
     if len(items) > event.pool:
         return f"slate: expected at most pool ({event.pool}) slots, found {len(items)}"
+    return None if event.context is None else _context_fault(event.context)
+
+
+def _context_fault(code: str) -> str | None:
+    try:
+        numbers = memoryview(base64.b64decode(code, validate=True)).cast("f")
+    except (ValueError, TypeError) as error:  # not ASCII, not base64, or not whole numbers
+        return f"context: expected the base64 of float32 numbers, found something else: {error}"
+    if not math.isfinite(sum(numbers)):
+        return "context: expected finite numbers, found NaN or an infinity"
     return None

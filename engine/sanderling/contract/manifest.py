@@ -15,6 +15,7 @@ from sanderling.errors import BundleError
 SCHEMA = 1
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 1024 * 1024
+MAX_POOL = 10_000
 FILES = ("encoder.onnx", "tokenizer.json", "policy.safetensors", "items.safetensors", "catalog.jsonl", "golden.json")
 
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
@@ -53,7 +54,7 @@ class Exploration(_Strict, frozen=True, omit_defaults=True):
 
     scheme: Literal["sequential", "mixture", "softmax"] = "sequential"
     epsilon: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 0.1
-    pool: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 50
+    pool: Annotated[int, msgspec.Meta(ge=1, le=MAX_POOL)] = 50
     temperature: Annotated[float, msgspec.Meta(ge=1e-6, le=1e6)] = 1.0
     guarded: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
     daily: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] | None = None

@@ -1,6 +1,6 @@
-"""What a policy learns from: histories of events, and decisions taken at points of them.
+"""What a policy learns from the devices' events: decisions, taken at points of histories, and what became of them.
 
-Made from an interaction log, or from the devices' events. Refuses to know tensors and networks.
+Refuses to know tensors and networks.
 """
 
 from __future__ import annotations
@@ -8,44 +8,23 @@ from __future__ import annotations
 import base64
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.contract.events import Decision, Event, Observation, Outcome, Restart
-from sanderling.users import NO_EVENTS, next_check
+from sanderling.contract.events import Decision, Event, Outcome, semantic_fault
+from sanderling.explore.sequential import LONGEST
+from sanderling_trainer.data.histories import Chain, History, parts
 from sanderling_trainer.data.segments import EventLog
-from sanderling_trainer.data.tables import Interactions
 
 MOST_ALIKE = 64.0
+FEW = 1000
+UNUSUAL = "a slate longer than those of 99 in 100 decisions"
+LONGEST_CONTEXT = 2.0  # an encoder's vectors have length 1; far longer ones would overflow what learns from them
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class History:
-    """One user's events in order: item rows, kinds, whether each was liked, its context's row (-1 for none), whether
-    it is fresh, later than the inner split, and its time in seconds, 0 when nobody asks. All of one length. Events on
-    items that the lab does not know are left out. The first `told` stand in another history too: a state
-    began anew from them."""
-
-    items: Ints
-    kinds: Ints
-    liked: NDArray[np.bool_]
-    contexts: Ints
-    fresh: NDArray[np.bool_]
-    times: Ints = field(default_factory=lambda: np.empty(0, np.int64))
-    told: int = 0
-
-    def __post_init__(self) -> None:
-        if len(self.times) == 0:
-            object.__setattr__(self, "times", np.zeros(len(self.items), np.int64))
-
-    def __len__(self) -> int:
-        return len(self.items)
 
 
 @dataclass(frozen=True)
@@ -61,6 +40,7 @@ class Decisions:
     chance with which each of its rewards was told as the opposite (`sanderling.noise`): where it is above 0, rewards
     are right in expectation, and beyond [-1, 1].
     survived float64 [m] in (0, 1] is the chance with which the decision came through the shedding of a full device.
+    slots int64 [m] are those that each slate has, all K unless given.
     """
 
     history: Ints
@@ -81,15 +61,26 @@ class Decisions:
     capped: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
     turned: Floats = field(default_factory=lambda: np.empty(0))
     survived: Floats = field(default_factory=lambda: np.empty(0))
+    slots: Ints = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __post_init__(self) -> None:
-        for name in ("release", "pool", "eligible", "epsilon", "guarded", "capped", "turned", "survived"):
+        fills = dict.fromkeys(("release", "pool", "eligible", "epsilon", "guarded", "capped", "turned"), 0)
+        for name, fill in (fills | {"survived": 1, "slots": self.items.shape[1]}).items():
             given = getattr(self, name)
             if len(given) == 0:
-                object.__setattr__(self, name, np.full(len(self), name == "survived", given.dtype))
+                object.__setattr__(self, name, np.full(len(self), fill, given.dtype))
 
     def __len__(self) -> int:
         return len(self.history)
+
+    def of(self, rows: NDArray) -> Decisions:
+        """Return some of them, by their places or a mask."""
+        return Decisions(**{name: column[rows] for name, column in vars(self).items()})
+
+    def cut(self, most: int) -> Decisions:
+        """Return them as if every slate had ended after so many slots."""
+        first = {name: column[:, :most] for name, column in vars(self).items() if column.ndim == 2}
+        return replace(self, slots=np.minimum(self.slots, most), **first)
 
     @property
     def noisy(self) -> NDArray[np.bool_]:
@@ -122,36 +113,14 @@ class Examples:
     dropped: Counter[str] = field(default_factory=Counter)
 
 
-def kinds_of(interactions: Interactions) -> list[str]:
-    """Return the policy's kinds of event: "view" stands for every unknown kind, then those of the log, then "click"."""
-    return list(dict.fromkeys(["view", *sorted(interactions.kinds), "click"]))
-
-
-def histories_of(interactions: Interactions, kinds: Sequence[str], fresh_after: int) -> list[History]:
-    """Return a history for each user of the log; events later than `fresh_after` (seconds) are fresh."""
-    codes = np.array([kinds.index(kind) if kind in kinds else 0 for kind in interactions.kinds], np.int64)
-    order = np.argsort(interactions.user, kind="stable")
-    ends = np.flatnonzero(np.diff(interactions.user[order])) + 1
-    return [
-        History(
-            items=interactions.item[rows],
-            kinds=codes[interactions.kind[rows]],
-            liked=interactions.reward[rows] > 0,
-            contexts=interactions.context[rows],
-            fresh=interactions.time[rows] > fresh_after,
-            times=interactions.time[rows],
-        )
-        for rows in np.split(order, ends)
-        if len(rows)
-    ]
-
-
 def examples_of(log: EventLog, ids: Sequence[str], kinds: Sequence[str], text_dim: int) -> Examples:
     """Rebuild each pseudonym's history from the devices' events, and join decisions with their outcomes.
 
     Where a state began anew another history of the pseudonym begins. A decision is used when nothing of its install is
-    missing, its install is one device, the checksum of the events before it is the one that the device logged, and at
-    least one of its slots was judged; otherwise it is counted in `dropped`.
+    missing, its install is one device, the checksum of the events before it is the one that the device logged, it could
+    have been made by an engine, and at least one of its slots was judged; otherwise it is counted in `dropped`. Devices
+    may be odd, or mean ill: whatever a log holds, nothing is raised, and an outcome that names another item than its
+    slot showed is none.
     """
     row_of = {item: row for row, item in enumerate(ids)}
     builder = _Builder(row_of, {kind: code for code, kind in enumerate(kinds)}, text_dim, log.time)
@@ -161,56 +130,17 @@ def examples_of(log: EventLog, ids: Sequence[str], kinds: Sequence[str], text_di
     return builder.build()
 
 
+def usual_slots(slots: Ints) -> int:
+    """Return the slots of the longest slate, where there are many decisions without the longest one in a hundred.
+
+    Columns are as wide as that: one long slate must not make those of a whole fleet wide.
+    """
+    return int(slots.max(initial=1) if len(slots) <= FEW else np.quantile(slots, 0.99, method="higher"))
+
+
 def true_mean(outcome: Outcome) -> float:
     """Return a reward that is right in expectation: where it was turned round with probability p, value / (1 - 2p)."""
     return outcome.value / (1.0 - 2.0 * outcome.turned) if outcome.turned else outcome.value
-
-
-def _parts(events: Sequence[Event]) -> list[Sequence[Event]]:
-    """Cut one pseudonym's events where its state began anew."""
-    starts = [at for at, event in enumerate(events) if isinstance(event, Restart)]
-    return [events[begin:end] for begin, end in pairwise([0, *starts, len(events)])]
-
-
-class _Chain:
-    """What one state was made of: the steps on items that the lab knows, and the checksum after each step of all."""
-
-    def __init__(self, row_of: Mapping[str, int]) -> None:
-        self._row_of = row_of
-        self._items: list[int] = []
-        self._kinds: list[str] = []
-        self._times: list[int] = []
-        self._checks, self._known, self._told = [NO_EVENTS], [0], 0
-
-    def begin(self, steps: Sequence[tuple[str, str]], time_s: int) -> None:
-        """Take the steps that the state began anew from."""
-        for item, kind in steps:
-            self.step(item, kind, time_s)
-        self._told = len(self._items)
-
-    def step(self, item: str, kind: str, time_s: int) -> None:
-        self._checks.append(next_check(self._checks[-1], item, kind))
-        if item in self._row_of:
-            self._items.append(self._row_of[item])
-            self._kinds.append(kind)
-            self._times.append(time_s)
-        self._known.append(len(self._items))
-
-    def at(self, decision: Decision) -> int | None:
-        """Return how many known steps had made the state that a decision was for; None for another state."""
-        fits = decision.events < len(self._checks) and self._checks[decision.events] == decision.state
-        return self._known[decision.events] if fits else None
-
-    def history(self, code_of: Mapping[str, int]) -> History:
-        return History(
-            items=np.array(self._items, np.int64),
-            kinds=np.array([code_of.get(kind, 0) for kind in self._kinds], np.int64),
-            liked=np.array([kind != "dislike" for kind in self._kinds], np.bool_),
-            contexts=np.full(len(self._items), -1, np.int64),
-            fresh=np.zeros(len(self._items), np.bool_),
-            times=np.array(self._times, np.int64),
-            told=self._told,
-        )
 
 
 class _Builder:
@@ -218,45 +148,52 @@ class _Builder:
         self.row_of, self.code_of, self.text_dim, self.time = row_of, code_of, text_dim, time
         self.histories: list[History] = []
         self.taken: list[tuple[int, int, int, Decision, dict[int, Outcome]]] = []
-        self.contexts: dict[str, int] = {}
+        self.contexts: dict[bytes, int] = {}
         self.dropped: Counter[str] = Counter()
 
     def add(self, group: int, events: Sequence[Event], unfit: str | None = None) -> None:
         """Take one user's events; of an install that is `unfit`, and why, no decision is used."""
-        outcomes: dict[str, dict[int, Outcome]] = {}
+        outcomes: dict[str, list[Outcome]] = {}
         for event in events:
             if isinstance(event, Outcome):
-                outcomes.setdefault(event.decision, {})[event.slot] = event
-        for part in _parts(events):
+                outcomes.setdefault(event.decision, []).append(event)
+        for part in parts(events):
             chain = self._chain(part)
             for event in part:
                 if isinstance(event, Decision) and unfit:
                     self.dropped[unfit] += 1
                 elif isinstance(event, Decision):
-                    self._take(group, event, chain, outcomes.get(event.id, {}))
+                    self._take(group, event, chain, outcomes.get(event.id, []))
             self.histories.append(chain.history(self.code_of))
 
-    def _chain(self, events: Sequence[Event]) -> _Chain:
-        chain = _Chain(self.row_of)
+    def _chain(self, events: Sequence[Event]) -> Chain:
+        chain = Chain(self.row_of)
         for event in events:
-            time_s = self.time.get(event.id, event.clock.wall) // 1000
-            if isinstance(event, Restart):
-                chain.begin(event.steps, time_s)
-            elif isinstance(event, Observation) or (isinstance(event, Outcome) and event.observed):
-                chain.step(event.item, event.kind, time_s)
+            chain.follow(event, self.time.get(event.id, event.clock.wall) // 1000)
         return chain
 
-    def _take(self, group: int, decision: Decision, chain: _Chain, outcomes: dict[int, Outcome]) -> None:
-        at = chain.at(decision)
+    def _take(self, group: int, decision: Decision, chain: Chain, outcomes: list[Outcome]) -> None:
+        at, judged = chain.at(decision), self._judged(decision, outcomes)
         if at is None:
             self.dropped["state checksum differs"] += 1
-        elif not outcomes:
-            self.dropped["no outcome"] += 1
+        elif not judged:
+            self.dropped["no judged slot" if outcomes else "no outcome"] += 1
+        elif (fault := _fault(decision)) is not None:
+            self.dropped[fault] += 1
         else:
-            self.taken.append((group, len(self.histories), at, decision, outcomes))
+            self.taken.append((group, len(self.histories), at, decision, judged))
+
+    def _judged(self, decision: Decision, outcomes: list[Outcome]) -> dict[int, Outcome]:
+        """Return the last outcome of each slot, of those that name what the slot showed, where the lab knows it."""
+        shown = {slot: shown.item for slot, shown in enumerate(decision.slate) if shown.item in self.row_of}
+        return {outcome.slot: outcome for outcome in outcomes if shown.get(outcome.slot) == outcome.item}
 
     def build(self) -> Examples:
-        m, k = len(self.taken), max((len(decision.slate) for *_, decision, _ in self.taken), default=1)
+        slots = np.array([len(decision.slate) for *_, decision, _ in self.taken], np.int64)
+        usual = slots <= usual_slots(slots)
+        self.taken = [taken for taken, kept in zip(self.taken, usual, strict=True) if kept]
+        self.dropped[UNUSUAL] += int((~usual).sum())
+        m, k = len(self.taken), int(slots[usual].max(initial=1))
         decisions = Decisions(
             history=np.array([history for _, history, *_ in self.taken], np.int64),
             at=np.array([at for _, _, at, *_ in self.taken], np.int64),
@@ -276,6 +213,7 @@ class _Builder:
             turned=np.array([max(told.turned or 0.0 for told in outcomes.values()) for *_, outcomes in self.taken]),
             capped=np.array([bool(decision.caps) for *_, decision, _ in self.taken], np.bool_),
             survived=self._facts("pass_probability", np.float64),
+            slots=slots[usual],
         )
         for i, (*_, decision, outcomes) in enumerate(self.taken):
             for slot, shown in enumerate(decision.slate):
@@ -283,20 +221,37 @@ class _Builder:
                 decisions.logged[i, slot] = shown.marginal or shown.conditional
                 decisions.conditional[i, slot] = shown.conditional
                 decisions.ranks[i, slot] = shown.rank
-                if slot in outcomes and shown.item in self.row_of:
+                if slot in outcomes:
                     decisions.reward[i, slot], decisions.judged[i, slot] = true_mean(outcomes[slot]), True
-        vectors = [np.frombuffer(base64.b64decode(code), np.float32) for code in self.contexts]
+        vectors = [np.frombuffer(vector, np.float32) for vector in self.contexts]
         contexts = np.stack(vectors) if vectors else np.empty((0, self.text_dim), np.float32)
-        return Examples(self.histories, decisions, contexts, self.dropped)
+        return Examples(self.histories, decisions, contexts, +self.dropped)
 
     def _facts(self, name: str, dtype: type) -> NDArray:
         return np.array([getattr(decision, name) for *_, decision, _ in self.taken], dtype)
 
     def _context(self, decision: Decision) -> int:
-        code = decision.context
-        if code is None:
+        if decision.context is None:
             return -1
-        if code not in self.contexts and len(base64.b64decode(code)) != 4 * self.text_dim:
+        vector = _vector(decision)
+        if len(vector) != self.text_dim:
             self.dropped["context of another width"] += 1
             return -1
-        return self.contexts.setdefault(code, len(self.contexts))
+        return self.contexts.setdefault(vector.tobytes(), len(self.contexts))
+
+
+def _fault(decision: Decision) -> str | None:
+    """Return why no engine can have made a decision, or why it says too little of its chances, or None."""
+    fault = semantic_fault(decision)
+    if fault is not None:
+        return f"unsound {fault.partition(':')[0]}"
+    if len(decision.slate) > LONGEST:
+        return f"more than {LONGEST} slots, which have no marginals"
+    if np.square(_vector(decision), dtype=np.float64).sum() > LONGEST_CONTEXT**2:
+        return "a context that no encoder makes"
+    return None
+
+
+def _vector(decision: Decision) -> NDArray[np.float32]:
+    """Return a sound decision's context, of no numbers where it has none."""
+    return np.frombuffer(base64.b64decode(decision.context or ""), np.float32)

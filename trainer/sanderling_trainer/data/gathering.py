@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from sanderling.contract import events as wire
 from sanderling.contract.events import Event
 
+OLDEST_MS = 1_735_689_600_000  # 2025-01-01: no event is older than its format
+
 
 @dataclass(slots=True)
 class Seen:
@@ -27,9 +29,14 @@ class Seen:
         return self.received_at, self.sent_at is None, self.sent_at or 0, self.body
 
     def time(self) -> int:
-        """Return the event's wall ms since 1970, corrected for the device's clock; never after it was received."""
+        """Return the event's wall ms since 1970, corrected for the device's clock, or when it was received.
+
+        The second where the first is later, or from before there were events: a board without a battery begins in 1970,
+        and its clock may have been set between the event and its sending.
+        """
         sent_at = self.received_at if self.sent_at is None else self.sent_at
-        return min(max(0, self.received_at - sent_at + self.event.clock.wall), self.received_at)
+        corrected = self.received_at - sent_at + self.event.clock.wall
+        return corrected if OLDEST_MS <= corrected <= self.received_at else self.received_at
 
 
 class Gathering:

@@ -8,19 +8,23 @@ from dataclasses import replace
 
 import numpy as np
 
-from sanderling_trainer.data.examples import Decisions, Examples, Ints
+from sanderling_trainer.data.examples import UNUSUAL, Decisions, Examples, Ints, usual_slots
 
 NO_SLOT = {"items": -1, "logged": 1.0, "conditional": 1.0, "reward": 0.0, "judged": False, "ranks": 0}
 
 
 def joined(parts: Sequence[Examples]) -> Examples:
-    """Return the examples of all parts, at least one, in their order; equal context vectors are one."""
+    """Return the examples of all parts, at least one, in their order, without slates of unusual length; equal context
+    vectors are one."""
     vectors: dict[bytes, int] = {}
-    users, decisions = 0, []
-    slots = max(part.decisions.items.shape[1] for part in parts)
+    users, decisions, dropped = 0, [], sum((part.dropped for part in parts), Counter())
+    slots = usual_slots(np.concatenate([part.decisions.slots for part in parts]))
     for part in parts:
         rows = [vectors.setdefault(vector.tobytes(), len(vectors)) for vector in part.contexts]
-        decisions.append(_moved(part.decisions, users, np.array([*rows, -1], np.int64), slots))
+        usual = part.decisions.slots <= slots
+        dropped[UNUSUAL] += int((~usual).sum())
+        kept = part.decisions.of(usual).cut(slots)
+        decisions.append(_moved(kept, users, np.array([*rows, -1], np.int64), slots))
         users += len(part.histories)
     width = parts[0].contexts.shape[1]
     return Examples(
@@ -29,7 +33,7 @@ def joined(parts: Sequence[Examples]) -> Examples:
             **{name: np.concatenate([getattr(each, name) for each in decisions]) for name in vars(decisions[0])}
         ),
         contexts=np.frombuffer(b"".join(vectors), np.float32).reshape(-1, width).copy(),
-        dropped=sum((part.dropped for part in parts), Counter()),
+        dropped=+dropped,
     )
 
 

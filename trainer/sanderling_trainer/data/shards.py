@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sanderling.errors import TableError
-from sanderling_trainer.data.examples import History
+from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.trends import DAY, Trends
 
 FORMAT = 1

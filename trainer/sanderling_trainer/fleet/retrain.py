@@ -17,8 +17,9 @@ import numpy as np
 import torch
 
 from sanderling.errors import SanderlingError
-from sanderling_trainer.data.examples import Decisions, Examples, History, examples_of
+from sanderling_trainer.data.examples import Decisions, Examples, examples_of
 from sanderling_trainer.data.facts import LogFacts
+from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.joining import joined
 from sanderling_trainer.data.segments import read_parts
 from sanderling_trainer.data.trends import DAY, Trends
@@ -116,12 +117,15 @@ def _judge(network: PolicyNetwork, found: Examples, config: Config, facts: check
     groups = np.unique(found.decisions.group)
     aside = np.isin(found.decisions.group, rng.choice(groups, max(1, len(groups) // 3), replace=False))
     learner = copy.deepcopy(network)
-    policy_gradient(learner, found.histories, _select(found.decisions, ~aside), config, facts.repeats)
-    decisions = _select(found.decisions, aside)
-    _, serving_pool = _order(network, found, decisions, config, facts.repeats)
-    ranks, pool_items = _order(learner, found, decisions, config, facts.repeats)
-    candidate = _candidate(decisions, ranks, pool_items, serving_pool, config, len(network.bias))
-    return ope.report(decisions, facts.release, candidate, np.random.default_rng(config.seed))
+    policy_gradient(learner, found.histories, found.decisions.of(~aside), config, facts.repeats)
+
+    def would(decisions: Decisions) -> ope.Candidate:
+        _, serving_pool = _order(network, found, decisions, config, facts.repeats)
+        ranks, pool_items = _order(learner, found, decisions, config, facts.repeats)
+        return _candidate(decisions, ranks, pool_items, serving_pool, config, len(network.bias))
+
+    serving = ope.Serving(facts.release, config.pool, config.epsilon)
+    return ope.report(found.decisions.of(aside), serving, would, np.random.default_rng(config.seed))
 
 
 def _candidate(
@@ -164,10 +168,6 @@ def _order(
         order = np.argsort(-np.take_along_axis(log_policy, head, axis=1), axis=1, kind="stable")
         first[chosen] = np.take_along_axis(head, order, axis=1)
     return ranks, first
-
-
-def _select(decisions: Decisions, mask: np.ndarray) -> Decisions:
-    return Decisions(**{name: column[mask] for name, column in vars(decisions).items()})
 
 
 def _trends(histories: Sequence[History], items: int) -> Trends:

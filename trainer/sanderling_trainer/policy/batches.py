@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sanderling_trainer.data.examples import Decisions, History
+from sanderling_trainer.data.examples import Decisions
+from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.trends import FEATURES, Trends
 from sanderling_trainer.policy.config import Config
 from sanderling_trainer.policy.points import Points, points_of

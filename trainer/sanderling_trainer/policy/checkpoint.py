@@ -76,7 +76,11 @@ def save(
     encoder: Path | None = None,
     queries: Sequence[dict[str, Any]] = (),
 ) -> None:
-    """Write a checkpoint; `encoder` is copied unless the folder has one already, `queries` are those of the gate."""
+    """Write a checkpoint; `encoder` is copied unless the folder has one already, `queries` are those of the gate.
+
+    Raises `DivergedError`, and writes nothing, where a parameter is not finite.
+    """
+    network.check_finite()
     folder.mkdir(parents=True, exist_ok=True)
     if encoder is not None and encoder.resolve() != (folder / "encoder").resolve():
         shutil.copytree(encoder, folder / "encoder", dirs_exist_ok=True)

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from sanderling_trainer.data.examples import Decisions, History
+from sanderling_trainer.data.examples import Decisions
+from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.shards import Shards
 from sanderling_trainer.data.trends import Trends
 from sanderling_trainer.policy import progress, ranks
@@ -131,7 +132,8 @@ def policy_gradient(
     """Learn from logged decisions, held near the policy that the network is when this begins (DESIGN §5).
 
     Minimises the top-K off-policy-corrected surrogate + τ KL(π || π_ref) + supervision × next-item cross-entropy. The
-    baseline b is the mean reward of the log unless one is given; decisions count by `Decisions.weights`.
+    baseline b is the mean reward of the log unless one is given; decisions count by `Decisions.weights`. Raises
+    `DivergedError` where it ends with a parameter that is not finite.
     """
     device, trace = network.bias.device, Trace()
     reference = copy.deepcopy(network).eval().requires_grad_(False)
@@ -167,6 +169,7 @@ def policy_gradient(
             found = {"surrogate": trace.loss[-1], "kl": trace.kl[-1]}
             bar.set_postfix({name: f"{value:.4f}" for name, value in found.items()})
             journal.add("policy gradient", epoch, found)
+    network.check_finite()
     network.eval()
     return trace
 

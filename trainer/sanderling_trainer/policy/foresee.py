@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sanderling_trainer.data.examples import Decisions, History
+from sanderling_trainer.data.examples import Decisions
+from sanderling_trainer.data.histories import History
 from sanderling_trainer.judge.replay import Journey, Replay, decisions_of, replay
 from sanderling_trainer.policy.batches import batches, decisions_in, first_seen, seen_at
 from sanderling_trainer.policy.config import Config

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import svds
 
-from sanderling_trainer.data.examples import History
+from sanderling_trainer.data.histories import History
 from sanderling_trainer.policy.network import PolicyNetwork
 
 RIDGE = 200.0

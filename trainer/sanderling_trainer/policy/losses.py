@@ -25,7 +25,7 @@ def top_k_off_policy(
     over the log: all of one shape. `baseline` b should not exceed the mean reward; K = 1 gives plain IPS.
     """
     policy = log_chosen.detach().exp()
-    weight = (policy / logged).clamp(max=cap)
+    weight = (policy / logged.clamp(min=torch.finfo(logged.dtype).tiny)).clamp(max=cap)
     top_k = slate * (1.0 - policy) ** (slate - 1)
     return -(counts * weight * top_k * (reward - baseline) * log_chosen).mean()
 

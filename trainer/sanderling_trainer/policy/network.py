@@ -10,9 +10,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from sanderling.errors import SanderlingError
 from sanderling_trainer.data.trends import COUNTS, FEATURES, Trends
 from sanderling_trainer.policy.config import Config
 from sanderling_trainer.policy.recurrence import recurrence
+
+
+class DivergedError(SanderlingError):
+    """Learning ended with numbers that are none: nothing may be made of such a policy."""
 
 
 class PolicyNetwork(nn.Module):
@@ -55,6 +60,15 @@ class PolicyNetwork(nn.Module):
     def decay(self) -> Tensor:
         """Λ, float [c], each in (0, 1)."""
         return torch.sigmoid(self.decay_logit)
+
+    def check_finite(self) -> None:
+        """Raise `DivergedError` unless every parameter is finite."""
+        odd = [name for name, values in self.named_parameters() if not torch.isfinite(values).all()]
+        if odd:
+            raise DivergedError(
+                f"expected finite parameters, found NaN or infinite ones in {', '.join(odd)}: learning diverged;"
+                " lower the learning rate, or look for odd numbers in what was learned from"
+            )
 
     def items(self, hide: Tensor | None = None) -> Tensor:
         """Return the item vectors [n, d]; `hide` bool [n] takes the residual from some."""

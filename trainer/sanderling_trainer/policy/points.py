@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling_trainer.data.examples import History
+from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.trends import DAY
 
 Ints = NDArray[np.int64]

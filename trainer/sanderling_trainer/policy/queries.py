@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sanderling_trainer.data.examples import History
+from sanderling_trainer.data.histories import History
 
 FILE = "queries.parquet"
 MOST_USERS = 500

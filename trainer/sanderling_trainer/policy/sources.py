@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sanderling_trainer.data.examples import History
+from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.shards import Shards
 from sanderling_trainer.policy import ranks
 from sanderling_trainer.policy.batches import Lesson, groups, lessons

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from sanderling.errors import TableError
-from sanderling_trainer.data.examples import History, histories_of, kinds_of
+from sanderling_trainer.data.histories import History, histories_of, kinds_of
 from sanderling_trainer.data.shards import spread
 from sanderling_trainer.data.splits import content_hash, quantile, repeated_share
 from sanderling_trainer.data.tables import Catalogue, Interactions

@@ -21,7 +21,7 @@ from sanderling_trainer.judge.ope.propensities import (
     unsupported_mass,
     weights,
 )
-from sanderling_trainer.judge.ope.report import Candidate, report
+from sanderling_trainer.judge.ope.report import Candidate, Serving, report
 from sanderling_trainer.judge.ope.reward_model import Predictions, RewardModel, expected_rewards, fit
 from sanderling_trainer.judge.ope.sums import Slates
 
@@ -32,6 +32,7 @@ __all__ = [
     "Predictions",
     "Propensities",
     "RewardModel",
+    "Serving",
     "Slates",
     "Thresholds",
     "Verdict",

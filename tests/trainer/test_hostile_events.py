@@ -1,0 +1,122 @@
+"""One event of an odd or hostile device: it is dropped and counted, and all others are learned from as if alone."""
+
+from __future__ import annotations
+
+import base64
+import struct
+
+import msgspec
+import numpy as np
+import pytest
+
+from sanderling.contract import events as wire
+from sanderling.contract.events import Slot
+from sanderling.users import NO_EVENTS
+from sanderling_trainer.data.examples import examples_of
+from sanderling_trainer.data.joining import joined
+from sanderling_trainer.data.segments import EventLog
+from tests.fakes import EventFactory
+
+pytestmark = pytest.mark.lab
+
+IDS, KINDS, TEXT = [f"item-{row}" for row in range(200)], ["view", "click"], 3
+SHOWN = [Slot("item-0", 0, False, 0.9, 0.9), Slot("item-1", 1, False, 0.9, 0.9)]
+
+
+def vector(*values: float) -> str:
+    return base64.b64encode(struct.pack(f"<{len(values)}f", *values)).decode()
+
+
+def wide(slots: int) -> list[Slot]:
+    return [Slot(item, rank, False, 0.9, 0.9) for rank, item in enumerate(IDS[:slots])]
+
+
+def story(*judged: tuple[int, str, float], **fields) -> list[wire.Event]:
+    """A stranger's decision, and outcomes by slot, item and value."""
+    make = EventFactory()
+    base = {"seq": 1, "slate": SHOWN, "state": NO_EVENTS, "events": 0, "context": vector(0.6, 0.8, 0.0)}
+    decision = make.decision(**(base | fields))
+    given = judged or [(0, decision.slate[0].item, 1.0)]
+    outcomes = [
+        msgspec.structs.replace(make.outcome(decision, value=value, seq=2 + at, observed=False), slot=slot, item=item)
+        for at, (slot, item, value) in enumerate(given)
+    ]
+    return [decision, *outcomes]
+
+
+def read(*stories: list[wire.Event]):
+    """Read each story as that of a user of its own."""
+    log = EventLog(events={("a" * 32, f"{at:032x}"): events for at, events in enumerate(stories)})
+    return examples_of(log, IDS, KINDS, TEXT)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"context": "abc"}, "unsound context"),
+        ({"context": "é"}, "unsound context"),
+        ({"context": vector(0.0, float("nan"), 0.0)}, "unsound context"),
+        ({"context": vector(float("inf"), 0.0, 0.0)}, "unsound context"),
+        ({"context": vector(1e30, 0.0, 0.0)}, "a context that no encoder makes"),
+        ({"slate": SHOWN[:1] * 2}, "unsound slate"),
+        ({"pool": 1}, "unsound slate"),
+        ({"pool": 2 * 10**8, "eligible": 2**53}, "unsound pool"),
+        ({"slate": wide(129), "pool": 200}, "more than 128 slots, which have no marginals"),
+    ],
+)
+def test_what_no_engine_makes_is_dropped_and_counted(fields, reason):
+    """A decision with a bad context, slate or pool is counted by its reason; the others are the same as without it."""
+    found, alone = read(story(), story(**fields)), read(story())
+    assert dict(found.dropped) == {reason: 1}
+    for name, column in vars(alone.decisions).items():
+        np.testing.assert_array_equal(getattr(found.decisions, name), column, err_msg=name)
+    np.testing.assert_array_equal(found.contexts, alone.contexts)
+
+
+@pytest.mark.parametrize(
+    "judged",
+    [
+        [(0, "item-1", 1.0)],  # shown elsewhere on the slate
+        [(0, "item-7", 1.0)],  # not shown
+        [(2, "item-0", 1.0)],  # no such slot
+        [(2**53, "item-0", 1.0)],
+    ],
+)
+def test_an_outcome_of_what_its_slot_did_not_show_is_none(judged):
+    """It gives no slot a reward, neither that with its number nor that with its item, and its decision is counted."""
+    found = read(story(), story(*judged))
+    assert dict(found.dropped) == {"no judged slot": 1}
+    assert len(found.decisions) == 1
+
+
+def test_a_false_outcome_does_not_stand_for_a_true_one():
+    """Of a slot's outcomes the last counts, of those that name its item: one that names another changes nothing."""
+    found = read(story((0, "item-0", -1.0), (1, "item-1", -1.0), (0, "item-0", 1.0), (1, "item-0", 1.0)))
+    assert found.decisions.reward.tolist() == [[1.0, -1.0]]
+    assert found.decisions.judged.all()
+    assert not found.dropped
+
+
+def test_a_decision_judged_in_unknown_items_alone_is_counted():
+    """Where nothing that was judged is in the lab's catalogue, there is nothing to learn."""
+    found = read(story(slate=[Slot("sku-77", 0, False, 0.9, 0.9)]))
+    assert dict(found.dropped) == {"no judged slot": 1}
+    assert len(found.decisions) == 0
+
+
+@pytest.mark.parametrize("joining", [False, True])
+def test_one_long_slate_does_not_widen_those_of_a_fleet(joining):
+    """Among many decisions the slates longer than 99 in 100 are left out, read at once or in parts, and counted."""
+    stories = [story() for _ in range(1200)] + [story(slate=wide(128), pool=200)]
+    found = joined([read(*stories[:300]), read(*stories[300:])]) if joining else read(*stories)
+    assert dict(found.dropped) == {"a slate longer than those of 99 in 100 decisions": 1}
+    assert (len(found.decisions), found.decisions.items.shape[1]) == (1200, 2)
+    assert sum(column.nbytes for column in vars(found.decisions).values()) < 250 * 1200
+
+
+def test_among_few_decisions_none_is_unusual():
+    """A small log keeps all slates up to 128 slots, and tells how many slots each has."""
+    found = joined([read(story(), story()), read(story(slate=wide(128), pool=200))])
+    assert found.decisions.slots.tolist() == [2, 2, 128]
+    assert found.decisions.items.shape == (3, 128)
+    assert not found.dropped
