@@ -26,6 +26,7 @@ class Limits:
 
     connections: int = 10_000
     head_s: float = 30.0
+    head_bytes: int = 64 * 1024
     body_bytes: int = 2 * 1024 * 1024
     body_s: float = 30.0
     requests: int = 256
