@@ -14,6 +14,7 @@ import pytest
 
 from sanderling.transport import HttpTransport
 from sanderling_trainer.fleet import connections
+from sanderling_trainer.fleet.connections import PIPELINED
 from sanderling_trainer.fleet.limits import Limits
 from tests.servers import HEADERS, Server, events, packed, serving
 from tests.waiting import wait_until
@@ -247,6 +248,19 @@ def test_requests_that_come_long_before_their_turn_are_ended(tmp_path, stack):
     assert answers(few, 11) == 11
     many.sendall(CHUNKED + b"0\r\n\r\n" + 500 * PLAIN)
     assert answers(many, 501) <= 1
+
+
+def test_a_client_that_does_not_read_is_ended(tmp_path, stack):
+    """Who asks and asks and takes no answer holds a connection no longer than one who says nothing."""
+    server = served(tmp_path, stack)
+    server.server.servers[0].sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    connection = stack.enter_context(socket.socket())
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(("127.0.0.1", server.port))
+    assert accepted(server, 1)
+    patience(server, 0.3)
+    connection.sendall(PIPELINED * PLAIN.replace(b"healthz", b"openapi.json"))
+    assert accepted(server, 0)
 
 
 def test_the_oldest_silent_connection_makes_room(tmp_path, stack):

@@ -3,8 +3,8 @@
 At most half of the files that the process may open are theirs; the other half is for requests and for the store.
 
 uvicorn ends a connection that is silent after an answer, but waits for ever for the first request, and for the rest of
-one whose head has begun; its `limit_concurrency` counts silent connections and then refuses all others. It puts no
-limit on what lies around bodies: heads, the ends of chunked bodies, and requests that come before their turn.
+one whose head has begun, or for a client to read; its `limit_concurrency` counts silent connections and then refuses
+all others. It puts no limit on what lies around bodies: heads, the ends of chunked ones, requests before their turn.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\
 
 
 class Waiting:
-    """The connections on which no request is under way, those that have waited longest first."""
+    """The connections on which it is the client's turn, in heads and in reading; those that wait longest come first."""
 
     def __init__(self, most: int, patience_s: float) -> None:
         self._most, self._patience_s = most, patience_s
         self._timers: dict[WatchedProtocol, asyncio.TimerHandle] = {}
 
     def add(self, connection: WatchedProtocol) -> None:
-        """End the connection if no whole head comes in time; when there are too many, end the oldest at once."""
+        """End the connection if its client does not do its part in time; when there are too many, end the oldest at once."""
         self.remove(connection)
         self._timers[connection] = connection.loop.call_later(self._patience_s, self._end, connection)
         if len(self._timers) > self._most:
@@ -85,7 +85,8 @@ class WatchedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """A request is under way: its body has its own limit."""
         self._advance()
-        self.waiting.remove(self)
+        if not self.flow.write_paused:
+            self.waiting.remove(self)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -99,6 +100,17 @@ class WatchedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if not another and not self.transport.is_closing():
             self.waiting.add(self)
+
+    def pause_writing(self) -> None:
+        """Wait for the client to read what was answered."""
+        super().pause_writing()
+        self.waiting.add(self)
+
+    def resume_writing(self) -> None:
+        """Go on with the request that is under way, if there is one."""
+        super().resume_writing()
+        if not self.cycle.response_complete:
+            self.waiting.remove(self)
 
     def _advance(self) -> None:
         self._unused, self._advanced = 0, True
