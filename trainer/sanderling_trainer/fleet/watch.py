@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
@@ -15,6 +16,7 @@ from sanderling_trainer.fleet.metrics import Metrics
 
 PROBE = "probe"
 PROBE_AGE_S = 5.0
+PROBE_BYTES = 64 * 1024  # a full disk takes an empty file, and one that packs may take zeros
 
 
 class Watch:
@@ -47,7 +49,7 @@ class Watch:
 
     def _probe(self) -> bool:
         try:
-            self._store.put(PROBE, b"")
+            self._store.put(PROBE, os.urandom(PROBE_BYTES))
         except OSError:
             return False
         return True
