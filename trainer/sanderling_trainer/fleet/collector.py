@@ -102,12 +102,12 @@ class Collector:
         batch = judge(body, self._clock.wall_ms(), sent_at, self.committer.memory)
         if len(batch.installs) > self._limits.installs:
             raise RefusalError(413, f"expected at most {self._limits.installs} installs, found {len(batch.installs)}")
-        for install, events in batch.installs.items():
+        for install in batch.installs:
             if await self._known.has(tombstone(install)):
                 raise RefusalError(410, f"install {install} was erased; it is to forget everything")
-            self._rate.take(install, events)
-        renew = [install for install in batch.installs if await self._known.has(renewal(install))]
-        await self.committer.commit(batch)
+        with self._rate.booked(batch.installs):
+            renew = [install for install in batch.installs if await self._known.has(renewal(install))]
+            await self.committer.commit(batch)
         return Answer(batch.verdicts, renew)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -48,6 +50,20 @@ class Rate:
         self._limits, self._clock = limits, clock
         self._paid_at: dict[str, float] = {}
 
+    @contextmanager
+    def booked(self, installs: Mapping[str, int]) -> Iterator[None]:
+        """Book the events of each install, and give them back if one is refused, or what they are for fails."""
+        taken: list[str] = []
+        try:
+            for install, events in installs.items():
+                self.take(install, events)
+                taken.append(install)
+            yield
+        except BaseException:
+            for install in taken:
+                self._give_back(install, installs[install])
+            raise
+
     def take(self, install: str, events: int) -> None:
         """Book the events; raise `RefusalError` while the install is in debt."""
         now = self._clock.mono_ms() / 1000
@@ -59,6 +75,10 @@ class Rate:
             return
         self._paid_at[install] = paid_at
         raise RefusalError(429, f"expected at most {self._limits.events_s:g} events/s of an install", paid_at - now)
+
+    def _give_back(self, install: str, events: int) -> None:
+        if install in self._paid_at:
+            self._paid_at[install] -= events / self._limits.events_s
 
 
 def trim(entries: dict[str, Any], most: int) -> None:
