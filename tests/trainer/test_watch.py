@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sanderling_trainer.data.store import LocalStore
-from sanderling_trainer.fleet.watch import PROBE_AGE_S
+from sanderling_trainer.fleet.probe import PROBE_AGE_S
 from tests.fakes import FakeClock
 from tests.servers import BrokenStore, Server, events, packed
 

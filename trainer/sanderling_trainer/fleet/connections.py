@@ -29,7 +29,7 @@ class Waiting:
         self._timers: dict[WatchedProtocol, asyncio.TimerHandle] = {}
 
     def add(self, connection: WatchedProtocol) -> None:
-        """End the connection if its client does not do its part in time; when there are too many, end the oldest at once."""
+        """End the connection if its client does nothing in time; when there are too many, end the oldest at once."""
         self.remove(connection)
         self._timers[connection] = connection.loop.call_later(self._patience_s, self._end, connection)
         if len(self._timers) > self._most:
@@ -127,7 +127,9 @@ class WatchedProtocol(HttpToolsProtocol):
 def protocol(limits: Limits) -> type[WatchedProtocol]:
     """Return the protocol of one server."""
     most = min(limits.connections, _files(2 * limits.connections) // 2)
-    return type("Protocol", (WatchedProtocol,), {"waiting": Waiting(most, limits.head_s), "head_bytes": limits.head_bytes})
+    return type(
+        "Protocol", (WatchedProtocol,), {"waiting": Waiting(most, limits.head_s), "head_bytes": limits.head_bytes}
+    )
 
 
 def _files(wanted: int) -> int:

@@ -23,14 +23,15 @@ class RefusalError(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """The bounds of one server: `connections` counts those without a request; `events_s`, `burst` are an install's;
-    `slow_s` is the age from which a body makes room for others."""
+    """The bounds of one server: `connections` counts those without a request, `strangers` the lookups of new tokens;
+    `events_s`, `burst` are an install's; `slow_s` is the age from which a body makes room for others."""
 
     connections: int = 10_000
     head_s: float = 30.0
     head_bytes: int = 64 * 1024
     body_bytes: int = 2 * 1024 * 1024
     body_s: float = 30.0
+    strangers: int = 8
     requests: int = 256
     slow_s: float = 2.0
     waiting_bytes: int = 64 * 1024 * 1024
