@@ -247,7 +247,7 @@ def test_requests_that_come_long_before_their_turn_are_ended(tmp_path, stack):
     few.sendall(CHUNKED + b"0\r\n\r\n" + 10 * PLAIN)
     assert answers(few, 11) == 11
     many.sendall(CHUNKED + b"0\r\n\r\n" + 500 * PLAIN)
-    assert answers(many, 501) <= 1
+    assert answers(many, 501) < 501
 
 
 def test_a_client_that_does_not_read_is_ended(tmp_path, stack):
