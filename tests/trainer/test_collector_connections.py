@@ -1,4 +1,4 @@
-"""Ten thousand silent connections and slow heads (bad input 98): honest devices are served, and memory has a bound."""
+"""Ten thousand silent connections, slow and endless heads (bad input 98): devices are served, memory has a bound."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 
 from sanderling.transport import HttpTransport
 from sanderling_trainer.fleet import connections
+from sanderling_trainer.fleet.connections import PIPELINED
 from sanderling_trainer.fleet.limits import Limits
 from tests.servers import HEADERS, Server, events, packed, serving
 from tests.waiting import wait_until
@@ -24,7 +25,9 @@ MIB = 2**20
 CROWDS = 10_000, 5_000
 SPARE = 500
 KEEP_ALIVE_S = 5  # what uvicorn gives a connection that is silent after an answer
+PLAIN = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
 SLOW = b"GET /healthz HTTP/1.1\r\nx: "
+CHUNKED = b"POST /v1/events HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 def connect(port: int, stack: ExitStack) -> socket.socket:
@@ -42,6 +45,26 @@ def ended(connection: socket.socket, within_s: float) -> bool:
         return False
     except OSError:
         return True
+
+
+def flooded(connection: socket.socket, before: bytes, more: bytes) -> int:
+    """Send without an end until the server ends the connection, or 32 MiB; return how many bytes were sent."""
+    sent = 0
+    with suppress(OSError):
+        connection.sendall(before)
+        while sent < 32 * MIB:
+            connection.sendall(more)
+            sent += len(more)
+    return sent
+
+
+def answers(connection: socket.socket, most: int) -> int:
+    """Return how many answers came till the connection was ended, or so many."""
+    found = b""
+    with suppress(OSError):
+        while found.count(b"HTTP/1.1 ") < most and (more := connection.recv(100_000)):
+            found += more
+    return found.count(b"HTTP/1.1 ")
 
 
 @pytest.fixture
@@ -160,6 +183,84 @@ def test_a_request_may_take_longer_than_a_head(tmp_path, stack):
     assert wait_until(lambda: not waiting(server)._timers)
     connection.sendall(body)
     assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+ENDLESS = {
+    "address": b"GET /",
+    "header": b"GET /healthz HTTP/1.1\r\nx: ",
+    "name of a header": b"GET /healthz HTTP/1.1\r\n",
+    "trailer": CHUNKED + b"0\r\nx: ",
+    "chunk's extension": CHUNKED + b"1;x=",
+}
+
+
+@pytest.mark.parametrize("before", ENDLESS.values(), ids=ENDLESS)
+def test_what_never_ends_is_ended(tmp_path, stack, before):
+    """Who goes on and on outside a body is cut off, long before the time for a head is over."""
+    server = served(tmp_path, stack)
+    connection = connect(server.port, stack)
+    assert flooded(connection, before, b"a" * 2**16) < 32 * MIB
+    assert server.send(*events(1))[0].verdict == "ok"
+
+
+@pytest.mark.parametrize("before", [b"GET / HTTP/1.1\r\n", CHUNKED + b"0\r\n"], ids=["head", "trailers"])
+def test_many_small_headers_are_ended_sooner(tmp_path, stack, before):
+    """Headers of a few bytes cost more memory than they have bytes, and are counted so."""
+    server = served(tmp_path, stack)
+    connection = connect(server.port, stack)
+    connection.sendall(before + b"a:b\r\n" * 1000)
+    assert ended(connection, KEEP_ALIVE_S - 1)
+
+
+def test_a_large_head_is_taken(tmp_path, stack):
+    """A head of nearly all that it may have is answered, in whatever pieces it comes."""
+    connection = connect(served(tmp_path, stack).port, stack)
+    head = PLAIN[:-2] + b"x: " + b"a" * (Limits().head_bytes - 500) + b"\r\n\r\n"
+    for start in range(0, len(head), 10_000):
+        connection.sendall(head[start : start + 10_000])
+    assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+def test_too_large_a_head_is_told_why(tmp_path, stack):
+    """The first head of a connection that is one byte too long gets 431."""
+    connection = connect(served(tmp_path, stack).port, stack)
+    connection.sendall(b"GET /".ljust(Limits().head_bytes + 1, b"a"))
+    assert connection.recv(1000).startswith(b"HTTP/1.1 431")
+
+
+def test_bodies_and_the_heads_between_are_not_counted_together(tmp_path, stack):
+    """Over one connection, large bodies in small chunks and head after head come to far more than a head may have."""
+    server = served(tmp_path, stack, head_bytes=1000)
+    device = stack.enter_context(closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)))
+    for start in range(1, 2000, 200):
+        body = packed(*events(200, start=start))
+        chunks = [body[at : at + 50] for at in range(0, len(body), 50)]
+        device.request("POST", "/v1/events", iter(chunks), HEADERS, encode_chunked=True)
+        answer = device.getresponse()
+        assert (answer.status, len(answer.read()) > 0) == (200, True)
+
+
+def test_requests_that_come_long_before_their_turn_are_ended(tmp_path, stack):
+    """A few requests may wait behind one that is under way; hundreds end the connection."""
+    server = served(tmp_path, stack)
+    few, many = connect(server.port, stack), connect(server.port, stack)
+    few.sendall(CHUNKED + b"0\r\n\r\n" + 10 * PLAIN)
+    assert answers(few, 11) == 11
+    many.sendall(CHUNKED + b"0\r\n\r\n" + 500 * PLAIN)
+    assert answers(many, 501) < 501
+
+
+def test_a_client_that_does_not_read_is_ended(tmp_path, stack):
+    """Who asks and asks and takes no answer holds a connection no longer than one who says nothing."""
+    server = served(tmp_path, stack)
+    server.server.servers[0].sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    connection = stack.enter_context(socket.socket())
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(("127.0.0.1", server.port))
+    assert accepted(server, 1)
+    patience(server, 0.3)
+    connection.sendall(PIPELINED * PLAIN.replace(b"healthz", b"openapi.json"))
+    assert accepted(server, 0)
 
 
 def test_the_oldest_silent_connection_makes_room(tmp_path, stack):

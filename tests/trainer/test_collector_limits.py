@@ -18,7 +18,7 @@ from sanderling.contract import events as wire
 from sanderling_trainer.data.segments import read_segments
 from sanderling_trainer.fleet.limits import Limits, Rate, RefusalError
 from tests.fakes import EventFactory, FakeClock
-from tests.servers import HEADERS, HeldStore, Server, events, packed
+from tests.servers import HEADERS, BrokenStore, HeldStore, Server, events, packed
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.lab
@@ -188,4 +188,24 @@ def test_the_rate_pays_its_debt_with_time():
         rate.take("a", 1)
     assert (refused.value.status, refused.value.wait_s) == (429, 3.0)
     clock.advance(3)
+    rate.take("a", 1)
+
+
+def test_what_is_not_stored_costs_nothing_of_the_rate(tmp_path):
+    """While the store fails a device is told so each time, and its whole burst passes once the store works again."""
+    store = BrokenStore(tmp_path)
+    server = Server(tmp_path, store, limits=Limits(events_s=10, burst=20), clock=FakeClock())
+    body = packed(*events(50))
+    assert [server.post(body)[0] for _ in range(5)] == [503] * 5
+    store.broken = False
+    assert [server.post(packed(*events(50, start=start)))[0] for start in (1, 100)] == [200, 429]
+    server.stop()
+
+
+def test_a_refused_install_costs_the_others_of_its_batch_nothing():
+    """Where one install of a batch is in debt the batch is refused, and the others have booked nothing."""
+    rate = Rate(Limits(events_s=10, burst=20), FakeClock())
+    rate.take("b", 50)
+    with pytest.raises(RefusalError), rate.booked({"a": 50, "b": 1}):
+        pass
     rate.take("a", 1)

@@ -90,6 +90,24 @@ def test_a_crash_leaves_no_half_file(tmp_path):
     assert store.names("a") == ["a/1"]
 
 
+@pytest.mark.parametrize(
+    ("owner", "broken", "act"),
+    [(os, "fsync", "put"), (os, "fsync", "create"), (Path, "rename", "put"), (os, "link", "create")],
+)
+def test_what_fails_leaves_nothing(tmp_path, monkeypatch, owner, broken, act):
+    """A write, rename or link that the disk refuses leaves no half-written file, so that a full disk gets no fuller."""
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    store = LocalStore(tmp_path)
+    store.put("a/1", b"one")
+    monkeypatch.setattr(owner, broken, full)
+    with pytest.raises(OSError, match="No space"):
+        getattr(store, act)("a/2", b"two")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["1"]
+
+
 def test_what_a_crash_left_is_removed_when_it_is_old(tmp_path):
     """A half-written file goes when nobody has touched it for so long; one that is being written stays."""
     store = LocalStore(tmp_path)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from sanderling_trainer.data.store import LocalStore
+from sanderling_trainer.data.store import LocalStore, open_store
 from sanderling_trainer.fleet.known import MAX_AGE_S
+from sanderling_trainer.fleet.limits import Limits
 from sanderling_trainer.fleet.tokens import TokenError, issue, listed, revoke
 from tests.fakes import FakeClock
 from tests.servers import Server, events, packed
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.lab
 
@@ -30,6 +35,49 @@ def test_a_token_opens_until_it_is_revoked(tmp_path):
     revoke(store, "phone-7")
     clock.advance(MAX_AGE_S)
     assert (status(server, mine), status(server, other)) == (401, 200)
+    server.stop()
+
+
+class FarStore(LocalStore):
+    """Does not say that it lacks a token until it is told to."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.go = threading.Event()
+
+    def has(self, name: str) -> bool:
+        found = super().has(name)
+        if name.startswith("tokens/") and not found:
+            self.go.wait(20)
+        return found
+
+
+def test_many_unknown_tokens_shut_no_known_one_out(tmp_path):
+    """While strangers' tokens are looked up, a few at a time, a friend's is served, and asked about again in time."""
+    store, clock = FarStore(tmp_path), FakeClock()
+    server = Server(tmp_path, store, clock=clock, limits=Limits(strangers=2, requests=1))
+    mine = issue(store, "phone-7", clock)
+    assert status(server, mine) == 200
+    with ThreadPoolExecutor(20) as pool:
+        guesses = [pool.submit(server.post, packed(*events(1)), authorization=f"Bearer {guess}") for guess in range(20)]
+        assert wait_until(lambda: sum(guess.done() for guess in guesses) == 18)
+        assert status(server, mine) == 200
+        clock.advance(MAX_AGE_S)
+        assert status(server, mine) == 200
+        store.go.set()
+    answers = [(found, headers.get("retry-after")) for found, headers, _ in (guess.result() for guess in guesses)]
+    assert sorted(answers, key=str) == [(401, None)] * 2 + [(503, "5")] * 18
+    revoke(store, "phone-7")
+    clock.advance(MAX_AGE_S)
+    assert status(server, mine) == 401
+    server.stop()
+
+
+def test_a_store_that_is_gone_refuses_no_token(tmp_path, bucket):
+    """Where the bucket itself is missing a device is told that the store fails, not that its token is unknown."""
+    server = Server(tmp_path, open_store(bucket.replace("bucket", "missing")))
+    answer, headers, _ = server.post(packed(*events(1)), authorization="Bearer phone")
+    assert (answer, headers["retry-after"], server.get("/readyz")[0]) == (503, "5", 503)
     server.stop()
 
 

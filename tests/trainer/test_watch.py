@@ -7,7 +7,8 @@ import json
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sanderling_trainer.fleet.watch import PROBE_AGE_S
+from sanderling_trainer.data.store import LocalStore
+from sanderling_trainer.fleet.probe import PROBE_AGE_S
 from tests.fakes import FakeClock
 from tests.servers import BrokenStore, Server, events, packed
 
@@ -51,6 +52,20 @@ def test_health_and_readiness_differ_while_the_store_fails(tmp_path):
     clock.advance(PROBE_AGE_S)
     status, text = server.get("/readyz")
     assert (status, json.loads(text)) == (200, {"status": "ok"})
+    server.stop()
+
+
+def test_a_full_disk_is_not_ready(tmp_path):
+    """A store that takes empty files and none with bytes, as a full disk does, is told."""
+
+    class FullStore(LocalStore):
+        def put(self, name: str, data: bytes) -> None:
+            if data:
+                raise OSError(28, "No space left on device")
+            super().put(name, data)
+
+    server = Server(tmp_path, FullStore(tmp_path))
+    assert server.get("/readyz")[0] == 503
     server.stop()
 
 

@@ -60,16 +60,15 @@ class LocalStore:
     def put(self, name: str, data: bytes) -> None:
         """Write beside, flush, rename, flush the folder's entry."""
         path = self._root / name
-        self._write(path, data).rename(path)
+        with self._part(path, data) as part:
+            part.rename(path)
         flush_path(path.parent)
 
     def create(self, name: str, data: bytes) -> None:
         """Write beside, flush, link, which fails where a file is, flush the folder's entry."""
         path = self._root / name
-        part = self._write(path, data)
-        try:
+        with self._part(path, data) as part:
             os.link(part, path)
-        finally:
             part.unlink()
         flush_path(path.parent)
 
@@ -95,23 +94,29 @@ class LocalStore:
 
     def clean(self, older_s: float) -> None:
         """Remove half-written files; ages are told by the clock of the file system that dates them."""
-        now_file = self._write(self._root / "now", b"")
-        now = now_file.stat().st_mtime
-        now_file.unlink()
+        with self._part(self._root / "now", b"") as now_file:
+            now = now_file.stat().st_mtime
+            now_file.unlink()
         for part in self._root.rglob(f".*{PART}"):
             with suppress(FileNotFoundError):  # its writer came to an end
                 if now - part.stat().st_mtime >= older_s:
                     part.unlink()
 
-    def _write(self, path: Path, data: bytes) -> Path:
-        """Write and flush a file beside `path` under a name of its own; return it."""
+    @contextmanager
+    def _part(self, path: Path, data: bytes) -> Iterator[Path]:
+        """Write and flush a file beside `path` under a name of its own; remove it if that, or what follows, fails."""
         self._make(path.parent)
         part = path.with_name(f".{path.name}.{os.urandom(6).hex()}{PART}")
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        return part
+        try:
+            with part.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield part
+        except BaseException:
+            with suppress(OSError):  # what stays goes with `clean`
+                part.unlink()
+            raise
 
     def _make(self, folder: Path) -> None:
         """Make a folder, durably; one that is there may be another's who died before it flushed."""

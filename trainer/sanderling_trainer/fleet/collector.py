@@ -25,29 +25,31 @@ from sanderling.clock import Clock, SystemClock
 from sanderling.contract.events import Answer
 from sanderling_trainer.data.marks import renewal, tombstone
 from sanderling_trainer.data.store import Store, open_store
-from sanderling_trainer.fleet import tokens
 from sanderling_trainer.fleet.bodies import Bodies
+from sanderling_trainer.fleet.callers import Callers
 from sanderling_trainer.fleet.committer import Committer
 from sanderling_trainer.fleet.connections import protocol
 from sanderling_trainer.fleet.judging import judge
 from sanderling_trainer.fleet.known import Known
 from sanderling_trainer.fleet.limits import Limits, Rate, RefusalError
 from sanderling_trainer.fleet.metrics import Metrics
+from sanderling_trainer.fleet.probe import Probe
 from sanderling_trainer.fleet.watch import Watch
 
 FINISH_REQUESTS_S = 6
 FINISH_COMMITS_S = 2.0
+MARKS_AT_ONCE = 32
 
 
 class Collector:
     """The endpoint of events; a shared `token` is valid beside those that the store has."""
 
     def __init__(self, store: Store, token: str | None, clock: Clock, limits: Limits) -> None:
-        self.metrics = Metrics()
+        self.metrics, self.probe = Metrics(), Probe(store, clock)
         self.committer = Committer(store, clock, limits, self.metrics)
         self._token, self._clock, self._limits = token, clock, limits
-        self._known, self._rate = Known(store, clock), Rate(limits, clock)
-        self._bodies = Bodies(limits)
+        self._callers, self._marks = Callers(store, clock, limits), Known(store, clock, MARKS_AT_ONCE)
+        self._bodies, self._rate = Bodies(limits), Rate(limits, clock)
         self._requests = 0
 
     async def events(self, request: Request) -> Response:
@@ -57,11 +59,16 @@ class Collector:
         self.metrics.requests.labels(answer.status_code).inc()
         return answer
 
+    def close(self) -> None:
+        """Commit what waits, and look nothing more up."""
+        self.committer.close(FINISH_COMMITS_S)
+        self._callers.close()
+        self._marks.close()
+
     async def _answer(self, request: Request) -> Response:
-        self._requests += 1
         try:
-            await self._admit(request)
-            answer = await self._take(request)
+            await self._identify(request.headers.get("authorization", ""))
+            answer = await self._counted(request)
         except RefusalError as refusal:
             wait = {} if refusal.wait_s is None else {"retry-after": str(math.ceil(refusal.wait_s))}
             challenge = {"www-authenticate": "Bearer"} if refusal.status == 401 else {}
@@ -69,16 +76,34 @@ class Collector:
         except OSError as error:
             reason = f"could not store the batch: {error.strerror or 'the store failed'}"
             return JSONResponse({"error": reason}, 503, {"retry-after": str(math.ceil(self._limits.retry_after_s))})
-        finally:
-            self._requests -= 1
         for verdict, events in Counter(verdict.verdict for verdict in answer.verdicts).items():
             self.metrics.events.labels(verdict).inc(events)
         return Response(msgspec.json.encode(answer), media_type="application/json")
 
-    async def _admit(self, request: Request) -> None:
-        """Check what is known before the body: the token, the load, the declared length and the encoding."""
-        if not await self._may_send(request.headers.get("authorization", "")):
-            raise RefusalError(401, "expected a known bearer token")
+    async def _identify(self, authorization: str) -> None:
+        """Refuse who has no valid token; a store that fails may not know of one, such as a bucket that is gone."""
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise RefusalError(401, "expected a bearer token")
+        if self._token is not None and hmac.compare_digest(token.encode(), self._token.encode()):
+            return
+        if await self._callers.may_send(token):
+            return
+        if not await self.probe.works():
+            raise RefusalError(503, "the store fails", self._limits.retry_after_s)
+        raise RefusalError(401, "expected a known bearer token")
+
+    async def _counted(self, request: Request) -> Answer:
+        """Take the batch as one of those that are under way."""
+        self._requests += 1
+        try:
+            self._admit(request)
+            return await self._take(request)
+        finally:
+            self._requests -= 1
+
+    def _admit(self, request: Request) -> None:
+        """Check what is known before the body: the load, the declared length and the encoding."""
         if self._requests > self._limits.requests and not self._bodies.end_slowest():
             raise RefusalError(503, "too many requests at once", self._limits.retry_after_s)
         declared, most = request.headers.get("content-length", "0"), self._limits.body_bytes
@@ -87,14 +112,6 @@ class Collector:
         if request.headers.getlist("content-encoding") != ["zstd"]:
             raise RefusalError(415, "expected the content-encoding zstd")
 
-    async def _may_send(self, authorization: str) -> bool:
-        scheme, _, token = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            return False
-        if self._token is not None and hmac.compare_digest(token.encode(), self._token.encode()):
-            return True
-        return await self._known.has(tokens.file_of(token))
-
     async def _take(self, request: Request) -> Answer:
         body = await self._bodies.read(request)
         self.metrics.received_bytes.inc(len(body))
@@ -102,12 +119,12 @@ class Collector:
         batch = judge(body, self._clock.wall_ms(), sent_at, self.committer.memory)
         if len(batch.installs) > self._limits.installs:
             raise RefusalError(413, f"expected at most {self._limits.installs} installs, found {len(batch.installs)}")
-        for install, events in batch.installs.items():
-            if await self._known.has(tombstone(install)):
+        for install in batch.installs:
+            if await self._marks.has(tombstone(install)):
                 raise RefusalError(410, f"install {install} was erased; it is to forget everything")
-            self._rate.take(install, events)
-        renew = [install for install in batch.installs if await self._known.has(renewal(install))]
-        await self.committer.commit(batch)
+        with self._rate.booked(batch.installs):
+            renew = [install for install in batch.installs if await self._marks.has(renewal(install))]
+            await self.committer.commit(batch)
         return Answer(batch.verdicts, renew)
 
 
@@ -123,12 +140,12 @@ def create_app(
     place = open_store(store) if isinstance(store, str) else store
     clock, limits = clock or SystemClock(), limits or Limits()
     collector = Collector(place, token, clock, limits)
-    watch = Watch(place, collector.metrics, clock)
+    watch = Watch(collector.probe, collector.metrics)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
-        collector.committer.close(FINISH_COMMITS_S)
+        collector.close()
 
     routes = [
         Route("/v1/events", collector.events, methods=["POST"]),

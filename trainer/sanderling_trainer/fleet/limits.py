@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -21,13 +23,15 @@ class RefusalError(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """The bounds of one server: `connections` counts those without a request; `events_s`, `burst` are an install's;
-    `slow_s` is the age from which a body makes room for others."""
+    """The bounds of one server: `connections` counts those without a request, `strangers` the lookups of new tokens;
+    `events_s`, `burst` are an install's; `slow_s` is the age from which a body makes room for others."""
 
     connections: int = 10_000
     head_s: float = 30.0
+    head_bytes: int = 64 * 1024
     body_bytes: int = 2 * 1024 * 1024
     body_s: float = 30.0
+    strangers: int = 8
     requests: int = 256
     slow_s: float = 2.0
     waiting_bytes: int = 64 * 1024 * 1024
@@ -47,6 +51,20 @@ class Rate:
         self._limits, self._clock = limits, clock
         self._paid_at: dict[str, float] = {}
 
+    @contextmanager
+    def booked(self, installs: Mapping[str, int]) -> Iterator[None]:
+        """Book the events of each install, and give them back if one is refused, or what they are for fails."""
+        taken: list[str] = []
+        try:
+            for install, events in installs.items():
+                self.take(install, events)
+                taken.append(install)
+            yield
+        except BaseException:
+            for install in taken:
+                self._give_back(install, installs[install])
+            raise
+
     def take(self, install: str, events: int) -> None:
         """Book the events; raise `RefusalError` while the install is in debt."""
         now = self._clock.mono_ms() / 1000
@@ -58,6 +76,10 @@ class Rate:
             return
         self._paid_at[install] = paid_at
         raise RefusalError(429, f"expected at most {self._limits.events_s:g} events/s of an install", paid_at - now)
+
+    def _give_back(self, install: str, events: int) -> None:
+        if install in self._paid_at:
+            self._paid_at[install] -= events / self._limits.events_s
 
 
 def trim(entries: dict[str, Any], most: int) -> None:

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from sanderling.clock import Clock
-from sanderling_trainer.data.store import Store
 from sanderling_trainer.fleet import openapi
 from sanderling_trainer.fleet.metrics import Metrics
-
-PROBE = "probe"
-PROBE_AGE_S = 5.0
+from sanderling_trainer.fleet.probe import Probe
 
 
 class Watch:
     """The endpoints without a token: let only your own network reach them."""
 
-    def __init__(self, store: Store, metrics: Metrics, clock: Clock) -> None:
-        self._store, self._metrics, self._clock = store, metrics, clock
-        self._probed_at: int | None = None
-        self._ready = False
+    def __init__(self, probe: Probe, metrics: Metrics) -> None:
+        self._probe, self._metrics = probe, metrics
 
     async def health(self, request: Request) -> Response:
         """Say that the server runs."""
@@ -31,11 +23,8 @@ class Watch:
 
     async def readiness(self, request: Request) -> Response:
         """Say whether the store took a file just now, or a few seconds ago."""
-        now = self._clock.mono_ms()
-        if self._probed_at is None or now - self._probed_at >= PROBE_AGE_S * 1000:
-            self._probed_at = now
-            self._ready = await asyncio.to_thread(self._probe)
-        return JSONResponse({"status": "ok" if self._ready else "the store fails"}, 200 if self._ready else 503)
+        works = await self._probe.works()
+        return JSONResponse({"status": "ok" if works else "the store fails"}, 200 if works else 503)
 
     async def figures(self, request: Request) -> Response:
         """Return the metrics."""
@@ -44,10 +33,3 @@ class Watch:
     async def document(self, request: Request) -> Response:
         """Return the OpenAPI document."""
         return JSONResponse(openapi.DOCUMENT)
-
-    def _probe(self) -> bool:
-        try:
-            self._store.put(PROBE, b"")
-        except OSError:
-            return False
-        return True
