@@ -15,11 +15,11 @@ from sanderling_trainer.data import daily
 from sanderling_trainer.data.gathering import Gathering
 from sanderling_trainer.data.lines import SEGMENTS, SUFFIX, day_of
 from sanderling_trainer.data.marks import Erased
+from sanderling_trainer.data.parts import MOST_BYTES
 from sanderling_trainer.data.segments import add_segment, named
 from sanderling_trainer.data.store import Store
 from sanderling_trainer.fleet.lease import Lease, only_job
 
-BODIES = 500_000
 ABANDONED_S = 3600.0
 
 
@@ -32,16 +32,16 @@ class Compacted:
     events: int = 0
 
 
-def compact(store: Store, clock: Clock, bodies: int = BODIES) -> Compacted:
-    """Replace the segments of all days before today (UTC); a file holds about `bodies` events.
+def compact(store: Store, clock: Clock, most_bytes: int = MOST_BYTES) -> Compacted:
+    """Replace the segments of all days before today (UTC); the events of a file take about `most_bytes` in memory.
 
     Raises `BusyError` when another job works on the store.
     """
     with only_job(store, clock, "compact") as lease:
-        return _compact(store, clock, bodies, lease)
+        return _compact(store, clock, most_bytes, lease)
 
 
-def _compact(store: Store, clock: Clock, bodies: int, lease: Lease) -> Compacted:
+def _compact(store: Store, clock: Clock, most_bytes: int, lease: Lease) -> Compacted:
     store.clean(ABANDONED_S)
     _finish(store, lease)
     done, erased, today = Compacted(), Erased(store), day_of(clock)
@@ -54,7 +54,7 @@ def _compact(store: Store, clock: Clock, bodies: int, lease: Lease) -> Compacted
         for name in days[day]:
             add_segment(gathering, store, name)
             group.append(name)
-            if len(gathering) >= bodies:
+            if gathering.size >= most_bytes:
                 _replace(store, clock, day, gathering, group, erased, done, lease)
                 gathering, group = Gathering(), []
         if group:
@@ -87,7 +87,7 @@ def _finish(store: Store, lease: Lease) -> None:
     present = set(store.names(SEGMENTS))
     for name in store.names(daily.FOLDER) if present else []:
         with named(name):
-            replaced = daily.replaces(daily.read(store.get(name)))
+            replaced = daily.replaces(daily.opened(store.get(name)))
         for segment in present.intersection(replaced):
             lease.keep()
             store.delete(segment)

@@ -65,14 +65,17 @@ def _sweep(store: Store, install: str, done: Erased, lease: Lease) -> None:
             done.files, done.lines = done.files + 1, done.lines + len(rows) - len(kept)
     for name in store.names(daily.FOLDER):
         with named(name):
-            table = daily.read(store.get(name))
-        kept = table.filter(
-            pa.array([not mentions(event, install) for event in table["event"].to_pylist()], pa.bool_())
-        )
-        if len(kept) < len(table):
+            file = daily.opened(store.get(name))
+            kept = pa.Table.from_batches([_without(batch, install) for batch in daily.batches(file)], file.schema_arrow)
+        gone = file.metadata.num_rows - len(kept)
+        if gone:
             lease.keep()
             _put_or_delete(store, name, daily.write(kept))
-            done.files, done.lines = done.files + 1, done.lines + len(table) - len(kept)
+            done.files, done.lines = done.files + 1, done.lines + gone
+
+
+def _without(batch: pa.RecordBatch, install: str) -> pa.RecordBatch:
+    return batch.filter(pa.array([not mentions(event, install) for event in batch["event"].to_pylist()], pa.bool_()))
 
 
 def _put_or_delete(store: Store, name: str, data: bytes | None) -> None:
