@@ -16,7 +16,7 @@ from sanderling_trainer.data import daily, lines
 from sanderling_trainer.data.gathering import Gathering, Seen
 from sanderling_trainer.data.marks import Erased
 from sanderling_trainer.data.parts import MOST_BYTES, Parts
-from sanderling_trainer.data.store import Store, open_store
+from sanderling_trainer.data.store import JOB_TIMEOUT, Store, open_store
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def read_segments(store: str) -> EventLog:
 
     Raises `EventError` when a file is damaged, or goes away while it is read.
     """
-    place = open_store(store)
+    place = open_store(store, JOB_TIMEOUT)
     gathering = gather(place)
     return _log(_kept(gathering, Erased(place)))
 
@@ -71,7 +71,7 @@ def read_parts(store: str, most_bytes: int = MOST_BYTES) -> Iterator[EventLog]:
     The events in memory take about `most_bytes`; more than that are set down in the temporary folder. Only an install
     that has more alone is one part all the same.
     """
-    place = open_store(store)
+    place = open_store(store, JOB_TIMEOUT)
     with Parts(most_bytes) as parts:
         _gather(place, parts)
         erased = Erased(place)
