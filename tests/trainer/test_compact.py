@@ -118,6 +118,25 @@ def test_the_dying_job_finds_a_reader_that_ignores_what_was_replaced(tmp_path, m
     assert read_segments(str(tmp_path)) != before
 
 
+def test_a_job_reads_no_daily_file_of_a_day_that_is_done(tmp_path):
+    """The files of years are not fetched to finish what an earlier job left; those of its day are."""
+    store, clock, make = LocalStore(tmp_path), FakeClock(), EventFactory()
+    for seq in range(1, 4):
+        put(store, clock, [make.observation(seq=seq)])
+        clock.advance(DAY_S)
+        compact(store, clock)
+    put(store, clock, [make.observation(seq=4)])
+    clock.advance(DAY_S)
+    got: list[str] = []
+    store.get = lambda name: got.append(name) or LocalStore.get(store, name)  # type: ignore[method-assign]
+    assert compact(store, clock).segments == 1
+    assert [name for name in got if name.startswith("daily")] == []
+    old = store.names("daily")[0]
+    store.put(daily.replaces(daily.opened(LocalStore.get(store, old)))[0], pack([]))
+    assert compact(store, clock).segments == 0
+    assert ([name for name in got if name.startswith("daily")], store.names("segments")) == ([old], [])
+
+
 def test_today_is_left_alone(tmp_path):
     """The day that is not over keeps its segments."""
     store, clock = LocalStore(tmp_path), FakeClock()

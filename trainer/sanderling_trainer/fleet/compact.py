@@ -43,12 +43,7 @@ def compact(store: Store, clock: Clock, most_bytes: int = MOST_BYTES) -> Compact
 
 def _compact(store: Store, clock: Clock, most_bytes: int, lease: Lease) -> Compacted:
     store.clean(ABANDONED_S)
-    _finish(store, lease)
-    done, erased, today = Compacted(), Erased(store), day_of(clock)
-    days: dict[str, list[str]] = defaultdict(list)
-    for name in store.names(SEGMENTS):
-        if name.endswith(SUFFIX):
-            days[name.split("/")[1]].append(name)
+    done, erased, today, days = Compacted(), Erased(store), day_of(clock), _days(store, lease)
     for day in sorted(day for day in days if day < today):
         gathering, group = Gathering(), []
         for name in days[day]:
@@ -60,6 +55,27 @@ def _compact(store: Store, clock: Clock, most_bytes: int, lease: Lease) -> Compa
         if group:
             _replace(store, clock, day, gathering, group, erased, done, lease)
     return done
+
+
+def _days(store: Store, lease: Lease) -> dict[str, list[str]]:
+    """Return each day's segments; delete those that an earlier job replaced and did not live to delete.
+
+    A daily file replaces segments of its own day, so that only files of days that still have some are looked at.
+    """
+    days: dict[str, list[str]] = defaultdict(list)
+    for name in store.names(SEGMENTS):
+        if name.endswith(SUFFIX):
+            days[name.split("/")[1]].append(name)
+    for day, segments in days.items():
+        replaced: set[str] = set()
+        for name in store.names(f"{daily.FOLDER}/{day}"):
+            with named(name):
+                replaced.update(daily.replaces(daily.opened(store.get(name))))
+        for segment in replaced.intersection(segments):
+            lease.keep()
+            store.delete(segment)
+        days[day] = [segment for segment in segments if segment not in replaced]
+    return days
 
 
 def _replace(
@@ -80,14 +96,3 @@ def _replace(
         lease.keep()
         store.delete(name)
     done.files, done.segments, done.events = done.files + 1, done.segments + len(group), done.events + len(kept)
-
-
-def _finish(store: Store, lease: Lease) -> None:
-    """Delete the segments that an earlier job replaced and did not live to delete."""
-    present = set(store.names(SEGMENTS))
-    for name in store.names(daily.FOLDER) if present else []:
-        with named(name):
-            replaced = daily.replaces(daily.opened(store.get(name)))
-        for segment in present.intersection(replaced):
-            lease.keep()
-            store.delete(segment)
