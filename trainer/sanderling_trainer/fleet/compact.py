@@ -89,9 +89,7 @@ def _replace(
     lease: Lease,
 ) -> None:
     kept = [seen for seen in gathering if seen.event.install not in erased]
-    data = daily.pack(kept, group)
-    lease.keep()
-    store.put(f"{daily.FOLDER}/{day}/{uuid7(clock)}{daily.SUFFIX}", data)
+    lease.create(f"{daily.FOLDER}/{day}/{uuid7(clock)}{daily.SUFFIX}", daily.pack(kept, group))
     for name in group:
         lease.keep()
         store.delete(name)
