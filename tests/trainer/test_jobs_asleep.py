@@ -62,9 +62,9 @@ def asleep(root: Path, job: Job, meanwhile: Job, at: int) -> bool:
     return bool(slept)
 
 
-def everywhere(folder: Path, job: Job, meanwhile: Job, check: Callable[[Path], None]) -> int:
-    """Let a job sleep at each of its operations, each time on a copy of `folder`; return how many it has."""
-    for at in count(1):
+def everywhere(folder: Path, job: Job, meanwhile: Job, check: Callable[[Path], None], step: int = 1) -> int:
+    """Let a job sleep at each `step`-th of its operations, each time on a copy of `folder`; return how many it has."""
+    for at in count(1, step):
         root = Path(shutil.copytree(folder, folder.with_name(f"{folder.name}-{at}")))
         if not asleep(root, job, meanwhile, at):
             return at - 1
@@ -110,6 +110,22 @@ def test_the_sleeping_compaction_finds_a_lease_that_only_looks_after_writing(tmp
     left: list[int] = []
     everywhere(tmp_path / "store", compacts, erases(GONE), lambda root: left.extend(holding(root, GONE)))
     assert left
+
+
+@pytest.mark.parametrize("meanwhile", [compacts, erases(THIRD)], ids=["compact", "erase"])
+def test_an_erasure_that_sleeps_is_made_good_when_it_is_started_again(tmp_path, meanwhile):
+    """Wherever an erasure sleeps while another job does its work, the log is right, and a second one ends both."""
+    stocked(tmp_path / "store")
+    before = others(read_segments(str(tmp_path / "store")))
+
+    def check(root: Path) -> None:
+        assert others(read_segments(str(root))) == before
+        erases(GONE)(LocalStore(root), FakeClock(late().wall_ms() + 10 * round(LEASE_S * 1000)))
+        assert others(read_segments(str(root))) == before
+        assert holding(root, GONE) == []
+        assert meanwhile is compacts or holding(root, THIRD) == []
+
+    assert everywhere(tmp_path / "store", erases(GONE), meanwhile, check, step=4) > 30
 
 
 def test_a_daily_file_that_a_dead_job_had_begun_cannot_come_any_more(tmp_path):

@@ -59,7 +59,7 @@ def erase(
 ) -> None:
     """Remove every line of an install from segments, dead letters and daily files; refuse its uploads for ever.
 
-    Takes at least 40 s: a second pass comes after all collectors know. One job works on a store at a time.
+    Takes at least two minutes: a second pass comes after all collectors know. One job works on a store at a time.
 
     Example: sanderling erase --store events/ --install 0123456789abcdef0123456789abcdef
     """
@@ -67,8 +67,9 @@ def erase(
     from sanderling_trainer.fleet.erase import erase as run
 
     done = run(open_store(store, JOB_TIMEOUT), install, SystemClock())
-    result = {"files": done.files, "lines": done.lines}
-    finish(result, f"{done.lines} lines are gone from {done.files} files", as_json)
+    result = {"files": done.files, "lines": done.lines, "foreign": done.foreign}
+    rest = [f"{name}: not a file of the log, left alone" for name in done.foreign]
+    finish(result, "\n".join([*rest, f"{done.lines} lines are gone from {done.files} files"]), as_json)
 
 
 def renew(

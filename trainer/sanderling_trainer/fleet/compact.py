@@ -1,7 +1,8 @@
 """The compaction job: the small segments of whole days become Parquet files; what is read stays the same.
 
 A Parquet file is durable before the segments that it replaces go, and names them: a job that was cut off is finished
-by the next one, and meanwhile nobody counts anything twice.
+by the next one, and meanwhile nobody counts anything twice. Lines of erased installs, which a slow collector may have
+written after their erasure, go: from segments, and from the dead letters of the days since the last jobs.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from dataclasses import dataclass
 from sanderling.clock import Clock, uuid7
 from sanderling_trainer.data import daily
 from sanderling_trainer.data.gathering import Gathering
-from sanderling_trainer.data.lines import SEGMENTS, SUFFIX, day_of
+from sanderling_trainer.data.lines import DEAD, SEGMENTS, SUFFIX, day_of
 from sanderling_trainer.data.marks import Erased
 from sanderling_trainer.data.parts import MOST_BYTES
 from sanderling_trainer.data.segments import add_segment, named
 from sanderling_trainer.data.store import Store
 from sanderling_trainer.fleet.lease import Lease, only_job
+from sanderling_trainer.fleet.sweep import sweep_lines
 
 ABANDONED_S = 3600.0
+LATE_DAYS = 7
 
 
 @dataclass
@@ -54,6 +57,10 @@ def _compact(store: Store, clock: Clock, most_bytes: int, lease: Lease) -> Compa
                 gathering, group = Gathering(), []
         if group:
             _replace(store, clock, day, gathering, group, erased, done, lease)
+    recent = min([day_of(clock, LATE_DAYS), *days])
+    for name in store.names(DEAD) if erased else []:
+        if name.endswith(SUFFIX) and name.split("/")[1] >= recent:
+            sweep_lines(store, name, erased.sent, lease)
     return done
 
 
