@@ -44,8 +44,8 @@ def story(rng: random.Random) -> list[wire.Event]:
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.randoms(use_true_random=False), st.integers(1, 40))
-def test_reading_is_the_same_before_and_after(tmp_path_factory, rng: random.Random, bodies: int):
+@given(st.randoms(use_true_random=False), st.integers(1, 80_000))
+def test_reading_is_the_same_before_and_after(tmp_path_factory, rng: random.Random, most_bytes: int):
     """However events are split over segments and days, and whenever jobs run, the log equals the uncompacted one's."""
     plain, compacted = (LocalStore(tmp_path_factory.mktemp(name)) for name in ("plain", "compacted"))
     roots = str(plain._root), str(compacted._root)
@@ -58,10 +58,10 @@ def test_reading_is_the_same_before_and_after(tmp_path_factory, rng: random.Rand
             put(store, clock, part, sent_at)
         clock.advance(rng.choice([1, DAY_S]))
         if rng.random() < 0.3:
-            compact(compacted, clock, bodies)
+            compact(compacted, clock, most_bytes)
             assert read_segments(roots[0]) == read_segments(roots[1])
     clock.advance(DAY_S)
-    compact(compacted, clock, bodies)
+    compact(compacted, clock, most_bytes)
     assert compacted.names("segments") == []
     assert read_segments(roots[0]) == read_segments(roots[1])
 
@@ -77,6 +77,10 @@ class Dies(LocalStore):
         self._count()
         super().put(name, data)
 
+    def create(self, name: str, data: bytes) -> None:
+        self._count()
+        super().create(name, data)
+
     def delete(self, name: str) -> None:
         self._count()
         super().delete(name)
@@ -87,7 +91,7 @@ class Dies(LocalStore):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("at", range(8))
+@pytest.mark.parametrize("at", range(11))
 def test_a_job_that_dies_anywhere_changes_nothing_that_is_read(tmp_path, at):
     """Wherever a job ends, the log is the same then, and after the next job there are no segments left."""
     store, clock = LocalStore(tmp_path), FakeClock()
@@ -97,9 +101,9 @@ def test_a_job_that_dies_anywhere_changes_nothing_that_is_read(tmp_path, at):
     before = read_segments(str(tmp_path))
     clock.advance(DAY_S)
     try:
-        compact(Dies(tmp_path, at), clock, bodies=2)
+        compact(Dies(tmp_path, at), clock, most_bytes=2500)
     except KeyboardInterrupt:
-        assert at < 7  # two files, four segments, and the end of the lease
+        assert at < 10  # the lease, two files and their notes, four segments, and the end of the lease
     assert read_segments(str(tmp_path)) == before
     clock.advance(LEASE_S)
     compact(store, clock)
@@ -113,9 +117,28 @@ def test_the_dying_job_finds_a_reader_that_ignores_what_was_replaced(tmp_path, m
     before = read_segments(str(tmp_path))
     clock.advance(DAY_S)
     with pytest.raises(KeyboardInterrupt):
-        compact(Dies(tmp_path, 1), clock)
-    monkeypatch.setattr(daily, "replaces", lambda table: [])
+        compact(Dies(tmp_path, 3), clock)
+    monkeypatch.setattr(daily, "replaces", lambda file: [])
     assert read_segments(str(tmp_path)) != before
+
+
+def test_a_job_reads_no_daily_file_of_a_day_that_is_done(tmp_path):
+    """The files of years are not fetched to finish what an earlier job left; those of its day are."""
+    store, clock, make = LocalStore(tmp_path), FakeClock(), EventFactory()
+    for seq in range(1, 4):
+        put(store, clock, [make.observation(seq=seq)])
+        clock.advance(DAY_S)
+        compact(store, clock)
+    put(store, clock, [make.observation(seq=4)])
+    clock.advance(DAY_S)
+    got: list[str] = []
+    store.get = lambda name: got.append(name) or LocalStore.get(store, name)  # type: ignore[method-assign]
+    assert compact(store, clock).segments == 1
+    assert [name for name in got if name.startswith("daily")] == []
+    old = store.names("daily")[0]
+    store.put(daily.replaces(daily.opened(LocalStore.get(store, old)))[0], pack([]))
+    assert compact(store, clock).segments == 0
+    assert ([name for name in got if name.startswith("daily")], store.names("segments")) == ([old], [])
 
 
 def test_today_is_left_alone(tmp_path):
@@ -133,7 +156,7 @@ def test_a_damaged_daily_file_is_named(tmp_path):
     clock.advance(DAY_S)
     compact(store, clock)
     [name] = store.names("daily")
-    for data in (store.get(name)[:-9], b"", daily.write(daily.read(store.get(name)).drop_columns("times"))):
+    for data in (store.get(name)[:-9], b"", daily.write(daily.opened(store.get(name)).read().drop_columns("times"))):
         store.put(name, data)
         with pytest.raises(EventError, match=name):
             read_segments(str(tmp_path))
@@ -149,3 +172,15 @@ def test_an_object_store_is_compacted_like_a_folder(bucket):
     clock.advance(DAY_S)
     assert compact(store, clock).files == 1
     assert (read_segments(bucket), store.names("segments")) == (before, [])
+
+
+def test_a_daily_file_holds_what_takes_so_much_memory(tmp_path):
+    """Slates of 800 slots, of which a hundred come in two kilobytes, make a file of few, and slates of two one file."""
+    slate = [wire.Slot(f"{rank:x}", rank, False, 1.0, 1.0) for rank in range(800)]
+    for name, fields, files in (("small", {}, 1), ("large", {"slate": slate}, 4)):
+        store, clock, make = LocalStore(tmp_path / name), FakeClock(), EventFactory()
+        for seq in range(1, 21):
+            put(store, clock, [make.decision(seq=seq, **fields)])
+        clock.advance(DAY_S)
+        done = compact(store, clock, most_bytes=1_000_000)
+        assert (done.files, done.events, store.names("segments")) == (files, 20, [])

@@ -13,11 +13,14 @@ import pytest
 
 from sanderling.contract import events as wire
 from sanderling_trainer.data import lines
-from sanderling_trainer.data.segments import read_segments
-from sanderling_trainer.data.store import LocalStore, open_store
+from sanderling_trainer.data.marks import tombstone
+from sanderling_trainer.data.segments import gather, read_segments
+from sanderling_trainer.data.store import REMOTE_TIMEOUT, LocalStore, open_store
 from sanderling_trainer.fleet import erase as job
 from sanderling_trainer.fleet.compact import compact
 from sanderling_trainer.fleet.erase import InstallError, erase
+from sanderling_trainer.fleet.known import MAX_AGE_S
+from sanderling_trainer.fleet.lease import LEASE_S
 from tests.fakes import EventFactory, FakeClock
 from tests.servers import Server, packed
 
@@ -122,6 +125,60 @@ def test_what_slips_in_before_collectors_know_goes_in_the_second_pass(tmp_path):
     assert read_segments(str(tmp_path)).received == 0
     clock.advance(DAY_S)
     compact(store, clock)
+    assert holding(tmp_path, GONE) == []
+
+
+def test_what_comes_after_the_last_pass_goes_with_the_next_compaction(tmp_path):
+    """A commit that takes minutes: readers leave its lines out, the compaction removes them, good ones and bad."""
+    store, clock = LocalStore(tmp_path), FakeClock()
+    erase(store, GONE, clock, clock.advance)
+    late, other = EventFactory(GONE), EventFactory(STAYS, start=50)
+    put(store, clock, wire.encode(late.observation(seq=1)), wire.encode(other.observation(seq=1, item=GONE)))
+    bad = [wire.encode(late.observation(seq=2)) + b"!", b'{"id":"1", "install" :"\\u0061' + GONE.encode()[1:] + b'"']
+    kept = wire.encode(other.observation(seq=2)) + b"!"
+    letters = [lines.letter(event, clock.wall_ms(), "bad") for event in (*bad, kept)]
+    store.put(name := lines.new_name("dead", clock), lines.pack(letters))
+    store.put("dead/README", b"no letters")
+    assert read_segments(str(tmp_path)).received == 1
+    clock.advance(DAY_S)
+    compact(store, clock)
+    assert lines.unpack(store.get(name)) == letters[2:]
+    assert [seen.event.install for seen in gather(store)] == [STAYS]
+
+
+def test_a_compaction_reads_dead_letters_only_where_lines_can_have_come_late(tmp_path):
+    """Without tombstones none are read, and with them those of the last week and since the oldest segment."""
+    clock, days = FakeClock(), []
+    store = LocalStore(tmp_path)
+    for _ in range(30):
+        days.append(lines.day_of(clock))
+        store.put(lines.new_name("dead", clock), lines.pack([b"{}"]))
+        clock.advance(DAY_S)
+    read: list[str] = []
+    store.get = lambda name: read.append(name) or LocalStore.get(store, name)  # type: ignore[method-assign]
+    for mark, segment, expected in ((False, "", []), (True, "", days[-7:]), (True, days[5], days[5:])):
+        if mark:
+            store.put(tombstone(GONE), b"")
+        if segment:
+            event = wire.encode(EventFactory(STAYS).observation(seq=1))
+            store.put(f"segments/{segment}/a{lines.SUFFIX}", lines.pack([lines.line(event, 1, None)]))
+        read.clear()
+        compact(store, clock)
+        assert [name.split("/")[1] for name in read if name.startswith("dead")] == expected
+
+
+def test_an_erasure_waits_as_long_as_a_collector_may_take():
+    """The second pass comes when what was known has expired, and five requests have been tried twice in all."""
+    assert MAX_AGE_S + 10 * REMOTE_TIMEOUT.total_seconds() <= job.SETTLE_S < LEASE_S / 2
+
+
+def test_what_is_no_file_of_the_log_is_left_alone(tmp_path):
+    """A foreign file under segments and dead stops no erasure, no more than it stops readers, and is named."""
+    store, clock = filled(tmp_path), FakeClock()
+    for name in ("segments/README", "dead/2025-06-15/notes.txt"):
+        store.put(name, b"somebody's")
+    done = erase(store, GONE, clock, clock.advance)
+    assert (done.lines, done.foreign) == (15, ["segments/README", "dead/2025-06-15/notes.txt"])
     assert holding(tmp_path, GONE) == []
 
 

@@ -28,7 +28,7 @@ LATEST = 20  # passings of one point within which a job dies
 
 
 def compacts(root: Path, clock: FakeClock) -> None:
-    compact(LocalStore(root), clock, bodies=1)
+    compact(LocalStore(root), clock, most_bytes=1)
 
 
 def erases(root: Path, clock: FakeClock) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from itertools import chain
 from unittest import mock
 
 import numpy as np
@@ -19,6 +20,7 @@ from sanderling_trainer.data.examples import examples_of
 from sanderling_trainer.data.facts import facts_of
 from sanderling_trainer.data.joining import joined
 from sanderling_trainer.data.lines import line, new_name, pack
+from sanderling_trainer.data.parts import Parts
 from sanderling_trainer.data.segments import EventLog, gather, read_parts, read_segments
 from sanderling_trainer.data.store import LocalStore
 from sanderling_trainer.fleet.compact import compact
@@ -52,7 +54,7 @@ def story(rng: random.Random) -> list[wire.Event]:
 
 
 @settings(max_examples=12, deadline=None)
-@given(st.randoms(use_true_random=False), st.integers(1, 120), st.sampled_from([1, 500, 10**6]))
+@given(st.randoms(use_true_random=False), st.integers(1, 200_000), st.sampled_from([1, 500, 10**6]))
 def test_the_parts_make_the_whole(tmp_path_factory, rng: random.Random, most: int, buffered: int):
     """Each install is in one part with all that it has; sums, times and the digest are the whole log's."""
     store, clock, events = LocalStore(tmp_path_factory.mktemp("parts")), FakeClock(), story(rng)
@@ -66,7 +68,7 @@ def test_the_parts_make_the_whole(tmp_path_factory, rng: random.Random, most: in
     whole = read_segments(str(store._root))
     with mock.patch.object(parts, "BUFFER_BYTES", buffered):
         found = list(read_parts(str(store._root), most))
-    assert len(found) == (1 if len(gather(store)) <= most else parts.PARTS)
+    assert len(found) == 1 or gather(store).size > most
     assert Counter(key for log in found for key in log.events) == dict.fromkeys(whole.events, 1)
     assert {key: events for log in found for key, events in log.events.items()} == whole.events
     assert sorted((loss for log in found for loss in log.losses), key=lambda loss: loss.id) == sorted(
@@ -74,6 +76,37 @@ def test_the_parts_make_the_whole(tmp_path_factory, rng: random.Random, most: in
     )
     assert facts_of(found) == facts_of([whole])
     assert facts_of(found).sha256() == facts_of([whole]).sha256()
+
+
+def of_install(install: int, at: int, **fields) -> bytes:
+    return wire.encode(EventFactory(f"{install:032x}", 1000 * at + 1).decision(seq=1 + at, **fields))
+
+
+@settings(max_examples=12)
+@given(st.lists(st.integers(0, 127).map(lambda bits: 2**bits), min_size=1, max_size=8, unique=True), st.integers(0, 9))
+def test_a_range_that_is_too_large_is_split_on(installs: list[int], close: int):
+    """However alike the names of installs are, a part is small or one install's, and the parts are in their order."""
+    with Parts(most_bytes := 8000) as lot:
+        for at in range(5):
+            for install in [*installs, 2**100 + close]:
+                lot.add(of_install(install, at), 1, 1)
+        found = list(lot)
+    names = [sorted({seen.event.install for seen in part}) for part in found]
+    assert all(part.size <= most_bytes or len(name) == 1 for part, name in zip(found, names, strict=True))
+    assert [*chain(*names)] == [f"{install:032x}" for install in sorted({*installs, 2**100 + close})]
+    assert sum(map(len, found)) == 5 * sum(map(len, names))
+
+
+def test_what_an_event_takes_counts_and_not_how_many_there_are():
+    """Slates of 800 slots reach the bound a hundred times earlier than those of two, for which 60 kB are 200 kB."""
+    slate = [wire.Slot(f"{rank:x}", rank, False, 1.0, 1.0) for rank in range(800)]
+    small, large = Parts(10**6), Parts(10**6)
+    for at in range(20):
+        small.add(of_install(at * 2**120, at), 1, 1)
+        large.add(of_install(at * 2**120, at, slate=slate), 1, 1)
+    with small, large:
+        assert [len(part) for part in small] == [20]
+        assert max(part.size for part in large) <= 10**6
 
 
 @pytest.fixture
@@ -93,7 +126,7 @@ def shops(tmp_path) -> LocalStore:
     return store
 
 
-@pytest.mark.parametrize("most", [0, 10, 1000])
+@pytest.mark.parametrize("most", [0, 20_000, 10**6])
 def test_examples_of_the_parts_are_those_of_the_whole(shops, most):
     """Histories, decisions, contexts and what was dropped are the same arrays, slates of different lengths included."""
     whole = examples_of(read_segments(str(shops._root)), IDS, KINDS, TEXT)
@@ -135,6 +168,6 @@ def test_a_line_that_names_no_install_names_its_file(tmp_path, event):
     put(store, FakeClock(), [EventFactory().observation(seq=1), EventFactory(start=5).observation(seq=2)])
     name = "segments/9999-01-01/last.jsonl.zst"
     store.put(name, pack([b'{"received_at":1,"sent_at":1,"event":%b}' % event]))
-    for most in (0, 100):
+    for most in (0, 10**6):
         with pytest.raises(EventError, match=r"last\.jsonl\.zst"):
             list(read_parts(str(tmp_path), most))

@@ -5,13 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
+from sanderling_trainer import store_commands
 from sanderling_trainer.data import store as place
+from sanderling_trainer.data.segments import read_parts, read_segments
 from sanderling_trainer.data.store import LocalStore, RemoteStore, Store, open_store
+from sanderling_trainer.fleet.collector import create_app
 
 pytestmark = pytest.mark.lab
 
@@ -80,6 +89,76 @@ def test_a_server_that_is_not_there_is_an_os_error(monkeypatch):
     ):
         with pytest.raises(OSError, match="nowhere"):
             act()
+
+
+class Slowly(BaseHTTPRequestHandler):
+    """An object of which one byte comes in each tenth of a second, and puts that take as long."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        dated = {"content-length": "6", "etag": '"x"', "last-modified": "Wed, 21 Oct 2015 07:28:00 GMT"}
+        for name, value in dated.items():
+            self.send_header(name, value)
+        self.end_headers()
+        with suppress(OSError):  # it was not waited for
+            for _ in range(6):
+                time.sleep(0.1)
+                self.wfile.write(b"x")
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        time.sleep(0.6)
+        with suppress(OSError):
+            self.send_response(200)
+            self.send_header("etag", '"x"')
+            self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@pytest.fixture
+def slow_bucket(monkeypatch) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slowly) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        for name, value in {"ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}", "REGION": "us-east-1"}.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "key")
+        yield "s3://bucket/store"
+        server.shutdown()
+
+
+def test_a_large_file_on_a_slow_link_comes_to_who_waits(slow_bucket):
+    """What does not come within a collector's time comes to a job, which opens the store with more."""
+    for act in (lambda store: store.get("a"), lambda store: store.put("a", b"one")):
+        with pytest.raises(OSError, match="a: "):
+            act(open_store(slow_bucket, timedelta(seconds=0.3)))
+        act(open_store(slow_bucket, timedelta(seconds=60)))
+
+
+def test_jobs_and_readers_open_the_store_with_time_for_large_files(monkeypatch):
+    """Compaction, erasure, renewal and readers wait for minutes, a collector, whose devices wait, for seconds."""
+    opened: list[timedelta] = []
+
+    def note(url: str, timeout: timedelta = place.REMOTE_TIMEOUT) -> None:
+        opened.append(timeout)
+        raise InterruptedError
+
+    monkeypatch.setattr(place, "RemoteStore", note)
+    url = "s3://bucket/store"
+    for act in (
+        lambda: store_commands.compact(url),
+        lambda: store_commands.erase(url, "a1" * 16),
+        lambda: store_commands.renew(url),
+        lambda: read_segments(url),
+        lambda: list(read_parts(url)),
+        lambda: create_app(url),
+    ):
+        with pytest.raises(InterruptedError):
+            act()
+    assert opened == [place.JOB_TIMEOUT] * 5 + [place.REMOTE_TIMEOUT]
+    assert place.REMOTE_TIMEOUT < timedelta(minutes=1) < place.JOB_TIMEOUT
 
 
 def test_a_crash_leaves_no_half_file(tmp_path):

@@ -59,16 +59,17 @@ def erase(
 ) -> None:
     """Remove every line of an install from segments, dead letters and daily files; refuse its uploads for ever.
 
-    Takes at least 40 s: a second pass comes after all collectors know. One job works on a store at a time.
+    Takes at least two minutes: a second pass comes after all collectors know. One job works on a store at a time.
 
     Example: sanderling erase --store events/ --install 0123456789abcdef0123456789abcdef
     """
-    from sanderling_trainer.data.store import open_store
+    from sanderling_trainer.data.store import JOB_TIMEOUT, open_store
     from sanderling_trainer.fleet.erase import erase as run
 
-    done = run(open_store(store), install, SystemClock())
-    result = {"files": done.files, "lines": done.lines}
-    finish(result, f"{done.lines} lines are gone from {done.files} files", as_json)
+    done = run(open_store(store, JOB_TIMEOUT), install, SystemClock())
+    result = {"files": done.files, "lines": done.lines, "foreign": done.foreign}
+    rest = [f"{name}: not a file of the log, left alone" for name in done.foreign]
+    finish(result, "\n".join([*rest, f"{done.lines} lines are gone from {done.files} files"]), as_json)
 
 
 def renew(
@@ -96,9 +97,9 @@ def compact(store: Place, seed: Seed = 0, as_json: Json = False) -> None:
 
     Example: sanderling compact --store events/
     """
-    from sanderling_trainer.data.store import open_store
+    from sanderling_trainer.data.store import JOB_TIMEOUT, open_store
     from sanderling_trainer.fleet.compact import compact as run
 
-    done = run(open_store(store), SystemClock())
+    done = run(open_store(store, JOB_TIMEOUT), SystemClock())
     result = {"files": done.files, "segments": done.segments, "events": done.events}
     finish(result, f"{done.segments} segments with {done.events} events are {done.files} daily files now", as_json)

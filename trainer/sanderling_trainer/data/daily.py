@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ from sanderling_trainer.data.gathering import Seen
 FOLDER = "daily"
 SUFFIX = ".parquet"
 REPLACES = b"sanderling.replaces"
+BATCH_ROWS = 512
 SCHEMA = pa.schema(
     {
         "received_at": pa.int64(),
@@ -31,18 +33,16 @@ SCHEMA = pa.schema(
 
 def pack(found: Iterable[Seen], replaces: Sequence[str]) -> bytes:
     """Return the file of these bodies, by install and number."""
-    rows = [
-        {
-            "received_at": seen.received_at,
-            "sent_at": seen.sent_at,
-            "times": seen.times,
-            "install": seen.event.install,
-            "seq": seen.event.seq,
-            "event": seen.body,
-        }
-        for seen in sorted(found, key=lambda seen: (seen.event.install, seen.event.seq))
-    ]
-    return write(pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata({REPLACES: json.dumps(list(replaces))}))
+    rows = sorted(found, key=lambda seen: (seen.event.install, seen.event.seq))
+    columns = {
+        "received_at": [seen.received_at for seen in rows],
+        "sent_at": [seen.sent_at for seen in rows],
+        "times": [seen.times for seen in rows],
+        "install": [seen.event.install for seen in rows],
+        "seq": [seen.event.seq for seen in rows],
+        "event": [seen.body for seen in rows],
+    }
+    return write(pa.Table.from_pydict(columns, SCHEMA.with_metadata({REPLACES: json.dumps(list(replaces))})))
 
 
 def write(table: pa.Table) -> bytes:
@@ -52,23 +52,36 @@ def write(table: pa.Table) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def read(data: bytes) -> pa.Table:
-    """Return the table of a file; raise `EventError` when it is not such a file."""
+def opened(data: bytes) -> pq.ParquetFile:
+    """Open a file, of which only the footer is read; raise `EventError` when it is not such a file."""
+    with _sound():
+        file = pq.ParquetFile(pa.BufferReader(data))
+    if not file.schema_arrow.equals(SCHEMA) or REPLACES not in (file.schema_arrow.metadata or {}):
+        raise EventError(f"expected the columns {', '.join(SCHEMA.names)} and the names of the replaced segments")
+    return file
+
+
+def replaces(file: pq.ParquetFile) -> list[str]:
+    """Return the names of the segments that a file stands for."""
+    return json.loads(file.schema_arrow.metadata[REPLACES])
+
+
+def lines(file: pq.ParquetFile) -> Iterator[tuple[bytes, int, int | None, int]]:
+    """Yield body, received_at, sent_at and times of each row."""
+    for batch in batches(file):
+        columns = (batch[name].to_pylist() for name in ("event", "received_at", "sent_at", "times"))
+        yield from zip(*columns, strict=True)
+
+
+def batches(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+    """Yield the rows, some at a time; raise `EventError` where they are damaged."""
+    with _sound():
+        yield from file.iter_batches(batch_size=BATCH_ROWS)
+
+
+@contextmanager
+def _sound() -> Iterator[None]:
     try:
-        table = pq.read_table(pa.BufferReader(data))
+        yield
     except (pa.ArrowException, OSError) as error:
         raise EventError(f"expected a Parquet file: {error}") from error
-    if not table.schema.equals(SCHEMA) or REPLACES not in (table.schema.metadata or {}):
-        raise EventError(f"expected the columns {', '.join(SCHEMA.names)} and the names of the replaced segments")
-    return table
-
-
-def replaces(table: pa.Table) -> list[str]:
-    """Return the names of the segments that a file stands for."""
-    return json.loads(table.schema.metadata[REPLACES])
-
-
-def lines(table: pa.Table) -> Iterator[tuple[bytes, int, int | None, int]]:
-    """Yield body, received_at, sent_at and times of each row."""
-    columns = (table[name].to_pylist() for name in ("event", "received_at", "sent_at", "times"))
-    yield from zip(*columns, strict=True)

@@ -12,6 +12,7 @@ from sanderling.contract import events as wire
 from sanderling.contract.events import Event
 
 OLDEST_MS = 1_735_689_600_000  # 2025-01-01: no event is older than its format
+EVENT_BYTES, PART_BYTES = 1000, 128
 
 
 @dataclass(slots=True)
@@ -28,6 +29,11 @@ class Seen:
         """Return the key of the order that is the same in whatever order lines are read: first come, first."""
         return self.received_at, self.sent_at is None, self.sent_at or 0, self.body
 
+    def size(self) -> int:
+        """Return about how many bytes of memory this takes: a slot of 60 bytes on the wire is an object of 130."""
+        parts = sum(len(getattr(self.event, name, None) or ()) for name in ("slate", "caps", "numbers"))
+        return EVENT_BYTES + 2 * len(self.body) + PART_BYTES * parts
+
     def time(self) -> int:
         """Return the event's wall ms since 1970, corrected for the device's clock, or when it was received.
 
@@ -40,16 +46,18 @@ class Seen:
 
 
 class Gathering:
-    """Every different body once."""
+    """Every different body once. `size` is about what they take in memory, decoded, in bytes."""
 
     def __init__(self) -> None:
         self._bodies: dict[bytes, Seen] = {}
+        self.size = 0
 
     def add(self, body: bytes, received_at: int, sent_at: int | None, times: int = 1) -> None:
         """Take one line; raise `EventError` when its body is no event."""
         known = self._bodies.get(body)
         if known is None:
-            self._bodies[body] = Seen(wire.decode(body), body, received_at, sent_at, times)
+            known = self._bodies[body] = Seen(wire.decode(body), body, received_at, sent_at, times)
+            self.size += known.size()
             return
         known.times += times
         if (received_at, sent_at is None, sent_at or 0) < known.order()[:3]:

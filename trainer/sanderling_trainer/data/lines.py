@@ -18,6 +18,7 @@ from sanderling.errors import EventError
 
 SEGMENTS, DEAD = "segments", "dead"
 SUFFIX = ".jsonl.zst"
+DAY_S = 86_400
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -56,9 +57,9 @@ def new_name(folder: str, clock: Clock) -> str:
     return f"{folder}/{day_of(clock)}/{uuid7(clock)}{SUFFIX}"
 
 
-def day_of(clock: Clock) -> str:
-    """Return today (UTC) as YYYY-MM-DD."""
-    return datetime.fromtimestamp(clock.wall_ms() / 1000, UTC).strftime("%Y-%m-%d")
+def day_of(clock: Clock, ago: int = 0) -> str:
+    """Return today (UTC), or the day so many days ago, as YYYY-MM-DD."""
+    return datetime.fromtimestamp(clock.wall_ms() / 1000 - ago * DAY_S, UTC).strftime("%Y-%m-%d")
 
 
 def pack(rows: Iterable[bytes]) -> bytes:

@@ -14,6 +14,7 @@ from sanderling_trainer.data.store import Store
 ERASED = "erased"
 RENEWED = "renewed"
 
+_INSTALL = re.compile(rb'"install\\*"\s*:\s*\\*"([0-9a-f]{32})\\*"')
 _ESCAPE = re.compile(rb"\\+u00([0-7][0-9a-fA-F])")
 
 
@@ -33,8 +34,11 @@ def _named(folder: str, install: str) -> str:
 
 def mentions(row: bytes, install: str) -> bool:
     """Say whether a line holds an install's id anywhere, written plainly or with JSON's escapes."""
-    plain = _ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), row) if b"u00" in row else row
-    return install.encode() in plain
+    return install.encode() in _plain(row)
+
+
+def _plain(row: bytes) -> bytes:
+    return _ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), row) if b"u00" in row else row
 
 
 class Erased:
@@ -44,4 +48,11 @@ class Erased:
         self._names = frozenset(store.names(ERASED))
 
     def __contains__(self, install: str) -> bool:
-        return bool(self._names) and tombstone(install) in self._names
+        return bool(self) and tombstone(install) in self._names
+
+    def __bool__(self) -> bool:
+        return bool(self._names)
+
+    def sent(self, row: bytes) -> bool:
+        """Say whether a line is, or was meant to be, an event of one of them."""
+        return bool(self) and any(found.decode() in self for found in _INSTALL.findall(_plain(row)))

@@ -15,8 +15,8 @@ from sanderling.errors import EventError
 from sanderling_trainer.data import daily, lines
 from sanderling_trainer.data.gathering import Gathering, Seen
 from sanderling_trainer.data.marks import Erased
-from sanderling_trainer.data.parts import MOST_BODIES, Parts
-from sanderling_trainer.data.store import Store, open_store
+from sanderling_trainer.data.parts import MOST_BYTES, Parts
+from sanderling_trainer.data.store import JOB_TIMEOUT, Store, open_store
 
 
 @dataclass(frozen=True)
@@ -60,18 +60,19 @@ def read_segments(store: str) -> EventLog:
 
     Raises `EventError` when a file is damaged, or goes away while it is read.
     """
-    place = open_store(store)
+    place = open_store(store, JOB_TIMEOUT)
     gathering = gather(place)
     return _log(_kept(gathering, Erased(place)))
 
 
-def read_parts(store: str, most_bodies: int = MOST_BODIES) -> Iterator[EventLog]:
+def read_parts(store: str, most_bytes: int = MOST_BYTES) -> Iterator[EventLog]:
     """Read as `read_segments` does, in parts: each is the log of a range of installs, and all that there is of them.
 
-    About `most_bodies` events are in memory at a time; more than that are set down in the temporary folder.
+    The events in memory take about `most_bytes`; more than that are set down in the temporary folder. Only an install
+    that has more alone is one part all the same.
     """
-    place = open_store(store)
-    with Parts(most_bodies) as parts:
+    place = open_store(store, JOB_TIMEOUT)
+    with Parts(most_bytes) as parts:
         _gather(place, parts)
         erased = Erased(place)
         for gathering in parts:
@@ -87,16 +88,16 @@ def gather(store: Store) -> Gathering:
 
 def _gather(store: Store, lot: Gathering | Parts) -> None:
     """Read all lines; segments are listed before the daily files, so that a compaction meanwhile hides nothing."""
-    segments = store.names(lines.SEGMENTS)
-    replaced: set[str] = set()
+    segments = [name for name in store.names(lines.SEGMENTS) if name.endswith(lines.SUFFIX)]
+    present, replaced = frozenset(segments), set[str]()
     for name in store.names(daily.FOLDER):
         with named(name):
-            table = daily.read(store.get(name))
-            replaced.update(daily.replaces(table))
-            for row in daily.lines(table):
+            file = daily.opened(store.get(name))
+            replaced |= present.intersection(daily.replaces(file))
+            for row in daily.lines(file):
                 lot.add(*row)
     for name in segments:
-        if name.endswith(lines.SUFFIX) and name not in replaced:
+        if name not in replaced:
             add_segment(lot, store, name)
 
 

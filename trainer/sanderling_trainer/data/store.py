@@ -16,6 +16,7 @@ from sanderling.contract.seal import flush_path
 
 PART = ".part"
 REMOTE_TIMEOUT = timedelta(seconds=10)
+JOB_TIMEOUT = timedelta(minutes=10)
 
 
 class Store(Protocol):
@@ -130,15 +131,18 @@ class LocalStore:
 
 
 class RemoteStore:
-    """S3, GCS, Azure, memory: the service answers a put when the object is durable. Keys come from the environment."""
+    """S3, GCS, Azure, memory: the service answers a put when the object is durable. Keys come from the environment.
 
-    def __init__(self, url: str) -> None:
+    A request may take `timeout`, body included.
+    """
+
+    def __init__(self, url: str, timeout: timedelta = REMOTE_TIMEOUT) -> None:
         from obstore.store import from_url
 
         self._store = from_url(
             url,
-            client_options={"timeout": REMOTE_TIMEOUT, "allow_http": True},
-            retry_config={"max_retries": 1, "retry_timeout": REMOTE_TIMEOUT},
+            client_options={"timeout": timeout, "connect_timeout": REMOTE_TIMEOUT, "allow_http": True},
+            retry_config={"max_retries": 1, "retry_timeout": timeout},
         )
 
     def put(self, name: str, data: bytes) -> None:
@@ -182,9 +186,9 @@ class RemoteStore:
         """Do nothing: an object is there whole or not at all."""
 
 
-def open_store(url: str) -> Store:
-    """Open a local folder, or, when `url` has a scheme, an object store."""
-    return RemoteStore(url) if "://" in url else LocalStore(Path(url))
+def open_store(url: str, timeout: timedelta = REMOTE_TIMEOUT) -> Store:
+    """Open a local folder, or, when `url` has a scheme, an object store; `JOB_TIMEOUT` is for who moves large files."""
+    return RemoteStore(url, timeout) if "://" in url else LocalStore(Path(url))
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """The compaction job: the small segments of whole days become Parquet files; what is read stays the same.
 
 A Parquet file is durable before the segments that it replaces go, and names them: a job that was cut off is finished
-by the next one, and meanwhile nobody counts anything twice.
+by the next one, and meanwhile nobody counts anything twice. Lines of erased installs, which a slow collector may have
+written after their erasure, go: from segments, and from the dead letters of the days since the last jobs.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from dataclasses import dataclass
 from sanderling.clock import Clock, uuid7
 from sanderling_trainer.data import daily
 from sanderling_trainer.data.gathering import Gathering
-from sanderling_trainer.data.lines import SEGMENTS, SUFFIX, day_of
+from sanderling_trainer.data.lines import DEAD, SEGMENTS, SUFFIX, day_of
 from sanderling_trainer.data.marks import Erased
+from sanderling_trainer.data.parts import MOST_BYTES
 from sanderling_trainer.data.segments import add_segment, named
 from sanderling_trainer.data.store import Store
 from sanderling_trainer.fleet.lease import Lease, only_job
+from sanderling_trainer.fleet.sweep import sweep_lines
 
-BODIES = 500_000
 ABANDONED_S = 3600.0
+LATE_DAYS = 7
 
 
 @dataclass
@@ -32,34 +35,54 @@ class Compacted:
     events: int = 0
 
 
-def compact(store: Store, clock: Clock, bodies: int = BODIES) -> Compacted:
-    """Replace the segments of all days before today (UTC); a file holds about `bodies` events.
+def compact(store: Store, clock: Clock, most_bytes: int = MOST_BYTES) -> Compacted:
+    """Replace the segments of all days before today (UTC); the events of a file take about `most_bytes` in memory.
 
     Raises `BusyError` when another job works on the store.
     """
     with only_job(store, clock, "compact") as lease:
-        return _compact(store, clock, bodies, lease)
+        return _compact(store, clock, most_bytes, lease)
 
 
-def _compact(store: Store, clock: Clock, bodies: int, lease: Lease) -> Compacted:
+def _compact(store: Store, clock: Clock, most_bytes: int, lease: Lease) -> Compacted:
     store.clean(ABANDONED_S)
-    _finish(store, lease)
-    done, erased, today = Compacted(), Erased(store), day_of(clock)
-    days: dict[str, list[str]] = defaultdict(list)
-    for name in store.names(SEGMENTS):
-        if name.endswith(SUFFIX):
-            days[name.split("/")[1]].append(name)
+    done, erased, today, days = Compacted(), Erased(store), day_of(clock), _days(store, lease)
     for day in sorted(day for day in days if day < today):
         gathering, group = Gathering(), []
         for name in days[day]:
             add_segment(gathering, store, name)
             group.append(name)
-            if len(gathering) >= bodies:
+            if gathering.size >= most_bytes:
                 _replace(store, clock, day, gathering, group, erased, done, lease)
                 gathering, group = Gathering(), []
         if group:
             _replace(store, clock, day, gathering, group, erased, done, lease)
+    recent = min([day_of(clock, LATE_DAYS), *days])
+    for name in store.names(DEAD) if erased else []:
+        if name.endswith(SUFFIX) and name.split("/")[1] >= recent:
+            sweep_lines(store, name, erased.sent, lease)
     return done
+
+
+def _days(store: Store, lease: Lease) -> dict[str, list[str]]:
+    """Return each day's segments; delete those that an earlier job replaced and did not live to delete.
+
+    A daily file replaces segments of its own day, so that only files of days that still have some are looked at.
+    """
+    days: dict[str, list[str]] = defaultdict(list)
+    for name in store.names(SEGMENTS):
+        if name.endswith(SUFFIX):
+            days[name.split("/")[1]].append(name)
+    for day, segments in days.items():
+        replaced: set[str] = set()
+        for name in store.names(f"{daily.FOLDER}/{day}"):
+            with named(name):
+                replaced.update(daily.replaces(daily.opened(store.get(name))))
+        for segment in replaced.intersection(segments):
+            lease.keep()
+            store.delete(segment)
+        days[day] = [segment for segment in segments if segment not in replaced]
+    return days
 
 
 def _replace(
@@ -73,21 +96,8 @@ def _replace(
     lease: Lease,
 ) -> None:
     kept = [seen for seen in gathering if seen.event.install not in erased]
-    data = daily.pack(kept, group)
-    lease.keep()
-    store.put(f"{daily.FOLDER}/{day}/{uuid7(clock)}{daily.SUFFIX}", data)
+    lease.create(f"{daily.FOLDER}/{day}/{uuid7(clock)}{daily.SUFFIX}", daily.pack(kept, group))
     for name in group:
         lease.keep()
         store.delete(name)
     done.files, done.segments, done.events = done.files + 1, done.segments + len(group), done.events + len(kept)
-
-
-def _finish(store: Store, lease: Lease) -> None:
-    """Delete the segments that an earlier job replaced and did not live to delete."""
-    present = set(store.names(SEGMENTS))
-    for name in store.names(daily.FOLDER) if present else []:
-        with named(name):
-            replaced = daily.replaces(daily.read(store.get(name)))
-        for segment in present.intersection(replaced):
-            lease.keep()
-            store.delete(segment)

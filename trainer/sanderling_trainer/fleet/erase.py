@@ -1,6 +1,7 @@
 """Erasing an install: its tombstone first, then every file that mentions it is written anew without it.
 
-Collectors ask for tombstones every few seconds, so a second pass comes after the last of them must know.
+Collectors ask for tombstones every few seconds, so a second pass comes after the last of them must know. Lines of
+installs that were erased before go too, if they came back: with a commit that took longer, or a job that slept.
 """
 
 from __future__ import annotations
@@ -8,20 +9,18 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-
-import pyarrow as pa
+from dataclasses import dataclass, field
 
 from sanderling.clock import Clock
 from sanderling.errors import SanderlingError
-from sanderling_trainer.data import daily, lines
-from sanderling_trainer.data.marks import mentions, tombstone
-from sanderling_trainer.data.segments import named
-from sanderling_trainer.data.store import Store
+from sanderling_trainer.data import daily, lines, marks
+from sanderling_trainer.data.store import REMOTE_TIMEOUT, Store
 from sanderling_trainer.fleet.known import MAX_AGE_S
 from sanderling_trainer.fleet.lease import Lease, only_job
+from sanderling_trainer.fleet.sweep import Goes, sweep_daily, sweep_lines
 
-COMMIT_S = 30.0
+REQUESTS = 5  # a collector asks for the tombstone, waits for two files of the commit before, and writes two
+COMMIT_S = REQUESTS * 2 * REMOTE_TIMEOUT.total_seconds()  # for each is tried twice
 SETTLE_S = MAX_AGE_S + COMMIT_S  # what a collector knows may be so old, and a commit may take so long
 
 
@@ -31,10 +30,15 @@ class InstallError(SanderlingError):
 
 @dataclass
 class Erased:
-    """What a job did: files written anew or deleted, and lines that are gone."""
+    """What a job did: files written anew or deleted, and lines that are gone; files that are not the log's, unread."""
 
     files: int = 0
     lines: int = 0
+    foreign: list[str] = field(default_factory=list)
+
+    def add(self, gone: int) -> None:
+        """Count the lines that are gone from a file."""
+        self.files, self.lines = self.files + bool(gone), self.lines + gone
 
 
 def erase(store: Store, install: str, clock: Clock, pause: Callable[[float], None] = time.sleep) -> Erased:
@@ -45,38 +49,24 @@ def erase(store: Store, install: str, clock: Clock, pause: Callable[[float], Non
     if not re.fullmatch("[0-9a-f]{32}", install):
         raise InstallError(f"expected an install's id of 32 hex digits, found `{install}`")
     with only_job(store, clock, "erase") as lease:
-        store.put(tombstone(install), b"")
-        done = Erased()
-        _sweep(store, install, done, lease)
+        store.put(marks.tombstone(install), b"")
+        done, erased = Erased(), marks.Erased(store)
+
+        def goes(row: bytes) -> bool:
+            return marks.mentions(row, install) or erased.sent(row)
+
+        _sweep(store, goes, done, lease)
         pause(SETTLE_S)
         store.clean(COMMIT_S)
-        _sweep(store, install, done, lease)
+        _sweep(store, goes, done, lease)
     return done
 
 
-def _sweep(store: Store, install: str, done: Erased, lease: Lease) -> None:
-    for name in [*store.names(lines.SEGMENTS), *store.names(lines.DEAD)]:
-        with named(name):
-            rows = lines.unpack(store.get(name))
-        kept = [row for row in rows if not mentions(row, install)]
-        if len(kept) < len(rows):
-            lease.keep()
-            _put_or_delete(store, name, lines.pack(kept) if kept else None)
-            done.files, done.lines = done.files + 1, done.lines + len(rows) - len(kept)
+def _sweep(store: Store, goes: Goes, done: Erased, lease: Lease) -> None:
+    names = [*store.names(lines.SEGMENTS), *store.names(lines.DEAD)]
+    done.foreign = [name for name in names if not name.endswith(lines.SUFFIX)]
+    for name in names:
+        if name.endswith(lines.SUFFIX):
+            done.add(sweep_lines(store, name, goes, lease))
     for name in store.names(daily.FOLDER):
-        with named(name):
-            table = daily.read(store.get(name))
-        kept = table.filter(
-            pa.array([not mentions(event, install) for event in table["event"].to_pylist()], pa.bool_())
-        )
-        if len(kept) < len(table):
-            lease.keep()
-            _put_or_delete(store, name, daily.write(kept))
-            done.files, done.lines = done.files + 1, done.lines + len(table) - len(kept)
-
-
-def _put_or_delete(store: Store, name: str, data: bytes | None) -> None:
-    if data is None:
-        store.delete(name)
-    else:
-        store.put(name, data)
+        done.add(sweep_daily(store, name, goes, lease))

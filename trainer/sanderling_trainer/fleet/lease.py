@@ -5,6 +5,9 @@ renewed its lease in time, creates the next number; a store lets one of several 
 deleted, so that nobody who comes late can create a number that another has used. Both a job that renews and one that
 takes over write first and look then, so that they cannot miss each other. The clocks of machines may differ by
 minutes, not more.
+
+A job may fall asleep, or die, while it writes a file, which then appears when another has taken over. So it notes the
+name of a new file first, and who takes over puts an empty one in its place if it is not there: then it never comes.
 """
 
 from __future__ import annotations
@@ -12,13 +15,14 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 import msgspec
 
 from sanderling.clock import Clock, uuid7
 from sanderling.errors import SanderlingError
+from sanderling_trainer.data import daily
 from sanderling_trainer.data.store import Store
 
 FOLDER = "jobs"
@@ -31,13 +35,17 @@ class BusyError(SanderlingError):
 
 
 class Note(msgspec.Struct, frozen=True):
-    """Who holds a lease: a fresh id, the job and its process; since when and until when, in wall ms since 1970."""
+    """Who holds a lease: a fresh id, the job and its process; since when and until when, in wall ms since 1970.
+
+    `begun` is the name of a new daily file that may be there, or come yet.
+    """
 
     id: str
     job: str
     owner: str
     since: int
     until: int
+    begun: str | None = None
 
 
 class Lease:
@@ -61,12 +69,10 @@ class Lease:
         try:
             self._check_highest()
             self._check_ended(before)
+            self._end_earlier()
         except BusyError:
             self.release()
             raise
-        for name in self._store.names(FOLDER):
-            if name < _name(self._number):
-                self._store.delete(name)
 
     def keep(self) -> None:
         """Renew the lease when half of it is over; raise `BusyError` when another job took over. Before each change."""
@@ -76,9 +82,29 @@ class Lease:
         self._write(self._renewed())
         self._check_highest()
 
+    def create(self, name: str, data: bytes) -> None:
+        """Write a new daily file; raise `BusyError` when another job took over, since when it cannot appear."""
+        self._check_highest()
+        self._write(msgspec.structs.replace(self._renewed(), begun=name))
+        self._check_highest()
+        with suppress(FileExistsError):  # a put whose first answer got lost, or the empty file of who took over
+            self._store.create(name, data)
+        self._check_highest()
+        self._note = msgspec.structs.replace(self._note, begun=None)
+
     def release(self) -> None:
         """Say that the job has ended."""
         self._write(msgspec.structs.replace(self._note, until=ENDED))
+
+    def _end_earlier(self) -> None:
+        """Remove the leases of earlier jobs, when what they have begun is there or cannot come any more."""
+        for number in self._numbers():
+            if number < self._number:
+                note = self._read(number)
+                if note is not None and note.begun is not None:
+                    with suppress(FileExistsError):
+                        self._store.create(note.begun, daily.pack([], []))
+                self._store.delete(_name(number))
 
     def _renewed(self) -> Note:
         return msgspec.structs.replace(self._note, until=self._clock.wall_ms() + round(LEASE_S * 1000))
@@ -87,9 +113,12 @@ class Lease:
         self._note = note
         self._store.put(_name(self._number), msgspec.json.encode(note))
 
-    def _highest(self) -> int:
+    def _numbers(self) -> list[int]:
         numbers = [name.removeprefix(f"{FOLDER}/") for name in self._store.names(FOLDER)]
-        return max((int(number) for number in numbers if number.isdecimal()), default=0)
+        return [int(number) for number in numbers if number.isdecimal()]
+
+    def _highest(self) -> int:
+        return max(self._numbers(), default=0)
 
     def _check_highest(self) -> None:
         highest = self._highest()

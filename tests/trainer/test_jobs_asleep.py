@@ -1,0 +1,162 @@
+"""A job that sleeps through its lease, at any of its steps, undoes nothing that another did meanwhile."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from sanderling.contract import events as wire
+from sanderling.errors import EventError
+from sanderling_trainer.data import daily
+from sanderling_trainer.data.segments import read_segments
+from sanderling_trainer.data.store import LocalStore, Store
+from sanderling_trainer.fleet.compact import compact
+from sanderling_trainer.fleet.erase import erase
+from sanderling_trainer.fleet.lease import LEASE_S, BusyError, Lease
+from tests.fakes import EventFactory, FakeClock
+from tests.trainer.test_erase import GONE, STAYS, filled, holding, put
+from tests.trainer.test_jobs_crash_points import late, others
+from tests.trainer.test_lease import Interrupted
+
+pytestmark = pytest.mark.lab
+
+THIRD = "e3" * 16
+Job = Callable[[Store, FakeClock], object]
+
+
+def erases(install: str) -> Job:
+    return lambda store, clock: erase(store, install, clock, clock.advance)
+
+
+def compacts(store: Store, clock: FakeClock) -> None:
+    compact(store, clock, most_bytes=1)
+
+
+def stocked(root: Path) -> FakeClock:
+    """A store with daily files, segments and dead letters of three installs; one segment has all three."""
+    store, clock = filled(root), FakeClock()
+    makers = [EventFactory(install, start) for install, start in ((GONE, 700), (STAYS, 800), (THIRD, 900))]
+    for seq in (50, 51):
+        put(store, clock, *(wire.encode(make.observation(seq=seq)) for make in makers))
+    compact(store, clock)
+    return late()
+
+
+def asleep(root: Path, job: Job, meanwhile: Job, at: int) -> bool:
+    """Let a job sleep before its n-th operation while another does all its work; return whether it had so many."""
+    clock = late()
+    slept: list[bool] = []
+
+    def sleep() -> None:
+        slept.append(True)
+        clock.advance(LEASE_S)
+        meanwhile(LocalStore(root), clock)
+
+    with suppress(BusyError, EventError):  # its lease, or a file that it was about to read, is gone
+        job(Interrupted(root, at, sleep), clock)
+    return bool(slept)
+
+
+def everywhere(folder: Path, job: Job, meanwhile: Job, check: Callable[[Path], None], step: int = 1) -> int:
+    """Let a job sleep at each `step`-th of its operations, each time on a copy of `folder`; return how many it has."""
+    for at in count(1, step):
+        root = Path(shutil.copytree(folder, folder.with_name(f"{folder.name}-{at}")))
+        if not asleep(root, job, meanwhile, at):
+            return at - 1
+        check(root)
+    raise AssertionError
+
+
+def test_a_compaction_that_sleeps_brings_nothing_back_that_was_erased(tmp_path):
+    """Wherever a compaction sleeps while an erasure does its work, no byte of the id is left, and the others stay."""
+    stocked(tmp_path / "store")
+    before = others(read_segments(str(tmp_path / "store")))
+
+    def check(root: Path) -> None:
+        assert holding(root, GONE) == []
+        assert others(read_segments(str(root))) == before
+
+    assert everywhere(tmp_path / "store", compacts, erases(GONE), check) > 30
+
+
+def test_a_compaction_that_sleeps_makes_nothing_count_twice(tmp_path):
+    """Wherever a compaction sleeps while another does its work, the log is the same to the last counter, and stays."""
+    stocked(tmp_path / "store")
+    before = read_segments(str(tmp_path / "store"))
+
+    def check(root: Path) -> None:
+        assert read_segments(str(root)) == before
+        compact(LocalStore(root), FakeClock(late().wall_ms() + 10 * round(LEASE_S * 1000)))
+        assert (read_segments(str(root)), LocalStore(root).names("segments")) == (before, [])
+
+    assert everywhere(tmp_path / "store", compacts, compacts, check) > 30
+
+
+def test_the_sleeping_compaction_finds_a_lease_that_only_looks_after_writing(tmp_path, monkeypatch):
+    """Without the empty file in its place a daily file comes when the erasure has ended, with what was erased (P4)."""
+
+    def create(self: Lease, name: str, data: bytes) -> None:
+        self.keep()
+        self._store.create(name, data)
+        self.keep()
+
+    monkeypatch.setattr(Lease, "create", create)
+    stocked(tmp_path / "store")
+    left: list[int] = []
+    everywhere(tmp_path / "store", compacts, erases(GONE), lambda root: left.extend(holding(root, GONE)))
+    assert left
+
+
+@pytest.mark.parametrize("meanwhile", [compacts, erases(THIRD)], ids=["compact", "erase"])
+def test_an_erasure_that_sleeps_is_made_good_when_it_is_started_again(tmp_path, meanwhile):
+    """Wherever an erasure sleeps while another job does its work, the log is right, and a second one ends both."""
+    stocked(tmp_path / "store")
+    before = others(read_segments(str(tmp_path / "store")))
+
+    def check(root: Path) -> None:
+        assert others(read_segments(str(root))) == before
+        erases(GONE)(LocalStore(root), FakeClock(late().wall_ms() + 10 * round(LEASE_S * 1000)))
+        assert others(read_segments(str(root))) == before
+        assert holding(root, GONE) == []
+        assert meanwhile is compacts or holding(root, THIRD) == []
+
+    assert everywhere(tmp_path / "store", erases(GONE), meanwhile, check, step=4) > 30
+
+
+def test_a_daily_file_that_a_dead_job_had_begun_cannot_come_any_more(tmp_path):
+    """A job dies in a put that the store ends an hour later: after an erasure it is refused, however many jobs died."""
+    clock, store = stocked(tmp_path), LocalStore(tmp_path)
+
+    class Dies(LocalStore):
+        def create(self, name: str, data: bytes) -> None:
+            if name.startswith("daily"):
+                begun.append((name, data))
+                raise KeyboardInterrupt
+            super().create(name, data)
+
+        def put(self, name: str, data: bytes) -> None:
+            if begun:
+                raise KeyboardInterrupt
+            super().put(name, data)
+
+    class DiesAtOnce(LocalStore):
+        def create(self, name: str, data: bytes) -> None:
+            super().create(name, data)
+            raise KeyboardInterrupt
+
+    begun: list[tuple[str, bytes]] = []
+    for dying in (Dies(tmp_path), DiesAtOnce(tmp_path)):
+        with pytest.raises(KeyboardInterrupt):
+            compact(dying, clock)
+        clock.advance(LEASE_S)
+    erases(GONE)(store, clock)
+    [(name, data)] = begun
+    assert GONE in daily.opened(data).read()["install"].to_pylist()
+    with pytest.raises(FileExistsError):
+        store.create(name, data)
+    assert holding(tmp_path, GONE) == []

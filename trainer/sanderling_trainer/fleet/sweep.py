@@ -1,0 +1,44 @@
+"""Writing a file anew without the lines of erased installs. Refuses to know when and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from sanderling_trainer.data import daily, lines
+from sanderling_trainer.data.segments import named
+from sanderling_trainer.data.store import Store
+from sanderling_trainer.fleet.lease import Lease
+
+Goes = Callable[[bytes], bool]
+
+
+def sweep_lines(store: Store, name: str, goes: Goes, lease: Lease) -> int:
+    """Remove lines from a segment or a file of dead letters, and the file when none is left; return how many go."""
+    with named(name):
+        rows = lines.unpack(store.get(name))
+    kept = [row for row in rows if not goes(row)]
+    if len(kept) < len(rows):
+        lease.keep()
+        if kept:
+            store.put(name, lines.pack(kept))
+        else:
+            store.delete(name)
+    return len(rows) - len(kept)
+
+
+def sweep_daily(store: Store, name: str, goes: Goes, lease: Lease) -> int:
+    """Remove rows from a daily file, which stays for the names of what it replaces; return how many go."""
+    with named(name):
+        file = daily.opened(store.get(name))
+        kept = pa.Table.from_batches([_without(batch, goes) for batch in daily.batches(file)], file.schema_arrow)
+    gone = file.metadata.num_rows - len(kept)
+    if gone:
+        lease.keep()
+        store.put(name, daily.write(kept))
+    return gone
+
+
+def _without(batch: pa.RecordBatch, goes: Goes) -> pa.RecordBatch:
+    return batch.filter(pa.array([not goes(event) for event in batch["event"].to_pylist()], pa.bool_()))
