@@ -114,7 +114,7 @@ class Outbox:
         What was made under the name of an `install` that this one is no longer is not stored.
         """
         with self._wake:
-            if self._shut or self._queued + len(events) > QUEUE_EVENTS:
+            if self._shut or self._is_full(events):
                 self._drop("closed" if self._shut else "queue_full", events)
                 return
             self._enqueue(Job(events, states, install), None)
@@ -135,7 +135,7 @@ class Outbox:
         """
         future: Future[None] = Future()
         with self._wake:
-            if self._shut or self._queued + len(events) > QUEUE_EVENTS:
+            if self._shut or self._is_full(events):
                 self._gap(events)
                 raise StorageError(f"not stored: {self._shut or 'the queue is full because the disk does not keep up'}")
             self._enqueue(Job(events, states, install), future)
@@ -157,6 +157,10 @@ class Outbox:
         while self._queue and self._write_group():
             pass
 
+    def _is_full(self, events: Sequence[Event]) -> bool:
+        """Tell whether the queue takes no more: of events, nor of jobs, which may be without any."""
+        return self._queued + len(events) > QUEUE_EVENTS or len(self._queue) >= QUEUE_EVENTS
+
     def _enqueue(self, job: Job, future: Future[None] | None) -> None:
         self._states.update(job.states)
         self._queue.append((job, future))
@@ -173,16 +177,17 @@ class Outbox:
     def _gap(self, events: Sequence[Event]) -> None:
         """Note whose states can't be rebuilt without these events, to mark it with what is written next."""
         names = moved_by(event for event in events if event.install == self._store.meta.install)
-        self._gaps |= names
-        self._store.gaps |= names
+        self._store.note_gaps(names)
+        self._gaps = (self._gaps | names) & self._store.gaps
 
     def mend(self, name: str) -> bool:
         """Return whether the lab cannot rebuild the state of this pseudonym, and take it for mended from now on."""
+        if name not in self._store.gaps:
+            return False
         with self._wake:
-            found = name in self._store.gaps
             self._gaps.discard(name)
             self._store.gaps.discard(name)
-            return found
+        return True
 
     def state(self, key: str) -> bytes | None:
         """Return the last state put under a key, stored or not; None when there is none or it is damaged.

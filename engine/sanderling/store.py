@@ -169,8 +169,12 @@ class Store:
     def mark_gap(self, meta: Meta, name: str) -> None:
         """Note, inside a transaction, that the lab cannot rebuild the state of a pseudonym: what moved it was lost."""
         self.database.writer.execute("INSERT OR REPLACE INTO state VALUES (?, x'', 0, ?)", (GAP + name, meta.seq))
-        self.gaps.add(name)
-        if len(self.gaps) > MOST_GAPS:
+        self.note_gaps({name})
+
+    def note_gaps(self, names: Set[str]) -> None:
+        """Remember gaps for as long as this process lives; of too many, some are forgotten."""
+        self.gaps |= names
+        while len(self.gaps) > MOST_GAPS:
             self.gaps.pop()
 
     def mark_gap_of(self, meta: Meta, seq: int) -> None:

@@ -397,6 +397,21 @@ def test_what_was_set_aside_makes_room(tmp_path):
     outbox.close()
 
 
+def test_states_without_events_do_not_grow_the_queue_for_ever(tmp_path):
+    """While the disk is stuck the queue takes no more jobs than its bound, though they hold nothing but states."""
+    outbox, _ = open_outbox(tmp_path)
+    other = database(tmp_path)
+    other.execute("BEGIN IMMEDIATE")
+    for number in range(QUEUE_EVENTS + 25):
+        outbox.put([], {f"{number}": b"state"})
+    assert len(outbox._queue) == QUEUE_EVENTS
+    assert outbox.state(f"{QUEUE_EVENTS + 1}") is None
+    other.execute("ROLLBACK")
+    sync(outbox)
+    assert outbox.state("1") == b"state"
+    outbox.close()
+
+
 def test_an_event_that_cannot_be_encoded_blocks_nothing(tmp_path):
     """An oversize event is refused to its caller, declared, and the events around it are stored."""
     outbox, make = open_outbox(tmp_path)
