@@ -114,7 +114,7 @@ class Outbox:
         What was made under the name of an `install` that this one is no longer is not stored.
         """
         with self._wake:
-            if self._shut or self._is_full(events):
+            if self._shut or self._is_full(events) or len(self._queue) >= QUEUE_EVENTS:
                 self._drop("closed" if self._shut else "queue_full", events)
                 return
             self._enqueue(Job(events, states, install), None)
@@ -158,8 +158,7 @@ class Outbox:
             pass
 
     def _is_full(self, events: Sequence[Event]) -> bool:
-        """Tell whether the queue takes no more: of events, nor of jobs, which may be without any."""
-        return self._queued + len(events) > QUEUE_EVENTS or len(self._queue) >= QUEUE_EVENTS
+        return self._queued + len(events) > QUEUE_EVENTS
 
     def _enqueue(self, job: Job, future: Future[None] | None) -> None:
         self._states.update(job.states)
