@@ -69,6 +69,7 @@ class People:
         self._budget, self._residuals = Budget(load), Residuals(load)
         self._windows = Windows(window_s, outbox.states(PREFIX) if outbox else {})
         self._made: OrderedDict[str, Made] = OrderedDict()
+        self._taught: dict[str, dict[int, float]] = {}
         self._lock = RLock()
         self._epoch_ms, self._born_ms, self._told_early = epoch_ms, 0, False
         self._asked_ms: int | None = None
@@ -152,7 +153,7 @@ class People:
                 return
             self._made[made.slate.decision] = made
             if len(self._made) > REMEMBERED:
-                self._made.popitem(last=False)
+                self._taught.pop(self._made.popitem(last=False)[0], None)
             states = self._budget.spend(state.name, self._clock.wall_ms(), explored) if explored else {}
             if now.events == 0:
                 states[self._users.key(made.asked.user)] = now.dump()
@@ -238,11 +239,17 @@ class People:
             self._put(events, states | learned)
 
     def _learn(self, name: str, decision: str, rewards: Mapping[int, float], scorer: Scorer) -> dict[str, bytes]:
-        """Move the user's residual by the rewards by slot of a remembered decision; return what is to be stored."""
+        """Move the user's residual by the rewards by slot of a remembered decision; return what is to be stored.
+
+        A reward that is told again teaches nothing again.
+        """
         made = self._made.get(decision) if self._adapts else None
         if made is None or made.shift is None or made.scorer.space != scorer.space:
             return {}
-        by_rank = {made.slate[slot].rank: value for slot, value in rewards.items() if slot < len(made.slate)}
+        taught = self._taught.setdefault(decision, {})
+        new = {slot: value for slot, value in rewards.items() if slot < len(made.slate) and taught.get(slot) != value}
+        taught |= new
+        by_rank = {made.slate[slot].rank: value for slot, value in new.items()}
         pool = decisions.pool(made)
         shipped = made.ranking.scores - pool @ made.shift
         try:
@@ -261,6 +268,7 @@ class People:
                 keys += [*own, *self._windows.forget(name)]
             for decision in [id for id, made in self._made.items() if made.asked.user == user]:
                 del self._made[decision]
+                self._taught.pop(decision, None)
         if self._outbox:
             self._outbox.forget(names, keys)
         with self._lock:

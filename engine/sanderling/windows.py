@@ -55,7 +55,9 @@ class Windows:
         self._next_ms = self._earliest()
 
     def end_ms(self, decision: str) -> int:
-        """Return when the window of a decision ends; the time of a decision is in its id (UUID 7)."""
+        """Return when the window of a decision ends, as it was opened; its time is in its id (UUID 7)."""
+        if decision in self._open:
+            return self._open[decision].end_ms
         return NEVER_MS if self.length_ms is None else time_of(decision) + self.length_ms
 
     def see(self, decision: str, user: str, slots: Mapping[int, str], now_ms: int) -> dict[str, bytes]:
@@ -66,7 +68,7 @@ class Windows:
 
     def settle(self, decision: str, user: str, slots: Collection[int], now_ms: int) -> dict[str, bytes]:
         """Let these slots wait no longer, nor when they are seen again: they have their reward."""
-        if self.length_ms is None:
+        if self.length_ms is None and decision not in self._open:
             return {}
         slots = {**self._known(decision), **dict.fromkeys(slots, "")}
         if self.end_ms(decision) <= now_ms and decision not in self._open:

@@ -52,6 +52,19 @@ def test_an_item_that_a_user_likes_rises_for_that_user_alone(tmp_path):
         assert rank_of(engine, wanted, "ben") == other
 
 
+def test_a_reward_that_is_told_again_teaches_nothing_again(tmp_path):
+    """Only the first telling of a reward moves the ranking; another value for the same slot does so again."""
+    with opened(tmp_path, adapt=True) as engine:
+        slate = engine.recommend("anna", k=5)
+        shifts = []
+        for value in (1.0, 1.0, 1.0, -1.0):
+            engine.reward_all(slate, {slate[0]: value, slate[1]: -value}, observe=False)
+            shifts.append(
+                engine._people._residuals.get(slate.pseudonym, engine._serving.scorer.space, 16).shift.tolist()
+            )
+        assert shifts[0] == shifts[1] == shifts[2] != shifts[3]
+
+
 def test_without_adapt_rewards_move_nothing_but_the_state(tmp_path):
     """By default nothing is learned on the device, and the wire says nothing of it."""
     with opened(tmp_path) as engine:

@@ -75,6 +75,21 @@ def test_windows_survive_a_restart(tmp_path):
             assert Windows(WINDOW_S, engine._outbox.states(PREFIX)).end_ms(slate.decision) < clock.wall_ms()
 
 
+@pytest.mark.parametrize("window_s", [None, 1.0, 3600.0])
+def test_a_window_that_was_opened_ends_as_it_was_opened(tmp_path, window_s):
+    """In an app that waits no longer, or otherwise, a reward of a window from before is not followed by its default."""
+    clock = FakeClock()
+    with opened(tmp_path, clock) as engine:
+        slate = engine.recommend("anna", k=2)
+        engine.seen(slate)
+    clock.advance(WINDOW_S / 2)
+    with opened(tmp_path, clock, window_s=window_s) as engine:
+        assert engine.reward(slate, slate[0], 1.0)
+        clock.advance(WINDOW_S)
+        engine.recommend("anna")
+        assert outcomes(engine) == [(0, 1.0, UNSET), (1, -1.0, UNSET)]
+
+
 @pytest.mark.parametrize("restart", [False, True])
 @pytest.mark.parametrize("rewarded", [False, True])
 def test_a_clock_that_is_set_back_opens_no_window_again(tmp_path, restart, rewarded):
