@@ -122,13 +122,13 @@ def test_the_lab_can_correct_a_clock_that_is_only_wrong(tmp_path, wrong_s):
     outbox.close()
 
 
-def crowd(folder: Path, events: int, limit: int) -> tuple[float, float, float]:
+def crowd(folder: Path, events: int, limit: int, seed: int = 0) -> tuple[float, float, float]:
     """Put so many events, offline; each decision has one outcome, every third a click.
 
     Return the most that the files took of the limit, the relative error of the weighted clicks, and its standard error.
     """
     outbox = Outbox(folder, limit_bytes=limit, clock=FakeClock())
-    make = EventFactory(outbox.install)
+    make = EventFactory(outbox.install, start=seed << 64 | 1)
     clicks, most = 0, 0
     for number in range(events // 2):
         decision = make.decision()
@@ -161,8 +161,18 @@ def test_a_crowded_outbox_keeps_its_bound_and_its_weights(tmp_path):
 
 @pytest.mark.soak
 def test_a_million_events_offline_keep_the_bound_and_the_weights(tmp_path):
-    """A million events in 64 MiB: the same, with a standard error of about 1 % (P7)."""
+    """A million events in 64 MiB: the same, with a standard error of about 2 % (P7)."""
     size, error, deviation = crowd(tmp_path, 1_000_000, 64 * 2**20)
     print(f"1,000,000 events: {size:.3f} x the bound, weighted clicks {100 * error:+.2f} % +- {100 * deviation:.2f} %")
     assert size <= 1.25
-    assert abs(error) <= 3 * deviation <= 0.04
+    assert abs(error) <= 3 * deviation <= 0.06
+
+
+@pytest.mark.soak
+def test_the_weights_of_twenty_crowded_devices_are_right_within_one_percent(tmp_path):
+    """Of 200,000 events on each of 20 devices, shed to 64 MiB, the weighted clicks are right within 1 % (P7)."""
+    found = [crowd(tmp_path / str(seed), 200_000, 64 * 2**20, seed) for seed in range(20)]
+    error = sum(error for _, error, _ in found) / len(found)
+    deviation = sum(deviation**2 for _, _, deviation in found) ** 0.5 / len(found)
+    print(f"20 x 200,000 events: weighted clicks {100 * error:+.2f} % +- {100 * deviation:.2f} %")
+    assert abs(error) <= 0.01

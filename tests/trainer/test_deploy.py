@@ -10,6 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from sanderling_trainer import commands, store_commands
+from sanderling_trainer.fleet.lease import LEASE_S
 from sanderling_trainer.fleet.openapi import DOCUMENT
 
 pytestmark = pytest.mark.lab
@@ -64,3 +65,11 @@ def test_autoscaler_budget_and_service_name_the_deployment():
     assert found["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
     jobs = [manifest for manifest in manifests() if manifest["kind"] == "CronJob"]
     assert {job["spec"]["concurrencyPolicy"] for job in jobs} == {"Forbid"}
+
+
+def test_a_renewal_that_refuses_is_not_tried_all_night():
+    """Exit status 1 may be a refusal, which reading the log again does not change; a compaction outlives a lease."""
+    jobs = {found["metadata"]["name"]: found["spec"]["jobTemplate"] for found in manifests() if "Cron" in found["kind"]}
+    limits = {name: job["spec"].get("backoffLimit", 6) for name, job in jobs.items()}
+    assert limits["sanderling-renew"] == 1
+    assert sum(10 * 2**attempt for attempt in range(limits["sanderling-compact"])) >= LEASE_S

@@ -112,14 +112,14 @@ def test_a_job_may_die_at_any_named_point_twenty_times(tmp_path, name):
 
 def test_the_points_find_a_compaction_that_deletes_first(tmp_path, monkeypatch):
     """A compaction that deletes segments before their daily file is there is found out by one of its deaths (P4)."""
-    put, delete = LocalStore.put, LocalStore.delete
+    create, delete = LocalStore.create, LocalStore.delete
 
     def deletes_first(self, name: str, data: bytes) -> None:
         for segment in self.names("segments") if name.startswith("daily") else []:
             delete(self, segment)
-        put(self, name, data)
+        create(self, name, data)
 
-    monkeypatch.setattr(LocalStore, "put", deletes_first)
+    monkeypatch.setattr(LocalStore, "create", deletes_first)
     with pytest.raises(AssertionError, match="before write daily file"):
         die_at(tmp_path, "compact", "before write daily file", 1)
 
