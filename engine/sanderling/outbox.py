@@ -11,7 +11,6 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -341,7 +340,7 @@ class Outbox:
     def _write_group(self) -> bool:
         """Commit the head of the queue; of what failed half is tried next, its ids make a second try harmless."""
         with self._wake:
-            group = list(islice(self._queue, self._group_jobs))
+            group = [self._queue[i] for i in range(min(len(self._queue), self._group_jobs))]  # a handler may append
             drops, durable = Counter(self._drops), self._durable_waiting > 0 or bool(self._shut)
         if not group:
             return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from collections.abc import Iterator
 from contextlib import suppress
@@ -106,6 +107,30 @@ def test_a_handler_may_close_what_it_interrupts(tmp_path):
             break
         assert rows(tmp_path / str(gap)) == app.promised
     assert gap > 50
+
+
+def test_a_handler_may_come_while_garbage_is_collected(tmp_path):
+    """Finalizers run wherever an object is made, and handlers with them: what they queue amid a reward does no harm."""
+    app = App(tmp_path, threaded=False)
+    late = [app.make.observation() for _ in range(50)]
+
+    def finalizer(phase: str, info: object) -> None:
+        if late:
+            app.told.append(late[-1].id)
+            app.outbox.put([late.pop()])
+
+    thresholds = gc.get_threshold()
+    gc.callbacks.append(finalizer)
+    gc.set_threshold(1)
+    try:
+        while late:
+            app.reward()
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.callbacks.remove(finalizer)
+    app.outbox.work()
+    check(app)
+    app.outbox.close()
 
 
 def test_a_count_is_right_whatever_a_handler_does_amid_counting(app):
