@@ -1,6 +1,6 @@
 """A flag that threads wait for, and that a signal handler may raise or lower amid the same.
 
-`threading.Event` does that under a lock which the interrupted call may hold already: then the handler waits for ever.
+`threading.Event` does that under a lock which the interrupted call may hold: the handler waits for ever.
 """
 
 from __future__ import annotations

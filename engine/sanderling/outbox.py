@@ -10,9 +10,7 @@ import os
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
-from concurrent.futures import Future
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +21,7 @@ from sanderling.boot import Boot
 from sanderling.clock import Clock, Entropy
 from sanderling.contract.events import Event
 from sanderling.errors import StorageError
+from sanderling.future import Future
 from sanderling.identity import Identity
 from sanderling.store import Job, Pending, Store, kind_of, moved_by
 
@@ -33,6 +32,7 @@ GATHER_S = 0.02
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 2.0
 CALL_TIMEOUT_S = 30.0
+AMID = "a signal handler asked amid another call of its thread, which has to go on first"
 
 T = TypeVar("T")
 
@@ -91,6 +91,7 @@ class Outbox:
         self._wake = threading.Condition()
         self._turn = threading.RLock()
         self._reading = threading.RLock()  # a signal handler may call what it interrupted
+        self._working = self._called_amid = False
 
     @property
     def identity(self) -> Identity:
@@ -143,15 +144,34 @@ class Outbox:
 
     def _await(self, future: Future[T], timeout_s: float, what: str) -> T:
         if self._thread is None:
-            self.work()
-            timeout_s = 0.0
+            amid, timeout_s = not self._alone(self._write_queue), 0.0
+        else:
+            amid = _held(self._wake)
+        if amid:
+            raise StorageError(f"{what}: {AMID}")
         return _result(future, timeout_s, what)
 
     def work(self) -> None:
         """Write what is queued, in the caller's thread; what fails stays queued. With a thread nothing happens."""
         if self._thread is None and not self._shut:
-            with self._turn:
-                self._write_queue()
+            self._alone(self._write_queue)
+
+    def _alone(self, action: Callable[[], None]) -> bool:
+        """Run what uses the file, in the caller's thread. A signal handler that comes amid such a run is told no: what
+        it queued is written behind it, and if it closed the outbox, that ends then."""
+        with self._turn:
+            if self._working:
+                self._called_amid = True
+                return False
+            try:
+                self._working = True
+                action()
+            finally:
+                self._working = False
+                if self._called_amid:
+                    self._called_amid = False
+                    self._alone(self._end if self._shut else self._write_queue)
+        return True
 
     def _write_queue(self) -> None:
         while self._queue and self._write_group():
@@ -161,9 +181,10 @@ class Outbox:
         return self._queued + len(events) > QUEUE_EVENTS
 
     def _enqueue(self, job: Job, future: Future[None] | None) -> None:
+        events = len(job.events)
         self._states.update(job.states)
         self._queue.append((job, future))
-        self._queued += len(job.events)
+        self._queued += events
         self._durable_waiting += future is not None
         if future is not None or len(self._queue) == 1:
             self._wake.notify_all()
@@ -297,20 +318,21 @@ class Outbox:
         if self._thread is not None and self._thread.is_alive():
             self._thread.join(timeout_s)
         elif self._thread is None and not closed:
-            with self._turn:
-                self._end()
+            self._alone(self._end)
 
     def _ask(self, action: Callable[[], T]) -> T:
         future: Future[T] = Future()
+        amid = _held(self._wake)
         with self._wake:
             if self._shut:
                 raise StorageError(f"no answer: {self._shut}")
-            if self._thread is not None:
+            if self._thread is not None and not amid:
                 self._calls.append((action, future))
                 self._wake.notify_all()
         if self._thread is None:
-            with self._turn:
-                _answer(action, future)
+            amid = not self._alone(lambda: _answer(action, future))
+        if amid:
+            raise StorageError(f"no answer: {AMID}")
         return _result(future, CALL_TIMEOUT_S, "the outbox did not answer")
 
     def _run(self) -> None:
@@ -342,7 +364,7 @@ class Outbox:
     def _write_group(self) -> bool:
         """Commit the head of the queue; of what failed half is tried next, its ids make a second try harmless."""
         with self._wake:
-            group = list(islice(self._queue, self._group_jobs))
+            group = [self._queue[i] for i in range(min(len(self._queue), self._group_jobs))]  # a handler may append
             drops, durable = Counter(self._drops), self._durable_waiting > 0 or bool(self._shut)
             gaps = set(self._gaps)
         if not group:
@@ -387,7 +409,8 @@ class Outbox:
 
     def _leave(self, job: Job, future: Future[None] | None) -> None:
         """Count a job out that is no longer queued, and let go of its states, which are stored or never will be."""
-        self._queued -= len(job.events)
+        events = len(job.events)
+        self._queued -= events
         self._durable_waiting -= future is not None
         for key, value in job.states.items():
             if self._states.get(key) is value:
@@ -409,6 +432,15 @@ class Outbox:
         self._calls.clear()
         self._shut = "the outbox belongs to the parent process: open another after the fork"
         self._store.database.abandon()
+
+
+def _held(condition: threading.Condition) -> bool:
+    """Tell whether this thread has acquired a condition: only then may it notify, be it nobody."""
+    try:
+        condition.notify(0)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _answer(action: Callable[[], Any], future: Future[Any]) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import socket
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -54,28 +53,37 @@ class HttpTransport:
     def __init__(self, url: str, token: str | None, timeout_s: float = 10.0) -> None:
         import urllib3
 
+        from sanderling.deadline import POOLS
+
         _check(url, token)
         self._url = url.rstrip("/") + "/events"
         self._token, self._timeout_s = token, timeout_s
         self._pool = urllib3.PoolManager(maxsize=1, retries=False, timeout=urllib3.Timeout(total=timeout_s))
+        self._pool.pool_classes_by_scheme = POOLS
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
-        """Send one batch; raise `OSError` when there is no whole answer within twice the time-out."""
+        """Send one batch; raise `OSError` when there is no whole answer within twice the time-out.
+
+        Finding the collector's address takes as long as the system lets it, and each further address the time-out more.
+        """
         import urllib3
+
+        from sanderling.deadline import within
 
         sent = dict(headers)
         if self._token is not None:
             sent["authorization"] = f"Bearer {self._token}"
         try:
-            answer = self._pool.request(
-                "POST", self._url, body=body, headers=sent, redirect=False, preload_content=False
-            )
-            try:
-                content = self._read(answer)
-            except BaseException:
-                answer.close()
-                raise
-            answer.release_conn()
+            with within(2 * self._timeout_s):
+                answer = self._pool.request(
+                    "POST", self._url, body=body, headers=sent, redirect=False, preload_content=False
+                )
+                try:
+                    content = self._read(answer)
+                except BaseException:
+                    answer.close()
+                    raise
+                answer.release_conn()
         except urllib3.exceptions.HTTPError as error:
             trouble = NoNetworkError if self._offline(error.__cause__) else OSError
             raise trouble(f"{self._url}: {error}") from error
@@ -96,14 +104,11 @@ class HttpTransport:
         return not any(_routed(family, address) for family, _, _, _, address in found)
 
     def _read(self, answer: urllib3.BaseHTTPResponse) -> bytes:
-        deadline = time.monotonic() + self._timeout_s
         content = b""
         while part := answer.read1(64 * 1024):
             content += part
             if len(content) > MAX_ANSWER_BYTES:
                 raise OSError(f"{self._url}: expected an answer of at most {MAX_ANSWER_BYTES} bytes, found more")
-            if time.monotonic() > deadline:
-                raise OSError(f"{self._url}: expected a whole answer within {self._timeout_s:g} s")
         return content
 
 

@@ -19,6 +19,7 @@ import trustme
 import urllib3
 
 from sanderling.transport import MAX_ANSWER_BYTES, HttpTransport, NoNetworkError
+from tests.waiting import wait_until
 
 HEAD = b"HTTP/1.1 200 OK\r\nX-Mixed-Case: yes\r\n"
 TIMEOUT_S = 0.3
@@ -96,6 +97,20 @@ def a_byte_at_a_time(connection: socket.socket) -> None:
         time.sleep(0.05)
 
 
+def head_a_byte_at_a_time(connection: socket.socket) -> None:
+    connection.sendall(HEAD + b"X: ")
+    for _ in range(1000):
+        connection.sendall(b"x")
+        time.sleep(0.05)
+
+
+def status_a_byte_at_a_time(connection: socket.socket) -> None:
+    for _ in range(100):
+        for byte in b"HTTP/1.1 100 Continue\r\n\r\n":
+            connection.sendall(bytes([byte]))
+            time.sleep(0.02)
+
+
 def endless(connection: socket.socket) -> None:
     connection.sendall(HEAD + b"\r\n")
     for _ in range(64):
@@ -107,6 +122,8 @@ TROUBLE = {
     "reset in the body": reset_in_the_body,
     "half open": half_open,
     "a byte at a time": a_byte_at_a_time,
+    "the head a byte at a time": head_a_byte_at_a_time,
+    "heads without an end": status_a_byte_at_a_time,
     "cut short": lambda connection: connection.sendall(HEAD + b"Content-Length: 10\r\n\r\nab"),
     "endless": endless,
     "too long": whole(b"x" * (MAX_ANSWER_BYTES + 1)),
@@ -125,6 +142,74 @@ def test_trouble_is_an_oserror_in_time(serving, name):
     with pytest.raises(OSError, match="127"):
         transport.post(b"body", {})
     assert time.monotonic() - started < 2 * TIMEOUT_S + 5
+
+
+SLOW = [a_byte_at_a_time, head_a_byte_at_a_time, status_a_byte_at_a_time]
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def server_context(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
+def trusting(server: Server, authority: trustme.CA, timeout_s: float) -> HttpTransport:
+    """Return a transport over TLS that knows who signed the server's certificate."""
+    transport = HttpTransport(f"https://127.0.0.1:{server.port}/v1", None, timeout_s)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    transport._pool.connection_pool_kw["ssl_context"] = context
+    return transport
+
+
+@pytest.mark.parametrize("answer", SLOW)
+def test_a_slow_answer_is_over_in_time_over_tls_too(serving, authority, answer):
+    """Over TLS as well an answer that comes byte by byte ends as an OSError, not when its server is tired."""
+    transport = trusting(serving(answer, server_context(authority)), authority, TIMEOUT_S)
+    started = time.monotonic()
+    with pytest.raises(OSError, match="127"):
+        transport.post(b"body", {})
+    assert time.monotonic() - started < 2 * TIMEOUT_S + 5
+
+
+def slow_reader(connection: socket.socket) -> None:
+    """Take a little now and then, and never all."""
+    for _ in range(200):
+        connection.recv(2**14)
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_body_that_is_taken_slowly_is_over_in_time(serving, authority, tls):
+    """A server that takes a batch little by little does not hold the device for longer."""
+    server = serving(slow_reader, *([server_context(authority)] if tls else []))
+    transport = trusting(server, authority, TIMEOUT_S) if tls else server.transport(timeout_s=TIMEOUT_S)
+    started = time.monotonic()
+    with pytest.raises(OSError, match="127"):
+        transport.post(bytes(2**24), {})
+    assert time.monotonic() - started < 2 * TIMEOUT_S + 5
+
+
+def test_posts_over_tls_share_a_connection_and_leave_no_thread(serving, authority):
+    """Three posts go out on one connection; when it is closed no thread is left behind."""
+
+    def three(connection: socket.socket) -> None:
+        for _ in range(3):
+            whole(b"xx")(connection)
+            connection.recv(2**16)
+
+    server = serving(three, server_context(authority))
+    before = set(threading.enumerate())
+    transport = trusting(server, authority, 10.0)
+    assert [transport.post(b"", {}).body for _ in range(3)] == [b"xx"] * 3
+    assert len(server.requests) == 1
+    transport._pool.clear()
+    assert wait_until(lambda: set(threading.enumerate()) <= before)
 
 
 def test_one_post_goes_out_with_the_token(serving):

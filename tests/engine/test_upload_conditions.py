@@ -17,7 +17,7 @@ from sanderling.transport import HttpTransport, Response
 from sanderling.upload import FIRST_DELAY_S, IDLE_S, Backoff, Uploader
 from tests.engine.upload_bench import Bench
 from tests.fakes import status, verdicts
-from tests.interrupts import amid_each_line
+from tests.interrupts import amid_each_gap
 from tests.waiting import wait_until
 
 
@@ -84,10 +84,10 @@ def test_the_thread_sends_when_woken_and_stops(bench):
 
 @pytest.mark.parametrize("call", ["wake", "stop"])
 def test_a_signal_handler_may_wake_amid_a_wake(bench, call):
-    """Whatever line of `wake` or `stop` a handler interrupts, it may wake the uploader, or stop it, and both return."""
+    """Wherever in `wake` or `stop` a handler comes, it may wake the uploader, or stop it, and both return."""
     uploader = bench(0).uploader
-    assert amid_each_line(getattr(uploader, call), uploader.wake, 10.0) >= 5
-    assert amid_each_line(getattr(uploader, call), uploader.stop, 10.0) >= 5
+    assert amid_each_gap(getattr(uploader, call), uploader.wake, 10.0) >= 5
+    assert amid_each_gap(getattr(uploader, call), uploader.stop, 10.0) >= 5
 
 
 def test_the_first_try_waits_for_a_random_moment_and_a_flush_does_not(bench):
