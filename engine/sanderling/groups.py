@@ -99,7 +99,9 @@ def check_caps(at_most: Mapping[str, int]) -> None:
         if not 1 <= len(attribute) <= 512 or not attribute.isprintable():
             raise ValueError(f"at_most: expected an attribute's name of 1 to 512 characters, found {attribute!r:.80}")
         if not 1 <= most <= MOST:
-            raise ValueError(f"at_most: {attribute}: expected 1 to {MOST}, found {shown(most)}: exclude items to show none")
+            raise ValueError(
+                f"at_most: {attribute}: expected 1 to {MOST}, found {shown(most)}: exclude items to show none"
+            )
 
 
 def _names(value: Any) -> list[Hashable]:
