@@ -198,7 +198,8 @@ class Engine:
         at_most: Mapping[str, int] = NO_CAPS,
         greedy: bool = False,
     ) -> Slate:
-        """Return a slate of at most k items for a user, known or not; fewer when fewer are eligible.
+        """Return a slate of at most k items for a user, known or not; fewer when fewer are eligible, or when their ids
+        are so long that one event cannot tell of more: of 1000 items with ids of up to 66 bytes it always can.
 
         `context` is any text that says what is special about now. `exclude` holds item ids that must not be shown;
         unknown ones are ignored. `at_most` caps how many items may share a value of an attribute, of which each value
