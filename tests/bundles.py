@@ -13,11 +13,13 @@ import msgspec
 import numpy as np
 from safetensors.numpy import save_file
 
+from sanderling import Engine
 from sanderling.contract import seal
 from sanderling.contract.bundle import Bundle, policy_shapes
 from sanderling.contract.manifest import Exploration, Lineage, Manifest, Sizes
 from sanderling.golden import Golden, GoldenState, GoldenText, top_after
 from sanderling.scorer import Scorer
+from sanderling.slots import Slots
 from sanderling.topk import quantize_rows
 
 ENCODER = Path(__file__).parent / "golden"
@@ -51,6 +53,13 @@ def write_bundle(
     }
     _write_policy(folder, settings, rng)
     return _write_golden(folder, settings)
+
+
+def trying(bundle: Path, state: Path) -> Engine:
+    """Open an engine that serves release 2, which was installed in its folder and has not proven itself."""
+    write_bundle(state / "bundles" / "2", release=2)
+    Slots(state / "bundles").activate(2)
+    return Engine.open(bundle, state)
 
 
 def record(row: int) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from sanderling.identity import Identity
 SCHEMA = 1
 DATABASE = "outbox.db"
 ASIDE = "corrupt.db"
+LOCK = "outbox.lock"
 PAGE_BYTES = 4096
 WRITING = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
 
@@ -67,7 +68,7 @@ class Database:
         self._connections: list[apsw.Connection] = []
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock(folder / "outbox.lock")
+            self._connections.append(lock(folder))
             self._open_or_reset()
             self.was_reset = self.meta.seq == 0 and bool(self._aside())
             self._aside_bytes = sum(path.stat().st_size for path in self._aside())
@@ -78,14 +79,6 @@ class Database:
         except StorageError:
             self.close()
             raise
-
-    def _lock(self, path: Path) -> None:
-        try:
-            self._connect(path).execute("BEGIN EXCLUSIVE")
-        except apsw.BusyError:
-            raise StorageError(
-                f"{path.parent}: expected one engine per state folder, found another: close it first"
-            ) from None
 
     def _connect(self, path: Path, flags: int = WRITING) -> apsw.Connection:
         connection = apsw.Connection(str(path), flags=flags)
@@ -211,6 +204,17 @@ class Database:
         """Keep this process from ever closing the connections: after a fork they belong to the parent."""
         for connection in self._connections:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+
+def lock(folder: Path) -> apsw.Connection:
+    """Take a folder's lock, which is held until the connection closes; raise `StorageError` where another has it."""
+    connection = apsw.Connection(str(folder / LOCK), flags=WRITING)
+    try:
+        connection.execute("BEGIN EXCLUSIVE")
+    except apsw.BusyError:
+        connection.close()
+        raise StorageError(f"{folder}: expected one engine per state folder, found another: close it first") from None
+    return connection
 
 
 def unusable(folder: Path, error: Exception) -> StorageError:

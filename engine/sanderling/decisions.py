@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling import explore
+from sanderling.contract import events as wire
 from sanderling.contract.manifest import Exploration
 from sanderling.groups import Ranking
 from sanderling.philox import uniforms
@@ -59,13 +60,20 @@ def pool(made: Made) -> NDArray[np.float64]:
 
 
 def draw(scorer: Scorer, ranking: Ranking, plan: Exploration, slots: int, decision: str) -> tuple[SlateItem, ...]:
-    """Draw a slate from a ranking with the randomness of a decision's id."""
+    """Draw a slate from a ranking with the randomness of a decision's id; it ends where one event could tell no more.
+
+    The slots before are as likely as they would be with those after them.
+    """
     rows, scores = ranking.rows.tolist(), ranking.scores.tolist()
     noise = uniforms(decision, explore.blocks(plan, slots, len(rows)))
     drawn = explore.draw(plan, slots, ranking.scores, noise)
     items = []
+    room = wire.ROOM_FOR_SLATE
     for slot, place in enumerate(drawn.ranks):
         entry = scorer.entry(rows[place])
+        room -= wire.slot_bytes(entry.id)
+        if room < 0:
+            break
         items.append(
             SlateItem(
                 id=entry.id,

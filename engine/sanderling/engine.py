@@ -28,6 +28,7 @@ from sanderling.checks import (
     check_window,
     shown_item,
 )
+from sanderling.claim import Claim
 from sanderling.clock import Clock, Entropy, SystemClock, uuid7
 from sanderling.contract.bundle import Bundle
 from sanderling.contract.manifest import Exploration
@@ -82,10 +83,15 @@ class Engine:
         self._closed = False
         self.storage_fault: str | None = None
         self.exploring = True
-        self._serving = Serving(bundle, state)
         if collector is not None:
             transport = HttpTransport(collector, token)
         self._outbox = self._open_outbox(outbox_bytes, background)
+        self._claim = self._take_folder()
+        try:
+            self._serving = Serving(bundle, state, holds=self._outbox is not None or self._claim is not None)
+        except BaseException:
+            self._let_go(0.0)
+            raise
         tell = partial(Teller, clock=clock, entropy=entropy, share_context=share_context, privacy=privacy)
         self._meet = partial(
             People,
@@ -127,7 +133,8 @@ class Engine:
     ) -> Engine:
         """Open the bundle that the app ships, or a newer one that was installed since.
 
-        - `state`: a folder that this engine alone uses; without it nothing is stored and no reward can be given.
+        - `state`: a folder that this engine alone uses; without it nothing is stored and no reward can be given. While
+          another engine holds it this one recommends, from the last release that proved itself, and changes nothing.
         - `collector`, `token`: where events are posted in the background; `may_upload` is asked before each batch: is
           the device idle, charging, unmetered, whatever the app cares for.
         - `releases`, `root`: URL of the signed releases that `update` reads, and their root metadata, bytes or a file.
@@ -191,7 +198,8 @@ class Engine:
         at_most: Mapping[str, int] = NO_CAPS,
         greedy: bool = False,
     ) -> Slate:
-        """Return a slate of at most k items for a user, known or not; fewer when fewer are eligible.
+        """Return a slate of at most k items for a user, known or not; fewer when fewer are eligible, or when their ids
+        are so long that one event cannot tell of more: of 1000 items with ids of up to 66 bytes it always can.
 
         `context` is any text that says what is special about now. `exclude` holds item ids that must not be shown;
         unknown ones are ignored. `at_most` caps how many items may share a value of an attribute, of which each value
@@ -210,8 +218,7 @@ class Engine:
         except Exception as error:
             if scorer is self._serving.scorer and not self._serving.unproven:
                 raise
-            log.exception("release %d failed on its first decision; going back", scorer.bundle.manifest.release)
-            self._serving.go_back(f"failed on its first decision: {error!r:.200}", scorer.bundle)
+            self._serving.give_up(scorer.bundle, error)
             return self._decide(self._serving.scorer, asked, greedy)
 
     def observe(self, user: str, item: str, kind: str = "view") -> None:
@@ -278,14 +285,16 @@ class Engine:
     def upsert_items(self, items: Iterable[Mapping[str, Any]]) -> None:
         """Add items (each with `id` and `text`, and any attributes) or replace known ones; recommendable at once.
 
-        Raises `ValueError` naming the field that is wrong; then nothing was added.
+        Raises `ValueError` naming the field that is wrong, `StorageError` where another engine holds the state folder;
+        then nothing was added.
         """
         self._serving.change([overlay.clean(item, self._clock.wall_ms()) for item in items])
 
     def remove_items(self, ids: Iterable[str]) -> None:
         """Never show these items again, whatever bundle comes, until `upsert_items` brings them back.
 
-        Unknown ids are remembered too. Raises `ValueError` for what cannot be an id; then nothing was removed.
+        Unknown ids are remembered too. Raises `ValueError` for what cannot be an id, `StorageError` where another
+        engine holds the state folder; then nothing was removed.
         """
         self._serving.change([overlay.removal(item, self._clock.wall_ms()) for item in ids])
 
@@ -328,7 +337,8 @@ class Engine:
         """Fetch, verify and swap in the newest release; return its number, or None when there is none newer.
 
         Between two requests the old bundle serves, after that the new one; if its first decision fails the engine goes
-        back by itself. Raises `UpdateError` when fetching or verifying failed; the old bundle goes on serving.
+        back by itself. Raises `UpdateError` when fetching or verifying failed, or another engine holds the state
+        folder; the old bundle goes on serving.
         """
         releases, root = self._releases, self._root
         if releases is None or root is None:
@@ -347,7 +357,10 @@ class Engine:
         )
 
     def rollback(self) -> int:
-        """Go back to the bundle before; the present release is never tried again. Return the number that serves now."""
+        """Go back to the bundle before; the present release is never tried again. Return the number that serves now.
+
+        Raises `StorageError` where that cannot be noted: the bundle before serves, for as long as this engine runs.
+        """
         self._serving.go_back("asked by the app")
         return self.release
 
@@ -372,9 +385,7 @@ class Engine:
         if self._uploader:
             self._uploader.stop(timeout_s)
         self._serving.close(timeout_s)
-        if self._outbox:
-            self._outbox.close(timeout_s)
-            self._outbox, self.storage_fault = None, "the engine is closed"
+        self._let_go(timeout_s)
 
     def _decide(self, scorer: Scorer, asked: Asked, greedy: bool) -> Slate:
         people = self._people
@@ -419,6 +430,22 @@ class Engine:
             self.storage_fault = str(error)
             log.error("nothing can be stored, recommending goes on: %s", error)
             return None
+
+    def _take_folder(self) -> Claim | None:
+        """Hold the state folder without an outbox, unless another engine does: then that one decides what serves."""
+        if self._outbox is not None or self._folder is None:
+            return None
+        try:
+            return Claim(self._folder)
+        except StorageError:
+            return None
+
+    def _let_go(self, timeout_s: float) -> None:
+        if self._outbox:
+            self._outbox.close(timeout_s)
+            self._outbox, self.storage_fault = None, "the engine is closed"
+        if self._claim:
+            self._claim.close()
 
     def _open_uploader(
         self, transport: Transport | None, may_upload: Callable[[], bool], background: bool

@@ -1,7 +1,7 @@
 """Which of the installed bundles serves: current, previous, and what is never tried again.
 
 Each change is durable when the call returns, and each call reads the file anew. Refuses to open bundles and to fetch
-them; one process at a time may change them.
+them; one process at a time may change them, and call `current`, which counts the tries.
 """
 
 from __future__ import annotations
@@ -95,6 +95,19 @@ class Slots:
                 self._write(replace(state, tried=True))
                 self._trying = state.current
             return self.path(state.current)
+
+    def proven(self) -> Path | None:
+        """Return the bundle that was confirmed last, or None, for whoever may change nothing."""
+        state = self.state()
+        return self._there(state.current if state.confirmed else state.previous)
+
+    def before(self, release: int) -> Path | None:
+        """Return the bundle to which a release that serves goes back, or None when it is the app's own."""
+        state = self.state()
+        return self._there(state.previous if state.current == release else None)
+
+    def _there(self, release: int | None) -> Path | None:
+        return self.path(release) if release is not None and self.path(release).is_dir() else None
 
     def activate(self, release: int) -> None:
         """Make an installed release current, unconfirmed.

@@ -40,7 +40,7 @@ BEGUN_ANEW = "this install has begun anew since, under another name"
 
 @dataclass(frozen=True)
 class Pending:
-    """One event that waits: its number, its id, and its encoded line, at most 64 KiB."""
+    """One event that waits: its number, its id, and its encoded line, at most 256 KiB."""
 
     seq: int
     id: str

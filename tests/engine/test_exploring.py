@@ -9,9 +9,10 @@ from sanderling import Engine
 from sanderling.budget import DAY_MS
 from sanderling.contract.events import Decision
 from sanderling.contract.manifest import Exploration
+from tests import bundles
 from tests.bundles import write_bundle
 from tests.engine.test_engine import stored
-from tests.fakes import FakeClock, FakeEntropy
+from tests.fakes import FakeClock, FakeEntropy, FakeTransport
 
 
 def opened(tmp_path, plan, clock=None, state="state"):
@@ -42,6 +43,24 @@ def test_each_scheme_is_explained_and_logged(tmp_path, scheme, guarded):
     assert {event.temperature for event in decisions} == {2.0 if scheme == "softmax" else UNSET}
     for event, slate in zip(decisions, slates, strict=True):
         assert [slot.marginal for slot in event.slate] == [item.marginal for item in slate]
+
+
+@pytest.mark.parametrize(("id", "slots"), [("{}", 1000), ("\x01" * 508 + "{:04}", 61)], ids=["short", "longest"])
+def test_the_widest_slates_reach_the_lab(tmp_path, monkeypatch, id, slots):
+    """A slate of 1,000 fits into one event, and where ids are too long for that it is shorter: a decision is stored
+    with every slate that can be rewarded."""
+    monkeypatch.setattr(bundles, "record", lambda row: {"id": id.format(row), "title": "a red shoe"})
+    write_bundle(tmp_path / "bundle", items=1001, exploration=Exploration("softmax", 0.5, 1000))
+    transport = FakeTransport()
+    with Engine.open(tmp_path / "bundle", tmp_path / "state", transport=transport, background=False) as engine:
+        slate = engine.recommend("anna", k=1000, context="rainy sunday evening")
+        assert len(slate) == slots
+        assert engine.explain(slate.decision).same
+        assert engine.reward(slate, slate[-1], 1.0)
+        assert engine.flush()
+    ((decision, outcome),) = transport.batches
+    assert [slot.item for slot in decision.slate] == [item.id for item in slate]
+    assert outcome.decision == decision.id
 
 
 @pytest.mark.parametrize("scheme", ["sequential", "mixture", "softmax"])

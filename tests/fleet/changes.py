@@ -1,13 +1,18 @@
 """What changes the choice of a device: items that its app adds and removes, releases that come and are taken back.
 
-Each change is durable when it returns, and stands on the device's shelf. Refuses to know events.
+Each change is durable when it returns, and stands on the device's shelf; without the folder's lock it is refused.
+Refuses to know events.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+import pytest
+
+from sanderling.errors import SanderlingError
 from tests.fleet.editions import MOST_ITEMS, bring
 
 if TYPE_CHECKING:
@@ -23,18 +28,18 @@ def upsert(device: Device) -> None:
     text, wall_ms = f"{device.rng.choice(TEXTS)} {device.rng.randrange(100)}", device.clock.wall_ms()
     new = f"new-{device.name}-{device.rng.randrange(NEW_ITEMS)}"
     item = device.rng.choice([new, f"item-{device.rng.randrange(MOST_ITEMS)}"])
-    device.engine.upsert_items([{"id": item, "text": text}])
-    device.shelf.upsert(item, text, wall_ms)
-    device.world.note(device.name, "upserts", item)
+    if done(device, partial(device.engine.upsert_items, [{"id": item, "text": text}])):
+        device.shelf.upsert(item, text, wall_ms)
+        device.world.note(device.name, "upserts", item)
 
 
 def remove(device: Device) -> None:
     """Remove an item, of this release, another one, or an added one."""
     assert device.engine is not None
     item = device.rng.choice([f"item-{device.rng.randrange(MOST_ITEMS)}", *sorted(device.shelf.added)])
-    device.engine.remove_items([item])
-    device.shelf.remove(item)
-    device.world.note(device.name, "removes", item)
+    if done(device, partial(device.engine.remove_items, [item])):
+        device.shelf.remove(item)
+        device.world.note(device.name, "removes", item)
 
 
 def swap(device: Device) -> None:
@@ -43,13 +48,24 @@ def swap(device: Device) -> None:
     newer = device.shelf.newer()
     if newer:
         release = device.rng.choice(newer)
-        device.engine._serving.update(partial(bring, release))
-        device.shelf.install(release)
-        device.world.note(device.name, "takes release", release)
+        if done(device, partial(device.engine._serving.update, partial(bring, release))):
+            device.shelf.install(release)
+            device.world.note(device.name, "takes release", release)
 
 
 def roll_back(device: Device) -> None:
     """Go back to the release before, for good."""
     assert device.engine is not None
-    device.world.note(device.name, "goes back to", device.engine.rollback())
-    device.shelf.roll_back()
+    if device.shelf.held:
+        device.world.note(device.name, "goes back to", device.engine.rollback())
+        device.shelf.roll_back()
+
+
+def done(device: Device, change: Callable[[], object]) -> bool:
+    """Make a change where the device holds its folder; see it refused where it does not."""
+    if device.shelf.held:
+        change()
+    else:
+        with pytest.raises(SanderlingError, match="expected the engine that holds this folder"):
+            change()
+    return device.shelf.held

@@ -110,13 +110,14 @@ class Device:
 
     def open(self) -> None:
         entropy = self._make_entropy(self._entropy)
-        self.shelf.open()
         with self.disk:
             self.engine = Engine.open(
                 editions()[GIVEN].folder, self.folder, transport=self.line, window_s=self.window_s, adapt=self.adapt,
                 privacy=self.privacy, share_context=self.ledger.shares, pseudonym_days=self.days,
                 outbox_bytes=self.bytes, background=False, clock=self.clock, entropy=entropy,
             )  # fmt: skip
+        if self.disk.image is None:  # else it died over its outbox, before it looked for releases
+            self.shelf.open(self.engine._serving._holds)
         self.line.engine = self.engine
         self.spoil(self.engine)
         self._erasures = 0

@@ -23,11 +23,13 @@ class Choice:
 class Shelf:
     """`proven` releases have served, the last of them does unless a `fresh` one was installed; `failed` never come
     again, nor does what is not above `highest`. A death before its first decision costs a fresh release its second try.
+    A process that was denied the folder's lock does not hold it: it shows what is proven, and changes nothing.
     """
 
     def __init__(self, editions: Mapping[int, Edition]) -> None:
         self.editions = editions
         self.proven, self.fresh, self.tried, self.highest = [GIVEN], 0, False, 0
+        self.held = True
         self.failed: set[int] = set()
         self.added: dict[str, tuple[str, int]] = {}
         self.removed: set[str] = set()
@@ -35,21 +37,22 @@ class Shelf:
     @property
     def release(self) -> int:
         """The release that serves now."""
-        return self.fresh or self.proven[-1]
+        return (self.held and self.fresh) or self.proven[-1]
 
     def newer(self) -> list[int]:
         """Return the releases that the device may take."""
         return [one for one in self.editions if one > max(self.release, self.highest) and one not in self.failed]
 
-    def open(self) -> None:
+    def open(self, held: bool) -> None:
         """A process begins; the one before may have died of a fresh release."""
-        if self.fresh and self.tried:
+        self.held = held
+        if held and self.fresh and self.tried:
             self.roll_back()
-        self.tried = bool(self.fresh)
+        self.tried = bool(self.fresh) if held else self.tried
 
     def close(self) -> None:
         """A process ends in good order."""
-        self.tried = False
+        self.tried = self.tried and not self.held
 
     def install(self, release: int) -> None:
         """A fresh release serves from now on."""
@@ -57,7 +60,7 @@ class Shelf:
 
     def serve(self) -> None:
         """A decision was made: what serves is proven."""
-        if self.fresh:
+        if self.held and self.fresh:
             self.proven.append(self.fresh)
             self.highest, self.fresh, self.tried = max(self.highest, self.fresh), 0, False
 

@@ -17,7 +17,9 @@ from sanderling.contract.manifest import MAX_POOL
 from sanderling.errors import BatchSizeError, EventError
 
 SCHEMA = 1
-MAX_LINE = 64 * 1024
+MAX_LINE = 256 * 1024
+ROOM_FOR_SLATE = MAX_LINE - 64 * 1024  # the rest of a decision, its context and caps among it, needs less
+ROOM_FOR_SLOT = 128  # beside its item's id
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 MAX_BATCH_EVENTS = 4096
 MAX_WINDOW_BYTES = 8 * 1024 * 1024
@@ -188,6 +190,11 @@ _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 def encode(event: Event) -> bytes:
     """Return one JSON line without its newline."""
     return _encoder.encode(event)
+
+
+def slot_bytes(item: str) -> int:
+    """Return at least the bytes that a slot with this item takes in an encoded decision."""
+    return ROOM_FOR_SLOT + len(_encoder.encode(item))
 
 
 def decode(line: bytes) -> Event:
