@@ -16,11 +16,11 @@ from collections import Counter
 import msgspec
 
 from sanderling.contract import events as wire
-from sanderling.contract.events import Decision, Event, Observation, Outcome
+from sanderling.contract.events import Decision, Event, Outcome
 from sanderling.database import Meta
 from sanderling.errors import EventError
 from sanderling.forgetting import UNSCRUBBED
-from sanderling.store import BORN, Store, checksum, sound
+from sanderling.store import BORN, Store, as_observation, checksum, sound
 
 CHUNK = 500
 TARGET = 0.75
@@ -91,6 +91,7 @@ def _pass(store: Store, meta: Meta, seq: int, id: bytes, kind: str, level: int, 
         store.database.writer.execute(change, (kept, checksum(name, kept), seq))
         meta.bytes += len(kept) - len(line)
         return Counter()
+    store.note_shed(name)
     store.mark_gap_of(meta, seq)
     store.remove(meta, seq)
     query = "SELECT seq, CAST(id AS BLOB), CAST(line AS BLOB), crc FROM event WHERE decision = ?"
@@ -106,7 +107,7 @@ def _drop_outcome(store: Store, meta: Meta, seq: int, id: bytes, line: bytes, cr
     if not isinstance(event, Outcome) or not event.observed:
         store.remove(meta, seq)
         return True
-    kept = wire.encode(Observation(event.id, event.install, event.seq, event.user, event.clock, event.item, event.kind))
+    kept = wire.encode(as_observation(event))
     change = "UPDATE event SET kind = 'observation', decision = NULL, line = ?, crc = ? WHERE seq = ?"
     store.database.writer.execute(change, (kept, checksum(event.id, kept), seq))
     meta.bytes += len(kept) - len(line)

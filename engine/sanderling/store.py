@@ -34,7 +34,9 @@ TAKEN_OVER = 64
 BORN = "born"
 GAP = "gap:"
 MOST_GAPS = 10_000
+MOST_SHED = 10_000
 _USER = re.compile(rb'"user":"([0-9a-f]{32})"')
+DECISION_SHED = "its decision was given up when the outbox was full"
 BEGUN_ANEW = "this install has begun anew since, under another name"
 
 
@@ -78,6 +80,7 @@ class Store:
         self.lost: Counter[str] = Counter()
         self.database = Database(folder, limit_bytes, entropy)
         self.handed: dict[str, int] = {}
+        self.shed: dict[str, None] = {}
         self._ballast = folder / "ballast"
         self._ballast_bytes = 0
         try:
@@ -135,6 +138,13 @@ class Store:
             return BEGUN_ANEW
         refused = ""
         for event in job.events:
+            if isinstance(event, Outcome) and event.decision in self.shed:
+                refused = DECISION_SHED
+                if event.observed:
+                    self.insert(meta, as_observation(event))
+                else:
+                    lost["full", "outcome"] += 1
+                continue
             fault = self.insert(meta, event)
             if fault is not None:
                 refused = fault
@@ -170,6 +180,12 @@ class Store:
         """Note, inside a transaction, that the lab cannot rebuild the state of a pseudonym: what moved it was lost."""
         self.database.writer.execute("INSERT OR REPLACE INTO state VALUES (?, x'', 0, ?)", (GAP + name, meta.seq))
         self.note_gaps({name})
+
+    def note_shed(self, decision: str) -> None:
+        """Remember a decision that is given up, the last of many: no reward of it is to be promised any more."""
+        self.shed[decision] = None
+        if len(self.shed) > MOST_SHED:
+            del self.shed[next(iter(self.shed))]
 
     def note_gaps(self, names: Set[str]) -> None:
         """Remember gaps for as long as this process lives; of too many, some are forgotten."""
@@ -351,6 +367,11 @@ class Store:
 def moved_by(events: Iterable[Event]) -> set[str]:
     """Return the pseudonyms whose states these events may have moved."""
     return {event.user for event in events if isinstance(event, Outcome | Observation | Restart)}
+
+
+def as_observation(event: Outcome) -> Observation:
+    """Return what is left of an outcome that moved its user's state, and whose decision is given up."""
+    return Observation(event.id, event.install, event.seq, event.user, event.clock, event.item, event.kind)
 
 
 def kind_of(event: Event) -> str:

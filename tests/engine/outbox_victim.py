@@ -18,6 +18,7 @@ import msgspec
 from sanderling.clock import SystemClock
 from sanderling.contract import events as wire
 from sanderling.database import Database
+from sanderling.errors import StorageError
 from sanderling.outbox import Outbox
 from sanderling.transport import Response
 from sanderling.upload import Uploader
@@ -104,7 +105,10 @@ def live(life: Life, ready: int, passing: Passing = lambda point: None) -> None:
             uploader.wake()
             threading.Event().wait(0.05)
         outcome = make.outcome(decision)
-        durable([outcome])
+        try:
+            durable([outcome])
+        except StorageError:  # its decision has been shed since
+            continue
         os.write(promises, f"{outcome.id} {decision.id}\n".encode())
         passing("promise given")
         uploader.wake()

@@ -338,6 +338,27 @@ def test_when_nothing_may_go_the_new_is_refused_and_declared(tmp_path):
     outbox.close()
 
 
+@pytest.mark.parametrize("observed", [False, True])
+def test_a_reward_of_a_decision_that_is_given_up_is_not_promised(tmp_path, observed):
+    """A decision and its rewards have one fate: what comes later is refused, and stays as behaviour if it was that."""
+    outbox, make = open_outbox(tmp_path, limit_bytes=512 * 1024)
+    decisions = [make.decision() for _ in range(3000)]
+    for start in range(0, 3000, 100):
+        outbox.put_durable(decisions[start : start + 100])
+    kept = {id for (id,) in database(tmp_path).execute("SELECT id FROM event WHERE kind = 'decision'")}
+    assert 0 < len(kept) < 1500
+    gone = next(decision for decision in decisions if decision.id not in kept)
+    there = max(decisions, key=lambda decision: sum(survives(decision.id, level) for level in range(64)))
+    outbox.put_durable([make.outcome(there, observed=observed)])
+    with pytest.raises(StorageError, match="given up"):
+        outbox.put_durable([make.outcome(gone, observed=observed)])
+    events = waiting(outbox)
+    assert [event.decision for event in events if isinstance(event, Outcome)] == [there.id]
+    assert sum(isinstance(event, Observation) for event in events) == observed
+    assert gap(events) == 0
+    outbox.close()
+
+
 def test_states_cannot_crowd_out_events(tmp_path):
     """Many users' states are bounded to a share of the file: those written longest ago go first."""
     outbox, make = open_outbox(tmp_path, limit_bytes=256 * 1024)

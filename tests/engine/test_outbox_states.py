@@ -12,6 +12,7 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from sanderling.contract import events as wire
 from sanderling.contract.events import Decision, Event, Loss, Outcome
 from sanderling.errors import StorageError
 from sanderling.outbox import Outbox
@@ -95,7 +96,7 @@ class Courses(RuleBasedStateMachine):
     @rule()
     def refuse_what_is_too_large(self) -> None:
         with pytest.raises(StorageError, match="at most"):
-            self.outbox.put_durable([self.make.decision(context="x" * 70_000)])
+            self.outbox.put_durable([self.make.decision(context="x" * wire.MAX_LINE)])
 
     @invariant()
     def nothing_is_lost_silently(self) -> None:
