@@ -12,6 +12,7 @@ from sanderling.errors import TableError
 from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.tables import Catalogue, Interactions
 from sanderling_trainer.data.trends import DAY, FEATURES, PRIOR, WINDOWS, YOUNG, Trends
+from sanderling_trainer.fleet.retrain import fashion
 from sanderling_trainer.policy import linear
 from sanderling_trainer.policy.batches import TrendTable, lessons
 from sanderling_trainer.policy.config import Config
@@ -64,6 +65,15 @@ def test_trends_go_on_from_a_file(tmp_path):
     trends_of(first).save(tmp_path / "trends.parquet")
     together = Trends.load(tmp_path / "trends.parquet", 6).plus(trends_of(second))
     np.testing.assert_array_equal(together.features([3, 6]), trends_of(first + second).features([3, 6]))
+
+
+def test_what_a_state_began_anew_from_is_no_new_fashion():
+    """Steps that a restart tells again are counted where they were told first, and not on the day of the restart."""
+    none, all_liked = np.full(3, -1, np.int64), np.ones(3, np.bool_)
+    items, times = np.array([4, 5, 6], np.int64), np.array([9 * DAY, 9 * DAY, 9 * DAY], np.int64)
+    history = History(items, np.zeros(3, np.int64), all_liked, none, ~all_liked, times, told=2)
+    found = fashion([history], 10)
+    assert (found.day.tolist(), found.row.tolist(), found.users.tolist()) == ([9], [6], [1])
 
 
 def test_a_table_of_days_looks_up_the_day_and_the_last_one_for_later_ones():

@@ -88,7 +88,7 @@ def retrain(events: str, source: Path, out: Path, *, seed: int, ship_anyway: boo
     goes_on = following.log_from - facts.log_to <= MOST_GAP_DAYS * DAY
     metrics["trends"] = "carried on" if goes_on else f"kept: the log begins over {MOST_GAP_DAYS} days after them"
     if goes_on:
-        trends = trends.plus(_trends(found.histories, len(catalogue)))
+        trends = trends.plus(fashion(found.histories, len(catalogue)))
         network.follow(trends, following.log_to // DAY)
     queries = queries_of(found.histories, facts.repeats)
     checkpoint.save(out, network, catalogue, config, following, metrics, trends, source / "encoder", queries)
@@ -170,7 +170,8 @@ def _order(
     return ranks, first
 
 
-def _trends(histories: Sequence[History], items: int) -> Trends:
+def fashion(histories: Sequence[History], items: int) -> Trends:
+    """Count what was liked when, by events that are told for the first time."""
     users = np.repeat(np.arange(len(histories)), [len(history) - history.told for history in histories])
     rows = np.concatenate([history.items[history.told :] for history in histories])
     times = np.concatenate([history.times[history.told :] for history in histories])
