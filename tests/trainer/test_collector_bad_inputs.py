@@ -143,8 +143,8 @@ def test_an_impossible_propensity_is_rejected(server, value):
 
 
 def test_a_long_event_is_refused_and_its_neighbours_are_stored(server):
-    """An event beyond 64 KiB is refused with its batch, as one that the device must find by halving; 10 MB too."""
-    long = GOOD.replace(b'"red"', b'"' + b"x" * 2**16 + b'"')
+    """An event beyond 256 KiB is refused with its batch, as one that the device must find by halving; 10 MB too."""
+    long = GOOD.replace(b'"red"', b'"' + b"x" * wire.MAX_LINE + b'"')
     assert server.post(wire.pack([long]))[0] == 400
     assert server.post(wire.pack([GOOD.replace(b'"red"', b'"' + b"x" * 10 * MIB + b'"')]))[0] == 413
     assert server.post(wire.pack([b"1"] * 1_000_000))[0] == 413
