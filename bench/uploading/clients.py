@@ -18,6 +18,7 @@ from sanderling.contract.events import Event
 
 SLOTS = 10
 GROUP = 50
+TOKEN = "bench"
 
 
 def make_events(count: int) -> Iterator[Event]:
@@ -64,9 +65,10 @@ def sanderling(url: str, events: list[Event], batch: int, folder: Path) -> float
     for group in groups(events, GROUP):
         outbox.put_durable(group)
     stored = time.perf_counter() - start
-    transport = HttpTransport(url + "/v1", None)
+    transport = HttpTransport(url + "/v1", TOKEN)
     uploader = Uploader(outbox, transport, clock=SystemClock(), rng=random.Random(0), max_events=batch)
-    uploader.drain(600)
+    if not uploader.drain(600):
+        sys.exit(f"expected all events to be acknowledged, found {outbox.counters()}")
     outbox.close()
     return stored
 

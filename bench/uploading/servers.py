@@ -23,6 +23,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from bench.uploading.clients import TOKEN
+
 
 class Meter:
     """Counts requests and the bytes of their bodies, and says so under /meter."""
@@ -64,7 +66,7 @@ def sanderling(folder: Path) -> Any:
     """Our collector: checks each event, answers when a segment is durable."""
     from sanderling_trainer.fleet.collector import create_app
 
-    return create_app(str(folder))
+    return create_app(str(folder), TOKEN)
 
 
 def plain(folder: Path) -> Any:

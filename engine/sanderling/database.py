@@ -110,7 +110,7 @@ class Database:
         return list(self._folder.glob(f"{ASIDE}*"))
 
     def delete_aside(self) -> None:
-        """Delete what was moved aside."""
+        """Delete what was moved aside, as far as that is possible now: raises `OSError`."""
         for path in self._aside():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         self._aside_bytes = 0

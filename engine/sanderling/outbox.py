@@ -28,6 +28,7 @@ from sanderling.store import Job, Pending, Store, kind_of, moved_by
 QUEUE_EVENTS = 10_000
 GROUP_JOBS = 256
 GROUP_SHARE = 32 * 1024
+EVENT_BYTES, SLOT_BYTES = 1000, 128
 GATHER_S = 0.02
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 2.0
@@ -196,15 +197,22 @@ class Outbox:
 
     def _gap(self, events: Sequence[Event]) -> None:
         """Note whose states can't be rebuilt without these events, to mark it with what is written next."""
+        if self._shut:
+            return
         names = moved_by(event for event in events if event.install == self._store.meta.install)
         self._store.note_gaps(names)
         self._gaps = (self._gaps | names) & self._store.gaps
 
     def mend(self, name: str) -> bool:
-        """Return whether the lab cannot rebuild the state of this pseudonym, and take it for mended from now on."""
+        """Return whether the lab cannot rebuild the state of this pseudonym, and take it for mended from now on.
+
+        Says no while nothing more can be queued: then it is mended some other time.
+        """
         if name not in self._store.gaps:
             return False
         with self._wake:
+            if self._shut or max(self._queued, len(self._queue)) >= QUEUE_EVENTS:
+                return False
             self._gaps.discard(name)
             self._store.gaps.discard(name)
         return True
@@ -364,7 +372,7 @@ class Outbox:
     def _write_group(self) -> bool:
         """Commit the head of the queue; of what failed half is tried next, its ids make a second try harmless."""
         with self._wake:
-            group = [self._queue[i] for i in range(min(len(self._queue), self._group_jobs))]  # a handler may append
+            group = self._group()
             drops, durable = Counter(self._drops), self._durable_waiting > 0 or bool(self._shut)
             gaps = set(self._gaps)
         if not group:
@@ -382,6 +390,18 @@ class Outbox:
         self._group_jobs = min(self._most_jobs, 2 * self._group_jobs)
         self._settle(group, refused, drops, gaps)
         return True
+
+    def _group(self) -> list[tuple[Job, Future[None] | None]]:
+        """Return the head of the queue: no more than is to be written at once, nor than the file can overshoot by."""
+        group: list[tuple[Job, Future[None] | None]] = []
+        weight = 0
+        for at in range(min(len(self._queue), self._group_jobs)):  # a handler may append
+            job, future = self._queue[at]
+            weight += sum(map(_weight, job.events))
+            if group and weight > self._store.limit // 16:
+                break
+            group.append((job, future))
+        return group
 
     def _settle(
         self,
@@ -432,6 +452,11 @@ class Outbox:
         self._calls.clear()
         self._shut = "the outbox belongs to the parent process: open another after the fork"
         self._store.database.abandon()
+
+
+def _weight(event: Event) -> int:
+    """Return about how many bytes an event takes."""
+    return EVENT_BYTES + SLOT_BYTES * len(getattr(event, "slate", ()))
 
 
 def _held(condition: threading.Condition) -> bool:

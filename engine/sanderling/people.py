@@ -216,7 +216,7 @@ class People:
     ) -> wire.Event:
         """Return the event of one reward; where it moves the user's state, the new one is put into `states`."""
         moves = self._tell.exact and (value > 0 if observe is None else observe)
-        late = self._clock.wall_ms() > self._windows.end_ms(slate.decision)
+        late = self._windows.is_over(slate.decision, self._clock.wall_ms())
         event = self._tell.outcome(
             slate.decision, item.slot, item.id, slate.pseudonym, value, kind, moves=moves, late=late
         )
@@ -248,15 +248,18 @@ class People:
             return {}
         taught = self._taught.setdefault(decision, {})
         new = {slot: value for slot, value in rewards.items() if slot < len(made.slate) and taught.get(slot) != value}
-        taught |= new
+        if not new:
+            return {}
         by_rank = {made.slate[slot].rank: value for slot, value in new.items()}
         pool = decisions.pool(made)
         shipped = made.ranking.scores - pool @ made.shift
         try:
-            return self._residuals.learn(name, made.scorer.space, pool, shipped, by_rank)
+            learned = self._residuals.learn(name, made.scorer.space, pool, shipped, by_rank)
         except StorageError as error:
             log.warning("nothing was learned: %s", error)
             return {}
+        taught |= new
+        return learned
 
     def forget(self, user: str) -> None:
         """Delete all that is known of a user, here and in the outbox; raise `StorageError` when that fails there."""

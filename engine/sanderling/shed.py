@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from contextlib import suppress
 
 import msgspec
 
@@ -20,13 +21,15 @@ from sanderling.contract.events import Decision, Event, Outcome
 from sanderling.database import Meta
 from sanderling.errors import EventError
 from sanderling.forgetting import UNSCRUBBED
-from sanderling.store import BORN, Store, as_observation, checksum, sound
+from sanderling.store import BORN, GAP, MOST_GAPS, Store, as_observation, checksum, sound
 
 CHUNK = 500
 TARGET = 0.75
 STATES = 0.25
 QUARANTINE = 0.125
 DEEPEST = 64
+MARK_SHARE = 2048
+MARKS = f"user >= '{GAP}' AND user < '{GAP[:-1]};'"
 DECISIONS, BEHAVIOUR = "('decision')", "('observation', 'restart')"
 
 
@@ -38,7 +41,8 @@ def survives(id: str, level: int) -> bool:
 
 def make_room(store: Store) -> bool:
     """Halve until at most three quarters of the limit are used; return whether there is room for new events."""
-    store.database.delete_aside()
+    with suppress(OSError):
+        store.database.delete_aside()
     _forget_states(store)
     _forget_quarantined(store, int(QUARANTINE * store.limit))
     while store.database.used() > TARGET * store.limit and _halve(store):
@@ -54,31 +58,44 @@ def _halve(store: Store) -> bool:
     loss = store.loss("full", {})
     counts: Counter[str] = Counter()
     last = store.meta.handed
-    may_go = f"FROM event WHERE seq > ? AND kind IN {_heavier(store, last)}"
-    lowest = store.database.writer.execute(f"SELECT min(level) {may_go} AND level < {DEEPEST}", (last,)).get
+    kind, lowest = _next_level(store, last)
+    may_go = f"FROM event WHERE seq > ? AND kind IN {kind}"
     columns = "seq, CAST(id AS BLOB), kind, level, CAST(line AS BLOB), crc"
     query = f"SELECT {columns} {may_go} AND level = ? ORDER BY seq LIMIT ?"
     while rows := list(store.database.writer.execute(query, (last, lowest, CHUNK))):
         last = rows[-1][0]
         gone: Counter[str] = Counter()
+        shed: list[str] = []
         with store.database.transaction(durable=False) as meta:
             for row in rows:
-                gone += _pass(store, meta, *row)
+                gone += _pass(store, meta, shed, *row)
             if gone:
                 loss = _declare(store, meta, loss, counts + gone)
         counts += gone
+        store.note_shed(shed)
     store.lost["full"] += counts.total()
     return lowest is not None
 
 
-def _heavier(store: Store, handed: int) -> str:
-    """Return the kinds of rows that may go and take most of the room: behaviour, or decisions with their outcomes."""
-    size = "ifnull(sum(length(line)) FILTER (WHERE kind {} IN " + BEHAVIOUR + f" AND level < {DEEPEST}), 0)"
-    query = f"SELECT {size.format('')} > {size.format('NOT')} FROM event WHERE seq > ?"
-    return BEHAVIOUR if store.database.writer.execute(query, (handed,)).get else DECISIONS
+def _next_level(store: Store, handed: int) -> tuple[str, int | None]:
+    """Return the kinds of rows that may go and take most of the room, behaviour, or decisions with their outcomes, and
+    their lowest level; None where nothing may go."""
+    may_go = f"FROM event WHERE seq > {handed} AND level < {DEEPEST} AND kind IN "
+    of_decisions = f"kind IN {DECISIONS} OR decision IN (SELECT id {may_go}{DECISIONS})"
+    size = f"ifnull(sum(length(line)) FILTER (WHERE level < {DEEPEST} AND ({{}})), 0)"
+    behaviour = f"{size.format('kind IN ' + BEHAVIOUR)} > {size.format(of_decisions)}"
+    heavier = store.database.writer.execute(f"SELECT {behaviour} FROM event WHERE seq > {handed}").get
+    for kind in (BEHAVIOUR, DECISIONS) if heavier else (DECISIONS, BEHAVIOUR):
+        lowest = store.database.writer.execute(f"SELECT min(level) {may_go}{kind}").get
+        if lowest is not None:
+            return kind, lowest
+    return DECISIONS, None
 
 
-def _pass(store: Store, meta: Meta, seq: int, id: bytes, kind: str, level: int, line: bytes, crc: int) -> Counter[str]:
+def _pass(
+    store: Store, meta: Meta, shed: list[str], seq: int, id: bytes, kind: str, level: int, line: bytes, crc: int
+) -> Counter[str]:
+    """Let a row survive, or remove it; `shed` gets the id of a decision that goes. Return what went, by kind."""
     event = _read(line) if sound(id, line, crc) else None
     if event is None:  # a row that is rotten, or that the lab could not read, is no use to anybody
         store.mark_gap_of(meta, seq)
@@ -91,11 +108,12 @@ def _pass(store: Store, meta: Meta, seq: int, id: bytes, kind: str, level: int, 
         store.database.writer.execute(change, (kept, checksum(name, kept), seq))
         meta.bytes += len(kept) - len(line)
         return Counter()
-    store.note_shed(name)
+    if isinstance(event, Decision):
+        shed.append(name)
     store.mark_gap_of(meta, seq)
     store.remove(meta, seq)
-    query = "SELECT seq, CAST(id AS BLOB), CAST(line AS BLOB), crc FROM event WHERE decision = ?"
-    outcomes = list(store.database.writer.execute(query, (name,)))
+    query = "SELECT seq, CAST(id AS BLOB), CAST(line AS BLOB), crc FROM event WHERE decision = ? AND seq > ?"
+    outcomes = list(store.database.writer.execute(query, (name, meta.handed)))
     return Counter({kind: 1, "outcome": sum(_drop_outcome(store, meta, *row) for row in outcomes)})
 
 
@@ -129,9 +147,7 @@ def _with_probability(event: Event, line: bytes, probability: float) -> bytes:
 
 def _declare(store: Store, meta: Meta, loss: wire.Loss, counts: Counter[str]) -> wire.Loss:
     """Write this pass's one Loss event anew, with the counts so far."""
-    loss = msgspec.structs.replace(
-        loss, decisions=counts["decision"], outcomes=counts["outcome"], observations=counts["observation"]
-    )
+    loss = msgspec.structs.replace(store.loss(loss.reason, counts), id=loss.id)
     for (seq,) in list(store.database.writer.execute("SELECT seq FROM event WHERE id = ?", (loss.id,))):
         store.remove(meta, seq)
         meta.seq = min(meta.seq, seq - 1)
@@ -140,12 +156,19 @@ def _declare(store: Store, meta: Meta, loss: wire.Loss, counts: Counter[str]) ->
 
 
 def _forget_states(store: Store) -> None:
-    """Keep the states within a quarter of the limit: those written longest ago go first."""
+    """Keep the states within a quarter of the limit, and marks of gaps within a sixteenth: those written longest ago go
+    first."""
     with store.database.transaction(durable=False):
         store.database.writer.execute(
-            "DELETE FROM state WHERE user NOT IN (?, ?) AND seq <= (SELECT max(seq) FROM"
-            " (SELECT seq, sum(length(value) + 64) OVER (ORDER BY seq DESC) AS size FROM state) WHERE size > ?)",
+            f"DELETE FROM state WHERE user NOT IN (?, ?) AND NOT ({MARKS}) AND seq <= (SELECT max(seq) FROM"
+            f" (SELECT seq, sum(length(value) + 64) OVER (ORDER BY seq DESC) AS size FROM state WHERE NOT ({MARKS}))"
+            " WHERE size > ?)",
             (BORN, UNSCRUBBED, int(STATES * store.limit)),
+        )
+        store.database.writer.execute(
+            f"DELETE FROM state WHERE user IN"
+            f" (SELECT user FROM state WHERE {MARKS} ORDER BY seq DESC LIMIT -1 OFFSET ?)",
+            (min(MOST_GAPS, store.limit // MARK_SHARE),),
         )
 
 

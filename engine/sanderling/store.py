@@ -140,11 +140,10 @@ class Store:
         for event in job.events:
             if isinstance(event, Outcome) and event.decision in self.shed:
                 refused = DECISION_SHED
-                if event.observed:
-                    self.insert(meta, as_observation(event))
-                else:
+                if not event.observed:
                     lost["full", "outcome"] += 1
-                continue
+                    continue
+                event = as_observation(event)
             fault = self.insert(meta, event)
             if fault is not None:
                 refused = fault
@@ -153,6 +152,8 @@ class Store:
                     self.mark_gap(meta, name)
         for key, value in job.states.items():
             row = (key, value, zlib.crc32(value), meta.seq)
+            if key.startswith(GAP) and key.removeprefix(GAP) in self.gaps:
+                continue  # another gap has come since this one was mended
             if value:
                 self.database.writer.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)", row)
             else:
@@ -181,10 +182,10 @@ class Store:
         self.database.writer.execute("INSERT OR REPLACE INTO state VALUES (?, x'', 0, ?)", (GAP + name, meta.seq))
         self.note_gaps({name})
 
-    def note_shed(self, decision: str) -> None:
-        """Remember a decision that is given up, the last of many: no reward of it is to be promised any more."""
-        self.shed[decision] = None
-        if len(self.shed) > MOST_SHED:
+    def note_shed(self, decisions: Iterable[str]) -> None:
+        """Remember decisions that were given up, the last of many: no reward of them is to be promised any more."""
+        self.shed |= dict.fromkeys(decisions)
+        while len(self.shed) > MOST_SHED:
             del self.shed[next(iter(self.shed))]
 
     def note_gaps(self, names: Set[str]) -> None:
@@ -195,8 +196,10 @@ class Store:
 
     def mark_gap_of(self, meta: Meta, seq: int) -> None:
         """Mark the gap that a row will leave, if it may leave one; of a rotten row, as far as that can be read."""
-        query = "SELECT CAST(line AS BLOB) FROM event WHERE seq = ? AND kind NOT IN ('decision', 'loss')"
-        for (line,) in list(self.database.writer.execute(query, (seq,))):
+        query = "SELECT CAST(id AS BLOB), CAST(line AS BLOB), crc FROM event WHERE seq = ? AND kind NOT IN (?, ?)"
+        for id, line, crc in list(self.database.writer.execute(query, (seq, "decision", "loss"))):
+            if sound(id, line, crc) and b'"observed":false' in line:
+                continue
             for name in _USER.findall(line or b""):
                 self.mark_gap(meta, name.decode())
 
@@ -365,8 +368,11 @@ class Store:
 
 
 def moved_by(events: Iterable[Event]) -> set[str]:
-    """Return the pseudonyms whose states these events may have moved."""
-    return {event.user for event in events if isinstance(event, Outcome | Observation | Restart)}
+    """Return the pseudonyms whose states these events moved."""
+    moving = (
+        event for event in events if isinstance(event, Observation | Restart) or getattr(event, "observed", False)
+    )
+    return {event.user for event in moving if not isinstance(event, Loss)}
 
 
 def as_observation(event: Outcome) -> Observation:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MAX_ANSWER_BYTES = 2**20
 LAST_WAIT_S = 300.0
+ANYBODY = ((socket.AF_INET, ("192.0.2.1", 9)), (socket.AF_INET6, ("2001:db8::1", 9)))
 NO_ROUTE = {errno.ENETUNREACH, errno.ENETDOWN}
 
 
@@ -92,11 +93,12 @@ class HttpTransport:
     def _offline(self, cause: BaseException | None) -> bool:
         """Tell whether it is the device that has no network, and not the collector that is away.
 
-        A name that does not exist was answered by somebody. That one address has no route proves nothing: devices
-        without IPv6 have none to the IPv6 address of a collector.
+        A name that does not exist was answered by somebody, if there is a route to anybody: without one some systems
+        say the same. That one address has no route proves nothing: devices without IPv6 have none to the IPv6 address
+        of a collector.
         """
         if isinstance(cause, socket.gaierror):
-            return cause.errno != socket.EAI_NONAME
+            return cause.errno != socket.EAI_NONAME or not any(_routed(*anybody) for anybody in ANYBODY)
         if not isinstance(cause, OSError) or cause.errno not in NO_ROUTE:
             return False
         parts = urlsplit(self._url)
@@ -114,11 +116,11 @@ class HttpTransport:
 
 def _routed(family: int, address: Any) -> bool:
     """Tell whether there is a route to an address; a datagram socket that connects sends nothing."""
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect(address)
-        except OSError as error:
-            return error.errno not in NO_ROUTE
+    except OSError as error:
+        return error.errno not in {*NO_ROUTE, errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
     return True
 
 

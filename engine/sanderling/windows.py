@@ -60,6 +60,10 @@ class Windows:
             return self._open[decision].end_ms
         return NEVER_MS if self.length_ms is None else time_of(decision) + self.length_ms
 
+    def is_over(self, decision: str, now_ms: int) -> bool:
+        """Tell whether the window of a decision has ended, by whatever length it had."""
+        return decision in self._ended or now_ms > self.end_ms(decision)
+
     def see(self, decision: str, user: str, slots: Mapping[int, str], now_ms: int) -> dict[str, bytes]:
         """Let these slots wait, but for those that have their reward; nothing waits when the window has ended."""
         if self.end_ms(decision) <= now_ms:

@@ -87,6 +87,13 @@ def since(device: Device, seq: int) -> list[str]:
     return [event.id for event in device.told() if isinstance(event, Decision) and event.seq > seq]
 
 
+def missing(told: list[wire.Event]) -> int:
+    declared = [event for event in told if isinstance(event, Loss)]
+    named = {number for loss in declared for number in loss.numbers or ()}
+    counted = sum(loss.decisions + loss.outcomes + loss.observations - len(loss.numbers or ()) for loss in declared)
+    return told[-1].seq - len({event.seq for event in told} | named) - counted
+
+
 def test_what_a_full_device_kept_can_be_learned_from(device):
     """After 3,000 events in 1 MiB the lab can rebuild the state of each decision that came through, and of all later
     ones: what moved a state stayed, as an observation, when its decision went."""
@@ -104,8 +111,7 @@ def test_what_a_full_device_kept_can_be_learned_from(device):
     assert rebuildable(told) == kept
     assert len(since(one, last)) == 100
     assert {event.decision for event in told if isinstance(event, Outcome)} <= kept
-    declared = sum(e.decisions + e.outcomes + e.observations for e in told if isinstance(e, Loss))
-    assert told[-1].seq == len(told) + declared
+    assert missing(told) == 0
 
 
 def test_when_behaviour_itself_goes_the_state_begins_anew(device):
@@ -130,6 +136,94 @@ def test_when_behaviour_itself_goes_the_state_begins_anew(device):
     }
     assert set(since(one, last)) <= rebuildable(told)
     assert all(len(event.steps) == TAIL for event in told if isinstance(event, Restart))
+    assert missing(told) == 0
+
+
+def test_restarts_that_are_shed_are_declared(device):
+    """Each number of a crowded device is there or declared, though restarts are among what went (P10)."""
+    one = device(outbox_bytes=2**17)
+    one.online = False
+    for number in range(400):
+        user = USERS[number % 5]
+        one.engine.observe(user, f"item-{number % 50}", "view")
+        one.outbox._store.note_gaps({one.engine.recommend(user, k=1).pseudonym})
+        one.engine.step()
+    one.online = True
+    one.send()
+    told = one.told()
+    assert one.engine.counters()["outbox"].lost["full"] > 100
+    assert missing(told) == 0
+
+
+def test_outcomes_that_cannot_go_do_not_keep_behaviour_in_their_place(device):
+    """Where what may not go is heavier than all behaviour, behaviour goes all the same, and new events are taken."""
+    one = device(outbox_bytes=2**18)
+    slates = [one.engine.recommend(user, k=5) for user in USERS for _ in range(21)]
+    one.send()
+    one.online = False
+    for slate in slates:
+        one.engine.reward_all(slate, {slate[slot]: -1.0 for slot in range(3)})
+    for number in range(600):
+        one.engine.observe(USERS[number % 5], f"item-{number % 50}", "view")
+        one.engine.step()
+    slate = one.engine.recommend(USERS[0], k=5)
+    assert one.engine.reward(slate, slate[0], 1.0)
+    one.online = True
+    one.send()
+    assert missing(one.told()) == 0
+
+
+def test_outcomes_that_moved_nothing_leave_no_gap(device):
+    """A reward that is lost and had moved no state is no reason to begin one anew."""
+    one = device()
+    one.use(1)
+    one.online = False
+    slate = one.engine.recommend(USERS[0], k=5)
+    one.engine.reward(slate, slate[0], -1.0)
+    one.online, one.refuses = True, Outcome
+    one.send()
+    one.refuses = ()
+    one.use(1)
+    one.send()
+    assert not any(isinstance(event, Restart) for event in one.told())
+
+
+def test_a_gap_that_comes_while_another_is_mended_is_not_forgotten(device):
+    """A loss after a restart was queued, and before it is written, is remembered on the disk too."""
+    one = device()
+    lose_by_rot(one)
+    slate = one.engine.recommend(USERS[0], k=5)
+    one.outbox._gap([one.engine._people._tell.observation(slate.pseudonym, "item-1", "view")])
+    one.engine.step()
+    assert list(one.outbox.states("gap:")) == [f"gap:{slate.pseudonym}"]
+
+
+def test_marks_outlive_the_states_of_others(device):
+    """However many states a small device sheds, the mark of a user who stays is there after a restart of the app."""
+    one = device(outbox_bytes=2**16)
+    lose_by_rot(one)
+    [mark] = one.outbox.states("gap:")
+    one.online = False
+    for number in range(300):
+        one.engine.recommend(f"another {number}", k=5)
+        one.engine.step()
+    assert one.engine.counters()["outbox"].lost["full"]
+    assert mark in one.outbox.states("gap:")
+
+
+@pytest.mark.parametrize("shut", ["closed", "crowded"])
+def test_while_nothing_can_be_told_nothing_is_mended(device, shut, monkeypatch):
+    """With a closed outbox, or a full queue, a decision does not build the user's state anew each time."""
+    one = device()
+    one.use(1)
+    lose_by_rot(one)
+    if shut == "closed":
+        one.outbox.close()
+    else:
+        monkeypatch.setattr(outbox, "QUEUE_EVENTS", 0)
+    pseudonym = one.engine.recommend(USERS[0]).pseudonym
+    assert pseudonym in one.outbox._store.gaps
+    assert one.engine._people._users.get(USERS[0], one.engine._serving.scorer).events == 1
 
 
 def lose_by_rot(one: Device) -> None:
