@@ -85,11 +85,8 @@ def _next_level(store: Store, handed: int) -> tuple[str, int | None]:
     size = f"ifnull(sum(length(line)) FILTER (WHERE level < {DEEPEST} AND ({{}})), 0)"
     behaviour = f"{size.format('kind IN ' + BEHAVIOUR)} > {size.format(of_decisions)}"
     heavier = store.database.writer.execute(f"SELECT {behaviour} FROM event WHERE seq > {handed}").get
-    for kind in (BEHAVIOUR, DECISIONS) if heavier else (DECISIONS, BEHAVIOUR):
-        lowest = store.database.writer.execute(f"SELECT min(level) {may_go}{kind}").get
-        if lowest is not None:
-            return kind, lowest
-    return DECISIONS, None
+    kind = BEHAVIOUR if heavier else DECISIONS
+    return kind, store.database.writer.execute(f"SELECT min(level) {may_go}{kind}").get
 
 
 def _pass(

@@ -176,7 +176,8 @@ def test_outcomes_that_cannot_go_do_not_keep_behaviour_in_their_place(device):
 def test_outcomes_that_moved_nothing_leave_no_gap(device):
     """A reward that is lost and had moved no state is no reason to begin one anew."""
     one = device()
-    one.use(1)
+    one.use(2)
+    one.send()
     one.online = False
     slate = one.engine.recommend(USERS[0], k=5)
     one.engine.reward(slate, slate[0], -1.0)
