@@ -17,7 +17,7 @@ from sanderling.contract import events as wire
 from sanderling.contract.events import Decision, Loss, Observation, Outcome
 from sanderling.errors import StorageError
 from sanderling.outbox import QUEUE_EVENTS, Outbox
-from sanderling.shed import survives
+from sanderling.shed import make_room, survives
 from sanderling.store import checksum
 from tests.fakes import EventFactory, FakeClock
 
@@ -356,6 +356,61 @@ def test_a_reward_of_a_decision_that_is_given_up_is_not_promised(tmp_path, obser
     assert [event.decision for event in events if isinstance(event, Outcome)] == [there.id]
     assert sum(isinstance(event, Observation) for event in events) == observed
     assert gap(events) == 0
+    outbox.close()
+
+
+def test_a_pass_that_fails_gives_up_no_decision(tmp_path, monkeypatch):
+    """Where a pass of shedding could not be committed, its decisions are there, and their rewards are promised."""
+    outbox, make = open_outbox(tmp_path, threaded=False)
+    decisions = [make.decision() for _ in range(100)]
+    outbox.put_durable([*decisions, *(make.observation() for _ in range(5))])
+    store = outbox._store
+    store.limit, save, saved = 20_000, store.database._save_meta, []
+
+    def fail(meta) -> None:
+        saved.append(meta)
+        if len(saved) == 3:  # the first two are of states and of what was set aside
+            raise apsw.IOError("injected")
+        save(meta)
+
+    monkeypatch.setattr(store.database, "_save_meta", fail)
+    with pytest.raises(apsw.IOError):
+        make_room(store)
+    assert (store.shed, outbox.counters().pending) == ({}, 105)
+    make_room(store)
+    assert set(store.shed) <= {decision.id for decision in decisions}
+    assert store.shed
+    outbox.close()
+
+
+def test_what_was_handed_out_stays_though_its_decision_goes(tmp_path):
+    """An outcome that the lab may have keeps its number and its body when a later copy of its decision is shed."""
+    outbox, make = open_outbox(tmp_path, threaded=False)
+    decision = next(d for d in iter(make.decision, None) if not survives(d.id, 1))
+    outcome = make.outcome(decision)
+    outbox.put_durable([outcome])
+    sent = outbox.oldest(1, 10**6)
+    outbox.put_durable([decision])
+    outbox._store.limit = 4096
+    make_room(outbox._store)
+    assert list(outbox._store.shed) == [decision.id]
+    assert outbox.oldest(1, 10**6) == sent
+    outbox.close()
+
+
+def test_a_group_of_wide_slates_overshoots_the_bound_by_little(tmp_path):
+    """What is queued while the disk was busy is not written in one piece that is larger than the file may be (P7)."""
+    outbox, make = open_outbox(tmp_path, limit_bytes=4 * 2**20)
+    other = database(tmp_path)
+    other.execute("BEGIN IMMEDIATE")
+    slate = [wire.Slot(f"item-{number:03}", number, False, 0.5, 0.5) for number in range(1000)]
+    for _ in range(128):
+        outbox.put([make.decision(slate=slate, pool=1000, eligible=1000)])
+    other.execute("ROLLBACK")
+    sync(outbox)
+    most = sum(path.stat().st_size for path in tmp_path.glob("outbox.db*"))
+    assert outbox.counters().lost["full"] > 50
+    assert most <= 1.25 * 4 * 2**20
     outbox.close()
 
 
