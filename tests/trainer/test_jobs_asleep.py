@@ -158,6 +158,32 @@ def test_an_erasure_whose_file_comes_after_its_lease_says_so(tmp_path, folder):
     assert holding(tmp_path, GONE) == holding(tmp_path, THIRD) == []
 
 
+def test_an_erasure_whose_last_file_comes_after_its_lease_says_so(tmp_path):
+    """The very last put hangs, of a segment that a slow collector wrote in the pause: what it brings back is not kept."""
+
+    class Hangs(LocalStore):
+        def put(self, name: str, data: bytes) -> None:
+            if name.startswith("segments"):
+                clock.advance(LEASE_S)
+                erases(THIRD)(LocalStore(tmp_path), clock)
+            super().put(name, data)
+
+    def pause(seconds: float) -> None:
+        clock.advance(seconds)
+        put(
+            LocalStore(tmp_path),
+            clock,
+            *(wire.encode(EventFactory(each).observation(seq=1)) for each in (*both, STAYS)),
+        )
+
+    clock, both = late(), (GONE, THIRD)
+    with pytest.raises(BusyError, match="erase"):
+        erase(Hangs(tmp_path), GONE, clock, pause)
+    assert holding(tmp_path, THIRD)
+    erases(GONE)(LocalStore(tmp_path), clock)
+    assert [holding(tmp_path, each) for each in both] == [[], []]
+
+
 def test_a_daily_file_that_a_dead_job_had_begun_cannot_come_any_more(tmp_path):
     """A job dies in a put that the store ends an hour later: after an erasure it is refused, however many jobs died."""
     clock, store = stocked(tmp_path), LocalStore(tmp_path)
