@@ -159,7 +159,7 @@ def test_an_erasure_whose_file_comes_after_its_lease_says_so(tmp_path, folder):
 
 
 def test_an_erasure_whose_last_file_comes_after_its_lease_says_so(tmp_path):
-    """The very last put hangs, of a segment that a slow collector wrote in the pause: what it brings back is not kept."""
+    """The very last put hangs, of a segment that a slow collector wrote in the pause: it brings back what went."""
 
     class Hangs(LocalStore):
         def put(self, name: str, data: bytes) -> None:
