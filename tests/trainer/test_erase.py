@@ -20,7 +20,7 @@ from sanderling_trainer.fleet import erase as job
 from sanderling_trainer.fleet.compact import compact
 from sanderling_trainer.fleet.erase import InstallError, erase
 from sanderling_trainer.fleet.known import MAX_AGE_S
-from sanderling_trainer.fleet.lease import LEASE_S
+from sanderling_trainer.fleet.lease import KEPT_S
 from tests.fakes import EventFactory, FakeClock
 from tests.servers import Server, packed
 
@@ -169,7 +169,7 @@ def test_a_compaction_reads_dead_letters_only_where_lines_can_have_come_late(tmp
 
 def test_an_erasure_waits_as_long_as_a_collector_may_take():
     """The second pass comes when what was known has expired, and five requests have been tried twice in all."""
-    assert MAX_AGE_S + 10 * REMOTE_TIMEOUT.total_seconds() <= job.SETTLE_S < LEASE_S / 2
+    assert MAX_AGE_S + 10 * REMOTE_TIMEOUT.total_seconds() <= job.SETTLE_S < KEPT_S
 
 
 def test_what_is_no_file_of_the_log_is_left_alone(tmp_path):

@@ -104,14 +104,32 @@ def test_a_decision_judged_in_unknown_items_alone_is_counted():
     assert len(found.decisions) == 0
 
 
-@pytest.mark.parametrize("joining", [False, True])
-def test_one_long_slate_does_not_widen_those_of_a_fleet(joining):
+def in_parts(stories: list[list[wire.Event]], most: int):
+    """Read so many stories at a time, and join what was found."""
+    return joined(read(*stories[at : at + most]) for at in range(0, len(stories), most))
+
+
+@pytest.mark.parametrize("most", [300, 1100, 1201])
+def test_one_long_slate_does_not_widen_those_of_a_fleet(most):
     """Among many decisions the slates longer than 99 in 100 are left out, read at once or in parts, and counted."""
     stories = [story() for _ in range(1200)] + [story(slate=wide(128), pool=200)]
-    found = joined([read(*stories[:300]), read(*stories[300:])]) if joining else read(*stories)
+    found = in_parts(stories, most)
     assert dict(found.dropped) == {"a slate longer than those of 99 in 100 decisions": 1}
     assert (len(found.decisions), found.decisions.items.shape[1]) == (1200, 2)
     assert sum(column.nbytes for column in vars(found.decisions).values()) < 250 * 1200
+
+
+def test_what_is_unusual_does_not_depend_on_the_parts():
+    """Slates of three lengths, read at once or in parts, are left out by how many there are in all, and once."""
+    stories = [story(slate=wide(2 + (at % 80 == 0) + (at % 160 == 0)), pool=200) for at in range(1200)]
+    whole = in_parts(stories, 1200)
+    assert dict(whole.dropped) == {"a slate longer than those of 99 in 100 decisions": 8}
+    assert (len(whole.decisions), whole.decisions.items.shape[1]) == (1192, 3)
+    for most in (7, 400, 1199):
+        found = in_parts(stories, most)
+        for name, column in vars(whole.decisions).items():
+            np.testing.assert_array_equal(getattr(found.decisions, name), column, err_msg=name)
+        assert found.dropped == whole.dropped
 
 
 def test_among_few_decisions_none_is_unusual():

@@ -9,13 +9,13 @@ from threading import Barrier
 import pytest
 
 from sanderling.contract import events as wire
-from sanderling_trainer.data.store import LocalStore, Store, open_store
+from sanderling_trainer.data.store import JOB_TIMEOUT, LocalStore, Store, open_store
 from sanderling_trainer.fleet import compact as compaction
 from sanderling_trainer.fleet.compact import compact
 from sanderling_trainer.fleet.erase import erase
-from sanderling_trainer.fleet.lease import FOLDER, LEASE_S, BusyError, Lease, only_job
+from sanderling_trainer.fleet.lease import FOLDER, KEPT_S, LEASE_S, BusyError, Lease, only_job
 from tests.fakes import EventFactory, FakeClock
-from tests.trainer.test_erase import DAY_S, GONE, holding, put
+from tests.trainer.test_erase import DAY_S, GONE, STAYS, holding, put
 
 pytestmark = pytest.mark.lab
 
@@ -33,7 +33,7 @@ def test_a_second_job_is_told_who_works_and_what_to_do(store):
             pass
         text = str(refused.value)
         assert "`erase` of host-1, process 7, begun 2025-06-15 15:06:40 UTC" in text
-        assert "until 2025-06-15 15:16:40 UTC" in text
+        assert "until 2025-06-15 15:36:40 UTC" in text
         assert "start again" in text
     with only_job(store, clock, "compact"):
         pass
@@ -62,6 +62,18 @@ def test_a_job_that_works_keeps_its_lease(store):
             lease.keep()
             with pytest.raises(BusyError), only_job(store, clock, "erase"):
                 pass
+
+
+@pytest.mark.parametrize("worked_s", [0, LEASE_S - KEPT_S, LEASE_S - 1])
+def test_no_request_outlives_the_lease(tmp_path, worked_s):
+    """A file that is written in two tries, as long as both may take, is there before another job may begin."""
+    store, clock = LocalStore(tmp_path), FakeClock()
+    with only_job(store, clock, "compact") as lease:
+        clock.advance(worked_s)
+        lease.keep()
+        clock.advance(2 * JOB_TIMEOUT.total_seconds())
+        with pytest.raises(BusyError), only_job(store, clock, "erase"):
+            pass
 
 
 @pytest.mark.parametrize("dead", [False, True])
@@ -192,7 +204,7 @@ def test_interruptions_find_a_lease_that_does_not_look_again(tmp_path, monkeypat
     """Without the look at the highest number after writing, or at the old lease after creating, two jobs go on."""
     check_ended = Lease._check_ended
     before_creating = lambda self, number: None if self._number else check_ended(self, number)  # noqa: E731
-    for number, (name, broken) in enumerate([("_check_highest", lambda self: None), ("_check_ended", before_creating)]):
+    for number, (name, broken) in enumerate([("check", lambda self: None), ("_check_ended", before_creating)]):
         with monkeypatch.context() as patch:
             patch.setattr(Lease, name, broken)
             root = tmp_path / str(number)
@@ -231,6 +243,7 @@ def test_without_leases_a_compaction_brings_back_what_was_erased(tmp_path, monke
     """Side by side, a compaction that had read its lines writes them after the last pass: what leases are for."""
     monkeypatch.setattr(Lease, "take", lambda self: None)
     monkeypatch.setattr(Lease, "keep", lambda self: None)
+    monkeypatch.setattr(Lease, "check", lambda self: None)
     monkeypatch.setattr(Lease, "create", lambda self, name, data: self._store.put(name, data))
     monkeypatch.setattr(Lease, "release", lambda self: None)
     store, clock = prepared(tmp_path)
@@ -285,11 +298,38 @@ def test_a_job_that_slept_changes_nothing_more(tmp_path, job):
     assert store.changes == 0
 
 
+class Reading(LocalStore):
+    """Takes a few minutes for each file, and another job tries to begin each time."""
+
+    def __init__(self, root: Path, clock: FakeClock) -> None:
+        super().__init__(root)
+        self.clock, self.began = clock, []
+
+    def get(self, name: str) -> bytes:
+        if not name.startswith(FOLDER):
+            self.clock.advance(240)
+            self.began.append(tried(Lease(LocalStore(self._root), self.clock, "erase", "another").take))
+        return super().get(name)
+
+
+@pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)
+def test_a_job_that_reads_for_hours_keeps_its_lease(tmp_path, job):
+    """A job that reads for longer than a lease, and changes nothing meanwhile, is not taken over and ends well."""
+    store, clock = prepared(tmp_path)
+    for seq in range(20):
+        put(store, clock, wire.encode(EventFactory(STAYS, start=100 + seq).observation(seq=1 + seq)))
+    clock.advance(DAY_S)
+    slow = Reading(tmp_path, clock)
+    job(slow, clock)
+    assert len(slow.began) * 240 > LEASE_S
+    assert not any(slow.began)
+
+
 @pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)
 def test_without_looking_a_job_that_slept_goes_on(tmp_path, monkeypatch, job):
     """A job that does not ask before its changes makes them beside the other: the same count finds it."""
     monkeypatch.setattr(Lease, "keep", lambda self: None)
-    monkeypatch.setattr(Lease, "_check_highest", lambda self: None)
+    monkeypatch.setattr(Lease, "check", lambda self: None)
     _, clock = prepared(tmp_path)
     store = Slow(tmp_path, clock)
     job(store, clock)

@@ -19,8 +19,6 @@ from sanderling_trainer.data.histories import Chain, History, parts
 from sanderling_trainer.data.segments import EventLog
 
 MOST_ALIKE = 64.0
-FEW = 1000
-UNUSUAL = "a slate longer than those of 99 in 100 decisions"
 LONGEST_CONTEXT = 2.0  # an encoder's vectors have length 1; far longer ones would overflow what learns from them
 
 Ints = NDArray[np.int64]
@@ -130,14 +128,6 @@ def examples_of(log: EventLog, ids: Sequence[str], kinds: Sequence[str], text_di
     return builder.build()
 
 
-def usual_slots(slots: Ints) -> int:
-    """Return the slots of the longest slate, where there are many decisions without the longest one in a hundred.
-
-    Columns are as wide as that: one long slate must not make those of a whole fleet wide.
-    """
-    return int(slots.max(initial=1) if len(slots) <= FEW else np.quantile(slots, 0.99, method="higher"))
-
-
 def true_mean(outcome: Outcome) -> float:
     """Return a reward that is right in expectation: where it was turned round with probability p, value / (1 - 2p)."""
     return outcome.value / (1.0 - 2.0 * outcome.turned) if outcome.turned else outcome.value
@@ -190,10 +180,7 @@ class _Builder:
 
     def build(self) -> Examples:
         slots = np.array([len(decision.slate) for *_, decision, _ in self.taken], np.int64)
-        usual = slots <= usual_slots(slots)
-        self.taken = [taken for taken, kept in zip(self.taken, usual, strict=True) if kept]
-        self.dropped[UNUSUAL] += int((~usual).sum())
-        m, k = len(self.taken), int(slots[usual].max(initial=1))
+        m, k = len(self.taken), int(slots.max(initial=1))
         decisions = Decisions(
             history=np.array([history for _, history, *_ in self.taken], np.int64),
             at=np.array([at for _, _, at, *_ in self.taken], np.int64),
@@ -213,7 +200,7 @@ class _Builder:
             turned=np.array([max(told.turned or 0.0 for told in outcomes.values()) for *_, outcomes in self.taken]),
             capped=np.array([bool(decision.caps) for *_, decision, _ in self.taken], np.bool_),
             survived=self._facts("pass_probability", np.float64),
-            slots=slots[usual],
+            slots=slots,
         )
         for i, (*_, decision, outcomes) in enumerate(self.taken):
             for slot, shown in enumerate(decision.slate):

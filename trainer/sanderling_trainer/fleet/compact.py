@@ -50,6 +50,7 @@ def _compact(store: Store, clock: Clock, most_bytes: int, lease: Lease) -> Compa
     for day in sorted(day for day in days if day < today):
         gathering, group = Gathering(), []
         for name in days[day]:
+            lease.keep()
             add_segment(gathering, store, name)
             group.append(name)
             if gathering.size >= most_bytes:
@@ -76,6 +77,7 @@ def _days(store: Store, lease: Lease) -> dict[str, list[str]]:
     for day, segments in days.items():
         replaced: set[str] = set()
         for name in store.names(f"{daily.FOLDER}/{day}"):
+            lease.keep()
             with named(name):
                 replaced.update(daily.replaces(daily.opened(store.get(name))))
         for segment in replaced.intersection(segments):

@@ -17,7 +17,7 @@ from sanderling_trainer.data import daily, lines, marks
 from sanderling_trainer.data.store import REMOTE_TIMEOUT, Store
 from sanderling_trainer.fleet.known import MAX_AGE_S
 from sanderling_trainer.fleet.lease import Lease, only_job
-from sanderling_trainer.fleet.sweep import Goes, sweep_daily, sweep_lines
+from sanderling_trainer.fleet.sweep import sweep_daily, sweep_lines
 
 REQUESTS = 5  # a collector asks for the tombstone, waits for two files of the commit before, and writes two
 COMMIT_S = REQUESTS * 2 * REMOTE_TIMEOUT.total_seconds()  # for each is tried twice
@@ -50,19 +50,20 @@ def erase(store: Store, install: str, clock: Clock, pause: Callable[[float], Non
         raise InstallError(f"expected an install's id of 32 hex digits, found `{install}`")
     with only_job(store, clock, "erase") as lease:
         store.put(marks.tombstone(install), b"")
-        done, erased = Erased(), marks.Erased(store)
-
-        def goes(row: bytes) -> bool:
-            return marks.mentions(row, install) or erased.sent(row)
-
-        _sweep(store, goes, done, lease)
+        done = Erased()
+        _sweep(store, install, done, lease)
         pause(SETTLE_S)
         store.clean(COMMIT_S)
-        _sweep(store, goes, done, lease)
+        _sweep(store, install, done, lease)
     return done
 
 
-def _sweep(store: Store, goes: Goes, done: Erased, lease: Lease) -> None:
+def _sweep(store: Store, install: str, done: Erased, lease: Lease) -> None:
+    erased = marks.Erased(store)
+
+    def goes(row: bytes) -> bool:
+        return marks.mentions(row, install) or erased.sent(row)
+
     names = [*store.names(lines.SEGMENTS), *store.names(lines.DEAD)]
     done.foreign = [name for name in names if not name.endswith(lines.SUFFIX)]
     for name in names:

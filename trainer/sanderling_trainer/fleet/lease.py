@@ -23,10 +23,11 @@ import msgspec
 from sanderling.clock import Clock, uuid7
 from sanderling.errors import SanderlingError
 from sanderling_trainer.data import daily
-from sanderling_trainer.data.store import Store
+from sanderling_trainer.data.store import JOB_TIMEOUT, Store
 
 FOLDER = "jobs"
-LEASE_S = 600.0
+KEPT_S = 2 * JOB_TIMEOUT.total_seconds() + 300  # a request is tried twice, and clocks differ by minutes
+LEASE_S = KEPT_S + 300
 ENDED = 0
 
 
@@ -67,7 +68,7 @@ class Lease:
             if self._read(self._number) != self._note:  # a put whose first answer got lost is found to be there
                 raise self._busy(self._number) from None
         try:
-            self._check_highest()
+            self.check()
             self._check_ended(before)
             self._end_earlier()
         except BusyError:
@@ -75,22 +76,31 @@ class Lease:
             raise
 
     def keep(self) -> None:
-        """Renew the lease when half of it is over; raise `BusyError` when another job took over. Before each change."""
-        if self._clock.wall_ms() < self._note.until - LEASE_S * 500:
+        """Hold the lease for `KEPT_S` from now; raise `BusyError` when another job took over.
+
+        Before each file that is read and each change: it costs a look at the clock, most times.
+        """
+        if self._clock.wall_ms() <= self._note.until - KEPT_S * 1000:
             return
-        self._check_highest()
+        self.check()
         self._write(self._renewed())
-        self._check_highest()
+        self.check()
 
     def create(self, name: str, data: bytes) -> None:
         """Write a new daily file; raise `BusyError` when another job took over, since when it cannot appear."""
-        self._check_highest()
+        self.check()
         self._write(msgspec.structs.replace(self._renewed(), begun=name))
-        self._check_highest()
+        self.check()
         with suppress(FileExistsError):  # a put whose first answer got lost, or the empty file of who took over
             self._store.create(name, data)
-        self._check_highest()
+        self.check()
         self._note = msgspec.structs.replace(self._note, begun=None)
+
+    def check(self) -> None:
+        """Raise `BusyError` when another job took over, and may have read what this one changed. After each change."""
+        highest = self._highest()
+        if highest > self._number:
+            raise self._busy(highest)
 
     def release(self) -> None:
         """Say that the job has ended."""
@@ -119,11 +129,6 @@ class Lease:
 
     def _highest(self) -> int:
         return max(self._numbers(), default=0)
-
-    def _check_highest(self) -> None:
-        highest = self._highest()
-        if highest > self._number:
-            raise self._busy(highest)
 
     def _check_ended(self, number: int) -> None:
         note = self._read(number) if number else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -97,11 +97,14 @@ def retrain(events: str, source: Path, out: Path, *, seed: int, ship_anyway: boo
 
 def _read(events: str, ids: Sequence[str], kinds: Sequence[str], text_dim: int) -> tuple[LogFacts, Examples]:
     """Read a log in parts: what was counted in it, and the examples of all."""
-    facts, parts = LogFacts(), []
-    for log in read_parts(events):
-        facts.add(log)
-        parts.append(examples_of(log, ids, kinds, text_dim))
-    return facts, joined(parts)
+    facts = LogFacts()
+
+    def parts() -> Iterator[Examples]:
+        for log in read_parts(events):
+            facts.add(log)
+            yield examples_of(log, ids, kinds, text_dim)
+
+    return facts, joined(parts())
 
 
 def _hold(out: Path, metrics: dict[str, Any]) -> None:

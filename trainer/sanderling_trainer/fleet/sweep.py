@@ -15,7 +15,11 @@ Goes = Callable[[bytes], bool]
 
 
 def sweep_lines(store: Store, name: str, goes: Goes, lease: Lease) -> int:
-    """Remove lines from a segment or a file of dead letters, and the file when none is left; return how many go."""
+    """Remove lines from a segment or a file of dead letters, and the file when none is left; return how many go.
+
+    Raises `BusyError` when another job took over.
+    """
+    lease.keep()
     with named(name):
         rows = lines.unpack(store.get(name))
     kept = [row for row in rows if not goes(row)]
@@ -25,11 +29,16 @@ def sweep_lines(store: Store, name: str, goes: Goes, lease: Lease) -> int:
             store.put(name, lines.pack(kept))
         else:
             store.delete(name)
+        lease.check()
     return len(rows) - len(kept)
 
 
 def sweep_daily(store: Store, name: str, goes: Goes, lease: Lease) -> int:
-    """Remove rows from a daily file, which stays for the names of what it replaces; return how many go."""
+    """Remove rows from a daily file, which stays for the names of what it replaces; return how many go.
+
+    Raises `BusyError` when another job took over.
+    """
+    lease.keep()
     with named(name):
         file = daily.opened(store.get(name))
         kept = pa.Table.from_batches([_without(batch, goes) for batch in daily.batches(file)], file.schema_arrow)
@@ -37,6 +46,7 @@ def sweep_daily(store: Store, name: str, goes: Goes, lease: Lease) -> int:
     if gone:
         lease.keep()
         store.put(name, daily.write(kept))
+        lease.check()
     return gone
 
 
