@@ -71,8 +71,9 @@ class Lease:
             self.check()
             self._check_ended(before)
             self._end_earlier()
-        except BusyError:
-            self.release()
+        except BaseException:
+            with suppress(OSError):
+                self.release()
             raise
 
     def keep(self) -> None:
