@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,7 +15,7 @@ from sanderling.contract import events as wire
 from sanderling.outbox import Outbox
 from sanderling.transport import HttpTransport
 from sanderling.upload import Uploader
-from sanderling_trainer.data.marks import renewal
+from sanderling_trainer.data.marks import ERASED, RENEWED, renewal
 from sanderling_trainer.data.segments import read_segments
 from sanderling_trainer.data.store import LocalStore
 from tests.fakes import EventFactory
@@ -94,6 +95,22 @@ def test_a_marked_install_is_asked_for_another_name(server):
     assert (content["renew"], [row["verdict"] for row in content["verdicts"]]) == ([marked.install], ["ok", "ok"])
     assert "renew" not in server.post(packed(other.observation(seq=2)))[2]
     assert read_segments(str(server.folder)).received == 3
+
+
+def test_the_marks_of_a_batch_are_asked_for_together(tmp_path):
+    """Each of the lookups of sixteen installs waits until all have begun: one after the other they would never end."""
+    together = {ERASED: threading.Barrier(16), RENEWED: threading.Barrier(16)}
+
+    class Together(LocalStore):
+        def has(self, name: str) -> bool:
+            if found := together.get(name.split("/")[0]):
+                found.wait(20)
+            return super().has(name)
+
+    server = Server(tmp_path, Together(tmp_path))
+    sent = [EventFactory(f"{at:032x}", start=1 + at).observation(seq=1) for at in range(16)]
+    assert [verdict.verdict for verdict in server.send(*sent)] == ["ok"] * 16
+    server.stop()
 
 
 def test_from_outbox_to_log(server, tmp_path):

@@ -258,6 +258,22 @@ def test_without_leases_a_compaction_brings_back_what_was_erased(tmp_path, monke
     assert holding(tmp_path, GONE)
 
 
+def test_a_job_that_fails_as_it_begins_leaves_the_store_free(tmp_path):
+    """Where the old lease cannot be removed the job ends with that error, and the next need not wait for its lease."""
+
+    class Fails(LocalStore):
+        def delete(self, name: str) -> None:
+            raise OSError("the store fails")
+
+    clock = FakeClock()
+    with only_job(LocalStore(tmp_path), clock, "compact"):
+        pass
+    with pytest.raises(OSError, match="the store fails"), only_job(Fails(tmp_path), clock, "compact"):
+        pass
+    with only_job(LocalStore(tmp_path), clock, "erase"):
+        pass
+
+
 class Slow(LocalStore):
     """Takes longer than a lease to read its first segment, and meanwhile another job takes over."""
 

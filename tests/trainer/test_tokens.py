@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -12,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from sanderling_trainer.data.store import LocalStore, open_store
+from sanderling_trainer.fleet.callers import Callers
 from sanderling_trainer.fleet.known import MAX_AGE_S
-from sanderling_trainer.fleet.limits import Limits
+from sanderling_trainer.fleet.limits import Limits, RefusalError
 from sanderling_trainer.fleet.tokens import TokenError, issue, listed, revoke
 from tests.fakes import FakeClock
 from tests.servers import Server, events, packed
@@ -53,24 +55,61 @@ class FarStore(LocalStore):
 
 
 def test_many_unknown_tokens_shut_no_known_one_out(tmp_path):
-    """While strangers' tokens are looked up, a few at a time, a friend's is served, and asked about again in time."""
+    """While strangers' tokens are looked up, or wait, a few at a time, a friend's is served and asked about again."""
     store, clock = FarStore(tmp_path), FakeClock()
-    server = Server(tmp_path, store, clock=clock, limits=Limits(strangers=2, requests=1))
+    server = Server(
+        tmp_path, store, clock=clock, limits=Limits(strangers=2, waiting_strangers=3, strangers_s=20, requests=1)
+    )
     mine = issue(store, "phone-7", clock)
     assert status(server, mine) == 200
     with ThreadPoolExecutor(20) as pool:
         guesses = [pool.submit(server.post, packed(*events(1)), authorization=f"Bearer {guess}") for guess in range(20)]
-        assert wait_until(lambda: sum(guess.done() for guess in guesses) == 18)
+        assert wait_until(lambda: sum(guess.done() for guess in guesses) == 15)
         assert status(server, mine) == 200
         clock.advance(MAX_AGE_S)
         assert status(server, mine) == 200
         store.go.set()
     answers = [(found, headers.get("retry-after")) for found, headers, _ in (guess.result() for guess in guesses)]
-    assert sorted(answers, key=str) == [(401, None)] * 2 + [(503, "5")] * 18
+    assert sorted(answers, key=str) == [(401, None)] * 5 + [(503, "5")] * 15
     revoke(store, "phone-7")
     clock.advance(MAX_AGE_S)
     assert status(server, mine) == 401
     server.stop()
+
+
+def answers(store: LocalStore, tokens: list[str], limits: Limits) -> list[bool | int]:
+    """Ask a fresh collector about all tokens at once; return its answers, or with which status it refused."""
+
+    async def ask(callers: Callers, token: str) -> bool | int:
+        try:
+            return await callers.may_send(token)
+        except RefusalError as refusal:
+            return refusal.status
+
+    async def all_at_once() -> list[bool | int]:
+        callers = Callers(store, FakeClock(), limits)
+        found = await asyncio.gather(*(ask(callers, token) for token in tokens))
+        callers.close()
+        return found
+
+    return asyncio.run(all_at_once())
+
+
+def test_a_fresh_collector_lets_a_fleet_in(tmp_path):
+    """A hundred devices that it has not looked up yet send at once: each waits for its turn, and none is refused."""
+    store, clock = LocalStore(tmp_path), FakeClock()
+    tokens = [issue(store, f"phone-{number}", clock) for number in range(100)]
+    assert answers(store, tokens, Limits(strangers_s=60)) == [True] * 100
+    assert sorted(answers(store, tokens, Limits(waiting_strangers=32, strangers_s=60))) == [True] * 40 + [503] * 60
+
+
+def test_a_turn_that_does_not_come_is_not_waited_for(tmp_path):
+    """Where the store hangs with the first lookup, those that wait behind it are told to come again."""
+    store = FarStore(tmp_path)
+    asked = threading.Timer(0.5, store.go.set)
+    asked.start()
+    assert answers(store, ["one", "two", "three"], Limits(strangers=1, strangers_s=0.05)) == [False, 503, 503]
+    asked.join()
 
 
 def test_a_store_that_is_gone_refuses_no_token(tmp_path, bucket):

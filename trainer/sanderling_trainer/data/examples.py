@@ -137,7 +137,7 @@ class _Builder:
     def __init__(self, row_of: dict[str, int], code_of: dict[str, int], text_dim: int, time: Mapping[str, int]) -> None:
         self.row_of, self.code_of, self.text_dim, self.time = row_of, code_of, text_dim, time
         self.histories: list[History] = []
-        self.taken: list[tuple[int, int, int, Decision, dict[int, Outcome]]] = []
+        self.taken: list[tuple[int, int, int, int, Decision, dict[int, Outcome]]] = []
         self.contexts: dict[bytes, int] = {}
         self.dropped: Counter[str] = Counter()
 
@@ -170,8 +170,10 @@ class _Builder:
             self.dropped["no judged slot" if outcomes else "no outcome"] += 1
         elif (fault := _fault(decision)) is not None:
             self.dropped[fault] += 1
+        elif _is_long(vector := _vector(decision)):
+            self.dropped["a context that no encoder makes"] += 1
         else:
-            self.taken.append((group, len(self.histories), at, decision, judged))
+            self.taken.append((group, len(self.histories), at, self._context(vector), decision, judged))
 
     def _judged(self, decision: Decision, outcomes: list[Outcome]) -> dict[int, Outcome]:
         """Return the last outcome of each slot, of those that name what the slot showed, where the lab knows it."""
@@ -189,7 +191,7 @@ class _Builder:
             conditional=np.ones((m, k)),
             reward=np.zeros((m, k), np.float32),
             judged=np.zeros((m, k), np.bool_),
-            context=np.array([self._context(decision) for *_, decision, _ in self.taken], np.int64),
+            context=np.array([context for _, _, _, context, *_ in self.taken], np.int64),
             ranks=np.zeros((m, k), np.int64),
             group=np.array([group for group, *_ in self.taken], np.int64),
             release=self._facts("release", np.int64),
@@ -217,10 +219,9 @@ class _Builder:
     def _facts(self, name: str, dtype: type) -> NDArray:
         return np.array([getattr(decision, name) for *_, decision, _ in self.taken], dtype)
 
-    def _context(self, decision: Decision) -> int:
-        if decision.context is None:
+    def _context(self, vector: NDArray[np.float32] | None) -> int:
+        if vector is None:
             return -1
-        vector = _vector(decision)
         if len(vector) != self.text_dim:
             self.dropped["context of another width"] += 1
             return -1
@@ -234,11 +235,13 @@ def _fault(decision: Decision) -> str | None:
         return f"unsound {fault.partition(':')[0]}"
     if len(decision.slate) > LONGEST:
         return f"more than {LONGEST} slots, which have no marginals"
-    if np.square(_vector(decision), dtype=np.float64).sum() > LONGEST_CONTEXT**2:
-        return "a context that no encoder makes"
     return None
 
 
-def _vector(decision: Decision) -> NDArray[np.float32]:
-    """Return a sound decision's context, of no numbers where it has none."""
-    return np.frombuffer(base64.b64decode(decision.context or ""), np.float32)
+def _vector(decision: Decision) -> NDArray[np.float32] | None:
+    """Return a sound decision's context."""
+    return None if decision.context is None else np.frombuffer(base64.b64decode(decision.context), np.float32)
+
+
+def _is_long(vector: NDArray[np.float32] | None) -> bool:
+    return vector is not None and bool(np.square(vector, dtype=np.float64).sum() > LONGEST_CONTEXT**2)

@@ -63,8 +63,5 @@ class Gathering:
         if (received_at, sent_at is None, sent_at or 0) < known.order()[:3]:
             known.received_at, known.sent_at = received_at, sent_at
 
-    def __len__(self) -> int:
-        return len(self._bodies)
-
     def __iter__(self) -> Iterator[Seen]:
         return iter(sorted(self._bodies.values(), key=Seen.order))

@@ -5,6 +5,10 @@ A token that was valid once is a friend's, and is asked about in threads that no
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from sanderling.clock import Clock
 from sanderling_trainer.data.store import Store
 from sanderling_trainer.fleet.known import Known
@@ -15,10 +19,10 @@ FRIENDS_AT_ONCE = 32
 
 
 class Callers:
-    """The tokens that came; new ones are looked up a few at a time."""
+    """The tokens that came; new ones are looked up a few at a time, while some wait for their turn."""
 
     def __init__(self, store: Store, clock: Clock, limits: Limits) -> None:
-        self._limits, self._looked_up = limits, 0
+        self._limits, self._new, self._turns = limits, 0, asyncio.Semaphore(limits.strangers)
         self._friends, self._strangers = Known(store, clock, FRIENDS_AT_ONCE), Known(store, clock, limits.strangers)
 
     async def may_send(self, token: str) -> bool:
@@ -34,10 +38,26 @@ class Callers:
         self._strangers.close()
 
     async def _is_new_friend(self, name: str) -> bool:
-        if self._looked_up >= self._limits.strangers:
-            raise RefusalError(503, "too many unknown tokens at once", self._limits.retry_after_s)
-        self._looked_up += 1
+        if self._new >= self._limits.strangers + self._limits.waiting_strangers:
+            raise self._refusal()
+        self._new += 1
         try:
-            return await self._strangers.has(name)
+            async with self._turn():
+                return await self._strangers.has(name)
         finally:
-            self._looked_up -= 1
+            self._new -= 1
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._limits.strangers_s):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise self._refusal() from None
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+    def _refusal(self) -> RefusalError:
+        return RefusalError(503, "too many unknown tokens at once", self._limits.retry_after_s)

@@ -6,12 +6,14 @@ Each check runs before the next costs anything: token, load, declared length, en
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import math
 import re
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from itertools import compress
 from typing import Any
 
 import msgspec
@@ -119,13 +121,17 @@ class Collector:
         batch = judge(body, self._clock.wall_ms(), sent_at, self.committer.memory)
         if len(batch.installs) > self._limits.installs:
             raise RefusalError(413, f"expected at most {self._limits.installs} installs, found {len(batch.installs)}")
-        for install in batch.installs:
-            if await self._marks.has(tombstone(install)):
-                raise RefusalError(410, f"install {install} was erased; it is to forget everything")
+        for install in await self._marked(batch.installs, tombstone):
+            raise RefusalError(410, f"install {install} was erased; it is to forget everything")
         with self._rate.booked(batch.installs):
-            renew = [install for install in batch.installs if await self._marks.has(renewal(install))]
+            renew = await self._marked(batch.installs, renewal)
             await self.committer.commit(batch)
         return Answer(batch.verdicts, renew)
+
+    async def _marked(self, installs: Iterable[str], mark: Callable[[str], str]) -> list[str]:
+        """Return those that have a mark; all are asked about at once."""
+        found = await asyncio.gather(*(self._marks.has(mark(install)) for install in installs))
+        return list(compress(installs, found))
 
 
 def _sent_at(value: str) -> int | None:

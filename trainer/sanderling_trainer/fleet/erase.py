@@ -19,7 +19,7 @@ from sanderling_trainer.fleet.known import MAX_AGE_S
 from sanderling_trainer.fleet.lease import Lease, only_job
 from sanderling_trainer.fleet.sweep import sweep_daily, sweep_lines
 
-REQUESTS = 5  # a collector asks for the tombstone, waits for two files of the commit before, and writes two
+REQUESTS = 6  # a collector asks for tombstones and renewals, waits for two files of the commit before, and writes two
 COMMIT_S = REQUESTS * 2 * REMOTE_TIMEOUT.total_seconds()  # for each is tried twice
 SETTLE_S = MAX_AGE_S + COMMIT_S  # what a collector knows may be so old, and a commit may take so long
 

@@ -71,8 +71,9 @@ class Lease:
             self.check()
             self._check_ended(before)
             self._end_earlier()
-        except BusyError:
-            self.release()
+        except BaseException:
+            with suppress(OSError):
+                self.release()
             raise
 
     def keep(self) -> None:
@@ -149,6 +150,11 @@ class Lease:
         note = self._read(number)
         if note is None:
             return BusyError("expected no other job on this store, found one that has just begun; start again later")
+        if note.until == ENDED:
+            return BusyError(
+                f"expected no other job on this store, found that `{note.job}` of {note.owner} took over and ended "
+                f"while this one slept or waited for the store: start again"
+            )
         return BusyError(
             f"expected no other job on this store, found `{note.job}` of {note.owner}, begun {_date(note.since)}, "
             f"which holds it until {_date(note.until)} and longer while it works: start again when it has ended "

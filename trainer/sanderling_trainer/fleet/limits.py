@@ -23,7 +23,8 @@ class RefusalError(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """The bounds of one server: `connections` counts those without a request, `strangers` the lookups of new tokens;
+    """The bounds of one server: `connections` counts those without a request, `strangers` the lookups of new tokens,
+    for which `waiting_strangers` wait, `strangers_s` at most;
     `events_s`, `burst` are an install's; `slow_s` is the age from which a body makes room for others."""
 
     connections: int = 10_000
@@ -32,6 +33,8 @@ class Limits:
     body_bytes: int = 2 * 1024 * 1024
     body_s: float = 30.0
     strangers: int = 8
+    waiting_strangers: int = 512
+    strangers_s: float = 5.0
     requests: int = 256
     slow_s: float = 2.0
     waiting_bytes: int = 64 * 1024 * 1024
