@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import struct
 import subprocess
 from collections.abc import Iterator
@@ -39,6 +40,19 @@ class LoopDisk:
             fcntl.ioctl(handle, EXT4_IOC_SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
         finally:
             os.close(handle)
+
+    def cut_under(self, child: int) -> None:
+        """Cut the power of a child of this process too: from one moment on it does nothing, and is reaped.
+
+        A process that goes on after `cut` may be told by a flush under way that all is well: so many runs beside one
+        another showed, one cut in a hundred. With the power goes the processor.
+        """
+        os.kill(child, signal.SIGSTOP)
+        _, status = os.waitpid(child, os.WUNTRACED)
+        self.cut()
+        if os.WIFSTOPPED(status):  # it may have come to its end before
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
 
     def unplug(self) -> None:
         run("umount", str(self.folder))

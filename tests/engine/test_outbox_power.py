@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,9 +43,7 @@ def cut_often(disk: LoopDisk, notes: Path, cuts: int, mutant: str = "") -> Toll:
         os.close(writing)
         assert os.read(reading, 1) == b"!"
         time.sleep(rng.uniform(0, 0.2))
-        disk.cut()
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        disk.cut_under(child)
         os.close(reading)
         disk.unplug()
         disk.plug_in()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,9 +34,7 @@ def cut(disk: LoopDisk, job: Callable[[Path, FakeClock], None], after_s: float, 
         finally:
             os._exit(1)
     time.sleep(after_s)
-    disk.cut()
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    disk.cut_under(child)
     disk.unplug()
     disk.plug_in()
 
