@@ -19,7 +19,7 @@ import apsw
 from sanderling import forgetting, forks, shed
 from sanderling.boot import Boot
 from sanderling.clock import Clock, Entropy
-from sanderling.contract.events import Event
+from sanderling.contract.events import ROOM_FOR_SLOT, Event
 from sanderling.errors import StorageError
 from sanderling.future import Future
 from sanderling.identity import Identity
@@ -28,7 +28,7 @@ from sanderling.store import Job, Pending, Store, kind_of, moved_by
 QUEUE_EVENTS = 10_000
 GROUP_JOBS = 256
 GROUP_SHARE = 32 * 1024
-EVENT_BYTES, SLOT_BYTES = 1000, 128
+EVENT_BYTES = 1000
 GATHER_S = 0.02
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 2.0
@@ -456,7 +456,7 @@ class Outbox:
 
 def _weight(event: Event) -> int:
     """Return about how many bytes an event takes."""
-    return EVENT_BYTES + SLOT_BYTES * len(getattr(event, "slate", ()))
+    return EVENT_BYTES + ROOM_FOR_SLOT * len(getattr(event, "slate", ()))
 
 
 def _held(condition: threading.Condition) -> bool:

@@ -369,10 +369,11 @@ class Store:
 
 def moved_by(events: Iterable[Event]) -> set[str]:
     """Return the pseudonyms whose states these events moved."""
-    moving = (
-        event for event in events if isinstance(event, Observation | Restart) or getattr(event, "observed", False)
-    )
-    return {event.user for event in moving if not isinstance(event, Loss)}
+    return {
+        event.user
+        for event in events
+        if isinstance(event, Observation | Restart) or (isinstance(event, Outcome) and event.observed)
+    }
 
 
 def as_observation(event: Outcome) -> Observation:
@@ -381,7 +382,7 @@ def as_observation(event: Outcome) -> Observation:
 
 
 def kind_of(event: Event) -> str:
-    """Return decision, outcome, observation or loss."""
+    """Return decision, outcome, observation, restart or loss."""
     return str(type(event).__struct_config__.tag)
 
 
