@@ -161,8 +161,8 @@ def create_app(
 def settings() -> dict[str, Any]:
     """Return how uvicorn is to serve.
 
-    It bounds neither silent connections nor heads: that is left to the ingress. Its `limit_concurrency` would count
-    silent connections and then refuse all others, without Retry-After.
+    Silent connections and heads are bounded by the ingress. uvicorn's `limit_concurrency` would count silent
+    connections and then refuse all others, without Retry-After; h11 bounds heads, but takes more time than httptools.
     """
     return {
         "http": "httptools",
