@@ -23,7 +23,6 @@ from sanderling.contract import events as wire
 from sanderling.contract.events import Event, Observation, Verdict
 from sanderling_trainer.data.store import LocalStore, Store
 from sanderling_trainer.fleet.collector import create_app, settings
-from sanderling_trainer.fleet.limits import Limits
 from tests.fakes import EventFactory
 from tests.waiting import wait_until
 
@@ -123,7 +122,7 @@ class Server:
     def __init__(self, folder: Path, store: Store | None = None, token: str | None = "secret", **more: Any) -> None:
         self.folder = folder
         app = create_app(store or LocalStore(folder), token, **more)
-        self.server = Prompt(uvicorn.Config(app, port=0, **settings(more.get("limits", Limits()))))
+        self.server = Prompt(uvicorn.Config(app, port=0, **settings()))
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
         while not self.server.started:

@@ -29,7 +29,6 @@ from sanderling_trainer.data import lines, store
 from sanderling_trainer.data.segments import gather
 from sanderling_trainer.data.store import LocalStore
 from sanderling_trainer.fleet.collector import create_app, settings
-from sanderling_trainer.fleet.limits import Limits
 from tests.fakes import EventFactory
 from tests.trainer.store_points import StorePoints
 
@@ -76,7 +75,7 @@ def collect(root: Path, listener: socket.socket, mutant: str, points: StorePoint
             points.passing("request")
         await serve(scope, receive, told)
 
-    uvicorn.Server(uvicorn.Config(app, **settings(Limits()))).run(sockets=[listener])
+    uvicorn.Server(uvicorn.Config(app, **settings())).run(sockets=[listener])
 
 
 class Collector:

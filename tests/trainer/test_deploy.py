@@ -10,7 +10,9 @@ import yaml
 from typer.testing import CliRunner
 
 from sanderling_trainer import commands, store_commands
+from sanderling_trainer.fleet.collector import KEEP_ALIVE_S
 from sanderling_trainer.fleet.lease import LEASE_S
+from sanderling_trainer.fleet.limits import Limits
 from sanderling_trainer.fleet.openapi import DOCUMENT
 
 pytestmark = pytest.mark.lab
@@ -65,6 +67,22 @@ def test_autoscaler_budget_and_service_name_the_deployment():
     assert found["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
     jobs = [manifest for manifest in manifests() if manifest["kind"] == "CronJob"]
     assert {job["spec"]["concurrencyPolicy"] for job in jobs} == {"Forbid"}
+
+
+def test_the_ingress_hands_on_the_public_paths_only():
+    """It leads to the service, takes bodies as large as the collector does, and gives up idle connections sooner."""
+    found = {manifest["kind"]: manifest for manifest in manifests()}
+    [rule] = found["Ingress"]["spec"]["rules"]
+    paths = rule["http"]["paths"]
+    assert [path["path"] for path in paths] == ["/v1", "/openapi.json"]
+    assert {path["backend"]["service"]["name"] for path in paths} == {found["Service"]["metadata"]["name"]}
+    assert {path["backend"]["service"]["port"]["name"] for path in paths} == {
+        found["Service"]["spec"]["ports"][0]["name"]
+    }
+    size = found["Ingress"]["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"]
+    assert size == f"{Limits.body_bytes // 2**20}m"
+    assert 'upstream-keepalive-timeout: "60"' in (DEPLOY / "collector.yaml").read_text()
+    assert KEEP_ALIVE_S > 60
 
 
 def test_a_renewal_that_refuses_is_not_tried_all_night():

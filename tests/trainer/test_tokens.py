@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from sanderling_trainer.data.store import LocalStore, open_store
-from sanderling_trainer.fleet.callers import Callers
+from sanderling_trainer.fleet.callers import Authenticator
 from sanderling_trainer.fleet.known import MAX_AGE_S
 from sanderling_trainer.fleet.limits import Limits, RefusalError
+from sanderling_trainer.fleet.probe import Probe
 from sanderling_trainer.fleet.tokens import TokenError, issue, listed, revoke
 from tests.fakes import FakeClock
 from tests.servers import Server, events, packed
@@ -55,11 +56,9 @@ class FarStore(LocalStore):
 
 
 def test_many_unknown_tokens_shut_no_known_one_out(tmp_path):
-    """While strangers' tokens are looked up, or wait, a few at a time, a friend's is served and asked about again."""
+    """While unknown tokens are looked up, and others refused, a known one is served and looked up again."""
     store, clock = FarStore(tmp_path), FakeClock()
-    server = Server(
-        tmp_path, store, clock=clock, limits=Limits(strangers=2, waiting_strangers=3, strangers_s=20, requests=1)
-    )
+    server = Server(tmp_path, store, clock=clock, limits=Limits(unknown_tokens=5, requests=1))
     mine = issue(store, "phone-7", clock)
     assert status(server, mine) == 200
     with ThreadPoolExecutor(20) as pool:
@@ -77,39 +76,31 @@ def test_many_unknown_tokens_shut_no_known_one_out(tmp_path):
     server.stop()
 
 
-def answers(store: LocalStore, tokens: list[str], limits: Limits) -> list[bool | int]:
-    """Ask a fresh collector about all tokens at once; return its answers, or with which status it refused."""
+def answers(store: LocalStore, tokens: list[str], rounds: int) -> list[list[int]]:
+    """Ask a fresh collector about all tokens at once, several times; return the statuses of each round."""
 
-    async def ask(callers: Callers, token: str) -> bool | int:
+    async def ask(authenticator: Authenticator, token: str) -> int:
         try:
-            return await callers.may_send(token)
+            await authenticator.check(f"Bearer {token}")
+            return 200
         except RefusalError as refusal:
             return refusal.status
 
-    async def all_at_once() -> list[bool | int]:
-        callers = Callers(store, FakeClock(), limits)
-        found = await asyncio.gather(*(ask(callers, token) for token in tokens))
-        callers.close()
-        return found
+    async def all_at_once() -> list[list[int]]:
+        clock, limits = FakeClock(), Limits(unknown_tokens=40)
+        authenticator = Authenticator(store, None, clock, limits, Probe(store, clock))
+        found = [await asyncio.gather(*(ask(authenticator, token) for token in tokens)) for _ in range(rounds)]
+        authenticator.close()
+        return [sorted(statuses) for statuses in found]
 
     return asyncio.run(all_at_once())
 
 
 def test_a_fresh_collector_lets_a_fleet_in(tmp_path):
-    """A hundred devices that it has not looked up yet send at once: each waits for its turn, and none is refused."""
+    """Of a hundred devices that a collector meets at once, all are let in when the refused ones come again."""
     store, clock = LocalStore(tmp_path), FakeClock()
     tokens = [issue(store, f"phone-{number}", clock) for number in range(100)]
-    assert answers(store, tokens, Limits(strangers_s=60)) == [True] * 100
-    assert sorted(answers(store, tokens, Limits(waiting_strangers=32, strangers_s=60))) == [True] * 40 + [503] * 60
-
-
-def test_a_turn_that_does_not_come_is_not_waited_for(tmp_path):
-    """Where the store hangs with the first lookup, those that wait behind it are told to come again."""
-    store = FarStore(tmp_path)
-    asked = threading.Timer(0.5, store.go.set)
-    asked.start()
-    assert answers(store, ["one", "two", "three"], Limits(strangers=1, strangers_s=0.05)) == [False, 503, 503]
-    asked.join()
+    assert answers(store, tokens, 3) == [[200] * 40 + [503] * 60, [200] * 80 + [503] * 20, [200] * 100]
 
 
 def test_a_store_that_is_gone_refuses_no_token(tmp_path, bucket):

@@ -1,4 +1,4 @@
-"""Bodies on their way in: how large, for how long, and which one makes room for others. Refuses to know events."""
+"""Reads the body of a request within its bounds of size and time."""
 
 from __future__ import annotations
 
@@ -9,41 +9,25 @@ from starlette.requests import ClientDisconnect, Request
 from sanderling_trainer.fleet.limits import Limits, RefusalError
 
 
-class Bodies:
-    """The bodies that are being received, those that began first in front."""
+async def read_body(request: Request, limits: Limits) -> bytes:
+    """Return the packed body; raise `RefusalError` when it is not zstd, too large, too slow or cut off."""
+    most = limits.body_bytes
+    declared = request.headers.get("content-length", "0")
+    if not declared.isdecimal() or int(declared) > most:
+        raise RefusalError(413, f"expected a body of at most {most} bytes, found {declared} declared")
+    if request.headers.getlist("content-encoding") != ["zstd"]:
+        raise RefusalError(415, "expected the content-encoding zstd")
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._began: dict[asyncio.Timeout, float] = {}
-
-    async def read(self, request: Request) -> bytes:
-        """Return the body, up to the cap and within `body_s`, whatever was declared; raise `RefusalError`."""
-        body = bytearray()
-        try:
-            async with asyncio.timeout(self._limits.body_s) as end:
-                self._began[end] = asyncio.get_running_loop().time()
-                try:
-                    async for part in request.stream():
-                        body += part
-                        if len(body) > self._limits.body_bytes:
-                            raise RefusalError(
-                                413, f"expected a body of at most {self._limits.body_bytes} bytes, found more"
-                            )
-                finally:
-                    self._began.pop(end, None)
-        except TimeoutError as error:
-            raise RefusalError(408, f"expected a whole body within {self._limits.body_s:g} s, or sooner") from error
-        except ClientDisconnect as error:
-            raise RefusalError(400, "the client went away") from error
-        return bytes(body)
-
-    def end_slowest(self) -> bool:
-        """Give up the body that has been on its way longest, if longer than `slow_s`; say whether there was one."""
-        now = asyncio.get_running_loop().time()
-        end, began = next(iter(self._began.items()), (None, now))
-        if end is None or now - began < self._limits.slow_s:
-            return False
-        del self._began[end]
-        if not end.expired():
-            end.reschedule(now)
-        return True
+    body = bytearray()
+    try:
+        async with asyncio.timeout(limits.body_s):
+            async for part in request.stream():
+                body += part
+                # A chunked body declares no length.
+                if len(body) > most:
+                    raise RefusalError(413, f"expected a body of at most {most} bytes, found more")
+    except TimeoutError as error:
+        raise RefusalError(408, f"expected a whole body within {limits.body_s:g} s") from error
+    except ClientDisconnect as error:
+        raise RefusalError(400, "the client went away") from error
+    return bytes(body)

@@ -1,63 +1,58 @@
-"""Who may send: tokens by what the store says, however many others are tried. Refuses to know requests.
-
-A token that was valid once is a friend's, and is asked about in threads that no stranger's lookup can fill.
-"""
+"""Authentication: bearer tokens, checked against the store through a cache of a few seconds."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import hmac
 
 from sanderling.clock import Clock
 from sanderling_trainer.data.store import Store
 from sanderling_trainer.fleet.known import Known
 from sanderling_trainer.fleet.limits import Limits, RefusalError
+from sanderling_trainer.fleet.probe import Probe
 from sanderling_trainer.fleet.tokens import file_of
 
-FRIENDS_AT_ONCE = 32
 
+class Authenticator:
+    """Checks the tokens of requests; a shared `token` is valid beside those that the store has."""
 
-class Callers:
-    """The tokens that came; new ones are looked up a few at a time, while some wait for their turn."""
+    def __init__(self, store: Store, token: str | None, clock: Clock, limits: Limits, probe: Probe) -> None:
+        self._token = token
+        self._limits = limits
+        self._probe = probe
+        self._unknown = 0
+        # Lookups of unknown tokens can take half of the threads: guesses cannot keep known devices out.
+        self._issued = Known(store, clock, 2 * limits.unknown_tokens)
 
-    def __init__(self, store: Store, clock: Clock, limits: Limits) -> None:
-        self._limits, self._new, self._turns = limits, 0, asyncio.Semaphore(limits.strangers)
-        self._friends, self._strangers = Known(store, clock, FRIENDS_AT_ONCE), Known(store, clock, limits.strangers)
+    async def check(self, authorization: str) -> None:
+        """Return if the header has a valid token.
 
-    async def may_send(self, token: str) -> bool:
-        """Say whether a token is valid; raise `RefusalError` where too many new ones come, `OSError` for trouble."""
-        name = file_of(token)
-        if name in self._friends or await self._is_new_friend(name):
-            return await self._friends.has(name)
-        return False
+        Raises `RefusalError`: 401 for an invalid token, 503 when too many unknown ones come at once or the store
+        fails; `OSError` when the lookup fails.
+        """
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise RefusalError(401, "expected a bearer token")
+        if self._token is not None and hmac.compare_digest(token.encode(), self._token.encode()):
+            return
+        if await self._is_issued(file_of(token)):
+            return
+
+        # A store whose bucket is missing has no token either, and a device must not take that for a revocation.
+        if not await self._probe.works():
+            raise RefusalError(503, "the store fails", self._limits.retry_after_s)
+        raise RefusalError(401, "expected a known bearer token")
 
     def close(self) -> None:
-        """Ask nothing more."""
-        self._friends.close()
-        self._strangers.close()
+        """Start no further lookups."""
+        self._issued.close()
 
-    async def _is_new_friend(self, name: str) -> bool:
-        if self._new >= self._limits.strangers + self._limits.waiting_strangers:
-            raise self._refusal()
-        self._new += 1
+    async def _is_issued(self, name: str) -> bool:
+        if self._issued.had(name):
+            return await self._issued.has(name)
+        if self._unknown >= self._limits.unknown_tokens:
+            raise RefusalError(503, "too many unknown tokens at once", self._limits.retry_after_s)
+        self._unknown += 1
         try:
-            async with self._turn():
-                return await self._strangers.has(name)
+            return await self._issued.has(name)
         finally:
-            self._new -= 1
-
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self._limits.strangers_s):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise self._refusal() from None
-        try:
-            yield
-        finally:
-            self._turns.release()
-
-    def _refusal(self) -> RefusalError:
-        return RefusalError(503, "too many unknown tokens at once", self._limits.retry_after_s)
+            self._unknown -= 1

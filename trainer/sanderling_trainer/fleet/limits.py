@@ -1,9 +1,8 @@
-"""What a request may cost, and what one that costs more is told. Refuses to know events."""
+"""The bounds of one collector process, and the rate at which an install may send events."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -14,75 +13,70 @@ MAX_REMEMBERED = 100_000
 
 
 class RefusalError(Exception):
-    """A request that gets no verdicts: its status and the reason, and the seconds to wait where waiting helps."""
+    """A request that gets no verdicts: the status, the reason, and after how many seconds a retry may help."""
 
     def __init__(self, status: int, reason: str, wait_s: float | None = None) -> None:
         super().__init__(reason)
-        self.status, self.reason, self.wait_s = status, reason, wait_s
+        self.status = status
+        self.reason = reason
+        self.wait_s = wait_s
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The bounds of one server: `connections` counts those without a request, `strangers` the lookups of new tokens,
-    for which `waiting_strangers` wait, `strangers_s` at most;
-    `events_s`, `burst` are an install's; `slow_s` is the age from which a body makes room for others."""
+    """The bounds of one collector process; n collectors let n times as much pass."""
 
-    connections: int = 10_000
-    head_s: float = 30.0
-    head_bytes: int = 64 * 1024
-    body_bytes: int = 2 * 1024 * 1024
-    body_s: float = 30.0
-    strangers: int = 8
-    waiting_strangers: int = 512
-    strangers_s: float = 5.0
+    unknown_tokens: int = 32
+    """Lookups at once of tokens that were not valid before; further ones are refused with 503."""
     requests: int = 256
-    slow_s: float = 2.0
-    waiting_bytes: int = 64 * 1024 * 1024
+    """Requests with a valid token at once."""
+    body_bytes: int = 2 * 1024 * 1024
+    """Size of a packed body."""
+    body_s: float = 30.0
+    """Time for a body to arrive."""
     installs: int = 16
+    """Installs in one batch."""
     events_s: float = 1000.0
+    """Events per second of an install, after a burst."""
     burst: float = 20_000.0
+    """Events that an idle install may send at once."""
+    waiting_bytes: int = 64 * 1024 * 1024
+    """Unpacked bytes that wait to be stored."""
     retry_after_s: float = 5.0
+    """Retry-After of a 503."""
 
 
 class Rate:
-    """Lets each install send so many events a second, after a burst. A batch passes whole, and its debt is paid later.
+    """Limits the events per second of each install.
 
-    Kept is the moment at which an install's debt will be paid.
+    A batch passes whole if its install has no debt, and its events may leave one. Kept is the moment, in seconds of
+    the monotonic clock, at which the debt is paid.
     """
 
     def __init__(self, limits: Limits, clock: Clock) -> None:
-        self._limits, self._clock = limits, clock
+        self._limits = limits
+        self._clock = clock
         self._paid_at: dict[str, float] = {}
 
-    @contextmanager
-    def booked(self, installs: Mapping[str, int]) -> Iterator[None]:
-        """Book the events of each install, and give them back if one is refused, or what they are for fails."""
-        taken: list[str] = []
-        try:
-            for install, events in installs.items():
-                self.take(install, events)
-                taken.append(install)
-            yield
-        except BaseException:
-            for install in taken:
-                self._give_back(install, installs[install])
-            raise
-
-    def take(self, install: str, events: int) -> None:
-        """Book the events; raise `RefusalError` while the install is in debt."""
+    def take(self, installs: Mapping[str, int]) -> None:
+        """Book the events of each install; raise `RefusalError` and book nothing while one is in debt."""
         now = self._clock.mono_ms() / 1000
-        earliest = now - self._limits.burst / self._limits.events_s
-        paid_at = max(earliest, self._paid_at.pop(install, earliest))
-        if paid_at <= now:
-            self._paid_at[install] = paid_at + events / self._limits.events_s
-            trim(self._paid_at, MAX_REMEMBERED)
-            return
-        self._paid_at[install] = paid_at
-        raise RefusalError(429, f"expected at most {self._limits.events_s:g} events/s of an install", paid_at - now)
+        for install in installs:
+            wait_s = self._paid_at.get(install, now) - now
+            if wait_s > 0:
+                raise RefusalError(429, f"expected at most {self._limits.events_s:g} events/s of an install", wait_s)
 
-    def _give_back(self, install: str, events: int) -> None:
-        if install in self._paid_at:
-            self._paid_at[install] -= events / self._limits.events_s
+        earliest = now - self._limits.burst / self._limits.events_s
+        for install, events in installs.items():
+            paid_at = max(earliest, self._paid_at.pop(install, earliest))
+            self._paid_at[install] = paid_at + events / self._limits.events_s
+        trim(self._paid_at, MAX_REMEMBERED)
+
+    def give_back(self, installs: Mapping[str, int]) -> None:
+        """Undo `take` for a batch that was not stored."""
+        for install, events in installs.items():
+            if install in self._paid_at:
+                self._paid_at[install] -= events / self._limits.events_s
 
 
 def trim(entries: dict[str, Any], most: int) -> None:

@@ -12,7 +12,7 @@ from sanderling_trainer.fleet.limits import Limits
 REFUSALS = {
     400: "Not one whole zstd frame, or a line that names no event.",
     401: "The token is unknown or revoked.",
-    408: f"The body took longer than {Limits.body_s:g} s, or {Limits.slow_s:g} s where others waited for its place.",
+    408: f"The body took longer than {Limits.body_s:g} s.",
     410: "The install was erased; the device is to forget what waits.",
     413: f"More than {Limits.body_bytes} bytes packed, {wire.MAX_BATCH_BYTES} unpacked, "
     f"{wire.MAX_BATCH_EVENTS} events, or {Limits.installs} installs.",
@@ -20,7 +20,7 @@ REFUSALS = {
 }
 WAITS = {
     429: f"The install sends more than {Limits.events_s:g} events/s.",
-    503: "Overload, or the store fails.",
+    503: "Overload, too many unknown tokens at once, or the store fails.",
 }
 
 _STATUS = {"type": "object", "required": ["status"], "properties": {"status": {"type": "string"}}}
