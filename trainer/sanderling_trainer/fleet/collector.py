@@ -135,8 +135,8 @@ class Collector:
 
 
 def _sent_at(value: str) -> int | None:
-    """Return the header's wall ms since 1970, negative before, or None when it is absent or absurd."""
-    return int(value) if re.fullmatch(r"-?[0-9]{1,15}", value) else None
+    """Return the header's wall ms since 1970, or None when it is absent or makes no sense."""
+    return int(value) if re.fullmatch(r"[0-9]{1,15}", value) else None
 
 
 def create_app(
