@@ -172,7 +172,8 @@ def test_no_default_is_lost_where_many_windows_are_open(bundle):
         slates = [engine.recommend("anna", k=2) for _ in range(2 * AT_ONCE + 1)]
         for slate in slates:
             engine.seen(slate)
-        while engine._people.identity.install == engine._outbox.install:
+        before = engine._outbox.install
+        while engine._outbox.install == before:
             told += [event for event in upload(engine) if isinstance(event, Outcome)]
         assert sorted((event.decision, event.slot) for event in told) == sorted(
             (slate.decision, item.slot) for slate in slates for item in slate
