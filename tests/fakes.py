@@ -19,7 +19,7 @@ class FakeClock:
         self.wall, self.mono = wall_ms, mono_ms
 
     def wall_ms(self) -> int:
-        return self.wall
+        return max(0, self.wall)
 
     def mono_ms(self) -> int:
         return self.mono

@@ -92,21 +92,20 @@ class Engine:
         except BaseException:
             self._let_go(0.0)
             raise
-        tell = partial(Teller, clock=clock, entropy=entropy, share_context=share_context, privacy=privacy)
+        tell = partial(Teller, entropy=entropy, share_context=share_context, privacy=privacy)
         self._meet = partial(
             People,
             self._outbox,
             tell,
             adapts=adapt,
             window_s=window_s,
-            epoch_ms=1000 * bundle.manifest.created,
             clock=clock,
             entropy=entropy,
         )
         self._met, self._meeting = self._meet(), RLock()
         forks.watch(self)
         self._uploader = self._open_uploader(transport, may_upload, background)
-        self._close_windows()
+        self._tick()
 
     @classmethod
     def open(
@@ -146,9 +145,9 @@ class Engine:
           `adapt` or `window_s`, which would tell.
         - `window_s`: how many seconds after a decision its rewards are waited for; what was `seen` and not rewarded by
           then counts as not clicked.
-        - `pseudonym_days`: so many days after it began, and as soon as all is uploaded, this install goes by another
-          name, and its users by other pseudonyms, which nothing joins to those before: all begin as strangers, to the
-          device too.
+        - `pseudonym_days`: after so many days, and as soon as all is uploaded, this install takes a new id and its
+          users new pseudonyms. Nothing links them to the old ones; states and what `adapt` learned start empty, open
+          reward windows get their default outcomes first, and slates from before can no longer be rewarded.
         - `transport`: another way to the lab than HTTP to `collector`.
         - `outbox_bytes`: how much may wait on the disk before whole decisions are shed.
         - `background`: threads write and send; without them the app calls `step`, and `reward` writes by itself.
@@ -211,20 +210,20 @@ class Engine:
         check_request(user, k, context)
         check_caps(at_most)
         asked = Asked(user, k, context, tuple(exclude), dict(at_most))
-        self._close_windows()
+        now_ms = self._tick()
         scorer = self._serving.scorer
         try:
-            return self._decide(scorer, asked, greedy)
+            return self._decide(scorer, asked, greedy, now_ms)
         except Exception as error:
             if scorer is self._serving.scorer and not self._serving.unproven:
                 raise
             self._serving.give_up(scorer.bundle, error)
-            return self._decide(self._serving.scorer, asked, greedy)
+            return self._decide(self._serving.scorer, asked, greedy, now_ms)
 
     def observe(self, user: str, item: str, kind: str = "view") -> None:
         """Record organic behaviour: it moves the user's state at once, and is uploaded later."""
         check_text(user=user, item=item, kind=kind)
-        self._close_windows()
+        self._tick()
         self._people.observe(user, item, kind, self._serving.scorer)
 
     def seen(self, slate: Slate, items: Iterable[SlateItem | str] | None = None) -> None:
@@ -237,8 +236,8 @@ class Engine:
             raise ValueError("seen: expected an engine opened with `window_s`, the time that rewards have to come")
         shown = {item.id: item for item in slate}
         found = [shown_item(shown, item) for item in (shown if items is None else items)]
-        self._people.see(slate, found, self._serving.scorer)
-        self._close_windows()
+        now_ms = self._tick()
+        self._people.see(slate, found, now_ms, self._serving.scorer)
 
     def reward(
         self, slate: Slate, item: SlateItem | str, value: float, kind: str | None = None, *, observe: bool | None = None
@@ -269,9 +268,9 @@ class Engine:
         seen.sort(key=lambda pair: pair[0].slot)  # an order of the app's own could tell what was touched first
         if self._outbox is None:
             return Receipt(False, f"the reward was not stored: {self.storage_fault}")
-        self._close_windows()
+        now_ms = self._tick()
         try:
-            wait = self._people.rewarded(slate, seen, kind, observe, self._serving.scorer)
+            wait = self._people.rewarded(slate, seen, kind, observe, now_ms, self._serving.scorer)
             wait(REWARD_TIMEOUT_S)
         except StorageError as error:
             return Receipt(False, str(error))
@@ -279,8 +278,11 @@ class Engine:
             self._uploader.wake()
         return Receipt(True)
 
-    def _close_windows(self) -> None:
-        self._people.close_windows(self._serving.scorer)
+    def _tick(self) -> int:
+        """Begin a public call: do what is due, and return the wall clock, which is read once a call."""
+        now_ms = self._clock.wall_ms()
+        self._people.tick(now_ms, self._serving.scorer)
+        return now_ms
 
     def upsert_items(self, items: Iterable[Mapping[str, Any]]) -> None:
         """Add items (each with `id` and `text`, and any attributes) or replace known ones; recommendable at once.
@@ -288,7 +290,8 @@ class Engine:
         Raises `ValueError` naming the field that is wrong, `StorageError` where another engine holds the state folder;
         then nothing was added.
         """
-        self._serving.change([overlay.clean(item, self._clock.wall_ms()) for item in items])
+        now_ms = self._tick()
+        self._serving.change([overlay.clean(item, now_ms) for item in items])
 
     def remove_items(self, ids: Iterable[str]) -> None:
         """Never show these items again, whatever bundle comes, until `upsert_items` brings them back.
@@ -296,7 +299,8 @@ class Engine:
         Unknown ids are remembered too. Raises `ValueError` for what cannot be an id, `StorageError` where another
         engine holds the state folder; then nothing was removed.
         """
-        self._serving.change([overlay.removal(item, self._clock.wall_ms()) for item in ids])
+        now_ms = self._tick()
+        self._serving.change([overlay.removal(item, now_ms) for item in ids])
 
     def explain(self, decision: str) -> Explanation:
         """Replay one of the last 256 decisions from its id, bit for bit. Raises `KeyError` for any other."""
@@ -318,7 +322,7 @@ class Engine:
 
         A wait that a failure has begun is kept to: then it returns False at once, and sends nothing.
         """
-        self._close_windows()
+        self._tick()
         if self._outbox:
             self._outbox.work()
         return self._uploader.drain(timeout_s) if self._uploader else False
@@ -328,7 +332,7 @@ class Engine:
 
         Return the seconds to wait before the next step.
         """
-        self._close_windows()
+        self._tick()
         if self._outbox:
             self._outbox.work()
         return self._uploader.step() if self._uploader else IDLE_S
@@ -387,18 +391,18 @@ class Engine:
         self._serving.close(timeout_s)
         self._let_go(timeout_s)
 
-    def _decide(self, scorer: Scorer, asked: Asked, greedy: bool) -> Slate:
+    def _decide(self, scorer: Scorer, asked: Asked, greedy: bool, now_ms: int) -> Slate:
         people = self._people
-        known = people.known(asked.user, scorer)
+        known = people.known(asked.user, now_ms, scorer)
         plan = self._plan(scorer, known, greedy)
         context = self._encode_context(scorer, asked.context)
         vector = scorer.state.user(known.state.state, context)
         if known.shift is not None:
             vector = vector + known.shift.astype("float32")
-        decision = uuid7(self._clock, self._entropy)
+        decision = uuid7(now_ms, self._entropy)
         made = decisions.make(scorer, vector, plan, asked, decision, known.state.name, known.shift)
         if made.slate.items:
-            people.decided(made, known.state, context)
+            people.decided(made, known.state, context, now_ms)
         self._serving.confirm(scorer.bundle)
         return made.slate
 
@@ -480,11 +484,15 @@ class Engine:
         return self._met
 
     def _rest(self) -> None:
-        """Do what may wait until all is uploaded: overwrite what was deleted, take another name when this one has lived
-        its days or the lab asks for it."""
+        """Do what may wait until all is uploaded: overwrite what was deleted, and take another name where that is due.
+
+        What becomes due here is uploaded under the old name first; the renaming follows when that is acknowledged.
+        """
         outbox = self._outbox
         if outbox is None:
             return
+
         outbox.scrub_left()
-        if self._people.outlived(self._pseudonym_days, self._serving.scorer):
+        now_ms = self._clock.wall_ms()
+        if self._people.outlived(self._pseudonym_days, now_ms, self._serving.scorer):
             outbox.rename()

@@ -282,15 +282,17 @@ class Outbox:
         self._ask(self._begin_anew)
 
     def rename(self) -> None:
-        """Begin anew if nothing is left to be told; raise `StorageError` if that fails."""
+        """Begin anew unless something is left to be told; raise `StorageError` if that fails."""
         self._ask(self._rename)
 
     def _rename(self) -> None:
         with self._wake:
             if self._drops and not self._queue:
-                self._enqueue(Job((), {}), None)  # losses are declared with what is written next
-            untold = bool(self._queue) or self._store.meta.events > 0
-        if not untold:
+                # Losses are declared with the next job that is written, under the old name.
+                self._enqueue(Job((), {}), None)
+            is_told = not self._queue and self._store.meta.events == 0
+
+        if is_told:
             self._begin_anew()
 
     def _begin_anew(self) -> None:

@@ -18,7 +18,7 @@ from sanderling import decisions, forks
 from sanderling.adapt import Floats, Residuals
 from sanderling.boot import Boot
 from sanderling.budget import DAY_MS, Budget
-from sanderling.clock import Clock, Entropy
+from sanderling.clock import OLDEST_MS, Clock, Entropy
 from sanderling.contract import events as wire
 from sanderling.decisions import Made
 from sanderling.errors import StorageError
@@ -47,7 +47,7 @@ class Known(NamedTuple):
 class People:
     """The users of an install under one identity. Thread-safe; methods that tell something put it into the outbox.
 
-    A wall clock before `epoch_ms` is wrong, and no age follows from it.
+    `now_ms`, wherever it is asked for, is the wall clock in ms since 1970, read once for each call of the engine.
     """
 
     def __init__(
@@ -57,13 +57,12 @@ class People:
         *,
         adapts: bool,
         window_s: float | None,
-        epoch_ms: int,
         clock: Clock,
         entropy: Entropy,
     ) -> None:
         self.identity = identity = outbox.identity if outbox else Identity.fresh(entropy)
         boot = outbox.boot if outbox else Boot(clock, entropy)
-        self._outbox, self._tell, self._adapts, self._clock = outbox, tell(identity, boot), adapts, clock
+        self._outbox, self._tell, self._adapts = outbox, tell(identity, boot), adapts
         load = outbox.state if outbox else _nothing
         self._users = Users(load, identity.secret, entropy)
         self._budget, self._residuals = Budget(load), Residuals(load)
@@ -71,59 +70,57 @@ class People:
         self._made: OrderedDict[str, Made] = OrderedDict()
         self._taught: dict[str, dict[int, float]] = {}
         self._lock = RLock()
-        self._epoch_ms, self._born_ms, self._told_early = epoch_ms, 0, False
-        self._asked_ms: int | None = None
+        self._born_ms = 0  # not known before the first `tick` under a clock that is set
+        self._asked = self._ending = False
         forks.watch(self)
+
+    def tick(self, now_ms: int, scorer: Scorer) -> None:
+        """Begin a call: start the age of this identity, and give the default outcome, -1, to slots that were seen and
+        not rewarded in time."""
         with suppress(StorageError):
-            self._age_ms()
+            if not self._born_ms:
+                self._age_ms(now_ms)
+
+        if self._windows.due(now_ms):
+            with self._lock:
+                self._tell_defaults(self._windows.closed(now_ms), scorer)
 
     def asked_for_another(self) -> None:
         """The lab wants this install to go by another name."""
-        with self._lock:
-            if self._asked_ms is None:
-                self._asked_ms = self._clock.mono_ms()
+        self._asked = True
 
-    def outlived(self, days: float | None, scorer: Scorer) -> bool:
-        """Tell whether this identity is so many days old, or was asked to end, and no reward is waited for.
+    def outlived(self, days: float | None, now_ms: int, scorer: Scorer) -> bool:
+        """Tell whether this identity is so many days old, or was asked to end, and may end now.
 
-        Open windows are waited for, though not for longer than one lasts: then their default outcomes are told early,
-        some at a time, and what is seen after that holds nothing up. Raises `StorageError` when the age cannot be read.
+        Open windows get their default outcomes first, some of them a call, and from then on `see` opens none. Raises
+        `StorageError` when the age cannot be read.
         """
         with self._lock:
-            over_ms = self._over_ms(days)
-            if over_ms < 0 or not self._windows.waiting():
-                return over_ms >= 0
-            if over_ms <= (self._windows.length_ms or 0) or self._told_early:
-                return self._told_early
-            self._tell_defaults(self._windows.early(), scorer)
-            self._told_early = not self._windows.waiting()
-            return False
+            is_due = self._asked or (days is not None and self._age_ms(now_ms) >= days * DAY_MS)
+            self._ending = is_due
+            return is_due and not self._tell_defaults(self._windows.closed_early(), scorer)
 
-    def _over_ms(self, days: float | None) -> int:
-        """Return for how long this identity should have been another already; below zero, it should not."""
-        asked = -1 if self._asked_ms is None else self._clock.mono_ms() - self._asked_ms
-        return asked if days is None else max(asked, self._age_ms() - int(days * DAY_MS))
-
-    def _age_ms(self) -> int:
+    def _age_ms(self, now_ms: int) -> int:
         """Return the age by the wall clock; it begins anew where an earlier clock was ahead of this one."""
-        now = self._clock.wall_ms()
-        if self._outbox is None or now < self._epoch_ms:
+        if self._outbox is None or now_ms < OLDEST_MS:
             return 0
-        born_ms = self._born_ms or int.from_bytes(self._outbox.state(BORN) or b"")
-        if not 0 < born_ms <= now:
-            born_ms = now
-            self._put([], {BORN: born_ms.to_bytes(8)})
-        self._born_ms = born_ms
-        return now - born_ms
 
-    def known(self, user: str, scorer: Scorer) -> Known:
+        born_ms = self._born_ms or int.from_bytes(self._outbox.state(BORN) or b"")
+        if not 0 < born_ms <= now_ms:
+            born_ms = now_ms
+            self._put([], {BORN: born_ms.to_bytes(8)})
+
+        self._born_ms = born_ms
+        return now_ms - born_ms
+
+    def known(self, user: str, now_ms: int, scorer: Scorer) -> Known:
         """Return what is known of a user, known or not; where it cannot be read now, what is known of a stranger."""
         manifest = scorer.bundle.manifest
         with self._lock:
             try:
                 state, explored, shift = self._rebuildable(user, scorer), 0, None
                 if manifest.exploration.daily is not None:
-                    explored = self._budget.spent(state.name, self._clock.wall_ms())
+                    explored = self._budget.spent(state.name, now_ms)
                 if self._adapts:
                     shift = self._residuals.get(state.name, scorer.space, manifest.sizes.dim).shift
                 return Known(state, explored, shift)
@@ -139,7 +136,7 @@ class People:
             self._put([self._tell.restart(state)], {self._users.key(user): state.dump(), GAP + state.name: b""})
         return state
 
-    def decided(self, made: Made, state: UserState, context: Vector | None) -> None:
+    def decided(self, made: Made, state: UserState, context: Vector | None, now_ms: int) -> None:
         """Remember and tell a decision that was made for a state, and count what it explored.
 
         A user who was forgotten meanwhile, or whose state could not be read, is not told of. The first decisions for a
@@ -154,7 +151,7 @@ class People:
             self._made[made.slate.decision] = made
             if len(self._made) > REMEMBERED:
                 self._taught.pop(self._made.popitem(last=False)[0], None)
-            states = self._budget.spend(state.name, self._clock.wall_ms(), explored) if explored else {}
+            states = self._budget.spend(state.name, now_ms, explored) if explored else {}
             if now.events == 0:
                 states[self._users.key(made.asked.user)] = now.dump()
             self._put([event], states)
@@ -170,13 +167,15 @@ class People:
             state = self._users.observe(user, item, kind, scorer)
             self._put([self._tell.observation(state.name, item, kind)], {self._users.key(user): state.dump()})
 
-    def see(self, slate: Slate, items: Iterable[SlateItem], scorer: Scorer) -> None:
-        """Let the window of these items' slots wait for rewards, unless the user was forgotten."""
+    def see(self, slate: Slate, items: Iterable[SlateItem], now_ms: int, scorer: Scorer) -> None:
+        """Let the window of these items' slots wait for rewards, unless the user was forgotten or this identity is
+        about to end, which nothing is to put off."""
         slots = {item.slot: item.id for item in items}
         with self._lock, suppress(StorageError):
-            if slots and self._users.get(slate.user, scorer).name == slate.pseudonym:
-                states = self._windows.see(slate.decision, slate.pseudonym, slots, self._clock.wall_ms())
-                self._put([], states)
+            if not slots or self._ending:
+                return
+            if self._users.get(slate.user, scorer).name == slate.pseudonym:
+                self._put([], self._windows.see(slate.decision, slate.pseudonym, slots, now_ms))
 
     def rewarded(
         self,
@@ -184,6 +183,7 @@ class People:
         values: Sequence[tuple[SlateItem, float]],
         kind: str | None,
         observe: bool | None,
+        now_ms: int,
         scorer: Scorer,
     ) -> Callable[[float], None]:
         """Tell what became of items of a slate; return the function that waits so many seconds until it is durable.
@@ -195,48 +195,46 @@ class People:
                 raise StorageError("not stored: there is no outbox")
             if self._users.get(slate.user, scorer).name != slate.pseudonym:
                 raise StorageError(
-                    "not stored: what was known of the user was forgotten since this slate was decided, or erased"
+                    "not stored: since this slate was decided the user's pseudonym has changed, because the user was"
+                    " forgotten, or this install was erased or took another name"
                 )
-            states = dict[str, bytes]()
-            outcomes = [self._outcome(slate, item, value, kind, observe, scorer, states) for item, value in values]
+
+            decision, name = slate.decision, slate.pseudonym
+            late = self._windows.is_over(decision, now_ms)
+            outcomes: list[wire.Event] = []
+            states: dict[str, bytes] = {}
+            for item, value in values:
+                moves = self._tell.exact and (value > 0 if observe is None else observe)
+                outcome = self._tell.outcome(
+                    decision,
+                    item.slot,
+                    item.id,
+                    name,
+                    value,
+                    kind,
+                    moves=moves,
+                    late=late,
+                )
+                outcomes.append(outcome)
+                if moves:
+                    state = self._users.observe(slate.user, item.id, outcome.kind, scorer)
+                    states[self._users.key(slate.user)] = state.dump()
+
             rewards = {item.slot: value for item, value in values}
-            states |= self._windows.settle(slate.decision, slate.pseudonym, rewards, self._clock.wall_ms())
-            states |= self._learn(slate.pseudonym, slate.decision, rewards, scorer)
+            states |= self._windows.settle(decision, name, rewards, now_ms)
+            states |= self._learn(name, decision, rewards, scorer)
             return self._outbox.begin(outcomes, states, self.identity.install)
 
-    def _outcome(
-        self,
-        slate: Slate,
-        item: SlateItem,
-        value: float,
-        kind: str | None,
-        observe: bool | None,
-        scorer: Scorer,
-        states: dict[str, bytes],
-    ) -> wire.Event:
-        """Return the event of one reward; where it moves the user's state, the new one is put into `states`."""
-        moves = self._tell.exact and (value > 0 if observe is None else observe)
-        late = self._windows.is_over(slate.decision, self._clock.wall_ms())
-        event = self._tell.outcome(
-            slate.decision, item.slot, item.id, slate.pseudonym, value, kind, moves=moves, late=late
-        )
-        if moves:
-            states[self._users.key(slate.user)] = self._users.observe(slate.user, item.id, event.kind, scorer).dump()
-        return event
-
-    def close_windows(self, scorer: Scorer) -> None:
-        """Give the default outcome, -1, to slots that were seen and not rewarded in time."""
-        now = self._clock.wall_ms()
-        if self._windows.due(now):
-            with self._lock:
-                self._tell_defaults(self._windows.closed(now), scorer)
-
-    def _tell_defaults(self, closed: Iterable[tuple[str, Seen, dict[str, bytes]]], scorer: Scorer) -> None:
+    def _tell_defaults(self, closed: Iterable[tuple[str, Seen, dict[str, bytes]]], scorer: Scorer) -> int:
+        """Tell the default outcomes of windows that are closed; return how many windows there were."""
+        count = 0
         for decision, seen, states in closed:
+            count += 1
             waiting = seen.waiting()
             events = [self._tell.outcome(decision, slot, item, seen.user, -1.0) for slot, item in waiting.items()]
             learned = self._learn(seen.user, decision, dict.fromkeys(waiting, -1.0), scorer)
             self._put(events, states | learned)
+        return count
 
     def _learn(self, name: str, decision: str, rewards: Mapping[int, float], scorer: Scorer) -> dict[str, bytes]:
         """Move the user's residual by the rewards by slot of a remembered decision; return what is to be stored.

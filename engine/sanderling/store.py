@@ -208,11 +208,12 @@ class Store:
 
         `numbers` are those of them that the lab may have all the same.
         """
+        clock = self.boot.read()
         return Loss(
-            id=uuid7(self.clock, self.entropy),
+            id=uuid7(clock.wall, self.entropy),
             install=self.meta.install,
             seq=1,
-            clock=self.boot.read(),
+            clock=clock,
             reason=reason[:MAX_REASON] or "unknown",
             decisions=counts.get("decision", 0),
             outcomes=counts.get("outcome", 0),

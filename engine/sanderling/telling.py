@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from sanderling import noise
 from sanderling.boot import Boot
-from sanderling.clock import Clock, Entropy, uuid7
+from sanderling.clock import Entropy, uuid7
 from sanderling.contract import events as wire
 from sanderling.decisions import Made
 from sanderling.identity import Identity
@@ -26,13 +26,15 @@ class Teller:
         identity: Identity,
         boot: Boot,
         *,
-        clock: Clock,
         entropy: Entropy,
         share_context: bool = False,
         privacy: float | None = None,
     ) -> None:
-        (self._install, self._secret), self._boot, self._clock, self._entropy = identity, boot, clock, entropy
-        self._share_context, self._privacy = share_context, privacy
+        self._install, self._secret = identity
+        self._boot = boot
+        self._entropy = entropy
+        self._share_context = share_context
+        self._privacy = privacy
 
     @property
     def exact(self) -> bool:
@@ -100,5 +102,6 @@ class Teller:
         return wire.Restart(**self._stamp(), user=state.name, steps=list(state.tail))
 
     def _stamp(self, id: str | None = None) -> dict[str, Any]:
-        fresh = id or uuid7(self._clock, self._entropy)
-        return {"id": fresh, "install": self._install, "seq": 0, "clock": self._boot.read()}
+        clock = self._boot.read()
+        fresh = id or uuid7(clock.wall, self._entropy)
+        return {"id": fresh, "install": self._install, "seq": 0, "clock": clock}

@@ -26,6 +26,7 @@ TAIL = 256
 RESTART_BYTES = 32 * 1024
 CACHED_USERS = 4096
 NO_EVENTS = "0" * 32
+VERSION = 2
 
 
 class _Stored(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -35,7 +36,7 @@ class _Stored(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     check: str
     events: int
     tail: list[tuple[str, str]]
-    name: str = ""  # version 1 had none: its pseudonym was the key
+    name: str
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class UserState:
 
     def dump(self) -> bytes:
         """Return the bytes from which `load` makes it again."""
-        stored = _Stored(2, self.space, self.state.tobytes(), self.check, self.events, list(self.tail), self.name)
+        stored = _Stored(VERSION, self.space, self.state.tobytes(), self.check, self.events, list(self.tail), self.name)
         return msgspec.msgpack.encode(stored)
 
 
@@ -119,9 +120,9 @@ class Users:
 
     def forget(self, user: str) -> tuple[str, set[str]]:
         """Forget a user, whatever is still stored; return the key, and all pseudonyms that it stood for until
-        `forgotten`: the key itself was one, before names were drawn."""
+        `forgotten`."""
         key = self.key(user)
-        names = self._forgotten.setdefault(key, {key})
+        names = self._forgotten.setdefault(key, set())
         found = self._states.pop(key, None) or self._stored(key)
         if found is not None:
             names.add(found.name)
@@ -147,10 +148,10 @@ class Users:
             found = msgspec.msgpack.decode(data, type=_Stored)
         except msgspec.MsgspecError:
             return None
-        if found.version not in (1, 2) or len(found.state) % 4:
+        if found.version != VERSION or len(found.state) % 4:
             return None
         state = np.frombuffer(found.state, np.float32)
-        return UserState(found.name or key, found.space, state, found.check, found.events, tuple(found.tail))
+        return UserState(found.name, found.space, state, found.check, found.events, tuple(found.tail))
 
     def _keep(self, key: str, state: UserState) -> None:
         self._states[key] = state

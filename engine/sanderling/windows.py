@@ -115,15 +115,12 @@ class Windows:
         """Tell whether `closed` may have something to yield."""
         return now_ms >= self._next_ms or len(self._open) > MOST_OPEN
 
-    def early(self) -> Iterator[tuple[str, Seen, dict[str, bytes]]]:
-        """Yield open windows as `closed` does, whether they have ended or not."""
-        for decision in list(islice(self._open, AT_ONCE)):
+    def closed_early(self) -> Iterator[tuple[str, Seen, dict[str, bytes]]]:
+        """Close some of the windows that wait for a reward, as `closed` does, before they end."""
+        waiting = (decision for decision, seen in self._open.items() if seen.waiting())
+        for decision in list(islice(waiting, AT_ONCE)):
             yield self._close(decision)
         self._next_ms = self._earliest()
-
-    def waiting(self) -> bool:
-        """Tell whether any window is open."""
-        return bool(self._open)
 
     def forget(self, user: str) -> list[str]:
         """Drop the windows of a pseudonym; return the keys under which they may be stored."""

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sanderling import BundleError, Engine, Receipt
+from sanderling.clock import SystemClock
 from sanderling.contract import events as wire
 from sanderling.contract.events import Decision, Observation, Outcome
 from sanderling.users import NO_EVENTS, next_check
@@ -409,9 +410,9 @@ def test_what_cannot_be_told_is_refused_and_harms_nobody(engine, name):
     assert [type(event) for event in stored(engine)] == [Decision, Observation, Outcome]
 
 
-def test_a_clock_before_1970_stops_nothing(bundle, tmp_path):
-    """An engine opens, recommends, waits for rewards and opens again under a wall clock that shows 1950 (input 88)."""
-    clock = FakeClock(wall_ms=-20 * 365 * 86_400_000)
+def test_a_clock_that_was_never_set_stops_nothing(bundle, tmp_path):
+    """An engine opens, recommends, waits for rewards and opens again under a wall clock that began in 1970."""
+    clock = FakeClock(wall_ms=0)
     for _ in range(2):
         with Engine.open(bundle, tmp_path / "state", clock=clock, entropy=FakeEntropy(), window_s=60.0) as engine:
             slate = engine.recommend("anna", k=3)
@@ -419,6 +420,12 @@ def test_a_clock_before_1970_stops_nothing(bundle, tmp_path):
             assert engine.reward(slate, slate[0], 1.0)
             clock.advance(61)
             assert len(slate) == 3
+
+
+def test_a_system_clock_before_1970_shows_0(monkeypatch):
+    """No negative time gets into ids and events."""
+    monkeypatch.setattr("time.time_ns", lambda: -1)
+    assert SystemClock().wall_ms() == 0
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,7 @@ def test_a_state_that_cannot_be_read_is_not_replaced(tmp_path):
     write_bundle(tmp_path / "bundle")
     with Engine.open(tmp_path / "bundle", tmp_path / "state") as engine:
         live(engine, "anna")
-        known = engine._people.known("anna", engine._serving.scorer).state
+        known = engine._people.known("anna", 0, engine._serving.scorer).state
     with Engine.open(tmp_path / "bundle", tmp_path / "state") as engine:
         before = stored(engine)
         engine._outbox._store.database.reader.close()
@@ -171,7 +171,7 @@ def test_a_state_that_cannot_be_read_is_not_replaced(tmp_path):
         assert not engine.reward(slate, slate[0], 1.0)
         assert stored(engine) == before
     with Engine.open(tmp_path / "bundle", tmp_path / "state") as engine:
-        again = engine._people.known("anna", engine._serving.scorer).state
+        again = engine._people.known("anna", 0, engine._serving.scorer).state
         assert (again.name, again.check, again.events) == (known.name, known.check, known.events)
 
 
@@ -179,10 +179,10 @@ def test_a_decision_under_way_tells_nothing_of_who_was_forgotten_meanwhile(engin
     """A slate that was begun before and ends after the forgetting is shown and leaves no event and no state."""
     live(engine, "anna")
     scorer = engine._serving.scorer
-    known = engine._people.known("anna", scorer)
+    known = engine._people.known("anna", 0, scorer)
     made = engine._people.remembered(engine.recommend("anna").decision)
     engine.forget_user("anna")
-    engine._people.decided(made, known.state, None)
+    engine._people.decided(made, known.state, None, 0)
     with pytest.raises(KeyError):
         engine.explain(made.slate.decision)
     assert {type(event) for event in stored(engine)} == {Loss}

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hmac
-
-import msgspec
-import numpy as np
 import pytest
 
 from sanderling import Engine
 from sanderling.contract.events import Decision, Loss, Outcome
-from sanderling.users import NO_EVENTS, Users, next_check
+from sanderling.users import Users
+from sanderling.windows import AT_ONCE
 from tests.bundles import write_bundle
 from tests.engine.test_engine import stored
 from tests.fakes import FakeClock, FakeEntropy
@@ -59,19 +56,6 @@ def test_a_slate_from_before_a_restart_is_rewarded(bundle):
         assert (decision.user, outcome.user) == (slate.pseudonym, slate.pseudonym)
 
 
-def test_a_state_of_version_1_goes_on_under_its_own_name(bundle):
-    """States of earlier versions had the key for a pseudonym: they keep it, so that the lab can go on rebuilding."""
-    with Engine.open(bundle) as engine:
-        scorer = engine._serving.scorer
-    key = hmac.digest(b"s" * 32, b"anna", "sha256").hex()[:32]
-    check = next_check(NO_EVENTS, "item-3", "view")
-    old = (1, scorer.space, np.ones(len(scorer.state.start()), np.float32).tobytes(), check, 1, [("item-3", "view")])
-    users = Users({key: msgspec.msgpack.encode(old)}.get, b"s" * 32, lambda size: b"r" * size)
-    found = users.get("anna", scorer)
-    assert (found.name, found.events, found.check) == (key, 1, check)
-    assert users.get("ben", scorer).name == (b"r" * 16).hex()
-
-
 def test_who_was_forgotten_is_a_stranger_even_where_the_disk_still_knows(bundle):
     """While the file could not be changed, what it holds of a forgotten user is not taken up again."""
     with Engine.open(bundle) as engine:
@@ -80,12 +64,12 @@ def test_who_was_forgotten_is_a_stranger_even_where_the_disk_still_knows(bundle)
     users = Users(stored.get, b"s" * 32, entropy)
     known = users.observe("anna", "item-3", "view", scorer)
     stored[users.key("anna")] = known.dump()
-    assert users.forget("anna") == (users.key("anna"), {users.key("anna"), known.name})
+    assert users.forget("anna") == (users.key("anna"), {known.name})
     stranger = users.get("anna", scorer)
     assert (stranger.events, stranger.name != known.name) == (0, True)
-    assert users.forget("anna") == (users.key("anna"), {users.key("anna"), known.name, stranger.name})
+    assert users.forget("anna") == (users.key("anna"), {known.name, stranger.name})
     users.forgotten(users.key("anna"))
-    assert users.forget("anna")[1] == {users.key("anna"), known.name}
+    assert users.forget("anna")[1] == {known.name}
 
 
 def test_after_its_days_an_install_goes_by_another_name(bundle):
@@ -139,27 +123,61 @@ def test_nothing_is_renamed_while_something_waits(bundle):
         assert engine.recommend("anna").pseudonym != slate.pseudonym
 
 
-def test_an_open_window_holds_a_name_up_for_its_own_length(bundle):
-    """Rewards still join their decision after the days are over; who always has one waiting is renamed all the same,
-    and what was seen by then counts as not clicked."""
+@pytest.mark.parametrize("days", [None, 30])
+def test_open_windows_get_their_defaults_before_a_name_ends(bundle, days):
+    """What waits for a reward when a name is due to end counts as not clicked; a reward until then is a late one."""
     clock = FakeClock()
-    with opened(bundle, clock, window_s=DAY_S) as engine:
-        clock.advance(29.5 * DAY_S)
+    with opened(bundle, clock, window_s=DAY_S, pseudonym_days=days) as engine:
+        clock.advance(29.9 * DAY_S)
         slate = engine.recommend("anna")
         engine.seen(slate)
-        clock.advance(0.6 * DAY_S)
-        upload(engine)
-        assert engine.reward(slate, slate[0], 1.0)
-        clock.advance(0.8 * DAY_S)
-        last = engine.recommend("anna")
-        engine.seen(last)
-        upload(engine)
-        assert last.pseudonym == slate.pseudonym
+        if days is None:
+            engine._people.asked_for_another()
         clock.advance(0.2 * DAY_S)
         upload(engine)
+        assert engine.reward(slate, slate[0], 1.0)
+
         told = [event for event in upload(engine) if isinstance(event, Outcome)]
-        assert [(event.decision, event.value) for event in told] == [(last.decision, -1.0)] * len(last)
+        assert [event.value for event in told] == [-1.0] * len(slate) + [1.0]
+        assert {(event.decision, event.user) for event in told} == {(slate.decision, slate.pseudonym)}
+        assert told[-1].late is True
+
+        receipt = engine.reward(slate, slate[0], 1.0)
+        assert not receipt
+        assert "another name" in receipt.reason
         assert engine.recommend("anna").pseudonym != slate.pseudonym
+        assert [type(event) for event in stored(engine)] == [Decision]
+
+
+def test_who_always_has_a_reward_waiting_is_renamed_all_the_same(bundle):
+    """Once a name is due to end, what is seen opens no window that would put the end off again."""
+    clock = FakeClock()
+    with opened(bundle, clock, window_s=DAY_S) as engine:
+        clock.advance(31 * DAY_S)
+        first = engine.recommend("anna")
+        engine.seen(first)
+        upload(engine)
+        second = engine.recommend("anna")
+        engine.seen(second)
+        assert second.pseudonym == first.pseudonym
+        assert {event.decision for event in upload(engine) if isinstance(event, Outcome)} == {first.decision}
+        assert engine.recommend("anna").pseudonym != first.pseudonym
+
+
+def test_no_default_is_lost_where_many_windows_are_open(bundle):
+    """Of more open windows than are closed at once, each seen slot has its outcome before the name ends."""
+    clock, told = FakeClock(), []
+    with opened(bundle, clock, window_s=DAY_S) as engine:
+        clock.advance(31 * DAY_S)
+        slates = [engine.recommend("anna", k=2) for _ in range(2 * AT_ONCE + 1)]
+        for slate in slates:
+            engine.seen(slate)
+        before = engine._outbox.install
+        while engine._outbox.install == before:
+            told += [event for event in upload(engine) if isinstance(event, Outcome)]
+        assert sorted((event.decision, event.slot) for event in told) == sorted(
+            (slate.decision, item.slot) for slate in slates for item in slate
+        )
 
 
 @pytest.mark.parametrize("days", [None, 30])
@@ -176,23 +194,6 @@ def test_the_lab_may_ask_for_another_name(bundle, days):
         upload(engine)
         assert after.pseudonym != before.pseudonym
         assert engine.recommend("anna").pseudonym == after.pseudonym
-
-
-def test_an_open_window_holds_up_who_was_asked(bundle):
-    """Rewards that are waited for still join their decision; after a window's length they are told early."""
-    clock = FakeClock()
-    with opened(bundle, clock, pseudonym_days=None, window_s=DAY_S) as engine:
-        slate = engine.recommend("anna")
-        engine.seen(slate)
-        engine._people.asked_for_another()
-        clock.advance(0.9 * DAY_S)
-        upload(engine)
-        assert engine.reward(slate, slate[0], 1.0)
-        engine.seen(engine.recommend("anna"))
-        clock.advance(0.2 * DAY_S)
-        for _ in range(3):
-            upload(engine)
-        assert engine.recommend("anna").pseudonym != slate.pseudonym
 
 
 def test_a_device_without_a_clock_keeps_its_name_over_many_starts(bundle):

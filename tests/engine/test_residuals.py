@@ -91,7 +91,7 @@ def test_what_was_learned_survives_a_restart_and_never_leaves(tmp_path):
         wanted = twelfth(engine)
         like(engine, 40, wanted)
         learned_rank = rank_of(engine, wanted)
-        shift = engine._people.known("anna", engine._serving.scorer).shift
+        shift = engine._people.known("anna", 0, engine._serving.scorer).shift
         uploaded = b"".join(pending.line for pending in engine._outbox.oldest(10_000, 1 << 30))
         assert shift.any()
         assert shift.tobytes() not in uploaded

@@ -34,7 +34,7 @@ USERS = ["anna", "ben", "carla"]
 LENGTHS = [1, 2, 3, 4, 5, 6, 15]
 VALUES = [1.0, 0.5, -1.0]
 CONTEXTS = [None, None, "", "rainy sunday evening", "on the train", "half \ud800"]
-CLOCKS = [0, 0, -2 * YEAR_S, 10 * YEAR_S, 3600, -70 * YEAR_S, 500 * YEAR_S]
+CLOCKS = [0, 0, -2 * YEAR_S, 10 * YEAR_S, 3600, -55 * YEAR_S, -10 * YEAR_S]  # -55: in 1970, never set
 
 
 class DeviceClock:
@@ -45,7 +45,7 @@ class DeviceClock:
         self.frozen: int | None = None
 
     def wall_ms(self) -> int:
-        return self.world.now + self.offset if self.frozen is None else self.frozen
+        return max(0, self.world.now + self.offset) if self.frozen is None else self.frozen
 
     def mono_ms(self) -> int:
         return self.world.now - self.boot

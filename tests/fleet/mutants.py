@@ -137,13 +137,6 @@ def trust_clocks(store: str) -> EventLog:
     return replace(log, time=log.time | {event.id: event.clock.wall for event in events})
 
 
-def wrap_times(engine: Engine) -> None:
-    """The engine that takes a time before 1970 for one in the year 10889."""
-    windows = engine._met._windows
-    honest = windows.end_ms
-    windows.end_ms = lambda decision: honest(decision) + (int(decision[0], 16) >> 3 << 48)
-
-
 def share_anyway(engine: Engine) -> None:
     """The engine that lets contexts out, whatever the app said."""
     engine._met._tell._share_context = True
@@ -197,7 +190,6 @@ MUTANTS = {
     "tell truth": Mutant(device={"spoil": tell_truth}),
     "take noise for truth": Mutant(read=take_noise_for_truth),
     "trust clocks": Mutant(read=trust_clocks),
-    "wrap times": Mutant(device={"spoil": wrap_times}),
     "share anyway": Mutant(device={"spoil": share_anyway}),
     "keep no list": Mutant(device={"spoil": keep_no_list}),
     "keep old items": Mutant(device={"spoil": keep_old_items}),

@@ -104,6 +104,16 @@ def test_an_absurd_sent_at_is_as_good_as_none(server, value):
     assert list(read_segments(str(server.folder)).time.values()) == [1_750_000_000_000]
 
 
+def test_a_clock_that_was_never_set_is_corrected_too(server):
+    """What was sent soon after 1970 began, and made ten seconds before, is read as made ten seconds before it came."""
+    [event] = events(1)
+    early = msgspec.structs.replace(event, clock=wire.Clock(50_000, 5_000, "b" * 32))
+    before = time.time_ns() // 1_000_000
+    assert server.post(packed(early), HEADERS | {"sent-at": "60000"})[0] == 200
+    found = read_segments(str(server.folder)).time[early.id] + 10_000
+    assert before <= found <= time.time_ns() // 1_000_000
+
+
 def test_overload_is_refused_with_a_time_to_wait(tmp_path):
     """Beyond the bound the answer is 503 with Retry-After, never a lost event: what was answered ok is stored (P25)."""
     store = HeldStore(tmp_path)

@@ -31,7 +31,7 @@ STEPPING = {
     "an hour forth and back": ["+1h", "-1h", "+0"],
     "ten years ahead, then right": ["+10y", "+0"],
     "two years behind, then ten ahead": ["-2y", "+10y"],
-    "before 1970, then right": ["-57y", "+0"],
+    "never set, then right": ["-56y", "+0"],
 }
 
 

@@ -114,7 +114,7 @@ def test_wrong_clocks_are_corrected(tmp_path):
     assert log.time == {event.id: NOW - 10_000}
 
 
-@pytest.mark.parametrize("wall", [-(10**15), 0, 3_000, 1_700_000_000_000, 2**62])
+@pytest.mark.parametrize("wall", [0, 3_000, 1_700_000_000_000, 2**62])
 def test_a_time_that_cannot_be_is_when_the_event_was_received(tmp_path, wall):
     """An event made under a clock of 1970, or any before there were events, that was set before sending."""
     event = EventFactory(INSTALL).observation(seq=1, clock=wire.Clock(wall, 5_000, "b" * 32))

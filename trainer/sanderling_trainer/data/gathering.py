@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sanderling.clock import OLDEST_MS
 from sanderling.contract import events as wire
 from sanderling.contract.events import Event
 
-OLDEST_MS = 1_735_689_600_000  # 2025-01-01: no event is older than its format
 EVENT_BYTES, PART_BYTES = 1000, 128
 
 
@@ -35,10 +35,10 @@ class Seen:
         return EVENT_BYTES + 2 * len(self.body) + PART_BYTES * parts
 
     def time(self) -> int:
-        """Return the event's wall ms since 1970, corrected for the device's clock, or when it was received.
+        """Return the event's wall ms since 1970, corrected for the device's clock.
 
-        The second where the first is later, or from before there were events: a board without a battery begins in 1970,
-        and its clock may have been set between the event and its sending.
+        Return when it was received where the corrected time is later than that or before `OLDEST_MS`:
+        then the clock was set between the event and its sending.
         """
         sent_at = self.received_at if self.sent_at is None else self.sent_at
         corrected = self.received_at - sent_at + self.event.clock.wall

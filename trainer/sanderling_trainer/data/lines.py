@@ -54,7 +54,7 @@ def letter(event: bytes, received_at: int, reason: str) -> bytes:
 
 def new_name(folder: str, clock: Clock) -> str:
     """Return folder/YYYY-MM-DD/<uuid7>.jsonl.zst for now (UTC)."""
-    return f"{folder}/{day_of(clock)}/{uuid7(clock)}{SUFFIX}"
+    return f"{folder}/{day_of(clock)}/{uuid7(clock.wall_ms())}{SUFFIX}"
 
 
 def day_of(clock: Clock, ago: int = 0) -> str:

@@ -98,7 +98,7 @@ def _replace(
     lease: Lease,
 ) -> None:
     kept = [seen for seen in gathering if seen.event.install not in erased]
-    lease.create(f"{daily.FOLDER}/{day}/{uuid7(clock)}{daily.SUFFIX}", daily.pack(kept, group))
+    lease.create(f"{daily.FOLDER}/{day}/{uuid7(clock.wall_ms())}{daily.SUFFIX}", daily.pack(kept, group))
     for name in group:
         lease.keep()
         store.delete(name)

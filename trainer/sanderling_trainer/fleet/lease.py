@@ -55,7 +55,8 @@ class Lease:
     def __init__(self, store: Store, clock: Clock, job: str, owner: str) -> None:
         self._store, self._clock = store, clock
         self._number = 0
-        self._note = Note(uuid7(clock), job, owner, clock.wall_ms(), ENDED)
+        now_ms = clock.wall_ms()
+        self._note = Note(uuid7(now_ms), job, owner, now_ms, ENDED)
 
     def take(self) -> None:
         """Become the one job, or raise `BusyError`."""
