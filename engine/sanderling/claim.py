@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import apsw
@@ -30,7 +31,8 @@ class Claim:
 
     def close(self) -> None:
         """Let another engine have the folder."""
-        self._connection.close()
+        with suppress(apsw.Error):  # a failing disk must not keep an engine from closing
+            self._connection.close()
 
 
 def unusable(folder: Path, error: Exception) -> StorageError:
