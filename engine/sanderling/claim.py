@@ -1,18 +1,17 @@
-"""The lock of a state folder, for an engine whose outbox does not open: the folder is its own all the same.
-
-Refuses to know what lies in the folder.
-"""
+"""The lock of a state folder: one engine per folder, with or without an outbox."""
 
 from __future__ import annotations
 
-import ctypes
 from contextlib import suppress
 from pathlib import Path
 
 import apsw
 
-from sanderling import forks
-from sanderling.database import lock, unusable
+from sanderling.errors import StorageError
+from sanderling.forks import connect
+
+LOCK = "outbox.lock"
+WRITING = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
 
 
 class Claim:
@@ -20,16 +19,22 @@ class Claim:
 
     def __init__(self, folder: Path) -> None:
         try:
-            self._lock = lock(folder)
+            self._connection = connect(folder / LOCK, WRITING)
+            self._connection.execute("BEGIN EXCLUSIVE")
+        except apsw.BusyError:
+            self._connection.close()
+            raise StorageError(
+                f"{folder}: expected one engine per state folder, found another: close it first"
+            ) from None
         except apsw.Error as error:
             raise unusable(folder, error) from error
-        forks.watch(self)
 
     def close(self) -> None:
         """Let another engine have the folder."""
-        with suppress(apsw.Error):
-            self._lock.close()
+        with suppress(apsw.Error):  # a failing disk must not keep an engine from closing
+            self._connection.close()
 
-    def in_child(self) -> None:
-        """After a fork: the lock is the parent's, and this process must never close it."""
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._lock))
+
+def unusable(folder: Path, error: Exception) -> StorageError:
+    """Return the error of a folder in which no outbox can be had."""
+    return StorageError(f"expected a usable outbox in {folder}: {error}: free the disk or fix the rights")

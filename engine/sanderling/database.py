@@ -5,7 +5,6 @@ WAL mode, one writing connection and one that only reads. Refuses to know what t
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import zlib
@@ -16,17 +15,17 @@ from pathlib import Path
 
 import apsw
 
+from sanderling.claim import WRITING, Claim, unusable
 from sanderling.clock import Entropy
 from sanderling.contract.seal import flush_path
 from sanderling.errors import StorageError
+from sanderling.forks import connect
 from sanderling.identity import Identity
 
 SCHEMA = 1
 DATABASE = "outbox.db"
 ASIDE = "corrupt.db"
-LOCK = "outbox.lock"
 PAGE_BYTES = 4096
-WRITING = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (one INTEGER PRIMARY KEY CHECK (one = 1), install TEXT NOT NULL, secret BLOB NOT NULL,
@@ -65,10 +64,11 @@ class Database:
 
     def __init__(self, folder: Path, limit_bytes: int, entropy: Entropy) -> None:
         self._folder, self._limit, self._entropy = folder, limit_bytes, entropy
+        self._claim: Claim | None = None
         self._connections: list[apsw.Connection] = []
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._connections.append(lock(folder))
+            self._claim = Claim(folder)
             self._open_or_reset()
             self.was_reset = self.meta.seq == 0 and bool(self._aside())
             self._aside_bytes = sum(path.stat().st_size for path in self._aside())
@@ -81,7 +81,7 @@ class Database:
             raise
 
     def _connect(self, path: Path, flags: int = WRITING) -> apsw.Connection:
-        connection = apsw.Connection(str(path), flags=flags)
+        connection = connect(path, flags)
         self._connections.append(connection)
         return connection
 
@@ -92,8 +92,7 @@ class Database:
                 raise apsw.NotADBError("not a file")
             self._open(path)
         except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, apsw.ConstraintError, UnicodeDecodeError):
-            for connection in self._connections[1:]:
-                connection.close()
+            self._close_connections()
             self._move_aside()
             self._open(path)
 
@@ -196,30 +195,15 @@ class Database:
 
     def close(self) -> None:
         """Close the file and let another engine have the folder; a last checkpoint that fails loses nothing."""
+        self._close_connections()
+        if self._claim is not None:
+            self._claim.close()
+
+    def _close_connections(self) -> None:
         for connection in reversed(self._connections):
             with suppress(apsw.Error):
                 connection.close()
-
-    def abandon(self) -> None:
-        """Keep this process from ever closing the connections: after a fork they belong to the parent."""
-        for connection in self._connections:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
-
-
-def lock(folder: Path) -> apsw.Connection:
-    """Take a folder's lock, which is held until the connection closes; raise `StorageError` where another has it."""
-    connection = apsw.Connection(str(folder / LOCK), flags=WRITING)
-    try:
-        connection.execute("BEGIN EXCLUSIVE")
-    except apsw.BusyError:
-        connection.close()
-        raise StorageError(f"{folder}: expected one engine per state folder, found another: close it first") from None
-    return connection
-
-
-def unusable(folder: Path, error: Exception) -> StorageError:
-    """Return the error of a folder in which no outbox can be had."""
-    return StorageError(f"expected a usable outbox in {folder}: {error}: free the disk or fix the rights")
+        self._connections.clear()
 
 
 def _fresh() -> apsw.Connection:

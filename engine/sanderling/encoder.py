@@ -8,13 +8,12 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from pathlib import Path
-from threading import RLock
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling import forks
 from sanderling.errors import BundleError
 
 MAX_CHARACTERS = 8192
@@ -30,13 +29,10 @@ class Encoder:
 
     def __init__(self, folder: Path, dimension: int, max_tokens: int) -> None:
         self._folder, self._dimension, self._max_tokens = folder, dimension, max_tokens
-        self._renew_locks()
+        self._loading = Lock()
+        self._keeping = Lock()
         self._parts: tuple[Any, Any] | None = None
         self._cache: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
-        forks.watch(self)
-
-    def _renew_locks(self) -> None:
-        self._loading, self._keeping = RLock(), RLock()
 
     def encode(self, text: str) -> NDArray[np.float32]:
         """Return the unit vector float32 [t] of a text; any string is allowed, the empty one too.
@@ -57,10 +53,6 @@ class Encoder:
             if len(self._cache) > CACHE_ENTRIES:
                 self._cache.popitem(last=False)
         return vector
-
-    def in_child(self) -> None:
-        """After a fork: whoever held the locks did not come along."""
-        self._renew_locks()
 
     def _run(self, text: str) -> NDArray[np.float32]:
         tokenizer, session = self._loaded()

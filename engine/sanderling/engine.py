@@ -13,10 +13,10 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from threading import RLock
+from threading import Lock
 from typing import Any
 
-from sanderling import decisions, forks, overlay
+from sanderling import decisions, overlay
 from sanderling.checks import (
     check_bytes,
     check_days,
@@ -52,6 +52,10 @@ REWARD_TIMEOUT_S = 10.0
 class Engine:
     """A recommender in the app's own process. Thread-safe. Use `Engine.open`, and close it, or use `with`.
 
+    Do not call the engine from a signal handler: set a flag there and call it from your own code. After a fork only the
+    parent may use it: in the child `close` does nothing and all else raises `RuntimeError`; open another engine there,
+    with another state folder.
+
     `exploring` may be set to False at any time: from the next slate on, the best items are shown. (For a whole fleet,
     release a bundle with epsilon 0.)
     """
@@ -80,7 +84,7 @@ class Engine:
         self._clock, self._entropy = clock, entropy
         self._releases, self._root, self._folder = releases, root, state
         self._window_s, self._pseudonym_days = window_s, pseudonym_days
-        self._closed = False
+        self._closed, self._process = False, os.getpid()
         self.storage_fault: str | None = None
         self.exploring = True
         if collector is not None:
@@ -88,7 +92,7 @@ class Engine:
         self._outbox = self._open_outbox(outbox_bytes, background)
         self._claim = self._take_folder()
         try:
-            self._serving = Serving(bundle, state, holds=self._outbox is not None or self._claim is not None)
+            self._serves = Serving(bundle, state, holds=self._outbox is not None or self._claim is not None)
         except BaseException:
             self._let_go(0.0)
             raise
@@ -102,8 +106,7 @@ class Engine:
             clock=clock,
             entropy=entropy,
         )
-        self._met, self._meeting = self._meet(), RLock()
-        forks.watch(self)
+        self._met, self._meeting = self._meet(), Lock()
         self._uploader = self._open_uploader(transport, may_upload, background)
         self._tick()
 
@@ -383,7 +386,7 @@ class Engine:
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Write what is queued and stop the threads; unsent events stay stored. Closing twice is harmless."""
-        if self._closed:
+        if self._closed or os.getpid() != self._process:
             return
         self._closed = True
         if self._uploader:
@@ -469,13 +472,24 @@ class Engine:
             uploader.start()
         return uploader
 
-    def in_child(self) -> None:
-        """After a fork: whoever held the lock did not come along."""
-        self._meeting = RLock()
+    def _check_process(self) -> None:
+        """Raise `RuntimeError` in a forked child: its copies of the locks may be held by threads that it lacks."""
+        if os.getpid() != self._process:
+            raise RuntimeError(
+                "expected the process that opened this engine, found a fork of it:"
+                " open another engine here, with another state folder"
+            )
+
+    @property
+    def _serving(self) -> Serving:
+        """What serves. Every call of the app needs this or `_people`, so they check the process."""
+        self._check_process()
+        return self._serves
 
     @property
     def _people(self) -> People:
         """What is known of people under the present name: after an erasure, or a renaming, nobody."""
+        self._check_process()
         outbox = self._outbox
         if outbox is not None and outbox.install != self._met.identity.install:
             with self._meeting:

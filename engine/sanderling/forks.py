@@ -1,32 +1,28 @@
-"""What a forked child must do first: whatever holds threads and locks is told, because none of them came along."""
+"""SQLite connections across a fork: a child that closed its parent's would change the parent's files and locks."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import weakref
-from typing import Protocol
+from pathlib import Path
+
+import apsw
+
+_connections: weakref.WeakSet[apsw.Connection] = weakref.WeakSet()
 
 
-class Forkable(Protocol):
-    """Something with a thread or a lock of its own."""
-
-    def in_child(self) -> None:
-        """Called in a child right after the fork, before anything else runs there."""
-        ...
-
-
-_watched: weakref.WeakSet[Forkable] = weakref.WeakSet()
+def connect(path: Path, flags: int) -> apsw.Connection:
+    """Open a connection that a forked child never closes, not even when it ends."""
+    connection = apsw.Connection(str(path), flags=flags)
+    _connections.add(connection)
+    return connection
 
 
-def watch(thing: Forkable) -> None:
-    """Tell `thing` of every fork for as long as it lives."""
-    _watched.add(thing)
-
-
-def _tell() -> None:
-    for thing in list(_watched):
-        thing.in_child()
+def _keep_open() -> None:
+    for connection in list(_connections):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_tell)
+    os.register_at_fork(after_in_child=_keep_open)

@@ -11,10 +11,10 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from threading import RLock
+from threading import Lock
 from typing import NamedTuple
 
-from sanderling import decisions, forks
+from sanderling import decisions
 from sanderling.adapt import Floats, Residuals
 from sanderling.boot import Boot
 from sanderling.budget import DAY_MS, Budget
@@ -69,10 +69,9 @@ class People:
         self._windows = Windows(window_s, outbox.states(PREFIX) if outbox else {})
         self._made: OrderedDict[str, Made] = OrderedDict()
         self._taught: dict[str, dict[int, float]] = {}
-        self._lock = RLock()
+        self._lock = Lock()
         self._born_ms = 0  # not known before the first `tick` under a clock that is set
         self._asked = self._ending = False
-        forks.watch(self)
 
     def tick(self, now_ms: int, scorer: Scorer) -> None:
         """Begin a call: start the age of this identity, and give the default outcome, -1, to slots that were seen and
@@ -278,10 +277,6 @@ class People:
     def _put(self, events: Sequence[wire.Event], states: Mapping[str, bytes]) -> None:
         if self._outbox is not None:
             self._outbox.put(events, states, self.identity.install)
-
-    def in_child(self) -> None:
-        """After a fork: whoever held the lock did not come along."""
-        self._lock = RLock()
 
 
 def _nothing(key: str) -> None:

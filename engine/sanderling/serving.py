@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from threading import RLock, Thread
+from threading import Lock, Thread
 from typing import Any
 
-from sanderling import forks, overlay
+from sanderling import overlay
 from sanderling.contract.bundle import Bundle
 from sanderling.errors import SanderlingError, StorageError, UpdateError
 from sanderling.scorer import Scorer
@@ -31,12 +31,11 @@ class Serving:
     def __init__(self, given: Bundle, folder: Path | None, *, holds: bool) -> None:
         self._given, self._folder, self._holds = given, folder, holds
         self.slots = Slots(folder / "bundles") if folder else None
-        self.swapping = RLock()  # held by whoever replaces the scorer
+        self.swapping = Lock()  # held by whoever replaces the scorer
         self._confirming: Thread | None = None
         self.scorer = self._prepare(self._newest())
         installed = self.scorer.bundle is not given
         self.unproven = installed and holds and self.slots is not None and not self.slots.state().confirmed
-        forks.watch(self)
 
     @property
     def release(self) -> int:
@@ -123,15 +122,10 @@ class Serving:
             self._confirming.join(timeout_s)  # a process that ends before this is written looks like a crash
         self._holds = False
 
-    def in_child(self) -> None:
-        """After a fork: whoever held the lock did not come along, nor the thread that confirms; the folder is the
-        parent's."""
-        self.swapping, self._confirming, self._holds = RLock(), None, False
-
     def _refusal(self) -> str:
         return (
-            f"{self._folder}: expected the engine that holds this folder, found one beside it, a closed one, or one in"
-            f" a forked process: nothing there was changed; ask the engine that holds it"
+            f"{self._folder}: expected the engine that holds this folder, found one beside it, or a closed one:"
+            f" nothing there was changed; ask the engine that holds it"
         )
 
     def _before(self) -> Scorer:

@@ -15,7 +15,6 @@ from typing import Annotated
 import msgspec
 from msgspec.structs import replace
 
-from sanderling import forks
 from sanderling.contract.manifest import Natural, Positive
 from sanderling.contract.seal import flush_path
 from sanderling.errors import StorageError, UpdateError
@@ -48,12 +47,7 @@ class Slots:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._trying: int | None = None
-        self._lock = RLock()
-        forks.watch(self)
-
-    def in_child(self) -> None:
-        """After a fork: whoever held the lock did not come along."""
-        self._lock = RLock()
+        self._lock = RLock()  # `current` calls `roll_back`
 
     def state(self) -> State:
         """Return what is on the disk; raise `StorageError` when it cannot be read or makes no sense."""

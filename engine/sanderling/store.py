@@ -10,6 +10,7 @@ import shutil
 import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,11 @@ import msgspec
 from msgspec import UNSET
 
 from sanderling.boot import Boot
+from sanderling.claim import unusable
 from sanderling.clock import Clock, Entropy, uuid7
 from sanderling.contract import events as wire
 from sanderling.contract.events import Event, Loss, Observation, Outcome, Restart
-from sanderling.database import PAGE_BYTES, Database, Meta, unusable
+from sanderling.database import PAGE_BYTES, Database, Meta
 
 QUARANTINE_ROWS = 100
 MAX_REASON = 512
@@ -51,11 +53,15 @@ class Pending:
 
 @dataclass(frozen=True)
 class Job:
-    """Events and states that stand or fall together; where an install is named, only under that name."""
+    """Events and states that are written atomically; where an install is named, only under that name.
+
+    `done` is set once they are on disk, or never will be; without it nobody waits.
+    """
 
     events: Sequence[Event]
     states: Mapping[str, bytes]
     install: str | None = None
+    done: Future[None] | None = None
 
     def concerns(self, names: Set[str], keys: Set[str]) -> bool:
         """Tell whether it holds an event of one of these pseudonyms, or nothing but a state under one of these keys."""

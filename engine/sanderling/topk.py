@@ -8,13 +8,12 @@ descending, then row ascending. Refuses to know what items are.
 
 from __future__ import annotations
 
-from threading import RLock, local
+from threading import Lock, local
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling import forks
 from sanderling.kernels import library
 from sanderling.kernels.layout import (
     CHUNK,
@@ -104,13 +103,8 @@ class Table:
         fits = 0 < rows.shape[1] <= MOST_DIMENSIONS and len(rows) > 0
         self._kernels = library.chosen(source) if fits else None
         self._bits = bits or bits_for(*rows.shape)
-        self._own, self._packing = local(), RLock()
+        self._own, self._packing = local(), Lock()
         self._packed: tuple[NDArray[np.int64], NDArray[np.uint8]] | None = None
-        forks.watch(self)
-
-    def in_child(self) -> None:
-        """After a fork: whoever held the lock did not come along."""
-        self._packing = RLock()
 
     def top(
         self, query: NDArray[np.float32], k: int, excluded: Rows | None = None, hidden: Hidden | None = None

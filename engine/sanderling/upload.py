@@ -1,7 +1,6 @@
 """Batches out, acknowledgements in: oldest first, at least once, with no limit on tries.
 
-Only what the collector's answer names is deleted. Refuses to know how events are stored; clock, transport and
-randomness are passed in, and nothing here sleeps but the thread that `start` makes.
+Only what the collector's answer names is deleted. Clock, transport and randomness are passed in.
 """
 
 from __future__ import annotations
@@ -15,11 +14,9 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from sanderling import forks
 from sanderling.clock import Clock
 from sanderling.contract import events as wire
 from sanderling.errors import StorageError
-from sanderling.flag import Flag
 from sanderling.outbox import Outbox
 from sanderling.store import Pending
 from sanderling.transport import HttpTransport, NoNetworkError, Response, Transport, retry_after_s
@@ -37,6 +34,7 @@ OFFLINE_S = 60.0
 FIRST_BACKOFF_S = 1.0
 LAST_BACKOFF_S = 3000.0
 POISON_STREAK = 3
+VERDICTS = {"ok", "duplicate", "rejected"}
 
 
 class Backoff:
@@ -132,11 +130,9 @@ class Uploader:
         self._poisoned = 0
         self._empty = False
         self._thread: threading.Thread | None = None
-        self._renew_locks()
-        forks.watch(self)
-
-    def _renew_locks(self) -> None:
-        self._turn, self._awake, self._ended = threading.Lock(), Flag(), Flag()
+        self._turn = threading.Lock()
+        self._awake = threading.Event()
+        self._ended = threading.Event()
 
     def step(self) -> float:
         """Send at most one batch; return the seconds to wait before the next step, 0 when there is more to send."""
@@ -187,37 +183,33 @@ class Uploader:
             return self._too_large(batch, response)
         if response.status in (400, 422) and _is_refusal(response.body):
             return self._refused(batch, response)
-        return self._wait(retry_after_s(response.headers, self._clock))
+        return self._wait_as_told(response)
 
     def _settle(self, batch: Sequence[Pending], response: Response) -> float:
         """Delete what the answer names as stored, set aside what it rejects, keep the rest."""
         waiting = {pending.id for pending in batch}
-        done, rejected = [], []
         answer = _answer(response.body)
-        for verdict in answer.verdicts:
-            if verdict.id not in waiting or verdict.verdict not in ("ok", "duplicate", "rejected"):
-                continue
-            waiting.remove(verdict.id)
-            if verdict.verdict == "rejected":
-                rejected.append(verdict)
-            else:
-                done.append(verdict.id)
-                self.counters.duplicates += verdict.verdict == "duplicate"
-        if not done and not rejected:
-            return self._wait(retry_after_s(response.headers, self._clock))
+        verdicts = {
+            verdict.id: verdict for verdict in answer.verdicts if verdict.id in waiting and verdict.verdict in VERDICTS
+        }
+        if not verdicts:
+            return self._wait_as_told(response)
+        rejected = [verdict for verdict in verdicts.values() if verdict.verdict == "rejected"]
+        done = verdicts.keys() - {verdict.id for verdict in rejected}
         self._outbox.acknowledge(done)
         for verdict in rejected:
             self._outbox.quarantine(verdict.id, verdict.reason)
         self.counters.batches += 1
         self.counters.acknowledged += len(done)
+        self.counters.duplicates += sum(verdict.verdict == "duplicate" for verdict in verdicts.values())
         self.counters.rejected += len(rejected)
-        self._window.passed(len(done) + len(rejected))
+        self._window.passed(len(verdicts))
         self._poisoned = 0
         self._backoff.reset()
         if self._outbox.install in answer.renew:
             self.counters.renewals += 1
             self._on_renew()
-        return self._wait(retry_after_s(response.headers, self._clock)) if waiting else 0.0
+        return self._wait_as_told(response) if len(verdicts) < len(batch) else 0.0
 
     def _erased(self) -> float:
         """The lab has erased this install, and says its name, as no page of some proxy would: forget it here too."""
@@ -232,7 +224,7 @@ class Uploader:
             return 0.0
         if _is_refusal(response.body):
             return self._set_aside(batch[0], "too_large")
-        return self._wait(retry_after_s(response.headers, self._clock))
+        return self._wait_as_told(response)
 
     def _refused(self, batch: Sequence[Pending], response: Response) -> float:
         """Search the event that the collector refuses by halving; after a streak of them suspect it, and go slowly."""
@@ -247,6 +239,9 @@ class Uploader:
         self._window.found()
         self._poisoned += 1
         return self._wait() if self._poisoned >= POISON_STREAK else 0.0
+
+    def _wait_as_told(self, response: Response) -> float:
+        return self._wait(retry_after_s(response.headers, self._clock))
 
     def _wait(self, at_least_s: float = 0.0) -> float:
         return self._pause(self._backoff.fail(at_least_s))
@@ -305,11 +300,6 @@ class Uploader:
                 delay = self._wait()
             self._awake.wait(delay)
             self._awake.clear()
-
-    def in_child(self) -> None:
-        """After a fork: the thread belongs to the parent, and the locks may have been held by it."""
-        self._renew_locks()
-        self._ended.set()
 
 
 def _is_refusal(body: bytes) -> bool:

@@ -539,30 +539,6 @@ def test_many_threads_lose_nothing(tmp_path):
     outbox.close()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_is_inert_and_the_parent_goes_on(tmp_path):
-    """In the child the outbox refuses without blocking and ends cleanly; the parent's rows are stored once."""
-    outbox, make = open_outbox(tmp_path)
-    outbox.put_durable([make.observation()])
-    outbox.put([make.observation()], {USER: b"state"})
-    child = os.fork()
-    if child == 0:
-        try:
-            outbox.put([make.observation()])
-            with pytest.raises(StorageError, match="parent"):
-                outbox.put_durable([make.observation()])
-            with pytest.raises(StorageError, match="parent"):
-                outbox.oldest(1, 1)
-            outbox.close()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    sync(outbox)
-    assert [event.seq for event in waiting(outbox)] == [1, 2]
-    outbox.close()
-
-
 def test_put_is_cheap(tmp_path):
     """Half of all puts take less than 50 microseconds: a recommendation never waits for the disk."""
     outbox = Outbox(tmp_path, clock=SystemClock())

@@ -12,14 +12,14 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from sanderling import Engine, upload
+from sanderling import Engine, Slate, upload
+from sanderling.claim import WRITING
 from sanderling.clock import SystemClock
-from sanderling.errors import StorageError
+from sanderling.forks import connect
 from sanderling.outbox import Outbox
 from sanderling.upload import Uploader
 from tests.bundles import trying, write_bundle
@@ -112,41 +112,67 @@ def test_an_engine_closes_in_two_seconds_without_a_network(tmp_path, deaf, monke
     assert time.monotonic() - start <= 2.0
 
 
-def refused(change: Callable[[], object]) -> bool:
+def refuses(call: Callable[[], object]) -> bool:
     try:
-        change()
-    except StorageError:
-        return True
+        call()
+    except RuntimeError as error:
+        return "found a fork of it" in str(error)
     return False
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_child_that_closes_leaves_the_parents_releases_alone(tmp_path):
-    """A child that decides and closes neither confirms a release in the parent's folder nor takes its try back."""
-    write_bundle(tmp_path / "bundle")
-    slots = tmp_path / "state" / "bundles" / "slots.json"
-    with trying(tmp_path / "bundle", tmp_path / "state") as engine:
-        before = slots.read_bytes()
-        child = os.fork()
-        if child == 0:
+def calls(engine: Engine, slate: Slate) -> list[Callable[[], object]]:
+    """Return all that an app can ask of an engine, but for closing it."""
+    return [
+        lambda: engine.release,
+        lambda: engine.recommend("anna", context="snow"),
+        lambda: engine.observe("anna", slate[0].id),
+        lambda: engine.seen(slate),
+        lambda: engine.reward(slate, slate[0], 1.0),
+        lambda: engine.reward_all(slate, {slate[0]: 1.0}),
+        lambda: engine.upsert_items([{"id": "new", "text": "new"}]),
+        lambda: engine.remove_items([slate[0].id]),
+        lambda: engine.explain(slate.decision),
+        lambda: engine.forget_user("anna"),
+        lambda: engine.flush(1.0),
+        engine.step,
+        engine.update,
+        engine.rollback,
+        engine.warm_up,
+        engine.counters,
+    ]
+
+
+def fork(child: Callable[[], bool]) -> bool:
+    """Run `child` in a forked child; return whether it ended in time and said yes."""
+    process = os.fork()
+    if process == 0:
+        try:
             signal.alarm(10)
-            engine.recommend("anna")
-            engine.close()
-            os._exit(0)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        assert slots.read_bytes() == before
-        engine.recommend("anna")
-    assert b'"confirmed":true' in slots.read_bytes()
+            os._exit(0 if child() else 1)
+        finally:
+            os._exit(2)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+
+
+def digests(folder: Path) -> bytes:
+    """Return a digest of each file, read by another process: closing a file here would free its locks."""
+    return subprocess.check_output(["find", folder, "-type", "f", "-exec", "sha256sum", "{}", ";"])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_child_recommends_whatever_other_threads_held_at_the_fork(tmp_path):
-    """Locks that are held by threads which do not come along keep no child from recommending and closing (P32)."""
+def test_a_child_refuses_everything_and_the_parent_goes_on(tmp_path):
+    """In a child every call is refused at once, whatever locks threads of the parent held; it may open another engine,
+    in another folder. Neither that nor closing changes the parent's folder or frees its lock."""
     write_bundle(tmp_path / "bundle")
-    with Engine.open(tmp_path / "bundle", tmp_path / "state") as engine:
+    folder, transport = tmp_path / "state", FakeTransport()
+    options = {"releases": "http://127.0.0.1:1", "root": b"{}", "window_s": 60.0}
+    with ExitStack() as parent:
+        engine = parent.enter_context(Engine.open(tmp_path / "bundle", folder, transport=transport, **options))
         scorer, people, serving = engine._serving.scorer, engine._people, engine._serving
         locks = [people._lock, serving.swapping, serving.slots._lock, scorer.encoder._loading, scorer.encoder._keeping]
-        locks += [scorer._parts.table._packing, engine._outbox._reading, engine._outbox._wake]
+        locks += [scorer._parts.table._packing, engine._outbox._reading, engine._outbox._wake, engine._uploader._turn]
+        slate = engine.recommend("anna")
+        assert engine.reward(slate, slate[0], 1.0).stored
         held, forked = threading.Event(), threading.Event()
 
         def hold() -> None:
@@ -156,41 +182,86 @@ def test_a_child_recommends_whatever_other_threads_held_at_the_fork(tmp_path):
                 held.set()
                 forked.wait()
 
+        def child() -> bool:
+            inert = all(refuses(call) for call in calls(engine, slate))
+            engine.close()
+            with Engine.open(tmp_path / "bundle", tmp_path / "other") as own:
+                other = own.recommend("anna")
+                works = own.reward(other, other[0], 1.0).stored
+            return inert and works
+
         holder = threading.Thread(target=hold)
         holder.start()
         held.wait()
-        child = os.fork()
-        if child == 0:
-            signal.alarm(10)
-            slates = [engine.recommend(user, context="snow") for user in ("anna", "ben")]
-            left = refused(partial(engine.upsert_items, [{"id": "new", "text": "new"}])) and refused(engine.rollback)
-            engine.close()
-            os._exit(0 if left and all(len(slate) for slate in slates) else 1)
+        before = digests(folder)
+        assert fork(child)
+        assert digests(folder) == before
+        assert run(OPEN, folder)[1] == 3
         forked.set()
         holder.join()
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        slate = engine.recommend("anna")
+        assert engine.reward(slate, slate[0], 1.0).stored
+        assert engine.flush(20.0)
+        assert [event.seq for batch in transport.batches for event in batch] == [1, 2, 3, 4]
 
 
-HANDLER = """
-import random, signal, sys
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_that_ends_leaves_the_parents_outbox_alone(tmp_path):
+    """A child that ends as programs do, its objects finalized, frees no lock, and the parent goes on."""
+    write_bundle(tmp_path / "bundle")
+    folder = tmp_path / "state"
+    command = [sys.executable, "-c", FORK, tmp_path / "bundle", folder]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        parent.stdout.readline()
+        assert (folder / "outbox.db-wal").stat().st_size > 0, "expected no checkpoint by the child"
+        assert run(OPEN, folder)[1] == 3
+        parent.stdin.close()
+        assert parent.wait(20) == 0
+    outbox = Outbox(folder, clock=SystemClock())
+    assert outbox.counters().pending == 4
+    outbox.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_that_closes_leaves_the_parents_releases_alone(tmp_path):
+    """A child that closes neither confirms a release in the parent's folder nor takes its try back."""
+    write_bundle(tmp_path / "bundle")
+    slots = tmp_path / "state" / "bundles" / "slots.json"
+    with trying(tmp_path / "bundle", tmp_path / "state") as engine:
+        before = slots.read_bytes()
+        assert fork(lambda: engine.close() is None)
+        assert slots.read_bytes() == before
+        engine.recommend("anna")
+    assert b'"confirmed":true' in slots.read_bytes()
+
+
+OPEN = """
+import sys
+from pathlib import Path
+from sanderling.clock import SystemClock
+from sanderling.errors import StorageError
+from sanderling.outbox import Outbox
+try:
+    Outbox(Path(sys.argv[1]), clock=SystemClock())
+except StorageError as error:
+    sys.exit(3 if "found another" in str(error) else 4)
+"""
+
+FORK = """
+import os, sys
 from sanderling import Engine
-class Down:
-    def post(self, body, headers):
-        raise OSError("down")
-engine = Engine.open(sys.argv[1], sys.argv[2], transport=Down())
-calls = []
-def handler(*_):
-    slate = engine.recommend(f"user {len(calls) % 3}", context=f"context {len(calls)}")
-    engine.observe("anna", slate[0].id)
-    calls.append(engine.reward(slate, slate[0], 1.0) if len(calls) % 10 == 0 else None)
-    signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0001, 0.003))
-signal.signal(signal.SIGALRM, handler)
-signal.setitimer(signal.ITIMER_REAL, 0.001)
-while len(calls) < 150:
-    slate = engine.recommend("anna", context=f"other {len(calls)}")
-    engine.observe("anna", slate[0].id)
-signal.signal(signal.SIGALRM, signal.SIG_IGN)
+engine = Engine.open(sys.argv[1], sys.argv[2])
+slate = engine.recommend("anna")
+stored = engine.reward(slate, slate[0], 1.0).stored
+if os.fork() == 0:
+    sys.exit(0)
+status = os.wait()[1]
+print(flush=True)
+sys.stdin.read()
+slate = engine.recommend("anna")
+stored &= engine.reward(slate, slate[0], 1.0).stored
 engine.close()
+sys.exit(0 if stored and status == 0 else 1)
 """
 
 AT_EXIT = """
@@ -203,12 +274,6 @@ def last():
     open(sys.argv[2] + "/last", "w").write(str(stored.stored))
 atexit.register(last)
 """
-
-
-def test_a_signal_handler_may_do_what_it_interrupts(tmp_path):
-    """A handler that recommends, observes and rewards amid the same calls ends, and so does what it interrupted."""
-    write_bundle(tmp_path / "bundle")
-    assert run(HANDLER, tmp_path / "bundle", tmp_path / "state")[1] == 0
 
 
 def test_an_engine_works_until_the_interpreter_ends(tmp_path):
@@ -251,6 +316,18 @@ def test_opening_and_closing_leaves_nothing_behind(tmp_path):
         outbox.close()
         counts.append((descriptors(), threading.active_count()))
     assert all(last <= first for first, last in zip(counts[0], counts[-1], strict=True))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_a_child_never_closes_the_parents_connections(tmp_path):
+    """A connection whose last reference goes in a child stays open there: closing one amid the parent's transaction
+    would change the memory that both share."""
+    connections = [connect(tmp_path / "outbox.db", WRITING)]
+    connections[0].execute("CREATE TABLE one (two)")
+    opened = descriptors()
+    assert fork(lambda: connections.clear() or descriptors() == opened)
+    connections[0].close()
+    assert descriptors() < opened
 
 
 @pytest.mark.soak

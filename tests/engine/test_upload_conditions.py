@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import socket
 import time
@@ -16,8 +15,7 @@ from sanderling.contract.events import Event
 from sanderling.transport import HttpTransport, Response
 from sanderling.upload import FIRST_DELAY_S, IDLE_S, Backoff, Uploader
 from tests.engine.upload_bench import Bench
-from tests.fakes import status, verdicts
-from tests.interrupts import amid_each_gap
+from tests.fakes import verdicts
 from tests.waiting import wait_until
 
 
@@ -80,14 +78,6 @@ def test_the_thread_sends_when_woken_and_stops(bench):
     assert wait_until(lambda: b.outbox.counters().pending == 0)
     uploader.stop()
     assert not uploader._thread.is_alive()
-
-
-@pytest.mark.parametrize("call", ["wake", "stop"])
-def test_a_signal_handler_may_wake_amid_a_wake(bench, call):
-    """Wherever in `wake` or `stop` a handler comes, it may wake the uploader, or stop it, and both return."""
-    uploader = bench(0).uploader
-    assert amid_each_gap(getattr(uploader, call), uploader.wake, 10.0) >= 5
-    assert amid_each_gap(getattr(uploader, call), uploader.stop, 10.0) >= 5
 
 
 def test_the_first_try_waits_for_a_random_moment_and_a_flush_does_not(bench):
@@ -158,29 +148,6 @@ def test_stopping_does_not_wait_for_a_deaf_server(bench, monkeypatch):
         b.outbox.close(2.0)
         assert time.monotonic() - before < 1.5
     assert b.outbox.counters().pending == 1
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_sends_nothing_and_ends(bench):
-    """In a child stop, wake and flush return at once though the parent held every lock; the parent sends once."""
-    b = bench(2, lambda events: status(503))
-    b.uploader._turn.acquire()
-    b.uploader._awake._changed.acquire()
-    child = os.fork()
-    if child == 0:
-        try:
-            b.uploader.wake()
-            sent = b.uploader.drain(5)
-            b.uploader.stop()
-            os._exit(3 if sent else 0)
-        finally:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    b.uploader._turn.release()
-    b.uploader._awake._changed.release()
-    b.transport.answer = lambda events: verdicts(events, "ok")
-    b.run(3)
-    assert b.delivered() == [1, 2]
 
 
 FLEET = 10_000
