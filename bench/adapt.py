@@ -31,7 +31,7 @@ from sanderling_trainer.judge.worlds.world import Session
 from sanderling_trainer.policy.checkpoint import NAMES
 from sanderling_trainer.policy.language_model import LanguageModel
 from sanderling_trainer.policy.network import PolicyNetwork
-from tests.bundles import TEXT, reseal, write_bundle
+from tests.support.bundles import TEXT, reseal, write_bundle
 
 USERS, SLATES = 200, 20
 TURNS = {"tastes stand still": 0.0, "tastes turn by a right angle": np.pi / 2 / SLATES}

@@ -26,7 +26,7 @@ from bench.collecting.client import EVENTS, Answers, bodies, load
 from sanderling_trainer.data import lines
 from sanderling_trainer.data.store import LocalStore
 from sanderling_trainer.fleet.processes import free_port
-from tests.servers import wait_for
+from tests.support.servers import wait_for
 
 BATCHES_S = 1500
 WARM_S = 3.0

@@ -23,7 +23,7 @@ import psutil
 from bench.collecting import source
 from bench.collecting.client import EVENTS, load
 from sanderling_trainer.fleet.processes import free_port
-from tests.servers import wait_for
+from tests.support.servers import wait_for
 
 EVERY_S = 5.0
 

@@ -25,7 +25,7 @@ import numpy as np
 from sanderling import Engine
 from sanderling.contract.bundle import Bundle
 from sanderling.encoder import Encoder
-from tests.bundles import THINGS, write_bundle
+from tests.support.bundles import THINGS, write_bundle
 
 TEXTS, ROUNDS, LONGEST = 400, 5, 100
 PROBE = """

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.bundles import write_bundle
+from tests.support.bundles import write_bundle
 
 REPEATS = 7
 STEPS = {

@@ -30,7 +30,7 @@ from bench.collecting.flood import Flood
 from sanderling_trainer.data import lines
 from sanderling_trainer.data.store import LocalStore
 from sanderling_trainer.fleet.processes import free_port
-from tests.servers import wait_for
+from tests.support.servers import wait_for
 
 CAPACITY_S, PROCESSES = 5.0, 2
 ID = re.compile(rb'"event":{"type":"[a-z]+","id":"([0-9a-f]{32})"')

@@ -22,7 +22,7 @@ import numpy as np
 from sanderling import Engine
 from sanderling.contract.manifest import Exploration
 from sanderling.kernels import library
-from tests.bundles import write_bundle
+from tests.support.bundles import write_bundle
 
 DIM, K, POOL, SEEN, USERS = 64, 10, 50, 200, 64
 TIMED, PAUSE_S = 4000, 0.0002

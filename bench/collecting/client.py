@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from sanderling.contract import events as wire
 from sanderling.contract.events import Event, Slot
-from tests.fakes import EventFactory
+from tests.support.fakes import EventFactory
 
 EVENTS, INSTALLS, SLATES = 50, 200, 400
 LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)

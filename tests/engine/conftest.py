@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.engine.upload_bench import Bench
+from tests.support.upload_bench import Bench
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from sanderling import BundleError, Engine, Receipt
 from sanderling.contract import events as wire
 from sanderling.contract.events import Decision, Observation, Outcome
 from sanderling.users import NO_EVENTS, next_check
-from tests.bundles import write_bundle
-from tests.fakes import FakeClock, FakeEntropy, FakeTransport
+from tests.support.bundles import write_bundle
+from tests.support.fakes import FakeClock, FakeEntropy, FakeTransport
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ from sanderling import Engine
 from sanderling.contract.bundle import Bundle
 from sanderling.groups import Cap, Groups, Ranking, capped
 from sanderling.scorer import Scorer
-from tests.bundles import write_bundle
+from tests.support.bundles import write_bundle
 from tests.engine.test_engine import bundle, stored  # noqa: F401 (a fixture)
-from tests.fakes import FakeClock, FakeEntropy
-from tests.naive import naive_capped
+from tests.support.fakes import FakeClock, FakeEntropy
+from tests.support.naive import naive_capped
 
 
 @settings(deadline=None, max_examples=200)

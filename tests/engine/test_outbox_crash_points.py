@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.crash_points import CrashPoints
-from tests.engine.outbox_victim import Life, live
-from tests.engine.toll import Toll, count
+from tests.support.crash_points import CrashPoints
+from tests.support.outbox_victim import Life, live
+from tests.support.crash_statistics import Toll, count
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 

@@ -14,10 +14,10 @@ import pytest
 from sanderling.clock import SystemClock
 from sanderling.outbox import Outbox
 from sanderling.store import Store
-from tests.engine.outbox_victim import Life, live
-from tests.engine.toll import Toll, count
-from tests.fakes import EventFactory
-from tests.power import LoopDisk, plugged_in
+from tests.support.outbox_victim import Life, live
+from tests.support.crash_statistics import Toll, count
+from tests.support.fakes import EventFactory
+from tests.support.power import LoopDisk, plugged_in
 
 
 @pytest.fixture

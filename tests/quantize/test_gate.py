@@ -22,7 +22,7 @@ from sanderling_quantize.gate.policy import QUERIES, FloatPolicy
 from sanderling_quantize.gate.thresholds import TIERS
 from sanderling_trainer.data.histories import History
 from sanderling_trainer.policy.queries import MOST_EVENTS, queries_of
-from tests.quantize import gate_worlds as worlds
+from tests.support import gate_worlds as worlds
 
 pytestmark = pytest.mark.lab
 

@@ -18,7 +18,7 @@ from sanderling_quantize.gate import Thresholds
 from sanderling_trainer.fleet.demo import Demo, Settings
 from sanderling_trainer.fleet.report import table
 from sanderling_trainer.policy.config import Config
-from tests.worlds import write_checkerboard, write_language_model
+from tests.support.worlds import write_checkerboard, write_language_model
 
 pytestmark = pytest.mark.lab
 

@@ -16,8 +16,8 @@ from sanderling.transport import HttpTransport
 from sanderling_trainer.fleet import connections
 from sanderling_trainer.fleet.connections import PIPELINED
 from sanderling_trainer.fleet.limits import Limits
-from tests.servers import HEADERS, Server, events, packed, serving
-from tests.waiting import wait_until
+from tests.support.servers import HEADERS, Server, events, packed, serving
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.lab
 

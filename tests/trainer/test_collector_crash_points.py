@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainer.collector_life import DEVICES, Collector, Device, Toll, count, send_until, wait_for_answers
-from tests.waiting import wait_until
+from tests.support.collector_life import DEVICES, Collector, Device, Toll, count, send_until, wait_for_answers
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 

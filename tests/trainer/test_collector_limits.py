@@ -17,9 +17,9 @@ import zstandard
 from sanderling.contract import events as wire
 from sanderling_trainer.data.segments import read_segments
 from sanderling_trainer.fleet.limits import Limits, Rate, RefusalError
-from tests.fakes import EventFactory, FakeClock
-from tests.servers import HEADERS, BrokenStore, HeldStore, Server, events, packed
-from tests.waiting import wait_until
+from tests.support.fakes import EventFactory, FakeClock
+from tests.support.servers import HEADERS, BrokenStore, HeldStore, Server, events, packed
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.lab
 

@@ -21,8 +21,8 @@ from sanderling_trainer.fleet.compact import compact
 from sanderling_trainer.fleet.erase import InstallError, erase
 from sanderling_trainer.fleet.known import MAX_AGE_S
 from sanderling_trainer.fleet.lease import KEPT_S
-from tests.fakes import EventFactory, FakeClock
-from tests.servers import Server, packed
+from tests.support.fakes import EventFactory, FakeClock
+from tests.support.servers import Server, packed
 
 pytestmark = pytest.mark.lab
 

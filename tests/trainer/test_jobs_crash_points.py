@@ -17,8 +17,8 @@ from sanderling_trainer.data.store import LocalStore
 from sanderling_trainer.fleet.compact import compact
 from sanderling_trainer.fleet.erase import erase
 from sanderling_trainer.fleet.lease import LEASE_S
-from tests.fakes import FakeClock
-from tests.trainer.store_points import StorePoints
+from tests.support.fakes import FakeClock
+from tests.support.store_points import StorePoints
 from tests.trainer.test_erase import DAY_S, GONE, STAYS, filled, holding
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]

@@ -14,7 +14,7 @@ from sanderling_trainer.fleet import compact as compaction
 from sanderling_trainer.fleet.compact import compact
 from sanderling_trainer.fleet.erase import erase
 from sanderling_trainer.fleet.lease import FOLDER, KEPT_S, LEASE_S, BusyError, Lease, only_job
-from tests.fakes import EventFactory, FakeClock
+from tests.support.fakes import EventFactory, FakeClock
 from tests.trainer.test_erase import DAY_S, GONE, STAYS, holding, put
 
 pytestmark = pytest.mark.lab

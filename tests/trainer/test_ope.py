@@ -14,8 +14,8 @@ from sanderling.contract.manifest import Exploration
 from sanderling.explore import sequential
 from sanderling_trainer.judge import ope
 from sanderling_trainer.judge.ope import estimators
-from tests.naive import joint, naive_estimates, slates
-from tests.slate_worlds import CLICKS, LOGGING, ORDER, POOL, SLOTS, TARGET, chances, draw, judge, predict, truth
+from tests.support.naive import joint, naive_estimates, slates
+from tests.support.slate_worlds import CLICKS, LOGGING, ORDER, POOL, SLOTS, TARGET, chances, draw, judge, predict, truth
 
 pytestmark = pytest.mark.lab
 

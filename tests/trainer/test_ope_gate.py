@@ -14,7 +14,7 @@ from sanderling_trainer.data.examples import Decisions
 from sanderling_trainer.judge import ope
 from sanderling_trainer.judge.ope.gate import agreement
 from sanderling_trainer.judge.ope.sums import cut
-from tests.slate_worlds import LOGGING, POOL, SLOTS, draw, judge, predict
+from tests.support.slate_worlds import LOGGING, POOL, SLOTS, draw, judge, predict
 
 pytestmark = pytest.mark.lab
 

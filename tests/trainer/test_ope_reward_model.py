@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from sanderling_trainer.judge import ope
 from sanderling_trainer.judge.ope.reward_model import FOLDS, SHRINKAGE
-from tests.naive import naive_expected
-from tests.slate_worlds import FALL, LIKED, ORDER, POOL, SLOTS, TARGET, draw
+from tests.support.naive import naive_expected
+from tests.support.slate_worlds import FALL, LIKED, ORDER, POOL, SLOTS, TARGET, draw
 
 pytestmark = pytest.mark.lab
 

@@ -30,8 +30,8 @@ from sanderling_trainer.data.segments import gather
 from sanderling_trainer.data.store import LocalStore
 from sanderling_trainer.fleet.collector import create_app, settings
 from sanderling_trainer.fleet.limits import Limits
-from tests.fakes import EventFactory
-from tests.trainer.store_points import StorePoints
+from tests.support.fakes import EventFactory
+from tests.support.store_points import StorePoints
 
 DEVICES = 3
 LATE_S = 5.0

@@ -28,7 +28,7 @@ from sanderling_quantize.gate import Check, Thresholds, judge
 from sanderling_trainer.data.tables import read_catalogue, read_interactions
 from sanderling_trainer.policy.config import Config
 from sanderling_trainer.policy.train import train
-from tests.worlds import write_checkerboard, write_language_model
+from tests.support.worlds import write_checkerboard, write_language_model
 
 ITEMS, UNSEEN = 120, 40
 TIER = Thresholds.of("base")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sanderling_trainer.judge import ope
-from tests.naive import joint, slates
+from tests.support.naive import joint, slates
 
 POOL, SLOTS = 6, 3
 LOGGING, TARGET = 0.7, 0.5

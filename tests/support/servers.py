@@ -24,8 +24,8 @@ from sanderling.contract.events import Event, Observation, Verdict
 from sanderling_trainer.data.store import LocalStore, Store
 from sanderling_trainer.fleet.collector import create_app, settings
 from sanderling_trainer.fleet.limits import Limits
-from tests.fakes import EventFactory
-from tests.waiting import wait_until
+from tests.support.fakes import EventFactory
+from tests.support.waiting import wait_until
 
 HEADERS = {"authorization": "Bearer secret", "content-encoding": "zstd", "sent-at": "1750000000000"}
 
