@@ -14,8 +14,8 @@ from sanderling import Engine
 from sanderling.contract.bundle import Bundle
 from sanderling.groups import Cap, Groups, Ranking, capped
 from sanderling.scorer import Scorer
-from tests.support.bundles import write_bundle
 from tests.engine.test_engine import bundle, stored  # noqa: F401 (a fixture)
+from tests.support.bundles import write_bundle
 from tests.support.fakes import FakeClock, FakeEntropy
 from tests.support.naive import naive_capped
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.crash_points import CrashPoints
-from tests.support.outbox_victim import Life, live
 from tests.support.crash_statistics import Toll, count
+from tests.support.outbox_victim import Life, live
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 

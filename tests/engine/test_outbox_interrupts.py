@@ -15,8 +15,8 @@ from sanderling.clock import SystemClock
 from sanderling.contract.events import Observation
 from sanderling.errors import StorageError
 from sanderling.outbox import AMID, Outbox
-from tests.support.fakes import EventFactory
 from tests.interrupts import amid, amid_each_gap
+from tests.support.fakes import EventFactory
 
 LIMIT = 2**20  # with a small ballast it opens soon
 

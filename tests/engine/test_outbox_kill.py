@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.outbox_victim import Life, live
 from tests.support.crash_statistics import Toll, count, is_event, is_promise, lines
+from tests.support.outbox_victim import Life, live
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

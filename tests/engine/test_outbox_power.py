@@ -14,9 +14,9 @@ import pytest
 from sanderling.clock import SystemClock
 from sanderling.outbox import Outbox
 from sanderling.store import Store
-from tests.support.outbox_victim import Life, live
 from tests.support.crash_statistics import Toll, count
 from tests.support.fakes import EventFactory
+from tests.support.outbox_victim import Life, live
 from tests.support.power import LoopDisk, plugged_in
 
 

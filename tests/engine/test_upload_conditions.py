@@ -15,9 +15,9 @@ from sanderling.clock import SystemClock
 from sanderling.contract.events import Event
 from sanderling.transport import HttpTransport, Response
 from sanderling.upload import FIRST_DELAY_S, IDLE_S, Backoff, Uploader
-from tests.support.upload_bench import Bench
-from tests.support.fakes import status, verdicts
 from tests.interrupts import amid_each_gap
+from tests.support.fakes import status, verdicts
+from tests.support.upload_bench import Bench
 from tests.support.waiting import wait_until
 
 

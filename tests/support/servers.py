@@ -39,14 +39,6 @@ def packed(*events: Event) -> bytes:
     return wire.pack(wire.encode(event) for event in events)
 
 
-def wait_for(port: int) -> None:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        time.sleep(0.02)
-
-
 def serving(folder: Path, before: str = "") -> tuple[subprocess.Popen, int]:
     """Start a collector in a process of its own, after some code; return it and the port on which it listens."""
     code = f"{before}\nimport sys\nfrom sanderling_trainer.fleet import collector\n"

@@ -10,8 +10,8 @@ from functools import partial
 
 import pytest
 
-from tests.support.power import LoopDisk
 from tests.support.collector_life import DEVICES, Collector, Device, Toll, count, send_until
+from tests.support.power import LoopDisk
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 

@@ -15,9 +15,9 @@ from sanderling.contract import events as wire
 from sanderling.transport import HttpTransport
 from sanderling_trainer.data.segments import read_segments
 from sanderling_trainer.fleet import collector
+from tests.support.collector_life import DEVICES, Collector, Device, Toll, count, send_until, wait_for_answers
 from tests.support.fakes import EventFactory
 from tests.support.servers import events, packed, serving
-from tests.support.collector_life import DEVICES, Collector, Device, Toll, count, send_until, wait_for_answers
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.lab

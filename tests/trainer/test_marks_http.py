@@ -13,9 +13,9 @@ from sanderling_trainer.data.segments import read_segments
 from sanderling_trainer.data.store import LocalStore
 from sanderling_trainer.fleet.compact import compact
 from tests.support.fakes import FakeClock
-from tests.support.servers import Server
 from tests.support.marked import SETTINGS, Course
 from tests.support.marks import Marks
+from tests.support.servers import Server
 from tests.support.tap import Tap
 
 pytestmark = pytest.mark.lab

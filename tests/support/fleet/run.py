@@ -1,7 +1,8 @@
 """One course of a fleet from one integer.
 
-`python -m tests.support.fleet.run SEED [MUTANT]` plays it again and says what is wrong, and with TRACE=FILE in the environment
-writes down everything that was done; `python -m tests.support.fleet.run FIRST-LAST` plays many.
+`python -m tests.support.fleet.run SEED [MUTANT]` plays it again and says what is wrong, and with
+TRACE=FILE in the environment writes down everything that was done; `python -m
+tests.support.fleet.run FIRST-LAST` plays many.
 """
 
 from __future__ import annotations
