@@ -9,9 +9,9 @@ from sanderling import Engine
 from sanderling.budget import DAY_MS
 from sanderling.contract.events import Decision
 from sanderling.contract.manifest import Exploration
-from tests.engine.test_engine import stored
 from tests.support import bundles
 from tests.support.bundles import write_bundle
+from tests.support.engines import stored
 from tests.support.fakes import FakeClock, FakeEntropy, FakeTransport
 
 

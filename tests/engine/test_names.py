@@ -11,8 +11,8 @@ import pytest
 from sanderling import Engine
 from sanderling.contract.events import Decision, Loss, Outcome
 from sanderling.users import NO_EVENTS, Users, next_check
-from tests.engine.test_engine import stored
 from tests.support.bundles import write_bundle
+from tests.support.engines import stored
 from tests.support.fakes import FakeClock, FakeEntropy
 
 DAY_S = 86_400

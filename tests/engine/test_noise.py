@@ -9,8 +9,8 @@ from msgspec import UNSET
 
 from sanderling import Engine, noise
 from sanderling.contract.events import Outcome
-from tests.engine.test_engine import stored
 from tests.support.bundles import write_bundle
+from tests.support.engines import stored
 from tests.support.fakes import FakeClock, FakeEntropy
 
 
