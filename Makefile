@@ -15,7 +15,7 @@ demo: $(VENV)/ready $(KERNELS)/built
 	@cat $(VENV)/ready
 
 test: $(VENV)/ready $(KERNELS)/built
-	$(RUN)/pytest $(ARGS)
+	$(RUN)/pytest -n 2 --dist worksteal $(ARGS)
 
 check: $(VENV)/ready
 	$(RUN)/ruff check .
