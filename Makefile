@@ -14,6 +14,7 @@ demo: $(VENV)/ready $(KERNELS)/built
 	$(RUN)/sanderling demo --out demo $(ARGS)
 	@cat $(VENV)/ready
 
+# two workers, see tests/conftest.py; for one file with its output in order use $(RUN)/pytest itself
 test: $(VENV)/ready $(KERNELS)/built
 	$(RUN)/pytest -n 2 --dist worksteal $(ARGS)
 

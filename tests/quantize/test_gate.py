@@ -30,11 +30,12 @@ ANSWERS = "answers of the engine"
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory):
+def sound(shared):
     """One small real checkpoint and its bundle; children use the portable kernel, which starts faster."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SANDERLING_KERNELS", "numpy")
-        yield worlds.make(tmp_path_factory.mktemp("gate"))
+        folder, _ = shared("gate", worlds.make)
+        yield worlds.opened(folder)
 
 
 def failed(rows):
