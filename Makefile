@@ -14,8 +14,9 @@ demo: $(VENV)/ready $(KERNELS)/built
 	$(RUN)/sanderling demo --out demo $(ARGS)
 	@cat $(VENV)/ready
 
+# two workers, see tests/conftest.py; for one file with its output in order use $(RUN)/pytest itself
 test: $(VENV)/ready $(KERNELS)/built
-	$(RUN)/pytest $(ARGS)
+	$(RUN)/pytest -n 2 --dist worksteal $(ARGS)
 
 check: $(VENV)/ready
 	$(RUN)/ruff check .

@@ -22,6 +22,7 @@ from safetensors.numpy import save_file
 
 from bench.bandits.simulator import CONFIG, ITEMS, LOGGED, READING, SHELF, SLOTS, learn_first, purchases, read
 from bench.ranking.data import folder
+from bench.serving.random_bundle import TEXT_DIM, reseal, write_random_bundle
 from sanderling import Engine
 from sanderling.contract import seal
 from sanderling.contract.manifest import Exploration, Sizes
@@ -31,7 +32,6 @@ from sanderling_trainer.judge.worlds.world import Session
 from sanderling_trainer.policy.checkpoint import NAMES
 from sanderling_trainer.policy.language_model import LanguageModel
 from sanderling_trainer.policy.network import PolicyNetwork
-from tests.bundles import TEXT, reseal, write_bundle
 
 USERS, SLATES = 200, 20
 TURNS = {"tastes stand still": 0.0, "tastes turn by a right angle": np.pi / 2 / SLATES}
@@ -74,17 +74,17 @@ def _write(network: PolicyNetwork, place: Path) -> None:
     """Write the network's policy and items as a bundle; its encoder is a toy that nothing here asks."""
     d, c = CONFIG.dim, CONFIG.state
     exploration = Exploration(epsilon=0.1, pool=50)
-    write_bundle(place, items=ITEMS, dim=d, state=c, kinds=["purchase", "click"], exploration=exploration)
+    write_random_bundle(place, ITEMS, d, state=c, kinds=("purchase", "click"), exploration=exploration)
     with torch.no_grad():
         tensors = {name: getattr(network, field).numpy().copy() for name, field in NAMES.items()}
         policy = {name: tensor for name, tensor in tensors.items() if name.startswith(("state.", "output."))}
         policy |= {"state.decay": network.decay.numpy().copy(), "item.bias": np.zeros(1, np.float32)}
-        policy |= {name: np.zeros((d, TEXT), np.float32) for name in ("context.project", "item.project")}
+        policy |= {name: np.zeros((d, TEXT_DIM), np.float32) for name in ("context.project", "item.project")}
         rows, scale = quantize_rows(network.items().numpy())
         biases = network.biases().numpy().astype(np.float32)
     save_file(policy, place / "policy.safetensors")
     seal.write_items(place, rows, scale, biases, ({"id": str(row), "title": str(row)} for row in range(ITEMS)))
-    assert Sizes(items=ITEMS, dim=d, state=c, text=TEXT, max_tokens=64) == reseal(place).sizes
+    assert Sizes(items=ITEMS, dim=d, state=c, text=TEXT_DIM, max_tokens=64) == reseal(place).sizes
 
 
 def _session(

@@ -22,11 +22,10 @@ from typing import Any
 import numpy as np
 import psutil
 
-from bench.collecting.client import EVENTS, Answers, bodies, load
+from bench.collecting.client import EVENTS, Answers, bodies, load, wait_until_listening
 from sanderling_trainer.data import lines
 from sanderling_trainer.data.store import LocalStore
 from sanderling_trainer.fleet.processes import free_port
-from tests.servers import wait_for
 
 BATCHES_S = 1500
 WARM_S = 3.0
@@ -54,7 +53,7 @@ def _case(command: list[str], batches: list[bytes], connections: int, seconds: f
     port = free_port()
     process = subprocess.Popen([*command, str(port)])
     try:
-        wait_for(port)
+        wait_until_listening(port)
         warm = load(port, batches, connections, WARM_S)
         before, started = psutil.Process(process.pid).memory_info().rss, time.perf_counter()
         answers = load(port, batches[len(warm.status) :], connections, seconds)

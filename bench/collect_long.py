@@ -21,9 +21,8 @@ import numpy as np
 import psutil
 
 from bench.collecting import source
-from bench.collecting.client import EVENTS, load
+from bench.collecting.client import EVENTS, load, wait_until_listening
 from sanderling_trainer.fleet.processes import free_port
-from tests.servers import wait_for
 
 EVERY_S = 5.0
 
@@ -36,7 +35,7 @@ def run(arguments: list[str]) -> dict[str, Any]:
         collect = [sys.executable, "-m", "sanderling", "collect", "--token", "secret", "--store"]
         process = subprocess.Popen([*collect, str(Path(folder) / "store"), "--port", str(port)])
         try:
-            wait_for(port)
+            wait_until_listening(port)
             over = threading.Event()
             seen: list[tuple[float, float]] = []
             watcher = threading.Thread(target=_watch, args=(psutil.Process(process.pid), seen, over))

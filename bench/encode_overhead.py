@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
+from bench.serving.random_bundle import THINGS, write_random_bundle
 from sanderling import Engine
 from sanderling.contract.bundle import Bundle
 from sanderling.encoder import Encoder
-from tests.bundles import THINGS, write_bundle
 
 TEXTS, ROUNDS, LONGEST = 400, 5, 100
 PROBE = """
@@ -56,7 +56,7 @@ def run(arguments: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         bundle = given.bundle or str(Path(folder) / "bundle")
         if not given.bundle:
-            write_bundle(Path(bundle), items=2000)
+            write_random_bundle(Path(bundle), items=2000)
         times = _times(bundle)
         memory = {name: _memory(bundle, arena) for name, arena in (("without arena", False), ("with arena", True))}
         waiting = _beside_upsert(bundle)

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.bundles import write_bundle
+from bench.serving.random_bundle import write_random_bundle
 
 REPEATS = 7
 STEPS = {
@@ -44,7 +44,7 @@ def run(_: list[str]) -> dict[str, Any]:
     """Return ms and MB (peak resident, as Linux tells it) of each step."""
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder) / "bundle"
-        write_bundle(bundle, items=10_000, dim=64)
+        write_random_bundle(bundle, items=10_000, dim=64)
         result = {name: _measure(step, str(bundle)) for name, step in STEPS.items()}
     for name, row in result.items():
         print(f"{name:<28}{row['ms']:>9.1f} ms{row['mb']:>9.1f} MB")

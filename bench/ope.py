@@ -2,12 +2,14 @@
 
 Physics: an estimate is a mean of weighted clicks, so no honest 95 % interval is right more often or less often than
 95 %; a pass over m slates of K slots must read at least reward, mask and six propensities once, 50 bytes a slot. The
-peer is the same estimators as Python loops over decisions and slots (`tests/naive.py`), which the tests hold equal, and
-for intervals numpy's plainest bootstrap: draw m decisions again by index, divide, 2,000 times.
+peer is the same estimators as Python loops over decisions and slots (`bench/estimation/loops.py`),
+which the tests hold equal, and for intervals numpy's plainest bootstrap: draw m decisions again by
+index, divide, 2,000 times.
 
 Protocol:
-- truth: worlds of 6 items and 3 slots (`tests/slate_worlds.py`), four ways of clicking, the truth enumerated; mean bias
-  over 200 worlds of 2,000 slates, in standard errors of that mean. Within 3 is right, beyond 3 is detectably wrong.
+- truth: worlds of 6 items and 3 slots (`bench/estimation/slate_worlds.py`), four ways of clicking,
+  the truth enumerated; mean bias over 200 worlds of 2,000 slates, in standard errors of that mean.
+  Within 3 is right, beyond 3 is detectably wrong.
 - coverage: 1,000 worlds of 2,000 slates by 500 installs with independent clicks, which every estimator may assume; an
   estimate that is refused in a world is not counted there, the share that is refused is given.
 - open bandit: the men's campaign of the Open Bandit Dataset (Saito et al. 2021), item × position as the action.
@@ -29,12 +31,12 @@ from typing import Any
 
 import numpy as np
 
+from bench.estimation import slate_worlds
+from bench.estimation.loops import naive_estimates
 from bench.ranking.data import folder
 from sanderling_trainer.judge import ope
 from sanderling_trainer.judge.ope import estimators
 from sanderling_trainer.judge.ope.sums import cut
-from tests import slate_worlds
-from tests.naive import naive_estimates
 
 Row = dict[str, Any]
 

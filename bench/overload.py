@@ -25,12 +25,11 @@ import numpy as np
 import psutil
 
 from bench.collecting import source
-from bench.collecting.client import EVENTS, load
+from bench.collecting.client import EVENTS, load, wait_until_listening
 from bench.collecting.flood import Flood
 from sanderling_trainer.data import lines
 from sanderling_trainer.data.store import LocalStore
 from sanderling_trainer.fleet.processes import free_port
-from tests.servers import wait_for
 
 CAPACITY_S, PROCESSES = 5.0, 2
 ID = re.compile(rb'"event":{"type":"[a-z]+","id":"([0-9a-f]{32})"')
@@ -44,7 +43,7 @@ def run(arguments: list[str]) -> dict[str, Any]:
         collect = [sys.executable, "-m", "sanderling", "collect", "--token", "secret", "--store", folder]
         process = subprocess.Popen([*collect, "--port", str(port)])
         try:
-            wait_for(port)
+            wait_until_listening(port)
             capacity = _capacity(port)
             watched = psutil.Process(process.pid)
             result: dict[str, Any] = {"batches/s": capacity, "rss_before_MiB": watched.memory_info().rss / 2**20}

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from bench.serving.random_bundle import write_random_bundle
 from sanderling import Engine
 from sanderling.contract.manifest import Exploration
 from sanderling.kernels import library
-from tests.bundles import write_bundle
 
 DIM, K, POOL, SEEN, USERS = 64, 10, 50, 200, 64
 TIMED, PAUSE_S = 4000, 0.0002
@@ -40,7 +40,7 @@ def _case(items: int) -> dict[str, Any]:
     seen = [rng.choice(items, SEEN, replace=False) for _ in range(USERS)]
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder) / "bundle"
-        write_bundle(bundle, items=items, dim=DIM, state=192, exploration=Exploration(epsilon=0.1, pool=POOL))
+        write_random_bundle(bundle, items=items, dim=DIM, state=192, exploration=Exploration(epsilon=0.1, pool=POOL))
         with Engine.open(bundle, Path(folder) / "state") as engine:
             names = [[f"item-{row}" for row in rows] for rows in seen]
             for user, rows in enumerate(names):

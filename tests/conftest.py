@@ -1,8 +1,63 @@
-"""What holds for every test: examples of hypothesis have no time limit, for a machine may stand still at times."""
+"""What holds for every test: one thread for numerical libraries, files in memory where there is room,
+and no time limit for the examples of hypothesis, because a machine may stand still at times.
+"""
 
 from __future__ import annotations
 
+import os
+import pickle
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("timeless", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("timeless")
+
+# Two workers with as many threads as cores each only get in each other's way. Set before torch is imported;
+# processes that a test starts inherit it.
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES = 4 * 2**30
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Put temporary folders into memory: most of a test that stores something is waiting for a disk to flush.
+
+    Long runs and power cuts keep the disk; so does a run with a `--basetemp` of its own.
+    """
+    long = re.search(r"(?<!not )\b(soak|power)\b", config.option.markexpr)
+    if not long and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], Any]], tuple[Path, Any]]:
+    """Make what is expensive once for all workers.
+
+    `shared(name, make)` returns a folder and what `make(folder)` returned, which must be picklable.
+    Whoever asks first makes it, the others wait. Nobody may change the folder.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def shared_by_name(name: str, make: Callable[[Path], Any]) -> tuple[Path, Any]:
+        import fcntl
+
+        folder, result = root / f"shared-{name}", root / f"shared-{name}.pickle"
+        with (root / f"shared-{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not result.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker whose try failed
+                folder.mkdir()
+                result.write_bytes(pickle.dumps(make(folder)))
+        return folder, pickle.loads(result.read_bytes())
+
+    return shared_by_name

@@ -44,6 +44,34 @@ def test_every_test_says_what_it_proves(path):
             assert said.rstrip().endswith((".", "!", "?")), f"{path.name}: {node.name}: expected a sentence"
 
 
+def imported_by(path: Path) -> set[str]:
+    """Return the dotted names of the modules that a file imports, with the names taken from them."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: expected absolute imports"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def test_nobody_imports_a_test_module():
+    """What several test modules need lies in tests/support; neither tests nor helpers import a module of tests."""
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for name in imported_by(path):
+            module = name.split(".")[:4]
+            found = module[0] == "tests" and any(word.startswith("test_") or word == "conftest" for word in module)
+            assert not found, f"{path.relative_to(ROOT)}: expected no import of a test module, found {name}"
+
+
+def test_the_benchmarks_import_nothing_from_the_tests():
+    """A benchmark runs without the tests' code; tests may import what a benchmark has to check it."""
+    for path in sorted((ROOT / "bench").rglob("*.py")):
+        found = sorted(name for name in imported_by(path) if name.split(".")[0] == "tests")
+        assert not found, f"{path.relative_to(ROOT)}: expected no import from tests, found {found}"
+
+
 @pytest.mark.parametrize(
     ("document", "structs"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import random
 import re
 import socket
@@ -9,10 +11,10 @@ import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from sanderling.contract import events as wire
-from sanderling.contract.events import Event, Slot
-from tests.fakes import EventFactory
+from sanderling.contract.events import Clock, Decision, Event, Observation, Outcome, Slot
 
 EVENTS, INSTALLS, SLATES = 50, 200, 400
 LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
@@ -31,11 +33,7 @@ def bodies(count: int, first: int = 0) -> list[bytes]:
     """Return so many different batches: 20 decisions of 10 slots, 20 outcomes and 10 observations each."""
     rng = random.Random(0)
     slates = [_slate(rng) for _ in range(SLATES)]
-    made = []
-    for number in range(first, first + count):
-        make = EventFactory(f"{number % INSTALLS:032x}", start=number << 16 | 1)
-        made.append(wire.pack(map(wire.encode, _batch(make, slates, rng))))
-    return made
+    return [wire.pack(map(wire.encode, _batch(number, slates, rng))) for number in range(first, first + count)]
 
 
 def _slate(rng: random.Random) -> list[Slot]:
@@ -43,13 +41,41 @@ def _slate(rng: random.Random) -> list[Slot]:
     return [Slot(item, rank, False, 0.91, rng.uniform(0.1, 0.9)) for rank, item in enumerate(items)]
 
 
-def _batch(make: EventFactory, slates: list[list[Slot]], rng: random.Random) -> list[Event]:
+def _batch(number: int, slates: list[list[Slot]], rng: random.Random) -> list[Event]:
+    ids = itertools.count(number << 16 | 1)
+
+    def common(seq: int) -> dict[str, Any]:
+        clock = Clock(1_750_000_000_000, 5_000, "b" * 32)
+        install = f"{number % INSTALLS:032x}"
+        return {"id": f"{next(ids):032x}", "install": install, "seq": seq, "user": "c" * 32, "clock": clock}
+
     decisions = [
-        make.decision(seq=seq, slate=rng.choice(slates), state=f"{rng.getrandbits(128):032x}") for seq in range(1, 21)
+        Decision(
+            **common(seq), release=3, scheme="sequential", epsilon=0.1, pool=50, eligible=200, events=4,
+            slate=rng.choice(slates), state=f"{rng.getrandbits(128):032x}",
+        )
+        for seq in range(1, 21)
+    ]  # fmt: skip
+    outcomes = [
+        Outcome(
+            **common(seq), decision=decision.id, slot=0, item=decision.slate[0].item, kind="click", value=1.0,
+            observed=True,
+        )
+        for seq, decision in enumerate(decisions, 21)
+    ]  # fmt: skip
+    observations = [
+        Observation(**common(seq), item=rng.choice(slates)[0].item, kind="purchase") for seq in range(41, 51)
     ]
-    outcomes = [make.outcome(decision, seq=20 + at) for at, decision in enumerate(decisions, 1)]
-    seen = [make.observation(item=rng.choice(slates)[0].item, seq=40 + at) for at in range(1, 11)]
-    return [*decisions, *outcomes, *seen]
+    return [*decisions, *outcomes, *observations]
+
+
+def wait_until_listening(port: int, within_s: float = 20.0) -> None:
+    """Return when somebody listens on this port of loopback, or when the time is over."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.02)
 
 
 def load(port: int, batches: Iterable[bytes], connections: int, seconds: float) -> Answers:

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.engine.upload_bench import Bench
+from tests.support.bundles import write_bundle
+from tests.support.upload_bench import Bench
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory) -> Path:
+    """The folder of a bundle that no test changes."""
+    folder = tmp_path_factory.mktemp("bundle") / "one"
+    write_bundle(folder)
+    return folder
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from sanderling.contract.bundle import Bundle, id_hash
 from sanderling.contract.manifest import FILES, MANIFEST, MAX_MANIFEST_BYTES, Manifest
 from sanderling.errors import BundleError
 from sanderling.golden import faults
-from tests.bundles import record, reseal, write_bundle
+from tests.support.bundles import record, reseal, write_bundle
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from sanderling.contract import events as wire
-from tests.bundles import write_bundle
+from tests.support.bundles import write_bundle
 
 LOG = [
     ("007", "item-3", "1", "1"),

@@ -9,7 +9,7 @@ import pytest
 
 from sanderling.encoder import CACHE_ENTRIES, MAX_CHARACTERS, Encoder
 from sanderling.errors import BundleError
-from tests.bundles import TEXT, write_bundle
+from tests.support.bundles import TEXT, write_bundle
 
 
 @pytest.fixture(scope="module")

@@ -12,30 +12,17 @@ from hypothesis import strategies as st
 
 from sanderling import BundleError, Engine, Receipt
 from sanderling.clock import SystemClock
-from sanderling.contract import events as wire
 from sanderling.contract.events import Decision, Observation, Outcome
 from sanderling.users import NO_EVENTS, next_check
-from tests.bundles import write_bundle
-from tests.fakes import FakeClock, FakeEntropy, FakeTransport
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundle") / "one"
-    write_bundle(folder)
-    return folder
+from tests.support.bundles import write_bundle
+from tests.support.engines import stored
+from tests.support.fakes import FakeClock, FakeEntropy, FakeTransport
 
 
 @pytest.fixture
 def engine(bundle, tmp_path):
     with Engine.open(bundle, tmp_path / "state", clock=FakeClock(), entropy=FakeEntropy()) as opened:
         yield opened
-
-
-def stored(engine):
-    """Return the events that the engine's outbox holds; a durable write first, so that all earlier ones are in."""
-    engine._outbox.put_durable([])
-    return [wire.decode(pending.line) for pending in engine._outbox.oldest(10_000, 1 << 30)]
 
 
 def test_a_slate_has_distinct_items_in_slots(engine):

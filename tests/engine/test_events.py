@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from sanderling.contract import events as wire
 from sanderling.contract.events import Decision, Loss, Observation, Outcome
 from sanderling.errors import BatchSizeError, EventError
-from tests.fakes import EventFactory
+from tests.support.fakes import EventFactory
 
 GOLDEN = (Path(__file__).parents[1] / "golden" / "events-1.jsonl").read_bytes().splitlines()
 

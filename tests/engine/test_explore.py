@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sanderling.explore import sequential
 from sanderling.philox import philox, plain_uniforms, uniforms
-from tests.naive import joint, slates
+from tests.support.naive import joint, slates
 
 EPSILONS = [0.0, 0.05, 0.3, 1.0]
 SHAPES = [(1, 1), (1, 4), (2, 3), (3, 3), (3, 6), (4, 5)]

@@ -9,10 +9,10 @@ from sanderling import Engine
 from sanderling.budget import DAY_MS
 from sanderling.contract.events import Decision
 from sanderling.contract.manifest import Exploration
-from tests import bundles
-from tests.bundles import write_bundle
-from tests.engine.test_engine import stored
-from tests.fakes import FakeClock, FakeEntropy, FakeTransport
+from tests.support import bundles
+from tests.support.bundles import write_bundle
+from tests.support.engines import stored
+from tests.support.fakes import FakeClock, FakeEntropy, FakeTransport
 
 
 def opened(tmp_path, plan, clock=None, state="state"):

@@ -11,9 +11,9 @@ from sanderling.contract.manifest import Exploration
 from sanderling.outbox import Outbox
 from sanderling.store import Job, Store
 from sanderling.users import NO_EVENTS, next_check
-from tests.bundles import write_bundle
-from tests.engine.test_engine import stored
-from tests.fakes import EventFactory, FakeClock, FakeEntropy
+from tests.support.bundles import write_bundle
+from tests.support.engines import stored
+from tests.support.fakes import EventFactory, FakeClock, FakeEntropy
 
 
 @pytest.fixture

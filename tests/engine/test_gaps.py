@@ -10,9 +10,9 @@ from sanderling.contract import events as wire
 from sanderling.contract.events import Decision, Loss, Observation, Outcome, Restart
 from sanderling.transport import Response
 from sanderling.users import TAIL
-from tests.bundles import write_bundle
-from tests.fakes import FakeClock, FakeEntropy, FakeTransport, verdicts
-from tests.naive import rebuildable
+from tests.support.bundles import write_bundle
+from tests.support.fakes import FakeClock, FakeEntropy, FakeTransport, verdicts
+from tests.support.naive import rebuildable
 
 QUEUED = 200
 USERS = [f"user {number}" for number in range(5)]

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from sanderling.contract.bundle import Bundle
 from sanderling.golden import faults
-from tests.bundles import record, reseal
+from tests.support.bundles import record, reseal
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

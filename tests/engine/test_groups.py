@@ -14,10 +14,10 @@ from sanderling import Engine
 from sanderling.contract.bundle import Bundle
 from sanderling.groups import Cap, Groups, Ranking, capped
 from sanderling.scorer import Scorer
-from tests.bundles import write_bundle
-from tests.engine.test_engine import bundle, stored  # noqa: F401 (a fixture)
-from tests.fakes import FakeClock, FakeEntropy
-from tests.naive import naive_capped
+from tests.support.bundles import write_bundle
+from tests.support.engines import stored
+from tests.support.fakes import FakeClock, FakeEntropy
+from tests.support.naive import naive_capped
 
 
 @settings(deadline=None, max_examples=200)
@@ -46,7 +46,7 @@ def test_groups_are_values_or_the_elements_of_lists():
     assert [groups.members(name).tolist() for name in ("a", "b", 3, "z")] == [[10, 11], [11], [13, 16], []]
 
 
-def test_a_cap_holds_in_every_slate_and_is_explained_and_logged(bundle, tmp_path):  # noqa: F811
+def test_a_cap_holds_in_every_slate_and_is_explained_and_logged(bundle, tmp_path):
     """No slate has more items of one colour than allowed though it explores; decisions replay; the wire says it."""
     write_bundle(tmp_path / "b")
     with Engine.open(tmp_path / "b", tmp_path / "state", clock=FakeClock(), entropy=FakeEntropy()) as engine:
@@ -63,7 +63,7 @@ def test_a_cap_holds_in_every_slate_and_is_explained_and_logged(bundle, tmp_path
     assert caps == [{"price": 1}] * 31 + [UNSET]
 
 
-def test_caps_on_several_attributes_hold_together(bundle):  # noqa: F811
+def test_caps_on_several_attributes_hold_together(bundle):
     """Each attribute has its own cap, and the best items that respect all of them are shown."""
     scorer = Scorer(Bundle.open(bundle))
     user = scorer.state.user(scorer.state.start())
@@ -90,7 +90,7 @@ def test_caps_on_several_attributes_hold_together(bundle):  # noqa: F811
         ({3: 1}, TypeError),
     ],
 )
-def test_caps_that_make_no_sense_are_refused(bundle, caps, error):  # noqa: F811
+def test_caps_that_make_no_sense_are_refused(bundle, caps, error):
     """Caps below 1 or of a wrong type are an error that names them; unknown attributes cap nothing."""
     with Engine.open(bundle) as engine:
         with pytest.raises(error, match="at_most"):

@@ -8,9 +8,9 @@ from sanderling import Engine
 from sanderling.contract.events import Decision, Loss, Outcome
 from sanderling.users import Users
 from sanderling.windows import AT_ONCE
-from tests.bundles import write_bundle
-from tests.engine.test_engine import stored
-from tests.fakes import FakeClock, FakeEntropy
+from tests.support.bundles import write_bundle
+from tests.support.engines import stored
+from tests.support.fakes import FakeClock, FakeEntropy
 
 DAY_S = 86_400
 NOWHERE = "http://127.0.0.1:9"

@@ -19,7 +19,7 @@ from sanderling.errors import StorageError
 from sanderling.outbox import QUEUE_EVENTS, Outbox
 from sanderling.shed import make_room, survives
 from sanderling.store import checksum
-from tests.fakes import EventFactory, FakeClock
+from tests.support.fakes import EventFactory, FakeClock
 
 USER = "c" * 32
 LIMIT = 2 * 2**20

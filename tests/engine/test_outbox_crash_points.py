@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.crash_points import CrashPoints
-from tests.engine.outbox_victim import Life, live
-from tests.engine.toll import Toll, count
+from tests.support.crash_points import CrashPoints
+from tests.support.crash_statistics import OutboxStatistics, count_outbox
+from tests.support.outbox_victim import Life, live
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -45,11 +45,11 @@ def passings(folder: Path, options: dict) -> Counter[str]:
     return Counter((folder / "points").read_text().split("\n")[:-1])
 
 
-def die_at(point: str, nth: int, life: Life) -> Toll:
+def die_at(point: str, nth: int, life: Life) -> OutboxStatistics:
     """Let a victim die at the nth passing of a point; then count."""
     child = fork(life, {"point": point, "nth": nth})
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 137, point
-    return count(life.folder)
+    return count_outbox(life.folder)
 
 
 def die_everywhere(folder: Path, kind: str, times: int) -> int:
@@ -61,10 +61,10 @@ def die_everywhere(folder: Path, kind: str, times: int) -> int:
             own = folder / f"{number}-{again}"
             own.mkdir()
             nth = rng.randint(1, min(passed, LATEST))
-            toll = die_at(point, nth, Life(own, own, 1, **LIVES[kind]))
+            statistics = die_at(point, nth, Life(own, own, 1, **LIVES[kind]))
             if kind == "shedding":
-                toll.lost = 0  # shed rewards are lost, declared and counted: then no number is missing
-            toll.check()
+                statistics.lost = 0  # shed rewards are lost, declared and counted: then no number is missing
+            statistics.check()
     return len(found)
 
 

@@ -15,9 +15,9 @@ from sanderling.contract.events import Event
 from sanderling.errors import StorageError
 from sanderling.outbox import Outbox
 from sanderling.store import BALLAST_BYTES
-from tests.engine.disks import FaultyDisk, SmallDisk
-from tests.fakes import EventFactory, FakeClock
-from tests.waiting import wait_until
+from tests.support.disks import FaultyDisk, SmallDisk
+from tests.support.fakes import EventFactory, FakeClock
+from tests.support.waiting import wait_until
 
 FOR_EVER = 10**9
 FAULTS = [

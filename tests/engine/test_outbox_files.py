@@ -15,7 +15,7 @@ from sanderling.contract import events as wire
 from sanderling.contract.events import Loss
 from sanderling.errors import StorageError
 from sanderling.outbox import Outbox
-from tests.fakes import EventFactory, FakeClock
+from tests.support.fakes import EventFactory, FakeClock
 
 USER = "c" * 32
 SCHEMA_VERSION = range(60, 64)  # the bytes of SQLite's header that hold it

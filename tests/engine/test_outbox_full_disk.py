@@ -13,8 +13,8 @@ from sanderling import Engine
 from sanderling.clock import SystemClock
 from sanderling.errors import StorageError
 from sanderling.outbox import Outbox
-from tests.bundles import write_bundle
-from tests.fakes import EventFactory
+from tests.support.bundles import write_bundle
+from tests.support.fakes import EventFactory
 
 
 @pytest.fixture

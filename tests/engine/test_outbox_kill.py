@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.outbox_victim import Life, live
-from tests.engine.toll import Toll, count, is_event, is_promise, lines
-from tests.waiting import wait_until
+from tests.support.crash_statistics import OutboxStatistics, count_outbox, is_event, is_promise, lines
+from tests.support.outbox_victim import Life, live
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
 def kill_often(
     folder: Path, kills: int, mutant: str = "", seed: int = 0, ready: Callable[[], bool] = lambda: True
-) -> Toll:
+) -> OutboxStatistics:
     """Fork the victim and kill it when it is `ready`, at a random moment, `kills` times over one folder; then count."""
     folder.mkdir(exist_ok=True)
     rng = random.Random(seed)
@@ -39,14 +39,14 @@ def kill_often(
         os.kill(child, signal.SIGKILL)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
         os.close(reading)
-    return count(folder)
+    return count_outbox(folder)
 
 
 def test_no_promised_reward_is_lost_to_a_kill(tmp_path):
     """After 150 kills every promised reward is in the outbox or at the collector, once, with its decision."""
-    toll = kill_often(tmp_path, 150)
-    assert toll.promised > 0 < toll.received
-    toll.check()
+    statistics = kill_often(tmp_path, 150)
+    assert statistics.promised > 0 < statistics.received
+    statistics.check()
 
 
 @pytest.mark.soak
@@ -54,9 +54,9 @@ def test_no_promised_reward_is_lost_to_ten_thousand_kills(tmp_path):
     """The same after 10,000 kills in 100 folders: with no loss the rate is below 0.03 % with 95 % confidence."""
     promised = 0
     for seed in range(100):
-        toll = kill_often(tmp_path / str(seed), 100, seed=seed)
-        toll.check()
-        promised += toll.promised
+        statistics = kill_often(tmp_path / str(seed), 100, seed=seed)
+        statistics.check()
+        promised += statistics.promised
     print(f"10,000 kills, {promised} promised rewards, none lost")
 
 
@@ -70,9 +70,9 @@ def test_a_line_torn_by_a_kill_spoils_no_other(tmp_path):
     (tmp_path / "promises").write_text("\n" + "e" * 32 + " " + "f" * 13)
     (tmp_path / "received").write_text('\n{"type":"decision","id":"')
     noted = lambda: has(is_promise, tmp_path / "promises") and has(is_event, tmp_path / "received")  # noqa: E731
-    toll = kill_often(tmp_path, 3, ready=noted)
-    assert toll.promised > 0 < toll.received
-    toll.check()
+    statistics = kill_often(tmp_path, 3, ready=noted)
+    assert statistics.promised > 0 < statistics.received
+    statistics.check()
 
 
 def test_the_harness_bites(tmp_path):

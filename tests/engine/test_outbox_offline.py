@@ -12,7 +12,7 @@ from sanderling.contract.events import Decision, Event, Loss, Outcome
 from sanderling.outbox import Outbox
 from sanderling.transport import NoNetworkError, Response
 from sanderling.upload import FIRST_DELAY_S, IDLE_S, LAST_BACKOFF_S, OFFLINE_S, Uploader
-from tests.fakes import EventFactory, FakeClock, FakeTransport, verdicts
+from tests.support.fakes import EventFactory, FakeClock, FakeTransport, verdicts
 
 DAYS, RESTARTS, DECISIONS = 30, 3, 200
 

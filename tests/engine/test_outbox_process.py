@@ -22,8 +22,8 @@ from sanderling.clock import SystemClock
 from sanderling.forks import connect
 from sanderling.outbox import Outbox
 from sanderling.upload import Uploader
-from tests.bundles import trying, write_bundle
-from tests.fakes import EventFactory, FakeTransport
+from tests.support.bundles import trying, write_bundle
+from tests.support.fakes import EventFactory, FakeTransport
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,7 +34,7 @@ from sanderling.clock import SystemClock
 from sanderling.outbox import Outbox
 from sanderling.transport import HttpTransport
 from sanderling.upload import Uploader
-from tests.fakes import EventFactory
+from tests.support.fakes import EventFactory
 outbox = Outbox(Path(sys.argv[1]), clock=SystemClock())
 make = EventFactory(outbox.install)
 outbox.put_durable([make.decision() for _ in range(50)])

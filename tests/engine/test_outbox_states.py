@@ -18,7 +18,7 @@ from sanderling.errors import StorageError
 from sanderling.outbox import Outbox
 from sanderling.transport import Response
 from sanderling.upload import Uploader
-from tests.fakes import EventFactory, FakeClock, FakeTransport, status, verdicts
+from tests.support.fakes import EventFactory, FakeClock, FakeTransport, status, verdicts
 
 Body = tuple[type[Event], str | None, float]
 

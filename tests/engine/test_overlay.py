@@ -7,7 +7,7 @@ import pytest
 from sanderling.contract.bundle import Bundle
 from sanderling.overlay import clean
 from sanderling.serving import Serving
-from tests.bundles import write_bundle
+from tests.support.bundles import write_bundle
 
 MADE_S = 1_700_000_000
 

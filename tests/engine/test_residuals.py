@@ -11,9 +11,9 @@ from msgspec import UNSET
 from sanderling import Engine
 from sanderling.adapt import RATE, TRUST, Residual, Residuals, divergence, learned, softmax, trusted
 from sanderling.contract.events import Decision
-from tests.bundles import write_bundle
-from tests.engine.test_engine import stored
-from tests.fakes import FakeClock, FakeEntropy
+from tests.support.bundles import write_bundle
+from tests.support.engines import stored
+from tests.support.fakes import FakeClock, FakeEntropy
 
 
 def opened(tmp_path, state="state", release=1, **settings):

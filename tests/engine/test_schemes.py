@@ -14,7 +14,7 @@ from sanderling import explore
 from sanderling.contract.manifest import Exploration
 from sanderling.explore import sequential
 from sanderling.philox import uniforms
-from tests.naive import joint, joint_mixture, joint_softmax, slates
+from tests.support.naive import joint, joint_mixture, joint_softmax, slates
 
 SCORES = np.array([1.5, 1.1, 1.1, 0.2])
 PLANS = [

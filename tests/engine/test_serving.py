@@ -10,7 +10,7 @@ from sanderling.contract.bundle import Bundle
 from sanderling.errors import StorageError, UpdateError
 from sanderling.serving import Serving
 from sanderling.slots import State
-from tests.bundles import trying, write_bundle
+from tests.support.bundles import trying, write_bundle
 
 
 @pytest.fixture

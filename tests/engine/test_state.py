@@ -8,7 +8,7 @@ import numpy as np
 
 from sanderling.contract.bundle import Bundle
 from sanderling.scorer import Scorer
-from tests.bundles import write_bundle
+from tests.support.bundles import write_bundle
 
 
 def test_the_recurrence_equals_its_equations(tmp_path):

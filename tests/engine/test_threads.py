@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sanderling import Engine
-from tests.bundles import write_bundle
+from tests.support.bundles import write_bundle
 
 THREADS = 8
 

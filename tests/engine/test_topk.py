@@ -14,7 +14,7 @@ from sanderling import topk
 from sanderling.kernels import cpu, library
 from sanderling.kernels.layout import CHUNK, HALF, WAITING, WHOLE
 from sanderling.topk import Hidden, Table
-from tests.naive import naive_top
+from tests.support.naive import naive_top
 
 
 def available() -> list[str]:

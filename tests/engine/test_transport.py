@@ -19,7 +19,7 @@ import trustme
 import urllib3
 
 from sanderling.transport import MAX_ANSWER_BYTES, HttpTransport, NoNetworkError
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 HEAD = b"HTTP/1.1 200 OK\r\nX-Mixed-Case: yes\r\n"
 TIMEOUT_S = 0.3

@@ -16,8 +16,8 @@ from sanderling.contract.events import Event, Loss, Verdict
 from sanderling.errors import StorageError
 from sanderling.transport import NoNetworkError, Response, retry_after_s
 from sanderling.upload import FIRST_BACKOFF_S, LAST_BACKOFF_S, OFFLINE_S, Backoff
-from tests.engine.upload_bench import Bench
-from tests.fakes import EventFactory, FakeClock, refusal, status, verdicts
+from tests.support.fakes import EventFactory, FakeClock, refusal, status, verdicts
+from tests.support.upload_bench import Bench
 
 
 def test_everything_goes_out_oldest_first(bench):

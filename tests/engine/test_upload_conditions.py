@@ -14,9 +14,9 @@ from sanderling.clock import SystemClock
 from sanderling.contract.events import Event
 from sanderling.transport import HttpTransport, Response
 from sanderling.upload import FIRST_DELAY_S, IDLE_S, Backoff, Uploader
-from tests.engine.upload_bench import Bench
-from tests.fakes import verdicts
-from tests.waiting import wait_until
+from tests.support.fakes import verdicts
+from tests.support.upload_bench import Bench
+from tests.support.waiting import wait_until
 
 
 class Still(random.Random):

@@ -10,9 +10,9 @@ from msgspec import UNSET
 from sanderling import Engine
 from sanderling.contract.events import Outcome
 from sanderling.windows import AT_ONCE, MOST_ENDED, MOST_OPEN, PREFIX, Windows
-from tests.bundles import write_bundle
-from tests.engine.test_engine import stored
-from tests.fakes import FakeClock, FakeEntropy
+from tests.support.bundles import write_bundle
+from tests.support.engines import stored
+from tests.support.fakes import FakeClock, FakeEntropy
 
 WINDOW_S = 60.0
 

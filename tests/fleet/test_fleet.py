@@ -12,9 +12,9 @@ from collections import Counter
 
 import pytest
 
-from tests.fleet.mutants import MUTANTS
-from tests.fleet.odds import odds_faults
-from tests.fleet.run import again, course
+from tests.support.fleet.mutants import MUTANTS
+from tests.support.fleet.odds import odds_faults
+from tests.support.fleet.run import again, course
 
 pytestmark = pytest.mark.lab
 
@@ -44,7 +44,7 @@ def test_one_seed_is_one_course():
     """A seed gives the same trace to the last bit, in this process and in another one with other hashes."""
     here = course(310)
     assert course(310).digest == here.digest != course(311).digest
-    command = [sys.executable, "-m", "tests.fleet.run", "310"]
+    command = [sys.executable, "-m", "tests.support.fleet.run", "310"]
     done = subprocess.run(
         command, env={**os.environ, "PYTHONHASHSEED": "7"}, capture_output=True, text=True, check=True, timeout=120
     )
@@ -54,5 +54,5 @@ def test_one_seed_is_one_course():
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_the_courses_find_who_is_broken(mutant):
     """Each broken device and lab is found within fifteen seeds, and the message says how to see it again (P4)."""
-    with pytest.raises(AssertionError, match=r"tests\.fleet\.run"):
+    with pytest.raises(AssertionError, match=r"tests\.support\.fleet\.run"):
         play(range(15), mutant)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.bundles import write_bundle
+from tests.support.bundles import write_bundle
 
 if __name__ == "__main__":
     write_bundle(Path(__file__).with_name("bundle-1"))

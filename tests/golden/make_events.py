@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from sanderling.contract import events as wire
-from tests.fakes import EventFactory
+from tests.support.fakes import EventFactory
 
 
 def lines() -> list[bytes]:

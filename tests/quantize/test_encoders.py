@@ -23,9 +23,9 @@ from sanderling_quantize.encoders.shape import TIERS, WHOLE, Shape
 from sanderling_quantize.encoders.smooth import smoothed
 from sanderling_quantize.encoders.student import mean, unit
 from sanderling_quantize.encoders.tokens import batches, padded, tokenize
-from tests import naive
-from tests.quantize.gate_worlds import sharpen
-from tests.worlds import write_language_model
+from tests.support import naive
+from tests.support.gate_worlds import sharpen
+from tests.support.worlds import write_language_model
 
 pytestmark = pytest.mark.lab
 

@@ -22,7 +22,7 @@ from sanderling_quantize.gate.policy import QUERIES, FloatPolicy
 from sanderling_quantize.gate.thresholds import TIERS
 from sanderling_trainer.data.histories import History
 from sanderling_trainer.policy.queries import MOST_EVENTS, queries_of
-from tests.quantize import gate_worlds as worlds
+from tests.support import gate_worlds as worlds
 
 pytestmark = pytest.mark.lab
 
@@ -30,11 +30,12 @@ ANSWERS = "answers of the engine"
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory):
+def sound(shared):
     """One small real checkpoint and its bundle; children use the portable kernel, which starts faster."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SANDERLING_KERNELS", "numpy")
-        yield worlds.make(tmp_path_factory.mktemp("gate"))
+        folder, _ = shared("gate", worlds.make)
+        yield worlds.opened(folder)
 
 
 def failed(rows):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.power import LoopDisk, plugged_in
+from tests.support.power import LoopDisk, plugged_in
 
 NUMBERS = itertools.count()
 

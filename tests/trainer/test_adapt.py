@@ -12,7 +12,7 @@ from sanderling_trainer.data.tables import Interactions
 from sanderling_trainer.data.trends import DAY
 from sanderling_trainer.policy.adapt import Adaptation, adapt, info_nce, pairs_of
 from sanderling_trainer.policy.language_model import LanguageModel
-from tests.worlds import THINGS, write_language_model
+from tests.support.worlds import THINGS, write_language_model
 
 pytestmark = pytest.mark.lab
 

@@ -12,7 +12,7 @@ from bench.ranking.baselines import DAY, EASE, IALS, Blend, Content, ItemKNN, Po
 from bench.ranking.candidates import BASELINES, BUDGET, Candidate
 from bench.ranking.data import Log
 from bench.ranking.protocols import Queries, leave_one_out, slates, temporal, top
-from tests.naive_ranking import naive_als_loss, naive_cosine, naive_item_knn, naive_slate, naive_tfidf
+from tests.support.naive_ranking import naive_als_loss, naive_cosine, naive_item_knn, naive_slate, naive_tfidf
 
 pytestmark = pytest.mark.lab
 

@@ -18,7 +18,7 @@ from sanderling_quantize.gate import Thresholds
 from sanderling_trainer.fleet.demo import Demo, Settings
 from sanderling_trainer.fleet.report import table
 from sanderling_trainer.policy.config import Config
-from tests.worlds import write_checkerboard, write_language_model
+from tests.support.worlds import write_checkerboard, write_language_model
 
 pytestmark = pytest.mark.lab
 
@@ -37,10 +37,8 @@ LENIENT = Thresholds(
 FEW = Encoding("nano", steps=5)
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """Run the demo once, unplugging the collector for 2 s and killing a device."""
-    folder = tmp_path_factory.mktemp("circle")
+def run_demo(folder):
+    """Run the demo, unplugging the collector for 2 s and killing a device; return its summary."""
     items, log = write_checkerboard(folder, users=300, steps=20)
     model = write_language_model(folder / "model")
     config = Config(
@@ -55,7 +53,14 @@ def finished(tmp_path_factory):
         id_dropout=0.05,
     )
     settings = Settings(2.0, True, config, FEW, LENIENT)
-    return folder / "demo", Demo(folder / "demo", settings).run(items, log).summary
+    return Demo(folder / "demo", settings).run(items, log).summary
+
+
+@pytest.fixture(scope="module")
+def finished(shared):
+    """Return the folder and the summary of one demo."""
+    folder, summary = shared("demo", run_demo)
+    return folder / "demo", summary
 
 
 def test_nothing_is_lost_with_the_collector_unplugged_and_a_device_killed(finished):

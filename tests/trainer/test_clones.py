@@ -17,10 +17,10 @@ from sanderling_trainer.fleet.compact import compact
 from sanderling_trainer.fleet.erase import erase
 from sanderling_trainer.fleet.known import MAX_AGE_S
 from sanderling_trainer.fleet.renew import RenewalError, renew
-from tests.bundles import KINDS, TEXT, write_bundle
-from tests.fakes import EventFactory, FakeClock, FakeEntropy
-from tests.fleet.lab import Lab
-from tests.fleet.world import World
+from tests.support.bundles import KINDS, TEXT, write_bundle
+from tests.support.fakes import EventFactory, FakeClock, FakeEntropy
+from tests.support.fleet.lab import Lab
+from tests.support.fleet.world import World
 
 pytestmark = pytest.mark.lab
 

@@ -23,7 +23,7 @@ from sanderling_trainer.policy.config import Config
 from sanderling_trainer.policy.fit import warm_start
 from sanderling_trainer.policy.network import PolicyNetwork
 from sanderling_trainer.policy.progress import learned
-from tests.worlds import write_checkerboard, write_language_model
+from tests.support.worlds import write_checkerboard, write_language_model
 
 pytestmark = pytest.mark.lab
 

@@ -18,9 +18,9 @@ from sanderling.upload import Uploader
 from sanderling_trainer.data.marks import ERASED, RENEWED, renewal
 from sanderling_trainer.data.segments import read_segments
 from sanderling_trainer.data.store import LocalStore
-from tests.fakes import EventFactory
-from tests.servers import BrokenStore, HeldStore, Server, events, packed
-from tests.waiting import wait_until
+from tests.support.fakes import EventFactory
+from tests.support.servers import BrokenStore, HeldStore, Server, events, packed
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.lab
 

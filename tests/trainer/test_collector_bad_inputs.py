@@ -14,9 +14,9 @@ from sanderling.contract import events as wire
 from sanderling.transport import HttpTransport
 from sanderling_trainer.data.examples import examples_of
 from sanderling_trainer.data.segments import read_segments
-from tests.fakes import EventFactory
-from tests.servers import HEADERS, Server, events, packed, serving
-from tests.waiting import wait_until
+from tests.support.fakes import EventFactory
+from tests.support.servers import HEADERS, Server, events, packed, serving
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.lab
 

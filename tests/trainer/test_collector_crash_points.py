@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainer.collector_life import DEVICES, Collector, Device, Toll, count, send_until, wait_for_answers
-from tests.waiting import wait_until
+from tests.support.collector_life import DEVICES, Collector, Device, send_until, wait_for_answers
+from tests.support.crash_statistics import CollectorStatistics, count_collector
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 
@@ -27,7 +28,7 @@ def passings(folder: Path) -> Counter[str]:
     return Counter((folder / "points").read_text().split("\n")[:-1])
 
 
-def die_at(root: Path, point: str, nth: int, mutant: str = "") -> Toll:
+def die_at(root: Path, point: str, nth: int, mutant: str = "") -> CollectorStatistics:
     """Let a collector die at a point while devices send, and another take over; then count."""
     devices = [Device(number) for number in range(DEVICES)]
     collector = Collector(root, mutant, point=point, nth=nth)
@@ -37,37 +38,37 @@ def die_at(root: Path, point: str, nth: int, mutant: str = "") -> Toll:
         send_until(devices, again, lambda: wait_for_answers(devices))
     finally:
         again.kill()
-    return count(root, devices)
+    return count_collector(root, devices)
 
 
 def check_death(collector: Collector, point: str) -> None:
     assert collector.wait() == 137, point
 
 
-def die_everywhere(folder: Path, times: int) -> tuple[int, Toll]:
-    """Let collectors die `times` times at each point, each in a store of its own; return the points and the toll."""
-    rng, whole = random.Random(0), Toll()
+def die_everywhere(folder: Path, times: int) -> tuple[int, CollectorStatistics]:
+    """Let collectors die `times` times at each point, each in a store of its own; return points and statistics."""
+    rng, whole = random.Random(0), CollectorStatistics()
     found = passings(folder / "all")
     for number, (point, passed) in enumerate(sorted(found.items())):
         for again in range(times):
-            toll = die_at(folder / f"{number}-{again}", point, rng.randint(1, min(passed, LATEST)))
-            toll.check()
-            whole.add(toll)
+            statistics = die_at(folder / f"{number}-{again}", point, rng.randint(1, min(passed, LATEST)))
+            statistics.check()
+            whole.add(statistics)
     return len(found), whole
 
 
 def test_death_at_any_named_point_loses_nothing_that_was_answered(tmp_path):
     """At each of 25 points and more a collector dies once: what was answered is read, once, after another took over."""
-    points, toll = die_everywhere(tmp_path, 1)
+    points, statistics = die_everywhere(tmp_path, 1)
     assert points >= 25
-    assert toll.answered
+    assert statistics.answered
 
 
 @pytest.mark.soak
 def test_death_at_any_named_point_loses_nothing_twenty_times(tmp_path):
     """The same with twenty deaths at each point, at another passing each."""
-    points, toll = die_everywhere(tmp_path, 20)
-    print(f"{points} points, {20 * points} deaths, {toll.answered} answered events, {toll.lost} lost")
+    points, statistics = die_everywhere(tmp_path, 20)
+    print(f"{points} points, {20 * points} deaths, {statistics.answered} answered events, {statistics.lost} lost")
 
 
 def test_a_named_point_finds_a_collector_that_answers_before_it_stores(tmp_path):

@@ -6,6 +6,7 @@ import http.client
 import resource
 import select
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,9 +18,9 @@ from sanderling.contract import events as wire
 from sanderling_trainer.data.segments import read_segments
 from sanderling_trainer.fleet import collector
 from sanderling_trainer.fleet.limits import Limits, Rate, RefusalError
-from tests.fakes import EventFactory, FakeClock
-from tests.servers import HEADERS, BrokenStore, HeldStore, Server, events, packed
-from tests.waiting import wait_until
+from tests.support.fakes import EventFactory, FakeClock
+from tests.support.servers import HEADERS, BrokenStore, HeldStore, Server, events, packed
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.lab
 

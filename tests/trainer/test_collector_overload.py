@@ -13,7 +13,7 @@ from bench.collecting.flood import flood
 from sanderling.contract import events as wire
 from sanderling_trainer.data.store import LocalStore
 from sanderling_trainer.fleet.limits import Limits
-from tests.servers import Server, SlowStore
+from tests.support.servers import Server, SlowStore
 
 pytestmark = pytest.mark.lab
 

@@ -10,17 +10,18 @@ from functools import partial
 
 import pytest
 
-from tests.power import LoopDisk
-from tests.trainer.collector_life import DEVICES, Collector, Device, Toll, count, send_until
+from tests.support.collector_life import DEVICES, Collector, Device, send_until
+from tests.support.crash_statistics import CollectorStatistics, count_collector
+from tests.support.power import LoopDisk
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 
 STORES = 20  # cuts after which a new store begins, so that first folders are made under cuts as well
 
 
-def cut_often(disk: LoopDisk, cuts: int, mutant: str = "", seed: int = 0) -> Toll:
+def cut_often(disk: LoopDisk, cuts: int, mutant: str = "", seed: int = 0) -> CollectorStatistics:
     """Let collectors take uploads on the disk, one after the other, cut the power at a random moment; then count."""
-    rng, whole = random.Random(seed), Toll()
+    rng, whole = random.Random(seed), CollectorStatistics()
     root, devices = disk.folder / "store", [Device(number) for number in range(DEVICES)]
     for number in range(1, cuts + 1):
         collector = Collector(root, mutant)
@@ -28,7 +29,7 @@ def cut_often(disk: LoopDisk, cuts: int, mutant: str = "", seed: int = 0) -> Tol
         disk.unplug()
         disk.plug_in()
         if number % STORES == 0 or number == cuts:
-            whole.add(count(root, devices))
+            whole.add(count_collector(root, devices))
             shutil.rmtree(root, ignore_errors=True)
             devices = [Device(number * DEVICES + at) for at in range(1, DEVICES + 1)]
     return whole
@@ -45,17 +46,17 @@ def cut_power(disk: LoopDisk, collector: Collector, devices: list[Device], rng: 
 
 def test_no_answered_event_is_lost_to_a_power_cut(disk):
     """After each of 20 power cuts under load every answered event is read, once, and every dead letter is there."""
-    toll = cut_often(disk, 20)
-    assert toll.answered
-    toll.check()
+    statistics = cut_often(disk, 20)
+    assert statistics.answered
+    statistics.check()
 
 
 @pytest.mark.power
 def test_no_answered_event_is_lost_to_hundreds_of_power_cuts(disk):
     """The same after 500 power cuts: with no loss the rate is below 0.6 % of cuts with 95 % confidence."""
-    toll = cut_often(disk, 500)
-    print(f"500 power cuts, {toll.answered} answered events, {toll.lost} lost")
-    toll.check()
+    statistics = cut_often(disk, 500)
+    print(f"500 power cuts, {statistics.answered} answered events, {statistics.lost} lost")
+    statistics.check()
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,11 @@ from sanderling.contract import events as wire
 from sanderling.transport import HttpTransport
 from sanderling_trainer.data.segments import read_segments
 from sanderling_trainer.fleet import collector
-from tests.fakes import EventFactory
-from tests.servers import events, packed, serving
-from tests.trainer.collector_life import DEVICES, Collector, Device, Toll, count, send_until, wait_for_answers
-from tests.waiting import wait_until
+from tests.support.collector_life import DEVICES, Collector, Device, send_until, wait_for_answers
+from tests.support.crash_statistics import CollectorStatistics, count_collector
+from tests.support.fakes import EventFactory
+from tests.support.servers import events, packed, serving
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.lab
 
@@ -119,9 +120,9 @@ def test_a_store_that_hangs_does_not_keep_the_server(tmp_path):
     assert collector.FINISH_REQUESTS_S + collector.FINISH_COMMITS_S <= 8
 
 
-def sleep_in(root: Path, point: str, pause_s: float, timeout_s: float) -> tuple[Toll, int]:
-    """Stop a collector at a point of its commit for so long, and until each device has given up once; return the toll,
-    and how often events came twice."""
+def sleep_in(root: Path, point: str, pause_s: float, timeout_s: float) -> tuple[CollectorStatistics, int]:
+    """Stop a collector at a point of its commit for so long, and until each device has given up once; return
+    the statistics, and how often events came twice."""
     devices = [Device(number, timeout_s) for number in range(DEVICES)]
     collector = Collector(root, point=point, nth=5, stops=True)
 
@@ -137,22 +138,22 @@ def sleep_in(root: Path, point: str, pause_s: float, timeout_s: float) -> tuple[
         send_until(devices, collector, sleep)
     finally:
         collector.kill()
-    return count(root, devices), read_segments(str(root)).duplicates
+    return count_collector(root, devices), read_segments(str(root)).duplicates
 
 
 @pytest.mark.parametrize("point", ["between writes segments file", "after rename segments file", "before answer"])
 def test_a_collector_that_sleeps_in_its_commit_loses_nothing(tmp_path, point):
     """SIGSTOP in a commit, longer than devices wait, then SIGCONT: all is stored once read, and it serves on."""
-    toll, duplicates = sleep_in(tmp_path, point, pause_s=0, timeout_s=0.2)
-    assert toll.answered
+    statistics, duplicates = sleep_in(tmp_path, point, pause_s=0, timeout_s=0.2)
+    assert statistics.answered
     assert duplicates
-    toll.check()
+    statistics.check()
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("point", ["between writes segments file", "after rename segments file", "before answer"])
 def test_a_collector_that_sleeps_for_half_a_minute_loses_nothing(tmp_path, point):
     """The same for 30 s, with the time-out that devices have (bad input 112)."""
-    toll, duplicates = sleep_in(tmp_path, point, pause_s=30, timeout_s=10)
-    print(f"{point}: {toll.answered} answered events, {toll.lost} lost, {duplicates} came twice")
-    toll.check()
+    statistics, duplicates = sleep_in(tmp_path, point, pause_s=30, timeout_s=10)
+    print(f"{point}: {statistics.answered} answered events, {statistics.lost} lost, {duplicates} came twice")
+    statistics.check()

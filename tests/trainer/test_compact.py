@@ -17,7 +17,7 @@ from sanderling_trainer.data.segments import read_segments
 from sanderling_trainer.data.store import LocalStore, open_store
 from sanderling_trainer.fleet.compact import compact
 from sanderling_trainer.fleet.lease import LEASE_S
-from tests.fakes import EventFactory, FakeClock
+from tests.support.fakes import EventFactory, FakeClock
 
 pytestmark = pytest.mark.lab
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import os
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from sanderling.contract import events as wire
@@ -21,54 +17,11 @@ from sanderling_trainer.fleet.compact import compact
 from sanderling_trainer.fleet.erase import InstallError, erase
 from sanderling_trainer.fleet.known import MAX_AGE_S
 from sanderling_trainer.fleet.lease import KEPT_S
-from tests.fakes import EventFactory, FakeClock
-from tests.servers import Server, packed
+from tests.support.fakes import EventFactory, FakeClock
+from tests.support.servers import Server, packed
+from tests.support.stores import DAY_S, GONE, STAYS, contents, filled, holding, put
 
 pytestmark = pytest.mark.lab
-
-GONE, STAYS = "a1" * 16, "b2" * 16
-DAY_S = 86_400
-
-
-def contents(root: Path) -> Iterator[bytes]:
-    """Every byte of a store: names, files as they lie there, and what they hold when unpacked."""
-    for path in sorted(path for path in root.rglob("*") if path.is_file()):
-        data = path.read_bytes()
-        yield str(path).encode()
-        yield data
-        if path.suffix == ".zst":
-            yield b"\n".join(lines.unpack(data))
-        if path.suffix == ".parquet":
-            table = pq.read_table(io.BytesIO(data))
-            yield str(table.to_pydict()).encode() + str(table.schema.metadata).encode()
-
-
-def holding(root: Path, install: str) -> list[int]:
-    needles = [install.encode(), install.upper().encode(), bytes.fromhex(install), install.encode("utf-16-le")]
-    needles.append(install.encode().replace(b"a", b"\\u0061"))
-    return [at for at, content in enumerate(contents(root)) if any(needle in content for needle in needles)]
-
-
-def put(store: LocalStore, clock: FakeClock, *events: bytes) -> None:
-    rows = [lines.line(event, clock.wall_ms(), None) for event in events]
-    store.put(lines.new_name("segments", clock), lines.pack(rows))
-
-
-def filled(root: Path) -> LocalStore:
-    """A store with both installs in daily files, segments and dead letters."""
-    store, clock = LocalStore(root), FakeClock()
-    for day in range(3):
-        gone, stays = EventFactory(GONE, 100 * day + 1), EventFactory(STAYS, 100 * day + 50)
-        put(store, clock, *(wire.encode(gone.observation(seq=day * 3 + seq)) for seq in (1, 2, 3)))
-        put(store, clock, wire.encode(gone.decision(seq=100 + day)), wire.encode(stays.observation(seq=day + 1)))
-        bad = [wire.encode(make.observation(seq=1)) + b"!" for make in (gone, stays)]
-        store.put(
-            lines.new_name("dead", clock), lines.pack([lines.letter(event, clock.wall_ms(), "bad") for event in bad])
-        )
-        if day == 1:
-            compact(store, clock)
-        clock.advance(DAY_S)
-    return store
 
 
 def test_no_byte_of_the_id_is_left_and_the_others_stay(tmp_path):

@@ -13,7 +13,7 @@ from sanderling.contract import events as wire
 from sanderling.users import NO_EVENTS, next_check
 from sanderling_trainer.data.examples import examples_of
 from sanderling_trainer.data.segments import EventLog
-from tests.bundles import KINDS, TEXT, write_bundle
+from tests.support.bundles import KINDS, TEXT, write_bundle
 
 pytestmark = pytest.mark.lab
 

@@ -13,8 +13,8 @@ import pytest
 
 from sanderling.contract.events import Decision, Outcome
 from sanderling_trainer.data.segments import read_segments
-from tests.bundles import write_bundle
-from tests.servers import Server
+from tests.support.bundles import write_bundle
+from tests.support.servers import Server
 
 LIBRARY = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 ROOT = Path(__file__).parents[2]
@@ -42,7 +42,7 @@ def live(folder: Path, server: Server, offsets: list[str]) -> tuple[dict, float]
     file = folder / "offset"
     file.write_text(offsets[0])
     url = f"http://127.0.0.1:{server.port}/v1"
-    command = [sys.executable, "-m", "tests.trainer.clock_victim", str(folder / "bundle"), str(folder / "state"), url]
+    command = [sys.executable, "-m", "tests.support.clock_victim", str(folder / "bundle"), str(folder / "state"), url]
     faked = {
         "LD_PRELOAD": str(LIBRARY),
         "FAKETIME_TIMESTAMP_FILE": str(file),

@@ -15,7 +15,7 @@ from sanderling.users import NO_EVENTS
 from sanderling_trainer.data.examples import examples_of
 from sanderling_trainer.data.joining import joined
 from sanderling_trainer.data.segments import EventLog
-from tests.fakes import EventFactory
+from tests.support.fakes import EventFactory
 
 pytestmark = pytest.mark.lab
 

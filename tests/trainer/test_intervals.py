@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sanderling_trainer.judge import intervals
-from tests.naive import naive_interval
+from tests.support.naive import naive_interval
 
 pytestmark = pytest.mark.lab
 

@@ -17,10 +17,8 @@ from sanderling_trainer.data.store import LocalStore, Store
 from sanderling_trainer.fleet.compact import compact
 from sanderling_trainer.fleet.erase import erase
 from sanderling_trainer.fleet.lease import LEASE_S, BusyError, Lease
-from tests.fakes import EventFactory, FakeClock
-from tests.trainer.test_erase import GONE, STAYS, filled, holding, put
-from tests.trainer.test_jobs_crash_points import late, others
-from tests.trainer.test_lease import Interrupted
+from tests.support.fakes import EventFactory, FakeClock
+from tests.support.stores import GONE, STAYS, Interrupted, filled, holding, late, others, put
 
 pytestmark = pytest.mark.lab
 

@@ -12,30 +12,16 @@ import pytest
 
 from sanderling.errors import EventError
 from sanderling_trainer.data import store as place
-from sanderling_trainer.data.segments import EventLog, read_segments
+from sanderling_trainer.data.segments import read_segments
 from sanderling_trainer.data.store import LocalStore
-from sanderling_trainer.fleet.compact import compact
-from sanderling_trainer.fleet.erase import erase
 from sanderling_trainer.fleet.lease import LEASE_S
-from tests.fakes import FakeClock
-from tests.trainer.store_points import StorePoints
-from tests.trainer.test_erase import DAY_S, GONE, STAYS, filled, holding
+from tests.support.fakes import FakeClock
+from tests.support.store_points import StorePoints
+from tests.support.stores import GONE, JOBS, filled, holding, late, others
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 
-DAYS = 4
 LATEST = 20  # passings of one point within which a job dies
-
-
-def compacts(root: Path, clock: FakeClock) -> None:
-    compact(LocalStore(root), clock, most_bytes=1)
-
-
-def erases(root: Path, clock: FakeClock) -> None:
-    erase(LocalStore(root), GONE, clock, clock.advance)
-
-
-JOBS = {"compact": compacts, "erase": erases}
 
 
 def run(job: Callable[[Path, FakeClock], None], root: Path, clock: FakeClock, **points) -> int:
@@ -57,16 +43,6 @@ def passings(folder: Path, job: Callable[[Path, FakeClock], None]) -> Counter[st
     filled(folder / "store")
     assert run(job, folder / "store", late(), record=folder / "points") == 0
     return Counter((folder / "points").read_text().split("\n")[:-1])
-
-
-def late() -> FakeClock:
-    clock = FakeClock()
-    clock.advance(DAYS * DAY_S)
-    return clock
-
-
-def others(log: EventLog) -> dict:
-    return {key: events for key, events in log.events.items() if key[0] == STAYS}
 
 
 def die_at(root: Path, name: str, point: str, nth: int) -> None:

@@ -15,11 +15,10 @@ from sanderling.errors import EventError
 from sanderling_trainer.data.segments import read_segments
 from sanderling_trainer.data.store import LocalStore
 from sanderling_trainer.fleet.lease import LEASE_S, BusyError
-from tests.fakes import FakeClock
-from tests.power import LoopDisk
-from tests.trainer.collector_life import break_store
-from tests.trainer.test_erase import GONE, filled, holding
-from tests.trainer.test_jobs_crash_points import JOBS, late, others
+from tests.support.collector_life import break_store
+from tests.support.fakes import FakeClock
+from tests.support.power import LoopDisk
+from tests.support.stores import GONE, JOBS, filled, holding, late, others
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 

@@ -11,7 +11,7 @@ from sanderling_trainer.judge import metrics
 from sanderling_trainer.judge.baselines import EASE, Popularity
 from sanderling_trainer.judge.intervals import mean, ratio, ratio_difference
 from sanderling_trainer.judge.replay import Journey, replay
-from tests.naive import naive_ndcg
+from tests.support.naive import naive_ndcg
 
 pytestmark = pytest.mark.lab
 

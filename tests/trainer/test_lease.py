@@ -14,8 +14,8 @@ from sanderling_trainer.fleet import compact as compaction
 from sanderling_trainer.fleet.compact import compact
 from sanderling_trainer.fleet.erase import erase
 from sanderling_trainer.fleet.lease import FOLDER, KEPT_S, LEASE_S, BusyError, Lease, only_job
-from tests.fakes import EventFactory, FakeClock
-from tests.trainer.test_erase import DAY_S, GONE, STAYS, holding, put
+from tests.support.fakes import EventFactory, FakeClock
+from tests.support.stores import DAY_S, GONE, STAYS, Interrupted, holding, put
 
 pytestmark = pytest.mark.lab
 
@@ -106,39 +106,6 @@ def test_the_race_finds_a_store_that_creates_over_what_is_there(tmp_path, monkey
     """With a store whose `create` is a `put` several jobs begin."""
     monkeypatch.setattr(LocalStore, "create", LocalStore.put)
     assert race(LocalStore(tmp_path), FakeClock()) > 1
-
-
-class Interrupted(LocalStore):
-    """Lets somebody else act before its n-th operation."""
-
-    def __init__(self, root: Path, at: int, act) -> None:
-        super().__init__(root)
-        self.left, self.act = at, act
-
-    def _count(self) -> None:
-        self.left -= 1
-        if self.left == 0:
-            self.act()
-
-    def put(self, name: str, data: bytes) -> None:
-        self._count()
-        super().put(name, data)
-
-    def create(self, name: str, data: bytes) -> None:
-        self._count()
-        super().create(name, data)
-
-    def delete(self, name: str) -> None:
-        self._count()
-        super().delete(name)
-
-    def get(self, name: str) -> bytes:
-        self._count()
-        return super().get(name)
-
-    def names(self, folder: str) -> list[str]:
-        self._count()
-        return super().names(folder)
 
 
 def tried(act) -> bool:

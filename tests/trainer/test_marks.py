@@ -14,10 +14,10 @@ import pytest
 import zstandard
 
 from sanderling_trainer.fleet.compact import compact
-from tests.fleet.lab import Lab
-from tests.fleet.world import World
-from tests.trainer.marked import SETTINGS, Course
-from tests.trainer.marks import Marks, contents
+from tests.support.fleet.lab import Lab
+from tests.support.fleet.world import World
+from tests.support.marked import SETTINGS, Course
+from tests.support.marks import Marks, contents
 
 pytestmark = pytest.mark.lab
 

@@ -12,11 +12,11 @@ from sanderling.transport import HttpTransport
 from sanderling_trainer.data.segments import read_segments
 from sanderling_trainer.data.store import LocalStore
 from sanderling_trainer.fleet.compact import compact
-from tests.fakes import FakeClock
-from tests.servers import Server
-from tests.trainer.marked import SETTINGS, Course
-from tests.trainer.marks import Marks
-from tests.trainer.tap import Tap
+from tests.support.fakes import FakeClock
+from tests.support.marked import SETTINGS, Course
+from tests.support.marks import Marks
+from tests.support.servers import Server
+from tests.support.tap import Tap
 
 pytestmark = pytest.mark.lab
 

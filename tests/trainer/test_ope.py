@@ -9,13 +9,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.estimation.loops import joint, naive_estimates, slates
+from bench.estimation.slate_worlds import (
+    CLICKS,
+    LOGGING,
+    ORDER,
+    POOL,
+    SLOTS,
+    TARGET,
+    chances,
+    draw,
+    judge,
+    predict,
+    truth,
+)
 from sanderling import explore
 from sanderling.contract.manifest import Exploration
 from sanderling.explore import sequential
 from sanderling_trainer.judge import ope
 from sanderling_trainer.judge.ope import estimators
-from tests.naive import joint, naive_estimates, slates
-from tests.slate_worlds import CLICKS, LOGGING, ORDER, POOL, SLOTS, TARGET, chances, draw, judge, predict, truth
 
 pytestmark = pytest.mark.lab
 

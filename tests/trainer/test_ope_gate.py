@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bench.estimation.slate_worlds import LOGGING, POOL, SLOTS, draw, judge, predict
 from sanderling import explore
 from sanderling.contract.manifest import Exploration
 from sanderling_trainer.data.examples import Decisions
 from sanderling_trainer.judge import ope
 from sanderling_trainer.judge.ope.gate import agreement
 from sanderling_trainer.judge.ope.sums import cut
-from tests.slate_worlds import LOGGING, POOL, SLOTS, draw, judge, predict
 
 pytestmark = pytest.mark.lab
 

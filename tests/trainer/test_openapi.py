@@ -16,8 +16,8 @@ from schemathesis.specs.openapi import checks
 
 from sanderling.contract import events as wire
 from sanderling_trainer.fleet.openapi import DOCUMENT
-from tests.fakes import EventFactory
-from tests.servers import Server
+from tests.support.fakes import EventFactory
+from tests.support.servers import Server
 
 pytestmark = pytest.mark.lab
 

@@ -25,8 +25,8 @@ from sanderling_trainer.data.segments import EventLog, gather, read_parts, read_
 from sanderling_trainer.data.store import LocalStore
 from sanderling_trainer.fleet.compact import compact
 from sanderling_trainer.fleet.erase import erase
-from tests.bundles import KINDS, TEXT, write_bundle
-from tests.fakes import EventFactory, FakeClock, FakeEntropy
+from tests.support.bundles import KINDS, TEXT, write_bundle
+from tests.support.fakes import EventFactory, FakeClock, FakeEntropy
 
 pytestmark = pytest.mark.lab
 

@@ -30,8 +30,8 @@ from sanderling.update import fetch
 from sanderling.updater import in_rollout
 from sanderling_trainer.fleet import release as releases
 from sanderling_trainer.fleet.release import ReleaseError, create_repository, publish, renew, set_rollout
-from tests.bundles import reseal, write_bundle
-from tests.servers import Prompt
+from tests.support.bundles import reseal, write_bundle
+from tests.support.servers import Prompt
 
 pytestmark = pytest.mark.lab
 

@@ -14,7 +14,7 @@ from sanderling.errors import EventError
 from sanderling_trainer.data.lines import line, new_name, pack
 from sanderling_trainer.data.segments import EventLog, read_segments
 from sanderling_trainer.data.store import open_store
-from tests.fakes import EventFactory, FakeClock
+from tests.support.fakes import EventFactory, FakeClock
 
 pytestmark = pytest.mark.lab
 

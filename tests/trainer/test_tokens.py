@@ -18,9 +18,9 @@ from sanderling_trainer.fleet.known import MAX_AGE_S
 from sanderling_trainer.fleet.limits import Limits, RefusalError
 from sanderling_trainer.fleet.probe import Probe
 from sanderling_trainer.fleet.tokens import TokenError, issue, listed, revoke
-from tests.fakes import FakeClock
-from tests.servers import Server, events, packed
-from tests.waiting import wait_until
+from tests.support.fakes import FakeClock
+from tests.support.servers import Server, events, packed
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.lab
 

@@ -25,7 +25,7 @@ from sanderling.slots import FILE, Slots
 from sanderling.update import fetch
 from sanderling_trainer.fleet import release as releases
 from sanderling_trainer.fleet.release import ReleaseError, create_repository, publish
-from tests.bundles import reseal, write_bundle
+from tests.support.bundles import reseal, write_bundle
 
 pytestmark = pytest.mark.lab
 

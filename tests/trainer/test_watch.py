@@ -9,8 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sanderling_trainer.data.store import LocalStore
 from sanderling_trainer.fleet.probe import PROBE_AGE_S
-from tests.fakes import FakeClock
-from tests.servers import BrokenStore, Server, events, packed
+from tests.support.fakes import FakeClock
+from tests.support.servers import BrokenStore, Server, events, packed
 
 pytestmark = pytest.mark.lab
 

@@ -22,7 +22,7 @@ from sanderling.errors import StorageError
 from sanderling.outbox import Outbox
 from sanderling.transport import Response
 from sanderling.upload import Uploader
-from tests.fakes import EventFactory
+from tests.support.fakes import EventFactory
 
 Passing = Callable[[str], None]
 """Told the name of each point that the victim passes; may end the process."""

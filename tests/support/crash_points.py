@@ -11,7 +11,7 @@ from pathlib import Path
 
 import apsw
 
-from tests.engine.disks import Disk
+from tests.support.disks import Disk
 
 
 class CrashPoints(Disk):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sanderling.outbox import Outbox
 from sanderling.upload import Uploader
-from tests.fakes import EventFactory, FakeClock, FakeTransport
+from tests.support.fakes import EventFactory, FakeClock, FakeTransport
 
 
 class Bench:

@@ -13,7 +13,7 @@ from zlib import crc32
 from sanderling.contract import events as wire
 from sanderling.contract.events import Event
 from sanderling.transport import NoNetworkError, Response
-from tests.fleet.world import World
+from tests.support.fleet.world import World
 
 DAY_S = 86_400.0
 PORTALS = [

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import apsw
 
-from tests.engine.disks import Disk, DiskFile
+from tests.support.disks import Disk, DiskFile
 
 KEPT = ("outbox.db", "outbox.db-wal")
 SLOTS = "bundles/slots.json"

@@ -17,7 +17,7 @@ from sanderling_trainer.fleet.compact import compact
 from sanderling_trainer.fleet.erase import erase
 from sanderling_trainer.fleet.lease import LEASE_S, BusyError
 from sanderling_trainer.fleet.limits import Limits
-from tests.fleet.world import World
+from tests.support.fleet.world import World
 
 TOKEN = "secret"
 

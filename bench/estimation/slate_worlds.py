@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bench.estimation.loops import joint, slates
 from sanderling_trainer.judge import ope
-from tests.naive import joint, slates
 
 POOL, SLOTS = 6, 3
 LOGGING, TARGET = 0.7, 0.5

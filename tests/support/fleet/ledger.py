@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from sanderling import Slate
 from sanderling.contract.events import Decision, Event, Loss, Observation, Outcome, Restart
-from tests.fleet.shelf import Choice
+from tests.support.fleet.shelf import Choice
 
 
 @dataclass

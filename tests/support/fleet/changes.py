@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sanderling.errors import SanderlingError
-from tests.fleet.editions import MOST_ITEMS, bring
+from tests.support.fleet.editions import MOST_ITEMS, bring
 
 if TYPE_CHECKING:
-    from tests.fleet.device import Device
+    from tests.support.fleet.device import Device
 
 NEW_ITEMS = 6
 TEXTS = ["a red trail shoe", "a film about the sea", "Kaffee, schwarz"]

@@ -28,7 +28,7 @@ from sanderling_quantize.gate import Check, Thresholds, judge
 from sanderling_trainer.data.tables import read_catalogue, read_interactions
 from sanderling_trainer.policy.config import Config
 from sanderling_trainer.policy.train import train
-from tests.worlds import write_checkerboard, write_language_model
+from tests.support.worlds import write_checkerboard, write_language_model
 
 ITEMS, UNSEEN = 120, 40
 TIER = Thresholds.of("base")
@@ -48,11 +48,15 @@ class Sound:
         return judge(bundle, self.checkpoint, seen, (texts[-UNSEEN:], vectors[-UNSEEN:]), thresholds, **more)
 
 
-def make(folder: Path) -> Sound:
+def make(folder: Path) -> None:
     """Train a small checkpoint and build its bundle; the only lines that know how one is built."""
     checkpoint = make_checkpoint(folder, seed=0)
     build(checkpoint, folder / "bundle", encoding=Encoding("base"))
-    return Sound(read(checkpoint), folder / "bundle")
+
+
+def opened(folder: Path) -> Sound:
+    """Return what `make` has made in a folder."""
+    return Sound(read(folder / "checkpoint"), folder / "bundle")
 
 
 def make_checkpoint(folder: Path, seed: int) -> Path:

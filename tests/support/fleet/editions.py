@@ -14,8 +14,8 @@ from pathlib import Path
 from sanderling.contract.bundle import Bundle
 from sanderling.contract.manifest import Exploration
 from sanderling.slots import Slots
-from tests.bundles import record, write_bundle
-from tests.fleet.world import START_MS
+from tests.support.bundles import record, write_bundle
+from tests.support.fleet.world import START_MS
 
 MEMORY = Path("/dev/shm")
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000

@@ -19,10 +19,10 @@ from sanderling.scorer import Scorer
 from sanderling.transport import Response
 from sanderling_trainer.data.segments import EventLog, _log, gather, read_segments
 from sanderling_trainer.data.store import open_store
-from tests.fleet.editions import GIVEN
-from tests.fleet.lab import FlakyStore
-from tests.fleet.network import Line
-from tests.fleet.run import Mutant
+from tests.support.fleet.editions import GIVEN
+from tests.support.fleet.lab import FlakyStore
+from tests.support.fleet.network import Line
+from tests.support.fleet.run import Mutant
 
 
 class DeleteFirst(Line):

@@ -1,7 +1,8 @@
 """One course of a fleet from one integer.
 
-`python -m tests.fleet.run SEED [MUTANT]` plays it again and says what is wrong, and with TRACE=FILE in the environment
-writes down everything that was done; `python -m tests.fleet.run FIRST-LAST` plays many.
+`python -m tests.support.fleet.run SEED [MUTANT]` plays it again and says what is wrong, and with
+TRACE=FILE in the environment writes down everything that was done; `python -m
+tests.support.fleet.run FIRST-LAST` plays many.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from typing import Any
 
 from sanderling_trainer.data.examples import examples_of
 from sanderling_trainer.data.segments import EventLog, read_segments
-from tests.bundles import KINDS, TEXT
-from tests.fleet.device import DAY_S, Device
-from tests.fleet.editions import MOST_ITEMS, place
-from tests.fleet.lab import FlakyStore, Lab
-from tests.fleet.model import Model
-from tests.fleet.network import Network
-from tests.fleet.odds import odds_faults
-from tests.fleet.world import START_MS, World
+from tests.support.bundles import KINDS, TEXT
+from tests.support.fleet.device import DAY_S, Device
+from tests.support.fleet.editions import MOST_ITEMS, place
+from tests.support.fleet.lab import FlakyStore, Lab
+from tests.support.fleet.model import Model
+from tests.support.fleet.network import Network
+from tests.support.fleet.odds import odds_faults
+from tests.support.fleet.world import START_MS, World
 
 ROUNDS = 3000
 IDS = [f"item-{row}" for row in range(MOST_ITEMS)]
@@ -149,7 +150,7 @@ def _end(world: World, lab: Lab, network: Network, devices: list[Device]) -> lis
 
 
 def main(seeds: str, mutant: str = "") -> int:
-    from tests.fleet.mutants import MUTANTS
+    from tests.support.fleet.mutants import MUTANTS
 
     first, _, last = seeds.partition("-")
     failed = 0
@@ -175,7 +176,7 @@ def main(seeds: str, mutant: str = "") -> int:
 
 def again(seed: int, mutant: str = "") -> str:
     """Return the command that plays a course again."""
-    return f"python -m tests.fleet.run {seed}" + (f" '{mutant}'" if mutant else "")
+    return f"python -m tests.support.fleet.run {seed}" + (f" '{mutant}'" if mutant else "")
 
 
 if __name__ == "__main__":

@@ -20,13 +20,13 @@ from sanderling.contract import events as wire
 from sanderling.contract.events import Event
 from sanderling.errors import StorageError
 from sanderling.store import sound
-from tests.fleet import changes
-from tests.fleet.editions import GIVEN, MOST_ITEMS, editions
-from tests.fleet.ledger import Entry, Ledger, noisy_key
-from tests.fleet.network import Line, Network
-from tests.fleet.shelf import Shelf
-from tests.fleet.storage import FleetDisk
-from tests.fleet.world import World
+from tests.support.fleet import changes
+from tests.support.fleet.editions import GIVEN, MOST_ITEMS, editions
+from tests.support.fleet.ledger import Entry, Ledger, noisy_key
+from tests.support.fleet.network import Line, Network
+from tests.support.fleet.shelf import Shelf
+from tests.support.fleet.storage import FleetDisk
+from tests.support.fleet.world import World
 
 DAY_S = 86_400.0
 YEAR_S = 365 * DAY_S

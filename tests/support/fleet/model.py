@@ -13,10 +13,10 @@ from sanderling.contract.events import Decision, Event, Loss, Observation, Outco
 from sanderling.shed import survives
 from sanderling_trainer.data.examples import Examples
 from sanderling_trainer.data.segments import EventLog
-from tests.fleet.choices import choice_faults, context_faults
-from tests.fleet.ledger import Entry, Ledger, is_default, key_of
-from tests.fleet.odds import chance, noise_faults
-from tests.naive import rebuildable
+from tests.support.fleet.choices import choice_faults, context_faults
+from tests.support.fleet.ledger import Entry, Ledger, is_default, key_of
+from tests.support.fleet.odds import chance, noise_faults
+from tests.support.naive import rebuildable
 
 KIND = {"decision": Decision, "outcome": Outcome, "observation": Observation}
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from sanderling import Engine
-from tests.bundles import write_bundle
-from tests.fakes import FakeClock, FakeEntropy
-from tests.trainer.marks import Marks, where
+from tests.support.bundles import write_bundle
+from tests.support.fakes import FakeClock, FakeEntropy
+from tests.support.marks import Marks, where
 
 SETTINGS = [{"window_s": 60.0, "adapt": True}, {"share_context": True}, {"privacy": 2.0}, {"pseudonym_days": 1.0}]
 

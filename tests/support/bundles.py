@@ -22,7 +22,7 @@ from sanderling.scorer import Scorer
 from sanderling.slots import Slots
 from sanderling.topk import quantize_rows
 
-ENCODER = Path(__file__).parent / "golden"
+ENCODER = Path(__file__).parents[1] / "golden"
 TEXT = 16
 KINDS = ["view", "click", "purchase"]
 COLOURS = ["red", "green", "blue", "black", "white"]

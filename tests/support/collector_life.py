@@ -1,4 +1,4 @@
-"""A collector in a process made to die, the devices that send to it, and what its death cost.
+"""A collector in a process made to die, and the devices that send to it.
 
 The devices live on: what was not answered is sent again to the next collector over the same store.
 """
@@ -13,24 +13,19 @@ import socket
 import stat
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import uvicorn
 
 from sanderling.contract import events as wire
-from sanderling.errors import EventError
 from sanderling.transport import HttpTransport
-from sanderling_trainer.data import lines, store
-from sanderling_trainer.data.segments import gather
+from sanderling_trainer.data import store
 from sanderling_trainer.data.store import LocalStore
 from sanderling_trainer.fleet.collector import create_app, settings
-from tests.fakes import EventFactory
-from tests.trainer.store_points import StorePoints
+from tests.support.fakes import EventFactory
+from tests.support.store_points import StorePoints
 
 DEVICES = 3
 LATE_S = 5.0
@@ -151,25 +146,6 @@ class Device:
             (self.rejected if row["verdict"] == "rejected" else self.answered).add(row["id"])
 
 
-@dataclass
-class Toll:
-    """Events answered; those of them that reading does not give, gives twice or gives altered; lost dead letters."""
-
-    answered: int = 0
-    lost: int = 0
-    twice: int = 0
-    altered: int = 0
-    letters_lost: int = 0
-
-    def add(self, other: Toll) -> None:
-        for name in ("answered", "lost", "twice", "altered", "letters_lost"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-    def check(self) -> None:
-        """Fail unless all is well."""
-        assert (self.lost, self.twice, self.altered, self.letters_lost) == (0, 0, 0, 0)
-
-
 def wait_for_answers(devices: list[Device], within_s: float = 10.0) -> None:
     """Return when each device has had an answer more, and fail when that takes too long."""
     before, deadline = [len(device.answered) for device in devices], time.monotonic() + within_s
@@ -190,24 +166,3 @@ def send_until(devices: list[Device], collector: Collector, end: Callable[[], ob
         over.set()
         for thread in threads:
             thread.join()
-
-
-def count(root: Path, devices: list[Device]) -> Toll:
-    """Read the log as the lab does, and compare it with what the devices were told."""
-    place = LocalStore(root)
-    try:
-        found = list(gather(place))
-    except EventError:  # a file without its bytes: nothing can be read until somebody removes it
-        return Toll(lost=sum(len(device.answered) for device in devices))
-    times = Counter(seen.event.id for seen in found)
-    bodies = {seen.event.id: seen.body for seen in found}
-    letters = [msgspec.json.decode(row) for name in place.names(lines.DEAD) for row in lines.unpack(place.get(name))]
-    kept = {json.loads(letter["line"])["id"] for letter in letters}
-    toll = Toll()
-    for device in devices:
-        toll.answered += len(device.answered)
-        toll.lost += len(device.answered - set(times))
-        toll.twice += sum(times[id] > 1 for id in device.answered)
-        toll.altered += sum(bodies.get(id, device.sent[id]) != device.sent[id] for id in device.answered)
-        toll.letters_lost += len(device.rejected - kept)
-    return toll

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from sanderling import Slate
 from sanderling.contract.events import Decision, Event
-from tests.fleet.shelf import Choice
+from tests.support.fleet.shelf import Choice
 
 
 def choice_faults(slates: Mapping[str, Slate], choices: Mapping[str, Choice], found: Iterable[Event]) -> Iterator[str]:

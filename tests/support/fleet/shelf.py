@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from tests.fleet.editions import GIVEN, Edition
+from tests.support.fleet.editions import GIVEN, Edition
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from sanderling.contract import events as wire
 from sanderling.contract.events import Event, Observation, Verdict
 from sanderling_trainer.data.store import LocalStore, Store
 from sanderling_trainer.fleet.collector import create_app, settings
-from tests.fakes import EventFactory
-from tests.waiting import wait_until
+from tests.support.fakes import EventFactory
+from tests.support.waiting import wait_until
 
 HEADERS = {"authorization": "Bearer secret", "content-encoding": "zstd", "sent-at": "1750000000000"}
 
@@ -36,14 +36,6 @@ def events(count: int, start: int = 1) -> list[Observation]:
 
 def packed(*events: Event) -> bytes:
     return wire.pack(wire.encode(event) for event in events)
-
-
-def wait_for(port: int) -> None:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        time.sleep(0.02)
 
 
 def serving(folder: Path, before: str = "") -> tuple[subprocess.Popen, int]:

@@ -1,0 +1,13 @@
+"""What an engine has recorded, read from its outbox."""
+
+from __future__ import annotations
+
+from sanderling import Engine
+from sanderling.contract import events as wire
+from sanderling.contract.events import Event
+
+
+def stored(engine: Engine) -> list[Event]:
+    """Return the events that the engine's outbox holds; a durable write first, so that all earlier ones are in."""
+    engine._outbox.put_durable([])
+    return [wire.decode(pending.line) for pending in engine._outbox.oldest(10_000, 1 << 30)]

@@ -1,0 +1,1 @@
+"""A simulated fleet: real engines and a real collector; time, chance, network and disks are virtual."""

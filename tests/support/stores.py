@@ -1,0 +1,116 @@
+"""A store with the events of two installs, the jobs that work on it, and a search for every byte of an id."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from sanderling.contract import events as wire
+from sanderling_trainer.data import lines
+from sanderling_trainer.data.segments import EventLog
+from sanderling_trainer.data.store import LocalStore
+from sanderling_trainer.fleet.compact import compact
+from sanderling_trainer.fleet.erase import erase
+from tests.support.fakes import EventFactory, FakeClock
+
+GONE, STAYS = "a1" * 16, "b2" * 16
+DAY_S = 86_400
+DAYS = 4
+
+
+def contents(root: Path) -> Iterator[bytes]:
+    """Every byte of a store: names, files as they lie there, and what they hold when unpacked."""
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        data = path.read_bytes()
+        yield str(path).encode()
+        yield data
+        if path.suffix == ".zst":
+            yield b"\n".join(lines.unpack(data))
+        if path.suffix == ".parquet":
+            table = pq.read_table(io.BytesIO(data))
+            yield str(table.to_pydict()).encode() + str(table.schema.metadata).encode()
+
+
+def holding(root: Path, install: str) -> list[int]:
+    needles = [install.encode(), install.upper().encode(), bytes.fromhex(install), install.encode("utf-16-le")]
+    needles.append(install.encode().replace(b"a", b"\\u0061"))
+    return [at for at, content in enumerate(contents(root)) if any(needle in content for needle in needles)]
+
+
+def put(store: LocalStore, clock: FakeClock, *events: bytes) -> None:
+    rows = [lines.line(event, clock.wall_ms(), None) for event in events]
+    store.put(lines.new_name("segments", clock), lines.pack(rows))
+
+
+def filled(root: Path) -> LocalStore:
+    """A store with both installs in daily files, segments and dead letters."""
+    store, clock = LocalStore(root), FakeClock()
+    for day in range(3):
+        gone, stays = EventFactory(GONE, 100 * day + 1), EventFactory(STAYS, 100 * day + 50)
+        put(store, clock, *(wire.encode(gone.observation(seq=day * 3 + seq)) for seq in (1, 2, 3)))
+        put(store, clock, wire.encode(gone.decision(seq=100 + day)), wire.encode(stays.observation(seq=day + 1)))
+        bad = [wire.encode(make.observation(seq=1)) + b"!" for make in (gone, stays)]
+        store.put(
+            lines.new_name("dead", clock), lines.pack([lines.letter(event, clock.wall_ms(), "bad") for event in bad])
+        )
+        if day == 1:
+            compact(store, clock)
+        clock.advance(DAY_S)
+    return store
+
+
+def compacts(root: Path, clock: FakeClock) -> None:
+    compact(LocalStore(root), clock, most_bytes=1)
+
+
+def erases(root: Path, clock: FakeClock) -> None:
+    erase(LocalStore(root), GONE, clock, clock.advance)
+
+
+JOBS = {"compact": compacts, "erase": erases}
+
+
+def late() -> FakeClock:
+    clock = FakeClock()
+    clock.advance(DAYS * DAY_S)
+    return clock
+
+
+def others(log: EventLog) -> dict:
+    return {key: events for key, events in log.events.items() if key[0] == STAYS}
+
+
+class Interrupted(LocalStore):
+    """Lets somebody else act before its n-th operation."""
+
+    def __init__(self, root: Path, at: int, act: Callable[[], object]) -> None:
+        super().__init__(root)
+        self.left, self.act = at, act
+
+    def _count(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.act()
+
+    def put(self, name: str, data: bytes) -> None:
+        self._count()
+        super().put(name, data)
+
+    def create(self, name: str, data: bytes) -> None:
+        self._count()
+        super().create(name, data)
+
+    def delete(self, name: str) -> None:
+        self._count()
+        super().delete(name)
+
+    def get(self, name: str) -> bytes:
+        self._count()
+        return super().get(name)
+
+    def names(self, folder: str) -> list[str]:
+        self._count()
+        return super().names(folder)
