@@ -1,5 +1,5 @@
 """`python -m sanderling` is the command `sanderling`."""
 
-from sanderling.cli import main
+from sanderling.cli.app import main
 
 main()

@@ -9,7 +9,8 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from sanderling_trainer import commands, store_commands
+from sanderling_trainer.cli import lab as commands
+from sanderling_trainer.cli import operations as store_commands
 from sanderling_trainer.fleet.lease import LEASE_S
 from sanderling_trainer.fleet.openapi import DOCUMENT
 

@@ -16,7 +16,7 @@ from threading import Thread
 
 import pytest
 
-from sanderling_trainer import store_commands
+from sanderling_trainer.cli import operations as store_commands
 from sanderling_trainer.data import store as place
 from sanderling_trainer.data.segments import read_parts, read_segments
 from sanderling_trainer.data.store import LocalStore, RemoteStore, Store, open_store

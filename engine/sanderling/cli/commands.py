@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from sanderling import tables
-from sanderling.cli import finish
+from sanderling.cli import tables
+from sanderling.cli.app import finish
+from sanderling.cli.doctor import examine
 from sanderling.contract import events as wire
-from sanderling.doctor import examine
 from sanderling.engine import Engine
 from sanderling.errors import TableError
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sanderling.cli import finish
+from sanderling.cli.app import finish
 
 TOMORROW = 86_400
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sanderling.cli import finish
+from sanderling.cli.app import finish
 
 if TYPE_CHECKING:
     from sanderling_quantize.gate import Check

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from sanderling.cli import finish
+from sanderling.cli.app import finish
 from sanderling.clock import SystemClock
-from sanderling_trainer.commands import Json, Seed
+from sanderling_trainer.cli.lab import Json, Seed
 
 Place = Annotated[str, typer.Option(help="Folder, or object store's URL, that `collect` writes.")]
 
