@@ -1,5 +1,5 @@
 """`python -m sanderling` is the command `sanderling`."""
 
-from sanderling.cli.app import main
+from sanderling.cli import main
 
 main()

@@ -5,19 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import typer
 import yaml
 from typer.testing import CliRunner
 
-from sanderling_trainer.cli import lab as commands
-from sanderling_trainer.cli import operations as store_commands
+from sanderling.cli.app import make_app
 from sanderling_trainer.fleet.lease import LEASE_S
 from sanderling_trainer.fleet.openapi import DOCUMENT
 
 pytestmark = pytest.mark.lab
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-COMMANDS = {"collect": commands.collect, "compact": store_commands.compact, "renew": store_commands.renew}
 
 
 def manifests() -> list[dict]:
@@ -34,9 +31,7 @@ def containers() -> list[dict]:
 
 def understood(arguments: list[str]) -> bool:
     """Say whether the command line takes these arguments; it does not run them."""
-    app = typer.Typer()
-    app.command()(COMMANDS[arguments[0]])
-    return CliRunner().invoke(app, [*arguments[1:], "--help"]).exit_code == 0
+    return CliRunner().invoke(make_app(), [*arguments, "--help"]).exit_code == 0
 
 
 @pytest.mark.parametrize("container", containers(), ids=lambda container: container["name"])
@@ -68,9 +63,9 @@ def test_autoscaler_budget_and_service_name_the_deployment():
     assert {job["spec"]["concurrencyPolicy"] for job in jobs} == {"Forbid"}
 
 
-def test_a_renewal_that_refuses_is_not_tried_all_night():
+def test_a_rotation_that_refuses_is_not_tried_all_night():
     """Exit status 1 may be a refusal, which reading the log again does not change; a compaction outlives a lease."""
     jobs = {found["metadata"]["name"]: found["spec"]["jobTemplate"] for found in manifests() if "Cron" in found["kind"]}
     limits = {name: job["spec"].get("backoffLimit", 6) for name, job in jobs.items()}
-    assert limits["sanderling-renew"] == 1
+    assert limits["sanderling-rotate"] == 1
     assert sum(min(10 * 2**attempt, 300) for attempt in range(limits["sanderling-compact"])) >= LEASE_S

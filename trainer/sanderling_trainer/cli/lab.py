@@ -1,7 +1,8 @@
-"""The lab's sub-commands. Heavy libraries are loaded when a command runs, not when it is listed."""
+"""The commands that train, evaluate and report. Heavy libraries are imported when a command runs, not when it is listed."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,12 +11,13 @@ from typing import Annotated, Any
 
 import typer
 
-from sanderling.cli.app import finish
+from sanderling.cli.options import Json, Seed, check_creatable, finite
+from sanderling.cli.output import finish, note
+from sanderling.contract import manifest
+from sanderling.errors import TableError
+from sanderling_trainer.cli.options import Encoder, duration, seconds_of
 
 TOMORROW = 86_400
-
-Json = Annotated[bool, typer.Option("--json", help="End stdout with one JSON object.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 
 
 def train(
@@ -24,27 +26,36 @@ def train(
         Path, typer.Option(help="Log: user_id, item_id, timestamp, optional reward, kind, context; .parquet or .csv.")
     ],
     out: Annotated[Path, typer.Option(help="Folder of the policy checkpoint to write.")],
-    language_model: Annotated[str, typer.Option(help="Hugging Face id or folder; minilm is packaged.")] = "minilm",
+    language_model: Annotated[
+        str, typer.Option(help="Hugging Face id or folder; minilm comes with the trainer.")
+    ] = "minilm",
     app: Annotated[str, typer.Option(help="Name of the app that the bundle will be for.")] = "demo",
-    holdout: Annotated[float, typer.Option(min=0.0, max=0.9, help="Share of the latest time to judge by.")] = 0.2,
+    holdout: Annotated[
+        float, typer.Option(min=0.0, max=0.9, callback=finite, help="Latest share of the log, kept for evaluation.")
+    ] = 0.2,
     adapt: Annotated[bool, typer.Option("--adapt", help="Fine-tune the language model on the log (LoRA).")] = False,
     cluster: Annotated[
-        str | None, typer.Option(help="Encode and learn on this Ray cluster; auto finds one or starts one here.")
+        str | None, typer.Option(help="Address of a Ray cluster to train on; auto finds one or starts one here.")
     ] = None,
     visit_hours: Annotated[
-        float, typer.Option(min=0.0, help="Predict whole visits, runs of events without a longer gap; 0: each event.")
+        float,
+        typer.Option(
+            min=0.0, callback=finite, help="Predict whole visits, which end at a gap of so many hours; 0: each event."
+        ),
     ] = 0.0,
     horizon_days: Annotated[
-        float, typer.Option(min=0.0, help="With visits: predict what is liked so many days later.")
+        float, typer.Option(min=0.0, callback=finite, help="With visits: predict likes of the next so many days.")
     ] = 14.0,
-    wandb: Annotated[str | None, typer.Option(help="Also log the curves to this Weights & Biases project.")] = None,
+    wandb: Annotated[str | None, typer.Option(help="Also log metrics to this Weights & Biases project.")] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Learn a policy from two tables: a supervised warm start, then the off-policy policy gradient.
+    """Train a policy from two tables: a supervised warm start, then the off-policy policy gradient.
 
     Example: sanderling train --items items.parquet --interactions log.parquet --out checkpoint/
     """
+    check_creatable(out)
+
     from sanderling_trainer.data.tables import read_catalogue, read_interactions
     from sanderling_trainer.policy.config import Config
     from sanderling_trainer.policy.train import train as run
@@ -61,75 +72,65 @@ def train(
 def evaluate(
     slates: Annotated[Path, typer.Option(help="Slates: user_id, rank, item_id, score.")],
     interactions: Annotated[Path, typer.Option(help="The later log: user_id, item_id, timestamp, optional reward.")],
-    items: Annotated[Path | None, typer.Option(help="Items, for the coverage; else all items that occur.")] = None,
-    k: Annotated[int, typer.Option(min=1, help="Length at which slates are cut.")] = 10,
+    items: Annotated[
+        Path | None, typer.Option(help="Items, for the coverage; by default those in the two tables.")
+    ] = None,
+    k: Annotated[int, typer.Option(min=1, help="Number of items of each slate that count.")] = 10,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Judge slates by what users liked later: full ranking, with bootstrap intervals over users.
+    """Evaluate slates by what users liked later: full ranking, with bootstrap intervals over users.
 
     Example: sanderling evaluate --slates slates.parquet --interactions later.parquet
     """
     import numpy as np
 
     from sanderling_trainer.data.tables import read_catalogue, read_likes, read_slates
-    from sanderling_trainer.judge.metrics import evaluate as judge
+    from sanderling_trainer.judge.metrics import evaluate as metrics_of
 
     found, liked = read_slates(slates), read_likes(interactions)
     seen = {item for slate in found.values() for item in slate} | {item for wanted in liked.values() for item in wanted}
     count = len(read_catalogue(items)) if items else len(seen)
-    metrics = judge(found, liked, k, count, np.random.default_rng(seed))
+    metrics = metrics_of(found, liked, k, count, np.random.default_rng(seed))
     ndcg = metrics[f"ndcg@{k}"]
     text = f"nDCG@{k} {ndcg['value']:.4f} [{ndcg['low']:.4f}, {ndcg['high']:.4f}] over {metrics['users']} users"
     finish(metrics, text, as_json)
 
 
-def collect(
-    store: Annotated[str, typer.Option(help="Folder, or object store's URL, of the segments.")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8080,
-    token: Annotated[
-        str | None, typer.Option(envvar="SANDERLING_TOKEN", help="One more token, beside those of `sanderling tokens`.")
-    ] = None,
-    seed: Seed = 0,
-    as_json: Json = False,
-) -> None:
-    """Receive events from devices until it is stopped; each answer comes after the events are durable.
-
-    Example: sanderling collect --store events/ --port 8080 --token secret
-    """
-    from sanderling_trainer.fleet.collector import serve
-
-    serve(store, host, port, token)
-    finish({"store": store, "stopped": True}, f"stopped; segments are in {store}", as_json)
-
-
 def retrain(
-    events: Annotated[str, typer.Option(help="Folder, or object store's URL, that `collect` wrote.")],
-    checkpoint: Annotated[Path, typer.Option(help="Checkpoint of the policy that serves.")],
+    events: Annotated[str, typer.Option(help="Folder, or URL of an object store, that `collect` wrote to.")],
+    checkpoint: Annotated[Path, typer.Option(help="Checkpoint of the active policy.")],
     out: Annotated[Path, typer.Option(help="Folder of the next checkpoint.")],
-    bundle: Annotated[Path | None, typer.Option(help="Also build and gate the next bundle here.")] = None,
-    encoder: Annotated[str, typer.Option(help="The bundle's encoder: base, small or nano.")] = "small",
+    bundle: Annotated[Path | None, typer.Option(help="Also build the next bundle here.")] = None,
+    encoder: Annotated[Encoder, typer.Option(help="Size of the bundle's encoder.")] = Encoder.small,
     encoder_of: Annotated[Path | None, typer.Option(help="Take the encoder of this earlier bundle.")] = None,
     ship_anyway: Annotated[
-        bool, typer.Option("--ship-anyway", help="Write the checkpoint even where the release gate holds it.")
+        bool, typer.Option("--ship-anyway", help="Write the checkpoint even if the release gate blocks it.")
     ] = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Learn off policy from the devices' logged propensities, and judge the candidate against the serving policy.
+    """Train off policy on the devices' logged propensities, and compare the candidate with the active policy.
 
-    Where the release gate holds the candidate there is no checkpoint, metrics.json says why, and the exit status is 3.
+    If the release gate blocks the candidate, no checkpoint is written, metrics.json says why, and the status is 3.
 
     Example: sanderling retrain --events events/ --checkpoint checkpoint/ --out next/ --bundle releases/2
     """
+    check_creatable(out)
+    if bundle is not None:
+        check_creatable(bundle)
+        if bundle.exists():
+            raise FileExistsError(f"{bundle}: expected no such folder yet; remove it or choose another --bundle")
+    if encoder_of is not None:
+        manifest.read(encoder_of)
+
     from sanderling_quantize.build import build
     from sanderling_quantize.encoders.make import Encoding
     from sanderling_trainer.fleet.retrain import retrain as run
 
     done = run(events, checkpoint, out, seed=seed, ship_anyway=ship_anyway)
     if bundle is not None and done.written:
-        build(out, bundle, encoding=Encoding(encoder, seed=seed), encoder_of=encoder_of, previous=encoder_of)
+        build(out, bundle, encoding=Encoding(encoder.value, seed=seed), encoder_of=encoder_of, previous=encoder_of)
     result = {
         "release": done.release,
         "out": str(out),
@@ -138,7 +139,7 @@ def retrain(
         "held": done.reasons,
         "metrics": done.metrics,
     }
-    held = "\n".join(f"the release gate holds it: {reason}" for reason in done.reasons)
+    held = "\n".join(f"the release gate blocks it: {reason}" for reason in done.reasons)
     made = (
         f"checkpoint of release {done.release} -> {out}" if done.written else f"no checkpoint of release {done.release}"
     )
@@ -148,73 +149,77 @@ def retrain(
 
 
 def _unfit(log: Mapping[str, Any]) -> str:
-    """Name what is to be done about installs that cannot be learned from."""
+    """Say how to repair installs that cannot be learned from."""
     unfit = len({*log["incomplete"], *log["doubled"]})
-    return f"left out: {unfit} incomplete or doubled installs; `sanderling renew` mends that" if unfit else ""
-
-
-def release(
-    bundle: Annotated[Path, typer.Option(help="Folder of the finished bundle.")],
-    repository: Annotated[Path, typer.Option(help="Folder of the signed releases; made when it is not there.")],
-    keys: Annotated[Path, typer.Option(help="Folder of the signing keys; made with the repository.")],
-    seed: Seed = 0,
-    as_json: Json = False,
-) -> None:
-    """Sign a bundle and publish it as the newest release; any web server may serve the repository's files.
-
-    Example: sanderling release --bundle releases/2 --repository repository/ --keys keys/
-    """
-    from sanderling_trainer.fleet import release as releases
-
-    if not (repository / "metadata").exists():
-        root = releases.create_repository(repository, keys)
-        (repository / "root.json").write_bytes(root)
-    number = releases.publish(bundle, repository, keys)
-    finish({"release": number, "root": str(repository / "root.json")}, f"release {number} is published", as_json)
+    return f"left out: {unfit} incomplete or cloned installs; run `sanderling installs rotate`" if unfit else ""
 
 
 def report(
     summary: Annotated[Path, typer.Option(help="The demo's summary.json.")],
-    out: Annotated[Path, typer.Option(help="The HTML page to write.")],
-    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="HTML page to write.")],
     as_json: Json = False,
 ) -> None:
-    """Draw a summary as a self-contained HTML page.
+    """Draw a summary as one self-contained HTML page.
 
     Example: sanderling report --summary demo/summary.json --out report.html
     """
-    import json
+    check_creatable(out)
+    content = _summary(summary)
 
     from sanderling_trainer.fleet.report import table, write_report
 
-    content = json.loads(summary.read_text(encoding="utf-8"))
-    write_report(content, out)
-    finish({"out": str(out)}, f"{table(content)}\n-> {out}", as_json)
+    try:
+        text = table(content)
+        write_report(content, out)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise TableError(
+            f"{summary}: expected the summary.json of `sanderling demo`, found other fields in it:"
+            f" {type(error).__name__}: {error}"
+        ) from error
+
+    finish({"out": str(out)}, f"{text}\n-> {out}", as_json)
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    """Read the demo's summary; raise `TableError` where the file is something else."""
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise TableError(f"{path}: expected the summary.json of `sanderling demo`, found no JSON: {error}") from error
+
+    if not isinstance(content, dict):
+        raise TableError(f"{path}: expected the summary.json of `sanderling demo`, found {type(content).__name__}")
+    return content
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder of everything that the demo makes; replaced.")] = Path("demo"),
-    items: Annotated[Path | None, typer.Option(help="Items of your own instead of MovieLens-100K.")] = None,
-    interactions: Annotated[Path | None, typer.Option(help="Interactions of your own.")] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder for everything that the demo makes; what it made before is replaced.")
+    ] = Path("demo"),
+    items: Annotated[Path | None, typer.Option(help="Your items instead of MovieLens-100K.")] = None,
+    interactions: Annotated[Path | None, typer.Option(help="Your log; needs --items.")] = None,
     collector_down: Annotated[
-        str, typer.Option(help="Unplug the collector for so long while devices run, as in 20s.")
+        str, typer.Option(callback=duration, help="Stop the collector for so long while devices run: 20s, 5m.")
     ] = "0s",
     kill_device: Annotated[
-        bool, typer.Option("--kill-device", help="Kill a device in mid-run; start it again.")
+        bool, typer.Option("--kill-device", help="Kill a device while it runs, and start it again.")
     ] = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Run the whole circle on real data: train, quantize, devices, collect, retrain, ship, devices again, report.
+    """Run the full loop on real data: train, quantize, devices, collect, retrain, release, devices again, report.
 
     Example: sanderling demo --out demo/ --collector-down 20s --kill-device
     """
+    if (items is None) != (interactions is None):
+        given, missing = ("--interactions", "--items") if items is None else ("--items", "--interactions")
+        raise typer.BadParameter(f"expected both --items and --interactions, found {given} alone; add {missing}")
+
     from sanderling_trainer.fleet.demo import Demo, Settings
     from sanderling_trainer.policy.config import Config
 
-    down = float(collector_down.removesuffix("s"))
-    settings = Settings(collector_down_s=down, kill_device=kill_device, config=replace(Config(), seed=seed))
-    finished = Demo(out, settings).run(items, interactions)
+    settings = Settings(seconds_of(collector_down), kill_device, config=replace(Config(), seed=seed))
+    finished = Demo(out, settings, note).run(items, interactions)
     finish(finished.summary, finished.text, as_json)
 
 

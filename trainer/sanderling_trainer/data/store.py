@@ -137,13 +137,19 @@ class RemoteStore:
     """
 
     def __init__(self, url: str, timeout: timedelta = REMOTE_TIMEOUT) -> None:
+        import obstore.exceptions
         from obstore.store import from_url
 
-        self._store = from_url(
-            url,
-            client_options={"timeout": timeout, "connect_timeout": REMOTE_TIMEOUT, "allow_http": True},
-            retry_config={"max_retries": 1, "retry_timeout": timeout},
-        )
+        try:
+            self._store = from_url(
+                url,
+                client_options={"timeout": timeout, "connect_timeout": REMOTE_TIMEOUT, "allow_http": True},
+                retry_config={"max_retries": 1, "retry_timeout": timeout},
+            )
+        except (obstore.exceptions.BaseError, ValueError) as error:
+            raise ValueError(
+                f"{url}: expected a folder, or the URL of an object store such as s3://bucket/prefix: {error}"
+            ) from error
 
     def put(self, name: str, data: bytes) -> None:
         """Put one object, in one request."""
