@@ -23,7 +23,7 @@ log = logging.getLogger("sanderling")
 def run() -> None:
     """Run the command line; an expected error ends in one line on stderr and exit status 1, wrong usage in 2."""
     try:
-        make_app()()
+        make_app()(prog_name="sanderling")
     except EXPECTED as error:
         log.info("where the error came from", exc_info=True)
         sys.exit(f"sanderling: {one_line(error)}")

@@ -1,4 +1,7 @@
-"""The commands that train, evaluate and report. Heavy libraries are imported when a command runs, not when it is listed."""
+"""The commands that train, evaluate and report.
+
+Heavy libraries are imported when a command runs, not when it is listed.
+"""
 
 from __future__ import annotations
 
@@ -199,7 +202,7 @@ def demo(
     items: Annotated[Path | None, typer.Option(help="Your items instead of MovieLens-100K.")] = None,
     interactions: Annotated[Path | None, typer.Option(help="Your log; needs --items.")] = None,
     collector_down: Annotated[
-        str, typer.Option(callback=duration, help="Stop the collector for so long while devices run: 20s, 5m.")
+        str, typer.Option(callback=duration, help="Stop the collector for so long while devices run, as in 20s.")
     ] = "0s",
     kill_device: Annotated[
         bool, typer.Option("--kill-device", help="Kill a device while it runs, and start it again.")

@@ -5,6 +5,7 @@ Heavy libraries are imported when a command runs, not when it is listed.
 
 from __future__ import annotations
 
+import socket
 from enum import StrEnum
 from typing import Annotated
 
@@ -34,10 +35,22 @@ def collect(
 
     Example: sanderling collect --store events/ --port 8080 --token secret
     """
+    _check_address(host, port)
+
     from sanderling_trainer.fleet.collector import serve
 
     serve(store, host, port, token)
     finish({"store": store, "stopped": True}, f"stopped; segments are in {store}", as_json)
+
+
+def _check_address(host: str, port: int) -> None:
+    """Raise `OSError` in one line where nothing can listen: uvicorn logs that and ends the process by itself."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"{host} port {port}: expected an address to listen on: {reason}; choose another") from error
 
 
 class Action(StrEnum):

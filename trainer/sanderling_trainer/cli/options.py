@@ -22,15 +22,12 @@ class Encoder(StrEnum):
     nano = "nano"
 
 
-SECONDS = {"s": 1, "m": 60, "h": 3600}
-
-
 def seconds_of(text: str) -> float:
-    """Return the seconds of a duration such as 20s, 5m or 1.5h; raise `BadParameter` for anything else."""
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh])", text)
+    """Return the seconds of a duration such as 20s; raise `BadParameter` for anything else."""
+    found = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]+)?)s?", text)
     if found is None:
-        raise typer.BadParameter(f"expected a duration such as 20s, 5m or 1h, found {text!r}")
-    return float(found[1]) * SECONDS[found[2]]
+        raise typer.BadParameter(f"expected seconds such as 20s, found {text!r}")
+    return float(found[1])
 
 
 def duration(text: str) -> str:

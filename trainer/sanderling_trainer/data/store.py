@@ -147,8 +147,9 @@ class RemoteStore:
                 retry_config={"max_retries": 1, "retry_timeout": timeout},
             )
         except (obstore.exceptions.BaseError, ValueError) as error:
+            reason = str(error).splitlines()[0]  # the rest is a dump of obstore's structures
             raise ValueError(
-                f"{url}: expected a folder, or the URL of an object store such as s3://bucket/prefix: {error}"
+                f"{url}: expected a folder, or the URL of an object store such as s3://bucket/prefix: {reason}"
             ) from error
 
     def put(self, name: str, data: bytes) -> None:
