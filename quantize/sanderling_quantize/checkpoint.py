@@ -1,8 +1,10 @@
-"""Reading a policy checkpoint as plain files. Refuses to know the trainer's classes."""
+"""Reads a policy checkpoint as plain files, without the trainer's classes."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
+
+from sanderling.errors import SanderlingError
 
 
 @dataclass(frozen=True)
@@ -29,24 +34,48 @@ class Checkpoint:
         return self.folder / "encoder"
 
 
+class CheckpointError(SanderlingError):
+    """A policy checkpoint is damaged, or is something else."""
+
+
 def read(folder: Path) -> Checkpoint:
-    """Read a checkpoint; raise `FileNotFoundError` naming what is missing."""
+    """Read a checkpoint.
+
+    Raises `FileNotFoundError` naming what is missing, and `CheckpointError` where a file cannot be read.
+    """
     missing = [
         name
         for name in ("encoder", "policy.safetensors", "config.json", "items.parquet")
         if not (folder / name).exists()
     ]
     if missing:
-        raise FileNotFoundError(f"expected a policy checkpoint in {folder}; missing: {', '.join(missing)}")
-    table = pq.read_table(folder / "items.parquet").to_pydict()
-    records = [
-        {"id": id, "title": title, **json.loads(record)}
-        for id, title, record in zip(table["id"], table["title"], table["record"], strict=True)
-    ]
-    return Checkpoint(
-        folder,
-        json.loads((folder / "config.json").read_text()),
-        load_file(folder / "policy.safetensors"),
-        table["text"],
-        records,
-    )
+        raise FileNotFoundError(
+            f"{folder}: expected a policy checkpoint, found no {', '.join(missing)};"
+            " give the folder that `sanderling train` wrote"
+        )
+
+    with readable(folder):
+        table = pq.read_table(folder / "items.parquet").to_pydict()
+        records = [
+            {"id": id, "title": title, **json.loads(record)}
+            for id, title, record in zip(table["id"], table["title"], table["record"], strict=True)
+        ]
+        return Checkpoint(
+            folder,
+            json.loads((folder / "config.json").read_text()),
+            load_file(folder / "policy.safetensors"),
+            table["text"],
+            records,
+        )
+
+
+@contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """Turn what the readers of JSON, Parquet and tensors raise over a checkpoint's files into `CheckpointError`."""
+    try:
+        yield
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{folder}: expected a policy checkpoint, found files that cannot be read:"
+            f" {type(error).__name__}: {error}; train it again or take a backup"
+        ) from error

@@ -112,3 +112,65 @@ def test_events_without_a_question_says_what_to_ask():
     done = run("events")
     assert done.returncode == 2
     assert "--schema" in done.stderr
+
+
+def test_the_schema_as_json_is_one_line():
+    """`events --schema --json` prints the same schema as one JSON object on one line."""
+    done = run("events", "--schema", "--json")
+    assert len(done.stdout.splitlines()) == 1
+    assert json.loads(done.stdout) == json.loads(run("events", "--schema").stdout)
+
+
+def test_quiet_prints_errors_and_json_only(tmp_path):
+    """With --quiet a command that succeeds prints nothing, or its JSON object; an error still ends in its line."""
+    write_bundle(tmp_path / "bundle")
+    write_log(tmp_path / "log.csv", LOG)
+    command = ["recommend", "--bundle", tmp_path / "bundle", "--out", tmp_path / "slates.csv", "--interactions"]
+    done = run("--quiet", *command, tmp_path / "log.csv")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    done = run("--quiet", *command, tmp_path / "log.csv", "--json")
+    assert (len(done.stdout.splitlines()), done.stderr) == (1, "")
+    done = run("--quiet", *command, tmp_path / "none.csv")
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+
+
+def test_verbose_shows_where_an_error_came_from(tmp_path):
+    """An error's traceback is logged with --verbose; the last line is the error's, as without."""
+    command = ["recommend", "--bundle", tmp_path, "--interactions", tmp_path / "none.csv", "--out", tmp_path / "s.csv"]
+    plain, verbose = run(*command), run("--verbose", *command)
+    assert "Traceback" not in plain.stderr
+    assert "Traceback" in verbose.stderr
+    assert plain.stderr.splitlines()[-1] == verbose.stderr.splitlines()[-1]
+
+
+def test_verbose_and_quiet_exclude_each_other():
+    """Both at once are wrong usage."""
+    done = run("--verbose", "--quiet", "doctor")
+    assert done.returncode == 2
+    assert "leave one out" in done.stderr
+
+
+def test_an_id_that_the_engine_refuses_is_named_with_its_row(tmp_path):
+    """An id that is too long for an event ends in one line with file and row."""
+    write_bundle(tmp_path / "bundle")
+    write_log(tmp_path / "log.csv", [LOG[0], ("anna", "x" * 600, "1", "1")])
+    done = recommend(tmp_path)
+    assert done.returncode == 1
+    assert "log.csv: row 2: item: expected 1 to 512 characters, found 600" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("out", "words"), [
+    ("slates.xlsx", "expected a file name ending in .csv or .parquet"),
+    ("log.csv/slates.csv", "expected a folder above it, found the file"),
+    ("bundle.csv", "expected the name of a file, found a folder"),
+])  # fmt: skip
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path, out, words):
+    """A wrong --out is named before the bundle is opened."""
+    write_log(tmp_path / "log.csv", LOG)
+    (tmp_path / "bundle.csv").mkdir()
+    command = ["recommend", "--bundle", tmp_path / "none", "--interactions", tmp_path / "log.csv", "--out"]
+    done = run(*command, tmp_path / out)
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1

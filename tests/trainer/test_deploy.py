@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import typer
 import yaml
 from typer.testing import CliRunner
 
-from sanderling_trainer import commands, store_commands
+from sanderling.cli.app import make_app
 from sanderling_trainer.fleet.collector import KEEP_ALIVE_S
 from sanderling_trainer.fleet.lease import LEASE_S
 from sanderling_trainer.fleet.limits import Limits
@@ -18,7 +17,6 @@ from sanderling_trainer.fleet.openapi import DOCUMENT
 pytestmark = pytest.mark.lab
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-COMMANDS = {"collect": commands.collect, "compact": store_commands.compact, "renew": store_commands.renew}
 
 
 def manifests() -> list[dict]:
@@ -35,9 +33,7 @@ def containers() -> list[dict]:
 
 def understood(arguments: list[str]) -> bool:
     """Say whether the command line takes these arguments; it does not run them."""
-    app = typer.Typer()
-    app.command()(COMMANDS[arguments[0]])
-    return CliRunner().invoke(app, [*arguments[1:], "--help"]).exit_code == 0
+    return CliRunner().invoke(make_app(), [*arguments, "--help"]).exit_code == 0
 
 
 @pytest.mark.parametrize("container", containers(), ids=lambda container: container["name"])
@@ -85,9 +81,9 @@ def test_the_ingress_hands_on_the_public_paths_only():
     assert KEEP_ALIVE_S > 60
 
 
-def test_a_renewal_that_refuses_is_not_tried_all_night():
+def test_a_rotation_that_refuses_is_not_tried_all_night():
     """Exit status 1 may be a refusal, which reading the log again does not change; a compaction outlives a lease."""
     jobs = {found["metadata"]["name"]: found["spec"]["jobTemplate"] for found in manifests() if "Cron" in found["kind"]}
     limits = {name: job["spec"].get("backoffLimit", 6) for name, job in jobs.items()}
-    assert limits["sanderling-renew"] == 1
+    assert limits["sanderling-rotate"] == 1
     assert sum(min(10 * 2**attempt, 300) for attempt in range(limits["sanderling-compact"])) >= LEASE_S

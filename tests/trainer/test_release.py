@@ -29,7 +29,7 @@ from sanderling.slots import Slots
 from sanderling.update import fetch
 from sanderling.updater import in_rollout
 from sanderling_trainer.fleet import release as releases
-from sanderling_trainer.fleet.release import ReleaseError, create_repository, publish, renew, set_rollout
+from sanderling_trainer.fleet.release import ReleaseError, create_repository, publish, refresh, set_rollout
 from tests.support.bundles import reseal, write_bundle
 from tests.support.servers import Prompt
 
@@ -285,15 +285,15 @@ def test_replayed_timestamp(fleet: Fleet) -> None:
 
 
 def test_expired_metadata_is_stale_and_serving_goes_on(fleet: Fleet) -> None:
-    """Past its expiry the update says stale; the bundle that was there serves on, and renewal heals."""
+    """Past its expiry the update says stale; the bundle that was there serves on, and a refresh heals."""
     fleet.publish("two")
     with fleet.engine() as engine:
         assert engine.update() == 2
-        renew(fleet.repository, fleet.keys, expires_days=-1)
+        refresh(fleet.repository, fleet.keys, expires_days=-1)
         with pytest.raises(UpdateError, match=r"stale.*has expired"):
             engine.update()
         assert engine.recommend("anna").release == 2
-        renew(fleet.repository, fleet.keys)
+        refresh(fleet.repository, fleet.keys)
         assert engine.update() is None
 
 
@@ -466,7 +466,7 @@ def test_key_rotation(fleet: Fleet) -> None:
     """Two of the three root keys replace an online key; what the revoked key signed counts no more."""
     rotate(fleet, ["root-1", "root-3"])
     fleet.refused("not signed by the trusted keys")
-    renew(fleet.repository, fleet.keys)
+    refresh(fleet.repository, fleet.keys)
     assert fleet.fetch() == fleet.slots.path(1)
 
 
@@ -474,7 +474,7 @@ def test_key_rotation(fleet: Fleet) -> None:
 def test_one_root_key_is_not_enough(fleet: Fleet, signers: list[str]) -> None:
     """One stolen root key, even used twice, and any number of online keys cannot replace a key."""
     rotate(fleet, signers)
-    renew(fleet.repository, fleet.keys)
+    refresh(fleet.repository, fleet.keys)
     fleet.refused("not signed by the trusted keys")
 
 

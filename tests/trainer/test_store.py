@@ -16,7 +16,7 @@ from threading import Thread
 
 import pytest
 
-from sanderling_trainer import store_commands
+from sanderling_trainer.cli import operations
 from sanderling_trainer.data import store as place
 from sanderling_trainer.data.segments import read_parts, read_segments
 from sanderling_trainer.data.store import LocalStore, RemoteStore, Store, open_store
@@ -138,7 +138,7 @@ def test_a_large_file_on_a_slow_link_comes_to_who_waits(slow_bucket):
 
 
 def test_jobs_and_readers_open_the_store_with_time_for_large_files(monkeypatch):
-    """Compaction, erasure, renewal and readers wait for minutes, a collector, whose devices wait, for seconds."""
+    """Compaction, erasure, rotation and readers wait for minutes, a collector, whose devices wait, for seconds."""
     opened: list[timedelta] = []
 
     def note(url: str, timeout: timedelta = place.REMOTE_TIMEOUT) -> None:
@@ -148,9 +148,9 @@ def test_jobs_and_readers_open_the_store_with_time_for_large_files(monkeypatch):
     monkeypatch.setattr(place, "RemoteStore", note)
     url = "s3://bucket/store"
     for act in (
-        lambda: store_commands.compact(url),
-        lambda: store_commands.erase(url, "a1" * 16),
-        lambda: store_commands.renew(url),
+        lambda: operations.compact(url),
+        lambda: operations.erase(url, "a1" * 16),
+        lambda: operations.rotate(url),
         lambda: read_segments(url),
         lambda: list(read_parts(url)),
         lambda: create_app(url),

@@ -137,13 +137,20 @@ class RemoteStore:
     """
 
     def __init__(self, url: str, timeout: timedelta = REMOTE_TIMEOUT) -> None:
+        import obstore.exceptions
         from obstore.store import from_url
 
-        self._store = from_url(
-            url,
-            client_options={"timeout": timeout, "connect_timeout": REMOTE_TIMEOUT, "allow_http": True},
-            retry_config={"max_retries": 1, "retry_timeout": timeout},
-        )
+        try:
+            self._store = from_url(
+                url,
+                client_options={"timeout": timeout, "connect_timeout": REMOTE_TIMEOUT, "allow_http": True},
+                retry_config={"max_retries": 1, "retry_timeout": timeout},
+            )
+        except (obstore.exceptions.BaseError, ValueError) as error:
+            reason = str(error).splitlines()[0]  # the rest is a dump of obstore's structures
+            raise ValueError(
+                f"{url}: expected a folder, or the URL of an object store such as s3://bucket/prefix: {reason}"
+            ) from error
 
     def put(self, name: str, data: bytes) -> None:
         """Put one object, in one request."""

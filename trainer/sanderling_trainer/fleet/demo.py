@@ -13,7 +13,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,16 +64,21 @@ class Finished:
     text: str
 
 
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 class Demo:
     """One run of the circle in the folder `out`, which it replaces."""
 
-    def __init__(self, out: Path, settings: Settings) -> None:
+    def __init__(self, out: Path, settings: Settings, note: Callable[[str], None] = _to_stderr) -> None:
         self.out, self.settings = out, settings
+        self._note = note
         self.seconds: dict[str, float] = {}
         self.summary: dict[str, Any] = {}
 
     def run(self, items: Path | None = None, interactions: Path | None = None) -> Finished:
-        """Run every stage; each ends with one line on stderr."""
+        """Run every stage; each ends with one line, handed to `note`."""
         self._clear()
         with self._stage("data"):
             catalogue, log = self._data(items, interactions)
@@ -220,7 +225,7 @@ class Demo:
         yield
         self.seconds[name] = time.perf_counter() - start
         self._stages.append(name)
-        print(f"{name:<14}{self.seconds[name]:6.1f} s  {self._line}", file=sys.stderr, flush=True)
+        self._note(f"{name:<14}{self.seconds[name]:6.1f} s  {self._line}")
 
     def _say(self, line: str) -> None:
         self._line = line

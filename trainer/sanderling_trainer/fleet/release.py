@@ -1,7 +1,7 @@
-"""Releases: a bundle becomes signed targets in a repository of The Update Framework, served as plain files.
+"""The release repository: bundles as signed targets of The Update Framework (TUF), served as plain files.
 
-Order makes it safe: target files, then targets, snapshot and timestamp metadata, each flushed before the next; the
-timestamp is the only file that is ever replaced. Refuses to know what a bundle contains, and which devices exist.
+Target files are written first, then targets, snapshot and timestamp metadata, each flushed before the next. The
+timestamp is the only file that is ever replaced, so that a crash leaves the previous release visible.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -30,6 +31,7 @@ from tuf.api.metadata import (
     Targets,
     Timestamp,
 )
+from tuf.api.serialization import DeserializationError
 
 from sanderling.contract import seal
 from sanderling.contract.bundle import Bundle
@@ -43,21 +45,31 @@ ONLINE_ROLES = ("targets", "snapshot", "timestamp")
 ONLINE_DAYS = 30
 
 Role = TypeVar("Role", Targets, Snapshot, Timestamp)
+AnyRole = TypeVar("AnyRole", Root, Targets, Snapshot, Timestamp)
 
 
 class ReleaseError(SanderlingError):
-    """A repository cannot be made, or a release cannot be published in it."""
+    """A repository cannot be made or read, or a release cannot be published in it."""
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """A key that the root trusts for a role, and the file of its private half, if it is in the folder of keys."""
+
+    role: str
+    id: str
+    file: Path | None
 
 
 def create_repository(folder: Path, keys: Path, *, expires_days: float = ONLINE_DAYS) -> bytes:
     """Make new keys and an empty repository; return the root.json that the app must carry.
 
     Two of the three root keys must sign a new root: keep them off line, and only the other keys where releases are
-    published. The signed metadata expires after `expires_days` unless something is published or renewed before.
+    published. The signed metadata expires after `expires_days` unless something is published or refreshed before.
     """
     metadata = folder / "metadata"
     if metadata.exists():
-        raise ReleaseError(f"{metadata}: expected no repository yet; choose another folder")
+        raise ReleaseError(f"{metadata}: expected no repository yet, found one; choose another folder")
     for name in (*ROOT_KEYS, *ONLINE_ROLES):
         _make_key(keys, name)
     metadata.mkdir(parents=True)
@@ -108,15 +120,30 @@ def set_rollout(release: int, rollout: int, repository: Path, keys: Path, *, exp
         targets, snapshot, timestamp = _next(repository)
         found = targets.targets.get(_path(release, MANIFEST))
         if found is None:
-            raise ReleaseError(f"{repository}: expected a published release, found no {release}")
+            raise ReleaseError(f"{repository}: expected a published release, found no {release}; publish it first")
         _describe(targets, release, {**(found.custom or {}), "rollout": rollout})
         _commit(repository, keys, targets, snapshot, timestamp, expires_days)
 
 
-def renew(repository: Path, keys: Path, *, expires_days: float = ONLINE_DAYS) -> None:
-    """Sign the same releases anew, so that their metadata does not expire: run it every few days."""
+def refresh(repository: Path, keys: Path, *, expires_days: float = ONLINE_DAYS) -> None:
+    """Sign the same releases again, with new expiry dates. A repository without new releases needs it to stay valid."""
     with _publishing(repository):
         _commit(repository, keys, *_next(repository), expires_days)
+
+
+def expiry_dates(repository: Path) -> dict[str, datetime]:
+    """Return when the metadata of each role expires, in UTC: root, targets, snapshot and timestamp."""
+    root = _current_root(repository)
+    return {Root.type: root.expires, **{signed.type: signed.expires for signed in _roles(repository)}}
+
+
+def public_keys(repository: Path, keys: Path) -> list[PublicKey]:
+    """Return the keys that the newest root trusts, role by role, and which of their private halves `keys` holds."""
+    root = _current_root(repository)
+    files = {_signer(keys, path.stem).public_key.keyid: path for path in sorted(keys.glob("*.pem"))}
+    return [
+        PublicKey(name, key, files.get(key)) for name in (Root.type, *ONLINE_ROLES) for key in root.roles[name].keyids
+    ]
 
 
 def app(repository: Path) -> Starlette:
@@ -150,22 +177,53 @@ def _describe(targets: Targets, release: int, custom: dict[str, object]) -> None
 @contextmanager
 def _publishing(repository: Path) -> Iterator[None]:
     """Let one publisher at a time into the repository."""
+    if not (repository / "metadata" / "timestamp.json").is_file():
+        raise ReleaseError(
+            f"{repository}: expected a release repository, found none; make one with `sanderling release keys`"
+        )
     with (repository / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _next(repository: Path) -> tuple[Targets, Snapshot, Timestamp]:
-    """Read the three roles as they are published, and raise their versions."""
-    metadata = repository / "metadata"
-    timestamp = Metadata[Timestamp].from_file(str(metadata / "timestamp.json")).signed
-    version = timestamp.snapshot_meta.version
-    snapshot = Metadata[Snapshot].from_file(str(metadata / f"{version}.snapshot.json")).signed
-    version = snapshot.meta["targets.json"].version
-    targets = Metadata[Targets].from_file(str(metadata / f"{version}.targets.json")).signed
-    for signed in (targets, snapshot, timestamp):
+    """Read the three online roles as they are published, and raise their versions."""
+    roles = _roles(repository)
+    for signed in roles:
         signed.version += 1
+    return roles
+
+
+def _roles(repository: Path) -> tuple[Targets, Snapshot, Timestamp]:
+    """Read the three online roles: the timestamp names the snapshot, which names the targets."""
+    timestamp = _read(repository, "timestamp.json", Timestamp)
+    snapshot = _read(repository, f"{timestamp.snapshot_meta.version}.snapshot.json", Snapshot)
+    targets = _read(repository, f"{snapshot.meta['targets.json'].version}.targets.json", Targets)
     return targets, snapshot, timestamp
+
+
+def _current_root(repository: Path) -> Root:
+    """Read the root with the highest version."""
+    names = [path.name for path in (repository / "metadata").glob("*.root.json")]
+    versions = [int(name.split(".")[0]) for name in names if name.split(".")[0].isdecimal()]
+    return _read(repository, f"{max(versions, default=1)}.root.json", Root)
+
+
+def _read(repository: Path, name: str, kind: type[AnyRole]) -> AnyRole:
+    """Read one file of metadata; raise `ReleaseError` where it is missing, damaged, or of another role."""
+    path = repository / "metadata" / name
+    try:
+        signed = Metadata.from_bytes(path.read_bytes()).signed
+    except FileNotFoundError as error:
+        raise ReleaseError(
+            f"{path}: expected the metadata of a release repository, found no such file;"
+            " check --repository, or make a repository with `sanderling release keys`"
+        ) from error
+    except DeserializationError as error:
+        raise ReleaseError(f"{path}: expected TUF metadata, found a damaged file; restore it: {error}") from error
+    if not isinstance(signed, kind):
+        raise ReleaseError(f"{path}: expected metadata of the role {kind.type}, found {signed.type}; restore the file")
+    return signed
 
 
 def _commit(

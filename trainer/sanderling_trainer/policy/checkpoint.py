@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file, save_file
 
+from sanderling_quantize.checkpoint import readable
 from sanderling_trainer.data.tables import Catalogue
 from sanderling_trainer.data.trends import Trends
 from sanderling_trainer.policy import queries as held_out
@@ -104,14 +105,15 @@ def save(
 def load(folder: Path) -> tuple[PolicyNetwork, Catalogue, Config, Facts, Trends]:
     """Read a checkpoint; the network's context table is empty."""
     try:
-        settings = json.loads((folder / "config.json").read_text())
-        tensors = load_file(folder / "policy.safetensors")
-        table = pq.read_table(folder / "items.parquet").to_pydict()
+        with readable(folder):
+            settings = json.loads((folder / "config.json").read_text())
+            tensors = load_file(folder / "policy.safetensors")
+            table = pq.read_table(folder / "items.parquet").to_pydict()
+            config = Config(**settings.pop("config"))
+            facts = Facts(**settings)
+            records = [json.loads(record) for record in table["record"]]
     except OSError as error:
-        raise FileNotFoundError(f"expected a policy checkpoint in {folder}: {error}") from error
-    config = Config(**settings.pop("config"))
-    facts = Facts(**settings)
-    records = [json.loads(record) for record in table["record"]]
+        raise FileNotFoundError(f"{folder}: expected a policy checkpoint: {error}") from error
     catalogue = Catalogue(ids=table["id"], texts=table["text"], records=records)
     empty = torch.empty(0, tensors["item.text"].shape[1])
     network = PolicyNetwork(config, tensors["item.text"], empty, len(facts.kinds))

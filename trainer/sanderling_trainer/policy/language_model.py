@@ -14,11 +14,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from tqdm import tqdm
 from transformers import AutoModel, AutoTokenizer
 
+from sanderling.errors import SanderlingError
+
 MINILM = "minilm"
 BATCH = 64
+
+
+class LanguageModelError(SanderlingError):
+    """There is no language model under the given name, or it cannot be read."""
 
 
 class LanguageModel:
@@ -26,8 +33,15 @@ class LanguageModel:
 
     def __init__(self, source: str = MINILM, max_tokens: int = 64) -> None:
         folder = resolve(source)
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        self.model: Any = AutoModel.from_pretrained(folder).eval()
+        try:
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+            self.model: Any = AutoModel.from_pretrained(folder).eval()
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise LanguageModelError(
+                f"{source}: expected a Hugging Face id, or the folder of a language model with its tokenizer: {reason}"
+            ) from error
+
         self.max_tokens = max_tokens
         self.dimension = int(self.model.config.hidden_size)
 

@@ -1,4 +1,4 @@
-"""Tables on the command line: CSV by itself, Parquet where the lab is installed. Refuses to know what rows mean."""
+"""Tables on the command line: CSV always, Parquet where the trainer is installed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from sanderling.cli.options import check_creatable
 from sanderling.errors import TableError
 
 READERS = "sanderling.tables"
@@ -24,14 +25,25 @@ def rows(path: Path, required: tuple[str, ...]) -> Iterator[dict[str, Any]]:
 
 
 def write(path: Path, columns: tuple[str, ...], content: list[dict[str, Any]]) -> None:
-    """Write rows to a CSV or Parquet file."""
+    """Write rows to a CSV or Parquet file, and make the folders above it."""
     if path.suffix != ".csv":
         _reader(path).write(path, content)
         return
+
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(content)
+
+
+def check_output(path: Path) -> None:
+    """Raise `TableError` or `OSError` where `write` could not write to `path`: before the work rather than after."""
+    if path.suffix != ".csv":
+        _reader(path)
+    if path.is_dir():
+        raise TableError(f"{path}: expected the name of a file, found a folder; choose another name")
+    check_creatable(path)
 
 
 def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -44,7 +56,7 @@ def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def _reader(path: Path) -> Any:
     if path.suffix != ".parquet":
-        raise TableError(f"{path}: expected a file ending in .csv or .parquet")
+        raise TableError(f"{path}: expected a file name ending in .csv or .parquet; convert or rename it")
     for point in entry_points(group=READERS, name="parquet"):
         return point.load()
-    raise TableError(f"{path}: Parquet needs the lab (pip install sanderling-trainer); or give a CSV file")
+    raise TableError(f"{path}: Parquet needs the trainer: pip install sanderling-trainer, or use a .csv file")

@@ -1,6 +1,6 @@
-"""What of the engine works on this machine, and why: for people who embed it, and for their bug reports.
+"""Checks which engine features work on this machine, for people who embed the engine and for their bug reports.
 
-Refuses to know bundles: it looks at the installation alone.
+Looks at the installation alone, not at bundles.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ EXTRAS = {"text": ["onnxruntime", "tokenizers"], "jit": ["numba"], "update": ["t
 
 
 def examine() -> Report:
-    """Return what was found: for each part its state and the reason. States are `ok`, `absent` and `wrong`."""
+    """Return the state of each part, `ok`, `absent` or `wrong`, and the reason for it."""
     return {
-        "engine": _said("ok", f"{sanderling.__version__}, Python {platform.python_version()}, {sys.platform}"),
-        "processor": _said("ok", f"{cpu.machine()}: can run {', '.join(cpu.kinds())}"),
+        "engine": _part("ok", f"{sanderling.__version__}, Python {platform.python_version()}, {sys.platform}"),
+        "processor": _part("ok", f"{cpu.machine()}: can run {', '.join(cpu.kinds())}"),
         "kernels": _kernels(),
         **{f"extra {extra}": _extra(packages) for extra, packages in EXTRAS.items()},
         "storage": _storage(),
@@ -36,15 +36,15 @@ def examine() -> Report:
 def _kernels() -> dict[str, str]:
     asked = os.environ.get("SANDERLING_KERNELS")
     try:
-        found = library.chosen()
+        kernels = library.chosen()
     except (ImportError, ValueError) as error:
-        return _said("wrong", f"SANDERLING_KERNELS={asked}: {error}")
+        return _part("wrong", f"SANDERLING_KERNELS={asked}: {error}")
     chosen = f"SANDERLING_KERNELS={asked}" if asked else "the best found"
-    if found is None:
-        return _said("ok" if asked else "absent", f"numpy, {chosen}: {_why_not_compiled()}")
+    if kernels is None:
+        return _part("ok" if asked else "absent", f"numpy, {chosen}: {_why_not_compiled()}")
     if not _agrees():
-        return _said("wrong", f"{found.source} for {found.kind} gives other answers than numpy: please report it")
-    return _said("ok", f"{found.source} for {found.kind}, {chosen}; same answers as numpy")
+        return _part("wrong", f"{kernels.source} for {kernels.kind} gives other answers than numpy; please report it")
+    return _part("ok", f"{kernels.source} for {kernels.kind}, {chosen}; same answers as numpy")
 
 
 def _why_not_compiled() -> str:
@@ -70,7 +70,7 @@ def _extra(packages: list[str]) -> dict[str, str]:
             found.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             missing.append(package)
-    return _said("absent" if missing else "ok", ", ".join([*found, *(f"no {package}" for package in missing)]))
+    return _part("absent" if missing else "ok", ", ".join([*found, *(f"no {package}" for package in missing)]))
 
 
 def _storage() -> dict[str, str]:
@@ -80,8 +80,8 @@ def _storage() -> dict[str, str]:
         connection = apsw.Connection(str(Path(folder) / "probe"))
         mode = connection.pragma("journal_mode", "wal")
         connection.close()
-    return _said("ok" if mode == "wal" else "wrong", f"SQLite {apsw.sqlite_lib_version()}, journal {mode}")
+    return _part("ok" if mode == "wal" else "wrong", f"SQLite {apsw.sqlite_lib_version()}, journal {mode}")
 
 
-def _said(state: str, why: str) -> dict[str, str]:
+def _part(state: str, why: str) -> dict[str, str]:
     return {"state": state, "why": why}

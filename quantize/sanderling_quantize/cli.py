@@ -1,54 +1,80 @@
-"""The quantizer's sub-commands. Heavy libraries are loaded when a command runs, not when it is listed."""
+"""The commands that build and check bundles.
+
+Heavy libraries are imported when a command runs, not when it is listed.
+"""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sanderling.cli import finish
+from sanderling.cli.options import Json, Seed, check_creatable
+from sanderling.cli.output import finish
+from sanderling.errors import TableError
 
 if TYPE_CHECKING:
     from sanderling_quantize.gate import Check
 
-Tier = Annotated[str, typer.Option("--encoder", help="base: the whole teacher in int8; small, nano: students of it.")]
-Previous = Annotated[Path | None, typer.Option(help="Bundle of the release before, to compare latencies with.")]
-Json = Annotated[bool, typer.Option("--json", help="End stdout with one JSON object.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+
+class Encoder(StrEnum):
+    """How large the encoder is: the keys of `encoders.shape.TIERS`."""
+
+    base = "base"
+    small = "small"
+    nano = "nano"
+
+
+class Target(StrEnum):
+    """The processor that int8 weights are meant for: the keys of `encoders.search.BITS`."""
+
+    any = "any"
+    avx2 = "avx2"
+    avx512_vnni = "avx512_vnni"
+    arm64 = "arm64"
+    wasm = "wasm"
+
+
+Tier = Annotated[
+    Encoder, typer.Option("--encoder", help="base: the whole language model in int8; small, nano: distilled from it.")
+]
+Previous = Annotated[Path | None, typer.Option(help="Bundle of the previous release, to compare latencies with.")]
 
 
 def quantize(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of the policy checkpoint.")],
     out: Annotated[Path, typer.Option(help="Folder of the bundle to write; must not exist.")],
-    encoder: Tier = "small",
+    encoder: Tier = Encoder.small,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps of distillation; the encoder's own by default.")
     ] = None,
-    target: Annotated[
-        str, typer.Option(help="Processor: any (safe on every one), avx2, avx512_vnni, arm64 or wasm.")
-    ] = "any",
-    corpus: Annotated[Path | None, typer.Option(help="File of further texts to distil on, one a line.")] = None,
+    target: Annotated[Target, typer.Option(help="Processor of the devices; `any` is safe on all.")] = Target.any,
+    corpus: Annotated[Path | None, typer.Option(help="UTF-8 file of further texts to distil on, one a line.")] = None,
     encoder_of: Annotated[Path | None, typer.Option(help="Take the encoder of this earlier bundle.")] = None,
     previous: Previous = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Distil, export, quantize, gate and seal a bundle; what fails the gate is not written (exit status 1).
+    """Distil, export, quantize, check and seal a bundle; exits with 1 and writes nothing if the gate fails.
 
     Example: sanderling quantize checkpoint/ --out bundle/
     """
+    check_creatable(out)
+    texts = _lines(corpus) if corpus else ()
+
     from sanderling_quantize import gate
     from sanderling_quantize.build import GateError, build
     from sanderling_quantize.encoders.make import Encoding
 
-    lines = tuple(corpus.read_text(encoding="utf-8").splitlines()) if corpus else ()
-    encoding = Encoding(encoder, steps, target, tuple(line.strip() for line in lines if line.strip()), seed=seed)
+    encoding = Encoding(encoder.value, steps, target.value, texts, seed=seed)
     try:
         built = build(checkpoint, out, encoding=encoding, encoder_of=encoder_of, previous=previous)
     except GateError as error:
         finish({"passed": False, "checks": gate.report(error.rows)}, f"{_table(error.rows)}\n{error}", as_json)
         raise typer.Exit(1) from error
+
     size = sum(entry.length for entry in built.manifest.files.values())
     result = {
         "passed": True,
@@ -63,24 +89,40 @@ def quantize(
 
 def gate(
     bundle: Annotated[Path, typer.Argument(help="Folder of a finished bundle.")],
-    checkpoint: Annotated[Path, typer.Option(help="Folder of the policy checkpoint that it was made from.")],
-    encoder: Tier = "small",
+    checkpoint: Annotated[Path, typer.Option(help="Folder of the policy checkpoint that it was built from.")],
+    encoder: Tier = Encoder.small,
     previous: Previous = None,
     as_json: Json = False,
 ) -> None:
-    """Run the gate alone on a finished bundle: exit status 0 or 1.
+    """Run only the gate, on a finished bundle; exits with 1 if it fails.
 
     Example: sanderling gate bundle/ --checkpoint checkpoint/
     """
     from sanderling_quantize import gate as gates
     from sanderling_quantize.build import regate
 
-    rows = regate(bundle, checkpoint, encoder, previous)
+    rows = regate(bundle, checkpoint, encoder.value, previous)
     passed = all(row.passed for row in rows)
-    verdict = "passed" if passed else "did not pass"
+    verdict = "passed" if passed else "failed"
     finish({"passed": passed, "checks": gates.report(rows)}, f"{_table(rows)}\n{bundle} {verdict} the gate", as_json)
+
     if not passed:
         raise typer.Exit(1)
+
+
+def _lines(path: Path) -> tuple[str, ...]:
+    """Return the lines of a text file that are not blank; raise `TableError` with the line that is not UTF-8."""
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = data.count(b"\n", 0, error.start) + 1
+        raise TableError(
+            f"{path}: line {number}: expected UTF-8 text, found the byte 0x{data[error.start]:02x};"
+            " save the file as UTF-8"
+        ) from error
+
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
 def _table(rows: list[Check]) -> str:

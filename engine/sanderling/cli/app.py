@@ -1,0 +1,82 @@
+"""Finds the installed commands, sets the logging level, and turns expected errors into one line on stderr."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from importlib.metadata import entry_points
+from typing import Annotated
+
+import typer
+
+from sanderling.errors import SanderlingError
+
+COMMANDS = "sanderling.commands"
+
+# What a wrong file, folder, setting or installation raises. Anything else is a fault of ours and keeps its traceback.
+EXPECTED = (SanderlingError, OSError, ValueError, ModuleNotFoundError)
+
+log = logging.getLogger("sanderling")
+
+
+def run() -> None:
+    """Run the command line; an expected error ends in one line on stderr and exit status 1, wrong usage in 2."""
+    try:
+        make_app()(prog_name="sanderling")
+    except EXPECTED as error:
+        log.info("where the error came from", exc_info=True)
+        sys.exit(f"sanderling: {one_line(error)}")
+
+
+def make_app() -> typer.Typer:
+    """Return the application with every installed command.
+
+    An entry point of the group `sanderling.commands` names a function, or a `typer.Typer` with commands of its own.
+    """
+    app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+    app.callback()(_root)
+
+    for point in sorted(entry_points(group=COMMANDS), key=lambda point: point.name):
+        command = point.load()
+
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=point.name)
+        else:
+            app.command(point.name)(command)
+
+    return app
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an error says as one line; an error of the operating system as `path: reason`."""
+    text = str(error) or type(error).__name__
+
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        text = f"{error.filename}: {error.strerror}"
+
+    return " ".join(text.split())
+
+
+def _root(
+    verbose: Annotated[
+        int, typer.Option("--verbose", "-v", count=True, help="Log more, and show where an error came from; -vv: all.")
+    ] = 0,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print errors and the result of --json only; no progress.")
+    ] = False,
+) -> None:
+    """An on-device recommender that ranks, explores and adapts inside your app, and sends its feedback home.
+
+    Example: sanderling --quiet doctor --json
+    """
+    if quiet and verbose:
+        raise typer.BadParameter("expected --quiet or --verbose, found both; leave one out")
+
+    level = logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+
+    if quiet:
+        logging.captureWarnings(True)
+        # Read when tqdm and transformers are imported, which is when a command runs.
+        os.environ.update(TQDM_DISABLE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", TRANSFORMERS_VERBOSITY="error")

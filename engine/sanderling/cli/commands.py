@@ -1,0 +1,163 @@
+"""The commands of the engine: its own API, driven from a shell."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+import typer
+
+from sanderling.cli import tables
+from sanderling.cli.doctor import examine
+from sanderling.cli.options import Json
+from sanderling.cli.output import finish, is_quiet
+from sanderling.contract import events as wire
+from sanderling.engine import Engine
+from sanderling.errors import EventError, TableError
+
+SLATE_COLUMNS = ("user_id", "rank", "item_id", "score")
+
+
+def recommend(
+    bundle: Annotated[Path, typer.Option(help="Folder of the bundle.")],
+    interactions: Annotated[
+        Path, typer.Option(help="Log: user_id, item_id, timestamp, optional reward and kind; .parquet or .csv.")
+    ],
+    out: Annotated[Path, typer.Option(help="File for the slates: .parquet or .csv.")],
+    k: Annotated[int, typer.Option(min=1, max=1000, help="Items on a slate.")] = 10,
+    keep_seen: Annotated[
+        bool, typer.Option("--keep-seen", help="Also recommend items of the user's own history.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Replay a log through the engine and write one greedy slate per user (user_id, rank, item_id, score).
+
+    Example: sanderling recommend --bundle bundle/ --interactions log.parquet --k 10 --out slates.parquet
+    """
+    tables.check_output(out)
+    histories = _histories(interactions)
+    slates: list[dict[str, Any]] = []
+
+    with Engine.open(bundle) as engine, _progress(histories.items()) as bar:
+        for user, events in bar:
+            for event in sorted(events, key=lambda event: event.time):
+                _observe(engine, interactions, user, event)
+
+            seen = () if keep_seen else [event.item for event in events]
+            slates += [
+                {"user_id": user, "rank": item.slot + 1, "item_id": item.id, "score": item.score}
+                for item in engine.recommend(user, k, exclude=seen, greedy=True)
+            ]
+
+    tables.write(out, SLATE_COLUMNS, slates)
+    result = {"users": len(histories), "rows": len(slates), "release": engine.release, "out": str(out)}
+    finish(result, f"{len(histories)} slates of at most {k} items by release {engine.release} -> {out}", as_json)
+
+
+def update(
+    bundle: Annotated[Path, typer.Option(help="Folder of the bundle that the app ships with.")],
+    state: Annotated[Path, typer.Option(help="The engine's state folder.")],
+    releases: Annotated[str, typer.Option(help="URL of the signed releases.")],
+    root: Annotated[Path, typer.Option(help="The root.json that the app ships with.")],
+    as_json: Json = False,
+) -> None:
+    """Fetch, verify and install the newest release.
+
+    Example: sanderling update --bundle bundle/ --state state/ --releases https://example.org/releases --root root.json
+    """
+    with Engine.open(bundle, state, releases=releases, root=root) as engine:
+        updated_to = engine.update()
+        active = engine.release
+
+    text = f"updated; release {active} is active" if updated_to else f"release {active} is active, and is the newest"
+    finish({"updated_to": updated_to, "serving": active}, text, as_json)
+
+
+def doctor(as_json: Json = False) -> None:
+    """Check which engine features work here, and which kernels run; exits with 1 if something is wrong.
+
+    Example: sanderling doctor --json
+    """
+    report = examine()
+    text = "\n".join(f"{part:<14}{found['state']:<8}{found['why']}" for part, found in report.items())
+    finish(report, text, as_json)
+
+    if any(found["state"] == "wrong" for found in report.values()):
+        raise typer.Exit(1)
+
+
+def events(
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of every event that can leave the device.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what can leave the device: every field of every event. Nothing else is ever sent.
+
+    Example: sanderling events --schema
+    """
+    if not schema:
+        raise typer.BadParameter("expected --schema, the only question that this command answers; add it")
+
+    content = msgspec.json.schema(wire.Event)
+    text = msgspec.json.format(msgspec.json.encode(content), indent=1).decode()
+    finish(content, text, as_json, is_data=True)
+
+
+class _Event(NamedTuple):
+    """One row of a log, and its number, from 1."""
+
+    time: float
+    item: str
+    kind: str
+    row: int
+
+
+def _observe(engine: Engine, path: Path, user: str, event: _Event) -> None:
+    """Let the engine observe an event; raise `TableError` with the row where it refuses a value."""
+    try:
+        engine.observe(user, event.item, event.kind)
+    except (ValueError, TypeError, EventError) as error:
+        raise TableError(f"{path}: row {event.row}: {error}") from error
+
+
+def _progress(items: Any) -> Any:
+    file = typer.get_text_stream("stderr") if not is_quiet() else io.StringIO()
+    return typer.progressbar(items, label="recommend", file=file)
+
+
+def _histories(path: Path) -> dict[str, list[_Event]]:
+    """Return the events of each user in the order of the file."""
+    histories: dict[str, list[_Event]] = {}
+    for number, row in enumerate(tables.rows(path, ("user_id", "item_id", "timestamp")), 1):
+        event = _Event(_time(path, number, row["timestamp"]), str(row["item_id"]), _kind(path, number, row), number)
+        histories.setdefault(str(row["user_id"]), []).append(event)
+    return histories
+
+
+def _kind(path: Path, number: int, row: dict[str, Any]) -> str:
+    """Return the row's kind; without one, `like`, `dislike` or `neutral` by the reward's sign, as the lab does."""
+    if row.get("kind"):
+        return str(row["kind"])
+    if row.get("reward") in (None, ""):
+        return "like"
+    reward = _number(path, number, "reward", row["reward"])
+    return "like" if reward > 0 else "dislike" if reward < 0 else "neutral"
+
+
+def _time(path: Path, number: int, value: Any) -> float:
+    return value.timestamp() if hasattr(value, "timestamp") else _number(path, number, "timestamp", value)
+
+
+def _number(path: Path, number: int, column: str, value: Any) -> float:
+    try:
+        result = float(value)
+    except (TypeError, ValueError):
+        result = math.nan
+
+    if not math.isfinite(result):
+        raise TableError(f"{path}: row {number}: column {column}: expected a number, found {value!r:.80}")
+    return result

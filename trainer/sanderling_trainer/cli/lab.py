@@ -1,0 +1,237 @@
+"""The commands that train, evaluate and report.
+
+Heavy libraries are imported when a command runs, not when it is listed.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sanderling.cli.options import Json, Seed, check_creatable, finite
+from sanderling.cli.output import finish, note
+from sanderling.contract import manifest
+from sanderling.errors import TableError
+from sanderling_trainer.cli.options import Encoder, duration, seconds_of
+
+TOMORROW = 86_400
+
+
+def train(
+    items: Annotated[Path, typer.Option(help="Items: item_id, text, any attributes; .parquet or .csv.")],
+    interactions: Annotated[
+        Path, typer.Option(help="Log: user_id, item_id, timestamp, optional reward, kind, context; .parquet or .csv.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the policy checkpoint to write.")],
+    language_model: Annotated[
+        str, typer.Option(help="Hugging Face id or folder; minilm comes with the trainer.")
+    ] = "minilm",
+    app: Annotated[str, typer.Option(help="Name of the app that the bundle will be for.")] = "demo",
+    holdout: Annotated[
+        float, typer.Option(min=0.0, max=0.9, callback=finite, help="Latest share of the log, kept for evaluation.")
+    ] = 0.2,
+    adapt: Annotated[bool, typer.Option("--adapt", help="Fine-tune the language model on the log (LoRA).")] = False,
+    cluster: Annotated[
+        str | None, typer.Option(help="Address of a Ray cluster to train on; auto finds one or starts one here.")
+    ] = None,
+    visit_hours: Annotated[
+        float,
+        typer.Option(
+            min=0.0, callback=finite, help="Predict whole visits, which end at a gap of so many hours; 0: each event."
+        ),
+    ] = 0.0,
+    horizon_days: Annotated[
+        float, typer.Option(min=0.0, callback=finite, help="With visits: predict likes of the next so many days.")
+    ] = 14.0,
+    wandb: Annotated[str | None, typer.Option(help="Also log metrics to this Weights & Biases project.")] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Train a policy from two tables: a supervised warm start, then the off-policy policy gradient.
+
+    Example: sanderling train --items items.parquet --interactions log.parquet --out checkpoint/
+    """
+    check_creatable(out)
+
+    from sanderling_trainer.data.tables import read_catalogue, read_interactions
+    from sanderling_trainer.policy.config import Config
+    from sanderling_trainer.policy.train import train as run
+
+    catalogue = read_catalogue(items)
+    log = read_interactions(interactions, catalogue, latest=int(time.time()) + TOMORROW)
+    chosen: dict[str, Any] = {"language_model": language_model, "seed": seed}
+    config = Config.for_visits(visit_hours, horizon_days, **chosen) if visit_hours else Config(**chosen)
+    trained = run(catalogue, log, out, config, app=app, holdout=holdout, adapted=adapt, address=cluster, wandb=wandb)
+    result = {"out": str(out), "seconds": trained.seconds, "metrics": trained.metrics}
+    finish(result, f"{_ranking(trained.metrics)}\ncheckpoint of release 1 -> {out}", as_json)
+
+
+def evaluate(
+    slates: Annotated[Path, typer.Option(help="Slates: user_id, rank, item_id, score.")],
+    interactions: Annotated[Path, typer.Option(help="The later log: user_id, item_id, timestamp, optional reward.")],
+    items: Annotated[
+        Path | None, typer.Option(help="Items, for the coverage; by default those in the two tables.")
+    ] = None,
+    k: Annotated[int, typer.Option(min=1, help="Number of items of each slate that count.")] = 10,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Evaluate slates by what users liked later: full ranking, with bootstrap intervals over users.
+
+    Example: sanderling evaluate --slates slates.parquet --interactions later.parquet
+    """
+    import numpy as np
+
+    from sanderling_trainer.data.tables import read_catalogue, read_likes, read_slates
+    from sanderling_trainer.judge.metrics import evaluate as metrics_of
+
+    found, liked = read_slates(slates), read_likes(interactions)
+    seen = {item for slate in found.values() for item in slate} | {item for wanted in liked.values() for item in wanted}
+    count = len(read_catalogue(items)) if items else len(seen)
+    metrics = metrics_of(found, liked, k, count, np.random.default_rng(seed))
+    ndcg = metrics[f"ndcg@{k}"]
+    text = f"nDCG@{k} {ndcg['value']:.4f} [{ndcg['low']:.4f}, {ndcg['high']:.4f}] over {metrics['users']} users"
+    finish(metrics, text, as_json)
+
+
+def retrain(
+    events: Annotated[str, typer.Option(help="Folder, or URL of an object store, that `collect` wrote to.")],
+    checkpoint: Annotated[Path, typer.Option(help="Checkpoint of the active policy.")],
+    out: Annotated[Path, typer.Option(help="Folder of the next checkpoint.")],
+    bundle: Annotated[Path | None, typer.Option(help="Also build the next bundle here.")] = None,
+    encoder: Annotated[Encoder, typer.Option(help="Size of the bundle's encoder.")] = Encoder.small,
+    encoder_of: Annotated[Path | None, typer.Option(help="Take the encoder of this earlier bundle.")] = None,
+    ship_anyway: Annotated[
+        bool, typer.Option("--ship-anyway", help="Write the checkpoint even if the release gate blocks it.")
+    ] = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Train off policy on the devices' logged propensities, and compare the candidate with the active policy.
+
+    If the release gate blocks the candidate, no checkpoint is written, metrics.json says why, and the status is 3.
+
+    Example: sanderling retrain --events events/ --checkpoint checkpoint/ --out next/ --bundle releases/2
+    """
+    check_creatable(out)
+    if bundle is not None:
+        check_creatable(bundle)
+        if bundle.exists():
+            raise FileExistsError(f"{bundle}: expected no such folder yet; remove it or choose another --bundle")
+    if encoder_of is not None:
+        manifest.read(encoder_of)
+
+    from sanderling_quantize.build import build
+    from sanderling_quantize.encoders.make import Encoding
+    from sanderling_trainer.fleet.retrain import retrain as run
+
+    done = run(events, checkpoint, out, seed=seed, ship_anyway=ship_anyway)
+    if bundle is not None and done.written:
+        build(out, bundle, encoding=Encoding(encoder.value, seed=seed), encoder_of=encoder_of, previous=encoder_of)
+    result = {
+        "release": done.release,
+        "out": str(out),
+        "bundle": str(bundle or "") if done.written else "",
+        "written": done.written,
+        "held": done.reasons,
+        "metrics": done.metrics,
+    }
+    held = "\n".join(f"the release gate blocks it: {reason}" for reason in done.reasons)
+    made = (
+        f"checkpoint of release {done.release} -> {out}" if done.written else f"no checkpoint of release {done.release}"
+    )
+    finish(result, "\n".join(filter(None, [_unfit(done.metrics["log"]), held, made])), as_json)
+    if not done.written:
+        raise typer.Exit(3)
+
+
+def _unfit(log: Mapping[str, Any]) -> str:
+    """Say how to repair installs that cannot be learned from."""
+    unfit = len({*log["incomplete"], *log["doubled"]})
+    return f"left out: {unfit} incomplete or cloned installs; run `sanderling installs rotate`" if unfit else ""
+
+
+def report(
+    summary: Annotated[Path, typer.Option(help="The demo's summary.json.")],
+    out: Annotated[Path, typer.Option(help="HTML page to write.")],
+    as_json: Json = False,
+) -> None:
+    """Draw a summary as one self-contained HTML page.
+
+    Example: sanderling report --summary demo/summary.json --out report.html
+    """
+    check_creatable(out)
+    content = _summary(summary)
+
+    from sanderling_trainer.fleet.report import table, write_report
+
+    try:
+        text = table(content)
+        write_report(content, out)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise TableError(
+            f"{summary}: expected the summary.json of `sanderling demo`, found other fields in it:"
+            f" {type(error).__name__}: {error}"
+        ) from error
+
+    finish({"out": str(out)}, f"{text}\n-> {out}", as_json)
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    """Read the demo's summary; raise `TableError` where the file is something else."""
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise TableError(f"{path}: expected the summary.json of `sanderling demo`, found no JSON: {error}") from error
+
+    if not isinstance(content, dict):
+        raise TableError(f"{path}: expected the summary.json of `sanderling demo`, found {type(content).__name__}")
+    return content
+
+
+def demo(
+    out: Annotated[
+        Path, typer.Option(help="Folder for everything that the demo makes; what it made before is replaced.")
+    ] = Path("demo"),
+    items: Annotated[Path | None, typer.Option(help="Your items instead of MovieLens-100K.")] = None,
+    interactions: Annotated[Path | None, typer.Option(help="Your log; needs --items.")] = None,
+    collector_down: Annotated[
+        str, typer.Option(callback=duration, help="Stop the collector for so long while devices run, as in 20s.")
+    ] = "0s",
+    kill_device: Annotated[
+        bool, typer.Option("--kill-device", help="Kill a device while it runs, and start it again.")
+    ] = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Run the full loop on real data: train, quantize, devices, collect, retrain, release, devices again, report.
+
+    Example: sanderling demo --out demo/ --collector-down 20s --kill-device
+    """
+    if (items is None) != (interactions is None):
+        given, missing = ("--interactions", "--items") if items is None else ("--items", "--interactions")
+        raise typer.BadParameter(f"expected both --items and --interactions, found {given} alone; add {missing}")
+
+    from sanderling_trainer.fleet.demo import Demo, Settings
+    from sanderling_trainer.policy.config import Config
+
+    settings = Settings(seconds_of(collector_down), kill_device, config=replace(Config(), seed=seed))
+    finished = Demo(out, settings, note).run(items, interactions)
+    finish(finished.summary, finished.text, as_json)
+
+
+def _ranking(metrics: dict[str, object]) -> str:
+    lines = []
+    for table in metrics.get("ranking", []):  # type: ignore[attr-defined]
+        for model in table["models"]:
+            ndcg = next(value for name, value in model.items() if name.startswith("ndcg"))
+            lines.append(
+                f"{table['protocol']:<12}{model['name']:<14}nDCG {ndcg['value']:.4f}  ({table['users']} users)"
+            )
+    return "\n".join(lines)

@@ -1,0 +1,145 @@
+"""The commands for operating a collector's store: tokens, erasure, rotation of identities, compaction.
+
+Heavy libraries are imported when a command runs, not when it is listed.
+"""
+
+from __future__ import annotations
+
+import socket
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from sanderling.cli.options import Json, finite
+from sanderling.cli.output import finish
+from sanderling.clock import SystemClock
+from sanderling_trainer.cli.options import StoreUrl
+
+installs = typer.Typer(no_args_is_help=True, help="Repair installs that nothing can be learned from.")
+
+
+def collect(
+    store: StoreUrl,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8080,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="SANDERLING_TOKEN", help="A token that all devices share, beside those of `sanderling tokens`."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Receive events from devices until stopped; each answer follows when the events are durable.
+
+    Example: sanderling collect --store events/ --port 8080 --token secret
+    """
+    _check_address(host, port)
+
+    from sanderling_trainer.fleet.collector import serve
+
+    serve(store, host, port, token)
+    finish({"store": store, "stopped": True}, f"stopped; segments are in {store}", as_json)
+
+
+def _check_address(host: str, port: int) -> None:
+    """Raise `OSError` in one line where nothing can listen: uvicorn logs that and ends the process by itself."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"{host} port {port}: expected an address to listen on: {reason}; choose another") from error
+
+
+class Action(StrEnum):
+    """What to do with tokens."""
+
+    issue = "issue"
+    revoke = "revoke"
+    list = "list"
+
+
+def tokens(
+    action: Annotated[Action, typer.Argument(help="issue prints a new token, once; revoke ends it; list names all.")],
+    store: StoreUrl,
+    name: Annotated[str, typer.Option(help="The device's name.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Issue, revoke and list device tokens. The store keeps only hashes; collectors follow within ten seconds.
+
+    Example: sanderling tokens issue --store events/ --name phone-7
+    """
+    from sanderling_trainer.data.store import open_store
+    from sanderling_trainer.fleet import tokens as kept
+
+    place = open_store(store)
+    if action is Action.list:
+        found = [{"name": token.name, "issued_at": token.issued_at} for token in kept.listed(place)]
+        finish({"tokens": found}, "\n".join(str(token["name"]) for token in found), as_json, is_data=True)
+        return
+    if not name:
+        raise typer.BadParameter(f"expected a device's name to {action.value} its token, found none; add --name")
+    if action is Action.issue:
+        token = kept.issue(place, name, SystemClock())
+        finish({"name": name, "token": token}, token, as_json, is_data=True)
+    else:
+        kept.revoke(place, name)
+        finish({"name": name, "revoked": True}, f"the token of {name} is revoked", as_json)
+
+
+def erase(
+    store: StoreUrl,
+    install: Annotated[str, typer.Option(help="The install's id, 32 hex digits.")],
+    as_json: Json = False,
+) -> None:
+    """Delete every line of an install from segments, dead letters and daily files, and refuse its uploads for good.
+
+    Takes at least two minutes: a second pass follows when all collectors know. One job at a time works on a store.
+
+    Example: sanderling erase --store events/ --install 0123456789abcdef0123456789abcdef
+    """
+    from sanderling_trainer.data.store import JOB_TIMEOUT, open_store
+    from sanderling_trainer.fleet.erase import erase as run
+
+    done = run(open_store(store, JOB_TIMEOUT), install, SystemClock())
+    result = {"files": done.files, "lines": done.lines, "foreign": done.foreign}
+    rest = [f"{name}: not a file of the log, left unchanged" for name in done.foreign]
+    finish(result, "\n".join([*rest, f"{done.lines} lines were deleted from {done.files} files"]), as_json)
+
+
+@installs.command()
+def rotate(
+    store: StoreUrl,
+    at_most: Annotated[
+        float,
+        typer.Option(min=0.0, max=1.0, callback=finite, help="Stop if over 100 installs, and this share, need it."),
+    ] = 0.05,
+    as_json: Json = False,
+) -> None:
+    """Give new identities to cloned and incomplete installs, which nothing can be learned from; loses no events.
+
+    Their users become new users on the device. A lost segment must not do that to a whole fleet: above --at-most no
+    install is marked, and the exit status is 1.
+
+    Example: sanderling installs rotate --store events/
+    """
+    from sanderling_trainer.fleet.renew import renew
+
+    marked = renew(store, at_most)
+    text = "\n".join([*marked, f"{len(marked)} more installs will get new identities"])
+    finish({"installs": marked}, text, as_json)
+
+
+def compact(store: StoreUrl, as_json: Json = False) -> None:
+    """Turn the segments of the days before today (UTC) into daily Parquet files. One job at a time works on a store.
+
+    Example: sanderling compact --store events/
+    """
+    from sanderling_trainer.data.store import JOB_TIMEOUT, open_store
+    from sanderling_trainer.fleet.compact import compact as run
+
+    done = run(open_store(store, JOB_TIMEOUT), SystemClock())
+    result = {"files": done.files, "segments": done.segments, "events": done.events}
+    finish(result, f"{done.segments} segments with {done.events} events are now {done.files} daily files", as_json)
