@@ -25,7 +25,7 @@ from sanderling_quantize.encoders.shape import TIERS
 from sanderling_trainer.cli import options
 from sanderling_trainer.data.tables import write_slates
 from sanderling_trainer.fleet.release import ONLINE_ROLES, create_repository
-from tests.bundles import write_bundle
+from tests.support.bundles import write_bundle
 
 pytestmark = pytest.mark.lab
 
