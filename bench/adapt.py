@@ -24,14 +24,14 @@ from bench.bandits.simulator import CONFIG, ITEMS, LOGGED, READING, SHELF, SLOTS
 from bench.ranking.data import folder
 from bench.serving.random_bundle import TEXT_DIM, reseal, write_random_bundle
 from sanderling import Engine
-from sanderling.contract import seal
-from sanderling.contract.manifest import Exploration, Sizes
-from sanderling.topk import quantize_rows
-from sanderling_trainer.judge.worlds.simulated import Simulated, fit_simulator
-from sanderling_trainer.judge.worlds.world import Session
+from sanderling.bundle import writer
+from sanderling.bundle.manifest import Exploration, Sizes
+from sanderling.ranking.index import quantize_rows
+from sanderling_trainer.evaluation.simulators.fitted import Simulated, fit_simulator
+from sanderling_trainer.evaluation.simulators.world import Session
 from sanderling_trainer.policy.checkpoint import NAMES
-from sanderling_trainer.policy.language_model import LanguageModel
-from sanderling_trainer.policy.network import PolicyNetwork
+from sanderling_trainer.policy.model.language_model import LanguageModel
+from sanderling_trainer.policy.model.network import PolicyNetwork
 
 USERS, SLATES = 200, 20
 TURNS = {"tastes stand still": 0.0, "tastes turn by a right angle": np.pi / 2 / SLATES}
@@ -83,7 +83,7 @@ def _write(network: PolicyNetwork, place: Path) -> None:
         rows, scale = quantize_rows(network.items().numpy())
         biases = network.biases().numpy().astype(np.float32)
     save_file(policy, place / "policy.safetensors")
-    seal.write_items(place, rows, scale, biases, ({"id": str(row), "title": str(row)} for row in range(ITEMS)))
+    writer.write_items(place, rows, scale, biases, ({"id": str(row), "title": str(row)} for row in range(ITEMS)))
     assert Sizes(items=ITEMS, dim=d, state=c, text=TEXT_DIM, max_tokens=64) == reseal(place).sizes
 
 

@@ -23,9 +23,9 @@ import numpy as np
 import psutil
 
 from bench.collecting.client import EVENTS, Answers, bodies, load, wait_until_listening
-from sanderling_trainer.data import lines
-from sanderling_trainer.data.store import LocalStore
-from sanderling_trainer.fleet.processes import free_port
+from sanderling_trainer.demo.processes import free_port
+from sanderling_trainer.event_log import segment_format
+from sanderling_trainer.event_log.object_store import LocalStore
 
 BATCHES_S = 1500
 WARM_S = 3.0
@@ -83,7 +83,7 @@ def _figures(answers: Answers, spent: float) -> dict[str, Any]:
 
 def _stored(folder: Path) -> int:
     store = LocalStore(folder)
-    return sum(len(lines.unpack(store.get(name))) for name in store.names(lines.SEGMENTS))
+    return sum(len(segment_format.unpack(store.get(name))) for name in store.names(segment_format.SEGMENTS))
 
 
 def _flush_ms(folder: Path) -> float:

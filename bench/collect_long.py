@@ -22,7 +22,7 @@ import psutil
 
 from bench.collecting import source
 from bench.collecting.client import EVENTS, load, wait_until_listening
-from sanderling_trainer.fleet.processes import free_port
+from sanderling_trainer.demo.processes import free_port
 
 EVERY_S = 5.0
 

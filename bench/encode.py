@@ -27,12 +27,12 @@ from bench.encoding import others, ours, peers
 from bench.encoding.corpus import Corpus, read
 from bench.encoding.teacher import Teacher
 from bench.ranking.data import folder as data_folder
-from sanderling.encoder import SLOW_FUSIONS
-from sanderling.topk import quantize_rows
-from sanderling_quantize.encoders.search import feed, session
-from sanderling_quantize.encoders.tokens import Tokens, tokenize
+from sanderling.ranking.index import quantize_rows
+from sanderling.ranking.text_encoder import SLOW_FUSIONS
+from sanderling_quantize.encoders.int8_search import feed, session
+from sanderling_quantize.encoders.tokenization import Tokens, tokenize
 from sanderling_quantize.gate import Thresholds, neighbours, spearman
-from sanderling_quantize.gate.measures import cosine
+from sanderling_quantize.similarity import cosine
 
 ROUNDS, TIMED = 12, 40
 SHORT, LONG = 8, 16

@@ -24,8 +24,8 @@ import numpy as np
 
 from bench.serving.random_bundle import THINGS, write_random_bundle
 from sanderling import Engine
-from sanderling.contract.bundle import Bundle
-from sanderling.encoder import Encoder
+from sanderling.bundle.reader import Bundle
+from sanderling.ranking.text_encoder import Encoder
 
 TEXTS, ROUNDS, LONGEST = 400, 5, 100
 PROBE = """

@@ -34,9 +34,9 @@ import numpy as np
 from bench.estimation import slate_worlds
 from bench.estimation.loops import naive_estimates
 from bench.ranking.data import folder
-from sanderling_trainer.judge import ope
-from sanderling_trainer.judge.ope import estimators
-from sanderling_trainer.judge.ope.sums import cut
+from sanderling_trainer.evaluation import ope
+from sanderling_trainer.evaluation.ope import estimators
+from sanderling_trainer.evaluation.ope.aggregation import cut
 
 Row = dict[str, Any]
 

@@ -27,9 +27,9 @@ import psutil
 from bench.collecting import source
 from bench.collecting.client import EVENTS, load, wait_until_listening
 from bench.collecting.flood import Flood
-from sanderling_trainer.data import lines
-from sanderling_trainer.data.store import LocalStore
-from sanderling_trainer.fleet.processes import free_port
+from sanderling_trainer.demo.processes import free_port
+from sanderling_trainer.event_log import segment_format
+from sanderling_trainer.event_log.object_store import LocalStore
 
 CAPACITY_S, PROCESSES = 5.0, 2
 ID = re.compile(rb'"event":{"type":"[a-z]+","id":"([0-9a-f]{32})"')
@@ -119,7 +119,10 @@ def _normal(port: int) -> float:
 def _lost(folder: Path, floods: list[Flood]) -> int:
     store = LocalStore(folder)
     found = {
-        id for name in store.names(lines.SEGMENTS) for row in lines.unpack(store.get(name)) for id in ID.findall(row)
+        id
+        for name in store.names(segment_format.SEGMENTS)
+        for row in segment_format.unpack(store.get(name))
+        for id in ID.findall(row)
     }
     answered = [id.encode() for flood in floods for prefix in flood.answered for id in source.ids(prefix)]
     return sum(id not in found for id in answered)

@@ -30,8 +30,8 @@ from bench.ranking import data, ours, ours_on_device
 from bench.ranking.baselines import EASE, Blend, ItemKNN, Popular, RecentPopular
 from bench.ranking.candidates import BASELINES, Candidate
 from bench.ranking.protocols import DEPTH, Benchmark, K, Model, Task, read, slates
-from sanderling_trainer.judge import metrics
-from sanderling_trainer.judge.intervals import mean, ratio_difference
+from sanderling_trainer.evaluation import metrics
+from sanderling_trainer.evaluation.intervals import mean, ratio_difference
 
 OURS = {**ours.MODELS, **ours_on_device.MODELS}
 

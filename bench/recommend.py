@@ -21,8 +21,8 @@ import numpy as np
 
 from bench.serving.random_bundle import write_random_bundle
 from sanderling import Engine
-from sanderling.contract.manifest import Exploration
-from sanderling.kernels import library
+from sanderling.bundle.manifest import Exploration
+from sanderling.kernels import loader
 
 DIM, K, POOL, SEEN, USERS = 64, 10, 50, 200, 64
 TIMED, PAUSE_S = 4000, 0.0002
@@ -30,7 +30,7 @@ TIMED, PAUSE_S = 4000, 0.0002
 
 def run(arguments: list[str]) -> dict[str, Any]:
     """Return p50 and p99 in µs for each number of items, and ratios to the numpy peer."""
-    found = library.chosen()
+    found = loader.chosen()
     result: dict[str, Any] = {"kernels": f"{found.source} for {found.kind}" if found else "numpy"}
     return result | {str(items): _case(items) for items in ([int(at) for at in arguments] or [1000, 10_000, 100_000])}
 

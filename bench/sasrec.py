@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from bench.ranking import data
 from bench.ranking.data import Log
 from bench.ranking.protocols import K, Queries, Task, read, slates
-from sanderling_trainer.judge import metrics
+from sanderling_trainer.evaluation import metrics
 
 HOME = Path(__file__).parent.parent / ".bench-sasrec"
 WORKER = Path(__file__).parent / "ranking" / "rectools_worker.py"

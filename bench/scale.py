@@ -92,13 +92,13 @@ def _case(folder: Path, items: int, seconds: float, full: bool) -> dict[str, Any
 
     from bench.scaling.world import YEAR, read_texts
     from sanderling_trainer.data.shards import Shards
-    from sanderling_trainer.policy.config import Config
-    from sanderling_trainer.policy.memory import keep_memory
-    from sanderling_trainer.policy.network import PolicyNetwork
-    from sanderling_trainer.policy.objectives import CrossEntropy
-    from sanderling_trainer.policy.optimise import Optimiser
-    from sanderling_trainer.policy.sampled import Proposal
-    from sanderling_trainer.policy.sources import OutOfCore
+    from sanderling_trainer.policy.model.config import Config
+    from sanderling_trainer.policy.model.network import PolicyNetwork
+    from sanderling_trainer.policy.training.batch_source import OutOfCore
+    from sanderling_trainer.policy.training.glibc_malloc import keep_memory
+    from sanderling_trainer.policy.training.objectives import CrossEntropy
+    from sanderling_trainer.policy.training.optimizer import Optimiser
+    from sanderling_trainer.policy.training.sampled_softmax import Proposal
 
     keep_memory()
     torch.manual_seed(0)

@@ -28,7 +28,7 @@ from typing import Any
 import zstandard
 
 from bench.environments import interpreter_of
-from sanderling_trainer.fleet.processes import free_port
+from sanderling_trainer.demo.processes import free_port
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ["opentelemetry-exporter-otlp-proto-http", "opentelemetry-sdk"]

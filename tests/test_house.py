@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sanderling.contract import events, manifest
+from sanderling.bundle import manifest
+from sanderling.events import schema
 
 ROOT = Path(__file__).parent.parent
 TESTS = sorted(path for path in (ROOT / "tests").rglob("test_*.py"))
@@ -75,7 +76,7 @@ def test_the_benchmarks_import_nothing_from_the_tests():
 @pytest.mark.parametrize(
     ("document", "structs"),
     [
-        ("EVENTS.md", [events.Decision, events.Outcome, events.Observation, events.Loss, events.Slot, events.Clock]),
+        ("EVENTS.md", [schema.Decision, schema.Outcome, schema.Observation, schema.Loss, schema.Slot, schema.Clock]),
         ("BUNDLE.md", [manifest.Manifest, manifest.Sizes, manifest.Exploration, manifest.Lineage, manifest.FileEntry]),
     ],
 )

@@ -20,10 +20,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from bench.bandits import gaussian, jester_policy
-from sanderling_trainer.judge.intervals import Interval, ratio, ratio_difference
-from sanderling_trainer.judge.worlds.matrix import RatedMatrix
-from sanderling_trainer.judge.worlds.world import Session
-from sanderling_trainer.policy.language_model import LanguageModel
+from sanderling_trainer.evaluation.intervals import Interval, ratio, ratio_difference
+from sanderling_trainer.evaluation.simulators.rating_matrix import RatedMatrix
+from sanderling_trainer.evaluation.simulators.world import Session
+from sanderling_trainer.policy.model.language_model import LanguageModel
 
 ROOT = Path(__file__).parents[2]
 TRAIN, INNER, STEPS = 700, 600, 10

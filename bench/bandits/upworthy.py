@@ -26,9 +26,9 @@ import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 
-from sanderling_trainer.judge.intervals import Interval, percentiles, ratio, resample
-from sanderling_trainer.judge.worlds.randomised import RandomisedTests
-from sanderling_trainer.policy.language_model import LanguageModel
+from sanderling_trainer.evaluation.intervals import Interval, percentiles, ratio, resample
+from sanderling_trainer.evaluation.simulators.ab_tests import RandomisedTests
+from sanderling_trainer.policy.model.language_model import LanguageModel
 
 CUT = "201435"
 Scores = np.ndarray

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sanderling.contract import events as wire
-from sanderling.contract.events import Clock, Decision, Event, Observation, Outcome, Slot
+from sanderling.events import schema as wire
+from sanderling.events.schema import Clock, Decision, Event, Observation, Outcome, Slot
 
 EVENTS, INSTALLS, SLATES = 50, 200, 400
 LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)

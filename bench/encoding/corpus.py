@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sanderling_quantize import texts
+from sanderling_quantize.encoders import text_augmentation
 
 FILMS_HELD_OUT = 500
 HEADLINES, DOCUMENTATION, MIXTURES = 45_000, 60_000, 30_000
@@ -38,7 +38,7 @@ class Corpus:
 
 def read(root: Path, vocabulary: Iterable[str]) -> Corpus:
     """Return the corpus; the same data, packages and vocabulary give the same."""
-    rng, words = random.Random(0), texts.whole_words(vocabulary)
+    rng, words = random.Random(0), text_augmentation.whole_words(vocabulary)
     new_films, films = _split(_films(root), FILMS_HELD_OUT, rng)
     gifts = [row["text"] for row in csv.DictReader((root / "online_retail" / "items.csv").open(encoding="utf-8"))]
     new_gifts, gifts = _split(gifts, len(gifts) // 10, rng)
@@ -54,7 +54,8 @@ def read(root: Path, vocabulary: Iterable[str]) -> Corpus:
     }
     own = list(dict.fromkeys([*films, *gifts]))
     judged = {
-        name: one if "unseen" not in name else texts.unlike(dict.fromkeys(one), own) for name, one in judged.items()
+        name: one if "unseen" not in name else text_augmentation.unlike(dict.fromkeys(one), own)
+        for name, one in judged.items()
     }
     draw = np.random.default_rng(0)
     more = [
@@ -62,11 +63,11 @@ def read(root: Path, vocabulary: Iterable[str]) -> Corpus:
         *(gift.title() for gift in gifts),
         *list(dict.fromkeys(_headlines(root)))[:HEADLINES],
         *_some(_documentation(), DOCUMENTATION, rng),
-        *texts.further(own, words, draw),
-        *texts.further(own, words, draw),
+        *text_augmentation.further(own, words, draw),
+        *text_augmentation.further(own, words, draw),
         *(" ".join(rng.choice(words) for _ in range(rng.randint(1, 8))) for _ in range(MIXTURES)),
     ]
-    return Corpus(own, texts.unlike(dict.fromkeys(more), [*new_films, *titles, *new_gifts]), judged)
+    return Corpus(own, text_augmentation.unlike(dict.fromkeys(more), [*new_films, *titles, *new_gifts]), judged)
 
 
 def _split(found: list[str], count: int, rng: random.Random) -> tuple[list[str], list[str]]:

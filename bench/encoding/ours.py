@@ -15,10 +15,10 @@ import torch
 from bench.encoding.corpus import Corpus
 from bench.encoding.teacher import Teacher
 from sanderling_quantize.encoders.distil import distil
-from sanderling_quantize.encoders.search import Found, search
-from sanderling_quantize.encoders.shape import TIERS
+from sanderling_quantize.encoders.int8_search import Found, search
 from sanderling_quantize.encoders.student import Student
-from sanderling_quantize.encoders.tokens import tokenize
+from sanderling_quantize.encoders.student_config import TIERS
+from sanderling_quantize.encoders.tokenization import tokenize
 
 MAX_TOKENS, JUDGED = 64, 300
 STEPS = {"base": 0, "small": 13_000, "nano": 30_000}

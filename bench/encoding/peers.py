@@ -20,10 +20,10 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from torch import Tensor, nn
 
 from bench.encoding.teacher import Teacher
-from sanderling_quantize.encoders.search import feed
+from sanderling_quantize.encoders.int8_search import feed
 from sanderling_quantize.encoders.student import mean, unit
-from sanderling_quantize.encoders.tokens import Tokens
-from sanderling_trainer.policy.language_model import MINILM, resolve
+from sanderling_quantize.encoders.tokenization import Tokens
+from sanderling_trainer.policy.model.language_model import MINILM, resolve
 
 
 class Pooled(nn.Module):

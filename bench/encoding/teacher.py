@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import AutoModel, AutoTokenizer
 
-from sanderling_trainer.policy.language_model import MINILM, resolve
+from sanderling_trainer.policy.model.language_model import MINILM, resolve
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench.estimation.loops import joint, slates
-from sanderling_trainer.judge import ope
+from sanderling_trainer.evaluation import ope
 
 POOL, SLOTS = 6, 3
 LOGGING, TARGET = 0.7, 0.5

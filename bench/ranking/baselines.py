@@ -18,7 +18,7 @@ from scipy import sparse
 
 from bench.ranking.data import Log
 from bench.ranking.protocols import Queries
-from sanderling_trainer.judge import baselines as product
+from sanderling_trainer.evaluation import baselines as product
 
 DAY = 86_400
 

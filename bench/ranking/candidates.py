@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.ranking import baselines
 from bench.ranking.protocols import Benchmark, Model
-from sanderling_trainer.judge.baselines import MOST_ITEMS
+from sanderling_trainer.evaluation.baselines import MOST_ITEMS
 
 BUDGET = 12
 

@@ -15,12 +15,12 @@ from bench.ranking.candidates import Candidate, grid
 from bench.ranking.data import Log
 from bench.ranking.protocols import Benchmark, Queries
 from sanderling_trainer.data.histories import History
-from sanderling_trainer.data.trends import DAY, Trends
-from sanderling_trainer.policy import linear
-from sanderling_trainer.policy.config import Config
-from sanderling_trainer.policy.fit import warm_start
-from sanderling_trainer.policy.language_model import LanguageModel
-from sanderling_trainer.policy.network import PolicyNetwork
+from sanderling_trainer.data.popularity import DAY, Trends
+from sanderling_trainer.policy.model import linear_init
+from sanderling_trainer.policy.model.config import Config
+from sanderling_trainer.policy.model.language_model import LanguageModel
+from sanderling_trainer.policy.model.network import PolicyNetwork
+from sanderling_trainer.policy.training.warm_start import warm_start
 
 CHUNK = 64
 
@@ -41,7 +41,7 @@ class Sanderling:
         network = PolicyNetwork(self.config, torch.from_numpy(self.text), torch.empty(0, self.text.shape[1]), 1)
         histories = [_history(rows, times) for rows, times in _users(train)]
         if self.config.linear_start:
-            linear.begin(network, linear.factors(histories, len(train.texts), self.config.dim))
+            linear_init.begin(network, linear_init.factors(histories, len(train.texts), self.config.dim))
         self.trends = Trends.of(train.user, train.item, train.time, len(train.texts))
         warm_start(network, histories, self.config, self.repeats, trends=self.trends)
         self.network = network

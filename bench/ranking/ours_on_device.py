@@ -21,14 +21,14 @@ from bench.ranking.data import Log
 from bench.ranking.ours import Sanderling, visited
 from bench.ranking.protocols import Queries, Rows, top
 from sanderling import Engine
-from sanderling.contract.bundle import Bundle
-from sanderling.scorer import Scorer
-from sanderling_quantize.build import build
-from sanderling_quantize.encoders.make import Encoding
+from sanderling.bundle.reader import Bundle
+from sanderling.ranking.scorer import Scorer
+from sanderling_quantize.build_bundle import build
+from sanderling_quantize.encoders.build_encoder import Encoding
 from sanderling_trainer.data.tables import Catalogue
 from sanderling_trainer.policy import checkpoint
 from sanderling_trainer.policy.checkpoint import Facts
-from sanderling_trainer.policy.language_model import LanguageModel
+from sanderling_trainer.policy.model.language_model import LanguageModel
 
 KIND = "view"
 SLATE, ENGINE_USERS = 20, 25

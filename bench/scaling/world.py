@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sanderling_trainer.data.popularity import DAY
 from sanderling_trainer.data.shards import Shards, Writer
-from sanderling_trainer.data.trends import DAY
 
 CLUSTERS, FOLLOWS, MEAN_EVENTS, YEAR = 100, 0.7, 50, 365 * DAY
 TEXT = 384

@@ -58,7 +58,7 @@ def floor(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
 
 
 def _ours(rows: Any, queries: Any, k: int, bias: Any, excluded: Any, source: str | None) -> Search:
-    from sanderling.topk import Table
+    from sanderling.ranking.index import Table
 
     table = Table(rows, np.ones(len(rows), np.float32), bias, source)
     return lambda at: table.top(queries[at], k, excluded).rows

@@ -10,10 +10,10 @@ import msgspec
 import numpy as np
 from safetensors.numpy import save_file
 
-from sanderling.contract import seal
-from sanderling.contract.bundle import policy_shapes
-from sanderling.contract.manifest import Exploration, Lineage, Manifest, Sizes
-from sanderling.topk import quantize_rows
+from sanderling.bundle import writer
+from sanderling.bundle.manifest import Exploration, Lineage, Manifest, Sizes
+from sanderling.bundle.reader import policy_shapes
+from sanderling.ranking.index import quantize_rows
 
 ENCODER = Path(__file__).parents[2] / "tests" / "golden"
 """Where the files of a small encoder lie, 30 kB, of the format of a distilled one."""
@@ -40,7 +40,7 @@ def write_random_bundle(
 
     rows, scale = quantize_rows(rng.standard_normal((items, dim)).astype(np.float32))
     bias = (0.1 * rng.standard_normal(items)).astype(np.float32)
-    seal.write_items(folder, rows, scale, bias, (_record(row) for row in range(items)))
+    writer.write_items(folder, rows, scale, bias, (_record(row) for row in range(items)))
 
     for name in ("encoder.onnx", "tokenizer.json"):
         shutil.copyfile(ENCODER / name, folder / name)
@@ -58,14 +58,14 @@ def write_random_bundle(
     shapes = policy_shapes(Manifest(files={}, **fields), hidden=2 * state)
     save_file(_random_policy(shapes, rng), folder / "policy.safetensors")
     (folder / "golden.json").write_bytes(b"{}")
-    seal.write_manifest(folder, **fields)
+    writer.write_manifest(folder, **fields)
 
 
 def reseal(folder: Path) -> Manifest:
     """Write the manifest anew for the changed files of a bundle, and return it."""
     manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=Manifest)
     names = set(manifest.__struct_fields__) - {"files", "schema"}
-    return seal.write_manifest(folder, **{name: getattr(manifest, name) for name in names})
+    return writer.write_manifest(folder, **{name: getattr(manifest, name) for name in names})
 
 
 def _record(row: int) -> dict[str, Any]:

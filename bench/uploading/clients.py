@@ -12,9 +12,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from sanderling.clock import SystemClock, uuid7
-from sanderling.contract import events as wire
-from sanderling.contract.events import Event
+from sanderling.events import schema as wire
+from sanderling.events.schema import Event
+from sanderling.runtime.clock import SystemClock, uuid7
 
 SLOTS = 10
 GROUP = 50
@@ -56,9 +56,9 @@ def groups(events: list[Event], size: int) -> Iterator[list[Event]]:
 
 def sanderling(url: str, events: list[Event], batch: int, folder: Path) -> float:
     """Ours: on disk, flushed every 50 events, then sent until acknowledged; return the seconds of the first part."""
-    from sanderling.outbox import Outbox
-    from sanderling.transport import HttpTransport
-    from sanderling.upload import Uploader
+    from sanderling.outbox.outbox import Outbox
+    from sanderling.upload.transport import HttpTransport
+    from sanderling.upload.uploader import Uploader
 
     start = time.perf_counter()
     outbox = Outbox(folder, clock=SystemClock())

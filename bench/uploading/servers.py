@@ -64,7 +64,7 @@ async def _swallow(message: Any) -> None:
 
 def sanderling(folder: Path) -> Any:
     """Our collector: checks each event, answers when a segment is durable."""
-    from sanderling_trainer.fleet.collector import create_app
+    from sanderling_trainer.collector.server import create_app
 
     return create_app(str(folder), TOKEN)
 

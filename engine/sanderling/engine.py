@@ -16,8 +16,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from sanderling import decisions, overlay
-from sanderling.checks import (
+from sanderling.arguments import (
     check_bytes,
     check_days,
     check_privacy,
@@ -28,21 +27,23 @@ from sanderling.checks import (
     check_window,
     shown_item,
 )
-from sanderling.claim import Claim
-from sanderling.clock import Clock, Entropy, SystemClock, uuid7
-from sanderling.contract.bundle import Bundle
-from sanderling.contract.manifest import Exploration
-from sanderling.decisions import Asked
+from sanderling.bundle.manifest import Exploration
+from sanderling.bundle.reader import Bundle
 from sanderling.errors import StorageError, UpdateError
-from sanderling.groups import check_caps
-from sanderling.outbox import Outbox
-from sanderling.people import Known, People
-from sanderling.scorer import NO_CAPS, Scorer, Vector
-from sanderling.serving import Serving
+from sanderling.outbox.folder_lock import Claim
+from sanderling.outbox.outbox import Outbox
+from sanderling.ranking import catalog_overlay
+from sanderling.ranking import decision as decisions
+from sanderling.ranking.caps import check_caps
+from sanderling.ranking.decision import Asked
+from sanderling.ranking.scorer import NO_CAPS, Scorer, Vector
+from sanderling.releases.active_bundle import Serving
+from sanderling.releases.updater import fetch
+from sanderling.runtime.clock import Clock, Entropy, SystemClock, uuid7
 from sanderling.slate import Explanation, Receipt, Slate, SlateItem
-from sanderling.telling import Teller
-from sanderling.update import fetch
-from sanderling.upload import IDLE_S, HttpTransport, Transport, Uploader
+from sanderling.upload.uploader import IDLE_S, HttpTransport, Transport, Uploader
+from sanderling.users.event_factory import Teller
+from sanderling.users.profiles import Known, People
 
 log = logging.getLogger("sanderling")
 
@@ -294,7 +295,7 @@ class Engine:
         then nothing was added.
         """
         now_ms = self._tick()
-        self._serving.change([overlay.clean(item, now_ms) for item in items])
+        self._serving.change([catalog_overlay.clean(item, now_ms) for item in items])
 
     def remove_items(self, ids: Iterable[str]) -> None:
         """Never show these items again, whatever bundle comes, until `upsert_items` brings them back.
@@ -303,7 +304,7 @@ class Engine:
         engine holds the state folder; then nothing was removed.
         """
         now_ms = self._tick()
-        self._serving.change([overlay.removal(item, now_ms) for item in ids])
+        self._serving.change([catalog_overlay.removal(item, now_ms) for item in ids])
 
     def explain(self, decision: str) -> Explanation:
         """Replay one of the last 256 decisions from its id, bit for bit. Raises `KeyError` for any other."""

@@ -16,16 +16,17 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.contract import manifest as manifests
-from sanderling.contract.bundle import Bundle
-from sanderling.contract.manifest import Exploration, Lineage, Manifest, Sizes
-from sanderling.contract.seal import flush, publish, write_manifest
+from sanderling.bundle import manifest as manifests
+from sanderling.bundle.manifest import Exploration, Lineage, Manifest, Sizes
+from sanderling.bundle.reader import Bundle
+from sanderling.bundle.writer import flush, publish, write_manifest
 from sanderling.errors import SanderlingError
-from sanderling.golden import Golden, GoldenState, GoldenText, top_after
-from sanderling.scorer import Scorer
-from sanderling_quantize import gate, items, texts
+from sanderling.ranking.golden_check import Golden, GoldenState, GoldenText, top_after
+from sanderling.ranking.scorer import Scorer
+from sanderling_quantize import gate, quantize_items
 from sanderling_quantize.checkpoint import Checkpoint, read
-from sanderling_quantize.encoders.make import Encoding, make
+from sanderling_quantize.encoders import text_augmentation
+from sanderling_quantize.encoders.build_encoder import Encoding, make
 from sanderling_quantize.gate import Check, Thresholds
 
 HELD_OUT = 0.1
@@ -78,7 +79,7 @@ def build(
             forms = make(source.encoder, seen[0], unseen[0], folder, _max_tokens(source), encoding)
         else:
             forms = _take_over(encoder_of, folder)
-        items.write(source, folder)
+        quantize_items.write(source, folder)
         manifest = _seal(source, folder, encoding, {"encoder": {"tier": encoding.tier, "forms": forms}})
         rows = gate.judge(folder, source, seen, unseen, thresholds or Thresholds.of(encoding.tier), previous)
         if not all(row.passed for row in rows):
@@ -106,7 +107,7 @@ def _texts(source: Checkpoint) -> tuple[Texts, Texts]:
     """Return the texts to train on and those kept from it, with what the language model answered for the policy."""
     vectors = source.tensors["item.text"]
     answers = dict(zip(source.texts, vectors, strict=True))
-    parts = texts.held_out(answers, HELD_OUT)
+    parts = text_augmentation.held_out(answers, HELD_OUT)
     seen, unseen = (
         (part, np.array([answers[text] for text in part], np.float32).reshape(-1, vectors.shape[1])) for part in parts
     )

@@ -65,8 +65,8 @@ def quantize(
     texts = _lines(corpus) if corpus else ()
 
     from sanderling_quantize import gate
-    from sanderling_quantize.build import GateError, build
-    from sanderling_quantize.encoders.make import Encoding
+    from sanderling_quantize.build_bundle import GateError, build
+    from sanderling_quantize.encoders.build_encoder import Encoding
 
     encoding = Encoding(encoder.value, steps, target.value, texts, seed=seed)
     try:
@@ -99,7 +99,7 @@ def gate(
     Example: sanderling gate bundle/ --checkpoint checkpoint/
     """
     from sanderling_quantize import gate as gates
-    from sanderling_quantize.build import regate
+    from sanderling_quantize.build_bundle import regate
 
     rows = regate(bundle, checkpoint, encoder.value, previous)
     passed = all(row.passed for row in rows)

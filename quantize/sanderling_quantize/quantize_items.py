@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from sanderling.contract.seal import write_items
-from sanderling.topk import quantize_rows
+from sanderling.bundle.writer import write_items
+from sanderling.ranking.index import quantize_rows
 from sanderling_quantize.checkpoint import Checkpoint
 
 

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from sanderling.contract import manifest as manifests
-from sanderling.contract.bundle import Bundle, id_hash
-from sanderling.contract.manifest import FILES, MANIFEST, MAX_MANIFEST_BYTES, Manifest
+from sanderling.bundle import manifest as manifests
+from sanderling.bundle.manifest import FILES, MANIFEST, MAX_MANIFEST_BYTES, Manifest
+from sanderling.bundle.reader import Bundle, id_hash
 from sanderling.errors import BundleError
-from sanderling.golden import faults
+from sanderling.ranking.golden_check import faults
 from tests.support.bundles import record, reseal, write_bundle
 
 
@@ -406,7 +406,7 @@ def test_sealed_but_wrong(bundle: Path, name: str) -> None:
 
 def test_opening_reads_no_file_in_full(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Opening without `verify` hashes nothing, so its cost does not grow with the bundle."""
-    monkeypatch.setattr("sanderling.contract.bundle.file_hash", lambda path: pytest.fail("a file was read in full"))
+    monkeypatch.setattr("sanderling.bundle.reader.file_hash", lambda path: pytest.fail("a file was read in full"))
     Bundle.open(good)
 
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from sanderling.contract import events as wire
+from sanderling.events import schema as wire
 from tests.support.bundles import write_bundle
 
 LOG = [

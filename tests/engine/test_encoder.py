@@ -7,8 +7,8 @@ import threading
 import numpy as np
 import pytest
 
-from sanderling.encoder import CACHE_ENTRIES, MAX_CHARACTERS, Encoder
 from sanderling.errors import BundleError
+from sanderling.ranking.text_encoder import CACHE_ENTRIES, MAX_CHARACTERS, Encoder
 from tests.support.bundles import TEXT, write_bundle
 
 

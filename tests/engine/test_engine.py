@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sanderling import BundleError, Engine, Receipt
-from sanderling.clock import SystemClock
-from sanderling.contract.events import Decision, Observation, Outcome
-from sanderling.users import NO_EVENTS, next_check
+from sanderling.events.schema import Decision, Observation, Outcome
+from sanderling.runtime.clock import SystemClock
+from sanderling.users.user_states import NO_EVENTS, next_check
 from tests.support.bundles import write_bundle
 from tests.support.engines import stored
 from tests.support.fakes import FakeClock, FakeEntropy, FakeTransport

@@ -16,9 +16,9 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sanderling.contract import events as wire
-from sanderling.contract.events import Decision, Loss, Observation, Outcome
 from sanderling.errors import BatchSizeError, EventError
+from sanderling.events import schema as wire
+from sanderling.events.schema import Decision, Loss, Observation, Outcome
 from tests.support.fakes import EventFactory
 
 GOLDEN = (Path(__file__).parents[1] / "golden" / "events-1.jsonl").read_bytes().splitlines()

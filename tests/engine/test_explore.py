@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sanderling.explore import sequential
-from sanderling.philox import philox, plain_uniforms, uniforms
+from sanderling.exploration import sequential
+from sanderling.exploration.philox import philox, plain_uniforms, uniforms
 from tests.support.naive import joint, slates
 
 EPSILONS = [0.0, 0.05, 0.3, 1.0]

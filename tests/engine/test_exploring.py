@@ -6,9 +6,9 @@ import pytest
 from msgspec import UNSET
 
 from sanderling import Engine
-from sanderling.budget import DAY_MS
-from sanderling.contract.events import Decision
-from sanderling.contract.manifest import Exploration
+from sanderling.bundle.manifest import Exploration
+from sanderling.events.schema import Decision
+from sanderling.users.exploration_budget import DAY_MS
 from tests.support import bundles
 from tests.support.bundles import write_bundle
 from tests.support.engines import stored

@@ -5,12 +5,13 @@ from __future__ import annotations
 import apsw
 import pytest
 
-from sanderling import Engine, forgetting
-from sanderling.contract.events import Decision, Loss, Observation, Outcome
-from sanderling.contract.manifest import Exploration
-from sanderling.outbox import Outbox
-from sanderling.store import Job, Store
-from sanderling.users import NO_EVENTS, next_check
+from sanderling import Engine
+from sanderling.bundle.manifest import Exploration
+from sanderling.events.schema import Decision, Loss, Observation, Outcome
+from sanderling.outbox import erasure
+from sanderling.outbox.event_store import Job, Store
+from sanderling.outbox.outbox import Outbox
+from sanderling.users.user_states import NO_EVENTS, next_check
 from tests.support.bundles import write_bundle
 from tests.support.engines import stored
 from tests.support.fakes import EventFactory, FakeClock, FakeEntropy
@@ -242,7 +243,7 @@ def test_what_a_killed_process_did_not_scrub_the_next_one_does(tmp_path):
     store = Store(tmp_path, **settings)
     make = EventFactory(store.meta.install)
     store.write([Job([make.observation(user="e" * 32) for _ in range(200)], {"key": b"e" * 32})], {}, (), durable=True)
-    forgetting.delete(store, {"e" * 32}, ["key"])
+    erasure.delete(store, {"e" * 32}, ["key"])
     store.database.close()
     assert any(b"e" * 32 in path.read_bytes() for path in tmp_path.iterdir())
     Outbox(tmp_path, **settings).close()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import apsw
 import pytest
 
-from sanderling import Engine, outbox
-from sanderling.contract import events as wire
-from sanderling.contract.events import Decision, Loss, Observation, Outcome, Restart
-from sanderling.transport import Response
-from sanderling.users import TAIL
+from sanderling import Engine
+from sanderling.events import schema as wire
+from sanderling.events.schema import Decision, Loss, Observation, Outcome, Restart
+from sanderling.outbox import outbox
+from sanderling.upload.transport import Response
+from sanderling.users.user_states import TAIL
 from tests.support.bundles import write_bundle
 from tests.support.fakes import FakeClock, FakeEntropy, FakeTransport, verdicts
 from tests.support.naive import rebuildable

@@ -12,8 +12,8 @@ import msgspec
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from sanderling.contract.bundle import Bundle
-from sanderling.golden import faults
+from sanderling.bundle.reader import Bundle
+from sanderling.ranking.golden_check import faults
 from tests.support.bundles import record, reseal
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from sanderling import Engine
-from sanderling.contract.bundle import Bundle
-from sanderling.groups import Cap, Groups, Ranking, capped
-from sanderling.scorer import Scorer
+from sanderling.bundle.reader import Bundle
+from sanderling.ranking.caps import Cap, Groups, Ranking, capped
+from sanderling.ranking.scorer import Scorer
 from tests.support.bundles import write_bundle
 from tests.support.engines import stored
 from tests.support.fakes import FakeClock, FakeEntropy

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sanderling.kernels import cpu, library
-from sanderling.topk import Table, quantize_rows
+from sanderling.kernels import cpu, loader
+from sanderling.ranking.index import Table, quantize_rows
 
 HARNESS = Path(__file__).with_name("kernels_harness.c")
 ARM = find_spec("ziglang") is not None and find_spec("numba") is not None and shutil.which("qemu-aarch64") is not None
@@ -27,13 +27,13 @@ Path(sys.argv[2]).write_bytes(build._object("aarch64", processor, features))
 """
 
 
-@pytest.mark.skipif(not library.path(cpu.machine(), cpu.kind()).exists(), reason="no library was built here")
+@pytest.mark.skipif(not loader.path(cpu.machine(), cpu.kind()).exists(), reason="no library was built here")
 def test_the_library_runs_without_numba():
     """Searching and drawing by the compiled kernels loads neither numba nor llvmlite."""
     code = (
         "import sys, numpy as np; from sanderling import topk, philox; one = np.ones(3, np.float32);"
         "topk.Table(np.ones((3, 2), np.int8), one, one, 'compiled').top(one[:2], 2); philox.uniforms('0' * 32, 2);"
-        "from sanderling.kernels.library import chosen;"
+        "from sanderling.kernels.loader import chosen;"
         "print(chosen().source, {'numba', 'llvmlite'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -66,6 +66,6 @@ def test_kernels_for_arm_are_exact(tmp_path, kind, n, d, k, bits):
 def test_numpy_runs_where_nothing_is_compiled(monkeypatch):
     """Without a library and without numba the engine still searches, and says so by having no kernels."""
     for load in ("compiled", "numba"):
-        monkeypatch.setattr(library, load, lambda: (_ for _ in ()).throw(ImportError("absent")))
+        monkeypatch.setattr(loader, load, lambda: (_ for _ in ()).throw(ImportError("absent")))
     monkeypatch.delenv("SANDERLING_KERNELS", raising=False)
-    assert library.chosen.__wrapped__() is None
+    assert loader.chosen.__wrapped__() is None

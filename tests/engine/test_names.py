@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sanderling import Engine
-from sanderling.contract.events import Decision, Loss, Outcome
-from sanderling.users import Users
-from sanderling.windows import AT_ONCE
+from sanderling.events.schema import Decision, Loss, Outcome
+from sanderling.users.reward_windows import AT_ONCE
+from sanderling.users.user_states import Users
 from tests.support.bundles import write_bundle
 from tests.support.engines import stored
 from tests.support.fakes import FakeClock, FakeEntropy

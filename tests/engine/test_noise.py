@@ -7,8 +7,9 @@ import math
 import pytest
 from msgspec import UNSET
 
-from sanderling import Engine, noise
-from sanderling.contract.events import Outcome
+from sanderling import Engine
+from sanderling.events.schema import Outcome
+from sanderling.users import randomized_response
 from tests.support.bundles import write_bundle
 from tests.support.engines import stored
 from tests.support.fakes import FakeClock, FakeEntropy
@@ -25,8 +26,8 @@ def opened(tmp_path, **settings):
 @pytest.mark.parametrize("value", [1.0, -1.0, 0.2, -0.3])
 def test_bits_are_turned_as_often_as_said_and_right_on_average(epsilon, value):
     """Over many slots the share turned round is p within 4 standard errors, and the corrected mean is the truth."""
-    n, p = 20_000, noise.chance(epsilon)
-    told = [noise.told(value, b"secret", f"{at:032x}", at % 10, epsilon) for at in range(n)]
+    n, p = 20_000, randomized_response.chance(epsilon)
+    told = [randomized_response.told(value, b"secret", f"{at:032x}", at % 10, epsilon) for at in range(n)]
     truth = 1.0 if value > 0 else -1.0
     turned = sum(one != truth for one in told) / n
     assert abs(turned - p) < 4.0 * math.sqrt(p * (1.0 - p) / n)
@@ -44,8 +45,8 @@ def test_asking_again_tells_nothing_more(tmp_path):
     values = {slot: {event.value for event in outcomes if event.slot == slot} for slot in range(10)}
     assert all(len(found) == 1 for found in values.values())
     assert {next(iter(found)) for found in values.values()} == {1.0, -1.0}
-    assert noise.told(1.0, b"a", "0" * 32, 3, 0.1) in (1.0, -1.0)
-    assert len({noise.told(1.0, bytes([device]), "0" * 32, 3, 0.5) for device in range(20)}) == 2
+    assert randomized_response.told(1.0, b"a", "0" * 32, 3, 0.1) in (1.0, -1.0)
+    assert len({randomized_response.told(1.0, bytes([device]), "0" * 32, 3, 0.5) for device in range(20)}) == 2
 
 
 def test_nothing_beside_the_bit_tells_what_happened(tmp_path):
@@ -58,7 +59,7 @@ def test_nothing_beside_the_bit_tells_what_happened(tmp_path):
         (decision,) = [event for event in stored(engine) if event.id == later.decision]
     assert {(event.kind, event.value) for event in outcomes} == {("click", 1.0), ("skip", -1.0)}
     assert not any(event.observed for event in outcomes)
-    assert {event.turned for event in outcomes} == {noise.chance(0.5)}
+    assert {event.turned for event in outcomes} == {randomized_response.chance(0.5)}
     assert decision.events == 0
 
 

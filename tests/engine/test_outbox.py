@@ -12,13 +12,13 @@ import apsw
 import msgspec
 import pytest
 
-from sanderling.clock import SystemClock
-from sanderling.contract import events as wire
-from sanderling.contract.events import Decision, Loss, Observation, Outcome
 from sanderling.errors import StorageError
-from sanderling.outbox import QUEUE_EVENTS, Outbox
-from sanderling.shed import make_room, survives
-from sanderling.store import checksum
+from sanderling.events import schema as wire
+from sanderling.events.schema import Decision, Loss, Observation, Outcome
+from sanderling.outbox.event_store import checksum
+from sanderling.outbox.outbox import QUEUE_EVENTS, Outbox
+from sanderling.outbox.shedding import make_room, survives
+from sanderling.runtime.clock import SystemClock
 from tests.support.fakes import EventFactory, FakeClock
 
 USER = "c" * 32

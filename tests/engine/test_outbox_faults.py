@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import apsw
 import pytest
 
-from sanderling.contract import events as wire
-from sanderling.contract.events import Event
 from sanderling.errors import StorageError
-from sanderling.outbox import Outbox
-from sanderling.store import BALLAST_BYTES
+from sanderling.events import schema as wire
+from sanderling.events.schema import Event
+from sanderling.outbox.event_store import BALLAST_BYTES
+from sanderling.outbox.outbox import Outbox
 from tests.support.disks import FaultyDisk, SmallDisk
 from tests.support.fakes import EventFactory, FakeClock
 from tests.support.waiting import wait_until

@@ -10,11 +10,11 @@ from pathlib import Path
 import apsw
 import pytest
 
-from sanderling.clock import SystemClock
-from sanderling.contract import events as wire
-from sanderling.contract.events import Loss
 from sanderling.errors import StorageError
-from sanderling.outbox import Outbox
+from sanderling.events import schema as wire
+from sanderling.events.schema import Loss
+from sanderling.outbox.outbox import Outbox
+from sanderling.runtime.clock import SystemClock
 from tests.support.fakes import EventFactory, FakeClock
 
 USER = "c" * 32

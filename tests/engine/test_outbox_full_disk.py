@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from sanderling import Engine
-from sanderling.clock import SystemClock
 from sanderling.errors import StorageError
-from sanderling.outbox import Outbox
+from sanderling.outbox.outbox import Outbox
+from sanderling.runtime.clock import SystemClock
 from tests.support.bundles import write_bundle
 from tests.support.fakes import EventFactory
 

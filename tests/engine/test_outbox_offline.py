@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from sanderling.contract import events as wire
-from sanderling.contract.events import Decision, Event, Loss, Outcome
-from sanderling.outbox import Outbox
-from sanderling.transport import NoNetworkError, Response
-from sanderling.upload import FIRST_DELAY_S, IDLE_S, LAST_BACKOFF_S, OFFLINE_S, Uploader
+from sanderling.events import schema as wire
+from sanderling.events.schema import Decision, Event, Loss, Outcome
+from sanderling.outbox.outbox import Outbox
+from sanderling.upload.transport import NoNetworkError, Response
+from sanderling.upload.uploader import FIRST_DELAY_S, IDLE_S, LAST_BACKOFF_S, OFFLINE_S, Uploader
 from tests.support.fakes import EventFactory, FakeClock, FakeTransport, verdicts
 
 DAYS, RESTARTS, DECISIONS = 30, 3, 200

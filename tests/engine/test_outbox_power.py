@@ -11,9 +11,9 @@ from pathlib import Path
 import apsw
 import pytest
 
-from sanderling.clock import SystemClock
-from sanderling.outbox import Outbox
-from sanderling.store import Store
+from sanderling.outbox.event_store import Store
+from sanderling.outbox.outbox import Outbox
+from sanderling.runtime.clock import SystemClock
 from tests.support.crash_statistics import OutboxStatistics, count_outbox
 from tests.support.fakes import EventFactory
 from tests.support.outbox_victim import Life, live

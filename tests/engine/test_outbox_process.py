@@ -16,12 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from sanderling import Engine, Slate, upload
-from sanderling.claim import WRITING
-from sanderling.clock import SystemClock
-from sanderling.forks import connect
-from sanderling.outbox import Outbox
-from sanderling.upload import Uploader
+from sanderling import Engine, Slate
+from sanderling.outbox.folder_lock import WRITING
+from sanderling.outbox.outbox import Outbox
+from sanderling.runtime.clock import SystemClock
+from sanderling.runtime.fork_safety import connect
+from sanderling.upload import uploader as upload
+from sanderling.upload.uploader import Uploader
 from tests.support.bundles import trying, write_bundle
 from tests.support.fakes import EventFactory, FakeTransport
 

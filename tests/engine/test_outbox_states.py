@@ -12,12 +12,12 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from sanderling.contract import events as wire
-from sanderling.contract.events import Decision, Event, Loss, Outcome
 from sanderling.errors import StorageError
-from sanderling.outbox import Outbox
-from sanderling.transport import Response
-from sanderling.upload import Uploader
+from sanderling.events import schema as wire
+from sanderling.events.schema import Decision, Event, Loss, Outcome
+from sanderling.outbox.outbox import Outbox
+from sanderling.upload.transport import Response
+from sanderling.upload.uploader import Uploader
 from tests.support.fakes import EventFactory, FakeClock, FakeTransport, status, verdicts
 
 Body = tuple[type[Event], str | None, float]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sanderling.contract.bundle import Bundle
-from sanderling.overlay import clean
-from sanderling.serving import Serving
+from sanderling.bundle.reader import Bundle
+from sanderling.ranking.catalog_overlay import clean
+from sanderling.releases.active_bundle import Serving
 from tests.support.bundles import write_bundle
 
 MADE_S = 1_700_000_000

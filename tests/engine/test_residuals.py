@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from sanderling import Engine
-from sanderling.adapt import RATE, TRUST, Residual, Residuals, divergence, learned, softmax, trusted
-from sanderling.contract.events import Decision
+from sanderling.events.schema import Decision
+from sanderling.users.personalization import RATE, TRUST, Residual, Residuals, divergence, learned, softmax, trusted
 from tests.support.bundles import write_bundle
 from tests.support.engines import stored
 from tests.support.fakes import FakeClock, FakeEntropy

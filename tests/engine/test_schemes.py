@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sanderling import explore
-from sanderling.contract.manifest import Exploration
-from sanderling.explore import sequential
-from sanderling.philox import uniforms
+from sanderling.bundle.manifest import Exploration
+from sanderling.exploration import schemes, sequential
+from sanderling.exploration.philox import uniforms
 from tests.support.naive import joint, joint_mixture, joint_softmax, slates
 
 SCORES = np.array([1.5, 1.1, 1.1, 0.2])
@@ -39,7 +38,7 @@ def chance(plan, slate, scores=SCORES):
 
 def drawn(plan, slots, scores, decision):
     """Draw with the randomness of a decision's id."""
-    return explore.draw(plan, slots, scores, uniforms(f"{decision:032x}", explore.blocks(plan, slots, len(scores))))
+    return schemes.draw(plan, slots, scores, uniforms(f"{decision:032x}", schemes.blocks(plan, slots, len(scores))))
 
 
 @pytest.mark.parametrize("guarded", [0, 1, 3])
@@ -111,7 +110,7 @@ def test_an_explored_slot_is_marked_and_only_such_a_one(scheme):
 def test_a_greedy_plan_is_certain():
     """The greedy form of any plan shows the best items in order with probability 1."""
     for plan in PLANS:
-        slate = drawn(explore.greedy(plan), 3, SCORES, 4)
+        slate = drawn(schemes.greedy(plan), 3, SCORES, 4)
         assert slate.ranks == [0, 1, 2]
         assert slate.conditional == list(slate.marginal) == [1.0] * 3
 
@@ -128,7 +127,7 @@ def test_long_slates_are_drawn_without_marginals():
 def test_slates_longer_than_the_pool_are_refused(plan, slots):
     """More slots than items raise ValueError, in every scheme."""
     with pytest.raises(ValueError, match="expected 0 <= slots <= pool"):
-        explore.draw(plan, slots, SCORES, [(0.5, 0.5)] * 8)
+        schemes.draw(plan, slots, SCORES, [(0.5, 0.5)] * 8)
 
 
 def test_long_mixtures_stay_exact():

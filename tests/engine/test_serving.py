@@ -5,11 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from sanderling import Engine, slots
-from sanderling.contract.bundle import Bundle
+from sanderling import Engine
+from sanderling.bundle.reader import Bundle
 from sanderling.errors import StorageError, UpdateError
-from sanderling.serving import Serving
-from sanderling.slots import State
+from sanderling.releases import slots
+from sanderling.releases.active_bundle import Serving
+from sanderling.releases.slots import State
 from tests.support.bundles import trying, write_bundle
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sanderling import slots as module
 from sanderling.errors import StorageError, UpdateError
-from sanderling.slots import FILE, Slots
+from sanderling.releases import slots as module
+from sanderling.releases.slots import FILE, Slots
 
 
 class Crash(BaseException):

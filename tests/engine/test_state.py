@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from sanderling.contract.bundle import Bundle
-from sanderling.scorer import Scorer
+from sanderling.bundle.reader import Bundle
+from sanderling.ranking.scorer import Scorer
 from tests.support.bundles import write_bundle
 
 

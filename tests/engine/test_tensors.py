@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from sanderling.contract.tensors import MAX_HEADER_BYTES, expect, map_tensors
+from sanderling.bundle.tensors import MAX_HEADER_BYTES, expect, map_tensors
 from sanderling.errors import BundleError
 
 DTYPES = [np.int8, np.int32, np.int64, np.uint64, np.float32]

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sanderling import topk
-from sanderling.kernels import cpu, library
+from sanderling.kernels import cpu, loader
 from sanderling.kernels.layout import CHUNK, HALF, WAITING, WHOLE
-from sanderling.topk import Hidden, Table
+from sanderling.ranking import index
+from sanderling.ranking.index import Hidden, Table
 from tests.support.naive import naive_top
 
 
@@ -22,7 +22,7 @@ def available() -> list[str]:
     found = ["numpy"]
     for source in ("compiled", "numba"):
         try:
-            library.chosen(source)
+            loader.chosen(source)
         except ImportError:
             continue
         found.append(source)
@@ -44,7 +44,7 @@ def problem(seed: int, n: int, d: int, levels: int = 127):
 
 def reference(table: Table, query: np.ndarray, k: int, excluded: np.ndarray):
     """Return rows and scores by a full sort in doubles that hold the integers: naive enough, and fast."""
-    codes, step = topk.quantize_query(query)
+    codes, step = index.quantize_query(query)
     scores = (table.rows.astype(np.float64) @ codes) * table.scale * step + table.bias
     scores[excluded] = -np.inf
     order = np.lexsort((np.arange(len(scores)), -scores))[: min(k, len(scores) - len(np.unique(excluded)))]
@@ -75,7 +75,7 @@ def test_tables_of_several_chunks_are_searched_exactly(source, bits, n, d, k):
     """Where bounds decide what is looked at, nothing of the k best is missed, however large k is."""
     rng = np.random.default_rng(n + k)
     vectors = (rng.normal(size=(n, d)) * rng.lognormal(0, 0.6, (n, 1))).astype(np.float32)
-    rows, scale = topk.quantize_rows(vectors)
+    rows, scale = index.quantize_rows(vectors)
     table = Table(rows, scale, rng.normal(size=n).astype(np.float32), source, bits)
     for excluded in (np.empty(0, np.int64), np.flatnonzero(rng.random(n) < 0.3)):
         query = rng.normal(size=d).astype(np.float32)
@@ -99,7 +99,7 @@ def test_unkind_tables_are_searched_exactly(source, bits, order):
         "zeros": base * (rng.random((n, 1)) < 0.01),
         "clusters": rng.normal(size=(7, d))[rng.integers(0, 7, n)] + 0.001 * base,
     }
-    rows, scale = topk.quantize_rows(shapes[order].astype(np.float32))
+    rows, scale = index.quantize_rows(shapes[order].astype(np.float32))
     table, nothing = Table(rows, scale, np.zeros(n, np.float32), source, bits), np.empty(0, np.int64)
     for query in (np.ones(d, np.float32), rng.normal(size=d).astype(np.float32)):
         for k in (3, 200):
@@ -125,7 +125,7 @@ def test_more_rows_may_wait_than_there_is_room_for(source):
 def test_scores_that_float32_cannot_tell_apart_are_told_apart(source, bits, bias):
     """Where a large bias swallows the products in float32, bounds round down to it, and still nothing is missed."""
     n, d, rng = CHUNK + 100, 16, np.random.default_rng(4)
-    rows, scale = topk.quantize_rows(rng.normal(size=(n, d)).astype(np.float32))
+    rows, scale = index.quantize_rows(rng.normal(size=(n, d)).astype(np.float32))
     for size, k in itertools.product((0.001, 0.01, 0.02, 0.05, 0.1, 0.3), (1, 10, 100)):
         table = Table(rows, scale * np.float32(size), np.full(n, bias, np.float32), source, bits)
         query = rng.normal(size=d).astype(np.float32)
@@ -188,7 +188,7 @@ def test_large_and_small_numbers_are_searched_exactly(source, bits, size):
 def test_scores_are_those_of_float64_on_the_dequantised_rows(seed, n, d):
     """A score differs from float64 by at most half a query step times the row's absolute sum: by less than float32."""
     rows, scale, bias, query, _ = problem(seed, n, d)
-    step = topk.quantize_query(query)[1]
+    step = index.quantize_query(query)[1]
     found = Table(rows, scale, bias, "numpy").top(query, n)
     exact = (rows.astype(np.float64) @ query.astype(np.float64)) * scale + bias
     bound = 0.5 * step * np.abs(rows.astype(np.float64)).sum(axis=1) * scale + 1e-9
@@ -257,7 +257,7 @@ def test_a_mask_for_another_table_is_refused():
 
 def test_rows_too_small_for_a_scale_become_zero():
     """Vectors near zero get a scale that a table accepts."""
-    rows, scale = topk.quantize_rows(np.full((1, 4), 1e-11, np.float32))
+    rows, scale = index.quantize_rows(np.full((1, 4), 1e-11, np.float32))
     assert Table(rows, scale, np.zeros(1, np.float32)).top(np.ones(4, np.float32), 1).scores.tolist() == [0.0]
 
 
@@ -265,7 +265,7 @@ def test_rows_are_rounded_to_nearest():
     """Dequantised rows are within half a step of the vectors, and a zero vector stays zero."""
     vectors = np.random.default_rng(0).normal(size=(50, 16)).astype(np.float32)
     vectors[3] = 0.0
-    rows, scale = topk.quantize_rows(vectors)
+    rows, scale = index.quantize_rows(vectors)
     assert (np.abs(rows * scale[:, None] - vectors) <= scale[:, None] * 0.5 + 1e-6).all()
     assert not rows[3].any()
     assert np.abs(rows).max() == 127
@@ -284,31 +284,31 @@ def test_an_unknown_kernel_is_refused(monkeypatch):
     """`SANDERLING_KERNELS` with another name raises ValueError that names the choices."""
     monkeypatch.setenv("SANDERLING_KERNELS", "fortran")
     with pytest.raises(ValueError, match="compiled, numba, numpy"):
-        library.chosen.__wrapped__()
+        loader.chosen.__wrapped__()
 
 
 def test_kernels_that_are_missing_are_said_so(monkeypatch, tmp_path):
     """Where no library was built, asking for it raises ImportError that names processor and kinds."""
-    monkeypatch.setattr(library, "path", lambda machine, kind: tmp_path / kind)
+    monkeypatch.setattr(loader, "path", lambda machine, kind: tmp_path / kind)
     with pytest.raises(ImportError, match=f"no compiled kernels for {cpu.machine()}"):
-        library.compiled()
+        loader.compiled()
 
 
 def test_a_library_of_other_sources_is_not_loaded(monkeypatch):
     """Kernels that were built before their sources changed are as good as absent, whatever they would do."""
-    monkeypatch.setattr(library, "stamp", lambda: "00000000")
+    monkeypatch.setattr(loader, "stamp", lambda: "00000000")
     with pytest.raises(ImportError, match="no library was built for it"):
-        library.compiled()
+        loader.compiled()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in cpu.kinds() if library.path(cpu.machine(), kind).exists()])
+@pytest.mark.parametrize("kind", [kind for kind in cpu.kinds() if loader.path(cpu.machine(), kind).exists()])
 def test_every_library_that_this_processor_can_run_is_exact(kind, monkeypatch):
     """The libraries for older processors give the same rows and scores as the best one."""
     monkeypatch.setattr(cpu, "kinds", lambda: [kind])
     rows, scale, bias, query, excluded = problem(9, 20_000, 40)
     for bits, k in itertools.product((HALF, WHOLE), (1, 10, 300)):
         table = Table(rows, scale, bias, "numpy", bits)
-        table._kernels = library.compiled()
+        table._kernels = loader.compiled()
         assert table._kernels.kind == kind
         found = table.top(query, k, excluded)
         assert (found.rows.tolist(), found.scores.tolist()) == reference(table, query, k, excluded)

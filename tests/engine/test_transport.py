@@ -18,7 +18,7 @@ import pytest
 import trustme
 import urllib3
 
-from sanderling.transport import MAX_ANSWER_BYTES, HttpTransport, NoNetworkError
+from sanderling.upload.transport import MAX_ANSWER_BYTES, HttpTransport, NoNetworkError
 from tests.support.waiting import wait_until
 
 HEAD = b"HTTP/1.1 200 OK\r\nX-Mixed-Case: yes\r\n"

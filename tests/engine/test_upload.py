@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sanderling.contract import events as wire
-from sanderling.contract.events import Event, Loss, Verdict
 from sanderling.errors import StorageError
-from sanderling.transport import NoNetworkError, Response, retry_after_s
-from sanderling.upload import FIRST_BACKOFF_S, LAST_BACKOFF_S, OFFLINE_S, Backoff
+from sanderling.events import schema as wire
+from sanderling.events.schema import Event, Loss, Verdict
+from sanderling.upload.transport import NoNetworkError, Response, retry_after_s
+from sanderling.upload.uploader import FIRST_BACKOFF_S, LAST_BACKOFF_S, OFFLINE_S, Backoff
 from tests.support.fakes import EventFactory, FakeClock, refusal, status, verdicts
 from tests.support.upload_bench import Bench
 

@@ -9,11 +9,11 @@ from collections import Counter
 
 import pytest
 
-from sanderling import upload
-from sanderling.clock import SystemClock
-from sanderling.contract.events import Event
-from sanderling.transport import HttpTransport, Response
-from sanderling.upload import FIRST_DELAY_S, IDLE_S, Backoff, Uploader
+from sanderling.events.schema import Event
+from sanderling.runtime.clock import SystemClock
+from sanderling.upload import uploader as upload
+from sanderling.upload.transport import HttpTransport, Response
+from sanderling.upload.uploader import FIRST_DELAY_S, IDLE_S, Backoff, Uploader
 from tests.support.fakes import verdicts
 from tests.support.upload_bench import Bench
 from tests.support.waiting import wait_until

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from sanderling import Engine
-from sanderling.contract.events import Outcome
-from sanderling.windows import AT_ONCE, MOST_ENDED, MOST_OPEN, PREFIX, Windows
+from sanderling.events.schema import Outcome
+from sanderling.users.reward_windows import AT_ONCE, MOST_ENDED, MOST_OPEN, PREFIX, Windows
 from tests.support.bundles import write_bundle
 from tests.support.engines import stored
 from tests.support.fakes import FakeClock, FakeEntropy

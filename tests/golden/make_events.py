@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sanderling.contract import events as wire
+from sanderling.events import schema as wire
 from tests.support.fakes import EventFactory
 
 

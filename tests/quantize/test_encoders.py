@@ -13,16 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel, AutoTokenizer
 
-from sanderling_quantize import texts as texts_of
-from sanderling_quantize.encoders import distil, inherit, tables
+from sanderling_quantize.encoders import distil, embedding_codes, student_init
+from sanderling_quantize.encoders import text_augmentation as texts_of
+from sanderling_quantize.encoders.build_encoder import Encoding, make
 from sanderling_quantize.encoders.export import check_operators, export
-from sanderling_quantize.encoders.int8 import quantize
-from sanderling_quantize.encoders.make import Encoding, make
-from sanderling_quantize.encoders.search import Found, Recipe, encode, search, session
-from sanderling_quantize.encoders.shape import TIERS, WHOLE, Shape
-from sanderling_quantize.encoders.smooth import smoothed
+from sanderling_quantize.encoders.int8_export import quantize
+from sanderling_quantize.encoders.int8_search import Found, Recipe, encode, search, session
+from sanderling_quantize.encoders.smoothquant import smoothed
 from sanderling_quantize.encoders.student import mean, unit
-from sanderling_quantize.encoders.tokens import batches, padded, tokenize
+from sanderling_quantize.encoders.student_config import TIERS, WHOLE, Shape
+from sanderling_quantize.encoders.tokenization import batches, padded, tokenize
 from tests.support import naive
 from tests.support.gate_worlds import sharpen
 from tests.support.worlds import write_language_model
@@ -51,8 +51,8 @@ def tokens(folder):
 
 
 def student(teacher, tokens, shape=BASE):
-    importance = inherit.measure(teacher, tokens)
-    return inherit.inherit(teacher, shape.within(teacher.config), importance, 64, 0).eval()
+    importance = student_init.measure(teacher, tokens)
+    return student_init.inherit(teacher, shape.within(teacher.config), importance, 64, 0).eval()
 
 
 def vectors(model, tokens):
@@ -89,13 +89,13 @@ def test_the_largest_parts_are_kept(teacher, tokens):
 @pytest.mark.parametrize(("count", "layers", "kept"), [(6, 2, [0, 5]), (6, 3, [0, 2, 5]), (6, 6, [0, 1, 2, 3, 4, 5])])
 def test_layers_are_spread(count, layers, kept):
     """A student of two layers or more begins with the first, the last, and some evenly between."""
-    assert inherit.spread_layers(count, layers) == kept
+    assert student_init.spread_layers(count, layers) == kept
 
 
 def test_another_architecture_is_refused():
     """What is not built like BERT is named in one sentence."""
     with pytest.raises(ValueError, match=r"expected a language model of the kinds bert, .*found Linear"):
-        inherit.check(torch.nn.Linear(2, 2))
+        student_init.check(torch.nn.Linear(2, 2))
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([2, 4]))
@@ -104,7 +104,7 @@ def test_codes_point_at_the_nearest_centre(seed, group):
     """Each group of a word's numbers is stored as the centre that is nearest to it, as a loop finds it."""
     generator = torch.Generator().manual_seed(seed)
     table = torch.randn(300, 8, generator=generator)
-    coded = tables.coded(table, torch.ones(300), group, 0)
+    coded = embedding_codes.coded(table, torch.ones(300), group, 0)
     books = coded.books.detach().numpy().reshape(8 // group, -1, group)
     expected = naive.nearest_centres(table.numpy(), books)
     found = coded(torch.arange(300)[None])[0].detach().numpy()
@@ -115,14 +115,14 @@ def test_heavy_words_are_kept_more_exactly():
     """With more words than codes, those that occur often lose less than those that do not."""
     table = torch.randn(2000, 8, generator=torch.Generator().manual_seed(0))
     weights = torch.where(torch.arange(2000) < 200, 100.0, 1.0)
-    loss = (tables.coded(table, weights, 4, 0)(torch.arange(2000)[None])[0] - table).square().sum(1).detach()
+    loss = (embedding_codes.coded(table, weights, 4, 0)(torch.arange(2000)[None])[0] - table).square().sum(1).detach()
     assert loss[:200].mean() < 0.5 * loss[200:].mean()
 
 
 def test_frozen_tables_are_within_half_a_step():
     """An int8 row differs from the float row by at most half its scale."""
     table = torch.randn(50, 16, generator=torch.Generator().manual_seed(0))
-    frozen = tables.frozen(torch.nn.Embedding.from_pretrained(table))
+    frozen = embedding_codes.frozen(torch.nn.Embedding.from_pretrained(table))
     assert ((frozen(torch.arange(50)) - table).abs() <= frozen.scale / 2 + 1e-7).all()
 
 

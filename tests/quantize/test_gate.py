@@ -16,12 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sanderling_quantize.gate import Thresholds, judge, measures, report, spearman
-from sanderling_quantize.gate.judge import _gain
-from sanderling_quantize.gate.policy import QUERIES, FloatPolicy
+from sanderling_quantize import similarity
+from sanderling_quantize.gate import Thresholds, report, run_checks, spearman
+from sanderling_quantize.gate.reference_policy import QUERIES, FloatPolicy
+from sanderling_quantize.gate.run_checks import _gain
 from sanderling_quantize.gate.thresholds import TIERS
 from sanderling_trainer.data.histories import History
-from sanderling_trainer.policy.queries import MOST_EVENTS, queries_of
+from sanderling_trainer.policy.holdout_queries import MOST_EVENTS, queries_of
 from tests.support import gate_worlds as worlds
 
 pytestmark = pytest.mark.lab
@@ -142,7 +143,7 @@ def test_what_too_few_would_decide_is_left_out(sound, tmp_path):
     (tmp_path / "empty").mkdir()
     checkpoint = replace(sound.checkpoint, folder=tmp_path / "empty")
     texts, vectors = checkpoint.texts[:29], checkpoint.tensors["item.text"][:29]
-    rows = judge(sound.bundle, checkpoint, (texts, vectors), ([], vectors[:0]), worlds.TIER)
+    rows = run_checks(sound.bundle, checkpoint, (texts, vectors), ([], vectors[:0]), worlds.TIER)
     names = {row.check for row in rows}
     assert "cosine, seen texts" in names
     assert not any(name.startswith(("spearman", "10 nearest", "ndcg", "cosine, unseen")) for name in names)
@@ -151,7 +152,7 @@ def test_what_too_few_would_decide_is_left_out(sound, tmp_path):
 
 def test_the_child_loads_nothing_of_the_lab():
     """What the gate measures is a device: its process knows no torch, no pyarrow, no onnx."""
-    code = "import sanderling_quantize.gate.child, sys; print(*sorted({n.split('.')[0] for n in sys.modules}))"
+    code = "import sanderling_quantize.gate.probe_worker, sys; print(*sorted({n.split('.')[0] for n in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "transformers", "onnx", "optimum", "pandas", "pyarrow", "scipy"} & set(done.stdout.split())
 
@@ -211,7 +212,7 @@ floats = st.floats(-10, 10, width=32)
 def test_best_is_a_sort(scores, k):
     """The partition finds what sorting everything finds, ties by place."""
     slow = sorted(range(len(scores)), key=lambda at: (-scores[at], at))[:k]
-    assert measures.best(np.array(scores), k).tolist() == slow
+    assert similarity.best(np.array(scores), k).tolist() == slow
 
 
 @given(st.dictionaries(st.integers(0, 9), st.floats(0.01, 1), min_size=1), st.dictionaries(st.integers(0, 9), floats))
@@ -221,29 +222,29 @@ def test_total_variation_is_the_largest_difference_of_any_event(p, q):
     p = {key: value / sum(p.values()) for key, value in p.items()}
     q = {key: value / sum(q.values()) for key, value in q.items()}
     slow = sum(max(0.0, p.get(key, 0.0) - q.get(key, 0.0)) for key in range(10))
-    assert measures.total_variation(p, q) == pytest.approx(slow)
+    assert similarity.total_variation(p, q) == pytest.approx(slow)
 
 
 def test_ndcg_is_the_trainers():
     """The gate's nDCG is the one by which the lab judges rankings."""
-    from sanderling_trainer.judge.metrics import ndcg
+    from sanderling_trainer.evaluation.metrics import ndcg
 
     rng = np.random.default_rng(0)
     rankings = [rng.permutation(30)[:20].tolist() for _ in range(20)]
     relevant = [set(rng.choice(30, rng.integers(1, 15), replace=False).tolist()) for _ in range(20)]
     slow = np.mean([ndcg(ranking[:10], wanted, 10) for ranking, wanted in zip(rankings, relevant, strict=True)])
-    assert measures.ndcg(rankings, relevant, 10).mean() == pytest.approx(slow)
+    assert similarity.ndcg(rankings, relevant, 10).mean() == pytest.approx(slow)
 
 
 def test_alike_is_one_and_scaling_is_seen():
     """Equal vectors agree fully; a row twice as long has the same cosine and is still found by the agreement."""
     x = np.random.default_rng(0).standard_normal((40, 8)).astype(np.float32)
-    assert measures.agreement(x, x) == pytest.approx(1.0)
-    assert measures.cosine(x, 2 * x) == pytest.approx(1.0)
-    assert measures.agreement(x, 2 * x) == pytest.approx(0.8)
+    assert similarity.agreement(x, x) == pytest.approx(1.0)
+    assert similarity.cosine(x, 2 * x) == pytest.approx(1.0)
+    assert similarity.agreement(x, 2 * x) == pytest.approx(0.8)
     assert spearman(x, x) == pytest.approx(1.0)
-    assert measures.neighbours(x, x) == 1.0
-    assert measures.neighbours(x, x[::-1]) < 0.5
+    assert similarity.neighbours(x, x) == 1.0
+    assert similarity.neighbours(x, x[::-1]) < 0.5
 
 
 def test_a_lower_ndcg_is_refused_where_there_are_enough_users_to_tell():

@@ -14,13 +14,13 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from sanderling import Engine
-from sanderling.contract import seal
-from sanderling.contract.bundle import Bundle, policy_shapes
-from sanderling.contract.manifest import Exploration, Lineage, Manifest, Sizes
-from sanderling.golden import Golden, GoldenState, GoldenText, top_after
-from sanderling.scorer import Scorer
-from sanderling.slots import Slots
-from sanderling.topk import quantize_rows
+from sanderling.bundle import writer
+from sanderling.bundle.manifest import Exploration, Lineage, Manifest, Sizes
+from sanderling.bundle.reader import Bundle, policy_shapes
+from sanderling.ranking.golden_check import Golden, GoldenState, GoldenText, top_after
+from sanderling.ranking.index import quantize_rows
+from sanderling.ranking.scorer import Scorer
+from sanderling.releases.slots import Slots
 
 ENCODER = Path(__file__).parents[1] / "golden"
 TEXT = 16
@@ -37,7 +37,7 @@ def write_bundle(
     rng = np.random.default_rng(seed)
     rows, scale = quantize_rows(rng.standard_normal((items, dim)).astype(np.float32))
     bias = (0.1 * rng.standard_normal(items)).astype(np.float32)
-    seal.write_items(folder, rows, scale, bias, (record(i) for i in range(items)))
+    writer.write_items(folder, rows, scale, bias, (record(i) for i in range(items)))
     for name in ("encoder.onnx", "tokenizer.json"):
         shutil.copyfile(ENCODER / name, folder / name)
     settings: dict[str, Any] = {
@@ -72,7 +72,7 @@ def reseal(folder: Path) -> Manifest:
     """Make the manifest fit the changed files of a bundle, as a publisher would who does not look at what he signs."""
     manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=Manifest)
     fields = {name: getattr(manifest, name) for name in manifest.__struct_fields__ if name not in ("files", "schema")}
-    return seal.write_manifest(folder, **fields)
+    return writer.write_manifest(folder, **fields)
 
 
 def _write_policy(folder: Path, settings: dict[str, Any], rng: np.random.Generator) -> None:
@@ -89,7 +89,7 @@ def _write_golden(folder: Path, settings: dict[str, Any]) -> Manifest:
     """The golden answers are the bundle's own, so it is opened once without any."""
     path = folder / "golden.json"
     path.write_bytes(b"{}")
-    seal.write_manifest(folder, **settings)
+    writer.write_manifest(folder, **settings)
     scorer = Scorer(Bundle.open(folder))
     texts = [record(0)["title"], "rainy sunday evening", ""]
     histories: list[list[tuple[str, str]]] = [[], [("item-0", "click")], [("item-0", "view"), ("gone", "purchase")]]
@@ -98,4 +98,4 @@ def _write_golden(folder: Path, settings: dict[str, Any]) -> Manifest:
         states=[GoldenState(events, top_after(scorer, events)) for events in histories],
     )
     path.write_bytes(msgspec.json.encode(golden))
-    return seal.write_manifest(folder, **settings)
+    return writer.write_manifest(folder, **settings)

@@ -19,11 +19,11 @@ from typing import Any
 
 import uvicorn
 
-from sanderling.contract import events as wire
-from sanderling.transport import HttpTransport
-from sanderling_trainer.data import store
-from sanderling_trainer.data.store import LocalStore
-from sanderling_trainer.fleet.collector import create_app, settings
+from sanderling.events import schema as wire
+from sanderling.upload.transport import HttpTransport
+from sanderling_trainer.collector.server import create_app, settings
+from sanderling_trainer.event_log import object_store
+from sanderling_trainer.event_log.object_store import LocalStore
 from tests.support.fakes import EventFactory
 from tests.support.store_points import StorePoints
 
@@ -33,7 +33,7 @@ LATE_S = 5.0
 
 def break_store(mutant: str) -> None:
     """Break the store of this process on purpose; each breach is one that a collector could have."""
-    put, flush, fsync = LocalStore.put, store.flush_path, os.fsync
+    put, flush, fsync = LocalStore.put, object_store.flush_path, os.fsync
 
     def late(act: Callable[..., None]) -> Callable[..., None]:
         return lambda *arguments: threading.Timer(LATE_S, act, arguments).start()
@@ -41,14 +41,14 @@ def break_store(mutant: str) -> None:
     if mutant == "answers before the commit":
         LocalStore.put = late(put)  # type: ignore[method-assign]
     elif mutant == "answers before the folder's flush":
-        store.flush_path = late(flush)
+        object_store.flush_path = late(flush)
     elif mutant == "never flushes the folder":
-        store.flush_path = lambda path: None
+        object_store.flush_path = lambda path: None
     elif mutant == "never flushes at all":
-        store.flush_path = os.fsync = lambda path: None
+        object_store.flush_path = os.fsync = lambda path: None
     elif mutant == "never flushes the file":
         os.fsync = lambda handle: None if stat.S_ISREG(os.fstat(handle).st_mode) else fsync(handle)
-    assert not mutant or (LocalStore.put, store.flush_path, os.fsync) != (put, flush, fsync), mutant
+    assert not mutant or (LocalStore.put, object_store.flush_path, os.fsync) != (put, flush, fsync), mutant
 
 
 def collect(root: Path, listener: socket.socket, mutant: str, points: StorePoints | None) -> None:

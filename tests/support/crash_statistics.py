@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
-from sanderling.clock import SystemClock
-from sanderling.contract import events as wire
-from sanderling.contract.events import Event, Loss, Outcome
 from sanderling.errors import EventError
-from sanderling.outbox import Outbox
+from sanderling.events import schema as wire
+from sanderling.events.schema import Event, Loss, Outcome
+from sanderling.outbox.outbox import Outbox
+from sanderling.runtime.clock import SystemClock
 
 if TYPE_CHECKING:
     from tests.support.collector_life import Device
@@ -92,9 +92,9 @@ def count_outbox(folder: Path, notes: Path | None = None) -> OutboxStatistics:
 
 def count_collector(root: Path, devices: list[Device]) -> CollectorStatistics:
     """Read the log as the lab does, and compare it with what the devices were told."""
-    from sanderling_trainer.data import lines as log_lines  # the engine's tests run without the trainer
-    from sanderling_trainer.data.segments import gather
-    from sanderling_trainer.data.store import LocalStore
+    from sanderling_trainer.event_log import segment_format as log_lines  # the engine's tests run without the trainer
+    from sanderling_trainer.event_log.object_store import LocalStore
+    from sanderling_trainer.event_log.reader import gather
 
     place = LocalStore(root)
     try:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sanderling import Engine
-from sanderling.contract import events as wire
-from sanderling.contract.events import Event
+from sanderling.events import schema as wire
+from sanderling.events.schema import Event
 
 
 def stored(engine: Engine) -> list[Event]:

@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from sanderling.contract import events as wire
-from sanderling.contract.events import Decision, Event, Observation, Outcome, Slot
-from sanderling.transport import Response
+from sanderling.events import schema as wire
+from sanderling.events.schema import Decision, Event, Observation, Outcome, Slot
+from sanderling.upload.transport import Response
 
 
 class FakeClock:

@@ -19,14 +19,14 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file, save_file
 from transformers import AutoModel
 
-from sanderling.contract import manifest as manifests
-from sanderling.contract.seal import write_items, write_manifest
-from sanderling_quantize.build import build
+from sanderling.bundle import manifest as manifests
+from sanderling.bundle.writer import write_items, write_manifest
+from sanderling_quantize.build_bundle import build
 from sanderling_quantize.checkpoint import Checkpoint, read
-from sanderling_quantize.encoders.make import Encoding
-from sanderling_quantize.gate import Check, Thresholds, judge
+from sanderling_quantize.encoders.build_encoder import Encoding
+from sanderling_quantize.gate import Check, Thresholds, run_checks
 from sanderling_trainer.data.tables import read_catalogue, read_interactions
-from sanderling_trainer.policy.config import Config
+from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.train import train
 from tests.support.worlds import write_checkerboard, write_language_model
 
@@ -45,7 +45,7 @@ class Sound:
         """Run the gate on a bundle against this checkpoint; the last 40 texts count as unseen."""
         texts, vectors = self.checkpoint.texts, self.checkpoint.tensors["item.text"]
         seen = texts[:-UNSEEN], vectors[:-UNSEEN]
-        return judge(bundle, self.checkpoint, seen, (texts[-UNSEEN:], vectors[-UNSEEN:]), thresholds, **more)
+        return run_checks(bundle, self.checkpoint, seen, (texts[-UNSEEN:], vectors[-UNSEEN:]), thresholds, **more)
 
 
 def make(folder: Path) -> None:

@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sanderling.contract.events import Decision, Event, Observation, Outcome, Restart
-from sanderling.users import NO_EVENTS, next_check
+from sanderling.events.schema import Decision, Event, Observation, Outcome, Restart
+from sanderling.users.user_states import NO_EVENTS, next_check
 
 # Exploration
 

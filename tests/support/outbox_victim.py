@@ -15,13 +15,13 @@ from pathlib import Path
 
 import msgspec
 
-from sanderling.clock import SystemClock
-from sanderling.contract import events as wire
-from sanderling.database import Database
 from sanderling.errors import StorageError
-from sanderling.outbox import Outbox
-from sanderling.transport import Response
-from sanderling.upload import Uploader
+from sanderling.events import schema as wire
+from sanderling.outbox.database import Database
+from sanderling.outbox.outbox import Outbox
+from sanderling.runtime.clock import SystemClock
+from sanderling.upload.transport import Response
+from sanderling.upload.uploader import Uploader
 from tests.support.fakes import EventFactory
 
 Passing = Callable[[str], None]

@@ -19,10 +19,10 @@ import psutil
 import uvicorn
 import zstandard
 
-from sanderling.contract import events as wire
-from sanderling.contract.events import Event, Observation, Verdict
-from sanderling_trainer.data.store import LocalStore, Store
-from sanderling_trainer.fleet.collector import create_app, settings
+from sanderling.events import schema as wire
+from sanderling.events.schema import Event, Observation, Verdict
+from sanderling_trainer.collector.server import create_app, settings
+from sanderling_trainer.event_log.object_store import LocalStore, Store
 from tests.support.fakes import EventFactory
 from tests.support.waiting import wait_until
 
@@ -40,7 +40,7 @@ def packed(*events: Event) -> bytes:
 
 def serving(folder: Path, before: str = "") -> tuple[subprocess.Popen, int]:
     """Start a collector in a process of its own, after some code; return it and the port on which it listens."""
-    code = f"{before}\nimport sys\nfrom sanderling_trainer.fleet import collector\n"
+    code = f"{before}\nimport sys\nfrom sanderling_trainer.collector import collector\n"
     code += "collector.serve(sys.argv[1], port=0, token='secret')"
     process = subprocess.Popen([sys.executable, "-c", code, str(folder)])
     ports: list[int] = []

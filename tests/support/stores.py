@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from sanderling.contract import events as wire
-from sanderling_trainer.data import lines
-from sanderling_trainer.data.segments import EventLog
-from sanderling_trainer.data.store import LocalStore
-from sanderling_trainer.fleet.compact import compact
-from sanderling_trainer.fleet.erase import erase
+from sanderling.events import schema as wire
+from sanderling_trainer.event_log import segment_format
+from sanderling_trainer.event_log.object_store import LocalStore
+from sanderling_trainer.event_log.reader import EventLog
+from sanderling_trainer.jobs.compact import compact
+from sanderling_trainer.jobs.erase import erase
 from tests.support.fakes import EventFactory, FakeClock
 
 GONE, STAYS = "a1" * 16, "b2" * 16
@@ -28,7 +28,7 @@ def contents(root: Path) -> Iterator[bytes]:
         yield str(path).encode()
         yield data
         if path.suffix == ".zst":
-            yield b"\n".join(lines.unpack(data))
+            yield b"\n".join(segment_format.unpack(data))
         if path.suffix == ".parquet":
             table = pq.read_table(io.BytesIO(data))
             yield str(table.to_pydict()).encode() + str(table.schema.metadata).encode()
@@ -41,8 +41,8 @@ def holding(root: Path, install: str) -> list[int]:
 
 
 def put(store: LocalStore, clock: FakeClock, *events: bytes) -> None:
-    rows = [lines.line(event, clock.wall_ms(), None) for event in events]
-    store.put(lines.new_name("segments", clock), lines.pack(rows))
+    rows = [segment_format.line(event, clock.wall_ms(), None) for event in events]
+    store.put(segment_format.new_name("segments", clock), segment_format.pack(rows))
 
 
 def filled(root: Path) -> LocalStore:
@@ -54,7 +54,8 @@ def filled(root: Path) -> LocalStore:
         put(store, clock, wire.encode(gone.decision(seq=100 + day)), wire.encode(stays.observation(seq=day + 1)))
         bad = [wire.encode(make.observation(seq=1)) + b"!" for make in (gone, stays)]
         store.put(
-            lines.new_name("dead", clock), lines.pack([lines.letter(event, clock.wall_ms(), "bad") for event in bad])
+            segment_format.new_name("dead", clock),
+            segment_format.pack([segment_format.letter(event, clock.wall_ms(), "bad") for event in bad]),
         )
         if day == 1:
             compact(store, clock)

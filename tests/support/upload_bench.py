@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from sanderling.outbox import Outbox
-from sanderling.upload import Uploader
+from sanderling.outbox.outbox import Outbox
+from sanderling.upload.uploader import Uploader
 from tests.support.fakes import EventFactory, FakeClock, FakeTransport
 
 

@@ -8,10 +8,10 @@ import torch
 
 pytest.importorskip("peft")
 
+from sanderling_trainer.data.popularity import DAY
 from sanderling_trainer.data.tables import Interactions
-from sanderling_trainer.data.trends import DAY
-from sanderling_trainer.policy.adapt import Adaptation, adapt, info_nce, pairs_of
-from sanderling_trainer.policy.language_model import LanguageModel
+from sanderling_trainer.policy.model.language_model import LanguageModel
+from sanderling_trainer.policy.training.lora import Adaptation, adapt, info_nce, pairs_of
 from tests.support.worlds import THINGS, write_language_model
 
 pytestmark = pytest.mark.lab

@@ -10,14 +10,14 @@ from dataclasses import replace
 import pytest
 
 from sanderling import Engine
-from sanderling.contract.bundle import Bundle
-from sanderling.golden import faults
-from sanderling_quantize.build import GateError, build
-from sanderling_quantize.encoders.make import Encoding
+from sanderling.bundle.reader import Bundle
+from sanderling.ranking.golden_check import faults
+from sanderling_quantize.build_bundle import GateError, build
+from sanderling_quantize.encoders.build_encoder import Encoding
 from sanderling_quantize.gate import Thresholds
-from sanderling_trainer.fleet.demo import Demo, Settings
-from sanderling_trainer.fleet.report import table
-from sanderling_trainer.policy.config import Config
+from sanderling_trainer.demo.report import table
+from sanderling_trainer.demo.run import Demo, Settings
+from sanderling_trainer.policy.model.config import Config
 from tests.support.worlds import write_checkerboard, write_language_model
 
 pytestmark = pytest.mark.lab

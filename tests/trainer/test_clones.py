@@ -7,16 +7,16 @@ import shutil
 import pytest
 
 from sanderling import Engine
-from sanderling.contract import events as wire
-from sanderling_trainer.data.examples import examples_of
-from sanderling_trainer.data.lines import SEGMENTS, line, pack
-from sanderling_trainer.data.marks import RENEWED
-from sanderling_trainer.data.segments import read_parts, read_segments
-from sanderling_trainer.data.store import LocalStore
-from sanderling_trainer.fleet.compact import compact
-from sanderling_trainer.fleet.erase import erase
-from sanderling_trainer.fleet.known import MAX_AGE_S
-from sanderling_trainer.fleet.renew import RenewalError, renew
+from sanderling.events import schema as wire
+from sanderling_trainer.collector.lookup_cache import MAX_AGE_S
+from sanderling_trainer.event_log.examples import examples_of
+from sanderling_trainer.event_log.object_store import LocalStore
+from sanderling_trainer.event_log.reader import read_parts, read_segments
+from sanderling_trainer.event_log.segment_format import SEGMENTS, line, pack
+from sanderling_trainer.event_log.tombstones import RENEWED
+from sanderling_trainer.jobs.compact import compact
+from sanderling_trainer.jobs.erase import erase
+from sanderling_trainer.jobs.rotate_identities import RenewalError, renew
 from tests.support.bundles import KINDS, TEXT, write_bundle
 from tests.support.fakes import EventFactory, FakeClock, FakeEntropy
 from tests.support.fleet.lab import Lab
@@ -182,7 +182,7 @@ def test_a_gap_that_was_only_not_yet_listed_renews_nobody(shop, monkeypatch):
         yield from read_parts(store)
         shop.lab.store.put(name, late)
 
-    monkeypatch.setattr("sanderling_trainer.fleet.renew.read_parts", read)
+    monkeypatch.setattr("sanderling_trainer.jobs.rotate_identities.read_parts", read)
     assert renew(str(shop.folder / "lab")) == []
 
 

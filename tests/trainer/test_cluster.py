@@ -14,15 +14,15 @@ import torch
 from torch import distributed
 
 from sanderling_trainer.data.histories import History
-from sanderling_trainer.data.sharding import shard
+from sanderling_trainer.data.popularity import DAY, Trends
+from sanderling_trainer.data.shard_writer import shard
 from sanderling_trainer.data.shards import Shards, spread
 from sanderling_trainer.data.tables import Catalogue
-from sanderling_trainer.data.trends import DAY, Trends
-from sanderling_trainer.policy import ranks
-from sanderling_trainer.policy.config import Config
-from sanderling_trainer.policy.fit import warm_start
-from sanderling_trainer.policy.network import PolicyNetwork
-from sanderling_trainer.policy.progress import learned
+from sanderling_trainer.policy.model.config import Config
+from sanderling_trainer.policy.model.network import PolicyNetwork
+from sanderling_trainer.policy.training import distributed as ranks
+from sanderling_trainer.policy.training.training_state import learned
+from sanderling_trainer.policy.training.warm_start import warm_start
 from tests.support.worlds import write_checkerboard, write_language_model
 
 pytestmark = pytest.mark.lab
@@ -143,7 +143,7 @@ def test_alone_nothing_is_averaged_and_nothing_repeated():
 def cluster():
     """Return how many processes a small Ray cluster on this machine has room for."""
     ray = pytest.importorskip("ray")
-    from sanderling_trainer.policy import cluster
+    from sanderling_trainer.policy.training import ray_cluster as cluster
 
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield cluster.join()
@@ -153,7 +153,7 @@ def cluster():
 @pytest.mark.soak
 def test_ray_train_runs_the_same_fit(cluster, both, tmp_path):
     """Two workers of Ray Train end, bit for bit, where two processes joined by torch alone ended."""
-    from sanderling_trainer.policy.cluster import warm_start as on_cluster
+    from sanderling_trainer.policy.training.ray_cluster import warm_start as on_cluster
 
     made = network(BASE)
     shards = spread(histories(), tmp_path / "shards", ITEMS, ["view", "buy", "click"], shards=5)
@@ -169,8 +169,8 @@ def test_ray_train_runs_the_same_fit(cluster, both, tmp_path):
 @pytest.mark.soak
 def test_ray_data_encodes_a_catalogue_as_one_process_does(cluster, tmp_path):
     """The vectors of a thousand and some texts, in their order, equal the single process's within 1e-5."""
-    from sanderling_trainer.policy.cluster import encode
-    from sanderling_trainer.policy.language_model import LanguageModel
+    from sanderling_trainer.policy.model.language_model import LanguageModel
+    from sanderling_trainer.policy.training.ray_cluster import encode
 
     folder = write_language_model(tmp_path / "model")
     texts = [f"red shoe number {at} {'colour blue ' * (at % 5)}" for at in range(1500)]
@@ -181,7 +181,7 @@ def test_ray_data_encodes_a_catalogue_as_one_process_does(cluster, tmp_path):
 @pytest.mark.soak
 def test_ray_data_reads_a_log_as_one_process_does(cluster, tmp_path):
     """The shards of a log that Ray Data read hold the rows of those that one process made."""
-    from sanderling_trainer.policy.cluster import read
+    from sanderling_trainer.policy.training.ray_cluster import read
 
     rng = np.random.default_rng(0)
     ids = [f"item {at}" for at in range(ITEMS)]

@@ -10,14 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 import pytest
 
-from sanderling.clock import SystemClock
-from sanderling.contract import events as wire
-from sanderling.outbox import Outbox
-from sanderling.transport import HttpTransport
-from sanderling.upload import Uploader
-from sanderling_trainer.data.marks import ERASED, RENEWED, renewal
-from sanderling_trainer.data.segments import read_segments
-from sanderling_trainer.data.store import LocalStore
+from sanderling.events import schema as wire
+from sanderling.outbox.outbox import Outbox
+from sanderling.runtime.clock import SystemClock
+from sanderling.upload.transport import HttpTransport
+from sanderling.upload.uploader import Uploader
+from sanderling_trainer.event_log.object_store import LocalStore
+from sanderling_trainer.event_log.reader import read_segments
+from sanderling_trainer.event_log.tombstones import ERASED, RENEWED, renewal
 from tests.support.fakes import EventFactory
 from tests.support.servers import BrokenStore, HeldStore, Server, events, packed
 from tests.support.waiting import wait_until

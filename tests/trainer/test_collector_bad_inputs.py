@@ -10,10 +10,10 @@ import msgspec
 import psutil
 import pytest
 
-from sanderling.contract import events as wire
-from sanderling.transport import HttpTransport
-from sanderling_trainer.data.examples import examples_of
-from sanderling_trainer.data.segments import read_segments
+from sanderling.events import schema as wire
+from sanderling.upload.transport import HttpTransport
+from sanderling_trainer.event_log.examples import examples_of
+from sanderling_trainer.event_log.reader import read_segments
 from tests.support.fakes import EventFactory
 from tests.support.servers import HEADERS, Server, events, packed, serving
 from tests.support.waiting import wait_until

@@ -14,10 +14,10 @@ import msgspec
 import pytest
 import zstandard
 
-from sanderling.contract import events as wire
-from sanderling_trainer.data.segments import read_segments
-from sanderling_trainer.fleet import collector
-from sanderling_trainer.fleet.limits import Limits, Rate, RefusalError
+from sanderling.events import schema as wire
+from sanderling_trainer.collector import server as collector
+from sanderling_trainer.collector.limits import Limits, Rate, RefusalError
+from sanderling_trainer.event_log.reader import read_segments
 from tests.support.fakes import EventFactory, FakeClock
 from tests.support.servers import HEADERS, BrokenStore, HeldStore, Server, events, packed
 from tests.support.waiting import wait_until

@@ -10,9 +10,9 @@ import pytest
 from bench import overload
 from bench.collecting import source
 from bench.collecting.flood import flood
-from sanderling.contract import events as wire
-from sanderling_trainer.data.store import LocalStore
-from sanderling_trainer.fleet.limits import Limits
+from sanderling.events import schema as wire
+from sanderling_trainer.collector.limits import Limits
+from sanderling_trainer.event_log.object_store import LocalStore
 from tests.support.servers import Server, SlowStore
 
 pytestmark = pytest.mark.lab

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from sanderling.contract import events as wire
-from sanderling.transport import HttpTransport
-from sanderling_trainer.data.segments import read_segments
-from sanderling_trainer.fleet import collector
+from sanderling.events import schema as wire
+from sanderling.upload.transport import HttpTransport
+from sanderling_trainer.collector import server as collector
+from sanderling_trainer.event_log.reader import read_segments
 from tests.support.collector_life import DEVICES, Collector, Device, send_until, wait_for_answers
 from tests.support.crash_statistics import CollectorStatistics, count_collector
 from tests.support.fakes import EventFactory

@@ -20,11 +20,11 @@ from tuf.api.metadata import Metadata
 from sanderling.cli import main
 from sanderling.cli.app import make_app
 from sanderling_quantize import cli as quantize_cli
-from sanderling_quantize.encoders.search import BITS
-from sanderling_quantize.encoders.shape import TIERS
+from sanderling_quantize.encoders.int8_search import BITS
+from sanderling_quantize.encoders.student_config import TIERS
 from sanderling_trainer.cli import options
 from sanderling_trainer.data.tables import write_slates
-from sanderling_trainer.fleet.release import ONLINE_ROLES, create_repository
+from sanderling_trainer.release_repository import ONLINE_ROLES, create_repository
 from tests.support.bundles import write_bundle
 
 pytestmark = pytest.mark.lab

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sanderling.contract import events as wire
 from sanderling.errors import EventError
-from sanderling_trainer.data import daily
-from sanderling_trainer.data.lines import line, new_name, pack
-from sanderling_trainer.data.segments import read_segments
-from sanderling_trainer.data.store import LocalStore, open_store
-from sanderling_trainer.fleet.compact import compact
-from sanderling_trainer.fleet.lease import LEASE_S
+from sanderling.events import schema as wire
+from sanderling_trainer.event_log import daily_parquet
+from sanderling_trainer.event_log.object_store import LocalStore, open_store
+from sanderling_trainer.event_log.reader import read_segments
+from sanderling_trainer.event_log.segment_format import line, new_name, pack
+from sanderling_trainer.jobs.compact import compact
+from sanderling_trainer.jobs.lease import LEASE_S
 from tests.support.fakes import EventFactory, FakeClock
 
 pytestmark = pytest.mark.lab
@@ -118,7 +118,7 @@ def test_the_dying_job_finds_a_reader_that_ignores_what_was_replaced(tmp_path, m
     clock.advance(DAY_S)
     with pytest.raises(KeyboardInterrupt):
         compact(Dies(tmp_path, 3), clock)
-    monkeypatch.setattr(daily, "replaces", lambda file: [])
+    monkeypatch.setattr(daily_parquet, "replaces", lambda file: [])
     assert read_segments(str(tmp_path)) != before
 
 
@@ -136,7 +136,7 @@ def test_a_job_reads_no_daily_file_of_a_day_that_is_done(tmp_path):
     assert compact(store, clock).segments == 1
     assert [name for name in got if name.startswith("daily")] == []
     old = store.names("daily")[0]
-    store.put(daily.replaces(daily.opened(LocalStore.get(store, old)))[0], pack([]))
+    store.put(daily_parquet.replaces(daily_parquet.opened(LocalStore.get(store, old)))[0], pack([]))
     assert compact(store, clock).segments == 0
     assert ([name for name in got if name.startswith("daily")], store.names("segments")) == ([old], [])
 
@@ -156,7 +156,11 @@ def test_a_damaged_daily_file_is_named(tmp_path):
     clock.advance(DAY_S)
     compact(store, clock)
     [name] = store.names("daily")
-    for data in (store.get(name)[:-9], b"", daily.write(daily.opened(store.get(name)).read().drop_columns("times"))):
+    for data in (
+        store.get(name)[:-9],
+        b"",
+        daily_parquet.write(daily_parquet.opened(store.get(name)).read().drop_columns("times")),
+    ):
         store.put(name, data)
         with pytest.raises(EventError, match=name):
             read_segments(str(tmp_path))

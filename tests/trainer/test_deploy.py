@@ -9,10 +9,10 @@ import yaml
 from typer.testing import CliRunner
 
 from sanderling.cli.app import make_app
-from sanderling_trainer.fleet.collector import KEEP_ALIVE_S
-from sanderling_trainer.fleet.lease import LEASE_S
-from sanderling_trainer.fleet.limits import Limits
-from sanderling_trainer.fleet.openapi import DOCUMENT
+from sanderling_trainer.collector.limits import Limits
+from sanderling_trainer.collector.openapi import DOCUMENT
+from sanderling_trainer.collector.server import KEEP_ALIVE_S
+from sanderling_trainer.jobs.lease import LEASE_S
 
 pytestmark = pytest.mark.lab
 

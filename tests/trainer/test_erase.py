@@ -7,16 +7,16 @@ import time
 
 import pytest
 
-from sanderling.contract import events as wire
-from sanderling_trainer.data import lines
-from sanderling_trainer.data.marks import tombstone
-from sanderling_trainer.data.segments import gather, read_segments
-from sanderling_trainer.data.store import REMOTE_TIMEOUT, LocalStore, open_store
-from sanderling_trainer.fleet import erase as job
-from sanderling_trainer.fleet.compact import compact
-from sanderling_trainer.fleet.erase import InstallError, erase
-from sanderling_trainer.fleet.known import MAX_AGE_S
-from sanderling_trainer.fleet.lease import KEPT_S
+from sanderling.events import schema as wire
+from sanderling_trainer.collector.lookup_cache import MAX_AGE_S
+from sanderling_trainer.event_log import segment_format
+from sanderling_trainer.event_log.object_store import REMOTE_TIMEOUT, LocalStore, open_store
+from sanderling_trainer.event_log.reader import gather, read_segments
+from sanderling_trainer.event_log.tombstones import tombstone
+from sanderling_trainer.jobs import erase as job
+from sanderling_trainer.jobs.compact import compact
+from sanderling_trainer.jobs.erase import InstallError, erase
+from sanderling_trainer.jobs.lease import KEPT_S
 from tests.support.fakes import EventFactory, FakeClock
 from tests.support.servers import Server, packed
 from tests.support.stores import DAY_S, GONE, STAYS, contents, filled, holding, put
@@ -89,13 +89,13 @@ def test_what_comes_after_the_last_pass_goes_with_the_next_compaction(tmp_path):
     put(store, clock, wire.encode(late.observation(seq=1)), wire.encode(other.observation(seq=1, item=GONE)))
     bad = [wire.encode(late.observation(seq=2)) + b"!", b'{"id":"1", "install" :"\\u0061' + GONE.encode()[1:] + b'"']
     kept = wire.encode(other.observation(seq=2)) + b"!"
-    letters = [lines.letter(event, clock.wall_ms(), "bad") for event in (*bad, kept)]
-    store.put(name := lines.new_name("dead", clock), lines.pack(letters))
+    letters = [segment_format.letter(event, clock.wall_ms(), "bad") for event in (*bad, kept)]
+    store.put(name := segment_format.new_name("dead", clock), segment_format.pack(letters))
     store.put("dead/README", b"no letters")
     assert read_segments(str(tmp_path)).received == 1
     clock.advance(DAY_S)
     compact(store, clock)
-    assert lines.unpack(store.get(name)) == letters[2:]
+    assert segment_format.unpack(store.get(name)) == letters[2:]
     assert [seen.event.install for seen in gather(store)] == [STAYS]
 
 
@@ -104,8 +104,8 @@ def test_a_compaction_reads_dead_letters_only_where_lines_can_have_come_late(tmp
     clock, days = FakeClock(), []
     store = LocalStore(tmp_path)
     for _ in range(30):
-        days.append(lines.day_of(clock))
-        store.put(lines.new_name("dead", clock), lines.pack([b"{}"]))
+        days.append(segment_format.day_of(clock))
+        store.put(segment_format.new_name("dead", clock), segment_format.pack([b"{}"]))
         clock.advance(DAY_S)
     read: list[str] = []
     store.get = lambda name: read.append(name) or LocalStore.get(store, name)  # type: ignore[method-assign]
@@ -114,7 +114,10 @@ def test_a_compaction_reads_dead_letters_only_where_lines_can_have_come_late(tmp
             store.put(tombstone(GONE), b"")
         if segment:
             event = wire.encode(EventFactory(STAYS).observation(seq=1))
-            store.put(f"segments/{segment}/a{lines.SUFFIX}", lines.pack([lines.line(event, 1, None)]))
+            store.put(
+                f"segments/{segment}/a{segment_format.SUFFIX}",
+                segment_format.pack([segment_format.line(event, 1, None)]),
+            )
         read.clear()
         compact(store, clock)
         assert [name.split("/")[1] for name in read if name.startswith("dead")] == expected

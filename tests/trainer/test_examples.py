@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from sanderling import Engine
-from sanderling.contract import events as wire
-from sanderling.users import NO_EVENTS, next_check
-from sanderling_trainer.data.examples import examples_of
-from sanderling_trainer.data.segments import EventLog
+from sanderling.events import schema as wire
+from sanderling.users.user_states import NO_EVENTS, next_check
+from sanderling_trainer.event_log.examples import examples_of
+from sanderling_trainer.event_log.reader import EventLog
 from tests.support.bundles import KINDS, TEXT, write_bundle
 
 pytestmark = pytest.mark.lab

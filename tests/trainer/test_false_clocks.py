@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sanderling.contract.events import Decision, Outcome
-from sanderling_trainer.data.segments import read_segments
+from sanderling.events.schema import Decision, Outcome
+from sanderling_trainer.event_log.reader import read_segments
 from tests.support.bundles import write_bundle
 from tests.support.servers import Server
 

@@ -11,20 +11,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sanderling_trainer.data.examples import Decisions
 from sanderling_trainer.data.histories import History
-from sanderling_trainer.data.trends import DAY, Trends
-from sanderling_trainer.policy import checkpoint, fit, progress
-from sanderling_trainer.policy.batches import groups, lessons
-from sanderling_trainer.policy.config import Config
-from sanderling_trainer.policy.fit import policy_gradient, warm_start
-from sanderling_trainer.policy.journal import TensorBoard
-from sanderling_trainer.policy.memory import keep_memory
-from sanderling_trainer.policy.network import DivergedError, PolicyNetwork
-from sanderling_trainer.policy.objectives import CrossEntropy
-from sanderling_trainer.policy.optimise import Optimiser
-from sanderling_trainer.policy.points import points_of
-from sanderling_trainer.policy.recurrence import recurrence
+from sanderling_trainer.data.popularity import DAY, Trends
+from sanderling_trainer.event_log.examples import Decisions
+from sanderling_trainer.policy import checkpoint
+from sanderling_trainer.policy.model.config import Config
+from sanderling_trainer.policy.model.network import DivergedError, PolicyNetwork
+from sanderling_trainer.policy.model.recurrence import recurrence
+from sanderling_trainer.policy.training import training_state
+from sanderling_trainer.policy.training import warm_start as fit
+from sanderling_trainer.policy.training.batches import groups, lessons
+from sanderling_trainer.policy.training.glibc_malloc import keep_memory
+from sanderling_trainer.policy.training.metric_logger import TensorBoard
+from sanderling_trainer.policy.training.objectives import CrossEntropy
+from sanderling_trainer.policy.training.optimizer import Optimiser
+from sanderling_trainer.policy.training.targets import points_of
+from sanderling_trainer.policy.training.warm_start import policy_gradient, warm_start
 
 pytestmark = pytest.mark.lab
 
@@ -135,7 +137,7 @@ def test_an_interrupted_run_ends_bit_for_bit_as_if_it_had_not_been(tmp_path, mon
     config = Config(**{**SMALL.__dict__, "accumulate": 2})
     straight, broken = network(config), network(config)
     whole = warm_start(straight, histories(fresh_from=10), config, repeats=True)
-    finish = progress.Run.finish
+    finish = training_state.Run.finish
 
     def crash(self, epoch, found):
         finish(self, epoch, found)

@@ -9,12 +9,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from sanderling.contract import events as wire
-from sanderling.contract.events import Slot
-from sanderling.users import NO_EVENTS
-from sanderling_trainer.data.examples import examples_of
-from sanderling_trainer.data.joining import joined
-from sanderling_trainer.data.segments import EventLog
+from sanderling.events import schema as wire
+from sanderling.events.schema import Slot
+from sanderling.users.user_states import NO_EVENTS
+from sanderling_trainer.event_log.examples import examples_of
+from sanderling_trainer.event_log.merge_examples import joined
+from sanderling_trainer.event_log.reader import EventLog
 from tests.support.fakes import EventFactory
 
 pytestmark = pytest.mark.lab

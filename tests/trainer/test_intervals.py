@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sanderling_trainer.judge import intervals
+from sanderling_trainer.evaluation import intervals
 from tests.support.naive import naive_interval
 
 pytestmark = pytest.mark.lab

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from sanderling.contract import events as wire
 from sanderling.errors import EventError
-from sanderling_trainer.data import daily
-from sanderling_trainer.data.segments import read_segments
-from sanderling_trainer.data.store import LocalStore, Store
-from sanderling_trainer.fleet.compact import compact
-from sanderling_trainer.fleet.erase import erase
-from sanderling_trainer.fleet.lease import LEASE_S, BusyError, Lease
+from sanderling.events import schema as wire
+from sanderling_trainer.event_log import daily_parquet
+from sanderling_trainer.event_log.object_store import LocalStore, Store
+from sanderling_trainer.event_log.reader import read_segments
+from sanderling_trainer.jobs.compact import compact
+from sanderling_trainer.jobs.erase import erase
+from sanderling_trainer.jobs.lease import LEASE_S, BusyError, Lease
 from tests.support.fakes import EventFactory, FakeClock
 from tests.support.stores import GONE, STAYS, Interrupted, filled, holding, late, others, put
 
@@ -210,7 +210,7 @@ def test_a_daily_file_that_a_dead_job_had_begun_cannot_come_any_more(tmp_path):
         clock.advance(LEASE_S)
     erases(GONE)(store, clock)
     [(name, data)] = begun
-    assert GONE in daily.opened(data).read()["install"].to_pylist()
+    assert GONE in daily_parquet.opened(data).read()["install"].to_pylist()
     with pytest.raises(FileExistsError):
         store.create(name, data)
     assert holding(tmp_path, GONE) == []

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from sanderling.errors import EventError
-from sanderling_trainer.data import store as place
-from sanderling_trainer.data.segments import read_segments
-from sanderling_trainer.data.store import LocalStore
-from sanderling_trainer.fleet.lease import LEASE_S
+from sanderling_trainer.event_log import object_store as place
+from sanderling_trainer.event_log.object_store import LocalStore
+from sanderling_trainer.event_log.reader import read_segments
+from sanderling_trainer.jobs.lease import LEASE_S
 from tests.support.fakes import FakeClock
 from tests.support.store_points import StorePoints
 from tests.support.stores import GONE, JOBS, filled, holding, late, others

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from sanderling.errors import EventError
-from sanderling_trainer.data.segments import read_segments
-from sanderling_trainer.data.store import LocalStore
-from sanderling_trainer.fleet.lease import LEASE_S, BusyError
+from sanderling_trainer.event_log.object_store import LocalStore
+from sanderling_trainer.event_log.reader import read_segments
+from sanderling_trainer.jobs.lease import LEASE_S, BusyError
 from tests.support.collector_life import break_store
 from tests.support.fakes import FakeClock
 from tests.support.power import LoopDisk

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sanderling_trainer.judge import metrics
-from sanderling_trainer.judge.baselines import EASE, Popularity
-from sanderling_trainer.judge.intervals import mean, ratio, ratio_difference
-from sanderling_trainer.judge.replay import Journey, replay
+from sanderling_trainer.evaluation import metrics
+from sanderling_trainer.evaluation.baselines import EASE, Popularity
+from sanderling_trainer.evaluation.intervals import mean, ratio, ratio_difference
+from sanderling_trainer.evaluation.trajectory_replay import Journey, replay
 from tests.support.naive import naive_ndcg
 
 pytestmark = pytest.mark.lab

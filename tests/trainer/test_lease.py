@@ -8,12 +8,12 @@ from threading import Barrier
 
 import pytest
 
-from sanderling.contract import events as wire
-from sanderling_trainer.data.store import JOB_TIMEOUT, LocalStore, Store, open_store
-from sanderling_trainer.fleet import compact as compaction
-from sanderling_trainer.fleet.compact import compact
-from sanderling_trainer.fleet.erase import erase
-from sanderling_trainer.fleet.lease import FOLDER, KEPT_S, LEASE_S, BusyError, Lease, only_job
+from sanderling.events import schema as wire
+from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, LocalStore, Store, open_store
+from sanderling_trainer.jobs import compact as compaction
+from sanderling_trainer.jobs.compact import compact
+from sanderling_trainer.jobs.erase import erase
+from sanderling_trainer.jobs.lease import FOLDER, KEPT_S, LEASE_S, BusyError, Lease, only_job
 from tests.support.fakes import EventFactory, FakeClock
 from tests.support.stores import DAY_S, GONE, STAYS, Interrupted, holding, put
 

@@ -13,7 +13,7 @@ import logging
 import pytest
 import zstandard
 
-from sanderling_trainer.fleet.compact import compact
+from sanderling_trainer.jobs.compact import compact
 from tests.support.fleet.lab import Lab
 from tests.support.fleet.world import World
 from tests.support.marked import SETTINGS, Course

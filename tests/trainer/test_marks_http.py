@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from sanderling.transport import HttpTransport
-from sanderling_trainer.data.segments import read_segments
-from sanderling_trainer.data.store import LocalStore
-from sanderling_trainer.fleet.compact import compact
+from sanderling.upload.transport import HttpTransport
+from sanderling_trainer.event_log.object_store import LocalStore
+from sanderling_trainer.event_log.reader import read_segments
+from sanderling_trainer.jobs.compact import compact
 from tests.support.fakes import FakeClock
 from tests.support.marked import SETTINGS, Course
 from tests.support.marks import Marks

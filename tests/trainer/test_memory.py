@@ -7,8 +7,8 @@ import random
 import numpy as np
 import pytest
 
-from sanderling_trainer.fleet import memory as module
-from sanderling_trainer.fleet.memory import PLACES, ROW, Memory
+from sanderling_trainer.collector import recent_ids as module
+from sanderling_trainer.collector.recent_ids import PLACES, ROW, Memory
 
 pytestmark = pytest.mark.lab
 

@@ -23,11 +23,10 @@ from bench.estimation.slate_worlds import (
     predict,
     truth,
 )
-from sanderling import explore
-from sanderling.contract.manifest import Exploration
-from sanderling.explore import sequential
-from sanderling_trainer.judge import ope
-from sanderling_trainer.judge.ope import estimators
+from sanderling.bundle.manifest import Exploration
+from sanderling.exploration import schemes, sequential
+from sanderling_trainer.evaluation import ope
+from sanderling_trainer.evaluation.ope import estimators
 
 pytestmark = pytest.mark.lab
 
@@ -298,7 +297,7 @@ def test_propensities_with_guarded_slots_equal_the_draws():
     rng, guarded = np.random.default_rng(0), Exploration(epsilon=LOGGING, guarded=1)
     epsilons = np.array([[0.0] + [LOGGING] * (SLOTS - 1)])
     for _ in range(50):
-        drawn = explore.draw(guarded, SLOTS, np.zeros(POOL), rng.random((SLOTS, 2)).tolist())
+        drawn = schemes.draw(guarded, SLOTS, np.zeros(POOL), rng.random((SLOTS, 2)).tolist())
         found = ope.sequential_propensities(np.array([drawn.ranks]), SLOTS, POOL, epsilons)
         np.testing.assert_allclose(found.conditional[0], drawn.conditional)
         np.testing.assert_allclose(found.marginal[0], list(drawn.marginal))

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from bench.estimation.slate_worlds import LOGGING, POOL, SLOTS, draw, judge, predict
-from sanderling import explore
-from sanderling.contract.manifest import Exploration
-from sanderling_trainer.data.examples import Decisions
-from sanderling_trainer.judge import ope
-from sanderling_trainer.judge.ope.gate import agreement
-from sanderling_trainer.judge.ope.sums import cut
+from sanderling.bundle.manifest import Exploration
+from sanderling.exploration import schemes
+from sanderling_trainer.evaluation import ope
+from sanderling_trainer.evaluation.ope.aggregation import cut
+from sanderling_trainer.evaluation.ope.release_gate import agreement
+from sanderling_trainer.event_log.examples import Decisions
 
 pytestmark = pytest.mark.lab
 
@@ -166,7 +166,7 @@ def test_logs_with_guarded_slots_are_judged_and_those_of_other_schemes_left_out(
     plans = [Exploration(epsilon=LOGGING, guarded=1), Exploration("mixture", LOGGING)]
     for at in range(len(log)):
         plan = plans[at % 2]
-        drawn = explore.draw(plan, SLOTS, np.zeros(POOL), rng.random((SLOTS, 2)).tolist())
+        drawn = schemes.draw(plan, SLOTS, np.zeros(POOL), rng.random((SLOTS, 2)).tolist())
         log.ranks[at], log.items[at], log.guarded[at] = drawn.ranks, drawn.ranks, plan.guarded
         log.conditional[at], log.logged[at] = drawn.conditional, drawn.marginal
     told = ope.report(log, SERVING, candidate_of(world), np.random.default_rng(0))

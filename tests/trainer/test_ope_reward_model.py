@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.estimation.slate_worlds import FALL, LIKED, ORDER, POOL, SLOTS, TARGET, draw
-from sanderling_trainer.judge import ope
-from sanderling_trainer.judge.ope.reward_model import FOLDS, SHRINKAGE
+from sanderling_trainer.evaluation import ope
+from sanderling_trainer.evaluation.ope.reward_model import FOLDS, SHRINKAGE
 from tests.support.naive import naive_expected
 
 pytestmark = pytest.mark.lab

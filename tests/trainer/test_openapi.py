@@ -14,8 +14,8 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi import checks
 
-from sanderling.contract import events as wire
-from sanderling_trainer.fleet.openapi import DOCUMENT
+from sanderling.events import schema as wire
+from sanderling_trainer.collector.openapi import DOCUMENT
 from tests.support.fakes import EventFactory
 from tests.support.servers import Server
 

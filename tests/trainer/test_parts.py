@@ -13,18 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sanderling import Engine
-from sanderling.contract import events as wire
 from sanderling.errors import EventError
-from sanderling_trainer.data import parts
-from sanderling_trainer.data.examples import examples_of
-from sanderling_trainer.data.facts import facts_of
-from sanderling_trainer.data.joining import joined
-from sanderling_trainer.data.lines import line, new_name, pack
-from sanderling_trainer.data.parts import Parts
-from sanderling_trainer.data.segments import EventLog, gather, read_parts, read_segments
-from sanderling_trainer.data.store import LocalStore
-from sanderling_trainer.fleet.compact import compact
-from sanderling_trainer.fleet.erase import erase
+from sanderling.events import schema as wire
+from sanderling_trainer.event_log import partitions
+from sanderling_trainer.event_log.examples import examples_of
+from sanderling_trainer.event_log.merge_examples import joined
+from sanderling_trainer.event_log.object_store import LocalStore
+from sanderling_trainer.event_log.partitions import Parts
+from sanderling_trainer.event_log.reader import EventLog, gather, read_parts, read_segments
+from sanderling_trainer.event_log.segment_format import line, new_name, pack
+from sanderling_trainer.event_log.summary import facts_of
+from sanderling_trainer.jobs.compact import compact
+from sanderling_trainer.jobs.erase import erase
 from tests.support.bundles import KINDS, TEXT, write_bundle
 from tests.support.fakes import EventFactory, FakeClock, FakeEntropy
 
@@ -66,7 +66,7 @@ def test_the_parts_make_the_whole(tmp_path_factory, rng: random.Random, most: in
         if rng.random() < 0.2:
             compact(store, clock)
     whole = read_segments(str(store._root))
-    with mock.patch.object(parts, "BUFFER_BYTES", buffered):
+    with mock.patch.object(partitions, "BUFFER_BYTES", buffered):
         found = list(read_parts(str(store._root), most))
     assert len(found) == 1 or gather(store).size > most
     assert Counter(key for log in found for key in log.events) == dict.fromkeys(whole.events, 1)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from sanderling.state import StateModel
+from sanderling.ranking.user_model import StateModel
 from sanderling_trainer.data.histories import History
-from sanderling_trainer.policy.batches import batches, first_seen, seen_at
 from sanderling_trainer.policy.checkpoint import NAMES
-from sanderling_trainer.policy.config import Config
-from sanderling_trainer.policy.losses import kl_divergence, next_items, top_k_off_policy
-from sanderling_trainer.policy.network import PolicyNetwork
+from sanderling_trainer.policy.model.config import Config
+from sanderling_trainer.policy.model.network import PolicyNetwork
+from sanderling_trainer.policy.training.batches import batches, first_seen, seen_at
+from sanderling_trainer.policy.training.losses import kl_divergence, next_items, top_k_off_policy
 
 pytestmark = pytest.mark.lab
 

@@ -24,12 +24,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tuf.api.metadata import Metadata, Root, Targets
 
 from sanderling import Engine, UpdateError
-from sanderling.contract.bundle import Bundle
-from sanderling.slots import Slots
-from sanderling.update import fetch
-from sanderling.updater import in_rollout
-from sanderling_trainer.fleet import release as releases
-from sanderling_trainer.fleet.release import ReleaseError, create_repository, publish, refresh, set_rollout
+from sanderling.bundle.reader import Bundle
+from sanderling.releases.slots import Slots
+from sanderling.releases.update_worker import in_rollout
+from sanderling.releases.updater import fetch
+from sanderling_trainer import release_repository as releases
+from sanderling_trainer.release_repository import ReleaseError, create_repository, publish, refresh, set_rollout
 from tests.support.bundles import reseal, write_bundle
 from tests.support.servers import Prompt
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from sanderling_trainer.fleet.report import table, verdict, write_report
+from sanderling_trainer.demo.report import table, verdict, write_report
 
 pytestmark = pytest.mark.lab
 

@@ -12,20 +12,20 @@ import pytest
 import torch
 
 from sanderling.errors import TableError
-from sanderling_trainer.data import sharding
+from sanderling_trainer.data import shard_writer
 from sanderling_trainer.data.histories import History, histories_of, kinds_of
-from sanderling_trainer.data.sharding import shard
+from sanderling_trainer.data.popularity import DAY, Trends
+from sanderling_trainer.data.shard_writer import shard
 from sanderling_trainer.data.shards import Shards, Writer
 from sanderling_trainer.data.tables import Catalogue, read_interactions
-from sanderling_trainer.data.trends import DAY, Trends
-from sanderling_trainer.policy.batches import TrendTable, earlier, first_seen, lessons, seen_at
-from sanderling_trainer.policy.config import Config
-from sanderling_trainer.policy.fit import warm_start
-from sanderling_trainer.policy.network import PolicyNetwork
-from sanderling_trainer.policy.objectives import CrossEntropy
-from sanderling_trainer.policy.optimise import RowAdamW
-from sanderling_trainer.policy.sampled import Proposal
-from sanderling_trainer.policy.sources import InMemory, OutOfCore
+from sanderling_trainer.policy.model.config import Config
+from sanderling_trainer.policy.model.network import PolicyNetwork
+from sanderling_trainer.policy.training.batch_source import InMemory, OutOfCore
+from sanderling_trainer.policy.training.batches import TrendTable, earlier, first_seen, lessons, seen_at
+from sanderling_trainer.policy.training.objectives import CrossEntropy
+from sanderling_trainer.policy.training.optimizer import RowAdamW
+from sanderling_trainer.policy.training.sampled_softmax import Proposal
+from sanderling_trainer.policy.training.warm_start import warm_start
 
 pytestmark = pytest.mark.lab
 
@@ -223,7 +223,7 @@ def told(history: History, contexts) -> tuple:
 @pytest.mark.parametrize("changes", [{}, {"kind": None}, {"context": None}, {"reward": None, "kind": None}])
 def test_shards_hold_what_the_log_in_memory_holds(tmp_path, monkeypatch, changes):
     """Histories, kinds, contexts, counts, trends and lengths equal those of the log read whole, in small parts."""
-    monkeypatch.setattr(sharding, "ROWS", 64)
+    monkeypatch.setattr(shard_writer, "ROWS", 64)
     log, catalogue = write_log(tmp_path, **changes)
     found = replace(shard(log, catalogue, tmp_path / "shards", events=100), fresh_after=20 * DAY)
     whole = read_interactions(log, catalogue)
@@ -265,7 +265,7 @@ def test_a_user_lives_in_one_shard(tmp_path):
 )
 def test_a_bad_row_stops_the_sharding_and_is_named(tmp_path, monkeypatch, changes, expected):
     """The error counts rows from the beginning of the file, and the folder is not taken for shards."""
-    monkeypatch.setattr(sharding, "ROWS", 64)
+    monkeypatch.setattr(shard_writer, "ROWS", 64)
     log, catalogue = write_log(tmp_path, **changes)
     with pytest.raises(TableError, match=expected):
         shard(log, catalogue, tmp_path / "shards")

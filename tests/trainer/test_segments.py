@@ -9,11 +9,11 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sanderling.contract import events as wire
 from sanderling.errors import EventError
-from sanderling_trainer.data.lines import line, new_name, pack
-from sanderling_trainer.data.segments import EventLog, read_segments
-from sanderling_trainer.data.store import open_store
+from sanderling.events import schema as wire
+from sanderling_trainer.event_log.object_store import open_store
+from sanderling_trainer.event_log.reader import EventLog, read_segments
+from sanderling_trainer.event_log.segment_format import line, new_name, pack
 from tests.support.fakes import EventFactory, FakeClock
 
 pytestmark = pytest.mark.lab

@@ -17,10 +17,10 @@ from threading import Thread
 import pytest
 
 from sanderling_trainer.cli import operations
-from sanderling_trainer.data import store as place
-from sanderling_trainer.data.segments import read_parts, read_segments
-from sanderling_trainer.data.store import LocalStore, RemoteStore, Store, open_store
-from sanderling_trainer.fleet.collector import create_app
+from sanderling_trainer.collector.server import create_app
+from sanderling_trainer.event_log import object_store as place
+from sanderling_trainer.event_log.object_store import LocalStore, RemoteStore, Store, open_store
+from sanderling_trainer.event_log.reader import read_parts, read_segments
 
 pytestmark = pytest.mark.lab
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from sanderling_trainer.data.store import LocalStore, open_store
-from sanderling_trainer.fleet.callers import Authenticator
-from sanderling_trainer.fleet.known import MAX_AGE_S
-from sanderling_trainer.fleet.limits import Limits, RefusalError
-from sanderling_trainer.fleet.probe import Probe
-from sanderling_trainer.fleet.tokens import TokenError, issue, listed, revoke
+from sanderling_trainer.collector.authentication import Authenticator
+from sanderling_trainer.collector.limits import Limits, RefusalError
+from sanderling_trainer.collector.lookup_cache import MAX_AGE_S
+from sanderling_trainer.collector.store_probe import Probe
+from sanderling_trainer.collector.tokens import TokenError, issue, listed, revoke
+from sanderling_trainer.event_log.object_store import LocalStore, open_store
 from tests.support.fakes import FakeClock
 from tests.support.servers import Server, events, packed
 from tests.support.waiting import wait_until

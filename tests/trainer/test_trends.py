@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from sanderling.errors import TableError
 from sanderling_trainer.data.histories import History
+from sanderling_trainer.data.popularity import DAY, FEATURES, PRIOR, WINDOWS, YOUNG, Trends
 from sanderling_trainer.data.tables import Catalogue, Interactions
-from sanderling_trainer.data.trends import DAY, FEATURES, PRIOR, WINDOWS, YOUNG, Trends
-from sanderling_trainer.fleet.retrain import fashion
-from sanderling_trainer.policy import linear
-from sanderling_trainer.policy.batches import TrendTable, lessons
-from sanderling_trainer.policy.config import Config
-from sanderling_trainer.policy.network import PolicyNetwork
-from sanderling_trainer.policy.objectives import CrossEntropy
+from sanderling_trainer.jobs.retrain import fashion
+from sanderling_trainer.policy.model import linear_init
+from sanderling_trainer.policy.model.config import Config
+from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.train import train
+from sanderling_trainer.policy.training.batches import TrendTable, lessons
+from sanderling_trainer.policy.training.objectives import CrossEntropy
 
 pytestmark = pytest.mark.lab
 
@@ -118,9 +118,9 @@ def test_factors_are_those_of_the_ridge_autoencoder():
     rng = np.random.default_rng(0)
     x = (rng.random((40, 12)) < 0.3).astype(np.float64)
     x[0] = 1
-    q = linear.factors([history(np.flatnonzero(row)) for row in x], 12, 11)
+    q = linear_init.factors([history(np.flatnonzero(row)) for row in x], 12, 11)
     gram = x.T @ x
-    expected = np.linalg.solve(gram + linear.RIDGE * np.eye(12), gram)
+    expected = np.linalg.solve(gram + linear_init.RIDGE * np.eye(12), gram)
     np.testing.assert_allclose(q @ q.T, expected, atol=0.01)
 
 
@@ -128,9 +128,9 @@ def test_the_network_starts_as_the_linear_recommender():
     """With the residuals alone, users' scores rank as Σ_j q_j · q_i does when nothing is forgotten."""
     rng = np.random.default_rng(1)
     rows = [rng.choice(12, 5, replace=False) for _ in range(60)]
-    q = linear.factors([history(each) for each in rows], 12, 6)
+    q = linear_init.factors([history(each) for each in rows], 12, 6)
     network = PolicyNetwork(Config(dim=6, state=6, hidden=12), torch.zeros(12, 3), torch.empty(0, 3), 1).eval()
-    linear.begin(network, q)
+    linear_init.begin(network, q)
     with torch.no_grad():
         network.decay_logit.fill_(9.0)
         items = network.items()
@@ -143,11 +143,11 @@ def test_the_network_starts_as_the_linear_recommender():
 
 def test_an_empty_log_starts_nowhere():
     """Without a liked event there are no factors, and the network stays as it was."""
-    q = linear.factors([history([])], 5, 4)
+    q = linear_init.factors([history([])], 5, 4)
     assert q.shape == (5, 0)
     network = PolicyNetwork(Config(dim=4, state=4, hidden=8), torch.zeros(5, 3), torch.empty(0, 3), 1)
     before = network.w2.clone()
-    linear.begin(network, q)
+    linear_init.begin(network, q)
     torch.testing.assert_close(network.w2, before)
 
 

@@ -18,13 +18,13 @@ from pathlib import Path
 
 import pytest
 
-from sanderling.contract import manifest as manifests
-from sanderling.contract.bundle import Bundle
+from sanderling.bundle import manifest as manifests
+from sanderling.bundle.reader import Bundle
 from sanderling.errors import StorageError, UpdateError
-from sanderling.slots import FILE, Slots
-from sanderling.update import fetch
-from sanderling_trainer.fleet import release as releases
-from sanderling_trainer.fleet.release import ReleaseError, create_repository, publish
+from sanderling.releases.slots import FILE, Slots
+from sanderling.releases.updater import fetch
+from sanderling_trainer import release_repository as releases
+from sanderling_trainer.release_repository import ReleaseError, create_repository, publish
 from tests.support.bundles import reseal, write_bundle
 
 pytestmark = pytest.mark.lab
@@ -137,7 +137,7 @@ def test_update_needs_its_extra(world: World, monkeypatch: pytest.MonkeyPatch) -
 def test_the_host_stays_light() -> None:
     """Importing the host's side of updating loads neither tuf nor the native libraries of the encoder."""
     heavy = ("tuf", "cryptography", "onnxruntime", "tokenizers")
-    code = f"import sys, sanderling.update; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, sanderling.releases.updater; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b"[]"
 
 
@@ -228,7 +228,7 @@ def test_host_killed_at_random(world: World) -> None:
     """However often host and child are killed together, every installed bundle is whole and `highest` never falls."""
     code = (
         "import sys; from pathlib import Path\n"
-        "from sanderling.slots import Slots; from sanderling.update import fetch\n"
+        "from sanderling.releases.slots import Slots; from sanderling.releases.updater import fetch\n"
         "slots = Slots(Path(sys.argv[2])); slots.current()\n"
         "root = Path(sys.argv[3]).read_bytes()\n"
         "current = slots.state().current or 0\n"

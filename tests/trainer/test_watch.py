@@ -7,8 +7,8 @@ import json
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sanderling_trainer.data.store import LocalStore
-from sanderling_trainer.fleet.probe import PROBE_AGE_S
+from sanderling_trainer.collector.store_probe import PROBE_AGE_S
+from sanderling_trainer.event_log.object_store import LocalStore
 from tests.support.fakes import FakeClock
 from tests.support.servers import BrokenStore, Server, events, packed
 

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sanderling.explore import sequential
-from sanderling_trainer.judge.worlds.checkerboard import Checkerboard
-from sanderling_trainer.judge.worlds.clicks import Cascade, PositionBias, whole_slate
-from sanderling_trainer.judge.worlds.logs import decisions_of_slates, draw_slates
-from sanderling_trainer.judge.worlds.matrix import RatedMatrix
-from sanderling_trainer.judge.worlds.randomised import RandomisedTests
-from sanderling_trainer.judge.worlds.simulated import Simulated, fit_simulator
-from sanderling_trainer.judge.worlds.world import Session, slate_value, uniform_value
+from sanderling.exploration import sequential
+from sanderling_trainer.evaluation.simulators.ab_tests import RandomisedTests
+from sanderling_trainer.evaluation.simulators.checkerboard import Checkerboard
+from sanderling_trainer.evaluation.simulators.click_models import Cascade, PositionBias, whole_slate
+from sanderling_trainer.evaluation.simulators.fitted import Simulated, fit_simulator
+from sanderling_trainer.evaluation.simulators.logging import decisions_of_slates, draw_slates
+from sanderling_trainer.evaluation.simulators.rating_matrix import RatedMatrix
+from sanderling_trainer.evaluation.simulators.world import Session, slate_value, uniform_value
 
 pytestmark = pytest.mark.lab
 attractions = st.lists(st.floats(0.0, 1.0), min_size=3, max_size=3)
@@ -268,7 +268,7 @@ def test_gymnasium_accepts_every_world(world):
     pytest.importorskip("gymnasium")
     from gymnasium.utils.env_checker import check_env
 
-    from sanderling_trainer.judge.worlds.environment import SlateEnvironment
+    from sanderling_trainer.evaluation.simulators.gym_env import SlateEnvironment
 
     made = SlateEnvironment(world)
     check_env(made, skip_render_check=True)
@@ -286,7 +286,7 @@ def test_gymnasium_accepts_every_world(world):
 def test_the_environment_counts_what_it_does_not_show():
     """An item repeated within or across slates is refused, counted and not clicked."""
     pytest.importorskip("gymnasium")
-    from sanderling_trainer.judge.worlds.environment import SlateEnvironment
+    from sanderling_trainer.evaluation.simulators.gym_env import SlateEnvironment
 
     made = SlateEnvironment(Checkerboard(2, 6, steps=2, clicks=whole_slate(2)))
     made.reset(seed=0, options={"user": 0})

@@ -1,1 +1,1 @@
-"""What the lab and the device agree on. Knows formats; refuses to know models, networks and learning."""
+"""The bundle format: manifest, tensors, reader and writer."""

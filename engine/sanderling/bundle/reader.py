@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sanderling
-from sanderling.contract import manifest as manifests
-from sanderling.contract.manifest import Manifest
-from sanderling.contract.tensors import Tensors, expect, map_tensors
+from sanderling.bundle import manifest as manifests
+from sanderling.bundle.manifest import Manifest
+from sanderling.bundle.tensors import Tensors, expect, map_tensors
 from sanderling.errors import BundleError
 
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from sanderling.contract import manifest as manifests
-from sanderling.contract.bundle import file_hash, id_hash
-from sanderling.contract.manifest import FileEntry, Manifest
+from sanderling.bundle import manifest as manifests
+from sanderling.bundle.manifest import FileEntry, Manifest
+from sanderling.bundle.reader import file_hash, id_hash
 
 READABLE = 0o644
 

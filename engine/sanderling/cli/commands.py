@@ -14,9 +14,9 @@ from sanderling.cli import tables
 from sanderling.cli.doctor import examine
 from sanderling.cli.options import Json
 from sanderling.cli.output import finish, is_quiet
-from sanderling.contract import events as wire
 from sanderling.engine import Engine
 from sanderling.errors import EventError, TableError
+from sanderling.events import schema as wire
 
 SLATE_COLUMNS = ("user_id", "rank", "item_id", "score")
 

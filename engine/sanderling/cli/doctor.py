@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 import sanderling
-from sanderling.kernels import cpu, library
-from sanderling.topk import Table, quantize_rows
+from sanderling.kernels import cpu, loader
+from sanderling.ranking.index import Table, quantize_rows
 
 Report = dict[str, dict[str, str]]
 EXTRAS = {"text": ["onnxruntime", "tokenizers"], "jit": ["numba"], "update": ["tuf"], "cli": ["typer"]}
@@ -36,7 +36,7 @@ def examine() -> Report:
 def _kernels() -> dict[str, str]:
     asked = os.environ.get("SANDERLING_KERNELS")
     try:
-        kernels = library.chosen()
+        kernels = loader.chosen()
     except (ImportError, ValueError) as error:
         return _part("wrong", f"SANDERLING_KERNELS={asked}: {error}")
     chosen = f"SANDERLING_KERNELS={asked}" if asked else "the best found"
@@ -49,7 +49,7 @@ def _kernels() -> dict[str, str]:
 
 def _why_not_compiled() -> str:
     try:
-        library.compiled()
+        loader.compiled()
     except ImportError as error:
         return f"{error}; numba is not installed"
     return "compiled kernels are there"

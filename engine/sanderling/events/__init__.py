@@ -1,0 +1,1 @@
+"""The events that travel from the device to the lab: schema, bytes and meaning."""

@@ -5,8 +5,8 @@ Refuses to know what happens in it.
 
 from __future__ import annotations
 
-from sanderling.clock import Clock, Entropy
-from sanderling.contract import events as wire
+from sanderling.events import schema as wire
+from sanderling.runtime.clock import Clock, Entropy
 
 
 class Boot:

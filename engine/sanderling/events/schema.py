@@ -13,7 +13,7 @@ from typing import Annotated
 import msgspec
 import zstandard
 
-from sanderling.contract.manifest import MAX_POOL
+from sanderling.bundle.manifest import MAX_POOL
 from sanderling.errors import BatchSizeError, EventError
 
 SCHEMA = 1
@@ -93,7 +93,7 @@ class Decision(_Strict, frozen=True, tag="decision"):
 class Outcome(_Strict, frozen=True, tag="outcome"):
     """What became of one slot that was seen. A slot without an outcome was not seen, or its outcome is still due.
 
-    Where `turned` is given, `value` is 1 or -1 and the opposite of what was with that probability (`sanderling.noise`).
+    Where `turned` is given, `value` is 1 or -1 and the opposite of what was with that probability (`sanderling.users.randomized_response`).
     `late` tells that it came after the decision's window, and may follow a default outcome: the last one counts.
     """
 

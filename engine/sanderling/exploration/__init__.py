@@ -1,0 +1,1 @@
+"""Exploration schemes that draw slates with exact propensities."""

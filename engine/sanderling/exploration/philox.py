@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from sanderling.kernels import library
+from sanderling.kernels import loader
 
 Words = tuple[int, int, int, int]
 
@@ -30,7 +30,7 @@ def uniforms(decision: str, blocks: int) -> list[tuple[float, float]]:
     The key is the id's last 8 bytes; the counter is (block, 0, the id's first 8 bytes); each double takes 53 bits from
     two words, the first word being the higher one. The compiled kernels give the same doubles, sooner.
     """
-    kernels = library.chosen()
+    kernels = loader.chosen()
     if kernels is not None:
         return kernels.draws(int(decision[:16], 16), int(decision[16:], 16), blocks)
     return plain_uniforms(decision, blocks)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.explore.draw import Draw
+from sanderling.exploration.draw import Draw
 
 REACH = 300.0
 _SMALLEST = 2.0**-54  # stands for the uniform 0

@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.contract.manifest import Exploration
-from sanderling.explore import mixture, sequential, softmax
-from sanderling.explore.draw import Draw
+from sanderling.bundle.manifest import Exploration
+from sanderling.exploration import mixture, plackett_luce, sequential
+from sanderling.exploration.draw import Draw
 
 Scores = NDArray[np.float64]
 Uniforms = Sequence[tuple[float, float]]
@@ -49,5 +49,5 @@ def greedy(plan: Exploration) -> Exploration:
 _SCHEMES: dict[str, Callable[[Exploration, int, Scores, Uniforms], Draw]] = {
     "sequential": lambda plan, slots, scores, uniforms: sequential.draw(slots, len(scores), plan.epsilon, uniforms),
     "mixture": lambda plan, slots, scores, uniforms: mixture.draw(slots, len(scores), plan.epsilon, uniforms),
-    "softmax": lambda plan, slots, scores, uniforms: softmax.draw(slots, scores, plan.temperature, uniforms),
+    "softmax": lambda plan, slots, scores, uniforms: plackett_luce.draw(slots, scores, plan.temperature, uniforms),
 }

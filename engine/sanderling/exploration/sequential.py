@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.explore.draw import Draw
+from sanderling.exploration.draw import Draw
 
 LONGEST = 128  # slots of a slate whose marginals are given: their cost grows with the third power
 

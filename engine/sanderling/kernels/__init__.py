@@ -1,1 +1,1 @@
-"""The compiled kernels: written in numba, run from a library that needs no numba, or compiled where they run."""
+"""Compiled inner loops: written in numba, run from a library that needs no numba, or compiled at run time."""

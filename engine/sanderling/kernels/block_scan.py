@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from sanderling.kernels.best import consider, ordered
-from sanderling.kernels.dots import MOST_HALVES, folded, half_dot, no_sums, whole_dot
-from sanderling.kernels.lanes import (
+from sanderling.kernels.dot_products import MOST_HALVES, folded, half_dot, no_sums, whole_dot
+from sanderling.kernels.layout import CHUNK, GROUP, HALF, LANES, ROWS, TAIL, WAITING, WHOLE
+from sanderling.kernels.quantize_query import quantize
+from sanderling.kernels.simd import (
     added,
     all_floats,
     called,
@@ -44,8 +45,7 @@ from sanderling.kernels.lanes import (
     upper_bounds,
     without,
 )
-from sanderling.kernels.layout import CHUNK, GROUP, HALF, LANES, ROWS, TAIL, WAITING, WHOLE
-from sanderling.kernels.query import quantize
+from sanderling.kernels.topk_heap import consider, ordered
 
 LINE = 64  # bytes that the memory brings at once
 AHEAD = 12  # rows asked of the memory before their turn

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from sanderling.kernels import cpu, library
+from sanderling.kernels import cpu, loader
 from sanderling.kernels.layout import SDOT
 
 ENTRIES = ("sanderling_pack", "sanderling_scan", "sanderling_draws")
@@ -48,8 +48,8 @@ def build(machine: str, kind: str, linker: list[str]) -> None:
     """Compile one kind of kernels, and link them. What is loaded of numba's kernels is of this kind afterwards."""
     cpu.forced = kind
     processor, features = next(target[2:] for target in cpu.KINDS[machine] if target[0] == kind)
-    path = library.path(machine, kind)
-    for older in library.HERE.glob(f"linux-{machine}-{kind}-*.so"):
+    path = loader.path(machine, kind)
+    for older in loader.HERE.glob(f"linux-{machine}-{kind}-*.so"):
         older.unlink()
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "kernels.o"
@@ -61,7 +61,7 @@ def build(machine: str, kind: str, linker: list[str]) -> None:
 def _object(machine: str, processor: str, features: str) -> bytes:
     import llvmlite.binding as llvm
 
-    from sanderling.kernels import draws, pack, scan
+    from sanderling.kernels import block_scan, pack_rows, philox
 
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
@@ -71,7 +71,7 @@ def _object(machine: str, processor: str, features: str) -> bytes:
     )
     module = llvm.parse_assembly("")
     module.triple, module.data_layout = triple, str(target.target_data)
-    for name, kernel in zip(ENTRIES, (pack.pack, scan.scan, draws.draws), strict=True):
+    for name, kernel in zip(ENTRIES, (pack_rows.pack, block_scan.scan, philox.draws), strict=True):
         part = llvm.parse_assembly(_with_instruction(kernel._library.get_llvm_str()) + _entry(name, kernel))
         part.triple, part.data_layout = module.triple, module.data_layout
         module.link_in(part)

@@ -13,7 +13,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from sanderling.kernels import cpu
-from sanderling.kernels.lanes import (
+from sanderling.kernels.layout import SDOT
+from sanderling.kernels.simd import (
     BYTES,
     I8,
     I16,
@@ -29,7 +30,6 @@ from sanderling.kernels.lanes import (
     places,
     splat,
 )
-from sanderling.kernels.layout import SDOT
 
 _SHORTS = ir.VectorType(I16, 32)
 

@@ -97,9 +97,9 @@ def compiled() -> Kernels:
 
 def numba() -> Kernels:
     """Return kernels compiled now, or when they were last needed; raise `ImportError` where numba is not installed."""
-    from sanderling.kernels.draws import draws
-    from sanderling.kernels.pack import pack
-    from sanderling.kernels.scan import scan
+    from sanderling.kernels.block_scan import scan
+    from sanderling.kernels.pack_rows import pack
+    from sanderling.kernels.philox import draws
 
     return Kernels(
         "numba",

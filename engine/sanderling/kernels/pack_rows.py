@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from sanderling.kernels.lanes import (
+from sanderling.kernels.layout import GROUP, HALF, ROWS, TAIL
+from sanderling.kernels.simd import (
     bits_of,
     exported,
     float32s,
@@ -20,7 +21,6 @@ from sanderling.kernels.lanes import (
     uint8s,
     uint16s,
 )
-from sanderling.kernels.layout import GROUP, HALF, ROWS, TAIL
 
 _NORMAL_STEP = 0.335  # of a normal number's deviation: the step at which four bits lose least
 _LOSS = 0.32  # the |residual| / (a sqrt(d)) that a row may have; normal numbers have it at that step

@@ -1,4 +1,4 @@
-"""The uniforms of a decision, by Philox4x32-10 (`sanderling.philox`). Bare: addresses in."""
+"""The uniforms of a decision, by Philox4x32-10 (`sanderling.exploration.philox`). Bare: addresses in."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sanderling.kernels.lanes import exported, float64s
+from sanderling.kernels.simd import exported, float64s
 
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)

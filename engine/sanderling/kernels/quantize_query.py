@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from sanderling.kernels.lanes import called, inlined, reordered
 from sanderling.kernels.layout import GROUP, LANES, LARGEST, LARGEST_VALUE, SMALLEST_VALUE
+from sanderling.kernels.simd import called, inlined, reordered
 
 _MAGIC = 6755399441055744.0  # 1.5 x 2^52: adding and taking it away rounds a double to an integer, halves to even
 

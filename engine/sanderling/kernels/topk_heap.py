@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from sanderling.kernels.dots import row_dot
-from sanderling.kernels.lanes import (
+from sanderling.kernels.dot_products import row_dot
+from sanderling.kernels.layout import LANES
+from sanderling.kernels.simd import (
     bytes_at,
     called,
     float32s,
@@ -22,7 +23,6 @@ from sanderling.kernels.lanes import (
     shorts_at,
     total,
 )
-from sanderling.kernels.layout import LANES
 
 
 @inlined

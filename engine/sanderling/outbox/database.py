@@ -15,12 +15,12 @@ from pathlib import Path
 
 import apsw
 
-from sanderling.claim import WRITING, Claim, unusable
-from sanderling.clock import Entropy
-from sanderling.contract.seal import flush_path
+from sanderling.bundle.writer import flush_path
 from sanderling.errors import StorageError
-from sanderling.forks import connect
-from sanderling.identity import Identity
+from sanderling.outbox.folder_lock import WRITING, Claim, unusable
+from sanderling.outbox.identity import Identity
+from sanderling.runtime.clock import Entropy
+from sanderling.runtime.fork_safety import connect
 
 SCHEMA = 1
 DATABASE = "outbox.db"

@@ -13,11 +13,11 @@ from contextlib import suppress
 
 import apsw
 
-from sanderling.boot import Boot
-from sanderling.contract.events import MAX_NUMBERS
-from sanderling.database import Meta
-from sanderling.identity import Identity
-from sanderling.store import Store
+from sanderling.events.boot_clock import Boot
+from sanderling.events.schema import MAX_NUMBERS
+from sanderling.outbox.database import Meta
+from sanderling.outbox.event_store import Store
+from sanderling.outbox.identity import Identity
 
 UNSCRUBBED = "unscrubbed"
 

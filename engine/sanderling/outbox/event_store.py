@@ -19,12 +19,12 @@ import apsw
 import msgspec
 from msgspec import UNSET
 
-from sanderling.boot import Boot
-from sanderling.claim import unusable
-from sanderling.clock import Clock, Entropy, uuid7
-from sanderling.contract import events as wire
-from sanderling.contract.events import Event, Loss, Observation, Outcome, Restart
-from sanderling.database import PAGE_BYTES, Database, Meta
+from sanderling.events import schema as wire
+from sanderling.events.boot_clock import Boot
+from sanderling.events.schema import Event, Loss, Observation, Outcome, Restart
+from sanderling.outbox.database import PAGE_BYTES, Database, Meta
+from sanderling.outbox.folder_lock import unusable
+from sanderling.runtime.clock import Clock, Entropy, uuid7
 
 QUARANTINE_ROWS = 100
 MAX_REASON = 512

@@ -8,7 +8,7 @@ from pathlib import Path
 import apsw
 
 from sanderling.errors import StorageError
-from sanderling.forks import connect
+from sanderling.runtime.fork_safety import connect
 
 LOCK = "outbox.lock"
 WRITING = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sanderling.clock import Entropy
+from sanderling.runtime.clock import Entropy
 
 
 class Identity(NamedTuple):

@@ -17,13 +17,13 @@ from typing import Any, TypeVar
 
 import apsw
 
-from sanderling import forgetting, shed
-from sanderling.boot import Boot
-from sanderling.clock import Clock, Entropy
-from sanderling.contract.events import ROOM_FOR_SLOT, Event
 from sanderling.errors import StorageError
-from sanderling.identity import Identity
-from sanderling.store import Job, Pending, Store, kind_of, moved_by
+from sanderling.events.boot_clock import Boot
+from sanderling.events.schema import ROOM_FOR_SLOT, Event
+from sanderling.outbox import erasure, shedding
+from sanderling.outbox.event_store import Job, Pending, Store, kind_of, moved_by
+from sanderling.outbox.identity import Identity
+from sanderling.runtime.clock import Clock, Entropy
 
 QUEUE_EVENTS = 10_000
 GROUP_JOBS = 256
@@ -69,7 +69,7 @@ class Outbox:
         threaded: bool = True,
     ) -> None:
         self._store = Store(Path(folder), limit_bytes, clock, entropy)
-        forgetting.scrub_left(self._store)
+        erasure.scrub_left(self._store)
         self._queue: deque[Job] = deque()
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._drops: Counter[tuple[str, str]] = Counter()
@@ -238,7 +238,7 @@ class Outbox:
                 self._drop("forgotten", job.events)
             self._gaps -= names
             self._store.gaps -= names
-        forgetting.forget(self._store, names, keys)
+        erasure.forget(self._store, names, keys)
 
     def begin_anew(self) -> None:
         """Delete everything, and go on as another install with another secret; raise `StorageError` if that fails.
@@ -262,14 +262,14 @@ class Outbox:
             self._begin_anew()
 
     def _begin_anew(self) -> None:
-        forgetting.begin_anew(self._store)
+        erasure.begin_anew(self._store)
         with self._wake:
             self._drops.clear()
             self._gaps.clear()
 
     def scrub_left(self) -> None:
         """Overwrite the bytes of what was deleted, where that was not possible yet; on trouble, some other time."""
-        self._ask(lambda: forgetting.scrub_left(self._store))
+        self._ask(lambda: erasure.scrub_left(self._store))
 
     def counters(self) -> Counters:
         """Return what is waiting and what became of the rest."""
@@ -352,7 +352,7 @@ class Outbox:
         if not group:
             return True
         try:
-            room = self._store.database.used() <= self._store.limit or shed.make_room(self._store)
+            room = self._store.database.used() <= self._store.limit or shedding.make_room(self._store)
             refused = self._store.write(group, drops, gaps, durable) if room else None
         except Exception:  # whatever it was, recommending goes on, the group stays queued, and the failure is counted
             self._failed_commits += 1

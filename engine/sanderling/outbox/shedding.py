@@ -16,12 +16,12 @@ from contextlib import suppress
 
 import msgspec
 
-from sanderling.contract import events as wire
-from sanderling.contract.events import Decision, Event, Outcome
-from sanderling.database import Meta
 from sanderling.errors import EventError
-from sanderling.forgetting import UNSCRUBBED
-from sanderling.store import BORN, GAP, MOST_GAPS, Store, as_observation, checksum, sound
+from sanderling.events import schema as wire
+from sanderling.events.schema import Decision, Event, Outcome
+from sanderling.outbox.database import Meta
+from sanderling.outbox.erasure import UNSCRUBBED
+from sanderling.outbox.event_store import BORN, GAP, MOST_GAPS, Store, as_observation, checksum, sound
 
 CHUNK = 500
 TARGET = 0.75

@@ -1,0 +1,1 @@
+"""Scores and ranks the items of a bundle."""

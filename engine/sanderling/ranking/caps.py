@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.checks import shown
+from sanderling.arguments import shown
 
 Rows = NDArray[np.int64]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from sanderling.contract.bundle import Bundle
-from sanderling.contract.seal import flush_path
+from sanderling.bundle.reader import Bundle
+from sanderling.bundle.writer import flush_path
 
 FILE = "added-items.jsonl"
 

@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling import explore
-from sanderling.contract import events as wire
-from sanderling.contract.manifest import Exploration
-from sanderling.groups import Ranking
-from sanderling.philox import uniforms
-from sanderling.scorer import Scorer, Vector
+from sanderling.bundle.manifest import Exploration
+from sanderling.events import schema as wire
+from sanderling.exploration import schemes
+from sanderling.exploration.philox import uniforms
+from sanderling.ranking.caps import Ranking
+from sanderling.ranking.scorer import Scorer, Vector
 from sanderling.slate import Explanation, Slate, SlateItem
 
 
@@ -65,8 +65,8 @@ def draw(scorer: Scorer, ranking: Ranking, plan: Exploration, slots: int, decisi
     The slots before are as likely as they would be with those after them.
     """
     rows, scores = ranking.rows.tolist(), ranking.scores.tolist()
-    noise = uniforms(decision, explore.blocks(plan, slots, len(rows)))
-    drawn = explore.draw(plan, slots, ranking.scores, noise)
+    noise = uniforms(decision, schemes.blocks(plan, slots, len(rows)))
+    drawn = schemes.draw(plan, slots, ranking.scores, noise)
     items = []
     room = wire.ROOM_FOR_SLATE
     for slot, place in enumerate(drawn.ranks):

@@ -8,9 +8,9 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from sanderling.contract.bundle import Bundle
+from sanderling.bundle.reader import Bundle
 from sanderling.errors import SanderlingError
-from sanderling.scorer import Scorer
+from sanderling.ranking.scorer import Scorer
 
 MIN_COSINE = 0.999
 MIN_OVERLAP = 0.8

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.kernels import library
+from sanderling.kernels import loader
 from sanderling.kernels.layout import (
     CHUNK,
     GROUP,
@@ -101,7 +101,7 @@ class Table:
         if not sound or not float(scale.min(initial=1.0)) >= SMALLEST_VALUE:
             raise ValueError(f"expected scales of {SMALLEST_VALUE:g} to {LARGEST_VALUE:g}, and biases up to that")
         fits = 0 < rows.shape[1] <= MOST_DIMENSIONS and len(rows) > 0
-        self._kernels = library.chosen(source) if fits else None
+        self._kernels = loader.chosen(source) if fits else None
         self._bits = bits or bits_for(*rows.shape)
         self._own, self._packing = local(), Lock()
         self._packed: tuple[NDArray[np.int64], NDArray[np.uint8]] | None = None
@@ -153,7 +153,7 @@ class _Scan:
     """The memory in which one thread scans one table, and its addresses."""
 
     def __init__(
-        self, table: Table, scan: library.Kernel, packed: tuple[NDArray[np.int64], NDArray[np.uint8]], k: int
+        self, table: Table, scan: loader.Kernel, packed: tuple[NDArray[np.int64], NDArray[np.uint8]], k: int
     ) -> None:
         n, d = table.rows.shape
         count, self.capacity = -(-n // ROWS), max(k, 1024)

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling import explore
-from sanderling.contract.bundle import Bundle
-from sanderling.encoder import Encoder
+from sanderling.bundle.reader import Bundle
 from sanderling.errors import BundleError
-from sanderling.groups import Cap, Groups, Ranking, Rows, capped
-from sanderling.state import StateModel
-from sanderling.topk import Hidden, Table, quantize_rows
+from sanderling.exploration import schemes
+from sanderling.ranking.caps import Cap, Groups, Ranking, Rows, capped
+from sanderling.ranking.index import Hidden, Table, quantize_rows
+from sanderling.ranking.text_encoder import Encoder
+from sanderling.ranking.user_model import StateModel
 
 Vector = NDArray[np.float32]
 
@@ -64,7 +64,7 @@ class Scorer:
         sizes = bundle.manifest.sizes
         self.bundle, self._parts = bundle, parts or _parts(bundle)
         self.encoder, self.state = self._parts.encoder, self._parts.state
-        self.greedy = explore.greedy(bundle.manifest.exploration)
+        self.greedy = schemes.greedy(bundle.manifest.exploration)
         self.changes = changes or Changes((), (), _no_table(sizes.dim), None)
         files = bundle.manifest.files
         self.space = files["policy.safetensors"].sha256[:16] + files["items.safetensors"].sha256[:16]

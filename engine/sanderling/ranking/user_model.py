@@ -9,7 +9,7 @@ norm is layer normalisation (Ba et al. 2016, arXiv:1607.06450); its gain and shi
 silu(x) = x / (1 + exp(-x)) = y + y tanh(y) with y = x / 2.
 
 Refuses to know users, ids and storage. The lab's parallel form of the same equations is
-`sanderling_trainer.policy.network`.
+`sanderling_trainer.policy.model.network`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.contract.tensors import Tensors
+from sanderling.bundle.tensors import Tensors
 
 Vector = NDArray[np.float32]
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
 
-from sanderling import overlay
-from sanderling.contract.bundle import Bundle
+from sanderling.bundle.reader import Bundle
 from sanderling.errors import SanderlingError, StorageError, UpdateError
-from sanderling.scorer import Scorer
-from sanderling.slots import Slots
+from sanderling.ranking import catalog_overlay
+from sanderling.ranking.scorer import Scorer
+from sanderling.releases.slots import Slots
 
 log = logging.getLogger("sanderling")
 
@@ -47,10 +47,10 @@ class Serving:
         with self.swapping:
             if self._folder and not self._holds:
                 raise StorageError(self._refusal())
-            records = overlay.after(records, self.scorer.bundle)
+            records = catalog_overlay.after(records, self.scorer.bundle)
             scorer = self.scorer.changed(records)
-            kept = {record["id"]: record for record in (*overlay.read(self._folder), *scorer.changes.records)}
-            overlay.write(self._folder, kept.values())
+            kept = {record["id"]: record for record in (*catalog_overlay.read(self._folder), *scorer.changes.records)}
+            catalog_overlay.write(self._folder, kept.values())
             self.scorer = scorer
 
     def update(self, fetch: Fetch) -> int | None:
@@ -138,7 +138,7 @@ class Serving:
         return self._prepare(self._given)
 
     def _prepare(self, bundle: Bundle) -> Scorer:
-        return Scorer(bundle).changed(overlay.standing(overlay.read(self._folder), bundle))
+        return Scorer(bundle).changed(catalog_overlay.standing(catalog_overlay.read(self._folder), bundle))
 
     def _installed(self) -> Path | None:
         if self.slots is None:

@@ -15,8 +15,8 @@ from typing import Annotated
 import msgspec
 from msgspec.structs import replace
 
-from sanderling.contract.manifest import Natural, Positive
-from sanderling.contract.seal import flush_path
+from sanderling.bundle.manifest import Natural, Positive
+from sanderling.bundle.writer import flush_path
 from sanderling.errors import StorageError, UpdateError
 
 FILE = "slots.json"

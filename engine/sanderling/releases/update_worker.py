@@ -1,4 +1,4 @@
-"""The child process of an update: refresh, choose, download, probe, install. Run as `python -m sanderling.updater`.
+"""The child process of an update: refresh, choose, download, probe, install. Run as `python -m sanderling.releases.update_worker`.
 
 It refreshes the signed metadata (The Update Framework), downloads to the declared lengths, opens the bundle under
 resource limits, checks its golden vectors, flushes it to the disk and gives it its name. Refuses to activate anything.
@@ -22,13 +22,13 @@ import msgspec
 import urllib3
 
 import sanderling
-from sanderling.contract import manifest as manifests
-from sanderling.contract import seal
-from sanderling.contract.bundle import Bundle
-from sanderling.contract.manifest import MANIFEST, Manifest, Positive
+from sanderling.bundle import manifest as manifests
+from sanderling.bundle import writer
+from sanderling.bundle.manifest import MANIFEST, Manifest, Positive
+from sanderling.bundle.reader import Bundle
 from sanderling.errors import BundleError, UpdateError
-from sanderling.slots import Slots, refusal
-from sanderling.update import Answer, Request
+from sanderling.releases.slots import Slots, refusal
+from sanderling.releases.updater import Answer, Request
 
 if TYPE_CHECKING:
     from tuf.api.metadata import TargetFile
@@ -141,7 +141,7 @@ def _refresh(request: Request, trust: Path) -> Updater:
     )
     updater.refresh()
     for path in [*trust.rglob("*"), trust, trust.parent]:
-        seal.flush_path(path)
+        writer.flush_path(path)
     return updater
 
 
@@ -199,9 +199,9 @@ def _install(updater: Updater, release: int, staging: Path, request: Request) ->
         if not any(_copied(source / name, target, staging / name) for source in sources):
             updater.download_target(target, str(staging / name))
     _probe(staging, release, sum(lengths))
-    seal.flush(staging)
+    writer.flush(staging)
     shutil.rmtree(slots.path(release), ignore_errors=True)
-    seal.publish(staging, slots.path(release))
+    writer.publish(staging, slots.path(release))
 
 
 def _manifest(updater: Updater, release: int, staging: Path, app: str) -> Manifest:
@@ -247,7 +247,7 @@ def _copied(source: Path, target: TargetFile, copy: Path) -> bool:
 
 def _probe(staging: Path, release: int, total: int) -> None:
     """Open the bundle and compute its golden vectors, with an upper bound on memory (address space, in bytes)."""
-    from sanderling.golden import faults
+    from sanderling.ranking.golden_check import faults
 
     with suppress(ValueError):  # macOS knows the limit but refuses to set it
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES + 4 * total, MEMORY_BYTES + 4 * total))

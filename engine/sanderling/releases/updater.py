@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from sanderling.errors import UpdateError
-from sanderling.slots import Slots
+from sanderling.releases.slots import Slots
 
 TIMEOUT_S = 900.0
 QUIET = {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1", "SANDERLING_KERNELS": "numpy"}
@@ -74,7 +74,7 @@ def fetch(
 def _ask(request: Request, timeout_s: float) -> Answer:
     try:
         child = subprocess.run(
-            [sys.executable, "-P", "-m", "sanderling.updater"],
+            [sys.executable, "-P", "-m", "sanderling.releases.update_worker"],
             input=msgspec.json.encode(request),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -1,0 +1,1 @@
+"""Clocks, ids, fork safety and durable file writes."""

@@ -1,0 +1,1 @@
+"""Sends stored events to the collector."""

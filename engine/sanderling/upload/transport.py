@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
-from sanderling.clock import Clock
+from sanderling.runtime.clock import Clock
 
 if TYPE_CHECKING:
     import urllib3
@@ -54,7 +54,7 @@ class HttpTransport:
     def __init__(self, url: str, token: str | None, timeout_s: float = 10.0) -> None:
         import urllib3
 
-        from sanderling.deadline import POOLS
+        from sanderling.upload.http_deadline import POOLS
 
         _check(url, token)
         self._url = url.rstrip("/") + "/events"
@@ -69,7 +69,7 @@ class HttpTransport:
         """
         import urllib3
 
-        from sanderling.deadline import within
+        from sanderling.upload.http_deadline import within
 
         sent = dict(headers)
         if self._token is not None:

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from sanderling.clock import Clock
-from sanderling.contract import events as wire
 from sanderling.errors import StorageError
-from sanderling.outbox import Outbox
-from sanderling.store import Pending
-from sanderling.transport import HttpTransport, NoNetworkError, Response, Transport, retry_after_s
+from sanderling.events import schema as wire
+from sanderling.outbox.event_store import Pending
+from sanderling.outbox.outbox import Outbox
+from sanderling.runtime.clock import Clock
+from sanderling.upload.transport import HttpTransport, NoNetworkError, Response, Transport, retry_after_s
 
 __all__ = ["Backoff", "HttpTransport", "Response", "Transport", "UploadCounters", "Uploader"]
 

@@ -1,0 +1,1 @@
+"""What the device knows of its users."""

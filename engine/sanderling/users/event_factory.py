@@ -7,14 +7,14 @@ from typing import Any
 
 from msgspec import UNSET, UnsetType
 
-from sanderling import noise
-from sanderling.boot import Boot
-from sanderling.clock import Entropy, uuid7
-from sanderling.contract import events as wire
-from sanderling.decisions import Made
-from sanderling.identity import Identity
-from sanderling.scorer import Vector
-from sanderling.users import UserState
+from sanderling.events import schema as wire
+from sanderling.events.boot_clock import Boot
+from sanderling.outbox.identity import Identity
+from sanderling.ranking.decision import Made
+from sanderling.ranking.scorer import Vector
+from sanderling.runtime.clock import Entropy, uuid7
+from sanderling.users import randomized_response
+from sanderling.users.user_states import UserState
 
 
 class Teller:
@@ -78,8 +78,8 @@ class Teller:
         """Tell what became of one slot; where clicks are turned round, nothing else may tell what it was."""
         turned: float | UnsetType = UNSET
         if self._privacy is not None:
-            value = noise.told(value, self._secret, decision, slot, self._privacy)
-            kind, moves, turned = None, False, noise.chance(self._privacy)
+            value = randomized_response.told(value, self._secret, decision, slot, self._privacy)
+            kind, moves, turned = None, False, randomized_response.chance(self._privacy)
         return wire.Outcome(
             **self._stamp(),
             user=pseudonym,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from sanderling.kept import Kept
+from sanderling.users.user_cache import Kept
 
 DAY_MS = 86_400_000
 _STORED = struct.Struct("<qq")  # the day, and the explored slots shown on it

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.kept import Kept
+from sanderling.users.user_cache import Kept
 
 Floats = NDArray[np.float64]
 

@@ -14,22 +14,22 @@ from contextlib import suppress
 from threading import Lock
 from typing import NamedTuple
 
-from sanderling import decisions
-from sanderling.adapt import Floats, Residuals
-from sanderling.boot import Boot
-from sanderling.budget import DAY_MS, Budget
-from sanderling.clock import OLDEST_MS, Clock, Entropy
-from sanderling.contract import events as wire
-from sanderling.decisions import Made
 from sanderling.errors import StorageError
-from sanderling.identity import Identity
-from sanderling.outbox import Outbox
-from sanderling.scorer import Scorer, Vector
+from sanderling.events import schema as wire
+from sanderling.events.boot_clock import Boot
+from sanderling.outbox.event_store import BORN, GAP
+from sanderling.outbox.identity import Identity
+from sanderling.outbox.outbox import Outbox
+from sanderling.ranking import decision as decisions
+from sanderling.ranking.decision import Made
+from sanderling.ranking.scorer import Scorer, Vector
+from sanderling.runtime.clock import OLDEST_MS, Clock, Entropy
 from sanderling.slate import Slate, SlateItem
-from sanderling.store import BORN, GAP
-from sanderling.telling import Teller
-from sanderling.users import Users, UserState
-from sanderling.windows import PREFIX, Seen, Windows
+from sanderling.users.event_factory import Teller
+from sanderling.users.exploration_budget import DAY_MS, Budget
+from sanderling.users.personalization import Floats, Residuals
+from sanderling.users.reward_windows import PREFIX, Seen, Windows
+from sanderling.users.user_states import Users, UserState
 
 log = logging.getLogger("sanderling")
 

@@ -13,7 +13,7 @@ from itertools import islice
 
 import msgspec
 
-from sanderling.clock import time_of
+from sanderling.runtime.clock import time_of
 
 PREFIX = "seen:"
 MOST_OPEN = 10_000

@@ -19,8 +19,8 @@ from functools import lru_cache, reduce
 import msgspec
 import numpy as np
 
-from sanderling.clock import Entropy
-from sanderling.scorer import Scorer, Vector
+from sanderling.ranking.scorer import Scorer, Vector
+from sanderling.runtime.clock import Entropy
 
 TAIL = 256
 RESTART_BYTES = 32 * 1024

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from sanderling_quantize import texts as more
+from sanderling_quantize.encoders import text_augmentation as more
 from sanderling_quantize.encoders.distil import distil
-from sanderling_quantize.encoders.search import BITS, search
-from sanderling_quantize.encoders.shape import TIERS
-from sanderling_quantize.encoders.tokens import tokenize
+from sanderling_quantize.encoders.int8_search import BITS, search
+from sanderling_quantize.encoders.student_config import TIERS
+from sanderling_quantize.encoders.tokenization import tokenize
 
 JUDGED = 300
 

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from sanderling_quantize.encoders import inherit
-from sanderling_quantize.encoders.shape import Shape
+from sanderling_quantize.encoders import student_init
 from sanderling_quantize.encoders.student import Student, mean, unit
-from sanderling_quantize.encoders.tokens import Tokens, batches, padded, tokenize
+from sanderling_quantize.encoders.student_config import Shape
+from sanderling_quantize.encoders.tokenization import Tokens, batches, padded, tokenize
 
 BATCH = 64
 DRAWS = 16
@@ -39,12 +39,12 @@ def distil(
 ) -> Student:
     """Return a student of a BERT-like teacher, trained where the teacher is; a fifth of what it sees are `texts` alone,
     the rest any of all. Raises `ValueError` for another kind of teacher."""
-    inherit.check(teacher)
+    student_init.check(teacher)
     shape, rng = shape.within(teacher.config), np.random.default_rng(seed)
     corpus = list(dict.fromkeys([*texts, *further]))
     tokens = tokenize(tokenizer, corpus, max_tokens)
     some = [tokens[at] for at in rng.permutation(len(tokens))[:MEASURED]]
-    student = inherit.inherit(teacher, shape, inherit.measure(teacher, some), max_tokens, seed)
+    student = student_init.inherit(teacher, shape, student_init.measure(teacher, some), max_tokens, seed)
     if shape.steps:
         own = np.arange(len(dict.fromkeys(texts)))
         _train(student, teacher, tokens, own, shape, rng)

@@ -15,8 +15,8 @@ import onnx
 import torch
 from onnx import numpy_helper
 
+from sanderling_quantize.encoders.embedding_codes import frozen
 from sanderling_quantize.encoders.student import Student
-from sanderling_quantize.encoders.tables import frozen
 
 INPUTS = ("input_ids", "attention_mask")
 OUTPUT = "vector"

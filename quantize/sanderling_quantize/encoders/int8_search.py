@@ -19,13 +19,13 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sanderling.encoder import SLOW_FUSIONS
+from sanderling.ranking.text_encoder import SLOW_FUSIONS
 from sanderling_quantize.encoders.export import export
-from sanderling_quantize.encoders.int8 import quantize
-from sanderling_quantize.encoders.smooth import smoothed
+from sanderling_quantize.encoders.int8_export import quantize
+from sanderling_quantize.encoders.smoothquant import smoothed
 from sanderling_quantize.encoders.student import Student
-from sanderling_quantize.encoders.tokens import Tokens
-from sanderling_quantize.gate.measures import neighbours
+from sanderling_quantize.encoders.tokenization import Tokens
+from sanderling_quantize.similarity import neighbours
 
 ROUNDS = 5
 SLOWER = 1.2

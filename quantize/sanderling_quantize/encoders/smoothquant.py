@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sanderling_quantize.encoders.student import Student
-from sanderling_quantize.encoders.tokens import Tokens, batches
+from sanderling_quantize.encoders.tokenization import Tokens, batches
 
 SMALLEST = 1e-5
 PARTS = ("attend", "merge", "expand", "contract")

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sanderling_quantize.encoders.shape import Shape
+from sanderling_quantize.encoders.embedding_codes import coded
 from sanderling_quantize.encoders.student import Layer, Student
-from sanderling_quantize.encoders.tables import coded
-from sanderling_quantize.encoders.tokens import Tokens, batches
+from sanderling_quantize.encoders.student_config import Shape
+from sanderling_quantize.encoders.tokenization import Tokens, batches
 
 SPREAD = 0.3
 BUILT_ALIKE = ("bert", "roberta", "xlm-roberta", "camembert")

@@ -12,9 +12,9 @@ Refuses to write or to repair a bundle.
 
 from __future__ import annotations
 
-from sanderling_quantize.gate.checks import Check, report
-from sanderling_quantize.gate.judge import judge
-from sanderling_quantize.gate.measures import neighbours, spearman
+from sanderling_quantize.gate.check import Check, report
+from sanderling_quantize.gate.run_checks import judge
 from sanderling_quantize.gate.thresholds import Thresholds
+from sanderling_quantize.similarity import neighbours, spearman
 
 __all__ = ["Check", "Thresholds", "judge", "neighbours", "report", "spearman"]

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from sanderling.errors import SanderlingError
-from sanderling_quantize.gate.wire import ARRAYS, QUESTION, WORDS, Events, Question, Words
+from sanderling_quantize.gate.probe_protocol import ARRAYS, QUESTION, WORDS, Events, Question, Words
 
 TIMEOUT_S = 900.0
 MEMORY_BYTES = 2 * 2**30
@@ -74,7 +74,7 @@ def size(folder: Path) -> int:
 def _run(folder: Path, timeout_s: float) -> None:
     try:
         child = subprocess.run(
-            [sys.executable, "-P", "-m", "sanderling_quantize.gate.child", str(folder)],
+            [sys.executable, "-P", "-m", "sanderling_quantize.gate.probe_worker", str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""The gate's child process: a device that answers questions. Run as `python -m sanderling_quantize.gate.child FOLDER`.
+"""The gate's child process: a device that answers questions. Run as `python -m sanderling_quantize.gate.probe_worker FOLDER`.
 
 It opens the bundle with the real engine, under a limit on its address space, and leaves words.json and
 arrays.safetensors in the folder of the question. Refuses to judge, and to load anything of the lab.
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from sanderling import Engine
-from sanderling.contract.bundle import Bundle
-from sanderling.golden import faults
-from sanderling.scorer import Scorer
-from sanderling_quantize.gate.wire import ARRAYS, DEEPEST, QUESTION, SLATE, WORDS, Question, Words
+from sanderling.bundle.reader import Bundle
+from sanderling.ranking.golden_check import faults
+from sanderling.ranking.scorer import Scorer
+from sanderling_quantize.gate.probe_protocol import ARRAYS, DEEPEST, QUESTION, SLATE, WORDS, Question, Words
 
 TURNS = 200
 

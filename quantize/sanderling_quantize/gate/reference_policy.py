@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.state import StateModel
-from sanderling_quantize.gate.measures import best
-from sanderling_quantize.gate.wire import DEEPEST, SLATE, Events
+from sanderling.ranking.user_model import StateModel
+from sanderling_quantize.gate.probe_protocol import DEEPEST, SLATE, Events
+from sanderling_quantize.similarity import best
 
 if TYPE_CHECKING:
     from sanderling_quantize.checkpoint import Checkpoint
@@ -26,7 +26,7 @@ QUERIES = "queries.parquet"
 
 @dataclass(frozen=True)
 class Queries:
-    """Histories (item id, kind), and for each the ids that its user liked next: `sanderling_trainer.policy.queries`.
+    """Histories (item id, kind), and for each the ids that its user liked next: `sanderling_trainer.policy.holdout_queries`.
 
     They are the end of the log that the checkpoint knows, and may have been learned from. Device and float policy rank
     the same ones, so that the ratio of the two is fair; neither figure alone is a claim about users to come.

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.explore.sequential import marginals
-from sanderling_quantize.gate import measures
-from sanderling_quantize.gate.ask import TIMEOUT_S, Answer, NoAnswerError, ask, size
-from sanderling_quantize.gate.checks import Check, fault, least, most
-from sanderling_quantize.gate.policy import FloatPolicy, Queries
+from sanderling.exploration.sequential import marginals
+from sanderling_quantize import similarity
+from sanderling_quantize.gate.check import Check, fault, least, most
+from sanderling_quantize.gate.probe_process import TIMEOUT_S, Answer, NoAnswerError, ask, size
+from sanderling_quantize.gate.probe_protocol import SLATE, Events
+from sanderling_quantize.gate.reference_policy import FloatPolicy, Queries
 from sanderling_quantize.gate.thresholds import Thresholds
-from sanderling_quantize.gate.wire import SLATE, Events
 
 if TYPE_CHECKING:
     from sanderling_quantize.checkpoint import Checkpoint
@@ -82,7 +82,7 @@ def _texts(answer: Answer, seen: Texts, unseen: Texts, policy: FloatPolicy, thre
         "unseen", new, unseen[1], thresholds.cosine_unseen, thresholds.spearman_unseen, thresholds.neighbours_unseen
     )
     if len(new):
-        value = measures.cosine(answer.new[len(seen[0]) :], unseen[1] @ policy.project.T)
+        value = similarity.cosine(answer.new[len(seen[0]) :], unseen[1] @ policy.project.T)
         rows.append(least("cosine, new items", value, thresholds.new_item))
     return rows
 
@@ -90,10 +90,10 @@ def _texts(answer: Answer, seen: Texts, unseen: Texts, policy: FloatPolicy, thre
 def _likeness(
     name: str, found: NDArray[np.float32], teacher: NDArray[np.float32], cosine: float, spearman: float, near: float
 ) -> list[Check]:
-    rows = [least(f"cosine, {name} texts", measures.cosine(found, teacher), cosine)] if len(found) else []
+    rows = [least(f"cosine, {name} texts", similarity.cosine(found, teacher), cosine)] if len(found) else []
     if len(found) >= FEW:
-        rows.append(least(f"spearman, {name} texts", measures.spearman(found, teacher), spearman))
-        rows.append(least(f"10 nearest, {name} texts", measures.neighbours(found, teacher), near))
+        rows.append(least(f"spearman, {name} texts", similarity.spearman(found, teacher), spearman))
+        rows.append(least(f"10 nearest, {name} texts", similarity.neighbours(found, teacher), near))
     return rows
 
 
@@ -102,7 +102,7 @@ def _items(
 ) -> list[Check]:
     wrong = [(row, a, b) for row, (a, b) in enumerate(zip(policy.ids, answer.words.ids, strict=True)) if a != b]
     note = "row {}: expected {!r}, found {!r}".format(*wrong[0]) if wrong else ""
-    agreement = measures.agreement(answer.items, policy.vectors)
+    agreement = similarity.agreement(answer.items, policy.vectors)
     queries = policy.vectors[rng.choice(len(policy.ids), min(ITEMS, len(policy.ids)), replace=False)]
     nothing = np.zeros_like(policy.biases)
     int8 = [*_top(answer.items, nothing, queries), *_top(answer.items, answer.biases, users)]
@@ -115,12 +115,12 @@ def _items(
             thresholds.item_rows,
             f"item {policy.ids[agreement.argmin()]}",
         ),
-        least("item rows, 10 best", measures.overlap(int8, exact, SLATE), thresholds.rows_top),
+        least("item rows, 10 best", similarity.overlap(int8, exact, SLATE), thresholds.rows_top),
     ]
 
 
 def _top(vectors: NDArray[np.float32], biases: NDArray[np.float32], queries: NDArray[np.float32]) -> list[list[int]]:
-    return [measures.best(vectors @ query.astype(np.float64) + biases, SLATE).tolist() for query in queries]
+    return [similarity.best(vectors @ query.astype(np.float64) + biases, SLATE).tolist() for query in queries]
 
 
 def _slates(
@@ -129,16 +129,16 @@ def _slates(
     device, later = answer.words.rankings[: len(drawn)], answer.words.rankings[len(drawn) :]
     exact = policy.rankings(policy.users(drawn), drawn)
     drift = [
-        measures.total_variation(_first_slot(a, answer.words.epsilon), _first_slot(b, policy.epsilon))
+        similarity.total_variation(_first_slot(a, answer.words.epsilon), _first_slot(b, policy.epsilon))
         for a, b in zip(device, exact, strict=True)
     ]
     rows = [
-        least("greedy slate of 10", measures.overlap(device, exact, SLATE), thresholds.slate),
+        least("greedy slate of 10", similarity.overlap(device, exact, SLATE), thresholds.slate),
         most("propensity drift", float(np.mean(drift)), thresholds.drift),
     ]
     if len(queries.histories) >= FEW:
         wanted = policy.rankings(policy.users(queries.histories), queries.histories)
-        gains = measures.ndcg(later, queries.relevant, SLATE), measures.ndcg(wanted, queries.relevant, SLATE)
+        gains = similarity.ndcg(later, queries.relevant, SLATE), similarity.ndcg(wanted, queries.relevant, SLATE)
         rows.append(_gain(*gains, thresholds))
     return rows
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from sanderling import Slate
-from sanderling.contract.events import Decision, Event
+from sanderling.events.schema import Decision, Event
 from tests.support.fleet.shelf import Choice
 
 

@@ -15,11 +15,11 @@ import apsw
 import pytest
 
 from sanderling import Engine, Receipt, Slate, SlateItem
-from sanderling.clock import Entropy
-from sanderling.contract import events as wire
-from sanderling.contract.events import Event
 from sanderling.errors import StorageError
-from sanderling.store import sound
+from sanderling.events import schema as wire
+from sanderling.events.schema import Event
+from sanderling.outbox.event_store import sound
+from sanderling.runtime.clock import Entropy
 from tests.support.fleet import changes
 from tests.support.fleet.editions import GIVEN, MOST_ITEMS, editions
 from tests.support.fleet.ledger import Entry, Ledger, noisy_key

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from sanderling.contract.bundle import Bundle
-from sanderling.contract.manifest import Exploration
-from sanderling.slots import Slots
+from sanderling.bundle.manifest import Exploration
+from sanderling.bundle.reader import Bundle
+from sanderling.releases.slots import Slots
 from tests.support.bundles import record, write_bundle
 from tests.support.fleet.world import START_MS
 

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sanderling.transport import Response
-from sanderling_trainer.data.store import LocalStore
-from sanderling_trainer.fleet.collector import create_app
-from sanderling_trainer.fleet.compact import compact
-from sanderling_trainer.fleet.erase import erase
-from sanderling_trainer.fleet.lease import LEASE_S, BusyError
-from sanderling_trainer.fleet.limits import Limits
+from sanderling.upload.transport import Response
+from sanderling_trainer.collector.limits import Limits
+from sanderling_trainer.collector.server import create_app
+from sanderling_trainer.event_log.object_store import LocalStore
+from sanderling_trainer.jobs.compact import compact
+from sanderling_trainer.jobs.erase import erase
+from sanderling_trainer.jobs.lease import LEASE_S, BusyError
 from tests.support.fleet.world import World
 
 TOKEN = "secret"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sanderling import Slate
-from sanderling.contract.events import Decision, Event, Loss, Observation, Outcome, Restart
+from sanderling.events.schema import Decision, Event, Loss, Observation, Outcome, Restart
 from tests.support.fleet.shelf import Choice
 
 

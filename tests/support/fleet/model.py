@@ -9,10 +9,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from math import log2
 
-from sanderling.contract.events import Decision, Event, Loss, Observation, Outcome, Restart
-from sanderling.shed import survives
-from sanderling_trainer.data.examples import Examples
-from sanderling_trainer.data.segments import EventLog
+from sanderling.events.schema import Decision, Event, Loss, Observation, Outcome, Restart
+from sanderling.outbox.shedding import survives
+from sanderling_trainer.event_log.examples import Examples
+from sanderling_trainer.event_log.reader import EventLog
 from tests.support.fleet.choices import choice_faults, context_faults
 from tests.support.fleet.ledger import Entry, Ledger, is_default, key_of
 from tests.support.fleet.odds import chance, noise_faults

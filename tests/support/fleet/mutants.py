@@ -11,14 +11,14 @@ from typing import Any
 import msgspec
 
 from sanderling import Engine
-from sanderling.clock import Entropy
-from sanderling.contract import events as wire
-from sanderling.contract.events import Event, Outcome
 from sanderling.errors import UpdateError
-from sanderling.scorer import Scorer
-from sanderling.transport import Response
-from sanderling_trainer.data.segments import EventLog, _log, gather, read_segments
-from sanderling_trainer.data.store import open_store
+from sanderling.events import schema as wire
+from sanderling.events.schema import Event, Outcome
+from sanderling.ranking.scorer import Scorer
+from sanderling.runtime.clock import Entropy
+from sanderling.upload.transport import Response
+from sanderling_trainer.event_log.object_store import open_store
+from sanderling_trainer.event_log.reader import EventLog, _log, gather, read_segments
 from tests.support.fleet.editions import GIVEN
 from tests.support.fleet.lab import FlakyStore
 from tests.support.fleet.network import Line

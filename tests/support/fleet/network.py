@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from zlib import crc32
 
-from sanderling.contract import events as wire
-from sanderling.contract.events import Event
-from sanderling.transport import NoNetworkError, Response
+from sanderling.events import schema as wire
+from sanderling.events.schema import Event
+from sanderling.upload.transport import NoNetworkError, Response
 from tests.support.fleet.world import World
 
 DAY_S = 86_400.0

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from math import exp, log
 
-from sanderling.contract.events import Outcome
+from sanderling.events.schema import Outcome
 
 SURPRISE = 20.0
 

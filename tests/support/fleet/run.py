@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sanderling_trainer.data.examples import examples_of
-from sanderling_trainer.data.segments import EventLog, read_segments
+from sanderling_trainer.event_log.examples import examples_of
+from sanderling_trainer.event_log.reader import EventLog, read_segments
 from tests.support.bundles import KINDS, TEXT
 from tests.support.fleet.device import DAY_S, Device
 from tests.support.fleet.editions import MOST_ITEMS, place

@@ -1,1 +1,1 @@
-"""The lab's and the operators' commands."""
+"""The commands of the lab and of the server side."""

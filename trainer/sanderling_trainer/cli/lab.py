@@ -14,9 +14,9 @@ from typing import Annotated, Any
 
 import typer
 
+from sanderling.bundle import manifest
 from sanderling.cli.options import Json, Seed, check_creatable, finite
 from sanderling.cli.output import finish, note
-from sanderling.contract import manifest
 from sanderling.errors import TableError
 from sanderling_trainer.cli.options import Encoder, duration, seconds_of
 
@@ -60,7 +60,7 @@ def train(
     check_creatable(out)
 
     from sanderling_trainer.data.tables import read_catalogue, read_interactions
-    from sanderling_trainer.policy.config import Config
+    from sanderling_trainer.policy.model.config import Config
     from sanderling_trainer.policy.train import train as run
 
     catalogue = read_catalogue(items)
@@ -89,7 +89,7 @@ def evaluate(
     import numpy as np
 
     from sanderling_trainer.data.tables import read_catalogue, read_likes, read_slates
-    from sanderling_trainer.judge.metrics import evaluate as metrics_of
+    from sanderling_trainer.evaluation.metrics import evaluate as metrics_of
 
     found, liked = read_slates(slates), read_likes(interactions)
     seen = {item for slate in found.values() for item in slate} | {item for wanted in liked.values() for item in wanted}
@@ -127,9 +127,9 @@ def retrain(
     if encoder_of is not None:
         manifest.read(encoder_of)
 
-    from sanderling_quantize.build import build
-    from sanderling_quantize.encoders.make import Encoding
-    from sanderling_trainer.fleet.retrain import retrain as run
+    from sanderling_quantize.build_bundle import build
+    from sanderling_quantize.encoders.build_encoder import Encoding
+    from sanderling_trainer.jobs.retrain import retrain as run
 
     done = run(events, checkpoint, out, seed=seed, ship_anyway=ship_anyway)
     if bundle is not None and done.written:
@@ -169,7 +169,7 @@ def report(
     check_creatable(out)
     content = _summary(summary)
 
-    from sanderling_trainer.fleet.report import table, write_report
+    from sanderling_trainer.demo.report import table, write_report
 
     try:
         text = table(content)
@@ -218,8 +218,8 @@ def demo(
         given, missing = ("--interactions", "--items") if items is None else ("--items", "--interactions")
         raise typer.BadParameter(f"expected both --items and --interactions, found {given} alone; add {missing}")
 
-    from sanderling_trainer.fleet.demo import Demo, Settings
-    from sanderling_trainer.policy.config import Config
+    from sanderling_trainer.demo.run import Demo, Settings
+    from sanderling_trainer.policy.model.config import Config
 
     settings = Settings(seconds_of(collector_down), kill_device, config=replace(Config(), seed=seed))
     finished = Demo(out, settings, note).run(items, interactions)

@@ -13,7 +13,7 @@ import typer
 
 from sanderling.cli.options import Json, finite
 from sanderling.cli.output import finish
-from sanderling.clock import SystemClock
+from sanderling.runtime.clock import SystemClock
 from sanderling_trainer.cli.options import StoreUrl
 
 installs = typer.Typer(no_args_is_help=True, help="Repair installs that nothing can be learned from.")
@@ -37,7 +37,7 @@ def collect(
     """
     _check_address(host, port)
 
-    from sanderling_trainer.fleet.collector import serve
+    from sanderling_trainer.collector.server import serve
 
     serve(store, host, port, token)
     finish({"store": store, "stopped": True}, f"stopped; segments are in {store}", as_json)
@@ -71,8 +71,8 @@ def tokens(
 
     Example: sanderling tokens issue --store events/ --name phone-7
     """
-    from sanderling_trainer.data.store import open_store
-    from sanderling_trainer.fleet import tokens as kept
+    from sanderling_trainer.collector import tokens as kept
+    from sanderling_trainer.event_log.object_store import open_store
 
     place = open_store(store)
     if action is Action.list:
@@ -100,8 +100,8 @@ def erase(
 
     Example: sanderling erase --store events/ --install 0123456789abcdef0123456789abcdef
     """
-    from sanderling_trainer.data.store import JOB_TIMEOUT, open_store
-    from sanderling_trainer.fleet.erase import erase as run
+    from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, open_store
+    from sanderling_trainer.jobs.erase import erase as run
 
     done = run(open_store(store, JOB_TIMEOUT), install, SystemClock())
     result = {"files": done.files, "lines": done.lines, "foreign": done.foreign}
@@ -125,7 +125,7 @@ def rotate(
 
     Example: sanderling installs rotate --store events/
     """
-    from sanderling_trainer.fleet.renew import renew
+    from sanderling_trainer.jobs.rotate_identities import renew
 
     marked = renew(store, at_most)
     text = "\n".join([*marked, f"{len(marked)} more installs will get new identities"])
@@ -137,8 +137,8 @@ def compact(store: StoreUrl, as_json: Json = False) -> None:
 
     Example: sanderling compact --store events/
     """
-    from sanderling_trainer.data.store import JOB_TIMEOUT, open_store
-    from sanderling_trainer.fleet.compact import compact as run
+    from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, open_store
+    from sanderling_trainer.jobs.compact import compact as run
 
     done = run(open_store(store, JOB_TIMEOUT), SystemClock())
     result = {"files": done.files, "segments": done.segments, "events": done.events}

@@ -32,7 +32,7 @@ def keys(repository: Repository, keys: Keys, as_json: Json = False) -> None:
 
     Example: sanderling release keys --repository repository/ --keys keys/
     """
-    from sanderling_trainer.fleet import release as releases
+    from sanderling_trainer import release_repository as releases
 
     created = not (repository / "metadata").exists()
     root = repository / "root.json"
@@ -69,7 +69,7 @@ def publish(
 
     Example: sanderling release publish --bundle releases/2 --repository repository/ --keys keys/ --percent 10
     """
-    from sanderling_trainer.fleet import release as releases
+    from sanderling_trainer import release_repository as releases
 
     number = releases.publish(bundle, repository, keys, rollout=percent)
     dates = releases.expiry_dates(repository)
@@ -91,7 +91,7 @@ def rollout(
 
     Example: sanderling release rollout --release 2 --percent 50 --repository repository/ --keys keys/
     """
-    from sanderling_trainer.fleet import release as releases
+    from sanderling_trainer import release_repository as releases
 
     releases.set_rollout(release, percent, repository, keys)
     dates = releases.expiry_dates(repository)
@@ -116,7 +116,7 @@ def refresh(
 
     Example: sanderling release refresh --repository repository/ --keys keys/ --if-within 14
     """
-    from sanderling_trainer.fleet import release as releases
+    from sanderling_trainer import release_repository as releases
 
     before = releases.expiry_dates(repository)
     due = if_within is None or _first(before) <= datetime.now(UTC) + timedelta(days=if_within)

@@ -1,1 +1,1 @@
-"""Servers and jobs around the fleet: collector, releases, retraining, the demo and its report."""
+"""The HTTP server that takes events from devices."""

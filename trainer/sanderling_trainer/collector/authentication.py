@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hmac
 
-from sanderling.clock import Clock
-from sanderling_trainer.data.store import Store
-from sanderling_trainer.fleet.known import Known
-from sanderling_trainer.fleet.limits import Limits, RefusalError
-from sanderling_trainer.fleet.probe import Probe
-from sanderling_trainer.fleet.tokens import file_of
+from sanderling.runtime.clock import Clock
+from sanderling_trainer.collector.limits import Limits, RefusalError
+from sanderling_trainer.collector.lookup_cache import Known
+from sanderling_trainer.collector.store_probe import Probe
+from sanderling_trainer.collector.tokens import file_of
+from sanderling_trainer.event_log.object_store import Store
 
 
 class Authenticator:

@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import threading
 
-from sanderling.clock import Clock
-from sanderling_trainer.data.lines import DEAD, SEGMENTS, new_name, pack
-from sanderling_trainer.data.store import Store
-from sanderling_trainer.fleet.judging import Batch
-from sanderling_trainer.fleet.limits import Limits, RefusalError
-from sanderling_trainer.fleet.memory import Memory
-from sanderling_trainer.fleet.metrics import Metrics
+from sanderling.runtime.clock import Clock
+from sanderling_trainer.collector.limits import Limits, RefusalError
+from sanderling_trainer.collector.metrics import Metrics
+from sanderling_trainer.collector.recent_ids import Memory
+from sanderling_trainer.collector.validation import Batch
+from sanderling_trainer.event_log.object_store import Store
+from sanderling_trainer.event_log.segment_format import DEAD, SEGMENTS, new_name, pack
 
 Waiting = list[tuple[Batch, asyncio.Future[None]]]
 

@@ -6,9 +6,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from sanderling_trainer.fleet import openapi
-from sanderling_trainer.fleet.metrics import Metrics
-from sanderling_trainer.fleet.probe import Probe
+from sanderling_trainer.collector import openapi
+from sanderling_trainer.collector.metrics import Metrics
+from sanderling_trainer.collector.store_probe import Probe
 
 
 class Watch:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from sanderling.clock import Clock
+from sanderling.runtime.clock import Clock
 
 MAX_REMEMBERED = 100_000
 

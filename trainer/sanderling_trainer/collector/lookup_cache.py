@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-from sanderling.clock import Clock
-from sanderling_trainer.data.store import Store
-from sanderling_trainer.fleet.limits import MAX_REMEMBERED, trim
+from sanderling.runtime.clock import Clock
+from sanderling_trainer.collector.limits import MAX_REMEMBERED, trim
+from sanderling_trainer.event_log.object_store import Store
 
 MAX_AGE_S = 10.0
 

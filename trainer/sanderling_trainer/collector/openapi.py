@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from sanderling.contract import events as wire
-from sanderling_trainer.fleet.limits import Limits
+from sanderling.events import schema as wire
+from sanderling_trainer.collector.limits import Limits
 
 REFUSALS = {
     400: "Not one whole zstd frame, or a line that names no event.",

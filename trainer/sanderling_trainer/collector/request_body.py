@@ -6,7 +6,7 @@ import asyncio
 
 from starlette.requests import ClientDisconnect, Request
 
-from sanderling_trainer.fleet.limits import Limits, RefusalError
+from sanderling_trainer.collector.limits import Limits, RefusalError
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:

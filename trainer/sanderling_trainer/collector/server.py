@@ -23,19 +23,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from sanderling.clock import Clock, SystemClock
-from sanderling.contract.events import Answer
-from sanderling_trainer.data.marks import renewal, tombstone
-from sanderling_trainer.data.store import Store, open_store
-from sanderling_trainer.fleet.bodies import read_body
-from sanderling_trainer.fleet.callers import Authenticator
-from sanderling_trainer.fleet.committer import Committer
-from sanderling_trainer.fleet.judging import judge
-from sanderling_trainer.fleet.known import Known
-from sanderling_trainer.fleet.limits import Limits, Rate, RefusalError
-from sanderling_trainer.fleet.metrics import Metrics
-from sanderling_trainer.fleet.probe import Probe
-from sanderling_trainer.fleet.watch import Watch
+from sanderling.events.schema import Answer
+from sanderling.runtime.clock import Clock, SystemClock
+from sanderling_trainer.collector.authentication import Authenticator
+from sanderling_trainer.collector.group_commit import Committer
+from sanderling_trainer.collector.health import Watch
+from sanderling_trainer.collector.limits import Limits, Rate, RefusalError
+from sanderling_trainer.collector.lookup_cache import Known
+from sanderling_trainer.collector.metrics import Metrics
+from sanderling_trainer.collector.request_body import read_body
+from sanderling_trainer.collector.store_probe import Probe
+from sanderling_trainer.collector.validation import judge
+from sanderling_trainer.event_log.object_store import Store, open_store
+from sanderling_trainer.event_log.tombstones import renewal, tombstone
 
 FINISH_REQUESTS_S = 6
 FINISH_COMMITS_S = 2.0

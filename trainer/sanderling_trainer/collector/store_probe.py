@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 
-from sanderling.clock import Clock
-from sanderling_trainer.data.store import Store
+from sanderling.runtime.clock import Clock
+from sanderling_trainer.event_log.object_store import Store
 
 PROBE = "probe"
 PROBE_AGE_S = 5.0

@@ -10,9 +10,9 @@ from hashlib import sha256
 
 import msgspec
 
-from sanderling.clock import Clock
 from sanderling.errors import SanderlingError
-from sanderling_trainer.data.store import Store
+from sanderling.runtime.clock import Clock
+from sanderling_trainer.event_log.object_store import Store
 
 FOLDER = "tokens"
 BYTES = 32

@@ -14,12 +14,12 @@ from zlib import crc32
 import msgspec
 import zstandard
 
-from sanderling.contract import events as wire
-from sanderling.contract.events import Verdict
 from sanderling.errors import BatchSizeError, EventError
-from sanderling_trainer.data.lines import letter, line
-from sanderling_trainer.fleet.limits import RefusalError
-from sanderling_trainer.fleet.memory import Memory
+from sanderling.events import schema as wire
+from sanderling.events.schema import Verdict
+from sanderling_trainer.collector.limits import RefusalError
+from sanderling_trainer.collector.recent_ids import Memory
+from sanderling_trainer.event_log.segment_format import letter, line
 
 MAX_REASON = 500
 

@@ -1,1 +1,1 @@
-"""Tables, public data sets and event segments, read into arrays. Refuses to know models."""
+"""Tables, histories, splits and shards."""

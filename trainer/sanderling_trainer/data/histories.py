@@ -12,8 +12,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.contract.events import Decision, Event, Observation, Outcome, Restart
-from sanderling.users import NO_EVENTS, next_check
+from sanderling.events.schema import Decision, Event, Observation, Outcome, Restart
+from sanderling.users.user_states import NO_EVENTS, next_check
 from sanderling_trainer.data.tables import Interactions
 
 Ints = NDArray[np.int64]

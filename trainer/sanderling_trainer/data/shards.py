@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from sanderling.errors import TableError
 from sanderling_trainer.data.histories import History
-from sanderling_trainer.data.trends import DAY, Trends
+from sanderling_trainer.data.popularity import DAY, Trends
 
 FORMAT = 1
 EVENTS = 2**20

@@ -1,0 +1,1 @@
+"""The whole loop on MovieLens-100K, with real processes."""

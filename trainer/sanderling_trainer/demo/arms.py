@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling_trainer.data.tables import Catalogue, Interactions
-from sanderling_trainer.fleet.device import read_journal
-from sanderling_trainer.judge.intervals import ratio, ratio_difference
-from sanderling_trainer.judge.replay import Journey, replay
-from sanderling_trainer.policy.config import Config
+from sanderling_trainer.demo.device_process import read_journal
+from sanderling_trainer.evaluation.intervals import ratio, ratio_difference
+from sanderling_trainer.evaluation.trajectory_replay import Journey, replay
+from sanderling_trainer.policy.model.config import Config
 
 
 @dataclass(frozen=True)

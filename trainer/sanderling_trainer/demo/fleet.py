@@ -15,10 +15,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from sanderling.contract.events import Outcome
-from sanderling_trainer.data.segments import EventLog
-from sanderling_trainer.fleet.device import Plan, read_journal
-from sanderling_trainer.fleet.processes import CollectorProcess, Device, ReleaseServer
+from sanderling.events.schema import Outcome
+from sanderling_trainer.demo.device_process import Plan, read_journal
+from sanderling_trainer.demo.processes import CollectorProcess, Device, ReleaseServer
+from sanderling_trainer.event_log.reader import EventLog
 
 DEVICES = 2
 FLUSH_S = 300.0

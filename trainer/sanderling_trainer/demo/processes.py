@@ -21,8 +21,8 @@ from typing import Any
 
 import uvicorn
 
-from sanderling_trainer.fleet import release
-from sanderling_trainer.fleet.device import Plan
+from sanderling_trainer import release_repository
+from sanderling_trainer.demo.device_process import Plan
 
 PATIENCE_S = 300.0
 
@@ -39,7 +39,7 @@ class Device:
         """Start the process and wait until its engine is open."""
         with self._log.open("a") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sanderling_trainer.fleet.device", json.dumps(asdict(self.plan))],
+                [sys.executable, "-m", "sanderling_trainer.demo.device_process", json.dumps(asdict(self.plan))],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -128,7 +128,7 @@ class ReleaseServer:
 
     def __init__(self, repository: Path) -> None:
         self.url = f"http://127.0.0.1:{(port := free_port())}"
-        config = uvicorn.Config(release.app(repository), host="127.0.0.1", port=port, log_level="warning")
+        config = uvicorn.Config(release_repository.app(repository), host="127.0.0.1", port=port, log_level="warning")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
 

@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from sanderling_trainer.fleet import plots
+from sanderling_trainer.demo import plots
 
 NOTHING = "–"
 NO_VERDICT = "No verdict: two releases were not compared."
@@ -59,7 +59,7 @@ def write_report(summary: Mapping[str, Any], path: Path) -> None:
     """Write the summary as one HTML page without any outside reference; it reads in light, dark and on paper."""
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(percent=percent, points=points, number=number, size=size, whole=whole)
-    source = files("sanderling_trainer.fleet").joinpath("report.html.j2").read_text(encoding="utf-8")
+    source = files("sanderling_trainer.collector").joinpath("report.html.j2").read_text(encoding="utf-8")
     known = {name: summary.get(name) or {} for name in _PARTS}
     page = environment.from_string(source).render(
         **known,

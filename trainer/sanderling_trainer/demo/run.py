@@ -21,20 +21,21 @@ from typing import Any
 
 import numpy as np
 
-from sanderling_quantize.build import Built, build
-from sanderling_quantize.encoders.make import Encoding
+from sanderling_quantize.build_bundle import Built, build
+from sanderling_quantize.encoders.build_encoder import Encoding
 from sanderling_quantize.gate import Thresholds
 from sanderling_quantize.gate import report as gate_report
+from sanderling_trainer import release_repository
 from sanderling_trainer.data import movielens
-from sanderling_trainer.data.segments import read_segments
-from sanderling_trainer.data.splits import quantile
 from sanderling_trainer.data.tables import Catalogue, Interactions, read_catalogue, read_interactions
-from sanderling_trainer.fleet import release, replays
-from sanderling_trainer.fleet.devices import Fleet
-from sanderling_trainer.fleet.report import table, verdict, write_report
-from sanderling_trainer.fleet.retrain import retrain
-from sanderling_trainer.judge.replay import Journey, journeys
-from sanderling_trainer.policy.config import Config
+from sanderling_trainer.data.time_split import quantile
+from sanderling_trainer.demo import arms as replays
+from sanderling_trainer.demo.fleet import Fleet
+from sanderling_trainer.demo.report import table, verdict, write_report
+from sanderling_trainer.evaluation.trajectory_replay import Journey, journeys
+from sanderling_trainer.event_log.reader import read_segments
+from sanderling_trainer.jobs.retrain import retrain
+from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.train import train
 
 APP = "demo"
@@ -153,9 +154,9 @@ class Demo:
 
     @contextmanager
     def _fleet(self, first: Built) -> Iterator[Fleet]:
-        root = release.create_repository(self.out / "repository", self.out / "keys")
+        root = release_repository.create_repository(self.out / "repository", self.out / "keys")
         (self.out / "repository" / "root.json").write_bytes(root)
-        release.publish(first.folder, self.out / "repository", self.out / "keys")
+        release_repository.publish(first.folder, self.out / "repository", self.out / "keys")
         fleet = Fleet(self.out, first.folder)
         try:
             fleet.start()
@@ -181,7 +182,7 @@ class Demo:
 
     def _ship(self, fleet: Fleet) -> None:
         second = self._build(self.out / "checkpoint-2", 2, encoder_of=self.out / "releases" / "1")
-        release.publish(second.folder, self.out / "repository", self.out / "keys")
+        release_repository.publish(second.folder, self.out / "repository", self.out / "keys")
         updates = fleet.update()
         self.summary["updates"] = updates
         slowest = max(update["seconds"] for update in updates)

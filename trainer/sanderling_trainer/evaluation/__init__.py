@@ -1,1 +1,1 @@
-"""Ranking metrics, off-policy estimators, baselines and replays. Refuses to know how a policy was learned."""
+"""Ranking metrics, baselines, off-policy estimators and simulators."""

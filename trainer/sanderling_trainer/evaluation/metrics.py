@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.errors import SanderlingError
-from sanderling_trainer.judge.intervals import mean
+from sanderling_trainer.evaluation.intervals import mean
 
 
 class NothingToJudgeError(SanderlingError):

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.explore import sequential
-from sanderling_trainer.data.examples import Decisions
+from sanderling.exploration import sequential
 from sanderling_trainer.data.tables import Interactions
+from sanderling_trainer.event_log.examples import Decisions
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sanderling.errors import EventError
-from sanderling_trainer.data.gathering import Seen
+from sanderling_trainer.event_log.deduplication import Seen
 
 FOLDER = "daily"
 SUFFIX = ".parquet"

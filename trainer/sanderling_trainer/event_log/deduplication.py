@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sanderling.clock import OLDEST_MS
-from sanderling.contract import events as wire
-from sanderling.contract.events import Event
+from sanderling.events import schema as wire
+from sanderling.events.schema import Event
+from sanderling.runtime.clock import OLDEST_MS
 
 EVENT_BYTES, PART_BYTES = 1000, 128
 

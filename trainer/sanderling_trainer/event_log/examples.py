@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.contract.events import Decision, Event, Outcome, semantic_fault
-from sanderling.explore.sequential import LONGEST
+from sanderling.events.schema import Decision, Event, Outcome, semantic_fault
+from sanderling.exploration.sequential import LONGEST
 from sanderling_trainer.data.histories import Chain, History, parts
-from sanderling_trainer.data.segments import EventLog
+from sanderling_trainer.event_log.reader import EventLog
 
 MOST_ALIKE = 64.0
 LONGEST_CONTEXT = 2.0  # an encoder's vectors have length 1; far longer ones would overflow what learns from them
@@ -35,7 +35,7 @@ class Decisions:
     order, group int64 [m] what to bootstrap over. Of the policy that decided: its release, pool and number of eligible
     items int64 [m], 0 where unknown, epsilon float64 [m], guarded int64 [m], the slots in front that did not
     explore, and capped bool [m], whether its pool had caps on attributes. turned float64 [m] in [0, 1/2) is the
-    chance with which each of its rewards was told as the opposite (`sanderling.noise`): where it is above 0, rewards
+    chance with which each of its rewards was told as the opposite (`sanderling.users.randomized_response`): where it is above 0, rewards
     are right in expectation, and beyond [-1, 1].
     survived float64 [m] in (0, 1] is the chance with which the decision came through the shedding of a full device.
     slots int64 [m] are those that each slate has, all K unless given.

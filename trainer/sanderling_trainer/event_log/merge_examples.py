@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling_trainer.data.examples import Decisions, Examples, Ints
 from sanderling_trainer.data.histories import History
+from sanderling_trainer.event_log.examples import Decisions, Examples, Ints
 
 FEW = 1000
 UNUSUAL = "a slate longer than those of 99 in 100 decisions"

@@ -15,9 +15,9 @@ from typing import IO
 import msgspec
 import zstandard
 
-from sanderling.contract import events as wire
 from sanderling.errors import EventError
-from sanderling_trainer.data.gathering import Gathering
+from sanderling.events import schema as wire
+from sanderling_trainer.event_log.deduplication import Gathering
 
 MOST_BYTES = 256 * 1024 * 1024
 PARTS = 64

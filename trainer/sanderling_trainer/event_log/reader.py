@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from sanderling.contract.events import Decision, Event, Loss, Observation, Outcome
 from sanderling.errors import EventError
-from sanderling_trainer.data import daily, lines
-from sanderling_trainer.data.gathering import Gathering, Seen
-from sanderling_trainer.data.marks import Erased
-from sanderling_trainer.data.parts import MOST_BYTES, Parts
-from sanderling_trainer.data.store import JOB_TIMEOUT, Store, open_store
+from sanderling.events.schema import Decision, Event, Loss, Observation, Outcome
+from sanderling_trainer.event_log import daily_parquet, segment_format
+from sanderling_trainer.event_log.deduplication import Gathering, Seen
+from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, Store, open_store
+from sanderling_trainer.event_log.partitions import MOST_BYTES, Parts
+from sanderling_trainer.event_log.tombstones import Erased
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,13 @@ def gather(store: Store) -> Gathering:
 
 def _gather(store: Store, lot: Gathering | Parts) -> None:
     """Read all lines; segments are listed before the daily files, so that a compaction meanwhile hides nothing."""
-    segments = [name for name in store.names(lines.SEGMENTS) if name.endswith(lines.SUFFIX)]
+    segments = [name for name in store.names(segment_format.SEGMENTS) if name.endswith(segment_format.SUFFIX)]
     present, replaced = frozenset(segments), set[str]()
-    for name in store.names(daily.FOLDER):
+    for name in store.names(daily_parquet.FOLDER):
         with named(name):
-            file = daily.opened(store.get(name))
-            replaced |= present.intersection(daily.replaces(file))
-            for row in daily.lines(file):
+            file = daily_parquet.opened(store.get(name))
+            replaced |= present.intersection(daily_parquet.replaces(file))
+            for row in daily_parquet.lines(file):
                 lot.add(*row)
     for name in segments:
         if name not in replaced:
@@ -104,8 +104,8 @@ def _gather(store: Store, lot: Gathering | Parts) -> None:
 def add_segment(lot: Gathering | Parts, store: Store, name: str) -> None:
     """Read the lines of one segment."""
     with named(name):
-        for row in lines.unpack(store.get(name)):
-            found = lines.parse(row)
+        for row in segment_format.unpack(store.get(name)):
+            found = segment_format.parse(row)
             lot.add(bytes(found.event), found.received_at, found.sent_at)
 
 

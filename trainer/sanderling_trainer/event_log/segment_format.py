@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 import msgspec
 import zstandard
 
-from sanderling.clock import Clock, uuid7
-from sanderling.contract import events as wire
 from sanderling.errors import EventError
+from sanderling.events import schema as wire
+from sanderling.runtime.clock import Clock, uuid7
 
 SEGMENTS, DEAD = "segments", "dead"
 SUFFIX = ".jsonl.zst"

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
 
-from sanderling_trainer.data.segments import EventLog
-from sanderling_trainer.data.trends import DAY
+from sanderling_trainer.data.popularity import DAY
+from sanderling_trainer.event_log.reader import EventLog
 
 DAY_MS = 1000 * DAY
 

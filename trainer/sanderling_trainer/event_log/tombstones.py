@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from hashlib import sha256
 
-from sanderling_trainer.data.store import Store
+from sanderling_trainer.event_log.object_store import Store
 
 ERASED = "erased"
 RENEWED = "renewed"

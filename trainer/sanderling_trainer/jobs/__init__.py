@@ -1,0 +1,1 @@
+"""Periodic jobs over the event log: retrain, compact, erase, rotate identities."""

@@ -11,16 +11,16 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sanderling.clock import Clock, uuid7
-from sanderling_trainer.data import daily
-from sanderling_trainer.data.gathering import Gathering
-from sanderling_trainer.data.lines import DEAD, SEGMENTS, SUFFIX, day_of
-from sanderling_trainer.data.marks import Erased
-from sanderling_trainer.data.parts import MOST_BYTES
-from sanderling_trainer.data.segments import add_segment, named
-from sanderling_trainer.data.store import Store
-from sanderling_trainer.fleet.lease import Lease, only_job
-from sanderling_trainer.fleet.sweep import sweep_lines
+from sanderling.runtime.clock import Clock, uuid7
+from sanderling_trainer.event_log import daily_parquet
+from sanderling_trainer.event_log.deduplication import Gathering
+from sanderling_trainer.event_log.object_store import Store
+from sanderling_trainer.event_log.partitions import MOST_BYTES
+from sanderling_trainer.event_log.reader import add_segment, named
+from sanderling_trainer.event_log.segment_format import DEAD, SEGMENTS, SUFFIX, day_of
+from sanderling_trainer.event_log.tombstones import Erased
+from sanderling_trainer.jobs.lease import Lease, only_job
+from sanderling_trainer.jobs.purge import sweep_lines
 
 ABANDONED_S = 3600.0
 LATE_DAYS = 7
@@ -76,10 +76,10 @@ def _days(store: Store, lease: Lease) -> dict[str, list[str]]:
             days[name.split("/")[1]].append(name)
     for day, segments in days.items():
         replaced: set[str] = set()
-        for name in store.names(f"{daily.FOLDER}/{day}"):
+        for name in store.names(f"{daily_parquet.FOLDER}/{day}"):
             lease.keep()
             with named(name):
-                replaced.update(daily.replaces(daily.opened(store.get(name))))
+                replaced.update(daily_parquet.replaces(daily_parquet.opened(store.get(name))))
         for segment in replaced.intersection(segments):
             lease.keep()
             store.delete(segment)
@@ -98,7 +98,9 @@ def _replace(
     lease: Lease,
 ) -> None:
     kept = [seen for seen in gathering if seen.event.install not in erased]
-    lease.create(f"{daily.FOLDER}/{day}/{uuid7(clock.wall_ms())}{daily.SUFFIX}", daily.pack(kept, group))
+    lease.create(
+        f"{daily_parquet.FOLDER}/{day}/{uuid7(clock.wall_ms())}{daily_parquet.SUFFIX}", daily_parquet.pack(kept, group)
+    )
     for name in group:
         lease.keep()
         store.delete(name)

@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sanderling.clock import Clock
 from sanderling.errors import SanderlingError
-from sanderling_trainer.data import daily, lines, marks
-from sanderling_trainer.data.store import REMOTE_TIMEOUT, Store
-from sanderling_trainer.fleet.known import MAX_AGE_S
-from sanderling_trainer.fleet.lease import Lease, only_job
-from sanderling_trainer.fleet.sweep import sweep_daily, sweep_lines
+from sanderling.runtime.clock import Clock
+from sanderling_trainer.collector.lookup_cache import MAX_AGE_S
+from sanderling_trainer.event_log import daily_parquet, tombstones
+from sanderling_trainer.event_log import segment_format as lines
+from sanderling_trainer.event_log.object_store import REMOTE_TIMEOUT, Store
+from sanderling_trainer.jobs.lease import Lease, only_job
+from sanderling_trainer.jobs.purge import sweep_daily, sweep_lines
 
 REQUESTS = 6  # a collector asks for tombstones and renewals, waits for two files of the commit before, and writes two
 COMMIT_S = REQUESTS * 2 * REMOTE_TIMEOUT.total_seconds()  # for each is tried twice
@@ -49,7 +50,7 @@ def erase(store: Store, install: str, clock: Clock, pause: Callable[[float], Non
     if not re.fullmatch("[0-9a-f]{32}", install):
         raise InstallError(f"expected an install's id of 32 hex digits, found `{install}`")
     with only_job(store, clock, "erase") as lease:
-        store.put(marks.tombstone(install), b"")
+        store.put(tombstones.tombstone(install), b"")
         done = Erased()
         _sweep(store, install, done, lease)
         pause(SETTLE_S)
@@ -59,15 +60,15 @@ def erase(store: Store, install: str, clock: Clock, pause: Callable[[float], Non
 
 
 def _sweep(store: Store, install: str, done: Erased, lease: Lease) -> None:
-    erased = marks.Erased(store)
+    erased = tombstones.Erased(store)
 
     def goes(row: bytes) -> bool:
-        return marks.mentions(row, install) or erased.sent(row)
+        return tombstones.mentions(row, install) or erased.sent(row)
 
     names = [*store.names(lines.SEGMENTS), *store.names(lines.DEAD)]
     done.foreign = [name for name in names if not name.endswith(lines.SUFFIX)]
     for name in names:
         if name.endswith(lines.SUFFIX):
             done.add(sweep_lines(store, name, goes, lease))
-    for name in store.names(daily.FOLDER):
+    for name in store.names(daily_parquet.FOLDER):
         done.add(sweep_daily(store, name, goes, lease))

@@ -20,10 +20,10 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from sanderling.clock import Clock, uuid7
 from sanderling.errors import SanderlingError
-from sanderling_trainer.data import daily
-from sanderling_trainer.data.store import JOB_TIMEOUT, Store
+from sanderling.runtime.clock import Clock, uuid7
+from sanderling_trainer.event_log import daily_parquet
+from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, Store
 
 FOLDER = "jobs"
 KEPT_S = 2 * JOB_TIMEOUT.total_seconds() + 300  # a request is tried twice, and clocks differ by minutes
@@ -115,7 +115,7 @@ class Lease:
                 note = self._read(number)
                 if note is not None and note.begun is not None:
                     with suppress(FileExistsError):
-                        self._store.create(note.begun, daily.pack([], []))
+                        self._store.create(note.begun, daily_parquet.pack([], []))
                 self._store.delete(_name(number))
 
     def _renewed(self) -> Note:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
-from sanderling_trainer.data import daily, lines
-from sanderling_trainer.data.segments import named
-from sanderling_trainer.data.store import Store
-from sanderling_trainer.fleet.lease import Lease
+from sanderling_trainer.event_log import daily_parquet, segment_format
+from sanderling_trainer.event_log.object_store import Store
+from sanderling_trainer.event_log.reader import named
+from sanderling_trainer.jobs.lease import Lease
 
 Goes = Callable[[bytes], bool]
 
@@ -21,12 +21,12 @@ def sweep_lines(store: Store, name: str, goes: Goes, lease: Lease) -> int:
     """
     lease.keep()
     with named(name):
-        rows = lines.unpack(store.get(name))
+        rows = segment_format.unpack(store.get(name))
     kept = [row for row in rows if not goes(row)]
     if len(kept) < len(rows):
         lease.keep()
         if kept:
-            store.put(name, lines.pack(kept))
+            store.put(name, segment_format.pack(kept))
         else:
             store.delete(name)
         lease.check()
@@ -40,12 +40,14 @@ def sweep_daily(store: Store, name: str, goes: Goes, lease: Lease) -> int:
     """
     lease.keep()
     with named(name):
-        file = daily.opened(store.get(name))
-        kept = pa.Table.from_batches([_without(batch, goes) for batch in daily.batches(file)], file.schema_arrow)
+        file = daily_parquet.opened(store.get(name))
+        kept = pa.Table.from_batches(
+            [_without(batch, goes) for batch in daily_parquet.batches(file)], file.schema_arrow
+        )
     gone = file.metadata.num_rows - len(kept)
     if gone:
         lease.keep()
-        store.put(name, daily.write(kept))
+        store.put(name, daily_parquet.write(kept))
         lease.check()
     return gone
 

@@ -17,18 +17,18 @@ import numpy as np
 import torch
 
 from sanderling.errors import SanderlingError
-from sanderling_trainer.data.examples import Decisions, Examples, examples_of
-from sanderling_trainer.data.facts import LogFacts
 from sanderling_trainer.data.histories import History
-from sanderling_trainer.data.joining import joined
-from sanderling_trainer.data.segments import read_parts
-from sanderling_trainer.data.trends import DAY, Trends
-from sanderling_trainer.judge import ope
-from sanderling_trainer.policy import checkpoint, foresee
-from sanderling_trainer.policy.config import Config
-from sanderling_trainer.policy.fit import policy_gradient
-from sanderling_trainer.policy.network import PolicyNetwork
-from sanderling_trainer.policy.queries import queries_of
+from sanderling_trainer.data.popularity import DAY, Trends
+from sanderling_trainer.evaluation import ope
+from sanderling_trainer.event_log.examples import Decisions, Examples, examples_of
+from sanderling_trainer.event_log.merge_examples import joined
+from sanderling_trainer.event_log.reader import read_parts
+from sanderling_trainer.event_log.summary import LogFacts
+from sanderling_trainer.policy import checkpoint, rollout
+from sanderling_trainer.policy.holdout_queries import queries_of
+from sanderling_trainer.policy.model.config import Config
+from sanderling_trainer.policy.model.network import PolicyNetwork
+from sanderling_trainer.policy.training.warm_start import policy_gradient
 
 LEAST_DECISIONS = 100
 MOST_GAP_DAYS = 28
@@ -163,7 +163,7 @@ def _order(
     """Return the places int64 [m, K] of the shown items in the network's greedy order, and its first items [m, M]."""
     most = int(min(max(config.pool, config.slate, decisions.pool.max(initial=1)), len(network.bias)))
     ranks, first = np.zeros(decisions.items.shape, np.int64), np.zeros((len(decisions), most), np.int64)
-    for chosen, log_policy in foresee.slate_policy(network, found.histories, decisions, config, repeats):
+    for chosen, log_policy in rollout.slate_policy(network, found.histories, decisions, config, repeats):
         shown = np.take_along_axis(log_policy, np.maximum(decisions.items[chosen], 0), axis=1)
         for slot in range(shown.shape[1]):
             ranks[chosen, slot] = (log_policy > shown[:, slot : slot + 1]).sum(axis=1)

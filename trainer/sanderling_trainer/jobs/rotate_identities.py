@@ -8,10 +8,10 @@ acknowledged.
 from __future__ import annotations
 
 from sanderling.errors import SanderlingError
-from sanderling_trainer.data.facts import facts_of
-from sanderling_trainer.data.marks import RENEWED, renewal
-from sanderling_trainer.data.segments import read_parts
-from sanderling_trainer.data.store import open_store
+from sanderling_trainer.event_log.object_store import open_store
+from sanderling_trainer.event_log.reader import read_parts
+from sanderling_trainer.event_log.summary import facts_of
+from sanderling_trainer.event_log.tombstones import RENEWED, renewal
 
 FEW = 100
 

@@ -1,1 +1,1 @@
-"""The policy: its encoder, network, losses and fitting. Refuses to know files of logs and servers."""
+"""The policy: its network, how it is trained, and its checkpoints."""

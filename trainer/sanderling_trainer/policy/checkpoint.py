@@ -26,11 +26,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sanderling_quantize.checkpoint import readable
+from sanderling_trainer.data.popularity import Trends
 from sanderling_trainer.data.tables import Catalogue
-from sanderling_trainer.data.trends import Trends
-from sanderling_trainer.policy import queries as held_out
-from sanderling_trainer.policy.config import Config
-from sanderling_trainer.policy.network import PolicyNetwork
+from sanderling_trainer.policy import holdout_queries as held_out
+from sanderling_trainer.policy.model.config import Config
+from sanderling_trainer.policy.model.network import PolicyNetwork
 
 NAMES = {
     "state.input": "input",

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from sanderling_trainer.data.tables import Interactions
-from sanderling_trainer.judge.baselines import EASE, MOST_ITEMS, Popularity
-from sanderling_trainer.judge.metrics import evaluate
-from sanderling_trainer.judge.replay import Journey, journeys
-from sanderling_trainer.policy.network import PolicyNetwork
+from sanderling_trainer.evaluation.baselines import EASE, MOST_ITEMS, Popularity
+from sanderling_trainer.evaluation.metrics import evaluate
+from sanderling_trainer.evaluation.trajectory_replay import Journey, journeys
+from sanderling_trainer.policy.model.network import PolicyNetwork
 
 Scores = Callable[[Sequence[Journey]], NDArray[np.float32]]
 

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sanderling_trainer.data.examples import Decisions
 from sanderling_trainer.data.histories import History
-from sanderling_trainer.judge.replay import Journey, Replay, decisions_of, replay
-from sanderling_trainer.policy.batches import batches, decisions_in, first_seen, seen_at
-from sanderling_trainer.policy.config import Config
-from sanderling_trainer.policy.network import PolicyNetwork
-from sanderling_trainer.policy.objectives import log_policy_at
+from sanderling_trainer.evaluation.trajectory_replay import Journey, Replay, decisions_of, replay
+from sanderling_trainer.event_log.examples import Decisions
+from sanderling_trainer.policy.model.config import Config
+from sanderling_trainer.policy.model.network import PolicyNetwork
+from sanderling_trainer.policy.training.batches import batches, decisions_in, first_seen, seen_at
+from sanderling_trainer.policy.training.objectives import log_policy_at
 
 
 def history_of(journey: Journey, kinds: NDArray[np.int64]) -> History:

@@ -20,20 +20,22 @@ from numpy.typing import NDArray
 
 from sanderling.errors import TableError
 from sanderling_trainer.data.histories import History, histories_of, kinds_of
+from sanderling_trainer.data.popularity import DAY, Trends
 from sanderling_trainer.data.shards import spread
-from sanderling_trainer.data.splits import content_hash, quantile, repeated_share
 from sanderling_trainer.data.tables import Catalogue, Interactions
-from sanderling_trainer.data.trends import DAY, Trends
-from sanderling_trainer.judge.replay import journeys
-from sanderling_trainer.policy import checkpoint, cluster, foresee, linear, ranking
-from sanderling_trainer.policy.adapt import Adaptation, adapt, pairs_of
+from sanderling_trainer.data.time_split import content_hash, quantile, repeated_share
+from sanderling_trainer.evaluation.trajectory_replay import journeys
+from sanderling_trainer.policy import checkpoint, ranking_report, rollout
 from sanderling_trainer.policy.checkpoint import Facts
-from sanderling_trainer.policy.config import Config
-from sanderling_trainer.policy.fit import Trace, policy_gradient, warm_start
-from sanderling_trainer.policy.journal import Journal, Several, TensorBoard, WeightsAndBiases
-from sanderling_trainer.policy.language_model import LanguageModel
-from sanderling_trainer.policy.network import PolicyNetwork
-from sanderling_trainer.policy.queries import queries_of
+from sanderling_trainer.policy.holdout_queries import queries_of
+from sanderling_trainer.policy.model import linear_init
+from sanderling_trainer.policy.model.config import Config
+from sanderling_trainer.policy.model.language_model import LanguageModel
+from sanderling_trainer.policy.model.network import PolicyNetwork
+from sanderling_trainer.policy.training import ray_cluster
+from sanderling_trainer.policy.training.lora import Adaptation, adapt, pairs_of
+from sanderling_trainer.policy.training.metric_logger import Journal, Several, TensorBoard, WeightsAndBiases
+from sanderling_trainer.policy.training.warm_start import Trace, policy_gradient, warm_start
 
 INNER_SPLIT = 0.9
 REPEATS = 0.01
@@ -74,7 +76,7 @@ def train(
     part = _Part.of(catalogue, interactions, holdout)
     out.mkdir(parents=True, exist_ok=True)
     journal = Several([TensorBoard(out / "runs"), *([WeightsAndBiases(wandb, asdict(config))] if wandb else [])])
-    workers = cluster.join(address) if address else 0
+    workers = ray_cluster.join(address) if address else 0
 
     encode = _encoder(part, out / "encoder", config, adapted, workers)
     network = _network(encode, part, config)
@@ -96,7 +98,7 @@ def train(
         "policy_gradient": gradient,
     }
     if holdout > 0:
-        metrics["ranking"] = ranking.tables(network, interactions, part.split, part.kinds, config.slate)
+        metrics["ranking"] = ranking_report.tables(network, interactions, part.split, part.kinds, config.slate)
     watch.lap("judge")
 
     queries = queries_of(histories_of(interactions, part.kinds, part.split), part.repeats)
@@ -163,7 +165,7 @@ def _encoder(part: _Part, folder: Path, config: Config, adapted: bool, workers: 
         pairs = pairs_of(known, settings.days, settings.pairs, np.random.default_rng(config.seed))
         adapt(model, part.catalogue.texts, pairs, settings)
     model.save(folder)
-    return partial(cluster.encode, str(folder), config.max_tokens, workers) if workers else model.encode
+    return partial(ray_cluster.encode, str(folder), config.max_tokens, workers) if workers else model.encode
 
 
 def _network(encode: Encode, part: _Part, config: Config) -> PolicyNetwork:
@@ -173,7 +175,7 @@ def _network(encode: Encode, part: _Part, config: Config) -> PolicyNetwork:
     torch.manual_seed(config.seed)
     network = PolicyNetwork(config, text, contexts, len(part.kinds)).to(device)
     if config.linear_start:
-        linear.begin(network, linear.factors(part.histories, len(part.catalogue), config.dim))
+        linear_init.begin(network, linear_init.factors(part.histories, len(part.catalogue), config.dim))
     return network
 
 
@@ -184,7 +186,7 @@ def _on_cluster(
     count = min(len(part.histories), 4 * workers)
     shards = spread(part.histories, folder / "shards", len(part.catalogue), part.kinds, count)
     shards = replace(shards, fresh_after=part.inner)
-    trace = cluster.warm_start(network, shards, config, part.repeats, part.trends, folder, workers)
+    trace = ray_cluster.warm_start(network, shards, config, part.repeats, part.trends, folder, workers)
     for epoch, (loss, validation) in enumerate(zip(trace.loss, trace.validation, strict=True)):
         journal.add("warm start", epoch, {"loss": loss, "validation": validation})
     shutil.rmtree(folder)
@@ -198,7 +200,7 @@ def _policy_gradient(network: PolicyNetwork, part: _Part, config: Config, journa
     """
     network.follow(part.trends, part.inner // DAY)
     ways = journeys(part.past, part.inner, part.split)
-    histories, decisions, replays = foresee.logged_replays(network, ways, part.codes, config)
+    histories, decisions, replays = rollout.logged_replays(network, ways, part.codes, config)
     trace = policy_gradient(network, histories, decisions, config, part.repeats, journal=journal)
     network.follow(part.trends, part.split // DAY)
     _gate_unseen_kinds(network, part)

@@ -11,19 +11,19 @@
 Refuses to know networks and how policies were learned.
 """
 
-from sanderling_trainer.judge.ope.estimates import Estimate, difference, estimates
-from sanderling_trainer.judge.ope.estimators import CAP
-from sanderling_trainer.judge.ope.gate import Thresholds, Verdict, gate
-from sanderling_trainer.judge.ope.propensities import (
+from sanderling_trainer.evaluation.ope.aggregation import Slates
+from sanderling_trainer.evaluation.ope.estimate import Estimate, difference, estimates
+from sanderling_trainer.evaluation.ope.estimators import CAP
+from sanderling_trainer.evaluation.ope.propensities import (
     Propensities,
     largest_weights,
     sequential_propensities,
     unsupported_mass,
     weights,
 )
-from sanderling_trainer.judge.ope.report import Candidate, Serving, report
-from sanderling_trainer.judge.ope.reward_model import Predictions, RewardModel, expected_rewards, fit
-from sanderling_trainer.judge.ope.sums import Slates
+from sanderling_trainer.evaluation.ope.release_gate import Thresholds, Verdict, gate
+from sanderling_trainer.evaluation.ope.report import Candidate, Serving, report
+from sanderling_trainer.evaluation.ope.reward_model import Predictions, RewardModel, expected_rewards, fit
 
 __all__ = [
     "CAP",

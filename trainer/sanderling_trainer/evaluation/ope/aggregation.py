@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from sanderling_trainer.judge.intervals import MOST_UNITS, lots
-from sanderling_trainer.judge.ope import estimators
-from sanderling_trainer.judge.ope.propensities import Propensities, weights
-from sanderling_trainer.judge.ope.reward_model import Predictions
+from sanderling_trainer.evaluation.intervals import MOST_UNITS, lots
+from sanderling_trainer.evaluation.ope import estimators
+from sanderling_trainer.evaluation.ope.propensities import Propensities, weights
+from sanderling_trainer.evaluation.ope.reward_model import Predictions
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

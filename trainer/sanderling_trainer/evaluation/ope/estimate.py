@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling_trainer.judge.intervals import (
+from sanderling_trainer.evaluation.intervals import (
     RESAMPLES,
     Interval,
     betting,
@@ -21,10 +21,10 @@ from sanderling_trainer.judge.intervals import (
     empirical_bernstein,
     resample,
 )
-from sanderling_trainer.judge.ope import estimators
-from sanderling_trainer.judge.ope.propensities import ROUNDING, Propensities, impossible
-from sanderling_trainer.judge.ope.reward_model import Predictions
-from sanderling_trainer.judge.ope.sums import Part, Slates, summed
+from sanderling_trainer.evaluation.ope import estimators
+from sanderling_trainer.evaluation.ope.aggregation import Part, Slates, summed
+from sanderling_trainer.evaluation.ope.propensities import ROUNDING, Propensities, impossible
+from sanderling_trainer.evaluation.ope.reward_model import Predictions
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.explore.sequential import marginals
+from sanderling.exploration.sequential import marginals
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sanderling_trainer.judge.ope.estimates import LEAST_ESS, Estimate, difference
+from sanderling_trainer.evaluation.ope.estimate import LEAST_ESS, Estimate, difference
 
 PRIMARY = "SN-inclusion"
 COMPARED = ("SN-SIPS", "SN-RIPS", "SN-IIPS", "SN-inclusion", "DR", "DR-inclusion", "Cascade-DR")

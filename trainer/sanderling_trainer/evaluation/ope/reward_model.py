@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling_trainer.judge.ope.propensities import best_left, per_decision, tables
+from sanderling_trainer.evaluation.ope.propensities import best_left, per_decision, tables
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -1,1 +1,1 @@
-"""Worlds with a known truth, in which any policy can be tried and its value is known. Refuses to know policies."""
+"""Environments with known click probabilities, in which estimators and policies can be checked."""

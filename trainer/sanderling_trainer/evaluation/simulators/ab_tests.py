@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sanderling_trainer.judge.worlds.clicks import ONE, Bools, ClickModel, Floats, Ints
+from sanderling_trainer.evaluation.simulators.click_models import ONE, Bools, ClickModel, Floats, Ints
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from scipy.sparse import coo_matrix, diags
 from scipy.sparse.linalg import svds
 from scipy.special import expit
 
-from sanderling_trainer.judge.worlds.clicks import Bools, ClickModel, Floats, Ints
+from sanderling_trainer.evaluation.simulators.click_models import Bools, ClickModel, Floats, Ints
 
 
 @dataclass(frozen=True)

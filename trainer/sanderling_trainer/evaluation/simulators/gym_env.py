@@ -12,8 +12,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from sanderling_trainer.judge.worlds.clicks import Ints
-from sanderling_trainer.judge.worlds.world import Session, World
+from sanderling_trainer.evaluation.simulators.click_models import Ints
+from sanderling_trainer.evaluation.simulators.world import Session, World
 
 
 class SlateEnvironment(gymnasium.Env[dict[str, Any], Ints]):

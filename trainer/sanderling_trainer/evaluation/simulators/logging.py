@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sanderling.explore import sequential
-from sanderling_trainer.data.examples import Decisions
-from sanderling_trainer.judge.worlds.clicks import Bools, Floats, Ints
-from sanderling_trainer.judge.worlds.world import Feedback
+from sanderling.exploration import sequential
+from sanderling_trainer.evaluation.simulators.click_models import Bools, Floats, Ints
+from sanderling_trainer.evaluation.simulators.world import Feedback
+from sanderling_trainer.event_log.examples import Decisions
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from sanderling_trainer.judge.worlds.clicks import Bools, ClickModel, Floats, Ints
+from sanderling_trainer.evaluation.simulators.click_models import Bools, ClickModel, Floats, Ints
 
 
 class World(Protocol):

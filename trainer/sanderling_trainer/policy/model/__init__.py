@@ -1,0 +1,1 @@
+"""The policy network and the language model under it."""

@@ -19,7 +19,7 @@ from scipy import sparse
 from scipy.sparse.linalg import svds
 
 from sanderling_trainer.data.histories import History
-from sanderling_trainer.policy.network import PolicyNetwork
+from sanderling_trainer.policy.model.network import PolicyNetwork
 
 RIDGE = 200.0
 HORIZON = 300.0

@@ -1,6 +1,6 @@
 """The policy network: item tower, recurrent state in its parallel form, and the softmax over the catalogue.
 
-The same equations, one event at a time, run on the device in `sanderling.state`. Refuses to know losses and logs.
+The same equations, one event at a time, run on the device in `sanderling.ranking.user_model`. Refuses to know losses and logs.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from sanderling.errors import SanderlingError
-from sanderling_trainer.data.trends import COUNTS, FEATURES, Trends
-from sanderling_trainer.policy.config import Config
-from sanderling_trainer.policy.recurrence import recurrence
+from sanderling_trainer.data.popularity import COUNTS, FEATURES, Trends
+from sanderling_trainer.policy.model.config import Config
+from sanderling_trainer.policy.model.recurrence import recurrence
 
 
 class DivergedError(SanderlingError):

@@ -1,0 +1,1 @@
+"""How the policy network is trained: warm start, then policy gradient."""

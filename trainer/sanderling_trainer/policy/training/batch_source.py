@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.shards import Shards
-from sanderling_trainer.policy import ranks
-from sanderling_trainer.policy.batches import Lesson, groups, lessons
-from sanderling_trainer.policy.config import Config
+from sanderling_trainer.policy.model.config import Config
+from sanderling_trainer.policy.training import distributed
+from sanderling_trainer.policy.training.batches import Lesson, groups, lessons
 
 
 class Source(Protocol):
@@ -47,16 +47,19 @@ class InMemory:
         self._histories = histories
         learned, self._validation = (lessons(histories, config, repeats, device, fresh) for fresh in (False, True))
         self._learned = [lesson for lesson in learned if len(lesson[1])]
-        self.batches = -(-len(self._learned) // ranks.size())
+        self.batches = -(-len(self._learned) // distributed.size())
 
     def learned(self, rng: np.random.Generator) -> Iterator[Lesson]:
         """Yield an epoch's lessons before the inner split, in an order of their own."""
         order = rng.permutation(len(self._learned))
-        return (self._learned[at] for at in np.resize(order, self.batches * ranks.size())[ranks.rank() :: ranks.size()])
+        return (
+            self._learned[at]
+            for at in np.resize(order, self.batches * distributed.size())[distributed.rank() :: distributed.size()]
+        )
 
     def validation(self) -> Iterator[Lesson]:
         """Yield this process's part of the lessons after the inner split."""
-        return iter(self._validation[ranks.rank() :: ranks.size()])
+        return iter(self._validation[distributed.rank() :: distributed.size()])
 
     def counts(self, items: int) -> NDArray[np.int64]:
         """Return how many events each item has."""
@@ -72,18 +75,18 @@ class OutOfCore:
     """
 
     def __init__(self, shards: Shards, config: Config, repeats: bool, device: torch.device) -> None:
-        if len(shards) < ranks.size():
+        if len(shards) < distributed.size():
             raise ValueError(
-                f"{shards.folder}: expected a shard for each of {ranks.size()} processes, found {len(shards)}"
+                f"{shards.folder}: expected a shard for each of {distributed.size()} processes, found {len(shards)}"
             )
         self._shards, self._settings = shards, (config, repeats, device)
         every = (sum(1 for _ in groups(shards.lengths(at), config.batch_events)) for at in range(len(shards)))
-        self.batches = -(-sum(every) // ranks.size())
+        self.batches = -(-sum(every) // distributed.size())
 
     def learned(self, rng: np.random.Generator) -> Iterator[Lesson]:
         """Yield an epoch's lessons before the inner split, in an order of their own; draws once from `rng`."""
         rng = np.random.default_rng(rng.integers(2**63))
-        for at in rng.permutation(len(self._shards))[ranks.rank() :: ranks.size()]:
+        for at in rng.permutation(len(self._shards))[distributed.rank() :: distributed.size()]:
             found = [
                 lesson for lesson in lessons(self._shards.read(at), *self._settings, fresh=False) if len(lesson[1])
             ]
@@ -92,7 +95,7 @@ class OutOfCore:
 
     def validation(self) -> Iterator[Lesson]:
         """Yield the lessons after the inner split of one shard."""
-        recent = [history for history in self._shards.read(ranks.rank()) if history.fresh.any()]
+        recent = [history for history in self._shards.read(distributed.rank()) if history.fresh.any()]
         return iter(lessons(recent, *self._settings, fresh=True))
 
     def counts(self, items: int) -> NDArray[np.int64]:

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sanderling_trainer.data.examples import Decisions
 from sanderling_trainer.data.histories import History
-from sanderling_trainer.data.trends import FEATURES, Trends
-from sanderling_trainer.policy.config import Config
-from sanderling_trainer.policy.points import Points, points_of
+from sanderling_trainer.data.popularity import FEATURES, Trends
+from sanderling_trainer.event_log.examples import Decisions
+from sanderling_trainer.policy.model.config import Config
+from sanderling_trainer.policy.training.targets import Points, points_of
 
 MOST_TREND_VALUES = 2**27
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from sanderling_trainer.data.popularity import DAY
 from sanderling_trainer.data.tables import Interactions
-from sanderling_trainer.data.trends import DAY
-from sanderling_trainer.policy.language_model import LanguageModel, pool
+from sanderling_trainer.policy.model.language_model import LanguageModel, pool
 
 PROJECTIONS = ("query", "key", "value", "q_proj", "k_proj", "v_proj", "q_lin", "k_lin", "v_lin")
 

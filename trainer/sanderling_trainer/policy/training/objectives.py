@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sanderling_trainer.data.examples import Decisions
-from sanderling_trainer.policy.batches import Batch, Questions, TrendTable, earlier, first_seen, seen_at
-from sanderling_trainer.policy.config import Config
-from sanderling_trainer.policy.losses import kl_divergence, next_items, top_k_off_policy
-from sanderling_trainer.policy.network import PolicyNetwork
-from sanderling_trainer.policy.sampled import Proposal, vectors
+from sanderling_trainer.event_log.examples import Decisions
+from sanderling_trainer.policy.model.config import Config
+from sanderling_trainer.policy.model.network import PolicyNetwork
+from sanderling_trainer.policy.training.batches import Batch, Questions, TrendTable, earlier, first_seen, seen_at
+from sanderling_trainer.policy.training.losses import kl_divergence, next_items, top_k_off_policy
+from sanderling_trainer.policy.training.sampled_softmax import Proposal, vectors
 
 
 @dataclass(frozen=True)

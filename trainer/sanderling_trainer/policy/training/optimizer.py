@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sanderling_trainer.policy import ranks
-from sanderling_trainer.policy.config import Config
+from sanderling_trainer.policy.model.config import Config
+from sanderling_trainer.policy.training import distributed
 
 CLIP = 1.0
 
@@ -74,7 +74,7 @@ class Optimiser:
         """Take a step with what is added, at the end of an epoch too; with nothing added do nothing."""
         if self._added == 0:
             return
-        ranks.average(self.network.parameters())
+        distributed.average(self.network.parameters())
         _clip(self.network.parameters())
         for part, schedule in zip(self._parts, self._schedules, strict=True):
             part.step()

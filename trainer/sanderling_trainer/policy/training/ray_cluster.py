@@ -20,14 +20,15 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
-from sanderling_trainer.data.sharding import ROWS, checked, used
+from sanderling_trainer.data.popularity import Trends
+from sanderling_trainer.data.shard_writer import ROWS, checked, used
 from sanderling_trainer.data.shards import Shards
-from sanderling_trainer.data.trends import Trends
-from sanderling_trainer.policy import fit, progress, ranks
-from sanderling_trainer.policy.config import Config
-from sanderling_trainer.policy.fit import Trace
-from sanderling_trainer.policy.language_model import LanguageModel
-from sanderling_trainer.policy.network import PolicyNetwork
+from sanderling_trainer.policy.model.config import Config
+from sanderling_trainer.policy.model.language_model import LanguageModel
+from sanderling_trainer.policy.model.network import PolicyNetwork
+from sanderling_trainer.policy.training import distributed, training_state
+from sanderling_trainer.policy.training import warm_start as fit
+from sanderling_trainer.policy.training.warm_start import Trace
 
 AUTO = "auto"
 TEXTS = 1024
@@ -83,7 +84,7 @@ def warm_start(
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus),
         run_config=RunConfig(name="warm-start", storage_path=str(folder)),
     ).fit()
-    progress.give(network, load_file(folder / LEARNED))
+    training_state.give(network, load_file(folder / LEARNED))
     network.eval()
     return Trace(**json.loads((folder / TRACE).read_text()))
 
@@ -105,8 +106,8 @@ def _learn(settings: dict[str, Any]) -> None:
         settings["trends"],
         resume=folder / UNFINISHED,
     )
-    if ranks.rank() == 0:
-        save_file({name: tensor.cpu() for name, tensor in progress.learned(network).items()}, folder / LEARNED)
+    if distributed.rank() == 0:
+        save_file({name: tensor.cpu() for name, tensor in training_state.learned(network).items()}, folder / LEARNED)
         (folder / TRACE).write_text(json.dumps(asdict(trace)))
         (folder / UNFINISHED).unlink()
 

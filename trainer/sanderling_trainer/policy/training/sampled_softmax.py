@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sanderling_trainer.policy.network import PolicyNetwork
+from sanderling_trainer.policy.model.network import PolicyNetwork
 
 UNIFORM = 0.5
 

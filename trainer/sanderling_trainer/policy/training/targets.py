@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling_trainer.data.histories import History
-from sanderling_trainer.data.trends import DAY
+from sanderling_trainer.data.popularity import DAY
 
 Ints = NDArray[np.int64]
 

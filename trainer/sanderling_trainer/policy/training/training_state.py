@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sanderling_trainer.policy import ranks
-from sanderling_trainer.policy.optimise import Optimiser
+from sanderling_trainer.policy.training import distributed
+from sanderling_trainer.policy.training.optimizer import Optimiser
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Run:
         else:
             self.worse += 1
         self.epoch = epoch + 1
-        if self.file is not None and ranks.rank() == 0:
+        if self.file is not None and distributed.rank() == 0:
             self._save(self.file)
 
     def restore_best(self) -> None:

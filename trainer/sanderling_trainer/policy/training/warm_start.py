@@ -16,21 +16,21 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from sanderling_trainer.data.examples import Decisions
 from sanderling_trainer.data.histories import History
+from sanderling_trainer.data.popularity import Trends
 from sanderling_trainer.data.shards import Shards
-from sanderling_trainer.data.trends import Trends
-from sanderling_trainer.policy import progress, ranks
-from sanderling_trainer.policy.batches import Lesson, TrendTable, decisions_in, lessons
-from sanderling_trainer.policy.config import Config
-from sanderling_trainer.policy.journal import NOWHERE, Journal
-from sanderling_trainer.policy.memory import keep_memory
-from sanderling_trainer.policy.network import PolicyNetwork
-from sanderling_trainer.policy.objectives import CrossEntropy, off_policy
-from sanderling_trainer.policy.optimise import Optimiser, precision
-from sanderling_trainer.policy.progress import Run
-from sanderling_trainer.policy.sampled import Proposal
-from sanderling_trainer.policy.sources import Source, source_of
+from sanderling_trainer.event_log.examples import Decisions
+from sanderling_trainer.policy.model.config import Config
+from sanderling_trainer.policy.model.network import PolicyNetwork
+from sanderling_trainer.policy.training import distributed, training_state
+from sanderling_trainer.policy.training.batch_source import Source, source_of
+from sanderling_trainer.policy.training.batches import Lesson, TrendTable, decisions_in, lessons
+from sanderling_trainer.policy.training.glibc_malloc import keep_memory
+from sanderling_trainer.policy.training.metric_logger import NOWHERE, Journal
+from sanderling_trainer.policy.training.objectives import CrossEntropy, off_policy
+from sanderling_trainer.policy.training.optimizer import Optimiser, precision
+from sanderling_trainer.policy.training.sampled_softmax import Proposal
+from sanderling_trainer.policy.training.training_state import Run
 
 PATIENCE = 4
 
@@ -71,8 +71,8 @@ def warm_start(
     objective = CrossEntropy(network, config, repeats, table, proposal)
     rates = (config.learning_rate, config.weight_decay, config.epochs, source.batches)
     optimiser = Optimiser(network, *rates, config, [network.residual] if sampled else [])
-    run = progress.begin(network, optimiser, config.seed, resume)
-    first = ranks.rank() == 0
+    run = training_state.begin(network, optimiser, config.seed, resume)
+    first = distributed.rank() == 0
     with tqdm(range(run.epoch, config.epochs), "warm start", initial=run.epoch, unit="epoch", disable=not first) as bar:
         for epoch in bar:
             loss = _epoch(source, objective, run, device)
@@ -93,7 +93,7 @@ def _epoch(source: Source, objective: CrossEntropy, run: Run, device: torch.devi
     run.network.train()
     losses = []
     again = partial(source.learned, np.random.default_rng(run.epoch))
-    for lesson in ranks.in_step(source.learned(run.rng), again, device):
+    for lesson in distributed.in_step(source.learned(run.rng), again, device):
         with precision(device):
             loss = objective(*lesson)
         run.optimiser.descend(loss)
@@ -140,7 +140,7 @@ def policy_gradient(
     objective = CrossEntropy(network, config, repeats)
     taught = lessons(histories, config, repeats, device, fresh=None)
     optimiser = Optimiser(network, config.policy_learning_rate, 0.0, config.policy_epochs, len(taught), config)
-    rng = progress.seeded(config.seed + 1)
+    rng = training_state.seeded(config.seed + 1)
     counts = decisions.weights()
     if baseline is None:
         baseline = _mean_reward(decisions, counts)
@@ -181,7 +181,7 @@ def _mean_reward(decisions: Decisions, counts: np.ndarray) -> float:
 
 def _ratio(parts: Sequence[float], device: torch.device) -> float:
     """Return the ratio of two sums over the processes, NaN for nothing."""
-    over, under = ranks.total(parts, device)
+    over, under = distributed.total(parts, device)
     return over / under if under else math.nan
 
 
