@@ -26,7 +26,7 @@ from bench.serving.random_bundle import TEXT_DIM, reseal, write_random_bundle
 from sanderling import Engine
 from sanderling.bundle import writer
 from sanderling.bundle.manifest import Exploration, Sizes
-from sanderling.ranking.index import quantize_rows
+from sanderling.ranking.quantization import quantize_rows
 from sanderling_trainer.evaluation.simulators.fitted import Simulated, fit_simulator
 from sanderling_trainer.evaluation.simulators.world import Session
 from sanderling_trainer.policy.checkpoint import NAMES

@@ -27,7 +27,7 @@ from bench.encoding import others, ours, peers
 from bench.encoding.corpus import Corpus, read
 from bench.encoding.teacher import Teacher
 from bench.ranking.data import folder as data_folder
-from sanderling.ranking.index import quantize_rows
+from sanderling.ranking.quantization import quantize_rows
 from sanderling.ranking.text_encoder import SLOW_FUSIONS
 from sanderling_quantize.encoders.int8_search import feed, session
 from sanderling_quantize.encoders.tokenization import Tokens, tokenize

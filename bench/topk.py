@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from bench.environments import interpreter_of
 from bench.ranking import data
 from bench.search.worker import CONTENDERS
-from sanderling.ranking.index import quantize_rows
+from sanderling.ranking.quantization import quantize_rows
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ["faiss-cpu", "usearch", "numkong", "hnswlib", "scann"]

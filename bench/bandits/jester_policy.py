@@ -17,10 +17,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from bench.bandits import gaussian
 from sanderling_trainer.data.histories import History
-from sanderling_trainer.event_log.examples import Decisions
+from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.network import PolicyNetwork
-from sanderling_trainer.policy.training.warm_start import policy_gradient, warm_start
+from sanderling_trainer.policy.training.policy_gradient import policy_gradient
+from sanderling_trainer.policy.training.warm_start import warm_start
 
 STEPS, TENTHS, FACTORS = 10, 10, 24
 SIZES = Config(dim=64, state=128, hidden=128)

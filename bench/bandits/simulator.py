@@ -25,15 +25,16 @@ import torch
 from scipy.stats import t as student
 
 from sanderling_trainer.data.histories import History
+from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.evaluation.simulators.click_models import PositionBias
 from sanderling_trainer.evaluation.simulators.fitted import Simulated, fit_simulator
 from sanderling_trainer.evaluation.simulators.logging import decisions_of_slates, draw_slates
 from sanderling_trainer.evaluation.simulators.world import Session, slate_value
-from sanderling_trainer.event_log.examples import Decisions
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.language_model import LanguageModel
 from sanderling_trainer.policy.model.network import PolicyNetwork
-from sanderling_trainer.policy.training.warm_start import policy_gradient, warm_start
+from sanderling_trainer.policy.training.policy_gradient import policy_gradient
+from sanderling_trainer.policy.training.warm_start import warm_start
 
 ITEMS, LOGGED, JUDGED, BOUGHT, RELEASES, ROUNDS = 400, 2500, 300, 4, 5, 2
 SHELF = 1.5

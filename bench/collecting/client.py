@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sanderling.events import schema as wire
+from sanderling.events import codec
 from sanderling.events.schema import Clock, Decision, Event, Observation, Outcome, Slot
 
 EVENTS, INSTALLS, SLATES = 50, 200, 400
@@ -33,7 +33,7 @@ def bodies(count: int, first: int = 0) -> list[bytes]:
     """Return so many different batches: 20 decisions of 10 slots, 20 outcomes and 10 observations each."""
     rng = random.Random(0)
     slates = [_slate(rng) for _ in range(SLATES)]
-    return [wire.pack(map(wire.encode, _batch(number, slates, rng))) for number in range(first, first + count)]
+    return [codec.pack(map(codec.encode, _batch(number, slates, rng))) for number in range(first, first + count)]
 
 
 def _slate(rng: random.Random) -> list[Slot]:

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from sanderling.bundle import writer
 from sanderling.bundle.manifest import Exploration, Lineage, Manifest, Sizes
 from sanderling.bundle.reader import policy_shapes
-from sanderling.ranking.index import quantize_rows
+from sanderling.ranking.quantization import quantize_rows
 
 ENCODER = Path(__file__).parents[2] / "tests" / "golden"
 """Where the files of a small encoder lie, 30 kB, of the format of a distilled one."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling.events.schema import Event
 from sanderling.runtime.clock import SystemClock, uuid7
@@ -79,7 +80,7 @@ def plain(url: str, events: list[Event], batch: int, folder: Path) -> float:
 
     pool = urllib3.PoolManager(retries=False)
     for group in groups(events, batch):
-        pool.request("POST", url + "/v1/events", body=b"".join(wire.encode(event) + b"\n" for event in group))
+        pool.request("POST", url + "/v1/events", body=b"".join(codec.encode(event) + b"\n" for event in group))
     return 0.0
 
 
@@ -97,7 +98,7 @@ def opentelemetry(url: str, events: list[Event], batch: int, folder: Path) -> fl
     )
     logger = provider.get_logger("bench")
     for event in events:
-        logger.emit(body=wire.encode(event).decode())
+        logger.emit(body=codec.encode(event).decode())
     provider.force_flush(600_000)
     provider.shutdown()
     return 0.0
@@ -112,6 +113,6 @@ if __name__ == "__main__":
     stored = KINDS[kind](url, made, int(batch), Path(folder))
     print(
         json.dumps(
-            {"seconds": time.perf_counter() - start, "stored": stored, "json": sum(map(len, map(wire.encode, made)))}
+            {"seconds": time.perf_counter() - start, "stored": stored, "json": sum(map(len, map(codec.encode, made)))}
         )
     )

@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sanderling.errors import BundleError, EventError, SanderlingError, StorageError, TableError, UpdateError
+from sanderling.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from sanderling.engine import Engine
     from sanderling.slate import Explanation, Receipt, Slate, SlateItem
 
-__version__ = "0.1.0"
 
 __all__ = [
     "BundleError",

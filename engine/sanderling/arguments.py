@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sanderling.bundle.manifest import MAX_POOL
+from sanderling.errors import shown
 from sanderling.slate import SlateItem
 
 MAX_SLOTS = 1000
@@ -100,9 +102,14 @@ def shown_item(shown: Mapping[str, SlateItem], item: SlateItem | str) -> SlateIt
     return shown[name]
 
 
-def shown(value: object) -> str:
-    """Return the beginning of what a wrong argument looks like; Python refuses to print the longest numbers."""
-    try:
-        return f"{value!r:.80}"
-    except ValueError:
-        return "a number of thousands of digits"
+def check_caps(at_most: Mapping[str, int]) -> None:
+    """Raise `TypeError` or `ValueError` unless caps are whole numbers of at least 1, by attribute."""
+    for attribute, most in at_most.items():
+        if not isinstance(attribute, str) or isinstance(most, bool) or not isinstance(most, int):
+            raise TypeError(f"at_most: expected attributes with whole numbers, found {attribute!r}: {most!r}")
+        if not 1 <= len(attribute) <= 512 or not attribute.isprintable():
+            raise ValueError(f"at_most: expected an attribute's name of 1 to 512 characters, found {attribute!r:.80}")
+        if not 1 <= most <= MAX_POOL:
+            raise ValueError(
+                f"at_most: {attribute}: expected 1 to {MAX_POOL}, found {shown(most)}: exclude items to show none"
+            )

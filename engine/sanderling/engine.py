@@ -18,6 +18,7 @@ from typing import Any
 
 from sanderling.arguments import (
     check_bytes,
+    check_caps,
     check_days,
     check_privacy,
     check_request,
@@ -34,7 +35,6 @@ from sanderling.outbox.folder_lock import Claim
 from sanderling.outbox.outbox import Outbox
 from sanderling.ranking import catalog_overlay
 from sanderling.ranking import decision as decisions
-from sanderling.ranking.caps import check_caps
 from sanderling.ranking.decision import Asked
 from sanderling.ranking.scorer import NO_CAPS, Scorer, Vector
 from sanderling.releases.active_bundle import Serving

@@ -27,3 +27,11 @@ class UpdateError(SanderlingError):
 
 class TableError(SanderlingError):
     """A table given on the command line has a bad file, row or column."""
+
+
+def shown(value: object) -> str:
+    """Return the beginning of what a wrong argument looks like; Python refuses to print the longest numbers."""
+    try:
+        return f"{value!r:.80}"
+    except ValueError:
+        return "a number of thousands of digits"

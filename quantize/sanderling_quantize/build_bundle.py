@@ -17,12 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.bundle import manifest as manifests
+from sanderling.bundle.golden import Golden, GoldenState, GoldenText
 from sanderling.bundle.manifest import Exploration, Lineage, Manifest, Sizes
 from sanderling.bundle.reader import Bundle
-from sanderling.bundle.writer import flush, publish, write_manifest
+from sanderling.bundle.writer import write_manifest
 from sanderling.errors import SanderlingError
-from sanderling.ranking.golden_check import Golden, GoldenState, GoldenText, top_after
+from sanderling.ranking.golden_check import top_after
 from sanderling.ranking.scorer import Scorer
+from sanderling.runtime.files import flush, publish
 from sanderling_quantize import gate, quantize_items
 from sanderling_quantize.checkpoint import Checkpoint, read
 from sanderling_quantize.encoders import text_augmentation

@@ -8,7 +8,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from sanderling.bundle.writer import write_items
-from sanderling.ranking.index import quantize_rows
+from sanderling.ranking.quantization import quantize_rows
 from sanderling_quantize.checkpoint import Checkpoint
 
 

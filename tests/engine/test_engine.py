@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from sanderling import BundleError, Engine, Receipt
 from sanderling.events.schema import Decision, Observation, Outcome
+from sanderling.events.state_checksum import NO_EVENTS, next_check
 from sanderling.runtime.clock import SystemClock
-from sanderling.users.user_states import NO_EVENTS, next_check
 from tests.support.bundles import write_bundle
 from tests.support.engines import stored
 from tests.support.fakes import FakeClock, FakeEntropy, FakeTransport

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sanderling.errors import BatchSizeError, EventError
+from sanderling.events import codec, semantics
 from sanderling.events import schema as wire
 from sanderling.events.schema import Decision, Loss, Observation, Outcome
 from tests.support.fakes import EventFactory
@@ -26,7 +27,7 @@ GOLDEN = (Path(__file__).parents[1] / "golden" / "events-1.jsonl").read_bytes().
 
 def test_golden_events_of_format_1_are_read_as_meant():
     """The golden file of format 1 has the events and values that it was written with."""
-    clicked, unseen, click, skip, observation, loss = map(wire.decode, GOLDEN)
+    clicked, unseen, click, skip, observation, loss = map(codec.decode, GOLDEN)
     assert isinstance(clicked, Decision)
     assert [(slot.item, slot.rank, slot.conditional) for slot in clicked.slate] == [("red", 0, 0.9), ("blue", 3, 0.05)]
     assert (unseen.context, unseen.pass_probability) == ("AAAAAA==", 0.25)
@@ -41,12 +42,12 @@ def test_golden_events_of_format_1_are_read_as_meant():
 
 def test_golden_events_are_written_as_before():
     """Encoding what was decoded gives the golden bytes again: writers of format 1 have not changed."""
-    assert [wire.encode(wire.decode(line)) for line in GOLDEN] == GOLDEN
+    assert [codec.encode(codec.decode(line)) for line in GOLDEN] == GOLDEN
 
 
 def test_every_kind_survives_a_batch():
     """Packed and unpacked lines are the same, in order."""
-    assert list(wire.unpack(wire.pack(GOLDEN))) == GOLDEN
+    assert list(codec.unpack(codec.pack(GOLDEN))) == GOLDEN
 
 
 def altered(**changes) -> bytes:
@@ -96,7 +97,7 @@ def altered(**changes) -> bytes:
 def test_what_is_not_an_event_is_refused_with_its_place(line, place):
     """Unknown fields, wrong types, NaN, out-of-range numbers, deep nesting and bad text are EventErrors."""
     with pytest.raises(EventError) as error:
-        wire.decode(line)
+        codec.decode(line)
     assert place.lower() in str(error.value).lower()
 
 
@@ -107,30 +108,30 @@ def test_altered_bytes_give_an_event_or_an_event_error(which, data):
     for _ in range(data.draw(st.integers(1, 4))):
         line[data.draw(st.integers(0, len(line) - 1))] = data.draw(st.integers(0, 255))
     with suppress(EventError):
-        wire.decode(bytes(line))
+        codec.decode(bytes(line))
 
 
 @given(st.binary(max_size=300))
 def test_any_bytes_unpack_or_are_refused(body):
     """Unpacking arbitrary bytes raises EventError or gives lines."""
     with suppress(EventError):
-        list(wire.unpack(body))
+        list(codec.unpack(body))
 
 
 def test_every_truncation_of_a_frame_is_refused():
     """A frame cut off after any byte is refused: no prefix of a batch passes for a batch."""
-    body = wire.pack(GOLDEN)
+    body = codec.pack(GOLDEN)
     for size in range(len(body)):
         with pytest.raises(EventError):
-            wire.unpack(body[:size])
+            codec.unpack(body[:size])
 
 
 def test_bytes_behind_the_frame_are_refused():
     """A second frame, or anything else behind the first, is refused rather than ignored."""
-    body = wire.pack(GOLDEN)
+    body = codec.pack(GOLDEN)
     for extra in (b"x", body, b"\x00" * 100):
         with pytest.raises(EventError, match="more bytes behind it"):
-            wire.unpack(body + extra)
+            codec.unpack(body + extra)
 
 
 def bomb(size: int) -> bytes:
@@ -164,7 +165,7 @@ def test_a_bomb_is_refused_in_little_memory(body):
     tracemalloc.start()
     try:
         with pytest.raises(EventError):
-            wire.unpack(body)
+            codec.unpack(body)
         assert tracemalloc.get_traced_memory()[1] < 32 * 2**20
     finally:
         tracemalloc.stop()
@@ -172,9 +173,9 @@ def test_a_bomb_is_refused_in_little_memory(body):
 
 def test_the_limit_is_exact():
     """A batch of exactly the limit passes; one byte more does not."""
-    assert [len(line) for line in wire.unpack(wire.pack([b"x" * 1000]), limit=1000)] == [1000]
+    assert [len(line) for line in codec.unpack(codec.pack([b"x" * 1000]), limit=1000)] == [1000]
     with pytest.raises(BatchSizeError, match="at most 1000 bytes"):
-        wire.unpack(wire.pack([b"x" * 1001]), limit=1000)
+        codec.unpack(codec.pack([b"x" * 1001]), limit=1000)
 
 
 def test_a_small_batch_takes_little_memory_though_it_does_not_say_its_size():
@@ -182,7 +183,7 @@ def test_a_small_batch_takes_little_memory_though_it_does_not_say_its_size():
     body = zstandard.ZstdCompressor(write_content_size=False).compress(GOLDEN[0])
     tracemalloc.start()
     try:
-        assert list(wire.unpack(body)) == [GOLDEN[0]]
+        assert list(codec.unpack(body)) == [GOLDEN[0]]
         assert tracemalloc.get_traced_memory()[1] < 2**19
     finally:
         tracemalloc.stop()
@@ -211,13 +212,13 @@ def numbers(*values: float) -> str:
 )
 def test_semantic_faults_are_named(fields, place):
     """Doubled items, pools larger than what is eligible, slates larger than their pool, and bad contexts are faults."""
-    fault = wire.semantic_fault(EventFactory().decision(**fields))
+    fault = semantics.semantic_fault(EventFactory().decision(**fields))
     assert fault is not None
     assert fault.startswith(place)
-    assert wire.semantic_fault(EventFactory().decision()) is None
+    assert semantics.semantic_fault(EventFactory().decision()) is None
 
 
 @pytest.mark.parametrize("values", [(), (0.0,), (1.0, -2.5), (3.4e38,) * 384])
 def test_contexts_of_any_finite_numbers_are_sound(values):
     """A context of any width whose numbers are finite is no fault, even where their sum is beyond float32."""
-    assert wire.semantic_fault(EventFactory().decision(context=numbers(*values))) is None
+    assert semantics.semantic_fault(EventFactory().decision(context=numbers(*values))) is None

@@ -8,10 +8,10 @@ import pytest
 from sanderling import Engine
 from sanderling.bundle.manifest import Exploration
 from sanderling.events.schema import Decision, Loss, Observation, Outcome
+from sanderling.events.state_checksum import NO_EVENTS, next_check
 from sanderling.outbox import erasure
 from sanderling.outbox.event_store import Job, Store
 from sanderling.outbox.outbox import Outbox
-from sanderling.users.user_states import NO_EVENTS, next_check
 from tests.support.bundles import write_bundle
 from tests.support.engines import stored
 from tests.support.fakes import EventFactory, FakeClock, FakeEntropy

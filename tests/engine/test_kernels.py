@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from sanderling.kernels import cpu, loader
-from sanderling.ranking.index import Table, quantize_rows
+from sanderling.ranking.index import Table
+from sanderling.ranking.quantization import quantize_rows
 
 HARNESS = Path(__file__).with_name("kernels_harness.c")
 ARM = find_spec("ziglang") is not None and find_spec("numba") is not None and shutil.which("qemu-aarch64") is not None

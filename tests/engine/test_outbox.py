@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from sanderling.errors import StorageError
+from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling.events.schema import Decision, Loss, Observation, Outcome
 from sanderling.outbox.event_store import checksum
@@ -35,7 +36,7 @@ def sync(outbox: Outbox) -> None:
 
 
 def waiting(outbox: Outbox) -> list[wire.Event]:
-    return [wire.decode(pending.line) for pending in outbox.oldest(10**6, 2**40)]
+    return [codec.decode(pending.line) for pending in outbox.oldest(10**6, 2**40)]
 
 
 def gap(events: list[wire.Event]) -> int:
@@ -290,7 +291,7 @@ def test_an_event_that_the_lab_cannot_read_does_not_block_shedding(tmp_path):
             sync(outbox)
     sync(outbox)
     outbox.put_durable([make.observation()])
-    events = [wire.decode(pending.line) for pending in outbox.oldest(10**6, 2**40) if b'"caps"' not in pending.line]
+    events = [codec.decode(pending.line) for pending in outbox.oldest(10**6, 2**40) if b'"caps"' not in pending.line]
     assert sum(event.decisions for event in events if isinstance(event, Loss)) > 1000
     assert any(isinstance(event, Observation) for event in events)
     outbox.close()
@@ -329,7 +330,7 @@ def test_when_nothing_may_go_the_new_is_refused_and_declared(tmp_path):
     assert outbox.counters().lost == {"full": 1}
     seen = []
     while batch := outbox.oldest(500, 10**6):
-        seen += [wire.decode(pending.line) for pending in batch]
+        seen += [codec.decode(pending.line) for pending in batch]
         outbox.acknowledge([pending.id for pending in batch])
     outbox.put_durable([make.observation()])
     seen += waiting(outbox)

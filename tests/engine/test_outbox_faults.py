@@ -11,7 +11,7 @@ import apsw
 import pytest
 
 from sanderling.errors import StorageError
-from sanderling.events import schema as wire
+from sanderling.events import codec
 from sanderling.events.schema import Event
 from sanderling.outbox.event_store import BALLAST_BYTES
 from sanderling.outbox.outbox import Outbox
@@ -100,7 +100,7 @@ def garbage(folder: Path) -> Path:
 def open_closed(folder: Path) -> list[Event]:
     """Open and close an outbox; return what waits there."""
     with closing(Outbox(folder, clock=FakeClock(), threaded=False)) as outbox:
-        return [wire.decode(pending.line) for pending in outbox.oldest(10, 10**6)]
+        return [codec.decode(pending.line) for pending in outbox.oldest(10, 10**6)]
 
 
 @pytest.mark.parametrize(("error", "length"), FAULTS)
@@ -160,6 +160,6 @@ def test_a_full_disk_can_be_drained(tmp_path, monkeypatch):
             if outbox.counters().pending < stored // 4:
                 break
         outbox.put_durable([make.observation()], timeout_s=10)
-        seen = [wire.decode(pending.line).seq for pending in outbox.oldest(10**6, 2**40)]
+        seen = [codec.decode(pending.line).seq for pending in outbox.oldest(10**6, 2**40)]
         assert seen == list(range(seen[0], seen[0] + len(seen)))
         outbox.close()

@@ -11,6 +11,7 @@ import apsw
 import pytest
 
 from sanderling.errors import StorageError
+from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling.events.schema import Loss
 from sanderling.outbox.outbox import Outbox
@@ -39,7 +40,7 @@ def check_truth(folder: Path, true: dict[str, bytes]) -> None:
     """Open what may be damaged: it opens, offers only what was put, stores new events, and knows the state or none."""
     outbox, make = open_outbox(folder)
     for pending in outbox.oldest(1000, 2**30):
-        event = wire.decode(pending.line)
+        event = codec.decode(pending.line)
         assert isinstance(event, Loss) or true[pending.id] == pending.line
     assert outbox.state(USER) in (None, b"state" * 40)
     new = make.observation(id="e" * 32)
@@ -296,7 +297,7 @@ def test_a_rotten_row_does_not_keep_a_full_outbox_from_shedding(tmp_path):
     apsw.Connection(str(tmp_path / "outbox.db")).execute("UPDATE event SET crc = 0")
     for _ in range(40):
         outbox.put_durable([make.decision() for _ in range(40)])
-    events = [wire.decode(pending.line) for pending in outbox.oldest(10**4, 2**30)]
+    events = [codec.decode(pending.line) for pending in outbox.oldest(10**4, 2**30)]
     declared = sum(event.decisions for event in events if isinstance(event, Loss))
     assert max(event.seq for event in events) == len(events) + declared
     outbox.close()

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling.events.schema import Decision, Event, Loss, Outcome
 from sanderling.outbox.outbox import Outbox
+from sanderling.upload.backoff import FIRST_DELAY_S, LAST_BACKOFF_S, OFFLINE_S
 from sanderling.upload.transport import NoNetworkError, Response
-from sanderling.upload.uploader import FIRST_DELAY_S, IDLE_S, LAST_BACKOFF_S, OFFLINE_S, Uploader
+from sanderling.upload.uploader import IDLE_S, Uploader
 from tests.support.fakes import EventFactory, FakeClock, FakeTransport, verdicts
 
 DAYS, RESTARTS, DECISIONS = 30, 3, 200
@@ -139,7 +141,7 @@ def crowd(folder: Path, events: int, limit: int, seed: int = 0) -> tuple[float, 
             outbox.put_durable([], 60)
             most = max(most, sum(path.stat().st_size for path in folder.glob("outbox.db*")))
     outbox.put_durable([], 60)
-    kept = [wire.decode(pending.line) for pending in outbox.oldest(10**7, 2**40)]
+    kept = [codec.decode(pending.line) for pending in outbox.oldest(10**7, 2**40)]
     outbox.close()
     chance = {event.id: event.pass_probability for event in kept if isinstance(event, Decision)}
     outcomes = [event for event in kept if isinstance(event, Outcome)]

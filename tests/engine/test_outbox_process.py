@@ -31,10 +31,10 @@ ROOT = Path(__file__).parents[2]
 RECORD = """
 import random, sys
 from pathlib import Path
-from sanderling.clock import SystemClock
-from sanderling.outbox import Outbox
-from sanderling.transport import HttpTransport
-from sanderling.upload import Uploader
+from sanderling.runtime.clock import SystemClock
+from sanderling.outbox.outbox import Outbox
+from sanderling.upload.transport import HttpTransport
+from sanderling.upload.uploader import Uploader
 from tests.support.fakes import EventFactory
 outbox = Outbox(Path(sys.argv[1]), clock=SystemClock())
 make = EventFactory(outbox.install)
@@ -239,9 +239,9 @@ def test_a_child_that_closes_leaves_the_parents_releases_alone(tmp_path):
 OPEN = """
 import sys
 from pathlib import Path
-from sanderling.clock import SystemClock
+from sanderling.runtime.clock import SystemClock
 from sanderling.errors import StorageError
-from sanderling.outbox import Outbox
+from sanderling.outbox.outbox import Outbox
 try:
     Outbox(Path(sys.argv[1]), clock=SystemClock())
 except StorageError as error:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from sanderling.kernels import cpu, loader
 from sanderling.kernels.layout import CHUNK, HALF, WAITING, WHOLE
 from sanderling.ranking import index
-from sanderling.ranking.index import Hidden, Table
+from sanderling.ranking.index import Table
+from sanderling.ranking.search_types import Hidden
 from tests.support.naive import naive_top
 
 

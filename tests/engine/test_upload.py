@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from sanderling.errors import StorageError
 from sanderling.events import schema as wire
 from sanderling.events.schema import Event, Loss, Verdict
+from sanderling.upload.backoff import FIRST_BACKOFF_S, LAST_BACKOFF_S, OFFLINE_S, Backoff
 from sanderling.upload.transport import NoNetworkError, Response, retry_after_s
-from sanderling.upload.uploader import FIRST_BACKOFF_S, LAST_BACKOFF_S, OFFLINE_S, Backoff
 from tests.support.fakes import EventFactory, FakeClock, refusal, status, verdicts
 from tests.support.upload_bench import Bench
 

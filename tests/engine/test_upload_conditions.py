@@ -12,8 +12,9 @@ import pytest
 from sanderling.events.schema import Event
 from sanderling.runtime.clock import SystemClock
 from sanderling.upload import uploader as upload
+from sanderling.upload.backoff import FIRST_DELAY_S, Backoff
 from sanderling.upload.transport import HttpTransport, Response
-from sanderling.upload.uploader import FIRST_DELAY_S, IDLE_S, Backoff, Uploader
+from sanderling.upload.uploader import IDLE_S, Uploader
 from tests.support.fakes import verdicts
 from tests.support.upload_bench import Bench
 from tests.support.waiting import wait_until

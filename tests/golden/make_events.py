@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from sanderling.events import codec
 from sanderling.events import schema as wire
 from tests.support.fakes import EventFactory
 
@@ -18,7 +19,7 @@ def lines() -> list[bytes]:
         make.observation(seq=5, item="größe 42 ☂"),
         loss,
     ]
-    return [wire.encode(event) for event in events]
+    return [codec.encode(event) for event in events]
 
 
 if __name__ == "__main__":

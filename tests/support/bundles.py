@@ -15,10 +15,11 @@ from safetensors.numpy import save_file
 
 from sanderling import Engine
 from sanderling.bundle import writer
+from sanderling.bundle.golden import Golden, GoldenState, GoldenText
 from sanderling.bundle.manifest import Exploration, Lineage, Manifest, Sizes
 from sanderling.bundle.reader import Bundle, policy_shapes
-from sanderling.ranking.golden_check import Golden, GoldenState, GoldenText, top_after
-from sanderling.ranking.index import quantize_rows
+from sanderling.ranking.golden_check import top_after
+from sanderling.ranking.quantization import quantize_rows
 from sanderling.ranking.scorer import Scorer
 from sanderling.releases.slots import Slots
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import uvicorn
 
-from sanderling.events import schema as wire
+from sanderling.events import codec
 from sanderling.upload.transport import HttpTransport
 from sanderling_trainer.collector.server import create_app, settings
 from sanderling_trainer.event_log import object_store
@@ -120,7 +120,7 @@ class Device:
             if not self.waiting:
                 self._record()
             try:
-                answer = transport.post(wire.pack(self.waiting.values()), {"content-encoding": "zstd"})
+                answer = transport.post(codec.pack(self.waiting.values()), {"content-encoding": "zstd"})
             except OSError:
                 self.given_up += 1
                 time.sleep(0.001)
@@ -135,9 +135,9 @@ class Device:
         for _ in range(3):
             self.seq += 1
             event = self.make.observation(seq=self.seq)
-            self.waiting[event.id] = wire.encode(event)
+            self.waiting[event.id] = codec.encode(event)
         bad = self.make.observation(seq=self.seq + 1, item="")
-        self.waiting[bad.id] = wire.encode(bad)
+        self.waiting[bad.id] = codec.encode(bad)
         self.sent.update(self.waiting)
 
     def _settle(self, verdicts: list[dict[str, str]]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 
 from sanderling.errors import EventError
-from sanderling.events import schema as wire
+from sanderling.events import codec
 from sanderling.events.schema import Event, Loss, Outcome
 from sanderling.outbox.outbox import Outbox
 from sanderling.runtime.clock import SystemClock
@@ -75,7 +75,7 @@ def count_outbox(folder: Path, notes: Path | None = None) -> OutboxStatistics:
     received = [line for line in lines(notes / "received") if is_event(line)]
     statistics.received = len(received)
     for line in (*received, *kept):
-        event = wire.decode(line)
+        event = codec.decode(line)
         statistics.clashes += statistics.events.setdefault(event.id, event) != event
     events = list(statistics.events.values())
     numbers = Counter(event.seq for event in events)
@@ -119,7 +119,7 @@ def count_collector(root: Path, devices: list[Device]) -> CollectorStatistics:
 def is_event(line: bytes) -> bool:
     """Tell whether a line is a whole event; a collector killed in a write leaves part of one that it never answered."""
     try:
-        wire.decode(line)
+        codec.decode(line)
     except EventError:
         return False
     return True

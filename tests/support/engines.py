@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from sanderling import Engine
-from sanderling.events import schema as wire
+from sanderling.events import codec
 from sanderling.events.schema import Event
 
 
 def stored(engine: Engine) -> list[Event]:
     """Return the events that the engine's outbox holds; a durable write first, so that all earlier ones are in."""
     engine._outbox.put_durable([])
-    return [wire.decode(pending.line) for pending in engine._outbox.oldest(10_000, 1 << 30)]
+    return [codec.decode(pending.line) for pending in engine._outbox.oldest(10_000, 1 << 30)]

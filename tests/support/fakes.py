@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling.events.schema import Decision, Event, Observation, Outcome, Slot
 from sanderling.upload.transport import Response
@@ -73,7 +74,7 @@ class FakeTransport:
         self.headers: list[Mapping[str, str]] = []
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
-        self.batches.append([wire.decode(line) for line in wire.unpack(body)])
+        self.batches.append([codec.decode(line) for line in codec.unpack(body)])
         self.headers.append(headers)
         return self.answer(self.batches[-1])
 

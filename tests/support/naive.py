@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sanderling.events.schema import Decision, Event, Observation, Outcome, Restart
-from sanderling.users.user_states import NO_EVENTS, next_check
+from sanderling.events.state_checksum import NO_EVENTS, next_check
 
 # Exploration
 

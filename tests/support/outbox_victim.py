@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from sanderling.errors import StorageError
+from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling.outbox.database import Database
 from sanderling.outbox.outbox import Outbox
@@ -56,11 +57,11 @@ class FileCollector:
         self.outbox, self.rng, self.passing = outbox, rng, passing
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
-        lines = list(wire.unpack(body))
+        lines = list(codec.unpack(body))
         self.travel("batch on its way")
         self.file.write(b"".join(line + b"\n" for line in lines))
         self.travel("batch taken, answer on its way")
-        rows = [wire.Verdict(wire.decode(line).id, "ok") for line in lines]
+        rows = [wire.Verdict(codec.decode(line).id, "ok") for line in lines]
         return Response(200, {}, msgspec.json.encode({"verdicts": rows}))
 
     def travel(self, point: str) -> None:
@@ -72,7 +73,7 @@ class DeleteFirst(FileCollector):
     """The mutant that deletes before the collector has the batch."""
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
-        self.outbox.acknowledge([wire.decode(line).id for line in wire.unpack(body)])
+        self.outbox.acknowledge([codec.decode(line).id for line in codec.unpack(body)])
         return super().post(body, headers)
 
 

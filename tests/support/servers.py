@@ -19,7 +19,7 @@ import psutil
 import uvicorn
 import zstandard
 
-from sanderling.events import schema as wire
+from sanderling.events import codec
 from sanderling.events.schema import Event, Observation, Verdict
 from sanderling_trainer.collector.server import create_app, settings
 from sanderling_trainer.event_log.object_store import LocalStore, Store
@@ -35,7 +35,7 @@ def events(count: int, start: int = 1) -> list[Observation]:
 
 
 def packed(*events: Event) -> bytes:
-    return wire.pack(wire.encode(event) for event in events)
+    return codec.pack(codec.encode(event) for event in events)
 
 
 def serving(folder: Path, before: str = "") -> tuple[subprocess.Popen, int]:
@@ -134,7 +134,7 @@ class Server:
         return answer.status, {name.lower(): value for name, value in answer.getheaders()}, content
 
     def send(self, *events: Event) -> list[Verdict]:
-        status, _, content = self.post(wire.pack(wire.encode(event) for event in events))
+        status, _, content = self.post(codec.pack(codec.encode(event) for event in events))
         assert status == 200, content
         return msgspec.convert(content["verdicts"], list[Verdict])
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from sanderling.events import schema as wire
+from sanderling.events import codec
 from sanderling_trainer.event_log import segment_format
 from sanderling_trainer.event_log.object_store import LocalStore
 from sanderling_trainer.event_log.reader import EventLog
@@ -50,9 +50,9 @@ def filled(root: Path) -> LocalStore:
     store, clock = LocalStore(root), FakeClock()
     for day in range(3):
         gone, stays = EventFactory(GONE, 100 * day + 1), EventFactory(STAYS, 100 * day + 50)
-        put(store, clock, *(wire.encode(gone.observation(seq=day * 3 + seq)) for seq in (1, 2, 3)))
-        put(store, clock, wire.encode(gone.decision(seq=100 + day)), wire.encode(stays.observation(seq=day + 1)))
-        bad = [wire.encode(make.observation(seq=1)) + b"!" for make in (gone, stays)]
+        put(store, clock, *(codec.encode(gone.observation(seq=day * 3 + seq)) for seq in (1, 2, 3)))
+        put(store, clock, codec.encode(gone.decision(seq=100 + day)), codec.encode(stays.observation(seq=day + 1)))
+        bad = [codec.encode(make.observation(seq=1)) + b"!" for make in (gone, stays)]
         store.put(
             segment_format.new_name("dead", clock),
             segment_format.pack([segment_format.letter(event, clock.wall_ms(), "bad") for event in bad]),

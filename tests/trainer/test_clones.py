@@ -7,13 +7,12 @@ import shutil
 import pytest
 
 from sanderling import Engine
-from sanderling.events import schema as wire
-from sanderling_trainer.collector.lookup_cache import MAX_AGE_S
+from sanderling.events import codec
 from sanderling_trainer.event_log.examples import examples_of
 from sanderling_trainer.event_log.object_store import LocalStore
 from sanderling_trainer.event_log.reader import read_parts, read_segments
 from sanderling_trainer.event_log.segment_format import SEGMENTS, line, pack
-from sanderling_trainer.event_log.tombstones import RENEWED
+from sanderling_trainer.event_log.tombstones import MAX_AGE_S, RENEWED
 from sanderling_trainer.jobs.compact import compact
 from sanderling_trainer.jobs.erase import erase
 from sanderling_trainer.jobs.rotate_identities import RenewalError, renew
@@ -161,7 +160,7 @@ def test_a_lost_segment_does_not_renew_a_fleet(tmp_path, whole, at_most, marked)
     store, make = LocalStore(tmp_path), EventFactory()
     rows = [make.observation(install=f"{at:032x}", seq=1) for at in range(whole)]
     rows += [make.observation(install=f"{at:032x}", seq=3) for at in range(120)]
-    store.put("segments/2025-01-01/one.jsonl.zst", pack([line(wire.encode(row), 1, 1) for row in rows]))
+    store.put("segments/2025-01-01/one.jsonl.zst", pack([line(codec.encode(row), 1, 1) for row in rows]))
     if marked is None:
         with pytest.raises(RenewalError, match="found 120"):
             renew(str(tmp_path), at_most)

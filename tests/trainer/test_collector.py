@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 import pytest
 
+from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling.outbox.outbox import Outbox
 from sanderling.runtime.clock import SystemClock
@@ -65,14 +66,14 @@ def test_a_second_body_under_an_id_is_a_conflict(server):
     assert (verdict.id, verdict.verdict) == (event.id, "rejected")
     assert "conflict" in verdict.reason
     [letter] = server.dead()
-    assert wire.decode(letter["line"].encode()) == other
+    assert codec.decode(letter["line"].encode()) == other
 
 
 def test_a_bad_event_does_not_harm_its_neighbours(server):
     """One event that breaks the schema is rejected with its place; those around it are stored."""
     good = events(2)
-    bad = wire.encode(events(1, start=9)[0]).replace(b'"item":"red"', b'"item":"red","extra":1')
-    status, _, content = server.post(wire.pack([wire.encode(good[0]), bad, wire.encode(good[1])]))
+    bad = codec.encode(events(1, start=9)[0]).replace(b'"item":"red"', b'"item":"red","extra":1')
+    status, _, content = server.post(codec.pack([codec.encode(good[0]), bad, codec.encode(good[1])]))
     assert status == 200
     assert [row["verdict"] for row in content["verdicts"]] == ["ok", "rejected", "ok"]
     assert "extra" in content["verdicts"][1]["reason"]

@@ -10,6 +10,7 @@ import msgspec
 import psutil
 import pytest
 
+from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling.upload.transport import HttpTransport
 from sanderling_trainer.event_log.examples import examples_of
@@ -20,7 +21,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.lab
 
-GOOD = wire.encode(events(1)[0])
+GOOD = codec.encode(events(1)[0])
 MIB = 2**20
 
 
@@ -42,7 +43,7 @@ def bomb(size: int, *, declared: bool = False, window_log: int = 23) -> bytes:
 
 def refused(server: Server, event: bytes) -> bool:
     """Send one event alone; say whether it was rejected, or refused with its batch, and not stored."""
-    status, _, content = server.post(wire.pack([event]))
+    status, _, content = server.post(codec.pack([event]))
     verdicts = [row["verdict"] for row in content.get("verdicts", [])]
     return (status, verdicts) in [(400, []), (200, ["rejected"])] and server.files("segments") == []
 
@@ -52,7 +53,7 @@ BOMBS = {
     "10 GiB, size declared": bomb(10 * 2**30, declared=True),
     "window of 128 MiB": bomb(2**30, window_log=27),
     "many frames": bomb(4 * MIB) * 400,
-    "a frame in a frame": wire.pack([bomb(10 * 2**30)] * 6),
+    "a frame in a frame": codec.pack([bomb(10 * 2**30)] * 6),
 }
 
 
@@ -138,17 +139,17 @@ def test_an_absurd_field_is_refused_by_name_or_with_its_batch(server, old, new):
 @pytest.mark.parametrize("value", [b"0", b"-0.0", b"1.1", b"NaN", b"Infinity", b'"0.5"', b"true", b"1e-400"])
 def test_an_impossible_propensity_is_rejected(server, value):
     """A probability that is not in (0, 1] never gets into a segment."""
-    bad = wire.encode(EventFactory().decision(seq=1)).replace(b'"marginal":0.9', b'"marginal":' + value)
+    bad = codec.encode(EventFactory().decision(seq=1)).replace(b'"marginal":0.9', b'"marginal":' + value)
     assert refused(server, bad)
 
 
 def test_a_long_event_is_refused_and_its_neighbours_are_stored(server):
     """An event beyond 256 KiB is refused with its batch, as one that the device must find by halving; 10 MB too."""
     long = GOOD.replace(b'"red"', b'"' + b"x" * wire.MAX_LINE + b'"')
-    assert server.post(wire.pack([long]))[0] == 400
-    assert server.post(wire.pack([GOOD.replace(b'"red"', b'"' + b"x" * 10 * MIB + b'"')]))[0] == 413
-    assert server.post(wire.pack([b"1"] * 1_000_000))[0] == 413
-    assert server.post(wire.pack([GOOD]))[0] == 200
+    assert server.post(codec.pack([long]))[0] == 400
+    assert server.post(codec.pack([GOOD.replace(b'"red"', b'"' + b"x" * 10 * MIB + b'"')]))[0] == 413
+    assert server.post(codec.pack([b"1"] * 1_000_000))[0] == 413
+    assert server.post(codec.pack([GOOD]))[0] == 200
 
 
 def test_too_many_installs_in_one_batch_are_refused(server):
@@ -179,8 +180,8 @@ def test_a_reward_may_come_before_its_decision(server):
 def test_an_absurd_clock_harms_nobody(server, wall):
     """An event from any year, or from none, is stored, never later than it was received, and can be learned from."""
     [event] = events(1)
-    odd = wire.encode(event).replace(b'"wall":1750000000000', b'"wall":%d' % wall)
-    assert server.post(wire.pack([odd]), {**HEADERS, "sent-at": "soon"})[0] == 200
+    odd = codec.encode(event).replace(b'"wall":1750000000000', b'"wall":%d' % wall)
+    assert server.post(codec.pack([odd]), {**HEADERS, "sent-at": "soon"})[0] == 200
     log = read_segments(str(server.folder))
     assert 0 <= log.time[event.id] <= time.time() * 1000
     assert len(examples_of(log, ["red"], ["purchase"], 4).histories) == 1

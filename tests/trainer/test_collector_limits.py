@@ -14,9 +14,11 @@ import msgspec
 import pytest
 import zstandard
 
+from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling_trainer.collector import server as collector
-from sanderling_trainer.collector.limits import Limits, Rate, RefusalError
+from sanderling_trainer.collector.limits import Limits, RefusalError
+from sanderling_trainer.collector.rate_limit import Rate
 from sanderling_trainer.event_log.reader import read_segments
 from tests.support.fakes import EventFactory, FakeClock
 from tests.support.servers import HEADERS, BrokenStore, HeldStore, Server, events, packed
@@ -34,7 +36,7 @@ def server(tmp_path) -> Iterator[Server]:
     server.stop()
 
 
-BATCH = wire.pack([wire.encode(event) for event in events(1)])
+BATCH = codec.pack([codec.encode(event) for event in events(1)])
 
 
 @pytest.mark.parametrize(
@@ -52,10 +54,10 @@ BATCH = wire.pack([wire.encode(event) for event in events(1)])
         (b"", {}, 400),
         (BATCH[:-2], {}, 400),
         (BATCH + BATCH, {}, 400),
-        (wire.pack([b"{}"]), {}, 400),
-        (wire.pack([b"[" * 60_000]), {}, 400),
-        (wire.pack([b'{"id":1}']), {}, 400),
-        (wire.pack([b"1"] * (wire.MAX_BATCH_EVENTS + 1)), {}, 413),
+        (codec.pack([b"{}"]), {}, 400),
+        (codec.pack([b"[" * 60_000]), {}, 400),
+        (codec.pack([b'{"id":1}']), {}, 400),
+        (codec.pack([b"1"] * (wire.MAX_BATCH_EVENTS + 1)), {}, 413),
     ],
 )
 def test_what_is_not_a_batch_is_refused_whole(server, body, headers, expected):

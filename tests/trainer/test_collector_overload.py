@@ -10,7 +10,7 @@ import pytest
 from bench import overload
 from bench.collecting import source
 from bench.collecting.flood import flood
-from sanderling.events import schema as wire
+from sanderling.events import codec
 from sanderling_trainer.collector.limits import Limits
 from sanderling_trainer.event_log.object_store import LocalStore
 from tests.support.servers import Server, SlowStore
@@ -56,7 +56,7 @@ def test_the_flood_finds_a_store_that_forgets(tmp_path):
 def test_no_two_batches_of_the_source_share_an_id():
     """The load never repeats itself: each event has an id of its own, and those that its prefix tells."""
     rows = [
-        (prefix, [wire.decode(line).id for line in wire.unpack(body)])
+        (prefix, [codec.decode(line).id for line in codec.unpack(body)])
         for prefix, body in islice(source.batches(0), 130)
     ]
     found = [id for _, ids in rows for id in ids]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sanderling.events import schema as wire
+from sanderling.events import codec
 from sanderling.upload.transport import HttpTransport
 from sanderling_trainer.collector import server as collector
 from sanderling_trainer.event_log.reader import read_segments
@@ -26,8 +26,8 @@ pytestmark = pytest.mark.lab
 STORE = """
 import threading, time
 from pathlib import Path
-from sanderling_trainer.data.store import LocalStore
-from sanderling_trainer.fleet import collector
+from sanderling_trainer.event_log.object_store import LocalStore
+from sanderling_trainer.collector import server as collector
 put = LocalStore.put
 def late(self, name, data):
     time.sleep(0.01)
@@ -56,7 +56,7 @@ def stop_under_load(folder: Path, sign: signal.Signals, store: str = "late") -> 
         while not transport_errors.is_set():
             batch = [make.observation(seq=1) for _ in range(20)]
             try:
-                response = transport.post(wire.pack(map(wire.encode, batch)), {"content-encoding": "zstd"})
+                response = transport.post(codec.pack(map(codec.encode, batch)), {"content-encoding": "zstd"})
             except OSError:
                 return
             if response.status == 200:

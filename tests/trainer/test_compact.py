@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sanderling.errors import EventError
+from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling_trainer.event_log import daily_parquet
 from sanderling_trainer.event_log.object_store import LocalStore, open_store
@@ -25,7 +26,7 @@ DAY_S = 86_400
 
 
 def put(store: LocalStore, clock: FakeClock, events: list[wire.Event], sent_at: int | None = None) -> None:
-    rows = [line(wire.encode(event), clock.wall_ms(), sent_at) for event in events]
+    rows = [line(codec.encode(event), clock.wall_ms(), sent_at) for event in events]
     store.put(new_name("segments", clock), pack(rows))
 
 

@@ -7,12 +7,11 @@ import time
 
 import pytest
 
-from sanderling.events import schema as wire
-from sanderling_trainer.collector.lookup_cache import MAX_AGE_S
+from sanderling.events import codec
 from sanderling_trainer.event_log import segment_format
 from sanderling_trainer.event_log.object_store import REMOTE_TIMEOUT, LocalStore, open_store
 from sanderling_trainer.event_log.reader import gather, read_segments
-from sanderling_trainer.event_log.tombstones import tombstone
+from sanderling_trainer.event_log.tombstones import MAX_AGE_S, tombstone
 from sanderling_trainer.jobs import erase as job
 from sanderling_trainer.jobs.compact import compact
 from sanderling_trainer.jobs.erase import InstallError, erase
@@ -52,9 +51,9 @@ def test_an_id_in_escapes_or_in_another_field_is_found(tmp_path):
     """An id that was written with JSON's escapes, or into an item's name, goes too."""
     store, clock = LocalStore(tmp_path), FakeClock()
     make, other = EventFactory(GONE), EventFactory(STAYS, start=50)
-    escaped = wire.encode(make.observation(seq=1)).replace(b'"install":"a1', b'"install":"\\u0061\\u0031')
+    escaped = codec.encode(make.observation(seq=1)).replace(b'"install":"a1', b'"install":"\\u0061\\u0031')
     put(store, clock, escaped)
-    put(store, clock, wire.encode(other.observation(seq=1, item=f"of {GONE}")))
+    put(store, clock, codec.encode(other.observation(seq=1, item=f"of {GONE}")))
     assert read_segments(str(tmp_path)).received == 2
     erase(store, GONE, FakeClock(), pause=lambda seconds: None)
     assert read_segments(str(tmp_path)).received == 0
@@ -64,7 +63,7 @@ def test_an_id_in_escapes_or_in_another_field_is_found(tmp_path):
 def test_what_slips_in_before_collectors_know_goes_in_the_second_pass(tmp_path):
     """A collector that had asked just before the tombstone may still store a batch: the second pass removes it."""
     store, clock = LocalStore(tmp_path), FakeClock()
-    late = wire.encode(EventFactory(GONE).observation(seq=1))
+    late = codec.encode(EventFactory(GONE).observation(seq=1))
     waited: list[float] = []
 
     def pause(seconds: float) -> None:
@@ -86,9 +85,9 @@ def test_what_comes_after_the_last_pass_goes_with_the_next_compaction(tmp_path):
     store, clock = LocalStore(tmp_path), FakeClock()
     erase(store, GONE, clock, clock.advance)
     late, other = EventFactory(GONE), EventFactory(STAYS, start=50)
-    put(store, clock, wire.encode(late.observation(seq=1)), wire.encode(other.observation(seq=1, item=GONE)))
-    bad = [wire.encode(late.observation(seq=2)) + b"!", b'{"id":"1", "install" :"\\u0061' + GONE.encode()[1:] + b'"']
-    kept = wire.encode(other.observation(seq=2)) + b"!"
+    put(store, clock, codec.encode(late.observation(seq=1)), codec.encode(other.observation(seq=1, item=GONE)))
+    bad = [codec.encode(late.observation(seq=2)) + b"!", b'{"id":"1", "install" :"\\u0061' + GONE.encode()[1:] + b'"']
+    kept = codec.encode(other.observation(seq=2)) + b"!"
     letters = [segment_format.letter(event, clock.wall_ms(), "bad") for event in (*bad, kept)]
     store.put(name := segment_format.new_name("dead", clock), segment_format.pack(letters))
     store.put("dead/README", b"no letters")
@@ -113,7 +112,7 @@ def test_a_compaction_reads_dead_letters_only_where_lines_can_have_come_late(tmp
         if mark:
             store.put(tombstone(GONE), b"")
         if segment:
-            event = wire.encode(EventFactory(STAYS).observation(seq=1))
+            event = codec.encode(EventFactory(STAYS).observation(seq=1))
             store.put(
                 f"segments/{segment}/a{segment_format.SUFFIX}",
                 segment_format.pack([segment_format.line(event, 1, None)]),
@@ -142,7 +141,7 @@ def test_what_a_dead_collector_left_half_written_goes_too(tmp_path):
     """A collector that dies in a write leaves bytes under no name: the erasure removes them, and nothing is left."""
     store, clock = filled(tmp_path), FakeClock()
     part = tmp_path / "segments" / ".2.jsonl.zst.part"
-    part.write_bytes(wire.encode(EventFactory(GONE).observation(seq=1)))
+    part.write_bytes(codec.encode(EventFactory(GONE).observation(seq=1)))
     os.utime(part, (0, time.time() - job.COMMIT_S - 1))
     erase(store, GONE, clock, pause=clock.advance)
     assert holding(tmp_path, GONE) == []
@@ -156,7 +155,7 @@ def test_late_uploads_are_gone_and_leave_nothing(tmp_path):
     assert server.post(packed(make.observation(seq=1)))[0] == 200
     erase(LocalStore(tmp_path), GONE, clock, pause=clock.advance)
     assert server.post(packed(make.observation(seq=2)))[0] == 410
-    assert server.post(wire.pack([wire.encode(make.observation(seq=3)).replace(b'"red"', b"1")]))[0] == 410
+    assert server.post(codec.pack([codec.encode(make.observation(seq=3)).replace(b'"red"', b"1")]))[0] == 410
     assert server.post(packed(EventFactory(STAYS, start=50).observation(seq=1)))[0] == 200
     server.stop()
     assert holding(tmp_path, GONE) == []
@@ -165,8 +164,8 @@ def test_late_uploads_are_gone_and_leave_nothing(tmp_path):
 def test_an_object_store_is_erased_like_a_folder(bucket):
     """Behind the S3 interface the id is gone too."""
     store, clock = open_store(bucket), FakeClock()
-    put(store, clock, wire.encode(EventFactory(GONE).observation(seq=1)))
-    put(store, clock, wire.encode(EventFactory(STAYS, start=50).observation(seq=1)))
+    put(store, clock, codec.encode(EventFactory(GONE).observation(seq=1)))
+    put(store, clock, codec.encode(EventFactory(STAYS, start=50).observation(seq=1)))
     assert erase(store, GONE, FakeClock(), pause=lambda seconds: None).lines == 1
     assert [key[0] for key in read_segments(bucket).events] == [STAYS]
     assert len(store.names("segments")) == 1

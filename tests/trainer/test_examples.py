@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from sanderling import Engine
+from sanderling.events import codec
 from sanderling.events import schema as wire
-from sanderling.users.user_states import NO_EVENTS, next_check
+from sanderling.events.state_checksum import NO_EVENTS, next_check
 from sanderling_trainer.event_log.examples import examples_of
 from sanderling_trainer.event_log.reader import EventLog
 from tests.support.bundles import KINDS, TEXT, write_bundle
@@ -31,7 +32,7 @@ def events(tmp_path):
                 engine.reward_all(slate, {slate[0]: -1.0, slate[1]: 1.0}, observe=None if at else False)
             engine.observe("anna", f"item-{at}", "purchase")
         engine._outbox.put_durable([])
-        return [wire.decode(pending.line) for pending in engine._outbox.oldest(100, 1 << 20)]
+        return [codec.decode(pending.line) for pending in engine._outbox.oldest(100, 1 << 20)]
 
 
 def log_of(events) -> EventLog:

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sanderling_trainer.data.histories import History
+from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.data.popularity import DAY, Trends
-from sanderling_trainer.event_log.examples import Decisions
 from sanderling_trainer.policy import checkpoint
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.network import DivergedError, PolicyNetwork
@@ -25,8 +25,9 @@ from sanderling_trainer.policy.training.glibc_malloc import keep_memory
 from sanderling_trainer.policy.training.metric_logger import TensorBoard
 from sanderling_trainer.policy.training.objectives import CrossEntropy
 from sanderling_trainer.policy.training.optimizer import Optimiser
+from sanderling_trainer.policy.training.policy_gradient import policy_gradient
 from sanderling_trainer.policy.training.targets import points_of
-from sanderling_trainer.policy.training.warm_start import policy_gradient, warm_start
+from sanderling_trainer.policy.training.warm_start import warm_start
 
 pytestmark = pytest.mark.lab
 

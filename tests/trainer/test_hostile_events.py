@@ -11,7 +11,7 @@ import pytest
 
 from sanderling.events import schema as wire
 from sanderling.events.schema import Slot
-from sanderling.users.user_states import NO_EVENTS
+from sanderling.events.state_checksum import NO_EVENTS
 from sanderling_trainer.event_log.examples import examples_of
 from sanderling_trainer.event_log.merge_examples import joined
 from sanderling_trainer.event_log.reader import EventLog

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sanderling.errors import EventError
-from sanderling.events import schema as wire
+from sanderling.events import codec
 from sanderling_trainer.event_log import daily_parquet
 from sanderling_trainer.event_log.object_store import LocalStore, Store
 from sanderling_trainer.event_log.reader import read_segments
@@ -39,7 +39,7 @@ def stocked(root: Path) -> FakeClock:
     store, clock = filled(root), FakeClock()
     makers = [EventFactory(install, start) for install, start in ((GONE, 700), (STAYS, 800), (THIRD, 900))]
     for seq in (50, 51):
-        put(store, clock, *(wire.encode(make.observation(seq=seq)) for make in makers))
+        put(store, clock, *(codec.encode(make.observation(seq=seq)) for make in makers))
     compact(store, clock)
     return late()
 
@@ -171,7 +171,7 @@ def test_an_erasure_whose_last_file_comes_after_its_lease_says_so(tmp_path):
         put(
             LocalStore(tmp_path),
             clock,
-            *(wire.encode(EventFactory(each).observation(seq=1)) for each in (*both, STAYS)),
+            *(codec.encode(EventFactory(each).observation(seq=1)) for each in (*both, STAYS)),
         )
 
     clock, both = late(), (GONE, THIRD)

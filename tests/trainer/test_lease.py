@@ -8,7 +8,7 @@ from threading import Barrier
 
 import pytest
 
-from sanderling.events import schema as wire
+from sanderling.events import codec
 from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, LocalStore, Store, open_store
 from sanderling_trainer.jobs import compact as compaction
 from sanderling_trainer.jobs.compact import compact
@@ -300,7 +300,7 @@ def test_a_job_that_reads_for_hours_keeps_its_lease(tmp_path, job):
     """A job that reads for longer than a lease, and changes nothing meanwhile, is not taken over and ends well."""
     store, clock = prepared(tmp_path)
     for seq in range(20):
-        put(store, clock, wire.encode(EventFactory(STAYS, start=100 + seq).observation(seq=1 + seq)))
+        put(store, clock, codec.encode(EventFactory(STAYS, start=100 + seq).observation(seq=1 + seq)))
     clock.advance(DAY_S)
     slow = Reading(tmp_path, clock)
     job(slow, clock)
@@ -322,6 +322,6 @@ def test_without_looking_a_job_that_slept_goes_on(tmp_path, monkeypatch, job):
 def prepared(root: Path) -> tuple[LocalStore, FakeClock]:
     """A store with one event of the install that is to go, a day ago."""
     store, clock = LocalStore(root), FakeClock()
-    put(store, clock, wire.encode(EventFactory(GONE).observation(seq=1)))
+    put(store, clock, codec.encode(EventFactory(GONE).observation(seq=1)))
     clock.advance(DAY_S)
     return store, clock

@@ -11,10 +11,10 @@ import pytest
 from bench.estimation.slate_worlds import LOGGING, POOL, SLOTS, draw, judge, predict
 from sanderling.bundle.manifest import Exploration
 from sanderling.exploration import schemes
+from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.evaluation import ope
 from sanderling_trainer.evaluation.ope.aggregation import cut
 from sanderling_trainer.evaluation.ope.release_gate import agreement
-from sanderling_trainer.event_log.examples import Decisions
 
 pytestmark = pytest.mark.lab
 

@@ -14,7 +14,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi import checks
 
-from sanderling.events import schema as wire
+from sanderling.events import codec
 from sanderling_trainer.collector.openapi import DOCUMENT
 from tests.support.fakes import EventFactory
 from tests.support.servers import Server
@@ -37,9 +37,11 @@ def batches(draw: st.DrawFn) -> bytes:
     """Bodies from whole batches to noise, most of them a batch with some damage in it."""
     rng = random.Random(draw(st.integers(0, 2**32)))
     make = EventFactory(f"{rng.getrandbits(128):032x}", start=rng.getrandbits(100))
-    lines = [wire.encode(rng.choice([make.decision, make.observation])(seq=seq)) for seq in range(1, rng.randint(1, 6))]
+    lines = [
+        codec.encode(rng.choice([make.decision, make.observation])(seq=seq)) for seq in range(1, rng.randint(1, 6))
+    ]
     lines = [_damaged(line, rng) if rng.random() < 0.3 else line for line in lines]
-    body = wire.pack(lines)
+    body = codec.pack(lines)
     return draw(st.binary()) if rng.random() < 0.1 else _cut(body, rng) if rng.random() < 0.1 else body
 
 

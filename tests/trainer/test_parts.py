@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sanderling import Engine
 from sanderling.errors import EventError
+from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling_trainer.event_log import partitions
 from sanderling_trainer.event_log.examples import examples_of
@@ -35,7 +36,7 @@ DAY_S = 86_400
 
 
 def put(store: LocalStore, clock: FakeClock, events: list[wire.Event]) -> None:
-    store.put(new_name("segments", clock), pack([line(wire.encode(event), clock.wall_ms(), None) for event in events]))
+    store.put(new_name("segments", clock), pack([line(codec.encode(event), clock.wall_ms(), None) for event in events]))
 
 
 def story(rng: random.Random) -> list[wire.Event]:
@@ -79,7 +80,7 @@ def test_the_parts_make_the_whole(tmp_path_factory, rng: random.Random, most: in
 
 
 def of_install(install: int, at: int, **fields) -> bytes:
-    return wire.encode(EventFactory(f"{install:032x}", 1000 * at + 1).decision(seq=1 + at, **fields))
+    return codec.encode(EventFactory(f"{install:032x}", 1000 * at + 1).decision(seq=1 + at, **fields))
 
 
 @settings(max_examples=12)
@@ -122,7 +123,7 @@ def shops(tmp_path) -> LocalStore:
                 engine.reward_all(slate, {slate[0]: -1.0, slate[1]: 1.0})
                 engine.recommend(user, k=9)
             engine._outbox.put_durable([])
-            put(store, FakeClock(), [wire.decode(row.line) for row in engine._outbox.oldest(100, 1 << 20)])
+            put(store, FakeClock(), [codec.decode(row.line) for row in engine._outbox.oldest(100, 1 << 20)])
     return store
 
 

@@ -368,7 +368,7 @@ def test_numbers_must_not_run_away(fleet: Fleet) -> None:
 def test_future_engine(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """A release for a later engine costs one small download, and is not blocked: the app may be updated."""
     with monkeypatch.context() as later:
-        later.setattr("sanderling.__version__", "9.0.0")
+        later.setattr("sanderling.bundle.reader.__version__", "9.0.0")
         write_bundle(fleet.folder / "future", release=3, min_engine="9.0.0")
         fleet.publish("future")
     fleet.refused(r"expected an engine of at least 9\.0\.0", 1)

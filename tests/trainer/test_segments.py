@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sanderling.errors import EventError
+from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling_trainer.event_log.object_store import open_store
 from sanderling_trainer.event_log.reader import EventLog, read_segments
@@ -24,7 +25,7 @@ NOW = 1_750_000_100_000
 
 def store(folder, *segments: list[wire.Event], sent_at: int | None = None) -> str:
     for at, events in enumerate(segments):
-        rows = [line(wire.encode(event), NOW + at, sent_at) for event in events]
+        rows = [line(codec.encode(event), NOW + at, sent_at) for event in events]
         open_store(str(folder)).put(new_name("segments", FakeClock()), pack(rows))
     return str(folder)
 

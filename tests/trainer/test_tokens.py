@@ -14,10 +14,10 @@ import pytest
 
 from sanderling_trainer.collector.authentication import Authenticator
 from sanderling_trainer.collector.limits import Limits, RefusalError
-from sanderling_trainer.collector.lookup_cache import MAX_AGE_S
 from sanderling_trainer.collector.store_probe import Probe
 from sanderling_trainer.collector.tokens import TokenError, issue, listed, revoke
 from sanderling_trainer.event_log.object_store import LocalStore, open_store
+from sanderling_trainer.event_log.tombstones import MAX_AGE_S
 from tests.support.fakes import FakeClock
 from tests.support.servers import Server, events, packed
 from tests.support.waiting import wait_until

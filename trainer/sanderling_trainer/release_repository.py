@@ -33,10 +33,10 @@ from tuf.api.metadata import (
 )
 from tuf.api.serialization import DeserializationError
 
-from sanderling.bundle import writer
 from sanderling.bundle.manifest import MANIFEST
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import SanderlingError
+from sanderling.runtime import files
 
 ROOT_KEYS = ("root-1", "root-2", "root-3")
 ROOT_THRESHOLD = 2
@@ -259,8 +259,8 @@ def _make_key(keys: Path, name: str) -> None:
         raise ReleaseError(f"{keys / name}.pem: expected no key yet; choose another folder for the keys") from error
     with os.fdopen(handle, "wb") as file:
         file.write(CryptoSigner.generate_ed25519().private_bytes)
-    writer.flush_path(keys / f"{name}.pem")
-    writer.flush_path(keys)
+    files.flush_path(keys / f"{name}.pem")
+    files.flush_path(keys)
 
 
 def _signer(keys: Path, name: str) -> CryptoSigner:
@@ -275,7 +275,7 @@ def _store(source: Path, folder: Path, target: TargetFile) -> None:
     """Copy a bundle's file to the name under which clients ask for it, its hash in front."""
     folder.mkdir(parents=True, exist_ok=True)
     for parent in (folder.parent, folder.parent.parent):
-        writer.flush_path(parent)
+        files.flush_path(parent)
     path = folder / f"{target.hashes['sha256']}.{source.name}"
     partial = path.with_name(f"{path.name}.partial")
     shutil.copyfile(source, partial)
@@ -290,6 +290,6 @@ def _write(path: Path, data: bytes) -> None:
 
 def _replace(partial: Path, path: Path) -> None:
     """Give a finished file its name, durably."""
-    writer.flush_path(partial)
+    files.flush_path(partial)
     partial.replace(path)
-    writer.flush_path(path.parent)
+    files.flush_path(path.parent)

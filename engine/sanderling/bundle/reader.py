@@ -17,11 +17,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-import sanderling
 from sanderling.bundle import manifest as manifests
 from sanderling.bundle.manifest import Manifest
 from sanderling.bundle.tensors import Tensors, expect, map_tensors
 from sanderling.errors import BundleError
+from sanderling.version import __version__
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Bundle:
         """Map the bundle in `folder`; raise `BundleError` when it is not whole, or, with `verify`, not unaltered."""
         folder = Path(folder)
         manifest = manifests.read(folder)
-        fault = manifests.engine_version_fault(manifest, sanderling.__version__)
+        fault = manifests.engine_version_fault(manifest, __version__)
         if fault:
             raise BundleError(fault)
         _check_files(folder, manifest)

@@ -5,7 +5,6 @@ Refuses to judge what it writes: the gate does.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from safetensors.numpy import save_file
 from sanderling.bundle import manifest as manifests
 from sanderling.bundle.manifest import FileEntry, Manifest
 from sanderling.bundle.reader import file_hash, id_hash
+from sanderling.runtime.files import flush
 
 READABLE = 0o644
 
@@ -62,24 +62,3 @@ def write_manifest(folder: Path, **fields: Any) -> Manifest:
         path.chmod(READABLE)
     flush(folder)
     return manifest
-
-
-def flush(folder: Path) -> None:
-    """Flush every file of a flat folder, and the folder's own entry, to the disk."""
-    for path in [*sorted(folder.iterdir()), folder]:
-        flush_path(path)
-
-
-def flush_path(path: Path) -> None:
-    """Flush one file, or the entries of one folder, to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def publish(folder: Path, target: Path) -> None:
-    """Give a finished folder its final name, durably; `target` must not exist."""
-    folder.rename(target)
-    flush_path(target.parent)

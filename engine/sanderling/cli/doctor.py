@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-import sanderling
 from sanderling.kernels import cpu, loader
-from sanderling.ranking.index import Table, quantize_rows
+from sanderling.ranking.index import Table
+from sanderling.ranking.quantization import quantize_rows
+from sanderling.version import __version__
 
 Report = dict[str, dict[str, str]]
 EXTRAS = {"text": ["onnxruntime", "tokenizers"], "jit": ["numba"], "update": ["tuf"], "cli": ["typer"]}
@@ -25,7 +26,7 @@ EXTRAS = {"text": ["onnxruntime", "tokenizers"], "jit": ["numba"], "update": ["t
 def examine() -> Report:
     """Return the state of each part, `ok`, `absent` or `wrong`, and the reason for it."""
     return {
-        "engine": _part("ok", f"{sanderling.__version__}, Python {platform.python_version()}, {sys.platform}"),
+        "engine": _part("ok", f"{__version__}, Python {platform.python_version()}, {sys.platform}"),
         "processor": _part("ok", f"{cpu.machine()}: can run {', '.join(cpu.kinds())}"),
         "kernels": _kernels(),
         **{f"extra {extra}": _extra(packages) for extra, packages in EXTRAS.items()},

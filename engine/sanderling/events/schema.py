@@ -5,16 +5,9 @@ Refuses to know where events are stored or how they are sent. `docs/EVENTS.md` i
 
 from __future__ import annotations
 
-import base64
-import math
-from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import msgspec
-import zstandard
-
-from sanderling.bundle.manifest import MAX_POOL
-from sanderling.errors import BatchSizeError, EventError
 
 SCHEMA = 1
 MAX_LINE = 256 * 1024
@@ -181,82 +174,3 @@ class Refusal(_Strict, frozen=True):
     """What the collector says of a batch that it refuses with 400 or 413: what it expected. Pages of others do not."""
 
     error: Annotated[str, msgspec.Meta(pattern="expected ")]
-
-
-_encoder = msgspec.json.Encoder()
-_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
-
-
-def encode(event: Event) -> bytes:
-    """Return one JSON line without its newline."""
-    return _encoder.encode(event)
-
-
-def slot_bytes(item: str) -> int:
-    """Return at least the bytes that a slot with this item takes in an encoded decision."""
-    return ROOM_FOR_SLOT + len(_encoder.encode(item))
-
-
-def decode(line: bytes) -> Event:
-    """Read one JSON line; raise `EventError` with the path of the first fault."""
-    if len(line) > MAX_LINE:
-        raise EventError(f"expected an event of at most {MAX_LINE} bytes, found {len(line)}")
-    try:
-        return _decoder.decode(line)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        raise EventError(f"not a valid event: {error}") from error
-
-
-def pack(lines: Iterable[bytes]) -> bytes:
-    """Join encoded events into the body of one batch."""
-    return zstandard.ZstdCompressor(level=3).compress(b"\n".join(lines))
-
-
-def unpack(body: bytes, limit: int = MAX_BATCH_BYTES) -> Iterator[bytes]:
-    """Yield the lines of a batch; raise `EventError` when it is not one whole zstd frame.
-
-    It is a `BatchSizeError` beyond `limit` bytes. The frame header's own size is never trusted: a first reading, piece
-    by piece, stops at the limit; only a frame that ends before it is unpacked, and must then be whole and alone.
-    """
-    unpacker = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
-    try:
-        with unpacker.stream_reader(body) as reader:
-            size, read = 0, PIECE_BYTES
-            while read == PIECE_BYTES:  # less is the frame's end; what is behind it is not to be read as another frame
-                read = len(reader.read(PIECE_BYTES))
-                size += read
-                if size > limit:
-                    raise BatchSizeError(f"expected a batch of at most {limit} bytes when unpacked, found more")
-        frame = unpacker.decompressobj()
-        data = frame.decompress(body)
-    except (zstandard.ZstdError, MemoryError) as error:
-        raise EventError(f"expected a zstd frame, found {len(body)} bytes that are not: {error}") from error
-    if not frame.eof:
-        raise EventError(f"expected a whole zstd frame, found one cut off after {len(body)} bytes")
-    if frame.unused_data:
-        raise EventError(f"expected one zstd frame, found {len(frame.unused_data)} more bytes behind it")
-    return (line for line in data.split(b"\n") if line)
-
-
-def semantic_fault(event: Event) -> str | None:
-    """Return what is wrong with a well-typed event beyond its types, or None."""
-    if not isinstance(event, Decision):
-        return None
-    items = [slot.item for slot in event.slate]
-    if len(set(items)) != len(items):
-        return "slate: expected distinct items"
-    if event.pool > min(event.eligible, MAX_POOL):
-        return f"pool: expected at most eligible ({event.eligible}) and {MAX_POOL}, found {event.pool}"
-    if len(items) > event.pool:
-        return f"slate: expected at most pool ({event.pool}) slots, found {len(items)}"
-    return None if event.context is None else _context_fault(event.context)
-
-
-def _context_fault(code: str) -> str | None:
-    try:
-        numbers = memoryview(base64.b64decode(code, validate=True)).cast("f")
-    except (ValueError, TypeError) as error:  # not ASCII, not base64, or not whole numbers
-        return f"context: expected the base64 of float32 numbers, found something else: {error}"
-    if not math.isfinite(sum(numbers)):
-        return "context: expected finite numbers, found NaN or an infinity"
-    return None

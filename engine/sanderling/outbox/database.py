@@ -15,11 +15,11 @@ from pathlib import Path
 
 import apsw
 
-from sanderling.bundle.writer import flush_path
 from sanderling.errors import StorageError
 from sanderling.outbox.folder_lock import WRITING, Claim, unusable
 from sanderling.outbox.identity import Identity
 from sanderling.runtime.clock import Entropy
+from sanderling.runtime.files import flush_path
 from sanderling.runtime.fork_safety import connect
 
 SCHEMA = 1

@@ -19,9 +19,11 @@ import apsw
 import msgspec
 from msgspec import UNSET
 
+from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling.events.boot_clock import Boot
-from sanderling.events.schema import Event, Loss, Observation, Outcome, Restart
+from sanderling.events.schema import Event, Loss, Outcome
+from sanderling.events.semantics import as_observation, kind_of, moved_by
 from sanderling.outbox.database import PAGE_BYTES, Database, Meta
 from sanderling.outbox.folder_lock import unusable
 from sanderling.runtime.clock import Clock, Entropy, uuid7
@@ -170,7 +172,7 @@ class Store:
         """Number and add one event, unless its id is already there; return why it cannot be stored, or None."""
         seq = meta.seq + 1
         try:
-            line = wire.encode(msgspec.structs.replace(event, seq=seq))
+            line = codec.encode(msgspec.structs.replace(event, seq=seq))
         except (TypeError, ValueError, UnicodeEncodeError, msgspec.MsgspecError) as error:
             return f"expected an event that can be encoded, found {error}"
         if len(line) > wire.MAX_LINE:
@@ -317,7 +319,7 @@ class Store:
         """
         query = "SELECT CAST(kind AS BLOB), CAST(id AS BLOB), CAST(line AS BLOB), crc FROM event WHERE seq = ?"
         kind, id, line, crc = next(iter(self.database.writer.execute(query, (seq,))))
-        old = wire.decode(line) if kind == b"loss" and sound(id, line, crc) else None
+        old = codec.decode(line) if kind == b"loss" and sound(id, line, crc) else None
         if not isinstance(old, Loss) or len(old.numbers or ()) >= TAKEN_OVER:
             return self.loss(reason, {(kind or b"").decode(errors="replace"): 1}, [seq])
         counts = {"decision": old.decisions, "outcome": old.outcomes, "observation": old.observations + 1}
@@ -372,25 +374,6 @@ class Store:
             if size < self._ballast_bytes:
                 self._ballast.write_bytes(self.entropy(self._ballast_bytes))
         self.database.writer.wal_autocheckpoint(max(LEAST_PAGES, self._ballast_bytes // 2 // PAGE_BYTES))
-
-
-def moved_by(events: Iterable[Event]) -> set[str]:
-    """Return the pseudonyms whose states these events moved."""
-    return {
-        event.user
-        for event in events
-        if isinstance(event, Observation | Restart) or (isinstance(event, Outcome) and event.observed)
-    }
-
-
-def as_observation(event: Outcome) -> Observation:
-    """Return what is left of an outcome that moved its user's state, and whose decision is given up."""
-    return Observation(event.id, event.install, event.seq, event.user, event.clock, event.item, event.kind)
-
-
-def kind_of(event: Event) -> str:
-    """Return decision, outcome, observation, restart or loss."""
-    return str(type(event).__struct_config__.tag)
 
 
 def checksum(id: str, line: bytes) -> int:

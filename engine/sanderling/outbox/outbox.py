@@ -20,8 +20,9 @@ import apsw
 from sanderling.errors import StorageError
 from sanderling.events.boot_clock import Boot
 from sanderling.events.schema import ROOM_FOR_SLOT, Event
+from sanderling.events.semantics import kind_of, moved_by
 from sanderling.outbox import erasure, shedding
-from sanderling.outbox.event_store import Job, Pending, Store, kind_of, moved_by
+from sanderling.outbox.event_store import Job, Pending, Store
 from sanderling.outbox.identity import Identity
 from sanderling.runtime.clock import Clock, Entropy
 

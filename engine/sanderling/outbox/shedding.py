@@ -17,11 +17,13 @@ from contextlib import suppress
 import msgspec
 
 from sanderling.errors import EventError
+from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling.events.schema import Decision, Event, Outcome
+from sanderling.events.semantics import as_observation
 from sanderling.outbox.database import Meta
 from sanderling.outbox.erasure import UNSCRUBBED
-from sanderling.outbox.event_store import BORN, GAP, MOST_GAPS, Store, as_observation, checksum, sound
+from sanderling.outbox.event_store import BORN, GAP, MOST_GAPS, Store, checksum, sound
 
 CHUNK = 500
 TARGET = 0.75
@@ -122,7 +124,7 @@ def _drop_outcome(store: Store, meta: Meta, seq: int, id: bytes, line: bytes, cr
     if not isinstance(event, Outcome) or not event.observed:
         store.remove(meta, seq)
         return True
-    kept = wire.encode(as_observation(event))
+    kept = codec.encode(as_observation(event))
     change = "UPDATE event SET kind = 'observation', decision = NULL, line = ?, crc = ? WHERE seq = ?"
     store.database.writer.execute(change, (kept, checksum(event.id, kept), seq))
     meta.bytes += len(kept) - len(line)
@@ -131,7 +133,7 @@ def _drop_outcome(store: Store, meta: Meta, seq: int, id: bytes, line: bytes, cr
 
 def _read(line: bytes) -> Event | None:
     try:
-        return wire.decode(line)
+        return codec.decode(line)
     except EventError:
         return None
 
@@ -139,7 +141,7 @@ def _read(line: bytes) -> Event | None:
 def _with_probability(event: Event, line: bytes, probability: float) -> bytes:
     if not isinstance(event, Decision):
         return line
-    return wire.encode(msgspec.structs.replace(event, pass_probability=probability))
+    return codec.encode(msgspec.structs.replace(event, pass_probability=probability))
 
 
 def _declare(store: Store, meta: Meta, loss: wire.Loss, counts: Counter[str]) -> wire.Loss:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.arguments import shown
-
 Rows = NDArray[np.int64]
 
 KEPT_GROUPS = 64  # whose rows are kept, so that memory is bounded
-MOST = 10_000  # the largest cap: that of the largest pool
 
 
 class Ranking(NamedTuple):
@@ -89,19 +86,6 @@ def capped(search: Callable[[int, Rows], Ranking], caps: Iterable[Cap], k: int, 
                         gone.append(cap.members(name))
         excluded = np.concatenate(gone)
     return Ranking(np.array(rows, np.int64), np.array(scores), eligible or 0)
-
-
-def check_caps(at_most: Mapping[str, int]) -> None:
-    """Raise `TypeError` or `ValueError` unless caps are whole numbers of at least 1, by attribute."""
-    for attribute, most in at_most.items():
-        if not isinstance(attribute, str) or isinstance(most, bool) or not isinstance(most, int):
-            raise TypeError(f"at_most: expected attributes with whole numbers, found {attribute!r}: {most!r}")
-        if not 1 <= len(attribute) <= 512 or not attribute.isprintable():
-            raise ValueError(f"at_most: expected an attribute's name of 1 to 512 characters, found {attribute!r:.80}")
-        if not 1 <= most <= MOST:
-            raise ValueError(
-                f"at_most: {attribute}: expected 1 to {MOST}, found {shown(most)}: exclude items to show none"
-            )
 
 
 def _names(value: Any) -> list[Hashable]:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from sanderling.bundle.reader import Bundle
-from sanderling.bundle.writer import flush_path
+from sanderling.runtime.files import flush_path
 
 FILE = "added-items.jsonl"
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.bundle.manifest import Exploration
+from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling.exploration import schemes
 from sanderling.exploration.philox import uniforms
@@ -71,7 +72,7 @@ def draw(scorer: Scorer, ranking: Ranking, plan: Exploration, slots: int, decisi
     room = wire.ROOM_FOR_SLATE
     for slot, place in enumerate(drawn.ranks):
         entry = scorer.entry(rows[place])
-        room -= wire.slot_bytes(entry.id)
+        room -= codec.slot_bytes(entry.id)
         if room < 0:
             break
         items.append(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
+from sanderling.bundle.golden import Golden
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import SanderlingError
 from sanderling.ranking.scorer import Scorer
@@ -15,27 +16,6 @@ from sanderling.ranking.scorer import Scorer
 MIN_COSINE = 0.999
 MIN_OVERLAP = 0.8
 DEPTH = 10
-
-
-class GoldenText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A text and the vector [t] that the lab's encoder gave it."""
-
-    text: str
-    vector: list[float]
-
-
-class GoldenState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Events (item id, kind) and the ids that the lab's engine ranked highest after them."""
-
-    events: list[tuple[str, str]]
-    top: list[str]
-
-
-class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The content of golden.json."""
-
-    texts: list[GoldenText]
-    states: list[GoldenState]
 
 
 def faults(bundle: Bundle) -> list[str]:

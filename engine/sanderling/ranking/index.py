@@ -9,7 +9,7 @@ descending, then row ascending. Refuses to know what items are.
 from __future__ import annotations
 
 from threading import Lock, local
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,6 @@ from sanderling.kernels.layout import (
     CHUNK,
     GROUP,
     LANES,
-    LARGEST,
     LARGEST_VALUE,
     MOST_DIMENSIONS,
     ROWS,
@@ -29,52 +28,10 @@ from sanderling.kernels.layout import (
     bits_for,
     plane_bytes,
 )
-
-Rows = NDArray[np.int64]
-Scores = NDArray[np.float64]
+from sanderling.ranking.numpy_search import numpy_top
+from sanderling.ranking.search_types import Found, Hidden, Rows, _at
 
 SHORT_BYTES = 8_000_000  # of rows, which are scanned in less than a tenth of a millisecond
-_BLOCK = 4096
-
-
-class Found(NamedTuple):
-    """The best rows int64 [<= k] and their scores float64, best first, and how many rows were eligible."""
-
-    rows: Rows
-    scores: Scores
-    eligible: int
-
-
-def quantize_query(query: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
-    """Round a query [d] to whole numbers of at most 23 bits and a sign, and the step that undoes it.
-
-    A query without a direction, not finite or outside 1e-12 … 1e12, becomes zeros, with step 0.
-    """
-    peak = float(np.abs(query).max(initial=0.0))
-    if not SMALLEST_VALUE <= peak <= LARGEST_VALUE:
-        return np.zeros(query.size), 0.0
-    return np.rint(query.astype(np.float64) * (LARGEST / peak)), peak / LARGEST
-
-
-def quantize_rows(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Round vectors [n, d] to int8 rows and a scale for each, so that `rows * scale[:, None]` is nearest to them.
-
-    Vectors without a number beyond 1e-10 count as zero.
-    """
-    peak = np.abs(vectors).max(axis=1, initial=0.0)
-    scale = np.where(peak > 128 * SMALLEST_VALUE, peak / 127.0, 1.0).astype(np.float32)
-    return np.rint(vectors / scale[:, None]).clip(-127, 127).astype(np.int8), scale
-
-
-class Hidden:
-    """Rows of a table that are not to be found, one bit each: made once, and used by many searches."""
-
-    def __init__(self, hidden: NDArray[np.bool_]) -> None:
-        self.rows, self.count = hidden, int(np.count_nonzero(hidden))
-        words = np.zeros(-(-len(hidden) // ROWS) * ROWS // 8, np.uint8)
-        bits = np.packbits(hidden, bitorder="little")
-        words[: len(bits)] = bits
-        self._words, self.at = words, _at(words)
 
 
 class Table:
@@ -184,46 +141,7 @@ class _Scan:
         return Found(self._rows[:count].copy(), self._scores[:count].copy(), int(self._state[2]))
 
 
-def _at(array: NDArray[Any]) -> int:
-    return array.ctypes.data
-
-
 def _aligned(size: int) -> NDArray[np.uint8]:
     whole = np.empty(size + 63, np.uint8)
     start = -_at(whole) % 64
     return whole[start : start + size]
-
-
-def numpy_top(table: Table, query: NDArray[np.float32], k: int, excluded: Rows | None, hidden: Hidden | None) -> Found:
-    """Search by numpy alone: float32 products of all rows, then doubles for those that may be among the best."""
-    codes, step = quantize_query(query)
-    approximate = np.empty(len(table.rows), np.float32)
-    rounded = (codes * step).astype(np.float32)
-    room = np.empty((min(_BLOCK, len(table.rows)), len(rounded)), np.float32)
-    for start in range(0, len(table.rows), _BLOCK):
-        rows = table.rows[start : start + _BLOCK]
-        block = room[: len(rows)]
-        block[:] = rows
-        np.dot(block, rounded, out=approximate[start : start + _BLOCK])
-    approximate *= table.scale
-    approximate += table.bias
-    if excluded is not None:
-        approximate[excluded[(excluded >= 0) & (excluded < len(approximate))]] = -np.inf
-    if hidden is not None:
-        approximate[hidden.rows] = -np.inf
-    eligible = int(np.count_nonzero(approximate > -np.inf))
-    k = min(k, eligible)
-    if k == 0:
-        return Found(np.empty(0, np.int64), np.empty(0), eligible)
-    line = float(np.partition(approximate, len(approximate) - k)[len(approximate) - k])
-    near = np.flatnonzero(approximate >= line - 2.0 * _error(table, rounded, line))
-    near = near[approximate[near] > -np.inf]
-    scores = table.rows[near].astype(np.float64) @ codes * table.scale[near] * step + table.bias[near]
-    order = np.lexsort((near, -scores))[:k]
-    return Found(near[order], scores[order], eligible)
-
-
-def _error(table: Table, query: NDArray[np.float32], line: float) -> float:
-    """Return a bound of what float32 can lose of any score: each of d + 3 roundings loses 2^-24 of the magnitude."""
-    magnitude = 128.0 * float(np.abs(query).sum(dtype=np.float64)) * table.largest[0] + table.largest[1]
-    return (query.size + 4) * 2.0**-23 * magnitude + abs(line) * 2.0**-20

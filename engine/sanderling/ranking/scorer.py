@@ -18,7 +18,9 @@ from sanderling.bundle.reader import Bundle
 from sanderling.errors import BundleError
 from sanderling.exploration import schemes
 from sanderling.ranking.caps import Cap, Groups, Ranking, Rows, capped
-from sanderling.ranking.index import Hidden, Table, quantize_rows
+from sanderling.ranking.index import Table
+from sanderling.ranking.quantization import quantize_rows
+from sanderling.ranking.search_types import Hidden
 from sanderling.ranking.text_encoder import Encoder
 from sanderling.ranking.user_model import StateModel
 

@@ -16,8 +16,8 @@ import msgspec
 from msgspec.structs import replace
 
 from sanderling.bundle.manifest import Natural, Positive
-from sanderling.bundle.writer import flush_path
 from sanderling.errors import StorageError, UpdateError
+from sanderling.runtime.files import flush_path
 
 FILE = "slots.json"
 MAX_REASON = 500

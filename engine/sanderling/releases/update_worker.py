@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import urllib3
 
-import sanderling
 from sanderling.bundle import manifest as manifests
-from sanderling.bundle import writer
 from sanderling.bundle.manifest import MANIFEST, Manifest, Positive
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import BundleError, UpdateError
 from sanderling.releases.slots import Slots, refusal
 from sanderling.releases.updater import Answer, Request
+from sanderling.runtime import files
+from sanderling.version import __version__
 
 if TYPE_CHECKING:
     from tuf.api.metadata import TargetFile
@@ -141,7 +141,7 @@ def _refresh(request: Request, trust: Path) -> Updater:
     )
     updater.refresh()
     for path in [*trust.rglob("*"), trust, trust.parent]:
-        writer.flush_path(path)
+        files.flush_path(path)
     return updater
 
 
@@ -199,9 +199,9 @@ def _install(updater: Updater, release: int, staging: Path, request: Request) ->
         if not any(_copied(source / name, target, staging / name) for source in sources):
             updater.download_target(target, str(staging / name))
     _probe(staging, release, sum(lengths))
-    writer.flush(staging)
+    files.flush(staging)
     shutil.rmtree(slots.path(release), ignore_errors=True)
-    writer.publish(staging, slots.path(release))
+    files.publish(staging, slots.path(release))
 
 
 def _manifest(updater: Updater, release: int, staging: Path, app: str) -> Manifest:
@@ -216,7 +216,7 @@ def _manifest(updater: Updater, release: int, staging: Path, app: str) -> Manife
     if manifest.app != app or manifest.release != release:
         found = f"{manifest.app} {manifest.release}"
         raise _RefusedError(release, f"{MANIFEST}: expected {app} {release}, found {found}")
-    fault = manifests.engine_version_fault(manifest, sanderling.__version__)
+    fault = manifests.engine_version_fault(manifest, __version__)
     if fault:
         raise UpdateError(fault)
     return manifest

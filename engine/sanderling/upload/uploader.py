@@ -10,15 +10,18 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 
 from sanderling.errors import StorageError
+from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling.outbox.event_store import Pending
 from sanderling.outbox.outbox import Outbox
 from sanderling.runtime.clock import Clock
+from sanderling.upload.backoff import Backoff
+from sanderling.upload.batch_size import _Window
 from sanderling.upload.transport import HttpTransport, NoNetworkError, Response, Transport, retry_after_s
 
 __all__ = ["Backoff", "HttpTransport", "Response", "Transport", "UploadCounters", "Uploader"]
@@ -26,43 +29,11 @@ __all__ = ["Backoff", "HttpTransport", "Response", "Transport", "UploadCounters"
 log = logging.getLogger("sanderling")
 
 IDLE_S = 30.0
-FIRST_DELAY_S = 30.0
 LAST_POST_S = 1.0
 BUSY_S = 0.1
 QUEUED_S = 0.01
-OFFLINE_S = 60.0
-FIRST_BACKOFF_S = 1.0
-LAST_BACKOFF_S = 3000.0
 POISON_STREAK = 3
 VERDICTS = {"ok", "duplicate", "rejected"}
-
-
-class Backoff:
-    """Full jitter below a doubling ceiling: the draw comes after the cap, so that a fleet does not march in step.
-
-    The last ceiling spreads the return of a fleet, after an outage of an hour, over the hour that follows.
-    """
-
-    def __init__(self, rng: random.Random) -> None:
-        self._rng, self._failures = rng, 0
-
-    def first(self) -> float:
-        """Return the seconds to wait before a first try: devices that start together must not all call at once."""
-        return self._rng.uniform(0.0, FIRST_DELAY_S)
-
-    def fail(self, at_least_s: float = 0.0) -> float:
-        """Count a failure; return the seconds to wait, `at_least_s` or more."""
-        ceiling = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(self._failures, 16))
-        self._failures += 1
-        return at_least_s + self._rng.uniform(0.0, ceiling)
-
-    def offline(self) -> float:
-        """Return the seconds to wait where there is no network: no failure of the collector, who notices nothing."""
-        return self._rng.uniform(OFFLINE_S / 2, OFFLINE_S)
-
-    def reset(self) -> None:
-        """Forget the failures."""
-        self._failures = 0
 
 
 @dataclass
@@ -77,28 +48,6 @@ class UploadCounters:
     rejected: int = 0
     erasures: int = 0
     renewals: int = 0
-
-
-@dataclass
-class _Window:
-    """How many events to send. 413 halves the cap, success adds one; a refused batch is searched by halving."""
-
-    most: int
-    cap: int = field(init=False)
-    suspects: int = 0
-
-    def __post_init__(self) -> None:
-        self.cap = self.most
-
-    def size(self) -> int:
-        return min(self.cap, max(1, self.suspects // 2)) if self.suspects else self.cap
-
-    def passed(self, count: int) -> None:
-        self.suspects = max(0, self.suspects - count)
-        self.cap = min(self.most, self.cap + 1)
-
-    def found(self) -> None:
-        self.suspects, self.cap = 0, self.most
 
 
 class Uploader:
@@ -174,7 +123,7 @@ class Uploader:
             "content-encoding": "zstd",
             "sent-at": str(self._clock.wall_ms()),
         }
-        response = self._transport.post(wire.pack(pending.line for pending in batch), headers)
+        response = self._transport.post(codec.pack(pending.line for pending in batch), headers)
         if response.status == 200:
             return self._settle(batch, response)
         if response.status == 410 and self._outbox.install.encode() in response.body:

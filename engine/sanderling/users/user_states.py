@@ -9,7 +9,6 @@ where the bytes are stored.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections import OrderedDict
 from collections.abc import Callable
@@ -19,13 +18,13 @@ from functools import lru_cache, reduce
 import msgspec
 import numpy as np
 
+from sanderling.events.state_checksum import NO_EVENTS, next_check
 from sanderling.ranking.scorer import Scorer, Vector
 from sanderling.runtime.clock import Entropy
 
 TAIL = 256
 RESTART_BYTES = 32 * 1024
 CACHED_USERS = 4096
-NO_EVENTS = "0" * 32
 VERSION = 2
 
 
@@ -55,12 +54,6 @@ class UserState:
         """Return the bytes from which `load` makes it again."""
         stored = _Stored(VERSION, self.space, self.state.tobytes(), self.check, self.events, list(self.tail), self.name)
         return msgspec.msgpack.encode(stored)
-
-
-def next_check(check: str, item: str, kind: str) -> str:
-    """Return the checksum after one more event: BLAKE2b-128 of the checksum so far, the item id and the kind."""
-    content = f"{check}\0{item}\0{kind}".encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 class Users:

@@ -16,7 +16,7 @@ import pytest
 
 from sanderling import Engine, Receipt, Slate, SlateItem
 from sanderling.errors import StorageError
-from sanderling.events import schema as wire
+from sanderling.events import codec
 from sanderling.events.schema import Event
 from sanderling.outbox.event_store import sound
 from sanderling.runtime.clock import Entropy
@@ -382,7 +382,7 @@ def spoil_row(path: Path, rng: random.Random) -> Event | None:
     event = None
     if rows:
         seq, _, line, _ = rng.choice(rows)
-        event = wire.decode(line)
+        event = codec.decode(line)
         spoilt, name = bytearray(line), line.find(b'"user":"')
         places = [at for at in range(len(line)) if not name <= at < name + 41]  # whose it is can still be read
         spoilt[rng.choice(places)] ^= 1 << rng.randrange(8)

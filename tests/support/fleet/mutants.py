@@ -12,7 +12,7 @@ import msgspec
 
 from sanderling import Engine
 from sanderling.errors import UpdateError
-from sanderling.events import schema as wire
+from sanderling.events import codec
 from sanderling.events.schema import Event, Outcome
 from sanderling.ranking.scorer import Scorer
 from sanderling.runtime.clock import Entropy
@@ -29,7 +29,7 @@ class DeleteFirst(Line):
     """The uploader that deletes a batch before it has the answer."""
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
-        self.engine._outbox.acknowledge([wire.decode(line).id for line in wire.unpack(body)])
+        self.engine._outbox.acknowledge([codec.decode(line).id for line in codec.unpack(body)])
         return super().post(body, headers)
 
 

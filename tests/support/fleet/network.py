@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from zlib import crc32
 
-from sanderling.events import schema as wire
+from sanderling.events import codec
 from sanderling.events.schema import Event
 from sanderling.upload.transport import NoNetworkError, Response
 from tests.support.fleet.world import World
@@ -59,8 +59,8 @@ class Line:
     def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
         if self.dead():
             raise ConnectionAbortedError
-        for line in wire.unpack(body):
-            event = wire.decode(line)
+        for line in codec.unpack(body):
+            event = codec.decode(line)
             self.network.left.setdefault(event.id, event)
         self._change()
         world, weather = self.network.world, "good" if self.network.healed else self.weather
@@ -117,7 +117,7 @@ class Line:
 
     def _send_later(self, body: bytes, headers: Mapping[str, str]) -> None:
         """Let a copy reach the lab after up to a day; nobody waits for its answer."""
-        self.network.delayed.update(wire.decode(line).id for line in wire.unpack(body))
+        self.network.delayed.update(codec.decode(line).id for line in codec.unpack(body))
 
         def arrive() -> None:
             try:

@@ -6,10 +6,9 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 from sanderling.runtime.clock import Clock
-from sanderling_trainer.collector.limits import MAX_REMEMBERED, trim
+from sanderling_trainer.collector.rate_limit import MAX_REMEMBERED, trim
 from sanderling_trainer.event_log.object_store import Store
-
-MAX_AGE_S = 10.0
+from sanderling_trainer.event_log.tombstones import MAX_AGE_S
 
 
 class Known:

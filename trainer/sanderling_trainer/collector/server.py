@@ -28,9 +28,10 @@ from sanderling.runtime.clock import Clock, SystemClock
 from sanderling_trainer.collector.authentication import Authenticator
 from sanderling_trainer.collector.group_commit import Committer
 from sanderling_trainer.collector.health import Watch
-from sanderling_trainer.collector.limits import Limits, Rate, RefusalError
+from sanderling_trainer.collector.limits import Limits, RefusalError
 from sanderling_trainer.collector.lookup_cache import Known
 from sanderling_trainer.collector.metrics import Metrics
+from sanderling_trainer.collector.rate_limit import Rate
 from sanderling_trainer.collector.request_body import read_body
 from sanderling_trainer.collector.store_probe import Probe
 from sanderling_trainer.collector.validation import judge

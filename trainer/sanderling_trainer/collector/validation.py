@@ -15,6 +15,7 @@ import msgspec
 import zstandard
 
 from sanderling.errors import BatchSizeError, EventError
+from sanderling.events import codec, semantics
 from sanderling.events import schema as wire
 from sanderling.events.schema import Verdict
 from sanderling_trainer.collector.limits import RefusalError
@@ -57,7 +58,7 @@ def judge(body: bytes, now: int, sent_at: int | None, memory: Memory) -> Batch:
     """Check a batch received at `now`; raise `RefusalError` when it is none, or has a line that names no id."""
     cap = min(wire.MAX_BATCH_BYTES, _declared(body))
     try:
-        rows = list(wire.unpack(body, cap))
+        rows = list(codec.unpack(body, cap))
     except BatchSizeError as error:
         raise RefusalError(413, str(error)) from error
     except EventError as error:
@@ -89,11 +90,11 @@ def _declared(body: bytes) -> int:
 def _read(number: int, data: bytes) -> _Read:
     """Read one line; one that names no id can get no verdict, so it refuses the batch."""
     try:
-        event = wire.decode(data)
+        event = codec.decode(data)
     except EventError as error:
         named = _named(data, number)
         return _Read(data, named.id[:64], named.install[:64], str(error))
-    return _Read(data, event.id, event.install, wire.semantic_fault(event))
+    return _Read(data, event.id, event.install, semantics.semantic_fault(event))
 
 
 def _judge_one(batch: Batch, row: _Read, now: int, sent_at: int | None, remembered: Mapping[str, int]) -> None:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.exploration import sequential
+from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.data.tables import Interactions
-from sanderling_trainer.event_log.examples import Decisions
 
 
 @dataclass(frozen=True)

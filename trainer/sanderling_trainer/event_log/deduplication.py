@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sanderling.events import schema as wire
+from sanderling.events import codec
 from sanderling.events.schema import Event
 from sanderling.runtime.clock import OLDEST_MS
 
@@ -56,7 +56,7 @@ class Gathering:
         """Take one line; raise `EventError` when its body is no event."""
         known = self._bodies.get(body)
         if known is None:
-            known = self._bodies[body] = Seen(wire.decode(body), body, received_at, sent_at, times)
+            known = self._bodies[body] = Seen(codec.decode(body), body, received_at, sent_at, times)
             self.size += known.size()
             return
         known.times += times

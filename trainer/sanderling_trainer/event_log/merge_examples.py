@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling_trainer.data.histories import History
-from sanderling_trainer.event_log.examples import Decisions, Examples, Ints
+from sanderling_trainer.data.logged_decisions import Decisions, Ints
+from sanderling_trainer.event_log.examples import Examples
 
 FEW = 1000
 UNUSUAL = "a slate longer than those of 99 in 100 decisions"

@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
-from sanderling.bundle.writer import flush_path
+from sanderling.runtime.files import flush_path
 
 PART = ".part"
 REMOTE_TIMEOUT = timedelta(seconds=10)

@@ -56,3 +56,6 @@ class Erased:
     def sent(self, row: bytes) -> bool:
         """Say whether a line is, or was meant to be, an event of one of them."""
         return bool(self) and any(found.decode() in self for found in _INSTALL.findall(_plain(row)))
+
+
+MAX_AGE_S = 10.0

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 from sanderling.errors import SanderlingError
 from sanderling.runtime.clock import Clock
-from sanderling_trainer.collector.lookup_cache import MAX_AGE_S
 from sanderling_trainer.event_log import daily_parquet, tombstones
 from sanderling_trainer.event_log import segment_format as lines
 from sanderling_trainer.event_log.object_store import REMOTE_TIMEOUT, Store
+from sanderling_trainer.event_log.tombstones import MAX_AGE_S
 from sanderling_trainer.jobs.lease import Lease, only_job
 from sanderling_trainer.jobs.purge import sweep_daily, sweep_lines
 

@@ -6,7 +6,6 @@ anything.
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,16 +18,14 @@ import torch
 from sanderling.errors import SanderlingError
 from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.popularity import DAY, Trends
-from sanderling_trainer.evaluation import ope
-from sanderling_trainer.event_log.examples import Decisions, Examples, examples_of
+from sanderling_trainer.event_log.examples import Examples, examples_of
 from sanderling_trainer.event_log.merge_examples import joined
 from sanderling_trainer.event_log.reader import read_parts
 from sanderling_trainer.event_log.summary import LogFacts
-from sanderling_trainer.policy import checkpoint, rollout
+from sanderling_trainer.jobs.candidate import _judge
+from sanderling_trainer.policy import checkpoint
 from sanderling_trainer.policy.holdout_queries import queries_of
-from sanderling_trainer.policy.model.config import Config
-from sanderling_trainer.policy.model.network import PolicyNetwork
-from sanderling_trainer.policy.training.warm_start import policy_gradient
+from sanderling_trainer.policy.training.policy_gradient import policy_gradient
 
 LEAST_DECISIONS = 100
 MOST_GAP_DAYS = 28
@@ -112,65 +109,6 @@ def _hold(out: Path, metrics: dict[str, Any]) -> None:
         raise FileExistsError(f"expected no checkpoint in {out}, for the gate holds this one; choose another folder")
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-
-
-def _judge(network: PolicyNetwork, found: Examples, config: Config, facts: checkpoint.Facts) -> dict[str, Any]:
-    """Estimate, on users kept aside, the click rate of a candidate that learned from the others."""
-    rng = np.random.default_rng(config.seed)
-    groups = np.unique(found.decisions.group)
-    aside = np.isin(found.decisions.group, rng.choice(groups, max(1, len(groups) // 3), replace=False))
-    learner = copy.deepcopy(network)
-    policy_gradient(learner, found.histories, found.decisions.of(~aside), config, facts.repeats)
-
-    def would(decisions: Decisions) -> ope.Candidate:
-        _, serving_pool = _order(network, found, decisions, config, facts.repeats)
-        ranks, pool_items = _order(learner, found, decisions, config, facts.repeats)
-        return _candidate(decisions, ranks, pool_items, serving_pool, config, len(network.bias))
-
-    serving = ope.Serving(facts.release, config.pool, config.epsilon)
-    return ope.report(found.decisions.of(aside), serving, would, np.random.default_rng(config.seed))
-
-
-def _candidate(
-    decisions: Decisions,
-    ranks: np.ndarray,
-    pool_items: np.ndarray,
-    serving_pool: np.ndarray,
-    config: Config,
-    n: int,
-) -> ope.Candidate:
-    """Say what a policy does at the decisions: the shown items' ranks in its order, and the items of the two pools."""
-    slots, pool = ranks.shape[1], np.minimum(max(config.pool, config.slate), decisions.eligible)
-    clicks = (decisions.reward > 0).astype(np.float64)
-    rng = np.random.default_rng(config.seed)
-    exact = decisions.judged & ~decisions.noisy[:, None]
-    model = ope.fit(clicks, exact, decisions.items, decisions.group, n, decisions.survived, rng)
-    support = np.where(decisions.epsilon > 0, decisions.pool, slots)
-    inside = np.arange(serving_pool.shape[1]) < support[:, None]
-    epsilons = config.epsilons(slots)
-    return ope.Candidate(
-        ope.sequential_propensities(ranks, slots, pool, epsilons),
-        model.predictions(decisions.items, pool_items, ranks, pool, epsilons),
-        ope.unsupported_mass(pool_items, np.where(inside, serving_pool, -1), slots, pool, epsilons),
-        pool,
-        epsilons,
-    )
-
-
-def _order(
-    network: PolicyNetwork, found: Examples, decisions: Decisions, config: Config, repeats: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places int64 [m, K] of the shown items in the network's greedy order, and its first items [m, M]."""
-    most = int(min(max(config.pool, config.slate, decisions.pool.max(initial=1)), len(network.bias)))
-    ranks, first = np.zeros(decisions.items.shape, np.int64), np.zeros((len(decisions), most), np.int64)
-    for chosen, log_policy in rollout.slate_policy(network, found.histories, decisions, config, repeats):
-        shown = np.take_along_axis(log_policy, np.maximum(decisions.items[chosen], 0), axis=1)
-        for slot in range(shown.shape[1]):
-            ranks[chosen, slot] = (log_policy > shown[:, slot : slot + 1]).sum(axis=1)
-        head = np.argpartition(-log_policy, most - 1, axis=1)[:, :most]
-        order = np.argsort(-np.take_along_axis(log_policy, head, axis=1), axis=1, kind="stable")
-        first[chosen] = np.take_along_axis(head, order, axis=1)
-    return ranks, first
 
 
 def fashion(histories: Sequence[History], items: int) -> Trends:

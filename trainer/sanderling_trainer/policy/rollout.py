@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from sanderling_trainer.data.histories import History
+from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.evaluation.trajectory_replay import Journey, Replay, decisions_of, replay
-from sanderling_trainer.event_log.examples import Decisions
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training.batches import batches, decisions_in, first_seen, seen_at

@@ -35,7 +35,9 @@ from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training import ray_cluster
 from sanderling_trainer.policy.training.lora import Adaptation, adapt, pairs_of
 from sanderling_trainer.policy.training.metric_logger import Journal, Several, TensorBoard, WeightsAndBiases
-from sanderling_trainer.policy.training.warm_start import Trace, policy_gradient, warm_start
+from sanderling_trainer.policy.training.policy_gradient import policy_gradient
+from sanderling_trainer.policy.training.training_state import Trace
+from sanderling_trainer.policy.training.warm_start import warm_start
 
 INNER_SPLIT = 0.9
 REPEATS = 0.01

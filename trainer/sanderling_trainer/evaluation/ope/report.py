@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sanderling_trainer.data.logged_decisions import MOST_ALIKE, Decisions
 from sanderling_trainer.evaluation.ope.aggregation import Slates, cut
 from sanderling_trainer.evaluation.ope.estimate import Estimate, difference, estimates, faulty
 from sanderling_trainer.evaluation.ope.propensities import Propensities, largest_weights, sequential_propensities
 from sanderling_trainer.evaluation.ope.release_gate import PRIMARY, Thresholds, Verdict, gate
 from sanderling_trainer.evaluation.ope.reward_model import Predictions
-from sanderling_trainer.event_log.examples import MOST_ALIKE, Decisions
 
 Bools = NDArray[np.bool_]
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from sanderling.exploration import sequential
+from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.evaluation.simulators.click_models import Bools, Floats, Ints
 from sanderling_trainer.evaluation.simulators.world import Feedback
-from sanderling_trainer.event_log.examples import Decisions
 
 
 @dataclass(frozen=True)

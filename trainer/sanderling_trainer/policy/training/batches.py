@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from sanderling_trainer.data.histories import History
+from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.data.popularity import FEATURES, Trends
-from sanderling_trainer.event_log.examples import Decisions
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.training.targets import Points, points_of
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sanderling_trainer.event_log.examples import Decisions
+from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training.batches import Batch, Questions, TrendTable, earlier, first_seen, seen_at

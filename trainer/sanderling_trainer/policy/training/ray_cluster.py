@@ -28,7 +28,7 @@ from sanderling_trainer.policy.model.language_model import LanguageModel
 from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training import distributed, training_state
 from sanderling_trainer.policy.training import warm_start as fit
-from sanderling_trainer.policy.training.warm_start import Trace
+from sanderling_trainer.policy.training.training_state import Trace
 
 AUTO = "auto"
 TEXTS = 1024

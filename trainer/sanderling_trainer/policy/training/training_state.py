@@ -91,3 +91,12 @@ def seeded(seed: int) -> np.random.Generator:
     """Seed torch, and return a generator of the same seed."""
     torch.manual_seed(seed)
     return np.random.default_rng(seed)
+
+
+@dataclass
+class Trace:
+    """What happened while learning, an entry an epoch."""
+
+    loss: list[float] = field(default_factory=list)
+    validation: list[float] = field(default_factory=list)
+    kl: list[float] = field(default_factory=list)

@@ -1,0 +1,67 @@
+"""Bytes of events: one JSON line each, joined into one zstd frame a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+import zstandard
+
+from sanderling.errors import BatchSizeError, EventError
+from sanderling.events.schema import MAX_BATCH_BYTES, MAX_LINE, MAX_WINDOW_BYTES, PIECE_BYTES, ROOM_FOR_SLOT, Event
+
+_encoder = msgspec.json.Encoder()
+
+
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
+def encode(event: Event) -> bytes:
+    """Return one JSON line without its newline."""
+    return _encoder.encode(event)
+
+
+def slot_bytes(item: str) -> int:
+    """Return at least the bytes that a slot with this item takes in an encoded decision."""
+    return ROOM_FOR_SLOT + len(_encoder.encode(item))
+
+
+def decode(line: bytes) -> Event:
+    """Read one JSON line; raise `EventError` with the path of the first fault."""
+    if len(line) > MAX_LINE:
+        raise EventError(f"expected an event of at most {MAX_LINE} bytes, found {len(line)}")
+    try:
+        return _decoder.decode(line)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise EventError(f"not a valid event: {error}") from error
+
+
+def pack(lines: Iterable[bytes]) -> bytes:
+    """Join encoded events into the body of one batch."""
+    return zstandard.ZstdCompressor(level=3).compress(b"\n".join(lines))
+
+
+def unpack(body: bytes, limit: int = MAX_BATCH_BYTES) -> Iterator[bytes]:
+    """Yield the lines of a batch; raise `EventError` when it is not one whole zstd frame.
+
+    It is a `BatchSizeError` beyond `limit` bytes. The frame header's own size is never trusted: a first reading, piece
+    by piece, stops at the limit; only a frame that ends before it is unpacked, and must then be whole and alone.
+    """
+    unpacker = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
+    try:
+        with unpacker.stream_reader(body) as reader:
+            size, read = 0, PIECE_BYTES
+            while read == PIECE_BYTES:  # less is the frame's end; what is behind it is not to be read as another frame
+                read = len(reader.read(PIECE_BYTES))
+                size += read
+                if size > limit:
+                    raise BatchSizeError(f"expected a batch of at most {limit} bytes when unpacked, found more")
+        frame = unpacker.decompressobj()
+        data = frame.decompress(body)
+    except (zstandard.ZstdError, MemoryError) as error:
+        raise EventError(f"expected a zstd frame, found {len(body)} bytes that are not: {error}") from error
+    if not frame.eof:
+        raise EventError(f"expected a whole zstd frame, found one cut off after {len(body)} bytes")
+    if frame.unused_data:
+        raise EventError(f"expected one zstd frame, found {len(frame.unused_data)} more bytes behind it")
+    return (line for line in data.split(b"\n") if line)

@@ -1,0 +1,53 @@
+"""What an event means beyond its types."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterable
+
+from sanderling.bundle.manifest import MAX_POOL
+from sanderling.events.schema import Decision, Event, Observation, Outcome, Restart
+
+
+def semantic_fault(event: Event) -> str | None:
+    """Return what is wrong with a well-typed event beyond its types, or None."""
+    if not isinstance(event, Decision):
+        return None
+    items = [slot.item for slot in event.slate]
+    if len(set(items)) != len(items):
+        return "slate: expected distinct items"
+    if event.pool > min(event.eligible, MAX_POOL):
+        return f"pool: expected at most eligible ({event.eligible}) and {MAX_POOL}, found {event.pool}"
+    if len(items) > event.pool:
+        return f"slate: expected at most pool ({event.pool}) slots, found {len(items)}"
+    return None if event.context is None else _context_fault(event.context)
+
+
+def _context_fault(code: str) -> str | None:
+    try:
+        numbers = memoryview(base64.b64decode(code, validate=True)).cast("f")
+    except (ValueError, TypeError) as error:  # not ASCII, not base64, or not whole numbers
+        return f"context: expected the base64 of float32 numbers, found something else: {error}"
+    if not math.isfinite(sum(numbers)):
+        return "context: expected finite numbers, found NaN or an infinity"
+    return None
+
+
+def moved_by(events: Iterable[Event]) -> set[str]:
+    """Return the pseudonyms whose states these events moved."""
+    return {
+        event.user
+        for event in events
+        if isinstance(event, Observation | Restart) or (isinstance(event, Outcome) and event.observed)
+    }
+
+
+def as_observation(event: Outcome) -> Observation:
+    """Return what is left of an outcome that moved its user's state, and whose decision is given up."""
+    return Observation(event.id, event.install, event.seq, event.user, event.clock, event.item, event.kind)
+
+
+def kind_of(event: Event) -> str:
+    """Return decision, outcome, observation, restart or loss."""
+    return str(type(event).__struct_config__.tag)
