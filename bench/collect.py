@@ -25,7 +25,7 @@ import psutil
 from bench.collecting.client import EVENTS, Answers, bodies, load, wait_until_listening
 from sanderling_trainer.demo.processes import free_port
 from sanderling_trainer.event_log import segment_format
-from sanderling_trainer.event_log.object_store import LocalStore
+from sanderling_trainer.event_log.object_store import LocalObjectStore
 
 BATCHES_S = 1500
 WARM_S = 3.0
@@ -82,7 +82,7 @@ def _figures(answers: Answers, spent: float) -> dict[str, Any]:
 
 
 def _stored(folder: Path) -> int:
-    store = LocalStore(folder)
+    store = LocalObjectStore(folder)
     return sum(len(segment_format.unpack(store.get(name))) for name in store.names(segment_format.SEGMENTS))
 
 

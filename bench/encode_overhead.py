@@ -25,7 +25,7 @@ import numpy as np
 from bench.serving.random_bundle import THINGS, write_random_bundle
 from sanderling import Engine
 from sanderling.bundle.reader import Bundle
-from sanderling.ranking.text_encoder import Encoder
+from sanderling.ranking.text_encoder import TextEncoder
 
 TEXTS, ROUNDS, LONGEST = 400, 5, 100
 PROBE = """
@@ -66,10 +66,10 @@ def run(arguments: list[str]) -> dict[str, Any]:
     return {"times": times, "memory": memory, "beside an upsert": waiting}
 
 
-def open_encoder(bundle: str) -> Encoder:
+def open_encoder(bundle: str) -> TextEncoder:
     """Return the encoder of a bundle, loaded."""
     opened = Bundle.open(bundle)
-    encoder = Encoder(opened.folder, opened.manifest.sizes.text, opened.manifest.sizes.max_tokens)
+    encoder = TextEncoder(opened.folder, opened.manifest.sizes.text, opened.manifest.sizes.max_tokens)
     encoder.encode("first")
     return encoder
 

@@ -29,7 +29,7 @@ from bench.collecting.client import EVENTS, load, wait_until_listening
 from bench.collecting.flood import Flood
 from sanderling_trainer.demo.processes import free_port
 from sanderling_trainer.event_log import segment_format
-from sanderling_trainer.event_log.object_store import LocalStore
+from sanderling_trainer.event_log.object_store import LocalObjectStore
 
 CAPACITY_S, PROCESSES = 5.0, 2
 ID = re.compile(rb'"event":{"type":"[a-z]+","id":"([0-9a-f]{32})"')
@@ -117,7 +117,7 @@ def _normal(port: int) -> float:
 
 
 def _lost(folder: Path, floods: list[Flood]) -> int:
-    store = LocalStore(folder)
+    store = LocalObjectStore(folder)
     found = {
         id
         for name in store.names(segment_format.SEGMENTS)

@@ -120,7 +120,7 @@ def _case(folder: Path, items: int, seconds: float, full: bool) -> dict[str, Any
             if marks[-1][0] - marks[0][0] > seconds:
                 break
         loss = objective(*lesson)
-        optimiser.descend(loss)
+        optimiser.accumulate_and_step(loss)
         losses.append(loss.item())
         events += int((lesson[0].items >= 0).sum())
     return _costs(np.array(marks), losses, items, shards.events) | {"seconds to open": opened}

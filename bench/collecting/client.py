@@ -51,15 +51,15 @@ def _batch(number: int, slates: list[list[Slot]], rng: random.Random) -> list[Ev
 
     decisions = [
         Decision(
-            **common(seq), release=3, scheme="sequential", epsilon=0.1, pool=50, eligible=200, events=4,
-            slate=rng.choice(slates), state=f"{rng.getrandbits(128):032x}",
+            **common(seq), release=3, scheme="sequential", epsilon=0.1, pool=50, eligible=200, state_events=4,
+            slate=rng.choice(slates), state_checksum=f"{rng.getrandbits(128):032x}",
         )
         for seq in range(1, 21)
     ]  # fmt: skip
     outcomes = [
         Outcome(
             **common(seq), decision=decision.id, slot=0, item=decision.slate[0].item, kind="click", value=1.0,
-            observed=True,
+            updates_state=True,
         )
         for seq, decision in enumerate(decisions, 21)
     ]  # fmt: skip

@@ -15,7 +15,7 @@ import torch
 from bench.encoding.corpus import Corpus
 from bench.encoding.teacher import Teacher
 from sanderling_quantize.encoders.distil import distil
-from sanderling_quantize.encoders.int8_search import Found, search
+from sanderling_quantize.encoders.int8_search import Int8Candidate, search
 from sanderling_quantize.encoders.student import Student
 from sanderling_quantize.encoders.student_config import TIERS
 from sanderling_quantize.encoders.tokenization import tokenize
@@ -37,7 +37,7 @@ def student(tier: str, teacher: Teacher, corpus: Corpus, folder: Path) -> Studen
     return found
 
 
-def forms(tier: str, bits: int, teacher: Teacher, corpus: Corpus, folder: Path) -> list[Found]:
+def forms(tier: str, bits: int, teacher: Teacher, corpus: Corpus, folder: Path) -> list[Int8Candidate]:
     """Return the tier's Pareto front, the winner first; its channels are measured and its forms compared on texts that
     the student was trained on."""
     work = folder / f"{tier}-{bits}-bit"

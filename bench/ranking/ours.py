@@ -58,8 +58,8 @@ class Sanderling:
         items = self.network.items()
         later = queries.texts[len(items) :]
         new = torch.from_numpy(_Texts.of(later)) @ self.network.project.T if later else items[:0]
-        newcomer = self.network.bias.median() + self.network.newcomer @ self.network.trend_weights
-        biases = torch.cat([self.network.biases(), newcomer.expand(len(new))])
+        new_item = self.network.bias.median() + self.network.new_item @ self.network.trend_weights
+        biases = torch.cat([self.network.biases(), new_item.expand(len(new))])
         users = self.network.users(self._states(items, queries))
         return (users @ torch.cat([items, new]).T + biases).numpy()
 

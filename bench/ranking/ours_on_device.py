@@ -27,7 +27,7 @@ from sanderling_quantize.build_bundle import build
 from sanderling_quantize.encoders.build_encoder import Encoding
 from sanderling_trainer.data.tables import Catalogue
 from sanderling_trainer.policy import checkpoint
-from sanderling_trainer.policy.checkpoint import Facts
+from sanderling_trainer.policy.checkpoint import CheckpointMetadata
 from sanderling_trainer.policy.model.language_model import LanguageModel
 
 KIND = "view"
@@ -77,7 +77,7 @@ class OnDevice:
             texts=texts,
             records=[{"id": str(at), "title": text} for at, text in enumerate(texts)],
         )
-        facts = Facts("bench", 1, 0, [KIND], policy.repeats, 0, self.moment, "0" * 64)
+        facts = CheckpointMetadata("bench", 1, 0, [KIND], policy.repeats, 0, self.moment, "0" * 64)
         config = replace(policy.config, epsilon=0.0)
         checkpoint.save(source, policy.network, catalogue, config, facts, {}, policy.trends)
         build(source, bundle, encoding=Encoding(), encoder_of=OnDevice._encoder_of)

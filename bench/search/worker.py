@@ -58,9 +58,9 @@ def floor(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
 
 
 def _ours(rows: Any, queries: Any, k: int, bias: Any, excluded: Any, source: str | None) -> Search:
-    from sanderling.ranking.index import Table
+    from sanderling.ranking.index import Int8Index
 
-    table = Table(rows, np.ones(len(rows), np.float32), bias, source)
+    table = Int8Index(rows, np.ones(len(rows), np.float32), bias, source)
     return lambda at: table.top(queries[at], k, excluded).rows
 
 

@@ -40,12 +40,12 @@ def make_events(count: int) -> Iterator[Event]:
         ]
         decision = wire.Decision(
             id=uuid7(clock.wall_ms()), release=3, scheme="sequential", epsilon=0.1, pool=50,
-            eligible=10_000, slate=slate, state=rng.randbytes(16).hex(), events=rng.randrange(100), **common,
+            eligible=10_000, slate=slate, state_checksum=rng.randbytes(16).hex(), state_events=rng.randrange(100), **common,
         )  # fmt: skip
         yield decision
         yield wire.Outcome(
             id=uuid7(clock.wall_ms()), decision=decision.id, slot=0, item=slate[0].item,
-            kind="click", value=1.0, observed=True, **common,
+            kind="click", value=1.0, updates_state=True, **common,
         )  # fmt: skip
 
 

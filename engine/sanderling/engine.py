@@ -31,19 +31,19 @@ from sanderling.arguments import (
 from sanderling.bundle.manifest import Exploration
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import StorageError, UpdateError
-from sanderling.outbox.folder_lock import Claim
+from sanderling.outbox.folder_lock import FolderLock
 from sanderling.outbox.outbox import Outbox
 from sanderling.ranking import catalog_overlay
 from sanderling.ranking import decision as decisions
-from sanderling.ranking.decision import Asked
+from sanderling.ranking.decision import RecommendRequest
 from sanderling.ranking.scorer import NO_CAPS, Scorer, Vector
-from sanderling.releases.active_bundle import Serving
+from sanderling.releases.active_bundle import ActiveBundle
 from sanderling.releases.updater import fetch
 from sanderling.runtime.clock import Clock, Entropy, SystemClock, uuid7
 from sanderling.slate import Explanation, Receipt, Slate, SlateItem
 from sanderling.upload.uploader import IDLE_S, HttpTransport, Transport, Uploader
-from sanderling.users.event_factory import Teller
-from sanderling.users.profiles import Known, People
+from sanderling.users.event_factory import EventFactory
+from sanderling.users.profiles import UserProfiles, UserSnapshot
 
 log = logging.getLogger("sanderling")
 
@@ -93,13 +93,13 @@ class Engine:
         self._outbox = self._open_outbox(outbox_bytes, background)
         self._claim = self._take_folder()
         try:
-            self._serves = Serving(bundle, state, holds=self._outbox is not None or self._claim is not None)
+            self._serves = ActiveBundle(bundle, state, holds=self._outbox is not None or self._claim is not None)
         except BaseException:
             self._let_go(0.0)
             raise
-        tell = partial(Teller, entropy=entropy, share_context=share_context, privacy=privacy)
-        self._meet = partial(
-            People,
+        tell = partial(EventFactory, entropy=entropy, share_context=share_context, privacy=privacy)
+        self._make_profiles = partial(
+            UserProfiles,
             self._outbox,
             tell,
             adapts=adapt,
@@ -107,7 +107,7 @@ class Engine:
             clock=clock,
             entropy=entropy,
         )
-        self._met, self._meeting = self._meet(), Lock()
+        self._profiles, self._profiles_lock = self._make_profiles(), Lock()
         self._uploader = self._open_uploader(transport, may_upload, background)
         self._tick()
 
@@ -143,7 +143,7 @@ class Engine:
         - `releases`, `root`: URL of the signed releases that `update` reads, and their root metadata, bytes or a file.
         - `share_context`: context vectors may leave the device.
         - `adapt`: learn a small correction of each user's vector from that user's own rewards; it stays on the device.
-        - `privacy`: the ε of randomised response: each reward is told as a click or none, and turned round with
+        - `privacy`: the ε of randomised response: each reward is told as a click or none, and flipped with
           probability 1 / (1 + e^ε); it then moves no state, which would tell, and the lab corrects the mean. Reward all
           seen items of a slate in one call: that only some are told of, or when, tells something too. Not together with
           `adapt` or `window_s`, which would tell.
@@ -213,7 +213,7 @@ class Engine:
         """
         check_request(user, k, context)
         check_caps(at_most)
-        asked = Asked(user, k, context, tuple(exclude), dict(at_most))
+        asked = RecommendRequest(user, k, context, tuple(exclude), dict(at_most))
         now_ms = self._tick()
         scorer = self._serving.scorer
         try:
@@ -221,7 +221,7 @@ class Engine:
         except Exception as error:
             if scorer is self._serving.scorer and not self._serving.unproven:
                 raise
-            self._serving.give_up(scorer.bundle, error)
+            self._serving.abandon_release(scorer.bundle, error)
             return self._decide(self._serving.scorer, asked, greedy, now_ms)
 
     def observe(self, user: str, item: str, kind: str = "view") -> None:
@@ -395,7 +395,7 @@ class Engine:
         self._serving.close(timeout_s)
         self._let_go(timeout_s)
 
-    def _decide(self, scorer: Scorer, asked: Asked, greedy: bool, now_ms: int) -> Slate:
+    def _decide(self, scorer: Scorer, asked: RecommendRequest, greedy: bool, now_ms: int) -> Slate:
         people = self._people
         known = people.known(asked.user, now_ms, scorer)
         plan = self._plan(scorer, known, greedy)
@@ -410,7 +410,7 @@ class Engine:
         self._serving.confirm(scorer.bundle)
         return made.slate
 
-    def _plan(self, scorer: Scorer, known: Known, greedy: bool) -> Exploration:
+    def _plan(self, scorer: Scorer, known: UserSnapshot, greedy: bool) -> Exploration:
         """Return how this decision explores: as the bundle says, unless somebody or the user's budget forbids it."""
         plan = scorer.bundle.manifest.exploration
         spent = plan.daily is not None and known.explored >= plan.daily
@@ -439,12 +439,12 @@ class Engine:
             log.error("nothing can be stored, recommending goes on: %s", error)
             return None
 
-    def _take_folder(self) -> Claim | None:
+    def _take_folder(self) -> FolderLock | None:
         """Hold the state folder without an outbox, unless another engine does: then that one decides what serves."""
         if self._outbox is not None or self._folder is None:
             return None
         try:
-            return Claim(self._folder)
+            return FolderLock(self._folder)
         except StorageError:
             return None
 
@@ -467,7 +467,7 @@ class Engine:
             rng=random.Random(self._entropy(8)),
             may_upload=may_upload,
             on_empty=self._rest,
-            on_renew=lambda: self._people.asked_for_another(),
+            on_rotate=lambda: self._people.request_rotation(),
         )
         if background:
             uploader.start()
@@ -482,21 +482,21 @@ class Engine:
             )
 
     @property
-    def _serving(self) -> Serving:
+    def _serving(self) -> ActiveBundle:
         """What serves. Every call of the app needs this or `_people`, so they check the process."""
         self._check_process()
         return self._serves
 
     @property
-    def _people(self) -> People:
+    def _people(self) -> UserProfiles:
         """What is known of people under the present name: after an erasure, or a renaming, nobody."""
         self._check_process()
         outbox = self._outbox
-        if outbox is not None and outbox.install != self._met.identity.install:
-            with self._meeting:
-                if outbox.install != self._met.identity.install:
-                    self._met = self._meet()
-        return self._met
+        if outbox is not None and outbox.install != self._profiles.identity.install:
+            with self._profiles_lock:
+                if outbox.install != self._profiles.identity.install:
+                    self._profiles = self._make_profiles()
+        return self._profiles
 
     def _rest(self) -> None:
         """Do what may wait until all is uploaded: overwrite what was deleted, and take another name where that is due.
@@ -509,5 +509,5 @@ class Engine:
 
         outbox.scrub_left()
         now_ms = self._clock.wall_ms()
-        if self._people.outlived(self._pseudonym_days, now_ms, self._serving.scorer):
+        if self._people.should_rotate(self._pseudonym_days, now_ms, self._serving.scorer):
             outbox.rename()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sanderling.errors import BundleError
-from sanderling.ranking.text_encoder import CACHE_ENTRIES, MAX_CHARACTERS, Encoder
+from sanderling.ranking.text_encoder import CACHE_ENTRIES, MAX_CHARACTERS, TextEncoder
 from tests.support.bundles import TEXT, write_bundle
 
 
@@ -21,7 +21,7 @@ def folder(tmp_path_factory):
 
 def test_the_cache_is_bounded_in_entries_and_in_bytes(folder):
     """However many texts come, and however long they are, what is kept does not grow beyond its entries."""
-    encoder = Encoder(folder, TEXT, 64)
+    encoder = TextEncoder(folder, TEXT, 64)
     for at in range(CACHE_ENTRIES + 50):
         encoder.encode(f"{at} " + "rain " * 20)
     encoder.encode("long " * 1_000_000)
@@ -31,7 +31,7 @@ def test_the_cache_is_bounded_in_entries_and_in_bytes(folder):
 
 def test_a_text_gives_the_same_vector_from_the_cache(folder):
     """A repeated text is not encoded again; what follows the last character that is read makes no difference."""
-    encoder = Encoder(folder, TEXT, 64)
+    encoder = TextEncoder(folder, TEXT, 64)
     first = encoder.encode("rainy evening")
     assert encoder.encode("rainy evening") is first
     assert encoder.encode("a" * MAX_CHARACTERS) is encoder.encode("a" * MAX_CHARACTERS + "b")
@@ -42,7 +42,7 @@ def test_a_text_does_not_wait_for_another_one(folder):
     """While one thread encodes, other threads encode and read what is cached."""
     release, entered = threading.Event(), threading.Event()
 
-    class Slow(Encoder):
+    class Slow(TextEncoder):
         def _run(self, text):
             if text == "slow":
                 entered.set()
@@ -64,7 +64,7 @@ def test_a_text_does_not_wait_for_another_one(folder):
 def test_many_threads_get_the_vectors_of_one(folder):
     """Texts that are encoded side by side come out as they do alone."""
     texts = [f"text {at % 40}" for at in range(200)]
-    alone, together = Encoder(folder, TEXT, 64), Encoder(folder, TEXT, 64)
+    alone, together = TextEncoder(folder, TEXT, 64), TextEncoder(folder, TEXT, 64)
     found: dict[str, np.ndarray] = {}
     threads = [
         threading.Thread(target=lambda part: found.update({text: together.encode(text) for text in part}), args=(part,))
@@ -80,4 +80,4 @@ def test_many_threads_get_the_vectors_of_one(folder):
 def test_an_encoder_of_another_width_is_refused(folder):
     """A vector that is not of the bundle's width raises BundleError with both sizes."""
     with pytest.raises(BundleError, match="expected 17 finite numbers"):
-        Encoder(folder, 17, 64).encode("rain")
+        TextEncoder(folder, 17, 64).encode("rain")

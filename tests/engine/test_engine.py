@@ -61,8 +61,8 @@ def test_a_decision_on_the_wire_is_the_slate(engine):
     assert [(s.item, s.rank, s.conditional, s.marginal) for s in decision.slate] == [
         (i.id, i.rank, i.propensity, i.marginal) for i in slate
     ]
-    assert (decision.pool, decision.eligible, decision.epsilon, decision.events) == (20, 50, 0.1, 1)
-    assert decision.state == next_check(NO_EVENTS, "item-3", "click")
+    assert (decision.pool, decision.eligible, decision.epsilon, decision.state_events) == (20, 50, 0.1, 1)
+    assert decision.state_checksum == next_check(NO_EVENTS, "item-3", "click")
 
 
 def test_behaviour_moves_the_state_at_once_and_survives_a_restart(bundle, tmp_path):
@@ -83,12 +83,12 @@ def test_a_click_moves_the_state_and_a_skip_does_not(engine):
     engine.reward(slate, slate[0], -1.0)
     assert engine.reward(slate, slate[1], 1.0, observe=False) == Receipt(True)
     engine.recommend("anna")
-    assert [e for e in stored(engine) if isinstance(e, Decision)][-1].events == 0
+    assert [e for e in stored(engine) if isinstance(e, Decision)][-1].state_events == 0
     engine.reward(slate, slate[1], 1.0)
     engine.recommend("anna")
     events = stored(engine)
-    assert [e for e in events if isinstance(e, Decision)][-1].events == 1
-    assert [(e.kind, e.value, e.observed) for e in events if isinstance(e, Outcome)] == [
+    assert [e for e in events if isinstance(e, Decision)][-1].state_events == 1
+    assert [(e.kind, e.value, e.updates_state) for e in events if isinstance(e, Outcome)] == [
         ("skip", -1.0, False),
         ("click", 1.0, False),
         ("click", 1.0, True),
@@ -327,10 +327,10 @@ def test_threads_share_an_engine(engine):
         checks, check = [NO_EVENTS], NO_EVENTS
         mine = [event for event in events if event.user == user]
         for event in mine:
-            if isinstance(event, Observation) or (isinstance(event, Outcome) and event.observed):
+            if isinstance(event, Observation) or (isinstance(event, Outcome) and event.updates_state):
                 check = next_check(check, event.item, event.kind)
                 checks.append(check)
-        assert all(checks[e.events] == e.state for e in mine if isinstance(e, Decision))
+        assert all(checks[e.state_events] == e.state_checksum for e in mine if isinstance(e, Decision))
 
 
 def test_the_same_clock_and_entropy_give_the_same_slates(bundle, tmp_path):

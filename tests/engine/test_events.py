@@ -65,7 +65,7 @@ def altered(**changes) -> bytes:
         (altered(slot=True), "slot"),
         (altered(slot=-1), "slot"),
         (altered(slot=0.5), "slot"),
-        (altered(observed=1), "observed"),
+        (altered(updates_state=1), "updates_state"),
         (altered(id="x"), "id"),
         (altered(id="A" * 32), "id"),
         (altered(id=""), "id"),

@@ -10,7 +10,7 @@ from sanderling.bundle.manifest import Exploration
 from sanderling.events.schema import Decision, Loss, Observation, Outcome
 from sanderling.events.state_checksum import NO_EVENTS, next_check
 from sanderling.outbox import erasure
-from sanderling.outbox.event_store import Job, Store
+from sanderling.outbox.event_store import EventStore, WriteRequest
 from sanderling.outbox.outbox import Outbox
 from tests.support.bundles import write_bundle
 from tests.support.engines import stored
@@ -103,7 +103,7 @@ def test_what_was_handed_out_is_declared_by_its_numbers(engine):
     (loss,) = [event for event in stored(engine) if isinstance(event, Loss)]
     assert (loss.decisions, loss.outcomes, loss.observations) == (5, 10, 5)
     ben = name_of(engine, "ben")
-    assert loss.numbers == [event.seq for event in sent if event.user != ben]
+    assert loss.lost_seqs == [event.seq for event in sent if event.user != ben]
 
 
 def test_who_was_forgotten_comes_back_under_another_name(engine):
@@ -115,7 +115,7 @@ def test_who_was_forgotten_comes_back_under_another_name(engine):
     assert slate.pseudonym != before
     engine.observe("anna", "item-3")
     decision = [event for event in stored(engine) if isinstance(event, Decision)][-1]
-    assert (decision.user, decision.events) == (slate.pseudonym, 0)
+    assert (decision.user, decision.state_events) == (slate.pseudonym, 0)
 
 
 def test_a_slate_from_before_is_not_rewarded_under_the_new_name(engine):
@@ -138,7 +138,7 @@ def test_a_stranger_who_came_while_forgetting_is_told_of(engine):
     engine.recommend("anna")
     told = [event for event in stored(engine) if not isinstance(event, Loss)]
     assert [type(event) for event in told] == [Observation, Decision]
-    assert (told[1].events, told[1].state) == (1, next_check(NO_EVENTS, "item-3", "view"))
+    assert (told[1].state_events, told[1].state_checksum) == (1, next_check(NO_EVENTS, "item-3", "view"))
 
 
 def test_an_erasure_stands_though_its_bytes_cannot_be_overwritten_yet(engine, tmp_path):
@@ -147,7 +147,7 @@ def test_an_erasure_stands_though_its_bytes_cannot_be_overwritten_yet(engine, tm
     before = stored(engine)[-1]
     reader = apsw.Connection(str(tmp_path / "state" / "outbox.db"))
     assert reader.execute("BEGIN; SELECT count(*) FROM event").get
-    engine._outbox.begin_anew()
+    engine._outbox.reset_identity()
     slate = engine.recommend("anna")
     assert engine.reward(slate, slate[0], 1.0)
     assert {event.install for event in stored(engine)} == {engine._outbox.install} != {before.install}
@@ -205,7 +205,7 @@ def test_after_an_erasure_the_engine_knows_nobody_and_has_another_name(engine):
     stranger = engine.recommend("anna", k=20, greedy=True).items
     live(engine, "anna")
     before = stored(engine)[-1]
-    engine._outbox.begin_anew()
+    engine._outbox.reset_identity()
     assert engine.recommend("anna", k=20, greedy=True).items == stranger
     (decision,) = stored(engine)
     assert decision.seq == 1
@@ -217,7 +217,7 @@ def test_what_was_told_under_the_old_name_does_not_follow_an_erasure(engine, tmp
     """Events and states of whoever was at it during the erasure are stored under no name, and rewards are refused."""
     live(engine, "anna")
     people, slate = engine._people, engine.recommend("anna")
-    engine._outbox.begin_anew()
+    engine._outbox.reset_identity()
     people.observe("anna", "item-3", "view", engine._serving.scorer)
     engine._outbox.put_durable([])
     assert engine.counters()["outbox"].lost["begun_anew"] > 0
@@ -240,14 +240,16 @@ def test_a_damaged_file_that_was_moved_aside_goes_too(engine, tmp_path):
 def test_what_a_killed_process_did_not_scrub_the_next_one_does(tmp_path):
     """Bytes of rows that were deleted right before a kill are gone from every file after the next opening."""
     settings = {"limit_bytes": 2**20, "clock": FakeClock(), "entropy": FakeEntropy()}
-    store = Store(tmp_path, **settings)
+    store = EventStore(tmp_path, **settings)
     make = EventFactory(store.meta.install)
-    store.write([Job([make.observation(user="e" * 32) for _ in range(200)], {"key": b"e" * 32})], {}, (), durable=True)
+    store.write(
+        [WriteRequest([make.observation(user="e" * 32) for _ in range(200)], {"key": b"e" * 32})], {}, (), durable=True
+    )
     erasure.delete(store, {"e" * 32}, ["key"])
     store.database.close()
     assert any(b"e" * 32 in path.read_bytes() for path in tmp_path.iterdir())
     Outbox(tmp_path, **settings).close()
     assert not any(b"e" * 32 in path.read_bytes() for path in tmp_path.iterdir())
-    store = Store(tmp_path, **settings)
+    store = EventStore(tmp_path, **settings)
     assert list(store.states("un")) == []
     store.database.close()

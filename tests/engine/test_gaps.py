@@ -7,7 +7,7 @@ import pytest
 
 from sanderling import Engine
 from sanderling.events import schema as wire
-from sanderling.events.schema import Decision, Loss, Observation, Outcome, Restart
+from sanderling.events.schema import Decision, Loss, Observation, Outcome, StateReset
 from sanderling.outbox import outbox
 from sanderling.upload.transport import Response
 from sanderling.users.user_states import TAIL
@@ -90,8 +90,8 @@ def since(device: Device, seq: int) -> list[str]:
 
 def missing(told: list[wire.Event]) -> int:
     declared = [event for event in told if isinstance(event, Loss)]
-    named = {number for loss in declared for number in loss.numbers or ()}
-    counted = sum(loss.decisions + loss.outcomes + loss.observations - len(loss.numbers or ()) for loss in declared)
+    named = {number for loss in declared for number in loss.lost_seqs or ()}
+    counted = sum(loss.decisions + loss.outcomes + loss.observations - len(loss.lost_seqs or ()) for loss in declared)
     return told[-1].seq - len({event.seq for event in told} | named) - counted
 
 
@@ -132,11 +132,11 @@ def test_when_behaviour_itself_goes_the_state_begins_anew(device):
     one.use(5)
     one.send()
     told = one.told()
-    assert {event.user for event in told if isinstance(event, Restart)} == {
+    assert {event.user for event in told if isinstance(event, StateReset)} == {
         event.user for event in told if isinstance(event, Decision)
     }
     assert set(since(one, last)) <= rebuildable(told)
-    assert all(len(event.steps) == TAIL for event in told if isinstance(event, Restart))
+    assert all(len(event.steps) == TAIL for event in told if isinstance(event, StateReset))
     assert missing(told) == 0
 
 
@@ -187,7 +187,7 @@ def test_outcomes_that_moved_nothing_leave_no_gap(device):
     one.refuses = ()
     one.use(1)
     one.send()
-    assert not any(isinstance(event, Restart) for event in one.told())
+    assert not any(isinstance(event, StateReset) for event in one.told())
 
 
 def test_a_gap_that_comes_while_another_is_mended_is_not_forgotten(device):
@@ -266,7 +266,7 @@ def test_the_next_decision_mends_the_gap(device, lose, restarted, monkeypatch):
     told = one.told()
     assert set(since(one, last)) <= rebuildable(told)
     assert len(since(one, last)) == 15
-    assert len({event.user for event in told if isinstance(event, Restart)}) == 1
+    assert len({event.user for event in told if isinstance(event, StateReset)}) == 1
 
 
 def test_a_mended_gap_is_told_once(device):
@@ -278,7 +278,7 @@ def test_a_mended_gap_is_told_once(device):
     one.open()
     one.use(2)
     one.send()
-    assert sum(isinstance(event, Restart) for event in one.told()) == 1
+    assert sum(isinstance(event, StateReset) for event in one.told()) == 1
     assert one.outbox.states("gap:") == {}
 
 
@@ -288,7 +288,7 @@ def test_nobody_else_begins_anew(device):
     lose_by_rot(one)
     one.use(3, USERS[1:])
     one.send()
-    assert not any(isinstance(event, Restart) for event in one.told())
+    assert not any(isinstance(event, StateReset) for event in one.told())
 
 
 def test_a_restart_fits_into_a_line(device):
@@ -299,7 +299,7 @@ def test_a_restart_fits_into_a_line(device):
     lose_by_rot(one)
     one.use(1, USERS[:1])
     one.send()
-    [restart] = [event for event in one.told() if isinstance(event, Restart)]
+    [restart] = [event for event in one.told() if isinstance(event, StateReset)]
     assert 10 < len(restart.steps) < 64
     assert set(since(one, restart.seq)) <= rebuildable(one.told())
 
@@ -315,4 +315,4 @@ def test_forgetting_takes_the_mark_along(device):
         assert path.is_dir() or mark.removeprefix("gap:").encode() not in path.read_bytes()
     one.use(1)
     one.send()
-    assert not any(isinstance(event, Restart) for event in one.told())
+    assert not any(isinstance(event, StateReset) for event in one.told())

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sanderling.kernels import cpu, loader
-from sanderling.ranking.index import Table
+from sanderling.ranking.index import Int8Index
 from sanderling.ranking.quantization import quantize_rows
 
 HARNESS = Path(__file__).with_name("kernels_harness.c")
@@ -59,7 +59,7 @@ def test_kernels_for_arm_are_exact(tmp_path, kind, n, d, k, bits):
         ["qemu-aarch64", "-cpu", "max", str(program), str(problem)], capture_output=True, check=True
     )
     found = np.frombuffer(answer.stdout, [("row", np.int64), ("score", np.float64)])
-    expected = Table(rows, scale, bias, "numpy").top(query, k)
+    expected = Int8Index(rows, scale, bias, "numpy").top(query, k)
     assert found["row"].tolist() == expected.rows.tolist()
     assert found["score"].tolist() == expected.scores.tolist()
 

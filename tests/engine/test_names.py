@@ -7,7 +7,7 @@ import pytest
 from sanderling import Engine
 from sanderling.events.schema import Decision, Loss, Outcome
 from sanderling.users.reward_windows import AT_ONCE
-from sanderling.users.user_states import Users
+from sanderling.users.user_states import UserStates
 from tests.support.bundles import write_bundle
 from tests.support.engines import stored
 from tests.support.fakes import FakeClock, FakeEntropy
@@ -61,7 +61,7 @@ def test_who_was_forgotten_is_a_stranger_even_where_the_disk_still_knows(bundle)
     with Engine.open(bundle) as engine:
         scorer = engine._serving.scorer
     stored, entropy = dict[str, bytes](), FakeEntropy()
-    users = Users(stored.get, b"s" * 32, entropy)
+    users = UserStates(stored.get, b"s" * 32, entropy)
     known = users.observe("anna", "item-3", "view", scorer)
     stored[users.key("anna")] = known.dump()
     assert users.forget("anna") == (users.key("anna"), {known.name})
@@ -132,7 +132,7 @@ def test_open_windows_get_their_defaults_before_a_name_ends(bundle, days):
         slate = engine.recommend("anna")
         engine.seen(slate)
         if days is None:
-            engine._people.asked_for_another()
+            engine._people.request_rotation()
         clock.advance(0.2 * DAY_S)
         upload(engine)
         assert engine.reward(slate, slate[0], 1.0)
@@ -186,7 +186,7 @@ def test_the_lab_may_ask_for_another_name(bundle, days):
     clock = FakeClock()
     with opened(bundle, clock, pseudonym_days=days) as engine:
         before = engine.recommend("anna")
-        engine._people.asked_for_another()
+        engine._people.request_rotation()
         engine._rest()
         assert engine.recommend("anna").pseudonym == before.pseudonym
         upload(engine)

@@ -1,4 +1,4 @@
-"""Randomised response: turned round as often as it says, the same for each slot for ever, and right on average."""
+"""Randomised response: flipped as often as it says, the same for each slot for ever, and right on average."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def opened(tmp_path, **settings):
 @pytest.mark.parametrize("epsilon", [0.5, 2.0])
 @pytest.mark.parametrize("value", [1.0, -1.0, 0.2, -0.3])
 def test_bits_are_turned_as_often_as_said_and_right_on_average(epsilon, value):
-    """Over many slots the share turned round is p within 4 standard errors, and the corrected mean is the truth."""
+    """Over many slots the share flipped is p within 4 standard errors, and the corrected mean is the truth."""
     n, p = 20_000, randomized_response.chance(epsilon)
     told = [randomized_response.told(value, b"secret", f"{at:032x}", at % 10, epsilon) for at in range(n)]
     truth = 1.0 if value > 0 else -1.0
-    turned = sum(one != truth for one in told) / n
-    assert abs(turned - p) < 4.0 * math.sqrt(p * (1.0 - p) / n)
+    flipped = sum(one != truth for one in told) / n
+    assert abs(flipped - p) < 4.0 * math.sqrt(p * (1.0 - p) / n)
     assert abs(sum(told) / n / (1.0 - 2.0 * p) - truth) < 8.0 * math.sqrt(p * (1.0 - p) / n) / (1.0 - 2.0 * p)
     assert math.isclose((1.0 - p) / p, math.exp(epsilon))
 
@@ -58,9 +58,9 @@ def test_nothing_beside_the_bit_tells_what_happened(tmp_path):
         later = engine.recommend("anna")
         (decision,) = [event for event in stored(engine) if event.id == later.decision]
     assert {(event.kind, event.value) for event in outcomes} == {("click", 1.0), ("skip", -1.0)}
-    assert not any(event.observed for event in outcomes)
-    assert {event.turned for event in outcomes} == {randomized_response.chance(0.5)}
-    assert decision.events == 0
+    assert not any(event.updates_state for event in outcomes)
+    assert {event.flip_probability for event in outcomes} == {randomized_response.chance(0.5)}
+    assert decision.state_events == 0
 
 
 def test_without_privacy_rewards_are_told_as_they_are(tmp_path):
@@ -69,7 +69,7 @@ def test_without_privacy_rewards_are_told_as_they_are(tmp_path):
         slate = engine.recommend("anna", k=5)
         engine.reward_all(slate, dict.fromkeys(slate, 0.7), kind="rated")
         outcomes = [event for event in stored(engine) if isinstance(event, Outcome)]
-    assert {(event.value, event.kind, event.turned) for event in outcomes} == {(0.7, "rated", UNSET)}
+    assert {(event.value, event.kind, event.flip_probability) for event in outcomes} == {(0.7, "rated", UNSET)}
 
 
 @pytest.mark.parametrize("epsilon", [0.0, -1.0, math.nan, math.inf, True, "2", 21])

@@ -188,7 +188,7 @@ def test_a_rotten_declaration_stops_nothing(tmp_path, damage):
     outbox, _ = open_outbox(tmp_path)
     assert [pending.seq for pending in outbox.oldest(10, 10**6)] == [2]
     (loss,) = [event for event in waiting(outbox) if isinstance(event, Loss)]
-    assert (loss.seq, loss.reason, loss.observations, loss.numbers) == (4, "corrupt", 0, [3])
+    assert (loss.seq, loss.reason, loss.observations, loss.lost_seqs) == (4, "corrupt", 0, [3])
     outbox.close()
 
 
@@ -339,8 +339,8 @@ def test_when_nothing_may_go_the_new_is_refused_and_declared(tmp_path):
     outbox.close()
 
 
-@pytest.mark.parametrize("observed", [False, True])
-def test_a_reward_of_a_decision_that_is_given_up_is_not_promised(tmp_path, observed):
+@pytest.mark.parametrize("updates_state", [False, True])
+def test_a_reward_of_a_decision_that_is_given_up_is_not_promised(tmp_path, updates_state):
     """A decision and its rewards have one fate: what comes later is refused, and stays as behaviour if it was that."""
     outbox, make = open_outbox(tmp_path, limit_bytes=512 * 1024)
     decisions = [make.decision() for _ in range(3000)]
@@ -350,12 +350,12 @@ def test_a_reward_of_a_decision_that_is_given_up_is_not_promised(tmp_path, obser
     assert 0 < len(kept) < 1500
     gone = next(decision for decision in decisions if decision.id not in kept)
     there = max(decisions, key=lambda decision: sum(survives(decision.id, level) for level in range(64)))
-    outbox.put_durable([make.outcome(there, observed=observed)])
+    outbox.put_durable([make.outcome(there, updates_state=updates_state)])
     with pytest.raises(StorageError, match="given up"):
-        outbox.put_durable([make.outcome(gone, observed=observed)])
+        outbox.put_durable([make.outcome(gone, updates_state=updates_state)])
     events = waiting(outbox)
     assert [event.decision for event in events if isinstance(event, Outcome)] == [there.id]
-    assert sum(isinstance(event, Observation) for event in events) == observed
+    assert sum(isinstance(event, Observation) for event in events) == updates_state
     assert gap(events) == 0
     outbox.close()
 

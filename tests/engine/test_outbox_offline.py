@@ -136,7 +136,7 @@ def crowd(folder: Path, events: int, limit: int, seed: int = 0) -> tuple[float, 
         decision = make.decision()
         clicked = number % 3 == 0
         clicks += clicked
-        outbox.put([decision, make.outcome(decision, value=1.0 if clicked else -1.0, observed=clicked)])
+        outbox.put([decision, make.outcome(decision, value=1.0 if clicked else -1.0, updates_state=clicked)])
         if number % 1000 == 0:
             outbox.put_durable([], 60)
             most = max(most, sum(path.stat().st_size for path in folder.glob("outbox.db*")))

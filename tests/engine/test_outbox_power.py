@@ -11,7 +11,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from sanderling.outbox.event_store import Store
+from sanderling.outbox.event_store import EventStore
 from sanderling.outbox.outbox import Outbox
 from sanderling.runtime.clock import SystemClock
 from tests.support.crash_statistics import OutboxStatistics, count_outbox
@@ -78,7 +78,7 @@ def test_unflushed_rewards_are_found_out(disk, tmp_path):
 def test_what_was_handed_out_is_still_there_after_a_power_cut(disk, monkeypatch, marks):
     """A decision that was handed out, unflushed till then, keeps its number; without the mark it is gone (P4)."""
     if not marks:
-        monkeypatch.setattr(Store, "_hand_out", lambda self, seq: None)
+        monkeypatch.setattr(EventStore, "_hand_out", lambda self, seq: None)
     outbox = Outbox(disk.folder / "state", clock=SystemClock())
     outbox.put([EventFactory(outbox.install).decision()])
     while outbox.counters().pending == 0:

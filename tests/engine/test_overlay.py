@@ -6,7 +6,7 @@ import pytest
 
 from sanderling.bundle.reader import Bundle
 from sanderling.ranking.catalog_overlay import clean
-from sanderling.releases.active_bundle import Serving
+from sanderling.releases.active_bundle import ActiveBundle
 from tests.support.bundles import write_bundle
 
 MADE_S = 1_700_000_000
@@ -17,7 +17,7 @@ def serving(tmp_path):
     """A bundle of ten items that serves, beside a newer one of twelve."""
     write_bundle(tmp_path / "old", items=10, created=MADE_S)
     write_bundle(tmp_path / "new", release=2, items=12, created=MADE_S + 100)
-    return Serving(Bundle.open(tmp_path / "old"), tmp_path / "state", holds=True)
+    return ActiveBundle(Bundle.open(tmp_path / "old"), tmp_path / "state", holds=True)
 
 
 def titles(serving):
@@ -29,7 +29,7 @@ def titles(serving):
 
 def again(serving, folder, name):
     """Return what serves when a process starts with another bundle."""
-    return Serving(Bundle.open(folder / name), folder / "state", holds=True)
+    return ActiveBundle(Bundle.open(folder / name), folder / "state", holds=True)
 
 
 @pytest.mark.parametrize("wall_s", [-(10**9), 0, MADE_S - 1, MADE_S + 50, 10**12])

@@ -9,8 +9,8 @@ from sanderling import Engine
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import StorageError, UpdateError
 from sanderling.releases import slots
-from sanderling.releases.active_bundle import Serving
-from sanderling.releases.slots import State
+from sanderling.releases.active_bundle import ActiveBundle
+from sanderling.releases.slots import SlotState
 from tests.support.bundles import trying, write_bundle
 
 
@@ -18,7 +18,7 @@ from tests.support.bundles import trying, write_bundle
 def serving(tmp_path):
     """A bundle that serves and has not proven itself."""
     write_bundle(tmp_path / "bundle")
-    found = Serving(Bundle.open(tmp_path / "bundle"), tmp_path / "state", holds=True)
+    found = ActiveBundle(Bundle.open(tmp_path / "bundle"), tmp_path / "state", holds=True)
     found.unproven = True
     return found
 
@@ -43,9 +43,9 @@ def test_two_threads_that_fail_together_go_back_once(serving, tmp_path):
     assert not serving.unproven
 
 
-def noted(state) -> State:
+def noted(state) -> SlotState:
     """Return what is on the disk of the installed releases."""
-    return msgspec.json.decode((state / "bundles" / "slots.json").read_bytes(), type=State)
+    return msgspec.json.decode((state / "bundles" / "slots.json").read_bytes(), type=SlotState)
 
 
 def fail(*_, **__):

@@ -79,7 +79,7 @@ def test_forgive_a_start_without_work(folder: Path) -> None:
     for _ in range(3):
         slots = Slots(folder)
         assert slots.current() == folder / "2"
-        slots.forgive()
+        slots.clear_trial()
 
 
 def test_no_ping_pong(folder: Path) -> None:
@@ -261,7 +261,13 @@ def test_garbage_is_refused(folder: Path, content: bytes) -> None:
     folder.mkdir()
     (folder / FILE).write_bytes(content)
     slots = Slots(folder)
-    for call in (slots.current, slots.confirm, slots.forgive, lambda: slots.activate(1), lambda: slots.roll_back("?")):
+    for call in (
+        slots.current,
+        slots.confirm,
+        slots.clear_trial,
+        lambda: slots.activate(1),
+        lambda: slots.roll_back("?"),
+    ):
         with pytest.raises(StorageError, match="Serve the bundle that came with"):
             call()
     assert (folder / FILE).read_bytes() == content

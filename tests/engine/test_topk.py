@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from sanderling.kernels import cpu, loader
 from sanderling.kernels.layout import CHUNK, HALF, WAITING, WHOLE
 from sanderling.ranking import index
-from sanderling.ranking.index import Table
-from sanderling.ranking.search_types import Hidden
+from sanderling.ranking.index import Int8Index
+from sanderling.ranking.search_types import RowMask
 from tests.support.naive import naive_top
 
 
@@ -43,7 +43,7 @@ def problem(seed: int, n: int, d: int, levels: int = 127):
     return rows, scale, bias, query, np.flatnonzero(rng.random(n) < 0.2)
 
 
-def reference(table: Table, query: np.ndarray, k: int, excluded: np.ndarray):
+def reference(table: Int8Index, query: np.ndarray, k: int, excluded: np.ndarray):
     """Return rows and scores by a full sort in doubles that hold the integers: naive enough, and fast."""
     codes, step = index.quantize_query(query)
     scores = (table.rows.astype(np.float64) @ codes) * table.scale * step + table.bias
@@ -61,7 +61,7 @@ def reference(table: Table, query: np.ndarray, k: int, excluded: np.ndarray):
 def test_every_kernel_equals_the_naive_one(source, bits, seed, n, d, k, levels):
     """Rows and scores are bit for bit those of a full sort in exact integers, ties by ascending row."""
     rows, scale, bias, query, excluded = problem(seed, n, d, levels)
-    found = Table(rows, scale, bias, source, bits).top(query, k, excluded)
+    found = Int8Index(rows, scale, bias, source, bits).top(query, k, excluded)
     expected, scores = naive_top(rows, scale, bias, query, k, set(excluded.tolist()))
     assert found.rows.tolist() == expected
     assert found.scores.tolist() == scores
@@ -77,7 +77,7 @@ def test_tables_of_several_chunks_are_searched_exactly(source, bits, n, d, k):
     rng = np.random.default_rng(n + k)
     vectors = (rng.normal(size=(n, d)) * rng.lognormal(0, 0.6, (n, 1))).astype(np.float32)
     rows, scale = index.quantize_rows(vectors)
-    table = Table(rows, scale, rng.normal(size=n).astype(np.float32), source, bits)
+    table = Int8Index(rows, scale, rng.normal(size=n).astype(np.float32), source, bits)
     for excluded in (np.empty(0, np.int64), np.flatnonzero(rng.random(n) < 0.3)):
         query = rng.normal(size=d).astype(np.float32)
         found = table.top(query, k, excluded)
@@ -101,7 +101,7 @@ def test_unkind_tables_are_searched_exactly(source, bits, order):
         "clusters": rng.normal(size=(7, d))[rng.integers(0, 7, n)] + 0.001 * base,
     }
     rows, scale = index.quantize_rows(shapes[order].astype(np.float32))
-    table, nothing = Table(rows, scale, np.zeros(n, np.float32), source, bits), np.empty(0, np.int64)
+    table, nothing = Int8Index(rows, scale, np.zeros(n, np.float32), source, bits), np.empty(0, np.int64)
     for query in (np.ones(d, np.float32), rng.normal(size=d).astype(np.float32)):
         for k in (3, 200):
             found = table.top(query, k)
@@ -114,7 +114,7 @@ def test_more_rows_may_wait_than_there_is_room_for(source):
     n, d = 3 * CHUNK, 8
     rng = np.random.default_rng(0)
     rows = np.full((n, d), 100, np.int8) + rng.integers(-3, 4, (n, d)).astype(np.int8)
-    table = Table(rows, np.ones(n, np.float32), np.zeros(n, np.float32), source, HALF)
+    table = Int8Index(rows, np.ones(n, np.float32), np.zeros(n, np.float32), source, HALF)
     assert n > 2 * WAITING
     found = table.top(np.ones(d, np.float32), 50)
     assert found.rows.tolist() == reference(table, np.ones(d, np.float32), 50, np.empty(0, np.int64))[0]
@@ -128,7 +128,7 @@ def test_scores_that_float32_cannot_tell_apart_are_told_apart(source, bits, bias
     n, d, rng = CHUNK + 100, 16, np.random.default_rng(4)
     rows, scale = index.quantize_rows(rng.normal(size=(n, d)).astype(np.float32))
     for size, k in itertools.product((0.001, 0.01, 0.02, 0.05, 0.1, 0.3), (1, 10, 100)):
-        table = Table(rows, scale * np.float32(size), np.full(n, bias, np.float32), source, bits)
+        table = Int8Index(rows, scale * np.float32(size), np.full(n, bias, np.float32), source, bits)
         query = rng.normal(size=d).astype(np.float32)
         found = table.top(query, k)
         assert (found.rows.tolist(), found.scores.tolist()) == reference(table, query, k, np.empty(0, np.int64))
@@ -138,7 +138,7 @@ def test_scores_that_float32_cannot_tell_apart_are_told_apart(source, bits, bias
 def test_ties_go_to_the_earlier_row(source):
     """With all scores equal, the first rows come, in order."""
     rows, flat = np.ones((30, 4), np.int8), np.ones(30, np.float32)
-    found = Table(rows, flat, flat, source).top(np.ones(4, np.float32), 7)
+    found = Int8Index(rows, flat, flat, source).top(np.ones(4, np.float32), 7)
     assert found.rows.tolist() == list(range(7))
 
 
@@ -146,7 +146,7 @@ def test_ties_go_to_the_earlier_row(source):
 def test_all_excluded_gives_nothing(source):
     """When nothing is eligible the answer is empty, not an error; a row named twice counts once."""
     rows, scale, bias, query, _ = problem(1, 20, 8)
-    table = Table(rows, scale, bias, source)
+    table = Int8Index(rows, scale, bias, source)
     found = table.top(query, 5, np.array([*range(20), 3, 3]))
     assert found.rows.size == found.scores.size == found.eligible == 0
     assert table.top(query, 0).rows.size == 0
@@ -159,12 +159,12 @@ def test_the_largest_products_do_not_overflow(source, bits):
     for d in (1, 64, 512, 513, 1024, 4096, 8191, 8192):
         rows = np.full((3, d), 127, np.int8)
         rows[1], rows[2] = -127, -128
-        found = Table(rows, np.ones(3, np.float32), np.zeros(3, np.float32), source, bits).top(
+        found = Int8Index(rows, np.ones(3, np.float32), np.zeros(3, np.float32), source, bits).top(
             np.ones(d, np.float32), 3
         )
         assert found.rows.tolist() == [0, 1, 2]
         assert found.scores == pytest.approx([127.0 * d, -127.0 * d, -128.0 * d], rel=1e-12)
-        found = Table(rows, np.ones(3, np.float32), np.zeros(3, np.float32), source, bits).top(
+        found = Int8Index(rows, np.ones(3, np.float32), np.zeros(3, np.float32), source, bits).top(
             -np.ones(d, np.float32), 3
         )
         assert found.rows.tolist() == [2, 1, 0]
@@ -177,7 +177,7 @@ def test_the_largest_products_do_not_overflow(source, bits):
 def test_large_and_small_numbers_are_searched_exactly(source, bits, size):
     """Scales and queries at the ends of what is allowed neither overflow nor vanish."""
     rows, scale, bias, query, excluded = problem(3, 300, 12)
-    table = Table(rows, (scale * np.float32(size / 2)).clip(1e-11, 1e12), bias, source, bits)
+    table = Int8Index(rows, (scale * np.float32(size / 2)).clip(1e-11, 1e12), bias, source, bits)
     for factor in (1e-11, 1.0, 1e11):
         scaled = (query * np.float32(factor)).astype(np.float32)
         found = table.top(scaled, 20, excluded)
@@ -190,7 +190,7 @@ def test_scores_are_those_of_float64_on_the_dequantised_rows(seed, n, d):
     """A score differs from float64 by at most half a query step times the row's absolute sum: by less than float32."""
     rows, scale, bias, query, _ = problem(seed, n, d)
     step = index.quantize_query(query)[1]
-    found = Table(rows, scale, bias, "numpy").top(query, n)
+    found = Int8Index(rows, scale, bias, "numpy").top(query, n)
     exact = (rows.astype(np.float64) @ query.astype(np.float64)) * scale + bias
     bound = 0.5 * step * np.abs(rows.astype(np.float64)).sum(axis=1) * scale + 1e-9
     assert (np.abs(found.scores - exact[found.rows]) <= bound[found.rows]).all()
@@ -202,7 +202,9 @@ def test_scores_are_those_of_float64_on_the_dequantised_rows(seed, n, d):
 def test_a_query_without_meaning_scores_by_bias_alone(source, query):
     """A zero, non-finite or enormous query gives every item its bias, never NaN."""
     bias = np.array([1.0, 3.0, 2.0], np.float32)
-    found = Table(np.ones((3, 2), np.int8), np.ones(3, np.float32), bias, source).top(np.array(query, np.float32), 3)
+    found = Int8Index(np.ones((3, 2), np.int8), np.ones(3, np.float32), bias, source).top(
+        np.array(query, np.float32), 3
+    )
     assert found.rows.tolist() == [1, 2, 0]
     assert found.scores.tolist() == [3.0, 2.0, 1.0]
 
@@ -211,7 +213,7 @@ def test_a_query_without_meaning_scores_by_bias_alone(source, query):
 def test_one_table_serves_many_threads(source):
     """Threads that search one table at once, for different k, each get their own answer."""
     rows, scale, bias, _, excluded = problem(2, 3000, 16)
-    table = Table(rows, scale, bias, source)
+    table = Int8Index(rows, scale, bias, source)
     queries = np.random.default_rng(1).normal(size=(200, 16)).astype(np.float32)
 
     def ask(at: int) -> bool:
@@ -227,7 +229,7 @@ def test_one_table_serves_many_threads(source):
 def test_excluded_rows_may_come_in_any_form(source):
     """Other integers, strided views and rows that do not exist exclude the same rows with every kernel."""
     rows, one = np.arange(20, dtype=np.int8)[:, None], np.ones(20, np.float32)
-    table, query = Table(rows, one, np.zeros(20, np.float32), source), np.ones(1, np.float32)
+    table, query = Int8Index(rows, one, np.zeros(20, np.float32), source), np.ones(1, np.float32)
     for excluded in (np.arange(20)[::-1][:6:2], np.array([19, 18], np.int32), np.array([-1, 25, 19])):
         found = table.top(query, 3, excluded)
         named = {row for row in excluded.tolist() if 0 <= row < 20}
@@ -242,8 +244,8 @@ def test_hidden_rows_are_as_good_as_excluded(source, seed, n, share):
     """Rows hidden by a mask and rows excluded by a list, some of them both, are not found, and counted once."""
     rows, scale, bias, query, excluded = problem(seed, n, 8)
     hidden = np.random.default_rng(seed).random(n) < share
-    table, gone = Table(rows, scale, bias, source), np.union1d(np.flatnonzero(hidden), excluded)
-    found = table.top(query, 20, excluded, Hidden(hidden))
+    table, gone = Int8Index(rows, scale, bias, source), np.union1d(np.flatnonzero(hidden), excluded)
+    found = table.top(query, 20, excluded, RowMask(hidden))
     assert (found.rows.tolist(), found.scores.tolist()) == reference(table, query, 20, gone)
     assert found.eligible == n - len(gone)
     assert table.top(query, 20).eligible == n
@@ -251,15 +253,15 @@ def test_hidden_rows_are_as_good_as_excluded(source, seed, n, share):
 
 def test_a_mask_for_another_table_is_refused():
     """A mask of another length raises ValueError, before any address is used."""
-    table = Table(*problem(0, 100, 4)[:3])
+    table = Int8Index(*problem(0, 100, 4)[:3])
     with pytest.raises(ValueError, match="expected 100 rows hidden or not, found 99"):
-        table.top(np.ones(4, np.float32), 3, None, Hidden(np.zeros(99, np.bool_)))
+        table.top(np.ones(4, np.float32), 3, None, RowMask(np.zeros(99, np.bool_)))
 
 
 def test_rows_too_small_for_a_scale_become_zero():
     """Vectors near zero get a scale that a table accepts."""
     rows, scale = index.quantize_rows(np.full((1, 4), 1e-11, np.float32))
-    assert Table(rows, scale, np.zeros(1, np.float32)).top(np.ones(4, np.float32), 1).scores.tolist() == [0.0]
+    assert Int8Index(rows, scale, np.zeros(1, np.float32)).top(np.ones(4, np.float32), 1).scores.tolist() == [0.0]
 
 
 def test_rows_are_rounded_to_nearest():
@@ -278,7 +280,7 @@ def test_rows_are_rounded_to_nearest():
 def test_numbers_that_cannot_be_ranked_are_refused(scale, bias):
     """Scales and biases that are not finite, or too large or small to be bounded, raise ValueError with the range."""
     with pytest.raises(ValueError, match="expected scales of 1e-12 to 1e"):
-        Table(np.ones((1, 2), np.int8), np.array([scale], np.float32), np.array([bias], np.float32))
+        Int8Index(np.ones((1, 2), np.int8), np.array([scale], np.float32), np.array([bias], np.float32))
 
 
 def test_an_unknown_kernel_is_refused(monkeypatch):
@@ -308,7 +310,7 @@ def test_every_library_that_this_processor_can_run_is_exact(kind, monkeypatch):
     monkeypatch.setattr(cpu, "kinds", lambda: [kind])
     rows, scale, bias, query, excluded = problem(9, 20_000, 40)
     for bits, k in itertools.product((HALF, WHOLE), (1, 10, 300)):
-        table = Table(rows, scale, bias, "numpy", bits)
+        table = Int8Index(rows, scale, bias, "numpy", bits)
         table._kernels = loader.compiled()
         assert table._kernels.kind == kind
         found = table.top(query, k, excluded)

@@ -279,7 +279,7 @@ def test_a_declaration_that_is_set_aside_is_declared_again(bench):
     b.run(60)
     (loss,) = [events[0] for events in b.transport.batches if isinstance(events[0], Loss) and events[0] not in refused]
     assert [event.seq for event in refused] == [2, 4, 5, 6]
-    assert (loss.seq, loss.observations, loss.numbers, loss.reason) == (7, 4, [2, 4, 5, 6], "too_large")
+    assert (loss.seq, loss.observations, loss.lost_seqs, loss.reason) == (7, 4, [2, 4, 5, 6], "too_large")
 
 
 @settings(max_examples=25, deadline=None)
@@ -331,7 +331,7 @@ def test_who_is_asked_to_take_another_name_is_told_so(bench, named, asked):
         rows = [Verdict(event.id, "ok") for event in events]
         return Response(200, {}, msgspec.json.encode(wire.Answer(rows, names)))
 
-    b = bench(3, answer, on_renew=lambda: told.append(len(b.pending())))
+    b = bench(3, answer, on_rotate=lambda: told.append(len(b.pending())))
     b.run(5)
     assert (told, b.uploader.counters.renewals) == ([0] * asked, asked)
 

@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from sanderling import Engine
 from sanderling.events.schema import Outcome
-from sanderling.users.reward_windows import AT_ONCE, MOST_ENDED, MOST_OPEN, PREFIX, Windows
+from sanderling.users.reward_windows import AT_ONCE, MOST_ENDED, MOST_OPEN, PREFIX, RewardWindows
 from tests.support.bundles import write_bundle
 from tests.support.engines import stored
 from tests.support.fakes import FakeClock, FakeEntropy
@@ -72,7 +72,7 @@ def test_windows_survive_a_restart(tmp_path):
     for _ in range(2):
         with opened(tmp_path, clock) as engine:
             assert outcomes(engine) == [(0, -1.0, UNSET), (1, -1.0, UNSET), (2, -1.0, UNSET)]
-            assert Windows(WINDOW_S, engine._outbox.states(PREFIX)).end_ms(slate.decision) < clock.wall_ms()
+            assert RewardWindows(WINDOW_S, engine._outbox.states(PREFIX)).end_ms(slate.decision) < clock.wall_ms()
 
 
 @pytest.mark.parametrize("window_s", [None, 1.0, 3600.0])
@@ -116,7 +116,7 @@ def test_a_clock_that_is_set_back_opens_no_window_again(tmp_path, restart, rewar
 
 def test_no_more_ended_windows_are_remembered_than_a_bound():
     """The windows that ended longest ago are forgotten, and their bytes deleted."""
-    windows, store = Windows(10.0, {}), {}
+    windows, store = RewardWindows(10.0, {}), {}
     for at in range(MOST_ENDED + 5):
         states = windows.settle(f"{at:012x}" + "0" * 20, "user", [0], 10**9)
         for key, value in states.items():
@@ -127,7 +127,7 @@ def test_no_more_ended_windows_are_remembered_than_a_bound():
 
 def test_a_late_reward_keeps_the_default_of_its_neighbours():
     """A reward that comes when many windows have ended, and are not all closed yet, settles its own slot alone."""
-    windows = Windows(10.0, {})
+    windows = RewardWindows(10.0, {})
     ids = [f"{at:012x}" + "0" * 20 for at in range(AT_ONCE + 1)]
     for decision in ids:
         windows.see(decision, "user", {0: "red", 1: "blue"}, 0)
@@ -196,7 +196,7 @@ def test_a_window_that_makes_no_sense_is_refused(tmp_path, seconds):
 def test_each_seen_slot_is_settled_or_closed_exactly_once(steps):
     """Over any course of seeing, rewarding, waiting and restarting, a slot that was seen has one end, never two."""
     store: dict[str, bytes] = {}
-    windows, now = Windows(10.0, {}), 0
+    windows, now = RewardWindows(10.0, {}), 0
     open_slots: set[tuple[str, int]] = set()
     settled: set[tuple[str, int]] = set()
 
@@ -225,14 +225,14 @@ def test_each_seen_slot_is_settled_or_closed_exactly_once(steps):
                 open_slots = {place for place in open_slots if place[0] != closed}
                 settled = {place for place in settled if place[0] != closed}
         else:
-            windows = Windows(10.0, dict(store))
+            windows = RewardWindows(10.0, dict(store))
         assert {(d, at) for d, seen in windows._open.items() for at in seen.waiting()} == open_slots
         assert windows.due(now) or not any(seen.end_ms <= now for seen in windows._open.values())
 
 
 def test_too_many_windows_close_early():
     """However many slates are seen, the memory is bounded: the oldest windows end first, with their default."""
-    windows = Windows(1000.0, {})
+    windows = RewardWindows(1000.0, {})
     for at in range(MOST_OPEN + 5):
         windows.see(f"{at:032x}", "user", {0: "item"}, 0)
     closed = [decision for decision, _, _ in windows.closed(0)]

@@ -15,7 +15,7 @@ def lines() -> list[bytes]:
         clicked,
         unseen,
         make.outcome(clicked, slot=0, value=1.0, seq=3),
-        make.outcome(clicked, slot=1, value=-1.0, seq=4, kind="skip", observed=True),
+        make.outcome(clicked, slot=1, value=-1.0, seq=4, kind="skip", updates_state=True),
         make.observation(seq=5, item="größe 42 ☂"),
         loss,
     ]

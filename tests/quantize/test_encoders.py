@@ -18,7 +18,7 @@ from sanderling_quantize.encoders import text_augmentation as texts_of
 from sanderling_quantize.encoders.build_encoder import Encoding, make
 from sanderling_quantize.encoders.export import check_operators, export
 from sanderling_quantize.encoders.int8_export import quantize
-from sanderling_quantize.encoders.int8_search import Found, Recipe, encode, search, session
+from sanderling_quantize.encoders.int8_search import Int8Candidate, Recipe, encode, search, session
 from sanderling_quantize.encoders.smoothquant import smoothed
 from sanderling_quantize.encoders.student import mean, unit
 from sanderling_quantize.encoders.student_config import TIERS, WHOLE, Shape
@@ -128,10 +128,12 @@ def test_frozen_tables_are_within_half_a_step():
 
 @given(st.floats(0.0, 1.0), st.integers(0, 20))
 @settings(max_examples=8, deadline=None)
-def test_smoothing_changes_nothing_in_float(teacher, tokens, strength, loud):
+def test_smoothing_changes_nothing_in_float(teacher, tokens, strength, outlier):
     """However strong, with however many loud channels: the float student gives the same vectors."""
     plain = student(teacher, tokens)
-    assert np.allclose(vectors(smoothed(plain, tokens[:8], strength, loud), tokens), vectors(plain, tokens), atol=1e-5)
+    assert np.allclose(
+        vectors(smoothed(plain, tokens[:8], strength, outlier), tokens), vectors(plain, tokens), atol=1e-5
+    )
 
 
 def test_loud_channels_are_what_int8_loses(teacher, tokens, tmp_path):
@@ -143,10 +145,10 @@ def test_loud_channels_are_what_int8_loses(teacher, tokens, tmp_path):
             layer.contract.bias -= 200.0 * layer.contract.weight[:, 3]
     exact = vectors(plain, tokens)
     loss = {}
-    for loud in (0, 1):
-        export(smoothed(plain, tokens[:8], 0.0, loud), tmp_path / f"float{loud}.onnx")
-        quantize(tmp_path / f"float{loud}.onnx", teacher.config, tmp_path / f"int8{loud}.onnx")
-        loss[loud] = 1.0 - (encode(session(tmp_path / f"int8{loud}.onnx"), tokens) * exact).sum(1).mean()
+    for outlier in (0, 1):
+        export(smoothed(plain, tokens[:8], 0.0, outlier), tmp_path / f"float{outlier}.onnx")
+        quantize(tmp_path / f"float{outlier}.onnx", teacher.config, tmp_path / f"int8{outlier}.onnx")
+        loss[outlier] = 1.0 - (encode(session(tmp_path / f"int8{outlier}.onnx"), tokens) * exact).sum(1).mean()
     assert loss[1] < 0.2 * loss[0]
 
 
@@ -200,10 +202,10 @@ def test_only_multiplications_with_weights_become_int8(teacher, tokens, tmp_path
 
 def test_a_form_beaten_in_everything_is_not_on_the_front(tmp_path):
     """Dominance is at least as good in bytes, time and likeness, and better in one."""
-    good, recipe = Found(Recipe(None, 0), tmp_path, 10, 5.0, 0.9), Recipe(0.7, 0)
-    assert good.dominates(Found(recipe, tmp_path, 10, 5.0, 0.8))
-    assert not good.dominates(Found(recipe, tmp_path, 9, 9.0, 0.1))
-    assert not good.dominates(Found(recipe, tmp_path, 10, 5.0, 0.9))
+    good, recipe = Int8Candidate(Recipe(None, 0), tmp_path, 10, 5.0, 0.9), Recipe(0.7, 0)
+    assert good.dominates(Int8Candidate(recipe, tmp_path, 10, 5.0, 0.8))
+    assert not good.dominates(Int8Candidate(recipe, tmp_path, 9, 9.0, 0.1))
+    assert not good.dominates(Int8Candidate(recipe, tmp_path, 10, 5.0, 0.9))
 
 
 def test_the_search_keeps_the_front_winner_first(teacher, tokens, tmp_path):

@@ -23,7 +23,7 @@ from sanderling.events import codec
 from sanderling.upload.transport import HttpTransport
 from sanderling_trainer.collector.server import create_app, settings
 from sanderling_trainer.event_log import object_store
-from sanderling_trainer.event_log.object_store import LocalStore
+from sanderling_trainer.event_log.object_store import LocalObjectStore
 from tests.support.fakes import EventFactory
 from tests.support.store_points import StorePoints
 
@@ -33,13 +33,13 @@ LATE_S = 5.0
 
 def break_store(mutant: str) -> None:
     """Break the store of this process on purpose; each breach is one that a collector could have."""
-    put, flush, fsync = LocalStore.put, object_store.flush_path, os.fsync
+    put, flush, fsync = LocalObjectStore.put, object_store.flush_path, os.fsync
 
     def late(act: Callable[..., None]) -> Callable[..., None]:
         return lambda *arguments: threading.Timer(LATE_S, act, arguments).start()
 
     if mutant == "answers before the commit":
-        LocalStore.put = late(put)  # type: ignore[method-assign]
+        LocalObjectStore.put = late(put)  # type: ignore[method-assign]
     elif mutant == "answers before the folder's flush":
         object_store.flush_path = late(flush)
     elif mutant == "never flushes the folder":
@@ -48,13 +48,13 @@ def break_store(mutant: str) -> None:
         object_store.flush_path = os.fsync = lambda path: None
     elif mutant == "never flushes the file":
         os.fsync = lambda handle: None if stat.S_ISREG(os.fstat(handle).st_mode) else fsync(handle)
-    assert not mutant or (LocalStore.put, object_store.flush_path, os.fsync) != (put, flush, fsync), mutant
+    assert not mutant or (LocalObjectStore.put, object_store.flush_path, os.fsync) != (put, flush, fsync), mutant
 
 
 def collect(root: Path, listener: socket.socket, mutant: str, points: StorePoints | None) -> None:
     """Serve on a socket until death; the points of a request are beside those of the store."""
     break_store(mutant)
-    serve = create_app(LocalStore(root), "secret")
+    serve = create_app(LocalObjectStore(root), "secret")
     if points is not None:
         points.watch()
 

@@ -93,10 +93,10 @@ def count_outbox(folder: Path, notes: Path | None = None) -> OutboxStatistics:
 def count_collector(root: Path, devices: list[Device]) -> CollectorStatistics:
     """Read the log as the lab does, and compare it with what the devices were told."""
     from sanderling_trainer.event_log import segment_format as log_lines  # the engine's tests run without the trainer
-    from sanderling_trainer.event_log.object_store import LocalStore
+    from sanderling_trainer.event_log.object_store import LocalObjectStore
     from sanderling_trainer.event_log.reader import gather
 
-    place = LocalStore(root)
+    place = LocalObjectStore(root)
     try:
         found = list(gather(place))
     except EventError:  # a file without its bytes: nothing can be read until somebody removes it

@@ -53,13 +53,13 @@ class EventFactory:
         slate = [Slot("red", 0, False, 0.9, 0.9), Slot("blue", 3, True, 0.05, 0.04)]
         base = {
             "release": 3, "scheme": "sequential", "epsilon": 0.1, "pool": 50, "eligible": 200,
-            "slate": slate, "state": "d" * 32, "events": 4,
+            "slate": slate, "state_checksum": "d" * 32, "state_events": 4,
         }  # fmt: skip
         return Decision(**self.common(base | fields))
 
     def outcome(self, decision: Decision, slot: int = 0, value: float = 1.0, **fields: Any) -> Outcome:
         base = {"decision": decision.id, "slot": slot, "item": decision.slate[slot].item, "kind": "click"}
-        return Outcome(**self.common(base | {"value": value, "observed": True} | fields))
+        return Outcome(**self.common(base | {"value": value, "updates_state": True} | fields))
 
     def observation(self, **fields: Any) -> Observation:
         return Observation(**self.common({"item": "red", "kind": "purchase"} | fields))

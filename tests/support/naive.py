@@ -135,11 +135,11 @@ def rebuildable(events: Iterable[Event]) -> set[str]:
         if isinstance(event, Restart):
             made[event.user] = [NO_EVENTS]
         steps = event.steps if isinstance(event, Restart) else []
-        if isinstance(event, Observation) or (isinstance(event, Outcome) and event.observed):
+        if isinstance(event, Observation) or (isinstance(event, Outcome) and event.updates_state):
             steps = [(event.item, event.kind)]
         for item, kind in steps:
             checks = made.setdefault(event.user, [NO_EVENTS])
             checks.append(next_check(checks[-1], item, kind))
-        if isinstance(event, Decision) and made.get(event.user, [NO_EVENTS])[event.events :][:1] == [event.state]:
+        if isinstance(event, Decision) and made.get(event.user, [NO_EVENTS])[event.state_events :][:1] == [event.state_checksum]:
             found.add(event.id)
     return found

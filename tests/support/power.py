@@ -71,7 +71,7 @@ def plugged_in(folder: Path, request: pytest.FixtureRequest) -> Iterator[LoopDis
         disk = LoopDisk(folder)
         disk.plug_in()
     except OSError as error:
-        give_up = pytest.fail if request.node.get_closest_marker("power") else pytest.skip
-        give_up(f"no power can be cut here: {error}")
+        abandon_release = pytest.fail if request.node.get_closest_marker("power") else pytest.skip
+        abandon_release(f"no power can be cut here: {error}")
     yield disk
     disk.unplug()

@@ -22,7 +22,7 @@ import zstandard
 from sanderling.events import codec
 from sanderling.events.schema import Event, Observation, Verdict
 from sanderling_trainer.collector.server import create_app, settings
-from sanderling_trainer.event_log.object_store import LocalStore, Store
+from sanderling_trainer.event_log.object_store import LocalObjectStore, ObjectStore
 from tests.support.fakes import EventFactory
 from tests.support.waiting import wait_until
 
@@ -54,7 +54,7 @@ def serving(folder: Path, before: str = "") -> tuple[subprocess.Popen, int]:
     return process, ports[0]
 
 
-class SlowStore(LocalStore):
+class SlowStore(LocalObjectStore):
     """Takes its time for each file."""
 
     def __init__(self, root: Path, seconds: float) -> None:
@@ -66,7 +66,7 @@ class SlowStore(LocalStore):
         super().put(name, data)
 
 
-class HeldStore(LocalStore):
+class HeldStore(LocalObjectStore):
     """Holds each file until it is told to go on."""
 
     def __init__(self, root: Path) -> None:
@@ -78,7 +78,7 @@ class HeldStore(LocalStore):
         super().put(name, data)
 
 
-class BrokenStore(LocalStore):
+class BrokenStore(LocalObjectStore):
     """Fails while `broken`."""
 
     broken = True
@@ -111,9 +111,11 @@ class Prompt(uvicorn.Server):
 class Server:
     """uvicorn on a free port in a thread, over a folder or another store."""
 
-    def __init__(self, folder: Path, store: Store | None = None, token: str | None = "secret", **more: Any) -> None:
+    def __init__(
+        self, folder: Path, store: ObjectStore | None = None, token: str | None = "secret", **more: Any
+    ) -> None:
         self.folder = folder
-        app = create_app(store or LocalStore(folder), token, **more)
+        app = create_app(store or LocalObjectStore(folder), token, **more)
         self.server = Prompt(uvicorn.Config(app, port=0, **settings()))
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()

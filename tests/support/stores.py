@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from sanderling.events import codec
 from sanderling_trainer.event_log import segment_format
-from sanderling_trainer.event_log.object_store import LocalStore
+from sanderling_trainer.event_log.object_store import LocalObjectStore
 from sanderling_trainer.event_log.reader import EventLog
 from sanderling_trainer.jobs.compact import compact
 from sanderling_trainer.jobs.erase import erase
@@ -40,14 +40,14 @@ def holding(root: Path, install: str) -> list[int]:
     return [at for at, content in enumerate(contents(root)) if any(needle in content for needle in needles)]
 
 
-def put(store: LocalStore, clock: FakeClock, *events: bytes) -> None:
+def put(store: LocalObjectStore, clock: FakeClock, *events: bytes) -> None:
     rows = [segment_format.line(event, clock.wall_ms(), None) for event in events]
     store.put(segment_format.new_name("segments", clock), segment_format.pack(rows))
 
 
-def filled(root: Path) -> LocalStore:
+def filled(root: Path) -> LocalObjectStore:
     """A store with both installs in daily files, segments and dead letters."""
-    store, clock = LocalStore(root), FakeClock()
+    store, clock = LocalObjectStore(root), FakeClock()
     for day in range(3):
         gone, stays = EventFactory(GONE, 100 * day + 1), EventFactory(STAYS, 100 * day + 50)
         put(store, clock, *(codec.encode(gone.observation(seq=day * 3 + seq)) for seq in (1, 2, 3)))
@@ -64,11 +64,11 @@ def filled(root: Path) -> LocalStore:
 
 
 def compacts(root: Path, clock: FakeClock) -> None:
-    compact(LocalStore(root), clock, most_bytes=1)
+    compact(LocalObjectStore(root), clock, most_bytes=1)
 
 
 def erases(root: Path, clock: FakeClock) -> None:
-    erase(LocalStore(root), GONE, clock, clock.advance)
+    erase(LocalObjectStore(root), GONE, clock, clock.advance)
 
 
 JOBS = {"compact": compacts, "erase": erases}
@@ -84,7 +84,7 @@ def others(log: EventLog) -> dict:
     return {key: events for key, events in log.events.items() if key[0] == STAYS}
 
 
-class Interrupted(LocalStore):
+class Interrupted(LocalObjectStore):
     """Lets somebody else act before its n-th operation."""
 
     def __init__(self, root: Path, at: int, act: Callable[[], object]) -> None:

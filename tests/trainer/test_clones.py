@@ -9,13 +9,13 @@ import pytest
 from sanderling import Engine
 from sanderling.events import codec
 from sanderling_trainer.event_log.examples import examples_of
-from sanderling_trainer.event_log.object_store import LocalStore
+from sanderling_trainer.event_log.object_store import LocalObjectStore
 from sanderling_trainer.event_log.reader import read_parts, read_segments
 from sanderling_trainer.event_log.segment_format import SEGMENTS, line, pack
-from sanderling_trainer.event_log.tombstones import MAX_AGE_S, RENEWED
+from sanderling_trainer.event_log.tombstones import MAX_AGE_S, ROTATED
 from sanderling_trainer.jobs.compact import compact
 from sanderling_trainer.jobs.erase import erase
-from sanderling_trainer.jobs.rotate_identities import RenewalError, renew
+from sanderling_trainer.jobs.rotate_identities import RotationError, rotate_identities
 from tests.support.bundles import KINDS, TEXT, write_bundle
 from tests.support.fakes import EventFactory, FakeClock, FakeEntropy
 from tests.support.fleet.lab import Lab
@@ -128,8 +128,8 @@ def test_a_renewal_heals_both_devices_and_loses_nothing(shop):
     shop.live("one")
     shop.live("two")
     (doubled,) = shop.read()[0].doubled
-    assert renew(str(shop.folder / "lab")) == [doubled]
-    assert renew(str(shop.folder / "lab")) == []
+    assert rotate_identities(str(shop.folder / "lab")) == [doubled]
+    assert rotate_identities(str(shop.folder / "lab")) == []
     shop.world.take(MAX_AGE_S)
     for name in ("one", "two", "one", "two"):
         shop.live(name)
@@ -145,7 +145,7 @@ def test_a_renewal_heals_a_gap(shop):
         shop.live("one")
     shop.lab.store.delete(sorted(shop.lab.store.names(SEGMENTS))[1])
     (incomplete,) = shop.read()[0].incomplete
-    assert renew(str(shop.folder / "lab")) == [incomplete]
+    assert rotate_identities(str(shop.folder / "lab")) == [incomplete]
     shop.world.take(MAX_AGE_S)
     shop.live("one")
     shop.live("one")
@@ -157,16 +157,16 @@ def test_a_renewal_heals_a_gap(shop):
 @pytest.mark.parametrize(("whole", "at_most", "marked"), [(3000, 0.05, 120), (1000, 0.05, None), (1000, 0.2, 120)])
 def test_a_lost_segment_does_not_renew_a_fleet(tmp_path, whole, at_most, marked):
     """A hundred and twenty gaps among many installs are renewed; among few, nobody is, unless somebody says so."""
-    store, make = LocalStore(tmp_path), EventFactory()
+    store, make = LocalObjectStore(tmp_path), EventFactory()
     rows = [make.observation(install=f"{at:032x}", seq=1) for at in range(whole)]
     rows += [make.observation(install=f"{at:032x}", seq=3) for at in range(120)]
     store.put("segments/2025-01-01/one.jsonl.zst", pack([line(codec.encode(row), 1, 1) for row in rows]))
     if marked is None:
-        with pytest.raises(RenewalError, match="found 120"):
-            renew(str(tmp_path), at_most)
+        with pytest.raises(RotationError, match="found 120"):
+            rotate_identities(str(tmp_path), at_most)
     else:
-        assert len(renew(str(tmp_path), at_most)) == marked
-    assert len(store.names(RENEWED)) == (marked or 0)
+        assert len(rotate_identities(str(tmp_path), at_most)) == marked
+    assert len(store.names(ROTATED)) == (marked or 0)
 
 
 def test_a_gap_that_was_only_not_yet_listed_renews_nobody(shop, monkeypatch):
@@ -182,7 +182,7 @@ def test_a_gap_that_was_only_not_yet_listed_renews_nobody(shop, monkeypatch):
         shop.lab.store.put(name, late)
 
     monkeypatch.setattr("sanderling_trainer.jobs.rotate_identities.read_parts", read)
-    assert renew(str(shop.folder / "lab")) == []
+    assert rotate_identities(str(shop.folder / "lab")) == []
 
 
 def test_erasing_a_doubled_install_heals_both_devices(shop):

@@ -16,9 +16,9 @@ from sanderling.outbox.outbox import Outbox
 from sanderling.runtime.clock import SystemClock
 from sanderling.upload.transport import HttpTransport
 from sanderling.upload.uploader import Uploader
-from sanderling_trainer.event_log.object_store import LocalStore
+from sanderling_trainer.event_log.object_store import LocalObjectStore
 from sanderling_trainer.event_log.reader import read_segments
-from sanderling_trainer.event_log.tombstones import ERASED, RENEWED, renewal
+from sanderling_trainer.event_log.tombstones import ERASED, ROTATED, rotation
 from tests.support.fakes import EventFactory
 from tests.support.servers import BrokenStore, HeldStore, Server, events, packed
 from tests.support.waiting import wait_until
@@ -88,21 +88,21 @@ def test_a_semantic_fault_is_rejected(server):
     assert (verdict.verdict, "slate" in verdict.reason) == ("rejected", True)
 
 
-def test_a_marked_install_is_asked_for_another_name(server):
+def test_a_marked_install_is_request_rotation_name(server):
     """Of two installs in a batch the answer names the one that is marked; its events are stored all the same."""
     marked, other = EventFactory("a1" * 16), EventFactory("b2" * 16, start=50)
-    LocalStore(server.folder).put(renewal(marked.install), b"")
+    LocalObjectStore(server.folder).put(rotation(marked.install), b"")
     _, _, content = server.post(packed(marked.observation(seq=1), other.observation(seq=1)))
-    assert (content["renew"], [row["verdict"] for row in content["verdicts"]]) == ([marked.install], ["ok", "ok"])
-    assert "renew" not in server.post(packed(other.observation(seq=2)))[2]
+    assert (content["rotate"], [row["verdict"] for row in content["verdicts"]]) == ([marked.install], ["ok", "ok"])
+    assert "rotate" not in server.post(packed(other.observation(seq=2)))[2]
     assert read_segments(str(server.folder)).received == 3
 
 
 def test_the_marks_of_a_batch_are_asked_for_together(tmp_path):
     """Each of the lookups of sixteen installs waits until all have begun: one after the other they would never end."""
-    together = {ERASED: threading.Barrier(16), RENEWED: threading.Barrier(16)}
+    together = {ERASED: threading.Barrier(16), ROTATED: threading.Barrier(16)}
 
-    class Together(LocalStore):
+    class Together(LocalObjectStore):
         def has(self, name: str) -> bool:
             if found := together.get(name.split("/")[0]):
                 found.wait(20)

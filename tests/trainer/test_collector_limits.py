@@ -18,7 +18,7 @@ from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling_trainer.collector import server as collector
 from sanderling_trainer.collector.limits import Limits, RefusalError
-from sanderling_trainer.collector.rate_limit import Rate
+from sanderling_trainer.collector.rate_limit import RateLimit
 from sanderling_trainer.event_log.reader import read_segments
 from tests.support.fakes import EventFactory, FakeClock
 from tests.support.servers import HEADERS, BrokenStore, HeldStore, Server, events, packed
@@ -187,7 +187,7 @@ def test_an_install_that_sends_too_much_waits_and_others_do_not(tmp_path):
 def test_the_rate_pays_its_debt_with_time():
     """A burst passes whole, the debt is told as seconds to wait, and after these the next batch passes."""
     clock = FakeClock()
-    rate = Rate(Limits(events_s=10, burst=20), clock)
+    rate = RateLimit(Limits(events_s=10, burst=20), clock)
     rate.take({"a": 50})
     with pytest.raises(RefusalError) as refused:
         rate.take({"a": 1})
@@ -209,7 +209,7 @@ def test_what_is_not_stored_costs_nothing_of_the_rate(tmp_path):
 
 def test_a_refused_install_costs_the_others_of_its_batch_nothing():
     """Where one install of a batch is in debt the batch is refused, and the others have booked nothing."""
-    rate = Rate(Limits(events_s=10, burst=20), FakeClock())
+    rate = RateLimit(Limits(events_s=10, burst=20), FakeClock())
     rate.take({"b": 50})
     with pytest.raises(RefusalError):
         rate.take({"a": 50, "b": 1})

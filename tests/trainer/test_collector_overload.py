@@ -12,7 +12,7 @@ from bench.collecting import source
 from bench.collecting.flood import flood
 from sanderling.events import codec
 from sanderling_trainer.collector.limits import Limits
-from sanderling_trainer.event_log.object_store import LocalStore
+from sanderling_trainer.event_log.object_store import LocalObjectStore
 from tests.support.servers import Server, SlowStore
 
 pytestmark = pytest.mark.lab
@@ -21,7 +21,7 @@ REQUESTS, COMMIT_S = 4, 0.05
 CAPACITY = REQUESTS / COMMIT_S
 
 
-class ForgetfulStore(LocalStore):
+class ForgetfulStore(LocalObjectStore):
     """Says that it has what it has not, the first time and every third."""
 
     count = 0

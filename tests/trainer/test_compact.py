@@ -13,7 +13,7 @@ from sanderling.errors import EventError
 from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling_trainer.event_log import daily_parquet
-from sanderling_trainer.event_log.object_store import LocalStore, open_store
+from sanderling_trainer.event_log.object_store import LocalObjectStore, open_store
 from sanderling_trainer.event_log.reader import read_segments
 from sanderling_trainer.event_log.segment_format import line, new_name, pack
 from sanderling_trainer.jobs.compact import compact
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.lab
 DAY_S = 86_400
 
 
-def put(store: LocalStore, clock: FakeClock, events: list[wire.Event], sent_at: int | None = None) -> None:
+def put(store: LocalObjectStore, clock: FakeClock, events: list[wire.Event], sent_at: int | None = None) -> None:
     rows = [line(codec.encode(event), clock.wall_ms(), sent_at) for event in events]
     store.put(new_name("segments", clock), pack(rows))
 
@@ -48,7 +48,7 @@ def story(rng: random.Random) -> list[wire.Event]:
 @given(st.randoms(use_true_random=False), st.integers(1, 80_000))
 def test_reading_is_the_same_before_and_after(tmp_path_factory, rng: random.Random, most_bytes: int):
     """However events are split over segments and days, and whenever jobs run, the log equals the uncompacted one's."""
-    plain, compacted = (LocalStore(tmp_path_factory.mktemp(name)) for name in ("plain", "compacted"))
+    plain, compacted = (LocalObjectStore(tmp_path_factory.mktemp(name)) for name in ("plain", "compacted"))
     roots = str(plain._root), str(compacted._root)
     clock, events = FakeClock(), story(rng)
     while events:
@@ -67,7 +67,7 @@ def test_reading_is_the_same_before_and_after(tmp_path_factory, rng: random.Rand
     assert read_segments(roots[0]) == read_segments(roots[1])
 
 
-class Dies(LocalStore):
+class Dies(LocalObjectStore):
     """Dies at the n-th change."""
 
     def __init__(self, root: Path, at: int) -> None:
@@ -95,7 +95,7 @@ class Dies(LocalStore):
 @pytest.mark.parametrize("at", range(11))
 def test_a_job_that_dies_anywhere_changes_nothing_that_is_read(tmp_path, at):
     """Wherever a job ends, the log is the same then, and after the next job there are no segments left."""
-    store, clock = LocalStore(tmp_path), FakeClock()
+    store, clock = LocalObjectStore(tmp_path), FakeClock()
     make = EventFactory()
     for seq in range(1, 5):
         put(store, clock, [make.observation(seq=seq)])
@@ -113,7 +113,7 @@ def test_a_job_that_dies_anywhere_changes_nothing_that_is_read(tmp_path, at):
 
 def test_the_dying_job_finds_a_reader_that_ignores_what_was_replaced(tmp_path, monkeypatch):
     """Without the names of the replaced segments the events in both places would count twice."""
-    store, clock = LocalStore(tmp_path), FakeClock()
+    store, clock = LocalObjectStore(tmp_path), FakeClock()
     put(store, clock, [EventFactory().observation(seq=1)])
     before = read_segments(str(tmp_path))
     clock.advance(DAY_S)
@@ -125,7 +125,7 @@ def test_the_dying_job_finds_a_reader_that_ignores_what_was_replaced(tmp_path, m
 
 def test_a_job_reads_no_daily_file_of_a_day_that_is_done(tmp_path):
     """The files of years are not fetched to finish what an earlier job left; those of its day are."""
-    store, clock, make = LocalStore(tmp_path), FakeClock(), EventFactory()
+    store, clock, make = LocalObjectStore(tmp_path), FakeClock(), EventFactory()
     for seq in range(1, 4):
         put(store, clock, [make.observation(seq=seq)])
         clock.advance(DAY_S)
@@ -133,18 +133,18 @@ def test_a_job_reads_no_daily_file_of_a_day_that_is_done(tmp_path):
     put(store, clock, [make.observation(seq=4)])
     clock.advance(DAY_S)
     got: list[str] = []
-    store.get = lambda name: got.append(name) or LocalStore.get(store, name)  # type: ignore[method-assign]
+    store.get = lambda name: got.append(name) or LocalObjectStore.get(store, name)  # type: ignore[method-assign]
     assert compact(store, clock).segments == 1
     assert [name for name in got if name.startswith("daily")] == []
     old = store.names("daily")[0]
-    store.put(daily_parquet.replaces(daily_parquet.opened(LocalStore.get(store, old)))[0], pack([]))
+    store.put(daily_parquet.replaces(daily_parquet.opened(LocalObjectStore.get(store, old)))[0], pack([]))
     assert compact(store, clock).segments == 0
     assert ([name for name in got if name.startswith("daily")], store.names("segments")) == ([old], [])
 
 
 def test_today_is_left_alone(tmp_path):
     """The day that is not over keeps its segments."""
-    store, clock = LocalStore(tmp_path), FakeClock()
+    store, clock = LocalObjectStore(tmp_path), FakeClock()
     put(store, clock, [EventFactory().observation(seq=1)])
     assert compact(store, clock).segments == 0
     assert len(store.names("segments")) == 1
@@ -152,7 +152,7 @@ def test_today_is_left_alone(tmp_path):
 
 def test_a_damaged_daily_file_is_named(tmp_path):
     """A daily file that is cut off, or another Parquet, is an EventError with its name."""
-    store, clock = LocalStore(tmp_path), FakeClock()
+    store, clock = LocalObjectStore(tmp_path), FakeClock()
     put(store, clock, [EventFactory().observation(seq=1)])
     clock.advance(DAY_S)
     compact(store, clock)
@@ -183,7 +183,7 @@ def test_a_daily_file_holds_what_takes_so_much_memory(tmp_path):
     """Slates of 800 slots, of which a hundred come in two kilobytes, make a file of few, and slates of two one file."""
     slate = [wire.Slot(f"{rank:x}", rank, False, 1.0, 1.0) for rank in range(800)]
     for name, fields, files in (("small", {}, 1), ("large", {"slate": slate}, 4)):
-        store, clock, make = LocalStore(tmp_path / name), FakeClock(), EventFactory()
+        store, clock, make = LocalObjectStore(tmp_path / name), FakeClock(), EventFactory()
         for seq in range(1, 21):
             put(store, clock, [make.decision(seq=seq, **fields)])
         clock.advance(DAY_S)

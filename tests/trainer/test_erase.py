@@ -9,7 +9,7 @@ import pytest
 
 from sanderling.events import codec
 from sanderling_trainer.event_log import segment_format
-from sanderling_trainer.event_log.object_store import REMOTE_TIMEOUT, LocalStore, open_store
+from sanderling_trainer.event_log.object_store import REMOTE_TIMEOUT, LocalObjectStore, open_store
 from sanderling_trainer.event_log.reader import gather, read_segments
 from sanderling_trainer.event_log.tombstones import MAX_AGE_S, tombstone
 from sanderling_trainer.jobs import erase as job
@@ -41,15 +41,15 @@ def test_no_byte_of_the_id_is_left_and_the_others_stay(tmp_path):
 def test_the_byte_search_finds_an_erasure_that_forgets_a_folder(tmp_path, monkeypatch, folder):
     """An erasure that leaves out segments, dead letters or daily files is found out by the same search."""
     store = filled(tmp_path)
-    names = LocalStore.names
-    monkeypatch.setattr(LocalStore, "names", lambda self, asked: [] if asked == folder else names(self, asked))
+    names = LocalObjectStore.names
+    monkeypatch.setattr(LocalObjectStore, "names", lambda self, asked: [] if asked == folder else names(self, asked))
     erase(store, GONE, FakeClock(), pause=lambda seconds: None)
     assert holding(tmp_path, GONE)
 
 
 def test_an_id_in_escapes_or_in_another_field_is_found(tmp_path):
     """An id that was written with JSON's escapes, or into an item's name, goes too."""
-    store, clock = LocalStore(tmp_path), FakeClock()
+    store, clock = LocalObjectStore(tmp_path), FakeClock()
     make, other = EventFactory(GONE), EventFactory(STAYS, start=50)
     escaped = codec.encode(make.observation(seq=1)).replace(b'"install":"a1', b'"install":"\\u0061\\u0031')
     put(store, clock, escaped)
@@ -62,7 +62,7 @@ def test_an_id_in_escapes_or_in_another_field_is_found(tmp_path):
 
 def test_what_slips_in_before_collectors_know_goes_in_the_second_pass(tmp_path):
     """A collector that had asked just before the tombstone may still store a batch: the second pass removes it."""
-    store, clock = LocalStore(tmp_path), FakeClock()
+    store, clock = LocalObjectStore(tmp_path), FakeClock()
     late = codec.encode(EventFactory(GONE).observation(seq=1))
     waited: list[float] = []
 
@@ -82,7 +82,7 @@ def test_what_slips_in_before_collectors_know_goes_in_the_second_pass(tmp_path):
 
 def test_what_comes_after_the_last_pass_goes_with_the_next_compaction(tmp_path):
     """A commit that takes minutes: readers leave its lines out, the compaction removes them, good ones and bad."""
-    store, clock = LocalStore(tmp_path), FakeClock()
+    store, clock = LocalObjectStore(tmp_path), FakeClock()
     erase(store, GONE, clock, clock.advance)
     late, other = EventFactory(GONE), EventFactory(STAYS, start=50)
     put(store, clock, codec.encode(late.observation(seq=1)), codec.encode(other.observation(seq=1, item=GONE)))
@@ -101,13 +101,13 @@ def test_what_comes_after_the_last_pass_goes_with_the_next_compaction(tmp_path):
 def test_a_compaction_reads_dead_letters_only_where_lines_can_have_come_late(tmp_path):
     """Without tombstones none are read, and with them those of the last week and since the oldest segment."""
     clock, days = FakeClock(), []
-    store = LocalStore(tmp_path)
+    store = LocalObjectStore(tmp_path)
     for _ in range(30):
         days.append(segment_format.day_of(clock))
         store.put(segment_format.new_name("dead", clock), segment_format.pack([b"{}"]))
         clock.advance(DAY_S)
     read: list[str] = []
-    store.get = lambda name: read.append(name) or LocalStore.get(store, name)  # type: ignore[method-assign]
+    store.get = lambda name: read.append(name) or LocalObjectStore.get(store, name)  # type: ignore[method-assign]
     for mark, segment, expected in ((False, "", []), (True, "", days[-7:]), (True, days[5], days[5:])):
         if mark:
             store.put(tombstone(GONE), b"")
@@ -153,7 +153,7 @@ def test_late_uploads_are_gone_and_leave_nothing(tmp_path):
     server = Server(tmp_path, clock=clock)
     make = EventFactory(GONE)
     assert server.post(packed(make.observation(seq=1)))[0] == 200
-    erase(LocalStore(tmp_path), GONE, clock, pause=clock.advance)
+    erase(LocalObjectStore(tmp_path), GONE, clock, pause=clock.advance)
     assert server.post(packed(make.observation(seq=2)))[0] == 410
     assert server.post(codec.pack([codec.encode(make.observation(seq=3)).replace(b'"red"', b"1")]))[0] == 410
     assert server.post(packed(EventFactory(STAYS, start=50).observation(seq=1)))[0] == 200
@@ -175,5 +175,5 @@ def test_an_object_store_is_erased_like_a_folder(bucket):
 def test_what_is_no_install_is_refused(tmp_path, install):
     """Only 32 hex digits name an install; nothing is written for anything else."""
     with pytest.raises(InstallError, match="32 hex digits"):
-        erase(LocalStore(tmp_path), install, FakeClock())
+        erase(LocalObjectStore(tmp_path), install, FakeClock())
     assert list(tmp_path.iterdir()) == []

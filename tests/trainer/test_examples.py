@@ -64,12 +64,12 @@ def test_a_lost_observation_drops_the_decisions_after_it(events):
 def test_a_state_that_began_anew_is_learned_from_again(events):
     """Behind a restart decisions fit again, on a history of its own, and its steps are not counted as new behaviour."""
     first, second, _ = (event for event in events if isinstance(event, wire.Observation))
-    click = next(event for event in events if isinstance(event, wire.Outcome) and event.observed)
+    click = next(event for event in events if isinstance(event, wire.Outcome) and event.updates_state)
     steps = [(event.item, event.kind) for event in (second, first, click)]
     check = reduce(lambda check, step: next_check(check, *step), steps, NO_EVENTS)
-    restart = wire.Restart("e" * 32, first.install, first.seq, first.user, first.clock, steps)
+    restart = wire.StateReset("e" * 32, first.install, first.seq, first.user, first.clock, steps)
     begun = [
-        msgspec.structs.replace(event, state=check, events=3) if isinstance(event, wire.Decision) else event
+        msgspec.structs.replace(event, state_checksum=check, state_events=3) if isinstance(event, wire.Decision) else event
         for event in events
     ]
     at = begun.index(first)
@@ -127,8 +127,8 @@ def test_how_a_decision_was_drawn_reaches_the_lab(events):
 
 
 def test_rewards_told_with_noise_are_right_in_expectation(events):
-    """A ±1 that was turned round with probability p counts value / (1 - 2p), and its decision is marked."""
-    told = [msgspec.structs.replace(e, turned=0.25) if isinstance(e, wire.Outcome) else e for e in events]
+    """A ±1 that was flipped with probability p counts value / (1 - 2p), and its decision is marked."""
+    told = [msgspec.structs.replace(e, flip_probability=0.25) if isinstance(e, wire.Outcome) else e for e in events]
     found, plain = (examples_of(log_of(each), IDS, KINDS, TEXT).decisions for each in (told, events))
     np.testing.assert_allclose(found.reward, 2.0 * plain.reward)
     assert found.noisy.all()

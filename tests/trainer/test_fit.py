@@ -168,13 +168,13 @@ def test_two_half_batches_make_the_step_of_one_whole_batch():
     together, apart = network(config), network(config)
     (whole,) = lessons(found, config, True, torch.device("cpu"), None)
     optimiser = Optimiser(together, 1e-2, 0.1, 2, 1, config)
-    optimiser.descend(CrossEntropy(together, config, True)(*whole))
+    optimiser.accumulate_and_step(CrossEntropy(together, config, True)(*whole))
     optimiser = Optimiser(apart, 1e-2, 0.1, 2, 2, Config(**{**config.__dict__, "accumulate": 2}))
     before = apart.w1.detach().clone()
     for half in (found[:4], found[4:]):
         assert torch.equal(apart.w1, before)
         ((batch, asked),) = lessons(half, config, True, torch.device("cpu"), None)
-        optimiser.descend(CrossEntropy(apart, config, True)(batch, asked))
+        optimiser.accumulate_and_step(CrossEntropy(apart, config, True)(batch, asked))
     for name, parameter in together.named_parameters():
         torch.testing.assert_close(parameter, dict(apart.named_parameters())[name], msg=name)
 
@@ -187,7 +187,7 @@ def test_what_is_added_at_the_end_of_an_epoch_is_not_carried_into_the_next():
     optimiser.step()
     steps = []
     for _ in range(3):
-        optimiser.descend(made.bias.sum() + made.w1.sum())
+        optimiser.accumulate_and_step(made.bias.sum() + made.w1.sum())
         steps.append(made.bias[0].item())
     optimiser.step()
     assert steps[0] == 0.0 > steps[1] == steps[2] > made.bias[0].item()
@@ -279,8 +279,8 @@ def test_what_survived_shedding_with_a_half_counts_like_two():
 
 
 def test_noisy_rewards_count_by_the_inverse_of_their_variance():
-    """With a chance q of being turned round a corrected reward has variance 1 / (1 - 2q)² for an exact one's 1."""
-    log = decisions_of(histories(4), list(range(4)), turned=[0.0, 0.25, 0.4, 0.0], survived=[1.0, 1.0, 0.5, 1.0])
+    """With a chance q of being flipped a corrected reward has variance 1 / (1 - 2q)² for an exact one's 1."""
+    log = decisions_of(histories(4), list(range(4)), flip_probability=[0.0, 0.25, 0.4, 0.0], survived=[1.0, 1.0, 0.5, 1.0])
     np.testing.assert_allclose(log.weights() / log.weights()[0], [1.0, 0.25, 0.08, 1.0])
     assert log.weights().mean() == pytest.approx(1.0)
 

@@ -34,11 +34,11 @@ def wide(slots: int) -> list[Slot]:
 def story(*judged: tuple[int, str, float], **fields) -> list[wire.Event]:
     """A stranger's decision, and outcomes by slot, item and value."""
     make = EventFactory()
-    base = {"seq": 1, "slate": SHOWN, "state": NO_EVENTS, "events": 0, "context": vector(0.6, 0.8, 0.0)}
+    base = {"seq": 1, "slate": SHOWN, "state_checksum": NO_EVENTS, "state_events": 0, "context": vector(0.6, 0.8, 0.0)}
     decision = make.decision(**(base | fields))
     given = judged or [(0, decision.slate[0].item, 1.0)]
     outcomes = [
-        msgspec.structs.replace(make.outcome(decision, value=value, seq=2 + at, observed=False), slot=slot, item=item)
+        msgspec.structs.replace(make.outcome(decision, value=value, seq=2 + at, updates_state=False), slot=slot, item=item)
         for at, (slot, item, value) in enumerate(given)
     ]
     return [decision, *outcomes]

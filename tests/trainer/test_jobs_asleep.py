@@ -12,7 +12,7 @@ import pytest
 from sanderling.errors import EventError
 from sanderling.events import codec
 from sanderling_trainer.event_log import daily_parquet
-from sanderling_trainer.event_log.object_store import LocalStore, Store
+from sanderling_trainer.event_log.object_store import LocalObjectStore, ObjectStore
 from sanderling_trainer.event_log.reader import read_segments
 from sanderling_trainer.jobs.compact import compact
 from sanderling_trainer.jobs.erase import erase
@@ -23,14 +23,14 @@ from tests.support.stores import GONE, STAYS, Interrupted, filled, holding, late
 pytestmark = pytest.mark.lab
 
 THIRD = "e3" * 16
-Job = Callable[[Store, FakeClock], object]
+Job = Callable[[ObjectStore, FakeClock], object]
 
 
 def erases(install: str) -> Job:
     return lambda store, clock: erase(store, install, clock, clock.advance)
 
 
-def compacts(store: Store, clock: FakeClock) -> None:
+def compacts(store: ObjectStore, clock: FakeClock) -> None:
     compact(store, clock, most_bytes=1)
 
 
@@ -55,7 +55,7 @@ def asleep(root: Path, job: Job, meanwhile: Job, at: int) -> tuple[bool, bool]:
     def sleep() -> None:
         slept.append(True)
         clock.advance(LEASE_S)
-        meanwhile(LocalStore(root), clock)
+        meanwhile(LocalObjectStore(root), clock)
 
     try:
         job(Interrupted(root, at, sleep), clock)
@@ -94,8 +94,8 @@ def test_a_compaction_that_sleeps_makes_nothing_count_twice(tmp_path):
 
     def check(root: Path, again: bool) -> None:
         assert read_segments(str(root)) == before
-        compact(LocalStore(root), FakeClock(late().wall_ms() + 10 * round(LEASE_S * 1000)))
-        assert (read_segments(str(root)), LocalStore(root).names("segments")) == (before, [])
+        compact(LocalObjectStore(root), FakeClock(late().wall_ms() + 10 * round(LEASE_S * 1000)))
+        assert (read_segments(str(root)), LocalObjectStore(root).names("segments")) == (before, [])
 
     assert everywhere(tmp_path / "store", compacts, compacts, check) > 30
 
@@ -127,7 +127,7 @@ def test_an_erasure_that_sleeps_is_made_good_when_it_is_started_again(tmp_path, 
     def check(root: Path, again: bool) -> None:
         assert others(read_segments(str(root))) == before
         if again:
-            erases(GONE)(LocalStore(root), FakeClock(late().wall_ms() + 10 * round(LEASE_S * 1000)))
+            erases(GONE)(LocalObjectStore(root), FakeClock(late().wall_ms() + 10 * round(LEASE_S * 1000)))
             assert others(read_segments(str(root))) == before
         assert holding(root, GONE) == []
         assert meanwhile is compacts or holding(root, THIRD) == []
@@ -140,36 +140,36 @@ def test_an_erasure_whose_file_comes_after_its_lease_says_so(tmp_path, folder):
     """A put that hangs brings back what another erased meanwhile: its job is to be started again, and makes it good."""
     stocked(tmp_path)
 
-    class Hangs(LocalStore):
+    class Hangs(LocalObjectStore):
         def put(self, name: str, data: bytes) -> None:
             if name.startswith(folder) and not hung:
                 hung.append(name)
                 clock.advance(LEASE_S)
-                erases(THIRD)(LocalStore(tmp_path), clock)
+                erases(THIRD)(LocalObjectStore(tmp_path), clock)
             super().put(name, data)
 
     clock, hung = late(), list[str]()
     with pytest.raises(BusyError, match=r"`erase` of .* took over and ended"):
         erases(GONE)(Hangs(tmp_path), clock)
     assert hung
-    erases(GONE)(LocalStore(tmp_path), clock)
+    erases(GONE)(LocalObjectStore(tmp_path), clock)
     assert holding(tmp_path, GONE) == holding(tmp_path, THIRD) == []
 
 
 def test_an_erasure_whose_last_file_comes_after_its_lease_says_so(tmp_path):
     """The very last put hangs, of a segment that a slow collector wrote in the pause: it brings back what went."""
 
-    class Hangs(LocalStore):
+    class Hangs(LocalObjectStore):
         def put(self, name: str, data: bytes) -> None:
             if name.startswith("segments"):
                 clock.advance(LEASE_S)
-                erases(THIRD)(LocalStore(tmp_path), clock)
+                erases(THIRD)(LocalObjectStore(tmp_path), clock)
             super().put(name, data)
 
     def pause(seconds: float) -> None:
         clock.advance(seconds)
         put(
-            LocalStore(tmp_path),
+            LocalObjectStore(tmp_path),
             clock,
             *(codec.encode(EventFactory(each).observation(seq=1)) for each in (*both, STAYS)),
         )
@@ -178,15 +178,15 @@ def test_an_erasure_whose_last_file_comes_after_its_lease_says_so(tmp_path):
     with pytest.raises(BusyError, match=r"`erase` of .* took over and ended"):
         erase(Hangs(tmp_path), GONE, clock, pause)
     assert holding(tmp_path, THIRD)
-    erases(GONE)(LocalStore(tmp_path), clock)
+    erases(GONE)(LocalObjectStore(tmp_path), clock)
     assert [holding(tmp_path, each) for each in both] == [[], []]
 
 
 def test_a_daily_file_that_a_dead_job_had_begun_cannot_come_any_more(tmp_path):
     """A job dies in a put that the store ends an hour later: after an erasure it is refused, however many jobs died."""
-    clock, store = stocked(tmp_path), LocalStore(tmp_path)
+    clock, store = stocked(tmp_path), LocalObjectStore(tmp_path)
 
-    class Dies(LocalStore):
+    class Dies(LocalObjectStore):
         def create(self, name: str, data: bytes) -> None:
             if name.startswith("daily"):
                 begun.append((name, data))
@@ -198,7 +198,7 @@ def test_a_daily_file_that_a_dead_job_had_begun_cannot_come_any_more(tmp_path):
                 raise KeyboardInterrupt
             super().put(name, data)
 
-    class DiesAtOnce(LocalStore):
+    class DiesAtOnce(LocalObjectStore):
         def create(self, name: str, data: bytes) -> None:
             super().create(name, data)
             raise KeyboardInterrupt

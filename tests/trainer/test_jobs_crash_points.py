@@ -12,7 +12,7 @@ import pytest
 
 from sanderling.errors import EventError
 from sanderling_trainer.event_log import object_store as place
-from sanderling_trainer.event_log.object_store import LocalStore
+from sanderling_trainer.event_log.object_store import LocalObjectStore
 from sanderling_trainer.event_log.reader import read_segments
 from sanderling_trainer.jobs.lease import LEASE_S
 from tests.support.fakes import FakeClock
@@ -58,7 +58,7 @@ def die_at(root: Path, name: str, point: str, nth: int) -> None:
     JOBS[name](root, clock)
     found = read_segments(str(root))
     if name == "compact":
-        assert (found, LocalStore(root).names("segments")) == (before, []), point
+        assert (found, LocalObjectStore(root).names("segments")) == (before, []), point
     else:
         assert (others(found), holding(root, GONE)) == (others(before), []), point
 
@@ -88,14 +88,14 @@ def test_a_job_may_die_at_any_named_point_twenty_times(tmp_path, name):
 
 def test_the_points_find_a_compaction_that_deletes_first(tmp_path, monkeypatch):
     """A compaction that deletes segments before their daily file is there is found out by one of its deaths (P4)."""
-    create, delete = LocalStore.create, LocalStore.delete
+    create, delete = LocalObjectStore.create, LocalObjectStore.delete
 
     def deletes_first(self, name: str, data: bytes) -> None:
         for segment in self.names("segments") if name.startswith("daily") else []:
             delete(self, segment)
         create(self, name, data)
 
-    monkeypatch.setattr(LocalStore, "create", deletes_first)
+    monkeypatch.setattr(LocalObjectStore, "create", deletes_first)
     with pytest.raises(AssertionError, match="before write daily file"):
         die_at(tmp_path, "compact", "before write daily file", 1)
 
@@ -110,6 +110,6 @@ def test_the_points_find_a_store_that_writes_in_place(tmp_path, monkeypatch):
             file.write(data)
         place.flush_path(path.parent)
 
-    monkeypatch.setattr(LocalStore, "put", in_place)
+    monkeypatch.setattr(LocalObjectStore, "put", in_place)
     with pytest.raises(EventError, match="segments/"):
         die_at(tmp_path, "erase", "between writes segments file", 1)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sanderling.errors import EventError
-from sanderling_trainer.event_log.object_store import LocalStore
+from sanderling_trainer.event_log.object_store import LocalObjectStore
 from sanderling_trainer.event_log.reader import read_segments
 from sanderling_trainer.jobs.lease import LEASE_S, BusyError
 from tests.support.collector_life import break_store
@@ -59,7 +59,7 @@ def cut_often(disk: LoopDisk, name: str, cuts: int, mutant: str = "", seed: int 
         assert others(found) == others(before)
         if name == "compact":
             assert found == before
-            interrupted += bool(LocalStore(root).names("segments"))
+            interrupted += bool(LocalObjectStore(root).names("segments"))
         else:
             interrupted += bool(holding(root, GONE))
         clock.advance(LEASE_S)
@@ -67,7 +67,7 @@ def cut_often(disk: LoopDisk, name: str, cuts: int, mutant: str = "", seed: int 
         if name == "compact":
             assert read_segments(str(root)) == before
         assert others(read_segments(str(root))) == others(before)
-        assert LocalStore(root).names("segments") == [] if name == "compact" else holding(root, GONE) == []
+        assert LocalObjectStore(root).names("segments") == [] if name == "compact" else holding(root, GONE) == []
         shutil.rmtree(root)
     return interrupted
 

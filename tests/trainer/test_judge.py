@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sanderling_trainer.evaluation import metrics
 from sanderling_trainer.evaluation.baselines import EASE, Popularity
 from sanderling_trainer.evaluation.intervals import mean, ratio, ratio_difference
-from sanderling_trainer.evaluation.trajectory_replay import Journey, replay
+from sanderling_trainer.evaluation.trajectory_replay import Trajectory, replay
 from tests.support.naive import naive_ndcg
 
 pytestmark = pytest.mark.lab
@@ -94,7 +94,7 @@ def test_ease_is_the_closed_form_and_finds_pairs():
 
 def test_replays_click_what_was_liked_later_and_never_show_the_seen():
     """A perfect foresight is clicked at every step while likes remain; items had before are never shown."""
-    journey = Journey(
+    journey = Trajectory(
         user=0,
         before=np.array([0, 1]),
         before_kinds=np.zeros(2, np.int64),

@@ -9,7 +9,7 @@ from threading import Barrier
 import pytest
 
 from sanderling.events import codec
-from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, LocalStore, Store, open_store
+from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, LocalObjectStore, ObjectStore, open_store
 from sanderling_trainer.jobs import compact as compaction
 from sanderling_trainer.jobs.compact import compact
 from sanderling_trainer.jobs.erase import erase
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.lab
 
 
 @pytest.fixture(params=["folder", "s3"])
-def store(request, tmp_path) -> Store:
+def store(request, tmp_path) -> ObjectStore:
     return open_store(str(tmp_path) if request.param == "folder" else request.getfixturevalue("bucket"))
 
 
@@ -67,7 +67,7 @@ def test_a_job_that_works_keeps_its_lease(store):
 @pytest.mark.parametrize("worked_s", [0, LEASE_S - KEPT_S, LEASE_S - 1])
 def test_no_request_outlives_the_lease(tmp_path, worked_s):
     """A file that is written in two tries, as long as both may take, is there before another job may begin."""
-    store, clock = LocalStore(tmp_path), FakeClock()
+    store, clock = LocalObjectStore(tmp_path), FakeClock()
     with only_job(store, clock, "compact") as lease:
         clock.advance(worked_s)
         lease.keep()
@@ -86,7 +86,7 @@ def test_of_many_jobs_at_once_one_begins(store, dead):
     assert race(store, clock) == 1
 
 
-def race(store: Store, clock: FakeClock) -> int:
+def race(store: ObjectStore, clock: FakeClock) -> int:
     """Return how many of twenty jobs begin."""
     together = Barrier(20)
 
@@ -104,8 +104,8 @@ def race(store: Store, clock: FakeClock) -> int:
 
 def test_the_race_finds_a_store_that_creates_over_what_is_there(tmp_path, monkeypatch):
     """With a store whose `create` is a `put` several jobs begin."""
-    monkeypatch.setattr(LocalStore, "create", LocalStore.put)
-    assert race(LocalStore(tmp_path), FakeClock()) > 1
+    monkeypatch.setattr(LocalObjectStore, "create", LocalObjectStore.put)
+    assert race(LocalObjectStore(tmp_path), FakeClock()) > 1
 
 
 def tried(act) -> bool:
@@ -119,16 +119,16 @@ def tried(act) -> bool:
 def overtaken(root: Path, at: int, ends: bool) -> int:
     """Let a job be interrupted in its beginning by others; return how many believe in the end that they may work."""
     clock = FakeClock()
-    Lease(LocalStore(root), clock, "compact", "dead").take()
+    Lease(LocalObjectStore(root), clock, "compact", "dead").take()
     clock.advance(LEASE_S)
     took: list[bool] = []
 
     def act() -> None:
-        other = Lease(LocalStore(root), clock, "compact", "other")
+        other = Lease(LocalObjectStore(root), clock, "compact", "other")
         took.append(tried(other.take))
         if ends and took[0]:
             other.release()
-            Lease(LocalStore(root), clock, "compact", "third").take()
+            Lease(LocalObjectStore(root), clock, "compact", "third").take()
 
     first = Lease(Interrupted(root, at, act), clock, "compact", "first")
     return sum([tried(first.take), *took])
@@ -141,8 +141,8 @@ def met(root: Path, at: int, wakes: bool) -> int:
     def act() -> None:
         went_on.append(tried(late))
 
-    sleeper_store = LocalStore(root) if wakes else Interrupted(root, TAKING + at, act)
-    other_store = Interrupted(root, at, act) if wakes else LocalStore(root)
+    sleeper_store = LocalObjectStore(root) if wakes else Interrupted(root, TAKING + at, act)
+    other_store = Interrupted(root, at, act) if wakes else LocalObjectStore(root)
     sleeper = Lease(sleeper_store, clock, "compact", "asleep")
     sleeper.take()
     clock.advance(LEASE_S)
@@ -180,7 +180,7 @@ def test_interruptions_find_a_lease_that_does_not_look_again(tmp_path, monkeypat
 
 def test_a_damaged_lease_is_named(tmp_path):
     """A lease without its bytes stops jobs with its name and what to do; a file of another name does not."""
-    store, clock = LocalStore(tmp_path), FakeClock()
+    store, clock = LocalObjectStore(tmp_path), FakeClock()
     store.put(f"{FOLDER}/README", b"not a lease")
     with only_job(store, clock, "compact"):
         pass
@@ -228,20 +228,20 @@ def test_without_leases_a_compaction_brings_back_what_was_erased(tmp_path, monke
 def test_a_job_that_fails_as_it_begins_leaves_the_store_free(tmp_path):
     """Where the old lease cannot be removed the job ends with that error, and the next need not wait for its lease."""
 
-    class Fails(LocalStore):
+    class Fails(LocalObjectStore):
         def delete(self, name: str) -> None:
             raise OSError("the store fails")
 
     clock = FakeClock()
-    with only_job(LocalStore(tmp_path), clock, "compact"):
+    with only_job(LocalObjectStore(tmp_path), clock, "compact"):
         pass
     with pytest.raises(OSError, match="the store fails"), only_job(Fails(tmp_path), clock, "compact"):
         pass
-    with only_job(LocalStore(tmp_path), clock, "erase"):
+    with only_job(LocalObjectStore(tmp_path), clock, "erase"):
         pass
 
 
-class Slow(LocalStore):
+class Slow(LocalObjectStore):
     """Takes longer than a lease to read its first segment, and meanwhile another job takes over."""
 
     def __init__(self, root: Path, clock: FakeClock) -> None:
@@ -251,7 +251,7 @@ class Slow(LocalStore):
     def get(self, name: str) -> bytes:
         if name.startswith("segments"):
             self.clock.advance(LEASE_S)
-            Lease(LocalStore(self._root), self.clock, "erase", "another").take()
+            Lease(LocalObjectStore(self._root), self.clock, "erase", "another").take()
             self.changes = 0
         return super().get(name)
 
@@ -281,7 +281,7 @@ def test_a_job_that_slept_changes_nothing_more(tmp_path, job):
     assert store.changes == 0
 
 
-class Reading(LocalStore):
+class Reading(LocalObjectStore):
     """Takes a few minutes for each file, and another job tries to begin each time."""
 
     def __init__(self, root: Path, clock: FakeClock) -> None:
@@ -291,7 +291,7 @@ class Reading(LocalStore):
     def get(self, name: str) -> bytes:
         if not name.startswith(FOLDER):
             self.clock.advance(240)
-            self.began.append(tried(Lease(LocalStore(self._root), self.clock, "erase", "another").take))
+            self.began.append(tried(Lease(LocalObjectStore(self._root), self.clock, "erase", "another").take))
         return super().get(name)
 
 
@@ -319,9 +319,9 @@ def test_without_looking_a_job_that_slept_goes_on(tmp_path, monkeypatch, job):
     assert store.changes
 
 
-def prepared(root: Path) -> tuple[LocalStore, FakeClock]:
+def prepared(root: Path) -> tuple[LocalObjectStore, FakeClock]:
     """A store with one event of the install that is to go, a day ago."""
-    store, clock = LocalStore(root), FakeClock()
+    store, clock = LocalObjectStore(root), FakeClock()
     put(store, clock, codec.encode(EventFactory(GONE).observation(seq=1)))
     clock.advance(DAY_S)
     return store, clock

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from sanderling.upload.transport import HttpTransport
-from sanderling_trainer.event_log.object_store import LocalStore
+from sanderling_trainer.event_log.object_store import LocalObjectStore
 from sanderling_trainer.event_log.reader import read_segments
 from sanderling_trainer.jobs.compact import compact
 from tests.support.fakes import FakeClock
@@ -51,7 +51,7 @@ def run(
     assert stored.keys() <= {id.decode() for text in wire for id in re.findall(rb'"id":"([0-9a-f]{32})"', text)}
     assert any(b"sent-at: " in text for text in wire)
     found = course.leaks(wire, caplog.text)
-    compact(LocalStore(folder / "lab"), FakeClock(round(1000 * time.time()) + 2 * 86_400_000))
+    compact(LocalObjectStore(folder / "lab"), FakeClock(round(1000 * time.time()) + 2 * 86_400_000))
     assert list((folder / "lab").rglob("*.parquet"))
     return course, found | course.stored()
 

@@ -115,7 +115,7 @@ def decisions_of(world) -> Decisions:
     )
 
 
-SERVING = ope.Serving(1, POOL, LOGGING)
+SERVING = ope.ServingPolicy(1, POOL, LOGGING)
 
 
 def candidate_of(world, unsupported=0.0):
@@ -139,7 +139,7 @@ def test_the_report_counts_what_it_leaves_out_and_why():
     log.conditional[6, 0] *= 0.9
     log.epsilon[7] = 0.2
     log.capped[8] = True
-    log.turned[9] = 0.1
+    log.flip_probability[9] = 0.1
     told = ope.report(log, SERVING, candidate_of(world), np.random.default_rng(0))
     counts = {reason.split(",")[0].split("(")[0].strip(): count for reason, count in told["left_out"].items()}
     assert counts == {

@@ -19,7 +19,7 @@ from sanderling.events import schema as wire
 from sanderling_trainer.event_log import partitions
 from sanderling_trainer.event_log.examples import examples_of
 from sanderling_trainer.event_log.merge_examples import joined
-from sanderling_trainer.event_log.object_store import LocalStore
+from sanderling_trainer.event_log.object_store import LocalObjectStore
 from sanderling_trainer.event_log.partitions import Parts
 from sanderling_trainer.event_log.reader import EventLog, gather, read_parts, read_segments
 from sanderling_trainer.event_log.segment_format import line, new_name, pack
@@ -35,7 +35,7 @@ IDS = [f"item-{row}" for row in range(50)]
 DAY_S = 86_400
 
 
-def put(store: LocalStore, clock: FakeClock, events: list[wire.Event]) -> None:
+def put(store: LocalObjectStore, clock: FakeClock, events: list[wire.Event]) -> None:
     store.put(new_name("segments", clock), pack([line(codec.encode(event), clock.wall_ms(), None) for event in events]))
 
 
@@ -58,7 +58,7 @@ def story(rng: random.Random) -> list[wire.Event]:
 @given(st.randoms(use_true_random=False), st.integers(1, 200_000), st.sampled_from([1, 500, 10**6]))
 def test_the_parts_make_the_whole(tmp_path_factory, rng: random.Random, most: int, buffered: int):
     """Each install is in one part with all that it has; sums, times and the digest are the whole log's."""
-    store, clock, events = LocalStore(tmp_path_factory.mktemp("parts")), FakeClock(), story(rng)
+    store, clock, events = LocalObjectStore(tmp_path_factory.mktemp("parts")), FakeClock(), story(rng)
     while events:
         cut = rng.randint(1, 40)
         put(store, clock, events[:cut])
@@ -111,10 +111,10 @@ def test_what_an_event_takes_counts_and_not_how_many_there_are():
 
 
 @pytest.fixture
-def shops(tmp_path) -> LocalStore:
+def shops(tmp_path) -> LocalObjectStore:
     """The events of five real engines, with slates of their own lengths, and contexts of which two are the same."""
     write_bundle(tmp_path / "bundle")
-    store = LocalStore(tmp_path / "store")
+    store = LocalObjectStore(tmp_path / "store")
     for at, weather in enumerate(["rain", "sun", "rain", "snow", ""]):
         ways = {"share_context": True, "clock": FakeClock(), "entropy": FakeEntropy(at)}
         with Engine.open(tmp_path / "bundle", tmp_path / f"state{at}", **ways) as engine:
@@ -165,7 +165,7 @@ def test_what_was_erased_is_in_no_part(shops):
 @pytest.mark.parametrize("event", [b"{}", b'{"install":"x"}', b"[" * 5000])
 def test_a_line_that_names_no_install_names_its_file(tmp_path, event):
     """Set down or kept, what is no event is an error that names the file."""
-    store = LocalStore(tmp_path)
+    store = LocalObjectStore(tmp_path)
     put(store, FakeClock(), [EventFactory().observation(seq=1), EventFactory(start=5).observation(seq=2)])
     name = "segments/9999-01-01/last.jsonl.zst"
     store.put(name, pack([b'{"received_at":1,"sent_at":1,"event":%b}' % event]))

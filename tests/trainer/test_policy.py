@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sanderling.ranking.user_model import StateModel
+from sanderling.ranking.user_model import UserModel
 from sanderling_trainer.data.histories import History
 from sanderling_trainer.policy.checkpoint import NAMES
 from sanderling_trainer.policy.model.config import Config
@@ -40,7 +40,7 @@ def test_the_parallel_form_equals_the_recurrence_on_the_device(length):
         users = made.users(states, torch.full((length + 1,), 2)).numpy()
     tensors = {name: getattr(made, field).detach().numpy() for name, field in NAMES.items()}
     tensors["state.decay"] = made.decay.detach().numpy()
-    device = StateModel(tensors, ["a", "b", "c"])
+    device = UserModel(tensors, ["a", "b", "c"])
     state = device.start()
     for at in range(length + 1):
         np.testing.assert_allclose(states[at], state, atol=1e-4)

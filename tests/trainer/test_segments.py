@@ -90,7 +90,7 @@ def test_gaps_are_missing_unless_declared(tmp_path):
 def test_what_was_given_up_and_came_all_the_same_counts_once(tmp_path):
     """Numbers that a Loss event names are accounted for, whether they came or not; another that is gone is missing."""
     make = EventFactory(INSTALL)
-    loss = wire.Loss("e" * 32, INSTALL, 6, wire.Clock(0, 0, "b" * 32), "forgotten", observations=3, numbers=[2, 3])
+    loss = wire.Loss("e" * 32, INSTALL, 6, wire.Clock(0, 0, "b" * 32), "forgotten", observations=3, lost_seqs=[2, 3])
     mine = {seq: make.observation(seq=seq) for seq in range(1, 6)}
     for at, (there, missing) in enumerate(
         [((1, 4), 0), ((1, 2, 4), 0), ((1, 2, 3, 4), 0), ((1, 2, 3), 1), ((4, 5), 0)]

@@ -19,14 +19,14 @@ import pytest
 from sanderling_trainer.cli import operations
 from sanderling_trainer.collector.server import create_app
 from sanderling_trainer.event_log import object_store as place
-from sanderling_trainer.event_log.object_store import LocalStore, RemoteStore, Store, open_store
+from sanderling_trainer.event_log.object_store import LocalObjectStore, ObjectStore, RemoteObjectStore, open_store
 from sanderling_trainer.event_log.reader import read_parts, read_segments
 
 pytestmark = pytest.mark.lab
 
 
 @pytest.fixture(params=["folder", "s3"])
-def store(request, tmp_path) -> Store:
+def store(request, tmp_path) -> ObjectStore:
     return open_store(str(tmp_path) if request.param == "folder" else request.getfixturevalue("bucket"))
 
 
@@ -45,7 +45,7 @@ def test_what_was_put_is_there_until_it_is_deleted(store):
 
 def test_several_may_write_one_file_at_once(tmp_path):
     """Of twenty threads that put one name each succeeds, and the file is one of theirs, whole."""
-    store = LocalStore(tmp_path)
+    store = LocalObjectStore(tmp_path)
     with ThreadPoolExecutor(20) as pool:
         list(pool.map(lambda number: store.put("a/1", b"%04d" % number * 1000), range(20)))
     assert store.get("a/1") in [b"%04d" % number * 1000 for number in range(20)]
@@ -80,7 +80,7 @@ def test_a_server_that_is_not_there_is_an_os_error(monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    absent = RemoteStore("s3://nowhere/store")
+    absent = RemoteObjectStore("s3://nowhere/store")
     for act in (
         lambda: absent.put("a", b""),
         lambda: absent.create("a", b""),
@@ -163,7 +163,7 @@ def test_jobs_and_readers_open_the_store_with_time_for_large_files(monkeypatch):
 
 def test_a_crash_leaves_no_half_file(tmp_path):
     """What was written only in part has no name yet, and is not listed."""
-    store = LocalStore(tmp_path)
+    store = LocalObjectStore(tmp_path)
     store.put("a/1", b"one")
     (tmp_path / "a" / ".2.part").write_bytes(b"ha")
     assert store.names("a") == ["a/1"]
@@ -179,7 +179,7 @@ def test_what_fails_leaves_nothing(tmp_path, monkeypatch, owner, broken, act):
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    store = LocalStore(tmp_path)
+    store = LocalObjectStore(tmp_path)
     store.put("a/1", b"one")
     monkeypatch.setattr(owner, broken, full)
     with pytest.raises(OSError, match="No space"):
@@ -189,7 +189,7 @@ def test_what_fails_leaves_nothing(tmp_path, monkeypatch, owner, broken, act):
 
 def test_what_a_crash_left_is_removed_when_it_is_old(tmp_path):
     """A half-written file goes when nobody has touched it for so long; one that is being written stays."""
-    store = LocalStore(tmp_path)
+    store = LocalObjectStore(tmp_path)
     store.put("a/1", b"one")
     old, new = tmp_path / "a" / ".2.part", tmp_path / "a" / ".3.part"
     for path in (old, new):
@@ -205,7 +205,7 @@ def test_a_folder_that_somebody_else_made_is_flushed(tmp_path, monkeypatch):
     (tmp_path / "a").mkdir()
     flushed: list[Path] = []
     monkeypatch.setattr(place, "flush_path", flushed.append)
-    store = LocalStore(tmp_path)
+    store = LocalObjectStore(tmp_path)
     store.put("a/1", b"one")
     assert tmp_path in flushed
     flushed.clear()
@@ -226,7 +226,7 @@ def test_a_file_is_flushed_before_its_name_and_the_name_before_the_answer(tmp_pa
         calls.append("rename")
         return rename(self, target)
 
-    store = LocalStore(tmp_path)
+    store = LocalObjectStore(tmp_path)
     store.put("a/1", b"")
     monkeypatch.setattr(os, "fsync", watched_fsync)
     monkeypatch.setattr(Path, "rename", watched_rename)
@@ -237,7 +237,7 @@ def test_a_file_is_flushed_before_its_name_and_the_name_before_the_answer(tmp_pa
 
 def test_a_folder_that_was_removed_meanwhile_is_made_again(tmp_path):
     """Whoever tidies empty folders away stops no collector."""
-    store = LocalStore(tmp_path / "store")
+    store = LocalObjectStore(tmp_path / "store")
     store.put("segments/2025-06-15/a", b"one")
     shutil.rmtree(tmp_path / "store" / "segments")
     store.put("segments/2025-06-15/b", b"two")

@@ -14,9 +14,9 @@ import pytest
 
 from sanderling_trainer.collector.authentication import Authenticator
 from sanderling_trainer.collector.limits import Limits, RefusalError
-from sanderling_trainer.collector.store_probe import Probe
+from sanderling_trainer.collector.store_probe import StoreProbe
 from sanderling_trainer.collector.tokens import TokenError, issue, listed, revoke
-from sanderling_trainer.event_log.object_store import LocalStore, open_store
+from sanderling_trainer.event_log.object_store import LocalObjectStore, open_store
 from sanderling_trainer.event_log.tombstones import MAX_AGE_S
 from tests.support.fakes import FakeClock
 from tests.support.servers import Server, events, packed
@@ -31,7 +31,7 @@ def status(server: Server, token: str) -> int:
 
 def test_a_token_opens_until_it_is_revoked(tmp_path):
     """A device's own token is taken; once revoked it is refused as soon as the collector asks again, others not."""
-    store, clock = LocalStore(tmp_path), FakeClock()
+    store, clock = LocalObjectStore(tmp_path), FakeClock()
     server = Server(tmp_path, store, clock=clock)
     mine, other = issue(store, "phone-7", clock), issue(store, "phone-8", clock)
     assert (status(server, mine), status(server, other), status(server, "guess")) == (200, 200, 401)
@@ -41,7 +41,7 @@ def test_a_token_opens_until_it_is_revoked(tmp_path):
     server.stop()
 
 
-class FarStore(LocalStore):
+class FarStore(LocalObjectStore):
     """Does not say that it lacks a token until it is told to."""
 
     def __init__(self, root: Path) -> None:
@@ -76,7 +76,7 @@ def test_many_unknown_tokens_shut_no_known_one_out(tmp_path):
     server.stop()
 
 
-def answers(store: LocalStore, tokens: list[str], rounds: int) -> list[list[int]]:
+def answers(store: LocalObjectStore, tokens: list[str], rounds: int) -> list[list[int]]:
     """Ask a fresh collector about all tokens at once, several times; return the statuses of each round."""
 
     async def ask(authenticator: Authenticator, token: str) -> int:
@@ -88,7 +88,7 @@ def answers(store: LocalStore, tokens: list[str], rounds: int) -> list[list[int]
 
     async def all_at_once() -> list[list[int]]:
         clock, limits = FakeClock(), Limits(unknown_tokens=40)
-        authenticator = Authenticator(store, None, clock, limits, Probe(store, clock))
+        authenticator = Authenticator(store, None, clock, limits, StoreProbe(store, clock))
         found = [await asyncio.gather(*(ask(authenticator, token) for token in tokens)) for _ in range(rounds)]
         authenticator.close()
         return [sorted(statuses) for statuses in found]
@@ -98,7 +98,7 @@ def answers(store: LocalStore, tokens: list[str], rounds: int) -> list[list[int]
 
 def test_a_fresh_collector_lets_a_fleet_in(tmp_path):
     """Of a hundred devices that a collector meets at once, all are let in when the refused ones come again."""
-    store, clock = LocalStore(tmp_path), FakeClock()
+    store, clock = LocalObjectStore(tmp_path), FakeClock()
     tokens = [issue(store, f"phone-{number}", clock) for number in range(100)]
     assert answers(store, tokens, 3) == [[200] * 40 + [503] * 60, [200] * 80 + [503] * 20, [200] * 100]
 
@@ -113,7 +113,7 @@ def test_a_store_that_is_gone_refuses_no_token(tmp_path, bucket):
 
 def test_the_store_cannot_give_a_token_back(tmp_path):
     """No file, name or listing of the store has the token's bytes."""
-    store = LocalStore(tmp_path)
+    store = LocalObjectStore(tmp_path)
     token = issue(store, "phone-7", FakeClock())
     held = "".join(str(path) + path.read_text() for path in tmp_path.rglob("*") if path.is_file())
     assert token not in held
@@ -123,7 +123,7 @@ def test_the_store_cannot_give_a_token_back(tmp_path):
 
 def test_names_are_used_once_and_must_be_known(tmp_path):
     """A second token for a name, and the end of a token that is not there, are told apart from success."""
-    store = LocalStore(tmp_path)
+    store = LocalObjectStore(tmp_path)
     issue(store, "phone-7", FakeClock())
     with pytest.raises(TokenError, match="revoke it first"):
         issue(store, "phone-7", FakeClock())

@@ -93,7 +93,7 @@ def test_the_network_follows_the_trend_and_knows_a_newcomer():
         biases = network.biases()
     assert biases.argmax() == 1
     assert biases[5] < biases[0] < biases[1]
-    torch.testing.assert_close(network.newcomer, network.trend[5], atol=0.2, rtol=0)
+    torch.testing.assert_close(network.new_item, network.trend[5], atol=0.2, rtol=0)
 
 
 def test_without_a_table_the_supervision_sees_the_scores_that_the_policy_has():

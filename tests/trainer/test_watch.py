@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sanderling_trainer.collector.store_probe import PROBE_AGE_S
-from sanderling_trainer.event_log.object_store import LocalStore
+from sanderling_trainer.event_log.object_store import LocalObjectStore
 from tests.support.fakes import FakeClock
 from tests.support.servers import BrokenStore, Server, events, packed
 
@@ -58,7 +58,7 @@ def test_health_and_readiness_differ_while_the_store_fails(tmp_path):
 def test_a_full_disk_is_not_ready(tmp_path):
     """A store that takes empty files and none with bytes, as a full disk does, is told."""
 
-    class FullStore(LocalStore):
+    class FullStore(LocalObjectStore):
         def put(self, name: str, data: bytes) -> None:
             if data:
                 raise OSError(28, "No space left on device")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from sanderling.kernels import cpu, loader
-from sanderling.ranking.index import Table
+from sanderling.ranking.index import Int8Index
 from sanderling.ranking.quantization import quantize_rows
 from sanderling.version import __version__
 
@@ -60,7 +60,7 @@ def _agrees() -> bool:
     rng = np.random.default_rng(0)
     rows, scale = quantize_rows(rng.standard_normal((3000, 40)).astype(np.float32))
     query, bias = rng.standard_normal(40).astype(np.float32), rng.standard_normal(3000).astype(np.float32)
-    answers = [Table(rows, scale, bias, source).top(query, 50) for source in (None, "numpy")]
+    answers = [Int8Index(rows, scale, bias, source).top(query, 50) for source in (None, "numpy")]
     return all(np.array_equal(ours, theirs) for ours, theirs in zip(*answers, strict=True))
 
 

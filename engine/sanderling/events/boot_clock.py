@@ -9,7 +9,7 @@ from sanderling.events import schema as wire
 from sanderling.runtime.clock import Clock, Entropy
 
 
-class Boot:
+class BootClock:
     """An id, and readings of the clocks for events that happen now."""
 
     def __init__(self, clock: Clock, entropy: Entropy) -> None:

@@ -16,7 +16,7 @@ ROOM_FOR_SLOT = 128  # beside its item's id
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 MAX_BATCH_EVENTS = 4096
 MAX_WINDOW_BYTES = 8 * 1024 * 1024
-MAX_NUMBERS = 2000
+MAX_LOST_SEQS = 2000
 MAX_STEPS = 256
 PIECE_BYTES = 64 * 1024
 
@@ -54,7 +54,7 @@ class Slot(_Strict, frozen=True):
 class Decision(_Strict, frozen=True, tag="decision"):
     """One slate and the exact probability of each of its slots under the policy that drew it.
 
-    `state` is the checksum of the events that made the user's state, `events` their number: the lab rebuilds the
+    `state_checksum` is that of the events that made the user's state, `state_events` their number: the lab rebuilds the
     state from the same events and drops the decision when the checksums differ. `context` is the base64 of the
     float32 context vector, all finite, present only when the app allows it to leave the device. `pass_probability` is
     the chance with which this decision survived shedding on a full device. Where given, the first `guarded` slots were
@@ -73,8 +73,8 @@ class Decision(_Strict, frozen=True, tag="decision"):
     pool: Count
     eligible: Count
     slate: Annotated[list[Slot], msgspec.Meta(min_length=1, max_length=1000)]
-    state: Id
-    events: Count
+    state_checksum: Id
+    state_events: Count
     context: str | None = None
     pass_probability: Probability = 1.0
     guarded: Count | msgspec.UnsetType = msgspec.UNSET
@@ -86,7 +86,7 @@ class Decision(_Strict, frozen=True, tag="decision"):
 class Outcome(_Strict, frozen=True, tag="outcome"):
     """What became of one slot that was seen. A slot without an outcome was not seen, or its outcome is still due.
 
-    Where `turned` is given, `value` is 1 or -1 and the opposite of what was with that probability (`sanderling.users.randomized_response`).
+    Where `flip_probability` is given, `value` is 1 or -1 and the opposite of what was with that probability (`sanderling.users.randomized_response`).
     `late` tells that it came after the decision's window, and may follow a default outcome: the last one counts.
     """
 
@@ -100,8 +100,8 @@ class Outcome(_Strict, frozen=True, tag="outcome"):
     item: Name
     kind: Name
     value: Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)]
-    observed: bool
-    turned: Annotated[float, msgspec.Meta(gt=0.0, lt=0.5)] | msgspec.UnsetType = msgspec.UNSET
+    updates_state: bool
+    flip_probability: Annotated[float, msgspec.Meta(gt=0.0, lt=0.5)] | msgspec.UnsetType = msgspec.UNSET
     late: bool | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -117,7 +117,7 @@ class Observation(_Strict, frozen=True, tag="observation"):
     kind: Name
 
 
-class Restart(_Strict, frozen=True, tag="restart"):
+class StateReset(_Strict, frozen=True, tag="state_reset"):
     """From here on the user's state is what these (item, kind) make of an empty one: the last that it was made of.
 
     Something that moved the state before was lost, so that the lab could not have rebuilt it. It is no new behaviour.
@@ -134,7 +134,7 @@ class Restart(_Strict, frozen=True, tag="restart"):
 class Loss(_Strict, frozen=True, tag="loss"):
     """What this install dropped, why, and how many events of each kind are gone; `observations` counts restarts too.
 
-    `numbers` are those of the dropped events that were numbered, and may have been sent before: the lab may have them.
+    `lost_seqs` are those of the dropped events that were numbered, and may have been sent before: the lab may have them.
     """
 
     id: Id
@@ -145,10 +145,10 @@ class Loss(_Strict, frozen=True, tag="loss"):
     decisions: Count = 0
     outcomes: Count = 0
     observations: Count = 0
-    numbers: Annotated[list[Sequence], msgspec.Meta(max_length=MAX_NUMBERS)] | msgspec.UnsetType = msgspec.UNSET
+    lost_seqs: Annotated[list[Sequence], msgspec.Meta(max_length=MAX_LOST_SEQS)] | msgspec.UnsetType = msgspec.UNSET
 
 
-Event = Decision | Outcome | Observation | Restart | Loss
+Event = Decision | Outcome | Observation | StateReset | Loss
 
 
 class Verdict(_Strict, frozen=True):
@@ -162,12 +162,12 @@ class Verdict(_Strict, frozen=True):
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the collector says when a batch is durable.
 
-    `renew` names installs of which nothing can be learned any more, for a copied disk or a gap: each is to take another
+    `rotate` names installs of which nothing can be learned any more, for a copied disk or a gap: each is to take another
     name as soon as all that it has is acknowledged.
     """
 
     verdicts: list[Verdict]
-    renew: list[str] = []
+    rotate: list[str] = []
 
 
 class Refusal(_Strict, frozen=True):

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 
 from sanderling.bundle.manifest import MAX_POOL
-from sanderling.events.schema import Decision, Event, Observation, Outcome, Restart
+from sanderling.events.schema import Decision, Event, Observation, Outcome, StateReset
 
 
 def semantic_fault(event: Event) -> str | None:
@@ -39,7 +39,7 @@ def moved_by(events: Iterable[Event]) -> set[str]:
     return {
         event.user
         for event in events
-        if isinstance(event, Observation | Restart) or (isinstance(event, Outcome) and event.observed)
+        if isinstance(event, Observation | StateReset) or (isinstance(event, Outcome) and event.updates_state)
     }
 
 
@@ -49,5 +49,5 @@ def as_observation(event: Outcome) -> Observation:
 
 
 def kind_of(event: Event) -> str:
-    """Return decision, outcome, observation, restart or loss."""
+    """Return decision, outcome, observation, state_reset or loss."""
     return str(type(event).__struct_config__.tag)

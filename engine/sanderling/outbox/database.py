@@ -16,7 +16,7 @@ from pathlib import Path
 import apsw
 
 from sanderling.errors import StorageError
-from sanderling.outbox.folder_lock import WRITING, Claim, unusable
+from sanderling.outbox.folder_lock import WRITING, FolderLock, unusable
 from sanderling.outbox.identity import Identity
 from sanderling.runtime.clock import Entropy
 from sanderling.runtime.files import flush_path
@@ -40,19 +40,19 @@ CREATE TABLE IF NOT EXISTS state (user TEXT PRIMARY KEY, value BLOB NOT NULL, cr
 
 
 @dataclass
-class Meta:
+class OutboxHeader:
     """Who this install is, its last number, the last number that may have left the device, and what is waiting."""
 
     install: str
     secret: bytes
     seq: int = 0
-    handed: int = 0
+    sent_seq: int = 0
     events: int = 0
     bytes: int = 0
 
     def crc(self) -> int:
         """Return the checksum that the record carries."""
-        return zlib.crc32(repr((self.install, self.secret, self.seq, self.handed, self.events, self.bytes)).encode())
+        return zlib.crc32(repr((self.install, self.secret, self.seq, self.sent_seq, self.events, self.bytes)).encode())
 
 
 class Database:
@@ -64,11 +64,11 @@ class Database:
 
     def __init__(self, folder: Path, limit_bytes: int, entropy: Entropy) -> None:
         self._folder, self._limit, self._entropy = folder, limit_bytes, entropy
-        self._claim: Claim | None = None
+        self._claim: FolderLock | None = None
         self._connections: list[apsw.Connection] = []
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._claim = Claim(folder)
+            self._claim = FolderLock(folder)
             self._open_or_reset()
             self.was_reset = self.meta.seq == 0 and bool(self._aside())
             self._aside_bytes = sum(path.stat().st_size for path in self._aside())
@@ -139,26 +139,26 @@ class Database:
         """Check tables and indexes, 0.15 s for 64 MiB: no faster check finds a rotten index, and it stops uploads."""
         return bool(self.writer.execute("PRAGMA integrity_check(1)").get == "ok")
 
-    def _read_meta(self) -> Meta | None:
+    def _read_meta(self) -> OutboxHeader | None:
         row = self.writer.execute("SELECT install, secret, seq, handed, events, bytes, crc FROM meta").get
         if row is None:
             return None
-        meta = Meta(*row[:-1])
+        meta = OutboxHeader(*row[:-1])
         if meta.crc() != row[-1]:
             raise apsw.CorruptError("the outbox's own record has a wrong checksum")
         return meta
 
-    def _first_meta(self) -> Meta:
-        meta = Meta(*Identity.fresh(self._entropy))
+    def _first_meta(self) -> OutboxHeader:
+        meta = OutboxHeader(*Identity.fresh(self._entropy))
         self._save_meta(meta)
         return meta
 
-    def _save_meta(self, meta: Meta) -> None:
-        row = (meta.install, meta.secret, meta.seq, meta.handed, meta.events, meta.bytes, meta.crc())
+    def _save_meta(self, meta: OutboxHeader) -> None:
+        row = (meta.install, meta.secret, meta.seq, meta.sent_seq, meta.events, meta.bytes, meta.crc())
         self.writer.execute("INSERT OR REPLACE INTO meta VALUES (1, ?, ?, ?, ?, ?, ?, ?)", row)
 
     @contextmanager
-    def transaction(self, durable: bool) -> Iterator[Meta]:
+    def transaction(self, durable: bool) -> Iterator[OutboxHeader]:
         """Yield a working copy of the record; it and all rows become true together, on disk if `durable`."""
         self._check_in_place()
         self.writer.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")

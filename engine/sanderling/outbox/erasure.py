@@ -13,16 +13,16 @@ from contextlib import suppress
 
 import apsw
 
-from sanderling.events.boot_clock import Boot
-from sanderling.events.schema import MAX_NUMBERS
-from sanderling.outbox.database import Meta
-from sanderling.outbox.event_store import Store
+from sanderling.events.boot_clock import BootClock
+from sanderling.events.schema import MAX_LOST_SEQS
+from sanderling.outbox.database import OutboxHeader
+from sanderling.outbox.event_store import EventStore
 from sanderling.outbox.identity import Identity
 
 UNSCRUBBED = "unscrubbed"
 
 
-def forget(store: Store, names: Collection[str], keys: Collection[str]) -> None:
+def forget(store: EventStore, names: Collection[str], keys: Collection[str]) -> None:
     """Delete the events and quarantined rows of these pseudonyms and the states under these keys, to the last byte.
 
     All is declared as lost, by its number what the lab may have already. On an error the rows may be gone already;
@@ -32,20 +32,20 @@ def forget(store: Store, names: Collection[str], keys: Collection[str]) -> None:
     _scrub(store)
 
 
-def begin_anew(store: Store) -> None:
+def reset_identity(store: EventStore) -> None:
     """Delete everything, and become another install; what cannot be overwritten now is left to `scrub_left`."""
     store.with_ballast(lambda _: _delete_all(store))
     scrub_left(store)
 
 
-def scrub_left(store: Store) -> None:
+def scrub_left(store: EventStore) -> None:
     """Overwrite what was deleted and could not be overwritten then; on trouble, some other time."""
     with suppress(apsw.Error, OSError):
         if store.database.writer.execute("SELECT 1 FROM state WHERE user = ?", (UNSCRUBBED,)).get:
             _scrub(store)
 
 
-def delete(store: Store, names: Collection[str], keys: Collection[str]) -> None:
+def delete(store: EventStore, names: Collection[str], keys: Collection[str]) -> None:
     """Delete as `forget` does, but for the bytes: a mark says that they are still there."""
     writer = store.database.writer
     with store.database.transaction(durable=True) as meta:
@@ -56,42 +56,42 @@ def delete(store: Store, names: Collection[str], keys: Collection[str]) -> None:
             "DELETE FROM quarantine WHERE instr(CAST(line AS BLOB), ?)", [(_told_of(name),) for name in names]
         )
         writer.executemany("DELETE FROM state WHERE user = ?", [(key,) for key in keys])
-        for start in range(0, len(found), MAX_NUMBERS):
-            part = found[start : start + MAX_NUMBERS]
+        for start in range(0, len(found), MAX_LOST_SEQS):
+            part = found[start : start + MAX_LOST_SEQS]
             lost = Counter(kind.decode(errors="replace") for _, kind in part)
-            store.insert(meta, store.loss("forgotten", lost, [seq for seq, _ in part if seq <= meta.handed]))
+            store.insert(meta, store.loss("forgotten", lost, [seq for seq, _ in part if seq <= meta.sent_seq]))
         _mark(store, meta)
     store.lost["forgotten"] += len(found)
 
 
-def _delete_all(store: Store) -> None:
-    store.boot = Boot(store.clock, store.entropy)  # before anybody can see the new name
+def _delete_all(store: EventStore) -> None:
+    store.boot = BootClock(store.clock, store.entropy)  # before anybody can see the new name
     with store.database.transaction(durable=True) as meta:
         for table in ("event", "quarantine", "state"):
             store.database.writer.execute(f"DELETE FROM {table}")
         meta.install, meta.secret = Identity.fresh(store.entropy)
-        meta.seq = meta.handed = meta.events = meta.bytes = 0
+        meta.seq = meta.sent_seq = meta.events = meta.bytes = 0
         _mark(store, meta)
-    store.handed.clear()
+    store.sent_seq.clear()
     store.gaps.clear()
 
 
-def _mark(store: Store, meta: Meta) -> None:
+def _mark(store: EventStore, meta: OutboxHeader) -> None:
     store.database.writer.execute("INSERT OR REPLACE INTO state VALUES (?, x'', 0, ?)", (UNSCRUBBED, meta.seq))
 
 
-def _scrub(store: Store) -> None:
+def _scrub(store: EventStore) -> None:
     store.database.delete_aside()
     store.with_ballast(lambda _: _write_anew(store))
 
 
-def _write_anew(store: Store) -> None:
+def _write_anew(store: EventStore) -> None:
     store.database.writer.execute("VACUUM")
     store.database.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
     store.database.writer.execute("DELETE FROM state WHERE user = ?", (UNSCRUBBED,))
 
 
-def _rows_of(store: Store, name: str) -> list[tuple[int, bytes]]:
+def _rows_of(store: EventStore, name: str) -> list[tuple[int, bytes]]:
     query = "SELECT seq, ifnull(CAST(kind AS BLOB), x'') FROM event WHERE instr(CAST(line AS BLOB), ?)"
     return list(store.database.writer.execute(query, (_told_of(name),)))
 

@@ -21,10 +21,10 @@ from msgspec import UNSET
 
 from sanderling.events import codec
 from sanderling.events import schema as wire
-from sanderling.events.boot_clock import Boot
+from sanderling.events.boot_clock import BootClock
 from sanderling.events.schema import Event, Loss, Outcome
 from sanderling.events.semantics import as_observation, kind_of, moved_by
-from sanderling.outbox.database import PAGE_BYTES, Database, Meta
+from sanderling.outbox.database import PAGE_BYTES, Database, OutboxHeader
 from sanderling.outbox.folder_lock import unusable
 from sanderling.runtime.clock import Clock, Entropy, uuid7
 
@@ -41,11 +41,11 @@ MOST_GAPS = 10_000
 MOST_SHED = 10_000
 _USER = re.compile(rb'"user":"([0-9a-f]{32})"')
 DECISION_SHED = "its decision was given up when the outbox was full"
-BEGUN_ANEW = "this install has begun anew since, under another name"
+IDENTITY_RESET = "this install has begun anew since, under another name"
 
 
 @dataclass(frozen=True)
-class Pending:
+class StoredEvent:
     """One event that waits: its number, its id, and its encoded line, at most 256 KiB."""
 
     seq: int
@@ -54,7 +54,7 @@ class Pending:
 
 
 @dataclass(frozen=True)
-class Job:
+class WriteRequest:
     """Events and states that are written atomically; where an install is named, only under that name.
 
     `done` is set once they are on disk, or never will be; without it nobody waits.
@@ -76,7 +76,7 @@ Emergency = Callable[[bool], None]
 """An action that may be told that the disk is full, and then goes about it in small steps."""
 
 
-class Store:
+class EventStore:
     """The rows of one state folder; raises `StorageError` when it cannot be opened, `apsw.Error` later.
 
     Each method that writes is one transaction, or says otherwise. `lost` counts lost events by reason, since opening.
@@ -84,10 +84,10 @@ class Store:
 
     def __init__(self, folder: Path, limit_bytes: int, clock: Clock, entropy: Entropy) -> None:
         self.folder, self.limit, self.clock, self.entropy = folder, limit_bytes, clock, entropy
-        self.boot = Boot(clock, entropy)
+        self.boot = BootClock(clock, entropy)
         self.lost: Counter[str] = Counter()
         self.database = Database(folder, limit_bytes, entropy)
-        self.handed: dict[str, int] = {}
+        self.sent_seq: dict[str, int] = {}
         self.shed: dict[str, None] = {}
         self._ballast = folder / "ballast"
         self._ballast_bytes = 0
@@ -101,12 +101,12 @@ class Store:
             raise unusable(folder, error) from error
 
     @property
-    def meta(self) -> Meta:
+    def meta(self) -> OutboxHeader:
         """The record as of the last commit."""
         return self.database.meta
 
     def write(
-        self, jobs: Sequence[Job], drops: Mapping[tuple[str, str], int], gaps: Collection[str], durable: bool
+        self, jobs: Sequence[WriteRequest], drops: Mapping[tuple[str, str], int], gaps: Collection[str], durable: bool
     ) -> list[str]:
         """Number and store the events of `jobs`; return for each job why it was refused, or "".
 
@@ -124,7 +124,7 @@ class Store:
             raise
 
     def _write(
-        self, jobs: Sequence[Job], drops: Mapping[tuple[str, str], int], gaps: Collection[str], durable: bool
+        self, jobs: Sequence[WriteRequest], drops: Mapping[tuple[str, str], int], gaps: Collection[str], durable: bool
     ) -> list[str]:
         lost = Counter(drops)
         with self.database.transaction(durable) as meta:
@@ -137,18 +137,18 @@ class Store:
         for (reason, _), count in (lost - Counter(drops)).items():
             self.lost[reason] += count
         self.lost["begun_anew"] += sum(
-            len(job.events) for job, why in zip(jobs, refused, strict=True) if why == BEGUN_ANEW
+            len(job.events) for job, why in zip(jobs, refused, strict=True) if why == IDENTITY_RESET
         )
         return refused
 
-    def _write_job(self, meta: Meta, job: Job, lost: Counter[tuple[str, str]]) -> str:
+    def _write_job(self, meta: OutboxHeader, job: WriteRequest, lost: Counter[tuple[str, str]]) -> str:
         if job.install not in (None, meta.install):
-            return BEGUN_ANEW
+            return IDENTITY_RESET
         refused = ""
         for event in job.events:
             if isinstance(event, Outcome) and event.decision in self.shed:
                 refused = DECISION_SHED
-                if not event.observed:
+                if not event.updates_state:
                     lost["full", "outcome"] += 1
                     continue
                 event = as_observation(event)
@@ -168,7 +168,7 @@ class Store:
                 self.database.writer.execute("DELETE FROM state WHERE user = ?", (key,))
         return refused
 
-    def insert(self, meta: Meta, event: Event) -> str | None:
+    def insert(self, meta: OutboxHeader, event: Event) -> str | None:
         """Number and add one event, unless its id is already there; return why it cannot be stored, or None."""
         seq = meta.seq + 1
         try:
@@ -185,7 +185,7 @@ class Store:
             meta.seq, meta.events, meta.bytes = seq, meta.events + 1, meta.bytes + len(line)
         return None
 
-    def mark_gap(self, meta: Meta, name: str) -> None:
+    def mark_gap(self, meta: OutboxHeader, name: str) -> None:
         """Note, inside a transaction, that the lab cannot rebuild the state of a pseudonym: what moved it was lost."""
         self.database.writer.execute("INSERT OR REPLACE INTO state VALUES (?, x'', 0, ?)", (GAP + name, meta.seq))
         self.note_gaps({name})
@@ -202,19 +202,19 @@ class Store:
         while len(self.gaps) > MOST_GAPS:
             self.gaps.pop()
 
-    def mark_gap_of(self, meta: Meta, seq: int) -> None:
+    def mark_gap_of(self, meta: OutboxHeader, seq: int) -> None:
         """Mark the gap that a row will leave, if it may leave one; of a rotten row, as far as that can be read."""
         query = "SELECT CAST(id AS BLOB), CAST(line AS BLOB), crc FROM event WHERE seq = ? AND kind NOT IN (?, ?)"
         for id, line, crc in list(self.database.writer.execute(query, (seq, "decision", "loss"))):
-            if sound(id, line, crc) and b'"observed":false' in line:
+            if sound(id, line, crc) and b'"updates_state":false' in line:
                 continue
             for name in _USER.findall(line or b""):
                 self.mark_gap(meta, name.decode())
 
-    def loss(self, reason: str, counts: Mapping[str, int], numbers: Sequence[int] = ()) -> Loss:
+    def loss(self, reason: str, counts: Mapping[str, int], lost_seqs: Sequence[int] = ()) -> Loss:
         """Build the event that declares a loss; `counts` maps decision, outcome, observation to events.
 
-        `numbers` are those of them that the lab may have all the same.
+        `lost_seqs` are those of them that the lab may have all the same.
         """
         clock = self.boot.read()
         return Loss(
@@ -225,8 +225,8 @@ class Store:
             reason=reason[:MAX_REASON] or "unknown",
             decisions=counts.get("decision", 0),
             outcomes=counts.get("outcome", 0),
-            observations=counts.get("observation", 0) + counts.get("restart", 0),
-            numbers=list(numbers) or UNSET,
+            observations=counts.get("observation", 0) + counts.get("state_reset", 0),
+            lost_seqs=list(lost_seqs) or UNSET,
         )
 
     def _declare_reset(self) -> None:
@@ -234,7 +234,7 @@ class Store:
             self.insert(meta, self.loss("outbox_reset", {}))
         self.lost["outbox_reset"] += 1
 
-    def oldest(self, max_events: int, max_bytes: int) -> list[Pending]:
+    def oldest(self, max_events: int, max_bytes: int) -> list[StoredEvent]:
         """Return the oldest events, at least one if any waits, durable and marked as handed out before they leave.
 
         Shedding never touches what was handed out: the lab may have it already.
@@ -242,14 +242,14 @@ class Store:
         batch, rotten = self._first(max_events, max_bytes)
         while rotten and not batch:
             batch, rotten = self._first(max_events, max_bytes)
-        if batch and batch[-1].seq > self.meta.handed:
+        if batch and batch[-1].seq > self.meta.sent_seq:
             self.with_ballast(lambda _: self._hand_out(batch[-1].seq))
-        self.handed = {pending.id: pending.seq for pending in batch}
+        self.sent_seq = {pending.id: pending.seq for pending in batch}
         return batch
 
-    def _first(self, max_events: int, max_bytes: int) -> tuple[list[Pending], list[int]]:
+    def _first(self, max_events: int, max_bytes: int) -> tuple[list[StoredEvent], list[int]]:
         """Return the sound ones of the first rows, and the numbers of the others, which it sets aside."""
-        batch: list[Pending] = []
+        batch: list[StoredEvent] = []
         rotten: list[int] = []
         size = 0
         query = "SELECT seq, CAST(id AS BLOB), CAST(line AS BLOB), crc FROM event ORDER BY seq LIMIT ?"
@@ -260,14 +260,14 @@ class Store:
             size += len(line)
             if batch and size > max_bytes:
                 break
-            batch.append(Pending(seq, id.decode(), line))
+            batch.append(StoredEvent(seq, id.decode(), line))
         for seq in rotten:
             self._set_aside(seq, "corrupt")
         return batch, rotten
 
     def _hand_out(self, seq: int) -> None:
         with self.database.transaction(durable=True) as meta:
-            meta.handed = max(meta.handed, seq)
+            meta.sent_seq = max(meta.sent_seq, seq)
 
     def acknowledge(self, ids: Collection[str]) -> int:
         """Delete the events with these ids, durably; return how many there were."""
@@ -286,7 +286,7 @@ class Store:
                 with suppress(apsw.Error):  # the deletion stands; without a checkpoint the log only grows
                     self.database.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
 
-    def remove(self, meta: Meta, seq: int) -> None:
+    def remove(self, meta: OutboxHeader, seq: int) -> None:
         """Delete one row inside a transaction."""
         for (size,) in self.database.writer.execute("DELETE FROM event WHERE seq = ? RETURNING length(line)", (seq,)):
             meta.events, meta.bytes = meta.events - 1, meta.bytes - size
@@ -320,14 +320,14 @@ class Store:
         query = "SELECT CAST(kind AS BLOB), CAST(id AS BLOB), CAST(line AS BLOB), crc FROM event WHERE seq = ?"
         kind, id, line, crc = next(iter(self.database.writer.execute(query, (seq,))))
         old = codec.decode(line) if kind == b"loss" and sound(id, line, crc) else None
-        if not isinstance(old, Loss) or len(old.numbers or ()) >= TAKEN_OVER:
+        if not isinstance(old, Loss) or len(old.lost_seqs or ()) >= TAKEN_OVER:
             return self.loss(reason, {(kind or b"").decode(errors="replace"): 1}, [seq])
         counts = {"decision": old.decisions, "outcome": old.outcomes, "observation": old.observations + 1}
-        return self.loss(old.reason, counts, [*(old.numbers or ()), seq])
+        return self.loss(old.reason, counts, [*(old.lost_seqs or ()), seq])
 
     def _find(self, id: str) -> int | None:
-        if id in self.handed:
-            return self.handed[id]
+        if id in self.sent_seq:
+            return self.sent_seq[id]
         found: int | None = self.database.writer.execute("SELECT seq FROM event WHERE id = ?", (id,)).get
         return found
 

@@ -14,7 +14,7 @@ LOCK = "outbox.lock"
 WRITING = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
 
 
-class Claim:
+class FolderLock:
     """Holds a folder's lock until it is closed; raises `StorageError` where it cannot be had."""
 
     def __init__(self, folder: Path) -> None:

@@ -18,11 +18,11 @@ from typing import Any, TypeVar
 import apsw
 
 from sanderling.errors import StorageError
-from sanderling.events.boot_clock import Boot
+from sanderling.events.boot_clock import BootClock
 from sanderling.events.schema import ROOM_FOR_SLOT, Event
 from sanderling.events.semantics import kind_of, moved_by
 from sanderling.outbox import erasure, shedding
-from sanderling.outbox.event_store import Job, Pending, Store
+from sanderling.outbox.event_store import EventStore, StoredEvent, WriteRequest
 from sanderling.outbox.identity import Identity
 from sanderling.runtime.clock import Clock, Entropy
 
@@ -69,9 +69,9 @@ class Outbox:
         entropy: Entropy = os.urandom,
         threaded: bool = True,
     ) -> None:
-        self._store = Store(Path(folder), limit_bytes, clock, entropy)
+        self._store = EventStore(Path(folder), limit_bytes, clock, entropy)
         erasure.scrub_left(self._store)
-        self._queue: deque[Job] = deque()
+        self._queue: deque[WriteRequest] = deque()
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._drops: Counter[tuple[str, str]] = Counter()
         self._gaps: set[str] = set()
@@ -91,12 +91,12 @@ class Outbox:
 
     @property
     def identity(self) -> Identity:
-        """Who this install is; another one after `begin_anew`."""
+        """Who this install is; another one after `reset_identity`."""
         meta = self._store.meta
         return Identity(meta.install, meta.secret)
 
     @property
-    def boot(self) -> Boot:
+    def boot(self) -> BootClock:
         """This run under this name."""
         return self._store.boot
 
@@ -114,7 +114,7 @@ class Outbox:
             if self._closed or self._is_full(len(events)) or len(self._queue) >= QUEUE_EVENTS:
                 self._drop("closed" if self._closed else "queue_full", events)
                 return
-            self._enqueue(Job(events, states, install))
+            self._enqueue(WriteRequest(events, states, install))
 
     def put_durable(self, events: Sequence[Event], timeout_s: float = 10.0, states: Mapping[str, bytes] = {}) -> None:
         """Return when the events, their states and all that was queued before are on disk; else raise `StorageError`.
@@ -136,7 +136,7 @@ class Outbox:
                 self._gap(events)
                 why = CLOSED if self._closed else "the queue is full because the disk does not keep up"
                 raise StorageError(f"not stored: {why}")
-            self._enqueue(Job(events, states, install, done))
+            self._enqueue(WriteRequest(events, states, install, done))
         return lambda timeout_s: self._await(done, timeout_s)
 
     def _await(self, done: Future[None], timeout_s: float) -> None:
@@ -156,7 +156,7 @@ class Outbox:
     def _is_full(self, events: int) -> bool:
         return self._queued + events > QUEUE_EVENTS
 
-    def _enqueue(self, job: Job) -> None:
+    def _enqueue(self, job: WriteRequest) -> None:
         self._states.update(job.states)
         self._queue.append(job)
         self._queued += len(job.events)
@@ -174,7 +174,7 @@ class Outbox:
         self._store.note_gaps(names)
         self._gaps = (self._gaps | names) & self._store.gaps
 
-    def mend(self, name: str) -> bool:
+    def clear_gap(self, name: str) -> bool:
         """Return whether the lab cannot rebuild the state of this pseudonym, and take it for mended from now on.
 
         Says no while nothing more can be queued: then it is mended some other time.
@@ -211,7 +211,7 @@ class Outbox:
             except apsw.Error:
                 return {}
 
-    def oldest(self, max_events: int, max_bytes: int) -> list[Pending]:
+    def oldest(self, max_events: int, max_bytes: int) -> list[StoredEvent]:
         """Return stored events, oldest first, at least one if any waits; raise `StorageError` on storage trouble."""
         return self._ask(lambda: self._store.oldest(max_events, max_bytes))
 
@@ -241,12 +241,12 @@ class Outbox:
             self._store.gaps -= names
         erasure.forget(self._store, names, keys)
 
-    def begin_anew(self) -> None:
+    def reset_identity(self) -> None:
         """Delete everything, and go on as another install with another secret; raise `StorageError` if that fails.
 
         What is queued under the old name is refused when its turn comes.
         """
-        self._ask(self._begin_anew)
+        self._ask(self._reset_identity)
 
     def rename(self) -> None:
         """Begin anew unless something is left to be told; raise `StorageError` if that fails."""
@@ -256,14 +256,14 @@ class Outbox:
         with self._wake:
             if self._drops and not self._queue:
                 # Losses are declared with the next job that is written, under the old name.
-                self._enqueue(Job((), {}))
+                self._enqueue(WriteRequest((), {}))
             is_told = not self._queue and self._store.meta.events == 0
 
         if is_told:
-            self._begin_anew()
+            self._reset_identity()
 
-    def _begin_anew(self) -> None:
-        erasure.begin_anew(self._store)
+    def _reset_identity(self) -> None:
+        erasure.reset_identity(self._store)
         with self._wake:
             self._drops.clear()
             self._gaps.clear()
@@ -365,9 +365,9 @@ class Outbox:
         self._settle(group, refused, drops, gaps)
         return True
 
-    def _group(self) -> list[Job]:
+    def _group(self) -> list[WriteRequest]:
         """Return the head of the queue: no more than is to be written at once, nor than the file can overshoot by."""
-        group: list[Job] = []
+        group: list[WriteRequest] = []
         weight = 0
         for job in islice(self._queue, self._group_jobs):
             weight += sum(map(_weight, job.events))
@@ -377,7 +377,11 @@ class Outbox:
         return group
 
     def _settle(
-        self, group: Sequence[Job], refused: Sequence[str] | None, drops: Counter[tuple[str, str]], gaps: Set[str]
+        self,
+        group: Sequence[WriteRequest],
+        refused: Sequence[str] | None,
+        drops: Counter[tuple[str, str]],
+        gaps: Set[str],
     ) -> None:
         """Take a finished group off the queue; `refused` is None when there was no room for any of it."""
         with self._wake:
@@ -394,7 +398,7 @@ class Outbox:
                 self._drops -= drops
                 self._gaps -= gaps
 
-    def _leave(self, job: Job, why: str) -> None:
+    def _leave(self, job: WriteRequest, why: str) -> None:
         """Count a job out, stored unless `why` says why not, and let go of its states."""
         self._queued -= len(job.events)
         for key, value in job.states.items():
@@ -403,7 +407,7 @@ class Outbox:
         _finish(job, why)
 
 
-def _is_awaited(job: Job) -> bool:
+def _is_awaited(job: WriteRequest) -> bool:
     return job.done is not None
 
 
@@ -419,7 +423,7 @@ def _answer(action: Callable[[], Any], future: Future[Any]) -> None:
         future.set_exception(StorageError(f"the outbox's file: {error}"))
 
 
-def _finish(job: Job, why: str) -> None:
+def _finish(job: WriteRequest, why: str) -> None:
     if job.done is not None and why:
         job.done.set_exception(StorageError(f"not stored: {why}"))
     elif job.done is not None:

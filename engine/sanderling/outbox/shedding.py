@@ -21,9 +21,9 @@ from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling.events.schema import Decision, Event, Outcome
 from sanderling.events.semantics import as_observation
-from sanderling.outbox.database import Meta
+from sanderling.outbox.database import OutboxHeader
 from sanderling.outbox.erasure import UNSCRUBBED
-from sanderling.outbox.event_store import BORN, GAP, MOST_GAPS, Store, checksum, sound
+from sanderling.outbox.event_store import BORN, GAP, MOST_GAPS, EventStore, checksum, sound
 
 CHUNK = 500
 TARGET = 0.75
@@ -32,7 +32,7 @@ QUARANTINE = 0.125
 DEEPEST = 64
 MARK_SHARE = 2048
 MARKS = f"user >= '{GAP}' AND user < '{GAP[:-1]};'"
-DECISIONS, BEHAVIOUR = "('decision')", "('observation', 'restart')"
+DECISIONS, BEHAVIOUR = "('decision')", "('observation', 'state_reset')"
 
 
 def survives(id: str, level: int) -> bool:
@@ -41,7 +41,7 @@ def survives(id: str, level: int) -> bool:
     return int.from_bytes(digest, "big") >> (64 - level) == 0
 
 
-def make_room(store: Store) -> bool:
+def make_room(store: EventStore) -> bool:
     """Halve until at most three quarters of the limit are used; return whether there is room for new events."""
     with suppress(OSError):
         store.database.delete_aside()
@@ -54,12 +54,12 @@ def make_room(store: Store) -> bool:
     return store.database.used() <= store.limit
 
 
-def _halve(store: Store) -> bool:
+def _halve(store: EventStore) -> bool:
     """Make one pass over the rows of the lowest level, in transactions of `CHUNK` rows; return whether there are any:
     that none of them went says nothing of the next level."""
     loss = store.loss("full", {})
     counts: Counter[str] = Counter()
-    last = store.meta.handed
+    last = store.meta.sent_seq
     kind, lowest = _next_level(store, last)
     may_go = f"FROM event WHERE seq > ? AND kind IN {kind}"
     columns = "seq, CAST(id AS BLOB), kind, level, CAST(line AS BLOB), crc"
@@ -79,20 +79,28 @@ def _halve(store: Store) -> bool:
     return lowest is not None
 
 
-def _next_level(store: Store, handed: int) -> tuple[str, int | None]:
+def _next_level(store: EventStore, sent_seq: int) -> tuple[str, int | None]:
     """Return the kinds of rows that may go and take most of the room, behaviour, or decisions with their outcomes, and
     their lowest level; None where nothing may go."""
-    may_go = f"FROM event WHERE seq > {handed} AND level < {DEEPEST} AND kind IN "
+    may_go = f"FROM event WHERE seq > {sent_seq} AND level < {DEEPEST} AND kind IN "
     of_decisions = f"kind IN {DECISIONS} OR decision IN (SELECT id {may_go}{DECISIONS})"
     size = f"ifnull(sum(length(line)) FILTER (WHERE level < {DEEPEST} AND ({{}})), 0)"
     behaviour = f"{size.format('kind IN ' + BEHAVIOUR)} > {size.format(of_decisions)}"
-    heavier = store.database.writer.execute(f"SELECT {behaviour} FROM event WHERE seq > {handed}").get
+    heavier = store.database.writer.execute(f"SELECT {behaviour} FROM event WHERE seq > {sent_seq}").get
     kind = BEHAVIOUR if heavier else DECISIONS
     return kind, store.database.writer.execute(f"SELECT min(level) {may_go}{kind}").get
 
 
 def _pass(
-    store: Store, meta: Meta, shed: list[str], seq: int, id: bytes, kind: str, level: int, line: bytes, crc: int
+    store: EventStore,
+    meta: OutboxHeader,
+    shed: list[str],
+    seq: int,
+    id: bytes,
+    kind: str,
+    level: int,
+    line: bytes,
+    crc: int,
 ) -> Counter[str]:
     """Let a row survive, or remove it; `shed` gets the id of a decision that goes. Return what went, by kind."""
     event = _read(line) if sound(id, line, crc) else None
@@ -112,16 +120,16 @@ def _pass(
     store.mark_gap_of(meta, seq)
     store.remove(meta, seq)
     query = "SELECT seq, CAST(id AS BLOB), CAST(line AS BLOB), crc FROM event WHERE decision = ? AND seq > ?"
-    outcomes = list(store.database.writer.execute(query, (name, meta.handed)))
+    outcomes = list(store.database.writer.execute(query, (name, meta.sent_seq)))
     return Counter({kind: 1, "outcome": sum(_drop_outcome(store, meta, *row) for row in outcomes)})
 
 
-def _drop_outcome(store: Store, meta: Meta, seq: int, id: bytes, line: bytes, crc: int) -> bool:
+def _drop_outcome(store: EventStore, meta: OutboxHeader, seq: int, id: bytes, line: bytes, crc: int) -> bool:
     """Remove an outcome whose decision goes, and return True; but make an observation of one that moved a state."""
     event = _read(line) if sound(id, line, crc) else None
     if not isinstance(event, Outcome):
         store.mark_gap_of(meta, seq)
-    if not isinstance(event, Outcome) or not event.observed:
+    if not isinstance(event, Outcome) or not event.updates_state:
         store.remove(meta, seq)
         return True
     kept = codec.encode(as_observation(event))
@@ -144,7 +152,7 @@ def _with_probability(event: Event, line: bytes, probability: float) -> bytes:
     return codec.encode(msgspec.structs.replace(event, pass_probability=probability))
 
 
-def _declare(store: Store, meta: Meta, loss: wire.Loss, counts: Counter[str]) -> wire.Loss:
+def _declare(store: EventStore, meta: OutboxHeader, loss: wire.Loss, counts: Counter[str]) -> wire.Loss:
     """Write this pass's one Loss event anew, with the counts so far."""
     loss = msgspec.structs.replace(store.loss(loss.reason, counts), id=loss.id)
     for (seq,) in list(store.database.writer.execute("SELECT seq FROM event WHERE id = ?", (loss.id,))):
@@ -154,7 +162,7 @@ def _declare(store: Store, meta: Meta, loss: wire.Loss, counts: Counter[str]) ->
     return loss
 
 
-def _forget_states(store: Store) -> None:
+def _forget_states(store: EventStore) -> None:
     """Keep the states within a quarter of the limit, and marks of gaps within a sixteenth: those written longest ago go
     first."""
     with store.database.transaction(durable=False):
@@ -171,7 +179,7 @@ def _forget_states(store: Store) -> None:
         )
 
 
-def _forget_quarantined(store: Store, most: int) -> None:
+def _forget_quarantined(store: EventStore, most: int) -> None:
     """Keep so many bytes of what was set aside: the oldest goes first."""
     with store.database.transaction(durable=False):
         store.database.writer.execute(

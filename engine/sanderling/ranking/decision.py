@@ -17,7 +17,7 @@ from sanderling.ranking.scorer import Scorer, Vector
 from sanderling.slate import Explanation, Slate, SlateItem
 
 
-class Asked(NamedTuple):
+class RecommendRequest(NamedTuple):
     """What an app asked for: items for whom, how many, in which context, without which, and with which caps."""
 
     user: str
@@ -27,13 +27,13 @@ class Asked(NamedTuple):
     at_most: dict[str, int]
 
 
-class Made(NamedTuple):
+class DecisionRecord(NamedTuple):
     """What a decision was made of, the pool's ranking, and the slate that came out."""
 
     scorer: Scorer
     vector: Vector
     plan: Exploration
-    asked: Asked
+    asked: RecommendRequest
     ranking: Ranking
     slate: Slate
     shift: NDArray[np.float64] | None
@@ -43,19 +43,19 @@ def make(
     scorer: Scorer,
     vector: Vector,
     plan: Exploration,
-    asked: Asked,
+    asked: RecommendRequest,
     decision: str,
     pseudonym: str,
     shift: NDArray[np.float64] | None = None,
-) -> Made:
+) -> DecisionRecord:
     """Rank the pool, the best eligible items, and draw a slate; `shift` is what of the vector was learned here."""
     ranking = scorer.rank(vector, max(plan.pool, asked.k), asked.exclude, asked.at_most)
     items = draw(scorer, ranking, plan, min(asked.k, len(ranking.rows)), decision)
     slate = Slate(decision, asked.user, pseudonym, scorer.bundle.manifest.release, items)
-    return Made(scorer, vector, plan, asked, ranking, slate, shift)
+    return DecisionRecord(scorer, vector, plan, asked, ranking, slate, shift)
 
 
-def pool(made: Made) -> NDArray[np.float64]:
+def pool(made: DecisionRecord) -> NDArray[np.float64]:
     """Return the vectors [M, d] of the pool from which a slate was drawn, best first."""
     return np.stack([made.scorer.vector(row) for row in made.ranking.rows.tolist()]).astype(np.float64)
 
@@ -91,7 +91,7 @@ def draw(scorer: Scorer, ranking: Ranking, plan: Exploration, slots: int, decisi
     return tuple(items)
 
 
-def explain(made: Made) -> Explanation:
+def explain(made: DecisionRecord) -> Explanation:
     """Make a decision again, and say whether it came out the same."""
     again = make(made.scorer, made.vector, made.plan, made.asked, made.slate.decision, made.slate.pseudonym)
     return Explanation(

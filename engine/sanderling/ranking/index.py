@@ -29,12 +29,12 @@ from sanderling.kernels.layout import (
     plane_bytes,
 )
 from sanderling.ranking.numpy_search import numpy_top
-from sanderling.ranking.search_types import Found, Hidden, Rows, _at
+from sanderling.ranking.search_types import RowMask, Rows, SearchResult, _at
 
 SHORT_BYTES = 8_000_000  # of rows, which are scanned in less than a tenth of a millisecond
 
 
-class Table:
+class Int8Index:
     """Rows int8 [n, d] with scales and biases float32 [n], not copied; searched by many threads at once.
 
     `source` chooses the kernels (`kernels.library`), `bits` the planes that they scan: 4 or 7, by size unless given.
@@ -64,8 +64,8 @@ class Table:
         self._packed: tuple[NDArray[np.int64], NDArray[np.uint8]] | None = None
 
     def top(
-        self, query: NDArray[np.float32], k: int, excluded: Rows | None = None, hidden: Hidden | None = None
-    ) -> Found:
+        self, query: NDArray[np.float32], k: int, excluded: Rows | None = None, hidden: RowMask | None = None
+    ) -> SearchResult:
         """Return the k >= 0 best rows for a query float32 [d], neither hidden nor among the excluded rows int64 [e].
 
         Excluded rows that the table does not have are ignored. Raises `ValueError` for a query of another shape, and
@@ -110,7 +110,7 @@ class _Scan:
     """The memory in which one thread scans one table, and its addresses."""
 
     def __init__(
-        self, table: Table, scan: loader.Kernel, packed: tuple[NDArray[np.int64], NDArray[np.uint8]], k: int
+        self, table: Int8Index, scan: loader.Kernel, packed: tuple[NDArray[np.int64], NDArray[np.uint8]], k: int
     ) -> None:
         n, d = table.rows.shape
         count, self.capacity = -(-n // ROWS), max(k, 1024)
@@ -133,12 +133,14 @@ class _Scan:
         self._kept = packed, work
         self._table_at, self._work_at, self._query_at = _at(packed[0]), _at(self._places), _at(self._query)
 
-    def __call__(self, query: NDArray[np.float32], k: int, excluded: Rows | None, hidden: Hidden | None) -> Found:
+    def __call__(
+        self, query: NDArray[np.float32], k: int, excluded: Rows | None, hidden: RowMask | None
+    ) -> SearchResult:
         self._query[:] = query
         self._places[-1], self._state[3] = (0, 0) if hidden is None else (hidden.at, hidden.count)
         barred = (0, 0) if excluded is None or not excluded.size else (_at(excluded), excluded.size)
         count = self._scan(self._table_at, self._query_at, *barred, k, self._work_at)
-        return Found(self._rows[:count].copy(), self._scores[:count].copy(), int(self._state[2]))
+        return SearchResult(self._rows[:count].copy(), self._scores[:count].copy(), int(self._state[2]))
 
 
 def _aligned(size: int) -> NDArray[np.uint8]:

@@ -18,11 +18,11 @@ from sanderling.bundle.reader import Bundle
 from sanderling.errors import BundleError
 from sanderling.exploration import schemes
 from sanderling.ranking.caps import Cap, Groups, Ranking, Rows, capped
-from sanderling.ranking.index import Table
+from sanderling.ranking.index import Int8Index
 from sanderling.ranking.quantization import quantize_rows
-from sanderling.ranking.search_types import Hidden
-from sanderling.ranking.text_encoder import Encoder
-from sanderling.ranking.user_model import StateModel
+from sanderling.ranking.search_types import RowMask
+from sanderling.ranking.text_encoder import TextEncoder
+from sanderling.ranking.user_model import UserModel
 
 Vector = NDArray[np.float32]
 
@@ -32,17 +32,17 @@ NO_CAPS: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True)
-class Changes:
+class CatalogDelta:
     """What the device knows better than the bundle: `records` of items that it added (`id`, `text`, …) or removed
     (without `text`); of these `added`, with their table, and the bundle's rows that are hidden."""
 
     records: tuple[Mapping[str, Any], ...]
     added: tuple[Mapping[str, Any], ...]
-    table: Table
-    hidden: Hidden | None
+    table: Int8Index
+    hidden: RowMask | None
 
 
-class Entry(NamedTuple):
+class CatalogItem(NamedTuple):
     """What the catalogue says of an item."""
 
     id: str
@@ -53,21 +53,21 @@ class Entry(NamedTuple):
 class _Parts(NamedTuple):
     """What is made of a bundle once, and shared by all its scorers; `groups` by attribute, as they are asked for."""
 
-    table: Table
-    encoder: Encoder
-    state: StateModel
+    table: Int8Index
+    encoder: TextEncoder
+    state: UserModel
     groups: dict[str, Groups]
 
 
 class Scorer:
     """Scores users against items. `space` names the space in which its states live: another one's mean nothing here."""
 
-    def __init__(self, bundle: Bundle, parts: _Parts | None = None, changes: Changes | None = None) -> None:
+    def __init__(self, bundle: Bundle, parts: _Parts | None = None, changes: CatalogDelta | None = None) -> None:
         sizes = bundle.manifest.sizes
         self.bundle, self._parts = bundle, parts or _parts(bundle)
         self.encoder, self.state = self._parts.encoder, self._parts.state
         self.greedy = schemes.greedy(bundle.manifest.exploration)
-        self.changes = changes or Changes((), (), _no_table(sizes.dim), None)
+        self.changes = changes or CatalogDelta((), (), _no_table(sizes.dim), None)
         files = bundle.manifest.files
         self.space = files["policy.safetensors"].sha256[:16] + files["items.safetensors"].sha256[:16]
         self._added_rows = {record["id"]: sizes.items + at for at, record in enumerate(self.changes.added)}
@@ -90,7 +90,7 @@ class Scorer:
         self._rows[item] = found
         return found
 
-    def entry(self, row: int) -> Entry:
+    def entry(self, row: int) -> CatalogItem:
         """Return the id, title and other attributes of a row; its attributes are shared, and not to be changed."""
         return self._entry(row)
 
@@ -163,11 +163,11 @@ class Scorer:
         hidden = np.zeros(self.bundle.manifest.sizes.items, np.bool_)
         hidden[[row for row in map(self.bundle.find, kept) if row is not None]] = True
         table = self._added_table(added) if added else _no_table(self.bundle.manifest.sizes.dim)
-        return Scorer(self.bundle, self._parts, Changes(tuple(kept.values()), added, table, Hidden(hidden)))
+        return Scorer(self.bundle, self._parts, CatalogDelta(tuple(kept.values()), added, table, RowMask(hidden)))
 
-    def _added_table(self, added: Iterable[Mapping[str, Any]]) -> Table:
+    def _added_table(self, added: Iterable[Mapping[str, Any]]) -> Int8Index:
         rows, scale = quantize_rows(np.stack([self.project(record["text"]) for record in added]))
-        return Table(rows, scale, np.full(len(rows), self.bundle.policy["item.bias"][0], np.float32))
+        return Int8Index(rows, scale, np.full(len(rows), self.bundle.policy["item.bias"][0], np.float32))
 
     def warm_up(self, attributes: Iterable[str] = ()) -> None:
         """Compile and load everything that the first recommendation, with caps on attributes, would else wait for."""
@@ -176,23 +176,23 @@ class Scorer:
         self.rank(self.state.user(self.state.start()), 1)
 
 
-def _read_entry(bundle: Bundle, added: tuple[Mapping[str, Any], ...], row: int) -> Entry:
+def _read_entry(bundle: Bundle, added: tuple[Mapping[str, Any], ...], row: int) -> CatalogItem:
     n = bundle.manifest.sizes.items
     record = bundle.record(row) if row < n else added[row - n]
     attributes = {name: value for name, value in record.items() if name not in ("id", "title")}
-    return Entry(str(record["id"]), str(record.get("title", "")), attributes)
+    return CatalogItem(str(record["id"]), str(record.get("title", "")), attributes)
 
 
 def _parts(bundle: Bundle) -> _Parts:
     items, sizes = bundle.items, bundle.manifest.sizes
     try:
-        table = Table(items.rows, items.scale, items.bias)
+        table = Int8Index(items.rows, items.scale, items.bias)
     except ValueError as error:
         raise BundleError(f"items.safetensors: {error}") from error
-    encoder = Encoder(bundle.folder, sizes.text, sizes.max_tokens)
-    return _Parts(table, encoder, StateModel(bundle.policy, bundle.manifest.kinds), {})
+    encoder = TextEncoder(bundle.folder, sizes.text, sizes.max_tokens)
+    return _Parts(table, encoder, UserModel(bundle.policy, bundle.manifest.kinds), {})
 
 
-def _no_table(dimension: int) -> Table:
+def _no_table(dimension: int) -> Int8Index:
     empty = np.empty(0, np.float32)
-    return Table(np.empty((0, dimension), np.int8), empty, empty)
+    return Int8Index(np.empty((0, dimension), np.int8), empty, empty)

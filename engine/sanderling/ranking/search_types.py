@@ -17,7 +17,7 @@ Rows = NDArray[np.int64]
 Scores = NDArray[np.float64]
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """The best rows int64 [<= k] and their scores float64, best first, and how many rows were eligible."""
 
     rows: Rows
@@ -25,7 +25,7 @@ class Found(NamedTuple):
     eligible: int
 
 
-class Hidden:
+class RowMask:
     """Rows of a table that are not to be found, one bit each: made once, and used by many searches."""
 
     def __init__(self, hidden: NDArray[np.bool_]) -> None:

@@ -21,7 +21,7 @@ CACHE_ENTRIES = 1024
 SLOW_FUSIONS = ["SkipLayerNormFusion"]  # onnxruntime 1.32 on x86: the fused node takes twice what its parts take
 
 
-class Encoder:
+class TextEncoder:
     """Loads on the first text, so that an engine which never reads text never pays for it. Thread-safe.
 
     Texts are encoded side by side: who encodes many, such as new items, keeps nobody waiting.

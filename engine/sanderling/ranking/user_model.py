@@ -26,7 +26,7 @@ Vector = NDArray[np.float32]
 EPSILON = 1e-5  # of the normalisation
 
 
-class StateModel:
+class UserModel:
     """The recurrence of one bundle: c channels, items of dimension d, `kinds` kinds of event."""
 
     def __init__(self, policy: Tensors, kinds: list[str]) -> None:

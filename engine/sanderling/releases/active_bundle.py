@@ -24,7 +24,7 @@ Fetch = Callable[[Slots, Bundle], Path | None]
 """Brings a newer bundle into the slots and returns its folder, or None when there is none."""
 
 
-class Serving:
+class ActiveBundle:
     """The scorer that serves now, and whoever replaces it. `folder` is the engine's state folder, or None; `holds`
     tells that this engine has its lock."""
 
@@ -102,7 +102,7 @@ class Serving:
             if self.slots:
                 self.slots.roll_back(reason)
 
-    def give_up(self, failed: Bundle, error: Exception) -> None:
+    def abandon_release(self, failed: Bundle, error: Exception) -> None:
         """Go back from a release whose first decision failed. Where that cannot be noted the next start finds a release
         that was not confirmed, and tries it once at most."""
         log.exception("release %d failed on its first decision; going back", failed.manifest.release)
@@ -115,7 +115,7 @@ class Serving:
         """Leave a release that never served for the next start; let its confirmation be written."""
         try:
             if self.slots and self._holds and self.unproven:
-                self.slots.forgive()
+                self.slots.clear_trial()
         except StorageError as error:
             log.error("a release that has not served yet will be taken for one that failed: %s", error)
         if self._confirming:

@@ -25,7 +25,7 @@ MAX_REASON = 500
 Reason = Annotated[str, msgspec.Meta(max_length=MAX_REASON)]
 
 
-class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SlotState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The content of slots.json.
 
     `current` serves and `previous` is kept for a roll-back. `tried` says that a process has started with a current
@@ -49,13 +49,13 @@ class Slots:
         self._trying: int | None = None
         self._lock = RLock()  # `current` calls `roll_back`
 
-    def state(self) -> State:
+    def state(self) -> SlotState:
         """Return what is on the disk; raise `StorageError` when it cannot be read or makes no sense."""
         path = self.folder / FILE
         try:
-            return msgspec.json.decode(path.read_bytes(), type=State)
+            return msgspec.json.decode(path.read_bytes(), type=SlotState)
         except FileNotFoundError:
-            return State()
+            return SlotState()
         except (OSError, msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             raise StorageError(
                 f"{path}: expected the state of the installed bundles, found: {error}. Serve the bundle that came with"
@@ -132,7 +132,7 @@ class Slots:
                 if int(path.name) not in (state.current, state.previous):
                     shutil.rmtree(path, ignore_errors=True)
 
-    def forgive(self) -> None:
+    def clear_trial(self) -> None:
         """Take back the try of an unconfirmed bundle: the process ends in good order, without having served."""
         with self._lock:
             state = self.state()
@@ -159,7 +159,7 @@ class Slots:
             state = self.state()
             self._write(replace(state, blocked={**state.blocked, release: reason[:MAX_REASON]}))
 
-    def _write(self, state: State) -> None:
+    def _write(self, state: SlotState) -> None:
         """Replace the file: flush the new one, rename it, flush the folder."""
         path, partial = self.folder / FILE, self.folder / f"{FILE}.partial"
         try:
@@ -173,7 +173,7 @@ class Slots:
             raise StorageError(f"{path}: could not be written: {error}; free space or fix access") from error
 
 
-def refusal(state: State, release: int) -> str | None:
+def refusal(state: SlotState, release: int) -> str | None:
     """Return why a release may not become the current one, or None."""
     if release in state.blocked:
         return f"release {release} is blocked on this device: {state.blocked[release]}"

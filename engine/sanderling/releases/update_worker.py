@@ -26,7 +26,7 @@ from sanderling.bundle.manifest import MANIFEST, Manifest, Positive
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import BundleError, UpdateError
 from sanderling.releases.slots import Slots, refusal
-from sanderling.releases.updater import Answer, Request
+from sanderling.releases.updater import UpdateAnswer, UpdateRequest
 from sanderling.runtime import files
 from sanderling.version import __version__
 
@@ -61,13 +61,13 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
+    request = msgspec.json.decode(sys.stdin.buffer.read(), type=UpdateRequest)
     try:
-        answer = Answer(_update(request))
+        answer = UpdateAnswer(_update(request))
     except _RefusedError as error:
-        answer = Answer(fault=str(error), refused=error.release)
+        answer = UpdateAnswer(fault=str(error), refused=error.release)
     except BaseException as error:  # native libraries raise panics that are no `Exception`
-        answer = Answer(fault=_explain(error))
+        answer = UpdateAnswer(fault=_explain(error))
     answers.write(msgspec.json.encode(answer))
     answers.close()
 
@@ -94,7 +94,7 @@ def _explain(error: BaseException) -> str:
     return f"{meaning}: {type(error).__name__}: {error}"
 
 
-def _update(request: Request) -> int | None:
+def _update(request: UpdateRequest) -> int | None:
     folder = Path(request.folder)
     trust = folder.parent / "tuf"
     trust.mkdir(parents=True, exist_ok=True)
@@ -127,7 +127,7 @@ def _alone(trust: Path) -> Iterator[None]:
         yield
 
 
-def _refresh(request: Request, trust: Path) -> Updater:
+def _refresh(request: UpdateRequest, trust: Path) -> Updater:
     """Bring the signed metadata up to date, and to the disk before anything relies on it."""
     from tuf.ngclient.updater import Updater
     from tuf.ngclient.urllib3_fetcher import Urllib3Fetcher
@@ -151,7 +151,7 @@ def _signed_targets(trust: Path) -> Mapping[str, TargetFile]:
     return Metadata[Targets].from_file(str(trust / "targets.json")).signed.targets
 
 
-def _newest(targets: Mapping[str, TargetFile], request: Request) -> int | None:
+def _newest(targets: Mapping[str, TargetFile], request: UpdateRequest) -> int | None:
     """Return the highest release that this device may and should take, or None."""
     state = Slots(Path(request.folder)).state()
     found = None
@@ -186,7 +186,7 @@ def in_rollout(install: str, release: int, percent: int) -> bool:
     return int.from_bytes(digest[:8], "big") % 100 < percent
 
 
-def _install(updater: Updater, release: int, staging: Path, request: Request) -> None:
+def _install(updater: Updater, release: int, staging: Path, request: UpdateRequest) -> None:
     manifest = _manifest(updater, release, staging, request.app)
     targets = {name: _target(updater, release, name, manifest) for name in manifest.files}
     lengths = [target.length for target in targets.values()]

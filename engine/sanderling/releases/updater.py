@@ -21,7 +21,7 @@ TIMEOUT_S = 900.0
 QUIET = {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1", "SANDERLING_KERNELS": "numpy"}
 
 
-class Request(msgspec.Struct, frozen=True):
+class UpdateRequest(msgspec.Struct, frozen=True):
     """What the child is told, as JSON on its standard input."""
 
     url: str
@@ -33,7 +33,7 @@ class Request(msgspec.Struct, frozen=True):
     serving: str | None
 
 
-class Answer(msgspec.Struct, frozen=True):
+class UpdateAnswer(msgspec.Struct, frozen=True):
     """What the child says, as JSON on its standard output. `refused` names a release that will never be right here."""
 
     release: int | None = None
@@ -62,7 +62,7 @@ def fetch(
     """
     slots = Slots(folder)
     slots.state()
-    request = Request(url, root, str(folder), app, current_release, install, str(serving) if serving else None)
+    request = UpdateRequest(url, root, str(folder), app, current_release, install, str(serving) if serving else None)
     answer = _ask(request, timeout_s)
     if answer.refused is not None:
         slots.block(answer.refused, answer.fault)
@@ -71,7 +71,7 @@ def fetch(
     return None if answer.release is None else slots.path(answer.release)
 
 
-def _ask(request: Request, timeout_s: float) -> Answer:
+def _ask(request: UpdateRequest, timeout_s: float) -> UpdateAnswer:
     try:
         child = subprocess.run(
             [sys.executable, "-P", "-m", "sanderling.releases.update_worker"],
@@ -92,6 +92,6 @@ def _ask(request: Request, timeout_s: float) -> Answer:
         cause = signal.strsignal(-child.returncode)
         raise UpdateError(f"the updater was killed by signal {-child.returncode} ({cause}); the old bundle serves on")
     try:
-        return msgspec.json.decode(child.stdout, type=Answer)
+        return msgspec.json.decode(child.stdout, type=UpdateAnswer)
     except msgspec.MsgspecError as error:
         raise UpdateError(f"the updater ended with status {child.returncode} and without an answer") from error

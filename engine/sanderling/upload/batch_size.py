@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class _Window:
+class BatchSize:
     """How many events to send. 413 halves the cap, success adds one; a refused batch is searched by halving."""
 
     most: int

@@ -17,11 +17,11 @@ import msgspec
 from sanderling.errors import StorageError
 from sanderling.events import codec
 from sanderling.events import schema as wire
-from sanderling.outbox.event_store import Pending
+from sanderling.outbox.event_store import StoredEvent
 from sanderling.outbox.outbox import Outbox
 from sanderling.runtime.clock import Clock
 from sanderling.upload.backoff import Backoff
-from sanderling.upload.batch_size import _Window
+from sanderling.upload.batch_size import BatchSize
 from sanderling.upload.transport import HttpTransport, NoNetworkError, Response, Transport, retry_after_s
 
 __all__ = ["Backoff", "HttpTransport", "Response", "Transport", "UploadCounters", "Uploader"]
@@ -55,7 +55,7 @@ class Uploader:
 
     `may_upload` tells whether the network may be used now: idle, charging, unmetered, whatever the app cares for. It is
     asked before each batch; after a no, the thread sends again at most a minute after the first yes. `on_empty` is
-    called when all that was stored has been acknowledged, `on_renew` when the lab asks this install for another name.
+    called when all that was stored has been acknowledged, `on_rotate` when the lab asks this install for another name.
     """
 
     def __init__(
@@ -69,12 +69,12 @@ class Uploader:
         max_bytes: int = 1 << 20,
         may_upload: Callable[[], bool] = lambda: True,
         on_empty: Callable[[], None] = lambda: None,
-        on_renew: Callable[[], None] = lambda: None,
+        on_rotate: Callable[[], None] = lambda: None,
     ) -> None:
         self.counters = UploadCounters()
         self._outbox, self._transport, self._clock, self._max_bytes = outbox, transport, clock, max_bytes
-        self._may_upload, self._on_empty, self._on_renew = may_upload, on_empty, on_renew
-        self._backoff, self._window = Backoff(rng), _Window(max_events)
+        self._may_upload, self._on_empty, self._on_rotate = may_upload, on_empty, on_rotate
+        self._backoff, self._window = Backoff(rng), BatchSize(max_events)
         self._not_before_ms = clock.mono_ms()
         self._poisoned = 0
         self._empty = False
@@ -116,7 +116,7 @@ class Uploader:
         self._on_empty()
         return IDLE_S
 
-    def _send(self, batch: Sequence[Pending]) -> float:
+    def _send(self, batch: Sequence[StoredEvent]) -> float:
         self.counters.attempts += 1
         headers = {
             "content-type": "application/x-ndjson",
@@ -134,7 +134,7 @@ class Uploader:
             return self._refused(batch, response)
         return self._wait_as_told(response)
 
-    def _settle(self, batch: Sequence[Pending], response: Response) -> float:
+    def _settle(self, batch: Sequence[StoredEvent], response: Response) -> float:
         """Delete what the answer names as stored, set aside what it rejects, keep the rest."""
         waiting = {pending.id for pending in batch}
         answer = _answer(response.body)
@@ -155,18 +155,18 @@ class Uploader:
         self._window.passed(len(verdicts))
         self._poisoned = 0
         self._backoff.reset()
-        if self._outbox.install in answer.renew:
+        if self._outbox.install in answer.rotate:
             self.counters.renewals += 1
-            self._on_renew()
+            self._on_rotate()
         return self._wait_as_told(response) if len(verdicts) < len(batch) else 0.0
 
     def _erased(self) -> float:
         """The lab has erased this install, and says its name, as no page of some proxy would: forget it here too."""
-        self._outbox.begin_anew()
+        self._outbox.reset_identity()
         self.counters.erasures += 1
         return self._wait()
 
-    def _too_large(self, batch: Sequence[Pending], response: Response) -> float:
+    def _too_large(self, batch: Sequence[StoredEvent], response: Response) -> float:
         """Halve the batch, whoever says so; one event alone is set aside at the collector's own word only."""
         if len(batch) > 1:
             self._window.cap = len(batch) // 2
@@ -175,14 +175,14 @@ class Uploader:
             return self._set_aside(batch[0], "too_large")
         return self._wait_as_told(response)
 
-    def _refused(self, batch: Sequence[Pending], response: Response) -> float:
+    def _refused(self, batch: Sequence[StoredEvent], response: Response) -> float:
         """Search the event that the collector refuses by halving; after a streak of them suspect it, and go slowly."""
         if len(batch) == 1:
             return self._set_aside(batch[0], f"status_{response.status}")
         self._window.suspects = len(batch)
         return 0.0
 
-    def _set_aside(self, pending: Pending, reason: str) -> float:
+    def _set_aside(self, pending: StoredEvent, reason: str) -> float:
         self._outbox.quarantine(pending.id, reason)
         self.counters.rejected += 1
         self._window.found()

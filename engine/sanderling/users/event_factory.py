@@ -8,23 +8,23 @@ from typing import Any
 from msgspec import UNSET, UnsetType
 
 from sanderling.events import schema as wire
-from sanderling.events.boot_clock import Boot
+from sanderling.events.boot_clock import BootClock
 from sanderling.outbox.identity import Identity
-from sanderling.ranking.decision import Made
+from sanderling.ranking.decision import DecisionRecord
 from sanderling.ranking.scorer import Vector
 from sanderling.runtime.clock import Entropy, uuid7
 from sanderling.users import randomized_response
 from sanderling.users.user_states import UserState
 
 
-class Teller:
+class EventFactory:
     """Makes events of one install. `share_context` lets context vectors out, and `privacy` turns clicks round now and
     then, by the install's secret (`noise`)."""
 
     def __init__(
         self,
         identity: Identity,
-        boot: Boot,
+        boot: BootClock,
         *,
         entropy: Entropy,
         share_context: bool = False,
@@ -41,7 +41,7 @@ class Teller:
         """Whether outcomes are told as they were."""
         return self._privacy is None
 
-    def decision(self, made: Made, state: UserState, context: Vector | None, adapted: bool) -> wire.Decision:
+    def decision(self, made: DecisionRecord, state: UserState, context: Vector | None, adapted: bool) -> wire.Decision:
         """Tell a decision, the state that it was made for, and where it is allowed the context's vector."""
         slate, plan = made.slate, made.plan
         shared = base64.b64encode(context.tobytes()).decode() if context is not None and self._share_context else None
@@ -54,8 +54,8 @@ class Teller:
             pool=len(made.ranking.rows),
             eligible=made.ranking.eligible,
             slate=[wire.Slot(i.id, i.rank, i.explored, i.propensity, i.marginal) for i in slate],
-            state=state.check,
-            events=state.events,
+            state_checksum=state.check,
+            state_events=state.events,
             context=shared,
             guarded=plan.guarded or UNSET,
             caps=made.asked.at_most or UNSET,
@@ -75,11 +75,11 @@ class Teller:
         moves: bool = False,
         late: bool = False,
     ) -> wire.Outcome:
-        """Tell what became of one slot; where clicks are turned round, nothing else may tell what it was."""
-        turned: float | UnsetType = UNSET
+        """Tell what became of one slot; where clicks are flipped, nothing else may tell what it was."""
+        flip_probability: float | UnsetType = UNSET
         if self._privacy is not None:
             value = randomized_response.told(value, self._secret, decision, slot, self._privacy)
-            kind, moves, turned = None, False, randomized_response.chance(self._privacy)
+            kind, moves, flip_probability = None, False, randomized_response.chance(self._privacy)
         return wire.Outcome(
             **self._stamp(),
             user=pseudonym,
@@ -88,8 +88,8 @@ class Teller:
             item=item,
             kind=kind or ("click" if value > 0 else "skip"),
             value=value,
-            observed=moves,
-            turned=turned,
+            updates_state=moves,
+            flip_probability=flip_probability,
             late=late or UNSET,
         )
 
@@ -97,9 +97,9 @@ class Teller:
         """Tell of organic behaviour."""
         return wire.Observation(**self._stamp(), user=pseudonym, item=item, kind=kind)
 
-    def restart(self, state: UserState) -> wire.Restart:
+    def state_reset(self, state: UserState) -> wire.StateReset:
         """Tell what a state was made of."""
-        return wire.Restart(**self._stamp(), user=state.name, steps=list(state.tail))
+        return wire.StateReset(**self._stamp(), user=state.name, steps=list(state.tail))
 
     def _stamp(self, id: str | None = None) -> dict[str, Any]:
         clock = self._boot.read()

@@ -9,17 +9,17 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from sanderling.users.user_cache import Kept
+from sanderling.users.user_cache import UserCache
 
 DAY_MS = 86_400_000
 _STORED = struct.Struct("<qq")  # the day, and the explored slots shown on it
 
 
-class Budget:
+class ExplorationBudget:
     """The counts of all users of an engine; `load` returns the stored bytes of a key, or None."""
 
     def __init__(self, load: Callable[[str], bytes | None]) -> None:
-        self._kept = Kept("explored", load, _parse)
+        self._kept = UserCache("explored", load, _parse)
 
     def spent(self, user: str, now_ms: int) -> int:
         """Return the explored slots that a pseudonym was shown today."""

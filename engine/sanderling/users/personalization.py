@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.users.user_cache import Kept
+from sanderling.users.user_cache import UserCache
 
 Floats = NDArray[np.float64]
 
@@ -47,7 +47,7 @@ class Residuals:
     """The residuals of all users of an engine; `load` returns the stored bytes of a key, or None."""
 
     def __init__(self, load: Callable[[str], bytes | None]) -> None:
-        self._kept = Kept("residual", load, _parse)
+        self._kept = UserCache("residual", load, _parse)
 
     def get(self, user: str, space: str, dimension: int) -> Residual:
         """Return a user's residual in a space; what was learned in an earlier one counts half."""

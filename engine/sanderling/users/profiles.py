@@ -16,27 +16,27 @@ from typing import NamedTuple
 
 from sanderling.errors import StorageError
 from sanderling.events import schema as wire
-from sanderling.events.boot_clock import Boot
+from sanderling.events.boot_clock import BootClock
 from sanderling.outbox.event_store import BORN, GAP
 from sanderling.outbox.identity import Identity
 from sanderling.outbox.outbox import Outbox
 from sanderling.ranking import decision as decisions
-from sanderling.ranking.decision import Made
+from sanderling.ranking.decision import DecisionRecord
 from sanderling.ranking.scorer import Scorer, Vector
 from sanderling.runtime.clock import OLDEST_MS, Clock, Entropy
 from sanderling.slate import Slate, SlateItem
-from sanderling.users.event_factory import Teller
-from sanderling.users.exploration_budget import DAY_MS, Budget
+from sanderling.users.event_factory import EventFactory
+from sanderling.users.exploration_budget import DAY_MS, ExplorationBudget
 from sanderling.users.personalization import Floats, Residuals
-from sanderling.users.reward_windows import PREFIX, Seen, Windows
-from sanderling.users.user_states import Users, UserState
+from sanderling.users.reward_windows import PREFIX, OpenWindow, RewardWindows
+from sanderling.users.user_states import UserState, UserStates
 
 log = logging.getLogger("sanderling")
 
 REMEMBERED = 256
 
 
-class Known(NamedTuple):
+class UserSnapshot(NamedTuple):
     """What a decision needs of its user: the state, the slots explored today, and what was learned here, [d]."""
 
     state: UserState
@@ -44,7 +44,7 @@ class Known(NamedTuple):
     shift: Floats | None
 
 
-class People:
+class UserProfiles:
     """The users of an install under one identity. Thread-safe; methods that tell something put it into the outbox.
 
     `now_ms`, wherever it is asked for, is the wall clock in ms since 1970, read once for each call of the engine.
@@ -53,7 +53,7 @@ class People:
     def __init__(
         self,
         outbox: Outbox | None,
-        tell: Callable[[Identity, Boot], Teller],
+        tell: Callable[[Identity, BootClock], EventFactory],
         *,
         adapts: bool,
         window_s: float | None,
@@ -61,14 +61,14 @@ class People:
         entropy: Entropy,
     ) -> None:
         self.identity = identity = outbox.identity if outbox else Identity.fresh(entropy)
-        boot = outbox.boot if outbox else Boot(clock, entropy)
+        boot = outbox.boot if outbox else BootClock(clock, entropy)
         self._outbox, self._tell, self._adapts = outbox, tell(identity, boot), adapts
         load = outbox.state if outbox else _nothing
-        self._users = Users(load, identity.secret, entropy)
-        self._budget, self._residuals = Budget(load), Residuals(load)
-        self._windows = Windows(window_s, outbox.states(PREFIX) if outbox else {})
-        self._made: OrderedDict[str, Made] = OrderedDict()
-        self._taught: dict[str, dict[int, float]] = {}
+        self._users = UserStates(load, identity.secret, entropy)
+        self._budget, self._residuals = ExplorationBudget(load), Residuals(load)
+        self._windows = RewardWindows(window_s, outbox.states(PREFIX) if outbox else {})
+        self._made: OrderedDict[str, DecisionRecord] = OrderedDict()
+        self._applied_rewards: dict[str, dict[int, float]] = {}
         self._lock = Lock()
         self._born_ms = 0  # not known before the first `tick` under a clock that is set
         self._asked = self._ending = False
@@ -84,11 +84,11 @@ class People:
             with self._lock:
                 self._tell_defaults(self._windows.closed(now_ms), scorer)
 
-    def asked_for_another(self) -> None:
+    def request_rotation(self) -> None:
         """The lab wants this install to go by another name."""
         self._asked = True
 
-    def outlived(self, days: float | None, now_ms: int, scorer: Scorer) -> bool:
+    def should_rotate(self, days: float | None, now_ms: int, scorer: Scorer) -> bool:
         """Tell whether this identity is so many days old, or was asked to end, and may end now.
 
         Open windows get their default outcomes first, some of them a call, and from then on `see` opens none. Raises
@@ -112,7 +112,7 @@ class People:
         self._born_ms = born_ms
         return now_ms - born_ms
 
-    def known(self, user: str, now_ms: int, scorer: Scorer) -> Known:
+    def known(self, user: str, now_ms: int, scorer: Scorer) -> UserSnapshot:
         """Return what is known of a user, known or not; where it cannot be read now, what is known of a stranger."""
         manifest = scorer.bundle.manifest
         with self._lock:
@@ -122,20 +122,20 @@ class People:
                     explored = self._budget.spent(state.name, now_ms)
                 if self._adapts:
                     shift = self._residuals.get(state.name, scorer.space, manifest.sizes.dim).shift
-                return Known(state, explored, shift)
+                return UserSnapshot(state, explored, shift)
             except StorageError as error:
                 log.warning("a user is taken for a stranger: %s", error)
-                return Known(self._users.stranger(scorer), 0, None)
+                return UserSnapshot(self._users.stranger(scorer), 0, None)
 
     def _rebuildable(self, user: str, scorer: Scorer) -> UserState:
         """Return a user's state; where the lab could not rebuild it, for something was lost, let it begin anew."""
         state = self._users.get(user, scorer)
-        if self._outbox is not None and state.tail and self._outbox.mend(state.name):
-            state = self._users.restart(user, scorer)
-            self._put([self._tell.restart(state)], {self._users.key(user): state.dump(), GAP + state.name: b""})
+        if self._outbox is not None and state.tail and self._outbox.clear_gap(state.name):
+            state = self._users.reset(user, scorer)
+            self._put([self._tell.state_reset(state)], {self._users.key(user): state.dump(), GAP + state.name: b""})
         return state
 
-    def decided(self, made: Made, state: UserState, context: Vector | None, now_ms: int) -> None:
+    def decided(self, made: DecisionRecord, state: UserState, context: Vector | None, now_ms: int) -> None:
         """Remember and tell a decision that was made for a state, and count what it explored.
 
         A user who was forgotten meanwhile, or whose state could not be read, is not told of. The first decisions for a
@@ -149,13 +149,13 @@ class People:
                 return
             self._made[made.slate.decision] = made
             if len(self._made) > REMEMBERED:
-                self._taught.pop(self._made.popitem(last=False)[0], None)
+                self._applied_rewards.pop(self._made.popitem(last=False)[0], None)
             states = self._budget.spend(state.name, now_ms, explored) if explored else {}
             if now.events == 0:
                 states[self._users.key(made.asked.user)] = now.dump()
             self._put([event], states)
 
-    def remembered(self, decision: str) -> Made:
+    def remembered(self, decision: str) -> DecisionRecord:
         """Return one of the last decisions; raise `KeyError` for any other."""
         with self._lock:
             return self._made[decision]
@@ -224,7 +224,7 @@ class People:
             states |= self._learn(name, decision, rewards, scorer)
             return self._outbox.begin(outcomes, states, self.identity.install)
 
-    def _tell_defaults(self, closed: Iterable[tuple[str, Seen, dict[str, bytes]]], scorer: Scorer) -> int:
+    def _tell_defaults(self, closed: Iterable[tuple[str, OpenWindow, dict[str, bytes]]], scorer: Scorer) -> int:
         """Tell the default outcomes of windows that are closed; return how many windows there were."""
         count = 0
         for decision, seen, states in closed:
@@ -243,8 +243,12 @@ class People:
         made = self._made.get(decision) if self._adapts else None
         if made is None or made.shift is None or made.scorer.space != scorer.space:
             return {}
-        taught = self._taught.setdefault(decision, {})
-        new = {slot: value for slot, value in rewards.items() if slot < len(made.slate) and taught.get(slot) != value}
+        applied_rewards = self._applied_rewards.setdefault(decision, {})
+        new = {
+            slot: value
+            for slot, value in rewards.items()
+            if slot < len(made.slate) and applied_rewards.get(slot) != value
+        }
         if not new:
             return {}
         by_rank = {made.slate[slot].rank: value for slot, value in new.items()}
@@ -255,7 +259,7 @@ class People:
         except StorageError as error:
             log.warning("nothing was learned: %s", error)
             return {}
-        taught |= new
+        applied_rewards |= new
         return learned
 
     def forget(self, user: str) -> None:
@@ -268,7 +272,7 @@ class People:
                 keys += [*own, *self._windows.forget(name)]
             for decision in [id for id, made in self._made.items() if made.asked.user == user]:
                 del self._made[decision]
-                self._taught.pop(decision, None)
+                self._applied_rewards.pop(decision, None)
         if self._outbox:
             self._outbox.forget(names, keys)
         with self._lock:

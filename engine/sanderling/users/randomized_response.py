@@ -12,12 +12,12 @@ import math
 
 
 def chance(epsilon: float) -> float:
-    """Return p, the probability with which a click bit is turned round: in (0, 1/2) for ε > 0."""
+    """Return p, the probability with which a click bit is flipped: in (0, 1/2) for ε > 0."""
     return 1.0 / (1.0 + math.exp(epsilon))
 
 
 def told(value: float, secret: bytes, decision: str, slot: int, epsilon: float) -> float:
     """Return 1.0 or -1.0: whether `value` is above 0, or the opposite of it."""
     digest = hmac.digest(secret, f"noise\0{decision}\0{slot}".encode(), "sha256")
-    turned = int.from_bytes(digest[:8], "big") < chance(epsilon) * 2.0**64
-    return 1.0 if (value > 0) != turned else -1.0
+    flipped = int.from_bytes(digest[:8], "big") < chance(epsilon) * 2.0**64
+    return 1.0 if (value > 0) != flipped else -1.0

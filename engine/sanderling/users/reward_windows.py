@@ -22,7 +22,7 @@ AT_ONCE = 64
 NEVER_MS = 2**62
 
 
-class Seen(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+class OpenWindow(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """The slots of one decision: the user's pseudonym, the end of its window, `NEVER_MS` when that is behind us, and by
     slot the item that waits for a reward, or "" where the outcome is known."""
 
@@ -36,7 +36,7 @@ class Seen(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
         return {slot: item for slot, item in self.slots.items() if item}
 
 
-class Windows:
+class RewardWindows:
     """The open windows of an engine, oldest first; `stored` are the bytes that earlier processes left, by key.
 
     Methods return what is to be stored: bytes by key, none to delete it.
@@ -44,11 +44,11 @@ class Windows:
 
     def __init__(self, length_s: float | None, stored: Mapping[str, bytes]) -> None:
         self.length_ms = None if length_s is None else int(length_s * 1000)
-        self._open: dict[str, Seen] = {}
-        self._ended: dict[str, Seen] = {}
+        self._open: dict[str, OpenWindow] = {}
+        self._ended: dict[str, OpenWindow] = {}
         for key, value in sorted(stored.items()):
             try:
-                seen = msgspec.msgpack.decode(value, type=Seen)
+                seen = msgspec.msgpack.decode(value, type=OpenWindow)
             except msgspec.MsgspecError:
                 continue
             (self._ended if seen.end_ms == NEVER_MS else self._open)[key.removeprefix(PREFIX)] = seen
@@ -68,7 +68,7 @@ class Windows:
         """Let these slots wait, but for those that have their reward; nothing waits when the window has ended."""
         if self.end_ms(decision) <= now_ms:
             return {}
-        return self._keep(decision, Seen(1, user, self.end_ms(decision), {**slots, **self._known(decision)}))
+        return self._keep(decision, OpenWindow(1, user, self.end_ms(decision), {**slots, **self._known(decision)}))
 
     def settle(self, decision: str, user: str, slots: Collection[int], now_ms: int) -> dict[str, bytes]:
         """Let these slots wait no longer, nor when they are seen again: they have their reward."""
@@ -77,19 +77,19 @@ class Windows:
         slots = {**self._known(decision), **dict.fromkeys(slots, "")}
         if self.end_ms(decision) <= now_ms and decision not in self._open:
             return self._end(decision, user, slots)
-        return self._keep(decision, Seen(1, user, self.end_ms(decision), slots))
+        return self._keep(decision, OpenWindow(1, user, self.end_ms(decision), slots))
 
     def _known(self, decision: str) -> dict[int, str]:
         found = self._open.get(decision) or self._ended.get(decision)
         return found.slots if found else {}
 
-    def _keep(self, decision: str, seen: Seen) -> dict[str, bytes]:
+    def _keep(self, decision: str, seen: OpenWindow) -> dict[str, bytes]:
         self._ended.pop(decision, None)
         self._open[decision] = seen
         self._next_ms = min(self._next_ms, seen.end_ms)
         return {PREFIX + decision: msgspec.msgpack.encode(seen)}
 
-    def closed(self, now_ms: int) -> Iterator[tuple[str, Seen, dict[str, bytes]]]:
+    def closed(self, now_ms: int) -> Iterator[tuple[str, OpenWindow, dict[str, bytes]]]:
         """Yield decisions whose windows have ended, or are too many to wait, and wait for them no longer: some at a
         time, for whoever asks has other things to do."""
         ended = (decision for decision, seen in self._open.items() if seen.end_ms <= now_ms)
@@ -99,7 +99,7 @@ class Windows:
             yield self._close(next(iter(self._open)))
         self._next_ms = self._earliest()
 
-    def _close(self, decision: str) -> tuple[str, Seen, dict[str, bytes]]:
+    def _close(self, decision: str) -> tuple[str, OpenWindow, dict[str, bytes]]:
         seen = self._open[decision]
         return decision, seen, self._end(decision, seen.user, dict.fromkeys(seen.slots, ""))
 
@@ -107,7 +107,7 @@ class Windows:
         """Remember what is known of a decision whose window has ended, and forget the one that ended longest ago."""
         self._open.pop(decision, None)
         self._ended.pop(decision, None)
-        self._ended[decision] = ended = Seen(1, user, NEVER_MS, dict(slots))
+        self._ended[decision] = ended = OpenWindow(1, user, NEVER_MS, dict(slots))
         states = {PREFIX + decision: msgspec.msgpack.encode(ended)}
         return states | (self._drop(next(iter(self._ended))) if len(self._ended) > MOST_ENDED else {})
 
@@ -115,7 +115,7 @@ class Windows:
         """Tell whether `closed` may have something to yield."""
         return now_ms >= self._next_ms or len(self._open) > MOST_OPEN
 
-    def closed_early(self) -> Iterator[tuple[str, Seen, dict[str, bytes]]]:
+    def closed_early(self) -> Iterator[tuple[str, OpenWindow, dict[str, bytes]]]:
         """Close some of the windows that wait for a reward, as `closed` does, before they end."""
         waiting = (decision for decision, seen in self._open.items() if seen.waiting())
         for decision in list(islice(waiting, AT_ONCE)):

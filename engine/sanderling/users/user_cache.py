@@ -14,7 +14,7 @@ T = TypeVar("T")
 CACHED_USERS = 4096
 
 
-class Kept(Generic[T]):
+class UserCache(Generic[T]):
     """Values by pseudonym; `load` returns the stored bytes of a key, or None, and `parse` what they, or None, mean."""
 
     def __init__(self, name: str, load: Callable[[str], bytes | None], parse: Callable[[bytes | None], T]) -> None:

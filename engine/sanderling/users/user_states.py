@@ -56,7 +56,7 @@ class UserState:
         return msgspec.msgpack.encode(stored)
 
 
-class Users:
+class UserStates:
     """The states of all users of an install.
 
     `load` returns the stored bytes of a key, or None. What it raises passes through, and changes nothing: an unread
@@ -96,7 +96,7 @@ class Users:
         self._keep(self.key(user), after)
         return after
 
-    def restart(self, user: str, scorer: Scorer) -> UserState:
+    def reset(self, user: str, scorer: Scorer) -> UserState:
         """Let a user's state be what the last of its events make of an empty one, and return it."""
         before = self.get(user, scorer)
         steps = before.tail

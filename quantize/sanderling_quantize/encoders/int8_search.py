@@ -34,17 +34,17 @@ BITS = {"any": 7, "avx2": 7, "avx512_vnni": 8, "arm64": 8, "wasm": 8}
 
 @dataclass(frozen=True)
 class Recipe:
-    """`strength` of smoothing (None: none), and how many `loud` channels go apart: see `smoothed`."""
+    """`strength` of smoothing (None: none), and how many `outlier` channels go apart: see `smoothed`."""
 
     strength: float | None
-    loud: int
+    outlier: int
 
 
 RECIPES = (Recipe(None, 0), Recipe(0.7, 0), Recipe(0.7, 8), Recipe(0.8, 8))
 
 
 @dataclass(frozen=True)
-class Found:
+class Int8Candidate:
     """One form: its recipe and file, bytes, microseconds for a text (p50), and overlap of 10 nearest with float."""
 
     recipe: Recipe
@@ -53,7 +53,7 @@ class Found:
     us: float
     neighbours: float
 
-    def dominates(self, other: Found) -> bool:
+    def dominates(self, other: Int8Candidate) -> bool:
         """Tell whether this is at least as good in everything and better in something."""
         mine, its = (self.bytes, self.us, -self.neighbours), (other.bytes, other.us, -other.neighbours)
         return mine != its and all(a <= b for a, b in zip(mine, its, strict=True))
@@ -66,7 +66,7 @@ def search(
     judged: Sequence[Tokens],
     folder: Path,
     bits: int,
-) -> list[Found]:
+) -> list[Int8Candidate]:
     """Return the Pareto front of the recipes, the winner first: the best one of those nearly as fast as the fastest.
 
     Channels are measured on `tokens`, forms compared on `judged`; files go to `folder`; `bits` of a weight are 7 or 8.
@@ -75,12 +75,14 @@ def search(
     made = []
     for number, recipe in enumerate(tqdm(RECIPES, desc="int8 forms", unit="form", leave=False)):
         source, target = folder / f"float{number}.onnx", folder / f"form{number}.onnx"
-        export(student if recipe.strength is None else smoothed(student, tokens, recipe.strength, recipe.loud), source)
+        export(
+            student if recipe.strength is None else smoothed(student, tokens, recipe.strength, recipe.outlier), source
+        )
         quantize(source, config, target, bits)
         made.append((recipe, target, session(target)))
     times = _times([one for _, _, one in made], judged)
     found = [
-        Found(recipe, path, path.stat().st_size, us, neighbours(encode(one, judged), exact))
+        Int8Candidate(recipe, path, path.stat().st_size, us, neighbours(encode(one, judged), exact))
         for (recipe, path, one), us in zip(made, times, strict=True)
     ]
     front = [one for one in found if not any(other.dominates(one) for other in found)]

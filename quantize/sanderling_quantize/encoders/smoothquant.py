@@ -23,43 +23,43 @@ PARTS = ("attend", "merge", "expand", "contract")
 
 
 class Smooth(nn.Module):
-    """`inner`, fed with the evened channels; the `loud` ones, int64 [m], go through `weight` [m, out]."""
+    """`inner`, fed with the evened channels; the `outlier` ones, int64 [m], go through `weight` [m, out]."""
 
     factor: Tensor
-    loud: Tensor
+    outlier: Tensor
     weight: Tensor
 
-    def __init__(self, inner: nn.Linear, factor: Tensor, loud: Tensor, weight: Tensor) -> None:
+    def __init__(self, inner: nn.Linear, factor: Tensor, outlier: Tensor, weight: Tensor) -> None:
         super().__init__()
         self.inner = inner
         self.register_buffer("factor", factor)
-        self.register_buffer("loud", loud)
+        self.register_buffer("loud", outlier)
         self.register_buffer("weight", weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the linear layer gave before."""
         quiet = self.inner(x * self.factor)
-        return quiet + x.index_select(-1, self.loud) @ self.weight if len(self.loud) else quiet
+        return quiet + x.index_select(-1, self.outlier) @ self.weight if len(self.outlier) else quiet
 
 
-def smoothed(student: Student, tokens: Sequence[Tokens], strength: float, loud: int) -> Student:
+def smoothed(student: Student, tokens: Sequence[Tokens], strength: float, outlier: int) -> Student:
     """Return a copy that computes the same and quantizes better.
 
-    `strength` in [0, 1] is how much of an activation's size the weights take over (alpha of the paper); `loud` is how
+    `strength` in [0, 1] is how much of an activation's size the weights take over (alpha of the paper); `outlier` is how
     many channels of the feed-forward part's inner activation go apart.
     """
     largest = _largest(student, tokens)
     student = copy.deepcopy(student)
     for layer, peaks in zip(student.layers, largest, strict=True):
         for part in PARTS:
-            count = min(loud, len(peaks[part]) // 2) if part == "contract" else 0
+            count = min(outlier, len(peaks[part]) // 2) if part == "contract" else 0
             setattr(layer, part, _smooth(getattr(layer, part), peaks[part], strength, count))
     return student
 
 
 @torch.no_grad()
-def _smooth(linear: nn.Linear, peaks: Tensor, strength: float, loud: int) -> Smooth:
-    chosen = peaks.topk(loud).indices
+def _smooth(linear: nn.Linear, peaks: Tensor, strength: float, outlier: int) -> Smooth:
+    chosen = peaks.topk(outlier).indices
     weights = linear.weight.abs().amax(0).clamp(min=SMALLEST)
     factor = weights ** (1.0 - strength) / peaks.clamp(min=SMALLEST) ** strength
     aside = linear.weight[:, chosen].T.clone()

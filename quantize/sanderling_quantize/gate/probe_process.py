@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from sanderling.errors import SanderlingError
-from sanderling_quantize.gate.probe_protocol import ARRAYS, QUESTION, WORDS, Events, Question, Words
+from sanderling_quantize.gate.probe_protocol import ARRAYS, QUESTION, WORDS, Events, ProbeReply, Question
 
 TIMEOUT_S = 900.0
 MEMORY_BYTES = 2 * 2**30
@@ -33,10 +33,10 @@ class NoAnswerError(SanderlingError):
 
 
 @dataclass(frozen=True)
-class Answer:
+class ProbeAnswer:
     """What a device said: words; texts' vectors float32 [q, t] and new items' [q, d]; items [n, d] and biases [n]."""
 
-    words: Words
+    words: ProbeReply
     texts: NDArray[np.float32]
     new: NDArray[np.float32]
     items: NDArray[np.float32]
@@ -50,7 +50,7 @@ def ask(
     histories: Sequence[Events],
     repeats: bool,
     timeout_s: float = TIMEOUT_S,
-) -> Answer:
+) -> ProbeAnswer:
     """Open the bundle in a child process and let it answer; raise `NoAnswerError` when it does not.
 
     The child's address space is limited, on Linux, to 2 GiB and four times the bundles' bytes, as an update's probe is.
@@ -93,11 +93,11 @@ def _run(folder: Path, timeout_s: float) -> None:
         raise NoAnswerError(f"the engine ended with status {child.returncode}: {' '.join(last)}")
 
 
-def _read(folder: Path) -> Answer:
+def _read(folder: Path) -> ProbeAnswer:
     try:
-        words = msgspec.json.decode((folder / WORDS).read_bytes(), type=Words)
+        words = msgspec.json.decode((folder / WORDS).read_bytes(), type=ProbeReply)
         if words.fault:
             raise NoAnswerError(words.fault)
-        return Answer(words, **load_file(folder / ARRAYS))
+        return ProbeAnswer(words, **load_file(folder / ARRAYS))
     except (OSError, msgspec.MsgspecError, SafetensorError) as error:
         raise NoAnswerError(f"the engine's answer cannot be read: {error}") from error

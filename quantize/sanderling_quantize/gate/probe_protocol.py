@@ -26,7 +26,7 @@ class Question(msgspec.Struct, frozen=True):
     memory_bytes: int
 
 
-class Words(msgspec.Struct, frozen=True):
+class ProbeReply(msgspec.Struct, frozen=True):
     """The answer as far as it is words; `fault` says why there is no other. `rankings` are the ids of the exploration
     pool in greedy order, at least `SLATE` and at most `DEEPEST` deep. `encode` and `recommend` are the median
     milliseconds of the bundle and of the previous one, empty without one."""

@@ -22,7 +22,7 @@ from sanderling import Engine
 from sanderling.bundle.reader import Bundle
 from sanderling.ranking.golden_check import faults
 from sanderling.ranking.scorer import Scorer
-from sanderling_quantize.gate.probe_protocol import ARRAYS, DEEPEST, QUESTION, SLATE, WORDS, Question, Words
+from sanderling_quantize.gate.probe_protocol import ARRAYS, DEEPEST, QUESTION, SLATE, WORDS, ProbeReply, Question
 
 TURNS = 200
 
@@ -38,7 +38,7 @@ def main() -> None:
         words, arrays = _answer(question, folder / "state")
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / ARRAYS)
     except BaseException as error:  # native libraries raise panics that are no `Exception`
-        words = Words(fault=f"{type(error).__name__}: {error}")
+        words = ProbeReply(fault=f"{type(error).__name__}: {error}")
     (folder / WORDS).write_bytes(msgspec.json.encode(words))
 
 
@@ -50,14 +50,14 @@ def _limit(memory_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
 
 
-def _answer(question: Question, state: Path) -> tuple[Words, Arrays]:
+def _answer(question: Question, state: Path) -> tuple[ProbeReply, Arrays]:
     folder = Path(question.bundle)
     with Engine.open(folder, state=state, verify=True) as engine:
         bundle = Bundle.open(folder)
         vectors = _vectors(Scorer(bundle), question.texts)
         rankings = _rankings(engine, bundle.manifest.exploration.pool, question)
     encode, recommend = _latencies([folder, Path(question.previous)], question.texts) if question.previous else ([], [])
-    words = Words(
+    words = ProbeReply(
         golden=faults(bundle),
         ids=list(bundle.ids()),
         rankings=rankings,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.ranking.user_model import StateModel
+from sanderling.ranking.user_model import UserModel
 from sanderling_quantize.gate.probe_protocol import DEEPEST, SLATE, Events
 from sanderling_quantize.similarity import best
 
@@ -48,7 +48,7 @@ class FloatPolicy:
         self.repeats: bool = settings["repeats"]
         self.epsilon: float = settings["config"]["epsilon"]
         self.depth: int = min(max(settings["config"]["pool"], SLATE), DEEPEST)
-        self._state = StateModel(tensors, self.kinds)
+        self._state = UserModel(tensors, self.kinds)
         self._row = {item: row for row, item in enumerate(self.ids)}
 
     def histories(self, count: int, rng: np.random.Generator) -> list[Events]:

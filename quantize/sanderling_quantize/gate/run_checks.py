@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sanderling.exploration.sequential import marginals
 from sanderling_quantize import similarity
 from sanderling_quantize.gate.check import Check, fault, least, most
-from sanderling_quantize.gate.probe_process import TIMEOUT_S, Answer, NoAnswerError, ask, size
+from sanderling_quantize.gate.probe_process import TIMEOUT_S, NoAnswerError, ProbeAnswer, ask, size
 from sanderling_quantize.gate.probe_protocol import SLATE, Events
 from sanderling_quantize.gate.reference_policy import FloatPolicy, Queries
 from sanderling_quantize.gate.thresholds import Thresholds
@@ -71,7 +71,7 @@ def _first(texts: Texts) -> Texts:
     return texts[0][:TEXTS], texts[1][:TEXTS]
 
 
-def _texts(answer: Answer, seen: Texts, unseen: Texts, policy: FloatPolicy, thresholds: Thresholds) -> list[Check]:
+def _texts(answer: ProbeAnswer, seen: Texts, unseen: Texts, policy: FloatPolicy, thresholds: Thresholds) -> list[Check]:
     old, new = np.split(answer.texts, [len(seen[0])])
     lengths = np.linalg.norm(answer.texts, axis=1)
     rows = [most("text vectors, length off 1", np.abs(lengths - 1.0).max(initial=0.0), thresholds.length)]
@@ -98,7 +98,11 @@ def _likeness(
 
 
 def _items(
-    answer: Answer, policy: FloatPolicy, users: NDArray[np.float32], rng: np.random.Generator, thresholds: Thresholds
+    answer: ProbeAnswer,
+    policy: FloatPolicy,
+    users: NDArray[np.float32],
+    rng: np.random.Generator,
+    thresholds: Thresholds,
 ) -> list[Check]:
     wrong = [(row, a, b) for row, (a, b) in enumerate(zip(policy.ids, answer.words.ids, strict=True)) if a != b]
     note = "row {}: expected {!r}, found {!r}".format(*wrong[0]) if wrong else ""
@@ -124,7 +128,7 @@ def _top(vectors: NDArray[np.float32], biases: NDArray[np.float32], queries: NDA
 
 
 def _slates(
-    answer: Answer, policy: FloatPolicy, drawn: Sequence[Events], queries: Queries, thresholds: Thresholds
+    answer: ProbeAnswer, policy: FloatPolicy, drawn: Sequence[Events], queries: Queries, thresholds: Thresholds
 ) -> list[Check]:
     device, later = answer.words.rankings[: len(drawn)], answer.words.rankings[len(drawn) :]
     exact = policy.rankings(policy.users(drawn), drawn)
@@ -157,7 +161,7 @@ def _first_slot(ranking: Sequence[str], epsilon: float) -> dict[str, float]:
     return dict(zip(ranking, marginals(1, len(ranking), epsilon)[0].tolist(), strict=True)) if ranking else {}
 
 
-def _latency(answer: Answer, thresholds: Thresholds) -> list[Check]:
+def _latency(answer: ProbeAnswer, thresholds: Thresholds) -> list[Check]:
     measured = {"encode": answer.words.encode, "recommend": answer.words.recommend}
     return [
         most(f"{name}, new / previous", new / old, thresholds.latency, f"{new:.3f} ms, before {old:.3f} ms")

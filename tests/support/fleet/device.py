@@ -337,12 +337,12 @@ class Device:
         """Let the disk fail for some time."""
         self.disk.failing = self.rng.choice([apsw.IOError, apsw.FullError])
 
-        def mend() -> None:
+        def clear_gap() -> None:
             self.disk.failing = None
             if self.engine is not None and self.engine.storage_fault:
                 self.close()
 
-        self.world.after(self.rng.uniform(1, 4000), mend)
+        self.world.after(self.rng.uniform(1, 4000), clear_gap)
 
     def turn_clock(self) -> None:
         """Set the clock, stop it, let it go on."""

@@ -13,7 +13,7 @@ from typing import Any
 from sanderling.upload.transport import Response
 from sanderling_trainer.collector.limits import Limits
 from sanderling_trainer.collector.server import create_app
-from sanderling_trainer.event_log.object_store import LocalStore
+from sanderling_trainer.event_log.object_store import LocalObjectStore
 from sanderling_trainer.jobs.compact import compact
 from sanderling_trainer.jobs.erase import erase
 from sanderling_trainer.jobs.lease import LEASE_S, BusyError
@@ -26,7 +26,7 @@ class DeathError(OSError):
     """A job's process ends here."""
 
 
-class FlakyStore(LocalStore):
+class FlakyStore(LocalObjectStore):
     """Fails before or after it has written; both look the same to who asked. `dies_in` so many operations, for jobs."""
 
     mood = "well"
@@ -83,12 +83,12 @@ class Lab:
             if what == "restart":
                 self._start()
             else:
-                self.world.after(self.rng.uniform(1, 30_000), self.mend)
+                self.world.after(self.rng.uniform(1, 30_000), self.clear_gap)
         else:
             self.store.mood = what
-            self.world.after(self.rng.uniform(1, 3_000), self.mend)
+            self.world.after(self.rng.uniform(1, 3_000), self.clear_gap)
 
-    def mend(self) -> None:
+    def clear_gap(self) -> None:
         self.store.mood = "well"
         if self._life is None:
             self._start()
@@ -116,7 +116,7 @@ class Lab:
 
     def finish(self) -> None:
         """Do again what may have died half done, when its lease is over."""
-        self.mend()
+        self.clear_gap()
         self.world.run(LEASE_S)
         for install in sorted(self.erased):
             self.erase(install)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sanderling import Slate
-from sanderling.events.schema import Decision, Event, Loss, Observation, Outcome, Restart
+from sanderling.events.schema import Decision, Event, Loss, Observation, Outcome, StateReset
 from tests.support.fleet.shelf import Choice
 
 
@@ -28,7 +28,7 @@ class Entry:
 class Ledger:
     """All entries of a device. Those before `written` survive a kill, those before `flushed` a power cut.
 
-    `privacy` is the ε with which its rewards are turned round, 0 where they are told as they were; `shares` tells
+    `privacy` is the ε with which its rewards are flipped, 0 where they are told as they were; `shares` tells
     whether contexts may leave it; `choices` holds what each of its slates could be chosen from.
     `goodbyes` are decisions that were made when all was well again.
     """
@@ -91,9 +91,9 @@ class Ledger:
 
 def key_of(event: Event) -> str:
     """Return the name under which an event stands in the ledger: an app's own tag, or what happened by itself."""
-    if isinstance(event, Decision | Restart | Loss):
+    if isinstance(event, Decision | StateReset | Loss):
         return event.id
-    if isinstance(event, Outcome) and event.turned:
+    if isinstance(event, Outcome) and event.flip_probability:
         return noisy_key(event.decision, event.slot)
     if is_default(event):
         return f"default {event.decision} {event.slot}"
@@ -108,4 +108,4 @@ def noisy_key(decision: str, slot: int) -> str:
 
 def is_default(event: Event) -> bool:
     """Tell whether an outcome is what the engine says of a slot that was seen and not rewarded."""
-    return isinstance(event, Outcome) and event.kind == "skip" and not event.turned
+    return isinstance(event, Outcome) and event.kind == "skip" and not event.flip_probability

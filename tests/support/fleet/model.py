@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from math import log2
 
-from sanderling.events.schema import Decision, Event, Loss, Observation, Outcome, Restart
+from sanderling.events.schema import Decision, Event, Loss, Observation, Outcome, StateReset
 from sanderling.outbox.shedding import survives
 from sanderling_trainer.event_log.examples import Examples
 from sanderling_trainer.event_log.reader import EventLog
@@ -96,18 +96,18 @@ class Model:
                 told = [(s.item, s.rank, s.explored, s.conditional, s.marginal) for s in event.slate]
                 if shown != told:
                     yield f"another slate: {event.id}: shown {shown}, told {told}"
-            elif isinstance(event, Restart):
+            elif isinstance(event, StateReset):
                 yield from self._unknown_steps(event)
             elif key_of(event) not in self.known and not key_of(event).startswith("default"):
                 yield f"never said: {key_of(event)}"
-            elif isinstance(event, Outcome) and event.turned:
+            elif isinstance(event, Outcome) and event.flip_probability:
                 yield from noise_faults(event, self._chance(event.decision))
             elif isinstance(event, Outcome) and not is_default(event):
                 entry = self.known[event.kind]
                 if (event.decision, (event.slot,), event.value) != (entry.decision, entry.slots, entry.value):
                     yield f"another reward: {event.kind}"
 
-    def _unknown_steps(self, restart: Restart) -> Iterator[str]:
+    def _unknown_steps(self, restart: StateReset) -> Iterator[str]:
         """A state begins anew from what the app said of this user, in its order."""
         said = iter([entry.key for entry in self.known.values()])
         for _, kind in restart.steps:
@@ -115,13 +115,13 @@ class Model:
                 yield f"a state began anew from what was never said: {kind}"
 
     def _chance(self, decision: str) -> float:
-        """Return the chance with which the rewards of a decision are turned round, 0 where they are not."""
+        """Return the chance with which the rewards of a decision are flipped, 0 where they are not."""
         privacy = self.whose[decision].privacy
         return chance(privacy) if privacy else 0.0
 
     def told(self) -> Counter[tuple[float, bool]]:
         """Count the rewards that came from each ε, by whether they came as the opposite of what was."""
-        noisy = [event for event in self.found if isinstance(event, Outcome) and event.turned]
+        noisy = [event for event in self.found if isinstance(event, Outcome) and event.flip_probability]
         return Counter(
             (self.whose[event.decision].privacy, (self.known[key_of(event)].value > 0) != (event.value > 0))
             for event in noisy
@@ -169,9 +169,9 @@ class Model:
         for event in [*self.found, *self.log.losses]:
             numbers[event.install].add(event.seq)
             if isinstance(event, Loss):
-                named[event.install].update(event.numbers or ())
+                named[event.install].update(event.lost_seqs or ())
                 counted = event.decisions + event.outcomes + event.observations
-                declared[event.install] += max(0, counted - len(event.numbers or ()))
+                declared[event.install] += max(0, counted - len(event.lost_seqs or ()))
         for install, seen in numbers.items():
             gap = max(seen) - len(seen | named[install]) - declared[install]
             if gap and install not in self.blind:
@@ -223,7 +223,7 @@ class Model:
                 for s in slots
             ]  # fmt: skip
             policy = int(taken.release[i]), int(taken.eligible[i])
-            row = (*policy, round(float(taken.turned[i]), 4), bool(taken.context[i] >= 0), *shown)
+            row = (*policy, round(float(taken.flip_probability[i]), 4), bool(taken.context[i] >= 0), *shown)
             if expected[row] == 0:
                 yield f"an example that nobody made: {row}"
             expected[row] -= 1
@@ -253,7 +253,7 @@ class Model:
         """Return the examples that the ledgers ask for: of several rewards of a slot the last one that came counts."""
         rewards: dict[str, dict[int, float]] = defaultdict(dict)
         for event in self.found:
-            if isinstance(event, Outcome) and (is_default(event) or event.turned):
+            if isinstance(event, Outcome) and (is_default(event) or event.flip_probability):
                 rewards[event.decision][event.slot] = event.value / (1 - 2 * self._chance(event.decision))
         for ledger in self.ledgers:
             for entry in ledger.entries:

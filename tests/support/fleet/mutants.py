@@ -96,7 +96,7 @@ def unflushed(engine: Engine) -> None:
 def mend_nothing(engine: Engine) -> None:
     """The engine that lets a state go on though something that moved it was lost."""
     if engine._outbox is not None:
-        engine._outbox.mend = lambda name: False
+        engine._outbox.clear_gap = lambda name: False
 
 
 class Forgetful(FlakyStore):
@@ -109,8 +109,8 @@ class Forgetful(FlakyStore):
 
 
 def tell_truth(engine: Engine) -> None:
-    """The engine that tells each reward as it was, and says that it may be turned round."""
-    tell = engine._met._tell
+    """The engine that tells each reward as it was, and says that it may be flipped."""
+    tell = engine._profiles._tell
     if tell._privacy is not None:
         honest = tell.outcome
         tell.outcome = lambda *what, **more: msgspec.structs.replace(honest(*what, **more), **_as_it_was(what[4]))
@@ -121,13 +121,13 @@ def _as_it_was(value: float) -> dict[str, Any]:
 
 
 def take_noise_for_truth(store: str) -> EventLog:
-    """The lab that reads rewards which may be turned round as if they were not."""
+    """The lab that reads rewards which may be flipped as if they were not."""
     found = gather(open_store(store))
     return _log([replace(seen, event=_exact(seen.event)) for seen in found])
 
 
 def _exact(event: Event) -> Event:
-    return msgspec.structs.replace(event, turned=msgspec.UNSET) if isinstance(event, Outcome) else event
+    return msgspec.structs.replace(event, flip_probability=msgspec.UNSET) if isinstance(event, Outcome) else event
 
 
 def trust_clocks(store: str) -> EventLog:
@@ -139,7 +139,7 @@ def trust_clocks(store: str) -> EventLog:
 
 def share_anyway(engine: Engine) -> None:
     """The engine that lets contexts out, whatever the app said."""
-    engine._met._tell._share_context = True
+    engine._profiles._tell._share_context = True
 
 
 def keep_no_list(engine: Engine) -> None:
@@ -159,7 +159,7 @@ def forget_swaps(engine: Engine) -> None:
 
 def tell_given(engine: Engine) -> None:
     """The engine that tells the release that it came with, whichever decided."""
-    tell = engine._met._tell
+    tell = engine._profiles._tell
     honest = tell.decision
     tell.decision = lambda *what: msgspec.structs.replace(honest(*what), release=GIVEN)
 

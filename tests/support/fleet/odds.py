@@ -1,4 +1,4 @@
-"""Rewards that are turned round now and then: what such a reward may say, and how often it is turned.
+"""Rewards that are flipped now and then: what such a reward may say, and how often it is turned.
 
 Refuses to know what decides about a single one.
 """
@@ -15,17 +15,17 @@ SURPRISE = 20.0
 
 
 def chance(privacy: float) -> float:
-    """Return the chance with which a reward is turned round under ε (Warner 1965)."""
+    """Return the chance with which a reward is flipped under ε (Warner 1965)."""
     return 1 / (1 + exp(privacy))
 
 
-def noise_faults(event: Outcome, turned: float) -> Iterator[str]:
-    """A reward that may have been turned round says one bit, and how likely that is; it moves nothing."""
+def noise_faults(event: Outcome, flip_probability: float) -> Iterator[str]:
+    """A reward that may have been flipped says one bit, and how likely that is; it moves nothing."""
     told = {1.0: "click", -1.0: "skip"}.get(event.value)
-    if event.kind != told or event.observed or event.late:
+    if event.kind != told or event.updates_state or event.late:
         yield f"more than a bit: {event}"
-    if not turned or abs((event.turned or 0.0) - turned) > 1e-12:
-        yield f"turned with another chance: {event.turned}, expected {turned}"
+    if not flip_probability or abs((event.flip_probability or 0.0) - flip_probability) > 1e-12:
+        yield f"turned with another chance: {event.flip_probability}, expected {flip_probability}"
 
 
 def odds_faults(told: Counter[tuple[float, bool]]) -> Iterator[str]:

@@ -131,7 +131,7 @@ def _erase(lab: Lab, network: Network, rng: Any) -> None:
 def _end(world: World, lab: Lab, network: Network, devices: list[Device]) -> list[str]:
     """Heal everything, let all windows end, and let everybody send what there is."""
     network.heal()
-    lab.mend()
+    lab.clear_gap()
     for device in devices:
         device.heal()
     for pause, last in ((0, False), (3 * DAY_S, False), (0, True)):

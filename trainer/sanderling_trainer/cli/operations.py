@@ -125,9 +125,9 @@ def rotate(
 
     Example: sanderling installs rotate --store events/
     """
-    from sanderling_trainer.jobs.rotate_identities import renew
+    from sanderling_trainer.jobs.rotate_identities import rotate_identities
 
-    marked = renew(store, at_most)
+    marked = rotate_identities(store, at_most)
     text = "\n".join([*marked, f"{len(marked)} more installs will get new identities"])
     finish({"installs": marked}, text, as_json)
 

@@ -6,22 +6,22 @@ import hmac
 
 from sanderling.runtime.clock import Clock
 from sanderling_trainer.collector.limits import Limits, RefusalError
-from sanderling_trainer.collector.lookup_cache import Known
-from sanderling_trainer.collector.store_probe import Probe
+from sanderling_trainer.collector.lookup_cache import LookupCache
+from sanderling_trainer.collector.store_probe import StoreProbe
 from sanderling_trainer.collector.tokens import file_of
-from sanderling_trainer.event_log.object_store import Store
+from sanderling_trainer.event_log.object_store import ObjectStore
 
 
 class Authenticator:
     """Checks the tokens of requests; a shared `token` is valid beside those that the store has."""
 
-    def __init__(self, store: Store, token: str | None, clock: Clock, limits: Limits, probe: Probe) -> None:
+    def __init__(self, store: ObjectStore, token: str | None, clock: Clock, limits: Limits, probe: StoreProbe) -> None:
         self._token = token
         self._limits = limits
         self._probe = probe
         self._unknown = 0
         # Lookups of unknown tokens can take half of the threads: guesses cannot keep known devices out.
-        self._issued = Known(store, clock, 2 * limits.unknown_tokens)
+        self._issued = LookupCache(store, clock, 2 * limits.unknown_tokens)
 
     async def check(self, authorization: str) -> None:
         """Return if the header has a valid token.

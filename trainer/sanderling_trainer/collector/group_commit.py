@@ -9,19 +9,19 @@ import threading
 from sanderling.runtime.clock import Clock
 from sanderling_trainer.collector.limits import Limits, RefusalError
 from sanderling_trainer.collector.metrics import Metrics
-from sanderling_trainer.collector.recent_ids import Memory
+from sanderling_trainer.collector.recent_ids import RecentIds
 from sanderling_trainer.collector.validation import Batch
-from sanderling_trainer.event_log.object_store import Store
+from sanderling_trainer.event_log.object_store import ObjectStore
 from sanderling_trainer.event_log.segment_format import DEAD, SEGMENTS, new_name, pack
 
 Waiting = list[tuple[Batch, asyncio.Future[None]]]
 
 
-class Committer:
+class GroupCommitter:
     """One thread that writes; it is a daemon, so that a store that hangs cannot keep the server from ending."""
 
-    def __init__(self, store: Store, clock: Clock, limits: Limits, metrics: Metrics) -> None:
-        self.memory = Memory()
+    def __init__(self, store: ObjectStore, clock: Clock, limits: Limits, metrics: Metrics) -> None:
+        self.memory = RecentIds()
         self._store, self._clock, self._limits, self._metrics = store, clock, limits, metrics
         self._waiting: Waiting = []
         self._waiting_bytes = 0

@@ -8,13 +8,13 @@ from starlette.responses import JSONResponse, Response
 
 from sanderling_trainer.collector import openapi
 from sanderling_trainer.collector.metrics import Metrics
-from sanderling_trainer.collector.store_probe import Probe
+from sanderling_trainer.collector.store_probe import StoreProbe
 
 
-class Watch:
+class HealthEndpoints:
     """The endpoints without a token: let only your own network reach them."""
 
-    def __init__(self, probe: Probe, metrics: Metrics) -> None:
+    def __init__(self, probe: StoreProbe, metrics: Metrics) -> None:
         self._probe, self._metrics = probe, metrics
 
     async def health(self, request: Request) -> Response:

@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sanderling.runtime.clock import Clock
 from sanderling_trainer.collector.rate_limit import MAX_REMEMBERED, trim
-from sanderling_trainer.event_log.object_store import Store
+from sanderling_trainer.event_log.object_store import ObjectStore
 from sanderling_trainer.event_log.tombstones import MAX_AGE_S
 
 
-class Known:
+class LookupCache:
     """Asks the store at most once in `MAX_AGE_S` for each name, in so many threads of its own."""
 
-    def __init__(self, store: Store, clock: Clock, threads: int) -> None:
+    def __init__(self, store: ObjectStore, clock: Clock, threads: int) -> None:
         self._store = store
         self._clock = clock
         self._threads = ThreadPoolExecutor(threads, "sanderling-known")

@@ -12,7 +12,7 @@ from sanderling_trainer.collector.limits import Limits, RefusalError
 MAX_REMEMBERED = 100_000
 
 
-class Rate:
+class RateLimit:
     """Limits the events per second of each install.
 
     A batch passes whole if its install has no debt, and its events may leave one. Kept is the moment, in seconds of

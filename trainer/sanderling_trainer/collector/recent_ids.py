@@ -15,7 +15,7 @@ PLACES = 2**19  # 12 MiB
 ROW = np.dtype([("id", "<u8", 2), ("body", "<i8")])  # the body's checksum, and one; 0 is an empty place
 
 
-class Memory:
+class RecentIds:
     """Maps ids of 32 hex digits to checksums of 32 bits; forgets without being told."""
 
     def __init__(self, places: int = PLACES) -> None:

@@ -26,17 +26,17 @@ from starlette.routing import Route
 from sanderling.events.schema import Answer
 from sanderling.runtime.clock import Clock, SystemClock
 from sanderling_trainer.collector.authentication import Authenticator
-from sanderling_trainer.collector.group_commit import Committer
-from sanderling_trainer.collector.health import Watch
+from sanderling_trainer.collector.group_commit import GroupCommitter
+from sanderling_trainer.collector.health import HealthEndpoints
 from sanderling_trainer.collector.limits import Limits, RefusalError
-from sanderling_trainer.collector.lookup_cache import Known
+from sanderling_trainer.collector.lookup_cache import LookupCache
 from sanderling_trainer.collector.metrics import Metrics
-from sanderling_trainer.collector.rate_limit import Rate
+from sanderling_trainer.collector.rate_limit import RateLimit
 from sanderling_trainer.collector.request_body import read_body
-from sanderling_trainer.collector.store_probe import Probe
+from sanderling_trainer.collector.store_probe import StoreProbe
 from sanderling_trainer.collector.validation import judge
-from sanderling_trainer.event_log.object_store import Store, open_store
-from sanderling_trainer.event_log.tombstones import renewal, tombstone
+from sanderling_trainer.event_log.object_store import ObjectStore, open_store
+from sanderling_trainer.event_log.tombstones import rotation, tombstone
 
 FINISH_REQUESTS_S = 6
 FINISH_COMMITS_S = 2.0
@@ -48,15 +48,15 @@ OPEN_FILES = 16_384
 class Collector:
     """The endpoint of events; a shared `token` is valid beside those that the store has."""
 
-    def __init__(self, store: Store, token: str | None, clock: Clock, limits: Limits) -> None:
+    def __init__(self, store: ObjectStore, token: str | None, clock: Clock, limits: Limits) -> None:
         self.metrics = Metrics()
-        self.probe = Probe(store, clock)
-        self.committer = Committer(store, clock, limits, self.metrics)
+        self.probe = StoreProbe(store, clock)
+        self.committer = GroupCommitter(store, clock, limits, self.metrics)
         self._clock = clock
         self._limits = limits
         self._authenticator = Authenticator(store, token, clock, limits, self.probe)
-        self._marks = Known(store, clock, MARKS_AT_ONCE)
-        self._rate = Rate(limits, clock)
+        self._marks = LookupCache(store, clock, MARKS_AT_ONCE)
+        self._rate = RateLimit(limits, clock)
         self._requests = 0
 
     async def events(self, request: Request) -> Response:
@@ -108,12 +108,12 @@ class Collector:
 
         self._rate.take(batch.installs)
         try:
-            renew = await self._marked(batch.installs, renewal)
+            rotate = await self._marked(batch.installs, rotation)
             await self.committer.commit(batch)
         except BaseException:  # a cancelled request too was not stored
             self._rate.give_back(batch.installs)
             raise
-        return Answer(batch.verdicts, renew)
+        return Answer(batch.verdicts, rotate)
 
     async def _marked(self, installs: Iterable[str], mark: Callable[[str], str]) -> list[str]:
         """Return those that have a mark; all are asked about at once."""
@@ -136,13 +136,13 @@ def _sent_at(value: str) -> int | None:
 
 
 def create_app(
-    store: str | Store, token: str | None = None, clock: Clock | None = None, limits: Limits | None = None
+    store: str | ObjectStore, token: str | None = None, clock: Clock | None = None, limits: Limits | None = None
 ) -> Starlette:
     """Build the server over a store, or a local folder or an object store's URL."""
     place = open_store(store) if isinstance(store, str) else store
     clock, limits = clock or SystemClock(), limits or Limits()
     collector = Collector(place, token, clock, limits)
-    watch = Watch(collector.probe, collector.metrics)
+    watch = HealthEndpoints(collector.probe, collector.metrics)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

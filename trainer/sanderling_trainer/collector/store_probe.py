@@ -6,17 +6,17 @@ import asyncio
 import os
 
 from sanderling.runtime.clock import Clock
-from sanderling_trainer.event_log.object_store import Store
+from sanderling_trainer.event_log.object_store import ObjectStore
 
 PROBE = "probe"
 PROBE_AGE_S = 5.0
 PROBE_BYTES = 64 * 1024  # a full disk takes an empty file, and one that packs may take zeros
 
 
-class Probe:
+class StoreProbe:
     """Writes one file, at most once in `PROBE_AGE_S`."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: ObjectStore, clock: Clock) -> None:
         self._store, self._clock = store, clock
         self._asked_at: int | None = None
         self._works = False

@@ -12,7 +12,7 @@ import msgspec
 
 from sanderling.errors import SanderlingError
 from sanderling.runtime.clock import Clock
-from sanderling_trainer.event_log.object_store import Store
+from sanderling_trainer.event_log.object_store import ObjectStore
 
 FOLDER = "tokens"
 BYTES = 32
@@ -35,7 +35,7 @@ def file_of(token: str) -> str:
     return f"{FOLDER}/{sha256(token.encode()).hexdigest()}"
 
 
-def issue(store: Store, name: str, clock: Clock) -> str:
+def issue(store: ObjectStore, name: str, clock: Clock) -> str:
     """Make a token for a device and return it; it is not to be had a second time."""
     if any(token.name == name for token in listed(store)):
         raise TokenError(f"expected a name without a token, found that `{name}` has one; revoke it first")
@@ -44,7 +44,7 @@ def issue(store: Store, name: str, clock: Clock) -> str:
     return token
 
 
-def revoke(store: Store, name: str) -> None:
+def revoke(store: ObjectStore, name: str) -> None:
     """End the token of a device; collectors know within seconds."""
     mine = [token for token in listed(store) if token.name == name]
     if not mine:
@@ -53,7 +53,7 @@ def revoke(store: Store, name: str) -> None:
         store.delete(f"{FOLDER}/{token.hash}")
 
 
-def listed(store: Store) -> list[Token]:
+def listed(store: ObjectStore) -> list[Token]:
     """Return all valid tokens by the time of their issue."""
     found = []
     for name in store.names(FOLDER):

@@ -19,7 +19,7 @@ from sanderling.events import codec, semantics
 from sanderling.events import schema as wire
 from sanderling.events.schema import Verdict
 from sanderling_trainer.collector.limits import RefusalError
-from sanderling_trainer.collector.recent_ids import Memory
+from sanderling_trainer.collector.recent_ids import RecentIds
 from sanderling_trainer.event_log.segment_format import letter, line
 
 MAX_REASON = 500
@@ -54,7 +54,7 @@ class _Read(NamedTuple):
     fault: str | None
 
 
-def judge(body: bytes, now: int, sent_at: int | None, memory: Memory) -> Batch:
+def judge(body: bytes, now: int, sent_at: int | None, memory: RecentIds) -> Batch:
     """Check a batch received at `now`; raise `RefusalError` when it is none, or has a line that names no id."""
     cap = min(wire.MAX_BATCH_BYTES, _declared(body))
     try:

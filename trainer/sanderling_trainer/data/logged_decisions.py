@@ -25,7 +25,7 @@ class Decisions:
     whose outcome is known, context int64 [m] (-1 for none), ranks int64 [m, K] places in the logging policy's greedy
     order, group int64 [m] what to bootstrap over. Of the policy that decided: its release, pool and number of eligible
     items int64 [m], 0 where unknown, epsilon float64 [m], guarded int64 [m], the slots in front that did not
-    explore, and capped bool [m], whether its pool had caps on attributes. turned float64 [m] in [0, 1/2) is the
+    explore, and capped bool [m], whether its pool had caps on attributes. flip_probability float64 [m] in [0, 1/2) is the
     chance with which each of its rewards was told as the opposite (`sanderling.users.randomized_response`): where it is above 0, rewards
     are right in expectation, and beyond [-1, 1].
     survived float64 [m] in (0, 1] is the chance with which the decision came through the shedding of a full device.
@@ -48,12 +48,12 @@ class Decisions:
     epsilon: Floats = field(default_factory=lambda: np.empty(0))
     guarded: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     capped: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
-    turned: Floats = field(default_factory=lambda: np.empty(0))
+    flip_probability: Floats = field(default_factory=lambda: np.empty(0))
     survived: Floats = field(default_factory=lambda: np.empty(0))
     slots: Ints = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __post_init__(self) -> None:
-        fills = dict.fromkeys(("release", "pool", "eligible", "epsilon", "guarded", "capped", "turned"), 0)
+        fills = dict.fromkeys(("release", "pool", "eligible", "epsilon", "guarded", "capped", "flip_probability"), 0)
         for name, fill in (fills | {"survived": 1, "slots": self.items.shape[1]}).items():
             given = getattr(self, name)
             if len(given) == 0:
@@ -74,16 +74,16 @@ class Decisions:
     @property
     def noisy(self) -> NDArray[np.bool_]:
         """Which rewards were told with randomised response, bool [m]."""
-        return self.turned > 0.0
+        return self.flip_probability > 0.0
 
     def weights(self) -> Floats:
         """Return how much each decision counts when something is learned of all, float64 [m] of mean 1.
 
         One that survived shedding with chance p stands for 1/p like it, for 64 at most: a device may be wrong, or mean
-        ill, and must not outweigh all others. One with rewards turned round with chance q,
+        ill, and must not outweigh all others. One with rewards flipped with chance q,
         whose corrected variance is 1 / (1 - 2q)² of an exact one's, counts by the inverse.
         """
-        each = (1.0 - 2.0 * self.turned) ** 2 * np.minimum(1.0 / self.survived, MOST_ALIKE)
+        each = (1.0 - 2.0 * self.flip_probability) ** 2 * np.minimum(1.0 / self.survived, MOST_ALIKE)
         return each / each.mean() if len(each) else each
 
     def epsilons(self) -> Floats:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sanderling_trainer.data.tables import Catalogue, Interactions
 from sanderling_trainer.demo.device_process import read_journal
 from sanderling_trainer.evaluation.intervals import ratio, ratio_difference
-from sanderling_trainer.evaluation.trajectory_replay import Journey, replay
+from sanderling_trainer.evaluation.trajectory_replay import Trajectory, replay
 from sanderling_trainer.policy.model.config import Config
 
 
@@ -29,7 +29,7 @@ class Arm:
     shown: NDArray[np.float64]
 
 
-def plain(ways: Sequence[Journey], catalogue: Catalogue, log: Interactions) -> list[dict[str, Any]]:
+def plain(ways: Sequence[Trajectory], catalogue: Catalogue, log: Interactions) -> list[dict[str, Any]]:
     """Return journeys as a device reads them: user, before [item, kind], later [item, kind, liked, context]."""
 
     def context(code: int) -> str | None:
@@ -50,7 +50,7 @@ def plain(ways: Sequence[Journey], catalogue: Catalogue, log: Interactions) -> l
     ]
 
 
-def baselines(ways: Sequence[Journey], log: Interactions, known: int, items: int, config: Config) -> list[Arm]:
+def baselines(ways: Sequence[Trajectory], log: Interactions, known: int, items: int, config: Config) -> list[Arm]:
     """Return the arms random and popularity (likes up to `known`, seconds), with the devices' own exploration."""
     past = log.select((log.time <= known) & (log.reward > 0))
     rng = np.random.default_rng(config.seed + 3)

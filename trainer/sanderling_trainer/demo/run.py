@@ -32,7 +32,7 @@ from sanderling_trainer.data.time_split import quantile
 from sanderling_trainer.demo import arms as replays
 from sanderling_trainer.demo.fleet import Fleet
 from sanderling_trainer.demo.report import table, verdict, write_report
-from sanderling_trainer.evaluation.trajectory_replay import Journey, journeys
+from sanderling_trainer.evaluation.trajectory_replay import Trajectory, journeys
 from sanderling_trainer.event_log.reader import read_segments
 from sanderling_trainer.jobs.retrain import retrain
 from sanderling_trainer.policy.model.config import Config
@@ -191,7 +191,7 @@ class Demo:
             f" in at most {slowest:.1f} s"
         )
 
-    def _judge(self, fleet: Fleet, ways: Sequence[Journey], catalogue: Catalogue, log: Interactions) -> None:
+    def _judge(self, fleet: Fleet, ways: Sequence[Trajectory], catalogue: Catalogue, log: Interactions) -> None:
         config = self.settings.config
         arms = replays.baselines(ways, log, self.splits[1], len(catalogue), config)
         arms += [replays.device_arm(f"release {number}", fleet.journals(number)) for number in (1, 2)]

@@ -20,7 +20,7 @@ from sanderling_trainer.data.tables import Interactions
 
 
 @dataclass(frozen=True)
-class Journey:
+class Trajectory:
     """A user's way: item rows had before, then the later events' rows, kinds and likes, and the contexts of each."""
 
     user: int
@@ -39,7 +39,7 @@ class Journey:
             yield step, seen, wanted
 
 
-def journeys(interactions: Interactions, start: int, stop: int) -> list[Journey]:
+def journeys(interactions: Interactions, start: int, stop: int) -> list[Trajectory]:
     """Return the way of every user with an event in start < time <= stop (seconds), later events beyond it left out."""
     found = []
     order = np.argsort(interactions.user, kind="stable")
@@ -48,7 +48,7 @@ def journeys(interactions: Interactions, start: int, stop: int) -> list[Journey]
         before, later = rows[time <= start], rows[(time > start) & (time <= stop)]
         if len(later):
             found.append(
-                Journey(
+                Trajectory(
                     user=int(interactions.user[rows[0]]),
                     before=interactions.item[before],
                     before_kinds=interactions.kind[before],
@@ -78,7 +78,7 @@ class Replay:
 
 
 def replay(
-    journey: Journey, scores: NDArray[np.float32], slots: int, pool: int, epsilon: float, rng: np.random.Generator
+    journey: Trajectory, scores: NDArray[np.float32], slots: int, pool: int, epsilon: float, rng: np.random.Generator
 ) -> Replay:
     """Replay a journey with scores float32 [s, n], one row a step (or [1, n] for all), under scheme `sequential`."""
     s = len(journey.later)

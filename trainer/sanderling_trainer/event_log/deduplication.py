@@ -31,7 +31,7 @@ class Seen:
 
     def size(self) -> int:
         """Return about how many bytes of memory this takes: a slot of 60 bytes on the wire is an object of 130."""
-        parts = sum(len(getattr(self.event, name, None) or ()) for name in ("slate", "caps", "numbers"))
+        parts = sum(len(getattr(self.event, name, None) or ()) for name in ("slate", "caps", "lost_seqs"))
         return EVENT_BYTES + 2 * len(self.body) + PART_BYTES * parts
 
     def time(self) -> int:
@@ -45,7 +45,7 @@ class Seen:
         return corrected if OLDEST_MS <= corrected <= self.received_at else self.received_at
 
 
-class Gathering:
+class Deduplicator:
     """Every different body once. `size` is about what they take in memory, decoded, in bytes."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ from sanderling.exploration.sequential import LONGEST
 from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.event_log.reader import EventLog
-from sanderling_trainer.event_log.state_replay import Chain, parts
+from sanderling_trainer.event_log.state_replay import StateReplay, parts
 
 LONGEST_CONTEXT = 2.0  # an encoder's vectors have length 1; far longer ones would overflow what learns from them
 
@@ -53,8 +53,8 @@ def examples_of(log: EventLog, ids: Sequence[str], kinds: Sequence[str], text_di
 
 
 def true_mean(outcome: Outcome) -> float:
-    """Return a reward that is right in expectation: where it was turned round with probability p, value / (1 - 2p)."""
-    return outcome.value / (1.0 - 2.0 * outcome.turned) if outcome.turned else outcome.value
+    """Return a reward that is right in expectation: where it was flipped with probability p, value / (1 - 2p)."""
+    return outcome.value / (1.0 - 2.0 * outcome.flip_probability) if outcome.flip_probability else outcome.value
 
 
 class _Builder:
@@ -80,13 +80,13 @@ class _Builder:
                     self._take(group, event, chain, outcomes.get(event.id, []))
             self.histories.append(chain.history(self.code_of))
 
-    def _chain(self, events: Sequence[Event]) -> Chain:
-        chain = Chain(self.row_of)
+    def _chain(self, events: Sequence[Event]) -> StateReplay:
+        chain = StateReplay(self.row_of)
         for event in events:
             chain.follow(event, self.time.get(event.id, event.clock.wall) // 1000)
         return chain
 
-    def _take(self, group: int, decision: Decision, chain: Chain, outcomes: list[Outcome]) -> None:
+    def _take(self, group: int, decision: Decision, chain: StateReplay, outcomes: list[Outcome]) -> None:
         at, judged = chain.at(decision), self._judged(decision, outcomes)
         if at is None:
             self.dropped["state checksum differs"] += 1
@@ -123,7 +123,7 @@ class _Builder:
             eligible=self._facts("eligible", np.int64),
             epsilon=self._facts("epsilon", np.float64),
             guarded=np.array([decision.guarded or 0 for *_, decision, _ in self.taken], np.int64),
-            turned=np.array([max(told.turned or 0.0 for told in outcomes.values()) for *_, outcomes in self.taken]),
+            flip_probability=np.array([max(told.flip_probability or 0.0 for told in outcomes.values()) for *_, outcomes in self.taken]),
             capped=np.array([bool(decision.caps) for *_, decision, _ in self.taken], np.bool_),
             survived=self._facts("pass_probability", np.float64),
             slots=slots,

@@ -19,7 +19,7 @@ REMOTE_TIMEOUT = timedelta(seconds=10)
 JOB_TIMEOUT = timedelta(minutes=10)
 
 
-class Store(Protocol):
+class ObjectStore(Protocol):
     """What the collector and the jobs behind it need of a place."""
 
     def put(self, name: str, data: bytes) -> None:
@@ -51,7 +51,7 @@ class Store(Protocol):
         ...
 
 
-class LocalStore:
+class LocalObjectStore:
     """A folder. Written here by hand because obstore's local store flushes nothing to the disk."""
 
     def __init__(self, root: Path) -> None:
@@ -130,7 +130,7 @@ class LocalStore:
         self._made.add(folder)
 
 
-class RemoteStore:
+class RemoteObjectStore:
     """S3, GCS, Azure, memory: the service answers a put when the object is durable. Keys come from the environment.
 
     A request may take `timeout`, body included.
@@ -193,9 +193,9 @@ class RemoteStore:
         """Do nothing: an object is there whole or not at all."""
 
 
-def open_store(url: str, timeout: timedelta = REMOTE_TIMEOUT) -> Store:
+def open_store(url: str, timeout: timedelta = REMOTE_TIMEOUT) -> ObjectStore:
     """Open a local folder, or, when `url` has a scheme, an object store; `JOB_TIMEOUT` is for who moves large files."""
-    return RemoteStore(url, timeout) if "://" in url else LocalStore(Path(url))
+    return RemoteObjectStore(url, timeout) if "://" in url else LocalObjectStore(Path(url))
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import zstandard
 
 from sanderling.errors import EventError
 from sanderling.events import schema as wire
-from sanderling_trainer.event_log.deduplication import Gathering
+from sanderling_trainer.event_log.deduplication import Deduplicator
 
 MOST_BYTES = 256 * 1024 * 1024
 PARTS = 64
@@ -36,14 +36,14 @@ _rows = msgspec.msgpack.Decoder(list[Row])
 
 
 class Parts:
-    """Takes lines as a `Gathering` does; iterating yields the gathering of each part, in the order of installs.
+    """Takes lines as a `Deduplicator` does; iterating yields the gathering of each part, in the order of installs.
 
     The lines that come are of installs from `low` to `high`, ids read as numbers.
     """
 
     def __init__(self, most_bytes: int = MOST_BYTES, low: int = 0, high: int = LAST) -> None:
         self._most_bytes, self._low, self._high = most_bytes, low, high
-        self._gathering = Gathering()
+        self._gathering = Deduplicator()
         self._files: list[_File] = []
         self._open = ExitStack()
 
@@ -63,7 +63,7 @@ class Parts:
             self._files = [_File(self._open) for _ in range(PARTS)]
             for seen in self._gathering:
                 self._set_down(seen.body, seen.received_at, seen.sent_at, seen.times)
-            self._gathering = Gathering()
+            self._gathering = Deduplicator()
 
     def _set_down(self, *row: *Row) -> None:
         try:
@@ -72,7 +72,7 @@ class Parts:
             raise EventError(f"expected an event of an install: {error}") from error
         self._files[(install - self._low) * PARTS // (self._high - self._low + 1)].add(install, row)
 
-    def __iter__(self) -> Iterator[Gathering]:
+    def __iter__(self) -> Iterator[Deduplicator]:
         if not self._files:
             yield self._gathering
         for file in self._files:

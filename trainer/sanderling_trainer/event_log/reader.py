@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from sanderling.errors import EventError
 from sanderling.events.schema import Decision, Event, Loss, Observation, Outcome
 from sanderling_trainer.event_log import daily_parquet, segment_format
-from sanderling_trainer.event_log.deduplication import Gathering, Seen
-from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, Store, open_store
+from sanderling_trainer.event_log.deduplication import Deduplicator, Seen
+from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, ObjectStore, open_store
 from sanderling_trainer.event_log.partitions import MOST_BYTES, Parts
 from sanderling_trainer.event_log.tombstones import Erased
 
@@ -79,14 +79,14 @@ def read_parts(store: str, most_bytes: int = MOST_BYTES) -> Iterator[EventLog]:
             yield _log(_kept(gathering, erased))
 
 
-def gather(store: Store) -> Gathering:
+def gather(store: ObjectStore) -> Deduplicator:
     """Read all lines."""
-    gathering = Gathering()
+    gathering = Deduplicator()
     _gather(store, gathering)
     return gathering
 
 
-def _gather(store: Store, lot: Gathering | Parts) -> None:
+def _gather(store: ObjectStore, lot: Deduplicator | Parts) -> None:
     """Read all lines; segments are listed before the daily files, so that a compaction meanwhile hides nothing."""
     segments = [name for name in store.names(segment_format.SEGMENTS) if name.endswith(segment_format.SUFFIX)]
     present, replaced = frozenset(segments), set[str]()
@@ -101,7 +101,7 @@ def _gather(store: Store, lot: Gathering | Parts) -> None:
             add_segment(lot, store, name)
 
 
-def add_segment(lot: Gathering | Parts, store: Store, name: str) -> None:
+def add_segment(lot: Deduplicator | Parts, store: ObjectStore, name: str) -> None:
     """Read the lines of one segment."""
     with named(name):
         for row in segment_format.unpack(store.get(name)):
@@ -120,7 +120,7 @@ def named(name: str) -> Iterator[None]:
         raise EventError(f"{name}: {error}: restore the file from a copy") from error
 
 
-def _kept(gathering: Gathering, erased: Erased) -> list[Seen]:
+def _kept(gathering: Deduplicator, erased: Erased) -> list[Seen]:
     return [seen for seen in gathering if seen.event.install not in erased]
 
 
@@ -168,8 +168,8 @@ def _completeness(events: list[Event]) -> tuple[dict[str, int], Counter[str]]:
             reused[event.install] += 1
         numbers[event.install].add(event.seq)
         if isinstance(event, Loss):
-            named[event.install].update(event.numbers or ())
-            unnamed = event.decisions + event.outcomes + event.observations - len(event.numbers or ())
+            named[event.install].update(event.lost_seqs or ())
+            unnamed = event.decisions + event.outcomes + event.observations - len(event.lost_seqs or ())
             declared[event.install] += max(0, unnamed)
     gaps = {install: max(seen) - len(seen | named[install]) - declared[install] for install, seen in numbers.items()}
     return {install: gap for install, gap in gaps.items() if gap > 0}, reused

@@ -7,18 +7,18 @@ from itertools import pairwise
 
 import numpy as np
 
-from sanderling.events.schema import Decision, Event, Observation, Outcome, Restart
+from sanderling.events.schema import Decision, Event, Observation, Outcome, StateReset
 from sanderling.events.state_checksum import NO_EVENTS, next_check
 from sanderling_trainer.data.histories import History
 
 
 def parts(events: Sequence[Event]) -> list[Sequence[Event]]:
     """Cut one pseudonym's events where its state began anew."""
-    starts = [at for at, event in enumerate(events) if isinstance(event, Restart)]
+    starts = [at for at, event in enumerate(events) if isinstance(event, StateReset)]
     return [events[begin:end] for begin, end in pairwise([0, *starts, len(events)])]
 
 
-class Chain:
+class StateReplay:
     """What one state was made of: the steps on items that the lab knows, and the checksum after each step of all."""
 
     def __init__(self, row_of: Mapping[str, int]) -> None:
@@ -30,11 +30,11 @@ class Chain:
 
     def follow(self, event: Event, time_s: int) -> None:
         """Take an event of the pseudonym, in its order: whether and how it moved the state."""
-        if isinstance(event, Restart):
+        if isinstance(event, StateReset):
             for item, kind in event.steps:
                 self._step(item, kind, time_s)
             self._told = len(self._items)
-        elif isinstance(event, Observation) or (isinstance(event, Outcome) and event.observed):
+        elif isinstance(event, Observation) or (isinstance(event, Outcome) and event.updates_state):
             self._step(event.item, event.kind, time_s)
 
     def _step(self, item: str, kind: str, time_s: int) -> None:
@@ -47,8 +47,8 @@ class Chain:
 
     def at(self, decision: Decision) -> int | None:
         """Return how many known steps had made the state that a decision was for; None for another state."""
-        fits = decision.events < len(self._checks) and self._checks[decision.events] == decision.state
-        return self._known[decision.events] if fits else None
+        fits = decision.state_events < len(self._checks) and self._checks[decision.state_events] == decision.state_checksum
+        return self._known[decision.state_events] if fits else None
 
     def history(self, code_of: Mapping[str, int]) -> History:
         """Return the steps so far; unknown kinds get the code 0."""

@@ -15,7 +15,7 @@ DAY_MS = 1000 * DAY
 
 
 @dataclass
-class LogFacts:
+class LogSummary:
     """Sums over the parts of a log; `earliest` and `latest` are in wall ms since 1970, 0 where there is no event.
 
     `earliest` is when the first day (UTC) began, without the earliest one in a hundred events: a few false clocks must
@@ -69,9 +69,9 @@ class LogFacts:
         return self._digest.hexdigest()
 
 
-def facts_of(logs: Iterable[EventLog]) -> LogFacts:
+def facts_of(logs: Iterable[EventLog]) -> LogSummary:
     """Return the facts of all parts."""
-    facts = LogFacts()
+    facts = LogSummary()
     for log in logs:
         facts.add(log)
     return facts

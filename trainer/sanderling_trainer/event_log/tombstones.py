@@ -1,6 +1,6 @@
 """Marks of installs: files named by the hash of the id, so that not even a tombstone holds the id itself.
 
-A tombstone says that an install was erased. A renewal says that nothing can be learned from it any more, for a copied
+A tombstone says that an install was erased. A rotation says that nothing can be learned from it any more, for a copied
 disk or a gap, and that its devices are to take other names.
 """
 
@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from hashlib import sha256
 
-from sanderling_trainer.event_log.object_store import Store
+from sanderling_trainer.event_log.object_store import ObjectStore
 
 ERASED = "erased"
-RENEWED = "renewed"
+ROTATED = "rotated"
 
 _INSTALL = re.compile(rb'"install\\*"\s*:\s*\\*"([0-9a-f]{32})\\*"')
 _ESCAPE = re.compile(rb"\\+u00([0-7][0-9a-fA-F])")
@@ -23,9 +23,9 @@ def tombstone(install: str) -> str:
     return _named(ERASED, install)
 
 
-def renewal(install: str) -> str:
-    """Return the name of an install's renewal."""
-    return _named(RENEWED, install)
+def rotation(install: str) -> str:
+    """Return the name of an install's rotation."""
+    return _named(ROTATED, install)
 
 
 def _named(folder: str, install: str) -> str:
@@ -44,7 +44,7 @@ def _plain(row: bytes) -> bytes:
 class Erased:
     """All installs that have a tombstone now."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ObjectStore) -> None:
         self._names = frozenset(store.names(ERASED))
 
     def __contains__(self, install: str) -> bool:

@@ -16,7 +16,9 @@ from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training.policy_gradient import policy_gradient
 
 
-def _judge(network: PolicyNetwork, found: Examples, config: Config, facts: checkpoint.Facts) -> dict[str, Any]:
+def _judge(
+    network: PolicyNetwork, found: Examples, config: Config, facts: checkpoint.CheckpointMetadata
+) -> dict[str, Any]:
     """Estimate, on users kept aside, the click rate of a candidate that learned from the others."""
     rng = np.random.default_rng(config.seed)
     groups = np.unique(found.decisions.group)
@@ -29,7 +31,7 @@ def _judge(network: PolicyNetwork, found: Examples, config: Config, facts: check
         ranks, pool_items = _order(learner, found, decisions, config, facts.repeats)
         return _candidate(decisions, ranks, pool_items, serving_pool, config, len(network.bias))
 
-    serving = ope.Serving(facts.release, config.pool, config.epsilon)
+    serving = ope.ServingPolicy(facts.release, config.pool, config.epsilon)
     return ope.report(found.decisions.of(aside), serving, would, np.random.default_rng(config.seed))
 
 

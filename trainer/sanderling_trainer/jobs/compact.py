@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from sanderling.runtime.clock import Clock, uuid7
 from sanderling_trainer.event_log import daily_parquet
-from sanderling_trainer.event_log.deduplication import Gathering
-from sanderling_trainer.event_log.object_store import Store
+from sanderling_trainer.event_log.deduplication import Deduplicator
+from sanderling_trainer.event_log.object_store import ObjectStore
 from sanderling_trainer.event_log.partitions import MOST_BYTES
 from sanderling_trainer.event_log.reader import add_segment, named
 from sanderling_trainer.event_log.segment_format import DEAD, SEGMENTS, SUFFIX, day_of
@@ -35,7 +35,7 @@ class Compacted:
     events: int = 0
 
 
-def compact(store: Store, clock: Clock, most_bytes: int = MOST_BYTES) -> Compacted:
+def compact(store: ObjectStore, clock: Clock, most_bytes: int = MOST_BYTES) -> Compacted:
     """Replace the segments of all days before today (UTC); the events of a file take about `most_bytes` in memory.
 
     Raises `BusyError` when another job works on the store.
@@ -44,18 +44,18 @@ def compact(store: Store, clock: Clock, most_bytes: int = MOST_BYTES) -> Compact
         return _compact(store, clock, most_bytes, lease)
 
 
-def _compact(store: Store, clock: Clock, most_bytes: int, lease: Lease) -> Compacted:
+def _compact(store: ObjectStore, clock: Clock, most_bytes: int, lease: Lease) -> Compacted:
     store.clean(ABANDONED_S)
     done, erased, today, days = Compacted(), Erased(store), day_of(clock), _days(store, lease)
     for day in sorted(day for day in days if day < today):
-        gathering, group = Gathering(), []
+        gathering, group = Deduplicator(), []
         for name in days[day]:
             lease.keep()
             add_segment(gathering, store, name)
             group.append(name)
             if gathering.size >= most_bytes:
                 _replace(store, clock, day, gathering, group, erased, done, lease)
-                gathering, group = Gathering(), []
+                gathering, group = Deduplicator(), []
         if group:
             _replace(store, clock, day, gathering, group, erased, done, lease)
     recent = min([day_of(clock, LATE_DAYS), *days])
@@ -65,7 +65,7 @@ def _compact(store: Store, clock: Clock, most_bytes: int, lease: Lease) -> Compa
     return done
 
 
-def _days(store: Store, lease: Lease) -> dict[str, list[str]]:
+def _days(store: ObjectStore, lease: Lease) -> dict[str, list[str]]:
     """Return each day's segments; delete those that an earlier job replaced and did not live to delete.
 
     A daily file replaces segments of its own day, so that only files of days that still have some are looked at.
@@ -88,10 +88,10 @@ def _days(store: Store, lease: Lease) -> dict[str, list[str]]:
 
 
 def _replace(
-    store: Store,
+    store: ObjectStore,
     clock: Clock,
     day: str,
-    gathering: Gathering,
+    gathering: Deduplicator,
     group: Sequence[str],
     erased: Erased,
     done: Compacted,

@@ -15,7 +15,7 @@ from sanderling.errors import SanderlingError
 from sanderling.runtime.clock import Clock
 from sanderling_trainer.event_log import daily_parquet, tombstones
 from sanderling_trainer.event_log import segment_format as lines
-from sanderling_trainer.event_log.object_store import REMOTE_TIMEOUT, Store
+from sanderling_trainer.event_log.object_store import REMOTE_TIMEOUT, ObjectStore
 from sanderling_trainer.event_log.tombstones import MAX_AGE_S
 from sanderling_trainer.jobs.lease import Lease, only_job
 from sanderling_trainer.jobs.purge import sweep_daily, sweep_lines
@@ -42,7 +42,7 @@ class Erased:
         self.files, self.lines = self.files + bool(gone), self.lines + gone
 
 
-def erase(store: Store, install: str, clock: Clock, pause: Callable[[float], None] = time.sleep) -> Erased:
+def erase(store: ObjectStore, install: str, clock: Clock, pause: Callable[[float], None] = time.sleep) -> Erased:
     """Remove every line that mentions an install, and refuse its uploads for ever.
 
     Raises `BusyError` when another job works on the store.
@@ -59,7 +59,7 @@ def erase(store: Store, install: str, clock: Clock, pause: Callable[[float], Non
     return done
 
 
-def _sweep(store: Store, install: str, done: Erased, lease: Lease) -> None:
+def _sweep(store: ObjectStore, install: str, done: Erased, lease: Lease) -> None:
     erased = tombstones.Erased(store)
 
     def goes(row: bytes) -> bool:

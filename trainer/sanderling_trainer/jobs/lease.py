@@ -23,7 +23,7 @@ import msgspec
 from sanderling.errors import SanderlingError
 from sanderling.runtime.clock import Clock, uuid7
 from sanderling_trainer.event_log import daily_parquet
-from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, Store
+from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, ObjectStore
 
 FOLDER = "jobs"
 KEPT_S = 2 * JOB_TIMEOUT.total_seconds() + 300  # a request is tried twice, and clocks differ by minutes
@@ -35,7 +35,7 @@ class BusyError(SanderlingError):
     """Another job works on this store."""
 
 
-class Note(msgspec.Struct, frozen=True):
+class LeaseRecord(msgspec.Struct, frozen=True):
     """Who holds a lease: a fresh id, the job and its process; since when and until when, in wall ms since 1970.
 
     `begun` is the name of a new daily file that may be there, or come yet.
@@ -52,11 +52,11 @@ class Note(msgspec.Struct, frozen=True):
 class Lease:
     """The right to change what a store holds, until it is not renewed in time."""
 
-    def __init__(self, store: Store, clock: Clock, job: str, owner: str) -> None:
+    def __init__(self, store: ObjectStore, clock: Clock, job: str, owner: str) -> None:
         self._store, self._clock = store, clock
         self._number = 0
         now_ms = clock.wall_ms()
-        self._note = Note(uuid7(now_ms), job, owner, now_ms, ENDED)
+        self._note = LeaseRecord(uuid7(now_ms), job, owner, now_ms, ENDED)
 
     def take(self) -> None:
         """Become the one job, or raise `BusyError`."""
@@ -118,10 +118,10 @@ class Lease:
                         self._store.create(note.begun, daily_parquet.pack([], []))
                 self._store.delete(_name(number))
 
-    def _renewed(self) -> Note:
+    def _renewed(self) -> LeaseRecord:
         return msgspec.structs.replace(self._note, until=self._clock.wall_ms() + round(LEASE_S * 1000))
 
-    def _write(self, note: Note) -> None:
+    def _write(self, note: LeaseRecord) -> None:
         self._note = note
         self._store.put(_name(self._number), msgspec.json.encode(note))
 
@@ -137,11 +137,11 @@ class Lease:
         if note is not None and note.until > self._clock.wall_ms():
             raise self._busy(number)
 
-    def _read(self, number: int) -> Note | None:
+    def _read(self, number: int) -> LeaseRecord | None:
         """Return a lease's note, None when its job ended so long ago that the next one has removed it."""
         name = _name(number)
         try:
-            return msgspec.json.decode(self._store.get(name), type=Note)
+            return msgspec.json.decode(self._store.get(name), type=LeaseRecord)
         except FileNotFoundError:
             return None
         except msgspec.MsgspecError as error:
@@ -164,7 +164,7 @@ class Lease:
 
 
 @contextmanager
-def only_job(store: Store, clock: Clock, job: str, owner: str | None = None) -> Iterator[Lease]:
+def only_job(store: ObjectStore, clock: Clock, job: str, owner: str | None = None) -> Iterator[Lease]:
     """Hold the store for one job; `owner` is this process if not given. Raise `BusyError` when another holds it."""
     lease = Lease(store, clock, job, owner or f"{socket.gethostname()}, process {os.getpid()}")
     lease.take()

@@ -7,14 +7,14 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from sanderling_trainer.event_log import daily_parquet, segment_format
-from sanderling_trainer.event_log.object_store import Store
+from sanderling_trainer.event_log.object_store import ObjectStore
 from sanderling_trainer.event_log.reader import named
 from sanderling_trainer.jobs.lease import Lease
 
-Goes = Callable[[bytes], bool]
+ShouldPurge = Callable[[bytes], bool]
 
 
-def sweep_lines(store: Store, name: str, goes: Goes, lease: Lease) -> int:
+def sweep_lines(store: ObjectStore, name: str, goes: ShouldPurge, lease: Lease) -> int:
     """Remove lines from a segment or a file of dead letters, and the file when none is left; return how many go.
 
     Raises `BusyError` when another job took over.
@@ -33,7 +33,7 @@ def sweep_lines(store: Store, name: str, goes: Goes, lease: Lease) -> int:
     return len(rows) - len(kept)
 
 
-def sweep_daily(store: Store, name: str, goes: Goes, lease: Lease) -> int:
+def sweep_daily(store: ObjectStore, name: str, goes: ShouldPurge, lease: Lease) -> int:
     """Remove rows from a daily file, which stays for the names of what it replaces; return how many go.
 
     Raises `BusyError` when another job took over.
@@ -52,5 +52,5 @@ def sweep_daily(store: Store, name: str, goes: Goes, lease: Lease) -> int:
     return gone
 
 
-def _without(batch: pa.RecordBatch, goes: Goes) -> pa.RecordBatch:
+def _without(batch: pa.RecordBatch, goes: ShouldPurge) -> pa.RecordBatch:
     return batch.filter(pa.array([not goes(event) for event in batch["event"].to_pylist()], pa.bool_()))

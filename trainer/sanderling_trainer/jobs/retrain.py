@@ -21,7 +21,7 @@ from sanderling_trainer.data.popularity import DAY, Trends
 from sanderling_trainer.event_log.examples import Examples, examples_of
 from sanderling_trainer.event_log.merge_examples import joined
 from sanderling_trainer.event_log.reader import read_parts
-from sanderling_trainer.event_log.summary import LogFacts
+from sanderling_trainer.event_log.summary import LogSummary
 from sanderling_trainer.jobs.candidate import _judge
 from sanderling_trainer.policy import checkpoint
 from sanderling_trainer.policy.holdout_queries import queries_of
@@ -92,9 +92,9 @@ def retrain(events: str, source: Path, out: Path, *, seed: int, ship_anyway: boo
     return Retrained(following.release, metrics, True, verdict["reasons"])
 
 
-def _read(events: str, ids: Sequence[str], kinds: Sequence[str], text_dim: int) -> tuple[LogFacts, Examples]:
+def _read(events: str, ids: Sequence[str], kinds: Sequence[str], text_dim: int) -> tuple[LogSummary, Examples]:
     """Read a log in parts: what was counted in it, and the examples of all."""
-    facts = LogFacts()
+    facts = LogSummary()
 
     def parts() -> Iterator[Examples]:
         for log in read_parts(events):

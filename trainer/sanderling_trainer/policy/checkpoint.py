@@ -53,7 +53,7 @@ NAMES = {
 
 
 @dataclass(frozen=True)
-class Facts:
+class CheckpointMetadata:
     """What a checkpoint says of itself: its release and parent, the kinds of event, and the log it learned from."""
 
     app: str
@@ -71,7 +71,7 @@ def save(
     network: PolicyNetwork,
     catalogue: Catalogue,
     config: Config,
-    facts: Facts,
+    facts: CheckpointMetadata,
     metrics: dict[str, Any],
     trends: Trends,
     encoder: Path | None = None,
@@ -90,7 +90,7 @@ def save(
         tensors["state.decay"] = network.decay.cpu().clone()
         tensors["item.vectors"] = network.items().cpu().contiguous()
         tensors["item.biases"] = network.biases().cpu().contiguous()
-        tensors["item.bias"] = (network.bias.median() + network.newcomer @ network.trend_weights).cpu().reshape(1)
+        tensors["item.bias"] = (network.bias.median() + network.new_item @ network.trend_weights).cpu().reshape(1)
     save_file(tensors, folder / "policy.safetensors")
     (folder / "config.json").write_text(json.dumps({"config": asdict(config), **asdict(facts)}, indent=1) + "\n")
     records = [json.dumps(record, ensure_ascii=False) for record in catalogue.records]
@@ -102,7 +102,7 @@ def save(
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
 
 
-def load(folder: Path) -> tuple[PolicyNetwork, Catalogue, Config, Facts, Trends]:
+def load(folder: Path) -> tuple[PolicyNetwork, Catalogue, Config, CheckpointMetadata, Trends]:
     """Read a checkpoint; the network's context table is empty."""
     try:
         with readable(folder):
@@ -110,7 +110,7 @@ def load(folder: Path) -> tuple[PolicyNetwork, Catalogue, Config, Facts, Trends]
             tensors = load_file(folder / "policy.safetensors")
             table = pq.read_table(folder / "items.parquet").to_pydict()
             config = Config(**settings.pop("config"))
-            facts = Facts(**settings)
+            facts = CheckpointMetadata(**settings)
             records = [json.loads(record) for record in table["record"]]
     except OSError as error:
         raise FileNotFoundError(f"{folder}: expected a policy checkpoint: {error}") from error

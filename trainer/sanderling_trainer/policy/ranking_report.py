@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from sanderling_trainer.data.tables import Interactions
 from sanderling_trainer.evaluation.baselines import EASE, MOST_ITEMS, Popularity
 from sanderling_trainer.evaluation.metrics import evaluate
-from sanderling_trainer.evaluation.trajectory_replay import Journey, journeys
+from sanderling_trainer.evaluation.trajectory_replay import Trajectory, journeys
 from sanderling_trainer.policy.model.network import PolicyNetwork
 
-Scores = Callable[[Sequence[Journey]], NDArray[np.float32]]
+Scores = Callable[[Sequence[Trajectory]], NDArray[np.float32]]
 
 
 def tables(network: PolicyNetwork, log: Interactions, split: int, kinds: Sequence[str], k: int) -> list[dict[str, Any]]:
@@ -59,7 +59,7 @@ def _models(network: PolicyNetwork, log: Interactions, split: int, kinds: Sequen
 
 
 @torch.no_grad()
-def _scores(network: PolicyNetwork, journey: Journey, codes: NDArray[np.int64]) -> NDArray[np.float32]:
+def _scores(network: PolicyNetwork, journey: Trajectory, codes: NDArray[np.int64]) -> NDArray[np.float32]:
     device, items = network.bias.device, network.items()
     sequence = torch.from_numpy(journey.before)[None].to(device)
     kinds = torch.from_numpy(codes[journey.before_kinds])[None].to(device)
@@ -68,9 +68,9 @@ def _scores(network: PolicyNetwork, journey: Journey, codes: NDArray[np.int64]) 
     return network.logits(network.users(state, context), items).cpu().numpy()
 
 
-def _folded(journey: Journey) -> Journey:
+def _folded(journey: Trajectory) -> Trajectory:
     half = len(journey.later) // 2
-    return Journey(
+    return Trajectory(
         user=journey.user,
         before=np.concatenate([journey.before, journey.later[:half]]),
         before_kinds=np.concatenate([journey.before_kinds, journey.kinds[:half]]),
@@ -81,11 +81,11 @@ def _folded(journey: Journey) -> Journey:
     )
 
 
-def _relevant(journey: Journey) -> set[int]:
+def _relevant(journey: Trajectory) -> set[int]:
     return set(journey.later[journey.liked].tolist()) - set(journey.before.tolist())
 
 
-def _table(protocol: str, found: Sequence[Journey], models: dict[str, Scores], k: int, items: int) -> dict[str, Any]:
+def _table(protocol: str, found: Sequence[Trajectory], models: dict[str, Scores], k: int, items: int) -> dict[str, Any]:
     relevant = {journey.user: _relevant(journey) for journey in found}
     rows = []
     for name, score in models.items():

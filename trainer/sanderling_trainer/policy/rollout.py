@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.logged_decisions import Decisions
-from sanderling_trainer.evaluation.trajectory_replay import Journey, Replay, decisions_of, replay
+from sanderling_trainer.evaluation.trajectory_replay import Replay, Trajectory, decisions_of, replay
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training.batches import batches, decisions_in, first_seen, seen_at
 from sanderling_trainer.policy.training.objectives import log_policy_at
 
 
-def history_of(journey: Journey, kinds: NDArray[np.int64]) -> History:
+def history_of(journey: Trajectory, kinds: NDArray[np.int64]) -> History:
     """Return a journey's events as one history; `kinds` maps the log's kind codes to the policy's."""
     s, before = len(journey.before) + len(journey.later), len(journey.before)
     return History(
@@ -33,7 +33,7 @@ def history_of(journey: Journey, kinds: NDArray[np.int64]) -> History:
 
 
 @torch.no_grad()
-def scores(network: PolicyNetwork, journey: Journey, kinds: NDArray[np.int64]) -> NDArray[np.float32]:
+def scores(network: PolicyNetwork, journey: Trajectory, kinds: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return the scores float32 [s, n] before each later event of a journey."""
     history, before, device = history_of(journey, kinds), len(journey.before), network.bias.device
     items = network.items()
@@ -44,7 +44,7 @@ def scores(network: PolicyNetwork, journey: Journey, kinds: NDArray[np.int64]) -
 
 
 def logged_replays(
-    network: PolicyNetwork, found: Sequence[Journey], kinds: NDArray[np.int64], config: Config
+    network: PolicyNetwork, found: Sequence[Trajectory], kinds: NDArray[np.int64], config: Config
 ) -> tuple[list[History], Decisions, list[Replay]]:
     """Replay journeys with the network as the logging policy; return histories, logged decisions, and the replays."""
     rng = np.random.default_rng(config.seed + 2)

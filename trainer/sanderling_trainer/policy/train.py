@@ -26,7 +26,7 @@ from sanderling_trainer.data.tables import Catalogue, Interactions
 from sanderling_trainer.data.time_split import content_hash, quantile, repeated_share
 from sanderling_trainer.evaluation.trajectory_replay import journeys
 from sanderling_trainer.policy import checkpoint, ranking_report, rollout
-from sanderling_trainer.policy.checkpoint import Facts
+from sanderling_trainer.policy.checkpoint import CheckpointMetadata
 from sanderling_trainer.policy.holdout_queries import queries_of
 from sanderling_trainer.policy.model import linear_init
 from sanderling_trainer.policy.model.config import Config
@@ -34,7 +34,7 @@ from sanderling_trainer.policy.model.language_model import LanguageModel
 from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training import ray_cluster
 from sanderling_trainer.policy.training.lora import Adaptation, adapt, pairs_of
-from sanderling_trainer.policy.training.metric_logger import Journal, Several, TensorBoard, WeightsAndBiases
+from sanderling_trainer.policy.training.metric_logger import MetricLogger, Several, TensorBoard, WeightsAndBiases
 from sanderling_trainer.policy.training.policy_gradient import policy_gradient
 from sanderling_trainer.policy.training.training_state import Trace
 from sanderling_trainer.policy.training.warm_start import warm_start
@@ -182,7 +182,7 @@ def _network(encode: Encode, part: _Part, config: Config) -> PolicyNetwork:
 
 
 def _on_cluster(
-    network: PolicyNetwork, part: _Part, config: Config, journal: Journal, folder: Path, workers: int
+    network: PolicyNetwork, part: _Part, config: Config, journal: MetricLogger, folder: Path, workers: int
 ) -> Trace:
     """Run the warm start on a cluster, from shards in `folder` that are gone when it is done."""
     count = min(len(part.histories), 4 * workers)
@@ -195,7 +195,7 @@ def _on_cluster(
     return trace
 
 
-def _policy_gradient(network: PolicyNetwork, part: _Part, config: Config, journal: Journal) -> dict[str, Any]:
+def _policy_gradient(network: PolicyNetwork, part: _Part, config: Config, journal: MetricLogger) -> dict[str, Any]:
     """Let the network decide along what users did after the inner split, learn from that, and return the metrics.
 
     What is in fashion is that of the inner split while it decides, and of the end of the part from then on.
@@ -214,8 +214,8 @@ def _policy_gradient(network: PolicyNetwork, part: _Part, config: Config, journa
     }
 
 
-def _facts(app: str, part: _Part) -> Facts:
-    return Facts(
+def _facts(app: str, part: _Part) -> CheckpointMetadata:
+    return CheckpointMetadata(
         app=app,
         release=1,
         parent=0,

@@ -22,7 +22,7 @@ from sanderling_trainer.evaluation.ope.propensities import (
     weights,
 )
 from sanderling_trainer.evaluation.ope.release_gate import Thresholds, Verdict, gate
-from sanderling_trainer.evaluation.ope.report import Candidate, Serving, report
+from sanderling_trainer.evaluation.ope.report import Candidate, ServingPolicy, report
 from sanderling_trainer.evaluation.ope.reward_model import Predictions, RewardModel, expected_rewards, fit
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
     "Predictions",
     "Propensities",
     "RewardModel",
-    "Serving",
+    "ServingPolicy",
     "Slates",
     "Thresholds",
     "Verdict",

@@ -24,7 +24,7 @@ Bools = NDArray[np.bool_]
 SAID = ("value", "low", "high", "bernstein", "betting")
 
 
-class Serving(NamedTuple):
+class ServingPolicy(NamedTuple):
     """What serves: its release, the pool from which it explores, and its ε; a greedy slate has ε 0."""
 
     release: int
@@ -45,7 +45,7 @@ class Candidate(NamedTuple):
 
 def report(
     decisions: Decisions,
-    serving: Serving,
+    serving: ServingPolicy,
     would: Callable[[Decisions], Candidate],
     rng: np.random.Generator,
     thresholds: Thresholds | None = None,
@@ -90,7 +90,7 @@ def report(
     }
 
 
-def _judgeable(decisions: Decisions, serving: Serving) -> tuple[Decisions, Slates, dict[str, int]]:
+def _judgeable(decisions: Decisions, serving: ServingPolicy) -> tuple[Decisions, Slates, dict[str, int]]:
     """Return the decisions that can be judged, their log, and how many cannot, each by the first reason that applies.
 
     What is cheap to see goes first, so that no odd decision decides how large a table of all is.
@@ -116,7 +116,7 @@ def _fit(reasons: Iterable[tuple[str, Any]], m: int, left_out: dict[str, int]) -
     return fit
 
 
-def _foreign(decisions: Decisions, serving: Serving) -> Iterator[tuple[str, Any]]:
+def _foreign(decisions: Decisions, serving: ServingPolicy) -> Iterator[tuple[str, Any]]:
     yield "decided by another release", decisions.release != serving.release
     odd = decisions.pool > np.maximum(serving.pool, decisions.slots)
     odd |= (decisions.epsilon != serving.epsilon) & (decisions.epsilon != 0.0)

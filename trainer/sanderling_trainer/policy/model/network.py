@@ -31,7 +31,7 @@ class PolicyNetwork(nn.Module):
     text: Tensor
     contexts: Tensor
     trend: Tensor
-    newcomer: Tensor
+    new_item: Tensor
 
     def __init__(self, config: Config, text: Tensor, contexts: Tensor, kinds: int) -> None:
         """Text vectors float32 [n, t] of the items and [m, t] of the contexts are fixed; `kinds` counts event kinds."""
@@ -99,7 +99,7 @@ class PolicyNetwork(nn.Module):
         """Take the trend features of the beginning of a day: those of the items, and of one that is not there yet."""
         table = torch.from_numpy(replace(trends, items=trends.items + 1).features([day])[0])
         self.trend.copy_(table[:-1])
-        self.newcomer.copy_(table[-1])
+        self.new_item.copy_(table[-1])
 
     def biases(self, rows: Tensor | None = None) -> Tensor:
         """Return b + w · f [n] with the network's own trend, or [c] of some rows."""

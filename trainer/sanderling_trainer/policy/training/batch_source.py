@@ -16,7 +16,7 @@ from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.shards import Shards
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.training import distributed
-from sanderling_trainer.policy.training.batches import Lesson, groups, lessons
+from sanderling_trainer.policy.training.batches import TrainingBatch, groups, lessons
 
 
 class Source(Protocol):
@@ -24,10 +24,10 @@ class Source(Protocol):
 
     batches: int
 
-    def learned(self, rng: np.random.Generator) -> Iterator[Lesson]:
+    def learned(self, rng: np.random.Generator) -> Iterator[TrainingBatch]:
         """Yield an epoch's lessons before the inner split, in an order of their own."""
 
-    def validation(self) -> Iterator[Lesson]:
+    def validation(self) -> Iterator[TrainingBatch]:
         """Yield lessons after the inner split, always the same."""
 
     def counts(self, items: int) -> NDArray[np.int64]:
@@ -49,7 +49,7 @@ class InMemory:
         self._learned = [lesson for lesson in learned if len(lesson[1])]
         self.batches = -(-len(self._learned) // distributed.size())
 
-    def learned(self, rng: np.random.Generator) -> Iterator[Lesson]:
+    def learned(self, rng: np.random.Generator) -> Iterator[TrainingBatch]:
         """Yield an epoch's lessons before the inner split, in an order of their own."""
         order = rng.permutation(len(self._learned))
         return (
@@ -57,7 +57,7 @@ class InMemory:
             for at in np.resize(order, self.batches * distributed.size())[distributed.rank() :: distributed.size()]
         )
 
-    def validation(self) -> Iterator[Lesson]:
+    def validation(self) -> Iterator[TrainingBatch]:
         """Yield this process's part of the lessons after the inner split."""
         return iter(self._validation[distributed.rank() :: distributed.size()])
 
@@ -83,7 +83,7 @@ class OutOfCore:
         every = (sum(1 for _ in groups(shards.lengths(at), config.batch_events)) for at in range(len(shards)))
         self.batches = -(-sum(every) // distributed.size())
 
-    def learned(self, rng: np.random.Generator) -> Iterator[Lesson]:
+    def learned(self, rng: np.random.Generator) -> Iterator[TrainingBatch]:
         """Yield an epoch's lessons before the inner split, in an order of their own; draws once from `rng`."""
         rng = np.random.default_rng(rng.integers(2**63))
         for at in rng.permutation(len(self._shards))[distributed.rank() :: distributed.size()]:
@@ -93,7 +93,7 @@ class OutOfCore:
             for place in rng.permutation(len(found)):
                 yield found[place]
 
-    def validation(self) -> Iterator[Lesson]:
+    def validation(self) -> Iterator[TrainingBatch]:
         """Yield the lessons after the inner split of one shard."""
         recent = [history for history in self._shards.read(distributed.rank()) if history.fresh.any()]
         return iter(lessons(recent, *self._settings, fresh=True))

@@ -28,7 +28,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Questions:
+class TargetBatch:
     """Points as tensors: see `Points`. `weight` [p] are those of the pairs."""
 
     place: Tensor
@@ -43,7 +43,7 @@ class Questions:
         return len(self.place)
 
 
-Lesson = tuple[Batch, Questions]
+TrainingBatch = tuple[Batch, TargetBatch]
 
 
 class TrendTable:
@@ -85,7 +85,7 @@ def groups(lengths: Sequence[int] | np.ndarray, events: int) -> Iterator[np.ndar
 
 def lessons(
     histories: Sequence[History], config: Config, repeats: bool, device: torch.device, fresh: bool | None
-) -> list[Lesson]:
+) -> list[TrainingBatch]:
     """Return the batches with what each asks: after the inner split (`fresh`), before it, or everywhere (None)."""
     asked = (config.visit_hours, config.horizon_days, repeats, fresh)
     return [
@@ -106,12 +106,12 @@ def _batch(histories: Sequence[History], rows: np.ndarray, device: torch.device)
     return Batch(padded("items", -1), padded("kinds", 0), rows)
 
 
-def _questions(points: Points, device: torch.device) -> Questions:
+def _questions(points: Points, device: torch.device) -> TargetBatch:
     columns = (points.place, points.at, points.context)
     pairs = (points.point, points.target, points.weight)
     place, at, context = (torch.from_numpy(column).to(device) for column in columns)
     point, target, weight = (torch.from_numpy(column).to(device) for column in pairs)
-    return Questions(place, at, context, points.day, point, target, weight)
+    return TargetBatch(place, at, context, points.day, point, target, weight)
 
 
 def first_seen(batch: Batch, items: int) -> Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 
-class Journal(Protocol):
+class MetricLogger(Protocol):
     """Takes what an epoch of a stage measured."""
 
     def add(self, stage: str, epoch: int, values: Mapping[str, float]) -> None:
@@ -45,7 +45,7 @@ class WeightsAndBiases:
 class Several:
     """Writes into each of several journals; with none, nowhere."""
 
-    def __init__(self, journals: Sequence[Journal] = ()) -> None:
+    def __init__(self, journals: Sequence[MetricLogger] = ()) -> None:
         self._journals = journals
 
     def add(self, stage: str, epoch: int, values: Mapping[str, float]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.network import PolicyNetwork
-from sanderling_trainer.policy.training.batches import Batch, Questions, TrendTable, earlier, first_seen, seen_at
+from sanderling_trainer.policy.training.batches import Batch, TargetBatch, TrendTable, earlier, first_seen, seen_at
 from sanderling_trainer.policy.training.losses import kl_divergence, next_items, top_k_off_policy
 from sanderling_trainer.policy.training.sampled_softmax import Proposal, vectors
 
@@ -32,7 +32,7 @@ class CrossEntropy:
     trends: TrendTable | None = None
     proposal: Proposal | None = None
 
-    def __call__(self, batch: Batch, asked: Questions) -> Tensor:
+    def __call__(self, batch: Batch, asked: TargetBatch) -> Tensor:
         """Return the loss of what a batch asks."""
         return self._whole(batch, asked) if self.proposal is None else self._sampled(self.proposal, batch, asked)
 
@@ -40,14 +40,14 @@ class CrossEntropy:
         """Return the same with draws that are the same every time."""
         return replace(self, proposal=self.proposal and self.proposal.fixed())
 
-    def _whole(self, batch: Batch, asked: Questions) -> Tensor:
+    def _whole(self, batch: Batch, asked: TargetBatch) -> Tensor:
         items = self.network.items(self._hidden(len(self.network.bias)))
         logits = self._users(batch.items, batch, asked, items) @ items.T + self._biases(asked)
         if not self.repeats:
             logits = logits.masked_fill(seen_at(first_seen(batch, len(items)), asked.place, asked.at), -math.inf)
         return next_items(logits.log_softmax(-1), asked.point, asked.target, asked.weight)
 
-    def _sampled(self, proposal: Proposal, batch: Batch, asked: Questions) -> Tensor:
+    def _sampled(self, proposal: Proposal, batch: Batch, asked: TargetBatch) -> Tensor:
         """Return the same over candidates: nothing here has as many rows as the catalogue."""
         certain = torch.cat([batch.items.flatten(), asked.target])
         rows, correction = proposal.candidates(certain, self.config.negatives)
@@ -58,7 +58,7 @@ class CrossEntropy:
             logits[earlier(sequence, asked.place, asked.at)] = -math.inf
         return next_items(logits.log_softmax(-1), asked.point, torch.searchsorted(rows, asked.target), asked.weight)
 
-    def _biases(self, asked: Questions, rows: Tensor | None = None) -> Tensor:
+    def _biases(self, asked: TargetBatch, rows: Tensor | None = None) -> Tensor:
         """Return [n], or [q, n] where each point has its own day's; of some rows only when they are given."""
         network = self.network
         if self.trends is None:
@@ -70,7 +70,7 @@ class CrossEntropy:
         network = self.network
         return torch.rand(items, device=network.bias.device) < self.config.id_dropout if network.training else None
 
-    def _users(self, sequence: Tensor, batch: Batch, asked: Questions, items: Tensor) -> Tensor:
+    def _users(self, sequence: Tensor, batch: Batch, asked: TargetBatch, items: Tensor) -> Tensor:
         """Return user vectors [q, d]; `sequence` int64 [b, s] are places in `items`."""
         states = self.network.states(items, sequence, batch.kinds)[asked.place, asked.at]
         contexts = asked.context

@@ -63,7 +63,7 @@ class Optimiser:
         factor = _cosine(epochs * steps, warm=steps)
         self._schedules = [torch.optim.lr_scheduler.LambdaLR(part, factor) for part in self._parts]
 
-    def descend(self, loss: Tensor) -> None:
+    def accumulate_and_step(self, loss: Tensor) -> None:
         """Add the gradient of a batch's loss, and take a step when enough are added."""
         (loss / self.accumulate).backward()
         self._added += 1

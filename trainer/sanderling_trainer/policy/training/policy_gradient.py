@@ -15,7 +15,7 @@ from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training import training_state
 from sanderling_trainer.policy.training.batches import decisions_in, lessons
-from sanderling_trainer.policy.training.metric_logger import NOWHERE, Journal
+from sanderling_trainer.policy.training.metric_logger import NOWHERE, MetricLogger
 from sanderling_trainer.policy.training.objectives import CrossEntropy, off_policy
 from sanderling_trainer.policy.training.optimizer import Optimiser, precision
 from sanderling_trainer.policy.training.training_state import Trace
@@ -28,7 +28,7 @@ def policy_gradient(
     config: Config,
     repeats: bool,
     baseline: float | None = None,
-    journal: Journal = NOWHERE,
+    journal: MetricLogger = NOWHERE,
 ) -> Trace:
     """Learn from logged decisions, held near the policy that the network is when this begins (DESIGN §5).
 
@@ -39,8 +39,8 @@ def policy_gradient(
     device, trace = network.bias.device, Trace()
     reference = copy.deepcopy(network).eval().requires_grad_(False)
     objective = CrossEntropy(network, config, repeats)
-    taught = lessons(histories, config, repeats, device, fresh=None)
-    optimiser = Optimiser(network, config.policy_learning_rate, 0.0, config.policy_epochs, len(taught), config)
+    applied_rewards = lessons(histories, config, repeats, device, fresh=None)
+    optimiser = Optimiser(network, config.policy_learning_rate, 0.0, config.policy_epochs, len(applied_rewards), config)
     rng = training_state.seeded(config.seed + 1)
     counts = decisions.weights()
     if baseline is None:
@@ -48,7 +48,7 @@ def policy_gradient(
     with tqdm(range(config.policy_epochs), desc="policy gradient", unit="epoch") as bar:
         for epoch in bar:
             total, divergence = [], []
-            for batch, asked in (taught[at] for at in rng.permutation(len(taught))):
+            for batch, asked in (applied_rewards[at] for at in rng.permutation(len(applied_rewards))):
                 chosen, place = decisions_in(batch, decisions)
                 if not len(chosen):
                     continue
@@ -61,7 +61,7 @@ def policy_gradient(
                     if config.supervision > 0 and len(asked):
                         network.train()
                         loss = loss + config.supervision * objective(batch, asked)
-                optimiser.descend(loss)
+                optimiser.accumulate_and_step(loss)
                 total.append(gain.item())
                 divergence.append(kl.item())
             optimiser.step()

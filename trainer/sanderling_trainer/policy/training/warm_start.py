@@ -21,9 +21,9 @@ from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training import distributed, training_state
 from sanderling_trainer.policy.training.batch_source import Source, source_of
-from sanderling_trainer.policy.training.batches import Lesson, TrendTable
+from sanderling_trainer.policy.training.batches import TrainingBatch, TrendTable
 from sanderling_trainer.policy.training.glibc_malloc import keep_memory
-from sanderling_trainer.policy.training.metric_logger import NOWHERE, Journal
+from sanderling_trainer.policy.training.metric_logger import NOWHERE, MetricLogger
 from sanderling_trainer.policy.training.objectives import CrossEntropy
 from sanderling_trainer.policy.training.optimizer import Optimiser, precision
 from sanderling_trainer.policy.training.sampled_softmax import Proposal
@@ -38,7 +38,7 @@ def warm_start(
     config: Config,
     repeats: bool,
     trends: Trends | None = None,
-    journal: Journal = NOWHERE,
+    journal: MetricLogger = NOWHERE,
     resume: Path | None = None,
 ) -> Trace:
     """Learn to predict what users like next by cross-entropy on the events before the inner split.
@@ -84,14 +84,14 @@ def _epoch(source: Source, objective: CrossEntropy, run: Run, device: torch.devi
     for lesson in distributed.in_step(source.learned(run.rng), again, device):
         with precision(device):
             loss = objective(*lesson)
-        run.optimiser.descend(loss)
+        run.optimiser.accumulate_and_step(loss)
         losses.append(loss.item())
     run.optimiser.step()
     return _ratio([sum(losses), len(losses)], device)
 
 
 @torch.no_grad()
-def validation_loss(objective: CrossEntropy, validation: Iterable[Lesson]) -> float:
+def validation_loss(objective: CrossEntropy, validation: Iterable[TrainingBatch]) -> float:
     """Return the mean cross-entropy of what was liked after the inner split; NaN when there is nothing.
 
     A sampled softmax takes the same draws every time; its figure lies a little below the full one, as the logarithm of
