@@ -9,7 +9,12 @@ import pkgutil
 import sys
 from pathlib import Path
 
-THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+THREADS = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+}
 
 
 def main() -> None:
@@ -19,7 +24,11 @@ def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] not in names:
         sys.exit(f"expected one of: {', '.join(names)}")
     if any(os.environ.get(name) != value for name, value in THREADS.items()):
-        os.execve(sys.executable, [sys.executable, "-m", "bench", *sys.argv[1:]], {**os.environ, **THREADS})
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "bench", *sys.argv[1:]],
+            {**os.environ, **THREADS},
+        )
     result = importlib.import_module(f"bench.{sys.argv[1]}").run(sys.argv[2:])
     print(json.dumps(result))
 

@@ -20,7 +20,17 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from bench.bandits.simulator import CONFIG, ITEMS, LOGGED, READING, SHELF, SLOTS, learn_first, purchases, read
+from bench.bandits.simulator import (
+    CONFIG,
+    ITEMS,
+    LOGGED,
+    READING,
+    SHELF,
+    SLOTS,
+    learn_first,
+    purchases,
+    read,
+)
 from bench.ranking.data import folder
 from bench.serving.random_bundle import TEXT_DIM, reseal, write_random_bundle
 from sanderling import Engine
@@ -49,7 +59,9 @@ def run(arguments: list[str]) -> dict[str, Any]:
     found: dict[tuple[str, str], list[np.ndarray]] = {}
     for seed in range(given.seeds):
         for name, drift in TURNS.items():
-            world = fit_simulator(user, item, texts, READING, np.random.default_rng(seed), rate=0.05, drift=drift)
+            world = fit_simulator(
+                user, item, texts, READING, np.random.default_rng(seed), rate=0.05, drift=drift
+            )
             for arm, rates in _played(world, text, seed).items():
                 found.setdefault((name, arm), []).append(rates)
     return {"rows": [row for name in TURNS for row in _rows(name, found)]}
@@ -66,7 +78,9 @@ def _played(world: Simulated, text: np.ndarray, seed: int) -> dict[str, np.ndarr
         rates = {}
         for arm, adapt in ARMS.items():
             with Engine.open(Path(place) / "bundle", Path(place) / arm, adapt=adapt) as engine:
-                rates[arm] = _session(engine, world, users[LOGGED:], bought[LOGGED:], np.random.default_rng(seed))
+                rates[arm] = _session(
+                    engine, world, users[LOGGED:], bought[LOGGED:], np.random.default_rng(seed)
+                )
     return rates
 
 
@@ -74,21 +88,39 @@ def _write(network: PolicyNetwork, place: Path) -> None:
     """Write the network's policy and items as a bundle; its encoder is a toy that nothing here asks."""
     d, c = CONFIG.dim, CONFIG.state
     exploration = Exploration(epsilon=0.1, pool=50)
-    write_random_bundle(place, ITEMS, d, state=c, kinds=("purchase", "click"), exploration=exploration)
+    write_random_bundle(
+        place, ITEMS, d, state=c, kinds=("purchase", "click"), exploration=exploration
+    )
     with torch.no_grad():
         tensors = {name: getattr(network, field).numpy().copy() for name, field in NAMES.items()}
-        policy = {name: tensor for name, tensor in tensors.items() if name.startswith(("state.", "output."))}
-        policy |= {"state.decay": network.decay.numpy().copy(), "item.bias": np.zeros(1, np.float32)}
-        policy |= {name: np.zeros((d, TEXT_DIM), np.float32) for name in ("context.project", "item.project")}
+        policy = {
+            name: tensor
+            for name, tensor in tensors.items()
+            if name.startswith(("state.", "output."))
+        }
+        policy |= {
+            "state.decay": network.decay.numpy().copy(),
+            "item.bias": np.zeros(1, np.float32),
+        }
+        policy |= {
+            name: np.zeros((d, TEXT_DIM), np.float32)
+            for name in ("context.project", "item.project")
+        }
         rows, scale = quantize_rows(network.items().numpy())
         biases = network.biases().numpy().astype(np.float32)
     save_file(policy, place / "policy.safetensors")
-    writer.write_items(place, rows, scale, biases, ({"id": str(row), "title": str(row)} for row in range(ITEMS)))
+    writer.write_items(
+        place, rows, scale, biases, ({"id": str(row), "title": str(row)} for row in range(ITEMS))
+    )
     assert Sizes(items=ITEMS, dim=d, state=c, text=TEXT_DIM, max_tokens=64) == reseal(place).sizes
 
 
 def _session(
-    engine: Engine, world: Simulated, users: np.ndarray, bought: list[np.ndarray], rng: np.random.Generator
+    engine: Engine,
+    world: Simulated,
+    users: np.ndarray,
+    bought: list[np.ndarray],
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Return the mean attraction of what each user was shown, float64 [users]."""
     for user, items in zip(users, bought, strict=True):
@@ -97,12 +129,18 @@ def _session(
     had = [list(map(str, items)) for items in bought]
     rates = np.zeros(len(users))
     for time in range(SLATES):
-        slates = [engine.recommend(str(user), SLOTS, exclude=had[at]) for at, user in enumerate(users)]
+        slates = [
+            engine.recommend(str(user), SLOTS, exclude=had[at]) for at, user in enumerate(users)
+        ]
         items = np.array([[int(item.id) for item in slate] for slate in slates])
         feedback = Session(world, users, rng, time).step(items)
-        rates += np.take_along_axis(world.attraction(users, time), items, axis=1).mean(axis=1) / SLATES
+        rates += (
+            np.take_along_axis(world.attraction(users, time), items, axis=1).mean(axis=1) / SLATES
+        )
         for at, slate in enumerate(slates):
-            values = {slate[slot]: feedback.reward[at, slot] for slot in np.flatnonzero(feedback.seen[at])}
+            values = {
+                slate[slot]: feedback.reward[at, slot] for slot in np.flatnonzero(feedback.seen[at])
+            }
             if values:
                 engine.reward_all(slate, {item: float(value) for item, value in values.items()})
             had[at] += [item.id for item in slate]
@@ -112,9 +150,21 @@ def _session(
 def _rows(world: str, found: dict[tuple[str, str], list[np.ndarray]]) -> list[dict[str, Any]]:
     frozen, adapted = (np.concatenate(found[world, arm]) for arm in ARMS)
     rng, rows = np.random.default_rng(0), []
-    for name, values in (("frozen", frozen), ("adapted", adapted), ("adapted - frozen", adapted - frozen)):
+    for name, values in (
+        ("frozen", frozen),
+        ("adapted", adapted),
+        ("adapted - frozen", adapted - frozen),
+    ):
         means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(2000)]
         low, high = np.percentile(means, [2.5, 97.5])
-        rows.append({"world": world, "arm": name, "rate": float(values.mean()), "low": float(low), "high": float(high)})
+        rows.append(
+            {
+                "world": world,
+                "arm": name,
+                "rate": float(values.mean()),
+                "low": float(low),
+                "high": float(high),
+            }
+        )
         print(f"{world:<30} {name:<18} {values.mean():8.4f} [{low:.4f}, {high:.4f}]")
     return rows

@@ -25,7 +25,9 @@ def run(arguments: list[str]) -> dict[str, Any]:
     given = parser.parse_args(arguments)
     rows: list[dict[str, Any]] = []
     for world in given.world or WORLDS:
-        found = importlib.import_module(f"bench.bandits.{world}").run(folder(given.data), given.seeds)
+        found = importlib.import_module(f"bench.bandits.{world}").run(
+            folder(given.data), given.seeds
+        )
         for row in found:
             if "@" not in row["metric"]:
                 print(

@@ -33,11 +33,18 @@ WARM_S = 3.0
 
 def run(arguments: list[str]) -> dict[str, Any]:
     """Return events/s, p50 and p99 in ms, and the growth of memory, of the collector and of its peer."""
-    seconds, connections = float(arguments[0]) if arguments else 20.0, int(arguments[1]) if arguments[1:] else 8
+    seconds, connections = (
+        float(arguments[0]) if arguments else 20.0,
+        int(arguments[1]) if arguments[1:] else 8,
+    )
     batches = bodies(round((seconds + WARM_S) * BATCHES_S))
     collect = [sys.executable, "-m", "sanderling", "collect", "--token", "secret", "--store"]
     with tempfile.TemporaryDirectory(dir=".", prefix=".bench-") as folder:
-        result: dict[str, Any] = {"batch": EVENTS, "connections": connections, "flush_ms": _flush_ms(Path(folder))}
+        result: dict[str, Any] = {
+            "batch": EVENTS,
+            "connections": connections,
+            "flush_ms": _flush_ms(Path(folder)),
+        }
         ours, peer = Path(folder) / "ours", Path(folder) / "peer"
         peer.mkdir()
         result["collector"] = _case([*collect, str(ours), "--port"], batches, connections, seconds)
@@ -45,11 +52,15 @@ def run(arguments: list[str]) -> dict[str, Any]:
         command = [sys.executable, "-m", "bench.collecting.peer", str(peer)]
         result["starlette peer"] = _case(command, batches, connections, seconds)
         result["starlette peer"]["stored"] = (peer / "events.jsonl").read_bytes().count(b"\n")
-    result["collector / peer"] = result["collector"]["events/s"] / result["starlette peer"]["events/s"]
+    result["collector / peer"] = (
+        result["collector"]["events/s"] / result["starlette peer"]["events/s"]
+    )
     return result
 
 
-def _case(command: list[str], batches: list[bytes], connections: int, seconds: float) -> dict[str, Any]:
+def _case(
+    command: list[str], batches: list[bytes], connections: int, seconds: float
+) -> dict[str, Any]:
     port = free_port()
     process = subprocess.Popen([*command, str(port)])
     try:
@@ -83,7 +94,9 @@ def _figures(answers: Answers, spent: float) -> dict[str, Any]:
 
 def _stored(folder: Path) -> int:
     store = LocalObjectStore(folder)
-    return sum(len(segment_format.unpack(store.get(name))) for name in store.names(segment_format.SEGMENTS))
+    return sum(
+        len(segment_format.unpack(store.get(name))) for name in store.names(segment_format.SEGMENTS)
+    )
 
 
 def _flush_ms(folder: Path) -> float:

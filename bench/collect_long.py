@@ -38,7 +38,9 @@ def run(arguments: list[str]) -> dict[str, Any]:
             wait_until_listening(port)
             over = threading.Event()
             seen: list[tuple[float, float]] = []
-            watcher = threading.Thread(target=_watch, args=(psutil.Process(process.pid), seen, over))
+            watcher = threading.Thread(
+                target=_watch, args=(psutil.Process(process.pid), seen, over)
+            )
             watcher.start()
             answers = load(port, (body for _, body in source.batches(0)), 8, seconds)
             over.set()

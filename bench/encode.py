@@ -55,10 +55,15 @@ def run(arguments: list[str]) -> dict[str, Any]:
     if options.make:
         ours.student(options.make, teacher, corpus, options.folder)
         return {"made": options.make}
-    tokens = {name: tokenize(teacher.tokenizer, texts, ours.MAX_TOKENS) for name, texts in corpus.judged.items()}
+    tokens = {
+        name: tokenize(teacher.tokenizer, texts, ours.MAX_TOKENS)
+        for name, texts in corpus.judged.items()
+    }
     short = [at for at, one in enumerate(tokens[UNSEEN]) if SHORT <= len(one) <= LONG][:TIMED]
     paths = peers.graphs(
-        teacher, tokenize(teacher.tokenizer, corpus.own[:128], ours.MAX_TOKENS), options.folder / "peers"
+        teacher,
+        tokenize(teacher.tokenizer, corpus.own[:128], ours.MAX_TOKENS),
+        options.folder / "peers",
     )
     texts = [text for one in corpus.judged.values() for text in one]
     timed = [corpus.judged[UNSEEN][at] for at in short]
@@ -133,7 +138,9 @@ def _vectors(encode: Encode, tokens: dict[str, list[Tokens]]) -> dict[str, NDArr
 
 
 def _rows(
-    vectors: dict[str, dict[str, NDArray[np.float32]]], sizes: dict[str, int], times: dict[str, list[float]]
+    vectors: dict[str, dict[str, NDArray[np.float32]]],
+    sizes: dict[str, int],
+    times: dict[str, list[float]],
 ) -> list[Row]:
     exact = vectors["float"]
     rows = []
@@ -142,7 +149,9 @@ def _rows(
             texts: {
                 "spearman": spearman(found[texts], exact[texts]),
                 "top10": neighbours(found[texts], exact[texts]),
-                "cosine": cosine(found[texts], exact[texts]) if found[texts].shape == exact[texts].shape else 0.0,
+                "cosine": cosine(found[texts], exact[texts])
+                if found[texts].shape == exact[texts].shape
+                else 0.0,
             }
             for texts in exact
         }
@@ -198,18 +207,30 @@ def _item_rows(root: Path) -> dict[str, float]:
     found = {}
     for width in (64, 128):
         users, sizes, items = svds(counts, width, random_state=0)
-        vectors, queries = np.asarray(items.T * sizes, np.float32), np.asarray(users[:1000], np.float32)
+        vectors, queries = (
+            np.asarray(items.T * sizes, np.float32),
+            np.asarray(users[:1000], np.float32),
+        )
         rows, scale = quantize_rows(vectors)
-        best = [np.argsort(-(queries @ matrix.T), 1)[:, :10] for matrix in (vectors, rows * scale[:, None])]
-        found[str(width)] = float(np.mean([len(set(a) & set(b)) / 10 for a, b in zip(*best, strict=True)]))
+        best = [
+            np.argsort(-(queries @ matrix.T), 1)[:, :10]
+            for matrix in (vectors, rows * scale[:, None])
+        ]
+        found[str(width)] = float(
+            np.mean([len(set(a) & set(b)) / 10 for a, b in zip(*best, strict=True)])
+        )
     return found
 
 
 def _table(rows: Sequence[Row]) -> str:
-    lines = [f"{'':<28}{'MB':>7}{'p50 us':>9}{'p99 us':>9}{'x float':>9}  {'unseen':<15}{'seen':<15}gate"]
+    lines = [
+        f"{'':<28}{'MB':>7}{'p50 us':>9}{'p99 us':>9}{'x float':>9}  {'unseen':<15}{'seen':<15}gate"
+    ]
     for row in sorted(rows, key=lambda one: -float(one["mb"])):
         pairs = [row["texts"][name] for name in (UNSEEN, "films, seen")]
-        likeness = "".join(f"{one['spearman']:.4f}/{one['top10']:.3f}   "[:15].ljust(15) for one in pairs)
+        likeness = "".join(
+            f"{one['spearman']:.4f}/{one['top10']:.3f}   "[:15].ljust(15) for one in pairs
+        )
         gate = ", ".join(row["gate"]) or "-"
         lines.append(
             f"{row['encoder']:<28}{row['mb']:>7.2f}{row['p50_us']:>9.0f}{row['p99_us']:>9.0f}"

@@ -58,7 +58,10 @@ def run(arguments: list[str]) -> dict[str, Any]:
         if not given.bundle:
             write_random_bundle(Path(bundle), items=2000)
         times = _times(bundle)
-        memory = {name: _memory(bundle, arena) for name, arena in (("without arena", False), ("with arena", True))}
+        memory = {
+            name: _memory(bundle, arena)
+            for name, arena in (("without arena", False), ("with arena", True))
+        }
         waiting = _beside_upsert(bundle)
     for name, row in {**times, **waiting}.items():
         print(f"{name:<34}{row['p50']:>9.1f}{row['p99']:>9.1f} µs", file=sys.stderr)
@@ -69,7 +72,9 @@ def run(arguments: list[str]) -> dict[str, Any]:
 def open_encoder(bundle: str) -> TextEncoder:
     """Return the encoder of a bundle, loaded."""
     opened = Bundle.open(bundle)
-    encoder = TextEncoder(opened.folder, opened.manifest.sizes.text, opened.manifest.sizes.max_tokens)
+    encoder = TextEncoder(
+        opened.folder, opened.manifest.sizes.text, opened.manifest.sizes.max_tokens
+    )
     encoder.encode("first")
     return encoder
 
@@ -77,7 +82,10 @@ def open_encoder(bundle: str) -> TextEncoder:
 def texts_of(count: int, seed: int, longest: int = 5) -> list[str]:
     """Return texts of 1 to `longest` things, no two alike."""
     rng = np.random.default_rng(seed)
-    return [f"{seed} {at} " + " ".join(rng.choice(THINGS, rng.integers(1, longest + 1))) for at in range(count)]
+    return [
+        f"{seed} {at} " + " ".join(rng.choice(THINGS, rng.integers(1, longest + 1)))
+        for at in range(count)
+    ]
 
 
 def _times(bundle: str) -> dict[str, dict[str, float]]:
@@ -107,7 +115,9 @@ def _times(bundle: str) -> dict[str, dict[str, float]]:
 
 
 def _memory(bundle: str, arena: bool) -> list[float]:
-    code = PROBE.format(root=str(Path(__file__).parents[1]), bundle=bundle, arena=arena, longest=LONGEST)
+    code = PROBE.format(
+        root=str(Path(__file__).parents[1]), bundle=bundle, arena=arena, longest=LONGEST
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return [round(value, 1) for value in json.loads(done.stdout)]
 
@@ -137,4 +147,8 @@ def _timed(call: Callable[[Any], object], given: Any) -> float:
 
 
 def _quantiles(values: list[float]) -> dict[str, float]:
-    return {"p50": float(np.percentile(values, 50)), "p99": float(np.percentile(values, 99)), "n": float(len(values))}
+    return {
+        "p50": float(np.percentile(values, 50)),
+        "p99": float(np.percentile(values, 99)),
+        "n": float(len(values)),
+    }

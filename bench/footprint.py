@@ -53,10 +53,16 @@ def run(_: list[str]) -> dict[str, Any]:
 
 def _measure(step: str, bundle: str) -> dict[str, float]:
     code = PROBE.format(
-        bundle=bundle, step=step.replace("{numpy}", "import os; os.environ['SANDERLING_KERNELS'] = 'numpy'")
+        bundle=bundle,
+        step=step.replace("{numpy}", "import os; os.environ['SANDERLING_KERNELS'] = 'numpy'"),
     )
     runs = []
     for _ in range(REPEATS):
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
         runs.append(json.loads(done.stdout))
-    return {"ms": statistics.median(run[0] for run in runs), "mb": statistics.median(run[1] for run in runs)}
+    return {
+        "ms": statistics.median(run[0] for run in runs),
+        "mb": statistics.median(run[1] for run in runs),
+    }

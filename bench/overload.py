@@ -37,16 +37,30 @@ ID = re.compile(rb'"event":{"type":"[a-z]+","id":"([0-9a-f]{32})"')
 
 def run(arguments: list[str]) -> dict[str, Any]:
     """Return the statuses, the times of those answered, what was lost, and the memory."""
-    seconds, times, connections = (float(given) for given in (*arguments, *("30", "5", "4000")[len(arguments) :]))
+    seconds, times, connections = (
+        float(given) for given in (*arguments, *("30", "5", "4000")[len(arguments) :])
+    )
     with tempfile.TemporaryDirectory(dir=".", prefix=".bench-") as folder:
         port = free_port()
-        collect = [sys.executable, "-m", "sanderling", "collect", "--token", "secret", "--store", folder]
+        collect = [
+            sys.executable,
+            "-m",
+            "sanderling",
+            "collect",
+            "--token",
+            "secret",
+            "--store",
+            folder,
+        ]
         process = subprocess.Popen([*collect, "--port", str(port)])
         try:
             wait_until_listening(port)
             capacity = _capacity(port)
             watched = psutil.Process(process.pid)
-            result: dict[str, Any] = {"batches/s": capacity, "rss_before_MiB": watched.memory_info().rss / 2**20}
+            result: dict[str, Any] = {
+                "batches/s": capacity,
+                "rss_before_MiB": watched.memory_info().rss / 2**20,
+            }
             with Peak(watched) as peak:
                 floods = _floods(port, capacity * times, seconds, connections)
             result |= _figures(floods, seconds) | {"rss_peak_MiB": peak.bytes / 2**20}
@@ -85,9 +99,23 @@ def _capacity(port: int) -> float:
 
 def _floods(port: int, rate: float, seconds: float, connections: float) -> list[Flood]:
     each = [f"{given / PROCESSES:.0f}" for given in (rate, connections)]
-    command = [sys.executable, "-m", "bench.collecting.flood", str(port), each[0], str(seconds), each[1]]
-    started = [subprocess.Popen([*command, str(seed)], stdout=subprocess.PIPE) for seed in range(1, PROCESSES + 1)]
-    return [msgspec.json.decode(process.communicate()[0], type=Flood, strict=False) for process in started]
+    command = [
+        sys.executable,
+        "-m",
+        "bench.collecting.flood",
+        str(port),
+        each[0],
+        str(seconds),
+        each[1],
+    ]
+    started = [
+        subprocess.Popen([*command, str(seed)], stdout=subprocess.PIPE)
+        for seed in range(1, PROCESSES + 1)
+    ]
+    return [
+        msgspec.json.decode(process.communicate()[0], type=Flood, strict=False)
+        for process in started
+    ]
 
 
 def _figures(floods: list[Flood], seconds: float) -> dict[str, Any]:
@@ -124,5 +152,7 @@ def _lost(folder: Path, floods: list[Flood]) -> int:
         for row in segment_format.unpack(store.get(name))
         for id in ID.findall(row)
     }
-    answered = [id.encode() for flood in floods for prefix in flood.answered for id in source.ids(prefix)]
+    answered = [
+        id.encode() for flood in floods for prefix in flood.answered for id in source.ids(prefix)
+    ]
     return sum(id not in found for id in answered)

@@ -39,7 +39,11 @@ OURS = {**ours.MODELS, **ours_on_device.MODELS}
 LANDING: list[tuple[str, Model, dict[str, float]]] = [
     ("online_retail", RecentPopular(14), {"ndcg@10": 0.1041, "recall@10": 0.0641}),
     ("online_retail", EASE(500), {"ndcg@10": 0.0970, "recall@10": 0.0682}),
-    ("online_retail", Blend(200, 7, 1.0, damped=True), {"ndcg@10": 0.1115, "recall@10": 0.0759, "hit_rate@10": 0.498}),
+    (
+        "online_retail",
+        Blend(200, 7, 1.0, damped=True),
+        {"ndcg@10": 0.1115, "recall@10": 0.0759, "hit_rate@10": 0.498},
+    ),
     ("beauty", ItemKNN(100_000, 10.0), {"ndcg@10": 0.0280, "hit_rate@10": 0.0474}),
     ("ml-100k", Popular(), {"ndcg@10": 0.0441, "hit_rate@10": 0.0862}),
 ]
@@ -65,7 +69,9 @@ def run(arguments: list[str]) -> dict[str, Any]:
     benchmark = read(chosen.set, data.folder(chosen.data))
     candidates = {**BASELINES, **OURS}
     if unknown := set(chosen.models) - set(candidates):
-        raise SystemExit(f"expected models of {', '.join(candidates)}, found {', '.join(sorted(unknown))}")
+        raise SystemExit(
+            f"expected models of {', '.join(candidates)}, found {', '.join(sorted(unknown))}"
+        )
     results, trials, settings = {}, [], {}
     for name, candidate in candidates.items():
         if candidate.suits(benchmark) and (not chosen.models or name in chosen.models):
@@ -81,7 +87,9 @@ def run(arguments: list[str]) -> dict[str, Any]:
     return {"rows": rows, "settings": settings, "trials": trials}
 
 
-def tune(name: str, candidate: Candidate, task: Task) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:
+def tune(
+    name: str, candidate: Candidate, task: Task
+) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:
     """Return all trials, and the settings with the highest nDCG in the task's main view, the earlier if equal."""
     if len(candidate.settings) == 1:
         return [], candidate.settings[0]
@@ -93,11 +101,15 @@ def tune(name: str, candidate: Candidate, task: Task) -> tuple[list[dict[str, An
         model.fit(task.train, 0)
         value = float(judge(slates(model, task), task)[0][task.main.name][f"ndcg@{K}"].mean())
         trials.append({"model": name, "settings": dict(settings), "value": value})
-        _say(f"  {name} {settings}: validation ndcg@{K} {value:.4f} ({time.perf_counter() - start:.1f} s)")
+        _say(
+            f"  {name} {settings}: validation ndcg@{K} {value:.4f} ({time.perf_counter() - start:.1f} s)"
+        )
     return trials, candidate.settings[int(np.argmax([trial["value"] for trial in trials]))]
 
 
-def measure(name: str, candidate: Candidate, settings: Mapping[str, Any], task: Task, seeds: int) -> Result:
+def measure(
+    name: str, candidate: Candidate, settings: Mapping[str, Any], task: Task, seeds: int
+) -> Result:
     """Return what a model with these settings reaches on a task, averaged over seeds where they change it."""
     start, runs = time.perf_counter(), []
     for seed in range(seeds if candidate.seeded else 1):
@@ -106,7 +118,9 @@ def measure(name: str, candidate: Candidate, settings: Mapping[str, Any], task: 
         runs.append(judge(slates(model, task), task))
     result = average(runs)
     value = result.views[task.main.name][f"ndcg@{K}"].mean()
-    _say(f"{name} {dict(settings)}: ndcg@{K} {value:.4f} ({len(runs)} seeds, {time.perf_counter() - start:.1f} s)")
+    _say(
+        f"{name} {dict(settings)}: ndcg@{K} {value:.4f} ({len(runs)} seeds, {time.perf_counter() - start:.1f} s)"
+    )
     return result
 
 
@@ -114,7 +128,9 @@ def stored(benchmark: Benchmark) -> tuple[Result, Mapping[str, Any]]:
     """Return what SASRec's slates reach that `bench.sasrec` left, and its settings."""
     left = sasrec.HOME / f"{benchmark.name}.npz"
     if not left.exists():
-        raise SystemExit(f"expected SASRec's slates at {left}: run `python -m bench sasrec --set {benchmark.name}`")
+        raise SystemExit(
+            f"expected SASRec's slates at {left}: run `python -m bench sasrec --set {benchmark.name}`"
+        )
     with np.load(left) as file:
         found = dict(file)
     settings = json.loads(str(found.pop("settings")))
@@ -131,8 +147,12 @@ def judge(found: Mapping[str, NDArray[np.int64]], task: Task) -> Judged:
     for view in task.views:
         lists = [[row for row in slate if row >= 0] for slate in found[view.name].tolist()]
         views[view.name] = metrics.per_user(lists, view.relevant, K, DEPTH)
-        views[view.name][f"novelty@{K}"] = np.array([metrics.novelty(slate[:K], chance) for slate in lists])
-        coverage[view.name] = len({row for slate in lists for row in slate[:K]}) / int(view.candidates.sum())
+        views[view.name][f"novelty@{K}"] = np.array(
+            [metrics.novelty(slate[:K], chance) for slate in lists]
+        )
+        coverage[view.name] = len({row for slate in lists for row in slate[:K]}) / int(
+            view.candidates.sum()
+        )
     return views, coverage
 
 
@@ -140,21 +160,37 @@ def average(runs: Sequence[Judged]) -> Result:
     """Return the mean over seeds of each user's metrics and of the coverage."""
     first, shown = runs[0]
     views = {
-        view: {metric: np.mean([found[view][metric] for found, _ in runs], axis=0) for metric in users}
+        view: {
+            metric: np.mean([found[view][metric] for found, _ in runs], axis=0) for metric in users
+        }
         for view, users in first.items()
     }
-    return Result(views, {view: float(np.mean([each[view] for _, each in runs])) for view in shown}, len(runs))
+    return Result(
+        views, {view: float(np.mean([each[view] for _, each in runs])) for view in shown}, len(runs)
+    )
 
 
-def table(benchmark: Benchmark, results: Mapping[str, Result], ours: set[str]) -> Iterator[dict[str, Any]]:
+def table(
+    benchmark: Benchmark, results: Mapping[str, Result], ours: set[str]
+) -> Iterator[dict[str, Any]]:
     """Yield the rows of every view, best first, each model's metrics and then its differences to the best baseline."""
     for view in benchmark.report.views:
         users = {name: result.views[view.name] for name, result in results.items()}
         order = sorted(users, key=lambda name: -users[name][f"ndcg@{K}"].mean())
         best = next((name for name in order if name not in ours), order[0])
-        _say(f"\n{benchmark.name}: {view.name}; {len(view.users)} users, {int(view.candidates.sum())} items")
+        _say(
+            f"\n{benchmark.name}: {view.name}; {len(view.users)} users, {int(view.candidates.sum())} items"
+        )
         for name in order:
-            rows = list(_rows(f"{benchmark.name}: {view.name}", name, results[name], view.name, (best, users[best])))
+            rows = list(
+                _rows(
+                    f"{benchmark.name}: {view.name}",
+                    name,
+                    results[name],
+                    view.name,
+                    (best, users[best]),
+                )
+            )
             _say(f"  {name:<24}" + _line(rows))
             yield from rows
 
@@ -168,25 +204,50 @@ def landing(chosen: argparse.Namespace) -> list[dict[str, Any]]:
             model.fit(task.train, 0)
             found = judge(slates(model, task), task)[0][task.main.name]
             for metric, value in published.items():
-                rows.append({"data": name, "model": model.name, "metric": metric, "value": float(found[metric].mean())})
+                rows.append(
+                    {
+                        "data": name,
+                        "model": model.name,
+                        "metric": metric,
+                        "value": float(found[metric].mean()),
+                    }
+                )
                 rows[-1]["published"] = value
-                _say(f"{name} {model.name} {metric}: {rows[-1]['value']:.4f}, published {value:.4f}")
+                _say(
+                    f"{name} {model.name} {metric}: {rows[-1]['value']:.4f}, published {value:.4f}"
+                )
     return rows
 
 
-def _rows(label: str, name: str, result: Result, view: str, best: tuple[str, PerUser]) -> Iterator[dict[str, Any]]:
+def _rows(
+    label: str, name: str, result: Result, view: str, best: tuple[str, PerUser]
+) -> Iterator[dict[str, Any]]:
     head = {"data": label, "model": name}
     peer, theirs = best
     for metric, values in result.views[view].items():
         interval = mean(values, np.random.default_rng(0)).plain()
         yield {**head, "metric": metric, **interval, "seeds": result.seeds}
     shown = result.coverage[view]
-    yield {**head, "metric": f"coverage@{K}", "value": shown, "low": None, "high": None, "seeds": result.seeds}
+    yield {
+        **head,
+        "metric": f"coverage@{K}",
+        "value": shown,
+        "low": None,
+        "high": None,
+        "seeds": result.seeds,
+    }
     for metric in (f"ndcg@{K}", f"recall@{K}", f"hit_rate@{K}") if name != peer else ():
         ones = np.ones(len(theirs[metric]))
         mine = result.views[view][metric]
-        apart = ratio_difference((mine, ones), (theirs[metric], ones), np.random.default_rng(0)).plain()
-        yield {**head, "metric": f"{metric} difference to the best baseline, {peer}", **apart, "seeds": result.seeds}
+        apart = ratio_difference(
+            (mine, ones), (theirs[metric], ones), np.random.default_rng(0)
+        ).plain()
+        yield {
+            **head,
+            "metric": f"{metric} difference to the best baseline, {peer}",
+            **apart,
+            "seeds": result.seeds,
+        }
 
 
 def _line(rows: list[dict[str, Any]]) -> str:

@@ -32,7 +32,10 @@ def run(arguments: list[str]) -> dict[str, Any]:
     """Return p50 and p99 in µs for each number of items, and ratios to the numpy peer."""
     found = loader.chosen()
     result: dict[str, Any] = {"kernels": f"{found.source} for {found.kind}" if found else "numpy"}
-    return result | {str(items): _case(items) for items in ([int(at) for at in arguments] or [1000, 10_000, 100_000])}
+    return result | {
+        str(items): _case(items)
+        for items in ([int(at) for at in arguments] or [1000, 10_000, 100_000])
+    }
 
 
 def _case(items: int) -> dict[str, Any]:
@@ -40,7 +43,9 @@ def _case(items: int) -> dict[str, Any]:
     seen = [rng.choice(items, SEEN, replace=False) for _ in range(USERS)]
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder) / "bundle"
-        write_random_bundle(bundle, items=items, dim=DIM, state=192, exploration=Exploration(epsilon=0.1, pool=POOL))
+        write_random_bundle(
+            bundle, items=items, dim=DIM, state=192, exploration=Exploration(epsilon=0.1, pool=POOL)
+        )
         with Engine.open(bundle, Path(folder) / "state") as engine:
             names = [[f"item-{row}" for row in rows] for rows in seen]
             for user, rows in enumerate(names):
@@ -59,14 +64,21 @@ def _case(items: int) -> dict[str, Any]:
             )
     result["outside the search"] = {"p50": result["recommend"]["p50"] - result["search"]["p50"]}
     result["recommend / peer"] = result["recommend"]["p50"] / result["numpy peer"]["p50"]
-    lines = [f"{n} {v['p50']:.0f}/{v.get('p99', 0):.0f}" for n, v in result.items() if isinstance(v, dict)]
+    lines = [
+        f"{n} {v['p50']:.0f}/{v.get('p99', 0):.0f}"
+        for n, v in result.items()
+        if isinstance(v, dict)
+    ]
     print(
-        f"{items:>8} items, µs p50/p99: {', '.join(lines)}; {result['recommend / peer']:.2f} of peer", file=sys.stderr
+        f"{items:>8} items, µs p50/p99: {', '.join(lines)}; {result['recommend / peer']:.2f} of peer",
+        file=sys.stderr,
     )
     return result
 
 
-def _peer(vectors: np.ndarray, bias: np.ndarray, query: np.ndarray, excluded: np.ndarray) -> np.ndarray:
+def _peer(
+    vectors: np.ndarray, bias: np.ndarray, query: np.ndarray, excluded: np.ndarray
+) -> np.ndarray:
     scores = vectors @ query + bias
     scores[excluded] = -np.inf
     best = np.argpartition(scores, -K)[-K:]

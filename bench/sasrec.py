@@ -95,7 +95,9 @@ class SASRec:
         print(json.dumps(asked), file=pipe_in, flush=True)
         answer = pipe_out.readline()
         if not answer:
-            raise RuntimeError(f"expected an answer of {WORKER.name}, found that it ended with {self.process.wait()}")
+            raise RuntimeError(
+                f"expected an answer of {WORKER.name}, found that it ended with {self.process.wait()}"
+            )
         return json.loads(answer)
 
 
@@ -106,7 +108,11 @@ def python() -> str:
         venv.create(HOME, with_pip=True)
         (HOME / ".gitignore").write_text("*\n", encoding="utf-8")
         for what in ([TORCH], [RECTOOLS, TORCH]):
-            subprocess.run([str(interpreter), "-m", "pip", "install", "--quiet", *what], check=True, stdout=sys.stderr)
+            subprocess.run(
+                [str(interpreter), "-m", "pip", "install", "--quiet", *what],
+                check=True,
+                stdout=sys.stderr,
+            )
     return str(interpreter)
 
 
@@ -136,12 +142,20 @@ def curve(settings: Mapping[str, Any], task: Task, limit: float) -> dict[str, An
     values: list[float] = []
     seconds: list[float] = []
     main = replace(task, views=[task.main])
-    while len(values) < MOST_EPOCHS and spent < limit and len(values) - int(np.argmax([*values, 0.0])) <= PATIENCE:
+    while (
+        len(values) < MOST_EPOCHS
+        and spent < limit
+        and len(values) - int(np.argmax([*values, 0.0])) <= PATIENCE
+    ):
         spent += model.train(1)
         rows = slates(model, main)[task.main.name]
-        values.append(float(metrics.per_user(rows.tolist(), task.main.relevant, K)[f"ndcg@{K}"].mean()))
+        values.append(
+            float(metrics.per_user(rows.tolist(), task.main.relevant, K)[f"ndcg@{K}"].mean())
+        )
         seconds.append(spent)
-        _say(f"{dict(settings)}: epoch {len(values)}, {spent:.0f} s, validation ndcg@{K} {values[-1]:.4f}")
+        _say(
+            f"{dict(settings)}: epoch {len(values)}, {spent:.0f} s, validation ndcg@{K} {values[-1]:.4f}"
+        )
     model.close()
     best = int(np.argmax(values))
     return {

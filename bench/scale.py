@@ -39,27 +39,45 @@ def run(arguments: list[str]) -> dict[str, Any]:
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--interactions", type=int, default=100_000_000)
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--scratch", type=Path, default=None, help="folder for the world's files, 3 GB")
+    parser.add_argument(
+        "--scratch", type=Path, default=None, help="folder for the world's files, 3 GB"
+    )
     parser.add_argument("--case", type=Path, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--full-softmax", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args(arguments)
     if asked.case:
         return _case(asked.case, asked.items, asked.seconds, asked.full_softmax)
     with tempfile.TemporaryDirectory(dir=asked.scratch) as scratch:
-        cases = [_measured(Path(scratch), *size, asked.seconds) for size in _sizes(asked.items, asked.interactions)]
+        cases = [
+            _measured(Path(scratch), *size, asked.seconds)
+            for size in _sizes(asked.items, asked.interactions)
+        ]
     OUT.mkdir(exist_ok=True)
     _draw(cases, asked.items, asked.interactions, OUT / "scale.png")
-    return {"rows": [row for case in cases for row in _rows(case)], "cases": cases, "plot": str(OUT / "scale.png")}
+    return {
+        "rows": [row for case in cases for row in _rows(case)],
+        "cases": cases,
+        "plot": str(OUT / "scale.png"),
+    }
 
 
 def _sizes(items: int, interactions: int) -> list[tuple[int, int, bool]]:
     """Return (items, interactions, whether the softmax is full) of every case."""
-    logs = [size for size in (interactions // 100, interactions // 10, interactions) if size >= 10_000]
-    few = [(size, logs[0], full) for size in (items // 100, items // 10) if size >= 1000 for full in (True, False)]
+    logs = [
+        size for size in (interactions // 100, interactions // 10, interactions) if size >= 10_000
+    ]
+    few = [
+        (size, logs[0], full)
+        for size in (items // 100, items // 10)
+        if size >= 1000
+        for full in (True, False)
+    ]
     return few + [(items, log, False) for log in logs]
 
 
-def _measured(scratch: Path, items: int, interactions: int, full: bool, seconds: float) -> dict[str, Any]:
+def _measured(
+    scratch: Path, items: int, interactions: int, full: bool, seconds: float
+) -> dict[str, Any]:
     """Write a world, measure one case in a process of its own, and remove the log."""
     from bench.scaling.world import write_shards, write_texts
 
@@ -81,7 +99,10 @@ def _measured(scratch: Path, items: int, interactions: int, full: bool, seconds:
         file.unlink()
     case = made | json.loads(done.stdout.splitlines()[-1])
     print(
-        ", ".join(f"{name} {value:.5g}" for name, value in case.items() if isinstance(value, int | float)), flush=True
+        ", ".join(
+            f"{name} {value:.5g}" for name, value in case.items() if isinstance(value, int | float)
+        ),
+        flush=True,
     )
     return case
 
@@ -131,7 +152,11 @@ def _costs(marks: np.ndarray, losses: list[float], items: int, events: int) -> d
     cuts = marks[np.unique(np.linspace(0, len(marks) - 1, SLICES + 1).astype(int))]
     wall, cpu, done = (marks[-1] - marks[0]).tolist()
     slices = np.diff(cuts, axis=0)
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
+    status = dict(
+        line.split(":", 1)
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if ":" in line
+    )
     return {
         "items": items,
         "steps": len(marks) - 1,
@@ -151,9 +176,23 @@ def _rows(case: dict[str, Any]) -> list[dict[str, Any]]:
     data = f"synthetic, {case['items']} items, {case['interactions']} events, {case['softmax']} softmax"
     slices = case["events/s/core by slice"]
     spread = {"events/s/core": (min(slices), max(slices))}
-    names = ("events/s/core", "core hours an epoch, extrapolated", "peak MB", "anonymous MB", "seconds to write")
+    names = (
+        "events/s/core",
+        "core hours an epoch, extrapolated",
+        "peak MB",
+        "anonymous MB",
+        "seconds to write",
+    )
     return [
-        {"data": data, "model": "sanderling", "metric": name, "value": case[name], "low": low, "high": high, "seeds": 1}
+        {
+            "data": data,
+            "model": "sanderling",
+            "metric": name,
+            "value": case[name],
+            "low": low,
+            "high": high,
+            "seeds": 1,
+        }
         for name in names
         for low, high in [spread.get(name, (None, None))]
     ]
@@ -170,17 +209,25 @@ def _draw(cases: list[dict[str, Any]], items: int, interactions: int, file: Path
     smallest = min(case["interactions"] for case in cases)
     by_size = {
         "events in the log": [case for case in cases if case["items"] == items],
-        "items": [case for case in cases if case["interactions"] == smallest and case["softmax"] == "sampled"],
+        "items": [
+            case
+            for case in cases
+            if case["interactions"] == smallest and case["softmax"] == "sampled"
+        ],
     }
     for column, (size, own) in enumerate(by_size.items()):
         at = [case["interactions" if column == 0 else "items"] for case in own]
         cost = [1e6 / case["events/s/core"] for case in own]
         axes[0, column].plot(at, cost, "o-")
-        axes[0, column].set(xscale="log", ylabel="core ms for 1,000 events", ylim=(0, 1.2 * max(cost)))
+        axes[0, column].set(
+            xscale="log", ylabel="core ms for 1,000 events", ylim=(0, 1.2 * max(cost))
+        )
         for name in ("peak MB", "anonymous MB"):
             axes[1, column].plot(at, [case[name] for case in own], "o-", label=name)
         axes[1, column].set(xscale="log", xlabel=size, ylabel="MB", ylim=(0, None))
         axes[1, column].legend()
-    figure.suptitle(f"Learning out of core: up to {items:,} items and {interactions:,} events, one core")
+    figure.suptitle(
+        f"Learning out of core: up to {items:,} items and {interactions:,} events, one core"
+    )
     figure.savefig(file, dpi=120)
     pyplot.close(figure)

@@ -52,12 +52,16 @@ def run(arguments: list[str]) -> dict[str, Any]:
     return {"rows": rows}
 
 
-def normal(n: int, d: int, rng: np.random.Generator, _: str | None) -> tuple[NDArray[Any], NDArray[Any]]:
+def normal(
+    n: int, d: int, rng: np.random.Generator, _: str | None
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return rows and queries that have nothing to do with each other: the hardest case for bounds."""
     return rng.standard_normal((n, d), np.float32), rng.standard_normal((QUERIES, d), np.float32)
 
 
-def clustered(n: int, d: int, rng: np.random.Generator, _: str | None) -> tuple[NDArray[Any], NDArray[Any]]:
+def clustered(
+    n: int, d: int, rng: np.random.Generator, _: str | None
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return rows around a root of n centres, and queries near some rows."""
     centres = rng.standard_normal((max(1, int(n**0.5)), d), np.float32)
     rows = centres[rng.integers(0, len(centres), n)] + 0.5 * rng.standard_normal((n, d), np.float32)
@@ -65,7 +69,9 @@ def clustered(n: int, d: int, rng: np.random.Generator, _: str | None) -> tuple[
     return rows, near + 0.3 * rng.standard_normal((QUERIES, d), np.float32)
 
 
-def real(n: int, d: int, rng: np.random.Generator, root: str | None) -> tuple[NDArray[Any], NDArray[Any]]:
+def real(
+    n: int, d: int, rng: np.random.Generator, root: str | None
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return items and users of the gift shop's log, by a truncated SVD of its counts; n does not matter."""
     from scipy.sparse import csr_matrix
     from scipy.sparse.linalg import svds
@@ -74,7 +80,9 @@ def real(n: int, d: int, rng: np.random.Generator, root: str | None) -> tuple[ND
     counts = csr_matrix((np.ones(len(log), np.float32), (log.user, log.item)))
     counts.data = np.log1p(counts.data)
     users, sizes, items = svds(counts, d, random_state=0)
-    return items.T.astype(np.float32), (users * sizes)[rng.integers(0, len(users), QUERIES)].astype(np.float32)
+    return items.T.astype(np.float32), (users * sizes)[rng.integers(0, len(users), QUERIES)].astype(
+        np.float32
+    )
 
 
 PROBLEMS = {"normal": normal, "clustered": clustered, "real": real}
@@ -88,12 +96,16 @@ def _write(path: Path, vectors: NDArray[Any], queries: NDArray[Any]) -> None:
     np.savez(path, rows=rows, queries=whole.astype(np.float32), excluded=excluded)
 
 
-def _cell(interpreter: Path, problem: Path, k: int, chosen: argparse.Namespace) -> dict[str, dict[str, Any]]:
+def _cell(
+    interpreter: Path, problem: Path, k: int, chosen: argparse.Namespace
+) -> dict[str, dict[str, Any]]:
     """Return p50, p99 and exactness of each contender that runs here; the floor's p50 goes to all."""
     names = ["floor", *(chosen.contenders or [name for name in CONTENDERS if name != "floor"])]
     workers = {name: _start(interpreter, name, problem, k, chosen.core) for name in names}
     answers = {name: _answer(worker) for name, worker in workers.items()}
-    spent: dict[str, list[float]] = {name: [] for name, answer in answers.items() if answer is not None}
+    spent: dict[str, list[float]] = {
+        name: [] for name, answer in answers.items() if answer is not None
+    }
     for turn, name in itertools.product(range(chosen.rounds + 1), spent):
         print("go", file=workers[name].stdin, flush=True)
         times = _answer(workers[name])
@@ -116,7 +128,13 @@ def _start(interpreter: Path, name: str, problem: Path, k: int, core: int) -> su
     command = [str(interpreter), "-m", "bench.search.worker", name, str(problem), str(k), str(core)]
     quiet = subprocess.DEVNULL
     return subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=quiet, text=True, bufsize=1
+        command,
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=quiet,
+        text=True,
+        bufsize=1,
     )
 
 
@@ -127,7 +145,10 @@ def _answer(worker: subprocess.Popen[str]) -> Any:
 
 
 def _table(cell: dict[str, Any], found: dict[str, dict[str, Any]]) -> None:
-    print(f"\n{cell['n']} x {cell['d']}, k = {cell['k']}, {cell['rows']} rows: µs p50 / p99", file=sys.stderr)
+    print(
+        f"\n{cell['n']} x {cell['d']}, k = {cell['k']}, {cell['rows']} rows: µs p50 / p99",
+        file=sys.stderr,
+    )
     peers = [
         row["p50_us"]
         for name, row in found.items()
@@ -145,7 +166,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--d", type=int, nargs="+", default=[64, 128])
     parser.add_argument("--k", type=int, nargs="+", default=[10])
     parser.add_argument("--rows", choices=list(PROBLEMS), default="normal")
-    parser.add_argument("--contenders", nargs="+", default=[], choices=[name for name in CONTENDERS if name != "floor"])
+    parser.add_argument(
+        "--contenders",
+        nargs="+",
+        default=[],
+        choices=[name for name in CONTENDERS if name != "floor"],
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--core", type=int, default=1)
     parser.add_argument("--data")

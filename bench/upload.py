@@ -56,20 +56,43 @@ def run(arguments: list[str]) -> dict[str, Any]:
     return {"rows": rows}
 
 
-def _course(interpreter: Path, kind: str, events: int, batch: int, failing: float) -> dict[str, float]:
+def _course(
+    interpreter: Path, kind: str, events: int, batch: int, failing: float
+) -> dict[str, float]:
     """Start a server, let a client hand over its events, and count what the server has."""
     with tempfile.TemporaryDirectory() as scratch:
         store, device, port = Path(scratch) / "store", Path(scratch) / "device", free_port()
         store.mkdir()
         url = f"http://127.0.0.1:{port}"
         server = subprocess.Popen(
-            [str(interpreter), "-m", "bench.uploading.servers", kind, str(store), str(port), str(failing)], cwd=ROOT
+            [
+                str(interpreter),
+                "-m",
+                "bench.uploading.servers",
+                kind,
+                str(store),
+                str(port),
+                str(failing),
+            ],
+            cwd=ROOT,
         )
         try:
             _meter(url)
-            command = [str(interpreter), "-m", "bench.uploading.clients", kind, url, str(events), str(batch)]
+            command = [
+                str(interpreter),
+                "-m",
+                "bench.uploading.clients",
+                kind,
+                url,
+                str(events),
+                str(batch),
+            ]
             done = subprocess.run(
-                [*command, str(device)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
+                [*command, str(device)],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                check=True,
             )
             client, meter = json.loads(done.stdout), _meter(url)
         finally:
@@ -78,7 +101,9 @@ def _course(interpreter: Path, kind: str, events: int, batch: int, failing: floa
         received, distinct = _stored(store)
         return {
             "events/s": events / client["seconds"],
-            "stored on the device, events/s": events / client["stored"] if client["stored"] else 0.0,
+            "stored on the device, events/s": events / client["stored"]
+            if client["stored"]
+            else 0.0,
             "bytes an event": meter["bytes"] / events,
             "JSON bytes an event": client["json"] / events,
             "requests": meter["requests"],
@@ -105,7 +130,10 @@ def _stored(store: Path) -> tuple[int, int]:
     lines = [line for path in store.glob("lines") for line in path.read_bytes().splitlines()]
     ids = [json.loads(line)["id"] for line in lines]
     for path in store.glob("segments/*/*"):
-        ids += [json.loads(row)["event"]["id"] for row in zstandard.decompress(path.read_bytes()).splitlines()]
+        ids += [
+            json.loads(row)["event"]["id"]
+            for row in zstandard.decompress(path.read_bytes()).splitlines()
+        ]
     return len(ids), len(set(ids))
 
 

@@ -38,7 +38,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], Any]], tuple[Path, Any]]:
+def shared(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str, Callable[[Path], Any]], tuple[Path, Any]]:
     """Make what is expensive once for all workers.
 
     `shared(name, make)` returns a folder and what `make(folder)` returned, which must be picklable.

@@ -15,7 +15,18 @@ from sanderling.events import schema
 
 ROOT = Path(__file__).parent.parent
 TESTS = sorted(path for path in (ROOT / "tests").rglob("test_*.py"))
-HEAVY = {"onnxruntime", "tokenizers", "numba", "torch", "transformers", "onnx", "pandas", "pyarrow", "tuf", "typer"}
+HEAVY = {
+    "onnxruntime",
+    "tokenizers",
+    "numba",
+    "torch",
+    "transformers",
+    "onnx",
+    "pandas",
+    "pyarrow",
+    "tuf",
+    "typer",
+}
 
 
 def loaded_by(code: str) -> set[str]:
@@ -42,7 +53,9 @@ def test_every_test_says_what_it_proves(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
             said = ast.get_docstring(node) or ""
-            assert said.rstrip().endswith((".", "!", "?")), f"{path.name}: {node.name}: expected a sentence"
+            assert said.rstrip().endswith((".", "!", "?")), (
+                f"{path.name}: {node.name}: expected a sentence"
+            )
 
 
 def imported_by(path: Path) -> set[str]:
@@ -62,8 +75,12 @@ def test_nobody_imports_a_test_module():
     for path in sorted((ROOT / "tests").rglob("*.py")):
         for name in imported_by(path):
             module = name.split(".")[:4]
-            found = module[0] == "tests" and any(word.startswith("test_") or word == "conftest" for word in module)
-            assert not found, f"{path.relative_to(ROOT)}: expected no import of a test module, found {name}"
+            found = module[0] == "tests" and any(
+                word.startswith("test_") or word == "conftest" for word in module
+            )
+            assert not found, (
+                f"{path.relative_to(ROOT)}: expected no import of a test module, found {name}"
+            )
 
 
 def test_the_benchmarks_import_nothing_from_the_tests():
@@ -76,8 +93,27 @@ def test_the_benchmarks_import_nothing_from_the_tests():
 @pytest.mark.parametrize(
     ("document", "structs"),
     [
-        ("EVENTS.md", [schema.Decision, schema.Outcome, schema.Observation, schema.Loss, schema.Slot, schema.Clock]),
-        ("BUNDLE.md", [manifest.Manifest, manifest.Sizes, manifest.Exploration, manifest.Lineage, manifest.FileEntry]),
+        (
+            "EVENTS.md",
+            [
+                schema.Decision,
+                schema.Outcome,
+                schema.Observation,
+                schema.Loss,
+                schema.Slot,
+                schema.Clock,
+            ],
+        ),
+        (
+            "BUNDLE.md",
+            [
+                manifest.Manifest,
+                manifest.Sizes,
+                manifest.Exploration,
+                manifest.Lineage,
+                manifest.FileEntry,
+            ],
+        ),
     ],
 )
 def test_the_documents_name_every_field_of_the_contract(document, structs):
@@ -85,4 +121,6 @@ def test_the_documents_name_every_field_of_the_contract(document, structs):
     text = (ROOT / "docs" / document).read_text(encoding="utf-8")
     for struct in structs:
         for field in msgspec.structs.fields(struct):
-            assert f"`{field.name}`" in text, f"docs/{document}: expected `{field.name}` of {struct.__name__}"
+            assert f"`{field.name}`" in text, (
+                f"docs/{document}: expected `{field.name}` of {struct.__name__}"
+            )

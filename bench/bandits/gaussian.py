@@ -48,7 +48,9 @@ class Posterior:
         users = np.arange(len(items))
         column = self.covariances[users, items]
         gain = column / np.maximum(column[users, items], 1e-3)[:, None]
-        self.means = self.means + gain * (ratings - self.means[users, items])[:, None].astype(np.float32)
+        self.means = self.means + gain * (ratings - self.means[users, items])[:, None].astype(
+            np.float32
+        )
         self.covariances = self.covariances - gain[:, :, None] * column[:, None, :]
 
 

@@ -62,14 +62,18 @@ class Fixed:
     def scores(self) -> np.ndarray:
         """Return the scores [b, n]."""
         return (
-            np.tile(self.values, (self.users, 1)) if self.values is not None else self.rng.random((self.users, self.n))
+            np.tile(self.values, (self.users, 1))
+            if self.values is not None
+            else self.rng.random((self.users, self.n))
         )
 
     def observe(self, items: np.ndarray, ratings: np.ndarray) -> None:
         """Learn nothing."""
 
 
-def walk(world: RatedMatrix, policy: Policy, epsilon: float, rng: np.random.Generator) -> np.ndarray:
+def walk(
+    world: RatedMatrix, policy: Policy, epsilon: float, rng: np.random.Generator
+) -> np.ndarray:
     """Return the likes bool [users, 10] of ε-greedy sessions."""
     users = np.arange(world.users)
     session, state, likes = Session(world, users, rng), policy.start(world.users), []
@@ -95,7 +99,9 @@ def run(data: Path, seeds: int) -> list[dict[str, Any]]:
             found.setdefault(key, []).append(likes)
         print(
             f"split {seed}: "
-            + ", ".join(f"{name} {runs[-1].mean():.3f}" for (name, at), runs in found.items() if at == 0)
+            + ", ".join(
+                f"{name} {runs[-1].mean():.3f}" for (name, at), runs in found.items() if at == 0
+            )
         )
     strangers = np.concatenate([users[TRAIN:] for users in order])
     rows = rows_of({key: np.concatenate(likes) for key, likes in found.items()}, strangers, seeds)
@@ -109,14 +115,18 @@ def one_split(
     """Return each model's likes [300, 10] at each ε; users come in the split's order."""
     train, world = ratings[:TRAIN], RatedMatrix(ratings[TRAIN:], texts, STEPS)
     shrink, by_chance = tuned(ratings[:TRAIN], texts)
-    students = [jester_policy.distilled(train, text, 10 * seed + at, shrink) for at in range(MEMBERS)]
+    students = [
+        jester_policy.distilled(train, text, 10 * seed + at, shrink) for at in range(MEMBERS)
+    ]
     both = jester_policy.Learned([one.networks[0] for one in students], students[0].edges)
     policies: dict[str, Policy] = {
         "random": Fixed(None, len(texts), seed),
         "popular": Fixed((train > 0).mean(axis=0), len(texts), seed),
         "Gaussian CF": gaussian.fit(train),
         "Gaussian CF, tuned": gaussian.fit(train, shrink, by_chance),
-        "Sanderling, warm start from logs": jester_policy.from_logs(train, text, seed, gradient=False),
+        "Sanderling, warm start from logs": jester_policy.from_logs(
+            train, text, seed, gradient=False
+        ),
         "Sanderling, learned from logs": jester_policy.from_logs(train, text, seed),
         "Sanderling, distilled": students[0],
         OURS: both,
@@ -140,9 +150,14 @@ def tuned(train: np.ndarray, texts: list[str]) -> tuple[float, bool]:
     world = RatedMatrix(train[INNER:], texts, STEPS)
 
     def rate(dials: tuple[float, bool]) -> float:
-        return walk(world, gaussian.fit(train[:INNER], *dials), 0.0, np.random.default_rng(0)).mean()
+        return walk(
+            world, gaussian.fit(train[:INNER], *dials), 0.0, np.random.default_rng(0)
+        ).mean()
 
-    return max(((shrink, chance) for shrink in (0.0, 0.1, 0.2, 0.3, 0.5) for chance in (False, True)), key=rate)
+    return max(
+        ((shrink, chance) for shrink in (0.0, 0.1, 0.2, 0.3, 0.5) for chance in (False, True)),
+        key=rate,
+    )
 
 
 def peers(train: np.ndarray, test: np.ndarray, seed: int) -> dict[str, np.ndarray]:
@@ -151,7 +166,9 @@ def peers(train: np.ndarray, test: np.ndarray, seed: int) -> dict[str, np.ndarra
     python = home / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     if not python.exists():
         venv.create(home, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", "vowpalwabbit", "mabwiser"], check=True)
+        subprocess.run(
+            [python, "-m", "pip", "install", "-q", "vowpalwabbit", "mabwiser"], check=True
+        )
     with tempfile.TemporaryDirectory() as folder:
         given, back = Path(folder) / "in.npz", Path(folder) / "out.npz"
         np.savez(given, train=train, test=test, seed=seed)
@@ -159,7 +176,9 @@ def peers(train: np.ndarray, test: np.ndarray, seed: int) -> dict[str, np.ndarra
         return dict(np.load(back))
 
 
-def rows_of(found: dict[tuple[str, float], np.ndarray], strangers: np.ndarray, seeds: int) -> list[dict[str, Any]]:
+def rows_of(
+    found: dict[tuple[str, float], np.ndarray], strangers: np.ndarray, seeds: int
+) -> list[dict[str, Any]]:
     """Return like-rates, differences and regrets of likes [seeds × 300, 10]; a user of several splits is one unit."""
     rng, rows = np.random.default_rng(0), []
     code = np.unique(strangers, return_inverse=True)[1]
@@ -169,7 +188,9 @@ def rows_of(found: dict[tuple[str, float], np.ndarray], strangers: np.ndarray, s
         return np.bincount(code, likes.sum(axis=1).astype(np.float64))
 
     def add(name: str, metric: str, interval: Interval) -> None:
-        rows.append({"data": "jester", "model": name, "metric": metric, **interval.plain(), "seeds": seeds})
+        rows.append(
+            {"data": "jester", "model": name, "metric": metric, **interval.plain(), "seeds": seeds}
+        )
 
     for (name, epsilon), likes in found.items():
         label = f"{name}, ε={epsilon:g}" if epsilon else name

@@ -56,7 +56,9 @@ class Walk:
     def observe(self, items: np.ndarray, ratings: np.ndarray) -> None:
         """Append an event to each session."""
         self.items = np.concatenate([self.items, items[:, None]], axis=1)
-        self.kinds = np.concatenate([self.kinds, np.digitize(ratings, self.policy.edges)[:, None]], axis=1)
+        self.kinds = np.concatenate(
+            [self.kinds, np.digitize(ratings, self.policy.edges)[:, None]], axis=1
+        )
 
 
 def last(network: PolicyNetwork, items: np.ndarray, kinds: np.ndarray) -> torch.Tensor:
@@ -99,7 +101,9 @@ def distilled(
     network, edges = begin(ratings, text, seed)
     root = np.linalg.cholesky(teacher.covariance + 1e-6 * np.eye(len(teacher.mean)))
     optimiser = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps, pct_start=0.12)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, 2e-3, total_steps=steps, pct_start=0.12
+    )
     for step in range(steps):
         users = teacher.mean + rng.standard_normal((b, len(root))) @ root.T
         own = Learned([network], edges) if step > steps // 4 and rng.random() < 0.5 else None
@@ -141,7 +145,9 @@ def chances(teacher: gaussian.Gaussian, users: np.ndarray, items: np.ndarray) ->
     return ndtr(np.stack(found, axis=1)).astype(np.float32)
 
 
-def from_logs(ratings: np.ndarray, text: np.ndarray, seed: int, sessions: int = 12, gradient: bool = True) -> Learned:
+def from_logs(
+    ratings: np.ndarray, text: np.ndarray, seed: int, sessions: int = 12, gradient: bool = True
+) -> Learned:
     """Learn by the product's own functions from uniform sessions."""
     rng = np.random.default_rng(seed)
     network, edges = begin(ratings, text, seed)
@@ -151,18 +157,29 @@ def from_logs(ratings: np.ndarray, text: np.ndarray, seed: int, sessions: int = 
     )  # fmt: skip
     users = np.tile(np.arange(len(ratings)), sessions)
     items = rng.random((len(users), ratings.shape[1])).argsort(axis=1)[:, : 2 * STEPS]
-    made = [history(ratings[user], row, edges, fresh=user % 10 == 0) for user, row in zip(users, items, strict=True)]
+    made = [
+        history(ratings[user], row, edges, fresh=user % 10 == 0)
+        for user, row in zip(users, items, strict=True)
+    ]
     warm_start(network, made, config, repeats=False)
     if gradient:
         few = len(ratings) * 2
-        policy_gradient(network, made[:few], decisions(ratings, users[:few], items[:few]), config, repeats=False)
+        policy_gradient(
+            network, made[:few], decisions(ratings, users[:few], items[:few]), config, repeats=False
+        )
     return Learned([network], edges)
 
 
 def history(ratings: np.ndarray, items: np.ndarray, edges: np.ndarray, fresh: bool) -> History:
     """Return a session as the product's history."""
     rated = ratings[items]
-    return History(items, np.digitize(rated, edges), rated > 0, np.full(len(items), -1), np.full(len(items), fresh))
+    return History(
+        items,
+        np.digitize(rated, edges),
+        rated > 0,
+        np.full(len(items), -1),
+        np.full(len(items), fresh),
+    )
 
 
 def decisions(ratings: np.ndarray, users: np.ndarray, items: np.ndarray) -> Decisions:

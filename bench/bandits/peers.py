@@ -36,7 +36,9 @@ def main() -> None:
 
 def vowpal(options: str, train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
     """Learn online on training users, in random order, then act greedily on test users."""
-    learner = Workspace(f"--cb_explore_adf {options} -q ha -l 0.01 --quiet --random_seed {seed + 1}")
+    learner = Workspace(
+        f"--cb_explore_adf {options} -q ha -l 0.01 --quiet --random_seed {seed + 1}"
+    )
     rng = np.random.default_rng(seed)
     for _ in range(PASSES):
         for user in rng.permutation(len(train)):
@@ -52,7 +54,11 @@ def session(learner: Workspace, ratings: np.ndarray, rng: np.random.Generator | 
     for _ in range(STEPS):
         actions = [f"|a i{item}" for item in left]
         chances = np.array(learner.predict([shared, *actions]))
-        at = int(chances.argmax()) if rng is None else int(rng.choice(len(left), p=chances / chances.sum()))
+        at = (
+            int(chances.argmax())
+            if rng is None
+            else int(rng.choice(len(left), p=chances / chances.sum()))
+        )
         rating = ratings[left[at]]
         likes.append(bool(rating > 0))
         if rng is not None:
@@ -75,9 +81,18 @@ def linear_greedy(train: np.ndarray, test: np.ndarray, seed: int, sessions: int 
             decisions.append(int(item))
             rewards.append(1.0 if ratings[item] > 0 else -1.0)
             context[item] = ratings[item] / 5
-    learner = MAB(list(range(train.shape[1])), LearningPolicy.LinGreedy(epsilon=0.0, l2_lambda=30.0), seed=seed)
+    learner = MAB(
+        list(range(train.shape[1])),
+        LearningPolicy.LinGreedy(epsilon=0.0, l2_lambda=30.0),
+        seed=seed,
+    )
     learner.fit(decisions, rewards, np.array(contexts))
-    return greedy(lambda states: np.array([list(row.values()) for row in learner.predict_expectations(states)]), test)
+    return greedy(
+        lambda states: np.array(
+            [list(row.values()) for row in learner.predict_expectations(states)]
+        ),
+        test,
+    )
 
 
 def greedy(scores: Callable[[np.ndarray], np.ndarray], test: np.ndarray) -> np.ndarray:

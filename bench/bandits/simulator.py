@@ -79,7 +79,16 @@ def run(data: Path, seeds: int) -> list[dict[str, Any]]:
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
         world = fit_simulator(
-            user, item, texts, READING, rng, rate=0.05, drift=0.03, delay=1.0, cold=0.1, horizon=RELEASES
+            user,
+            item,
+            texts,
+            READING,
+            rng,
+            rate=0.05,
+            drift=0.03,
+            delay=1.0,
+            cold=0.1,
+            horizon=RELEASES,
         )
         users = rng.permutation(world.users)[: LOGGED + JUDGED]
         shelf = SHELF * rng.standard_normal(ITEMS)
@@ -88,7 +97,10 @@ def run(data: Path, seeds: int) -> list[dict[str, Any]]:
         for variant in VARIANTS:
             values[variant.name][seed] = releases(world, users, bought, first, variant, seed)
         bounds[seed] = bounds_of(world, users[LOGGED:], bought[LOGGED:])
-        print(f"simulator {seed}: " + ", ".join(f"{name} {found[seed, -1]:.3f}" for name, found in values.items()))
+        print(
+            f"simulator {seed}: "
+            + ", ".join(f"{name} {found[seed, -1]:.3f}" for name, found in values.items())
+        )
     values |= {"uniform": bounds[:, 0], "best": bounds[:, 1]}
     return rows_of(values, seeds)
 
@@ -107,10 +119,16 @@ def read(folder: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
     kept = place[code] >= 0
     _, user, bought = np.unique(users[kept], return_inverse=True, return_counts=True)
     enough = bought[user] >= 5
-    return np.unique(user[enough], return_inverse=True)[1], place[code][kept][enough], [text[names[at]] for at in most]
+    return (
+        np.unique(user[enough], return_inverse=True)[1],
+        place[code][kept][enough],
+        [text[names[at]] for at in most],
+    )
 
 
-def purchases(world: Simulated, user: int, shelf: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def purchases(
+    world: Simulated, user: int, shelf: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """Draw items without replacement by attraction at time 0 times exposure, exp(shelf) (Gumbel top-k)."""
     log_chance = np.log(world.attraction(np.array([user]), 0)[0]) + shelf
     log_chance[~world.eligible(np.array([user]), 0)[0]] = -np.inf
@@ -121,7 +139,9 @@ def history(items: np.ndarray, clicked: int, fresh: bool) -> History:
     """Return a history whose last `clicked` events are clicks (kind 1), the others purchases (kind 0)."""
     kinds = np.zeros(len(items), np.int64)
     kinds[len(items) - clicked :] = 1
-    return History(items, kinds, np.ones(len(items), bool), np.full(len(items), -1), np.full(len(items), fresh))
+    return History(
+        items, kinds, np.ones(len(items), bool), np.full(len(items), -1), np.full(len(items), fresh)
+    )
 
 
 def learn_first(bought: list[np.ndarray], text: np.ndarray, seed: int) -> PolicyNetwork:
@@ -134,7 +154,12 @@ def learn_first(bought: list[np.ndarray], text: np.ndarray, seed: int) -> Policy
 
 
 def releases(
-    world: Simulated, users: np.ndarray, bought: list[np.ndarray], first: PolicyNetwork, variant: Variant, seed: int
+    world: Simulated,
+    users: np.ndarray,
+    bought: list[np.ndarray],
+    first: PolicyNetwork,
+    variant: Variant,
+    seed: int,
 ) -> np.ndarray:
     """Return the exact value of each release, float64 [RELEASES], at its time."""
     rng, network = np.random.default_rng(seed), clone(first)
@@ -145,7 +170,10 @@ def releases(
         found[release] = value(world, users[LOGGED:], bought[LOGGED:], network, release)
         if variant.learn is None or release == RELEASES - 1:
             continue
-        log += [show(world, users[:LOGGED], events, clicks, network, release, rng) for _ in range(ROUNDS)]
+        log += [
+            show(world, users[:LOGGED], events, clicks, network, release, rng)
+            for _ in range(ROUNDS)
+        ]
         made = [
             history(items, int(count), at % 10 == 0)
             for at, (items, count) in enumerate(zip(events, clicks, strict=True))
@@ -168,12 +196,20 @@ def clone(network: PolicyNetwork) -> PolicyNetwork:
 def scores(network: PolicyNetwork, events: list[np.ndarray], clicks: np.ndarray) -> np.ndarray:
     """Return the logits [b, n] after each user's events."""
     longest, vectors = max(len(items) for items in events), network.items()
-    sequence = np.stack([np.pad(items, (0, longest - len(items)), constant_values=-1) for items in events])
+    sequence = np.stack(
+        [np.pad(items, (0, longest - len(items)), constant_values=-1) for items in events]
+    )
     ends = torch.tensor([len(items) for items in events])
     places = np.arange(longest)
     kinds = (places >= (ends.numpy() - clicks)[:, None]) & (places < ends.numpy()[:, None])
-    states = network.states(vectors, torch.from_numpy(sequence), torch.from_numpy(kinds.astype(np.int64)))
-    return network.logits(network.users(states[torch.arange(len(events)), ends]), vectors).numpy().astype(np.float64)
+    states = network.states(
+        vectors, torch.from_numpy(sequence), torch.from_numpy(kinds.astype(np.int64))
+    )
+    return (
+        network.logits(network.users(states[torch.arange(len(events)), ends]), vectors)
+        .numpy()
+        .astype(np.float64)
+    )
 
 
 def left(world: Simulated, users: np.ndarray, events: list[np.ndarray], time: int) -> np.ndarray:
@@ -184,10 +220,16 @@ def left(world: Simulated, users: np.ndarray, events: list[np.ndarray], time: in
     return found
 
 
-def value(world: Simulated, users: np.ndarray, events: list[np.ndarray], network: PolicyNetwork, time: int) -> float:
+def value(
+    world: Simulated, users: np.ndarray, events: list[np.ndarray], network: PolicyNetwork, time: int
+) -> float:
     """Return the exact expected clicks on greedy slates of users who were never logged."""
-    found = np.where(left(world, users, events, time), scores(network, events, np.zeros(len(users))), -np.inf)
-    return float(slate_value(world, users, np.argsort(-found, axis=1, kind="stable")[:, :SLOTS], time).mean())
+    found = np.where(
+        left(world, users, events, time), scores(network, events, np.zeros(len(users))), -np.inf
+    )
+    return float(
+        slate_value(world, users, np.argsort(-found, axis=1, kind="stable")[:, :SLOTS], time).mean()
+    )
 
 
 def show(
@@ -211,11 +253,26 @@ def show(
 def joined(log: list[tuple[Decisions, np.ndarray]], now: int) -> Decisions:
     """Return all decisions so far, judged where the reward has arrived."""
     parts = [replace(made, judged=due <= now) for made, due in log]
-    names = ("history", "at", "items", "logged", "conditional", "reward", "judged", "context", "ranks", "group")
-    return Decisions(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+    names = (
+        "history",
+        "at",
+        "items",
+        "logged",
+        "conditional",
+        "reward",
+        "judged",
+        "context",
+        "ranks",
+        "group",
+    )
+    return Decisions(
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    )
 
 
-def improve(network: PolicyNetwork, made: list[History], decisions: Decisions, variant: Variant, seed: int) -> None:
+def improve(
+    network: PolicyNetwork, made: list[History], decisions: Decisions, variant: Variant, seed: int
+) -> None:
     """Take one retraining by policy gradient; without correction every weight is 1."""
     config = replace(CONFIG, slate=variant.slate, kl=variant.kl, seed=seed)
     if not variant.corrected:
@@ -240,10 +297,19 @@ def rows_of(values: dict[str, np.ndarray], seeds: int) -> list[dict[str, Any]]:
     """Return the rows: value at each release, rise from first to last, and the difference of the full policy."""
     rows = []
     for name, found in values.items():
-        rows += [row(name, f"value of release {at + 1}", found[:, at], seeds) for at in range(RELEASES)]
+        rows += [
+            row(name, f"value of release {at + 1}", found[:, at], seeds) for at in range(RELEASES)
+        ]
         rows.append(row(name, "last release - first", found[:, -1] - found[:, 0], seeds))
         if name not in ("full", "uniform", "best"):
-            rows.append(row("full", f"less {name}, last release", values["full"][:, -1] - found[:, -1], seeds))
+            rows.append(
+                row(
+                    "full",
+                    f"less {name}, last release",
+                    values["full"][:, -1] - found[:, -1],
+                    seeds,
+                )
+            )
     return rows
 
 

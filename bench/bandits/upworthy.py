@@ -44,7 +44,10 @@ def run(data: Path, seeds: int) -> list[dict[str, Any]]:
     train, test = world.select(past), world.select(later)
     fit, tune = world.select(inner[0]), world.select(inner[1])
     print(f"upworthy: {train.users} tests train, {test.users} report, {len(test.test)} arms")
-    chosen = {name: tuned(model, fit, tune, train, grid) for name, (model, grid) in models(vectors).items()}
+    chosen = {
+        name: tuned(model, fit, tune, train, grid)
+        for name, (model, grid) in models(vectors).items()
+    }
     scores = {name: score(test) for name, score in chosen.items()}
     ours = [name for name in scores if name.startswith("MiniLM") and name != "MiniLM ridge"]
     scores["Sanderling (mean of the three)"] = sum(
@@ -64,8 +67,12 @@ def read(path: Path) -> tuple[RandomisedTests, np.ndarray]:
             counts[0] += int(row["impressions"])
             counts[1] += int(row["clicks"])
             week[test] = max(week.get(test, ""), row["test_week"])
-    order = sorted((test for test in tests if len(tests[test]) > 1), key=lambda test: (week[test], test))
-    arms = [(at, text, *counts) for at, test in enumerate(order) for text, counts in tests[test].items()]
+    order = sorted(
+        (test for test in tests if len(tests[test]) > 1), key=lambda test: (week[test], test)
+    )
+    arms = [
+        (at, text, *counts) for at, test in enumerate(order) for text, counts in tests[test].items()
+    ]
     place, texts, shown, clicked = zip(*arms, strict=True)
     world = RandomisedTests(texts, np.array(place), np.array(shown), np.array(clicked))
     return world, np.array([week[test] for test in order])
@@ -80,7 +87,10 @@ def models(vectors: dict[str, np.ndarray]) -> dict[str, tuple[Fit, Sequence[floa
     alphas, far = (0.1, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0), (1.0, 3.0, 10.0, 30.0)
     return {
         "TF-IDF ridge": (tfidf_ridge(ngram_range=(1, 2), min_df=2), alphas),
-        "TF-IDF ridge, characters": (tfidf_ridge(analyzer="char_wb", ngram_range=(2, 5), min_df=3), alphas),
+        "TF-IDF ridge, characters": (
+            tfidf_ridge(analyzer="char_wb", ngram_range=(2, 5), min_df=3),
+            alphas,
+        ),
         "MiniLM ridge": (ridge(lambda _: encoded), alphas),
         "MiniLM pairwise": (ridge(lambda _: lambda world: centred(encoded(world), world)), alphas),
         "MiniLM logit": (logit(encoded), (1e-5, 1e-4, 3e-4, 1e-3, 3e-3)),
@@ -89,7 +99,11 @@ def models(vectors: dict[str, np.ndarray]) -> dict[str, tuple[Fit, Sequence[floa
 
 
 def tuned(
-    model: Fit, fit: RandomisedTests, tune: RandomisedTests, train: RandomisedTests, grid: Sequence[float]
+    model: Fit,
+    fit: RandomisedTests,
+    tune: RandomisedTests,
+    train: RandomisedTests,
+    grid: Sequence[float],
 ) -> Callable[[RandomisedTests], Scores]:
     """Choose the dial by the lift on the inner split, and fit to all that trains."""
     best = max(grid, key=lambda dial: lift_of(greedy(model(fit, dial)(tune), tune), tune))
@@ -122,7 +136,9 @@ def logit(encoded: Callable[[RandomisedTests], np.ndarray]) -> Fit:
 
     def fit(world: RandomisedTests, penalty: float) -> Callable[[RandomisedTests], Scores]:
         x, test = torch.from_numpy(encoded(world)), torch.from_numpy(world.test)
-        shown, clicked = (torch.from_numpy(counts).float() for counts in (world.impressions, world.clicked))
+        shown, clicked = (
+            torch.from_numpy(counts).float() for counts in (world.impressions, world.clicked)
+        )
         w = torch.zeros(x.shape[1], requires_grad=True)
         optimiser = torch.optim.LBFGS([w], max_iter=60, line_search_fn="strong_wolfe")
 
@@ -130,7 +146,10 @@ def logit(encoded: Callable[[RandomisedTests], np.ndarray]) -> Fit:
             optimiser.zero_grad()
             odds = shown * (x @ w).exp()
             total = torch.zeros(world.users).index_add(0, test, odds)
-            found = -(clicked * (odds / total[test]).log()).sum() / clicked.sum() + penalty * w.square().sum()
+            found = (
+                -(clicked * (odds / total[test]).log()).sum() / clicked.sum()
+                + penalty * w.square().sum()
+            )
             found.backward()
             return found
 
@@ -147,7 +166,9 @@ def kernel(encoded: Callable[[RandomisedTests], np.ndarray], gamma: float = 3.0)
         x, (target, weight) = encoded(world), relative(world)
 
         def between(other: RandomisedTests) -> np.ndarray:
-            return centred(centred(np.exp(-gamma * (2.0 - 2.0 * encoded(other) @ x.T)), other).T, world).T
+            return centred(
+                centred(np.exp(-gamma * (2.0 - 2.0 * encoded(other) @ x.T)), other).T, world
+            ).T
 
         dual = np.linalg.solve(between(world) + noise * np.diag(1.0 / weight), target)
         return lambda other: between(other) @ dual
@@ -157,7 +178,9 @@ def kernel(encoded: Callable[[RandomisedTests], np.ndarray], gamma: float = 3.0)
 
 def relative(world: RandomisedTests) -> tuple[np.ndarray, np.ndarray]:
     """Return each arm's click rate relative to its test's, less 1, and the weight: expected clicks, mean 1."""
-    base = (np.bincount(world.test, world.clicked) / np.bincount(world.test, world.impressions))[world.test]
+    base = (np.bincount(world.test, world.clicked) / np.bincount(world.test, world.impressions))[
+        world.test
+    ]
     weight = world.impressions * base
     return world.rates / np.maximum(base, 1e-9) - 1.0, np.maximum(weight / weight.mean(), 1e-9)
 
@@ -165,7 +188,9 @@ def relative(world: RandomisedTests) -> tuple[np.ndarray, np.ndarray]:
 def centred(values: np.ndarray, world: RandomisedTests) -> np.ndarray:
     """Take each test's mean from values [arms, ...]."""
     starts = np.flatnonzero(np.diff(world.test, prepend=-1))
-    means = np.add.reduceat(values, starts, axis=0) / np.bincount(world.test).reshape(-1, *[1] * (values.ndim - 1))
+    means = np.add.reduceat(values, starts, axis=0) / np.bincount(world.test).reshape(
+        -1, *[1] * (values.ndim - 1)
+    )
     return values - means[world.test]
 
 
@@ -186,7 +211,11 @@ def lift_of(policy: np.ndarray, world: RandomisedTests) -> float:
 def report(scores: dict[str, Scores], test: RandomisedTests) -> list[dict[str, Any]]:
     """Return lifts, differences and ratios to the TF-IDF ridges, and the truth check of inverse propensities."""
     rng, uniform, rows = np.random.default_rng(0), test.direct(test.uniform()), []
-    bases = {name: test.direct(greedy(scores[name], test)) for name in scores if name.startswith("TF-IDF")}
+    bases = {
+        name: test.direct(greedy(scores[name], test))
+        for name in scores
+        if name.startswith("TF-IDF")
+    }
     for name, score in scores.items():
         policy = greedy(score, test)
         direct, found = test.direct(policy), test.ips(policy)
@@ -194,10 +223,15 @@ def report(scores: dict[str, Scores], test: RandomisedTests) -> list[dict[str, A
         rows.append(row(name, "IPS - direct, relative", relative_gap(found, direct, rng)))
         for base, value in bases.items() if name not in bases else ():
             rows.append(row(name, f"lift over {base}", less_one(ratio(direct, value, rng))))
-            rows.append(row(name, f"lift / lift of {base}", lift_ratio(direct, value, uniform, rng)))
+            rows.append(
+                row(name, f"lift / lift of {base}", lift_ratio(direct, value, uniform, rng))
+            )
     picking, valuing = test.halves(rng)
     best = valuing.direct(greedy(picking.rates, picking))
-    return [*rows, row("best arm of the other half", "lift over uniform", less_one(ratio(best, uniform, rng)))]
+    return [
+        *rows,
+        row("best arm of the other half", "lift over uniform", less_one(ratio(best, uniform, rng))),
+    ]
 
 
 def less_one(found: Interval) -> Interval:
@@ -210,12 +244,16 @@ def relative_gap(found: np.ndarray, direct: np.ndarray, rng: np.random.Generator
     return ratio(found - direct, direct, rng)
 
 
-def lift_ratio(ours: np.ndarray, base: np.ndarray, uniform: np.ndarray, rng: np.random.Generator) -> Interval:
+def lift_ratio(
+    ours: np.ndarray, base: np.ndarray, uniform: np.ndarray, rng: np.random.Generator
+) -> Interval:
     """Return (V(ours) - V(uniform)) / (V(base) - V(uniform)); unbounded above where the base's lift may be 0."""
     values = np.stack([ours - uniform, base - uniform], axis=1)
     top, bottom = resample(values, rng).T
     sums = values.sum(axis=0)
-    return percentiles(sums[0] / sums[1], np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1.0), np.inf))
+    return percentiles(
+        sums[0] / sums[1], np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1.0), np.inf)
+    )
 
 
 def row(model: str, metric: str, found: Interval) -> dict[str, Any]:

@@ -33,7 +33,10 @@ def bodies(count: int, first: int = 0) -> list[bytes]:
     """Return so many different batches: 20 decisions of 10 slots, 20 outcomes and 10 observations each."""
     rng = random.Random(0)
     slates = [_slate(rng) for _ in range(SLATES)]
-    return [codec.pack(map(codec.encode, _batch(number, slates, rng))) for number in range(first, first + count)]
+    return [
+        codec.pack(map(codec.encode, _batch(number, slates, rng)))
+        for number in range(first, first + count)
+    ]
 
 
 def _slate(rng: random.Random) -> list[Slot]:
@@ -47,7 +50,13 @@ def _batch(number: int, slates: list[list[Slot]], rng: random.Random) -> list[Ev
     def common(seq: int) -> dict[str, Any]:
         clock = Clock(1_750_000_000_000, 5_000, "b" * 32)
         install = f"{number % INSTALLS:032x}"
-        return {"id": f"{next(ids):032x}", "install": install, "seq": seq, "user": "c" * 32, "clock": clock}
+        return {
+            "id": f"{next(ids):032x}",
+            "install": install,
+            "seq": seq,
+            "user": "c" * 32,
+            "clock": clock,
+        }
 
     decisions = [
         Decision(
@@ -64,7 +73,8 @@ def _batch(number: int, slates: list[list[Slot]], rng: random.Random) -> list[Ev
         for seq, decision in enumerate(decisions, 21)
     ]  # fmt: skip
     observations = [
-        Observation(**common(seq), item=rng.choice(slates)[0].item, kind="purchase") for seq in range(41, 51)
+        Observation(**common(seq), item=rng.choice(slates)[0].item, kind="purchase")
+        for seq in range(41, 51)
     ]
     return [*decisions, *outcomes, *observations]
 

@@ -113,7 +113,8 @@ async def flood(port: int, rate: float, seconds: float, connections: int, seed: 
     flooding, loop = Flooding(source.batches(seed)), asyncio.get_running_loop()
     next(flooding.batches)
     open_ones = [
-        await loop.create_connection(lambda: Connection(flooding), "127.0.0.1", port) for _ in range(connections)
+        await loop.create_connection(lambda: Connection(flooding), "127.0.0.1", port)
+        for _ in range(connections)
     ]
     began, sent = time.perf_counter(), 0
     while (now := time.perf_counter() - began) < seconds:

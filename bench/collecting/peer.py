@@ -42,5 +42,10 @@ async def take(request: Request) -> JSONResponse:
     return JSONResponse({"stored": len(events)})
 
 
-app = Starlette(routes=[Route("/v1/events", take, methods=["POST"]), Route("/healthz", lambda _: JSONResponse({}))])
+app = Starlette(
+    routes=[
+        Route("/v1/events", take, methods=["POST"]),
+        Route("/healthz", lambda _: JSONResponse({})),
+    ]
+)
 uvicorn.run(app, port=int(sys.argv[2]), log_level="warning")

@@ -16,12 +16,19 @@ DIGITS = 28
 
 def batches(seed: int) -> Iterator[tuple[str, bytes]]:
     """Yield what the ids of a batch begin with, and its body."""
-    rng, pack, unpack = random.Random(seed), zstandard.ZstdCompressor(level=3), zstandard.ZstdDecompressor()
+    rng, pack, unpack = (
+        random.Random(seed),
+        zstandard.ZstdCompressor(level=3),
+        zstandard.ZstdDecompressor(),
+    )
     templates = [unpack.decompress(body) for body in bodies(TEMPLATES, FIRST)]
     while True:
         for number, template in enumerate(templates, FIRST):
             prefix = f"{rng.getrandbits(4 * DIGITS):0{DIGITS}x}"
-            yield prefix, pack.compress(template.replace(f"{number:0{DIGITS}x}".encode(), prefix.encode()))
+            yield (
+                prefix,
+                pack.compress(template.replace(f"{number:0{DIGITS}x}".encode(), prefix.encode())),
+            )
 
 
 def ids(prefix: str) -> list[str]:

@@ -40,7 +40,10 @@ def read(root: Path, vocabulary: Iterable[str]) -> Corpus:
     """Return the corpus; the same data, packages and vocabulary give the same."""
     rng, words = random.Random(0), text_augmentation.whole_words(vocabulary)
     new_films, films = _split(_films(root), FILMS_HELD_OUT, rng)
-    gifts = [row["text"] for row in csv.DictReader((root / "online_retail" / "items.csv").open(encoding="utf-8"))]
+    gifts = [
+        row["text"]
+        for row in csv.DictReader((root / "online_retail" / "items.csv").open(encoding="utf-8"))
+    ]
     new_gifts, gifts = _split(gifts, len(gifts) // 10, rng)
     titles = [film.rsplit(")", 1)[0] + ")" for film in new_films]
     judged = {
@@ -67,7 +70,11 @@ def read(root: Path, vocabulary: Iterable[str]) -> Corpus:
         *text_augmentation.further(own, words, draw),
         *(" ".join(rng.choice(words) for _ in range(rng.randint(1, 8))) for _ in range(MIXTURES)),
     ]
-    return Corpus(own, text_augmentation.unlike(dict.fromkeys(more), [*new_films, *titles, *new_gifts]), judged)
+    return Corpus(
+        own,
+        text_augmentation.unlike(dict.fromkeys(more), [*new_films, *titles, *new_gifts]),
+        judged,
+    )
 
 
 def _split(found: list[str], count: int, rng: random.Random) -> tuple[list[str], list[str]]:
@@ -79,9 +86,14 @@ def _split(found: list[str], count: int, rng: random.Random) -> tuple[list[str],
 def _films(root: Path) -> list[str]:
     folder = root / "ml-100k"
     names = [line.split("|")[0] for line in (folder / "u.genre").read_text().splitlines() if line]
-    rows = [line.split("|") for line in (folder / "u.item").read_text(encoding="latin-1").split("\n") if line]
+    rows = [
+        line.split("|")
+        for line in (folder / "u.item").read_text(encoding="latin-1").split("\n")
+        if line
+    ]
     return [
-        f"{row[1]} {' '.join(name for name, one in zip(names, row[5:], strict=True) if one == '1')}" for row in rows
+        f"{row[1]} {' '.join(name for name, one in zip(names, row[5:], strict=True) if one == '1')}"
+        for row in rows
     ]
 
 
@@ -116,7 +128,10 @@ def _some(found: Iterable[str], count: int, rng: random.Random) -> list[str]:
 
 def _misspell(text: str, rng: random.Random) -> str:
     """Swap two neighbouring letters of every word of more than three."""
-    return " ".join(_swap(word, rng.randrange(1, len(word) - 2)) if len(word) > 3 else word for word in text.split())
+    return " ".join(
+        _swap(word, rng.randrange(1, len(word) - 2)) if len(word) > 3 else word
+        for word in text.split()
+    )
 
 
 def _swap(word: str, at: int) -> str:

@@ -23,7 +23,9 @@ from sanderling_trainer.policy.model.language_model import MINILM, resolve
 PACKAGES = ["model2vec[distill]", "scikit-learn", "fastembed", "onnx-ir"]
 
 
-def run(plain: Path, texts: Sequence[str], timed: Sequence[str], folder: Path) -> dict[str, NDArray[Any]]:
+def run(
+    plain: Path, texts: Sequence[str], timed: Sequence[str], folder: Path
+) -> dict[str, NDArray[Any]]:
     """Return `model2vec` and `fastembed` float32 [n, t], with microseconds under `NAME, us`; kept in the folder."""
     digest = zlib.crc32("\n".join([*texts, *timed]).encode())
     found = folder / f"others-{digest:08x}.npz"
@@ -40,6 +42,8 @@ def run(plain: Path, texts: Sequence[str], timed: Sequence[str], folder: Path) -
             folder / "weight_only.onnx",
             found,
         ]
-        subprocess.run([str(part) for part in (interpreter, worker, *given)], check=True, stdout=sys.stderr)
+        subprocess.run(
+            [str(part) for part in (interpreter, worker, *given)], check=True, stdout=sys.stderr
+        )
     with np.load(found) as arrays:
         return dict(arrays)

@@ -27,7 +27,10 @@ def main(model: str, plain: str, texts: str, timed: str, weights: str, others: s
     weight_only(plain, Path(weights))
     static, static_bytes = model2vec(model)
     found: dict[str, Any] = {"model2vec, bytes": static_bytes}
-    for name, encode in (("model2vec", static), ("fastembed", fastembed(model, plain, Path(others).with_suffix("")))):
+    for name, encode in (
+        ("model2vec", static),
+        ("fastembed", fastembed(model, plain, Path(others).with_suffix(""))),
+    ):
         found[name] = np.stack([encode(text) for text in json.loads(Path(texts).read_text())])
         found[f"{name}, us"] = times(encode, json.loads(Path(timed).read_text()))
     np.savez(others, **found)

@@ -29,7 +29,9 @@ def student(tier: str, teacher: Teacher, corpus: Corpus, folder: Path) -> Studen
     path = folder / f"{tier}-{STEPS[tier]}.pt"
     if not path.exists():
         start, shape = time.perf_counter(), replace(TIERS[tier], steps=STEPS[tier])
-        made = distil(teacher.model, teacher.tokenizer, corpus.own, corpus.further, shape, MAX_TOKENS, 0)
+        made = distil(
+            teacher.model, teacher.tokenizer, corpus.own, corpus.further, shape, MAX_TOKENS, 0
+        )
         print(f"{tier}: distilled in {time.perf_counter() - start:.0f} s", file=sys.stderr)
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(made, path)
@@ -37,7 +39,9 @@ def student(tier: str, teacher: Teacher, corpus: Corpus, folder: Path) -> Studen
     return found
 
 
-def forms(tier: str, bits: int, teacher: Teacher, corpus: Corpus, folder: Path) -> list[Int8Candidate]:
+def forms(
+    tier: str, bits: int, teacher: Teacher, corpus: Corpus, folder: Path
+) -> list[Int8Candidate]:
     """Return the tier's Pareto front, the winner first; its channels are measured and its forms compared on texts that
     the student was trained on."""
     work = folder / f"{tier}-{bits}-bit"

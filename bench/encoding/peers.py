@@ -16,7 +16,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
 from torch import Tensor, nn
 
 from bench.encoding.teacher import Teacher
@@ -53,7 +59,9 @@ def graphs(teacher: Teacher, calibration: Sequence[Tokens], folder: Path) -> dic
     }
     found = {}
     for name, make in makers.items():
-        path = plain if name == "float" else folder / f"{name.replace(' ', '_').replace(',', '')}.onnx"
+        path = (
+            plain if name == "float" else folder / f"{name.replace(' ', '_').replace(',', '')}.onnx"
+        )
         if not path.exists():
             make(path)
         found[name] = path
@@ -109,7 +117,9 @@ def _sentence_transformers(path: Path) -> None:
 
     work = path.with_suffix("")
     shutil.copytree(resolve(MINILM), work, dirs_exist_ok=True)
-    model = SentenceTransformer(str(work), backend="onnx", model_kwargs={"provider": "CPUExecutionProvider"})
+    model = SentenceTransformer(
+        str(work), backend="onnx", model_kwargs={"provider": "CPUExecutionProvider"}
+    )
     model.save_pretrained(str(work))
     export_dynamic_quantized_onnx_model(model, "avx512_vnni", str(work))
     shutil.copyfile(next((work / "onnx").glob("*qint8*.onnx")), path)

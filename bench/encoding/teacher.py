@@ -21,4 +21,6 @@ class Teacher:
     def load() -> Teacher:
         """Load the language model that the project uses by default."""
         folder = resolve(MINILM)
-        return Teacher(AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder))
+        return Teacher(
+            AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+        )

@@ -19,8 +19,19 @@ def interpreter_of(name: str, packages: Sequence[str], ours: Sequence[str] = ())
     interpreter = home / "bin" / "python"
     if not interpreter.exists():
         venv.create(home, with_pip=True)
-        command = [str(interpreter), "-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt"), *packages]
+        command = [
+            str(interpreter),
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "-c",
+            str(ROOT / "constraints.txt"),
+            *packages,
+        ]
         subprocess.run(command, check=True, stdout=sys.stderr)
     paths = [sysconfig.get_path("purelib"), *(str(ROOT / part) for part in ours)]
-    next(home.glob("lib/python*/site-packages")).joinpath("project.pth").write_text("\n".join(paths) + "\n")
+    next(home.glob("lib/python*/site-packages")).joinpath("project.pth").write_text(
+        "\n".join(paths) + "\n"
+    )
     return interpreter

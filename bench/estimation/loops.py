@@ -28,14 +28,19 @@ def naive_estimates(log: Any, target: Any, predicted: Any, cap: float) -> dict[s
     """Return every estimator of one log by looping over decisions and slots, straight from the papers."""
     slots = len(log.reward[0])
     families = ("SIPS", "RIPS", "IIPS", "inclusion")
-    linear = dict.fromkeys(("observed", "DM", "DR", "DR-inclusion", "Switch-DR", "DRos", "Cascade-DR"), 0.0)
+    linear = dict.fromkeys(
+        ("observed", "DM", "DR", "DR-inclusion", "Switch-DR", "DRos", "Cascade-DR"), 0.0
+    )
     linear |= {name: 0.0 for family in families for name in (family, f"clipped {family}")}
     tops = {family: [0.0] * slots for family in families}
     bottoms = {family: [0.0] * slots for family in families}
     shown_in = [0.0] * slots
     for i in range(len(log.reward)):
         count = 1.0 / float(log.survived[i])
-        ratios = [float(target.conditional[i, k]) / float(log.logged.conditional[i, k]) for k in range(slots)]
+        ratios = [
+            float(target.conditional[i, k]) / float(log.logged.conditional[i, k])
+            for k in range(slots)
+        ]
         whole, prefix = 1.0, 1.0
         for one in ratios:
             whole *= one
@@ -43,7 +48,11 @@ def naive_estimates(log: Any, target: Any, predicted: Any, cap: float) -> dict[s
             before, prefix = prefix, prefix * ratios[k]
             if not log.judged[i, k]:
                 continue
-            r, q, e = float(log.reward[i, k]), float(predicted.shown[i, k]), float(predicted.expected[i, k])
+            r, q, e = (
+                float(log.reward[i, k]),
+                float(predicted.shown[i, k]),
+                float(predicted.expected[i, k]),
+            )
             own = float(predicted.slot[i, k])
             weight = {
                 "SIPS": whole,
@@ -64,11 +73,18 @@ def naive_estimates(log: Any, target: Any, predicted: Any, cap: float) -> dict[s
             linear["DR-inclusion"] += count * (e - own + anywhere * (r - (q - own)))
             linear["Switch-DR"] += count * (e + (w * (r - q) if w <= cap else 0.0))
             linear["DRos"] += count * (e + cap**2 / (w**2 + cap**2) * w * (r - q))
-            linear["Cascade-DR"] += count * (prefix * (r - q) + before * float(predicted.above[i, k]))
+            linear["Cascade-DR"] += count * (
+                prefix * (r - q) + before * float(predicted.above[i, k])
+            )
     found = {name: total / sum(shown_in) for name, total in linear.items()}
     for family in ("SIPS", "RIPS", "IIPS"):
-        by_slot = [top / bottom if bottom else 0.0 for top, bottom in zip(tops[family], bottoms[family], strict=True)]
-        found[f"SN-{family}"] = sum(n * v for n, v in zip(shown_in, by_slot, strict=True)) / sum(shown_in)
+        by_slot = [
+            top / bottom if bottom else 0.0
+            for top, bottom in zip(tops[family], bottoms[family], strict=True)
+        ]
+        found[f"SN-{family}"] = sum(n * v for n, v in zip(shown_in, by_slot, strict=True)) / sum(
+            shown_in
+        )
     bottom = sum(bottoms["inclusion"])
     found["SN-inclusion"] = sum(tops["inclusion"]) / bottom if bottom else 0.0
     return found

@@ -47,15 +47,23 @@ CLICKS = ("independent", "item and position", "cascade", "whole slate")
 def truth(clicks: str, order: Any = ORDER, epsilon: float = TARGET) -> float:
     """Return the target's click rate per slot by enumerating all slates."""
     every = np.array(list(slates(SLOTS, POOL)))
-    chance = np.array([joint(tuple(one), POOL, epsilon) for one in np.asarray(order)[every].tolist()])
+    chance = np.array(
+        [joint(tuple(one), POOL, epsilon) for one in np.asarray(order)[every].tolist()]
+    )
     return float((chance[:, None] * chances(clicks, every)).sum() / SLOTS)
 
 
 def draw_ranks(m: int, slots: int, pool: int, epsilon: float, rng: np.random.Generator) -> Any:
     """Draw m slates by scheme `sequential`, all at once: int64 [m, slots]."""
-    ranks, left, row = np.empty((m, slots), np.int64), np.tile(np.arange(pool), (m, 1)), np.arange(m)
+    ranks, left, row = (
+        np.empty((m, slots), np.int64),
+        np.tile(np.arange(pool), (m, 1)),
+        np.arange(m),
+    )
     for slot in range(slots):
-        pick = np.where(rng.random(m) < epsilon, (rng.random(m) * (pool - slot)).astype(np.int64), 0)
+        pick = np.where(
+            rng.random(m) < epsilon, (rng.random(m) * (pool - slot)).astype(np.int64), 0
+        )
         ranks[:, slot] = left[row, pick]
         keep = np.arange(pool - slot)[None, :] != pick[:, None]
         left = left[keep].reshape(m, pool - slot - 1)
@@ -91,7 +99,9 @@ def draw(
     return World(log, items, ope.sequential_propensities(ranks, SLOTS, POOL, epsilon), ranks)
 
 
-def predict(world: World, rng: np.random.Generator, *, order: Any = ORDER, epsilon: float = TARGET) -> ope.Predictions:
+def predict(
+    world: World, rng: np.random.Generator, *, order: Any = ORDER, epsilon: float = TARGET
+) -> ope.Predictions:
     """Fit the cross-fitted model on a world's own log and predict what the estimators need."""
     log, m = world.log, len(world.items)
     model = ope.fit(log.reward, log.judged, world.items, log.group, POOL, log.survived, rng)

@@ -75,7 +75,9 @@ class RecentPopular:
 
     def _counts(self, now: int) -> Floats:
         start, stop = np.searchsorted(self.train.time, [now - self.days * DAY, now], side="left")
-        return np.bincount(self.train.item[start:stop], minlength=len(self.train.texts)).astype(np.float32)
+        return np.bincount(self.train.item[start:stop], minlength=len(self.train.texts)).astype(
+            np.float32
+        )
 
 
 class Content:
@@ -102,7 +104,9 @@ class Content:
     def scores(self, queries: Queries) -> Floats:
         """Return float32 [u, n]; the profile is the mean over the last `last` events."""
         vectors = self._vectors(queries.texts)
-        profiles = _matrix([rows[-self.last :] for rows in queries.items], len(queries.texts)) @ vectors
+        profiles = (
+            _matrix([rows[-self.last :] for rows in queries.items], len(queries.texts)) @ vectors
+        )
         return np.asarray((_unit(profiles) @ vectors.T).toarray(), np.float32)
 
     def _vectors(self, texts: Sequence[str]) -> sparse.csr_array:
@@ -114,7 +118,9 @@ class Content:
         ]
         rows, columns, values = zip(*entries, strict=True) if entries else ((), (), ())
         shape = (len(texts), len(self.columns))
-        return _unit(sparse.csr_array((np.array(values, float), (rows, columns)), shape=shape) * self.idf)
+        return _unit(
+            sparse.csr_array((np.array(values, float), (rows, columns)), shape=shape) * self.idf
+        )
 
     def _terms(self, text: str) -> list[str]:
         words = re.findall(r"\w+", text.lower())
@@ -154,7 +160,9 @@ class ItemKNN:
 
     def scores(self, queries: Queries) -> Floats:
         """Return float32 [u, m]."""
-        return np.asarray((_had(queries, self.similar.shape[0]) @ self.similar).toarray(), np.float32)
+        return np.asarray(
+            (_had(queries, self.similar.shape[0]) @ self.similar).toarray(), np.float32
+        )
 
 
 class EASE:
@@ -184,7 +192,9 @@ class Blend:
 
     name = "EASE + recent popular"
 
-    def __init__(self, regularisation: float, days: float, weight: float, damped: bool = False) -> None:
+    def __init__(
+        self, regularisation: float, days: float, weight: float, damped: bool = False
+    ) -> None:
         self.personal, self.fashion, self.weight, self.damped = (
             EASE(regularisation),
             RecentPopular(days),
@@ -202,7 +212,9 @@ class Blend:
         """Return float32 [u, m]."""
         counts = self.fashion.scores(queries)
         fashion = np.log1p(counts) if self.damped else counts
-        return _standard(self.personal.scores(queries)) + np.float32(self.weight) * _standard(fashion)
+        return _standard(self.personal.scores(queries)) + np.float32(self.weight) * _standard(
+            fashion
+        )
 
 
 class IALS:
@@ -224,7 +236,9 @@ class IALS:
         """Alternate between users and items."""
         x = _interactions(train)
         rng = np.random.default_rng(seed)
-        self.items = (0.1 / np.sqrt(self.factors) * rng.standard_normal((x.shape[1], self.factors))).astype(np.float32)
+        self.items = (
+            0.1 / np.sqrt(self.factors) * rng.standard_normal((x.shape[1], self.factors))
+        ).astype(np.float32)
         rows, columns = _lists(x), _lists(sparse.csr_array(x.T))
         for _ in range(self.sweeps):
             users = self.solve(rows, self.items)
@@ -267,7 +281,9 @@ def _matrix(lists: Sequence[NDArray[np.int64]], items: int) -> sparse.csr_array:
     """Return how often each row is in each list, float32 [u, n]."""
     starts = np.cumsum([0, *(len(rows) for rows in lists)])
     columns = np.concatenate([np.empty(0, np.int64), *lists])
-    found = sparse.csr_array((np.ones(len(columns), np.float32), columns, starts), shape=(len(lists), items))
+    found = sparse.csr_array(
+        (np.ones(len(columns), np.float32), columns, starts), shape=(len(lists), items)
+    )
     found.sum_duplicates()
     return found
 

@@ -30,7 +30,9 @@ class Candidate:
 
 def grid(**values: Sequence[Any]) -> list[dict[str, Any]]:
     """Return every combination of the values."""
-    return [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())]
+    return [
+        dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())
+    ]
 
 
 def _clocked(benchmark: Benchmark) -> bool:
@@ -49,14 +51,18 @@ BASELINES: dict[str, Candidate] = {
     "random": Candidate(baselines.Random, seeded=True),
     "popular": Candidate(baselines.Popular),
     "recent popular": Candidate(
-        baselines.RecentPopular, grid(days=[1, 2, 3, 5, 7, 10, 14, 21, 28, 42, 60, 90]), suits=_clocked
+        baselines.RecentPopular,
+        grid(days=[1, 2, 3, 5, 7, 10, 14, 21, 28, 42, 60, 90]),
+        suits=_clocked,
     ),
     "TF-IDF content": Candidate(
         baselines.Content,
         grid(terms=["words", "words and pairs", "trigrams"], last=[10, 30, 100, 100_000]),
         suits=_told,
     ),
-    "ItemKNN": Candidate(baselines.ItemKNN, grid(neighbours=[20, 50, 100, 200], shrink=[0.0, 10.0, 50.0])),
+    "ItemKNN": Candidate(
+        baselines.ItemKNN, grid(neighbours=[20, 50, 100, 200], shrink=[0.0, 10.0, 50.0])
+    ),
     "EASE": Candidate(
         baselines.EASE,
         grid(regularisation=[20, 50, 100, 200, 350, 500, 700, 1000, 1500, 2500, 4000, 8000]),

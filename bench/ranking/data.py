@@ -41,7 +41,13 @@ class Log:
     def select(self, mask: NDArray[np.bool_]) -> Log:
         """Return the events chosen by mask bool [e], with the texts of the rows up to the last one seen in them."""
         known = int(self.item[mask].max(initial=-1)) + 1
-        return replace(self, user=self.user[mask], item=self.item[mask], time=self.time[mask], texts=self.texts[:known])
+        return replace(
+            self,
+            user=self.user[mask],
+            item=self.item[mask],
+            time=self.time[mask],
+            texts=self.texts[:known],
+        )
 
 
 def folder(given: str | None) -> Path:
@@ -51,7 +57,9 @@ def folder(given: str | None) -> Path:
     """
     path = Path(given or os.environ.get("SANDERLING_DATA") or DEFAULT)
     if not path.is_dir():
-        raise SystemExit(f"expected a folder of benchmark data, found none at {path}; name one with --data PATH")
+        raise SystemExit(
+            f"expected a folder of benchmark data, found none at {path}; name one with --data PATH"
+        )
     return path
 
 
@@ -59,8 +67,12 @@ def online_retail(root: Path) -> Log:
     """Return the shop's purchases, duplicates of (user, item, time) dropped."""
     with (root / "online_retail" / "items.csv").open(encoding="utf-8", newline="") as file:
         texts = {row["item_id"]: row["text"] for row in csv.DictReader(file)}
-    with gzip.open(root / "online_retail" / "interactions.csv.gz", "rt", encoding="utf-8", newline="") as file:
-        events = [(row["timestamp"], row["user_id"], row["item_id"]) for row in csv.DictReader(file)]
+    with gzip.open(
+        root / "online_retail" / "interactions.csv.gz", "rt", encoding="utf-8", newline=""
+    ) as file:
+        events = [
+            (row["timestamp"], row["user_id"], row["item_id"]) for row in csv.DictReader(file)
+        ]
     return _log([(_seconds(time), user, item) for time, user, item in dict.fromkeys(events)], texts)
 
 
@@ -83,7 +95,10 @@ def movielens(root: Path) -> Log:
     """
     lines = (root / "ml-100k" / "u.item").read_text(encoding="latin-1").splitlines()
     texts = dict(line.split("|")[:2] for line in lines)
-    rows = [line.split() for line in (root / "ml-100k" / "u.data").read_text(encoding="ascii").splitlines()]
+    rows = [
+        line.split()
+        for line in (root / "ml-100k" / "u.data").read_text(encoding="ascii").splitlines()
+    ]
     return _log([(int(time), user, item) for user, item, _, time in rows], texts)
 
 

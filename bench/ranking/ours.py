@@ -38,10 +38,14 @@ class Sanderling:
         self.config = Config(seed=seed, **self.settings)  # type: ignore[arg-type]
         self.text = _Texts.of(train.texts)
         torch.manual_seed(seed)
-        network = PolicyNetwork(self.config, torch.from_numpy(self.text), torch.empty(0, self.text.shape[1]), 1)
+        network = PolicyNetwork(
+            self.config, torch.from_numpy(self.text), torch.empty(0, self.text.shape[1]), 1
+        )
         histories = [_history(rows, times) for rows, times in _users(train)]
         if self.config.linear_start:
-            linear_init.begin(network, linear_init.factors(histories, len(train.texts), self.config.dim))
+            linear_init.begin(
+                network, linear_init.factors(histories, len(train.texts), self.config.dim)
+            )
         self.trends = Trends.of(train.user, train.item, train.time, len(train.texts))
         warm_start(network, histories, self.config, self.repeats, trends=self.trends)
         self.network = network
@@ -72,7 +76,11 @@ class Sanderling:
                 padded[at, : len(each)] = each
             sequence = torch.from_numpy(padded)
             last = torch.tensor([len(each) for each in rows])
-            states.append(self.network.states(items, sequence, torch.zeros_like(sequence))[range(len(rows)), last])
+            states.append(
+                self.network.states(items, sequence, torch.zeros_like(sequence))[
+                    range(len(rows)), last
+                ]
+            )
         return torch.cat(states)
 
 
@@ -99,7 +107,14 @@ def _users(log: Log) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
 
 def _history(rows: NDArray[np.int64], times: NDArray[np.int64]) -> History:
     n = len(rows)
-    return History(rows, np.zeros(n, np.int64), np.ones(n, np.bool_), np.full(n, -1), np.zeros(n, np.bool_), times)
+    return History(
+        rows,
+        np.zeros(n, np.int64),
+        np.ones(n, np.bool_),
+        np.full(n, -1),
+        np.zeros(n, np.bool_),
+        times,
+    )
 
 
 def visited(benchmark: Benchmark) -> bool:
@@ -127,11 +142,19 @@ MODELS = {
     ),
     "Sanderling, random start": Candidate(
         partial(Sanderling, linear_start=False),
-        grid(epochs=[4, 6, 10], horizon_days=[14.0, 30.0], visit_hours=[6.0], dropout=[0.4], learning_rate=[0.0015]),
+        grid(
+            epochs=[4, 6, 10],
+            horizon_days=[14.0, 30.0],
+            visit_hours=[6.0],
+            dropout=[0.4],
+            learning_rate=[0.0015],
+        ),
         seeded=True,
         suits=visited,
     ),
-    "Sanderling, repeats": Candidate(partial(Sanderling, repeats=True), seeded=True, suits=visited, like="Sanderling"),
+    "Sanderling, repeats": Candidate(
+        partial(Sanderling, repeats=True), seeded=True, suits=visited, like="Sanderling"
+    ),
     "Sanderling, item by item": Candidate(
         Sanderling,
         grid(epochs=[3, 6, 12], dropout=[0.2, 0.4], learning_rate=[0.001, 0.002]),

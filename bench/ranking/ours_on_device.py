@@ -65,7 +65,9 @@ class OnDevice:
         if not bundle.exists():
             self._build(bundle, int(queries.now.max()))
         scorer, known = Scorer(Bundle.open(bundle)), len(self.texts)
-        return scorer.changed([{"id": str(known + at), "text": text} for at, text in enumerate(queries.texts[known:])])
+        return scorer.changed(
+            [{"id": str(known + at), "text": text} for at, text in enumerate(queries.texts[known:])]
+        )
 
     def _build(self, bundle: Path, now: int) -> None:
         policy, source = self.policy, self.folder / "checkpoint"
@@ -89,9 +91,13 @@ class OnDevice:
             for at, expected in enumerate(_slates(found, queries.items)):
                 for row in queries.items[at]:
                     engine.observe(user=str(at), item=str(row), kind=KIND)
-                slate = engine.recommend(user=str(at), k=SLATE, exclude=[str(row) for row in queries.items[at]])
+                slate = engine.recommend(
+                    user=str(at), k=SLATE, exclude=[str(row) for row in queries.items[at]]
+                )
                 if [int(item.id) for item in slate] != expected.tolist():
-                    raise AssertionError(f"user {at}: expected the slate {expected.tolist()}, found {slate}")
+                    raise AssertionError(
+                        f"user {at}: expected the slate {expected.tolist()}, found {slate}"
+                    )
 
 
 def _user(scorer: Scorer, rows: Rows) -> NDArray[np.float32]:
@@ -102,7 +108,10 @@ def _user(scorer: Scorer, rows: Rows) -> NDArray[np.float32]:
 
 
 def _places(rows: Rows, scorer: Scorer) -> list[int]:
-    return [int(scorer.entry(row).id) if row >= scorer.bundle.manifest.sizes.items else int(row) for row in rows]
+    return [
+        int(scorer.entry(row).id) if row >= scorer.bundle.manifest.sizes.items else int(row)
+        for row in rows
+    ]
 
 
 def _slates(scores: NDArray[np.float32], seen: list[Rows]) -> Rows:
@@ -112,4 +121,8 @@ def _slates(scores: NDArray[np.float32], seen: list[Rows]) -> Rows:
     return top(masked, SLATE)
 
 
-MODELS = {"Sanderling, int8 on the device path": Candidate(OnDevice, seeded=True, suits=visited, like="Sanderling")}
+MODELS = {
+    "Sanderling, int8 on the device path": Candidate(
+        OnDevice, seeded=True, suits=visited, like="Sanderling"
+    )
+}

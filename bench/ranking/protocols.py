@@ -139,7 +139,9 @@ def slates(model: Model, task: Task) -> dict[str, Rows]:
         scores = _full(model.scores(queries), len(queries.texts), model.name)
         for view in task.views:
             mine = view.users[(view.users >= start) & (view.users < start + CHUNK)] - start
-            found[view.name].append(top(_masked(scores[mine], [queries.items[at] for at in mine], view), DEPTH))
+            found[view.name].append(
+                top(_masked(scores[mine], [queries.items[at] for at in mine], view), DEPTH)
+            )
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
@@ -190,7 +192,13 @@ def _views(queries: Queries, wanted: list[set[int]], known: NDArray[np.bool_]) -
     fresh = [(want - had) & old for want, had in zip(wanted, seen, strict=True)]
     cold = [want - old for want in wanted]
 
-    def view(name: str, relevant: list[set[int]], who: list[bool], candidates: NDArray[np.bool_], remove: bool) -> View:
+    def view(
+        name: str,
+        relevant: list[set[int]],
+        who: list[bool],
+        candidates: NDArray[np.bool_],
+        remove: bool,
+    ) -> View:
         users = np.array([at for at, rows in enumerate(relevant) if rows and who[at]], np.int64)
         return View(name, users, [relevant[at] for at in users], candidates, remove)
 
@@ -209,7 +217,13 @@ def _last(log: Log, from_end: Rows, place: int) -> Task:
     queries = _queries(log, past, users, None)
     fair = [at for at, item in enumerate(items.tolist()) if item not in queries.items[at]]
     relevant, everything = [{int(items[at])} for at in fair], np.ones(len(log.texts), np.bool_)
-    view = View("leave one out, seen removed", np.array(fair, np.int64), relevant, everything, remove_seen=True)
+    view = View(
+        "leave one out, seen removed",
+        np.array(fair, np.int64),
+        relevant,
+        everything,
+        remove_seen=True,
+    )
     train = log.select(past)
     return Task(Log(train.user, train.item, train.time, log.texts), queries, [view])
 
@@ -231,7 +245,9 @@ def _histories(values: Rows, user: Rows, users: Rows) -> list[Rows]:
 
 def _full(scores: NDArray[np.float32], n: int, name: str) -> NDArray[np.float32]:
     if scores.dtype != np.float32 or scores.ndim != 2 or scores.shape[1] > n:
-        raise ValueError(f"{name}: expected scores float32 [u, <= {n}], found {scores.dtype} {list(scores.shape)}")
+        raise ValueError(
+            f"{name}: expected scores float32 [u, <= {n}], found {scores.dtype} {list(scores.shape)}"
+        )
     missing = n - scores.shape[1]
     return np.pad(scores, ((0, 0), (0, missing)), constant_values=-np.inf) if missing else scores
 

@@ -33,14 +33,20 @@ class Worker:
 
         seed_everything(seed, verbose=False)
         events = np.load(log)
-        frame = pd.DataFrame({Columns.User: events["user"], Columns.Item: events["item"], Columns.Weight: 1.0})
+        frame = pd.DataFrame(
+            {Columns.User: events["user"], Columns.Item: events["item"], Columns.Weight: 1.0}
+        )
         frame[Columns.Datetime] = pd.to_datetime(np.arange(len(frame)), unit="s")
         self.columns, self.dataset = Columns, Dataset.construct(frame)
         place = frame.groupby(Columns.User).cumcount(ascending=False) // settings["session_max_len"]
-        windows = frame.assign(**{Columns.User: frame[Columns.User] + place * (1 + frame[Columns.User].max())})
+        windows = frame.assign(
+            **{Columns.User: frame[Columns.User] + place * (1 + frame[Columns.User].max())}
+        )
         self.windows = Dataset.construct(windows)
         nets = (IdEmbeddingsItemNet,)
-        self.model = SASRecModel(loss="softmax", item_net_block_types=nets, deterministic=True, **settings)
+        self.model = SASRecModel(
+            loss="softmax", item_net_block_types=nets, deterministic=True, **settings
+        )
 
     def train(self, epochs: int) -> dict[str, float]:
         """Train on, and return how long it took."""
@@ -53,9 +59,13 @@ class Worker:
         asked = np.load(users)
         found = np.full((len(asked), items), -np.inf, np.float32)
         known = asked[np.isin(asked, self.dataset.user_id_map.external_ids)]
-        reco = self.model.recommend(known, self.dataset, k=items, filter_viewed=False, on_unsupported_targets="ignore")
+        reco = self.model.recommend(
+            known, self.dataset, k=items, filter_viewed=False, on_unsupported_targets="ignore"
+        )
         place = np.searchsorted(asked, reco[self.columns.User].to_numpy(np.int64))
-        found[place, reco[self.columns.Item].to_numpy(np.int64)] = reco[self.columns.Score].to_numpy(np.float32)
+        found[place, reco[self.columns.Item].to_numpy(np.int64)] = reco[
+            self.columns.Score
+        ].to_numpy(np.float32)
         np.save(scores, found)
         return {}
 

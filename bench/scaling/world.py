@@ -32,7 +32,9 @@ def write_texts(file: Path, items: int, seed: int = 0) -> None:
 
 def read_texts(file: Path, items: int) -> torch.Tensor:
     """Map the vectors; pages come in as they are touched, and the kernel may drop them again."""
-    return torch.from_file(str(file), shared=False, size=items * TEXT, dtype=torch.float32).view(items, TEXT)
+    return torch.from_file(str(file), shared=False, size=items * TEXT, dtype=torch.float32).view(
+        items, TEXT
+    )
 
 
 def write_shards(folder: Path, items: int, interactions: int, shard: int, seed: int = 0) -> Shards:
@@ -56,7 +58,9 @@ def write_shards(folder: Path, items: int, interactions: int, shard: int, seed: 
     return writer.close(["view", "click"])
 
 
-def _items(rng: np.random.Generator, user: np.ndarray, cluster: np.ndarray, items: int) -> np.ndarray:
+def _items(
+    rng: np.random.Generator, user: np.ndarray, cluster: np.ndarray, items: int
+) -> np.ndarray:
     u = rng.random(len(user), np.float32)
     any_item = np.minimum(np.exp(u * np.float32(np.log(items))).astype(np.int32) - 1, items - 1)
     rank = np.exp(u * np.float32(np.log(items // CLUSTERS))).astype(np.int32) - 1

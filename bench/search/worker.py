@@ -43,7 +43,13 @@ def main() -> None:
         print(json.dumps(spent), flush=True)
 
 
-def _same(found: Any, rows: NDArray[np.int8], query: NDArray[np.float32], k: int, barred: NDArray[np.int64]) -> bool:
+def _same(
+    found: Any,
+    rows: NDArray[np.int8],
+    query: NDArray[np.float32],
+    k: int,
+    barred: NDArray[np.int64],
+) -> bool:
     """Whether the found rows have the k best scores; equal scores may stand for one another."""
     scores = rows.astype(np.float64) @ query.astype(np.float64)
     scores[barred] = -np.inf
@@ -125,7 +131,12 @@ def faiss_sq8(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
     import faiss
 
     kind = faiss.ScalarQuantizer.QT_8bit
-    return _faiss(faiss.IndexScalarQuantizer(rows.shape[1], kind, faiss.METRIC_INNER_PRODUCT), rows, queries, k)
+    return _faiss(
+        faiss.IndexScalarQuantizer(rows.shape[1], kind, faiss.METRIC_INNER_PRODUCT),
+        rows,
+        queries,
+        k,
+    )
 
 
 def faiss_direct(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
@@ -133,7 +144,12 @@ def faiss_direct(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
     import faiss
 
     kind = faiss.ScalarQuantizer.QT_8bit_direct_signed
-    return _faiss(faiss.IndexScalarQuantizer(rows.shape[1], kind, faiss.METRIC_INNER_PRODUCT), rows, queries, k)
+    return _faiss(
+        faiss.IndexScalarQuantizer(rows.shape[1], kind, faiss.METRIC_INNER_PRODUCT),
+        rows,
+        queries,
+        k,
+    )
 
 
 def scann(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
@@ -141,7 +157,9 @@ def scann(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
     from scann import scann_ops_pybind
 
     vectors = rows.astype(np.float32)
-    found = scann_ops_pybind.builder(vectors, k, "dot_product").score_brute_force(quantize=True).build()
+    found = (
+        scann_ops_pybind.builder(vectors, k, "dot_product").score_brute_force(quantize=True).build()
+    )
     return lambda at: found.search(queries[at])[0]
 
 
@@ -149,7 +167,11 @@ def scann_float(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
     """ScaNN brute force on float32."""
     from scann import scann_ops_pybind
 
-    found = scann_ops_pybind.builder(rows.astype(np.float32), k, "dot_product").score_brute_force().build()
+    found = (
+        scann_ops_pybind.builder(rows.astype(np.float32), k, "dot_product")
+        .score_brute_force()
+        .build()
+    )
     return lambda at: found.search(queries[at])[0]
 
 
@@ -222,7 +244,14 @@ def ort_nbits(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
         numpy_helper.from_array(np.ones(n * packed.shape[1], np.float32), "ones"),
         numpy_helper.from_array(np.array([k], np.int64), "k"),
     ]
-    options = {"K": d, "N": n, "bits": 8, "block_size": 32, "accuracy_level": 4, "domain": "com.microsoft"}
+    options = {
+        "K": d,
+        "N": n,
+        "bits": 8,
+        "block_size": 32,
+        "accuracy_level": 4,
+        "domain": "com.microsoft",
+    }
     nodes = [
         helper.make_node("MatMulNBits", ["query", "rows", "ones"], ["scores"], **options),
         helper.make_node("TopK", ["scores", "k"], ["best", "found"], axis=1),
@@ -246,7 +275,9 @@ def _session(nodes: Any, kind: int, d: int, weights: Any) -> Any:
     model = helper.make_model(graph, opset_imports=sets, ir_version=9)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
 
 
 def faiss_hnsw(rows: Any, queries: Any, k: int, excluded: Any) -> Search:

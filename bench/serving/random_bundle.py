@@ -73,9 +73,12 @@ def _record(row: int) -> dict[str, Any]:
     return {"id": f"item-{row}", "title": title, "price": row % 90 + 10}
 
 
-def _random_policy(shapes: dict[str, tuple[int, ...]], rng: np.random.Generator) -> dict[str, np.ndarray]:
+def _random_policy(
+    shapes: dict[str, tuple[int, ...]], rng: np.random.Generator
+) -> dict[str, np.ndarray]:
     policy = {
-        name: (rng.standard_normal(shape) / np.sqrt(shape[-1])).astype(np.float32) for name, shape in shapes.items()
+        name: (rng.standard_normal(shape) / np.sqrt(shape[-1])).astype(np.float32)
+        for name, shape in shapes.items()
     }
     policy["state.decay"] = rng.uniform(0.5, 0.99, shapes["state.decay"]).astype(np.float32)
     policy["output.gain"] = rng.uniform(1, 2, shapes["output.gain"]).astype(np.float32)

@@ -25,7 +25,11 @@ TOKEN = "bench"
 def make_events(count: int) -> Iterator[Event]:
     """Yield decisions with ten slots and an outcome each, with random ids, users, items and probabilities."""
     rng, clock = random.Random(0), SystemClock()
-    install, boot, users = rng.randbytes(16).hex(), rng.randbytes(16).hex(), [rng.randbytes(16).hex() for _ in range(9)]
+    install, boot, users = (
+        rng.randbytes(16).hex(),
+        rng.randbytes(16).hex(),
+        [rng.randbytes(16).hex() for _ in range(9)],
+    )
     for _ in range(count // 2):
         common = {
             "install": install,
@@ -35,7 +39,13 @@ def make_events(count: int) -> Iterator[Event]:
         }
         items = rng.sample(range(10_000), SLOTS)
         slate = [
-            wire.Slot(f"item-{item}", rank, rng.random() < 0.1, 0.9 + 0.1 * rng.random(), 0.9 * rng.random() + 0.01)
+            wire.Slot(
+                f"item-{item}",
+                rank,
+                rng.random() < 0.1,
+                0.9 + 0.1 * rng.random(),
+                0.9 * rng.random() + 0.01,
+            )
             for rank, item in enumerate(items)
         ]
         decision = wire.Decision(
@@ -67,7 +77,9 @@ def sanderling(url: str, events: list[Event], batch: int, folder: Path) -> float
         outbox.put_durable(group)
     stored = time.perf_counter() - start
     transport = HttpTransport(url + "/v1", TOKEN)
-    uploader = Uploader(outbox, transport, clock=SystemClock(), rng=random.Random(0), max_events=batch)
+    uploader = Uploader(
+        outbox, transport, clock=SystemClock(), rng=random.Random(0), max_events=batch
+    )
     if not uploader.drain(600):
         sys.exit(f"expected all events to be acknowledged, found {outbox.counters()}")
     outbox.close()
@@ -80,7 +92,11 @@ def plain(url: str, events: list[Event], batch: int, folder: Path) -> float:
 
     pool = urllib3.PoolManager(retries=False)
     for group in groups(events, batch):
-        pool.request("POST", url + "/v1/events", body=b"".join(codec.encode(event) + b"\n" for event in group))
+        pool.request(
+            "POST",
+            url + "/v1/events",
+            body=b"".join(codec.encode(event) + b"\n" for event in group),
+        )
     return 0.0
 
 
@@ -113,6 +129,10 @@ if __name__ == "__main__":
     stored = KINDS[kind](url, made, int(batch), Path(folder))
     print(
         json.dumps(
-            {"seconds": time.perf_counter() - start, "stored": stored, "json": sum(map(len, map(codec.encode, made)))}
+            {
+                "seconds": time.perf_counter() - start,
+                "stored": stored,
+                "json": sum(map(len, map(codec.encode, made))),
+            }
         )
     )

@@ -38,7 +38,9 @@ class Meter:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
         elif scope["path"] == "/meter":
-            await JSONResponse({"requests": self.requests, "bytes": self.bytes})(scope, receive, send)
+            await JSONResponse({"requests": self.requests, "bytes": self.bytes})(
+                scope, receive, send
+            )
         else:
             await self._meter(scope, receive, send)
 

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sanderling.errors import BundleError, EventError, SanderlingError, StorageError, TableError, UpdateError
+from sanderling.errors import (
+    BundleError,
+    EventError,
+    SanderlingError,
+    StorageError,
+    TableError,
+    UpdateError,
+)
 from sanderling.version import __version__ as __version__
 
 if TYPE_CHECKING:

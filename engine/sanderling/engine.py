@@ -93,7 +93,9 @@ class Engine:
         self._outbox = self._open_outbox(outbox_bytes, background)
         self._claim = self._take_folder()
         try:
-            self._serves = ActiveBundle(bundle, state, holds=self._outbox is not None or self._claim is not None)
+            self._serves = ActiveBundle(
+                bundle, state, holds=self._outbox is not None or self._claim is not None
+            )
         except BaseException:
             self._let_go(0.0)
             raise
@@ -171,7 +173,9 @@ class Engine:
             adapt=adapt,
             privacy=check_privacy(privacy, adapt=adapt, window_s=window_s),
             window_s=check_window(window_s),
-            pseudonym_days=check_days(pseudonym_days, told=None not in (state, collector or transport)),
+            pseudonym_days=check_days(
+                pseudonym_days, told=None not in (state, collector or transport)
+            ),
             may_upload=may_upload,
             transport=transport,
             outbox_bytes=check_bytes(outbox_bytes),
@@ -237,14 +241,22 @@ class Engine:
         where the engine was opened without `window_s`.
         """
         if self._window_s is None:
-            raise ValueError("seen: expected an engine opened with `window_s`, the time that rewards have to come")
+            raise ValueError(
+                "seen: expected an engine opened with `window_s`, the time that rewards have to come"
+            )
         shown = {item.id: item for item in slate}
         found = [shown_item(shown, item) for item in (shown if items is None else items)]
         now_ms = self._tick()
         self._people.see(slate, found, now_ms, self._serving.scorer)
 
     def reward(
-        self, slate: Slate, item: SlateItem | str, value: float, kind: str | None = None, *, observe: bool | None = None
+        self,
+        slate: Slate,
+        item: SlateItem | str,
+        value: float,
+        kind: str | None = None,
+        *,
+        observe: bool | None = None,
     ) -> Receipt:
         """Record what became of one shown item. See `reward_all`."""
         return self.reward_all(slate, {item: value}, kind, observe=observe)
@@ -269,7 +281,9 @@ class Engine:
             check_text(kind=kind)
         shown = {item.id: item for item in slate}
         seen = [(shown_item(shown, item), check_value(value)) for item, value in values.items()]
-        seen.sort(key=lambda pair: pair[0].slot)  # an order of the app's own could tell what was touched first
+        seen.sort(
+            key=lambda pair: pair[0].slot
+        )  # an order of the app's own could tell what was touched first
         if self._outbox is None:
             return Receipt(False, f"the reward was not stored: {self.storage_fault}")
         now_ms = self._tick()
@@ -432,7 +446,11 @@ class Engine:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             return Outbox(
-                self._folder, limit_bytes=limit_bytes, clock=self._clock, entropy=self._entropy, threaded=threaded
+                self._folder,
+                limit_bytes=limit_bytes,
+                clock=self._clock,
+                entropy=self._entropy,
+                threaded=threaded,
             )
         except (StorageError, OSError) as error:
             self.storage_fault = str(error)

@@ -69,7 +69,9 @@ def build(
     Raises `GateError` when the bundle falls short; then nothing is left behind.
     """
     if out.exists():
-        raise FileExistsError(f"expected no {out}: a bundle is never written over; remove it or choose another name")
+        raise FileExistsError(
+            f"expected no {out}: a bundle is never written over; remove it or choose another name"
+        )
     source = read(checkpoint)
     out.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
@@ -82,11 +84,17 @@ def build(
         else:
             forms = _take_over(encoder_of, folder)
         quantize_items.write(source, folder)
-        manifest = _seal(source, folder, encoding, {"encoder": {"tier": encoding.tier, "forms": forms}})
-        rows = gate.judge(folder, source, seen, unseen, thresholds or Thresholds.of(encoding.tier), previous)
+        manifest = _seal(
+            source, folder, encoding, {"encoder": {"tier": encoding.tier, "forms": forms}}
+        )
+        rows = gate.judge(
+            folder, source, seen, unseen, thresholds or Thresholds.of(encoding.tier), previous
+        )
         if not all(row.passed for row in rows):
             raise GateError(rows)
-        manifest = msgspec.structs.replace(manifest, reports={**manifest.reports, "gate": gate.report(rows)})
+        manifest = msgspec.structs.replace(
+            manifest, reports={**manifest.reports, "gate": gate.report(rows)}
+        )
         (folder / manifests.MANIFEST).write_bytes(manifests.dump(manifest))
         flush(folder)
         publish(folder, out)
@@ -111,7 +119,8 @@ def _texts(source: Checkpoint) -> tuple[Texts, Texts]:
     answers = dict(zip(source.texts, vectors, strict=True))
     parts = text_augmentation.held_out(answers, HELD_OUT)
     seen, unseen = (
-        (part, np.array([answers[text] for text in part], np.float32).reshape(-1, vectors.shape[1])) for part in parts
+        (part, np.array([answers[text] for text in part], np.float32).reshape(-1, vectors.shape[1]))
+        for part in parts
     )
     return seen, unseen
 
@@ -131,7 +140,9 @@ def _take_over(bundle: Path, folder: Path) -> list[dict[str, Any]]:
 EXPLORES = ("scheme", "epsilon", "pool", "temperature", "guarded", "daily")
 
 
-def _seal(source: Checkpoint, folder: Path, encoding: Encoding, reports: dict[str, Any]) -> Manifest:
+def _seal(
+    source: Checkpoint, folder: Path, encoding: Encoding, reports: dict[str, Any]
+) -> Manifest:
     facts, config = source.settings, source.settings["config"]
     n, d = source.tensors["item.vectors"].shape
     fields: dict[str, Any] = {
@@ -146,9 +157,13 @@ def _seal(source: Checkpoint, folder: Path, encoding: Encoding, reports: dict[st
             text=source.tensors["item.text"].shape[1],
             max_tokens=_max_tokens(source),
         ),
-        "exploration": msgspec.convert({name: config[name] for name in EXPLORES if name in config}, Exploration),
+        "exploration": msgspec.convert(
+            {name: config[name] for name in EXPLORES if name in config}, Exploration
+        ),
         "kinds": facts["kinds"],
-        "lineage": Lineage(facts["parent"], facts["log_from"], facts["log_to"], facts["data_sha256"]),
+        "lineage": Lineage(
+            facts["parent"], facts["log_from"], facts["log_to"], facts["data_sha256"]
+        ),
         "reports": reports,
     }
     (folder / "golden.json").write_bytes(b"{}")

@@ -17,6 +17,11 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
     rows, scale = quantize_rows(checkpoint.tensors["item.vectors"])
     write_items(folder, rows, scale, checkpoint.tensors["item.biases"], checkpoint.records)
     on_device = ("state.", "output.", "context.project", "item.project")
-    policy = {name: tensor for name, tensor in checkpoint.tensors.items() if name.startswith(on_device)}
+    policy = {
+        name: tensor for name, tensor in checkpoint.tensors.items() if name.startswith(on_device)
+    }
     policy["item.bias"] = checkpoint.tensors["item.bias"]
-    save_file({name: np.ascontiguousarray(tensor) for name, tensor in policy.items()}, folder / "policy.safetensors")
+    save_file(
+        {name: np.ascontiguousarray(tensor) for name, tensor in policy.items()},
+        folder / "policy.safetensors",
+    )

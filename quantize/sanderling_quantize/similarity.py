@@ -58,7 +58,11 @@ def best(scores: NDArray[Any], k: int) -> NDArray[np.int64]:
 
 def overlap(found: Sequence[Sequence[Any]], wanted: Sequence[Sequence[Any]], k: int) -> float:
     """Return the mean share of each wanted ranking's first k that is among the found one's first k."""
-    shares = [len(set(a[:k]) & set(b[:k])) / min(k, len(b)) for a, b in zip(found, wanted, strict=True) if len(b)]
+    shares = [
+        len(set(a[:k]) & set(b[:k])) / min(k, len(b))
+        for a, b in zip(found, wanted, strict=True)
+        if len(b)
+    ]
     return float(np.mean(shares)) if shares else 1.0
 
 
@@ -67,11 +71,14 @@ def total_variation(p: Mapping[Any, float], q: Mapping[Any, float]) -> float:
     return 0.5 * sum(abs(p.get(key, 0.0) - q.get(key, 0.0)) for key in p.keys() | q.keys())
 
 
-def ndcg(rankings: Sequence[Sequence[Any]], relevant: Sequence[set[Any]], k: int) -> NDArray[np.float64]:
+def ndcg(
+    rankings: Sequence[Sequence[Any]], relevant: Sequence[set[Any]], k: int
+) -> NDArray[np.float64]:
     """Return each ranking's normalised discounted gain at k (Järvelin and Kekäläinen 2002); each has relevant items."""
     discount = 1.0 / np.log2(np.arange(k) + 2.0)
     gains = [
-        sum(discount[place] for place, item in enumerate(ranking[:k]) if item in wanted) / discount[: len(wanted)].sum()
+        sum(discount[place] for place, item in enumerate(ranking[:k]) if item in wanted)
+        / discount[: len(wanted)].sum()
         for ranking, wanted in zip(rankings, relevant, strict=True)
     ]
     return np.array(gains)

@@ -54,9 +54,9 @@ def test_everyone_may_read(bundle: Path) -> None:
     """All files of a sealed bundle have mode 0644, whatever wrote them: the reader need not be the writer."""
     (bundle / "items.safetensors").chmod(0o600)
     reseal(bundle)
-    assert {path.name: stat.filemode(path.stat().st_mode) for path in bundle.iterdir()} == dict.fromkeys(
-        (*FILES, MANIFEST), "-rw-r--r--"
-    )
+    assert {
+        path.name: stat.filemode(path.stat().st_mode) for path in bundle.iterdir()
+    } == dict.fromkeys((*FILES, MANIFEST), "-rw-r--r--")
 
 
 def test_golden_vectors_hold(good: Path) -> None:
@@ -71,7 +71,9 @@ def test_hash_collisions_are_resolved(bundle: Path) -> None:
     hashes, order = tensors["id_hash"].copy(), tensors["id_row"].copy()
     hashes[rows[3]] = id_hash("item-4")
     sort = np.argsort(hashes, kind="stable")
-    save_file({**tensors, "id_hash": hashes[sort], "id_row": order[sort]}, bundle / "items.safetensors")
+    save_file(
+        {**tensors, "id_hash": hashes[sort], "id_row": order[sort]}, bundle / "items.safetensors"
+    )
     reseal(bundle)
     assert Bundle.open(bundle).find("item-4") == 4
 
@@ -90,7 +92,9 @@ def test_length_off_by_one(bundle: Path, name: str, change: int) -> None:
     """A file one byte short or long is refused without a full read."""
     content = (bundle / name).read_bytes()
     (bundle / name).write_bytes(content[:-1] if change < 0 else content + b"\0")
-    with pytest.raises(BundleError, match=f"{name}: expected {len(content)} bytes, found {len(content) + change}"):
+    with pytest.raises(
+        BundleError, match=f"{name}: expected {len(content)} bytes, found {len(content) + change}"
+    ):
         Bundle.open(bundle)
 
 
@@ -128,7 +132,9 @@ def test_truncated_everywhere(bundle: Path) -> None:
         (bundle / name).write_bytes(content)
 
 
-@pytest.mark.parametrize("name", [".gitignore", "__init__.py", "model.pkl", "encoder.onnx.data", ".git"])
+@pytest.mark.parametrize(
+    "name", [".gitignore", "__init__.py", "model.pkl", "encoder.onnx.data", ".git"]
+)
 def test_extra_file(bundle: Path, name: str) -> None:
     """A file that the manifest does not list is refused, hidden ones too."""
     (bundle / name).write_bytes(b"")
@@ -141,7 +147,11 @@ def test_special_files(bundle: Path, tmp_path: Path, name: str) -> None:
     """A link, a folder or a pipe in a file's place is refused without following, and without waiting."""
     path, outside = bundle / name, tmp_path / "outside"
     path.rename(outside)
-    makers: list[Callable[[], object]] = [lambda: path.symlink_to(outside), path.mkdir, lambda: os.mkfifo(path)]
+    makers: list[Callable[[], object]] = [
+        lambda: path.symlink_to(outside),
+        path.mkdir,
+        lambda: os.mkfifo(path),
+    ]
     for make in makers:
         make()
         with pytest.raises(BundleError, match=f"{name}: expected a plain file"):
@@ -214,7 +224,9 @@ BAD_VALUES: dict[str, list[Any]] = {
 }
 
 
-@pytest.mark.parametrize(("field", "value"), [(field, value) for field, many in BAD_VALUES.items() for value in many])
+@pytest.mark.parametrize(
+    ("field", "value"), [(field, value) for field, many in BAD_VALUES.items() for value in many]
+)
 def test_bad_values(good: Path, field: str, value: Any) -> None:
     """Every field has its type and its range, and the refusal says where."""
     fields = msgspec.json.decode((good / MANIFEST).read_bytes())
@@ -224,7 +236,13 @@ def test_bad_values(good: Path, field: str, value: Any) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [b'"release": NaN', b'"release": 1e999', b'"release": ' + b"9" * 5000, b'"created": Infinity', b'"release": 7,,'],
+    [
+        b'"release": NaN',
+        b'"release": 1e999',
+        b'"release": ' + b"9" * 5000,
+        b'"created": Infinity',
+        b'"release": 7,,',
+    ],
 )
 def test_bad_numbers(good: Path, text: bytes) -> None:
     """NaN, infinity and numbers of thousands of digits are refused."""
@@ -236,7 +254,9 @@ def test_bad_numbers(good: Path, text: bytes) -> None:
         manifests.parse(content[:start] + text + content[stop:])
 
 
-@pytest.mark.parametrize("field", ["app", "release", "created", "min_engine", "sizes", "files", "kinds", "lineage"])
+@pytest.mark.parametrize(
+    "field", ["app", "release", "created", "min_engine", "sizes", "files", "kinds", "lineage"]
+)
 def test_missing_field(good: Path, field: str) -> None:
     """A required field that is missing is named."""
     fields = msgspec.json.decode((good / MANIFEST).read_bytes())
@@ -265,14 +285,18 @@ def test_bad_file_names(good: Path, name: str) -> None:
     """Only the six known names may be listed: no path, no look-alike, no seventh file, and none left out."""
     fields = msgspec.json.decode((good / MANIFEST).read_bytes())
     entry = fields["files"]["encoder.onnx"]
-    for files in ({**fields["files"], name: entry}, {**fields["files"], "encoder.onnx": None, name: entry}):
+    for files in (
+        {**fields["files"], name: entry},
+        {**fields["files"], "encoder.onnx": None, name: entry},
+    ):
         kept = {key: value for key, value in files.items() if value}
         with pytest.raises(BundleError, match="expected exactly the files"):
             manifests.parse(msgspec.json.encode({**fields, "files": kept}))
 
 
 @pytest.mark.parametrize(
-    "entry", [{"sha256": "A" * 64}, {"sha256": "0" * 40}, {"length": -1}, {"length": 1.5}, {"md5": ""}]
+    "entry",
+    [{"sha256": "A" * 64}, {"sha256": "0" * 40}, {"length": -1}, {"length": 1.5}, {"md5": ""}],
 )
 def test_bad_file_entries(good: Path, entry: dict[str, Any]) -> None:
     """A hash in capitals or of another algorithm, a length that is none, and another field are refused."""
@@ -312,7 +336,9 @@ def test_mixed_bundles(bundle: Path, tmp_path: Path) -> None:
         Bundle.open(bundle, verify=True)
 
 
-def change(name: str, tensor: str, edit: Callable[[np.ndarray], np.ndarray | None]) -> Callable[[Path], None]:
+def change(
+    name: str, tensor: str, edit: Callable[[np.ndarray], np.ndarray | None]
+) -> Callable[[Path], None]:
     """Return an attack that edits one tensor; None removes it."""
 
     def attack(folder: Path) -> None:
@@ -406,13 +432,17 @@ def test_sealed_but_wrong(bundle: Path, name: str) -> None:
 
 def test_opening_reads_no_file_in_full(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Opening without `verify` hashes nothing, so its cost does not grow with the bundle."""
-    monkeypatch.setattr("sanderling.bundle.reader.file_hash", lambda path: pytest.fail("a file was read in full"))
+    monkeypatch.setattr(
+        "sanderling.bundle.reader.file_hash", lambda path: pytest.fail("a file was read in full")
+    )
     Bundle.open(good)
 
 
 def test_write_bundle_takes_manifest_fields(tmp_path: Path) -> None:
     """Other tests may set any field of the manifest and any size."""
-    manifest = write_bundle(tmp_path / "b", release=3, items=5, dim=12, state=4, app="other", kinds=["only"])
+    manifest = write_bundle(
+        tmp_path / "b", release=3, items=5, dim=12, state=4, app="other", kinds=["only"]
+    )
     assert isinstance(manifest, Manifest)
     assert (manifest.app, manifest.sizes.dim, manifest.kinds) == ("other", 12, ["only"])
     assert faults(Bundle.open(tmp_path / "b", verify=True)) == []

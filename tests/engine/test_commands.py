@@ -51,8 +51,12 @@ def test_recommend_scores_every_user_once(tmp_path):
     assert [(row["user_id"], row["rank"]) for row in rows] == expected
     for user in ("007", "anna"):
         mine = [row for row in rows if row["user_id"] == user]
-        assert not {row["item_id"] for row in mine} & {item for name, item, *_ in LOG if name == user}
-        assert [float(row["score"]) for row in mine] == sorted((float(row["score"]) for row in mine), reverse=True)
+        assert not {row["item_id"] for row in mine} & {
+            item for name, item, *_ in LOG if name == user
+        }
+        assert [float(row["score"]) for row in mine] == sorted(
+            (float(row["score"]) for row in mine), reverse=True
+        )
 
 
 def test_keep_seen_may_show_what_the_user_had(tmp_path):
@@ -65,7 +69,8 @@ def test_keep_seen_may_show_what_the_user_had(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("row", "column"), [(("", "item-1", "1", "1"), "user_id"), (("a", "item-1", "soon", "1"), "timestamp")]
+    ("row", "column"),
+    [(("", "item-1", "1", "1"), "user_id"), (("a", "item-1", "soon", "1"), "timestamp")],
 )
 def test_bad_rows_are_named(tmp_path, row, column):
     """A bad value ends in one line with file, row and column, and no slates are written."""
@@ -100,7 +105,11 @@ def test_the_schema_names_every_field_that_can_be_sent():
     """`events --schema` prints a JSON Schema in which each kind of event lists its fields and allows no others."""
     done = run("events", "--schema")
     assert done.returncode == 0
-    kinds = {name: kind for name, kind in json.loads(done.stdout)["$defs"].items() if "type" in kind["properties"]}
+    kinds = {
+        name: kind
+        for name, kind in json.loads(done.stdout)["$defs"].items()
+        if "type" in kind["properties"]
+    }
     assert set(kinds) == {"Decision", "Outcome", "Observation", "Restart", "Loss"}
     for name, kind in kinds.items():
         assert kind["additionalProperties"] is False
@@ -125,7 +134,14 @@ def test_quiet_prints_errors_and_json_only(tmp_path):
     """With --quiet a command that succeeds prints nothing, or its JSON object; an error still ends in its line."""
     write_bundle(tmp_path / "bundle")
     write_log(tmp_path / "log.csv", LOG)
-    command = ["recommend", "--bundle", tmp_path / "bundle", "--out", tmp_path / "slates.csv", "--interactions"]
+    command = [
+        "recommend",
+        "--bundle",
+        tmp_path / "bundle",
+        "--out",
+        tmp_path / "slates.csv",
+        "--interactions",
+    ]
     done = run("--quiet", *command, tmp_path / "log.csv")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     done = run("--quiet", *command, tmp_path / "log.csv", "--json")
@@ -136,7 +152,15 @@ def test_quiet_prints_errors_and_json_only(tmp_path):
 
 def test_verbose_shows_where_an_error_came_from(tmp_path):
     """An error's traceback is logged with --verbose; the last line is the error's, as without."""
-    command = ["recommend", "--bundle", tmp_path, "--interactions", tmp_path / "none.csv", "--out", tmp_path / "s.csv"]
+    command = [
+        "recommend",
+        "--bundle",
+        tmp_path,
+        "--interactions",
+        tmp_path / "none.csv",
+        "--out",
+        tmp_path / "s.csv",
+    ]
     plain, verbose = run(*command), run("--verbose", *command)
     assert "Traceback" not in plain.stderr
     assert "Traceback" in verbose.stderr
@@ -169,7 +193,14 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path, o
     """A wrong --out is named before the bundle is opened."""
     write_log(tmp_path / "log.csv", LOG)
     (tmp_path / "bundle.csv").mkdir()
-    command = ["recommend", "--bundle", tmp_path / "none", "--interactions", tmp_path / "log.csv", "--out"]
+    command = [
+        "recommend",
+        "--bundle",
+        tmp_path / "none",
+        "--interactions",
+        tmp_path / "log.csv",
+        "--out",
+    ]
     done = run(*command, tmp_path / out)
     assert done.returncode == 1
     assert words in done.stderr

@@ -67,7 +67,10 @@ def test_many_threads_get_the_vectors_of_one(folder):
     alone, together = TextEncoder(folder, TEXT, 64), TextEncoder(folder, TEXT, 64)
     found: dict[str, np.ndarray] = {}
     threads = [
-        threading.Thread(target=lambda part: found.update({text: together.encode(text) for text in part}), args=(part,))
+        threading.Thread(
+            target=lambda part: found.update({text: together.encode(text) for text in part}),
+            args=(part,),
+        )
         for part in (texts[:100], texts[50:150], texts[100:])
     ]
     for thread in threads:

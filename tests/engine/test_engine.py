@@ -21,7 +21,9 @@ from tests.support.fakes import FakeClock, FakeEntropy, FakeTransport
 
 @pytest.fixture
 def engine(bundle, tmp_path):
-    with Engine.open(bundle, tmp_path / "state", clock=FakeClock(), entropy=FakeEntropy()) as opened:
+    with Engine.open(
+        bundle, tmp_path / "state", clock=FakeClock(), entropy=FakeEntropy()
+    ) as opened:
         yield opened
 
 
@@ -47,7 +49,9 @@ def test_excluded_items_are_not_shown_and_unknown_ones_are_ignored(engine):
     """Exclusion holds under exploration too; when all items are excluded the slate is empty."""
     seen = [f"item-{row}" for row in range(40)]
     for _ in range(50):
-        assert not {item.id for item in engine.recommend("anna", exclude=[*seen, "nobody knows"])} & set(seen)
+        assert not {
+            item.id for item in engine.recommend("anna", exclude=[*seen, "nobody knows"])
+        } & set(seen)
     assert len(engine.recommend("anna", k=20, exclude=seen)) == 10
     assert len(engine.recommend("anna", exclude=[f"item-{row}" for row in range(50)])) == 0
 
@@ -61,7 +65,12 @@ def test_a_decision_on_the_wire_is_the_slate(engine):
     assert [(s.item, s.rank, s.conditional, s.marginal) for s in decision.slate] == [
         (i.id, i.rank, i.propensity, i.marginal) for i in slate
     ]
-    assert (decision.pool, decision.eligible, decision.epsilon, decision.state_events) == (20, 50, 0.1, 1)
+    assert (decision.pool, decision.eligible, decision.epsilon, decision.state_events) == (
+        20,
+        50,
+        0.1,
+        1,
+    )
     assert decision.state_checksum == next_check(NO_EVENTS, "item-3", "click")
 
 
@@ -101,7 +110,10 @@ def test_rewards_name_their_decision_and_slot(engine):
     engine.reward_all(slate, {slate[0]: -1.0, slate[2].id: 1.0})
     events = stored(engine)
     outcomes = [event for event in events if isinstance(event, Outcome)]
-    assert [(o.decision, o.slot, o.value) for o in outcomes] == [(slate.decision, 0, -1.0), (slate.decision, 2, 1.0)]
+    assert [(o.decision, o.slot, o.value) for o in outcomes] == [
+        (slate.decision, 0, -1.0),
+        (slate.decision, 2, 1.0),
+    ]
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     assert isinstance(events[0], Decision)
 
@@ -141,7 +153,10 @@ def test_a_slate_of_another_install_is_not_rewarded(engine, bundle, tmp_path):
 
 def test_explain_replays_bit_for_bit(engine):
     """A decision comes out the same from its id and what it was made of, whatever happened since."""
-    slates = [engine.recommend("anna", context=f"rainy evening {at}", exclude=["item-1"]) for at in range(20)]
+    slates = [
+        engine.recommend("anna", context=f"rainy evening {at}", exclude=["item-1"])
+        for at in range(20)
+    ]
     engine.observe("anna", "item-9", "click")
     for slate in slates:
         explained = engine.explain(slate.decision)
@@ -159,7 +174,9 @@ def test_new_items_are_recommendable_at_once_and_after_a_restart(bundle, tmp_pat
         engine.upsert_items([{"id": "sku-77", "text": "red trail shoe"}])
         slate = engine.recommend("anna", exclude=everything)
         assert [(item.id, item.title) for item in slate] == [("sku-77", "red trail shoe")]
-        engine.upsert_items([{"id": "sku-77", "text": "blue jazz album"}, {"id": "item-0", "text": "coffee"}])
+        engine.upsert_items(
+            [{"id": "sku-77", "text": "blue jazz album"}, {"id": "item-0", "text": "coffee"}]
+        )
         assert {item.title for item in engine.recommend("anna", exclude=everything[1:])} == {
             "blue jazz album",
             "coffee",
@@ -177,7 +194,11 @@ def test_removed_items_are_never_shown_until_they_are_added_again(bundle, tmp_pa
         assert len(engine.recommend("anna", k=100)) == 48
     with Engine.open(bundle, tmp_path) as engine:
         for _ in range(30):
-            assert not {item.id for item in engine.recommend("anna", k=48)} & {"sku-77", "item-3", "item-4"}
+            assert not {item.id for item in engine.recommend("anna", k=48)} & {
+                "sku-77",
+                "item-3",
+                "item-4",
+            }
         engine.upsert_items([{"id": "item-3", "text": "red trail shoe"}])
         assert "item-3" in {item.id for item in engine.recommend("anna", k=100)}
         assert len(engine.recommend("anna", k=100)) == 49
@@ -204,7 +225,9 @@ def test_what_cannot_be_an_id_cannot_be_removed(engine, item):
     assert engine.recommend("anna", k=50)[49]
 
 
-@pytest.mark.parametrize("item", [{"id": "a"}, {"text": "a"}, {"id": "", "text": "a"}, {"id": 3, "text": "a"}])
+@pytest.mark.parametrize(
+    "item", [{"id": "a"}, {"text": "a"}, {"id": "", "text": "a"}, {"id": 3, "text": "a"}]
+)
 def test_items_without_id_or_text_are_refused_whole(engine, item):
     """A bad item raises ValueError that names the field, and nothing of the call is added."""
     with pytest.raises(ValueError, match=r"item: (id|text)"):
@@ -239,7 +262,9 @@ def test_wrong_arguments_are_named(engine, arguments, error):
         engine.recommend(**{"user": "anna", **arguments})
 
 
-@pytest.mark.parametrize("number", [10**400, -(10**5000), float("nan"), float("inf"), 1.5], ids="abcde")
+@pytest.mark.parametrize(
+    "number", [10**400, -(10**5000), float("nan"), float("inf"), 1.5], ids="abcde"
+)
 def test_a_reward_that_no_float_can_hold_is_named(engine, number):
     """A reward out of range is a ValueError that names it, however many digits it has."""
     slate = engine.recommend("anna")
@@ -259,7 +284,9 @@ def test_a_setting_of_any_size_is_named(bundle, tmp_path, setting):
 def test_an_attribute_that_cannot_be_kept_is_named(engine, value):
     """What JSON cannot hold is a ValueError that names the field, and nothing is added."""
     with pytest.raises(ValueError, match="item: 'colour': expected what JSON can hold"):
-        engine.upsert_items([{"id": "new", "text": "red shoe"}, {"id": "other", "text": "shoe", "colour": value}])
+        engine.upsert_items(
+            [{"id": "new", "text": "red shoe"}, {"id": "other", "text": "shoe", "colour": value}]
+        )
     assert engine._serving.scorer.find("new") is None
 
 
@@ -327,17 +354,23 @@ def test_threads_share_an_engine(engine):
         checks, check = [NO_EVENTS], NO_EVENTS
         mine = [event for event in events if event.user == user]
         for event in mine:
-            if isinstance(event, Observation) or (isinstance(event, Outcome) and event.updates_state):
+            if isinstance(event, Observation) or (
+                isinstance(event, Outcome) and event.updates_state
+            ):
                 check = next_check(check, event.item, event.kind)
                 checks.append(check)
-        assert all(checks[e.state_events] == e.state_checksum for e in mine if isinstance(e, Decision))
+        assert all(
+            checks[e.state_events] == e.state_checksum for e in mine if isinstance(e, Decision)
+        )
 
 
 def test_the_same_clock_and_entropy_give_the_same_slates(bundle, tmp_path):
     """Two engines with equal clocks and entropy make equal decisions: nothing else is random."""
     found = []
     for name in ("a", "b"):
-        with Engine.open(bundle, tmp_path / name, clock=FakeClock(), entropy=FakeEntropy()) as engine:
+        with Engine.open(
+            bundle, tmp_path / name, clock=FakeClock(), entropy=FakeEntropy()
+        ) as engine:
             found.append([engine.recommend(f"user-{at}").items for at in range(30)])
     assert found[0] == found[1]
     assert any(item.explored for slate in found[0] for item in slate)
@@ -364,7 +397,9 @@ def test_recommending_goes_on_while_items_are_being_added(engine):
     """A slow upsert or update does not hold up a request: the old scorer serves until the new one is ready."""
     found = []
     with engine._serving.swapping:
-        asking = threading.Thread(target=lambda: found.append(engine.recommend("anna")), daemon=True)
+        asking = threading.Thread(
+            target=lambda: found.append(engine.recommend("anna")), daemon=True
+        )
         asking.start()
         asking.join(10)
     assert len(found) == 1
@@ -374,7 +409,9 @@ def test_nothing_is_uploaded_while_the_app_forbids_it(bundle, tmp_path):
     """With a hook that says no, events stay stored, and not one connection is tried."""
     asked = []
     url = "http://127.0.0.1:9/v1"
-    with Engine.open(bundle, tmp_path, collector=url, may_upload=lambda: bool(asked.append(1))) as engine:
+    with Engine.open(
+        bundle, tmp_path, collector=url, may_upload=lambda: bool(asked.append(1))
+    ) as engine:
         engine.recommend("anna")
         assert not engine.flush(0.5)
         assert engine.counters()["upload"].attempts == 0
@@ -401,7 +438,9 @@ def test_a_clock_that_was_never_set_stops_nothing(bundle, tmp_path):
     """An engine opens, recommends, waits for rewards and opens again under a wall clock that began in 1970."""
     clock = FakeClock(wall_ms=0)
     for _ in range(2):
-        with Engine.open(bundle, tmp_path / "state", clock=clock, entropy=FakeEntropy(), window_s=60.0) as engine:
+        with Engine.open(
+            bundle, tmp_path / "state", clock=clock, entropy=FakeEntropy(), window_s=60.0
+        ) as engine:
             slate = engine.recommend("anna", k=3)
             engine.seen(slate)
             assert engine.reward(slate, slate[0], 1.0)

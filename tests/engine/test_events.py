@@ -29,7 +29,10 @@ def test_golden_events_of_format_1_are_read_as_meant():
     """The golden file of format 1 has the events and values that it was written with."""
     clicked, unseen, click, skip, observation, loss = map(codec.decode, GOLDEN)
     assert isinstance(clicked, Decision)
-    assert [(slot.item, slot.rank, slot.conditional) for slot in clicked.slate] == [("red", 0, 0.9), ("blue", 3, 0.05)]
+    assert [(slot.item, slot.rank, slot.conditional) for slot in clicked.slate] == [
+        ("red", 0, 0.9),
+        ("blue", 3, 0.05),
+    ]
     assert (unseen.context, unseen.pass_probability) == ("AAAAAA==", 0.25)
     assert isinstance(click, Outcome)
     assert (click.decision, click.slot, click.value) == (clicked.id, 0, 1.0)
@@ -153,9 +156,9 @@ def lying_about_its_size() -> bytes:
     [
         bomb(2**30),
         zstandard.ZstdCompressor(level=1).compress(bytes(2**28)),
-        zstandard.ZstdCompressor(compression_params=zstandard.ZstdCompressionParameters(window_log=27)).compress(
-            random.Random(1).randbytes(2**20) * 6
-        ),
+        zstandard.ZstdCompressor(
+            compression_params=zstandard.ZstdCompressionParameters(window_log=27)
+        ).compress(random.Random(1).randbytes(2**20) * 6),
         lying_about_its_size(),
     ],
     ids=["1 GiB of unknown size", "256 MiB declared", "a window of 128 MiB", "a lying header"],

@@ -67,7 +67,9 @@ def test_marginals_equal_enumeration(slots, pool, epsilon):
 @pytest.mark.parametrize("epsilon", EPSILONS)
 def test_probabilities_of_all_slates_sum_to_one(slots, pool, epsilon):
     """The products of conditionals that `draw` logs are a distribution over slates."""
-    assert math.isclose(sum(joint(slate, pool, epsilon) for slate in slates(slots, pool)), 1.0, abs_tol=1e-12)
+    assert math.isclose(
+        sum(joint(slate, pool, epsilon) for slate in slates(slots, pool)), 1.0, abs_tol=1e-12
+    )
 
 
 @settings(deadline=None, max_examples=60)
@@ -86,7 +88,10 @@ def test_inverse_propensity_counts_the_support(slots, pool):
     """E[1 / β] is the number of slates, and E[π / β] is 1 for any policy π on them."""
     epsilon, target = 0.2, 0.7
     found = list(slates(slots, pool))
-    assert math.isclose(sum(joint(s, pool, epsilon) / joint(s, pool, epsilon) for s in found), math.perm(pool, slots))
+    assert math.isclose(
+        sum(joint(s, pool, epsilon) / joint(s, pool, epsilon) for s in found),
+        math.perm(pool, slots),
+    )
     weights = [joint(s, pool, target) / joint(s, pool, epsilon) for s in found]
     mean = sum(joint(s, pool, epsilon) * weight for s, weight in zip(found, weights, strict=True))
     assert math.isclose(mean, 1.0, abs_tol=1e-12)
@@ -99,8 +104,13 @@ def test_draws_have_the_logged_probabilities():
     for at in range(n):
         drawn = sequential.draw(slots, pool, epsilon, uniforms(f"{at * 7919 + 1:032x}", slots))
         counts[tuple(drawn.ranks)] += 1
-        assert math.isclose(math.prod(drawn.conditional), joint(tuple(drawn.ranks), pool, epsilon), rel_tol=1e-12)
-    chi = sum((count - n * joint(s, pool, epsilon)) ** 2 / (n * joint(s, pool, epsilon)) for s, count in counts.items())
+        assert math.isclose(
+            math.prod(drawn.conditional), joint(tuple(drawn.ranks), pool, epsilon), rel_tol=1e-12
+        )
+    chi = sum(
+        (count - n * joint(s, pool, epsilon)) ** 2 / (n * joint(s, pool, epsilon))
+        for s, count in counts.items()
+    )
     assert chi < 35.0  # 11 degrees of freedom: p > 2e-4
 
 
@@ -123,7 +133,9 @@ def test_a_draw_is_a_slate_with_positive_chances(slots, more, epsilon, decision)
     assert all(0.0 < p <= 1.0 + 1e-12 for p in itertools.chain(drawn.conditional, drawn.marginal))
 
 
-@pytest.mark.parametrize(("slots", "pool", "epsilon"), [(3, 2, 0.1), (-1, 2, 0.1), (1, 2, 1.5), (1, 2, math.nan)])
+@pytest.mark.parametrize(
+    ("slots", "pool", "epsilon"), [(3, 2, 0.1), (-1, 2, 0.1), (1, 2, 1.5), (1, 2, math.nan)]
+)
 def test_impossible_settings_are_refused(slots, pool, epsilon):
     """More slots than items, or an epsilon outside [0, 1], raise ValueError."""
     with pytest.raises(ValueError, match="expected"):

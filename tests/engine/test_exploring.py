@@ -45,14 +45,20 @@ def test_each_scheme_is_explained_and_logged(tmp_path, scheme, guarded):
         assert [slot.marginal for slot in event.slate] == [item.marginal for item in slate]
 
 
-@pytest.mark.parametrize(("id", "slots"), [("{}", 1000), ("\x01" * 508 + "{:04}", 61)], ids=["short", "longest"])
+@pytest.mark.parametrize(
+    ("id", "slots"), [("{}", 1000), ("\x01" * 508 + "{:04}", 61)], ids=["short", "longest"]
+)
 def test_the_widest_slates_reach_the_lab(tmp_path, monkeypatch, id, slots):
     """A slate of 1,000 fits into one event, and where ids are too long for that it is shorter: a decision is stored
     with every slate that can be rewarded."""
-    monkeypatch.setattr(bundles, "record", lambda row: {"id": id.format(row), "title": "a red shoe"})
+    monkeypatch.setattr(
+        bundles, "record", lambda row: {"id": id.format(row), "title": "a red shoe"}
+    )
     write_bundle(tmp_path / "bundle", items=1001, exploration=Exploration("softmax", 0.5, 1000))
     transport = FakeTransport()
-    with Engine.open(tmp_path / "bundle", tmp_path / "state", transport=transport, background=False) as engine:
+    with Engine.open(
+        tmp_path / "bundle", tmp_path / "state", transport=transport, background=False
+    ) as engine:
         slate = engine.recommend("anna", k=1000, context="rainy sunday evening")
         assert len(slate) == slots
         assert engine.explain(slate.decision).same

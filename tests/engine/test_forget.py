@@ -88,7 +88,10 @@ def test_what_was_never_sent_is_declared(engine):
     engine._outbox.put_durable([])
     losses = stored(engine)
     assert {loss.reason for loss in losses} == {"forgotten"}
-    counts = [sum(getattr(loss, kind) for loss in losses) for kind in ("decisions", "outcomes", "observations")]
+    counts = [
+        sum(getattr(loss, kind) for loss in losses)
+        for kind in ("decisions", "outcomes", "observations")
+    ]
     assert counts == [5, 10, 5]
     assert losses[-1].seq - len(losses) == sum(counts)
 
@@ -138,7 +141,10 @@ def test_a_stranger_who_came_while_forgetting_is_told_of(engine):
     engine.recommend("anna")
     told = [event for event in stored(engine) if not isinstance(event, Loss)]
     assert [type(event) for event in told] == [Observation, Decision]
-    assert (told[1].state_events, told[1].state_checksum) == (1, next_check(NO_EVENTS, "item-3", "view"))
+    assert (told[1].state_events, told[1].state_checksum) == (
+        1,
+        next_check(NO_EVENTS, "item-3", "view"),
+    )
 
 
 def test_an_erasure_stands_though_its_bytes_cannot_be_overwritten_yet(engine, tmp_path):
@@ -150,7 +156,9 @@ def test_an_erasure_stands_though_its_bytes_cannot_be_overwritten_yet(engine, tm
     engine._outbox.reset_identity()
     slate = engine.recommend("anna")
     assert engine.reward(slate, slate[0], 1.0)
-    assert {event.install for event in stored(engine)} == {engine._outbox.install} != {before.install}
+    assert (
+        {event.install for event in stored(engine)} == {engine._outbox.install} != {before.install}
+    )
     assert traces(tmp_path, before.user)
     reader.close()
     engine._rest()
@@ -243,7 +251,10 @@ def test_what_a_killed_process_did_not_scrub_the_next_one_does(tmp_path):
     store = EventStore(tmp_path, **settings)
     make = EventFactory(store.meta.install)
     store.write(
-        [WriteRequest([make.observation(user="e" * 32) for _ in range(200)], {"key": b"e" * 32})], {}, (), durable=True
+        [WriteRequest([make.observation(user="e" * 32) for _ in range(200)], {"key": b"e" * 32})],
+        {},
+        (),
+        durable=True,
     )
     erasure.delete(store, {"e" * 32}, ["key"])
     store.database.close()

@@ -26,12 +26,18 @@ class Device:
         write_bundle(folder / "bundle")
         self.folder, self.clock, self.online, self.refuses = folder, FakeClock(), True, ()
         self.received: dict[str, wire.Event] = {}
-        self.options = {"transport": FakeTransport(self.answer), "background": False, "clock": self.clock} | options
+        self.options = {
+            "transport": FakeTransport(self.answer),
+            "background": False,
+            "clock": self.clock,
+        } | options
         self.entropy = FakeEntropy()
         self.open()
 
     def open(self) -> None:
-        self.engine = Engine.open(self.folder / "bundle", self.folder / "state", entropy=self.entropy, **self.options)
+        self.engine = Engine.open(
+            self.folder / "bundle", self.folder / "state", entropy=self.entropy, **self.options
+        )
         self.outbox = self.engine._outbox
 
     def answer(self, events: list[wire.Event]) -> Response:
@@ -47,7 +53,9 @@ class Device:
         for number in range(rounds):
             for user in users:
                 slate = self.engine.recommend(user, k=5)
-                self.engine.reward_all(slate, {slate[0]: 1.0 if number % 2 else -1.0, slate[1]: -1.0})
+                self.engine.reward_all(
+                    slate, {slate[0]: 1.0 if number % 2 else -1.0, slate[1]: -1.0}
+                )
                 self.clock.advance(60)
 
     def observe(self) -> None:
@@ -91,7 +99,10 @@ def since(device: Device, seq: int) -> list[str]:
 def missing(told: list[wire.Event]) -> int:
     declared = [event for event in told if isinstance(event, Loss)]
     named = {number for loss in declared for number in loss.lost_seqs or ()}
-    counted = sum(loss.decisions + loss.outcomes + loss.observations - len(loss.lost_seqs or ()) for loss in declared)
+    counted = sum(
+        loss.decisions + loss.outcomes + loss.observations - len(loss.lost_seqs or ())
+        for loss in declared
+    )
     return told[-1].seq - len({event.seq for event in told} | named) - counted
 
 

@@ -40,12 +40,21 @@ def edit_golden(folder: Path, edit: Callable[[Any], object]) -> None:
 
 
 WRONG: dict[str, tuple[Callable[[Any], object], str]] = {
-    "vector": (lambda golden: golden["texts"][1].update(vector=golden["texts"][0]["vector"]), "cosine"),
+    "vector": (
+        lambda golden: golden["texts"][1].update(vector=golden["texts"][0]["vector"]),
+        "cosine",
+    ),
     "one number": (lambda golden: golden["texts"][0]["vector"].__setitem__(3, 0.5), "cosine"),
-    "NaN as null": (lambda golden: golden["texts"][0]["vector"].__setitem__(0, None), r"golden\.json"),
+    "NaN as null": (
+        lambda golden: golden["texts"][0]["vector"].__setitem__(0, None),
+        r"golden\.json",
+    ),
     "zero vector": (lambda golden: golden["texts"][0].update(vector=[0.0] * 16), "cosine"),
     "length": (lambda golden: golden["texts"][0]["vector"].pop(), "expected 15 numbers, found 16"),
-    "top-10": (lambda golden: golden["states"][1].update(top=golden["states"][0]["top"]), "overlap"),
+    "top-10": (
+        lambda golden: golden["states"][1].update(top=golden["states"][0]["top"]),
+        "overlap",
+    ),
     "no top": (lambda golden: golden["states"][1].update(top=[]), "overlap"),
     "no texts": (lambda golden: golden.update(texts=[]), "expected texts and states"),
     "no states": (lambda golden: golden.update(states=[]), "expected texts and states"),

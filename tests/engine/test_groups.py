@@ -21,7 +21,13 @@ from tests.support.naive import naive_capped
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.integers(0, 2**32), st.integers(1, 60), st.integers(1, 4), st.integers(1, 3), st.integers(1, 20))
+@given(
+    st.integers(0, 2**32),
+    st.integers(1, 60),
+    st.integers(1, 4),
+    st.integers(1, 3),
+    st.integers(1, 20),
+)
 def test_capped_rankings_equal_the_naive_walk(seed, n, kinds, most, k):
     """The best k that leave each group within its cap, with items in no group, one, or several."""
     rng = np.random.default_rng(seed)
@@ -35,7 +41,9 @@ def test_capped_rankings_equal_the_naive_walk(seed, n, kinds, most, k):
     banned = np.flatnonzero(rng.random(n) < 0.2)
     found = capped(search, [Cap(groups.of, groups.members, most)], k, banned)
     left = [int(row) for row in order if row not in banned]
-    assert found.rows.tolist() == naive_capped(left, [list(set(value)) for value in values], most, k)
+    assert found.rows.tolist() == naive_capped(
+        left, [list(set(value)) for value in values], most, k
+    )
     assert found.eligible == len(left)
 
 
@@ -43,14 +51,23 @@ def test_groups_are_values_or_the_elements_of_lists():
     """A text or number is a group, each element of a list is one, and anything else is none."""
     groups = Groups(["a", ("a", "b", "b"), None, 3, {"c": 1}, [], [["d"], 3]], first=10)
     assert [groups.of(row) for row in range(10, 17)] == [["a"], ["a", "b"], [], [3], [], [], [3]]
-    assert [groups.members(name).tolist() for name in ("a", "b", 3, "z")] == [[10, 11], [11], [13, 16], []]
+    assert [groups.members(name).tolist() for name in ("a", "b", 3, "z")] == [
+        [10, 11],
+        [11],
+        [13, 16],
+        [],
+    ]
 
 
 def test_a_cap_holds_in_every_slate_and_is_explained_and_logged(bundle, tmp_path):
     """No slate has more items of one colour than allowed though it explores; decisions replay; the wire says it."""
     write_bundle(tmp_path / "b")
-    with Engine.open(tmp_path / "b", tmp_path / "state", clock=FakeClock(), entropy=FakeEntropy()) as engine:
-        engine.upsert_items([{"id": f"new-{at}", "text": "coffee", "price": 10 + at % 2} for at in range(6)])
+    with Engine.open(
+        tmp_path / "b", tmp_path / "state", clock=FakeClock(), entropy=FakeEntropy()
+    ) as engine:
+        engine.upsert_items(
+            [{"id": f"new-{at}", "text": "coffee", "price": 10 + at % 2} for at in range(6)]
+        )
         for _ in range(30):
             slate = engine.recommend("anna", k=20, at_most={"price": 1})
             prices = Counter(item.attributes["price"] for item in slate)
@@ -70,8 +87,13 @@ def test_caps_on_several_attributes_hold_together(bundle):
     everything = scorer.rank(user, 50).rows.tolist()
     words = [scorer.entry(row).title.split() for row in range(50)]
     colours, things = [[word[0]] for word in words], [[word[1]] for word in words]
-    caps = [Cap(groups.of, groups.members, most) for groups, most in ((Groups(colours), 2), (Groups(things), 1))]
-    found = capped(lambda k, excluded: scorer._search(user, k, excluded), caps, 10, np.empty(0, np.int64))
+    caps = [
+        Cap(groups.of, groups.members, most)
+        for groups, most in ((Groups(colours), 2), (Groups(things), 1))
+    ]
+    found = capped(
+        lambda k, excluded: scorer._search(user, k, excluded), caps, 10, np.empty(0, np.int64)
+    )
     wanted, counts = [], Counter()
     for row in everything:
         if counts[words[row][0]] < 2 and counts[words[row][1]] < 1:

@@ -16,7 +16,11 @@ from sanderling.ranking.index import Int8Index
 from sanderling.ranking.quantization import quantize_rows
 
 HARNESS = Path(__file__).with_name("kernels_harness.c")
-ARM = find_spec("ziglang") is not None and find_spec("numba") is not None and shutil.which("qemu-aarch64") is not None
+ARM = (
+    find_spec("ziglang") is not None
+    and find_spec("numba") is not None
+    and shutil.which("qemu-aarch64") is not None
+)
 BUILD = """
 import sys
 from pathlib import Path
@@ -28,7 +32,9 @@ Path(sys.argv[2]).write_bytes(build._object("aarch64", processor, features))
 """
 
 
-@pytest.mark.skipif(not loader.path(cpu.machine(), cpu.kind()).exists(), reason="no library was built here")
+@pytest.mark.skipif(
+    not loader.path(cpu.machine(), cpu.kind()).exists(), reason="no library was built here"
+)
 def test_the_library_runs_without_numba():
     """Searching and drawing by the compiled kernels loads neither numba nor llvmlite."""
     code = (
@@ -48,10 +54,23 @@ def test_kernels_for_arm_are_exact(tmp_path, kind, n, d, k, bits):
     """Built for aarch64 and run by an emulator, the kernels find the rows and scores that numpy finds here."""
     rng = np.random.default_rng(n)
     rows, scale = quantize_rows(rng.standard_normal((n, d)).astype(np.float32))
-    bias, query = rng.standard_normal(n).astype(np.float32), rng.standard_normal(d).astype(np.float32)
+    bias, query = (
+        rng.standard_normal(n).astype(np.float32),
+        rng.standard_normal(d).astype(np.float32),
+    )
     program, problem = tmp_path / "program", tmp_path / "problem"
     subprocess.run([sys.executable, "-c", BUILD, kind, str(tmp_path / "kernels.o")], check=True)
-    zig = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-musl", "-static", "-o", str(program)]
+    zig = [
+        sys.executable,
+        "-m",
+        "ziglang",
+        "cc",
+        "-target",
+        "aarch64-linux-musl",
+        "-static",
+        "-o",
+        str(program),
+    ]
     subprocess.run([*zig, str(HARNESS), str(tmp_path / "kernels.o")], check=True)
     sizes = np.array([n, d, k, bits], np.int64)
     problem.write_bytes(b"".join(part.tobytes() for part in (sizes, rows, scale, bias, query)))

@@ -83,7 +83,9 @@ def test_after_its_days_an_install_goes_by_another_name(bundle):
         slate = engine.recommend("anna")
         old = upload(engine)
         clock.advance(DAY_S)
-        assert engine.recommend("anna").pseudonym == slate.pseudonym  # what waits is sent first, under its own name
+        assert (
+            engine.recommend("anna").pseudonym == slate.pseudonym
+        )  # what waits is sent first, under its own name
         old += upload(engine)
         assert engine.recommend("anna", k=20, greedy=True).items == stranger
         assert engine.reward(slate, slate[0], 1.0).stored is False
@@ -139,7 +141,9 @@ def test_open_windows_get_their_defaults_before_a_name_ends(bundle, days):
 
         told = [event for event in upload(engine) if isinstance(event, Outcome)]
         assert [event.value for event in told] == [-1.0] * len(slate) + [1.0]
-        assert {(event.decision, event.user) for event in told} == {(slate.decision, slate.pseudonym)}
+        assert {(event.decision, event.user) for event in told} == {
+            (slate.decision, slate.pseudonym)
+        }
         assert told[-1].late is True
 
         receipt = engine.reward(slate, slate[0], 1.0)
@@ -160,7 +164,9 @@ def test_who_always_has_a_reward_waiting_is_renamed_all_the_same(bundle):
         second = engine.recommend("anna")
         engine.seen(second)
         assert second.pseudonym == first.pseudonym
-        assert {event.decision for event in upload(engine) if isinstance(event, Outcome)} == {first.decision}
+        assert {event.decision for event in upload(engine) if isinstance(event, Outcome)} == {
+            first.decision
+        }
         assert engine.recommend("anna").pseudonym != first.pseudonym
 
 
@@ -235,7 +241,11 @@ def test_losses_are_declared_before_a_name_is_given_up(bundle):
         engine._outbox._drops["queue_full", "decision"] += 1
         sent = upload(engine) + upload(engine)
         (loss,) = [event for event in sent if isinstance(event, Loss)]
-        assert (loss.reason, loss.decisions, loss.clock.boot) == ("queue_full", 1, sent[0].clock.boot)
+        assert (loss.reason, loss.decisions, loss.clock.boot) == (
+            "queue_full",
+            1,
+            sent[0].clock.boot,
+        )
         upload(engine)
         assert engine.recommend("anna").pseudonym != before.pseudonym
         assert [type(event) for event in stored(engine)] == [Decision]

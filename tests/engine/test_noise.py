@@ -19,7 +19,13 @@ def opened(tmp_path, **settings):
     """Open an engine on a bundle of this test."""
     if not (tmp_path / "bundle").exists():
         write_bundle(tmp_path / "bundle")
-    return Engine.open(tmp_path / "bundle", tmp_path / "state", clock=FakeClock(), entropy=FakeEntropy(), **settings)
+    return Engine.open(
+        tmp_path / "bundle",
+        tmp_path / "state",
+        clock=FakeClock(),
+        entropy=FakeEntropy(),
+        **settings,
+    )
 
 
 @pytest.mark.parametrize("epsilon", [0.5, 2.0])
@@ -27,11 +33,16 @@ def opened(tmp_path, **settings):
 def test_bits_are_turned_as_often_as_said_and_right_on_average(epsilon, value):
     """Over many slots the share flipped is p within 4 standard errors, and the corrected mean is the truth."""
     n, p = 20_000, randomized_response.chance(epsilon)
-    told = [randomized_response.told(value, b"secret", f"{at:032x}", at % 10, epsilon) for at in range(n)]
+    told = [
+        randomized_response.told(value, b"secret", f"{at:032x}", at % 10, epsilon)
+        for at in range(n)
+    ]
     truth = 1.0 if value > 0 else -1.0
     flipped = sum(one != truth for one in told) / n
     assert abs(flipped - p) < 4.0 * math.sqrt(p * (1.0 - p) / n)
-    assert abs(sum(told) / n / (1.0 - 2.0 * p) - truth) < 8.0 * math.sqrt(p * (1.0 - p) / n) / (1.0 - 2.0 * p)
+    assert abs(sum(told) / n / (1.0 - 2.0 * p) - truth) < 8.0 * math.sqrt(p * (1.0 - p) / n) / (
+        1.0 - 2.0 * p
+    )
     assert math.isclose((1.0 - p) / p, math.exp(epsilon))
 
 
@@ -46,7 +57,15 @@ def test_asking_again_tells_nothing_more(tmp_path):
     assert all(len(found) == 1 for found in values.values())
     assert {next(iter(found)) for found in values.values()} == {1.0, -1.0}
     assert randomized_response.told(1.0, b"a", "0" * 32, 3, 0.1) in (1.0, -1.0)
-    assert len({randomized_response.told(1.0, bytes([device]), "0" * 32, 3, 0.5) for device in range(20)}) == 2
+    assert (
+        len(
+            {
+                randomized_response.told(1.0, bytes([device]), "0" * 32, 3, 0.5)
+                for device in range(20)
+            }
+        )
+        == 2
+    )
 
 
 def test_nothing_beside_the_bit_tells_what_happened(tmp_path):
@@ -69,7 +88,9 @@ def test_without_privacy_rewards_are_told_as_they_are(tmp_path):
         slate = engine.recommend("anna", k=5)
         engine.reward_all(slate, dict.fromkeys(slate, 0.7), kind="rated")
         outcomes = [event for event in stored(engine) if isinstance(event, Outcome)]
-    assert {(event.value, event.kind, event.flip_probability) for event in outcomes} == {(0.7, "rated", UNSET)}
+    assert {(event.value, event.kind, event.flip_probability) for event in outcomes} == {
+        (0.7, "rated", UNSET)
+    }
 
 
 @pytest.mark.parametrize("epsilon", [0.0, -1.0, math.nan, math.inf, True, "2", 21])

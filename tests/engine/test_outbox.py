@@ -71,7 +71,9 @@ def test_events_come_back_as_they_went_in(tmp_path):
     outcome = make.outcome(decision)
     outbox.put([decision])
     outbox.put_durable([outcome])
-    numbered = [msgspec.structs.replace(event, seq=seq) for seq, event in enumerate([decision, outcome], 1)]
+    numbered = [
+        msgspec.structs.replace(event, seq=seq) for seq, event in enumerate([decision, outcome], 1)
+    ]
     assert waiting(outbox) == numbered
     outbox.close()
 
@@ -197,11 +199,15 @@ def test_a_rotten_row_is_set_aside_and_declared(tmp_path):
     outbox, make = open_outbox(tmp_path)
     outbox.put_durable([make.decision(), make.observation()])
     outbox.close()
-    database(tmp_path).execute("UPDATE event SET line = CAST(replace(line, 'red', 'rad') AS BLOB) WHERE seq = 1")
+    database(tmp_path).execute(
+        "UPDATE event SET line = CAST(replace(line, 'red', 'rad') AS BLOB) WHERE seq = 1"
+    )
     outbox, _ = open_outbox(tmp_path)
     assert [pending.seq for pending in outbox.oldest(10, 10**6)] == [2]
     events = waiting(outbox)
-    assert [(loss.reason, loss.decisions) for loss in events if isinstance(loss, Loss)] == [("corrupt", 1)]
+    assert [(loss.reason, loss.decisions) for loss in events if isinstance(loss, Loss)] == [
+        ("corrupt", 1)
+    ]
     assert gap(events) == 0
     outbox.close()
 
@@ -278,7 +284,9 @@ def test_shedding_takes_whole_decisions_and_says_so(tmp_path):
     lost = sum(event.decisions for event in events if isinstance(event, Loss))
     assert lost + len(decisions) == 6000
     weighted = sum(1 / event.pass_probability for event in decisions.values())
-    assert abs(weighted - 6000) < 4 * sum(1 / e.pass_probability**2 for e in decisions.values()) ** 0.5
+    assert (
+        abs(weighted - 6000) < 4 * sum(1 / e.pass_probability**2 for e in decisions.values()) ** 0.5
+    )
     outbox.close()
 
 
@@ -291,7 +299,11 @@ def test_an_event_that_the_lab_cannot_read_does_not_block_shedding(tmp_path):
             sync(outbox)
     sync(outbox)
     outbox.put_durable([make.observation()])
-    events = [codec.decode(pending.line) for pending in outbox.oldest(10**6, 2**40) if b'"caps"' not in pending.line]
+    events = [
+        codec.decode(pending.line)
+        for pending in outbox.oldest(10**6, 2**40)
+        if b'"caps"' not in pending.line
+    ]
     assert sum(event.decisions for event in events if isinstance(event, Loss)) > 1000
     assert any(isinstance(event, Observation) for event in events)
     outbox.close()
@@ -346,10 +358,14 @@ def test_a_reward_of_a_decision_that_is_given_up_is_not_promised(tmp_path, updat
     decisions = [make.decision() for _ in range(3000)]
     for start in range(0, 3000, 100):
         outbox.put_durable(decisions[start : start + 100])
-    kept = {id for (id,) in database(tmp_path).execute("SELECT id FROM event WHERE kind = 'decision'")}
+    kept = {
+        id for (id,) in database(tmp_path).execute("SELECT id FROM event WHERE kind = 'decision'")
+    }
     assert 0 < len(kept) < 1500
     gone = next(decision for decision in decisions if decision.id not in kept)
-    there = max(decisions, key=lambda decision: sum(survives(decision.id, level) for level in range(64)))
+    there = max(
+        decisions, key=lambda decision: sum(survives(decision.id, level) for level in range(64))
+    )
     outbox.put_durable([make.outcome(there, updates_state=updates_state)])
     with pytest.raises(StorageError, match="given up"):
         outbox.put_durable([make.outcome(gone, updates_state=updates_state)])
@@ -452,7 +468,9 @@ def test_a_level_of_which_none_goes_does_not_end_shedding(tmp_path):
     while outbox._store.database.used() < 240 * 1024:
         outbox.put_durable([make.decision() for _ in range(5)])
     outbox._store.database.writer.execute("UPDATE event SET level = 1")
-    for id in [id for id in (f"{number:032x}" for number in range(10**6, 10**6 + 200)) if survives(id, 1)]:
+    for id in [
+        id for id in (f"{number:032x}" for number in range(10**6, 10**6 + 200)) if survives(id, 1)
+    ]:
         outbox.put_durable([make.decision(id=id)])
     assert outbox.counters().lost["full"] > 0
     outbox.close()

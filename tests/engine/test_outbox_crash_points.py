@@ -63,7 +63,9 @@ def die_everywhere(folder: Path, kind: str, times: int) -> int:
             nth = rng.randint(1, min(passed, LATEST))
             statistics = die_at(point, nth, Life(own, own, 1, **LIVES[kind]))
             if kind == "shedding":
-                statistics.lost = 0  # shed rewards are lost, declared and counted: then no number is missing
+                statistics.lost = (
+                    0  # shed rewards are lost, declared and counted: then no number is missing
+                )
             statistics.check()
     return len(found)
 

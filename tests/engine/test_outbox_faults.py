@@ -117,7 +117,9 @@ def test_a_damaged_file_on_a_failing_disk_is_survived(tmp_path, error, length):
                 open_closed(folder)
             except StorageError:
                 failed += 1
-        assert [(event.reason, event.seq) for event in open_closed(folder)] == [("outbox_reset", 1)], first
+        assert [(event.reason, event.seq) for event in open_closed(folder)] == [
+            ("outbox_reset", 1)
+        ], first
     assert failed > 30
 
 
@@ -155,7 +157,9 @@ def test_a_full_disk_can_be_drained(tmp_path, monkeypatch):
             fill(outbox, make)
         stored = outbox.counters().pending
         for _ in range(100):
-            with suppress(StorageError):  # apsw raises here for a checkpoint that failed behind a commit that did not
+            with suppress(
+                StorageError
+            ):  # apsw raises here for a checkpoint that failed behind a commit that did not
                 outbox.acknowledge([pending.id for pending in outbox.oldest(200, 10**6)])
             if outbox.counters().pending < stored // 4:
                 break

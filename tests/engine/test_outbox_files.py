@@ -87,7 +87,9 @@ def test_a_flipped_bit_is_never_sent(tmp_path):
 @pytest.mark.soak
 def test_a_thousand_flipped_bits_are_never_sent(tmp_path):
     """The same for 1,000 bits (P29)."""
-    print(f"1,000 flips, {flip_bits(tmp_path, 1000)} refused as a later schema, no wrong row offered")
+    print(
+        f"1,000 flips, {flip_bits(tmp_path, 1000)} refused as a later schema, no wrong row offered"
+    )
 
 
 def test_a_file_cut_off_anywhere_opens(tmp_path):
@@ -131,7 +133,11 @@ def test_a_wrong_write_ahead_log_is_never_sent(tmp_path, wal):
         shutil.copy(other / "outbox.db-wal", log)
     elif wal != "missing":
         log.write_bytes(
-            {"empty": b"", "half": data[: len(data) // 2], "garbage": random.Random(1).randbytes(9000)}[wal]
+            {
+                "empty": b"",
+                "half": data[: len(data) // 2],
+                "garbage": random.Random(1).randbytes(9000),
+            }[wal]
         )
     check_truth(folder, others if wal == "of another outbox" else true)
 
@@ -213,7 +219,9 @@ def test_a_rotten_state_is_none(tmp_path, value):
 def test_a_record_that_is_no_text_is_a_reset(tmp_path):
     """An install id that cannot be read as text is damage like any other, not an exception at every start."""
     make_folder(tmp_path)
-    apsw.Connection(str(tmp_path / "outbox.db")).execute("UPDATE meta SET install = CAST(x'ff' AS TEXT)")
+    apsw.Connection(str(tmp_path / "outbox.db")).execute(
+        "UPDATE meta SET install = CAST(x'ff' AS TEXT)"
+    )
     outbox, _ = open_outbox(tmp_path)
     assert outbox.counters().lost == {"outbox_reset": 1}
     outbox.close()
@@ -239,7 +247,9 @@ def replace_file(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("remove", [shutil.rmtree, remove_file, replace_file])
-def test_a_file_removed_under_a_running_outbox_takes_no_promises(tmp_path, remove: Callable[[Path], None]):
+def test_a_file_removed_under_a_running_outbox_takes_no_promises(
+    tmp_path, remove: Callable[[Path], None]
+):
     """With its file gone the outbox promises nothing more; the next one starts anew (bad input 77)."""
     outbox, make = open_outbox(tmp_path / "state")
     outbox.put_durable([make.observation()])
@@ -261,7 +271,9 @@ def test_a_restored_backup_repeats_numbers_but_no_ids(tmp_path):
     for folder in (tmp_path / "one", tmp_path / "backup"):
         outbox = Outbox(folder, clock=SystemClock())
         with pytest.raises(StorageError, match="at most"):
-            outbox.put_durable([EventFactory(outbox.install, 99).observation(kind="x" * wire.MAX_LINE)])
+            outbox.put_durable(
+                [EventFactory(outbox.install, 99).observation(kind="x" * wire.MAX_LINE)]
+            )
         seen.append({pending.id for pending in outbox.oldest(10, 10**6)})
         outbox.close()
     assert len(seen[0] & seen[1]) == 3

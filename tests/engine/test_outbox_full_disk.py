@@ -22,7 +22,9 @@ def small_disk(tmp_path) -> Iterator[Path]:
     """A file system of 300 kB in memory."""
     folder = tmp_path / "small"
     folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", folder], capture_output=True, text=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", folder], capture_output=True, text=True
+    )
     if done.returncode:
         pytest.skip(f"needs root to mount: {done.stderr.strip()}")
     yield folder

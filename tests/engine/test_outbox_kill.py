@@ -11,7 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.crash_statistics import OutboxStatistics, count_outbox, is_event, is_promise, lines
+from tests.support.crash_statistics import (
+    OutboxStatistics,
+    count_outbox,
+    is_event,
+    is_promise,
+    lines,
+)
 from tests.support.outbox_victim import Life, live
 from tests.support.waiting import wait_until
 
@@ -19,7 +25,11 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
 def kill_often(
-    folder: Path, kills: int, mutant: str = "", seed: int = 0, ready: Callable[[], bool] = lambda: True
+    folder: Path,
+    kills: int,
+    mutant: str = "",
+    seed: int = 0,
+    ready: Callable[[], bool] = lambda: True,
 ) -> OutboxStatistics:
     """Fork the victim and kill it when it is `ready`, at a random moment, `kills` times over one folder; then count."""
     folder.mkdir(exist_ok=True)

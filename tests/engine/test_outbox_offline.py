@@ -67,7 +67,9 @@ def test_thirty_days_offline_lose_nothing(tmp_path, told, trouble, at_most_s):
         clock.advance(uploader.step())
     took = (clock.mono_ms() - away) / 1000
     assert took <= at_most_s
-    assert [event.seq for batch in network.batches for event in batch] == list(range(1, DAYS * RESTARTS * 66 + 1))
+    assert [event.seq for batch in network.batches for event in batch] == list(
+        range(1, DAYS * RESTARTS * 66 + 1)
+    )
     outbox.close()
 
 
@@ -91,7 +93,9 @@ def test_a_wrong_wall_clock_loses_and_delays_nothing(tmp_path, course):
     waits = []
     for number in range(40):
         clock.wall += 1000 * COURSES[course][number % len(COURSES[course])]
-        outbox.put_durable([make.observation(clock=wire.Clock(clock.wall_ms(), clock.mono, "b" * 32))])
+        outbox.put_durable(
+            [make.observation(clock=wire.Clock(clock.wall_ms(), clock.mono, "b" * 32))]
+        )
         waits.append(uploader.step())
         clock.mono += round(waits[-1] * 1000)
     assert max(waits) <= LAST_BACKOFF_S
@@ -110,7 +114,13 @@ def test_the_lab_can_correct_a_clock_that_is_only_wrong(tmp_path, wrong_s):
     network = Away()
     outbox = Outbox(tmp_path, clock=wrong)
     created = true.wall_ms()
-    outbox.put_durable([EventFactory(outbox.install).observation(clock=wire.Clock(wrong.wall, wrong.mono, "b" * 32))])
+    outbox.put_durable(
+        [
+            EventFactory(outbox.install).observation(
+                clock=wire.Clock(wrong.wall, wrong.mono, "b" * 32)
+            )
+        ]
+    )
     uploader = Uploader(outbox, network, clock=wrong, rng=random.Random(0))
     for attempt in range(3):
         network.back = attempt == 2
@@ -136,7 +146,12 @@ def crowd(folder: Path, events: int, limit: int, seed: int = 0) -> tuple[float, 
         decision = make.decision()
         clicked = number % 3 == 0
         clicks += clicked
-        outbox.put([decision, make.outcome(decision, value=1.0 if clicked else -1.0, updates_state=clicked)])
+        outbox.put(
+            [
+                decision,
+                make.outcome(decision, value=1.0 if clicked else -1.0, updates_state=clicked),
+            ]
+        )
         if number % 1000 == 0:
             outbox.put_durable([], 60)
             most = max(most, sum(path.stat().st_size for path in folder.glob("outbox.db*")))
@@ -165,7 +180,9 @@ def test_a_crowded_outbox_keeps_its_bound_and_its_weights(tmp_path):
 def test_a_million_events_offline_keep_the_bound_and_the_weights(tmp_path):
     """A million events in 64 MiB: the same, with a standard error of about 2 % (P7)."""
     size, error, deviation = crowd(tmp_path, 1_000_000, 64 * 2**20)
-    print(f"1,000,000 events: {size:.3f} x the bound, weighted clicks {100 * error:+.2f} % +- {100 * deviation:.2f} %")
+    print(
+        f"1,000,000 events: {size:.3f} x the bound, weighted clicks {100 * error:+.2f} % +- {100 * deviation:.2f} %"
+    )
     assert size <= 1.25
     assert abs(error) <= 3 * deviation <= 0.06
 

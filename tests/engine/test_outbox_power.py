@@ -66,7 +66,9 @@ def test_no_promised_reward_is_lost_to_hundreds_of_power_cuts(disk, tmp_path):
     """The same after 500 power cuts: with no loss the rate is below 0.6 % with 95 % confidence."""
     statistics = cut_often(disk, tmp_path, 500)
     statistics.check()
-    print(f"500 power cuts, {statistics.promised} promised rewards, {statistics.received} events received, 0 lost")
+    print(
+        f"500 power cuts, {statistics.promised} promised rewards, {statistics.received} events received, 0 lost"
+    )
 
 
 def test_unflushed_rewards_are_found_out(disk, tmp_path):

@@ -59,7 +59,15 @@ def deaf():
 
 def run(code: str, *arguments: object, before: str = "", **environment: str) -> tuple[float, int]:
     """Run code in a fresh interpreter behind a shell command; return its seconds and exit status."""
-    command = ["bash", "-c", f'{before} exec "$0" "$@"', sys.executable, "-c", code, *map(str, arguments)]
+    command = [
+        "bash",
+        "-c",
+        f'{before} exec "$0" "$@"',
+        sys.executable,
+        "-c",
+        code,
+        *map(str, arguments),
+    ]
     start = time.monotonic()
     done = subprocess.run(command, cwd=ROOT, env=os.environ | environment, timeout=30)
     return time.monotonic() - start, done.returncode
@@ -168,10 +176,23 @@ def test_a_child_refuses_everything_and_the_parent_goes_on(tmp_path):
     folder, transport = tmp_path / "state", FakeTransport()
     options = {"releases": "http://127.0.0.1:1", "root": b"{}", "window_s": 60.0}
     with ExitStack() as parent:
-        engine = parent.enter_context(Engine.open(tmp_path / "bundle", folder, transport=transport, **options))
+        engine = parent.enter_context(
+            Engine.open(tmp_path / "bundle", folder, transport=transport, **options)
+        )
         scorer, people, serving = engine._serving.scorer, engine._people, engine._serving
-        locks = [people._lock, serving.swapping, serving.slots._lock, scorer.encoder._loading, scorer.encoder._keeping]
-        locks += [scorer._parts.table._packing, engine._outbox._reading, engine._outbox._wake, engine._uploader._turn]
+        locks = [
+            people._lock,
+            serving.swapping,
+            serving.slots._lock,
+            scorer.encoder._loading,
+            scorer.encoder._keeping,
+        ]
+        locks += [
+            scorer._parts.table._packing,
+            engine._outbox._reading,
+            engine._outbox._wake,
+            engine._uploader._turn,
+        ]
         slate = engine.recommend("anna")
         assert engine.reward(slate, slate[0], 1.0).stored
         held, forked = threading.Event(), threading.Event()
@@ -212,7 +233,9 @@ def test_a_child_that_ends_leaves_the_parents_outbox_alone(tmp_path):
     write_bundle(tmp_path / "bundle")
     folder = tmp_path / "state"
     command = [sys.executable, "-c", FORK, tmp_path / "bundle", folder]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as parent:
         parent.stdout.readline()
         assert (folder / "outbox.db-wal").stat().st_size > 0, "expected no checkpoint by the child"
         assert run(OPEN, folder)[1] == 3

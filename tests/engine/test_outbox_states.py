@@ -46,7 +46,9 @@ class Courses(RuleBasedStateMachine):
         self.outbox = Outbox(self.folder, clock=self.clock)
         self.make = EventFactory(self.outbox.install, start=self.lives << 64 | 1)
         rng = random.Random(self.lives)
-        self.uploader = Uploader(self.outbox, self.transport, clock=self.clock, rng=rng, max_events=3)
+        self.uploader = Uploader(
+            self.outbox, self.transport, clock=self.clock, rng=rng, max_events=3
+        )
 
     def answer(self, events: list[Event]) -> Response:
         if self.network == "down":
@@ -73,7 +75,9 @@ class Courses(RuleBasedStateMachine):
     @rule(which=st.randoms(use_true_random=False), value=st.sampled_from([-1.0, 1.0]))
     def reward(self, which: random.Random, value: float) -> None:
         if self.decisions:
-            self.outbox.put_durable([self.keep(self.make.outcome(which.choice(self.decisions), value=value))])
+            self.outbox.put_durable(
+                [self.keep(self.make.outcome(which.choice(self.decisions), value=value))]
+            )
 
     @rule(times=st.integers(1, 5))
     def repeat(self, times: int) -> None:
@@ -112,7 +116,9 @@ class Courses(RuleBasedStateMachine):
         losses = [event for event in self.lab.values() if isinstance(event, Loss)]
         known = {id: body(event) for id, event in self.lab.items() if not isinstance(event, Loss)}
         assert known == self.model
-        assert all(event.decision in known for event in self.lab.values() if isinstance(event, Outcome))
+        assert all(
+            event.decision in known for event in self.lab.values() if isinstance(event, Outcome)
+        )
         numbers = {event.seq for event in self.lab.values()}
         assert len(numbers) == len(self.lab)
         assert max(numbers, default=0) == len(numbers) + sum(loss.decisions for loss in losses)
@@ -120,13 +126,17 @@ class Courses(RuleBasedStateMachine):
 
 def test_any_course_has_the_effect_of_each_event_once():
     """After 25 courses of 30 steps the lab knows what was recorded, each once, and every number is accounted for."""
-    run_state_machine_as_test(Courses, settings=settings(max_examples=25, stateful_step_count=30, deadline=None))
+    run_state_machine_as_test(
+        Courses, settings=settings(max_examples=25, stateful_step_count=30, deadline=None)
+    )
 
 
 @pytest.mark.soak
 def test_two_thousand_courses_have_the_effect_of_each_event_once():
     """The same for 2,000 courses of 50 steps."""
-    run_state_machine_as_test(Courses, settings=settings(max_examples=2000, stateful_step_count=50, deadline=None))
+    run_state_machine_as_test(
+        Courses, settings=settings(max_examples=2000, stateful_step_count=50, deadline=None)
+    )
 
 
 class Forgetful(Courses):
@@ -139,6 +149,8 @@ class Forgetful(Courses):
 
 def test_the_courses_find_who_deletes_first():
     """An outbox that forgets what it has sent is found out (P4)."""
-    short = settings(max_examples=25, deadline=None, phases=[Phase.generate], report_multiple_bugs=False)
+    short = settings(
+        max_examples=25, deadline=None, phases=[Phase.generate], report_multiple_bugs=False
+    )
     with pytest.raises(AssertionError):
         run_state_machine_as_test(Forgetful, settings=short)

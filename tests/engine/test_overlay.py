@@ -23,7 +23,9 @@ def serving(tmp_path):
 def titles(serving):
     """Return the titles of all items that may be shown, by id."""
     scorer = serving.scorer
-    entries = map(scorer.entry, scorer.rank(scorer.state.user(scorer.state.start()), 99).rows.tolist())
+    entries = map(
+        scorer.entry, scorer.rank(scorer.state.user(scorer.state.start()), 99).rows.tolist()
+    )
     return {entry.id: entry.title for entry in entries}
 
 

@@ -10,7 +10,16 @@ from msgspec import UNSET
 
 from sanderling import Engine
 from sanderling.events.schema import Decision
-from sanderling.users.personalization import RATE, TRUST, Residual, Residuals, divergence, learned, softmax, trusted
+from sanderling.users.personalization import (
+    RATE,
+    TRUST,
+    Residual,
+    Residuals,
+    divergence,
+    learned,
+    softmax,
+    trusted,
+)
 from tests.support.bundles import write_bundle
 from tests.support.engines import stored
 from tests.support.fakes import FakeClock, FakeEntropy
@@ -21,7 +30,9 @@ def opened(tmp_path, state="state", release=1, **settings):
     folder = tmp_path / f"bundle-{release}"
     if not folder.exists():
         write_bundle(folder, release=release, seed=release)
-    return Engine.open(folder, tmp_path / state, clock=FakeClock(), entropy=FakeEntropy(), **settings)
+    return Engine.open(
+        folder, tmp_path / state, clock=FakeClock(), entropy=FakeEntropy(), **settings
+    )
 
 
 def twelfth(engine):
@@ -39,7 +50,9 @@ def like(engine, times, wanted):
 
 def rank_of(engine, wanted, user="anna"):
     """Return the greedy rank of an item."""
-    return next(item.rank for item in engine.recommend(user, k=50, greedy=True) if item.id == wanted)
+    return next(
+        item.rank for item in engine.recommend(user, k=50, greedy=True) if item.id == wanted
+    )
 
 
 def test_an_item_that_a_user_likes_rises_for_that_user_alone(tmp_path):
@@ -60,7 +73,9 @@ def test_a_reward_that_is_told_again_teaches_nothing_again(tmp_path):
         for value in (1.0, 1.0, 1.0, -1.0):
             engine.reward_all(slate, {slate[0]: value, slate[1]: -value}, observe=False)
             shifts.append(
-                engine._people._residuals.get(slate.pseudonym, engine._serving.scorer.space, 16).shift.tolist()
+                engine._people._residuals.get(
+                    slate.pseudonym, engine._serving.scorer.space, 16
+                ).shift.tolist()
             )
         assert shifts[0] == shifts[1] == shifts[2] != shifts[3]
 
@@ -128,13 +143,17 @@ def test_a_step_is_the_policy_gradient():
     steps = 1e-6 * np.eye(5)
     gradient = np.array([(log_policy(step) - log_policy(-step)) / 2e-6 for step in steps])
     centred = pool - softmax(scores) @ pool
-    np.testing.assert_allclose(moved, RATE * 1.5 * gradient / np.mean((centred**2).sum(axis=1)), rtol=1e-5)
+    np.testing.assert_allclose(
+        moved, RATE * 1.5 * gradient / np.mean((centred**2).sum(axis=1)), rtol=1e-5
+    )
 
 
 def test_rewards_that_are_all_alike_teach_nothing():
     """With every reward at the user's mean there is no gradient."""
     pool = np.random.default_rng(0).normal(size=(6, 4))
-    after = learned(Residual("s", np.zeros(4), None), pool, np.zeros(6), dict.fromkeys(range(6), -1.0))
+    after = learned(
+        Residual("s", np.zeros(4), None), pool, np.zeros(6), dict.fromkeys(range(6), -1.0)
+    )
     assert not after.shift.any()
     assert after.mean == -1.0
 

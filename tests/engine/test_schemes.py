@@ -38,7 +38,9 @@ def chance(plan, slate, scores=SCORES):
 
 def drawn(plan, slots, scores, decision):
     """Draw with the randomness of a decision's id."""
-    return schemes.draw(plan, slots, scores, uniforms(f"{decision:032x}", schemes.blocks(plan, slots, len(scores))))
+    return schemes.draw(
+        plan, slots, scores, uniforms(f"{decision:032x}", schemes.blocks(plan, slots, len(scores)))
+    )
 
 
 @pytest.mark.parametrize("guarded", [0, 1, 3])
@@ -51,7 +53,9 @@ def test_draws_have_the_logged_probabilities(plan, guarded):
     for at in range(n):
         slate = drawn(plan, 2, SCORES, at * 7919 + 1)
         counts[tuple(slate.ranks)] += 1
-        assert math.isclose(math.prod(slate.conditional), chance(plan, tuple(slate.ranks)), rel_tol=1e-12)
+        assert math.isclose(
+            math.prod(slate.conditional), chance(plan, tuple(slate.ranks)), rel_tol=1e-12
+        )
     expected = {slate: n * chance(plan, slate) for slate in counts}
     assert math.isclose(sum(expected.values()), n)
     assert all(counts[slate] == 0 for slate in counts if expected[slate] == 0.0)
@@ -88,15 +92,21 @@ def test_softmax_has_no_marginals():
     st.floats(-6, 6),
     st.integers(0, 2**128 - 1),
 )
-def test_any_draw_is_a_slate_with_positive_chances(scheme, slots, more, guarded, epsilon, heat, decision):
+def test_any_draw_is_a_slate_with_positive_chances(
+    scheme, slots, more, guarded, epsilon, heat, decision
+):
     """No rank is shown twice, guarded slots are greedy, and what was drawn had a chance that the wire can carry."""
     plan = Exploration(scheme, epsilon, temperature=10.0**heat, guarded=guarded)
-    scores = np.sort(np.random.default_rng(decision % 1000).normal(scale=10.0, size=slots + more))[::-1]
+    scores = np.sort(np.random.default_rng(decision % 1000).normal(scale=10.0, size=slots + more))[
+        ::-1
+    ]
     slate = drawn(plan, slots, scores, decision)
     assert len(set(slate.ranks)) == slots
     assert set(slate.ranks) <= set(range(slots + more))
     assert slate.ranks[: min(guarded, slots)] == list(range(min(guarded, slots)))
-    assert all(0.0 < p <= 1.0 + 1e-12 for p in [*slate.conditional, *slate.marginal] if p is not None)
+    assert all(
+        0.0 < p <= 1.0 + 1e-12 for p in [*slate.conditional, *slate.marginal] if p is not None
+    )
 
 
 @pytest.mark.parametrize("scheme", ["sequential", "mixture"])

@@ -92,7 +92,9 @@ def test_who_finds_the_folder_in_use_changes_nothing_there(tmp_path):
     state = tmp_path / "state"
     with trying(tmp_path / "bundle", state) as first:
         files = {path: path.stat().st_mtime_ns for path in state.rglob("*")}
-        with Engine.open(tmp_path / "bundle", state, releases="http://127.0.0.1:1", root=b"") as second:
+        with Engine.open(
+            tmp_path / "bundle", state, releases="http://127.0.0.1:1", root=b""
+        ) as second:
             assert (first.release, second.release) == (2, 1)
             assert len(second.recommend("anna")) == 10
             for change in (
@@ -127,7 +129,10 @@ def test_an_engine_without_an_outbox_holds_its_folder(tmp_path):
     state = tmp_path / "state"
     with trying(tmp_path / "bundle", state) as engine:
         engine._outbox._store.database.writer.pragma("user_version", 99)
-    with Engine.open(tmp_path / "bundle", state) as first, Engine.open(tmp_path / "bundle", state) as second:
+    with (
+        Engine.open(tmp_path / "bundle", state) as first,
+        Engine.open(tmp_path / "bundle", state) as second,
+    ):
         assert "expected schema 1" in first.storage_fault
         assert "expected one engine per state folder" in second.storage_fault
         assert (first.release, second.release) == (2, 1)

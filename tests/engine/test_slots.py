@@ -167,7 +167,12 @@ def test_durability_order(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(Path, "replace", record_rename)
     install(folder, 1).activate(1)
     partial = f"{FILE}.partial"
-    assert calls == [("flush", partial), ("rename", partial), ("flush", folder.name), ("flush", folder.parent.name)]
+    assert calls == [
+        ("flush", partial),
+        ("rename", partial),
+        ("flush", folder.name),
+        ("flush", folder.parent.name),
+    ]
 
 
 def crash_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +226,9 @@ def test_crash_points(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, 
     assert Slots(folder).current() in (folder / "1", folder / "2", folder / "3")
 
 
-@given(st.lists(st.sampled_from(["update", "confirm", "roll_back", "start", "forgive"]), max_size=30))
+@given(
+    st.lists(st.sampled_from(["update", "confirm", "roll_back", "start", "forgive"]), max_size=30)
+)
 @settings(max_examples=60, deadline=None)
 def test_invariants(tmp_path_factory: pytest.TempPathFactory, steps: list[str]) -> None:
     """In any history `highest` never falls, and nothing blocked or rolled back is ever current again."""
@@ -252,7 +259,13 @@ def test_invariants(tmp_path_factory: pytest.TempPathFactory, steps: list[str]) 
     "content",
     [
         *(b"", b"null", b"[]", b"{", b"\xff", b"[" * 100_000, b'{"extra": 1}'),
-        *(b'{"current": 0}', b'{"current": "1"}', b'{"current": true}', b'{"highest": -1}', b'{"highest": 1e999}'),
+        *(
+            b'{"current": 0}',
+            b'{"current": "1"}',
+            b'{"current": true}',
+            b'{"highest": -1}',
+            b'{"highest": 1e999}',
+        ),
         *(b'{"blocked": {"x": "y"}}', b'{"blocked": [1]}'),
     ],
 )

@@ -23,7 +23,9 @@ def test_the_recurrence_equals_its_equations(tmp_path):
         v = scorer.vector(row)
         state = scorer.state.step(state, v, scorer.bundle.manifest.kinds[kind])
         for c, decay in enumerate(w["state.decay"]):
-            x = w["state.kind"][kind][c] * sum(w["state.input"][c][j] * float(v[j]) for j in range(len(v)))
+            x = w["state.kind"][kind][c] * sum(
+                w["state.input"][c][j] * float(v[j]) for j in range(len(v))
+            )
             exact[c] = decay * exact[c] + math.sqrt(1 - decay**2) * x
     np.testing.assert_allclose(state, exact, atol=1e-4)
     mean = sum(exact) / len(exact)
@@ -31,7 +33,11 @@ def test_the_recurrence_equals_its_equations(tmp_path):
     normal = np.array([(x - mean) / spread for x in exact]) * w["output.gain"] + w["output.shift"]
     hidden = w["output.w1"] @ normal + w["output.b1"]
     context = rng.normal(size=16).astype(np.float32)
-    user = w["output.w2"] @ (hidden / (1 + np.exp(-hidden))) + w["output.b2"] + w["context.project"] @ context
+    user = (
+        w["output.w2"] @ (hidden / (1 + np.exp(-hidden)))
+        + w["output.b2"]
+        + w["context.project"] @ context
+    )
     np.testing.assert_allclose(scorer.state.user(state, context), user, atol=1e-4)
 
 
@@ -40,4 +46,6 @@ def test_unknown_kinds_count_as_the_first(tmp_path):
     write_bundle(tmp_path / "b")
     scorer = Scorer(Bundle.open(tmp_path / "b"))
     start, v = scorer.state.start(), scorer.vector(3)
-    np.testing.assert_array_equal(scorer.state.step(start, v, "never heard"), scorer.state.step(start, v, "view"))
+    np.testing.assert_array_equal(
+        scorer.state.step(start, v, "never heard"), scorer.state.step(start, v, "view")
+    )

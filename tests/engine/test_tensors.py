@@ -70,7 +70,9 @@ def test_expect(tmp_path: Path) -> None:
         expect(tensors, "f", "x", np.float32, (3, 2))
 
 
-@pytest.mark.parametrize("content", [b"", b"\x02", bytes(8), b"\xff" * 8, (2**62).to_bytes(8, "little") + b"{}"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x02", bytes(8), b"\xff" * 8, (2**62).to_bytes(8, "little") + b"{}"]
+)
 def test_no_header(tmp_path: Path, content: bytes) -> None:
     """A file without room for its header is refused before anything is allocated."""
     path = tmp_path / "x.safetensors"
@@ -106,7 +108,9 @@ HOSTILE = {
     "shape doubly negative": {"x": entry([-1, -1], 0, 4)},
     "shape too big": {"x": entry([2**40], 0, 4)},
     "shape overflows": {"x": entry([2**32, 2**32], 0, 0)},
-    "shape of 5,000 digits": b'{"x": {"dtype": "F32", "shape": [1' + b"0" * 5000 + b'], "data_offsets": [0, 4]}}',
+    "shape of 5,000 digits": b'{"x": {"dtype": "F32", "shape": [1'
+    + b"0" * 5000
+    + b'], "data_offsets": [0, 4]}}',
     "shape empty but huge": {"x": entry([0, 2**62], 0, 0)},
     "shape empty but beyond int64": {"x": entry([0, 2**63], 0, 0)},
     "shape of 100 sides": {"x": entry([1] * 100, 0, 4)},
@@ -137,16 +141,22 @@ def test_header_too_long(tmp_path: Path) -> None:
 
 @given(st.data())
 @example(None)
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_mutants(tmp_path: Path, data: st.DataObject | None) -> None:
     """A file with any bytes changed, cut or added is either read in full or refused with `BundleError`."""
     path = tmp_path / "x.safetensors"
-    save_file({"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.arange(4, dtype=np.int8)}, path)
+    save_file(
+        {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.arange(4, dtype=np.int8)}, path
+    )
     if data is not None:
         content = bytearray(path.read_bytes())
         for _ in range(data.draw(st.integers(1, 3))):
             content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-        path.write_bytes(content[: data.draw(st.integers(0, len(content)))] + data.draw(st.binary(max_size=4)))
+        path.write_bytes(
+            content[: data.draw(st.integers(0, len(content)))] + data.draw(st.binary(max_size=4))
+        )
     try:
         tensors = map_tensors(path)
     except BundleError:

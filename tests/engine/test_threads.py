@@ -29,9 +29,15 @@ def serve(engine: Engine, each: int, swaps: int) -> tuple[list[str], list[tuple[
     def one(thread: int) -> None:
         for at in range(each):
             try:
-                slate = engine.recommend(f"user-{thread}-{at % 50}", k=10, exclude=["item-1", "item-2"])
+                slate = engine.recommend(
+                    f"user-{thread}-{at % 50}", k=10, exclude=["item-1", "item-2"]
+                )
                 shown = {item.id for item in slate}
-                if len(shown) != 10 or shown & {"item-1", "item-2"} or any(not 0 < i.marginal <= 1 for i in slate):
+                if (
+                    len(shown) != 10
+                    or shown & {"item-1", "item-2"}
+                    or any(not 0 < i.marginal <= 1 for i in slate)
+                ):
                     faults.append(f"wrong slate {slate}")
             except Exception as error:
                 faults.append(repr(error))

@@ -48,7 +48,9 @@ def reference(table: Int8Index, query: np.ndarray, k: int, excluded: np.ndarray)
     codes, step = index.quantize_query(query)
     scores = (table.rows.astype(np.float64) @ codes) * table.scale * step + table.bias
     scores[excluded] = -np.inf
-    order = np.lexsort((np.arange(len(scores)), -scores))[: min(k, len(scores) - len(np.unique(excluded)))]
+    order = np.lexsort((np.arange(len(scores)), -scores))[
+        : min(k, len(scores) - len(np.unique(excluded)))
+    ]
     return order.tolist(), scores[order].tolist()
 
 
@@ -56,7 +58,11 @@ def reference(table: Int8Index, query: np.ndarray, k: int, excluded: np.ndarray)
 @pytest.mark.parametrize("bits", [HALF, WHOLE])
 @settings(deadline=None, max_examples=80)
 @given(
-    st.integers(0, 2**32), st.integers(1, 150), st.integers(1, 40), st.integers(1, 160), st.sampled_from([1, 3, 127])
+    st.integers(0, 2**32),
+    st.integers(1, 150),
+    st.integers(1, 40),
+    st.integers(1, 160),
+    st.sampled_from([1, 3, 127]),
 )
 def test_every_kernel_equals_the_naive_one(source, bits, seed, n, d, k, levels):
     """Rows and scores are bit for bit those of a full sort in exact integers, ties by ascending row."""
@@ -86,7 +92,9 @@ def test_tables_of_several_chunks_are_searched_exactly(source, bits, n, d, k):
 
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("bits", [HALF, WHOLE])
-@pytest.mark.parametrize("order", ["ascending", "descending", "equal", "sparse", "spikes", "zeros", "clusters"])
+@pytest.mark.parametrize(
+    "order", ["ascending", "descending", "equal", "sparse", "spikes", "zeros", "clusters"]
+)
 def test_unkind_tables_are_searched_exactly(source, bits, order):
     """Scores that rise with the row, all equal, or rows that four bits hold badly, cost time and no exactness."""
     n, d, rng = 2 * CHUNK + 5, 24, np.random.default_rng(5)
@@ -101,11 +109,16 @@ def test_unkind_tables_are_searched_exactly(source, bits, order):
         "clusters": rng.normal(size=(7, d))[rng.integers(0, 7, n)] + 0.001 * base,
     }
     rows, scale = index.quantize_rows(shapes[order].astype(np.float32))
-    table, nothing = Int8Index(rows, scale, np.zeros(n, np.float32), source, bits), np.empty(0, np.int64)
+    table, nothing = (
+        Int8Index(rows, scale, np.zeros(n, np.float32), source, bits),
+        np.empty(0, np.int64),
+    )
     for query in (np.ones(d, np.float32), rng.normal(size=d).astype(np.float32)):
         for k in (3, 200):
             found = table.top(query, k)
-            assert (found.rows.tolist(), found.scores.tolist()) == reference(table, query, k, nothing)
+            assert (found.rows.tolist(), found.scores.tolist()) == reference(
+                table, query, k, nothing
+            )
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -117,7 +130,10 @@ def test_more_rows_may_wait_than_there_is_room_for(source):
     table = Int8Index(rows, np.ones(n, np.float32), np.zeros(n, np.float32), source, HALF)
     assert n > 2 * WAITING
     found = table.top(np.ones(d, np.float32), 50)
-    assert found.rows.tolist() == reference(table, np.ones(d, np.float32), 50, np.empty(0, np.int64))[0]
+    assert (
+        found.rows.tolist()
+        == reference(table, np.ones(d, np.float32), 50, np.empty(0, np.int64))[0]
+    )
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -128,10 +144,14 @@ def test_scores_that_float32_cannot_tell_apart_are_told_apart(source, bits, bias
     n, d, rng = CHUNK + 100, 16, np.random.default_rng(4)
     rows, scale = index.quantize_rows(rng.normal(size=(n, d)).astype(np.float32))
     for size, k in itertools.product((0.001, 0.01, 0.02, 0.05, 0.1, 0.3), (1, 10, 100)):
-        table = Int8Index(rows, scale * np.float32(size), np.full(n, bias, np.float32), source, bits)
+        table = Int8Index(
+            rows, scale * np.float32(size), np.full(n, bias, np.float32), source, bits
+        )
         query = rng.normal(size=d).astype(np.float32)
         found = table.top(query, k)
-        assert (found.rows.tolist(), found.scores.tolist()) == reference(table, query, k, np.empty(0, np.int64))
+        assert (found.rows.tolist(), found.scores.tolist()) == reference(
+            table, query, k, np.empty(0, np.int64)
+        )
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -181,7 +201,9 @@ def test_large_and_small_numbers_are_searched_exactly(source, bits, size):
     for factor in (1e-11, 1.0, 1e11):
         scaled = (query * np.float32(factor)).astype(np.float32)
         found = table.top(scaled, 20, excluded)
-        assert (found.rows.tolist(), found.scores.tolist()) == reference(table, scaled, 20, excluded)
+        assert (found.rows.tolist(), found.scores.tolist()) == reference(
+            table, scaled, 20, excluded
+        )
 
 
 @settings(deadline=None, max_examples=60)
@@ -198,7 +220,9 @@ def test_scores_are_those_of_float64_on_the_dequantised_rows(seed, n, d):
 
 
 @pytest.mark.parametrize("source", SOURCES)
-@pytest.mark.parametrize("query", [[0.0, 0.0], [np.nan, 1.0], [1.0, np.nan], [np.inf, 1.0], [1e13, 1.0], [1e-13, 0.0]])
+@pytest.mark.parametrize(
+    "query", [[0.0, 0.0], [np.nan, 1.0], [1.0, np.nan], [np.inf, 1.0], [1e13, 1.0], [1e-13, 0.0]]
+)
 def test_a_query_without_meaning_scores_by_bias_alone(source, query):
     """A zero, non-finite or enormous query gives every item its bias, never NaN."""
     bias = np.array([1.0, 3.0, 2.0], np.float32)
@@ -219,7 +243,9 @@ def test_one_table_serves_many_threads(source):
     def ask(at: int) -> bool:
         k = (1, 10, 1500)[at % 3]
         found = table.top(queries[at], k, excluded)
-        return (found.rows.tolist(), found.scores.tolist()) == reference(table, queries[at], k, excluded)
+        return (found.rows.tolist(), found.scores.tolist()) == reference(
+            table, queries[at], k, excluded
+        )
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(ask, range(200)))
@@ -230,7 +256,11 @@ def test_excluded_rows_may_come_in_any_form(source):
     """Other integers, strided views and rows that do not exist exclude the same rows with every kernel."""
     rows, one = np.arange(20, dtype=np.int8)[:, None], np.ones(20, np.float32)
     table, query = Int8Index(rows, one, np.zeros(20, np.float32), source), np.ones(1, np.float32)
-    for excluded in (np.arange(20)[::-1][:6:2], np.array([19, 18], np.int32), np.array([-1, 25, 19])):
+    for excluded in (
+        np.arange(20)[::-1][:6:2],
+        np.array([19, 18], np.int32),
+        np.array([-1, 25, 19]),
+    ):
         found = table.top(query, 3, excluded)
         named = {row for row in excluded.tolist() if 0 <= row < 20}
         assert found.rows.tolist() == [row for row in range(19, -1, -1) if row not in named][:3]
@@ -261,7 +291,9 @@ def test_a_mask_for_another_table_is_refused():
 def test_rows_too_small_for_a_scale_become_zero():
     """Vectors near zero get a scale that a table accepts."""
     rows, scale = index.quantize_rows(np.full((1, 4), 1e-11, np.float32))
-    assert Int8Index(rows, scale, np.zeros(1, np.float32)).top(np.ones(4, np.float32), 1).scores.tolist() == [0.0]
+    assert Int8Index(rows, scale, np.zeros(1, np.float32)).top(
+        np.ones(4, np.float32), 1
+    ).scores.tolist() == [0.0]
 
 
 def test_rows_are_rounded_to_nearest():
@@ -275,12 +307,15 @@ def test_rows_are_rounded_to_nearest():
 
 
 @pytest.mark.parametrize(
-    ("scale", "bias"), [(np.nan, 0), (0, 0), (-1, 0), (1e13, 0), (1e-13, 0), (1, np.nan), (1, np.inf)]
+    ("scale", "bias"),
+    [(np.nan, 0), (0, 0), (-1, 0), (1e13, 0), (1e-13, 0), (1, np.nan), (1, np.inf)],
 )
 def test_numbers_that_cannot_be_ranked_are_refused(scale, bias):
     """Scales and biases that are not finite, or too large or small to be bounded, raise ValueError with the range."""
     with pytest.raises(ValueError, match="expected scales of 1e-12 to 1e"):
-        Int8Index(np.ones((1, 2), np.int8), np.array([scale], np.float32), np.array([bias], np.float32))
+        Int8Index(
+            np.ones((1, 2), np.int8), np.array([scale], np.float32), np.array([bias], np.float32)
+        )
 
 
 def test_an_unknown_kernel_is_refused(monkeypatch):
@@ -304,7 +339,9 @@ def test_a_library_of_other_sources_is_not_loaded(monkeypatch):
         loader.compiled()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in cpu.kinds() if loader.path(cpu.machine(), kind).exists()])
+@pytest.mark.parametrize(
+    "kind", [kind for kind in cpu.kinds() if loader.path(cpu.machine(), kind).exists()]
+)
 def test_every_library_that_this_processor_can_run_is_exact(kind, monkeypatch):
     """The libraries for older processors give the same rows and scores as the best one."""
     monkeypatch.setattr(cpu, "kinds", lambda: [kind])

@@ -28,7 +28,9 @@ TIMEOUT_S = 0.3
 class Server:
     """Answers each connection with what `answer` does to the socket; remembers the requests."""
 
-    def __init__(self, answer: Callable[[socket.socket], None], tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, answer: Callable[[socket.socket], None], tls: ssl.SSLContext | None = None
+    ) -> None:
         self.answer, self.tls, self.requests = answer, tls, []
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
@@ -68,11 +70,15 @@ def serving() -> Iterator[Callable[..., Server]]:
 
 def whole(body: bytes, *headers: bytes) -> Callable[[socket.socket], None]:
     lines = b"".join(header + b"\r\n" for header in headers)
-    return lambda connection: connection.sendall(HEAD + lines + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    return lambda connection: connection.sendall(
+        HEAD + lines + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    )
 
 
 def whole_and(body: bytes, stray: bytes) -> Callable[[socket.socket], None]:
-    answers = b"".join(HEAD + b"Content-Length: %d\r\n\r\n" % len(one) + one for one in (body, stray))
+    answers = b"".join(
+        HEAD + b"Content-Length: %d\r\n\r\n" % len(one) + one for one in (body, stray)
+    )
     return lambda connection: connection.sendall(answers)
 
 
@@ -130,7 +136,9 @@ TROUBLE = {
     "a zip bomb": whole(gzip.compress(bytes(2**26)), b"Content-Encoding: gzip"),
     "gzip that is none": whole(b"plain", b"Content-Encoding: gzip"),
     "not HTTP": lambda connection: connection.sendall(b"SSH-2.0-OpenSSH_9.9\r\n"),
-    "endless headers": lambda connection: connection.sendall(HEAD + b"".join(b"X: y\r\n" for _ in range(10**5))),
+    "endless headers": lambda connection: connection.sendall(
+        HEAD + b"".join(b"X: y\r\n" for _ in range(10**5))
+    ),
 }
 
 
@@ -188,7 +196,9 @@ def slow_reader(connection: socket.socket) -> None:
 def test_a_body_that_is_taken_slowly_is_over_in_time(serving, authority, tls):
     """A server that takes a batch little by little does not hold the device for longer."""
     server = serving(slow_reader, *([server_context(authority)] if tls else []))
-    transport = trusting(server, authority, TIMEOUT_S) if tls else server.transport(timeout_s=TIMEOUT_S)
+    transport = (
+        trusting(server, authority, TIMEOUT_S) if tls else server.transport(timeout_s=TIMEOUT_S)
+    )
     started = time.monotonic()
     with pytest.raises(OSError, match="127"):
         transport.post(bytes(2**24), {})
@@ -225,7 +235,9 @@ def test_one_post_goes_out_with_the_token(serving):
 
 def test_a_redirect_is_an_answer(serving):
     """A redirect is not followed: the events and the token stay with the collector that was named."""
-    server = serving(lambda connection: connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n"))
+    server = serving(
+        lambda connection: connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n")
+    )
     assert server.transport("secret").post(b"", {}).status == 302
     assert len(server.requests) == 1
 
@@ -284,7 +296,9 @@ def test_a_token_that_is_none_is_refused_at_once(token):
         HttpTransport("https://x/v1", token)
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://[::1]:9/v1", "http://no.such.host.invalid/v1"])
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:9", "http://[::1]:9/v1", "http://no.such.host.invalid/v1"]
+)
 def test_no_server_is_an_oserror(url):
     """A refused connection, and a name that nobody knows, are an OSError (bad input 93)."""
     with pytest.raises(OSError, match="http://"):
@@ -307,10 +321,15 @@ for url in sys.argv[1:]:
 def test_a_device_without_a_network_knows_it():
     """Where there is no route, and nobody who could be asked for a name, the trouble is the device's own."""
     offline = ["unshare", "--map-root-user", "--net"]
-    if shutil.which("unshare") is None or subprocess.run([*offline, "true"], check=False).returncode:
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*offline, "true"], check=False).returncode
+    ):
         pytest.skip("needs unshare, and the right to make a network namespace")
     urls = ["http://192.0.2.1/v1", "http://[2001:db8::1]/v1", "https://collector.example/v1"]
-    told = subprocess.run([*offline, sys.executable, "-c", POST, *urls], capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        [*offline, sys.executable, "-c", POST, *urls], capture_output=True, text=True, check=True
+    )
     assert told.stdout.split() == ["offline"] * len(urls)
 
 

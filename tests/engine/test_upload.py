@@ -41,7 +41,8 @@ def test_sent_at_is_the_time_of_the_attempt(bench):
 
 
 @pytest.mark.parametrize(
-    "code", [204, 301, 304, 401, 403, 404, 405, 408, 409, 410, 411, 415, 425, 429, 451, 500, 503, 511, 999]
+    "code",
+    [204, 301, 304, 401, 403, 404, 405, 408, 409, 410, 411, 415, 425, 429, 451, 500, 503, 511, 999],
 )
 def test_other_answers_keep_everything_and_wait(bench, code):
     """Whatever else the server says, nothing is deleted or set aside, and the next try waits."""
@@ -81,7 +82,11 @@ def test_only_the_listed_ids_are_deleted(bench):
     """Ids that the answer does not list stay, ids that were never sent are not touched, duplicates count as there."""
 
     def answer(events: list[Event]) -> Response:
-        rows = [wire.Verdict(events[0].id, "ok"), wire.Verdict(events[1].id, "duplicate"), wire.Verdict("f" * 32, "ok")]
+        rows = [
+            wire.Verdict(events[0].id, "ok"),
+            wire.Verdict(events[1].id, "duplicate"),
+            wire.Verdict("f" * 32, "ok"),
+        ]
         return Response(200, {}, b'{"verdicts":' + wire._encoder.encode(rows) + b"}")
 
     b = bench(4, answer, max_events=3)
@@ -91,7 +96,15 @@ def test_only_the_listed_ids_are_deleted(bench):
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"<html>please log in</html>", b"{", b'{"verdicts":[]}', b'{"verdicts":[{"id":1}]}', b"[" * 10**5]
+    "body",
+    [
+        b"",
+        b"<html>please log in</html>",
+        b"{",
+        b'{"verdicts":[]}',
+        b'{"verdicts":[{"id":1}]}',
+        b"[" * 10**5,
+    ],
 )
 def test_a_captive_portal_deletes_nothing(bench, body):
     """An answer 200 that is not a list of verdicts is a failure like any other."""
@@ -107,7 +120,9 @@ def test_rejected_events_are_set_aside_and_declared(bench):
     b.transport.answer = lambda events: verdicts(events, "ok")
     b.run(5)
     losses = b.transport.batches[-1]
-    assert [(type(loss), loss.reason, loss.observations) for loss in losses] == [(Loss, "because", 1)] * 2
+    assert [(type(loss), loss.reason, loss.observations) for loss in losses] == [
+        (Loss, "because", 1)
+    ] * 2
     assert b.uploader.counters.rejected == 2
 
 
@@ -122,7 +137,10 @@ def test_a_batch_too_large_is_halved(bench):
 
 def test_a_single_event_too_large_is_set_aside(bench):
     """One event that is too large even alone is set aside, and the rest arrives."""
-    b = bench(50, lambda events: refusal(413) if any(e.seq == 20 for e in events) else verdicts(events, "ok"))
+    b = bench(
+        50,
+        lambda events: refusal(413) if any(e.seq == 20 for e in events) else verdicts(events, "ok"),
+    )
     b.run(60)
     assert b.pending() == []
     assert b.outbox.counters().quarantined == 1
@@ -163,11 +181,18 @@ def test_a_page_of_a_proxy_sets_nothing_aside(bench, name):
 
 def test_a_poison_event_never_blocks(bench):
     """One bad event among 10,000 costs at most 20 requests more, and all others arrive (promise P11)."""
-    b = bench(10_000, lambda events: refusal(400) if any(e.seq == 4321 for e in events) else verdicts(events, "ok"))
+    b = bench(
+        10_000,
+        lambda events: (
+            refusal(400) if any(e.seq == 4321 for e in events) else verdicts(events, "ok")
+        ),
+    )
     b.run(60)
     assert b.pending() == []
     assert b.uploader.counters.attempts <= 20 + 20 + 1
-    good = {e.seq for batch in b.transport.batches if all(e.seq != 4321 for e in batch) for e in batch}
+    good = {
+        e.seq for batch in b.transport.batches if all(e.seq != 4321 for e in batch) for e in batch
+    }
     assert good == set(range(1, 10_002)) - {4321}
     assert b.outbox.counters().quarantined == 1
 
@@ -240,7 +265,10 @@ def test_retry_after_in_all_forms(value, expected):
 
 def test_retry_after_does_not_trust_the_devices_clock():
     """A date is taken relative to the answer's own Date, ten years of clock error notwithstanding."""
-    headers = {"retry-after": "Sun, 15 Jun 2025 15:08:40 GMT", "date": "Sun, 15 Jun 2025 15:08:00 GMT"}
+    headers = {
+        "retry-after": "Sun, 15 Jun 2025 15:08:40 GMT",
+        "date": "Sun, 15 Jun 2025 15:08:00 GMT",
+    }
     assert retry_after_s(headers, FakeClock(wall_ms=0)) == 40
 
 
@@ -271,20 +299,36 @@ def test_a_declaration_that_is_set_aside_is_declared_again(bench):
     refused: list[Event] = []
 
     def answer(events: list[Event]) -> Response:
-        if len(events) == 1 and (events[0].seq == 2 or isinstance(events[0], Loss)) and len(refused) < 4:
+        if (
+            len(events) == 1
+            and (events[0].seq == 2 or isinstance(events[0], Loss))
+            and len(refused) < 4
+        ):
             refused.append(events[0])
         return refusal(413) if len(events) > 1 or events[0] in refused else verdicts(events, "ok")
 
     b = bench(3, answer)
     b.run(60)
-    (loss,) = [events[0] for events in b.transport.batches if isinstance(events[0], Loss) and events[0] not in refused]
+    (loss,) = [
+        events[0]
+        for events in b.transport.batches
+        if isinstance(events[0], Loss) and events[0] not in refused
+    ]
     assert [event.seq for event in refused] == [2, 4, 5, 6]
-    assert (loss.seq, loss.observations, loss.lost_seqs, loss.reason) == (7, 4, [2, 4, 5, 6], "too_large")
+    assert (loss.seq, loss.observations, loss.lost_seqs, loss.reason) == (
+        7,
+        4,
+        [2, 4, 5, 6],
+        "too_large",
+    )
 
 
 @settings(max_examples=25, deadline=None)
 @given(
-    st.lists(st.sampled_from(["ok", "lost answer", "half", "503", "413", "refused", "reset", "retry"]), max_size=25),
+    st.lists(
+        st.sampled_from(["ok", "lost answer", "half", "503", "413", "refused", "reset", "retry"]),
+        max_size=25,
+    ),
     st.integers(1, 9),
 )
 def test_any_course_of_failures_delivers_everything(tmp_path_factory, course, size):
@@ -317,7 +361,9 @@ def test_any_course_of_failures_delivers_everything(tmp_path_factory, course, si
     assert b.outbox.counters().pending == 0
     gap = max(event.seq for event in events) - len(events) - declared
     assert gap <= 0
-    assert gap == 0 or b.outbox.counters().quarantined > 0  # stored, its answer lost, and then set aside
+    assert (
+        gap == 0 or b.outbox.counters().quarantined > 0
+    )  # stored, its answer lost, and then set aside
     b.outbox.close()
 
 
@@ -340,7 +386,9 @@ def test_an_erased_install_forgets_and_begins_anew(bench):
     """After 410 nothing of the old install is left in any file, and what comes later goes out under another name."""
     old: set[str] = set()
     gone = lambda events: Response(410, {}, events[0].install.encode())  # noqa: E731
-    b = bench(30, lambda events: gone(events) if events[0].install in old else verdicts(events, "ok"))
+    b = bench(
+        30, lambda events: gone(events) if events[0].install in old else verdicts(events, "ok")
+    )
     install, secret = b.outbox.identity
     old.add(install)
     assert b.uploader.step() > 0

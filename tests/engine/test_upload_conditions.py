@@ -33,7 +33,9 @@ class Still(random.Random):
 
 def started(b: Bench, share: float = 0.0, transport=None, **options) -> Uploader:
     """Start an uploader in real time over the bench's outbox."""
-    uploader = Uploader(b.outbox, transport or b.transport, clock=SystemClock(), rng=Still(share), **options)
+    uploader = Uploader(
+        b.outbox, transport or b.transport, clock=SystemClock(), rng=Still(share), **options
+    )
     uploader.start()
     return uploader
 
@@ -142,7 +144,9 @@ def test_stopping_does_not_wait_for_a_deaf_server(bench, monkeypatch):
     monkeypatch.setattr(upload, "LAST_POST_S", 0.1)
     b = bench(1)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
-        uploader = started(b, transport=HttpTransport(f"http://127.0.0.1:{deaf.getsockname()[1]}", None))
+        uploader = started(
+            b, transport=HttpTransport(f"http://127.0.0.1:{deaf.getsockname()[1]}", None)
+        )
         assert wait_until(lambda: uploader.counters.attempts == 1)
         before = time.monotonic()
         uploader.stop(2.0)

@@ -72,7 +72,10 @@ def test_windows_survive_a_restart(tmp_path):
     for _ in range(2):
         with opened(tmp_path, clock) as engine:
             assert outcomes(engine) == [(0, -1.0, UNSET), (1, -1.0, UNSET), (2, -1.0, UNSET)]
-            assert RewardWindows(WINDOW_S, engine._outbox.states(PREFIX)).end_ms(slate.decision) < clock.wall_ms()
+            assert (
+                RewardWindows(WINDOW_S, engine._outbox.states(PREFIX)).end_ms(slate.decision)
+                < clock.wall_ms()
+            )
 
 
 @pytest.mark.parametrize("window_s", [None, 1.0, 3600.0])
@@ -176,9 +179,15 @@ def test_forgetting_a_user_closes_the_windows_without_a_word(tmp_path):
 
 def test_seen_needs_a_window_and_a_shown_item(tmp_path):
     """Without `window_s`, or for an item that was not shown, `seen` raises ValueError that says what was expected."""
-    with opened(tmp_path, FakeClock()) as engine, pytest.raises(ValueError, match="one of the slate's 3 items"):
+    with (
+        opened(tmp_path, FakeClock()) as engine,
+        pytest.raises(ValueError, match="one of the slate's 3 items"),
+    ):
         engine.seen(engine.recommend("anna", k=3), ["nobody knows"])
-    with opened(tmp_path, FakeClock(), window_s=None) as engine, pytest.raises(ValueError, match="window_s"):
+    with (
+        opened(tmp_path, FakeClock(), window_s=None) as engine,
+        pytest.raises(ValueError, match="window_s"),
+    ):
         engine.seen(engine.recommend("anna"))
 
 
@@ -191,7 +200,13 @@ def test_a_window_that_makes_no_sense_is_refused(tmp_path, seconds):
 
 @settings(deadline=None, max_examples=200)
 @given(
-    st.lists(st.tuples(st.sampled_from(["see", "settle", "close", "restart"]), st.integers(0, 3), st.integers(0, 3)))
+    st.lists(
+        st.tuples(
+            st.sampled_from(["see", "settle", "close", "restart"]),
+            st.integers(0, 3),
+            st.integers(0, 3),
+        )
+    )
 )
 def test_each_seen_slot_is_settled_or_closed_exactly_once(steps):
     """Over any course of seeing, rewarding, waiting and restarting, a slot that was seen has one end, never two."""
@@ -221,7 +236,9 @@ def test_each_seen_slot_is_settled_or_closed_exactly_once(steps):
             for closed, seen, states in windows.closed(now):
                 put(states)
                 assert seen.end_ms <= now
-                assert {(closed, at) for at in seen.waiting()} == {place for place in open_slots if place[0] == closed}
+                assert {(closed, at) for at in seen.waiting()} == {
+                    place for place in open_slots if place[0] == closed
+                }
                 open_slots = {place for place in open_slots if place[0] != closed}
                 settled = {place for place in settled if place[0] != closed}
         else:

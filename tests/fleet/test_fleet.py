@@ -26,7 +26,9 @@ def play(seeds: range, mutant: str = "") -> None:
         found = course(seed, MUTANTS.get(mutant))
         told += found.told
         found.faults += odds_faults(told)
-        assert not found.faults, "\n".join([f"seed {seed}: again with `{again(seed, mutant)}`", *found.faults])
+        assert not found.faults, "\n".join(
+            [f"seed {seed}: again with `{again(seed, mutant)}`", *found.faults]
+        )
 
 
 def test_whatever_happens_the_lab_learns_what_was_promised():
@@ -46,7 +48,12 @@ def test_one_seed_is_one_course():
     assert course(310).digest == here.digest != course(311).digest
     command = [sys.executable, "-m", "tests.support.fleet.run", "310"]
     done = subprocess.run(
-        command, env={**os.environ, "PYTHONHASHSEED": "7"}, capture_output=True, text=True, check=True, timeout=120
+        command,
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
     assert here.digest in done.stdout.splitlines()
 

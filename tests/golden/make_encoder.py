@@ -30,7 +30,12 @@ morning evening night sunday monday friday weekend summer winter spring autumn r
 bird sea sand shore wave tide island river lake forest mountain
 coffee tea bread cheese apple lemon pasta soup
 """
-VOCABULARY = [*SPECIAL, *string.ascii_lowercase, *(f"##{c}" for c in string.ascii_lowercase), *WORDS.split()[1:]]
+VOCABULARY = [
+    *SPECIAL,
+    *string.ascii_lowercase,
+    *(f"##{c}" for c in string.ascii_lowercase),
+    *WORDS.split()[1:],
+]
 
 
 def encoder() -> onnx.ModelProto:
@@ -73,12 +78,15 @@ def encoder() -> onnx.ModelProto:
 
 def tokenizer() -> Tokenizer:
     """Build a lower-cased WordPiece tokenizer in which every Latin letter has a piece of its own."""
-    made = Tokenizer(models.WordPiece({word: i for i, word in enumerate(VOCABULARY)}, unk_token="[UNK]"))
+    made = Tokenizer(
+        models.WordPiece({word: i for i, word in enumerate(VOCABULARY)}, unk_token="[UNK]")
+    )
     made.normalizer = normalizers.BertNormalizer(lowercase=True)
     made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     made.decoder = decoders.WordPiece()
     made.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", SPECIAL.index("[CLS]")), ("[SEP]", SPECIAL.index("[SEP]"))]
+        single="[CLS] $A [SEP]",
+        special_tokens=[("[CLS]", SPECIAL.index("[CLS]")), ("[SEP]", SPECIAL.index("[SEP]"))],
     )
     return made
 

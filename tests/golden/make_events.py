@@ -9,7 +9,10 @@ from tests.support.fakes import EventFactory
 
 def lines() -> list[bytes]:
     make = EventFactory(install="0123456789abcdef" * 2)
-    clicked, unseen = make.decision(seq=1), make.decision(seq=2, context="AAAAAA==", pass_probability=0.25)
+    clicked, unseen = (
+        make.decision(seq=1),
+        make.decision(seq=2, context="AAAAAA==", pass_probability=0.25),
+    )
     loss = wire.Loss("e" * 32, make.install, 6, clicked.clock, "full", decisions=2, outcomes=1)
     events = [
         clicked,
@@ -23,4 +26,6 @@ def lines() -> list[bytes]:
 
 
 if __name__ == "__main__":
-    Path(__file__).with_name("events-1.jsonl").write_bytes(b"".join(line + b"\n" for line in lines()))
+    Path(__file__).with_name("events-1.jsonl").write_bytes(
+        b"".join(line + b"\n" for line in lines())
+    )

@@ -30,7 +30,10 @@ from tests.support.worlds import write_language_model
 pytestmark = pytest.mark.lab
 
 TEXTS = [
-    f"{colour} {thing} number {at}" for at in range(12) for colour in ("red", "blue") for thing in ("shoe", "lamp")
+    f"{colour} {thing} number {at}"
+    for at in range(12)
+    for colour in ("red", "blue")
+    for thing in ("shoe", "lamp")
 ]
 BASE = TIERS["base"]
 
@@ -86,7 +89,9 @@ def test_the_largest_parts_are_kept(teacher, tokens):
     assert torch.equal(half.merge.weight, layer.attention.output.dense.weight[:, 16:])
 
 
-@pytest.mark.parametrize(("count", "layers", "kept"), [(6, 2, [0, 5]), (6, 3, [0, 2, 5]), (6, 6, [0, 1, 2, 3, 4, 5])])
+@pytest.mark.parametrize(
+    ("count", "layers", "kept"), [(6, 2, [0, 5]), (6, 3, [0, 2, 5]), (6, 6, [0, 1, 2, 3, 4, 5])]
+)
 def test_layers_are_spread(count, layers, kept):
     """A student of two layers or more begins with the first, the last, and some evenly between."""
     assert student_init.spread_layers(count, layers) == kept
@@ -94,7 +99,9 @@ def test_layers_are_spread(count, layers, kept):
 
 def test_another_architecture_is_refused():
     """What is not built like BERT is named in one sentence."""
-    with pytest.raises(ValueError, match=r"expected a language model of the kinds bert, .*found Linear"):
+    with pytest.raises(
+        ValueError, match=r"expected a language model of the kinds bert, .*found Linear"
+    ):
         student_init.check(torch.nn.Linear(2, 2))
 
 
@@ -108,14 +115,21 @@ def test_codes_point_at_the_nearest_centre(seed, group):
     books = coded.books.detach().numpy().reshape(8 // group, -1, group)
     expected = naive.nearest_centres(table.numpy(), books)
     found = coded(torch.arange(300)[None])[0].detach().numpy()
-    assert np.allclose(((found - table.numpy()) ** 2).sum(1), ((expected - table.numpy()) ** 2).sum(1), atol=1e-4)
+    assert np.allclose(
+        ((found - table.numpy()) ** 2).sum(1), ((expected - table.numpy()) ** 2).sum(1), atol=1e-4
+    )
 
 
 def test_heavy_words_are_kept_more_exactly():
     """With more words than codes, those that occur often lose less than those that do not."""
     table = torch.randn(2000, 8, generator=torch.Generator().manual_seed(0))
     weights = torch.where(torch.arange(2000) < 200, 100.0, 1.0)
-    loss = (embedding_codes.coded(table, weights, 4, 0)(torch.arange(2000)[None])[0] - table).square().sum(1).detach()
+    loss = (
+        (embedding_codes.coded(table, weights, 4, 0)(torch.arange(2000)[None])[0] - table)
+        .square()
+        .sum(1)
+        .detach()
+    )
     assert loss[:200].mean() < 0.5 * loss[200:].mean()
 
 
@@ -132,7 +146,9 @@ def test_smoothing_changes_nothing_in_float(teacher, tokens, strength, outlier):
     """However strong, with however many loud channels: the float student gives the same vectors."""
     plain = student(teacher, tokens)
     assert np.allclose(
-        vectors(smoothed(plain, tokens[:8], strength, outlier), tokens), vectors(plain, tokens), atol=1e-5
+        vectors(smoothed(plain, tokens[:8], strength, outlier), tokens),
+        vectors(plain, tokens),
+        atol=1e-5,
     )
 
 
@@ -147,8 +163,12 @@ def test_loud_channels_are_what_int8_loses(teacher, tokens, tmp_path):
     loss = {}
     for outlier in (0, 1):
         export(smoothed(plain, tokens[:8], 0.0, outlier), tmp_path / f"float{outlier}.onnx")
-        quantize(tmp_path / f"float{outlier}.onnx", teacher.config, tmp_path / f"int8{outlier}.onnx")
-        loss[outlier] = 1.0 - (encode(session(tmp_path / f"int8{outlier}.onnx"), tokens) * exact).sum(1).mean()
+        quantize(
+            tmp_path / f"float{outlier}.onnx", teacher.config, tmp_path / f"int8{outlier}.onnx"
+        )
+        loss[outlier] = (
+            1.0 - (encode(session(tmp_path / f"int8{outlier}.onnx"), tokens) * exact).sum(1).mean()
+        )
     assert loss[1] < 0.2 * loss[0]
 
 
@@ -180,8 +200,13 @@ def test_operators_outside_the_list_are_refused(tmp_path):
     node = onnx.helper.make_node("FusedMatMul", ["x", "x"], ["y"], domain="com.microsoft")
     value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [2, 2])
     result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [2, 2])
-    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", [value], [result])), tmp_path / "odd.onnx")
-    with pytest.raises(ValueError, match=r"odd.onnx: expected only operators.*com.microsoftFusedMatMul"):
+    onnx.save(
+        onnx.helper.make_model(onnx.helper.make_graph([node], "g", [value], [result])),
+        tmp_path / "odd.onnx",
+    )
+    with pytest.raises(
+        ValueError, match=r"odd.onnx: expected only operators.*com.microsoftFusedMatMul"
+    ):
         check_operators(tmp_path / "odd.onnx")
 
 
@@ -195,7 +220,11 @@ def test_only_multiplications_with_weights_become_int8(teacher, tokens, tmp_path
         count = check_operators(tmp_path / f"{bits}.onnx")
         assert (count["MatMulInteger"], count["MatMul"]) == (4 * 4, 4 * 2)
         weights = {node.input[1] for node in graph.node if node.op_type == "MatMulInteger"}
-        found = [onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.name in weights]
+        found = [
+            onnx.numpy_helper.to_array(tensor)
+            for tensor in graph.initializer
+            if tensor.name in weights
+        ]
         largest[bits] = max(int(np.abs(array.astype(np.int32)).max()) for array in found)
     assert 32 <= largest[7] <= 64 < largest[8] <= 128
 
@@ -221,7 +250,10 @@ def test_distillation_brings_the_student_to_the_teacher(teacher, folder):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     seen, unseen = texts_of.held_out(TEXTS, 0.2)
     unseen_tokens = tokenize(tokenizer, unseen, 64)
-    shape, further = Shape(2, 2, 64, 32, 4, 60), texts_of.further(seen, [], np.random.default_rng(0))
+    shape, further = (
+        Shape(2, 2, 64, 32, 4, 60),
+        texts_of.further(seen, [], np.random.default_rng(0)),
+    )
     further = texts_of.unlike(further, unseen)
     wanted = distil.teach(teacher, unseen_tokens)
     likeness = []
@@ -235,16 +267,25 @@ def test_the_same_seed_makes_the_same_student(teacher, folder):
     """Nothing in distillation is by chance but for the seed: not even the order of the vocabulary."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     shape = Shape(1, 2, 64, 32, 4, 20)
-    further = (list(texts_of.further(TEXTS, tokenizer.get_vocab(), np.random.default_rng(0))) for _ in range(2))
+    further = (
+        list(texts_of.further(TEXTS, tokenizer.get_vocab(), np.random.default_rng(0)))
+        for _ in range(2)
+    )
     one, two = (distil.distil(teacher, tokenizer, TEXTS, texts, shape, 64, 7) for texts in further)
-    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True)
+    )
 
 
 def test_an_encoder_is_made_from_a_folder(folder, tmp_path):
     """A language model's folder and texts give encoder.onnx and tokenizer.json, and the forms that were weighed."""
     (tmp_path / "bundle").mkdir()
     weighed = make(folder, TEXTS, [], tmp_path / "bundle", 64, Encoding("small", steps=2))
-    assert sorted(path.name for path in (tmp_path / "bundle").iterdir()) == ["encoder.onnx", "tokenizer.json"]
+    assert sorted(path.name for path in (tmp_path / "bundle").iterdir()) == [
+        "encoder.onnx",
+        "tokenizer.json",
+    ]
     assert weighed[0]["bytes"] == (tmp_path / "bundle" / "encoder.onnx").stat().st_size
 
 
@@ -269,7 +310,9 @@ def test_the_smallest_catalogues_have_an_encoder(folder, tmp_path, catalogue):
 @pytest.mark.parametrize("wrong", [{"tier": "huge"}, {"target": "mips"}])
 def test_unknown_tiers_and_targets_are_refused(wrong):
     """The message says which ones there are."""
-    with pytest.raises(ValueError, match=r"(tier|target): expected one of .*(base|avx2).*, found '(huge|mips)'"):
+    with pytest.raises(
+        ValueError, match=r"(tier|target): expected one of .*(base|avx2).*, found '(huge|mips)'"
+    ):
         Encoding(**wrong)
 
 

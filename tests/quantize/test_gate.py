@@ -53,7 +53,9 @@ def test_the_sound_bundle_passes_with_every_row(sound):
 
 def test_the_teacher_exported_by_the_tests_passes(sound, tmp_path):
     """The exporter of the damages is right when nothing is damaged, so that only the damage is what is refused."""
-    assert failed(sound.judge(worlds.damaged(sound, tmp_path / "control", worlds.exported()))) == set()
+    assert (
+        failed(sound.judge(worlds.damaged(sound, tmp_path / "control", worlds.exported()))) == set()
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,7 +85,11 @@ def test_damage_is_refused(sound, tmp_path, damage, found_by):
 
 def test_golden_vectors_alone_do_not_find_swapped_rows(sound, tmp_path):
     """The golden check of a device passes two items with each other's vectors: without the gate they were released."""
-    (row,) = [row for row in sound.judge(worlds.damaged(sound, tmp_path / "b", worlds.swapped_rows)) if not row.passed]
+    (row,) = [
+        row
+        for row in sound.judge(worlds.damaged(sound, tmp_path / "b", worlds.swapped_rows))
+        if not row.passed
+    ]
     assert row.check == "item rows, least agreement"
     assert row.note in ("item i000", "item i001")
 
@@ -116,7 +122,9 @@ def _children() -> list[int]:
     """Return the ids of this process's children that are gates."""
     tasks = Path(f"/proc/{os.getpid()}/task").glob("*/children")
     found = [int(number) for task in tasks for number in task.read_text().split()]
-    return [child for child in found if b"gate.child" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [
+        child for child in found if b"gate.child" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
 
 
 def test_a_folder_that_is_no_bundle_is_a_failing_row(sound, tmp_path):
@@ -132,7 +140,11 @@ def test_latency_and_sizes_are_judged(sound):
     total = sum(path.stat().st_size for path in sound.bundle.iterdir())
     strict = replace(worlds.TIER, latency=0.0, encoder_bytes=encoder - 1, bundle_bytes=total)
     rows = {row.check: row for row in sound.judge(sound.bundle, strict, previous=sound.bundle)}
-    assert failed(rows.values()) == {"encode, new / previous", "recommend, new / previous", "encoder bytes"}
+    assert failed(rows.values()) == {
+        "encode, new / previous",
+        "recommend, new / previous",
+        "encoder bytes",
+    }
     assert 0.5 < rows["encode, new / previous"].value < 2.0
     assert 0.5 < rows["recommend, new / previous"].value < 2.0
     assert "ms, before" in rows["encode, new / previous"].note
@@ -146,7 +158,9 @@ def test_what_too_few_would_decide_is_left_out(sound, tmp_path):
     rows = run_checks(sound.bundle, checkpoint, (texts, vectors), ([], vectors[:0]), worlds.TIER)
     names = {row.check for row in rows}
     assert "cosine, seen texts" in names
-    assert not any(name.startswith(("spearman", "10 nearest", "ndcg", "cosine, unseen")) for name in names)
+    assert not any(
+        name.startswith(("spearman", "10 nearest", "ndcg", "cosine, unseen")) for name in names
+    )
     assert failed(rows) == set()
 
 
@@ -154,7 +168,9 @@ def test_the_child_loads_nothing_of_the_lab():
     """What the gate measures is a device: its process knows no torch, no pyarrow, no onnx."""
     code = "import sanderling_quantize.gate.probe_worker, sys; print(*sorted({n.split('.')[0] for n in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"torch", "transformers", "onnx", "optimum", "pandas", "pyarrow", "scipy"} & set(done.stdout.split())
+    assert not {"torch", "transformers", "onnx", "optimum", "pandas", "pyarrow", "scipy"} & set(
+        done.stdout.split()
+    )
 
 
 def test_tiers_are_ordered():
@@ -196,13 +212,18 @@ def test_queries_end_where_the_log_ends():
     early = history([1, 2, 3], [1, 1, 1], 5)
     late = history([4, 5, 6, 7, 8, 9, 10, 11, 4, 12], [0, 1, 1, 1, 1, 1, 1, 1, 1, 0], 9)
     long = history(range(100), [1] * 100, 7)
-    assert [query["relevant"].tolist() for query in queries_of([early, late, long], repeats=True)] == [
+    assert [
+        query["relevant"].tolist() for query in queries_of([early, late, long], repeats=True)
+    ] == [
         [4],
         list(range(80, 100)),
         [3],
     ]
     latest, *_ = queries_of([early, late, long], repeats=False)
-    assert (len(latest["items"]), latest["relevant"].tolist()) == (MOST_EVENTS, list(range(80, 100)))
+    assert (len(latest["items"]), latest["relevant"].tolist()) == (
+        MOST_EVENTS,
+        list(range(80, 100)),
+    )
 
 
 floats = st.floats(-10, 10, width=32)
@@ -215,7 +236,10 @@ def test_best_is_a_sort(scores, k):
     assert similarity.best(np.array(scores), k).tolist() == slow
 
 
-@given(st.dictionaries(st.integers(0, 9), st.floats(0.01, 1), min_size=1), st.dictionaries(st.integers(0, 9), floats))
+@given(
+    st.dictionaries(st.integers(0, 9), st.floats(0.01, 1), min_size=1),
+    st.dictionaries(st.integers(0, 9), floats),
+)
 def test_total_variation_is_the_largest_difference_of_any_event(p, q):
     """Half the absolute differences is the largest difference that any set of outcomes shows (Levin and Peres 2017)."""
     q = {key: abs(value) + 0.01 for key, value in q.items()} or {0: 1.0}
@@ -232,7 +256,9 @@ def test_ndcg_is_the_trainers():
     rng = np.random.default_rng(0)
     rankings = [rng.permutation(30)[:20].tolist() for _ in range(20)]
     relevant = [set(rng.choice(30, rng.integers(1, 15), replace=False).tolist()) for _ in range(20)]
-    slow = np.mean([ndcg(ranking[:10], wanted, 10) for ranking, wanted in zip(rankings, relevant, strict=True)])
+    slow = np.mean(
+        [ndcg(ranking[:10], wanted, 10) for ranking, wanted in zip(rankings, relevant, strict=True)]
+    )
     assert similarity.ndcg(rankings, relevant, 10).mean() == pytest.approx(slow)
 
 

@@ -27,11 +27,26 @@ ENCODER = Path(__file__).parents[1] / "golden"
 TEXT = 16
 KINDS = ["view", "click", "purchase"]
 COLOURS = ["red", "green", "blue", "black", "white"]
-THINGS = ["trail shoe", "warm jacket", "camping tent", "mystery novel", "jazz album", "film about the sea", "coffee"]
+THINGS = [
+    "trail shoe",
+    "warm jacket",
+    "camping tent",
+    "mystery novel",
+    "jazz album",
+    "film about the sea",
+    "coffee",
+]
 
 
 def write_bundle(
-    folder: Path, release: int = 1, items: int = 50, dim: int = 16, seed: int = 0, *, state: int = 8, **fields: Any
+    folder: Path,
+    release: int = 1,
+    items: int = 50,
+    dim: int = 16,
+    seed: int = 0,
+    *,
+    state: int = 8,
+    **fields: Any,
 ) -> Manifest:
     """Write a whole, valid bundle into a new folder. Items are `item-0`, `item-1`, …; `fields` go to the manifest."""
     folder.mkdir(parents=True)
@@ -72,14 +87,19 @@ def record(row: int) -> dict[str, Any]:
 def reseal(folder: Path) -> Manifest:
     """Make the manifest fit the changed files of a bundle, as a publisher would who does not look at what he signs."""
     manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=Manifest)
-    fields = {name: getattr(manifest, name) for name in manifest.__struct_fields__ if name not in ("files", "schema")}
+    fields = {
+        name: getattr(manifest, name)
+        for name in manifest.__struct_fields__
+        if name not in ("files", "schema")
+    }
     return writer.write_manifest(folder, **fields)
 
 
 def _write_policy(folder: Path, settings: dict[str, Any], rng: np.random.Generator) -> None:
     shapes = policy_shapes(Manifest(files={}, **settings), hidden=2 * settings["sizes"].state)
     policy = {
-        name: (rng.standard_normal(shape) / np.sqrt(shape[-1])).astype(np.float32) for name, shape in shapes.items()
+        name: (rng.standard_normal(shape) / np.sqrt(shape[-1])).astype(np.float32)
+        for name, shape in shapes.items()
     }
     policy["state.decay"] = rng.uniform(0.5, 0.99, shapes["state.decay"]).astype(np.float32)
     policy["output.gain"] = rng.uniform(1, 2, shapes["output.gain"]).astype(np.float32)
@@ -93,7 +113,11 @@ def _write_golden(folder: Path, settings: dict[str, Any]) -> Manifest:
     writer.write_manifest(folder, **settings)
     scorer = Scorer(Bundle.open(folder))
     texts = [record(0)["title"], "rainy sunday evening", ""]
-    histories: list[list[tuple[str, str]]] = [[], [("item-0", "click")], [("item-0", "view"), ("gone", "purchase")]]
+    histories: list[list[tuple[str, str]]] = [
+        [],
+        [("item-0", "click")],
+        [("item-0", "view"), ("gone", "purchase")],
+    ]
     golden = Golden(
         texts=[GoldenText(text, scorer.encoder.encode(text).tolist()) for text in texts],
         states=[GoldenState(events, top_after(scorer, events)) for events in histories],

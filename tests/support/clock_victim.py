@@ -28,7 +28,12 @@ def live(bundle: str, state: str, url: str, slates: int, pause_s: float, patienc
         while engine.counters()["outbox"].pending and time.monotonic() < deadline:
             engine.flush(5.0)
         counters = engine.counters()
-        report = {"made": made, "promised": promised, "wall": time.time(), "lost": counters["outbox"].lost}
+        report = {
+            "made": made,
+            "promised": promised,
+            "wall": time.time(),
+            "lost": counters["outbox"].lost,
+        }
         print(json.dumps(report | {"pending": counters["outbox"].pending}))
 
 

@@ -48,7 +48,11 @@ def break_store(mutant: str) -> None:
         object_store.flush_path = os.fsync = lambda path: None
     elif mutant == "never flushes the file":
         os.fsync = lambda handle: None if stat.S_ISREG(os.fstat(handle).st_mode) else fsync(handle)
-    assert not mutant or (LocalObjectStore.put, object_store.flush_path, os.fsync) != (put, flush, fsync), mutant
+    assert not mutant or (LocalObjectStore.put, object_store.flush_path, os.fsync) != (
+        put,
+        flush,
+        fsync,
+    ), mutant
 
 
 def collect(root: Path, listener: socket.socket, mutant: str, points: StorePoints | None) -> None:
@@ -120,7 +124,9 @@ class Device:
             if not self.waiting:
                 self._record()
             try:
-                answer = transport.post(codec.pack(self.waiting.values()), {"content-encoding": "zstd"})
+                answer = transport.post(
+                    codec.pack(self.waiting.values()), {"content-encoding": "zstd"}
+                )
             except OSError:
                 self.given_up += 1
                 time.sleep(0.001)
@@ -157,7 +163,9 @@ def wait_for_answers(devices: list[Device], within_s: float = 10.0) -> None:
 def send_until(devices: list[Device], collector: Collector, end: Callable[[], object]) -> None:
     """Let the devices send until `end` has returned."""
     over = threading.Event()
-    threads = [threading.Thread(target=device.send, args=(collector.port, over)) for device in devices]
+    threads = [
+        threading.Thread(target=device.send, args=(collector.port, over)) for device in devices
+    ]
     for thread in threads:
         thread.start()
     try:

@@ -49,5 +49,7 @@ class CrashPoints(Disk):
 def named(sql: str) -> str:
     """Return the verb of a statement and its table."""
     words = sql.split()
-    table = next((after for word, after in pairwise(words) if word in ("INTO", "FROM", "UPDATE")), "")
+    table = next(
+        (after for word, after in pairwise(words) if word in ("INTO", "FROM", "UPDATE")), ""
+    )
     return f"{words[0].rstrip(';')} {table}".strip()

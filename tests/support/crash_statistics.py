@@ -80,19 +80,29 @@ def count_outbox(folder: Path, notes: Path | None = None) -> OutboxStatistics:
     events = list(statistics.events.values())
     numbers = Counter(event.seq for event in events)
     statistics.clashes += len(events) - len(numbers)
-    declared = sum(loss.decisions + loss.outcomes + loss.observations for loss in events if isinstance(loss, Loss))
+    declared = sum(
+        loss.decisions + loss.outcomes + loss.observations
+        for loss in events
+        if isinstance(loss, Loss)
+    )
     statistics.gaps = max(numbers, default=0) - len(numbers) - declared
     promises = [line.split() for line in lines(notes / "promises") if is_promise(line)]
     statistics.promised = len(promises)
     known = set(statistics.events)
-    statistics.lost = sum(not {outcome.decode(), decision.decode()} <= known for outcome, decision in promises)
-    statistics.orphans = sum(event.decision not in statistics.events for event in events if isinstance(event, Outcome))
+    statistics.lost = sum(
+        not {outcome.decode(), decision.decode()} <= known for outcome, decision in promises
+    )
+    statistics.orphans = sum(
+        event.decision not in statistics.events for event in events if isinstance(event, Outcome)
+    )
     return statistics
 
 
 def count_collector(root: Path, devices: list[Device]) -> CollectorStatistics:
     """Read the log as the lab does, and compare it with what the devices were told."""
-    from sanderling_trainer.event_log import segment_format as log_lines  # the engine's tests run without the trainer
+    from sanderling_trainer.event_log import (
+        segment_format as log_lines,
+    )  # the engine's tests run without the trainer
     from sanderling_trainer.event_log.object_store import LocalObjectStore
     from sanderling_trainer.event_log.reader import gather
 
@@ -103,7 +113,9 @@ def count_collector(root: Path, devices: list[Device]) -> CollectorStatistics:
         return CollectorStatistics(lost=sum(len(device.answered) for device in devices))
     times = Counter(seen.event.id for seen in found)
     bodies = {seen.event.id: seen.body for seen in found}
-    rows = [row for name in place.names(log_lines.DEAD) for row in log_lines.unpack(place.get(name))]
+    rows = [
+        row for name in place.names(log_lines.DEAD) for row in log_lines.unpack(place.get(name))
+    ]
     letters = [msgspec.json.decode(row) for row in rows]
     kept = {json.loads(letter["line"])["id"] for letter in letters}
     statistics = CollectorStatistics()
@@ -111,7 +123,9 @@ def count_collector(root: Path, devices: list[Device]) -> CollectorStatistics:
         statistics.answered += len(device.answered)
         statistics.lost += len(device.answered - set(times))
         statistics.twice += sum(times[id] > 1 for id in device.answered)
-        statistics.altered += sum(bodies.get(id, device.sent[id]) != device.sent[id] for id in device.answered)
+        statistics.altered += sum(
+            bodies.get(id, device.sent[id]) != device.sent[id] for id in device.answered
+        )
         statistics.letters_lost += len(device.rejected - kept)
     return statistics
 

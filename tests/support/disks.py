@@ -61,7 +61,9 @@ class DiskFile(apsw.VFSFile):
 class FaultyDisk(Disk):
     """Fails the operations from number `first` to before `last` with `error`; counts all operations."""
 
-    def __init__(self, first: int = 0, last: int = 0, error: type[apsw.Error] = apsw.IOError) -> None:
+    def __init__(
+        self, first: int = 0, last: int = 0, error: type[apsw.Error] = apsw.IOError
+    ) -> None:
         super().__init__()
         self.first, self.last, self.error, self.operations = first, last, error, 0
 

@@ -46,7 +46,13 @@ class EventFactory:
 
     def common(self, fields: dict[str, Any]) -> dict[str, Any]:
         clock = wire.Clock(1_750_000_000_000, 5_000, "b" * 32)
-        base = {"id": f"{next(self.ids):032x}", "install": self.install, "seq": 0, "user": "c" * 32, "clock": clock}
+        base = {
+            "id": f"{next(self.ids):032x}",
+            "install": self.install,
+            "seq": 0,
+            "user": "c" * 32,
+            "clock": clock,
+        }
         return base | fields
 
     def decision(self, **fields: Any) -> Decision:
@@ -57,8 +63,15 @@ class EventFactory:
         }  # fmt: skip
         return Decision(**self.common(base | fields))
 
-    def outcome(self, decision: Decision, slot: int = 0, value: float = 1.0, **fields: Any) -> Outcome:
-        base = {"decision": decision.id, "slot": slot, "item": decision.slate[slot].item, "kind": "click"}
+    def outcome(
+        self, decision: Decision, slot: int = 0, value: float = 1.0, **fields: Any
+    ) -> Outcome:
+        base = {
+            "decision": decision.id,
+            "slot": slot,
+            "item": decision.slate[slot].item,
+            "kind": "click",
+        }
         return Outcome(**self.common(base | {"value": value, "updates_state": True} | fields))
 
     def observation(self, **fields: Any) -> Observation:
@@ -85,9 +98,14 @@ def refusal(code: int) -> Response:
 
 
 def status(code: int, **headers: str) -> Response:
-    return Response(code, {name.replace("_", "-"): value for name, value in headers.items()}, b"<html>")
+    return Response(
+        code, {name.replace("_", "-"): value for name, value in headers.items()}, b"<html>"
+    )
 
 
 def verdicts(events: list[Event], verdict: str) -> Response:
-    rows = [wire.Verdict(event.id, verdict, "because" if verdict == "rejected" else "") for event in events]
+    rows = [
+        wire.Verdict(event.id, verdict, "because" if verdict == "rejected" else "")
+        for event in events
+    ]
     return Response(200, {}, msgspec.json.encode({"verdicts": rows}))

@@ -45,7 +45,9 @@ class Sound:
         """Run the gate on a bundle against this checkpoint; the last 40 texts count as unseen."""
         texts, vectors = self.checkpoint.texts, self.checkpoint.tensors["item.text"]
         seen = texts[:-UNSEEN], vectors[:-UNSEEN]
-        return run_checks(bundle, self.checkpoint, seen, (texts[-UNSEEN:], vectors[-UNSEEN:]), thresholds, **more)
+        return run_checks(
+            bundle, self.checkpoint, seen, (texts[-UNSEEN:], vectors[-UNSEEN:]), thresholds, **more
+        )
 
 
 def make(folder: Path) -> None:
@@ -64,9 +66,18 @@ def make_checkpoint(folder: Path, seed: int) -> Path:
     folder.mkdir(exist_ok=True)
     items, log = write_checkerboard(folder, users=80, items=ITEMS, seed=seed)
     model = sharpen(write_language_model(folder / "model"))
-    config = Config(language_model=str(model), dim=16, state=24, hidden=24, epochs=8, policy_epochs=1, pool=20)
+    config = Config(
+        language_model=str(model), dim=16, state=24, hidden=24, epochs=8, policy_epochs=1, pool=20
+    )
     catalogue = read_catalogue(items)
-    train(catalogue, read_interactions(log, catalogue), folder / "checkpoint", config, app="gate", holdout=0.2)
+    train(
+        catalogue,
+        read_interactions(log, catalogue),
+        folder / "checkpoint",
+        config,
+        app="gate",
+        holdout=0.2,
+    )
     return folder / "checkpoint"
 
 
@@ -93,14 +104,20 @@ def damaged(sound: Sound, folder: Path, damage: Callable[[Path, Sound], None]) -
 def reseal(folder: Path) -> None:
     """Make the manifest's hashes and lengths right again."""
     manifest = manifests.read(folder)
-    fields = {name: getattr(manifest, name) for name in manifest.__struct_fields__ if name not in ("files", "schema")}
+    fields = {
+        name: getattr(manifest, name)
+        for name in manifest.__struct_fields__
+        if name not in ("files", "schema")
+    }
     write_manifest(folder, **fields)
 
 
 class Wrong(torch.nn.Module):
     """The teacher as a careless hand would export it; with nothing wrong, as it should be."""
 
-    def __init__(self, folder: Path, cls: bool = False, unit: bool = True, drop: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, cls: bool = False, unit: bool = True, drop: int | None = None
+    ) -> None:
         super().__init__()
         self.transformer = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
         self.cls, self.unit = cls, unit
@@ -108,7 +125,9 @@ class Wrong(torch.nn.Module):
             del self.transformer.encoder.layer[drop]
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        hidden = self.transformer(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        hidden = self.transformer(
+            input_ids=input_ids, attention_mask=attention_mask
+        ).last_hidden_state
         weight = attention_mask.unsqueeze(-1).to(hidden.dtype)
         pooled = hidden[:, 0] if self.cls else (hidden * weight).sum(1) / weight.sum(1)
         return pooled / pooled.norm(dim=-1, keepdim=True) if self.unit else pooled
@@ -130,7 +149,9 @@ def export(encoder: torch.nn.Module, path: Path) -> None:
 
 def exported(**wrong: object) -> Callable[[Path, Sound], None]:
     """Return a damage: the teacher exported with these faults (none for the control)."""
-    return lambda folder, sound: export(Wrong(sound.checkpoint.encoder, **wrong), folder / "encoder.onnx")
+    return lambda folder, sound: export(
+        Wrong(sound.checkpoint.encoder, **wrong), folder / "encoder.onnx"
+    )
 
 
 def coarse(folder: Path, sound: Sound) -> None:
@@ -176,16 +197,26 @@ def swapped_records(folder: Path, sound: Sound) -> None:
 def another_catalogue(folder: Path, sound: Sound) -> None:
     """Exchange the items for as many others."""
     tensors = load_file(folder / "items.safetensors")
-    records = [{**record, "id": f"other {at}"} for at, record in enumerate(sound.checkpoint.records)]
-    write_items(folder, tensors["rows"][::-1], tensors["scale"][::-1], tensors["bias"][::-1], records)
+    records = [
+        {**record, "id": f"other {at}"} for at, record in enumerate(sound.checkpoint.records)
+    ]
+    write_items(
+        folder, tensors["rows"][::-1], tensors["scale"][::-1], tensors["bias"][::-1], records
+    )
 
 
 def fewer_items(folder: Path, sound: Sound) -> None:
     """Leave out the second half of the items."""
-    tensors, manifest, half = load_file(folder / "items.safetensors"), manifests.read(folder), ITEMS // 2
+    tensors, manifest, half = (
+        load_file(folder / "items.safetensors"),
+        manifests.read(folder),
+        ITEMS // 2,
+    )
     halves = [tensors[name][:half] for name in ("rows", "scale", "bias")]
     write_items(folder, *halves, sound.checkpoint.records[:half])
-    manifest = msgspec.structs.replace(manifest, sizes=msgspec.structs.replace(manifest.sizes, items=half))
+    manifest = msgspec.structs.replace(
+        manifest, sizes=msgspec.structs.replace(manifest.sizes, items=half)
+    )
     (folder / manifests.MANIFEST).write_bytes(manifests.dump(manifest))
 
 
@@ -219,10 +250,18 @@ def endless(folder: Path, _: Sound) -> None:
             helper.make_node("Sin", ["x"], ["y"]),
         ],
         "body",
-        [value("i", TensorProto.INT64, []), value("go", TensorProto.BOOL, []), value("x", TensorProto.FLOAT, [1, 32])],
+        [
+            value("i", TensorProto.INT64, []),
+            value("go", TensorProto.BOOL, []),
+            value("x", TensorProto.FLOAT, [1, 32]),
+        ],
         [value("goes", TensorProto.BOOL, []), value("y", TensorProto.FLOAT, [1, 32])],
     )
-    constants = {"count": np.array(2**60), "on": np.array(True), "start": np.ones((1, 32), np.float32)}
+    constants = {
+        "count": np.array(2**60),
+        "on": np.array(True),
+        "start": np.ones((1, 32), np.float32),
+    }
     graph = helper.make_graph(
         [helper.make_node("Loop", ["count", "on", "start"], ["vector"], body=body)],
         "endless",

@@ -15,7 +15,12 @@ from tests.support.bundles import write_bundle
 from tests.support.fakes import FakeClock, FakeEntropy
 from tests.support.marks import Marks, where
 
-SETTINGS = [{"window_s": 60.0, "adapt": True}, {"share_context": True}, {"privacy": 2.0}, {"pseudonym_days": 1.0}]
+SETTINGS = [
+    {"window_s": 60.0, "adapt": True},
+    {"share_context": True},
+    {"privacy": 2.0},
+    {"pseudonym_days": 1.0},
+]
 
 
 class Course:
@@ -30,7 +35,9 @@ class Course:
         rest: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self.folder, self.way, self.spoil, self.rest = folder, way, spoil, rest
-        self.users, self.contexts, self.texts, self.ids = kinds = [Marks(x) for x in ("user", "context", "text", "id")]
+        self.users, self.contexts, self.texts, self.ids = kinds = [
+            Marks(x) for x in ("user", "context", "text", "id")
+        ]
         self.kinds = kinds
         self.clock = FakeClock()
         self.said: list[bytes] = []
@@ -97,7 +104,11 @@ class Course:
 
     def leaks(self, wire: Iterable[bytes], logged: str) -> set[tuple[str, str]]:
         """Return where marks were found that should not be there, and of which kind."""
-        places = {"wire": wire, "exceptions": self.said, "logs": [logged.encode("utf-8", "replace")]}
+        places = {
+            "wire": wire,
+            "exceptions": self.said,
+            "logs": [logged.encode("utf-8", "replace")],
+        }
         found = {
             (place, marks.kind)
             for place, texts in places.items()

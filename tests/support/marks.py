@@ -69,7 +69,9 @@ def contents(path: Path) -> Iterable[bytes]:
 def _rows(path: Path) -> Iterator[bytes]:
     """Yield all values of a database: a long one lies in pieces on pages that are not neighbours."""
     database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-    for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+    for (table,) in database.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table'"
+    ).fetchall():
         for row in database.execute(f"SELECT * FROM {table}"):
             yield from (value if isinstance(value, bytes) else str(value).encode() for value in row)
     database.close()
@@ -79,6 +81,9 @@ def where(folder: Path, kinds: Iterable[Marks]) -> set[tuple[str, str]]:
     """Return in which files of a folder, and in which names, marks of which kind stand."""
     found: set[tuple[str, str]] = set()
     for path in sorted(folder.rglob("*")):
-        texts = [str(path.relative_to(folder)).encode(), *(contents(path) if path.is_file() else ())]
+        texts = [
+            str(path.relative_to(folder)).encode(),
+            *(contents(path) if path.is_file() else ()),
+        ]
         found |= {(path.name, marks.kind) for marks in kinds for text in texts if marks.found(text)}
     return found

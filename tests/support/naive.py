@@ -47,7 +47,9 @@ def joint_softmax(slate: tuple[int, ...], scores: list[float], temperature: floa
 # Top-k
 
 
-def naive_top(rows: Any, scale: Any, bias: Any, query: Any, k: int, excluded: Any) -> tuple[list[int], list[float]]:
+def naive_top(
+    rows: Any, scale: Any, bias: Any, query: Any, k: int, excluded: Any
+) -> tuple[list[int], list[float]]:
     """Return the rows and scores of the k best by sorting all of them, in Python's exact integers."""
     values = [float(value) for value in query.tolist()]
     peak = max((abs(value) for value in values), default=0.0)
@@ -88,7 +90,9 @@ def naive_interval(sums: Any, rng: Any, resamples: int) -> tuple[float, float]:
     return values[int(0.025 * resamples)], values[int(0.975 * resamples)]
 
 
-def naive_expected(q: Any, slate: Any, pool: int, epsilon: float) -> tuple[list[float], list[float]]:
+def naive_expected(
+    q: Any, slate: Any, pool: int, epsilon: float
+) -> tuple[list[float], list[float]]:
     """Return the mean of q over all slates of scheme `sequential`, and given the slots above, for each slot."""
     slots = len(slate)
     over_all, above = [0.0] * slots, []
@@ -97,7 +101,12 @@ def naive_expected(q: Any, slate: Any, pool: int, epsilon: float) -> tuple[list[
             over_all[slot] += joint(one, pool, epsilon) * float(q[rank])
     for slot in range(slots):
         left = [rank for rank in range(pool) if rank not in slate[:slot]]
-        above.append(sum(((1 - epsilon) * (rank == min(left)) + epsilon / len(left)) * float(q[rank]) for rank in left))
+        above.append(
+            sum(
+                ((1 - epsilon) * (rank == min(left)) + epsilon / len(left)) * float(q[rank])
+                for rank in left
+            )
+        )
     return over_all, above
 
 
@@ -140,6 +149,8 @@ def rebuildable(events: Iterable[Event]) -> set[str]:
         for item, kind in steps:
             checks = made.setdefault(event.user, [NO_EVENTS])
             checks.append(next_check(checks[-1], item, kind))
-        if isinstance(event, Decision) and made.get(event.user, [NO_EVENTS])[event.state_events :][:1] == [event.state_checksum]:
+        if isinstance(event, Decision) and made.get(event.user, [NO_EVENTS])[event.state_events :][
+            :1
+        ] == [event.state_checksum]:
             found.add(event.id)
     return found

@@ -12,7 +12,9 @@ def naive_slate(scores: list[float], k: int) -> list[int]:
     return [column for _, column in ranked[:k]] + [-1] * (min(k, len(scores)) - len(ranked[:k]))
 
 
-def naive_item_knn(histories: list[set[int]], items: int, neighbours: int, shrink: float) -> list[list[float]]:
+def naive_item_knn(
+    histories: list[set[int]], items: int, neighbours: int, shrink: float
+) -> list[list[float]]:
     """Return similar[i][j], what having j adds to the score of i, from counts of users."""
     had = [{user for user, rows in enumerate(histories) if item in rows} for item in range(items)]
     similar = [[0.0] * items for _ in range(items)]
@@ -27,12 +29,16 @@ def naive_item_knn(histories: list[set[int]], items: int, neighbours: int, shrin
     return similar
 
 
-def naive_als_loss(histories: list[set[int]], users: Any, items: Any, alpha: float, regularisation: float) -> float:
+def naive_als_loss(
+    histories: list[set[int]], users: Any, items: Any, alpha: float, regularisation: float
+) -> float:
     """Return the users' part of the iALS loss, pair by pair (Rendle et al. 2022, eq. 3 to 5, ν = 1)."""
     loss = 0.0
     for user, had in enumerate(histories):
         for item in range(len(items)):
-            predicted = sum(float(a) * float(b) for a, b in zip(users[user], items[item], strict=True))
+            predicted = sum(
+                float(a) * float(b) for a, b in zip(users[user], items[item], strict=True)
+            )
             loss += alpha * predicted**2 + ((1.0 - predicted) ** 2 if item in had else 0.0)
         size = sum(float(a) ** 2 for a in users[user])
         loss += regularisation * (len(had) + alpha * len(items)) * size
@@ -47,7 +53,9 @@ def naive_tfidf(texts: list[str]) -> list[dict[str, float]]:
         vector = {}
         for word in set(own):
             documents = sum(word in other for other in words)
-            vector[word] = (1 + math.log(own.count(word))) * (1 + math.log((1 + len(texts)) / (1 + documents)))
+            vector[word] = (1 + math.log(own.count(word))) * (
+                1 + math.log((1 + len(texts)) / (1 + documents))
+            )
         norm = math.sqrt(sum(value**2 for value in vector.values()))
         vectors.append({word: value / norm for word, value in vector.items()})
     return vectors

@@ -91,7 +91,9 @@ def live(life: Life, ready: int, passing: Passing = lambda point: None) -> None:
     outbox = Outbox(life.folder, limit_bytes=life.limit_bytes, clock=SystemClock())
     kind = DeleteFirst if life.mutant == "delete_first" else FileCollector
     transport = kind(life, outbox, rng, passing)
-    uploader = Uploader(outbox, transport, clock=SystemClock(), rng=AtOnce(), max_events=rng.choice([1, 3, 20]))
+    uploader = Uploader(
+        outbox, transport, clock=SystemClock(), rng=AtOnce(), max_events=rng.choice([1, 3, 20])
+    )
     if life.collector:
         uploader.start()
     make = EventFactory(outbox.install, start=life.seed << 64 | 1)

@@ -104,7 +104,9 @@ class Prompt(uvicorn.Server):
             connection.shutdown()
         await asyncio.sleep(0.005)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wait_tasks_to_complete(), self.config.timeout_graceful_shutdown)
+            await asyncio.wait_for(
+                self._wait_tasks_to_complete(), self.config.timeout_graceful_shutdown
+            )
         await self.lifespan.shutdown()
 
 
@@ -112,7 +114,11 @@ class Server:
     """uvicorn on a free port in a thread, over a folder or another store."""
 
     def __init__(
-        self, folder: Path, store: ObjectStore | None = None, token: str | None = "secret", **more: Any
+        self,
+        folder: Path,
+        store: ObjectStore | None = None,
+        token: str | None = "secret",
+        **more: Any,
     ) -> None:
         self.folder = folder
         app = create_app(store or LocalObjectStore(folder), token, **more)
@@ -127,9 +133,13 @@ class Server:
         """Return how many requests were begun and not answered."""
         return len(self.server.server_state.tasks)
 
-    def post(self, body: bytes, headers: dict[str, str] = HEADERS, **more: str) -> tuple[int, dict, dict]:
+    def post(
+        self, body: bytes, headers: dict[str, str] = HEADERS, **more: str
+    ) -> tuple[int, dict, dict]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        connection.request("POST", "/v1/events", body, headers | {k.replace("_", "-"): v for k, v in more.items()})
+        connection.request(
+            "POST", "/v1/events", body, headers | {k.replace("_", "-"): v for k, v in more.items()}
+        )
         answer = connection.getresponse()
         content = json.loads(answer.read())
         connection.close()
@@ -151,7 +161,11 @@ class Server:
 
     def dead(self) -> list[dict]:
         unpack = zstandard.ZstdDecompressor().decompress
-        return [json.loads(row) for path in self.files("dead") for row in unpack(path.read_bytes()).splitlines()]
+        return [
+            json.loads(row)
+            for path in self.files("dead")
+            for row in unpack(path.read_bytes()).splitlines()
+        ]
 
     def stop(self) -> None:
         self.server.should_exit = True

@@ -22,7 +22,12 @@ class StorePoints:
     """
 
     def __init__(
-        self, root: Path, point: str = "", nth: int = 1, record: Path | None = None, stops: bool = False
+        self,
+        root: Path,
+        point: str = "",
+        nth: int = 1,
+        record: Path | None = None,
+        stops: bool = False,
     ) -> None:
         self.root, self.point, self.nth, self.stops = root, point, nth, stops
         self.record = record.open("a", buffering=1) if record is not None else None
@@ -41,8 +46,12 @@ class StorePoints:
 
     def watch(self) -> None:
         for owner, name in ((Path, "mkdir"), (Path, "unlink"), (Path, "rename"), (os, "link")):
-            setattr(owner, name, self._around(name, getattr(owner, name), lambda path, *_: Path(path)))
-        os.fsync = self._around("fsync", os.fsync, lambda handle: Path(f"/proc/self/fd/{handle}").readlink())
+            setattr(
+                owner, name, self._around(name, getattr(owner, name), lambda path, *_: Path(path))
+            )
+        os.fsync = self._around(
+            "fsync", os.fsync, lambda handle: Path(f"/proc/self/fd/{handle}").readlink()
+        )
         plain = Path.open
 
         def watched_open(path: Path, mode: str = "r", *rest: Any, **more: Any) -> Any:
@@ -59,7 +68,9 @@ class StorePoints:
             return "elsewhere"
         if not parts:
             return "store"
-        first = parts[0].split(".")[1] if parts[0].startswith(".") else parts[0]  # a part is named by its file
+        first = (
+            parts[0].split(".")[1] if parts[0].startswith(".") else parts[0]
+        )  # a part is named by its file
         return first + DEPTHS.get(len(parts), "")
 
     def _around(self, name: str, act: Callable, path_of: Callable[..., Path]) -> Callable:

@@ -35,9 +35,18 @@ def contents(root: Path) -> Iterator[bytes]:
 
 
 def holding(root: Path, install: str) -> list[int]:
-    needles = [install.encode(), install.upper().encode(), bytes.fromhex(install), install.encode("utf-16-le")]
+    needles = [
+        install.encode(),
+        install.upper().encode(),
+        bytes.fromhex(install),
+        install.encode("utf-16-le"),
+    ]
     needles.append(install.encode().replace(b"a", b"\\u0061"))
-    return [at for at, content in enumerate(contents(root)) if any(needle in content for needle in needles)]
+    return [
+        at
+        for at, content in enumerate(contents(root))
+        if any(needle in content for needle in needles)
+    ]
 
 
 def put(store: LocalObjectStore, clock: FakeClock, *events: bytes) -> None:
@@ -51,11 +60,18 @@ def filled(root: Path) -> LocalObjectStore:
     for day in range(3):
         gone, stays = EventFactory(GONE, 100 * day + 1), EventFactory(STAYS, 100 * day + 50)
         put(store, clock, *(codec.encode(gone.observation(seq=day * 3 + seq)) for seq in (1, 2, 3)))
-        put(store, clock, codec.encode(gone.decision(seq=100 + day)), codec.encode(stays.observation(seq=day + 1)))
+        put(
+            store,
+            clock,
+            codec.encode(gone.decision(seq=100 + day)),
+            codec.encode(stays.observation(seq=day + 1)),
+        )
         bad = [codec.encode(make.observation(seq=1)) + b"!" for make in (gone, stays)]
         store.put(
             segment_format.new_name("dead", clock),
-            segment_format.pack([segment_format.letter(event, clock.wall_ms(), "bad") for event in bad]),
+            segment_format.pack(
+                [segment_format.letter(event, clock.wall_ms(), "bad") for event in bad]
+            ),
         )
         if day == 1:
             compact(store, clock)

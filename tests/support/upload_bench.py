@@ -19,7 +19,9 @@ class Bench:
         self.make = EventFactory(self.outbox.install)
         self.outbox.put_durable([self.make.observation() for _ in range(events)])
         self.transport = FakeTransport(answer)
-        self.uploader = Uploader(self.outbox, self.transport, clock=self.clock, rng=random.Random(1), **options)
+        self.uploader = Uploader(
+            self.outbox, self.transport, clock=self.clock, rng=random.Random(1), **options
+        )
 
     def run(self, steps: int) -> None:
         """Step in virtual time until nothing but losses of this test's own making could be left."""

@@ -20,7 +20,9 @@ def write_checkerboard(
     with paths[0].open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["item_id", "text", "colour"])
-        writer.writerows([f"i{at:03d}", f"{THINGS[at % 10]} number {at}", COLOURS[at % 2]] for at in range(items))
+        writer.writerows(
+            [f"i{at:03d}", f"{THINGS[at % 10]} number {at}", COLOURS[at % 2]] for at in range(items)
+        )
     with paths[1].open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["user_id", "item_id", "timestamp", "reward", "context"])
@@ -28,7 +30,13 @@ def write_checkerboard(
             for step, item in enumerate(rng.permutation(items)[:steps]):
                 liked = item % 2 == user % 2
                 writer.writerow(
-                    [f"u{user:03d}", f"i{item:03d}", 1000 * user + step, 1 if liked else -1, "a quiet evening"]
+                    [
+                        f"u{user:03d}",
+                        f"i{item:03d}",
+                        1000 * user + step,
+                        1 if liked else -1,
+                        "a quiet evening",
+                    ]
                 )
     return paths
 
@@ -52,12 +60,19 @@ def write_language_model(folder: Path) -> Path:
         "quiet",
         "evening",
     ]
-    words += [*"0123456789abcdefghijklmnopqrstuvwxyz:.", *(f"##{c}" for c in "0123456789abcdefghijklmnopqrstuvwxyz")]
+    words += [
+        *"0123456789abcdefghijklmnopqrstuvwxyz:.",
+        *(f"##{c}" for c in "0123456789abcdefghijklmnopqrstuvwxyz"),
+    ]
     folder.mkdir(parents=True)
     (folder / "vocab.txt").write_text("\n".join(words))
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=len(words), hidden_size=32, num_hidden_layers=4, num_attention_heads=2, intermediate_size=64
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=64,
     )
     BertModel(config).save_pretrained(folder)
     BertTokenizerFast(vocab_file=str(folder / "vocab.txt")).save_pretrained(folder)

@@ -16,7 +16,9 @@ from tests.support.worlds import THINGS, write_language_model
 
 pytestmark = pytest.mark.lab
 
-TEXTS = [f"{colour} {thing} number {at}" for at, thing in enumerate(THINGS) for colour in ("red", "blue")]
+TEXTS = [
+    f"{colour} {thing} number {at}" for at, thing in enumerate(THINGS) for colour in ("red", "blue")
+]
 SETTINGS = Adaptation(rate=5e-3, batch=16, rank=4)
 
 
@@ -25,7 +27,17 @@ def log(events: list[tuple[int, int, float, float]]) -> Interactions:
     user, item, days, reward = (np.array(column) for column in zip(*events, strict=True))
     n = len(user)
     none = np.full(n, -1)
-    return Interactions(user, item, (days * DAY).astype(int), reward, np.zeros(n, int), none, ["a", "b"], ["like"], [])
+    return Interactions(
+        user,
+        item,
+        (days * DAY).astype(int),
+        reward,
+        np.zeros(n, int),
+        none,
+        ["a", "b"],
+        ["like"],
+        [],
+    )
 
 
 def pairs() -> np.ndarray:
@@ -67,7 +79,13 @@ def test_info_nce_is_the_textbook_loss():
     same = torch.zeros(4, 4, dtype=torch.bool)
     same[0, 2] = True
     scores = (left @ right.T / 0.1).exp() * ~same
-    expected = -((scores.diag() / scores.sum(1)).log().mean() + (scores.diag() / scores.sum(0)).log().mean()) / 2
+    expected = (
+        -(
+            (scores.diag() / scores.sum(1)).log().mean()
+            + (scores.diag() / scores.sum(0)).log().mean()
+        )
+        / 2
+    )
     torch.testing.assert_close(info_nce(left, right, same, 0.1), expected)
 
 
@@ -92,7 +110,9 @@ def test_pairs_come_closer_and_the_merged_model_is_the_adapted_one(tmp_path, mon
     np.testing.assert_allclose(model.encode(TEXTS), kept["vectors"], atol=1e-5)
     model.save(tmp_path / "merged")
     assert not list((tmp_path / "merged").glob("adapter*"))
-    np.testing.assert_allclose(LanguageModel(str(tmp_path / "merged")).encode(TEXTS), model.encode(TEXTS), atol=1e-6)
+    np.testing.assert_allclose(
+        LanguageModel(str(tmp_path / "merged")).encode(TEXTS), model.encode(TEXTS), atol=1e-6
+    )
 
 
 def test_only_attention_projections_move(tmp_path):

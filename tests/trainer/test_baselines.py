@@ -8,11 +8,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import quality
-from bench.ranking.baselines import DAY, EASE, IALS, Blend, Content, ItemKNN, Popular, Random, RecentPopular
+from bench.ranking.baselines import (
+    DAY,
+    EASE,
+    IALS,
+    Blend,
+    Content,
+    ItemKNN,
+    Popular,
+    Random,
+    RecentPopular,
+)
 from bench.ranking.candidates import BASELINES, BUDGET, Candidate
 from bench.ranking.data import Log
 from bench.ranking.protocols import Queries, leave_one_out, slates, temporal, top
-from tests.support.naive_ranking import naive_als_loss, naive_cosine, naive_item_knn, naive_slate, naive_tfidf
+from tests.support.naive_ranking import (
+    naive_als_loss,
+    naive_cosine,
+    naive_item_knn,
+    naive_slate,
+    naive_tfidf,
+)
 
 pytestmark = pytest.mark.lab
 
@@ -32,11 +48,16 @@ def log_of(rng: np.random.Generator, events: int = 60, users: int = 8, items: in
 def asked(histories: list[list[int]], texts: list[str], now: int = 0) -> Queries:
     """Return questions of users with these histories, all put at one time."""
     items = [np.array(rows, np.int64) for rows in histories]
-    return Queries(np.arange(len(items)), items, [0 * rows for rows in items], np.full(len(items), now), texts)
+    return Queries(
+        np.arange(len(items)), items, [0 * rows for rows in items], np.full(len(items), now), texts
+    )
 
 
 @settings(deadline=None)
-@given(st.lists(st.sampled_from([0.0, 1.0, 2.5, -1.0, -np.inf]), min_size=1, max_size=12), st.integers(1, 15))
+@given(
+    st.lists(st.sampled_from([0.0, 1.0, 2.5, -1.0, -np.inf]), min_size=1, max_size=12),
+    st.integers(1, 15),
+)
 def test_the_best_columns_are_those_of_a_full_sort(row, k):
     """Ties go to the lower column, and what must not be shown leaves a -1, whatever the width."""
     assert top(np.array([row], np.float32), k)[0].tolist() == naive_slate(row, k)
@@ -55,7 +76,11 @@ def test_scores_that_are_no_numbers_are_refused():
             return np.full((len(queries), self.width), np.nan, self.type)
 
     model = Broken()
-    for model.width, model.type, said in [(2, np.float32, "NaN"), (99, np.float32, "broken"), (2, float, "broken")]:
+    for model.width, model.type, said in [
+        (2, np.float32, "NaN"),
+        (99, np.float32, "broken"),
+        (2, float, "broken"),
+    ]:
         with pytest.raises(ValueError, match=said):
             slates(model, benchmark.report)
 
@@ -68,11 +93,15 @@ def test_item_knn_equals_its_definition(seed):
     histories = [set(log.item[log.user == user].tolist()) for user in range(8)]
     n = len(log.texts)
     similar = naive_item_knn(histories, n, n, 2.0)
-    found = ItemKNN(n, 2.0).fit(log, 0).scores(asked([sorted(rows) for rows in histories], log.texts))
+    found = (
+        ItemKNN(n, 2.0).fit(log, 0).scores(asked([sorted(rows) for rows in histories], log.texts))
+    )
     expected = [[sum(similar[i][j] for j in rows) for i in range(n)] for rows in histories]
     np.testing.assert_allclose(found, expected, atol=1e-5)
     kept = ItemKNN(2, 2.0).fit(log, 0).similar.toarray()
-    np.testing.assert_allclose(kept.sum(axis=0), [sum(sorted(row)[-2:]) for row in similar], atol=1e-5)
+    np.testing.assert_allclose(
+        kept.sum(axis=0), [sum(sorted(row)[-2:]) for row in similar], atol=1e-5
+    )
 
 
 def test_ials_finds_the_minimum_of_its_loss():
@@ -89,12 +118,16 @@ def test_ials_finds_the_minimum_of_its_loss():
     least = loss(users)
     for _ in range(30):
         assert loss(users + 1e-2 * rng.standard_normal(users.shape)) > least
-    np.testing.assert_allclose(model.scores(asked(histories, log.texts)), users @ model.items.T, atol=1e-5)
+    np.testing.assert_allclose(
+        model.scores(asked(histories, log.texts)), users @ model.items.T, atol=1e-5
+    )
 
 
 def test_recent_popularity_counts_the_days_before_the_question():
     """What happened at the question or before its window does not count; each question has its own window."""
-    log = Log(np.arange(4), np.array([0, 1, 1, 0]), np.array([0, DAY, 2 * DAY, 3 * DAY]), ["a", "b"])
+    log = Log(
+        np.arange(4), np.array([0, 1, 1, 0]), np.array([0, DAY, 2 * DAY, 3 * DAY]), ["a", "b"]
+    )
     queries = asked([[], [], []], log.texts)
     queries.now[:] = [3 * DAY, 4 * DAY, 2 * DAY]
     assert RecentPopular(2).fit(log, 0).scores(queries).tolist() == [[0, 2], [1, 1], [1, 1]]
@@ -106,13 +139,19 @@ def test_content_is_the_cosine_of_tfidf_vectors_and_scores_new_items():
     log = Log(np.zeros(6, np.int64), np.arange(6), np.arange(6), TEXTS)
     vectors = naive_tfidf(TEXTS)
     histories = [[0, 0, 4], [2], [3], []]
-    found = Content("words", 100).fit(log, 0).scores(asked(histories, [*TEXTS, "red unheard-of lamp", "unheard-of"]))
+    found = (
+        Content("words", 100)
+        .fit(log, 0)
+        .scores(asked(histories, [*TEXTS, "red unheard-of lamp", "unheard-of"]))
+    )
     for row, history in zip(found, histories, strict=True):
         profile: dict[str, float] = {}
         for item in history:
             for word, value in vectors[item].items():
                 profile[word] = profile.get(word, 0.0) + value
-        np.testing.assert_allclose(row[:6], [naive_cosine(profile, vector) for vector in vectors], atol=1e-6)
+        np.testing.assert_allclose(
+            row[:6], [naive_cosine(profile, vector) for vector in vectors], atol=1e-6
+        )
     assert found[0, 6] > 0.5
     assert found[0, 7] == 0.0
     assert Content("words", 1).fit(log, 0).scores(asked([[0, 2]], TEXTS))[0].argmax() == 2
@@ -122,7 +161,10 @@ def test_the_blend_lies_between_its_parts():
     """With no weight it ranks as EASE does, with a huge one as recent popularity does; damping keeps that order."""
     log = log_of(np.random.default_rng(3))
     queries = asked([[0, 1], [2]], log.texts, now=10 * DAY)
-    personal, fashion = EASE(5.0).fit(log, 0).scores(queries), RecentPopular(5).fit(log, 0).scores(queries)
+    personal, fashion = (
+        EASE(5.0).fit(log, 0).scores(queries),
+        RecentPopular(5).fit(log, 0).scores(queries),
+    )
     for damped in (False, True):
         alone = Blend(5.0, 5, 0.0, damped).fit(log, 0).scores(queries)
         assert top(alone, 6).tolist() == top(personal, 6).tolist()
@@ -134,7 +176,12 @@ def test_the_blend_lies_between_its_parts():
 @pytest.mark.parametrize("model", PERSONAL, ids=lambda model: model.name)
 def test_every_personal_baseline_solves_the_checkerboard(model):
     """Where even users take even items and odd ones odd, the missing item of one's own colour is ranked first."""
-    pairs = [(user, item) for user in range(20) for item in range(12) if user % 2 == item % 2 and item != user % 12]
+    pairs = [
+        (user, item)
+        for user in range(20)
+        for item in range(12)
+        if user % 2 == item % 2 and item != user % 12
+    ]
     user, item = np.array(pairs).T
     log = Log(user, item, np.arange(len(user)), [""] * 12)
     histories = [item[user == asker].tolist() for asker in range(12)]
@@ -162,7 +209,10 @@ def test_the_temporal_protocol_leaks_nothing(seed):
     """Train ends before the question, tune ends before the report, and what is relevant is new and later."""
     log = log_of(np.random.default_rng(seed), events=80)
     benchmark = temporal("tiny", log, 4 * DAY, 7 * DAY)
-    for task, start, stop in ((benchmark.tune, 4 * DAY, 7 * DAY), (benchmark.report, 7 * DAY, 11 * DAY)):
+    for task, start, stop in (
+        (benchmark.tune, 4 * DAY, 7 * DAY),
+        (benchmark.report, 7 * DAY, 11 * DAY),
+    ):
         assert task.train.time.max() < start
         assert (task.queries.now == start).all()
         known, main = len(task.train.texts), task.main
@@ -193,15 +243,21 @@ def test_cold_items_and_cold_users_have_views_of_their_own():
     found = slates(Content("words", 9).fit(task.train, 0), task)
     assert found["cold items among cold items"].tolist() == [[2, -1, -1]]
     assert 2 not in found["warm users, seen kept"]
-    assert set(slates(EASE(1.0).fit(task.train, 0), task)["cold items among all items"][0].tolist()) == {1, -1}
+    assert set(
+        slates(EASE(1.0).fit(task.train, 0), task)["cold items among all items"][0].tolist()
+    ) == {1, -1}
 
 
 def test_leave_one_out_asks_for_the_last_event_and_tunes_on_the_one_before():
     """Short histories are learnt from and not asked; ties in time stay in the order of the log."""
     user = np.array([0, 1, 0, 0, 1, 2, 0, 1])
-    log = Log(user, np.array([0, 1, 2, 3, 0, 4, 1, 3]), np.array([0, 1, 2, 5, 5, 5, 5, 6]), [""] * 5)
+    log = Log(
+        user, np.array([0, 1, 2, 3, 0, 4, 1, 3]), np.array([0, 1, 2, 5, 5, 5, 5, 6]), [""] * 5
+    )
     benchmark = leave_one_out("tiny", log, clocked=True)
-    assert [view.relevant for task in (benchmark.tune, benchmark.report) for view in task.views] == [
+    assert [
+        view.relevant for task in (benchmark.tune, benchmark.report) for view in task.views
+    ] == [
         [{3}, {0}],
         [{1}, {3}],
     ]
@@ -216,20 +272,29 @@ def test_tuning_keeps_the_best_setting_and_tables_put_the_best_first():
     time = np.sort(rng.integers(0, 10 * DAY, 3000))
     fashion = 3 * (time // DAY) + rng.integers(0, 6, 3000)
     names = list(dict.fromkeys(fashion.tolist()))
-    log = Log(rng.integers(0, 60, 3000), np.array([names.index(at) for at in fashion]), time, [""] * len(names))
+    log = Log(
+        rng.integers(0, 60, 3000),
+        np.array([names.index(at) for at in fashion]),
+        time,
+        [""] * len(names),
+    )
     benchmark = temporal("fashion", log, 7 * DAY, 8.5 * DAY)
     candidate = Candidate(RecentPopular, [{"days": 9}, {"days": 0.5}])
     trials, kept = quality.tune("recent popular", candidate, benchmark.tune)
     assert kept == {"days": 0.5}
     assert [trial["settings"] for trial in trials] == candidate.settings
     results = {
-        "random": quality.measure("random", Candidate(Random, seeded=True), {}, benchmark.report, 3),
+        "random": quality.measure(
+            "random", Candidate(Random, seeded=True), {}, benchmark.report, 3
+        ),
         "recent popular": quality.measure("recent popular", candidate, kept, benchmark.report, 3),
     }
     assert (results["random"].seeds, results["recent popular"].seeds) == (3, 1)
     rows = list(quality.table(benchmark, results, set()))
     assert rows[0]["model"] == "recent popular"
-    assert all(set(row) == {"data", "model", "metric", "value", "low", "high", "seeds"} for row in rows)
+    assert all(
+        set(row) == {"data", "model", "metric", "value", "low", "high", "seeds"} for row in rows
+    )
     apart = [row for row in rows if row["metric"].startswith("ndcg@10 difference")]
     assert apart[0]["model"] == "random"
     assert apart[0]["high"] < 0

@@ -93,7 +93,11 @@ def test_the_files_of_the_demo_are_there(finished):
     out, summary = finished
     assert json.loads((out / "summary.json").read_text())["verdict"] == summary["verdict"]
     assert "http" not in (out / "report.html").read_text().replace("http://www.w3.org", "")
-    for name in ("checkpoint/config.json", "checkpoint/encoder/config.json", "releases/1/manifest.json"):
+    for name in (
+        "checkpoint/config.json",
+        "checkpoint/encoder/config.json",
+        "releases/1/manifest.json",
+    ):
         assert (out / name).exists()
 
 
@@ -109,7 +113,12 @@ def test_a_bundle_that_falls_short_is_not_written(finished, tmp_path):
 def test_a_bundle_is_never_written_over(finished):
     """An existing folder is refused before anything is computed."""
     with pytest.raises(FileExistsError, match="never written over"):
-        build(finished[0] / "checkpoint", finished[0] / "releases" / "1", encoding=FEW, thresholds=LENIENT)
+        build(
+            finished[0] / "checkpoint",
+            finished[0] / "releases" / "1",
+            encoding=FEW,
+            thresholds=LENIENT,
+        )
 
 
 def test_the_engine_serves_what_the_lab_learned(finished):
@@ -135,13 +144,34 @@ def test_the_commands_work_one_by_one(finished, tmp_path):
     out = finished[0]
     items, log = out.parent / "items.csv", out.parent / "log.csv"
     bundle, slates = out / "releases" / "1", tmp_path / "slates.parquet"
-    found = sanderling("recommend", "--bundle", bundle, "--interactions", log, "--k", 5, "--keep-seen", "--out", slates)
+    found = sanderling(
+        "recommend",
+        "--bundle",
+        bundle,
+        "--interactions",
+        log,
+        "--k",
+        5,
+        "--keep-seen",
+        "--out",
+        slates,
+    )
     assert (found["users"], found["rows"]) == (300, 1500)
-    judged = sanderling("evaluate", "--slates", slates, "--interactions", log, "--items", items, "--k", 5)
+    judged = sanderling(
+        "evaluate", "--slates", slates, "--interactions", log, "--items", items, "--k", 5
+    )
     assert judged["users"] == 300
     assert judged["recall@5"]["value"] > 0.2
     again = sanderling(
-        *("retrain", "--events", out / "events", "--checkpoint", out / "checkpoint", "--out", tmp_path / "next"),
+        *(
+            "retrain",
+            "--events",
+            out / "events",
+            "--checkpoint",
+            out / "checkpoint",
+            "--out",
+            tmp_path / "next",
+        ),
         "--ship-anyway",
     )
     assert again["release"] == 2
@@ -154,7 +184,15 @@ def test_a_held_candidate_leaves_no_checkpoint(finished, tmp_path):
     out, gate = finished[0], finished[1]["ope"]["gate"]
     assert not gate["passed"]
     held = sanderling(
-        *("retrain", "--events", out / "events", "--checkpoint", out / "checkpoint", "--out", tmp_path / "next"),
+        *(
+            "retrain",
+            "--events",
+            out / "events",
+            "--checkpoint",
+            out / "checkpoint",
+            "--out",
+            tmp_path / "next",
+        ),
         *("--bundle", tmp_path / "bundle"),
         status=3,
     )

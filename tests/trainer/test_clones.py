@@ -40,7 +40,13 @@ class Shop:
         self.lives += 1
         self.world.take(1.0)  # segments are named by their time
         state, ways = self.folder / name, {"transport": self.lab, "background": False}
-        engine = Engine.open(self.folder / "bundle", state, **ways, clock=FakeClock(), entropy=FakeEntropy(self.lives))
+        engine = Engine.open(
+            self.folder / "bundle",
+            state,
+            **ways,
+            clock=FakeClock(),
+            entropy=FakeEntropy(self.lives),
+        )
         for _ in range(slates):
             slate = engine.recommend("anna", k=3)
             assert engine.reward(slate, slate[0], 1.0)
@@ -135,7 +141,11 @@ def test_a_renewal_heals_both_devices_and_loses_nothing(shop):
         shop.live(name)
     log, examples = shop.read()
     assert log.decisions() == log.outcomes() == 3 * 7
-    assert (log.doubled, log.missing, len({install for install, _ in log.events})) == ({doubled}, 0, 3)
+    assert (log.doubled, log.missing, len({install for install, _ in log.events})) == (
+        {doubled},
+        0,
+        3,
+    )
     assert len(examples.decisions) == 2 * 3
 
 
@@ -154,13 +164,17 @@ def test_a_renewal_heals_a_gap(shop):
     assert len(examples.decisions) == 3
 
 
-@pytest.mark.parametrize(("whole", "at_most", "marked"), [(3000, 0.05, 120), (1000, 0.05, None), (1000, 0.2, 120)])
+@pytest.mark.parametrize(
+    ("whole", "at_most", "marked"), [(3000, 0.05, 120), (1000, 0.05, None), (1000, 0.2, 120)]
+)
 def test_a_lost_segment_does_not_renew_a_fleet(tmp_path, whole, at_most, marked):
     """A hundred and twenty gaps among many installs are renewed; among few, nobody is, unless somebody says so."""
     store, make = LocalObjectStore(tmp_path), EventFactory()
     rows = [make.observation(install=f"{at:032x}", seq=1) for at in range(whole)]
     rows += [make.observation(install=f"{at:032x}", seq=3) for at in range(120)]
-    store.put("segments/2025-01-01/one.jsonl.zst", pack([line(codec.encode(row), 1, 1) for row in rows]))
+    store.put(
+        "segments/2025-01-01/one.jsonl.zst", pack([line(codec.encode(row), 1, 1) for row in rows])
+    )
     if marked is None:
         with pytest.raises(RotationError, match="found 120"):
             rotate_identities(str(tmp_path), at_most)
@@ -197,5 +211,10 @@ def test_erasing_a_doubled_install_heals_both_devices(shop):
         shop.live(name)
     log, examples = shop.read()
     installs = {install for install, _ in log.events}
-    assert (len(installs), doubled in installs, log.doubled, log.missing) == (2, False, frozenset(), 0)
+    assert (len(installs), doubled in installs, log.doubled, log.missing) == (
+        2,
+        False,
+        frozenset(),
+        0,
+    )
     assert len(examples.decisions) == 2 * 3

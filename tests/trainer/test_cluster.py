@@ -28,8 +28,14 @@ from tests.support.worlds import write_checkerboard, write_language_model
 pytestmark = pytest.mark.lab
 
 ITEMS, SPLIT = 40, 16 * DAY
-BASE = Config(dim=8, state=12, hidden=10, epochs=4, batch_events=48, learning_rate=1e-2, negatives=20)
-CONFIGS = {"full": BASE, "sampled": replace(BASE, full_softmax=ITEMS - 1), "added": replace(BASE, accumulate=2)}
+BASE = Config(
+    dim=8, state=12, hidden=10, epochs=4, batch_events=48, learning_rate=1e-2, negatives=20
+)
+CONFIGS = {
+    "full": BASE,
+    "sampled": replace(BASE, full_softmax=ITEMS - 1),
+    "added": replace(BASE, accumulate=2),
+}
 
 
 def network(config: Config) -> PolicyNetwork:
@@ -44,12 +50,18 @@ def histories(users: int = 40) -> list[History]:
         length = int(rng.integers(4, 14))
         times = np.sort(rng.integers(0, 20 * DAY, length))
         items = 2 * rng.integers(0, ITEMS // 2, length) + user % 2
-        columns = (rng.integers(0, 3, length), np.ones(length, np.bool_), np.full(length, -1, np.int64))
+        columns = (
+            rng.integers(0, 3, length),
+            np.ones(length, np.bool_),
+            np.full(length, -1, np.int64),
+        )
         made.append(History(items, *columns, times > SPLIT, times))
     return made
 
 
-def run(found: list[History] | Shards, config: Config) -> tuple[dict[str, torch.Tensor], list[float], list[float]]:
+def run(
+    found: list[History] | Shards, config: Config
+) -> tuple[dict[str, torch.Tensor], list[float], list[float]]:
     made = network(config)
     trends = Trends.of(np.arange(9), np.arange(9), np.arange(9) * DAY, ITEMS)
     trace = warm_start(made, found, config, repeats=False, trends=trends)
@@ -59,12 +71,20 @@ def run(found: list[History] | Shards, config: Config) -> tuple[dict[str, torch.
 def process(rank: int, size: int, folder: Path) -> None:
     """Learn as one of several: every config from memory and from shards."""
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size
+    )
     sources = {"memory": histories(), "shards": Shards(folder / "shards", SPLIT)}
     done = {
-        f"{name} {source}": run(found, config) for name, config in CONFIGS.items() for source, found in sources.items()
+        f"{name} {source}": run(found, config)
+        for name, config in CONFIGS.items()
+        for source, found in sources.items()
     }
-    again = list(ranks.in_step(iter(range(3 if rank else 5)), lambda: iter(range(10, 19)), torch.device("cpu")))
+    again = list(
+        ranks.in_step(
+            iter(range(3 if rank else 5)), lambda: iter(range(10, 19)), torch.device("cpu")
+        )
+    )
     torch.save((done, again, averaged(rank)), folder / f"done-{rank}.pt")
     distributed.destroy_process_group()
 
@@ -74,11 +94,17 @@ def averaged(rank: int) -> dict[str, list]:
     dense, sparse, none = (torch.nn.Parameter(torch.zeros(size)) for size in ((2,), (3, 1), (1,)))
     dense.grad = torch.tensor([float(rank), 1.0])
     rows = torch.tensor([[1, 0], [1, 1]][rank][: 2 - rank])[None]
-    sparse.grad = torch.sparse_coo_tensor(rows, torch.ones(2 - rank, 1), (3, 1), check_invariants=True)
+    sparse.grad = torch.sparse_coo_tensor(
+        rows, torch.ones(2 - rank, 1), (3, 1), check_invariants=True
+    )
     if rank == 0:
         none.grad = torch.tensor([2.0])
     ranks.average([dense, sparse, none])
-    found = {"dense": dense.grad.tolist(), "sparse": sparse.grad.to_dense().tolist(), "none": none.grad.tolist()}
+    found = {
+        "dense": dense.grad.tolist(),
+        "sparse": sparse.grad.to_dense().tolist(),
+        "none": none.grad.tolist(),
+    }
     return found | {"total": ranks.total([1.0 + rank, float(rank)], torch.device("cpu"))}
 
 
@@ -124,7 +150,12 @@ def test_two_processes_learn_as_one_with_batches_twice_as_large(both, name):
 
 def test_one_gradient_is_the_mean_of_two(both):
     """Dense gradients, sparse ones, and one that only one process has are averaged; sums are sums."""
-    expected = {"dense": [0.5, 1.0], "sparse": [[0.5], [1.0], [0.0]], "none": [1.0], "total": [3.0, 1.0]}
+    expected = {
+        "dense": [0.5, 1.0],
+        "sparse": [[0.5], [1.0], [0.0]],
+        "none": [1.0],
+        "total": [3.0, 1.0],
+    }
     assert [mean for _, _, mean in both] == [expected] * 2
 
 
@@ -159,7 +190,9 @@ def test_ray_train_runs_the_same_fit(cluster, both, tmp_path):
     shards = spread(histories(), tmp_path / "shards", ITEMS, ["view", "buy", "click"], shards=5)
     trends = Trends.of(np.arange(9), np.arange(9), np.arange(9) * DAY, ITEMS)
     config = replace(BASE, batch_events=2 * BASE.batch_events)
-    trace = on_cluster(made, replace(shards, fresh_after=SPLIT), config, False, trends, tmp_path / "run", cluster)
+    trace = on_cluster(
+        made, replace(shards, fresh_after=SPLIT), config, False, trends, tmp_path / "run", cluster
+    )
     expected, loss, validation = both[0][0]["full shards"]
     assert (trace.loss, trace.validation) == (loss, validation)
     for name, parameter in learned(made).items():
@@ -190,9 +223,14 @@ def test_ray_data_reads_a_log_as_one_process_does(cluster, tmp_path):
     columns["context"] = [["", "rain", "sun"][at] for at in rng.integers(0, 3, 3000)]
     pq.write_table(pa.table(columns), tmp_path / "log.parquet", row_group_size=500)
     catalogue = Catalogue(ids, ids, [{"id": one} for one in ids])
-    made = [shard(tmp_path / "log.parquet", catalogue, tmp_path / str(reader), 1000, reader) for reader in (None, read)]
+    made = [
+        shard(tmp_path / "log.parquet", catalogue, tmp_path / str(reader), 1000, reader)
+        for reader in (None, read)
+    ]
     for at in range(3):
-        one, other = (pq.read_table(found.folder / f"{at:05d}.parquet").to_pydict() for found in made)
+        one, other = (
+            pq.read_table(found.folder / f"{at:05d}.parquet").to_pydict() for found in made
+        )
         words = [
             [found.contexts[code] if code >= 0 else "" for code in table.pop("context")]
             for found, table in zip(made, (one, other), strict=True)
@@ -210,11 +248,23 @@ def test_the_whole_command_runs_on_a_cluster_and_adapts_its_language_model(clust
 
     items, log = write_checkerboard(tmp_path, users=30, items=20, steps=10)
     catalogue = read_catalogue(items)
-    config = replace(BASE, language_model=str(write_language_model(tmp_path / "model")), policy_epochs=1, pool=10)
+    config = replace(
+        BASE, language_model=str(write_language_model(tmp_path / "model")), policy_epochs=1, pool=10
+    )
     done = train(
-        catalogue, read_interactions(log, catalogue), tmp_path / "out", config, app="t", adapted=True, address="auto"
+        catalogue,
+        read_interactions(log, catalogue),
+        tmp_path / "out",
+        config,
+        app="t",
+        adapted=True,
+        address="auto",
     )
     assert len(done.metrics["warm_start"]["loss"]) == 4
     assert "adapt" in done.seconds
-    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"encoder", "policy.safetensors", "items.parquet"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {
+        "encoder",
+        "policy.safetensors",
+        "items.parquet",
+    }
     assert not list((tmp_path / "out").glob("unfinished*"))

@@ -73,7 +73,9 @@ def test_a_bad_event_does_not_harm_its_neighbours(server):
     """One event that breaks the schema is rejected with its place; those around it are stored."""
     good = events(2)
     bad = codec.encode(events(1, start=9)[0]).replace(b'"item":"red"', b'"item":"red","extra":1')
-    status, _, content = server.post(codec.pack([codec.encode(good[0]), bad, codec.encode(good[1])]))
+    status, _, content = server.post(
+        codec.pack([codec.encode(good[0]), bad, codec.encode(good[1])])
+    )
     assert status == 200
     assert [row["verdict"] for row in content["verdicts"]] == ["ok", "rejected", "ok"]
     assert "extra" in content["verdicts"][1]["reason"]
@@ -93,7 +95,10 @@ def test_a_marked_install_is_request_rotation_name(server):
     marked, other = EventFactory("a1" * 16), EventFactory("b2" * 16, start=50)
     LocalObjectStore(server.folder).put(rotation(marked.install), b"")
     _, _, content = server.post(packed(marked.observation(seq=1), other.observation(seq=1)))
-    assert (content["rotate"], [row["verdict"] for row in content["verdicts"]]) == ([marked.install], ["ok", "ok"])
+    assert (content["rotate"], [row["verdict"] for row in content["verdicts"]]) == (
+        [marked.install],
+        ["ok", "ok"],
+    )
     assert "rotate" not in server.post(packed(other.observation(seq=2)))[2]
     assert read_segments(str(server.folder)).received == 3
 

@@ -37,7 +37,10 @@ def bomb(size: int, *, declared: bool = False, window_log: int = 23) -> bytes:
     block, count = 2**17, size // 2**17
     header = b"\x28\xb5\x2f\xfd" + bytes([0xC0 if declared else 0x00, (window_log - 10) << 3])
     header += size.to_bytes(8, "little") if declared else b""
-    blocks = [((at == count - 1) | 1 << 1 | block << 3).to_bytes(3, "little") + b"\0" for at in range(count)]
+    blocks = [
+        ((at == count - 1) | 1 << 1 | block << 3).to_bytes(3, "little") + b"\0"
+        for at in range(count)
+    ]
     return header + b"".join(blocks)
 
 
@@ -92,7 +95,9 @@ def test_no_bomb_takes_time_or_memory(tmp_path):
 )
 def test_a_malformed_head_is_refused(server, head, status):
     """Lengths, encodings and header lines that make no sense are refused, and the server goes on."""
-    request = f"POST /v1/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer secret\r\n{head}\r\n\r\n"
+    request = (
+        f"POST /v1/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer secret\r\n{head}\r\n\r\n"
+    )
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
         connection.sendall(request.encode())
         assert connection.recv(100).startswith(f"HTTP/1.1 {status}".encode())
@@ -136,10 +141,14 @@ def test_an_absurd_field_is_refused_by_name_or_with_its_batch(server, old, new):
     assert refused(server, bad)
 
 
-@pytest.mark.parametrize("value", [b"0", b"-0.0", b"1.1", b"NaN", b"Infinity", b'"0.5"', b"true", b"1e-400"])
+@pytest.mark.parametrize(
+    "value", [b"0", b"-0.0", b"1.1", b"NaN", b"Infinity", b'"0.5"', b"true", b"1e-400"]
+)
 def test_an_impossible_propensity_is_rejected(server, value):
     """A probability that is not in (0, 1] never gets into a segment."""
-    bad = codec.encode(EventFactory().decision(seq=1)).replace(b'"marginal":0.9', b'"marginal":' + value)
+    bad = codec.encode(EventFactory().decision(seq=1)).replace(
+        b'"marginal":0.9', b'"marginal":' + value
+    )
     assert refused(server, bad)
 
 
@@ -147,14 +156,19 @@ def test_a_long_event_is_refused_and_its_neighbours_are_stored(server):
     """An event beyond 256 KiB is refused with its batch, as one that the device must find by halving; 10 MB too."""
     long = GOOD.replace(b'"red"', b'"' + b"x" * wire.MAX_LINE + b'"')
     assert server.post(codec.pack([long]))[0] == 400
-    assert server.post(codec.pack([GOOD.replace(b'"red"', b'"' + b"x" * 10 * MIB + b'"')]))[0] == 413
+    assert (
+        server.post(codec.pack([GOOD.replace(b'"red"', b'"' + b"x" * 10 * MIB + b'"')]))[0] == 413
+    )
     assert server.post(codec.pack([b"1"] * 1_000_000))[0] == 413
     assert server.post(codec.pack([GOOD]))[0] == 200
 
 
 def test_too_many_installs_in_one_batch_are_refused(server):
     """A device has one install, and rarely two: a batch of a crowd is refused before its tombstones are looked up."""
-    crowd = [EventFactory(f"{number:032x}", start=100 * number).observation(seq=1) for number in range(1, 18)]
+    crowd = [
+        EventFactory(f"{number:032x}", start=100 * number).observation(seq=1)
+        for number in range(1, 18)
+    ]
     assert server.post(packed(*crowd))[0] == 413
     assert server.post(packed(*crowd[:16]))[0] == 200
 
@@ -188,7 +202,15 @@ def test_an_absurd_clock_harms_nobody(server, wall):
 
 
 @pytest.mark.parametrize(
-    "text", ["'; DROP TABLE events; --", "../../etc/passwd", "a\nERROR forged\x1b[31m", '=cmd|"/c calc"!A1', "\0", "💥‮"]
+    "text",
+    [
+        "'; DROP TABLE events; --",
+        "../../etc/passwd",
+        "a\nERROR forged\x1b[31m",
+        '=cmd|"/c calc"!A1',
+        "\0",
+        "💥‮",
+    ],
 )
 def test_hostile_texts_are_only_texts(server, capfd, text):
     """What is in a text field comes back as it was sent, names no file and reaches no log."""

@@ -23,7 +23,11 @@ def passings(folder: Path) -> Counter[str]:
     folder.mkdir()
     collector = Collector(folder / "store", record=folder / "points")
     devices = [Device(number) for number in range(DEVICES)]
-    send_until(devices, collector, lambda: wait_until(lambda: all(len(one.answered) >= 60 for one in devices), 60))
+    send_until(
+        devices,
+        collector,
+        lambda: wait_until(lambda: all(len(one.answered) >= 60 for one in devices), 60),
+    )
     collector.kill()
     return Counter((folder / "points").read_text().split("\n")[:-1])
 
@@ -51,7 +55,9 @@ def die_everywhere(folder: Path, times: int) -> tuple[int, CollectorStatistics]:
     found = passings(folder / "all")
     for number, (point, passed) in enumerate(sorted(found.items())):
         for again in range(times):
-            statistics = die_at(folder / f"{number}-{again}", point, rng.randint(1, min(passed, LATEST)))
+            statistics = die_at(
+                folder / f"{number}-{again}", point, rng.randint(1, min(passed, LATEST))
+            )
             statistics.check()
             whole.add(statistics)
     return len(found), whole
@@ -68,7 +74,9 @@ def test_death_at_any_named_point_loses_nothing_that_was_answered(tmp_path):
 def test_death_at_any_named_point_loses_nothing_twenty_times(tmp_path):
     """The same with twenty deaths at each point, at another passing each."""
     points, statistics = die_everywhere(tmp_path, 20)
-    print(f"{points} points, {20 * points} deaths, {statistics.answered} answered events, {statistics.lost} lost")
+    print(
+        f"{points} points, {20 * points} deaths, {statistics.answered} answered events, {statistics.lost} lost"
+    )
 
 
 def test_a_named_point_finds_a_collector_that_answers_before_it_stores(tmp_path):

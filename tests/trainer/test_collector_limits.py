@@ -64,7 +64,9 @@ def test_what_is_not_a_batch_is_refused_whole(server, body, headers, expected):
     """Wrong token, encoding, size or bytes: the right status with a reason, and nothing is stored."""
     status, _, content = server.post(body, **headers)
     assert status == expected
-    assert msgspec.convert(content, wire.Refusal), "the device takes no other words for the collector's"
+    assert msgspec.convert(content, wire.Refusal), (
+        "the device takes no other words for the collector's"
+    )
     assert server.files("*") == []
 
 
@@ -82,7 +84,13 @@ def test_a_streamed_body_is_capped_without_a_declared_length(server):
 
 @pytest.mark.parametrize(
     ("soft", "hard", "raised"),
-    [(1024, 20_000, 16_384), (1024, 4096, 4096), (256, 256, None), (1024, -1, 16_384), (-1, -1, None)],
+    [
+        (1024, 20_000, 16_384),
+        (1024, 4096, 4096),
+        (256, 256, None),
+        (1024, -1, 16_384),
+        (-1, -1, None),
+    ],
 )
 def test_the_process_may_open_more_files(monkeypatch, soft, hard, raised):
     """The soft limit is raised as far as the hard one allows, and never lowered."""
@@ -102,7 +110,9 @@ def test_an_empty_batch_is_answered(server):
 @pytest.mark.parametrize("value", ["", "soon", "-", "-50000", "--5", "9" * 14, "9" * 30, "²"])
 def test_an_absurd_sent_at_is_as_good_as_none(server, value):
     """Events are stored without a correction of the clock when the header makes no sense."""
-    status, _, _ = server.post(BATCH, HEADERS | {"sent-at": value.encode("latin-1", "ignore").decode("latin-1")})
+    status, _, _ = server.post(
+        BATCH, HEADERS | {"sent-at": value.encode("latin-1", "ignore").decode("latin-1")}
+    )
     assert status == 200
     assert list(read_segments(str(server.folder)).time.values()) == [1_750_000_000_000]
 
@@ -167,7 +177,9 @@ def begun(server: Server, under_way: int | None) -> socket.socket:
     head = "POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n"
     head += "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
     connection.sendall(head.encode() + b"\r\nsome")
-    assert under_way is None or wait_until(lambda: f"requests_under_way {under_way}.0" in server.get("/metrics")[1])
+    assert under_way is None or wait_until(
+        lambda: f"requests_under_way {under_way}.0" in server.get("/metrics")[1]
+    )
     return connection
 
 

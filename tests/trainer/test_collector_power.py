@@ -16,7 +16,9 @@ from tests.support.power import LoopDisk
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 
-STORES = 20  # cuts after which a new store begins, so that first folders are made under cuts as well
+STORES = (
+    20  # cuts after which a new store begins, so that first folders are made under cuts as well
+)
 
 
 def cut_often(disk: LoopDisk, cuts: int, mutant: str = "", seed: int = 0) -> CollectorStatistics:
@@ -35,7 +37,9 @@ def cut_often(disk: LoopDisk, cuts: int, mutant: str = "", seed: int = 0) -> Col
     return whole
 
 
-def cut_power(disk: LoopDisk, collector: Collector, devices: list[Device], rng: random.Random) -> None:
+def cut_power(
+    disk: LoopDisk, collector: Collector, devices: list[Device], rng: random.Random
+) -> None:
     """Cut at a random moment after the first answer."""
     before, deadline = sum(len(device.answered) for device in devices), time.monotonic() + 10
     while sum(len(device.answered) for device in devices) == before and time.monotonic() < deadline:

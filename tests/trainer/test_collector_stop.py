@@ -44,7 +44,9 @@ if "{0}" == "hangs":
 """
 
 
-def stop_under_load(folder: Path, sign: signal.Signals, store: str = "late") -> tuple[set[str], set[str]]:
+def stop_under_load(
+    folder: Path, sign: signal.Signals, store: str = "late"
+) -> tuple[set[str], set[str]]:
     """Stop a collector in another process while four clients send; return the ids answered ok, and those stored."""
     process, port = serving(folder, STORE.format(store))
     answered: set[str] = set()
@@ -56,11 +58,17 @@ def stop_under_load(folder: Path, sign: signal.Signals, store: str = "late") -> 
         while not transport_errors.is_set():
             batch = [make.observation(seq=1) for _ in range(20)]
             try:
-                response = transport.post(codec.pack(map(codec.encode, batch)), {"content-encoding": "zstd"})
+                response = transport.post(
+                    codec.pack(map(codec.encode, batch)), {"content-encoding": "zstd"}
+                )
             except OSError:
                 return
             if response.status == 200:
-                answered.update(row["id"] for row in json.loads(response.body)["verdicts"] if row["verdict"] == "ok")
+                answered.update(
+                    row["id"]
+                    for row in json.loads(response.body)["verdicts"]
+                    if row["verdict"] == "ok"
+                )
 
     threads = [threading.Thread(target=client, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -88,7 +96,9 @@ def test_what_was_answered_is_stored_though_the_server_is_stopped(tmp_path, sign
 def test_fifty_stops_lose_nothing(tmp_path):
     """SIGTERM and SIGKILL in turns, fifty times: nothing that was answered is missing, and no stop takes over 10 s."""
     for turn in range(50):
-        answered, stored = stop_under_load(tmp_path / str(turn), [signal.SIGTERM, signal.SIGKILL][turn % 2])
+        answered, stored = stop_under_load(
+            tmp_path / str(turn), [signal.SIGTERM, signal.SIGKILL][turn % 2]
+        )
         assert answered
         assert answered <= stored
 
@@ -120,7 +130,9 @@ def test_a_store_that_hangs_does_not_keep_the_server(tmp_path):
     assert collector.FINISH_REQUESTS_S + collector.FINISH_COMMITS_S <= 8
 
 
-def sleep_in(root: Path, point: str, pause_s: float, timeout_s: float) -> tuple[CollectorStatistics, int]:
+def sleep_in(
+    root: Path, point: str, pause_s: float, timeout_s: float
+) -> tuple[CollectorStatistics, int]:
     """Stop a collector at a point of its commit for so long, and until each device has given up once; return
     the statistics, and how often events came twice."""
     devices = [Device(number, timeout_s) for number in range(DEVICES)]
@@ -130,7 +142,11 @@ def sleep_in(root: Path, point: str, pause_s: float, timeout_s: float) -> tuple[
         collector.wait_for_stop()
         before = [device.given_up for device in devices]
         time.sleep(pause_s)
-        assert wait_until(lambda: all(device.given_up > known for device, known in zip(devices, before, strict=True)))
+        assert wait_until(
+            lambda: all(
+                device.given_up > known for device, known in zip(devices, before, strict=True)
+            )
+        )
         collector.go_on()
         wait_for_answers(devices)
 
@@ -141,7 +157,9 @@ def sleep_in(root: Path, point: str, pause_s: float, timeout_s: float) -> tuple[
     return count_collector(root, devices), read_segments(str(root)).duplicates
 
 
-@pytest.mark.parametrize("point", ["between writes segments file", "after rename segments file", "before answer"])
+@pytest.mark.parametrize(
+    "point", ["between writes segments file", "after rename segments file", "before answer"]
+)
 def test_a_collector_that_sleeps_in_its_commit_loses_nothing(tmp_path, point):
     """SIGSTOP in a commit, longer than devices wait, then SIGCONT: all is stored once read, and it serves on."""
     statistics, duplicates = sleep_in(tmp_path, point, pause_s=0, timeout_s=0.2)
@@ -151,9 +169,13 @@ def test_a_collector_that_sleeps_in_its_commit_loses_nothing(tmp_path, point):
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("point", ["between writes segments file", "after rename segments file", "before answer"])
+@pytest.mark.parametrize(
+    "point", ["between writes segments file", "after rename segments file", "before answer"]
+)
 def test_a_collector_that_sleeps_for_half_a_minute_loses_nothing(tmp_path, point):
     """The same for 30 s, with the time-out that devices have (bad input 112)."""
     statistics, duplicates = sleep_in(tmp_path, point, pause_s=30, timeout_s=10)
-    print(f"{point}: {statistics.answered} answered events, {statistics.lost} lost, {duplicates} came twice")
+    print(
+        f"{point}: {statistics.answered} answered events, {statistics.lost} lost, {duplicates} came twice"
+    )
     statistics.check()

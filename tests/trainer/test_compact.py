@@ -25,7 +25,9 @@ pytestmark = pytest.mark.lab
 DAY_S = 86_400
 
 
-def put(store: LocalObjectStore, clock: FakeClock, events: list[wire.Event], sent_at: int | None = None) -> None:
+def put(
+    store: LocalObjectStore, clock: FakeClock, events: list[wire.Event], sent_at: int | None = None
+) -> None:
     rows = [line(codec.encode(event), clock.wall_ms(), sent_at) for event in events]
     store.put(new_name("segments", clock), pack(rows))
 
@@ -38,7 +40,11 @@ def story(rng: random.Random) -> list[wire.Event]:
         made += [make.observation(seq=seq) for seq in range(1, 12) if rng.random() < 0.8]
         made += [make.decision(seq=12), make.observation(seq=12)]
         made.append(make.observation(seq=1, id=f"{start:032x}", item="another"))
-        made.append(wire.Loss(f"{start + 900:032x}", install, 13, wire.Clock(0, 0, "b" * 32), "full", decisions=2))
+        made.append(
+            wire.Loss(
+                f"{start + 900:032x}", install, 13, wire.Clock(0, 0, "b" * 32), "full", decisions=2
+            )
+        )
     made += rng.choices(made, k=20)
     rng.shuffle(made)
     return made
@@ -46,9 +52,13 @@ def story(rng: random.Random) -> list[wire.Event]:
 
 @settings(max_examples=20, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(1, 80_000))
-def test_reading_is_the_same_before_and_after(tmp_path_factory, rng: random.Random, most_bytes: int):
+def test_reading_is_the_same_before_and_after(
+    tmp_path_factory, rng: random.Random, most_bytes: int
+):
     """However events are split over segments and days, and whenever jobs run, the log equals the uncompacted one's."""
-    plain, compacted = (LocalObjectStore(tmp_path_factory.mktemp(name)) for name in ("plain", "compacted"))
+    plain, compacted = (
+        LocalObjectStore(tmp_path_factory.mktemp(name)) for name in ("plain", "compacted")
+    )
     roots = str(plain._root), str(compacted._root)
     clock, events = FakeClock(), story(rng)
     while events:
@@ -104,7 +114,9 @@ def test_a_job_that_dies_anywhere_changes_nothing_that_is_read(tmp_path, at):
     try:
         compact(Dies(tmp_path, at), clock, most_bytes=2500)
     except KeyboardInterrupt:
-        assert at < 10  # the lease, two files and their notes, four segments, and the end of the lease
+        assert (
+            at < 10
+        )  # the lease, two files and their notes, four segments, and the end of the lease
     assert read_segments(str(tmp_path)) == before
     clock.advance(LEASE_S)
     compact(store, clock)
@@ -137,9 +149,14 @@ def test_a_job_reads_no_daily_file_of_a_day_that_is_done(tmp_path):
     assert compact(store, clock).segments == 1
     assert [name for name in got if name.startswith("daily")] == []
     old = store.names("daily")[0]
-    store.put(daily_parquet.replaces(daily_parquet.opened(LocalObjectStore.get(store, old)))[0], pack([]))
+    store.put(
+        daily_parquet.replaces(daily_parquet.opened(LocalObjectStore.get(store, old)))[0], pack([])
+    )
     assert compact(store, clock).segments == 0
-    assert ([name for name in got if name.startswith("daily")], store.names("segments")) == ([old], [])
+    assert ([name for name in got if name.startswith("daily")], store.names("segments")) == (
+        [old],
+        [],
+    )
 
 
 def test_today_is_left_alone(tmp_path):

@@ -42,7 +42,9 @@ def test_the_byte_search_finds_an_erasure_that_forgets_a_folder(tmp_path, monkey
     """An erasure that leaves out segments, dead letters or daily files is found out by the same search."""
     store = filled(tmp_path)
     names = LocalObjectStore.names
-    monkeypatch.setattr(LocalObjectStore, "names", lambda self, asked: [] if asked == folder else names(self, asked))
+    monkeypatch.setattr(
+        LocalObjectStore, "names", lambda self, asked: [] if asked == folder else names(self, asked)
+    )
     erase(store, GONE, FakeClock(), pause=lambda seconds: None)
     assert holding(tmp_path, GONE)
 
@@ -51,7 +53,9 @@ def test_an_id_in_escapes_or_in_another_field_is_found(tmp_path):
     """An id that was written with JSON's escapes, or into an item's name, goes too."""
     store, clock = LocalObjectStore(tmp_path), FakeClock()
     make, other = EventFactory(GONE), EventFactory(STAYS, start=50)
-    escaped = codec.encode(make.observation(seq=1)).replace(b'"install":"a1', b'"install":"\\u0061\\u0031')
+    escaped = codec.encode(make.observation(seq=1)).replace(
+        b'"install":"a1', b'"install":"\\u0061\\u0031'
+    )
     put(store, clock, escaped)
     put(store, clock, codec.encode(other.observation(seq=1, item=f"of {GONE}")))
     assert read_segments(str(tmp_path)).received == 2
@@ -85,8 +89,16 @@ def test_what_comes_after_the_last_pass_goes_with_the_next_compaction(tmp_path):
     store, clock = LocalObjectStore(tmp_path), FakeClock()
     erase(store, GONE, clock, clock.advance)
     late, other = EventFactory(GONE), EventFactory(STAYS, start=50)
-    put(store, clock, codec.encode(late.observation(seq=1)), codec.encode(other.observation(seq=1, item=GONE)))
-    bad = [codec.encode(late.observation(seq=2)) + b"!", b'{"id":"1", "install" :"\\u0061' + GONE.encode()[1:] + b'"']
+    put(
+        store,
+        clock,
+        codec.encode(late.observation(seq=1)),
+        codec.encode(other.observation(seq=1, item=GONE)),
+    )
+    bad = [
+        codec.encode(late.observation(seq=2)) + b"!",
+        b'{"id":"1", "install" :"\\u0061' + GONE.encode()[1:] + b'"',
+    ]
     kept = codec.encode(other.observation(seq=2)) + b"!"
     letters = [segment_format.letter(event, clock.wall_ms(), "bad") for event in (*bad, kept)]
     store.put(name := segment_format.new_name("dead", clock), segment_format.pack(letters))
@@ -108,7 +120,11 @@ def test_a_compaction_reads_dead_letters_only_where_lines_can_have_come_late(tmp
         clock.advance(DAY_S)
     read: list[str] = []
     store.get = lambda name: read.append(name) or LocalObjectStore.get(store, name)  # type: ignore[method-assign]
-    for mark, segment, expected in ((False, "", []), (True, "", days[-7:]), (True, days[5], days[5:])):
+    for mark, segment, expected in (
+        (False, "", []),
+        (True, "", days[-7:]),
+        (True, days[5], days[5:]),
+    ):
         if mark:
             store.put(tombstone(GONE), b"")
         if segment:
@@ -155,7 +171,10 @@ def test_late_uploads_are_gone_and_leave_nothing(tmp_path):
     assert server.post(packed(make.observation(seq=1)))[0] == 200
     erase(LocalObjectStore(tmp_path), GONE, clock, pause=clock.advance)
     assert server.post(packed(make.observation(seq=2)))[0] == 410
-    assert server.post(codec.pack([codec.encode(make.observation(seq=3)).replace(b'"red"', b"1")]))[0] == 410
+    assert (
+        server.post(codec.pack([codec.encode(make.observation(seq=3)).replace(b'"red"', b"1")]))[0]
+        == 410
+    )
     assert server.post(packed(EventFactory(STAYS, start=50).observation(seq=1)))[0] == 200
     server.stop()
     assert holding(tmp_path, GONE) == []

@@ -29,7 +29,9 @@ def events(tmp_path):
         for at in range(3):
             slate = engine.recommend("anna", k=4, context="rainy evening")
             if at < 2:
-                engine.reward_all(slate, {slate[0]: -1.0, slate[1]: 1.0}, observe=None if at else False)
+                engine.reward_all(
+                    slate, {slate[0]: -1.0, slate[1]: 1.0}, observe=None if at else False
+                )
             engine.observe("anna", f"item-{at}", "purchase")
         engine._outbox.put_durable([])
         return [codec.decode(pending.line) for pending in engine._outbox.oldest(100, 1 << 20)]
@@ -47,7 +49,9 @@ def test_decisions_meet_their_outcomes_and_states(events):
     assert found.decisions.reward.tolist() == [[-1.0, 1.0, 0.0, 0.0]] * 2
     assert found.decisions.judged.tolist() == [[True, True, False, False]] * 2
     assert found.decisions.at.tolist() == [0, 1]
-    np.testing.assert_array_equal(found.decisions.logged, [[s.marginal for s in d.slate] for d in decisions[:2]])
+    np.testing.assert_array_equal(
+        found.decisions.logged, [[s.marginal for s in d.slate] for d in decisions[:2]]
+    )
     clicked = IDS.index(decisions[1].slate[1].item)
     assert found.histories[0].items.tolist() == [0, clicked, 1, 2]
     assert found.contexts.shape == (1, TEXT)
@@ -64,12 +68,16 @@ def test_a_lost_observation_drops_the_decisions_after_it(events):
 def test_a_state_that_began_anew_is_learned_from_again(events):
     """Behind a restart decisions fit again, on a history of its own, and its steps are not counted as new behaviour."""
     first, second, _ = (event for event in events if isinstance(event, wire.Observation))
-    click = next(event for event in events if isinstance(event, wire.Outcome) and event.updates_state)
+    click = next(
+        event for event in events if isinstance(event, wire.Outcome) and event.updates_state
+    )
     steps = [(event.item, event.kind) for event in (second, first, click)]
     check = reduce(lambda check, step: next_check(check, *step), steps, NO_EVENTS)
     restart = wire.StateReset("e" * 32, first.install, first.seq, first.user, first.clock, steps)
     begun = [
-        msgspec.structs.replace(event, state_checksum=check, state_events=3) if isinstance(event, wire.Decision) else event
+        msgspec.structs.replace(event, state_checksum=check, state_events=3)
+        if isinstance(event, wire.Decision)
+        else event
         for event in events
     ]
     at = begun.index(first)
@@ -82,7 +90,9 @@ def test_a_state_that_began_anew_is_learned_from_again(events):
     assert found.histories[1].items.tolist()[:3] == [IDS.index(item) for item, _ in steps]
     assert (
         len(found.histories[1])
-        == 3 + sum(len(history) for history in examples_of(log_of(events), IDS, KINDS, TEXT).histories) - 1
+        == 3
+        + sum(len(history) for history in examples_of(log_of(events), IDS, KINDS, TEXT).histories)
+        - 1
     )
 
 
@@ -99,7 +109,10 @@ def test_items_unknown_to_the_lab_are_neither_judged_nor_learned(events):
 
 def test_a_context_of_another_width_is_left_out(events):
     """A context vector that another encoder made is counted and not used."""
-    other = [msgspec.structs.replace(e, context="AAAAAA==") if isinstance(e, wire.Decision) else e for e in events]
+    other = [
+        msgspec.structs.replace(e, context="AAAAAA==") if isinstance(e, wire.Decision) else e
+        for e in events
+    ]
     found = examples_of(log_of(other), IDS, KINDS, TEXT)
     assert (found.decisions.context == -1).all()
     assert found.dropped["context of another width"] == 2
@@ -110,13 +123,17 @@ def test_how_a_decision_was_drawn_reaches_the_lab(events):
     changes = {"guarded": 2, "caps": {"price": 1}}
     drawn = [
         msgspec.structs.replace(
-            event, slate=[msgspec.structs.replace(slot, marginal=None) for slot in event.slate], **changes
+            event,
+            slate=[msgspec.structs.replace(slot, marginal=None) for slot in event.slate],
+            **changes,
         )
         if isinstance(event, wire.Decision)
         else event
         for event in events
     ]
-    found, plain = (examples_of(log_of(each), IDS, KINDS, TEXT).decisions for each in (drawn, events))
+    found, plain = (
+        examples_of(log_of(each), IDS, KINDS, TEXT).decisions for each in (drawn, events)
+    )
     assert found.guarded.tolist() == [2, 2]
     assert found.capped.all()
     assert (found.epsilons()[:, :2] == 0.0).all()
@@ -128,8 +145,13 @@ def test_how_a_decision_was_drawn_reaches_the_lab(events):
 
 def test_rewards_told_with_noise_are_right_in_expectation(events):
     """A ±1 that was flipped with probability p counts value / (1 - 2p), and its decision is marked."""
-    told = [msgspec.structs.replace(e, flip_probability=0.25) if isinstance(e, wire.Outcome) else e for e in events]
-    found, plain = (examples_of(log_of(each), IDS, KINDS, TEXT).decisions for each in (told, events))
+    told = [
+        msgspec.structs.replace(e, flip_probability=0.25) if isinstance(e, wire.Outcome) else e
+        for e in events
+    ]
+    found, plain = (
+        examples_of(log_of(each), IDS, KINDS, TEXT).decisions for each in (told, events)
+    )
     np.testing.assert_allclose(found.reward, 2.0 * plain.reward)
     assert found.noisy.all()
     assert not plain.noisy.any()

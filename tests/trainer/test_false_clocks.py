@@ -26,7 +26,12 @@ pytestmark = [
     pytest.mark.skipif(not LIBRARY.exists(), reason="needs libfaketime (apt-get install faketime)"),
 ]
 
-CONSTANT = {"right": "+0", "two years behind": "-2y", "ten years ahead": "+10y", "an hour ahead": "+1h"}
+CONSTANT = {
+    "right": "+0",
+    "two years behind": "-2y",
+    "ten years ahead": "+10y",
+    "an hour ahead": "+1h",
+}
 STEPPING = {
     "an hour forth and back": ["+1h", "-1h", "+0"],
     "ten years ahead, then right": ["+10y", "+0"],
@@ -42,7 +47,14 @@ def live(folder: Path, server: Server, offsets: list[str]) -> tuple[dict, float]
     file = folder / "offset"
     file.write_text(offsets[0])
     url = f"http://127.0.0.1:{server.port}/v1"
-    command = [sys.executable, "-m", "tests.support.clock_victim", str(folder / "bundle"), str(folder / "state"), url]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.clock_victim",
+        str(folder / "bundle"),
+        str(folder / "state"),
+        url,
+    ]
     faked = {
         "LD_PRELOAD": str(LIBRARY),
         "FAKETIME_TIMESTAMP_FILE": str(file),
@@ -50,7 +62,10 @@ def live(folder: Path, server: Server, offsets: list[str]) -> tuple[dict, float]
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
     child = subprocess.Popen(
-        [*command, str(SLATES), str(PAUSE_S), "90"], cwd=ROOT, env={**os.environ, **faked}, stdout=subprocess.PIPE
+        [*command, str(SLATES), str(PAUSE_S), "90"],
+        cwd=ROOT,
+        env={**os.environ, **faked},
+        stdout=subprocess.PIPE,
     )
     offset = time.time() - time.monotonic()
     while not (folder / "state" / "outbox.db").exists() and child.poll() is None:
@@ -77,7 +92,9 @@ def check(report: dict, folder: Path) -> dict[str, Decision]:
     assert (report["pending"], report["lost"]) == (0, {})
     assert (log.missing, log.conflicts, log.duplicates) == (0, 0, 0)
     assert len(report["promised"]) == SLATES
-    rewards = [event.kind for event in events if isinstance(event, Outcome) and event.kind != "skip"]
+    rewards = [
+        event.kind for event in events if isinstance(event, Outcome) and event.kind != "skip"
+    ]
     assert sorted(rewards) == sorted(report["promised"])
     decisions = {event.id: event for event in events if isinstance(event, Decision)}
     assert set(decisions) == set(report["made"])
@@ -92,7 +109,9 @@ def test_a_clock_that_is_only_wrong_is_corrected(tmp_path, server, course):
     time_of = read_segments(str(tmp_path / "lab")).time
     errors = [abs(time_of[id] / 1000 - (made + offset)) for id, made in report["made"].items()]
     away = report["wall"] - time.time()
-    print(f"{course}: clock {away / 86_400 / 365:+.1f} years, {len(errors)} decisions, at most {max(errors):.3f} s off")
+    print(
+        f"{course}: clock {away / 86_400 / 365:+.1f} years, {len(errors)} decisions, at most {max(errors):.3f} s off"
+    )
     assert max(errors) <= 2.0
 
 

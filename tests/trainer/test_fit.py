@@ -31,7 +31,9 @@ from sanderling_trainer.policy.training.warm_start import warm_start
 
 pytestmark = pytest.mark.lab
 
-SMALL = Config(dim=8, state=12, hidden=10, epochs=4, batch_events=64, learning_rate=1e-2, dropout=0.1)
+SMALL = Config(
+    dim=8, state=12, hidden=10, epochs=4, batch_events=64, learning_rate=1e-2, dropout=0.1
+)
 ITEMS = 20
 
 
@@ -40,7 +42,9 @@ def network(config: Config = SMALL, items: int = ITEMS) -> PolicyNetwork:
     return PolicyNetwork(config, torch.randn(items, 6), torch.randn(2, 6), 3)
 
 
-def history(rng: np.random.Generator, length: int, taste: int = 0, fresh_from: int = 10**9) -> History:
+def history(
+    rng: np.random.Generator, length: int, taste: int = 0, fresh_from: int = 10**9
+) -> History:
     """Return a history that keeps to every other item."""
     return History(
         items=2 * rng.integers(0, ITEMS // 2, length) + taste,
@@ -71,7 +75,9 @@ def slow_points(found, visit_hours, horizon_days, repeats, fresh):
         ]
         for start, stop in zip(starts, [*starts[1:], len(one)], strict=True):
             end = stop
-            while horizon_days and end < len(one) and clock[end] < clock[start] + horizon_days * DAY:
+            while (
+                horizon_days and end < len(one) and clock[end] < clock[start] + horizon_days * DAY
+            ):
                 end += 1
             had = set() if repeats else {one.items[at] for at in range(start)}
             targets = {int(one.items[at]) for at in range(start, end) if wanted[at]} - had
@@ -88,7 +94,9 @@ def slow_points(found, visit_hours, horizon_days, repeats, fresh):
     fresh=st.sampled_from([None, False, True]),
     seed=st.integers(0, 99),
 )
-def test_points_are_those_of_the_slow_twin(lengths, visit_hours, horizon_days, repeats, fresh, seed):
+def test_points_are_those_of_the_slow_twin(
+    lengths, visit_hours, horizon_days, repeats, fresh, seed
+):
     """Visits, targets, horizons and splits equal a loop over events, for any histories, empty and unsorted ones too."""
     rng = np.random.default_rng(seed)
     found = [history(rng, length, fresh_from=int(rng.integers(0, 9))) for length in lengths]
@@ -101,7 +109,10 @@ def test_points_are_those_of_the_slow_twin(lengths, visit_hours, horizon_days, r
         targets[point].append(int(target))
     got = list(zip(points.place, points.at, points.context, points.day, targets, strict=True))
     assert got == expected
-    assert all(column.dtype == np.int64 for column in (points.place, points.at, points.point, points.target))
+    assert all(
+        column.dtype == np.int64
+        for column in (points.place, points.at, points.point, points.target)
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -109,8 +120,12 @@ def test_points_are_those_of_the_slow_twin(lengths, visit_hours, horizon_days, r
 def test_batches_hold_every_history_once_and_no_more_events_than_asked(lengths, events):
     """Every history that has events is in one batch, and only one that is longer than a batch may exceed it."""
     made = list(groups(lengths, events))
-    assert sorted(at for group in made for at in group) == [at for at, length in enumerate(lengths) if length]
-    assert all(len(group) * max(lengths[at] for at in group) <= events or len(group) == 1 for group in made)
+    assert sorted(at for group in made for at in group) == [
+        at for at, length in enumerate(lengths) if length
+    ]
+    assert all(
+        len(group) * max(lengths[at] for at in group) <= events or len(group) == 1 for group in made
+    )
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 8, 13, 64])
@@ -147,16 +162,23 @@ def test_an_interrupted_run_ends_bit_for_bit_as_if_it_had_not_been(tmp_path, mon
 
     monkeypatch.setattr(fit.progress.Run, "finish", crash)
     with pytest.raises(KeyboardInterrupt):
-        warm_start(broken, histories(fresh_from=10), config, repeats=True, resume=tmp_path / "run.pt")
+        warm_start(
+            broken, histories(fresh_from=10), config, repeats=True, resume=tmp_path / "run.pt"
+        )
     monkeypatch.undo()
     resumed = network(config)
     torch.manual_seed(12345)
-    trace = warm_start(resumed, histories(fresh_from=10), config, repeats=True, resume=tmp_path / "run.pt")
+    trace = warm_start(
+        resumed, histories(fresh_from=10), config, repeats=True, resume=tmp_path / "run.pt"
+    )
     assert trace == whole
     assert len(trace.loss) == 4
     for name, parameter in straight.named_parameters():
         assert torch.equal(parameter, dict(resumed.named_parameters())[name]), name
-        assert not torch.equal(parameter, dict(broken.named_parameters())[name]) or name == "trend_weights", name
+        assert (
+            not torch.equal(parameter, dict(broken.named_parameters())[name])
+            or name == "trend_weights"
+        ), name
 
 
 def test_two_half_batches_make_the_step_of_one_whole_batch():
@@ -264,7 +286,9 @@ def decisions_of(found: list[History], rows: list[int], **fields) -> Decisions:
 def test_what_survived_shedding_with_a_half_counts_like_two():
     """A policy learns the same from decisions that stand for two as from each of them twice."""
     found = histories(8)
-    settings = Config(**vars(SMALL) | {"batch_events": 10**6, "kl": 0.0, "supervision": 0.0, "policy_epochs": 3})
+    settings = Config(
+        **vars(SMALL) | {"batch_events": 10**6, "kl": 0.0, "supervision": 0.0, "policy_epochs": 3}
+    )
     learned = []
     for log in (
         decisions_of(found, list(range(8)), survived=[0.5, 0.5, 0.5, 1.0, 1.0, 1.0, 1.0, 0.5]),
@@ -280,7 +304,12 @@ def test_what_survived_shedding_with_a_half_counts_like_two():
 
 def test_noisy_rewards_count_by_the_inverse_of_their_variance():
     """With a chance q of being flipped a corrected reward has variance 1 / (1 - 2q)² for an exact one's 1."""
-    log = decisions_of(histories(4), list(range(4)), flip_probability=[0.0, 0.25, 0.4, 0.0], survived=[1.0, 1.0, 0.5, 1.0])
+    log = decisions_of(
+        histories(4),
+        list(range(4)),
+        flip_probability=[0.0, 0.25, 0.4, 0.0],
+        survived=[1.0, 1.0, 0.5, 1.0],
+    )
     np.testing.assert_allclose(log.weights() / log.weights()[0], [1.0, 0.25, 0.08, 1.0])
     assert log.weights().mean() == pytest.approx(1.0)
 
@@ -296,7 +325,9 @@ def test_a_policy_that_diverged_is_told_of_and_never_written(tmp_path):
     found, policy = histories(8), network()
     policy.contexts[1] = math.nan
     with pytest.raises(DivergedError, match="project"):
-        policy_gradient(policy, found, decisions_of(found, list(range(8)), context=[1] * 8), SMALL, repeats=True)
+        policy_gradient(
+            policy, found, decisions_of(found, list(range(8)), context=[1] * 8), SMALL, repeats=True
+        )
     with pytest.raises(DivergedError, match="learning diverged"):
         checkpoint.save(tmp_path / "next", policy, None, SMALL, None, {}, None)
     assert not (tmp_path / "next").exists()

@@ -34,11 +34,21 @@ def wide(slots: int) -> list[Slot]:
 def story(*judged: tuple[int, str, float], **fields) -> list[wire.Event]:
     """A stranger's decision, and outcomes by slot, item and value."""
     make = EventFactory()
-    base = {"seq": 1, "slate": SHOWN, "state_checksum": NO_EVENTS, "state_events": 0, "context": vector(0.6, 0.8, 0.0)}
+    base = {
+        "seq": 1,
+        "slate": SHOWN,
+        "state_checksum": NO_EVENTS,
+        "state_events": 0,
+        "context": vector(0.6, 0.8, 0.0),
+    }
     decision = make.decision(**(base | fields))
     given = judged or [(0, decision.slate[0].item, 1.0)]
     outcomes = [
-        msgspec.structs.replace(make.outcome(decision, value=value, seq=2 + at, updates_state=False), slot=slot, item=item)
+        msgspec.structs.replace(
+            make.outcome(decision, value=value, seq=2 + at, updates_state=False),
+            slot=slot,
+            item=item,
+        )
         for at, (slot, item, value) in enumerate(given)
     ]
     return [decision, *outcomes]
@@ -91,7 +101,9 @@ def test_an_outcome_of_what_its_slot_did_not_show_is_none(judged):
 
 def test_a_false_outcome_does_not_stand_for_a_true_one():
     """Of a slot's outcomes the last counts, of those that name its item: one that names another changes nothing."""
-    found = read(story((0, "item-0", -1.0), (1, "item-1", -1.0), (0, "item-0", 1.0), (1, "item-0", 1.0)))
+    found = read(
+        story((0, "item-0", -1.0), (1, "item-1", -1.0), (0, "item-0", 1.0), (1, "item-0", 1.0))
+    )
     assert found.decisions.reward.tolist() == [[1.0, -1.0]]
     assert found.decisions.judged.all()
     assert not found.dropped
@@ -121,7 +133,9 @@ def test_one_long_slate_does_not_widen_those_of_a_fleet(most):
 
 def test_what_is_unusual_does_not_depend_on_the_parts():
     """Slates of three lengths, read at once or in parts, are left out by how many there are in all, and once."""
-    stories = [story(slate=wide(2 + (at % 80 == 0) + (at % 160 == 0)), pool=200) for at in range(1200)]
+    stories = [
+        story(slate=wide(2 + (at % 80 == 0) + (at % 160 == 0)), pool=200) for at in range(1200)
+    ]
     whole = in_parts(stories, 1200)
     assert dict(whole.dropped) == {"a slate longer than those of 99 in 100 decisions": 8}
     assert (len(whole.decisions), whole.decisions.items.shape[1]) == (1192, 3)

@@ -58,7 +58,10 @@ def test_the_capital_is_the_papers():
     def capital(m, sign):
         mean_sum, variance_sum, variance, wealth = 0.5, 0.25, 0.25, 1.0
         for t, x in enumerate(values.tolist(), 1):
-            bet = min(np.sqrt(2 * np.log(2 / 0.05) / (variance * t * np.log(t + 1))), 0.5 / (m if sign > 0 else 1 - m))
+            bet = min(
+                np.sqrt(2 * np.log(2 / 0.05) / (variance * t * np.log(t + 1))),
+                0.5 / (m if sign > 0 else 1 - m),
+            )
             wealth *= 1 + sign * bet * (x - m)
             mean_sum += x
             variance_sum += (x - mean_sum / (t + 1)) ** 2
@@ -78,7 +81,10 @@ def test_one_may_look_as_often_as_one_likes():
         values = skewed(rng, 400)
         sequence = intervals.confidence_sequence(values, np.ones(400), 0.0, 5.0, looks)
         missed += any(not one.low <= 0.5 <= one.high for one in sequence)
-        assert all(later.low >= one.low and later.high <= one.high for one, later in itertools.pairwise(sequence))
+        assert all(
+            later.low >= one.low and later.high <= one.high
+            for one, later in itertools.pairwise(sequence)
+        )
         means = np.cumsum(values)[np.array(looks) - 1] / looks
         errors = np.array([values[:look].std(ddof=1) / look**0.5 for look in looks])
         blind += bool((np.abs(means - 0.5) > 1.96 * errors)[2:].any())
@@ -94,7 +100,9 @@ def test_bounded_intervals_follow_shift_and_scale(seed, shift, scale):
     for how in (intervals.empirical_bernstein, intervals.betting):
         one = how(values, np.ones(40), 0.0, 1.0)
         other = how(scale * values + shift, np.ones(40), shift, shift + scale)
-        assert [other.low, other.high] == pytest.approx([scale * one.low + shift, scale * one.high + shift], abs=1e-6)
+        assert [other.low, other.high] == pytest.approx(
+            [scale * one.low + shift, scale * one.high + shift], abs=1e-6
+        )
 
 
 def test_users_with_more_slots_weigh_more():
@@ -125,7 +133,9 @@ def test_lots_of_users_have_the_width_of_users():
     found = intervals.mean(values, rng)
     assert found.value == pytest.approx(values.mean())
     assert found.high - found.low == pytest.approx(2 * 1.96 * values.std() / 20_000**0.5, rel=0.08)
-    assert np.bincount(intervals.lots(20_000, rng)).tolist() == pytest.approx([20_000 / 4096] * 4096, abs=1)
+    assert np.bincount(intervals.lots(20_000, rng)).tolist() == pytest.approx(
+        [20_000 / 4096] * 4096, abs=1
+    )
 
 
 def test_the_corrected_bootstrap_covers_skewed_means_better():
@@ -137,7 +147,10 @@ def test_the_corrected_bootstrap_covers_skewed_means_better():
         resampled = intervals.resample(values[:, None], rng)[:, 0] / 40
         without = (values.sum() - values) / 39
         for at, one in enumerate(
-            (intervals.percentiles(values.mean(), resampled), intervals.corrected(values.mean(), resampled, without))
+            (
+                intervals.percentiles(values.mean(), resampled),
+                intervals.corrected(values.mean(), resampled, without),
+            )
         ):
             missed[at] += not one.low <= truth <= one.high
     assert missed[1] < missed[0]

@@ -37,7 +37,9 @@ def compacts(store: ObjectStore, clock: FakeClock) -> None:
 def stocked(root: Path) -> FakeClock:
     """A store with daily files, segments and dead letters of three installs; one segment has all three."""
     store, clock = filled(root), FakeClock()
-    makers = [EventFactory(install, start) for install, start in ((GONE, 700), (STAYS, 800), (THIRD, 900))]
+    makers = [
+        EventFactory(install, start) for install, start in ((GONE, 700), (STAYS, 800), (THIRD, 900))
+    ]
     for seq in (50, 51):
         put(store, clock, *(codec.encode(make.observation(seq=seq)) for make in makers))
     compact(store, clock)
@@ -64,7 +66,9 @@ def asleep(root: Path, job: Job, meanwhile: Job, at: int) -> tuple[bool, bool]:
     return bool(slept), False
 
 
-def everywhere(folder: Path, job: Job, meanwhile: Job, check: Callable[[Path, bool], None], step: int = 1) -> int:
+def everywhere(
+    folder: Path, job: Job, meanwhile: Job, check: Callable[[Path, bool], None], step: int = 1
+) -> int:
     """Let a job sleep at each `step`-th of its operations, each time on a copy of `folder`; return how many it has."""
     for at in count(1, step):
         root = Path(shutil.copytree(folder, folder.with_name(f"{folder.name}-{at}")))
@@ -111,7 +115,9 @@ def test_the_sleeping_compaction_finds_a_lease_that_only_looks_after_writing(tmp
     monkeypatch.setattr(Lease, "create", create)
     stocked(tmp_path / "store")
     left: list[int] = []
-    everywhere(tmp_path / "store", compacts, erases(GONE), lambda root, _: left.extend(holding(root, GONE)))
+    everywhere(
+        tmp_path / "store", compacts, erases(GONE), lambda root, _: left.extend(holding(root, GONE))
+    )
     assert left
 
 
@@ -127,7 +133,9 @@ def test_an_erasure_that_sleeps_is_made_good_when_it_is_started_again(tmp_path, 
     def check(root: Path, again: bool) -> None:
         assert others(read_segments(str(root))) == before
         if again:
-            erases(GONE)(LocalObjectStore(root), FakeClock(late().wall_ms() + 10 * round(LEASE_S * 1000)))
+            erases(GONE)(
+                LocalObjectStore(root), FakeClock(late().wall_ms() + 10 * round(LEASE_S * 1000))
+            )
             assert others(read_segments(str(root))) == before
         assert holding(root, GONE) == []
         assert meanwhile is compacts or holding(root, THIRD) == []

@@ -23,7 +23,9 @@ from tests.support.stores import GONE, JOBS, filled, holding, late, others
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 
 
-def cut(disk: LoopDisk, job: Callable[[Path, FakeClock], None], after_s: float, mutant: str) -> None:
+def cut(
+    disk: LoopDisk, job: Callable[[Path, FakeClock], None], after_s: float, mutant: str
+) -> None:
     """Cut the power so long after a job has begun in a child of this process."""
     child = os.fork()
     if child == 0:
@@ -67,7 +69,11 @@ def cut_often(disk: LoopDisk, name: str, cuts: int, mutant: str = "", seed: int 
         if name == "compact":
             assert read_segments(str(root)) == before
         assert others(read_segments(str(root))) == others(before)
-        assert LocalObjectStore(root).names("segments") == [] if name == "compact" else holding(root, GONE) == []
+        assert (
+            LocalObjectStore(root).names("segments") == []
+            if name == "compact"
+            else holding(root, GONE) == []
+        )
         shutil.rmtree(root)
     return interrupted
 
@@ -82,7 +88,9 @@ def test_a_power_cut_under_a_job_loses_nothing(disk, name):
 @pytest.mark.parametrize("name", JOBS)
 def test_hundreds_of_power_cuts_under_a_job_lose_nothing(disk, name):
     """The same after 250 cuts of each job."""
-    print(f"{name}: 250 power cuts, {cut_often(disk, name, 250)} of them before the job's end, nothing lost")
+    print(
+        f"{name}: 250 power cuts, {cut_often(disk, name, 250)} of them before the job's end, nothing lost"
+    )
 
 
 @pytest.mark.parametrize("name", JOBS)

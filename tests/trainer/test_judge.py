@@ -32,7 +32,9 @@ def test_metrics_equal_their_definitions(order, k, relevant):
 @given(st.permutations(range(12)), st.integers(1, 6), st.sets(st.integers(0, 15), min_size=1))
 def test_metrics_per_user_look_as_deep_as_they_are_asked(order, k, relevant):
     """Everything at k ignores what stands below k, except the deeper recall."""
-    deep, cut = (metrics.per_user([slate], [relevant], k, 2 * k) for slate in (list(order), list(order)[:k]))
+    deep, cut = (
+        metrics.per_user([slate], [relevant], k, 2 * k) for slate in (list(order), list(order)[:k])
+    )
     for name in (f"ndcg@{k}", f"recall@{k}", f"hit_rate@{k}", f"mrr@{k}"):
         assert deep[name] == cut[name]
     assert deep[f"recall@{2 * k}"][0] == len(set(list(order)[: 2 * k]) & relevant) / len(relevant)
@@ -50,7 +52,11 @@ def test_users_who_cannot_be_judged_are_counted_not_scored():
     """A user without a slate or without anything liked later is named in the counts; nobody at all is an error."""
     slates, relevant = {"a": [1, 2], "b": [3, 4]}, {"a": {1}, "c": {9}}
     found = metrics.evaluate(slates, relevant, 2, 10, np.random.default_rng(0))
-    assert (found["users"], found["users_without_slate"], found["users_without_relevant"]) == (1, 1, 1)
+    assert (found["users"], found["users_without_slate"], found["users_without_relevant"]) == (
+        1,
+        1,
+        1,
+    )
     assert found["coverage@2"] == 0.2
     short = metrics.evaluate({"a": [1]}, {"a": {1, 2}}, 2, 10, np.random.default_rng(0))
     assert short["ndcg@2"]["value"] < 1.0

@@ -9,7 +9,12 @@ from threading import Barrier
 import pytest
 
 from sanderling.events import codec
-from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, LocalObjectStore, ObjectStore, open_store
+from sanderling_trainer.event_log.object_store import (
+    JOB_TIMEOUT,
+    LocalObjectStore,
+    ObjectStore,
+    open_store,
+)
 from sanderling_trainer.jobs import compact as compaction
 from sanderling_trainer.jobs.compact import compact
 from sanderling_trainer.jobs.erase import erase
@@ -22,7 +27,9 @@ pytestmark = pytest.mark.lab
 
 @pytest.fixture(params=["folder", "s3"])
 def store(request, tmp_path) -> ObjectStore:
-    return open_store(str(tmp_path) if request.param == "folder" else request.getfixturevalue("bucket"))
+    return open_store(
+        str(tmp_path) if request.param == "folder" else request.getfixturevalue("bucket")
+    )
 
 
 def test_a_second_job_is_told_who_works_and_what_to_do(store):
@@ -171,11 +178,20 @@ def test_interruptions_find_a_lease_that_does_not_look_again(tmp_path, monkeypat
     """Without the look at the highest number after writing, or at the old lease after creating, two jobs go on."""
     check_ended = Lease._check_ended
     before_creating = lambda self, number: None if self._number else check_ended(self, number)  # noqa: E731
-    for number, (name, broken) in enumerate([("check", lambda self: None), ("_check_ended", before_creating)]):
+    for number, (name, broken) in enumerate(
+        [("check", lambda self: None), ("_check_ended", before_creating)]
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(Lease, name, broken)
             root = tmp_path / str(number)
-            assert max(met(root / f"{at}-{wakes}", at, wakes) for at in STEPS for wakes in (False, True)) == 2
+            assert (
+                max(
+                    met(root / f"{at}-{wakes}", at, wakes)
+                    for at in STEPS
+                    for wakes in (False, True)
+                )
+                == 2
+            )
 
 
 def test_a_damaged_lease_is_named(tmp_path):
@@ -185,7 +201,10 @@ def test_a_damaged_lease_is_named(tmp_path):
     with only_job(store, clock, "compact"):
         pass
     store.put(f"{FOLDER}/000000000002", b"")
-    with pytest.raises(BusyError, match=r"jobs/000000000002.*remove the file"), only_job(store, clock, "compact"):
+    with (
+        pytest.raises(BusyError, match=r"jobs/000000000002.*remove the file"),
+        only_job(store, clock, "compact"),
+    ):
         pass
     store.delete(f"{FOLDER}/000000000002")
     with only_job(store, clock, "compact"):
@@ -235,7 +254,10 @@ def test_a_job_that_fails_as_it_begins_leaves_the_store_free(tmp_path):
     clock = FakeClock()
     with only_job(LocalObjectStore(tmp_path), clock, "compact"):
         pass
-    with pytest.raises(OSError, match="the store fails"), only_job(Fails(tmp_path), clock, "compact"):
+    with (
+        pytest.raises(OSError, match="the store fails"),
+        only_job(Fails(tmp_path), clock, "compact"),
+    ):
         pass
     with only_job(LocalObjectStore(tmp_path), clock, "erase"):
         pass
@@ -291,7 +313,9 @@ class Reading(LocalObjectStore):
     def get(self, name: str) -> bytes:
         if not name.startswith(FOLDER):
             self.clock.advance(240)
-            self.began.append(tried(Lease(LocalObjectStore(self._root), self.clock, "erase", "another").take))
+            self.began.append(
+                tried(Lease(LocalObjectStore(self._root), self.clock, "erase", "another").take)
+            )
         return super().get(name)
 
 
@@ -300,7 +324,11 @@ def test_a_job_that_reads_for_hours_keeps_its_lease(tmp_path, job):
     """A job that reads for longer than a lease, and changes nothing meanwhile, is not taken over and ends well."""
     store, clock = prepared(tmp_path)
     for seq in range(20):
-        put(store, clock, codec.encode(EventFactory(STAYS, start=100 + seq).observation(seq=1 + seq)))
+        put(
+            store,
+            clock,
+            codec.encode(EventFactory(STAYS, start=100 + seq).observation(seq=1 + seq)),
+        )
     clock.advance(DAY_S)
     slow = Reading(tmp_path, clock)
     job(slow, clock)

@@ -36,7 +36,9 @@ class Tapped:
         return answer
 
 
-def run(folder, caplog, rounds: int, spoil=lambda engine: None) -> tuple[Course, set[tuple[str, str]]]:
+def run(
+    folder, caplog, rounds: int, spoil=lambda engine: None
+) -> tuple[Course, set[tuple[str, str]]]:
     caplog.set_level(logging.DEBUG)
     world = World(0)
     lab = Lab(world, folder / "lab")
@@ -74,24 +76,35 @@ def test_none_of_ten_thousand_marks_is_found(tmp_path, caplog):
 def log_context(engine) -> None:
     """The engine that logs contexts."""
     honest = engine._encode_context
-    engine._encode_context = lambda scorer, text: (logging.info("encoding %s", text), honest(scorer, text))[1]
+    engine._encode_context = lambda scorer, text: (
+        logging.info("encoding %s", text),
+        honest(scorer, text),
+    )[1]
 
 
 def send_user(engine) -> None:
     """The engine that says who observed something, and hides it a little."""
     honest = engine.observe
-    engine.observe = lambda user, item: honest(user, item, base64.b64encode(b"v:" + user.encode()).decode())
+    engine.observe = lambda user, item: honest(
+        user, item, base64.b64encode(b"v:" + user.encode()).decode()
+    )
 
 
 def send_text(engine) -> None:
     """The engine that shows added items under their text."""
     honest = engine.upsert_items
-    engine.upsert_items = lambda items: [engine.observe("x", item["text"]) for item in items] and honest(items)
+    engine.upsert_items = lambda items: (
+        [engine.observe("x", item["text"]) for item in items] and honest(items)
+    )
 
 
 @pytest.mark.parametrize(
     ("spoil", "leak"),
-    [(log_context, ("logs", "context")), (send_user, ("wire", "user")), (send_text, ("wire", "text"))],
+    [
+        (log_context, ("logs", "context")),
+        (send_user, ("wire", "user")),
+        (send_text, ("wire", "text")),
+    ],
 )
 def test_the_marks_find_who_tells(tmp_path, caplog, spoil, leak):
     """An engine that logs contexts, or sends names or texts, is found out, on the wire and at the lab (P4)."""

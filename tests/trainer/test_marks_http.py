@@ -39,7 +39,12 @@ def tap(tmp_path):
 
 
 def run(
-    folder, tap: Tap, caplog, rounds: int, engines: int = len(SETTINGS), transport: type[HttpTransport] = HttpTransport
+    folder,
+    tap: Tap,
+    caplog,
+    rounds: int,
+    engines: int = len(SETTINGS),
+    transport: type[HttpTransport] = HttpTransport,
 ) -> tuple[Course, set[tuple[str, str]]]:
     """Let engines live so many rounds; return where marks were found, before and after a compaction."""
     caplog.set_level(logging.DEBUG)
@@ -48,7 +53,9 @@ def run(
         course.live(number, rounds)
     wire = list(tap.wire())
     stored = read_segments(str(folder / "lab")).time
-    assert stored.keys() <= {id.decode() for text in wire for id in re.findall(rb'"id":"([0-9a-f]{32})"', text)}
+    assert stored.keys() <= {
+        id.decode() for text in wire for id in re.findall(rb'"id":"([0-9a-f]{32})"', text)
+    }
     assert any(b"sent-at: " in text for text in wire)
     found = course.leaks(wire, caplog.text)
     compact(LocalObjectStore(folder / "lab"), FakeClock(round(1000 * time.time()) + 2 * 86_400_000))

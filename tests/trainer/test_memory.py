@@ -22,7 +22,9 @@ def wrong(memory: RecentIds, rng: random.Random) -> int:
     told: dict[str, int] = {}
     found = 0
     for _ in range(300):
-        some = dict.fromkeys(ids(rng, 8, 6) + ids(rng, 2) + [f"{rng.getrandbits(4) << 64 | 1:032x}"], 0)
+        some = dict.fromkeys(
+            ids(rng, 8, 6) + ids(rng, 2) + [f"{rng.getrandbits(4) << 64 | 1:032x}"], 0
+        )
         found += sum(told.get(id) != body for id, body in memory.get(some).items())
         some = {id: rng.choice([0, 2**32 - 1, rng.getrandbits(32)]) for id in some}
         memory.add(some)

@@ -12,7 +12,15 @@ import urllib3
 
 from sanderling.errors import TableError
 from sanderling_trainer.data import movielens
-from sanderling_trainer.data.movielens import WHEEL, ZIP, content_hash, load, read_publisher_zip, read_wheel, to_tables
+from sanderling_trainer.data.movielens import (
+    WHEEL,
+    ZIP,
+    content_hash,
+    load,
+    read_publisher_zip,
+    read_wheel,
+    to_tables,
+)
 from sanderling_trainer.data.tables import read_catalogue, read_interactions
 
 pytestmark = pytest.mark.lab
@@ -34,7 +42,14 @@ item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq
 5\tPlain\t\tComedy
 """
 USERS = [("1", "17", "student"), ("2", "18", "writer"), ("3", "56", "none"), ("4", "49", "artist")]
-RATINGS = [(2, 1, 5, 300), (1, 2, 3, 100), (1, 5, 4, 100), (3, 4, 1, 200), (4, 3, 4, 100), (1, 1, 5, 100)]
+RATINGS = [
+    (2, 1, 5, 300),
+    (1, 2, 3, 100),
+    (1, 5, 4, 100),
+    (3, 4, 1, 200),
+    (4, 3, 4, 100),
+    (1, 1, 5, 100),
+]
 
 
 def archive(**members: str | bytes) -> bytes:
@@ -131,7 +146,11 @@ def test_an_archive_in_the_cache_needs_no_network(
     (tmp_path / name).write_bytes(publisher if name == ZIP else wheel)
     items, interactions = load(tmp_path)
     catalogue = read_catalogue(items)
-    assert catalogue.records[1] == {"id": "2", "genres": "Action Comedy", "title": "Cafe Noir (1990)"}
+    assert catalogue.records[1] == {
+        "id": "2",
+        "genres": "Action Comedy",
+        "title": "Cafe Noir (1990)",
+    }
     assert len(read_interactions(interactions, catalogue)) == len(RATINGS)
     (tmp_path / name).unlink()
     assert load(tmp_path) == (items, interactions)

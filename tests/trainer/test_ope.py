@@ -65,16 +65,31 @@ def test_every_estimator_equals_its_loop(seed, order):
 
 def by_hand(reward, logged, target, shown=0.0, expected=0.0):
     """Return the estimates of a log of single items, by name."""
-    logged, target, reward = (np.array(column, float)[:, None] for column in (logged, target, reward))
-    log = ope.Slates(reward, reward >= 0, np.arange(len(reward)), ope.Propensities(*3 * [logged]), np.ones(len(reward)))
+    logged, target, reward = (
+        np.array(column, float)[:, None] for column in (logged, target, reward)
+    )
+    log = ope.Slates(
+        reward,
+        reward >= 0,
+        np.arange(len(reward)),
+        ope.Propensities(*3 * [logged]),
+        np.ones(len(reward)),
+    )
     q = [np.full(reward.shape, value) for value in (shown, expected, expected, 0.0)]
-    found = ope.estimates(log, ope.Propensities(*3 * [target]), np.random.default_rng(0), predicted=ope.Predictions(*q))
+    found = ope.estimates(
+        log,
+        ope.Propensities(*3 * [target]),
+        np.random.default_rng(0),
+        predicted=ope.Predictions(*q),
+    )
     return {one.estimator: one for one in found}
 
 
 def test_single_items_by_hand():
     """Weights 2, 1/2, 30 and 0 with clicks 1, 0, 1, 1 give what one computes on paper, for the whole table."""
-    found = by_hand([1, 0, 1, 1], [0.25, 0.5, 0.01, 0.5], [0.5, 0.25, 0.3, 0.0], shown=0.5, expected=0.4)
+    found = by_hand(
+        [1, 0, 1, 1], [0.25, 0.5, 0.01, 0.5], [0.5, 0.25, 0.3, 0.0], shown=0.5, expected=0.4
+    )
     cap = estimators.CAP
     wanted = {
         "observed": 3 / 4,
@@ -84,7 +99,8 @@ def test_single_items_by_hand():
         "DM": 0.4,
         "DR": 0.4 + (2 * 0.5 - 0.5 * 0.5 + 30 * 0.5) / 4,
         "Switch-DR": 0.4 + (2 * 0.5 - 0.5 * 0.5) / 4,
-        "DRos": 0.4 + sum(cap**2 * w / (w**2 + cap**2) * d for w, d in ((2, 0.5), (0.5, -0.5), (30, 0.5))) / 4,
+        "DRos": 0.4
+        + sum(cap**2 * w / (w**2 + cap**2) * d for w, d in ((2, 0.5), (0.5, -0.5), (30, 0.5))) / 4,
     }
     for name, value in wanted.items():
         assert found[name].value == pytest.approx(value), name
@@ -98,8 +114,12 @@ def test_single_items_by_hand():
 def test_two_slots_by_hand():
     """Of two slates of two slots, RIPS is normalised in each slot; Cascade-DR carries the weight of the slot above."""
     logged = ope.Propensities(*3 * [np.array([[0.5, 0.5], [0.5, 0.25]])])
-    target = ope.Propensities(np.array([[1.0, 0.5], [0.25, 0.5]]), logged.marginal, logged.inclusion)
-    log = ope.Slates(np.array([[1.0, 0.0], [0.0, 1.0]]), np.ones((2, 2), bool), np.arange(2), logged, np.ones(2))
+    target = ope.Propensities(
+        np.array([[1.0, 0.5], [0.25, 0.5]]), logged.marginal, logged.inclusion
+    )
+    log = ope.Slates(
+        np.array([[1.0, 0.0], [0.0, 1.0]]), np.ones((2, 2), bool), np.arange(2), logged, np.ones(2)
+    )
     shown, above = np.array([[0.5, 0.25], [0.5, 0.75]]), np.array([[0.6, 0.3], [0.2, 0.4]])
     predicted = ope.Predictions(shown, above, above, np.zeros((2, 2)))
     found = ope.estimates(log, target, np.random.default_rng(0), predicted=predicted)
@@ -145,7 +165,9 @@ def test_an_estimator_is_exact_where_its_assumption_holds_and_only_there(clicks)
     q = np.random.default_rng(0).random(POOL)
     pool_items = np.tile(np.argsort(ORDER), (len(every), 1))
     _, above = ope.expected_rewards(q[pool_items], ORDER[every], POOL, TARGET)
-    found = (before * estimators.cascade(ope.weights(logged, target)["RIPS"], rewards, q[every], above)).sum() / SLOTS
+    found = (
+        before * estimators.cascade(ope.weights(logged, target)["RIPS"], rewards, q[every], above)
+    ).sum() / SLOTS
     assert (found == pytest.approx(truth(clicks), rel=1e-9)) == ("Cascade-DR" in RIGHT[clicks])
 
 
@@ -169,15 +191,23 @@ def test_estimators_that_claim_it_follow_a_shift(seed, shift):
     weight, log = ope.weights(world.log.logged, world.target), world.log
 
     def values(reward):
-        model = predict(world._replace(log=log._replace(reward=reward)), np.random.default_rng(seed))
+        model = predict(
+            world._replace(log=log._replace(reward=reward)), np.random.default_rng(seed)
+        )
         item = weight["IIPS"]
-        top, bottom, slots = (weight["RIPS"] * reward).sum(axis=0), weight["RIPS"].sum(axis=0), np.full(SLOTS, 200.0)
+        top, bottom, slots = (
+            (weight["RIPS"] * reward).sum(axis=0),
+            weight["RIPS"].sum(axis=0),
+            np.full(SLOTS, 200.0),
+        )
         return {
             "SN-RIPS": estimators.self_normalised(top, bottom, slots),
             "DM": estimators.direct(model.expected).mean(),
             "DR": estimators.doubly_robust(item, reward, model.shown, model.expected).mean(),
             "Switch-DR": estimators.switch(item, reward, model.shown, model.expected, 1.5).mean(),
-            "DRos": estimators.optimistic_shrinkage(item, reward, model.shown, model.expected, 2.0).mean(),
+            "DRos": estimators.optimistic_shrinkage(
+                item, reward, model.shown, model.expected, 2.0
+            ).mean(),
             "IPS": estimators.ips(item, reward).mean(),
         }
 
@@ -213,7 +243,9 @@ def test_decisions_that_were_likely_shed_count_for_those_that_are_gone():
         np.where(kept < 2000, 0.25, 1.0),
     )
     observed = ope.estimates(log, log.logged, np.random.default_rng(0))[0]
-    blind = ope.estimates(log._replace(survived=np.ones(len(kept))), log.logged, np.random.default_rng(0))[0]
+    blind = ope.estimates(
+        log._replace(survived=np.ones(len(kept))), log.logged, np.random.default_rng(0)
+    )[0]
     assert observed.value == pytest.approx(reward.mean(), abs=0.02)
     assert blind.value < 0.6 * reward.mean()
 
@@ -225,7 +257,9 @@ def test_logs_of_two_policies_are_judged_by_their_own_propensities():
         one, other = draw("independent", 1000, seed), draw("independent", 1000, seed + 1000)
         ranks = other.items  # drawn by the target's order of items, under the logging policy's ε
         items = np.argsort(ORDER)[ranks]
-        reward = (np.random.default_rng(seed).random(items.shape) < chances("independent", items)).astype(float)
+        reward = (
+            np.random.default_rng(seed).random(items.shape) < chances("independent", items)
+        ).astype(float)
         target = both(one.target, ope.sequential_propensities(ranks, SLOTS, POOL, TARGET))
         for found, logged in ((own, ranks), (blind, items)):
             log = ope.Slates(
@@ -256,7 +290,9 @@ def test_weights_average_one_over_the_support():
     assert (logged.conditional.prod(axis=1) * weight).sum() == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize(("pool", "own_pool", "epsilon", "own"), [(6, 6, 0.7, 0.5), (6, 5, 0.3, 0.0), (5, 6, 1.0, 0.2)])
+@pytest.mark.parametrize(
+    ("pool", "own_pool", "epsilon", "own"), [(6, 6, 0.7, 0.5), (6, 5, 0.3, 0.0), (5, 6, 1.0, 0.2)]
+)
 def test_no_weight_is_above_the_largest_known(pool, own_pool, epsilon, own):
     """Over every slate and order of the target, no weight exceeds what `largest_weights` promises before any log."""
     every = np.array(list(slates(SLOTS, pool)))
@@ -325,10 +361,16 @@ def test_marginals_and_inclusions_equal_enumeration():
 
 def test_each_decision_may_have_its_own_pool_and_epsilon():
     """Propensities with a pool and an ε per decision are those of each decision alone."""
-    ranks, pools, epsilons = np.array([[0, 1, 2], [4, 0, 1], [1, 5, 0]]), np.array([3, 5, 6]), np.array([0.5, 0.1, 0.5])
+    ranks, pools, epsilons = (
+        np.array([[0, 1, 2], [4, 0, 1], [1, 5, 0]]),
+        np.array([3, 5, 6]),
+        np.array([0.5, 0.1, 0.5]),
+    )
     together = ope.sequential_propensities(ranks, SLOTS, pools, epsilons)
     for at in range(3):
-        alone = ope.sequential_propensities(ranks[at : at + 1], SLOTS, int(pools[at]), float(epsilons[at]))
+        alone = ope.sequential_propensities(
+            ranks[at : at + 1], SLOTS, int(pools[at]), float(epsilons[at])
+        )
         for one, other in zip(together, alone, strict=True):
             np.testing.assert_allclose(one[at], other[0])
 
@@ -357,9 +399,13 @@ def test_a_target_that_the_log_does_not_support_is_refused():
 def test_few_groups_are_refused():
     """Decisions of 3 installs, or of many with one that has nearly all, give no interval to rely on."""
     world = draw("independent", 600, 7)
-    assert "groups" in str(judge(world._replace(log=world.log._replace(group=np.arange(600) % 3)))["IIPS"].refused)
+    assert "groups" in str(
+        judge(world._replace(log=world.log._replace(group=np.arange(600) % 3)))["IIPS"].refused
+    )
     lopsided = np.where(np.arange(600) < 500, 0, np.arange(600))
-    assert "groups" in str(judge(world._replace(log=world.log._replace(group=lopsided)))["IIPS"].refused)
+    assert "groups" in str(
+        judge(world._replace(log=world.log._replace(group=lopsided)))["IIPS"].refused
+    )
 
 
 def test_intervals_widen_when_decisions_hang_together():
@@ -375,7 +421,9 @@ def test_intervals_widen_when_decisions_hang_together():
     target = ope.Propensities(*(np.tile(part, (4, 1)) for part in world.target))
 
     def width(log, target):
-        one = next(e for e in ope.estimates(log, target, np.random.default_rng(0)) if e.estimator == "IIPS")
+        one = next(
+            e for e in ope.estimates(log, target, np.random.default_rng(0)) if e.estimator == "IIPS"
+        )
         return one.high - one.low
 
     once = width(world.log, world.target)
@@ -403,14 +451,19 @@ def test_rewards_that_are_no_clicks_are_an_error(bad):
     with pytest.raises(ValueError, match="click"):
         ope.estimates(world.log, world.target, np.random.default_rng(0))
     world.log.judged[5, 0] = False
-    assert all(np.isfinite(one.value) for one in ope.estimates(world.log, world.target, np.random.default_rng(0)))
+    assert all(
+        np.isfinite(one.value)
+        for one in ope.estimates(world.log, world.target, np.random.default_rng(0))
+    )
 
 
 def test_other_impossible_input_is_an_error():
     """A target above 1, a chance of survival of 0, a negative rank, no judged slot, an empty log raise ValueError."""
     world, rng = draw("independent", 40, 3), np.random.default_rng(0)
     with pytest.raises(ValueError, match="target's conditional"):
-        ope.estimates(world.log, world.target._replace(conditional=1.0 + world.target.conditional), rng)
+        ope.estimates(
+            world.log, world.target._replace(conditional=1.0 + world.target.conditional), rng
+        )
     with pytest.raises(ValueError, match="survival"):
         ope.estimates(world.log._replace(survived=np.zeros(40)), world.target, rng)
     with pytest.raises(ValueError, match="ranks"):

@@ -24,7 +24,9 @@ BETTER, WORSE = np.array([0, 1, 2, 3, 4, 5]), np.array([5, 4, 3, 2, 1, 0])
 def found(clicks="independent", order=BETTER, epsilon=0.5, m=3000, **given):
     """Return the estimates of a candidate on a world's log."""
     world = draw(clicks, m, 1, order=order, epsilon=epsilon)
-    given.setdefault("predicted", predict(world, np.random.default_rng(0), order=order, epsilon=epsilon))
+    given.setdefault(
+        "predicted", predict(world, np.random.default_rng(0), order=order, epsilon=epsilon)
+    )
     return list(judge(world, **given).values())
 
 
@@ -57,14 +59,21 @@ def test_unsupported_mass_holds():
     """Any mass on items that the log never shows holds the candidate, however good it looks."""
     assert ope.gate(found(unsupported=0.0), ope.Thresholds()).passed
     verdict = ope.gate(found(unsupported=0.001), ope.Thresholds())
-    assert verdict.reasons == [next(reason for reason in verdict.reasons if "unsupported mass: 0.100%" in reason)]
+    assert verdict.reasons == [
+        next(reason for reason in verdict.reasons if "unsupported mass: 0.100%" in reason)
+    ]
 
 
 def test_too_small_an_effective_sample_holds():
     """The same candidate on 90 slates is held for its effective sample size, and so is one below a stricter bound."""
-    assert any("effective sample size" in reason for reason in ope.gate(found(m=90), ope.Thresholds()).reasons)
+    assert any(
+        "effective sample size" in reason
+        for reason in ope.gate(found(m=90), ope.Thresholds()).reasons
+    )
     strict = ope.gate(found(), ope.Thresholds(ess=1e6))
-    assert [reason.split(" is below")[0][:21] for reason in strict.reasons] == ["effective sample size"]
+    assert [reason.split(" is below")[0][:21] for reason in strict.reasons] == [
+        "effective sample size"
+    ]
 
 
 def test_a_mean_weight_off_one_holds():
@@ -86,7 +95,10 @@ def test_estimators_that_disagree_hold():
 def test_one_estimator_alone_confirms_nothing():
     """With every other estimator refused the gate holds, since nothing agrees with the primary one."""
     alone = [
-        one if one.estimator in ("observed", "SN-inclusion") else replace(one, refused="bad weights") for one in found()
+        one
+        if one.estimator in ("observed", "SN-inclusion")
+        else replace(one, refused="bad weights")
+        for one in found()
     ]
     verdict = ope.gate(alone, ope.Thresholds())
     assert len(verdict.reasons) == 1
@@ -122,8 +134,12 @@ def candidate_of(world, unsupported=0.0):
     """Return a function that says what the candidate does at some of a world's decisions."""
     m = len(world.items)
     predicted = predict(world, np.random.default_rng(0), order=BETTER, epsilon=0.5)
-    all_of_it = ope.Candidate(world.target, predicted, np.full(m, unsupported), np.full(m, POOL), 0.5)
-    return lambda decisions: ope.Candidate(*(cut(part, decisions.history) for part in all_of_it[:4]), 0.5)
+    all_of_it = ope.Candidate(
+        world.target, predicted, np.full(m, unsupported), np.full(m, POOL), 0.5
+    )
+    return lambda decisions: ope.Candidate(
+        *(cut(part, decisions.history) for part in all_of_it[:4]), 0.5
+    )
 
 
 def test_the_report_counts_what_it_leaves_out_and_why():
@@ -141,7 +157,10 @@ def test_the_report_counts_what_it_leaves_out_and_why():
     log.capped[8] = True
     log.flip_probability[9] = 0.1
     told = ope.report(log, SERVING, candidate_of(world), np.random.default_rng(0))
-    counts = {reason.split(",")[0].split("(")[0].strip(): count for reason, count in told["left_out"].items()}
+    counts = {
+        reason.split(",")[0].split("(")[0].strip(): count
+        for reason, count in told["left_out"].items()
+    }
     assert counts == {
         "decided by another release": 1,
         "a short slate": 1,
@@ -182,7 +201,9 @@ def test_decisions_with_pools_of_their_own_are_judged_together():
     pool = np.where(larger, POOL + 1, POOL)
     logged = ope.sequential_propensities(world.items, SLOTS, pool, LOGGING)
     log.pool[:], log.logged[:], log.conditional[:] = pool, logged.marginal, logged.conditional
-    told = ope.report(log, SERVING._replace(pool=POOL + 1), candidate_of(world), np.random.default_rng(0))
+    told = ope.report(
+        log, SERVING._replace(pool=POOL + 1), candidate_of(world), np.random.default_rng(0)
+    )
     assert told["left_out"] == {}
     assert told["decisions"] == 2000
 
@@ -203,7 +224,10 @@ def test_an_empty_or_unusable_log_is_held_not_judged():
     for m in (0, 5):
         world = draw("independent", m, 1)
         told = ope.report(
-            decisions_of(world), SERVING._replace(release=2), candidate_of(world), np.random.default_rng(0)
+            decisions_of(world),
+            SERVING._replace(release=2),
+            candidate_of(world),
+            np.random.default_rng(0),
         )
         assert told["estimates"] == []
         assert not told["gate"]["passed"]
@@ -212,7 +236,10 @@ def test_an_empty_or_unusable_log_is_held_not_judged():
 
 def widened(log: Decisions, slots: int) -> Decisions:
     """Return a log whose columns are as wide as so many slots, which its slates do not have."""
-    more, fills = ((0, 0), (0, slots - log.items.shape[1])), {"items": -1, "logged": 1.0, "conditional": 1.0}
+    more, fills = (
+        ((0, 0), (0, slots - log.items.shape[1])),
+        {"items": -1, "logged": 1.0, "conditional": 1.0},
+    )
     columns = {
         name: np.pad(column, more, constant_values=fills.get(name, 0))
         for name, column in vars(log).items()
@@ -250,12 +277,23 @@ def hostile(log: Decisions, how: str) -> Decisions:
 
 @pytest.mark.parametrize(
     "how",
-    ["a huge pool", "a pool that no array has", "an exploration that never explores", "one slot", "a hundred slots"],
+    [
+        "a huge pool",
+        "a pool that no array has",
+        "an exploration that never explores",
+        "one slot",
+        "a hundred slots",
+    ],
 )
 def test_one_odd_decision_is_left_out_and_changes_nothing(how):
     """Whatever pool, ε or slate one device makes up, the others are judged as if alone, in little time and memory."""
     world = draw("independent", 1000, 1, order=BETTER, epsilon=0.5)
-    alone = ope.report(decisions_of(world).of(slice(1, None)), SERVING, candidate_of(world), np.random.default_rng(0))
+    alone = ope.report(
+        decisions_of(world).of(slice(1, None)),
+        SERVING,
+        candidate_of(world),
+        np.random.default_rng(0),
+    )
     log = hostile(decisions_of(world), how)
     tracemalloc.start()
     told = ope.report(log, SERVING, candidate_of(world), np.random.default_rng(0))

@@ -18,7 +18,15 @@ pytestmark = pytest.mark.lab
 def fitted(world, seed=0):
     """Fit the model on a world's log."""
     log = world.log
-    return ope.fit(log.reward, log.judged, world.items, log.group, POOL, log.survived, np.random.default_rng(seed))
+    return ope.fit(
+        log.reward,
+        log.judged,
+        world.items,
+        log.group,
+        POOL,
+        log.survived,
+        np.random.default_rng(seed),
+    )
 
 
 def test_each_fold_is_the_ridge_regression_on_the_others():
@@ -32,13 +40,17 @@ def test_each_fold_is_the_ridge_regression_on_the_others():
         for i in rows:
             for slot in range(SLOTS):
                 if world.log.judged[i, slot]:
-                    design.append(np.concatenate([np.eye(SLOTS)[slot], np.eye(POOL)[world.items[i, slot]]]))
+                    design.append(
+                        np.concatenate([np.eye(SLOTS)[slot], np.eye(POOL)[world.items[i, slot]]])
+                    )
                     target.append(world.log.reward[i, slot])
                     weight.append(1.0 / world.log.survived[i])
         x, y, w = np.array(design), np.array(target), np.array(weight)
         penalty = np.diag([0.0] * SLOTS + [SHRINKAGE] * POOL)
         wanted = np.linalg.solve(x.T @ (w[:, None] * x) + penalty, x.T @ (w * y))
-        np.testing.assert_allclose(np.concatenate([model.slot[fold], model.item[fold]]), wanted, atol=2e-3)
+        np.testing.assert_allclose(
+            np.concatenate([model.slot[fold], model.item[fold]]), wanted, atol=2e-3
+        )
 
 
 def test_a_reward_never_predicts_itself_nor_its_group():
@@ -59,7 +71,9 @@ def test_the_model_finds_items_and_slots():
     world = draw("independent", 20_000, 2)
     model = fitted(world)
     np.testing.assert_allclose(
-        model.item - model.item.mean(axis=1, keepdims=True), np.tile(LIKED - LIKED.mean(), (FOLDS, 1)), atol=0.03
+        model.item - model.item.mean(axis=1, keepdims=True),
+        np.tile(LIKED - LIKED.mean(), (FOLDS, 1)),
+        atol=0.03,
     )
     falling = fitted(draw("item and position", 5000, 2)).slot.mean(axis=0)
     assert (np.diff(falling) < 0).all() == bool((np.diff(FALL) < 0).all())
@@ -69,12 +83,27 @@ def test_items_that_were_never_shown_get_the_slots_mean():
     """An item without any event, and no item at all (-1), have the effect 0."""
     world = draw("independent", 100, 3)
     log = world.log
-    model = ope.fit(log.reward, log.judged, world.items, log.group, POOL + 2, log.survived, np.random.default_rng(0))
-    assert model.predict(np.tile([POOL, POOL + 1, -1], (100, 1))).tolist() == [[0.0, 0.0, 0.0]] * 100
+    model = ope.fit(
+        log.reward,
+        log.judged,
+        world.items,
+        log.group,
+        POOL + 2,
+        log.survived,
+        np.random.default_rng(0),
+    )
+    assert (
+        model.predict(np.tile([POOL, POOL + 1, -1], (100, 1))).tolist() == [[0.0, 0.0, 0.0]] * 100
+    )
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.permutations(range(5)), st.integers(3, 5), st.sampled_from([0.0, 0.3, 1.0]), st.integers(0, 1000))
+@given(
+    st.permutations(range(5)),
+    st.integers(3, 5),
+    st.sampled_from([0.0, 0.3, 1.0]),
+    st.integers(0, 1000),
+)
 def test_means_over_a_policy_equal_enumeration(order, pool, epsilon, seed):
     """The mean of q over all slates, and given the slots above, equal sums over every slate of the pool."""
     q = np.random.default_rng(seed).random(5)
@@ -87,7 +116,11 @@ def test_means_over_a_policy_equal_enumeration(order, pool, epsilon, seed):
 
 def test_decisions_with_their_own_pools_get_their_own_means():
     """Means with a pool for each decision are those of each decision alone."""
-    q, ranks, pools = np.random.default_rng(0).random((3, 6)), np.array([[0, 1, 2], [3, 0, 1], [2, 5, 0]]), [3, 4, 6]
+    q, ranks, pools = (
+        np.random.default_rng(0).random((3, 6)),
+        np.array([[0, 1, 2], [3, 0, 1], [2, 5, 0]]),
+        [3, 4, 6],
+    )
     together = ope.expected_rewards(q, ranks, np.array(pools), TARGET)
     for at, pool in enumerate(pools):
         alone = ope.expected_rewards(q[at : at + 1], ranks[at : at + 1], pool, TARGET)

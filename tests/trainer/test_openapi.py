@@ -38,16 +38,21 @@ def batches(draw: st.DrawFn) -> bytes:
     rng = random.Random(draw(st.integers(0, 2**32)))
     make = EventFactory(f"{rng.getrandbits(128):032x}", start=rng.getrandbits(100))
     lines = [
-        codec.encode(rng.choice([make.decision, make.observation])(seq=seq)) for seq in range(1, rng.randint(1, 6))
+        codec.encode(rng.choice([make.decision, make.observation])(seq=seq))
+        for seq in range(1, rng.randint(1, 6))
     ]
     lines = [_damaged(line, rng) if rng.random() < 0.3 else line for line in lines]
     body = codec.pack(lines)
-    return draw(st.binary()) if rng.random() < 0.1 else _cut(body, rng) if rng.random() < 0.1 else body
+    return (
+        draw(st.binary()) if rng.random() < 0.1 else _cut(body, rng) if rng.random() < 0.1 else body
+    )
 
 
 def _damaged(line: bytes, rng: random.Random) -> bytes:
     event = json.loads(line)
-    event[rng.choice(list(event))] = rng.choice([None, -1, 1e308, "", "é", "\n\x1b[31m", [], {}, True, "9" * 700])
+    event[rng.choice(list(event))] = rng.choice(
+        [None, -1, 1e308, "", "é", "\n\x1b[31m", [], {}, True, "9" * 700]
+    )
     return json.dumps(event).encode()
 
 
@@ -72,7 +77,9 @@ def test_every_answer_is_one_that_the_document_names(tmp_path, examples):
     statuses: Counter[int] = Counter()
 
     def ask(case: schemathesis.Case, known: bool) -> None:
-        answer = case.call(base_url=url, headers={"authorization": "Bearer secret"} if known else {})
+        answer = case.call(
+            base_url=url, headers={"authorization": "Bearer secret"} if known else {}
+        )
         case.validate_response(answer, checks=CHECKS)
         assert known or case.method != "POST" or answer.status_code == 401
         statuses[answer.status_code] += 1

@@ -36,7 +36,10 @@ DAY_S = 86_400
 
 
 def put(store: LocalObjectStore, clock: FakeClock, events: list[wire.Event]) -> None:
-    store.put(new_name("segments", clock), pack([line(codec.encode(event), clock.wall_ms(), None) for event in events]))
+    store.put(
+        new_name("segments", clock),
+        pack([line(codec.encode(event), clock.wall_ms(), None) for event in events]),
+    )
 
 
 def story(rng: random.Random) -> list[wire.Event]:
@@ -48,7 +51,16 @@ def story(rng: random.Random) -> list[wire.Event]:
         made += [make.observation(seq=seq) for seq in range(1, 12) if rng.random() < 0.9]
         made += [make.decision(seq=12), make.observation(seq=rng.choice([12, 13]))]
         made.append(make.observation(seq=14, id=f"{rng.choice([1, 1001]):032x}", item="another"))
-        made.append(wire.Loss(f"{1000 * at + 900:032x}", install, 15, wire.Clock(0, 0, "b" * 32), "full", decisions=1))
+        made.append(
+            wire.Loss(
+                f"{1000 * at + 900:032x}",
+                install,
+                15,
+                wire.Clock(0, 0, "b" * 32),
+                "full",
+                decisions=1,
+            )
+        )
     made += rng.choices(made, k=20)
     rng.shuffle(made)
     return made
@@ -58,7 +70,11 @@ def story(rng: random.Random) -> list[wire.Event]:
 @given(st.randoms(use_true_random=False), st.integers(1, 200_000), st.sampled_from([1, 500, 10**6]))
 def test_the_parts_make_the_whole(tmp_path_factory, rng: random.Random, most: int, buffered: int):
     """Each install is in one part with all that it has; sums, times and the digest are the whole log's."""
-    store, clock, events = LocalObjectStore(tmp_path_factory.mktemp("parts")), FakeClock(), story(rng)
+    store, clock, events = (
+        LocalObjectStore(tmp_path_factory.mktemp("parts")),
+        FakeClock(),
+        story(rng),
+    )
     while events:
         cut = rng.randint(1, 40)
         put(store, clock, events[:cut])
@@ -72,19 +88,24 @@ def test_the_parts_make_the_whole(tmp_path_factory, rng: random.Random, most: in
     assert len(found) == 1 or gather(store).size > most
     assert Counter(key for log in found for key in log.events) == dict.fromkeys(whole.events, 1)
     assert {key: events for log in found for key, events in log.events.items()} == whole.events
-    assert sorted((loss for log in found for loss in log.losses), key=lambda loss: loss.id) == sorted(
-        whole.losses, key=lambda loss: loss.id
-    )
+    assert sorted(
+        (loss for log in found for loss in log.losses), key=lambda loss: loss.id
+    ) == sorted(whole.losses, key=lambda loss: loss.id)
     assert facts_of(found) == facts_of([whole])
     assert facts_of(found).sha256() == facts_of([whole]).sha256()
 
 
 def of_install(install: int, at: int, **fields) -> bytes:
-    return codec.encode(EventFactory(f"{install:032x}", 1000 * at + 1).decision(seq=1 + at, **fields))
+    return codec.encode(
+        EventFactory(f"{install:032x}", 1000 * at + 1).decision(seq=1 + at, **fields)
+    )
 
 
 @settings(max_examples=12)
-@given(st.lists(st.integers(0, 127).map(lambda bits: 2**bits), min_size=1, max_size=8, unique=True), st.integers(0, 9))
+@given(
+    st.lists(st.integers(0, 127).map(lambda bits: 2**bits), min_size=1, max_size=8, unique=True),
+    st.integers(0, 9),
+)
 def test_a_range_that_is_too_large_is_split_on(installs: list[int], close: int):
     """However alike the names of installs are, a part is small or one install's, and the parts are in their order."""
     with Parts(most_bytes := 8000) as lot:
@@ -93,8 +114,12 @@ def test_a_range_that_is_too_large_is_split_on(installs: list[int], close: int):
                 lot.add(of_install(install, at), 1, 1)
         found = list(lot)
     names = [sorted({seen.event.install for seen in part}) for part in found]
-    assert all(part.size <= most_bytes or len(name) == 1 for part, name in zip(found, names, strict=True))
-    assert [*chain(*names)] == [f"{install:032x}" for install in sorted({*installs, 2**100 + close})]
+    assert all(
+        part.size <= most_bytes or len(name) == 1 for part, name in zip(found, names, strict=True)
+    )
+    assert [*chain(*names)] == [
+        f"{install:032x}" for install in sorted({*installs, 2**100 + close})
+    ]
     assert sum(len(list(part)) for part in found) == 5 * sum(map(len, names))
 
 
@@ -123,7 +148,11 @@ def shops(tmp_path) -> LocalObjectStore:
                 engine.reward_all(slate, {slate[0]: -1.0, slate[1]: 1.0})
                 engine.recommend(user, k=9)
             engine._outbox.put_durable([])
-            put(store, FakeClock(), [codec.decode(row.line) for row in engine._outbox.oldest(100, 1 << 20)])
+            put(
+                store,
+                FakeClock(),
+                [codec.decode(row.line) for row in engine._outbox.oldest(100, 1 << 20)],
+            )
     return store
 
 
@@ -131,7 +160,9 @@ def shops(tmp_path) -> LocalObjectStore:
 def test_examples_of_the_parts_are_those_of_the_whole(shops, most):
     """Histories, decisions, contexts and what was dropped are the same arrays, slates of different lengths included."""
     whole = examples_of(read_segments(str(shops._root)), IDS, KINDS, TEXT)
-    found = joined([examples_of(log, IDS, KINDS, TEXT) for log in read_parts(str(shops._root), most)])
+    found = joined(
+        [examples_of(log, IDS, KINDS, TEXT) for log in read_parts(str(shops._root), most)]
+    )
     assert (len(whole.decisions), whole.decisions.items.shape[1], len(whole.contexts)) == (10, 6, 3)
     for name, column in vars(whole.decisions).items():
         np.testing.assert_array_equal(getattr(found.decisions, name), column, err_msg=name)
@@ -159,14 +190,20 @@ def test_what_was_erased_is_in_no_part(shops):
     """Of an erased install nothing is read, set down on disk or not."""
     install = next(iter(read_segments(str(shops._root)).events))[0]
     erase(shops, install, FakeClock(), pause=lambda seconds: None)
-    assert install not in {name for log in read_parts(str(shops._root), 1) for name, _ in log.events}
+    assert install not in {
+        name for log in read_parts(str(shops._root), 1) for name, _ in log.events
+    }
 
 
 @pytest.mark.parametrize("event", [b"{}", b'{"install":"x"}', b"[" * 5000])
 def test_a_line_that_names_no_install_names_its_file(tmp_path, event):
     """Set down or kept, what is no event is an error that names the file."""
     store = LocalObjectStore(tmp_path)
-    put(store, FakeClock(), [EventFactory().observation(seq=1), EventFactory(start=5).observation(seq=2)])
+    put(
+        store,
+        FakeClock(),
+        [EventFactory().observation(seq=1), EventFactory(start=5).observation(seq=2)],
+    )
     name = "segments/9999-01-01/last.jsonl.zst"
     store.put(name, pack([b'{"received_at":1,"sent_at":1,"event":%b}' % event]))
     for most in (0, 10**6):

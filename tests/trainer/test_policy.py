@@ -21,7 +21,9 @@ pytestmark = pytest.mark.lab
 
 def network(seed: int = 0, n: int = 30, kinds: int = 3) -> PolicyNetwork:
     torch.manual_seed(seed)
-    made = PolicyNetwork(Config(dim=8, state=12, hidden=10), torch.randn(n, 6), torch.randn(4, 6), kinds)
+    made = PolicyNetwork(
+        Config(dim=8, state=12, hidden=10), torch.randn(n, 6), torch.randn(4, 6), kinds
+    )
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -36,7 +38,9 @@ def test_the_parallel_form_equals_the_recurrence_on_the_device(length):
     items, kinds = rng.integers(0, 30, length), rng.integers(0, 3, length)
     with torch.no_grad():
         vectors = made.items()
-        states = made.states(vectors, torch.from_numpy(items)[None], torch.from_numpy(kinds)[None])[0]
+        states = made.states(vectors, torch.from_numpy(items)[None], torch.from_numpy(kinds)[None])[
+            0
+        ]
         users = made.users(states, torch.full((length + 1,), 2)).numpy()
     tensors = {name: getattr(made, field).detach().numpy() for name, field in NAMES.items()}
     tensors["state.decay"] = made.decay.detach().numpy()
@@ -44,7 +48,9 @@ def test_the_parallel_form_equals_the_recurrence_on_the_device(length):
     state = device.start()
     for at in range(length + 1):
         np.testing.assert_allclose(states[at], state, atol=1e-4)
-        np.testing.assert_allclose(users[at], device.user(state, made.contexts[2].numpy()), atol=1e-4)
+        np.testing.assert_allclose(
+            users[at], device.user(state, made.contexts[2].numpy()), atol=1e-4
+        )
         if at < length:
             state = device.step(state, vectors[items[at]].numpy(), "abc"[kinds[at]])
 
@@ -53,8 +59,12 @@ def test_padding_changes_nothing_before_it():
     """A history padded at the end has the states that it has alone."""
     made = network()
     with torch.no_grad():
-        long = made.states(made.items(), torch.tensor([[3, 4, -1, -1]]), torch.zeros(1, 4, dtype=torch.long))
-        short = made.states(made.items(), torch.tensor([[3, 4]]), torch.zeros(1, 2, dtype=torch.long))
+        long = made.states(
+            made.items(), torch.tensor([[3, 4, -1, -1]]), torch.zeros(1, 4, dtype=torch.long)
+        )
+        short = made.states(
+            made.items(), torch.tensor([[3, 4]]), torch.zeros(1, 2, dtype=torch.long)
+        )
     torch.testing.assert_close(long[:, :3], short)
 
 
@@ -80,7 +90,9 @@ def test_the_surrogate_has_the_gradient_of_its_formula():
             moved = scores.detach().clone()
             moved[row, column] += step
             slope = (log_chosen(moved)[row] - log_chosen(scores.detach())[row]) / step
-            assert scores.grad[row, column].item() == pytest.approx(-(factor[row] * slope).item(), abs=1e-4)
+            assert scores.grad[row, column].item() == pytest.approx(
+                -(factor[row] * slope).item(), abs=1e-4
+            )
 
 
 def test_one_slot_gives_plain_importance_sampling():
@@ -88,7 +100,9 @@ def test_one_slot_gives_plain_importance_sampling():
     log_chosen = torch.log(torch.tensor([0.2, 0.5]))
     logged, reward = torch.tensor([0.4, 0.25]), torch.tensor([1.0, -1.0])
     expected = -((0.2 / 0.4) * log_chosen[0] - (0.5 / 0.25) * log_chosen[1]) / 2
-    torch.testing.assert_close(top_k_off_policy(log_chosen, logged, reward, torch.ones(2), 0.0, 100.0, 1), expected)
+    torch.testing.assert_close(
+        top_k_off_policy(log_chosen, logged, reward, torch.ones(2), 0.0, 100.0, 1), expected
+    )
 
 
 def test_chances_too_small_for_single_precision_give_no_nan():
@@ -110,7 +124,8 @@ def test_a_three_armed_bandit_converges_to_the_tilted_reference(tau):
         log_policy = scores.log_softmax(-1)
         weight = log_policy.detach().exp() / logging
         expected = sum(
-            logging[a] * top_k_off_policy(log_policy[a], logging[a], reward[a], torch.ones(()), 0.0, 1e9, 1)
+            logging[a]
+            * top_k_off_policy(log_policy[a], logging[a], reward[a], torch.ones(()), 0.0, 1e9, 1)
             for a in range(3)
         )
         loss = expected + tau * kl_divergence(log_policy[None], reference[None])
@@ -147,7 +162,13 @@ def test_seen_items_are_those_of_earlier_events_only():
 
     def history(items):
         n = len(items)
-        return History(np.array(items), np.zeros(n, np.int64), np.ones(n, bool), np.full(n, -1), np.zeros(n, bool))
+        return History(
+            np.array(items),
+            np.zeros(n, np.int64),
+            np.ones(n, bool),
+            np.full(n, -1),
+            np.zeros(n, bool),
+        )
 
     (batch,) = batches([history([2, 0, 2]), history([1, -1])], 100, torch.device("cpu"))
     first = first_seen(batch, 4)

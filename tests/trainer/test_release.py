@@ -29,7 +29,13 @@ from sanderling.releases.slots import Slots
 from sanderling.releases.update_worker import in_rollout
 from sanderling.releases.updater import fetch
 from sanderling_trainer import release_repository as releases
-from sanderling_trainer.release_repository import ReleaseError, create_repository, publish, refresh, set_rollout
+from sanderling_trainer.release_repository import (
+    ReleaseError,
+    create_repository,
+    publish,
+    refresh,
+    set_rollout,
+)
 from tests.support.bundles import reseal, write_bundle
 from tests.support.servers import Prompt
 
@@ -62,11 +68,15 @@ class Server:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
         self.asked.append(path)
-        await next((app for end, app in self.instead.items() if path.endswith(end)), self._files)(scope, receive, send)
+        await next((app for end, app in self.instead.items() if path.endswith(end)), self._files)(
+            scope, receive, send
+        )
 
     def files(self) -> Counter[str]:
         """Return how often each file of a bundle was asked for since the last call."""
-        names = Counter(path.rsplit("/", 1)[-1].split(".", 1)[1] for path in self.asked if "/targets/" in path)
+        names = Counter(
+            path.rsplit("/", 1)[-1].split(".", 1)[1] for path in self.asked if "/targets/" in path
+        )
         self.asked.clear()
         return names
 
@@ -76,7 +86,9 @@ class Server:
         self._thread.join(10)
 
 
-def answer(body: bytes, length: int | None = None, times: int = 1, then: Callable[[], object] = bool) -> ASGIApp:
+def answer(
+    body: bytes, length: int | None = None, times: int = 1, then: Callable[[], object] = bool
+) -> ASGIApp:
     """Return an application that sends a body some times over, whatever length it announces, and then does a thing."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -125,7 +137,10 @@ class Fleet:
         before = self.slots.state().current, {path.name for path in self.slots.installed()}
         with pytest.raises(UpdateError, match=expected):
             self.fetch(current, **options)
-        assert (self.slots.state().current, {path.name for path in self.slots.installed()}) == before
+        assert (
+            self.slots.state().current,
+            {path.name for path in self.slots.installed()},
+        ) == before
 
     def publish(self, name: str, **options: Any) -> int:
         return publish(self.folder / name, self.repository, self.keys, **options)
@@ -140,7 +155,9 @@ class Fleet:
         releases._commit(self.repository, self.keys, *roles, 30)
 
     def engine(self) -> Engine:
-        return Engine.open(self.folder / "one", self.folder / "state", releases=self.server.url, root=self.root)
+        return Engine.open(
+            self.folder / "one", self.folder / "state", releases=self.server.url, root=self.root
+        )
 
 
 @pytest.fixture
@@ -258,7 +275,9 @@ def test_tampered_metadata(fleet: Fleet, name: str, old: bytes, new: bytes) -> N
     fleet.refused("not signed by the trusted keys")
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>Log in to the hotel's network</html>", b"[" * 10_000, b"{}"])
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>Log in to the hotel's network</html>", b"[" * 10_000, b"{}"]
+)
 def test_captive_portal(fleet: Fleet, body: bytes) -> None:
     """An answer that is no metadata at all is an error like any other."""
     fleet.server.instead["timestamp.json"] = answer(body)
@@ -340,7 +359,9 @@ def test_signed_for_the_wrong_app(fleet: Fleet) -> None:
     """A signed description that names this app does not help when the manifest names another: refused and blocked."""
     write_bundle(fleet.folder / "other", release=3, app="other")
     fleet.publish("other")
-    fleet.sign(lambda targets: targets.targets["releases/3/manifest.json"].custom.update(app="demo"))
+    fleet.sign(
+        lambda targets: targets.targets["releases/3/manifest.json"].custom.update(app="demo")
+    )
     fleet.refused("expected demo 3, found other 3", 1)
     assert 3 in fleet.slots.state().blocked
     assert fleet.fetch(1) is None
@@ -433,7 +454,10 @@ def test_killed_midway(fleet: Fleet, monkeypatch: pytest.MonkeyPatch, name: str)
 def test_rollout(fleet: Fleet) -> None:
     """A release goes to its share of the installs, widening adds and never removes, and 0 withdraws it."""
     installs = [f"{number:032x}" for number in range(2000)]
-    taken = [{install for install in installs if in_rollout(install, 2, percent)} for percent in (0, 10, 50, 100)]
+    taken = [
+        {install for install in installs if in_rollout(install, 2, percent)}
+        for percent in (0, 10, 50, 100)
+    ]
     assert [len(share) for share in (taken[0], taken[3])] == [0, 2000]
     assert taken[0] <= taken[1] <= taken[2] <= taken[3]
     assert 140 < len(taken[1]) < 260

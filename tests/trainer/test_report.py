@@ -14,13 +14,36 @@ pytestmark = pytest.mark.lab
 def summary(value: float, low: float, high: float) -> dict:
     """Return a small summary whose last two arms differ by this."""
     arms = [
-        {"name": name, "ctr": ctr, "low": ctr - 0.01, "high": ctr + 0.01, "clicks": 100, "shown": 1000}
-        for name, ctr in [("random", 0.02), ("popularity", 0.1), ("release 1", 0.2), ("release 2", 0.2 + value)]
+        {
+            "name": name,
+            "ctr": ctr,
+            "low": ctr - 0.01,
+            "high": ctr + 0.01,
+            "clicks": 100,
+            "shown": 1000,
+        }
+        for name, ctr in [
+            ("random", 0.02),
+            ("popularity", 0.1),
+            ("release 1", 0.2),
+            ("release 2", 0.2 + value),
+        ]
     ]
     difference = {"name": "release 2 - release 1", "value": value, "low": low, "high": high}
     return {
-        "data": {"name": "<script>alert(1)</script>", "users": 3, "items": 4, "interactions": 5, "licence": "none"},
-        "replay": {"definition": "clicks are replayed", "users": 9, "arms": arms, "difference": difference},
+        "data": {
+            "name": "<script>alert(1)</script>",
+            "users": 3,
+            "items": 4,
+            "interactions": 5,
+            "licence": "none",
+        },
+        "replay": {
+            "definition": "clicks are replayed",
+            "users": 9,
+            "arms": arms,
+            "difference": difference,
+        },
     }
 
 
@@ -58,7 +81,14 @@ def test_missing_parts_are_left_out(tmp_path):
 
 def test_a_failing_estimate_and_a_lost_reward_are_loud(tmp_path):
     """A refused estimate says why, and lost rewards are marked as bad."""
-    row = {"policy": "candidate", "estimator": "SIPS", "value": 0.2, "low": 0.1, "high": 0.3, "ess": 7.0}
+    row = {
+        "policy": "candidate",
+        "estimator": "SIPS",
+        "value": 0.2,
+        "low": 0.1,
+        "high": 0.3,
+        "ess": 7.0,
+    }
     row |= {"max_weight": 90.0, "refused": "effective sample size 7 is below 100"}
     content = {"ope": {"estimates": [row], "difference": None}, "events": {"stored": 9, "lost": 2}}
     write_report(content, tmp_path / "page.html")
@@ -80,8 +110,16 @@ def test_every_part_alone_is_drawn(tmp_path):
     interval = {"value": 0.1, "low": 0.05, "high": 0.15}
     model = {"name": "EASE", "ndcg@10": interval, "recall@10": interval, "coverage@10": 0.4}
     parts = {
-        "ranking": [{"protocol": "warm users", "users": 5, "models": [model, {**model, "name": "Sanderling"}]}],
-        "quantize": {"checks": [{"check": "cosine", "value": 0.8, "threshold": 0.9, "passed": False}]},
+        "ranking": [
+            {
+                "protocol": "warm users",
+                "users": 5,
+                "models": [model, {**model, "name": "Sanderling"}],
+            }
+        ],
+        "quantize": {
+            "checks": [{"check": "cosine", "value": 0.8, "threshold": 0.9, "passed": False}]
+        },
         "latency": {"recommend_us": {"p50": 300.0, "p99": 900.0}},
         "bundle": {"bytes": 10, "files": {"manifest.json": 10}},
         "learning": {

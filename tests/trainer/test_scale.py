@@ -21,7 +21,13 @@ from sanderling_trainer.data.tables import Catalogue, read_interactions
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training.batch_source import InMemory, OutOfCore
-from sanderling_trainer.policy.training.batches import TrendTable, earlier, first_seen, lessons, seen_at
+from sanderling_trainer.policy.training.batches import (
+    TrendTable,
+    earlier,
+    first_seen,
+    lessons,
+    seen_at,
+)
 from sanderling_trainer.policy.training.objectives import CrossEntropy
 from sanderling_trainer.policy.training.optimizer import RowAdamW
 from sanderling_trainer.policy.training.sampled_softmax import Proposal
@@ -31,7 +37,9 @@ pytestmark = pytest.mark.lab
 
 ITEMS = 60
 CPU = torch.device("cpu")
-SMALL = Config(dim=8, state=12, hidden=10, epochs=4, batch_events=64, learning_rate=1e-2, negatives=30)
+SMALL = Config(
+    dim=8, state=12, hidden=10, epochs=4, batch_events=64, learning_rate=1e-2, negatives=30
+)
 
 
 class Everything(Proposal):
@@ -129,10 +137,18 @@ def test_the_gradient_approaches_the_full_one_as_the_sample_grows():
     whole = gradient(made, CrossEntropy(made, SMALL, False)(batch, asked))
     distances = []
     for negatives in (8, 128, 8192):
-        config, proposal = replace(SMALL, negatives=negatives), Proposal.of(np.ones(2000), CPU).fixed()
-        found = [gradient(made, CrossEntropy(made, config, False, proposal=proposal)(batch, asked)) for _ in range(20)]
+        config, proposal = (
+            replace(SMALL, negatives=negatives),
+            Proposal.of(np.ones(2000), CPU).fixed(),
+        )
+        found = [
+            gradient(made, CrossEntropy(made, config, False, proposal=proposal)(batch, asked))
+            for _ in range(20)
+        ]
         mean = {name: torch.stack([one[name] for one in found]).mean(0) for name in whole}
-        distances.append(sum((mean[name] - whole[name]).pow(2).sum() for name in whole).sqrt().item())
+        distances.append(
+            sum((mean[name] - whole[name]).pow(2).sum() for name in whole).sqrt().item()
+        )
     length = sum(value.pow(2).sum() for value in whole.values()).sqrt().item()
     assert distances[0] > distances[1] > distances[2]
     assert distances[2] < length / 20
@@ -160,7 +176,9 @@ def test_a_step_on_rows_is_the_step_on_the_whole_table():
             step.step()
     torch.testing.assert_close(rows, whole)
     before = rows.detach().clone()
-    rows.grad = torch.sparse_coo_tensor(torch.tensor([[2, 2]]), torch.ones(2, 3), (6, 3), check_invariants=True)
+    rows.grad = torch.sparse_coo_tensor(
+        torch.tensor([[2, 2]]), torch.ones(2, 3), (6, 3), check_invariants=True
+    )
     steps[0].step()
     assert (rows != before).any(1).tolist() == [False, False, True, False, False, False]
 
@@ -174,8 +192,17 @@ def test_a_large_catalogue_is_learned_by_rows_and_resumes_bit_for_bit(tmp_path):
     assert whole.validation[-1] < whole.validation[0] - 0.02
     journal = _StopAfter(2)
     with pytest.raises(KeyboardInterrupt):
-        warm_start(broken, histories(fresh_from=10), config, True, journal=journal, resume=tmp_path / "run.pt")
-    resumed = warm_start(network(config), histories(fresh_from=10), config, True, resume=tmp_path / "run.pt")
+        warm_start(
+            broken,
+            histories(fresh_from=10),
+            config,
+            True,
+            journal=journal,
+            resume=tmp_path / "run.pt",
+        )
+    resumed = warm_start(
+        network(config), histories(fresh_from=10), config, True, resume=tmp_path / "run.pt"
+    )
     assert resumed == whole
     ((batch, asked),) = lessons(histories(2, 3), config, True, CPU, None)
     few = replace(config, negatives=4)
@@ -207,7 +234,8 @@ def write_log(folder, events=500, users=37, seed=0, **changes):
     }
     columns |= changes
     pq.write_table(
-        pa.table({name: value for name, value in columns.items() if value is not None}), folder / "log.parquet"
+        pa.table({name: value for name, value in columns.items() if value is not None}),
+        folder / "log.parquet",
     )
     ids = [f"item {at}" for at in range(ITEMS)]
     return folder / "log.parquet", Catalogue(ids, ids, [{"id": one} for one in ids])
@@ -216,11 +244,25 @@ def write_log(folder, events=500, users=37, seed=0, **changes):
 def told(history: History, contexts) -> tuple:
     """Return what a history says, in an order that does not hang on ties of time."""
     words = [contexts[at] if at >= 0 else "" for at in history.contexts]
-    rows = zip(history.times, history.items, history.kinds, history.liked, words, history.fresh, strict=True)
-    return tuple(sorted((int(t), int(i), int(k), bool(like), word, bool(f)) for t, i, k, like, word, f in rows))
+    rows = zip(
+        history.times,
+        history.items,
+        history.kinds,
+        history.liked,
+        words,
+        history.fresh,
+        strict=True,
+    )
+    return tuple(
+        sorted(
+            (int(t), int(i), int(k), bool(like), word, bool(f)) for t, i, k, like, word, f in rows
+        )
+    )
 
 
-@pytest.mark.parametrize("changes", [{}, {"kind": None}, {"context": None}, {"reward": None, "kind": None}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"kind": None}, {"context": None}, {"reward": None, "kind": None}]
+)
 def test_shards_hold_what_the_log_in_memory_holds(tmp_path, monkeypatch, changes):
     """Histories, kinds, contexts, counts, trends and lengths equal those of the log read whole, in small parts."""
     monkeypatch.setattr(shard_writer, "ROWS", 64)
@@ -232,12 +274,17 @@ def test_shards_hold_what_the_log_in_memory_holds(tmp_path, monkeypatch, changes
     histories = [history for at in range(len(found)) for history in found.read(at)]
     contexts = found.contexts
     expected = histories_of(whole, kinds_of(whole), 20 * DAY)
-    assert sorted(told(one, contexts) for one in histories) == sorted(told(one, whole.contexts) for one in expected)
+    assert sorted(told(one, contexts) for one in histories) == sorted(
+        told(one, whole.contexts) for one in expected
+    )
     assert all((np.diff(one.times) >= 0).all() for one in histories)
     assert [len(one) for one in found.read(2)] == found.lengths(2).tolist()
     np.testing.assert_array_equal(found.counts(), np.bincount(whole.item, minlength=ITEMS))
     known = (whole.reward > 0) & (whole.time <= 20 * DAY)
-    trends, wanted = found.trends(), Trends.of(whole.user[known], whole.item[known], whole.time[known], ITEMS)
+    trends, wanted = (
+        found.trends(),
+        Trends.of(whole.user[known], whole.item[known], whole.time[known], ITEMS),
+    )
     for name in ("day", "row", "users"):
         np.testing.assert_array_equal(getattr(trends, name), getattr(wanted, name))
     before = found.moment(0.5)
@@ -250,15 +297,24 @@ def test_a_user_lives_in_one_shard(tmp_path):
     """No user's hash is in two shards, and there are as many users as in the log."""
     log, catalogue = write_log(tmp_path)
     found = shard(log, catalogue, tmp_path / "shards", events=100)
-    users = [set(pq.read_table(found.folder / f"{at:05d}.parquet")["user"].to_pylist()) for at in range(len(found))]
+    users = [
+        set(pq.read_table(found.folder / f"{at:05d}.parquet")["user"].to_pylist())
+        for at in range(len(found))
+    ]
     assert sum(map(len, users)) == len(set.union(*users)) == 37
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"item_id": ["item 1"] * 499 + ["?"]}, "row 500, column `item_id`: expected one of the 60 items"),
-        ({"reward": [0.0] * 300 + [math.nan] + [0.0] * 199}, "row 301, column `reward`: expected a number from -1"),
+        (
+            {"item_id": ["item 1"] * 499 + ["?"]},
+            "row 500, column `item_id`: expected one of the 60 items",
+        ),
+        (
+            {"reward": [0.0] * 300 + [math.nan] + [0.0] * 199},
+            "row 301, column `reward`: expected a number from -1",
+        ),
         ({"timestamp": [0] * 499 + [10**13]}, "row 500, column `timestamp`: expected seconds"),
         ({"user_id": None}, "expected the columns user_id"),
     ],
@@ -277,8 +333,17 @@ def write_shards(folder, found, shards=3) -> Shards:
     writer = Writer(folder, ITEMS)
     for at in range(shards):
         own = range(at, len(found), shards)
-        columns = {"item": "items", "kind": "kinds", "liked": "liked", "context": "contexts", "time": "times"}
-        table = {name: np.concatenate([getattr(found[row], field) for row in own]) for name, field in columns.items()}
+        columns = {
+            "item": "items",
+            "kind": "kinds",
+            "liked": "liked",
+            "context": "contexts",
+            "time": "times",
+        }
+        table = {
+            name: np.concatenate([getattr(found[row], field) for row in own])
+            for name, field in columns.items()
+        }
         writer.add({"user": np.repeat(np.array(own), [len(found[row]) for row in own]), **table})
     return writer.close(["view", "buy", "click"])
 

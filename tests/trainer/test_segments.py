@@ -32,7 +32,12 @@ def store(folder, *segments: list[wire.Event], sent_at: int | None = None) -> st
 
 def story(make: EventFactory) -> list[wire.Event]:
     decision = make.decision(seq=1)
-    return [decision, make.outcome(decision, seq=2), make.observation(seq=3), make.observation(seq=4)]
+    return [
+        decision,
+        make.outcome(decision, seq=2),
+        make.observation(seq=3),
+        make.observation(seq=4),
+    ]
 
 
 def test_an_empty_store_is_an_empty_log(tmp_path):
@@ -78,7 +83,9 @@ def test_a_number_used_twice_is_a_conflict(tmp_path):
 def test_gaps_are_missing_unless_declared(tmp_path):
     """A number that never came is missing, one that a Loss event declares is not; each install counts for itself."""
     make, other = EventFactory(INSTALL), EventFactory("b" * 32, start=1000)
-    loss = wire.Loss("e" * 32, INSTALL, 6, wire.Clock(0, 0, "b" * 32), "full", decisions=1, outcomes=1)
+    loss = wire.Loss(
+        "e" * 32, INSTALL, 6, wire.Clock(0, 0, "b" * 32), "full", decisions=1, outcomes=1
+    )
     mine = [make.observation(seq=seq) for seq in (1, 3, 5)]
     theirs = [other.observation(seq=seq) for seq in (1, 5)]
     log = read_segments(store(tmp_path, [*mine, loss, *theirs]))
@@ -90,7 +97,15 @@ def test_gaps_are_missing_unless_declared(tmp_path):
 def test_what_was_given_up_and_came_all_the_same_counts_once(tmp_path):
     """Numbers that a Loss event names are accounted for, whether they came or not; another that is gone is missing."""
     make = EventFactory(INSTALL)
-    loss = wire.Loss("e" * 32, INSTALL, 6, wire.Clock(0, 0, "b" * 32), "forgotten", observations=3, lost_seqs=[2, 3])
+    loss = wire.Loss(
+        "e" * 32,
+        INSTALL,
+        6,
+        wire.Clock(0, 0, "b" * 32),
+        "forgotten",
+        observations=3,
+        lost_seqs=[2, 3],
+    )
     mine = {seq: make.observation(seq=seq) for seq in range(1, 6)}
     for at, (there, missing) in enumerate(
         [((1, 4), 0), ((1, 2, 4), 0), ((1, 2, 3, 4), 0), ((1, 2, 3), 1), ((4, 5), 0)]
@@ -125,14 +140,19 @@ def test_a_time_that_cannot_be_is_when_the_event_was_received(tmp_path, wall):
 
 @settings(max_examples=30, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(1, 5))
-def test_any_order_repetition_and_split_gives_the_same_log(tmp_path_factory, rng: random.Random, times: int):
+def test_any_order_repetition_and_split_gives_the_same_log(
+    tmp_path_factory, rng: random.Random, times: int
+):
     """However batches are cut, repeated and shuffled, the events and the count of what is missing are the same (P9)."""
     events = story(EventFactory(INSTALL)) + story(EventFactory("b" * 32, start=1000))
     arrived = events * times
     rng.shuffle(arrived)
     cut = rng.randint(0, len(arrived))
     log = read_segments(
-        store(tmp_path_factory.mktemp("p9"), *(part for part in (arrived[:cut], arrived[cut:]) if part))
+        store(
+            tmp_path_factory.mktemp("p9"),
+            *(part for part in (arrived[:cut], arrived[cut:]) if part),
+        )
     )
     assert log.events == {(INSTALL, USER): events[:4], ("b" * 32, USER): events[4:]}
     assert (log.duplicates, log.conflicts, log.missing) == (len(arrived) - 8, 0, 0)

@@ -19,7 +19,12 @@ import pytest
 from sanderling_trainer.cli import operations
 from sanderling_trainer.collector.server import create_app
 from sanderling_trainer.event_log import object_store as place
-from sanderling_trainer.event_log.object_store import LocalObjectStore, ObjectStore, RemoteObjectStore, open_store
+from sanderling_trainer.event_log.object_store import (
+    LocalObjectStore,
+    ObjectStore,
+    RemoteObjectStore,
+    open_store,
+)
 from sanderling_trainer.event_log.reader import read_parts, read_segments
 
 pytestmark = pytest.mark.lab
@@ -27,7 +32,9 @@ pytestmark = pytest.mark.lab
 
 @pytest.fixture(params=["folder", "s3"])
 def store(request, tmp_path) -> ObjectStore:
-    return open_store(str(tmp_path) if request.param == "folder" else request.getfixturevalue("bucket"))
+    return open_store(
+        str(tmp_path) if request.param == "folder" else request.getfixturevalue("bucket")
+    )
 
 
 def test_what_was_put_is_there_until_it_is_deleted(store):
@@ -37,7 +44,12 @@ def test_what_was_put_is_there_until_it_is_deleted(store):
     store.put("a/1", b"one")
     store.put("a/1", b"ONE")
     assert store.names("a") == ["a/1", "a/b/2"]
-    assert (store.get("a/1"), store.get("a/b/2"), store.has("a/1"), store.has("a/3")) == (b"ONE", b"two", True, False)
+    assert (store.get("a/1"), store.get("a/b/2"), store.has("a/1"), store.has("a/3")) == (
+        b"ONE",
+        b"two",
+        True,
+        False,
+    )
     store.delete("a/1")
     store.delete("a/1")
     assert store.names("a") == ["a/b/2"]
@@ -96,7 +108,11 @@ class Slowly(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.send_response(200)
-        dated = {"content-length": "6", "etag": '"x"', "last-modified": "Wed, 21 Oct 2015 07:28:00 GMT"}
+        dated = {
+            "content-length": "6",
+            "etag": '"x"',
+            "last-modified": "Wed, 21 Oct 2015 07:28:00 GMT",
+        }
         for name, value in dated.items():
             self.send_header(name, value)
         self.end_headers()
@@ -121,7 +137,10 @@ class Slowly(BaseHTTPRequestHandler):
 def slow_bucket(monkeypatch) -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Slowly) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        for name, value in {"ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}", "REGION": "us-east-1"}.items():
+        for name, value in {
+            "ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
+            "REGION": "us-east-1",
+        }.items():
             monkeypatch.setenv(f"AWS_{name}", value)
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             monkeypatch.setenv(name, "key")
@@ -171,7 +190,12 @@ def test_a_crash_leaves_no_half_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("owner", "broken", "act"),
-    [(os, "fsync", "put"), (os, "fsync", "create"), (Path, "rename", "put"), (os, "link", "create")],
+    [
+        (os, "fsync", "put"),
+        (os, "fsync", "create"),
+        (Path, "rename", "put"),
+        (os, "link", "create"),
+    ],
 )
 def test_what_fails_leaves_nothing(tmp_path, monkeypatch, owner, broken, act):
     """A write, rename or link that the disk refuses leaves no half-written file, so that a full disk gets no fuller."""

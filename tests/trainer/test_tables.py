@@ -25,7 +25,11 @@ from sanderling_trainer.data.tables import (
 
 pytestmark = pytest.mark.lab
 
-ITEMS = {"item_id": ["007", "7", "ß"], "text": ["red shoe", "", "blue coat"], "genres": ["a b", "", "c"]}
+ITEMS = {
+    "item_id": ["007", "7", "ß"],
+    "text": ["red shoe", "", "blue coat"],
+    "genres": ["a b", "", "c"],
+}
 LOG = {
     "user_id": ["01", "1", "01", "01"],
     "item_id": ["007", "ß", "7", "007"],
@@ -43,7 +47,10 @@ SLATES = {
 
 
 def csv(path: Path, columns: dict[str, list[str]]) -> Path:
-    lines = [",".join(columns), *(",".join(f'"{cell}"' for cell in row) for row in zip(*columns.values(), strict=True))]
+    lines = [
+        ",".join(columns),
+        *(",".join(f'"{cell}"' for cell in row) for row in zip(*columns.values(), strict=True)),
+    ]
     path.write_text("\n".join(lines) + "\n")
     return path
 
@@ -59,17 +66,26 @@ def catalogue() -> Catalogue:
 
 
 def columns_of(log: Any) -> dict[str, Any]:
-    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(log).items()}
+    return {
+        name: value.tolist() if isinstance(value, np.ndarray) else value
+        for name, value in vars(log).items()
+    }
 
 
 def test_csv_and_parquet_give_the_same_tables(tmp_path: Path) -> None:
     """Items, interactions, likes and slates do not depend on the format of their file."""
     files = [(csv, "csv"), (parquet, "parquet")]
     items = [read_catalogue(write(tmp_path / f"items.{end}", ITEMS)) for write, end in files]
-    logs = [read_interactions(write(tmp_path / f"log.{end}", LOG), items[0]) for write, end in files]
+    logs = [
+        read_interactions(write(tmp_path / f"log.{end}", LOG), items[0]) for write, end in files
+    ]
     assert items[0] == items[1]
     assert columns_of(logs[0]) == columns_of(logs[1])
-    assert read_likes(tmp_path / "log.csv") == read_likes(tmp_path / "log.parquet") == {"01": {"007", "7"}}
+    assert (
+        read_likes(tmp_path / "log.csv")
+        == read_likes(tmp_path / "log.parquet")
+        == {"01": {"007", "7"}}
+    )
     slates = [read_slates(write(tmp_path / f"slates.{end}", SLATES)) for write, end in files]
     assert slates == [{"a": ["007", "7"], "b": ["7"]}] * 2
 
@@ -80,7 +96,9 @@ def test_ids_stay_text(tmp_path: Path) -> None:
     assert items.ids == ["007", "7", "ß"]
     log = read_interactions(csv(tmp_path / "log.csv", LOG), items)
     assert log.users == ["1", "01"]
-    numbers = parquet(tmp_path / "items.parquet", {"item_id": pa.array([7, 42], pa.int32()), "text": ["x", "y"]})
+    numbers = parquet(
+        tmp_path / "items.parquet", {"item_id": pa.array([7, 42], pa.int32()), "text": ["x", "y"]}
+    )
     assert read_catalogue(numbers).ids == ["7", "42"]
 
 
@@ -144,7 +162,9 @@ TIMES: dict[str, Any] = {
     "iso with Z": ["2023-11-14T22:13:20Z"],
     "iso with offset": ["2023-11-15T00:13:20+02:00"],
     "timestamp": pa.array([datetime(2023, 11, 14, 22, 13, 20)], pa.timestamp("ms")),
-    "timestamp with zone": pa.array([datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)], pa.timestamp("ns", "UTC")),
+    "timestamp with zone": pa.array(
+        [datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)], pa.timestamp("ns", "UTC")
+    ),
     "dictionary": pa.array(["1700000000"]).dictionary_encode(),
 }
 
@@ -152,7 +172,9 @@ TIMES: dict[str, Any] = {
 @pytest.mark.parametrize("name", TIMES)
 def test_times(tmp_path: Path, catalogue: Catalogue, name: str) -> None:
     """A time may be seconds, a fraction, text, ISO 8601 with or without an offset, or Arrow's own type."""
-    path = parquet(tmp_path / "log.parquet", {"user_id": ["a"], "item_id": ["7"], "timestamp": TIMES[name]})
+    path = parquet(
+        tmp_path / "log.parquet", {"user_id": ["a"], "item_id": ["7"], "timestamp": TIMES[name]}
+    )
     assert read_interactions(path, catalogue).time.tolist() == [MOMENT]
 
 
@@ -180,7 +202,10 @@ def test_bad_interactions(
     tmp_path: Path, catalogue: Catalogue, write: Any, column: str, cell: str, expected: str
 ) -> None:
     """A bad cell stops the reading and is named by file, row (from 1, without the header) and column."""
-    path = write(tmp_path / f"log.{write.__name__}", {**LOG, column: [*LOG[column][:2], cell, LOG[column][3]]})
+    path = write(
+        tmp_path / f"log.{write.__name__}",
+        {**LOG, column: [*LOG[column][:2], cell, LOG[column][3]]},
+    )
     with pytest.raises(TableError) as raised:
         read_interactions(path, catalogue)
     assert str(raised.value).startswith(f"{path}, row 3, column `{column}`: expected ")
@@ -191,7 +216,9 @@ def test_an_event_of_the_future_is_refused(tmp_path: Path, catalogue: Catalogue)
     """One wrong clock would move every split in time: an event later than the latest second is an error."""
     log = csv(tmp_path / "log.csv", LOG)
     assert len(read_interactions(log, catalogue, latest=300)) == 4
-    with pytest.raises(TableError, match=r"row 1, column `timestamp`: expected .*not later than second 299, found"):
+    with pytest.raises(
+        TableError, match=r"row 1, column `timestamp`: expected .*not later than second 299, found"
+    ):
         read_interactions(log, catalogue, latest=299)
 
 
@@ -200,7 +227,9 @@ def test_nulls(tmp_path: Path, catalogue: Catalogue, column: str) -> None:
     """A null in a Parquet file is no value: the error names its row and column."""
     cells = [LOG[column][0], None, *LOG[column][2:]]
     path = parquet(tmp_path / "log.parquet", {**LOG, column: pa.array(cells, pa.string())})
-    with pytest.raises(TableError, match=rf"log\.parquet, row 2, column `{column}`: .*found nothing"):
+    with pytest.raises(
+        TableError, match=rf"log\.parquet, row 2, column `{column}`: .*found nothing"
+    ):
         read_interactions(path, catalogue)
 
 
@@ -220,7 +249,10 @@ def test_bad_items(tmp_path: Path, ids: list[str], expected: str) -> None:
 def test_ids_of_other_types(tmp_path: Path, ids: list[Any]) -> None:
     """Ids that are fractions or booleans are refused: which text they mean is a guess."""
     path = parquet(tmp_path / "items.parquet", {"item_id": ids, "text": ["a", "b"]})
-    with pytest.raises(TableError, match=r"items\.parquet, row 1, column `item_id`: expected text or a whole number"):
+    with pytest.raises(
+        TableError,
+        match=r"items\.parquet, row 1, column `item_id`: expected text or a whole number",
+    ):
         read_catalogue(path)
 
 
@@ -288,7 +320,8 @@ def test_folder_in_a_files_place(tmp_path: Path) -> None:
 def test_slates_round_trip(tmp_path: Path, end: str) -> None:
     """What is written is what is read, in either format; nothing else is left in the folder."""
     rows = [
-        {"user_id": "01", "rank": rank, "item_id": item, "score": 1 / rank} for rank, item in [(1, "007"), (2, "7")]
+        {"user_id": "01", "rank": rank, "item_id": item, "score": 1 / rank}
+        for rank, item in [(1, "007"), (2, "7")]
     ]
     write_slates(tmp_path / f"slates.{end}", rows)
     assert read_slates(tmp_path / f"slates.{end}") == {"01": ["007", "7"]}

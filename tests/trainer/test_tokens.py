@@ -62,13 +62,19 @@ def test_many_unknown_tokens_shut_no_known_one_out(tmp_path):
     mine = issue(store, "phone-7", clock)
     assert status(server, mine) == 200
     with ThreadPoolExecutor(20) as pool:
-        guesses = [pool.submit(server.post, packed(*events(1)), authorization=f"Bearer {guess}") for guess in range(20)]
+        guesses = [
+            pool.submit(server.post, packed(*events(1)), authorization=f"Bearer {guess}")
+            for guess in range(20)
+        ]
         assert wait_until(lambda: sum(guess.done() for guess in guesses) == 15)
         assert status(server, mine) == 200
         clock.advance(MAX_AGE_S)
         assert status(server, mine) == 200
         store.go.set()
-    answers = [(found, headers.get("retry-after")) for found, headers, _ in (guess.result() for guess in guesses)]
+    answers = [
+        (found, headers.get("retry-after"))
+        for found, headers, _ in (guess.result() for guess in guesses)
+    ]
     assert sorted(answers, key=str) == [(401, None)] * 5 + [(503, "5")] * 15
     revoke(store, "phone-7")
     clock.advance(MAX_AGE_S)
@@ -89,7 +95,10 @@ def answers(store: LocalObjectStore, tokens: list[str], rounds: int) -> list[lis
     async def all_at_once() -> list[list[int]]:
         clock, limits = FakeClock(), Limits(unknown_tokens=40)
         authenticator = Authenticator(store, None, clock, limits, StoreProbe(store, clock))
-        found = [await asyncio.gather(*(ask(authenticator, token) for token in tokens)) for _ in range(rounds)]
+        found = [
+            await asyncio.gather(*(ask(authenticator, token) for token in tokens))
+            for _ in range(rounds)
+        ]
         authenticator.close()
         return [sorted(statuses) for statuses in found]
 
@@ -100,7 +109,11 @@ def test_a_fresh_collector_lets_a_fleet_in(tmp_path):
     """Of a hundred devices that a collector meets at once, all are let in when the refused ones come again."""
     store, clock = LocalObjectStore(tmp_path), FakeClock()
     tokens = [issue(store, f"phone-{number}", clock) for number in range(100)]
-    assert answers(store, tokens, 3) == [[200] * 40 + [503] * 60, [200] * 80 + [503] * 20, [200] * 100]
+    assert answers(store, tokens, 3) == [
+        [200] * 40 + [503] * 60,
+        [200] * 80 + [503] * 20,
+        [200] * 100,
+    ]
 
 
 def test_a_store_that_is_gone_refuses_no_token(tmp_path, bucket):
@@ -134,7 +147,9 @@ def test_names_are_used_once_and_must_be_known(tmp_path):
 def test_a_collector_without_tokens_lets_nobody_in(tmp_path):
     """Without a shared token, and without any issued, every batch is refused; so is the name of a file as a token."""
     server = Server(tmp_path, token=None)
-    assert [status(server, token) for token in ("secret", "None", "", "../probe", "x" * 50_000)] == [401] * 5
+    assert [
+        status(server, token) for token in ("secret", "None", "", "../probe", "x" * 50_000)
+    ] == [401] * 5
     server.stop()
 
 
@@ -142,8 +157,19 @@ def test_the_commands_issue_list_and_revoke(tmp_path):
     """What `tokens issue` prints opens, `list` names it, and `revoke` ends it."""
 
     def run(*arguments: str) -> dict:
-        command = [sys.executable, "-m", "sanderling", "tokens", *arguments, "--store", str(tmp_path), "--json"]
-        return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
+        command = [
+            sys.executable,
+            "-m",
+            "sanderling",
+            "tokens",
+            *arguments,
+            "--store",
+            str(tmp_path),
+            "--json",
+        ]
+        return json.loads(
+            subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        )
 
     server = Server(tmp_path, token=None)
     assert status(server, run("issue", "--name", "phone-7")["token"]) == 200

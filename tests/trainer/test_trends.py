@@ -22,7 +22,11 @@ from sanderling_trainer.policy.training.objectives import CrossEntropy
 
 pytestmark = pytest.mark.lab
 
-EVENTS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5), st.integers(0, 120 * DAY)), min_size=1, max_size=40)
+EVENTS = st.lists(
+    st.tuples(st.integers(0, 4), st.integers(0, 5), st.integers(0, 120 * DAY)),
+    min_size=1,
+    max_size=40,
+)
 
 
 def trends_of(events, items=6) -> Trends:
@@ -35,12 +39,17 @@ def naive_features(events, items, day):
     columns = []
     for window in (*WINDOWS, day + 1):
         count = np.array(
-            [sum(1 for _, row, on in likes if row == item and on >= day - window) for item in range(items)]
+            [
+                sum(1 for _, row, on in likes if row == item and on >= day - window)
+                for item in range(items)
+            ]
         )
         columns.append(np.log((count + PRIOR) / (count.mean() + PRIOR)))
     days = [[on for _, row, on in likes if row == item] for item in range(items)]
     columns.append(np.array([float(bool(seen)) for seen in days]))
-    columns.append(np.array([min(day - min(seen), YOUNG) / YOUNG if seen else 0.0 for seen in days]))
+    columns.append(
+        np.array([min(day - min(seen), YOUNG) / YOUNG if seen else 0.0 for seen in days])
+    )
     return np.stack(columns, axis=1)
 
 
@@ -56,7 +65,9 @@ def test_features_are_counts_of_users_in_windows(events, day):
 def test_a_day_does_not_know_itself(events, day):
     """Events on the day or later change nothing in the features with which the day begins."""
     earlier = [event for event in events if event[2] // DAY < day] or [(0, 0, 119 * DAY)]
-    np.testing.assert_array_equal(trends_of(events).features([day]), trends_of(earlier).features([day]))
+    np.testing.assert_array_equal(
+        trends_of(events).features([day]), trends_of(earlier).features([day])
+    )
 
 
 def test_trends_go_on_from_a_file(tmp_path):
@@ -64,7 +75,9 @@ def test_trends_go_on_from_a_file(tmp_path):
     first, second = [(0, 1, DAY), (1, 1, DAY), (0, 2, 2 * DAY)], [(2, 1, 2 * DAY), (3, 1, 5 * DAY)]
     trends_of(first).save(tmp_path / "trends.parquet")
     together = Trends.load(tmp_path / "trends.parquet", 6).plus(trends_of(second))
-    np.testing.assert_array_equal(together.features([3, 6]), trends_of(first + second).features([3, 6]))
+    np.testing.assert_array_equal(
+        together.features([3, 6]), trends_of(first + second).features([3, 6])
+    )
 
 
 def test_what_a_state_began_anew_from_is_no_new_fashion():
@@ -78,7 +91,10 @@ def test_what_a_state_began_anew_from_is_no_new_fashion():
 
 def test_a_table_of_days_looks_up_the_day_and_the_last_one_for_later_ones():
     """Biases by table are w · f of the point's own day, and of the last known day beyond it."""
-    trends, weights = trends_of([(0, 1, 3 * DAY), (1, 2, 9 * DAY)]), torch.arange(FEATURES, dtype=torch.float32)
+    trends, weights = (
+        trends_of([(0, 1, 3 * DAY), (1, 2, 9 * DAY)]),
+        torch.arange(FEATURES, dtype=torch.float32),
+    )
     found = TrendTable(trends, torch.device("cpu")).biases(np.array([9, 3, 50, 10]), weights)
     expected = torch.from_numpy(trends.features([9, 3, 10, 10])) @ weights
     torch.testing.assert_close(found, expected)
@@ -86,7 +102,9 @@ def test_a_table_of_days_looks_up_the_day_and_the_last_one_for_later_ones():
 
 def test_the_network_follows_the_trend_and_knows_a_newcomer():
     """Biases are b + w · f of the day, and an item nobody had has the features of nobody's."""
-    network = PolicyNetwork(Config(dim=4, state=4, hidden=8), torch.randn(6, 3), torch.empty(0, 3), 1)
+    network = PolicyNetwork(
+        Config(dim=4, state=4, hidden=8), torch.randn(6, 3), torch.empty(0, 3), 1
+    )
     trends = trends_of([(0, 1, DAY), (1, 1, DAY), (2, 0, DAY)])
     network.follow(trends, 2)
     with torch.no_grad():
@@ -105,12 +123,16 @@ def test_without_a_table_the_supervision_sees_the_scores_that_the_policy_has():
     ((batch, asked),) = lessons([history([4])], config, True, torch.device("cpu"), None)
     with torch.no_grad():
         scores = network.logits(network.users(torch.zeros(4)), network.items())
-        torch.testing.assert_close(CrossEntropy(network, config, True)(batch, asked), -scores.log_softmax(-1)[4])
+        torch.testing.assert_close(
+            CrossEntropy(network, config, True)(batch, asked), -scores.log_softmax(-1)[4]
+        )
 
 
 def history(rows) -> History:
     n = len(rows)
-    return History(np.array(rows), np.zeros(n, np.int64), np.ones(n, bool), np.full(n, -1), np.zeros(n, bool))
+    return History(
+        np.array(rows), np.zeros(n, np.int64), np.ones(n, bool), np.full(n, -1), np.zeros(n, bool)
+    )
 
 
 def test_factors_are_those_of_the_ridge_autoencoder():
@@ -129,7 +151,9 @@ def test_the_network_starts_as_the_linear_recommender():
     rng = np.random.default_rng(1)
     rows = [rng.choice(12, 5, replace=False) for _ in range(60)]
     q = linear_init.factors([history(each) for each in rows], 12, 6)
-    network = PolicyNetwork(Config(dim=6, state=6, hidden=12), torch.zeros(12, 3), torch.empty(0, 3), 1).eval()
+    network = PolicyNetwork(
+        Config(dim=6, state=6, hidden=12), torch.zeros(12, 3), torch.empty(0, 3), 1
+    ).eval()
     linear_init.begin(network, q)
     with torch.no_grad():
         network.decay_logit.fill_(9.0)
@@ -138,14 +162,18 @@ def test_the_network_starts_as_the_linear_recommender():
         state = network.states(items, sequence, torch.zeros_like(sequence))[0, -1]
         users = network.users(state - state.mean()) @ items.T
     sums = q[rows[0]].sum(axis=0)
-    np.testing.assert_allclose(np.corrcoef(users.numpy(), (sums - sums.mean()) @ q.T)[0, 1], 1.0, atol=1e-3)
+    np.testing.assert_allclose(
+        np.corrcoef(users.numpy(), (sums - sums.mean()) @ q.T)[0, 1], 1.0, atol=1e-3
+    )
 
 
 def test_an_empty_log_starts_nowhere():
     """Without a liked event there are no factors, and the network stays as it was."""
     q = linear_init.factors([history([])], 5, 4)
     assert q.shape == (5, 0)
-    network = PolicyNetwork(Config(dim=4, state=4, hidden=8), torch.zeros(5, 3), torch.empty(0, 3), 1)
+    network = PolicyNetwork(
+        Config(dim=4, state=4, hidden=8), torch.zeros(5, 3), torch.empty(0, 3), 1
+    )
     before = network.w2.clone()
     linear_init.begin(network, q)
     torch.testing.assert_close(network.w2, before)
@@ -160,4 +188,6 @@ def test_a_log_without_a_like_is_an_error(tmp_path):
         [str(user) for user in range(5)], ["dislike"], [],
     )  # fmt: skip
     with pytest.raises(TableError, match="expected at least one reward above 0"):
-        train(Catalogue(ids, ids, [{"id": one} for one in ids]), log, tmp_path, Config(), app="test")
+        train(
+            Catalogue(ids, ids, [{"id": one} for one in ids]), log, tmp_path, Config(), app="test"
+        )

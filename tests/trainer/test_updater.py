@@ -46,7 +46,9 @@ class World:
         return self.folder / "state" / "bundles"
 
     def fetch(self, current: int = 0) -> Path | None:
-        return fetch(self.url, self.root, self.device, app="demo", current_release=current, timeout_s=30)
+        return fetch(
+            self.url, self.root, self.device, app="demo", current_release=current, timeout_s=30
+        )
 
     def publish(self, name: str) -> int:
         return publish(self.folder / name, self.folder / "repository", self.folder / "keys")
@@ -88,7 +90,9 @@ def world(bundles: Path, tmp_path: Path) -> Iterator[World]:
 
     listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=listener.serve_forever, args=(0.01,), daemon=True).start()
-    made = World(tmp_path, root, f"http://127.0.0.1:{listener.server_address[1]}", asked, hold, held)
+    made = World(
+        tmp_path, root, f"http://127.0.0.1:{listener.server_address[1]}", asked, hold, held
+    )
     made.publish("one")
     yield made
     listener.shutdown()
@@ -138,7 +142,10 @@ def test_the_host_stays_light() -> None:
     """Importing the host's side of updating loads neither tuf nor the native libraries of the encoder."""
     heavy = ("tuf", "cryptography", "onnxruntime", "tokenizers")
     code = f"import sys, sanderling.releases.updater; print([name for name in {heavy} if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b"[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip()
+        == b"[]"
+    )
 
 
 def test_root_that_is_none(world: World) -> None:
@@ -162,7 +169,10 @@ def test_tokenizer_that_panics(world: World) -> None:
     world.fetch()
     tokenizer = json.loads((world.folder / "two" / "tokenizer.json").read_bytes())
     replace = {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": "x"}
-    tokenizer["normalizer"] = {"type": "Sequence", "normalizers": [tokenizer["normalizer"], replace]}
+    tokenizer["normalizer"] = {
+        "type": "Sequence",
+        "normalizers": [tokenizer["normalizer"], replace],
+    }
     golden = json.loads((world.folder / "two" / "golden.json").read_bytes())
     golden["texts"][0]["text"] = "a" * 40 + "!"
     (world.folder / "two" / "golden.json").write_text(json.dumps(golden))

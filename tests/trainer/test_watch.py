@@ -19,7 +19,9 @@ def figures(server: Server) -> dict[str, float]:
     """Return the value of each sample; labels are added to the name."""
     status, text = server.get("/metrics")
     assert status == 200
-    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    samples = [
+        sample for family in text_string_to_metric_families(text) for sample in family.samples
+    ]
     return {" ".join([sample.name, *sample.labels.values()]): sample.value for sample in samples}
 
 

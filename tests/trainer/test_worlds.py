@@ -26,11 +26,15 @@ def simulated(clicks=None, **more) -> Simulated:
     rng = np.random.default_rng(3)
     user, item = rng.integers(0, 60, 900), (rng.beta(1, 3, 900) * 40).astype(int)
     texts = [f"thing {at}" for at in range(40)]
-    return fit_simulator(user, item, texts, clicks or whole_slate(3), rng, **{"factors": 5, "rate": 0.2, **more})
+    return fit_simulator(
+        user, item, texts, clicks or whole_slate(3), rng, **{"factors": 5, "rate": 0.2, **more}
+    )
 
 
 def matrix() -> RatedMatrix:
-    return RatedMatrix(np.random.default_rng(0).normal(0.5, 3.0, (50, 12)), [str(at) for at in range(12)], steps=4)
+    return RatedMatrix(
+        np.random.default_rng(0).normal(0.5, 3.0, (50, 12)), [str(at) for at in range(12)], steps=4
+    )
 
 
 def randomised(visitors: int = 4000) -> RandomisedTests:
@@ -55,7 +59,8 @@ def test_position_bias_is_a_product_and_the_cascade_a_walk_over_all_outcomes(att
     """The closed forms equal the sum over every outcome of the user's reading, slot by slot."""
     found = np.array(attraction)
     np.testing.assert_allclose(
-        PositionBias((1.0, 0.5, 0.2)).probabilities(found), [found[0], 0.5 * found[1], 0.2 * found[2]]
+        PositionBias((1.0, 0.5, 0.2)).probabilities(found),
+        [found[0], 0.5 * found[1], 0.2 * found[2]],
     )
     chances = np.zeros(3)
     for attracted, goes in itertools.product(itertools.product((0, 1), repeat=3), repeat=2):
@@ -87,7 +92,10 @@ def test_the_value_of_the_uniform_policy_is_the_mean_attraction(world):
     users = np.arange(min(8, world.users))
     slow = []
     for user in users:
-        attraction, eligible = world.attraction(np.array([user]), 0)[0], world.eligible(np.array([user]), 0)[0]
+        attraction, eligible = (
+            world.attraction(np.array([user]), 0)[0],
+            world.eligible(np.array([user]), 0)[0],
+        )
         slow.append(sum(a for a, e in zip(attraction, eligible, strict=True) if e) / sum(eligible))
     np.testing.assert_allclose(uniform_value(world, users), slow)
 
@@ -103,7 +111,9 @@ def test_inverse_propensities_are_unbiased(world):
     feedback = Session(world, users, rng).step(logged.items)
     truth = slate_value(world, users, draw_slates(scores, eligible, slots, 6, 0.4, rng).items)
     sizes = np.minimum(6, eligible.sum(axis=1))
-    target = np.array([joint(row, size, 0.4) for row, size in zip(logged.ranks, sizes, strict=True)])
+    target = np.array(
+        [joint(row, size, 0.4) for row, size in zip(logged.ranks, sizes, strict=True)]
+    )
     weighted = target / logged.conditional.prod(axis=1) * feedback.clicks.sum(axis=1)
     error = np.sqrt((weighted.var() + truth.var()) / len(users))
     assert abs(weighted.mean() - truth.mean()) < 3 * error
@@ -138,7 +148,9 @@ def test_one_seed_gives_one_session(world):
         rng = np.random.default_rng(seed)
         session, found = Session(world, np.arange(25), rng), []
         while not session.done:
-            slates = draw_slates(np.ones(session.eligible.shape), session.eligible, world.clicks.slots, 6, 1.0, rng)
+            slates = draw_slates(
+                np.ones(session.eligible.shape), session.eligible, world.clicks.slots, 6, 1.0, rng
+            )
             found += session.step(slates.items).clicks.tolist()
         return found
 
@@ -148,13 +160,20 @@ def test_one_seed_gives_one_session(world):
 
 def test_a_session_refuses_what_the_device_would_not_show():
     """Repeated, unknown and misshapen slates, and one slate too many, raise with what was expected; -1 is empty."""
-    session = Session(Checkerboard(4, 6, steps=2, clicks=whole_slate(2)), np.arange(2), np.random.default_rng(0))
+    session = Session(
+        Checkerboard(4, 6, steps=2, clicks=whole_slate(2)), np.arange(2), np.random.default_rng(0)
+    )
     with pytest.raises(ValueError, match="expected an eligible item, found 3 at user 1, slot 1"):
         session.step(np.array([[0, 1], [3, 3]]))
-    session = Session(Checkerboard(4, 6, steps=2, clicks=whole_slate(2)), np.arange(2), np.random.default_rng(0))
+    session = Session(
+        Checkerboard(4, 6, steps=2, clicks=whole_slate(2)), np.arange(2), np.random.default_rng(0)
+    )
     with pytest.raises(ValueError, match="shape"):
         session.step(np.zeros((2, 1), np.int64))
-    assert session.step(np.array([[0, 1], [-1, 3]])).clicks.tolist() == [[True, False], [False, True]]
+    assert session.step(np.array([[0, 1], [-1, 3]])).clicks.tolist() == [
+        [True, False],
+        [False, True],
+    ]
     session.step(np.array([[-1, -1], [0, 1]]))
     with pytest.raises(ValueError, match="one more"):
         session.step(np.array([[2, 3], [4, 5]]))
@@ -176,10 +195,14 @@ def test_the_inverse_propensity_value_of_randomised_tests_agrees_with_the_direct
     policy = np.random.default_rng(seed).random(len(world.test))
     policy /= np.bincount(world.test, policy)[world.test]
     shown = world.impressions
-    second = np.bincount(world.test, (policy / world.uniform()) ** 2 * world.clicked) / np.bincount(world.test, shown)
+    second = np.bincount(world.test, (policy / world.uniform()) ** 2 * world.clicked) / np.bincount(
+        world.test, shown
+    )
     error = np.sqrt((second / np.bincount(world.test, shown)).sum()) / world.users
     assert abs((world.ips(policy) - world.direct(policy)).mean()) < 4 * error
-    np.testing.assert_allclose(world.direct(world.uniform()), uniform_value(world, np.arange(world.users)))
+    np.testing.assert_allclose(
+        world.direct(world.uniform()), uniform_value(world, np.arange(world.users))
+    )
 
 
 def test_halves_of_the_visitors_are_independent_and_lose_nobody():
@@ -239,7 +262,10 @@ def test_the_simulator_drifts_is_late_and_brings_new_items():
     users = np.arange(10)
     np.testing.assert_array_equal(still.attraction(users, 0), moving.attraction(users, 0))
     np.testing.assert_array_equal(still.attraction(users, 5), still.attraction(users, 0))
-    changes = [np.abs(moving.attraction(users, at) - moving.attraction(users, 0)).mean() for at in (1, 2, 4)]
+    changes = [
+        np.abs(moving.attraction(users, at) - moving.attraction(users, 0)).mean()
+        for at in (1, 2, 4)
+    ]
     assert 0 < changes[0] < changes[1] < changes[2]
     late = moving.lateness((20_000,), np.random.default_rng(0))
     assert late.mean() == pytest.approx(2.0, abs=0.1)

@@ -69,7 +69,9 @@ def create_repository(folder: Path, keys: Path, *, expires_days: float = ONLINE_
     """
     metadata = folder / "metadata"
     if metadata.exists():
-        raise ReleaseError(f"{metadata}: expected no repository yet, found one; choose another folder")
+        raise ReleaseError(
+            f"{metadata}: expected no repository yet, found one; choose another folder"
+        )
     for name in (*ROOT_KEYS, *ONLINE_ROLES):
         _make_key(keys, name)
     metadata.mkdir(parents=True)
@@ -90,7 +92,12 @@ def create_repository(folder: Path, keys: Path, *, expires_days: float = ONLINE_
 
 
 def publish(
-    bundle: Path, repository: Path, keys: Path, *, rollout: int = 100, expires_days: float = ONLINE_DAYS
+    bundle: Path,
+    repository: Path,
+    keys: Path,
+    *,
+    rollout: int = 100,
+    expires_days: float = ONLINE_DAYS,
 ) -> int:
     """Release a bundle to `rollout` percent of the installs of its app; return its release number.
 
@@ -114,13 +121,17 @@ def publish(
     return release
 
 
-def set_rollout(release: int, rollout: int, repository: Path, keys: Path, *, expires_days: float = ONLINE_DAYS) -> None:
+def set_rollout(
+    release: int, rollout: int, repository: Path, keys: Path, *, expires_days: float = ONLINE_DAYS
+) -> None:
     """Widen or withdraw (0) a release that is published; installs that have it keep it."""
     with _publishing(repository):
         targets, snapshot, timestamp = _next(repository)
         found = targets.targets.get(_path(release, MANIFEST))
         if found is None:
-            raise ReleaseError(f"{repository}: expected a published release, found no {release}; publish it first")
+            raise ReleaseError(
+                f"{repository}: expected a published release, found no {release}; publish it first"
+            )
         _describe(targets, release, {**(found.custom or {}), "rollout": rollout})
         _commit(repository, keys, targets, snapshot, timestamp, expires_days)
 
@@ -134,7 +145,10 @@ def refresh(repository: Path, keys: Path, *, expires_days: float = ONLINE_DAYS) 
 def expiry_dates(repository: Path) -> dict[str, datetime]:
     """Return when the metadata of each role expires, in UTC: root, targets, snapshot and timestamp."""
     root = _current_root(repository)
-    return {Root.type: root.expires, **{signed.type: signed.expires for signed in _roles(repository)}}
+    return {
+        Root.type: root.expires,
+        **{signed.type: signed.expires for signed in _roles(repository)},
+    }
 
 
 def public_keys(repository: Path, keys: Path) -> list[PublicKey]:
@@ -142,14 +156,19 @@ def public_keys(repository: Path, keys: Path) -> list[PublicKey]:
     root = _current_root(repository)
     files = {_signer(keys, path.stem).public_key.keyid: path for path in sorted(keys.glob("*.pem"))}
     return [
-        PublicKey(name, key, files.get(key)) for name in (Root.type, *ONLINE_ROLES) for key in root.roles[name].keyids
+        PublicKey(name, key, files.get(key))
+        for name in (Root.type, *ONLINE_ROLES)
+        for key in root.roles[name].keyids
     ]
 
 
 def app(repository: Path) -> Starlette:
     """Return the ASGI application that serves a repository's files."""
     return Starlette(
-        routes=[Mount(f"/{name}", StaticFiles(directory=repository / name)) for name in ("metadata", "targets")]
+        routes=[
+            Mount(f"/{name}", StaticFiles(directory=repository / name))
+            for name in ("metadata", "targets")
+        ]
     )
 
 
@@ -164,7 +183,11 @@ def _path(release: int, name: str) -> str:
 
 def _release(path: str) -> int | None:
     parts = path.split("/")
-    return int(parts[1]) if len(parts) == 3 and parts[0] == "releases" and parts[1].isdecimal() else None
+    return (
+        int(parts[1])
+        if len(parts) == 3 and parts[0] == "releases" and parts[1].isdecimal()
+        else None
+    )
 
 
 def _describe(targets: Targets, release: int, custom: dict[str, object]) -> None:
@@ -220,14 +243,23 @@ def _read(repository: Path, name: str, kind: type[AnyRole]) -> AnyRole:
             " check --repository, or make a repository with `sanderling release keys`"
         ) from error
     except DeserializationError as error:
-        raise ReleaseError(f"{path}: expected TUF metadata, found a damaged file; restore it: {error}") from error
+        raise ReleaseError(
+            f"{path}: expected TUF metadata, found a damaged file; restore it: {error}"
+        ) from error
     if not isinstance(signed, kind):
-        raise ReleaseError(f"{path}: expected metadata of the role {kind.type}, found {signed.type}; restore the file")
+        raise ReleaseError(
+            f"{path}: expected metadata of the role {kind.type}, found {signed.type}; restore the file"
+        )
     return signed
 
 
 def _commit(
-    repository: Path, keys: Path, targets: Targets, snapshot: Snapshot, timestamp: Timestamp, expires_days: float
+    repository: Path,
+    keys: Path,
+    targets: Targets,
+    snapshot: Snapshot,
+    timestamp: Timestamp,
+    expires_days: float,
 ) -> None:
     """Sign and write the three roles; the timestamp, written last, makes them visible."""
     for signed in (targets, snapshot, timestamp):
@@ -256,7 +288,9 @@ def _make_key(keys: Path, name: str) -> None:
     try:
         handle = os.open(keys / f"{name}.pem", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
-        raise ReleaseError(f"{keys / name}.pem: expected no key yet; choose another folder for the keys") from error
+        raise ReleaseError(
+            f"{keys / name}.pem: expected no key yet; choose another folder for the keys"
+        ) from error
     with os.fdopen(handle, "wb") as file:
         file.write(CryptoSigner.generate_ed25519().private_bytes)
     files.flush_path(keys / f"{name}.pem")

@@ -16,7 +16,14 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 1024 * 1024
 MAX_POOL = 10_000
-FILES = ("encoder.onnx", "tokenizer.json", "policy.safetensors", "items.safetensors", "catalog.jsonl", "golden.json")
+FILES = (
+    "encoder.onnx",
+    "tokenizer.json",
+    "policy.safetensors",
+    "items.safetensors",
+    "catalog.jsonl",
+    "golden.json",
+)
 
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
@@ -92,14 +99,18 @@ _decoder = msgspec.json.Decoder(Manifest)
 def parse(data: bytes) -> Manifest:
     """Read a manifest; raise `BundleError` with the path of the first fault."""
     if len(data) > MAX_MANIFEST_BYTES:
-        raise BundleError(f"{MANIFEST}: expected at most {MAX_MANIFEST_BYTES} bytes, found {len(data)}")
+        raise BundleError(
+            f"{MANIFEST}: expected at most {MAX_MANIFEST_BYTES} bytes, found {len(data)}"
+        )
     try:
         manifest = _decoder.decode(data)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise BundleError(f"{MANIFEST}: {error}") from error
     if set(manifest.files) != set(FILES):
         odd = sorted(set(manifest.files) ^ set(FILES))
-        raise BundleError(f"{MANIFEST}: expected exactly the files {', '.join(FILES)}; missing or not allowed: {odd}")
+        raise BundleError(
+            f"{MANIFEST}: expected exactly the files {', '.join(FILES)}; missing or not allowed: {odd}"
+        )
     return manifest
 
 
@@ -107,12 +118,16 @@ def read(folder: Path) -> Manifest:
     """Read the manifest of the bundle in `folder`; raise `BundleError` when there is none or it is malformed."""
     path = folder / MANIFEST
     if path.is_symlink() or not path.is_file():
-        raise BundleError(f"expected a bundle with a {MANIFEST} in {folder}, found no plain file of that name")
+        raise BundleError(
+            f"expected a bundle with a {MANIFEST} in {folder}, found no plain file of that name"
+        )
     try:
         with path.open("rb") as file:
             data = file.read(MAX_MANIFEST_BYTES + 1)
     except OSError as error:
-        raise BundleError(f"expected a bundle with a {MANIFEST} in {folder}: {error.strerror or error}") from error
+        raise BundleError(
+            f"expected a bundle with a {MANIFEST} in {folder}: {error.strerror or error}"
+        ) from error
     return parse(data)
 
 
@@ -127,6 +142,4 @@ def engine_version_fault(manifest: Manifest, version: str) -> str | None:
     found = tuple(int(part) for part in version.split(".")[:3])
     if found >= needed:
         return None
-    return (
-        f"{MANIFEST}: min_engine: expected an engine of at least {manifest.min_engine}, found {version}: update the app"
-    )
+    return f"{MANIFEST}: min_engine: expected an engine of at least {manifest.min_engine}, found {version}: update the app"

@@ -84,7 +84,9 @@ class Bundle:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise BundleError(f"catalog.jsonl: row {row}: {error}") from error
         if not isinstance(entry.get("id"), str):
-            raise BundleError(f"catalog.jsonl: row {row}: id: expected text, found {entry.get('id')!r:.80}")
+            raise BundleError(
+                f"catalog.jsonl: row {row}: id: expected text, found {entry.get('id')!r:.80}"
+            )
         return entry
 
     def find(self, item: str) -> int | None:
@@ -133,7 +135,9 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
             raise BundleError(f"{name}: expected {entry.length} bytes, found {path.stat().st_size}")
         if entry.length == 0:
             raise BundleError(f"{name}: expected a file with content, found an empty one")
-    extra = sorted({path.name for path in folder.iterdir()} - set(manifest.files) - {manifests.MANIFEST})
+    extra = sorted(
+        {path.name for path in folder.iterdir()} - set(manifest.files) - {manifests.MANIFEST}
+    )
     if extra:
         raise BundleError(f"{folder}: expected only the files of the manifest, found also {extra}")
 
@@ -142,7 +146,9 @@ def _check_hashes(folder: Path, manifest: Manifest) -> None:
     for name, entry in manifest.files.items():
         found = file_hash(folder / name)
         if found != entry.sha256:
-            raise BundleError(f"{name}: expected the SHA-256 {entry.sha256}, found {found}: the file was altered")
+            raise BundleError(
+                f"{name}: expected the SHA-256 {entry.sha256}, found {found}: the file was altered"
+            )
 
 
 def _items(folder: Path, manifest: Manifest) -> Items:
@@ -181,7 +187,11 @@ def policy_shapes(manifest: Manifest, hidden: int) -> dict[str, tuple[int, ...]]
 def _policy(folder: Path, manifest: Manifest) -> Tensors:
     file = "policy.safetensors"
     tensors = map_tensors(folder / file)
-    hidden = tensors["output.b1"].shape[0] if "output.b1" in tensors and tensors["output.b1"].ndim == 1 else 0
+    hidden = (
+        tensors["output.b1"].shape[0]
+        if "output.b1" in tensors and tensors["output.b1"].ndim == 1
+        else 0
+    )
     shapes = policy_shapes(manifest, hidden)
     return {name: expect(tensors, file, name, np.float32, shape) for name, shape in shapes.items()}
 
@@ -202,6 +212,10 @@ def _check_values(bundle: Bundle) -> None:
         raise BundleError("items.safetensors: id_hash: expected ascending hashes")
     if not np.array_equal(np.sort(items.id_row), np.arange(items.id_row.size)):
         raise BundleError("items.safetensors: id_row: expected each row once")
-    hashes = np.fromiter((id_hash(item) for item in bundle.ids()), np.uint64, count=items.id_row.size)
+    hashes = np.fromiter(
+        (id_hash(item) for item in bundle.ids()), np.uint64, count=items.id_row.size
+    )
     if not np.array_equal(hashes[items.id_row], items.id_hash):
-        raise BundleError("items.safetensors: id_hash: expected the hashes of the ids in catalog.jsonl")
+        raise BundleError(
+            "items.safetensors: id_hash: expected the hashes of the ids in catalog.jsonl"
+        )

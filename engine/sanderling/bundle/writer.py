@@ -53,7 +53,10 @@ def write_manifest(folder: Path, **fields: Any) -> Manifest:
 
     All files become readable by everyone, whatever wrote them: the reader need not be the writer.
     """
-    files = {name: FileEntry((folder / name).stat().st_size, file_hash(folder / name)) for name in manifests.FILES}
+    files = {
+        name: FileEntry((folder / name).stat().st_size, file_hash(folder / name))
+        for name in manifests.FILES
+    }
     manifest = Manifest(files=files, **fields)
     data = manifests.dump(manifest)
     manifests.parse(data)

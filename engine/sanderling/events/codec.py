@@ -8,7 +8,14 @@ import msgspec
 import zstandard
 
 from sanderling.errors import BatchSizeError, EventError
-from sanderling.events.schema import MAX_BATCH_BYTES, MAX_LINE, MAX_WINDOW_BYTES, PIECE_BYTES, ROOM_FOR_SLOT, Event
+from sanderling.events.schema import (
+    MAX_BATCH_BYTES,
+    MAX_LINE,
+    MAX_WINDOW_BYTES,
+    PIECE_BYTES,
+    ROOM_FOR_SLOT,
+    Event,
+)
 
 _encoder = msgspec.json.Encoder()
 
@@ -51,17 +58,25 @@ def unpack(body: bytes, limit: int = MAX_BATCH_BYTES) -> Iterator[bytes]:
     try:
         with unpacker.stream_reader(body) as reader:
             size, read = 0, PIECE_BYTES
-            while read == PIECE_BYTES:  # less is the frame's end; what is behind it is not to be read as another frame
+            while (
+                read == PIECE_BYTES
+            ):  # less is the frame's end; what is behind it is not to be read as another frame
                 read = len(reader.read(PIECE_BYTES))
                 size += read
                 if size > limit:
-                    raise BatchSizeError(f"expected a batch of at most {limit} bytes when unpacked, found more")
+                    raise BatchSizeError(
+                        f"expected a batch of at most {limit} bytes when unpacked, found more"
+                    )
         frame = unpacker.decompressobj()
         data = frame.decompress(body)
     except (zstandard.ZstdError, MemoryError) as error:
-        raise EventError(f"expected a zstd frame, found {len(body)} bytes that are not: {error}") from error
+        raise EventError(
+            f"expected a zstd frame, found {len(body)} bytes that are not: {error}"
+        ) from error
     if not frame.eof:
         raise EventError(f"expected a whole zstd frame, found one cut off after {len(body)} bytes")
     if frame.unused_data:
-        raise EventError(f"expected one zstd frame, found {len(frame.unused_data)} more bytes behind it")
+        raise EventError(
+            f"expected one zstd frame, found {len(frame.unused_data)} more bytes behind it"
+        )
     return (line for line in data.split(b"\n") if line)

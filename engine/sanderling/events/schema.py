@@ -11,7 +11,9 @@ import msgspec
 
 SCHEMA = 1
 MAX_LINE = 256 * 1024
-ROOM_FOR_SLATE = MAX_LINE - 64 * 1024  # the rest of a decision, its context and caps among it, needs less
+ROOM_FOR_SLATE = (
+    MAX_LINE - 64 * 1024
+)  # the rest of a decision, its context and caps among it, needs less
 ROOM_FOR_SLOT = 128  # beside its item's id
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 MAX_BATCH_EVENTS = 4096
@@ -101,7 +103,9 @@ class Outcome(_Strict, frozen=True, tag="outcome"):
     kind: Name
     value: Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)]
     updates_state: bool
-    flip_probability: Annotated[float, msgspec.Meta(gt=0.0, lt=0.5)] | msgspec.UnsetType = msgspec.UNSET
+    flip_probability: Annotated[float, msgspec.Meta(gt=0.0, lt=0.5)] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
     late: bool | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -145,7 +149,9 @@ class Loss(_Strict, frozen=True, tag="loss"):
     decisions: Count = 0
     outcomes: Count = 0
     observations: Count = 0
-    lost_seqs: Annotated[list[Sequence], msgspec.Meta(max_length=MAX_LOST_SEQS)] | msgspec.UnsetType = msgspec.UNSET
+    lost_seqs: (
+        Annotated[list[Sequence], msgspec.Meta(max_length=MAX_LOST_SEQS)] | msgspec.UnsetType
+    ) = msgspec.UNSET
 
 
 Event = Decision | Outcome | Observation | StateReset | Loss

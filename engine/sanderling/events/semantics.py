@@ -18,7 +18,9 @@ def semantic_fault(event: Event) -> str | None:
     if len(set(items)) != len(items):
         return "slate: expected distinct items"
     if event.pool > min(event.eligible, MAX_POOL):
-        return f"pool: expected at most eligible ({event.eligible}) and {MAX_POOL}, found {event.pool}"
+        return (
+            f"pool: expected at most eligible ({event.eligible}) and {MAX_POOL}, found {event.pool}"
+        )
     if len(items) > event.pool:
         return f"slate: expected at most pool ({event.pool}) slots, found {len(items)}"
     return None if event.context is None else _context_fault(event.context)
@@ -39,13 +41,16 @@ def moved_by(events: Iterable[Event]) -> set[str]:
     return {
         event.user
         for event in events
-        if isinstance(event, Observation | StateReset) or (isinstance(event, Outcome) and event.updates_state)
+        if isinstance(event, Observation | StateReset)
+        or (isinstance(event, Outcome) and event.updates_state)
     }
 
 
 def as_observation(event: Outcome) -> Observation:
     """Return what is left of an outcome that moved its user's state, and whose decision is given up."""
-    return Observation(event.id, event.install, event.seq, event.user, event.clock, event.item, event.kind)
+    return Observation(
+        event.id, event.install, event.seq, event.user, event.clock, event.item, event.kind
+    )
 
 
 def kind_of(event: Event) -> str:

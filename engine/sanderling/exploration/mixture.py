@@ -29,7 +29,9 @@ def draw(slots: int, pool: int, epsilon: float, uniforms: Sequence[tuple[float, 
         now = random + (1.0 - epsilon) * so_far
         conditional.append(now / before)
         before = now
-    marginal = [epsilon / pool + (1.0 - epsilon) * (rank == slot) for slot, rank in enumerate(ranks)]
+    marginal = [
+        epsilon / pool + (1.0 - epsilon) * (rank == slot) for slot, rank in enumerate(ranks)
+    ]
     return Draw(ranks, [explores] * slots, conditional, marginal)
 
 

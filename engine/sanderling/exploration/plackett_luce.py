@@ -19,7 +19,12 @@ REACH = 300.0
 _SMALLEST = 2.0**-54  # stands for the uniform 0
 
 
-def draw(slots: int, scores: NDArray[np.float64], temperature: float, uniforms: Sequence[tuple[float, float]]) -> Draw:
+def draw(
+    slots: int,
+    scores: NDArray[np.float64],
+    temperature: float,
+    uniforms: Sequence[tuple[float, float]],
+) -> Draw:
     """Draw `slots` ranks for scores float64 [M], best first; the item of rank j takes the first number of block j."""
     if slots == 0:
         return Draw([], [], [], [])
@@ -27,7 +32,9 @@ def draw(slots: int, scores: NDArray[np.float64], temperature: float, uniforms: 
     noise = np.maximum([pair[0] for pair in uniforms[: len(scores)]], _SMALLEST)
     order = np.argsort(np.log(-np.log(noise)) - logits, kind="stable")
     weights = np.exp(logits)[order]
-    left = np.cumsum(weights[::-1])[::-1]  # small ones are added first: nothing is subtracted, nothing cancels
+    left = np.cumsum(weights[::-1])[
+        ::-1
+    ]  # small ones are added first: nothing is subtracted, nothing cancels
     ranks = order[:slots].tolist()
     return Draw(ranks, _explored(ranks), (weights[:slots] / left[:slots]).tolist(), [None] * slots)
 

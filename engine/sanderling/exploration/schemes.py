@@ -47,7 +47,13 @@ def greedy(plan: Exploration) -> Exploration:
 
 
 _SCHEMES: dict[str, Callable[[Exploration, int, Scores, Uniforms], Draw]] = {
-    "sequential": lambda plan, slots, scores, uniforms: sequential.draw(slots, len(scores), plan.epsilon, uniforms),
-    "mixture": lambda plan, slots, scores, uniforms: mixture.draw(slots, len(scores), plan.epsilon, uniforms),
-    "softmax": lambda plan, slots, scores, uniforms: plackett_luce.draw(slots, scores, plan.temperature, uniforms),
+    "sequential": lambda plan, slots, scores, uniforms: sequential.draw(
+        slots, len(scores), plan.epsilon, uniforms
+    ),
+    "mixture": lambda plan, slots, scores, uniforms: mixture.draw(
+        slots, len(scores), plan.epsilon, uniforms
+    ),
+    "softmax": lambda plan, slots, scores, uniforms: plackett_luce.draw(
+        slots, scores, plan.temperature, uniforms
+    ),
 }

@@ -34,11 +34,18 @@ def draw(slots: int, pool: int, epsilon: float, uniforms: Sequence[tuple[float, 
         ranks.append(left.pop(at))
     if slots > LONGEST:
         return Draw(ranks, explored, conditional, [None] * slots)
-    return Draw(ranks, explored, conditional, [row[min(rank, slots)] for row, rank in zip(table, ranks, strict=True)])
+    return Draw(
+        ranks,
+        explored,
+        conditional,
+        [row[min(rank, slots)] for row, rank in zip(table, ranks, strict=True)],
+    )
 
 
 @lru_cache(maxsize=64)
-def _chances(slots: int, pool: int, epsilon: float) -> tuple[list[float], list[float], list[list[float]]]:
+def _chances(
+    slots: int, pool: int, epsilon: float
+) -> tuple[list[float], list[float], list[list[float]]]:
     """Return for each slot the chance of the best item left, that of each other one, and the marginals by rank."""
     each = (epsilon,) * slots
     _check(slots, pool, each)
@@ -85,4 +92,6 @@ def _check(slots: int, pool: int, epsilons: tuple[float, ...]) -> None:
     if not 0 <= slots <= pool:
         raise ValueError(f"expected 0 <= slots <= pool, found slots {slots} and pool {pool}")
     if len(epsilons) != slots or not all(0.0 <= epsilon <= 1.0 for epsilon in epsilons):
-        raise ValueError(f"expected an epsilon in [0, 1] for each of {slots} slots, found {epsilons}")
+        raise ValueError(
+            f"expected an epsilon in [0, 1] for each of {slots} slots, found {epsilons}"
+        )

@@ -119,7 +119,10 @@ def _hits(bounds_at: Any, vectors: Any, line: Any, hits: Any) -> Any:
     for at in range(0, vectors, 4):
         start = bounds_at + 64 * at
         mask = reached(floats_at(start), lines) | reached(floats_at(start + 64), lines) << 16
-        mask |= reached(floats_at(start + 128), lines) << 32 | reached(floats_at(start + 192), lines) << 48
+        mask |= (
+            reached(floats_at(start + 128), lines) << 32
+            | reached(floats_at(start + 192), lines) << 48
+        )
         while mask != 0:
             hits[count] = at * LANES + lowest_bit(mask)
             count += 1
@@ -137,7 +140,15 @@ def _ask_for(table: Any, row: Any) -> None:
 
 @called
 def _settle(
-    k: Any, table: Any, step: Any, codes_at: Any, scores: Any, found: Any, late: Any, bounds: Any, state: Any
+    k: Any,
+    table: Any,
+    step: Any,
+    codes_at: Any,
+    scores: Any,
+    found: Any,
+    late: Any,
+    bounds: Any,
+    state: Any,
 ) -> None:
     """Score those of the waiting rows whose bound still reaches."""
     left = 0
@@ -154,7 +165,15 @@ def _settle(
 
 @inlined
 def _finish(
-    sums0: Any, sums1: Any, sums2: Any, sums3: Any, tail: Any, mask: Any, steps: Any, limits: Any, bounds_at: Any
+    sums0: Any,
+    sums1: Any,
+    sums2: Any,
+    sums3: Any,
+    tail: Any,
+    mask: Any,
+    steps: Any,
+    limits: Any,
+    bounds_at: Any,
 ) -> None:
     """Write the bounds of a block's rows from their sums; excluded ones get minus infinity."""
     ends = float32s(tail + 4 * ROWS)
@@ -165,7 +184,10 @@ def _finish(
     bounds3 = upper_bounds(sums3, steps, offsets, tail + 96, tail + 224)
     if mask != 0:
         bounds0, bounds1 = without(bounds0, mask), without(bounds1, mask >> np.uint64(16))
-        bounds2, bounds3 = without(bounds2, mask >> np.uint64(32)), without(bounds3, mask >> np.uint64(48))
+        bounds2, bounds3 = (
+            without(bounds2, mask >> np.uint64(32)),
+            without(bounds3, mask >> np.uint64(48)),
+        )
     store(bounds_at, bounds0)
     store(bounds_at + 64, bounds1)
     store(bounds_at + 128, bounds2)
@@ -173,7 +195,9 @@ def _finish(
 
 
 @called
-def _bound_halves(table: Any, first: Any, last: Any, coarse_at: Any, barred: Any, limits: Any, bounds_at: Any) -> None:
+def _bound_halves(
+    table: Any, first: Any, last: Any, coarse_at: Any, barred: Any, limits: Any, bounds_at: Any
+) -> None:
     """Write the upper bounds of the scores of some blocks' rows, from planes of four bits."""
     groups, steps = table[2], all_floats(limits[3])
     size = plane_size(groups, HALF) + TAIL
@@ -195,7 +219,9 @@ def _bound_halves(table: Any, first: Any, last: Any, coarse_at: Any, barred: Any
 
 
 @called
-def _bound_wholes(table: Any, first: Any, last: Any, coarse_at: Any, barred: Any, limits: Any, bounds_at: Any) -> None:
+def _bound_wholes(
+    table: Any, first: Any, last: Any, coarse_at: Any, barred: Any, limits: Any, bounds_at: Any
+) -> None:
     """Write the upper bounds of the scores of some blocks' rows, from planes of seven bits."""
     groups, steps = table[2], all_floats(limits[3])
     size = plane_size(groups, WHOLE) + TAIL
@@ -213,7 +239,9 @@ def _bound_wholes(table: Any, first: Any, last: Any, coarse_at: Any, barred: Any
 
 
 @inlined
-def _bar(hidden_at: Any, excluded: Any, count: Any, blocks: Any, n: Any, barred: Any, state: Any) -> None:
+def _bar(
+    hidden_at: Any, excluded: Any, count: Any, blocks: Any, n: Any, barred: Any, state: Any
+) -> None:
     """Mark the rows that may not be found: the hidden ones, where there are any, and the excluded ones."""
     hidden = uint64s(hidden_at)
     for block in range(blocks):
@@ -227,7 +255,9 @@ def _bar(hidden_at: Any, excluded: Any, count: Any, blocks: Any, n: Any, barred:
 
 
 @exported
-def scan(table_at: Any, query_at: Any, excluded_at: Any, excluded_count: Any, k: Any, scratch_at: Any) -> Any:
+def scan(
+    table_at: Any, query_at: Any, excluded_at: Any, excluded_count: Any, k: Any, scratch_at: Any
+) -> Any:
     """Find the k best rows of a table that are not excluded; return how many there are."""
     table, scratch = int64s(table_at), int64s(scratch_at)
     blocks, n, d, bits = table[1], table[4], table[5], table[8]

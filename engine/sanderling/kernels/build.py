@@ -54,7 +54,9 @@ def build(machine: str, kind: str, linker: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "kernels.o"
         made.write_bytes(_object(machine, processor, features))
-        subprocess.run([*linker, "-shared", "-nostdlib", "-s", "-o", str(path), str(made)], check=True)
+        subprocess.run(
+            [*linker, "-shared", "-nostdlib", "-s", "-o", str(path), str(made)], check=True
+        )
     print(f"{path.name}: {path.stat().st_size} bytes", flush=True)
 
 
@@ -72,7 +74,9 @@ def _object(machine: str, processor: str, features: str) -> bytes:
     module = llvm.parse_assembly("")
     module.triple, module.data_layout = triple, str(target.target_data)
     for name, kernel in zip(ENTRIES, (pack_rows.pack, block_scan.scan, philox.draws), strict=True):
-        part = llvm.parse_assembly(_with_instruction(kernel._library.get_llvm_str()) + _entry(name, kernel))
+        part = llvm.parse_assembly(
+            _with_instruction(kernel._library.get_llvm_str()) + _entry(name, kernel)
+        )
         part.triple, part.data_layout = module.triple, module.data_layout
         module.link_in(part)
     for function in module.functions:
@@ -94,7 +98,13 @@ def _with_instruction(code: str) -> str:
   ret <4 x i32> %added
 }}
 declare <4 x i32> @llvm.aarch64.neon.sdot.v4i32.v16i8(<4 x i32>, <16 x i8>, <16 x i8>)"""
-    return re.sub(rf"^define [^\n]*@{SDOT}\(.*?^}}", instruction, code, count=1, flags=re.DOTALL | re.MULTILINE)
+    return re.sub(
+        rf"^define [^\n]*@{SDOT}\(.*?^}}",
+        instruction,
+        code,
+        count=1,
+        flags=re.DOTALL | re.MULTILINE,
+    )
 
 
 def _entry(name: str, kernel: object) -> str:

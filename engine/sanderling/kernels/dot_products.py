@@ -56,8 +56,12 @@ def row_dot_of(kind: Instructions) -> Any:
     @intrinsic
     def row_dot(typing: Any, before: Any, row: Any, codes: Any) -> Any:
         def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            values_of_row = builder.sext(load(builder, values[1], ir.VectorType(I8, 32), 1), _SHORTS)
-            return builder.add(values[0], kind.pairs(builder, values_of_row, load(builder, values[2], _SHORTS, 2)))
+            values_of_row = builder.sext(
+                load(builder, values[1], ir.VectorType(I8, 32), 1), _SHORTS
+            )
+            return builder.add(
+                values[0], kind.pairs(builder, values_of_row, load(builder, values[2], _SHORTS, 2))
+            )
 
         return ints(ints, types.int64, types.int64), emit
 
@@ -90,7 +94,9 @@ def dots_of(kind: Instructions) -> tuple[Any, Any, Any, Any]:
     @intrinsic
     def whole_dot(typing: Any, before: Any, address: Any, query: Any) -> Any:
         def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            return kind.products(builder, values[0], load(builder, values[1], BYTES, 64), _codes(builder, values[2]))
+            return kind.products(
+                builder, values[0], load(builder, values[1], BYTES, 64), _codes(builder, values[2])
+            )
 
         return ints(ints, types.int64, types.int64), emit
 
@@ -114,7 +120,9 @@ def _same(builder: Any, sums: Any) -> Any:
 
 
 def _vnni_pairs(builder: Any, some: Any, others: Any) -> Any:
-    return builder.call(declared(builder, "llvm.x86.avx512.pmaddw.d.512", INTS, [_SHORTS, _SHORTS]), [some, others])
+    return builder.call(
+        declared(builder, "llvm.x86.avx512.pmaddw.d.512", INTS, [_SHORTS, _SHORTS]), [some, others]
+    )
 
 
 def vnni(builder: Any, sums: Any, some: Any, codes: Any) -> Any:
@@ -129,7 +137,9 @@ def _vnni_halves(builder: Any, sums: Any, packed: Any, query: Any) -> Any:
     On Zen 4 a shift would take the place of a product.
     """
     parts = [
-        vnni(builder, part(builder, sums, start, 16), builder.and_(packed, fill(BYTES, mask)), codes)
+        vnni(
+            builder, part(builder, sums, start, 16), builder.and_(packed, fill(BYTES, mask)), codes
+        )
         for start, mask, codes in zip((0, 16), (15, 0xF0), query, strict=True)
     ]
     return _joined(builder, *parts)
@@ -159,7 +169,9 @@ def _avx2_products(builder: Any, some: Any, codes: Any) -> Any:
     return _joined(
         builder,
         *(
-            builder.call(multiply, [part(builder, some, start, 32), part(builder, codes, start, 32)])
+            builder.call(
+                multiply, [part(builder, some, start, 32), part(builder, codes, start, 32)]
+            )
             for start in (0, 32)
         ),
     )
@@ -172,7 +184,9 @@ def _avx2_fold(builder: Any, pairs: Any) -> Any:
 def _avx2_pairs(builder: Any, some: Any, others: Any) -> Any:
     wide = ir.VectorType(I16, 16)
     add = declared(builder, "llvm.x86.avx2.pmadd.wd", ir.VectorType(I32, 8), [wide, wide])
-    factors = ([part(builder, some, start, 16), part(builder, others, start, 16)] for start in (0, 16))
+    factors = (
+        [part(builder, some, start, 16), part(builder, others, start, 16)] for start in (0, 16)
+    )
     return _joined(builder, *(builder.call(add, pair) for pair in factors))
 
 
@@ -180,7 +194,8 @@ def plain(builder: Any, sums: Any, some: Any, codes: Any) -> Any:
     """Any processor: products in int16, and their pairs, and pairs of those, in int32."""
     products = ir.VectorType(I16, 64)
     whole = builder.sext(
-        builder.mul(builder.zext(some, products), builder.sext(codes, products)), ir.VectorType(I32, 64)
+        builder.mul(builder.zext(some, products), builder.sext(codes, products)),
+        ir.VectorType(I32, 64),
     )
     return builder.add(sums, _neighbours_added(builder, _neighbours_added(builder, whole)))
 
@@ -193,12 +208,15 @@ def _plain_halves(builder: Any, sums: Any, packed: Any, query: Any) -> Any:
         for some, codes in zip(_halves(builder, packed), query, strict=True)
     )
     pairs = _neighbours_added(builder, builder.add(low, high))
-    return builder.add(sums, _neighbours_added(builder, builder.sext(pairs, ir.VectorType(I32, 32))))
+    return builder.add(
+        sums, _neighbours_added(builder, builder.sext(pairs, ir.VectorType(I32, 32)))
+    )
 
 
 def _plain_pairs(builder: Any, some: Any, others: Any) -> Any:
     halves = (
-        builder.mul(*(builder.sext(part(builder, one, start, 16), INTS) for one in (some, others))) for start in (0, 16)
+        builder.mul(*(builder.sext(part(builder, one, start, 16), INTS) for one in (some, others)))
+        for start in (0, 16)
     )
     return builder.add(*halves)
 
@@ -210,7 +228,13 @@ def dotprod(builder: Any, sums: Any, some: Any, codes: Any) -> Any:
     """
     dot = _sdot(builder.module)
     parts = [
-        builder.call(dot, [part(builder, sums, 4 * at, 4), *(part(builder, one, 16 * at, 16) for one in (some, codes))])
+        builder.call(
+            dot,
+            [
+                part(builder, sums, 4 * at, 4),
+                *(part(builder, one, 16 * at, 16) for one in (some, codes)),
+            ],
+        )
         for at in range(4)
     ]
     return _joined(builder, _joined(builder, *parts[:2]), _joined(builder, *parts[2:]))
@@ -224,20 +248,28 @@ def _dotprod_halves(builder: Any, sums: Any, packed: Any, query: Any) -> Any:
 
 def _sdot(module: Any) -> Any:
     four, sixteen = ir.VectorType(I32, 4), ir.VectorType(I8, 16)
-    found = cgutils.get_or_insert_function(module, ir.FunctionType(four, [four, sixteen, sixteen]), SDOT)
+    found = cgutils.get_or_insert_function(
+        module, ir.FunctionType(four, [four, sixteen, sixteen]), SDOT
+    )
     if found.is_declaration:
         found.linkage = "linkonce_odr"
         found.attributes.add("noinline")
         builder = ir.IRBuilder(found.append_basic_block())
         sums, *factors = found.args
-        products = builder.mul(*(builder.sext(factor, ir.VectorType(I32, 16)) for factor in factors))
-        builder.ret(builder.add(sums, _neighbours_added(builder, _neighbours_added(builder, products))))
+        products = builder.mul(
+            *(builder.sext(factor, ir.VectorType(I32, 16)) for factor in factors)
+        )
+        builder.ret(
+            builder.add(sums, _neighbours_added(builder, _neighbours_added(builder, products)))
+        )
     return found
 
 
 def _neighbours_added(builder: Any, vector: Any) -> Any:
     count = vector.type.count
-    return builder.add(*(builder.shuffle_vector(vector, vector, places(range(at, count, 2))) for at in (0, 1)))
+    return builder.add(
+        *(builder.shuffle_vector(vector, vector, places(range(at, count, 2))) for at in (0, 1))
+    )
 
 
 def _joined(builder: Any, some: Any, others: Any) -> Any:

@@ -20,7 +20,9 @@ from __future__ import annotations
 ROWS, GROUP, LANES, TAIL = 64, 8, 16, 320
 CHUNK, WAITING = 8192, 4096  # rows bounded at a time; rows that may wait for the end
 HALF, WHOLE = 4, 7  # bits of a code
-SMALL = 4_000_000  # bytes of rows up to which seven bits are the faster ones, as measured (docs/LOG.md)
+SMALL = (
+    4_000_000  # bytes of rows up to which seven bits are the faster ones, as measured (docs/LOG.md)
+)
 LARGEST = 8388607  # of the query's codes: 23 bits and a sign
 LARGEST_VALUE = 1e12  # of a query, a scale or a bias, so that bounds in float32 do not overflow
 SMALLEST_VALUE = 1e-12  # of a query's largest number and of a scale, so that they do not vanish

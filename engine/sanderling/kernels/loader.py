@@ -31,7 +31,11 @@ class _Room:
 
     def __init__(self, blocks: int) -> None:
         array = (ctypes.c_double * (2 * blocks))()
-        self.blocks, self.address, self.numbers = blocks, ctypes.addressof(array), memoryview(array).cast("B").cast("d")
+        self.blocks, self.address, self.numbers = (
+            blocks,
+            ctypes.addressof(array),
+            memoryview(array).cast("B").cast("d"),
+        )
 
 
 _own = local()
@@ -90,9 +94,13 @@ def compiled() -> Kernels:
             failed = str(error)
             continue
         pack, scan = (_LETS_OTHERS_RUN((f"sanderling_{name}", found)) for name in ("pack", "scan"))
-        short_scan, draws = (_HOLDS_THE_LOCK((f"sanderling_{name}", found)) for name in ("scan", "draws"))
+        short_scan, draws = (
+            _HOLDS_THE_LOCK((f"sanderling_{name}", found)) for name in ("scan", "draws")
+        )
         return Kernels("compiled", kind, pack, scan, short_scan, draws, found)
-    raise ImportError(f"no compiled kernels for {cpu.machine()} ({', '.join(cpu.kinds())}): {failed}")
+    raise ImportError(
+        f"no compiled kernels for {cpu.machine()} ({', '.join(cpu.kinds())}): {failed}"
+    )
 
 
 def numba() -> Kernels:
@@ -120,7 +128,9 @@ def chosen(source: str | None = None) -> Kernels | None:
     """
     wanted = source or os.environ.get("SANDERLING_KERNELS") or None
     if wanted not in (None, *SOURCES):
-        raise ValueError(f"SANDERLING_KERNELS: expected one of {', '.join(SOURCES)}, found {wanted!r}")
+        raise ValueError(
+            f"SANDERLING_KERNELS: expected one of {', '.join(SOURCES)}, found {wanted!r}"
+        )
     for name, load in (("compiled", compiled), ("numba", numba)):
         if wanted == name:
             return load()

@@ -23,12 +23,16 @@ from sanderling.kernels.simd import (
 )
 
 _NORMAL_STEP = 0.335  # of a normal number's deviation: the step at which four bits lose least
-_LOSS = 0.32  # the |residual| / (a sqrt(d)) that a row may have; normal numbers have it at that step
+_LOSS = (
+    0.32  # the |residual| / (a sqrt(d)) that a row may have; normal numbers have it at that step
+)
 
 
 @inlined
 def _bfloat(value: Any) -> Any:
-    return float_of(np.uint32((bits_of(np.float32(value)) + np.uint32(0x8000)) & np.uint32(0xFFFF0000)))
+    return float_of(
+        np.uint32((bits_of(np.float32(value)) + np.uint32(0x8000)) & np.uint32(0xFFFF0000))
+    )
 
 
 @inlined
@@ -86,13 +90,19 @@ def _best_step(row: Any, d: Any, scale: Any, zero: Any) -> Any:
     while True:
         whole = _bfloat(step * scale)
         own = whole / scale
-        if step >= last or _lost(row, d, own, np.float32(1) / own, zero) <= np.float32(_LOSS * _LOSS) * d * own * own:
+        if (
+            step >= last
+            or _lost(row, d, own, np.float32(1) / own, zero)
+            <= np.float32(_LOSS * _LOSS) * d * own * own
+        ):
             return whole
         step = min(step * np.float32(1.08), last)
 
 
 @inlined
-def _pack_row(row: Any, d: Any, inverse: Any, zero: Any, plane: Any, groups: Any, bits: Any) -> None:
+def _pack_row(
+    row: Any, d: Any, inverse: Any, zero: Any, plane: Any, groups: Any, bits: Any
+) -> None:
     """Write the codes of a row, whose d dimensions are filled up with zeros to `groups` of eight."""
     blank = np.int32(zero)
     for group in range(groups):

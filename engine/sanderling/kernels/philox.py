@@ -10,7 +10,12 @@ from sanderling.kernels.simd import exported, float64s
 
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
-_M0, _M1, _W0, _W1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57), np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
+_M0, _M1, _W0, _W1 = (
+    np.uint64(0xD2511F53),
+    np.uint64(0xCD9E8D57),
+    np.uint64(0x9E3779B9),
+    np.uint64(0xBB67AE85),
+)
 
 
 @exported

@@ -19,7 +19,9 @@ def _rounded(x: Any) -> Any:
 
 
 @reordered
-def _limits(query: Any, d: Any, inverse: Any, step: Any, small: Any, large: Any, zero: Any, limits: Any) -> None:
+def _limits(
+    query: Any, d: Any, inverse: Any, step: Any, small: Any, large: Any, zero: Any, limits: Any
+) -> None:
     """Write the query's norm, the rest's, the margin for the rounding of floats, the int8 step, and the offset."""
     norm, rest, magnitude, sum_ = 0.0, 0.0, 0.0, 0.0
     for j in range(d):

@@ -34,7 +34,13 @@ def exported(body: Callable[..., Any]) -> Any:
         return compiler()(body)
 
 
-I8, I16, I32, I64, F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
+I8, I16, I32, I64, F32 = (
+    ir.IntType(8),
+    ir.IntType(16),
+    ir.IntType(32),
+    ir.IntType(64),
+    ir.FloatType(),
+)
 BYTES, INTS, FLOATS = ir.VectorType(I8, 64), ir.VectorType(I32, 16), ir.VectorType(F32, 16)
 
 
@@ -63,7 +69,9 @@ def load(builder: Any, address: Any, kind: Any, align: int) -> Any:
 def splat(builder: Any, value: Any, vector: ir.VectorType) -> Any:
     """Emit a vector of one value."""
     one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, I32(0))
-    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(I32, vector.count), [0] * vector.count))
+    return builder.shuffle_vector(
+        one, one, ir.Constant(ir.VectorType(I32, vector.count), [0] * vector.count)
+    )
 
 
 def fill(vector: ir.VectorType, value: int) -> ir.Constant:
@@ -83,19 +91,25 @@ def _pointer(kind: Any) -> Any:
 
 
 int8s, uint8s, int16s, uint16s = map(_pointer, (types.int8, types.uint8, types.int16, types.uint16))
-int64s, uint64s, float32s, float64s = map(_pointer, (types.int64, types.uint64, types.float32, types.float64))
+int64s, uint64s, float32s, float64s = map(
+    _pointer, (types.int64, types.uint64, types.float32, types.float64)
+)
 
 
 @intrinsic
 def bits_of(typing: Any, value: Any) -> Any:
     """Return the 32 bits of a float32."""
-    return types.uint32(types.float32), lambda context, builder, signature, values: builder.bitcast(values[0], I32)
+    return types.uint32(types.float32), lambda context, builder, signature, values: builder.bitcast(
+        values[0], I32
+    )
 
 
 @intrinsic
 def float_of(typing: Any, bits: Any) -> Any:
     """Return the float32 of 32 bits."""
-    return types.float32(types.uint32), lambda context, builder, signature, values: builder.bitcast(values[0], F32)
+    return types.float32(types.uint32), lambda context, builder, signature, values: builder.bitcast(
+        values[0], F32
+    )
 
 
 @intrinsic
@@ -107,7 +121,9 @@ def no_ints(typing: Any) -> Any:
 @intrinsic
 def all_floats(typing: Any, value: Any) -> Any:
     """Return sixteen times a float32."""
-    return floats(types.float32), lambda context, builder, signature, values: splat(builder, values[0], FLOATS)
+    return floats(types.float32), lambda context, builder, signature, values: splat(
+        builder, values[0], FLOATS
+    )
 
 
 @intrinsic
@@ -152,7 +168,9 @@ def store(typing: Any, address: Any, values: Any) -> Any:
 @intrinsic
 def floats_at(typing: Any, address: Any) -> Any:
     """Return the sixteen float32 at an address."""
-    return floats(types.int64), lambda context, builder, signature, values: load(builder, values[0], FLOATS, 4)
+    return floats(types.int64), lambda context, builder, signature, values: load(
+        builder, values[0], FLOATS, 4
+    )
 
 
 @intrinsic
@@ -234,7 +252,9 @@ def prefetch(typing: Any, address: Any) -> Any:
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, I32, I32, I32])
         fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(fetch, [builder.inttoptr(values[0], cgutils.voidptr_t), I32(0), I32(3), I32(1)])
+        builder.call(
+            fetch, [builder.inttoptr(values[0], cgutils.voidptr_t), I32(0), I32(3), I32(1)]
+        )
         return context.get_dummy_value()
 
     return types.void(types.int64), emit

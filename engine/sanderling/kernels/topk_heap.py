@@ -38,7 +38,9 @@ def _sink(scores: Any, rows: Any, size: Any, score: Any, row: Any) -> None:
         child = 2 * at + 1
         if child >= size:
             break
-        if child + 1 < size and _worse(scores[child + 1], rows[child + 1], scores[child], rows[child]):
+        if child + 1 < size and _worse(
+            scores[child + 1], rows[child + 1], scores[child], rows[child]
+        ):
             child += 1
         if not _worse(scores[child], rows[child], score, row):
             break
@@ -81,7 +83,9 @@ def _dot(row_at: Any, codes_at: Any, d: Any) -> Any:
 
 
 @inlined
-def consider(row: Any, k: Any, table: Any, step: Any, codes_at: Any, scores: Any, found: Any, state: Any) -> None:
+def consider(
+    row: Any, k: Any, table: Any, step: Any, codes_at: Any, scores: Any, found: Any, state: Any
+) -> None:
     """Score one row exactly, and keep it if it is among the k best so far."""
     d, scale, bias = table[5], float32s(table[6]), float32s(table[7])
     product = np.float64(_dot(table[3] + row * d, codes_at, d))

@@ -52,7 +52,11 @@ class OutboxHeader:
 
     def crc(self) -> int:
         """Return the checksum that the record carries."""
-        return zlib.crc32(repr((self.install, self.secret, self.seq, self.sent_seq, self.events, self.bytes)).encode())
+        return zlib.crc32(
+            repr(
+                (self.install, self.secret, self.seq, self.sent_seq, self.events, self.bytes)
+            ).encode()
+        )
 
 
 class Database:
@@ -91,7 +95,13 @@ class Database:
             if path.exists() and not path.is_file():
                 raise apsw.NotADBError("not a file")
             self._open(path)
-        except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, apsw.ConstraintError, UnicodeDecodeError):
+        except (
+            apsw.CorruptError,
+            apsw.NotADBError,
+            apsw.SQLError,
+            apsw.ConstraintError,
+            UnicodeDecodeError,
+        ):
             self._close_connections()
             self._move_aside()
             self._open(path)
@@ -119,7 +129,9 @@ class Database:
         self.writer.set_busy_timeout(2000)
         found = self.writer.pragma("user_version")
         if found not in (0, SCHEMA):
-            raise StorageError(f"{path}: expected schema {SCHEMA}, found {found}, of a later version: update the app")
+            raise StorageError(
+                f"{path}: expected schema {SCHEMA}, found {found}, of a later version: update the app"
+            )
         self.writer.pragma("journal_mode", "wal")
         self.writer.pragma("synchronous", "full")
         self.writer.pragma("journal_size_limit", self._limit // 16)
@@ -140,7 +152,9 @@ class Database:
         return bool(self.writer.execute("PRAGMA integrity_check(1)").get == "ok")
 
     def _read_meta(self) -> OutboxHeader | None:
-        row = self.writer.execute("SELECT install, secret, seq, handed, events, bytes, crc FROM meta").get
+        row = self.writer.execute(
+            "SELECT install, secret, seq, handed, events, bytes, crc FROM meta"
+        ).get
         if row is None:
             return None
         meta = OutboxHeader(*row[:-1])
@@ -154,7 +168,15 @@ class Database:
         return meta
 
     def _save_meta(self, meta: OutboxHeader) -> None:
-        row = (meta.install, meta.secret, meta.seq, meta.sent_seq, meta.events, meta.bytes, meta.crc())
+        row = (
+            meta.install,
+            meta.secret,
+            meta.seq,
+            meta.sent_seq,
+            meta.events,
+            meta.bytes,
+            meta.crc(),
+        )
         self.writer.execute("INSERT OR REPLACE INTO meta VALUES (1, ?, ?, ?, ?, ?, ?, ?)", row)
 
     @contextmanager
@@ -182,7 +204,9 @@ class Database:
         except OSError:
             there = False
         if not there:
-            raise apsw.CantOpenError(f"{path}: expected the file that was opened, found it removed or replaced")
+            raise apsw.CantOpenError(
+                f"{path}: expected the file that was opened, found it removed or replaced"
+            )
 
     def used(self) -> int:
         """Return the bytes of the pages that hold something, and of what was moved aside."""
@@ -213,4 +237,6 @@ def _fresh() -> apsw.Connection:
 
 
 def _schema(connection: apsw.Connection) -> list[tuple[str, ...]]:
-    return list(connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name"))
+    return list(
+        connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name")
+    )

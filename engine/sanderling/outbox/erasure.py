@@ -53,13 +53,17 @@ def delete(store: EventStore, names: Collection[str], keys: Collection[str]) -> 
         for seq, _ in found:
             store.remove(meta, seq)
         writer.executemany(
-            "DELETE FROM quarantine WHERE instr(CAST(line AS BLOB), ?)", [(_told_of(name),) for name in names]
+            "DELETE FROM quarantine WHERE instr(CAST(line AS BLOB), ?)",
+            [(_told_of(name),) for name in names],
         )
         writer.executemany("DELETE FROM state WHERE user = ?", [(key,) for key in keys])
         for start in range(0, len(found), MAX_LOST_SEQS):
             part = found[start : start + MAX_LOST_SEQS]
             lost = Counter(kind.decode(errors="replace") for _, kind in part)
-            store.insert(meta, store.loss("forgotten", lost, [seq for seq, _ in part if seq <= meta.sent_seq]))
+            store.insert(
+                meta,
+                store.loss("forgotten", lost, [seq for seq, _ in part if seq <= meta.sent_seq]),
+            )
         _mark(store, meta)
     store.lost["forgotten"] += len(found)
 
@@ -77,7 +81,9 @@ def _delete_all(store: EventStore) -> None:
 
 
 def _mark(store: EventStore, meta: OutboxHeader) -> None:
-    store.database.writer.execute("INSERT OR REPLACE INTO state VALUES (?, x'', 0, ?)", (UNSCRUBBED, meta.seq))
+    store.database.writer.execute(
+        "INSERT OR REPLACE INTO state VALUES (?, x'', 0, ?)", (UNSCRUBBED, meta.seq)
+    )
 
 
 def _scrub(store: EventStore) -> None:
@@ -92,7 +98,9 @@ def _write_anew(store: EventStore) -> None:
 
 
 def _rows_of(store: EventStore, name: str) -> list[tuple[int, bytes]]:
-    query = "SELECT seq, ifnull(CAST(kind AS BLOB), x'') FROM event WHERE instr(CAST(line AS BLOB), ?)"
+    query = (
+        "SELECT seq, ifnull(CAST(kind AS BLOB), x'') FROM event WHERE instr(CAST(line AS BLOB), ?)"
+    )
     return list(store.database.writer.execute(query, (_told_of(name),)))
 
 

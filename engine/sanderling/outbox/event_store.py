@@ -106,7 +106,11 @@ class EventStore:
         return self.database.meta
 
     def write(
-        self, jobs: Sequence[WriteRequest], drops: Mapping[tuple[str, str], int], gaps: Collection[str], durable: bool
+        self,
+        jobs: Sequence[WriteRequest],
+        drops: Mapping[tuple[str, str], int],
+        gaps: Collection[str],
+        durable: bool,
     ) -> list[str]:
         """Number and store the events of `jobs`; return for each job why it was refused, or "".
 
@@ -124,7 +128,11 @@ class EventStore:
             raise
 
     def _write(
-        self, jobs: Sequence[WriteRequest], drops: Mapping[tuple[str, str], int], gaps: Collection[str], durable: bool
+        self,
+        jobs: Sequence[WriteRequest],
+        drops: Mapping[tuple[str, str], int],
+        gaps: Collection[str],
+        durable: bool,
     ) -> list[str]:
         lost = Counter(drops)
         with self.database.transaction(durable) as meta:
@@ -133,7 +141,12 @@ class EventStore:
             refused = [self._write_job(meta, job, lost) for job in jobs]
             meta.seq += lost.total()
             for reason in sorted({reason for reason, _ in lost}):
-                self.insert(meta, self.loss(reason, {kind: n for (why, kind), n in lost.items() if why == reason}))
+                self.insert(
+                    meta,
+                    self.loss(
+                        reason, {kind: n for (why, kind), n in lost.items() if why == reason}
+                    ),
+                )
         for (reason, _), count in (lost - Counter(drops)).items():
             self.lost[reason] += count
         self.lost["begun_anew"] += sum(
@@ -141,7 +154,9 @@ class EventStore:
         )
         return refused
 
-    def _write_job(self, meta: OutboxHeader, job: WriteRequest, lost: Counter[tuple[str, str]]) -> str:
+    def _write_job(
+        self, meta: OutboxHeader, job: WriteRequest, lost: Counter[tuple[str, str]]
+    ) -> str:
         if job.install not in (None, meta.install):
             return IDENTITY_RESET
         refused = ""
@@ -163,7 +178,9 @@ class EventStore:
             if key.startswith(GAP) and key.removeprefix(GAP) in self.gaps:
                 continue  # another gap has come since this one was mended
             if value:
-                self.database.writer.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)", row)
+                self.database.writer.execute(
+                    "INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)", row
+                )
             else:
                 self.database.writer.execute("DELETE FROM state WHERE user = ?", (key,))
         return refused
@@ -187,7 +204,9 @@ class EventStore:
 
     def mark_gap(self, meta: OutboxHeader, name: str) -> None:
         """Note, inside a transaction, that the lab cannot rebuild the state of a pseudonym: what moved it was lost."""
-        self.database.writer.execute("INSERT OR REPLACE INTO state VALUES (?, x'', 0, ?)", (GAP + name, meta.seq))
+        self.database.writer.execute(
+            "INSERT OR REPLACE INTO state VALUES (?, x'', 0, ?)", (GAP + name, meta.seq)
+        )
         self.note_gaps({name})
 
     def note_shed(self, decisions: Iterable[str]) -> None:
@@ -252,7 +271,9 @@ class EventStore:
         batch: list[StoredEvent] = []
         rotten: list[int] = []
         size = 0
-        query = "SELECT seq, CAST(id AS BLOB), CAST(line AS BLOB), crc FROM event ORDER BY seq LIMIT ?"
+        query = (
+            "SELECT seq, CAST(id AS BLOB), CAST(line AS BLOB), crc FROM event ORDER BY seq LIMIT ?"
+        )
         for seq, id, line, crc in self.database.writer.execute(query, (max_events,)):
             if not sound(id, line, crc):
                 rotten.append(seq)
@@ -283,12 +304,16 @@ class EventStore:
                 for seq in seqs[start : start + chunk]:
                     self.remove(meta, seq)
             if emergency:
-                with suppress(apsw.Error):  # the deletion stands; without a checkpoint the log only grows
+                with suppress(
+                    apsw.Error
+                ):  # the deletion stands; without a checkpoint the log only grows
                     self.database.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
 
     def remove(self, meta: OutboxHeader, seq: int) -> None:
         """Delete one row inside a transaction."""
-        for (size,) in self.database.writer.execute("DELETE FROM event WHERE seq = ? RETURNING length(line)", (seq,)):
+        for (size,) in self.database.writer.execute(
+            "DELETE FROM event WHERE seq = ? RETURNING length(line)", (seq,)
+        ):
             meta.events, meta.bytes = meta.events - 1, meta.bytes - size
 
     def quarantine(self, id: str, reason: str) -> bool:
@@ -303,7 +328,9 @@ class EventStore:
         with self.database.transaction(durable=True) as meta:
             loss = self._loss_of(seq, reason)
             self.mark_gap_of(meta, seq)
-            keep = "INSERT OR REPLACE INTO quarantine SELECT seq, id, ?, line FROM event WHERE seq = ?"
+            keep = (
+                "INSERT OR REPLACE INTO quarantine SELECT seq, id, ?, line FROM event WHERE seq = ?"
+            )
             self.database.writer.execute(keep, (reason, seq))
             trim = "DELETE FROM quarantine WHERE seq <= (SELECT seq FROM quarantine ORDER BY seq DESC LIMIT 1 OFFSET ?)"
             self.database.writer.execute(trim, (QUARANTINE_ROWS,))
@@ -322,25 +349,39 @@ class EventStore:
         old = codec.decode(line) if kind == b"loss" and sound(id, line, crc) else None
         if not isinstance(old, Loss) or len(old.lost_seqs or ()) >= TAKEN_OVER:
             return self.loss(reason, {(kind or b"").decode(errors="replace"): 1}, [seq])
-        counts = {"decision": old.decisions, "outcome": old.outcomes, "observation": old.observations + 1}
+        counts = {
+            "decision": old.decisions,
+            "outcome": old.outcomes,
+            "observation": old.observations + 1,
+        }
         return self.loss(old.reason, counts, [*(old.lost_seqs or ()), seq])
 
     def _find(self, id: str) -> int | None:
         if id in self.sent_seq:
             return self.sent_seq[id]
-        found: int | None = self.database.writer.execute("SELECT seq FROM event WHERE id = ?", (id,)).get
+        found: int | None = self.database.writer.execute(
+            "SELECT seq FROM event WHERE id = ?", (id,)
+        ).get
         return found
 
     def state(self, user: str) -> bytes | None:
         """Return the last stored state, or None; safe beside the writing thread, one caller at a time."""
-        row = self.database.reader.execute("SELECT CAST(value AS BLOB), crc FROM state WHERE user = ?", (user,)).get
-        return row[0] if row is not None and row[0] is not None and zlib.crc32(row[0]) == row[1] else None
+        row = self.database.reader.execute(
+            "SELECT CAST(value AS BLOB), crc FROM state WHERE user = ?", (user,)
+        ).get
+        return (
+            row[0]
+            if row is not None and row[0] is not None and zlib.crc32(row[0]) == row[1]
+            else None
+        )
 
     def states(self, prefix: str) -> dict[str, bytes]:
         """Return the stored states whose keys begin with an ASCII prefix; what is damaged is left out."""
         query = "SELECT user, CAST(value AS BLOB), crc FROM state WHERE user >= ? AND user < ?"
         rows = self.database.reader.execute(query, (prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)))
-        return {key: value for key, value, crc in rows if value is not None and zlib.crc32(value) == crc}
+        return {
+            key: value for key, value, crc in rows if value is not None and zlib.crc32(value) == crc
+        }
 
     def with_ballast(self, action: Emergency) -> None:
         """Run `action(False)`; on a full disk give the ballast's space back and run `action(True)`."""
@@ -373,7 +414,9 @@ class EventStore:
             self._ballast_bytes = max(size, min(BALLAST_BYTES, self.limit // 8, free // 4))
             if size < self._ballast_bytes:
                 self._ballast.write_bytes(self.entropy(self._ballast_bytes))
-        self.database.writer.wal_autocheckpoint(max(LEAST_PAGES, self._ballast_bytes // 2 // PAGE_BYTES))
+        self.database.writer.wal_autocheckpoint(
+            max(LEAST_PAGES, self._ballast_bytes // 2 // PAGE_BYTES)
+        )
 
 
 def checksum(id: str, line: bytes) -> int:

@@ -37,4 +37,6 @@ class FolderLock:
 
 def unusable(folder: Path, error: Exception) -> StorageError:
     """Return the error of a folder in which no outbox can be had."""
-    return StorageError(f"expected a usable outbox in {folder}: {error}: free the disk or fix the rights")
+    return StorageError(
+        f"expected a usable outbox in {folder}: {error}: free the disk or fix the rights"
+    )

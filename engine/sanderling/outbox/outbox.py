@@ -77,7 +77,9 @@ class Outbox:
         self._gaps: set[str] = set()
         self._lost: Counter[str] = Counter()
         self._states: dict[str, bytes] = {}
-        self._queued = self._stored = self._acknowledged = self._quarantined = self._failed_commits = 0
+        self._queued = self._stored = self._acknowledged = self._quarantined = (
+            self._failed_commits
+        ) = 0
         self._retry_s = 0.0
         self._most_jobs = self._group_jobs = max(1, min(GROUP_JOBS, limit_bytes // GROUP_SHARE))
         self._closed = False
@@ -105,7 +107,9 @@ class Outbox:
         """The name of this install."""
         return self._store.meta.install
 
-    def put(self, events: Sequence[Event], states: Mapping[str, bytes] = {}, install: str | None = None) -> None:
+    def put(
+        self, events: Sequence[Event], states: Mapping[str, bytes] = {}, install: str | None = None
+    ) -> None:
         """Queue events, and the users' new states that go with them; storage trouble is counted, never raised.
 
         What was made under the name of an `install` that this one is no longer is not stored.
@@ -116,7 +120,9 @@ class Outbox:
                 return
             self._enqueue(WriteRequest(events, states, install))
 
-    def put_durable(self, events: Sequence[Event], timeout_s: float = 10.0, states: Mapping[str, bytes] = {}) -> None:
+    def put_durable(
+        self, events: Sequence[Event], timeout_s: float = 10.0, states: Mapping[str, bytes] = {}
+    ) -> None:
         """Return when the events, their states and all that was queued before are on disk; else raise `StorageError`.
 
         After an error it is not known whether they were stored: the outbox goes on trying.
@@ -134,7 +140,11 @@ class Outbox:
         with self._wake:
             if self._closed or self._is_full(len(events)):
                 self._gap(events)
-                why = CLOSED if self._closed else "the queue is full because the disk does not keep up"
+                why = (
+                    CLOSED
+                    if self._closed
+                    else "the queue is full because the disk does not keep up"
+                )
                 raise StorageError(f"not stored: {why}")
             self._enqueue(WriteRequest(events, states, install, done))
         return lambda timeout_s: self._await(done, timeout_s)
@@ -341,7 +351,9 @@ class Outbox:
             self._wake.wait_for(lambda: self._calls or self._closed, self._retry_s)
             return
         self._wake.wait_for(lambda: self._calls or self._closed or self._queue)
-        self._wake.wait_for(lambda: self._calls or self._closed or any(map(_is_awaited, self._queue)), GATHER_S)
+        self._wake.wait_for(
+            lambda: self._calls or self._closed or any(map(_is_awaited, self._queue)), GATHER_S
+        )
 
     def _write_group(self) -> bool:
         """Commit the head of the queue; of what failed half is tried next, its ids make a second try harmless."""
@@ -353,7 +365,9 @@ class Outbox:
         if not group:
             return True
         try:
-            room = self._store.database.used() <= self._store.limit or shedding.make_room(self._store)
+            room = self._store.database.used() <= self._store.limit or shedding.make_room(
+                self._store
+            )
             refused = self._store.write(group, drops, gaps, durable) if room else None
         except Exception:  # whatever it was, recommending goes on, the group stays queued, and the failure is counted
             self._failed_commits += 1
@@ -434,4 +448,6 @@ def _result(future: Future[T], timeout_s: float, what: str) -> T:
     try:
         return future.result(timeout_s)
     except TimeoutError:
-        raise StorageError(f"{what} after {timeout_s:g} s: the disk is slow, full or failing") from None
+        raise StorageError(
+            f"{what} after {timeout_s:g} s: the disk is slow, full or failing"
+        ) from None

@@ -86,7 +86,9 @@ def _next_level(store: EventStore, sent_seq: int) -> tuple[str, int | None]:
     of_decisions = f"kind IN {DECISIONS} OR decision IN (SELECT id {may_go}{DECISIONS})"
     size = f"ifnull(sum(length(line)) FILTER (WHERE level < {DEEPEST} AND ({{}})), 0)"
     behaviour = f"{size.format('kind IN ' + BEHAVIOUR)} > {size.format(of_decisions)}"
-    heavier = store.database.writer.execute(f"SELECT {behaviour} FROM event WHERE seq > {sent_seq}").get
+    heavier = store.database.writer.execute(
+        f"SELECT {behaviour} FROM event WHERE seq > {sent_seq}"
+    ).get
     kind = BEHAVIOUR if heavier else DECISIONS
     return kind, store.database.writer.execute(f"SELECT min(level) {may_go}{kind}").get
 
@@ -124,7 +126,9 @@ def _pass(
     return Counter({kind: 1, "outcome": sum(_drop_outcome(store, meta, *row) for row in outcomes)})
 
 
-def _drop_outcome(store: EventStore, meta: OutboxHeader, seq: int, id: bytes, line: bytes, crc: int) -> bool:
+def _drop_outcome(
+    store: EventStore, meta: OutboxHeader, seq: int, id: bytes, line: bytes, crc: int
+) -> bool:
     """Remove an outcome whose decision goes, and return True; but make an observation of one that moved a state."""
     event = _read(line) if sound(id, line, crc) else None
     if not isinstance(event, Outcome):
@@ -133,7 +137,9 @@ def _drop_outcome(store: EventStore, meta: OutboxHeader, seq: int, id: bytes, li
         store.remove(meta, seq)
         return True
     kept = codec.encode(as_observation(event))
-    change = "UPDATE event SET kind = 'observation', decision = NULL, line = ?, crc = ? WHERE seq = ?"
+    change = (
+        "UPDATE event SET kind = 'observation', decision = NULL, line = ?, crc = ? WHERE seq = ?"
+    )
     store.database.writer.execute(change, (kept, checksum(event.id, kept), seq))
     meta.bytes += len(kept) - len(line)
     return False
@@ -152,10 +158,14 @@ def _with_probability(event: Event, line: bytes, probability: float) -> bytes:
     return codec.encode(msgspec.structs.replace(event, pass_probability=probability))
 
 
-def _declare(store: EventStore, meta: OutboxHeader, loss: wire.Loss, counts: Counter[str]) -> wire.Loss:
+def _declare(
+    store: EventStore, meta: OutboxHeader, loss: wire.Loss, counts: Counter[str]
+) -> wire.Loss:
     """Write this pass's one Loss event anew, with the counts so far."""
     loss = msgspec.structs.replace(store.loss(loss.reason, counts), id=loss.id)
-    for (seq,) in list(store.database.writer.execute("SELECT seq FROM event WHERE id = ?", (loss.id,))):
+    for (seq,) in list(
+        store.database.writer.execute("SELECT seq FROM event WHERE id = ?", (loss.id,))
+    ):
         store.remove(meta, seq)
         meta.seq = min(meta.seq, seq - 1)
     store.insert(meta, loss)

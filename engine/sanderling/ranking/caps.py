@@ -32,7 +32,9 @@ class Groups:
         codes: list[int] = []
         counts = [0]
         for value in values:
-            codes += [code_of.setdefault(name, len(code_of)) for name in dict.fromkeys(_names(value))]
+            codes += [
+                code_of.setdefault(name, len(code_of)) for name in dict.fromkeys(_names(value))
+            ]
             counts.append(len(codes))
         self._names, self._code_of = list(code_of), code_of
         self._codes, self._starts = np.array(codes, np.int32), np.array(counts, np.int64)
@@ -48,7 +50,11 @@ class Groups:
         code = self._code_of.get(name)
         if code is None:
             return np.empty(0, np.int64)
-        return np.searchsorted(self._starts, np.flatnonzero(self._codes == code), side="right") - 1 + self._first
+        return (
+            np.searchsorted(self._starts, np.flatnonzero(self._codes == code), side="right")
+            - 1
+            + self._first
+        )
 
 
 class Cap(NamedTuple):
@@ -59,7 +65,9 @@ class Cap(NamedTuple):
     most: int
 
 
-def capped(search: Callable[[int, Rows], Ranking], caps: Iterable[Cap], k: int, excluded: Rows) -> Ranking:
+def capped(
+    search: Callable[[int, Rows], Ranking], caps: Iterable[Cap], k: int, excluded: Rows
+) -> Ranking:
     """Return what is left of the whole ranking, best first, without items of a group that has its fill: k, or all.
 
     `search` returns the best so many without the excluded rows. It is asked again, without the groups that are full,

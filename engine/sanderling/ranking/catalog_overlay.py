@@ -46,7 +46,9 @@ def _kept(record: dict[str, Any]) -> dict[str, Any]:
         try:
             msgspec.json.encode({field: value})
         except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
-            raise ValueError(f"item: {field!r:.80}: expected what JSON can hold, found {error}") from None
+            raise ValueError(
+                f"item: {field!r:.80}: expected what JSON can hold, found {error}"
+            ) from None
     return record
 
 
@@ -78,7 +80,9 @@ def standing(records: Iterable[Mapping[str, Any]], bundle: Bundle) -> list[Mappi
     return [
         record
         for record in records
-        if "text" not in record or made_ms <= record["added_ms"] or bundle.find(record["id"]) is None
+        if "text" not in record
+        or made_ms <= record["added_ms"]
+        or bundle.find(record["id"]) is None
     ]
 
 

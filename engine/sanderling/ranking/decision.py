@@ -57,10 +57,14 @@ def make(
 
 def pool(made: DecisionRecord) -> NDArray[np.float64]:
     """Return the vectors [M, d] of the pool from which a slate was drawn, best first."""
-    return np.stack([made.scorer.vector(row) for row in made.ranking.rows.tolist()]).astype(np.float64)
+    return np.stack([made.scorer.vector(row) for row in made.ranking.rows.tolist()]).astype(
+        np.float64
+    )
 
 
-def draw(scorer: Scorer, ranking: Ranking, plan: Exploration, slots: int, decision: str) -> tuple[SlateItem, ...]:
+def draw(
+    scorer: Scorer, ranking: Ranking, plan: Exploration, slots: int, decision: str
+) -> tuple[SlateItem, ...]:
     """Draw a slate from a ranking with the randomness of a decision's id; it ends where one event could tell no more.
 
     The slots before are as likely as they would be with those after them.
@@ -93,7 +97,9 @@ def draw(scorer: Scorer, ranking: Ranking, plan: Exploration, slots: int, decisi
 
 def explain(made: DecisionRecord) -> Explanation:
     """Make a decision again, and say whether it came out the same."""
-    again = make(made.scorer, made.vector, made.plan, made.asked, made.slate.decision, made.slate.pseudonym)
+    again = make(
+        made.scorer, made.vector, made.plan, made.asked, made.slate.decision, made.slate.pseudonym
+    )
     return Explanation(
         decision=again.slate.decision,
         release=again.slate.release,
@@ -101,7 +107,9 @@ def explain(made: DecisionRecord) -> Explanation:
         epsilon=made.plan.epsilon,
         pool=len(again.ranking.rows),
         eligible=again.ranking.eligible,
-        greedy=tuple(made.scorer.entry(row).id for row in again.ranking.rows[: len(again.slate)].tolist()),
+        greedy=tuple(
+            made.scorer.entry(row).id for row in again.ranking.rows[: len(again.slate)].tolist()
+        ),
         slate=again.slate.items,
         same=again.slate.items == made.slate.items,
     )

@@ -38,18 +38,24 @@ def _text_faults(scorer: Scorer, golden: Golden) -> list[str]:
     for entry in golden.texts:
         wanted, vector = np.array(entry.vector), scorer.encoder.encode(entry.text)
         if wanted.shape != vector.shape:
-            found.append(f"golden text {entry.text!r}: expected {wanted.size} numbers, found {vector.size}")
+            found.append(
+                f"golden text {entry.text!r}: expected {wanted.size} numbers, found {vector.size}"
+            )
             continue
         cosine = float(wanted @ vector / (np.linalg.norm(wanted) * np.linalg.norm(vector) + 1e-12))
         if not cosine >= MIN_COSINE:
-            found.append(f"golden text {entry.text!r}: expected a cosine of at least {MIN_COSINE}, found {cosine:.4f}")
+            found.append(
+                f"golden text {entry.text!r}: expected a cosine of at least {MIN_COSINE}, found {cosine:.4f}"
+            )
     return found
 
 
 def _state_faults(scorer: Scorer, golden: Golden) -> list[str]:
     found = []
     for number, entry in enumerate(golden.states):
-        overlap = len(set(top_after(scorer, entry.events, len(entry.top))) & set(entry.top)) / max(len(entry.top), 1)
+        overlap = len(set(top_after(scorer, entry.events, len(entry.top))) & set(entry.top)) / max(
+            len(entry.top), 1
+        )
         if not entry.top or overlap < MIN_OVERLAP:
             found.append(
                 f"golden state {number}: expected a top-10 overlap of at least {MIN_OVERLAP}, found {overlap:.2f}"

@@ -56,7 +56,9 @@ class Int8Index:
         self.largest = float(scale.max(initial=0.0)), float(np.abs(bias).max(initial=0.0))
         sound = self.largest[0] <= LARGEST_VALUE and self.largest[1] <= LARGEST_VALUE
         if not sound or not float(scale.min(initial=1.0)) >= SMALLEST_VALUE:
-            raise ValueError(f"expected scales of {SMALLEST_VALUE:g} to {LARGEST_VALUE:g}, and biases up to that")
+            raise ValueError(
+                f"expected scales of {SMALLEST_VALUE:g} to {LARGEST_VALUE:g}, and biases up to that"
+            )
         fits = 0 < rows.shape[1] <= MOST_DIMENSIONS and len(rows) > 0
         self._kernels = loader.chosen(source) if fits else None
         self._bits = bits or bits_for(*rows.shape)
@@ -64,7 +66,11 @@ class Int8Index:
         self._packed: tuple[NDArray[np.int64], NDArray[np.uint8]] | None = None
 
     def top(
-        self, query: NDArray[np.float32], k: int, excluded: Rows | None = None, hidden: RowMask | None = None
+        self,
+        query: NDArray[np.float32],
+        k: int,
+        excluded: Rows | None = None,
+        hidden: RowMask | None = None,
     ) -> SearchResult:
         """Return the k >= 0 best rows for a query float32 [d], neither hidden nor among the excluded rows int64 [e].
 
@@ -73,9 +79,13 @@ class Int8Index:
         """
         k = min(k, len(self.rows))
         if query.shape != self.rows.shape[1:]:
-            raise ValueError(f"expected a query of {self.rows.shape[1]} numbers, found shape {query.shape}")
+            raise ValueError(
+                f"expected a query of {self.rows.shape[1]} numbers, found shape {query.shape}"
+            )
         if hidden is not None and len(hidden.rows) != len(self.rows):
-            raise ValueError(f"expected {len(self.rows)} rows hidden or not, found {len(hidden.rows)}")
+            raise ValueError(
+                f"expected {len(self.rows)} rows hidden or not, found {len(hidden.rows)}"
+            )
         if excluded is not None:
             excluded = np.ascontiguousarray(excluded, np.int64)
         if self._kernels is None or k == 0:
@@ -99,7 +109,9 @@ class Int8Index:
                 count = -(-n // ROWS)
                 blocks = _aligned(count * (plane_bytes(d, self._bits) + TAIL))
                 arrays = _at(self.rows), n, d, _at(self.scale), _at(self.bias)
-                given = np.array([_at(blocks), count, -(-d // GROUP), *arrays, self._bits], np.int64)
+                given = np.array(
+                    [_at(blocks), count, -(-d // GROUP), *arrays, self._bits], np.int64
+                )
                 assert self._kernels is not None
                 self._kernels.pack(_at(given), 0, 0, 0, 0, 0)
                 self._packed = given, blocks
@@ -110,7 +122,11 @@ class _Scan:
     """The memory in which one thread scans one table, and its addresses."""
 
     def __init__(
-        self, table: Int8Index, scan: loader.Kernel, packed: tuple[NDArray[np.int64], NDArray[np.uint8]], k: int
+        self,
+        table: Int8Index,
+        scan: loader.Kernel,
+        packed: tuple[NDArray[np.int64], NDArray[np.uint8]],
+        k: int,
     ) -> None:
         n, d = table.rows.shape
         count, self.capacity = -(-n // ROWS), max(k, 1024)
@@ -131,7 +147,11 @@ class _Scan:
         ]
         self._places = np.array([*map(_at, work), 0], np.int64)
         self._kept = packed, work
-        self._table_at, self._work_at, self._query_at = _at(packed[0]), _at(self._places), _at(self._query)
+        self._table_at, self._work_at, self._query_at = (
+            _at(packed[0]),
+            _at(self._places),
+            _at(self._query),
+        )
 
     def __call__(
         self, query: NDArray[np.float32], k: int, excluded: Rows | None, hidden: RowMask | None
@@ -140,7 +160,9 @@ class _Scan:
         self._places[-1], self._state[3] = (0, 0) if hidden is None else (hidden.at, hidden.count)
         barred = (0, 0) if excluded is None or not excluded.size else (_at(excluded), excluded.size)
         count = self._scan(self._table_at, self._query_at, *barred, k, self._work_at)
-        return SearchResult(self._rows[:count].copy(), self._scores[:count].copy(), int(self._state[2]))
+        return SearchResult(
+            self._rows[:count].copy(), self._scores[:count].copy(), int(self._state[2])
+        )
 
 
 def _aligned(size: int) -> NDArray[np.uint8]:

@@ -17,7 +17,11 @@ _BLOCK = 4096
 
 
 def numpy_top(
-    table: Int8Index, query: NDArray[np.float32], k: int, excluded: Rows | None, hidden: RowMask | None
+    table: Int8Index,
+    query: NDArray[np.float32],
+    k: int,
+    excluded: Rows | None,
+    hidden: RowMask | None,
 ) -> SearchResult:
     """Search by numpy alone: float32 products of all rows, then doubles for those that may be among the best."""
     codes, step = quantize_query(query)
@@ -42,12 +46,16 @@ def numpy_top(
     line = float(np.partition(approximate, len(approximate) - k)[len(approximate) - k])
     near = np.flatnonzero(approximate >= line - 2.0 * _error(table, rounded, line))
     near = near[approximate[near] > -np.inf]
-    scores = table.rows[near].astype(np.float64) @ codes * table.scale[near] * step + table.bias[near]
+    scores = (
+        table.rows[near].astype(np.float64) @ codes * table.scale[near] * step + table.bias[near]
+    )
     order = np.lexsort((near, -scores))[:k]
     return SearchResult(near[order], scores[order], eligible)
 
 
 def _error(table: Int8Index, query: NDArray[np.float32], line: float) -> float:
     """Return a bound of what float32 can lose of any score: each of d + 3 roundings loses 2^-24 of the magnitude."""
-    magnitude = 128.0 * float(np.abs(query).sum(dtype=np.float64)) * table.largest[0] + table.largest[1]
+    magnitude = (
+        128.0 * float(np.abs(query).sum(dtype=np.float64)) * table.largest[0] + table.largest[1]
+    )
     return (query.size + 4) * 2.0**-23 * magnitude + abs(line) * 2.0**-20

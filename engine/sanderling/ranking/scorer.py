@@ -62,15 +62,21 @@ class _Parts(NamedTuple):
 class Scorer:
     """Scores users against items. `space` names the space in which its states live: another one's mean nothing here."""
 
-    def __init__(self, bundle: Bundle, parts: _Parts | None = None, changes: CatalogDelta | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, parts: _Parts | None = None, changes: CatalogDelta | None = None
+    ) -> None:
         sizes = bundle.manifest.sizes
         self.bundle, self._parts = bundle, parts or _parts(bundle)
         self.encoder, self.state = self._parts.encoder, self._parts.state
         self.greedy = schemes.greedy(bundle.manifest.exploration)
         self.changes = changes or CatalogDelta((), (), _no_table(sizes.dim), None)
         files = bundle.manifest.files
-        self.space = files["policy.safetensors"].sha256[:16] + files["items.safetensors"].sha256[:16]
-        self._added_rows = {record["id"]: sizes.items + at for at, record in enumerate(self.changes.added)}
+        self.space = (
+            files["policy.safetensors"].sha256[:16] + files["items.safetensors"].sha256[:16]
+        )
+        self._added_rows = {
+            record["id"]: sizes.items + at for at, record in enumerate(self.changes.added)
+        }
         self._rows: dict[Any, int] = {}  # ids looked up lately; unknown ones have row -1
         self._entry = lru_cache(maxsize=4096)(partial(_read_entry, bundle, self.changes.added))
 
@@ -100,7 +106,13 @@ class Scorer:
         table, at = (self._parts.table, row) if row < n else (self.changes.table, row - n)
         return table.rows[at] * table.scale[at]
 
-    def rank(self, user: Vector, k: int, exclude: Iterable[str] = (), at_most: Mapping[str, int] = NO_CAPS) -> Ranking:
+    def rank(
+        self,
+        user: Vector,
+        k: int,
+        exclude: Iterable[str] = (),
+        at_most: Mapping[str, int] = NO_CAPS,
+    ) -> Ranking:
         """Return the k best items for a user vector [d], without the excluded ids; unknown ids are ignored.
 
         `at_most` caps, by attribute, how many items of one value may be among them.
@@ -124,7 +136,10 @@ class Scorer:
             return Ranking(*best)
         n = self.bundle.manifest.sizes.items
         more = self.changes.table.top(user, k, excluded - n)
-        rows, scores = np.concatenate([best.rows, more.rows + n]), np.concatenate([best.scores, more.scores])
+        rows, scores = (
+            np.concatenate([best.rows, more.rows + n]),
+            np.concatenate([best.scores, more.scores]),
+        )
         order = np.lexsort((rows, -scores))[:k]
         return Ranking(rows[order], scores[order], best.eligible + more.eligible)
 
@@ -163,11 +178,17 @@ class Scorer:
         hidden = np.zeros(self.bundle.manifest.sizes.items, np.bool_)
         hidden[[row for row in map(self.bundle.find, kept) if row is not None]] = True
         table = self._added_table(added) if added else _no_table(self.bundle.manifest.sizes.dim)
-        return Scorer(self.bundle, self._parts, CatalogDelta(tuple(kept.values()), added, table, RowMask(hidden)))
+        return Scorer(
+            self.bundle,
+            self._parts,
+            CatalogDelta(tuple(kept.values()), added, table, RowMask(hidden)),
+        )
 
     def _added_table(self, added: Iterable[Mapping[str, Any]]) -> Int8Index:
         rows, scale = quantize_rows(np.stack([self.project(record["text"]) for record in added]))
-        return Int8Index(rows, scale, np.full(len(rows), self.bundle.policy["item.bias"][0], np.float32))
+        return Int8Index(
+            rows, scale, np.full(len(rows), self.bundle.policy["item.bias"][0], np.float32)
+        )
 
     def warm_up(self, attributes: Iterable[str] = ()) -> None:
         """Compile and load everything that the first recommendation, with caps on attributes, would else wait for."""

@@ -18,7 +18,9 @@ from sanderling.errors import BundleError
 
 MAX_CHARACTERS = 8192
 CACHE_ENTRIES = 1024
-SLOW_FUSIONS = ["SkipLayerNormFusion"]  # onnxruntime 1.32 on x86: the fused node takes twice what its parts take
+SLOW_FUSIONS = [
+    "SkipLayerNormFusion"
+]  # onnxruntime 1.32 on x86: the fused node takes twice what its parts take
 
 
 class TextEncoder:
@@ -78,7 +80,9 @@ class TextEncoder:
             import onnxruntime
             import tokenizers
         except ImportError as error:
-            raise ImportError("encoding text needs the extra `text`: pip install 'sanderling[text]'") from error
+            raise ImportError(
+                "encoding text needs the extra `text`: pip install 'sanderling[text]'"
+            ) from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1

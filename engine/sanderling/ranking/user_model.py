@@ -31,10 +31,16 @@ class UserModel:
 
     def __init__(self, policy: Tensors, kinds: list[str]) -> None:
         tensors = {name: np.ascontiguousarray(tensor) for name, tensor in policy.items()}
-        self._input, self._kind, self._decay = tensors["state.input"], tensors["state.kind"], tensors["state.decay"]
+        self._input, self._kind, self._decay = (
+            tensors["state.input"],
+            tensors["state.kind"],
+            tensors["state.decay"],
+        )
         self._gain = np.sqrt(1.0 - self._decay**2)
         self._w1 = tensors["output.w1"] * tensors["output.gain"]
-        self._half_b1 = np.float32(0.5) * (tensors["output.b1"] + tensors["output.w1"] @ tensors["output.shift"])
+        self._half_b1 = np.float32(0.5) * (
+            tensors["output.b1"] + tensors["output.w1"] @ tensors["output.shift"]
+        )
         self._w2, self._b2 = tensors["output.w2"], tensors["output.b2"]
         self._context = tensors["context.project"]
         self._kinds = {name: index for index, name in enumerate(kinds)}

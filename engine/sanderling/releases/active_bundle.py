@@ -35,7 +35,9 @@ class ActiveBundle:
         self._confirming: Thread | None = None
         self.scorer = self._prepare(self._newest())
         installed = self.scorer.bundle is not given
-        self.unproven = installed and holds and self.slots is not None and not self.slots.state().confirmed
+        self.unproven = (
+            installed and holds and self.slots is not None and not self.slots.state().confirmed
+        )
 
     @property
     def release(self) -> int:
@@ -49,7 +51,10 @@ class ActiveBundle:
                 raise StorageError(self._refusal())
             records = catalog_overlay.after(records, self.scorer.bundle)
             scorer = self.scorer.changed(records)
-            kept = {record["id"]: record for record in (*catalog_overlay.read(self._folder), *scorer.changes.records)}
+            kept = {
+                record["id"]: record
+                for record in (*catalog_overlay.read(self._folder), *scorer.changes.records)
+            }
             catalog_overlay.write(self._folder, kept.values())
             self.scorer = scorer
 
@@ -83,7 +88,9 @@ class ActiveBundle:
                 return
             self.unproven = False
         if self.slots is not None and self._holds:
-            self._confirming = Thread(target=self.slots.confirm, name="sanderling-confirm", daemon=True)
+            self._confirming = Thread(
+                target=self.slots.confirm, name="sanderling-confirm", daemon=True
+            )
             self._confirming.start()
 
     def go_back(self, reason: str, failed: Bundle | None = None) -> None:
@@ -105,11 +112,15 @@ class ActiveBundle:
     def abandon_release(self, failed: Bundle, error: Exception) -> None:
         """Go back from a release whose first decision failed. Where that cannot be noted the next start finds a release
         that was not confirmed, and tries it once at most."""
-        log.exception("release %d failed on its first decision; going back", failed.manifest.release)
+        log.exception(
+            "release %d failed on its first decision; going back", failed.manifest.release
+        )
         try:
             self.go_back(f"failed on its first decision: {error!r:.200}", failed)
         except StorageError as fault:
-            log.error("that release %d failed could not be noted: %s", failed.manifest.release, fault)
+            log.error(
+                "that release %d failed could not be noted: %s", failed.manifest.release, fault
+            )
 
     def close(self, timeout_s: float) -> None:
         """Leave a release that never served for the next start; let its confirmation be written."""
@@ -117,9 +128,13 @@ class ActiveBundle:
             if self.slots and self._holds and self.unproven:
                 self.slots.clear_trial()
         except StorageError as error:
-            log.error("a release that has not served yet will be taken for one that failed: %s", error)
+            log.error(
+                "a release that has not served yet will be taken for one that failed: %s", error
+            )
         if self._confirming:
-            self._confirming.join(timeout_s)  # a process that ends before this is written looks like a crash
+            self._confirming.join(
+                timeout_s
+            )  # a process that ends before this is written looks like a crash
         self._holds = False
 
     def _refusal(self) -> str:
@@ -138,7 +153,9 @@ class ActiveBundle:
         return self._prepare(self._given)
 
     def _prepare(self, bundle: Bundle) -> Scorer:
-        return Scorer(bundle).changed(catalog_overlay.standing(catalog_overlay.read(self._folder), bundle))
+        return Scorer(bundle).changed(
+            catalog_overlay.standing(catalog_overlay.read(self._folder), bundle)
+        )
 
     def _installed(self) -> Path | None:
         if self.slots is None:

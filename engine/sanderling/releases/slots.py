@@ -69,7 +69,9 @@ class Slots:
     def installed(self) -> Iterator[Path]:
         """Yield the folders of all installed bundles, in no order."""
         if self.folder.is_dir():
-            yield from (path for path in self.folder.iterdir() if path.name.isdecimal() and path.is_dir())
+            yield from (
+                path for path in self.folder.iterdir() if path.name.isdecimal() and path.is_dir()
+            )
 
     def current(self) -> Path | None:
         """Return the bundle to open, or None when there is none and the app's own must serve.
@@ -116,7 +118,9 @@ class Slots:
             if fault:
                 raise UpdateError(fault)
             previous = state.current if state.confirmed else state.previous
-            self._write(replace(state, current=release, previous=previous, confirmed=False, tried=False))
+            self._write(
+                replace(state, current=release, previous=previous, confirmed=False, tried=False)
+            )
             self._trying = None
 
     def confirm(self) -> None:
@@ -126,8 +130,12 @@ class Slots:
             if state.current is None or state.confirmed:
                 return
             highest = max(state.highest, state.current)
-            blocked = {release: reason for release, reason in state.blocked.items() if release > highest}
-            self._write(replace(state, confirmed=True, tried=False, highest=highest, blocked=blocked))
+            blocked = {
+                release: reason for release, reason in state.blocked.items() if release > highest
+            }
+            self._write(
+                replace(state, confirmed=True, tried=False, highest=highest, blocked=blocked)
+            )
             for path in self.installed():
                 if int(path.name) not in (state.current, state.previous):
                     shutil.rmtree(path, ignore_errors=True)
@@ -150,7 +158,16 @@ class Slots:
                 return None
             blocked = {**state.blocked, state.current: reason[:MAX_REASON]}
             back, confirmed = state.previous, state.previous is not None
-            self._write(replace(state, current=back, previous=None, confirmed=confirmed, tried=False, blocked=blocked))
+            self._write(
+                replace(
+                    state,
+                    current=back,
+                    previous=None,
+                    confirmed=confirmed,
+                    tried=False,
+                    blocked=blocked,
+                )
+            )
             return self.current()
 
     def block(self, release: int, reason: str) -> None:
@@ -170,7 +187,9 @@ class Slots:
             flush_path(self.folder)
             flush_path(self.folder.parent)
         except OSError as error:
-            raise StorageError(f"{path}: could not be written: {error}; free space or fix access") from error
+            raise StorageError(
+                f"{path}: could not be written: {error}; free space or fix access"
+            ) from error
 
 
 def refusal(state: SlotState, release: int) -> str | None:

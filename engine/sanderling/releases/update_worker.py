@@ -80,8 +80,14 @@ def _explain(error: BaseException) -> str:
     from tuf.api import exceptions as tuf
 
     meanings: list[tuple[type[BaseException], str]] = [
-        (tuf.ExpiredMetadataError, "stale: the repository's metadata has expired (or this device's clock is wrong)"),
-        (tuf.BadVersionNumberError, "the repository offers older metadata than this device has seen (a rollback)"),
+        (
+            tuf.ExpiredMetadataError,
+            "stale: the repository's metadata has expired (or this device's clock is wrong)",
+        ),
+        (
+            tuf.BadVersionNumberError,
+            "the repository offers older metadata than this device has seen (a rollback)",
+        ),
         (tuf.UnsignedMetadataError, "the repository's metadata is not signed by the trusted keys"),
         (tuf.LengthOrHashMismatchError, "a file differs from its signed length or hash"),
         (tuf.DownloadLengthMismatchError, "a file is longer than its signed length"),
@@ -90,7 +96,9 @@ def _explain(error: BaseException) -> str:
         (urllib3.exceptions.HTTPError, "a download failed"),
         (MemoryError, "the release needs more memory than an update may use"),
     ]
-    meaning = next((text for kind, text in meanings if isinstance(error, kind)), "the updater failed")
+    meaning = next(
+        (text for kind, text in meanings if isinstance(error, kind)), "the updater failed"
+    )
     return f"{meaning}: {type(error).__name__}: {error}"
 
 
@@ -99,7 +107,9 @@ def _update(request: UpdateRequest) -> int | None:
     trust = folder.parent / "tuf"
     trust.mkdir(parents=True, exist_ok=True)
     with _alone(trust):
-        tempfile.tempdir = str(trust)  # downloads pass through here: /tmp is often memory, and small
+        tempfile.tempdir = str(
+            trust
+        )  # downloads pass through here: /tmp is often memory, and small
         for leftover in trust.glob("tmp*"):
             leftover.unlink()
         updater = _refresh(request, trust)
@@ -123,7 +133,9 @@ def _alone(trust: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UpdateError("another update is running for this state folder; wait for it") from error
+            raise UpdateError(
+                "another update is running for this state folder; wait for it"
+            ) from error
         yield
 
 
@@ -159,12 +171,20 @@ def _newest(targets: Mapping[str, TargetFile], request: UpdateRequest) -> int | 
         if not path.endswith(f"/{MANIFEST}"):
             continue
         custom = _custom(path, target)
-        fits = custom.app == request.app and in_rollout(request.install, custom.release, custom.rollout)
-        if fits and custom.release > max(request.current_release, found or 0) and not refusal(state, custom.release):
+        fits = custom.app == request.app and in_rollout(
+            request.install, custom.release, custom.rollout
+        )
+        if (
+            fits
+            and custom.release > max(request.current_release, found or 0)
+            and not refusal(state, custom.release)
+        ):
             found = custom.release
     floor = max(request.current_release, state.highest)
     if found is not None and floor and found > floor + MAX_STEP:
-        raise UpdateError(f"release {found}: expected at most {MAX_STEP} above {floor}: numbers must not run away")
+        raise UpdateError(
+            f"release {found}: expected at most {MAX_STEP} above {floor}: numbers must not run away"
+        )
     return found
 
 
@@ -172,7 +192,9 @@ def _custom(path: str, target: TargetFile) -> Custom:
     try:
         custom = msgspec.convert(target.custom, Custom)
     except msgspec.ValidationError as error:
-        raise UpdateError(f"{path}: expected the custom fields app, release and rollout: {error}") from error
+        raise UpdateError(
+            f"{path}: expected the custom fields app, release and rollout: {error}"
+        ) from error
     if path != f"releases/{custom.release}/{MANIFEST}":
         raise UpdateError(f"{path}: expected the path of release {custom.release}")
     return custom
@@ -192,7 +214,9 @@ def _install(updater: Updater, release: int, staging: Path, request: UpdateReque
     lengths = [target.length for target in targets.values()]
     needed, free = sum(lengths) + max(lengths) + SPARE_BYTES, shutil.disk_usage(staging).free
     if needed > free:
-        raise UpdateError(f"release {release} needs {needed} bytes in {staging.parent}, found {free} free")
+        raise UpdateError(
+            f"release {release} needs {needed} bytes in {staging.parent}, found {free} free"
+        )
     slots = Slots(staging.parent)
     sources = [*slots.installed(), *([Path(request.serving)] if request.serving else [])]
     for name, target in targets.items():
@@ -207,7 +231,9 @@ def _install(updater: Updater, release: int, staging: Path, request: UpdateReque
 def _manifest(updater: Updater, release: int, staging: Path, app: str) -> Manifest:
     target = updater.get_targetinfo(f"releases/{release}/{MANIFEST}")
     if target is None or target.length > manifests.MAX_MANIFEST_BYTES:
-        raise UpdateError(f"release {release}: expected a manifest of at most {manifests.MAX_MANIFEST_BYTES} bytes")
+        raise UpdateError(
+            f"release {release}: expected a manifest of at most {manifests.MAX_MANIFEST_BYTES} bytes"
+        )
     updater.download_target(target, str(staging / MANIFEST))
     try:
         manifest = manifests.read(staging)
@@ -225,8 +251,13 @@ def _manifest(updater: Updater, release: int, staging: Path, app: str) -> Manife
 def _target(updater: Updater, release: int, name: str, manifest: Manifest) -> TargetFile:
     """Return the signed target of one file; the manifest must say the same of it."""
     target, entry = updater.get_targetinfo(f"releases/{release}/{name}"), manifest.files[name]
-    if target is None or (target.length, target.hashes.get("sha256")) != (entry.length, entry.sha256):
-        raise _RefusedError(release, f"{name}: expected a target with the length and SHA-256 of the manifest")
+    if target is None or (target.length, target.hashes.get("sha256")) != (
+        entry.length,
+        entry.sha256,
+    ):
+        raise _RefusedError(
+            release, f"{name}: expected a target with the length and SHA-256 of the manifest"
+        )
     return target
 
 

@@ -62,7 +62,9 @@ def fetch(
     """
     slots = Slots(folder)
     slots.state()
-    request = UpdateRequest(url, root, str(folder), app, current_release, install, str(serving) if serving else None)
+    request = UpdateRequest(
+        url, root, str(folder), app, current_release, install, str(serving) if serving else None
+    )
     answer = _ask(request, timeout_s)
     if answer.refused is not None:
         slots.block(answer.refused, answer.fault)
@@ -87,11 +89,17 @@ def _ask(request: UpdateRequest, timeout_s: float) -> UpdateAnswer:
             f"the update took longer than {timeout_s:g} s and was stopped; it starts anew next time"
         ) from error
     except OSError as error:
-        raise UpdateError(f"the updater could not be started with {sys.executable!r}: {error}") from error
+        raise UpdateError(
+            f"the updater could not be started with {sys.executable!r}: {error}"
+        ) from error
     if child.returncode < 0:
         cause = signal.strsignal(-child.returncode)
-        raise UpdateError(f"the updater was killed by signal {-child.returncode} ({cause}); the old bundle serves on")
+        raise UpdateError(
+            f"the updater was killed by signal {-child.returncode} ({cause}); the old bundle serves on"
+        )
     try:
         return msgspec.json.decode(child.stdout, type=UpdateAnswer)
     except msgspec.MsgspecError as error:
-        raise UpdateError(f"the updater ended with status {child.returncode} and without an answer") from error
+        raise UpdateError(
+            f"the updater ended with status {child.returncode} and without an answer"
+        ) from error

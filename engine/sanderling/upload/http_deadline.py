@@ -37,7 +37,9 @@ def _left(most: float | None) -> float:
     """Return the seconds that one operation may take, `most` or less."""
     left = _end.get() - time.monotonic()
     if left <= 0:
-        raise TimeoutError("expected everything to be said before the deadline, found that it is over")
+        raise TimeoutError(
+            "expected everything to be said before the deadline, found that it is over"
+        )
     return left if most is None else min(left, most)
 
 

@@ -59,7 +59,9 @@ class HttpTransport:
         _check(url, token)
         self._url = url.rstrip("/") + "/events"
         self._token, self._timeout_s = token, timeout_s
-        self._pool = urllib3.PoolManager(maxsize=1, retries=False, timeout=urllib3.Timeout(total=timeout_s))
+        self._pool = urllib3.PoolManager(
+            maxsize=1, retries=False, timeout=urllib3.Timeout(total=timeout_s)
+        )
         self._pool.pool_classes_by_scheme = POOLS
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
@@ -77,7 +79,12 @@ class HttpTransport:
         try:
             with within(2 * self._timeout_s):
                 answer = self._pool.request(
-                    "POST", self._url, body=body, headers=sent, redirect=False, preload_content=False
+                    "POST",
+                    self._url,
+                    body=body,
+                    headers=sent,
+                    redirect=False,
+                    preload_content=False,
                 )
                 try:
                     content = self._read(answer)
@@ -88,7 +95,9 @@ class HttpTransport:
         except urllib3.exceptions.HTTPError as error:
             trouble = NoNetworkError if self._offline(error.__cause__) else OSError
             raise trouble(f"{self._url}: {error}") from error
-        return Response(answer.status, {name.lower(): value for name, value in answer.headers.items()}, content)
+        return Response(
+            answer.status, {name.lower(): value for name, value in answer.headers.items()}, content
+        )
 
     def _offline(self, cause: BaseException | None) -> bool:
         """Tell whether it is the device that has no network, and not the collector that is away.
@@ -98,7 +107,9 @@ class HttpTransport:
         of a collector.
         """
         if isinstance(cause, socket.gaierror):
-            return cause.errno != socket.EAI_NONAME or not any(_routed(*anybody) for anybody in ANYBODY)
+            return cause.errno != socket.EAI_NONAME or not any(
+                _routed(*anybody) for anybody in ANYBODY
+            )
         if not isinstance(cause, OSError) or cause.errno not in NO_ROUTE:
             return False
         parts = urlsplit(self._url)
@@ -110,7 +121,9 @@ class HttpTransport:
         while part := answer.read1(64 * 1024):
             content += part
             if len(content) > MAX_ANSWER_BYTES:
-                raise OSError(f"{self._url}: expected an answer of at most {MAX_ANSWER_BYTES} bytes, found more")
+                raise OSError(
+                    f"{self._url}: expected an answer of at most {MAX_ANSWER_BYTES} bytes, found more"
+                )
         return content
 
 
@@ -127,9 +140,13 @@ def _routed(family: int, address: Any) -> bool:
 def _check(url: str, token: str | None) -> None:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError(f"collector: expected a URL such as https://rewards.example/v1, found {url!r}")
+        raise ValueError(
+            f"collector: expected a URL such as https://rewards.example/v1, found {url!r}"
+        )
     if parts.username is not None:
-        raise ValueError("collector: expected a URL without a name and a password; pass a token instead")
+        raise ValueError(
+            "collector: expected a URL without a name and a password; pass a token instead"
+        )
     if token is not None and not (token.isascii() and token.isprintable()):
         raise ValueError("token: expected printable ASCII characters, found others")
 
@@ -144,7 +161,11 @@ def retry_after_s(headers: Mapping[str, str], clock: Clock) -> float:
         return min(float(value[:9]), LAST_WAIT_S)
     try:
         until = parsedate_to_datetime(value).timestamp()
-        now = parsedate_to_datetime(headers["date"]).timestamp() if "date" in headers else clock.wall_ms() / 1000
+        now = (
+            parsedate_to_datetime(headers["date"]).timestamp()
+            if "date" in headers
+            else clock.wall_ms() / 1000
+        )
     except (ValueError, TypeError, OverflowError, IndexError):
         return 0.0
     return min(max(0.0, until - now), LAST_WAIT_S)

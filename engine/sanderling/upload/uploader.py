@@ -22,7 +22,13 @@ from sanderling.outbox.outbox import Outbox
 from sanderling.runtime.clock import Clock
 from sanderling.upload.backoff import Backoff
 from sanderling.upload.batch_size import BatchSize
-from sanderling.upload.transport import HttpTransport, NoNetworkError, Response, Transport, retry_after_s
+from sanderling.upload.transport import (
+    HttpTransport,
+    NoNetworkError,
+    Response,
+    Transport,
+    retry_after_s,
+)
 
 __all__ = ["Backoff", "HttpTransport", "Response", "Transport", "UploadCounters", "Uploader"]
 
@@ -72,7 +78,12 @@ class Uploader:
         on_rotate: Callable[[], None] = lambda: None,
     ) -> None:
         self.counters = UploadCounters()
-        self._outbox, self._transport, self._clock, self._max_bytes = outbox, transport, clock, max_bytes
+        self._outbox, self._transport, self._clock, self._max_bytes = (
+            outbox,
+            transport,
+            clock,
+            max_bytes,
+        )
         self._may_upload, self._on_empty, self._on_rotate = may_upload, on_empty, on_rotate
         self._backoff, self._window = Backoff(rng), BatchSize(max_events)
         self._not_before_ms = clock.mono_ms()
@@ -139,7 +150,9 @@ class Uploader:
         waiting = {pending.id for pending in batch}
         answer = _answer(response.body)
         verdicts = {
-            verdict.id: verdict for verdict in answer.verdicts if verdict.id in waiting and verdict.verdict in VERDICTS
+            verdict.id: verdict
+            for verdict in answer.verdicts
+            if verdict.id in waiting and verdict.verdict in VERDICTS
         }
         if not verdicts:
             return self._wait_as_told(response)
@@ -150,7 +163,9 @@ class Uploader:
             self._outbox.quarantine(verdict.id, verdict.reason)
         self.counters.batches += 1
         self.counters.acknowledged += len(done)
-        self.counters.duplicates += sum(verdict.verdict == "duplicate" for verdict in verdicts.values())
+        self.counters.duplicates += sum(
+            verdict.verdict == "duplicate" for verdict in verdicts.values()
+        )
         self.counters.rejected += len(rejected)
         self._window.passed(len(verdicts))
         self._poisoned = 0

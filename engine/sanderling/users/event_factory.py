@@ -41,10 +41,16 @@ class EventFactory:
         """Whether outcomes are told as they were."""
         return self._privacy is None
 
-    def decision(self, made: DecisionRecord, state: UserState, context: Vector | None, adapted: bool) -> wire.Decision:
+    def decision(
+        self, made: DecisionRecord, state: UserState, context: Vector | None, adapted: bool
+    ) -> wire.Decision:
         """Tell a decision, the state that it was made for, and where it is allowed the context's vector."""
         slate, plan = made.slate, made.plan
-        shared = base64.b64encode(context.tobytes()).decode() if context is not None and self._share_context else None
+        shared = (
+            base64.b64encode(context.tobytes()).decode()
+            if context is not None and self._share_context
+            else None
+        )
         return wire.Decision(
             **self._stamp(slate.decision),
             user=slate.pseudonym,

@@ -25,7 +25,12 @@ from sanderling.users.user_cache import UserCache
 
 Floats = NDArray[np.float64]
 
-RATE, TRUST, MEMORY, CARRIED = 0.3, 0.5, 0.05, 0.5  # η, nats, how fast b moves, what a new bundle leaves of δ
+RATE, TRUST, MEMORY, CARRIED = (
+    0.3,
+    0.5,
+    0.05,
+    0.5,
+)  # η, nats, how fast b moves, what a new bundle leaves of δ
 
 
 class Residual(NamedTuple):
@@ -74,7 +79,9 @@ class Residuals:
         return self._kept.forget(user)
 
 
-def learned(before: Residual, pool: Floats, shipped: Floats, rewards: Mapping[int, float]) -> Residual:
+def learned(
+    before: Residual, pool: Floats, shipped: Floats, rewards: Mapping[int, float]
+) -> Residual:
     """Return the residual after the rewards of one slate."""
     shift, mean = before.shift.copy(), before.mean
     centred = pool - softmax(shipped + pool @ shift) @ pool
@@ -95,7 +102,11 @@ def trusted(shift: Floats, pool: Floats, shipped: Floats) -> Floats:
     low, high = 0.0, 1.0
     for _ in range(20):
         middle = (low + high) / 2.0
-        low, high = (middle, high) if divergence(shipped + middle * moved, shipped) <= TRUST else (low, middle)
+        low, high = (
+            (middle, high)
+            if divergence(shipped + middle * moved, shipped) <= TRUST
+            else (low, middle)
+        )
     return low * shift
 
 

@@ -132,10 +132,15 @@ class UserProfiles:
         state = self._users.get(user, scorer)
         if self._outbox is not None and state.tail and self._outbox.clear_gap(state.name):
             state = self._users.reset(user, scorer)
-            self._put([self._tell.state_reset(state)], {self._users.key(user): state.dump(), GAP + state.name: b""})
+            self._put(
+                [self._tell.state_reset(state)],
+                {self._users.key(user): state.dump(), GAP + state.name: b""},
+            )
         return state
 
-    def decided(self, made: DecisionRecord, state: UserState, context: Vector | None, now_ms: int) -> None:
+    def decided(
+        self, made: DecisionRecord, state: UserState, context: Vector | None, now_ms: int
+    ) -> None:
         """Remember and tell a decision that was made for a state, and count what it explored.
 
         A user who was forgotten meanwhile, or whose state could not be read, is not told of. The first decisions for a
@@ -164,7 +169,10 @@ class UserProfiles:
         """Move a user's state by organic behaviour, and tell of it; neither where the state cannot be read now."""
         with self._lock, suppress(StorageError):
             state = self._users.observe(user, item, kind, scorer)
-            self._put([self._tell.observation(state.name, item, kind)], {self._users.key(user): state.dump()})
+            self._put(
+                [self._tell.observation(state.name, item, kind)],
+                {self._users.key(user): state.dump()},
+            )
 
     def see(self, slate: Slate, items: Iterable[SlateItem], now_ms: int, scorer: Scorer) -> None:
         """Let the window of these items' slots wait for rewards, unless the user was forgotten or this identity is
@@ -224,18 +232,25 @@ class UserProfiles:
             states |= self._learn(name, decision, rewards, scorer)
             return self._outbox.begin(outcomes, states, self.identity.install)
 
-    def _tell_defaults(self, closed: Iterable[tuple[str, OpenWindow, dict[str, bytes]]], scorer: Scorer) -> int:
+    def _tell_defaults(
+        self, closed: Iterable[tuple[str, OpenWindow, dict[str, bytes]]], scorer: Scorer
+    ) -> int:
         """Tell the default outcomes of windows that are closed; return how many windows there were."""
         count = 0
         for decision, seen, states in closed:
             count += 1
             waiting = seen.waiting()
-            events = [self._tell.outcome(decision, slot, item, seen.user, -1.0) for slot, item in waiting.items()]
+            events = [
+                self._tell.outcome(decision, slot, item, seen.user, -1.0)
+                for slot, item in waiting.items()
+            ]
             learned = self._learn(seen.user, decision, dict.fromkeys(waiting, -1.0), scorer)
             self._put(events, states | learned)
         return count
 
-    def _learn(self, name: str, decision: str, rewards: Mapping[int, float], scorer: Scorer) -> dict[str, bytes]:
+    def _learn(
+        self, name: str, decision: str, rewards: Mapping[int, float], scorer: Scorer
+    ) -> dict[str, bytes]:
         """Move the user's residual by the rewards by slot of a remembered decision; return what is to be stored.
 
         A reward that is told again teaches nothing again.

@@ -51,7 +51,9 @@ class RewardWindows:
                 seen = msgspec.msgpack.decode(value, type=OpenWindow)
             except msgspec.MsgspecError:
                 continue
-            (self._ended if seen.end_ms == NEVER_MS else self._open)[key.removeprefix(PREFIX)] = seen
+            (self._ended if seen.end_ms == NEVER_MS else self._open)[key.removeprefix(PREFIX)] = (
+                seen
+            )
         self._next_ms = self._earliest()
 
     def end_ms(self, decision: str) -> int:
@@ -64,13 +66,19 @@ class RewardWindows:
         """Tell whether the window of a decision has ended, by whatever length it had."""
         return decision in self._ended or now_ms > self.end_ms(decision)
 
-    def see(self, decision: str, user: str, slots: Mapping[int, str], now_ms: int) -> dict[str, bytes]:
+    def see(
+        self, decision: str, user: str, slots: Mapping[int, str], now_ms: int
+    ) -> dict[str, bytes]:
         """Let these slots wait, but for those that have their reward; nothing waits when the window has ended."""
         if self.end_ms(decision) <= now_ms:
             return {}
-        return self._keep(decision, OpenWindow(1, user, self.end_ms(decision), {**slots, **self._known(decision)}))
+        return self._keep(
+            decision, OpenWindow(1, user, self.end_ms(decision), {**slots, **self._known(decision)})
+        )
 
-    def settle(self, decision: str, user: str, slots: Collection[int], now_ms: int) -> dict[str, bytes]:
+    def settle(
+        self, decision: str, user: str, slots: Collection[int], now_ms: int
+    ) -> dict[str, bytes]:
         """Let these slots wait no longer, nor when they are seen again: they have their reward."""
         if self.length_ms is None and decision not in self._open:
             return {}
@@ -109,7 +117,9 @@ class RewardWindows:
         self._ended.pop(decision, None)
         self._ended[decision] = ended = OpenWindow(1, user, NEVER_MS, dict(slots))
         states = {PREFIX + decision: msgspec.msgpack.encode(ended)}
-        return states | (self._drop(next(iter(self._ended))) if len(self._ended) > MOST_ENDED else {})
+        return states | (
+            self._drop(next(iter(self._ended))) if len(self._ended) > MOST_ENDED else {}
+        )
 
     def due(self, now_ms: int) -> bool:
         """Tell whether `closed` may have something to yield."""
@@ -127,7 +137,11 @@ class RewardWindows:
         return [key for decision in self._of(user) for key in self._drop(decision)]
 
     def _of(self, user: str) -> list[str]:
-        return [decision for decision, seen in (*self._open.items(), *self._ended.items()) if seen.user == user]
+        return [
+            decision
+            for decision, seen in (*self._open.items(), *self._ended.items())
+            if seen.user == user
+        ]
 
     def _drop(self, decision: str) -> dict[str, bytes]:
         self._open.pop(decision, None)

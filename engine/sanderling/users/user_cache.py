@@ -17,7 +17,9 @@ CACHED_USERS = 4096
 class UserCache(Generic[T]):
     """Values by pseudonym; `load` returns the stored bytes of a key, or None, and `parse` what they, or None, mean."""
 
-    def __init__(self, name: str, load: Callable[[str], bytes | None], parse: Callable[[bytes | None], T]) -> None:
+    def __init__(
+        self, name: str, load: Callable[[str], bytes | None], parse: Callable[[bytes | None], T]
+    ) -> None:
         self._name, self._load, self._parse = name, load, parse
         self._values: OrderedDict[str, T] = OrderedDict()
 

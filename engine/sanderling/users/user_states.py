@@ -52,7 +52,15 @@ class UserState:
 
     def dump(self) -> bytes:
         """Return the bytes from which `load` makes it again."""
-        stored = _Stored(VERSION, self.space, self.state.tobytes(), self.check, self.events, list(self.tail), self.name)
+        stored = _Stored(
+            VERSION,
+            self.space,
+            self.state.tobytes(),
+            self.check,
+            self.events,
+            list(self.tail),
+            self.name,
+        )
         return msgspec.msgpack.encode(stored)
 
 
@@ -63,7 +71,9 @@ class UserStates:
     state must not be taken for none.
     """
 
-    def __init__(self, load: Callable[[str], bytes | None], secret: bytes, entropy: Entropy) -> None:
+    def __init__(
+        self, load: Callable[[str], bytes | None], secret: bytes, entropy: Entropy
+    ) -> None:
         self._load, self._secret, self._entropy = load, secret, entropy
         self._states: OrderedDict[str, UserState] = OrderedDict()
         self._forgotten: dict[str, set[str]] = {}
@@ -103,13 +113,17 @@ class UserStates:
         while len(msgspec.json.encode(steps)) > RESTART_BYTES:
             steps = steps[len(steps) // 2 :]
         check = reduce(lambda check, step: next_check(check, *step), steps, NO_EVENTS)
-        after = UserState(before.name, scorer.space, _replay(steps, scorer), check, len(steps), steps)
+        after = UserState(
+            before.name, scorer.space, _replay(steps, scorer), check, len(steps), steps
+        )
         self._keep(self.key(user), after)
         return after
 
     def stranger(self, scorer: Scorer) -> UserState:
         """Return an empty state under a fresh pseudonym."""
-        return UserState(self._entropy(16).hex(), scorer.space, scorer.state.start(), NO_EVENTS, 0, ())
+        return UserState(
+            self._entropy(16).hex(), scorer.space, scorer.state.start(), NO_EVENTS, 0, ()
+        )
 
     def forget(self, user: str) -> tuple[str, set[str]]:
         """Forget a user, whatever is still stored; return the key, and all pseudonyms that it stood for until
@@ -130,7 +144,9 @@ class UserStates:
         found = self._stored(key)
         if found is None or found.name in self._forgotten.get(key, ()):
             return self.stranger(scorer)
-        return found if found.state.shape == scorer.state.start().shape else replace(found, space="")
+        return (
+            found if found.state.shape == scorer.state.start().shape else replace(found, space="")
+        )
 
     def _stored(self, key: str) -> UserState | None:
         """Return what is stored under a key, in the space of its bundle; None where that is nothing or damaged."""
@@ -144,7 +160,9 @@ class UserStates:
         if found.version != VERSION or len(found.state) % 4:
             return None
         state = np.frombuffer(found.state, np.float32)
-        return UserState(found.name, found.space, state, found.check, found.events, tuple(found.tail))
+        return UserState(
+            found.name, found.space, state, found.check, found.events, tuple(found.tail)
+        )
 
     def _keep(self, key: str, state: UserState) -> None:
         self._states[key] = state

@@ -58,13 +58,29 @@ def make(
     teacher = AutoModel.from_pretrained(language_model).to(device).eval()
     tokenizer = AutoTokenizer.from_pretrained(language_model)
     shape = TIERS[encoding.tier]
-    shape = shape if encoding.steps is None or not shape.steps else replace(shape, steps=encoding.steps)
+    shape = (
+        shape if encoding.steps is None or not shape.steps else replace(shape, steps=encoding.steps)
+    )
     rng = np.random.default_rng(encoding.seed)
-    further = more.unlike([*more.further(texts, tokenizer.get_vocab(), rng), *encoding.corpus], unseen)
+    further = more.unlike(
+        [*more.further(texts, tokenizer.get_vocab(), rng), *encoding.corpus], unseen
+    )
     student = distil(teacher, tokenizer, texts, further, shape, max_tokens, encoding.seed)
-    some = tokenize(tokenizer, [texts[at] for at in rng.permutation(len(texts))[: 2 * JUDGED]], max_tokens)
+    some = tokenize(
+        tokenizer, [texts[at] for at in rng.permutation(len(texts))[: 2 * JUDGED]], max_tokens
+    )
     with tempfile.TemporaryDirectory(dir=folder.parent) as work:
-        front = search(student, teacher.config, some[::2], some[1::2] or some, Path(work), BITS[encoding.target])
+        front = search(
+            student,
+            teacher.config,
+            some[::2],
+            some[1::2] or some,
+            Path(work),
+            BITS[encoding.target],
+        )
         front[0].path.rename(folder / "encoder.onnx")
     tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
-    return [{**asdict(one.recipe), "bytes": one.bytes, "us": one.us, "neighbours": one.neighbours} for one in front]
+    return [
+        {**asdict(one.recipe), "bytes": one.bytes, "us": one.us, "neighbours": one.neighbours}
+        for one in front
+    ]

@@ -35,7 +35,13 @@ Vectors = NDArray[np.float32]
 
 
 def distil(
-    teacher: Any, tokenizer: Any, texts: Sequence[str], further: Sequence[str], shape: Shape, max_tokens: int, seed: int
+    teacher: Any,
+    tokenizer: Any,
+    texts: Sequence[str],
+    further: Sequence[str],
+    shape: Shape,
+    max_tokens: int,
+    seed: int,
 ) -> Student:
     """Return a student of a BERT-like teacher, trained where the teacher is; a fifth of what it sees are `texts` alone,
     the rest any of all. Raises `ValueError` for another kind of teacher."""
@@ -44,7 +50,9 @@ def distil(
     corpus = list(dict.fromkeys([*texts, *further]))
     tokens = tokenize(tokenizer, corpus, max_tokens)
     some = [tokens[at] for at in rng.permutation(len(tokens))[:MEASURED]]
-    student = student_init.inherit(teacher, shape, student_init.measure(teacher, some), max_tokens, seed)
+    student = student_init.inherit(
+        teacher, shape, student_init.measure(teacher, some), max_tokens, seed
+    )
     if shape.steps:
         own = np.arange(len(dict.fromkeys(texts)))
         _train(student, teacher, tokens, own, shape, rng)
@@ -56,7 +64,13 @@ def teach(teacher: Any, tokens: Sequence[Tokens]) -> Vectors:
     """Return the teacher's unit vectors float32 [n, t], computed as the training is."""
     device = next(teacher.parameters()).device
     out = np.empty((len(tokens), teacher.config.hidden_size), np.float32)
-    rounds = tqdm(batches(tokens, device), desc="teacher", total=-(-len(tokens) // BATCH), unit="batch", leave=False)
+    rounds = tqdm(
+        batches(tokens, device),
+        desc="teacher",
+        total=-(-len(tokens) // BATCH),
+        unit="batch",
+        leave=False,
+    )
     for ids, mask, chosen in rounds:
         with _native_bfloat16(device):
             hidden = teacher(input_ids=ids, attention_mask=mask).last_hidden_state
@@ -65,12 +79,19 @@ def teach(teacher: Any, tokens: Sequence[Tokens]) -> Vectors:
 
 
 def _train(
-    student: Student, teacher: Any, tokens: list[Tokens], own: NDArray[np.int64], shape: Shape, rng: np.random.Generator
+    student: Student,
+    teacher: Any,
+    tokens: list[Tokens],
+    own: NDArray[np.int64],
+    shape: Shape,
+    rng: np.random.Generator,
 ) -> None:
     device = next(teacher.parameters()).device
     answers = torch.from_numpy(teach(teacher, tokens)).to(device)
     student.to(device).train()
-    optimiser = torch.optim.AdamW(student.parameters(), shape.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    optimiser = torch.optim.AdamW(
+        student.parameters(), shape.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
+    )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, partial(_rate, steps=shape.steps))
     draws = _draws(tokens, own, rng)
     with tqdm(range(shape.steps), desc="distil", unit="step") as bar:
@@ -89,12 +110,16 @@ def _train(
                 bar.set_postfix(loss=f"{loss.item():.4f}")
 
 
-def _draws(tokens: list[Tokens], own: NDArray[np.int64], rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+def _draws(
+    tokens: list[Tokens], own: NDArray[np.int64], rng: np.random.Generator
+) -> Iterator[NDArray[np.int64]]:
     """Yield batches of texts of like length, for ever: a fifth is drawn from the catalogue's own."""
     lengths = np.array([len(one) for one in tokens])
     count = BATCH * DRAWS
     while True:
-        drawn = np.concatenate([rng.choice(own, count // OWN), rng.integers(0, len(tokens), count - count // OWN)])
+        drawn = np.concatenate(
+            [rng.choice(own, count // OWN), rng.integers(0, len(tokens), count - count // OWN)]
+        )
         order = drawn[np.argsort(lengths[drawn] + rng.uniform(0, JITTER, count), kind="stable")]
         yield from rng.permutation(order.reshape(DRAWS, BATCH))
 

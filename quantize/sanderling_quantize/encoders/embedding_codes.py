@@ -30,7 +30,10 @@ class Codes(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Return float32 [b, s, w] for ids int64 [b, s]."""
-        return fold(self.books[self.codes[ids].to(torch.int64) + self.first], self.books.shape[1] * len(self.first))
+        return fold(
+            self.books[self.codes[ids].to(torch.int64) + self.first],
+            self.books.shape[1] * len(self.first),
+        )
 
 
 class Int8Rows(nn.Module):
@@ -65,7 +68,8 @@ class Int8Codes(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """Return float32 [b, s, w] for ids int64 [b, s]."""
         return fold(
-            self.books(self.codes[ids].to(torch.int64) + self.first), self.books.rows.shape[1] * len(self.first)
+            self.books(self.codes[ids].to(torch.int64) + self.first),
+            self.books.rows.shape[1] * len(self.first),
         )
 
 

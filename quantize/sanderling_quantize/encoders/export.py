@@ -60,7 +60,9 @@ def check_operators(path: Path) -> Counter[str]:
     found = Counter(f"{node.domain}{node.op_type}" for node in onnx.load(path).graph.node)
     odd = sorted(set(found) - ALLOWED)
     if odd:
-        raise ValueError(f"{path.name}: expected only operators of the allow-list, found {', '.join(odd)}")
+        raise ValueError(
+            f"{path.name}: expected only operators of the allow-list, found {', '.join(odd)}"
+        )
     return found
 
 
@@ -74,7 +76,9 @@ def _plain_reshapes(path: Path) -> None:
             continue
         kept = [_constant(made_by.get(name)) for name in lengths.input]
         if kept[:2] == [None, None] and None not in kept[2:]:
-            shape = numpy_helper.from_array(np.array([0, 0, *kept[2:]], np.int64), f"{node.name}/shape")
+            shape = numpy_helper.from_array(
+                np.array([0, 0, *kept[2:]], np.int64), f"{node.name}/shape"
+            )
             model.graph.initializer.append(shape)
             node.input[1] = shape.name
     _remove_unused(model.graph)
@@ -92,6 +96,8 @@ def _remove_unused(graph: onnx.GraphProto) -> None:
     before = 0
     while before != len(graph.node):
         before = len(graph.node)
-        used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+        used = {name for node in graph.node for name in node.input} | {
+            output.name for output in graph.output
+        }
         for node in [node for node in graph.node if not used & set(node.output)]:
             graph.node.remove(node)

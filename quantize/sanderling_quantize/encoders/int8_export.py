@@ -29,7 +29,10 @@ def quantize(path: Path, config: Any, target: Path, bits: int = 8) -> None:
         config.save_pretrained(path.parent)
         quantizer = ORTQuantizer.from_pretrained(path.parent, file_name=path.name)
         recipe = AutoQuantizationConfig.avx512_vnni(
-            is_static=False, per_channel=True, operators_to_quantize=["MatMul"], nodes_to_exclude=_attention(path)
+            is_static=False,
+            per_channel=True,
+            operators_to_quantize=["MatMul"],
+            nodes_to_exclude=_attention(path),
         )
         recipe.reduce_range = bits == 7
         quantizer.quantize(save_dir=folder, quantization_config=recipe, file_suffix="int8")
@@ -41,4 +44,8 @@ def _attention(path: Path) -> list[str]:
     """Return the names of multiplications without weights."""
     graph = onnx.load(path).graph
     weights = {tensor.name for tensor in graph.initializer}
-    return [node.name for node in graph.node if node.op_type == "MatMul" and not weights & set(node.input)]
+    return [
+        node.name
+        for node in graph.node
+        if node.op_type == "MatMul" and not weights & set(node.input)
+    ]

@@ -55,7 +55,10 @@ class Int8Candidate:
 
     def dominates(self, other: Int8Candidate) -> bool:
         """Tell whether this is at least as good in everything and better in something."""
-        mine, its = (self.bytes, self.us, -self.neighbours), (other.bytes, other.us, -other.neighbours)
+        mine, its = (
+            (self.bytes, self.us, -self.neighbours),
+            (other.bytes, other.us, -other.neighbours),
+        )
         return mine != its and all(a <= b for a, b in zip(mine, its, strict=True))
 
 
@@ -76,7 +79,10 @@ def search(
     for number, recipe in enumerate(tqdm(RECIPES, desc="int8 forms", unit="form", leave=False)):
         source, target = folder / f"float{number}.onnx", folder / f"form{number}.onnx"
         export(
-            student if recipe.strength is None else smoothed(student, tokens, recipe.strength, recipe.outlier), source
+            student
+            if recipe.strength is None
+            else smoothed(student, tokens, recipe.strength, recipe.outlier),
+            source,
         )
         quantize(source, config, target, bits)
         made.append((recipe, target, session(target)))
@@ -124,5 +130,8 @@ def _times(graphs: Sequence[onnxruntime.InferenceSession], tokens: Sequence[Toke
 
 @torch.inference_mode()
 def _float(student: Student, tokens: Sequence[Tokens]) -> NDArray[np.float32]:
-    rows = [student(torch.from_numpy(one[None]), torch.ones(1, len(one), dtype=torch.int64)) for one in tokens]
+    rows = [
+        student(torch.from_numpy(one[None]), torch.ones(1, len(one), dtype=torch.int64))
+        for one in tokens
+    ]
     return torch.cat(rows).numpy()

@@ -39,7 +39,9 @@ class Smooth(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return what the linear layer gave before."""
         quiet = self.inner(x * self.factor)
-        return quiet + x.index_select(-1, self.outlier) @ self.weight if len(self.outlier) else quiet
+        return (
+            quiet + x.index_select(-1, self.outlier) @ self.weight if len(self.outlier) else quiet
+        )
 
 
 def smoothed(student: Student, tokens: Sequence[Tokens], strength: float, outlier: int) -> Student:

@@ -39,7 +39,9 @@ class Layer(nn.Module):
 class Student(nn.Module):
     """Token ids and mask, int64 [b, s], -> unit vectors float32 [b, t]; at most as many tokens as `positions` has."""
 
-    def __init__(self, words: nn.Module, positions: Tensor, epsilon: float, layers: list[Layer], out: int) -> None:
+    def __init__(
+        self, words: nn.Module, positions: Tensor, epsilon: float, layers: list[Layer], out: int
+    ) -> None:
         super().__init__()
         width = positions.shape[1]
         self.words = words
@@ -55,7 +57,9 @@ class Student(nn.Module):
         mask = (1.0 - attention_mask[:, None, None, :].to(x.dtype)) * MASKED
         for layer in self.layers:
             x = layer(x, mask)
-        return unit(mean(x, attention_mask) if self.out is None else self.out(mean(x, attention_mask)))
+        return unit(
+            mean(x, attention_mask) if self.out is None else self.out(mean(x, attention_mask))
+        )
 
 
 def fold(x: Tensor, *shape: int) -> Tensor:

@@ -41,5 +41,7 @@ WHOLE = 1 << 20
 TIERS = {
     "base": Shape(layers=WHOLE, heads=WHOLE, neurons=WHOLE, width=WHOLE, group=0, steps=0),
     "small": Shape(layers=2, heads=WHOLE, neurons=WHOLE, width=WHOLE, group=4, steps=800),
-    "nano": Shape(layers=2, heads=5, neurons=384, width=192, group=4, steps=1500, learning_rate=2e-3),
+    "nano": Shape(
+        layers=2, heads=5, neurons=384, width=192, group=4, steps=1500, learning_rate=2e-3
+    ),
 }

@@ -40,10 +40,15 @@ def check(teacher: Any) -> None:
     """Raise `ValueError` unless the teacher is built like BERT."""
     config = getattr(teacher, "config", None)
     absolute = getattr(config, "position_embedding_type", "absolute") == "absolute"
-    known = getattr(config, "model_type", "") in BUILT_ALIKE and getattr(config, "hidden_act", "") == "gelu"
+    known = (
+        getattr(config, "model_type", "") in BUILT_ALIKE
+        and getattr(config, "hidden_act", "") == "gelu"
+    )
     if not (known and absolute):
         kinds, found = ", ".join(BUILT_ALIKE), type(teacher).__name__
-        raise ValueError(f"expected a language model of the kinds {kinds}, absolute positions and GELU, found {found}")
+        raise ValueError(
+            f"expected a language model of the kinds {kinds}, absolute positions and GELU, found {found}"
+        )
 
 
 @torch.inference_mode()
@@ -63,9 +68,14 @@ def measure(teacher: Any, tokens: Sequence[Tokens]) -> Importance:
         moments += stream.T @ stream / len(found)
     for hook in hooks:
         hook.remove()
-    words = np.bincount(np.concatenate([*tokens, []]).astype(np.int64), minlength=len(_words(teacher)))
+    words = np.bincount(
+        np.concatenate([*tokens, []]).astype(np.int64), minlength=len(_words(teacher))
+    )
     return Importance(
-        [one.cpu() * layer.output.dense.weight.norm(dim=0).cpu() for one, layer in zip(neurons, layers, strict=True)],
+        [
+            one.cpu() * layer.output.dense.weight.norm(dim=0).cpu()
+            for one, layer in zip(neurons, layers, strict=True)
+        ],
         [one.cpu() for one in heads],
         moments.cpu() / max(1, sum(map(len, tokens))),
         torch.from_numpy(words).float(),
@@ -78,9 +88,15 @@ def spread_layers(count: int, layers: int) -> list[int]:
 
 
 @torch.no_grad()
-def inherit(teacher: Any, shape: Shape, importance: Importance, max_tokens: int, seed: int) -> Student:
+def inherit(
+    teacher: Any, shape: Shape, importance: Importance, max_tokens: int, seed: int
+) -> Student:
     """Return the student, on the CPU, of a shape that lies within the teacher's."""
-    teacher, config, generator = copy.deepcopy(teacher).cpu(), teacher.config, torch.Generator().manual_seed(seed)
+    teacher, config, generator = (
+        copy.deepcopy(teacher).cpu(),
+        teacher.config,
+        torch.Generator().manual_seed(seed),
+    )
     basis = _basis(importance.moments, shape.width, generator)
     table = _words(teacher).detach() @ basis
     words: nn.Module = nn.Embedding.from_pretrained(table, freeze=False)
@@ -88,7 +104,14 @@ def inherit(teacher: Any, shape: Shape, importance: Importance, max_tokens: int,
         words = coded(table, importance.words.sqrt() + SPREAD, shape.group, seed)
     chosen = spread_layers(config.num_hidden_layers, shape.layers)
     layers = [
-        _layer(teacher.encoder.layer[at], shape, importance.heads[at], importance.neurons[at], basis, config)
+        _layer(
+            teacher.encoder.layer[at],
+            shape,
+            importance.heads[at],
+            importance.neurons[at],
+            basis,
+            config,
+        )
         for at in chosen
     ]
     positions = _positions(teacher, max_tokens) @ basis
@@ -111,7 +134,9 @@ def _neurons(sums: list[Tensor], at: int) -> Any:
 
 def _heads(sums: list[Tensor], at: int) -> Any:
     def note(module: nn.Linear, given: tuple[Tensor, ...], _: Tensor) -> None:
-        parts = zip(given[0].chunk(len(sums[at]), -1), module.weight.chunk(len(sums[at]), 1), strict=True)
+        parts = zip(
+            given[0].chunk(len(sums[at]), -1), module.weight.chunk(len(sums[at]), 1), strict=True
+        )
         sums[at] += torch.stack([(part @ weight.T).norm(dim=-1).sum() for part, weight in parts])
 
     return note
@@ -130,7 +155,10 @@ def _positions(teacher: Any, max_tokens: int) -> Tensor:
         raise ValueError(
             f"expected a language model of at least {max_tokens} positions, found {len(table.weight) - first}"
         )
-    found: Tensor = table.weight[first : first + max_tokens] + teacher.embeddings.token_type_embeddings.weight[0]
+    found: Tensor = (
+        table.weight[first : first + max_tokens]
+        + teacher.embeddings.token_type_embeddings.weight[0]
+    )
     return found.detach()
 
 
@@ -143,7 +171,9 @@ def _basis(moments: Tensor, width: int, generator: torch.Generator) -> Tensor:
     return directions @ turn
 
 
-def _layer(source: Any, shape: Shape, heads: Tensor, neurons: Tensor, basis: Tensor, config: Any) -> Layer:
+def _layer(
+    source: Any, shape: Shape, heads: Tensor, neurons: Tensor, basis: Tensor, config: Any
+) -> Layer:
     depth = config.hidden_size // config.num_attention_heads
     layer = Layer(shape.width, shape.heads, depth, shape.neurons, config.layer_norm_eps)
     own, attention = heads.topk(shape.heads).indices.sort().values, source.attention
@@ -152,10 +182,16 @@ def _layer(source: Any, shape: Shape, heads: Tensor, neurons: Tensor, basis: Ten
     scales = [depth**-0.5, 1.0, 1.0]
     _set(
         layer.attend,
-        torch.cat([part.weight[rows] @ basis * scale for part, scale in zip(parts, scales, strict=True)]),
+        torch.cat(
+            [part.weight[rows] @ basis * scale for part, scale in zip(parts, scales, strict=True)]
+        ),
         torch.cat([part.bias[rows] * scale for part, scale in zip(parts, scales, strict=True)]),
     )
-    _set(layer.merge, basis.T @ attention.output.dense.weight[:, rows], attention.output.dense.bias @ basis)
+    _set(
+        layer.merge,
+        basis.T @ attention.output.dense.weight[:, rows],
+        attention.output.dense.bias @ basis,
+    )
     kept = neurons.topk(shape.neurons).indices.sort().values
     expand, contract = source.intermediate.dense, source.output.dense
     _set(layer.expand, expand.weight[kept] @ basis, expand.bias[kept])

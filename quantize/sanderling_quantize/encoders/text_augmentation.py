@@ -11,7 +11,9 @@ RECOMBINED = 4
 LONGEST = 10
 
 
-def further(texts: Sequence[str], vocabulary: Iterable[str], rng: np.random.Generator) -> Iterator[str]:
+def further(
+    texts: Sequence[str], vocabulary: Iterable[str], rng: np.random.Generator
+) -> Iterator[str]:
     """Yield what a new item's text, or a context, may look like.
 
     For each text that has words: its first part alone, `RECOMBINED` texts made of its words and those of another one,

@@ -16,7 +16,11 @@ BATCH = 64
 
 def tokenize(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[Tokens]:
     """Return each text's ids, cut to `max_tokens`."""
-    found = tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"] if len(texts) else []
+    found = (
+        tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]
+        if len(texts)
+        else []
+    )
     return [np.array(ids, np.int64) for ids in found]
 
 

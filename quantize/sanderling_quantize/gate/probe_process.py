@@ -21,7 +21,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from sanderling.errors import SanderlingError
-from sanderling_quantize.gate.probe_protocol import ARRAYS, QUESTION, WORDS, Events, ProbeReply, Question
+from sanderling_quantize.gate.probe_protocol import (
+    ARRAYS,
+    QUESTION,
+    WORDS,
+    Events,
+    ProbeReply,
+    Question,
+)
 
 TIMEOUT_S = 900.0
 MEMORY_BYTES = 2 * 2**30
@@ -58,7 +65,9 @@ def ask(
     folders = [folder for folder in (bundle, previous) if folder is not None]
     memory = MEMORY_BYTES + 4 * sum(size(folder) for folder in folders)
     paths = [str(folder.resolve()) for folder in folders]
-    question = Question(paths[0], paths[1] if previous else None, list(texts), list(histories), repeats, memory)
+    question = Question(
+        paths[0], paths[1] if previous else None, list(texts), list(histories), repeats, memory
+    )
     with tempfile.TemporaryDirectory(prefix="sanderling-gate-") as name:
         folder = Path(name)
         (folder / QUESTION).write_bytes(msgspec.json.encode(question))
@@ -83,7 +92,9 @@ def _run(folder: Path, timeout_s: float) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise NoAnswerError(f"the engine took longer than {timeout_s:g} s and was stopped") from error
+        raise NoAnswerError(
+            f"the engine took longer than {timeout_s:g} s and was stopped"
+        ) from error
     if child.returncode < 0:
         raise NoAnswerError(
             f"the engine was killed by signal {-child.returncode} ({signal.strsignal(-child.returncode)})"

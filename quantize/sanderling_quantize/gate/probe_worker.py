@@ -22,7 +22,15 @@ from sanderling import Engine
 from sanderling.bundle.reader import Bundle
 from sanderling.ranking.golden_check import faults
 from sanderling.ranking.scorer import Scorer
-from sanderling_quantize.gate.probe_protocol import ARRAYS, DEEPEST, QUESTION, SLATE, WORDS, ProbeReply, Question
+from sanderling_quantize.gate.probe_protocol import (
+    ARRAYS,
+    DEEPEST,
+    QUESTION,
+    SLATE,
+    WORDS,
+    ProbeReply,
+    Question,
+)
 
 TURNS = 200
 
@@ -36,7 +44,9 @@ def main() -> None:
     _limit(question.memory_bytes)
     try:
         words, arrays = _answer(question, folder / "state")
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / ARRAYS)
+        save_file(
+            {name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / ARRAYS
+        )
     except BaseException as error:  # native libraries raise panics that are no `Exception`
         words = ProbeReply(fault=f"{type(error).__name__}: {error}")
     (folder / WORDS).write_bytes(msgspec.json.encode(words))
@@ -56,7 +66,11 @@ def _answer(question: Question, state: Path) -> tuple[ProbeReply, Arrays]:
         bundle = Bundle.open(folder)
         vectors = _vectors(Scorer(bundle), question.texts)
         rankings = _rankings(engine, bundle.manifest.exploration.pool, question)
-    encode, recommend = _latencies([folder, Path(question.previous)], question.texts) if question.previous else ([], [])
+    encode, recommend = (
+        _latencies([folder, Path(question.previous)], question.texts)
+        if question.previous
+        else ([], [])
+    )
     words = ProbeReply(
         golden=faults(bundle),
         ids=list(bundle.ids()),
@@ -84,7 +98,9 @@ def _rankings(engine: Engine, pool: int, question: Question) -> list[list[str]]:
         for item, kind in history:
             engine.observe(str(user), item, kind)
         exclude = [] if question.repeats else [item for item, _ in history]
-        found.append([item.id for item in engine.recommend(str(user), depth, exclude=exclude, greedy=True)])
+        found.append(
+            [item.id for item in engine.recommend(str(user), depth, exclude=exclude, greedy=True)]
+        )
     return found
 
 

@@ -55,8 +55,14 @@ class FloatPolicy:
         """Draw histories of 0 to 40 items by the policy's own item biases, none twice, of any kinds."""
         chance = np.exp(self.biases.astype(np.float64) - self.biases.max())
         lengths = rng.integers(0, max(1, min(LONGEST, len(self.ids) - SLATE)), size=count)
-        rows = [rng.choice(len(self.ids), length, replace=False, p=chance / chance.sum()) for length in lengths]
-        return [[(self.ids[row], self.kinds[rng.integers(len(self.kinds))]) for row in drawn] for drawn in rows]
+        rows = [
+            rng.choice(len(self.ids), length, replace=False, p=chance / chance.sum())
+            for length in lengths
+        ]
+        return [
+            [(self.ids[row], self.kinds[rng.integers(len(self.kinds))]) for row in drawn]
+            for drawn in rows
+        ]
 
     def users(self, histories: Sequence[Events]) -> NDArray[np.float32]:
         """Return the user vectors [q, d] after these histories."""

@@ -52,9 +52,17 @@ def judge(
         answer = ask(bundle, previous, [*seen[0], *unseen[0]], histories, policy.repeats, timeout_s)
     except NoAnswerError as error:
         return [fault("answers of the engine", str(error))]
-    expected, found = (*policy.vectors.shape, seen[1].shape[1]), (*answer.items.shape, answer.texts.shape[1])
+    expected, found = (
+        (*policy.vectors.shape, seen[1].shape[1]),
+        (*answer.items.shape, answer.texts.shape[1]),
+    )
     if expected != found:
-        return [fault("sizes", f"expected items, dimensions of an item and of a text {expected}, found {found}")]
+        return [
+            fault(
+                "sizes",
+                f"expected items, dimensions of an item and of a text {expected}, found {found}",
+            )
+        ]
     rows = [
         most("golden faults", len(answer.words.golden), 0, "; ".join(answer.words.golden[:1])),
         *_texts(answer, seen, unseen, policy, thresholds),
@@ -71,15 +79,31 @@ def _first(texts: Texts) -> Texts:
     return texts[0][:TEXTS], texts[1][:TEXTS]
 
 
-def _texts(answer: ProbeAnswer, seen: Texts, unseen: Texts, policy: FloatPolicy, thresholds: Thresholds) -> list[Check]:
+def _texts(
+    answer: ProbeAnswer, seen: Texts, unseen: Texts, policy: FloatPolicy, thresholds: Thresholds
+) -> list[Check]:
     old, new = np.split(answer.texts, [len(seen[0])])
     lengths = np.linalg.norm(answer.texts, axis=1)
-    rows = [most("text vectors, length off 1", np.abs(lengths - 1.0).max(initial=0.0), thresholds.length)]
+    rows = [
+        most(
+            "text vectors, length off 1", np.abs(lengths - 1.0).max(initial=0.0), thresholds.length
+        )
+    ]
     rows += _likeness(
-        "seen", old, seen[1], thresholds.cosine_seen, thresholds.spearman_seen, thresholds.neighbours_seen
+        "seen",
+        old,
+        seen[1],
+        thresholds.cosine_seen,
+        thresholds.spearman_seen,
+        thresholds.neighbours_seen,
     )
     rows += _likeness(
-        "unseen", new, unseen[1], thresholds.cosine_unseen, thresholds.spearman_unseen, thresholds.neighbours_unseen
+        "unseen",
+        new,
+        unseen[1],
+        thresholds.cosine_unseen,
+        thresholds.spearman_unseen,
+        thresholds.neighbours_unseen,
     )
     if len(new):
         value = similarity.cosine(answer.new[len(seen[0]) :], unseen[1] @ policy.project.T)
@@ -88,9 +112,18 @@ def _texts(answer: ProbeAnswer, seen: Texts, unseen: Texts, policy: FloatPolicy,
 
 
 def _likeness(
-    name: str, found: NDArray[np.float32], teacher: NDArray[np.float32], cosine: float, spearman: float, near: float
+    name: str,
+    found: NDArray[np.float32],
+    teacher: NDArray[np.float32],
+    cosine: float,
+    spearman: float,
+    near: float,
 ) -> list[Check]:
-    rows = [least(f"cosine, {name} texts", similarity.cosine(found, teacher), cosine)] if len(found) else []
+    rows = (
+        [least(f"cosine, {name} texts", similarity.cosine(found, teacher), cosine)]
+        if len(found)
+        else []
+    )
     if len(found) >= FEW:
         rows.append(least(f"spearman, {name} texts", similarity.spearman(found, teacher), spearman))
         rows.append(least(f"10 nearest, {name} texts", similarity.neighbours(found, teacher), near))
@@ -104,10 +137,16 @@ def _items(
     rng: np.random.Generator,
     thresholds: Thresholds,
 ) -> list[Check]:
-    wrong = [(row, a, b) for row, (a, b) in enumerate(zip(policy.ids, answer.words.ids, strict=True)) if a != b]
+    wrong = [
+        (row, a, b)
+        for row, (a, b) in enumerate(zip(policy.ids, answer.words.ids, strict=True))
+        if a != b
+    ]
     note = "row {}: expected {!r}, found {!r}".format(*wrong[0]) if wrong else ""
     agreement = similarity.agreement(answer.items, policy.vectors)
-    queries = policy.vectors[rng.choice(len(policy.ids), min(ITEMS, len(policy.ids)), replace=False)]
+    queries = policy.vectors[
+        rng.choice(len(policy.ids), min(ITEMS, len(policy.ids)), replace=False)
+    ]
     nothing = np.zeros_like(policy.biases)
     int8 = [*_top(answer.items, nothing, queries), *_top(answer.items, answer.biases, users)]
     exact = [*_top(policy.vectors, nothing, queries), *_top(policy.vectors, policy.biases, users)]
@@ -123,17 +162,28 @@ def _items(
     ]
 
 
-def _top(vectors: NDArray[np.float32], biases: NDArray[np.float32], queries: NDArray[np.float32]) -> list[list[int]]:
-    return [similarity.best(vectors @ query.astype(np.float64) + biases, SLATE).tolist() for query in queries]
+def _top(
+    vectors: NDArray[np.float32], biases: NDArray[np.float32], queries: NDArray[np.float32]
+) -> list[list[int]]:
+    return [
+        similarity.best(vectors @ query.astype(np.float64) + biases, SLATE).tolist()
+        for query in queries
+    ]
 
 
 def _slates(
-    answer: ProbeAnswer, policy: FloatPolicy, drawn: Sequence[Events], queries: Queries, thresholds: Thresholds
+    answer: ProbeAnswer,
+    policy: FloatPolicy,
+    drawn: Sequence[Events],
+    queries: Queries,
+    thresholds: Thresholds,
 ) -> list[Check]:
     device, later = answer.words.rankings[: len(drawn)], answer.words.rankings[len(drawn) :]
     exact = policy.rankings(policy.users(drawn), drawn)
     drift = [
-        similarity.total_variation(_first_slot(a, answer.words.epsilon), _first_slot(b, policy.epsilon))
+        similarity.total_variation(
+            _first_slot(a, answer.words.epsilon), _first_slot(b, policy.epsilon)
+        )
         for a, b in zip(device, exact, strict=True)
     ]
     rows = [
@@ -142,7 +192,10 @@ def _slates(
     ]
     if len(queries.histories) >= FEW:
         wanted = policy.rankings(policy.users(queries.histories), queries.histories)
-        gains = similarity.ndcg(later, queries.relevant, SLATE), similarity.ndcg(wanted, queries.relevant, SLATE)
+        gains = (
+            similarity.ndcg(later, queries.relevant, SLATE),
+            similarity.ndcg(wanted, queries.relevant, SLATE),
+        )
         rows.append(_gain(*gains, thresholds))
     return rows
 
@@ -153,17 +206,28 @@ def _gain(device: NDArray[np.float64], exact: NDArray[np.float64], thresholds: T
     error = float(np.std(device - exact, ddof=1)) / len(exact) ** 0.5
     gain, whole = float(device.mean()), max(float(exact.mean()), 1e-12)
     note = f"{gain:.4f} +- {error:.4f} on the device, {whole:.4f} in float, {len(exact)} users"
-    return least("ndcg@10, device + 2 errors / float", (gain + 2.0 * error) / whole, thresholds.ndcg, note)
+    return least(
+        "ndcg@10, device + 2 errors / float", (gain + 2.0 * error) / whole, thresholds.ndcg, note
+    )
 
 
 def _first_slot(ranking: Sequence[str], epsilon: float) -> dict[str, float]:
     """Return the chance of each item of a pool in greedy order to be the first on the slate, scheme `sequential`."""
-    return dict(zip(ranking, marginals(1, len(ranking), epsilon)[0].tolist(), strict=True)) if ranking else {}
+    return (
+        dict(zip(ranking, marginals(1, len(ranking), epsilon)[0].tolist(), strict=True))
+        if ranking
+        else {}
+    )
 
 
 def _latency(answer: ProbeAnswer, thresholds: Thresholds) -> list[Check]:
     measured = {"encode": answer.words.encode, "recommend": answer.words.recommend}
     return [
-        most(f"{name}, new / previous", new / old, thresholds.latency, f"{new:.3f} ms, before {old:.3f} ms")
+        most(
+            f"{name}, new / previous",
+            new / old,
+            thresholds.latency,
+            f"{new:.3f} ms, before {old:.3f} ms",
+        )
         for name, (new, old) in ((name, pair) for name, pair in measured.items() if pair)
     ]

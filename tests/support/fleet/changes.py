@@ -25,7 +25,10 @@ TEXTS = ["a red trail shoe", "a film about the sea", "Kaffee, schwarz"]
 def upsert(device: Device) -> None:
     """Add an item that nobody else has, or give one of the catalogue's another text."""
     assert device.engine is not None
-    text, wall_ms = f"{device.rng.choice(TEXTS)} {device.rng.randrange(100)}", device.clock.wall_ms()
+    text, wall_ms = (
+        f"{device.rng.choice(TEXTS)} {device.rng.randrange(100)}",
+        device.clock.wall_ms(),
+    )
     new = f"new-{device.name}-{device.rng.randrange(NEW_ITEMS)}"
     item = device.rng.choice([new, f"item-{device.rng.randrange(MOST_ITEMS)}"])
     if done(device, partial(device.engine.upsert_items, [{"id": item, "text": text}])):
@@ -36,7 +39,9 @@ def upsert(device: Device) -> None:
 def remove(device: Device) -> None:
     """Remove an item, of this release, another one, or an added one."""
     assert device.engine is not None
-    item = device.rng.choice([f"item-{device.rng.randrange(MOST_ITEMS)}", *sorted(device.shelf.added)])
+    item = device.rng.choice(
+        [f"item-{device.rng.randrange(MOST_ITEMS)}", *sorted(device.shelf.added)]
+    )
     if done(device, partial(device.engine.remove_items, [item])):
         device.shelf.remove(item)
         device.world.note(device.name, "removes", item)

@@ -10,7 +10,9 @@ from sanderling.events.schema import Decision, Event
 from tests.support.fleet.shelf import Choice
 
 
-def choice_faults(slates: Mapping[str, Slate], choices: Mapping[str, Choice], found: Iterable[Event]) -> Iterator[str]:
+def choice_faults(
+    slates: Mapping[str, Slate], choices: Mapping[str, Choice], found: Iterable[Event]
+) -> Iterator[str]:
     """A slate shows what there was to choose from, and its event says of which release, and how much."""
     for id, slate in slates.items():
         choice = choices[id]
@@ -37,5 +39,7 @@ def context_faults(
                 yield f"context: {event.id}: told {event.context}, to be shared: {shared(event.id)}"
             elif event.context is not None:
                 codes[choices[event.id].context or ""].add(event.context)
-    if any(len(told) > 1 for told in codes.values()) or len(set().union(*codes.values())) < len(codes):
+    if any(len(told) > 1 for told in codes.values()) or len(set().union(*codes.values())) < len(
+        codes
+    ):
         yield f"contexts: not one vector for each text: {dict(codes)}"

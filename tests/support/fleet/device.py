@@ -34,7 +34,15 @@ USERS = ["anna", "ben", "carla"]
 LENGTHS = [1, 2, 3, 4, 5, 6, 15]
 VALUES = [1.0, 0.5, -1.0]
 CONTEXTS = [None, None, "", "rainy sunday evening", "on the train", "half \ud800"]
-CLOCKS = [0, 0, -2 * YEAR_S, 10 * YEAR_S, 3600, -55 * YEAR_S, -10 * YEAR_S]  # -55: in 1970, never set
+CLOCKS = [
+    0,
+    0,
+    -2 * YEAR_S,
+    10 * YEAR_S,
+    3600,
+    -55 * YEAR_S,
+    -10 * YEAR_S,
+]  # -55: in 1970, never set
 
 
 class DeviceClock:
@@ -77,7 +85,11 @@ class Device:
         sheds = self.rng.random() < 0.15
         self.bytes = 128 * 1024 if sheds else 2**24
         self.ledger = Ledger(
-            name, sheds=sheds, steady=not wild, privacy=self.privacy or 0.0, shares=self.rng.random() < 0.4
+            name,
+            sheds=sheds,
+            steady=not wild,
+            privacy=self.privacy or 0.0,
+            shares=self.rng.random() < 0.4,
         )
         self.shelf = Shelf(editions())
         self.clock = DeviceClock(world, round(1000 * self.rng.choice(CLOCKS)))
@@ -194,7 +206,10 @@ class Device:
 
     def ledger_is_open(self) -> bool:
         """Tell whether the engine has nowhere to store what it is told."""
-        return self.engine is None or self.engine.storage_fault not in (None, "the engine is closed")
+        return self.engine is None or self.engine.storage_fault not in (
+            None,
+            "the engine is closed",
+        )
 
     # What the app does
 
@@ -213,7 +228,9 @@ class Device:
         user, context = user or self.rng.choice(USERS), self.rng.choice(CONTEXTS)
         without = self.rng.choice([[], [], self._some(), self.shelf.others()])
         greedy = self.rng.random() < 0.1
-        slate = self.engine.recommend(user, self.rng.choice(LENGTHS), context, without, greedy=greedy)
+        slate = self.engine.recommend(
+            user, self.rng.choice(LENGTHS), context, without, greedy=greedy
+        )
         join_confirmation()
         self._add("decision", slate.decision, user)
         self.made[slate.decision] = self.clock.wall_ms()
@@ -239,7 +256,9 @@ class Device:
         assert self.engine is not None
         value = self.rng.choice(VALUES)
         receipt = self.engine.reward(slate, item, value, tag)
-        entry = self._add("outcome", tag, slate.user, decision=slate.decision, slots=(item.slot,), value=value)
+        entry = self._add(
+            "outcome", tag, slate.user, decision=slate.decision, slots=(item.slot,), value=value
+        )
         self._receive(receipt, [entry])
         self.world.note(self.name, "rewards", tag, receipt)
 
@@ -349,7 +368,9 @@ class Device:
         how = self.rng.choice(["step", "jump", "freeze", "right"])
         self.clock.frozen = self.clock.wall_ms() if how == "freeze" else None
         if how in ("step", "jump"):
-            self.clock.offset += self.rng.choice([-1, 1]) * round(1000 * (3600 if how == "step" else 3 * YEAR_S))
+            self.clock.offset += self.rng.choice([-1, 1]) * round(
+                1000 * (3600 if how == "step" else 3 * YEAR_S)
+            )
         elif how == "right":
             self.clock.offset = 0
 
@@ -377,14 +398,20 @@ def join_confirmation() -> None:
 def spoil_row(path: Path, rng: random.Random) -> Event | None:
     """Flip one bit of a sound row; return its event."""
     database = apsw.Connection(str(path))
-    rows = list(database.execute("SELECT seq, CAST(id AS BLOB), CAST(line AS BLOB), crc FROM event ORDER BY seq"))
+    rows = list(
+        database.execute(
+            "SELECT seq, CAST(id AS BLOB), CAST(line AS BLOB), crc FROM event ORDER BY seq"
+        )
+    )
     rows = [row for row in rows if sound(*row[1:])]
     event = None
     if rows:
         seq, _, line, _ = rng.choice(rows)
         event = codec.decode(line)
         spoilt, name = bytearray(line), line.find(b'"user":"')
-        places = [at for at in range(len(line)) if not name <= at < name + 41]  # whose it is can still be read
+        places = [
+            at for at in range(len(line)) if not name <= at < name + 41
+        ]  # whose it is can still be read
         spoilt[rng.choice(places)] ^= 1 << rng.randrange(8)
         database.execute("UPDATE event SET line = ? WHERE seq = ?", (bytes(spoilt), seq))
     database.close()

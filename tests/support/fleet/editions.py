@@ -41,7 +41,9 @@ def place() -> str | None:
 def editions() -> dict[int, Edition]:
     """Return all releases by number, each with items, weights and an exploration of its own."""
     folder = Path(tempfile.mkdtemp(prefix="fleet-bundles-", dir=place()))
-    return {release: _publish(folder / str(release), release, *plan) for release, plan in PLANS.items()}
+    return {
+        release: _publish(folder / str(release), release, *plan) for release, plan in PLANS.items()
+    }
 
 
 def _publish(folder: Path, release: int, items: int, age_ms: int) -> Edition:
@@ -55,4 +57,6 @@ def _publish(folder: Path, release: int, items: int, age_ms: int) -> Edition:
 def bring(release: int, slots: Slots, serving: Bundle) -> Path:
     """Put a release where an update would, verified and whole."""
     shutil.rmtree(slots.path(release), ignore_errors=True)
-    return Path(shutil.copytree(editions()[release].folder, slots.path(release), copy_function=os.link))
+    return Path(
+        shutil.copytree(editions()[release].folder, slots.path(release), copy_function=os.link)
+    )

@@ -60,7 +60,9 @@ class Lab:
     def __init__(self, world: World, folder: Path, store: type[FlakyStore] = FlakyStore) -> None:
         self.world, self.folder, self.rng = world, folder, world.chance("lab")
         self.store, self._jobs = store(folder), store(folder)
-        self.limits = Limits(body_bytes=self.rng.choice([2**21, 6000]), burst=self.rng.choice([20_000.0, 60.0]))
+        self.limits = Limits(
+            body_bytes=self.rng.choice([2**21, 6000]), burst=self.rng.choice([20_000.0, 60.0])
+        )
         self.erased: set[str] = set()
         self._loop = asyncio.new_event_loop()
         self._busy = False
@@ -156,4 +158,6 @@ async def _call(app: Any, body: bytes, headers: Mapping[str, str]) -> Response:
 
     await app(scope, receive, send)
     content = b"".join(message.get("body", b"") for message in heard[1:])
-    return Response(heard[0]["status"], {k.decode(): v.decode() for k, v in heard[0]["headers"]}, content)
+    return Response(
+        heard[0]["status"], {k.decode(): v.decode() for k, v in heard[0]["headers"]}, content
+    )

@@ -25,7 +25,12 @@ class Model:
     """The ledgers of all devices, and what became of each entry at the lab."""
 
     def __init__(
-        self, ledgers: Sequence[Ledger], left: Mapping[str, Event], delayed: set[str], erased: set[str], log: EventLog
+        self,
+        ledgers: Sequence[Ledger],
+        left: Mapping[str, Event],
+        delayed: set[str],
+        erased: set[str],
+        log: EventLog,
     ) -> None:
         self.ledgers, self.delayed, self.erased, self.log = ledgers, delayed, erased, log
         self.found = [event for events in log.events.values() for event in events]
@@ -39,12 +44,17 @@ class Model:
         self.whose = {id: ledger for ledger in ledgers for id in ledger.slates}
         self.rotten = {id for ledger in ledgers for id in ledger.rotten}
         self.blind = {install for ledger in ledgers for install in ledger.blind}
-        self.known = {entry.key: entry for ledger in ledgers for entry in ledger.entries if entry.key}
+        self.known = {
+            entry.key: entry for ledger in ledgers for entry in ledger.entries if entry.key
+        }
         self.seen: dict[tuple[str, int], Entry] = {}
         for ledger in ledgers:
             for entry in ledger.entries:
                 for slot in entry.slots if entry.what == "seen" else ():
-                    if self.seen.get((entry.decision, slot), entry).fate != "due" or entry.fate == "due":
+                    if (
+                        self.seen.get((entry.decision, slot), entry).fate != "due"
+                        or entry.fate == "due"
+                    ):
                         self.seen[entry.decision, slot] = entry
 
     def faults(self, examples: Examples, item_rows: Mapping[str, int]) -> list[str]:
@@ -64,8 +74,15 @@ class Model:
     def _promises(self) -> Iterator[str]:
         for ledger in self.ledgers:
             for entry in ledger.entries:
-                if entry.what in KIND and not ledger.sheds and self._owed(entry) and entry.key not in self.at:
-                    left = "left the device" if entry.key in self.left_as else "never left the device"
+                if (
+                    entry.what in KIND
+                    and not ledger.sheds
+                    and self._owed(entry)
+                    and entry.key not in self.at
+                ):
+                    left = (
+                        "left the device" if entry.key in self.left_as else "never left the device"
+                    )
                     yield f"lost: {ledger.name}: {entry.what} {entry.key} of {entry.user}, {left}"
                 if entry.fate == "never" and entry.key in self.at:
                     yield f"refused, and told: {ledger.name}: {entry.key}"
@@ -76,7 +93,11 @@ class Model:
             if ledger.sheds:
                 continue
             for lost in ledger.deaths:
-                told = [entry for entry in lost if entry.what in KIND and not entry.excused and entry.fate == "free"]
+                told = [
+                    entry
+                    for entry in lost
+                    if entry.what in KIND and not entry.excused and entry.fate == "free"
+                ]
                 told = [entry for entry in told if self.left_as.get(entry.key) not in self.erased]
                 there = [entry.key in self.at for entry in told]
                 if there != sorted(there, reverse=True):
@@ -93,7 +114,9 @@ class Model:
             if isinstance(event, Decision):
                 slate = self.slates.get(event.id)
                 shown = [(i.id, i.rank, i.explored, i.propensity, i.marginal) for i in slate or ()]
-                told = [(s.item, s.rank, s.explored, s.conditional, s.marginal) for s in event.slate]
+                told = [
+                    (s.item, s.rank, s.explored, s.conditional, s.marginal) for s in event.slate
+                ]
                 if shown != told:
                     yield f"another slate: {event.id}: shown {shown}, told {told}"
             elif isinstance(event, StateReset):
@@ -104,7 +127,11 @@ class Model:
                 yield from noise_faults(event, self._chance(event.decision))
             elif isinstance(event, Outcome) and not is_default(event):
                 entry = self.known[event.kind]
-                if (event.decision, (event.slot,), event.value) != (entry.decision, entry.slots, entry.value):
+                if (event.decision, (event.slot,), event.value) != (
+                    entry.decision,
+                    entry.slots,
+                    entry.value,
+                ):
                     yield f"another reward: {event.kind}"
 
     def _unknown_steps(self, restart: StateReset) -> Iterator[str]:
@@ -121,9 +148,14 @@ class Model:
 
     def told(self) -> Counter[tuple[float, bool]]:
         """Count the rewards that came from each ε, by whether they came as the opposite of what was."""
-        noisy = [event for event in self.found if isinstance(event, Outcome) and event.flip_probability]
+        noisy = [
+            event for event in self.found if isinstance(event, Outcome) and event.flip_probability
+        ]
         return Counter(
-            (self.whose[event.decision].privacy, (self.known[key_of(event)].value > 0) != (event.value > 0))
+            (
+                self.whose[event.decision].privacy,
+                (self.known[key_of(event)].value > 0) != (event.value > 0),
+            )
             for event in noisy
             if key_of(event) in self.known
         )
@@ -132,7 +164,10 @@ class Model:
         for event in self.found:
             if isinstance(event, Outcome) and event.decision not in self.rotten:
                 decision = next(iter(self.at.get(event.decision, [])), None)
-                if decision is None or (decision.install, decision.user) != (event.install, event.user):
+                if decision is None or (decision.install, decision.user) != (
+                    event.install,
+                    event.user,
+                ):
                     yield f"orphan: {key_of(event)} of {event.install}, whose decision {event.decision} is not there"
 
     def _defaults(self) -> Iterator[str]:
@@ -153,9 +188,18 @@ class Model:
                     yield f"a default after an outcome: {slot}, after {last[slot].kind}"
                 last[slot] = event
         for slot, entry in self.seen.items():
-            owed = entry.fate == "due" and self.left_as.get(entry.decision) not in (None, *self.erased)
+            owed = entry.fate == "due" and self.left_as.get(entry.decision) not in (
+                None,
+                *self.erased,
+            )
             rotten = f"default {slot[0]} {slot[1]}" in self.rotten
-            if owed and slot not in rewarded and slot not in last and not rotten and not self._sheds(entry):
+            if (
+                owed
+                and slot not in rewarded
+                and slot not in last
+                and not rotten
+                and not self._sheds(entry)
+            ):
                 yield f"seen, and not told: {slot}"
 
     def _sheds(self, entry: Entry) -> bool:
@@ -176,7 +220,9 @@ class Model:
             gap = max(seen) - len(seen | named[install]) - declared[install]
             if gap and install not in self.blind:
                 why = [
-                    (e.reason, e.decisions, e.outcomes, e.observations) for e in self.log.losses if e.install == install
+                    (e.reason, e.decisions, e.outcomes, e.observations)
+                    for e in self.log.losses
+                    if e.install == install
                 ]
                 yield f"numbers: {install}: {max(seen)} numbers, {len(seen)} there, {declared[install]} declared {why}"
         if self.log.conflicts or self.log.incomplete - self.blind:
@@ -187,15 +233,23 @@ class Model:
     def _shed(self) -> Iterator[str]:
         """No more is gone than was declared, and what stayed says how likely that was."""
         for event in self.found:
-            if isinstance(event, Decision) and not survives(event.id, round(-log2(event.pass_probability))):
+            if isinstance(event, Decision) and not survives(
+                event.id, round(-log2(event.pass_probability))
+            ):
                 yield f"a decision that could not survive: {event.id} with {event.pass_probability}"
         for ledger in self.ledgers:
             if not ledger.sheds:
                 continue
             mine = {self.left_as.get(entry.key) for entry in ledger.entries} - {None}
             for what, kind in KIND.items():
-                gone = [e for e in ledger.entries if e.what == what and self._owed(e) and e.key not in self.at]
-                declared = sum(getattr(loss, what + "s") for loss in self.log.losses if loss.install in mine)
+                gone = [
+                    e
+                    for e in ledger.entries
+                    if e.what == what and self._owed(e) and e.key not in self.at
+                ]
+                declared = sum(
+                    getattr(loss, what + "s") for loss in self.log.losses if loss.install in mine
+                )
                 if len(gone) > declared:
                     yield f"gone without a word: {ledger.name}: {len(gone)} {kind.__name__}, {declared} declared"
 
@@ -223,7 +277,12 @@ class Model:
                 for s in slots
             ]  # fmt: skip
             policy = int(taken.release[i]), int(taken.eligible[i])
-            row = (*policy, round(float(taken.flip_probability[i]), 4), bool(taken.context[i] >= 0), *shown)
+            row = (
+                *policy,
+                round(float(taken.flip_probability[i]), 4),
+                bool(taken.context[i] >= 0),
+                *shown,
+            )
             if expected[row] == 0:
                 yield f"an example that nobody made: {row}"
             expected[row] -= 1
@@ -232,7 +291,10 @@ class Model:
         judged = self._judged(item_rows)
         if len(taken) + wrong < judged:
             yield f"examples: {len(taken)} of {judged}"
-        clean = all(not ledger.sheds and not any(e.excused for e in ledger.entries) for ledger in self.ledgers)
+        clean = all(
+            not ledger.sheds and not any(e.excused for e in ledger.entries)
+            for ledger in self.ledgers
+        )
         if clean and wrong:
             yield f"examples: {wrong} states differ from the lab's"
 
@@ -245,7 +307,11 @@ class Model:
 
     def _judged(self, item_rows: Mapping[str, int]) -> int:
         """Return how many decisions were judged in an item that the lab knows."""
-        judged = {event.decision for event in self.found if isinstance(event, Outcome) and event.item in item_rows}
+        judged = {
+            event.decision
+            for event in self.found
+            if isinstance(event, Outcome) and event.item in item_rows
+        }
         fit = [event for event in self.found if event.install not in self.blind]
         return sum(isinstance(event, Decision) and event.id in judged for event in fit)
 
@@ -254,7 +320,9 @@ class Model:
         rewards: dict[str, dict[int, float]] = defaultdict(dict)
         for event in self.found:
             if isinstance(event, Outcome) and (is_default(event) or event.flip_probability):
-                rewards[event.decision][event.slot] = event.value / (1 - 2 * self._chance(event.decision))
+                rewards[event.decision][event.slot] = event.value / (
+                    1 - 2 * self._chance(event.decision)
+                )
         for ledger in self.ledgers:
             for entry in ledger.entries:
                 if entry.what == "outcome" and not ledger.privacy and entry.key in self.at:

@@ -113,7 +113,9 @@ def tell_truth(engine: Engine) -> None:
     tell = engine._profiles._tell
     if tell._privacy is not None:
         honest = tell.outcome
-        tell.outcome = lambda *what, **more: msgspec.structs.replace(honest(*what, **more), **_as_it_was(what[4]))
+        tell.outcome = lambda *what, **more: msgspec.structs.replace(
+            honest(*what, **more), **_as_it_was(what[4])
+        )
 
 
 def _as_it_was(value: float) -> dict[str, Any]:
@@ -127,7 +129,11 @@ def take_noise_for_truth(store: str) -> EventLog:
 
 
 def _exact(event: Event) -> Event:
-    return msgspec.structs.replace(event, flip_probability=msgspec.UNSET) if isinstance(event, Outcome) else event
+    return (
+        msgspec.structs.replace(event, flip_probability=msgspec.UNSET)
+        if isinstance(event, Outcome)
+        else event
+    )
 
 
 def trust_clocks(store: str) -> EventLog:
@@ -149,7 +155,9 @@ def keep_no_list(engine: Engine) -> None:
 
 def keep_old_items(engine: Engine) -> None:
     """The engine that lets its app's items stand in front of whatever release comes."""
-    engine._serving._prepare = lambda bundle: Scorer(bundle).changed(engine._serving.scorer.changes.records)
+    engine._serving._prepare = lambda bundle: Scorer(bundle).changed(
+        engine._serving.scorer.changes.records
+    )
 
 
 def forget_swaps(engine: Engine) -> None:

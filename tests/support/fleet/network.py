@@ -51,7 +51,9 @@ class Line:
 
     engine: Any = None
 
-    def __init__(self, network: Network, name: str, dead: Callable[[], bool], dies: Callable[[], None]) -> None:
+    def __init__(
+        self, network: Network, name: str, dead: Callable[[], bool], dies: Callable[[], None]
+    ) -> None:
         self.network, self.name, self.dead, self.dies = network, name, dead, dies
         self.rng = network.world.chance(f"{name}/network")
         self.weather, self.until, self.cap, self.stubborn = "good", 0, 0, 0
@@ -97,11 +99,19 @@ class Line:
             return Response(self.stubborn, {}, b"<html>proxy</html>")
         if self.rng.random() < 0.5:
             wait = self.rng.choice(WAITS)
-            return Response(self.rng.choice(REFUSALS), {"retry-after": wait} if wait else {}, b"<html>proxy</html>")
-        return Response(413, {}, b"too large") if len(body) > self.cap else self._good(body, headers)
+            return Response(
+                self.rng.choice(REFUSALS),
+                {"retry-after": wait} if wait else {},
+                b"<html>proxy</html>",
+            )
+        return (
+            Response(413, {}, b"too large") if len(body) > self.cap else self._good(body, headers)
+        )
 
     def _lossy(self, body: bytes, headers: Mapping[str, str]) -> Response:
-        fate = self.rng.choice(["lost", "deaf", "late", "twice", "torn", "killed", "killed after", "well", "well"])
+        fate = self.rng.choice(
+            ["lost", "deaf", "late", "twice", "torn", "killed", "killed after", "well", "well"]
+        )
         if fate in ("late", "twice"):
             self._send_later(body, headers)
         if fate == "killed":
@@ -113,7 +123,9 @@ class Line:
             self.dies()
         if fate in ("deaf", "killed after"):
             raise TimeoutError
-        return Response(answer.status, answer.headers, answer.body[:-9]) if fate == "torn" else answer
+        return (
+            Response(answer.status, answer.headers, answer.body[:-9]) if fate == "torn" else answer
+        )
 
     def _send_later(self, body: bytes, headers: Mapping[str, str]) -> None:
         """Let a copy reach the lab after up to a day; nobody waits for its answer."""

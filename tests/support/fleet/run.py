@@ -92,16 +92,22 @@ def _course(seed: int, mutant: Mutant, folder: Path) -> Course:
         lab.close()
     log = mutant.read(str(folder / "lab"))
     examples = examples_of(log, IDS, KINDS, TEXT)
-    model = Model([device.ledger for device in devices], network.left, network.delayed, lab.erased, log)
+    model = Model(
+        [device.ledger for device in devices], network.left, network.delayed, lab.erased, log
+    )
     faults += model.faults(examples, {id: row for row, id in enumerate(IDS)})
-    world.note("log", sorted(log.time.items()), log.received, log.duplicates, len(examples.decisions))
+    world.note(
+        "log", sorted(log.time.items()), log.received, log.duplicates, len(examples.decisions)
+    )
     return Course(
         seed,
         faults,
         world.digest(),
         world.trace,
         events=len(log.time),
-        rewards=sum(entry.what == "outcome" for device in devices for entry in device.ledger.entries),
+        rewards=sum(
+            entry.what == "outcome" for device in devices for entry in device.ledger.entries
+        ),
         deaths=sum(len(device.ledger.deaths) for device in devices),
         duplicates=log.duplicates,
         days=(world.now - START_MS) / 86_400_000,
@@ -161,7 +167,10 @@ def main(seeds: str, mutant: str = "") -> int:
             setattr(total, name, getattr(total, name) + getattr(found, name))
         if found.faults:
             failed += 1
-            print(f"seed {seed}: {len(found.faults)} faults: again with `{again(seed, mutant)}`", flush=True)
+            print(
+                f"seed {seed}: {len(found.faults)} faults: again with `{again(seed, mutant)}`",
+                flush=True,
+            )
             print(*(f"  {fault}" for fault in found.faults[:8]), sep="\n", flush=True)
         if not last:
             print(found.digest)
@@ -169,8 +178,12 @@ def main(seeds: str, mutant: str = "") -> int:
                 Path(os.environ["TRACE"]).write_text("\n".join(found.trace))
     strange = list(odds_faults(total.told))
     print(*strange, sep="\n")
-    print(f"{failed} seeds failed; at the lab {total.events} events, and {total.duplicates} more that came again")
-    print(f"{total.rewards} rewards, {total.told.total()} of them noisy, {total.deaths} deaths, {total.days:.0f} days")
+    print(
+        f"{failed} seeds failed; at the lab {total.events} events, and {total.duplicates} more that came again"
+    )
+    print(
+        f"{total.rewards} rewards, {total.told.total()} of them noisy, {total.deaths} deaths, {total.days:.0f} days"
+    )
     return failed > 0 or bool(strange)
 
 

@@ -41,7 +41,11 @@ class Shelf:
 
     def newer(self) -> list[int]:
         """Return the releases that the device may take."""
-        return [one for one in self.editions if one > max(self.release, self.highest) and one not in self.failed]
+        return [
+            one
+            for one in self.editions
+            if one > max(self.release, self.highest) and one not in self.failed
+        ]
 
     def open(self, held: bool) -> None:
         """A process begins; the one before may have died of a fresh release."""
@@ -92,7 +96,9 @@ class Shelf:
             if item not in edition.titles or wall_ms >= edition.made_ms
         }
         hidden = {*self.removed, *exclude}
-        return {item: title for item, title in {**edition.titles, **mine}.items() if item not in hidden}
+        return {
+            item: title for item, title in {**edition.titles, **mine}.items() if item not in hidden
+        }
 
     def others(self) -> list[str]:
         """Return all that the app had no hand in, for who wants to show the rest alone; nothing where there is none."""

@@ -70,7 +70,9 @@ class FleetDisk(Disk):
         for name in sorted({*self._flushed, *self._unflushed} & set(KEPT)):
             content = bytearray(self._flushed.get(name, b""))
             kept = self.rng.choice([0.0, 0.5, 1.0])
-            _apply(content, [one for one in self._unflushed.get(name, []) if self.rng.random() < kept])
+            _apply(
+                content, [one for one in self._unflushed.get(name, []) if self.rng.random() < kept]
+            )
             self.image[name] = bytes(content)
 
     def _as_they_lie(self, *names: str) -> dict[str, bytes]:

@@ -15,7 +15,9 @@ from sanderling_trainer.event_log.object_store import ObjectStore
 class Authenticator:
     """Checks the tokens of requests; a shared `token` is valid beside those that the store has."""
 
-    def __init__(self, store: ObjectStore, token: str | None, clock: Clock, limits: Limits, probe: StoreProbe) -> None:
+    def __init__(
+        self, store: ObjectStore, token: str | None, clock: Clock, limits: Limits, probe: StoreProbe
+    ) -> None:
         self._token = token
         self._limits = limits
         self._probe = probe

@@ -74,10 +74,14 @@ class GroupCommitter:
         try:
             with self._metrics.commit_seconds.time():
                 self._write([batch for batch, _ in group])
-        except Exception as trouble:  # every waiting request must be answered, whatever the store did
+        except (
+            Exception
+        ) as trouble:  # every waiting request must be answered, whatever the store did
             self._metrics.failed_commits.inc()
             error = trouble
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits for an answer any more
+        with contextlib.suppress(
+            RuntimeError
+        ):  # the loop is closed: nobody waits for an answer any more
             group[0][1].get_loop().call_soon_threadsafe(_resolve, group, error)
 
     def _write(self, batches: list[Batch]) -> None:

@@ -31,7 +31,9 @@ class LookupCache:
         if asked_at is not None and now - asked_at < MAX_AGE_S * 1000:
             return answer
 
-        answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._store.has, name)
+        answer = await asyncio.get_running_loop().run_in_executor(
+            self._threads, self._store.has, name
+        )
         # Put the name at the end, so that `trim` removes those that were looked up longest ago.
         self._answers.pop(name, None)
         self._answers[name] = (now, answer)

@@ -25,7 +25,11 @@ WAITS = {
 
 _STATUS = {"type": "object", "required": ["status"], "properties": {"status": {"type": "string"}}}
 _ERROR = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
-_RETRY_AFTER = {"required": True, "schema": {"type": "integer", "minimum": 0}, "description": "Seconds."}
+_RETRY_AFTER = {
+    "required": True,
+    "schema": {"type": "integer", "minimum": 0},
+    "description": "Seconds.",
+}
 
 
 def _json(text: str, schema: dict[str, Any]) -> dict[str, Any]:
@@ -41,7 +45,13 @@ def _structs() -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _header(name: str, required: bool, schema: dict[str, Any], text: str) -> dict[str, Any]:
-    return {"name": name, "in": "header", "required": required, "schema": schema, "description": text}
+    return {
+        "name": name,
+        "in": "header",
+        "required": required,
+        "schema": schema,
+        "description": text,
+    }
 
 
 def _events(event: dict[str, Any]) -> dict[str, Any]:
@@ -51,14 +61,29 @@ def _events(event: dict[str, Any]) -> dict[str, Any]:
         responses[str(status)] = _json(text, _ERROR)
         if status in WAITS:
             responses[str(status)]["headers"] = {"Retry-After": _RETRY_AFTER}
-    lines = {"type": "string", "format": "binary", "description": "One zstd frame around JSON lines.", "x-line": event}
+    lines = {
+        "type": "string",
+        "format": "binary",
+        "description": "One zstd frame around JSON lines.",
+        "x-line": event,
+    }
     return {
         "operationId": "events",
         "summary": "Take a batch of events; the answer comes when they are durable.",
         "security": [{"token": []}],
         "parameters": [
-            _header("Content-Encoding", True, {"const": "zstd", "type": "string"}, "How the lines are packed."),
-            _header("Sent-At", False, {"type": "string"}, "Wall ms since 1970 on the device, at this attempt."),
+            _header(
+                "Content-Encoding",
+                True,
+                {"const": "zstd", "type": "string"},
+                "How the lines are packed.",
+            ),
+            _header(
+                "Sent-At",
+                False,
+                {"type": "string"},
+                "Wall ms since 1970 on the device, at this attempt.",
+            ),
         ],
         "requestBody": {"required": True, "content": {"application/x-ndjson": {"schema": lines}}},
         "responses": responses,
@@ -71,22 +96,32 @@ def _get(name: str, summary: str, answers: dict[str, Any]) -> dict[str, Any]:
 
 def _document() -> dict[str, Any]:
     schemas, event = _structs()
-    text = {"description": "Prometheus' text format.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    text = {
+        "description": "Prometheus' text format.",
+        "content": {"text/plain": {"schema": {"type": "string"}}},
+    }
     return {
         "openapi": "3.1.0",
         "info": {"title": "Sanderling collector", "version": str(wire.SCHEMA)},
         "paths": {
             "/v1/events": {"post": _events(event)},
-            "/healthz": _get("health", "Does the server live?", {"200": _json("It does.", _STATUS)}),
+            "/healthz": _get(
+                "health", "Does the server live?", {"200": _json("It does.", _STATUS)}
+            ),
             "/readyz": _get(
                 "ready",
                 "Does the store take files?",
                 {"200": _json("It does.", _STATUS), "503": _json("It does not.", _STATUS)},
             ),
             "/metrics": _get("metrics", "The server's figures.", {"200": text}),
-            "/openapi.json": _get("document", "This document.", {"200": _json("This.", {"type": "object"})}),
+            "/openapi.json": _get(
+                "document", "This document.", {"200": _json("This.", {"type": "object"})}
+            ),
         },
-        "components": {"schemas": schemas, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
     }
 
 

@@ -30,7 +30,11 @@ class RateLimit:
         for install in installs:
             wait_s = self._paid_at.get(install, now) - now
             if wait_s > 0:
-                raise RefusalError(429, f"expected at most {self._limits.events_s:g} events/s of an install", wait_s)
+                raise RefusalError(
+                    429,
+                    f"expected at most {self._limits.events_s:g} events/s of an install",
+                    wait_s,
+                )
 
         earliest = now - self._limits.burst / self._limits.events_s
         for install, events in installs.items():

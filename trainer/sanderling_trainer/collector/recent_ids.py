@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 PLACES = 2**19  # 12 MiB
-ROW = np.dtype([("id", "<u8", 2), ("body", "<i8")])  # the body's checksum, and one; 0 is an empty place
+ROW = np.dtype(
+    [("id", "<u8", 2), ("body", "<i8")]
+)  # the body's checksum, and one; 0 is an empty place
 
 
 class RecentIds:

@@ -14,7 +14,9 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     most = limits.body_bytes
     declared = request.headers.get("content-length", "0")
     if not declared.isdecimal() or int(declared) > most:
-        raise RefusalError(413, f"expected a body of at most {most} bytes, found {declared} declared")
+        raise RefusalError(
+            413, f"expected a body of at most {most} bytes, found {declared} declared"
+        )
     if request.headers.getlist("content-encoding") != ["zstd"]:
         raise RefusalError(415, "expected the content-encoding zstd")
 

@@ -102,7 +102,10 @@ class Collector:
         batch = judge(body, self._clock.wall_ms(), sent_at, self.committer.memory)
 
         if len(batch.installs) > self._limits.installs:
-            raise RefusalError(413, f"expected at most {self._limits.installs} installs, found {len(batch.installs)}")
+            raise RefusalError(
+                413,
+                f"expected at most {self._limits.installs} installs, found {len(batch.installs)}",
+            )
         for install in await self._marked(batch.installs, tombstone):
             raise RefusalError(410, f"install {install} was erased; it is to forget everything")
 
@@ -136,7 +139,10 @@ def _sent_at(value: str) -> int | None:
 
 
 def create_app(
-    store: str | ObjectStore, token: str | None = None, clock: Clock | None = None, limits: Limits | None = None
+    store: str | ObjectStore,
+    token: str | None = None,
+    clock: Clock | None = None,
+    limits: Limits | None = None,
 ) -> Starlette:
     """Build the server over a store, or a local folder or an object store's URL."""
     place = open_store(store) if isinstance(store, str) else store

@@ -38,7 +38,9 @@ def file_of(token: str) -> str:
 def issue(store: ObjectStore, name: str, clock: Clock) -> str:
     """Make a token for a device and return it; it is not to be had a second time."""
     if any(token.name == name for token in listed(store)):
-        raise TokenError(f"expected a name without a token, found that `{name}` has one; revoke it first")
+        raise TokenError(
+            f"expected a name without a token, found that `{name}` has one; revoke it first"
+        )
     token = secrets.token_urlsafe(BYTES)
     store.put(file_of(token), msgspec.json.encode({"name": name, "issued_at": clock.wall_ms()}))
     return token
@@ -48,7 +50,9 @@ def revoke(store: ObjectStore, name: str) -> None:
     """End the token of a device; collectors know within seconds."""
     mine = [token for token in listed(store) if token.name == name]
     if not mine:
-        raise TokenError(f"expected the name of a token, found none named `{name}`; `sanderling tokens list` has all")
+        raise TokenError(
+            f"expected the name of a token, found none named `{name}`; `sanderling tokens list` has all"
+        )
     for token in mine:
         store.delete(f"{FOLDER}/{token.hash}")
 

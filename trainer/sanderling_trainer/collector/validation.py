@@ -64,7 +64,9 @@ def judge(body: bytes, now: int, sent_at: int | None, memory: RecentIds) -> Batc
     except EventError as error:
         raise RefusalError(400, str(error)) from error
     if len(rows) > wire.MAX_BATCH_EVENTS:
-        raise RefusalError(413, f"expected at most {wire.MAX_BATCH_EVENTS} events, found {len(rows)}")
+        raise RefusalError(
+            413, f"expected at most {wire.MAX_BATCH_EVENTS} events, found {len(rows)}"
+        )
     found = [_read(number, data) for number, data in enumerate(rows, 1)]
     known = memory.get(row.id for row in found if row.fault is None)
     batch = Batch()
@@ -81,9 +83,13 @@ def _declared(body: bytes) -> int:
     try:
         header = zstandard.get_frame_parameters(body)
     except zstandard.ZstdError as error:
-        raise RefusalError(400, f"expected a zstd frame, found {len(body)} bytes that are not: {error}") from error
+        raise RefusalError(
+            400, f"expected a zstd frame, found {len(body)} bytes that are not: {error}"
+        ) from error
     if header.window_size > wire.MAX_WINDOW_BYTES:
-        raise RefusalError(413, f"expected a window of at most {wire.MAX_WINDOW_BYTES}, found {header.window_size}")
+        raise RefusalError(
+            413, f"expected a window of at most {wire.MAX_WINDOW_BYTES}, found {header.window_size}"
+        )
     return header.content_size
 
 
@@ -97,7 +103,9 @@ def _read(number: int, data: bytes) -> _Read:
     return _Read(data, event.id, event.install, semantics.semantic_fault(event))
 
 
-def _judge_one(batch: Batch, row: _Read, now: int, sent_at: int | None, remembered: Mapping[str, int]) -> None:
+def _judge_one(
+    batch: Batch, row: _Read, now: int, sent_at: int | None, remembered: Mapping[str, int]
+) -> None:
     """Give one event its verdict."""
     data, id, install, fault = row
     batch.installs[install] += 1

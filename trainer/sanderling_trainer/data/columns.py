@@ -50,14 +50,18 @@ class Columns:
     def fault(self, row: int, name: str, expected: str, found: object) -> TableError:
         """Return the error for one cell; `row` counts from 0 here and from 1 in the message."""
         shown = "nothing" if found is None or found == "" else f"`{str(found)[:80]}`"
-        return TableError(f"{self.path}, row {row + 1}, column `{name}`: expected {expected}, found {shown}")
+        return TableError(
+            f"{self.path}, row {row + 1}, column `{name}`: expected {expected}, found {shown}"
+        )
 
     def names(self, name: str, expected: str = "an id") -> pa.Array:
         """Return a column of ids as text `[n]`: not null, 1 to 512 characters; whole numbers become their digits."""
         column = self.strings(name)
         length = pc.fill_null(pc.utf8_length(column), 0)
         self._refuse(
-            name, pc.or_(pc.less(length, 1), pc.greater(length, LONGEST_NAME)), f"{expected} of 1 to 512 characters"
+            name,
+            pc.or_(pc.less(length, 1), pc.greater(length, LONGEST_NAME)),
+            f"{expected} of 1 to 512 characters",
         )
         return column
 
@@ -69,7 +73,9 @@ class Columns:
         try:
             return pc.cast(column, pa.string())
         except pa.ArrowException as error:
-            raise TableError(f"{self.path}, column `{name}`: expected UTF-8 text, found: {error}") from error
+            raise TableError(
+                f"{self.path}, column `{name}`: expected UTF-8 text, found: {error}"
+            ) from error
 
     def rewards(self, name: str) -> np.ndarray:
         """Return rewards as float32 `[n]`, each in [-1, 1]."""
@@ -93,7 +99,9 @@ class Columns:
         """
         column = self._whole(name)
         if pt.is_date(column.type) or pt.is_timestamp(column.type):
-            column = pc.cast(column, pa.timestamp("us", tz=getattr(column.type, "tz", None)), safe=False)
+            column = pc.cast(
+                column, pa.timestamp("us", tz=getattr(column.type, "tz", None)), safe=False
+            )
             values = self._floats(pc.cast(column, pa.int64())) / 1e6
         elif _is_text(column.type):
             values = np.array([_parse_time(text) for text in column.to_pylist()], dtype=np.float64)
@@ -101,7 +109,9 @@ class Columns:
             values = self._floats(column)
         bad = ~((values >= FIRST_SECOND) & (values <= latest))
         past = "" if latest == LAST_SECOND else f", not later than second {latest}"
-        self._refuse(name, pa.array(bad), f"seconds since 1970 (not milliseconds) or an ISO 8601 time{past}")
+        self._refuse(
+            name, pa.array(bad), f"seconds since 1970 (not milliseconds) or an ISO 8601 time{past}"
+        )
         return np.floor(values).astype(np.int64)
 
     def _whole(self, name: str) -> pa.Array:
@@ -113,9 +123,13 @@ class Columns:
         """Return float64 with NaN for whatever is null or no number."""
         if _is_text(column.type):
             return np.array([_parse_number(text) for text in column.to_pylist()], dtype=np.float64)
-        if not (pt.is_integer(column.type) or pt.is_floating(column.type) or pt.is_decimal(column.type)):
+        if not (
+            pt.is_integer(column.type) or pt.is_floating(column.type) or pt.is_decimal(column.type)
+        ):
             return np.full(len(column), np.nan)
-        return np.asarray(pc.fill_null(pc.cast(column, pa.float64(), safe=False), math.nan), np.float64)
+        return np.asarray(
+            pc.fill_null(pc.cast(column, pa.float64(), safe=False), math.nan), np.float64
+        )
 
     def _refuse(self, name: str, bad: pa.Array, expected: str) -> None:
         row = pc.index(bad, True).as_py()

@@ -23,11 +23,15 @@ def read_file(path: Path) -> pa.Table:
     """
     kind = _kind(path)
     if not path.is_file():
-        raise TableError(f"{path}: expected a file, found {'a folder' if path.is_dir() else 'nothing'}; check the path")
+        raise TableError(
+            f"{path}: expected a file, found {'a folder' if path.is_dir() else 'nothing'}; check the path"
+        )
     try:
         table = pq.read_table(path) if kind == "Parquet" else _read_csv(path)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise TableError(f"{path}: expected a {kind} file, found one that cannot be read: {error}") from error
+        raise TableError(
+            f"{path}: expected a {kind} file, found one that cannot be read: {error}"
+        ) from error
     _refuse_bad_shape(path, table)
     return table
 
@@ -45,7 +49,9 @@ def write_file(path: Path, table: pa.Table) -> None:
         partial.replace(path)
     except (pa.ArrowException, OSError) as error:
         partial.unlink(missing_ok=True)
-        raise TableError(f"{path}: expected to write a {kind} file there, found: {error}") from error
+        raise TableError(
+            f"{path}: expected to write a {kind} file there, found: {error}"
+        ) from error
 
 
 def from_rows(path: Path, rows: Iterable[dict[str, object]]) -> pa.Table:
@@ -62,20 +68,26 @@ def _kind(path: Path) -> str:
     if path.suffix.lower() in CSV:
         return "CSV"
     found = f"`{path.suffix}`" if path.suffix else "none"
-    raise TableError(f"{path}: expected the extension .parquet or .csv, found {found}; convert or rename the file")
+    raise TableError(
+        f"{path}: expected the extension .parquet or .csv, found {found}; convert or rename the file"
+    )
 
 
 def _read_csv(path: Path) -> pa.Table:
     parse = pc_csv.ParseOptions(newlines_in_values=True)
     with pc_csv.open_csv(path, parse_options=parse) as reader:
         names = reader.schema.names
-    convert = pc_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
+    convert = pc_csv.ConvertOptions(
+        column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
+    )
     return pc_csv.read_csv(path, parse_options=parse, convert_options=convert)
 
 
 def _refuse_bad_shape(path: Path, table: pa.Table) -> None:
     twice = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
     if twice:
-        raise TableError(f"{path}: expected each column once, found {', '.join(twice)} more than once; rename them")
+        raise TableError(
+            f"{path}: expected each column once, found {', '.join(twice)} more than once; rename them"
+        )
     if table.num_rows == 0:
         raise TableError(f"{path}: expected at least one row, found none")

@@ -44,9 +44,13 @@ def kinds_of(interactions: Interactions) -> list[str]:
     return list(dict.fromkeys(["view", *sorted(interactions.kinds), "click"]))
 
 
-def histories_of(interactions: Interactions, kinds: Sequence[str], fresh_after: int) -> list[History]:
+def histories_of(
+    interactions: Interactions, kinds: Sequence[str], fresh_after: int
+) -> list[History]:
     """Return a history for each user of the log; events later than `fresh_after` (seconds) are fresh."""
-    codes = np.array([kinds.index(kind) if kind in kinds else 0 for kind in interactions.kinds], np.int64)
+    codes = np.array(
+        [kinds.index(kind) if kind in kinds else 0 for kind in interactions.kinds], np.int64
+    )
     order = np.argsort(interactions.user, kind="stable")
     ends = np.flatnonzero(np.diff(interactions.user[order])) + 1
     return [

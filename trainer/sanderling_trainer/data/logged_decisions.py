@@ -53,7 +53,9 @@ class Decisions:
     slots: Ints = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __post_init__(self) -> None:
-        fills = dict.fromkeys(("release", "pool", "eligible", "epsilon", "guarded", "capped", "flip_probability"), 0)
+        fills = dict.fromkeys(
+            ("release", "pool", "eligible", "epsilon", "guarded", "capped", "flip_probability"), 0
+        )
         for name, fill in (fills | {"survived": 1, "slots": self.items.shape[1]}).items():
             given = getattr(self, name)
             if len(given) == 0:
@@ -83,9 +85,13 @@ class Decisions:
         ill, and must not outweigh all others. One with rewards flipped with chance q,
         whose corrected variance is 1 / (1 - 2q)² of an exact one's, counts by the inverse.
         """
-        each = (1.0 - 2.0 * self.flip_probability) ** 2 * np.minimum(1.0 / self.survived, MOST_ALIKE)
+        each = (1.0 - 2.0 * self.flip_probability) ** 2 * np.minimum(
+            1.0 / self.survived, MOST_ALIKE
+        )
         return each / each.mean() if len(each) else each
 
     def epsilons(self) -> Floats:
         """Return the epsilon of each slot, float64 [m, K]."""
-        return np.where(np.arange(self.items.shape[1]) < self.guarded[:, None], 0.0, self.epsilon[:, None])
+        return np.where(
+            np.arange(self.items.shape[1]) < self.guarded[:, None], 0.0, self.epsilon[:, None]
+        )

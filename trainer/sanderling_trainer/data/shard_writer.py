@@ -34,7 +34,9 @@ SIGNS = ["dislike", "neutral", "like"]
 Read = Callable[[Path, pa.Array], Iterator[pa.Table]]
 
 
-def shard(log: Path, catalogue: Catalogue, folder: Path, events: int = EVENTS, read: Read | None = None) -> Shards:
+def shard(
+    log: Path, catalogue: Catalogue, folder: Path, events: int = EVENTS, read: Read | None = None
+) -> Shards:
     """Write the shards of a log, a Parquet file or a folder of them, of about `events` events each.
 
     `read` yields what `stream` yields, in any order, for a log that others read. Raises `TableError` as
@@ -48,11 +50,16 @@ def shard(log: Path, catalogue: Catalogue, folder: Path, events: int = EVENTS, r
     with tempfile.TemporaryDirectory(dir=folder) as spill:
         with ExitStack() as stack:
             files = [
-                stack.enter_context(pa.ipc.new_stream(str(Path(spill) / f"{at}.arrows"), schema, options=lz4))
+                stack.enter_context(
+                    pa.ipc.new_stream(str(Path(spill) / f"{at}.arrows"), schema, options=lz4)
+                )
                 for at in range(count)
             ]
             for part in (read or stream)(log, pa.array(catalogue.ids, pa.string())):
-                coded = {"kind": _coded(part, "kind", kinds), "context": _coded(part, "context", contexts)}
+                coded = {
+                    "kind": _coded(part, "kind", kinds),
+                    "context": _coded(part, "context", contexts),
+                }
                 _spill(_numbers(part) | coded, files)
         names = list(dict.fromkeys(["view", *sorted(kinds), "click"]))
         final = np.array([names.index(kind) for kind in kinds], np.int16)
@@ -74,7 +81,9 @@ def opened(log: Path) -> ds.Dataset:
         raise TableError(f"{log}: expected Parquet, found: {error}") from error
     missing = [name for name in REQUIRED if name not in names]
     if missing:
-        raise TableError(f"{log}: expected the columns {', '.join(REQUIRED)}, found {', '.join(names)}")
+        raise TableError(
+            f"{log}: expected the columns {', '.join(REQUIRED)}, found {', '.join(names)}"
+        )
     return source
 
 
@@ -109,7 +118,9 @@ def checked(table: pa.Table, log: Path, ids: pa.Array, first: int = 0) -> pa.Tab
             "time": part.seconds("timestamp"),
             "liked": reward > 0,
             "kind": part.names("kind", "a kind") if part.has("kind") else signs,
-            "context": part.strings("context") if part.has("context") else pa.nulls(len(table), pa.string()),
+            "context": part.strings("context")
+            if part.has("context")
+            else pa.nulls(len(table), pa.string()),
         }
     )
 
@@ -145,7 +156,9 @@ def _rows(part: _Part, ids: pa.Array) -> NDArray[np.int64]:
     rows = pc.index_in(names, value_set=ids)
     unknown = pc.index(pc.is_null(rows), True).as_py()
     if unknown >= 0:
-        raise part.fault(unknown, "item_id", f"one of the {len(ids)} items of the catalogue", names[unknown])
+        raise part.fault(
+            unknown, "item_id", f"one of the {len(ids)} items of the catalogue", names[unknown]
+        )
     return np.asarray(rows, np.int64)
 
 
@@ -159,5 +172,7 @@ def _hashes(users: pa.Array) -> NDArray[np.int64]:
 def _coded(part: pa.Table, name: str, book: dict[str, int]) -> NDArray[np.int64]:
     """Return codes by a book that grows; -1 for nothing."""
     code, names = codes(part[name].combine_chunks())
-    places = np.array([book.setdefault(name, len(book)) if name else -1 for name in names], np.int64)
+    places = np.array(
+        [book.setdefault(name, len(book)) if name else -1 for name in names], np.int64
+    )
     return np.append(places, -1)[code]

@@ -48,9 +48,13 @@ class Shards:
 
     def __post_init__(self) -> None:
         if not (self.folder / "shards.json").is_file():
-            raise TableError(f"{self.folder}: expected a folder of shards, found no shards.json in it")
+            raise TableError(
+                f"{self.folder}: expected a folder of shards, found no shards.json in it"
+            )
         if self._facts["format"] != FORMAT:
-            raise TableError(f"{self.folder}: expected shards of format {FORMAT}, found {self._facts['format']}")
+            raise TableError(
+                f"{self.folder}: expected shards of format {FORMAT}, found {self._facts['format']}"
+            )
 
     @cached_property
     def _facts(self) -> dict:
@@ -83,7 +87,13 @@ class Shards:
         table = pq.read_table(self._path(at), memory_map=True)
         item, kind, time, liked, context = (np.asarray(table[name]) for name in list(TYPES)[1:])
         ends = self._ends(np.asarray(table["user"]))
-        columns = (item.astype(np.int64), kind.astype(np.int64), liked, context.astype(np.int64), time)
+        columns = (
+            item.astype(np.int64),
+            kind.astype(np.int64),
+            liked,
+            context.astype(np.int64),
+            time,
+        )
         parts = zip(*(np.split(column, ends[:-1]) for column in columns), strict=True)
         return [
             History(items, kinds, liked, contexts, times > self.fresh_after, times)
@@ -92,7 +102,10 @@ class Shards:
 
     def lengths(self, at: int) -> NDArray[np.int64]:
         """Return how many events each history of a shard has, int64 [u]."""
-        return np.diff(self._ends(np.asarray(pq.read_table(self._path(at), columns=["user"])["user"])), prepend=0)
+        return np.diff(
+            self._ends(np.asarray(pq.read_table(self._path(at), columns=["user"])["user"])),
+            prepend=0,
+        )
 
     def moment(self, share: float) -> int:
         """Return the end of the first day, in seconds, by which this share of the events had happened."""
@@ -113,7 +126,9 @@ class Shards:
             table = pq.read_table(self._path(at), columns=["user", "item", "time", "liked"])
             user, item, time, liked = (np.asarray(table[name]) for name in table.column_names)
             known = liked & (time <= self.fresh_after)
-            counted = counted.plus(Trends.of(user[known], item[known].astype(np.int64), time[known], counted.items))
+            counted = counted.plus(
+                Trends.of(user[known], item[known].astype(np.int64), time[known], counted.items)
+            )
         return counted
 
     def _path(self, at: int) -> Path:
@@ -148,20 +163,33 @@ class Writer:
     def close(self, kinds: Sequence[str], contexts: Sequence[str] = ()) -> Shards:
         """Write down what the shards are, last of all."""
         np.save(self.folder / "counts.npy", self._counts)
-        pq.write_table(pa.table({"text": pa.array(contexts, pa.string())}), self.folder / "contexts.parquet")
+        pq.write_table(
+            pa.table({"text": pa.array(contexts, pa.string())}), self.folder / "contexts.parquet"
+        )
         facts = {"format": FORMAT, "items": len(self._counts), "kinds": list(kinds)}
         facts |= {name: getattr(self, name) for name in ("shards", "events", "users")}
         (self.folder / "shards.json").write_text(json.dumps(facts) + "\n")
         return Shards(self.folder)
 
 
-def spread(histories: Sequence[History], folder: Path, items: int, kinds: Sequence[str], shards: int) -> Shards:
+def spread(
+    histories: Sequence[History], folder: Path, items: int, kinds: Sequence[str], shards: int
+) -> Shards:
     """Write histories in memory into so many shards, each history whole; 1 to as many as there are histories."""
     writer = Writer(folder, items)
-    columns = {"item": "items", "kind": "kinds", "time": "times", "liked": "liked", "context": "contexts"}
+    columns = {
+        "item": "items",
+        "kind": "kinds",
+        "time": "times",
+        "liked": "liked",
+        "context": "contexts",
+    }
     for at in range(shards):
         own = histories[at::shards]
         user = np.repeat(np.arange(at, len(histories), shards), [len(history) for history in own])
-        told = {name: np.concatenate([getattr(one, field) for one in own]) for name, field in columns.items()}
+        told = {
+            name: np.concatenate([getattr(one, field) for one in own])
+            for name, field in columns.items()
+        }
         writer.add({"user": user, **told})
     return writer.close(kinds)

@@ -80,7 +80,9 @@ def read_catalogue(path: Path | str) -> Catalogue:
     """Read the items; raise `TableError` for an empty or repeated id, or an attribute named `id`."""
     columns = Columns.read(Path(path), ("item_id", "text"))
     if columns.has("id"):
-        raise TableError(f"{path}: expected attributes with other names than `id`, found a column `id`; rename it")
+        raise TableError(
+            f"{path}: expected attributes with other names than `id`, found a column `id`; rename it"
+        )
     ids = columns.names("item_id", "an item id").to_pylist()
     _refuse_repeats(columns, ids)
     texts = [text or "" for text in columns.strings("text").to_pylist()]
@@ -89,7 +91,9 @@ def read_catalogue(path: Path | str) -> Catalogue:
     return Catalogue(ids, [text for text, _ in items], [record for _, record in items])
 
 
-def read_interactions(path: Path | str, catalogue: Catalogue, latest: int = LAST_SECOND) -> Interactions:
+def read_interactions(
+    path: Path | str, catalogue: Catalogue, latest: int = LAST_SECOND
+) -> Interactions:
     """Read the log; raise `TableError` for an item that the catalogue lacks and for any value out of its range.
 
     An event later than `latest` (seconds) is out of range: one wrong clock would move every split in time.
@@ -107,7 +111,15 @@ def read_interactions(path: Path | str, catalogue: Catalogue, latest: int = LAST
     kind_code, kinds = codes(kind.take(order))
     context_code, contexts = codes(context.take(order))
     return Interactions(
-        user_code, item[order], time[order], reward[order], kind_code, context_code, users, kinds, contexts
+        user_code,
+        item[order],
+        time[order],
+        reward[order],
+        kind_code,
+        context_code,
+        users,
+        kinds,
+        contexts,
     )
 
 
@@ -116,7 +128,9 @@ def read_likes(path: Path | str) -> dict[str, set[str]]:
     columns = Columns.read(Path(path), ("user_id", "item_id"))
     users = columns.names("user_id", "a user id").to_pylist()
     items = columns.names("item_id", "an item id").to_pylist()
-    rewards = columns.rewards("reward") if columns.has("reward") else np.ones(len(users), np.float32)
+    rewards = (
+        columns.rewards("reward") if columns.has("reward") else np.ones(len(users), np.float32)
+    )
     likes: dict[str, set[str]] = {}
     for user, item, reward in zip(users, items, rewards, strict=True):
         if reward > 0:
@@ -129,7 +143,9 @@ def write_slates(path: Path | str, rows: Iterable[dict[str, object]]) -> None:
     table = from_rows(Path(path), rows)
     missing = [name for name in SLATE_COLUMNS if name not in table.column_names]
     if missing:
-        raise TableError(f"{path}: expected rows with {', '.join(SLATE_COLUMNS)}, found none of {', '.join(missing)}")
+        raise TableError(
+            f"{path}: expected rows with {', '.join(SLATE_COLUMNS)}, found none of {', '.join(missing)}"
+        )
     write_file(Path(path), table.select(list(SLATE_COLUMNS)))
 
 
@@ -143,9 +159,13 @@ def read_slates(path: Path | str) -> dict[str, list[str]]:
     for row in np.argsort(ranks, kind="stable"):
         slate = slates.setdefault(users[row], [])
         if ranks[row] != len(slate) + 1:
-            raise columns.fault(row, "rank", f"{len(slate) + 1} as the next rank of {users[row]}", ranks[row])
+            raise columns.fault(
+                row, "rank", f"{len(slate) + 1} as the next rank of {users[row]}", ranks[row]
+            )
         if items[row] in slate:
-            raise columns.fault(row, "item_id", f"an item new to the slate of {users[row]}", items[row])
+            raise columns.fault(
+                row, "item_id", f"an item new to the slate of {users[row]}", items[row]
+            )
         slate.append(items[row])
     return slates
 
@@ -171,7 +191,11 @@ def _item(item_id: str, text: str, attributes: dict[str, object]) -> tuple[str, 
     known = {name: value for name, value in plain.items() if value not in (None, "", [])}
     words = [text.strip(), *(f"{name}: {_words(value)}" for name, value in known.items())]
     title = str(known.get("title") or text.strip() or item_id)
-    return ". ".join(word for word in words if word) or item_id, {"id": item_id, **known, "title": title}
+    return ". ".join(word for word in words if word) or item_id, {
+        "id": item_id,
+        **known,
+        "title": title,
+    }
 
 
 def _plain(value: object) -> object:
@@ -193,7 +217,9 @@ def _refuse_repeats(columns: Columns, ids: list[str]) -> None:
     first: dict[str, int] = {}
     for row, item_id in enumerate(ids):
         if first.setdefault(item_id, row) != row:
-            raise columns.fault(row, "item_id", f"an id not used before (row {first[item_id] + 1} has it)", item_id)
+            raise columns.fault(
+                row, "item_id", f"an id not used before (row {first[item_id] + 1} has it)", item_id
+            )
 
 
 def _catalogue_rows(columns: Columns, catalogue: Catalogue) -> np.ndarray:
@@ -201,13 +227,19 @@ def _catalogue_rows(columns: Columns, catalogue: Catalogue) -> np.ndarray:
     rows = pc.index_in(names, value_set=pa.array(catalogue.ids, pa.string()))
     unknown = pc.index(pc.is_null(rows), True).as_py()
     if unknown >= 0:
-        raise columns.fault(unknown, "item_id", f"one of the {len(catalogue)} items of the catalogue", names[unknown])
+        raise columns.fault(
+            unknown,
+            "item_id",
+            f"one of the {len(catalogue)} items of the catalogue",
+            names[unknown],
+        )
     return np.asarray(rows, np.int64)
 
 
 def _kind_by_sign(reward: np.ndarray) -> pa.Array:
     return pa.array(
-        np.array(["dislike", "neutral", "like"], dtype=object)[np.sign(reward).astype(int) + 1], pa.string()
+        np.array(["dislike", "neutral", "like"], dtype=object)[np.sign(reward).astype(int) + 1],
+        pa.string(),
     )
 
 

@@ -29,7 +29,9 @@ class Arm:
     shown: NDArray[np.float64]
 
 
-def plain(ways: Sequence[Trajectory], catalogue: Catalogue, log: Interactions) -> list[dict[str, Any]]:
+def plain(
+    ways: Sequence[Trajectory], catalogue: Catalogue, log: Interactions
+) -> list[dict[str, Any]]:
     """Return journeys as a device reads them: user, before [item, kind], later [item, kind, liked, context]."""
 
     def context(code: int) -> str | None:
@@ -39,18 +41,23 @@ def plain(ways: Sequence[Trajectory], catalogue: Catalogue, log: Interactions) -
         {
             "user": log.users[way.user],
             "before": [
-                [catalogue.ids[item], log.kinds[kind]] for item, kind in zip(way.before, way.before_kinds, strict=True)
+                [catalogue.ids[item], log.kinds[kind]]
+                for item, kind in zip(way.before, way.before_kinds, strict=True)
             ],
             "later": [
                 [catalogue.ids[item], log.kinds[kind], bool(liked), context(code)]
-                for item, kind, liked, code in zip(way.later, way.kinds, way.liked, way.contexts, strict=True)
+                for item, kind, liked, code in zip(
+                    way.later, way.kinds, way.liked, way.contexts, strict=True
+                )
             ],
         }
         for way in ways
     ]
 
 
-def baselines(ways: Sequence[Trajectory], log: Interactions, known: int, items: int, config: Config) -> list[Arm]:
+def baselines(
+    ways: Sequence[Trajectory], log: Interactions, known: int, items: int, config: Config
+) -> list[Arm]:
     """Return the arms random and popularity (likes up to `known`, seconds), with the devices' own exploration."""
     past = log.select((log.time <= known) & (log.reward > 0))
     rng = np.random.default_rng(config.seed + 3)
@@ -59,7 +66,9 @@ def baselines(ways: Sequence[Trajectory], log: Interactions, known: int, items: 
     for name in ("random", "popularity"):
         clicks, shown = [], []
         for way in ways:
-            scores = popular if name == "popularity" else rng.random((len(way.later), items), np.float32)
+            scores = (
+                popular if name == "popularity" else rng.random((len(way.later), items), np.float32)
+            )
             found = replay(way, scores, config.slate, config.pool, config.epsilon, rng)
             clicks.append(float(found.clicks.sum()))
             shown.append(float(found.shown))
@@ -71,7 +80,9 @@ def device_arm(name: str, journals: Sequence[Path]) -> Arm:
     """Return what devices did; way i of all was replayed by device i modulo their number."""
     sums: dict[int, list[float]] = {}
     for device, path in enumerate(journals):
-        for journey, _, _, clicks, shown, *_ in {(e[0], e[1]): e for e in read_journal(path)}.values():
+        for journey, _, _, clicks, shown, *_ in {
+            (e[0], e[1]): e for e in read_journal(path)
+        }.values():
             user = sums.setdefault(journey * len(journals) + device, [0.0, 0.0])
             user[0] += clicks
             user[1] += shown
@@ -87,13 +98,19 @@ def compare(arms: Sequence[Arm], seed: int) -> dict[str, Any]:
             "name": arm.name,
             "clicks": int(arm.clicks.sum()),
             "shown": int(arm.shown.sum()),
-            **{("ctr" if key == "value" else key): x for key, x in ratio(arm.clicks, arm.shown, rng).plain().items()},
+            **{
+                ("ctr" if key == "value" else key): x
+                for key, x in ratio(arm.clicks, arm.shown, rng).plain().items()
+            },
         }
         for arm in arms
     ]
     before, after = arms[-2:]
     difference = ratio_difference((after.clicks, after.shown), (before.clicks, before.shown), rng)
-    return {"arms": rows, "difference": {"name": f"{after.name} - {before.name}", **difference.plain()}}
+    return {
+        "arms": rows,
+        "difference": {"name": f"{after.name} - {before.name}", **difference.plain()},
+    }
 
 
 def latency(journals: Sequence[Path]) -> dict[str, dict[str, float]]:

@@ -21,7 +21,9 @@ from typing import Any, TextIO
 
 from sanderling import Engine, SlateItem, StorageError, UpdateError
 
-OUTBOX_BYTES = 512 * 2**20  # a device of the demo lives through months in a minute, and may send 1,000 events/s
+OUTBOX_BYTES = (
+    512 * 2**20
+)  # a device of the demo lives through months in a minute, and may send 1,000 events/s
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,12 @@ def main(plan: Plan, commands: TextIO, answers: TextIO) -> None:
             elif command["do"] == "update":
                 _update(engine, answers)
             elif command["do"] == "flush":
-                _say(answers, "flushed", empty=engine.flush(command["timeout_s"]), counters=_counters(engine))
+                _say(
+                    answers,
+                    "flushed",
+                    empty=engine.flush(command["timeout_s"]),
+                    counters=_counters(engine),
+                )
             else:
                 break
 
@@ -90,14 +97,22 @@ def _step(engine: Engine, journey: dict[str, Any], step: int, slots: int) -> lis
     start = time.perf_counter()
     slate = engine.recommend(journey["user"], slots, context, seen)
     recommended = time.perf_counter()
-    values: dict[SlateItem | str, float] = {shown: 1.0 if shown.id in wanted else -1.0 for shown in slate}
+    values: dict[SlateItem | str, float] = {
+        shown: 1.0 if shown.id in wanted else -1.0 for shown in slate
+    }
     receipt = engine.reward_all(slate, values, observe=False)
     if not receipt:
         raise StorageError(receipt.reason)
     rewarded = time.perf_counter()
     engine.observe(journey["user"], item, kind)
     clicks = sum(shown.id in wanted for shown in slate)
-    return [slate.decision, clicks, len(slate), (recommended - start) * 1e6, (rewarded - recommended) * 1e3]
+    return [
+        slate.decision,
+        clicks,
+        len(slate),
+        (recommended - start) * 1e6,
+        (rewarded - recommended) * 1e3,
+    ]
 
 
 def _update(engine: Engine, answers: TextIO) -> None:
@@ -106,7 +121,14 @@ def _update(engine: Engine, answers: TextIO) -> None:
         found, fault = engine.update(), None
     except UpdateError as error:
         found, fault = None, str(error)
-    _say(answers, "updated", to=found, fault=fault, release=engine.release, seconds=time.perf_counter() - start)
+    _say(
+        answers,
+        "updated",
+        to=found,
+        fault=fault,
+        release=engine.release,
+        seconds=time.perf_counter() - start,
+    )
 
 
 def _counters(engine: Engine) -> dict[str, Any]:

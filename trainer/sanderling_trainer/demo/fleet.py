@@ -64,7 +64,9 @@ class Fleet:
         self.collector.stop()
         self._server.stop()
 
-    def replay(self, number: int, ways: Sequence[dict[str, Any]], down_s: float = 0.0, kill: bool = False) -> None:
+    def replay(
+        self, number: int, ways: Sequence[dict[str, Any]], down_s: float = 0.0, kill: bool = False
+    ) -> None:
         """Let each device replay its share of the ways of slice `number`; on slice 2 the controls do the same."""
         shares = [ways[start::DEVICES] for start in range(DEVICES)]
         groups = [self.devices] if number == 1 else [self.devices, self.controls]
@@ -118,7 +120,9 @@ class Fleet:
             one.tell(do="flush", timeout_s=FLUSH_S)
             answer = one.wait("flushed")
             if not answer["empty"]:
-                raise TimeoutError(f"a device could not deliver its events within {FLUSH_S} s: {answer['counters']}")
+                raise TimeoutError(
+                    f"a device could not deliver its events within {FLUSH_S} s: {answer['counters']}"
+                )
             self._counters.append(answer["counters"])
 
     def update(self) -> list[dict[str, Any]]:
@@ -143,9 +147,21 @@ class Fleet:
         A reward that was acknowledged to the app and has no outcome in the segments is lost. What is not in the
         segments and not declared lost is missing: the numbers of each install's events say so.
         """
-        arrived = {(e.decision, e.slot) for events in found.events.values() for e in events if isinstance(e, Outcome)}
-        journals = [_journal(one, number) for one in [*self.devices, *self.controls] for number in (1, 2)]
-        promised = {(entry[2], slot) for path in journals for entry in read_journal(path) for slot in range(entry[4])}
+        arrived = {
+            (e.decision, e.slot)
+            for events in found.events.values()
+            for e in events
+            if isinstance(e, Outcome)
+        }
+        journals = [
+            _journal(one, number) for one in [*self.devices, *self.controls] for number in (1, 2)
+        ]
+        promised = {
+            (entry[2], slot)
+            for path in journals
+            for entry in read_journal(path)
+            for slot in range(entry[4])
+        }
         distinct = len(found.time)
         return {
             "stored": distinct + sum(counters["pending"] for counters in self._counters),
@@ -164,7 +180,11 @@ def _journal(device: Device, number: int) -> Path:
 
 
 def _replay(
-    device: Device, number: int, ways: Sequence[dict[str, Any]], progress: Callable[[], None], kill: bool
+    device: Device,
+    number: int,
+    ways: Sequence[dict[str, Any]],
+    progress: Callable[[], None],
+    kill: bool,
 ) -> None:
     path = Path(device.plan.state).parent / f"journeys-{number}.jsonl"
     path.write_text("".join(json.dumps(way) + "\n" for way in ways), encoding="utf-8")

@@ -107,7 +107,9 @@ def _ranking(protocols: Sequence[Mapping[str, Any]]) -> Figure | None:
         return None
     most = max(len(protocol["models"]) for protocol in protocols)
     figure = Figure(figsize=(_WIDE, 1.0 + _ROW * most))
-    for axes, protocol in zip(figure.subplots(1, len(protocols), squeeze=False)[0], protocols, strict=True):
+    for axes, protocol in zip(
+        figure.subplots(1, len(protocols), squeeze=False)[0], protocols, strict=True
+    ):
         _intervals(axes, [_model(model) for model in protocol["models"]], ours=-1)
         axes.set_xlim(left=0.0)
         axes.set_title(f"{protocol['protocol']}, {protocol['users']} users")
@@ -156,7 +158,9 @@ def _curves(trace: Mapping[str, Sequence[float]] | None, names: Sequence[str]) -
 
 def _seconds(seconds: Mapping[str, float]) -> Figure | None:
     """A bar for each stage, without the sum and the parts of a stage (`train: encode`)."""
-    stages = [(name, spent) for name, spent in seconds.items() if name != "all" and ": " not in name]
+    stages = [
+        (name, spent) for name, spent in seconds.items() if name != "all" and ": " not in name
+    ]
     if not stages:
         return None
     figure = Figure(figsize=(_WIDE, 0.8 + _ROW * len(stages)))
@@ -177,9 +181,16 @@ def _svg(figure: Figure, name: str) -> str:
     """Return the figure for use inside a page: no prologue, no namespaces, ids of its own, the page's colours."""
     figure.set_layout_engine("constrained")
     out = StringIO()
-    figure.savefig(out, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    figure.savefig(
+        out,
+        format="svg",
+        transparent=True,
+        metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")),
+    )
     text = out.getvalue()
-    text = re.sub(r' xmlns(:\w+)?="[^"]*"| (width|height)="[\d.]+pt"', "", text[text.index("<svg") :])
+    text = re.sub(
+        r' xmlns(:\w+)?="[^"]*"| (width|height)="[\d.]+pt"', "", text[text.index("<svg") :]
+    )
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, f"var({variable})")

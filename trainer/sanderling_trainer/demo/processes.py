@@ -39,7 +39,12 @@ class Device:
         """Start the process and wait until its engine is open."""
         with self._log.open("a") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sanderling_trainer.demo.device_process", json.dumps(asdict(self.plan))],
+                [
+                    sys.executable,
+                    "-m",
+                    "sanderling_trainer.demo.device_process",
+                    json.dumps(asdict(self.plan)),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -128,7 +133,9 @@ class ReleaseServer:
 
     def __init__(self, repository: Path) -> None:
         self.url = f"http://127.0.0.1:{(port := free_port())}"
-        config = uvicorn.Config(release_repository.app(repository), host="127.0.0.1", port=port, log_level="warning")
+        config = uvicorn.Config(
+            release_repository.app(repository), host="127.0.0.1", port=port, log_level="warning"
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
 

@@ -50,7 +50,13 @@ def tone_of(difference: Mapping[str, Any]) -> str:
 
 def table(summary: Mapping[str, Any]) -> str:
     """Return the summary as lines for a terminal; the verdict is the last."""
-    blocks = [_clicks(summary), _ranking(summary), _off_policy(summary), _gate(summary), _device(summary)]
+    blocks = [
+        _clicks(summary),
+        _ranking(summary),
+        _off_policy(summary),
+        _gate(summary),
+        _device(summary),
+    ]
     blocks.append([verdict(summary)])
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
@@ -58,8 +64,12 @@ def table(summary: Mapping[str, Any]) -> str:
 def write_report(summary: Mapping[str, Any], path: Path) -> None:
     """Write the summary as one HTML page without any outside reference; it reads in light, dark and on paper."""
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(percent=percent, points=points, number=number, size=size, whole=whole)
-    source = files("sanderling_trainer.collector").joinpath("report.html.j2").read_text(encoding="utf-8")
+    environment.filters.update(
+        percent=percent, points=points, number=number, size=size, whole=whole
+    )
+    source = (
+        files("sanderling_trainer.collector").joinpath("report.html.j2").read_text(encoding="utf-8")
+    )
     known = {name: summary.get(name) or {} for name in _PARTS}
     page = environment.from_string(source).render(
         **known,
@@ -128,7 +138,9 @@ def _clicks(summary: Mapping[str, Any]) -> list[str]:
     difference = replay.get("difference")
     if difference:
         low, high = points(difference["low"]), points(difference["high"])
-        lines.append(f"{difference['name']:<28}{points(difference['value']):>10}  [{low}, {high}] percentage points")
+        lines.append(
+            f"{difference['name']:<28}{points(difference['value']):>10}  [{low}, {high}] percentage points"
+        )
     return [f"click rate, replayed, {whole(replay.get('users'))} users", *lines] if lines else []
 
 
@@ -148,14 +160,17 @@ def _off_policy(summary: Mapping[str, Any]) -> list[str]:
     for row in found.get("estimates", []):
         interval = f"[{percent(row['low'])}, {percent(row['high'])}]"
         weights = f"mean {number(row.get('mean_weight'), 3)}, max {number(row['max_weight'], 1)}"
-        unsupported = f", unsupported {percent(row['unsupported'])}" if row.get("unsupported") else ""
+        unsupported = (
+            f", unsupported {percent(row['unsupported'])}" if row.get("unsupported") else ""
+        )
         refused = f"  refused: {row['refused']}" if row["refused"] else ""
         lines.append(
             f"{row['policy'] + ', ' + row['estimator']:<28}{percent(row['value']):>10}  {interval}"
             f"  ess {whole(row['ess'])}, weights {weights}{unsupported}{refused}"
         )
     lines += [
-        f"left out: {whole(count)} decisions, {reason}" for reason, count in (found.get("left_out") or {}).items()
+        f"left out: {whole(count)} decisions, {reason}"
+        for reason, count in (found.get("left_out") or {}).items()
     ]
     lines += release_gate(summary)
     return ["click rate, estimated off policy", *lines] if lines else []
@@ -186,7 +201,9 @@ def _device(summary: Mapping[str, Any]) -> list[str]:
         row = (summary.get("latency") or {}).get(name)
         if row:
             p50, p99 = number(row["p50"], 1), number(row["p99"], 1)
-            lines.append(f"{name.partition('_')[0]:<28}{p50:>10} {unit} at p50, {p99} {unit} at p99")
+            lines.append(
+                f"{name.partition('_')[0]:<28}{p50:>10} {unit} at p50, {p99} {unit} at p99"
+            )
     bundle = summary.get("bundle")
     if bundle:
         lines.append(f"{'bundle':<28}{size(bundle['bytes']):>10}")

@@ -27,7 +27,12 @@ from sanderling_quantize.gate import Thresholds
 from sanderling_quantize.gate import report as gate_report
 from sanderling_trainer import release_repository
 from sanderling_trainer.data import movielens
-from sanderling_trainer.data.tables import Catalogue, Interactions, read_catalogue, read_interactions
+from sanderling_trainer.data.tables import (
+    Catalogue,
+    Interactions,
+    read_catalogue,
+    read_interactions,
+)
 from sanderling_trainer.data.time_split import quantile
 from sanderling_trainer.demo import arms as replays
 from sanderling_trainer.demo.fleet import Fleet
@@ -72,7 +77,9 @@ def _to_stderr(line: str) -> None:
 class Demo:
     """One run of the circle in the folder `out`, which it replaces."""
 
-    def __init__(self, out: Path, settings: Settings, note: Callable[[str], None] = _to_stderr) -> None:
+    def __init__(
+        self, out: Path, settings: Settings, note: Callable[[str], None] = _to_stderr
+    ) -> None:
         self.out, self.settings = out, settings
         self._note = note
         self.seconds: dict[str, float] = {}
@@ -89,25 +96,36 @@ class Demo:
         with self._stage("quantize"):
             first = self._build(self.out / "checkpoint", 1)
         with self._fleet(first) as fleet:
-            ways = [journeys(log, *pair) for pair in zip(self.splits, self.splits[1:], strict=False)]
+            ways = [
+                journeys(log, *pair) for pair in zip(self.splits, self.splits[1:], strict=False)
+            ]
             with self._stage("devices"):
                 fleet.replay(
-                    1, replays.plain(ways[0], catalogue, log), self.settings.collector_down_s, self.settings.kill_device
+                    1,
+                    replays.plain(ways[0], catalogue, log),
+                    self.settings.collector_down_s,
+                    self.settings.kill_device,
                 )
-                self._say(f"{sum(len(way.later) for way in ways[0])} decisions along the ways of {len(ways[0])} users")
+                self._say(
+                    f"{sum(len(way.later) for way in ways[0])} decisions along the ways of {len(ways[0])} users"
+                )
             with self._stage("retrain"):
                 self._retrain(fleet)
             with self._stage("ship"):
                 self._ship(fleet)
             with self._stage("devices again"):
                 fleet.replay(2, replays.plain(ways[1], catalogue, log))
-                self._say(f"{sum(len(way.later) for way in ways[1])} decisions, by each of two releases")
+                self._say(
+                    f"{sum(len(way.later) for way in ways[1])} decisions, by each of two releases"
+                )
             with self._stage("report"):
                 fleet.flush()
                 self._judge(fleet, ways[1], catalogue, log)
         return self._finish()
 
-    def _data(self, items: Path | None, interactions: Path | None) -> tuple[Catalogue, Interactions]:
+    def _data(
+        self, items: Path | None, interactions: Path | None
+    ) -> tuple[Catalogue, Interactions]:
         own = items is not None and interactions is not None
         paths = (items, interactions) if own else movielens.load()
         catalogue = read_catalogue(paths[0])  # type: ignore[arg-type]
@@ -124,12 +142,24 @@ class Demo:
         return catalogue, log
 
     def _train(self, catalogue: Catalogue, log: Interactions) -> None:
-        trained = train(catalogue, log, self.out / "checkpoint", self.settings.config, app=APP, holdout=0.2)
-        self.seconds.update({f"train: {name}": seconds for name, seconds in trained.seconds.items()})
+        trained = train(
+            catalogue, log, self.out / "checkpoint", self.settings.config, app=APP, holdout=0.2
+        )
+        self.seconds.update(
+            {f"train: {name}": seconds for name, seconds in trained.seconds.items()}
+        )
         self.summary["ranking"] = trained.metrics["ranking"]
-        self.summary["learning"] = {name: trained.metrics[name] for name in ("warm_start", "policy_gradient")}
-        folded = {model["name"]: model["ndcg@10"]["value"] for model in trained.metrics["ranking"][-1]["models"]}
-        self._say("nDCG@10, fold-in: " + ", ".join(f"{name} {value:.4f}" for name, value in folded.items()))
+        self.summary["learning"] = {
+            name: trained.metrics[name] for name in ("warm_start", "policy_gradient")
+        }
+        folded = {
+            model["name"]: model["ndcg@10"]["value"]
+            for model in trained.metrics["ranking"][-1]["models"]
+        }
+        self._say(
+            "nDCG@10, fold-in: "
+            + ", ".join(f"{name} {value:.4f}" for name, value in folded.items())
+        )
 
     def _build(self, checkpoint: Path, number: int, encoder_of: Path | None = None) -> Built:
         built = build(
@@ -149,7 +179,9 @@ class Demo:
                 "bytes_float": weights,
                 "bytes_int8": files["encoder.onnx"],
             }
-        self._say(f"release {number}, {sum(files.values()) / 1e6:.1f} MB, passed {len(built.rows)} checks of the gate")
+        self._say(
+            f"release {number}, {sum(files.values()) / 1e6:.1f} MB, passed {len(built.rows)} checks of the gate"
+        )
         return built
 
     @contextmanager
@@ -191,12 +223,22 @@ class Demo:
             f" in at most {slowest:.1f} s"
         )
 
-    def _judge(self, fleet: Fleet, ways: Sequence[Trajectory], catalogue: Catalogue, log: Interactions) -> None:
+    def _judge(
+        self, fleet: Fleet, ways: Sequence[Trajectory], catalogue: Catalogue, log: Interactions
+    ) -> None:
         config = self.settings.config
         arms = replays.baselines(ways, log, self.splits[1], len(catalogue), config)
-        arms += [replays.device_arm(f"release {number}", fleet.journals(number)) for number in (1, 2)]
-        self.summary["replay"] = {"definition": DEFINITION, "users": len(ways), **replays.compare(arms, config.seed)}
-        self.summary["latency"] = replays.latency([path for number in (1, 2) for path in fleet.journals(number)])
+        arms += [
+            replays.device_arm(f"release {number}", fleet.journals(number)) for number in (1, 2)
+        ]
+        self.summary["replay"] = {
+            "definition": DEFINITION,
+            "users": len(ways),
+            **replays.compare(arms, config.seed),
+        }
+        self.summary["latency"] = replays.latency(
+            [path for number in (1, 2) for path in fleet.journals(number)]
+        )
         found = read_segments(str(self.out / "events"))
         self.summary["events"] = fleet.account(found)
         events = self.summary["events"]
@@ -205,10 +247,18 @@ class Demo:
         )
 
     def _finish(self) -> Finished:
-        self.summary["seconds"] = {**self.seconds, "all": sum(self.seconds[name] for name in self._stages)}
-        self.summary["machine"] = {"python": platform.python_version(), "system": platform.platform()}
+        self.summary["seconds"] = {
+            **self.seconds,
+            "all": sum(self.seconds[name] for name in self._stages),
+        }
+        self.summary["machine"] = {
+            "python": platform.python_version(),
+            "system": platform.platform(),
+        }
         self.summary["verdict"] = verdict(self.summary)
-        (self.out / "summary.json").write_text(json.dumps(self.summary, indent=1) + "\n", encoding="utf-8")
+        (self.out / "summary.json").write_text(
+            json.dumps(self.summary, indent=1) + "\n", encoding="utf-8"
+        )
         write_report(self.summary, self.out / "report.html")
         took = f"the circle took {self.summary['seconds']['all']:.0f} s; {self.out / 'report.html'} shows it"
         return Finished(self.summary, f"{table(self.summary)}\n{took}")
@@ -216,7 +266,16 @@ class Demo:
     def _clear(self) -> None:
         """Make the folder anew; what is not the demo's own is left alone."""
         self.out.mkdir(parents=True, exist_ok=True)
-        for name in ("checkpoint", "checkpoint-2", "releases", "repository", "keys", "events", "devices", "logs"):
+        for name in (
+            "checkpoint",
+            "checkpoint-2",
+            "releases",
+            "repository",
+            "keys",
+            "events",
+            "devices",
+            "logs",
+        ):
             shutil.rmtree(self.out / name, ignore_errors=True)
         self._stages: list[str] = []
 

@@ -17,9 +17,9 @@ class Popularity:
 
     def fit(self, histories: Sequence[NDArray[np.int64]], items: int) -> Popularity:
         """Learn from each user's liked rows."""
-        self.counts = np.bincount(np.concatenate([np.empty(0, np.int64), *histories]), minlength=items).astype(
-            np.float32
-        )
+        self.counts = np.bincount(
+            np.concatenate([np.empty(0, np.int64), *histories]), minlength=items
+        ).astype(np.float32)
         return self
 
     def scores(self, histories: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:

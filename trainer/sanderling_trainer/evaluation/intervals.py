@@ -35,7 +35,9 @@ class Interval:
 
 def ratio(top: Floats, bottom: Floats, rng: np.random.Generator) -> Interval:
     """Return sum(top) / sum(bottom) with users resampled; top and bottom float64 [u], bottom's sum positive."""
-    return percentiles(top.sum() / bottom.sum(), _quotient(*resample(np.stack([top, bottom], axis=1), rng).T))
+    return percentiles(
+        top.sum() / bottom.sum(), _quotient(*resample(np.stack([top, bottom], axis=1), rng).T)
+    )
 
 
 def mean(values: Floats, rng: np.random.Generator) -> Interval:
@@ -43,7 +45,9 @@ def mean(values: Floats, rng: np.random.Generator) -> Interval:
     return ratio(values, np.ones(len(values)), rng)
 
 
-def ratio_difference(first: tuple[Floats, Floats], second: tuple[Floats, Floats], rng: np.random.Generator) -> Interval:
+def ratio_difference(
+    first: tuple[Floats, Floats], second: tuple[Floats, Floats], rng: np.random.Generator
+) -> Interval:
     """Return ratio(first) - ratio(second), paired: both are of the same users, resampled together."""
     value = first[0].sum() / first[1].sum() - second[0].sum() / second[1].sum()
     tops_and_bottoms = resample(np.stack([*first, *second], axis=1), rng).T
@@ -61,7 +65,12 @@ def resample(values: Floats, rng: np.random.Generator) -> Floats:
     users = len(values)
     chances, at_once = np.full(users, 1.0 / users), max(1, BLOCK // users)
     blocks = [min(at_once, RESAMPLES - done) for done in range(0, RESAMPLES, at_once)]
-    return np.concatenate([rng.multinomial(users, chances, size=block).astype(np.float64) @ values for block in blocks])
+    return np.concatenate(
+        [
+            rng.multinomial(users, chances, size=block).astype(np.float64) @ values
+            for block in blocks
+        ]
+    )
 
 
 def lots(users: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -70,7 +79,9 @@ def lots(users: int, rng: np.random.Generator) -> NDArray[np.int64]:
     Lots of independent users are independent, so resampling lots estimates the same variance, with a relative
     standard error of 1 / sqrt(2 · 4096) = 1.1 % of its own (the random groups of Wolter 2007, chapter 2).
     """
-    return np.asarray(rng.permutation(users) % MOST_UNITS if users > MOST_UNITS else np.arange(users))
+    return np.asarray(
+        rng.permutation(users) % MOST_UNITS if users > MOST_UNITS else np.arange(users)
+    )
 
 
 def percentiles(value: float, resampled: Floats) -> Interval:
@@ -126,7 +137,9 @@ def betting(top: Floats, bottom: Floats, low: float, high: float) -> Interval:
     return confidence_sequence(top, bottom, low, high, [len(top)])[0]
 
 
-def confidence_sequence(top: Floats, bottom: Floats, low: float, high: float, looks: Sequence[int]) -> list[Interval]:
+def confidence_sequence(
+    top: Floats, bottom: Floats, low: float, high: float, looks: Sequence[int]
+) -> list[Interval]:
     """Return an interval after each of `looks` users, which all together hold the truth with 95 %, however often one
     looks: the hedged capital of Waudby-Smith and Ramdas 2023, theorem 3, with running intersection.
 
@@ -143,11 +156,25 @@ def confidence_sequence(top: Floats, bottom: Floats, low: float, high: float, lo
         seen, own, stake = x[:look], y[:look], bet[:look]
         value = min(1.0, float(seen.sum() / own.sum()))
 
-        def too_low(v: float, seen: Floats = seen, own: Floats = own, stake: Floats = stake) -> bool:
-            return float(np.log1p(np.minimum(stake, 0.5 / max(v, 1e-300)) * (seen - v * own)).sum()) > limit
+        def too_low(
+            v: float, seen: Floats = seen, own: Floats = own, stake: Floats = stake
+        ) -> bool:
+            return (
+                float(np.log1p(np.minimum(stake, 0.5 / max(v, 1e-300)) * (seen - v * own)).sum())
+                > limit
+            )
 
-        def too_high(v: float, seen: Floats = seen, own: Floats = own, stake: Floats = stake) -> bool:
-            return float(np.log1p(-np.minimum(stake, 0.5 / max(1.0 - v, 1e-300)) * (seen - v * own)).sum()) > limit
+        def too_high(
+            v: float, seen: Floats = seen, own: Floats = own, stake: Floats = stake
+        ) -> bool:
+            return (
+                float(
+                    np.log1p(
+                        -np.minimum(stake, 0.5 / max(1.0 - v, 1e-300)) * (seen - v * own)
+                    ).sum()
+                )
+                > limit
+            )
 
         least, most = max(least, _edge(too_low, value, 0.0)), min(most, _edge(too_high, value, 1.0))
         found.append(Interval(low + reach * value, low + reach * least, low + reach * most))

@@ -58,12 +58,18 @@ def per_user(
         f"mrr@{k}": [reciprocal_rank(slate, wanted) for slate, wanted in pairs],
     }
     if deep:
-        found[f"recall@{deep}"] = [recall(slate[:deep], want) for slate, want in zip(slates, relevant, strict=True)]
+        found[f"recall@{deep}"] = [
+            recall(slate[:deep], want) for slate, want in zip(slates, relevant, strict=True)
+        ]
     return {name: np.array(values) for name, values in found.items()}
 
 
 def evaluate(
-    slates: Mapping[Any, Sequence[Any]], relevant: Mapping[Any, set[Any]], k: int, items: int, rng: np.random.Generator
+    slates: Mapping[Any, Sequence[Any]],
+    relevant: Mapping[Any, set[Any]],
+    k: int,
+    items: int,
+    rng: np.random.Generator,
 ) -> dict[str, Any]:
     """Return the metrics at k with intervals over the users who have a slate and something relevant.
 
@@ -72,13 +78,17 @@ def evaluate(
     """
     users = [user for user in slates if relevant.get(user) and len(slates[user])]
     if not users:
-        raise NothingToJudgeError("expected at least one user with a slate and something liked later, found none")
+        raise NothingToJudgeError(
+            "expected at least one user with a slate and something liked later, found none"
+        )
     cut = {user: list(slates[user])[:k] for user in users}
     scored = per_user(list(cut.values()), [relevant[user] for user in users], k)
     shown = {item for slate in cut.values() for item in slate}
     return {
         "users": len(users),
-        "users_without_slate": sum(1 for user in relevant if relevant[user] and not len(slates.get(user, ()))),
+        "users_without_slate": sum(
+            1 for user in relevant if relevant[user] and not len(slates.get(user, ()))
+        ),
         "users_without_relevant": sum(1 for user in slates if not relevant.get(user)),
         **{name: mean(values, rng).plain() for name, values in scored.items()},
         f"coverage@{k}": len(shown) / items,

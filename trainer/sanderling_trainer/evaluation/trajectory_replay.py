@@ -78,7 +78,12 @@ class Replay:
 
 
 def replay(
-    journey: Trajectory, scores: NDArray[np.float32], slots: int, pool: int, epsilon: float, rng: np.random.Generator
+    journey: Trajectory,
+    scores: NDArray[np.float32],
+    slots: int,
+    pool: int,
+    epsilon: float,
+    rng: np.random.Generator,
 ) -> Replay:
     """Replay a journey with scores float32 [s, n], one row a step (or [1, n] for all), under scheme `sequential`."""
     s = len(journey.later)
@@ -95,7 +100,10 @@ def replay(
         size = min(max(pool, slots), int(np.isfinite(row).sum()))
         greedy = np.argsort(-row, kind="stable")[:size] if size else np.empty(0, np.int64)
         drawn = sequential.draw(
-            min(slots, size), size, epsilon, [tuple(pair) for pair in rng.random((slots, 2)).tolist()]
+            min(slots, size),
+            size,
+            epsilon,
+            [tuple(pair) for pair in rng.random((slots, 2)).tolist()],
         )
         k = len(drawn.ranks)
         out.items[step, :k] = greedy[drawn.ranks]
@@ -117,7 +125,12 @@ def decisions_of(replays: Sequence[tuple[int, int, NDArray[np.int64], Replay]]) 
     clicks = np.concatenate([part.clicks for part in parts])
     return Decisions(
         history=history,
-        at=np.concatenate([before + np.arange(count) for (_, before, *_), count in zip(replays, steps, strict=True)]),
+        at=np.concatenate(
+            [
+                before + np.arange(count)
+                for (_, before, *_), count in zip(replays, steps, strict=True)
+            ]
+        ),
         items=items,
         logged=np.concatenate([part.marginal for part in parts]),
         conditional=np.concatenate([part.conditional for part in parts]),

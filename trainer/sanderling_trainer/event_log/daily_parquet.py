@@ -42,7 +42,9 @@ def pack(found: Iterable[Seen], replaces: Sequence[str]) -> bytes:
         "seq": [seen.event.seq for seen in rows],
         "event": [seen.body for seen in rows],
     }
-    return write(pa.Table.from_pydict(columns, SCHEMA.with_metadata({REPLACES: json.dumps(list(replaces))})))
+    return write(
+        pa.Table.from_pydict(columns, SCHEMA.with_metadata({REPLACES: json.dumps(list(replaces))}))
+    )
 
 
 def write(table: pa.Table) -> bytes:
@@ -57,7 +59,9 @@ def opened(data: bytes) -> pq.ParquetFile:
     with _sound():
         file = pq.ParquetFile(pa.BufferReader(data))
     if not file.schema_arrow.equals(SCHEMA) or REPLACES not in (file.schema_arrow.metadata or {}):
-        raise EventError(f"expected the columns {', '.join(SCHEMA.names)} and the names of the replaced segments")
+        raise EventError(
+            f"expected the columns {', '.join(SCHEMA.names)} and the names of the replaced segments"
+        )
     return file
 
 

@@ -31,7 +31,9 @@ class Seen:
 
     def size(self) -> int:
         """Return about how many bytes of memory this takes: a slot of 60 bytes on the wire is an object of 130."""
-        parts = sum(len(getattr(self.event, name, None) or ()) for name in ("slate", "caps", "lost_seqs"))
+        parts = sum(
+            len(getattr(self.event, name, None) or ()) for name in ("slate", "caps", "lost_seqs")
+        )
         return EVENT_BYTES + 2 * len(self.body) + PART_BYTES * parts
 
     def time(self) -> int:

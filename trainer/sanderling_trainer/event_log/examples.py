@@ -21,7 +21,9 @@ from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.event_log.reader import EventLog
 from sanderling_trainer.event_log.state_replay import StateReplay, parts
 
-LONGEST_CONTEXT = 2.0  # an encoder's vectors have length 1; far longer ones would overflow what learns from them
+LONGEST_CONTEXT = (
+    2.0  # an encoder's vectors have length 1; far longer ones would overflow what learns from them
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,9 @@ def examples_of(log: EventLog, ids: Sequence[str], kinds: Sequence[str], text_di
     """
     row_of = {item: row for row, item in enumerate(ids)}
     builder = _Builder(row_of, {kind: code for code, kind in enumerate(kinds)}, text_dim, log.time)
-    unfit = dict.fromkeys(log.incomplete, "install incomplete") | dict.fromkeys(log.doubled, "install doubled")
+    unfit = dict.fromkeys(log.incomplete, "install incomplete") | dict.fromkeys(
+        log.doubled, "install doubled"
+    )
     for group, ((install, _), events) in enumerate(sorted(log.events.items())):
         builder.add(group, events, unfit.get(install))
     return builder.build()
@@ -54,11 +58,21 @@ def examples_of(log: EventLog, ids: Sequence[str], kinds: Sequence[str], text_di
 
 def true_mean(outcome: Outcome) -> float:
     """Return a reward that is right in expectation: where it was flipped with probability p, value / (1 - 2p)."""
-    return outcome.value / (1.0 - 2.0 * outcome.flip_probability) if outcome.flip_probability else outcome.value
+    return (
+        outcome.value / (1.0 - 2.0 * outcome.flip_probability)
+        if outcome.flip_probability
+        else outcome.value
+    )
 
 
 class _Builder:
-    def __init__(self, row_of: dict[str, int], code_of: dict[str, int], text_dim: int, time: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        row_of: dict[str, int],
+        code_of: dict[str, int],
+        text_dim: int,
+        time: Mapping[str, int],
+    ) -> None:
         self.row_of, self.code_of, self.text_dim, self.time = row_of, code_of, text_dim, time
         self.histories: list[History] = []
         self.taken: list[tuple[int, int, int, int, Decision, dict[int, Outcome]]] = []
@@ -86,7 +100,9 @@ class _Builder:
             chain.follow(event, self.time.get(event.id, event.clock.wall) // 1000)
         return chain
 
-    def _take(self, group: int, decision: Decision, chain: StateReplay, outcomes: list[Outcome]) -> None:
+    def _take(
+        self, group: int, decision: Decision, chain: StateReplay, outcomes: list[Outcome]
+    ) -> None:
         at, judged = chain.at(decision), self._judged(decision, outcomes)
         if at is None:
             self.dropped["state checksum differs"] += 1
@@ -97,12 +113,20 @@ class _Builder:
         elif _is_long(vector := _vector(decision)):
             self.dropped["a context that no encoder makes"] += 1
         else:
-            self.taken.append((group, len(self.histories), at, self._context(vector), decision, judged))
+            self.taken.append(
+                (group, len(self.histories), at, self._context(vector), decision, judged)
+            )
 
     def _judged(self, decision: Decision, outcomes: list[Outcome]) -> dict[int, Outcome]:
         """Return the last outcome of each slot, of those that name what the slot showed, where the lab knows it."""
-        shown = {slot: shown.item for slot, shown in enumerate(decision.slate) if shown.item in self.row_of}
-        return {outcome.slot: outcome for outcome in outcomes if shown.get(outcome.slot) == outcome.item}
+        shown = {
+            slot: shown.item
+            for slot, shown in enumerate(decision.slate)
+            if shown.item in self.row_of
+        }
+        return {
+            outcome.slot: outcome for outcome in outcomes if shown.get(outcome.slot) == outcome.item
+        }
 
     def build(self) -> Examples:
         slots = np.array([len(decision.slate) for *_, decision, _ in self.taken], np.int64)
@@ -123,7 +147,12 @@ class _Builder:
             eligible=self._facts("eligible", np.int64),
             epsilon=self._facts("epsilon", np.float64),
             guarded=np.array([decision.guarded or 0 for *_, decision, _ in self.taken], np.int64),
-            flip_probability=np.array([max(told.flip_probability or 0.0 for told in outcomes.values()) for *_, outcomes in self.taken]),
+            flip_probability=np.array(
+                [
+                    max(told.flip_probability or 0.0 for told in outcomes.values())
+                    for *_, outcomes in self.taken
+                ]
+            ),
             capped=np.array([bool(decision.caps) for *_, decision, _ in self.taken], np.bool_),
             survived=self._facts("pass_probability", np.float64),
             slots=slots,
@@ -135,7 +164,10 @@ class _Builder:
                 decisions.conditional[i, slot] = shown.conditional
                 decisions.ranks[i, slot] = shown.rank
                 if slot in outcomes:
-                    decisions.reward[i, slot], decisions.judged[i, slot] = true_mean(outcomes[slot]), True
+                    decisions.reward[i, slot], decisions.judged[i, slot] = (
+                        true_mean(outcomes[slot]),
+                        True,
+                    )
         vectors = [np.frombuffer(vector, np.float32) for vector in self.contexts]
         contexts = np.stack(vectors) if vectors else np.empty((0, self.text_dim), np.float32)
         return Examples(self.histories, decisions, contexts, +self.dropped)
@@ -164,8 +196,14 @@ def _fault(decision: Decision) -> str | None:
 
 def _vector(decision: Decision) -> NDArray[np.float32] | None:
     """Return a sound decision's context."""
-    return None if decision.context is None else np.frombuffer(base64.b64decode(decision.context), np.float32)
+    return (
+        None
+        if decision.context is None
+        else np.frombuffer(base64.b64decode(decision.context), np.float32)
+    )
 
 
 def _is_long(vector: NDArray[np.float32] | None) -> bool:
-    return vector is not None and bool(np.square(vector, dtype=np.float64).sum() > LONGEST_CONTEXT**2)
+    return vector is not None and bool(
+        np.square(vector, dtype=np.float64).sum() > LONGEST_CONTEXT**2
+    )

@@ -19,7 +19,14 @@ from sanderling_trainer.event_log.examples import Examples
 
 FEW = 1000
 UNUSUAL = "a slate longer than those of 99 in 100 decisions"
-NO_SLOT = {"items": -1, "logged": 1.0, "conditional": 1.0, "reward": 0.0, "judged": False, "ranks": 0}
+NO_SLOT = {
+    "items": -1,
+    "logged": 1.0,
+    "conditional": 1.0,
+    "reward": 0.0,
+    "judged": False,
+    "ranks": 0,
+}
 
 
 def joined(parts: Iterable[Examples]) -> Examples:
@@ -33,7 +40,9 @@ def joined(parts: Iterable[Examples]) -> Examples:
     vectors: dict[bytes, int] = {}
     dropped, width = Counter[str](), 0
     for part in parts:
-        rows = np.array([*(vectors.setdefault(vector.tobytes(), len(vectors)) for vector in part.contexts), -1])
+        rows = np.array(
+            [*(vectors.setdefault(vector.tobytes(), len(vectors)) for vector in part.contexts), -1]
+        )
         inside = _inside(part.decisions.slots, part.decisions.items.shape[1])
         for name, column in vars(_moved(part.decisions, len(histories), rows)).items():
             columns[name].append(column[inside] if name in NO_SLOT else column)
@@ -46,7 +55,10 @@ def joined(parts: Iterable[Examples]) -> Examples:
     return Examples(
         histories=histories,
         decisions=Decisions(
-            **{name: _kept(name, np.concatenate(columns.pop(name)), slots, usual) for name in list(columns)}
+            **{
+                name: _kept(name, np.concatenate(columns.pop(name)), slots, usual)
+                for name in list(columns)
+            }
         ),
         contexts=np.frombuffer(b"".join(vectors), np.float32).reshape(-1, width).copy(),
         dropped=+dropped,
@@ -58,13 +70,17 @@ def usual_slots(slots: Ints) -> int:
 
     Columns are as wide as that: one long slate must not make those of a whole fleet wide.
     """
-    return int(slots.max(initial=1) if len(slots) <= FEW else np.quantile(slots, 0.99, method="higher"))
+    return int(
+        slots.max(initial=1) if len(slots) <= FEW else np.quantile(slots, 0.99, method="higher")
+    )
 
 
 def _moved(decisions: Decisions, users: int, rows: Ints) -> Decisions:
     """Return a part's decisions behind so many users, with the new rows of its contexts."""
     context = rows[decisions.context]
-    return replace(decisions, history=decisions.history + users, group=decisions.group + users, context=context)
+    return replace(
+        decisions, history=decisions.history + users, group=decisions.group + users, context=context
+    )
 
 
 def _kept(name: str, column: NDArray[Any], slots: Ints, usual: NDArray[np.bool_]) -> NDArray[Any]:

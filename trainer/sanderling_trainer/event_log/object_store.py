@@ -84,7 +84,11 @@ class LocalObjectStore:
     def names(self, folder: str) -> list[str]:
         """Return the names below a folder; what a crash left half written has none."""
         found = (self._root / folder).rglob("*")
-        return sorted(str(path.relative_to(self._root)) for path in found if path.is_file() and path.suffix != PART)
+        return sorted(
+            str(path.relative_to(self._root))
+            for path in found
+            if path.is_file() and path.suffix != PART
+        )
 
     def delete(self, name: str) -> None:
         """Unlink, and flush the folder's entry."""
@@ -143,7 +147,11 @@ class RemoteObjectStore:
         try:
             self._store = from_url(
                 url,
-                client_options={"timeout": timeout, "connect_timeout": REMOTE_TIMEOUT, "allow_http": True},
+                client_options={
+                    "timeout": timeout,
+                    "connect_timeout": REMOTE_TIMEOUT,
+                    "allow_http": True,
+                },
                 retry_config={"max_retries": 1, "retry_timeout": timeout},
             )
         except (obstore.exceptions.BaseError, ValueError) as error:
@@ -179,7 +187,9 @@ class RemoteObjectStore:
     def names(self, folder: str) -> list[str]:
         """Return the names below a prefix."""
         with _trouble(folder):
-            return sorted(entry["path"] for page in self._store.list(prefix=folder) for entry in page)
+            return sorted(
+                entry["path"] for page in self._store.list(prefix=folder) for entry in page
+            )
 
     def delete(self, name: str) -> None:
         """Delete one object."""

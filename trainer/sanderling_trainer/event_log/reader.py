@@ -88,7 +88,11 @@ def gather(store: ObjectStore) -> Deduplicator:
 
 def _gather(store: ObjectStore, lot: Deduplicator | Parts) -> None:
     """Read all lines; segments are listed before the daily files, so that a compaction meanwhile hides nothing."""
-    segments = [name for name in store.names(segment_format.SEGMENTS) if name.endswith(segment_format.SUFFIX)]
+    segments = [
+        name
+        for name in store.names(segment_format.SEGMENTS)
+        if name.endswith(segment_format.SUFFIX)
+    ]
     present, replaced = frozenset(segments), set[str]()
     for name in store.names(daily_parquet.FOLDER):
         with named(name):
@@ -115,7 +119,9 @@ def named(name: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise EventError(f"{name}: it went away; read again when compaction or erasure has ended") from error
+        raise EventError(
+            f"{name}: it went away; read again when compaction or erasure has ended"
+        ) from error
     except EventError as error:
         raise EventError(f"{name}: {error}: restore the file from a copy") from error
 
@@ -169,7 +175,12 @@ def _completeness(events: list[Event]) -> tuple[dict[str, int], Counter[str]]:
         numbers[event.install].add(event.seq)
         if isinstance(event, Loss):
             named[event.install].update(event.lost_seqs or ())
-            unnamed = event.decisions + event.outcomes + event.observations - len(event.lost_seqs or ())
+            unnamed = (
+                event.decisions + event.outcomes + event.observations - len(event.lost_seqs or ())
+            )
             declared[event.install] += max(0, unnamed)
-    gaps = {install: max(seen) - len(seen | named[install]) - declared[install] for install, seen in numbers.items()}
+    gaps = {
+        install: max(seen) - len(seen | named[install]) - declared[install]
+        for install, seen in numbers.items()
+    }
     return {install: gap for install, gap in gaps.items() if gap > 0}, reused

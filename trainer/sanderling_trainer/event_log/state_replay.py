@@ -47,7 +47,10 @@ class StateReplay:
 
     def at(self, decision: Decision) -> int | None:
         """Return how many known steps had made the state that a decision was for; None for another state."""
-        fits = decision.state_events < len(self._checks) and self._checks[decision.state_events] == decision.state_checksum
+        fits = (
+            decision.state_events < len(self._checks)
+            and self._checks[decision.state_events] == decision.state_checksum
+        )
         return self._known[decision.state_events] if fits else None
 
     def history(self, code_of: Mapping[str, int]) -> History:

@@ -54,7 +54,9 @@ class LogSummary:
             self._days.update(time // DAY_MS for time in log.time.values())
             self.earliest = DAY_MS * self._first_day()
             self.latest = max(self.latest, *log.time.values())
-        names = sorted((event.install, event.id) for event in chain(*log.events.values(), log.losses))
+        names = sorted(
+            (event.install, event.id) for event in chain(*log.events.values(), log.losses)
+        )
         self.installs += len({install for install, _ in names})
         for install, id in names:
             self._digest.update(f"{install}/{id}\n".encode())

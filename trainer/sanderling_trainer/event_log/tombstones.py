@@ -38,7 +38,9 @@ def mentions(row: bytes, install: str) -> bool:
 
 
 def _plain(row: bytes) -> bytes:
-    return _ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), row) if b"u00" in row else row
+    return (
+        _ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), row) if b"u00" in row else row
+    )
 
 
 class Erased:

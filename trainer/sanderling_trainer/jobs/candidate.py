@@ -22,7 +22,9 @@ def _judge(
     """Estimate, on users kept aside, the click rate of a candidate that learned from the others."""
     rng = np.random.default_rng(config.seed)
     groups = np.unique(found.decisions.group)
-    aside = np.isin(found.decisions.group, rng.choice(groups, max(1, len(groups) // 3), replace=False))
+    aside = np.isin(
+        found.decisions.group, rng.choice(groups, max(1, len(groups) // 3), replace=False)
+    )
     learner = copy.deepcopy(network)
     policy_gradient(learner, found.histories, found.decisions.of(~aside), config, facts.repeats)
 
@@ -65,9 +67,16 @@ def _order(
     network: PolicyNetwork, found: Examples, decisions: Decisions, config: Config, repeats: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the places int64 [m, K] of the shown items in the network's greedy order, and its first items [m, M]."""
-    most = int(min(max(config.pool, config.slate, decisions.pool.max(initial=1)), len(network.bias)))
-    ranks, first = np.zeros(decisions.items.shape, np.int64), np.zeros((len(decisions), most), np.int64)
-    for chosen, log_policy in rollout.slate_policy(network, found.histories, decisions, config, repeats):
+    most = int(
+        min(max(config.pool, config.slate, decisions.pool.max(initial=1)), len(network.bias))
+    )
+    ranks, first = (
+        np.zeros(decisions.items.shape, np.int64),
+        np.zeros((len(decisions), most), np.int64),
+    )
+    for chosen, log_policy in rollout.slate_policy(
+        network, found.histories, decisions, config, repeats
+    ):
         shown = np.take_along_axis(log_policy, np.maximum(decisions.items[chosen], 0), axis=1)
         for slot in range(shown.shape[1]):
             ranks[chosen, slot] = (log_policy > shown[:, slot : slot + 1]).sum(axis=1)

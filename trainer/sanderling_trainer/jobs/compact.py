@@ -99,9 +99,14 @@ def _replace(
 ) -> None:
     kept = [seen for seen in gathering if seen.event.install not in erased]
     lease.create(
-        f"{daily_parquet.FOLDER}/{day}/{uuid7(clock.wall_ms())}{daily_parquet.SUFFIX}", daily_parquet.pack(kept, group)
+        f"{daily_parquet.FOLDER}/{day}/{uuid7(clock.wall_ms())}{daily_parquet.SUFFIX}",
+        daily_parquet.pack(kept, group),
     )
     for name in group:
         lease.keep()
         store.delete(name)
-    done.files, done.segments, done.events = done.files + 1, done.segments + len(group), done.events + len(kept)
+    done.files, done.segments, done.events = (
+        done.files + 1,
+        done.segments + len(group),
+        done.events + len(kept),
+    )

@@ -22,7 +22,9 @@ from sanderling_trainer.jobs.purge import sweep_daily, sweep_lines
 
 REQUESTS = 6  # a collector asks for tombstones and renewals, waits for two files of the commit before, and writes two
 COMMIT_S = REQUESTS * 2 * REMOTE_TIMEOUT.total_seconds()  # for each is tried twice
-SETTLE_S = MAX_AGE_S + COMMIT_S  # what a collector knows may be so old, and a commit may take so long
+SETTLE_S = (
+    MAX_AGE_S + COMMIT_S
+)  # what a collector knows may be so old, and a commit may take so long
 
 
 class InstallError(SanderlingError):
@@ -42,7 +44,9 @@ class Erased:
         self.files, self.lines = self.files + bool(gone), self.lines + gone
 
 
-def erase(store: ObjectStore, install: str, clock: Clock, pause: Callable[[float], None] = time.sleep) -> Erased:
+def erase(
+    store: ObjectStore, install: str, clock: Clock, pause: Callable[[float], None] = time.sleep
+) -> Erased:
     """Remove every line that mentions an install, and refuse its uploads for ever.
 
     Raises `BusyError` when another job works on the store.

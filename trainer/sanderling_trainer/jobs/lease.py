@@ -26,7 +26,9 @@ from sanderling_trainer.event_log import daily_parquet
 from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, ObjectStore
 
 FOLDER = "jobs"
-KEPT_S = 2 * JOB_TIMEOUT.total_seconds() + 300  # a request is tried twice, and clocks differ by minutes
+KEPT_S = (
+    2 * JOB_TIMEOUT.total_seconds() + 300
+)  # a request is tried twice, and clocks differ by minutes
 LEASE_S = KEPT_S + 300
 ENDED = 0
 
@@ -66,7 +68,9 @@ class Lease:
         try:
             self._store.create(_name(self._number), msgspec.json.encode(self._note))
         except FileExistsError:
-            if self._read(self._number) != self._note:  # a put whose first answer got lost is found to be there
+            if (
+                self._read(self._number) != self._note
+            ):  # a put whose first answer got lost is found to be there
                 raise self._busy(self._number) from None
         try:
             self.check()
@@ -93,7 +97,9 @@ class Lease:
         self.check()
         self._write(msgspec.structs.replace(self._renewed(), begun=name))
         self.check()
-        with suppress(FileExistsError):  # a put whose first answer got lost, or the empty file of who took over
+        with suppress(
+            FileExistsError
+        ):  # a put whose first answer got lost, or the empty file of who took over
             self._store.create(name, data)
         self.check()
         self._note = msgspec.structs.replace(self._note, begun=None)
@@ -119,7 +125,9 @@ class Lease:
                 self._store.delete(_name(number))
 
     def _renewed(self) -> LeaseRecord:
-        return msgspec.structs.replace(self._note, until=self._clock.wall_ms() + round(LEASE_S * 1000))
+        return msgspec.structs.replace(
+            self._note, until=self._clock.wall_ms() + round(LEASE_S * 1000)
+        )
 
     def _write(self, note: LeaseRecord) -> None:
         self._note = note
@@ -145,12 +153,16 @@ class Lease:
         except FileNotFoundError:
             return None
         except msgspec.MsgspecError as error:
-            raise BusyError(f"{name}: expected a job's lease: {error}: remove the file when no job runs") from error
+            raise BusyError(
+                f"{name}: expected a job's lease: {error}: remove the file when no job runs"
+            ) from error
 
     def _busy(self, number: int) -> BusyError:
         note = self._read(number)
         if note is None:
-            return BusyError("expected no other job on this store, found one that has just begun; start again later")
+            return BusyError(
+                "expected no other job on this store, found one that has just begun; start again later"
+            )
         if note.until == ENDED:
             return BusyError(
                 f"expected no other job on this store, found that `{note.job}` of {note.owner} took over and ended "
@@ -164,7 +176,9 @@ class Lease:
 
 
 @contextmanager
-def only_job(store: ObjectStore, clock: Clock, job: str, owner: str | None = None) -> Iterator[Lease]:
+def only_job(
+    store: ObjectStore, clock: Clock, job: str, owner: str | None = None
+) -> Iterator[Lease]:
     """Hold the store for one job; `owner` is this process if not given. Raise `BusyError` when another holds it."""
     lease = Lease(store, clock, job, owner or f"{socket.gethostname()}, process {os.getpid()}")
     lease.take()

@@ -53,4 +53,6 @@ def sweep_daily(store: ObjectStore, name: str, goes: ShouldPurge, lease: Lease) 
 
 
 def _without(batch: pa.RecordBatch, goes: ShouldPurge) -> pa.RecordBatch:
-    return batch.filter(pa.array([not goes(event) for event in batch["event"].to_pylist()], pa.bool_()))
+    return batch.filter(
+        pa.array([not goes(event) for event in batch["event"].to_pylist()], pa.bool_())
+    )

@@ -45,7 +45,9 @@ class Retrained:
     reasons: list[str]
 
 
-def retrain(events: str, source: Path, out: Path, *, seed: int, ship_anyway: bool = False) -> Retrained:
+def retrain(
+    events: str, source: Path, out: Path, *, seed: int, ship_anyway: bool = False
+) -> Retrained:
     """Learn from the logged propensities of the devices' decisions; write the checkpoint of the next release.
 
     A third of the users is kept from learning and judges the candidate off policy. Where the gate holds it, `out` gets
@@ -73,7 +75,11 @@ def retrain(events: str, source: Path, out: Path, *, seed: int, ship_anyway: boo
         _hold(out, metrics)
         return Retrained(facts.release + 1, metrics, False, verdict["reasons"])
     trace = policy_gradient(network, found.histories, found.decisions, config, facts.repeats)
-    metrics["policy_gradient"] = {"decisions": len(found.decisions), "surrogate": trace.loss, "kl": trace.kl}
+    metrics["policy_gradient"] = {
+        "decisions": len(found.decisions),
+        "surrogate": trace.loss,
+        "kl": trace.kl,
+    }
     following = replace(
         facts,
         release=facts.release + 1,
@@ -83,16 +89,22 @@ def retrain(events: str, source: Path, out: Path, *, seed: int, ship_anyway: boo
         data_sha256=log.sha256(),
     )
     goes_on = following.log_from - facts.log_to <= MOST_GAP_DAYS * DAY
-    metrics["trends"] = "carried on" if goes_on else f"kept: the log begins over {MOST_GAP_DAYS} days after them"
+    metrics["trends"] = (
+        "carried on" if goes_on else f"kept: the log begins over {MOST_GAP_DAYS} days after them"
+    )
     if goes_on:
         trends = trends.plus(fashion(found.histories, len(catalogue)))
         network.follow(trends, following.log_to // DAY)
     queries = queries_of(found.histories, facts.repeats)
-    checkpoint.save(out, network, catalogue, config, following, metrics, trends, source / "encoder", queries)
+    checkpoint.save(
+        out, network, catalogue, config, following, metrics, trends, source / "encoder", queries
+    )
     return Retrained(following.release, metrics, True, verdict["reasons"])
 
 
-def _read(events: str, ids: Sequence[str], kinds: Sequence[str], text_dim: int) -> tuple[LogSummary, Examples]:
+def _read(
+    events: str, ids: Sequence[str], kinds: Sequence[str], text_dim: int
+) -> tuple[LogSummary, Examples]:
     """Read a log in parts: what was counted in it, and the examples of all."""
     facts = LogSummary()
 
@@ -106,14 +118,18 @@ def _read(events: str, ids: Sequence[str], kinds: Sequence[str], text_dim: int) 
 
 def _hold(out: Path, metrics: dict[str, Any]) -> None:
     if (out / "policy.safetensors").exists():
-        raise FileExistsError(f"expected no checkpoint in {out}, for the gate holds this one; choose another folder")
+        raise FileExistsError(
+            f"expected no checkpoint in {out}, for the gate holds this one; choose another folder"
+        )
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
 
 
 def fashion(histories: Sequence[History], items: int) -> Trends:
     """Count what was liked when, by events that are told for the first time."""
-    users = np.repeat(np.arange(len(histories)), [len(history) - history.told for history in histories])
+    users = np.repeat(
+        np.arange(len(histories)), [len(history) - history.told for history in histories]
+    )
     rows = np.concatenate([history.items[history.told :] for history in histories])
     times = np.concatenate([history.times[history.told :] for history in histories])
     liked = np.concatenate([history.liked[history.told :] for history in histories])

@@ -86,16 +86,25 @@ def save(
     if encoder is not None and encoder.resolve() != (folder / "encoder").resolve():
         shutil.copytree(encoder, folder / "encoder", dirs_exist_ok=True)
     with torch.no_grad():
-        tensors = {name: getattr(network, field).detach().cpu().contiguous().clone() for name, field in NAMES.items()}
+        tensors = {
+            name: getattr(network, field).detach().cpu().contiguous().clone()
+            for name, field in NAMES.items()
+        }
         tensors["state.decay"] = network.decay.cpu().clone()
         tensors["item.vectors"] = network.items().cpu().contiguous()
         tensors["item.biases"] = network.biases().cpu().contiguous()
-        tensors["item.bias"] = (network.bias.median() + network.new_item @ network.trend_weights).cpu().reshape(1)
+        tensors["item.bias"] = (
+            (network.bias.median() + network.new_item @ network.trend_weights).cpu().reshape(1)
+        )
     save_file(tensors, folder / "policy.safetensors")
-    (folder / "config.json").write_text(json.dumps({"config": asdict(config), **asdict(facts)}, indent=1) + "\n")
+    (folder / "config.json").write_text(
+        json.dumps({"config": asdict(config), **asdict(facts)}, indent=1) + "\n"
+    )
     records = [json.dumps(record, ensure_ascii=False) for record in catalogue.records]
     titles = [str(record.get("title", "")) for record in catalogue.records]
-    table = pa.table({"id": catalogue.ids, "title": titles, "text": catalogue.texts, "record": records})
+    table = pa.table(
+        {"id": catalogue.ids, "title": titles, "text": catalogue.texts, "record": records}
+    )
     pq.write_table(table, folder / "items.parquet")
     trends.save(folder / "trends.parquet")
     held_out.save(folder / held_out.FILE, queries)
@@ -121,4 +130,10 @@ def load(folder: Path) -> tuple[PolicyNetwork, Catalogue, Config, CheckpointMeta
         for name, field in NAMES.items():
             getattr(network, field).copy_(tensors[name])
         network.decay_logit.copy_(torch.logit(tensors["state.decay"]))
-    return network.eval(), catalogue, config, facts, Trends.load(folder / "trends.parquet", len(catalogue))
+    return (
+        network.eval(),
+        catalogue,
+        config,
+        facts,
+        Trends.load(folder / "trends.parquet", len(catalogue)),
+    )

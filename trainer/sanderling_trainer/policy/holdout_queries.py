@@ -29,7 +29,10 @@ def queries_of(histories: Sequence[History], repeats: bool) -> list[dict[str, An
 
     Relevant is what the last fifth of a user's events liked and, unless users repeat, those before it had not.
     """
-    latest = sorted((history for history in histories if len(history) > 1), key=lambda history: -int(history.times[-1]))
+    latest = sorted(
+        (history for history in histories if len(history) > 1),
+        key=lambda history: -int(history.times[-1]),
+    )
     queries: list[dict[str, Any]] = []
     for history in latest:
         cut = len(history) - max(1, int(TAIL * len(history)))
@@ -37,7 +40,9 @@ def queries_of(histories: Sequence[History], repeats: bool) -> list[dict[str, An
         later = history.items[cut:][history.liked[cut:]]
         relevant = np.unique(later if repeats else later[~np.isin(later, history.items[:cut])])
         if len(relevant) and len(queries) < MOST_USERS:
-            queries.append({"items": history.items[had], "kinds": history.kinds[had], "relevant": relevant})
+            queries.append(
+                {"items": history.items[had], "kinds": history.kinds[had], "relevant": relevant}
+            )
     return queries
 
 

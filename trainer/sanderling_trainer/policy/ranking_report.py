@@ -21,7 +21,9 @@ from sanderling_trainer.policy.model.network import PolicyNetwork
 Scores = Callable[[Sequence[Trajectory]], NDArray[np.float32]]
 
 
-def tables(network: PolicyNetwork, log: Interactions, split: int, kinds: Sequence[str], k: int) -> list[dict[str, Any]]:
+def tables(
+    network: PolicyNetwork, log: Interactions, split: int, kinds: Sequence[str], k: int
+) -> list[dict[str, Any]]:
     """Return the tables of two protocols, as far as anybody can be judged by them.
 
     Warm users: those known before the split, by what they liked after it. Fold-in: all users of the later time, by what
@@ -38,7 +40,9 @@ def tables(network: PolicyNetwork, log: Interactions, split: int, kinds: Sequenc
     ]
 
 
-def _models(network: PolicyNetwork, log: Interactions, split: int, kinds: Sequence[str]) -> dict[str, Scores]:
+def _models(
+    network: PolicyNetwork, log: Interactions, split: int, kinds: Sequence[str]
+) -> dict[str, Scores]:
     n = len(network.bias)
     codes = np.array([kinds.index(kind) if kind in kinds else 0 for kind in log.kinds], np.int64)
     past = log.select((log.time <= split) & (log.reward > 0))
@@ -50,16 +54,22 @@ def _models(network: PolicyNetwork, log: Interactions, split: int, kinds: Sequen
         baselines["EASE"] = EASE().fit(liked, n)
 
     def of(model: Popularity | EASE) -> Scores:
-        return lambda found: model.scores([journey.before[likes[journey.before_kinds]] for journey in found])
+        return lambda found: model.scores(
+            [journey.before[likes[journey.before_kinds]] for journey in found]
+        )
 
     return {
         **{name: of(model) for name, model in baselines.items()},
-        "Sanderling": lambda found: np.stack([_scores(network, journey, codes) for journey in found]),
+        "Sanderling": lambda found: np.stack(
+            [_scores(network, journey, codes) for journey in found]
+        ),
     }
 
 
 @torch.no_grad()
-def _scores(network: PolicyNetwork, journey: Trajectory, codes: NDArray[np.int64]) -> NDArray[np.float32]:
+def _scores(
+    network: PolicyNetwork, journey: Trajectory, codes: NDArray[np.int64]
+) -> NDArray[np.float32]:
     device, items = network.bias.device, network.items()
     sequence = torch.from_numpy(journey.before)[None].to(device)
     kinds = torch.from_numpy(codes[journey.before_kinds])[None].to(device)
@@ -85,7 +95,9 @@ def _relevant(journey: Trajectory) -> set[int]:
     return set(journey.later[journey.liked].tolist()) - set(journey.before.tolist())
 
 
-def _table(protocol: str, found: Sequence[Trajectory], models: dict[str, Scores], k: int, items: int) -> dict[str, Any]:
+def _table(
+    protocol: str, found: Sequence[Trajectory], models: dict[str, Scores], k: int, items: int
+) -> dict[str, Any]:
     relevant = {journey.user: _relevant(journey) for journey in found}
     rows = []
     for name, score in models.items():
@@ -93,5 +105,7 @@ def _table(protocol: str, found: Sequence[Trajectory], models: dict[str, Scores]
         for journey, row in zip(found, score(found).astype(np.float64), strict=True):
             row[journey.before] = -np.inf
             slates[journey.user] = np.argsort(-row, kind="stable")[:k].tolist()
-        rows.append({"name": name, **evaluate(slates, relevant, k, items, np.random.default_rng(0))})
+        rows.append(
+            {"name": name, **evaluate(slates, relevant, k, items, np.random.default_rng(0))}
+        )
     return {"protocol": protocol, "users": rows[0]["users"], "models": rows}

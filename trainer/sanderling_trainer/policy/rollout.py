@@ -33,11 +33,15 @@ def history_of(journey: Trajectory, kinds: NDArray[np.int64]) -> History:
 
 
 @torch.no_grad()
-def scores(network: PolicyNetwork, journey: Trajectory, kinds: NDArray[np.int64]) -> NDArray[np.float32]:
+def scores(
+    network: PolicyNetwork, journey: Trajectory, kinds: NDArray[np.int64]
+) -> NDArray[np.float32]:
     """Return the scores float32 [s, n] before each later event of a journey."""
     history, before, device = history_of(journey, kinds), len(journey.before), network.bias.device
     items = network.items()
-    sequence, codes = (torch.from_numpy(column)[None].to(device) for column in (history.items, history.kinds))
+    sequence, codes = (
+        torch.from_numpy(column)[None].to(device) for column in (history.items, history.kinds)
+    )
     states = network.states(items, sequence, codes)[0, before:-1]
     contexts = torch.from_numpy(journey.contexts).to(device)
     return network.logits(network.users(states, contexts), items).cpu().numpy()
@@ -50,7 +54,9 @@ def logged_replays(
     rng = np.random.default_rng(config.seed + 2)
     histories = [history_of(journey, kinds) for journey in found]
     replays = [
-        replay(journey, scores(network, journey, kinds), config.slate, config.pool, config.epsilon, rng)
+        replay(
+            journey, scores(network, journey, kinds), config.slate, config.pool, config.epsilon, rng
+        )
         for journey in found
     ]
     decisions = decisions_of(
@@ -64,7 +70,11 @@ def logged_replays(
 
 @torch.no_grad()
 def slate_policy(
-    network: PolicyNetwork, histories: Sequence[History], decisions: Decisions, config: Config, repeats: bool
+    network: PolicyNetwork,
+    histories: Sequence[History],
+    decisions: Decisions,
+    config: Config,
+    repeats: bool,
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
     """Yield, batch by batch, which decisions (int64 [q]) and the network's log π over all items (float32 [q, n])."""
     for batch in batches(histories, config.batch_events, network.bias.device):
@@ -75,4 +85,7 @@ def slate_policy(
             where, at = place[part], torch.from_numpy(decisions.at[chosen[part]]).to(place.device)
             contexts = torch.from_numpy(decisions.context[chosen[part]]).to(place.device)
             seen = None if repeats else seen_at(first_seen(batch, len(network.bias)), where, at)
-            yield chosen[part], log_policy_at(network, batch, where, at, contexts, seen).cpu().numpy()
+            yield (
+                chosen[part],
+                log_policy_at(network, batch, where, at, contexts, seen).cpu().numpy(),
+            )

@@ -34,7 +34,12 @@ from sanderling_trainer.policy.model.language_model import LanguageModel
 from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training import ray_cluster
 from sanderling_trainer.policy.training.lora import Adaptation, adapt, pairs_of
-from sanderling_trainer.policy.training.metric_logger import MetricLogger, Several, TensorBoard, WeightsAndBiases
+from sanderling_trainer.policy.training.metric_logger import (
+    MetricLogger,
+    Several,
+    TensorBoard,
+    WeightsAndBiases,
+)
 from sanderling_trainer.policy.training.policy_gradient import policy_gradient
 from sanderling_trainer.policy.training.training_state import Trace
 from sanderling_trainer.policy.training.warm_start import warm_start
@@ -77,18 +82,25 @@ def train(
     watch = _Stopwatch()
     part = _Part.of(catalogue, interactions, holdout)
     out.mkdir(parents=True, exist_ok=True)
-    journal = Several([TensorBoard(out / "runs"), *([WeightsAndBiases(wandb, asdict(config))] if wandb else [])])
+    journal = Several(
+        [TensorBoard(out / "runs"), *([WeightsAndBiases(wandb, asdict(config))] if wandb else [])]
+    )
     workers = ray_cluster.join(address) if address else 0
 
     encode = _encoder(part, out / "encoder", config, adapted, workers)
     network = _network(encode, part, config)
     watch.lap("encode")
 
-    unfinished = out / f"unfinished-{hashlib.sha256(f'{part.data}{config}{adapted}'.encode()).hexdigest()[:16]}.pt"
+    unfinished = (
+        out
+        / f"unfinished-{hashlib.sha256(f'{part.data}{config}{adapted}'.encode()).hexdigest()[:16]}.pt"
+    )
     if workers:
         warm = _on_cluster(network, part, config, journal, unfinished.with_suffix(""), workers)
     else:
-        warm = warm_start(network, part.histories, config, part.repeats, part.trends, journal, unfinished)
+        warm = warm_start(
+            network, part.histories, config, part.repeats, part.trends, journal, unfinished
+        )
     watch.lap("warm start")
 
     gradient = _policy_gradient(network, part, config, journal)
@@ -100,11 +112,15 @@ def train(
         "policy_gradient": gradient,
     }
     if holdout > 0:
-        metrics["ranking"] = ranking_report.tables(network, interactions, part.split, part.kinds, config.slate)
+        metrics["ranking"] = ranking_report.tables(
+            network, interactions, part.split, part.kinds, config.slate
+        )
     watch.lap("judge")
 
     queries = queries_of(histories_of(interactions, part.kinds, part.split), part.repeats)
-    checkpoint.save(out, network, catalogue, config, _facts(app, part), metrics, part.trends, queries=queries)
+    checkpoint.save(
+        out, network, catalogue, config, _facts(app, part), metrics, part.trends, queries=queries
+    )
     unfinished.unlink(missing_ok=True)
     watch.lap("write")
     return Trained(metrics, watch.seconds)
@@ -124,7 +140,9 @@ class _Part:
         split = quantile(log.time, 1.0 - holdout)
         past = log.select(log.time <= split)
         if not (past.reward > 0).any():
-            raise TableError(f"the log: expected at least one reward above 0 up to second {split}, found none to learn")
+            raise TableError(
+                f"the log: expected at least one reward above 0 up to second {split}, found none to learn"
+            )
         return _Part(catalogue, past, quantile(log.time, (1.0 - holdout) * INNER_SPLIT), split)
 
     @cached_property
@@ -150,11 +168,18 @@ class _Part:
     @cached_property
     def trends(self) -> Trends:
         liked = self.past.reward > 0
-        return Trends.of(self.past.user[liked], self.past.item[liked], self.past.time[liked], len(self.catalogue))
+        return Trends.of(
+            self.past.user[liked], self.past.item[liked], self.past.time[liked], len(self.catalogue)
+        )
 
     def facts(self) -> dict[str, Any]:
         users = int(np.unique(self.past.user).size)
-        return {"events": len(self.past), "users": users, "items": len(self.catalogue), "repeats": self.repeats}
+        return {
+            "events": len(self.past),
+            "users": users,
+            "items": len(self.catalogue),
+            "repeats": self.repeats,
+        }
 
 
 def _encoder(part: _Part, folder: Path, config: Config, adapted: bool, workers: int) -> Encode:
@@ -167,7 +192,11 @@ def _encoder(part: _Part, folder: Path, config: Config, adapted: bool, workers: 
         pairs = pairs_of(known, settings.days, settings.pairs, np.random.default_rng(config.seed))
         adapt(model, part.catalogue.texts, pairs, settings)
     model.save(folder)
-    return partial(ray_cluster.encode, str(folder), config.max_tokens, workers) if workers else model.encode
+    return (
+        partial(ray_cluster.encode, str(folder), config.max_tokens, workers)
+        if workers
+        else model.encode
+    )
 
 
 def _network(encode: Encode, part: _Part, config: Config) -> PolicyNetwork:
@@ -177,25 +206,36 @@ def _network(encode: Encode, part: _Part, config: Config) -> PolicyNetwork:
     torch.manual_seed(config.seed)
     network = PolicyNetwork(config, text, contexts, len(part.kinds)).to(device)
     if config.linear_start:
-        linear_init.begin(network, linear_init.factors(part.histories, len(part.catalogue), config.dim))
+        linear_init.begin(
+            network, linear_init.factors(part.histories, len(part.catalogue), config.dim)
+        )
     return network
 
 
 def _on_cluster(
-    network: PolicyNetwork, part: _Part, config: Config, journal: MetricLogger, folder: Path, workers: int
+    network: PolicyNetwork,
+    part: _Part,
+    config: Config,
+    journal: MetricLogger,
+    folder: Path,
+    workers: int,
 ) -> Trace:
     """Run the warm start on a cluster, from shards in `folder` that are gone when it is done."""
     count = min(len(part.histories), 4 * workers)
     shards = spread(part.histories, folder / "shards", len(part.catalogue), part.kinds, count)
     shards = replace(shards, fresh_after=part.inner)
-    trace = ray_cluster.warm_start(network, shards, config, part.repeats, part.trends, folder, workers)
+    trace = ray_cluster.warm_start(
+        network, shards, config, part.repeats, part.trends, folder, workers
+    )
     for epoch, (loss, validation) in enumerate(zip(trace.loss, trace.validation, strict=True)):
         journal.add("warm start", epoch, {"loss": loss, "validation": validation})
     shutil.rmtree(folder)
     return trace
 
 
-def _policy_gradient(network: PolicyNetwork, part: _Part, config: Config, journal: MetricLogger) -> dict[str, Any]:
+def _policy_gradient(
+    network: PolicyNetwork, part: _Part, config: Config, journal: MetricLogger
+) -> dict[str, Any]:
     """Let the network decide along what users did after the inner split, learn from that, and return the metrics.
 
     What is in fashion is that of the inner split while it decides, and of the end of the part from then on.
@@ -208,7 +248,9 @@ def _policy_gradient(network: PolicyNetwork, part: _Part, config: Config, journa
     _gate_unseen_kinds(network, part)
     return {
         "decisions": len(decisions),
-        "logged_ctr": float(sum(one.clicks.sum() for one in replays) / max(1, sum(one.shown for one in replays))),
+        "logged_ctr": float(
+            sum(one.clicks.sum() for one in replays) / max(1, sum(one.shown for one in replays))
+        ),
         "surrogate": trace.loss,
         "kl": trace.kl,
     }

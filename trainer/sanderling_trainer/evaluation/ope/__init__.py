@@ -23,7 +23,12 @@ from sanderling_trainer.evaluation.ope.propensities import (
 )
 from sanderling_trainer.evaluation.ope.release_gate import Thresholds, Verdict, gate
 from sanderling_trainer.evaluation.ope.report import Candidate, ServingPolicy, report
-from sanderling_trainer.evaluation.ope.reward_model import Predictions, RewardModel, expected_rewards, fit
+from sanderling_trainer.evaluation.ope.reward_model import (
+    Predictions,
+    RewardModel,
+    expected_rewards,
+    fit,
+)
 
 __all__ = [
     "CAP",

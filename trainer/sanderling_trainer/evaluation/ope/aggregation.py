@@ -54,7 +54,10 @@ class Part:
     units: Floats | None = None
 
     def __add__(self, other: Part) -> Part:
-        sums = {name: getattr(self, name) + getattr(other, name) for name in ("top", "bottom", "slots", "weight")}
+        sums = {
+            name: getattr(self, name) + getattr(other, name)
+            for name in ("top", "bottom", "slots", "weight")
+        }
         squares = self.squares + other.squares
         units = None if self.units is None or other.units is None else self.units + other.units
         return replace(self, **sums, squares=squares, units=units, most=max(self.most, other.most))
@@ -76,7 +79,9 @@ class _Block:
 
     def units(self, values: Floats) -> Floats:
         """Return the sums float64 [groups] of values [m, K], masked already; groups, not lots."""
-        return np.bincount(self.code, (values @ self.ones) * self.count, self.groups).astype(np.float64)
+        return np.bincount(self.code, (values @ self.ones) * self.count, self.groups).astype(
+            np.float64
+        )
 
 
 class _Family:
@@ -87,13 +92,19 @@ class _Family:
         self.bottom = self.sum(self.weight)
         self.slots = block.slots if by_slot else block.slots.sum(axis=1, keepdims=True)
         rows = np.einsum("mk,mk->m", self.weight, self.weight)
-        self.health = self.bottom.sum(axis=1, keepdims=True), float(rows @ np.square(block.count)), self.weight.max()
+        self.health = (
+            self.bottom.sum(axis=1, keepdims=True),
+            float(rows @ np.square(block.count)),
+            self.weight.max(),
+        )
 
     def sum(self, values: Floats) -> Floats:
         """Return the sums of values [m, K], each slot's if the family is normalised slot by slot."""
         return np.asarray(self.block.by_lot @ values) if self.by_slot else self.block.all(values)
 
-    def part(self, name: str, contribution: Floats, span: tuple[float, float] | None = None) -> Part:
+    def part(
+        self, name: str, contribution: Floats, span: tuple[float, float] | None = None
+    ) -> Part:
         """Make the part of a mean of contributions [m, K], known to lie in `span` when that is given."""
         block, slots = self.block, self.slots.sum(axis=1, keepdims=True)
         inside = contribution * block.inside
@@ -132,11 +143,19 @@ def cut(part: Any, rows: Any) -> Any:
     """Return the chosen rows of an array, or of every array in a named tuple."""
     if part is None:
         return None
-    return part[rows] if isinstance(part, np.ndarray) else type(part)(*(cut(each, rows) for each in part))
+    return (
+        part[rows]
+        if isinstance(part, np.ndarray)
+        else type(part)(*(cut(each, rows) for each in part))
+    )
 
 
 def _parts(
-    block: _Block, log: Slates, found: dict[str, Floats], predicted: Predictions | None, spans: Mapping[str, Any]
+    block: _Block,
+    log: Slates,
+    found: dict[str, Floats],
+    predicted: Predictions | None,
+    spans: Mapping[str, Any],
 ) -> Iterator[Part]:
     """Yield what each estimator sums over a block."""
     reward = np.where(log.judged, log.reward, 0.0)
@@ -148,22 +167,32 @@ def _parts(
         yield family.part(name, contribution, spans.get(name))
         yield family.normalised(f"SN-{name}", contribution)
         cap = _Family(block, np.minimum(family.weight, estimators.CAP), by_slot=False)
-        yield cap.part(f"clipped {name}", estimators.clipped(family.weight, reward), spans.get(f"clipped {name}"))
+        yield cap.part(
+            f"clipped {name}",
+            estimators.clipped(family.weight, reward),
+            spans.get(f"clipped {name}"),
+        )
     if predicted is None:
         return
     q, item, anywhere = predicted, families["IIPS"], families["inclusion"]
     yield observed.part("DM", estimators.direct(q.expected))
     contribution = estimators.doubly_robust(item.weight, reward, q.shown, q.expected)
     yield item.part("DR", contribution, spans.get("DR"))
-    contribution = estimators.doubly_robust(anywhere.weight, reward, q.shown - q.slot, q.expected - q.slot)
+    contribution = estimators.doubly_robust(
+        anywhere.weight, reward, q.shown - q.slot, q.expected - q.slot
+    )
     yield anywhere.part("DR-inclusion", contribution, spans.get("DR-inclusion"))
     yield item.part("Switch-DR", estimators.switch(item.weight, reward, q.shown, q.expected))
-    yield item.part("DRos", estimators.optimistic_shrinkage(item.weight, reward, q.shown, q.expected))
+    yield item.part(
+        "DRos", estimators.optimistic_shrinkage(item.weight, reward, q.shown, q.expected)
+    )
     contribution = estimators.cascade(found["RIPS"], reward, q.shown, q.above)
     yield families["RIPS"].part("Cascade-DR", contribution, spans.get("Cascade-DR"))
 
 
-def _spans(predicted: Predictions | None, largest: Mapping[str, float] | None) -> dict[str, tuple[float, float]]:
+def _spans(
+    predicted: Predictions | None, largest: Mapping[str, float] | None
+) -> dict[str, tuple[float, float]]:
     """Return the range of each estimator's contributions, for those that have a known one."""
     if largest is None:
         return {}

@@ -33,7 +33,9 @@ LEAST_ESS = 100.0
 LEAST_GROUPS = 10.0
 MOST_UNSUPPORTED = 0.01
 NO_CLICK = "a reward that is no click in {0, 1} (estimate on clicks, then transform the estimate)"
-IMPOSSIBLE = "a logged propensity that is not in (0, 1], though what was shown cannot have been impossible"
+IMPOSSIBLE = (
+    "a logged propensity that is not in (0, 1], though what was shown cannot have been impossible"
+)
 NO_SURVIVAL = "a chance of survival that is not in (0, 1]"
 
 
@@ -95,7 +97,11 @@ def faulty(log: Slates) -> dict[str, Bools]:
     """Return, by reason, which decisions bool [m] cannot be used at all."""
     odd = log.judged & ~((log.reward == 0) | (log.reward == 1))
     wrong = np.logical_or.reduce([impossible(probability) for probability in log.logged])
-    return {NO_CLICK: odd.any(axis=1), IMPOSSIBLE: wrong.any(axis=1), NO_SURVIVAL: impossible(log.survived)}
+    return {
+        NO_CLICK: odd.any(axis=1),
+        IMPOSSIBLE: wrong.any(axis=1),
+        NO_SURVIVAL: impossible(log.survived),
+    }
 
 
 def _check(log: Slates, target: Propensities) -> None:
@@ -103,7 +109,9 @@ def _check(log: Slates, target: Propensities) -> None:
         raise ValueError("expected at least one judged slot, found none")
     for reason, where in faulty(log).items():
         if where.any():
-            raise ValueError(f"expected usable decisions, found {reason} in {int(where.sum())} of {len(where)}")
+            raise ValueError(
+                f"expected usable decisions, found {reason} in {int(where.sum())} of {len(where)}"
+            )
     for name, probability in zip(Propensities._fields, target, strict=True):
         if not (probability.min() >= 0.0 and probability.max() <= 1.0 + ROUNDING):
             raise ValueError(f"expected the target's {name} propensities in [0, 1], found others")
@@ -112,14 +120,18 @@ def _check(log: Slates, target: Propensities) -> None:
 def difference(estimate: Estimate, other: Estimate) -> Interval:
     """Return estimate - other, both of one call of `estimates` and so on the same resamples."""
     return corrected(
-        estimate.value - other.value, estimate.resampled - other.resampled, estimate.without - other.without
+        estimate.value - other.value,
+        estimate.resampled - other.resampled,
+        estimate.without - other.without,
     )
 
 
 def _resampled(parts: list[Part], rng: np.random.Generator) -> Iterator[tuple[Floats, Floats]]:
     """Yield each part's estimate and mean weight, [1 + RESAMPLES + lots] each: as they are, on the resamples, and with
     one lot left out."""
-    columns = [column for part in parts for column in (part.top, part.bottom, part.slots, part.weight)]
+    columns = [
+        column for part in parts for column in (part.top, part.bottom, part.slots, part.weight)
+    ]
     stacked = np.concatenate(columns, axis=1)
     total = stacked.sum(axis=0, keepdims=True)
     drawn = np.concatenate([total, resample(stacked, rng), total - stacked])

@@ -52,7 +52,9 @@ def doubly_robust(weight: Floats, reward: Floats, shown: Floats, expected: Float
     return expected + weight * (reward - shown)
 
 
-def switch(weight: Floats, reward: Floats, shown: Floats, expected: Floats, threshold: float = CAP) -> Floats:
+def switch(
+    weight: Floats, reward: Floats, shown: Floats, expected: Floats, threshold: float = CAP
+) -> Floats:
     """Doubly robust where w ≤ τ, the direct method elsewhere (Wang, Agarwal and Dudík 2017, Switch-DR)."""
     return expected + weight * (weight <= threshold) * (reward - shown)
 

@@ -31,7 +31,9 @@ class Propensities(NamedTuple):
     inclusion: Floats
 
 
-def sequential_propensities(ranks: Ints, slots: int, pool: Ints | int, epsilon: Floats | float) -> Propensities:
+def sequential_propensities(
+    ranks: Ints, slots: int, pool: Ints | int, epsilon: Floats | float
+) -> Propensities:
     """Return a policy's probabilities, under scheme `sequential`, of shown items that stand at its own `ranks`.
 
     ranks int64 [m, slots] are the shown items' places in the policy's greedy order of what was eligible; pool int64 [m]
@@ -55,7 +57,11 @@ def sequential_propensities(ranks: Ints, slots: int, pool: Ints | int, epsilon: 
 def best_left(ranks: Ints) -> Ints:
     """Return int64 [m, K]: the rank of the best item that the slots above left."""
     m, slots = ranks.shape
-    best, row, taken = np.empty((m, slots), np.int64), np.arange(m), np.zeros((m, slots + 1), np.bool_)
+    best, row, taken = (
+        np.empty((m, slots), np.int64),
+        np.arange(m),
+        np.zeros((m, slots + 1), np.bool_),
+    )
     for slot in range(slots):
         best[:, slot] = np.argmin(taken, axis=1)
         taken[row, np.minimum(ranks[:, slot], slots)] |= ranks[:, slot] < slots
@@ -87,12 +93,18 @@ def impossible(probability: Floats) -> NDArray[np.bool_]:
 
 
 def largest_weights(
-    slots: int, logged: tuple[Ints | int, Floats | float], target: tuple[Ints | int, Floats | float], m: int = 1
+    slots: int,
+    logged: tuple[Ints | int, Floats | float],
+    target: tuple[Ints | int, Floats | float],
+    m: int = 1,
 ) -> dict[str, float]:
     """Return the most that each weight can be under scheme `sequential`, known before any log: for the intervals that
     need it. `logged` and `target` are (pool, epsilon) of m decisions or for all, the order of items unknown."""
     most = dict.fromkeys(("SIPS", "RIPS", "IIPS", "inclusion"), 0.0)
-    (pools, epsilons), (own_pools, own_epsilons) = per_decision(m, slots, *logged), per_decision(m, slots, *target)
+    (pools, epsilons), (own_pools, own_epsilons) = (
+        per_decision(m, slots, *logged),
+        per_decision(m, slots, *target),
+    )
     settings = np.unique(np.column_stack([pools, own_pools, epsilons, own_epsilons]), axis=0)
     for pool, own_pool, *rest in settings.tolist():
         steps = np.arange(min(slots, int(pool), int(own_pool)))
@@ -112,7 +124,9 @@ def largest_weights(
     return most
 
 
-def unsupported_mass(items: Ints, logged_items: Ints, slots: int, pool: Ints | int, epsilon: Floats | float) -> Floats:
+def unsupported_mass(
+    items: Ints, logged_items: Ints, slots: int, pool: Ints | int, epsilon: Floats | float
+) -> Floats:
     """Return float64 [m]: the share of the target's slots that hold items which the logging policy never shows.
 
     items int64 [m, M] are the target's pool in its greedy order, logged_items [m, M'] the logging policy's pool in any
@@ -142,7 +156,9 @@ def tables(pools: Ints, epsilons: Floats) -> Iterator[tuple[Any, Floats]]:
         yield chosen, table
 
 
-def per_decision(m: int, slots: int, pool: Ints | int, epsilon: Floats | float) -> tuple[Ints, Floats]:
+def per_decision(
+    m: int, slots: int, pool: Ints | int, epsilon: Floats | float
+) -> tuple[Ints, Floats]:
     """Return the pool of each of m decisions, and the epsilon of each of its slots [m, slots].
 
     `epsilon` is one for all, one for each decision [m], or one for each slot [m, slots] or [1, slots].

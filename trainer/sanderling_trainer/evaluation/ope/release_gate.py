@@ -54,8 +54,13 @@ def gate(found: Sequence[Estimate], thresholds: Thresholds, primary: str = PRIMA
     """
     by_name = {estimate.estimator: estimate for estimate in found}
     if primary not in by_name or "observed" not in by_name:
-        return Verdict(False, [f"expected estimates with `observed` and `{primary}`, found {sorted(by_name)}"])
-    reasons = [*_health(by_name[primary], thresholds), *_worse(by_name[primary], by_name["observed"], thresholds)]
+        return Verdict(
+            False, [f"expected estimates with `observed` and `{primary}`, found {sorted(by_name)}"]
+        )
+    reasons = [
+        *_health(by_name[primary], thresholds),
+        *_worse(by_name[primary], by_name["observed"], thresholds),
+    ]
     reasons += agreement(found, thresholds.errors)
     return Verdict(not reasons, reasons)
 
@@ -66,10 +71,16 @@ def agreement(found: Sequence[Estimate], errors: float) -> list[str]:
     They rest on different assumptions, so where they differ one does not hold. Fewer than two cannot agree. DM and
     clipped estimates are biased by what they are, and do not take part.
     """
-    usable = [estimate for estimate in found if estimate.estimator in COMPARED and estimate.refused is None]
+    usable = [
+        estimate
+        for estimate in found
+        if estimate.estimator in COMPARED and estimate.refused is None
+    ]
     if len(usable) < 2:
         names = ", ".join(estimate.estimator for estimate in usable) or "none"
-        return [f"fewer than two estimators are not refused ({names}), so nothing confirms the estimate"]
+        return [
+            f"fewer than two estimators are not refused ({names}), so nothing confirms the estimate"
+        ]
     reasons = []
     for one, other in combinations(usable, 2):
         apart = one.value - other.value

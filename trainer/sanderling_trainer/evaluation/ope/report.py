@@ -15,7 +15,11 @@ from numpy.typing import NDArray
 from sanderling_trainer.data.logged_decisions import MOST_ALIKE, Decisions
 from sanderling_trainer.evaluation.ope.aggregation import Slates, cut
 from sanderling_trainer.evaluation.ope.estimate import Estimate, difference, estimates, faulty
-from sanderling_trainer.evaluation.ope.propensities import Propensities, largest_weights, sequential_propensities
+from sanderling_trainer.evaluation.ope.propensities import (
+    Propensities,
+    largest_weights,
+    sequential_propensities,
+)
 from sanderling_trainer.evaluation.ope.release_gate import PRIMARY, Thresholds, Verdict, gate
 from sanderling_trainer.evaluation.ope.reward_model import Predictions
 
@@ -81,16 +85,25 @@ def report(
         ),
     )
     primary = next(estimate for estimate in found if estimate.estimator == PRIMARY)
-    change = {"estimator": PRIMARY, **difference(primary, observed).plain(), "refused": primary.refused}
+    change = {
+        "estimator": PRIMARY,
+        **difference(primary, observed).plain(),
+        "refused": primary.refused,
+    }
     return {
-        "estimates": [_plain("logging", observed), *(_plain("candidate", estimate) for estimate in found)],
+        "estimates": [
+            _plain("logging", observed),
+            *(_plain("candidate", estimate) for estimate in found),
+        ],
         "difference": change | (dict.fromkeys(SAID[:3]) if primary.refused else {}),
         "gate": {**gate([observed, *found], thresholds).plain(), "thresholds": asdict(thresholds)},
         **counts,
     }
 
 
-def _judgeable(decisions: Decisions, serving: ServingPolicy) -> tuple[Decisions, Slates, dict[str, int]]:
+def _judgeable(
+    decisions: Decisions, serving: ServingPolicy
+) -> tuple[Decisions, Slates, dict[str, int]]:
     """Return the decisions that can be judged, their log, and how many cannot, each by the first reason that applies.
 
     What is cheap to see goes first, so that no odd decision decides how large a table of all is.
@@ -99,11 +112,16 @@ def _judgeable(decisions: Decisions, serving: ServingPolicy) -> tuple[Decisions,
     decisions = decisions.of(_fit(_foreign(decisions, serving), len(decisions), left_out))
     decisions = decisions.cut(int(np.bincount(decisions.slots, minlength=2).argmax()))
     decisions = decisions.of(_fit(_unfit(decisions), len(decisions), left_out))
-    rebuilt = sequential_propensities(decisions.ranks, decisions.items.shape[1], decisions.pool, decisions.epsilons())
+    rebuilt = sequential_propensities(
+        decisions.ranks, decisions.items.shape[1], decisions.pool, decisions.epsilons()
+    )
     log = _slates(decisions, rebuilt)
     fit = _fit(_unexplained(decisions, log, rebuilt), len(decisions), left_out)
     survived = np.maximum(decisions.survived, 1.0 / MOST_ALIKE)
-    decisions, log = replace(decisions, survived=survived).of(fit), cut(log._replace(survived=survived), fit)
+    decisions, log = (
+        replace(decisions, survived=survived).of(fit),
+        cut(log._replace(survived=survived), fit),
+    )
     return decisions, log, {reason: count for reason, count in left_out.items() if count}
 
 
@@ -130,7 +148,9 @@ def _unfit(decisions: Decisions) -> Iterator[tuple[str, Any]]:
     yield "no judged slot", ~decisions.judged.any(axis=1)
 
 
-def _unexplained(decisions: Decisions, log: Slates, rebuilt: Propensities) -> Iterator[tuple[str, Any]]:
+def _unexplained(
+    decisions: Decisions, log: Slates, rebuilt: Propensities
+) -> Iterator[tuple[str, Any]]:
     yield from faulty(log).items()
     same = np.isclose(rebuilt.conditional, decisions.conditional, rtol=1e-6, atol=0.0).all(axis=1)
     same &= np.isclose(rebuilt.marginal, decisions.logged, rtol=1e-6, atol=0.0).all(axis=1)
@@ -144,7 +164,11 @@ def _slates(decisions: Decisions, rebuilt: Propensities) -> Slates:
 
 
 def _plain(policy: str, estimate: Estimate) -> dict[str, Any]:
-    row = {name: value for name, value in vars(estimate).items() if name not in ("resampled", "without")}
+    row = {
+        name: value
+        for name, value in vars(estimate).items()
+        if name not in ("resampled", "without")
+    }
     for name in ("bernstein", "betting"):
         row[name] = row[name] and [row[name].low, row[name].high]
     return {"policy": policy, **row} | (dict.fromkeys(SAID) if estimate.refused else {})

@@ -82,12 +82,18 @@ def fit(
     # The normal equations, items eliminated (Schur complement), leave one small system of the slots for each fold.
     by_slot, by_item = shown.sum(axis=2), shown.sum(axis=1) + SHRINKAGE
     item_alone = clicks.sum(axis=1) / by_item
-    left = (by_slot + (by_slot == 0.0))[:, :, None] * np.eye(slots) - (shown / by_item[:, None]) @ shown.swapaxes(1, 2)
-    slot = np.linalg.solve(left, (clicks.sum(axis=2) - np.einsum("fkn,fn->fk", shown, item_alone))[:, :, None])[:, :, 0]
+    left = (by_slot + (by_slot == 0.0))[:, :, None] * np.eye(slots) - (
+        shown / by_item[:, None]
+    ) @ shown.swapaxes(1, 2)
+    slot = np.linalg.solve(
+        left, (clicks.sum(axis=2) - np.einsum("fkn,fn->fk", shown, item_alone))[:, :, None]
+    )[:, :, 0]
     return RewardModel(slot, item_alone - np.einsum("fkn,fk->fn", shown, slot) / by_item, fold)
 
 
-def expected_rewards(q: Floats, ranks: Ints, pool: Ints | int, epsilon: Floats | float) -> tuple[Floats, Floats]:
+def expected_rewards(
+    q: Floats, ranks: Ints, pool: Ints | int, epsilon: Floats | float
+) -> tuple[Floats, Floats]:
     """Return the mean of q under a policy of scheme `sequential`, float64 [m, K] twice: over all slates, and given the
     slots above.
 
@@ -106,7 +112,10 @@ def expected_rewards(q: Floats, ranks: Ints, pool: Ints | int, epsilon: Floats |
     gone = np.cumsum(np.where(inside, q[row, np.minimum(ranks, last)], 0.0), axis=1)
     gone = np.concatenate([np.zeros((m, 1)), gone[:, :-1]], axis=1)
     share = epsilons / np.maximum(pools[:, None] - np.arange(slots), 1)
-    above = share * (q.sum(axis=1, keepdims=True) - gone) + (1.0 - epsilons) * q[row, np.minimum(best, last)]
+    above = (
+        share * (q.sum(axis=1, keepdims=True) - gone)
+        + (1.0 - epsilons) * q[row, np.minimum(best, last)]
+    )
     return expected, above
 
 

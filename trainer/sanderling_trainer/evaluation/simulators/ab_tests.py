@@ -11,7 +11,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sanderling_trainer.evaluation.simulators.click_models import ONE, Bools, ClickModel, Floats, Ints
+from sanderling_trainer.evaluation.simulators.click_models import (
+    ONE,
+    Bools,
+    ClickModel,
+    Floats,
+    Ints,
+)
 
 
 @dataclass(frozen=True)
@@ -32,9 +38,17 @@ class RandomisedTests:
         if not len(self.texts) == len(self.test) == len(self.impressions) == len(self.clicked) > 0:
             raise ValueError("expected texts, test, impressions and clicked of one length above 0")
         if (np.bincount(self.test) < 2).any():
-            raise ValueError(f"expected two arms in a test, found fewer in {int((np.bincount(self.test) < 2).sum())}")
-        if (self.impressions < 1).any() or (self.clicked < 0).any() or (self.clicked > self.impressions).any():
-            raise ValueError("expected 0 <= clicked <= impressions and impressions >= 1 in every arm")
+            raise ValueError(
+                f"expected two arms in a test, found fewer in {int((np.bincount(self.test) < 2).sum())}"
+            )
+        if (
+            (self.impressions < 1).any()
+            or (self.clicked < 0).any()
+            or (self.clicked > self.impressions).any()
+        ):
+            raise ValueError(
+                "expected 0 <= clicked <= impressions and impressions >= 1 in every arm"
+            )
         if len(set(zip(self.test.tolist(), self.texts, strict=True))) < len(self.texts):
             raise ValueError("expected different texts in a test, found equal ones: merge them")
 

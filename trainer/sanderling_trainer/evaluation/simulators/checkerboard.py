@@ -9,7 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sanderling_trainer.evaluation.simulators.click_models import ONE, Bools, ClickModel, Floats, Ints
+from sanderling_trainer.evaluation.simulators.click_models import (
+    ONE,
+    Bools,
+    ClickModel,
+    Floats,
+    Ints,
+)
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,9 @@ class Cascade:
         """P(click at k) = a_k Π_{m<k} (1 - a_m (1 - λ_m))."""
         goes_on = 1.0 - attraction * (1.0 - np.array(self.onward))
         reached = np.cumprod(goes_on, axis=-1)
-        return attraction * np.concatenate([np.ones_like(reached[..., :1]), reached[..., :-1]], axis=-1)
+        return attraction * np.concatenate(
+            [np.ones_like(reached[..., :1]), reached[..., :-1]], axis=-1
+        )
 
     def draw(self, attraction: Floats, rng: np.random.Generator) -> tuple[Bools, Bools]:
         """Click what attracts, until a click ends the reading."""
@@ -95,7 +97,9 @@ def whole_slate(slots: int) -> PositionBias:
 
 def _check_probabilities(name: str, values: tuple[float, ...], least: float = 1e-12) -> None:
     if not values or not all(least <= value <= 1.0 for value in values):
-        raise ValueError(f"expected {name} with at least one probability, each in [{least:g}, 1], found {values}")
+        raise ValueError(
+            f"expected {name} with at least one probability, each in [{least:g}, 1], found {values}"
+        )
 
 
 ONE = whole_slate(1)

@@ -50,7 +50,9 @@ def draw_slates(
     )
 
 
-def decisions_of_slates(slates: Slates, feedback: Feedback, known: Bools, history: Ints, at: Ints) -> Decisions:
+def decisions_of_slates(
+    slates: Slates, feedback: Feedback, known: Bools, history: Ints, at: Ints
+) -> Decisions:
     """Join slates with the answers known so far, bool [b, K]; decision i is of `history[i]` after `at[i]` events.
 
     A slot that was not looked at counts as shown and not clicked: the log cannot tell.

@@ -10,7 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sanderling_trainer.evaluation.simulators.click_models import ONE, Bools, ClickModel, Floats, Ints
+from sanderling_trainer.evaluation.simulators.click_models import (
+    ONE,
+    Bools,
+    ClickModel,
+    Floats,
+    Ints,
+)
 
 
 @dataclass(frozen=True)
@@ -24,9 +30,13 @@ class RatedMatrix:
 
     def __post_init__(self) -> None:
         if self.ratings.ndim != 2 or not np.isfinite(self.ratings).all():
-            raise ValueError(f"expected finite ratings [users, items], found shape {self.ratings.shape}, or gaps")
+            raise ValueError(
+                f"expected finite ratings [users, items], found shape {self.ratings.shape}, or gaps"
+            )
         if len(self.texts) != self.ratings.shape[1]:
-            raise ValueError(f"expected {self.ratings.shape[1]} texts, one an item, found {len(self.texts)}")
+            raise ValueError(
+                f"expected {self.ratings.shape[1]} texts, one an item, found {len(self.texts)}"
+            )
 
     @property
     def users(self) -> int:

@@ -83,7 +83,9 @@ class Session:
         for slot in range(expected[1]):
             self._take(slates[:, slot], slot)
         self.taken += 1
-        attraction = np.take_along_axis(self.attraction, np.maximum(slates, 0), axis=1) * (slates >= 0)
+        attraction = np.take_along_axis(self.attraction, np.maximum(slates, 0), axis=1) * (
+            slates >= 0
+        )
         clicks, seen = self.world.clicks.draw(attraction, self._rng)
         return Feedback(clicks, seen, self.world.clicks.probabilities(attraction))
 
@@ -91,7 +93,9 @@ class Session:
         rows = np.flatnonzero(shown >= 0)
         refused = rows[~self.eligible[rows, shown[rows]]]
         if len(refused):
-            raise ValueError(f"expected an eligible item, found {shown[refused[0]]} at user {refused[0]}, slot {slot}")
+            raise ValueError(
+                f"expected an eligible item, found {shown[refused[0]]} at user {refused[0]}, slot {slot}"
+            )
         self.eligible[rows, shown[rows]] = False
 
 

@@ -61,7 +61,10 @@ class LanguageModel:
                 return_tensors="pt",
             ).to(device)
             vectors[chosen] = (
-                pool(self.model(**tokens).last_hidden_state, tokens["attention_mask"]).float().cpu().numpy()
+                pool(self.model(**tokens).last_hidden_state, tokens["attention_mask"])
+                .float()
+                .cpu()
+                .numpy()
             )
         return vectors
 

@@ -103,7 +103,9 @@ class PolicyNetwork(nn.Module):
 
     def biases(self, rows: Tensor | None = None) -> Tensor:
         """Return b + w · f [n] with the network's own trend, or [c] of some rows."""
-        bias, trend = (self.bias, self.trend) if rows is None else (self.bias[rows], self.trend[rows])
+        bias, trend = (
+            (self.bias, self.trend) if rows is None else (self.bias[rows], self.trend[rows])
+        )
         return bias + trend @ self.trend_weights
 
     def logits(self, users: Tensor, items: Tensor) -> Tensor:

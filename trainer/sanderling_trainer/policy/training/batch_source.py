@@ -34,7 +34,9 @@ class Source(Protocol):
         """Return how many events each of the items has, int64 [n]."""
 
 
-def source_of(histories: Sequence[History] | Shards, config: Config, repeats: bool, device: torch.device) -> Source:
+def source_of(
+    histories: Sequence[History] | Shards, config: Config, repeats: bool, device: torch.device
+) -> Source:
     """Return the source that fits."""
     made = OutOfCore if isinstance(histories, Shards) else InMemory
     return made(histories, config, repeats, device)  # type: ignore[arg-type]
@@ -43,9 +45,13 @@ def source_of(histories: Sequence[History] | Shards, config: Config, repeats: bo
 class InMemory:
     """All lessons are made at once; the processes share out those of an epoch, some twice so that all get as many."""
 
-    def __init__(self, histories: Sequence[History], config: Config, repeats: bool, device: torch.device) -> None:
+    def __init__(
+        self, histories: Sequence[History], config: Config, repeats: bool, device: torch.device
+    ) -> None:
         self._histories = histories
-        learned, self._validation = (lessons(histories, config, repeats, device, fresh) for fresh in (False, True))
+        learned, self._validation = (
+            lessons(histories, config, repeats, device, fresh) for fresh in (False, True)
+        )
         self._learned = [lesson for lesson in learned if len(lesson[1])]
         self.batches = -(-len(self._learned) // distributed.size())
 
@@ -54,7 +60,9 @@ class InMemory:
         order = rng.permutation(len(self._learned))
         return (
             self._learned[at]
-            for at in np.resize(order, self.batches * distributed.size())[distributed.rank() :: distributed.size()]
+            for at in np.resize(order, self.batches * distributed.size())[
+                distributed.rank() :: distributed.size()
+            ]
         )
 
     def validation(self) -> Iterator[TrainingBatch]:
@@ -63,7 +71,9 @@ class InMemory:
 
     def counts(self, items: int) -> NDArray[np.int64]:
         """Return how many events each item has."""
-        every = np.concatenate([np.empty(0, np.int64), *(history.items for history in self._histories)])
+        every = np.concatenate(
+            [np.empty(0, np.int64), *(history.items for history in self._histories)]
+        )
         return np.bincount(every[every >= 0], minlength=items)
 
 
@@ -80,7 +90,10 @@ class OutOfCore:
                 f"{shards.folder}: expected a shard for each of {distributed.size()} processes, found {len(shards)}"
             )
         self._shards, self._settings = shards, (config, repeats, device)
-        every = (sum(1 for _ in groups(shards.lengths(at), config.batch_events)) for at in range(len(shards)))
+        every = (
+            sum(1 for _ in groups(shards.lengths(at), config.batch_events))
+            for at in range(len(shards))
+        )
         self.batches = -(-sum(every) // distributed.size())
 
     def learned(self, rng: np.random.Generator) -> Iterator[TrainingBatch]:
@@ -88,14 +101,18 @@ class OutOfCore:
         rng = np.random.default_rng(rng.integers(2**63))
         for at in rng.permutation(len(self._shards))[distributed.rank() :: distributed.size()]:
             found = [
-                lesson for lesson in lessons(self._shards.read(at), *self._settings, fresh=False) if len(lesson[1])
+                lesson
+                for lesson in lessons(self._shards.read(at), *self._settings, fresh=False)
+                if len(lesson[1])
             ]
             for place in rng.permutation(len(found)):
                 yield found[place]
 
     def validation(self) -> Iterator[TrainingBatch]:
         """Yield the lessons after the inner split of one shard."""
-        recent = [history for history in self._shards.read(distributed.rank()) if history.fresh.any()]
+        recent = [
+            history for history in self._shards.read(distributed.rank()) if history.fresh.any()
+        ]
         return iter(lessons(recent, *self._settings, fresh=True))
 
     def counts(self, items: int) -> NDArray[np.int64]:

@@ -59,14 +59,20 @@ class TrendTable:
     def biases(self, days: np.ndarray, weights: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return w · f float32 [q, n] for days int64 [q], [q, c] for some rows; between days the one before stands."""
         places = np.maximum(np.searchsorted(self._days, days, side="right") - 1, 0)
-        own, place = (torch.from_numpy(part).to(weights.device) for part in np.unique(places, return_inverse=True))
+        own, place = (
+            torch.from_numpy(part).to(weights.device)
+            for part in np.unique(places, return_inverse=True)
+        )
         table = self._table[own] if rows is None else self._table[own[:, None], rows]
         return (table @ weights)[place]
 
 
 def batches(histories: Sequence[History], events: int, device: torch.device) -> Iterator[Batch]:
     """Yield batches of about `events` events, histories of like length together."""
-    return (_batch(histories, group, device) for group in groups([len(history) for history in histories], events))
+    return (
+        _batch(histories, group, device)
+        for group in groups([len(history) for history in histories], events)
+    )
 
 
 def groups(lengths: Sequence[int] | np.ndarray, events: int) -> Iterator[np.ndarray]:
@@ -84,7 +90,11 @@ def groups(lengths: Sequence[int] | np.ndarray, events: int) -> Iterator[np.ndar
 
 
 def lessons(
-    histories: Sequence[History], config: Config, repeats: bool, device: torch.device, fresh: bool | None
+    histories: Sequence[History],
+    config: Config,
+    repeats: bool,
+    device: torch.device,
+    fresh: bool | None,
 ) -> list[TrainingBatch]:
     """Return the batches with what each asks: after the inner split (`fresh`), before it, or everywhere (None)."""
     asked = (config.visit_hours, config.horizon_days, repeats, fresh)

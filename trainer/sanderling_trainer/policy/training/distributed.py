@@ -18,7 +18,11 @@ T = TypeVar("T")
 
 def size() -> int:
     """Return how many processes learn together, 1 for one alone."""
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+    return (
+        distributed.get_world_size()
+        if distributed.is_available() and distributed.is_initialized()
+        else 1
+    )
 
 
 def rank() -> int:
@@ -40,7 +44,9 @@ def average(parameters: Iterable[nn.Parameter]) -> None:
             dense.append(parameter.grad)
     flat = torch.cat([gradient.flatten() for gradient in dense])
     distributed.all_reduce(flat)
-    for gradient, mean in zip(dense, (flat / size()).split([one.numel() for one in dense]), strict=True):
+    for gradient, mean in zip(
+        dense, (flat / size()).split([one.numel() for one in dense]), strict=True
+    ):
         gradient.copy_(mean.view_as(gradient))
 
 
@@ -53,7 +59,9 @@ def total(values: Sequence[float], device: torch.device) -> list[float]:
     return sums.tolist()
 
 
-def in_step(once: Iterator[T], again: Callable[[], Iterator[T]], device: torch.device) -> Iterator[T]:
+def in_step(
+    once: Iterator[T], again: Callable[[], Iterator[T]], device: torch.device
+) -> Iterator[T]:
     """Yield `once` as long as any process has more; one that is through goes on with `again` until all are.
 
     Raises ValueError where `again` has nothing.
@@ -71,14 +79,18 @@ def in_step(once: Iterator[T], again: Callable[[], Iterator[T]], device: torch.d
             once = again()
             following = next(once, None)
         if following is None:
-            raise ValueError(f"process {rank()} of {size()}: expected something to learn from, found nothing")
+            raise ValueError(
+                f"process {rank()} of {size()}: expected something to learn from, found nothing"
+            )
         yield following
 
 
 def _mean_of_rows(gradient: Tensor) -> Tensor:
     """Return the mean of the processes' coalesced gradients; NCCL itself knows no sparse ones."""
     rows, values = (_gathered(part) for part in (gradient.indices()[0], gradient.values()))
-    return torch.sparse_coo_tensor(rows[None], values / size(), gradient.shape, check_invariants=False).coalesce()
+    return torch.sparse_coo_tensor(
+        rows[None], values / size(), gradient.shape, check_invariants=False
+    ).coalesce()
 
 
 def _gathered(part: Tensor) -> Tensor:

@@ -40,7 +40,9 @@ class Adaptation:
     seed: int = 0
 
 
-def pairs_of(log: Interactions, days: float, most: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def pairs_of(
+    log: Interactions, days: float, most: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
     """Return int64 [p, 2] rows of different items that one user liked one after the other within so many days.
 
     Each pair of items occurs once, in no order; `most` of them are drawn where there are more.
@@ -60,11 +62,17 @@ def info_nce(left: Tensor, right: Tensor, same: Tensor, temperature: float) -> T
     """
     scores = (left @ right.T / temperature).masked_fill(same, -torch.inf)
     partner = torch.arange(len(left), device=left.device)
-    return (nn.functional.cross_entropy(scores, partner) + nn.functional.cross_entropy(scores.T, partner)) / 2
+    return (
+        nn.functional.cross_entropy(scores, partner)
+        + nn.functional.cross_entropy(scores.T, partner)
+    ) / 2
 
 
 def adapt(
-    model: LanguageModel, texts: Sequence[str], pairs: NDArray[np.int64], settings: Adaptation = Adaptation()
+    model: LanguageModel,
+    texts: Sequence[str],
+    pairs: NDArray[np.int64],
+    settings: Adaptation = Adaptation(),
 ) -> list[float]:
     """Adapt a language model in place to pairs of texts, int64 [p, 2]; return the loss of each step.
 
@@ -74,12 +82,22 @@ def adapt(
     from peft import LoraConfig, get_peft_model
 
     if len(pairs) < 2:
-        raise ValueError(f"expected at least 2 pairs of items that a user liked close in time, found {len(pairs)}")
-    names = {name.rsplit(".", 1)[-1] for name, part in model.model.named_modules() if isinstance(part, nn.Linear)}
+        raise ValueError(
+            f"expected at least 2 pairs of items that a user liked close in time, found {len(pairs)}"
+        )
+    names = {
+        name.rsplit(".", 1)[-1]
+        for name, part in model.model.named_modules()
+        if isinstance(part, nn.Linear)
+    }
     if not names & set(PROJECTIONS):
-        raise ValueError(f"expected linear layers named as one of {', '.join(PROJECTIONS)}, found {sorted(names)}")
+        raise ValueError(
+            f"expected linear layers named as one of {', '.join(PROJECTIONS)}, found {sorted(names)}"
+        )
     torch.manual_seed(settings.seed)
-    lora = LoraConfig(r=settings.rank, lora_alpha=settings.scale, target_modules=sorted(names & set(PROJECTIONS)))
+    lora = LoraConfig(
+        r=settings.rank, lora_alpha=settings.scale, target_modules=sorted(names & set(PROJECTIONS))
+    )
     learner = get_peft_model(model.model, lora).train()
     losses = _descend(learner, model, texts, pairs, settings)
     model.model = learner.merge_and_unload().eval().requires_grad_(True)
@@ -87,22 +105,37 @@ def adapt(
 
 
 def _descend(
-    learner: nn.Module, model: LanguageModel, texts: Sequence[str], pairs: NDArray[np.int64], settings: Adaptation
+    learner: nn.Module,
+    model: LanguageModel,
+    texts: Sequence[str],
+    pairs: NDArray[np.int64],
+    settings: Adaptation,
 ) -> list[float]:
     rng = np.random.default_rng(settings.seed)
     batches = np.array_split(rng.permutation(len(pairs)), -(-len(pairs) // settings.batch))
     weights = [weight for weight in learner.parameters() if weight.requires_grad]
     optimiser = torch.optim.AdamW(weights, settings.rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, settings.rate, total_steps=len(batches) + 1, pct_start=0.1, anneal_strategy="linear"
+        optimiser,
+        settings.rate,
+        total_steps=len(batches) + 1,
+        pct_start=0.1,
+        anneal_strategy="linear",
     )
     losses = []
     for chosen in tqdm(batches, desc="adapt the language model", unit="batch"):
         left, right = pairs[chosen].T
-        same = torch.from_numpy((left[:, None] == right) | (right[:, None] == right) | (left[:, None] == left))
+        same = torch.from_numpy(
+            (left[:, None] == right) | (right[:, None] == right) | (left[:, None] == left)
+        )
         same.fill_diagonal_(False)
         vectors = _vectors(learner, model, [texts[row] for row in (*left, *right)])
-        loss = info_nce(vectors[: len(left)], vectors[len(left) :], same.to(vectors.device), settings.temperature)
+        loss = info_nce(
+            vectors[: len(left)],
+            vectors[len(left) :],
+            same.to(vectors.device),
+            settings.temperature,
+        )
         loss.backward()
         nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()

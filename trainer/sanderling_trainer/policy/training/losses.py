@@ -15,7 +15,13 @@ def next_items(log_policy: Tensor, point: Tensor, target: Tensor, weight: Tensor
 
 
 def top_k_off_policy(
-    log_chosen: Tensor, logged: Tensor, reward: Tensor, counts: Tensor, baseline: float, cap: float, slate: int
+    log_chosen: Tensor,
+    logged: Tensor,
+    reward: Tensor,
+    counts: Tensor,
+    baseline: float,
+    cap: float,
+    slate: int,
 ) -> Tensor:
     """Minus the surrogate of the top-K off-policy-corrected gradient (Chen et al. 2019, arXiv:1812.02353, eq. 6).
 

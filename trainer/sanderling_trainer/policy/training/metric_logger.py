@@ -39,7 +39,9 @@ class WeightsAndBiases:
 
     def add(self, stage: str, epoch: int, values: Mapping[str, float]) -> None:
         """Write values down."""
-        self._run.log({f"{stage}/{name}": value for name, value in values.items()} | {f"{stage}/epoch": epoch})
+        self._run.log(
+            {f"{stage}/{name}": value for name, value in values.items()} | {f"{stage}/epoch": epoch}
+        )
 
 
 class Several:

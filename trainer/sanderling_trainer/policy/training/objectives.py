@@ -12,7 +12,14 @@ from torch import Tensor
 from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.network import PolicyNetwork
-from sanderling_trainer.policy.training.batches import Batch, TargetBatch, TrendTable, earlier, first_seen, seen_at
+from sanderling_trainer.policy.training.batches import (
+    Batch,
+    TargetBatch,
+    TrendTable,
+    earlier,
+    first_seen,
+    seen_at,
+)
 from sanderling_trainer.policy.training.losses import kl_divergence, next_items, top_k_off_policy
 from sanderling_trainer.policy.training.sampled_softmax import Proposal, vectors
 
@@ -34,7 +41,11 @@ class CrossEntropy:
 
     def __call__(self, batch: Batch, asked: TargetBatch) -> Tensor:
         """Return the loss of what a batch asks."""
-        return self._whole(batch, asked) if self.proposal is None else self._sampled(self.proposal, batch, asked)
+        return (
+            self._whole(batch, asked)
+            if self.proposal is None
+            else self._sampled(self.proposal, batch, asked)
+        )
 
     def fixed(self) -> CrossEntropy:
         """Return the same with draws that are the same every time."""
@@ -44,7 +55,9 @@ class CrossEntropy:
         items = self.network.items(self._hidden(len(self.network.bias)))
         logits = self._users(batch.items, batch, asked, items) @ items.T + self._biases(asked)
         if not self.repeats:
-            logits = logits.masked_fill(seen_at(first_seen(batch, len(items)), asked.place, asked.at), -math.inf)
+            logits = logits.masked_fill(
+                seen_at(first_seen(batch, len(items)), asked.place, asked.at), -math.inf
+            )
         return next_items(logits.log_softmax(-1), asked.point, asked.target, asked.weight)
 
     def _sampled(self, proposal: Proposal, batch: Batch, asked: TargetBatch) -> Tensor:
@@ -53,10 +66,17 @@ class CrossEntropy:
         rows, correction = proposal.candidates(certain, self.config.negatives)
         items = vectors(self.network, rows, self._hidden(len(rows)))
         sequence = torch.searchsorted(rows, batch.items).masked_fill(batch.items < 0, -1)
-        logits = self._users(sequence, batch, asked, items) @ items.T + (self._biases(asked, rows) + correction)
+        logits = self._users(sequence, batch, asked, items) @ items.T + (
+            self._biases(asked, rows) + correction
+        )
         if not self.repeats:
             logits[earlier(sequence, asked.place, asked.at)] = -math.inf
-        return next_items(logits.log_softmax(-1), asked.point, torch.searchsorted(rows, asked.target), asked.weight)
+        return next_items(
+            logits.log_softmax(-1),
+            asked.point,
+            torch.searchsorted(rows, asked.target),
+            asked.weight,
+        )
 
     def _biases(self, asked: TargetBatch, rows: Tensor | None = None) -> Tensor:
         """Return [n], or [q, n] where each point has its own day's; of some rows only when they are given."""
@@ -68,14 +88,20 @@ class CrossEntropy:
 
     def _hidden(self, items: int) -> Tensor | None:
         network = self.network
-        return torch.rand(items, device=network.bias.device) < self.config.id_dropout if network.training else None
+        return (
+            torch.rand(items, device=network.bias.device) < self.config.id_dropout
+            if network.training
+            else None
+        )
 
     def _users(self, sequence: Tensor, batch: Batch, asked: TargetBatch, items: Tensor) -> Tensor:
         """Return user vectors [q, d]; `sequence` int64 [b, s] are places in `items`."""
         states = self.network.states(items, sequence, batch.kinds)[asked.place, asked.at]
         contexts = asked.context
         if self.network.training:
-            dropped = torch.rand(contexts.shape, device=contexts.device) < self.config.context_dropout
+            dropped = (
+                torch.rand(contexts.shape, device=contexts.device) < self.config.context_dropout
+            )
             contexts = contexts.masked_fill(dropped, -1)
         return self.network.users(states, contexts)
 
@@ -120,7 +146,12 @@ def off_policy(
 
 
 def log_policy_at(
-    network: PolicyNetwork, batch: Batch, place: Tensor, at: Tensor, contexts: Tensor, seen: Tensor | None
+    network: PolicyNetwork,
+    batch: Batch,
+    place: Tensor,
+    at: Tensor,
+    contexts: Tensor,
+    seen: Tensor | None,
 ) -> Tensor:
     """Return log π [q, n] at q points: history `place[q]` of the batch after `at[q]` events; seen bool [q, n]."""
     items = network.items()

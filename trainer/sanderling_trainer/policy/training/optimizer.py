@@ -24,7 +24,9 @@ class RowAdamW(torch.optim.SparseAdam):
     A step costs what its batch costs, however large the table is.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], rate: float, weight_decay: float) -> None:
+    def __init__(
+        self, parameters: Sequence[nn.Parameter], rate: float, weight_decay: float
+    ) -> None:
         super().__init__(list(parameters), rate)
         self.weight_decay = weight_decay
 
@@ -56,8 +58,14 @@ class Optimiser:
     ) -> None:
         self.network, self.accumulate, self._added = network, config.accumulate, 0
         steps = max(1, -(-batches // config.accumulate))
-        whole = [parameter for parameter in network.parameters() if all(parameter is not table for table in by_row)]
-        self._parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(whole, rate, weight_decay=weight_decay)]
+        whole = [
+            parameter
+            for parameter in network.parameters()
+            if all(parameter is not table for table in by_row)
+        ]
+        self._parts: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(whole, rate, weight_decay=weight_decay)
+        ]
         if by_row:
             self._parts.append(RowAdamW(by_row, rate, weight_decay))
         factor = _cosine(epochs * steps, warm=steps)
@@ -110,7 +118,9 @@ def _clip(parameters: Iterable[nn.Parameter]) -> None:
             if parameter.grad.is_sparse:
                 parameter.grad = parameter.grad.coalesce()
             values.append(parameter.grad.values() if parameter.grad.is_sparse else parameter.grad)
-    length = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(value) for value in values]))
+    length = torch.linalg.vector_norm(
+        torch.stack([torch.linalg.vector_norm(value) for value in values])
+    )
     scale = (CLIP / (length + 1e-6)).clamp(max=1.0)
     for value in values:
         value.mul_(scale)

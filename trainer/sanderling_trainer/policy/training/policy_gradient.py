@@ -40,7 +40,14 @@ def policy_gradient(
     reference = copy.deepcopy(network).eval().requires_grad_(False)
     objective = CrossEntropy(network, config, repeats)
     applied_rewards = lessons(histories, config, repeats, device, fresh=None)
-    optimiser = Optimiser(network, config.policy_learning_rate, 0.0, config.policy_epochs, len(applied_rewards), config)
+    optimiser = Optimiser(
+        network,
+        config.policy_learning_rate,
+        0.0,
+        config.policy_epochs,
+        len(applied_rewards),
+        config,
+    )
     rng = training_state.seeded(config.seed + 1)
     counts = decisions.weights()
     if baseline is None:
@@ -48,14 +55,25 @@ def policy_gradient(
     with tqdm(range(config.policy_epochs), desc="policy gradient", unit="epoch") as bar:
         for epoch in bar:
             total, divergence = [], []
-            for batch, asked in (applied_rewards[at] for at in rng.permutation(len(applied_rewards))):
+            for batch, asked in (
+                applied_rewards[at] for at in rng.permutation(len(applied_rewards))
+            ):
                 chosen, place = decisions_in(batch, decisions)
                 if not len(chosen):
                     continue
                 with precision(device):
                     network.eval()
                     gain, kl = off_policy(
-                        network, reference, batch, decisions, counts, chosen, place, config, repeats, baseline
+                        network,
+                        reference,
+                        batch,
+                        decisions,
+                        counts,
+                        chosen,
+                        place,
+                        config,
+                        repeats,
+                        baseline,
                     )
                     loss = gain + config.kl * kl
                     if config.supervision > 0 and len(asked):
@@ -77,7 +95,11 @@ def policy_gradient(
 
 def _mean_reward(decisions: Decisions, counts: np.ndarray) -> float:
     weights = np.broadcast_to(counts[:, None], decisions.judged.shape)[decisions.judged]
-    return float(np.average(decisions.reward[decisions.judged], weights=weights)) if len(weights) else 0.0
+    return (
+        float(np.average(decisions.reward[decisions.judged], weights=weights))
+        if len(weights)
+        else 0.0
+    )
 
 
 def _mean(values: Sequence[float]) -> float:

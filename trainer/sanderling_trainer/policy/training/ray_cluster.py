@@ -32,7 +32,12 @@ from sanderling_trainer.policy.training.training_state import Trace
 
 AUTO = "auto"
 TEXTS = 1024
-START, LEARNED, TRACE, UNFINISHED = "start.safetensors", "learned.safetensors", "trace.json", "unfinished.pt"
+START, LEARNED, TRACE, UNFINISHED = (
+    "start.safetensors",
+    "learned.safetensors",
+    "trace.json",
+    "unfinished.pt",
+)
 
 
 def join(address: str = AUTO) -> int:
@@ -68,7 +73,9 @@ def warm_start(
 
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, folder / START)
+    save_file(
+        {name: tensor.contiguous() for name, tensor in network.state_dict().items()}, folder / START
+    )
     workers = min(workers, len(shards))
     config = replace(config, batch_events=max(1, config.batch_events // workers))
     gpus = ray.cluster_resources().get("GPU", 0) > 0
@@ -107,7 +114,10 @@ def _learn(settings: dict[str, Any]) -> None:
         resume=folder / UNFINISHED,
     )
     if distributed.rank() == 0:
-        save_file({name: tensor.cpu() for name, tensor in training_state.learned(network).items()}, folder / LEARNED)
+        save_file(
+            {name: tensor.cpu() for name, tensor in training_state.learned(network).items()},
+            folder / LEARNED,
+        )
         (folder / TRACE).write_text(json.dumps(asdict(trace)))
         (folder / UNFINISHED).unlink()
 
@@ -132,11 +142,18 @@ def encode(
         num_gpus=1 if ray.cluster_resources().get("GPU", 0) else 0,
     )
     vectors = None
-    for batch in tqdm(encoded.iter_batches(batch_format="numpy", batch_size=TEXTS), label, len(blocks), leave=False):
+    for batch in tqdm(
+        encoded.iter_batches(batch_format="numpy", batch_size=TEXTS),
+        label,
+        len(blocks),
+        leave=False,
+    ):
         if vectors is None:
             vectors = np.empty((len(texts), batch["vector"].shape[1]), np.float32)
         vectors[batch["row"]] = batch["vector"]
-    return vectors if vectors is not None else LanguageModel(source, max_tokens).encode(texts, label)
+    return (
+        vectors if vectors is not None else LanguageModel(source, max_tokens).encode(texts, label)
+    )
 
 
 def read(log: Path, ids: pa.Array) -> Iterator[pa.Table]:

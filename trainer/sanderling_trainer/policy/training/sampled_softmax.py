@@ -36,7 +36,10 @@ class Proposal:
     def of(counts: NDArray[np.int64], device: torch.device, uniform: float = UNIFORM) -> Proposal:
         """Return a share of uniform draws, the rest in proportion to how often each item occurs, int64 [n]."""
         q = uniform / len(counts) + (1.0 - uniform) * counts / max(1, counts.sum())
-        return Proposal(torch.from_numpy(np.log(q)).float().to(device), torch.from_numpy(np.cumsum(q)).to(device))
+        return Proposal(
+            torch.from_numpy(np.log(q)).float().to(device),
+            torch.from_numpy(np.cumsum(q)).to(device),
+        )
 
     def fixed(self, seed: int = 0) -> Proposal:
         """Return the same with draws of its own, so that two passes over the same batches see the same ones."""
@@ -45,8 +48,13 @@ class Proposal:
     def draw(self, size: int) -> Tensor:
         """Return `size` independent draws, rows int64."""
         device = self.cumulative.device
-        at = torch.rand(size, generator=self.generator, dtype=torch.float64, device=device) * self.cumulative[-1]
-        return torch.searchsorted(self.cumulative, at, right=True).clamp(max=len(self.cumulative) - 1)
+        at = (
+            torch.rand(size, generator=self.generator, dtype=torch.float64, device=device)
+            * self.cumulative[-1]
+        )
+        return torch.searchsorted(self.cumulative, at, right=True).clamp(
+            max=len(self.cumulative) - 1
+        )
 
     def candidates(self, certain: Tensor, size: int) -> tuple[Tensor, Tensor]:
         """Return rows int64 [c], ascending, and what is added to their logits, float32 [c]: 0 for the certain ones.

@@ -44,7 +44,11 @@ class Points:
 
 
 def points_of(
-    histories: Sequence[History], visit_hours: float, horizon_days: float, repeats: bool, fresh: bool | None
+    histories: Sequence[History],
+    visit_hours: float,
+    horizon_days: float,
+    repeats: bool,
+    fresh: bool | None,
 ) -> Points:
     """Return the points of histories: those after the inner split (`fresh`), those before it, or all (None).
 
@@ -64,7 +68,12 @@ def points_of(
     at = start[used]
     place = events.place[at]
     return Points(
-        place, at - events.offset[place], events.contexts[at], events.times[at] // DAY, point.astype(np.int64), target
+        place,
+        at - events.offset[place],
+        events.contexts[at],
+        events.times[at] // DAY,
+        point.astype(np.int64),
+        target,
     )
 
 
@@ -90,7 +99,9 @@ class _Events:
         lengths = np.array([len(history) for history in histories], np.int64)
 
         def column(name: str, dtype: type) -> NDArray:
-            return np.concatenate([np.empty(0, dtype), *(getattr(history, name) for history in histories)])
+            return np.concatenate(
+                [np.empty(0, dtype), *(getattr(history, name) for history in histories)]
+            )
 
         return _Events(
             np.repeat(np.arange(len(lengths)), lengths),
@@ -107,13 +118,17 @@ def _visits(events: _Events, visit_hours: float, horizon_days: float) -> tuple[I
     """Return the events with which visits start, and those before which their targets end."""
     horizon = math.ceil(horizon_days * DAY)
     early, late = events.times.min(initial=2**40), events.times.max(initial=0)
-    clock = np.maximum.accumulate(events.times - early + events.place * (late - early + horizon + 1))
+    clock = np.maximum.accumulate(
+        events.times - early + events.place * (late - early + horizon + 1)
+    )
     new = np.ones(len(clock), np.bool_)
     if visit_hours > 0:
         new[1:] = (np.diff(clock) > visit_hours * 3600) | (np.diff(events.place) > 0)
     start = np.flatnonzero(new)
     stop = np.append(start[1:], len(clock))[: len(start)]
-    return start, np.maximum(stop, np.searchsorted(clock, clock[start] + horizon)) if horizon else stop
+    return start, np.maximum(
+        stop, np.searchsorted(clock, clock[start] + horizon)
+    ) if horizon else stop
 
 
 def _runs(start: Ints, end: Ints) -> tuple[Ints, Ints]:

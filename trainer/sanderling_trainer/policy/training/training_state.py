@@ -51,10 +51,18 @@ class Run:
     def _save(self, file: Path) -> None:
         beside = file.with_suffix(".new")
         state = {
-            "network": {name: parameter.detach() for name, parameter in self.network.named_parameters()},
+            "network": {
+                name: parameter.detach() for name, parameter in self.network.named_parameters()
+            },
             "optimiser": self.optimiser.state_dict(),
-            "random": {"numpy": json.dumps(self.rng.bit_generator.state), "torch": torch.get_rng_state()},
-            **{name: getattr(self, name) for name in ("best", "epoch", "best_loss", "worse", "history")},
+            "random": {
+                "numpy": json.dumps(self.rng.bit_generator.state),
+                "torch": torch.get_rng_state(),
+            },
+            **{
+                name: getattr(self, name)
+                for name in ("best", "epoch", "best_loss", "worse", "history")
+            },
         }
         torch.save(state, beside)
         beside.replace(file)

@@ -61,7 +61,13 @@ def warm_start(
     optimiser = Optimiser(network, *rates, config, [network.residual] if sampled else [])
     run = training_state.begin(network, optimiser, config.seed, resume)
     first = distributed.rank() == 0
-    with tqdm(range(run.epoch, config.epochs), "warm start", initial=run.epoch, unit="epoch", disable=not first) as bar:
+    with tqdm(
+        range(run.epoch, config.epochs),
+        "warm start",
+        initial=run.epoch,
+        unit="epoch",
+        disable=not first,
+    ) as bar:
         for epoch in bar:
             loss = _epoch(source, objective, run, device)
             found = {"loss": loss, "validation": validation_loss(objective, source.validation())}
