@@ -38,9 +38,14 @@ class Target(StrEnum):
 
 
 Tier = Annotated[
-    Encoder, typer.Option("--encoder", help="base: the whole language model in int8; small, nano: distilled from it.")
+    Encoder,
+    typer.Option(
+        "--encoder", help="base: the whole language model in int8; small, nano: distilled from it."
+    ),
 ]
-Previous = Annotated[Path | None, typer.Option(help="Bundle of the previous release, to compare latencies with.")]
+Previous = Annotated[
+    Path | None, typer.Option(help="Bundle of the previous release, to compare latencies with.")
+]
 
 
 def quantize(
@@ -48,11 +53,18 @@ def quantize(
     out: Annotated[Path, typer.Option(help="Folder of the bundle to write; must not exist.")],
     encoder: Tier = Encoder.small,
     steps: Annotated[
-        int | None, typer.Option(min=1, max=10**9, help="Steps of distillation; the encoder's own by default.")
+        int | None,
+        typer.Option(min=1, max=10**9, help="Steps of distillation; the encoder's own by default."),
     ] = None,
-    target: Annotated[Target, typer.Option(help="Processor of the devices; `any` is safe on all.")] = Target.any,
-    corpus: Annotated[Path | None, typer.Option(help="UTF-8 file of further texts to distil on, one a line.")] = None,
-    encoder_of: Annotated[Path | None, typer.Option(help="Take the encoder of this earlier bundle.")] = None,
+    target: Annotated[
+        Target, typer.Option(help="Processor of the devices; `any` is safe on all.")
+    ] = Target.any,
+    corpus: Annotated[
+        Path | None, typer.Option(help="UTF-8 file of further texts to distil on, one a line.")
+    ] = None,
+    encoder_of: Annotated[
+        Path | None, typer.Option(help="Take the encoder of this earlier bundle.")
+    ] = None,
     previous: Previous = None,
     seed: Seed = 0,
     as_json: Json = False,
@@ -72,7 +84,11 @@ def quantize(
     try:
         built = build(checkpoint, out, encoding=encoding, encoder_of=encoder_of, previous=previous)
     except GateError as error:
-        finish({"passed": False, "checks": gate.report(error.rows)}, f"{_table(error.rows)}\n{error}", as_json)
+        finish(
+            {"passed": False, "checks": gate.report(error.rows)},
+            f"{_table(error.rows)}\n{error}",
+            as_json,
+        )
         raise typer.Exit(1) from error
 
     size = sum(entry.length for entry in built.manifest.files.values())
@@ -84,12 +100,18 @@ def quantize(
         "encoder": built.manifest.reports["encoder"],
         "checks": gate.report(built.rows),
     }
-    finish(result, f"{_table(built.rows)}\nrelease {built.manifest.release}, {size / 1e6:.1f} MB -> {out}", as_json)
+    finish(
+        result,
+        f"{_table(built.rows)}\nrelease {built.manifest.release}, {size / 1e6:.1f} MB -> {out}",
+        as_json,
+    )
 
 
 def gate(
     bundle: Annotated[Path, typer.Argument(help="Folder of a finished bundle.")],
-    checkpoint: Annotated[Path, typer.Option(help="Folder of the policy checkpoint that it was built from.")],
+    checkpoint: Annotated[
+        Path, typer.Option(help="Folder of the policy checkpoint that it was built from.")
+    ],
     encoder: Tier = Encoder.small,
     previous: Previous = None,
     as_json: Json = False,
@@ -104,7 +126,11 @@ def gate(
     rows = regate(bundle, checkpoint, encoder.value, previous)
     passed = all(row.passed for row in rows)
     verdict = "passed" if passed else "failed"
-    finish({"passed": passed, "checks": gates.report(rows)}, f"{_table(rows)}\n{bundle} {verdict} the gate", as_json)
+    finish(
+        {"passed": passed, "checks": gates.report(rows)},
+        f"{_table(rows)}\n{bundle} {verdict} the gate",
+        as_json,
+    )
 
     if not passed:
         raise typer.Exit(1)
@@ -128,7 +154,8 @@ def _lines(path: Path) -> tuple[str, ...]:
 def _table(rows: list[Check]) -> str:
     lines = [f"{'check':<28}{'value':>14}{'threshold':>14}"]
     lines += [
-        f"{row.check:<28}{row.value:>14.4f}{row.threshold:>14.4f}  {_verdict(row)}  {row.note}".rstrip() for row in rows
+        f"{row.check:<28}{row.value:>14.4f}{row.threshold:>14.4f}  {_verdict(row)}  {row.note}".rstrip()
+        for row in rows
     ]
     return "\n".join(lines)
 

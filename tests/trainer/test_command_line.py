@@ -53,7 +53,9 @@ COMMANDS = dict(leaves(typer.main.get_command(make_app())))
 
 def example(name: str) -> list[str]:
     """Return the arguments of the one example in a command's help."""
-    [line] = re.findall(r"^ *Example: sanderling (.*)$", COMMANDS[name].callback.__doc__, re.MULTILINE)
+    [line] = re.findall(
+        r"^ *Example: sanderling (.*)$", COMMANDS[name].callback.__doc__, re.MULTILINE
+    )
     return shlex.split(line)
 
 
@@ -68,11 +70,15 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_bundle(Path("bundle"), release=1)
     write_bundle(Path("releases/2"), release=2, seed=1)
     write_table("log.csv", ("user_id", "item_id", "timestamp"), LOG)
-    write_table("items.csv", ("item_id", "text"), [(f"item-{row}", f"thing {row}") for row in range(9)])
+    write_table(
+        "items.csv", ("item_id", "text"), [(f"item-{row}", f"thing {row}") for row in range(9)]
+    )
     for name in ("log.parquet", "later.parquet"):
         rows = [dict(zip(("user_id", "item_id", "timestamp"), row, strict=True)) for row in LOG]
         write_parquet(name, rows)
-    write_slates("slates.parquet", [{"user_id": "anna", "rank": 1, "item_id": "item-1", "score": 0.5}])
+    write_slates(
+        "slates.parquet", [{"user_id": "anna", "rank": 1, "item_id": "item-1", "score": 0.5}]
+    )
     Path("demo").mkdir()
     Path("demo/summary.json").write_text("{}")
     return tmp_path
@@ -140,7 +146,11 @@ def test_json_everywhere_and_seeds_where_they_decide() -> None:
 
 def test_the_choices_are_those_of_the_library() -> None:
     """The encoders and processors that the command line offers are the ones that can be built."""
-    assert [one.value for one in quantize_cli.Encoder] == [one.value for one in options.Encoder] == list(TIERS)
+    assert (
+        [one.value for one in quantize_cli.Encoder]
+        == [one.value for one in options.Encoder]
+        == list(TIERS)
+    )
     assert [one.value for one in quantize_cli.Target] == list(BITS)
 
 
@@ -218,12 +228,17 @@ def test_a_port_in_use_is_named(shop: Path, shell: Shell) -> None:
         port = taken.getsockname()[1]
         status, _, err = shell.run("collect", "--store", "events", "--port", port)
     assert status == 1
-    assert err.startswith(f"sanderling: 127.0.0.1 port {port}: expected an address to listen on: Address already in")
+    assert err.startswith(
+        f"sanderling: 127.0.0.1 port {port}: expected an address to listen on: Address already in"
+    )
 
 
 def rollout_of(release: int) -> Any:
     """Return the percentage that the newest targets state for a release."""
-    newest = max(Path("repository/metadata").glob("*.targets.json"), key=lambda path: int(path.name.split(".")[0]))
+    newest = max(
+        Path("repository/metadata").glob("*.targets.json"),
+        key=lambda path: int(path.name.split(".")[0]),
+    )
     targets = Metadata.from_file(str(newest)).signed.targets  # type: ignore[attr-defined]
     return targets[f"releases/{release}/manifest.json"].custom["rollout"]
 
@@ -233,10 +248,17 @@ def test_a_release_is_published_and_rolled_out(shop: Path, shell: Shell) -> None
     made = shell.json("release", "keys", *RELEASES)
     assert made["created"]
     assert Path(made["root"]).read_bytes() == Path("repository/metadata/1.root.json").read_bytes()
-    published = shell.json("release", "publish", "--bundle", "releases/2", *RELEASES, "--percent", 10)
+    published = shell.json(
+        "release", "publish", "--bundle", "releases/2", *RELEASES, "--percent", 10
+    )
     assert (published["release"], published["percent"], rollout_of(2)) == (2, 10, 10)
     for percent in (50, 0):
-        assert shell.json("release", "rollout", "--release", 2, "--percent", percent, *RELEASES)["percent"] == percent
+        assert (
+            shell.json("release", "rollout", "--release", 2, "--percent", percent, *RELEASES)[
+                "percent"
+            ]
+            == percent
+        )
         assert rollout_of(2) == percent
     status, _, err = shell.run("release", "publish", "--bundle", "bundle", *RELEASES)
     assert (status, "expected a number above 2" in err) == (1, True)
@@ -265,7 +287,10 @@ def test_refresh_moves_the_dates_and_says_which(shop: Path, shell: Shell) -> Non
     assert (waits["refreshed"], waits["expires"]) == (False, waits["before"])
     done = shell.json("release", "refresh", *RELEASES, "--if-within", 6)
     assert (done["refreshed"], done["before"]) == (True, waits["before"])
-    gained = {role: (date(done["expires"][role]) - date(done["before"][role])).days for role in done["before"]}
+    gained = {
+        role: (date(done["expires"][role]) - date(done["before"][role])).days
+        for role in done["before"]
+    }
     assert gained == {"root": 0, "targets": 25, "snapshot": 25, "timestamp": 25}
     _, out, err = shell.run("release", "refresh", *RELEASES)
     assert f"was {done['expires']['timestamp'][:10]}" in out
@@ -276,8 +301,12 @@ def date(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-@pytest.mark.parametrize(("days", "words"), [(5, "the timestamp metadata expires on"), (-1, "metadata expired on")])
-def test_an_expiry_that_is_near_is_warned_of(shop: Path, shell: Shell, days: int, words: str) -> None:
+@pytest.mark.parametrize(
+    ("days", "words"), [(5, "the timestamp metadata expires on"), (-1, "metadata expired on")]
+)
+def test_an_expiry_that_is_near_is_warned_of(
+    shop: Path, shell: Shell, days: int, words: str
+) -> None:
     """Metadata that expires within a week, or has expired, is named on stderr with the command that helps."""
     create_repository(Path("repository"), Path("keys"), expires_days=days)
     status, _, err = shell.run("release", "keys", *RELEASES)

@@ -60,10 +60,19 @@ def one_line(error: BaseException) -> str:
 
 def _root(
     verbose: Annotated[
-        int, typer.Option("--verbose", "-v", count=True, help="Log more, and show where an error came from; -vv: all.")
+        int,
+        typer.Option(
+            "--verbose",
+            "-v",
+            count=True,
+            help="Log more, and show where an error came from; -vv: all.",
+        ),
     ] = 0,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print errors and the result of --json only; no progress.")
+        bool,
+        typer.Option(
+            "--quiet", "-q", help="Print errors and the result of --json only; no progress."
+        ),
     ] = False,
 ) -> None:
     """An on-device recommender that ranks, explores and adapts inside your app, and sends its feedback home.
@@ -73,10 +82,14 @@ def _root(
     if quiet and verbose:
         raise typer.BadParameter("expected --quiet or --verbose, found both; leave one out")
 
-    level = logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    level = (
+        logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    )
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
 
     if quiet:
         logging.captureWarnings(True)
         # Read when tqdm and transformers are imported, which is when a command runs.
-        os.environ.update(TQDM_DISABLE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", TRANSFORMERS_VERBOSITY="error")
+        os.environ.update(
+            TQDM_DISABLE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", TRANSFORMERS_VERBOSITY="error"
+        )

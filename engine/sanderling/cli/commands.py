@@ -24,7 +24,10 @@ SLATE_COLUMNS = ("user_id", "rank", "item_id", "score")
 def recommend(
     bundle: Annotated[Path, typer.Option(help="Folder of the bundle.")],
     interactions: Annotated[
-        Path, typer.Option(help="Log: user_id, item_id, timestamp, optional reward and kind; .parquet or .csv.")
+        Path,
+        typer.Option(
+            help="Log: user_id, item_id, timestamp, optional reward and kind; .parquet or .csv."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="File for the slates: .parquet or .csv.")],
     k: Annotated[int, typer.Option(min=1, max=1000, help="Items on a slate.")] = 10,
@@ -53,8 +56,17 @@ def recommend(
             ]
 
     tables.write(out, SLATE_COLUMNS, slates)
-    result = {"users": len(histories), "rows": len(slates), "release": engine.release, "out": str(out)}
-    finish(result, f"{len(histories)} slates of at most {k} items by release {engine.release} -> {out}", as_json)
+    result = {
+        "users": len(histories),
+        "rows": len(slates),
+        "release": engine.release,
+        "out": str(out),
+    }
+    finish(
+        result,
+        f"{len(histories)} slates of at most {k} items by release {engine.release} -> {out}",
+        as_json,
+    )
 
 
 def update(
@@ -72,7 +84,11 @@ def update(
         updated_to = engine.update()
         active = engine.release
 
-    text = f"updated; release {active} is active" if updated_to else f"release {active} is active, and is the newest"
+    text = (
+        f"updated; release {active} is active"
+        if updated_to
+        else f"release {active} is active, and is the newest"
+    )
     finish({"updated_to": updated_to, "serving": active}, text, as_json)
 
 
@@ -82,7 +98,9 @@ def doctor(as_json: Json = False) -> None:
     Example: sanderling doctor --json
     """
     report = examine()
-    text = "\n".join(f"{part:<14}{found['state']:<8}{found['why']}" for part, found in report.items())
+    text = "\n".join(
+        f"{part:<14}{found['state']:<8}{found['why']}" for part, found in report.items()
+    )
     finish(report, text, as_json)
 
     if any(found["state"] == "wrong" for found in report.values()):
@@ -91,7 +109,10 @@ def doctor(as_json: Json = False) -> None:
 
 def events(
     schema: Annotated[
-        bool, typer.Option("--schema", help="Print the JSON Schema of every event that can leave the device.")
+        bool,
+        typer.Option(
+            "--schema", help="Print the JSON Schema of every event that can leave the device."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -100,7 +121,9 @@ def events(
     Example: sanderling events --schema
     """
     if not schema:
-        raise typer.BadParameter("expected --schema, the only question that this command answers; add it")
+        raise typer.BadParameter(
+            "expected --schema, the only question that this command answers; add it"
+        )
 
     content = msgspec.json.schema(wire.Event)
     text = msgspec.json.format(msgspec.json.encode(content), indent=1).decode()
@@ -133,7 +156,12 @@ def _histories(path: Path) -> dict[str, list[_Event]]:
     """Return the events of each user in the order of the file."""
     histories: dict[str, list[_Event]] = {}
     for number, row in enumerate(tables.rows(path, ("user_id", "item_id", "timestamp")), 1):
-        event = _Event(_time(path, number, row["timestamp"]), str(row["item_id"]), _kind(path, number, row), number)
+        event = _Event(
+            _time(path, number, row["timestamp"]),
+            str(row["item_id"]),
+            _kind(path, number, row),
+            number,
+        )
         histories.setdefault(str(row["user_id"]), []).append(event)
     return histories
 
@@ -149,7 +177,11 @@ def _kind(path: Path, number: int, row: dict[str, Any]) -> str:
 
 
 def _time(path: Path, number: int, value: Any) -> float:
-    return value.timestamp() if hasattr(value, "timestamp") else _number(path, number, "timestamp", value)
+    return (
+        value.timestamp()
+        if hasattr(value, "timestamp")
+        else _number(path, number, "timestamp", value)
+    )
 
 
 def _number(path: Path, number: int, column: str, value: Any) -> float:
@@ -159,5 +191,7 @@ def _number(path: Path, number: int, column: str, value: Any) -> float:
         result = math.nan
 
     if not math.isfinite(result):
-        raise TableError(f"{path}: row {number}: column {column}: expected a number, found {value!r:.80}")
+        raise TableError(
+            f"{path}: row {number}: column {column}: expected a number, found {value!r:.80}"
+        )
     return result

@@ -19,13 +19,20 @@ from sanderling.kernels import cpu, library
 from sanderling.topk import Table, quantize_rows
 
 Report = dict[str, dict[str, str]]
-EXTRAS = {"text": ["onnxruntime", "tokenizers"], "jit": ["numba"], "update": ["tuf"], "cli": ["typer"]}
+EXTRAS = {
+    "text": ["onnxruntime", "tokenizers"],
+    "jit": ["numba"],
+    "update": ["tuf"],
+    "cli": ["typer"],
+}
 
 
 def examine() -> Report:
     """Return the state of each part, `ok`, `absent` or `wrong`, and the reason for it."""
     return {
-        "engine": _part("ok", f"{sanderling.__version__}, Python {platform.python_version()}, {sys.platform}"),
+        "engine": _part(
+            "ok", f"{sanderling.__version__}, Python {platform.python_version()}, {sys.platform}"
+        ),
         "processor": _part("ok", f"{cpu.machine()}: can run {', '.join(cpu.kinds())}"),
         "kernels": _kernels(),
         **{f"extra {extra}": _extra(packages) for extra, packages in EXTRAS.items()},
@@ -43,7 +50,10 @@ def _kernels() -> dict[str, str]:
     if kernels is None:
         return _part("ok" if asked else "absent", f"numpy, {chosen}: {_why_not_compiled()}")
     if not _agrees():
-        return _part("wrong", f"{kernels.source} for {kernels.kind} gives other answers than numpy; please report it")
+        return _part(
+            "wrong",
+            f"{kernels.source} for {kernels.kind} gives other answers than numpy; please report it",
+        )
     return _part("ok", f"{kernels.source} for {kernels.kind}, {chosen}; same answers as numpy")
 
 
@@ -58,7 +68,10 @@ def _why_not_compiled() -> str:
 def _agrees() -> bool:
     rng = np.random.default_rng(0)
     rows, scale = quantize_rows(rng.standard_normal((3000, 40)).astype(np.float32))
-    query, bias = rng.standard_normal(40).astype(np.float32), rng.standard_normal(3000).astype(np.float32)
+    query, bias = (
+        rng.standard_normal(40).astype(np.float32),
+        rng.standard_normal(3000).astype(np.float32),
+    )
     answers = [Table(rows, scale, bias, source).top(query, 50) for source in (None, "numpy")]
     return all(np.array_equal(ours, theirs) for ours, theirs in zip(*answers, strict=True))
 
@@ -70,7 +83,10 @@ def _extra(packages: list[str]) -> dict[str, str]:
             found.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             missing.append(package)
-    return _part("absent" if missing else "ok", ", ".join([*found, *(f"no {package}" for package in missing)]))
+    return _part(
+        "absent" if missing else "ok",
+        ", ".join([*found, *(f"no {package}" for package in missing)]),
+    )
 
 
 def _storage() -> dict[str, str]:
@@ -80,7 +96,9 @@ def _storage() -> dict[str, str]:
         connection = apsw.Connection(str(Path(folder) / "probe"))
         mode = connection.pragma("journal_mode", "wal")
         connection.close()
-    return _part("ok" if mode == "wal" else "wrong", f"SQLite {apsw.sqlite_lib_version()}, journal {mode}")
+    return _part(
+        "ok" if mode == "wal" else "wrong", f"SQLite {apsw.sqlite_lib_version()}, journal {mode}"
+    )
 
 
 def _part(state: str, why: str) -> dict[str, str]:

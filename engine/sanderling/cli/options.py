@@ -9,8 +9,13 @@ from typing import Annotated
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on the last line of stdout.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of everything random.")]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print the result as one JSON object on the last line of stdout."),
+]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of everything random.")
+]
 
 
 def finite(value: float) -> float:
@@ -25,6 +30,10 @@ def check_creatable(path: Path) -> None:
     above = next(parent for parent in path.absolute().parents if parent.exists())
 
     if not above.is_dir():
-        raise NotADirectoryError(f"{path}: expected a folder above it, found the file {above}; choose another path")
+        raise NotADirectoryError(
+            f"{path}: expected a folder above it, found the file {above}; choose another path"
+        )
     if not os.access(above, os.W_OK):
-        raise PermissionError(f"{path}: expected a folder that can be written, found {above}; choose another path")
+        raise PermissionError(
+            f"{path}: expected a folder that can be written, found {above}; choose another path"
+        )

@@ -20,7 +20,9 @@ def rows(path: Path, required: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     for number, row in enumerate(source, 1):
         for column in required:
             if row.get(column) in (None, ""):
-                raise TableError(f"{path}: row {number}: column {column}: expected a value, found none")
+                raise TableError(
+                    f"{path}: row {number}: column {column}: expected a value, found none"
+                )
         yield row
 
 
@@ -42,7 +44,9 @@ def check_output(path: Path) -> None:
     if path.suffix != ".csv":
         _reader(path)
     if path.is_dir():
-        raise TableError(f"{path}: expected the name of a file, found a folder; choose another name")
+        raise TableError(
+            f"{path}: expected the name of a file, found a folder; choose another name"
+        )
     check_creatable(path)
 
 
@@ -56,7 +60,11 @@ def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def _reader(path: Path) -> Any:
     if path.suffix != ".parquet":
-        raise TableError(f"{path}: expected a file name ending in .csv or .parquet; convert or rename it")
+        raise TableError(
+            f"{path}: expected a file name ending in .csv or .parquet; convert or rename it"
+        )
     for point in entry_points(group=READERS, name="parquet"):
         return point.load()
-    raise TableError(f"{path}: Parquet needs the trainer: pip install sanderling-trainer, or use a .csv file")
+    raise TableError(
+        f"{path}: Parquet needs the trainer: pip install sanderling-trainer, or use a .csv file"
+    )

@@ -24,9 +24,14 @@ TOMORROW = 86_400
 
 
 def train(
-    items: Annotated[Path, typer.Option(help="Items: item_id, text, any attributes; .parquet or .csv.")],
+    items: Annotated[
+        Path, typer.Option(help="Items: item_id, text, any attributes; .parquet or .csv.")
+    ],
     interactions: Annotated[
-        Path, typer.Option(help="Log: user_id, item_id, timestamp, optional reward, kind, context; .parquet or .csv.")
+        Path,
+        typer.Option(
+            help="Log: user_id, item_id, timestamp, optional reward, kind, context; .parquet or .csv."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the policy checkpoint to write.")],
     language_model: Annotated[
@@ -34,22 +39,37 @@ def train(
     ] = "minilm",
     app: Annotated[str, typer.Option(help="Name of the app that the bundle will be for.")] = "demo",
     holdout: Annotated[
-        float, typer.Option(min=0.0, max=0.9, callback=finite, help="Latest share of the log, kept for evaluation.")
+        float,
+        typer.Option(
+            min=0.0, max=0.9, callback=finite, help="Latest share of the log, kept for evaluation."
+        ),
     ] = 0.2,
-    adapt: Annotated[bool, typer.Option("--adapt", help="Fine-tune the language model on the log (LoRA).")] = False,
+    adapt: Annotated[
+        bool, typer.Option("--adapt", help="Fine-tune the language model on the log (LoRA).")
+    ] = False,
     cluster: Annotated[
-        str | None, typer.Option(help="Address of a Ray cluster to train on; auto finds one or starts one here.")
+        str | None,
+        typer.Option(
+            help="Address of a Ray cluster to train on; auto finds one or starts one here."
+        ),
     ] = None,
     visit_hours: Annotated[
         float,
         typer.Option(
-            min=0.0, callback=finite, help="Predict whole visits, which end at a gap of so many hours; 0: each event."
+            min=0.0,
+            callback=finite,
+            help="Predict whole visits, which end at a gap of so many hours; 0: each event.",
         ),
     ] = 0.0,
     horizon_days: Annotated[
-        float, typer.Option(min=0.0, callback=finite, help="With visits: predict likes of the next so many days.")
+        float,
+        typer.Option(
+            min=0.0, callback=finite, help="With visits: predict likes of the next so many days."
+        ),
     ] = 14.0,
-    wandb: Annotated[str | None, typer.Option(help="Also log metrics to this Weights & Biases project.")] = None,
+    wandb: Annotated[
+        str | None, typer.Option(help="Also log metrics to this Weights & Biases project.")
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -66,19 +86,36 @@ def train(
     catalogue = read_catalogue(items)
     log = read_interactions(interactions, catalogue, latest=int(time.time()) + TOMORROW)
     chosen: dict[str, Any] = {"language_model": language_model, "seed": seed}
-    config = Config.for_visits(visit_hours, horizon_days, **chosen) if visit_hours else Config(**chosen)
-    trained = run(catalogue, log, out, config, app=app, holdout=holdout, adapted=adapt, address=cluster, wandb=wandb)
+    config = (
+        Config.for_visits(visit_hours, horizon_days, **chosen) if visit_hours else Config(**chosen)
+    )
+    trained = run(
+        catalogue,
+        log,
+        out,
+        config,
+        app=app,
+        holdout=holdout,
+        adapted=adapt,
+        address=cluster,
+        wandb=wandb,
+    )
     result = {"out": str(out), "seconds": trained.seconds, "metrics": trained.metrics}
     finish(result, f"{_ranking(trained.metrics)}\ncheckpoint of release 1 -> {out}", as_json)
 
 
 def evaluate(
     slates: Annotated[Path, typer.Option(help="Slates: user_id, rank, item_id, score.")],
-    interactions: Annotated[Path, typer.Option(help="The later log: user_id, item_id, timestamp, optional reward.")],
+    interactions: Annotated[
+        Path, typer.Option(help="The later log: user_id, item_id, timestamp, optional reward.")
+    ],
     items: Annotated[
-        Path | None, typer.Option(help="Items, for the coverage; by default those in the two tables.")
+        Path | None,
+        typer.Option(help="Items, for the coverage; by default those in the two tables."),
     ] = None,
-    k: Annotated[int, typer.Option(min=1, max=1000, help="Number of items of each slate that count.")] = 10,
+    k: Annotated[
+        int, typer.Option(min=1, max=1000, help="Number of items of each slate that count.")
+    ] = 10,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -92,7 +129,9 @@ def evaluate(
     from sanderling_trainer.judge.metrics import evaluate as metrics_of
 
     found, liked = read_slates(slates), read_likes(interactions)
-    seen = {item for slate in found.values() for item in slate} | {item for wanted in liked.values() for item in wanted}
+    seen = {item for slate in found.values() for item in slate} | {
+        item for wanted in liked.values() for item in wanted
+    }
     count = len(read_catalogue(items)) if items else len(seen)
     metrics = metrics_of(found, liked, k, count, np.random.default_rng(seed))
     ndcg = metrics[f"ndcg@{k}"]
@@ -101,14 +140,21 @@ def evaluate(
 
 
 def retrain(
-    events: Annotated[str, typer.Option(help="Folder, or URL of an object store, that `collect` wrote to.")],
+    events: Annotated[
+        str, typer.Option(help="Folder, or URL of an object store, that `collect` wrote to.")
+    ],
     checkpoint: Annotated[Path, typer.Option(help="Checkpoint of the active policy.")],
     out: Annotated[Path, typer.Option(help="Folder of the next checkpoint.")],
     bundle: Annotated[Path | None, typer.Option(help="Also build the next bundle here.")] = None,
     encoder: Annotated[Encoder, typer.Option(help="Size of the bundle's encoder.")] = Encoder.small,
-    encoder_of: Annotated[Path | None, typer.Option(help="Take the encoder of this earlier bundle.")] = None,
+    encoder_of: Annotated[
+        Path | None, typer.Option(help="Take the encoder of this earlier bundle.")
+    ] = None,
     ship_anyway: Annotated[
-        bool, typer.Option("--ship-anyway", help="Write the checkpoint even if the release gate blocks it.")
+        bool,
+        typer.Option(
+            "--ship-anyway", help="Write the checkpoint even if the release gate blocks it."
+        ),
     ] = False,
     seed: Seed = 0,
     as_json: Json = False,
@@ -123,7 +169,9 @@ def retrain(
     if bundle is not None:
         check_creatable(bundle)
         if bundle.exists():
-            raise FileExistsError(f"{bundle}: expected no such folder yet; remove it or choose another --bundle")
+            raise FileExistsError(
+                f"{bundle}: expected no such folder yet; remove it or choose another --bundle"
+            )
     if encoder_of is not None:
         manifest.read(encoder_of)
 
@@ -133,7 +181,13 @@ def retrain(
 
     done = run(events, checkpoint, out, seed=seed, ship_anyway=ship_anyway)
     if bundle is not None and done.written:
-        build(out, bundle, encoding=Encoding(encoder.value, seed=seed), encoder_of=encoder_of, previous=encoder_of)
+        build(
+            out,
+            bundle,
+            encoding=Encoding(encoder.value, seed=seed),
+            encoder_of=encoder_of,
+            previous=encoder_of,
+        )
     result = {
         "release": done.release,
         "out": str(out),
@@ -144,7 +198,9 @@ def retrain(
     }
     held = "\n".join(f"the release gate blocks it: {reason}" for reason in done.reasons)
     made = (
-        f"checkpoint of release {done.release} -> {out}" if done.written else f"no checkpoint of release {done.release}"
+        f"checkpoint of release {done.release} -> {out}"
+        if done.written
+        else f"no checkpoint of release {done.release}"
     )
     finish(result, "\n".join(filter(None, [_unfit(done.metrics["log"]), held, made])), as_json)
     if not done.written:
@@ -154,7 +210,11 @@ def retrain(
 def _unfit(log: Mapping[str, Any]) -> str:
     """Say how to repair installs that cannot be learned from."""
     unfit = len({*log["incomplete"], *log["doubled"]})
-    return f"left out: {unfit} incomplete or cloned installs; run `sanderling installs rotate`" if unfit else ""
+    return (
+        f"left out: {unfit} incomplete or cloned installs; run `sanderling installs rotate`"
+        if unfit
+        else ""
+    )
 
 
 def report(
@@ -188,21 +248,33 @@ def _summary(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:
-        raise TableError(f"{path}: expected the summary.json of `sanderling demo`, found no JSON: {error}") from error
+        raise TableError(
+            f"{path}: expected the summary.json of `sanderling demo`, found no JSON: {error}"
+        ) from error
 
     if not isinstance(content, dict):
-        raise TableError(f"{path}: expected the summary.json of `sanderling demo`, found {type(content).__name__}")
+        raise TableError(
+            f"{path}: expected the summary.json of `sanderling demo`, found {type(content).__name__}"
+        )
     return content
 
 
 def demo(
     out: Annotated[
-        Path, typer.Option(help="Folder for everything that the demo makes; what it made before is replaced.")
+        Path,
+        typer.Option(
+            help="Folder for everything that the demo makes; what it made before is replaced."
+        ),
     ] = Path("demo"),
-    items: Annotated[Path | None, typer.Option(help="Your items instead of MovieLens-100K.")] = None,
+    items: Annotated[
+        Path | None, typer.Option(help="Your items instead of MovieLens-100K.")
+    ] = None,
     interactions: Annotated[Path | None, typer.Option(help="Your log; needs --items.")] = None,
     collector_down: Annotated[
-        str, typer.Option(callback=duration, help="Stop the collector for so long while devices run, as in 20s.")
+        str,
+        typer.Option(
+            callback=duration, help="Stop the collector for so long while devices run, as in 20s."
+        ),
     ] = "0s",
     kill_device: Annotated[
         bool, typer.Option("--kill-device", help="Kill a device while it runs, and start it again.")
@@ -215,13 +287,19 @@ def demo(
     Example: sanderling demo --out demo/ --collector-down 20s --kill-device
     """
     if (items is None) != (interactions is None):
-        given, missing = ("--interactions", "--items") if items is None else ("--items", "--interactions")
-        raise typer.BadParameter(f"expected both --items and --interactions, found {given} alone; add {missing}")
+        given, missing = (
+            ("--interactions", "--items") if items is None else ("--items", "--interactions")
+        )
+        raise typer.BadParameter(
+            f"expected both --items and --interactions, found {given} alone; add {missing}"
+        )
 
     from sanderling_trainer.fleet.demo import Demo, Settings
     from sanderling_trainer.policy.config import Config
 
-    settings = Settings(seconds_of(collector_down), kill_device, config=replace(Config(), seed=seed))
+    settings = Settings(
+        seconds_of(collector_down), kill_device, config=replace(Config(), seed=seed)
+    )
     finished = Demo(out, settings, note).run(items, interactions)
     finish(finished.summary, finished.text, as_json)
 

@@ -16,7 +16,9 @@ from sanderling.cli.output import finish
 from sanderling.clock import SystemClock
 from sanderling_trainer.cli.options import StoreUrl
 
-installs = typer.Typer(no_args_is_help=True, help="Repair installs that nothing can be learned from.")
+installs = typer.Typer(
+    no_args_is_help=True, help="Repair installs that nothing can be learned from."
+)
 
 
 def collect(
@@ -26,7 +28,8 @@ def collect(
     token: Annotated[
         str | None,
         typer.Option(
-            envvar="SANDERLING_TOKEN", help="A token that all devices share, beside those of `sanderling tokens`."
+            envvar="SANDERLING_TOKEN",
+            help="A token that all devices share, beside those of `sanderling tokens`.",
         ),
     ] = None,
     as_json: Json = False,
@@ -50,7 +53,9 @@ def _check_address(host: str, port: int) -> None:
         socket.create_server((host, port), family=family).close()
     except OSError as error:
         reason = error.strerror or error
-        raise OSError(f"{host} port {port}: expected an address to listen on: {reason}; choose another") from error
+        raise OSError(
+            f"{host} port {port}: expected an address to listen on: {reason}; choose another"
+        ) from error
 
 
 class Action(StrEnum):
@@ -62,7 +67,10 @@ class Action(StrEnum):
 
 
 def tokens(
-    action: Annotated[Action, typer.Argument(help="issue prints a new token, once; revoke ends it; list names all.")],
+    action: Annotated[
+        Action,
+        typer.Argument(help="issue prints a new token, once; revoke ends it; list names all."),
+    ],
     store: StoreUrl,
     name: Annotated[str, typer.Option(help="The device's name.")] = "",
     as_json: Json = False,
@@ -77,10 +85,17 @@ def tokens(
     place = open_store(store)
     if action is Action.list:
         found = [{"name": token.name, "issued_at": token.issued_at} for token in kept.listed(place)]
-        finish({"tokens": found}, "\n".join(str(token["name"]) for token in found), as_json, is_data=True)
+        finish(
+            {"tokens": found},
+            "\n".join(str(token["name"]) for token in found),
+            as_json,
+            is_data=True,
+        )
         return
     if not name:
-        raise typer.BadParameter(f"expected a device's name to {action.value} its token, found none; add --name")
+        raise typer.BadParameter(
+            f"expected a device's name to {action.value} its token, found none; add --name"
+        )
     if action is Action.issue:
         token = kept.issue(place, name, SystemClock())
         finish({"name": name, "token": token}, token, as_json, is_data=True)
@@ -106,7 +121,11 @@ def erase(
     done = run(open_store(store, JOB_TIMEOUT), install, SystemClock())
     result = {"files": done.files, "lines": done.lines, "foreign": done.foreign}
     rest = [f"{name}: not a file of the log, left unchanged" for name in done.foreign]
-    finish(result, "\n".join([*rest, f"{done.lines} lines were deleted from {done.files} files"]), as_json)
+    finish(
+        result,
+        "\n".join([*rest, f"{done.lines} lines were deleted from {done.files} files"]),
+        as_json,
+    )
 
 
 @installs.command()
@@ -114,7 +133,12 @@ def rotate(
     store: StoreUrl,
     at_most: Annotated[
         float,
-        typer.Option(min=0.0, max=1.0, callback=finite, help="Stop if over 100 installs, and this share, need it."),
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            callback=finite,
+            help="Stop if over 100 installs, and this share, need it.",
+        ),
     ] = 0.05,
     as_json: Json = False,
 ) -> None:
@@ -142,4 +166,8 @@ def compact(store: StoreUrl, as_json: Json = False) -> None:
 
     done = run(open_store(store, JOB_TIMEOUT), SystemClock())
     result = {"files": done.files, "segments": done.segments, "events": done.events}
-    finish(result, f"{done.segments} segments with {done.events} events are now {done.files} daily files", as_json)
+    finish(
+        result,
+        f"{done.segments} segments with {done.events} events are now {done.files} daily files",
+        as_json,
+    )

@@ -9,7 +9,10 @@ from typing import Annotated
 
 import typer
 
-StoreUrl = Annotated[str, typer.Option("--store", help="Folder, or URL of an object store, that `collect` writes to.")]
+StoreUrl = Annotated[
+    str,
+    typer.Option("--store", help="Folder, or URL of an object store, that `collect` writes to."),
+]
 Repository = Annotated[Path, typer.Option(help="Folder of the signed releases.")]
 Keys = Annotated[Path, typer.Option(help="Folder of the private keys that sign releases.")]
 

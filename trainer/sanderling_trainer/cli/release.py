@@ -19,9 +19,13 @@ from sanderling_trainer.cli.options import Keys, Repository
 # Warn so many days before a role expires: a root needs its owners, who keep its keys off line.
 WARN_DAYS = {"root": 90, "targets": 7, "snapshot": 7, "timestamp": 7}
 
-Percent = Annotated[int, typer.Option(min=0, max=100, help="Percentage of the installs that get the release.")]
+Percent = Annotated[
+    int, typer.Option(min=0, max=100, help="Percentage of the installs that get the release.")
+]
 
-app = typer.Typer(no_args_is_help=True, help="Publish signed releases, and keep their signatures valid.")
+app = typer.Typer(
+    no_args_is_help=True, help="Publish signed releases, and keep their signatures valid."
+)
 
 
 @app.command()
@@ -50,7 +54,9 @@ def keys(repository: Repository, keys: Keys, as_json: Json = False) -> None:
     result = {
         "created": created,
         "root": str(root),
-        "keys": [{"role": key.role, "id": key.id, "file": key.file and str(key.file)} for key in found],
+        "keys": [
+            {"role": key.role, "id": key.id, "file": key.file and str(key.file)} for key in found
+        ],
         "expires": _dates(dates),
     }
     finish(result, "\n".join(lines), as_json)
@@ -96,7 +102,11 @@ def rollout(
     releases.set_rollout(release, percent, repository, keys)
     dates = releases.expiry_dates(repository)
     result = {"release": release, "percent": percent, "expires": _dates(dates)}
-    finish(result, f"release {release} goes to {percent} % of the installs; {_refresh_by(dates)}", as_json)
+    finish(
+        result,
+        f"release {release} goes to {percent} % of the installs; {_refresh_by(dates)}",
+        as_json,
+    )
     _warn(dates)
 
 
@@ -106,7 +116,11 @@ def refresh(
     keys: Keys,
     if_within: Annotated[
         float | None,
-        typer.Option(min=0.0, callback=lambda value: value and finite(value), help="Only if it expires in N days."),
+        typer.Option(
+            min=0.0,
+            callback=lambda value: value and finite(value),
+            help="Only if it expires in N days.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -124,9 +138,17 @@ def refresh(
         releases.refresh(repository, keys)
 
     after = releases.expiry_dates(repository)
-    lines = [f"{role:<12}expires {_date(after[role])}, was {_date(before[role])}" for role in before]
-    lines.append("signed again" if due else f"not signed again: nothing expires within {if_within:g} days")
-    finish({"refreshed": due, "before": _dates(before), "expires": _dates(after)}, "\n".join(lines), as_json)
+    lines = [
+        f"{role:<12}expires {_date(after[role])}, was {_date(before[role])}" for role in before
+    ]
+    lines.append(
+        "signed again" if due else f"not signed again: nothing expires within {if_within:g} days"
+    )
+    finish(
+        {"refreshed": due, "before": _dates(before), "expires": _dates(after)},
+        "\n".join(lines),
+        as_json,
+    )
     _warn(after)
 
 
@@ -144,8 +166,14 @@ def _warn(dates: Mapping[str, datetime]) -> None:
     now = datetime.now(UTC)
     for role, date in dates.items():
         if date <= now + timedelta(days=WARN_DAYS[role]):
-            remedy = "sign a new root with two root keys" if role == "root" else "run `sanderling release refresh`"
-            note(f"warning: the {role} metadata {'expires' if date > now else 'expired'} on {_date(date)}: {remedy}")
+            remedy = (
+                "sign a new root with two root keys"
+                if role == "root"
+                else "run `sanderling release refresh`"
+            )
+            note(
+                f"warning: the {role} metadata {'expires' if date > now else 'expired'} on {_date(date)}: {remedy}"
+            )
 
 
 def _date(date: datetime) -> str:
