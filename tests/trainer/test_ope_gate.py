@@ -111,7 +111,7 @@ def decisions_of(world) -> Decisions:
     m = len(world.items)
     return Decisions(
         history=np.arange(m),
-        at=np.zeros(m, np.int64),
+        position=np.zeros(m, np.int64),
         items=world.items.copy(),
         logged=world.log.logged.marginal.copy(),
         conditional=world.log.logged.conditional.copy(),

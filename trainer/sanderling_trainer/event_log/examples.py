@@ -97,7 +97,7 @@ class _Builder:
     def _chain(self, events: Sequence[Event]) -> StateReplay:
         chain = StateReplay(self.row_of)
         for event in events:
-            chain.follow(event, self.time.get(event.id, event.clock.wall) // 1000)
+            chain.set_popularity_day(event, self.time.get(event.id, event.clock.wall) // 1000)
         return chain
 
     def _take(
@@ -133,7 +133,7 @@ class _Builder:
         m, k = len(self.taken), int(slots.max(initial=1))
         decisions = Decisions(
             history=np.array([history for _, history, *_ in self.taken], np.int64),
-            at=np.array([at for _, _, at, *_ in self.taken], np.int64),
+            position=np.array([at for _, _, at, *_ in self.taken], np.int64),
             items=np.full((m, k), -1, np.int64),
             logged=np.ones((m, k)),
             conditional=np.ones((m, k)),

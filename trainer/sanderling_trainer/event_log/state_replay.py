@@ -28,7 +28,7 @@ class StateReplay:
         self._times: list[int] = []
         self._checks, self._known, self._told = [NO_EVENTS], [0], 0
 
-    def follow(self, event: Event, time_s: int) -> None:
+    def set_popularity_day(self, event: Event, time_s: int) -> None:
         """Take an event of the pseudonym, in its order: whether and how it moved the state."""
         if isinstance(event, StateReset):
             for item, kind in event.steps:
@@ -60,7 +60,7 @@ class StateReplay:
             kinds=np.array([code_of.get(kind, 0) for kind in self._kinds], np.int64),
             liked=np.array([kind != "dislike" for kind in self._kinds], np.bool_),
             contexts=np.full(len(self._items), -1, np.int64),
-            fresh=np.zeros(len(self._items), np.bool_),
+            is_validation=np.zeros(len(self._items), np.bool_),
             times=np.array(self._times, np.int64),
-            told=self._told,
+            n_replayed=self._told,
         )

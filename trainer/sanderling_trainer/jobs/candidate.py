@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,29 +13,33 @@ from sanderling_trainer.evaluation import ope
 from sanderling_trainer.event_log.examples import Examples
 from sanderling_trainer.policy import checkpoint, rollout
 from sanderling_trainer.policy.model.config import Config
-from sanderling_trainer.policy.model.network import PolicyNetwork
+from sanderling_trainer.policy.training.context import TrainingContext
 from sanderling_trainer.policy.training.policy_gradient import policy_gradient
 
 
 def _judge(
-    network: PolicyNetwork, found: Examples, config: Config, facts: checkpoint.CheckpointMetadata
+    context: TrainingContext, found: Examples, facts: checkpoint.CheckpointMetadata
 ) -> dict[str, Any]:
     """Estimate, on users kept aside, the click rate of a candidate that learned from the others."""
+    config = context.config
     rng = np.random.default_rng(config.seed)
     groups = np.unique(found.decisions.group)
     aside = np.isin(
         found.decisions.group, rng.choice(groups, max(1, len(groups) // 3), replace=False)
     )
-    learner = copy.deepcopy(network)
-    policy_gradient(learner, found.histories, found.decisions.of(~aside), config, facts.repeats)
+    learner = replace(context, network=copy.deepcopy(context.network))
+    policy_gradient(learner, found.decisions.take(~aside))
 
     def would(decisions: Decisions) -> ope.Candidate:
-        _, serving_pool = _order(network, found, decisions, config, facts.repeats)
-        ranks, pool_items = _order(learner, found, decisions, config, facts.repeats)
-        return _candidate(decisions, ranks, pool_items, serving_pool, config, len(network.bias))
+        _, serving_pool = _order(context, decisions)
+        ranks, pool_items = _order(learner, decisions)
+        items = len(context.network.bias)
+        return _candidate(decisions, ranks, pool_items, serving_pool, config, items)
 
     serving = ope.ServingPolicy(facts.release, config.pool, config.epsilon)
-    return ope.report(found.decisions.of(aside), serving, would, np.random.default_rng(config.seed))
+    return ope.report(
+        found.decisions.take(aside), serving, would, np.random.default_rng(config.seed)
+    )
 
 
 def _candidate(
@@ -63,10 +68,10 @@ def _candidate(
     )
 
 
-def _order(
-    network: PolicyNetwork, found: Examples, decisions: Decisions, config: Config, repeats: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places int64 [m, K] of the shown items in the network's greedy order, and its first items [m, M]."""
+def _order(context: TrainingContext, decisions: Decisions) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ranks int64 [m, K] of the shown items in the greedy order, and its first items [m, M]."""
+    config = context.config
+    network = context.network
     most = int(
         min(max(config.pool, config.slate, decisions.pool.max(initial=1)), len(network.bias))
     )
@@ -74,9 +79,7 @@ def _order(
         np.zeros(decisions.items.shape, np.int64),
         np.zeros((len(decisions), most), np.int64),
     )
-    for chosen, log_policy in rollout.slate_policy(
-        network, found.histories, decisions, config, repeats
-    ):
+    for chosen, log_policy in rollout.slate_policy(context, decisions):
         shown = np.take_along_axis(log_policy, np.maximum(decisions.items[chosen], 0), axis=1)
         for slot in range(shown.shape[1]):
             ranks[chosen, slot] = (log_policy > shown[:, slot : slot + 1]).sum(axis=1)
