@@ -162,13 +162,13 @@ def test_one_gradient_is_the_mean_of_two(both):
     assert [mean for _, _, mean in both] == [expected] * 2
 
 
-def test_a_process_that_is_through_goes_on_until_all_are(both):
-    """The longer epoch decides how many steps both take, and the shorter one begins again."""
+def test_a_process_that_finishes_early_continues_until_all_have_finished(both):
+    """The longer epoch decides how many steps both take; the process of the shorter one restarts."""
     assert [steps for _, steps, _ in both] == [[0, 1, 2, 3, 4], [0, 1, 2, 10, 11]]
 
 
-def test_alone_nothing_is_averaged_and_nothing_repeated():
-    """Outside of a group there is one process, and an epoch is an epoch."""
+def test_a_single_process_averages_and_repeats_nothing():
+    """Outside of a group there is one process, and an epoch has its own batches alone."""
     assert (training_processes.size(), training_processes.rank()) == (1, 0)
     assert list(
         training_processes.in_step(iter([1, 2]), lambda: iter([3]), torch.device("cpu"))

@@ -90,7 +90,8 @@ def slate_policy(
     A part is the indices int64 [q] of its decisions, and log π float32 [q, n].
     """
     network = context.network
-    for batch in batches(context.histories, context.config.batch_events, context.device):
+    events = context.config.batch_events
+    for batch in batches(context.histories_in_memory, events, context.device):
         points = decision_points(batch, decisions)
         for rows in np.array_split(np.arange(len(points)), max(1, len(points) // DECISIONS)):
             if not len(rows):

@@ -119,7 +119,7 @@ def _judgeable(
     fit = _fit(_unexplained(decisions, log, rebuilt), len(decisions), left_out)
     survived = np.maximum(decisions.survived, 1.0 / MAX_SHEDDING_WEIGHT)
     decisions, log = (
-        replace(decisions, survived=survived).of(fit),
+        replace(decisions, survived=survived).take(fit),
         cut(log._replace(survived=survived), fit),
     )
     return decisions, log, {reason: count for reason, count in left_out.items() if count}

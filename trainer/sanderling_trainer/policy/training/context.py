@@ -22,7 +22,7 @@ class TrainingContext:
     network: PolicyNetwork
 
     histories: Sequence[History] | Shards
-    """What users did. The warm start also takes shards, the policy gradient does not."""
+    """What users did. Only the warm start takes shards."""
 
     config: Config
 
@@ -35,6 +35,16 @@ class TrainingContext:
     day counts throughout."""
 
     metric_logger: MetricLogger = NO_METRICS
+
+    @property
+    def histories_in_memory(self) -> Sequence[History]:
+        """The histories; raises TypeError where they are shards."""
+        if isinstance(self.histories, Shards):
+            raise TypeError(
+                f"expected histories in memory, found the shards {self.histories.folder};"
+                " only the warm start takes shards"
+            )
+        return self.histories
 
     @property
     def device(self) -> torch.device:

@@ -10,7 +10,6 @@ import numpy as np
 from tqdm import tqdm
 
 from sanderling_trainer.data.logged_decisions import Decisions
-from sanderling_trainer.data.shards import Shards
 from sanderling_trainer.policy.training.batches import (
     DecisionPoints,
     TargetBatch,
@@ -38,15 +37,13 @@ def policy_gradient(
     """
     config = context.config
     network = context.network
-    if isinstance(context.histories, Shards):
-        raise TypeError("policy_gradient: expected histories in memory, found shards")
 
     reference = copy.deepcopy(network).eval().requires_grad_(False)
     if baseline is None:
         baseline = _mean_reward(decisions)
     off_policy = OffPolicy(context, reference, decisions, baseline)
 
-    batches = training_batches(context, context.histories, validation=None)
+    batches = training_batches(context, context.histories_in_memory, validation=None)
     schedule = Schedule(
         config.policy_learning_rate,
         weight_decay=0.0,
