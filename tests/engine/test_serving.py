@@ -12,6 +12,7 @@ from sanderling.releases import slots
 from sanderling.releases.active_bundle import ActiveBundle
 from sanderling.releases.slots import SlotState
 from tests.support.bundles import trying, write_bundle
+from tests.support.outboxes import database
 
 
 @pytest.fixture
@@ -127,8 +128,8 @@ def test_an_engine_without_an_outbox_holds_its_folder(tmp_path):
     """Where the outbox does not open but the folder is free, releases are tried and confirmed, by one engine alone."""
     write_bundle(tmp_path / "bundle")
     state = tmp_path / "state"
-    with trying(tmp_path / "bundle", state) as engine:
-        engine._outbox._store.database.writer.pragma("user_version", 99)
+    with trying(tmp_path / "bundle", state):
+        database(state).pragma("user_version", 99)
     with (
         Engine.open(tmp_path / "bundle", state) as first,
         Engine.open(tmp_path / "bundle", state) as second,
