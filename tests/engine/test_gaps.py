@@ -184,7 +184,7 @@ def test_shed_state_resets_are_declared(open_device):
 def test_outcomes_that_must_stay_do_not_keep_observations_from_being_shed(open_device):
     """Observations are shed, and new events taken, though outcomes that must stay are heavier."""
     device = open_device(outbox_bytes=2**18)
-    slates = [device.engine.recommend(user, k=5) for user in USERS for _ in range(21)]
+    slates = [device.engine.recommend(user, k=5) for user in USERS for _ in range(20)]
     device.send()
     device.online = False
     for slate in slates:
