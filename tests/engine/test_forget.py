@@ -165,11 +165,8 @@ def test_an_identity_reset_stands_though_bytes_cannot_be_overwritten_yet(engine,
     outbox_of(engine).reset_identity()
     slate = engine.recommend("anna")
     assert engine.reward(slate, slate[0], 1.0)
-    assert (
-        {event.install for event in stored(engine)}
-        == {outbox_of(engine).install}
-        != {before.install}
-    )
+    installs = {event.install for event in stored(engine)}
+    assert installs == {outbox_of(engine).install} != {before.install}
     assert traces(tmp_path, before.user)
     reader.close()
     engine._rest()

@@ -102,9 +102,9 @@ def open_device(tmp_path):
 
 
 def since(device: Device, seq: int) -> list[str]:
-    return [
-        event.id for event in device.by_number() if isinstance(event, Decision) and event.seq > seq
-    ]
+    """Return the ids of the decisions that the collector has, after a number."""
+    later = [event for event in device.by_number() if event.seq > seq]
+    return [event.id for event in later if isinstance(event, Decision)]
 
 
 def missing(received: list[wire.Event]) -> int:
