@@ -8,9 +8,9 @@ import pytest
 from sanderling import Engine
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import StorageError, UpdateError
-from sanderling.releases import slots
 from sanderling.releases.active_bundle import ActiveBundle
 from sanderling.releases.slots import SlotState
+from sanderling.runtime import files
 from tests.support.bundles import trying, write_bundle
 from tests.support.outboxes import database
 
@@ -64,7 +64,7 @@ def test_a_release_that_fails_on_a_full_disk_stops_no_request(tmp_path, monkeypa
     write_bundle(tmp_path / "bundle")
     with trying(tmp_path / "bundle", tmp_path / "state") as engine:
         monkeypatch.setattr(engine._serving.scorer, "rank", fail)
-        monkeypatch.setattr(slots, "flush_path", full)
+        monkeypatch.setattr(files, "flush_path", full)
         assert [len(engine.recommend("anna")) for _ in range(2)] == [10, 10]
         assert engine.release == 1
         with pytest.raises(StorageError, match="No space left"):
