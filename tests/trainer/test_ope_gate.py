@@ -289,7 +289,7 @@ def test_one_odd_decision_is_left_out_and_changes_nothing(how):
     """Whatever pool, ε or slate one device makes up, the others are judged as if alone, in little time and memory."""
     world = draw("independent", 1000, 1, order=BETTER, epsilon=0.5)
     alone = ope.report(
-        decisions_of(world).of(slice(1, None)),
+        decisions_of(world).take(slice(1, None)),
         SERVING,
         candidate_of(world),
         np.random.default_rng(0),
