@@ -60,7 +60,7 @@ def _checked(record: dict[str, Any]) -> dict[str, Any]:
             msgspec.json.encode({field: value})
         except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
             raise ValueError(
-                f"item: {field!r:.80}: expected a value that JSON can hold, found {error}"
+                f"item: {field!r:.80}: expected what JSON can hold, found {error}"
             ) from None
     return record
 

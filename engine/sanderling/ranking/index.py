@@ -9,6 +9,7 @@ kernels give the same scores bit for bit. Order: score descending, then row asce
 from __future__ import annotations
 
 from threading import Lock, local
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -179,7 +180,7 @@ class _ThreadScan:
         self._rows = np.empty(self.capacity, np.int64)
         self._scores = np.empty(self.capacity)
 
-        memory = {
+        memory: dict[int, NDArray[Any]] = {
             SCRATCH_BEST_ROWS: self._rows,
             SCRATCH_BEST_SCORES: self._scores,
             SCRATCH_DEFERRED_ROWS: np.empty(MAX_DEFERRED, np.int64),
@@ -209,12 +210,16 @@ class _ThreadScan:
         else:
             self._scratch[SCRATCH_MASK] = mask.address
             self._state[STATE_MASKED] = mask.count
-        has_excluded = excluded is not None and excluded.size
+        excluded_address = 0
+        excluded_count = 0
+        if excluded is not None and excluded.size:
+            excluded_address = address_of(excluded)
+            excluded_count = excluded.size
         count = self._kernel(
             self._table_address,
             self._query_address,
-            address_of(excluded) if has_excluded else 0,
-            excluded.size if has_excluded else 0,
+            excluded_address,
+            excluded_count,
             k,
             self._scratch_address,
         )

@@ -58,7 +58,8 @@ class CatalogItem(NamedTuple):
     attributes: dict[str, Any]
 
 
-class _BundleParts(NamedTuple):
+@dataclass(frozen=True)
+class _BundleParts:
     """What is made of a bundle once, and shared by all its scorers; `groups` are filled on
     demand."""
 
