@@ -530,4 +530,4 @@ class Engine:
         outbox.scrub_left()
         now_ms = self._clock.wall_ms()
         if self._people.should_rotate(self._pseudonym_days, now_ms, self._serving.scorer):
-            outbox.rename()
+            outbox.rotate_identity()

@@ -189,8 +189,9 @@ def test_a_child_refuses_everything_and_the_parent_goes_on(tmp_path):
         ]
         locks += [
             scorer.index._pack_lock,
-            engine._outbox._reading,
-            engine._outbox._wake,
+            engine._outbox._queue.changed,
+            engine._outbox._store.losses._lock,
+            engine._outbox._store.gaps._lock,
             engine._uploader._turn,
         ]
         slate = engine.recommend("anna")

@@ -17,9 +17,10 @@ from typing import NamedTuple
 from sanderling.errors import StorageError
 from sanderling.events import schema as wire
 from sanderling.events.boot_clock import BootClock
-from sanderling.outbox.event_store import BORN, GAP
 from sanderling.outbox.identity import Identity
 from sanderling.outbox.outbox import Outbox
+from sanderling.outbox.state_gaps import gap_key
+from sanderling.outbox.state_table import CREATED_AT
 from sanderling.ranking import decision as decisions
 from sanderling.ranking.decision import DecisionRecord
 from sanderling.ranking.scorer import Scorer, Vector
@@ -104,10 +105,10 @@ class UserProfiles:
         if self._outbox is None or now_ms < OLDEST_MS:
             return 0
 
-        born_ms = self._born_ms or int.from_bytes(self._outbox.state(BORN) or b"")
+        born_ms = self._born_ms or int.from_bytes(self._outbox.state(CREATED_AT) or b"")
         if not 0 < born_ms <= now_ms:
             born_ms = now_ms
-            self._put([], {BORN: born_ms.to_bytes(8)})
+            self._put([], {CREATED_AT: born_ms.to_bytes(8)})
 
         self._born_ms = born_ms
         return now_ms - born_ms
@@ -134,7 +135,7 @@ class UserProfiles:
             state = self._users.reset(user, scorer)
             self._put(
                 [self._tell.state_reset(state)],
-                {self._users.key(user): state.dump(), GAP + state.name: b""},
+                {self._users.key(user): state.dump(), gap_key(state.name): b""},
             )
         return state
 
@@ -230,7 +231,7 @@ class UserProfiles:
             rewards = {item.slot: value for item, value in values}
             states |= self._windows.settle(decision, name, rewards, now_ms)
             states |= self._learn(name, decision, rewards, scorer)
-            return self._outbox.begin(outcomes, states, self.identity.install)
+            return self._outbox.submit(outcomes, states, self.identity.install)
 
     def _tell_defaults(
         self, closed: Iterable[tuple[str, OpenWindow, dict[str, bytes]]], scorer: Scorer
@@ -283,7 +284,7 @@ class UserProfiles:
             key, names = self._users.forget(user)
             keys = [key]
             for name in names:
-                own = self._budget.forget(name), self._residuals.forget(name), GAP + name
+                own = self._budget.forget(name), self._residuals.forget(name), gap_key(name)
                 keys += [*own, *self._windows.forget(name)]
             for decision in [id for id, made in self._made.items() if made.request.user == user]:
                 del self._made[decision]
