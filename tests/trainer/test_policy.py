@@ -44,7 +44,7 @@ def test_the_parallel_form_equals_the_recurrence_on_the_device(length):
     tensors = {name: getattr(made, field).detach().numpy() for name, field in NAMES.items()}
     tensors["state.decay"] = made.decay.detach().numpy()
     device = UserModel(tensors, ["a", "b", "c"])
-    state = device.start()
+    state = device.initial_state()
     for step in range(length + 1):
         np.testing.assert_allclose(states[step], state, atol=1e-4)
         user = device.user(state, made.contexts[2].numpy())
