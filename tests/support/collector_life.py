@@ -21,7 +21,7 @@ import uvicorn
 
 from sanderling.events import codec
 from sanderling.upload.transport import HttpTransport
-from sanderling_trainer.collector.server import create_app, settings
+from sanderling_trainer.collector.server import create_app, uvicorn_options
 from sanderling_trainer.event_log import object_store
 from sanderling_trainer.event_log.object_store import LocalObjectStore
 from tests.support.fakes import EventFactory
@@ -74,7 +74,7 @@ def collect(root: Path, listener: socket.socket, mutant: str, points: StorePoint
             points.passing("request")
         await serve(scope, receive, told)
 
-    uvicorn.Server(uvicorn.Config(app, **settings())).run(sockets=[listener])
+    uvicorn.Server(uvicorn.Config(app, **uvicorn_options())).run(sockets=[listener])
 
 
 class Collector:

@@ -21,7 +21,7 @@ import zstandard
 
 from sanderling.events import codec
 from sanderling.events.schema import Event, Observation, Verdict
-from sanderling_trainer.collector.server import create_app, settings
+from sanderling_trainer.collector.server import create_app, uvicorn_options
 from sanderling_trainer.event_log.object_store import LocalObjectStore, ObjectStore
 from tests.support.fakes import EventFactory
 from tests.support.waiting import wait_until
@@ -40,7 +40,7 @@ def packed(*events: Event) -> bytes:
 
 def serving(folder: Path, before: str = "") -> tuple[subprocess.Popen, int]:
     """Start a collector in a process of its own, after some code; return it and the port on which it listens."""
-    code = f"{before}\nimport sys\nfrom sanderling_trainer.collector import collector\n"
+    code = f"{before}\nimport sys\nfrom sanderling_trainer.collector import server as collector\n"
     code += "collector.serve(sys.argv[1], port=0, token='secret')"
     process = subprocess.Popen([sys.executable, "-c", code, str(folder)])
     ports: list[int] = []
@@ -122,7 +122,7 @@ class Server:
     ) -> None:
         self.folder = folder
         app = create_app(store or LocalObjectStore(folder), token, **more)
-        self.server = Prompt(uvicorn.Config(app, port=0, **settings()))
+        self.server = Prompt(uvicorn.Config(app, port=0, **uvicorn_options()))
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
         while not self.server.started:

@@ -50,8 +50,8 @@ def holding(root: Path, install: str) -> list[int]:
 
 
 def put(store: LocalObjectStore, clock: FakeClock, *events: bytes) -> None:
-    rows = [segment_format.line(event, clock.wall_ms(), None) for event in events]
-    store.put(segment_format.new_name("segments", clock), segment_format.pack(rows))
+    rows = [segment_format.encode_line(event, clock.wall_ms(), None) for event in events]
+    store.put(segment_format.new_file_name("segments", clock), segment_format.pack(rows))
 
 
 def filled(root: Path) -> LocalObjectStore:
@@ -68,9 +68,9 @@ def filled(root: Path) -> LocalObjectStore:
         )
         bad = [codec.encode(make.observation(seq=1)) + b"!" for make in (gone, stays)]
         store.put(
-            segment_format.new_name("dead", clock),
+            segment_format.new_file_name("dead", clock),
             segment_format.pack(
-                [segment_format.letter(event, clock.wall_ms(), "bad") for event in bad]
+                [segment_format.encode_dead_letter(event, clock.wall_ms(), "bad") for event in bad]
             ),
         )
         if day == 1:
@@ -80,7 +80,7 @@ def filled(root: Path) -> LocalObjectStore:
 
 
 def compacts(root: Path, clock: FakeClock) -> None:
-    compact(LocalObjectStore(root), clock, most_bytes=1)
+    compact(LocalObjectStore(root), clock, max_bytes=1)
 
 
 def erases(root: Path, clock: FakeClock) -> None:

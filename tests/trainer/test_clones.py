@@ -10,9 +10,9 @@ from sanderling import Engine
 from sanderling.events import codec
 from sanderling_trainer.event_log.examples import examples_of
 from sanderling_trainer.event_log.object_store import LocalObjectStore
-from sanderling_trainer.event_log.reader import read_parts, read_segments
-from sanderling_trainer.event_log.segment_format import SEGMENTS, line, pack
-from sanderling_trainer.event_log.tombstones import MAX_AGE_S, ROTATED
+from sanderling_trainer.event_log.reader import read_partitions, read_segments
+from sanderling_trainer.event_log.segment_format import SEGMENTS, encode_line, pack
+from sanderling_trainer.event_log.tombstones import LOOKUP_CACHE_S, ROTATED
 from sanderling_trainer.jobs.compact import compact
 from sanderling_trainer.jobs.erase import erase
 from sanderling_trainer.jobs.rotate_identities import RotationError, rotate_identities
@@ -81,13 +81,13 @@ def test_two_devices_under_one_name_are_noticed(shop, pending):
     shop.live("one", 2)
     shop.live("two", 4)
     log, examples = shop.read()
-    (doubled,) = log.doubled
+    (cloned,) = log.cloned
     assert log.decisions() == 3 + 3 + 2 + 4
     assert log.conflicts == 4
     assert log.missing == 0
-    assert examples.dropped["install doubled"] == 9
+    assert examples.dropped["install cloned"] == 9
     assert len(examples.decisions) == 3
-    assert sum(install == doubled for install, _ in log.events) == 1
+    assert sum(install == cloned for install, _ in log.events) == 1
 
 
 def test_a_device_that_was_put_back_is_noticed(shop):
@@ -98,9 +98,9 @@ def test_a_device_that_was_put_back_is_noticed(shop):
     shop.copy("backup", "one")
     shop.live("one", 2)
     log, examples = shop.read()
-    assert len(log.doubled) == 1
+    assert len(log.cloned) == 1
     assert len(log.time) == 2 * (3 + 2 + 2)
-    assert examples.dropped == {"install doubled": 7}
+    assert examples.dropped == {"install cloned": 7}
 
 
 def test_copies_that_were_not_used_are_no_matter(shop):
@@ -110,7 +110,7 @@ def test_copies_that_were_not_used_are_no_matter(shop):
     shop.live("one", 0)
     shop.live("two", 0)
     log, examples = shop.read()
-    assert (log.doubled, log.conflicts, log.missing) == (frozenset(), 0, 0)
+    assert (log.cloned, log.conflicts, log.missing) == (frozenset(), 0, 0)
     assert len(examples.decisions) == 3
 
 
@@ -124,7 +124,7 @@ def test_doubles_are_noticed_after_compaction(shop):
     shop.world.take(2 * 86_400)
     assert compact(shop.lab.store, shop.world).events == 18
     assert shop.read()[0] == before
-    assert before.doubled
+    assert before.cloned
 
 
 def test_a_renewal_heals_both_devices_and_loses_nothing(shop):
@@ -133,16 +133,16 @@ def test_a_renewal_heals_both_devices_and_loses_nothing(shop):
     shop.copy("one", "two")
     shop.live("one")
     shop.live("two")
-    (doubled,) = shop.read()[0].doubled
-    assert rotate_identities(str(shop.folder / "lab")) == [doubled]
+    (cloned,) = shop.read()[0].cloned
+    assert rotate_identities(str(shop.folder / "lab")) == [cloned]
     assert rotate_identities(str(shop.folder / "lab")) == []
-    shop.world.take(MAX_AGE_S)
+    shop.world.take(LOOKUP_CACHE_S)
     for name in ("one", "two", "one", "two"):
         shop.live(name)
     log, examples = shop.read()
     assert log.decisions() == log.outcomes() == 3 * 7
-    assert (log.doubled, log.missing, len({install for install, _ in log.events})) == (
-        {doubled},
+    assert (log.cloned, log.missing, len({install for install, _ in log.events})) == (
+        {cloned},
         0,
         3,
     )
@@ -156,7 +156,7 @@ def test_a_renewal_heals_a_gap(shop):
     shop.lab.store.delete(sorted(shop.lab.store.names(SEGMENTS))[1])
     (incomplete,) = shop.read()[0].incomplete
     assert rotate_identities(str(shop.folder / "lab")) == [incomplete]
-    shop.world.take(MAX_AGE_S)
+    shop.world.take(LOOKUP_CACHE_S)
     shop.live("one")
     shop.live("one")
     log, examples = shop.read()
@@ -173,7 +173,8 @@ def test_a_lost_segment_does_not_renew_a_fleet(tmp_path, whole, at_most, marked)
     rows = [make.observation(install=f"{at:032x}", seq=1) for at in range(whole)]
     rows += [make.observation(install=f"{at:032x}", seq=3) for at in range(120)]
     store.put(
-        "segments/2025-01-01/one.jsonl.zst", pack([line(codec.encode(row), 1, 1) for row in rows])
+        "segments/2025-01-01/one.jsonl.zst",
+        pack([encode_line(codec.encode(row), 1, 1) for row in rows]),
     )
     if marked is None:
         with pytest.raises(RotationError, match="found 120"):
@@ -192,26 +193,26 @@ def test_a_gap_that_was_only_not_yet_listed_renews_nobody(shop, monkeypatch):
     shop.lab.store.delete(name)
 
     def read(store):
-        yield from read_parts(store)
+        yield from read_partitions(store)
         shop.lab.store.put(name, late)
 
     monkeypatch.setattr("sanderling_trainer.jobs.rotate_identities.read_parts", read)
     assert rotate_identities(str(shop.folder / "lab")) == []
 
 
-def test_erasing_a_doubled_install_heals_both_devices(shop):
+def test_erasing_a_cloned_install_heals_both_devices(shop):
     """After an erasure the two devices begin anew under two names, and what they tell then is learned from."""
     shop.live("one")
     shop.copy("one", "two")
     shop.live("one")
     shop.live("two")
-    (doubled,) = shop.read()[0].doubled
-    erase(shop.lab.store, doubled, shop.world, pause=shop.world.take)
+    (cloned,) = shop.read()[0].cloned
+    erase(shop.lab.store, cloned, shop.world, pause=shop.world.take)
     for name in ("one", "two", "one", "two"):
         shop.live(name)
     log, examples = shop.read()
     installs = {install for install, _ in log.events}
-    assert (len(installs), doubled in installs, log.doubled, log.missing) == (
+    assert (len(installs), cloned in installs, log.cloned, log.missing) == (
         2,
         False,
         frozenset(),

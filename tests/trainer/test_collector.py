@@ -18,7 +18,7 @@ from sanderling.upload.transport import HttpTransport
 from sanderling.upload.uploader import Uploader
 from sanderling_trainer.event_log.object_store import LocalObjectStore
 from sanderling_trainer.event_log.reader import read_segments
-from sanderling_trainer.event_log.tombstones import ERASED, ROTATED, rotation
+from sanderling_trainer.event_log.tombstones import ERASED, ROTATED, rotation_file
 from tests.support.fakes import EventFactory
 from tests.support.servers import BrokenStore, HeldStore, Server, events, packed
 from tests.support.waiting import wait_until
@@ -93,7 +93,7 @@ def test_a_semantic_fault_is_rejected(server):
 def test_a_marked_install_is_request_rotation_name(server):
     """Of two installs in a batch the answer names the one that is marked; its events are stored all the same."""
     marked, other = EventFactory("a1" * 16), EventFactory("b2" * 16, start=50)
-    LocalObjectStore(server.folder).put(rotation(marked.install), b"")
+    LocalObjectStore(server.folder).put(rotation_file(marked.install), b"")
     _, _, content = server.post(packed(marked.observation(seq=1), other.observation(seq=1)))
     assert (content["rotate"], [row["verdict"] for row in content["verdicts"]]) == (
         [marked.install],

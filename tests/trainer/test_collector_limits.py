@@ -97,7 +97,7 @@ def test_the_process_may_open_more_files(monkeypatch, soft, hard, raised):
     given: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (soft, hard))
     monkeypatch.setattr(resource, "setrlimit", lambda kind, pair: given.append(pair))
-    collector._raise_file_limit()
+    collector.raise_file_limit()
     assert given == ([(raised, hard)] if raised else [])
 
 
@@ -178,7 +178,7 @@ def begun(server: Server, under_way: int | None) -> socket.socket:
     head += "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
     connection.sendall(head.encode() + b"\r\nsome")
     assert under_way is None or wait_until(
-        lambda: f"requests_under_way {under_way}.0" in server.get("/metrics")[1]
+        lambda: f"requests_in_progress {under_way}.0" in server.get("/metrics")[1]
     )
     return connection
 
@@ -200,12 +200,12 @@ def test_the_rate_pays_its_debt_with_time():
     """A burst passes whole, the debt is told as seconds to wait, and after these the next batch passes."""
     clock = FakeClock()
     rate = RateLimit(Limits(events_s=10, burst=20), clock)
-    rate.take({"a": 50})
+    rate.charge({"a": 50})
     with pytest.raises(RefusalError) as refused:
-        rate.take({"a": 1})
-    assert (refused.value.status, refused.value.wait_s) == (429, 3.0)
+        rate.charge({"a": 1})
+    assert (refused.value.status, refused.value.retry_after_s) == (429, 3.0)
     clock.advance(3)
-    rate.take({"a": 1})
+    rate.charge({"a": 1})
 
 
 def test_what_is_not_stored_costs_nothing_of_the_rate(tmp_path):
@@ -222,7 +222,7 @@ def test_what_is_not_stored_costs_nothing_of_the_rate(tmp_path):
 def test_a_refused_install_costs_the_others_of_its_batch_nothing():
     """Where one install of a batch is in debt the batch is refused, and the others have booked nothing."""
     rate = RateLimit(Limits(events_s=10, burst=20), FakeClock())
-    rate.take({"b": 50})
+    rate.charge({"b": 50})
     with pytest.raises(RefusalError):
-        rate.take({"a": 50, "b": 1})
-    rate.take({"a": 1})
+        rate.charge({"a": 50, "b": 1})
+    rate.charge({"a": 1})

@@ -26,19 +26,19 @@ pytestmark = pytest.mark.lab
 STORE = """
 import threading, time
 from pathlib import Path
-from sanderling_trainer.event_log.object_store import LocalStore
+from sanderling_trainer.event_log.object_store import LocalObjectStore
 from sanderling_trainer.collector import server as collector
-put = LocalStore.put
+put = LocalObjectStore.put
 def late(self, name, data):
     time.sleep(0.01)
     put(self, name, data)
 def hangs(self, name, data):
     collector.FINISH_COMMITS_S = 0.5
-    Path(self._root, "hangs").touch()
+    Path(self.root, "hangs").touch()
     time.sleep(60)
 def answer_first(self, name, data):
     threading.Timer(60, put, (self, name, data)).start()
-LocalStore.put = {0}
+LocalObjectStore.put = {0}
 if "{0}" == "hangs":
     collector.FINISH_REQUESTS_S = 1
 """

@@ -15,7 +15,7 @@ from sanderling.events import schema as wire
 from sanderling_trainer.event_log import daily_parquet
 from sanderling_trainer.event_log.object_store import LocalObjectStore, open_store
 from sanderling_trainer.event_log.reader import read_segments
-from sanderling_trainer.event_log.segment_format import line, new_name, pack
+from sanderling_trainer.event_log.segment_format import encode_line, new_file_name, pack
 from sanderling_trainer.jobs.compact import compact
 from sanderling_trainer.jobs.lease import LEASE_S
 from tests.support.fakes import EventFactory, FakeClock
@@ -28,8 +28,8 @@ DAY_S = 86_400
 def put(
     store: LocalObjectStore, clock: FakeClock, events: list[wire.Event], sent_at: int | None = None
 ) -> None:
-    rows = [line(codec.encode(event), clock.wall_ms(), sent_at) for event in events]
-    store.put(new_name("segments", clock), pack(rows))
+    rows = [encode_line(codec.encode(event), clock.wall_ms(), sent_at) for event in events]
+    store.put(new_file_name("segments", clock), pack(rows))
 
 
 def story(rng: random.Random) -> list[wire.Event]:
@@ -52,14 +52,12 @@ def story(rng: random.Random) -> list[wire.Event]:
 
 @settings(max_examples=20, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(1, 80_000))
-def test_reading_is_the_same_before_and_after(
-    tmp_path_factory, rng: random.Random, most_bytes: int
-):
+def test_reading_is_the_same_before_and_after(tmp_path_factory, rng: random.Random, max_bytes: int):
     """However events are split over segments and days, and whenever jobs run, the log equals the uncompacted one's."""
     plain, compacted = (
         LocalObjectStore(tmp_path_factory.mktemp(name)) for name in ("plain", "compacted")
     )
-    roots = str(plain._root), str(compacted._root)
+    roots = str(plain.root), str(compacted.root)
     clock, events = FakeClock(), story(rng)
     while events:
         cut = rng.randint(1, 25)
@@ -69,10 +67,10 @@ def test_reading_is_the_same_before_and_after(
             put(store, clock, part, sent_at)
         clock.advance(rng.choice([1, DAY_S]))
         if rng.random() < 0.3:
-            compact(compacted, clock, most_bytes)
+            compact(compacted, clock, max_bytes)
             assert read_segments(roots[0]) == read_segments(roots[1])
     clock.advance(DAY_S)
-    compact(compacted, clock, most_bytes)
+    compact(compacted, clock, max_bytes)
     assert compacted.names("segments") == []
     assert read_segments(roots[0]) == read_segments(roots[1])
 
@@ -112,7 +110,7 @@ def test_a_job_that_dies_anywhere_changes_nothing_that_is_read(tmp_path, at):
     before = read_segments(str(tmp_path))
     clock.advance(DAY_S)
     try:
-        compact(Dies(tmp_path, at), clock, most_bytes=2500)
+        compact(Dies(tmp_path, at), clock, max_bytes=2500)
     except KeyboardInterrupt:
         assert (
             at < 10
@@ -150,7 +148,10 @@ def test_a_job_reads_no_daily_file_of_a_day_that_is_done(tmp_path):
     assert [name for name in got if name.startswith("daily")] == []
     old = store.names("daily")[0]
     store.put(
-        daily_parquet.replaces(daily_parquet.opened(LocalObjectStore.get(store, old)))[0], pack([])
+        daily_parquet.replaced_segments(daily_parquet.open_file(LocalObjectStore.get(store, old)))[
+            0
+        ],
+        pack([]),
     )
     assert compact(store, clock).segments == 0
     assert ([name for name in got if name.startswith("daily")], store.names("segments")) == (
@@ -177,7 +178,9 @@ def test_a_damaged_daily_file_is_named(tmp_path):
     for data in (
         store.get(name)[:-9],
         b"",
-        daily_parquet.write(daily_parquet.opened(store.get(name)).read().drop_columns("times")),
+        daily_parquet.to_bytes(
+            daily_parquet.open_file(store.get(name)).read().drop_columns("times")
+        ),
     ):
         store.put(name, data)
         with pytest.raises(EventError, match=name):
@@ -204,5 +207,5 @@ def test_a_daily_file_holds_what_takes_so_much_memory(tmp_path):
         for seq in range(1, 21):
             put(store, clock, [make.decision(seq=seq, **fields)])
         clock.advance(DAY_S)
-        done = compact(store, clock, most_bytes=1_000_000)
+        done = compact(store, clock, max_bytes=1_000_000)
         assert (done.files, done.events, store.names("segments")) == (files, 20, [])

@@ -10,12 +10,12 @@ import pytest
 from sanderling.events import codec
 from sanderling_trainer.event_log import segment_format
 from sanderling_trainer.event_log.object_store import REMOTE_TIMEOUT, LocalObjectStore, open_store
-from sanderling_trainer.event_log.reader import gather, read_segments
-from sanderling_trainer.event_log.tombstones import MAX_AGE_S, tombstone
+from sanderling_trainer.event_log.reader import read_events, read_segments
+from sanderling_trainer.event_log.tombstones import LOOKUP_CACHE_S, tombstone_file
 from sanderling_trainer.jobs import erase as job
 from sanderling_trainer.jobs.compact import compact
 from sanderling_trainer.jobs.erase import InstallError, erase
-from sanderling_trainer.jobs.lease import KEPT_S
+from sanderling_trainer.jobs.lease import MIN_REMAINING_S
 from tests.support.fakes import EventFactory, FakeClock
 from tests.support.servers import Server, packed
 from tests.support.stores import DAY_S, GONE, STAYS, contents, filled, holding, put
@@ -100,14 +100,16 @@ def test_what_comes_after_the_last_pass_goes_with_the_next_compaction(tmp_path):
         b'{"id":"1", "install" :"\\u0061' + GONE.encode()[1:] + b'"',
     ]
     kept = codec.encode(other.observation(seq=2)) + b"!"
-    letters = [segment_format.letter(event, clock.wall_ms(), "bad") for event in (*bad, kept)]
-    store.put(name := segment_format.new_name("dead", clock), segment_format.pack(letters))
+    letters = [
+        segment_format.encode_dead_letter(event, clock.wall_ms(), "bad") for event in (*bad, kept)
+    ]
+    store.put(name := segment_format.new_file_name("dead", clock), segment_format.pack(letters))
     store.put("dead/README", b"no letters")
     assert read_segments(str(tmp_path)).received == 1
     clock.advance(DAY_S)
     compact(store, clock)
     assert segment_format.unpack(store.get(name)) == letters[2:]
-    assert [seen.event.install for seen in gather(store)] == [STAYS]
+    assert [seen.event.install for seen in read_events(store)] == [STAYS]
 
 
 def test_a_compaction_reads_dead_letters_only_where_lines_can_have_come_late(tmp_path):
@@ -115,8 +117,8 @@ def test_a_compaction_reads_dead_letters_only_where_lines_can_have_come_late(tmp
     clock, days = FakeClock(), []
     store = LocalObjectStore(tmp_path)
     for _ in range(30):
-        days.append(segment_format.day_of(clock))
-        store.put(segment_format.new_name("dead", clock), segment_format.pack([b"{}"]))
+        days.append(segment_format.utc_day(clock))
+        store.put(segment_format.new_file_name("dead", clock), segment_format.pack([b"{}"]))
         clock.advance(DAY_S)
     read: list[str] = []
     store.get = lambda name: read.append(name) or LocalObjectStore.get(store, name)  # type: ignore[method-assign]
@@ -126,12 +128,12 @@ def test_a_compaction_reads_dead_letters_only_where_lines_can_have_come_late(tmp
         (True, days[5], days[5:]),
     ):
         if mark:
-            store.put(tombstone(GONE), b"")
+            store.put(tombstone_file(GONE), b"")
         if segment:
             event = codec.encode(EventFactory(STAYS).observation(seq=1))
             store.put(
                 f"segments/{segment}/a{segment_format.SUFFIX}",
-                segment_format.pack([segment_format.line(event, 1, None)]),
+                segment_format.pack([segment_format.encode_line(event, 1, None)]),
             )
         read.clear()
         compact(store, clock)
@@ -140,7 +142,7 @@ def test_a_compaction_reads_dead_letters_only_where_lines_can_have_come_late(tmp
 
 def test_an_erasure_waits_as_long_as_a_collector_may_take():
     """The second pass comes when what was known has expired, and six requests have been tried twice in all."""
-    assert MAX_AGE_S + 12 * REMOTE_TIMEOUT.total_seconds() <= job.SETTLE_S < KEPT_S
+    assert LOOKUP_CACHE_S + 12 * REMOTE_TIMEOUT.total_seconds() <= job.SETTLE_S < MIN_REMAINING_S
 
 
 def test_what_is_no_file_of_the_log_is_left_alone(tmp_path):

@@ -13,7 +13,7 @@ from sanderling.events import schema as wire
 from sanderling.events.schema import Slot
 from sanderling.events.state_checksum import NO_EVENTS
 from sanderling_trainer.event_log.examples import examples_of
-from sanderling_trainer.event_log.merge_examples import joined
+from sanderling_trainer.event_log.merge_examples import merge_examples
 from sanderling_trainer.event_log.reader import EventLog
 from tests.support.fakes import EventFactory
 
@@ -63,14 +63,14 @@ def read(*stories: list[wire.Event]):
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"context": "abc"}, "unsound context"),
-        ({"context": "é"}, "unsound context"),
-        ({"context": vector(0.0, float("nan"), 0.0)}, "unsound context"),
-        ({"context": vector(float("inf"), 0.0, 0.0)}, "unsound context"),
-        ({"context": vector(1e30, 0.0, 0.0)}, "a context that no encoder makes"),
-        ({"slate": SHOWN[:1] * 2}, "unsound slate"),
-        ({"pool": 1}, "unsound slate"),
-        ({"pool": 2 * 10**8, "eligible": 2**53}, "unsound pool"),
+        ({"context": "abc"}, "invalid context"),
+        ({"context": "é"}, "invalid context"),
+        ({"context": vector(0.0, float("nan"), 0.0)}, "invalid context"),
+        ({"context": vector(float("inf"), 0.0, 0.0)}, "invalid context"),
+        ({"context": vector(1e30, 0.0, 0.0)}, "context vector too long"),
+        ({"slate": SHOWN[:1] * 2}, "invalid slate"),
+        ({"pool": 1}, "invalid slate"),
+        ({"pool": 2 * 10**8, "eligible": 2**53}, "invalid pool"),
         ({"slate": wide(129), "pool": 200}, "more than 128 slots, which have no marginals"),
     ],
 )
@@ -118,7 +118,7 @@ def test_a_decision_judged_in_unknown_items_alone_is_counted():
 
 def in_parts(stories: list[list[wire.Event]], most: int):
     """Read so many stories at a time, and join what was found."""
-    return joined(read(*stories[at : at + most]) for at in range(0, len(stories), most))
+    return merge_examples(read(*stories[at : at + most]) for at in range(0, len(stories), most))
 
 
 @pytest.mark.parametrize("most", [300, 1100, 1201])
@@ -148,7 +148,7 @@ def test_what_is_unusual_does_not_depend_on_the_parts():
 
 def test_among_few_decisions_none_is_unusual():
     """A small log keeps all slates up to 128 slots, and tells how many slots each has."""
-    found = joined([read(story(), story()), read(story(slate=wide(128), pool=200))])
+    found = merge_examples([read(story(), story()), read(story(slate=wide(128), pool=200))])
     assert found.decisions.slots.tolist() == [2, 2, 128]
     assert found.decisions.items.shape == (3, 128)
     assert not found.dropped

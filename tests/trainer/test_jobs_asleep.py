@@ -31,7 +31,7 @@ def erases(install: str) -> Job:
 
 
 def compacts(store: ObjectStore, clock: FakeClock) -> None:
-    compact(store, clock, most_bytes=1)
+    compact(store, clock, max_bytes=1)
 
 
 def stocked(root: Path) -> FakeClock:
@@ -108,9 +108,9 @@ def test_the_sleeping_compaction_finds_a_lease_that_only_looks_after_writing(tmp
     """Without the empty file in its place a daily file comes when the erasure has ended, with what was erased (P4)."""
 
     def create(self: Lease, name: str, data: bytes) -> None:
-        self.keep()
+        self.renew()
         self._store.create(name, data)
-        self.keep()
+        self.renew()
 
     monkeypatch.setattr(Lease, "create", create)
     stocked(tmp_path / "store")
@@ -218,7 +218,7 @@ def test_a_daily_file_that_a_dead_job_had_begun_cannot_come_any_more(tmp_path):
         clock.advance(LEASE_S)
     erases(GONE)(store, clock)
     [(name, data)] = begun
-    assert GONE in daily_parquet.opened(data).read()["install"].to_pylist()
+    assert GONE in daily_parquet.open_file(data).read()["install"].to_pylist()
     with pytest.raises(FileExistsError):
         store.create(name, data)
     assert holding(tmp_path, GONE) == []

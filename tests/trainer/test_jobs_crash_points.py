@@ -104,8 +104,8 @@ def test_the_points_find_a_store_that_writes_in_place(tmp_path, monkeypatch):
     """A store that writes over a file without a part beside it loses another's events to a death of erasure (P4)."""
 
     def in_place(self, name: str, data: bytes) -> None:
-        path = self._root / name
-        self._make(path.parent)
+        path = self.root / name
+        self._make_folder(path.parent)
         with path.open("wb") as file:
             file.write(data)
         place.flush_path(path.parent)

@@ -15,10 +15,16 @@ from sanderling_trainer.event_log.object_store import (
     ObjectStore,
     open_store,
 )
-from sanderling_trainer.jobs import compact as compaction
 from sanderling_trainer.jobs.compact import compact
 from sanderling_trainer.jobs.erase import erase
-from sanderling_trainer.jobs.lease import FOLDER, KEPT_S, LEASE_S, BusyError, Lease, only_job
+from sanderling_trainer.jobs.lease import (
+    FOLDER,
+    MIN_REMAINING_S,
+    LEASE_S,
+    BusyError,
+    Lease,
+    exclusive_job,
+)
 from tests.support.fakes import EventFactory, FakeClock
 from tests.support.stores import DAY_S, GONE, STAYS, Interrupted, holding, put
 
@@ -35,14 +41,14 @@ def store(request, tmp_path) -> ObjectStore:
 def test_a_second_job_is_told_who_works_and_what_to_do(store):
     """While one job works another is refused, by name, time and advice; when it has ended the next may begin."""
     clock = FakeClock()
-    with only_job(store, clock, "erase", "host-1, process 7"):
-        with pytest.raises(BusyError) as refused, only_job(store, clock, "compact"):
+    with exclusive_job(store, clock, "erase", "host-1, process 7"):
+        with pytest.raises(BusyError) as refused, exclusive_job(store, clock, "compact"):
             pass
         text = str(refused.value)
         assert "`erase` of host-1, process 7, begun 2025-06-15 15:06:40 UTC" in text
         assert "until 2025-06-15 15:36:40 UTC" in text
         assert "start again" in text
-    with only_job(store, clock, "compact"):
+    with exclusive_job(store, clock, "compact"):
         pass
     assert len(store.names(FOLDER)) == 1
 
@@ -51,35 +57,35 @@ def test_a_dead_job_blocks_no_longer_than_its_lease(store):
     """After the time that it said the next job takes over, and one that was only asleep is refused its next change."""
     clock = FakeClock()
     sleeper = Lease(store, clock, "compact", "asleep")
-    sleeper.take()
+    sleeper.acquire()
     clock.advance(LEASE_S - 1)
-    with pytest.raises(BusyError), only_job(store, clock, "erase"):
+    with pytest.raises(BusyError), exclusive_job(store, clock, "erase"):
         pass
     clock.advance(1)
-    with only_job(store, clock, "erase"), pytest.raises(BusyError, match="erase"):
-        sleeper.keep()
+    with exclusive_job(store, clock, "erase"), pytest.raises(BusyError, match="erase"):
+        sleeper.renew()
 
 
 def test_a_job_that_works_keeps_its_lease(store):
     """A job of many hours that goes on changing something is never taken over."""
     clock = FakeClock()
-    with only_job(store, clock, "compact") as lease:
+    with exclusive_job(store, clock, "compact") as lease:
         for _ in range(10):
             clock.advance(LEASE_S * 0.9)
-            lease.keep()
-            with pytest.raises(BusyError), only_job(store, clock, "erase"):
+            lease.renew()
+            with pytest.raises(BusyError), exclusive_job(store, clock, "erase"):
                 pass
 
 
-@pytest.mark.parametrize("worked_s", [0, LEASE_S - KEPT_S, LEASE_S - 1])
+@pytest.mark.parametrize("worked_s", [0, LEASE_S - MIN_REMAINING_S, LEASE_S - 1])
 def test_no_request_outlives_the_lease(tmp_path, worked_s):
     """A file that is written in two tries, as long as both may take, is there before another job may begin."""
     store, clock = LocalObjectStore(tmp_path), FakeClock()
-    with only_job(store, clock, "compact") as lease:
+    with exclusive_job(store, clock, "compact") as lease:
         clock.advance(worked_s)
-        lease.keep()
+        lease.renew()
         clock.advance(2 * JOB_TIMEOUT.total_seconds())
-        with pytest.raises(BusyError), only_job(store, clock, "erase"):
+        with pytest.raises(BusyError), exclusive_job(store, clock, "erase"):
             pass
 
 
@@ -88,7 +94,7 @@ def test_of_many_jobs_at_once_one_begins(store, dead):
     """Twenty jobs start at the same moment, after none or after one that died: at most one of them works."""
     clock = FakeClock()
     if dead:
-        Lease(store, clock, "compact", "dead").take()
+        Lease(store, clock, "compact", "dead").acquire()
         clock.advance(LEASE_S)
     assert race(store, clock) == 1
 
@@ -100,7 +106,7 @@ def race(store: ObjectStore, clock: FakeClock) -> int:
     def begin(number: int) -> bool:
         together.wait()
         try:
-            Lease(store, clock, "compact", str(number)).take()
+            Lease(store, clock, "compact", str(number)).acquire()
         except BusyError:
             return False
         return True
@@ -126,19 +132,19 @@ def tried(act) -> bool:
 def overtaken(root: Path, at: int, ends: bool) -> int:
     """Let a job be interrupted in its beginning by others; return how many believe in the end that they may work."""
     clock = FakeClock()
-    Lease(LocalObjectStore(root), clock, "compact", "dead").take()
+    Lease(LocalObjectStore(root), clock, "compact", "dead").acquire()
     clock.advance(LEASE_S)
     took: list[bool] = []
 
     def act() -> None:
         other = Lease(LocalObjectStore(root), clock, "compact", "other")
-        took.append(tried(other.take))
+        took.append(tried(other.acquire))
         if ends and took[0]:
             other.release()
-            Lease(LocalObjectStore(root), clock, "compact", "third").take()
+            Lease(LocalObjectStore(root), clock, "compact", "third").acquire()
 
     first = Lease(Interrupted(root, at, act), clock, "compact", "first")
-    return sum([tried(first.take), *took])
+    return sum([tried(first.acquire), *took])
 
 
 def met(root: Path, at: int, wakes: bool) -> int:
@@ -151,10 +157,10 @@ def met(root: Path, at: int, wakes: bool) -> int:
     sleeper_store = LocalObjectStore(root) if wakes else Interrupted(root, TAKING + at, act)
     other_store = Interrupted(root, at, act) if wakes else LocalObjectStore(root)
     sleeper = Lease(sleeper_store, clock, "compact", "asleep")
-    sleeper.take()
+    sleeper.acquire()
     clock.advance(LEASE_S)
     other = Lease(other_store, clock, "erase", "other")
-    early, late = (other.take, sleeper.keep) if wakes else (sleeper.keep, other.take)
+    early, late = (other.acquire, sleeper.renew) if wakes else (sleeper.renew, other.acquire)
     return sum([tried(early), *went_on])
 
 
@@ -179,7 +185,7 @@ def test_interruptions_find_a_lease_that_does_not_look_again(tmp_path, monkeypat
     check_ended = Lease._check_ended
     before_creating = lambda self, number: None if self._number else check_ended(self, number)  # noqa: E731
     for number, (name, broken) in enumerate(
-        [("check", lambda self: None), ("_check_ended", before_creating)]
+        [("check_held", lambda self: None), ("_check_ended", before_creating)]
     ):
         with monkeypatch.context() as patch:
             patch.setattr(Lease, name, broken)
@@ -198,16 +204,16 @@ def test_a_damaged_lease_is_named(tmp_path):
     """A lease without its bytes stops jobs with its name and what to do; a file of another name does not."""
     store, clock = LocalObjectStore(tmp_path), FakeClock()
     store.put(f"{FOLDER}/README", b"not a lease")
-    with only_job(store, clock, "compact"):
+    with exclusive_job(store, clock, "compact"):
         pass
     store.put(f"{FOLDER}/000000000002", b"")
     with (
         pytest.raises(BusyError, match=r"jobs/000000000002.*remove the file"),
-        only_job(store, clock, "compact"),
+        exclusive_job(store, clock, "compact"),
     ):
         pass
     store.delete(f"{FOLDER}/000000000002")
-    with only_job(store, clock, "compact"):
+    with exclusive_job(store, clock, "compact"):
         pass
 
 
@@ -227,19 +233,17 @@ def test_erasing_refuses_a_compaction_in_its_pause(tmp_path):
 
 def test_without_leases_a_compaction_brings_back_what_was_erased(tmp_path, monkeypatch):
     """Side by side, a compaction that had read its lines writes them after the last pass: what leases are for."""
-    monkeypatch.setattr(Lease, "take", lambda self: None)
-    monkeypatch.setattr(Lease, "keep", lambda self: None)
-    monkeypatch.setattr(Lease, "check", lambda self: None)
-    monkeypatch.setattr(Lease, "create", lambda self, name, data: self._store.put(name, data))
+    monkeypatch.setattr(Lease, "acquire", lambda self: None)
+    monkeypatch.setattr(Lease, "renew", lambda self: None)
+    monkeypatch.setattr(Lease, "check_held", lambda self: None)
     monkeypatch.setattr(Lease, "release", lambda self: None)
     store, clock = prepared(tmp_path)
-    replace = compaction._replace
 
-    def late(*arguments) -> None:
+    def create_late(self: Lease, name: str, data: bytes) -> None:
         erase(store, GONE, clock, clock.advance)
-        replace(*arguments)
+        store.put(name, data)
 
-    monkeypatch.setattr(compaction, "_replace", late)
+    monkeypatch.setattr(Lease, "create", create_late)
     compact(store, clock)
     assert holding(tmp_path, GONE)
 
@@ -252,14 +256,14 @@ def test_a_job_that_fails_as_it_begins_leaves_the_store_free(tmp_path):
             raise OSError("the store fails")
 
     clock = FakeClock()
-    with only_job(LocalObjectStore(tmp_path), clock, "compact"):
+    with exclusive_job(LocalObjectStore(tmp_path), clock, "compact"):
         pass
     with (
         pytest.raises(OSError, match="the store fails"),
-        only_job(Fails(tmp_path), clock, "compact"),
+        exclusive_job(Fails(tmp_path), clock, "compact"),
     ):
         pass
-    with only_job(LocalObjectStore(tmp_path), clock, "erase"):
+    with exclusive_job(LocalObjectStore(tmp_path), clock, "erase"):
         pass
 
 
@@ -273,7 +277,7 @@ class Slow(LocalObjectStore):
     def get(self, name: str) -> bytes:
         if name.startswith("segments"):
             self.clock.advance(LEASE_S)
-            Lease(LocalObjectStore(self._root), self.clock, "erase", "another").take()
+            Lease(LocalObjectStore(self.root), self.clock, "erase", "another").acquire()
             self.changes = 0
         return super().get(name)
 
@@ -314,7 +318,7 @@ class Reading(LocalObjectStore):
         if not name.startswith(FOLDER):
             self.clock.advance(240)
             self.began.append(
-                tried(Lease(LocalObjectStore(self._root), self.clock, "erase", "another").take)
+                tried(Lease(LocalObjectStore(self.root), self.clock, "erase", "another").acquire)
             )
         return super().get(name)
 
@@ -339,8 +343,8 @@ def test_a_job_that_reads_for_hours_keeps_its_lease(tmp_path, job):
 @pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)
 def test_without_looking_a_job_that_slept_goes_on(tmp_path, monkeypatch, job):
     """A job that does not ask before its changes makes them beside the other: the same count finds it."""
-    monkeypatch.setattr(Lease, "keep", lambda self: None)
-    monkeypatch.setattr(Lease, "check", lambda self: None)
+    monkeypatch.setattr(Lease, "renew", lambda self: None)
+    monkeypatch.setattr(Lease, "check_held", lambda self: None)
     _, clock = prepared(tmp_path)
     store = Slow(tmp_path, clock)
     job(store, clock)

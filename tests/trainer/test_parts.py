@@ -18,12 +18,17 @@ from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling_trainer.event_log import partitions
 from sanderling_trainer.event_log.examples import examples_of
-from sanderling_trainer.event_log.merge_examples import joined
+from sanderling_trainer.event_log.merge_examples import merge_examples
 from sanderling_trainer.event_log.object_store import LocalObjectStore
-from sanderling_trainer.event_log.partitions import Parts
-from sanderling_trainer.event_log.reader import EventLog, gather, read_parts, read_segments
-from sanderling_trainer.event_log.segment_format import line, new_name, pack
-from sanderling_trainer.event_log.summary import facts_of
+from sanderling_trainer.event_log.partitions import Partitions
+from sanderling_trainer.event_log.reader import (
+    EventLog,
+    read_events,
+    read_partitions,
+    read_segments,
+)
+from sanderling_trainer.event_log.segment_format import encode_line, new_file_name, pack
+from sanderling_trainer.event_log.summary import summarize
 from sanderling_trainer.jobs.compact import compact
 from sanderling_trainer.jobs.erase import erase
 from tests.support.bundles import KINDS, TEXT, write_bundle
@@ -37,8 +42,8 @@ DAY_S = 86_400
 
 def put(store: LocalObjectStore, clock: FakeClock, events: list[wire.Event]) -> None:
     store.put(
-        new_name("segments", clock),
-        pack([line(codec.encode(event), clock.wall_ms(), None) for event in events]),
+        new_file_name("segments", clock),
+        pack([encode_line(codec.encode(event), clock.wall_ms(), None) for event in events]),
     )
 
 
@@ -82,17 +87,17 @@ def test_the_parts_make_the_whole(tmp_path_factory, rng: random.Random, most: in
         clock.advance(rng.choice([1, DAY_S]))
         if rng.random() < 0.2:
             compact(store, clock)
-    whole = read_segments(str(store._root))
+    whole = read_segments(str(store.root))
     with mock.patch.object(partitions, "BUFFER_BYTES", buffered):
-        found = list(read_parts(str(store._root), most))
-    assert len(found) == 1 or gather(store).size > most
+        found = list(read_partitions(str(store.root), most))
+    assert len(found) == 1 or read_events(store).memory_bytes > most
     assert Counter(key for log in found for key in log.events) == dict.fromkeys(whole.events, 1)
     assert {key: events for log in found for key, events in log.events.items()} == whole.events
     assert sorted(
         (loss for log in found for loss in log.losses), key=lambda loss: loss.id
     ) == sorted(whole.losses, key=lambda loss: loss.id)
-    assert facts_of(found) == facts_of([whole])
-    assert facts_of(found).sha256() == facts_of([whole]).sha256()
+    assert summarize(found) == summarize([whole])
+    assert summarize(found).sha256() == summarize([whole]).sha256()
 
 
 def of_install(install: int, at: int, **fields) -> bytes:
@@ -108,14 +113,15 @@ def of_install(install: int, at: int, **fields) -> bytes:
 )
 def test_a_range_that_is_too_large_is_split_on(installs: list[int], close: int):
     """However alike the names of installs are, a part is small or one install's, and the parts are in their order."""
-    with Parts(most_bytes := 8000) as lot:
+    with Partitions(max_bytes := 8000) as lot:
         for at in range(5):
             for install in [*installs, 2**100 + close]:
                 lot.add(of_install(install, at), 1, 1)
         found = list(lot)
     names = [sorted({seen.event.install for seen in part}) for part in found]
     assert all(
-        part.size <= most_bytes or len(name) == 1 for part, name in zip(found, names, strict=True)
+        part.memory_bytes <= max_bytes or len(name) == 1
+        for part, name in zip(found, names, strict=True)
     )
     assert [*chain(*names)] == [
         f"{install:032x}" for install in sorted({*installs, 2**100 + close})
@@ -126,13 +132,13 @@ def test_a_range_that_is_too_large_is_split_on(installs: list[int], close: int):
 def test_what_an_event_takes_counts_and_not_how_many_there_are():
     """Slates of 800 slots reach the bound a hundred times earlier than those of two, for which 60 kB are 200 kB."""
     slate = [wire.Slot(f"{rank:x}", rank, False, 1.0, 1.0) for rank in range(800)]
-    small, large = Parts(10**6), Parts(10**6)
+    small, large = Partitions(10**6), Partitions(10**6)
     for at in range(20):
         small.add(of_install(at * 2**120, at), 1, 1)
         large.add(of_install(at * 2**120, at, slate=slate), 1, 1)
     with small, large:
         assert [len(list(part)) for part in small] == [20]
-        assert max(part.size for part in large) <= 10**6
+        assert max(part.memory_bytes for part in large) <= 10**6
 
 
 @pytest.fixture
@@ -159,9 +165,9 @@ def shops(tmp_path) -> LocalObjectStore:
 @pytest.mark.parametrize("most", [0, 20_000, 10**6])
 def test_examples_of_the_parts_are_those_of_the_whole(shops, most):
     """Histories, decisions, contexts and what was dropped are the same arrays, slates of different lengths included."""
-    whole = examples_of(read_segments(str(shops._root)), IDS, KINDS, TEXT)
-    found = joined(
-        [examples_of(log, IDS, KINDS, TEXT) for log in read_parts(str(shops._root), most)]
+    whole = examples_of(read_segments(str(shops.root)), IDS, KINDS, TEXT)
+    found = merge_examples(
+        [examples_of(log, IDS, KINDS, TEXT) for log in read_partitions(str(shops.root), most)]
     )
     assert (len(whole.decisions), whole.decisions.items.shape[1], len(whole.contexts)) == (10, 6, 3)
     for name, column in vars(whole.decisions).items():
@@ -181,17 +187,17 @@ def test_a_few_false_clocks_do_not_say_when_a_log_begins(days_before):
     honest = EventLog(time={f"{at:032x}": now + at for at in range(198)})
     false = EventLog(time={"e" * 32: now - 1000 * DAY_S * days_before, "f" * 32: 0})
     for logs in ([honest, false], [false, honest]):
-        assert facts_of(logs).earliest == today
-    assert facts_of([false]).earliest == 0
-    assert facts_of([]).earliest == facts_of([]).latest == 0
+        assert summarize(logs).earliest == today
+    assert summarize([false]).earliest == 0
+    assert summarize([]).earliest == summarize([]).latest == 0
 
 
 def test_what_was_erased_is_in_no_part(shops):
     """Of an erased install nothing is read, set down on disk or not."""
-    install = next(iter(read_segments(str(shops._root)).events))[0]
+    install = next(iter(read_segments(str(shops.root)).events))[0]
     erase(shops, install, FakeClock(), pause=lambda seconds: None)
     assert install not in {
-        name for log in read_parts(str(shops._root), 1) for name, _ in log.events
+        name for log in read_partitions(str(shops.root), 1) for name, _ in log.events
     }
 
 
@@ -208,4 +214,4 @@ def test_a_line_that_names_no_install_names_its_file(tmp_path, event):
     store.put(name, pack([b'{"received_at":1,"sent_at":1,"event":%b}' % event]))
     for most in (0, 10**6):
         with pytest.raises(EventError, match=r"last\.jsonl\.zst"):
-            list(read_parts(str(tmp_path), most))
+            list(read_partitions(str(tmp_path), most))

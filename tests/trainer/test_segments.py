@@ -14,7 +14,7 @@ from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling_trainer.event_log.object_store import open_store
 from sanderling_trainer.event_log.reader import EventLog, read_segments
-from sanderling_trainer.event_log.segment_format import line, new_name, pack
+from sanderling_trainer.event_log.segment_format import encode_line, new_file_name, pack
 from tests.support.fakes import EventFactory, FakeClock
 
 pytestmark = pytest.mark.lab
@@ -25,8 +25,8 @@ NOW = 1_750_000_100_000
 
 def store(folder, *segments: list[wire.Event], sent_at: int | None = None) -> str:
     for at, events in enumerate(segments):
-        rows = [line(codec.encode(event), NOW + at, sent_at) for event in events]
-        open_store(str(folder)).put(new_name("segments", FakeClock()), pack(rows))
+        rows = [encode_line(codec.encode(event), NOW + at, sent_at) for event in events]
+        open_store(str(folder)).put(new_file_name("segments", FakeClock()), pack(rows))
     return str(folder)
 
 
@@ -165,7 +165,7 @@ def test_a_damaged_segment_is_named(tmp_path, damage):
     [path] = tmp_path.glob("segments/*/*")
     data = path.read_bytes()
     compress = zstandard.ZstdCompressor().compress
-    event = line(b"{}", 1, 1)
+    event = encode_line(b"{}", 1, 1)
     damaged = {
         "truncated": data[:-3],
         "garbage": b"x" * 50,

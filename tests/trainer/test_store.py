@@ -25,7 +25,7 @@ from sanderling_trainer.event_log.object_store import (
     RemoteObjectStore,
     open_store,
 )
-from sanderling_trainer.event_log.reader import read_parts, read_segments
+from sanderling_trainer.event_log.reader import read_partitions, read_segments
 
 pytestmark = pytest.mark.lab
 
@@ -164,14 +164,14 @@ def test_jobs_and_readers_open_the_store_with_time_for_large_files(monkeypatch):
         opened.append(timeout)
         raise InterruptedError
 
-    monkeypatch.setattr(place, "RemoteStore", note)
+    monkeypatch.setattr(place, "RemoteObjectStore", note)
     url = "s3://bucket/store"
     for act in (
         lambda: operations.compact(url),
         lambda: operations.erase(url, "a1" * 16),
         lambda: operations.rotate(url),
         lambda: read_segments(url),
-        lambda: list(read_parts(url)),
+        lambda: list(read_partitions(url)),
         lambda: create_app(url),
     ):
         with pytest.raises(InterruptedError):

@@ -15,9 +15,9 @@ import pytest
 from sanderling_trainer.collector.authentication import Authenticator
 from sanderling_trainer.collector.limits import Limits, RefusalError
 from sanderling_trainer.collector.store_probe import StoreProbe
-from sanderling_trainer.collector.tokens import TokenError, issue, listed, revoke
+from sanderling_trainer.collector.tokens import TokenError, issue, list_tokens, revoke
 from sanderling_trainer.event_log.object_store import LocalObjectStore, open_store
-from sanderling_trainer.event_log.tombstones import MAX_AGE_S
+from sanderling_trainer.event_log.tombstones import LOOKUP_CACHE_S
 from tests.support.fakes import FakeClock
 from tests.support.servers import Server, events, packed
 from tests.support.waiting import wait_until
@@ -36,7 +36,7 @@ def test_a_token_opens_until_it_is_revoked(tmp_path):
     mine, other = issue(store, "phone-7", clock), issue(store, "phone-8", clock)
     assert (status(server, mine), status(server, other), status(server, "guess")) == (200, 200, 401)
     revoke(store, "phone-7")
-    clock.advance(MAX_AGE_S)
+    clock.advance(LOOKUP_CACHE_S)
     assert (status(server, mine), status(server, other)) == (401, 200)
     server.stop()
 
@@ -68,7 +68,7 @@ def test_many_unknown_tokens_shut_no_known_one_out(tmp_path):
         ]
         assert wait_until(lambda: sum(guess.done() for guess in guesses) == 15)
         assert status(server, mine) == 200
-        clock.advance(MAX_AGE_S)
+        clock.advance(LOOKUP_CACHE_S)
         assert status(server, mine) == 200
         store.go.set()
     answers = [
@@ -77,7 +77,7 @@ def test_many_unknown_tokens_shut_no_known_one_out(tmp_path):
     ]
     assert sorted(answers, key=str) == [(401, None)] * 5 + [(503, "5")] * 15
     revoke(store, "phone-7")
-    clock.advance(MAX_AGE_S)
+    clock.advance(LOOKUP_CACHE_S)
     assert status(server, mine) == 401
     server.stop()
 
@@ -130,7 +130,7 @@ def test_the_store_cannot_give_a_token_back(tmp_path):
     token = issue(store, "phone-7", FakeClock())
     held = "".join(str(path) + path.read_text() for path in tmp_path.rglob("*") if path.is_file())
     assert token not in held
-    [kept] = listed(store)
+    [kept] = list_tokens(store)
     assert (kept.name, kept.issued_at, len(kept.hash)) == ("phone-7", FakeClock().wall, 64)
 
 

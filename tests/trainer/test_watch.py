@@ -40,7 +40,7 @@ def test_the_figures_tell_what_happened(tmp_path):
     assert [found[f"{name}events_total {verdict}"] for verdict in ("ok", "duplicate")] == [3, 3]
     assert found[f"{name}received_bytes_total"] == 2 * len(body) + len(b"garbage")
     assert (found[f"{name}commit_seconds_count"], found[f"{name}request_seconds_count"]) == (1, 4)
-    assert (found[f"{name}waiting_bytes"], found[f"{name}requests_under_way"]) == (0, 0)
+    assert (found[f"{name}waiting_bytes"], found[f"{name}requests_in_progress"]) == (0, 0)
 
 
 def test_health_and_readiness_differ_while_the_store_fails(tmp_path):

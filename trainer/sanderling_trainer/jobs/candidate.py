@@ -16,7 +16,7 @@ from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training.policy_gradient import policy_gradient
 
 
-def _judge(
+def evaluate_candidate(
     network: PolicyNetwork, found: Examples, config: Config, facts: checkpoint.CheckpointMetadata
 ) -> dict[str, Any]:
     """Estimate, on users kept aside, the click rate of a candidate that learned from the others."""
