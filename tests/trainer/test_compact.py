@@ -129,7 +129,7 @@ def test_the_dying_job_finds_a_reader_that_ignores_what_was_replaced(tmp_path, m
     clock.advance(DAY_S)
     with pytest.raises(KeyboardInterrupt):
         compact(Dies(tmp_path, 3), clock)
-    monkeypatch.setattr(daily_parquet, "replaces", lambda file: [])
+    monkeypatch.setattr(daily_parquet, "replaced_segments", lambda file: [])
     assert read_segments(str(tmp_path)) != before
 
 

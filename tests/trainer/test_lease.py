@@ -19,8 +19,8 @@ from sanderling_trainer.jobs.compact import compact
 from sanderling_trainer.jobs.erase import erase
 from sanderling_trainer.jobs.lease import (
     FOLDER,
-    MIN_REMAINING_S,
     LEASE_S,
+    MIN_REMAINING_S,
     BusyError,
     Lease,
     exclusive_job,
