@@ -1,4 +1,6 @@
-"""The collector's cache of recent ids has a fixed size, forgets, and never returns a wrong checksum."""
+"""The collector's cache of recent ids has a fixed size, forgets, and never returns a wrong
+checksum.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ def ids(rng: random.Random, count: int, bits: int = 128) -> list[str]:
 
 
 def count_wrong(cache: RecentIds, rng: random.Random) -> int:
-    """Return how many of thousands of answers, from crowded slots, are not what was last added under the id."""
+    """Return how many of thousands of answers, from crowded slots, are not what was last added
+    under the id.
+    """
     last: dict[str, int] = {}
     wrong = 0
     for _ in range(300):
@@ -38,14 +42,18 @@ def test_an_id_is_forgotten_or_has_its_last_checksum():
 
 
 def test_the_comparison_finds_a_cache_that_compares_half_an_id(monkeypatch):
-    """A cache that compares only the second half of an id, which two ids may share, gives wrong answers."""
+    """A cache that compares only the second half of an id, which two ids may share, gives wrong
+    answers.
+    """
     keys_of = module.keys_of
     monkeypatch.setattr(module, "keys_of", lambda ids: keys_of(ids) * np.array([0, 1], np.uint64))
     assert count_wrong(RecentIds(slots=5), random.Random(0))
 
 
 def test_recent_ids_are_cached_and_the_size_is_fixed():
-    """The last ids are nearly all cached, those before as many others as slots to a third; the size is the same."""
+    """The last ids are nearly all cached, those before as many others as slots to a third; the size
+    is the same.
+    """
     cache = RecentIds(slots=1000)
     rng = random.Random(0)
     batches = [ids(rng, 50) for _ in range(40)]

@@ -13,7 +13,7 @@ from sanderling_trainer.event_log.object_store import ObjectStore
 
 
 class Authenticator:
-    """Checks the token of a request; `token` is one that all devices share, beside those that the store has."""
+    """Checks tokens; `token` is one that all devices share, beside those that the store has."""
 
     def __init__(
         self, store: ObjectStore, token: str | None, clock: Clock, limits: Limits, probe: StoreProbe
@@ -28,8 +28,8 @@ class Authenticator:
     async def check(self, authorization: str) -> None:
         """Return if the Authorization header has a valid token.
 
-        Raises `RefusalError`: 401 for an invalid token, 503 when too many unknown tokens come at once or the store
-        fails; `OSError` when the lookup fails.
+        Raises `RefusalError`: 401 for an invalid token, 503 when too many unknown tokens come at
+        once or the store fails; `OSError` when the lookup fails.
         """
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
@@ -39,7 +39,8 @@ class Authenticator:
         if await self._is_issued(token_file(token)):
             return
 
-        # A store whose bucket is missing has no tokens either; devices must not take that for a revocation.
+        # A store whose bucket is missing has no tokens either; devices must not take that for a
+        # revocation.
         if not await self._probe.is_writable():
             raise RefusalError(503, "the store fails", self._limits.retry_after_s)
         raise RefusalError(401, "expected a known bearer token")

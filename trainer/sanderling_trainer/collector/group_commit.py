@@ -1,4 +1,4 @@
-"""Group commit: while one segment is written the next batches gather, and then share a segment and its flush."""
+"""Group commit: batches that arrive while a segment is written share the next."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class GroupCommitter:
     async def commit(self, batch: Batch) -> None:
         """Return when the batch is durable.
 
-        Raises `OSError` when it could not be stored, `RefusalError` when too many bytes wait already.
+        Raises `OSError` when it could not be stored, `RefusalError` when too much waits already.
         """
         size = batch.size()
         if size == 0:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 class RefusalError(Exception):
-    """A request is answered with an error status; `retry_after_s` is when a retry may succeed, None for never."""
+    """A request is refused; a retry may succeed after `retry_after_s`, unless that is None."""
 
     def __init__(self, status: int, reason: str, retry_after_s: float | None = None) -> None:
         super().__init__(reason)

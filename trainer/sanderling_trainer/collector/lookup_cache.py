@@ -1,4 +1,4 @@
-"""Caches for a few seconds whether files exist: how collectors learn of new tokens and marks without shared state."""
+"""Caches for a few seconds whether files exist, so that collectors need no shared state."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LookupCache:
         return self._lookups.get(name, (0, False))[1]
 
     async def exists(self, name: str) -> bool:
-        """Return whether a file exists, or did a few seconds ago; raise `OSError` when the store fails."""
+        """Return whether a file exists, as of seconds ago; raise `OSError` if the store fails."""
         now_ms = self._clock.mono_ms()
         if name in self._lookups:
             looked_up_ms, exists = self._lookups[name]

@@ -13,10 +13,10 @@ MAX_REMEMBERED = 100_000
 
 
 class RateLimit:
-    """A generic cell rate algorithm: per install, the time at which all of its events have been paid for.
+    """A generic cell rate algorithm: the time at which each install has paid for all its events.
 
-    A batch passes whole if its install has no debt, and may leave a debt, so that a device can send batches larger
-    than its burst.
+    A batch passes whole if its install has no debt, and may leave a debt, so that a device can send
+    batches larger than its burst.
     """
 
     def __init__(self, limits: Limits, clock: Clock) -> None:
@@ -25,7 +25,7 @@ class RateLimit:
         self._paid_at_s: dict[str, float] = {}
 
     def charge(self, events_of: Mapping[str, int]) -> None:
-        """Charge the number of events to each install; raise `RefusalError`, and charge none, if one is in debt."""
+        """Charge events to each install; raise `RefusalError`, and charge none, if one has debts."""
         now_s = self._clock.mono_ms() / 1000
         for install in events_of:
             debt_s = self._paid_at_s.get(install, now_s) - now_s

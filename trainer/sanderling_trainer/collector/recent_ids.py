@@ -1,7 +1,8 @@
-"""A cache of fixed size of the ids that were stored lately, to answer most duplicates and conflicts; best effort.
+"""A cache of recent ids, of fixed size, to detect most duplicates and conflicts; best effort.
 
-A direct-mapped table of 24 bytes an entry: an id has one slot and evicts the id that was there. After as many other
-ids as there are slots 37 % of all ids are still cached. Readers deduplicate the rest.
+A direct-mapped table of 24 bytes an entry: an id has one slot and evicts the id that was there.
+After as many other ids as there are slots 37 % of all ids are still cached. Readers deduplicate the
+rest.
 """
 
 from __future__ import annotations

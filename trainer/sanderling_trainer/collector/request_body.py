@@ -10,7 +10,7 @@ from sanderling_trainer.collector.limits import Limits, RefusalError
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:
-    """Return the compressed body; raise `RefusalError` when it is not zstd, too large, too slow or cut off."""
+    """Return the body; raise `RefusalError` when it is not zstd, too large, too slow or cut off."""
     expected = f"expected a body of at most {limits.body_bytes} bytes"
     declared = request.headers.get("content-length", "0")
     if not declared.isdecimal() or int(declared) > limits.body_bytes:

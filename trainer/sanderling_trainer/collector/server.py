@@ -1,7 +1,8 @@
-"""The collector: an HTTP server that takes batches of events from devices and answers when they are durable.
+"""The collector: an HTTP server that answers batches of events when they are durable.
 
-Cheap checks come first: token, number of requests, size and encoding of the body, then those of `validation`, the
-tombstones, and the rate. Batches that wait at the same time are stored together, in one segment.
+Cheap checks come first: token, number of requests, size and encoding of the body, then those of
+`validation`, the tombstones, and the rate. Batches that wait at the same time are stored together,
+in one segment.
 """
 
 from __future__ import annotations
@@ -40,14 +41,15 @@ from sanderling_trainer.event_log.tombstones import rotation_file, tombstone_fil
 
 FINISH_REQUESTS_S = 6
 FINISH_COMMITS_S = 2.0
-# Longer than ingresses keep idle connections (60 s), so that an ingress never uses one that is just being closed.
+# Longer than ingresses keep idle connections (60 s), so that an ingress never uses one that is just
+# being closed.
 KEEP_ALIVE_S = 75
 MARK_LOOKUPS = 32
 OPEN_FILES = 16_384
 
 
 class Collector:
-    """The endpoint for events; `token` is one that all devices share, beside those that the store has."""
+    """The endpoint for events; `token` is one that all devices share, beside those of the store."""
 
     def __init__(self, store: ObjectStore, token: str | None, clock: Clock, limits: Limits) -> None:
         self.metrics = Metrics()
@@ -138,7 +140,7 @@ def _error_response(refusal: RefusalError) -> Response:
 
 
 def _parse_sent_at(value: str) -> int | None:
-    """Return the header's wall ms since 1970; None when it is absent, negative or beyond the year 2286."""
+    """Return the header's wall ms since 1970; None when absent, negative or after the year 2286."""
     return int(value) if re.fullmatch(r"[0-9]{1,13}", value) else None
 
 
@@ -148,7 +150,7 @@ def create_app(
     clock: Clock | None = None,
     limits: Limits | None = None,
 ) -> Starlette:
-    """Return the server over a store, given as such or as a local folder or an object store's URL."""
+    """Return the server over a store, a local folder, or an object store's URL."""
     place = open_store(store) if isinstance(store, str) else store
     collector = Collector(place, token, clock or SystemClock(), limits or Limits())
     health = HealthEndpoints(collector.probe, collector.metrics)
@@ -171,8 +173,9 @@ def create_app(
 def uvicorn_options() -> dict[str, Any]:
     """Return the options for uvicorn.
 
-    The ingress limits idle connections and slow heads. uvicorn's `limit_concurrency` would count idle connections and
-    refuse all others without Retry-After; its h11 parser limits heads, but takes more time than httptools.
+    The ingress limits idle connections and slow heads. uvicorn's `limit_concurrency` would count
+    idle connections and refuse all others without Retry-After; its h11 parser limits heads, but
+    takes more time than httptools.
     """
     return {
         "http": "httptools",
@@ -190,7 +193,7 @@ def serve(store: str, host: str = "127.0.0.1", port: int = 8080, token: str | No
 
 
 def raise_file_limit() -> None:
-    """Raise the limit of open files as far as allowed: the usual 1,024 are used up by an ingress's connections."""
+    """Raise the limit of open files if allowed: an ingress's connections use up the usual 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -1,6 +1,6 @@
 """Tokens of devices: random, revocable, and stored as hashes only.
 
-A token is valid while the store has the file `tokens/<sha256 of the token>` with {"name", "issued_at"}.
+A token is valid while the store has `tokens/<its sha256>`, a file with {"name", "issued_at"}.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class TokenError(SanderlingError):
 
 
 class Token(msgspec.Struct, frozen=True):
-    """What is stored of a token: the device's name, wall ms since 1970, and the hash, which is the file's name."""
+    """What is stored of a token: the device's name, wall ms since 1970, and the hash."""
 
     name: str
     issued_at: int
@@ -36,7 +36,10 @@ def token_file(token: str) -> str:
 
 
 def issue(store: ObjectStore, name: str, clock: Clock) -> str:
-    """Return a new token for a device; it cannot be read back later. Raises `TokenError` where the name has one."""
+    """Return a new token for a device; it cannot be read back later.
+
+    Raises `TokenError` where the name has one.
+    """
     if any(token.name == name for token in list_tokens(store)):
         raise TokenError(f"expected a name without a token, found one of `{name}`; revoke it first")
     token = secrets.token_urlsafe(TOKEN_BYTES)
@@ -46,7 +49,10 @@ def issue(store: ObjectStore, name: str, clock: Clock) -> str:
 
 
 def revoke(store: ObjectStore, name: str) -> None:
-    """Revoke the token of a device; collectors know within seconds. Raises `TokenError` where there is none."""
+    """Revoke the token of a device; collectors know within seconds.
+
+    Raises `TokenError` where there is none.
+    """
     revoked = [token for token in list_tokens(store) if token.name == name]
     if not revoked:
         raise TokenError(

@@ -58,7 +58,7 @@ class _Line(NamedTuple):
 
 
 def validate_batch(body: bytes, now_ms: int, sent_at: int | None, recent: RecentIds) -> Batch:
-    """Validate a body received at `now_ms`; raise `RefusalError` when it is not a batch, or a line has no id."""
+    """Validate a body; raise `RefusalError` when it is not a batch, or a line has no id."""
     max_bytes = min(wire.MAX_BATCH_BYTES, _declared_size(body))
     try:
         rows = list(codec.unpack(body, max_bytes))
@@ -79,7 +79,7 @@ def validate_batch(body: bytes, now_ms: int, sent_at: int | None, recent: Recent
 
 
 def _declared_size(body: bytes) -> int:
-    """Return the decompressed size that the frame's header declares, or a huge number if it declares none.
+    """Return the decompressed size that the frame declares, a huge number if it declares none.
 
     A frame that declares too little is refused when it is decompressed with this cap.
     """
@@ -105,7 +105,7 @@ def _decode(number: int, data: bytes) -> _Line:
 
 
 def _identity(number: int, data: bytes) -> _Identity:
-    """Return the id and install of an invalid event; without an id it can get no verdict, so refuse the batch."""
+    """Return id and install of an invalid event; refuse the batch if there is no id to answer."""
     try:
         return msgspec.json.decode(data[: wire.MAX_LINE], type=_Identity)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:

@@ -1,6 +1,7 @@
 """Daily Parquet files: the events of many segments in one file that any tool reads, each body once.
 
-A file's metadata names the segments that it replaces, so that readers who still see those count nothing twice.
+Its metadata names the segments that it replaces, so that readers who still see them count nothing
+twice.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ SCHEMA = pa.schema(
 
 
 def pack(events: Iterable[ReceivedEvent], segments: Sequence[str]) -> bytes:
-    """Return a file with these events, by install and sequence number, that replaces the segments of these names."""
+    """Return a file of these events, by install and sequence number, that replaces `segments`."""
     ordered = sorted(events, key=lambda received: (received.event.install, received.event.seq))
     columns = {
         "received_at": [received.received_at for received in ordered],
@@ -54,7 +55,7 @@ def to_bytes(table: pa.Table) -> bytes:
 
 
 def open_file(data: bytes) -> pq.ParquetFile:
-    """Open a daily file; only its footer is read. Raises `EventError` when it is not a daily file."""
+    """Open a daily file, reading only its footer; raise `EventError` when it is another file."""
     with _parquet_errors():
         file = pq.ParquetFile(pa.BufferReader(data))
     if not file.schema_arrow.equals(SCHEMA) or REPLACES not in (file.schema_arrow.metadata or {}):
@@ -70,7 +71,7 @@ def replaced_segments(file: pq.ParquetFile) -> list[str]:
 
 
 def rows(file: pq.ParquetFile) -> Iterator[tuple[bytes, int, int | None, int]]:
-    """Yield body, received_at, sent_at and times of each row; raise `EventError` where they are damaged."""
+    """Yield body, received_at, sent_at and times of each row; raise `EventError` on damage."""
     for batch in record_batches(file):
         columns = (batch[name].to_pylist() for name in ("event", "received_at", "sent_at", "times"))
         yield from zip(*columns, strict=True)

@@ -9,7 +9,8 @@ from sanderling.events import codec
 from sanderling.events.schema import Event
 from sanderling.runtime.clock import OLDEST_MS
 
-# Memory of a decoded event, measured: an entry of a list is about 60 bytes on the wire and 130 as an object.
+# Memory of a decoded event, measured: an entry of a list is about 60 bytes on the wire and 130 as
+# an object.
 EVENT_OVERHEAD_BYTES = 1000
 LIST_ENTRY_BYTES = 128
 LIST_FIELDS = ("slate", "caps", "lost_seqs")
@@ -28,7 +29,7 @@ class ReceivedEvent:
     times: int
 
     def sort_key(self) -> tuple[int, bool, int, bytes]:
-        """Return a key that orders events by their receipt, whatever the order in which lines are read."""
+        """Return a key that orders events by receipt, in whatever order lines are read."""
         return self.received_at, self.sent_at is None, self.sent_at or 0, self.body
 
     def memory_bytes(self) -> int:
@@ -39,8 +40,9 @@ class ReceivedEvent:
     def corrected_time(self) -> int:
         """Return the event's wall ms since 1970, corrected for the error of the device's clock.
 
-        The correction assumes that the clock was not set between the event and its sending. Where the result is
-        impossible, later than the receipt or before `OLDEST_MS`, it was: then return the time of receipt.
+        The correction assumes that the clock was not set between the event and its sending. Where
+        the result is impossible, later than the receipt or before `OLDEST_MS`, it was: then return
+        the time of receipt.
         """
         sent_at = self.received_at if self.sent_at is None else self.sent_at
         corrected = self.received_at - sent_at + self.event.clock.wall

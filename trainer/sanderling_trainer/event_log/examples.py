@@ -1,4 +1,4 @@
-"""Turns devices' events into training examples: histories, the decisions made on them, and their outcomes."""
+"""Turns events into training examples: histories, decisions made on them, and their outcomes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.event_log.reader import EventLog
 from sanderling_trainer.event_log.state_replay import StateReplay, split_at_resets
 
-# Encoders return vectors of length 1; a far longer one would overflow the network that learns from it.
+# Encoders return vectors of length 1; a far longer one would overflow the network that learns from
+# it.
 MAX_CONTEXT_NORM = 2.0
 
 
@@ -52,10 +53,11 @@ class _JoinedDecision:
 def examples_of(log: EventLog, ids: Sequence[str], kinds: Sequence[str], text_dim: int) -> Examples:
     """Rebuild the histories of all pseudonyms, and join their decisions with the outcomes.
 
-    Where a pseudonym's state was reset another history begins. A decision is used when no event of its install is
-    missing, its install is not cloned, the replayed state has the checksum that the device logged, an engine can have
-    made the decision, and at least one slot has an outcome; otherwise `dropped` counts it. An outcome that names
-    another item than its slot showed is ignored. Devices may be faulty or malicious: no content of a log raises.
+    Where a pseudonym's state was reset another history begins. A decision is used when no event of
+    its install is missing, its install is not cloned, the replayed state has the checksum that the
+    device logged, an engine can have made the decision, and at least one slot has an outcome;
+    otherwise `dropped` counts it. An outcome that names another item than its slot showed is
+    ignored. Devices may be faulty or malicious: no content of a log raises.
     """
     builder = _ExampleBuilder(
         row_of={item: row for row, item in enumerate(ids)},
@@ -71,7 +73,7 @@ def examples_of(log: EventLog, ids: Sequence[str], kinds: Sequence[str], text_di
 
 
 def debiased_reward(outcome: Outcome) -> float:
-    """Return a reward with the right expectation: value / (1 - 2p) where it was flipped with probability p."""
+    """Return an unbiased reward: value / (1 - 2p) where it was flipped with probability p."""
     return outcome.value / (1.0 - 2.0 * (outcome.flip_probability or 0.0))
 
 
@@ -93,7 +95,7 @@ class _ExampleBuilder:
         self._dropped: Counter[str] = Counter()
 
     def add(self, group: int, events: Sequence[Event], unusable: str | None = None) -> None:
-        """Add the events of one pseudonym; `unusable` is the reason why none of its decisions can be used."""
+        """Add the events of a pseudonym; `unusable` says why none of its decisions can be used."""
         outcomes: dict[str, list[Outcome]] = {}
         for event in events:
             if isinstance(event, Outcome):
@@ -146,7 +148,7 @@ class _ExampleBuilder:
             self._joined.append(joined)
 
     def _valid_outcomes(self, decision: Decision, outcomes: list[Outcome]) -> dict[int, Outcome]:
-        """Return the last outcome of each slot that shows an item of the catalog, of those that name this item."""
+        """Return the last outcome of each slot with a catalog item, of those that name the item."""
         item_of = {
             slot: shown.item
             for slot, shown in enumerate(decision.slate)
@@ -213,7 +215,8 @@ def _fill_slots(
 ) -> None:
     for slot, shown in enumerate(joined.decision.slate):
         decisions.items[row, slot] = row_of.get(shown.item, -1)
-        # Some exploration schemes give no marginal propensities; the conditional ones stand in for them.
+        # Some exploration schemes give no marginal propensities; the conditional ones stand in for
+        # them.
         decisions.logged[row, slot] = shown.marginal or shown.conditional
         decisions.conditional[row, slot] = shown.conditional
         decisions.ranks[row, slot] = shown.rank
@@ -223,7 +226,7 @@ def _fill_slots(
 
 
 def _fault(decision: Decision) -> str | None:
-    """Return why a decision cannot be used: no engine can have made it, or it lacks probabilities; None if it can."""
+    """Return why no engine can have made a decision, or it lacks propensities; None if usable."""
     fault = semantic_fault(decision)
     if fault is not None:
         return f"invalid {fault.partition(':')[0]}"

@@ -1,4 +1,4 @@
-"""Merges the examples of a log's partitions, with the same result as if the log had been read at once."""
+"""Merges the examples of a log's partitions, as if the log had been read at once."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def merge_examples(partitions: Iterable[Examples]) -> Examples:
 
     Slates of unusual length are dropped, and equal context vectors become one.
     """
-    # Which lengths are unusual is known at the end only. Until then the two-dimensional columns are kept flat, without
-    # the fill behind each slate, so that one long slate does not widen all.
+    # Which lengths are unusual is known at the end only. Until then the two-dimensional columns are
+    # kept flat, without the fill behind each slate, so that one long slate does not widen all.
     columns: dict[str, list[NDArray]] = defaultdict(list)
     histories: list[History] = []
     context_rows: dict[bytes, int] = {}
@@ -66,9 +66,9 @@ def merge_examples(partitions: Iterable[Examples]) -> Examples:
 
 
 def max_usual_slots(slots: Ints) -> int:
-    """Return the length of the longest slate; of more than 1,000 decisions, without the longest 1 %.
+    """Return the length of the longest slate; of over 1,000 decisions, without the longest 1 %.
 
-    Columns are as wide as the longest slate: without this bound one device could widen those of all.
+    Columns are as wide as the longest slate: without this bound one device could widen all.
     """
     if len(slots) <= SMALL_LOG:
         return int(slots.max(initial=1))
@@ -76,7 +76,7 @@ def max_usual_slots(slots: Ints) -> int:
 
 
 def _renumbered(part: Examples, n_histories: int, context_rows: dict[bytes, int]) -> Decisions:
-    """Return a partition's decisions with the numbers of histories and contexts of the whole; add new contexts."""
+    """Return a partition's decisions with the numbering of the whole; add its new contexts."""
     rows = [
         context_rows.setdefault(vector.tobytes(), len(context_rows)) for vector in part.contexts
     ]
@@ -91,7 +91,7 @@ def _renumbered(part: Examples, n_histories: int, context_rows: dict[bytes, int]
 
 
 def _merged(name: str, column: NDArray[Any], slots: Ints, usual: NDArray[np.bool_]) -> NDArray[Any]:
-    """Return a column of the usual decisions; a flat one gets its second dimension, the slots, back."""
+    """Return a column of the usual decisions; a flat one gets its second dimension back."""
     if name not in FILL:
         return column[usual]
     is_slot = _slot_mask(slots[usual], max_usual_slots(slots))

@@ -1,6 +1,7 @@
 """Storage of files in a local folder, or in an object store behind a URL.
 
-A file appears whole and durable, or not at all. Failures are `OSError`, an absent file is `FileNotFoundError`.
+A file appears whole and durable, or not at all. Failures are `OSError`, an absent file is
+`FileNotFoundError`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ class ObjectStore(Protocol):
         ...
 
     def create(self, name: str, data: bytes) -> None:
-        """Write a new file; raise `FileExistsError` where there is one. Of concurrent calls one succeeds."""
+        """Write a new file; raise `FileExistsError` where there is one.
+
+        Of concurrent calls one succeeds.
+        """
         ...
 
     def get(self, name: str) -> bytes:
@@ -49,7 +53,7 @@ class ObjectStore(Protocol):
         ...
 
     def clean(self, older_s: float) -> None:
-        """Remove half-written files that crashes left, where nobody has written to them for `older_s`."""
+        """Remove half-written files of crashes, to which nothing was written for `older_s`."""
         ...
 
 
@@ -68,7 +72,7 @@ class LocalObjectStore:
         flush_path(path.parent)
 
     def create(self, name: str, data: bytes) -> None:
-        """Write a part file, flush it, link it, which fails where a file exists, flush the folder."""
+        """Write a part file, flush it, link it, which fails if a file exists, flush the folder."""
         path = self.root / name
         with self._write_part(path, data) as part:
             os.link(part, path)
@@ -101,7 +105,8 @@ class LocalObjectStore:
 
     def clean(self, older_s: float) -> None:
         """Remove half-written files that are old by the clock of their file system."""
-        # On a network file system the server dates files, and its clock may differ from this machine's.
+        # On a network file system the server dates files, and its clock may differ from this
+        # machine's.
         with self._write_part(self.root / "now", b"") as new_file:
             now = new_file.stat().st_mtime
             new_file.unlink()
@@ -113,7 +118,7 @@ class LocalObjectStore:
 
     @contextmanager
     def _write_part(self, path: Path, data: bytes) -> Iterator[Path]:
-        """Write and flush a part file beside `path`; remove it if this or the body of the `with` fails."""
+        """Write and flush a part file beside `path`; remove it if this or the body fails."""
         self._make_folder(path.parent)
         part = path.with_name(f".{path.name}.{os.urandom(6).hex()}{PART_SUFFIX}")
         try:
@@ -142,7 +147,8 @@ class LocalObjectStore:
 class RemoteObjectStore:
     """S3, GCS, Azure or memory, through obstore; credentials come from the environment.
 
-    The service answers a put when the object is durable. A request may take `timeout`, body included.
+    The service answers a put when the object is durable. A request may take `timeout`, body
+    included.
     """
 
     def __init__(self, url: str, timeout: timedelta = REMOTE_TIMEOUT) -> None:

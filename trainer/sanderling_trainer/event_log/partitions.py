@@ -1,8 +1,9 @@
-"""Splits a log by installs into partitions that fit into memory, each with everything that its installs sent.
+"""Splits a log into partitions that fit into memory, each with all events of its installs.
 
-While the events take little memory there is one partition. Beyond that, lines go to unnamed temporary files, one for
-each range of installs; a range that is too large itself is split again. The events of one install are never split. The
-operating system removes the files when the process ends, however it ends.
+While the events take little memory there is one partition. Beyond that, lines go to unnamed
+temporary files, one for each range of installs; a range that is too large itself is split again.
+The events of one install are never split. The operating system removes the files when the process
+ends, however it ends.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _row_decoder = msgspec.msgpack.Decoder(list[Row])
 
 
 class Partitions:
-    """Takes lines as a `Deduplicator` does; iterating yields one for each partition, in the order of installs.
+    """Takes lines as a `Deduplicator` does; iterating yields one for each range of installs.
 
     All lines are of installs from `low` to `high`, ids read as numbers.
     """
@@ -92,7 +93,7 @@ class Partitions:
 
 
 class _RowFile:
-    """Rows in a temporary file, and those that wait to be written together; their installs are `low` to `high`."""
+    """Rows of the installs `low` to `high`, in a temporary file and a buffer in front of it."""
 
     def __init__(self, open_files: ExitStack) -> None:
         self._open_files = open_files

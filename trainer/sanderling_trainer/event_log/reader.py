@@ -1,7 +1,7 @@
-"""Reads the event log: every event of a store once, in order, with what is missing or contradictory counted.
+"""Reads the event log: every event once, in order, with missing and conflicting ones counted.
 
-Segments, and the daily Parquet files that replace them, may be read in any order and may repeat lines: the log is the
-same.
+Segments, and the daily Parquet files that replace them, may be read in any order and may repeat
+lines: the log is the same.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class EventLog:
     losses: list[Loss] = field(default_factory=list)
     """What devices declared as lost."""
     time: dict[str, int] = field(default_factory=dict)
-    """The wall ms since 1970 of each event by its id, corrected for the error of the device's clock."""
+    """Wall ms since 1970 of each event by its id, corrected for errors of the device's clock."""
     received: int = 0
     """Lines of all segments, repeated ones included."""
     duplicates: int = 0
@@ -41,7 +41,7 @@ class EventLog:
     incomplete: frozenset[str] = frozenset()
     """Installs with missing events."""
     cloned: frozenset[str] = frozenset()
-    """Installs with conflicts: two devices share an identity, because a disk was copied or restored from a backup."""
+    """Installs with conflicts: devices share an identity, from a copied or restored disk."""
 
     def decisions(self) -> int:
         """Return the number of decisions."""
@@ -72,8 +72,8 @@ def read_segments(store: str) -> EventLog:
 def read_partitions(store: str, max_bytes: int = MAX_BYTES) -> Iterator[EventLog]:
     """Read as `read_segments` does, in partitions: each is the whole log of a range of installs.
 
-    The events in memory take about `max_bytes`; beyond that they are written to the temporary folder. An install that
-    has more by itself is still one partition.
+    The events in memory take about `max_bytes`; beyond that they are written to the temporary
+    folder. An install that has more by itself is still one partition.
     """
     place = open_store(store, JOB_TIMEOUT)
     with Partitions(max_bytes) as partitions:
@@ -91,8 +91,8 @@ def read_events(store: ObjectStore) -> Deduplicator:
 
 
 def _read_into(target: Deduplicator | Partitions, store: ObjectStore) -> None:
-    # Segments are listed before the daily files. In the other order a compaction between the two could hide events:
-    # its daily file would not be listed yet, and its segments not any more.
+    # Segments are listed before the daily files. In the other order a compaction between the two
+    # could hide events: its daily file would not be listed yet, and its segments not any more.
     segments = [
         name
         for name in store.names(segment_format.SEGMENTS)
@@ -113,7 +113,7 @@ def _read_into(target: Deduplicator | Partitions, store: ObjectStore) -> None:
 
 
 def add_segment(target: Deduplicator | Partitions, store: ObjectStore, name: str) -> None:
-    """Add the lines of one segment; raise `EventError` with its name when it is damaged or absent."""
+    """Add the lines of a segment; raise `EventError` with its name if it is damaged or absent."""
     with naming_file(name):
         for row in segment_format.unpack(store.get(name)):
             line = segment_format.decode_line(row)
@@ -139,7 +139,7 @@ def _without_erased(events: Deduplicator, erased: Tombstones) -> list[ReceivedEv
 
 
 def build_log(received_events: list[ReceivedEvent]) -> EventLog:
-    """Build the log of events in the order of their receipt: of several with one id of an install the first counts."""
+    """Build the log of events in the order of receipt; of those with one id the first counts."""
     first_of: dict[tuple[str, str], ReceivedEvent] = {}
     conflicts = 0
     cloned: set[str] = set()
@@ -173,7 +173,7 @@ def build_log(received_events: list[ReceivedEvent]) -> EventLog:
 
 
 def _completeness(events: list[Event]) -> tuple[dict[str, int], Counter[str]]:
-    """Return the missing events of each install, and how often it reused a sequence number; zeros are left out."""
+    """Return each install's missing events and reused sequence numbers, without zeros."""
     arrived: dict[str, set[int]] = defaultdict(set)
     declared: dict[str, set[int]] = defaultdict(set)
     declared_unnumbered: Counter[str] = Counter()

@@ -1,7 +1,7 @@
 """The format of segments and dead letters: a zstd frame of JSON lines.
 
-A line of a segment is {"received_at", "sent_at", "event"} with wall ms since 1970; a dead letter, an event that was
-rejected, is {"received_at", "reason", "line"}.
+A line of a segment is {"received_at", "sent_at", "event"} with wall ms since 1970; a dead letter,
+an event that was rejected, is {"received_at", "reason", "line"}.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ _decoder = msgspec.json.Decoder(SegmentLine)
 
 def encode_line(event: bytes, received_at: int, sent_at: int | None) -> bytes:
     """Return the line of a segment for an encoded event."""
-    # Built by hand, so that the device's bytes are stored as they are, neither parsed nor encoded anew.
+    # Built by hand, so that the device's bytes are stored as they are, neither parsed nor encoded
+    # anew.
     sent = b"null" if sent_at is None else b"%d" % sent_at
     return b'{"received_at":%d,"sent_at":%b,"event":%b}' % (received_at, sent, event)
 

@@ -22,8 +22,8 @@ def split_at_resets(events: Sequence[Event]) -> list[Sequence[Event]]:
 class StateReplay:
     """One user state, step by step.
 
-    A device counts and checksums all steps; the trainer's history has only those on items of its catalog. So for each
-    number of steps this keeps the checksum and the length of the history.
+    A device counts and checksums all steps; the trainer's history has only those on items of its
+    catalog. So for each number of steps this keeps the checksum and the length of the history.
     """
 
     def __init__(self, row_of: Mapping[str, int]) -> None:
@@ -36,7 +36,7 @@ class StateReplay:
         self._n_replayed = 0
 
     def add(self, event: Event, time_s: int) -> None:
-        """Apply the next event of the pseudonym, at `time_s` seconds since 1970; most kinds do not change the state."""
+        """Apply the next event, at `time_s` seconds since 1970, if it changes the state."""
         if isinstance(event, StateReset):
             for item, kind in event.steps:
                 self._step(item, kind, time_s)
@@ -53,7 +53,7 @@ class StateReplay:
         self._lengths.append(len(self._items))
 
     def position_of(self, decision: Decision) -> int | None:
-        """Return the length of the history that a decision was made for, or None when it was made for another state."""
+        """Return the length of the history before a decision; None if the state was another."""
         steps = decision.state_events
         if steps >= len(self._checksums) or self._checksums[steps] != decision.state_checksum:
             return None

@@ -32,8 +32,10 @@ class LogSummary:
     cloned: list[str] = field(default_factory=list)
     """Installs whose identity more than one device, or a restored one, has used."""
     earliest: int = 0
-    """Start of the first day (UTC), in wall ms since 1970, without the earliest 1 % of all events: a few wrong clocks
-    must not decide when a log begins. 0 for an empty log."""
+    """Start of the first day (UTC), in wall ms since 1970; 0 for an empty log.
+
+    The earliest 1 % of events are ignored: a few wrong clocks must not decide when a log begins.
+    """
     latest: int = 0
     """Time of the last event in wall ms since 1970; 0 for an empty log."""
 
@@ -71,7 +73,7 @@ class LogSummary:
         return next(day for day, events in zip(days, so_far, strict=True) if events > ignored)
 
     def sha256(self) -> str:
-        """Return the digest of the ids of all events; it does not depend on how the log was partitioned."""
+        """Return the digest of the ids of all events, the same however the log is partitioned."""
         return self._digest.hexdigest()
 
 

@@ -1,7 +1,8 @@
-"""Marks of installs: empty files named by the hash of the install's id, so that a mark does not contain the id.
+"""Marks of installs: empty files named by the hash of the id, so that they do not contain it.
 
-A tombstone marks an erased install: its uploads are refused and readers skip its events. A rotation marks an install
-whose events cannot be learned from any more, cloned or incomplete: its devices are asked to take a new identity.
+A tombstone marks an erased install: its uploads are refused and readers skip its events. A rotation
+marks an install whose events cannot be learned from any more, cloned or incomplete: its devices are
+asked to take a new identity.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ ERASED = "erased"
 ROTATED = "rotated"
 
 LOOKUP_CACHE_S = 10.0
-"""For so long collectors cache whether a mark or a token exists, so they learn of a new one that much later at most."""
+"""For so long collectors cache whether a mark or a token exists."""
 
 # Dead letters quote the line that was rejected, so that its quotes are escaped once more.
 _INSTALL = re.compile(rb'"install\\*"\s*:\s*\\*"([0-9a-f]{32})\\*"')

@@ -1,8 +1,9 @@
-"""The compaction job: replaces the small segments of past days by Parquet files, without changing what is read.
+"""The compaction job: replaces the segments of past days by Parquet files; the log stays the same.
 
-A Parquet file is durable before the segments that it replaces are deleted, and names them. So a job that was cut off is
-finished by the next one, and meanwhile readers count nothing twice. The job also removes lines of erased installs that
-a slow collector wrote after their erasure: from segments, and from the dead letters since the last jobs.
+A Parquet file is durable before the segments that it replaces are deleted, and names them. So a job
+that was cut off is finished by the next one, and meanwhile readers count nothing twice. The job
+also removes lines of erased installs that a slow collector wrote after their erasure: from
+segments, and from the dead letters since the last jobs.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ class CompactionResult:
 
 
 def compact(store: ObjectStore, clock: Clock, max_bytes: int = MAX_BYTES) -> CompactionResult:
-    """Replace the segments of all days before today (UTC); the events of a file take about `max_bytes` in memory.
+    """Replace the segments of all days before today (UTC).
+
+    The events of a file take about `max_bytes` in memory.
 
     Raises `BusyError` when another job works on the store.
     """
@@ -70,13 +73,14 @@ class _Compaction:
         return self._result
 
     def _segments_by_day(self) -> dict[str, list[str]]:
-        """Return each day's segments; delete those that an earlier job replaced but did not live to delete."""
+        """Return each day's segments; delete those that a job replaced and died before deleting."""
         days: dict[str, list[str]] = defaultdict(list)
         for name in self._store.names(SEGMENTS):
             if name.endswith(SUFFIX):
                 days[name.split("/")[1]].append(name)
 
-        # A daily file replaces segments of its own day, so days without segments need no look at their files.
+        # A daily file replaces segments of its own day, so days without segments need no look at
+        # their files.
         for day, segments in days.items():
             replaced: set[str] = set()
             for name in self._store.names(f"{daily_parquet.FOLDER}/{day}"):

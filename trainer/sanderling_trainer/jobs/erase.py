@@ -1,8 +1,8 @@
-"""The erasure job: writes the tombstone of an install, then rewrites every file that mentions it, twice.
+"""The erasure job: writes the tombstone of an install, and twice rewrites files that mention it.
 
-Collectors cache lookups of tombstones for some seconds, and a commit takes time; so the second pass comes when the last
-of them must know. Lines of installs that were erased before are removed too, in case a slow commit, or a job that
-slept, has brought them back.
+Collectors cache lookups of tombstones for some seconds, and a commit takes time; so the second pass
+comes when the last of them must know. Lines of installs that were erased before are removed too, in
+case a slow commit, or a job that slept, has brought them back.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from sanderling_trainer.event_log.tombstones import (
 from sanderling_trainer.jobs.lease import Lease, exclusive_job
 from sanderling_trainer.jobs.purge import purge_daily, purge_lines
 
-# A collector looks up tombstones and rotations, waits for the two files of the commit before, and writes two files;
-# the client tries each request twice.
+# A collector looks up tombstones and rotations, waits for the two files of the commit before, and
+# writes two files; the client tries each request twice.
 COMMIT_REQUESTS = 6
 COMMIT_S = COMMIT_REQUESTS * 2 * REMOTE_TIMEOUT.total_seconds()
 SETTLE_S = LOOKUP_CACHE_S + COMMIT_S
@@ -56,7 +56,7 @@ class ErasureResult:
 def erase(
     store: ObjectStore, install: str, clock: Clock, pause: Callable[[float], None] = time.sleep
 ) -> ErasureResult:
-    """Remove every line that mentions an install, and have collectors refuse its uploads from now on.
+    """Remove every line that mentions an install; collectors refuse its uploads from now on.
 
     Raises `InstallError` for what is not an id, `BusyError` when another job works on the store.
     """

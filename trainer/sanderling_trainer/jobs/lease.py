@@ -1,14 +1,14 @@
-"""A lease on a store, so that one job works on it at a time, and a job that died loses its lease by itself.
+"""A lease on a store: one job works on it at a time, and the lease of a dead job expires.
 
-Leases are the files `jobs/<number>`; the highest number is the current one. A job whose predecessor has ended, or has
-not renewed its lease in time, creates the next number, and the store lets one of several concurrent jobs succeed. The
-highest file is never deleted, so that a late job cannot create a number that was used before. A job that renews and one
-that takes over both write first and check then, so that at least one of them sees the other. Clocks of machines may
-differ by a few minutes.
+Leases are the files `jobs/<number>`; the highest number is the current one. A job whose predecessor
+has ended, or has not renewed its lease in time, creates the next number, and the store lets one of
+several concurrent jobs succeed. The highest file is never deleted, so that a late job cannot create
+a number that was used before. A job that renews and one that takes over both write first and check
+then, so that at least one of them sees the other. Clocks of machines may differ by a few minutes.
 
-A job may sleep, or die, while it writes a file, which then appears after another has taken over. So it first records
-the name of a new file in its lease, and whoever takes over creates an empty file of that name if there is none: the
-late write then fails.
+A job may sleep, or die, while it writes a file, which then appears after another has taken over. So
+it first records the name of a new file in its lease, and whoever takes over creates an empty file
+of that name if there is none: the late write then fails.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from sanderling_trainer.event_log import daily_parquet
 from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, ObjectStore
 
 FOLDER = "jobs"
-# A request is tried twice, and clocks differ by minutes: no request outlives the lease that it began under.
+# A request is tried twice, and clocks differ by minutes: no request outlives the lease that it
+# began under.
 MIN_REMAINING_S = 2 * JOB_TIMEOUT.total_seconds() + 300
 LEASE_S = MIN_REMAINING_S + 300
 ENDED = 0
@@ -85,7 +86,7 @@ class Lease:
             raise
 
     def renew(self) -> None:
-        """Make the lease last for at least `MIN_REMAINING_S`; raise `BusyError` when another job took over.
+        """Extend the lease to `MIN_REMAINING_S` or more; raise `BusyError` if another took over.
 
         Call it before each file that is read and each change; mostly it only looks at the clock.
         """
@@ -96,18 +97,25 @@ class Lease:
         self.check_held()
 
     def create(self, name: str, data: bytes) -> None:
-        """Write a new daily file; raise `BusyError` when another job took over: then the file cannot appear later."""
+        """Write a new daily file; raise `BusyError` if another job took over.
+
+        In that case the file cannot appear later.
+        """
         self.check_held()
         self._write(msgspec.structs.replace(self._extended(), pending_file=name))
         self.check_held()
-        # It exists if the answer to a first try got lost, or if another job took over, which the check then tells.
+        # It exists if the answer to a first try got lost, or if another job took over, which the
+        # check then tells.
         with suppress(FileExistsError):
             self._store.create(name, data)
         self.check_held()
         self._record = msgspec.structs.replace(self._record, pending_file=None)
 
     def check_held(self) -> None:
-        """Raise `BusyError` when another job took over; call it after each change, which that job may have read."""
+        """Raise `BusyError` if another job took over, which may have read the last change.
+
+        Call it after each change.
+        """
         highest = self._highest()
         if highest > self._number:
             raise self._busy_error(highest)
@@ -180,7 +188,10 @@ class Lease:
 def exclusive_job(
     store: ObjectStore, clock: Clock, job: str, owner: str | None = None
 ) -> Iterator[Lease]:
-    """Hold a store's lease; `owner` is this process if not given. Raises `BusyError` when another job holds it."""
+    """Hold a store's lease; `owner` is this process if not given.
+
+    Raises `BusyError` when another job holds it.
+    """
     lease = Lease(store, clock, job, owner or f"{socket.gethostname()}, process {os.getpid()}")
     lease.acquire()
     try:

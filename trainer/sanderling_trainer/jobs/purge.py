@@ -35,7 +35,7 @@ def purge_lines(store: ObjectStore, name: str, should_purge: ShouldPurge, lease:
 
 
 def purge_daily(store: ObjectStore, name: str, should_purge: ShouldPurge, lease: Lease) -> int:
-    """Remove rows from a daily file; an empty one stays, for the names of the segments that it replaces.
+    """Remove rows from a daily file; an empty one stays, with the names of replaced segments.
 
     Returns how many rows were removed. Raises `BusyError` when another job took over.
     """

@@ -1,7 +1,8 @@
-"""The retrain job: segments and a checkpoint in, the next checkpoint out, with its off-policy judgement.
+"""The retrain job: segments and a checkpoint in, the next checkpoint out, with its off-policy
+judgement.
 
-Idempotent: the same segments and seed give the same checkpoint, or none where the gate holds it. Refuses to publish
-anything.
+Idempotent: the same segments and seed give the same checkpoint, or none where the gate holds it.
+Refuses to publish anything.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class TooFewDecisionsError(SanderlingError):
 
 @dataclass(frozen=True)
 class RetrainResult:
-    """The next release's number and metrics; `written` tells whether its checkpoint was, `reasons` why it was held."""
+    """The next release's number and metrics; `written` tells whether its checkpoint was, `reasons`
+    why it was held.
+    """
 
     release: int
     metrics: dict[str, Any]
@@ -48,13 +51,15 @@ class RetrainResult:
 def retrain(
     events: str, source: Path, out: Path, *, seed: int, ship_anyway: bool = False
 ) -> RetrainResult:
-    """Learn from the logged propensities of the devices' decisions; write the checkpoint of the next release.
+    """Learn from the logged propensities of the devices' decisions; write the checkpoint of the
+    next release.
 
-    A third of the users is kept from learning and judges the candidate off policy. Where the gate holds it, `out` gets
-    its `metrics.json` alone, unless `ship_anyway`; else the checkpoint is learned from all users, by the policy
-    gradient alone: cross-entropy on the few users of one log made it worse on every inner split. The trends go on from
-    the checkpoint's, unless the log begins more than 28 days after those end: then they stay as they were. Raises
-    `TooLittleError` for fewer than 100 usable decisions, and `FileExistsError` when a held candidate's folder has a
+    A third of the users is kept from learning and judges the candidate off policy. Where the gate
+    holds it, `out` gets its `metrics.json` alone, unless `ship_anyway`; else the checkpoint is
+    learned from all users, by the policy gradient alone: cross-entropy on the few users of one log
+    made it worse on every inner split. The trends go on from the checkpoint's, unless the log
+    begins more than 28 days after those end: then they stay as they were. Raises `TooLittleError`
+    for fewer than 100 usable decisions, and `FileExistsError` when a held candidate's folder has a
     checkpoint already.
     """
     network, catalogue, config, facts, trends = checkpoint.load(source)

@@ -1,8 +1,8 @@
-"""The rotation job: marks the installs that nothing can be learned from, so that their devices take new identities.
+"""The rotation job: marks installs that cannot be learned from, so that they get new identities.
 
-Two devices that share an identity do not know of each other, and a gap in the sequence numbers never closes: only the
-server sees it, and only a new identity repairs it. Collectors ask marked installs to rotate; a device does so when all
-of its events are acknowledged.
+Two devices that share an identity do not know of each other, and a gap in the sequence numbers
+never closes: only the server sees it, and only a new identity repairs it. Collectors ask marked
+installs to rotate; a device does so when all of its events are acknowledged.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ class RotationError(SanderlingError):
 
 
 def rotate_identities(store: str, at_most: float = 0.05) -> list[str]:
-    """Mark the cloned and incomplete installs of a folder or an object store; return those that were not marked before.
+    """Mark the cloned and incomplete installs of a store; return those not marked before.
 
-    Raises `RotationError`, and marks none, where that would be more than 100 installs and a larger share of all than
-    `at_most`: users of a marked install become new users of their device.
+    Raises `RotationError`, and marks none, where that would be more than 100 installs and a larger
+    share of all than `at_most`: users of a marked install become new users of their device.
     """
     summary = summarize(read_partitions(store))
     unusable = set(summary.cloned)
     if summary.incomplete:
-        # A batch that came while files were listed may be seen before one that came earlier. So a gap counts only if
-        # it is still there when the log is read again.
+        # A batch that came while files were listed may be seen before one that came earlier. So a
+        # gap counts only if it is still there when the log is read again.
         unusable |= set(summary.incomplete) & set(summarize(read_partitions(store)).incomplete)
 
     place = open_store(store)
