@@ -1,1 +1,1 @@
-"""Clients, load generators and the peer server of the collector's benchmarks."""
+"""The servers, the load and the client of `bench collect`."""

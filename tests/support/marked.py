@@ -1,4 +1,7 @@
-"""Runs engines with marks in all their inputs, and collects everything that they write or say."""
+"""Engines that are fed with marks, and every place that they write to or speak in.
+
+Refuses to know how they reach the lab.
+"""
 
 from __future__ import annotations
 
@@ -21,80 +24,75 @@ SETTINGS = [
 
 
 class Course:
-    """Runs engines over one bundle, and searches for their marks.
-
-    `connection` are the options of `Engine.open` that lead to the lab, whose files are in
-    `folder`/lab; `spoil` breaks an engine on purpose, and `pause` advances the lab's clock.
-    """
+    """`way` are the settings of `Engine.open` that lead to the lab, whose files lie in `lab` under `folder`; `spoil`
+    breaks an engine on purpose, and `rest` lets the lab's time pass."""
 
     def __init__(
         self,
         folder: Path,
-        connection: dict[str, Any],
+        way: dict[str, Any],
         spoil: Callable[[Engine], None] = lambda engine: None,
-        pause: Callable[[float], None] = lambda seconds: None,
+        rest: Callable[[float], None] = lambda seconds: None,
     ) -> None:
-        self.folder = folder
-        self.connection = connection
-        self.spoil = spoil
-        self.pause = pause
-        self.kinds = [Marks(kind) for kind in ("user", "context", "text", "id")]
+        self.folder, self.way, self.spoil, self.rest = folder, way, spoil, rest
+        self.users, self.contexts, self.texts, self.ids = kinds = [
+            Marks(x) for x in ("user", "context", "text", "id")
+        ]
+        self.kinds = kinds
         self.clock = FakeClock()
-        self.messages: list[bytes] = []
+        self.said: list[bytes] = []
         self.device: set[tuple[str, str]] = set()
         write_bundle(folder / "bundle")
 
     def expect(self, call, *arguments, **named) -> None:
-        """Make a call that must raise, and keep the traceback."""
+        """Make a call that must fail, and keep what it says."""
         try:
             call(*arguments, **named)
         except Exception as error:
-            self.messages.append("".join(traceback.format_exception(error)).encode())
+            self.said.append("".join(traceback.format_exception(error)).encode())
         else:
             raise AssertionError("expected an exception")
 
-    def run_engine(self, number: int, rounds: int) -> None:
-        """Run an engine with so many users, each with marks as name, context, item text and unknown
-        id.
-        """
+    def live(self, number: int, rounds: int) -> None:
+        """Let one engine meet so many people, each with a context, an item's text and an id that nobody knows."""
         state = self.folder / f"state-{number}"
         settings = SETTINGS[number % len(SETTINGS)]
         engine = Engine.open(
-            self.folder / "bundle", state, background=False, clock=self.clock,
-            entropy=FakeEntropy(number), **self.connection, **settings,
+            self.folder / "bundle", state, background=False, clock=self.clock, entropy=FakeEntropy(number),
+            **self.way, **settings,
         )  # fmt: skip
         self.spoil(engine)
-        for turn in range(rounds):
+        for at in range(rounds):
             user, context, text, id = (marks.new() for marks in self.kinds)
-            if turn % 50 == 0:
-                engine.upsert_items([{"id": f"new-{turn}", "text": text, "colour": text}])
-            if turn % 10 == 3:
+            if at % 50 == 0:
+                engine.upsert_items([{"id": f"new-{at}", "text": text, "colour": text}])
+            if at % 10 == 3:
                 context += "\ud800"
             slate = engine.recommend(user, k=3, context=context, exclude=[id], at_most={"price": 2})
-            if turn % 3 == 0:
+            if at % 3 == 0:
                 engine.observe(user, slate[0].id)
             if "window_s" in settings:
                 engine.seen(slate)
             engine.reward_all(slate, {slate[0]: 1.0, slate[1]: -1.0})
             engine.explain(slate.decision)
-            if turn % 20 == 7:
-                self._call_wrongly(engine, slate, user, context)
-            if turn % 20 == 9:
+            if at % 20 == 7:
+                self._go_wrong(engine, slate, user, context)
+            if at % 20 == 9:
                 engine.forget_user(user)
                 engine.reward(slate, slate[0], 1.0)
-            if turn % 25 == 1:
+            if at % 25 == 1:
                 engine.step()
             self.clock.advance(7)
-        self.messages.append(repr(engine.counters()).encode())
+        self.said.append(repr(engine.counters()).encode())
         while engine.counters()["outbox"].pending:
             wait = engine.step()
             self.clock.advance(wait)
-            self.pause(wait)
+            self.rest(wait)
         self.device |= where(state, self.kinds)
         engine.close()
         self.device |= where(state, self.kinds)
 
-    def _call_wrongly(self, engine, slate, user, context) -> None:
+    def _go_wrong(self, engine, slate, user, context) -> None:
         self.expect(engine.recommend, user, k=0, context=context)
         self.expect(engine.recommend, user, context=[context])
         self.expect(engine.observe, user, "", context)
@@ -105,10 +103,10 @@ class Course:
         self.expect(engine.recommend, user, at_most={"colour": 0})
 
     def leaks(self, wire: Iterable[bytes], logged: str) -> set[tuple[str, str]]:
-        """Return the places where marks leaked, with the kind of mark."""
+        """Return where marks were found that should not be there, and of which kind."""
         places = {
             "wire": wire,
-            "exceptions": self.messages,
+            "exceptions": self.said,
             "logs": [logged.encode("utf-8", "replace")],
         }
         found = {
@@ -121,5 +119,5 @@ class Course:
         return found | self.device - {("added-items.jsonl", "text")} | self.stored()
 
     def stored(self) -> set[tuple[str, str]]:
-        """Return the files of the lab that have marks, with the kind of mark."""
+        """Return where marks were found on the lab's disk."""
         return where(self.folder / "lab", self.kinds)

@@ -1,4 +1,7 @@
-"""A tap on the wire: a TCP relay before a server that records every byte of both directions."""
+"""A tap on a wire: a TCP relay in front of a server that keeps every byte of both directions.
+
+Refuses to know what the bytes mean, but for zstd frames between them.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ FRAME = b"\x28\xb5\x2f\xfd"
 
 
 class Tap:
-    """Listens on its own port, and forwards everything to `port`."""
+    """Listens on a port of its own, and hands everything on to `port`."""
 
     def __init__(self, port: int) -> None:
         self.streams: list[bytearray] = []
@@ -22,9 +25,9 @@ class Tap:
         class Relay(socketserver.BaseRequestHandler):
             def handle(self) -> None:
                 with socket.create_connection(("127.0.0.1", port)) as server:
-                    back = threading.Thread(target=tap.forward, args=(server, self.request))
+                    back = threading.Thread(target=tap.pour, args=(server, self.request))
                     back.start()
-                    tap.forward(self.request, server)
+                    tap.pour(self.request, server)
                     back.join()
 
         self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Relay)
@@ -32,8 +35,8 @@ class Tap:
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
-    def forward(self, source: socket.socket, target: socket.socket) -> None:
-        """Forward and record bytes until the source ends."""
+    def pour(self, source: socket.socket, target: socket.socket) -> None:
+        """Hand on what comes until it ends, and keep it."""
         stream = bytearray()
         self.streams.append(stream)
         try:
@@ -45,16 +48,14 @@ class Tap:
             return
 
     def wire(self) -> Iterator[bytes]:
-        """Yield all bytes of each direction of each connection, and the zstd frames in them
-        decompressed.
-        """
+        """Yield all bytes of each direction of each connection, and what is packed in them."""
         for stream in self.streams:
             yield bytes(stream)
-            start = stream.find(FRAME)
-            while start >= 0:
+            at = stream.find(FRAME)
+            while at >= 0:
                 unpacker = zstandard.ZstdDecompressor().decompressobj()
-                yield unpacker.decompress(bytes(stream[start:]))
-                start = stream.find(FRAME, len(stream) - len(unpacker.unused_data))
+                yield unpacker.decompress(bytes(stream[at:]))
+                at = stream.find(FRAME, len(stream) - len(unpacker.unused_data))
 
     def close(self) -> None:
         self._server.shutdown()

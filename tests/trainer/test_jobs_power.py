@@ -1,6 +1,4 @@
-"""Power cuts during compaction and erasure: the log stays correct, and the next job finishes the
-work.
-"""
+"""Power cuts under compaction and erasure: what is read stays right, and the next job ends the work."""
 
 from __future__ import annotations
 
@@ -28,7 +26,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.skipif(not hasattr(os, "fork"), reaso
 def cut(
     disk: LoopDisk, job: Callable[[Path, FakeClock], None], after_s: float, mutant: str
 ) -> None:
-    """Run a job in a child process, and cut the power after so many seconds."""
+    """Cut the power so long after a job has begun in a child of this process."""
     child = os.fork()
     if child == 0:
         try:
@@ -43,7 +41,7 @@ def cut(
 
 
 def seconds(root: Path, job: Callable[[Path, FakeClock], None]) -> float:
-    """Return how long a job takes on this disk without a power cut."""
+    """Return how long a job takes on this disk when nothing happens to it."""
     filled(root)
     start = time.monotonic()
     job(root, late())
@@ -52,22 +50,17 @@ def seconds(root: Path, job: Callable[[Path, FakeClock], None]) -> float:
 
 
 def cut_often(disk: LoopDisk, name: str, cuts: int, mutant: str = "", seed: int = 0) -> int:
-    """Cut the power during jobs, each on a new store; return how many cuts came before the job's
-    end.
-    """
-    rng = random.Random(seed)
-    root = disk.folder / "store"
-    interrupted = 0
+    """Cut the power under jobs, each on a new store; check each, and return how many cuts came before the job's end."""
+    rng, root, interrupted = random.Random(seed), disk.folder / "store", 0
     longest_s = seconds(root, JOBS[name])
     for _ in range(cuts):
         filled(root)
         before = read_segments(str(root))
         cut(disk, JOBS[name], rng.uniform(0, longest_s), mutant)
-        log = read_segments(str(root))
-        clock = late()
-        assert others(log) == others(before)
+        found, clock = read_segments(str(root)), late()
+        assert others(found) == others(before)
         if name == "compact":
-            assert log == before
+            assert found == before
             interrupted += bool(LocalObjectStore(root).names("segments"))
         else:
             interrupted += bool(holding(root, GONE))
@@ -87,9 +80,7 @@ def cut_often(disk: LoopDisk, name: str, cuts: int, mutant: str = "", seed: int 
 
 @pytest.mark.parametrize("name", JOBS)
 def test_a_power_cut_under_a_job_loses_nothing(disk, name):
-    """After each of six cuts, or more until one came in time, the log is correct and the next job
-    finishes the work.
-    """
+    """After each of six cuts, and of more until one came in time, the log is right, and the next job ends the work."""
     assert any(cut_often(disk, name, 6, seed=seed) for seed in range(10))
 
 
@@ -98,13 +89,12 @@ def test_a_power_cut_under_a_job_loses_nothing(disk, name):
 def test_hundreds_of_power_cuts_under_a_job_lose_nothing(disk, name):
     """The same after 250 cuts of each job."""
     print(
-        f"{name}: 250 power cuts, {cut_often(disk, name, 250)} of them before the job's end, "
-        "nothing lost"
+        f"{name}: 250 power cuts, {cut_often(disk, name, 250)} of them before the job's end, nothing lost"
     )
 
 
 @pytest.mark.parametrize("name", JOBS)
 def test_power_cuts_find_a_job_that_does_not_flush_its_files(disk, name):
-    """If new files are not flushed before old ones are deleted, power cuts leave empty files."""
+    """Where new files are not flushed before the old ones go, cuts leave files without their bytes (P4)."""
     with pytest.raises((EventError, BusyError, AssertionError)):
         cut_often(disk, name, 20, "never flushes the file")

@@ -1,6 +1,6 @@
-"""Validates a batch: from the bytes of its body to one verdict per event.
+"""From the bytes of a batch to one verdict per event. Refuses to know requests and stores.
 
-Cheap checks come first: the frame's header, decompression under a cap, depth and schema, semantics.
+Each check runs before the next costs anything: the frame's header, unpacking under a cap, depth and schema, semantics.
 """
 
 from __future__ import annotations
@@ -20,74 +20,72 @@ from sanderling.events import schema as wire
 from sanderling.events.schema import Verdict
 from sanderling_trainer.collector.limits import RefusalError
 from sanderling_trainer.collector.recent_ids import RecentIds
-from sanderling_trainer.event_log.segment_format import encode_dead_letter, encode_line
+from sanderling_trainer.event_log.segment_format import letter, line
 
 MAX_REASON = 500
 
 
 @dataclass
 class Batch:
-    """A validated batch: what to store, and the verdicts to answer once it is durable."""
+    """One request after its checks: lines to store, dead letters, and the verdicts to give once both are durable."""
 
     verdicts: list[Verdict] = field(default_factory=list)
     lines: list[bytes] = field(default_factory=list)
-    """Lines of a segment, one for each event that is `ok`."""
-    dead_letters: list[bytes] = field(default_factory=list)
-    """One for each event that is `rejected`."""
-    checksums: dict[str, int] = field(default_factory=dict)
-    """CRC-32 of the bodies that are `ok`, by id."""
+    dead: list[bytes] = field(default_factory=list)
+    bodies: dict[str, int] = field(default_factory=dict)
     installs: Counter[str] = field(default_factory=Counter)
-    """Number of events of each install, whatever their verdict."""
 
     def size(self) -> int:
-        """Return the bytes to be stored, uncompressed."""
-        return sum(map(len, self.lines)) + sum(map(len, self.dead_letters))
+        """Return the bytes to be stored."""
+        return sum(map(len, self.lines)) + sum(map(len, self.dead))
 
 
-class _Identity(msgspec.Struct):
+class _Named(msgspec.Struct):
     id: str
     install: str = ""
 
 
-class _Line(NamedTuple):
+class _Read(NamedTuple):
+    """A line, what it names, and what is wrong with it."""
+
     data: bytes
     id: str
     install: str
     fault: str | None
-    """Why the event is rejected, or None."""
 
 
-def validate_batch(body: bytes, now_ms: int, sent_at: int | None, recent: RecentIds) -> Batch:
-    """Validate a body; raise `RefusalError` when it is not a batch, or a line has no id."""
-    max_bytes = min(wire.MAX_BATCH_BYTES, _declared_size(body))
+def judge(body: bytes, now: int, sent_at: int | None, memory: RecentIds) -> Batch:
+    """Check a batch received at `now`; raise `RefusalError` when it is none, or has a line that names no id."""
+    cap = min(wire.MAX_BATCH_BYTES, _declared(body))
     try:
-        rows = list(codec.unpack(body, max_bytes))
+        rows = list(codec.unpack(body, cap))
     except BatchSizeError as error:
         raise RefusalError(413, str(error)) from error
     except EventError as error:
         raise RefusalError(400, str(error)) from error
     if len(rows) > wire.MAX_BATCH_EVENTS:
-        reason = f"expected at most {wire.MAX_BATCH_EVENTS} events, found {len(rows)}"
-        raise RefusalError(413, reason)
-
-    lines = [_decode(number, data) for number, data in enumerate(rows, 1)]
-    stored = recent.get(line.id for line in lines if line.fault is None)
+        raise RefusalError(
+            413, f"expected at most {wire.MAX_BATCH_EVENTS} events, found {len(rows)}"
+        )
+    found = [_read(number, data) for number, data in enumerate(rows, 1)]
+    known = memory.get(row.id for row in found if row.fault is None)
     batch = Batch()
-    for line in lines:
-        _add(batch, line, now_ms, sent_at, stored)
+    for row in found:
+        _judge_one(batch, row, now, sent_at, known)
     return batch
 
 
-def _declared_size(body: bytes) -> int:
-    """Return the decompressed size that the frame declares, a huge number if it declares none.
+def _declared(body: bytes) -> int:
+    """Return the size that the frame's header declares, a huge one if it declares none; refuse too large a window.
 
-    A frame that declares too little is refused when it is decompressed with this cap.
+    Capped at it, a frame that lies is refused.
     """
     try:
         header = zstandard.get_frame_parameters(body)
     except zstandard.ZstdError as error:
-        reason = f"expected a zstd frame, found {len(body)} bytes that are not: {error}"
-        raise RefusalError(400, reason) from error
+        raise RefusalError(
+            400, f"expected a zstd frame, found {len(body)} bytes that are not: {error}"
+        ) from error
     if header.window_size > wire.MAX_WINDOW_BYTES:
         raise RefusalError(
             413, f"expected a window of at most {wire.MAX_WINDOW_BYTES}, found {header.window_size}"
@@ -95,40 +93,39 @@ def _declared_size(body: bytes) -> int:
     return header.content_size
 
 
-def _decode(number: int, data: bytes) -> _Line:
+def _read(number: int, data: bytes) -> _Read:
+    """Read one line; one that names no id can get no verdict, so it refuses the batch."""
     try:
         event = codec.decode(data)
     except EventError as error:
-        identity = _identity(number, data)
-        return _Line(data, identity.id[:64], identity.install[:64], str(error))
-    return _Line(data, event.id, event.install, semantics.semantic_fault(event))
+        named = _named(data, number)
+        return _Read(data, named.id[:64], named.install[:64], str(error))
+    return _Read(data, event.id, event.install, semantics.semantic_fault(event))
 
 
-def _identity(number: int, data: bytes) -> _Identity:
-    """Return id and install of an invalid event; refuse the batch if there is no id to answer."""
-    try:
-        return msgspec.json.decode(data[: wire.MAX_LINE], type=_Identity)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        raise RefusalError(400, f"line {number}: expected an event with an id: {error}") from error
-
-
-def _add(
-    batch: Batch, line: _Line, now_ms: int, sent_at: int | None, stored: Mapping[str, int]
+def _judge_one(
+    batch: Batch, row: _Read, now: int, sent_at: int | None, remembered: Mapping[str, int]
 ) -> None:
-    """Add the verdict of one line to the batch, and what to store of it."""
-    data, id, install, fault = line
+    """Give one event its verdict."""
+    data, id, install, fault = row
     batch.installs[install] += 1
-    checksum = crc32(data)
-    known = batch.checksums.get(id, stored.get(id))
-    if fault is None and known is not None and known != checksum:
+    body = crc32(data)
+    known = batch.bodies.get(id, remembered.get(id))
+    if fault is None and known is not None and known != body:
         fault = "conflict: another event has this id"
-
     if fault is not None:
-        batch.dead_letters.append(encode_dead_letter(data, now_ms, fault))
+        batch.dead.append(letter(data, now, fault))
         batch.verdicts.append(Verdict(id, "rejected", fault[:MAX_REASON]))
     elif known is not None:
         batch.verdicts.append(Verdict(id, "duplicate"))
     else:
-        batch.checksums[id] = checksum
-        batch.lines.append(encode_line(data, now_ms, sent_at))
+        batch.bodies[id] = body
+        batch.lines.append(line(data, now, sent_at))
         batch.verdicts.append(Verdict(id, "ok"))
+
+
+def _named(data: bytes, number: int) -> _Named:
+    try:
+        return msgspec.json.decode(data[: wire.MAX_LINE], type=_Named)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise RefusalError(400, f"line {number}: expected an event with an id: {error}") from error
