@@ -17,8 +17,8 @@ from sanderling_trainer.policy.training.context import TrainingContext
 from sanderling_trainer.policy.training.policy_gradient import policy_gradient
 
 
-def _judge(
-    context: TrainingContext, found: Examples, facts: checkpoint.CheckpointMetadata
+def evaluate_candidate(
+    context: TrainingContext, found: Examples, metadata: checkpoint.CheckpointMetadata
 ) -> dict[str, Any]:
     """Estimate, on users kept aside, the click rate of a candidate that learned from the others."""
     config = context.config
@@ -27,18 +27,18 @@ def _judge(
     aside = np.isin(
         found.decisions.group, rng.choice(groups, max(1, len(groups) // 3), replace=False)
     )
-    learner = replace(context, network=copy.deepcopy(context.network))
-    policy_gradient(learner, found.decisions.take(~aside))
+    candidate = replace(context, network=copy.deepcopy(context.network))
+    policy_gradient(candidate, found.decisions.take(~aside))
 
-    def would(decisions: Decisions) -> ope.Candidate:
+    def candidate_at(decisions: Decisions) -> ope.Candidate:
         _, serving_pool = _order(context, decisions)
-        ranks, pool_items = _order(learner, decisions)
+        ranks, pool_items = _order(candidate, decisions)
         items = len(context.network.bias)
         return _candidate(decisions, ranks, pool_items, serving_pool, config, items)
 
-    serving = ope.ServingPolicy(facts.release, config.pool, config.epsilon)
+    serving = ope.ServingPolicy(metadata.release, config.pool, config.epsilon)
     return ope.report(
-        found.decisions.take(aside), serving, would, np.random.default_rng(config.seed)
+        found.decisions.take(aside), serving, candidate_at, np.random.default_rng(config.seed)
     )
 
 
@@ -50,7 +50,9 @@ def _candidate(
     config: Config,
     n: int,
 ) -> ope.Candidate:
-    """Say what a policy does at the decisions: the shown items' ranks in its order, and the items of the two pools."""
+    """Say what a policy does at the decisions: the shown items' ranks in its order, and the items
+    of the two pools.
+    """
     slots, pool = ranks.shape[1], np.minimum(max(config.pool, config.slate), decisions.eligible)
     clicks = (decisions.reward > 0).astype(np.float64)
     rng = np.random.default_rng(config.seed)
@@ -69,21 +71,19 @@ def _candidate(
 
 
 def _order(context: TrainingContext, decisions: Decisions) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ranks int64 [m, K] of the shown items in the greedy order, and its first items [m, M]."""
+    """Return the places int64 [m, K] of the shown items in the network's greedy order, and its
+    first items [m, M].
+    """
     config = context.config
-    network = context.network
-    most = int(
-        min(max(config.pool, config.slate, decisions.pool.max(initial=1)), len(network.bias))
-    )
-    ranks, first = (
-        np.zeros(decisions.items.shape, np.int64),
-        np.zeros((len(decisions), most), np.int64),
-    )
+    largest_pool = max(config.pool, config.slate, decisions.pool.max(initial=1))
+    depth = int(min(largest_pool, len(context.network.bias)))
+    ranks = np.zeros(decisions.items.shape, np.int64)
+    first = np.zeros((len(decisions), depth), np.int64)
     for chosen, log_policy in rollout.slate_policy(context, decisions):
         shown = np.take_along_axis(log_policy, np.maximum(decisions.items[chosen], 0), axis=1)
         for slot in range(shown.shape[1]):
             ranks[chosen, slot] = (log_policy > shown[:, slot : slot + 1]).sum(axis=1)
-        head = np.argpartition(-log_policy, most - 1, axis=1)[:, :most]
+        head = np.argpartition(-log_policy, depth - 1, axis=1)[:, :depth]
         order = np.argsort(-np.take_along_axis(log_policy, head, axis=1), axis=1, kind="stable")
         first[chosen] = np.take_along_axis(head, order, axis=1)
     return ranks, first

@@ -1,7 +1,8 @@
-"""The retrain job: segments and a checkpoint in, the next checkpoint out, with its off-policy judgement.
+"""The retrain job: segments and a checkpoint in, the next checkpoint out, with its off-policy
+judgement.
 
-Idempotent: the same segments and seed give the same checkpoint, or none where the gate holds it. Refuses to publish
-anything.
+Idempotent: the same segments and seed give the same checkpoint, or none where the gate holds it.
+Refuses to publish anything.
 """
 
 from __future__ import annotations
@@ -19,26 +20,28 @@ from sanderling.errors import SanderlingError
 from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.popularity import DAY, PopularityHistory
 from sanderling_trainer.event_log.examples import Examples, examples_of
-from sanderling_trainer.event_log.merge_examples import joined
-from sanderling_trainer.event_log.reader import read_parts
+from sanderling_trainer.event_log.merge_examples import merge_examples
+from sanderling_trainer.event_log.reader import read_partitions
 from sanderling_trainer.event_log.summary import LogSummary
-from sanderling_trainer.jobs.candidate import _judge
+from sanderling_trainer.jobs.candidate import evaluate_candidate
 from sanderling_trainer.policy import checkpoint
 from sanderling_trainer.policy.holdout_queries import queries_of
 from sanderling_trainer.policy.training.context import TrainingContext
 from sanderling_trainer.policy.training.policy_gradient import policy_gradient
 
-LEAST_DECISIONS = 100
-MOST_GAP_DAYS = 28
+MIN_DECISIONS = 100
+MAX_GAP_DAYS = 28
 
 
-class TooLittleError(SanderlingError):
+class TooFewDecisionsError(SanderlingError):
     """The segments hold too few usable decisions to learn from."""
 
 
 @dataclass(frozen=True)
-class Retrained:
-    """The next release's number and metrics; `written` tells whether its checkpoint was, `reasons` why it was held."""
+class RetrainResult:
+    """The next release's number and metrics; `written` tells whether its checkpoint was, `reasons`
+    why it was held.
+    """
 
     release: int
     metrics: dict[str, Any]
@@ -48,22 +51,24 @@ class Retrained:
 
 def retrain(
     events: str, source: Path, out: Path, *, seed: int, ship_anyway: bool = False
-) -> Retrained:
-    """Learn from the logged propensities of the devices' decisions; write the checkpoint of the next release.
+) -> RetrainResult:
+    """Learn from the logged propensities of the devices' decisions; write the checkpoint of the
+    next release.
 
-    A third of the users is kept from learning and judges the candidate off policy. Where the gate holds it, `out` gets
-    its `metrics.json` alone, unless `ship_anyway`; else the checkpoint is learned from all users, by the policy
-    gradient alone: cross-entropy on the few users of one log made it worse on every inner split. The popularity counts
-    continue the checkpoint's, unless the log begins more than 28 days after they end: then they stay unchanged. Raises
-    `TooLittleError` for fewer than 100 usable decisions, and `FileExistsError` when a held candidate's folder has a
-    checkpoint already.
+    A third of the users is kept from learning and judges the candidate off policy. Where the gate
+    holds it, `out` gets its `metrics.json` alone, unless `ship_anyway`; else the checkpoint is
+    learned from all users, by the policy gradient alone: cross-entropy on the few users of one log
+    made it worse on every inner split. The popularity counts continue the checkpoint's, unless the
+    log begins more than 28 days after those end: then they stay unchanged. Raises
+    `TooFewDecisionsError` for fewer than 100 usable decisions, and `FileExistsError` when a held
+    candidate's folder has a checkpoint already.
     """
     serving = checkpoint.load(source)
     network, facts, popularity = serving.network, serving.metadata, serving.popularity
     log, found = _read(events, serving.catalogue.ids, facts.kinds, network.text.shape[1])
-    if len(found.decisions) < LEAST_DECISIONS:
-        raise TooLittleError(
-            f"{events}: expected at least {LEAST_DECISIONS} decisions with outcomes, found {len(found.decisions)}"
+    if len(found.decisions) < MIN_DECISIONS:
+        raise TooFewDecisionsError(
+            f"{events}: expected at least {MIN_DECISIONS} decisions with outcomes, found {len(found.decisions)}"
             f" (dropped: {dict(found.dropped)}); collect more before retraining"
         )
     network.contexts = torch.from_numpy(found.contexts)
@@ -71,17 +76,17 @@ def retrain(
     config = replace(serving.config, seed=seed, supervision=0.0)
     context = TrainingContext(network, found.histories, config, facts.repeats)
 
-    judged = _judge(context, found, facts)
+    judged = evaluate_candidate(context, found, facts)
     verdict = judged["gate"]
     metrics: dict[str, Any] = {"log": asdict(log) | {"dropped": dict(found.dropped)}, "ope": judged}
     if not verdict["passed"] and not ship_anyway:
         _hold(out, metrics)
-        return Retrained(facts.release + 1, metrics, False, verdict["reasons"])
-    trace = policy_gradient(context, found.decisions)
+        return RetrainResult(facts.release + 1, metrics, False, verdict["reasons"])
+    curves = policy_gradient(context, found.decisions)
     metrics["policy_gradient"] = {
         "decisions": len(found.decisions),
-        "surrogate": trace.loss,
-        "kl": trace.kl,
+        "surrogate": curves.loss,
+        "kl": curves.kl,
     }
     following = replace(
         facts,
@@ -91,9 +96,11 @@ def retrain(
         log_to=log.latest // 1000,
         data_sha256=log.sha256(),
     )
-    goes_on = following.log_from - facts.log_to <= MOST_GAP_DAYS * DAY
+    goes_on = following.log_from - facts.log_to <= MAX_GAP_DAYS * DAY
     metrics["popularity"] = (
-        "carried on" if goes_on else f"kept: the log begins over {MOST_GAP_DAYS} days after them"
+        "continued"
+        if goes_on
+        else f"unchanged: the log begins over {MAX_GAP_DAYS} days after it ends"
     )
     if goes_on:
         popularity = popularity.plus(popularity_of(found.histories, len(serving.catalogue)))
@@ -101,7 +108,7 @@ def retrain(
     queries = queries_of(found.histories, facts.repeats)
     retrained = replace(serving, config=config, metadata=following, popularity=popularity)
     checkpoint.save(out, retrained, metrics, queries=queries, encoder=source / "encoder")
-    return Retrained(following.release, metrics, True, verdict["reasons"])
+    return RetrainResult(following.release, metrics, True, verdict["reasons"])
 
 
 def _read(
@@ -111,11 +118,11 @@ def _read(
     facts = LogSummary()
 
     def parts() -> Iterator[Examples]:
-        for log in read_parts(events):
+        for log in read_partitions(events):
             facts.add(log)
             yield examples_of(log, ids, kinds, text_dim)
 
-    return facts, joined(parts())
+    return facts, merge_examples(parts())
 
 
 def _hold(out: Path, metrics: dict[str, Any]) -> None:
@@ -128,10 +135,9 @@ def _hold(out: Path, metrics: dict[str, Any]) -> None:
 
 
 def popularity_of(histories: Sequence[History], items: int) -> PopularityHistory:
-    """Count what was liked when, by events that are told for the first time."""
-    users = np.repeat(
-        np.arange(len(histories)), [len(history) - history.n_replayed for history in histories]
-    )
+    """Count the likes of each day, without events that a state reset repeats."""
+    counts = [len(history) - history.n_replayed for history in histories]
+    users = np.repeat(np.arange(len(histories)), counts)
     rows = np.concatenate([history.items[history.n_replayed :] for history in histories])
     times = np.concatenate([history.times[history.n_replayed :] for history in histories])
     liked = np.concatenate([history.liked[history.n_replayed :] for history in histories])
