@@ -36,7 +36,7 @@ from bench.estimation.loops import naive_estimates
 from bench.ranking.data import folder
 from sanderling_trainer.evaluation import ope
 from sanderling_trainer.evaluation.ope import estimators
-from sanderling_trainer.evaluation.ope.aggregation import cut
+from sanderling_trainer.evaluation.ope.aggregation import take_rows
 
 Row = dict[str, Any]
 
@@ -119,7 +119,7 @@ def _truth(worlds: int) -> list[Row]:
 def _coverage(worlds: int) -> list[Row]:
     """Return the share of worlds whose intervals hold the truth, and the intervals' mean width."""
     wanted, settings = slate_worlds.truth("independent"), (slate_worlds.POOL, slate_worlds.LOGGING)
-    largest = ope.largest_weights(
+    largest = ope.max_weights(
         slate_worlds.SLOTS, settings, (slate_worlds.POOL, slate_worlds.TARGET)
     )
     held: dict[tuple[str, str], list[tuple[bool, float]]] = {}
@@ -249,10 +249,10 @@ def _judge_bandit(log: dict[str, Any], target: Any, items: int) -> list[ope.Esti
     predicted = ope.Predictions(
         slot + model.predict(shown), slot + expected, slot + expected, np.zeros((m, 1))
     )
-    slates = ope.Slates(
+    slates = ope.SlateLog(
         clicks, every, np.arange(m), ope.Propensities(logged, logged, logged), np.ones(m)
     )
-    return ope.estimates(slates, ope.Propensities(wanted, wanted, wanted), rng, predicted=predicted)
+    return ope.estimate_all(slates, ope.Propensities(wanted, wanted, wanted), rng, predicted=predicted)
 
 
 def _policy(log: dict[str, Any], items: int) -> Any:
@@ -289,18 +289,18 @@ def _speed(m: int) -> list[Row]:
     start = time.process_time()
     found = {
         one.estimator: one
-        for one in ope.estimates(log, target, np.random.default_rng(0), predicted=predicted)
+        for one in ope.estimate_all(log, target, np.random.default_rng(0), predicted=predicted)
     }
     spent["estimates and intervals"] = time.process_time() - start
 
     few = min(m, 2000)
-    small, wanted, guess = (cut(part, slice(few)) for part in (log, target, predicted))
+    small, wanted, guess = (take_rows(part, slice(few)) for part in (log, target, predicted))
     start = time.process_time()
-    slow = naive_estimates(small, wanted, guess, estimators.CAP)
+    slow = naive_estimates(small, wanted, guess, estimators.WEIGHT_CAP)
     loop = (time.process_time() - start) * m / few
     again = {
         one.estimator: one.value
-        for one in ope.estimates(small, wanted, np.random.default_rng(0), predicted=guess)
+        for one in ope.estimate_all(small, wanted, np.random.default_rng(0), predicted=guess)
     }
     worst = max(abs(again[name] - slow[name]) / max(abs(slow[name]), 1e-12) for name in slow)
     bootstrap = _plain_bootstrap(log, target, predicted, len(found))
@@ -331,7 +331,7 @@ def _speed(m: int) -> list[Row]:
 
 def _large(
     m: int, slots: int, pool: int
-) -> tuple[ope.Slates, ope.Propensities, ope.Predictions, dict[str, float]]:
+) -> tuple[ope.SlateLog, ope.Propensities, ope.Predictions, dict[str, float]]:
     """Draw a large log, near enough to its target that slate weights live; time what must come before estimates."""
     rng, spent = np.random.default_rng(0), {}
     items = slate_worlds.draw_ranks(m, slots, pool, 0.8, rng)
@@ -352,15 +352,15 @@ def _large(
         items, np.tile(np.argsort(order), (m, 1)), ranks, np.full(m, pool), 0.7
     )
     spent["cross-fitted model and its predictions"] = time.process_time() - start
-    return ope.Slates(clicks, judged, group, logged, np.ones(m)), target, predicted, spent
+    return ope.SlateLog(clicks, judged, group, logged, np.ones(m)), target, predicted, spent
 
 
 def _plain_bootstrap(
-    log: ope.Slates, target: ope.Propensities, predicted: ope.Predictions, many: int
+    log: ope.SlateLog, target: ope.Propensities, predicted: ope.Predictions, many: int
 ) -> float:
     """Return the seconds of 2,000 resamples of decisions by index for so many estimators, from 2 resamples of one."""
     rng, m = np.random.default_rng(0), len(log.reward)
-    weight = ope.weights(log.logged, target)["IIPS"]
+    weight = ope.importance_weights(log.logged, target)["IIPS"]
     terms = (
         estimators.doubly_robust(weight, log.reward, predicted.shown, predicted.expected)
         * log.judged

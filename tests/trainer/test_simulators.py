@@ -10,39 +10,39 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sanderling.exploration import sequential
-from sanderling_trainer.evaluation.simulators.ab_tests import RandomisedTests
+from sanderling_trainer.evaluation.simulators.ab_tests import ABTests
 from sanderling_trainer.evaluation.simulators.checkerboard import Checkerboard
-from sanderling_trainer.evaluation.simulators.click_models import Cascade, PositionBias, whole_slate
-from sanderling_trainer.evaluation.simulators.fitted import Simulated, fit_simulator
-from sanderling_trainer.evaluation.simulators.logging import decisions_of_slates, draw_slates
-from sanderling_trainer.evaluation.simulators.rating_matrix import RatedMatrix
-from sanderling_trainer.evaluation.simulators.world import Session, slate_value, uniform_value
+from sanderling_trainer.evaluation.simulators.click_models import Cascade, PositionBias, examine_all
+from sanderling_trainer.evaluation.simulators.fitted import FittedEnvironment, fit_simulator
+from sanderling_trainer.evaluation.simulators.logging import simulated_decisions, draw_slates
+from sanderling_trainer.evaluation.simulators.rating_matrix import RatingMatrix
+from sanderling_trainer.evaluation.simulators.environment import Session, slate_value, uniform_value
 
 pytestmark = pytest.mark.lab
 attractions = st.lists(st.floats(0.0, 1.0), min_size=3, max_size=3)
 
 
-def simulated(clicks=None, **more) -> Simulated:
+def simulated(clicks=None, **more) -> FittedEnvironment:
     rng = np.random.default_rng(3)
     user, item = rng.integers(0, 60, 900), (rng.beta(1, 3, 900) * 40).astype(int)
     texts = [f"thing {at}" for at in range(40)]
     return fit_simulator(
-        user, item, texts, clicks or whole_slate(3), rng, **{"factors": 5, "rate": 0.2, **more}
+        user, item, texts, clicks or examine_all(3), rng, **{"factors": 5, "rate": 0.2, **more}
     )
 
 
-def matrix() -> RatedMatrix:
-    return RatedMatrix(
+def matrix() -> RatingMatrix:
+    return RatingMatrix(
         np.random.default_rng(0).normal(0.5, 3.0, (50, 12)), [str(at) for at in range(12)], steps=4
     )
 
 
-def randomised(visitors: int = 4000) -> RandomisedTests:
+def randomised(visitors: int = 4000) -> ABTests:
     rng = np.random.default_rng(1)
     test = np.repeat(np.arange(30), rng.integers(2, 6, 30))
     shown = np.concatenate([rng.multinomial(visitors, np.ones(k) / k) for k in np.bincount(test)])
     clicked = rng.binomial(shown, rng.uniform(0.01, 0.3, len(test)))
-    return RandomisedTests([f"arm {at}" for at in range(len(test))], test, shown, clicked)
+    return ABTests([f"arm {at}" for at in range(len(test))], test, shown, clicked)
 
 
 WORLDS = {
@@ -105,7 +105,7 @@ def test_inverse_propensities_are_unbiased(world):
     """IPS by the logged propensities meets the target policy's exact value within 3 standard errors."""
     rng = np.random.default_rng(5)
     users = rng.integers(0, world.users, 6000)
-    slots, eligible = world.clicks.slots, world.eligible(users, 0)
+    slots, eligible = world.click_model.slots, world.eligible(users, 0)
     scores = np.tile(rng.standard_normal(eligible.shape[1]), (len(users), 1))
     logged = draw_slates(scores, eligible, slots, 6, 0.9, rng)
     feedback = Session(world, users, rng).step(logged.items)
@@ -149,7 +149,12 @@ def test_one_seed_gives_one_session(world):
         session, found = Session(world, np.arange(25), rng), []
         while not session.done:
             slates = draw_slates(
-                np.ones(session.eligible.shape), session.eligible, world.clicks.slots, 6, 1.0, rng
+                np.ones(session.eligible.shape),
+                session.eligible,
+                world.click_model.slots,
+                6,
+                1.0,
+                rng,
             )
             found += session.step(slates.items).clicks.tolist()
         return found
@@ -161,12 +166,12 @@ def test_one_seed_gives_one_session(world):
 def test_a_session_refuses_what_the_device_would_not_show():
     """Repeated, unknown and misshapen slates, and one slate too many, raise with what was expected; -1 is empty."""
     session = Session(
-        Checkerboard(4, 6, steps=2, clicks=whole_slate(2)), np.arange(2), np.random.default_rng(0)
+        Checkerboard(4, 6, steps=2, clicks=examine_all(2)), np.arange(2), np.random.default_rng(0)
     )
     with pytest.raises(ValueError, match="expected an eligible item, found 3 at user 1, slot 1"):
         session.step(np.array([[0, 1], [3, 3]]))
     session = Session(
-        Checkerboard(4, 6, steps=2, clicks=whole_slate(2)), np.arange(2), np.random.default_rng(0)
+        Checkerboard(4, 6, steps=2, clicks=examine_all(2)), np.arange(2), np.random.default_rng(0)
     )
     with pytest.raises(ValueError, match="shape"):
         session.step(np.zeros((2, 1), np.int64))
@@ -232,18 +237,18 @@ def test_selected_tests_keep_their_arms():
 def test_bad_worlds_are_refused_with_what_was_expected():
     """Ratings with gaps, texts missing, lone arms, equal texts in a test and too small logs raise ValueError."""
     with pytest.raises(ValueError, match="finite"):
-        RatedMatrix(np.array([[1.0, np.nan]]), ["a", "b"])
+        RatingMatrix(np.array([[1.0, np.nan]]), ["a", "b"])
     with pytest.raises(ValueError, match="2 texts"):
-        RatedMatrix(np.ones((1, 2)), ["a"])
+        RatingMatrix(np.ones((1, 2)), ["a"])
     one = np.ones(2, np.int64)
     with pytest.raises(ValueError, match="two arms"):
-        RandomisedTests(["a", "b"], np.array([0, 1]), one, one)
+        ABTests(["a", "b"], np.array([0, 1]), one, one)
     with pytest.raises(ValueError, match="merge"):
-        RandomisedTests(["a", "a"], np.array([0, 0]), one, one)
+        ABTests(["a", "a"], np.array([0, 0]), one, one)
     with pytest.raises(ValueError, match="clicked <= impressions"):
-        RandomisedTests(["a", "b"], np.array([0, 0]), one, 2 * one)
+        ABTests(["a", "b"], np.array([0, 0]), one, 2 * one)
     with pytest.raises(ValueError, match="more than 16"):
-        fit_simulator(one, one, ["a", "b"], whole_slate(1), np.random.default_rng(0))
+        fit_simulator(one, one, ["a", "b"], examine_all(1), np.random.default_rng(0))
     with pytest.raises(ValueError, match="examination"):
         PositionBias((0.0,))
 
@@ -267,9 +272,9 @@ def test_the_simulator_drifts_is_late_and_brings_new_items():
         for at in (1, 2, 4)
     ]
     assert 0 < changes[0] < changes[1] < changes[2]
-    late = moving.lateness((20_000,), np.random.default_rng(0))
+    late = moving.reward_delays((20_000,), np.random.default_rng(0))
     assert late.mean() == pytest.approx(2.0, abs=0.1)
-    assert not still.lateness((100,), np.random.default_rng(0)).any()
+    assert not still.reward_delays((100,), np.random.default_rng(0)).any()
     alive = [int(moving.eligible(users, at)[0].sum()) for at in range(5)]
     assert alive == sorted(alive)
     assert alive[0] < alive[-1] == len(moving.texts)
@@ -282,7 +287,7 @@ def test_logged_slates_become_decisions_with_their_propensities():
     slates = draw_slates(rng.random((6, 40)), world.eligible(users, 0), 3, 10, 0.3, rng)
     feedback = Session(world, users, rng).step(slates.items)
     known = rng.random((6, 3)) < 0.5
-    decisions = decisions_of_slates(slates, feedback, known, users, np.zeros(6, np.int64))
+    decisions = simulated_decisions(slates, feedback, known, users, np.zeros(6, np.int64))
     assert (decisions.judged == known).all()
     assert (decisions.logged == slates.marginal).all()
     assert ((decisions.reward > 0) == feedback.clicks).all()
@@ -294,9 +299,9 @@ def test_gymnasium_accepts_every_world(world):
     pytest.importorskip("gymnasium")
     from gymnasium.utils.env_checker import check_env
 
-    from sanderling_trainer.evaluation.simulators.gym_env import SlateEnvironment
+    from sanderling_trainer.evaluation.simulators.gym_env import SlateEnv
 
-    made = SlateEnvironment(world)
+    made = SlateEnv(world)
     check_env(made, skip_render_check=True)
     made.action_space.seed(0)
     made.reset(seed=0, options={"user": 1})
@@ -312,9 +317,9 @@ def test_gymnasium_accepts_every_world(world):
 def test_the_environment_counts_what_it_does_not_show():
     """An item repeated within or across slates is refused, counted and not clicked."""
     pytest.importorskip("gymnasium")
-    from sanderling_trainer.evaluation.simulators.gym_env import SlateEnvironment
+    from sanderling_trainer.evaluation.simulators.gym_env import SlateEnv
 
-    made = SlateEnvironment(Checkerboard(2, 6, steps=2, clicks=whole_slate(2)))
+    made = SlateEnv(Checkerboard(2, 6, steps=2, clicks=examine_all(2)))
     made.reset(seed=0, options={"user": 0})
     _, reward, _, _, info = made.step(np.array([2, 2]))
     assert (reward, info["refused"]) == (1.0, 1)

@@ -16,7 +16,7 @@ from sanderling_quantize.build_bundle import GateError, build
 from sanderling_quantize.encoders.build_encoder import Encoding
 from sanderling_quantize.gate import Thresholds
 from sanderling_trainer.demo.report import table
-from sanderling_trainer.demo.run import Demo, Settings
+from sanderling_trainer.demo.run import Demo, DemoSettings
 from sanderling_trainer.policy.model.config import Config
 from tests.support.worlds import write_checkerboard, write_language_model
 
@@ -52,7 +52,7 @@ def run_demo(folder):
         pool=20,
         id_dropout=0.05,
     )
-    settings = Settings(2.0, True, config, FEW, LENIENT)
+    settings = DemoSettings(2.0, True, config, FEW, LENIENT)
     return Demo(folder / "demo", settings).run(items, log).summary
 
 
