@@ -53,7 +53,8 @@ def quantize(
     out: Annotated[Path, typer.Option(help="Folder of the bundle to write; must not exist.")],
     encoder: Tier = Encoder.small,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps of distillation; the encoder's own by default.")
+        int | None,
+        typer.Option(min=1, max=10**9, help="Steps of distillation; the encoder's own by default."),
     ] = None,
     target: Annotated[
         Target, typer.Option(help="Processor of the devices; `any` is safe on all.")

@@ -113,7 +113,9 @@ def evaluate(
         Path | None,
         typer.Option(help="Items, for the coverage; by default those in the two tables."),
     ] = None,
-    k: Annotated[int, typer.Option(min=1, help="Number of items of each slate that count.")] = 10,
+    k: Annotated[
+        int, typer.Option(min=1, max=1000, help="Number of items of each slate that count.")
+    ] = 10,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
