@@ -1,4 +1,4 @@
-"""Worlds with a known truth: closed forms, exact propensities, repetition by seed, and the Gymnasium interface."""
+"""Simulated environments: closed forms, exact propensities, seeds, and the Gymnasium interface."""
 
 from __future__ import annotations
 
@@ -13,31 +13,43 @@ from sanderling.exploration import sequential
 from sanderling_trainer.evaluation.simulators.ab_tests import ABTests
 from sanderling_trainer.evaluation.simulators.checkerboard import Checkerboard
 from sanderling_trainer.evaluation.simulators.click_models import Cascade, PositionBias, examine_all
-from sanderling_trainer.evaluation.simulators.fitted import FittedEnvironment, fit_simulator
-from sanderling_trainer.evaluation.simulators.logging import simulated_decisions, draw_slates
-from sanderling_trainer.evaluation.simulators.rating_matrix import RatingMatrix
 from sanderling_trainer.evaluation.simulators.environment import Session, slate_value, uniform_value
+from sanderling_trainer.evaluation.simulators.fitted import (
+    FittedEnvironment,
+    SimulatorSettings,
+    fit_simulator,
+)
+from sanderling_trainer.evaluation.simulators.logging import draw_slates, simulated_decisions
+from sanderling_trainer.evaluation.simulators.rating_matrix import RatingMatrix
 
 pytestmark = pytest.mark.lab
-attractions = st.lists(st.floats(0.0, 1.0), min_size=3, max_size=3)
+attraction_lists = st.lists(st.floats(0.0, 1.0), min_size=3, max_size=3)
 
 
-def simulated(clicks=None, **more) -> FittedEnvironment:
+def simulated(click_model=None, **settings) -> FittedEnvironment:
+    """Return an environment fitted to a small random log."""
     rng = np.random.default_rng(3)
     user, item = rng.integers(0, 60, 900), (rng.beta(1, 3, 900) * 40).astype(int)
     texts = [f"thing {at}" for at in range(40)]
     return fit_simulator(
-        user, item, texts, clicks or examine_all(3), rng, **{"factors": 5, "rate": 0.2, **more}
+        user,
+        item,
+        texts,
+        click_model or examine_all(3),
+        rng,
+        SimulatorSettings(**{"factors": 5, "mean_attraction": 0.2, **settings}),
     )
 
 
 def matrix() -> RatingMatrix:
+    """Return a random rating matrix."""
     return RatingMatrix(
         np.random.default_rng(0).normal(0.5, 3.0, (50, 12)), [str(at) for at in range(12)], steps=4
     )
 
 
-def randomised(visitors: int = 4000) -> ABTests:
+def ab_tests(visitors: int = 4000) -> ABTests:
+    """Return 30 random tests of 2 to 5 arms."""
     rng = np.random.default_rng(1)
     test = np.repeat(np.arange(30), rng.integers(2, 6, 30))
     shown = np.concatenate([rng.multinomial(visitors, np.ones(k) / k) for k in np.bincount(test)])
@@ -45,40 +57,42 @@ def randomised(visitors: int = 4000) -> ABTests:
     return ABTests([f"arm {at}" for at in range(len(test))], test, shown, clicked)
 
 
-WORLDS = {
+ENVIRONMENTS = {
     "checkerboard": Checkerboard(40, 20, 4),
     "matrix": matrix(),
-    "tests": randomised(),
+    "tests": ab_tests(),
     "position": simulated(PositionBias((1.0, 0.5, 0.3))),
     "cascade": simulated(Cascade((0.0, 0.2, 1.0))),
 }
 
 
-@given(attractions, attractions)
-def test_position_bias_is_a_product_and_the_cascade_a_walk_over_all_outcomes(attraction, onward):
-    """The closed forms equal the sum over every outcome of the user's reading, slot by slot."""
-    found = np.array(attraction)
+@given(attraction_lists, attraction_lists)
+def test_closed_forms_equal_sums_over_all_outcomes(attraction, continuation):
+    """Click probabilities equal the sum over every outcome of the user's reading."""
+    attractions = np.array(attraction)
     np.testing.assert_allclose(
-        PositionBias((1.0, 0.5, 0.2)).probabilities(found),
-        [found[0], 0.5 * found[1], 0.2 * found[2]],
+        PositionBias((1.0, 0.5, 0.2)).probabilities(attractions),
+        [attractions[0], 0.5 * attractions[1], 0.2 * attractions[2]],
     )
-    chances = np.zeros(3)
+    probabilities = np.zeros(3)
     for attracted, goes in itertools.product(itertools.product((0, 1), repeat=3), repeat=2):
-        chance, reading = 1.0, True
+        probability, reading = 1.0, True
         for slot in range(3):
-            chance *= attraction[slot] if attracted[slot] else 1 - attraction[slot]
-            chance *= onward[slot] if goes[slot] else 1 - onward[slot]
+            probability *= attraction[slot] if attracted[slot] else 1 - attraction[slot]
+            probability *= continuation[slot] if goes[slot] else 1 - continuation[slot]
         for slot in range(3):
-            chances[slot] += chance * (reading and attracted[slot])
+            probabilities[slot] += probability * (reading and attracted[slot])
             reading = reading and (not attracted[slot] or bool(goes[slot]))
-    np.testing.assert_allclose(Cascade(tuple(onward)).probabilities(found), chances, atol=1e-12)
+    np.testing.assert_allclose(
+        Cascade(tuple(continuation)).probabilities(attractions), probabilities, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize(
     "model", [PositionBias((1.0, 0.6, 0.3)), Cascade((0.0, 0.5, 1.0))], ids=["position", "cascade"]
 )
 def test_clicks_are_drawn_with_the_probabilities_of_the_closed_form(model):
-    """Drawn clicks have the exact rates within 4 standard errors, and nothing unseen is clicked."""
+    """Drawn clicks have the exact rates within 4 standard errors, only in examined slots."""
     attraction = np.broadcast_to([0.5, 0.2, 0.8], (40_000, 3))
     clicks, seen = model.draw(attraction, np.random.default_rng(0))
     exact = model.probabilities(attraction[0])
@@ -86,30 +100,30 @@ def test_clicks_are_drawn_with_the_probabilities_of_the_closed_form(model):
     assert (np.abs(clicks.mean(0) - exact) < 4 * np.sqrt(exact * (1 - exact) / 40_000)).all()
 
 
-@pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
-def test_the_value_of_the_uniform_policy_is_the_mean_attraction(world):
-    """Showing one item at random earns the mean of what is eligible, computed by a loop."""
-    users = np.arange(min(8, world.users))
+@pytest.mark.parametrize("environment", ENVIRONMENTS.values(), ids=ENVIRONMENTS)
+def test_the_value_of_the_uniform_policy_is_the_mean_attraction(environment):
+    """A random item earns the mean attraction of what is eligible, computed by a loop."""
+    users = np.arange(min(8, environment.users))
     slow = []
     for user in users:
         attraction, eligible = (
-            world.attraction(np.array([user]), 0)[0],
-            world.eligible(np.array([user]), 0)[0],
+            environment.attraction(np.array([user]), 0)[0],
+            environment.eligible(np.array([user]), 0)[0],
         )
         slow.append(sum(a for a, e in zip(attraction, eligible, strict=True) if e) / sum(eligible))
-    np.testing.assert_allclose(uniform_value(world, users), slow)
+    np.testing.assert_allclose(uniform_value(environment, users), slow)
 
 
-@pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
-def test_inverse_propensities_are_unbiased(world):
-    """IPS by the logged propensities meets the target policy's exact value within 3 standard errors."""
+@pytest.mark.parametrize("environment", ENVIRONMENTS.values(), ids=ENVIRONMENTS)
+def test_inverse_propensities_are_unbiased(environment):
+    """IPS with the logged propensities meets the target's exact value within 3 standard errors."""
     rng = np.random.default_rng(5)
-    users = rng.integers(0, world.users, 6000)
-    slots, eligible = world.click_model.slots, world.eligible(users, 0)
+    users = rng.integers(0, environment.users, 6000)
+    slots, eligible = environment.click_model.slots, environment.eligible(users, 0)
     scores = np.tile(rng.standard_normal(eligible.shape[1]), (len(users), 1))
     logged = draw_slates(scores, eligible, slots, 6, 0.9, rng)
-    feedback = Session(world, users, rng).step(logged.items)
-    truth = slate_value(world, users, draw_slates(scores, eligible, slots, 6, 0.4, rng).items)
+    feedback = Session(environment, users, rng).step(logged.items)
+    truth = slate_value(environment, users, draw_slates(scores, eligible, slots, 6, 0.4, rng).items)
     sizes = np.minimum(6, eligible.sum(axis=1))
     target = np.array(
         [joint(row, size, 0.4) for row, size in zip(logged.ranks, sizes, strict=True)]
@@ -121,15 +135,15 @@ def test_inverse_propensities_are_unbiased(world):
 
 def joint(ranks: np.ndarray, size: int, epsilon: float) -> float:
     """Return the probability of a slate of ranks under scheme `sequential`."""
-    left, chance = list(range(size)), 1.0
+    left, probability = list(range(size)), 1.0
     for rank in ranks:
-        chance *= epsilon / len(left) + (1 - epsilon) * (left[0] == rank)
+        probability *= epsilon / len(left) + (1 - epsilon) * (left[0] == rank)
         left.remove(rank)
-    return chance
+    return probability
 
 
 def test_draws_follow_the_probabilities_that_they_log():
-    """Marginal propensities are those of the engine, and the frequencies of drawn ranks agree with them."""
+    """Marginal propensities are the engine's, and frequencies of drawn ranks agree with them."""
     rng = np.random.default_rng(2)
     scores = np.tile(np.arange(8.0)[::-1], (20_000, 1))
     drawn = draw_slates(scores, np.ones_like(scores, dtype=bool), 3, 5, 0.5, rng)
@@ -140,38 +154,42 @@ def test_draws_follow_the_probabilities_that_they_log():
         np.testing.assert_allclose(drawn.marginal[:, slot], table[slot, drawn.ranks[:, slot]])
 
 
-@pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
-def test_one_seed_gives_one_session(world):
-    """Two sessions of one seed answer alike, and one of another seed does not."""
+@pytest.mark.parametrize("environment", ENVIRONMENTS.values(), ids=ENVIRONMENTS)
+def test_sessions_are_reproducible_by_seed(environment):
+    """Two sessions of one seed have equal responses, and one of another seed differs."""
 
-    def answers(seed: int) -> list[list[bool]]:
+    def responses(seed: int) -> list[list[bool]]:
         rng = np.random.default_rng(seed)
-        session, found = Session(world, np.arange(25), rng), []
+        session, clicks = Session(environment, np.arange(25), rng), []
         while not session.done:
             slates = draw_slates(
                 np.ones(session.eligible.shape),
                 session.eligible,
-                world.click_model.slots,
+                environment.click_model.slots,
                 6,
                 1.0,
                 rng,
             )
-            found += session.step(slates.items).clicks.tolist()
-        return found
+            clicks += session.step(slates.items).clicks.tolist()
+        return clicks
 
-    assert answers(1) == answers(1)
-    assert answers(1) != answers(2)
+    assert responses(1) == responses(1)
+    assert responses(1) != responses(2)
 
 
-def test_a_session_refuses_what_the_device_would_not_show():
-    """Repeated, unknown and misshapen slates, and one slate too many, raise with what was expected; -1 is empty."""
+def test_a_session_refuses_invalid_slates():
+    """Repeated, ineligible and misshapen slates, and one too many, raise; -1 is empty."""
     session = Session(
-        Checkerboard(4, 6, steps=2, clicks=examine_all(2)), np.arange(2), np.random.default_rng(0)
+        Checkerboard(4, 6, steps=2, click_model=examine_all(2)),
+        np.arange(2),
+        np.random.default_rng(0),
     )
     with pytest.raises(ValueError, match="expected an eligible item, found 3 at user 1, slot 1"):
         session.step(np.array([[0, 1], [3, 3]]))
     session = Session(
-        Checkerboard(4, 6, steps=2, clicks=examine_all(2)), np.arange(2), np.random.default_rng(0)
+        Checkerboard(4, 6, steps=2, click_model=examine_all(2)),
+        np.arange(2),
+        np.random.default_rng(0),
     )
     with pytest.raises(ValueError, match="shape"):
         session.step(np.zeros((2, 1), np.int64))
@@ -185,57 +203,61 @@ def test_a_session_refuses_what_the_device_would_not_show():
 
 
 def test_the_best_policy_of_the_checkerboard_is_always_clicked():
-    """Showing each user items of his own colour earns a click a slot; the uniform policy every other."""
-    world = Checkerboard(10, 8, 2)
+    """Items of the user's own colour earn a click a slot; the uniform policy half of that."""
+    environment = Checkerboard(10, 8, 2)
     users = np.arange(10)
-    assert slate_value(world, users, (users % 2)[:, None]).tolist() == [1.0] * 10
-    assert uniform_value(world, users).tolist() == [0.5] * 10
+    assert slate_value(environment, users, (users % 2)[:, None]).tolist() == [1.0] * 10
+    assert uniform_value(environment, users).tolist() == [0.5] * 10
 
 
 @settings(max_examples=20)
 @given(st.integers(0, 1000))
-def test_the_inverse_propensity_value_of_randomised_tests_agrees_with_the_direct_one(seed):
-    """Averaged over 30 tests, IPS with 1/K meets the value by the arms' own rates within 4 standard errors."""
-    world = randomised()
-    policy = np.random.default_rng(seed).random(len(world.test))
-    policy /= np.bincount(world.test, policy)[world.test]
-    shown = world.impressions
-    second = np.bincount(world.test, (policy / world.uniform()) ** 2 * world.clicked) / np.bincount(
-        world.test, shown
-    )
-    error = np.sqrt((second / np.bincount(world.test, shown)).sum()) / world.users
-    assert abs((world.ips(policy) - world.direct(policy)).mean()) < 4 * error
+def test_ips_and_direct_values_of_ab_tests_agree(seed):
+    """Averaged over 30 tests, IPS with 1/K meets the direct value within 4 standard errors."""
+    environment = ab_tests()
+    policy = np.random.default_rng(seed).random(len(environment.test))
+    policy /= np.bincount(environment.test, policy)[environment.test]
+    shown = environment.impressions
+    second = np.bincount(
+        environment.test, (policy / environment.uniform()) ** 2 * environment.clicked
+    ) / np.bincount(environment.test, shown)
+    error = np.sqrt((second / np.bincount(environment.test, shown)).sum()) / environment.users
+    assert abs((environment.ips(policy) - environment.direct(policy)).mean()) < 4 * error
     np.testing.assert_allclose(
-        world.direct(world.uniform()), uniform_value(world, np.arange(world.users))
+        environment.direct(environment.uniform()),
+        uniform_value(environment, np.arange(environment.users)),
     )
 
 
-def test_halves_of_the_visitors_are_independent_and_lose_nobody():
-    """Impressions and clicks of the halves add up, and what one half picks looks better there than on the other."""
-    world = randomised(visitors=300)
-    first, second = world.halves(np.random.default_rng(0))
-    assert (first.impressions + second.impressions == world.impressions).all()
-    assert (first.clicked + second.clicked == world.clicked).all()
-    best = np.zeros(len(world.test))
-    for test in range(world.users):
-        arms = np.flatnonzero(world.test == test)
+def test_halves_of_the_visitors_are_independent_and_complete():
+    """Counts of the halves add up, and arms picked on one half look better there."""
+    environment = ab_tests(visitors=300)
+    first, second = environment.halves(np.random.default_rng(0))
+    assert (first.impressions + second.impressions == environment.impressions).all()
+    assert (first.clicked + second.clicked == environment.clicked).all()
+    best = np.zeros(len(environment.test))
+    for test in range(environment.users):
+        arms = np.flatnonzero(environment.test == test)
         best[arms[np.argmax(first.rates[arms])]] = 1.0
     assert first.direct(best).mean() > second.direct(best).mean()
 
 
 def test_selected_tests_keep_their_arms():
     """Some tests in another order keep texts, impressions and clicks."""
-    world = randomised()
-    some = world.select(np.array([7, 2]))
+    environment = ab_tests()
+    some = environment.select(np.array([7, 2]))
     assert some.users == 2
-    assert some.direct(some.uniform()).tolist() == world.direct(world.uniform())[[7, 2]].tolist()
+    assert (
+        some.direct(some.uniform()).tolist()
+        == environment.direct(environment.uniform())[[7, 2]].tolist()
+    )
     assert [some.texts[row] for row in np.flatnonzero(some.test == 1)] == [
-        world.texts[row] for row in np.flatnonzero(world.test == 2)
+        environment.texts[row] for row in np.flatnonzero(environment.test == 2)
     ]
 
 
-def test_bad_worlds_are_refused_with_what_was_expected():
-    """Ratings with gaps, texts missing, lone arms, equal texts in a test and too small logs raise ValueError."""
+def test_invalid_environments_are_refused():
+    """Gaps, missing texts, lone arms, equal texts in a test and small logs raise ValueError."""
     with pytest.raises(ValueError, match="finite"):
         RatingMatrix(np.array([[1.0, np.nan]]), ["a", "b"])
     with pytest.raises(ValueError, match="2 texts"):
@@ -253,17 +275,17 @@ def test_bad_worlds_are_refused_with_what_was_expected():
         PositionBias((0.0,))
 
 
-def test_the_simulator_has_the_asked_click_rate_and_the_popularity_of_its_log():
-    """The mean attraction is the rate, and items that the log likes are liked."""
-    world = simulated(rate=0.2)
-    found = world.attraction(np.arange(world.users), 0)
-    assert found.mean() == pytest.approx(0.2, abs=1e-6)
-    assert found[:, :8].mean() > 1.5 * found[:, 30:].mean()
+def test_the_simulator_has_the_rate_of_its_settings_and_the_popularity_of_its_log():
+    """The mean attraction is the given one, and items popular in the log attract more."""
+    environment = simulated(mean_attraction=0.2)
+    attraction = environment.attraction(np.arange(environment.users), 0)
+    assert attraction.mean() == pytest.approx(0.2, abs=1e-6)
+    assert attraction[:, :8].mean() > 1.5 * attraction[:, 30:].mean()
 
 
-def test_the_simulator_drifts_is_late_and_brings_new_items():
-    """Drift changes tastes with time but not at time 0, rewards come late by the mean, cold items are born in time."""
-    still, moving = simulated(), simulated(drift=0.3, delay=2.0, cold=0.5, horizon=4)
+def test_the_simulator_drifts_delays_rewards_and_adds_items():
+    """Tastes drift, delays have the given mean, and new items appear by the horizon."""
+    still, moving = simulated(), simulated(drift=0.3, mean_delay=2.0, new_item_share=0.5, horizon=4)
     users = np.arange(10)
     np.testing.assert_array_equal(still.attraction(users, 0), moving.attraction(users, 0))
     np.testing.assert_array_equal(still.attraction(users, 5), still.attraction(users, 0))
@@ -281,11 +303,11 @@ def test_the_simulator_drifts_is_late_and_brings_new_items():
 
 
 def test_logged_slates_become_decisions_with_their_propensities():
-    """Rewards are ±1, answers still under way are not judged, and propensities are the drawn ones."""
-    world = simulated()
+    """Rewards are ±1, those still to come are not judged, propensities are the drawn ones."""
+    environment = simulated()
     rng, users = np.random.default_rng(0), np.arange(6)
-    slates = draw_slates(rng.random((6, 40)), world.eligible(users, 0), 3, 10, 0.3, rng)
-    feedback = Session(world, users, rng).step(slates.items)
+    slates = draw_slates(rng.random((6, 40)), environment.eligible(users, 0), 3, 10, 0.3, rng)
+    feedback = Session(environment, users, rng).step(slates.items)
     known = rng.random((6, 3)) < 0.5
     decisions = simulated_decisions(slates, feedback, known, users, np.zeros(6, np.int64))
     assert (decisions.judged == known).all()
@@ -293,35 +315,35 @@ def test_logged_slates_become_decisions_with_their_propensities():
     assert ((decisions.reward > 0) == feedback.clicks).all()
 
 
-@pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
-def test_gymnasium_accepts_every_world(world):
-    """Gymnasium's own checker passes, and an episode has as many steps as the world's session."""
+@pytest.mark.parametrize("environment", ENVIRONMENTS.values(), ids=ENVIRONMENTS)
+def test_gymnasium_accepts_every_environment(environment):
+    """Gymnasium's own checker passes, and an episode has as many steps as a session."""
     pytest.importorskip("gymnasium")
     from gymnasium.utils.env_checker import check_env
 
     from sanderling_trainer.evaluation.simulators.gym_env import SlateEnv
 
-    made = SlateEnv(world)
-    check_env(made, skip_render_check=True)
-    made.action_space.seed(0)
-    made.reset(seed=0, options={"user": 1})
+    env = SlateEnv(environment)
+    check_env(env, skip_render_check=True)
+    env.action_space.seed(0)
+    env.reset(seed=0, options={"user": 1})
     steps, ended = 0, False
     while not ended:
-        observation, reward, ended, _, info = made.step(made.action_space.sample())
+        observation, reward, ended, _, info = env.step(env.action_space.sample())
         steps += 1
         assert reward == observation["clicks"].sum()
-        assert info["refused"] >= 0
-    assert steps == world.steps
+        assert info["ineligible"] >= 0
+    assert steps == environment.steps
 
 
-def test_the_environment_counts_what_it_does_not_show():
-    """An item repeated within or across slates is refused, counted and not clicked."""
+def test_the_gym_environment_counts_ineligible_items():
+    """An item repeated within or across slates is counted and not clicked."""
     pytest.importorskip("gymnasium")
     from sanderling_trainer.evaluation.simulators.gym_env import SlateEnv
 
-    made = SlateEnv(Checkerboard(2, 6, steps=2, clicks=examine_all(2)))
-    made.reset(seed=0, options={"user": 0})
-    _, reward, _, _, info = made.step(np.array([2, 2]))
-    assert (reward, info["refused"]) == (1.0, 1)
-    _, reward, ended, _, info = made.step(np.array([2, 4]))
-    assert (reward, info["refused"], ended) == (1.0, 1, True)
+    env = SlateEnv(Checkerboard(2, 6, steps=2, click_model=examine_all(2)))
+    env.reset(seed=0, options={"user": 0})
+    _, reward, _, _, info = env.step(np.array([2, 2]))
+    assert (reward, info["ineligible"]) == (1.0, 1)
+    _, reward, ended, _, info = env.step(np.array([2, 4]))
+    assert (reward, info["ineligible"], ended) == (1.0, 1, True)
