@@ -37,8 +37,8 @@ from sanderling import Engine
 from sanderling.bundle import writer
 from sanderling.bundle.manifest import Exploration, Sizes
 from sanderling.ranking.quantization import quantize_rows
-from sanderling_trainer.evaluation.simulators.fitted import FittedEnvironment, fit_simulator
 from sanderling_trainer.evaluation.simulators.environment import Session
+from sanderling_trainer.evaluation.simulators.fitted import FittedEnvironment, fit_simulator
 from sanderling_trainer.policy.checkpoint import NAMES
 from sanderling_trainer.policy.model.language_model import LanguageModel
 from sanderling_trainer.policy.model.network import PolicyNetwork

@@ -21,8 +21,8 @@ import numpy as np
 
 from bench.bandits import gaussian, jester_policy
 from sanderling_trainer.evaluation.intervals import Interval, ratio, ratio_difference
-from sanderling_trainer.evaluation.simulators.rating_matrix import RatingMatrix
 from sanderling_trainer.evaluation.simulators.environment import Session
+from sanderling_trainer.evaluation.simulators.rating_matrix import RatingMatrix
 from sanderling_trainer.policy.model.language_model import LanguageModel
 
 ROOT = Path(__file__).parents[2]

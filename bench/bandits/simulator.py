@@ -27,9 +27,9 @@ from scipy.stats import t as student
 from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.evaluation.simulators.click_models import PositionBias
-from sanderling_trainer.evaluation.simulators.fitted import FittedEnvironment, fit_simulator
-from sanderling_trainer.evaluation.simulators.logging import simulated_decisions, draw_slates
 from sanderling_trainer.evaluation.simulators.environment import Session, slate_value
+from sanderling_trainer.evaluation.simulators.fitted import FittedEnvironment, fit_simulator
+from sanderling_trainer.evaluation.simulators.logging import draw_slates, simulated_decisions
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.language_model import LanguageModel
 from sanderling_trainer.policy.model.network import PolicyNetwork

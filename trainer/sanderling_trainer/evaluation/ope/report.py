@@ -178,7 +178,7 @@ def _inconsistent(
 
 
 def _all_close(rebuilt: NDArray[np.float64], logged: NDArray[np.float64]) -> Bools:
-    return np.isclose(rebuilt, logged, rtol=1e-6, atol=0.0).all(axis=1)
+    return np.asarray(np.isclose(rebuilt, logged, rtol=1e-6, atol=0.0).all(axis=1))
 
 
 def _slate_log(decisions: Decisions, rebuilt: Propensities) -> SlateLog:
