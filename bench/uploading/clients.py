@@ -69,7 +69,7 @@ def sanderling(url: str, events: list[Event], batch: int, folder: Path) -> float
     """Ours: on disk, flushed every 50 events, then sent until acknowledged; return the seconds of the first part."""
     from sanderling.outbox.outbox import Outbox
     from sanderling.upload.transport import HttpTransport
-    from sanderling.upload.uploader import Uploader
+    from sanderling.upload.uploader import Uploader, UploadOptions
 
     start = time.perf_counter()
     outbox = Outbox(folder, clock=SystemClock())
@@ -77,9 +77,8 @@ def sanderling(url: str, events: list[Event], batch: int, folder: Path) -> float
         outbox.put_durable(group)
     stored = time.perf_counter() - start
     transport = HttpTransport(url + "/v1", TOKEN)
-    uploader = Uploader(
-        outbox, transport, clock=SystemClock(), rng=random.Random(0), max_events=batch
-    )
+    options = UploadOptions(max_events=batch)
+    uploader = Uploader(outbox, transport, options, clock=SystemClock(), rng=random.Random(0))
     if not uploader.drain(600):
         sys.exit(f"expected all events to be acknowledged, found {outbox.counters()}")
     outbox.close()

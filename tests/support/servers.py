@@ -39,9 +39,11 @@ def packed(*events: Event) -> bytes:
 
 
 def serving(folder: Path, before: str = "") -> tuple[subprocess.Popen, int]:
-    """Start a collector in a process of its own, after some code; return it and the port on which it listens."""
-    code = f"{before}\nimport sys\nfrom sanderling_trainer.collector import collector\n"
-    code += "collector.serve(sys.argv[1], port=0, token='secret')"
+    """Start a collector in a process of its own, after some code; return it and the port on which
+    it listens.
+    """
+    code = f"{before}\nimport sys\nfrom sanderling_trainer.collector import server\n"
+    code += "server.serve(sys.argv[1], port=0, token='secret')"
     process = subprocess.Popen([sys.executable, "-c", code, str(folder)])
     ports: list[int] = []
 
@@ -90,7 +92,9 @@ class BrokenStore(LocalObjectStore):
 
 
 class Prompt(uvicorn.Server):
-    """Ends when it is told to, without the two tenths of a second that uvicorn takes to notice and to begin."""
+    """Ends when it is told to, without the two tenths of a second that uvicorn takes to notice and
+    to begin.
+    """
 
     async def main_loop(self) -> None:
         await self.on_tick(0)
