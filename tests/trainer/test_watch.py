@@ -25,29 +25,26 @@ def metrics(server: Server) -> dict[str, float]:
     return {" ".join([sample.name, *sample.labels.values()]): sample.value for sample in samples}
 
 
-def test_metrics_count_what_happened(tmp_path):
-    """Requests by status, events by verdict, bytes and commits are counted as they were."""
+def test_the_metrics_count_what_happened(tmp_path):
+    """Requests by status, events by verdict, bytes and commits are counted."""
     server = Server(tmp_path)
     body = packed(*events(3))
     server.post(body)
     server.post(body)
     server.post(b"garbage")
     server.post(body, authorization="Bearer wrong")
-    counted = metrics(server)
+    values = metrics(server)
     server.stop()
     name = "sanderling_collector_"
-    assert [counted[f"{name}requests_total {status}"] for status in (200, 400, 401)] == [2, 1, 1]
-    assert [counted[f"{name}events_total {verdict}"] for verdict in ("ok", "duplicate")] == [3, 3]
-    assert counted[f"{name}received_bytes_total"] == 2 * len(body) + len(b"garbage")
-    assert (counted[f"{name}commit_seconds_count"], counted[f"{name}request_seconds_count"]) == (
-        1,
-        4,
-    )
-    assert (counted[f"{name}waiting_bytes"], counted[f"{name}requests_under_way"]) == (0, 0)
+    assert [values[f"{name}requests_total {status}"] for status in (200, 400, 401)] == [2, 1, 1]
+    assert [values[f"{name}events_total {verdict}"] for verdict in ("ok", "duplicate")] == [3, 3]
+    assert values[f"{name}received_bytes_total"] == 2 * len(body) + len(b"garbage")
+    assert (values[f"{name}commit_seconds_count"], values[f"{name}request_seconds_count"]) == (1, 4)
+    assert (values[f"{name}waiting_bytes"], values[f"{name}requests_in_progress"]) == (0, 0)
 
 
-def test_a_failing_store_is_not_ready(tmp_path):
-    """While its store fails a collector is healthy but not ready; afterwards it is ready again."""
+def test_health_and_readiness_differ_while_the_store_fails(tmp_path):
+    """A collector whose store fails is healthy but not ready, and is ready once the store works."""
     store, clock = BrokenStore(tmp_path), FakeClock()
     server = Server(tmp_path, store, clock=clock)
     assert (server.get("/healthz")[0], server.get("/readyz")[0]) == (200, 503)
@@ -74,8 +71,8 @@ def test_a_full_disk_is_not_ready(tmp_path):
     server.stop()
 
 
-def test_readiness_probes_the_store_rarely(tmp_path):
-    """The store is probed once in some seconds, however often readiness is requested."""
+def test_readiness_writes_at_most_once_in_some_seconds(tmp_path):
+    """The store is probed once in some seconds, however often readiness is asked for."""
     store, clock = BrokenStore(tmp_path), FakeClock()
     server = Server(tmp_path, store, clock=clock)
     assert server.get("/readyz")[0] == 503

@@ -1,6 +1,4 @@
-"""Options that commands share, and checks of option values that would otherwise fail after the work
-is done.
-"""
+"""Options that commands share, and checks of option values that would otherwise fail after the work is done."""
 
 from __future__ import annotations
 

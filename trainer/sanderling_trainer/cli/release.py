@@ -30,11 +30,9 @@ app = typer.Typer(
 
 @app.command()
 def keys(repository: Repository, keys: Keys, as_json: Json = False) -> None:
-    """Show which keys sign releases and when the metadata expires; make keys and an empty
-    repository if there is none.
+    """Show which keys sign releases and when the metadata expires; make keys and an empty repository if there is none.
 
-    Two of the three root keys replace a lost or stolen key: keep them off line. The app ships with
-    root.json.
+    Two of the three root keys replace a lost or stolen key: keep them off line. The app ships with root.json.
 
     Example: sanderling release keys --repository repository/ --keys keys/
     """
@@ -95,8 +93,7 @@ def rollout(
     keys: Keys,
     as_json: Json = False,
 ) -> None:
-    """Change the percentage of installs that get a published release; 0 withdraws it. Installs that
-    have it keep it.
+    """Change the percentage of installs that get a published release; 0 withdraws it. Installs that have it keep it.
 
     Example: sanderling release rollout --release 2 --percent 50 --repository repository/ --keys keys/
     """
@@ -129,8 +126,7 @@ def refresh(
 ) -> None:
     """Sign the metadata again so that it does not expire after 30 days; run it every few days.
 
-    Devices install nothing from a repository whose metadata has expired. The root's own date is not
-    changed.
+    Devices install nothing from a repository whose metadata has expired. The root's own date is not changed.
 
     Example: sanderling release refresh --repository repository/ --keys keys/ --if-within 14
     """
@@ -162,10 +158,7 @@ def _first(dates: Mapping[str, datetime]) -> datetime:
 
 
 def _refresh_by(dates: Mapping[str, datetime]) -> str:
-    return (
-        f"its metadata expires on {_date(_first(dates))}:"
-        " publish or `sanderling release refresh` before"
-    )
+    return f"its metadata expires on {_date(_first(dates))}: publish or `sanderling release refresh` before"
 
 
 def _warn(dates: Mapping[str, datetime]) -> None:
@@ -178,8 +171,9 @@ def _warn(dates: Mapping[str, datetime]) -> None:
                 if role == "root"
                 else "run `sanderling release refresh`"
             )
-            verb = "expires" if date > now else "expired"
-            note(f"warning: the {role} metadata {verb} on {_date(date)}: {remedy}")
+            note(
+                f"warning: the {role} metadata {'expires' if date > now else 'expired'} on {_date(date)}: {remedy}"
+            )
 
 
 def _date(date: datetime) -> str:
