@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from sanderling_quantize.build_bundle import Built, build
+from sanderling_quantize.build_bundle import BuildResult, build
 from sanderling_quantize.encoders.build_encoder import Encoding
 from sanderling_quantize.gate import Thresholds
 from sanderling_quantize.gate import report as gate_report
@@ -161,7 +161,7 @@ class Demo:
             + ", ".join(f"{name} {value:.4f}" for name, value in folded.items())
         )
 
-    def _build(self, checkpoint: Path, number: int, encoder_of: Path | None = None) -> Built:
+    def _build(self, checkpoint: Path, number: int, encoder_of: Path | None = None) -> BuildResult:
         built = build(
             checkpoint,
             self.out / "releases" / str(number),
@@ -185,7 +185,7 @@ class Demo:
         return built
 
     @contextmanager
-    def _fleet(self, first: Built) -> Iterator[Fleet]:
+    def _fleet(self, first: BuildResult) -> Iterator[Fleet]:
         root = release_repository.create_repository(self.out / "repository", self.out / "keys")
         (self.out / "repository" / "root.json").write_bytes(root)
         release_repository.publish(first.folder, self.out / "repository", self.out / "keys")
