@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sanderling.events.schema import Decision, Event, Observation, Outcome, Restart
+from sanderling.events.schema import Decision, Event, Observation, Outcome, StateReset
 from sanderling.events.state_checksum import NO_EVENTS, next_check
 
 # Exploration
@@ -141,9 +141,9 @@ def rebuildable(events: Iterable[Event]) -> set[str]:
     made: dict[str, list[str]] = {}
     found: set[str] = set()
     for event in events:
-        if isinstance(event, Restart):
+        if isinstance(event, StateReset):
             made[event.user] = [NO_EVENTS]
-        steps = event.steps if isinstance(event, Restart) else []
+        steps = event.steps if isinstance(event, StateReset) else []
         if isinstance(event, Observation) or (isinstance(event, Outcome) and event.updates_state):
             steps = [(event.item, event.kind)]
         for item, kind in steps:
