@@ -158,7 +158,7 @@ def test_int8_tables_are_within_half_a_step():
 @given(st.floats(0.0, 1.0), st.integers(0, 20))
 @settings(max_examples=8, deadline=None)
 def test_smoothing_changes_nothing_in_float(base, tokens, strength, outliers):
-    """However strong, with however many outlier channels: the float student gives the same vectors."""
+    """Whatever strength and outlier channels: the float student gives the same vectors."""
     smoothed = smooth(base, tokens[:8], strength, outliers)
     assert np.allclose(vectors(smoothed, tokens), vectors(base, tokens), atol=1e-5)
 
@@ -182,7 +182,7 @@ def test_outlier_channels_are_what_int8_loses(teacher, base, tokens, tmp_path):
 
 @pytest.mark.parametrize("tier", ["base", "small", "nano"])
 def test_the_graph_computes_what_the_student_does(teacher, tokens, tmp_path, tier):
-    """The exported graph, reshapes rewritten, agrees with PyTorch for one text and for a padded batch."""
+    """The exported graph agrees with PyTorch for one text and for a padded batch."""
     config = replace(TIERS[tier], width=16 if tier == "nano" else UNLIMITED)
     student = untrained(teacher, tokens, config)
     export(student, tmp_path / "float.onnx")
@@ -220,7 +220,7 @@ def test_operators_outside_the_list_are_refused(tmp_path):
 
 
 def test_only_multiplications_with_weights_become_int8(teacher, base_graph, tmp_path):
-    """Attention's products of two activations stay in float; all others are int8, or 7 bits if asked."""
+    """Attention's products of two activations stay in float; all others are int8 or 7 bits."""
     largest = {}
     for bits in (7, 8):
         target = tmp_path / f"{bits}.onnx"
@@ -286,7 +286,7 @@ def test_the_same_seed_makes_the_same_student(teacher):
 
 
 def test_an_encoder_is_built_from_a_folder(language_model, tmp_path):
-    """A language model's folder and texts give encoder.onnx, tokenizer.json, and the forms measured."""
+    """A language model's folder and texts give encoder.onnx, tokenizer.json and forms."""
     bundle = tmp_path / "bundle"
     bundle.mkdir()
     encoding = Encoding("small", steps=2)
@@ -298,7 +298,7 @@ def test_an_encoder_is_built_from_a_folder(language_model, tmp_path):
 @given(st.sets(st.text(min_size=1, max_size=8), min_size=2, max_size=40))
 @settings(max_examples=40, deadline=None)
 def test_a_text_stays_on_its_side(catalogue):
-    """Held-out texts are not trained on, and another item moves none of several to the other side."""
+    """Held-out texts are not trained on, and another item moves none of several."""
     seen, unseen = text_augmentation.split_held_out(catalogue, 0.1)
     assert set(seen) | set(unseen) == catalogue
     assert not set(seen) & set(unseen)

@@ -66,7 +66,7 @@ def load(folder: Path) -> GateCase:
 def make_checkpoint(folder: Path, seed: int) -> Path:
     """Train on a checkerboard of 120 items."""
     folder.mkdir(exist_ok=True)
-    items, log = write_checkerboard(folder, users=80, items=ITEMS, seed=seed)
+    items, log = write_checkerboard(folder, users=45, items=ITEMS, seed=seed)
     model = sharpen(write_language_model(folder / "model"))
     config = Config(
         language_model=str(model), dim=16, state=24, hidden=24, epochs=8, policy_epochs=1, pool=20
