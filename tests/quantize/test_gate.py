@@ -82,7 +82,7 @@ def test_damage_fails_a_check(intact, tmp_path, damage, check):
 
 
 def test_golden_vectors_alone_miss_swapped_rows(intact, tmp_path):
-    """A device's golden check passes two items with each other's vectors; only the gate fails them."""
+    """A device's golden check passes two items with each other's vectors; the gate does not."""
     rows = intact.run_checks(bundles.damaged(intact, tmp_path / "bundle", bundles.swapped_rows))
     assert [row.passed for row in rows] == sorted(row.passed for row in rows)
     (row,) = [row for row in rows if not row.passed]
@@ -151,7 +151,7 @@ def test_latency_and_sizes_are_checked(intact):
 
 
 def test_checks_without_enough_texts_or_queries_are_left_out(intact, tmp_path):
-    """29 texts have a cosine but no Spearman and no neighbours; a checkpoint without queries has no nDCG."""
+    """29 texts have a cosine but no Spearman and no neighbours; no queries, no nDCG."""
     (tmp_path / "empty").mkdir()
     checkpoint = replace(intact.checkpoint, folder=tmp_path / "empty")
     texts = TeacherTexts(checkpoint.texts[:29], checkpoint.tensors["item.text"][:29])
@@ -271,7 +271,7 @@ def test_equal_vectors_agree_and_scaled_ones_do_not():
 
 
 def test_a_lower_ndcg_fails_where_there_are_enough_users():
-    """A tenth less gain fails with 2,000 users; with 80, whose slates differ by chance, it passes."""
+    """A tenth less gain fails with 2,000 users; with 80 whose slates differ, it passes."""
     rng = np.random.default_rng(0)
     exact = rng.random(2000)
     assert not ndcg_check(exact * 0.9, exact, bundles.TIER.ndcg).passed

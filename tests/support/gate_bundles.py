@@ -164,7 +164,7 @@ def coarse(folder: Path, intact: GateCase) -> None:
     """Round every matrix of the encoder to 15 levels with one scale for all of it.
 
     Int8 per tensor ruins trained encoders; one of 32 dimensions and random weights hardly suffers
-    (cosine .9999, 10 nearest .99 of the teacher's, as per channel), so that it takes four bits here.
+    (cosine .9999, 10 nearest .99 of the teacher's, as per channel): here it takes four bits.
     """
     encoder = FaultyEncoder(intact.checkpoint.encoder)
     with torch.no_grad():
