@@ -20,7 +20,7 @@ from sanderling.bundle.writer import write_manifest
 from sanderling.errors import SanderlingError
 from sanderling.ranking.golden_check import top_after
 from sanderling.ranking.scorer import Scorer
-from sanderling.runtime.files import flush, publish
+from sanderling.runtime.files import flush_folder, publish
 from sanderling_quantize import gate
 from sanderling_quantize.checkpoint import Checkpoint, read
 from sanderling_quantize.encoders.build_encoder import Encoding, build_encoder
@@ -98,7 +98,7 @@ def build(
         reports = {**manifest.reports, "gate": gate.report(rows)}
         manifest = msgspec.structs.replace(manifest, reports=reports)
         (folder / manifests.MANIFEST).write_bytes(manifests.dump(manifest))
-        flush(folder)
+        flush_folder(folder)
         publish(folder, out)
         return BuildResult(out, manifest, rows)
     finally:

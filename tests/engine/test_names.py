@@ -6,6 +6,7 @@ import pytest
 
 from sanderling import Engine
 from sanderling.events.schema import Decision, Loss, Outcome
+from sanderling.outbox import write_queue
 from sanderling.users.reward_windows import AT_ONCE
 from sanderling.users.user_states import UserStates
 from tests.support.bundles import write_bundle
@@ -230,15 +231,16 @@ def test_a_clock_that_is_put_back_while_running_begins_the_days_anew(bundle):
         assert engine.recommend("anna").pseudonym != before
 
 
-def test_losses_are_declared_before_a_name_is_given_up(bundle):
+def test_losses_are_declared_before_a_name_is_given_up(bundle, monkeypatch):
     """What was dropped under the old name is told under the old name, and the new one begins without a loss."""
     clock = FakeClock()
     with opened(bundle, clock) as engine:
         before = engine.recommend("anna")
         clock.advance(31 * DAY_S)
         stored(engine)
-        engine._outbox._drop("queue_full", [])
-        engine._outbox._drops["queue_full", "decision"] += 1
+        with monkeypatch.context() as stuck:
+            stuck.setattr(write_queue, "MAX_QUEUED", 0)
+            engine.recommend("anna")
         sent = upload(engine) + upload(engine)
         (loss,) = [event for event in sent if isinstance(event, Loss)]
         assert (loss.reason, loss.decisions, loss.clock.boot) == (

@@ -184,13 +184,14 @@ def test_a_child_refuses_everything_and_the_parent_goes_on(tmp_path):
             people._lock,
             serving.swapping,
             serving.slots._lock,
-            scorer.encoder._loading,
-            scorer.encoder._keeping,
+            scorer.encoder._load_lock,
+            scorer.encoder._cache_lock,
         ]
         locks += [
-            scorer._parts.table._packing,
-            engine._outbox._reading,
-            engine._outbox._wake,
+            scorer.index._pack_lock,
+            engine._outbox._queue.changed,
+            engine._outbox._store.losses._lock,
+            engine._outbox._store.gaps._lock,
             engine._uploader._turn,
         ]
         slate = engine.recommend("anna")

@@ -1,13 +1,21 @@
-"""What an engine has recorded, read from its outbox."""
+"""What an engine has recorded, and its parts that no public name shows."""
 
 from __future__ import annotations
 
 from sanderling import Engine
 from sanderling.events import codec
 from sanderling.events.schema import Event
+from sanderling.outbox.outbox import Outbox
+
+
+def outbox_of(engine: Engine) -> Outbox:
+    """Return the engine's outbox; it has one."""
+    assert engine._outbox is not None
+    return engine._outbox
 
 
 def stored(engine: Engine) -> list[Event]:
-    """Return the events that the engine's outbox holds; a durable write first, so that all earlier ones are in."""
-    engine._outbox.put_durable([])
-    return [codec.decode(pending.line) for pending in engine._outbox.oldest(10_000, 1 << 30)]
+    """Return the stored events; a durable write comes first, so that all earlier ones are in."""
+    outbox = outbox_of(engine)
+    outbox.put_durable([])
+    return [codec.decode(stored.line) for stored in outbox.oldest(10_000, 1 << 30)]

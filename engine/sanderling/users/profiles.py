@@ -17,9 +17,10 @@ from typing import NamedTuple
 from sanderling.errors import StorageError
 from sanderling.events import schema as wire
 from sanderling.events.boot_clock import BootClock
-from sanderling.outbox.event_store import BORN, GAP
 from sanderling.outbox.identity import Identity
 from sanderling.outbox.outbox import Outbox
+from sanderling.outbox.state_gaps import gap_key
+from sanderling.outbox.state_table import CREATED_AT
 from sanderling.ranking import decision as decisions
 from sanderling.ranking.decision import DecisionRecord
 from sanderling.ranking.scorer import Scorer, Vector
@@ -104,10 +105,10 @@ class UserProfiles:
         if self._outbox is None or now_ms < OLDEST_MS:
             return 0
 
-        born_ms = self._born_ms or int.from_bytes(self._outbox.state(BORN) or b"")
+        born_ms = self._born_ms or int.from_bytes(self._outbox.state(CREATED_AT) or b"")
         if not 0 < born_ms <= now_ms:
             born_ms = now_ms
-            self._put([], {BORN: born_ms.to_bytes(8)})
+            self._put([], {CREATED_AT: born_ms.to_bytes(8)})
 
         self._born_ms = born_ms
         return now_ms - born_ms
@@ -134,7 +135,7 @@ class UserProfiles:
             state = self._users.reset(user, scorer)
             self._put(
                 [self._tell.state_reset(state)],
-                {self._users.key(user): state.dump(), GAP + state.name: b""},
+                {self._users.key(user): state.dump(), gap_key(state.name): b""},
             )
         return state
 
@@ -149,7 +150,7 @@ class UserProfiles:
         event = self._tell.decision(made, state, context, self._adapts)
         explored = sum(item.explored for item in made.slate) if made.plan.daily is not None else 0
         with self._lock, suppress(StorageError):
-            now = self._users.get(made.asked.user, made.scorer)
+            now = self._users.get(made.request.user, made.scorer)
             if now.name != state.name:
                 return
             self._made[made.slate.decision] = made
@@ -157,7 +158,7 @@ class UserProfiles:
                 self._applied_rewards.pop(self._made.popitem(last=False)[0], None)
             states = self._budget.spend(state.name, now_ms, explored) if explored else {}
             if now.events == 0:
-                states[self._users.key(made.asked.user)] = now.dump()
+                states[self._users.key(made.request.user)] = now.dump()
             self._put([event], states)
 
     def remembered(self, decision: str) -> DecisionRecord:
@@ -230,7 +231,7 @@ class UserProfiles:
             rewards = {item.slot: value for item, value in values}
             states |= self._windows.settle(decision, name, rewards, now_ms)
             states |= self._learn(name, decision, rewards, scorer)
-            return self._outbox.begin(outcomes, states, self.identity.install)
+            return self._outbox.submit(outcomes, states, self.identity.install)
 
     def _tell_defaults(
         self, closed: Iterable[tuple[str, OpenWindow, dict[str, bytes]]], scorer: Scorer
@@ -256,7 +257,7 @@ class UserProfiles:
         A reward that is told again teaches nothing again.
         """
         made = self._made.get(decision) if self._adapts else None
-        if made is None or made.shift is None or made.scorer.space != scorer.space:
+        if made is None or made.residual is None or made.scorer.space != scorer.space:
             return {}
         applied_rewards = self._applied_rewards.setdefault(decision, {})
         new = {
@@ -267,8 +268,8 @@ class UserProfiles:
         if not new:
             return {}
         by_rank = {made.slate[slot].rank: value for slot, value in new.items()}
-        pool = decisions.pool(made)
-        shipped = made.ranking.scores - pool @ made.shift
+        pool = decisions.pool_vectors(made)
+        shipped = made.ranking.scores - pool @ made.residual
         try:
             learned = self._residuals.learn(name, made.scorer.space, pool, shipped, by_rank)
         except StorageError as error:
@@ -283,9 +284,9 @@ class UserProfiles:
             key, names = self._users.forget(user)
             keys = [key]
             for name in names:
-                own = self._budget.forget(name), self._residuals.forget(name), GAP + name
+                own = self._budget.forget(name), self._residuals.forget(name), gap_key(name)
                 keys += [*own, *self._windows.forget(name)]
-            for decision in [id for id, made in self._made.items() if made.asked.user == user]:
+            for decision in [id for id, made in self._made.items() if made.request.user == user]:
                 del self._made[decision]
                 self._applied_rewards.pop(decision, None)
         if self._outbox:

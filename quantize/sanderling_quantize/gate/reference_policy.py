@@ -89,10 +89,10 @@ class FloatPolicy:
         """Return the user vectors [q, d] after these histories."""
         vectors = []
         for history in histories:
-            state = self._user_model.start()
+            state = self._user_model.initial_state()
             for item, kind in history:
                 state = self._user_model.step(state, self.vectors[self._row[item]], kind)
-            vectors.append(self._user_model.user(state))
+            vectors.append(self._user_model.user_vector(state))
         return np.stack(vectors)
 
     def rankings(self, users: NDArray[np.float32], histories: Sequence[Events]) -> list[list[str]]:

@@ -62,35 +62,35 @@ def decide_late(engine: Engine) -> None:
     outbox = engine._outbox
     if outbox is None:
         return
-    put, begin, held = outbox.put, outbox.begin, []
+    put, submit, held = outbox.put, outbox.submit, []
 
-    def late(*job):
-        held.append(job)
+    def late(*request):
+        held.append(request)
 
-    def first(*job):
-        wait = begin(*job)
+    def first(*request):
+        wait = submit(*request)
         wait(0)
         for earlier in held:
             put(*earlier)
         held.clear()
         return wait
 
-    outbox.put, outbox.begin = late, first
+    outbox.put, outbox.submit = late, first
 
 
 def queue_only(engine: Engine) -> None:
     """The engine that promises what is only queued."""
     if engine._outbox is not None:
-        begin = engine._outbox.begin
-        engine._outbox.begin = lambda *job: (begin(*job), lambda timeout_s: None)[1]
+        submit = engine._outbox.submit
+        engine._outbox.submit = lambda *request: (submit(*request), lambda timeout_s: None)[1]
 
 
 def unflushed(engine: Engine) -> None:
     """The outbox that writes rewards and does not flush them."""
     if engine._outbox is not None:
-        database = engine._outbox._store.database
-        honest = database.transaction
-        database.transaction = lambda durable: honest(False)
+        store = engine._outbox._store
+        honest = store.transaction
+        store.transaction = lambda durable: honest(False)
 
 
 def mend_nothing(engine: Engine) -> None:
@@ -155,7 +155,7 @@ def keep_no_list(engine: Engine) -> None:
 
 def keep_old_items(engine: Engine) -> None:
     """The engine that lets its app's items stand in front of whatever release comes."""
-    engine._serving._prepare = lambda bundle: Scorer(bundle).changed(
+    engine._serving._prepare = lambda bundle: Scorer(bundle).with_changes(
         engine._serving.scorer.changes.records
     )
 
