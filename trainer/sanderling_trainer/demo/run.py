@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from sanderling_quantize.build_bundle import Built, build
+from sanderling_quantize.build_bundle import BuildResult, build
 from sanderling_quantize.encoders.build_encoder import Encoding
 from sanderling_quantize.gate import Thresholds
 from sanderling_quantize.gate import report as gate_report
@@ -180,7 +180,7 @@ class Demo:
         ]
         self._outcome = "nDCG@10, fold-in: " + ", ".join(values)
 
-    def _build(self, checkpoint: Path, release: int, encoder_of: Path | None = None) -> Built:
+    def _build(self, checkpoint: Path, release: int, encoder_of: Path | None = None) -> BuildResult:
         """Build a release's bundle, with the encoder of an earlier one if it is given."""
         built = build(
             checkpoint,
@@ -206,7 +206,7 @@ class Demo:
         return built
 
     @contextmanager
-    def _fleet(self, first: Built) -> Iterator[Fleet]:
+    def _fleet(self, first: BuildResult) -> Iterator[Fleet]:
         repository = self.out / "repository"
         keys = self.out / "keys"
         root = release_repository.create_repository(repository, keys)

@@ -34,7 +34,9 @@ def evaluate_candidate(
         return _candidate(decisions, ranks, pool_items, serving_pool, config, len(network.bias))
 
     serving = ope.ServingPolicy(facts.release, config.pool, config.epsilon)
-    return ope.evaluate_candidate(found.decisions.of(aside), serving, candidate_at, np.random.default_rng(config.seed))
+    return ope.evaluate_candidate(
+        found.decisions.of(aside), serving, candidate_at, np.random.default_rng(config.seed)
+    )
 
 
 def _candidate(
