@@ -37,7 +37,7 @@ def evaluate_candidate(
         return _candidate(decisions, ranks, pool_items, serving_pool, config, items)
 
     serving = ope.ServingPolicy(metadata.release, config.pool, config.epsilon)
-    return ope.report(
+    return ope.evaluate_candidate(
         found.decisions.take(aside), serving, candidate_at, np.random.default_rng(config.seed)
     )
 
