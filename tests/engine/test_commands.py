@@ -110,7 +110,7 @@ def test_the_schema_names_every_field_that_can_be_sent():
         for name, kind in json.loads(done.stdout)["$defs"].items()
         if "type" in kind["properties"]
     }
-    assert set(kinds) == {"Decision", "Outcome", "Observation", "Restart", "Loss"}
+    assert set(kinds) == {"Decision", "Outcome", "Observation", "StateReset", "Loss"}
     for name, kind in kinds.items():
         assert kind["additionalProperties"] is False
         assert set(kind["properties"]) == {"type", *getattr(wire, name).__struct_fields__}

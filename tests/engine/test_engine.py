@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sanderling import BundleError, Engine, Receipt
 from sanderling.events.schema import Decision, Observation, Outcome
-from sanderling.events.state_checksum import NO_EVENTS, next_check
+from sanderling.events.state_checksum import NO_EVENTS, next_checksum
 from sanderling.runtime.clock import SystemClock
 from tests.support.bundles import write_bundle
 from tests.support.engines import stored
@@ -71,7 +71,7 @@ def test_a_decision_on_the_wire_is_the_slate(engine):
         0.1,
         1,
     )
-    assert decision.state_checksum == next_check(NO_EVENTS, "item-3", "click")
+    assert decision.state_checksum == next_checksum(NO_EVENTS, "item-3", "click")
 
 
 def test_behaviour_moves_the_state_at_once_and_survives_a_restart(bundle, tmp_path):
@@ -357,7 +357,7 @@ def test_threads_share_an_engine(engine):
             if isinstance(event, Observation) or (
                 isinstance(event, Outcome) and event.updates_state
             ):
-                check = next_check(check, event.item, event.kind)
+                check = next_checksum(check, event.item, event.kind)
                 checks.append(check)
         assert all(
             checks[e.state_events] == e.state_checksum for e in mine if isinstance(e, Decision)

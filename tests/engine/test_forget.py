@@ -8,7 +8,7 @@ import pytest
 from sanderling import Engine
 from sanderling.bundle.manifest import Exploration
 from sanderling.events.schema import Decision, Loss, Observation, Outcome
-from sanderling.events.state_checksum import NO_EVENTS, next_check
+from sanderling.events.state_checksum import NO_EVENTS, next_checksum
 from sanderling.outbox import erasure
 from sanderling.outbox.event_store import EventStore, WriteRequest
 from sanderling.outbox.outbox import Outbox
@@ -143,7 +143,7 @@ def test_a_stranger_who_came_while_forgetting_is_told_of(engine):
     assert [type(event) for event in told] == [Observation, Decision]
     assert (told[1].state_events, told[1].state_checksum) == (
         1,
-        next_check(NO_EVENTS, "item-3", "view"),
+        next_checksum(NO_EVENTS, "item-3", "view"),
     )
 
 

@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sanderling.events.schema import Decision, Event, Observation, Outcome, Restart
-from sanderling.events.state_checksum import NO_EVENTS, next_check
+from sanderling.events.schema import Decision, Event, Observation, Outcome, StateReset
+from sanderling.events.state_checksum import NO_EVENTS, next_checksum
 
 # Exploration
 
@@ -141,14 +141,14 @@ def rebuildable(events: Iterable[Event]) -> set[str]:
     made: dict[str, list[str]] = {}
     found: set[str] = set()
     for event in events:
-        if isinstance(event, Restart):
+        if isinstance(event, StateReset):
             made[event.user] = [NO_EVENTS]
-        steps = event.steps if isinstance(event, Restart) else []
+        steps = event.steps if isinstance(event, StateReset) else []
         if isinstance(event, Observation) or (isinstance(event, Outcome) and event.updates_state):
             steps = [(event.item, event.kind)]
         for item, kind in steps:
             checks = made.setdefault(event.user, [NO_EVENTS])
-            checks.append(next_check(checks[-1], item, kind))
+            checks.append(next_checksum(checks[-1], item, kind))
         if isinstance(event, Decision) and made.get(event.user, [NO_EVENTS])[event.state_events :][
             :1
         ] == [event.state_checksum]:

@@ -11,7 +11,7 @@ import pytest
 from sanderling import Engine
 from sanderling.events import codec
 from sanderling.events import schema as wire
-from sanderling.events.state_checksum import NO_EVENTS, next_check
+from sanderling.events.state_checksum import NO_EVENTS, next_checksum
 from sanderling_trainer.event_log.examples import examples_of
 from sanderling_trainer.event_log.reader import EventLog
 from tests.support.bundles import KINDS, TEXT, write_bundle
@@ -72,7 +72,7 @@ def test_a_state_that_began_anew_is_learned_from_again(events):
         event for event in events if isinstance(event, wire.Outcome) and event.updates_state
     )
     steps = [(event.item, event.kind) for event in (second, first, click)]
-    check = reduce(lambda check, step: next_check(check, *step), steps, NO_EVENTS)
+    check = reduce(lambda check, step: next_checksum(check, *step), steps, NO_EVENTS)
     restart = wire.StateReset("e" * 32, first.install, first.seq, first.user, first.clock, steps)
     begun = [
         msgspec.structs.replace(event, state_checksum=check, state_events=3)
