@@ -15,7 +15,7 @@ from sanderling.events.schema import Decision, Observation, Outcome
 from sanderling.events.state_checksum import NO_EVENTS, next_checksum
 from sanderling.runtime.clock import SystemClock
 from tests.support.bundles import write_bundle
-from tests.support.engines import stored
+from tests.support.engines import active_bundle_of, scorer_of, stored
 from tests.support.fakes import FakeClock, FakeEntropy, FakeTransport
 
 
@@ -232,7 +232,7 @@ def test_items_without_id_or_text_are_refused_whole(engine, item):
     """A bad item raises ValueError that names the field, and nothing of the call is added."""
     with pytest.raises(ValueError, match=r"item: (id|text)"):
         engine.upsert_items([{"id": "good", "text": "good"}, item])
-    assert engine._serving.scorer.find("good") is None
+    assert scorer_of(engine).find("good") is None
 
 
 @settings(deadline=None, max_examples=80)
@@ -287,7 +287,7 @@ def test_an_attribute_that_cannot_be_kept_is_named(engine, value):
         engine.upsert_items(
             [{"id": "new", "text": "red shoe"}, {"id": "other", "text": "shoe", "colour": value}]
         )
-    assert engine._serving.scorer.find("new") is None
+    assert scorer_of(engine).find("new") is None
 
 
 def test_without_a_state_folder_nothing_is_stored_and_rewards_say_so(bundle):
@@ -396,7 +396,7 @@ def test_a_missing_bundle_says_what_was_expected(tmp_path):
 def test_recommending_goes_on_while_items_are_being_added(engine):
     """A slow upsert or update does not hold up a request: the old scorer serves until the new one is ready."""
     found = []
-    with engine._serving.swapping:
+    with active_bundle_of(engine).swapping:
         asking = threading.Thread(
             target=lambda: found.append(engine.recommend("anna")), daemon=True
         )

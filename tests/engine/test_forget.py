@@ -13,7 +13,7 @@ from sanderling.outbox import erasure
 from sanderling.outbox.event_store import EventStore, WriteRequest
 from sanderling.outbox.outbox import Outbox
 from tests.support.bundles import write_bundle
-from tests.support.engines import stored
+from tests.support.engines import outbox_of, profiles_of, run_on_empty, scorer_of, stored
 from tests.support.fakes import EventFactory, FakeClock, FakeEntropy
 
 
@@ -49,7 +49,7 @@ def test_no_byte_of_a_forgotten_user_is_left(engine, tmp_path):
     """States, budgets, residuals and unsent events are gone from every file, the write-ahead log and free pages too."""
     live(engine, "anna")
     pseudonym = name_of(engine, "anna")
-    engine._outbox.put_durable([])
+    outbox_of(engine).put_durable([])
     assert traces(tmp_path, pseudonym)
     engine.forget_user("anna")
     assert traces(tmp_path, pseudonym) == []
@@ -85,7 +85,7 @@ def test_what_was_never_sent_is_declared(engine):
     """What is gone, stored or queued, is counted in losses with their reason, so that no gap is unexplained."""
     live(engine, "anna")
     engine.forget_user("anna")
-    engine._outbox.put_durable([])
+    outbox_of(engine).put_durable([])
     losses = stored(engine)
     assert {loss.reason for loss in losses} == {"forgotten"}
     counts = [
@@ -134,10 +134,10 @@ def test_a_slate_from_before_is_not_rewarded_under_the_new_name(engine):
 def test_a_stranger_who_came_while_forgetting_is_told_of(engine):
     """What the user does under the new name before the old one's rows are gone is stored, and its states check out."""
     live(engine, "anna")
-    people, scorer = engine._people, engine._serving.scorer
-    key, names = people._users.forget("anna")
-    people.observe("anna", "item-3", "view", scorer)
-    engine._outbox.forget(names, [key])
+    profiles, scorer = profiles_of(engine), scorer_of(engine)
+    key, names = profiles._states.forget("anna")
+    profiles.observe("anna", "item-3", "view", scorer)
+    outbox_of(engine).forget(names, [key])
     engine.recommend("anna")
     told = [event for event in stored(engine) if not isinstance(event, Loss)]
     assert [type(event) for event in told] == [Observation, Decision]
@@ -153,15 +153,17 @@ def test_an_erasure_stands_though_its_bytes_cannot_be_overwritten_yet(engine, tm
     before = stored(engine)[-1]
     reader = apsw.Connection(str(tmp_path / "state" / "outbox.db"))
     assert reader.execute("BEGIN; SELECT count(*) FROM event").get
-    engine._outbox.reset_identity()
+    outbox_of(engine).reset_identity()
     slate = engine.recommend("anna")
     assert engine.reward(slate, slate[0], 1.0)
     assert (
-        {event.install for event in stored(engine)} == {engine._outbox.install} != {before.install}
+        {event.install for event in stored(engine)}
+        == {outbox_of(engine).install}
+        != {before.install}
     )
     assert traces(tmp_path, before.user)
     reader.close()
-    engine._rest()
+    run_on_empty(engine)
     assert not traces(tmp_path, before.user)
 
 
@@ -170,28 +172,32 @@ def test_a_state_that_cannot_be_read_is_not_replaced(tmp_path):
     write_bundle(tmp_path / "bundle")
     with Engine.open(tmp_path / "bundle", tmp_path / "state") as engine:
         live(engine, "anna")
-        known = engine._people.known("anna", 0, engine._serving.scorer).state
+        known = profiles_of(engine).snapshot("anna", 0, scorer_of(engine)).state
     with Engine.open(tmp_path / "bundle", tmp_path / "state") as engine:
         before = stored(engine)
-        engine._outbox._store.database.reader.close()
+        outbox_of(engine)._store.database.reader.close()
         slate = engine.recommend("anna")
         engine.observe("anna", "item-3")
         assert len(slate) == 10
         assert not engine.reward(slate, slate[0], 1.0)
         assert stored(engine) == before
     with Engine.open(tmp_path / "bundle", tmp_path / "state") as engine:
-        again = engine._people.known("anna", 0, engine._serving.scorer).state
-        assert (again.name, again.check, again.events) == (known.name, known.check, known.events)
+        again = profiles_of(engine).snapshot("anna", 0, scorer_of(engine)).state
+        assert (again.pseudonym, again.checksum, again.events) == (
+            known.pseudonym,
+            known.checksum,
+            known.events,
+        )
 
 
 def test_a_decision_under_way_tells_nothing_of_who_was_forgotten_meanwhile(engine):
     """A slate that was begun before and ends after the forgetting is shown and leaves no event and no state."""
     live(engine, "anna")
-    scorer = engine._serving.scorer
-    known = engine._people.known("anna", 0, scorer)
-    made = engine._people.remembered(engine.recommend("anna").decision)
+    scorer = scorer_of(engine)
+    known = profiles_of(engine).snapshot("anna", 0, scorer)
+    made = profiles_of(engine).remembered(engine.recommend("anna").decision)
     engine.forget_user("anna")
-    engine._people.decided(made, known.state, None, 0)
+    profiles_of(engine).record_decision(made, known.state, None, 0)
     with pytest.raises(KeyError):
         engine.explain(made.slate.decision)
     assert {type(event) for event in stored(engine)} == {Loss}
@@ -213,7 +219,7 @@ def test_after_an_erasure_the_engine_knows_nobody_and_has_another_name(engine):
     stranger = engine.recommend("anna", k=20, greedy=True).items
     live(engine, "anna")
     before = stored(engine)[-1]
-    engine._outbox.reset_identity()
+    outbox_of(engine).reset_identity()
     assert engine.recommend("anna", k=20, greedy=True).items == stranger
     (decision,) = stored(engine)
     assert decision.seq == 1
@@ -224,15 +230,15 @@ def test_after_an_erasure_the_engine_knows_nobody_and_has_another_name(engine):
 def test_what_was_told_under_the_old_name_does_not_follow_an_erasure(engine, tmp_path):
     """Events and states of whoever was at it during the erasure are stored under no name, and rewards are refused."""
     live(engine, "anna")
-    people, slate = engine._people, engine.recommend("anna")
-    engine._outbox.reset_identity()
-    people.observe("anna", "item-3", "view", engine._serving.scorer)
-    engine._outbox.put_durable([])
+    profiles, slate = profiles_of(engine), engine.recommend("anna")
+    outbox_of(engine).reset_identity()
+    profiles.observe("anna", "item-3", "view", scorer_of(engine))
+    outbox_of(engine).put_durable([])
     assert engine.counters()["outbox"].lost["begun_anew"] > 0
     assert not engine.reward(slate, slate[0], 1.0)
     assert stored(engine) == []
     assert traces(tmp_path, slate.pseudonym) == []
-    assert traces(tmp_path, people._users.key("anna")) == []
+    assert traces(tmp_path, profiles._states.key("anna")) == []
 
 
 def test_a_damaged_file_that_was_moved_aside_goes_too(engine, tmp_path):

@@ -10,8 +10,9 @@ from sanderling.events import schema as wire
 from sanderling.events.schema import Decision, Loss, Observation, Outcome, StateReset
 from sanderling.outbox import outbox
 from sanderling.upload.transport import Response
-from sanderling.users.user_states import TAIL
+from sanderling.users.user_states import MAX_HISTORY
 from tests.support.bundles import write_bundle
+from tests.support.engines import outbox_of, profiles_of, scorer_of
 from tests.support.fakes import FakeClock, FakeEntropy, FakeTransport, verdicts
 from tests.support.naive import rebuildable
 
@@ -38,7 +39,7 @@ class Device:
         self.engine = Engine.open(
             self.folder / "bundle", self.folder / "state", entropy=self.entropy, **self.options
         )
-        self.outbox = self.engine._outbox
+        self.outbox = outbox_of(self.engine)
 
     def answer(self, events: list[wire.Event]) -> Response:
         if not self.online:
@@ -147,7 +148,7 @@ def test_when_behaviour_itself_goes_the_state_begins_anew(device):
         event.user for event in told if isinstance(event, Decision)
     }
     assert set(since(one, last)) <= rebuildable(told)
-    assert all(len(event.steps) == TAIL for event in told if isinstance(event, StateReset))
+    assert all(len(event.steps) == MAX_HISTORY for event in told if isinstance(event, StateReset))
     assert missing(told) == 0
 
 
@@ -206,7 +207,9 @@ def test_a_gap_that_comes_while_another_is_mended_is_not_forgotten(device):
     one = device()
     lose_by_rot(one)
     slate = one.engine.recommend(USERS[0], k=5)
-    one.outbox._gap([one.engine._people._tell.observation(slate.pseudonym, "item-1", "view")])
+    one.outbox._gap(
+        [profiles_of(one.engine)._event_factory.observation(slate.pseudonym, "item-1", "view")]
+    )
     one.engine.step()
     assert list(one.outbox.states("gap:")) == [f"gap:{slate.pseudonym}"]
 
@@ -236,7 +239,7 @@ def test_while_nothing_can_be_told_nothing_is_mended(device, shut, monkeypatch):
         monkeypatch.setattr(outbox, "QUEUE_EVENTS", 0)
     pseudonym = one.engine.recommend(USERS[0]).pseudonym
     assert pseudonym in one.outbox._store.gaps
-    assert one.engine._people._users.get(USERS[0], one.engine._serving.scorer).events == 1
+    assert profiles_of(one.engine)._states.get(USERS[0], scorer_of(one.engine)).events == 1
 
 
 def lose_by_rot(one: Device) -> None:

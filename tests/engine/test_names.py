@@ -9,7 +9,7 @@ from sanderling.events.schema import Decision, Loss, Outcome
 from sanderling.users.reward_windows import AT_ONCE
 from sanderling.users.user_states import UserStates
 from tests.support.bundles import write_bundle
-from tests.support.engines import stored
+from tests.support.engines import outbox_of, profiles_of, run_on_empty, scorer_of, stored
 from tests.support.fakes import FakeClock, FakeEntropy
 
 DAY_S = 86_400
@@ -30,8 +30,8 @@ def opened(bundle, clock, **settings):
 def upload(engine):
     """Acknowledge all, and say that nothing is left, as the uploader does; return what was sent."""
     sent = stored(engine)
-    engine._outbox.acknowledge([event.id for event in sent])
-    engine._rest()
+    outbox_of(engine).acknowledge([event.id for event in sent])
+    run_on_empty(engine)
     return sent
 
 
@@ -59,7 +59,7 @@ def test_a_slate_from_before_a_restart_is_rewarded(bundle):
 def test_who_was_forgotten_is_a_stranger_even_where_the_disk_still_knows(bundle):
     """While the file could not be changed, what it holds of a forgotten user is not taken up again."""
     with Engine.open(bundle) as engine:
-        scorer = engine._serving.scorer
+        scorer = scorer_of(engine)
     stored, entropy = dict[str, bytes](), FakeEntropy()
     users = UserStates(stored.get, b"s" * 32, entropy)
     known = users.observe("anna", "item-3", "view", scorer)
@@ -105,7 +105,7 @@ def test_losses_do_not_join_the_names_either(bundle):
         for _ in range(2):
             clock.advance(31 * DAY_S)
             engine.recommend("anna")
-            engine._outbox.quarantine(stored(engine)[0].id, "too_large")
+            outbox_of(engine).quarantine(stored(engine)[0].id, "too_large")
             (loss,) = upload(engine)
             boots.append(loss.clock)
     assert boots[0].boot != boots[1].boot
@@ -119,7 +119,7 @@ def test_nothing_is_renamed_while_something_waits(bundle):
         slate = engine.recommend("anna")
         assert engine.reward(slate, slate[0], 1.0)
         clock.advance(90 * DAY_S)
-        engine._rest()
+        run_on_empty(engine)
         assert engine.recommend("anna").pseudonym == slate.pseudonym
         assert {type(event) for event in upload(engine)} == {Decision, Outcome}
         assert engine.recommend("anna").pseudonym != slate.pseudonym
@@ -134,7 +134,7 @@ def test_open_windows_get_their_defaults_before_a_name_ends(bundle, days):
         slate = engine.recommend("anna")
         engine.seen(slate)
         if days is None:
-            engine._people.request_rotation()
+            profiles_of(engine).request_rotation()
         clock.advance(0.2 * DAY_S)
         upload(engine)
         assert engine.reward(slate, slate[0], 1.0)
@@ -178,8 +178,8 @@ def test_no_default_is_lost_where_many_windows_are_open(bundle):
         slates = [engine.recommend("anna", k=2) for _ in range(2 * AT_ONCE + 1)]
         for slate in slates:
             engine.seen(slate)
-        before = engine._outbox.install
-        while engine._outbox.install == before:
+        before = outbox_of(engine).install
+        while outbox_of(engine).install == before:
             told += [event for event in upload(engine) if isinstance(event, Outcome)]
         assert sorted((event.decision, event.slot) for event in told) == sorted(
             (slate.decision, item.slot) for slate in slates for item in slate
@@ -192,8 +192,8 @@ def test_the_lab_may_ask_for_another_name(bundle, days):
     clock = FakeClock()
     with opened(bundle, clock, pseudonym_days=days) as engine:
         before = engine.recommend("anna")
-        engine._people.request_rotation()
-        engine._rest()
+        profiles_of(engine).request_rotation()
+        run_on_empty(engine)
         assert engine.recommend("anna").pseudonym == before.pseudonym
         upload(engine)
         after = engine.recommend("anna")
@@ -209,7 +209,7 @@ def test_a_device_without_a_clock_keeps_its_name_over_many_starts(bundle):
         clock = FakeClock(wall_ms=1000)
         with opened(bundle, clock) as engine:
             engine.recommend("anna")
-            engine._rest()
+            run_on_empty(engine)
             clock.wall = FakeClock().wall + day * DAY_S * 1000
             upload(engine)
             names.append(engine.recommend("anna").pseudonym)
@@ -237,8 +237,8 @@ def test_losses_are_declared_before_a_name_is_given_up(bundle):
         before = engine.recommend("anna")
         clock.advance(31 * DAY_S)
         stored(engine)
-        engine._outbox._drop("queue_full", [])
-        engine._outbox._drops["queue_full", "decision"] += 1
+        outbox_of(engine)._drop("queue_full", [])
+        outbox_of(engine)._drops["queue_full", "decision"] += 1
         sent = upload(engine) + upload(engine)
         (loss,) = [event for event in sent if isinstance(event, Loss)]
         assert (loss.reason, loss.decisions, loss.clock.boot) == (

@@ -24,6 +24,7 @@ from sanderling.runtime.fork_safety import connect
 from sanderling.upload import uploader as upload
 from sanderling.upload.uploader import Uploader
 from tests.support.bundles import trying, write_bundle
+from tests.support.engines import active_bundle_of, outbox_of, profiles_of, scorer_of
 from tests.support.fakes import EventFactory, FakeTransport
 
 ROOT = Path(__file__).parents[2]
@@ -179,7 +180,7 @@ def test_a_child_refuses_everything_and_the_parent_goes_on(tmp_path):
         engine = parent.enter_context(
             Engine.open(tmp_path / "bundle", folder, transport=transport, **options)
         )
-        scorer, people, serving = engine._serving.scorer, engine._people, engine._serving
+        scorer, people, serving = scorer_of(engine), profiles_of(engine), active_bundle_of(engine)
         locks = [
             people._lock,
             serving.swapping,
@@ -189,8 +190,8 @@ def test_a_child_refuses_everything_and_the_parent_goes_on(tmp_path):
         ]
         locks += [
             scorer._parts.table._packing,
-            engine._outbox._reading,
-            engine._outbox._wake,
+            outbox_of(engine)._reading,
+            outbox_of(engine)._wake,
             engine._uploader._turn,
         ]
         slate = engine.recommend("anna")

@@ -21,7 +21,7 @@ from sanderling.users.personalization import (
     trusted,
 )
 from tests.support.bundles import write_bundle
-from tests.support.engines import stored
+from tests.support.engines import outbox_of, profiles_of, scorer_of, stored
 from tests.support.fakes import FakeClock, FakeEntropy
 
 
@@ -73,9 +73,9 @@ def test_a_reward_that_is_told_again_teaches_nothing_again(tmp_path):
         for value in (1.0, 1.0, 1.0, -1.0):
             engine.reward_all(slate, {slate[0]: value, slate[1]: -value}, observe=False)
             shifts.append(
-                engine._people._residuals.get(
-                    slate.pseudonym, engine._serving.scorer.space, 16
-                ).shift.tolist()
+                profiles_of(engine)
+                ._residuals.get(slate.pseudonym, scorer_of(engine).space, 16)
+                .shift.tolist()
             )
         assert shifts[0] == shifts[1] == shifts[2] != shifts[3]
 
@@ -106,8 +106,8 @@ def test_what_was_learned_survives_a_restart_and_never_leaves(tmp_path):
         wanted = twelfth(engine)
         like(engine, 40, wanted)
         learned_rank = rank_of(engine, wanted)
-        shift = engine._people.known("anna", 0, engine._serving.scorer).shift
-        uploaded = b"".join(pending.line for pending in engine._outbox.oldest(10_000, 1 << 30))
+        shift = profiles_of(engine).known("anna", 0, scorer_of(engine)).shift
+        uploaded = b"".join(pending.line for pending in outbox_of(engine).oldest(10_000, 1 << 30))
         assert shift.any()
         assert shift.tobytes() not in uploaded
         assert b"residual" not in uploaded

@@ -12,6 +12,7 @@ import pytest
 
 from sanderling import Engine
 from tests.support.bundles import write_bundle
+from tests.support.engines import profiles_of, scorer_of
 
 THREADS = 8
 
@@ -84,8 +85,8 @@ def test_a_replaced_bundle_is_freed_at_once(tmp_path):
     with Engine.open(tmp_path / "bundle") as engine:
         for item in engine.recommend("anna", k=5):
             engine.observe("anna", item.id)
-        replaced = weakref.ref(engine._serving.scorer)
-        engine._people._made.clear()
+        replaced = weakref.ref(scorer_of(engine))
+        profiles_of(engine)._made.clear()
         gc.disable()
         try:
             engine.rollback()

@@ -11,7 +11,7 @@ from sanderling import Engine
 from sanderling.events.schema import Outcome
 from sanderling.users.reward_windows import AT_ONCE, MOST_ENDED, MOST_OPEN, PREFIX, RewardWindows
 from tests.support.bundles import write_bundle
-from tests.support.engines import stored
+from tests.support.engines import outbox_of, profiles_of, scorer_of, stored
 from tests.support.fakes import FakeClock, FakeEntropy
 
 WINDOW_S = 60.0
@@ -73,7 +73,7 @@ def test_windows_survive_a_restart(tmp_path):
         with opened(tmp_path, clock) as engine:
             assert outcomes(engine) == [(0, -1.0, UNSET), (1, -1.0, UNSET), (2, -1.0, UNSET)]
             assert (
-                RewardWindows(WINDOW_S, engine._outbox.states(PREFIX)).end_ms(slate.decision)
+                RewardWindows(WINDOW_S, outbox_of(engine).states(PREFIX)).end_ms(slate.decision)
                 < clock.wall_ms()
             )
 
@@ -159,9 +159,9 @@ def test_default_outcomes_teach_the_device_too(tmp_path):
             engine.seen(slate)
             engine.reward(slate, slate[4], 1.0)
         clock.advance(WINDOW_S + 1)
-        before = engine._people.known("anna", clock.wall, engine._serving.scorer).shift.copy()
+        before = profiles_of(engine).known("anna", clock.wall, scorer_of(engine)).shift.copy()
         engine.recommend("ben")
-        after = engine._people.known("anna", clock.wall, engine._serving.scorer).shift
+        after = profiles_of(engine).known("anna", clock.wall, scorer_of(engine)).shift
         assert (before != after).any()
 
 
@@ -171,7 +171,7 @@ def test_forgetting_a_user_closes_the_windows_without_a_word(tmp_path):
     with opened(tmp_path, clock) as engine:
         engine.seen(engine.recommend("anna", k=3))
         engine.forget_user("anna")
-        assert engine._outbox.states(PREFIX) == {}
+        assert outbox_of(engine).states(PREFIX) == {}
         clock.advance(WINDOW_S + 1)
         engine.recommend("ben")
         assert outcomes(engine) == []

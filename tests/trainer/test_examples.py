@@ -15,6 +15,7 @@ from sanderling.events.state_checksum import NO_EVENTS, next_checksum
 from sanderling_trainer.event_log.examples import examples_of
 from sanderling_trainer.event_log.reader import EventLog
 from tests.support.bundles import KINDS, TEXT, write_bundle
+from tests.support.engines import outbox_of
 
 pytestmark = pytest.mark.lab
 
@@ -33,8 +34,8 @@ def events(tmp_path):
                     slate, {slate[0]: -1.0, slate[1]: 1.0}, observe=None if at else False
                 )
             engine.observe("anna", f"item-{at}", "purchase")
-        engine._outbox.put_durable([])
-        return [codec.decode(pending.line) for pending in engine._outbox.oldest(100, 1 << 20)]
+        outbox_of(engine).put_durable([])
+        return [codec.decode(pending.line) for pending in outbox_of(engine).oldest(100, 1 << 20)]
 
 
 def log_of(events) -> EventLog:
