@@ -1,4 +1,4 @@
-# Targets without logic. Everything happens in .venv, which is made when it is not there.
+# `make help` lists the targets. Everything happens in .venv, which is made when it is missing.
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin
@@ -7,44 +7,47 @@ EXTRA ?= cpu
 KERNELS = engine/sanderling/kernels
 ZIG = $(RUN)/python -m ziglang cc -target
 
-.PHONY: demo test check bench soak power wheel clean
+.PHONY: help demo test check bench soak power wheel clean
 .DEFAULT_GOAL := test
 
-demo: $(VENV)/ready $(KERNELS)/built
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## ?/\1\t/' | expand -t 9
+
+demo: $(VENV)/ready $(KERNELS)/built  ## run the full loop on MovieLens-100K, write demo/report.html (4 min)
 	$(RUN)/sanderling demo --out demo $(ARGS)
 	@cat $(VENV)/ready
 
-# two workers, see tests/conftest.py; for one file with its output in order use $(RUN)/pytest itself
-test: $(VENV)/ready $(KERNELS)/built
+# Two workers, see tests/conftest.py. For one file, with its output in order, call $(RUN)/pytest itself.
+test: $(VENV)/ready $(KERNELS)/built  ## run the fast tests (@@TESTTIME@@); ARGS=tests/engine for a part
 	$(RUN)/pytest -n 2 --dist worksteal $(ARGS)
 
-check: $(VENV)/ready
+check: $(VENV)/ready  ## lint, format, types, import contracts (1 min)
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
 	$(RUN)/lint-imports
 
-bench: $(VENV)/ready $(KERNELS)/built
+bench: $(VENV)/ready $(KERNELS)/built  ## run a benchmark, NAME=topk; without NAME list them
 	$(RUN)/python -m bench $(NAME) $(ARGS)
 
-soak: $(VENV)/ready $(KERNELS)/built
+soak: $(VENV)/ready $(KERNELS)/built  ## run the long tests: leaks, kills, crash points, fleets (hours)
 	$(RUN)/pytest -m soak $(ARGS)
 
-power: $(VENV)/ready
+power: $(VENV)/ready  ## run the power cuts; needs root and a loop mount (1 hour)
 	$(RUN)/pytest -m power $(ARGS)
 
-wheel: $(VENV)/ready
+wheel: $(VENV)/ready  ## build the wheels, with kernels for x86-64 and ARM
 	$(RUN)/pip install --quiet ziglang
 	$(RUN)/python -m sanderling.kernels.build --machine x86_64 --linker '$(ZIG) x86_64-linux-gnu'
 	$(RUN)/python -m sanderling.kernels.build --machine aarch64 --linker '$(ZIG) aarch64-linux-gnu'
 	for part in engine quantize trainer; do $(RUN)/python -m build --wheel --no-isolation --outdir dist $$part || exit 1; done
 
-clean:
+clean:  ## remove .venv, the demo, the wheels and the kernels
 	rm -rf $(VENV) demo dist $(KERNELS)/*.so $(KERNELS)/built
 
-# libraries for this machine; without a C compiler to link them the engine compiles its kernels with numba where it runs
+# Libraries for this machine. Without a C compiler to link them the engine compiles its kernels with numba at run time.
 $(KERNELS)/built: $(VENV)/ready $(wildcard $(KERNELS)/*.py)
-	rm -f $(KERNELS)/__pycache__/*.nb?   # numba looks only at the file that a kernel stands in
+	rm -f $(KERNELS)/__pycache__/*.nb?   # numba's cache notices changes only in the file that defines a kernel
 	$(RUN)/python -m sanderling.kernels.build || rm -f $(KERNELS)/*.so
 	@touch $@
 

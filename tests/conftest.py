@@ -38,13 +38,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Make reports sendable: some tests log lone surrogates, which no worker can send as UTF-8."""
-    report = yield
-    report.sections = [
-        (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
-    ]
-    return report
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Make reports sendable: some tests use lone surrogates, which no worker can send as UTF-8."""
+    return _sendable((yield))
+
+
+def _sendable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_sendable(key): _sendable(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_sendable(entry) for entry in value)
+    return value
 
 
 @pytest.fixture(scope="session")

@@ -171,7 +171,7 @@ def test_restarts_that_are_shed_are_declared(device):
 def test_outcomes_that_cannot_go_do_not_keep_behaviour_in_their_place(device):
     """Where what may not go is heavier than all behaviour, behaviour goes all the same, and new events are taken."""
     one = device(outbox_bytes=2**18)
-    slates = [one.engine.recommend(user, k=5) for user in USERS for _ in range(21)]
+    slates = [one.engine.recommend(user, k=5) for user in USERS for _ in range(20)]
     one.send()
     one.online = False
     for slate in slates:

@@ -307,7 +307,7 @@ def test_no_server_is_an_oserror(url):
 
 POST = """
 import sys
-from sanderling.transport import HttpTransport, NoNetworkError
+from sanderling.upload.transport import HttpTransport, NoNetworkError
 for url in sys.argv[1:]:
     try:
         HttpTransport(url, None, timeout_s=0.5).post(b"", {})

@@ -87,7 +87,7 @@ def test_only_the_listed_ids_are_deleted(bench):
             wire.Verdict(events[1].id, "duplicate"),
             wire.Verdict("f" * 32, "ok"),
         ]
-        return Response(200, {}, b'{"verdicts":' + wire._encoder.encode(rows) + b"}")
+        return Response(200, {}, b'{"verdicts":' + msgspec.json.encode(rows) + b"}")
 
     b = bench(4, answer, max_events=3)
     assert b.uploader.step() > 0

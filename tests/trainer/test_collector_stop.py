@@ -26,9 +26,9 @@ pytestmark = pytest.mark.lab
 STORE = """
 import threading, time
 from pathlib import Path
-from sanderling_trainer.event_log.object_store import LocalStore
+from sanderling_trainer.event_log.object_store import LocalObjectStore
 from sanderling_trainer.collector import server as collector
-put = LocalStore.put
+put = LocalObjectStore.put
 def late(self, name, data):
     time.sleep(0.01)
     put(self, name, data)
@@ -38,7 +38,7 @@ def hangs(self, name, data):
     time.sleep(60)
 def answer_first(self, name, data):
     threading.Timer(60, put, (self, name, data)).start()
-LocalStore.put = {0}
+LocalObjectStore.put = {0}
 if "{0}" == "hangs":
     collector.FINISH_REQUESTS_S = 1
 """

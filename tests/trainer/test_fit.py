@@ -160,7 +160,7 @@ def test_an_interrupted_run_ends_bit_for_bit_as_if_it_had_not_been(tmp_path, mon
         if epoch == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(fit.progress.Run, "finish", crash)
+    monkeypatch.setattr(fit.training_state.Run, "finish", crash)
     with pytest.raises(KeyboardInterrupt):
         warm_start(
             broken, histories(fresh_from=10), config, repeats=True, resume=tmp_path / "run.pt"

@@ -164,7 +164,7 @@ def test_jobs_and_readers_open_the_store_with_time_for_large_files(monkeypatch):
         opened.append(timeout)
         raise InterruptedError
 
-    monkeypatch.setattr(place, "RemoteStore", note)
+    monkeypatch.setattr(place, "RemoteObjectStore", note)
     url = "s3://bucket/store"
     for act in (
         lambda: operations.compact(url),

@@ -68,7 +68,7 @@ def write_report(summary: Mapping[str, Any], path: Path) -> None:
         percent=percent, points=points, number=number, size=size, whole=whole
     )
     source = (
-        files("sanderling_trainer.collector").joinpath("report.html.j2").read_text(encoding="utf-8")
+        files("sanderling_trainer.demo").joinpath("report.html.j2").read_text(encoding="utf-8")
     )
     known = {name: summary.get(name) or {} for name in _PARTS}
     page = environment.from_string(source).render(

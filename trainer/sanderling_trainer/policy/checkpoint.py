@@ -48,7 +48,7 @@ NAMES = {
     "item.text": "text",
     "trend.weights": "trend_weights",
     "trend.items": "trend",
-    "trend.newcomer": "newcomer",
+    "trend.new_item": "new_item",
 }
 
 

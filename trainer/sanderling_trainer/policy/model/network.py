@@ -44,7 +44,7 @@ class PolicyNetwork(nn.Module):
         self.residual = nn.Parameter(torch.zeros(n, d))
         self.bias = nn.Parameter(torch.zeros(n))
         self.register_buffer("trend", torch.zeros(n, FEATURES))
-        self.register_buffer("newcomer", torch.zeros(FEATURES))
+        self.register_buffer("new_item", torch.zeros(FEATURES))
         self.trend_weights = nn.Parameter(torch.tensor([1.0 / COUNTS] * COUNTS + [0.0, 0.0]))
         self.input = nn.Parameter(torch.randn(c, d) / d**0.5)
         self.kind = nn.Parameter(torch.ones(kinds, c))
