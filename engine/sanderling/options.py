@@ -210,5 +210,6 @@ def check_bytes(limit: object) -> None:
 def _is_number(value: object, at_least: float, at_most: float) -> bool:
     """Return whether a value is an int or float within bounds; True and False are not numbers
     here."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and at_least <= value <= at_most
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return at_least <= value <= at_most
