@@ -24,7 +24,7 @@ from sanderling.bundle.writer import write_manifest
 from sanderling.errors import SanderlingError
 from sanderling.ranking.golden_check import top_after
 from sanderling.ranking.scorer import Scorer
-from sanderling.runtime.files import flush, publish
+from sanderling.runtime.files import flush_folder, publish
 from sanderling_quantize import gate, quantize_items
 from sanderling_quantize.checkpoint import Checkpoint, read
 from sanderling_quantize.encoders import text_augmentation
@@ -96,7 +96,7 @@ def build(
             manifest, reports={**manifest.reports, "gate": gate.report(rows)}
         )
         (folder / manifests.MANIFEST).write_bytes(manifests.dump(manifest))
-        flush(folder)
+        flush_folder(folder)
         publish(folder, out)
         return Built(out, manifest, rows)
     finally:

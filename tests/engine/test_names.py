@@ -6,6 +6,7 @@ import pytest
 
 from sanderling import Engine
 from sanderling.events.schema import Decision, Loss, Outcome
+from sanderling.outbox import write_queue
 from sanderling.users.reward_windows import MAX_CLOSED_AT_ONCE
 from sanderling.users.user_states import UserStates
 from tests.support.bundles import write_bundle
@@ -234,15 +235,16 @@ def test_a_clock_set_back_while_running_restarts_the_age(bundle):
         assert engine.recommend("anna").pseudonym != before
 
 
-def test_losses_are_declared_before_a_rotation(bundle):
+def test_losses_are_declared_before_a_rotation(bundle, monkeypatch):
     """Losses of the old identity are declared under it, and the new one starts without a loss."""
     clock = FakeClock()
     with opened(bundle, clock) as engine:
         before = engine.recommend("anna")
         clock.advance(31 * DAY_S)
         stored(engine)
-        outbox_of(engine)._drop("queue_full", [])
-        outbox_of(engine)._drops["queue_full", "decision"] += 1
+        with monkeypatch.context() as stuck:
+            stuck.setattr(write_queue, "MAX_QUEUED", 0)
+            engine.recommend("anna")
         sent = upload(engine) + upload(engine)
         (loss,) = [event for event in sent if isinstance(event, Loss)]
         assert (loss.reason, loss.decisions, loss.clock.boot) == (

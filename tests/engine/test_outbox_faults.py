@@ -13,7 +13,7 @@ import pytest
 from sanderling.errors import StorageError
 from sanderling.events import codec
 from sanderling.events.schema import Event
-from sanderling.outbox.event_store import BALLAST_BYTES
+from sanderling.outbox.ballast import BALLAST_BYTES
 from sanderling.outbox.outbox import Outbox
 from tests.support.disks import FaultyDisk, SmallDisk
 from tests.support.fakes import EventFactory, FakeClock
@@ -29,7 +29,7 @@ FAULTS = [
 
 
 def ids(outbox: Outbox) -> set[str]:
-    return {pending.id for pending in outbox.oldest(10**6, 2**40)}
+    return {stored.id for stored in outbox.oldest(10**6, 2**40)}
 
 
 def use(folder: Path, disk: FaultyDisk, patience_s: float) -> tuple[set[str], set[str]]:
@@ -52,7 +52,7 @@ def use(folder: Path, disk: FaultyDisk, patience_s: float) -> tuple[set[str], se
             outbox.put_durable([outcome], timeout_s=patience_s)
             promised |= {decision.id, outcome.id}
         with suppress(StorageError):
-            batch = [pending.id for pending in outbox.oldest(1, 10**6)]
+            batch = [stored.id for stored in outbox.oldest(1, 10**6)]
             acknowledged |= set(batch)
             outbox.acknowledge(batch)
     disk.last = 0
@@ -100,7 +100,7 @@ def garbage(folder: Path) -> Path:
 def open_closed(folder: Path) -> list[Event]:
     """Open and close an outbox; return what waits there."""
     with closing(Outbox(folder, clock=FakeClock(), threaded=False)) as outbox:
-        return [codec.decode(pending.line) for pending in outbox.oldest(10, 10**6)]
+        return [codec.decode(stored.line) for stored in outbox.oldest(10, 10**6)]
 
 
 @pytest.mark.parametrize(("error", "length"), FAULTS)
@@ -160,10 +160,10 @@ def test_a_full_disk_can_be_drained(tmp_path, monkeypatch):
             with suppress(
                 StorageError
             ):  # apsw raises here for a checkpoint that failed behind a commit that did not
-                outbox.acknowledge([pending.id for pending in outbox.oldest(200, 10**6)])
+                outbox.acknowledge([stored.id for stored in outbox.oldest(200, 10**6)])
             if outbox.counters().pending < stored // 4:
                 break
         outbox.put_durable([make.observation()], timeout_s=10)
-        seen = [codec.decode(pending.line).seq for pending in outbox.oldest(10**6, 2**40)]
+        seen = [codec.decode(stored.line).seq for stored in outbox.oldest(10**6, 2**40)]
         assert seen == list(range(seen[0], seen[0] + len(seen)))
         outbox.close()

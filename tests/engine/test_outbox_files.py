@@ -31,7 +31,7 @@ def make_folder(folder: Path, decisions: int = 60) -> dict[str, bytes]:
     """Fill a new outbox, one state in it, and close it; return the lines by id."""
     outbox, make = open_outbox(folder)
     outbox.put_durable([make.decision() for _ in range(decisions)], states={USER: b"state" * 40})
-    true = {pending.id: pending.line for pending in outbox.oldest(1000, 2**30)}
+    true = {stored.id: stored.line for stored in outbox.oldest(1000, 2**30)}
     outbox.close()
     return true
 
@@ -39,13 +39,13 @@ def make_folder(folder: Path, decisions: int = 60) -> dict[str, bytes]:
 def check_truth(folder: Path, true: dict[str, bytes]) -> None:
     """Open what may be damaged: it opens, offers only what was put, stores new events, and knows the state or none."""
     outbox, make = open_outbox(folder)
-    for pending in outbox.oldest(1000, 2**30):
-        event = codec.decode(pending.line)
-        assert isinstance(event, Loss) or true[pending.id] == pending.line
+    for stored in outbox.oldest(1000, 2**30):
+        event = codec.decode(stored.line)
+        assert isinstance(event, Loss) or true[stored.id] == stored.line
     assert outbox.state(USER) in (None, b"state" * 40)
     new = make.observation(id="e" * 32)
     outbox.put_durable([new])
-    assert new.id in [pending.id for pending in outbox.oldest(1000, 2**30)]
+    assert new.id in [stored.id for stored in outbox.oldest(1000, 2**30)]
     outbox.close()
 
 
@@ -112,7 +112,7 @@ def running_copy(folder: Path, decisions: int) -> tuple[Path, dict[str, bytes]]:
     """Return a copy of an outbox's files as they are while it runs, its write-ahead log not yet moved into the file."""
     outbox, make = open_outbox(folder)
     outbox.put_durable([make.decision() for _ in range(decisions)])
-    true = {pending.id: pending.line for pending in outbox.oldest(1000, 2**30)}
+    true = {stored.id: stored.line for stored in outbox.oldest(1000, 2**30)}
     copy = folder.with_name(folder.name + "-copy")
     copy.mkdir()
     for name in ("outbox.db", "outbox.db-wal"):
@@ -201,7 +201,7 @@ def test_a_value_of_another_type_blocks_nothing(tmp_path, damage, left):
     apsw.Connection(str(tmp_path / "outbox.db")).execute(damage)
     outbox, _ = open_outbox(tmp_path)
     for _ in range(2):
-        offered = [pending.seq for pending in outbox.oldest(10, 10**6)]
+        offered = [stored.seq for stored in outbox.oldest(10, 10**6)]
     assert offered == left
     outbox.close()
 
@@ -274,7 +274,7 @@ def test_a_restored_backup_repeats_numbers_but_no_ids(tmp_path):
             outbox.put_durable(
                 [EventFactory(outbox.install, 99).observation(kind="x" * wire.MAX_LINE)]
             )
-        seen.append({pending.id for pending in outbox.oldest(10, 10**6)})
+        seen.append({stored.id for stored in outbox.oldest(10, 10**6)})
         outbox.close()
     assert len(seen[0] & seen[1]) == 3
     assert len(seen[0] | seen[1]) == 5
@@ -309,7 +309,7 @@ def test_a_rotten_row_does_not_keep_a_full_outbox_from_shedding(tmp_path):
     apsw.Connection(str(tmp_path / "outbox.db")).execute("UPDATE event SET crc = 0")
     for _ in range(40):
         outbox.put_durable([make.decision() for _ in range(40)])
-    events = [codec.decode(pending.line) for pending in outbox.oldest(10**4, 2**30)]
+    events = [codec.decode(stored.line) for stored in outbox.oldest(10**4, 2**30)]
     declared = sum(event.decisions for event in events if isinstance(event, Loss))
     assert max(event.seq for event in events) == len(events) + declared
     outbox.close()

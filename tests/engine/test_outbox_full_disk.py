@@ -51,7 +51,7 @@ def drain(outbox: Outbox) -> set[str]:
     seen: set[str] = set()
     for _ in range(500):
         with suppress(StorageError):
-            batch = [pending.id for pending in outbox.oldest(50, 10**6)]
+            batch = [stored.id for stored in outbox.oldest(50, 10**6)]
             if not batch:
                 return seen
             seen |= set(batch)

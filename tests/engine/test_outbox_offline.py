@@ -156,7 +156,7 @@ def crowd(folder: Path, events: int, limit: int, seed: int = 0) -> tuple[float, 
             outbox.put_durable([], 60)
             most = max(most, sum(path.stat().st_size for path in folder.glob("outbox.db*")))
     outbox.put_durable([], 60)
-    kept = [codec.decode(pending.line) for pending in outbox.oldest(10**7, 2**40)]
+    kept = [codec.decode(stored.line) for stored in outbox.oldest(10**7, 2**40)]
     outbox.close()
     chance = {event.id: event.pass_probability for event in kept if isinstance(event, Decision)}
     outcomes = [event for event in kept if isinstance(event, Outcome)]

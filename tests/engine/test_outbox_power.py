@@ -80,7 +80,7 @@ def test_unflushed_rewards_are_found_out(disk, tmp_path):
 def test_what_was_handed_out_is_still_there_after_a_power_cut(disk, monkeypatch, marks):
     """A decision that was handed out, unflushed till then, keeps its number; without the mark it is gone (P4)."""
     if not marks:
-        monkeypatch.setattr(EventStore, "_hand_out", lambda self, seq: None)
+        monkeypatch.setattr(EventStore, "mark_sent", lambda self, seq: None)
     outbox = Outbox(disk.folder / "state", clock=SystemClock())
     outbox.put([EventFactory(outbox.install).decision()])
     while outbox.counters().pending == 0:

@@ -180,9 +180,9 @@ def test_a_child_refuses_everything_and_the_parent_goes_on(tmp_path):
         engine = parent.enter_context(
             Engine.open(tmp_path / "bundle", folder, transport=transport, **options)
         )
-        scorer, people, serving = scorer_of(engine), profiles_of(engine), active_bundle_of(engine)
+        scorer, profiles, serving = scorer_of(engine), profiles_of(engine), active_bundle_of(engine)
         locks = [
-            people._lock,
+            profiles._lock,
             serving.swapping,
             serving.slots._lock,
             scorer.encoder._loading,
@@ -190,8 +190,9 @@ def test_a_child_refuses_everything_and_the_parent_goes_on(tmp_path):
         ]
         locks += [
             scorer._parts.table._packing,
-            outbox_of(engine)._reading,
-            outbox_of(engine)._wake,
+            outbox_of(engine)._queue.changed,
+            outbox_of(engine)._store.losses._lock,
+            outbox_of(engine)._store.gaps._lock,
             engine._uploader._turn,
         ]
         slate = engine.recommend("anna")

@@ -8,11 +8,12 @@ import pytest
 from sanderling import Engine
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import StorageError, UpdateError
-from sanderling.releases import slots
 from sanderling.releases.active_bundle import ActiveBundle
 from sanderling.releases.slots import SlotState
+from sanderling.runtime import files
 from tests.support.bundles import trying, write_bundle
-from tests.support.engines import active_bundle_of, outbox_of, scorer_of
+from tests.support.engines import active_bundle_of, scorer_of
+from tests.support.outboxes import database
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_a_release_that_fails_on_a_full_disk_stops_no_request(tmp_path, monkeypa
     write_bundle(tmp_path / "bundle")
     with trying(tmp_path / "bundle", tmp_path / "state") as engine:
         monkeypatch.setattr(scorer_of(engine), "rank", fail)
-        monkeypatch.setattr(slots, "flush_path", full)
+        monkeypatch.setattr(files, "flush_path", full)
         assert [len(engine.recommend("anna")) for _ in range(2)] == [10, 10]
         assert engine.release == 1
         with pytest.raises(StorageError, match="No space left"):
@@ -128,8 +129,8 @@ def test_an_engine_without_an_outbox_holds_its_folder(tmp_path):
     """Where the outbox does not open but the folder is free, releases are tried and confirmed, by one engine alone."""
     write_bundle(tmp_path / "bundle")
     state = tmp_path / "state"
-    with trying(tmp_path / "bundle", state) as engine:
-        outbox_of(engine)._store.database.writer.pragma("user_version", 99)
+    with trying(tmp_path / "bundle", state):
+        database(state).pragma("user_version", 99)
     with (
         Engine.open(tmp_path / "bundle", state) as first,
         Engine.open(tmp_path / "bundle", state) as second,

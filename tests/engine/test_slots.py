@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sanderling.errors import StorageError, UpdateError
-from sanderling.releases import slots as module
 from sanderling.releases.slots import FILE, Slots
+from sanderling.runtime import files
 
 
 class Crash(BaseException):
@@ -163,7 +163,7 @@ def test_durability_order(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
         calls.append(("rename", self.name))
         return rename(self, target)
 
-    monkeypatch.setattr(module, "flush_path", lambda path: calls.append(("flush", path.name)))
+    monkeypatch.setattr(files, "flush_path", lambda path: calls.append(("flush", path.name)))
     monkeypatch.setattr(Path, "replace", record_rename)
     install(folder, 1).activate(1)
     partial = f"{FILE}.partial"
@@ -194,7 +194,7 @@ def crash_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     write = Path.write_bytes
     monkeypatch.setattr(Path, "write_bytes", wrap(write))
     monkeypatch.setattr(Path, "replace", wrap(Path.replace))
-    monkeypatch.setattr(module, "flush_path", wrap(module.flush_path))
+    monkeypatch.setattr(files, "flush_path", wrap(files.flush_path))
 
 
 OPERATIONS: dict[str, Callable[[Slots], object]] = {
@@ -294,7 +294,7 @@ def test_full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "flush_path", full)
+    monkeypatch.setattr(files, "flush_path", full)
     with pytest.raises(StorageError, match="No space left"):
         slots.activate(2)
     assert Slots(folder).state().current == 1

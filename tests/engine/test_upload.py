@@ -17,6 +17,7 @@ from sanderling.events.schema import Event, Loss, Verdict
 from sanderling.upload.backoff import FIRST_BACKOFF_S, LAST_BACKOFF_S, OFFLINE_S, Backoff
 from sanderling.upload.transport import NoNetworkError, Response, retry_after_s
 from tests.support.fakes import EventFactory, FakeClock, refusal, status, verdicts
+from tests.support.outboxes import database
 from tests.support.upload_bench import Bench
 
 
@@ -288,7 +289,7 @@ def test_drain_waits_for_the_queue_and_ends_in_time(bench):
 def test_a_flush_is_not_done_when_all_that_was_handed_out_is_rotten(bench):
     """Where the next batch is damaged from end to end, a flush goes on to what comes after it."""
     b = bench(5, max_events=2)
-    b.outbox._store.database.writer.execute("UPDATE event SET crc = 0 WHERE seq <= 4")
+    database(b.folder).execute("UPDATE event SET crc = 0 WHERE seq <= 4")
     assert b.uploader.drain(5.0)
     assert b.delivered() == [5, 6, 7, 8, 9]
     assert b.outbox.counters().pending == 0

@@ -70,7 +70,7 @@ def count_outbox(folder: Path, notes: Path | None = None) -> OutboxStatistics:
     statistics = OutboxStatistics()
     notes = notes or folder
     outbox = Outbox(folder, clock=SystemClock())
-    kept = [pending.line for pending in outbox.oldest(10**6, 2**40)]
+    kept = [stored.line for stored in outbox.oldest(10**6, 2**40)]
     outbox.close()
     received = [line for line in lines(notes / "received") if is_event(line)]
     statistics.received = len(received)

@@ -86,7 +86,7 @@ def create_repository(folder: Path, keys: Path, *, expires_days: float = ONLINE_
     for name in ROOT_KEYS:
         signed.sign(_signer(keys, name), append=True)
     data = signed.to_bytes()
-    _write(metadata / "1.root.json", data)
+    files.write_durably(metadata / "1.root.json", data)
     _commit(folder, keys, Targets(), Snapshot(), Timestamp(), expires_days)
     return data
 
@@ -267,9 +267,9 @@ def _commit(
     snapshot.meta["targets.json"] = MetaFile(targets.version)
     timestamp.snapshot_meta = MetaFile(snapshot.version)
     metadata = repository / "metadata"
-    _write(metadata / f"{targets.version}.targets.json", _sign(targets, keys))
-    _write(metadata / f"{snapshot.version}.snapshot.json", _sign(snapshot, keys))
-    _write(metadata / "timestamp.json", _sign(timestamp, keys))
+    files.write_durably(metadata / f"{targets.version}.targets.json", _sign(targets, keys))
+    files.write_durably(metadata / f"{snapshot.version}.snapshot.json", _sign(snapshot, keys))
+    files.write_durably(metadata / "timestamp.json", _sign(timestamp, keys))
 
 
 def _sign(signed: Role, keys: Path) -> bytes:
@@ -311,19 +311,6 @@ def _store(source: Path, folder: Path, target: TargetFile) -> None:
     for parent in (folder.parent, folder.parent.parent):
         files.flush_path(parent)
     path = folder / f"{target.hashes['sha256']}.{source.name}"
-    partial = path.with_name(f"{path.name}.partial")
+    partial = files.partial_path(path)
     shutil.copyfile(source, partial)
-    _replace(partial, path)
-
-
-def _write(path: Path, data: bytes) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(data)
-    _replace(partial, path)
-
-
-def _replace(partial: Path, path: Path) -> None:
-    """Give a finished file its name, durably."""
-    files.flush_path(partial)
-    partial.replace(path)
-    files.flush_path(path.parent)
+    files.replace_durably(partial, path)

@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from sanderling.bundle import manifest as manifests
 from sanderling.bundle.manifest import FileEntry, Manifest
 from sanderling.bundle.reader import file_hash, id_hash
-from sanderling.runtime.files import flush
+from sanderling.runtime.files import flush_folder
 
 READABLE = 0o644
 
@@ -63,5 +63,5 @@ def write_manifest(folder: Path, **fields: Any) -> Manifest:
     (folder / manifests.MANIFEST).write_bytes(data)
     for path in folder.iterdir():
         path.chmod(READABLE)
-    flush(folder)
+    flush_folder(folder)
     return manifest

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from sanderling.bundle.reader import Bundle
-from sanderling.runtime.files import flush_path
+from sanderling.runtime.files import write_durably
 
 FILE = "added-items.jsonl"
 
@@ -90,8 +90,5 @@ def write(folder: Path | None, records: Iterable[Mapping[str, Any]]) -> None:
     """Replace the kept records, durably."""
     if folder is None:
         return
-    temporary = folder / f"{FILE}.new"
-    temporary.write_bytes(b"".join(msgspec.json.encode(record) + b"\n" for record in records))
-    flush_path(temporary)
-    temporary.replace(folder / FILE)
-    flush_path(folder)
+    data = b"".join(msgspec.json.encode(record) + b"\n" for record in records)
+    write_durably(folder / FILE, data)

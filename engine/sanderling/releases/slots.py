@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from sanderling.bundle.manifest import Natural, Positive
 from sanderling.errors import StorageError, UpdateError
-from sanderling.runtime.files import flush_path
+from sanderling.runtime import files
 
 FILE = "slots.json"
 MAX_REASON = 500
@@ -178,14 +178,11 @@ class Slots:
 
     def _write(self, state: SlotState) -> None:
         """Replace the file: flush the new one, rename it, flush the folder."""
-        path, partial = self.folder / FILE, self.folder / f"{FILE}.partial"
+        path = self.folder / FILE
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(msgspec.json.encode(state))
-            flush_path(partial)
-            partial.replace(path)
-            flush_path(self.folder)
-            flush_path(self.folder.parent)
+            files.write_durably(path, msgspec.json.encode(state))
+            files.flush_path(self.folder.parent)
         except OSError as error:
             raise StorageError(
                 f"{path}: could not be written: {error}; free space or fix access"

@@ -223,7 +223,7 @@ def _install(updater: Updater, release: int, staging: Path, request: UpdateReque
         if not any(_copied(source / name, target, staging / name) for source in sources):
             updater.download_target(target, str(staging / name))
     _probe(staging, release, sum(lengths))
-    files.flush(staging)
+    files.flush_folder(staging)
     shutil.rmtree(slots.path(release), ignore_errors=True)
     files.publish(staging, slots.path(release))
 

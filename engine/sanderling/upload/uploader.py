@@ -17,8 +17,8 @@ import msgspec
 from sanderling.errors import StorageError
 from sanderling.events import codec
 from sanderling.events import schema as wire
-from sanderling.outbox.event_store import StoredEvent
 from sanderling.outbox.outbox import Outbox
+from sanderling.outbox.records import StoredEvent
 from sanderling.runtime.clock import Clock
 from sanderling.upload.backoff import Backoff
 from sanderling.upload.batch_size import BatchSize

@@ -57,7 +57,7 @@ class CurrentProfiles:
         the rotation follows in a later call. Raises `StorageError` when the file cannot be used.
         """
         if self._outbox is not None and self.get().should_rotate(days, now_ms, scorer):
-            self._outbox.rename()
+            self._outbox.rotate_identity()
 
     def _is_outdated(self) -> bool:
         outbox = self._outbox

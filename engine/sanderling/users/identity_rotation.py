@@ -7,8 +7,8 @@ nothing.
 
 from __future__ import annotations
 
-from sanderling.outbox.event_store import BORN
 from sanderling.outbox.outbox import Outbox
+from sanderling.outbox.state_table import CREATED_AT
 from sanderling.runtime.clock import OLDEST_MS
 from sanderling.users.exploration_budget import DAY_MS
 
@@ -47,10 +47,10 @@ class IdentityRotation:
         if self._outbox is None or now_ms < OLDEST_MS:
             return 0
 
-        born_ms = self._born_ms or int.from_bytes(self._outbox.state(BORN) or b"")
+        born_ms = self._born_ms or int.from_bytes(self._outbox.state(CREATED_AT) or b"")
         if not 0 < born_ms <= now_ms:
             born_ms = now_ms
-            self._outbox.put([], {BORN: born_ms.to_bytes(8)}, self._install)
+            self._outbox.put([], {CREATED_AT: born_ms.to_bytes(8)}, self._install)
 
         self._born_ms = born_ms
         return now_ms - born_ms

@@ -17,9 +17,9 @@ from typing import NamedTuple
 from sanderling.errors import StorageError
 from sanderling.events import schema as wire
 from sanderling.events.boot_clock import BootClock
-from sanderling.outbox.event_store import GAP
 from sanderling.outbox.identity import Identity
 from sanderling.outbox.outbox import Outbox
+from sanderling.outbox.state_gaps import gap_key
 from sanderling.ranking import decision as decisions
 from sanderling.ranking.decision import DecisionRecord
 from sanderling.ranking.scorer import Scorer, Vector
@@ -143,7 +143,7 @@ class UserProfiles:
             return state
         if self._outbox.clear_gap(state.pseudonym):
             state = self._states.reset(user, scorer)
-            states = {self._states.key(user): state.dump(), GAP + state.pseudonym: b""}
+            states = {self._states.key(user): state.dump(), gap_key(state.pseudonym): b""}
             self._put([self._event_factory.state_reset(state)], states)
         return state
 
@@ -250,7 +250,7 @@ class UserProfiles:
             rewards = {item.slot: value for item, value in values}
             states |= self._windows.settle(decision, pseudonym, rewards, now_ms)
             states |= self._learn(pseudonym, decision, rewards, scorer)
-            return self._outbox.begin(outcomes, states, self.identity.install)
+            return self._outbox.submit(outcomes, states, self.identity.install)
 
     def _record_defaults(self, closed: Iterable[ClosedWindow], scorer: Scorer) -> int:
         """Record the default outcomes of closed windows; return how many windows there were."""
@@ -312,7 +312,7 @@ class UserProfiles:
             for pseudonym in pseudonyms:
                 keys.append(self._budget.forget(pseudonym))
                 keys.append(self._residuals.forget(pseudonym))
-                keys.append(GAP + pseudonym)
+                keys.append(gap_key(pseudonym))
                 keys.extend(self._windows.forget(pseudonym))
             for decision, remembered in list(self._decisions.items()):
                 if remembered.record.asked.user == user:

@@ -18,7 +18,7 @@ from sanderling import Engine, Receipt, Slate, SlateItem
 from sanderling.errors import StorageError
 from sanderling.events import codec
 from sanderling.events.schema import Event
-from sanderling.outbox.event_store import sound
+from sanderling.outbox.records import is_intact
 from sanderling.runtime.clock import Entropy
 from tests.support.engines import active_bundle_of
 from tests.support.fleet import changes
@@ -397,14 +397,14 @@ def join_confirmation() -> None:
 
 
 def spoil_row(path: Path, rng: random.Random) -> Event | None:
-    """Flip one bit of a sound row; return its event."""
+    """Flip one bit of an intact row; return its event."""
     database = apsw.Connection(str(path))
     rows = list(
         database.execute(
             "SELECT seq, CAST(id AS BLOB), CAST(line AS BLOB), crc FROM event ORDER BY seq"
         )
     )
-    rows = [row for row in rows if sound(*row[1:])]
+    rows = [row for row in rows if is_intact(*row[1:])]
     event = None
     if rows:
         seq, _, line, _ = rng.choice(rows)

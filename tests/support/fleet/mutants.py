@@ -63,35 +63,35 @@ def decide_late(engine: Engine) -> None:
     outbox = outbox_of(engine)
     if outbox is None:
         return
-    put, begin, held = outbox.put, outbox.begin, []
+    put, submit, held = outbox.put, outbox.submit, []
 
-    def late(*job):
-        held.append(job)
+    def late(*request):
+        held.append(request)
 
-    def first(*job):
-        wait = begin(*job)
+    def first(*request):
+        wait = submit(*request)
         wait(0)
         for earlier in held:
             put(*earlier)
         held.clear()
         return wait
 
-    outbox.put, outbox.begin = late, first
+    outbox.put, outbox.submit = late, first
 
 
 def queue_only(engine: Engine) -> None:
     """The engine that promises what is only queued."""
     if outbox_of(engine) is not None:
-        begin = outbox_of(engine).begin
-        outbox_of(engine).begin = lambda *job: (begin(*job), lambda timeout_s: None)[1]
+        submit = outbox_of(engine).submit
+        outbox_of(engine).submit = lambda *request: (submit(*request), lambda timeout_s: None)[1]
 
 
 def unflushed(engine: Engine) -> None:
     """The outbox that writes rewards and does not flush them."""
     if outbox_of(engine) is not None:
-        database = outbox_of(engine)._store.database
-        honest = database.transaction
-        database.transaction = lambda durable: honest(False)
+        store = outbox_of(engine)._store
+        honest = store.transaction
+        store.transaction = lambda durable: honest(False)
 
 
 def mend_nothing(engine: Engine) -> None:
