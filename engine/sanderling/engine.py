@@ -243,7 +243,7 @@ class Engine:
         holds the state folder; then nothing was added.
         """
         now_ms = self._tick()
-        self._serving.change([catalog_overlay.clean(item, now_ms) for item in items])
+        self._serving.change([catalog_overlay.addition(item, now_ms) for item in items])
 
     def remove_items(self, ids: Iterable[str]) -> None:
         """Never show these items again, under any bundle, until `upsert_items` brings them back.

@@ -185,11 +185,11 @@ def test_a_child_refuses_everything_and_the_parent_goes_on(tmp_path):
             profiles._lock,
             serving.swapping,
             serving.slots._lock,
-            scorer.encoder._loading,
-            scorer.encoder._keeping,
+            scorer.encoder._load_lock,
+            scorer.encoder._cache_lock,
         ]
         locks += [
-            scorer._parts.table._packing,
+            scorer.index._pack_lock,
             outbox_of(engine)._queue.changed,
             outbox_of(engine)._store.losses._lock,
             outbox_of(engine)._store.gaps._lock,

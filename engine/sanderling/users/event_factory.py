@@ -80,7 +80,7 @@ class EventFactory:
             state_events=state.events,
             context=shared_context,
             guarded=plan.guarded or UNSET,
-            caps=record.asked.at_most or UNSET,
+            caps=record.request.at_most or UNSET,
             adapted=adapted or UNSET,
             temperature=plan.temperature if plan.scheme == "softmax" else UNSET,
         )

@@ -158,7 +158,7 @@ class UserProfiles:
         restart.
         """
         slate = record.slate
-        user = record.asked.user
+        user = record.request.user
         event = self._event_factory.decision(record, state, context, self._adapts)
         is_budgeted = record.plan.daily is not None
         explored = sum(item.explored for item in slate) if is_budgeted else 0
@@ -280,7 +280,7 @@ class UserProfiles:
         if remembered is None:
             return {}
         record = remembered.record
-        if record.shift is None or record.scorer.space != scorer.space:
+        if record.residual is None or record.scorer.space != scorer.space:
             return {}
 
         applied = remembered.applied_rewards
@@ -293,8 +293,8 @@ class UserProfiles:
             return {}
 
         by_rank = {record.slate[slot].rank: value for slot, value in new_rewards.items()}
-        pool = decisions.pool(record)
-        released = record.ranking.scores - pool @ record.shift
+        pool = decisions.pool_vectors(record)
+        released = record.ranking.scores - pool @ record.residual
         try:
             states = self._residuals.learn(pseudonym, record.scorer.space, pool, released, by_rank)
         except StorageError as error:
@@ -315,7 +315,7 @@ class UserProfiles:
                 keys.append(gap_key(pseudonym))
                 keys.extend(self._windows.forget(pseudonym))
             for decision, remembered in list(self._decisions.items()):
-                if remembered.record.asked.user == user:
+                if remembered.record.request.user == user:
                     self._decisions.pop(decision)
 
         # The lock is not held while the disk works. Until then `_states` ignores what is stored.

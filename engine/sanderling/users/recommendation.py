@@ -28,12 +28,12 @@ def recommend(
     plan = _plan(scorer, user, greedy)
 
     context = _encode_context(scorer, request.context)
-    vector = scorer.state.user(user.state.vector, context)
+    vector = scorer.user_model.user_vector(user.state.vector, context)
     if user.residual is not None:
         vector = vector + user.residual.astype("float32")
 
     decision = uuid7(now_ms, entropy)
-    record = decisions.make(
+    record = decisions.decide(
         scorer, vector, plan, request, decision, user.state.pseudonym, user.residual
     )
     if record.slate.items:

@@ -146,7 +146,9 @@ class UserStates:
     def new_user(self, scorer: Scorer) -> UserState:
         """Return an empty state under a fresh pseudonym."""
         pseudonym = self._entropy(16).hex()
-        return UserState(pseudonym, scorer.space, scorer.state.start(), NO_EVENTS, 0, ())
+        return UserState(
+            pseudonym, scorer.space, scorer.user_model.initial_state(), NO_EVENTS, 0, ()
+        )
 
     def forget(self, user: str) -> tuple[str, set[str]]:
         """Forget a user, whatever is still stored.
@@ -173,7 +175,7 @@ class UserStates:
             return self.new_user(scorer)
 
         # A state of another width is recomputed by `get`, as one of another space is.
-        fits = state.vector.shape == scorer.state.start().shape
+        fits = state.vector.shape == scorer.user_model.initial_state().shape
         return state if fits else replace(state, space="")
 
     def _load_state(self, key: str) -> UserState | None:
@@ -201,11 +203,11 @@ class UserStates:
 
 def _step(vector: Vector, item: str, kind: str, scorer: Scorer) -> Vector:
     row = scorer.find(item)
-    return vector if row is None else scorer.state.step(vector, scorer.vector(row), kind)
+    return vector if row is None else scorer.user_model.step(vector, scorer.vector(row), kind)
 
 
 def _replay(history: tuple[tuple[str, str], ...], scorer: Scorer) -> Vector:
-    vector = scorer.state.start()
+    vector = scorer.user_model.initial_state()
     for item, kind in history:
         vector = _step(vector, item, kind, scorer)
     return vector
