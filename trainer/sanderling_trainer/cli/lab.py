@@ -209,7 +209,7 @@ def retrain(
 
 def _unfit(log: Mapping[str, Any]) -> str:
     """Say how to repair installs that cannot be learned from."""
-    unfit = len({*log["incomplete"], *log["doubled"]})
+    unfit = len({*log["incomplete"], *log["cloned"]})
     return (
         f"left out: {unfit} incomplete or cloned installs; run `sanderling installs rotate`"
         if unfit
@@ -294,10 +294,10 @@ def demo(
             f"expected both --items and --interactions, found {given} alone; add {missing}"
         )
 
-    from sanderling_trainer.demo.run import Demo, Settings
+    from sanderling_trainer.demo.run import Demo, DemoSettings
     from sanderling_trainer.policy.model.config import Config
 
-    settings = Settings(
+    settings = DemoSettings(
         seconds_of(collector_down), kill_device, config=replace(Config(), seed=seed)
     )
     finished = Demo(out, settings, note).run(items, interactions)
