@@ -38,10 +38,12 @@ from sanderling.ranking import decision as decisions
 from sanderling.ranking.decision import RecommendRequest
 from sanderling.ranking.scorer import NO_CAPS, Scorer, Vector
 from sanderling.releases.active_bundle import ActiveBundle
-from sanderling.releases.updater import fetch
+from sanderling.releases.slots import Slots
+from sanderling.releases.updater import UpdateRequest, fetch
 from sanderling.runtime.clock import Clock, Entropy, SystemClock, uuid7
 from sanderling.slate import Explanation, Receipt, Slate, SlateItem
-from sanderling.upload.uploader import IDLE_S, HttpTransport, Transport, Uploader
+from sanderling.upload.transport import HttpTransport, Transport
+from sanderling.upload.uploader import IDLE_S, Uploader, UploadOptions
 from sanderling.users.event_factory import EventFactory
 from sanderling.users.profiles import UserProfiles, UserSnapshot
 
@@ -94,7 +96,7 @@ class Engine:
         self._claim = self._take_folder()
         try:
             self._serves = ActiveBundle(
-                bundle, state, holds=self._outbox is not None or self._claim is not None
+                bundle, state, owns_folder=self._outbox is not None or self._claim is not None
             )
         except BaseException:
             self._let_go(0.0)
@@ -223,7 +225,7 @@ class Engine:
         try:
             return self._decide(scorer, asked, greedy, now_ms)
         except Exception as error:
-            if scorer is self._serving.scorer and not self._serving.unproven:
+            if scorer is self._serving.scorer and not self._serving.is_unconfirmed:
                 raise
             self._serving.abandon_release(scorer.bundle, error)
             return self._decide(self._serving.scorer, asked, greedy, now_ms)
@@ -309,7 +311,7 @@ class Engine:
         then nothing was added.
         """
         now_ms = self._tick()
-        self._serving.change([catalog_overlay.addition(item, now_ms) for item in items])
+        self._serving.change_catalog([catalog_overlay.addition(item, now_ms) for item in items])
 
     def remove_items(self, ids: Iterable[str]) -> None:
         """Never show these items again, whatever bundle comes, until `upsert_items` brings them back.
@@ -318,7 +320,7 @@ class Engine:
         engine holds the state folder; then nothing was removed.
         """
         now_ms = self._tick()
-        self._serving.change([catalog_overlay.removal(item, now_ms) for item in ids])
+        self._serving.change_catalog([catalog_overlay.removal(item, now_ms) for item in ids])
 
     def explain(self, decision: str) -> Explanation:
         """Replay one of the last 256 decisions from its id, bit for bit. Raises `KeyError` for any other."""
@@ -365,25 +367,27 @@ class Engine:
         releases, root = self._releases, self._root
         if releases is None or root is None:
             raise UpdateError("expected an engine opened with `state`, `releases` and `root`")
-        return self._serving.update(
-            lambda slots, serving: fetch(
+
+        def install_newest(slots: Slots, active: Bundle) -> Path | None:
+            request = UpdateRequest(
                 releases,
                 root,
-                slots.folder,
-                app=serving.manifest.app,
-                current_release=serving.manifest.release,
+                str(slots.folder),
+                app=active.manifest.app,
+                current_release=active.manifest.release,
                 install=self._people.identity.install,
-                serving=serving.folder,
-                timeout_s=timeout_s,
+                active_folder=str(active.folder),
             )
-        )
+            return fetch(request, timeout_s)
+
+        return self._serving.update(install_newest)
 
     def rollback(self) -> int:
         """Go back to the bundle before; the present release is never tried again. Return the number that serves now.
 
         Raises `StorageError` where that cannot be noted: the bundle before serves, for as long as this engine runs.
         """
-        self._serving.go_back("asked by the app")
+        self._serving.roll_back("requested by the app")
         return self.release
 
     def warm_up(self, attributes: Iterable[str] = ()) -> None:
@@ -483,11 +487,13 @@ class Engine:
         uploader = Uploader(
             self._outbox,
             transport,
+            UploadOptions(
+                may_upload=may_upload,
+                on_empty=self._rest,
+                on_rotate=lambda: self._people.request_rotation(),
+            ),
             clock=self._clock,
             rng=random.Random(self._entropy(8)),
-            may_upload=may_upload,
-            on_empty=self._rest,
-            on_rotate=lambda: self._people.request_rotation(),
         )
         if background:
             uploader.start()

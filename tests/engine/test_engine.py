@@ -396,7 +396,7 @@ def test_a_missing_bundle_says_what_was_expected(tmp_path):
 def test_recommending_goes_on_while_items_are_being_added(engine):
     """A slow upsert or update does not hold up a request: the old scorer serves until the new one is ready."""
     found = []
-    with engine._serving.swapping:
+    with engine._serving.swap_lock:
         asking = threading.Thread(
             target=lambda: found.append(engine.recommend("anna")), daemon=True
         )

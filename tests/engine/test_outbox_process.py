@@ -106,8 +106,8 @@ def test_a_poor_environment_is_enough(tmp_path, deaf, before, environment):
 def test_an_engine_closes_in_two_seconds_without_a_network(tmp_path, deaf, monkeypatch):
     """Closing an engine whose collector is black-holed takes two seconds at most, a second of them for the post (P32):
     with a tenth for the post, the rest has time enough on a machine that stands still meanwhile."""
-    monkeypatch.setattr(upload, "LAST_POST_S", upload.LAST_POST_S / 10)
-    assert upload.LAST_POST_S <= 0.1
+    monkeypatch.setattr(upload, "STOP_WAIT_S", upload.STOP_WAIT_S / 10)
+    assert upload.STOP_WAIT_S <= 0.1
     write_bundle(tmp_path / "bundle")
     engine = Engine.open(tmp_path / "bundle", tmp_path / "state", f"http://127.0.0.1:{deaf}")
     slate = engine.recommend("anna")
@@ -182,7 +182,7 @@ def test_a_child_refuses_everything_and_the_parent_goes_on(tmp_path):
         scorer, people, serving = engine._serving.scorer, engine._people, engine._serving
         locks = [
             people._lock,
-            serving.swapping,
+            serving.swap_lock,
             serving.slots._lock,
             scorer.encoder._load_lock,
             scorer.encoder._cache_lock,
@@ -192,7 +192,7 @@ def test_a_child_refuses_everything_and_the_parent_goes_on(tmp_path):
             engine._outbox._queue.changed,
             engine._outbox._store.losses._lock,
             engine._outbox._store.gaps._lock,
-            engine._uploader._turn,
+            engine._uploader._step_lock,
         ]
         slate = engine.recommend("anna")
         assert engine.reward(slate, slate[0], 1.0).stored
@@ -322,11 +322,12 @@ def resident() -> int:
 
 def work(outbox: Outbox, make: EventFactory, rounds: int) -> None:
     """Record ten decisions and send them, so many times."""
-    uploader = Uploader(outbox, FakeTransport(), clock=SystemClock(), rng=random.Random(0))
+    transport = FakeTransport()
+    uploader = Uploader(outbox, transport, clock=SystemClock(), rng=random.Random(0))
     for _ in range(rounds):
         outbox.put_durable([make.decision() for _ in range(10)])
-        uploader._transport.batches.clear()
-        uploader._transport.headers.clear()
+        transport.batches.clear()
+        transport.headers.clear()
         while outbox.counters().pending:
             uploader.step()
 

@@ -5,10 +5,6 @@ Refuses to know what the questions are for.
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from sanderling.errors import SanderlingError
+from sanderling.runtime.child_process import ChildFailedError, run_module
 from sanderling_quantize.gate.probe_protocol import (
     ARRAYS,
     QUESTION,
@@ -32,7 +29,6 @@ from sanderling_quantize.gate.probe_protocol import (
 
 TIMEOUT_S = 900.0
 MEMORY_BYTES = 2 * 2**30
-QUIET = {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1"}
 
 
 class NoAnswerError(SanderlingError):
@@ -82,26 +78,14 @@ def size(folder: Path) -> int:
 
 def _run(folder: Path, timeout_s: float) -> None:
     try:
-        child = subprocess.run(
-            [sys.executable, "-P", "-m", "sanderling_quantize.gate.probe_worker", str(folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **QUIET},
-            timeout=timeout_s,
-            check=False,
+        run_module(
+            "sanderling_quantize.gate.probe_worker",
+            str(folder),
+            name="the engine",
+            timeout_s=timeout_s,
         )
-    except subprocess.TimeoutExpired as error:
-        raise NoAnswerError(
-            f"the engine took longer than {timeout_s:g} s and was stopped"
-        ) from error
-    if child.returncode < 0:
-        raise NoAnswerError(
-            f"the engine was killed by signal {-child.returncode} ({signal.strsignal(-child.returncode)})"
-        )
-    if child.returncode > 0:
-        last = child.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise NoAnswerError(f"the engine ended with status {child.returncode}: {' '.join(last)}")
+    except ChildFailedError as error:
+        raise NoAnswerError(str(error)) from error
 
 
 def _read(folder: Path) -> ProbeAnswer:
