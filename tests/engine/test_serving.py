@@ -14,6 +14,7 @@ from sanderling.releases.active_bundle import ActiveBundle
 from sanderling.releases.slots import SlotState
 from sanderling.runtime import files
 from tests.support.bundles import trying, write_bundle
+from tests.support.engines import active_bundle_of, scorer_of
 from tests.support.outboxes import database
 
 
@@ -65,7 +66,7 @@ def test_a_release_that_fails_on_a_full_disk_fails_no_request(tmp_path, monkeypa
     """When a roll-back cannot be stored, the previous bundle serves all the same."""
     write_bundle(tmp_path / "bundle")
     with trying(tmp_path / "bundle", tmp_path / "state") as engine:
-        monkeypatch.setattr(engine._serving.scorer, "rank", fail)
+        monkeypatch.setattr(scorer_of(engine), "rank", fail)
         monkeypatch.setattr(files, "flush_path", full)
         assert [len(engine.recommend("anna")) for _ in range(2)] == [10, 10]
         assert engine.release == 1
@@ -80,8 +81,8 @@ def test_the_apps_own_bundle_serves_when_the_previous_one_does_not_open(tmp_path
         engine.recommend("anna")
     write_bundle(tmp_path / "state" / "bundles" / "3", release=3)
     with Engine.open(tmp_path / "bundle", tmp_path / "state") as engine:
-        engine._serving.update(lambda slots, active: slots.path(3))
-        monkeypatch.setattr(engine._serving.scorer, "rank", fail)
+        active_bundle_of(engine).update(lambda slots, active: slots.path(3))
+        monkeypatch.setattr(scorer_of(engine), "rank", fail)
         (tmp_path / "state" / "bundles" / "2" / "manifest.json").write_bytes(b"")
         assert len(engine.recommend("anna")) == 10
         assert engine.release == 1
@@ -123,7 +124,7 @@ def test_an_engine_beside_the_owner_uses_the_confirmed_release(tmp_path):
     write_bundle(tmp_path / "bundle")
     with trying(tmp_path / "bundle", tmp_path / "state") as first:
         first.recommend("anna")
-        first._serving.wait_for_confirmation()
+        active_bundle_of(first).wait_for_confirmation()
         with Engine.open(tmp_path / "bundle", tmp_path / "state") as second:
             assert second.release == 2
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-# A child lives for seconds and works alone: one thread and two malloc arenas keep its memory low.
+# Each arena of glibc and each thread of OpenBLAS reserves address space, which children may limit.
 _SMALL = {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1"}
 
 
