@@ -65,7 +65,7 @@ class OnDevice:
         if not bundle.exists():
             self._build(bundle, int(queries.now.max()))
         scorer, known = Scorer(Bundle.open(bundle)), len(self.texts)
-        return scorer.changed(
+        return scorer.with_changes(
             [{"id": str(known + at), "text": text} for at, text in enumerate(queries.texts[known:])]
         )
 
@@ -101,15 +101,15 @@ class OnDevice:
 
 
 def _user(scorer: Scorer, rows: Rows) -> NDArray[np.float32]:
-    state = scorer.state.start()
+    state = scorer.user_model.initial_state()
     for row in rows.tolist():
-        state = scorer.state.step(state, scorer.vector(row), KIND)
-    return scorer.state.user(state)
+        state = scorer.user_model.step(state, scorer.vector(row), KIND)
+    return scorer.user_model.user_vector(state)
 
 
 def _places(rows: Rows, scorer: Scorer) -> list[int]:
     return [
-        int(scorer.entry(row).id) if row >= scorer.bundle.manifest.sizes.items else int(row)
+        int(scorer.item(row).id) if row >= scorer.bundle.manifest.sizes.items else int(row)
         for row in rows
     ]
 

@@ -309,7 +309,7 @@ class Engine:
         then nothing was added.
         """
         now_ms = self._tick()
-        self._serving.change([catalog_overlay.clean(item, now_ms) for item in items])
+        self._serving.change([catalog_overlay.addition(item, now_ms) for item in items])
 
     def remove_items(self, ids: Iterable[str]) -> None:
         """Never show these items again, whatever bundle comes, until `upsert_items` brings them back.
@@ -414,11 +414,13 @@ class Engine:
         known = people.known(asked.user, now_ms, scorer)
         plan = self._plan(scorer, known, greedy)
         context = self._encode_context(scorer, asked.context)
-        vector = scorer.state.user(known.state.state, context)
+        vector = scorer.user_model.user_vector(known.state.state, context)
         if known.shift is not None:
             vector = vector + known.shift.astype("float32")
         decision = uuid7(now_ms, self._entropy)
-        made = decisions.make(scorer, vector, plan, asked, decision, known.state.name, known.shift)
+        made = decisions.decide(
+            scorer, vector, plan, asked, decision, known.state.name, known.shift
+        )
         if made.slate.items:
             people.decided(made, known.state, context, now_ms)
         self._serving.confirm(scorer.bundle)

@@ -13,7 +13,7 @@ from sanderling.outbox import write_queue
 from sanderling.upload.transport import Response
 from sanderling.users.user_states import TAIL
 from tests.support.bundles import write_bundle
-from tests.support.engines import outbox_of
+from tests.support.engines import outbox_of, profiles_of, scorer_of
 from tests.support.fakes import FakeClock, FakeEntropy, FakeTransport, verdicts
 from tests.support.naive import rebuildable
 
@@ -251,7 +251,10 @@ def test_no_gap_is_closed_while_nothing_can_be_queued(open_device, shut, monkeyp
         monkeypatch.setattr(write_queue, "MAX_QUEUED", 0)
     pseudonym = device.engine.recommend(USERS[0]).pseudonym
     assert not device.outbox.clear_gap(pseudonym)
-    assert device.engine._people._users.get(USERS[0], device.engine._serving.scorer).events == 1
+    user = profiles_of(device.engine).known(
+        USERS[0], device.clock.wall_ms(), scorer_of(device.engine)
+    )
+    assert user.state.events == 1
     monkeypatch.undo()
     device.engine.close()
     device.open()

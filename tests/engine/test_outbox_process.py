@@ -321,11 +321,12 @@ def resident() -> int:
 
 def work(outbox: Outbox, make: EventFactory, rounds: int) -> None:
     """Record ten decisions and send them, `rounds` times."""
-    uploader = Uploader(outbox, FakeTransport(), clock=SystemClock(), rng=random.Random(0))
+    transport = FakeTransport()
+    uploader = Uploader(outbox, transport, clock=SystemClock(), rng=random.Random(0))
     for _ in range(rounds):
         outbox.put_durable([make.decision() for _ in range(10)])
-        uploader._transport.batches.clear()
-        uploader._transport.headers.clear()
+        transport.batches.clear()
+        transport.headers.clear()
         while outbox.counters().pending:
             uploader.step()
 

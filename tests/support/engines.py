@@ -9,12 +9,24 @@ from sanderling import Engine
 from sanderling.events import codec
 from sanderling.events.schema import Event
 from sanderling.outbox.outbox import Outbox
+from sanderling.ranking.scorer import Scorer
+from sanderling.users.profiles import UserProfiles
 
 
 def outbox_of(engine: Engine) -> Outbox:
     """Return the engine's outbox; it has one."""
     assert engine._outbox is not None
     return engine._outbox
+
+
+def profiles_of(engine: Engine) -> UserProfiles:
+    """Return the profiles of the engine's users under the present identity."""
+    return engine._people
+
+
+def scorer_of(engine: Engine) -> Scorer:
+    """Return the scorer of the active bundle."""
+    return engine._serving.scorer
 
 
 def locks_of(engine: Engine) -> list[Any]:

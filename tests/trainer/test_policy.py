@@ -45,11 +45,11 @@ def test_the_parallel_form_equals_the_recurrence_on_the_device(length):
     tensors = {name: getattr(made, field).detach().numpy() for name, field in NAMES.items()}
     tensors["state.decay"] = made.decay.detach().numpy()
     device = UserModel(tensors, ["a", "b", "c"])
-    state = device.start()
+    state = device.initial_state()
     for at in range(length + 1):
         np.testing.assert_allclose(states[at], state, atol=1e-4)
         np.testing.assert_allclose(
-            users[at], device.user(state, made.contexts[2].numpy()), atol=1e-4
+            users[at], device.user_vector(state, made.contexts[2].numpy()), atol=1e-4
         )
         if at < length:
             state = device.step(state, vectors[items[at]].numpy(), "abc"[kinds[at]])

@@ -49,8 +49,8 @@ class ActiveBundle:
         with self.swapping:
             if self._folder and not self._holds:
                 raise StorageError(self._refusal())
-            records = catalog_overlay.after(records, self.scorer.bundle)
-            scorer = self.scorer.changed(records)
+            records = catalog_overlay.dated_after(records, self.scorer.bundle)
+            scorer = self.scorer.with_changes(records)
             kept = {
                 record["id"]: record
                 for record in (*catalog_overlay.read(self._folder), *scorer.changes.records)
@@ -153,8 +153,8 @@ class ActiveBundle:
         return self._prepare(self._given)
 
     def _prepare(self, bundle: Bundle) -> Scorer:
-        return Scorer(bundle).changed(
-            catalog_overlay.standing(catalog_overlay.read(self._folder), bundle)
+        return Scorer(bundle).with_changes(
+            catalog_overlay.in_force(catalog_overlay.read(self._folder), bundle)
         )
 
     def _installed(self) -> Path | None:

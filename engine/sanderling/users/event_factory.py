@@ -64,7 +64,7 @@ class EventFactory:
             state_events=state.events,
             context=shared,
             guarded=plan.guarded or UNSET,
-            caps=made.asked.at_most or UNSET,
+            caps=made.request.at_most or UNSET,
             adapted=adapted or UNSET,
             temperature=plan.temperature if plan.scheme == "softmax" else UNSET,
         )

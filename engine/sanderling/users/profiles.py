@@ -150,7 +150,7 @@ class UserProfiles:
         event = self._tell.decision(made, state, context, self._adapts)
         explored = sum(item.explored for item in made.slate) if made.plan.daily is not None else 0
         with self._lock, suppress(StorageError):
-            now = self._users.get(made.asked.user, made.scorer)
+            now = self._users.get(made.request.user, made.scorer)
             if now.name != state.name:
                 return
             self._made[made.slate.decision] = made
@@ -158,7 +158,7 @@ class UserProfiles:
                 self._applied_rewards.pop(self._made.popitem(last=False)[0], None)
             states = self._budget.spend(state.name, now_ms, explored) if explored else {}
             if now.events == 0:
-                states[self._users.key(made.asked.user)] = now.dump()
+                states[self._users.key(made.request.user)] = now.dump()
             self._put([event], states)
 
     def remembered(self, decision: str) -> DecisionRecord:
@@ -257,7 +257,7 @@ class UserProfiles:
         A reward that is told again teaches nothing again.
         """
         made = self._made.get(decision) if self._adapts else None
-        if made is None or made.shift is None or made.scorer.space != scorer.space:
+        if made is None or made.residual is None or made.scorer.space != scorer.space:
             return {}
         applied_rewards = self._applied_rewards.setdefault(decision, {})
         new = {
@@ -268,8 +268,8 @@ class UserProfiles:
         if not new:
             return {}
         by_rank = {made.slate[slot].rank: value for slot, value in new.items()}
-        pool = decisions.pool(made)
-        shipped = made.ranking.scores - pool @ made.shift
+        pool = decisions.pool_vectors(made)
+        shipped = made.ranking.scores - pool @ made.residual
         try:
             learned = self._residuals.learn(name, made.scorer.space, pool, shipped, by_rank)
         except StorageError as error:
@@ -286,7 +286,7 @@ class UserProfiles:
             for name in names:
                 own = self._budget.forget(name), self._residuals.forget(name), gap_key(name)
                 keys += [*own, *self._windows.forget(name)]
-            for decision in [id for id, made in self._made.items() if made.asked.user == user]:
+            for decision in [id for id, made in self._made.items() if made.request.user == user]:
                 del self._made[decision]
                 self._applied_rewards.pop(decision, None)
         if self._outbox:

@@ -122,7 +122,12 @@ class UserStates:
     def stranger(self, scorer: Scorer) -> UserState:
         """Return an empty state under a fresh pseudonym."""
         return UserState(
-            self._entropy(16).hex(), scorer.space, scorer.state.start(), NO_EVENTS, 0, ()
+            self._entropy(16).hex(),
+            scorer.space,
+            scorer.user_model.initial_state(),
+            NO_EVENTS,
+            0,
+            (),
         )
 
     def forget(self, user: str) -> tuple[str, set[str]]:
@@ -145,7 +150,9 @@ class UserStates:
         if found is None or found.name in self._forgotten.get(key, ()):
             return self.stranger(scorer)
         return (
-            found if found.state.shape == scorer.state.start().shape else replace(found, space="")
+            found
+            if found.state.shape == scorer.user_model.initial_state().shape
+            else replace(found, space="")
         )
 
     def _stored(self, key: str) -> UserState | None:
@@ -173,11 +180,11 @@ class UserStates:
 
 def _step(state: Vector, item: str, kind: str, scorer: Scorer) -> Vector:
     row = scorer.find(item)
-    return state if row is None else scorer.state.step(state, scorer.vector(row), kind)
+    return state if row is None else scorer.user_model.step(state, scorer.vector(row), kind)
 
 
 def _replay(tail: tuple[tuple[str, str], ...], scorer: Scorer) -> Vector:
-    state = scorer.state.start()
+    state = scorer.user_model.initial_state()
     for item, kind in tail:
         state = _step(state, item, kind, scorer)
     return state

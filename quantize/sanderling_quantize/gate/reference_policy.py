@@ -68,10 +68,10 @@ class FloatPolicy:
         """Return the user vectors [q, d] after these histories."""
         found = []
         for history in histories:
-            state = self._state.start()
+            state = self._state.initial_state()
             for item, kind in history:
                 state = self._state.step(state, self.vectors[self._row[item]], kind)
-            found.append(self._state.user(state))
+            found.append(self._state.user_vector(state))
         return np.stack(found)
 
     def rankings(self, users: NDArray[np.float32], histories: Sequence[Events]) -> list[list[str]]:

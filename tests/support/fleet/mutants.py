@@ -155,7 +155,7 @@ def keep_no_list(engine: Engine) -> None:
 
 def keep_old_items(engine: Engine) -> None:
     """The engine that lets its app's items stand in front of whatever release comes."""
-    engine._serving._prepare = lambda bundle: Scorer(bundle).changed(
+    engine._serving._prepare = lambda bundle: Scorer(bundle).with_changes(
         engine._serving.scorer.changes.records
     )
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sanderling.events.schema import Decision, Event, Outcome
 from sanderling.events.semantics import semantic_fault
-from sanderling.exploration.sequential import LONGEST
+from sanderling.exploration.sequential import MAX_MARGINAL_SLOTS
 from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.event_log.reader import EventLog
@@ -189,8 +189,8 @@ def _fault(decision: Decision) -> str | None:
     fault = semantic_fault(decision)
     if fault is not None:
         return f"unsound {fault.partition(':')[0]}"
-    if len(decision.slate) > LONGEST:
-        return f"more than {LONGEST} slots, which have no marginals"
+    if len(decision.slate) > MAX_MARGINAL_SLOTS:
+        return f"more than {MAX_MARGINAL_SLOTS} slots, which have no marginals"
     return None
 
 
