@@ -11,7 +11,7 @@ from sanderling.events import schema as wire
 from sanderling.events.schema import Decision, Loss, Observation, Outcome, StateReset
 from sanderling.outbox import write_queue
 from sanderling.upload.transport import Response
-from sanderling.users.user_states import TAIL
+from sanderling.users.user_states import MAX_HISTORY
 from tests.support.bundles import write_bundle
 from tests.support.engines import outbox_of, profiles_of, scorer_of
 from tests.support.fakes import FakeClock, FakeEntropy, FakeTransport, verdicts
@@ -160,7 +160,9 @@ def test_a_state_is_reset_when_observations_are_shed(open_device):
         event.user for event in received if isinstance(event, Decision)
     }
     assert set(since(device, last)) <= rebuildable(received)
-    assert all(len(event.steps) == TAIL for event in received if isinstance(event, StateReset))
+    assert all(
+        len(event.steps) == MAX_HISTORY for event in received if isinstance(event, StateReset)
+    )
     assert missing(received) == 0
 
 
@@ -251,9 +253,8 @@ def test_no_gap_is_closed_while_nothing_can_be_queued(open_device, shut, monkeyp
         monkeypatch.setattr(write_queue, "MAX_QUEUED", 0)
     pseudonym = device.engine.recommend(USERS[0]).pseudonym
     assert not device.outbox.clear_gap(pseudonym)
-    user = profiles_of(device.engine).known(
-        USERS[0], device.clock.wall_ms(), scorer_of(device.engine)
-    )
+    now_ms = device.clock.wall_ms()
+    user = profiles_of(device.engine).snapshot(USERS[0], now_ms, scorer_of(device.engine))
     assert user.state.events == 1
     monkeypatch.undo()
     device.engine.close()
