@@ -35,8 +35,7 @@ def joint_mixture(slate: tuple[int, ...], pool: int, epsilon: float) -> float:
 
 
 def joint_softmax(slate: tuple[int, ...], scores: list[float], temperature: float) -> float:
-    """Return the probability of a slate under scheme `softmax`: a product of softmaxes over what
-    remains."""
+    """Return the probability of a slate under scheme `softmax`: a product of softmaxes."""
     probability = 1.0
     left = list(range(len(scores)))
     for rank in slate:
@@ -53,8 +52,7 @@ def joint_softmax(slate: tuple[int, ...], scores: list[float], temperature: floa
 def naive_top(
     rows: Any, scale: Any, bias: Any, query: Any, k: int, excluded: Any
 ) -> tuple[list[int], list[float]]:
-    """Return the rows and scores of the k best by sorting all of them, in Python's exact
-    integers."""
+    """Return rows and scores of the k best by sorting all, in Python's exact integers."""
     values = [float(value) for value in query.tolist()]
     peak = max((abs(value) for value in values), default=0.0)
     has_direction = all(abs(value) <= 1e12 for value in values) and peak >= 1e-12
@@ -82,8 +80,7 @@ def naive_capped(ranking: list[int], groups: list[list[Any]], at_most: int, k: i
 
 
 def naive_interval(sums: Any, rng: Any, resamples: int) -> tuple[float, float]:
-    """Return the percentile interval of sum(top) / sum(bottom), drawing users again one by one;
-    sums are pairs."""
+    """Return the bootstrap interval of sum(top) / sum(bottom) over users; sums are such pairs."""
     values = []
     for _ in range(resamples):
         top = bottom = 0.0
@@ -129,8 +126,7 @@ def naive_ndcg(slate: Any, relevant: set[Any], k: int) -> float:
 
 
 def nearest_centres(table: Any, books: Any) -> Any:
-    """Return the table [v, w] with each group of a row replaced by its nearest centre; books
-    [groups, k, group]."""
+    """Return a table [v, w] with each group replaced by its nearest of books [groups, k, group]."""
     found, group = table.copy(), books.shape[2]
     for row in range(len(table)):
         for part, centres in enumerate(books):
@@ -144,8 +140,7 @@ def nearest_centres(table: Any, books: Any) -> Any:
 
 
 def rebuildable(events: Iterable[Event]) -> set[str]:
-    """Return the ids of the decisions whose user's state can be made from the events before them,
-    read one by one."""
+    """Return the ids of the decisions whose state follows from the events before them."""
     made: dict[str, list[str]] = {}
     found: set[str] = set()
     for event in events:

@@ -1,5 +1,4 @@
-"""The memory that the kernels share with their callers: packed blocks of rows, and the arrays that
-describe them.
+"""The memory that kernels share with their callers: packed blocks, and arrays of addresses.
 
 A block holds 64 rows, so that one instruction advances many rows and no sum across lanes is needed:
 
