@@ -83,10 +83,12 @@ def naive_interval(sums: Any, rng: Any, resamples: int) -> tuple[float, float]:
     """Return the bootstrap interval of sum(top) / sum(bottom) over users; sums are such pairs."""
     values = []
     for _ in range(resamples):
-        top = bottom = 0.0
+        top = 0.0
+        bottom = 0.0
         for _ in range(len(sums)):
-            one = sums[int(rng.integers(len(sums)))]
-            top, bottom = top + one[0], bottom + one[1]
+            user = sums[int(rng.integers(len(sums)))]
+            top += user[0]
+            bottom += user[1]
         values.append(top / bottom)
     values.sort()
     return values[int(0.025 * resamples)], values[int(0.975 * resamples)]
@@ -98,10 +100,11 @@ def naive_expected(
     """Return the mean of q over all slates of scheme `sequential`, and given the slots above, for
     each slot."""
     slots = len(slate)
-    over_all, above = [0.0] * slots, []
-    for one in slates(slots, pool):
-        for slot, rank in enumerate(one):
-            over_all[slot] += joint(one, pool, epsilon) * float(q[rank])
+    over_all = [0.0] * slots
+    above = []
+    for other in slates(slots, pool):
+        for slot, rank in enumerate(other):
+            over_all[slot] += joint(other, pool, epsilon) * float(q[rank])
     for slot in range(slots):
         left = [rank for rank in range(pool) if rank not in slate[:slot]]
         above.append(
@@ -127,13 +130,14 @@ def naive_ndcg(slate: Any, relevant: set[Any], k: int) -> float:
 
 def nearest_centres(table: Any, books: Any) -> Any:
     """Return a table [v, w] with each group replaced by its nearest of books [groups, k, group]."""
-    found, group = table.copy(), books.shape[2]
+    rounded = table.copy()
+    group = books.shape[2]
     for row in range(len(table)):
         for part, centres in enumerate(books):
             piece = table[row, part * group : (part + 1) * group]
             nearest = min(centres, key=lambda centre: sum((centre - piece) ** 2))
-            found[row, part * group : (part + 1) * group] = nearest
-    return found
+            rounded[row, part * group : (part + 1) * group] = nearest
+    return rounded
 
 
 # States
@@ -141,19 +145,19 @@ def nearest_centres(table: Any, books: Any) -> Any:
 
 def rebuildable(events: Iterable[Event]) -> set[str]:
     """Return the ids of the decisions whose state follows from the events before them."""
-    made: dict[str, list[str]] = {}
-    found: set[str] = set()
+    checksums: dict[str, list[str]] = {}  # by user: after no event, after one, …
+    rebuilt: set[str] = set()
     for event in events:
         if isinstance(event, StateReset):
-            made[event.user] = [NO_EVENTS]
+            checksums[event.user] = [NO_EVENTS]
         steps = event.steps if isinstance(event, StateReset) else []
         if isinstance(event, Observation) or (isinstance(event, Outcome) and event.updates_state):
             steps = [(event.item, event.kind)]
         for item, kind in steps:
-            checks = made.setdefault(event.user, [NO_EVENTS])
-            checks.append(next_check(checks[-1], item, kind))
-        if isinstance(event, Decision) and made.get(event.user, [NO_EVENTS])[event.state_events :][
-            :1
-        ] == [event.state_checksum]:
-            found.add(event.id)
-    return found
+            of_user = checksums.setdefault(event.user, [NO_EVENTS])
+            of_user.append(next_check(of_user[-1], item, kind))
+        if isinstance(event, Decision):
+            later = checksums.get(event.user, [NO_EVENTS])[event.state_events :]
+            if later[:1] == [event.state_checksum]:
+                rebuilt.add(event.id)
+    return rebuilt

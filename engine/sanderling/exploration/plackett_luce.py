@@ -27,8 +27,7 @@ def draw(
     temperature: float,
     uniforms: Sequence[tuple[float, float]],
 ) -> Draw:
-    """Draw `slots` ranks for scores float64 [M], best first; rank j takes block j's first
-    number."""
+    """Draw `slots` ranks for scores float64 [M], best first; rank j takes uniforms[j][0]."""
     if slots == 0:
         return Draw([], [], [], [])
     logits = np.maximum((scores - scores[0]) / temperature, -MAX_DISTANCE)

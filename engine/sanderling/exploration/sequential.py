@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from sanderling.exploration.draw import Draw
 
-MAX_MARGINAL_SLOTS = (
-    128  # of a slate with marginals: their cost grows with the third power of the slots
-)
+# Longer slates have no marginals: their cost grows with the third power of the slots.
+MAX_MARGINAL_SLOTS = 128
 
 
 def draw(slots: int, pool: int, epsilon: float, uniforms: Sequence[tuple[float, float]]) -> Draw:

@@ -112,8 +112,7 @@ def _code_energy(row: Any, d: Any, inverse: Any, zero: Any) -> Any:
 
 @inlined
 def _best_step(row: Any, d: Any, scale: Any, zero: Any) -> Any:
-    """Return the smallest step, a bfloat16 in units of the vectors, at which the loss is
-    allowed."""
+    """Return the smallest bfloat16 step, in units of the vectors, whose loss is allowed."""
     last = _peak(row, d) / (zero - np.float32(1))  # at which no code is clipped
     step = min(np.float32(_NORMAL_STEP * sqrt(_energy(row, d) / d)), last)
     while True:

@@ -121,8 +121,7 @@ class Scorer:
         return row
 
     def item(self, row: int) -> CatalogItem:
-        """Return the catalogue entry of a row; its attributes are shared and must not be
-        changed."""
+        """Return the catalogue entry of a row; its attributes are shared, so do not change them."""
         return self._read_item(row)
 
     def vector(self, row: int) -> Vector:

@@ -52,8 +52,10 @@ class UserModel:
         return np.zeros(self._decay.size, np.float32)
 
     def step(self, state: Vector, item: Vector, kind: str) -> Vector:
-        """Return the state [c] after an event with an item vector [d]; unknown kinds are the
-        first."""
+        """Return the state [c] after an event with an item vector [d].
+
+        An unknown kind counts as the first one.
+        """
         gate = self._kind[self._kinds.get(kind, 0)]
         return self._decay * state + self._gain * (gate * (self._input @ item))
 
