@@ -104,11 +104,11 @@ def count_collector(root: Path, devices: list[Device]) -> CollectorStatistics:
         segment_format as log_lines,
     )  # the engine's tests run without the trainer
     from sanderling_trainer.event_log.object_store import LocalObjectStore
-    from sanderling_trainer.event_log.reader import gather
+    from sanderling_trainer.event_log.reader import read_events
 
     place = LocalObjectStore(root)
     try:
-        found = list(gather(place))
+        found = list(read_events(place))
     except EventError:  # a file without its bytes: nothing can be read until somebody removes it
         return CollectorStatistics(lost=sum(len(device.answered) for device in devices))
     times = Counter(seen.event.id for seen in found)

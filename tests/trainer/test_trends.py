@@ -12,7 +12,7 @@ from sanderling.errors import TableError
 from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.popularity import DAY, FEATURES, PRIOR, WINDOWS, YOUNG, Trends
 from sanderling_trainer.data.tables import Catalogue, Interactions
-from sanderling_trainer.jobs.retrain import fashion
+from sanderling_trainer.jobs.retrain import popularity_of
 from sanderling_trainer.policy.model import linear_init
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.network import PolicyNetwork
@@ -85,7 +85,7 @@ def test_what_a_state_began_anew_from_is_no_new_fashion():
     none, all_liked = np.full(3, -1, np.int64), np.ones(3, np.bool_)
     items, times = np.array([4, 5, 6], np.int64), np.array([9 * DAY, 9 * DAY, 9 * DAY], np.int64)
     history = History(items, np.zeros(3, np.int64), all_liked, none, ~all_liked, times, told=2)
-    found = fashion([history], 10)
+    found = popularity_of([history], 10)
     assert (found.day.tolist(), found.row.tolist(), found.users.tolist()) == ([9], [6], [1])
 
 

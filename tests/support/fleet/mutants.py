@@ -18,7 +18,7 @@ from sanderling.ranking.scorer import Scorer
 from sanderling.runtime.clock import Entropy
 from sanderling.upload.transport import Response
 from sanderling_trainer.event_log.object_store import open_store
-from sanderling_trainer.event_log.reader import EventLog, _log, gather, read_segments
+from sanderling_trainer.event_log.reader import EventLog, build_log, read_events, read_segments
 from tests.support.fleet.editions import GIVEN
 from tests.support.fleet.lab import FlakyStore
 from tests.support.fleet.network import Line
@@ -45,11 +45,11 @@ class Credulous(Line):
 def count_again(store: str) -> EventLog:
     """The lab that counts what comes again as something new."""
     found = []
-    for seen in gather(open_store(store)):
+    for seen in read_events(open_store(store)):
         for time in range(seen.times):
             id = seen.event.id if time == 0 else f"{time:08x}{seen.event.id[8:]}"
             found.append(replace(seen, event=msgspec.structs.replace(seen.event, id=id), times=1))
-    return _log(found)
+    return build_log(found)
 
 
 def same_again(rng: random.Random) -> Entropy:
@@ -124,8 +124,8 @@ def _as_it_was(value: float) -> dict[str, Any]:
 
 def take_noise_for_truth(store: str) -> EventLog:
     """The lab that reads rewards which may be flipped as if they were not."""
-    found = gather(open_store(store))
-    return _log([replace(seen, event=_exact(seen.event)) for seen in found])
+    found = read_events(open_store(store))
+    return build_log([replace(seen, event=_exact(seen.event)) for seen in found])
 
 
 def _exact(event: Event) -> Event:

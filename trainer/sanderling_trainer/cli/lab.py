@@ -209,7 +209,7 @@ def retrain(
 
 def _unfit(log: Mapping[str, Any]) -> str:
     """Say how to repair installs that cannot be learned from."""
-    unfit = len({*log["incomplete"], *log["doubled"]})
+    unfit = len({*log["incomplete"], *log["cloned"]})
     return (
         f"left out: {unfit} incomplete or cloned installs; run `sanderling installs rotate`"
         if unfit

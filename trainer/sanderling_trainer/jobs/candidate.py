@@ -16,7 +16,7 @@ from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training.policy_gradient import policy_gradient
 
 
-def _judge(
+def evaluate_candidate(
     network: PolicyNetwork, found: Examples, config: Config, facts: checkpoint.CheckpointMetadata
 ) -> dict[str, Any]:
     """Estimate, on users kept aside, the click rate of a candidate that learned from the others."""
@@ -45,7 +45,9 @@ def _candidate(
     config: Config,
     n: int,
 ) -> ope.Candidate:
-    """Say what a policy does at the decisions: the shown items' ranks in its order, and the items of the two pools."""
+    """Say what a policy does at the decisions: the shown items' ranks in its order, and the items
+    of the two pools.
+    """
     slots, pool = ranks.shape[1], np.minimum(max(config.pool, config.slate), decisions.eligible)
     clicks = (decisions.reward > 0).astype(np.float64)
     rng = np.random.default_rng(config.seed)
@@ -66,7 +68,9 @@ def _candidate(
 def _order(
     network: PolicyNetwork, found: Examples, decisions: Decisions, config: Config, repeats: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places int64 [m, K] of the shown items in the network's greedy order, and its first items [m, M]."""
+    """Return the places int64 [m, K] of the shown items in the network's greedy order, and its
+    first items [m, M].
+    """
     most = int(
         min(max(config.pool, config.slate, decisions.pool.max(initial=1)), len(network.bias))
     )
