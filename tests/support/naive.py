@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sanderling.events.schema import Decision, Event, Observation, Outcome, StateReset
-from sanderling.events.state_checksum import NO_EVENTS, next_check
+from sanderling.events.state_checksum import NO_EVENTS, next_checksum
 
 # Exploration
 
@@ -155,7 +155,7 @@ def rebuildable(events: Iterable[Event]) -> set[str]:
             steps = [(event.item, event.kind)]
         for item, kind in steps:
             of_user = checksums.setdefault(event.user, [NO_EVENTS])
-            of_user.append(next_check(of_user[-1], item, kind))
+            of_user.append(next_checksum(of_user[-1], item, kind))
         if isinstance(event, Decision):
             later = checksums.get(event.user, [NO_EVENTS])[event.state_events :]
             if later[:1] == [event.state_checksum]:

@@ -11,10 +11,11 @@ import pytest
 from sanderling import Engine
 from sanderling.events import codec
 from sanderling.events import schema as wire
-from sanderling.events.state_checksum import NO_EVENTS, next_check
+from sanderling.events.state_checksum import NO_EVENTS, next_checksum
 from sanderling_trainer.event_log.examples import examples_of
 from sanderling_trainer.event_log.reader import EventLog
 from tests.support.bundles import KINDS, TEXT, write_bundle
+from tests.support.engines import outbox_of
 
 pytestmark = pytest.mark.lab
 
@@ -33,8 +34,8 @@ def events(tmp_path):
                     slate, {slate[0]: -1.0, slate[1]: 1.0}, observe=None if number else False
                 )
             engine.observe("anna", f"item-{number}", "purchase")
-        engine._outbox.put_durable([])
-        return [codec.decode(pending.line) for pending in engine._outbox.oldest(100, 1 << 20)]
+        outbox_of(engine).put_durable([])
+        return [codec.decode(pending.line) for pending in outbox_of(engine).oldest(100, 1 << 20)]
 
 
 def log_of(events) -> EventLog:
@@ -76,7 +77,7 @@ def test_decisions_after_a_state_reset_are_used(events):
         event for event in events if isinstance(event, wire.Outcome) and event.updates_state
     )
     steps = [(event.item, event.kind) for event in (second, first, click)]
-    check = reduce(lambda check, step: next_check(check, *step), steps, NO_EVENTS)
+    check = reduce(lambda check, step: next_checksum(check, *step), steps, NO_EVENTS)
     reset = wire.StateReset("e" * 32, first.install, first.seq, first.user, first.clock, steps)
     changed = [
         msgspec.structs.replace(event, state_checksum=check, state_events=3)

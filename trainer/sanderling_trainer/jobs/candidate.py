@@ -28,13 +28,15 @@ def evaluate_candidate(
     learner = copy.deepcopy(network)
     policy_gradient(learner, found.histories, found.decisions.of(~aside), config, facts.repeats)
 
-    def would(decisions: Decisions) -> ope.Candidate:
+    def candidate_at(decisions: Decisions) -> ope.Candidate:
         _, serving_pool = _order(network, found, decisions, config, facts.repeats)
         ranks, pool_items = _order(learner, found, decisions, config, facts.repeats)
         return _candidate(decisions, ranks, pool_items, serving_pool, config, len(network.bias))
 
     serving = ope.ServingPolicy(facts.release, config.pool, config.epsilon)
-    return ope.report(found.decisions.of(aside), serving, would, np.random.default_rng(config.seed))
+    return ope.evaluate_candidate(
+        found.decisions.of(aside), serving, candidate_at, np.random.default_rng(config.seed)
+    )
 
 
 def _candidate(
@@ -52,13 +54,20 @@ def _candidate(
     clicks = (decisions.reward > 0).astype(np.float64)
     rng = np.random.default_rng(config.seed)
     exact = decisions.judged & ~decisions.noisy[:, None]
-    model = ope.fit(clicks, exact, decisions.items, decisions.group, n, decisions.survived, rng)
+    examples = ope.RewardExamples(
+        reward=clicks,
+        judged=exact,
+        items=decisions.items,
+        group=decisions.group,
+        survived=decisions.survived,
+    )
+    model = ope.fit_reward_model(examples, n, rng)
     support = np.where(decisions.epsilon > 0, decisions.pool, slots)
     inside = np.arange(serving_pool.shape[1]) < support[:, None]
     epsilons = config.epsilons(slots)
     return ope.Candidate(
         ope.sequential_propensities(ranks, slots, pool, epsilons),
-        model.predictions(decisions.items, pool_items, ranks, pool, epsilons),
+        model.predict(decisions.items, pool_items, ranks, pool, epsilons),
         ope.unsupported_mass(pool_items, np.where(inside, serving_pool, -1), slots, pool, epsilons),
         pool,
         epsilons,

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from sanderling_trainer.data.tables import Interactions
-from sanderling_trainer.evaluation.baselines import EASE, MOST_ITEMS, Popularity
+from sanderling_trainer.evaluation.baselines import EASE, EASE_MAX_ITEMS, Popularity
 from sanderling_trainer.evaluation.metrics import evaluate
-from sanderling_trainer.evaluation.trajectory_replay import Trajectory, journeys
+from sanderling_trainer.evaluation.trajectory_replay import Trajectory, trajectories
 from sanderling_trainer.policy.model.network import PolicyNetwork
 
 Scores = Callable[[Sequence[Trajectory]], NDArray[np.float32]]
@@ -29,7 +29,7 @@ def tables(
     Warm users: those known before the split, by what they liked after it. Fold-in: all users of the later time, by what
     they liked in the second half of it, the first half being known to every model.
     """
-    found = journeys(log, split, int(log.time.max()))
+    found = trajectories(log, split, int(log.time.max()))
     warm = [journey for journey in found if len(journey.before)]
     models = _models(network, log, split, kinds)
     protocols = {"warm users": warm, "fold-in": [_folded(journey) for journey in found]}
@@ -50,7 +50,7 @@ def _models(
     liked = np.split(past.item[order], np.flatnonzero(np.diff(past.user[order])) + 1)
     likes = np.array([kind != "dislike" for kind in log.kinds])
     baselines: dict[str, Popularity | EASE] = {"popularity": Popularity().fit(liked, n)}
-    if n <= MOST_ITEMS:
+    if n <= EASE_MAX_ITEMS:
         baselines["EASE"] = EASE().fit(liked, n)
 
     def of(model: Popularity | EASE) -> Scores:

@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 
 from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.logged_decisions import Decisions
-from sanderling_trainer.evaluation.trajectory_replay import Replay, Trajectory, decisions_of, replay
+from sanderling_trainer.evaluation.trajectory_replay import (
+    Replay,
+    Trajectory,
+    replay,
+    replayed_decisions,
+)
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training.batches import batches, decisions_in, first_seen, seen_at
@@ -59,12 +64,7 @@ def logged_replays(
         )
         for journey in found
     ]
-    decisions = decisions_of(
-        [
-            (at, len(journey.before), journey.contexts, one)
-            for at, (journey, one) in enumerate(zip(found, replays, strict=True))
-        ]
-    )
+    decisions = replayed_decisions(found, replays)
     return histories, decisions, replays
 
 

@@ -24,7 +24,7 @@ from sanderling_trainer.data.popularity import DAY, Trends
 from sanderling_trainer.data.shards import spread
 from sanderling_trainer.data.tables import Catalogue, Interactions
 from sanderling_trainer.data.time_split import content_hash, quantile, repeated_share
-from sanderling_trainer.evaluation.trajectory_replay import journeys
+from sanderling_trainer.evaluation.trajectory_replay import trajectories
 from sanderling_trainer.policy import checkpoint, ranking_report, rollout
 from sanderling_trainer.policy.checkpoint import CheckpointMetadata
 from sanderling_trainer.policy.holdout_queries import queries_of
@@ -241,7 +241,7 @@ def _policy_gradient(
     What is in fashion is that of the inner split while it decides, and of the end of the part from then on.
     """
     network.follow(part.trends, part.inner // DAY)
-    ways = journeys(part.past, part.inner, part.split)
+    ways = trajectories(part.past, part.inner, part.split)
     histories, decisions, replays = rollout.logged_replays(network, ways, part.codes, config)
     trace = policy_gradient(network, histories, decisions, config, part.repeats, journal=journal)
     network.follow(part.trends, part.split // DAY)

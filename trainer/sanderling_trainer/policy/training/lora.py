@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from sanderling_quantize.encoders.pooling import mean_pool, unit
 from sanderling_trainer.data.popularity import DAY
 from sanderling_trainer.data.tables import Interactions
-from sanderling_trainer.policy.model.language_model import LanguageModel, pool
+from sanderling_trainer.policy.model.language_model import LanguageModel
 
 PROJECTIONS = ("query", "key", "value", "q_proj", "k_proj", "v_proj", "q_lin", "k_lin", "v_lin")
 
@@ -149,4 +150,4 @@ def _vectors(learner: nn.Module, model: LanguageModel, texts: Sequence[str]) -> 
     tokens = model.tokenizer(
         list(texts), padding=True, truncation=True, max_length=model.max_tokens, return_tensors="pt"
     ).to(next(learner.parameters()).device)
-    return pool(learner(**tokens).last_hidden_state, tokens["attention_mask"])
+    return unit(mean_pool(learner(**tokens).last_hidden_state, tokens["attention_mask"]))
