@@ -227,7 +227,9 @@ def test_crash_points(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, 
 
 
 @given(
-    st.lists(st.sampled_from(["update", "confirm", "roll_back", "start", "clear_trial"]), max_size=30)
+    st.lists(
+        st.sampled_from(["update", "confirm", "roll_back", "start", "clear_trial"]), max_size=30
+    )
 )
 @settings(max_examples=60, deadline=None)
 def test_invariants(tmp_path_factory: pytest.TempPathFactory, steps: list[str]) -> None:
