@@ -1,4 +1,5 @@
-"""Any course of recording, sending, failing and restarting has the effect of each event once (promise P9)."""
+"""Random courses of recording, sending, failing and restarting: each event has its effect
+exactly once."""
 
 from __future__ import annotations
 
@@ -125,7 +126,8 @@ class Courses(RuleBasedStateMachine):
 
 
 def test_any_course_has_the_effect_of_each_event_once():
-    """After 25 courses of 30 steps the lab knows what was recorded, each once, and every number is accounted for."""
+    """After 25 courses of 30 steps the lab knows each event once, and every number is accounted
+    for."""
     run_state_machine_as_test(
         Courses, settings=settings(max_examples=25, stateful_step_count=30, deadline=None)
     )
@@ -139,18 +141,18 @@ def test_two_thousand_courses_have_the_effect_of_each_event_once():
     )
 
 
-class Forgetful(Courses):
-    """The mutant whose uploader deletes what it has sent, whatever the answer."""
+class DeletingCourses(Courses):
+    """The broken uploader that deletes what it has sent, whatever the answer."""
 
     def answer(self, events: list[Event]) -> Response:
         self.outbox.acknowledge([event.id for event in events])
         return super().answer(events)
 
 
-def test_the_courses_find_who_deletes_first():
-    """An outbox that forgets what it has sent is found out (P4)."""
+def test_a_broken_outbox_that_deletes_first_is_found_by_a_course():
+    """An outbox that deletes what it has sent is found."""
     short = settings(
         max_examples=25, deadline=None, phases=[Phase.generate], report_multiple_bugs=False
     )
     with pytest.raises(AssertionError):
-        run_state_machine_as_test(Forgetful, settings=short)
+        run_state_machine_as_test(DeletingCourses, settings=short)

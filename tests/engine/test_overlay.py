@@ -1,5 +1,4 @@
-"""Added items: the app's last change applies, until a bundle that was created later has the
-item."""
+"""Added items apply until a bundle that was created later has them."""
 
 from __future__ import annotations
 
@@ -36,16 +35,14 @@ def reopened(folder, name):
 
 @pytest.mark.parametrize("wall_s", [-(10**9), 0, CREATED_S - 1, CREATED_S + 50, 10**12])
 def test_an_added_item_survives_a_restart_under_any_clock(serving, tmp_path, wall_s):
-    """An item that was replaced while a bundle served stays replaced, even if the clock is behind
-    its date."""
+    """An item replaced while a bundle served stays replaced, even if the clock is behind."""
     tmp_path.joinpath("state").mkdir()
     serving.change_catalog([addition({"id": "item-3", "text": "mine"}, 1000 * wall_s)])
     assert titles(serving)["item-3"] == titles(reopened(tmp_path, "old"))["item-3"] == "mine"
 
 
 def test_a_later_bundle_overrides_an_added_item_only_while_it_serves(serving, tmp_path):
-    """An added item gives way to a later bundle's and returns after a roll-back, with those added
-    meanwhile."""
+    """An added item gives way to a later bundle's, and returns after a roll-back."""
     tmp_path.joinpath("state").mkdir()
     serving.change_catalog([addition({"id": "item-11", "text": "mine"}, 1000 * CREATED_S)])
     newer = reopened(tmp_path, "new")

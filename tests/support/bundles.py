@@ -75,8 +75,7 @@ def write_bundle(
 
 
 def trying(bundle: Path, state: Path, **options: Any) -> Engine:
-    """Open an engine that serves release 2, which is installed in its folder and not confirmed
-    yet."""
+    """Open an engine that serves release 2, which is installed but not confirmed yet."""
     write_bundle(state / "bundles" / "2", release=2)
     Slots(state / "bundles").activate(2)
     return Engine.open(bundle, state, **options)

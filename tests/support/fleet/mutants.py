@@ -1,4 +1,4 @@
-"""Devices and labs that are broken on purpose: the courses must find each of them (P4)."""
+"""Devices and labs that are broken on purpose: the courses must find each of them."""
 
 from __future__ import annotations
 
