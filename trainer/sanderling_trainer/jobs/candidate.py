@@ -57,13 +57,20 @@ def _candidate(
     clicks = (decisions.reward > 0).astype(np.float64)
     rng = np.random.default_rng(config.seed)
     exact = decisions.judged & ~decisions.noisy[:, None]
-    model = ope.fit(clicks, exact, decisions.items, decisions.group, n, decisions.survived, rng)
+    examples = ope.RewardExamples(
+        reward=clicks,
+        judged=exact,
+        items=decisions.items,
+        group=decisions.group,
+        survived=decisions.survived,
+    )
+    model = ope.fit_reward_model(examples, n, rng)
     support = np.where(decisions.epsilon > 0, decisions.pool, slots)
     inside = np.arange(serving_pool.shape[1]) < support[:, None]
     epsilons = config.epsilons(slots)
     return ope.Candidate(
         ope.sequential_propensities(ranks, slots, pool, epsilons),
-        model.predictions(decisions.items, pool_items, ranks, pool, epsilons),
+        model.predict(decisions.items, pool_items, ranks, pool, epsilons),
         ope.unsupported_mass(pool_items, np.where(inside, serving_pool, -1), slots, pool, epsilons),
         pool,
         epsilons,
