@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sanderling.runtime.files import replace_durably
 from sanderling_trainer.policy.training import distributed
 from sanderling_trainer.policy.training.optimizer import Optimiser
 
@@ -65,7 +66,7 @@ class Run:
             },
         }
         torch.save(state, beside)
-        beside.replace(file)
+        replace_durably(beside, file)
 
 
 def begin(network: nn.Module, optimiser: Optimiser, seed: int, file: Path | None) -> Run:
