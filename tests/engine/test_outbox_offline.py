@@ -12,9 +12,9 @@ from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling.events.schema import Decision, Event, Loss, Outcome
 from sanderling.outbox.outbox import Outbox
-from sanderling.upload.backoff import FIRST_DELAY_S, LAST_BACKOFF_S, OFFLINE_S
+from sanderling.upload.backoff import MAX_BACKOFF_S, MAX_START_DELAY_S, OFFLINE_DELAY_S
 from sanderling.upload.transport import NoNetworkError, Response
-from sanderling.upload.uploader import IDLE_S, Uploader
+from sanderling.upload.uploader import IDLE_S, Uploader, UploadOptions
 from tests.support.fakes import EventFactory, FakeClock, FakeTransport, verdicts
 
 DAYS, RESTARTS, DECISIONS = 30, 3, 200
@@ -36,9 +36,9 @@ class Away(FakeTransport):
 @pytest.mark.parametrize(
     ("told", "trouble", "at_most_s"),
     [
-        (True, NoNetworkError, OFFLINE_S - FIRST_DELAY_S - IDLE_S),
-        (False, NoNetworkError, OFFLINE_S),
-        (False, ConnectionRefusedError, LAST_BACKOFF_S),
+        (True, NoNetworkError, OFFLINE_DELAY_S - MAX_START_DELAY_S - IDLE_S),
+        (False, NoNetworkError, OFFLINE_DELAY_S),
+        (False, ConnectionRefusedError, MAX_BACKOFF_S),
     ],
     ids=["with may_upload", "without a network", "without a collector"],
 )
@@ -49,11 +49,11 @@ def test_thirty_days_offline_lose_nothing(tmp_path, told, trouble, at_most_s):
     waits before the first step.
     """
     clock, network = FakeClock(), Away(trouble)
-    options = {"max_events": 200, "may_upload": lambda: network.back or not told}
+    options = UploadOptions(max_events=200, may_upload=lambda: network.back or not told)
     for life in range(DAYS * RESTARTS):
         outbox = Outbox(tmp_path, clock=clock)
         make = EventFactory(outbox.install, start=life << 64 | 1)
-        uploader = Uploader(outbox, network, clock=clock, rng=random.Random(life), **options)
+        uploader = Uploader(outbox, network, options, clock=clock, rng=random.Random(life))
         for number in range(DECISIONS // RESTARTS):
             outbox.put([make.decision()])
             clock.advance(86_400 / DECISIONS)
@@ -99,7 +99,7 @@ def test_a_wrong_wall_clock_loses_and_delays_nothing(tmp_path, course):
         )
         waits.append(uploader.step())
         clock.mono += round(waits[-1] * 1000)
-    assert max(waits) <= LAST_BACKOFF_S
+    assert max(waits) <= MAX_BACKOFF_S
     network.back = True
     while outbox.counters().pending:
         clock.mono += round(uploader.step() * 1000)

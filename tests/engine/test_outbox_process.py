@@ -113,8 +113,8 @@ def test_an_engine_closes_in_two_seconds_without_a_network(tmp_path, deaf, monke
 
     The test gives the post a tenth of that, so that a slow machine has time for the rest.
     """
-    monkeypatch.setattr(upload, "LAST_POST_S", upload.LAST_POST_S / 10)
-    assert upload.LAST_POST_S <= 0.1
+    monkeypatch.setattr(upload, "STOP_WAIT_S", upload.STOP_WAIT_S / 10)
+    assert upload.STOP_WAIT_S <= 0.1
     write_bundle(tmp_path / "bundle")
     engine = Engine.open(tmp_path / "bundle", tmp_path / "state", f"http://127.0.0.1:{deaf}")
     slate = engine.recommend("anna")

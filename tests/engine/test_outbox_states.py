@@ -18,7 +18,7 @@ from sanderling.events import schema as wire
 from sanderling.events.schema import Decision, Event, Loss, Outcome
 from sanderling.outbox.outbox import Outbox
 from sanderling.upload.transport import Response
-from sanderling.upload.uploader import Uploader
+from sanderling.upload.uploader import Uploader, UploadOptions
 from tests.support.fakes import EventFactory, FakeClock, FakeTransport, status, verdicts
 
 Body = tuple[type[Event], str | None, float]
@@ -48,7 +48,7 @@ class Courses(RuleBasedStateMachine):
         self.make = EventFactory(self.outbox.install, start=self.lives << 64 | 1)
         rng = random.Random(self.lives)
         self.uploader = Uploader(
-            self.outbox, self.transport, clock=self.clock, rng=rng, max_events=3
+            self.outbox, self.transport, UploadOptions(max_events=3), clock=self.clock, rng=rng
         )
 
     def answer(self, events: list[Event]) -> Response:

@@ -22,7 +22,7 @@ from sanderling.outbox.database import Database
 from sanderling.outbox.outbox import Outbox
 from sanderling.runtime.clock import SystemClock
 from sanderling.upload.transport import Response
-from sanderling.upload.uploader import Uploader
+from sanderling.upload.uploader import Uploader, UploadOptions
 from tests.support.fakes import EventFactory
 
 Passing = Callable[[str], None]
@@ -93,7 +93,11 @@ def live(life: Life, ready: int, passing: Passing = lambda point: None) -> None:
     kind = DeleteFirst if life.mutant == "delete_first" else FileCollector
     transport = kind(life, outbox, rng, passing)
     uploader = Uploader(
-        outbox, transport, clock=SystemClock(), rng=AtOnce(), max_events=rng.choice([1, 3, 20])
+        outbox,
+        transport,
+        UploadOptions(max_events=rng.choice([1, 3, 20])),
+        clock=SystemClock(),
+        rng=AtOnce(),
     )
     if life.collector:
         uploader.start()
