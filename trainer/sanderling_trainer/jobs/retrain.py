@@ -58,7 +58,7 @@ def retrain(
     holds it, `out` gets its `metrics.json` alone, unless `ship_anyway`; else the checkpoint is
     learned from all users, by the policy gradient alone: cross-entropy on the few users of one log
     made it worse on every inner split. The trends go on from the checkpoint's, unless the log
-    begins more than 28 days after those end: then they stay as they were. Raises `TooLittleError`
+    begins more than 28 days after those end: then they stay as they were. Raises `TooFewDecisionsError`
     for fewer than 100 usable decisions, and `FileExistsError` when a held candidate's folder has a
     checkpoint already.
     """
