@@ -22,7 +22,7 @@ from sanderling_quantize.gate.reference_policy import QUERIES, FloatPolicy
 from sanderling_quantize.gate.run_checks import _gain
 from sanderling_quantize.gate.thresholds import TIERS
 from sanderling_trainer.data.histories import History
-from sanderling_trainer.policy.holdout_queries import MOST_EVENTS, queries_of
+from sanderling_trainer.policy.holdout_queries import MAX_EVENTS, queries_of
 from tests.support import gate_worlds as worlds
 
 pytestmark = pytest.mark.lab
@@ -221,7 +221,7 @@ def test_queries_end_where_the_log_ends():
     ]
     latest, *_ = queries_of([early, late, long], repeats=False)
     assert (len(latest["items"]), latest["relevant"].tolist()) == (
-        MOST_EVENTS,
+        MAX_EVENTS,
         list(range(80, 100)),
     )
 

@@ -111,7 +111,7 @@ def decisions_of(world) -> Decisions:
     m = len(world.items)
     return Decisions(
         history=np.arange(m),
-        at=np.zeros(m, np.int64),
+        position=np.zeros(m, np.int64),
         items=world.items.copy(),
         logged=world.log.logged.marginal.copy(),
         conditional=world.log.logged.conditional.copy(),
@@ -289,7 +289,7 @@ def test_one_odd_decision_is_left_out_and_changes_nothing(how):
     """Whatever pool, ε or slate one device makes up, the others are judged as if alone, in little time and memory."""
     world = draw("independent", 1000, 1, order=BETTER, epsilon=0.5)
     alone = ope.report(
-        decisions_of(world).of(slice(1, None)),
+        decisions_of(world).take(slice(1, None)),
         SERVING,
         candidate_of(world),
         np.random.default_rng(0),

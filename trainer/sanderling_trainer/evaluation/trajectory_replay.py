@@ -125,7 +125,7 @@ def decisions_of(replays: Sequence[tuple[int, int, NDArray[np.int64], Replay]]) 
     clicks = np.concatenate([part.clicks for part in parts])
     return Decisions(
         history=history,
-        at=np.concatenate(
+        position=np.concatenate(
             [
                 before + np.arange(count)
                 for (_, before, *_), count in zip(replays, steps, strict=True)

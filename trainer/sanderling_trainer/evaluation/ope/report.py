@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling_trainer.data.logged_decisions import MOST_ALIKE, Decisions
+from sanderling_trainer.data.logged_decisions import MAX_SHEDDING_WEIGHT, Decisions
 from sanderling_trainer.evaluation.ope.aggregation import Slates, cut
 from sanderling_trainer.evaluation.ope.estimate import Estimate, difference, estimates, faulty
 from sanderling_trainer.evaluation.ope.propensities import (
@@ -109,17 +109,17 @@ def _judgeable(
     What is cheap to see goes first, so that no odd decision decides how large a table of all is.
     """
     left_out: dict[str, int] = {}
-    decisions = decisions.of(_fit(_foreign(decisions, serving), len(decisions), left_out))
-    decisions = decisions.cut(int(np.bincount(decisions.slots, minlength=2).argmax()))
-    decisions = decisions.of(_fit(_unfit(decisions), len(decisions), left_out))
+    decisions = decisions.take(_fit(_foreign(decisions, serving), len(decisions), left_out))
+    decisions = decisions.truncate(int(np.bincount(decisions.slots, minlength=2).argmax()))
+    decisions = decisions.take(_fit(_unfit(decisions), len(decisions), left_out))
     rebuilt = sequential_propensities(
         decisions.ranks, decisions.items.shape[1], decisions.pool, decisions.epsilons()
     )
     log = _slates(decisions, rebuilt)
     fit = _fit(_unexplained(decisions, log, rebuilt), len(decisions), left_out)
-    survived = np.maximum(decisions.survived, 1.0 / MOST_ALIKE)
+    survived = np.maximum(decisions.survived, 1.0 / MAX_SHEDDING_WEIGHT)
     decisions, log = (
-        replace(decisions, survived=survived).of(fit),
+        replace(decisions, survived=survived).take(fit),
         cut(log._replace(survived=survived), fit),
     )
     return decisions, log, {reason: count for reason, count in left_out.items() if count}

@@ -59,7 +59,7 @@ def decisions_of_slates(
     """
     return Decisions(
         history=history,
-        at=at,
+        position=at,
         items=slates.items,
         logged=slates.marginal,
         conditional=slates.conditional,
