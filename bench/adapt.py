@@ -37,8 +37,8 @@ from sanderling import Engine
 from sanderling.bundle import writer
 from sanderling.bundle.manifest import Exploration, Sizes
 from sanderling.ranking.quantization import quantize_rows
-from sanderling_trainer.evaluation.simulators.fitted import Simulated, fit_simulator
-from sanderling_trainer.evaluation.simulators.world import Session
+from sanderling_trainer.evaluation.simulators.environment import Session
+from sanderling_trainer.evaluation.simulators.fitted import FittedEnvironment, fit_simulator
 from sanderling_trainer.policy.checkpoint import NAMES
 from sanderling_trainer.policy.model.language_model import LanguageModel
 from sanderling_trainer.policy.model.network import PolicyNetwork
@@ -67,7 +67,7 @@ def run(arguments: list[str]) -> dict[str, Any]:
     return {"rows": [row for name in TURNS for row in _rows(name, found)]}
 
 
-def _played(world: Simulated, text: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+def _played(world: FittedEnvironment, text: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     users = rng.permutation(world.users)[: LOGGED + USERS]
     shelf = SHELF * rng.standard_normal(ITEMS)
@@ -117,7 +117,7 @@ def _write(network: PolicyNetwork, place: Path) -> None:
 
 def _session(
     engine: Engine,
-    world: Simulated,
+    world: FittedEnvironment,
     users: np.ndarray,
     bought: list[np.ndarray],
     rng: np.random.Generator,

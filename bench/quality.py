@@ -225,7 +225,7 @@ def _rows(
     head = {"data": label, "model": name}
     peer, theirs = best
     for metric, values in result.views[view].items():
-        interval = mean(values, np.random.default_rng(0)).plain()
+        interval = mean(values, np.random.default_rng(0)).as_dict()
         yield {**head, "metric": metric, **interval, "seeds": result.seeds}
     shown = result.coverage[view]
     yield {
@@ -241,7 +241,7 @@ def _rows(
         mine = result.views[view][metric]
         apart = ratio_difference(
             (mine, ones), (theirs[metric], ones), np.random.default_rng(0)
-        ).plain()
+        ).as_dict()
         yield {
             **head,
             "metric": f"{metric} difference to the best baseline, {peer}",

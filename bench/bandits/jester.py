@@ -21,8 +21,8 @@ import numpy as np
 
 from bench.bandits import gaussian, jester_policy
 from sanderling_trainer.evaluation.intervals import Interval, ratio, ratio_difference
-from sanderling_trainer.evaluation.simulators.rating_matrix import RatedMatrix
-from sanderling_trainer.evaluation.simulators.world import Session
+from sanderling_trainer.evaluation.simulators.environment import Session
+from sanderling_trainer.evaluation.simulators.rating_matrix import RatingMatrix
 from sanderling_trainer.policy.model.language_model import LanguageModel
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +72,7 @@ class Fixed:
 
 
 def walk(
-    world: RatedMatrix, policy: Policy, epsilon: float, rng: np.random.Generator
+    world: RatingMatrix, policy: Policy, epsilon: float, rng: np.random.Generator
 ) -> np.ndarray:
     """Return the likes bool [users, 10] of ε-greedy sessions."""
     users = np.arange(world.users)
@@ -113,7 +113,7 @@ def one_split(
     ratings: np.ndarray, texts: list[str], text: np.ndarray, seed: int
 ) -> dict[tuple[str, float], np.ndarray]:
     """Return each model's likes [300, 10] at each ε; users come in the split's order."""
-    train, world = ratings[:TRAIN], RatedMatrix(ratings[TRAIN:], texts, STEPS)
+    train, world = ratings[:TRAIN], RatingMatrix(ratings[TRAIN:], texts, STEPS)
     shrink, by_chance = tuned(ratings[:TRAIN], texts)
     students = [
         jester_policy.distilled(train, text, 10 * seed + at, shrink) for at in range(MEMBERS)
@@ -147,7 +147,7 @@ def one_split(
 
 def tuned(train: np.ndarray, texts: list[str]) -> tuple[float, bool]:
     """Return the Gaussian's shrinkage and score that are best on the inner split."""
-    world = RatedMatrix(train[INNER:], texts, STEPS)
+    world = RatingMatrix(train[INNER:], texts, STEPS)
 
     def rate(dials: tuple[float, bool]) -> float:
         return walk(
@@ -189,7 +189,7 @@ def rows_of(
 
     def add(name: str, metric: str, interval: Interval) -> None:
         rows.append(
-            {"data": "jester", "model": name, "metric": metric, **interval.plain(), "seeds": seeds}
+            {"data": "jester", "model": name, "metric": metric, **interval.as_dict(), "seeds": seeds}
         )
 
     for (name, epsilon), likes in found.items():

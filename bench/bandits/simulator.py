@@ -27,9 +27,9 @@ from scipy.stats import t as student
 from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.evaluation.simulators.click_models import PositionBias
-from sanderling_trainer.evaluation.simulators.fitted import Simulated, fit_simulator
-from sanderling_trainer.evaluation.simulators.logging import decisions_of_slates, draw_slates
-from sanderling_trainer.evaluation.simulators.world import Session, slate_value
+from sanderling_trainer.evaluation.simulators.environment import Session, slate_value
+from sanderling_trainer.evaluation.simulators.fitted import FittedEnvironment, fit_simulator
+from sanderling_trainer.evaluation.simulators.logging import draw_slates, simulated_decisions
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.language_model import LanguageModel
 from sanderling_trainer.policy.model.network import PolicyNetwork
@@ -128,7 +128,7 @@ def read(folder: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
 
 
 def purchases(
-    world: Simulated, user: int, shelf: np.ndarray, rng: np.random.Generator
+    world: FittedEnvironment, user: int, shelf: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """Draw items without replacement by attraction at time 0 times exposure, exp(shelf) (Gumbel top-k)."""
     log_chance = np.log(world.attraction(np.array([user]), 0)[0]) + shelf
@@ -159,7 +159,7 @@ def learn_first(bought: list[np.ndarray], text: np.ndarray, seed: int) -> Policy
 
 
 def releases(
-    world: Simulated,
+    world: FittedEnvironment,
     users: np.ndarray,
     bought: list[np.ndarray],
     first: PolicyNetwork,
@@ -218,7 +218,7 @@ def scores(network: PolicyNetwork, events: list[np.ndarray], clicks: np.ndarray)
     )
 
 
-def left(world: Simulated, users: np.ndarray, events: list[np.ndarray], time: int) -> np.ndarray:
+def left(world: FittedEnvironment, users: np.ndarray, events: list[np.ndarray], time: int) -> np.ndarray:
     """Return what exists and was not had, bool [b, n]."""
     found = world.eligible(users, time).copy()
     for row, items in enumerate(events):
@@ -227,7 +227,7 @@ def left(world: Simulated, users: np.ndarray, events: list[np.ndarray], time: in
 
 
 def value(
-    world: Simulated, users: np.ndarray, events: list[np.ndarray], network: PolicyNetwork, time: int
+    world: FittedEnvironment, users: np.ndarray, events: list[np.ndarray], network: PolicyNetwork, time: int
 ) -> float:
     """Return the exact expected clicks on greedy slates of users who were never logged."""
     found = np.where(
@@ -239,7 +239,7 @@ def value(
 
 
 def show(
-    world: Simulated, users: np.ndarray, events: list[np.ndarray], clicks: np.ndarray, network: PolicyNetwork,
+    world: FittedEnvironment, users: np.ndarray, events: list[np.ndarray], clicks: np.ndarray, network: PolicyNetwork,
     time: int, rng: np.random.Generator,
 ) -> tuple[Decisions, np.ndarray]:  # fmt: skip
     """Show every user a slate, append the clicks to `events`, and return decisions and when each reward arrives."""
@@ -252,8 +252,8 @@ def show(
         events[row] = np.concatenate([events[row], new])
         clicks[row] += len(new)
     known = np.ones_like(feedback.clicks)
-    made = decisions_of_slates(slates, feedback, known, np.arange(len(users)), at)
-    return made, time + 1 + world.lateness(slates.items.shape, rng)
+    made = simulated_decisions(slates, feedback, known, np.arange(len(users)), at)
+    return made, time + 1 + world.reward_delays(slates.items.shape, rng)
 
 
 def joined(log: list[tuple[Decisions, np.ndarray]], now: int) -> Decisions:
@@ -288,7 +288,7 @@ def improve(
     policy_gradient(context, decisions, variant.baseline)
 
 
-def bounds_of(world: Simulated, users: np.ndarray, bought: list[np.ndarray]) -> np.ndarray:
+def bounds_of(world: FittedEnvironment, users: np.ndarray, bought: list[np.ndarray]) -> np.ndarray:
     """Return the values of uniform and of best slates, float64 [2, RELEASES]."""
     found = np.zeros((2, RELEASES))
     for time in range(RELEASES):

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.ranking import baselines
 from bench.ranking.protocols import Benchmark, Model
-from sanderling_trainer.evaluation.baselines import MOST_ITEMS
+from sanderling_trainer.evaluation.baselines import EASE_MAX_ITEMS
 
 BUDGET = 12
 
@@ -44,7 +44,7 @@ def _told(benchmark: Benchmark) -> bool:
 
 
 def _small(benchmark: Benchmark) -> bool:
-    return len(benchmark.report.train.texts) <= MOST_ITEMS
+    return len(benchmark.report.train.texts) <= EASE_MAX_ITEMS
 
 
 BASELINES: dict[str, Candidate] = {

@@ -121,9 +121,9 @@ def gate(
     Example: sanderling gate bundle/ --checkpoint checkpoint/
     """
     from sanderling_quantize import gate as gates
-    from sanderling_quantize.build_bundle import regate
+    from sanderling_quantize.build_bundle import check_bundle
 
-    rows = regate(bundle, checkpoint, encoder.value, previous)
+    rows = check_bundle(bundle, checkpoint, encoder.value, previous)
     passed = all(row.passed for row in rows)
     verdict = "passed" if passed else "failed"
     finish(

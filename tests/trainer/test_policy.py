@@ -47,7 +47,7 @@ def test_the_parallel_form_equals_the_recurrence_on_the_device(length):
     state = device.initial_state()
     for step in range(length + 1):
         np.testing.assert_allclose(states[step], state, atol=1e-4)
-        user = device.user(state, made.contexts[2].numpy())
+        user = device.user_vector(state, made.contexts[2].numpy())
         np.testing.assert_allclose(users[step], user, atol=1e-4)
         if step < length:
             state = device.step(state, vectors[items[step]].numpy(), "abc"[kinds[step]])

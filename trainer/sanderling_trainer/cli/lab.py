@@ -294,10 +294,10 @@ def demo(
             f"expected both --items and --interactions, found {given} alone; add {missing}"
         )
 
-    from sanderling_trainer.demo.run import Demo, Settings
+    from sanderling_trainer.demo.run import Demo, DemoSettings
     from sanderling_trainer.policy.model.config import Config
 
-    settings = Settings(
+    settings = DemoSettings(
         seconds_of(collector_down), kill_device, config=replace(Config(), seed=seed)
     )
     finished = Demo(out, settings, note).run(items, interactions)

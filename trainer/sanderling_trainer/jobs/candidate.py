@@ -41,7 +41,7 @@ def evaluate_candidate(
 
     serving = ope.ServingPolicy(metadata.release, config.pool, config.epsilon)
     rng = np.random.default_rng(config.seed)
-    return ope.report(decisions.take(held_out), serving, candidate_at, rng)
+    return ope.evaluate_candidate(decisions.take(held_out), serving, candidate_at, rng)
 
 
 # Six parameters: the two policies' orders at the same decisions, and what both are explored with.
@@ -65,15 +65,15 @@ def _candidate(
     clicks = (decisions.reward > 0).astype(np.float64)
     # Rewards that may have been flipped are unbiased, but not clicks that a model could learn from.
     exact = decisions.judged & ~decisions.noisy[:, None]
-    model = ope.fit(
-        clicks,
-        exact,
-        decisions.items,
-        decisions.group,
-        n_items,
-        decisions.survived,
-        np.random.default_rng(config.seed),
+    reward_examples = ope.RewardExamples(
+        reward=clicks,
+        judged=exact,
+        items=decisions.items,
+        group=decisions.group,
+        survived=decisions.survived,
     )
+    rng = np.random.default_rng(config.seed)
+    model = ope.fit_reward_model(reward_examples, n_items, rng)
 
     # What the serving policy can show: its exploration pool, or the head of its order without
     # exploration.
@@ -82,7 +82,7 @@ def _candidate(
     supported_items = np.where(is_supported, serving_pool, -1)
     return ope.Candidate(
         ope.sequential_propensities(ranks, slots, pool, epsilons),
-        model.predictions(decisions.items, pool_items, ranks, pool, epsilons),
+        model.predict(decisions.items, pool_items, ranks, pool, epsilons),
         ope.unsupported_mass(pool_items, supported_items, slots, pool, epsilons),
         pool,
         epsilons,

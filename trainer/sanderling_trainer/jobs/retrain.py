@@ -88,11 +88,11 @@ def retrain(
         _write_metrics(out, metrics)
         return RetrainResult(metadata.release + 1, metrics, False, verdict["reasons"])
 
-    trace = policy_gradient(context, examples.decisions)
+    curves = policy_gradient(context, examples.decisions)
     metrics["policy_gradient"] = {
         "decisions": len(examples.decisions),
-        "surrogate": trace.loss,
-        "kl": trace.kl,
+        "surrogate": curves.loss,
+        "kl": curves.kl,
     }
     following = _next_release(metadata, log)
     popularity = _continue_popularity(serving, following, examples.histories, metrics)
@@ -147,7 +147,7 @@ def _continue_popularity(
     `metrics`.
     """
     if following.log_from - serving.metadata.log_to > MAX_GAP_DAYS * DAY:
-        metrics["popularity"] = f"kept: the log begins over {MAX_GAP_DAYS} days after its end"
+        metrics["popularity"] = f"unchanged: the log begins over {MAX_GAP_DAYS} days after it ends"
         return serving.popularity
 
     metrics["popularity"] = "continued"

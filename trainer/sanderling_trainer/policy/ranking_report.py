@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from sanderling_trainer.data.histories import kind_codes
 from sanderling_trainer.data.tables import Interactions
-from sanderling_trainer.evaluation.baselines import EASE, MOST_ITEMS, Popularity
+from sanderling_trainer.evaluation.baselines import EASE, EASE_MAX_ITEMS, Popularity
 from sanderling_trainer.evaluation.metrics import evaluate
-from sanderling_trainer.evaluation.trajectory_replay import Trajectory, journeys
+from sanderling_trainer.evaluation.trajectory_replay import Trajectory, trajectories
 from sanderling_trainer.policy.model.network import PolicyNetwork
 
 Scorer = Callable[[Sequence[Trajectory]], NDArray[np.float32]]
@@ -31,11 +31,11 @@ def tables(
     Warm users: users known before the split (seconds), by what they liked after it. Fold-in: all users
     of the later time, by what they liked in the second half of it, where every model sees the first.
     """
-    trajectories = journeys(log, split, int(log.time.max()))
+    later = trajectories(log, split, int(log.time.max()))
     scorers = _scorers(network, log, split, kinds)
     protocols = {
-        "warm users": [trajectory for trajectory in trajectories if len(trajectory.before)],
-        "fold-in": [_fold_in(trajectory) for trajectory in trajectories],
+        "warm users": [trajectory for trajectory in later if len(trajectory.before)],
+        "fold-in": [_fold_in(trajectory) for trajectory in later],
     }
     return [
         _table(protocol, users, scorers, k, len(network.bias))
@@ -54,7 +54,7 @@ def _scorers(
     liked = np.split(past.item[order], np.flatnonzero(np.diff(past.user[order])) + 1)
 
     baselines: dict[str, Popularity | EASE] = {"popularity": Popularity().fit(liked, n)}
-    if n <= MOST_ITEMS:
+    if n <= EASE_MAX_ITEMS:
         baselines["EASE"] = EASE().fit(liked, n)
 
     # Baselines know no kinds of event: they see what was not disliked.

@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 
 from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.logged_decisions import Decisions
-from sanderling_trainer.evaluation.trajectory_replay import Replay, Trajectory, decisions_of, replay
+from sanderling_trainer.evaluation.trajectory_replay import (
+    Replay,
+    Trajectory,
+    replay,
+    replayed_decisions,
+)
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training.batches import batches, decision_points
@@ -72,13 +77,7 @@ def logged_replays(
         )
         for trajectory in trajectories
     ]
-    decisions = decisions_of(
-        [
-            (index, len(trajectory.before), trajectory.contexts, one)
-            for index, (trajectory, one) in enumerate(zip(trajectories, replays, strict=True))
-        ]
-    )
-    return histories, decisions, replays
+    return histories, replayed_decisions(trajectories, replays), replays
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ from sanderling_trainer.data.popularity import DAY, PopularityHistory
 from sanderling_trainer.data.shard_writer import shard_histories
 from sanderling_trainer.data.tables import Catalogue, Interactions
 from sanderling_trainer.data.time_split import content_hash, quantile, repeated_share
-from sanderling_trainer.evaluation.trajectory_replay import journeys
+from sanderling_trainer.evaluation.trajectory_replay import trajectories
 from sanderling_trainer.policy import checkpoint, ranking_report, rollout
 from sanderling_trainer.policy.checkpoint import Checkpoint, CheckpointMetadata
 from sanderling_trainer.policy.holdout_queries import queries_of
@@ -276,11 +276,9 @@ def _policy_gradient(context: TrainingContext, part: _TrainingPart) -> dict[str,
     """
     network = context.network
     network.set_popularity_day(part.popularity, part.inner // DAY)
-    trajectories = journeys(part.past, part.inner, part.split)
+    replayed = trajectories(part.past, part.inner, part.split)
     codes = kind_codes(part.past.kinds, part.kinds)
-    histories, decisions, replays = rollout.logged_replays(
-        network, trajectories, codes, context.config
-    )
+    histories, decisions, replays = rollout.logged_replays(network, replayed, codes, context.config)
     curves = policy_gradient(replace(context, histories=histories), decisions)
     network.set_popularity_day(part.popularity, part.split // DAY)
     _initialize_unseen_kinds(network, part)

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from transformers import AutoModel, AutoTokenizer
 
 from sanderling.errors import SanderlingError
+from sanderling_quantize.encoders.pooling import mean_pool, unit
 
 MINILM = "minilm"
 BATCH = 64
@@ -67,19 +68,13 @@ class LanguageModel:
             max_length=self.max_tokens,
             return_tensors="pt",
         ).to(next(model.parameters()).device)
-        return mean_pool(model(**tokens).last_hidden_state, tokens["attention_mask"])
+        hidden = model(**tokens).last_hidden_state
+        return unit(mean_pool(hidden, tokens["attention_mask"]))
 
     def save(self, folder: Path) -> None:
         """Write the model and its tokenizer as a Hugging Face folder."""
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-
-
-def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Return the mean [b, t] of hidden [b, s, t] over tokens where mask [b, s] is 1, as unit vectors."""
-    weight = mask.unsqueeze(-1).to(hidden.dtype)
-    mean = (hidden * weight).sum(1) / weight.sum(1).clamp(min=1e-9)
-    return torch.nn.functional.normalize(mean, dim=-1)
 
 
 def resolve(source: str) -> str:
