@@ -3,19 +3,21 @@ declared."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import apsw
 import pytest
 
 from sanderling import Engine
 from sanderling.bundle.manifest import Exploration
 from sanderling.events.schema import Decision, Loss, Observation, Outcome
-from sanderling.events.state_checksum import NO_EVENTS, next_check
+from sanderling.events.state_checksum import NO_EVENTS, next_checksum
 from sanderling.outbox import erasure
 from sanderling.outbox.outbox import Outbox
 from sanderling.outbox.records import WriteRequest
 from sanderling.outbox.state_table import StateTable
 from tests.support.bundles import write_bundle
-from tests.support.engines import outbox_of, stored
+from tests.support.engines import outbox_of, profiles_of, run_on_empty, scorer_of, stored
 from tests.support.fakes import EventFactory, FakeClock, FakeEntropy
 from tests.support.outboxes import open_store
 
@@ -142,16 +144,16 @@ def test_an_earlier_slate_is_not_rewarded_under_the_new_pseudonym(engine):
 def test_events_of_the_new_pseudonym_during_forgetting_are_stored(engine):
     """What the user does under the new pseudonym before the old rows are gone is stored."""
     live(engine, "anna")
-    people, scorer = engine._people, engine._serving.scorer
-    key, names = people._users.forget("anna")
-    people.observe("anna", "item-3", "view", scorer)
+    profiles, scorer = profiles_of(engine), scorer_of(engine)
+    key, names = profiles._states.forget("anna")
+    profiles.observe("anna", "item-3", "view", scorer)
     outbox_of(engine).forget(names, [key])
     engine.recommend("anna")
     told = [event for event in stored(engine) if not isinstance(event, Loss)]
     assert [type(event) for event in told] == [Observation, Decision]
     assert (told[1].state_events, told[1].state_checksum) == (
         1,
-        next_check(NO_EVENTS, "item-3", "view"),
+        next_checksum(NO_EVENTS, "item-3", "view"),
     )
 
 
@@ -169,7 +171,7 @@ def test_an_identity_reset_stands_though_bytes_cannot_be_overwritten_yet(engine,
     assert installs == {outbox_of(engine).install} != {before.install}
     assert traces(tmp_path, before.user)
     reader.close()
-    engine._rest()
+    run_on_empty(engine)
     assert not traces(tmp_path, before.user)
 
 
@@ -183,7 +185,7 @@ def test_a_state_that_cannot_be_read_is_not_replaced(tmp_path, monkeypatch):
     write_bundle(tmp_path / "bundle")
     with Engine.open(tmp_path / "bundle", tmp_path / "state") as engine:
         live(engine, "anna")
-        known = engine._people.known("anna", 0, engine._serving.scorer).state
+        known = profiles_of(engine).snapshot("anna", 0, scorer_of(engine)).state
     with Engine.open(tmp_path / "bundle", tmp_path / "state") as engine:
         before = stored(engine)
         monkeypatch.setattr(StateTable, "get", unreadable)
@@ -194,21 +196,21 @@ def test_a_state_that_cannot_be_read_is_not_replaced(tmp_path, monkeypatch):
         assert stored(engine) == before
     monkeypatch.undo()
     with Engine.open(tmp_path / "bundle", tmp_path / "state") as engine:
-        again = engine._people.known("anna", 0, engine._serving.scorer).state
-        assert (again.name, again.check, again.events) == (known.name, known.check, known.events)
+        again = profiles_of(engine).snapshot("anna", 0, scorer_of(engine)).state
+        assert replace(again, vector=None) == replace(known, vector=None)
 
 
 def test_a_decision_during_forgetting_leaves_no_event(engine):
     """A slate that was started before the forgetting and ends after it leaves no event and no
     state."""
     live(engine, "anna")
-    scorer = engine._serving.scorer
-    known = engine._people.known("anna", 0, scorer)
-    made = engine._people.remembered(engine.recommend("anna").decision)
+    scorer = scorer_of(engine)
+    known = profiles_of(engine).snapshot("anna", 0, scorer)
+    record = profiles_of(engine).remembered(engine.recommend("anna").decision)
     engine.forget_user("anna")
-    engine._people.decided(made, known.state, None, 0)
+    profiles_of(engine).record_decision(record, known.state, None, 0)
     with pytest.raises(KeyError):
-        engine.explain(made.slate.decision)
+        engine.explain(record.slate.decision)
     assert {type(event) for event in stored(engine)} == {Loss}
 
 
@@ -240,15 +242,15 @@ def test_events_of_the_old_identity_are_refused_after_a_reset(engine, tmp_path):
     """Events and states that were under way during the reset are not stored, and rewards are
     refused."""
     live(engine, "anna")
-    people, slate = engine._people, engine.recommend("anna")
+    profiles, slate = profiles_of(engine), engine.recommend("anna")
     outbox_of(engine).reset_identity()
-    people.observe("anna", "item-3", "view", engine._serving.scorer)
+    profiles.observe("anna", "item-3", "view", scorer_of(engine))
     outbox_of(engine).put_durable([])
     assert engine.counters()["outbox"].lost["identity_reset"] > 0
     assert not engine.reward(slate, slate[0], 1.0)
     assert stored(engine) == []
     assert traces(tmp_path, slate.pseudonym) == []
-    assert traces(tmp_path, people._users.key("anna")) == []
+    assert traces(tmp_path, profiles._states.key("anna")) == []
 
 
 def test_a_damaged_file_that_was_moved_aside_is_deleted_too(engine, tmp_path):

@@ -11,9 +11,9 @@ from sanderling.events import schema as wire
 from sanderling.events.schema import Decision, Loss, Observation, Outcome, StateReset
 from sanderling.outbox import write_queue
 from sanderling.upload.transport import Response
-from sanderling.users.user_states import TAIL
+from sanderling.users.user_states import MAX_HISTORY
 from tests.support.bundles import write_bundle
-from tests.support.engines import outbox_of
+from tests.support.engines import outbox_of, profiles_of, scorer_of
 from tests.support.fakes import FakeClock, FakeEntropy, FakeTransport, verdicts
 from tests.support.naive import rebuildable
 
@@ -160,7 +160,9 @@ def test_a_state_is_reset_when_observations_are_shed(open_device):
         event.user for event in received if isinstance(event, Decision)
     }
     assert set(since(device, last)) <= rebuildable(received)
-    assert all(len(event.steps) == TAIL for event in received if isinstance(event, StateReset))
+    assert all(
+        len(event.steps) == MAX_HISTORY for event in received if isinstance(event, StateReset)
+    )
     assert missing(received) == 0
 
 
@@ -251,7 +253,7 @@ def test_no_gap_is_closed_while_nothing_can_be_queued(open_device, shut, monkeyp
         monkeypatch.setattr(write_queue, "MAX_QUEUED", 0)
     pseudonym = device.engine.recommend(USERS[0]).pseudonym
     assert not device.outbox.clear_gap(pseudonym)
-    assert device.engine._people._users.get(USERS[0], device.engine._serving.scorer).events == 1
+    assert profiles_of(device.engine)._states.get(USERS[0], scorer_of(device.engine)).events == 1
     monkeypatch.undo()
     device.engine.close()
     device.open()

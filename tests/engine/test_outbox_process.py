@@ -24,6 +24,7 @@ from sanderling.runtime.fork_safety import connect
 from sanderling.upload import uploader as upload
 from sanderling.upload.uploader import Uploader
 from tests.support.bundles import trying, write_bundle
+from tests.support.engines import active_bundle_of, outbox_of, profiles_of, scorer_of
 from tests.support.fakes import EventFactory, FakeTransport
 
 ROOT = Path(__file__).parents[2]
@@ -179,9 +180,9 @@ def test_a_child_refuses_everything_and_the_parent_goes_on(tmp_path):
         engine = parent.enter_context(
             Engine.open(tmp_path / "bundle", folder, transport=transport, **options)
         )
-        scorer, people, serving = engine._serving.scorer, engine._people, engine._serving
+        scorer, profiles, serving = scorer_of(engine), profiles_of(engine), active_bundle_of(engine)
         locks = [
-            people._lock,
+            profiles._lock,
             serving.swapping,
             serving.slots._lock,
             scorer.encoder._load_lock,
@@ -189,9 +190,9 @@ def test_a_child_refuses_everything_and_the_parent_goes_on(tmp_path):
         ]
         locks += [
             scorer.index._pack_lock,
-            engine._outbox._queue.changed,
-            engine._outbox._store.losses._lock,
-            engine._outbox._store.gaps._lock,
+            outbox_of(engine)._queue.changed,
+            outbox_of(engine)._store.losses._lock,
+            outbox_of(engine)._store.gaps._lock,
             engine._uploader._turn,
         ]
         slate = engine.recommend("anna")

@@ -12,6 +12,7 @@ from sanderling.releases.active_bundle import ActiveBundle
 from sanderling.releases.slots import SlotState
 from sanderling.runtime import files
 from tests.support.bundles import trying, write_bundle
+from tests.support.engines import active_bundle_of, scorer_of
 from tests.support.outboxes import database
 
 
@@ -63,7 +64,7 @@ def test_a_release_that_fails_on_a_full_disk_stops_no_request(tmp_path, monkeypa
     """Where it cannot be noted that a release failed, the bundle before serves all the same."""
     write_bundle(tmp_path / "bundle")
     with trying(tmp_path / "bundle", tmp_path / "state") as engine:
-        monkeypatch.setattr(engine._serving.scorer, "rank", fail)
+        monkeypatch.setattr(scorer_of(engine), "rank", fail)
         monkeypatch.setattr(files, "flush_path", full)
         assert [len(engine.recommend("anna")) for _ in range(2)] == [10, 10]
         assert engine.release == 1
@@ -78,8 +79,8 @@ def test_where_the_bundle_before_does_not_open_the_one_given_serves(tmp_path, mo
         engine.recommend("anna")
     write_bundle(tmp_path / "state" / "bundles" / "3", release=3)
     with Engine.open(tmp_path / "bundle", tmp_path / "state") as engine:
-        engine._serving.update(lambda slots, serving: slots.path(3))
-        monkeypatch.setattr(engine._serving.scorer, "rank", fail)
+        active_bundle_of(engine).update(lambda slots, serving: slots.path(3))
+        monkeypatch.setattr(scorer_of(engine), "rank", fail)
         (tmp_path / "state" / "bundles" / "2" / "manifest.json").write_bytes(b"")
         assert len(engine.recommend("anna")) == 10
         assert engine.release == 1
@@ -119,7 +120,7 @@ def test_a_confirmed_release_serves_beside_too(tmp_path):
     write_bundle(tmp_path / "bundle")
     with trying(tmp_path / "bundle", tmp_path / "state") as first:
         first.recommend("anna")
-        first._serving._confirming.join()
+        active_bundle_of(first)._confirming.join()
         with Engine.open(tmp_path / "bundle", tmp_path / "state") as second:
             assert second.release == 2
 

@@ -1,4 +1,4 @@
-"""What an engine has recorded, and its parts that no public name shows."""
+"""What tests look at inside an engine: the only module of tests that reaches into `Engine`."""
 
 from __future__ import annotations
 
@@ -6,16 +6,39 @@ from sanderling import Engine
 from sanderling.events import codec
 from sanderling.events.schema import Event
 from sanderling.outbox.outbox import Outbox
+from sanderling.ranking.scorer import Scorer
+from sanderling.releases.active_bundle import ActiveBundle
+from sanderling.users.profiles import UserProfiles
 
 
-def outbox_of(engine: Engine) -> Outbox:
-    """Return the engine's outbox; it has one."""
-    assert engine._outbox is not None
-    return engine._outbox
+def outbox_of(engine: Engine) -> Outbox | None:
+    """Return the outbox of an engine, None where nothing can be stored."""
+    return engine._state.outbox
+
+
+def profiles_of(engine: Engine) -> UserProfiles:
+    """Return what an engine knows of its users under its present identity."""
+    return engine._profiles
+
+
+def active_bundle_of(engine: Engine) -> ActiveBundle:
+    """Return the holder of the bundle that serves."""
+    return engine._serving
+
+
+def scorer_of(engine: Engine) -> Scorer:
+    """Return the scorer that serves."""
+    return engine._serving.scorer
+
+
+def run_on_empty(engine: Engine) -> None:
+    """Do what the uploader does when everything is uploaded: scrub, and rotate where that is due."""
+    engine._on_empty()
 
 
 def stored(engine: Engine) -> list[Event]:
-    """Return the stored events; a durable write comes first, so that all earlier ones are in."""
+    """Return the events in an engine's outbox, written or queued before this call."""
     outbox = outbox_of(engine)
+    assert outbox is not None, engine.storage_fault
     outbox.put_durable([])
-    return [codec.decode(stored.line) for stored in outbox.oldest(10_000, 1 << 30)]
+    return [codec.decode(event.line) for event in outbox.oldest(10_000, 1 << 30)]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sanderling.events.schema import Decision, Event, Observation, Outcome, StateReset
-from sanderling.events.state_checksum import NO_EVENTS, next_check
+from sanderling.events.state_checksum import NO_EVENTS, next_checksum
 
 # Exploration
 
@@ -156,7 +156,7 @@ def rebuildable(events: Iterable[Event]) -> set[str]:
             steps = [(event.item, event.kind)]
         for item, kind in steps:
             checks = made.setdefault(event.user, [NO_EVENTS])
-            checks.append(next_check(checks[-1], item, kind))
+            checks.append(next_checksum(checks[-1], item, kind))
         if isinstance(event, Decision) and made.get(event.user, [NO_EVENTS])[event.state_events :][
             :1
         ] == [event.state_checksum]:

@@ -10,7 +10,7 @@ import pytest
 
 from sanderling import Engine
 from sanderling.events import schema as wire
-from sanderling.events.state_checksum import NO_EVENTS, next_check
+from sanderling.events.state_checksum import NO_EVENTS, next_checksum
 from sanderling_trainer.event_log.examples import examples_of
 from sanderling_trainer.event_log.reader import EventLog
 from tests.support.bundles import KINDS, TEXT, write_bundle
@@ -75,7 +75,7 @@ def test_decisions_after_a_state_reset_are_used(events):
         event for event in events if isinstance(event, wire.Outcome) and event.updates_state
     )
     steps = [(event.item, event.kind) for event in (second, first, click)]
-    check = reduce(lambda check, step: next_check(check, *step), steps, NO_EVENTS)
+    check = reduce(lambda check, step: next_checksum(check, *step), steps, NO_EVENTS)
     reset = wire.StateReset("e" * 32, first.install, first.seq, first.user, first.clock, steps)
     changed = [
         msgspec.structs.replace(event, state_checksum=check, state_events=3)

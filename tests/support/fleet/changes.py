@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sanderling.errors import SanderlingError
+from tests.support.engines import active_bundle_of
 from tests.support.fleet.editions import MOST_ITEMS, bring
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def swap(device: Device) -> None:
     newer = device.shelf.newer()
     if newer:
         release = device.rng.choice(newer)
-        if done(device, partial(device.engine._serving.update, partial(bring, release))):
+        if done(device, partial(active_bundle_of(device.engine).update, partial(bring, release))):
             device.shelf.install(release)
             device.world.note(device.name, "takes release", release)
 

@@ -20,6 +20,7 @@ from sanderling.events import codec
 from sanderling.events.schema import Event
 from sanderling.outbox.records import is_intact
 from sanderling.runtime.clock import Entropy
+from tests.support.engines import active_bundle_of
 from tests.support.fleet import changes
 from tests.support.fleet.editions import GIVEN, MOST_ITEMS, editions
 from tests.support.fleet.ledger import Entry, Ledger, noisy_key
@@ -129,7 +130,7 @@ class Device:
                 outbox_bytes=self.bytes, background=False, clock=self.clock, entropy=entropy,
             )  # fmt: skip
         if self.disk.image is None:  # else it died over its outbox, before it looked for releases
-            self.shelf.open(self.engine._serving._holds)
+            self.shelf.open(active_bundle_of(self.engine)._holds)
         self.line.engine = self.engine
         self.spoil(self.engine)
         self._erasures = 0

@@ -19,6 +19,7 @@ from sanderling.runtime.clock import Entropy
 from sanderling.upload.transport import Response
 from sanderling_trainer.event_log.object_store import open_store
 from sanderling_trainer.event_log.reader import EventLog, build_log, read_events, read_segments
+from tests.support.engines import active_bundle_of, outbox_of, profiles_of, scorer_of
 from tests.support.fleet.editions import GIVEN
 from tests.support.fleet.lab import FlakyStore
 from tests.support.fleet.network import Line
@@ -29,7 +30,7 @@ class DeleteFirst(Line):
     """The uploader that deletes a batch before it has the answer."""
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
-        self.engine._outbox.acknowledge([codec.decode(line).id for line in codec.unpack(body)])
+        outbox_of(self.engine).acknowledge([codec.decode(line).id for line in codec.unpack(body)])
         return super().post(body, headers)
 
 
@@ -59,7 +60,7 @@ def same_again(rng: random.Random) -> Entropy:
 
 def decide_late(engine: Engine) -> None:
     """The engine that writes a decision only after the reward that comes next."""
-    outbox = engine._outbox
+    outbox = outbox_of(engine)
     if outbox is None:
         return
     put, submit, held = outbox.put, outbox.submit, []
@@ -80,23 +81,23 @@ def decide_late(engine: Engine) -> None:
 
 def queue_only(engine: Engine) -> None:
     """The engine that promises what is only queued."""
-    if engine._outbox is not None:
-        submit = engine._outbox.submit
-        engine._outbox.submit = lambda *request: (submit(*request), lambda timeout_s: None)[1]
+    if outbox_of(engine) is not None:
+        submit = outbox_of(engine).submit
+        outbox_of(engine).submit = lambda *request: (submit(*request), lambda timeout_s: None)[1]
 
 
 def unflushed(engine: Engine) -> None:
     """The outbox that writes rewards and does not flush them."""
-    if engine._outbox is not None:
-        store = engine._outbox._store
+    if outbox_of(engine) is not None:
+        store = outbox_of(engine)._store
         honest = store.transaction
         store.transaction = lambda durable: honest(False)
 
 
 def mend_nothing(engine: Engine) -> None:
     """The engine that lets a state go on though something that moved it was lost."""
-    if engine._outbox is not None:
-        engine._outbox.clear_gap = lambda name: False
+    if outbox_of(engine) is not None:
+        outbox_of(engine).clear_gap = lambda name: False
 
 
 class Forgetful(FlakyStore):
@@ -110,11 +111,11 @@ class Forgetful(FlakyStore):
 
 def tell_truth(engine: Engine) -> None:
     """The engine that tells each reward as it was, and says that it may be flipped."""
-    tell = engine._profiles._tell
-    if tell._privacy is not None:
-        honest = tell.outcome
-        tell.outcome = lambda *what, **more: msgspec.structs.replace(
-            honest(*what, **more), **_as_it_was(what[4])
+    events = profiles_of(engine)._event_factory
+    if events._privacy is not None:
+        honest = events.outcome
+        events.outcome = lambda shown, value, *rest, **flags: msgspec.structs.replace(
+            honest(shown, value, *rest, **flags), **_as_it_was(value)
         )
 
 
@@ -145,36 +146,36 @@ def trust_clocks(store: str) -> EventLog:
 
 def share_anyway(engine: Engine) -> None:
     """The engine that lets contexts out, whatever the app said."""
-    engine._profiles._tell._share_context = True
+    profiles_of(engine)._event_factory._share_context = True
 
 
 def keep_no_list(engine: Engine) -> None:
     """The engine that adds and removes items for as long as it runs."""
-    engine._serving._folder = None
+    active_bundle_of(engine)._folder = None
 
 
 def keep_old_items(engine: Engine) -> None:
     """The engine that lets its app's items stand in front of whatever release comes."""
-    engine._serving._prepare = lambda bundle: Scorer(bundle).with_changes(
-        engine._serving.scorer.changes.records
+    active_bundle_of(engine)._prepare = lambda bundle: Scorer(bundle).with_changes(
+        scorer_of(engine).changes.records
     )
 
 
 def forget_swaps(engine: Engine) -> None:
     """The engine that serves a release that it took until it ends, and never notes it."""
-    engine._serving.slots.activate = lambda release: None
+    active_bundle_of(engine).slots.activate = lambda release: None
 
 
 def tell_given(engine: Engine) -> None:
     """The engine that tells the release that it came with, whichever decided."""
-    tell = engine._profiles._tell
-    honest = tell.decision
-    tell.decision = lambda *what: msgspec.structs.replace(honest(*what), release=GIVEN)
+    events = profiles_of(engine)._event_factory
+    honest = events.decision
+    events.decision = lambda *what: msgspec.structs.replace(honest(*what), release=GIVEN)
 
 
 def confirm_early(engine: Engine) -> None:
     """The engine that holds a release for good before it has served."""
-    slots = engine._serving.slots
+    slots = active_bundle_of(engine).slots
     honest = slots.activate
 
     def early(release: int) -> None:

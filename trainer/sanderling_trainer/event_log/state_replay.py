@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from sanderling.events.schema import Decision, Event, Observation, Outcome, StateReset
-from sanderling.events.state_checksum import NO_EVENTS, next_check
+from sanderling.events.state_checksum import NO_EVENTS, next_checksum
 from sanderling_trainer.data.histories import History
 
 
@@ -45,7 +45,7 @@ class StateReplay:
             self._step(event.item, event.kind, time_s)
 
     def _step(self, item: str, kind: str, time_s: int) -> None:
-        self._checksums.append(next_check(self._checksums[-1], item, kind))
+        self._checksums.append(next_checksum(self._checksums[-1], item, kind))
         if item in self._row_of:
             self._items.append(self._row_of[item])
             self._kinds.append(kind)
