@@ -1,4 +1,4 @@
-"""Devices and labs that are broken on purpose: the courses must find each of them (P4)."""
+"""Devices and labs that are broken on purpose: the courses must find each of them."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def keep_no_list(engine: Engine) -> None:
 
 def keep_old_items(engine: Engine) -> None:
     """The engine that lets its app's items stand in front of whatever release comes."""
-    active_bundle_of(engine)._prepare = lambda bundle: Scorer(bundle).with_changes(
+    active_bundle_of(engine)._make_scorer = lambda bundle: Scorer(bundle).with_changes(
         scorer_of(engine).changes.records
     )
 
