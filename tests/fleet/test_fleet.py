@@ -1,6 +1,8 @@
-"""A whole fleet from one seed: real engines, a real collector, and everything between them that can go wrong (P9, P10).
+"""A whole fleet from one seed: real engines, a real collector, and everything between them that can
+go wrong.
 
-Time, chance, network, disks and clocks are virtual; after each course the lab's reading is held against the model.
+Time, chance, network, disks and clocks are virtual; after each course the lab's reading is held
+against the model.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ pytestmark = pytest.mark.lab
 
 
 def play(seeds: range, mutant: str = "") -> None:
-    """Play courses until one fails; say how to play it again."""
+    """Run seeds until one fails, and name the command that repeats it."""
     told: Counter[tuple[float, bool]] = Counter()
     for seed in seeds:
         found = course(seed, MUTANTS.get(mutant))
@@ -32,18 +34,18 @@ def play(seeds: range, mutant: str = "") -> None:
 
 
 def test_whatever_happens_the_lab_learns_what_was_promised():
-    """Fifteen courses: no promised reward is lost, none counts twice or without its decision, no number is missing."""
+    """In fifteen seeds no accepted reward is lost or counted twice, and no number is missing."""
     play(range(15))
 
 
 @pytest.mark.soak
 def test_whatever_happens_in_two_thousand_courses_the_lab_learns_what_was_promised():
-    """The same for 2,000 courses."""
+    """The same for 2,000 seeds."""
     play(range(100_000, 102_000))
 
 
 def test_one_seed_is_one_course():
-    """A seed gives the same trace to the last bit, in this process and in another one with other hashes."""
+    """A seed gives the same trace in this process and in another one with other hash seeds."""
     here = course(310)
     assert course(310).digest == here.digest != course(311).digest
     command = [sys.executable, "-m", "tests.support.fleet.run", "310"]
@@ -60,6 +62,6 @@ def test_one_seed_is_one_course():
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_the_courses_find_who_is_broken(mutant):
-    """Each broken device and lab is found within fifteen seeds, and the message says how to see it again (P4)."""
+    """Each mutant is detected within fifteen seeds, and the message says how to repeat the run."""
     with pytest.raises(AssertionError, match=r"tests\.support\.fleet\.run"):
         play(range(15), mutant)

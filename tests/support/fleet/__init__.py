@@ -1,1 +1,2 @@
-"""A simulated fleet: real engines and a real collector; time, chance, network and disks are virtual."""
+"""A simulated fleet: real engines and a real collector; time, chance, network and disks are
+virtual."""
