@@ -1,5 +1,4 @@
-"""What the engine adds to its encoder: time over onnxruntime alone, memory, and waiting beside an
-upsert.
+"""What the engine adds to its encoder: time, memory, and waiting beside an upsert.
 
 Lower bound: `session.run` is the work, and the tokenizer is needed before it; cleaning, hashing,
 arrays and the cache are ours. onnxruntime's arena keeps what the longest text so far needed. An

@@ -1,18 +1,18 @@
-"""Off-policy estimators: are they unbiased where they claim it, do intervals cover, how fast are they?
+"""Off-policy estimators: bias, coverage of their intervals, and speed.
 
-Limits: an estimate is a mean of weighted clicks, so a 95 % interval should hold the truth in 95 % of
-logs, not more and not less. A pass over m slates of K slots must read at least reward, mask and six
-propensities once, 50 bytes a slot. The reference is the same estimators as Python loops
-(`bench/estimation/loops.py`), to which the tests hold them equal, and for intervals numpy's plainest
-bootstrap: draw m decisions by index, divide, 2,000 times.
+Limits: an estimate is a mean of weighted clicks, so a 95 % interval should hold the truth in 95 %
+of logs, not more and not less. A pass over m slates of K slots must read at least reward, mask and
+six propensities once, 50 bytes a slot. The reference is the same estimators as Python loops
+(`bench/estimation/loops.py`), to which the tests hold them equal, and for intervals the simplest
+bootstrap in numpy: draw m decisions by index, divide, 2,000 times.
 
 Protocol:
-- truth: simulated logs of 6 items and 3 slots (`bench/estimation/slate_simulator.py`) under four click
-  models, the truth enumerated; mean bias over 200 logs of 2,000 slates, in standard errors of that
-  mean. Within 3 counts as unbiased, beyond 3 as detectably biased.
-- coverage: 1,000 logs of 2,000 slates by 500 installs with independent clicks, which every estimator
-  may assume; an estimate that is refused on a log is not counted there, and the share of refusals is
-  given.
+- truth: simulated logs of 6 items and 3 slots (`bench/estimation/slate_simulator.py`) under four
+  click models, the truth enumerated; mean bias over 200 logs of 2,000 slates, in standard errors
+  of that mean. Within 3 counts as unbiased, beyond 3 as detectably biased.
+- coverage: 1,000 logs of 2,000 slates by 500 installs with independent clicks, which every
+  estimator may assume; an estimate that is refused on a log is not counted there, and the share of
+  refusals is given.
 - bandit: the men's campaign of the Open Bandit Dataset (Saito et al. 2021), item x position as the
   action.
 - speed: processor seconds of one thread at 10^6 slates of K = 10 (10^7 slots); the loops on 2,000
@@ -205,7 +205,7 @@ def _speed(m: int) -> list[Row]:
 
 
 def _worst_difference(small: tuple[Any, ...], looped: dict[str, float]) -> float:
-    """Return the largest relative difference between our estimates of a small log and the loops'."""
+    """Return the largest relative difference between our estimates and those of the loops."""
     log, target, predicted = small
     estimates = ope.estimate_all(log, target, np.random.default_rng(0), predicted=predicted)
     return max(

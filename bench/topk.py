@@ -74,8 +74,7 @@ def clustered(
 def real(
     n: int, d: int, rng: np.random.Generator, root: str | None
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return items and users of the Online Retail log, by a truncated SVD of its counts; n is
-    ignored."""
+    """Return items and users of Online Retail by a truncated SVD of its counts; n is ignored."""
     from scipy.sparse import csr_matrix
     from scipy.sparse.linalg import svds
 

@@ -1,16 +1,19 @@
-"""Part "upworthy": choosing headlines for visitors never seen, from their text alone, where the truth was randomised.
+"""Part "upworthy": choosing headlines from their text alone, where the truth comes from A/B tests.
 
-Physics: each visitor of a test saw one of its K headlines with probability 1/K, so any policy's click rate follows from
-the arms' own rates, and by inverse propensities as well; the two must agree. Protocol: arms of equal headline in a test
-are merged, tests with one headline left out; tests of weeks before 201435 train, later weeks report; every choice is
-tuned on the last fifth of the training tests, and then fitted to all of them. The lift is Σ V(policy) / Σ V(uniform)
-- 1 over tests, with a bootstrap over tests. A policy sees texts only, so nothing is picked by the clicks that value it,
-but for the best arm, picked on one half of the visitors and valued on the other.
+Each visitor of a test saw one of its K headlines with probability 1/K, so any policy's click rate
+follows from the arms' own rates, and by inverse propensities as well; the two must agree.
 
-Text vectors x are the language model's. `logit`: the policy π_a ∝ exp(w·x_a) fitted by listwise cross-entropy: a click
-in a test fell on arm a with probability ∝ impressions_a exp(w·x_a), the conditional logit of McFadden 1974. `pairwise`:
-ridge on vectors and relative click rates, both less their test's mean. `kernel`: the same with Gaussian kernels.
-`Sanderling`: the mean of the three, each scaled. Policies are greedy.
+Protocol: arms of equal headline in a test are merged, tests with one headline left out; tests of
+weeks before 201435 train, later weeks report; every choice is tuned on the last fifth of the
+training tests, then fitted to all of them. The lift is Σ V(policy) / Σ V(uniform) - 1 over tests,
+with a bootstrap over tests. A policy sees texts only, so nothing is selected by the clicks that
+value it, except the best arm, selected on one half of the visitors and valued on the other.
+
+Text vectors x are the language model's. `logit`: the policy π_a ∝ exp(w·x_a) fitted by listwise
+cross-entropy: a click in a test fell on arm a with probability ∝ impressions_a exp(w·x_a), the
+conditional logit of McFadden 1974. `pairwise`: ridge on vectors and relative click rates, both
+less their test's mean. `kernel`: the same with Gaussian kernels. `Sanderling`: the mean of the
+three, each scaled. Policies are greedy.
 """
 
 from __future__ import annotations
@@ -57,7 +60,7 @@ def run(data: Path, seeds: int) -> list[dict[str, Any]]:
 
 
 def read(path: Path) -> tuple[ABTests, np.ndarray]:
-    """Return the tests with two headlines or more, in order of their last week, and that week for each."""
+    """Return the tests with two headlines or more by their last week, and that week for each."""
     tests: dict[str, dict[str, list[int]]] = {}
     week: dict[str, str] = {}
     with gzip.open(path, "rt", newline="", encoding="utf-8") as file:
@@ -111,7 +114,7 @@ def tuned(
 
 
 def ridge(features: Callable[[ABTests], Callable[[ABTests], Any]]) -> Fit:
-    """Ridge on relative click rates, weighted by expected clicks; `features` may be fitted to the training tests."""
+    """Ridge on relative click rates, weighted by expected clicks; `features` may be fitted."""
 
     def fit(world: ABTests, alpha: float) -> Callable[[ABTests], Scores]:
         made, (target, weight) = features(world), relative(world)
@@ -160,7 +163,10 @@ def logit(encoded: Callable[[ABTests], np.ndarray]) -> Fit:
 
 
 def kernel(encoded: Callable[[ABTests], np.ndarray], gamma: float = 3.0) -> Fit:
-    """Kernel ridge on differences to the test's mean, k(x, y) = exp(-γ |x - y|²), noise by expected clicks."""
+    """Kernel ridge on differences to the test's mean, k(x, y) = exp(-γ |x - y|²).
+
+    The noise is by expected clicks.
+    """
 
     def fit(world: ABTests, noise: float) -> Callable[[ABTests], Scores]:
         x, (target, weight) = encoded(world), relative(world)
@@ -177,7 +183,7 @@ def kernel(encoded: Callable[[ABTests], np.ndarray], gamma: float = 3.0) -> Fit:
 
 
 def relative(world: ABTests) -> tuple[np.ndarray, np.ndarray]:
-    """Return each arm's click rate relative to its test's, less 1, and the weight: expected clicks, mean 1."""
+    """Return each arm's click rate over its test's, minus 1, and its weight: expected clicks."""
     base = (np.bincount(world.test, world.clicked) / np.bincount(world.test, world.impressions))[
         world.test
     ]
@@ -209,7 +215,7 @@ def lift_of(policy: np.ndarray, world: ABTests) -> float:
 
 
 def report(scores: dict[str, Scores], test: ABTests) -> list[dict[str, Any]]:
-    """Return lifts, differences and ratios to the TF-IDF ridges, and the truth check of inverse propensities."""
+    """Return lifts, differences and ratios to the TF-IDF ridges, and the check by IPS."""
     rng, uniform, rows = np.random.default_rng(0), test.direct(test.uniform()), []
     bases = {
         name: test.direct(greedy(scores[name], test))
@@ -247,7 +253,7 @@ def relative_gap(found: np.ndarray, direct: np.ndarray, rng: np.random.Generator
 def lift_ratio(
     ours: np.ndarray, base: np.ndarray, uniform: np.ndarray, rng: np.random.Generator
 ) -> Interval:
-    """Return (V(ours) - V(uniform)) / (V(base) - V(uniform)); unbounded above where the base's lift may be 0."""
+    """Return the ratio of two lifts over uniform; unbounded above where the base's may be 0."""
     values = np.stack([ours - uniform, base - uniform], axis=1)
     top, bottom = resample(values, rng).T
     sums = values.sum(axis=0)

@@ -76,15 +76,15 @@ def naive_estimates(log: Any, target: Any, predicted: Any, cap: float) -> dict[s
             linear["Cascade-DR"] += count * (
                 prefix * (r - q) + before * float(predicted.expected_given_above[i, k])
             )
-    found = {name: total / sum(shown_in) for name, total in linear.items()}
+    result = {name: total / sum(shown_in) for name, total in linear.items()}
     for family in ("SIPS", "RIPS", "IIPS"):
-        by_slot = [
-            top / bottom if bottom else 0.0
-            for top, bottom in zip(tops[family], bottoms[family], strict=True)
-        ]
-        found[f"SN-{family}"] = sum(n * v for n, v in zip(shown_in, by_slot, strict=True)) / sum(
-            shown_in
-        )
+        result[f"SN-{family}"] = _by_slot(tops[family], bottoms[family], shown_in)
     bottom = sum(bottoms["inclusion"])
-    found["SN-inclusion"] = sum(tops["inclusion"]) / bottom if bottom else 0.0
-    return found
+    result["SN-inclusion"] = sum(tops["inclusion"]) / bottom if bottom else 0.0
+    return result
+
+
+def _by_slot(tops: list[float], bottoms: list[float], shown: list[float]) -> float:
+    """Return the mean of top / bottom over slots, weighted by how many of each were shown."""
+    ratios = [top / bottom if bottom else 0.0 for top, bottom in zip(tops, bottoms, strict=True)]
+    return sum(n * ratio for n, ratio in zip(shown, ratios, strict=True)) / sum(shown)

@@ -50,9 +50,11 @@ def run(path: Path) -> list[Row]:
         )
         estimates = _estimates(logs[source], target, items)
         data = f"open bandit, {source} -> {name}"
-        for estimate in estimates:
-            if estimate.estimator in PRINTED:
-                rows.append(_report(estimate, data, float(truth.mean())))
+        rows += [
+            _report(estimate, data, float(truth.mean()))
+            for estimate in estimates
+            if estimate.estimator in PRINTED
+        ]
         if (source, name) == ("random", "uniform"):
             snips = next(one for one in estimates if one.estimator == "SN-IIPS")
             difference = snips.value - truth.mean()

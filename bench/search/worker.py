@@ -1,5 +1,4 @@
-"""One contender of `bench topk` in a process of its own: answers each line on stdin with a round of
-times in µs.
+"""One contender of `bench topk`: answers each line on stdin with a round of times in µs.
 
     worker.py CONTENDER PROBLEM.npz K CORE
 
@@ -56,8 +55,7 @@ def _is_exact(
     k: int,
     excluded: NDArray[np.int64],
 ) -> bool:
-    """Return whether the resulting rows have the k best scores, whichever of equal ones they
-    are."""
+    """Return whether the rows have the k best scores; equal scores are interchangeable."""
     scores = rows.astype(np.float64) @ query.astype(np.float64)
     scores[excluded] = -np.inf
     best = np.sort(scores)[::-1][:k]
@@ -134,8 +132,7 @@ def faiss_flat(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
 
 
 def faiss_sq8(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
-    """FAISS scalar quantizer, 8 bits and a range for each dimension: its own rounding of the
-    rows."""
+    """FAISS scalar quantizer, 8 bits and a range for each dimension: it rounds the rows anew."""
     import faiss
 
     kind = faiss.ScalarQuantizer.QT_8bit

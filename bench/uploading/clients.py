@@ -74,7 +74,7 @@ def sanderling(url: str, events: list[Event], batch: int, folder: Path) -> float
     """
     from sanderling.outbox.outbox import Outbox
     from sanderling.upload.transport import HttpTransport
-    from sanderling.upload.uploader import Uploader
+    from sanderling.upload.uploader import Uploader, UploadOptions
 
     start = time.perf_counter()
     outbox = Outbox(folder, clock=SystemClock())
@@ -82,9 +82,8 @@ def sanderling(url: str, events: list[Event], batch: int, folder: Path) -> float
         outbox.put_durable(group)
     stored = time.perf_counter() - start
     transport = HttpTransport(url + "/v1", TOKEN)
-    uploader = Uploader(
-        outbox, transport, clock=SystemClock(), rng=random.Random(0), max_events=batch
-    )
+    options = UploadOptions(max_events=batch)
+    uploader = Uploader(outbox, transport, options, clock=SystemClock(), rng=random.Random(0))
     if not uploader.drain(600):
         sys.exit(f"expected all events to be acknowledged, found {outbox.counters()}")
     outbox.close()

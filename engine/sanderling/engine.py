@@ -27,10 +27,12 @@ from sanderling.ranking import decision as decisions
 from sanderling.ranking.decision import RecommendRequest
 from sanderling.ranking.scorer import NO_CAPS, Scorer
 from sanderling.releases.active_bundle import ActiveBundle
-from sanderling.releases.updater import fetch
+from sanderling.releases.slots import Slots
+from sanderling.releases.updater import UpdateRequest, fetch
 from sanderling.runtime.clock import SystemClock
 from sanderling.slate import Explanation, Receipt, Slate, SlateItem
-from sanderling.upload.uploader import IDLE_S, Transport, Uploader
+from sanderling.upload.transport import Transport
+from sanderling.upload.uploader import IDLE_S, Uploader, UploadOptions
 from sanderling.users.current_profiles import CurrentProfiles
 from sanderling.users.profiles import UserProfiles
 from sanderling.users.recommendation import recommend
@@ -69,7 +71,7 @@ class Engine:
             threaded=options.background,
         )
         try:
-            self._active = ActiveBundle(bundle, options.folder, holds=self._state.is_held)
+            self._active = ActiveBundle(bundle, options.folder, owns_folder=self._state.is_held)
         except BaseException:
             self._state.close(0.0)
             raise
@@ -153,7 +155,7 @@ class Engine:
             return self._decide(scorer, request, greedy, now_ms)
         except Exception as error:
             # A new release is on trial until its first decision succeeds.
-            if scorer is self._serving.scorer and not self._serving.unproven:
+            if scorer is self._serving.scorer and not self._serving.is_unconfirmed:
                 raise
             self._serving.abandon_release(scorer.bundle, error)
             return self._decide(self._serving.scorer, request, greedy, now_ms)
@@ -243,7 +245,7 @@ class Engine:
         holds the state folder; then nothing was added.
         """
         now_ms = self._tick()
-        self._serving.change([catalog_overlay.addition(item, now_ms) for item in items])
+        self._serving.change_catalog([catalog_overlay.addition(item, now_ms) for item in items])
 
     def remove_items(self, ids: Iterable[str]) -> None:
         """Never show these items again, under any bundle, until `upsert_items` brings them back.
@@ -252,7 +254,7 @@ class Engine:
         where another engine holds the state folder; then nothing was removed.
         """
         now_ms = self._tick()
-        self._serving.change([catalog_overlay.removal(id, now_ms) for id in ids])
+        self._serving.change_catalog([catalog_overlay.removal(id, now_ms) for id in ids])
 
     def explain(self, decision: str) -> Explanation:
         """Replay one of the last 256 decisions bit for bit. Raises `KeyError` for any other id."""
@@ -299,18 +301,20 @@ class Engine:
         root = self._root
         if releases is None or root is None:
             raise UpdateError("expected an engine opened with `state`, `releases` and `root`")
-        return self._serving.update(
-            lambda slots, serving: fetch(
+
+        def install_newest(slots: Slots, active: Bundle) -> Path | None:
+            request = UpdateRequest(
                 releases,
                 root,
-                slots.folder,
-                app=serving.manifest.app,
-                current_release=serving.manifest.release,
+                str(slots.folder),
+                app=active.manifest.app,
+                current_release=active.manifest.release,
                 install=self._profiles.identity.install,
-                serving=serving.folder,
-                timeout_s=timeout_s,
+                active_folder=str(active.folder),
             )
-        )
+            return fetch(request, timeout_s)
+
+        return self._serving.update(install_newest)
 
     def rollback(self) -> int:
         """Go back to the previous bundle for good; return the release that serves now.
@@ -318,7 +322,7 @@ class Engine:
         The present release is never tried again. Raises `StorageError` where that cannot be stored:
         the previous bundle serves until this engine is closed.
         """
-        self._serving.go_back("asked by the app")
+        self._serving.roll_back("requested by the app")
         return self.release
 
     def warm_up(self, attributes: Iterable[str] = ()) -> None:
@@ -359,11 +363,13 @@ class Engine:
         uploader = Uploader(
             self._state.outbox,
             transport,
+            UploadOptions(
+                may_upload=options.may_upload,
+                on_empty=self._on_empty,
+                on_rotate=lambda: self._profiles.rotation.request(),
+            ),
             clock=self._clock,
             rng=random.Random(self._entropy(8)),
-            may_upload=options.may_upload,
-            on_empty=self._on_empty,
-            on_rotate=lambda: self._profiles.rotation.request(),
         )
         if options.background:
             uploader.start()

@@ -254,8 +254,7 @@ def test_unknown_file_names_are_refused(good: Path, name: str) -> None:
     [{"sha256": "A" * 64}, {"sha256": "0" * 40}, {"length": -1}, {"length": 1.5}, {"md5": ""}],
 )
 def test_malformed_file_entries_are_refused(good: Path, entry: dict[str, Any]) -> None:
-    """A hash in capitals or of another algorithm, an invalid length, and another field are
-    refused."""
+    """A hash in capitals or of another algorithm, a wrong length and an extra field are refused."""
     fields = msgspec.json.decode((good / MANIFEST).read_bytes())
     fields["files"]["encoder.onnx"].update(entry)
     with pytest.raises(BundleError, match=r"encoder\.onnx|files"):

@@ -81,7 +81,6 @@ def test_many_threads_get_the_same_vectors_as_one(folder):
 
 
 def test_an_encoder_of_another_width_is_refused(folder):
-    """A vector of another width than the bundle's raises BundleError that says what was
-    expected."""
+    """A vector of another width than the bundle's raises BundleError."""
     with pytest.raises(BundleError, match="expected 17 finite numbers"):
         TextEncoder(folder, 17, 64).encode("rain")

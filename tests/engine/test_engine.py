@@ -408,7 +408,7 @@ def test_a_missing_bundle_says_what_was_expected(tmp_path):
 def test_recommending_goes_on_while_items_are_being_added(engine):
     """During an upsert or update requests are served by the old scorer."""
     found = []
-    with active_bundle_of(engine).swapping:
+    with active_bundle_of(engine).swap_lock:
         asking = threading.Thread(
             target=lambda: found.append(engine.recommend("anna")), daemon=True
         )

@@ -253,7 +253,9 @@ def test_no_gap_is_closed_while_nothing_can_be_queued(open_device, shut, monkeyp
         monkeypatch.setattr(write_queue, "MAX_QUEUED", 0)
     pseudonym = device.engine.recommend(USERS[0]).pseudonym
     assert not device.outbox.clear_gap(pseudonym)
-    assert profiles_of(device.engine)._states.get(USERS[0], scorer_of(device.engine)).events == 1
+    now_ms = device.clock.wall_ms()
+    user = profiles_of(device.engine).snapshot(USERS[0], now_ms, scorer_of(device.engine))
+    assert user.state.events == 1
     monkeypatch.undo()
     device.engine.close()
     device.open()

@@ -1,5 +1,4 @@
-"""Golden vectors: an old bundle computes what it did, and one that is intact but wrong is
-detected."""
+"""Golden vectors: an old bundle still computes them; an intact but wrong one is detected."""
 
 from __future__ import annotations
 
@@ -65,8 +64,7 @@ WRONG: dict[str, tuple[Callable[[Any], object], str]] = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_golden_vectors_are_detected(bundle: Path, name: str) -> None:
-    """A bundle that verifies but does not compute its golden vectors has a fault that says
-    where."""
+    """A bundle that verifies but does not compute its golden vectors has a fault."""
     edit, expected = WRONG[name]
     edit_golden(bundle, edit)
     assert re.search(expected, "; ".join(faults(Bundle.open(bundle, verify=True))))

@@ -1,5 +1,4 @@
-"""Caps: no group exceeds its limit, against a naive implementation, in the engine and on the
-wire."""
+"""Caps: against a naive implementation, in the engine and on the wire."""
 
 from __future__ import annotations
 
@@ -60,8 +59,7 @@ def test_groups_are_values_or_the_elements_of_lists():
 
 
 def test_a_cap_holds_in_every_slate_and_is_explained_and_logged(bundle, tmp_path):
-    """No slate exceeds its cap while exploring; decisions can be explained; events carry the
-    cap."""
+    """No slate exceeds its cap; decisions can be explained; events carry the cap."""
     write_bundle(tmp_path / "b")
     with Engine.open(
         tmp_path / "b", tmp_path / "state", clock=FakeClock(), entropy=FakeEntropy()
@@ -113,8 +111,7 @@ def test_caps_on_several_attributes_hold_together(bundle):
     ],
 )
 def test_invalid_caps_are_refused(bundle, caps, error):
-    """Caps below 1 or of a wrong type raise an error that names them; unknown attributes limit
-    nothing."""
+    """Caps below 1 or of a wrong type are errors; caps on unknown attributes limit nothing."""
     with Engine.open(bundle) as engine:
         with pytest.raises(error, match="at_most"):
             engine.recommend("anna", at_most=caps)

@@ -1,5 +1,4 @@
-"""The kernels as libraries: they run without numba, and those for another processor are exact,
-too."""
+"""The kernels as libraries: without numba, and for other processors."""
 
 from __future__ import annotations
 
@@ -58,8 +57,7 @@ def test_the_library_runs_without_numba():
 @pytest.mark.parametrize("kind", ["dotprod", "plain"])
 @pytest.mark.parametrize(("n", "d", "k", "bits"), [(20_000, 64, 10, 4), (3_001, 37, 100, 7)])
 def test_kernels_for_arm_are_exact(tmp_path, kind, n, d, k, bits):
-    """Built for aarch64 and run by an emulator, the kernels return the rows and scores of numpy
-    here."""
+    """Built for aarch64 and emulated, the kernels return the rows and scores of numpy here."""
     rng = np.random.default_rng(n)
     rows, scale = quantize_rows(rng.standard_normal((n, d)).astype(np.float32))
     bias = rng.standard_normal(n).astype(np.float32)

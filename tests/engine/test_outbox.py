@@ -203,14 +203,14 @@ def test_a_damaged_file_is_moved_aside(tmp_path, damage):
         path.write_bytes(path.read_bytes()[:8192])
     else:
         database(tmp_path).execute("UPDATE meta SET seq = 7")
-    again, make = open_outbox(tmp_path)
-    assert again.install != outbox.install
-    assert [(event.reason, event.seq) for event in waiting(again)] == [("outbox_reset", 1)]
-    assert again.counters().lost == {"outbox_reset": 1}
+    reopened, make = open_outbox(tmp_path)
+    assert reopened.install != outbox.install
+    assert [(event.reason, event.seq) for event in waiting(reopened)] == [("outbox_reset", 1)]
+    assert reopened.counters().lost == {"outbox_reset": 1}
     assert (tmp_path / "corrupt.db").exists()
-    again.put_durable([make.observation()])
-    assert [event.seq for event in waiting(again)] == [1, 2]
-    again.close()
+    reopened.put_durable([make.observation()])
+    assert [event.seq for event in waiting(reopened)] == [1, 2]
+    reopened.close()
 
 
 def test_a_later_schema_is_refused_and_untouched(tmp_path):
@@ -299,9 +299,9 @@ def test_closing_stores_what_is_queued(tmp_path):
     assert outbox.counters().lost == {"closed": 1}
     with pytest.raises(StorageError, match="closed"):
         sync(outbox)
-    again, _ = open_outbox(tmp_path)
-    assert again.counters().pending == 1000
-    again.close()
+    reopened, _ = open_outbox(tmp_path)
+    assert reopened.counters().pending == 1000
+    reopened.close()
 
 
 def test_many_threads_lose_nothing(tmp_path):
@@ -359,6 +359,6 @@ def test_without_a_thread_work_writes_what_is_queued(tmp_path):
     outbox.put([make.observation()])
     assert set(threading.enumerate()) <= threads
     outbox.close()
-    again = Outbox(tmp_path, clock=FakeClock(), threaded=False)
-    assert len(again.oldest(10, 2**20)) == 4
-    again.close()
+    reopened = Outbox(tmp_path, clock=FakeClock(), threaded=False)
+    assert len(reopened.oldest(10, 2**20)) == 4
+    reopened.close()

@@ -1,4 +1,5 @@
-"""A disk that fails or fills up: nothing promised is lost, nothing raises into the host, and the outbox heals."""
+"""A disk that fails or fills up: nothing promised is lost, the app sees no error, and the outbox
+recovers."""
 
 from __future__ import annotations
 
@@ -33,9 +34,10 @@ def ids(outbox: Outbox) -> set[str]:
 
 
 def use(folder: Path, disk: FaultyDisk, patience_s: float) -> tuple[set[str], set[str]]:
-    """Record, send and acknowledge for a while, then mend the disk and record once more.
+    """Record, send and acknowledge for a while, then repair the disk and record once more.
 
-    Return the ids promised to be durable, and those acknowledged. Only `StorageError` may come out of the outbox.
+    Return the ids promised to be durable, and those acknowledged. Only `StorageError` may be
+    raised.
     """
     promised: set[str] = set()
     acknowledged: set[str] = set()
@@ -79,34 +81,35 @@ def sweep(folder: Path, error: type[apsw.Error], length: int, step: int) -> int:
 
 @pytest.mark.parametrize(("error", "length"), FAULTS)
 def test_storage_errors_are_survived(tmp_path, error, length):
-    """Failing opens, writes, syncs and truncates in turn loses no promised event, and the outbox heals (P5)."""
+    """Failing opens, writes, syncs and truncates in turn loses no promised event, and the outbox
+    recovers."""
     assert sweep(tmp_path, error, length, 5 if length == 1 else 19) > 40
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize(("error", "length"), FAULTS)
 def test_every_single_storage_error_is_survived(tmp_path, error, length):
-    """The same for each single operation (P5)."""
+    """The same for each single operation."""
     print(f"{sweep(tmp_path, error, length, 1)} operations, each failed, nothing lost")
 
 
 def garbage(folder: Path) -> Path:
-    """A folder in which something else lies in the outbox's place."""
+    """A folder in which the outbox file holds garbage."""
     folder.mkdir()
     (folder / "outbox.db").write_bytes(b"garbage" * 3000)
     return folder
 
 
 def open_closed(folder: Path) -> list[Event]:
-    """Open and close an outbox; return what waits there."""
+    """Open and close an outbox; return the events stored in it."""
     with closing(Outbox(folder, clock=FakeClock(), threaded=False)) as outbox:
         return [codec.decode(stored.line) for stored in outbox.oldest(10, 10**6)]
 
 
 @pytest.mark.parametrize(("error", "length"), FAULTS)
 def test_a_damaged_file_on_a_failing_disk_is_survived(tmp_path, error, length):
-    """Whichever operation fails while a damaged file is moved aside, only `StorageError` comes out, the folder is free
-    again, and the reset is declared once."""
+    """Whichever operation fails while a damaged file is moved aside, only `StorageError` is
+    raised, the folder is released, and the reset is declared once."""
     with FaultyDisk() as disk:
         open_closed(garbage(tmp_path / "count"))
     failed = 0
@@ -123,8 +126,9 @@ def test_a_damaged_file_on_a_failing_disk_is_survived(tmp_path, error, length):
     assert failed > 30
 
 
-def test_a_dead_disk_neither_raises_nor_hangs_and_heals(tmp_path):
-    """While every write fails put returns and put_durable raises StorageError; afterwards all of it is stored."""
+def test_a_dead_disk_neither_raises_nor_hangs(tmp_path):
+    """While every write fails `put` returns and `put_durable` raises `StorageError`; afterwards
+    everything is stored."""
     with FaultyDisk() as disk:
         outbox = Outbox(tmp_path, clock=FakeClock())
         make = EventFactory(outbox.install)
@@ -146,7 +150,8 @@ def fill(outbox: Outbox, make: EventFactory) -> None:
 
 
 def test_a_full_disk_can_be_drained(tmp_path, monkeypatch):
-    """On a full disk acknowledging works by the ballast and small steps; then new events are stored again (P6)."""
+    """On a full disk events are acknowledged with the ballast and in small steps; then new ones
+    are stored."""
     with SmallDisk(tmp_path / "ballast", BALLAST_BYTES) as disk:
         outbox = Outbox(tmp_path, clock=FakeClock())
         make = EventFactory(outbox.install)

@@ -1,5 +1,4 @@
-"""Added items: the app's last change applies, until a bundle that was created later has the
-item."""
+"""Added items apply until a bundle that was created later has them."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ def serving(tmp_path):
     """A bundle of ten items that serves, beside a newer one of twelve."""
     write_bundle(tmp_path / "old", items=10, created=CREATED_S)
     write_bundle(tmp_path / "new", release=2, items=12, created=CREATED_S + 100)
-    return ActiveBundle(Bundle.open(tmp_path / "old"), tmp_path / "state", holds=True)
+    return ActiveBundle(Bundle.open(tmp_path / "old"), tmp_path / "state", owns_folder=True)
 
 
 def titles(serving):
@@ -31,25 +30,23 @@ def titles(serving):
 
 def reopened(folder, name):
     """Return what serves when a process starts with the bundle of this name."""
-    return ActiveBundle(Bundle.open(folder / name), folder / "state", holds=True)
+    return ActiveBundle(Bundle.open(folder / name), folder / "state", owns_folder=True)
 
 
 @pytest.mark.parametrize("wall_s", [-(10**9), 0, CREATED_S - 1, CREATED_S + 50, 10**12])
 def test_an_added_item_survives_a_restart_under_any_clock(serving, tmp_path, wall_s):
-    """An item that was replaced while a bundle served stays replaced, even if the clock is behind
-    its date."""
+    """An item replaced while a bundle served stays replaced, even if the clock is behind."""
     tmp_path.joinpath("state").mkdir()
-    serving.change([addition({"id": "item-3", "text": "mine"}, 1000 * wall_s)])
+    serving.change_catalog([addition({"id": "item-3", "text": "mine"}, 1000 * wall_s)])
     assert titles(serving)["item-3"] == titles(reopened(tmp_path, "old"))["item-3"] == "mine"
 
 
 def test_a_later_bundle_overrides_an_added_item_only_while_it_serves(serving, tmp_path):
-    """An added item gives way to a later bundle's and returns after a roll-back, with those added
-    meanwhile."""
+    """An added item gives way to a later bundle's, and returns after a roll-back."""
     tmp_path.joinpath("state").mkdir()
-    serving.change([addition({"id": "item-11", "text": "mine"}, 1000 * CREATED_S)])
+    serving.change_catalog([addition({"id": "item-11", "text": "mine"}, 1000 * CREATED_S)])
     newer = reopened(tmp_path, "new")
     assert titles(newer)["item-11"] not in ("mine", None)
-    newer.change([addition({"id": "another", "text": "also mine"}, 1000 * CREATED_S)])
+    newer.change_catalog([addition({"id": "another", "text": "also mine"}, 1000 * CREATED_S)])
     back = titles(reopened(tmp_path, "old"))
     assert (back["item-11"], back["another"]) == ("mine", "also mine")

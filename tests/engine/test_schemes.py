@@ -24,8 +24,7 @@ PLANS = [
 
 
 def probability(plan, slate, scores=SCORES):
-    """Return the probability of a slate of ranks by the scheme's definition, guarded slots
-    included."""
+    """Return a slate's probability by the scheme's definition, guarded slots included."""
     fixed = min(plan.guarded, len(slate))
     if slate[:fixed] != tuple(range(fixed)):
         return 0.0
@@ -46,8 +45,7 @@ def drawn(plan, slots, scores, decision):
 @pytest.mark.parametrize("guarded", [0, 1, 3])
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.scheme)
 def test_draws_have_the_logged_probabilities(plan, guarded):
-    """Slates occur as often as the definition says (chi-square); conditionals multiply to that
-    probability."""
+    """Slates occur as often as defined (chi-square); conditionals multiply to that probability."""
     n = 30_000
     plan = msgspec.structs.replace(plan, guarded=guarded)
     counts = dict.fromkeys(slates(2, len(SCORES)), 0)
@@ -97,8 +95,7 @@ def test_softmax_has_no_marginals():
 def test_any_draw_is_a_slate_with_positive_probabilities(
     scheme, slots, more, guarded, epsilon, log_temperature, decision
 ):
-    """No rank is drawn twice, guarded slots are greedy, and probabilities are ones that events can
-    carry."""
+    """No rank is drawn twice, guarded slots are greedy, and probabilities are valid on the wire."""
     plan = Exploration(scheme, epsilon, temperature=10.0**log_temperature, guarded=guarded)
     scores = np.sort(np.random.default_rng(decision % 1000).normal(scale=10.0, size=slots + more))[
         ::-1
@@ -148,8 +145,7 @@ def test_slates_longer_than_the_pool_are_refused(plan, slots):
 
 
 def test_long_mixtures_stay_exact():
-    """Conditionals whose products underflow stay exact: after the first random slot each is 1 /
-    R."""
+    """Conditionals stay exact where their products underflow: after the first one each is 1 / R."""
     slate = drawn(Exploration("mixture", 1.0), 1000, np.zeros(1000), 3)
     assert slate.conditional[-1] == 1.0
     assert slate.conditional[500] == 1.0 / 500

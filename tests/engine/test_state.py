@@ -12,8 +12,7 @@ from tests.support.bundles import write_bundle
 
 
 def test_the_recurrence_equals_its_equations(tmp_path):
-    """State and user vector after 300 events equal a loop over the documented equations within
-    1e-4."""
+    """State and user vector after 300 events equal a loop over the equations within 1e-4."""
     write_bundle(tmp_path / "b")
     scorer = Scorer(Bundle.open(tmp_path / "b"))
     w = {name: tensor.astype(np.float64) for name, tensor in scorer.bundle.policy.items()}

@@ -1,5 +1,4 @@
-"""Reading safetensors: the tensors of the reference reader, and `BundleError` for malformed
-files."""
+"""Reading safetensors: the reference reader's tensors, and `BundleError` if malformed."""
 
 from __future__ import annotations
 
@@ -59,8 +58,7 @@ def test_tensors_are_mapped_read_only(tmp_path: Path) -> None:
 
 
 def test_unexpected_tensors_are_reported(tmp_path: Path) -> None:
-    """An absent tensor, another dtype and another shape each name what was expected and what was
-    found."""
+    """A missing tensor, another dtype and another shape name what was expected and found."""
     path = tmp_path / "x.safetensors"
     save_file({"x": np.ones((2, 3), np.float32)}, path)
     tensors = map_tensors(path)

@@ -64,8 +64,7 @@ def reference(table: Int8Index, query: np.ndarray, k: int, excluded: np.ndarray)
     st.sampled_from([1, 3, 127]),
 )
 def test_every_kernel_equals_the_naive_search(source, bits, seed, n, d, k, levels):
-    """Rows and scores are bit for bit those of a full sort in exact integers, ties by ascending
-    row."""
+    """Rows and scores are bit for bit those of a full sort in exact integers."""
     rows, scale, bias, query, excluded = problem(seed, n, d, levels)
     result = Int8Index(rows, scale, bias, source, bits).top(query, k, excluded)
     expected, scores = naive_top(rows, scale, bias, query, k, set(excluded.tolist()))
@@ -79,8 +78,7 @@ def test_every_kernel_equals_the_naive_search(source, bits, seed, n, d, k, level
 @pytest.mark.parametrize("k", [1, 10, 100, 1000, 9000])
 @pytest.mark.parametrize(("n", "d"), [(CHUNK_ROWS + 1, 16), (3 * CHUNK_ROWS - 7, 33), (20_000, 64)])
 def test_tables_of_several_chunks_are_searched_exactly(source, bits, n, d, k):
-    """Where bounds decide which rows are scored, none of the k best is missed, however large k
-    is."""
+    """Where bounds decide which rows are scored, none of the k best is missed."""
     rng = np.random.default_rng(n + k)
     vectors = (rng.normal(size=(n, d)) * rng.lognormal(0, 0.6, (n, 1))).astype(np.float32)
     rows, scale = quantize_rows(vectors)
@@ -99,8 +97,7 @@ def test_tables_of_several_chunks_are_searched_exactly(source, bits, n, d, k):
     "order", ["ascending", "descending", "equal", "sparse", "spikes", "zeros", "clusters"]
 )
 def test_adversarial_tables_are_searched_exactly(source, bits, order):
-    """Rising scores, equal scores and rows that four bits represent badly cost time, not
-    exactness."""
+    """Rising or equal scores and rows that four bits represent badly cost no exactness."""
     n, d, rng = 2 * CHUNK_ROWS + 5, 24, np.random.default_rng(5)
     base = rng.normal(size=(n, d))
     shapes = {
@@ -140,8 +137,7 @@ def test_more_rows_may_be_deferred_than_fit(source):
 @pytest.mark.parametrize("bits", [FOUR_BITS, SEVEN_BITS])
 @pytest.mark.parametrize("bias", [2.0**20, -(2.0**20), 1e12])
 def test_scores_that_float32_cannot_distinguish_are_ranked_exactly(source, bits, bias):
-    """Where float32 loses the products in a large bias, bounds equal the bias, and no row is
-    missed."""
+    """Where float32 loses the products in a large bias, no row is missed."""
     n, d, rng = CHUNK_ROWS + 100, 16, np.random.default_rng(4)
     rows, scale = quantize_rows(rng.normal(size=(n, d)).astype(np.float32))
     for size, k in itertools.product((0.001, 0.01, 0.02, 0.05, 0.1, 0.3), (1, 10, 100)):
@@ -176,8 +172,7 @@ def test_all_excluded_gives_nothing(source):
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("bits", [FOUR_BITS, SEVEN_BITS])
 def test_the_largest_products_do_not_overflow(source, bits):
-    """Rows of -128 and ±127 and a query at its peak sum exactly, up to the most dimensions and
-    beyond."""
+    """Extreme rows and queries sum exactly, up to the most dimensions and beyond."""
     for d in (1, 64, 512, 513, 1024, 4096, 8191, 8192):
         rows = np.full((3, d), 127, np.int8)
         rows[1] = -127
@@ -251,8 +246,7 @@ def test_one_table_serves_many_threads(source):
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_excluded_rows_may_come_in_any_form(source):
-    """Other integers, strided views and rows that do not exist exclude the same rows with every
-    kernel."""
+    """Other integer types, strided views and rows that do not exist work with every kernel."""
     rows = np.arange(20, dtype=np.int8)[:, None]
     table = Int8Index(rows, np.ones(20, np.float32), np.zeros(20, np.float32), source)
     query = np.ones(1, np.float32)
@@ -272,8 +266,7 @@ def test_excluded_rows_may_come_in_any_form(source):
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**32), st.integers(1, 300), st.floats(0, 1))
 def test_masked_rows_are_left_out_like_excluded_ones(source, seed, n, share):
-    """Rows hidden by a mask or excluded by a list, some by both, are not returned and count
-    once."""
+    """Rows hidden by a mask, excluded by a list, or both, are left out and count once."""
     rows, scale, bias, query, excluded = problem(seed, n, 8)
     hidden = np.random.default_rng(seed).random(n) < share
     table = Int8Index(rows, scale, bias, source)
@@ -313,8 +306,7 @@ def test_rows_are_rounded_to_nearest():
     [(np.nan, 0), (0, 0), (-1, 0), (1e13, 0), (1e-13, 0), (1, np.nan), (1, np.inf)],
 )
 def test_numbers_that_cannot_be_ranked_are_refused(scale, bias):
-    """Scales and biases outside the range that bounds can handle raise ValueError with the
-    range."""
+    """Scales and biases that bounds cannot handle raise ValueError with the allowed range."""
     with pytest.raises(ValueError, match="expected scales of 1e-12 to 1e"):
         Int8Index(
             np.ones((1, 2), np.int8), np.array([scale], np.float32), np.array([bias], np.float32)

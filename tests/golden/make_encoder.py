@@ -79,8 +79,7 @@ def make_encoder() -> onnx.ModelProto:
 
 
 def make_tokenizer() -> Tokenizer:
-    """Build a lower-cased WordPiece tokenizer in which every Latin letter has a piece of its
-    own."""
+    """Return a lower-cased WordPiece tokenizer that has a piece for every Latin letter."""
     tokenizer = Tokenizer(
         models.WordPiece({word: i for i, word in enumerate(VOCABULARY)}, unk_token="[UNK]")
     )

@@ -74,12 +74,11 @@ def write_bundle(
     return _write_golden(folder, settings)
 
 
-def trying(bundle: Path, state: Path) -> Engine:
-    """Open an engine that serves release 2, which is installed in its folder and not confirmed
-    yet."""
+def trying(bundle: Path, state: Path, **options: Any) -> Engine:
+    """Open an engine that serves release 2, which is installed but not confirmed yet."""
     write_bundle(state / "bundles" / "2", release=2)
     Slots(state / "bundles").activate(2)
-    return Engine.open(bundle, state)
+    return Engine.open(bundle, state, **options)
 
 
 def record(row: int) -> dict[str, Any]:

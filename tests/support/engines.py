@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from typing import Any
+
 from sanderling import Engine
 from sanderling.events import codec
 from sanderling.events.schema import Event
@@ -34,6 +37,24 @@ def scorer_of(engine: Engine) -> Scorer:
 def run_on_empty(engine: Engine) -> None:
     """Do what the uploader does when everything is uploaded: scrub, and rotate where that is due."""
     engine._on_empty()
+
+
+def locks_of(engine: Engine) -> list[Any]:
+    """Return every lock that an object of the engine holds."""
+    kinds = (type(threading.Lock()), type(threading.RLock()), threading.Condition)
+    locks: list[Any] = []
+    visited: set[int] = set()
+    remaining: list[Any] = [engine]
+    while remaining:
+        value = remaining.pop()
+        if id(value) in visited:
+            continue
+        visited.add(id(value))
+        if isinstance(value, kinds):
+            locks.append(value)
+        elif type(value).__module__.startswith("sanderling"):
+            remaining += getattr(value, "__dict__", {}).values()
+    return locks
 
 
 def stored(engine: Engine) -> list[Event]:

@@ -1,5 +1,4 @@
-"""Malformed bundles: manifests, field values, file names, and edits that a correct hash does not
-stop."""
+"""Malformed bundles: manifests, field values, file names, and edits that hashes do not show."""
 
 from __future__ import annotations
 
@@ -83,8 +82,7 @@ def put(value: float, position: Any = 0) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def rewrite(old: bytes, new: bytes) -> Callable[[Path], None]:
-    """Return an edit that replaces the first occurrence of bytes in the catalogue by as many
-    others."""
+    """Return an edit that replaces bytes of the catalogue, once, by as many others."""
 
     def apply(folder: Path) -> None:
         assert len(old) == len(new)

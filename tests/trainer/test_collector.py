@@ -15,7 +15,7 @@ from sanderling.events import schema as wire
 from sanderling.outbox.outbox import Outbox
 from sanderling.runtime.clock import SystemClock
 from sanderling.upload.transport import HttpTransport
-from sanderling.upload.uploader import Uploader
+from sanderling.upload.uploader import Uploader, UploadOptions
 from sanderling_trainer.event_log.object_store import LocalObjectStore
 from sanderling_trainer.event_log.reader import read_segments
 from sanderling_trainer.event_log.tombstones import ERASED, ROTATED, rotation_file
@@ -133,7 +133,8 @@ def test_from_outbox_to_log(server, tmp_path):
     outbox.put(decisions)
     outbox.put_durable([make.outcome(decision) for decision in decisions])
     transport = HttpTransport(f"http://127.0.0.1:{server.port}/v1", "secret")
-    uploader = Uploader(outbox, transport, clock=SystemClock(), rng=random.Random(0), max_events=70)
+    options = UploadOptions(max_events=70)
+    uploader = Uploader(outbox, transport, options, clock=SystemClock(), rng=random.Random(0))
     assert uploader.drain(10)
     outbox.close()
     log = read_segments(str(server.folder))

@@ -1,5 +1,4 @@
-"""The content of golden.json: inputs and outputs by which a device checks its encoder and user
-model."""
+"""The content of golden.json: inputs and outputs by which a device checks itself."""
 
 from __future__ import annotations
 

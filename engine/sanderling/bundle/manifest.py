@@ -82,8 +82,7 @@ class Exploration(_Strict, frozen=True, omit_defaults=True):
     """The first slots, which always show the best items."""
 
     daily: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] | None = None
-    """Explored slots for each user and day (UTC); further slates of that day are greedy. None: no
-    limit."""
+    """Explored slots per user and day (UTC), after which slates are greedy. None: no limit."""
 
 
 class Lineage(_Strict, frozen=True):
@@ -125,8 +124,7 @@ class Manifest(_Strict, frozen=True):
     exploration: Exploration
 
     kinds: Annotated[list[str], msgspec.Meta(min_length=1, max_length=256)]
-    """Kinds of event, in the order of the policy's kind table; the first stands for unknown
-    kinds."""
+    """Kinds of event in the order of `state.kind`; the first stands for unknown kinds."""
 
     lineage: Lineage
 
@@ -159,8 +157,7 @@ def parse(data: bytes) -> Manifest:
 
 
 def read(folder: Path) -> Manifest:
-    """Return the manifest of the bundle in `folder`; raise `BundleError` when it is absent or
-    malformed."""
+    """Return a bundle's manifest; raise `BundleError` when it is absent or malformed."""
     path = folder / MANIFEST
     if path.is_symlink() or not path.is_file():
         raise BundleError(

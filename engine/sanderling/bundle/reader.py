@@ -182,8 +182,7 @@ def _items(folder: Path, manifest: Manifest) -> Items:
 
 
 def policy_shapes(manifest: Manifest, hidden: int) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every float32 tensor of policy.safetensors; `hidden` is the width of the
-    output layer."""
+    """Return the shapes of the float32 tensors of policy.safetensors with `hidden` hidden units."""
     d, c, t = manifest.sizes.dim, manifest.sizes.state, manifest.sizes.text
     return {
         "state.input": (c, d),

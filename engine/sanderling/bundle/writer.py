@@ -50,8 +50,7 @@ def write_items(
 
 
 def write_manifest(folder: Path, **fields: Any) -> Manifest:
-    """Write the manifest of the files in `folder` with these fields, flush the folder, and return
-    the manifest.
+    """Write and return the manifest of the files in `folder`, and flush the folder.
 
     All files become readable by everyone: the process that opens a bundle may run as another user.
     Raises `BundleError` where a reader would refuse the manifest.

@@ -1,4 +1,5 @@
-"""Checks which engine features work on this machine, for people who embed the engine and for their bug reports.
+"""Checks which engine features work on this machine, for people who embed the engine and for their
+bug reports.
 
 Looks at the installation alone, not at bundles.
 """

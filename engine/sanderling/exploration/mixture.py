@@ -29,8 +29,7 @@ def draw(slots: int, pool: int, epsilon: float, uniforms: Sequence[tuple[float, 
 
 
 def _conditionals(ranks: list[int], pool: int, epsilon: float) -> list[float]:
-    """Return the probability of each rank given those before it: ratios of the prefix
-    probabilities."""
+    """Return the probability of each rank given those before it."""
     conditional = []
     prefix = 1.0
     explored_prefix = epsilon  # the part of `prefix` that exploring contributes

@@ -1,5 +1,4 @@
-"""The randomness of a decision: uniforms that follow from its id alone, so any language can repeat
-them.
+"""The uniforms of a decision: they follow from its id alone, so any language can repeat them.
 
 The generator is Philox4x32-10 by Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy
 as 1, 2, 3" (SC 2011).

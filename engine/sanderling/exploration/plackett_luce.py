@@ -1,9 +1,9 @@
-"""Scheme `softmax`: Plackett-Luce slates, each slot a softmax of score / temperature over what
-remains.
+"""Scheme `softmax`: each slot is a softmax of score / temperature over what remains.
 
-Drawn at once by the Gumbel top-k trick (Kool, van Hoof and Welling 2019, arXiv:1903.06059): the K
-largest of score / temperature - log(-log u), in order. A slot's marginal is a sum over all sets of
-items before it, without a closed form, and is not returned.
+Such slates follow the Plackett-Luce model; they are drawn at once by the Gumbel top-k trick (Kool,
+van Hoof and Welling 2019, arXiv:1903.06059): the K largest of score / temperature - log(-log u), in
+order. A slot's marginal is a sum over all sets of items before it, without a closed form, and is
+not returned.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from sanderling.exploration.draw import Draw
 
-MAX_DISTANCE = (
-    300.0  # temperatures below the best score; what lies lower counts as this far, so that
-)
-# no probability underflows to 0
+# Temperatures below the best score; lower scores count as this far, so that no probability
+# vanishes.
+MAX_DISTANCE = 300.0
 _SMALLEST = 2.0**-54  # stands for the uniform 0, whose logarithm is not finite
 
 
@@ -28,8 +27,7 @@ def draw(
     temperature: float,
     uniforms: Sequence[tuple[float, float]],
 ) -> Draw:
-    """Draw `slots` ranks for scores float64 [M], best first; the item of rank j takes the first
-    number of block j."""
+    """Draw `slots` ranks for scores float64 [M], best first; rank j takes uniforms[j][0]."""
     if slots == 0:
         return Draw([], [], [], [])
     logits = np.maximum((scores - scores[0]) / temperature, -MAX_DISTANCE)

@@ -24,8 +24,7 @@ __all__ = ["Draw", "blocks", "draw", "greedy"]
 
 
 def draw(plan: Exploration, slots: int, scores: Scores, uniforms: Uniforms) -> Draw:
-    """Draw `slots` ranks by the plan's scheme out of a pool with these scores float64 [M], best
-    first.
+    """Draw `slots` ranks by the plan's scheme, from a pool with scores float64 [M], best first.
 
     `uniforms` are pairs in [0, 1), as many as `blocks` returns. The first `guarded` slots show the
     best items; the others draw from the rest of the pool. Raises `ValueError` unless 0 <= slots <=
@@ -41,8 +40,7 @@ def draw(plan: Exploration, slots: int, scores: Scores, uniforms: Uniforms) -> D
 
 
 def blocks(plan: Exploration, slots: int, pool: int) -> int:
-    """Return the number of pairs of uniforms for a draw: one for each slot, or for each item of the
-    pool."""
+    """Return the pairs of uniforms that a draw takes: one per slot, or one per item of the pool."""
     return pool if plan.scheme == "softmax" else slots
 
 

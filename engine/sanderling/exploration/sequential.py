@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 
 from sanderling.exploration.draw import Draw
 
-MAX_MARGINAL_SLOTS = (
-    128  # of a slate with marginals: their cost grows with the third power of the slots
-)
+# Longer slates have no marginals: their cost grows with the third power of the slots.
+MAX_MARGINAL_SLOTS = 128
 
 
 def draw(slots: int, pool: int, epsilon: float, uniforms: Sequence[tuple[float, float]]) -> Draw:
-    """Draw `slots` ranks out of `pool`; of a block's two uniforms one decides to explore, one
-    picks.
+    """Draw `slots` ranks out of `pool`; a block's two uniforms decide to explore and pick.
 
     Marginals are None for slates of more than `MAX_MARGINAL_SLOTS` slots. Raises `ValueError`
     unless 0 <= slots <= pool and 0 <= epsilon <= 1.
@@ -47,8 +45,7 @@ def draw(slots: int, pool: int, epsilon: float, uniforms: Sequence[tuple[float, 
 def _probabilities(
     slots: int, pool: int, epsilon: float
 ) -> tuple[list[float], list[float], list[list[float]]]:
-    """Return for each slot the probability of the best item left, of each other one, and the
-    marginals.
+    """Return each slot's probability of the best item left, of any other, and the marginals.
 
     The marginals are those of `_marginals`, as lists, none for long slates.
     """
@@ -60,8 +57,7 @@ def _probabilities(
 
 
 def marginals(slots: int, pool: int, epsilon: float | tuple[float, ...]) -> NDArray[np.float64]:
-    """Return float64 [slots, pool]: the exact probability that slot k shows the item of rank j.
-    Rows sum to 1.
+    """Return float64 [slots, pool]: the probability that slot k shows rank j; rows sum to 1.
 
     `epsilon` is a tuple with one for each slot, or one for all. Raises `ValueError` as `draw` does.
     """

@@ -199,8 +199,7 @@ def _prefetch_row(table: Any, row: Any) -> None:
 
 @called
 def _score_deferred(k: Any, table: Any, step: Any, scratch: Any) -> None:
-    """Score those of the deferred rows whose bound still reaches the k-th best score, and empty the
-    list."""
+    """Score the deferred rows whose bound still reaches the k-th best score; empty the list."""
     rows = int64s(scratch[SCRATCH_BEST_ROWS])
     scores = float64s(scratch[SCRATCH_BEST_SCORES])
     deferred = int64s(scratch[SCRATCH_DEFERRED_ROWS])
@@ -322,8 +321,7 @@ def _bound_seven_bits(table: Any, first: Any, last: Any, scratch: Any) -> None:
 def _mark_excluded(
     mask_address: Any, rows: Any, count: Any, blocks: Any, n: Any, excluded: Any, state: Any
 ) -> None:
-    """Set the bits of the rows that may not be returned: those of the mask, if any, and the listed
-    ones."""
+    """Set the bits of the rows that may not be returned: those of a mask and the listed ones."""
     mask = uint64s(mask_address)
     for block in range(blocks):
         excluded[block] = mask[block] if mask_address != 0 else np.uint64(0)
@@ -338,8 +336,7 @@ def _mark_excluded(
 
 @called
 def _fill_heap(start: Any, vectors: Any, k: Any, table: Any, step: Any, scratch: Any) -> None:
-    """Score the most promising rows of a chunk until there are k; their bounds become minus
-    infinity."""
+    """Score the best-bounded rows of a chunk until there are k; erase their bounds."""
     rows = int64s(scratch[SCRATCH_BEST_ROWS])
     scores = float64s(scratch[SCRATCH_BEST_SCORES])
     codes_address = scratch[SCRATCH_CODES]
@@ -361,8 +358,7 @@ def _fill_heap(start: Any, vectors: Any, k: Any, table: Any, step: Any, scratch:
 
 @called
 def _improve_heap(first: Any, vectors: Any, k: Any, table: Any, step: Any, scratch: Any) -> None:
-    """Score the rows of a chunk that are likely among the k best, and defer those that merely may
-    be."""
+    """Score the rows of a chunk that are likely among the k best; defer those that may be."""
     rows = int64s(scratch[SCRATCH_BEST_ROWS])
     scores = float64s(scratch[SCRATCH_BEST_SCORES])
     deferred = int64s(scratch[SCRATCH_DEFERRED_ROWS])

@@ -1,5 +1,4 @@
-"""Compiles the kernels into shared libraries that run without numba: one for each kind of processor
-(`cpu.KINDS`).
+"""Compiles the kernels into shared libraries, one for each kind of processor (`cpu.KINDS`).
 
 numba makes LLVM's intermediate code, llvmlite an object file for the chosen processor, and a C
 compiler links it.
@@ -50,8 +49,7 @@ def main() -> None:
 
 
 def _numba_settings(kind: cpu.Kind) -> dict[str, str]:
-    """Return the environment in which numba compiles for a kind; it loads the code, but never runs
-    it."""
+    """Return the environment in which numba compiles for a kind, without running the code."""
     return {"NUMBA_CPU_NAME": kind.processor, "NUMBA_CPU_FEATURES": kind.features}
 
 
@@ -125,8 +123,7 @@ declare <4 x i32> @llvm.aarch64.neon.sdot.v4i32.v16i8(<4 x i32>, <16 x i8>, <16 
 
 
 def _entry_point(name: str, kernel: object) -> str:
-    """Return the code of a plain function of six int64 around numba's own, which writes its result
-    to an address."""
+    """Return the code of a function that returns what numba's own writes to an address."""
     inner = kernel._wrapper_name.removeprefix("cfunc.")  # type: ignore[attr-defined]
     arguments = ", ".join(f"i64 %a{i}" for i in range(6))
     return f"""

@@ -36,9 +36,8 @@ KINDS: dict[str, list[Kind]] = {  # by machine, best first
         Kind("plain", set(), "generic", ""),
     ],
 }
-forced: str | None = (
-    None  # the kind that `build` compiles, for a processor that need not be this one
-)
+# The kind that `build` compiles; this processor need not be able to run it.
+forced: str | None = None
 
 
 def machine() -> str:
@@ -64,6 +63,5 @@ def kinds() -> list[str]:
 
 
 def kind() -> str:
-    """Return the kind to compile: the best that this processor can run, unless another is
-    forced."""
+    """Return the kind to compile: `forced`, else the best that this processor can run."""
     return forced or kinds()[0]

@@ -36,8 +36,7 @@ _SHORTS = ir.VectorType(I16, 32)
 
 
 class Instructions(NamedTuple):
-    """How one instruction set multiplies codes of seven bits, codes of four bits, and int8 rows
-    with the query."""
+    """How one instruction set multiplies seven-bit codes, four-bit codes and int8 rows."""
 
     dot7: Callable[..., Any]
     """Adds four products of bytes to each of sixteen sums."""
@@ -59,8 +58,7 @@ class Instructions(NamedTuple):
 
 
 def row_dot_of(kind: Instructions) -> Any:
-    """Return the intrinsic `row_dot(sums, row, codes)`: it adds 32 products of int8 and int16 at
-    two addresses."""
+    """Return the intrinsic `row_dot(sums, row, codes)`: it adds 32 products of int8 and int16."""
 
     @intrinsic
     def row_dot(typing: Any, before: Any, row: Any, codes: Any) -> Any:
@@ -144,8 +142,7 @@ def _vnni_dot7(builder: Any, sums: Any, some: Any, codes: Any) -> Any:
 
 
 def _vnni_dot4(builder: Any, sums: Any, packed: Any, query: Any) -> Any:
-    """The high halves are not shifted down: their sums, sixteen times too large, stay apart until
-    they are folded.
+    """The high halves are not shifted down: their sums are sixteen times too large until folded.
 
     On Zen 4 a shift would take the slot of a product.
     """

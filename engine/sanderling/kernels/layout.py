@@ -1,5 +1,4 @@
-"""The memory that the kernels share with their callers: packed blocks of rows, and the arrays that
-describe them.
+"""The memory that kernels share with their callers: packed blocks, and arrays of addresses.
 
 A block holds 64 rows, so that one instruction advances many rows and no sum across lanes is needed:
 
@@ -35,9 +34,8 @@ EXTREME_CODE = 1  # the block's largest |c_i - z|
 # Bits of a code
 FOUR_BITS = 4
 SEVEN_BITS = 7
-SMALL_TABLE_BYTES = (
-    4_000_000  # up to which seven bits are the faster ones, as measured (docs/LOG.md)
-)
+# Up to this size seven bits are faster, as measured (docs/LOG.md).
+SMALL_TABLE_BYTES = 4_000_000
 
 # Limits
 CHUNK_ROWS = 8192  # rows that are bounded at a time

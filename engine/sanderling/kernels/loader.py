@@ -1,5 +1,4 @@
-"""Loads the kernels: from a library built beforehand, else compiled by numba, else none, and numpy
-searches."""
+"""Loads the kernels: a library built beforehand, else what numba compiles, else none."""
 
 from __future__ import annotations
 
@@ -61,8 +60,7 @@ class Kernels:
     """What has to stay in memory as long as they may be called."""
 
     def uniforms(self, first: int, last: int, blocks: int) -> list[tuple[float, float]]:
-        """Return two doubles in [0, 1) for each block of a decision, whose id's halves are 64-bit
-        numbers."""
+        """Return two doubles in [0, 1) for each block; `first` and `last` are halves of the id."""
         buffer: _UniformsBuffer | None = getattr(_thread, "buffer", None)
         if buffer is None or buffer.blocks < blocks:
             buffer = _thread.buffer = _UniformsBuffer(max(blocks, MIN_BLOCKS))
@@ -72,8 +70,7 @@ class Kernels:
 
 
 def path(machine: str, kind: str) -> Path:
-    """Return the path of the library for one kind of processor, built from these sources; it need
-    not exist."""
+    """Return the path of the library built from these sources for a kind; it need not exist."""
     return FOLDER / f"linux-{machine}-{kind}-{stamp()}.so"
 
 
@@ -90,8 +87,7 @@ def stamp() -> str:
 
 
 def compiled() -> Kernels:
-    """Return the best kernels built for this processor; raise `ImportError` where there are
-    none."""
+    """Return the best kernels built for this processor; raise `ImportError` if there are none."""
     reason = "no library was built for it"
     for kind in cpu.kinds():
         file = path(cpu.machine(), kind)
@@ -117,8 +113,7 @@ def compiled() -> Kernels:
 
 
 def numba() -> Kernels:
-    """Return kernels that numba compiles, or has in its cache; raise `ImportError` where it is not
-    installed."""
+    """Return kernels that numba compiles or has cached; raise `ImportError` without numba."""
     from sanderling.kernels.block_scan import scan
     from sanderling.kernels.pack_rows import pack
     from sanderling.kernels.philox import fill_uniforms

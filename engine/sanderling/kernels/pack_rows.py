@@ -112,8 +112,7 @@ def _code_energy(row: Any, d: Any, inverse: Any, zero: Any) -> Any:
 
 @inlined
 def _best_step(row: Any, d: Any, scale: Any, zero: Any) -> Any:
-    """Return the smallest step at which the row loses no more than it may: a bfloat16, in units of
-    the vectors."""
+    """Return the smallest bfloat16 step, in units of the vectors, whose loss is allowed."""
     last = _peak(row, d) / (zero - np.float32(1))  # at which no code is clipped
     step = min(np.float32(_NORMAL_STEP * sqrt(_energy(row, d) / d)), last)
     while True:
@@ -131,8 +130,7 @@ def _best_step(row: Any, d: Any, scale: Any, zero: Any) -> Any:
 def _pack_row(
     row: Any, d: Any, inverse: Any, zero: Any, plane: Any, groups: Any, bits: Any
 ) -> None:
-    """Write the codes of a row, whose d dimensions are filled up with zeros to `groups` of
-    eight."""
+    """Write the codes of a row, its d dimensions filled up with zeros to `groups` of eight."""
     blank = np.int32(zero)
     for group in range(groups):
         for j in range(4):

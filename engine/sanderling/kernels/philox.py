@@ -1,5 +1,4 @@
-"""The uniforms of a decision by Philox4x32-10, compiled; `sanderling.exploration.philox` is the
-same in Python."""
+"""The uniforms of a decision, compiled (`sanderling.exploration.philox` in Python)."""
 
 from __future__ import annotations
 
@@ -21,8 +20,7 @@ _W1 = np.uint64(0xBB67AE85)
 def fill_uniforms(
     first: Any, last: Any, blocks: Any, out_address: Any, unused: Any, unused2: Any
 ) -> Any:
-    """Write two doubles in [0, 1) for each block; `first` and `last` are the halves of the
-    decision's id.
+    """Write two doubles in [0, 1) for each block; `first` and `last` are halves of the id.
 
     Returns the number of blocks.
     """

@@ -1,5 +1,4 @@
-"""A float32 query -> its codes of 24 bits, its int8 codes, and the numbers that bounds need of
-it."""
+"""A float32 query -> its 24-bit codes, its int8 codes, and the numbers for bounds."""
 
 from __future__ import annotations
 
@@ -43,8 +42,7 @@ def _write_limits(
     zero: Any,
     limits: Any,
 ) -> None:
-    """Write the numbers that bound the scores (`layout`, LIMIT_*). Plain numbers: numba inlines
-    this into its caller.
+    """Write the numbers that bound the scores (`layout`, LIMIT_*); inlined, so plain numbers.
 
     The factors 1.0001 and the margin of 5e-7 outweigh the rounding of float32, so that bounds stay
     bounds.
@@ -70,10 +68,10 @@ def _write_limits(
 
 @called
 def quantize_query(query: Any, d: Any, zero: Any, codes: Any, coarse: Any, limits: Any) -> Any:
-    """Round the query to 24 bits, in two parts, and to int8; return its step, 0 where it has no
-    direction.
+    """Round the query to 24 bits, in two parts, and to int8; return its step.
 
-    `zero` is the code that stands for 0 in the planes.
+    The step is 0 where the query has no direction. `zero` is the code that stands for 0 in the
+    planes.
     """
     padded = (d + LANES - 1) // LANES * LANES
     peak = np.float32(0)

@@ -139,8 +139,7 @@ def broadcast(typing: Any, value: Any) -> Any:
 
 @intrinsic
 def upper_bounds(typing: Any, sums: Any, step: Any, offset: Any, scales: Any, biases: Any) -> Any:
-    """Return scale x (sum x step + offset) + bias for sixteen rows; scales and biases are addresses
-    of bfloat16."""
+    """Return scale x (sum x step + offset) + bias; scales and biases are bfloat16 at addresses."""
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         whole, factor, addend, scale, bias = values
@@ -283,8 +282,7 @@ def prefetch(typing: Any, address: Any) -> Any:
 
 @inlined
 def plane_size(groups: Any, bits: Any) -> Any:
-    """Return the bytes of a block's plane of so many groups of eight dimensions
-    (`layout.plane_bytes`)."""
+    """Return the bytes of a plane of so many groups of dimensions (`layout.plane_bytes`)."""
     size = groups * (BLOCK_ROWS * GROUP_DIMS)
     return size // 2 if bits == FOUR_BITS else size
 

@@ -1,5 +1,4 @@
-"""The k best rows so far, scored exactly: a heap whose root is the worst; of equal scores the later
-row is worse."""
+"""A heap of the k best rows: the root is the worst; of equal scores the later row is worse."""
 
 from __future__ import annotations
 
@@ -73,8 +72,7 @@ def _push(scores: Any, rows: Any, size: Any, score: Any, row: Any) -> None:
 
 @inlined
 def _exact_dot(row_address: Any, codes_address: Any, d: Any) -> Any:
-    """Return the product of an int8 row with the query's codes, high and low twelve bits one after
-    the other.
+    """Return the product of an int8 row with the query's codes, high and low twelve bits.
 
     Vectors of 32 dimensions, then of 16, then single ones: rows lie side by side, so nothing beyond
     d may be read.

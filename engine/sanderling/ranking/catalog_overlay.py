@@ -1,5 +1,4 @@
-"""The items that the app added to this device or removed from it, kept across restarts in a
-JSON-lines file.
+"""The items that the app added to this device or removed from it, in a JSON-lines file.
 
 A record of an added item has `id`, `text` and attributes, one of a removed item no `text`;
 `added_ms` says when the app asked for it. Vectors are not stored: the encoder of the open bundle
@@ -23,8 +22,7 @@ MAX_ID = 512  # characters
 
 
 def addition(record: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
-    """Return the record to store for an item that the app adds; without a `title` its text stands
-    for it.
+    """Return the record to store for an added item; without a `title` its text is used.
 
     Raises `ValueError` naming the field that is wrong.
     """
@@ -43,8 +41,7 @@ def addition(record: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
 
 
 def removal(item: object, now_ms: int) -> dict[str, Any]:
-    """Return the record to store for an item that the app removes; raise `ValueError` for a wrong
-    id."""
+    """Return the record to store for a removed item; raise `ValueError` for a wrong id."""
     if not isinstance(item, str) or not 1 <= len(item) <= MAX_ID:
         raise ValueError(
             f"item: id: expected a string of 1 to {MAX_ID} characters, found {item!r:.80}"
@@ -53,8 +50,7 @@ def removal(item: object, now_ms: int) -> dict[str, Any]:
 
 
 def _checked(record: dict[str, Any]) -> dict[str, Any]:
-    """Return a record that JSON can hold; raise `ValueError` naming the first field that it
-    cannot."""
+    """Return the record; raise `ValueError` naming the first field that JSON cannot hold."""
     for field, value in record.items():
         try:
             msgspec.json.encode({field: value})

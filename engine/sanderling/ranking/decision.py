@@ -18,14 +18,17 @@ from sanderling.slate import Explanation, Slate, SlateItem
 
 
 class RecommendRequest(NamedTuple):
-    """One call of `Engine.recommend`: `k` items for a user in a context, without some, with
-    caps."""
+    """The arguments of one call of `Engine.recommend`."""
 
     user: str
     k: int
     context: str | None
+
     exclude: tuple[str, ...]
+    """Ids of items that may not be shown."""
+
     at_most: dict[str, int]
+    """Caps: how many items of one value of an attribute may be shown."""
 
 
 class DecisionRecord(NamedTuple):

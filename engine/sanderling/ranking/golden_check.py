@@ -67,8 +67,7 @@ def _state_fault(scorer: Scorer, index: int, golden: GoldenState) -> str | None:
 
 
 def top_after(scorer: Scorer, events: list[tuple[str, str]], k: int = DEPTH) -> list[str]:
-    """Return the ids of the k best items after these events (item id, kind), seen items
-    included."""
+    """Return the ids of the k best items after events (item id, kind), seen items included."""
     state = scorer.user_model.initial_state()
     for item, kind in events:
         row = scorer.find(item)

@@ -62,8 +62,7 @@ CACHE_LINE = 64
 
 
 class Int8Index:
-    """Rows int8 [n, d] with scales and biases float32 [n], not copied; threads may search it
-    concurrently.
+    """An index of rows int8 [n, d] with scales and biases float32 [n]; not copied; thread-safe.
 
     `source` chooses the kernels (`kernels.loader.chosen`), `bits` the planes that they scan: 4 or
     7, by size unless given. `kernels` are those in use, or None where numpy searches.
@@ -145,8 +144,7 @@ class Int8Index:
 
 
 class _PackedTable:
-    """The rows of an index packed into blocks, and the array by which kernels find both
-    (`kernels.layout`)."""
+    """The rows of an index packed into blocks, and the array that describes them to kernels."""
 
     def __init__(self, index: Int8Index, bits: int, pack: loader.Kernel) -> None:
         self.n, self.d = index.rows.shape

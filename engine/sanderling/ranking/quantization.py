@@ -9,8 +9,7 @@ from sanderling.kernels.layout import MAX_CODE, MAX_VALUE, MIN_VALUE
 
 
 def quantize_query(query: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
-    """Return a query [d] as whole numbers of at most 23 bits and a sign, and the step that undoes
-    it.
+    """Return a query [d] as integers of at most 23 bits and a sign, and their step.
 
     A query without a direction, not finite or outside 1e-12 … 1e12, becomes zeros, with step 0.
     """
@@ -21,8 +20,7 @@ def quantize_query(query: NDArray[np.float32]) -> tuple[NDArray[np.float64], flo
 
 
 def quantize_rows(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Return int8 rows [n, d] and scales [n] for vectors [n, d]: `rows * scale[:, None]` is
-    nearest.
+    """Return int8 rows and scales [n] for vectors [n, d], nearest to `rows * scale[:, None]`.
 
     Vectors without a number beyond 1e-10 count as zero.
     """

@@ -60,8 +60,7 @@ class CatalogItem(NamedTuple):
 
 @dataclass(frozen=True)
 class _BundleParts:
-    """What is made of a bundle once, and shared by all its scorers; `groups` are filled on
-    demand."""
+    """What all scorers of one bundle share; `groups` are filled on demand."""
 
     index: Int8Index
     encoder: TextEncoder
@@ -122,8 +121,7 @@ class Scorer:
         return row
 
     def item(self, row: int) -> CatalogItem:
-        """Return the id, title and other attributes of a row; the attributes are shared and must
-        not be changed."""
+        """Return the catalogue entry of a row; its attributes are shared, so do not change them."""
         return self._read_item(row)
 
     def vector(self, row: int) -> Vector:
@@ -141,7 +139,7 @@ class Scorer:
         exclude: Iterable[str] = (),
         at_most: Mapping[str, int] = NO_CAPS,
     ) -> SearchResult:
-        """Return the k best items for a user vector [d], without the excluded ids; unknown ids are
+        """Return the k best rows for a user vector [d], without excluded ids; unknown ones are
         ignored.
 
         `at_most` limits, by attribute, how many items of one value may be among them.
@@ -197,13 +195,11 @@ class Scorer:
         return groups[attribute]
 
     def project(self, text: str) -> Vector:
-        """Return the item vector [d] that a new item with this text gets: its text's vector,
-        projected."""
+        """Return the vector [d] that a new item gets from its text."""
         return self.bundle.policy["item.project"] @ self.encoder.encode(text)
 
     def with_changes(self, records: Iterable[Mapping[str, Any]]) -> Scorer:
-        """Return a scorer with these records applied after earlier ones; of one id the last one
-        counts."""
+        """Return a scorer that also has these records; the last record of an id counts."""
         by_id = {record["id"]: record for record in (*self.changes.records, *records)}
         if not by_id:
             return self
@@ -221,8 +217,7 @@ class Scorer:
         return Int8Index(rows, scale, bias)
 
     def warm_up(self, attributes: Iterable[str] = ()) -> None:
-        """Load what the first recommendation would wait for; `attributes` are those that will have
-        caps."""
+        """Load what the first recommendation would wait for, with caps on these attributes."""
         for attribute in attributes:
             self.groups(attribute)
         self.rank(self.user_model.user_vector(self.user_model.initial_state()), 1)

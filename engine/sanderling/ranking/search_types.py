@@ -24,8 +24,7 @@ class Int8Rows(Protocol):
 
 
 class SearchResult(NamedTuple):
-    """The best rows int64 [<= k] and their scores float64, best first; `eligible` rows were
-    considered."""
+    """The best rows int64 [<= k] and their scores float64, out of `eligible` ones."""
 
     rows: Rows
     scores: Scores

@@ -1,5 +1,4 @@
-"""Text -> vector, by the bundle's own int8 encoder; the only module that imports onnxruntime and
-tokenizers.
+"""Text -> vector by the bundle's int8 encoder; only this module imports onnxruntime.
 
 Texts are encoded one by one: dynamic int8 depends on what else is in a batch, and golden vectors
 were made one by one.

@@ -52,14 +52,15 @@ class UserModel:
         return np.zeros(self._decay.size, np.float32)
 
     def step(self, state: Vector, item: Vector, kind: str) -> Vector:
-        """Return the state [c] after an event with an item's vector [d]; unknown kinds count as the
-        first kind."""
+        """Return the state [c] after an event with an item vector [d].
+
+        An unknown kind counts as the first one.
+        """
         gate = self._kind[self._kinds.get(kind, 0)]
         return self._decay * state + self._gain * (gate * (self._input @ item))
 
     def user_vector(self, state: Vector, context: Vector | None = None) -> Vector:
-        """Return the user vector [d], which is multiplied with the items' vectors; `context` is a
-        text's vector [t]."""
+        """Return the user vector [d] for a state [c] and the vector [t] of a context."""
         centred = state - np.add.reduce(state) / np.float32(state.size)
         spread = math.sqrt(float(centred.dot(centred)) / state.size + EPSILON)
         half = (self._w1 @ centred) * np.float32(0.5 / spread) + self._half_b1

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from sanderling.errors import SanderlingError
+from sanderling.runtime.child_process import ChildFailedError, run_module
 from sanderling_quantize.gate.probe_protocol import (
     ARRAYS,
     REPLY,
@@ -29,9 +26,6 @@ from sanderling_quantize.gate.probe_protocol import (
 
 TIMEOUT_S = 900.0
 MEMORY_BYTES = 2 * 2**30
-
-# Each arena of glibc and each thread of OpenBLAS reserves address space, which is limited.
-CHILD_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1"}
 
 
 class ProbeError(SanderlingError):
@@ -95,25 +89,14 @@ def folder_bytes(folder: Path) -> int:
 
 def _run_worker(folder: Path, timeout_s: float) -> None:
     try:
-        child = subprocess.run(
-            [sys.executable, "-P", "-m", "sanderling_quantize.gate.probe_worker", str(folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **CHILD_ENVIRONMENT},
-            timeout=timeout_s,
-            check=False,
+        run_module(
+            "sanderling_quantize.gate.probe_worker",
+            str(folder),
+            name="the engine",
+            timeout_s=timeout_s,
         )
-    except subprocess.TimeoutExpired as error:
-        raise ProbeError(f"the engine took longer than {timeout_s:g} s and was stopped") from error
-
-    if child.returncode < 0:
-        number = -child.returncode
-        name = signal.strsignal(number)
-        raise ProbeError(f"the engine was killed by signal {number} ({name})")
-    if child.returncode > 0:
-        last = child.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise ProbeError(f"the engine exited with status {child.returncode}: {' '.join(last)}")
+    except ChildFailedError as error:
+        raise ProbeError(str(error)) from error
 
 
 def _read_answer(folder: Path) -> ProbeAnswer:

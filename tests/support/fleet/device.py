@@ -131,7 +131,7 @@ class Device:
                 outbox_bytes=self.bytes, background=False, clock=self.clock, entropy=entropy,
             )  # fmt: skip
         if self.disk.image is None:  # else it died over its outbox, before it looked for releases
-            self.shelf.open(active_bundle_of(self.engine)._holds)
+            self.shelf.open(active_bundle_of(self.engine).owns_folder)
         self.line.engine = self.engine
         self.spoil(self.engine)
         self._erasures = 0

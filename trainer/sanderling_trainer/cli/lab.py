@@ -30,7 +30,7 @@ def train(
     interactions: Annotated[
         Path,
         typer.Option(
-            help="Log: user_id, item_id, timestamp, optional reward, kind, context; .parquet or .csv."
+            help="Log: user_id, item_id, timestamp, optional reward, kind, context; Parquet or CSV."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the policy checkpoint to write.")],
@@ -135,7 +135,8 @@ def evaluate(
     count = len(read_catalogue(items)) if items else len(seen)
     metrics = metrics_of(found, liked, k, count, np.random.default_rng(seed))
     ndcg = metrics[f"ndcg@{k}"]
-    text = f"nDCG@{k} {ndcg['value']:.4f} [{ndcg['low']:.4f}, {ndcg['high']:.4f}] over {metrics['users']} users"
+    interval = f"[{ndcg['low']:.4f}, {ndcg['high']:.4f}]"
+    text = f"nDCG@{k} {ndcg['value']:.4f} {interval} over {metrics['users']} users"
     finish(metrics, text, as_json)
 
 
@@ -159,9 +160,11 @@ def retrain(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Train off policy on the devices' logged propensities, and compare the candidate with the active policy.
+    """Train off policy on the devices' logged propensities, and compare the candidate with the
+    active policy.
 
-    If the release gate blocks the candidate, no checkpoint is written, metrics.json says why, and the status is 3.
+    If the release gate blocks the candidate, no checkpoint is written, metrics.json says why, and
+    the status is 3.
 
     Example: sanderling retrain --events events/ --checkpoint checkpoint/ --out next/ --bundle releases/2
     """
@@ -254,7 +257,8 @@ def _summary(path: Path) -> dict[str, Any]:
 
     if not isinstance(content, dict):
         raise TableError(
-            f"{path}: expected the summary.json of `sanderling demo`, found {type(content).__name__}"
+            f"{path}: expected the summary.json of `sanderling demo`,"
+            f" found {type(content).__name__}"
         )
     return content
 
@@ -282,7 +286,8 @@ def demo(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Run the full loop on real data: train, quantize, devices, collect, retrain, release, devices again, report.
+    """Run the full loop on real data: train, quantize, devices, collect, retrain, release, devices
+    again, report.
 
     Example: sanderling demo --out demo/ --collector-down 20s --kill-device
     """
@@ -310,6 +315,7 @@ def _ranking(metrics: dict[str, object]) -> str:
         for model in table["models"]:
             ndcg = next(value for name, value in model.items() if name.startswith("ndcg"))
             lines.append(
-                f"{table['protocol']:<12}{model['name']:<14}nDCG {ndcg['value']:.4f}  ({table['users']} users)"
+                f"{table['protocol']:<12}{model['name']:<14}"
+                f"nDCG {ndcg['value']:.4f}  ({table['users']} users)"
             )
     return "\n".join(lines)

@@ -1,4 +1,5 @@
-"""The commands for operating a collector's store: tokens, erasure, rotation of identities, compaction.
+"""The commands for operating a collector's store: tokens, erasure, rotation of identities,
+compaction.
 
 Heavy libraries are imported when a command runs, not when it is listed.
 """
@@ -47,7 +48,9 @@ def collect(
 
 
 def _check_address(host: str, port: int) -> None:
-    """Raise `OSError` in one line where nothing can listen: uvicorn logs that and ends the process by itself."""
+    """Raise `OSError` in one line where nothing can listen: uvicorn logs that and ends the process
+    by itself.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         socket.create_server((host, port), family=family).close()
@@ -75,7 +78,8 @@ def tokens(
     name: Annotated[str, typer.Option(help="The device's name.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Issue, revoke and list device tokens. The store keeps only hashes; collectors follow within ten seconds.
+    """Issue, revoke and list device tokens. The store keeps only hashes; collectors follow within
+    ten seconds.
 
     Example: sanderling tokens issue --store events/ --name phone-7
     """
@@ -109,9 +113,11 @@ def erase(
     install: Annotated[str, typer.Option(help="The install's id, 32 hex digits.")],
     as_json: Json = False,
 ) -> None:
-    """Delete every line of an install from segments, dead letters and daily files, and refuse its uploads for good.
+    """Delete every line of an install from segments, dead letters and daily files, and refuse its
+    uploads for good.
 
-    Takes at least two minutes: a second pass follows when all collectors know. One job at a time works on a store.
+    Takes at least two minutes: a second pass follows when all collectors know. One job at a time
+    works on a store.
 
     Example: sanderling erase --store events/ --install 0123456789abcdef0123456789abcdef
     """
@@ -142,10 +148,11 @@ def rotate(
     ] = 0.05,
     as_json: Json = False,
 ) -> None:
-    """Give new identities to cloned and incomplete installs, which nothing can be learned from; loses no events.
+    """Give new identities to cloned and incomplete installs, which nothing can be learned from;
+    loses no events.
 
-    Their users become new users on the device. A lost segment must not do that to a whole fleet: above --at-most no
-    install is marked, and the exit status is 1.
+    Their users become new users on the device. A lost segment must not do that to a whole fleet:
+    above --at-most no install is marked, and the exit status is 1.
 
     Example: sanderling installs rotate --store events/
     """
@@ -157,7 +164,8 @@ def rotate(
 
 
 def compact(store: StoreUrl, as_json: Json = False) -> None:
-    """Turn the segments of the days before today (UTC) into daily Parquet files. One job at a time works on a store.
+    """Turn the segments of the days before today (UTC) into daily Parquet files. One job at a time
+    works on a store.
 
     Example: sanderling compact --store events/
     """
