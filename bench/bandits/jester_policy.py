@@ -23,6 +23,7 @@ from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.network import PolicyNetwork
+from sanderling_trainer.policy.training.context import TrainingContext
 from sanderling_trainer.policy.training.policy_gradient import policy_gradient
 from sanderling_trainer.policy.training.warm_start import warm_start
 
@@ -162,19 +163,22 @@ def from_logs(
     users = np.tile(np.arange(len(ratings)), sessions)
     items = rng.random((len(users), ratings.shape[1])).argsort(axis=1)[:, : 2 * STEPS]
     made = [
-        history(ratings[user], row, edges, fresh=user % 10 == 0)
+        history(ratings[user], row, edges, is_validation=user % 10 == 0)
         for user, row in zip(users, items, strict=True)
     ]
-    warm_start(network, made, config, repeats=False)
+    context = TrainingContext(network, made, config, repeats=False)
+    warm_start(context)
     if gradient:
         few = len(ratings) * 2
         policy_gradient(
-            network, made[:few], decisions(ratings, users[:few], items[:few]), config, repeats=False
+            replace(context, histories=made[:few]), decisions(ratings, users[:few], items[:few])
         )
     return Learned([network], edges)
 
 
-def history(ratings: np.ndarray, items: np.ndarray, edges: np.ndarray, fresh: bool) -> History:
+def history(
+    ratings: np.ndarray, items: np.ndarray, edges: np.ndarray, is_validation: bool
+) -> History:
     """Return a session as the product's history."""
     rated = ratings[items]
     return History(
@@ -182,7 +186,7 @@ def history(ratings: np.ndarray, items: np.ndarray, edges: np.ndarray, fresh: bo
         np.digitize(rated, edges),
         rated > 0,
         np.full(len(items), -1),
-        np.full(len(items), fresh),
+        np.full(len(items), is_validation),
     )
 
 
@@ -197,7 +201,7 @@ def decisions(ratings: np.ndarray, users: np.ndarray, items: np.ndarray) -> Deci
     logged = np.repeat(1.0 / (n - at)[:, None], n, axis=1)
     return Decisions(
         history=np.repeat(np.arange(len(users)), STEPS),
-        at=at,
+        position=at,
         items=np.tile(np.arange(n), (m, 1)),
         logged=logged,
         conditional=logged,

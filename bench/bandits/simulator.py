@@ -39,6 +39,7 @@ from sanderling_trainer.evaluation.simulators.logging import draw_slates, simula
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.language_model import LanguageModel
 from sanderling_trainer.policy.model.network import PolicyNetwork
+from sanderling_trainer.policy.training.context import TrainingContext
 from sanderling_trainer.policy.training.policy_gradient import policy_gradient
 from sanderling_trainer.policy.training.warm_start import warm_start
 
@@ -134,12 +135,16 @@ def purchases(
     return np.argsort(-(log_chance + rng.gumbel(size=len(log_chance))))[:BOUGHT]
 
 
-def history(items: np.ndarray, clicked: int, fresh: bool) -> History:
+def history(items: np.ndarray, clicked: int, is_validation: bool) -> History:
     """Return a history whose last `clicked` events are clicks (1), the others purchases (0)."""
     kinds = np.zeros(len(items), np.int64)
     kinds[len(items) - clicked :] = 1
     return History(
-        items, kinds, np.ones(len(items), bool), np.full(len(items), -1), np.full(len(items), fresh)
+        items,
+        kinds,
+        np.ones(len(items), bool),
+        np.full(len(items), -1),
+        np.full(len(items), is_validation),
     )
 
 
@@ -147,8 +152,8 @@ def learn_first(bought: list[np.ndarray], text: np.ndarray, seed: int) -> Policy
     """Learn the first release from purchases; every tenth user stops it early."""
     torch.manual_seed(seed)
     network = PolicyNetwork(CONFIG, torch.from_numpy(text), torch.zeros(0, text.shape[1]), 2)
-    made = [history(items, 0, fresh=at % 10 == 0) for at, items in enumerate(bought)]
-    warm_start(network, made, replace(CONFIG, seed=seed), repeats=False)
+    made = [history(items, 0, is_validation=at % 10 == 0) for at, items in enumerate(bought)]
+    warm_start(TrainingContext(network, made, replace(CONFIG, seed=seed), repeats=False))
     return network
 
 
@@ -178,7 +183,8 @@ def releases(
             for at, (items, count) in enumerate(zip(events, clicks, strict=True))
         ]
         if variant.learn == "cross-entropy":
-            warm_start(network, made, replace(CONFIG, seed=seed + release), repeats=False)
+            config = replace(CONFIG, seed=seed + release)
+            warm_start(TrainingContext(network, made, config, repeats=False))
         else:
             improve(network, made, joined(log, release + 1), variant, seed + release)
     return found
@@ -286,7 +292,8 @@ def improve(
     if not variant.corrected:
         config = replace(config, weight_cap=1.0)
         decisions = replace(decisions, logged=np.full(decisions.logged.shape, 1e-12))
-    policy_gradient(network, made, decisions, config, repeats=False, baseline=variant.baseline)
+    context = TrainingContext(network, made, config, repeats=False)
+    policy_gradient(context, decisions, variant.baseline)
 
 
 def bounds_of(world: FittedEnvironment, users: np.ndarray, bought: list[np.ndarray]) -> np.ndarray:

@@ -27,7 +27,7 @@ from sanderling_quantize.build_bundle import build
 from sanderling_quantize.encoders.build_encoder import Encoding
 from sanderling_trainer.data.tables import Catalogue
 from sanderling_trainer.policy import checkpoint
-from sanderling_trainer.policy.checkpoint import CheckpointMetadata
+from sanderling_trainer.policy.checkpoint import Checkpoint, CheckpointMetadata
 from sanderling_trainer.policy.model.language_model import LanguageModel
 
 KIND = "view"
@@ -71,7 +71,7 @@ class OnDevice:
 
     def _build(self, bundle: Path, now: int) -> None:
         policy, source = self.policy, self.folder / "checkpoint"
-        policy.at(now)
+        policy.set_time(now)
         LanguageModel().save(source / "encoder")
         texts = self.texts
         catalogue = Catalogue(
@@ -79,9 +79,12 @@ class OnDevice:
             texts=texts,
             records=[{"id": str(at), "title": text} for at, text in enumerate(texts)],
         )
-        facts = CheckpointMetadata("bench", 1, 0, [KIND], policy.repeats, 0, self.moment, "0" * 64)
+        metadata = CheckpointMetadata(
+            "bench", 1, 0, [KIND], policy.repeats, 0, self.moment, "0" * 64
+        )
         config = replace(policy.config, epsilon=0.0)
-        checkpoint.save(source, policy.network, catalogue, config, facts, {}, policy.trends)
+        trained = Checkpoint(policy.network, catalogue, config, metadata, policy.popularity)
+        checkpoint.save(source, trained, {})
         build(source, bundle, encoding=Encoding(), encoder_of=OnDevice._encoder_of)
         shutil.rmtree(source)
         OnDevice._encoder_of = OnDevice._encoder_of or bundle

@@ -87,7 +87,7 @@ def build(
         else:
             forms = _copy_encoder(encoder_of, folder)
         quantize_items(source, folder)
-        reports = {"encoder": {"tier": encoding.tier, "forms": forms}}
+        reports: dict[str, Any] = {"encoder": {"tier": encoding.tier, "forms": forms}}
         manifest = _seal(source, folder, reports, encoding.seed)
 
         limits = thresholds or Thresholds.of(encoding.tier)

@@ -22,7 +22,7 @@ from sanderling_quantize.gate.reference_policy import QUERIES, FloatPolicy
 from sanderling_quantize.gate.run_checks import ndcg_check
 from sanderling_quantize.gate.thresholds import TIERS
 from sanderling_trainer.data.histories import History
-from sanderling_trainer.policy.holdout_queries import MOST_EVENTS, queries_of
+from sanderling_trainer.policy.holdout_queries import MAX_EVENTS, queries_of
 from tests.support import gate_bundles as bundles
 
 pytestmark = pytest.mark.lab
@@ -219,7 +219,7 @@ def test_queries_end_where_the_log_ends():
     queries = queries_of([early, late, long], repeats=True)
     assert [query["relevant"].tolist() for query in queries] == [[4], list(range(80, 100)), [3]]
     latest, *_ = queries_of([early, late, long], repeats=False)
-    assert len(latest["items"]) == MOST_EVENTS
+    assert len(latest["items"]) == MAX_EVENTS
     assert latest["relevant"].tolist() == list(range(80, 100))
 
 

@@ -51,7 +51,7 @@ def test_decisions_are_joined_with_outcomes_and_states(events):
     assert dict(found.dropped) == {"no outcome": 1}
     assert found.decisions.reward.tolist() == [[-1.0, 1.0, 0.0, 0.0]] * 2
     assert found.decisions.judged.tolist() == [[True, True, False, False]] * 2
-    assert found.decisions.at.tolist() == [0, 1]
+    assert found.decisions.position.tolist() == [0, 1]
     np.testing.assert_array_equal(
         found.decisions.logged, [[s.marginal for s in d.slate] for d in decisions[:2]]
     )
@@ -89,9 +89,9 @@ def test_decisions_after_a_state_reset_are_used(events):
     log = log_of([*changed[:place], reset, *changed[place + 1 :]])
     found = examples_of(log, IDS, KINDS, TEXT)
     assert dict(found.dropped) == {"state checksum differs": 1, "no outcome": 1}
-    assert (found.decisions.history.tolist(), found.decisions.at.tolist()) == ([1], [3])
+    assert (found.decisions.history.tolist(), found.decisions.position.tolist()) == ([1], [3])
     assert found.decisions.group.tolist() == [0]
-    assert [history.told for history in found.histories] == [0, 3]
+    assert [history.n_replayed for history in found.histories] == [0, 3]
     assert found.histories[1].items.tolist()[:3] == [IDS.index(item) for item, _ in steps]
     assert (
         len(found.histories[1])
@@ -109,7 +109,7 @@ def test_items_outside_the_catalog_are_left_out(events):
     found = examples_of(log_of(events), ids, KINDS, TEXT)
     assert not found.decisions.judged[0, 1]
     assert found.decisions.items[0, 1] == -1
-    assert found.decisions.at.tolist() == [0, 0]
+    assert found.decisions.position.tolist() == [0, 0]
 
 
 def test_a_context_of_another_width_is_left_out(events):

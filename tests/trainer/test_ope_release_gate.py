@@ -113,7 +113,7 @@ def decisions_of(sample) -> Decisions:
     m = len(sample.items)
     return Decisions(
         history=np.arange(m),
-        at=np.zeros(m, np.int64),
+        position=np.zeros(m, np.int64),
         items=sample.items.copy(),
         logged=sample.log.logged.marginal.copy(),
         conditional=sample.log.logged.conditional.copy(),
@@ -298,7 +298,7 @@ def test_a_forged_decision_is_left_out_and_changes_nothing(forgery):
     """Whatever a device forges, the others are evaluated as if alone, in little time and memory."""
     sample = draw_log("independent", 1000, 1, order=BETTER, epsilon=0.5)
     alone = ope.evaluate_candidate(
-        decisions_of(sample).of(slice(1, None)),
+        decisions_of(sample).take(slice(1, None)),
         SERVING,
         candidate_of(sample),
         np.random.default_rng(0),

@@ -154,7 +154,7 @@ def replayed_decisions(replayed: Sequence[Trajectory], replays: Sequence[Replay]
     contexts = [trajectory.contexts for trajectory in replayed]
     return Decisions(
         history=history,
-        at=np.concatenate(events_before),
+        position=np.concatenate(events_before),
         items=items,
         logged=np.concatenate([part.marginal for part in replays]),
         conditional=np.concatenate([part.conditional for part in replays]),

@@ -186,7 +186,7 @@ def _decision_columns(joined: list[_JoinedDecision], row_of: dict[str, int]) -> 
     ]
     decisions = Decisions(
         history=place("history"),
-        at=place("position"),
+        position=place("position"),
         items=np.full((m, k), -1, np.int64),
         logged=np.ones((m, k)),
         conditional=np.ones((m, k)),

@@ -66,7 +66,7 @@ class StateReplay:
             kinds=np.array([code_of.get(kind, 0) for kind in self._kinds], np.int64),
             liked=np.array([kind != "dislike" for kind in self._kinds], np.bool_),
             contexts=np.full(len(self._items), -1, np.int64),
-            fresh=np.zeros(len(self._items), np.bool_),
+            is_validation=np.zeros(len(self._items), np.bool_),
             times=np.array(self._times, np.int64),
-            told=self._n_replayed,
+            n_replayed=self._n_replayed,
         )

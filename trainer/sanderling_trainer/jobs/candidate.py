@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,30 +13,32 @@ from sanderling_trainer.evaluation import ope
 from sanderling_trainer.event_log.examples import Examples
 from sanderling_trainer.policy import checkpoint, rollout
 from sanderling_trainer.policy.model.config import Config
-from sanderling_trainer.policy.model.network import PolicyNetwork
+from sanderling_trainer.policy.training.context import TrainingContext
 from sanderling_trainer.policy.training.policy_gradient import policy_gradient
 
 
 def evaluate_candidate(
-    network: PolicyNetwork, found: Examples, config: Config, facts: checkpoint.CheckpointMetadata
+    context: TrainingContext, found: Examples, metadata: checkpoint.CheckpointMetadata
 ) -> dict[str, Any]:
     """Estimate, on users kept aside, the click rate of a candidate that learned from the others."""
+    config = context.config
     rng = np.random.default_rng(config.seed)
     groups = np.unique(found.decisions.group)
     aside = np.isin(
         found.decisions.group, rng.choice(groups, max(1, len(groups) // 3), replace=False)
     )
-    learner = copy.deepcopy(network)
-    policy_gradient(learner, found.histories, found.decisions.of(~aside), config, facts.repeats)
+    candidate = replace(context, network=copy.deepcopy(context.network))
+    policy_gradient(candidate, found.decisions.take(~aside))
 
     def candidate_at(decisions: Decisions) -> ope.Candidate:
-        _, serving_pool = _order(network, found, decisions, config, facts.repeats)
-        ranks, pool_items = _order(learner, found, decisions, config, facts.repeats)
-        return _candidate(decisions, ranks, pool_items, serving_pool, config, len(network.bias))
+        _, serving_pool = _order(context, decisions)
+        ranks, pool_items = _order(candidate, decisions)
+        items = len(context.network.bias)
+        return _candidate(decisions, ranks, pool_items, serving_pool, config, items)
 
-    serving = ope.ServingPolicy(facts.release, config.pool, config.epsilon)
+    serving = ope.ServingPolicy(metadata.release, config.pool, config.epsilon)
     return ope.evaluate_candidate(
-        found.decisions.of(aside), serving, candidate_at, np.random.default_rng(config.seed)
+        found.decisions.take(aside), serving, candidate_at, np.random.default_rng(config.seed)
     )
 
 
@@ -54,46 +57,33 @@ def _candidate(
     clicks = (decisions.reward > 0).astype(np.float64)
     rng = np.random.default_rng(config.seed)
     exact = decisions.judged & ~decisions.noisy[:, None]
-    examples = ope.RewardExamples(
-        reward=clicks,
-        judged=exact,
-        items=decisions.items,
-        group=decisions.group,
-        survived=decisions.survived,
-    )
-    model = ope.fit_reward_model(examples, n, rng)
+    model = ope.fit(clicks, exact, decisions.items, decisions.group, n, decisions.survived, rng)
     support = np.where(decisions.epsilon > 0, decisions.pool, slots)
     inside = np.arange(serving_pool.shape[1]) < support[:, None]
     epsilons = config.epsilons(slots)
     return ope.Candidate(
         ope.sequential_propensities(ranks, slots, pool, epsilons),
-        model.predict(decisions.items, pool_items, ranks, pool, epsilons),
+        model.predictions(decisions.items, pool_items, ranks, pool, epsilons),
         ope.unsupported_mass(pool_items, np.where(inside, serving_pool, -1), slots, pool, epsilons),
         pool,
         epsilons,
     )
 
 
-def _order(
-    network: PolicyNetwork, found: Examples, decisions: Decisions, config: Config, repeats: bool
-) -> tuple[np.ndarray, np.ndarray]:
+def _order(context: TrainingContext, decisions: Decisions) -> tuple[np.ndarray, np.ndarray]:
     """Return the places int64 [m, K] of the shown items in the network's greedy order, and its
     first items [m, M].
     """
-    most = int(
-        min(max(config.pool, config.slate, decisions.pool.max(initial=1)), len(network.bias))
-    )
-    ranks, first = (
-        np.zeros(decisions.items.shape, np.int64),
-        np.zeros((len(decisions), most), np.int64),
-    )
-    for chosen, log_policy in rollout.slate_policy(
-        network, found.histories, decisions, config, repeats
-    ):
+    config = context.config
+    largest_pool = max(config.pool, config.slate, decisions.pool.max(initial=1))
+    depth = int(min(largest_pool, len(context.network.bias)))
+    ranks = np.zeros(decisions.items.shape, np.int64)
+    first = np.zeros((len(decisions), depth), np.int64)
+    for chosen, log_policy in rollout.slate_policy(context, decisions):
         shown = np.take_along_axis(log_policy, np.maximum(decisions.items[chosen], 0), axis=1)
         for slot in range(shown.shape[1]):
             ranks[chosen, slot] = (log_policy > shown[:, slot : slot + 1]).sum(axis=1)
-        head = np.argpartition(-log_policy, most - 1, axis=1)[:, :most]
+        head = np.argpartition(-log_policy, depth - 1, axis=1)[:, :depth]
         order = np.argsort(-np.take_along_axis(log_policy, head, axis=1), axis=1, kind="stable")
         first[chosen] = np.take_along_axis(head, order, axis=1)
     return ranks, first

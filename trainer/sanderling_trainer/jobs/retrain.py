@@ -18,7 +18,7 @@ import torch
 
 from sanderling.errors import SanderlingError
 from sanderling_trainer.data.histories import History
-from sanderling_trainer.data.popularity import DAY, Trends
+from sanderling_trainer.data.popularity import DAY, PopularityHistory
 from sanderling_trainer.event_log.examples import Examples, examples_of
 from sanderling_trainer.event_log.merge_examples import merge_examples
 from sanderling_trainer.event_log.reader import read_partitions
@@ -26,6 +26,7 @@ from sanderling_trainer.event_log.summary import LogSummary
 from sanderling_trainer.jobs.candidate import evaluate_candidate
 from sanderling_trainer.policy import checkpoint
 from sanderling_trainer.policy.holdout_queries import queries_of
+from sanderling_trainer.policy.training.context import TrainingContext
 from sanderling_trainer.policy.training.policy_gradient import policy_gradient
 
 MIN_DECISIONS = 100
@@ -57,13 +58,14 @@ def retrain(
     A third of the users is kept from learning and judges the candidate off policy. Where the gate
     holds it, `out` gets its `metrics.json` alone, unless `ship_anyway`; else the checkpoint is
     learned from all users, by the policy gradient alone: cross-entropy on the few users of one log
-    made it worse on every inner split. The trends go on from the checkpoint's, unless the log
-    begins more than 28 days after those end: then they stay as they were. Raises `TooLittleError`
-    for fewer than 100 usable decisions, and `FileExistsError` when a held candidate's folder has a
-    checkpoint already.
+    made it worse on every inner split. The popularity counts continue the checkpoint's, unless the
+    log begins more than 28 days after those end: then they stay unchanged. Raises
+    `TooFewDecisionsError` for fewer than 100 usable decisions, and `FileExistsError` when a held
+    candidate's folder has a checkpoint already.
     """
-    network, catalogue, config, facts, trends = checkpoint.load(source)
-    log, found = _read(events, catalogue.ids, facts.kinds, network.text.shape[1])
+    serving = checkpoint.load(source)
+    network, facts, popularity = serving.network, serving.metadata, serving.popularity
+    log, found = _read(events, serving.catalogue.ids, facts.kinds, network.text.shape[1])
     if len(found.decisions) < MIN_DECISIONS:
         raise TooFewDecisionsError(
             f"{events}: expected at least {MIN_DECISIONS} decisions with outcomes, found {len(found.decisions)}"
@@ -71,19 +73,20 @@ def retrain(
         )
     network.contexts = torch.from_numpy(found.contexts)
     network.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    config = replace(config, seed=seed, supervision=0.0)
+    config = replace(serving.config, seed=seed, supervision=0.0)
+    context = TrainingContext(network, found.histories, config, facts.repeats)
 
-    judged = evaluate_candidate(network, found, config, facts)
+    judged = evaluate_candidate(context, found, facts)
     verdict = judged["gate"]
     metrics: dict[str, Any] = {"log": asdict(log) | {"dropped": dict(found.dropped)}, "ope": judged}
     if not verdict["passed"] and not ship_anyway:
         _hold(out, metrics)
         return RetrainResult(facts.release + 1, metrics, False, verdict["reasons"])
-    trace = policy_gradient(network, found.histories, found.decisions, config, facts.repeats)
+    curves = policy_gradient(context, found.decisions)
     metrics["policy_gradient"] = {
         "decisions": len(found.decisions),
-        "surrogate": trace.loss,
-        "kl": trace.kl,
+        "surrogate": curves.loss,
+        "kl": curves.kl,
     }
     following = replace(
         facts,
@@ -94,16 +97,17 @@ def retrain(
         data_sha256=log.sha256(),
     )
     goes_on = following.log_from - facts.log_to <= MAX_GAP_DAYS * DAY
-    metrics["trends"] = (
-        "carried on" if goes_on else f"kept: the log begins over {MAX_GAP_DAYS} days after them"
+    metrics["popularity"] = (
+        "continued"
+        if goes_on
+        else f"unchanged: the log begins over {MAX_GAP_DAYS} days after it ends"
     )
     if goes_on:
-        trends = trends.plus(popularity_of(found.histories, len(catalogue)))
-        network.follow(trends, following.log_to // DAY)
+        popularity = popularity.plus(popularity_of(found.histories, len(serving.catalogue)))
+        network.set_popularity_day(popularity, following.log_to // DAY)
     queries = queries_of(found.histories, facts.repeats)
-    checkpoint.save(
-        out, network, catalogue, config, following, metrics, trends, source / "encoder", queries
-    )
+    retrained = replace(serving, config=config, metadata=following, popularity=popularity)
+    checkpoint.save(out, retrained, metrics, queries=queries, encoder=source / "encoder")
     return RetrainResult(following.release, metrics, True, verdict["reasons"])
 
 
@@ -130,12 +134,11 @@ def _hold(out: Path, metrics: dict[str, Any]) -> None:
     (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
 
 
-def popularity_of(histories: Sequence[History], items: int) -> Trends:
-    """Count what was liked when, by events that are told for the first time."""
-    users = np.repeat(
-        np.arange(len(histories)), [len(history) - history.told for history in histories]
-    )
-    rows = np.concatenate([history.items[history.told :] for history in histories])
-    times = np.concatenate([history.times[history.told :] for history in histories])
-    liked = np.concatenate([history.liked[history.told :] for history in histories])
-    return Trends.of(users[liked], rows[liked], times[liked], items)
+def popularity_of(histories: Sequence[History], items: int) -> PopularityHistory:
+    """Count the likes of each day, without events that a state reset repeats."""
+    counts = [len(history) - history.n_replayed for history in histories]
+    users = np.repeat(np.arange(len(histories)), counts)
+    rows = np.concatenate([history.items[history.n_replayed :] for history in histories])
+    times = np.concatenate([history.times[history.n_replayed :] for history in histories])
+    liked = np.concatenate([history.liked[history.n_replayed :] for history in histories])
+    return PopularityHistory.of(users[liked], rows[liked], times[liked], items)

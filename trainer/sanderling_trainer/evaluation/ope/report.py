@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling_trainer.data.logged_decisions import MOST_ALIKE, Decisions
+from sanderling_trainer.data.logged_decisions import MAX_SHEDDING_WEIGHT, Decisions
 from sanderling_trainer.evaluation.ope.aggregation import SlateLog, take_rows
 from sanderling_trainer.evaluation.ope.estimate import (
     Estimate,
@@ -124,10 +124,10 @@ def _usable(
     for all decisions are.
     """
     left_out: dict[str, int] = {}
-    decisions = decisions.of(_keep(_foreign(decisions, serving), len(decisions), left_out))
+    decisions = decisions.take(_keep(_foreign(decisions, serving), len(decisions), left_out))
     usual_length = int(np.bincount(decisions.slots, minlength=2).argmax())
-    decisions = decisions.cut(usual_length)
-    decisions = decisions.of(_keep(_incomplete(decisions), len(decisions), left_out))
+    decisions = decisions.truncate(usual_length)
+    decisions = decisions.take(_keep(_incomplete(decisions), len(decisions), left_out))
 
     rebuilt = sequential_propensities(
         decisions.ranks, decisions.items.shape[1], decisions.pool, decisions.epsilons()
@@ -135,8 +135,8 @@ def _usable(
     log = _slate_log(decisions, rebuilt)
     keep = _keep(_inconsistent(decisions, log, rebuilt), len(decisions), left_out)
 
-    survived = np.maximum(decisions.survived, 1.0 / MOST_ALIKE)
-    decisions = replace(decisions, survived=survived).of(keep)
+    survived = np.maximum(decisions.survived, 1.0 / MAX_SHEDDING_WEIGHT)
+    decisions = replace(decisions, survived=survived).take(keep)
     log = take_rows(log._replace(survived=survived), keep)
     return decisions, log, {reason: count for reason, count in left_out.items() if count}
 

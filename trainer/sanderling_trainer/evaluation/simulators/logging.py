@@ -61,7 +61,7 @@ def simulated_decisions(
     """
     return Decisions(
         history=history,
-        at=events_before,
+        position=events_before,
         items=slates.items,
         logged=slates.marginal,
         conditional=slates.conditional,
