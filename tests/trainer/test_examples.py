@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 from sanderling import Engine
-from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling.events.state_checksum import NO_EVENTS, next_checksum
 from sanderling_trainer.event_log.examples import examples_of
 from sanderling_trainer.event_log.reader import EventLog
 from tests.support.bundles import KINDS, TEXT, write_bundle
-from tests.support.engines import outbox_of
+from tests.support.engines import stored
 
 pytestmark = pytest.mark.lab
 
@@ -34,8 +33,7 @@ def events(tmp_path):
                     slate, {slate[0]: -1.0, slate[1]: 1.0}, observe=None if number else False
                 )
             engine.observe("anna", f"item-{number}", "purchase")
-        outbox_of(engine).put_durable([])
-        return [codec.decode(pending.line) for pending in outbox_of(engine).oldest(100, 1 << 20)]
+        return stored(engine)
 
 
 def log_of(events) -> EventLog:

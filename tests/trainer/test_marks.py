@@ -78,11 +78,13 @@ def test_none_of_ten_thousand_marks_leaks(tmp_path, caplog):
 
 def log_context(engine) -> None:
     """Make the engine log contexts."""
-    honest = engine._encode_context
-    engine._encode_context = lambda scorer, text: (
-        logging.info("encoding %s", text),
-        honest(scorer, text),
-    )[1]
+    honest = engine.recommend
+
+    def recommend(user, **options):
+        logging.info("encoding %s", options["context"])
+        return honest(user, **options)
+
+    engine.recommend = recommend
 
 
 def send_user(engine) -> None:

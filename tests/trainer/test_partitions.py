@@ -34,7 +34,7 @@ from sanderling_trainer.event_log.summary import summarize
 from sanderling_trainer.jobs.compact import compact
 from sanderling_trainer.jobs.erase import erase
 from tests.support.bundles import KINDS, TEXT, write_bundle
-from tests.support.engines import outbox_of
+from tests.support.engines import stored
 from tests.support.fakes import EventFactory, FakeClock, FakeEntropy
 
 pytestmark = pytest.mark.lab
@@ -167,12 +167,7 @@ def shops(tmp_path) -> LocalObjectStore:
                 slate = engine.recommend(user, k=2 + number, context=weather)
                 engine.reward_all(slate, {slate[0]: -1.0, slate[1]: 1.0})
                 engine.recommend(user, k=9)
-            outbox_of(engine).put_durable([])
-            put(
-                store,
-                FakeClock(),
-                [codec.decode(row.line) for row in outbox_of(engine).oldest(100, 1 << 20)],
-            )
+            put(store, FakeClock(), stored(engine))
     return store
 
 
