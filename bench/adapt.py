@@ -1,12 +1,11 @@
-"""Does learning on the device between bundles help? Like-rates of the same engine with
-and without `adapt`.
+"""Like-rates of the engine with and without on-device adaptation between bundles.
 
-Physics: the simulator of `bench bandit` (factors of Online Retail) knows each item's attraction for
-each user at any time. A policy is learned from purchases at time 0 and shipped once; then each of
+Expected: the simulator of `bench bandit` (factors of Online Retail) knows each item's attraction
+for each user at any time. A policy is trained on purchases at time 0 and shipped once; then each of
 200 users sees 20 slates of five from the real engine, no item twice, and each slot that is read is
-rewarded with ±1. The state moves by clicks in both arms. Tastes stand still, or turn towards a
-stranger's by a right angle over the session. Reported is the true attraction of what was shown,
-which has no luck of clicks in it, and the paired difference, with bootstrap intervals over users.
+rewarded with ±1. The state moves by clicks in both arms. Tastes stand still, or turn by a right
+angle towards another user's during the session. Reported are the true attraction of what was shown,
+free of the noise of clicks, and the paired difference, with bootstrap intervals over users.
 
     python -m bench adapt [--data PATH] [--seeds 3]
 """

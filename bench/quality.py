@@ -1,17 +1,16 @@
-"""How well the policy ranks real data beside tuned baselines, under one protocol
-(`bench.ranking.protocols`).
+"""Ranking quality of the policy on real data, beside tuned baselines under one protocol.
 
-Every baseline tries at most 12 settings on the inner validation window, by nDCG@10, and keeps the
-best; trained again on all that came before the test window, it is measured there once. Intervals
-are paired percentile bootstraps over users; a model that draws is measured on several seeds and its
-users' values averaged. The best baseline of a view is the one with the highest value *in the test*,
-the hardest to be compared with.
+Every baseline tries at most 12 settings on the inner validation window and keeps the best by
+nDCG@10; trained again on all data before the test window, it is measured there once. Intervals are
+paired percentile bootstraps over users; the values of a model that draws are averaged over several
+seeds. The best baseline of a view is the one with the highest value *in the test*, the hardest to
+beat. `bench.ranking.protocols` defines the protocols.
 
-    python -m bench quality [--data PATH] [--set online_retail|online_retail_span|beauty|ml-100k] [--seeds 5]
-                            [--models NAME ...] [--sasrec] [--landing]
+    python -m bench quality [--data PATH] [--seeds 5] [--models NAME ...] [--sasrec] [--landing]
+                            [--set online_retail|online_retail_span|beauty|ml-100k]
 
-`--landing` fits the settings of published figures instead, and prints both: where they part, the
-protocol is wrong. Progress and tables go to stderr.
+`--landing` fits published settings instead and prints measured beside published figures: where they
+differ, the protocol is wrong. Progress and tables go to stderr.
 """
 
 from __future__ import annotations

@@ -1,18 +1,19 @@
-"""SASRec with full cross-entropy, the peer that learns sequences, as RecTools implements it.
+"""SASRec with full cross-entropy as RecTools implements it: the sequential model to compare with.
 
-Kang and McAuley 2018, with the softmax over all items in place of one negative (Klenitskiy and
-Vasilev 2023, "Turning dross into gold loss"). It lives in an environment of its own,
-`.bench-sasrec/` in the repository root, which the first run creates (torch for the CPU only), and
-never in ours. It learns from every window of `session_max_len` events and is asked with a user's
-last ones. Each setting trains epoch by epoch on the inner train part, is asked after each for the
-validation window's nDCG@10, and stops after `PATIENCE` epochs without a better one, for it dwells
-at popularity at first, or once it has trained for `--seconds`; the best setting then trains for its
-best number of epochs on all that came before the test.
+Kang and McAuley 2018, with a softmax over all items instead of one negative (Klenitskiy and Vasilev
+2023, "Turning dross into gold loss"). It runs in an environment of its own, `.bench-sasrec/` in the
+repository root, which the first run creates (torch for the CPU only). It trains on every window of
+`session_max_len` events and ranks from a user's last ones.
+
+Each setting trains epoch by epoch on the inner training part, and after each epoch the validation
+window gives its nDCG@10. It stops after `PATIENCE` epochs without a better one, since at first it
+stays at the level of popularity, or when it has trained for `--seconds`. The best setting then
+trains for its best number of epochs on all data before the test.
 
     python -m bench sasrec [--data PATH] [--set online_retail] [--seeds 5] [--seconds 300]
 
-writes the slates to `.bench-sasrec/NAME.npz`, where `python -m bench quality --sasrec` reads them,
-and returns the trials and the seconds of training to each one's best, evaluation not counted.
+Writes the slates to `.bench-sasrec/NAME.npz`, which `python -m bench quality --sasrec` reads, and
+returns the trials and each one's seconds of training until its best epoch, without evaluation.
 """
 
 from __future__ import annotations

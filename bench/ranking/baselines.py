@@ -1,8 +1,7 @@
-"""The baselines that a policy is measured against: simple, correct, each by its source.
+"""The baselines that the policy is compared with, each simple, correct, and cited.
 
-All learn from a `Log` and answer `Queries` (see `protocols.py`). An interaction is binary unless
-said otherwise: x_ui = 1 when user u has had item i. Refuses to know splits, metrics and how
-settings are chosen.
+All learn from a `Log` and answer `Queries` (`protocols.py`). An interaction is binary unless stated
+otherwise: x_ui = 1 if user u has had item i.
 """
 
 from __future__ import annotations
@@ -57,9 +56,7 @@ class Popular:
 
 
 class RecentPopular:
-    """How many events an item had in the `days` before the question: what is in fashion
-    now (Ji et al. 2020).
-    """
+    """How many events an item had in the `days` before the query (Ji et al. 2020)."""
 
     name = "recent popular"
 
@@ -201,25 +198,23 @@ class Blend:
     def __init__(
         self, regularisation: float, days: float, weight: float, damped: bool = False
     ) -> None:
-        self.personal, self.fashion, self.weight, self.damped = (
-            EASE(regularisation),
-            RecentPopular(days),
-            weight,
-            damped,
-        )
+        self.personal = EASE(regularisation)
+        self.recent = RecentPopular(days)
+        self.weight = weight
+        self.damped = damped
 
     def fit(self, train: Log, seed: int) -> Blend:
         """Fit both."""
         self.personal.fit(train, seed)
-        self.fashion.fit(train, seed)
+        self.recent.fit(train, seed)
         return self
 
     def scores(self, queries: Queries) -> Floats:
         """Return float32 [u, m]."""
-        counts = self.fashion.scores(queries)
-        fashion = np.log1p(counts) if self.damped else counts
+        counts = self.recent.scores(queries)
+        popularity = np.log1p(counts) if self.damped else counts
         return _standard(self.personal.scores(queries)) + np.float32(self.weight) * _standard(
-            fashion
+            popularity
         )
 
 

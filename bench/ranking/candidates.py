@@ -1,6 +1,4 @@
-"""Which settings each baseline is tuned over: at most `BUDGET` trials each. Refuses to know how
-a trial is judged.
-"""
+"""The settings that each model is tuned over, at most `BUDGET` trials each."""
 
 from __future__ import annotations
 

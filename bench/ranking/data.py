@@ -1,10 +1,9 @@
 """The benchmark's data sets, read from a folder that the project does not ship (see `folder`).
 
-    online_retail/interactions.csv.gz, items.csv    purchases of a gift shop (Chen et al. 2012), texts of all items
-    amazon_beauty/beauty.txt.gz                     `user item`, each user's lines in order; no times, no texts
-    ml-100k/u.data, u.item                          MovieLens 100K (Harper and Konstan 2015)
-
-Refuses to know splits, models and metrics.
+online_retail/interactions.csv.gz   purchases of a gift shop (Chen et al. 2012)
+online_retail/items.csv             texts of all its items
+amazon_beauty/beauty.txt.gz         `user item`, each user's lines in order; no times, no texts
+ml-100k/u.data, u.item              MovieLens 100K (Harper and Konstan 2015)
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Sanderling as one of the models: the trainer's own warm start, and the same policy as
-devices hold it, in int8.
-
-Refuses to know how models are compared.
-"""
+"""Sanderling as one of the compared models: the trainer's own warm start, in float32."""
 
 from __future__ import annotations
 

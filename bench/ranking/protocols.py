@@ -1,17 +1,18 @@
-"""How models are compared: what they may see, what they are asked, and what counts as right.
+"""How models are compared: what they train on, what they are queried with, what is relevant.
 
-A `Benchmark` holds two tasks: on `tune` every model picks its settings; on `report`, trained
-again on all that came before, it is measured once. A model ranks the whole catalogue known at the
-time; sampled candidates would not even rank models in the right order (Krichene and Rendle 2020).
-Ties go to the lower row.
+A `Benchmark` holds two tasks: on `tune` every model chooses its settings; on `report`, trained
+again on all earlier data, it is measured once. A model ranks the whole catalogue known at the
+time; sampled candidates would not even order models correctly (Krichene and Rendle 2020). Ties
+go to the lower row.
 
-    online_retail       one moment for everybody: the first 80 % of the events train, the next 10 % tune, the last 10 %
-                        report. Warm users with at least one new known item. These are the published figures' cuts.
-    online_retail_span  the same with 80 % and 90 % of the time span, which puts more users and new items in the test
-    beauty, ml-100k     leave one out: a user's last event reports, the one before tunes. It leaks time: other users'
-                        later events are known. For comparison with published tables only.
-
-Refuses to know how a model works and how a number is printed.
+    online_retail       one split in time for all users: the first 80 % of the events train, the
+                        next 10 % tune, the last 10 % report. Warm users with at least one new known item.
+                        These are the splits of the published figures.
+    online_retail_span  the same at 80 % and 90 % of the time span, which puts more users and new
+                        items into the test
+    beauty, ml-100k     leave one out: a user's last event reports, the one before tunes. It leaks
+                        time, since other users' later events are known; only for comparison with
+                        published tables
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Queries:
     when they are asked.
 
     `user` int64 [u] as in the log. `items` and `times` are each user's past rows and seconds,
-    oldest first, repeats kept, empty for a newcomer. `now` int64 [u] is the time of the question,
+    oldest first, repeats kept, empty for a new user. `now` int64 [u] is the time of the question,
     no earlier than any event of `times`. `texts` [n] are those of all rows; the first m were known
     to `fit`, the others are new and have nothing but text.
     """

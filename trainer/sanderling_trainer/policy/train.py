@@ -113,11 +113,7 @@ def train(
     gradient = _policy_gradient(context, part)
     watch.lap("policy gradient")
 
-    metrics: dict[str, Any] = {
-        "log": part.summary(),
-        "warm_start": {"epochs": len(warm.loss), "loss": warm.loss, "validation": warm.validation},
-        "policy_gradient": gradient,
-    }
+    metrics = {"log": part.summary(), **_curves(warm), "policy_gradient": gradient}
     if holdout > 0:
         metrics["ranking"] = ranking_report.tables(
             context.network, interactions, part.split, part.kinds, config.slate
@@ -201,6 +197,11 @@ class _TrainingPart:
             log_to=self.split,
             data_sha256=self.fingerprint,
         )
+
+
+def _curves(warm: TrainingCurves) -> dict[str, Any]:
+    curves = {"epochs": len(warm.loss), "loss": warm.loss, "validation": warm.validation}
+    return {"warm_start": curves}
 
 
 def _run_id(part: _TrainingPart, config: Config, adapted: bool) -> str:

