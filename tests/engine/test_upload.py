@@ -254,8 +254,9 @@ def test_backoff_stays_between_its_bounds(failures, at_least, seed):
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ("120", 120), ("0", 0), ("-1", 0), ("1000000000", 300), ("9" * 400, 300), ("soon", 0), ("NaN", 0),
-        ("", 0), ("1.5", 0), ("Sun, 15 Jun 2025 15:08:40 GMT", 120), ("Sunday, 15-Jun-25 15:08:40 GMT", 120),
+        ("120", 120), ("0", 0), ("-1", 0), ("1000000000", 300), ("9" * 400, 300), ("soon", 0),
+        ("NaN", 0), ("", 0), ("1.5", 0), ("Sun, 15 Jun 2025 15:08:40 GMT", 120),
+        ("Sunday, 15-Jun-25 15:08:40 GMT", 120),
         ("Sun, 06 Nov 1994 08:49:37 GMT", 0), ("Sun, 15 Jun 2099 15:08:40 GMT", 300),
         ("Sun, 99 Jun 9999 15:08:40 GMT", 0), ("²", 0),
     ],
@@ -372,7 +373,7 @@ def test_any_sequence_of_failures_delivers_everything(tmp_path_factory, failures
 
 @pytest.mark.parametrize(("named", "rotations"), [("mine", 1), ("another", 0), ("nobody", 0)])
 def test_a_request_to_rotate_reaches_the_hook(bench, named, rotations):
-    """The hook is called, after the verdicts, when this install is named, not for other installs."""
+    """The hook is called after the verdicts, and only when this install is named."""
     pending: list[int] = []
 
     def answer(events):

@@ -33,7 +33,8 @@ class ReleaseServer:
         self.overrides: dict[str, ASGIApp] = {}  # by the end of the path
         self.files = releases.app(repository)
 
-        self._server = PromptServer(uvicorn.Config(self, port=0, lifespan="off", log_level="critical"))
+        config = uvicorn.Config(self, port=0, lifespan="off", log_level="critical")
+        self._server = PromptServer(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
         assert wait_until(lambda: self._server.started)

@@ -39,7 +39,7 @@ def recommend(
     """Replay a log through the engine and write one greedy slate per user (user_id, rank, item_id,
     score).
 
-    Example: sanderling recommend --bundle bundle/ --interactions log.parquet --k 10 --out slates.parquet
+    Example: sanderling recommend --bundle bundle/ --interactions log.parquet --out slates.parquet
     """
     tables.check_output(out)
     histories = _histories(interactions)
@@ -79,7 +79,7 @@ def update(
 ) -> None:
     """Fetch, verify and install the newest release.
 
-    Example: sanderling update --bundle bundle/ --state state/ --releases https://example.org/releases --root root.json
+    Example: sanderling update --bundle app/ --state state/ --releases http://host/ --root root.json
     """
     with Engine.open(bundle, state, releases=releases, root=root) as engine:
         updated_to = engine.update()

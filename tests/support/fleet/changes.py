@@ -1,7 +1,8 @@
-"""What changes the choice of a device: items that its app adds and removes, releases that come and are taken back.
+"""What changes the items to choose from: local items added and removed, releases installed and
+rolled back.
 
-Each change is durable when it returns, and stands on the device's shelf; without the folder's lock it is refused.
-Refuses to know events.
+Each change is durable when it returns and is noted in the device's catalogue model; without the
+folder's lock it is refused.
 """
 
 from __future__ import annotations

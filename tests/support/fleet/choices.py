@@ -1,4 +1,4 @@
-"""What a decision chose from, held against what the device showed and what it told. Refuses to know rewards."""
+"""What a decision could choose from, compared with what the device showed and what it logged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from tests.support.fleet.shelf import Choice
 def choice_faults(
     slates: Mapping[str, Slate], choices: Mapping[str, Choice], found: Iterable[Event]
 ) -> Iterator[str]:
-    """A slate shows what there was to choose from, and its event says of which release, and how much."""
+    """A slate shows what there was to choose from, and its event says of which release, and how
+    much."""
     for id, slate in slates.items():
         choice = choices[id]
         if slate.release != choice.release:
@@ -31,7 +32,8 @@ def choice_faults(
 def context_faults(
     choices: Mapping[str, Choice], shared: Callable[[str], bool], found: Iterable[Event]
 ) -> Iterator[str]:
-    """A context comes where it may, one vector for one text; nothing comes where it may not, or there was none."""
+    """A context comes where it may, one vector for one text; nothing comes where it may not, or
+    there was none."""
     codes: dict[str, set[str]] = defaultdict(set)
     for event in found:
         if isinstance(event, Decision) and event.id in choices:

@@ -1,6 +1,7 @@
-"""One device: a real engine over a disk that dies, with a clock that may be wrong, and an app that uses it at random.
+"""One device: a real engine on a disk that dies, with a clock that may be wrong, and an app that
+uses it at random.
 
-Whatever the app is promised stands in the ledger. Refuses to know the lab.
+Whatever the app is promised is noted in the ledger.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ class DeviceClock:
 
 
 class Device:
-    """`entropy` makes the source of randomness of one life; `spoil` breaks an engine on purpose after it opened."""
+    """`entropy` makes the source of randomness of one life; `spoil` breaks an engine on purpose
+    after it opened."""
 
     def __init__(
         self,
@@ -317,7 +319,8 @@ class Device:
         self._add("observation", tag, user)
 
     def misspell(self) -> None:
-        """Observe, and reward, what cannot be told: half a character. It is refused, and nothing comes of it."""
+        """Observe, and reward, what cannot be told: half a character. It is refused, and nothing
+        comes of it."""
         assert self.engine is not None
         with pytest.raises(ValueError, match="half"):
             self.engine.observe(self.rng.choice(USERS), "item-\ud800", "view")
@@ -390,7 +393,8 @@ class Device:
 
 
 def join_confirmation() -> None:
-    """Wait until a release that has served is noted as good: what is done in the background has no order of its own."""
+    """Wait until a release that has served is noted as good: what is done in the background has
+    no order of its own."""
     for thread in threading.enumerate():
         if thread.name == "sanderling-confirm":
             thread.join()

@@ -1,6 +1,5 @@
-"""The bundles that the fleet knows: one that all devices come with, and newer ones, made once and copied where a device
-takes them. Refuses to know who has which.
-"""
+"""The bundles of the fleet: one that every device starts with, and newer ones, built once and
+copied when a device installs them."""
 
 from __future__ import annotations
 
@@ -25,7 +24,8 @@ PLANS = {1: (50, -500 * DAY_MS), 2: (40, 2 * HOUR_MS), 3: (MOST_ITEMS, 5 * DAY_M
 
 @dataclass(frozen=True)
 class Edition:
-    """A release as its publisher knows it: where it lies, what it holds by id and title, and when it was made."""
+    """A release as its publisher knows it: where it lies, what it holds by id and title, and
+    when it was made."""
 
     folder: Path
     titles: dict[str, str]

@@ -1,7 +1,5 @@
-"""The lab: the real collector over a real folder, called in process, with restarts, failing stores, and its jobs.
-
-Refuses to know devices.
-"""
+"""The lab: the real collector on a real folder, called in process, with restarts, failing
+stores, and its jobs."""
 
 from __future__ import annotations
 
@@ -27,7 +25,8 @@ class DeathError(OSError):
 
 
 class FlakyStore(LocalObjectStore):
-    """Fails before or after it has written; both look the same to who asked. `dies_in` so many operations, for jobs."""
+    """Fails before or after it has written; both look the same to who asked. `dies_in` so many
+    operations, for jobs."""
 
     mood = "well"
     dies_in = -1
@@ -75,7 +74,8 @@ class Lab:
         return self._loop.run_until_complete(_call(self._app, body, headers))
 
     def disturb(self) -> None:
-        """Restart, go down for a while, let the store fail for a while, compact, as chance will have it."""
+        """Restart, go down for a while, let the store fail for a while, compact, as chance will
+        have it."""
         what = self.rng.choice(["restart", "down", "fails", "fails after", "compact", "compact"])
         self.world.note("lab", what)
         if what == "compact":

@@ -1,4 +1,4 @@
-"""What a device's app was promised: every entry in the order in which the engine was told. Refuses to know the lab."""
+"""What a device's app was promised, in the order of the calls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from tests.support.fleet.shelf import Choice
 
 @dataclass
 class Entry:
-    """One thing that the engine was told. `due` must reach the lab, `free` may, `void` was erased, `never` refused."""
+    """One thing that the engine was told. `due` must reach the lab, `free` may, `void` was
+    erased, `never` refused."""
 
     what: str
     key: str
@@ -26,11 +27,12 @@ class Entry:
 
 @dataclass
 class Ledger:
-    """All entries of a device. Those before `written` survive a kill, those before `flushed` a power cut.
+    """All entries of a device. Those before `written` survive a kill, those before `flushed` a
+    power cut.
 
-    `privacy` is the ε with which its rewards are flipped, 0 where they are told as they were; `shares` tells
-    whether contexts may leave it; `choices` holds what each of its slates could be chosen from.
-    `goodbyes` are decisions that were made when all was well again.
+    `privacy` is the ε with which its rewards are flipped, 0 where they are told as they were;
+    `shares` tells whether contexts may leave it; `choices` holds what each of its slates could be
+    chosen from. `goodbyes` are decisions that were made when all was well again.
     """
 
     name: str
@@ -80,7 +82,8 @@ class Ledger:
             entry.excused |= entry.user == user
 
     def rot(self, event: Event) -> None:
-        """A bit of it flipped. With a declaration goes what it declared: the install is rightly named incomplete."""
+        """A bit of it flipped. With a declaration goes what it declared: the install is rightly
+        named incomplete."""
         if isinstance(event, Loss):
             self.blind.add(event.install)
         self.rotten.add(key_of(event))
@@ -90,7 +93,8 @@ class Ledger:
 
 
 def key_of(event: Event) -> str:
-    """Return the name under which an event stands in the ledger: an app's own tag, or what happened by itself."""
+    """Return the name under which an event stands in the ledger: an app's own tag, or what
+    happened by itself."""
     if isinstance(event, Decision | StateReset | Loss):
         return event.id
     if isinstance(event, Outcome) and event.flip_probability:
@@ -102,7 +106,8 @@ def key_of(event: Event) -> str:
 
 
 def noisy_key(decision: str, slot: int) -> str:
-    """Return the name of a reward that is told without an app's tag, which would tell what it was."""
+    """Return the name of a reward that is told without an app's tag, which would tell what it
+    was."""
     return f"noisy {decision} {slot}"
 
 

@@ -1,6 +1,6 @@
-"""What the lab must know in the end, held against what it reads. Every fault is one line.
+"""What the lab must know in the end, compared with what it reads. Every fault is one line.
 
-Refuses to know how events travelled, but for what the network's tap saw leave.
+It knows of the network only which events left a device.
 """
 
 from __future__ import annotations
@@ -142,12 +142,14 @@ class Model:
                 yield f"a state began anew from what was never said: {kind}"
 
     def _chance(self, decision: str) -> float:
-        """Return the chance with which the rewards of a decision are flipped, 0 where they are not."""
+        """Return the chance with which the rewards of a decision are flipped, 0 where they are
+        not."""
         privacy = self.whose[decision].privacy
         return chance(privacy) if privacy else 0.0
 
     def told(self) -> Counter[tuple[float, bool]]:
-        """Count the rewards that came from each ε, by whether they came as the opposite of what was."""
+        """Count the rewards that came from each ε, by whether they came as the opposite of what
+        was."""
         noisy = [
             event for event in self.found if isinstance(event, Outcome) and event.flip_probability
         ]
@@ -171,7 +173,8 @@ class Model:
                     yield f"orphan: {key_of(event)} of {event.install}, whose decision {event.decision} is not there"
 
     def _defaults(self) -> Iterator[str]:
-        """Seen and not rewarded is told once; what has a reward keeps it; what was not seen is not judged."""
+        """Seen and not rewarded is told once; what has a reward keeps it; what was not seen is
+        not judged."""
         rewarded = {
             (entry.decision, entry.slots[0])
             for ledger in self.ledgers
@@ -316,7 +319,8 @@ class Model:
         return sum(isinstance(event, Decision) and event.id in judged for event in fit)
 
     def _expected(self, item_rows: Mapping[str, int]) -> Counter[object]:
-        """Return the examples that the ledgers ask for: of several rewards of a slot the last one that came counts."""
+        """Return the examples that the ledgers ask for: of several rewards of a slot the last
+        one that came counts."""
         rewards: dict[str, dict[int, float]] = defaultdict(dict)
         for event in self.found:
             if isinstance(event, Outcome) and (is_default(event) or event.flip_probability):

@@ -1,7 +1,5 @@
-"""Rewards that are flipped now and then: what such a reward may say, and how often it is turned.
-
-Refuses to know what decides about a single one.
-"""
+"""Rewards that are flipped now and then: what such a reward may say, and how often it is
+flipped."""
 
 from __future__ import annotations
 
@@ -20,7 +18,8 @@ def chance(privacy: float) -> float:
 
 
 def noise_faults(event: Outcome, flip_probability: float) -> Iterator[str]:
-    """A reward that may have been flipped says one bit, and how likely that is; it moves nothing."""
+    """A reward that may have been flipped says one bit, and how likely that is; it moves
+    nothing."""
     told = {1.0: "click", -1.0: "skip"}.get(event.value)
     if event.kind != told or event.updates_state or event.late:
         yield f"more than a bit: {event}"
@@ -29,7 +28,8 @@ def noise_faults(event: Outcome, flip_probability: float) -> Iterator[str]:
 
 
 def odds_faults(told: Counter[tuple[float, bool]]) -> Iterator[str]:
-    """Of many rewards about as many are turned as should be: what is found had a chance above e⁻²⁰ (Chernoff)."""
+    """Of many rewards about as many are turned as should be: what is found had a chance above
+    e⁻²⁰ (Chernoff)."""
     for privacy in {privacy for privacy, _ in told}:
         turned, count = told[privacy, True], told[privacy, True] + told[privacy, False]
         if count * _divergence(turned / count, chance(privacy)) > SURPRISE:

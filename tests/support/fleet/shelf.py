@@ -1,7 +1,4 @@
-"""What one device may show: the slow twin of releases, and of the items that its app added and removed.
-
-Refuses to know how the device remembers any of it.
-"""
+"""What one device may show: a slow and simple model of releases and of local items."""
 
 from __future__ import annotations
 
@@ -13,7 +10,8 @@ from tests.support.fleet.editions import GIVEN, Edition
 
 @dataclass(frozen=True)
 class Choice:
-    """What a decision could choose from: titles by id of one release with the app's changes, in which context."""
+    """What a decision could choose from: titles by id of one release with the app's changes, in
+    which context."""
 
     release: int
     titles: dict[str, str]
@@ -21,10 +19,10 @@ class Choice:
 
 
 class Shelf:
-    """`proven` releases have served, the last of them does unless a `fresh` one was installed; `failed` never come
-    again, nor does what is not above `highest`. A death before its first decision costs a fresh release its second try.
-    A process that was denied the folder's lock does not hold it: it shows what is proven, and changes nothing.
-    """
+    """`proven` releases have served, the last of them does unless a `fresh` one was installed;
+    `failed` never come again, nor does what is not above `highest`. A death before its first
+    decision costs a fresh release its second try. A process that was denied the folder's lock
+    does not hold it: it shows what is proven, and changes nothing."""
 
     def __init__(self, editions: Mapping[int, Edition]) -> None:
         self.editions = editions
@@ -88,7 +86,8 @@ class Shelf:
         self.removed.add(item)
 
     def titles(self, exclude: Iterable[str] = ()) -> dict[str, str]:
-        """Return what may be shown now; a release that was made after an item was added knows that item better."""
+        """Return what may be shown now; a release that was made after an item was added knows
+        that item better."""
         edition = self.editions[self.release]
         mine = {
             item: title
@@ -101,7 +100,8 @@ class Shelf:
         }
 
     def others(self) -> list[str]:
-        """Return all that the app had no hand in, for who wants to show the rest alone; nothing where there is none."""
+        """Return all that the app had no hand in, for who wants to show the rest alone; nothing
+        where there is none."""
         titles = self.titles()
         others = [item for item in titles if item not in self.added]
         return others if len(others) < len(titles) else []

@@ -1,7 +1,7 @@
-"""A device's disk that can die at any of its operations, by a kill or by a power cut, and fail for a while.
+"""A device's disk that can die at any operation, by a kill or a power cut, and fail for a while.
 
-After a kill the files are as the system had them; after a power cut every write since the last flush of its file is
-there or not, each by chance. Refuses to know what the files mean.
+After a kill the files are as the system had them. After a power cut every write since the last
+flush of its file is there or not, at random.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ Unflushed = list[tuple[int, bytes | None]]
 
 
 class FleetDisk(Disk):
-    """The disk of one state folder. `dies_in` operations it takes its image of that moment, and tells `on_death`."""
+    """The disk of one state folder. `dies_in` operations it takes its image of that moment, and
+    tells `on_death`."""
 
     def __init__(self, folder: Path, rng: random.Random) -> None:
         super().__init__()

@@ -1,7 +1,4 @@
-"""A world in which everything follows from one integer: time, chance, and the order in which things happen.
-
-Refuses to know what happens.
-"""
+"""A world that follows from one integer: time, random numbers, and the order of events."""
 
 from __future__ import annotations
 
@@ -16,7 +13,8 @@ START_MS = 1_750_000_000_000
 
 
 class World:
-    """True time in milliseconds, what is due when, and a trace of what was done; it is the lab's clock too.
+    """True time in milliseconds, what is due when, and a trace of what was done; it is the lab's
+    clock too.
 
     `folder`, where it all lies, is another one each time, and is left out of the trace.
     """
@@ -46,7 +44,8 @@ class World:
         heapq.heappush(self._due, (self.now + round(seconds * 1000), next(self._order), action))
 
     def run(self, seconds: float) -> None:
-        """Do what is due within so many seconds, in its order; may be called by what is being done."""
+        """Do what is due within so many seconds, in its order; may be called by what is being
+        done."""
         end = self.now + round(seconds * 1000)
         while self._due and self._due[0][0] <= end:
             due, _, action = heapq.heappop(self._due)

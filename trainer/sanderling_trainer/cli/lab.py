@@ -166,7 +166,7 @@ def retrain(
     If the release gate blocks the candidate, no checkpoint is written, metrics.json says why, and
     the status is 3.
 
-    Example: sanderling retrain --events events/ --checkpoint checkpoint/ --out next/ --bundle releases/2
+    Example: sanderling retrain --events events/ --checkpoint active/ --out next/ --bundle new/
     """
     check_creatable(out)
     if bundle is not None:

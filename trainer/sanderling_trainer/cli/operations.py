@@ -88,7 +88,9 @@ def tokens(
 
     place = open_store(store)
     if action is Action.list:
-        found = [{"name": token.name, "issued_at": token.issued_at} for token in kept.list_tokens(place)]
+        found = [
+            {"name": token.name, "issued_at": token.issued_at} for token in kept.list_tokens(place)
+        ]
         finish(
             {"tokens": found},
             "\n".join(str(token["name"]) for token in found),

@@ -36,7 +36,7 @@ def keys(repository: Repository, keys: Keys, as_json: Json = False) -> None:
     Two of the three root keys replace a lost or stolen key: keep them off line. The app ships with
     root.json.
 
-    Example: sanderling release keys --repository repository/ --keys keys/
+    Example: sanderling release keys --repository repo/ --keys keys/
     """
     from sanderling_trainer import release_repository as releases
 
@@ -75,7 +75,7 @@ def publish(
 ) -> None:
     """Sign a bundle and publish it as the newest release; any web server can serve the repository.
 
-    Example: sanderling release publish --bundle releases/2 --repository repository/ --keys keys/ --percent 10
+    Example: sanderling release publish --bundle releases/2 --repository repo/ --keys keys/
     """
     from sanderling_trainer import release_repository as releases
 
@@ -98,7 +98,7 @@ def rollout(
     """Change the percentage of installs that get a published release; 0 withdraws it. Installs that
     have it keep it.
 
-    Example: sanderling release rollout --release 2 --percent 50 --repository repository/ --keys keys/
+    Example: sanderling release rollout --release 2 --percent 50 --repository repo/ --keys keys/
     """
     from sanderling_trainer import release_repository as releases
 
@@ -132,7 +132,7 @@ def refresh(
     Devices install nothing from a repository whose metadata has expired. The root's own date is not
     changed.
 
-    Example: sanderling release refresh --repository repository/ --keys keys/ --if-within 14
+    Example: sanderling release refresh --repository repo/ --keys keys/ --if-within 14
     """
     from sanderling_trainer import release_repository as releases
 

@@ -10,6 +10,7 @@ import pyarrow.csv as pc_csv
 import pyarrow.parquet as pq
 
 from sanderling.errors import TableError
+from sanderling.runtime.files import replace_durably
 
 PARQUET = (".parquet", ".pq")
 CSV = (".csv",)
@@ -48,7 +49,7 @@ def write_file(path: Path, table: pa.Table) -> None:
             pq.write_table(table, partial)
         else:
             pc_csv.write_csv(table, partial)
-        partial.replace(path)
+        replace_durably(partial, path)
     except (pa.ArrowException, OSError) as error:
         partial.unlink(missing_ok=True)
         raise TableError(

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sanderling.runtime.files import replace_durably
 from sanderling_trainer.policy.training import distributed
 from sanderling_trainer.policy.training.optimizer import Optimiser
 
@@ -86,7 +87,7 @@ class TrainingState:
         # Renamed when complete, so that a crash leaves the previous epoch's file.
         temporary = file.with_suffix(".new")
         torch.save(state, temporary)
-        temporary.replace(file)
+        replace_durably(temporary, file)
 
 
 _SAVED = ("best", "epoch", "best_loss", "epochs_since_best", "history")
