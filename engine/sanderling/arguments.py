@@ -31,8 +31,7 @@ def check_request(user: object, k: object, context: object) -> None:
 
 
 def check_text(**fields: object) -> None:
-    """Raise `TypeError` unless all are strings, `ValueError` unless `item` and `kind` fit into an
-    event.
+    """Raise `TypeError` unless all are strings, `ValueError` where `item` or `kind` fit no event.
 
     An event holds 1 to 512 characters of valid Unicode there; a user's name never leaves the
     device.

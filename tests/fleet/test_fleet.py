@@ -41,7 +41,7 @@ def test_no_promised_reward_is_lost_in_any_course():
 
 @pytest.mark.soak
 def test_no_promised_reward_is_lost_in_two_thousand_courses():
-    """The same for 2,000 courses."""
+    """The same for 2,000 seeds."""
     play(range(100_000, 102_000))
 
 

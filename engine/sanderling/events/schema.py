@@ -1,5 +1,4 @@
-"""The events of wire format 1 as structs. `docs/EVENTS.md` describes them for readers outside the
-code."""
+"""The events of wire format 1 as structs. `docs/EVENTS.md` describes them for other readers."""
 
 from __future__ import annotations
 
@@ -13,8 +12,7 @@ MAX_LINE = 256 * 1024
 """Bytes of one encoded event."""
 
 ROOM_FOR_SLATE = MAX_LINE - 64 * 1024
-"""Bytes of a decision that its slots may take; everything else in it, context and caps included,
-needs less than 64 KiB."""
+"""Bytes of a decision that its slots may take; the rest, context and caps included, needs less."""
 
 ROOM_FOR_SLOT = 128
 """Bytes that a slot takes at most, besides its item id."""

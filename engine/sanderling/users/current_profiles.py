@@ -44,9 +44,11 @@ class CurrentProfiles:
 
     def get(self) -> UserProfiles:
         """Return the profiles of the present identity."""
-        if self._is_outdated():
+        outbox = self._outbox
+        if outbox is not None and outbox.install != self._profiles.identity.install:
             with self._lock:
-                if self._is_outdated():  # another thread may have been first
+                # Another thread may have replaced them meanwhile.
+                if outbox.install != self._profiles.identity.install:
                     self._profiles = self._make()
         return self._profiles
 
@@ -58,7 +60,3 @@ class CurrentProfiles:
         """
         if self._outbox is not None and self.get().should_rotate(days, now_ms, scorer):
             self._outbox.rotate_identity()
-
-    def _is_outdated(self) -> bool:
-        outbox = self._outbox
-        return outbox is not None and outbox.install != self._profiles.identity.install

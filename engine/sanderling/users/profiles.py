@@ -90,8 +90,7 @@ class UserProfiles:
         self._lock = Lock()
 
     def tick(self, now_ms: int, scorer: Scorer) -> None:
-        """Do what is due at the beginning of a public call: default outcomes of windows that have
-        ended."""
+        """Begin a public call: record the default outcomes of windows that have ended."""
         with suppress(StorageError):
             self.rotation.start_age(now_ms)
 
@@ -112,8 +111,10 @@ class UserProfiles:
             return is_due and not self._record_defaults(self._windows.close_early(), scorer)
 
     def snapshot(self, user: str, now_ms: int, scorer: Scorer) -> UserSnapshot:
-        """Return what a decision needs of a user; of a new user where the stored state cannot be
-        read now."""
+        """Return what a decision needs of a user.
+
+        Where the stored state cannot be read now, the user counts as a new one for this decision.
+        """
         manifest = scorer.bundle.manifest
         with self._lock:
             try:
@@ -150,8 +151,7 @@ class UserProfiles:
     def record_decision(
         self, record: DecisionRecord, state: UserState, context: Vector | None, now_ms: int
     ) -> None:
-        """Remember a decision that was made for a state, put its event into the outbox, and count
-        what it explored.
+        """Remember a decision, put its event into the outbox, and count what it explored.
 
         Nothing is recorded of a user who was forgotten meanwhile or whose state could not be read.
         The first decisions for a user store the empty state too, so that its pseudonym survives a
@@ -183,8 +183,10 @@ class UserProfiles:
         return remembered.record
 
     def observe(self, user: str, item: str, kind: str, scorer: Scorer) -> None:
-        """Update a user's state by organic behaviour, and record it; a no-op where the state cannot
-        be read now."""
+        """Update a user's state by organic behaviour, and record it.
+
+        Neither happens where the state cannot be read now.
+        """
         with self._lock, suppress(StorageError):
             state = self._states.observe(user, item, kind, scorer)
             event = self._event_factory.observation(state.pseudonym, item, kind)
@@ -271,10 +273,9 @@ class UserProfiles:
     def _learn(
         self, pseudonym: str, decision: str, rewards: Mapping[int, float], scorer: Scorer
     ) -> dict[str, bytes]:
-        """Update a user's residual by the rewards, by slot, of a remembered decision; return the
-        bytes to store.
+        """Update a user's residual by the rewards, by slot, of a remembered decision.
 
-        A reward that is repeated with the same value is ignored.
+        Return the bytes to store, by key. A reward that is repeated with the same value is ignored.
         """
         remembered = self._decisions.peek(decision) if self._adapts else None
         if remembered is None:
@@ -304,8 +305,7 @@ class UserProfiles:
         return states
 
     def forget(self, user: str) -> None:
-        """Delete all that is known of a user, here and in the outbox; raise `StorageError` when
-        that fails there."""
+        """Delete all that is known of a user; raise `StorageError` when the outbox cannot."""
         with self._lock:
             key, pseudonyms = self._states.forget(user)
             keys = [key]

@@ -1,4 +1,4 @@
-"""Devices and labs that are broken on purpose: the courses must find each of them."""
+"""Devices and labs that are broken on purpose; the fleet test must detect each of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.fleet.run import Mutant
 
 
 class DeleteFirst(Line):
-    """The uploader that deletes a batch before it has the answer."""
+    """An uploader that deletes a batch before the collector answers."""
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
         outbox_of(self.engine).acknowledge([codec.decode(line).id for line in codec.unpack(body)])
@@ -35,7 +35,7 @@ class DeleteFirst(Line):
 
 
 class Credulous(Line):
-    """The uploader that takes the page of any proxy for the collector's own word."""
+    """An uploader that takes a proxy's error page for the collector's answer."""
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
         answer = super().post(body, headers)
@@ -44,7 +44,7 @@ class Credulous(Line):
 
 
 def count_again(store: str) -> EventLog:
-    """The lab that counts what comes again as something new."""
+    """A lab that counts duplicates as new events."""
     found = []
     for seen in read_events(open_store(store)):
         for time in range(seen.times):
@@ -54,12 +54,12 @@ def count_again(store: str) -> EventLog:
 
 
 def same_again(rng: random.Random) -> Entropy:
-    """The device that draws the same ids after each restart."""
+    """A device that draws the same ids after each restart."""
     return random.Random(0).randbytes
 
 
 def decide_late(engine: Engine) -> None:
-    """The engine that writes a decision only after the reward that comes next."""
+    """An engine that writes a decision only after the next reward."""
     outbox = outbox_of(engine)
     if outbox is None:
         return
@@ -80,14 +80,14 @@ def decide_late(engine: Engine) -> None:
 
 
 def queue_only(engine: Engine) -> None:
-    """The engine that promises what is only queued."""
+    """An engine that acknowledges rewards that are only queued."""
     if outbox_of(engine) is not None:
         submit = outbox_of(engine).submit
         outbox_of(engine).submit = lambda *request: (submit(*request), lambda timeout_s: None)[1]
 
 
 def unflushed(engine: Engine) -> None:
-    """The outbox that writes rewards and does not flush them."""
+    """An outbox that writes rewards without flushing them."""
     if outbox_of(engine) is not None:
         store = outbox_of(engine)._store
         honest = store.transaction
@@ -95,13 +95,13 @@ def unflushed(engine: Engine) -> None:
 
 
 def mend_nothing(engine: Engine) -> None:
-    """The engine that lets a state go on though something that moved it was lost."""
+    """An engine that does not reset a state after an event of it was lost."""
     if outbox_of(engine) is not None:
         outbox_of(engine).clear_gap = lambda name: False
 
 
 class Forgetful(FlakyStore):
-    """The lab that answers for segments which it never wrote, now and then."""
+    """A lab that sometimes acknowledges segments that it never wrote."""
 
     def put(self, name: str, data: bytes) -> None:
         if name.startswith("segments") and int(name[-20:-18], 16) % 4 == 0:
@@ -110,7 +110,7 @@ class Forgetful(FlakyStore):
 
 
 def tell_truth(engine: Engine) -> None:
-    """The engine that tells each reward as it was, and says that it may be flipped."""
+    """An engine that sends exact rewards and marks them as flipped."""
     events = profiles_of(engine)._event_factory
     if events._privacy is not None:
         honest = events.outcome
@@ -124,7 +124,7 @@ def _as_it_was(value: float) -> dict[str, Any]:
 
 
 def take_noise_for_truth(store: str) -> EventLog:
-    """The lab that reads rewards which may be flipped as if they were not."""
+    """A lab that ignores `flip_probability`."""
     found = read_events(open_store(store))
     return build_log([replace(seen, event=_exact(seen.event)) for seen in found])
 
@@ -138,43 +138,43 @@ def _exact(event: Event) -> Event:
 
 
 def trust_clocks(store: str) -> EventLog:
-    """The lab that believes the clocks of devices."""
+    """A lab that does not correct the clocks of devices."""
     log = read_segments(store)
     events = [event for events in log.events.values() for event in events]
     return replace(log, time=log.time | {event.id: event.clock.wall for event in events})
 
 
 def share_anyway(engine: Engine) -> None:
-    """The engine that lets contexts out, whatever the app said."""
+    """An engine that shares contexts against the app's setting."""
     profiles_of(engine)._event_factory._share_context = True
 
 
 def keep_no_list(engine: Engine) -> None:
-    """The engine that adds and removes items for as long as it runs."""
+    """An engine that does not store added and removed items."""
     active_bundle_of(engine)._folder = None
 
 
 def keep_old_items(engine: Engine) -> None:
-    """The engine that lets its app's items stand in front of whatever release comes."""
+    """An engine whose added items override those of every newer release."""
     active_bundle_of(engine)._make_scorer = lambda bundle: Scorer(bundle).with_changes(
         scorer_of(engine).changes.records
     )
 
 
 def forget_swaps(engine: Engine) -> None:
-    """The engine that serves a release that it took until it ends, and never notes it."""
+    """An engine that serves a new release without storing that."""
     active_bundle_of(engine).slots.activate = lambda release: None
 
 
 def tell_given(engine: Engine) -> None:
-    """The engine that tells the release that it came with, whichever decided."""
+    """An engine whose events name the shipped release, whichever decided."""
     events = profiles_of(engine)._event_factory
     honest = events.decision
     events.decision = lambda *what: msgspec.structs.replace(honest(*what), release=GIVEN)
 
 
 def confirm_early(engine: Engine) -> None:
-    """The engine that holds a release for good before it has served."""
+    """An engine that confirms a release before it has served."""
     slots = active_bundle_of(engine).slots
     honest = slots.activate
 
