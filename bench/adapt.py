@@ -1,10 +1,12 @@
-"""Does learning on the device between bundles help? Like-rates of the same engine with and without `adapt`.
+"""Does learning on the device between bundles help? Like-rates of the same engine with
+and without `adapt`.
 
-Physics: the simulator of `bench bandit` (factors of Online Retail) knows each item's attraction for each user at any
-time. A policy is learned from purchases at time 0 and shipped once; then each of 200 users sees 20 slates of five from
-the real engine, no item twice, and each slot that is read is rewarded with ±1. The state moves by clicks in both arms.
-Tastes stand still, or turn towards a stranger's by a right angle over the session. Reported is the true attraction of
-what was shown, which has no luck of clicks in it, and the paired difference, with bootstrap intervals over users.
+Physics: the simulator of `bench bandit` (factors of Online Retail) knows each item's attraction for
+each user at any time. A policy is learned from purchases at time 0 and shipped once; then each of
+200 users sees 20 slates of five from the real engine, no item twice, and each slot that is read is
+rewarded with ±1. The state moves by clicks in both arms. Tastes stand still, or turn towards a
+stranger's by a right angle over the session. Reported is the true attraction of what was shown,
+which has no luck of clicks in it, and the paired difference, with bootstrap intervals over users.
 
     python -m bench adapt [--data PATH] [--seeds 3]
 """
@@ -85,7 +87,9 @@ def _played(world: FittedEnvironment, text: np.ndarray, seed: int) -> dict[str, 
 
 
 def _write(network: PolicyNetwork, place: Path) -> None:
-    """Write the network's policy and items as a bundle; its encoder is a toy that nothing here asks."""
+    """Write the network's policy and items as a bundle; its encoder is a toy that
+    nothing here asks.
+    """
     d, c = CONFIG.dim, CONFIG.state
     exploration = Exploration(epsilon=0.1, pool=50)
     write_random_bundle(

@@ -1,20 +1,21 @@
-"""Cost of training as the log and the catalogue grow: memory, events a second on one core, seconds an epoch.
+"""Cost of training as the log and the catalogue grow: memory, events a second on one
+core, seconds an epoch.
 
 Expected: an event's state is read and written once each way, c = 192 floats; its softmax multiplies
-d = 64 floats by each of the candidates, three times with the gradient. The candidates are the batch's own
-items and 1,024 draws, whatever the catalogue's size, and the optimiser touches only their rows. Time
-should therefore grow with the events, and memory with the catalogue: four tables [n, d] of float32
-(residual, its best values, two moments). One shard of the log is in memory.
+d = 64 floats by each of the candidates, three times with the gradient. The candidates are the
+batch's own items and 1,024 draws, whatever the catalogue's size, and the optimiser touches only
+their rows. Time should therefore grow with the events, and memory with the catalogue: four tables
+[n, d] of float32 (residual, its best values, two moments). One shard of the log is in memory.
 
-Protocol: each case is a process of its own with one thread; its log (`scaling/world.py`) is written to
-disk first. It takes steps of the warm start for a given time after ten steps of warming up; the time of
-an epoch is extrapolated from that. Peak memory is the kernel's (`ru_maxrss`) and counts mapped pages of
-the text vectors; `anonymous` is what cannot be dropped (`RssAnon`) at the end.
+Protocol: each case is a process of its own with one thread; its log (`scaling/world.py`) is written
+to disk first. It takes steps of the warm start for a given time after ten steps of warming up; the
+time of an epoch is extrapolated from that. Peak memory is the kernel's (`ru_maxrss`) and counts
+mapped pages of the text vectors; `anonymous` is what cannot be dropped (`RssAnon`) at the end.
 
     python -m bench scale [--items 1000000] [--interactions 100000000] [--seconds 60]
 
-The log grows by factors of ten at the full catalogue, the catalogue by factors of ten at the smallest
-log, there with the full softmax too.
+The log grows by factors of ten at the full catalogue, the catalogue by factors of ten at the
+smallest log, there with the full softmax too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Which settings each baseline is tuned over: at most `BUDGET` trials each. Refuses to know how a trial is judged."""
+"""Which settings each baseline is tuned over: at most `BUDGET` trials each. Refuses to know how
+a trial is judged.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ BUDGET = 12
 
 @dataclass(frozen=True)
 class Candidate:
-    """How to build a model, the settings to try, whether seeds change it, and whether it can take part at all.
+    """How to build a model, the settings to try, whether seeds change it, and whether it
+    can take part at all.
 
     `like` names the model whose settings, once chosen, are taken instead.
     """

@@ -24,9 +24,11 @@ DEFAULT = Path(__file__).parents[3] / "shared" / "data"
 
 @dataclass(frozen=True)
 class Log:
-    """What happened, oldest first: user, item (rows) and time (seconds), each int64 [e]; the items' texts [n].
+    """What happened, oldest first: user, item (rows) and time (seconds), each int64 [e];
+    the items' texts [n].
 
-    Items are numbered in the order in which they first appear, so what was known at any time is a prefix of the rows.
+    Items are numbered in the order in which they first appear, so what was known at any time is a
+    prefix of the rows.
     """
 
     user: NDArray[np.int64]
@@ -39,7 +41,9 @@ class Log:
         return len(self.item)
 
     def select(self, mask: NDArray[np.bool_]) -> Log:
-        """Return the events chosen by mask bool [e], with the texts of the rows up to the last one seen in them."""
+        """Return the events chosen by mask bool [e], with the texts of the rows up to the
+        last one seen in them.
+        """
         known = int(self.item[mask].max(initial=-1)) + 1
         return replace(
             self,
@@ -51,7 +55,8 @@ class Log:
 
 
 def folder(given: str | None) -> Path:
-    """Return the data folder: the one given, else $SANDERLING_DATA, else ../shared/data beside the repository.
+    """Return the data folder: the one given, else $SANDERLING_DATA, else ../shared/data
+    beside the repository.
 
     Raises `SystemExit` where there is no such folder.
     """
@@ -77,7 +82,9 @@ def online_retail(root: Path) -> Log:
 
 
 def beauty(root: Path) -> Log:
-    """Return Amazon Beauty; the time of an event is its place in its user's history, which no other user shares."""
+    """Return Amazon Beauty; the time of an event is its place in its user's history, which no
+    other user shares.
+    """
     with gzip.open(root / "amazon_beauty" / "beauty.txt.gz", "rt", encoding="ascii") as file:
         pairs = [line.split() for line in file]
     places: dict[str, int] = {}
@@ -91,7 +98,8 @@ def beauty(root: Path) -> Log:
 def movielens(root: Path) -> Log:
     """Return MovieLens 100K, every rating an event; the texts are titles.
 
-    Half of a user's ratings share their second with another, so the order of the file decides which is the last.
+    Half of a user's ratings share their second with another, so the order of the file decides
+    which is the last.
     """
     lines = (root / "ml-100k" / "u.item").read_text(encoding="latin-1").splitlines()
     texts = dict(line.split("|")[:2] for line in lines)

@@ -1,4 +1,5 @@
-"""Sanderling as one of the models: the trainer's own warm start, and the same policy as devices hold it, in int8.
+"""Sanderling as one of the models: the trainer's own warm start, and the same policy as
+devices hold it, in int8.
 
 Refuses to know how models are compared.
 """
@@ -27,7 +28,9 @@ CHUNK = 64
 
 
 class Sanderling:
-    """The policy after its warm start, in float32. `repeats` trains it to recommend again what a user has had."""
+    """The policy after its warm start, in float32. `repeats` trains it to recommend again
+    what a user has had.
+    """
 
     name = "Sanderling"
 
@@ -57,7 +60,9 @@ class Sanderling:
 
     @torch.no_grad()
     def scores(self, queries: Queries) -> NDArray[np.float32]:
-        """Return float32 [u, n], of items new since the training too: they have a text and the bias of a new item."""
+        """Return float32 [u, n], of items new since the training too: they have a text and the
+        bias of a new item.
+        """
         self.set_time(int(queries.now.max()))
         items = self.network.items()
         later = queries.texts[len(items) :]

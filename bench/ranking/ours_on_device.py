@@ -1,9 +1,11 @@
-"""Sanderling as devices hold it: trained, quantized, sealed into a bundle, and asked through the engine's code.
+"""Sanderling as devices hold it: trained, quantized, sealed into a bundle, and asked through
+the engine's code.
 
-Every score comes from the int8 rows of the bundle by the device's kernel; states are stepped event by event; items that
-are new since the training are added by their text through the bundle's int8 encoder. For some users the slate is also
-taken from a whole `Engine` without exploration, and must be the same. The encoder is distilled once a process: the
-language model is always the same. Refuses to know how models are compared.
+Every score comes from the int8 rows of the bundle by the device's kernel; states are stepped event
+by event; items that are new since the training are added by their text through the bundle's int8
+encoder. For some users the slate is also taken from a whole `Engine` without exploration, and must
+be the same. The encoder is distilled once a process: the language model is always the same. Refuses
+to know how models are compared.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Trains RecTools' SASRec step by step, told by lines of JSON on stdin; run by the Python of the peer's environment.
+"""Trains RecTools' SASRec step by step, told by lines of JSON on stdin; run by the Python of the
+peer's environment.
 
     {"log": PATH.npz, "settings": {...}, "seed": 0}   begin: user, item int64 [e], oldest first
     {"epochs": 1}                                     train on; answers {"seconds": ...} of training alone
     {"users": PATH.npy, "items": n, "scores": PATH.npy}   write float32 [u, n], -inf where it has no opinion
 
-RecTools would learn from a user's last `session_max_len` events alone; here every window of as many events trains.
-Refuses to know protocols and metrics.
+RecTools would learn from a user's last `session_max_len` events alone; here every window of as many
+events trains. Refuses to know protocols and metrics.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""A synthetic log of any size, written to disk part by part: a clustered catalogue, and users with tastes.
+"""A synthetic log of any size, written to disk part by part: a clustered catalogue, and
+users with tastes.
 
-Item i belongs to cluster i mod 100; its text vector is its cluster's plus noise. A user has a cluster:
-seven of ten events are on its items, the others on any. Within the set that an event is drawn from, the
-item of rank r has a probability proportional to 1 / r (Zipf), by inversion: r = m^u for u uniform in
-[0, 1). A user has 50 events on average over a year.
+Item i belongs to cluster i mod 100; its text vector is its cluster's plus noise. A user has a
+cluster: seven of ten events are on its items, the others on any. Within the set that an event is
+drawn from, the item of rank r has a probability proportional to 1 / r (Zipf), by inversion: r = m^u
+for u uniform in [0, 1). A user has 50 events on average over a year.
 """
 
 from __future__ import annotations

@@ -129,7 +129,9 @@ def both(tmp_path_factory):
 @pytest.mark.parametrize("source", ["memory", "shards"])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_two_processes_end_with_the_same_network(both, name, source):
-    """Parameters are bit for bit equal on both, dense and sparse gradients alike, and so are loss and validation."""
+    """Parameters are bit for bit equal on both, dense and sparse gradients alike, and so are
+    loss and validation.
+    """
     (one, *curves), (other, *theirs) = (done[f"{name} {source}"] for done, *_ in both)
     assert curves == theirs
     for parameter in one:
@@ -140,7 +142,7 @@ def test_two_processes_end_with_the_same_network(both, name, source):
 
 @pytest.mark.parametrize("name", ["full", "sampled"])
 def test_two_processes_learn_as_one_with_batches_twice_as_large(both, name):
-    """With the same total batch the loss falls as far, within what the order of the batches moves."""
+    """With the same total batch the loss falls as far, up to the effect of the batches' order."""
     _, loss, validation = both[0][0][f"{name} memory"]
     config = replace(CONFIGS[name], batch_events=2 * BASE.batch_events)
     _, alone, expected = run(histories(), config)
@@ -152,7 +154,7 @@ def test_two_processes_learn_as_one_with_batches_twice_as_large(both, name):
 
 
 def test_one_gradient_is_the_mean_of_two(both):
-    """Dense gradients, sparse ones, and one that only one process has are averaged; sums are sums."""
+    """Dense, sparse and one-sided gradients are averaged over the processes, totals are summed."""
     expected = {
         "dense": [0.5, 1.0],
         "sparse": [[0.5], [1.0], [0.0]],
@@ -163,7 +165,7 @@ def test_one_gradient_is_the_mean_of_two(both):
 
 
 def test_a_process_that_finishes_early_continues_until_all_have_finished(both):
-    """The longer epoch decides how many steps both take; the process of the shorter one restarts."""
+    """The longer epoch decides how many steps both take; the other process restarts its own."""
     assert [steps for _, steps, _ in both] == [[0, 1, 2, 3, 4], [0, 1, 2, 10, 11]]
 
 
@@ -188,7 +190,7 @@ def cluster():
 
 @pytest.mark.soak
 def test_ray_train_runs_the_same_fit(cluster, both, tmp_path):
-    """Two workers of Ray Train end, bit for bit, where two processes joined by torch alone ended."""
+    """Two workers of Ray Train end, bit for bit, like two processes joined by torch alone."""
     from sanderling_trainer.policy.training.ray_cluster import warm_start as on_cluster
 
     made = network(BASE)
@@ -208,7 +210,9 @@ def test_ray_train_runs_the_same_fit(cluster, both, tmp_path):
 
 @pytest.mark.soak
 def test_ray_data_encodes_a_catalogue_as_one_process_does(cluster, tmp_path):
-    """The vectors of a thousand and some texts, in their order, equal the single process's within 1e-5."""
+    """The vectors of a thousand and some texts, in their order, equal the single
+    process's within 1e-5.
+    """
     from sanderling_trainer.policy.model.language_model import LanguageModel
     from sanderling_trainer.policy.training.ray_cluster import encode
 
@@ -248,7 +252,9 @@ def test_ray_data_reads_a_log_as_one_process_does(cluster, tmp_path):
 
 @pytest.mark.soak
 def test_the_whole_command_runs_on_a_cluster_and_adapts_its_language_model(cluster, tmp_path):
-    """`train --cluster auto --adapt` leaves an ordinary checkpoint, with the curves of learning, and no shards."""
+    """`train --cluster auto --adapt` leaves an ordinary checkpoint, with the curves of
+    learning, and no shards.
+    """
     pytest.importorskip("peft")
     from sanderling_trainer.data.tables import read_catalogue, read_interactions
     from sanderling_trainer.policy.train import train

@@ -1,4 +1,6 @@
-"""Training as a process: targets, batches, steps, early stopping, and resuming after an interruption."""
+"""Training as a process: targets, batches, steps, early stopping, and resuming
+after an interruption.
+"""
 
 from __future__ import annotations
 
@@ -149,7 +151,7 @@ def test_the_gradient_of_the_scan_is_that_of_finite_differences(length):
 
 
 def test_an_interrupted_run_ends_bit_for_bit_as_if_it_had_not_been(tmp_path, monkeypatch):
-    """Four epochs in one go and two, a crash, and two more leave equal parameters and equal curves."""
+    """Four epochs at once, or two, a crash and two more, give equal parameters and curves."""
     config = Config(**{**SMALL.__dict__, "accumulate": 2})
     found = histories(validation_from=10)
     straight, broken = network(config), network(config)
@@ -179,7 +181,9 @@ def test_an_interrupted_run_ends_bit_for_bit_as_if_it_had_not_been(tmp_path, mon
 
 
 def test_two_half_batches_make_the_step_of_one_whole_batch():
-    """With `accumulate` 2 the gradients of two halves of equal weight add up to the whole's, and one step is taken."""
+    """With `accumulate` 2 the gradients of two halves of equal weight add up to the whole's, and
+    one step is taken.
+    """
     config = Config(**{**SMALL.__dict__, "id_dropout": 0.0, "context_dropout": 0.0, "dropout": 0.0})
     found = [history(np.random.default_rng(user), 8) for user in range(8)]
     for one in found:
@@ -301,7 +305,7 @@ def test_a_decision_that_survived_shedding_with_one_half_counts_twice():
 
 
 def test_noisy_rewards_count_by_the_inverse_of_their_variance():
-    """With flip probability q a corrected reward has 1 / (1 - 2q)² times an exact one's variance."""
+    """Flipped with probability q, a corrected reward has 1 / (1 - 2q)² times the variance."""
     log = decisions_of(
         histories(4),
         list(range(4)),

@@ -1,4 +1,4 @@
-"""The policy's mathematics: gradients, fixed points, and the parallel against the sequential form."""
+"""The policy's mathematics: gradients, fixed points, parallel against sequential form."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def network(seed: int = 0, n: int = 30, kinds: int = 3) -> PolicyNetwork:
 
 @pytest.mark.parametrize("length", [1, 2, 7, 64, 300])
 def test_the_parallel_form_equals_the_recurrence_on_the_device(length):
-    """States and user vectors of the trainer's scan equal the engine's, step by step, within 1e-4."""
+    """States and user vectors of the trainer's scan equal the engine's within 1e-4."""
     made = network()
     rng = np.random.default_rng(length)
     items, kinds = rng.integers(0, 30, length), rng.integers(0, 3, length)
@@ -67,7 +67,7 @@ def test_padding_changes_nothing_before_it():
 
 
 def test_the_surrogate_has_the_gradient_of_its_formula():
-    """Its gradient is -n ω λ_K (r - b) ∇log π with counts n, ω, λ_K held fixed: finite differences."""
+    """By finite differences it is -n ω λ_K (r - b) ∇log π with counts n, ω, λ_K held fixed."""
     torch.manual_seed(1)
     scores = torch.randn(5, 7, dtype=torch.float64, requires_grad=True)
     chosen = torch.tensor([0, 3, 6, 2, 2])
@@ -104,7 +104,9 @@ def test_one_slot_gives_plain_importance_sampling():
 
 
 def test_probabilities_too_small_for_single_precision_give_no_nan():
-    """An item that neither policy ever shows has weight 0; one that only the device never shows, the cap."""
+    """An item that neither policy ever shows has weight 0; one that only the device
+    never shows, the cap.
+    """
     log_chosen = torch.tensor([-200.0, -1.0], requires_grad=True)
     logged = torch.tensor([1e-300, 1e-300], dtype=torch.float64).float()
     surrogate = TopKOffPolicy(baseline=0.0, cap=20.0, slate=1)
@@ -114,7 +116,9 @@ def test_probabilities_too_small_for_single_precision_give_no_nan():
 
 @pytest.mark.parametrize("tau", [0.3, 1.0, 3.0])
 def test_a_three_armed_bandit_converges_to_the_tilted_reference(tau):
-    """Off-policy learning with KL weight τ ends at π_ref · exp(r / τ) / Z, whatever the logging policy."""
+    """Off-policy learning with KL weight τ ends at π_ref · exp(r / τ) / Z, whatever
+    the logging policy.
+    """
     reward, logging = torch.tensor([1.0, 0.0, -1.0]), torch.tensor([0.2, 0.5, 0.3])
     reference = torch.log_softmax(torch.tensor([0.3, 0.0, -0.4]), -1)
     scores = torch.zeros(3, requires_grad=True)
@@ -137,8 +141,9 @@ def test_a_three_armed_bandit_converges_to_the_tilted_reference(tau):
 
 
 def test_kl_is_zero_without_gradient_at_the_reference():
-    """KL(π || π_ref) and its gradient are 0 where π = π_ref; it is positive elsewhere, and finite with
-    items that are not eligible."""
+    """KL(π || π_ref) and its gradient are 0 where π = π_ref; it is positive elsewhere, and finite
+    with items that are not eligible.
+    """
     scores = torch.tensor([[0.5, -1.0, 2.0, -math.inf]], requires_grad=True)
     log_policy = scores.log_softmax(-1)
     divergence = kl_divergence(log_policy, log_policy.detach())

@@ -93,7 +93,9 @@ def test_a_count_continues_from_a_file(tmp_path):
 
 
 def test_replayed_events_are_not_counted_again():
-    """Events that a state reset repeats count where they were first reported, not on the day of the reset."""
+    """Events that a state reset repeats count where they were first reported, not on
+    the day of the reset.
+    """
     none, all_liked = np.full(3, -1, np.int64), np.ones(3, np.bool_)
     items, times = np.array([4, 5, 6], np.int64), np.array([9 * DAY, 9 * DAY, 9 * DAY], np.int64)
     history = History(
@@ -117,7 +119,9 @@ def test_a_table_of_days_looks_up_the_day_and_the_last_one_for_later_ones():
 
 
 def test_biases_are_those_of_the_day_and_a_new_item_has_features():
-    """Biases are b + w · f of the day, and a new item has the features of an item that nobody liked."""
+    """Biases are b + w · f of the day, and a new item has the features of an item
+    that nobody liked.
+    """
     network = PolicyNetwork(
         Config(dim=4, state=4, hidden=8), torch.randn(6, 3), torch.empty(0, 3), 1
     )
@@ -131,7 +135,7 @@ def test_biases_are_those_of_the_day_and_a_new_item_has_features():
 
 
 def test_without_a_table_the_supervision_uses_the_policys_own_scores():
-    """Beside the policy gradient the cross-entropy is of the network's scores, popularity included."""
+    """Cross-entropy beside the policy gradient uses the network's scores with popularity."""
     torch.manual_seed(0)
     config = Config(dim=4, state=4, hidden=8)
     network = PolicyNetwork(config, torch.randn(6, 3), torch.empty(0, 3), 1).eval()
@@ -196,11 +200,12 @@ def test_an_empty_log_initializes_nothing():
 
 
 def test_a_log_without_a_like_is_an_error(tmp_path):
-    """Training on dislikes alone raises an error instead of writing a policy that learned nothing."""
+    """Training on dislikes alone raises an error; no untrained policy is written."""
     ids = [f"item {row}" for row in range(4)]
     shown = np.arange(40, dtype=np.int64)
     log = Interactions(
-        shown % 5, shown % 4, shown, np.full(40, -1.0, np.float32), np.zeros(40, np.int64), np.full(40, -1),
+        shown % 5, shown % 4, shown, np.full(40, -1.0, np.float32), np.zeros(40, np.int64),
+        np.full(40, -1),
         [str(user) for user in range(5)], ["dislike"], [],
     )  # fmt: skip
     with pytest.raises(TableError, match="expected at least one reward above 0"):

@@ -89,7 +89,9 @@ def gradient(made: PolicyNetwork, loss: torch.Tensor) -> dict[str, torch.Tensor]
 @pytest.mark.parametrize("repeats", [True, False])
 @pytest.mark.parametrize("with_popularity", [True, False])
 def test_with_every_item_drawn_once_the_sampled_softmax_is_the_full_one(repeats, with_popularity):
-    """With q uniform and all items as candidates loss and gradients equal those of the full softmax."""
+    """With q uniform and all items as candidates loss and gradients equal those
+    of the full softmax.
+    """
     made, config = network().eval(), replace(SMALL, negatives=ITEMS)
     popularity = PopularityHistory.of(
         np.arange(30), np.arange(30) % 7, np.arange(30) * DAY // 2, ITEMS
@@ -125,7 +127,7 @@ def test_the_corrected_sample_estimates_the_partition_function_without_bias():
 
 
 def test_draws_follow_the_proposal():
-    """Frequencies of a million draws are within five standard errors of q; half of it is uniform."""
+    """Frequencies of a million draws are within five standard errors of q, half uniform."""
     counts = np.array([0, 10, 30, 0, 60])
     proposal = Proposal.of(counts, CPU).fixed()
     q = 0.1 + 0.5 * counts / 100
@@ -135,7 +137,9 @@ def test_draws_follow_the_proposal():
 
 
 def test_the_gradient_approaches_the_full_one_as_the_sample_grows():
-    """The distance of the mean gradient from the full softmax's falls with S, to a twentieth of its length."""
+    """The distance of the mean gradient from the full softmax's falls with S, to a
+    twentieth of its length.
+    """
     made = network(items=2000).eval()
     context = TrainingContext(made, histories(4, 6), SMALL, repeats=False)
     ((batch, targets),) = training_batches(context, context.histories, None)
@@ -166,7 +170,9 @@ def test_the_sparse_form_of_seen_items_equals_the_dense_one():
 
 
 def test_a_step_on_rows_is_the_step_on_the_whole_table():
-    """RowAdamW equals AdamW where a gradient touches every row, and changes no row that it does not touch."""
+    """RowAdamW equals AdamW where a gradient touches every row, and changes no row that
+    it does not touch.
+    """
     torch.manual_seed(0)
     start = torch.randn(6, 3)
     rows, whole = (torch.nn.Parameter(start.clone()) for _ in range(2))
@@ -186,8 +192,9 @@ def test_a_step_on_rows_is_the_step_on_the_whole_table():
 
 
 def test_a_large_catalogue_is_learned_by_rows_and_resumes_bit_for_bit(tmp_path):
-    """Above `full_softmax` the residual's gradient is sparse, the validation loss falls, and a resumed
-    run equals an uninterrupted one."""
+    """Above `full_softmax` the residual's gradient is sparse, the validation loss falls, and a
+    resumed run equals an uninterrupted one.
+    """
     config = replace(SMALL, full_softmax=ITEMS - 1, epochs=6)
     straight = network(config)
     context = TrainingContext(straight, histories(validation_from=10), config, repeats=True)
@@ -259,7 +266,9 @@ def events_of(history: History, contexts) -> tuple:
     "changes", [{}, {"kind": None}, {"context": None}, {"reward": None, "kind": None}]
 )
 def test_shards_hold_what_the_log_in_memory_holds(tmp_path, monkeypatch, changes):
-    """Histories, kinds, contexts, counts, popularity and lengths equal those of the log read whole, in small parts."""
+    """Histories, kinds, contexts, counts, popularity and lengths equal those of the log read
+    whole, in small parts.
+    """
     monkeypatch.setattr(shard_writer, "ROWS", 64)
     log, catalogue = write_log(tmp_path, **changes)
     shards = shard_log(log, catalogue, tmp_path / "shards", events=100)
@@ -314,7 +323,9 @@ def test_a_user_is_in_one_shard(tmp_path):
     ],
 )
 def test_a_bad_row_stops_the_sharding_and_is_named(tmp_path, monkeypatch, changes, expected):
-    """The error counts rows from the beginning of the file, and the folder cannot be read as shards."""
+    """The error counts rows from the beginning of the file, and the folder cannot
+    be read as shards.
+    """
     monkeypatch.setattr(shard_writer, "ROWS", 64)
     log, catalogue = write_log(tmp_path, **changes)
     with pytest.raises(TableError, match=expected):
@@ -328,7 +339,9 @@ def write_shards(folder, found) -> Shards:
 
 
 def test_an_epoch_out_of_core_has_the_targets_of_one_in_memory(tmp_path):
-    """An epoch from shards has each target once, in another order every epoch, and validates on one shard."""
+    """An epoch from shards has each target once, in another order every epoch, and
+    validates on one shard.
+    """
     found = histories(validation_from=10)
     moment = 15 * DAY
     found = [replace(one, is_validation=one.times > moment) for one in found]

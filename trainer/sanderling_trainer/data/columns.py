@@ -93,7 +93,8 @@ class Columns:
         return values.astype(np.int64)
 
     def seconds(self, name: str, latest: int = LAST_SECOND) -> np.ndarray:
-        """Return times as int64 [n], seconds since 1970 UTC, rounded down, none later than `latest`.
+        """Return times as int64 [n], seconds since 1970 UTC, rounded down, none
+        later than `latest`.
 
         A number is always seconds. Text may be a number or ISO 8601; without an offset it is UTC.
         """
@@ -146,7 +147,9 @@ def codes(column: pa.Array) -> tuple[np.ndarray, list[str]]:
 
 
 def catalogue_rows(columns: Columns, ids: pa.Array) -> np.ndarray:
-    """Return the catalogue row int64 [n] of each `item_id`; raise `TableError` where one is unknown."""
+    """Return the catalogue row int64 [n] of each `item_id`; raise `TableError`
+    where one is unknown.
+    """
     names = columns.names("item_id", "an item id")
     rows = pc.index_in(names, value_set=ids)
     unknown = pc.index(pc.is_null(rows), True).as_py()

@@ -1,4 +1,4 @@
-"""User histories in order of time: from an interaction log, or from the states that devices report."""
+"""User histories in order of time, from an interaction log or from what devices report."""
 
 from __future__ import annotations
 
@@ -33,13 +33,17 @@ class History:
     """Rows of the context table, -1 for none."""
 
     is_validation: NDArray[np.bool_]
-    """Whether the event is later than the inner split, so that it validates and is not learned from."""
+    """Whether the event is later than the inner split, so that it validates and
+    is not learned from.
+    """
 
     times: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     """Seconds since 1970 UTC; 0 throughout unless given."""
 
     n_replayed: int = 0
-    """How many leading events are in another history too, because a reset state was rebuilt from them."""
+    """How many leading events are in another history too, because a reset state was
+    rebuilt from them.
+    """
 
     def __post_init__(self) -> None:
         if len(self.times) == 0:

@@ -16,7 +16,9 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Decisions:
-    """m logged slates of K slots. Decision i followed the first `position[i]` events of `history[i]`."""
+    """m logged slates of K slots. Decision i followed the first `position[i]`
+    events of `history[i]`.
+    """
 
     history: Ints
     """[m], index into the list of histories."""

@@ -1,15 +1,15 @@
 """MovieLens 100K as items and interactions, downloaded into the user's cache.
 
 Source: F. Maxwell Harper and Joseph A. Konstan, "The MovieLens Datasets: History and Context", ACM
-TiiS 5(4), 2015; collected by the GroupLens Research Project at the University of Minnesota. Licence of
-the data: research use with that acknowledgement; no redistribution and no commercial use without
+TiiS 5(4), 2015; collected by the GroupLens Research Project at the University of Minnesota. Licence
+of the data: research use with that acknowledgement; no redistribution and no commercial use without
 permission; no endorsement is implied. Each user therefore downloads it, and no part of it may be
 committed or shipped.
 
-Two archives hold it: the publisher's zip, and the wheel of RecBole 1.2.1 on the package index. They
-differ in accents, in what follows the year of a title and in the spelling of one unknown title. These
-differences are normalized away, so that both give the same rows in the same order; a pinned hash checks
-that.
+Two archives hold it: the publisher's zip, and the wheel of RecBole 1.2.1 on the package index.
+They differ in accents, in what follows the year of a title and in the spelling of one unknown
+title. These differences are normalized away, so that both give the same rows in the same order; a
+pinned hash checks that.
 """
 
 from __future__ import annotations
@@ -76,14 +76,15 @@ class Raw:
 def load(cache: Path | None = None) -> tuple[Path, Path]:
     """Return the paths of `items.parquet` and `interactions.parquet`, written on the first call.
 
-    cache: the folder for them; by default `sanderling/ml-100k` in the user's cache folder. An archive
-    that is already there is used before any download.
+    cache: the folder for them; by default `sanderling/ml-100k` in the user's cache folder. An
+    archive that is already there is used before any download.
 
     Items have `genres`; interactions have reward +1 and kind `like` for a rating of 4 or 5, else -1
     and `dislike`, and a context such as `student, age 18-24`. Rows are sorted by (timestamp, user,
     item).
 
-    Raises `TableError` where no source can be reached, or where the content of one is not as expected.
+    Raises `TableError` where no source can be reached, or where the content of one
+    is not as expected.
     """
     folder = cache or cache_folder() / "sanderling" / "ml-100k"
     items, interactions = folder / "items.parquet", folder / "interactions.parquet"

@@ -1,8 +1,8 @@
 """Recent popularity of items: how many users liked each in windows of several lengths before a day.
 
-Recent popularity is a strong signal that only the trainer can compute. The policy learns how much to
-trust it, and a release carries it to devices as the item bias. The day itself is left out, since a
-release could not know it.
+Recent popularity is a strong signal that only the trainer can compute. The policy learns how much
+to trust it, and a release carries it to devices as the item bias. The day itself is left out, since
+a release could not know it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class PopularityHistory:
 
     @staticmethod
     def of(user: Ints, row: Ints, time: Ints, items: int) -> PopularityHistory:
-        """Count liked events, int64 [e] each, time in seconds; a user counts once an item and day."""
+        """Count likes, int64 [e] each, time in seconds; a user counts once per item and day."""
         distinct = np.unique(np.stack([time // DAY, row, user]), axis=1)
         (day, liked), count = np.unique(distinct[:2], axis=1, return_counts=True)
         return PopularityHistory(day, liked, count.astype(np.int64), items)

@@ -1,8 +1,8 @@
 """Writes shards: from histories in memory, or from a Parquet log of any size in bounded memory.
 
 A log takes two passes. The first streams it and spills each event, as numbers, to the shard of its
-user; the second sorts one shard after the other. In memory are a part of the log, the catalogue's ids,
-the contexts' texts, and one shard.
+user; the second sorts one shard after the other. In memory are a part of the log, the catalogue's
+ids, the contexts' texts, and one shard.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class ShardWriter:
 def shard_histories(
     histories: Sequence[History], folder: Path, items: int, kinds: Sequence[str], shards: int
 ) -> Shards:
-    """Write histories in memory into `shards` shards, at least 1 and at most one for each history."""
+    """Write histories in memory into `shards` shards, from 1 to one for each history."""
     writer = ShardWriter(folder, items)
     attributes = {
         "item": "items",
@@ -204,7 +204,7 @@ def _spill_log(
     kinds: dict[str, int],
     contexts: dict[str, int],
 ) -> None:
-    """Append each event to the file of its user's shard; `kinds` and `contexts` collect the codes."""
+    """Append each event to its user's shard file; `kinds` and `contexts` collect the codes."""
     schema = pa.schema(TYPES)
     lz4 = pa.ipc.IpcWriteOptions(compression="lz4")
     with ExitStack() as stack:

@@ -3,7 +3,7 @@
     shards.json      how many events, users, items and shards, and the kinds of event
     contexts.parquet the texts of the contexts, in the order of their rows
     counts.npy       int64 [n]: how many events each item has
-    00000.parquet…   user, item, kind, time, liked, context: a user's events lie in one shard, in order
+    00000.parquet…   user, item, kind, time, liked, context; a user's events, in order, in one shard
 
 Users are assigned to shards by hash, so that each shard is a fair sample of them.
 """
@@ -111,7 +111,7 @@ class Shards:
         return np.diff(_history_ends(user), prepend=0)
 
     def quantile_day_end(self, share: float) -> int:
-        """Return the last second of the first day by whose end a share of the events had happened."""
+        """Return the end, in seconds, of the first day by which a share of the events had happened."""
         counts: dict[int, int] = {}
         for index in range(len(self)):
             (times,) = self._columns(index, "time")

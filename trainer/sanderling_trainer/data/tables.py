@@ -45,8 +45,9 @@ class Catalogue:
     `Toy Story (1995). genres: Animation Comedy`."""
 
     records: list[dict[str, object]]
-    """What a bundle's catalogue shows: `{"id", "title", attribute…}`. The title is the column `title`
-    if there is one, else `text`, else the id, so that every item has a name."""
+    """What a bundle's catalogue shows: `{"id", "title", attribute…}`. The title is the column
+    `title` if there is one, else `text`, else the id, so that every item has a name.
+    """
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -83,13 +84,15 @@ class Interactions:
         return len(self.user)
 
     def select(self, mask: np.ndarray) -> Interactions:
-        """Return the events under a mask [n] or at indices; `users`, `kinds`, `contexts` stay whole."""
+        """Return the events under a mask [n] or at indices; `users`, `kinds`,
+        `contexts` stay whole.
+        """
         columns = ("user", "item", "time", "reward", "kind", "context")
         return replace(self, **{name: getattr(self, name)[mask] for name in columns})
 
 
 def read_catalogue(path: Path | str) -> Catalogue:
-    """Read the items; raise `TableError` for an empty or repeated id, or an attribute named `id`."""
+    """Read the items; raise `TableError` for an empty or repeated id or an attribute `id`."""
     columns = Columns.read(Path(path), ("item_id", "text"))
     if columns.has("id"):
         raise TableError(
@@ -139,7 +142,9 @@ def read_interactions(
 
 
 def read_likes(path: Path | str) -> dict[str, set[str]]:
-    """Return the item ids that each user liked: those with a positive reward, or all without rewards."""
+    """Return the item ids that each user liked: those with a positive reward, or
+    all without rewards.
+    """
     columns = Columns.read(Path(path), ("user_id", "item_id"))
     users = columns.names("user_id", "a user id").to_pylist()
     items = columns.names("item_id", "an item id").to_pylist()
@@ -154,7 +159,9 @@ def read_likes(path: Path | str) -> dict[str, set[str]]:
 
 
 def write_slates(path: Path | str, rows: Iterable[dict[str, object]]) -> None:
-    """Write rows of `user_id`, `rank` (from 1), `item_id`, `score`; raise `TableError` if one is missing."""
+    """Write rows of `user_id`, `rank` (from 1), `item_id`, `score`; raise `TableError`
+    if one is missing.
+    """
     table = from_rows(Path(path), rows)
     missing = [name for name in SLATE_COLUMNS if name not in table.column_names]
     if missing:
@@ -198,7 +205,9 @@ class Parquet:
 
     @staticmethod
     def write(path: Path | str, rows: list[dict[str, object]]) -> None:
-        """Write the rows to a Parquet or CSV file; raise `TableError` when they do not form a table."""
+        """Write the rows to a Parquet or CSV file; raise `TableError` when they
+        do not form a table.
+        """
         write_file(Path(path), from_rows(Path(path), rows))
 
 

@@ -1,4 +1,4 @@
-"""What is measured of a log before training: time quantiles, repeat consumption, and a fingerprint."""
+"""Measures of a log before training: time quantiles, repeat consumption, a fingerprint."""
 
 from __future__ import annotations
 

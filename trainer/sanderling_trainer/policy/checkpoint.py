@@ -2,7 +2,7 @@
 
 encoder/             Hugging Face folder of the language model
 policy.safetensors   the policy's tensors, and the items' text vectors, residuals, vectors, biases
-popularity.parquet   how many users liked each item on each day; the next release continues the count
+popularity.parquet   how many users liked each item on each day; the next release counts on
 config.json          the configuration, kinds of event, release, lineage
 items.parquet        id, title, text, record (JSON) in the order of the rows
 queries.parquet      histories and what was liked next, for the bundle's gate

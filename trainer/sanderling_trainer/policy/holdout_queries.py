@@ -1,7 +1,7 @@
 """Queries that compare two forms of one policy: what users had, and what they liked next.
 
-They are the end of the log that the checkpoint was trained on. That the policy may have learned from
-them does not matter, since both forms rank the same queries and only their ratio is read.
+They are the end of the log that the checkpoint was trained on. That the policy may have learned
+from them does not matter, since both forms rank the same queries and only their ratio is read.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ SCHEMA = pa.schema([(name, pa.list_(pa.int64())) for name in ("items", "kinds", 
 def queries_of(histories: Sequence[History], repeats: bool) -> list[dict[str, Any]]:
     """Return queries of the users seen last, at most 500.
 
-    A query has `items` and `kinds`, up to 50 events, and `relevant`, catalogue rows: the likes among
-    the last fifth of the user's events, without items the user had before unless users repeat.
+    A query has `items` and `kinds`, up to 50 events, and `relevant`, catalogue rows: the
+    likes among the last fifth of the user's events, without items the user had before
+    unless users repeat.
     """
     long_enough = (history for history in histories if len(history) > 1)
     latest_first = sorted(long_enough, key=lambda history: -int(history.times[-1]))

@@ -1,4 +1,5 @@
-"""How well a policy ranks what users liked later, beside popularity and EASE under the same protocols.
+"""How well a policy ranks what users liked later, beside popularity and EASE under
+the same protocols.
 
 Nothing later than the split is read except what the ranking is measured by.
 """
@@ -28,8 +29,9 @@ def tables(
 ) -> list[dict[str, Any]]:
     """Return the tables of two protocols, without those that no user can be measured by.
 
-    Warm users: users known before the split (seconds), by what they liked after it. Fold-in: all users
-    of the later time, by what they liked in the second half of it, where every model sees the first.
+    Warm users: users known before the split (seconds), by what they liked after it. Fold-in:
+    all users of the later time, by what they liked in the second half of it, where every
+    model sees the first.
     """
     later = trajectories(log, split, int(log.time.max()))
     scorers = _scorers(network, log, split, kinds)

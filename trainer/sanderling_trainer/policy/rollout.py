@@ -1,4 +1,6 @@
-"""Rolls a policy network out along trajectories and logged histories: scores, replays, log policies."""
+"""Rolls a policy network out along trajectories and logged histories: scores,
+replays, log policies.
+"""
 
 from __future__ import annotations
 

@@ -75,10 +75,10 @@ def train(
 ) -> Trained:
     """Train a policy, measure its ranking, and write a checkpoint into `out`.
 
-    The earliest 1 - holdout of the log's time is for training, the rest for measuring. The warm start
-    learns from the first 90 % of the training part. The resulting policy is then replayed along what
-    users did in the last 10 %, which it has not seen, and the policy gradient learns from these logged
-    decisions. An interrupted warm start resumes when the same call is repeated.
+    The earliest 1 - holdout of the log's time is for training, the rest for measuring. The warm
+    start learns from the first 90 % of the training part. The resulting policy is then replayed
+    along what users did in the last 10 %, which it has not seen, and the policy gradient learns
+    from these logged decisions. An interrupted warm start resumes when the same call is repeated.
 
     app: the name of the app, for the checkpoint.
     wandb: a Weights & Biases project that records the curves, beside TensorBoard in `out/runs`.
@@ -271,8 +271,8 @@ def _warm_start_on_cluster(
 def _policy_gradient(context: TrainingContext, part: _TrainingPart) -> dict[str, Any]:
     """Replay the policy along what users did after the inner split, and learn from the decisions.
 
-    Returns the metrics. The network's popularity is that of the inner split while it decides, and that
-    of the end of the training part afterwards.
+    Returns the metrics. The network's popularity is that of the inner split while it decides, and
+    that of the end of the training part afterwards.
     """
     network = context.network
     network.set_popularity_day(part.popularity, part.inner // DAY)

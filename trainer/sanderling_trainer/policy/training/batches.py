@@ -206,8 +206,8 @@ def seen_before(first: Tensor, row: Tensor, position: Tensor) -> Tensor:
 def seen_pairs(sequence: Tensor, row: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
     """Return the pairs (point, item) of items seen before a point, int64 [e] each.
 
-    The sparse form of `seen_before`, for catalogues of which a user has seen little. `sequence` [b, s]
-    holds items, -1 where padded.
+    The sparse form of `seen_before`, for catalogues of which a user has seen little. `sequence` [b,
+    s] holds items, -1 where padded.
     """
     device = position.device
     point = torch.repeat_interleave(torch.arange(len(position), device=device), position)

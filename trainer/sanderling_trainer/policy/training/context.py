@@ -27,12 +27,14 @@ class TrainingContext:
     config: Config
 
     repeats: bool
-    """Whether users come back to items they had. If not, those are excluded from the softmax, as the
-    device excludes them from the slate."""
+    """Whether users come back to items they had. If not, those are excluded from the softmax, as
+    the device excludes them from the slate.
+    """
 
     popularity: PopularityHistory | None = None
-    """Gives each event of the warm start the popularity of its own day; without it the network's own
-    day counts throughout."""
+    """Gives each event of the warm start the popularity of its own day; without it the network's
+    own day counts throughout.
+    """
 
     metric_logger: MetricLogger = NO_METRICS
 

@@ -1,8 +1,8 @@
 """Makes glibc keep freed memory in the process instead of returning it to the kernel.
 
-By default glibc maps each large block anew and unmaps it when it is freed, so that every training step
-pays again for the page faults of the same gigabyte. Blocks that are kept are reused; the price is that
-the process holds its peak memory until it ends.
+By default glibc maps each large block anew and unmaps it when it is freed, so that every training
+step pays again for the page faults of the same gigabyte. Blocks that are kept are reused; the price
+is that the process holds its peak memory until it ends.
 """
 
 from __future__ import annotations

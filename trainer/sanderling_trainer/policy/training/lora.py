@@ -1,8 +1,9 @@
-"""Fine-tunes the language model on a log (extra `lora`): items that a user liked close in time move together.
+"""Fine-tunes the language model on a log (extra `lora`): items that a user liked close in
+time move together.
 
-Only low-rank updates of the attention projections are trained (Hu et al. 2021, LoRA), by InfoNCE with the
-other pairs of a batch as negatives (van den Oord et al. 2018, eq. 4). They are then merged into the
-weights, so that the result is an ordinary Hugging Face model.
+Only low-rank updates of the attention projections are trained (Hu et al. 2021, LoRA), by InfoNCE
+with the other pairs of a batch as negatives (van den Oord et al. 2018, eq. 4). They are then merged
+into the weights, so that the result is an ordinary Hugging Face model.
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ def pairs_of(
 ) -> NDArray[np.int64]:
     """Return int64 [p, 2] catalogue rows of items that a user liked one after the other.
 
-    Within `days` of each other. Each unordered pair occurs once; where there are more than `max_pairs`, so
-    many are drawn.
+    Within `days` of each other. Each unordered pair occurs once; where there are more than
+    `max_pairs`, so many are drawn.
     """
     liked = np.flatnonzero(log.reward > 0)
     order = liked[np.lexsort((log.time[liked], log.user[liked]))]
@@ -72,7 +73,8 @@ def pairs_of(
 
 
 def info_nce(left: Tensor, right: Tensor, same: Tensor, temperature: float) -> Tensor:
-    """Return the mean cross-entropy of finding each vector's partner in the batch, in both directions.
+    """Return the mean cross-entropy of finding each vector's partner in the batch,
+    in both directions.
 
     left, right: unit vectors float [b, d].
     same: bool [b, b], where right j must not be a negative of left i although j ≠ i.
@@ -90,10 +92,11 @@ def adapt(
     pairs: NDArray[np.int64],
     settings: Adaptation = Adaptation(),
 ) -> list[float]:
-    """Fine-tune a language model in place on pairs of texts, int64 [p, 2]; return the loss of each step.
+    """Fine-tune a language model in place on pairs of texts, int64 [p, 2]; return the
+    loss of each step.
 
-    Raises ValueError where there are fewer than two pairs, or no attention projection of the model has
-    a known name.
+    Raises ValueError where there are fewer than two pairs, or no attention projection of the
+    model has a known name.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -109,7 +112,8 @@ def adapt(
     }
     if not names & set(PROJECTIONS):
         raise ValueError(
-            f"expected linear layers named as one of {', '.join(PROJECTIONS)}, found {sorted(names)};"
+            f"expected linear layers named as one of {', '.join(PROJECTIONS)},"
+            f" found {sorted(names)};"
             " use another language model, or train without --adapt"
         )
     projections = sorted(names & set(PROJECTIONS))
@@ -163,7 +167,9 @@ def _fine_tune(
 
 
 def _not_negative(left: NDArray[np.int64], right: NDArray[np.int64]) -> Tensor:
-    """Return where an item of another pair equals one of this pair, bool [b, b], False on the diagonal."""
+    """Return where an item of another pair equals one of this pair, bool [b, b],
+    False on the diagonal.
+    """
     same = (left[:, None] == right) | (right[:, None] == right) | (left[:, None] == left)
     np.fill_diagonal(same, False)
     return torch.from_numpy(same)

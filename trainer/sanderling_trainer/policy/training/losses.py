@@ -39,8 +39,8 @@ class TopKOffPolicy:
     ) -> Tensor:
         """Return the mean over actions; all arguments have one shape.
 
-        log_chosen = log π(a|s); logged = β(a|s); reward r in [-1, 1]; counts, of mean 1 over the log,
-        is how much each action counts.
+        log_chosen = log π(a|s); logged = β(a|s); reward r in [-1, 1]; counts, of mean 1 over the
+        log, is how much each action counts.
         """
         policy = log_chosen.detach().exp()
         # A propensity may underflow to 0 in single precision: 0/0 would make the gradient NaN.

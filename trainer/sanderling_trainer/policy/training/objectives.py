@@ -80,7 +80,9 @@ class CrossEntropy:
         return next_items(logits.log_softmax(-1), targets.point, target, targets.weight)
 
     def _biases(self, targets: TargetBatch, rows: Tensor | None = None) -> Tensor:
-        """Return the items' biases [n], or [q, n] with each point's own day; for some rows [..., c]."""
+        """Return the items' biases [n], or [q, n] with each point's own day; for
+        some rows [..., c].
+        """
         network = self.context.network
         if self.popularity is None:
             return network.biases(rows)

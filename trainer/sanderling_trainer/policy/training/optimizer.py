@@ -42,8 +42,8 @@ class Schedule:
     def factor(self, step: int) -> float:
         """Return what the learning rate is multiplied by at a step, from 0.
 
-        It rises linearly over the first epoch and falls as one cosine over the others. A process may
-        take a few steps more than planned (`distributed.in_step`); those have factor 0.
+        It rises linearly over the first epoch and falls as one cosine over the others. A process
+        may take a few steps more than planned (`distributed.in_step`); those have factor 0.
         """
         warm = self.steps_per_epoch
         if step < warm:

@@ -1,4 +1,6 @@
-"""The off-policy policy gradient on logged decisions, regularized towards the policy it starts from."""
+"""The off-policy policy gradient on logged decisions, regularized towards the
+policy it starts from.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The warm start and the encoding of texts on many machines with Ray (extra `cluster`).
 
 Ray Train starts the processes and joins them (gloo on CPUs, NCCL on GPUs); each of them runs
-`warm_start.warm_start`. Ray Data distributes texts over encoders, and a log over readers. Several machines
-must share the given folders by a network file system.
+`warm_start.warm_start`. Ray Data distributes texts over encoders, and a log over readers. Several
+machines must share the given folders by a network file system.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ UNFINISHED = "unfinished.pt"
 def join(address: str = AUTO) -> int:
     """Join a Ray cluster; return how many processes it has room for.
 
-    One process for each GPU, or for each CPU where there is no GPU. "auto" joins the running cluster,
-    or starts one on this machine.
+    One process for each GPU, or for each CPU where there is no GPU. "auto" joins the running
+    cluster, or starts one on this machine.
     """
     import ray
 
@@ -128,7 +128,8 @@ def _train(settings: dict[str, Any]) -> None:
 def encode(
     source: str, max_tokens: int, workers: int, texts: Sequence[str], label: str = "encode texts"
 ) -> NDArray[np.float32]:
-    """Return what `LanguageModel(source, max_tokens).encode` returns, float32 [n, t], using a cluster.
+    """Return what `LanguageModel(source, max_tokens).encode` returns, float32 [n,
+    t], using a cluster.
 
     A `source` that is a folder must be on every machine.
     """
@@ -159,7 +160,8 @@ def encode(
 
 
 def read(log: Path, ids: pa.Array) -> Iterator[pa.Table]:
-    """Yield what `shard_writer.stream` yields, in any order, using a cluster to read and check the log.
+    """Yield what `shard_writer.stream` yields, in any order, using a cluster to read
+    and check the log.
 
     For `shard_writer.shard_log`. Rows in a `TableError` count from the beginning of a part.
     """

@@ -1,9 +1,9 @@
 """Sampled softmax with log-q correction, for catalogues too large to score in full.
 
-The items in a batch are scored for certain; all others are represented by S draws from a proposal q that
-the batch shares. Correcting a draw's score by -log(S q) makes the estimate of the softmax's denominator
-unbiased at every point of the batch (Bengio and Senécal 2008, eq. 6; as a correction of the logits Yi et
-al. 2019, eq. 4):
+The items in a batch are scored for certain; all others are represented by S draws from a proposal q
+that the batch shares. Correcting a draw's score by -log(S q) makes the estimate of the softmax's
+denominator unbiased at every point of the batch (Bengio and Senécal 2008, eq. 6; as a correction of
+the logits Yi et al. 2019, eq. 4):
 
     Σ_i exp(s_i)  ≈  Σ_{i certain} exp(s_i) + Σ_{j drawn, not certain} exp(s_j - log(S q_j))
 
@@ -40,7 +40,9 @@ class Proposal:
 
     @staticmethod
     def of(counts: NDArray[np.int64], device: torch.device, uniform: float = UNIFORM) -> Proposal:
-        """Return a mixture: a uniform share, the rest in proportion to counts int64 [n] of the items."""
+        """Return a mixture: a uniform share, the rest in proportion to counts
+        int64 [n] of the items.
+        """
         q = uniform / len(counts) + (1.0 - uniform) * counts / max(1, counts.sum())
         return Proposal(
             torch.from_numpy(np.log(q)).float().to(device),
@@ -48,7 +50,7 @@ class Proposal:
         )
 
     def fixed(self, seed: int = 0) -> Proposal:
-        """Return the same distribution with a generator of its own, so that passes can be repeated."""
+        """Return the distribution with a generator of its own, so that passes can be repeated."""
         return replace(self, generator=torch.Generator(self.log_q.device).manual_seed(seed))
 
     def draw(self, size: int) -> Tensor:
@@ -60,7 +62,8 @@ class Proposal:
         return rows.clamp(max=len(self.cumulative) - 1)
 
     def candidates(self, certain: Tensor, size: int) -> tuple[Tensor, Tensor]:
-        """Return the candidates int64 [c], ascending, and the corrections of their logits, float32 [c].
+        """Return the candidates int64 [c], ascending, and the corrections of their
+        logits, float32 [c].
 
         certain: rows that are candidates without correction; -1 is ignored.
         size: S, the number of draws; an item drawn m times counts m times.

@@ -1,9 +1,9 @@
 """Targets of the warm start: what is liked at, and after, each point where a user comes back.
 
 A visit is a run of events with no gap longer than some hours. The state before a visit predicts the
-items liked for the first time in it and, where a horizon is given, in the days that follow: a slate is
-shown before a visit, not between two items of one basket. Without visits each event is a point of its
-own, which predicts itself.
+items liked for the first time in it and, where a horizon is given, in the days that follow: a slate
+is shown before a visit, not between two items of one basket. Without visits each event is a point
+of its own, which predicts itself.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def targets_of(
     """Return the points and targets of histories.
 
     repeats: whether an item that the user had before may be a target.
-    validation: only points and targets after the inner split if True, before it if False; all if None.
+    validation: only points and targets after the inner split if True, before it if False; all if
+    None.
     """
     events = _Events.of(histories)
     start, end = _visits(events, visit_hours, horizon_days)
@@ -160,7 +161,7 @@ def _visits(events: _Events, visit_hours: float, horizon_days: float) -> tuple[I
 
 
 def _runs(start: Ints, end: Ints) -> tuple[Ints, Ints]:
-    """Return the members of the runs from `start` up to `end`, and the run of each: (run, member)."""
+    """Return (run, member): the members of the runs from `start` up to `end`, and their runs."""
     length = end - start
     run = np.repeat(np.arange(len(start)), length)
     return run, np.arange(len(run)) - np.repeat(np.cumsum(length) - length - start, length)

@@ -32,12 +32,12 @@ def warm_start(context: TrainingContext, resume: Path | None = None) -> Training
     """Train the network by cross-entropy on the events before the inner split; return the curves.
 
     The softmax is over the whole catalogue, or over a corrected sample of one larger than
-    `config.full_softmax`. Training stops when the validation loss has not improved for 4 epochs, after
-    a quarter of all epochs at the earliest, and keeps the best parameters; without validation events it
-    runs to the end.
+    `config.full_softmax`. Training stops when the validation loss has not improved for 4 epochs,
+    after a quarter of all epochs at the earliest, and keeps the best parameters; without validation
+    events it runs to the end.
 
-    resume: a file that is written after every epoch and read if it is there. On a CPU an interrupted
-    run then ends, bit for bit, as if it had not been interrupted.
+    resume: a file that is written after every epoch and read if it is there. On a CPU an
+    interrupted run then ends, bit for bit, as if it had not been interrupted.
 
     Processes joined by `torch.distributed` train one network together. The process keeps the memory
     that it frees (`glibc_malloc`).
@@ -102,7 +102,8 @@ def _epoch(source: BatchSource, objective: CrossEntropy, state: TrainingState) -
     state.network.train()
     losses = []
 
-    # Processes that finish early repeat batches in an order that all could know: the epoch seeds it.
+    # Processes that finish early repeat batches in an order that all could know: the epoch seeds
+    # it.
     restart = partial(source.training, np.random.default_rng(state.epoch))
     for batch in distributed.in_step(source.training(state.rng), restart, device):
         with precision(device):
@@ -118,8 +119,8 @@ def _epoch(source: BatchSource, objective: CrossEntropy, state: TrainingState) -
 def validation_loss(objective: CrossEntropy, batches: Iterable[TrainingBatch]) -> float:
     """Return the mean cross-entropy of the targets in some batches, NaN where there are none.
 
-    A sampled softmax uses the same draws every time; its loss lies a little below the full one, as the
-    logarithm of an unbiased estimate does.
+    A sampled softmax uses the same draws every time; its loss lies a little below the full one, as
+    the logarithm of an unbiased estimate does.
     """
     objective.context.network.eval()
     objective = objective.with_fixed_draws()
