@@ -35,7 +35,7 @@ def scorer_of(engine: Engine) -> Scorer:
 
 
 def run_on_empty(engine: Engine) -> None:
-    """Do what the uploader does when everything is uploaded: scrub, and rotate where that is due."""
+    """Do what the uploader does when everything is uploaded: scrub, rotate if that is due."""
     engine._on_empty()
 
 

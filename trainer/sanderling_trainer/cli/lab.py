@@ -128,12 +128,13 @@ def evaluate(
     from sanderling_trainer.data.tables import read_catalogue, read_likes, read_slates
     from sanderling_trainer.evaluation.metrics import evaluate as metrics_of
 
-    found, liked = read_slates(slates), read_likes(interactions)
-    seen = {item for slate in found.values() for item in slate} | {
-        item for wanted in liked.values() for item in wanted
+    shown = read_slates(slates)
+    liked = read_likes(interactions)
+    known = {item for slate in shown.values() for item in slate} | {
+        item for items_liked in liked.values() for item in items_liked
     }
-    count = len(read_catalogue(items)) if items else len(seen)
-    metrics = metrics_of(found, liked, k, count, np.random.default_rng(seed))
+    count = len(read_catalogue(items)) if items else len(known)
+    metrics = metrics_of(shown, liked, k, count, np.random.default_rng(seed))
     ndcg = metrics[f"ndcg@{k}"]
     interval = f"[{ndcg['low']:.4f}, {ndcg['high']:.4f}]"
     text = f"nDCG@{k} {ndcg['value']:.4f} {interval} over {metrics['users']} users"

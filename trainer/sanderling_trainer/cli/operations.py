@@ -83,17 +83,18 @@ def tokens(
 
     Example: sanderling tokens issue --store events/ --name phone-7
     """
-    from sanderling_trainer.collector import tokens as kept
+    from sanderling_trainer.collector import tokens as device_tokens
     from sanderling_trainer.event_log.object_store import open_store
 
-    place = open_store(store)
+    opened = open_store(store)
     if action is Action.list:
-        found = [
-            {"name": token.name, "issued_at": token.issued_at} for token in kept.list_tokens(place)
+        listed = [
+            {"name": token.name, "issued_at": token.issued_at}
+            for token in device_tokens.list_tokens(opened)
         ]
         finish(
-            {"tokens": found},
-            "\n".join(str(token["name"]) for token in found),
+            {"tokens": listed},
+            "\n".join(str(token["name"]) for token in listed),
             as_json,
             is_data=True,
         )
@@ -103,10 +104,10 @@ def tokens(
             f"expected a device's name to {action.value} its token, found none; add --name"
         )
     if action is Action.issue:
-        token = kept.issue(place, name, SystemClock())
+        token = device_tokens.issue(opened, name, SystemClock())
         finish({"name": name, "token": token}, token, as_json, is_data=True)
     else:
-        kept.revoke(place, name)
+        device_tokens.revoke(opened, name)
         finish({"name": name, "revoked": True}, f"the token of {name} is revoked", as_json)
 
 

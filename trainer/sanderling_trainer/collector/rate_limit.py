@@ -25,7 +25,7 @@ class RateLimit:
         self._paid_at_s: dict[str, float] = {}
 
     def charge(self, events_of: Mapping[str, int]) -> None:
-        """Charge events to each install; raise `RefusalError`, and charge none, if one has debts."""
+        """Charge events to each install; if one is in debt charge none and raise `RefusalError`."""
         now_s = self._clock.mono_ms() / 1000
         for install in events_of:
             debt_s = self._paid_at_s.get(install, now_s) - now_s
