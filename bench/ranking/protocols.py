@@ -6,8 +6,8 @@ time; sampled candidates would not even order models correctly (Krichene and Ren
 go to the lower row.
 
     online_retail       one split in time for all users: the first 80 % of the events train, the
-                        next 10 % tune, the last 10 % report. Warm users with at least one new known item.
-                        These are the splits of the published figures.
+                        next 10 % tune, the last 10 % report. Warm users with at least one new
+                        known item. These are the splits of the published figures.
     online_retail_span  the same at 80 % and 90 % of the time span, which puts more users and new
                         items into the test
     beauty, ml-100k     leave one out: a user's last event reports, the one before tunes. It leaks
