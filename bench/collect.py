@@ -1,10 +1,11 @@
-"""How many events a collector makes durable per second, and how long a device waits for its answer (promise P24).
+"""Throughput and latency of a collector that answers when events are durable.
 
-Server and client share the machine; batches of 50 events (20 decisions of 10 slots, 20 outcomes, 10 observations), each
-answered after its fsync. The peer is a plain Starlette endpoint that appends JSON lines and flushes them, in the same
-run, with the same batches: it does not check, give verdicts, or know what it has already. The physics: an answer costs
-at least one flush of the disk, which requests that wait together share; `flush_ms` is what one flush costs here.
-`stored` counts the lines found on the disk afterwards, and must be at least the answered ones.
+Server and client share the machine. A batch has 50 events (20 decisions of 10 slots, 20 outcomes,
+10 observations), and is answered after its fsync. The peer is a plain Starlette endpoint that
+appends JSON lines and flushes them, in the same run with the same batches: it does not validate,
+give verdicts, or deduplicate. The physical limit: an answer costs at least one flush of the disk,
+which concurrent requests share; `flush_ms` is the time of one flush here. `stored` counts the lines
+found on the disk afterwards, and must be at least the answered ones.
 
     python -m bench collect [SECONDS] [CONNECTIONS]        (default 20 8)
 """
@@ -27,17 +28,17 @@ from sanderling_trainer.demo.processes import free_port
 from sanderling_trainer.event_log import segment_format
 from sanderling_trainer.event_log.object_store import LocalObjectStore
 
-BATCHES_S = 1500
-WARM_S = 3.0
+BATCHES_S = 1500  # more than any server here answers
+WARM_UP_S = 3.0
 
 
 def run(arguments: list[str]) -> dict[str, Any]:
-    """Return events/s, p50 and p99 in ms, and the growth of memory, of the collector and of its peer."""
-    seconds, connections = (
-        float(arguments[0]) if arguments else 20.0,
-        int(arguments[1]) if arguments[1:] else 8,
-    )
-    batches = bodies(round((seconds + WARM_S) * BATCHES_S))
+    """Return events/s, p50 and p99 in ms, and the growth of memory, of the collector and of its
+    peer.
+    """
+    seconds = float(arguments[0]) if arguments else 20.0
+    connections = int(arguments[1]) if arguments[1:] else 8
+    batches = bodies(round((seconds + WARM_UP_S) * BATCHES_S))
     collect = [sys.executable, "-m", "sanderling", "collect", "--token", "secret", "--store"]
     with tempfile.TemporaryDirectory(dir=".", prefix=".bench-") as folder:
         result: dict[str, Any] = {
@@ -45,7 +46,8 @@ def run(arguments: list[str]) -> dict[str, Any]:
             "connections": connections,
             "flush_ms": _flush_ms(Path(folder)),
         }
-        ours, peer = Path(folder) / "ours", Path(folder) / "peer"
+        ours = Path(folder) / "ours"
+        peer = Path(folder) / "peer"
         peer.mkdir()
         result["collector"] = _case([*collect, str(ours), "--port"], batches, connections, seconds)
         result["collector"]["stored"] = _stored(ours)
@@ -65,30 +67,31 @@ def _case(
     process = subprocess.Popen([*command, str(port)])
     try:
         wait_until_listening(port)
-        warm = load(port, batches, connections, WARM_S)
-        before, started = psutil.Process(process.pid).memory_info().rss, time.perf_counter()
-        answers = load(port, batches[len(warm.status) :], connections, seconds)
+        warm_up = load(port, batches, connections, WARM_UP_S)
+        rss_before = psutil.Process(process.pid).memory_info().rss
+        started = time.perf_counter()
+        answers = load(port, batches[len(warm_up.status) :], connections, seconds)
         spent = time.perf_counter() - started
-        grown = psutil.Process(process.pid).memory_info().rss - before
+        grown = psutil.Process(process.pid).memory_info().rss - rss_before
     finally:
         process.terminate()
         process.wait(20)
     result = _figures(answers, spent)
-    result["answered"] += EVENTS * warm.status.count(200)
+    result["answered"] += EVENTS * warm_up.status.count(200)
     result["rss MiB/min"] = grown / 2**20 / spent * 60
     print(f"{command[2]}: {result}", file=sys.stderr)
     return result
 
 
 def _figures(answers: Answers, spent: float) -> dict[str, Any]:
-    good = answers.status.count(200)
+    n_answered = answers.status.count(200)
     ms = np.array(answers.seconds) * 1000
     return {
-        "events/s": EVENTS * good / spent,
+        "events/s": EVENTS * n_answered / spent,
         "p50_ms": float(np.percentile(ms, 50)),
         "p99_ms": float(np.percentile(ms, 99)),
-        "answered": EVENTS * good,
-        "refused": len(answers.status) - good,
+        "answered": EVENTS * n_answered,
+        "refused": len(answers.status) - n_answered,
     }
 
 
@@ -100,7 +103,7 @@ def _stored(folder: Path) -> int:
 
 
 def _flush_ms(folder: Path) -> float:
-    """Return the median of the time that a small append and its flush take."""
+    """Return the median time of a small append and its flush."""
     spent = []
     with (folder / "flush").open("wb") as file:
         for _ in range(100):

@@ -1,8 +1,9 @@
-"""How the memory of a collector grows in minutes of full load (asked: at most 1 MiB a minute).
+"""Growth of a collector's memory in minutes of full load (required: at most 1 MiB a minute).
 
-Eight connections send batches of 50, each waiting for its answer, as in `bench collect`; the batches are made on the
-way. What may grow once is the memory of ids, 12 MiB that are touched little by little (full after about two million
-events); `MiB/min` is the slope of a straight line through the last two thirds of the time.
+Eight connections send batches of 50, each waiting for its answer, as in `bench collect`; batches
+are generated meanwhile. The cache of recent ids, 12 MiB, is filled little by little in the first
+two million events. `MiB/min` is the slope of a straight line through the last two thirds of the
+time.
 
     python -m bench collect_long [SECONDS]        (default 300)
 """
@@ -36,30 +37,32 @@ def run(arguments: list[str]) -> dict[str, Any]:
         process = subprocess.Popen([*collect, str(Path(folder) / "store"), "--port", str(port)])
         try:
             wait_until_listening(port)
-            over = threading.Event()
-            seen: list[tuple[float, float]] = []
+            stopped = threading.Event()
+            samples: list[tuple[float, float]] = []
             watcher = threading.Thread(
-                target=_watch, args=(psutil.Process(process.pid), seen, over)
+                target=_watch, args=(psutil.Process(process.pid), samples, stopped)
             )
             watcher.start()
             answers = load(port, (body for _, body in source.batches(0)), 8, seconds)
-            over.set()
+            stopped.set()
             watcher.join()
         finally:
             process.terminate()
             process.wait(20)
-    time_s, rss = np.array(seen).T
+    time_s, rss = np.array(samples).T
     late = time_s >= seconds / 3
     return {
         "events/s": EVENTS * answers.status.count(200) / seconds,
         "refused": len(answers.status) - answers.status.count(200),
         "p99_ms": float(np.percentile(np.array(answers.seconds) * 1000, 99)),
-        "rss_MiB": [round(float(at), 1) for at in rss[:: round(30 / EVERY_S)]],
+        "rss_MiB": [round(float(mib), 1) for mib in rss[:: round(30 / EVERY_S)]],
         "MiB/min": float(np.polyfit(time_s[late], rss[late], 1)[0] * 60),
     }
 
 
-def _watch(process: psutil.Process, seen: list[tuple[float, float]], over: threading.Event) -> None:
-    began = time.perf_counter()
-    while not over.wait(EVERY_S):
-        seen.append((time.perf_counter() - began, process.memory_info().rss / 2**20))
+def _watch(
+    process: psutil.Process, samples: list[tuple[float, float]], stopped: threading.Event
+) -> None:
+    started = time.perf_counter()
+    while not stopped.wait(EVERY_S):
+        samples.append((time.perf_counter() - started, process.memory_info().rss / 2**20))

@@ -1,10 +1,11 @@
-"""How small and fast the device's encoder is, and how much of the language model's ranking is left, beside its peers.
+"""Size and speed of the device's encoder, and how much of the language model's ranking is left.
 
-Texts of 8 to 16 tokens one by one, one thread, tokens given; all graphs take turns, without the fusion that is slow,
-so that ratios are fair and hold on a busy machine. model2vec and fastembed ran apart, timed from the text on. Rankings
-are compared with the float model's on texts that no student has seen (`bench.encoding.corpus`), each text encoded
-alone. `gate` names the tiers whose thresholds for texts a form would pass. The students are distilled once (`--make
-TIER` makes one alone) and kept in the folder: about half an hour each on one core.
+Texts of 8 to 16 tokens one by one, one thread, tokens given; all graphs take turns, without the
+fusion that is slow, so that ratios are fair and hold on a busy machine. model2vec and fastembed
+run in a process of their own, timed with tokenization. Rankings are compared with the float
+model's on texts that no student has seen (`bench.encoding.corpus`), each text encoded alone.
+`gate` names the tiers whose thresholds for texts a form would pass. The students are distilled
+once (`--make TIER` makes one alone) and kept in the folder: about half an hour each on one core.
 
     python -m bench encode [--data PATH] [--folder .bench-encode] [--make small|nano]
 """
@@ -25,14 +26,15 @@ from numpy.typing import NDArray
 
 from bench.encoding import others, ours, peers
 from bench.encoding.corpus import Corpus, read
-from bench.encoding.teacher import Teacher
+from bench.encoding.teacher import load_teacher
 from bench.ranking.data import folder as data_folder
 from sanderling.ranking.quantization import quantize_rows
 from sanderling.ranking.text_encoder import SLOW_FUSIONS
 from sanderling_quantize.encoders.int8_search import feed, session
-from sanderling_quantize.encoders.tokenization import Tokens, tokenize
-from sanderling_quantize.gate import Thresholds, neighbours, spearman
-from sanderling_quantize.similarity import cosine
+from sanderling_quantize.encoders.teacher import Teacher
+from sanderling_quantize.encoders.tokenization import Tokens
+from sanderling_quantize.gate import Thresholds
+from sanderling_quantize.similarity import cosine, neighbour_overlap, spearman
 
 ROUNDS, TIMED = 12, 40
 SHORT, LONG = 8, 16
@@ -50,47 +52,49 @@ def run(arguments: list[str]) -> dict[str, Any]:
     parser.add_argument("--make", choices=("small", "nano"))
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    root, teacher = data_folder(options.data), Teacher.load()
+    root = data_folder(options.data)
+    teacher = load_teacher()
     corpus = read(root, teacher.tokenizer.get_vocab())
     if options.make:
-        ours.student(options.make, teacher, corpus, options.folder)
+        ours.load_student(options.make, teacher, corpus, options.folder)
         return {"made": options.make}
-    tokens = {
-        name: tokenize(teacher.tokenizer, texts, ours.MAX_TOKENS)
-        for name, texts in corpus.judged.items()
-    }
-    short = [at for at, one in enumerate(tokens[UNSEEN]) if SHORT <= len(one) <= LONG][:TIMED]
-    paths = peers.graphs(
-        teacher,
-        tokenize(teacher.tokenizer, corpus.own[:128], ours.MAX_TOKENS),
+
+    tokens = {name: teacher.tokenize(texts) for name, texts in corpus.evaluation.items()}
+    timed = [row for row, text in enumerate(tokens[UNSEEN]) if SHORT <= len(text) <= LONG][:TIMED]
+    calibration = teacher.tokenize(corpus.own[:128])
+    paths = peers.graphs(teacher, calibration, options.folder / "peers")
+    separate = others.run(
+        paths["float"],
+        [text for texts in corpus.evaluation.values() for text in texts],
+        [corpus.evaluation[UNSEEN][row] for row in timed],
         options.folder / "peers",
     )
-    texts = [text for one in corpus.judged.values() for text in one]
-    timed = [corpus.judged[UNSEEN][at] for at in short]
-    apart = others.run(paths["float"], texts, timed, options.folder / "peers")
     paths["weight-only int8"] = options.folder / "peers" / "weight_only.onnx"
+
     encoders, sizes = _encoders(teacher, corpus, paths, options.folder)
-    times = _times(encoders, [tokens[UNSEEN][at] for at in short])
-    found = {name: _vectors(encode, tokens) for name, encode in encoders.items()}
-    ends = np.cumsum([len(one) for one in corpus.judged.values()])[:-1]
+    times = _times(encoders, [tokens[UNSEEN][row] for row in timed])
+    vectors = {name: _vectors(encode, tokens) for name, encode in encoders.items()}
+    ends = np.cumsum([len(texts) for texts in corpus.evaluation.values()])[:-1]
     for name in ("model2vec", "fastembed"):
-        found[name] = dict(zip(tokens, np.split(apart[name], ends), strict=True))
-        times[name] = apart[f"{name}, us"].tolist()
-    sizes["model2vec"] = int(apart["model2vec, bytes"])
-    rows = _rows(found, sizes, times)
+        vectors[name] = dict(zip(tokens, np.split(separate[name], ends), strict=True))
+        times[name] = separate[f"{name}, us"].tolist()
+    sizes["model2vec"] = int(separate["model2vec, bytes"])
+
+    rows = _rows(vectors, sizes, times)
     print(_table(rows), file=sys.stderr)
-    unknown = {name: _unknown(teacher, texts) for name, texts in corpus.judged.items()}
+    unknown = {name: _unknown(teacher, texts) for name, texts in corpus.evaluation.items()}
     return {"rows": rows, "unknown_tokens": unknown, "item_rows": _item_rows(root)}
 
 
 def _encoders(
     teacher: Teacher, corpus: Corpus, paths: dict[str, Path], folder: Path
 ) -> tuple[dict[str, Encode], dict[str, int]]:
+    """Return each encoder and each graph's bytes, by name; ours are added to `paths`."""
     for tier, bits in itertools.product(("base", "small", "nano"), (8, 7)):
-        front = ours.forms(tier, bits, teacher, corpus, folder)
+        front = ours.int8_forms(tier, bits, teacher, corpus, folder)
         paths[f"{tier}, {bits} bits"] = front[0].path
-        for one in front:
-            print(f"{tier}, {bits} bits: {one}", file=sys.stderr)
+        for form in front:
+            print(f"{tier}, {bits} bits: {form}", file=sys.stderr)
     encoders = {name: _graph(path, SLOW_FUSIONS) for name, path in paths.items()}
     encoders["float, every fusion"] = _graph(paths["float"], [])
     encoders["torch float"] = _torch(teacher)
@@ -99,13 +103,13 @@ def _encoders(
 
 def _graph(path: Path, without: Sequence[str]) -> Encode:
     graph = session(path, without)
-    names = {one.name for one in graph.get_inputs()}
+    names = {node.name for node in graph.get_inputs()}
 
     def encode(tokens: Tokens) -> NDArray[np.float32]:
-        given = feed(tokens)
+        inputs = feed(tokens)
         if "token_type_ids" in names:
-            given["token_type_ids"] = np.zeros_like(given["input_ids"])
-        return peers.pooled(graph.run(None, given)[0])
+            inputs["token_type_ids"] = np.zeros_like(inputs["input_ids"])
+        return peers.pooled(graph.run(None, inputs)[0])
 
     return encode
 
@@ -125,16 +129,16 @@ def _times(encoders: dict[str, Encode], tokens: Sequence[Tokens]) -> dict[str, l
     """Return each encoder's microseconds, text by text; they take turns."""
     spent: dict[str, list[float]] = {name: [] for name in encoders}
     for turn, (name, encode) in itertools.product(range(ROUNDS + 1), encoders.items()):
-        for one in tokens:
+        for text in tokens:
             start = time.perf_counter()
-            encode(one)
+            encode(text)
             if turn:
                 spent[name].append((time.perf_counter() - start) * 1e6)
     return spent
 
 
 def _vectors(encode: Encode, tokens: dict[str, list[Tokens]]) -> dict[str, NDArray[np.float32]]:
-    return {name: np.stack([encode(one) for one in texts]) for name, texts in tokens.items()}
+    return {name: np.stack([encode(text) for text in texts]) for name, texts in tokens.items()}
 
 
 def _rows(
@@ -144,17 +148,15 @@ def _rows(
 ) -> list[Row]:
     exact = vectors["float"]
     rows = []
-    for name, found in vectors.items():
-        likeness = {
-            texts: {
-                "spearman": spearman(found[texts], exact[texts]),
-                "top10": neighbours(found[texts], exact[texts]),
-                "cosine": cosine(found[texts], exact[texts])
-                if found[texts].shape == exact[texts].shape
-                else 0.0,
+    for name, by_set in vectors.items():
+        likeness = {}
+        for texts, expected in exact.items():
+            same_width = by_set[texts].shape == expected.shape
+            likeness[texts] = {
+                "spearman": spearman(by_set[texts], expected),
+                "top10": neighbour_overlap(by_set[texts], expected),
+                "cosine": cosine(by_set[texts], expected) if same_width else 0.0,
             }
-            for texts in exact
-        }
         rows.append(
             {
                 "encoder": name,
@@ -171,31 +173,35 @@ def _rows(
 
 def _gate(likeness: dict[str, dict[str, float]], size: int) -> list[str]:
     """Return the tiers whose thresholds of texts and size are met, by the films."""
-    seen, new = likeness["films, seen"], likeness[UNSEEN]
+    seen = likeness["films, seen"]
+    new = likeness[UNSEEN]
     passed = []
     for tier in ("base", "small", "nano"):
-        least = Thresholds.of(tier)
-        wanted = [
-            seen["cosine"] >= least.cosine_seen,
-            seen["spearman"] >= least.spearman_seen,
-            seen["top10"] >= least.neighbours_seen,
-            new["cosine"] >= least.cosine_unseen,
-            new["spearman"] >= least.spearman_unseen,
-            new["top10"] >= least.neighbours_unseen,
-            size <= least.encoder_bytes,
+        limits = Thresholds.of(tier)
+        reached = [
+            seen["cosine"] >= limits.cosine_seen,
+            seen["spearman"] >= limits.spearman_seen,
+            seen["top10"] >= limits.neighbours_seen,
+            new["cosine"] >= limits.cosine_unseen,
+            new["spearman"] >= limits.spearman_unseen,
+            new["top10"] >= limits.neighbours_unseen,
+            size <= limits.encoder_bytes,
         ]
-        passed += [tier] if all(wanted) else []
+        passed += [tier] if all(reached) else []
     return passed
 
 
 def _unknown(teacher: Teacher, texts: Sequence[str]) -> float:
     """Return the share of tokens that the vocabulary does not know."""
-    found = np.concatenate(tokenize(teacher.tokenizer, texts, ours.MAX_TOKENS))
-    return float(np.mean(found == teacher.tokenizer.unk_token_id))
+    ids = np.concatenate(teacher.tokenize(texts))
+    return float(np.mean(ids == teacher.tokenizer.unk_token_id))
 
 
 def _item_rows(root: Path) -> dict[str, float]:
-    """Return the share of the float items' 10 best left in int8 rows: users and factors of the gift shop's log."""
+    """Return the share of the float items' 10 best that int8 rows keep, by width.
+
+    Items and users are the factors of the gift shop's log.
+    """
     from scipy.sparse import csr_matrix
     from scipy.sparse.linalg import svds
 
@@ -204,32 +210,29 @@ def _item_rows(root: Path) -> dict[str, float]:
     log = online_retail(root)
     counts = csr_matrix((np.ones(len(log), np.float32), (log.user, log.item)))
     counts.data = np.log1p(counts.data)
-    found = {}
+    shares = {}
     for width in (64, 128):
         users, sizes, items = svds(counts, width, random_state=0)
-        vectors, queries = (
-            np.asarray(items.T * sizes, np.float32),
-            np.asarray(users[:1000], np.float32),
-        )
+        vectors = np.asarray(items.T * sizes, np.float32)
+        queries = np.asarray(users[:1000], np.float32)
         rows, scale = quantize_rows(vectors)
-        best = [
+        exact, int8 = (
             np.argsort(-(queries @ matrix.T), 1)[:, :10]
             for matrix in (vectors, rows * scale[:, None])
-        ]
-        found[str(width)] = float(
-            np.mean([len(set(a) & set(b)) / 10 for a, b in zip(*best, strict=True)])
         )
-    return found
+        common = [len(set(a) & set(b)) / 10 for a, b in zip(exact, int8, strict=True)]
+        shares[str(width)] = float(np.mean(common))
+    return shares
 
 
 def _table(rows: Sequence[Row]) -> str:
     lines = [
         f"{'':<28}{'MB':>7}{'p50 us':>9}{'p99 us':>9}{'x float':>9}  {'unseen':<15}{'seen':<15}gate"
     ]
-    for row in sorted(rows, key=lambda one: -float(one["mb"])):
+    for row in sorted(rows, key=lambda row: -float(row["mb"])):
         pairs = [row["texts"][name] for name in (UNSEEN, "films, seen")]
         likeness = "".join(
-            f"{one['spearman']:.4f}/{one['top10']:.3f}   "[:15].ljust(15) for one in pairs
+            f"{pair['spearman']:.4f}/{pair['top10']:.3f}   "[:15].ljust(15) for pair in pairs
         )
         gate = ", ".join(row["gate"]) or "-"
         lines.append(

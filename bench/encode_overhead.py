@@ -1,10 +1,12 @@
-"""What the engine adds to its encoder: time over onnxruntime alone, memory over many texts, and who has to wait.
+"""What the engine adds to its encoder: time, memory, and waiting beside an upsert.
 
-Physics: of a text, `session.run` is the work and the tokenizer the least that is needed before it; cleaning, hashing,
-arrays and the cache are ours. onnxruntime's arena keeps what the longest text so far needed. An upsert encodes item
-after item, and a recommendation beside it should not notice but for the processor's time.
+Lower bound: `session.run` is the work, and the tokenizer is needed before it; cleaning, hashing,
+arrays and the cache are ours. onnxruntime's arena keeps what the longest text so far needed. An
+upsert encodes item after item; a concurrent recommendation should only lose the processor's time.
 
-    python -m bench encode_overhead [--bundle PATH]        (default: the tests' toy encoder, where overhead shows most)
+    python -m bench encode_overhead [--bundle PATH]
+
+The default bundle has the tests' small encoder, where overhead shows most.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ from sanderling import Engine
 from sanderling.bundle.reader import Bundle
 from sanderling.ranking.text_encoder import TextEncoder
 
-TEXTS, ROUNDS, LONGEST = 400, 5, 100
+TEXTS = 400
+ROUNDS = 5
+MAX_THINGS = 100  # in a text
 PROBE = """
 import sys, numpy as np
 sys.path.insert(0, {root!r})
@@ -39,12 +43,12 @@ if {arena}:
             super().__setattr__(name, True if name == "enable_cpu_mem_arena" else value)
     onnxruntime.SessionOptions = Options
 encoder = open_encoder({bundle!r})
-found = []
+resident = []
 for part in range(10):
     for text in texts_of(200, part, longest={longest}):
         encoder.encode(text)
-    found.append(int(open("/proc/self/status").read().split("VmRSS:")[1].split()[0]) / 1024)
-print(found)
+    resident.append(int(open("/proc/self/status").read().split("VmRSS:")[1].split()[0]) / 1024)
+print(resident)
 """
 
 
@@ -52,10 +56,10 @@ def run(arguments: list[str]) -> dict[str, Any]:
     """Return times in µs, memory in MB, and recommendations beside an upsert."""
     parser = argparse.ArgumentParser(prog="bench encode_overhead")
     parser.add_argument("--bundle")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        bundle = given.bundle or str(Path(folder) / "bundle")
-        if not given.bundle:
+        bundle = options.bundle or str(Path(folder) / "bundle")
+        if not options.bundle:
             write_random_bundle(Path(bundle), items=2000)
         times = _times(bundle)
         memory = {
@@ -83,14 +87,14 @@ def texts_of(count: int, seed: int, longest: int = 5) -> list[str]:
     """Return texts of 1 to `longest` things, no two alike."""
     rng = np.random.default_rng(seed)
     return [
-        f"{seed} {at} " + " ".join(rng.choice(THINGS, rng.integers(1, longest + 1)))
-        for at in range(count)
+        f"{seed} {i} " + " ".join(rng.choice(THINGS, rng.integers(1, longest + 1)))
+        for i in range(count)
     ]
 
 
 def _times(bundle: str) -> dict[str, dict[str, float]]:
     encoder = open_encoder(bundle)
-    tokenizer, session = encoder._loaded()
+    tokenizer, session = encoder.load()
 
     def feed(text: str) -> dict[str, np.ndarray]:
         encoding = tokenizer.encode(text)
@@ -107,7 +111,7 @@ def _times(bundle: str) -> dict[str, dict[str, float]]:
             "session.run alone": lambda text, feeds=feeds: session.run(None, feeds[text]),  # type: ignore[misc]
             "tokenizer and session.run": lambda text: session.run(None, feed(text)),
             "encode": encoder.encode,
-            "encode, kept": encoder.encode,
+            "encode, cached": encoder.encode,
         }
         for name, call in calls.items():
             spent.setdefault(name, []).extend(_timed(call, text) for text in texts)
@@ -116,33 +120,33 @@ def _times(bundle: str) -> dict[str, dict[str, float]]:
 
 def _memory(bundle: str, arena: bool) -> list[float]:
     code = PROBE.format(
-        root=str(Path(__file__).parents[1]), bundle=bundle, arena=arena, longest=LONGEST
+        root=str(Path(__file__).parents[1]), bundle=bundle, arena=arena, longest=MAX_THINGS
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return [round(value, 1) for value in json.loads(done.stdout)]
+    probe = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return [round(value, 1) for value in json.loads(probe.stdout)]
 
 
 def _beside_upsert(bundle: str) -> dict[str, dict[str, float]]:
-    """Time recommendations with a context that is kept, alone and while another thread adds items."""
-    found = {}
+    """Time recommendations with a cached context, alone and while another thread adds items."""
+    results = {}
     with Engine.open(bundle) as engine:
         engine.recommend("anna", context="rainy evening")
-        call = lambda at: engine.recommend("anna", context="rainy evening")  # noqa: E731
-        found["recommend, alone"] = _quantiles([_timed(call, at) for at in range(TEXTS)])
+        call = lambda _: engine.recommend("anna", context="rainy evening")  # noqa: E731
+        results["recommend, alone"] = _quantiles([_timed(call, None) for _ in range(TEXTS)])
         items = [{"id": text, "text": text} for text in texts_of(3 * TEXTS, 99)]
         adding = Thread(target=engine.upsert_items, args=(items,))
         adding.start()
         spent = []
         while adding.is_alive():
-            spent.append(_timed(call, 0))
+            spent.append(_timed(call, None))
         adding.join()
-        found["recommend, beside an upsert"] = _quantiles(spent)
-    return found
+        results["recommend, beside an upsert"] = _quantiles(spent)
+    return results
 
 
-def _timed(call: Callable[[Any], object], given: Any) -> float:
+def _timed(call: Callable[[Any], object], argument: Any) -> float:
     start = time.perf_counter()
-    call(given)
+    call(argument)
     return (time.perf_counter() - start) * 1e6
 
 

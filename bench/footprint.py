@@ -1,7 +1,8 @@
-"""What an app pays for the engine before it recommends anything: import time and resident memory, step by step.
+"""Import time and resident memory of the engine, step by step until the first recommendation.
 
-Physics: a Python process with numpy costs about 25 MB; everything above it is ours to justify. Each step runs in a
-process of its own, seven times; the median is reported. The peer is `import numpy` alone, in the same run.
+Lower bound: a Python process with numpy takes about 25 MB; what is above that is ours. Each step
+runs in a process of its own, seven times; the median is reported. The peer is `import numpy` alone,
+in the same run.
 
     python -m bench footprint
 """
@@ -19,17 +20,16 @@ from typing import Any
 from bench.serving.random_bundle import write_random_bundle
 
 REPEATS = 7
+OPEN = "from sanderling import Engine; e = Engine.open(bundle)"
 STEPS = {
     "python": "pass",
     "numpy": "import numpy",
     "import sanderling": "import sanderling",
     "import Engine": "from sanderling import Engine",
-    "open, numpy kernel": "{numpy}; from sanderling import Engine; e = Engine.open(bundle)",
-    "recommend, numpy kernel": "{numpy}; from sanderling import Engine; e = Engine.open(bundle); e.recommend('anna')",
-    "recommend, best kernels": "from sanderling import Engine; e = Engine.open(bundle); e.recommend('anna')",
-    "with context, numpy kernel": (
-        "{numpy}; from sanderling import Engine; e = Engine.open(bundle); e.recommend('anna', context='rain')"
-    ),
+    "open, numpy kernel": f"{{numpy}}; {OPEN}",
+    "recommend, numpy kernel": f"{{numpy}}; {OPEN}; e.recommend('anna')",
+    "recommend, best kernels": f"{OPEN}; e.recommend('anna')",
+    "with context, numpy kernel": f"{{numpy}}; {OPEN}; e.recommend('anna', context='rain')",
 }
 PROBE = """
 import time; start = time.perf_counter(); bundle = {bundle!r}
@@ -41,7 +41,7 @@ print(json.dumps([spent * 1e3, int(status.split("VmHWM:")[1].split()[0]) / 1024]
 
 
 def run(_: list[str]) -> dict[str, Any]:
-    """Return ms and MB (peak resident, as Linux tells it) of each step."""
+    """Return ms and MB (peak resident set, as Linux reports it) of each step."""
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder) / "bundle"
         write_random_bundle(bundle, items=10_000, dim=64)
@@ -58,10 +58,10 @@ def _measure(step: str, bundle: str) -> dict[str, float]:
     )
     runs = []
     for _ in range(REPEATS):
-        done = subprocess.run(
+        probe = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
         )
-        runs.append(json.loads(done.stdout))
+        runs.append(json.loads(probe.stdout))
     return {
         "ms": statistics.median(run[0] for run in runs),
         "mb": statistics.median(run[1] for run in runs),

@@ -1,9 +1,10 @@
-"""What a collector does with five times the load that it can take (promise P25).
+"""A collector at five times the load that it can take.
 
-First the most that it answers over eight connections, each waiting for its answers; then two processes send batches
-of 50 at five times that rate, whatever the answers are, and send what was refused again without waiting as told. Server
-and load share the machine: `offered` is what was really sent. `lost` counts answered events that are on no disk;
-`normal_again_s` is the time after the flood until a second passes without a refusal.
+First its capacity is measured over eight connections, each waiting for its answers. Then two
+processes send batches of 50 at five times that rate, whatever the answers are, and resend what was
+refused without heeding Retry-After. Server and load share the machine: `offered` is what was really
+sent. `lost` counts answered events that are not on the disk; `normal_again_s` is the time after the
+load until a second passes without a refusal.
 
     python -m bench overload [SECONDS] [TIMES] [CONNECTIONS]        (default 30 5 4000)
 """
@@ -36,23 +37,13 @@ ID = re.compile(rb'"event":{"type":"[a-z]+","id":"([0-9a-f]{32})"')
 
 
 def run(arguments: list[str]) -> dict[str, Any]:
-    """Return the statuses, the times of those answered, what was lost, and the memory."""
-    seconds, times, connections = (
-        float(given) for given in (*arguments, *("30", "5", "4000")[len(arguments) :])
-    )
+    """Return the statuses, the latencies of answered batches, the lost events, and the memory."""
+    given = (*arguments, *("30", "5", "4000")[len(arguments) :])
+    seconds, times, connections = map(float, given)
     with tempfile.TemporaryDirectory(dir=".", prefix=".bench-") as folder:
         port = free_port()
-        collect = [
-            sys.executable,
-            "-m",
-            "sanderling",
-            "collect",
-            "--token",
-            "secret",
-            "--store",
-            folder,
-        ]
-        process = subprocess.Popen([*collect, "--port", str(port)])
+        collect = [sys.executable, "-m", "sanderling", "collect", "--token", "secret"]
+        process = subprocess.Popen([*collect, "--store", folder, "--port", str(port)])
         try:
             wait_until_listening(port)
             capacity = _capacity(port)
@@ -61,34 +52,36 @@ def run(arguments: list[str]) -> dict[str, Any]:
                 "batches/s": capacity,
                 "rss_before_MiB": watched.memory_info().rss / 2**20,
             }
-            with Peak(watched) as peak:
+            with PeakMemory(watched) as peak:
                 floods = _floods(port, capacity * times, seconds, connections)
             result |= _figures(floods, seconds) | {"rss_peak_MiB": peak.bytes / 2**20}
-            result["normal_again_s"] = _normal(port)
+            result["normal_again_s"] = _seconds_until_normal(port)
         finally:
             process.terminate()
             process.wait(20)
-        result["lost"] = _lost(Path(folder), floods)
+        result["lost"] = count_lost(Path(folder), floods)
     return result
 
 
-class Peak:
-    """The most memory that a process had, seen ten times a second."""
+class PeakMemory:
+    """The peak memory of a process, sampled ten times a second."""
 
     def __init__(self, process: psutil.Process) -> None:
-        self.bytes, self._process, self._over = 0, process, threading.Event()
+        self.bytes = 0
+        self._process = process
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch)
 
-    def __enter__(self) -> Peak:
+    def __enter__(self) -> PeakMemory:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stopped.set()
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._over.wait(0.1):
+        while not self._stopped.wait(0.1):
             self.bytes = max(self.bytes, self._process.memory_info().rss)
 
 
@@ -98,16 +91,10 @@ def _capacity(port: int) -> float:
 
 
 def _floods(port: int, rate: float, seconds: float, connections: float) -> list[Flood]:
-    each = [f"{given / PROCESSES:.0f}" for given in (rate, connections)]
-    command = [
-        sys.executable,
-        "-m",
-        "bench.collecting.flood",
-        str(port),
-        each[0],
-        str(seconds),
-        each[1],
-    ]
+    rate_of_each = f"{rate / PROCESSES:.0f}"
+    connections_of_each = f"{connections / PROCESSES:.0f}"
+    command = [sys.executable, "-m", "bench.collecting.flood", str(port)]
+    command += [rate_of_each, str(seconds), connections_of_each]
     started = [
         subprocess.Popen([*command, str(seed)], stdout=subprocess.PIPE)
         for seed in range(1, PROCESSES + 1)
@@ -119,34 +106,35 @@ def _floods(port: int, rate: float, seconds: float, connections: float) -> list[
 
 
 def _figures(floods: list[Flood], seconds: float) -> dict[str, Any]:
-    status = sum((Counter(flood.status) for flood in floods), Counter[int]())
+    statuses = sum((Counter(flood.status) for flood in floods), Counter[int]())
     ms = np.array([spent for flood in floods for spent in flood.seconds]) * 1000
     return {
-        "offered batches/s": sum(status.values()) / seconds,
-        "status": {str(code): count for code, count in sorted(status.items())},
-        "without Retry-After": sum(flood.without_wait for flood in floods),
-        "without a free connection": sum(flood.late for flood in floods),
-        "without an answer": sum(flood.broken for flood in floods),
-        "answered events/s": EVENTS * status[200] / seconds,
+        "offered batches/s": sum(statuses.values()) / seconds,
+        "status": {str(code): count for code, count in sorted(statuses.items())},
+        "without Retry-After": sum(flood.without_retry_after for flood in floods),
+        "without a free connection": sum(flood.without_connection for flood in floods),
+        "without an answer": sum(flood.unanswered for flood in floods),
+        "answered events/s": EVENTS * statuses[200] / seconds,
         "p50_ms": float(np.percentile(ms, 50)),
         "p99_ms": float(np.percentile(ms, 99)),
     }
 
 
-def _normal(port: int) -> float:
-    """Return the seconds until one passes in which eight connections are refused nothing."""
-    began = time.perf_counter()
+def _seconds_until_normal(port: int) -> float:
+    """Return the seconds until one passes in which no request of eight connections is refused."""
+    started = time.perf_counter()
     bodies = (body for _, body in source.batches(9))
-    while time.perf_counter() - began < 30:
-        now = time.perf_counter() - began
+    while time.perf_counter() - started < 30:
+        now = time.perf_counter() - started
         if set(load(port, bodies, 8, 1.0).status) == {200}:
             return now
     return float("inf")
 
 
-def _lost(folder: Path, floods: list[Flood]) -> int:
+def count_lost(folder: Path, floods: list[Flood]) -> int:
+    """Return how many answered events are in no segment."""
     store = LocalObjectStore(folder)
-    found = {
+    stored = {
         id
         for name in store.names(segment_format.SEGMENTS)
         for row in segment_format.unpack(store.get(name))
@@ -155,4 +143,4 @@ def _lost(folder: Path, floods: list[Flood]) -> int:
     answered = [
         id.encode() for flood in floods for prefix in flood.answered for id in source.ids(prefix)
     ]
-    return sum(id not in found for id in answered)
+    return sum(id not in stored for id in answered)

@@ -1,15 +1,16 @@
-"""How well the policy ranks real data beside tuned baselines, under one protocol (`bench.ranking.protocols`).
+"""Ranking quality of the policy on real data, beside tuned baselines under one protocol.
 
-Every baseline tries at most 12 settings on the inner validation window, by nDCG@10, and keeps the best; trained again
-on all that came before the test window, it is measured there once. Intervals are paired percentile bootstraps over
-users; a model that draws is measured on several seeds and its users' values averaged. The best baseline of a view is
-the one with the highest value *in the test*, the hardest to be compared with.
+Every baseline tries at most 12 settings on the inner validation window and keeps the best by
+nDCG@10; trained again on all data before the test window, it is measured there once. Intervals are
+paired percentile bootstraps over users; the values of a model that draws are averaged over several
+seeds. The best baseline of a view is the one with the highest value *in the test*, the hardest to
+beat. `bench.ranking.protocols` defines the protocols.
 
-    python -m bench quality [--data PATH] [--set online_retail|online_retail_span|beauty|ml-100k] [--seeds 5]
-                            [--models NAME ...] [--sasrec] [--landing]
+    python -m bench quality [--data PATH] [--seeds 5] [--models NAME ...] [--sasrec] [--landing]
+                            [--set online_retail|online_retail_span|beauty|ml-100k]
 
-`--landing` fits the settings of published figures instead, and prints both: where they part, the protocol is wrong.
-Progress and tables go to stderr.
+`--landing` fits published settings instead and prints measured beside published figures: where they
+differ, the protocol is wrong. Progress and tables go to stderr.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ from sanderling_trainer.evaluation.intervals import mean, ratio_difference
 
 OURS = {**ours.MODELS, **ours_on_device.MODELS}
 
-# data set, model, and what was published of it: nDCG@10, Recall@10 and HR@10 (Online Retail) or HR@10 alone
+# data set, model, and what was published of it: nDCG@10, Recall@10 and HR@10 (Online Retail) or
+# HR@10 alone
 LANDING: list[tuple[str, Model, dict[str, float]]] = [
     ("online_retail", RecentPopular(14), {"ndcg@10": 0.1041, "recall@10": 0.0641}),
     ("online_retail", EASE(500), {"ndcg@10": 0.0970, "recall@10": 0.0682}),
@@ -54,7 +56,9 @@ Judged = tuple[dict[str, PerUser], dict[str, float]]
 
 @dataclass(frozen=True)
 class Result:
-    """A model's metrics per user and its coverage in each view of the report, averaged over `seeds` seeds."""
+    """A model's metrics per user and its coverage in each view of the report, averaged
+    over `seeds` seeds.
+    """
 
     views: Mapping[str, PerUser]
     coverage: Mapping[str, float]
@@ -90,7 +94,9 @@ def run(arguments: list[str]) -> dict[str, Any]:
 def tune(
     name: str, candidate: Candidate, task: Task
 ) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:
-    """Return all trials, and the settings with the highest nDCG in the task's main view, the earlier if equal."""
+    """Return all trials, and the settings with the highest nDCG in the task's main view,
+    the earlier if equal.
+    """
     if len(candidate.settings) == 1:
         return [], candidate.settings[0]
     task = replace(task, views=[task.main])
@@ -102,7 +108,8 @@ def tune(
         value = float(judge(slates(model, task), task)[0][task.main.name][f"ndcg@{K}"].mean())
         trials.append({"model": name, "settings": dict(settings), "value": value})
         _say(
-            f"  {name} {settings}: validation ndcg@{K} {value:.4f} ({time.perf_counter() - start:.1f} s)"
+            f"  {name} {settings}: validation ndcg@{K} {value:.4f}"
+            f" ({time.perf_counter() - start:.1f} s)"
         )
     return trials, candidate.settings[int(np.argmax([trial["value"] for trial in trials]))]
 
@@ -110,7 +117,9 @@ def tune(
 def measure(
     name: str, candidate: Candidate, settings: Mapping[str, Any], task: Task, seeds: int
 ) -> Result:
-    """Return what a model with these settings reaches on a task, averaged over seeds where they change it."""
+    """Return what a model with these settings reaches on a task, averaged over seeds
+    where they change it.
+    """
     start, runs = time.perf_counter(), []
     for seed in range(seeds if candidate.seeded else 1):
         model = candidate.build(**settings)
@@ -119,7 +128,8 @@ def measure(
     result = average(runs)
     value = result.views[task.main.name][f"ndcg@{K}"].mean()
     _say(
-        f"{name} {dict(settings)}: ndcg@{K} {value:.4f} ({len(runs)} seeds, {time.perf_counter() - start:.1f} s)"
+        f"{name} {dict(settings)}: ndcg@{K} {value:.4f}"
+        f" ({len(runs)} seeds, {time.perf_counter() - start:.1f} s)"
     )
     return result
 
@@ -129,7 +139,8 @@ def stored(benchmark: Benchmark) -> tuple[Result, Mapping[str, Any]]:
     left = sasrec.HOME / f"{benchmark.name}.npz"
     if not left.exists():
         raise SystemExit(
-            f"expected SASRec's slates at {left}: run `python -m bench sasrec --set {benchmark.name}`"
+            f"expected SASRec's slates at {left}:"
+            f" run `python -m bench sasrec --set {benchmark.name}`"
         )
     with np.load(left) as file:
         found = dict(file)
@@ -140,7 +151,9 @@ def stored(benchmark: Benchmark) -> tuple[Result, Mapping[str, Any]]:
 
 
 def judge(found: Mapping[str, NDArray[np.int64]], task: Task) -> Judged:
-    """Return the metrics per user and the coverage of slates int64 [v, DEPTH] in each view of a task."""
+    """Return the metrics per user and the coverage of slates int64 [v, DEPTH] in
+    each view of a task.
+    """
     counts = np.bincount(task.train.item, minlength=len(task.queries.texts)) + 1.0
     chance = counts / counts.sum()
     views, coverage = {}, {}
@@ -173,13 +186,16 @@ def average(runs: Sequence[Judged]) -> Result:
 def table(
     benchmark: Benchmark, results: Mapping[str, Result], ours: set[str]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows of every view, best first, each model's metrics and then its differences to the best baseline."""
+    """Yield the rows of every view, best first, each model's metrics and then its differences to
+    the best baseline.
+    """
     for view in benchmark.report.views:
         users = {name: result.views[view.name] for name, result in results.items()}
         order = sorted(users, key=lambda name: -users[name][f"ndcg@{K}"].mean())
         best = next((name for name in order if name not in ours), order[0])
         _say(
-            f"\n{benchmark.name}: {view.name}; {len(view.users)} users, {int(view.candidates.sum())} items"
+            f"\n{benchmark.name}: {view.name}; {len(view.users)} users,"
+            f" {int(view.candidates.sum())} items"
         )
         for name in order:
             rows = list(
@@ -196,7 +212,9 @@ def table(
 
 
 def landing(chosen: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return measured and published values of the data set's published figures, each model with settings as given."""
+    """Return measured and published values of the data set's published figures, each model with
+    settings as given.
+    """
     report = read(chosen.set, data.folder(chosen.data)).report
     task, rows = replace(report, views=[report.main]), []
     for name, model, published in LANDING:
@@ -225,7 +243,7 @@ def _rows(
     head = {"data": label, "model": name}
     peer, theirs = best
     for metric, values in result.views[view].items():
-        interval = mean(values, np.random.default_rng(0)).plain()
+        interval = mean(values, np.random.default_rng(0)).as_dict()
         yield {**head, "metric": metric, **interval, "seeds": result.seeds}
     shown = result.coverage[view]
     yield {
@@ -241,7 +259,7 @@ def _rows(
         mine = result.views[view][metric]
         apart = ratio_difference(
             (mine, ones), (theirs[metric], ones), np.random.default_rng(0)
-        ).plain()
+        ).as_dict()
         yield {
             **head,
             "metric": f"{metric} difference to the best baseline, {peer}",

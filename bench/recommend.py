@@ -1,9 +1,10 @@
-"""How long one recommendation takes, from call to slate, and what of it is the exact search.
+"""Latency of one recommendation, from call to slate, and how much of it is the exact search.
 
-As in an app: a known user, k = 10, 200 items seen and excluded, ε = 0.1 in a pool of 50, every decision logged to the
-outbox, one call after the other with pauses in which the outbox writes. `search` is the same search alone, on the same
-excluded rows, in the same run: what is left is Python. The peer is what one would write without us: float32
-matrix-vector product, exclusion and argpartition in numpy, without exploration, propensities, state or log.
+As in an app: a known user, k = 10, 200 items seen and excluded, ε = 0.1 in a pool of 50, every
+decision logged to the outbox, one call after the other with pauses in which the outbox writes.
+`search` is the same search alone, on the same excluded rows, in the same run: the rest is Python.
+The peer is the obvious code in numpy: float32 matrix-vector product, exclusion and argpartition,
+without exploration, propensities, state or log.
 
     python -m bench recommend [ITEMS ...]        (default 1000 10000 100000; d = 64)
 """
@@ -24,18 +25,22 @@ from sanderling import Engine
 from sanderling.bundle.manifest import Exploration
 from sanderling.kernels import loader
 
-DIM, K, POOL, SEEN, USERS = 64, 10, 50, 200, 64
-TIMED, PAUSE_S = 4000, 0.0002
+DIM = 64
+K = 10
+POOL = 50
+SEEN = 200
+USERS = 64
+CALLS = 4000
+TURN = 20  # calls of one kind before the next kind
+PAUSE_S = 0.0002
 
 
 def run(arguments: list[str]) -> dict[str, Any]:
     """Return p50 and p99 in µs for each number of items, and ratios to the numpy peer."""
-    found = loader.chosen()
-    result: dict[str, Any] = {"kernels": f"{found.source} for {found.kind}" if found else "numpy"}
-    return result | {
-        str(items): _case(items)
-        for items in ([int(at) for at in arguments] or [1000, 10_000, 100_000])
-    }
+    kernels = loader.chosen()
+    name = f"{kernels.source} for {kernels.kind}" if kernels else "numpy"
+    sizes = [int(argument) for argument in arguments] or [1000, 10_000, 100_000]
+    return {"kernels": name, **{str(items): _case(items) for items in sizes}}
 
 
 def _case(items: int) -> dict[str, Any]:
@@ -52,14 +57,14 @@ def _case(items: int) -> dict[str, Any]:
                 for item in rows[:20]:
                     engine.observe(f"user-{user}", item)
             engine.warm_up()
-            table = engine._serving.scorer._parts.table
+            index = engine._serving.scorer.index
             queries = rng.standard_normal((USERS, DIM)).astype(np.float32)
-            floats, bias = table.rows * table.scale[:, None], table.bias
+            vectors = index.rows * index.scale[:, None]
             result: dict[str, Any] = _times(
                 {
-                    "recommend": lambda at: engine.recommend(f"user-{at}", K, exclude=names[at]),
-                    "search": lambda at: table.top(queries[at], POOL, seen[at]),
-                    "numpy peer": lambda at: _peer(floats, bias, queries[at], seen[at]),
+                    "recommend": lambda i: engine.recommend(f"user-{i}", K, exclude=names[i]),
+                    "search": lambda i: index.top(queries[i], POOL, seen[i]),
+                    "numpy peer": lambda i: _peer(vectors, index.bias, queries[i], seen[i]),
                 }
             )
     result["outside the search"] = {"p50": result["recommend"]["p50"] - result["search"]["p50"]}
@@ -70,7 +75,8 @@ def _case(items: int) -> dict[str, Any]:
         if isinstance(v, dict)
     ]
     print(
-        f"{items:>8} items, µs p50/p99: {', '.join(lines)}; {result['recommend / peer']:.2f} of peer",
+        f"{items:>8} items, µs p50/p99: {', '.join(lines)}; "
+        f"{result['recommend / peer']:.2f} of peer",
         file=sys.stderr,
     )
     return result
@@ -88,10 +94,10 @@ def _peer(
 def _times(calls: dict[str, Callable[[int], Any]]) -> dict[str, Any]:
     """Time the calls in turns, so that their ratios hold on a busy machine."""
     spent: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(TIMED // 20):
+    for first in range(0, CALLS, TURN):
         for name, call in calls.items():
-            for at in range(20):
-                user = (turn * 20 + at) % USERS
+            for number in range(first, first + TURN):
+                user = number % USERS
                 start = time.perf_counter()
                 call(user)
                 spent[name].append((time.perf_counter() - start) * 1e6)

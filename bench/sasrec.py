@@ -1,17 +1,19 @@
-"""SASRec with full cross-entropy, the peer that learns sequences, as RecTools implements it.
+"""SASRec with full cross-entropy as RecTools implements it: the sequential model to compare with.
 
-Kang and McAuley 2018, with the softmax over all items in place of one negative (Klenitskiy and Vasilev 2023, "Turning
-dross into gold loss"). It lives in an environment of its own, `.bench-sasrec/` in the repository root, which the first
-run creates (torch for the CPU only), and never in ours. It learns from every window of `session_max_len` events and is
-asked with a user's last ones. Each setting trains epoch by epoch on the inner train part, is asked after each for the
-validation window's nDCG@10, and stops after `PATIENCE` epochs without a better one, for it dwells at popularity at
-first, or once it has trained for `--seconds`; the best setting then trains for its best number of epochs on all that
-came before the test.
+Kang and McAuley 2018, with a softmax over all items instead of one negative (Klenitskiy and Vasilev
+2023, "Turning dross into gold loss"). It runs in an environment of its own, `.bench-sasrec/` in the
+repository root, which the first run creates (torch for the CPU only). It trains on every window of
+`session_max_len` events and ranks from a user's last ones.
+
+Each setting trains epoch by epoch on the inner training part, and after each epoch the validation
+window gives its nDCG@10. It stops after `PATIENCE` epochs without a better one, since at first it
+stays at the level of popularity, or when it has trained for `--seconds`. The best setting then
+trains for its best number of epochs on all data before the test.
 
     python -m bench sasrec [--data PATH] [--set online_retail] [--seeds 5] [--seconds 300]
 
-writes the slates to `.bench-sasrec/NAME.npz`, where `python -m bench quality --sasrec` reads them, and returns the
-trials and the seconds of training to each one's best, evaluation not counted.
+Writes the slates to `.bench-sasrec/NAME.npz`, which `python -m bench quality --sasrec` reads, and
+returns the trials and each one's seconds of training until its best epoch, without evaluation.
 """
 
 from __future__ import annotations
@@ -50,7 +52,9 @@ SETTINGS: list[dict[str, Any]] = [
 
 
 class SASRec:
-    """A model of `bench.ranking.protocols` that trains epoch by epoch in a process of the peer's environment."""
+    """A model of `bench.ranking.protocols` that trains epoch by epoch in a process of the
+    peer's environment.
+    """
 
     name = "SASRec"
 
@@ -96,7 +100,8 @@ class SASRec:
         answer = pipe_out.readline()
         if not answer:
             raise RuntimeError(
-                f"expected an answer of {WORKER.name}, found that it ended with {self.process.wait()}"
+                f"expected an answer of {WORKER.name},"
+                f" found that it ended with {self.process.wait()}"
             )
         return json.loads(answer)
 
@@ -117,7 +122,9 @@ def python() -> str:
 
 
 def run(arguments: list[str]) -> dict[str, Any]:
-    """Return the trials with their curves, the best one, and the seconds to its best validation nDCG@10."""
+    """Return the trials with their curves, the best one, and the seconds to its best
+    validation nDCG@10.
+    """
     chosen = _parser().parse_args(arguments)
     benchmark = read(chosen.set, data.folder(chosen.data))
     trials = [curve(settings, benchmark.tune, chosen.seconds) for settings in SETTINGS]
@@ -137,7 +144,9 @@ def run(arguments: list[str]) -> dict[str, Any]:
 
 
 def curve(settings: Mapping[str, Any], task: Task, limit: float) -> dict[str, Any]:
-    """Return a setting's best validation nDCG, its epochs and seconds of training until then, and the whole curve."""
+    """Return a setting's best validation nDCG, its epochs and seconds of training until then,
+    and the whole curve.
+    """
     model, spent = SASRec(settings, task.train, 0), 0.0
     values: list[float] = []
     seconds: list[float] = []
@@ -154,7 +163,8 @@ def curve(settings: Mapping[str, Any], task: Task, limit: float) -> dict[str, An
         )
         seconds.append(spent)
         _say(
-            f"{dict(settings)}: epoch {len(values)}, {spent:.0f} s, validation ndcg@{K} {values[-1]:.4f}"
+            f"{dict(settings)}: epoch {len(values)}, {spent:.0f} s,"
+            f" validation ndcg@{K} {values[-1]:.4f}"
         )
     model.close()
     best = int(np.argmax(values))

@@ -1,18 +1,21 @@
-"""What learning costs as the log and the catalogue grow: memory, events a second on one core, seconds an epoch.
+"""Cost of training as the log and the catalogue grow: memory, events a second on one
+core, seconds an epoch.
 
-Physics: an event's state is read and written once each way, c = 192 floats; its softmax multiplies d = 64 floats by
-each of the candidates, three times with the gradient. The candidates are the batch's own items and 1,024 draws,
-whatever the catalogue's size; the optimiser touches their rows. So an epoch should cost the events, and memory the
-catalogue: four tables [n, d] of float32 (residual, its best, two moments). One shard of the log is in memory.
+Expected: an event's state is read and written once each way, c = 192 floats; its softmax multiplies
+d = 64 floats by each of the candidates, three times with the gradient. The candidates are the
+batch's own items and 1,024 draws, whatever the catalogue's size, and the optimiser touches only
+their rows. Time should therefore grow with the events, and memory with the catalogue: four tables
+[n, d] of float32 (residual, its best values, two moments). One shard of the log is in memory.
 
-Protocol: each case is a process of its own with one thread; the world (`scaling/world.py`) is written to disk first. It
-takes steps of the warm start, as `fit` does, for so many seconds after ten steps of warming up; an epoch's time is
-extrapolated from that, never run to its end where it is longer. Peak memory is the kernel's (`ru_maxrss`) and counts
+Protocol: each case is a process of its own with one thread; its log (`scaling/world.py`) is written
+to disk first. It takes steps of the warm start for a given time after ten steps of warming up; the
+time of an epoch is extrapolated from that. Peak memory is the kernel's (`ru_maxrss`) and counts
 mapped pages of the text vectors; `anonymous` is what cannot be dropped (`RssAnon`) at the end.
 
     python -m bench scale [--items 1000000] [--interactions 100000000] [--seconds 60]
 
-The log grows by tens at the full catalogue, the catalogue by tens at the smallest log, there with the full softmax too.
+The log grows by factors of ten at the full catalogue, the catalogue by factors of ten at the
+smallest log, there with the full softmax too.
 """
 
 from __future__ import annotations
@@ -29,7 +32,10 @@ from typing import Any
 
 import numpy as np
 
-SHARD, BATCH, WARM, SLICES = 2**20, 1024, 10, 5
+SHARD = 2**20  # events
+BATCH = 1024  # events
+WARM = 10  # steps before the measurement
+SLICES = 5  # of the measured time, whose spread is reported
 OUT = Path(__file__).parent / "out"
 
 
@@ -44,16 +50,17 @@ def run(arguments: list[str]) -> dict[str, Any]:
     )
     parser.add_argument("--case", type=Path, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--full-softmax", action="store_true", help=argparse.SUPPRESS)
-    asked = parser.parse_args(arguments)
-    if asked.case:
-        return _case(asked.case, asked.items, asked.seconds, asked.full_softmax)
-    with tempfile.TemporaryDirectory(dir=asked.scratch) as scratch:
+    options = parser.parse_args(arguments)
+    if options.case:
+        return _case(options.case, options.items, options.seconds, options.full_softmax)
+
+    with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         cases = [
-            _measured(Path(scratch), *size, asked.seconds)
-            for size in _sizes(asked.items, asked.interactions)
+            _measured(Path(scratch), *size, options.seconds)
+            for size in _sizes(options.items, options.interactions)
         ]
     OUT.mkdir(exist_ok=True)
-    _draw(cases, asked.items, asked.interactions, OUT / "scale.png")
+    _draw(cases, options.items, options.interactions, OUT / "scale.png")
     return {
         "rows": [row for case in cases for row in _rows(case)],
         "cases": cases,
@@ -66,13 +73,11 @@ def _sizes(items: int, interactions: int) -> list[tuple[int, int, bool]]:
     logs = [
         size for size in (interactions // 100, interactions // 10, interactions) if size >= 10_000
     ]
-    few = [
-        (size, logs[0], full)
-        for size in (items // 100, items // 10)
-        if size >= 1000
-        for full in (True, False)
-    ]
-    return few + [(items, log, False) for log in logs]
+    catalogues = [size for size in (items // 100, items // 10) if size >= 1000]
+
+    growing_catalogue = [(size, logs[0], full) for size in catalogues for full in (True, False)]
+    growing_log = [(items, log, False) for log in logs]
+    return growing_catalogue + growing_log
 
 
 def _measured(
@@ -81,12 +86,14 @@ def _measured(
     """Write a world, measure one case in a process of its own, and remove the log."""
     from bench.scaling.world import write_shards, write_texts
 
-    texts, folder = scratch / f"texts-{items}", scratch / f"log-{items}-{interactions}"
+    texts = scratch / f"texts-{items}"
     if not texts.exists():
         write_texts(texts, items)
+
+    folder = scratch / f"log-{items}-{interactions}"
     start = time.perf_counter()
     write_shards(folder, items, interactions, SHARD)
-    made = {
+    written = {
         "interactions": interactions,
         "softmax": "full" if full else "sampled",
         "seconds to write": time.perf_counter() - start,
@@ -97,58 +104,64 @@ def _measured(
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     for file in folder.iterdir():
         file.unlink()
-    case = made | json.loads(done.stdout.splitlines()[-1])
-    print(
-        ", ".join(
-            f"{name} {value:.5g}" for name, value in case.items() if isinstance(value, int | float)
-        ),
-        flush=True,
-    )
+
+    case = written | json.loads(done.stdout.splitlines()[-1])
+    numbers = {name: value for name, value in case.items() if isinstance(value, int | float)}
+    print(", ".join(f"{name} {value:.5g}" for name, value in numbers.items()), flush=True)
     return case
 
 
 def _case(folder: Path, items: int, seconds: float, full: bool) -> dict[str, Any]:
-    """Take steps for so many seconds, and say what they cost."""
+    """Take steps of the warm start for so many seconds; return what they cost."""
     import torch
 
     from bench.scaling.world import YEAR, read_texts
     from sanderling_trainer.data.shards import Shards
     from sanderling_trainer.policy.model.config import Config
     from sanderling_trainer.policy.model.network import PolicyNetwork
-    from sanderling_trainer.policy.training.batch_source import OutOfCore
+    from sanderling_trainer.policy.training.batch_source import batch_source
+    from sanderling_trainer.policy.training.context import TrainingContext
     from sanderling_trainer.policy.training.glibc_malloc import keep_memory
-    from sanderling_trainer.policy.training.objectives import CrossEntropy
-    from sanderling_trainer.policy.training.optimizer import Optimiser
-    from sanderling_trainer.policy.training.sampled_softmax import Proposal
+    from sanderling_trainer.policy.training.warm_start import (
+        warm_start_objective,
+        warm_start_optimiser,
+    )
 
     keep_memory()
     torch.manual_seed(0)
-    config, device = Config(batch_events=BATCH, epochs=1), torch.device("cpu")
+    config = Config(batch_events=BATCH, epochs=1, full_softmax=items if full else 0)
     texts = read_texts(folder.parent / f"texts-{items}", items)
     network = PolicyNetwork(config, texts, torch.empty(0, texts.shape[1]), 2).train()
-    shards = Shards(folder, fresh_after=int(0.9 * YEAR))
-    opened = time.perf_counter()
-    source = OutOfCore(shards, config, False, device)
-    opened = time.perf_counter() - opened
-    proposal = None if full else Proposal.of(source.counts(items), device)
-    rates = (config.learning_rate, config.weight_decay, 1, source.batches)
-    optimiser = Optimiser(network, *rates, config, [] if full else [network.residual])
-    objective = CrossEntropy(network, config, repeats=False, proposal=proposal)
-    marks, losses, events = [], [], 0
-    for at, lesson in enumerate(source.learned(np.random.default_rng(0))):
-        if at >= WARM:
+    shards = Shards(folder, validation_after=int(0.9 * YEAR))
+    context = TrainingContext(network, shards, config, repeats=False)
+
+    start = time.perf_counter()
+    source = batch_source(context)
+    seconds_to_open = time.perf_counter() - start
+    objective = warm_start_objective(context, source)
+    optimiser = warm_start_optimiser(context, source.batches)
+
+    marks = []
+    losses = []
+    events = 0
+    for step, batch in enumerate(source.training(np.random.default_rng(0))):
+        if step >= WARM:
             marks.append((time.perf_counter(), time.process_time(), events))
             if marks[-1][0] - marks[0][0] > seconds:
                 break
-        loss = objective(*lesson)
+        loss = objective(*batch)
         optimiser.accumulate_and_step(loss)
         losses.append(loss.item())
-        events += int((lesson[0].items >= 0).sum())
-    return _costs(np.array(marks), losses, items, shards.events) | {"seconds to open": opened}
+        events += int((batch[0].items >= 0).sum())
+    costs = _costs(np.array(marks), losses, items, shards.events)
+    return costs | {"seconds to open": seconds_to_open}
 
 
 def _costs(marks: np.ndarray, losses: list[float], items: int, events: int) -> dict[str, Any]:
-    """Return rates over the whole time and over its five slices, and the memory; `marks` [m, (wall, cpu, events)]."""
+    """Return the rates over the whole time and over its slices, and the memory.
+
+    marks: [m, 3], wall time, CPU time and events so far.
+    """
     cuts = marks[np.unique(np.linspace(0, len(marks) - 1, SLICES + 1).astype(int))]
     wall, cpu, done = (marks[-1] - marks[0]).tolist()
     slices = np.diff(cuts, axis=0)
@@ -173,7 +186,10 @@ def _costs(marks: np.ndarray, losses: list[float], items: int, events: int) -> d
 
 
 def _rows(case: dict[str, Any]) -> list[dict[str, Any]]:
-    data = f"synthetic, {case['items']} items, {case['interactions']} events, {case['softmax']} softmax"
+    data = (
+        f"synthetic, {case['items']} items, {case['interactions']} events,"
+        f" {case['softmax']} softmax"
+    )
     slices = case["events/s/core by slice"]
     spread = {"events/s/core": (min(slices), max(slices))}
     names = (
@@ -216,18 +232,18 @@ def _draw(cases: list[dict[str, Any]], items: int, interactions: int, file: Path
         ],
     }
     for column, (size, own) in enumerate(by_size.items()):
-        at = [case["interactions" if column == 0 else "items"] for case in own]
+        sizes = [case["interactions" if column == 0 else "items"] for case in own]
         cost = [1e6 / case["events/s/core"] for case in own]
-        axes[0, column].plot(at, cost, "o-")
+        axes[0, column].plot(sizes, cost, "o-")
         axes[0, column].set(
             xscale="log", ylabel="core ms for 1,000 events", ylim=(0, 1.2 * max(cost))
         )
         for name in ("peak MB", "anonymous MB"):
-            axes[1, column].plot(at, [case[name] for case in own], "o-", label=name)
+            axes[1, column].plot(sizes, [case[name] for case in own], "o-", label=name)
         axes[1, column].set(xscale="log", xlabel=size, ylabel="MB", ylim=(0, None))
         axes[1, column].legend()
     figure.suptitle(
-        f"Learning out of core: up to {items:,} items and {interactions:,} events, one core"
+        f"Training out of core: up to {items:,} items and {interactions:,} events, one core"
     )
     figure.savefig(file, dpi=120)
     pyplot.close(figure)

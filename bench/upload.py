@@ -1,10 +1,12 @@
-"""Events a second and bytes an event from a device to a server on loopback, and what is lost when the server fails.
+"""Events per second and bytes per event from a device to a server on loopback, and what is lost
+when the server fails.
 
-Physics: the device flushes its disk once for every 50 events and the server once a batch; between them an event is
-about a kilobyte of JSON. Only ours is durable on both sides and says what became of each event; the plain endpoint is
-durable on the server only, OpenTelemetry's receiver here only counts. Client and server are a process each; contenders
-take turns. Bytes are those of all request bodies, tries that failed included. With failures: 30 % of the requests are
-answered 503, one half of them after the batch was taken; `lost` are events that the server never got.
+The physical limit: the device flushes its disk once for every 50 events and the server once a
+batch; on the wire an event is about a kilobyte of JSON. Only Sanderling is durable on both sides
+and answers for each event; the plain endpoint is durable on the server only, and OpenTelemetry's
+receiver only counts. Client and server are a process each; contenders take turns. Bytes are those
+of all request bodies, failed attempts included. With failures 30 % of the requests are answered
+503, half of them after the batch was stored; `lost` are events that the server never got.
 
     python -m bench upload [--events 20000] [--rounds 3] [--failing 0.3]
 
@@ -42,51 +44,38 @@ def run(arguments: list[str]) -> dict[str, Any]:
     parser.add_argument("--events", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--failing", type=float, default=0.3)
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     interpreter = interpreter_of(".bench-upload-peers", PACKAGES, ["engine", "trainer"])
     runs: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
-    for _ in range(asked.rounds):
+    for _ in range(options.rounds):
         for kind in KINDS:
-            runs[kind].append(_course(interpreter, kind, asked.events, BATCH, 0.0))
+            runs[kind].append(_run_case(interpreter, kind, options.events, BATCH, 0.0))
     rows = [{"contender": kind, "failing": 0.0, **_median(runs[kind])} for kind in KINDS]
     for kind in KINDS:
-        course = _course(interpreter, kind, asked.events // 2, SMALL_BATCH, asked.failing)
-        rows.append({"contender": kind, "failing": asked.failing, **course})
+        result = _run_case(interpreter, kind, options.events // 2, SMALL_BATCH, options.failing)
+        rows.append({"contender": kind, "failing": options.failing, **result})
     _table(rows)
     return {"rows": rows}
 
 
-def _course(
+def _run_case(
     interpreter: Path, kind: str, events: int, batch: int, failing: float
 ) -> dict[str, float]:
-    """Start a server, let a client hand over its events, and count what the server has."""
+    """Start a server, let a client send its events, and count what the server has."""
     with tempfile.TemporaryDirectory() as scratch:
-        store, device, port = Path(scratch) / "store", Path(scratch) / "device", free_port()
+        store = Path(scratch) / "store"
+        device = Path(scratch) / "device"
+        port = free_port()
         store.mkdir()
+        python = [str(interpreter), "-m"]
         url = f"http://127.0.0.1:{port}"
         server = subprocess.Popen(
-            [
-                str(interpreter),
-                "-m",
-                "bench.uploading.servers",
-                kind,
-                str(store),
-                str(port),
-                str(failing),
-            ],
+            [*python, "bench.uploading.servers", kind, str(store), str(port), str(failing)],
             cwd=ROOT,
         )
         try:
             _meter(url)
-            command = [
-                str(interpreter),
-                "-m",
-                "bench.uploading.clients",
-                kind,
-                url,
-                str(events),
-                str(batch),
-            ]
+            command = [*python, "bench.uploading.clients", kind, url, str(events), str(batch)]
             done = subprocess.run(
                 [*command, str(device)],
                 cwd=ROOT,
@@ -94,7 +83,8 @@ def _course(
                 stderr=subprocess.DEVNULL,
                 check=True,
             )
-            client, meter = json.loads(done.stdout), _meter(url)
+            client = json.loads(done.stdout)
+            meter = _meter(url)
         finally:
             server.terminate()
             server.wait(30)
@@ -113,7 +103,7 @@ def _course(
 
 
 def _meter(url: str) -> dict[str, int]:
-    """Return what the server's meter says; wait for the server if need be."""
+    """Return the counts of the server's meter; wait until the server runs."""
     deadline = time.monotonic() + 60
     while True:
         try:
@@ -126,7 +116,7 @@ def _meter(url: str) -> dict[str, int]:
 
 
 def _stored(store: Path) -> tuple[int, int]:
-    """Return how many events a server took, and how many different ones."""
+    """Return how many events a server stored, and how many different ones."""
     lines = [line for path in store.glob("lines") for line in path.read_bytes().splitlines()]
     ids = [json.loads(line)["id"] for line in lines]
     for path in store.glob("segments/*/*"):
@@ -137,16 +127,17 @@ def _stored(store: Path) -> tuple[int, int]:
     return len(ids), len(set(ids))
 
 
-def _median(courses: list[dict[str, float]]) -> dict[str, Any]:
-    rates = [course["events/s"] for course in courses]
-    middle = {name: statistics.median(course[name] for course in courses) for name in courses[0]}
-    return middle | {"low": min(rates), "high": max(rates)}
+def _median(results: list[dict[str, float]]) -> dict[str, Any]:
+    rates = [result["events/s"] for result in results]
+    medians = {name: statistics.median(result[name] for result in results) for name in results[0]}
+    return medians | {"low": min(rates), "high": max(rates)}
 
 
 def _table(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         print(
-            f"{row['contender']:<16}{100 * row['failing']:>4.0f} % failing {row['events/s']:>9.0f} events/s"
-            f"{row['bytes an event']:>8.0f} bytes an event {row['lost']:>6.0f} lost {row['stored twice']:>6.0f} twice",
+            f"{row['contender']:<16}{100 * row['failing']:>4.0f} % failing"
+            f"{row['events/s']:>10.0f} events/s{row['bytes an event']:>8.0f} bytes an event"
+            f"{row['lost']:>7.0f} lost{row['stored twice']:>7.0f} twice",
             file=sys.stderr,
         )

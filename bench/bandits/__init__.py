@@ -1,1 +1,1 @@
-"""Worlds with a known truth, a file each, and the learners in them."""
+"""Environments with a known truth, a file each, and the policies compared in them."""

@@ -1,4 +1,7 @@
-"""The Gaussian collaborative filter: a user's ratings are one draw of a normal over all items, updated as they come."""
+"""The Gaussian collaborative filter: a user's ratings are a draw of a normal over all items.
+
+The posterior is updated with each rating.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ class Gaussian:
 
 @dataclass
 class Posterior:
-    """means float32 [b, n] and covariances float32 [b, n, n] given what each of b users rated so far."""
+    """means float32 [b, n] and covariances float32 [b, n, n] given each user's ratings so far."""
 
     by_chance: bool
     means: np.ndarray
@@ -40,7 +43,7 @@ class Posterior:
         return self.means / np.sqrt(np.maximum(np.einsum("bii->bi", self.covariances), 0.5))
 
     def scores(self) -> np.ndarray:
-        """Return what to be greedy by, [b, n]."""
+        """Return the scores of a greedy policy, [b, n]."""
         return self.standardised() if self.by_chance else self.means
 
     def observe(self, items: np.ndarray, ratings: np.ndarray) -> None:
@@ -48,14 +51,13 @@ class Posterior:
         users = np.arange(len(items))
         column = self.covariances[users, items]
         gain = column / np.maximum(column[users, items], 1e-3)[:, None]
-        self.means = self.means + gain * (ratings - self.means[users, items])[:, None].astype(
-            np.float32
-        )
+        surprise = (ratings - self.means[users, items])[:, None].astype(np.float32)
+        self.means = self.means + gain * surprise
         self.covariances = self.covariances - gain[:, :, None] * column[:, None, :]
 
 
 def fit(ratings: np.ndarray, shrink: float = 0.0, by_chance: bool = False) -> Gaussian:
-    """Fit to ratings [u, n]; `shrink` in [0, 1] takes that share from what lies off the diagonal."""
+    """Fit to ratings [u, n]; `shrink` in [0, 1] reduces the off-diagonal covariances."""
     covariance = np.cov(ratings.T)
     covariance = (1.0 - shrink) * covariance + shrink * np.diag(np.diag(covariance))
     return Gaussian(ratings.mean(axis=0), covariance, by_chance)

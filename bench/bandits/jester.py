@@ -1,10 +1,13 @@
-"""Part "jester": ten jokes for a stranger, one after the other, in a matrix where every answer is known.
+"""Part "jester": ten jokes for a new user, one after the other, where every rating is known.
 
-Physics: popular jokes please 79 % and nobody dislikes everything, so what is to be won lies between .79 and 1, and ten
-answers say little about a taste. Protocol: 700 users train, 300 are strangers, five random splits; a reward is a rating
-above 0; no joke twice; what was rated is known at the next step, with its grade. Tuned on the last 100 training users.
-Intervals: bootstrap over users. Regret after t steps: likes that the best jokes of each user would have had, less ours.
-Vowpal Wabbit and mabwiser run in an environment of their own, made at the first run (`bench.bandits.peers`).
+Limits: popular jokes please 79 % and nobody dislikes everything, so what can be won lies between
+.79 and 1, and ten ratings say little about a taste.
+
+Protocol: 700 users train, 300 are new users, five random splits; a reward is a rating above 0; no
+joke comes twice; the rating is known at the next step. Tuned on the last 100 training users.
+Intervals: bootstrap over users. Regret after t steps: the likes of each user's best jokes less
+ours. Vowpal Wabbit and mabwiser run in an environment of their own, created at the first run
+(`bench.bandits.peers`).
 """
 
 from __future__ import annotations
@@ -21,8 +24,8 @@ import numpy as np
 
 from bench.bandits import gaussian, jester_policy
 from sanderling_trainer.evaluation.intervals import Interval, ratio, ratio_difference
-from sanderling_trainer.evaluation.simulators.rating_matrix import RatedMatrix
-from sanderling_trainer.evaluation.simulators.world import Session
+from sanderling_trainer.evaluation.simulators.environment import Session
+from sanderling_trainer.evaluation.simulators.rating_matrix import RatingMatrix
 from sanderling_trainer.policy.model.language_model import LanguageModel
 
 ROOT = Path(__file__).parents[2]
@@ -32,24 +35,24 @@ OURS, MEMBERS = "Sanderling, distilled (2 networks)", 2
 
 
 class State(Protocol):
-    """b users on their way."""
+    """The sessions of b users so far."""
 
     def scores(self) -> np.ndarray:
         """Return scores [b, n]."""
 
     def observe(self, items: np.ndarray, ratings: np.ndarray) -> None:
-        """Take in one rating of each user."""
+        """Condition on one rating of each user."""
 
 
 class Policy(Protocol):
-    """What can be tried."""
+    """A policy to compare."""
 
     def start(self, users: int) -> State:
-        """Return users of whom nothing is known."""
+        """Return the state of new users."""
 
 
 class Fixed:
-    """The same scores for everybody, always; None draws them anew."""
+    """The same scores for every user; None draws random ones at each step."""
 
     def __init__(self, values: np.ndarray | None, n: int, seed: int) -> None:
         self.values, self.n, self.rng, self.users = values, n, np.random.default_rng(seed), 0
@@ -68,11 +71,11 @@ class Fixed:
         )
 
     def observe(self, items: np.ndarray, ratings: np.ndarray) -> None:
-        """Learn nothing."""
+        """Ignore the ratings."""
 
 
 def walk(
-    world: RatedMatrix, policy: Policy, epsilon: float, rng: np.random.Generator
+    world: RatingMatrix, policy: Policy, epsilon: float, rng: np.random.Generator
 ) -> np.ndarray:
     """Return the likes bool [users, 10] of ε-greedy sessions."""
     users = np.arange(world.users)
@@ -103,8 +106,8 @@ def run(data: Path, seeds: int) -> list[dict[str, Any]]:
                 f"{name} {runs[-1].mean():.3f}" for (name, at), runs in found.items() if at == 0
             )
         )
-    strangers = np.concatenate([users[TRAIN:] for users in order])
-    rows = rows_of({key: np.concatenate(likes) for key, likes in found.items()}, strangers, seeds)
+    new_users = np.concatenate([users[TRAIN:] for users in order])
+    rows = rows_of({key: np.concatenate(likes) for key, likes in found.items()}, new_users, seeds)
     draw(rows)
     return rows
 
@@ -113,7 +116,7 @@ def one_split(
     ratings: np.ndarray, texts: list[str], text: np.ndarray, seed: int
 ) -> dict[tuple[str, float], np.ndarray]:
     """Return each model's likes [300, 10] at each ε; users come in the split's order."""
-    train, world = ratings[:TRAIN], RatedMatrix(ratings[TRAIN:], texts, STEPS)
+    train, world = ratings[:TRAIN], RatingMatrix(ratings[TRAIN:], texts, STEPS)
     shrink, by_chance = tuned(ratings[:TRAIN], texts)
     students = [
         jester_policy.distilled(train, text, 10 * seed + at, shrink) for at in range(MEMBERS)
@@ -147,7 +150,7 @@ def one_split(
 
 def tuned(train: np.ndarray, texts: list[str]) -> tuple[float, bool]:
     """Return the Gaussian's shrinkage and score that are best on the inner split."""
-    world = RatedMatrix(train[INNER:], texts, STEPS)
+    world = RatingMatrix(train[INNER:], texts, STEPS)
 
     def rate(dials: tuple[float, bool]) -> float:
         return walk(
@@ -177,20 +180,22 @@ def peers(train: np.ndarray, test: np.ndarray, seed: int) -> dict[str, np.ndarra
 
 
 def rows_of(
-    found: dict[tuple[str, float], np.ndarray], strangers: np.ndarray, seeds: int
+    found: dict[tuple[str, float], np.ndarray], new_users: np.ndarray, seeds: int
 ) -> list[dict[str, Any]]:
-    """Return like-rates, differences and regrets of likes [seeds × 300, 10]; a user of several splits is one unit."""
+    """Return like-rates, differences and regrets of likes [seeds × 300, 10].
+
+    A user who is in several splits is one unit of resampling.
+    """
     rng, rows = np.random.default_rng(0), []
-    code = np.unique(strangers, return_inverse=True)[1]
+    code = np.unique(new_users, return_inverse=True)[1]
     shown = np.bincount(code).astype(np.float64) * STEPS
 
     def sums(likes: np.ndarray) -> np.ndarray:
         return np.bincount(code, likes.sum(axis=1).astype(np.float64))
 
     def add(name: str, metric: str, interval: Interval) -> None:
-        rows.append(
-            {"data": "jester", "model": name, "metric": metric, **interval.plain(), "seeds": seeds}
-        )
+        columns = {"data": "jester", "model": name, "metric": metric}
+        rows.append({**columns, **interval.as_dict(), "seeds": seeds})
 
     for (name, epsilon), likes in found.items():
         label = f"{name}, ε={epsilon:g}" if epsilon else name

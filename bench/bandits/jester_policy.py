@@ -1,9 +1,12 @@
-"""How our policy learns the complete matrix, in two ways; what users think of an item is an event kind, by tenths.
+"""How our policy learns the rating matrix, in two ways; each tenth of the scale is an event kind.
 
-`learned from logs`: what the product does. Uniform sessions of training users; supervised warm start on the next liked
-item; then policy gradient on the decisions of those sessions, every item's answer known, with the exact 1/R.
-`distilled`: sessions of users drawn from the Gaussian fitted to the training users, uniform first and then the policy's
-own; at each step the network learns P(like) of every item given the session so far, as the Gaussian's posterior has it.
+`learned from logs` is what the product does: uniform sessions of training users, a supervised warm
+start on the next liked item, then policy gradient on the decisions of those sessions, with every
+item's rating known and the exact propensity 1/R.
+
+`distilled`: sessions of users drawn from the Gaussian fitted to the training users, first uniform,
+then by the policy itself; at each step the network learns P(like) of every item given the session
+so far, as the Gaussian's posterior has it.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.network import PolicyNetwork
+from sanderling_trainer.policy.training.context import TrainingContext
 from sanderling_trainer.policy.training.policy_gradient import policy_gradient
 from sanderling_trainer.policy.training.warm_start import warm_start
 
@@ -121,7 +125,7 @@ def distilled(
 
 
 def session(users: np.ndarray, policy: Learned | None, rng: np.random.Generator) -> np.ndarray:
-    """Return the items int64 [b, 9] of uniform sessions, or of the policy's own with a fifth of them at random."""
+    """Return the items int64 [b, 9] of uniform sessions, or of the policy's with ε = 1/5."""
     order = rng.random(users.shape).argsort(axis=1)
     if policy is None:
         return order[:, : STEPS - 1]
@@ -152,25 +156,29 @@ def from_logs(
     rng = np.random.default_rng(seed)
     network, edges = begin(ratings, text, seed)
     config = replace(
-        SIZES, id_dropout=0.0, epochs=8, batch_events=4096, policy_epochs=4, policy_learning_rate=1e-3, kl=0.02,
+        SIZES, id_dropout=0.0, epochs=8, batch_events=4096, policy_epochs=4,
+        policy_learning_rate=1e-3, kl=0.02,
         supervision=0.0, slate=1, weight_cap=1000.0, seed=seed,
     )  # fmt: skip
     users = np.tile(np.arange(len(ratings)), sessions)
     items = rng.random((len(users), ratings.shape[1])).argsort(axis=1)[:, : 2 * STEPS]
     made = [
-        history(ratings[user], row, edges, fresh=user % 10 == 0)
+        history(ratings[user], row, edges, is_validation=user % 10 == 0)
         for user, row in zip(users, items, strict=True)
     ]
-    warm_start(network, made, config, repeats=False)
+    context = TrainingContext(network, made, config, repeats=False)
+    warm_start(context)
     if gradient:
         few = len(ratings) * 2
         policy_gradient(
-            network, made[:few], decisions(ratings, users[:few], items[:few]), config, repeats=False
+            replace(context, histories=made[:few]), decisions(ratings, users[:few], items[:few])
         )
     return Learned([network], edges)
 
 
-def history(ratings: np.ndarray, items: np.ndarray, edges: np.ndarray, fresh: bool) -> History:
+def history(
+    ratings: np.ndarray, items: np.ndarray, edges: np.ndarray, is_validation: bool
+) -> History:
     """Return a session as the product's history."""
     rated = ratings[items]
     return History(
@@ -178,12 +186,12 @@ def history(ratings: np.ndarray, items: np.ndarray, edges: np.ndarray, fresh: bo
         np.digitize(rated, edges),
         rated > 0,
         np.full(len(items), -1),
-        np.full(len(items), fresh),
+        np.full(len(items), is_validation),
     )
 
 
 def decisions(ratings: np.ndarray, users: np.ndarray, items: np.ndarray) -> Decisions:
-    """Return the first ten decisions of each session, each item left a slot of its own with propensity 1/R."""
+    """Return the first ten decisions of each session; each of R items left is a slot with 1/R."""
     n, m = ratings.shape[1], len(users) * STEPS
     at = np.tile(np.arange(STEPS), len(users))
     seen = np.zeros((len(users), STEPS, n), bool)
@@ -193,7 +201,7 @@ def decisions(ratings: np.ndarray, users: np.ndarray, items: np.ndarray) -> Deci
     logged = np.repeat(1.0 / (n - at)[:, None], n, axis=1)
     return Decisions(
         history=np.repeat(np.arange(len(users)), STEPS),
-        at=at,
+        position=at,
         items=np.tile(np.arange(n), (m, 1)),
         logged=logged,
         conditional=logged,

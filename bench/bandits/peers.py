@@ -1,11 +1,12 @@
-"""Vowpal Wabbit and mabwiser in the world of a complete matrix; run by the python of an environment of their own.
+"""Vowpal Wabbit and mabwiser on the rating matrix; run by the python of their own environment.
 
     .bench-peers/bin/python bench/bandits/peers.py IN.npz OUT.npz
 
-IN holds train and test ratings float [u, n] and a seed; OUT gets for each peer the likes bool [test users, 10]. Each
-peer learns from sessions with training users, of which it sees what was rated along the way, and is then tried greedily
-on test users without learning any more. Their context is the session so far: each rated item with its rating.
-mabwiser's LinGreedy needs a log to begin with and gets one of uniform sessions.
+IN holds train and test ratings float [u, n] and a seed; OUT gets for each peer the likes bool
+[test users, 10]. Each peer learns from sessions with training users, of which it sees the ratings
+given on the way, and then acts greedily on test users without learning. The context is the session
+so far: each rated item with its rating. mabwiser's LinGreedy needs a log to start from and gets one
+of uniform sessions.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def vowpal(options: str, train: np.ndarray, test: np.ndarray, seed: int) -> np.n
 
 
 def session(learner: Workspace, ratings: np.ndarray, rng: np.random.Generator | None) -> list[bool]:
-    """Walk a session; with `rng` actions are drawn from the learner's distribution and learned from."""
+    """Run a session; with `rng`, sample actions from the learner and let it learn from them."""
     left, shared, likes = list(range(len(ratings))), "shared |h start", []
     for _ in range(STEPS):
         actions = [f"|a i{item}" for item in left]

@@ -1,15 +1,17 @@
-"""Part "simulator": does retraining on its own logs make a policy better, release by release, and by which part of it?
+"""Part "simulator": does retraining on its own logs improve a policy, and which part of it matters?
 
-Physics: a simulator fitted to a real log (Online Retail: the 400 items bought by most, users with five of them) knows
-each item's attraction for each user, so the value of a policy is exact: the expected clicks on its greedy slate of
-five, read with a position bias. Tastes drift, a tenth of the items is born later, half of the rewards come late.
+A simulator fitted to a real log (Online Retail: the 400 items with most buyers, users with five of
+them) gives each item's attraction for each user, so the value of a policy is exact: the expected
+clicks on its greedy slate of five under position bias. Tastes drift, a tenth of the items appears
+later, rewards are delayed.
 
-Protocol: 2,500 users have 4 purchases each, drawn by attraction times exposure: what the shop has in its window sells
-better than it pleases (a lognormal factor an item), so cross-entropy on purchases learns the window, too. Release 1 is
-learned from them by cross-entropy. Each release shows every user two ε-greedy slates (ε .2 among the 30 best); clicks
-become events; the next release learns from all decisions whose rewards arrived, each with its own logged propensity.
-Value: 300 other users, exact, at the time of the release. Seeds draw another simulator, other users, other logs.
-Intervals: Student's t over seeds, paired where a difference is said. Settings were chosen on one other seed.
+Protocol: 2,500 users have 4 purchases each, drawn by attraction times exposure: items that the shop
+displays sell better than they attract (a lognormal factor an item), and cross-entropy on purchases
+learns that too. Release 1 is learned from them by cross-entropy. Each release shows every user two
+ε-greedy slates (ε .2 among the 30 best); clicks become events; the next release learns from all
+decisions whose rewards have arrived, each with its own logged propensity. Value: 300 other users,
+exact, at the time of the release. Seeds draw another simulator, other users, other logs. Intervals:
+Student's t over seeds, paired for differences. Settings were chosen on one other seed.
 """
 
 from __future__ import annotations
@@ -27,12 +29,17 @@ from scipy.stats import t as student
 from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.evaluation.simulators.click_models import PositionBias
-from sanderling_trainer.evaluation.simulators.fitted import Simulated, fit_simulator
-from sanderling_trainer.evaluation.simulators.logging import decisions_of_slates, draw_slates
-from sanderling_trainer.evaluation.simulators.world import Session, slate_value
+from sanderling_trainer.evaluation.simulators.environment import Session, slate_value
+from sanderling_trainer.evaluation.simulators.fitted import (
+    FittedEnvironment,
+    SimulatorSettings,
+    fit_simulator,
+)
+from sanderling_trainer.evaluation.simulators.logging import draw_slates, simulated_decisions
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.language_model import LanguageModel
 from sanderling_trainer.policy.model.network import PolicyNetwork
+from sanderling_trainer.policy.training.context import TrainingContext
 from sanderling_trainer.policy.training.policy_gradient import policy_gradient
 from sanderling_trainer.policy.training.warm_start import warm_start
 
@@ -40,15 +47,19 @@ ITEMS, LOGGED, JUDGED, BOUGHT, RELEASES, ROUNDS = 400, 2500, 300, 4, 5, 2
 SHELF = 1.5
 READING = PositionBias((1.0, 0.8, 0.6, 0.5, 0.4))
 SLOTS, POOL, EPSILON = READING.slots, 30, 0.2
+SETTINGS = SimulatorSettings(
+    mean_attraction=0.05, drift=0.03, mean_delay=1.0, new_item_share=0.1, horizon=RELEASES
+)
 CONFIG = Config(
-    dim=32, state=64, hidden=64, epochs=12, batch_events=2048, policy_epochs=3, policy_learning_rate=1e-3, kl=0.1,
+    dim=32, state=64, hidden=64, epochs=12, batch_events=2048, policy_epochs=3,
+    policy_learning_rate=1e-3, kl=0.1,
     supervision=0.0, slate=SLOTS, epsilon=EPSILON, pool=POOL,
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Variant:
-    """How a release learns; None for `learn` leaves the first one as it is, None for `baseline` is the mean reward."""
+    """How a release learns; `learn` None keeps the first, `baseline` None is the mean reward."""
 
     name: str
     learn: str | None = "policy gradient"
@@ -78,18 +89,7 @@ def run(data: Path, seeds: int) -> list[dict[str, Any]]:
     bounds = np.zeros((seeds, 2, RELEASES))
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
-        world = fit_simulator(
-            user,
-            item,
-            texts,
-            READING,
-            rng,
-            rate=0.05,
-            drift=0.03,
-            delay=1.0,
-            cold=0.1,
-            horizon=RELEASES,
-        )
+        world = fit_simulator(user, item, texts, READING, rng, SETTINGS)
         users = rng.permutation(world.users)[: LOGGED + JUDGED]
         shelf = SHELF * rng.standard_normal(ITEMS)
         bought = [purchases(world, one, shelf, rng) for one in users]
@@ -106,7 +106,7 @@ def run(data: Path, seeds: int) -> list[dict[str, Any]]:
 
 
 def read(folder: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Return events of the items bought by most, users and items numbered from 0, and the items' texts."""
+    """Return users and items of the events of the most bought items, from 0, and the texts."""
     with gzip.open(folder / "interactions.csv.gz", "rt", newline="", encoding="utf-8") as file:
         pairs = {(row["user_id"], row["item_id"]) for row in csv.DictReader(file)}
     with (folder / "items.csv").open(newline="", encoding="utf-8") as file:
@@ -127,20 +127,24 @@ def read(folder: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
 
 
 def purchases(
-    world: Simulated, user: int, shelf: np.ndarray, rng: np.random.Generator
+    world: FittedEnvironment, user: int, shelf: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draw items without replacement by attraction at time 0 times exposure, exp(shelf) (Gumbel top-k)."""
+    """Draw items without replacement by attraction at time 0 times exp(shelf) (Gumbel top-k)."""
     log_chance = np.log(world.attraction(np.array([user]), 0)[0]) + shelf
     log_chance[~world.eligible(np.array([user]), 0)[0]] = -np.inf
     return np.argsort(-(log_chance + rng.gumbel(size=len(log_chance))))[:BOUGHT]
 
 
-def history(items: np.ndarray, clicked: int, fresh: bool) -> History:
-    """Return a history whose last `clicked` events are clicks (kind 1), the others purchases (kind 0)."""
+def history(items: np.ndarray, clicked: int, is_validation: bool) -> History:
+    """Return a history whose last `clicked` events are clicks (1), the others purchases (0)."""
     kinds = np.zeros(len(items), np.int64)
     kinds[len(items) - clicked :] = 1
     return History(
-        items, kinds, np.ones(len(items), bool), np.full(len(items), -1), np.full(len(items), fresh)
+        items,
+        kinds,
+        np.ones(len(items), bool),
+        np.full(len(items), -1),
+        np.full(len(items), is_validation),
     )
 
 
@@ -148,13 +152,13 @@ def learn_first(bought: list[np.ndarray], text: np.ndarray, seed: int) -> Policy
     """Learn the first release from purchases; every tenth user stops it early."""
     torch.manual_seed(seed)
     network = PolicyNetwork(CONFIG, torch.from_numpy(text), torch.zeros(0, text.shape[1]), 2)
-    made = [history(items, 0, fresh=at % 10 == 0) for at, items in enumerate(bought)]
-    warm_start(network, made, replace(CONFIG, seed=seed), repeats=False)
+    made = [history(items, 0, is_validation=at % 10 == 0) for at, items in enumerate(bought)]
+    warm_start(TrainingContext(network, made, replace(CONFIG, seed=seed), repeats=False))
     return network
 
 
 def releases(
-    world: Simulated,
+    world: FittedEnvironment,
     users: np.ndarray,
     bought: list[np.ndarray],
     first: PolicyNetwork,
@@ -179,7 +183,8 @@ def releases(
             for at, (items, count) in enumerate(zip(events, clicks, strict=True))
         ]
         if variant.learn == "cross-entropy":
-            warm_start(network, made, replace(CONFIG, seed=seed + release), repeats=False)
+            config = replace(CONFIG, seed=seed + release)
+            warm_start(TrainingContext(network, made, config, repeats=False))
         else:
             improve(network, made, joined(log, release + 1), variant, seed + release)
     return found
@@ -212,7 +217,9 @@ def scores(network: PolicyNetwork, events: list[np.ndarray], clicks: np.ndarray)
     )
 
 
-def left(world: Simulated, users: np.ndarray, events: list[np.ndarray], time: int) -> np.ndarray:
+def left(
+    world: FittedEnvironment, users: np.ndarray, events: list[np.ndarray], time: int
+) -> np.ndarray:
     """Return what exists and was not had, bool [b, n]."""
     found = world.eligible(users, time).copy()
     for row, items in enumerate(events):
@@ -221,7 +228,11 @@ def left(world: Simulated, users: np.ndarray, events: list[np.ndarray], time: in
 
 
 def value(
-    world: Simulated, users: np.ndarray, events: list[np.ndarray], network: PolicyNetwork, time: int
+    world: FittedEnvironment,
+    users: np.ndarray,
+    events: list[np.ndarray],
+    network: PolicyNetwork,
+    time: int,
 ) -> float:
     """Return the exact expected clicks on greedy slates of users who were never logged."""
     found = np.where(
@@ -233,10 +244,13 @@ def value(
 
 
 def show(
-    world: Simulated, users: np.ndarray, events: list[np.ndarray], clicks: np.ndarray, network: PolicyNetwork,
-    time: int, rng: np.random.Generator,
+    world: FittedEnvironment, users: np.ndarray, events: list[np.ndarray], clicks: np.ndarray,
+    network: PolicyNetwork, time: int, rng: np.random.Generator,
 ) -> tuple[Decisions, np.ndarray]:  # fmt: skip
-    """Show every user a slate, append the clicks to `events`, and return decisions and when each reward arrives."""
+    """Show every user a slate and append the clicks to `events`.
+
+    Returns the decisions, and when each reward arrives.
+    """
     eligible = left(world, users, events, time)
     slates = draw_slates(scores(network, events, clicks), eligible, SLOTS, POOL, EPSILON, rng)
     feedback = Session(world, users, rng, time).step(slates.items)
@@ -246,8 +260,8 @@ def show(
         events[row] = np.concatenate([events[row], new])
         clicks[row] += len(new)
     known = np.ones_like(feedback.clicks)
-    made = decisions_of_slates(slates, feedback, known, np.arange(len(users)), at)
-    return made, time + 1 + world.lateness(slates.items.shape, rng)
+    made = simulated_decisions(slates, feedback, known, np.arange(len(users)), at)
+    return made, time + 1 + world.reward_delays(slates.items.shape, rng)
 
 
 def joined(log: list[tuple[Decisions, np.ndarray]], now: int) -> Decisions:
@@ -278,10 +292,11 @@ def improve(
     if not variant.corrected:
         config = replace(config, weight_cap=1.0)
         decisions = replace(decisions, logged=np.full(decisions.logged.shape, 1e-12))
-    policy_gradient(network, made, decisions, config, repeats=False, baseline=variant.baseline)
+    context = TrainingContext(network, made, config, repeats=False)
+    policy_gradient(context, decisions, variant.baseline)
 
 
-def bounds_of(world: Simulated, users: np.ndarray, bought: list[np.ndarray]) -> np.ndarray:
+def bounds_of(world: FittedEnvironment, users: np.ndarray, bought: list[np.ndarray]) -> np.ndarray:
     """Return the values of uniform and of best slates, float64 [2, RELEASES]."""
     found = np.zeros((2, RELEASES))
     for time in range(RELEASES):
@@ -294,7 +309,7 @@ def bounds_of(world: Simulated, users: np.ndarray, bought: list[np.ndarray]) -> 
 
 
 def rows_of(values: dict[str, np.ndarray], seeds: int) -> list[dict[str, Any]]:
-    """Return the rows: value at each release, rise from first to last, and the difference of the full policy."""
+    """Return the rows: values by release, gain from first to last, and differences to `full`."""
     rows = []
     for name, found in values.items():
         rows += [

@@ -1,16 +1,19 @@
-"""Part "upworthy": choosing headlines for visitors never seen, from their text alone, where the truth was randomised.
+"""Part "upworthy": choosing headlines from their text alone, where the truth comes from A/B tests.
 
-Physics: each visitor of a test saw one of its K headlines with probability 1/K, so any policy's click rate follows from
-the arms' own rates, and by inverse propensities as well; the two must agree. Protocol: arms of equal headline in a test
-are merged, tests with one headline left out; tests of weeks before 201435 train, later weeks report; every choice is
-tuned on the last fifth of the training tests, and then fitted to all of them. The lift is Σ V(policy) / Σ V(uniform)
-- 1 over tests, with a bootstrap over tests. A policy sees texts only, so nothing is picked by the clicks that value it,
-but for the best arm, picked on one half of the visitors and valued on the other.
+Each visitor of a test saw one of its K headlines with probability 1/K, so any policy's click rate
+follows from the arms' own rates, and by inverse propensities as well; the two must agree.
 
-Text vectors x are the language model's. `logit`: the policy π_a ∝ exp(w·x_a) fitted by listwise cross-entropy: a click
-in a test fell on arm a with probability ∝ impressions_a exp(w·x_a), the conditional logit of McFadden 1974. `pairwise`:
-ridge on vectors and relative click rates, both less their test's mean. `kernel`: the same with Gaussian kernels.
-`Sanderling`: the mean of the three, each scaled. Policies are greedy.
+Protocol: arms of equal headline in a test are merged, tests with one headline left out; tests of
+weeks before 201435 train, later weeks report; every choice is tuned on the last fifth of the
+training tests, then fitted to all of them. The lift is Σ V(policy) / Σ V(uniform) - 1 over tests,
+with a bootstrap over tests. A policy sees texts only, so nothing is selected by the clicks that
+value it, except the best arm, selected on one half of the visitors and valued on the other.
+
+Text vectors x are the language model's. `logit`: the policy π_a ∝ exp(w·x_a) fitted by listwise
+cross-entropy: a click in a test fell on arm a with probability ∝ impressions_a exp(w·x_a), the
+conditional logit of McFadden 1974. `pairwise`: ridge on vectors and relative click rates, both
+less their test's mean. `kernel`: the same with Gaussian kernels. `Sanderling`: the mean of the
+three, each scaled. Policies are greedy.
 """
 
 from __future__ import annotations
@@ -26,13 +29,13 @@ import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 
-from sanderling_trainer.evaluation.intervals import Interval, percentiles, ratio, resample
-from sanderling_trainer.evaluation.simulators.ab_tests import RandomisedTests
+from sanderling_trainer.evaluation.intervals import Interval, percentile_interval, ratio, resample
+from sanderling_trainer.evaluation.simulators.ab_tests import ABTests
 from sanderling_trainer.policy.model.language_model import LanguageModel
 
 CUT = "201435"
 Scores = np.ndarray
-Fit = Callable[[RandomisedTests, float], Callable[[RandomisedTests], Scores]]
+Fit = Callable[[ABTests, float], Callable[[ABTests], Scores]]
 
 
 def run(data: Path, seeds: int) -> list[dict[str, Any]]:
@@ -56,8 +59,8 @@ def run(data: Path, seeds: int) -> list[dict[str, Any]]:
     return report(scores, test)
 
 
-def read(path: Path) -> tuple[RandomisedTests, np.ndarray]:
-    """Return the tests with two headlines or more, in order of their last week, and that week for each."""
+def read(path: Path) -> tuple[ABTests, np.ndarray]:
+    """Return the tests with two headlines or more by their last week, and that week for each."""
     tests: dict[str, dict[str, list[int]]] = {}
     week: dict[str, str] = {}
     with gzip.open(path, "rt", newline="", encoding="utf-8") as file:
@@ -74,14 +77,14 @@ def read(path: Path) -> tuple[RandomisedTests, np.ndarray]:
         (at, text, *counts) for at, test in enumerate(order) for text, counts in tests[test].items()
     ]
     place, texts, shown, clicked = zip(*arms, strict=True)
-    world = RandomisedTests(texts, np.array(place), np.array(shown), np.array(clicked))
+    world = ABTests(texts, np.array(place), np.array(shown), np.array(clicked))
     return world, np.array([week[test] for test in order])
 
 
 def models(vectors: dict[str, np.ndarray]) -> dict[str, tuple[Fit, Sequence[float]]]:
     """Return each model with the grid that its one dial is tuned over."""
 
-    def encoded(world: RandomisedTests) -> np.ndarray:
+    def encoded(world: ABTests) -> np.ndarray:
         return np.stack([vectors[text] for text in world.texts])
 
     alphas, far = (0.1, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0), (1.0, 3.0, 10.0, 30.0)
@@ -100,20 +103,20 @@ def models(vectors: dict[str, np.ndarray]) -> dict[str, tuple[Fit, Sequence[floa
 
 def tuned(
     model: Fit,
-    fit: RandomisedTests,
-    tune: RandomisedTests,
-    train: RandomisedTests,
+    fit: ABTests,
+    tune: ABTests,
+    train: ABTests,
     grid: Sequence[float],
-) -> Callable[[RandomisedTests], Scores]:
+) -> Callable[[ABTests], Scores]:
     """Choose the dial by the lift on the inner split, and fit to all that trains."""
     best = max(grid, key=lambda dial: lift_of(greedy(model(fit, dial)(tune), tune), tune))
     return model(train, best)
 
 
-def ridge(features: Callable[[RandomisedTests], Callable[[RandomisedTests], Any]]) -> Fit:
-    """Ridge on relative click rates, weighted by expected clicks; `features` may be fitted to the training tests."""
+def ridge(features: Callable[[ABTests], Callable[[ABTests], Any]]) -> Fit:
+    """Ridge on relative click rates, weighted by expected clicks; `features` may be fitted."""
 
-    def fit(world: RandomisedTests, alpha: float) -> Callable[[RandomisedTests], Scores]:
+    def fit(world: ABTests, alpha: float) -> Callable[[ABTests], Scores]:
         made, (target, weight) = features(world), relative(world)
         found = Ridge(alpha=alpha).fit(made(world), target, sample_weight=weight)
         return lambda other: found.predict(made(other))
@@ -124,17 +127,17 @@ def ridge(features: Callable[[RandomisedTests], Callable[[RandomisedTests], Any]
 def tfidf_ridge(**options: Any) -> Fit:
     """Ridge on TF-IDF, its vocabulary from the training texts."""
 
-    def features(world: RandomisedTests) -> Callable[[RandomisedTests], Any]:
+    def features(world: ABTests) -> Callable[[ABTests], Any]:
         vectoriser = TfidfVectorizer(sublinear_tf=True, **options).fit(world.texts)
         return lambda other: vectoriser.transform(other.texts)
 
     return ridge(features)
 
 
-def logit(encoded: Callable[[RandomisedTests], np.ndarray]) -> Fit:
+def logit(encoded: Callable[[ABTests], np.ndarray]) -> Fit:
     """The softmax policy's listwise cross-entropy with a ridge penalty, by L-BFGS."""
 
-    def fit(world: RandomisedTests, penalty: float) -> Callable[[RandomisedTests], Scores]:
+    def fit(world: ABTests, penalty: float) -> Callable[[ABTests], Scores]:
         x, test = torch.from_numpy(encoded(world)), torch.from_numpy(world.test)
         shown, clicked = (
             torch.from_numpy(counts).float() for counts in (world.impressions, world.clicked)
@@ -159,13 +162,16 @@ def logit(encoded: Callable[[RandomisedTests], np.ndarray]) -> Fit:
     return fit
 
 
-def kernel(encoded: Callable[[RandomisedTests], np.ndarray], gamma: float = 3.0) -> Fit:
-    """Kernel ridge on differences to the test's mean, k(x, y) = exp(-γ |x - y|²), noise by expected clicks."""
+def kernel(encoded: Callable[[ABTests], np.ndarray], gamma: float = 3.0) -> Fit:
+    """Kernel ridge on differences to the test's mean, k(x, y) = exp(-γ |x - y|²).
 
-    def fit(world: RandomisedTests, noise: float) -> Callable[[RandomisedTests], Scores]:
+    The noise is by expected clicks.
+    """
+
+    def fit(world: ABTests, noise: float) -> Callable[[ABTests], Scores]:
         x, (target, weight) = encoded(world), relative(world)
 
-        def between(other: RandomisedTests) -> np.ndarray:
+        def between(other: ABTests) -> np.ndarray:
             return centred(
                 centred(np.exp(-gamma * (2.0 - 2.0 * encoded(other) @ x.T)), other).T, world
             ).T
@@ -176,8 +182,8 @@ def kernel(encoded: Callable[[RandomisedTests], np.ndarray], gamma: float = 3.0)
     return fit
 
 
-def relative(world: RandomisedTests) -> tuple[np.ndarray, np.ndarray]:
-    """Return each arm's click rate relative to its test's, less 1, and the weight: expected clicks, mean 1."""
+def relative(world: ABTests) -> tuple[np.ndarray, np.ndarray]:
+    """Return each arm's click rate over its test's, minus 1, and its weight: expected clicks."""
     base = (np.bincount(world.test, world.clicked) / np.bincount(world.test, world.impressions))[
         world.test
     ]
@@ -185,7 +191,7 @@ def relative(world: RandomisedTests) -> tuple[np.ndarray, np.ndarray]:
     return world.rates / np.maximum(base, 1e-9) - 1.0, np.maximum(weight / weight.mean(), 1e-9)
 
 
-def centred(values: np.ndarray, world: RandomisedTests) -> np.ndarray:
+def centred(values: np.ndarray, world: ABTests) -> np.ndarray:
     """Take each test's mean from values [arms, ...]."""
     starts = np.flatnonzero(np.diff(world.test, prepend=-1))
     means = np.add.reduceat(values, starts, axis=0) / np.bincount(world.test).reshape(
@@ -194,7 +200,7 @@ def centred(values: np.ndarray, world: RandomisedTests) -> np.ndarray:
     return values - means[world.test]
 
 
-def greedy(scores: Scores, world: RandomisedTests) -> np.ndarray:
+def greedy(scores: Scores, world: ABTests) -> np.ndarray:
     """Return the policy that shows the best arm of each test, float64 [arms]."""
     policy = np.zeros(len(scores))
     for test in range(world.users):
@@ -203,13 +209,13 @@ def greedy(scores: Scores, world: RandomisedTests) -> np.ndarray:
     return policy
 
 
-def lift_of(policy: np.ndarray, world: RandomisedTests) -> float:
+def lift_of(policy: np.ndarray, world: ABTests) -> float:
     """Return Σ V(policy) / Σ V(uniform) - 1 over tests."""
     return float(world.direct(policy).sum() / world.direct(world.uniform()).sum() - 1.0)
 
 
-def report(scores: dict[str, Scores], test: RandomisedTests) -> list[dict[str, Any]]:
-    """Return lifts, differences and ratios to the TF-IDF ridges, and the truth check of inverse propensities."""
+def report(scores: dict[str, Scores], test: ABTests) -> list[dict[str, Any]]:
+    """Return lifts, differences and ratios to the TF-IDF ridges, and the check by IPS."""
     rng, uniform, rows = np.random.default_rng(0), test.direct(test.uniform()), []
     bases = {
         name: test.direct(greedy(scores[name], test))
@@ -247,15 +253,15 @@ def relative_gap(found: np.ndarray, direct: np.ndarray, rng: np.random.Generator
 def lift_ratio(
     ours: np.ndarray, base: np.ndarray, uniform: np.ndarray, rng: np.random.Generator
 ) -> Interval:
-    """Return (V(ours) - V(uniform)) / (V(base) - V(uniform)); unbounded above where the base's lift may be 0."""
+    """Return the ratio of two lifts over uniform; unbounded above where the base's may be 0."""
     values = np.stack([ours - uniform, base - uniform], axis=1)
     top, bottom = resample(values, rng).T
     sums = values.sum(axis=0)
-    return percentiles(
+    return percentile_interval(
         sums[0] / sums[1], np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1.0), np.inf)
     )
 
 
 def row(model: str, metric: str, found: Interval) -> dict[str, Any]:
     """Return one row of the table."""
-    return {"data": "upworthy", "model": model, "metric": metric, **found.plain(), "seeds": 1}
+    return {"data": "upworthy", "model": model, "metric": metric, **found.as_dict(), "seeds": 1}

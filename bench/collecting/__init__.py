@@ -1,1 +1,1 @@
-"""The servers, the load and the client of `bench collect`."""
+"""Clients, load generators and the peer server of the collector's benchmarks."""

@@ -1,4 +1,6 @@
-"""The load: batches of 50 events as devices send them, over connections that stay open, each request timed."""
+"""Sends batches of 50 events, as devices send them, over persistent connections, and times each
+request.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 
 @dataclass
 class Answers:
-    """Per request: the status, when it was sent, and the seconds until its answer."""
+    """For each request: the status, when it was sent, and the seconds until its answer."""
 
     status: list[int] = field(default_factory=list)
     sent: list[float] = field(default_factory=list)
@@ -30,7 +32,7 @@ class Answers:
 
 
 def bodies(count: int, first: int = 0) -> list[bytes]:
-    """Return so many different batches: 20 decisions of 10 slots, 20 outcomes and 10 observations each."""
+    """Return different batches of 20 decisions of 10 slots, 20 outcomes and 10 observations."""
     rng = random.Random(0)
     slates = [_slate(rng) for _ in range(SLATES)]
     return [
@@ -60,15 +62,15 @@ def _batch(number: int, slates: list[list[Slot]], rng: random.Random) -> list[Ev
 
     decisions = [
         Decision(
-            **common(seq), release=3, scheme="sequential", epsilon=0.1, pool=50, eligible=200, state_events=4,
-            slate=rng.choice(slates), state_checksum=f"{rng.getrandbits(128):032x}",
+            **common(seq), release=3, scheme="sequential", epsilon=0.1, pool=50, eligible=200,
+            slate=rng.choice(slates), state_checksum=f"{rng.getrandbits(128):032x}", state_events=4,
         )
         for seq in range(1, 21)
     ]  # fmt: skip
     outcomes = [
         Outcome(
-            **common(seq), decision=decision.id, slot=0, item=decision.slate[0].item, kind="click", value=1.0,
-            updates_state=True,
+            **common(seq), decision=decision.id, slot=0, item=decision.slate[0].item, kind="click",
+            value=1.0, updates_state=True,
         )
         for seq, decision in enumerate(decisions, 21)
     ]  # fmt: skip
@@ -80,7 +82,7 @@ def _batch(number: int, slates: list[list[Slot]], rng: random.Random) -> list[Ev
 
 
 def wait_until_listening(port: int, within_s: float = 20.0) -> None:
-    """Return when somebody listens on this port of loopback, or when the time is over."""
+    """Return when a server listens on this port of loopback, or after the time."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
@@ -89,8 +91,10 @@ def wait_until_listening(port: int, within_s: float = 20.0) -> None:
 
 
 def load(port: int, batches: Iterable[bytes], connections: int, seconds: float) -> Answers:
-    """Send from several connections at once, each one request after the other, for so long."""
-    answers, lock, source = Answers(), threading.Lock(), iter(batches)
+    """Send over several connections at once, each one request after the other, for `seconds`."""
+    answers = Answers()
+    lock = threading.Lock()
+    source = iter(batches)
     end = time.perf_counter() + seconds
 
     def run() -> None:
@@ -116,22 +120,27 @@ def load(port: int, batches: Iterable[bytes], connections: int, seconds: float) 
     return answers
 
 
+def request_head(body: bytes) -> bytes:
+    """Return the head of the request that sends this batch."""
+    head = "POST /v1/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer secret\r\n"
+    return f"{head}content-encoding: zstd\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+
+
 def _post(connection: socket.socket, body: bytes) -> int:
-    head = "POST /v1/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer secret\r\ncontent-encoding: zstd\r\n"
-    connection.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+    connection.sendall(request_head(body) + body)
     answer = b""
     while b"\r\n\r\n" not in answer:
-        answer += _some(connection)
-    head_bytes, _, content = answer.partition(b"\r\n\r\n")
-    found = LENGTH.search(head_bytes)
-    missing = int(found[1]) - len(content) if found else 0
+        answer += _receive(connection)
+    head, _, content = answer.partition(b"\r\n\r\n")
+    length = LENGTH.search(head)
+    missing = int(length[1]) - len(content) if length else 0
     while missing > 0:
-        missing -= len(_some(connection))
-    return int(head_bytes[9:12])
+        missing -= len(_receive(connection))
+    return int(head[9:12])
 
 
-def _some(connection: socket.socket) -> bytes:
+def _receive(connection: socket.socket) -> bytes:
     part = connection.recv(2**16)
     if not part:
-        raise ConnectionError("the server hung up")
+        raise ConnectionError("the server closed the connection")
     return part

@@ -1,6 +1,7 @@
-"""What one would write without us: a Starlette endpoint that appends JSON lines to a file, and flushes it to the disk.
+"""The peer: a plain Starlette endpoint that appends JSON lines to a file and flushes it.
 
-It unpacks and parses the same batches, but checks nothing, knows no ids, and answers without verdicts.
+It decompresses and parses the same batches, but does not validate or deduplicate, and gives no
+verdicts.
 
     python -m bench.collecting.peer FOLDER PORT
 """
@@ -27,15 +28,15 @@ lock = Lock()
 
 
 def store(events: list[dict[str, Any]]) -> None:
-    """Append and flush."""
+    """Append events and flush the file."""
     with lock:
         file.write("".join(json.dumps(event) + "\n" for event in events).encode())
         file.flush()
         os.fsync(file.fileno())
 
 
-async def take(request: Request) -> JSONResponse:
-    """Take one batch."""
+async def post_events(request: Request) -> JSONResponse:
+    """Store one batch."""
     lines = zstandard.ZstdDecompressor().decompress(await request.body()).splitlines()
     events = [json.loads(line) for line in lines]
     await run_in_threadpool(store, events)
@@ -44,7 +45,7 @@ async def take(request: Request) -> JSONResponse:
 
 app = Starlette(
     routes=[
-        Route("/v1/events", take, methods=["POST"]),
+        Route("/v1/events", post_events, methods=["POST"]),
         Route("/healthz", lambda _: JSONResponse({})),
     ]
 )

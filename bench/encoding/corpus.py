@@ -1,9 +1,9 @@
-"""Real texts to distil on and to judge by, from the benchmark's data and from what is installed.
+"""Real texts to distil on and to evaluate by, from the benchmark's data and the installed packages.
 
-Two catalogues: MovieLens' titles with year and genres (500 of 1,682 held out), and the gift shop's descriptions (a
-tenth held out). Further texts: headlines and the sentences beside them (Upworthy), first lines of documentation of the
-installed packages, recombinations of the catalogues' words, and words of the vocabulary at random. No text that is held
-out is among them. Refuses to know encoders.
+Two catalogues: MovieLens' titles with year and genres (500 of 1,682 held out), and the gift shop's
+descriptions (a tenth held out). Further training texts: headlines and the sentences beside them
+(Upworthy), first lines of documentation of the installed packages, recombinations of the
+catalogues' words, and random words of the vocabulary. None of them is a held-out text.
 """
 
 from __future__ import annotations
@@ -29,16 +29,21 @@ MARKUP = re.compile(r"<[^>]+>|http\S+")
 
 @dataclass(frozen=True)
 class Corpus:
-    """`own` texts of the catalogues to train on, `further` texts, and named sets to judge by."""
+    """Texts to train on, and named sets to evaluate by."""
 
     own: list[str]
-    further: list[str]
-    judged: dict[str, list[str]]
+    """The catalogues' texts that are not held out."""
+
+    augmented: list[str]
+    """Other training texts."""
+
+    evaluation: dict[str, list[str]]
 
 
 def read(root: Path, vocabulary: Iterable[str]) -> Corpus:
     """Return the corpus; the same data, packages and vocabulary give the same."""
-    rng, words = random.Random(0), text_augmentation.whole_words(vocabulary)
+    rng = random.Random(0)
+    words = text_augmentation.whole_words(vocabulary)
     new_films, films = _split(_films(root), FILMS_HELD_OUT, rng)
     gifts = [
         row["text"]
@@ -46,7 +51,7 @@ def read(root: Path, vocabulary: Iterable[str]) -> Corpus:
     ]
     new_gifts, gifts = _split(gifts, len(gifts) // 10, rng)
     titles = [film.rsplit(")", 1)[0] + ")" for film in new_films]
-    judged = {
+    evaluation = {
         "films, seen": films[:500],
         "films, unseen": new_films,
         "bare titles, unseen": titles,
@@ -56,31 +61,30 @@ def read(root: Path, vocabulary: Iterable[str]) -> Corpus:
         "gifts, unseen": new_gifts,
     }
     own = list(dict.fromkeys([*films, *gifts]))
-    judged = {
-        name: one if "unseen" not in name else text_augmentation.unlike(dict.fromkeys(one), own)
-        for name, one in judged.items()
-    }
+    for name, texts in evaluation.items():
+        if "unseen" in name:
+            evaluation[name] = text_augmentation.without(dict.fromkeys(texts), own)
+
     draw = np.random.default_rng(0)
-    more = [
+    augmented = [
         *(film.rsplit(")", 1)[0] + ")" for film in films),
         *(gift.title() for gift in gifts),
         *list(dict.fromkeys(_headlines(root)))[:HEADLINES],
-        *_some(_documentation(), DOCUMENTATION, rng),
-        *text_augmentation.further(own, words, draw),
-        *text_augmentation.further(own, words, draw),
+        *_sample(_documentation(), DOCUMENTATION, rng),
+        *text_augmentation.augment(own, words, draw),
+        *text_augmentation.augment(own, words, draw),
         *(" ".join(rng.choice(words) for _ in range(rng.randint(1, 8))) for _ in range(MIXTURES)),
     ]
-    return Corpus(
-        own,
-        text_augmentation.unlike(dict.fromkeys(more), [*new_films, *titles, *new_gifts]),
-        judged,
-    )
+    held_out = [*new_films, *titles, *new_gifts]
+    augmented = text_augmentation.without(dict.fromkeys(augmented), held_out)
+    return Corpus(own, augmented, evaluation)
 
 
-def _split(found: list[str], count: int, rng: random.Random) -> tuple[list[str], list[str]]:
-    order = list(range(len(found)))
-    rng.shuffle(order)
-    return [found[at] for at in order[:count]], [found[at] for at in order[count:]]
+def _split(texts: list[str], count: int, rng: random.Random) -> tuple[list[str], list[str]]:
+    """Return `count` texts at random, and the others."""
+    shuffled = list(texts)
+    rng.shuffle(shuffled)
+    return shuffled[:count], shuffled[count:]
 
 
 def _films(root: Path) -> list[str]:
@@ -91,10 +95,11 @@ def _films(root: Path) -> list[str]:
         for line in (folder / "u.item").read_text(encoding="latin-1").split("\n")
         if line
     ]
-    return [
-        f"{row[1]} {' '.join(name for name, one in zip(names, row[5:], strict=True) if one == '1')}"
-        for row in rows
-    ]
+    films = []
+    for row in rows:
+        genres = [name for name, flag in zip(names, row[5:], strict=True) if flag == "1"]
+        films.append(f"{row[1]} {' '.join(genres)}")
+    return films
 
 
 def _headlines(root: Path) -> Iterator[str]:
@@ -121,8 +126,8 @@ def _documentation() -> Iterator[str]:
                     yield from (line.strip() for line in lines if 10 < len(line.strip()) < 110)
 
 
-def _some(found: Iterable[str], count: int, rng: random.Random) -> list[str]:
-    distinct = list(dict.fromkeys(found))
+def _sample(texts: Iterable[str], count: int, rng: random.Random) -> list[str]:
+    distinct = list(dict.fromkeys(texts))
     return rng.sample(distinct, min(count, len(distinct)))
 
 
@@ -134,5 +139,5 @@ def _misspell(text: str, rng: random.Random) -> str:
     )
 
 
-def _swap(word: str, at: int) -> str:
-    return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
+def _swap(word: str, index: int) -> str:
+    return word[:index] + word[index + 1] + word[index] + word[index + 2 :]

@@ -2,9 +2,9 @@
 
     others_worker.py MODEL FLOAT.onnx TEXTS.json TIMED.json WEIGHT_ONLY.onnx OTHERS.npz
 
-MODEL is the language model's folder, with its tokenizer. Writes WEIGHT_ONLY.onnx (onnxruntime's MatMulNBits), and
-OTHERS.npz: for model2vec (distilled from MODEL) and fastembed (FLOAT.onnx) the vectors of the texts, and the
-microseconds of each timed text, tokenization included. Refuses to judge.
+MODEL is the language model's folder, with its tokenizer. Writes WEIGHT_ONLY.onnx (onnxruntime's
+MatMulNBits), and OTHERS.npz: for model2vec (distilled from MODEL) and fastembed (FLOAT.onnx) the
+vectors of the texts, and the microseconds of each timed text, tokenization included.
 """
 
 from __future__ import annotations
@@ -25,15 +25,19 @@ ROUNDS = 10
 def main(model: str, plain: str, texts: str, timed: str, weights: str, others: str) -> None:
     """Write the two files."""
     weight_only(plain, Path(weights))
+    all_texts = json.loads(Path(texts).read_text())
+    timed_texts = json.loads(Path(timed).read_text())
     static, static_bytes = model2vec(model)
-    found: dict[str, Any] = {"model2vec, bytes": static_bytes}
-    for name, encode in (
-        ("model2vec", static),
-        ("fastembed", fastembed(model, plain, Path(others).with_suffix(""))),
-    ):
-        found[name] = np.stack([encode(text) for text in json.loads(Path(texts).read_text())])
-        found[f"{name}, us"] = times(encode, json.loads(Path(timed).read_text()))
-    np.savez(others, **found)
+    encoders = {
+        "model2vec": static,
+        "fastembed": fastembed(model, plain, Path(others).with_suffix("")),
+    }
+
+    arrays: dict[str, Any] = {"model2vec, bytes": static_bytes}
+    for name, encode in encoders.items():
+        arrays[name] = np.stack([encode(text) for text in all_texts])
+        arrays[f"{name}, us"] = times(encode, timed_texts)
+    np.savez(others, **arrays)
 
 
 def weight_only(source: str, path: Path) -> None:
@@ -47,7 +51,7 @@ def weight_only(source: str, path: Path) -> None:
 
 
 def model2vec(model: str) -> tuple[Callable[[str], Any], int]:
-    """Return the encoder of a static model, a vector for each token, averaged; and the bytes of its table."""
+    """Return the encoder of a static model, a mean of token vectors, and its table's bytes."""
     from model2vec.distill import distill
 
     static = distill(model, pca_dims=256)

@@ -1,8 +1,9 @@
-"""What else makes this language model small: every way that installs beside the project, from the same weights.
+"""Other ways to make the same language model small, as far as they install beside the project.
 
-`float`: the model with pooling and normalisation in the graph. Its int8 forms by onnxruntime's own quantizer: dynamic,
-per tensor and per channel; static (quantized multiplications and tables, calibrated). And sentence-transformers' own
-export. Others need packages of their own: `bench.encoding.others`. Refuses to know ours.
+`float`: the model with pooling and normalisation in the graph. Its int8 forms by onnxruntime's own
+quantizer: dynamic, per tensor and per channel; static (quantized multiplications and tables,
+calibrated). And sentence-transformers' own export. Peers that need packages of their own are in
+`bench.encoding.others`.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from onnxruntime.quantization import (
 )
 from torch import Tensor, nn
 
-from bench.encoding.teacher import Teacher
 from sanderling_quantize.encoders.int8_search import feed
-from sanderling_quantize.encoders.student import mean, unit
+from sanderling_quantize.encoders.pooling import mean_pool, unit
+from sanderling_quantize.encoders.teacher import Teacher
 from sanderling_quantize.encoders.tokenization import Tokens
 from sanderling_trainer.policy.model.language_model import MINILM, resolve
 
@@ -42,11 +43,11 @@ class Pooled(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return unit vectors float32 [b, t]."""
         hidden = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        return unit(mean(hidden, attention_mask))
+        return unit(mean_pool(hidden, attention_mask))
 
 
 def graphs(teacher: Teacher, calibration: Sequence[Tokens], folder: Path) -> dict[str, Path]:
-    """Write the peers that are ONNX graphs and return where they are; those of an earlier run are kept."""
+    """Write the peers that are ONNX graphs, if not there yet, and return their paths."""
     logging.getLogger().setLevel(logging.ERROR)
     folder.mkdir(parents=True, exist_ok=True)
     plain = folder / "float.onnx"
@@ -57,15 +58,13 @@ def graphs(teacher: Teacher, calibration: Sequence[Tokens], folder: Path) -> dic
         "static int8, per channel": lambda path: _static(plain, path, calibration),
         "sentence-transformers int8": lambda path: _sentence_transformers(path),
     }
-    found = {}
+    paths = {}
     for name, make in makers.items():
-        path = (
-            plain if name == "float" else folder / f"{name.replace(' ', '_').replace(',', '')}.onnx"
-        )
+        path = folder / f"{name.replace(' ', '_').replace(',', '')}.onnx"
         if not path.exists():
             make(path)
-        found[name] = path
-    return found
+        paths[name] = path
+    return paths
 
 
 def _export(teacher: Teacher, path: Path) -> None:
@@ -92,11 +91,11 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
     """Hands calibration texts to onnxruntime, one by one."""
 
     def __init__(self, tokens: Sequence[Tokens]) -> None:
-        self.left = iter([feed(one) for one in tokens])
+        self._inputs = iter([feed(text) for text in tokens])
 
     def get_next(self) -> dict[str, Any] | None:
         """Return the next text's inputs, or None."""
-        return next(self.left, None)
+        return next(self._inputs, None)
 
 
 def _static(source: Path, path: Path, calibration: Sequence[Tokens]) -> None:

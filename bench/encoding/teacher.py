@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import torch
 
-from transformers import AutoModel, AutoTokenizer
-
+from sanderling_quantize.encoders.teacher import Teacher
 from sanderling_trainer.policy.model.language_model import MINILM, resolve
 
+MAX_TOKENS = 64
 
-@dataclass(frozen=True)
-class Teacher:
-    """The language model and its tokenizer."""
 
-    model: Any
-    tokenizer: Any
-
-    @staticmethod
-    def load() -> Teacher:
-        """Load the language model that the project uses by default."""
-        folder = resolve(MINILM)
-        return Teacher(
-            AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
-        )
+def load_teacher() -> Teacher:
+    """Load the language model that the project uses by default, on the CPU as devices have it."""
+    return Teacher.load(resolve(MINILM), MAX_TOKENS, torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""Environments for peers, so that what they need is never a dependency of ours. Refuses to know what they run."""
+"""Virtual environments for peers, so that their packages are never dependencies of ours."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def interpreter_of(name: str, packages: Sequence[str], ours: Sequence[str] = ()) -> Path:
-    """Return the python of an environment in the folder `name` of the checkout, made with these packages if there is
-    none. It sees what is installed beside the benchmark too, and of the checkout the folders `ours`."""
+    """Return the python of the environment in the folder `name` of the checkout.
+
+    It is created with these packages if there is none. It also sees the packages installed beside
+    the benchmark, and the folders `ours` of the checkout.
+    """
     home = ROOT / name
     interpreter = home / "bin" / "python"
     if not interpreter.exists():

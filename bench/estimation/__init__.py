@@ -1,1 +1,1 @@
-"""What the benchmark of the off-policy estimators needs, and their tests use."""
+"""Simulated slate logs and loop-based estimators, for the benchmark of `ope` and its tests."""

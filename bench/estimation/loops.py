@@ -1,6 +1,6 @@
-"""The off-policy estimators as Python loops over decisions and slots, and slates enumerated one by one.
+"""The off-policy estimators as Python loops, and slates enumerated one by one.
 
-The peer of `sanderling_trainer`'s estimators: each is its definition, with nothing shared.
+The reference for the trainer's estimators: each is its definition, with no code shared.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def joint(slate: tuple[int, ...], pool: int, epsilon: float) -> float:
 
 
 def naive_estimates(log: Any, target: Any, predicted: Any, cap: float) -> dict[str, float]:
-    """Return every estimator of one log by looping over decisions and slots, straight from the papers."""
+    """Return every estimate of one log, by loops over decisions and slots as in the papers."""
     slots = len(log.reward[0])
     families = ("SIPS", "RIPS", "IIPS", "inclusion")
     linear = dict.fromkeys(
@@ -42,8 +42,8 @@ def naive_estimates(log: Any, target: Any, predicted: Any, cap: float) -> dict[s
             for k in range(slots)
         ]
         whole, prefix = 1.0, 1.0
-        for one in ratios:
-            whole *= one
+        for ratio in ratios:
+            whole *= ratio
         for k in range(slots):
             before, prefix = prefix, prefix * ratios[k]
             if not log.judged[i, k]:
@@ -74,17 +74,17 @@ def naive_estimates(log: Any, target: Any, predicted: Any, cap: float) -> dict[s
             linear["Switch-DR"] += count * (e + (w * (r - q) if w <= cap else 0.0))
             linear["DRos"] += count * (e + cap**2 / (w**2 + cap**2) * w * (r - q))
             linear["Cascade-DR"] += count * (
-                prefix * (r - q) + before * float(predicted.above[i, k])
+                prefix * (r - q) + before * float(predicted.expected_given_above[i, k])
             )
-    found = {name: total / sum(shown_in) for name, total in linear.items()}
+    result = {name: total / sum(shown_in) for name, total in linear.items()}
     for family in ("SIPS", "RIPS", "IIPS"):
-        by_slot = [
-            top / bottom if bottom else 0.0
-            for top, bottom in zip(tops[family], bottoms[family], strict=True)
-        ]
-        found[f"SN-{family}"] = sum(n * v for n, v in zip(shown_in, by_slot, strict=True)) / sum(
-            shown_in
-        )
+        result[f"SN-{family}"] = _by_slot(tops[family], bottoms[family], shown_in)
     bottom = sum(bottoms["inclusion"])
-    found["SN-inclusion"] = sum(tops["inclusion"]) / bottom if bottom else 0.0
-    return found
+    result["SN-inclusion"] = sum(tops["inclusion"]) / bottom if bottom else 0.0
+    return result
+
+
+def _by_slot(tops: list[float], bottoms: list[float], shown: list[float]) -> float:
+    """Return the mean of top / bottom over slots, weighted by how many of each were shown."""
+    ratios = [top / bottom if bottom else 0.0 for top, bottom in zip(tops, bottoms, strict=True)]
+    return sum(n * ratio for n, ratio in zip(shown, ratios, strict=True)) / sum(shown)

@@ -1,7 +1,7 @@
-"""The baselines that a policy is measured against: simple, correct, each by its source.
+"""The baselines that the policy is compared with, each simple, correct, and cited.
 
-All learn from a `Log` and answer `Queries` (see `protocols.py`). An interaction is binary unless said otherwise:
-x_ui = 1 when user u has had item i. Refuses to know splits, metrics and how settings are chosen.
+All learn from a `Log` and answer `Queries` (`protocols.py`). An interaction is binary unless stated
+otherwise: x_ui = 1 if user u has had item i.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Popular:
 
 
 class RecentPopular:
-    """How many events an item had in the `days` before the question: what is in fashion now (Ji et al. 2020)."""
+    """How many events an item had in the `days` before the query (Ji et al. 2020)."""
 
     name = "recent popular"
 
@@ -81,10 +81,11 @@ class RecentPopular:
 
 
 class Content:
-    """Cosine of an item's TF-IDF vector to the mean of those the user had (Salton and Buckley 1988).
+    """Cosine of an item's TF-IDF vector to the mean of those the user had (Salton
+    and Buckley 1988).
 
-    tf = 1 + log count, idf = 1 + log((1 + n) / (1 + df)) over the texts known to `fit`; terms are words, words and
-    pairs of words, or character trigrams. New items can be scored.
+    tf = 1 + log count, idf = 1 + log((1 + n) / (1 + df)) over the texts known to `fit`; terms are
+    words, words and pairs of words, or character trigrams. New items can be scored.
     """
 
     name = "TF-IDF content"
@@ -134,7 +135,8 @@ class Content:
 class ItemKNN:
     """Sums an item's cosines to the items had (Sarwar et al. 2001), shrunk (Bell and Koren 2007).
 
-    s_ij = x_i·x_j / (|x_i| |x_j| + shrink); of each item's similarities the `neighbours` largest are kept.
+    s_ij = x_i·x_j / (|x_i| |x_j| + shrink); of each item's similarities the
+    `neighbours` largest are kept.
     """
 
     name = "ItemKNN"
@@ -185,7 +187,8 @@ class EASE:
 
 
 class Blend:
-    """EASE and recent popularity, each as a z-score over the known items, the latter times `weight`.
+    """EASE and recent popularity, each as a z-score over the known items, the
+    latter times `weight`.
 
     `damped` takes log(1 + count) for the count first.
     """
@@ -195,34 +198,33 @@ class Blend:
     def __init__(
         self, regularisation: float, days: float, weight: float, damped: bool = False
     ) -> None:
-        self.personal, self.fashion, self.weight, self.damped = (
-            EASE(regularisation),
-            RecentPopular(days),
-            weight,
-            damped,
-        )
+        self.personal = EASE(regularisation)
+        self.recent = RecentPopular(days)
+        self.weight = weight
+        self.damped = damped
 
     def fit(self, train: Log, seed: int) -> Blend:
         """Fit both."""
         self.personal.fit(train, seed)
-        self.fashion.fit(train, seed)
+        self.recent.fit(train, seed)
         return self
 
     def scores(self, queries: Queries) -> Floats:
         """Return float32 [u, m]."""
-        counts = self.fashion.scores(queries)
-        fashion = np.log1p(counts) if self.damped else counts
+        counts = self.recent.scores(queries)
+        popularity = np.log1p(counts) if self.damped else counts
         return _standard(self.personal.scores(queries)) + np.float32(self.weight) * _standard(
-            fashion
+            popularity
         )
 
 
 class IALS:
     """Matrix factors for implicit feedback by alternating least squares.
 
-    Minimises Σ_{(u,i) in S} (1 - w_u·h_i)² + α Σ_{u,i} (w_u·h_i)² + λ Σ_u (|S_u| + α n)^ν |w_u|², and so for h (Hu et
-    al. 2008; as parametrised by Rendle et al. 2022, "Revisiting the performance of iALS on item recommendation
-    benchmarks", eq. 3 to 5). A user's vector is solved from what was had when the question is put.
+    Minimises Σ_{(u,i) in S} (1 - w_u·h_i)² + α Σ_{u,i} (w_u·h_i)² + λ Σ_u (|S_u| + α n)^ν |w_u|²,
+    and so for h (Hu et al. 2008; as parametrised by Rendle et al. 2022, "Revisiting the performance
+    of iALS on item recommendation benchmarks", eq. 3 to 5). A user's vector is solved from what was
+    had when the question is put.
     """
 
     name = "iALS"
@@ -250,7 +252,9 @@ class IALS:
         return self.solve([np.unique(rows) for rows in queries.items], self.items) @ self.items.T
 
     def solve(self, lists: Sequence[NDArray[Any]], other: Floats) -> Floats:
-        """Return each side's vectors float32 [a, d] that minimise the loss for the other side's [b, d], held fast."""
+        """Return each side's vectors float32 [a, d] that minimise the loss for the other side's
+        [b, d], held fast.
+        """
         everywhere = self.alpha * (other.T @ other)
         found = np.zeros((len(lists), self.factors), np.float32)
         for at, rows in enumerate(lists):

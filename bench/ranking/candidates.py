@@ -1,4 +1,4 @@
-"""Which settings each baseline is tuned over: at most `BUDGET` trials each. Refuses to know how a trial is judged."""
+"""The settings that each model is tuned over, at most `BUDGET` trials each."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any
 
 from bench.ranking import baselines
 from bench.ranking.protocols import Benchmark, Model
-from sanderling_trainer.evaluation.baselines import MOST_ITEMS
+from sanderling_trainer.evaluation.baselines import EASE_MAX_ITEMS
 
 BUDGET = 12
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """How to build a model, the settings to try, whether seeds change it, and whether it can take part at all.
+    """How to build a model, the settings to try, whether seeds change it, and whether it
+    can take part at all.
 
     `like` names the model whose settings, once chosen, are taken instead.
     """
@@ -44,7 +45,7 @@ def _told(benchmark: Benchmark) -> bool:
 
 
 def _small(benchmark: Benchmark) -> bool:
-    return len(benchmark.report.train.texts) <= MOST_ITEMS
+    return len(benchmark.report.train.texts) <= EASE_MAX_ITEMS
 
 
 BASELINES: dict[str, Candidate] = {

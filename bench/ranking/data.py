@@ -1,10 +1,9 @@
 """The benchmark's data sets, read from a folder that the project does not ship (see `folder`).
 
-    online_retail/interactions.csv.gz, items.csv    purchases of a gift shop (Chen et al. 2012), texts of all items
-    amazon_beauty/beauty.txt.gz                     `user item`, each user's lines in order; no times, no texts
-    ml-100k/u.data, u.item                          MovieLens 100K (Harper and Konstan 2015)
-
-Refuses to know splits, models and metrics.
+online_retail/interactions.csv.gz   purchases of a gift shop (Chen et al. 2012)
+online_retail/items.csv             texts of all its items
+amazon_beauty/beauty.txt.gz         `user item`, each user's lines in order; no times, no texts
+ml-100k/u.data, u.item              MovieLens 100K (Harper and Konstan 2015)
 """
 
 from __future__ import annotations
@@ -24,9 +23,11 @@ DEFAULT = Path(__file__).parents[3] / "shared" / "data"
 
 @dataclass(frozen=True)
 class Log:
-    """What happened, oldest first: user, item (rows) and time (seconds), each int64 [e]; the items' texts [n].
+    """What happened, oldest first: user, item (rows) and time (seconds), each int64 [e];
+    the items' texts [n].
 
-    Items are numbered in the order in which they first appear, so what was known at any time is a prefix of the rows.
+    Items are numbered in the order in which they first appear, so what was known at any time is a
+    prefix of the rows.
     """
 
     user: NDArray[np.int64]
@@ -39,7 +40,9 @@ class Log:
         return len(self.item)
 
     def select(self, mask: NDArray[np.bool_]) -> Log:
-        """Return the events chosen by mask bool [e], with the texts of the rows up to the last one seen in them."""
+        """Return the events chosen by mask bool [e], with the texts of the rows up to the
+        last one seen in them.
+        """
         known = int(self.item[mask].max(initial=-1)) + 1
         return replace(
             self,
@@ -51,7 +54,8 @@ class Log:
 
 
 def folder(given: str | None) -> Path:
-    """Return the data folder: the one given, else $SANDERLING_DATA, else ../shared/data beside the repository.
+    """Return the data folder: the one given, else $SANDERLING_DATA, else ../shared/data
+    beside the repository.
 
     Raises `SystemExit` where there is no such folder.
     """
@@ -77,7 +81,9 @@ def online_retail(root: Path) -> Log:
 
 
 def beauty(root: Path) -> Log:
-    """Return Amazon Beauty; the time of an event is its place in its user's history, which no other user shares."""
+    """Return Amazon Beauty; the time of an event is its place in its user's history, which no
+    other user shares.
+    """
     with gzip.open(root / "amazon_beauty" / "beauty.txt.gz", "rt", encoding="ascii") as file:
         pairs = [line.split() for line in file]
     places: dict[str, int] = {}
@@ -91,7 +97,8 @@ def beauty(root: Path) -> Log:
 def movielens(root: Path) -> Log:
     """Return MovieLens 100K, every rating an event; the texts are titles.
 
-    Half of a user's ratings share their second with another, so the order of the file decides which is the last.
+    Half of a user's ratings share their second with another, so the order of the file decides
+    which is the last.
     """
     lines = (root / "ml-100k" / "u.item").read_text(encoding="latin-1").splitlines()
     texts = dict(line.split("|")[:2] for line in lines)

@@ -1,7 +1,4 @@
-"""Sanderling as one of the models: the trainer's own warm start, and the same policy as devices hold it, in int8.
-
-Refuses to know how models are compared.
-"""
+"""Sanderling as one of the compared models: the trainer's own warm start, in float32."""
 
 from __future__ import annotations
 
@@ -15,18 +12,21 @@ from bench.ranking.candidates import Candidate, grid
 from bench.ranking.data import Log
 from bench.ranking.protocols import Benchmark, Queries
 from sanderling_trainer.data.histories import History
-from sanderling_trainer.data.popularity import DAY, Trends
+from sanderling_trainer.data.popularity import DAY, PopularityHistory
 from sanderling_trainer.policy.model import linear_init
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.language_model import LanguageModel
 from sanderling_trainer.policy.model.network import PolicyNetwork
+from sanderling_trainer.policy.training.context import TrainingContext
 from sanderling_trainer.policy.training.warm_start import warm_start
 
 CHUNK = 64
 
 
 class Sanderling:
-    """The policy after its warm start, in float32. `repeats` trains it to recommend again what a user has had."""
+    """The policy after its warm start, in float32. `repeats` trains it to recommend again
+    what a user has had.
+    """
 
     name = "Sanderling"
 
@@ -43,26 +43,28 @@ class Sanderling:
         )
         histories = [_history(rows, times) for rows, times in _users(train)]
         if self.config.linear_start:
-            linear_init.begin(
-                network, linear_init.factors(histories, len(train.texts), self.config.dim)
-            )
-        self.trends = Trends.of(train.user, train.item, train.time, len(train.texts))
-        warm_start(network, histories, self.config, self.repeats, trends=self.trends)
+            factors = linear_init.ridge_factors(histories, len(train.texts), self.config.dim)
+            linear_init.initialize(network, factors)
+        self.popularity = PopularityHistory.of(train.user, train.item, train.time, len(train.texts))
+        warm_start(TrainingContext(network, histories, self.config, self.repeats, self.popularity))
         self.network = network
         return self
 
-    def at(self, moment: int) -> None:
-        """Let the trends be those of a moment in seconds, as a release would."""
-        self.network.follow(self.trends, moment // DAY)
+    def set_time(self, moment: int) -> None:
+        """Set the popularity features to those of a moment in seconds, as a release would."""
+        self.network.set_popularity_day(self.popularity, moment // DAY)
 
     @torch.no_grad()
     def scores(self, queries: Queries) -> NDArray[np.float32]:
-        """Return float32 [u, n], of items new since the training too: they have a text and the bias of a newcomer."""
-        self.at(int(queries.now.max()))
+        """Return float32 [u, n], of items new since the training too: they have a text and the
+        bias of a new item.
+        """
+        self.set_time(int(queries.now.max()))
         items = self.network.items()
         later = queries.texts[len(items) :]
         new = torch.from_numpy(_Texts.of(later)) @ self.network.project.T if later else items[:0]
-        new_item = self.network.bias.median() + self.network.new_item @ self.network.trend_weights
+        popularity = self.network.new_item_popularity @ self.network.popularity_weights
+        new_item = self.network.bias.median() + popularity
         biases = torch.cat([self.network.biases(), new_item.expand(len(new))])
         users = self.network.users(self._states(items, queries))
         return (users @ torch.cat([items, new]).T + biases).numpy()

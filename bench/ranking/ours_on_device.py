@@ -1,9 +1,9 @@
-"""Sanderling as devices hold it: trained, quantized, sealed into a bundle, and asked through the engine's code.
+"""Sanderling as devices hold it: trained, quantized, built into a bundle, run by the engine.
 
-Every score comes from the int8 rows of the bundle by the device's kernel; states are stepped event by event; items that
-are new since the training are added by their text through the bundle's int8 encoder. For some users the slate is also
-taken from a whole `Engine` without exploration, and must be the same. The encoder is distilled once a process: the
-language model is always the same. Refuses to know how models are compared.
+Every score comes from the bundle's int8 rows by the device's kernel. States advance event by event;
+items that are new since the training are added by their text through the bundle's int8 encoder. For
+some users the slate is also taken from a whole `Engine` without exploration and must be the same.
+The encoder is distilled once in a process, since the language model is always the same.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sanderling_quantize.build_bundle import build
 from sanderling_quantize.encoders.build_encoder import Encoding
 from sanderling_trainer.data.tables import Catalogue
 from sanderling_trainer.policy import checkpoint
-from sanderling_trainer.policy.checkpoint import CheckpointMetadata
+from sanderling_trainer.policy.checkpoint import Checkpoint, CheckpointMetadata
 from sanderling_trainer.policy.model.language_model import LanguageModel
 
 KIND = "view"
@@ -65,13 +65,13 @@ class OnDevice:
         if not bundle.exists():
             self._build(bundle, int(queries.now.max()))
         scorer, known = Scorer(Bundle.open(bundle)), len(self.texts)
-        return scorer.changed(
+        return scorer.with_changes(
             [{"id": str(known + at), "text": text} for at, text in enumerate(queries.texts[known:])]
         )
 
     def _build(self, bundle: Path, now: int) -> None:
         policy, source = self.policy, self.folder / "checkpoint"
-        policy.at(now)
+        policy.set_time(now)
         LanguageModel().save(source / "encoder")
         texts = self.texts
         catalogue = Catalogue(
@@ -79,9 +79,12 @@ class OnDevice:
             texts=texts,
             records=[{"id": str(at), "title": text} for at, text in enumerate(texts)],
         )
-        facts = CheckpointMetadata("bench", 1, 0, [KIND], policy.repeats, 0, self.moment, "0" * 64)
+        metadata = CheckpointMetadata(
+            "bench", 1, 0, [KIND], policy.repeats, 0, self.moment, "0" * 64
+        )
         config = replace(policy.config, epsilon=0.0)
-        checkpoint.save(source, policy.network, catalogue, config, facts, {}, policy.trends)
+        trained = Checkpoint(policy.network, catalogue, config, metadata, policy.popularity)
+        checkpoint.save(source, trained, {})
         build(source, bundle, encoding=Encoding(), encoder_of=OnDevice._encoder_of)
         shutil.rmtree(source)
         OnDevice._encoder_of = OnDevice._encoder_of or bundle
@@ -101,15 +104,15 @@ class OnDevice:
 
 
 def _user(scorer: Scorer, rows: Rows) -> NDArray[np.float32]:
-    state = scorer.state.start()
+    state = scorer.user_model.initial_state()
     for row in rows.tolist():
-        state = scorer.state.step(state, scorer.vector(row), KIND)
-    return scorer.state.user(state)
+        state = scorer.user_model.step(state, scorer.vector(row), KIND)
+    return scorer.user_model.user_vector(state)
 
 
 def _places(rows: Rows, scorer: Scorer) -> list[int]:
     return [
-        int(scorer.entry(row).id) if row >= scorer.bundle.manifest.sizes.items else int(row)
+        int(scorer.item(row).id) if row >= scorer.bundle.manifest.sizes.items else int(row)
         for row in rows
     ]
 

@@ -1,16 +1,18 @@
-"""How models are compared: what they may see, what they are asked, and what counts as right.
+"""How models are compared: what they train on, what they are queried with, what is relevant.
 
-A `Benchmark` holds two tasks: on `tune` every model picks its settings; on `report`, trained again on all that came
-before, it is measured once. A model ranks the whole catalogue known at the time; sampled candidates would not even rank
-models in the right order (Krichene and Rendle 2020). Ties go to the lower row.
+A `Benchmark` holds two tasks: on `tune` every model chooses its settings; on `report`, trained
+again on all earlier data, it is measured once. A model ranks the whole catalogue known at the
+time; sampled candidates would not even order models correctly (Krichene and Rendle 2020). Ties
+go to the lower row.
 
-    online_retail       one moment for everybody: the first 80 % of the events train, the next 10 % tune, the last 10 %
-                        report. Warm users with at least one new known item. These are the published figures' cuts.
-    online_retail_span  the same with 80 % and 90 % of the time span, which puts more users and new items in the test
-    beauty, ml-100k     leave one out: a user's last event reports, the one before tunes. It leaks time: other users'
-                        later events are known. For comparison with published tables only.
-
-Refuses to know how a model works and how a number is printed.
+    online_retail       one split in time for all users: the first 80 % of the events train, the
+                        next 10 % tune, the last 10 % report. Warm users with at least one new
+                        known item. These are the splits of the published figures.
+    online_retail_span  the same at 80 % and 90 % of the time span, which puts more users and new
+                        items into the test
+    beauty, ml-100k     leave one out: a user's last event reports, the one before tunes. It leaks
+                        time, since other users' later events are known; only for comparison with
+                        published tables
 """
 
 from __future__ import annotations
@@ -34,11 +36,13 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Queries:
-    """Questions, one a user: all that is known of them, and the catalogue as it stands when they are asked.
+    """Questions, one a user: all that is known of them, and the catalogue as it stands
+    when they are asked.
 
-    `user` int64 [u] as in the log. `items` and `times` are each user's past rows and seconds, oldest first, repeats
-    kept, empty for a newcomer. `now` int64 [u] is the time of the question, no earlier than any event of `times`.
-    `texts` [n] are those of all rows; the first m were known to `fit`, the others are new and have nothing but text.
+    `user` int64 [u] as in the log. `items` and `times` are each user's past rows and seconds,
+    oldest first, repeats kept, empty for a new user. `now` int64 [u] is the time of the question,
+    no earlier than any event of `times`. `texts` [n] are those of all rows; the first m were known
+    to `fit`, the others are new and have nothing but text.
     """
 
     user: Rows
@@ -68,15 +72,18 @@ class Model(Protocol):
     def scores(self, queries: Queries) -> NDArray[np.float32]:
         """Return float32 [u, n], higher is better, -inf for what must not be shown.
 
-        [u, m] is allowed to a model that cannot score items first seen after `fit`; they count as -inf.
+        [u, m] is allowed to a model that cannot score items first seen after `fit`;
+        they count as -inf.
         """
 
 
 @dataclass(frozen=True)
 class View:
-    """One way to ask and judge: which of the task's users, over which rows, with what they have had removed or not.
+    """One way to ask and judge: which of the task's users, over which rows, with what they have
+    had removed or not.
 
-    `users` int64 [v] are places in the task's queries, `relevant` their rows had later, `candidates` bool [n].
+    `users` int64 [v] are places in the task's queries, `relevant` their rows had later,
+    `candidates` bool [n].
     """
 
     name: str
@@ -88,7 +95,9 @@ class View:
 
 @dataclass(frozen=True)
 class Task:
-    """What to learn from, what to answer, and the views under which answers are judged; the first is the main one."""
+    """What to learn from, what to answer, and the views under which answers are judged; the
+    first is the main one.
+    """
 
     train: Log
     queries: Queries
@@ -102,7 +111,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A data set under a protocol. `clocked` says whether times of different users can be compared."""
+    """A data set under a protocol; `clocked` tells whether users' times can be compared."""
 
     name: str
     tune: Task
@@ -111,7 +120,8 @@ class Benchmark:
 
 
 def top(scores: NDArray[np.float32], k: int) -> Rows:
-    """Return the k best columns int64 [u, k] of scores [u, n], ties to the lower column; -1 where a score is -inf.
+    """Return the k best columns int64 [u, k] of scores [u, n], ties to the lower column; -1
+    where a score is -inf.
 
     Raises `ValueError` for a NaN.
     """
@@ -120,7 +130,8 @@ def top(scores: NDArray[np.float32], k: int) -> Rows:
     k = min(k, scores.shape[1])
     size = max(1, scores.shape[1] // (8 * k))
     peaks = np.maximum.reduceat(scores, np.arange(0, scores.shape[1], size), axis=1)
-    # at least k columns reach the k-th highest peak of all blocks, so nothing below it can be among the k best
+    # at least k columns reach the k-th highest peak of all blocks, so nothing below it can be among
+    # the k best
     bar = np.maximum(np.partition(peaks, -k, axis=1)[:, -k], np.finfo(np.float32).min)
     found = np.full((len(scores), k), -1, np.int64)
     for row, (values, least) in enumerate(zip(scores, bar, strict=True)):
@@ -132,7 +143,9 @@ def top(scores: NDArray[np.float32], k: int) -> Rows:
 
 
 def slates(model: Model, task: Task) -> dict[str, Rows]:
-    """Return each view's slates int64 [v, DEPTH] by a fitted model, asked a thousand users at a time."""
+    """Return each view's slates int64 [v, DEPTH] by a fitted model, asked a
+    thousand users at a time.
+    """
     found: dict[str, list[Rows]] = {view.name: [] for view in task.views}
     for start in range(0, len(task.queries), CHUNK):
         queries = task.queries.part(start, start + CHUNK)
@@ -153,16 +166,19 @@ def read(name: str, root: Path) -> Benchmark:
 
 
 def temporal(name: str, log: Log, tune: float, report: float) -> Benchmark:
-    """Return the benchmark that cuts a log in time: fit before `tune` and ask there, then fit before `report`."""
+    """Return the benchmark that cuts a log in time: fit before `tune` and ask there, then
+    fit before `report`.
+    """
     before = log.select(log.time < report)
     return Benchmark(name, _at(before, tune), _at(log, report), clocked=True)
 
 
 def leave_one_out(name: str, log: Log, clocked: bool) -> Benchmark:
-    """Return the benchmark whose questions are each user's last event, and before that the last but one.
+    """Return the benchmark whose questions are each user's last event, and before
+    that the last but one.
 
-    Users with fewer than three events are learnt from and not asked; one whose item nobody else had is asked in vain.
-    The question is put at the time of the last event that is known of the user.
+    Users with fewer than three events are learnt from and not asked; one whose item nobody else had
+    is asked in vain. The question is put at the time of the last event that is known of the user.
     """
     order = np.lexsort((np.arange(len(log)), log.user))
     users = log.user[order]
@@ -246,7 +262,8 @@ def _histories(values: Rows, user: Rows, users: Rows) -> list[Rows]:
 def _full(scores: NDArray[np.float32], n: int, name: str) -> NDArray[np.float32]:
     if scores.dtype != np.float32 or scores.ndim != 2 or scores.shape[1] > n:
         raise ValueError(
-            f"{name}: expected scores float32 [u, <= {n}], found {scores.dtype} {list(scores.shape)}"
+            f"{name}: expected scores float32 [u, <= {n}],"
+            f" found {scores.dtype} {list(scores.shape)}"
         )
     missing = n - scores.shape[1]
     return np.pad(scores, ((0, 0), (0, missing)), constant_values=-np.inf) if missing else scores

@@ -1,11 +1,11 @@
-"""Trains RecTools' SASRec step by step, told by lines of JSON on stdin; run by the Python of the peer's environment.
+"""Trains RecTools' SASRec step by step, driven by JSON lines on stdin, in its own environment.
 
-    {"log": PATH.npz, "settings": {...}, "seed": 0}   begin: user, item int64 [e], oldest first
-    {"epochs": 1}                                     train on; answers {"seconds": ...} of training alone
-    {"users": PATH.npy, "items": n, "scores": PATH.npy}   write float32 [u, n], -inf where it has no opinion
+    {"log": PATH.npz, "settings": {...}, "seed": 0}      start: user, item int64 [e], oldest first
+    {"epochs": 1}                                        train; answers {"seconds": ...}
+    {"users": PATH.npy, "items": n, "scores": PATH.npy}  write float32 [u, n]
 
-RecTools would learn from a user's last `session_max_len` events alone; here every window of as many events trains.
-Refuses to know protocols and metrics.
+Scores are -inf for a user who was not in the log. RecTools would train on a user's last
+`session_max_len` events alone; here every window of that length is a training example.
 """
 
 from __future__ import annotations

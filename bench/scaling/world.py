@@ -1,8 +1,10 @@
-"""A synthetic world of any size, written to disk part by part: a catalogue with a taste in it, and users who follow it.
+"""A synthetic log of any size, written to disk part by part: a clustered catalogue, and
+users with tastes.
 
-Item i belongs to cluster i mod 100, and its text's vector is its cluster's plus noise. A user has a cluster; seven of
-ten events are on its items, the others on any. Within what it is drawn from the item of rank r has a probability in
-proportion to 1 / r (Zipf), by inversion: r = m^u for u uniform in [0, 1). A user has 50 events in the mean over a year.
+Item i belongs to cluster i mod 100; its text vector is its cluster's plus noise. A user has a
+cluster: seven of ten events are on its items, the others on any. Within the set that an event is
+drawn from, the item of rank r has a probability proportional to 1 / r (Zipf), by inversion: r = m^u
+for u uniform in [0, 1). A user has 50 events on average over a year.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import numpy as np
 import torch
 
 from sanderling_trainer.data.popularity import DAY
-from sanderling_trainer.data.shards import Shards, Writer
+from sanderling_trainer.data.shard_writer import ShardWriter
+from sanderling_trainer.data.shards import Shards
 
 CLUSTERS, FOLLOWS, MEAN_EVENTS, YEAR = 100, 0.7, 50, 365 * DAY
 TEXT = 384
@@ -31,15 +34,17 @@ def write_texts(file: Path, items: int, seed: int = 0) -> None:
 
 
 def read_texts(file: Path, items: int) -> torch.Tensor:
-    """Map the vectors; pages come in as they are touched, and the kernel may drop them again."""
+    """Map the vectors into memory: pages are read when touched, and the kernel may drop them."""
     return torch.from_file(str(file), shared=False, size=items * TEXT, dtype=torch.float32).view(
         items, TEXT
     )
 
 
 def write_shards(folder: Path, items: int, interactions: int, shard: int, seed: int = 0) -> Shards:
-    """Write so many events, a shard of `shard` events at a time; the last tenth of the year is fresh."""
-    rng, writer, users = np.random.default_rng(seed + 1), Writer(folder, items), 0
+    """Write so many events, a shard of `shard` events at a time."""
+    rng = np.random.default_rng(seed + 1)
+    writer = ShardWriter(folder, items)
+    users = 0
     for start in range(0, interactions, shard):
         events = min(shard, interactions - start)
         own = max(1, events // MEAN_EVENTS)

@@ -1,9 +1,10 @@
-"""One contender in a process of its own: builds its index, then answers each line on stdin with a round of times.
+"""One contender of `bench topk`: answers each line on stdin with a round of times in µs.
 
     worker.py CONTENDER PROBLEM.npz K CORE
 
-Problems hold int8 rows [n, d] and queries float32 [q, d] of whole numbers, so that contenders which want int8 queries
-answer the same question. A first line tells whether all answers were those of float64.
+Problems hold int8 rows [n, d] and queries float32 [q, d] of whole numbers, so that contenders for
+int8 queries answer the same question. The first line of output says whether the first answers were
+those of float64.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Search = Callable[[int], Any]  # number of the query -> rows
+Search = Callable[[int], Any]  # index of the query -> rows
+
+CHECKED_QUERIES = 8
 
 
 def main() -> None:
@@ -31,43 +34,45 @@ def main() -> None:
     if name == "floor":
         exact = True
     else:
-        barred = excluded if name.startswith("sanderling, bias") else np.empty(0, np.int64)
-        exact = all(_same(search(at), rows, queries[at], k, barred) for at in range(8))
+        left_out = excluded if name == EXCLUDING else np.empty(0, np.int64)
+        exact = all(
+            _is_exact(search(i), rows, queries[i], k, left_out) for i in range(CHECKED_QUERIES)
+        )
     print(json.dumps({"exact": exact}), flush=True)
     for _ in sys.stdin:
         spent = []
-        for at in range(len(queries)):
+        for i in range(len(queries)):
             start = time.perf_counter()
-            search(at)
+            search(i)
             spent.append((time.perf_counter() - start) * 1e6)
         print(json.dumps(spent), flush=True)
 
 
-def _same(
-    found: Any,
+def _is_exact(
+    result: Any,
     rows: NDArray[np.int8],
     query: NDArray[np.float32],
     k: int,
-    barred: NDArray[np.int64],
+    excluded: NDArray[np.int64],
 ) -> bool:
-    """Whether the found rows have the k best scores; equal scores may stand for one another."""
+    """Return whether the rows have the k best scores; equal scores are interchangeable."""
     scores = rows.astype(np.float64) @ query.astype(np.float64)
-    scores[barred] = -np.inf
+    scores[excluded] = -np.inf
     best = np.sort(scores)[::-1][:k]
-    return np.array_equal(np.sort(scores[np.asarray(found).reshape(-1)[:k]])[::-1], best)
+    return np.array_equal(np.sort(scores[np.asarray(result).reshape(-1)[:k]])[::-1], best)
 
 
 def floor(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
     """Read every byte once."""
     words = rows.reshape(-1)[: rows.size // 8 * 8].view(np.int64)
-    return lambda at: words.max()
+    return lambda i: words.max()
 
 
 def _ours(rows: Any, queries: Any, k: int, bias: Any, excluded: Any, source: str | None) -> Search:
     from sanderling.ranking.index import Int8Index
 
-    table = Int8Index(rows, np.ones(len(rows), np.float32), bias, source)
-    return lambda at: table.top(queries[at], k, excluded).rows
+    index = Int8Index(rows, np.ones(len(rows), np.float32), bias, source)
+    return lambda i: index.top(queries[i], k, excluded).rows
 
 
 def sanderling(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
@@ -99,14 +104,14 @@ def sanderling_excluding(rows: Any, queries: Any, k: int, excluded: Any) -> Sear
 
 
 def numpy(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
-    """What one would write: a float32 matrix-vector product and argpartition."""
+    """The obvious code: a float32 matrix-vector product and argpartition."""
     vectors = rows.astype(np.float32)
-    return lambda at: np.argpartition(vectors @ queries[at], -k)[-k:]
+    return lambda i: np.argpartition(vectors @ queries[i], -k)[-k:]
 
 
 def numpy_int8(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
-    """The same from int8 rows, made float32 anew each time, with no copy kept."""
-    return lambda at: np.argpartition(rows.astype(np.float32) @ queries[at], -k)[-k:]
+    """The same from int8 rows, converted to float32 for each query."""
+    return lambda i: np.argpartition(rows.astype(np.float32) @ queries[i], -k)[-k:]
 
 
 def _faiss(index: Any, rows: Any, queries: Any, k: int) -> Search:
@@ -116,7 +121,7 @@ def _faiss(index: Any, rows: Any, queries: Any, k: int) -> Search:
     vectors = rows.astype(np.float32)
     index.train(vectors)
     index.add(vectors)
-    return lambda at: index.search(queries[at : at + 1], k)[1]
+    return lambda i: index.search(queries[i : i + 1], k)[1]
 
 
 def faiss_flat(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
@@ -127,7 +132,7 @@ def faiss_flat(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
 
 
 def faiss_sq8(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
-    """FAISS scalar quantizer, 8 bits and a range for each dimension: its own rounding of the rows."""
+    """FAISS scalar quantizer, 8 bits and a range for each dimension: it rounds the rows anew."""
     import faiss
 
     kind = faiss.ScalarQuantizer.QT_8bit
@@ -157,22 +162,22 @@ def scann(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
     from scann import scann_ops_pybind
 
     vectors = rows.astype(np.float32)
-    found = (
+    searcher = (
         scann_ops_pybind.builder(vectors, k, "dot_product").score_brute_force(quantize=True).build()
     )
-    return lambda at: found.search(queries[at])[0]
+    return lambda i: searcher.search(queries[i])[0]
 
 
 def scann_float(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
     """ScaNN brute force on float32."""
     from scann import scann_ops_pybind
 
-    found = (
+    searcher = (
         scann_ops_pybind.builder(rows.astype(np.float32), k, "dot_product")
         .score_brute_force()
         .build()
     )
-    return lambda at: found.search(queries[at])[0]
+    return lambda i: searcher.search(queries[i])[0]
 
 
 def numkong(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
@@ -181,8 +186,8 @@ def numkong(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
 
     short = queries.astype(np.int8)
 
-    def search(at: int) -> Any:
-        scores = np.asarray(nk.cdist(short[at : at + 1], rows, metric="dot")).reshape(-1)
+    def search(i: int) -> Any:
+        scores = np.asarray(nk.cdist(short[i : i + 1], rows, metric="dot")).reshape(-1)
         return np.argpartition(scores, -k)[-k:]
 
     return search
@@ -194,7 +199,7 @@ def usearch(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
     from usearch.index import search as find
 
     short = queries.astype(np.int8)
-    return lambda at: find(rows, short[at], k, MetricKind.IP, exact=True, threads=1).keys
+    return lambda i: find(rows, short[i], k, MetricKind.IP, exact=True, threads=1).keys
 
 
 def hnswlib(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
@@ -204,7 +209,7 @@ def hnswlib(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
     index = BFIndex(space="ip", dim=rows.shape[1])
     index.init_index(max_elements=len(rows))
     index.add_items(rows.astype(np.float32))
-    return lambda at: index.knn_query(queries[at], k=k)[0]
+    return lambda i: index.knn_query(queries[i], k=k)[0]
 
 
 def torch_float(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
@@ -212,8 +217,9 @@ def torch_float(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
     import torch
 
     torch.set_num_threads(1)
-    vectors, asked = torch.from_numpy(rows.astype(np.float32)), torch.from_numpy(queries)
-    return lambda at: torch.topk(vectors @ asked[at], k).indices.numpy()
+    vectors = torch.from_numpy(rows.astype(np.float32))
+    tensors = torch.from_numpy(queries)
+    return lambda i: torch.topk(vectors @ tensors[i], k).indices.numpy()
 
 
 def ort_integer(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
@@ -226,11 +232,11 @@ def ort_integer(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
     nodes = [
         helper.make_node("MatMulInteger", ["query", "rows", "zero"], ["dots"]),
         helper.make_node("Cast", ["dots"], ["scores"], to=TensorProto.FLOAT),
-        helper.make_node("TopK", ["scores", "k"], ["best", "found"], axis=1),
+        helper.make_node("TopK", ["scores", "k"], ["best", "indices"], axis=1),
     ]
     session = _session(nodes, TensorProto.UINT8, rows.shape[1], [weights, zero, count])
     short = (queries + 128).astype(np.uint8)
-    return lambda at: session.run(["found"], {"query": short[at : at + 1]})[0]
+    return lambda i: session.run(["indices"], {"query": short[i : i + 1]})[0]
 
 
 def ort_nbits(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
@@ -254,10 +260,10 @@ def ort_nbits(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
     }
     nodes = [
         helper.make_node("MatMulNBits", ["query", "rows", "ones"], ["scores"], **options),
-        helper.make_node("TopK", ["scores", "k"], ["best", "found"], axis=1),
+        helper.make_node("TopK", ["scores", "k"], ["best", "indices"], axis=1),
     ]
     session = _session(nodes, TensorProto.FLOAT, d, parts)
-    return lambda at: session.run(["found"], {"query": queries[at : at + 1]})[0]
+    return lambda i: session.run(["indices"], {"query": queries[i : i + 1]})[0]
 
 
 def _session(nodes: Any, kind: int, d: int, weights: Any) -> Any:
@@ -268,7 +274,7 @@ def _session(nodes: Any, kind: int, d: int, weights: Any) -> Any:
         nodes,
         "search",
         [helper.make_tensor_value_info("query", kind, [1, d])],
-        [helper.make_tensor_value_info("found", TensorProto.INT64, None)],
+        [helper.make_tensor_value_info("indices", TensorProto.INT64, None)],
         weights,
     )
     sets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
@@ -289,13 +295,14 @@ def faiss_hnsw(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
     return _faiss(index, rows, queries, k)
 
 
+EXCLUDING = "sanderling, bias and a tenth excluded"
 CONTENDERS: dict[str, Callable[..., Search]] = {
     "floor": floor,
     "sanderling": sanderling,
     "sanderling, numba": sanderling_numba,
     "sanderling, AVX2": sanderling_avx2,
     "sanderling, numpy": sanderling_numpy,
-    "sanderling, bias and a tenth excluded": sanderling_excluding,
+    EXCLUDING: sanderling_excluding,
     "numpy float32": numpy,
     "numpy int8 to float32": numpy_int8,
     "FAISS Flat": faiss_flat,

@@ -1,1 +1,1 @@
-"""Getting events from a device to a server: the contenders' clients and servers, each in a process of its own."""
+"""Clients and servers of the upload benchmark's contenders, each in its own process."""

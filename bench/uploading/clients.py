@@ -1,4 +1,5 @@
-"""One client in a process of its own: hands over all events, waits until it is done with them, and prints the seconds.
+"""One client in its own process: sends all events, waits until they are done, and prints the
+seconds.
 
 clients.py KIND URL EVENTS BATCH FOLDER
 """
@@ -23,13 +24,14 @@ TOKEN = "bench"
 
 
 def make_events(count: int) -> Iterator[Event]:
-    """Yield decisions with ten slots and an outcome each, with random ids, users, items and probabilities."""
-    rng, clock = random.Random(0), SystemClock()
-    install, boot, users = (
-        rng.randbytes(16).hex(),
-        rng.randbytes(16).hex(),
-        [rng.randbytes(16).hex() for _ in range(9)],
-    )
+    """Yield decisions with ten slots and an outcome each, with random ids, users, items and
+    probabilities.
+    """
+    rng = random.Random(0)
+    clock = SystemClock()
+    install = rng.randbytes(16).hex()
+    boot = rng.randbytes(16).hex()
+    users = [rng.randbytes(16).hex() for _ in range(9)]
     for _ in range(count // 2):
         common = {
             "install": install,
@@ -50,7 +52,8 @@ def make_events(count: int) -> Iterator[Event]:
         ]
         decision = wire.Decision(
             id=uuid7(clock.wall_ms()), release=3, scheme="sequential", epsilon=0.1, pool=50,
-            eligible=10_000, slate=slate, state_checksum=rng.randbytes(16).hex(), state_events=rng.randrange(100), **common,
+            eligible=10_000, slate=slate, state_checksum=rng.randbytes(16).hex(),
+            state_events=rng.randrange(100), **common,
         )  # fmt: skip
         yield decision
         yield wire.Outcome(
@@ -66,10 +69,12 @@ def groups(events: list[Event], size: int) -> Iterator[list[Event]]:
 
 
 def sanderling(url: str, events: list[Event], batch: int, folder: Path) -> float:
-    """Ours: on disk, flushed every 50 events, then sent until acknowledged; return the seconds of the first part."""
+    """Store events on disk, flushed every 50, then send until acknowledged; return the seconds of
+    the first part.
+    """
     from sanderling.outbox.outbox import Outbox
     from sanderling.upload.transport import HttpTransport
-    from sanderling.upload.uploader import Uploader
+    from sanderling.upload.uploader import Uploader, UploadOptions
 
     start = time.perf_counter()
     outbox = Outbox(folder, clock=SystemClock())
@@ -77,9 +82,8 @@ def sanderling(url: str, events: list[Event], batch: int, folder: Path) -> float
         outbox.put_durable(group)
     stored = time.perf_counter() - start
     transport = HttpTransport(url + "/v1", TOKEN)
-    uploader = Uploader(
-        outbox, transport, clock=SystemClock(), rng=random.Random(0), max_events=batch
-    )
+    options = UploadOptions(max_events=batch)
+    uploader = Uploader(outbox, transport, options, clock=SystemClock(), rng=random.Random(0))
     if not uploader.drain(600):
         sys.exit(f"expected all events to be acknowledged, found {outbox.counters()}")
     outbox.close()
@@ -87,7 +91,7 @@ def sanderling(url: str, events: list[Event], batch: int, folder: Path) -> float
 
 
 def plain(url: str, events: list[Event], batch: int, folder: Path) -> float:
-    """What one would write: JSON lines, one post a batch, one try."""
+    """Send JSON lines, one request a batch, without retries."""
     import urllib3
 
     pool = urllib3.PoolManager(retries=False)
@@ -101,7 +105,9 @@ def plain(url: str, events: list[Event], batch: int, folder: Path) -> float:
 
 
 def opentelemetry(url: str, events: list[Event], batch: int, folder: Path) -> float:
-    """OpenTelemetry's batch processor and OTLP exporter, gzipped; its queue in memory is as large as the run."""
+    """Send with OpenTelemetry's batch processor and OTLP exporter, gzipped, with a queue for all
+    events.
+    """
     from opentelemetry.exporter.otlp.proto.http import Compression
     from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
     from opentelemetry.sdk._logs import LoggerProvider
@@ -124,15 +130,9 @@ KINDS = {"sanderling": sanderling, "plain": plain, "opentelemetry": opentelemetr
 
 if __name__ == "__main__":
     kind, url, count, batch, folder = sys.argv[1:]
-    made = list(make_events(int(count)))
+    events = list(make_events(int(count)))
     start = time.perf_counter()
-    stored = KINDS[kind](url, made, int(batch), Path(folder))
-    print(
-        json.dumps(
-            {
-                "seconds": time.perf_counter() - start,
-                "stored": stored,
-                "json": sum(map(len, map(codec.encode, made))),
-            }
-        )
-    )
+    stored = KINDS[kind](url, events, int(batch), Path(folder))
+    seconds = time.perf_counter() - start
+    json_bytes = sum(map(len, map(codec.encode, events)))
+    print(json.dumps({"seconds": seconds, "stored": stored, "json": json_bytes}))

@@ -1,9 +1,9 @@
-"""One server in a process of its own, behind a meter that counts what comes in and fails a share of the requests.
+"""One server in its own process, behind a meter that counts requests and fails a share of them.
 
     servers.py KIND FOLDER PORT SHARE
 
-Of the failing requests one half is refused before the server sees them, the other half loses only its answer; both look
-like 503 to the client.
+Half of the failing requests never reach the server, the other half loses only the answer; the
+client sees 503 for both.
 """
 
 from __future__ import annotations
@@ -27,14 +27,17 @@ from bench.uploading.clients import TOKEN
 
 
 class Meter:
-    """Counts requests and the bytes of their bodies, and says so under /meter."""
+    """Counts requests and the bytes of their bodies, and answers the counts at /meter."""
 
     def __init__(self, app: Any, share: float) -> None:
-        self.app, self.share, self.rng = app, share, random.Random(0)
-        self.requests = self.bytes = 0
+        self.app = app
+        self.share = share
+        self.rng = random.Random(0)
+        self.requests = 0
+        self.bytes = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Pass on, refuse, or swallow the answer."""
+        """Forward a request, refuse it, or drop its answer."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
         elif scope["path"] == "/meter":
@@ -46,33 +49,35 @@ class Meter:
 
     async def _meter(self, scope: Any, receive: Any, send: Any) -> None:
         body = await Request(scope, receive).body()
-        self.requests, self.bytes = self.requests + 1, self.bytes + len(body)
-        drawn, whole = self.rng.random(), {"type": "http.request", "body": body, "more_body": False}
+        self.requests += 1
+        self.bytes += len(body)
+        message = {"type": "http.request", "body": body, "more_body": False}
 
-        async def again() -> Any:
-            return whole
+        async def replay() -> Any:
+            return message
 
-        if drawn >= self.share:
-            await self.app(scope, again, send)
+        draw = self.rng.random()
+        if draw >= self.share:
+            await self.app(scope, replay, send)
             return
-        if drawn >= self.share / 2:
-            await self.app(scope, again, _swallow)
-        await Response(status_code=503)(scope, again, send)
+        if draw >= self.share / 2:
+            await self.app(scope, replay, _drop)
+        await Response(status_code=503)(scope, replay, send)
 
 
-async def _swallow(message: Any) -> None:
+async def _drop(message: Any) -> None:
     pass
 
 
 def sanderling(folder: Path) -> Any:
-    """Our collector: checks each event, answers when a segment is durable."""
+    """Return Sanderling's collector, which validates each event and answers when it is durable."""
     from sanderling_trainer.collector.server import create_app
 
     return create_app(str(folder), TOKEN)
 
 
 def plain(folder: Path) -> Any:
-    """What one would write: append the lines, fsync, answer."""
+    """Return an endpoint that appends lines, flushes, and answers."""
     file, lock = (folder / "lines").open("ab"), threading.Lock()
 
     def append(body: bytes) -> None:
@@ -89,7 +94,9 @@ def plain(folder: Path) -> Any:
 
 
 def opentelemetry(folder: Path) -> Any:
-    """A receiver that decodes and counts, and stores nothing but the ids, unflushed, for this benchmark."""
+    """Return a receiver that decodes log records, and stores only their ids, unflushed, for
+    counting.
+    """
     import gzip
 
     from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest

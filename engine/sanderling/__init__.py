@@ -1,10 +1,11 @@
-"""Sanderling's engine: a recommender that thinks on the device.
+"""An on-device recommender that ranks, explores and adapts inside the app.
 
-Importing this is cheap; onnxruntime, tokenizers and numba are loaded when they are first needed.
+Importing it is cheap: onnxruntime, tokenizers and numba are loaded on first use.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sanderling.errors import (
@@ -19,12 +20,14 @@ from sanderling.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from sanderling.engine import Engine
+    from sanderling.options import EngineOptions
     from sanderling.slate import Explanation, Receipt, Slate, SlateItem
 
 
 __all__ = [
     "BundleError",
     "Engine",
+    "EngineOptions",
     "EventError",
     "Explanation",
     "Receipt",
@@ -37,13 +40,18 @@ __all__ = [
 ]
 
 
+_LAZY = {
+    "Engine": "sanderling.engine",
+    "EngineOptions": "sanderling.options",
+    "Explanation": "sanderling.slate",
+    "Receipt": "sanderling.slate",
+    "Slate": "sanderling.slate",
+    "SlateItem": "sanderling.slate",
+}
+
+
 def __getattr__(name: str) -> Any:
-    if name == "Engine":
-        from sanderling.engine import Engine
-
-        return Engine
-    if name in ("Explanation", "Receipt", "Slate", "SlateItem"):
-        from sanderling import slate
-
-        return getattr(slate, name)
+    # Looked up on first use: importing an error class must not load numpy.
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""`python -m sanderling` is the command `sanderling`."""
+"""`python -m sanderling` runs the command `sanderling`."""
 
 from sanderling.cli import main
 

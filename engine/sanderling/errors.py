@@ -1,4 +1,4 @@
-"""The errors that an embedding app may see. Each says what was expected, what was found, and where."""
+"""The errors that an app may see. Each says what was expected, what was found, and where."""
 
 
 class SanderlingError(Exception):
@@ -6,15 +6,15 @@ class SanderlingError(Exception):
 
 
 class BundleError(SanderlingError):
-    """A bundle is missing, malformed, altered, or made for another engine."""
+    """A bundle is missing, malformed, altered, or made for another version of the engine."""
 
 
 class EventError(SanderlingError):
-    """An event, or a batch of them, breaks the wire contract."""
+    """An event or a batch violates the wire format."""
 
 
 class BatchSizeError(EventError):
-    """A batch is larger than the wire contract allows; its halves may not be."""
+    """A batch is larger than the wire format allows; its halves may be small enough."""
 
 
 class StorageError(SanderlingError):
@@ -22,7 +22,7 @@ class StorageError(SanderlingError):
 
 
 class UpdateError(SanderlingError):
-    """A release could not be fetched, verified or swapped in; the old one goes on serving."""
+    """A release could not be fetched, verified or installed; the old one goes on serving."""
 
 
 class TableError(SanderlingError):
@@ -30,8 +30,8 @@ class TableError(SanderlingError):
 
 
 def shown(value: object) -> str:
-    """Return the beginning of what a wrong argument looks like; Python refuses to print the longest numbers."""
+    """Return at most 80 characters of a wrong argument, for an error message."""
     try:
         return f"{value!r:.80}"
-    except ValueError:
+    except ValueError:  # Python refuses to print ints of more than 4300 digits
         return "a number of thousands of digits"

@@ -1,1 +1,215 @@
-"""The options of an engine, checked once."""
+"""The options of an engine: one dataclass with a docstring under each field, checked when it is
+made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+from sanderling.errors import shown
+from sanderling.runtime.clock import Clock, Entropy
+from sanderling.upload.transport import HttpTransport, Transport
+
+MIN_EPSILON = 0.1
+MAX_EPSILON = 20.0
+MAX_WINDOW_S = 366 * 86_400
+MIN_PSEUDONYM_DAYS = 1 / 24
+MAX_PSEUDONYM_DAYS = 3660.0
+MIN_OUTBOX_BYTES = 2**16
+MAX_OUTBOX_BYTES = 2**50
+
+
+def _always() -> bool:
+    return True
+
+
+class OptionTypes(TypedDict, total=False):
+    """The types of the keyword arguments of `Engine.open`, for type checkers and editors.
+
+    What each one means is documented once, at `EngineOptions`.
+    """
+
+    releases: str | None
+    root: bytes | str | Path | None
+    share_context: bool
+    adapt: bool
+    privacy: float | None
+    window_s: float | None
+    pseudonym_days: float | None
+    may_upload: Callable[[], bool]
+    transport: Transport | None
+    outbox_bytes: int
+    background: bool
+    verify: bool
+    clock: Clock | None
+    entropy: Entropy
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How an engine stores, uploads, explores and learns.
+
+    Raises `ValueError` for a value out of range and for options that exclude each other.
+    """
+
+    state: str | Path | None = None
+    """The state folder, for this engine alone. Without it nothing is stored and no reward is
+    accepted. While another engine holds it, this one recommends from the last confirmed release and
+    changes nothing there."""
+
+    collector: str | None = None
+    """URL of the collector to which events are posted."""
+
+    token: str | None = None
+    """The bearer token of this device for the collector."""
+
+    releases: str | None = None
+    """URL of the signed release repository that `Engine.update` reads."""
+
+    root: bytes | str | Path | None = None
+    """The repository's trusted root metadata: its bytes, or the path of a file."""
+
+    share_context: bool = False
+    """Whether context vectors may leave the device with decisions."""
+
+    adapt: bool = False
+    """Learn a small correction of each user's vector from that user's rewards. It stays on the
+    device."""
+
+    privacy: float | None = None
+    """The ε of randomized response, 0.1 to 20. Each reward is reduced to a click or none and
+    flipped with probability 1 / (1 + e^ε); training corrects the mean. Such rewards do not update
+    the user's state, which would reveal them. Reward all seen items of a slate in one call: which
+    items were rewarded, and when, is not hidden. For the same reason it excludes `adapt` and
+    `window_s`."""
+
+    window_s: float | None = None
+    """How many seconds after a decision its rewards are awaited, at most 366 days. An item that was
+    passed to `seen` and has no reward by then counts as not clicked."""
+
+    pseudonym_days: float | None = None
+    """After how many days this install takes a new id and its users new pseudonyms: 1/24 to 3660.
+    It happens as soon as everything is uploaded. Nothing links old and new; states and residuals
+    start empty, open reward windows get their default outcomes first, and slates from before can no
+    longer be rewarded. Needs `state`, and `collector` or `transport`."""
+
+    may_upload: Callable[[], bool] = _always
+    """Called before each batch; return False to wait, for example until the device is idle,
+    charging or unmetered."""
+
+    transport: Transport | None = None
+    """Carries batches instead of HTTP to `collector`."""
+
+    outbox_bytes: int = 64 * 2**20
+    """The size of the outbox, 64 KiB to 1 PiB. Beyond it whole decisions are shed."""
+
+    background: bool = True
+    """Whether threads write and upload. Without them the app calls `Engine.step`, and `reward`
+    writes by itself."""
+
+    verify: bool = False
+    """Check the hash of every file of the bundle when opening it, not only its shape."""
+
+    clock: Clock | None = None
+    """Wall and monotonic time; the system's clocks unless given."""
+
+    entropy: Entropy = os.urandom
+    """Source of random bytes for ids, secrets and exploration."""
+
+    def __post_init__(self) -> None:
+        """Check what can be checked before anything is opened."""
+        check_destination(self.collector, self.transport)
+        check_privacy(self.privacy, adapt=self.adapt, window_s=self.window_s)
+        check_window(self.window_s)
+        uploads = self.collector is not None or self.transport is not None
+        check_days(self.pseudonym_days, uploads=self.state is not None and uploads)
+        check_bytes(self.outbox_bytes)
+
+    @property
+    def folder(self) -> Path | None:
+        """The state folder as a path."""
+        return None if self.state is None else Path(self.state)
+
+    def make_transport(self) -> Transport | None:
+        """Return what carries batches, or None; raise `ValueError` for a bad collector URL."""
+        if self.collector is None:
+            return self.transport
+        return HttpTransport(self.collector, self.token)
+
+    def read_root(self) -> bytes | None:
+        """Return the root metadata; raise `OSError` when its file cannot be read."""
+        if self.root is None or isinstance(self.root, bytes):
+            return self.root
+        return Path(self.root).read_bytes()
+
+
+def check_destination(collector: object, transport: object) -> None:
+    """Raise `ValueError` when both a collector and a transport are given."""
+    if collector is not None and transport is not None:
+        raise ValueError(
+            "transport: expected either `collector` or `transport`, found both: leave one out"
+        )
+
+
+def check_privacy(epsilon: object, *, adapt: bool, window_s: object) -> None:
+    """Raise `ValueError` unless ε is None or in range, and nothing else would reveal the
+    rewards."""
+    if epsilon is None:
+        return
+    if adapt or window_s is not None:
+        raise ValueError(
+            "privacy: expected neither `adapt` nor `window_s` with it, found one: later slates, or"
+            " the times of outcomes, would reveal the rewards that it hides"
+        )
+    if not _is_number(epsilon, MIN_EPSILON, MAX_EPSILON):
+        raise ValueError(
+            f"privacy: expected an epsilon of {MIN_EPSILON:g} to {MAX_EPSILON:g}, or None,"
+            f" found {shown(epsilon)}"
+        )
+
+
+def check_window(seconds: object) -> None:
+    """Raise `ValueError` unless the length of a reward window is None or in (0, 366 days]."""
+    if seconds is None:
+        return
+    if not _is_number(seconds, 0.0, MAX_WINDOW_S) or seconds == 0:
+        raise ValueError(
+            f"window_s: expected seconds above 0, at most 366 days, or None, found {shown(seconds)}"
+        )
+
+
+def check_days(days: object, *, uploads: bool) -> None:
+    """Raise `ValueError` unless the life of a pseudonym is None or in range, and events are
+    uploaded."""
+    if days is None:
+        return
+    if not _is_number(days, MIN_PSEUDONYM_DAYS, MAX_PSEUDONYM_DAYS):
+        raise ValueError(
+            f"pseudonym_days: expected 1/24 to 3660 days, or None, found {shown(days)}"
+        )
+    if not uploads:
+        raise ValueError(
+            "pseudonym_days: expected `state`, and `collector` or `transport`, with it:"
+            " otherwise no pseudonym leaves the device"
+        )
+
+
+def check_bytes(limit: object) -> None:
+    """Raise `ValueError` unless the size of the outbox is an int of 64 KiB to 1 PiB."""
+    is_int = isinstance(limit, int) and not isinstance(limit, bool)
+    if not is_int or not _is_number(limit, MIN_OUTBOX_BYTES, MAX_OUTBOX_BYTES):
+        raise ValueError(
+            f"outbox_bytes: expected an int of {MIN_OUTBOX_BYTES} to {MAX_OUTBOX_BYTES},"
+            f" found {shown(limit)}"
+        )
+
+
+def _is_number(value: object, at_least: float, at_most: float) -> bool:
+    """Return whether a value is an int or float within bounds; True and False are not numbers
+    here."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return at_least <= value <= at_most

@@ -1,4 +1,4 @@
-"""What the engine returns: slates with the exact chance of each item, receipts, explanations. Plain data."""
+"""What the engine returns: slates with the exact probability of each item, receipts, replays."""
 
 from __future__ import annotations
 
@@ -10,22 +10,34 @@ import msgspec
 
 
 class SlateItem(msgspec.Struct, frozen=True, gc=False):
-    """One recommended item.
-
-    `propensity` is the probability with which this slot drew this item, given the slots above it; `marginal` the
-    probability over all slates, None where the scheme has no closed form for it. `rank` is the item's place (from 0) in
-    the greedy order, `slot` its place on the slate.
-    """
+    """One recommended item."""
 
     id: str
+    """The item's id."""
+
     title: str
+    """The title in the catalogue."""
+
     score: float
+    """The score under the user's vector."""
+
     slot: int
+    """The place on the slate, from 0."""
+
     rank: int
+    """The place in the greedy order of all eligible items, from 0."""
+
     explored: bool
+    """Whether exploration chose the item."""
+
     propensity: float
+    """The probability with which this slot drew this item, given the slots above it."""
+
     marginal: float | None
+    """The probability over all slates; None where the scheme has no closed form for it."""
+
     attributes: dict[str, Any] = {}
+    """The other fields of the item in the catalogue."""
 
     def __hash__(self) -> int:
         return hash((self.id, self.slot, self.score))
@@ -33,14 +45,22 @@ class SlateItem(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True)
 class Slate:
-    """One decision: its items in order. `decision` is the id under which rewards are joined to it, `pseudonym` the name
-    that stood for the user then."""
+    """One decision: items in order. Iterable and indexable by slot."""
 
     decision: str
+    """The id by which rewards are joined to the decision."""
+
     user: str
+    """The user, as the app named them."""
+
     pseudonym: str
+    """The pseudonym that stood for the user when the slate was decided."""
+
     release: int
+    """The release that decided."""
+
     items: tuple[SlateItem, ...]
+    """The items, by slot."""
 
     def __iter__(self) -> Iterator[SlateItem]:
         return iter(self.items)
@@ -53,10 +73,13 @@ class Slate:
 
 
 class Receipt(NamedTuple):
-    """Whether a reward is on the disk, and if not, or not surely, why; true or false as `stored` is."""
+    """Whether a reward is on disk; true in a condition if it is."""
 
     stored: bool
+    """Whether the reward is known to be durable."""
+
     reason: str = ""
+    """Why it is not, or not known to be."""
 
     def __bool__(self) -> bool:
         return self.stored
@@ -64,14 +87,31 @@ class Receipt(NamedTuple):
 
 @dataclass(frozen=True)
 class Explanation:
-    """A decision replayed from what it was made of: `same` tells that slate and propensities came out bit for bit."""
+    """A decision replayed from its inputs."""
 
     decision: str
+    """The id of the decision."""
+
     release: int
+    """The release that decided."""
+
     scheme: str
+    """The exploration scheme."""
+
     epsilon: float
+    """The scheme's probability of exploring."""
+
     pool: int
+    """How many of the best items exploration could draw from."""
+
     eligible: int
+    """How many items were eligible."""
+
     greedy: tuple[str, ...]
+    """The ids of the slate without exploration."""
+
     slate: tuple[SlateItem, ...]
+    """The items of the replayed slate."""
+
     same: bool
+    """Whether slate and probabilities came out bit for bit as they were."""

@@ -1,1 +1,1 @@
-"""From a policy checkpoint to a sealed bundle. Reads the checkpoint as files; refuses to import the trainer."""
+"""From a policy checkpoint to a sealed bundle. Reads checkpoints as files, without the trainer."""

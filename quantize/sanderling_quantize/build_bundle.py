@@ -1,7 +1,4 @@
-"""From a policy checkpoint to a sealed bundle, or to none: what does not pass the gate is never given its name.
-
-Refuses to know where checkpoints come from and where bundles go.
-"""
+"""From a policy checkpoint to a sealed bundle. A bundle that fails the gate is not written."""
 
 from __future__ import annotations
 
@@ -14,7 +11,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from sanderling.bundle import manifest as manifests
 from sanderling.bundle.golden import Golden, GoldenState, GoldenText
@@ -24,19 +20,22 @@ from sanderling.bundle.writer import write_manifest
 from sanderling.errors import SanderlingError
 from sanderling.ranking.golden_check import top_after
 from sanderling.ranking.scorer import Scorer
-from sanderling.runtime.files import flush, publish
-from sanderling_quantize import gate, quantize_items
+from sanderling.runtime.files import flush_folder, publish
+from sanderling_quantize import gate
 from sanderling_quantize.checkpoint import Checkpoint, read
-from sanderling_quantize.encoders import text_augmentation
-from sanderling_quantize.encoders.build_encoder import Encoding, make
-from sanderling_quantize.gate import Check, Thresholds
+from sanderling_quantize.encoders.build_encoder import Encoding, build_encoder
+from sanderling_quantize.encoders.text_augmentation import split_held_out
+from sanderling_quantize.gate import Check, TeacherTexts, TextSplit, Thresholds
+from sanderling_quantize.quantize_items import quantize_items
 
 HELD_OUT = 0.1
 GOLDEN = 16
+MIN_ENGINE = "0.1.0"
+EXPLORATION_SETTINGS = ("scheme", "epsilon", "pool", "temperature", "guarded", "daily")
 
 
 class GateError(SanderlingError):
-    """The bundle fell short and was not written; `rows` is the gate's table."""
+    """The bundle failed the gate and was not written; `rows` is the gate's table."""
 
     def __init__(self, rows: list[Check]) -> None:
         failed = ", ".join(row.sentence() for row in rows if not row.passed)
@@ -45,7 +44,7 @@ class GateError(SanderlingError):
 
 
 @dataclass(frozen=True)
-class Built:
+class BuildResult:
     """A sealed bundle and the gate's table."""
 
     folder: Path
@@ -61,68 +60,92 @@ def build(
     thresholds: Thresholds | None = None,
     encoder_of: Path | None = None,
     previous: Path | None = None,
-) -> Built:
-    """Build, gate and seal the bundle `out`, which must not exist.
+) -> BuildResult:
+    """Build, check and seal the bundle `out`, which must not exist.
 
-    `encoder_of` names an earlier bundle whose encoder is taken over, when the language model has not changed since;
-    `previous` the release before, for the gate to compare latencies with. `thresholds` are the tier's own by default.
-    Raises `GateError` when the bundle falls short; then nothing is left behind.
+    `encoder_of` is an earlier bundle whose encoder is copied, when the language model has not
+    changed since; `previous` is the release before, for the gate to compare latencies with.
+    `thresholds` are the tier's own by default. Raises `FileExistsError` when `out` exists, and
+    `GateError` when the bundle fails the gate; then nothing is left behind.
     """
     if out.exists():
         raise FileExistsError(
-            f"expected no {out}: a bundle is never written over; remove it or choose another name"
+            f"expected no {out}: a bundle is never overwritten; remove it or choose another name"
         )
     source = read(checkpoint)
+    texts = _split_texts(source)
+
     out.parent.mkdir(parents=True, exist_ok=True)
+    # beside `out`: the bundle gets its name by one rename, which needs the same file system
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         folder = work / "bundle"
         folder.mkdir()
-        seen, unseen = _texts(source)
+
         if encoder_of is None:
-            forms = make(source.encoder, seen[0], unseen[0], folder, _max_tokens(source), encoding)
+            forms = _build_encoder(source, texts, folder, encoding)
         else:
-            forms = _take_over(encoder_of, folder)
-        quantize_items.write(source, folder)
-        manifest = _seal(
-            source, folder, encoding, {"encoder": {"tier": encoding.tier, "forms": forms}}
-        )
-        rows = gate.judge(
-            folder, source, seen, unseen, thresholds or Thresholds.of(encoding.tier), previous
-        )
+            forms = _copy_encoder(encoder_of, folder)
+        quantize_items(source, folder)
+        reports: dict[str, Any] = {"encoder": {"tier": encoding.tier, "forms": forms}}
+        manifest = _seal(source, folder, reports, encoding.seed)
+
+        limits = thresholds or Thresholds.of(encoding.tier)
+        rows = gate.run_checks(folder, source, texts, limits, previous)
         if not all(row.passed for row in rows):
             raise GateError(rows)
-        manifest = msgspec.structs.replace(
-            manifest, reports={**manifest.reports, "gate": gate.report(rows)}
-        )
+
+        reports = {**manifest.reports, "gate": gate.report(rows)}
+        manifest = msgspec.structs.replace(manifest, reports=reports)
         (folder / manifests.MANIFEST).write_bytes(manifests.dump(manifest))
-        flush(folder)
+        flush_folder(folder)
         publish(folder, out)
-        return Built(out, manifest, rows)
+        return BuildResult(out, manifest, rows)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def regate(bundle: Path, checkpoint: Path, tier: str, previous: Path | None = None) -> list[Check]:
-    """Run the gate alone on a finished bundle, by a tier's thresholds; raise `ValueError` for an unknown tier."""
+def check_bundle(
+    bundle: Path, checkpoint: Path, tier: str, previous: Path | None = None
+) -> list[Check]:
+    """Run the gate alone on a finished bundle, by a tier's thresholds.
+
+    Raises `ValueError` for an unknown tier.
+    """
     source = read(checkpoint)
-    seen, unseen = _texts(source)
-    return gate.judge(bundle, source, seen, unseen, Thresholds.of(tier), previous)
+    texts = _split_texts(source)
+    return gate.run_checks(bundle, source, texts, Thresholds.of(tier), previous)
 
 
-Texts = tuple[list[str], NDArray[np.float32]]
+def _split_texts(source: Checkpoint) -> TextSplit:
+    """Split the catalogue's texts into those to distil on and those held out, with their vectors.
 
-
-def _texts(source: Checkpoint) -> tuple[Texts, Texts]:
-    """Return the texts to train on and those kept from it, with what the language model answered for the policy."""
+    The vectors are the language model's own, which the policy was trained with.
+    """
     vectors = source.tensors["item.text"]
-    answers = dict(zip(source.texts, vectors, strict=True))
-    parts = text_augmentation.held_out(answers, HELD_OUT)
-    seen, unseen = (
-        (part, np.array([answers[text] for text in part], np.float32).reshape(-1, vectors.shape[1]))
-        for part in parts
-    )
-    return seen, unseen
+    vector_of = dict(zip(source.texts, vectors, strict=True))
+
+    def with_vectors(texts: list[str]) -> TeacherTexts:
+        rows = np.array([vector_of[text] for text in texts], np.float32)
+        return TeacherTexts(texts, rows.reshape(-1, vectors.shape[1]))
+
+    seen, unseen = split_held_out(vector_of, HELD_OUT)
+    return TextSplit(with_vectors(seen), with_vectors(unseen))
+
+
+def _build_encoder(
+    source: Checkpoint, texts: TextSplit, folder: Path, encoding: Encoding
+) -> list[dict[str, Any]]:
+    seen, unseen = texts.seen.texts, texts.unseen.texts
+    return build_encoder(source.encoder, seen, unseen, folder, _max_tokens(source), encoding)
+
+
+def _copy_encoder(bundle: Path, folder: Path) -> list[dict[str, Any]]:
+    """Copy a bundle's encoder and return what its manifest reports of the int8 forms."""
+    for name in ("encoder.onnx", "tokenizer.json"):
+        shutil.copyfile(bundle / name, folder / name)
+    forms: list[dict[str, Any]] = manifests.read(bundle).reports.get("encoder", {}).get("forms", [])
+    return forms
 
 
 def _max_tokens(source: Checkpoint) -> int:
@@ -130,63 +153,57 @@ def _max_tokens(source: Checkpoint) -> int:
     return int(source.settings["config"]["max_tokens"])
 
 
-def _take_over(bundle: Path, folder: Path) -> list[dict[str, Any]]:
-    for name in ("encoder.onnx", "tokenizer.json"):
-        shutil.copyfile(bundle / name, folder / name)
-    forms: list[dict[str, Any]] = manifests.read(bundle).reports.get("encoder", {}).get("forms", [])
-    return forms
-
-
-EXPLORES = ("scheme", "epsilon", "pool", "temperature", "guarded", "daily")
-
-
-def _seal(
-    source: Checkpoint, folder: Path, encoding: Encoding, reports: dict[str, Any]
-) -> Manifest:
-    facts, config = source.settings, source.settings["config"]
-    n, d = source.tensors["item.vectors"].shape
+def _seal(source: Checkpoint, folder: Path, reports: dict[str, Any], seed: int) -> Manifest:
+    """Write golden.json and the manifest, with the hashes of all files."""
+    settings, config = source.settings, source.settings["config"]
+    n_items, dim = source.tensors["item.vectors"].shape
+    exploration = {name: config[name] for name in EXPLORATION_SETTINGS if name in config}
     fields: dict[str, Any] = {
-        "app": facts["app"],
-        "release": facts["release"],
+        "app": settings["app"],
+        "release": settings["release"],
         "created": int(time.time()),
-        "min_engine": "0.1.0",
+        "min_engine": MIN_ENGINE,
         "sizes": Sizes(
-            items=n,
-            dim=d,
+            items=n_items,
+            dim=dim,
             state=source.tensors["state.decay"].shape[0],
             text=source.tensors["item.text"].shape[1],
             max_tokens=_max_tokens(source),
         ),
-        "exploration": msgspec.convert(
-            {name: config[name] for name in EXPLORES if name in config}, Exploration
-        ),
-        "kinds": facts["kinds"],
+        "exploration": msgspec.convert(exploration, Exploration),
+        "kinds": settings["kinds"],
         "lineage": Lineage(
-            facts["parent"], facts["log_from"], facts["log_to"], facts["data_sha256"]
+            settings["parent"], settings["log_from"], settings["log_to"], settings["data_sha256"]
         ),
         "reports": reports,
     }
+
+    # Golden vectors come from the bundle itself, which opens only once it is sealed: seal it with
+    # none, compute them, and seal it again.
     (folder / "golden.json").write_bytes(b"{}")
     write_manifest(folder, **fields)
-    _write_golden(source, folder, encoding.seed)
+    golden = _golden(source, Bundle.open(folder), seed)
+    (folder / "golden.json").write_bytes(msgspec.json.encode(golden))
     return write_manifest(folder, **fields)
 
 
-def _write_golden(source: Checkpoint, folder: Path, seed: int) -> None:
-    """Let the sealed bundle answer for itself, once, on the machine that made it."""
-    bundle = Bundle.open(folder)
-    scorer, rng = Scorer(bundle), np.random.default_rng(seed)
+def _golden(source: Checkpoint, bundle: Bundle, seed: int) -> Golden:
+    """Return what the bundle computes on this machine for some texts and histories."""
+    scorer = Scorer(bundle)
+    rng = np.random.default_rng(seed)
     ids = [record["id"] for record in source.records]
-    chosen = [source.texts[at] for at in rng.choice(len(ids), min(GOLDEN, len(ids)), replace=False)]
+    kinds = bundle.manifest.kinds
+
+    rows = rng.choice(len(ids), min(GOLDEN, len(ids)), replace=False)
+    texts = [source.texts[row] for row in rows]
     histories = [
         [
-            (ids[int(at)], bundle.manifest.kinds[int(rng.integers(len(bundle.manifest.kinds)))])
-            for at in rng.integers(len(ids), size=length)
+            (ids[int(row)], kinds[int(rng.integers(len(kinds)))])
+            for row in rng.integers(len(ids), size=length)
         ]
         for length in range(GOLDEN)
     ]
-    golden = Golden(
-        texts=[GoldenText(text, scorer.encoder.encode(text).tolist()) for text in chosen],
+    return Golden(
+        texts=[GoldenText(text, scorer.encoder.encode(text).tolist()) for text in texts],
         states=[GoldenState(events, top_after(scorer, events)) for events in histories],
     )
-    (folder / "golden.json").write_bytes(msgspec.json.encode(golden))

@@ -20,13 +20,21 @@ from sanderling.errors import SanderlingError
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`tensors` by name, `settings` as config.json says, and the items' texts and records in the order of the rows."""
+    """A policy checkpoint in memory; texts and records stand in the order of the item rows."""
 
     folder: Path
+
     settings: dict[str, Any]
+    """The contents of config.json."""
+
     tensors: dict[str, NDArray[np.float32]]
+    """The policy's tensors by name."""
+
     texts: list[str]
+    """Each item's text, as the language model read it."""
+
     records: list[dict[str, Any]]
+    """Each item's record: id, title and attributes."""
 
     @property
     def encoder(self) -> Path:
@@ -35,13 +43,14 @@ class Checkpoint:
 
 
 class CheckpointError(SanderlingError):
-    """A policy checkpoint is damaged, or is something else."""
+    """A policy checkpoint is damaged, or the folder holds something else."""
 
 
 def read(folder: Path) -> Checkpoint:
     """Read a checkpoint.
 
-    Raises `FileNotFoundError` naming what is missing, and `CheckpointError` where a file cannot be read.
+    Raises `FileNotFoundError` naming the missing files, and `CheckpointError` where a file cannot
+    be read.
     """
     missing = [
         name
@@ -71,7 +80,7 @@ def read(folder: Path) -> Checkpoint:
 
 @contextmanager
 def readable(folder: Path) -> Iterator[None]:
-    """Turn what the readers of JSON, Parquet and tensors raise over a checkpoint's files into `CheckpointError`."""
+    """Turn what the readers of JSON, Parquet and tensors raise into `CheckpointError`."""
     try:
         yield
     except (SafetensorError, ValueError, KeyError, TypeError) as error:

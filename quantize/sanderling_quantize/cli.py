@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Encoder(StrEnum):
-    """How large the encoder is: the keys of `encoders.shape.TIERS`."""
+    """How large the encoder is: the keys of `student_config.TIERS`."""
 
     base = "base"
     small = "small"
@@ -28,7 +28,7 @@ class Encoder(StrEnum):
 
 
 class Target(StrEnum):
-    """The processor that int8 weights are meant for: the keys of `encoders.search.BITS`."""
+    """The processor that int8 weights are meant for: the keys of `int8_search.BITS`."""
 
     any = "any"
     avx2 = "avx2"
@@ -121,9 +121,9 @@ def gate(
     Example: sanderling gate bundle/ --checkpoint checkpoint/
     """
     from sanderling_quantize import gate as gates
-    from sanderling_quantize.build_bundle import regate
+    from sanderling_quantize.build_bundle import check_bundle
 
-    rows = regate(bundle, checkpoint, encoder.value, previous)
+    rows = check_bundle(bundle, checkpoint, encoder.value, previous)
     passed = all(row.passed for row in rows)
     verdict = "passed" if passed else "failed"
     finish(

@@ -1,4 +1,4 @@
-"""Item vectors -> int8 rows with a scale each. Refuses to know texts."""
+"""Item vectors -> int8 rows with a scale each."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from sanderling.bundle.writer import write_items
 from sanderling.ranking.quantization import quantize_rows
 from sanderling_quantize.checkpoint import Checkpoint
 
+# prefixes of the policy's tensors that the device needs; the others serve training only
+ON_DEVICE = ("state.", "output.", "context.project", "item.project")
 
-def write(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write items.safetensors, catalog.jsonl and policy.safetensors of a bundle from a checkpoint's tensors."""
+
+def quantize_items(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write a bundle's items.safetensors, catalog.jsonl and policy.safetensors."""
     rows, scale = quantize_rows(checkpoint.tensors["item.vectors"])
     write_items(folder, rows, scale, checkpoint.tensors["item.biases"], checkpoint.records)
-    on_device = ("state.", "output.", "context.project", "item.project")
+
     policy = {
-        name: tensor for name, tensor in checkpoint.tensors.items() if name.startswith(on_device)
+        name: np.ascontiguousarray(tensor)
+        for name, tensor in checkpoint.tensors.items()
+        if name.startswith(ON_DEVICE)
     }
-    policy["item.bias"] = checkpoint.tensors["item.bias"]
-    save_file(
-        {name: np.ascontiguousarray(tensor) for name, tensor in policy.items()},
-        folder / "policy.safetensors",
-    )
+    policy["item.bias"] = np.ascontiguousarray(checkpoint.tensors["item.bias"])
+    save_file(policy, folder / "policy.safetensors")

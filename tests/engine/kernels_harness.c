@@ -1,4 +1,5 @@
-/* Reads a problem (n, d, k, bits; rows, scales, biases, query), packs and scans it, and writes the k best rows and scores. */
+/* Reads a problem (n, d, k, bits; rows, scales, biases, query), packs and scans it, and writes the k best rows
+   and scores. The order of `table` and `scratch` is that of sanderling/kernels/layout.py. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,8 +24,8 @@ int main(int count, char **arguments) {
     sanderling_pack((int64_t)table, 0, 0, 0, 0, 0);
     int64_t scratch[11] = {room(8 * k),    room(8 * k),      room(8 * 4096), room(4 * 4096), room(4 * (d + 16)),
                            room(8 * groups), room(8 * blocks), room(4 * 8192), (int64_t)calloc(8, 8), room(8 * 8192), 0};
-    int64_t found = sanderling_scan((int64_t)table, query, 0, 0, k, (int64_t)scratch);
-    for (int64_t at = 0; at < found; at++) {
+    int64_t count_best = sanderling_scan((int64_t)table, query, 0, 0, k, (int64_t)scratch);
+    for (int64_t at = 0; at < count_best; at++) {
         fwrite((int64_t *)scratch[0] + at, 8, 1, stdout);
         fwrite((double *)scratch[1] + at, 8, 1, stdout);
     }

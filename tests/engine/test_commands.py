@@ -1,4 +1,4 @@
-"""The command line on a device: CSV in, CSV out, nothing of the lab needed."""
+"""The engine's commands, without the trainer: CSV in, CSV out."""
 
 from __future__ import annotations
 
@@ -33,13 +33,15 @@ def write_log(path, rows):
 
 def recommend(tmp_path, *more: object) -> subprocess.CompletedProcess[str]:
     return run(
-        "recommend", "--bundle", tmp_path / "bundle", "--interactions", tmp_path / "log.csv", "--k", 5,
-        "--out", tmp_path / "slates.csv", *more,
+        "recommend", "--bundle", tmp_path / "bundle", "--interactions", tmp_path / "log.csv",
+        "--k", 5, "--out", tmp_path / "slates.csv", *more,
     )  # fmt: skip
 
 
 def test_recommend_scores_every_user_once(tmp_path):
-    """Each user gets k unseen items by rank, best first; ids stay text; the last line of stdout is one JSON object."""
+    """Each user gets k unseen items by rank, best first; ids stay text; the last line of stdout is
+    one JSON object.
+    """
     write_bundle(tmp_path / "bundle")
     write_log(tmp_path / "log.csv", LOG)
     done = recommend(tmp_path, "--json")
@@ -59,8 +61,8 @@ def test_recommend_scores_every_user_once(tmp_path):
         )
 
 
-def test_keep_seen_may_show_what_the_user_had(tmp_path):
-    """With --keep-seen nothing is excluded: a user who had every item but one still gets a whole slate."""
+def test_keep_seen_recommends_seen_items_too(tmp_path):
+    """With --keep-seen nothing is excluded: a user who had every item but one gets a full slate."""
     write_bundle(tmp_path / "bundle")
     write_log(tmp_path / "log.csv", [("anna", f"item-{row}", str(row), "1") for row in range(49)])
     assert "rows" in recommend(tmp_path, "--keep-seen", "--json").stdout
@@ -83,26 +85,28 @@ def test_bad_rows_are_named(tmp_path, row, column):
     assert not (tmp_path / "slates.csv").exists()
 
 
-def test_doctor_says_what_runs_and_why():
-    """The report names each part with its state and reason, for people and as one JSON object."""
-    told = run("doctor")
-    assert told.returncode == 0, told.stdout
-    assert "same answers as numpy" in told.stdout or "numpy, the best found" in told.stdout
+def test_doctor_reports_every_part():
+    """The report gives the state of each part and the reason, as text and as one JSON object."""
+    done = run("doctor")
+    assert done.returncode == 0, done.stdout
+    assert "same answers as numpy" in done.stdout or "numpy, the best available" in done.stdout
     parts = json.loads(run("doctor", "--json").stdout)
     assert {"engine", "processor", "kernels", "storage", "extra text"} <= set(parts)
     assert all(part["state"] in ("ok", "absent") and part["why"] for part in parts.values())
 
 
-def test_doctor_fails_on_a_wrong_setting(monkeypatch):
-    """An unknown SANDERLING_KERNELS is named with the known ones, and the status is 1."""
+def test_doctor_fails_on_an_unknown_setting(monkeypatch):
+    """An unknown SANDERLING_KERNELS is named with the possible ones, and the status is 1."""
     monkeypatch.setenv("SANDERLING_KERNELS", "fortran")
-    told = run("doctor")
-    assert told.returncode == 1
-    assert "expected one of compiled, numba, numpy, found 'fortran'" in told.stdout
+    done = run("doctor")
+    assert done.returncode == 1
+    assert "expected one of compiled, numba, numpy, found 'fortran'" in done.stdout
 
 
 def test_the_schema_names_every_field_that_can_be_sent():
-    """`events --schema` prints a JSON Schema in which each kind of event lists its fields and allows no others."""
+    """`events --schema` prints a JSON Schema in which each kind of event lists its fields and
+    allows no others.
+    """
     done = run("events", "--schema")
     assert done.returncode == 0
     kinds = {
@@ -116,8 +120,8 @@ def test_the_schema_names_every_field_that_can_be_sent():
         assert set(kind["properties"]) == {"type", *getattr(wire, name).__struct_fields__}
 
 
-def test_events_without_a_question_says_what_to_ask():
-    """`events` alone is an error that names the option."""
+def test_events_needs_an_option():
+    """`events` alone is wrong usage; the message names the option."""
     done = run("events")
     assert done.returncode == 2
     assert "--schema" in done.stderr
@@ -131,7 +135,9 @@ def test_the_schema_as_json_is_one_line():
 
 
 def test_quiet_prints_errors_and_json_only(tmp_path):
-    """With --quiet a command that succeeds prints nothing, or its JSON object; an error still ends in its line."""
+    """With --quiet a command that succeeds prints nothing, or its JSON object; an error still ends
+    in its line.
+    """
     write_bundle(tmp_path / "bundle")
     write_log(tmp_path / "log.csv", LOG)
     command = [
@@ -174,7 +180,7 @@ def test_verbose_and_quiet_exclude_each_other():
     assert "leave one out" in done.stderr
 
 
-def test_an_id_that_the_engine_refuses_is_named_with_its_row(tmp_path):
+def test_an_invalid_id_is_named_with_its_row(tmp_path):
     """An id that is too long for an event ends in one line with file and row."""
     write_bundle(tmp_path / "bundle")
     write_log(tmp_path / "log.csv", [LOG[0], ("anna", "x" * 600, "1", "1")])
@@ -184,12 +190,12 @@ def test_an_id_that_the_engine_refuses_is_named_with_its_row(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(("out", "words"), [
+@pytest.mark.parametrize(("out", "message"), [
     ("slates.xlsx", "expected a file name ending in .csv or .parquet"),
     ("log.csv/slates.csv", "expected a folder above it, found the file"),
     ("bundle.csv", "expected the name of a file, found a folder"),
 ])  # fmt: skip
-def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path, out, words):
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path, out, message):
     """A wrong --out is named before the bundle is opened."""
     write_log(tmp_path / "log.csv", LOG)
     (tmp_path / "bundle.csv").mkdir()
@@ -203,5 +209,5 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path, o
     ]
     done = run(*command, tmp_path / out)
     assert done.returncode == 1
-    assert words in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -1,9 +1,10 @@
-"""The engine as an app uses it: every promise of its face, on a real bundle with a real outbox."""
+"""The engine as an app uses it: every public promise, on a real bundle with a real outbox."""
 
 from __future__ import annotations
 
 import math
 import threading
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from hypothesis import strategies as st
 
 from sanderling import BundleError, Engine, Receipt
 from sanderling.events.schema import Decision, Observation, Outcome
-from sanderling.events.state_checksum import NO_EVENTS, next_check
+from sanderling.events.state_checksum import NO_EVENTS, next_checksum
+from sanderling.options import EngineOptions, OptionTypes
 from sanderling.runtime.clock import SystemClock
 from tests.support.bundles import write_bundle
-from tests.support.engines import stored
+from tests.support.engines import active_bundle_of, stored
 from tests.support.fakes import FakeClock, FakeEntropy, FakeTransport
 
 
@@ -56,8 +58,9 @@ def test_excluded_items_are_not_shown_and_unknown_ones_are_ignored(engine):
     assert len(engine.recommend("anna", exclude=[f"item-{row}" for row in range(50)])) == 0
 
 
-def test_a_decision_on_the_wire_is_the_slate(engine):
-    """The logged decision carries items, ranks, propensities, pool, and the state's checksum of that moment."""
+def test_a_decision_event_matches_the_slate(engine):
+    """The event carries items, ranks, propensities, pool, and the checksum of the state at that
+    time."""
     engine.observe("anna", "item-3", "click")
     slate = engine.recommend("anna", k=5)
     (decision,) = [event for event in stored(engine) if isinstance(event, Decision)]
@@ -71,10 +74,10 @@ def test_a_decision_on_the_wire_is_the_slate(engine):
         0.1,
         1,
     )
-    assert decision.state_checksum == next_check(NO_EVENTS, "item-3", "click")
+    assert decision.state_checksum == next_checksum(NO_EVENTS, "item-3", "click")
 
 
-def test_behaviour_moves_the_state_at_once_and_survives_a_restart(bundle, tmp_path):
+def test_behaviour_updates_the_state_at_once_and_survives_a_restart(bundle, tmp_path):
     """An observation changes the next slate, and a new process starts from the same state."""
     with Engine.open(bundle, tmp_path) as engine:
         before = [item.score for item in engine.recommend("anna", greedy=True)]
@@ -86,8 +89,8 @@ def test_behaviour_moves_the_state_at_once_and_survives_a_restart(bundle, tmp_pa
         assert [item.score for item in engine.recommend("anna", greedy=True)] == after
 
 
-def test_a_click_moves_the_state_and_a_skip_does_not(engine):
-    """A positive reward is an event of the user's behaviour, unless the app says that it observes it itself."""
+def test_a_click_updates_the_state_and_a_skip_does_not(engine):
+    """A positive reward updates the user's state unless the app passes `observe=False`."""
     slate = engine.recommend("anna")
     engine.reward(slate, slate[0], -1.0)
     assert engine.reward(slate, slate[1], 1.0, observe=False) == Receipt(True)
@@ -105,7 +108,8 @@ def test_a_click_moves_the_state_and_a_skip_does_not(engine):
 
 
 def test_rewards_name_their_decision_and_slot(engine):
-    """Each outcome carries the decision's id and the slot of the item; decisions come before their outcomes."""
+    """Each outcome carries the decision's id and the slot of the item; decisions come before their
+    outcomes."""
     slate = engine.recommend("anna", k=3)
     engine.reward_all(slate, {slate[0]: -1.0, slate[2].id: 1.0})
     events = stored(engine)
@@ -142,7 +146,8 @@ def test_rewarding_an_item_that_was_not_shown_is_refused(engine):
 
 
 def test_a_slate_of_another_install_is_not_rewarded(engine, bundle, tmp_path):
-    """What another device decided, even for a user of the same name, is refused in words and stored nowhere."""
+    """A reward for a slate of another device is refused with a reason, even for the same user
+    name."""
     with Engine.open(bundle, tmp_path / "other") as other:
         slate = other.recommend("anna")
     receipt = engine.reward(slate, slate[0], 1.0)
@@ -152,7 +157,7 @@ def test_a_slate_of_another_install_is_not_rewarded(engine, bundle, tmp_path):
 
 
 def test_explain_replays_bit_for_bit(engine):
-    """A decision comes out the same from its id and what it was made of, whatever happened since."""
+    """A decision is replayed exactly from its id, whatever happened since."""
     slates = [
         engine.recommend("anna", context=f"rainy evening {at}", exclude=["item-1"])
         for at in range(20)
@@ -168,7 +173,7 @@ def test_explain_replays_bit_for_bit(engine):
 
 
 def test_new_items_are_recommendable_at_once_and_after_a_restart(bundle, tmp_path):
-    """An upserted item can be found, replaced and excluded, and is known to the next process too."""
+    """An upserted item can be shown, replaced and excluded, and survives a restart."""
     everything = [f"item-{row}" for row in range(50)]
     with Engine.open(bundle, tmp_path) as engine:
         engine.upsert_items([{"id": "sku-77", "text": "red trail shoe"}])
@@ -187,7 +192,8 @@ def test_new_items_are_recommendable_at_once_and_after_a_restart(bundle, tmp_pat
 
 
 def test_removed_items_are_never_shown_until_they_are_added_again(bundle, tmp_path):
-    """Removal holds under exploration and after a restart, for the bundle's items and added ones, until an upsert."""
+    """Removal of bundle and added items holds under exploration and after a restart, until an
+    upsert."""
     with Engine.open(bundle, tmp_path) as engine:
         engine.upsert_items([{"id": "sku-77", "text": "red trail shoe"}])
         engine.remove_items(["sku-77", "item-3", "item-4", "nobody knows"])
@@ -205,7 +211,7 @@ def test_removed_items_are_never_shown_until_they_are_added_again(bundle, tmp_pa
 
 
 def test_a_removed_item_stays_removed_in_a_newer_bundle(tmp_path):
-    """What the app took away does not come back because the lab did not know it yet; added items give way to it."""
+    """A newer bundle does not bring removed items back; it replaces the texts of upserted ones."""
     write_bundle(tmp_path / "old", created=1_700_000_000)
     write_bundle(tmp_path / "new", release=2, created=1_900_000_000)
     with Engine.open(tmp_path / "old", tmp_path / "state", clock=FakeClock()) as engine:
@@ -218,7 +224,7 @@ def test_a_removed_item_stays_removed_in_a_newer_bundle(tmp_path):
 
 
 @pytest.mark.parametrize("item", ["", 3, "x" * 513])
-def test_what_cannot_be_an_id_cannot_be_removed(engine, item):
+def test_removing_an_invalid_id_removes_nothing(engine, item):
     """A bad id raises ValueError, and nothing of the call is removed."""
     with pytest.raises(ValueError, match="item: id: expected a string"):
         engine.remove_items(["item-0", item])
@@ -228,17 +234,17 @@ def test_what_cannot_be_an_id_cannot_be_removed(engine, item):
 @pytest.mark.parametrize(
     "item", [{"id": "a"}, {"text": "a"}, {"id": "", "text": "a"}, {"id": 3, "text": "a"}]
 )
-def test_items_without_id_or_text_are_refused_whole(engine, item):
+def test_one_bad_item_rejects_the_whole_call(engine, item):
     """A bad item raises ValueError that names the field, and nothing of the call is added."""
     with pytest.raises(ValueError, match=r"item: (id|text)"):
         engine.upsert_items([{"id": "good", "text": "good"}, item])
-    assert engine._serving.scorer.find("good") is None
+    assert "good" not in {item.id for item in engine.recommend("anna", k=51)}
 
 
 @settings(deadline=None, max_examples=80)
 @given(st.text(max_size=300) | st.sampled_from(["\ud800", "\0", "a" * 100_000, "🐦‍⬛" * 50]))
 def test_recommend_takes_any_text(bundle, text):
-    """Whatever a user typed, and whatever a user is called, there is a slate of finite scores."""
+    """Any user name, context and exclusion gives a slate of finite scores."""
     with Engine.open(bundle) as engine:
         slate = engine.recommend(text, k=3, context=text, exclude=[text])
         assert len(slate) == 3
@@ -257,7 +263,8 @@ def test_recommend_takes_any_text(bundle, text):
     ],
 )
 def test_wrong_arguments_are_named(engine, arguments, error):
-    """Arguments of a wrong type raise TypeError, impossible numbers ValueError, each naming the argument."""
+    """Arguments of a wrong type raise TypeError, impossible numbers ValueError, each naming the
+    argument."""
     with pytest.raises(error, match=next(iter(arguments))):
         engine.recommend(**{"user": "anna", **arguments})
 
@@ -265,7 +272,7 @@ def test_wrong_arguments_are_named(engine, arguments, error):
 @pytest.mark.parametrize(
     "number", [10**400, -(10**5000), float("nan"), float("inf"), 1.5], ids="abcde"
 )
-def test_a_reward_that_no_float_can_hold_is_named(engine, number):
+def test_a_reward_of_any_size_is_named_in_its_error(engine, number):
     """A reward out of range is a ValueError that names it, however many digits it has."""
     slate = engine.recommend("anna")
     with pytest.raises(ValueError, match="value: expected a number"):
@@ -273,7 +280,7 @@ def test_a_reward_that_no_float_can_hold_is_named(engine, number):
 
 
 @pytest.mark.parametrize("setting", ["privacy", "window_s", "pseudonym_days", "outbox_bytes"])
-def test_a_setting_of_any_size_is_named(bundle, tmp_path, setting):
+def test_a_setting_of_any_size_is_named_in_its_error(bundle, tmp_path, setting):
     """A setting of hundreds or thousands of digits is a ValueError that names it."""
     for number in (10**400, 10**5000):
         with pytest.raises(ValueError, match=f"{setting}: expected"):
@@ -281,17 +288,18 @@ def test_a_setting_of_any_size_is_named(bundle, tmp_path, setting):
 
 
 @pytest.mark.parametrize("value", [10**5000, "half \ud800", object()], ids="abc")
-def test_an_attribute_that_cannot_be_kept_is_named(engine, value):
+def test_an_attribute_that_json_cannot_hold_is_named(engine, value):
     """What JSON cannot hold is a ValueError that names the field, and nothing is added."""
     with pytest.raises(ValueError, match="item: 'colour': expected what JSON can hold"):
         engine.upsert_items(
             [{"id": "new", "text": "red shoe"}, {"id": "other", "text": "shoe", "colour": value}]
         )
-    assert engine._serving.scorer.find("new") is None
+    assert "new" not in {item.id for item in engine.recommend("anna", k=51)}
 
 
 def test_without_a_state_folder_nothing_is_stored_and_rewards_say_so(bundle):
-    """An engine for batch scoring recommends, keeps states in memory, and refuses rewards with a reason."""
+    """Without a state folder the engine recommends from memory and refuses rewards with a
+    reason."""
     with Engine.open(bundle) as engine:
         engine.observe("anna", "item-1")
         slate = engine.recommend("anna")
@@ -301,7 +309,7 @@ def test_without_a_state_folder_nothing_is_stored_and_rewards_say_so(bundle):
 
 
 def test_recommending_goes_on_when_the_state_folder_cannot_be_opened(bundle, tmp_path):
-    """A state folder that is a file costs the rewards, not the recommendations."""
+    """With a state folder that is a file only rewards fail."""
     (tmp_path / "state").write_text("not a folder")
     with Engine.open(bundle, tmp_path / "state") as engine:
         slate = engine.recommend("anna")
@@ -312,7 +320,8 @@ def test_recommending_goes_on_when_the_state_folder_cannot_be_opened(bundle, tmp
 
 
 def test_no_user_name_or_context_reaches_the_disk_or_the_wire(bundle, tmp_path):
-    """User names and context texts are in no byte of the state folder; pseudonyms differ between installs."""
+    """User names and context texts are in no byte of the state folder; pseudonyms differ between
+    installs."""
     with Engine.open(bundle, tmp_path / "a") as one, Engine.open(bundle, tmp_path / "b") as two:
         for engine in (one, two):
             engine.observe("canary-user-7f3a", "item-1")
@@ -326,7 +335,8 @@ def test_no_user_name_or_context_reaches_the_disk_or_the_wire(bundle, tmp_path):
 
 
 def test_context_leaves_the_device_only_when_shared(bundle, tmp_path):
-    """The context vector is on the wire if and only if the app opened the engine with share_context."""
+    """The context vector is on the wire if and only if the app opened the engine with
+    share_context."""
     for share in (False, True):
         with Engine.open(bundle, tmp_path / str(share), share_context=share) as engine:
             engine.recommend("anna", context="rainy evening")
@@ -335,7 +345,7 @@ def test_context_leaves_the_device_only_when_shared(bundle, tmp_path):
 
 
 def test_threads_share_an_engine(engine):
-    """Many threads recommend, observe and reward at once; every event is numbered once and every state checks out."""
+    """With many threads every event has its own number and every state its right checksum."""
 
     def work(name):
         for at in range(5):
@@ -357,7 +367,7 @@ def test_threads_share_an_engine(engine):
             if isinstance(event, Observation) or (
                 isinstance(event, Outcome) and event.updates_state
             ):
-                check = next_check(check, event.item, event.kind)
+                check = next_checksum(check, event.item, event.kind)
                 checks.append(check)
         assert all(
             checks[e.state_events] == e.state_checksum for e in mine if isinstance(e, Decision)
@@ -365,7 +375,7 @@ def test_threads_share_an_engine(engine):
 
 
 def test_the_same_clock_and_entropy_give_the_same_slates(bundle, tmp_path):
-    """Two engines with equal clocks and entropy make equal decisions: nothing else is random."""
+    """Clock and entropy are the only sources of randomness."""
     found = []
     for name in ("a", "b"):
         with Engine.open(
@@ -377,7 +387,8 @@ def test_the_same_clock_and_entropy_give_the_same_slates(bundle, tmp_path):
 
 
 def test_closing_twice_is_harmless_and_rewards_then_fail_clearly(bundle, tmp_path):
-    """After close, recommending still answers, and the receipt of a reward says that it was not stored, and why."""
+    """After `close`, `recommend` still answers and the receipt of a reward says why it is not
+    stored."""
     engine = Engine.open(bundle, tmp_path)
     slate = engine.recommend("anna")
     engine.close()
@@ -388,15 +399,16 @@ def test_closing_twice_is_harmless_and_rewards_then_fail_clearly(bundle, tmp_pat
 
 
 def test_a_missing_bundle_says_what_was_expected(tmp_path):
-    """Opening a folder without a bundle raises BundleError that names the manifest and the folder."""
+    """Opening a folder without a bundle raises BundleError that names the manifest and the
+    folder."""
     with pytest.raises(BundleError, match=r"manifest\.json"):
         Engine.open(tmp_path)
 
 
 def test_recommending_goes_on_while_items_are_being_added(engine):
-    """A slow upsert or update does not hold up a request: the old scorer serves until the new one is ready."""
+    """During an upsert or update requests are served by the old scorer."""
     found = []
-    with engine._serving.swapping:
+    with active_bundle_of(engine).swap_lock:
         asking = threading.Thread(
             target=lambda: found.append(engine.recommend("anna")), daemon=True
         )
@@ -406,7 +418,7 @@ def test_recommending_goes_on_while_items_are_being_added(engine):
 
 
 def test_nothing_is_uploaded_while_the_app_forbids_it(bundle, tmp_path):
-    """With a hook that says no, events stay stored, and not one connection is tried."""
+    """While `may_upload` returns False events stay stored and no connection is tried."""
     asked = []
     url = "http://127.0.0.1:9/v1"
     with Engine.open(
@@ -420,8 +432,8 @@ def test_nothing_is_uploaded_while_the_app_forbids_it(bundle, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["\ud800", "item-\udfff", "", "x" * 513])
-def test_what_cannot_be_told_is_refused_and_harms_nobody(engine, name):
-    """An item id or a kind that no event can hold is refused at once, and the user goes on as before (input 71)."""
+def test_text_that_no_event_can_hold_is_rejected(engine, name):
+    """An item id or kind that no event can hold raises ValueError and changes nothing."""
     slate = engine.recommend("anna")
     with pytest.raises(ValueError, match="item: expected"):
         engine.observe("anna", name)
@@ -434,8 +446,9 @@ def test_what_cannot_be_told_is_refused_and_harms_nobody(engine, name):
     assert [type(event) for event in stored(engine)] == [Decision, Observation, Outcome]
 
 
-def test_a_clock_that_was_never_set_stops_nothing(bundle, tmp_path):
-    """An engine opens, recommends, waits for rewards and opens again under a wall clock that began in 1970."""
+def test_the_engine_works_with_an_unset_clock(bundle, tmp_path):
+    """An engine opens, recommends, closes reward windows and reopens with a clock that starts in
+    1970."""
     clock = FakeClock(wall_ms=0)
     for _ in range(2):
         with Engine.open(
@@ -449,7 +462,7 @@ def test_a_clock_that_was_never_set_stops_nothing(bundle, tmp_path):
 
 
 def test_a_system_clock_before_1970_shows_0(monkeypatch):
-    """No negative time gets into ids and events."""
+    """Ids and events never hold a negative time."""
     monkeypatch.setattr("time.time_ns", lambda: -1)
     assert SystemClock().wall_ms() == 0
 
@@ -463,8 +476,24 @@ def test_a_system_clock_before_1970_shows_0(monkeypatch):
         ({"collector": "http://127.0.0.1:9", "transport": FakeTransport()}, "transport"),
     ],
 )
-def test_settings_that_make_no_sense_are_named(bundle, tmp_path, settings, name):
-    """A bound that holds nothing, and two ways to the lab, are refused before anything is opened."""
+def test_impossible_settings_are_named(bundle, tmp_path, settings, name):
+    """A wrong outbox size, or two destinations, raise ValueError before anything is opened."""
     with pytest.raises(ValueError, match=name):
         Engine.open(bundle, tmp_path / "state", **settings)
     assert not (tmp_path / "state").exists()
+
+
+def test_open_types_every_option():
+    """The keyword arguments of `Engine.open` are the fields of `EngineOptions`, with the same
+    types."""
+    fields = get_type_hints(EngineOptions)
+    positional = {"state", "collector", "token"}
+    assert get_type_hints(OptionTypes) == {
+        name: kind for name, kind in fields.items() if name not in positional
+    }
+
+
+def test_an_unknown_option_is_named(bundle):
+    """A misspelt option raises TypeError that names it."""
+    with pytest.raises(TypeError, match="windows_s"):
+        Engine.open(bundle, windows_s=60.0)

@@ -1,4 +1,4 @@
-"""The wire format: what was written once stays readable, and what is not an event is refused with its place."""
+"""The wire format: old events stay readable; malformed ones are rejected with their place."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GOLDEN = (Path(__file__).parents[1] / "golden" / "events-1.jsonl").read_bytes().
 
 
 def test_golden_events_of_format_1_are_read_as_meant():
-    """The golden file of format 1 has the events and values that it was written with."""
+    """The golden file of format 1 decodes to the events with which it was written."""
     clicked, unseen, click, skip, observation, loss = map(codec.decode, GOLDEN)
     assert isinstance(clicked, Decision)
     assert [(slot.item, slot.rank, slot.conditional) for slot in clicked.slate] == [
@@ -44,7 +44,7 @@ def test_golden_events_of_format_1_are_read_as_meant():
 
 
 def test_golden_events_are_written_as_before():
-    """Encoding what was decoded gives the golden bytes again: writers of format 1 have not changed."""
+    """Decoding and encoding gives the golden bytes again: the format has not changed."""
     assert [codec.encode(codec.decode(line)) for line in GOLDEN] == GOLDEN
 
 
@@ -97,8 +97,9 @@ def altered(**changes) -> bytes:
         (b'"' + b"x" * wire.MAX_LINE + b'"', "at most"),
     ],
 )
-def test_what_is_not_an_event_is_refused_with_its_place(line, place):
-    """Unknown fields, wrong types, NaN, out-of-range numbers, deep nesting and bad text are EventErrors."""
+def test_malformed_events_are_rejected_with_their_place(line, place):
+    """Unknown fields, wrong types, NaN, out-of-range numbers, deep nesting and bad text are
+    EventErrors."""
     with pytest.raises(EventError) as error:
         codec.decode(line)
     assert place.lower() in str(error.value).lower()
@@ -106,7 +107,7 @@ def test_what_is_not_an_event_is_refused_with_its_place(line, place):
 
 @given(st.integers(0, 2), st.data())
 def test_altered_bytes_give_an_event_or_an_event_error(which, data):
-    """Whatever happens to single bytes of a line, decoding gives an event or an EventError, nothing else."""
+    """Decoding a line with altered bytes gives an event or an EventError, nothing else."""
     line = bytearray(GOLDEN[which])
     for _ in range(data.draw(st.integers(1, 4))):
         line[data.draw(st.integers(0, len(line) - 1))] = data.draw(st.integers(0, 255))
@@ -122,7 +123,7 @@ def test_any_bytes_unpack_or_are_refused(body):
 
 
 def test_every_truncation_of_a_frame_is_refused():
-    """A frame cut off after any byte is refused: no prefix of a batch passes for a batch."""
+    """No prefix of a batch is accepted as a batch."""
     body = codec.pack(GOLDEN)
     for size in range(len(body)):
         with pytest.raises(EventError):
@@ -130,7 +131,7 @@ def test_every_truncation_of_a_frame_is_refused():
 
 
 def test_bytes_behind_the_frame_are_refused():
-    """A second frame, or anything else behind the first, is refused rather than ignored."""
+    """A second frame, or anything else after the first, is rejected."""
     body = codec.pack(GOLDEN)
     for extra in (b"x", body, b"\x00" * 100):
         with pytest.raises(EventError, match="more bytes behind it"):
@@ -145,7 +146,8 @@ def bomb(size: int) -> bytes:
 
 
 def lying_about_its_size() -> bytes:
-    """A frame of 4 MiB whose header says 5 bytes, in the one-byte field of a single-segment frame."""
+    """A frame of 4 MiB whose header says 5 bytes, in the one-byte field of a single-segment
+    frame."""
     body = zstandard.ZstdCompressor(level=1).compress(b"x" * 5)
     assert body[4] & 0xE0 == 0x20
     return body[:5] + bytes([4]) + bomb(2**22)[6:]
@@ -164,7 +166,7 @@ def lying_about_its_size() -> bytes:
     ids=["1 GiB of unknown size", "256 MiB declared", "a window of 128 MiB", "a lying header"],
 )
 def test_a_bomb_is_refused_in_little_memory(body):
-    """A batch that unpacks to more than the limit is refused after unpacking no more than that."""
+    """A batch that unpacks to more than the limit is rejected without unpacking more than that."""
     tracemalloc.start()
     try:
         with pytest.raises(EventError):
@@ -182,7 +184,7 @@ def test_the_limit_is_exact():
 
 
 def test_a_small_batch_takes_little_memory_though_it_does_not_say_its_size():
-    """A batch of a few bytes in a frame of unknown size is unpacked without a buffer as large as the limit."""
+    """A small batch in a frame of unknown size is unpacked without a buffer of the limit."""
     body = zstandard.ZstdCompressor(write_content_size=False).compress(GOLDEN[0])
     tracemalloc.start()
     try:
@@ -214,7 +216,7 @@ def numbers(*values: float) -> str:
     ],
 )
 def test_semantic_faults_are_named(fields, place):
-    """Doubled items, pools larger than what is eligible, slates larger than their pool, and bad contexts are faults."""
+    """Repeated items, oversized pools and slates, and bad contexts are faults."""
     fault = semantics.semantic_fault(EventFactory().decision(**fields))
     assert fault is not None
     assert fault.startswith(place)
@@ -223,5 +225,5 @@ def test_semantic_faults_are_named(fields, place):
 
 @pytest.mark.parametrize("values", [(), (0.0,), (1.0, -2.5), (3.4e38,) * 384])
 def test_contexts_of_any_finite_numbers_are_sound(values):
-    """A context of any width whose numbers are finite is no fault, even where their sum is beyond float32."""
+    """Contexts of finite numbers are accepted, even where their sum is beyond float32."""
     assert semantics.semantic_fault(EventFactory().decision(context=numbers(*values))) is None

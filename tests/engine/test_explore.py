@@ -1,4 +1,4 @@
-"""Exploration: probabilities against enumeration of every slate, invariants, and draws against probabilities."""
+"""Scheme `sequential` and its randomness: exact probabilities, and draws that follow them."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ SHAPES = [(1, 1), (1, 4), (2, 3), (3, 3), (3, 6), (4, 5)]
         ),
     ],
 )
-def test_philox_gives_the_known_answers(counter, key, words):
-    """The generator gives the known-answer vectors that its authors published."""
+def test_philox_returns_the_published_answers(counter, key, words):
+    """The generator returns the known-answer vectors that its authors published."""
     assert philox(counter, key) == words
 
 
 @given(st.integers(0, 2**128 - 1), st.integers(0, 40))
 def test_compiled_uniforms_are_those_of_python(decision, blocks):
-    """Whatever kernels are installed, a decision's draws are the same doubles as in plain Python."""
+    """Whichever kernels are installed, a decision's uniforms are those of plain Python."""
     assert uniforms(f"{decision:032x}", blocks) == plain_uniforms(f"{decision:032x}", blocks)
 
 
 def test_uniforms_are_uniform_and_differ_between_decisions():
     """Draws of many decisions fill [0, 1) evenly, and no two decisions share them."""
-    draws = np.array([uniforms(f"{at:032x}", 10) for at in range(2000)]).reshape(2000, -1)
+    draws = np.array([uniforms(f"{number:032x}", 10) for number in range(2000)]).reshape(2000, -1)
     counts = np.histogram(draws, bins=20, range=(0, 1))[0]
     expected = draws.size / 20
     assert ((counts - expected) ** 2 / expected).sum() < 50.0
@@ -75,7 +75,7 @@ def test_probabilities_of_all_slates_sum_to_one(slots, pool, epsilon):
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 30), st.integers(0, 40), st.floats(0, 1))
 def test_marginals_sum_to_one_a_slot_and_inclusions_to_the_slots(slots, more, epsilon):
-    """Each slot's marginals sum to 1, no item is included with more than certainty, and inclusions sum to K."""
+    """A slot's marginals sum to 1, an item's sum to at most 1, and all of them to the slots."""
     table = sequential.marginals(slots, slots + more, epsilon)
     np.testing.assert_allclose(table.sum(axis=1), 1.0, atol=1e-11)
     assert table.min() >= -1e-15
@@ -87,22 +87,22 @@ def test_marginals_sum_to_one_a_slot_and_inclusions_to_the_slots(slots, more, ep
 def test_inverse_propensity_counts_the_support(slots, pool):
     """E[1 / β] is the number of slates, and E[π / β] is 1 for any policy π on them."""
     epsilon, target = 0.2, 0.7
-    found = list(slates(slots, pool))
-    assert math.isclose(
-        sum(joint(s, pool, epsilon) / joint(s, pool, epsilon) for s in found),
-        math.perm(pool, slots),
-    )
-    weights = [joint(s, pool, target) / joint(s, pool, epsilon) for s in found]
-    mean = sum(joint(s, pool, epsilon) * weight for s, weight in zip(found, weights, strict=True))
+    every = list(slates(slots, pool))
+    support = sum(joint(slate, pool, epsilon) / joint(slate, pool, epsilon) for slate in every)
+    assert math.isclose(support, math.perm(pool, slots))
+    logged = [joint(slate, pool, epsilon) for slate in every]
+    weights = [joint(slate, pool, target) / joint(slate, pool, epsilon) for slate in every]
+    mean = sum(p * weight for p, weight in zip(logged, weights, strict=True))
     assert math.isclose(mean, 1.0, abs_tol=1e-12)
 
 
 def test_draws_have_the_logged_probabilities():
-    """The slates of many decisions occur as often as their logged propensities say (chi-square), slot by slot too."""
+    """The slates of many decisions occur as often as their logged propensities say (chi-square)."""
     slots, pool, epsilon, n = 2, 4, 0.4, 40_000
     counts = dict.fromkeys(slates(slots, pool), 0)
-    for at in range(n):
-        drawn = sequential.draw(slots, pool, epsilon, uniforms(f"{at * 7919 + 1:032x}", slots))
+    for number in range(n):
+        noise = uniforms(f"{number * 7919 + 1:032x}", slots)
+        drawn = sequential.draw(slots, pool, epsilon, noise)
         counts[tuple(drawn.ranks)] += 1
         assert math.isclose(
             math.prod(drawn.conditional), joint(tuple(drawn.ranks), pool, epsilon), rel_tol=1e-12
@@ -124,8 +124,8 @@ def test_without_exploring_the_slate_is_greedy():
 
 @settings(deadline=None, max_examples=100)
 @given(st.integers(1, 12), st.integers(0, 12), st.floats(0, 1), st.integers(0, 2**128 - 1))
-def test_a_draw_is_a_slate_with_positive_chances(slots, more, epsilon, decision):
-    """No rank is shown twice, and what was drawn had a positive conditional and marginal probability."""
+def test_a_draw_is_a_slate_with_positive_probabilities(slots, more, epsilon, decision):
+    """No rank is drawn twice, and each has a positive conditional and marginal probability."""
     pool = slots + more
     drawn = sequential.draw(slots, pool, epsilon, uniforms(f"{decision:032x}", slots))
     assert len(set(drawn.ranks)) == slots
@@ -136,7 +136,7 @@ def test_a_draw_is_a_slate_with_positive_chances(slots, more, epsilon, decision)
 @pytest.mark.parametrize(
     ("slots", "pool", "epsilon"), [(3, 2, 0.1), (-1, 2, 0.1), (1, 2, 1.5), (1, 2, math.nan)]
 )
-def test_impossible_settings_are_refused(slots, pool, epsilon):
+def test_impossible_arguments_are_refused(slots, pool, epsilon):
     """More slots than items, or an epsilon outside [0, 1], raise ValueError."""
     with pytest.raises(ValueError, match="expected"):
         sequential.draw(slots, pool, epsilon, uniforms("0" * 32, 4))

@@ -1,4 +1,4 @@
-"""How an engine explores: the schemes of its bundles, the kill switch, and the budgets of slots and users."""
+"""How an engine explores: schemes of bundles, the kill switch, guarded slots, daily budgets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def explored(slate):
 @pytest.mark.parametrize("guarded", [0, 2])
 @pytest.mark.parametrize("scheme", ["sequential", "mixture", "softmax"])
 def test_each_scheme_is_explained_and_logged(tmp_path, scheme, guarded):
-    """Decisions of every scheme replay bit for bit, and carry on the wire what their propensities depend on."""
+    """Decisions of every scheme are replayed bit for bit; their events carry the scheme's
+    parameters."""
     with opened(tmp_path, Exploration(scheme, 0.5, 20, 2.0, guarded)) as engine:
         slates = [engine.recommend("anna", k=5) for _ in range(20)]
         assert all(engine.explain(slate.decision).same for slate in slates)
@@ -48,9 +49,9 @@ def test_each_scheme_is_explained_and_logged(tmp_path, scheme, guarded):
 @pytest.mark.parametrize(
     ("id", "slots"), [("{}", 1000), ("\x01" * 508 + "{:04}", 61)], ids=["short", "longest"]
 )
-def test_the_widest_slates_reach_the_lab(tmp_path, monkeypatch, id, slots):
-    """A slate of 1,000 fits into one event, and where ids are too long for that it is shorter: a decision is stored
-    with every slate that can be rewarded."""
+def test_the_largest_slates_fit_into_one_event(tmp_path, monkeypatch, id, slots):
+    """A slate of 1,000 items fits into one event; with ids too long for that the slate is
+    shorter."""
     monkeypatch.setattr(
         bundles, "record", lambda row: {"id": id.format(row), "title": "a red shoe"}
     )
@@ -70,8 +71,9 @@ def test_the_widest_slates_reach_the_lab(tmp_path, monkeypatch, id, slots):
 
 
 @pytest.mark.parametrize("scheme", ["sequential", "mixture", "softmax"])
-def test_the_kill_switch_ends_exploring_at_once(tmp_path, scheme):
-    """While `exploring` is False every slate is greedy and logged as certain; True brings exploring back."""
+def test_the_kill_switch_stops_exploration_at_once(tmp_path, scheme):
+    """While `exploring` is False slates are greedy with probability 1; True restores
+    exploration."""
     with opened(tmp_path, Exploration(scheme, 1.0, 20)) as engine:
         engine.exploring = False
         for _ in range(20):
@@ -84,7 +86,7 @@ def test_the_kill_switch_ends_exploring_at_once(tmp_path, scheme):
 
 
 def test_a_users_daily_budget_is_kept(tmp_path):
-    """Once a user was shown so many explored slots, that user's slates are greedy until the next day; others' not."""
+    """After the daily number of explored slots a user's slates are greedy until the next day."""
     clock = FakeClock()
     with opened(tmp_path, Exploration("sequential", 1.0, 20, daily=12), clock) as engine:
         assert [explored(engine.recommend("anna", k=5)) for _ in range(6)] == [5, 5, 5, 0, 0, 0]
@@ -94,7 +96,7 @@ def test_a_users_daily_budget_is_kept(tmp_path):
 
 
 def test_the_daily_budget_survives_a_restart(tmp_path):
-    """Closing and opening the app does not begin a new budget."""
+    """A restart does not start a new budget."""
     clock = FakeClock()
     with opened(tmp_path, Exploration("sequential", 1.0, 20, daily=5), clock) as engine:
         assert explored(engine.recommend("anna", k=5)) == 5
@@ -104,8 +106,8 @@ def test_the_daily_budget_survives_a_restart(tmp_path):
         assert explored(engine.recommend("anna", k=5)) == 5
 
 
-def test_slates_that_do_not_explore_cost_no_budget(tmp_path):
-    """Only explored slots count: greedy slates and unexplored slots leave the budget as it is."""
+def test_greedy_slates_use_no_budget(tmp_path):
+    """Only explored slots count towards the daily budget."""
     with opened(tmp_path, Exploration("sequential", 1.0, 20, daily=5, guarded=4)) as engine:
         for _ in range(3):
             engine.recommend("anna", k=5, greedy=True)

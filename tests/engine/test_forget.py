@@ -1,6 +1,9 @@
-"""Forgetting a user on the device: no byte is left, nothing of anybody else is lost, and the gap is declared."""
+"""Erasing one user on the device: no byte is left, other users lose nothing, and losses are
+declared."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import apsw
 import pytest
@@ -8,13 +11,15 @@ import pytest
 from sanderling import Engine
 from sanderling.bundle.manifest import Exploration
 from sanderling.events.schema import Decision, Loss, Observation, Outcome
-from sanderling.events.state_checksum import NO_EVENTS, next_check
+from sanderling.events.state_checksum import NO_EVENTS, next_checksum
 from sanderling.outbox import erasure
-from sanderling.outbox.event_store import EventStore, WriteRequest
 from sanderling.outbox.outbox import Outbox
+from sanderling.outbox.records import WriteRequest
+from sanderling.outbox.state_table import StateTable
 from tests.support.bundles import write_bundle
-from tests.support.engines import stored
+from tests.support.engines import outbox_of, profiles_of, run_on_empty, scorer_of, stored
 from tests.support.fakes import EventFactory, FakeClock, FakeEntropy
+from tests.support.outboxes import open_store
 
 
 @pytest.fixture
@@ -26,15 +31,15 @@ def engine(tmp_path):
 
 
 def live(engine, user):
-    """Let a user do everything that leaves a trace."""
-    for at in range(5):
+    """Let a user do everything that is stored."""
+    for number in range(5):
         slate = engine.recommend(user, k=5)
         assert engine.reward_all(slate, {slate[0]: 1.0, slate[1]: -1.0})
-        engine.observe(user, f"item-{at}")
+        engine.observe(user, f"item-{number}")
 
 
-def name_of(engine, user):
-    """Return the pseudonym that stands for a user now."""
+def pseudonym_of(engine, user):
+    """Return the present pseudonym of a user."""
     return engine.recommend(user, k=1, greedy=True).pseudonym
 
 
@@ -46,10 +51,11 @@ def traces(tmp_path, pseudonym):
 
 
 def test_no_byte_of_a_forgotten_user_is_left(engine, tmp_path):
-    """States, budgets, residuals and unsent events are gone from every file, the write-ahead log and free pages too."""
+    """States, budgets, residuals and unsent events are gone from every file, log and unused
+    pages included."""
     live(engine, "anna")
-    pseudonym = name_of(engine, "anna")
-    engine._outbox.put_durable([])
+    pseudonym = pseudonym_of(engine, "anna")
+    outbox_of(engine).put_durable([])
     assert traces(tmp_path, pseudonym)
     engine.forget_user("anna")
     assert traces(tmp_path, pseudonym) == []
@@ -57,35 +63,37 @@ def test_no_byte_of_a_forgotten_user_is_left(engine, tmp_path):
     assert traces(tmp_path, pseudonym) == []
 
 
-def test_others_lose_nothing(engine):
-    """What other users did stays, and their states and residuals are as before."""
+def test_other_users_lose_nothing(engine):
+    """Events, states and residuals of other users stay as they were."""
     live(engine, "anna")
     live(engine, "ben")
     before = engine.recommend("ben", k=20, greedy=True).items
     engine.forget_user("anna")
     assert engine.recommend("ben", k=20, greedy=True).items == before
     users = [event.user for event in stored(engine) if isinstance(event, Decision | Outcome)]
-    assert set(users) == {name_of(engine, "ben")}
+    assert set(users) == {pseudonym_of(engine, "ben")}
     assert len(users) == 2 + 5 * 3
 
 
-def test_a_forgotten_user_comes_back_as_a_stranger(engine):
-    """After forgetting, the user has no history, no residual and a whole budget; decisions cannot be explained."""
-    stranger = engine.recommend("anna", k=20, greedy=True).items
+def test_a_forgotten_user_starts_as_a_new_user(engine):
+    """A forgotten user has no history, no residual and a full budget; decisions cannot be
+    explained."""
+    new_user = engine.recommend("anna", k=20, greedy=True).items
     live(engine, "anna")
     slate = engine.recommend("anna", k=20, greedy=True)
-    assert slate.items != stranger
+    assert slate.items != new_user
     engine.forget_user("anna")
-    assert engine.recommend("anna", k=20, greedy=True).items == stranger
+    assert engine.recommend("anna", k=20, greedy=True).items == new_user
     with pytest.raises(KeyError):
         engine.explain(slate.decision)
 
 
-def test_what_was_never_sent_is_declared(engine):
-    """What is gone, stored or queued, is counted in losses with their reason, so that no gap is unexplained."""
+def test_forgotten_events_are_declared(engine):
+    """Deleted events, stored or queued, are declared as losses, so that no missing number is
+    unexplained."""
     live(engine, "anna")
     engine.forget_user("anna")
-    engine._outbox.put_durable([])
+    outbox_of(engine).put_durable([])
     losses = stored(engine)
     assert {loss.reason for loss in losses} == {"forgotten"}
     counts = [
@@ -96,8 +104,9 @@ def test_what_was_never_sent_is_declared(engine):
     assert losses[-1].seq - len(losses) == sum(counts)
 
 
-def test_what_was_handed_out_is_declared_by_its_numbers(engine):
-    """Events that the lab may have, or may not, are named by number: they count once, whether they came or not."""
+def test_forgotten_events_that_were_sent_are_declared_by_number(engine):
+    """Events that the lab may have are named by number: each counts once, whether it arrived or
+    not."""
     live(engine, "ben")
     live(engine, "anna")
     live(engine, "ben")
@@ -105,14 +114,14 @@ def test_what_was_handed_out_is_declared_by_its_numbers(engine):
     engine.forget_user("anna")
     (loss,) = [event for event in stored(engine) if isinstance(event, Loss)]
     assert (loss.decisions, loss.outcomes, loss.observations) == (5, 10, 5)
-    ben = name_of(engine, "ben")
+    ben = pseudonym_of(engine, "ben")
     assert loss.lost_seqs == [event.seq for event in sent if event.user != ben]
 
 
-def test_who_was_forgotten_comes_back_under_another_name(engine):
-    """The lab cannot join the two, and can rebuild the new state, for its name began with it; also after a restart."""
+def test_a_forgotten_user_gets_a_new_pseudonym(engine):
+    """The lab cannot link the two, and can rebuild the new state: it starts with its pseudonym."""
     live(engine, "anna")
-    before = name_of(engine, "anna")
+    before = pseudonym_of(engine, "anna")
     engine.forget_user("anna")
     slate = engine.recommend("anna")
     assert slate.pseudonym != before
@@ -121,8 +130,9 @@ def test_who_was_forgotten_comes_back_under_another_name(engine):
     assert (decision.user, decision.state_events) == (slate.pseudonym, 0)
 
 
-def test_a_slate_from_before_is_not_rewarded_under_the_new_name(engine):
-    """A reward that would join the forgotten name with the new one is refused, in words; `seen` says nothing."""
+def test_an_earlier_slate_is_not_rewarded_under_the_new_pseudonym(engine):
+    """A reward that would link the forgotten pseudonym to the new one is refused, with the
+    reason."""
     slate = engine.recommend("anna")
     engine.forget_user("anna")
     receipt = engine.reward(slate, slate[0], 1.0)
@@ -131,112 +141,120 @@ def test_a_slate_from_before_is_not_rewarded_under_the_new_name(engine):
     assert {type(event) for event in stored(engine)} == {Loss}
 
 
-def test_a_stranger_who_came_while_forgetting_is_told_of(engine):
-    """What the user does under the new name before the old one's rows are gone is stored, and its states check out."""
+def test_events_of_the_new_pseudonym_during_forgetting_are_stored(engine):
+    """What the user does under the new pseudonym before the old rows are gone is stored."""
     live(engine, "anna")
-    people, scorer = engine._people, engine._serving.scorer
-    key, names = people._users.forget("anna")
-    people.observe("anna", "item-3", "view", scorer)
-    engine._outbox.forget(names, [key])
+    profiles, scorer = profiles_of(engine), scorer_of(engine)
+    key, names = profiles._states.forget("anna")
+    profiles.observe("anna", "item-3", "view", scorer)
+    outbox_of(engine).forget(names, [key])
     engine.recommend("anna")
     told = [event for event in stored(engine) if not isinstance(event, Loss)]
     assert [type(event) for event in told] == [Observation, Decision]
     assert (told[1].state_events, told[1].state_checksum) == (
         1,
-        next_check(NO_EVENTS, "item-3", "view"),
+        next_checksum(NO_EVENTS, "item-3", "view"),
     )
 
 
-def test_an_erasure_stands_though_its_bytes_cannot_be_overwritten_yet(engine, tmp_path):
-    """With somebody reading the file the install begins anew all the same and goes on telling; the bytes go later."""
+def test_an_identity_reset_stands_though_bytes_cannot_be_overwritten_yet(engine, tmp_path):
+    """While another process reads the file the identity is reset all the same; the bytes go
+    later."""
     live(engine, "anna")
     before = stored(engine)[-1]
     reader = apsw.Connection(str(tmp_path / "state" / "outbox.db"))
     assert reader.execute("BEGIN; SELECT count(*) FROM event").get
-    engine._outbox.reset_identity()
+    outbox_of(engine).reset_identity()
     slate = engine.recommend("anna")
     assert engine.reward(slate, slate[0], 1.0)
-    assert (
-        {event.install for event in stored(engine)} == {engine._outbox.install} != {before.install}
-    )
+    installs = {event.install for event in stored(engine)}
+    assert installs == {outbox_of(engine).install} != {before.install}
     assert traces(tmp_path, before.user)
     reader.close()
-    engine._rest()
+    run_on_empty(engine)
     assert not traces(tmp_path, before.user)
 
 
-def test_a_state_that_cannot_be_read_is_not_replaced(tmp_path):
-    """While the file cannot be read the user gets slates as a stranger, of whom nothing is told, and loses nothing."""
+def unreadable(table, key):
+    raise apsw.IOError("injected")
+
+
+def test_a_state_that_cannot_be_read_is_not_replaced(tmp_path, monkeypatch):
+    """While the file cannot be read the user gets the slates of a new user, and nothing is
+    stored or lost."""
     write_bundle(tmp_path / "bundle")
     with Engine.open(tmp_path / "bundle", tmp_path / "state") as engine:
         live(engine, "anna")
-        known = engine._people.known("anna", 0, engine._serving.scorer).state
+        known = profiles_of(engine).snapshot("anna", 0, scorer_of(engine)).state
     with Engine.open(tmp_path / "bundle", tmp_path / "state") as engine:
         before = stored(engine)
-        engine._outbox._store.database.reader.close()
+        monkeypatch.setattr(StateTable, "get", unreadable)
         slate = engine.recommend("anna")
         engine.observe("anna", "item-3")
         assert len(slate) == 10
         assert not engine.reward(slate, slate[0], 1.0)
         assert stored(engine) == before
+    monkeypatch.undo()
     with Engine.open(tmp_path / "bundle", tmp_path / "state") as engine:
-        again = engine._people.known("anna", 0, engine._serving.scorer).state
-        assert (again.name, again.check, again.events) == (known.name, known.check, known.events)
+        again = profiles_of(engine).snapshot("anna", 0, scorer_of(engine)).state
+        assert replace(again, vector=None) == replace(known, vector=None)
 
 
-def test_a_decision_under_way_tells_nothing_of_who_was_forgotten_meanwhile(engine):
-    """A slate that was begun before and ends after the forgetting is shown and leaves no event and no state."""
+def test_a_decision_during_forgetting_leaves_no_event(engine):
+    """A slate that was started before the forgetting and ends after it leaves no event and no
+    state."""
     live(engine, "anna")
-    scorer = engine._serving.scorer
-    known = engine._people.known("anna", 0, scorer)
-    made = engine._people.remembered(engine.recommend("anna").decision)
+    scorer = scorer_of(engine)
+    known = profiles_of(engine).snapshot("anna", 0, scorer)
+    record = profiles_of(engine).remembered(engine.recommend("anna").decision)
     engine.forget_user("anna")
-    engine._people.decided(made, known.state, None, 0)
+    profiles_of(engine).record_decision(record, known.state, None, 0)
     with pytest.raises(KeyError):
-        engine.explain(made.slate.decision)
+        engine.explain(record.slate.decision)
     assert {type(event) for event in stored(engine)} == {Loss}
 
 
-def test_without_a_state_folder_memory_is_forgotten(tmp_path):
+def test_without_a_state_folder_the_memory_is_erased(tmp_path):
     """An engine that stores nothing forgets what it holds in memory."""
     write_bundle(tmp_path / "bundle")
     with Engine.open(tmp_path / "bundle") as engine:
-        stranger = engine.recommend("anna", greedy=True).items
+        new_user = engine.recommend("anna", greedy=True).items
         engine.observe("anna", "item-3")
-        assert engine.recommend("anna", greedy=True).items != stranger
+        assert engine.recommend("anna", greedy=True).items != new_user
         engine.forget_user("anna")
-        assert engine.recommend("anna", greedy=True).items == stranger
+        assert engine.recommend("anna", greedy=True).items == new_user
 
 
-def test_after_an_erasure_the_engine_knows_nobody_and_has_another_name(engine):
-    """When the lab has erased this install, users are strangers, and later events carry other names."""
-    stranger = engine.recommend("anna", k=20, greedy=True).items
+def test_after_an_identity_reset_all_users_are_new(engine):
+    """When the lab has erased this install, users are new, and later events carry other ids."""
+    new_user = engine.recommend("anna", k=20, greedy=True).items
     live(engine, "anna")
     before = stored(engine)[-1]
-    engine._outbox.reset_identity()
-    assert engine.recommend("anna", k=20, greedy=True).items == stranger
+    outbox_of(engine).reset_identity()
+    assert engine.recommend("anna", k=20, greedy=True).items == new_user
     (decision,) = stored(engine)
     assert decision.seq == 1
     assert decision.install != before.install
     assert decision.user != before.user
 
 
-def test_what_was_told_under_the_old_name_does_not_follow_an_erasure(engine, tmp_path):
-    """Events and states of whoever was at it during the erasure are stored under no name, and rewards are refused."""
+def test_events_of_the_old_identity_are_refused_after_a_reset(engine, tmp_path):
+    """Events and states that were under way during the reset are not stored, and rewards are
+    refused."""
     live(engine, "anna")
-    people, slate = engine._people, engine.recommend("anna")
-    engine._outbox.reset_identity()
-    people.observe("anna", "item-3", "view", engine._serving.scorer)
-    engine._outbox.put_durable([])
-    assert engine.counters()["outbox"].lost["begun_anew"] > 0
+    profiles, slate = profiles_of(engine), engine.recommend("anna")
+    outbox_of(engine).reset_identity()
+    profiles.observe("anna", "item-3", "view", scorer_of(engine))
+    outbox_of(engine).put_durable([])
+    assert engine.counters()["outbox"].lost["identity_reset"] > 0
     assert not engine.reward(slate, slate[0], 1.0)
     assert stored(engine) == []
     assert traces(tmp_path, slate.pseudonym) == []
-    assert traces(tmp_path, people._users.key("anna")) == []
+    assert traces(tmp_path, profiles._states.key("anna")) == []
 
 
-def test_a_damaged_file_that_was_moved_aside_goes_too(engine, tmp_path):
-    """What is kept of a damaged outbox may hold the user's past, and is deleted with it."""
+def test_a_damaged_file_that_was_moved_aside_is_deleted_too(engine, tmp_path):
+    """A damaged outbox that was kept may hold the user's events, and is deleted."""
     aside = [tmp_path / "state" / name for name in ("corrupt.db", "corrupt.db-wal")]
     aside[0].mkdir()
     for path in (aside[0] / "moved.db", aside[1]):
@@ -245,22 +263,18 @@ def test_a_damaged_file_that_was_moved_aside_goes_too(engine, tmp_path):
     assert not any(path.exists() for path in aside)
 
 
-def test_what_a_killed_process_did_not_scrub_the_next_one_does(tmp_path):
-    """Bytes of rows that were deleted right before a kill are gone from every file after the next opening."""
-    settings = {"limit_bytes": 2**20, "clock": FakeClock(), "entropy": FakeEntropy()}
-    store = EventStore(tmp_path, **settings)
-    make = EventFactory(store.meta.install)
-    store.write(
-        [WriteRequest([make.observation(user="e" * 32) for _ in range(200)], {"key": b"e" * 32})],
-        {},
-        (),
-        durable=True,
-    )
-    erasure.delete(store, {"e" * 32}, ["key"])
-    store.database.close()
-    assert any(b"e" * 32 in path.read_bytes() for path in tmp_path.iterdir())
-    Outbox(tmp_path, **settings).close()
-    assert not any(b"e" * 32 in path.read_bytes() for path in tmp_path.iterdir())
-    store = EventStore(tmp_path, **settings)
-    assert list(store.states("un")) == []
-    store.database.close()
+def test_the_next_opening_overwrites_what_a_killed_process_deleted(tmp_path):
+    """Bytes of rows that were deleted right before a kill are gone from every file."""
+    user = "e" * 32
+    store = open_store(tmp_path)
+    make = EventFactory(store.header.install)
+    events = [make.observation(user=user) for _ in range(200)]
+    store.write([WriteRequest(events, {"key": user.encode()})], durable=True)
+    erasure.delete(store, {user}, ["key"])
+    store.close()
+    assert any(user.encode() in path.read_bytes() for path in tmp_path.iterdir())
+    Outbox(tmp_path, clock=FakeClock(), entropy=FakeEntropy()).close()
+    assert not any(user.encode() in path.read_bytes() for path in tmp_path.iterdir())
+    store = open_store(tmp_path)
+    assert store.states.with_prefix("un") == {}
+    store.close()

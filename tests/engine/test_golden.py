@@ -1,4 +1,4 @@
-"""Golden vectors: an old bundle still computes what it did, and one that is whole but wrong is found out."""
+"""Golden vectors: an old bundle still computes them; an intact but wrong one is detected."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def bundle(tmp_path: Path) -> Path:
 
 
 def test_format_1_stays_readable() -> None:
-    """A bundle that was written once in format 1 opens, verifies, and computes its golden vectors."""
+    """The stored bundle of format 1 opens, verifies, and computes its golden vectors."""
     bundle = Bundle.open(GOLDEN / "bundle-1", verify=True)
     assert bundle.manifest.schema == 1
     assert [bundle.record(row) for row in range(50)] == [record(row) for row in range(50)]
@@ -63,8 +63,8 @@ WRONG: dict[str, tuple[Callable[[Any], object], str]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_golden_is_found(bundle: Path, name: str) -> None:
-    """A bundle that verifies but disagrees with its golden vectors has a fault that says where."""
+def test_wrong_golden_vectors_are_detected(bundle: Path, name: str) -> None:
+    """A bundle that verifies but does not compute its golden vectors has a fault."""
     edit, expected = WRONG[name]
     edit_golden(bundle, edit)
     assert re.search(expected, "; ".join(faults(Bundle.open(bundle, verify=True))))
@@ -78,8 +78,8 @@ def test_damaged_golden_is_a_fault(bundle: Path, content: bytes) -> None:
     assert faults(opened)[0].startswith("golden.json")
 
 
-def test_permuted_items_are_found(bundle: Path) -> None:
-    """Item rows in another order than the catalogue's are sealed and verify, but rank other items."""
+def test_permuted_items_are_detected(bundle: Path) -> None:
+    """Item rows in another order than the catalogue's verify, but rank other items."""
     path = bundle / "items.safetensors"
     tensors = dict(load_file(path))
     save_file({**tensors, "rows": tensors["rows"][::-1].copy()}, path)
@@ -87,8 +87,8 @@ def test_permuted_items_are_found(bundle: Path) -> None:
     assert "overlap" in "; ".join(faults(Bundle.open(bundle, verify=True)))
 
 
-def test_wrong_encoder_is_found(bundle: Path) -> None:
-    """An encoder that is no encoder is a fault, although its hash is right."""
+def test_a_broken_encoder_is_detected(bundle: Path) -> None:
+    """An encoder file that is not a model is a fault, although its hash is right."""
     (bundle / "encoder.onnx").write_bytes(b"no model")
     reseal(bundle)
     assert "does not load" in faults(Bundle.open(bundle, verify=True))[0]

@@ -1,8 +1,9 @@
-"""Caps: rankings in which no group has more than its fill, against the naive walk, in the engine and on the wire."""
+"""Caps: against a naive implementation, in the engine and on the wire."""
 
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from msgspec import UNSET
 
 from sanderling import Engine
 from sanderling.bundle.reader import Bundle
-from sanderling.ranking.caps import Cap, Groups, Ranking, capped
+from sanderling.ranking.caps import Cap, Groups, apply_caps
 from sanderling.ranking.scorer import Scorer
+from sanderling.ranking.search_types import SearchResult
 from tests.support.bundles import write_bundle
 from tests.support.engines import stored
 from tests.support.fakes import FakeClock, FakeEntropy
@@ -28,45 +30,42 @@ from tests.support.naive import naive_capped
     st.integers(1, 3),
     st.integers(1, 20),
 )
-def test_capped_rankings_equal_the_naive_walk(seed, n, kinds, most, k):
-    """The best k that leave each group within its cap, with items in no group, one, or several."""
+def test_capped_rankings_equal_the_naive_ones(seed, n, kinds, at_most, k):
+    """The best k within the caps are returned, with items in no group, one, or several."""
     rng = np.random.default_rng(seed)
     values = [rng.choice(kinds, rng.integers(0, 3), replace=True).tolist() for _ in range(n)]
-    order, groups = rng.permutation(n), Groups(values)
+    order = rng.permutation(n)
+    groups = Groups(values)
 
     def search(count, excluded):
         left = order[~np.isin(order, excluded)]
-        return Ranking(left[:count], -left[:count].astype(float), len(left))
+        return SearchResult(left[:count], -left[:count].astype(float), len(left))
 
-    banned = np.flatnonzero(rng.random(n) < 0.2)
-    found = capped(search, [Cap(groups.of, groups.members, most)], k, banned)
-    left = [int(row) for row in order if row not in banned]
-    assert found.rows.tolist() == naive_capped(
-        left, [list(set(value)) for value in values], most, k
-    )
-    assert found.eligible == len(left)
+    excluded = np.flatnonzero(rng.random(n) < 0.2)
+    result = apply_caps(search, [Cap(groups.groups_of, groups.rows_of, at_most)], k, excluded)
+    left = [int(row) for row in order if row not in excluded]
+    expected = naive_capped(left, [list(set(value)) for value in values], at_most, k)
+    assert result.rows.tolist() == expected
+    assert result.eligible == len(left)
 
 
 def test_groups_are_values_or_the_elements_of_lists():
-    """A text or number is a group, each element of a list is one, and anything else is none."""
+    """A text or number is a group, as is each element of a list; anything else is none."""
     groups = Groups(["a", ("a", "b", "b"), None, 3, {"c": 1}, [], [["d"], 3]], first=10)
-    assert [groups.of(row) for row in range(10, 17)] == [["a"], ["a", "b"], [], [3], [], [], [3]]
-    assert [groups.members(name).tolist() for name in ("a", "b", 3, "z")] == [
-        [10, 11],
-        [11],
-        [13, 16],
-        [],
-    ]
+    of_rows = [groups.groups_of(row) for row in range(10, 17)]
+    assert of_rows == [["a"], ["a", "b"], [], [3], [], [], [3]]
+    members = [groups.rows_of(name).tolist() for name in ("a", "b", 3, "z")]
+    assert members == [[10, 11], [11], [13, 16], []]
 
 
 def test_a_cap_holds_in_every_slate_and_is_explained_and_logged(bundle, tmp_path):
-    """No slate has more items of one colour than allowed though it explores; decisions replay; the wire says it."""
+    """No slate exceeds its cap; decisions can be explained; events carry the cap."""
     write_bundle(tmp_path / "b")
     with Engine.open(
         tmp_path / "b", tmp_path / "state", clock=FakeClock(), entropy=FakeEntropy()
     ) as engine:
         engine.upsert_items(
-            [{"id": f"new-{at}", "text": "coffee", "price": 10 + at % 2} for at in range(6)]
+            [{"id": f"new-{i}", "text": "coffee", "price": 10 + i % 2} for i in range(6)]
         )
         for _ in range(30):
             slate = engine.recommend("anna", k=20, at_most={"price": 1})
@@ -83,23 +82,22 @@ def test_a_cap_holds_in_every_slate_and_is_explained_and_logged(bundle, tmp_path
 def test_caps_on_several_attributes_hold_together(bundle):
     """Each attribute has its own cap, and the best items that respect all of them are shown."""
     scorer = Scorer(Bundle.open(bundle))
-    user = scorer.state.user(scorer.state.start())
-    everything = scorer.rank(user, 50).rows.tolist()
-    words = [scorer.entry(row).title.split() for row in range(50)]
-    colours, things = [[word[0]] for word in words], [[word[1]] for word in words]
-    caps = [
-        Cap(groups.of, groups.members, most)
-        for groups, most in ((Groups(colours), 2), (Groups(things), 1))
-    ]
-    found = capped(
-        lambda k, excluded: scorer._search(user, k, excluded), caps, 10, np.empty(0, np.int64)
-    )
-    wanted, counts = [], Counter()
-    for row in everything:
+    user = scorer.user_model.user_vector(scorer.user_model.initial_state())
+    uncapped = scorer.rank(user, 50).rows.tolist()
+    words = [scorer.item(row).title.split() for row in range(50)]
+    colours = Groups([[word[0]] for word in words])
+    things = Groups([[word[1]] for word in words])
+    caps = [Cap(colours.groups_of, colours.rows_of, 2), Cap(things.groups_of, things.rows_of, 1)]
+    nothing = np.empty(0, np.int64)
+    result = apply_caps(partial(scorer.search, user), caps, 10, nothing)
+
+    expected = []
+    counts = Counter()
+    for row in uncapped:
         if counts[words[row][0]] < 2 and counts[words[row][1]] < 1:
             counts.update(words[row][:2])
-            wanted.append(row)
-    assert found.rows.tolist() == wanted[:10]
+            expected.append(row)
+    assert result.rows.tolist() == expected[:10]
 
 
 @pytest.mark.parametrize(
@@ -112,9 +110,9 @@ def test_caps_on_several_attributes_hold_together(bundle):
         ({3: 1}, TypeError),
     ],
 )
-def test_caps_that_make_no_sense_are_refused(bundle, caps, error):
-    """Caps below 1 or of a wrong type are an error that names them; unknown attributes cap nothing."""
+def test_invalid_caps_are_refused(bundle, caps, error):
+    """Caps below 1 or of a wrong type are errors; caps on unknown attributes limit nothing."""
     with Engine.open(bundle) as engine:
         with pytest.raises(error, match="at_most"):
             engine.recommend("anna", at_most=caps)
-        assert len(engine.recommend("anna", at_most={"unheard of": 1})) == 10
+        assert len(engine.recommend("anna", at_most={"unknown": 1})) == 10

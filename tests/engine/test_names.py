@@ -1,4 +1,4 @@
-"""Pseudonyms: they live as long as the state that they stand for, and no longer than the app wants."""
+"""Pseudonyms live as long as the state they stand for, and rotate with the install's identity."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import pytest
 
 from sanderling import Engine
 from sanderling.events.schema import Decision, Loss, Outcome
-from sanderling.users.reward_windows import AT_ONCE
+from sanderling.outbox import write_queue
+from sanderling.users.reward_windows import MAX_CLOSED_AT_ONCE
 from sanderling.users.user_states import UserStates
 from tests.support.bundles import write_bundle
-from tests.support.engines import stored
+from tests.support.engines import outbox_of, profiles_of, run_on_empty, scorer_of, stored
 from tests.support.fakes import FakeClock, FakeEntropy
 
 DAY_S = 86_400
@@ -28,15 +29,15 @@ def opened(bundle, clock, **settings):
 
 
 def upload(engine):
-    """Acknowledge all, and say that nothing is left, as the uploader does; return what was sent."""
+    """Acknowledge everything as the uploader does, and return the events."""
     sent = stored(engine)
-    engine._outbox.acknowledge([event.id for event in sent])
-    engine._rest()
+    outbox_of(engine).acknowledge([event.id for event in sent])
+    run_on_empty(engine)
     return sent
 
 
-def test_a_name_lives_as_long_as_its_state(bundle):
-    """A user of whom only decisions were made, and one with a history, have the same names after a restart."""
+def test_a_pseudonym_survives_a_restart(bundle):
+    """Users with and without a history keep their pseudonyms after a restart."""
     users = ("anna", "ben")
     with opened(bundle, FakeClock()) as engine:
         engine.observe("ben", "item-3")
@@ -46,8 +47,8 @@ def test_a_name_lives_as_long_as_its_state(bundle):
         assert len(set(before)) == 2
 
 
-def test_a_slate_from_before_a_restart_is_rewarded(bundle):
-    """An app that kept its slate may reward it in the next process, and the reward carries the decision's name."""
+def test_a_slate_can_be_rewarded_after_a_restart(bundle):
+    """A slate of an earlier process can be rewarded, under the pseudonym of its decision."""
     with opened(bundle, FakeClock()) as engine:
         slate = engine.recommend("anna")
     with opened(bundle, FakeClock()) as engine:
@@ -56,27 +57,28 @@ def test_a_slate_from_before_a_restart_is_rewarded(bundle):
         assert (decision.user, outcome.user) == (slate.pseudonym, slate.pseudonym)
 
 
-def test_who_was_forgotten_is_a_stranger_even_where_the_disk_still_knows(bundle):
-    """While the file could not be changed, what it holds of a forgotten user is not taken up again."""
+def test_a_forgotten_user_is_new_even_while_the_disk_still_has_the_state(bundle):
+    """Until the file is changed, what it still holds of a forgotten user is ignored."""
     with Engine.open(bundle) as engine:
-        scorer = engine._serving.scorer
+        scorer = scorer_of(engine)
     stored, entropy = dict[str, bytes](), FakeEntropy()
     users = UserStates(stored.get, b"s" * 32, entropy)
     known = users.observe("anna", "item-3", "view", scorer)
     stored[users.key("anna")] = known.dump()
-    assert users.forget("anna") == (users.key("anna"), {known.name})
-    stranger = users.get("anna", scorer)
-    assert (stranger.events, stranger.name != known.name) == (0, True)
-    assert users.forget("anna") == (users.key("anna"), {known.name, stranger.name})
-    users.forgotten(users.key("anna"))
-    assert users.forget("anna")[1] == {known.name}
+    assert users.forget("anna") == (users.key("anna"), {known.pseudonym})
+    new_user = users.get("anna", scorer)
+    assert (new_user.events, new_user.pseudonym != known.pseudonym) == (0, True)
+    assert users.forget("anna") == (users.key("anna"), {known.pseudonym, new_user.pseudonym})
+    users.confirm_forgotten(users.key("anna"))
+    assert users.forget("anna")[1] == {known.pseudonym}
 
 
-def test_after_its_days_an_install_goes_by_another_name(bundle):
-    """Install, pseudonyms, boot and clocks are others, states are new, and numbers begin with 1."""
+def test_after_its_days_an_install_has_a_new_identity(bundle):
+    """Install, pseudonyms and boot are new, states are empty, and clocks and numbers start
+    again."""
     clock = FakeClock()
     with opened(bundle, clock) as engine:
-        stranger = engine.recommend("anna", k=20, greedy=True).items
+        first_slate = engine.recommend("anna", k=20, greedy=True).items
         for at in range(5):
             engine.observe("anna", f"item-{at}")
         clock.advance(29 * DAY_S)
@@ -87,7 +89,7 @@ def test_after_its_days_an_install_goes_by_another_name(bundle):
             engine.recommend("anna").pseudonym == slate.pseudonym
         )  # what waits is sent first, under its own name
         old += upload(engine)
-        assert engine.recommend("anna", k=20, greedy=True).items == stranger
+        assert engine.recommend("anna", k=20, greedy=True).items == first_slate
         assert engine.reward(slate, slate[0], 1.0).stored is False
         (new,) = stored(engine)
         assert (new.seq, new.clock.mono) == (1, 0)
@@ -98,63 +100,64 @@ def test_after_its_days_an_install_goes_by_another_name(bundle):
         assert engine.recommend("anna").pseudonym == new.user
 
 
-def test_losses_do_not_join_the_names_either(bundle):
-    """A loss that is declared after the renaming has another boot, and clocks that began with it."""
-    clock, boots = FakeClock(), []
+def test_losses_do_not_link_two_identities(bundle):
+    """Losses before and after a rotation have different boots, and clocks that start with them."""
+    clock = FakeClock()
+    boots = []
     with opened(bundle, clock) as engine:
         for _ in range(2):
             clock.advance(31 * DAY_S)
             engine.recommend("anna")
-            engine._outbox.quarantine(stored(engine)[0].id, "too_large")
+            outbox_of(engine).quarantine(stored(engine)[0].id, "too_large")
             (loss,) = upload(engine)
             boots.append(loss.clock)
     assert boots[0].boot != boots[1].boot
     assert boots[0].mono == boots[1].mono == 31 * DAY_S * 1000
 
 
-def test_nothing_is_renamed_while_something_waits(bundle):
-    """What was not acknowledged keeps the old name until it is, however old that is: nothing is lost for a name."""
+def test_no_rotation_while_events_wait(bundle):
+    """Unacknowledged events are uploaded under the old identity first, however old that is."""
     clock = FakeClock()
     with opened(bundle, clock) as engine:
         slate = engine.recommend("anna")
         assert engine.reward(slate, slate[0], 1.0)
         clock.advance(90 * DAY_S)
-        engine._rest()
+        run_on_empty(engine)
         assert engine.recommend("anna").pseudonym == slate.pseudonym
         assert {type(event) for event in upload(engine)} == {Decision, Outcome}
         assert engine.recommend("anna").pseudonym != slate.pseudonym
 
 
 @pytest.mark.parametrize("days", [None, 30])
-def test_open_windows_get_their_defaults_before_a_name_ends(bundle, days):
-    """What waits for a reward when a name is due to end counts as not clicked; a reward until then is a late one."""
+def test_open_windows_get_their_defaults_before_a_rotation(bundle, days):
+    """A due rotation closes open windows with defaults; rewards until it happens are late ones."""
     clock = FakeClock()
     with opened(bundle, clock, window_s=DAY_S, pseudonym_days=days) as engine:
         clock.advance(29.9 * DAY_S)
         slate = engine.recommend("anna")
         engine.seen(slate)
         if days is None:
-            engine._people.request_rotation()
+            profiles_of(engine).rotation.request()
         clock.advance(0.2 * DAY_S)
         upload(engine)
         assert engine.reward(slate, slate[0], 1.0)
 
-        told = [event for event in upload(engine) if isinstance(event, Outcome)]
-        assert [event.value for event in told] == [-1.0] * len(slate) + [1.0]
-        assert {(event.decision, event.user) for event in told} == {
+        outcomes = [event for event in upload(engine) if isinstance(event, Outcome)]
+        assert [event.value for event in outcomes] == [-1.0] * len(slate) + [1.0]
+        assert {(event.decision, event.user) for event in outcomes} == {
             (slate.decision, slate.pseudonym)
         }
-        assert told[-1].late is True
+        assert outcomes[-1].late is True
 
         receipt = engine.reward(slate, slate[0], 1.0)
         assert not receipt
-        assert "another name" in receipt.reason
+        assert "new id" in receipt.reason
         assert engine.recommend("anna").pseudonym != slate.pseudonym
         assert [type(event) for event in stored(engine)] == [Decision]
 
 
-def test_who_always_has_a_reward_waiting_is_renamed_all_the_same(bundle):
-    """Once a name is due to end, what is seen opens no window that would put the end off again."""
+def test_open_windows_do_not_put_a_rotation_off_for_ever(bundle):
+    """Once a rotation is due, `seen` opens no window."""
     clock = FakeClock()
     with opened(bundle, clock, window_s=DAY_S) as engine:
         clock.advance(31 * DAY_S)
@@ -170,30 +173,31 @@ def test_who_always_has_a_reward_waiting_is_renamed_all_the_same(bundle):
         assert engine.recommend("anna").pseudonym != first.pseudonym
 
 
-def test_no_default_is_lost_where_many_windows_are_open(bundle):
-    """Of more open windows than are closed at once, each seen slot has its outcome before the name ends."""
-    clock, told = FakeClock(), []
+def test_many_open_windows_all_get_their_defaults(bundle):
+    """With more windows than are closed at once, every seen slot has its outcome before the
+    rotation."""
+    clock, outcomes = FakeClock(), []
     with opened(bundle, clock, window_s=DAY_S) as engine:
         clock.advance(31 * DAY_S)
-        slates = [engine.recommend("anna", k=2) for _ in range(2 * AT_ONCE + 1)]
+        slates = [engine.recommend("anna", k=2) for _ in range(2 * MAX_CLOSED_AT_ONCE + 1)]
         for slate in slates:
             engine.seen(slate)
-        before = engine._outbox.install
-        while engine._outbox.install == before:
-            told += [event for event in upload(engine) if isinstance(event, Outcome)]
-        assert sorted((event.decision, event.slot) for event in told) == sorted(
+        before = outbox_of(engine).install
+        while outbox_of(engine).install == before:
+            outcomes += [event for event in upload(engine) if isinstance(event, Outcome)]
+        assert sorted((event.decision, event.slot) for event in outcomes) == sorted(
             (slate.decision, item.slot) for slate in slates for item in slate
         )
 
 
 @pytest.mark.parametrize("days", [None, 30])
-def test_the_lab_may_ask_for_another_name(bundle, days):
-    """Asked, an install takes another name once, when nothing waits any more, however young it is."""
+def test_the_collector_can_request_a_rotation(bundle, days):
+    """On request an install rotates once, when nothing waits, however young its identity is."""
     clock = FakeClock()
     with opened(bundle, clock, pseudonym_days=days) as engine:
         before = engine.recommend("anna")
-        engine._people.request_rotation()
-        engine._rest()
+        profiles_of(engine).rotation.request()
+        run_on_empty(engine)
         assert engine.recommend("anna").pseudonym == before.pseudonym
         upload(engine)
         after = engine.recommend("anna")
@@ -202,14 +206,15 @@ def test_the_lab_may_ask_for_another_name(bundle, days):
         assert engine.recommend("anna").pseudonym == after.pseudonym
 
 
-def test_a_device_without_a_clock_keeps_its_name_over_many_starts(bundle):
-    """A wall clock that is in 1970 at each start, and put right later, neither shortens nor lengthens a name's life."""
+def test_an_unset_clock_does_not_change_the_age_of_an_identity(bundle):
+    """A clock that starts in 1970 each time and is set later neither shortens nor lengthens the
+    age."""
     names = []
     for day in (0, 10, 20, 29, 31):
         clock = FakeClock(wall_ms=1000)
         with opened(bundle, clock) as engine:
             engine.recommend("anna")
-            engine._rest()
+            run_on_empty(engine)
             clock.wall = FakeClock().wall + day * DAY_S * 1000
             upload(engine)
             names.append(engine.recommend("anna").pseudonym)
@@ -218,8 +223,8 @@ def test_a_device_without_a_clock_keeps_its_name_over_many_starts(bundle):
     assert names[4] != names[3]
 
 
-def test_a_clock_that_is_put_back_while_running_begins_the_days_anew(bundle):
-    """A process that began in the future renames when so many days have passed by the clock that was put right."""
+def test_a_clock_set_back_while_running_restarts_the_age(bundle):
+    """After a clock in the future is corrected, the days are counted from the correction."""
     clock = FakeClock(wall_ms=4_000_000_000_000)
     with opened(bundle, clock) as engine:
         before = engine.recommend("anna").pseudonym
@@ -230,15 +235,16 @@ def test_a_clock_that_is_put_back_while_running_begins_the_days_anew(bundle):
         assert engine.recommend("anna").pseudonym != before
 
 
-def test_losses_are_declared_before_a_name_is_given_up(bundle):
-    """What was dropped under the old name is told under the old name, and the new one begins without a loss."""
+def test_losses_are_declared_before_a_rotation(bundle, monkeypatch):
+    """Losses of the old identity are declared under it, and the new one starts without a loss."""
     clock = FakeClock()
     with opened(bundle, clock) as engine:
         before = engine.recommend("anna")
         clock.advance(31 * DAY_S)
         stored(engine)
-        engine._outbox._drop("queue_full", [])
-        engine._outbox._drops["queue_full", "decision"] += 1
+        with monkeypatch.context() as stuck:
+            stuck.setattr(write_queue, "MAX_QUEUED", 0)
+            engine.recommend("anna")
         sent = upload(engine) + upload(engine)
         (loss,) = [event for event in sent if isinstance(event, Loss)]
         assert (loss.reason, loss.decisions, loss.clock.boot) == (
@@ -251,8 +257,8 @@ def test_losses_are_declared_before_a_name_is_given_up(bundle):
         assert [type(event) for event in stored(engine)] == [Decision]
 
 
-def test_a_clock_that_goes_back_does_not_keep_a_name_for_ever(bundle):
-    """A name that began in the future by today's clock is counted from today."""
+def test_a_clock_set_back_between_runs_does_not_stop_rotations(bundle):
+    """The age of an identity that began in the future is counted from today."""
     with opened(bundle, FakeClock(wall_ms=4_000_000_000_000)) as engine:
         before = engine.recommend("anna").pseudonym
     clock = FakeClock()
@@ -263,13 +269,13 @@ def test_a_clock_that_goes_back_does_not_keep_a_name_for_ever(bundle):
 
 
 @pytest.mark.parametrize("days", [0, -1, float("nan"), "30", True, 10**6])
-def test_absurd_lives_are_refused(bundle, days):
-    """A life that makes no sense is named."""
+def test_impossible_pseudonym_days_are_rejected(bundle, days):
+    """A lifetime out of range raises ValueError that names the setting."""
     with pytest.raises(ValueError, match="pseudonym_days"):
         opened(bundle, FakeClock(), pseudonym_days=days)
 
 
-def test_a_life_needs_somebody_who_is_told(bundle):
-    """Without a state folder or a collector there are no names that could be given up."""
+def test_pseudonym_days_need_a_collector(bundle):
+    """Without a collector no pseudonym leaves the device, so there is nothing to rotate."""
     with pytest.raises(ValueError, match="collector"):
         opened(bundle, FakeClock(), collector=None)

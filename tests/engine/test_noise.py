@@ -1,4 +1,4 @@
-"""Randomised response: flipped as often as it says, the same for each slot for ever, and right on average."""
+"""Randomized response: flips with its probability, always the same for a slot, unbiased."""
 
 from __future__ import annotations
 
@@ -30,37 +30,38 @@ def opened(tmp_path, **settings):
 
 @pytest.mark.parametrize("epsilon", [0.5, 2.0])
 @pytest.mark.parametrize("value", [1.0, -1.0, 0.2, -0.3])
-def test_bits_are_turned_as_often_as_said_and_right_on_average(epsilon, value):
-    """Over many slots the share flipped is p within 4 standard errors, and the corrected mean is the truth."""
-    n, p = 20_000, randomized_response.chance(epsilon)
-    told = [
-        randomized_response.told(value, b"secret", f"{at:032x}", at % 10, epsilon)
-        for at in range(n)
+def test_bits_are_flipped_with_their_probability_and_corrected_without_bias(epsilon, value):
+    """Over many slots the flipped share is p and the corrected mean the true value, within 4 σ."""
+    n, p = 20_000, randomized_response.flip_probability(epsilon)
+    uploaded = [
+        randomized_response.flip(value, b"secret", f"{number:032x}", number % 10, epsilon)
+        for number in range(n)
     ]
     truth = 1.0 if value > 0 else -1.0
-    flipped = sum(one != truth for one in told) / n
+    flipped = sum(value != truth for value in uploaded) / n
     assert abs(flipped - p) < 4.0 * math.sqrt(p * (1.0 - p) / n)
-    assert abs(sum(told) / n / (1.0 - 2.0 * p) - truth) < 8.0 * math.sqrt(p * (1.0 - p) / n) / (
+    assert abs(sum(uploaded) / n / (1.0 - 2.0 * p) - truth) < 8.0 * math.sqrt(p * (1.0 - p) / n) / (
         1.0 - 2.0 * p
     )
     assert math.isclose((1.0 - p) / p, math.exp(epsilon))
 
 
-def test_asking_again_tells_nothing_more(tmp_path):
-    """A slot's answer never changes, so that averaging repeated rewards does not reveal it; other devices differ."""
+def test_repeated_rewards_reveal_nothing_more(tmp_path):
+    """A slot's flip never changes, so averaging repeated rewards does not reveal it; devices
+    differ."""
     with opened(tmp_path, privacy=0.5) as engine:
         slate = engine.recommend("anna", k=10)
         for _ in range(5):
             engine.reward_all(slate, dict.fromkeys(slate, 1.0))
         outcomes = [event for event in stored(engine) if isinstance(event, Outcome)]
     values = {slot: {event.value for event in outcomes if event.slot == slot} for slot in range(10)}
-    assert all(len(found) == 1 for found in values.values())
-    assert {next(iter(found)) for found in values.values()} == {1.0, -1.0}
-    assert randomized_response.told(1.0, b"a", "0" * 32, 3, 0.1) in (1.0, -1.0)
+    assert all(len(answers) == 1 for answers in values.values())
+    assert {next(iter(answers)) for answers in values.values()} == {1.0, -1.0}
+    assert randomized_response.flip(1.0, b"a", "0" * 32, 3, 0.1) in (1.0, -1.0)
     assert (
         len(
             {
-                randomized_response.told(1.0, bytes([device]), "0" * 32, 3, 0.5)
+                randomized_response.flip(1.0, bytes([device]), "0" * 32, 3, 0.5)
                 for device in range(20)
             }
         )
@@ -68,8 +69,9 @@ def test_asking_again_tells_nothing_more(tmp_path):
     )
 
 
-def test_nothing_beside_the_bit_tells_what_happened(tmp_path):
-    """With noise on, the kind follows the told value, the app's own kind stays here, and no state moves by a click."""
+def test_no_other_field_reveals_the_reward(tmp_path):
+    """The kind follows the flipped value, the app's own kind is not sent, and no state is
+    updated."""
     with opened(tmp_path, privacy=0.5) as engine:
         slate = engine.recommend("anna", k=10)
         engine.reward_all(slate, dict.fromkeys(slate, 0.7), kind="bought for 79.90", observe=True)
@@ -78,12 +80,14 @@ def test_nothing_beside_the_bit_tells_what_happened(tmp_path):
         (decision,) = [event for event in stored(engine) if event.id == later.decision]
     assert {(event.kind, event.value) for event in outcomes} == {("click", 1.0), ("skip", -1.0)}
     assert not any(event.updates_state for event in outcomes)
-    assert {event.flip_probability for event in outcomes} == {randomized_response.chance(0.5)}
+    assert {event.flip_probability for event in outcomes} == {
+        randomized_response.flip_probability(0.5)
+    }
     assert decision.state_events == 0
 
 
-def test_without_privacy_rewards_are_told_as_they_are(tmp_path):
-    """By default values are exact and carry no mark."""
+def test_without_privacy_rewards_are_exact(tmp_path):
+    """By default values are exact and there is no `flip_probability`."""
     with opened(tmp_path) as engine:
         slate = engine.recommend("anna", k=5)
         engine.reward_all(slate, dict.fromkeys(slate, 0.7), kind="rated")
@@ -94,14 +98,15 @@ def test_without_privacy_rewards_are_told_as_they_are(tmp_path):
 
 
 @pytest.mark.parametrize("epsilon", [0.0, -1.0, math.nan, math.inf, True, "2", 21])
-def test_an_epsilon_that_makes_no_sense_is_refused(tmp_path, epsilon):
+def test_an_impossible_epsilon_is_rejected(tmp_path, epsilon):
     """Opening with an impossible privacy raises ValueError that names it."""
     with pytest.raises(ValueError, match="privacy: expected an epsilon"):
         opened(tmp_path, privacy=epsilon)
 
 
 @pytest.mark.parametrize("other", [{"adapt": True}, {"window_s": 60.0}])
-def test_what_would_tell_beside_the_bit_is_refused(tmp_path, other):
-    """Learning here and windows show by later slates or by times what was clicked: not together with noise."""
-    with pytest.raises(ValueError, match="would tell"):
+def test_privacy_excludes_adapt_and_windows(tmp_path, other):
+    """Later slates, or the times of default outcomes, would reveal the rewards, so both are
+    rejected."""
+    with pytest.raises(ValueError, match="would reveal"):
         opened(tmp_path, privacy=1.0, **other)

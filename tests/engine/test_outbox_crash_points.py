@@ -1,4 +1,4 @@
-"""Death at every named point: no acknowledged reward is lost at any of them (promise P2)."""
+"""Death at every named point: no acknowledged reward is lost at any of them."""
 
 from __future__ import annotations
 
@@ -46,44 +46,45 @@ def passings(folder: Path, options: dict) -> Counter[str]:
 
 
 def die_at(point: str, nth: int, life: Life) -> OutboxStatistics:
-    """Let a victim die at the nth passing of a point; then count."""
+    """Let a victim die when it passes a point for the nth time; return the statistics."""
     child = fork(life, {"point": point, "nth": nth})
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 137, point
     return count_outbox(life.folder)
 
 
 def die_everywhere(folder: Path, kind: str, times: int) -> int:
-    """Let victims die `times` times at each point, each in a folder of its own; check each; return the points."""
+    """Let victims die `times` times at each point, each in its own folder; return the points."""
     rng = random.Random(0)
-    found = passings(folder / "all", LIVES[kind])
-    for number, (point, passed) in enumerate(sorted(found.items())):
-        for again in range(times):
-            own = folder / f"{number}-{again}"
+    n_passings = passings(folder / "all", LIVES[kind])
+    for number, (point, passed) in enumerate(sorted(n_passings.items())):
+        for repeat in range(times):
+            own = folder / f"{number}-{repeat}"
             own.mkdir()
             nth = rng.randint(1, min(passed, LATEST))
             statistics = die_at(point, nth, Life(own, own, 1, **LIVES[kind]))
             if kind == "shedding":
-                statistics.lost = (
-                    0  # shed rewards are lost, declared and counted: then no number is missing
-                )
+                # Shed rewards are lost, but declared and counted: no number is missing.
+                statistics.lost = 0
             statistics.check()
-    return len(found)
+    return len(n_passings)
 
 
 @pytest.mark.parametrize("kind", LIVES)
 def test_death_at_any_named_point_loses_nothing(tmp_path, kind):
-    """At each of 30 points and more a process dies once: promised rewards are there, with their decisions, once."""
+    """A process dies once at each of 30 or more points: promised rewards are stored once, with
+    their decisions."""
     assert die_everywhere(tmp_path, kind, 1) >= 30
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("kind", LIVES)
 def test_death_at_any_named_point_loses_nothing_twenty_times(tmp_path, kind):
-    """The same with twenty deaths at each point, at another passing each."""
+    """The same with twenty deaths at each point."""
     points = die_everywhere(tmp_path, kind, 20)
     print(f"{kind}: {points} points, {20 * points} deaths, nothing lost")
 
 
-def test_a_named_point_finds_who_deletes_first(tmp_path):
-    """An outbox that deletes before the collector has the batch loses a reward at one death on the way there (P4)."""
+def test_a_broken_outbox_that_deletes_first_is_found_by_a_crash_point(tmp_path):
+    """An outbox that deletes before the collector has the batch loses a reward when it dies on
+    the way."""
     assert die_at("batch on its way", 9, Life(tmp_path, tmp_path, 1, "delete_first")).lost

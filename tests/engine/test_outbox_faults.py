@@ -1,4 +1,5 @@
-"""A disk that fails or fills up: nothing promised is lost, nothing raises into the host, and the outbox heals."""
+"""A disk that fails or fills up: nothing promised is lost, the app sees no error, and the outbox
+recovers."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ import pytest
 from sanderling.errors import StorageError
 from sanderling.events import codec
 from sanderling.events.schema import Event
-from sanderling.outbox.event_store import BALLAST_BYTES
+from sanderling.outbox.ballast import BALLAST_BYTES
 from sanderling.outbox.outbox import Outbox
 from tests.support.disks import FaultyDisk, SmallDisk
 from tests.support.fakes import EventFactory, FakeClock
@@ -29,13 +30,14 @@ FAULTS = [
 
 
 def ids(outbox: Outbox) -> set[str]:
-    return {pending.id for pending in outbox.oldest(10**6, 2**40)}
+    return {stored.id for stored in outbox.oldest(10**6, 2**40)}
 
 
 def use(folder: Path, disk: FaultyDisk, patience_s: float) -> tuple[set[str], set[str]]:
-    """Record, send and acknowledge for a while, then mend the disk and record once more.
+    """Record, send and acknowledge for a while, then repair the disk and record once more.
 
-    Return the ids promised to be durable, and those acknowledged. Only `StorageError` may come out of the outbox.
+    Return the ids promised to be durable, and those acknowledged. Only `StorageError` may be
+    raised.
     """
     promised: set[str] = set()
     acknowledged: set[str] = set()
@@ -52,7 +54,7 @@ def use(folder: Path, disk: FaultyDisk, patience_s: float) -> tuple[set[str], se
             outbox.put_durable([outcome], timeout_s=patience_s)
             promised |= {decision.id, outcome.id}
         with suppress(StorageError):
-            batch = [pending.id for pending in outbox.oldest(1, 10**6)]
+            batch = [stored.id for stored in outbox.oldest(1, 10**6)]
             acknowledged |= set(batch)
             outbox.acknowledge(batch)
     disk.last = 0
@@ -79,34 +81,35 @@ def sweep(folder: Path, error: type[apsw.Error], length: int, step: int) -> int:
 
 @pytest.mark.parametrize(("error", "length"), FAULTS)
 def test_storage_errors_are_survived(tmp_path, error, length):
-    """Failing opens, writes, syncs and truncates in turn loses no promised event, and the outbox heals (P5)."""
+    """Failing opens, writes, syncs and truncates in turn loses no promised event, and the outbox
+    recovers."""
     assert sweep(tmp_path, error, length, 5 if length == 1 else 19) > 40
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize(("error", "length"), FAULTS)
 def test_every_single_storage_error_is_survived(tmp_path, error, length):
-    """The same for each single operation (P5)."""
+    """The same for each single operation."""
     print(f"{sweep(tmp_path, error, length, 1)} operations, each failed, nothing lost")
 
 
 def garbage(folder: Path) -> Path:
-    """A folder in which something else lies in the outbox's place."""
+    """A folder in which the outbox file holds garbage."""
     folder.mkdir()
     (folder / "outbox.db").write_bytes(b"garbage" * 3000)
     return folder
 
 
 def open_closed(folder: Path) -> list[Event]:
-    """Open and close an outbox; return what waits there."""
+    """Open and close an outbox; return the events stored in it."""
     with closing(Outbox(folder, clock=FakeClock(), threaded=False)) as outbox:
-        return [codec.decode(pending.line) for pending in outbox.oldest(10, 10**6)]
+        return [codec.decode(stored.line) for stored in outbox.oldest(10, 10**6)]
 
 
 @pytest.mark.parametrize(("error", "length"), FAULTS)
 def test_a_damaged_file_on_a_failing_disk_is_survived(tmp_path, error, length):
-    """Whichever operation fails while a damaged file is moved aside, only `StorageError` comes out, the folder is free
-    again, and the reset is declared once."""
+    """Whichever operation fails while a damaged file is moved aside, only `StorageError` is
+    raised, the folder is released, and the reset is declared once."""
     with FaultyDisk() as disk:
         open_closed(garbage(tmp_path / "count"))
     failed = 0
@@ -123,8 +126,9 @@ def test_a_damaged_file_on_a_failing_disk_is_survived(tmp_path, error, length):
     assert failed > 30
 
 
-def test_a_dead_disk_neither_raises_nor_hangs_and_heals(tmp_path):
-    """While every write fails put returns and put_durable raises StorageError; afterwards all of it is stored."""
+def test_a_dead_disk_neither_raises_nor_hangs(tmp_path):
+    """While every write fails `put` returns and `put_durable` raises `StorageError`; afterwards
+    everything is stored."""
     with FaultyDisk() as disk:
         outbox = Outbox(tmp_path, clock=FakeClock())
         make = EventFactory(outbox.install)
@@ -146,7 +150,8 @@ def fill(outbox: Outbox, make: EventFactory) -> None:
 
 
 def test_a_full_disk_can_be_drained(tmp_path, monkeypatch):
-    """On a full disk acknowledging works by the ballast and small steps; then new events are stored again (P6)."""
+    """On a full disk events are acknowledged with the ballast and in small steps; then new ones
+    are stored."""
     with SmallDisk(tmp_path / "ballast", BALLAST_BYTES) as disk:
         outbox = Outbox(tmp_path, clock=FakeClock())
         make = EventFactory(outbox.install)
@@ -160,10 +165,10 @@ def test_a_full_disk_can_be_drained(tmp_path, monkeypatch):
             with suppress(
                 StorageError
             ):  # apsw raises here for a checkpoint that failed behind a commit that did not
-                outbox.acknowledge([pending.id for pending in outbox.oldest(200, 10**6)])
+                outbox.acknowledge([stored.id for stored in outbox.oldest(200, 10**6)])
             if outbox.counters().pending < stored // 4:
                 break
         outbox.put_durable([make.observation()], timeout_s=10)
-        seen = [codec.decode(pending.line).seq for pending in outbox.oldest(10**6, 2**40)]
+        seen = [codec.decode(stored.line).seq for stored in outbox.oldest(10**6, 2**40)]
         assert seen == list(range(seen[0], seen[0] + len(seen)))
         outbox.close()

@@ -1,4 +1,4 @@
-"""What a device may find in its folder: files cut off, rotten, stale, replaced or gone. Nothing wrong is ever sent."""
+"""Files that are truncated, damaged, stale, replaced or missing: nothing wrong is ever sent."""
 
 from __future__ import annotations
 
@@ -28,24 +28,25 @@ def open_outbox(folder: Path) -> tuple[Outbox, EventFactory]:
 
 
 def make_folder(folder: Path, decisions: int = 60) -> dict[str, bytes]:
-    """Fill a new outbox, one state in it, and close it; return the lines by id."""
+    """Fill a new outbox with decisions and one state, and close it; return the lines by id."""
     outbox, make = open_outbox(folder)
     outbox.put_durable([make.decision() for _ in range(decisions)], states={USER: b"state" * 40})
-    true = {pending.id: pending.line for pending in outbox.oldest(1000, 2**30)}
+    true = {stored.id: stored.line for stored in outbox.oldest(1000, 2**30)}
     outbox.close()
     return true
 
 
 def check_truth(folder: Path, true: dict[str, bytes]) -> None:
-    """Open what may be damaged: it opens, offers only what was put, stores new events, and knows the state or none."""
+    """Open what may be damaged: only what was put is offered, the state is right or None, and
+    new events are stored."""
     outbox, make = open_outbox(folder)
-    for pending in outbox.oldest(1000, 2**30):
-        event = codec.decode(pending.line)
-        assert isinstance(event, Loss) or true[pending.id] == pending.line
+    for stored in outbox.oldest(1000, 2**30):
+        event = codec.decode(stored.line)
+        assert isinstance(event, Loss) or true[stored.id] == stored.line
     assert outbox.state(USER) in (None, b"state" * 40)
     new = make.observation(id="e" * 32)
     outbox.put_durable([new])
-    assert new.id in [pending.id for pending in outbox.oldest(1000, 2**30)]
+    assert new.id in [stored.id for stored in outbox.oldest(1000, 2**30)]
     outbox.close()
 
 
@@ -62,7 +63,8 @@ def flipped(data: bytes, bit: int) -> bytes:
 
 
 def flip_bits(folder: Path, flips: int) -> int:
-    """Flip one random bit of a file, `flips` times; return how often its schema became a later version's, refused."""
+    """Flip one random bit of a file, `flips` times; return how often that made its schema a
+    later version's."""
     true = make_folder(folder / "source")
     data = (folder / "source" / "outbox.db").read_bytes()
     rng, later = random.Random(4), 0
@@ -80,20 +82,22 @@ def flip_bits(folder: Path, flips: int) -> int:
 
 
 def test_a_flipped_bit_is_never_sent(tmp_path):
-    """After any of 100 single flipped bits the outbox opens, offers only what was put, and stores again (P29)."""
+    """After any of 100 single flipped bits the outbox opens, offers only what was put, and
+    stores again."""
     flip_bits(tmp_path, 100)
 
 
 @pytest.mark.soak
 def test_a_thousand_flipped_bits_are_never_sent(tmp_path):
-    """The same for 1,000 bits (P29)."""
+    """The same for 1,000 bits."""
     print(
         f"1,000 flips, {flip_bits(tmp_path, 1000)} refused as a later schema, no wrong row offered"
     )
 
 
-def test_a_file_cut_off_anywhere_opens(tmp_path):
-    """Truncated at each 512 bytes the file opens or is moved aside, and nothing wrong is offered (bad input 81)."""
+def test_a_truncated_file_opens(tmp_path):
+    """Truncated at each 512 bytes the file opens or is moved aside, and nothing wrong is
+    offered."""
     true = make_folder(tmp_path / "source", 8)
     data = (tmp_path / "source" / "outbox.db").read_bytes()
     for size in range(0, len(data), 512):
@@ -101,7 +105,7 @@ def test_a_file_cut_off_anywhere_opens(tmp_path):
 
 
 def test_a_zero_filled_tail_opens(tmp_path):
-    """A file whose tail the file system left as zeros is as good as damaged (bad input 81)."""
+    """A file whose tail the file system filled with zeros opens or is moved aside."""
     true = make_folder(tmp_path / "source", 40)
     data = (tmp_path / "source" / "outbox.db").read_bytes()
     for kept in range(0, len(data), 4096):
@@ -109,10 +113,11 @@ def test_a_zero_filled_tail_opens(tmp_path):
 
 
 def running_copy(folder: Path, decisions: int) -> tuple[Path, dict[str, bytes]]:
-    """Return a copy of an outbox's files as they are while it runs, its write-ahead log not yet moved into the file."""
+    """Return a copy of a running outbox's files, its write-ahead log not yet folded into the
+    file."""
     outbox, make = open_outbox(folder)
     outbox.put_durable([make.decision() for _ in range(decisions)])
-    true = {pending.id: pending.line for pending in outbox.oldest(1000, 2**30)}
+    true = {stored.id: stored.line for stored in outbox.oldest(1000, 2**30)}
     copy = folder.with_name(folder.name + "-copy")
     copy.mkdir()
     for name in ("outbox.db", "outbox.db-wal"):
@@ -123,7 +128,7 @@ def running_copy(folder: Path, decisions: int) -> tuple[Path, dict[str, bytes]]:
 
 @pytest.mark.parametrize("wal", ["missing", "empty", "half", "garbage", "of another outbox"])
 def test_a_wrong_write_ahead_log_is_never_sent(tmp_path, wal):
-    """Whatever lies in the log's place, the outbox opens, and nothing is offered that was not put (bad input 81)."""
+    """Whatever is in place of the log, the outbox opens and offers nothing that was not put."""
     folder, true = running_copy(tmp_path / "one", 30)
     other, others = running_copy(tmp_path / "other", 45)
     log = folder / "outbox.db-wal"
@@ -142,8 +147,8 @@ def test_a_wrong_write_ahead_log_is_never_sent(tmp_path, wal):
     check_truth(folder, others if wal == "of another outbox" else true)
 
 
-def test_a_log_left_behind_by_a_damaged_file_is_not_replayed(tmp_path):
-    """Killed between moving the damaged file and its log, the next opening starts empty all the same."""
+def test_the_log_of_a_damaged_file_is_not_replayed(tmp_path):
+    """Killed between moving the damaged file and its log, the next opening still starts empty."""
     folder, _ = running_copy(tmp_path / "one", 30)
     (folder / "outbox.db").unlink()
     outbox, _ = open_outbox(folder)
@@ -151,8 +156,8 @@ def test_a_log_left_behind_by_a_damaged_file_is_not_replayed(tmp_path):
     outbox.close()
 
 
-def test_a_damaged_file_takes_its_companions_along(tmp_path):
-    """The file is moved aside, and neither its log nor its index is left to meet the new one."""
+def test_a_damaged_file_is_moved_aside_with_its_log(tmp_path):
+    """The file is moved aside, and neither its log nor its index stays beside the new one."""
     folder = damaged(tmp_path / "one", b"garbage" * 1000)
     for suffix in ("-wal", "-shm"):
         (folder / f"outbox.db{suffix}").write_bytes(b"garbage" * 1000)
@@ -162,8 +167,8 @@ def test_a_damaged_file_takes_its_companions_along(tmp_path):
     outbox.close()
 
 
-def test_a_damaged_file_counts_in_the_bound_and_goes_first(tmp_path):
-    """What was moved aside takes part in the bound, and is deleted before any event has to go."""
+def test_a_damaged_file_counts_towards_the_limit_and_is_deleted_first(tmp_path):
+    """A file that was moved aside counts towards the limit, and is deleted before any event."""
     folder = damaged(tmp_path / "one", b"garbage" * 30_000)
     outbox = Outbox(folder, limit_bytes=2**18, clock=FakeClock(), threaded=False)
     make = EventFactory(outbox.install, 99)
@@ -174,8 +179,9 @@ def test_a_damaged_file_counts_in_the_bound_and_goes_first(tmp_path):
     outbox.close()
 
 
-def test_a_folder_in_the_files_place_is_moved_aside(tmp_path):
-    """What can never be opened as a file is moved aside, again and again, and declared as a reset."""
+def test_a_folder_in_place_of_the_file_is_moved_aside(tmp_path):
+    """What can never be opened as a file is moved aside, as often as needed, and declared as a
+    reset."""
     for _ in range(2):
         (tmp_path / "outbox.db").mkdir()
         (tmp_path / "outbox.db" / "something").write_text("")
@@ -196,19 +202,20 @@ def test_a_folder_in_the_files_place_is_moved_aside(tmp_path):
     ],
 )
 def test_a_value_of_another_type_blocks_nothing(tmp_path, damage, left):
-    """A flipped bit can turn bytes into text: the row is read as bytes, or set aside, and the rest goes on (83)."""
+    """A flipped bit can turn bytes into text: the row is read as bytes or set aside, and the
+    rest goes on."""
     make_folder(tmp_path, 2)
     apsw.Connection(str(tmp_path / "outbox.db")).execute(damage)
     outbox, _ = open_outbox(tmp_path)
     for _ in range(2):
-        offered = [pending.seq for pending in outbox.oldest(10, 10**6)]
+        offered = [stored.seq for stored in outbox.oldest(10, 10**6)]
     assert offered == left
     outbox.close()
 
 
 @pytest.mark.parametrize("value", ["CAST(x'ff' AS TEXT)", "7", "x''", "'text'"])
-def test_a_rotten_state_is_none(tmp_path, value):
-    """A state that is not the bytes that were put is no state, and never an exception."""
+def test_a_damaged_state_is_none(tmp_path, value):
+    """A state that is not the bytes that were put reads as None and raises nothing."""
     make_folder(tmp_path)
     apsw.Connection(str(tmp_path / "outbox.db")).execute(f"UPDATE state SET value = {value}")
     outbox, _ = open_outbox(tmp_path)
@@ -216,8 +223,9 @@ def test_a_rotten_state_is_none(tmp_path, value):
     outbox.close()
 
 
-def test_a_record_that_is_no_text_is_a_reset(tmp_path):
-    """An install id that cannot be read as text is damage like any other, not an exception at every start."""
+def test_a_header_that_is_not_text_is_a_reset(tmp_path):
+    """An install id that cannot be read as text is damage like any other, not an error at every
+    start."""
     make_folder(tmp_path)
     apsw.Connection(str(tmp_path / "outbox.db")).execute(
         "UPDATE meta SET install = CAST(x'ff' AS TEXT)"
@@ -227,8 +235,9 @@ def test_a_record_that_is_no_text_is_a_reset(tmp_path):
     outbox.close()
 
 
-def test_a_number_already_taken_is_no_promise(tmp_path):
-    """When the next number is in the file already, the event is refused and not taken for one that is stored."""
+def test_an_event_with_a_used_number_is_refused(tmp_path):
+    """When the next number is already in the file, the event is refused and not taken for a
+    stored one."""
     outbox, make = open_outbox(tmp_path)
     intruder = apsw.Connection(str(tmp_path / "outbox.db"))
     intruder.execute("INSERT INTO event VALUES (1, 'x', 'decision', NULL, 0, x'00', 0)")
@@ -247,10 +256,11 @@ def replace_file(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("remove", [shutil.rmtree, remove_file, replace_file])
-def test_a_file_removed_under_a_running_outbox_takes_no_promises(
+def test_an_outbox_whose_file_was_removed_accepts_no_rewards(
     tmp_path, remove: Callable[[Path], None]
 ):
-    """With its file gone the outbox promises nothing more; the next one starts anew (bad input 77)."""
+    """With its file removed or replaced the outbox accepts no rewards; the next one starts
+    empty."""
     outbox, make = open_outbox(tmp_path / "state")
     outbox.put_durable([make.observation()])
     remove(tmp_path / "state")
@@ -258,13 +268,14 @@ def test_a_file_removed_under_a_running_outbox_takes_no_promises(
     with pytest.raises(StorageError):
         outbox.put_durable([make.observation()], timeout_s=0.2)
     outbox.close()
-    again, make = open_outbox(tmp_path / "state")
-    again.put_durable([make.observation()])
-    again.close()
+    reopened, make = open_outbox(tmp_path / "state")
+    reopened.put_durable([make.observation()])
+    reopened.close()
 
 
 def test_a_restored_backup_repeats_numbers_but_no_ids(tmp_path):
-    """A disk image put back makes numbers go back; the ids are new all the same: nothing is taken for a duplicate."""
+    """After a restored disk image numbers repeat, but ids are new: nothing is taken for a
+    duplicate."""
     make_folder(tmp_path / "one", 3)
     shutil.copytree(tmp_path / "one", tmp_path / "backup")
     seen = []
@@ -274,14 +285,14 @@ def test_a_restored_backup_repeats_numbers_but_no_ids(tmp_path):
             outbox.put_durable(
                 [EventFactory(outbox.install, 99).observation(kind="x" * wire.MAX_LINE)]
             )
-        seen.append({pending.id for pending in outbox.oldest(10, 10**6)})
+        seen.append({stored.id for stored in outbox.oldest(10, 10**6)})
         outbox.close()
     assert len(seen[0] & seen[1]) == 3
     assert len(seen[0] | seen[1]) == 5
 
 
-def test_a_failed_opening_holds_nothing(tmp_path):
-    """A folder whose outbox was refused can be opened by the same process once it is mended."""
+def test_a_failed_opening_releases_the_folder(tmp_path):
+    """A folder whose outbox was refused can be opened by the same process once it is repaired."""
     connection = apsw.Connection(str(tmp_path / "outbox.db"))
     connection.execute("PRAGMA user_version = 2")
     with pytest.raises(StorageError, match="found 2") as refused:
@@ -292,8 +303,9 @@ def test_a_failed_opening_holds_nothing(tmp_path):
     assert refused
 
 
-def test_the_ballast_is_there_after_a_power_cut(tmp_path):
-    """A ballast that a power cut left empty is filled again; it takes a quarter of what is free at most."""
+def test_an_empty_ballast_is_filled_again(tmp_path):
+    """A ballast that a power cut left empty is filled again, with a quarter of the free space at
+    most."""
     make_folder(tmp_path)
     size = (tmp_path / "ballast").stat().st_size
     (tmp_path / "ballast").write_bytes(b"")
@@ -301,15 +313,15 @@ def test_the_ballast_is_there_after_a_power_cut(tmp_path):
     assert 0 < size == (tmp_path / "ballast").stat().st_size
 
 
-def test_a_rotten_row_does_not_keep_a_full_outbox_from_shedding(tmp_path):
-    """When room must be made, rows that nobody could read go first, declared, and shedding goes on."""
+def test_damaged_rows_do_not_block_shedding(tmp_path):
+    """When room must be made, unreadable rows are removed first, declared, and shedding goes on."""
     outbox = Outbox(tmp_path, limit_bytes=256 * 1024, clock=FakeClock())
     make = EventFactory(outbox.install)
     outbox.put_durable([make.decision() for _ in range(10)])
     apsw.Connection(str(tmp_path / "outbox.db")).execute("UPDATE event SET crc = 0")
     for _ in range(40):
         outbox.put_durable([make.decision() for _ in range(40)])
-    events = [codec.decode(pending.line) for pending in outbox.oldest(10**4, 2**30)]
+    events = [codec.decode(stored.line) for stored in outbox.oldest(10**4, 2**30)]
     declared = sum(event.decisions for event in events if isinstance(event, Loss))
     assert max(event.seq for event in events) == len(events) + declared
     outbox.close()

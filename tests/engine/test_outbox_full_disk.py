@@ -1,4 +1,5 @@
-"""A disk that is really full: recommending goes on, rewards are refused in words, and the outbox heals (promise P6)."""
+"""A disk that is really full: recommendations continue, rewards are refused with the reason, and
+the outbox recovers."""
 
 from __future__ import annotations
 
@@ -51,7 +52,7 @@ def drain(outbox: Outbox) -> set[str]:
     seen: set[str] = set()
     for _ in range(500):
         with suppress(StorageError):
-            batch = [pending.id for pending in outbox.oldest(50, 10**6)]
+            batch = [stored.id for stored in outbox.oldest(50, 10**6)]
             if not batch:
                 return seen
             seen |= set(batch)
@@ -59,8 +60,9 @@ def drain(outbox: Outbox) -> set[str]:
     pytest.fail("the full disk could not be drained")
 
 
-def test_a_full_disk_refuses_and_heals(small_disk):
-    """On 300 kB what was promised is delivered, draining frees the disk, and new rewards are stored again."""
+def test_a_full_disk_refuses_rewards_and_recovers(small_disk):
+    """On 300 kB what was promised is delivered, draining frees the disk, and new rewards are
+    stored."""
     outbox = Outbox(small_disk / "state", clock=SystemClock())
     make = EventFactory(outbox.install)
     for least in (100, 1):
@@ -72,8 +74,8 @@ def test_a_full_disk_refuses_and_heals(small_disk):
 
 
 def test_a_user_is_forgotten_on_a_full_disk(small_disk):
-    """What was stored and queued goes with the ballast's help; where writing the file anew needs more room than that,
-    forgetting says so, and the next opening that has the room leaves no byte."""
+    """A user's events are deleted with the ballast's help. Where rewriting the file needs more
+    room, forgetting raises, and the next opening that has the room leaves no byte."""
     outbox = Outbox(small_disk / "state", clock=SystemClock())
     make = EventFactory(outbox.install)
     outbox.put_durable([make.observation(user="e" * 32) for _ in range(50)])
@@ -87,8 +89,8 @@ def test_a_user_is_forgotten_on_a_full_disk(small_disk):
     assert not traces(small_disk)
 
 
-def test_a_small_file_forgets_on_a_full_disk(small_disk):
-    """With nothing free but the ballast, a file that is no larger than it is written anew without the user."""
+def test_a_small_file_is_rewritten_on_a_full_disk(small_disk):
+    """With nothing free but the ballast, a file that is no larger is rewritten without the user."""
     outbox = Outbox(small_disk / "state", clock=SystemClock())
     make = EventFactory(outbox.install)
     outbox.put_durable([make.observation(user="e" * 32)])
@@ -102,12 +104,12 @@ def test_a_small_file_forgets_on_a_full_disk(small_disk):
 
 
 def traces(disk: Path) -> list[str]:
-    """Return the files of a state folder that hold the pseudonym."""
+    """Return the files of a state folder that contain the pseudonym."""
     return [path.name for path in (disk / "state").iterdir() if b"e" * 32 in path.read_bytes()]
 
 
-def test_recommending_goes_on_with_a_full_disk(small_disk, tmp_path, monkeypatch):
-    """With not one byte left each recommendation succeeds, and a reward says that it was not stored."""
+def test_recommendations_continue_on_a_full_disk(small_disk, tmp_path, monkeypatch):
+    """With no byte left every recommendation succeeds, and a reward says that it was not stored."""
     monkeypatch.setattr("sanderling.engine.REWARD_TIMEOUT_S", 3.0)
     write_bundle(tmp_path / "bundle")
     with Engine.open(tmp_path / "bundle", small_disk / "state") as engine:

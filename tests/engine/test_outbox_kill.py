@@ -1,4 +1,5 @@
-"""Kills at random moments: no acknowledged reward is lost, and none arrives without its decision (promise P1)."""
+"""Kills at random moments: no acknowledged reward is lost, and none arrives without its
+decision."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def kill_often(
     seed: int = 0,
     ready: Callable[[], bool] = lambda: True,
 ) -> OutboxStatistics:
-    """Fork the victim and kill it when it is `ready`, at a random moment, `kills` times over one folder; then count."""
+    """Fork the victim and kill it at a random moment once it is ready, `kills` times on one
+    folder; return the statistics."""
     folder.mkdir(exist_ok=True)
     rng = random.Random(seed)
     for number in range(1, kills + 1):
@@ -53,7 +55,8 @@ def kill_often(
 
 
 def test_no_promised_reward_is_lost_to_a_kill(tmp_path):
-    """After 150 kills every promised reward is in the outbox or at the collector, once, with its decision."""
+    """After 150 kills every promised reward is in the outbox or at the collector, once, with its
+    decision."""
     statistics = kill_often(tmp_path, 150)
     assert statistics.promised > 0 < statistics.received
     statistics.check()
@@ -61,7 +64,8 @@ def test_no_promised_reward_is_lost_to_a_kill(tmp_path):
 
 @pytest.mark.soak
 def test_no_promised_reward_is_lost_to_ten_thousand_kills(tmp_path):
-    """The same after 10,000 kills in 100 folders: with no loss the rate is below 0.03 % with 95 % confidence."""
+    """The same after 10,000 kills in 100 folders: with no loss the rate is below 0.03 % with 95
+    % confidence."""
     promised = 0
     for seed in range(100):
         statistics = kill_often(tmp_path / str(seed), 100, seed=seed)
@@ -71,12 +75,12 @@ def test_no_promised_reward_is_lost_to_ten_thousand_kills(tmp_path):
 
 
 def has(kind: Callable[[bytes], bool], notes: Path) -> bool:
-    """Tell whether a whole line of that kind stands in the notes."""
+    """Return whether the notes contain a complete line of that kind."""
     return any(kind(line) for line in lines(notes))
 
 
 def test_a_line_torn_by_a_kill_spoils_no_other(tmp_path):
-    """Notes that end in half a promise and half an event, as a kill leaves them, are not counted as lost or merged."""
+    """Notes that end in half a promise and half an event are neither counted as lost nor merged."""
     (tmp_path / "promises").write_text("\n" + "e" * 32 + " " + "f" * 13)
     (tmp_path / "received").write_text('\n{"type":"decision","id":"')
     noted = lambda: has(is_promise, tmp_path / "promises") and has(is_event, tmp_path / "received")  # noqa: E731
@@ -85,8 +89,8 @@ def test_a_line_torn_by_a_kill_spoils_no_other(tmp_path):
     statistics.check()
 
 
-def test_the_harness_bites(tmp_path):
-    """An outbox that promises what is only queued is found out (P4); who deletes first, by a death at a named point."""
+def test_a_broken_outbox_that_promises_what_is_queued_is_found(tmp_path):
+    """An outbox that promises what is only queued loses rewards to kills."""
     for seed in range(40):
         if kill_often(tmp_path / str(seed), 6, "queue_only", seed).lost:
             return

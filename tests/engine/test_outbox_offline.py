@@ -1,4 +1,5 @@
-"""Long without a network: under the bound all arrives, over it whole decisions go, weighted and counted (P7, P8)."""
+"""A long time without a network: below the limit everything arrives; above it whole decisions
+are shed, weighted and counted."""
 
 from __future__ import annotations
 
@@ -11,9 +12,9 @@ from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling.events.schema import Decision, Event, Loss, Outcome
 from sanderling.outbox.outbox import Outbox
-from sanderling.upload.backoff import FIRST_DELAY_S, LAST_BACKOFF_S, OFFLINE_S
+from sanderling.upload.backoff import MAX_BACKOFF_S, MAX_START_DELAY_S, OFFLINE_DELAY_S
 from sanderling.upload.transport import NoNetworkError, Response
-from sanderling.upload.uploader import IDLE_S, Uploader
+from sanderling.upload.uploader import IDLE_S, Uploader, UploadOptions
 from tests.support.fakes import EventFactory, FakeClock, FakeTransport, verdicts
 
 DAYS, RESTARTS, DECISIONS = 30, 3, 200
@@ -35,24 +36,24 @@ class Away(FakeTransport):
 @pytest.mark.parametrize(
     ("told", "trouble", "at_most_s"),
     [
-        (True, NoNetworkError, OFFLINE_S - FIRST_DELAY_S - IDLE_S),
-        (False, NoNetworkError, OFFLINE_S),
-        (False, ConnectionRefusedError, LAST_BACKOFF_S),
+        (True, NoNetworkError, OFFLINE_DELAY_S - MAX_START_DELAY_S - IDLE_S),
+        (False, NoNetworkError, OFFLINE_DELAY_S),
+        (False, ConnectionRefusedError, MAX_BACKOFF_S),
     ],
     ids=["with may_upload", "without a network", "without a collector"],
 )
 def test_thirty_days_offline_lose_nothing(tmp_path, told, trouble, at_most_s):
-    """6,000 decisions over 30 days and 90 restarts arrive, oldest first, once each, within 60 s of the network (P8).
+    """6,000 decisions over 30 days and 90 restarts arrive, oldest first, once each, within 60 s.
 
-    Where it is the collector that was away the last wait may be a longer one. With `may_upload` the thread waits by
-    itself before the first step.
+    Where the collector was away the last wait may be longer. With `may_upload` the thread itself
+    waits before the first step.
     """
     clock, network = FakeClock(), Away(trouble)
-    options = {"max_events": 200, "may_upload": lambda: network.back or not told}
+    options = UploadOptions(max_events=200, may_upload=lambda: network.back or not told)
     for life in range(DAYS * RESTARTS):
         outbox = Outbox(tmp_path, clock=clock)
         make = EventFactory(outbox.install, start=life << 64 | 1)
-        uploader = Uploader(outbox, network, clock=clock, rng=random.Random(life), **options)
+        uploader = Uploader(outbox, network, options, clock=clock, rng=random.Random(life))
         for number in range(DECISIONS // RESTARTS):
             outbox.put([make.decision()])
             clock.advance(86_400 / DECISIONS)
@@ -85,7 +86,7 @@ COURSES = {
 
 @pytest.mark.parametrize("course", COURSES)
 def test_a_wrong_wall_clock_loses_and_delays_nothing(tmp_path, course):
-    """Whatever the wall clock does, no event is lost or expired, and no wait is longer than without (P30)."""
+    """Whatever the wall clock does, no event is lost or expired, and no wait gets longer."""
     clock, network = FakeClock(), Away()
     outbox = Outbox(tmp_path, clock=clock)
     make = EventFactory(outbox.install)
@@ -98,7 +99,7 @@ def test_a_wrong_wall_clock_loses_and_delays_nothing(tmp_path, course):
         )
         waits.append(uploader.step())
         clock.mono += round(waits[-1] * 1000)
-    assert max(waits) <= LAST_BACKOFF_S
+    assert max(waits) <= MAX_BACKOFF_S
     network.back = True
     while outbox.counters().pending:
         clock.mono += round(uploader.step() * 1000)
@@ -108,8 +109,9 @@ def test_a_wrong_wall_clock_loses_and_delays_nothing(tmp_path, course):
 
 
 @pytest.mark.parametrize("wrong_s", [-2 * 365 * 86_400, 0, 3600, 10 * 365 * 86_400])
-def test_the_lab_can_correct_a_clock_that_is_only_wrong(tmp_path, wrong_s):
-    """Received minus sent plus created is the true time, though the batch went out in the third attempt (P30)."""
+def test_the_lab_can_correct_a_constant_clock_error(tmp_path, wrong_s):
+    """Received minus sent plus created is the true time, though the batch was sent by the third
+    attempt."""
     true, wrong = FakeClock(), FakeClock(wall_ms=1_750_000_000_000 + 1000 * wrong_s)
     network = Away()
     outbox = Outbox(tmp_path, clock=wrong)
@@ -134,10 +136,13 @@ def test_the_lab_can_correct_a_clock_that_is_only_wrong(tmp_path, wrong_s):
     outbox.close()
 
 
-def crowd(folder: Path, events: int, limit: int, seed: int = 0) -> tuple[float, float, float]:
+def fill_offline(
+    folder: Path, events: int, limit: int, seed: int = 0
+) -> tuple[float, float, float]:
     """Put so many events, offline; each decision has one outcome, every third a click.
 
-    Return the most that the files took of the limit, the relative error of the weighted clicks, and its standard error.
+    Return the largest share of the limit that the files took, the relative error of the weighted
+    clicks, and its standard error.
     """
     outbox = Outbox(folder, limit_bytes=limit, clock=FakeClock())
     make = EventFactory(outbox.install, start=seed << 64 | 1)
@@ -156,7 +161,7 @@ def crowd(folder: Path, events: int, limit: int, seed: int = 0) -> tuple[float, 
             outbox.put_durable([], 60)
             most = max(most, sum(path.stat().st_size for path in folder.glob("outbox.db*")))
     outbox.put_durable([], 60)
-    kept = [codec.decode(pending.line) for pending in outbox.oldest(10**7, 2**40)]
+    kept = [codec.decode(stored.line) for stored in outbox.oldest(10**7, 2**40)]
     outbox.close()
     chance = {event.id: event.pass_probability for event in kept if isinstance(event, Decision)}
     outcomes = [event for event in kept if isinstance(event, Outcome)]
@@ -169,29 +174,32 @@ def crowd(folder: Path, events: int, limit: int, seed: int = 0) -> tuple[float, 
     return most / limit, sum(weights) / clicks - 1, deviation / clicks
 
 
-def test_a_crowded_outbox_keeps_its_bound_and_its_weights(tmp_path):
-    """20,000 events in 2 MiB: the files stay within 1.25 x the bound, no drop is silent, the clicks add up (P7)."""
-    size, error, deviation = crowd(tmp_path, 20_000, 2 * 2**20)
+def test_a_full_outbox_keeps_its_limit_and_its_weights(tmp_path):
+    """20,000 events in 2 MiB: the files stay within 1.25 x the limit, every loss is declared,
+    the weighted clicks add up."""
+    size, error, deviation = fill_offline(tmp_path, 20_000, 2 * 2**20)
     assert size <= 1.25
     assert abs(error) <= 3 * deviation <= 0.3
 
 
 @pytest.mark.soak
-def test_a_million_events_offline_keep_the_bound_and_the_weights(tmp_path):
-    """A million events in 64 MiB: the same, with a standard error of about 2 % (P7)."""
-    size, error, deviation = crowd(tmp_path, 1_000_000, 64 * 2**20)
+def test_a_million_events_offline_keep_the_limit_and_the_weights(tmp_path):
+    """A million events in 64 MiB: the same, with a standard error of about 2 %."""
+    size, error, deviation = fill_offline(tmp_path, 1_000_000, 64 * 2**20)
     print(
-        f"1,000,000 events: {size:.3f} x the bound, weighted clicks {100 * error:+.2f} % +- {100 * deviation:.2f} %"
+        f"1,000,000 events: {size:.3f} x the limit,"
+        f" weighted clicks {100 * error:+.2f} % +- {100 * deviation:.2f} %"
     )
     assert size <= 1.25
     assert abs(error) <= 3 * deviation <= 0.06
 
 
 @pytest.mark.soak
-def test_the_weights_of_twenty_crowded_devices_are_right_within_one_percent(tmp_path):
-    """Of 200,000 events on each of 20 devices, shed to 64 MiB, the weighted clicks are right within 1 % (P7)."""
-    found = [crowd(tmp_path / str(seed), 200_000, 64 * 2**20, seed) for seed in range(20)]
-    error = sum(error for _, error, _ in found) / len(found)
-    deviation = sum(deviation**2 for _, _, deviation in found) ** 0.5 / len(found)
+def test_the_weights_of_twenty_full_devices_are_right_within_one_percent(tmp_path):
+    """200,000 events on each of 20 devices, shed to 64 MiB: the weighted clicks are right within
+    1 %."""
+    results = [fill_offline(tmp_path / str(seed), 200_000, 64 * 2**20, seed) for seed in range(20)]
+    error = sum(error for _, error, _ in results) / len(results)
+    deviation = sum(deviation**2 for _, _, deviation in results) ** 0.5 / len(results)
     print(f"20 x 200,000 events: weighted clicks {100 * error:+.2f} % +- {100 * deviation:.2f} %")
     assert abs(error) <= 0.01

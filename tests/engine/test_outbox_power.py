@@ -1,4 +1,4 @@
-"""Power cuts: what was promised is on the disk, in order, and no number is used twice (promises P3 and P4)."""
+"""Power cuts: promised rewards are on the disk, in order, and no number is used twice."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def disk(tmp_path, request) -> Iterator[LoopDisk]:
 
 
 def cut_often(disk: LoopDisk, notes: Path, cuts: int, mutant: str = "") -> OutboxStatistics:
-    """Let victims work on the disk, one after the other, cut the power at a random moment; then count.
+    """Let victims work on the disk one after the other, cut the power at a random moment; count.
 
-    What the victims note, and what the collector has, lies where the power stays on.
+    The notes of the victims, and what the collector has, are on a disk whose power stays on.
     """
     rng = random.Random(0)
     for number in range(1, cuts + 1):
@@ -48,9 +48,9 @@ def cut_often(disk: LoopDisk, notes: Path, cuts: int, mutant: str = "") -> Outbo
         disk.unplug()
         disk.plug_in()
     statistics = count_outbox(disk.folder / "state", notes)
-    with apsw.Connection(str(disk.folder / "state" / "outbox.db")) as found:
-        assert found.pragma("integrity_check") == "ok"
-    found.close()
+    with apsw.Connection(str(disk.folder / "state" / "outbox.db")) as checked:
+        assert checked.pragma("integrity_check") == "ok"
+    checked.close()
     return statistics
 
 
@@ -67,20 +67,22 @@ def test_no_promised_reward_is_lost_to_hundreds_of_power_cuts(disk, tmp_path):
     statistics = cut_often(disk, tmp_path, 500)
     statistics.check()
     print(
-        f"500 power cuts, {statistics.promised} promised rewards, {statistics.received} events received, 0 lost"
+        f"500 power cuts, {statistics.promised} promised rewards,"
+        f" {statistics.received} events received, 0 lost"
     )
 
 
-def test_unflushed_rewards_are_found_out(disk, tmp_path):
-    """An outbox that promises rewards after a commit without a flush loses some to power cuts (P4)."""
+def test_a_broken_outbox_that_does_not_flush_is_found(disk, tmp_path):
+    """An outbox that promises rewards after a commit without a flush loses some to power cuts."""
     assert cut_often(disk, tmp_path, 5, "unflushed").lost
 
 
-@pytest.mark.parametrize("marks", [True, False])
-def test_what_was_handed_out_is_still_there_after_a_power_cut(disk, monkeypatch, marks):
-    """A decision that was handed out, unflushed till then, keeps its number; without the mark it is gone (P4)."""
+@pytest.mark.parametrize("marks", [True, False], ids=["marked", "broken"])
+def test_sent_events_survive_a_power_cut(disk, monkeypatch, marks):
+    """A decision that was sent before it was flushed keeps its number; without the mark it is
+    lost."""
     if not marks:
-        monkeypatch.setattr(EventStore, "_hand_out", lambda self, seq: None)
+        monkeypatch.setattr(EventStore, "mark_sent", lambda self, seq: None)
     outbox = Outbox(disk.folder / "state", clock=SystemClock())
     outbox.put([EventFactory(outbox.install).decision()])
     while outbox.counters().pending == 0:
@@ -90,6 +92,6 @@ def test_what_was_handed_out_is_still_there_after_a_power_cut(disk, monkeypatch,
     outbox.close()
     disk.unplug()
     disk.plug_in()
-    again = Outbox(disk.folder / "state", clock=SystemClock())
-    assert (again.oldest(1, 10**6) == sent) is marks
-    again.close()
+    reopened = Outbox(disk.folder / "state", clock=SystemClock())
+    assert (reopened.oldest(1, 10**6) == sent) is marks
+    reopened.close()

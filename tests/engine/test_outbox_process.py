@@ -1,4 +1,4 @@
-"""The outbox in a host's process: it ends when the host ends, and lives where little is given (P31, P32)."""
+"""The outbox in an app's process: at exit, in forked children, and in poor environments."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from sanderling.runtime.fork_safety import connect
 from sanderling.upload import uploader as upload
 from sanderling.upload.uploader import Uploader
 from tests.support.bundles import trying, write_bundle
+from tests.support.engines import locks_of
 from tests.support.fakes import EventFactory, FakeTransport
 
 ROOT = Path(__file__).parents[2]
@@ -52,13 +53,14 @@ while not uploader.counters.attempts:
 
 @pytest.fixture
 def deaf():
-    """A port that takes connections and never answers."""
+    """A port that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 
 
 def run(code: str, *arguments: object, before: str = "", **environment: str) -> tuple[float, int]:
-    """Run code in a fresh interpreter behind a shell command; return its seconds and exit status."""
+    """Run code in a fresh interpreter behind a shell command; return its seconds and exit
+    status."""
     command = [
         "bash",
         "-c",
@@ -76,8 +78,9 @@ def run(code: str, *arguments: object, before: str = "", **environment: str) -> 
 @pytest.mark.parametrize(
     "end", ["", "sys.exit(0)", "outbox.close(); uploader.stop()", "uploader.stop(); outbox.close()"]
 )
-def test_the_interpreter_ends_with_a_post_under_way(tmp_path, deaf, end):
-    """With a post to a server that never answers, and nothing closed, the process ends and the rows stay (P32)."""
+def test_the_interpreter_ends_during_a_post(tmp_path, deaf, end):
+    """With a post to a server that never answers and nothing closed, the process ends and the
+    rows stay."""
     seconds, status = run(RECORD + end, tmp_path, deaf)
     assert (status, seconds < 5) == (0, True)
     outbox = Outbox(tmp_path, clock=SystemClock())
@@ -96,7 +99,8 @@ def test_the_interpreter_ends_with_a_post_under_way(tmp_path, deaf, end):
     ],
 )
 def test_a_poor_environment_is_enough(tmp_path, deaf, before, environment):
-    """Few descriptors, a small stack, a strange locale, no asserts: events are stored all the same (bad input 80)."""
+    """Few descriptors, a small stack, a strange locale, no asserts: events are stored all the
+    same."""
     assert run(RECORD, tmp_path, deaf, before=before, **environment)[1] == 0
     outbox = Outbox(tmp_path, clock=SystemClock())
     assert outbox.counters().pending == 50
@@ -104,10 +108,13 @@ def test_a_poor_environment_is_enough(tmp_path, deaf, before, environment):
 
 
 def test_an_engine_closes_in_two_seconds_without_a_network(tmp_path, deaf, monkeypatch):
-    """Closing an engine whose collector is black-holed takes two seconds at most, a second of them for the post (P32):
-    with a tenth for the post, the rest has time enough on a machine that stands still meanwhile."""
-    monkeypatch.setattr(upload, "LAST_POST_S", upload.LAST_POST_S / 10)
-    assert upload.LAST_POST_S <= 0.1
+    """Closing an engine whose collector never answers takes two seconds at most, one of them for
+    the post.
+
+    The test gives the post a tenth of that, so that a slow machine has time for the rest.
+    """
+    monkeypatch.setattr(upload, "STOP_WAIT_S", upload.STOP_WAIT_S / 10)
+    assert upload.STOP_WAIT_S <= 0.1
     write_bundle(tmp_path / "bundle")
     engine = Engine.open(tmp_path / "bundle", tmp_path / "state", f"http://127.0.0.1:{deaf}")
     slate = engine.recommend("anna")
@@ -130,7 +137,7 @@ def refuses(call: Callable[[], object]) -> bool:
 
 
 def calls(engine: Engine, slate: Slate) -> list[Callable[[], object]]:
-    """Return all that an app can ask of an engine, but for closing it."""
+    """Return every call of an engine except `close`."""
     return [
         lambda: engine.release,
         lambda: engine.recommend("anna", context="snow"),
@@ -152,7 +159,7 @@ def calls(engine: Engine, slate: Slate) -> list[Callable[[], object]]:
 
 
 def fork(child: Callable[[], bool]) -> bool:
-    """Run `child` in a forked child; return whether it ended in time and said yes."""
+    """Run `child` in a forked child; return whether it ended in time and returned True."""
     process = os.fork()
     if process == 0:
         try:
@@ -164,14 +171,16 @@ def fork(child: Callable[[], bool]) -> bool:
 
 
 def digests(folder: Path) -> bytes:
-    """Return a digest of each file, read by another process: closing a file here would free its locks."""
+    """Return a digest of each file, read by another process: closing a file here would free its
+    locks."""
     return subprocess.check_output(["find", folder, "-type", "f", "-exec", "sha256sum", "{}", ";"])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_child_refuses_everything_and_the_parent_goes_on(tmp_path):
-    """In a child every call is refused at once, whatever locks threads of the parent held; it may open another engine,
-    in another folder. Neither that nor closing changes the parent's folder or frees its lock."""
+    """In a child every call is refused at once, whatever locks the parent's threads held. It may
+    open another engine in another folder. Neither that nor closing changes the parent's folder
+    or releases its lock."""
     write_bundle(tmp_path / "bundle")
     folder, transport = tmp_path / "state", FakeTransport()
     options = {"releases": "http://127.0.0.1:1", "root": b"{}", "window_s": 60.0}
@@ -179,20 +188,8 @@ def test_a_child_refuses_everything_and_the_parent_goes_on(tmp_path):
         engine = parent.enter_context(
             Engine.open(tmp_path / "bundle", folder, transport=transport, **options)
         )
-        scorer, people, serving = engine._serving.scorer, engine._people, engine._serving
-        locks = [
-            people._lock,
-            serving.swapping,
-            serving.slots._lock,
-            scorer.encoder._loading,
-            scorer.encoder._keeping,
-        ]
-        locks += [
-            scorer._parts.table._packing,
-            engine._outbox._reading,
-            engine._outbox._wake,
-            engine._uploader._turn,
-        ]
+        locks = locks_of(engine)
+        assert len(locks) >= 10
         slate = engine.recommend("anna")
         assert engine.reward(slate, slate[0], 1.0).stored
         held, forked = threading.Event(), threading.Event()
@@ -229,7 +226,8 @@ def test_a_child_refuses_everything_and_the_parent_goes_on(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_child_that_ends_leaves_the_parents_outbox_alone(tmp_path):
-    """A child that ends as programs do, its objects finalized, frees no lock, and the parent goes on."""
+    """A child that exits normally, its objects finalized, releases no lock, and the parent goes
+    on."""
     write_bundle(tmp_path / "bundle")
     folder = tmp_path / "state"
     command = [sys.executable, "-c", FORK, tmp_path / "bundle", folder]
@@ -248,7 +246,8 @@ def test_a_child_that_ends_leaves_the_parents_outbox_alone(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_child_that_closes_leaves_the_parents_releases_alone(tmp_path):
-    """A child that closes neither confirms a release in the parent's folder nor takes its try back."""
+    """A child that closes neither confirms a release in the parent's folder nor clears its
+    trial."""
     write_bundle(tmp_path / "bundle")
     slots = tmp_path / "state" / "bundles" / "slots.json"
     with trying(tmp_path / "bundle", tmp_path / "state") as engine:
@@ -301,7 +300,8 @@ atexit.register(last)
 
 
 def test_an_engine_works_until_the_interpreter_ends(tmp_path):
-    """A function called at exit still recommends and stores a reward; the process ends though nothing was closed."""
+    """A function called at exit still recommends and stores a reward; the process ends without
+    `close`."""
     write_bundle(tmp_path / "bundle")
     seconds, status = run(AT_EXIT, tmp_path / "bundle", tmp_path / "state")
     assert (status, seconds < 8, (tmp_path / "state" / "last").read_text()) == (0, True, "True")
@@ -320,18 +320,19 @@ def resident() -> int:
 
 
 def work(outbox: Outbox, make: EventFactory, rounds: int) -> None:
-    """Record ten decisions and send them, so many times."""
-    uploader = Uploader(outbox, FakeTransport(), clock=SystemClock(), rng=random.Random(0))
+    """Record ten decisions and send them, `rounds` times."""
+    transport = FakeTransport()
+    uploader = Uploader(outbox, transport, clock=SystemClock(), rng=random.Random(0))
     for _ in range(rounds):
         outbox.put_durable([make.decision() for _ in range(10)])
-        uploader._transport.batches.clear()
-        uploader._transport.headers.clear()
+        transport.batches.clear()
+        transport.headers.clear()
         while outbox.counters().pending:
             uploader.step()
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
-def test_opening_and_closing_leaves_nothing_behind(tmp_path):
+def test_opening_and_closing_leaks_nothing(tmp_path):
     """After 60 openings there are no more descriptors and threads than after the first."""
     counts = []
     for _ in range(60):
@@ -344,8 +345,8 @@ def test_opening_and_closing_leaves_nothing_behind(tmp_path):
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 def test_a_child_never_closes_the_parents_connections(tmp_path):
-    """A connection whose last reference goes in a child stays open there: closing one amid the parent's transaction
-    would change the memory that both share."""
+    """A connection whose last reference is dropped in a child stays open there: closing it
+    during the parent's transaction would change the memory that both share."""
     connections = [connect(tmp_path / "outbox.db", WRITING)]
     connections[0].execute("CREATE TABLE one (two)")
     opened = descriptors()
@@ -357,7 +358,8 @@ def test_a_child_never_closes_the_parents_connections(tmp_path):
 @pytest.mark.soak
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
 def test_uploads_do_not_leak(tmp_path):
-    """Over 10,000 uploads after 1,000 of warming up the memory grows by less than 1 kB for 1,000 decisions (P31)."""
+    """Over 10,000 uploads, after 1,000 to warm up, memory grows by less than 1 kB per 1,000
+    decisions."""
     outbox = Outbox(tmp_path, clock=SystemClock())
     make = EventFactory(outbox.install)
     work(outbox, make, 1000)

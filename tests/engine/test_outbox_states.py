@@ -1,4 +1,5 @@
-"""Any course of recording, sending, failing and restarting has the effect of each event once (promise P9)."""
+"""Random courses of recording, sending, failing and restarting: each event has its effect
+exactly once."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from sanderling.events import schema as wire
 from sanderling.events.schema import Decision, Event, Loss, Outcome
 from sanderling.outbox.outbox import Outbox
 from sanderling.upload.transport import Response
-from sanderling.upload.uploader import Uploader
+from sanderling.upload.uploader import Uploader, UploadOptions
 from tests.support.fakes import EventFactory, FakeClock, FakeTransport, status, verdicts
 
 Body = tuple[type[Event], str | None, float]
@@ -47,7 +48,7 @@ class Courses(RuleBasedStateMachine):
         self.make = EventFactory(self.outbox.install, start=self.lives << 64 | 1)
         rng = random.Random(self.lives)
         self.uploader = Uploader(
-            self.outbox, self.transport, clock=self.clock, rng=rng, max_events=3
+            self.outbox, self.transport, UploadOptions(max_events=3), clock=self.clock, rng=rng
         )
 
     def answer(self, events: list[Event]) -> Response:
@@ -125,7 +126,8 @@ class Courses(RuleBasedStateMachine):
 
 
 def test_any_course_has_the_effect_of_each_event_once():
-    """After 25 courses of 30 steps the lab knows what was recorded, each once, and every number is accounted for."""
+    """After 25 courses of 30 steps the lab knows each event once, and every number is accounted
+    for."""
     run_state_machine_as_test(
         Courses, settings=settings(max_examples=25, stateful_step_count=30, deadline=None)
     )
@@ -139,18 +141,18 @@ def test_two_thousand_courses_have_the_effect_of_each_event_once():
     )
 
 
-class Forgetful(Courses):
-    """The mutant whose uploader deletes what it has sent, whatever the answer."""
+class DeletingCourses(Courses):
+    """The broken uploader that deletes what it has sent, whatever the answer."""
 
     def answer(self, events: list[Event]) -> Response:
         self.outbox.acknowledge([event.id for event in events])
         return super().answer(events)
 
 
-def test_the_courses_find_who_deletes_first():
-    """An outbox that forgets what it has sent is found out (P4)."""
+def test_a_broken_outbox_that_deletes_first_is_found_by_a_course():
+    """An outbox that deletes what it has sent is found."""
     short = settings(
         max_examples=25, deadline=None, phases=[Phase.generate], report_multiple_bugs=False
     )
     with pytest.raises(AssertionError):
-        run_state_machine_as_test(Forgetful, settings=short)
+        run_state_machine_as_test(DeletingCourses, settings=short)

@@ -1,4 +1,4 @@
-"""All exploration schemes: draws against probabilities, and probabilities against enumeration of every slate."""
+"""All exploration schemes: draws follow the logged probabilities, and those equal enumeration."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ PLANS = [
 ]
 
 
-def chance(plan, slate, scores=SCORES):
-    """Return the probability of a slate of ranks by the plan's definition, guarded slots included."""
+def probability(plan, slate, scores=SCORES):
+    """Return a slate's probability by the scheme's definition, guarded slots included."""
     fixed = min(plan.guarded, len(slate))
     if slate[:fixed] != tuple(range(fixed)):
         return 0.0
@@ -37,26 +37,25 @@ def chance(plan, slate, scores=SCORES):
 
 
 def drawn(plan, slots, scores, decision):
-    """Draw with the randomness of a decision's id."""
-    return schemes.draw(
-        plan, slots, scores, uniforms(f"{decision:032x}", schemes.blocks(plan, slots, len(scores)))
-    )
+    """Return a slate drawn with the randomness of a decision's id."""
+    noise = uniforms(f"{decision:032x}", schemes.blocks(plan, slots, len(scores)))
+    return schemes.draw(plan, slots, scores, noise)
 
 
 @pytest.mark.parametrize("guarded", [0, 1, 3])
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.scheme)
 def test_draws_have_the_logged_probabilities(plan, guarded):
-    """The slates of many decisions occur as often as the scheme's definition says (chi-square), and the product of the
-    logged conditionals is that probability."""
-    plan, n = msgspec.structs.replace(plan, guarded=guarded), 30_000
+    """Slates occur as often as defined (chi-square); conditionals multiply to that probability."""
+    n = 30_000
+    plan = msgspec.structs.replace(plan, guarded=guarded)
     counts = dict.fromkeys(slates(2, len(SCORES)), 0)
-    for at in range(n):
-        slate = drawn(plan, 2, SCORES, at * 7919 + 1)
+    for number in range(n):
+        slate = drawn(plan, 2, SCORES, number * 7919 + 1)
         counts[tuple(slate.ranks)] += 1
         assert math.isclose(
-            math.prod(slate.conditional), chance(plan, tuple(slate.ranks)), rel_tol=1e-12
+            math.prod(slate.conditional), probability(plan, tuple(slate.ranks)), rel_tol=1e-12
         )
-    expected = {slate: n * chance(plan, slate) for slate in counts}
+    expected = {slate: n * probability(plan, slate) for slate in counts}
     assert math.isclose(sum(expected.values()), n)
     assert all(counts[slate] == 0 for slate in counts if expected[slate] == 0.0)
     chi = sum((counts[slate] - due) ** 2 / due for slate, due in expected.items() if due > 0.0)
@@ -66,18 +65,19 @@ def test_draws_have_the_logged_probabilities(plan, guarded):
 @pytest.mark.parametrize("guarded", [0, 2])
 @pytest.mark.parametrize("plan", PLANS[:2], ids=lambda plan: plan.scheme)
 def test_marginals_are_sums_over_all_slates(plan, guarded):
-    """The logged marginal of each slot is the sum of the probabilities of all slates that show its item there."""
-    plan, slots = msgspec.structs.replace(plan, guarded=guarded), 3
+    """A slot's logged marginal is the probability of all slates that show its item there."""
+    slots = 3
+    plan = msgspec.structs.replace(plan, guarded=guarded)
     exact = np.zeros((slots, len(SCORES)))
     for slate in slates(slots, len(SCORES)):
-        exact[range(slots), slate] += chance(plan, slate)
-    for at in range(200):
-        slate = drawn(plan, slots, SCORES, at)
+        exact[range(slots), slate] += probability(plan, slate)
+    for number in range(200):
+        slate = drawn(plan, slots, SCORES, number)
         np.testing.assert_allclose(slate.marginal, exact[range(slots), slate.ranks], rtol=1e-12)
 
 
 def test_softmax_has_no_marginals():
-    """What has no closed form is not made up: softmax gives None, in guarded slots too."""
+    """Softmax has no closed form of marginals: they are None, in guarded slots too."""
     plan = Exploration("softmax", guarded=1)
     assert drawn(plan, 3, SCORES, 5).marginal == [None] * 3
 
@@ -92,11 +92,11 @@ def test_softmax_has_no_marginals():
     st.floats(-6, 6),
     st.integers(0, 2**128 - 1),
 )
-def test_any_draw_is_a_slate_with_positive_chances(
-    scheme, slots, more, guarded, epsilon, heat, decision
+def test_any_draw_is_a_slate_with_positive_probabilities(
+    scheme, slots, more, guarded, epsilon, log_temperature, decision
 ):
-    """No rank is shown twice, guarded slots are greedy, and what was drawn had a chance that the wire can carry."""
-    plan = Exploration(scheme, epsilon, temperature=10.0**heat, guarded=guarded)
+    """No rank is drawn twice, guarded slots are greedy, and probabilities are valid on the wire."""
+    plan = Exploration(scheme, epsilon, temperature=10.0**log_temperature, guarded=guarded)
     scores = np.sort(np.random.default_rng(decision % 1000).normal(scale=10.0, size=slots + more))[
         ::-1
     ]
@@ -110,9 +110,10 @@ def test_any_draw_is_a_slate_with_positive_chances(
 
 
 @pytest.mark.parametrize("scheme", ["sequential", "mixture"])
-def test_an_explored_slot_is_marked_and_only_such_a_one(scheme):
-    """With certainty to explore every free slot is marked and no guarded one; without epsilon none is."""
-    always, never = Exploration(scheme, 1.0, guarded=1), Exploration(scheme, 0.0)
+def test_explored_slots_and_no_others_are_marked(scheme):
+    """With epsilon 1 every slot that is not guarded is marked; with epsilon 0 none is."""
+    always = Exploration(scheme, 1.0, guarded=1)
+    never = Exploration(scheme, 0.0)
     assert drawn(always, 3, SCORES, 9).explored == [False, True, True]
     assert drawn(never, 3, SCORES, 9).explored == [False] * 3
 
@@ -126,10 +127,13 @@ def test_a_greedy_plan_is_certain():
 
 
 def test_long_slates_are_drawn_without_marginals():
-    """A slate of a thousand slots takes no time worth speaking of: its marginals are not given."""
+    """A slate of a thousand slots has no marginals, since they would take too long."""
     slate = drawn(Exploration(), 1000, np.zeros(1000), 3)
     assert slate.marginal == [None] * 1000
-    assert drawn(Exploration(), sequential.LONGEST, np.zeros(1000), 3).marginal[0] is not None
+    assert (
+        drawn(Exploration(), sequential.MAX_MARGINAL_SLOTS, np.zeros(1000), 3).marginal[0]
+        is not None
+    )
 
 
 @pytest.mark.parametrize("slots", [-1, 5])
@@ -141,7 +145,7 @@ def test_slates_longer_than_the_pool_are_refused(plan, slots):
 
 
 def test_long_mixtures_stay_exact():
-    """Chances that underflow as products stay exact one by one: after the first random slot each is 1 / R."""
+    """Conditionals stay exact where their products underflow: after the first one each is 1 / R."""
     slate = drawn(Exploration("mixture", 1.0), 1000, np.zeros(1000), 3)
     assert slate.conditional[-1] == 1.0
     assert slate.conditional[500] == 1.0 / 500

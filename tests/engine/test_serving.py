@@ -1,4 +1,6 @@
-"""Which bundle serves: only the one that served is confirmed, and only the one that failed is left."""
+"""Which bundle is active: only the one that served is confirmed, and only the one that failed is
+blocked.
+"""
 
 from __future__ import annotations
 
@@ -8,90 +10,94 @@ import pytest
 from sanderling import Engine
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import StorageError, UpdateError
-from sanderling.releases import slots
 from sanderling.releases.active_bundle import ActiveBundle
 from sanderling.releases.slots import SlotState
+from sanderling.runtime import files
 from tests.support.bundles import trying, write_bundle
+from tests.support.engines import active_bundle_of, scorer_of
+from tests.support.outboxes import database
 
 
 @pytest.fixture
-def serving(tmp_path):
-    """A bundle that serves and has not proven itself."""
+def active(tmp_path):
+    """An active bundle that is not confirmed."""
     write_bundle(tmp_path / "bundle")
-    found = ActiveBundle(Bundle.open(tmp_path / "bundle"), tmp_path / "state", holds=True)
-    found.unproven = True
-    return found
+    active = ActiveBundle(Bundle.open(tmp_path / "bundle"), tmp_path / "state", owns_folder=True)
+    active.is_unconfirmed = True
+    return active
 
 
-def test_a_decision_of_the_bundle_before_confirms_nothing(serving, tmp_path):
-    """A decision that was begun before a swap says nothing of the new bundle."""
-    serving.confirm(Bundle.open(tmp_path / "bundle"))
-    assert serving.unproven
-    serving.confirm(serving.scorer.bundle)
-    assert not serving.unproven
-    serving.close(5.0)
+def test_a_decision_by_the_previous_bundle_confirms_nothing(active, tmp_path):
+    """A decision that began before a swap does not confirm the new bundle."""
+    active.confirm(Bundle.open(tmp_path / "bundle"))
+    assert active.is_unconfirmed
+    active.confirm(active.scorer.bundle)
+    assert not active.is_unconfirmed
+    active.close(5.0)
 
 
-def test_two_threads_that_fail_together_go_back_once(serving, tmp_path):
-    """Who failed on a bundle that another thread has left already does not roll back what serves now."""
-    before = serving.scorer
-    serving.go_back("failed", Bundle.open(tmp_path / "bundle"))
-    assert serving.scorer is before
-    assert serving.unproven
-    serving.go_back("failed", before.bundle)
-    assert serving.scorer is not before
-    assert not serving.unproven
+def test_two_threads_that_fail_together_roll_back_once(active, tmp_path):
+    """A failure on a bundle that another thread has rolled back already changes nothing."""
+    before = active.scorer
+    active.roll_back("failed", Bundle.open(tmp_path / "bundle"))
+    assert active.scorer is before
+    assert active.is_unconfirmed
+    active.roll_back("failed", before.bundle)
+    assert active.scorer is not before
+    assert not active.is_unconfirmed
 
 
-def noted(state) -> SlotState:
-    """Return what is on the disk of the installed releases."""
+def stored(state) -> SlotState:
+    """Return the stored state of the installed bundles."""
     return msgspec.json.decode((state / "bundles" / "slots.json").read_bytes(), type=SlotState)
 
 
 def fail(*_, **__):
-    """Fail as no bundle may."""
+    """Fail as a bad release would."""
     raise RuntimeError("a bad release")
 
 
 def full(path) -> None:
-    """Fail as a full disk does."""
+    """Fail as a full disk would."""
     raise OSError(28, "No space left on device")
 
 
-def test_a_release_that_fails_on_a_full_disk_stops_no_request(tmp_path, monkeypatch):
-    """Where it cannot be noted that a release failed, the bundle before serves all the same."""
+def test_a_release_that_fails_on_a_full_disk_fails_no_request(tmp_path, monkeypatch):
+    """When a roll-back cannot be stored, the previous bundle serves all the same."""
     write_bundle(tmp_path / "bundle")
     with trying(tmp_path / "bundle", tmp_path / "state") as engine:
-        monkeypatch.setattr(engine._serving.scorer, "rank", fail)
-        monkeypatch.setattr(slots, "flush_path", full)
+        monkeypatch.setattr(scorer_of(engine), "rank", fail)
+        monkeypatch.setattr(files, "flush_path", full)
         assert [len(engine.recommend("anna")) for _ in range(2)] == [10, 10]
         assert engine.release == 1
         with pytest.raises(StorageError, match="No space left"):
             engine.rollback()
 
 
-def test_where_the_bundle_before_does_not_open_the_one_given_serves(tmp_path, monkeypatch):
-    """A release that fails leads to the app's own bundle where the previous one was damaged meanwhile."""
+def test_the_apps_own_bundle_serves_when_the_previous_one_does_not_open(tmp_path, monkeypatch):
+    """A failed release gives way to the app's own bundle when the previous one was damaged."""
     write_bundle(tmp_path / "bundle")
     with trying(tmp_path / "bundle", tmp_path / "state") as engine:
         engine.recommend("anna")
     write_bundle(tmp_path / "state" / "bundles" / "3", release=3)
     with Engine.open(tmp_path / "bundle", tmp_path / "state") as engine:
-        engine._serving.update(lambda slots, serving: slots.path(3))
-        monkeypatch.setattr(engine._serving.scorer, "rank", fail)
+        active_bundle_of(engine).update(lambda slots, active: slots.path(3))
+        monkeypatch.setattr(scorer_of(engine), "rank", fail)
         (tmp_path / "state" / "bundles" / "2" / "manifest.json").write_bytes(b"")
         assert len(engine.recommend("anna")) == 10
         assert engine.release == 1
-    assert list(noted(tmp_path / "state").blocked) == [3]
+    assert list(stored(tmp_path / "state").blocked) == [3]
 
 
-def test_who_finds_the_folder_in_use_changes_nothing_there(tmp_path):
-    """An engine beside the one that tries a release serves a proven one, refuses every change in words, and neither
-    blocks nor confirms anything (bad input 78)."""
+def test_an_engine_beside_the_owner_of_the_folder_changes_nothing(tmp_path):
+    """An engine beside the one that tries a release uses a confirmed one, refuses every change, and
+    neither blocks nor confirms anything.
+    """
     write_bundle(tmp_path / "bundle")
     state = tmp_path / "state"
-    with trying(tmp_path / "bundle", state) as first:
-        files = {path: path.stat().st_mtime_ns for path in state.rglob("*")}
+    # Without a thread of its own, the owner writes nothing meanwhile either.
+    with trying(tmp_path / "bundle", state, background=False) as first:
+        modified_ns = {path: path.stat().st_mtime_ns for path in state.rglob("*")}
         with Engine.open(
             tmp_path / "bundle", state, releases="http://127.0.0.1:1", root=b""
         ) as second:
@@ -102,33 +108,35 @@ def test_who_finds_the_folder_in_use_changes_nothing_there(tmp_path):
                 lambda: second.remove_items(["item-1"]),
                 second.rollback,
             ):
-                with pytest.raises(StorageError, match="found one beside it"):
+                with pytest.raises(StorageError, match="found one that was opened beside it"):
                     change()
-            with pytest.raises(UpdateError, match="found one beside it"):
+            with pytest.raises(UpdateError, match="found one that was opened beside it"):
                 second.update()
-        assert {path: path.stat().st_mtime_ns for path in state.rglob("*")} == files
+        assert {path: path.stat().st_mtime_ns for path in state.rglob("*")} == modified_ns
         first.recommend("anna")
-    assert noted(state).confirmed
+    assert stored(state).confirmed
     with pytest.raises(StorageError, match="a closed one"):
         first.remove_items(["item-1"])
 
 
-def test_a_confirmed_release_serves_beside_too(tmp_path):
-    """An engine that finds the folder in use serves the installed release that has proven itself."""
+def test_an_engine_beside_the_owner_uses_the_confirmed_release(tmp_path):
+    """An engine that does not own the folder uses the installed release once it is confirmed."""
     write_bundle(tmp_path / "bundle")
     with trying(tmp_path / "bundle", tmp_path / "state") as first:
         first.recommend("anna")
-        first._serving._confirming.join()
+        active_bundle_of(first).wait_for_confirmation()
         with Engine.open(tmp_path / "bundle", tmp_path / "state") as second:
             assert second.release == 2
 
 
-def test_an_engine_without_an_outbox_holds_its_folder(tmp_path):
-    """Where the outbox does not open but the folder is free, releases are tried and confirmed, by one engine alone."""
+def test_an_engine_without_an_outbox_owns_its_folder(tmp_path):
+    """When the outbox does not open, releases are tried and confirmed all the same, by one engine
+    only.
+    """
     write_bundle(tmp_path / "bundle")
     state = tmp_path / "state"
-    with trying(tmp_path / "bundle", state) as engine:
-        engine._outbox._store.database.writer.pragma("user_version", 99)
+    with trying(tmp_path / "bundle", state):
+        database(state).pragma("user_version", 99)
     with (
         Engine.open(tmp_path / "bundle", state) as first,
         Engine.open(tmp_path / "bundle", state) as second,
@@ -137,4 +145,4 @@ def test_an_engine_without_an_outbox_holds_its_folder(tmp_path):
         assert "expected one engine per state folder" in second.storage_fault
         assert (first.release, second.release) == (2, 1)
         first.recommend("anna")
-    assert noted(state).confirmed
+    assert stored(state).confirmed

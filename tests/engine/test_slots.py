@@ -1,4 +1,4 @@
-"""The state of the installed bundles: what serves after a crash, and what is never tried again."""
+"""The state of the installed bundles: what is current after a crash, and what is blocked."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sanderling.errors import StorageError, UpdateError
-from sanderling.releases import slots as module
 from sanderling.releases.slots import FILE, Slots
+from sanderling.runtime import files
 
 
 class Crash(BaseException):
-    """The process is gone."""
+    """Ends the process."""
 
 
 @pytest.fixture
@@ -38,21 +38,23 @@ def serve(folder: Path, release: int) -> Slots:
 
 
 def test_nothing_installed(folder: Path) -> None:
-    """A device without an update serves the app's own bundle, and asking for it writes nothing."""
+    """Without an update the app's own bundle is current, and reading that writes nothing."""
     assert Slots(folder).current() is None
     assert Slots(folder).roll_back("?") is None
     assert not folder.exists()
 
 
-def test_confirmed_serves_for_ever(folder: Path) -> None:
-    """A confirmed bundle survives any number of starts."""
+def test_a_confirmed_bundle_stays_current(folder: Path) -> None:
+    """A confirmed bundle stays current over any number of starts."""
     serve(folder, 1)
     assert [Slots(folder).current() for _ in range(5)] == [folder / "1"] * 5
     assert Slots(folder).state().highest == 1
 
 
-def test_unconfirmed_is_tried_once(folder: Path) -> None:
-    """An unconfirmed bundle gets one start; after a crash the previous one serves and the new one is blocked."""
+def test_an_unconfirmed_bundle_is_tried_once(folder: Path) -> None:
+    """An unconfirmed bundle gets one start; after a crash the previous one is current, the new one
+    blocked.
+    """
     serve(folder, 1)
     install(folder, 2).activate(2)
     first = Slots(folder)
@@ -62,8 +64,8 @@ def test_unconfirmed_is_tried_once(folder: Path) -> None:
     assert Slots(folder).current() == folder / "1"
 
 
-def test_confirm_after_the_try(folder: Path) -> None:
-    """A bundle that is confirmed in its first start is not tried again, but trusted."""
+def test_confirmation_ends_the_trial(folder: Path) -> None:
+    """A bundle that is confirmed in its first start stays current."""
     serve(folder, 1)
     install(folder, 2).activate(2)
     slots = Slots(folder)
@@ -72,8 +74,10 @@ def test_confirm_after_the_try(folder: Path) -> None:
     assert Slots(folder).current() == folder / "2"
 
 
-def test_forgive_a_start_without_work(folder: Path) -> None:
-    """A process that ends in good order before it served anything does not cost the bundle its try."""
+def test_a_start_without_requests_does_not_count(folder: Path) -> None:
+    """A process that ends without a crash before it served anything does not cost the bundle its
+    trial.
+    """
     serve(folder, 1)
     install(folder, 2).activate(2)
     for _ in range(3):
@@ -82,8 +86,8 @@ def test_forgive_a_start_without_work(folder: Path) -> None:
         slots.clear_trial()
 
 
-def test_no_ping_pong(folder: Path) -> None:
-    """A release that was rolled back is refused for ever, so an update and its roll-back cannot alternate."""
+def test_no_alternation(folder: Path) -> None:
+    """A release that was rolled back is blocked, so that update and roll-back cannot alternate."""
     serve(folder, 1)
     slots = install(folder, 2)
     slots.activate(2)
@@ -93,10 +97,10 @@ def test_no_ping_pong(folder: Path) -> None:
 
 
 def test_anti_rollback(folder: Path) -> None:
-    """No release at or below the highest confirmed one is activated, not even after that one was rolled back."""
+    """No release up to the highest confirmed one is activated, not even after a roll-back."""
     serve(folder, 3)
     slots = serve(folder, 5)
-    assert slots.roll_back("asked by the app") == folder / "3"
+    assert slots.roll_back("requested by the app") == folder / "3"
     for release in (1, 3, 4, 5):
         (folder / str(release)).mkdir(exist_ok=True)
         with pytest.raises(UpdateError, match=r"expected one above 5|is blocked"):
@@ -104,8 +108,8 @@ def test_anti_rollback(folder: Path) -> None:
     assert Slots(folder).state().highest == 5
 
 
-def test_highest_rises_at_confirm_only(folder: Path) -> None:
-    """Activation alone does not move the anti-rollback counter: a revert must not lock the device out."""
+def test_highest_rises_with_confirm_only(folder: Path) -> None:
+    """Activation alone does not raise `highest`: a bad release must not lock out the next one."""
     serve(folder, 1)
     slots = install(folder, 9)
     slots.activate(9)
@@ -116,7 +120,7 @@ def test_highest_rises_at_confirm_only(folder: Path) -> None:
 
 
 def test_previous_is_the_last_confirmed(folder: Path) -> None:
-    """When an unconfirmed bundle is replaced by the next, the way back leads to the one that was confirmed."""
+    """When an unconfirmed bundle is replaced by the next, a roll-back skips it."""
     serve(folder, 1)
     slots = install(folder, 2, 3)
     slots.activate(2)
@@ -124,8 +128,8 @@ def test_previous_is_the_last_confirmed(folder: Path) -> None:
     assert slots.roll_back("bad") == folder / "1"
 
 
-def test_second_roll_back_leaves_the_app(folder: Path) -> None:
-    """When the previous bundle fails too, the app's own serves."""
+def test_a_second_roll_back_leads_to_the_apps_own_bundle(folder: Path) -> None:
+    """When the previous bundle fails too, the app's own is current."""
     serve(folder, 1)
     slots = serve(folder, 2)
     assert slots.roll_back("bad") == folder / "1"
@@ -133,22 +137,22 @@ def test_second_roll_back_leaves_the_app(folder: Path) -> None:
     assert Slots(folder).current() is None
 
 
-def test_missing_folder_is_a_roll_back(folder: Path) -> None:
-    """A current bundle whose folder has vanished gives way to the previous one."""
+def test_a_missing_folder_is_a_roll_back(folder: Path) -> None:
+    """A current bundle whose folder is missing gives way to the previous one."""
     serve(folder, 1)
     serve(folder, 2)
     (folder / "2").rmdir()
     assert Slots(folder).current() == folder / "1"
 
 
-def test_confirm_deletes_what_is_not_needed(folder: Path) -> None:
-    """Two bundles at most stay on the disk after a confirmation: the current and the previous one."""
+def test_confirm_deletes_older_bundles(folder: Path) -> None:
+    """After a confirmation only the current and the previous bundle stay on the disk."""
     for release in (1, 2, 3):
         serve(folder, release)
     assert sorted(path.name for path in folder.iterdir()) == ["2", "3", FILE]
 
 
-def test_activate_needs_the_bundle(folder: Path) -> None:
+def test_only_an_installed_release_can_be_activated(folder: Path) -> None:
     """A release that is not installed cannot become current."""
     with pytest.raises(UpdateError, match="found none"):
         Slots(folder).activate(4)
@@ -163,7 +167,7 @@ def test_durability_order(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
         calls.append(("rename", self.name))
         return rename(self, target)
 
-    monkeypatch.setattr(module, "flush_path", lambda path: calls.append(("flush", path.name)))
+    monkeypatch.setattr(files, "flush_path", lambda path: calls.append(("flush", path.name)))
     monkeypatch.setattr(Path, "replace", record_rename)
     install(folder, 1).activate(1)
     partial = f"{FILE}.partial"
@@ -176,7 +180,7 @@ def test_durability_order(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def crash_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """End the process at the n-th of: write, flush, rename, flush, flush; a write is cut in half."""
+    """Crash at the n-th of: write, flush, rename, flush, flush; a write is cut in half."""
     count = 0
 
     def wrap(function: Callable[..., object]) -> Callable[..., object]:
@@ -184,7 +188,8 @@ def crash_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
             nonlocal count
             count += 1
             if count == step and function is write:
-                write(arguments[0], arguments[1][: len(arguments[1]) // 2])  # type: ignore[arg-type, index]
+                path, content = arguments
+                write(path, content[: len(content) // 2])  # type: ignore[arg-type, index]
             if count == step:
                 raise Crash
             return function(*arguments)
@@ -194,7 +199,7 @@ def crash_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     write = Path.write_bytes
     monkeypatch.setattr(Path, "write_bytes", wrap(write))
     monkeypatch.setattr(Path, "replace", wrap(Path.replace))
-    monkeypatch.setattr(module, "flush_path", wrap(module.flush_path))
+    monkeypatch.setattr(files, "flush_path", wrap(files.flush_path))
 
 
 OPERATIONS: dict[str, Callable[[Slots], object]] = {
@@ -209,7 +214,7 @@ OPERATIONS: dict[str, Callable[[Slots], object]] = {
 @pytest.mark.parametrize("step", range(1, 6))
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_crash_points(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, step: int) -> None:
-    """A crash at any step of any change leaves the state before it or after it, never a third one."""
+    """A crash at any step of any change leaves the state before it or the one after it."""
     serve(folder, 1)
     slots = install(folder, 2, 3)
     slots.activate(2)
@@ -218,23 +223,25 @@ def test_crash_points(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, 
         crash_at(step, patch)
         with pytest.raises(Crash):
             OPERATIONS[name](slots)
-    found = Slots(folder).state()
+    after = Slots(folder).state()
     if step <= 3:
-        assert found == before
+        assert after == before
     else:
-        assert found != before
+        assert after != before
     assert Slots(folder).current() in (folder / "1", folder / "2", folder / "3")
 
 
 @given(
-    st.lists(st.sampled_from(["update", "confirm", "roll_back", "start", "clear_trial"]), max_size=30)
+    st.lists(
+        st.sampled_from(["update", "confirm", "roll_back", "start", "clear_trial"]), max_size=30
+    )
 )
 @settings(max_examples=60, deadline=None)
 def test_invariants(tmp_path_factory: pytest.TempPathFactory, steps: list[str]) -> None:
-    """In any history `highest` never falls, and nothing blocked or rolled back is ever current again."""
+    """In any history `highest` never falls, and no blocked release becomes current again."""
     folder = tmp_path_factory.mktemp("slots") / "bundles"
     slots, release, highest = Slots(folder), 0, 0
-    left: set[int] = set()
+    rolled_back: set[int] = set()
     for step in steps:
         before = slots.state().current
         if step == "update":
@@ -248,9 +255,9 @@ def test_invariants(tmp_path_factory: pytest.TempPathFactory, steps: list[str]) 
             getattr(slots, step)(*(["bad"] if step == "roll_back" else []))
         state = slots.state()
         if step in ("roll_back", "start") and before is not None and state.current != before:
-            left.add(before)
+            rolled_back.add(before)
         assert state.highest >= highest
-        assert state.current not in left
+        assert state.current not in rolled_back
         assert state.current not in state.blocked
         highest = state.highest
 
@@ -269,8 +276,10 @@ def test_invariants(tmp_path_factory: pytest.TempPathFactory, steps: list[str]) 
         *(b'{"blocked": {"x": "y"}}', b'{"blocked": [1]}'),
     ],
 )
-def test_garbage_is_refused(folder: Path, content: bytes) -> None:
-    """A damaged state file is an error that says what to do, and is never replaced by an empty, trusting state."""
+def test_a_damaged_state_is_refused(folder: Path, content: bytes) -> None:
+    """A damaged state file is an error that says what to do, and is never replaced by an empty
+    state.
+    """
     folder.mkdir()
     (folder / FILE).write_bytes(content)
     slots = Slots(folder)
@@ -281,20 +290,20 @@ def test_garbage_is_refused(folder: Path, content: bytes) -> None:
         lambda: slots.activate(1),
         lambda: slots.roll_back("?"),
     ):
-        with pytest.raises(StorageError, match="Serve the bundle that came with"):
+        with pytest.raises(StorageError, match="but also removes the protection"):
             call()
     assert (folder / FILE).read_bytes() == content
 
 
-def test_full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A write that fails is a `StorageError`, and the state is the one before."""
+def test_a_full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that fails is a `StorageError`, and the state stays as it was."""
     serve(folder, 1)
     slots = install(folder, 2)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "flush_path", full)
+    monkeypatch.setattr(files, "flush_path", full)
     with pytest.raises(StorageError, match="No space left"):
         slots.activate(2)
     assert Slots(folder).state().current == 1

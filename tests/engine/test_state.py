@@ -1,4 +1,4 @@
-"""The recurrence on the device, against a loop in float64 from the equations."""
+"""The user model on the device, against a float64 loop over its equations."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from tests.support.bundles import write_bundle
 
 
 def test_the_recurrence_equals_its_equations(tmp_path):
-    """State and user vector after 300 events equal a float64 loop over the documented equations within 1e-4."""
+    """State and user vector after 300 events equal a loop over the equations within 1e-4."""
     write_bundle(tmp_path / "b")
     scorer = Scorer(Bundle.open(tmp_path / "b"))
     w = {name: tensor.astype(np.float64) for name, tensor in scorer.bundle.policy.items()}
     rng = np.random.default_rng(0)
-    state, exact = scorer.state.start(), [0.0] * len(w["state.decay"])
+    state = scorer.user_model.initial_state()
+    exact = [0.0] * len(w["state.decay"])
     for _ in range(300):
-        row, kind = int(rng.integers(50)), int(rng.integers(3))
+        row = int(rng.integers(50))
+        kind = int(rng.integers(3))
         v = scorer.vector(row)
-        state = scorer.state.step(state, v, scorer.bundle.manifest.kinds[kind])
+        state = scorer.user_model.step(state, v, scorer.bundle.manifest.kinds[kind])
         for c, decay in enumerate(w["state.decay"]):
             x = w["state.kind"][kind][c] * sum(
                 w["state.input"][c][j] * float(v[j]) for j in range(len(v))
@@ -38,14 +40,14 @@ def test_the_recurrence_equals_its_equations(tmp_path):
         + w["output.b2"]
         + w["context.project"] @ context
     )
-    np.testing.assert_allclose(scorer.state.user(state, context), user, atol=1e-4)
+    np.testing.assert_allclose(scorer.user_model.user_vector(state, context), user, atol=1e-4)
 
 
 def test_unknown_kinds_count_as_the_first(tmp_path):
-    """An event of a kind that the policy never saw moves the state as the first kind does."""
+    """An event of a kind that the policy does not know changes the state as the first kind does."""
     write_bundle(tmp_path / "b")
     scorer = Scorer(Bundle.open(tmp_path / "b"))
-    start, v = scorer.state.start(), scorer.vector(3)
-    np.testing.assert_array_equal(
-        scorer.state.step(start, v, "never heard"), scorer.state.step(start, v, "view")
-    )
+    state = scorer.user_model.initial_state()
+    v = scorer.vector(3)
+    unknown = scorer.user_model.step(state, v, "unknown")
+    np.testing.assert_array_equal(unknown, scorer.user_model.step(state, v, "view"))

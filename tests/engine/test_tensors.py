@@ -1,4 +1,4 @@
-"""Reading safetensors: the same tensors as the reference reader, and nothing but `BundleError` for everything else."""
+"""Reading safetensors: the reference reader's tensors, and `BundleError` if malformed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def entry(shape: Iterable[int], start: int, stop: int, dtype: str = "F32") -> di
     return {"dtype": dtype, "shape": list(shape), "data_offsets": [start, stop]}
 
 
-def test_same_as_the_reference(tmp_path: Path) -> None:
+def test_tensors_are_those_of_the_reference(tmp_path: Path) -> None:
     """Every dtype and shape that the reference writer writes is mapped to the same numbers."""
     rng = np.random.default_rng(0)
     shapes = [(), (0,), (1,), (3, 0, 2), (5, 7)]
@@ -39,15 +39,16 @@ def test_same_as_the_reference(tmp_path: Path) -> None:
     }
     path = tmp_path / "x.safetensors"
     save_file(tensors, path, metadata={"a": "b"})
-    found, reference = map_tensors(path), load_file(path)
-    assert found.keys() == reference.keys()
+    mapped = map_tensors(path)
+    reference = load_file(path)
+    assert mapped.keys() == reference.keys()
     for name, tensor in reference.items():
-        assert found[name].dtype == tensor.dtype
-        np.testing.assert_array_equal(found[name], tensor)
+        assert mapped[name].dtype == tensor.dtype
+        np.testing.assert_array_equal(mapped[name], tensor)
 
 
-def test_mapped_read_only(tmp_path: Path) -> None:
-    """The tensors are views of the mapped file: no copy, and nobody can write into a bundle by mistake."""
+def test_tensors_are_mapped_read_only(tmp_path: Path) -> None:
+    """The tensors are read-only views of the mapped file, not copies."""
     path = tmp_path / "x.safetensors"
     save_file({"x": np.ones(1000, np.float32)}, path)
     tensor = map_tensors(path)["x"]
@@ -56,8 +57,8 @@ def test_mapped_read_only(tmp_path: Path) -> None:
         tensor[0] = 2
 
 
-def test_expect(tmp_path: Path) -> None:
-    """An absent tensor, another dtype and another shape each name what was expected and what was found."""
+def test_unexpected_tensors_are_reported(tmp_path: Path) -> None:
+    """A missing tensor, another dtype and another shape name what was expected and found."""
     path = tmp_path / "x.safetensors"
     save_file({"x": np.ones((2, 3), np.float32)}, path)
     tensors = map_tensors(path)
@@ -73,7 +74,7 @@ def test_expect(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"\x02", bytes(8), b"\xff" * 8, (2**62).to_bytes(8, "little") + b"{}"]
 )
-def test_no_header(tmp_path: Path, content: bytes) -> None:
+def test_a_missing_header_is_refused(tmp_path: Path, content: bytes) -> None:
     """A file without room for its header is refused before anything is allocated."""
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
@@ -81,14 +82,14 @@ def test_no_header(tmp_path: Path, content: bytes) -> None:
         map_tensors(path)
 
 
-def test_absent(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     """A missing file and a folder in a file's place are refused."""
     for path in (tmp_path / "gone", tmp_path):
         with pytest.raises(BundleError):
             map_tensors(path)
 
 
-HOSTILE = {
+MALFORMED = {
     "not json": b"hello world",
     "null": b"null",
     "list": b"[]",
@@ -125,15 +126,15 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_headers(tmp_path: Path, name: str) -> None:
-    """Whatever the header claims, the answer is `BundleError`: no crash, no other exception, no memory."""
-    path = write(tmp_path / "x.safetensors", HOSTILE[name], bytes(8))
+@pytest.mark.parametrize("name", MALFORMED)
+def test_malformed_headers_are_refused(tmp_path: Path, name: str) -> None:
+    """Whatever the header claims, the result is `BundleError`: no crash, no other exception."""
+    path = write(tmp_path / "x.safetensors", MALFORMED[name], bytes(8))
     with pytest.raises(BundleError, match=r"x\.safetensors"):
         map_tensors(path)
 
 
-def test_header_too_long(tmp_path: Path) -> None:
+def test_a_header_over_the_limit_is_refused(tmp_path: Path) -> None:
     """A header over the limit is refused, although the file holds it."""
     with pytest.raises(BundleError, match="expected a header"):
         map_tensors(write(tmp_path / "x", b"{}" + b" " * MAX_HEADER_BYTES))
@@ -144,8 +145,8 @@ def test_header_too_long(tmp_path: Path) -> None:
 @settings(
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_mutants(tmp_path: Path, data: st.DataObject | None) -> None:
-    """A file with any bytes changed, cut or added is either read in full or refused with `BundleError`."""
+def test_mutated_files_are_read_or_refused(tmp_path: Path, data: st.DataObject | None) -> None:
+    """A file with bytes changed, cut or added is either read or refused with `BundleError`."""
     path = tmp_path / "x.safetensors"
     save_file(
         {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.arange(4, dtype=np.int8)}, path

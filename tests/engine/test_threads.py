@@ -1,4 +1,4 @@
-"""Many threads recommend while bundles are swapped under them: nothing fails, nothing is mixed, nothing leaks."""
+"""Threads recommend while bundles are swapped: no errors, no mixed slates, no leaks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 from sanderling import Engine
 from tests.support.bundles import write_bundle
+from tests.support.engines import scorer_of
 
 THREADS = 8
 
@@ -22,15 +23,16 @@ def resident_kb() -> int:
 
 
 def serve(engine: Engine, each: int, swaps: int) -> tuple[list[str], list[tuple[int, int]]]:
-    """Let threads recommend while bundles are swapped; return faults, and (slates, resident kB) over time."""
+    """Let threads recommend while bundles are swapped; return faults, and (slates, resident kB)
+    over time."""
     faults: list[str] = []
     served = [0] * THREADS
 
-    def one(thread: int) -> None:
-        for at in range(each):
+    def recommend(thread: int) -> None:
+        for number in range(each):
             try:
                 slate = engine.recommend(
-                    f"user-{thread}-{at % 50}", k=10, exclude=["item-1", "item-2"]
+                    f"user-{thread}-{number % 50}", k=10, exclude=["item-1", "item-2"]
                 )
                 shown = {item.id for item in slate}
                 if (
@@ -41,9 +43,9 @@ def serve(engine: Engine, each: int, swaps: int) -> tuple[list[str], list[tuple[
                     faults.append(f"wrong slate {slate}")
             except Exception as error:
                 faults.append(repr(error))
-            served[thread] = at + 1
+            served[thread] = number + 1
 
-    threads = [threading.Thread(target=one, args=(thread,)) for thread in range(THREADS)]
+    threads = [threading.Thread(target=recommend, args=(thread,)) for thread in range(THREADS)]
     for thread in threads:
         thread.start()
     memory = []
@@ -58,7 +60,7 @@ def serve(engine: Engine, each: int, swaps: int) -> tuple[list[str], list[tuple[
 
 
 def test_slates_are_whole_while_the_bundle_is_swapped(tmp_path):
-    """Eight threads get whole slates of ten allowed items while the bundle is opened anew under them."""
+    """Eight threads get complete slates of ten allowed items while the bundle is reopened."""
     write_bundle(tmp_path / "bundle", items=3000)
     with Engine.open(tmp_path / "bundle") as engine:
         faults, memory = serve(engine, each=60, swaps=5)
@@ -68,7 +70,8 @@ def test_slates_are_whole_while_the_bundle_is_swapped(tmp_path):
 
 @pytest.mark.soak
 def test_nothing_leaks(tmp_path):
-    """Over the later half of 400,000 slates and 100 swaps memory grows by no more than 1 kB for each 1,000 slates."""
+    """In the second half of 400,000 slates and 100 swaps memory grows by at most 1 kB per 1,000
+    slates."""
     write_bundle(tmp_path / "bundle", items=3000)
     with Engine.open(tmp_path / "bundle") as engine:
         faults, memory = serve(engine, each=50_000, swaps=100)
@@ -79,13 +82,14 @@ def test_nothing_leaks(tmp_path):
 
 
 def test_a_replaced_bundle_is_freed_at_once(tmp_path):
-    """What a swap replaces goes without the garbage collector: no request waits for a collection of megabytes."""
+    """A replaced scorer is freed without the garbage collector, so no request waits for a
+    collection."""
     write_bundle(tmp_path / "bundle")
     with Engine.open(tmp_path / "bundle") as engine:
         for item in engine.recommend("anna", k=5):
             engine.observe("anna", item.id)
-        replaced = weakref.ref(engine._serving.scorer)
-        engine._people._made.clear()
+        replaced = weakref.ref(scorer_of(engine))
+        engine.forget_user("anna")  # also forgets the decisions, which hold their scorer
         gc.disable()
         try:
             engine.rollback()

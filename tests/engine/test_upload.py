@@ -1,4 +1,6 @@
-"""The uploader deletes only what the answer names, gives up on nothing, and never hammers."""
+"""The uploader deletes only what the response names, never gives up, and never floods the
+collector.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,15 @@ from hypothesis import strategies as st
 from sanderling.errors import StorageError
 from sanderling.events import schema as wire
 from sanderling.events.schema import Event, Loss, Verdict
-from sanderling.upload.backoff import FIRST_BACKOFF_S, LAST_BACKOFF_S, OFFLINE_S, Backoff
+from sanderling.upload.backoff import FIRST_BACKOFF_S, MAX_BACKOFF_S, OFFLINE_DELAY_S, Backoff
 from sanderling.upload.transport import NoNetworkError, Response, retry_after_s
 from tests.support.fakes import EventFactory, FakeClock, refusal, status, verdicts
+from tests.support.outboxes import database
 from tests.support.upload_bench import Bench
 
 
-def test_everything_goes_out_oldest_first(bench):
-    """Batches follow one another at once, in the order of the numbers, and leave the outbox empty."""
+def test_batches_are_sent_oldest_first(bench):
+    """Batches follow each other without a wait, in the order of `seq`, and empty the outbox."""
     b = bench(1200)
     assert [b.uploader.step() for _ in range(3)] == [0.0, 0.0, 0.0]
     assert b.pending() == []
@@ -32,7 +35,7 @@ def test_everything_goes_out_oldest_first(bench):
 
 
 def test_sent_at_is_the_time_of_the_attempt(bench):
-    """Each attempt carries the wall time at which it was made, not the time at which the batch was built."""
+    """Each attempt has the wall time at which it is made, not that of the first attempt."""
     b = bench(1, lambda events: status(503))
     b.clock.advance(b.uploader.step())
     b.uploader.step()
@@ -44,24 +47,24 @@ def test_sent_at_is_the_time_of_the_attempt(bench):
     "code",
     [204, 301, 304, 401, 403, 404, 405, 408, 409, 410, 411, 415, 425, 429, 451, 500, 503, 511, 999],
 )
-def test_other_answers_keep_everything_and_wait(bench, code):
-    """Whatever else the server says, nothing is deleted or set aside, and the next try waits."""
+def test_other_statuses_delete_nothing_and_wait(bench, code):
+    """After any other status nothing is deleted or quarantined, and the next attempt waits."""
     b = bench(3, lambda events: status(code))
     for _ in range(20):
         delay = b.uploader.step()
-        assert 0 < delay <= LAST_BACKOFF_S
+        assert 0 < delay <= MAX_BACKOFF_S
         b.clock.advance(delay)
     assert b.pending() == [1, 2, 3]
     assert b.uploader.counters.attempts >= 20
 
 
-def test_a_dead_network_is_retried_for_ever(bench):
-    """After a thousand failures the events are all there, and go out when the network is back."""
+def test_a_broken_network_is_retried_for_ever(bench):
+    """After a thousand failures all events are there, and are sent when the network is back."""
 
-    def dead(events: list[Event]) -> Response:
+    def broken(events: list[Event]) -> Response:
         raise ConnectionResetError("reset")
 
-    b = bench(5, dead)
+    b = bench(5, broken)
     for _ in range(1000):
         b.clock.advance(b.uploader.step())
     b.transport.answer = lambda events: verdicts(events, "ok")
@@ -69,8 +72,8 @@ def test_a_dead_network_is_retried_for_ever(bench):
     assert b.pending() == []
 
 
-def test_a_wait_is_kept_even_when_stepped_early(bench):
-    """A step before its time sends nothing and says how long is left."""
+def test_a_step_that_comes_too_early_waits(bench):
+    """A step before its time sends nothing and returns how long is left."""
     b = bench(1, lambda events: status(503, retry_after="60"))
     assert b.uploader.step() >= 60
     b.clock.advance(59)
@@ -79,7 +82,7 @@ def test_a_wait_is_kept_even_when_stepped_early(bench):
 
 
 def test_only_the_listed_ids_are_deleted(bench):
-    """Ids that the answer does not list stay, ids that were never sent are not touched, duplicates count as there."""
+    """Unlisted ids stay, ids that were never sent change nothing, duplicates count as stored."""
 
     def answer(events: list[Event]) -> Response:
         rows = [
@@ -87,7 +90,7 @@ def test_only_the_listed_ids_are_deleted(bench):
             wire.Verdict(events[1].id, "duplicate"),
             wire.Verdict("f" * 32, "ok"),
         ]
-        return Response(200, {}, b'{"verdicts":' + msgspec.json.encode(rows) + b"}")
+        return Response(200, {}, msgspec.json.encode(wire.Answer(rows)))
 
     b = bench(4, answer, max_events=3)
     assert b.uploader.step() > 0
@@ -107,14 +110,14 @@ def test_only_the_listed_ids_are_deleted(bench):
     ],
 )
 def test_a_captive_portal_deletes_nothing(bench, body):
-    """An answer 200 that is not a list of verdicts is a failure like any other."""
+    """A response 200 that is no list of verdicts is a failure like any other."""
     b = bench(2, lambda events: Response(200, {}, body))
     assert b.uploader.step() > 0
     assert b.pending() == [1, 2]
 
 
-def test_rejected_events_are_set_aside_and_declared(bench):
-    """A rejected event leaves the queue, and a Loss event with the reason takes its place."""
+def test_rejected_events_are_quarantined_and_reported_as_losses(bench):
+    """A rejected event leaves the queue, and a `Loss` event with the reason takes its place."""
     b = bench(2, lambda events: verdicts(events, "rejected"))
     b.uploader.step()
     b.transport.answer = lambda events: verdicts(events, "ok")
@@ -127,7 +130,7 @@ def test_rejected_events_are_set_aside_and_declared(bench):
 
 
 def test_a_batch_too_large_is_halved(bench):
-    """413 halves the batch until it passes; everything arrives, nothing is set aside."""
+    """413 halves the batch until it passes; everything arrives, nothing is quarantined."""
     b = bench(300, lambda events: status(413) if len(events) > 40 else verdicts(events, "ok"))
     b.run(60)
     assert b.pending() == []
@@ -135,8 +138,8 @@ def test_a_batch_too_large_is_halved(bench):
     assert b.outbox.counters().quarantined == 0
 
 
-def test_a_single_event_too_large_is_set_aside(bench):
-    """One event that is too large even alone is set aside, and the rest arrives."""
+def test_a_single_event_too_large_is_quarantined(bench):
+    """One event that is too large even alone is quarantined, and the rest arrives."""
     b = bench(
         50,
         lambda events: refusal(413) if any(e.seq == 20 for e in events) else verdicts(events, "ok"),
@@ -150,7 +153,7 @@ def page(code: int) -> Callable[[list[Event]], Response]:
     return lambda events: status(code)
 
 
-def says(code: int, body: bytes) -> Callable[[list[Event]], Response]:
+def body_of(code: int, body: bytes) -> Callable[[list[Event]], Response]:
     return lambda events: Response(code, {}, body)
 
 
@@ -158,17 +161,17 @@ PAGES = {
     "400, a page": page(400),
     "422, a page": page(422),
     "413, a page": page(413),
-    "400, nothing": says(400, b""),
-    "400, a gateway's JSON": says(400, b'{"error":"Bad Request"}'),
-    "400, a framework's JSON": says(400, b'{"error":"expected a body","status":400}'),
-    "413, a gateway's JSON": says(413, b'{"error":"Request body too large"}'),
-    "400, depth": says(400, b"[" * 10**5),
+    "400, nothing": body_of(400, b""),
+    "400, a gateway's JSON": body_of(400, b'{"error":"Bad Request"}'),
+    "400, a framework's JSON": body_of(400, b'{"error":"expected a body","status":400}'),
+    "413, a gateway's JSON": body_of(413, b'{"error":"Request body too large"}'),
+    "400, depth": body_of(400, b"[" * 10**5),
 }
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_of_a_proxy_sets_nothing_aside(bench, name):
-    """For a day a proxy refuses each batch in its own words; then it is gone, and every event arrives."""
+def test_a_proxys_refusal_quarantines_nothing(bench, name):
+    """After a day in which a proxy refused each batch in its own words, every event arrives."""
     b = bench(300, PAGES[name])
     while b.clock.mono_ms() < 86_400_000:
         b.clock.advance(max(0.01, b.uploader.step()))
@@ -179,8 +182,8 @@ def test_a_page_of_a_proxy_sets_nothing_aside(bench, name):
     assert (b.pending(), b.outbox.counters().acknowledged) == ([], 300)
 
 
-def test_a_poison_event_never_blocks(bench):
-    """One bad event among 10,000 costs at most 20 requests more, and all others arrive (promise P11)."""
+def test_one_refused_event_does_not_block_the_others(bench):
+    """One refused event among 10,000 costs at most 20 requests more, and all others arrive."""
     b = bench(
         10_000,
         lambda events: (
@@ -197,8 +200,8 @@ def test_a_poison_event_never_blocks(bench):
     assert b.outbox.counters().quarantined == 1
 
 
-def test_a_server_that_refuses_everything_is_suspected(bench):
-    """When each single event is refused, setting aside slows down to the pace of the back-off."""
+def test_a_server_that_refuses_everything_slows_the_quarantine_down(bench):
+    """When every single event is refused, events are quarantined at the pace of the backoff."""
     b = bench(200, lambda events: refusal(400))
     for _ in range(3000):
         b.clock.advance(b.uploader.step())
@@ -208,8 +211,8 @@ def test_a_server_that_refuses_everything_is_suspected(bench):
     assert b.outbox.counters().quarantined < 60
 
 
-def test_a_failing_outbox_stops_the_sending(bench, monkeypatch):
-    """When the delete fails the uploader waits instead of sending the same events in a loop."""
+def test_a_failing_outbox_stops_uploading(bench, monkeypatch):
+    """When deleting fails the uploader waits, rather than sending the same events in a loop."""
     b = bench(5)
 
     def fail(ids) -> None:
@@ -221,50 +224,51 @@ def test_a_failing_outbox_stops_the_sending(bench, monkeypatch):
     assert b.uploader.counters.attempts == 1
 
 
-def test_without_a_network_the_wait_is_short_and_no_failure(bench):
-    """However often there was no network, the next try is within a minute, and the first failure after it waits 1 s."""
-    trouble: type[OSError] = NoNetworkError
+def test_being_offline_waits_briefly_and_counts_as_no_failure(bench):
+    """Offline, the next attempt is within a minute each time, and the backoff does not grow."""
+    error: type[OSError] = NoNetworkError
 
-    def away(events: list[Event]) -> Response:
-        raise trouble
+    def fail(events: list[Event]) -> Response:
+        raise error
 
-    b = bench(1, away)
+    b = bench(1, fail)
     for _ in range(100):
         delay = b.uploader.step()
-        assert OFFLINE_S / 2 <= delay <= OFFLINE_S
+        assert OFFLINE_DELAY_S / 2 <= delay <= OFFLINE_DELAY_S
         assert b.uploader.step() == pytest.approx(delay, abs=0.001)
         b.clock.advance(delay)
-    trouble = ConnectionResetError
+    error = ConnectionResetError
     assert b.uploader.step() <= FIRST_BACKOFF_S
     assert b.uploader.counters.attempts == 101
 
 
 @given(st.integers(0, 40), st.floats(0, 300), st.integers(0, 2**32))
 def test_backoff_stays_between_its_bounds(failures, at_least, seed):
-    """Every wait is at least what the server asked for and at most the cap more."""
+    """Every delay is at least what the server asked for, and at most the cap more."""
     backoff = Backoff(random.Random(seed))
     for failure in range(failures):
-        assert 0 <= backoff.fail() <= min(LAST_BACKOFF_S, 2.0**failure)
-    assert at_least <= backoff.fail(at_least) <= at_least + LAST_BACKOFF_S
+        assert 0 <= backoff.failure_delay_s() <= min(MAX_BACKOFF_S, 2.0**failure)
+    assert at_least <= backoff.failure_delay_s(at_least) <= at_least + MAX_BACKOFF_S
 
 
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ("120", 120), ("0", 0), ("-1", 0), ("1000000000", 300), ("9" * 400, 300), ("soon", 0), ("NaN", 0), ("", 0),
-        ("1.5", 0),         ("Sun, 15 Jun 2025 15:08:40 GMT", 120), ("Sunday, 15-Jun-25 15:08:40 GMT", 120),
+        ("120", 120), ("0", 0), ("-1", 0), ("1000000000", 300), ("9" * 400, 300), ("soon", 0),
+        ("NaN", 0), ("", 0), ("1.5", 0), ("Sun, 15 Jun 2025 15:08:40 GMT", 120),
+        ("Sunday, 15-Jun-25 15:08:40 GMT", 120),
         ("Sun, 06 Nov 1994 08:49:37 GMT", 0), ("Sun, 15 Jun 2099 15:08:40 GMT", 300),
         ("Sun, 99 Jun 9999 15:08:40 GMT", 0), ("²", 0),
     ],
 )  # fmt: skip
-def test_retry_after_in_all_forms(value, expected):
+def test_all_forms_of_retry_after(value, expected):
     """Seconds and dates are understood and clamped to 300 s; anything else asks for nothing."""
     clock = FakeClock(wall_ms=1_750_000_000_000)
     assert retry_after_s({"retry-after": value}, clock) == expected
 
 
-def test_retry_after_does_not_trust_the_devices_clock():
-    """A date is taken relative to the answer's own Date, ten years of clock error notwithstanding."""
+def test_retry_after_ignores_the_devices_clock():
+    """A date is compared with the response's own Date, whatever the device's clock says."""
     headers = {
         "retry-after": "Sun, 15 Jun 2025 15:08:40 GMT",
         "date": "Sun, 15 Jun 2025 15:08:00 GMT",
@@ -272,8 +276,8 @@ def test_retry_after_does_not_trust_the_devices_clock():
     assert retry_after_s(headers, FakeClock(wall_ms=0)) == 40
 
 
-def test_drain_waits_for_the_queue_and_ends_in_time(bench):
-    """Drain sends what is still queued in memory; with a deaf server it gives up before the next try is due."""
+def test_drain_includes_queued_events_and_ends_in_time(bench):
+    """`drain` sends what is still queued in memory; it gives up if the next attempt is too late."""
     b = bench(0)
     b.outbox.put([b.make.observation() for _ in range(700)])
     assert b.uploader.drain(5.0)
@@ -285,17 +289,17 @@ def test_drain_waits_for_the_queue_and_ends_in_time(bench):
     assert time.monotonic() - started < 25
 
 
-def test_a_flush_is_not_done_when_all_that_was_handed_out_is_rotten(bench):
-    """Where the next batch is damaged from end to end, a flush goes on to what comes after it."""
+def test_drain_continues_behind_a_damaged_batch(bench):
+    """Where all events of the next batch are damaged, `drain` goes on to those that follow."""
     b = bench(5, max_events=2)
-    b.outbox._store.database.writer.execute("UPDATE event SET crc = 0 WHERE seq <= 4")
+    database(b.folder).execute("UPDATE event SET crc = 0 WHERE seq <= 4")
     assert b.uploader.drain(5.0)
     assert b.delivered() == [5, 6, 7, 8, 9]
     assert b.outbox.counters().pending == 0
 
 
-def test_a_declaration_that_is_set_aside_is_declared_again(bench):
-    """What a refused declaration declared is in the next one, with the number of the refused one, however often."""
+def test_a_quarantined_loss_is_reported_in_the_next_one(bench):
+    """The next `Loss` event includes what a refused one reported, and its `seq`, however often."""
     refused: list[Event] = []
 
     def answer(events: list[Event]) -> Response:
@@ -331,10 +335,10 @@ def test_a_declaration_that_is_set_aside_is_declared_again(bench):
     ),
     st.integers(1, 9),
 )
-def test_any_course_of_failures_delivers_everything(tmp_path_factory, course, size):
-    """Whatever the network does, the receiver ends with each event exactly once by id, and no gap undeclared (P9)."""
+def test_any_sequence_of_failures_delivers_everything(tmp_path_factory, failures, size):
+    """Whatever the network does, the receiver has each event once by id, and no unreported gap."""
     received: dict[str, Event] = {}
-    steps = iter(course)
+    steps = iter(failures)
 
     def answer(events: list[Event]) -> Response:
         act = next(steps, "ok")
@@ -346,55 +350,55 @@ def test_any_course_of_failures_delivers_everything(tmp_path_factory, course, si
             return refusal(413)
         if act == "retry":
             return verdicts(events, "retry")
-        taken = events[: len(events) // 2] if act == "half" else events
-        known = [event for event in taken if event.id in received]
-        assert all(received[event.id] == event for event in known)
-        received.update({event.id: event for event in taken})
+        stored = events[: len(events) // 2] if act == "half" else events
+        repeated = [event for event in stored if event.id in received]
+        assert all(received[event.id] == event for event in repeated)
+        received.update({event.id: event for event in stored})
         if act == "lost answer":
             raise TimeoutError
-        return verdicts(taken, "ok")
+        return verdicts(stored, "ok")
 
-    b = Bench(tmp_path_factory.mktemp("p9"), 20, answer, max_events=size)
+    b = Bench(tmp_path_factory.mktemp("failures"), 20, answer, max_events=size)
     b.run(200)
     events = list(received.values())
-    declared = sum(event.observations for event in events if isinstance(event, Loss))
+    reported = sum(event.observations for event in events if isinstance(event, Loss))
     assert b.outbox.counters().pending == 0
-    gap = max(event.seq for event in events) - len(events) - declared
+    gap = max(event.seq for event in events) - len(events) - reported
     assert gap <= 0
     assert (
         gap == 0 or b.outbox.counters().quarantined > 0
-    )  # stored, its answer lost, and then set aside
+    )  # stored, but the response was lost, and then quarantined
     b.outbox.close()
 
 
-@pytest.mark.parametrize(("named", "asked"), [("mine", 1), ("another", 0), ("nobody", 0)])
-def test_who_is_asked_to_take_another_name_is_told_so(bench, named, asked):
-    """An answer that names this install is handed on, after its verdicts; one that names others is not."""
-    told: list[int] = []
+@pytest.mark.parametrize(("named", "rotations"), [("mine", 1), ("another", 0), ("nobody", 0)])
+def test_a_request_to_rotate_reaches_the_hook(bench, named, rotations):
+    """The hook is called after the verdicts, and only when this install is named."""
+    pending: list[int] = []
 
     def answer(events):
         names = {"mine": [events[0].install], "another": ["f" * 32], "nobody": []}[named]
         rows = [Verdict(event.id, "ok") for event in events]
         return Response(200, {}, msgspec.json.encode(wire.Answer(rows, names)))
 
-    b = bench(3, answer, on_rotate=lambda: told.append(len(b.pending())))
+    b = bench(3, answer, on_rotate=lambda: pending.append(len(b.pending())))
     b.run(5)
-    assert (told, b.uploader.counters.renewals) == ([0] * asked, asked)
+    assert (pending, b.uploader.counters.rotations) == ([0] * rotations, rotations)
 
 
-def test_an_erased_install_forgets_and_begins_anew(bench):
-    """After 410 nothing of the old install is left in any file, and what comes later goes out under another name."""
-    old: set[str] = set()
+def test_an_erased_install_erases_its_events_and_takes_a_new_identity(bench):
+    """After a 410 no file names the old install, and later events are sent under a new identity."""
+    erased: set[str] = set()
     gone = lambda events: Response(410, {}, events[0].install.encode())  # noqa: E731
     b = bench(
-        30, lambda events: gone(events) if events[0].install in old else verdicts(events, "ok")
+        30, lambda events: gone(events) if events[0].install in erased else verdicts(events, "ok")
     )
     install, secret = b.outbox.identity
-    old.add(install)
+    erased.add(install)
     assert b.uploader.step() > 0
-    b.clock.advance(LAST_BACKOFF_S)
-    now = b.outbox.identity
-    assert (now.install != install, now.secret != secret, b.pending()) == (True, True, [])
+    b.clock.advance(MAX_BACKOFF_S)
+    renewed = b.outbox.identity
+    assert (renewed.install != install, renewed.secret != secret, b.pending()) == (True, True, [])
     assert b.uploader.counters.erasures == 1
     for path in b.folder.rglob("*"):
         assert install.encode() not in path.read_bytes(), path

@@ -1,4 +1,4 @@
-"""Reward windows: seen and not rewarded counts once, after a restart too; late rewards are kept and marked."""
+"""Reward windows: one default outcome for a seen slot without a reward; late rewards are marked."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ from msgspec import UNSET
 
 from sanderling import Engine
 from sanderling.events.schema import Outcome
-from sanderling.users.reward_windows import AT_ONCE, MOST_ENDED, MOST_OPEN, PREFIX, RewardWindows
+from sanderling.users.reward_windows import (
+    MAX_CLOSED_AT_ONCE,
+    MAX_ENDED,
+    MAX_OPEN,
+    PREFIX,
+    RewardWindows,
+)
 from tests.support.bundles import write_bundle
-from tests.support.engines import stored
+from tests.support.engines import outbox_of, profiles_of, scorer_of, stored
 from tests.support.fakes import FakeClock, FakeEntropy
 
 WINDOW_S = 60.0
@@ -33,8 +39,8 @@ def outcomes(engine):
     return [(event.slot, event.value, event.late) for event in found]
 
 
-def test_what_was_seen_and_not_rewarded_in_time_counts_as_not_clicked(tmp_path):
-    """Only seen slots without a reward get -1, when the window has ended and not before, and only once."""
+def test_a_seen_slot_without_a_reward_counts_as_not_clicked(tmp_path):
+    """Only seen slots without a reward get -1, once, and not before the window has ended."""
     clock = FakeClock()
     with opened(tmp_path, clock) as engine:
         slate = engine.recommend("anna", k=5)
@@ -50,7 +56,7 @@ def test_what_was_seen_and_not_rewarded_in_time_counts_as_not_clicked(tmp_path):
 
 
 def test_windows_end_under_a_clock_that_was_never_set(tmp_path):
-    """A device whose clock began in 1970 at its start waits a minute for a reward, and no longer."""
+    """On a device whose clock starts in 1970 a window of a minute lasts a minute."""
     clock = FakeClock(wall_ms=0)
     with opened(tmp_path, clock) as engine:
         slate = engine.recommend("anna", k=2)
@@ -63,7 +69,8 @@ def test_windows_end_under_a_clock_that_was_never_set(tmp_path):
 
 
 def test_windows_survive_a_restart(tmp_path):
-    """A window that ends while the app is closed gets its default when the app is opened again, once."""
+    """A window that ends while the app is closed gets its default when the app is opened again,
+    once."""
     clock = FakeClock()
     with opened(tmp_path, clock) as engine:
         slate = engine.recommend("anna", k=3)
@@ -73,14 +80,14 @@ def test_windows_survive_a_restart(tmp_path):
         with opened(tmp_path, clock) as engine:
             assert outcomes(engine) == [(0, -1.0, UNSET), (1, -1.0, UNSET), (2, -1.0, UNSET)]
             assert (
-                RewardWindows(WINDOW_S, engine._outbox.states(PREFIX)).end_ms(slate.decision)
+                RewardWindows(WINDOW_S, outbox_of(engine).states(PREFIX)).end_ms(slate.decision)
                 < clock.wall_ms()
             )
 
 
 @pytest.mark.parametrize("window_s", [None, 1.0, 3600.0])
-def test_a_window_that_was_opened_ends_as_it_was_opened(tmp_path, window_s):
-    """In an app that waits no longer, or otherwise, a reward of a window from before is not followed by its default."""
+def test_an_open_window_keeps_its_length(tmp_path, window_s):
+    """With another `window_s`, or none, a window of an earlier run ends when it would have."""
     clock = FakeClock()
     with opened(tmp_path, clock) as engine:
         slate = engine.recommend("anna", k=2)
@@ -95,8 +102,8 @@ def test_a_window_that_was_opened_ends_as_it_was_opened(tmp_path, window_s):
 
 @pytest.mark.parametrize("restart", [False, True])
 @pytest.mark.parametrize("rewarded", [False, True])
-def test_a_clock_that_is_set_back_opens_no_window_again(tmp_path, restart, rewarded):
-    """What was seen again after its window had ended, by a clock set back since, gets no second or later default."""
+def test_a_clock_set_back_does_not_reopen_a_window(tmp_path, restart, rewarded):
+    """Seen again under a clock that was set back, an ended window gives no further default."""
     clock = FakeClock()
     engine = opened(tmp_path, clock)
     slate = engine.recommend("anna", k=1)
@@ -117,30 +124,31 @@ def test_a_clock_that_is_set_back_opens_no_window_again(tmp_path, restart, rewar
     engine.close()
 
 
-def test_no_more_ended_windows_are_remembered_than_a_bound():
+def test_the_number_of_remembered_ended_windows_is_bounded():
     """The windows that ended longest ago are forgotten, and their bytes deleted."""
     windows, store = RewardWindows(10.0, {}), {}
-    for at in range(MOST_ENDED + 5):
-        states = windows.settle(f"{at:012x}" + "0" * 20, "user", [0], 10**9)
+    for number in range(MAX_ENDED + 5):
+        states = windows.settle(f"{number:012x}" + "0" * 20, "user", [0], 10**9)
         for key, value in states.items():
             store.pop(key, None) if not value else store.update({key: value})
-    assert len(store) == MOST_ENDED
+    assert len(store) == MAX_ENDED
     assert min(store) == PREFIX + f"{5:012x}" + "0" * 20
 
 
-def test_a_late_reward_keeps_the_default_of_its_neighbours():
-    """A reward that comes when many windows have ended, and are not all closed yet, settles its own slot alone."""
+def test_a_late_reward_settles_its_own_slot_only():
+    """A reward for a window that has ended but is not closed yet leaves the defaults of other
+    slots."""
     windows = RewardWindows(10.0, {})
-    ids = [f"{at:012x}" + "0" * 20 for at in range(AT_ONCE + 1)]
+    ids = [f"{number:012x}" + "0" * 20 for number in range(MAX_CLOSED_AT_ONCE + 1)]
     for decision in ids:
-        windows.see(decision, "user", {0: "red", 1: "blue"}, 0)
-    assert len(list(windows.closed(10**6))) == AT_ONCE
+        windows.open_window(decision, "user", {0: "red", 1: "blue"}, 0)
+    assert len(list(windows.close_ended(10**6))) == MAX_CLOSED_AT_ONCE
     windows.settle(ids[-1], "user", [0], 10**6)
-    assert [seen.waiting() for _, seen, _ in windows.closed(10**6)] == [{1: "blue"}]
+    assert [closed.window.waiting() for closed in windows.close_ended(10**6)] == [{1: "blue"}]
 
 
 def test_a_late_reward_is_kept_and_marked(tmp_path):
-    """A click after the window is told too, behind the default, and says that it is late."""
+    """A click after the window is recorded after the default outcome, and marked as late."""
     clock = FakeClock()
     with opened(tmp_path, clock) as engine:
         slate = engine.recommend("anna", k=3)
@@ -150,8 +158,8 @@ def test_a_late_reward_is_kept_and_marked(tmp_path):
         assert outcomes(engine) == [(0, -1.0, UNSET), (0, 1.0, True)]
 
 
-def test_default_outcomes_teach_the_device_too(tmp_path):
-    """With `adapt`, slots that were seen in vain move the user's residual."""
+def test_default_outcomes_update_the_residual(tmp_path):
+    """With `adapt`, default outcomes change the user's residual."""
     clock = FakeClock()
     with opened(tmp_path, clock, adapt=True) as engine:
         for _ in range(3):
@@ -159,26 +167,27 @@ def test_default_outcomes_teach_the_device_too(tmp_path):
             engine.seen(slate)
             engine.reward(slate, slate[4], 1.0)
         clock.advance(WINDOW_S + 1)
-        before = engine._people.known("anna", clock.wall, engine._serving.scorer).shift.copy()
+        before = profiles_of(engine).snapshot("anna", clock.wall, scorer_of(engine)).residual.copy()
         engine.recommend("ben")
-        after = engine._people.known("anna", clock.wall, engine._serving.scorer).shift
+        after = profiles_of(engine).snapshot("anna", clock.wall, scorer_of(engine)).residual
         assert (before != after).any()
 
 
-def test_forgetting_a_user_closes_the_windows_without_a_word(tmp_path):
+def test_forgetting_a_user_drops_the_open_windows(tmp_path):
     """No default outcome comes for a forgotten user, now or after a restart."""
     clock = FakeClock()
     with opened(tmp_path, clock) as engine:
         engine.seen(engine.recommend("anna", k=3))
         engine.forget_user("anna")
-        assert engine._outbox.states(PREFIX) == {}
+        assert outbox_of(engine).states(PREFIX) == {}
         clock.advance(WINDOW_S + 1)
         engine.recommend("ben")
         assert outcomes(engine) == []
 
 
 def test_seen_needs_a_window_and_a_shown_item(tmp_path):
-    """Without `window_s`, or for an item that was not shown, `seen` raises ValueError that says what was expected."""
+    """Without `window_s`, or for an item that was not shown, `seen` raises ValueError that says
+    what was expected."""
     with (
         opened(tmp_path, FakeClock()) as engine,
         pytest.raises(ValueError, match="one of the slate's 3 items"),
@@ -192,7 +201,7 @@ def test_seen_needs_a_window_and_a_shown_item(tmp_path):
 
 
 @pytest.mark.parametrize("seconds", [0, -1, True, "60", float("nan"), 1e9])
-def test_a_window_that_makes_no_sense_is_refused(tmp_path, seconds):
+def test_an_impossible_window_is_rejected(tmp_path, seconds):
     """Opening with an impossible window raises ValueError that names it."""
     with pytest.raises(ValueError, match="window_s: expected seconds"):
         opened(tmp_path, FakeClock(), window_s=seconds)
@@ -209,7 +218,8 @@ def test_a_window_that_makes_no_sense_is_refused(tmp_path, seconds):
     )
 )
 def test_each_seen_slot_is_settled_or_closed_exactly_once(steps):
-    """Over any course of seeing, rewarding, waiting and restarting, a slot that was seen has one end, never two."""
+    """Over any course of seeing, rewarding, waiting and restarting, a slot that was seen has one
+    end, never two."""
     store: dict[str, bytes] = {}
     windows, now = RewardWindows(10.0, {}), 0
     open_slots: set[tuple[str, int]] = set()
@@ -223,7 +233,7 @@ def test_each_seen_slot_is_settled_or_closed_exactly_once(steps):
     for step, which, slot in steps:
         decision = ids[which]
         if step == "see":
-            put(windows.see(decision, "user", {slot: "item"}, now))
+            put(windows.open_window(decision, "user", {slot: "item"}, now))
             if windows.end_ms(decision) > now:
                 open_slots |= {(decision, slot)} - settled
         elif step == "settle":
@@ -233,32 +243,37 @@ def test_each_seen_slot_is_settled_or_closed_exactly_once(steps):
                 settled.add((decision, slot))
         elif step == "close":
             now += 3000
-            for closed, seen, states in windows.closed(now):
+            for closed, window, states in windows.close_ended(now):
                 put(states)
-                assert seen.end_ms <= now
-                assert {(closed, at) for at in seen.waiting()} == {
+                assert window.end_ms <= now
+                assert {(closed, slot) for slot in window.waiting()} == {
                     place for place in open_slots if place[0] == closed
                 }
                 open_slots = {place for place in open_slots if place[0] != closed}
                 settled = {place for place in settled if place[0] != closed}
         else:
             windows = RewardWindows(10.0, dict(store))
-        assert {(d, at) for d, seen in windows._open.items() for at in seen.waiting()} == open_slots
-        assert windows.due(now) or not any(seen.end_ms <= now for seen in windows._open.values())
+        assert {
+            (d, at) for d, seen in windows.open_windows().items() for at in seen.waiting()
+        } == open_slots
+        assert windows.is_due(now) or not any(
+            seen.end_ms <= now for seen in windows.open_windows().values()
+        )
 
 
-def test_too_many_windows_close_early():
-    """However many slates are seen, the memory is bounded: the oldest windows end first, with their default."""
+def test_the_oldest_windows_close_early_beyond_a_bound():
+    """Memory is bounded: beyond `MAX_OPEN` the oldest windows close, with their default
+    outcomes."""
     windows = RewardWindows(1000.0, {})
-    for at in range(MOST_OPEN + 5):
-        windows.see(f"{at:032x}", "user", {0: "item"}, 0)
-    closed = [decision for decision, _, _ in windows.closed(0)]
-    assert closed == [f"{at:032x}" for at in range(5)]
-    assert len(windows._open) == MOST_OPEN
+    for number in range(MAX_OPEN + 5):
+        windows.open_window(f"{number:032x}", "user", {0: "item"}, 0)
+    closed = [decision for decision, _, _ in windows.close_ended(0)]
+    assert closed == [f"{number:032x}" for number in range(5)]
+    assert len(windows.open_windows()) == MAX_OPEN
 
 
 def test_a_reward_before_seen_is_not_followed_by_a_default(tmp_path):
-    """Whatever the order of `reward` and `seen`, and however often a slate is seen, a rewarded slot has no default."""
+    """A slot that was rewarded gets no default, however often and whenever its slate is seen."""
     clock = FakeClock()
     with opened(tmp_path, clock) as engine:
         slate = engine.recommend("anna", k=2)
@@ -270,8 +285,8 @@ def test_a_reward_before_seen_is_not_followed_by_a_default(tmp_path):
         assert outcomes(engine) == [(0, 1.0, UNSET), (1, -1.0, UNSET)]
 
 
-def test_what_is_seen_after_the_window_waits_for_nothing(tmp_path):
-    """A slate that is seen again when its window has ended gives no default, not behind its rewards either."""
+def test_seen_after_the_window_opens_nothing(tmp_path):
+    """A slate that is seen again after its window gives no default outcome."""
     clock = FakeClock()
     with opened(tmp_path, clock) as engine:
         slate = engine.recommend("anna", k=2)

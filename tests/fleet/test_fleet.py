@@ -1,6 +1,8 @@
-"""A whole fleet from one seed: real engines, a real collector, and everything between them that can go wrong (P9, P10).
+"""A whole fleet simulated from one seed: real engines, a real collector, and every fault between
+them.
 
-Time, chance, network, disks and clocks are virtual; after each course the lab's reading is held against the model.
+Time, chance, network, disks and clocks are virtual. After each course the lab's log is compared
+with a model.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ pytestmark = pytest.mark.lab
 
 
 def play(seeds: range, mutant: str = "") -> None:
-    """Play courses until one fails; say how to play it again."""
+    """Play courses until one fails; print how to play it again."""
     told: Counter[tuple[float, bool]] = Counter()
     for seed in seeds:
         found = course(seed, MUTANTS.get(mutant))
@@ -31,19 +33,21 @@ def play(seeds: range, mutant: str = "") -> None:
         )
 
 
-def test_whatever_happens_the_lab_learns_what_was_promised():
-    """Fifteen courses: no promised reward is lost, none counts twice or without its decision, no number is missing."""
+def test_no_promised_reward_is_lost_in_any_course():
+    """Fifteen courses: no promised reward is lost, duplicated or without its decision; no number
+    is missing."""
     play(range(15))
 
 
 @pytest.mark.soak
-def test_whatever_happens_in_two_thousand_courses_the_lab_learns_what_was_promised():
-    """The same for 2,000 courses."""
+def test_no_promised_reward_is_lost_in_two_thousand_courses():
+    """The same for 2,000 seeds."""
     play(range(100_000, 102_000))
 
 
 def test_one_seed_is_one_course():
-    """A seed gives the same trace to the last bit, in this process and in another one with other hashes."""
+    """A seed gives the same trace to the last bit, in this process and in one with other hash
+    seeds."""
     here = course(310)
     assert course(310).digest == here.digest != course(311).digest
     command = [sys.executable, "-m", "tests.support.fleet.run", "310"]
@@ -59,7 +63,8 @@ def test_one_seed_is_one_course():
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
-def test_the_courses_find_who_is_broken(mutant):
-    """Each broken device and lab is found within fifteen seeds, and the message says how to see it again (P4)."""
+def test_each_broken_device_and_lab_is_found(mutant):
+    """Each broken device and lab is found within fifteen seeds, and the message says how to
+    repeat it."""
     with pytest.raises(AssertionError, match=r"tests\.support\.fleet\.run"):
         play(range(15), mutant)

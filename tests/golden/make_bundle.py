@@ -1,4 +1,4 @@
-"""Writes bundle-1/, the golden bundle of format 1. Run it only to make the bundle of a new format."""
+"""Writes bundle-1/, the golden bundle of format 1; run it only for a new format."""
 
 from pathlib import Path
 

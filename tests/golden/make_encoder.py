@@ -1,7 +1,7 @@
-"""Makes the small real encoder of the tests: `python tests/golden/make_encoder.py`. Needs `onnx`; the tests do not.
+"""Writes the small encoder of the tests: `python tests/golden/make_encoder.py`; it needs `onnx`.
 
-input_ids, attention_mask int64 [b, s] -> vector float32 [b, 16]: look up, masked mean, L2 normalise. The same
-inputs, output and tokenizer format as a distilled encoder, in 30 kB.
+input_ids, attention_mask int64 [b, s] -> vector float32 [b, 16]: look up, masked mean, L2
+normalise. Inputs, output and tokenizer format are those of a distilled encoder, in 30 kB.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 DIM = 16
 INPUTS = ("input_ids", "attention_mask")
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
@@ -22,11 +22,13 @@ WORDS = """
 a and at by for from in of on the to with
 red green blue black white grey yellow orange pink brown
 big small light heavy warm cold dry wet soft hard old new fast slow long short quiet loud
-shoe boot sandal trail road running walking hiking jacket coat shirt sock hat glove scarf bag pack tent stove lamp
+shoe boot sandal trail road running walking hiking jacket coat shirt sock hat glove scarf bag pack
+tent stove lamp
 book novel poem story history travel guide map atlas cook garden science music art
 film drama comedy thriller horror romance documentary western mystery adventure animation
 song album jazz rock folk pop soul blues classical piano guitar violin drum
-morning evening night sunday monday friday weekend summer winter spring autumn rainy sunny windy snow
+morning evening night sunday monday friday weekend summer winter spring autumn rainy sunny windy
+snow
 bird sea sand shore wave tide island river lake forest mountain
 coffee tea bread cheese apple lemon pasta soup
 """
@@ -38,7 +40,7 @@ VOCABULARY = [
 ]
 
 
-def encoder() -> onnx.ModelProto:
+def make_encoder() -> onnx.ModelProto:
     """Build the graph with a fixed random table; every row differs, so that every word counts."""
     table = np.random.default_rng(0).standard_normal((len(VOCABULARY), DIM)).astype(np.float32)
     constants = {
@@ -76,21 +78,21 @@ def encoder() -> onnx.ModelProto:
     return model
 
 
-def tokenizer() -> Tokenizer:
-    """Build a lower-cased WordPiece tokenizer in which every Latin letter has a piece of its own."""
-    made = Tokenizer(
+def make_tokenizer() -> Tokenizer:
+    """Return a lower-cased WordPiece tokenizer that has a piece for every Latin letter."""
+    tokenizer = Tokenizer(
         models.WordPiece({word: i for i, word in enumerate(VOCABULARY)}, unk_token="[UNK]")
     )
-    made.normalizer = normalizers.BertNormalizer(lowercase=True)
-    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    made.decoder = decoders.WordPiece()
-    made.post_processor = processors.TemplateProcessing(
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         special_tokens=[("[CLS]", SPECIAL.index("[CLS]")), ("[SEP]", SPECIAL.index("[SEP]"))],
     )
-    return made
+    return tokenizer
 
 
 if __name__ == "__main__":
-    onnx.save(encoder(), HERE / "encoder.onnx")
-    tokenizer().save(str(HERE / "tokenizer.json"), pretty=False)
+    onnx.save(make_encoder(), FOLDER / "encoder.onnx")
+    make_tokenizer().save(str(FOLDER / "tokenizer.json"), pretty=False)

@@ -1,4 +1,4 @@
-"""Writes events-1.jsonl, the golden file of wire format 1. Run it only to make the file of a new format."""
+"""Writes events-1.jsonl, the golden file of wire format 1. Run it only for a new format."""
 
 from pathlib import Path
 
@@ -8,11 +8,10 @@ from tests.support.fakes import EventFactory
 
 
 def lines() -> list[bytes]:
+    """Return an event of each type as a line, but for `state_reset`."""
     make = EventFactory(install="0123456789abcdef" * 2)
-    clicked, unseen = (
-        make.decision(seq=1),
-        make.decision(seq=2, context="AAAAAA==", pass_probability=0.25),
-    )
+    clicked = make.decision(seq=1)
+    unseen = make.decision(seq=2, context="AAAAAA==", pass_probability=0.25)
     loss = wire.Loss("e" * 32, make.install, 6, clicked.clock, "full", decisions=2, outcomes=1)
     events = [
         clicked,

@@ -1,4 +1,4 @@
-"""A small real bundle for tests: random items and policy, a real encoder, true golden vectors.
+"""A small bundle for tests: random items and policy, a real encoder, and its own golden vectors.
 
 The same seed gives the same bytes.
 """
@@ -48,7 +48,10 @@ def write_bundle(
     state: int = 8,
     **fields: Any,
 ) -> Manifest:
-    """Write a whole, valid bundle into a new folder. Items are `item-0`, `item-1`, …; `fields` go to the manifest."""
+    """Write a complete bundle into a new folder, and return its manifest.
+
+    Items are `item-0`, `item-1`, …; `fields` go to the manifest.
+    """
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     rows, scale = quantize_rows(rng.standard_normal((items, dim)).astype(np.float32))
@@ -71,11 +74,11 @@ def write_bundle(
     return _write_golden(folder, settings)
 
 
-def trying(bundle: Path, state: Path) -> Engine:
-    """Open an engine that serves release 2, which was installed in its folder and has not proven itself."""
+def trying(bundle: Path, state: Path, **options: Any) -> Engine:
+    """Open an engine that serves release 2, which is installed but not confirmed yet."""
     write_bundle(state / "bundles" / "2", release=2)
     Slots(state / "bundles").activate(2)
-    return Engine.open(bundle, state)
+    return Engine.open(bundle, state, **options)
 
 
 def record(row: int) -> dict[str, Any]:
@@ -85,7 +88,7 @@ def record(row: int) -> dict[str, Any]:
 
 
 def reseal(folder: Path) -> Manifest:
-    """Make the manifest fit the changed files of a bundle, as a publisher would who does not look at what he signs."""
+    """Write the manifest anew for the changed files of a bundle, so that their hashes are right."""
     manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=Manifest)
     fields = {
         name: getattr(manifest, name)
@@ -107,7 +110,7 @@ def _write_policy(folder: Path, settings: dict[str, Any], rng: np.random.Generat
 
 
 def _write_golden(folder: Path, settings: dict[str, Any]) -> Manifest:
-    """The golden answers are the bundle's own, so it is opened once without any."""
+    """Write the golden answers, which are the bundle's own: it is opened once without any."""
     path = folder / "golden.json"
     path.write_bytes(b"{}")
     writer.write_manifest(folder, **settings)

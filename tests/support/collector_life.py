@@ -1,6 +1,6 @@
-"""A collector in a process made to die, and the devices that send to it.
+"""A collector in a child process that is killed or suspended, and devices that send to it.
 
-The devices live on: what was not answered is sent again to the next collector over the same store.
+The devices survive: they send what was not answered to the next collector over the same store.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import uvicorn
 
 from sanderling.events import codec
 from sanderling.upload.transport import HttpTransport
-from sanderling_trainer.collector.server import create_app, settings
+from sanderling_trainer.collector.server import create_app, uvicorn_options
 from sanderling_trainer.event_log import object_store
 from sanderling_trainer.event_log.object_store import LocalObjectStore
 from tests.support.fakes import EventFactory
@@ -32,7 +32,7 @@ LATE_S = 5.0
 
 
 def break_store(mutant: str) -> None:
-    """Break the store of this process on purpose; each breach is one that a collector could have."""
+    """Break the store of this process on purpose, in a way that a collector could be broken."""
     put, flush, fsync = LocalObjectStore.put, object_store.flush_path, os.fsync
 
     def late(act: Callable[..., None]) -> Callable[..., None]:
@@ -48,37 +48,36 @@ def break_store(mutant: str) -> None:
         object_store.flush_path = os.fsync = lambda path: None
     elif mutant == "never flushes the file":
         os.fsync = lambda handle: None if stat.S_ISREG(os.fstat(handle).st_mode) else fsync(handle)
-    assert not mutant or (LocalObjectStore.put, object_store.flush_path, os.fsync) != (
-        put,
-        flush,
-        fsync,
-    ), mutant
+    now = (LocalObjectStore.put, object_store.flush_path, os.fsync)
+    assert not mutant or now != (put, flush, fsync), mutant
 
 
 def collect(root: Path, listener: socket.socket, mutant: str, points: StorePoints | None) -> None:
-    """Serve on a socket until death; the points of a request are beside those of the store."""
+    """Serve on a socket until the process dies; requests have crash points beside those of the
+    store.
+    """
     break_store(mutant)
     serve = create_app(LocalObjectStore(root), "secret")
     if points is not None:
         points.watch()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        async def told(message: Any) -> None:
+        async def watched_send(message: Any) -> None:
             if points is not None and message["type"] == "http.response.start":
-                points.passing("before answer")
+                points.pass_point("before answer")
             await send(message)
             if points is not None and message["type"] == "http.response.body":
-                points.passing("after answer")
+                points.pass_point("after answer")
 
         if points is not None and scope["type"] == "http":
-            points.passing("request")
-        await serve(scope, receive, told)
+            points.pass_point("request")
+        await serve(scope, receive, watched_send)
 
-    uvicorn.Server(uvicorn.Config(app, **settings())).run(sockets=[listener])
+    uvicorn.Server(uvicorn.Config(app, **uvicorn_options())).run(sockets=[listener])
 
 
 class Collector:
-    """A collector in a child of this process; `points` are those of `StorePoints`."""
+    """A collector in a child process; `points` are the arguments of `StorePoints`."""
 
     def __init__(self, root: Path, mutant: str = "", **points: Any) -> None:
         listener = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -107,18 +106,22 @@ class Collector:
 
 
 class Device:
-    """Sends small batches, each with an event that is never valid; notes what was answered, sends the rest again."""
+    """Sends small batches, each with an invalid event; records what was answered, and sends the
+    rest again.
+    """
 
     def __init__(self, number: int, timeout_s: float = 5.0) -> None:
         self.timeout_s = timeout_s
         self.make = EventFactory(f"{number:032x}", start=number << 32 | 1)
-        self.seq, self.given_up, self.waiting = 0, 0, {}
+        self.seq = 0
+        self.timeouts = 0
+        self.waiting: dict[str, bytes] = {}
         self.sent: dict[str, bytes] = {}
         self.answered: set[str] = set()
         self.rejected: set[str] = set()
 
     def send(self, port: int, over: threading.Event) -> None:
-        """Send to this port until it is over."""
+        """Send to this port until `over` is set."""
         transport = HttpTransport(f"http://127.0.0.1:{port}/v1", "secret", self.timeout_s)
         while not over.is_set():
             if not self.waiting:
@@ -128,7 +131,7 @@ class Device:
                     codec.pack(self.waiting.values()), {"content-encoding": "zstd"}
                 )
             except OSError:
-                self.given_up += 1
+                self.timeouts += 1
                 time.sleep(0.001)
                 continue
             if answer.status == 200:
@@ -153,15 +156,16 @@ class Device:
 
 
 def wait_for_answers(devices: list[Device], within_s: float = 10.0) -> None:
-    """Return when each device has had an answer more, and fail when that takes too long."""
-    before, deadline = [len(device.answered) for device in devices], time.monotonic() + within_s
+    """Return when each device has had one more answer; fail when that takes too long."""
+    before = [len(device.answered) for device in devices]
+    deadline = time.monotonic() + within_s
     while any(len(device.answered) == known for device, known in zip(devices, before, strict=True)):
         assert time.monotonic() < deadline
         time.sleep(0.002)
 
 
 def send_until(devices: list[Device], collector: Collector, end: Callable[[], object]) -> None:
-    """Let the devices send until `end` has returned."""
+    """Let the devices send until `end` returns."""
     over = threading.Event()
     threads = [
         threading.Thread(target=device.send, args=(collector.port, over)) for device in devices

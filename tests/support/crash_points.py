@@ -1,5 +1,5 @@
-"""Named points at which a victim may die: before each kind of statement and after it, before each kind of operation on
-a file and after it, on the way to the collector and back. Nothing is planted in the code: SQLite tells.
+"""Named points at which a victim may die: before and after each kind of SQL statement and of file
+operation, and on the way to the collector and back. SQLite reports them; the code has no hooks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from tests.support.disks import Disk
 
 
 class CrashPoints(Disk):
-    """Ends the process, as `kill -9` does, at the `nth` passing of one point; notes all passings in `record`."""
+    """Ends the process, as `kill -9` does, at the `nth` passing of one point; logs all passings
+    in `record`."""
 
     def __init__(self, point: str = "", nth: int = 1, record: Path | None = None) -> None:
         super().__init__()

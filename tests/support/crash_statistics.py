@@ -1,4 +1,5 @@
-"""What a series of deaths cost: outboxes after kills and power cuts, and the logs of collectors that died."""
+"""What a series of deaths cost: outboxes after kills and power cuts, and the logs of collectors
+that died."""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ class OutboxStatistics(CrashStatistics):
 
 @dataclass
 class CollectorStatistics(CrashStatistics):
-    """Events answered; those of them that reading does not give, gives twice or gives altered; lost dead letters."""
+    """Events answered; those of them that reading does not give, gives twice or gives altered;
+    lost dead letters."""
 
     FAULTS = ("lost", "twice", "altered", "letters_lost")
 
@@ -66,11 +68,12 @@ class CollectorStatistics(CrashStatistics):
 
 
 def count_outbox(folder: Path, notes: Path | None = None) -> OutboxStatistics:
-    """Open the outbox of `folder` as its next owner would; promises and the collector's file are in `notes`."""
+    """Open the outbox of `folder` as its next owner would; promises and the collector's file are
+    in `notes`."""
     statistics = OutboxStatistics()
     notes = notes or folder
     outbox = Outbox(folder, clock=SystemClock())
-    kept = [pending.line for pending in outbox.oldest(10**6, 2**40)]
+    kept = [stored.line for stored in outbox.oldest(10**6, 2**40)]
     outbox.close()
     received = [line for line in lines(notes / "received") if is_event(line)]
     statistics.received = len(received)
@@ -104,11 +107,11 @@ def count_collector(root: Path, devices: list[Device]) -> CollectorStatistics:
         segment_format as log_lines,
     )  # the engine's tests run without the trainer
     from sanderling_trainer.event_log.object_store import LocalObjectStore
-    from sanderling_trainer.event_log.reader import gather
+    from sanderling_trainer.event_log.reader import read_events
 
     place = LocalObjectStore(root)
     try:
-        found = list(gather(place))
+        found = list(read_events(place))
     except EventError:  # a file without its bytes: nothing can be read until somebody removes it
         return CollectorStatistics(lost=sum(len(device.answered) for device in devices))
     times = Counter(seen.event.id for seen in found)
@@ -131,7 +134,8 @@ def count_collector(root: Path, devices: list[Device]) -> CollectorStatistics:
 
 
 def is_event(line: bytes) -> bool:
-    """Tell whether a line is a whole event; a collector killed in a write leaves part of one that it never answered."""
+    """Tell whether a line is a whole event; a collector killed in a write leaves part of one
+    that it never answered."""
     try:
         codec.decode(line)
     except EventError:
@@ -140,7 +144,8 @@ def is_event(line: bytes) -> bool:
 
 
 def is_promise(line: bytes) -> bool:
-    """Tell whether a line is whole: a kill tears what one write appends where it crosses into the next page."""
+    """Tell whether a line is whole: a kill tears what one write appends where it crosses into
+    the next page."""
     return [len(word) for word in line.split(b" ")] == [32, 32]
 
 

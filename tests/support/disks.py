@@ -1,4 +1,4 @@
-"""A disk between SQLite and the real one, that can be watched, filled, and made to fail."""
+"""A layer between SQLite and the real disk that can be watched, filled, and made to fail."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ numbers = itertools.count()
 
 
 class Disk(apsw.VFS):
-    """A file system that passes everything on, and tells `before` and `after` of it; `with` makes it the default."""
+    """A file system that passes everything on and calls `before` and `after`; `with` makes it
+    the default."""
 
     def __init__(self) -> None:
         self.name = f"disk-{next(numbers)}"
@@ -59,7 +60,8 @@ class DiskFile(apsw.VFSFile):
 
 
 class FaultyDisk(Disk):
-    """Fails the operations from number `first` to before `last` with `error`; counts all operations."""
+    """Fails the operations from number `first` to before `last` with `error`; counts all
+    operations."""
 
     def __init__(
         self, first: int = 0, last: int = 0, error: type[apsw.Error] = apsw.IOError
@@ -74,7 +76,7 @@ class FaultyDisk(Disk):
 
 
 class SmallDisk(Disk):
-    """Holds `room` bytes in all files of SQLite, and `ballast` more when that file has been given up."""
+    """Holds `room` bytes in all of SQLite's files, and `ballast` more once that file is deleted."""
 
     def __init__(self, ballast: Path, size: int) -> None:
         super().__init__()

@@ -1,13 +1,65 @@
-"""What an engine has recorded, read from its outbox."""
+"""What tests look at inside an engine: the only module of tests that reaches into `Engine`."""
 
 from __future__ import annotations
+
+import threading
+from typing import Any
 
 from sanderling import Engine
 from sanderling.events import codec
 from sanderling.events.schema import Event
+from sanderling.outbox.outbox import Outbox
+from sanderling.ranking.scorer import Scorer
+from sanderling.releases.active_bundle import ActiveBundle
+from sanderling.users.profiles import UserProfiles
+
+
+def outbox_of(engine: Engine) -> Outbox | None:
+    """Return the outbox of an engine, None where nothing can be stored."""
+    return engine._state.outbox
+
+
+def profiles_of(engine: Engine) -> UserProfiles:
+    """Return what an engine knows of its users under its present identity."""
+    return engine._profiles
+
+
+def active_bundle_of(engine: Engine) -> ActiveBundle:
+    """Return the holder of the bundle that serves."""
+    return engine._serving
+
+
+def scorer_of(engine: Engine) -> Scorer:
+    """Return the scorer that serves."""
+    return engine._serving.scorer
+
+
+def run_on_empty(engine: Engine) -> None:
+    """Do what the uploader does when everything is uploaded: scrub, rotate if that is due."""
+    engine._on_empty()
+
+
+def locks_of(engine: Engine) -> list[Any]:
+    """Return every lock that an object of the engine holds."""
+    kinds = (type(threading.Lock()), type(threading.RLock()), threading.Condition)
+    locks: list[Any] = []
+    visited: set[int] = set()
+    remaining: list[Any] = [engine]
+    while remaining:
+        value = remaining.pop()
+        if id(value) in visited:
+            continue
+        visited.add(id(value))
+        if isinstance(value, kinds):
+            locks.append(value)
+        elif type(value).__module__.startswith("sanderling"):
+            remaining += getattr(value, "__dict__", {}).values()
+    return locks
 
 
 def stored(engine: Engine) -> list[Event]:
-    """Return the events that the engine's outbox holds; a durable write first, so that all earlier ones are in."""
-    engine._outbox.put_durable([])
-    return [codec.decode(pending.line) for pending in engine._outbox.oldest(10_000, 1 << 30)]
+    """Return the events in an engine's outbox, written or queued before this call."""
+    outbox = outbox_of(engine)
+    assert outbox is not None, engine.storage_fault
+    outbox.put_durable([])
+    return [codec.decode(event.line) for event in outbox.oldest(10_000, 1 << 30)]

@@ -1,4 +1,4 @@
-"""Fakes of ten lines: a clock that moves when told, and events that a device might have made."""
+"""Fakes for tests: a clock that is set by hand, entropy from a seed, events, and a transport."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from sanderling.upload.transport import Response
 
 class FakeClock:
     def __init__(self, wall_ms: int = 1_750_000_000_000, mono_ms: int = 5_000) -> None:
-        self.wall, self.mono = wall_ms, mono_ms
+        self.wall = wall_ms
+        self.mono = mono_ms
 
     def wall_ms(self) -> int:
         return max(0, self.wall)
@@ -39,10 +40,11 @@ class FakeEntropy:
 
 
 class EventFactory:
-    """Makes events of one install; ids count upwards so that a failing test names them readably."""
+    """Makes events of one install; ids count upwards, so that failing tests show readable ids."""
 
     def __init__(self, install: str = "a" * 32, start: int = 1) -> None:
-        self.install, self.ids = install, itertools.count(start)
+        self.install = install
+        self.ids = itertools.count(start)
 
     def common(self, fields: dict[str, Any]) -> dict[str, Any]:
         clock = wire.Clock(1_750_000_000_000, 5_000, "b" * 32)
@@ -79,7 +81,7 @@ class EventFactory:
 
 
 class FakeTransport:
-    """Answers with what `answer` returns or raises; remembers every batch as its events, and the headers."""
+    """Answers with what `answer` returns or raises; records events and headers of each batch."""
 
     def __init__(self, answer: Callable[[list[Event]], Response] | None = None) -> None:
         self.answer = answer or (lambda events: verdicts(events, "ok"))
@@ -93,7 +95,7 @@ class FakeTransport:
 
 
 def refusal(code: int) -> Response:
-    """Refuse a batch as the collector does; `status` is what a proxy would say."""
+    """Return the answer of a collector that refuses a batch; `status` gives a proxy's answer."""
     return Response(code, {}, b'{"error":"line 1: expected an event with an id"}')
 
 

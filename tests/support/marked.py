@@ -1,7 +1,4 @@
-"""Engines that are fed with marks, and every place that they write to or speak in.
-
-Refuses to know how they reach the lab.
-"""
+"""Runs engines with marks in all their inputs, and collects everything that they write or say."""
 
 from __future__ import annotations
 
@@ -24,75 +21,80 @@ SETTINGS = [
 
 
 class Course:
-    """`way` are the settings of `Engine.open` that lead to the lab, whose files lie in `lab` under `folder`; `spoil`
-    breaks an engine on purpose, and `rest` lets the lab's time pass."""
+    """Runs engines over one bundle, and searches for their marks.
+
+    `connection` are the options of `Engine.open` that lead to the lab, whose files are in
+    `folder`/lab; `spoil` breaks an engine on purpose, and `pause` advances the lab's clock.
+    """
 
     def __init__(
         self,
         folder: Path,
-        way: dict[str, Any],
+        connection: dict[str, Any],
         spoil: Callable[[Engine], None] = lambda engine: None,
-        rest: Callable[[float], None] = lambda seconds: None,
+        pause: Callable[[float], None] = lambda seconds: None,
     ) -> None:
-        self.folder, self.way, self.spoil, self.rest = folder, way, spoil, rest
-        self.users, self.contexts, self.texts, self.ids = kinds = [
-            Marks(x) for x in ("user", "context", "text", "id")
-        ]
-        self.kinds = kinds
+        self.folder = folder
+        self.connection = connection
+        self.spoil = spoil
+        self.pause = pause
+        self.kinds = [Marks(kind) for kind in ("user", "context", "text", "id")]
         self.clock = FakeClock()
-        self.said: list[bytes] = []
+        self.messages: list[bytes] = []
         self.device: set[tuple[str, str]] = set()
         write_bundle(folder / "bundle")
 
     def expect(self, call, *arguments, **named) -> None:
-        """Make a call that must fail, and keep what it says."""
+        """Make a call that must raise, and keep the traceback."""
         try:
             call(*arguments, **named)
         except Exception as error:
-            self.said.append("".join(traceback.format_exception(error)).encode())
+            self.messages.append("".join(traceback.format_exception(error)).encode())
         else:
             raise AssertionError("expected an exception")
 
-    def live(self, number: int, rounds: int) -> None:
-        """Let one engine meet so many people, each with a context, an item's text and an id that nobody knows."""
+    def run_engine(self, number: int, rounds: int) -> None:
+        """Run an engine with so many users, each with marks as name, context, item text and unknown
+        id.
+        """
         state = self.folder / f"state-{number}"
         settings = SETTINGS[number % len(SETTINGS)]
         engine = Engine.open(
-            self.folder / "bundle", state, background=False, clock=self.clock, entropy=FakeEntropy(number),
-            **self.way, **settings,
+            self.folder / "bundle", state, background=False, clock=self.clock,
+            entropy=FakeEntropy(number), **self.connection, **settings,
         )  # fmt: skip
         self.spoil(engine)
-        for at in range(rounds):
+        for turn in range(rounds):
             user, context, text, id = (marks.new() for marks in self.kinds)
-            if at % 50 == 0:
-                engine.upsert_items([{"id": f"new-{at}", "text": text, "colour": text}])
-            if at % 10 == 3:
+            if turn % 50 == 0:
+                engine.upsert_items([{"id": f"new-{turn}", "text": text, "colour": text}])
+            if turn % 10 == 3:
                 context += "\ud800"
             slate = engine.recommend(user, k=3, context=context, exclude=[id], at_most={"price": 2})
-            if at % 3 == 0:
+            if turn % 3 == 0:
                 engine.observe(user, slate[0].id)
             if "window_s" in settings:
                 engine.seen(slate)
             engine.reward_all(slate, {slate[0]: 1.0, slate[1]: -1.0})
             engine.explain(slate.decision)
-            if at % 20 == 7:
-                self._go_wrong(engine, slate, user, context)
-            if at % 20 == 9:
+            if turn % 20 == 7:
+                self._call_wrongly(engine, slate, user, context)
+            if turn % 20 == 9:
                 engine.forget_user(user)
                 engine.reward(slate, slate[0], 1.0)
-            if at % 25 == 1:
+            if turn % 25 == 1:
                 engine.step()
             self.clock.advance(7)
-        self.said.append(repr(engine.counters()).encode())
+        self.messages.append(repr(engine.counters()).encode())
         while engine.counters()["outbox"].pending:
             wait = engine.step()
             self.clock.advance(wait)
-            self.rest(wait)
+            self.pause(wait)
         self.device |= where(state, self.kinds)
         engine.close()
         self.device |= where(state, self.kinds)
 
-    def _go_wrong(self, engine, slate, user, context) -> None:
+    def _call_wrongly(self, engine, slate, user, context) -> None:
         self.expect(engine.recommend, user, k=0, context=context)
         self.expect(engine.recommend, user, context=[context])
         self.expect(engine.observe, user, "", context)
@@ -103,10 +105,10 @@ class Course:
         self.expect(engine.recommend, user, at_most={"colour": 0})
 
     def leaks(self, wire: Iterable[bytes], logged: str) -> set[tuple[str, str]]:
-        """Return where marks were found that should not be there, and of which kind."""
+        """Return the places where marks leaked, with the kind of mark."""
         places = {
             "wire": wire,
-            "exceptions": self.said,
+            "exceptions": self.messages,
             "logs": [logged.encode("utf-8", "replace")],
         }
         found = {
@@ -119,5 +121,5 @@ class Course:
         return found | self.device - {("added-items.jsonl", "text")} | self.stored()
 
     def stored(self) -> set[tuple[str, str]]:
-        """Return where marks were found on the lab's disk."""
+        """Return the files of the lab that have marks, with the kind of mark."""
         return where(self.folder / "lab", self.kinds)

@@ -1,7 +1,4 @@
-"""Marks: strings that are easy to find again, however they were written down, packed, or changed.
-
-Refuses to know where they should not be.
-"""
+"""Marks: canary strings that are found again however they were encoded or compressed."""
 
 from __future__ import annotations
 
@@ -19,11 +16,13 @@ HEAD, TAIL = "Kanarienvogel", "Zaunkoenig"
 
 
 class Marks:
-    """Makes marks of one kind: each is another, and all have the kind's own head and tail."""
+    """Makes marks of one kind: each is different, and all have the kind's head and tail."""
 
     def __init__(self, kind: str) -> None:
-        self.kind, self.made = kind, 0
-        self._head, self._tail = f"{HEAD}{kind}", f"{TAIL}{kind}"
+        self.kind = kind
+        self.made = 0
+        self._head = f"{HEAD}{kind}"
+        self._tail = f"{TAIL}{kind}"
         self._forms = [form.lower() for end in (self._head, self._tail) for form in _forms(end)]
 
     def new(self) -> str:
@@ -31,14 +30,17 @@ class Marks:
         return f"{self._head}{secrets.token_hex(4)}{self._tail}"
 
     def found(self, content: bytes) -> bool:
-        """Tell whether a mark, or one of its ends, stands anywhere in some bytes, in one of the forms of `_forms`."""
-        small = content.lower()
-        return any(form in small for form in self._forms)
+        """Return whether a mark, or one of its ends, is anywhere in the bytes, in one of the
+        encodings of `_forms`.
+        """
+        lower = content.lower()
+        return any(form in lower for form in self._forms)
 
 
 def _forms(text: str) -> Iterator[bytes]:
-    """Yield the forms of a text: as it is, in hex, in base64 at each of three places, in UTF-16 and
-    UTF-32, and backwards."""
+    """Yield a text in several encodings: plain, hex, base64 at each of three offsets, UTF-16,
+    UTF-32, reversed.
+    """
     plain = text.encode()
     yield plain
     yield plain.hex().encode()
@@ -53,7 +55,7 @@ def _forms(text: str) -> Iterator[bytes]:
 
 
 def contents(path: Path) -> Iterable[bytes]:
-    """Yield the bytes of a file, and what is packed in them."""
+    """Yield the bytes of a file, and its content decompressed."""
     data = path.read_bytes()
     yield data
     if data.startswith(b"\x28\xb5\x2f\xfd"):
@@ -67,7 +69,9 @@ def contents(path: Path) -> Iterable[bytes]:
 
 
 def _rows(path: Path) -> Iterator[bytes]:
-    """Yield all values of a database: a long one lies in pieces on pages that are not neighbours."""
+    """Yield all values of a database; in the file a long value is split over pages that need not be
+    adjacent.
+    """
     database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     for (table,) in database.execute(
         "SELECT name FROM sqlite_master WHERE type = 'table'"
@@ -78,7 +82,7 @@ def _rows(path: Path) -> Iterator[bytes]:
 
 
 def where(folder: Path, kinds: Iterable[Marks]) -> set[tuple[str, str]]:
-    """Return in which files of a folder, and in which names, marks of which kind stand."""
+    """Return the files of a folder whose names or contents have marks, with the kind of mark."""
     found: set[tuple[str, str]] = set()
     for path in sorted(folder.rglob("*")):
         texts = [

@@ -1,4 +1,4 @@
-"""The slow twins: each is its definition, written as loops, with nothing shared with what it checks."""
+"""Naive reference implementations: each is its definition written as loops, and shares no code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sanderling.events.schema import Decision, Event, Observation, Outcome, StateReset
-from sanderling.events.state_checksum import NO_EVENTS, next_check
+from sanderling.events.state_checksum import NO_EVENTS, next_checksum
 
 # Exploration
 
@@ -20,11 +20,12 @@ def slates(slots: int, pool: int) -> Iterator[tuple[int, ...]]:
 
 def joint(slate: tuple[int, ...], pool: int, epsilon: float) -> float:
     """Return the probability of a slate under scheme `sequential`, straight from its definition."""
-    chance, left = 1.0, list(range(pool))
+    probability = 1.0
+    left = list(range(pool))
     for rank in slate:
-        chance *= (1.0 - epsilon) * (rank == min(left)) + epsilon / len(left)
+        probability *= (1.0 - epsilon) * (rank == min(left)) + epsilon / len(left)
         left.remove(rank)
-    return chance
+    return probability
 
 
 def joint_mixture(slate: tuple[int, ...], pool: int, epsilon: float) -> float:
@@ -34,14 +35,15 @@ def joint_mixture(slate: tuple[int, ...], pool: int, epsilon: float) -> float:
 
 
 def joint_softmax(slate: tuple[int, ...], scores: list[float], temperature: float) -> float:
-    """Return the probability of a slate under scheme `softmax`: a product of softmaxes over what remains."""
-    chance, left = 1.0, list(range(len(scores)))
+    """Return the probability of a slate under scheme `softmax`: a product of softmaxes."""
+    probability = 1.0
+    left = list(range(len(scores)))
     for rank in slate:
         best = max(scores[j] for j in left)
         weights = {j: math.exp((scores[j] - best) / temperature) for j in left}
-        chance *= weights[rank] / sum(weights.values())
+        probability *= weights[rank] / sum(weights.values())
         left.remove(rank)
-    return chance
+    return probability
 
 
 # Top-k
@@ -50,12 +52,12 @@ def joint_softmax(slate: tuple[int, ...], scores: list[float], temperature: floa
 def naive_top(
     rows: Any, scale: Any, bias: Any, query: Any, k: int, excluded: Any
 ) -> tuple[list[int], list[float]]:
-    """Return the rows and scores of the k best by sorting all of them, in Python's exact integers."""
+    """Return rows and scores of the k best by sorting all, in Python's exact integers."""
     values = [float(value) for value in query.tolist()]
     peak = max((abs(value) for value in values), default=0.0)
-    sound = all(abs(value) <= 1e12 for value in values) and peak >= 1e-12
-    codes = [round(value * (8388607 / peak)) if sound else 0 for value in values]
-    step = peak / 8388607 if sound else 0.0
+    has_direction = all(abs(value) <= 1e12 for value in values) and peak >= 1e-12
+    codes = [round(value * (8388607 / peak)) if has_direction else 0 for value in values]
+    step = peak / 8388607 if has_direction else 0.0
     scored = []
     for row, items in enumerate(rows.tolist()):
         if row not in excluded:
@@ -65,11 +67,11 @@ def naive_top(
     return [row for _, row in scored[:k]], [-score for score, _ in scored[:k]]
 
 
-def naive_capped(ranking: list[int], groups: list[list[Any]], most: int, k: int) -> list[int]:
-    """Return the first k of a ranking that leave each group with at most so many."""
+def naive_capped(ranking: list[int], groups: list[list[Any]], at_most: int, k: int) -> list[int]:
+    """Return the first k rows of a ranking of which no group has more than `at_most`."""
     taken: list[int] = []
     for row in ranking:
-        if all(sum(name in groups[other] for other in taken) < most for name in groups[row]):
+        if all(sum(name in groups[other] for other in taken) < at_most for name in groups[row]):
             taken.append(row)
     return taken[:k]
 
@@ -78,13 +80,15 @@ def naive_capped(ranking: list[int], groups: list[list[Any]], most: int, k: int)
 
 
 def naive_interval(sums: Any, rng: Any, resamples: int) -> tuple[float, float]:
-    """Return the percentile interval of sum(top) / sum(bottom), drawing users again one by one; sums are pairs."""
+    """Return the bootstrap interval of sum(top) / sum(bottom) over users; sums are such pairs."""
     values = []
     for _ in range(resamples):
-        top = bottom = 0.0
+        top = 0.0
+        bottom = 0.0
         for _ in range(len(sums)):
-            one = sums[int(rng.integers(len(sums)))]
-            top, bottom = top + one[0], bottom + one[1]
+            user = sums[int(rng.integers(len(sums)))]
+            top += user[0]
+            bottom += user[1]
         values.append(top / bottom)
     values.sort()
     return values[int(0.025 * resamples)], values[int(0.975 * resamples)]
@@ -93,12 +97,14 @@ def naive_interval(sums: Any, rng: Any, resamples: int) -> tuple[float, float]:
 def naive_expected(
     q: Any, slate: Any, pool: int, epsilon: float
 ) -> tuple[list[float], list[float]]:
-    """Return the mean of q over all slates of scheme `sequential`, and given the slots above, for each slot."""
+    """Return the mean of q over all slates of scheme `sequential`, and given the slots above, for
+    each slot."""
     slots = len(slate)
-    over_all, above = [0.0] * slots, []
-    for one in slates(slots, pool):
-        for slot, rank in enumerate(one):
-            over_all[slot] += joint(one, pool, epsilon) * float(q[rank])
+    over_all = [0.0] * slots
+    above = []
+    for other in slates(slots, pool):
+        for slot, rank in enumerate(other):
+            over_all[slot] += joint(other, pool, epsilon) * float(q[rank])
     for slot in range(slots):
         left = [rank for rank in range(pool) if rank not in slate[:slot]]
         above.append(
@@ -123,34 +129,35 @@ def naive_ndcg(slate: Any, relevant: set[Any], k: int) -> float:
 
 
 def nearest_centres(table: Any, books: Any) -> Any:
-    """Return the table [v, w] with each group of a row replaced by its nearest centre; books [groups, k, group]."""
-    found, group = table.copy(), books.shape[2]
+    """Return a table [v, w] with each group replaced by its nearest of books [groups, k, group]."""
+    rounded = table.copy()
+    group = books.shape[2]
     for row in range(len(table)):
         for part, centres in enumerate(books):
             piece = table[row, part * group : (part + 1) * group]
             nearest = min(centres, key=lambda centre: sum((centre - piece) ** 2))
-            found[row, part * group : (part + 1) * group] = nearest
-    return found
+            rounded[row, part * group : (part + 1) * group] = nearest
+    return rounded
 
 
 # States
 
 
 def rebuildable(events: Iterable[Event]) -> set[str]:
-    """Return the ids of the decisions whose user's state can be made from the events before them, read one by one."""
-    made: dict[str, list[str]] = {}
-    found: set[str] = set()
+    """Return the ids of the decisions whose state follows from the events before them."""
+    checksums: dict[str, list[str]] = {}  # by user: after no event, after one, …
+    rebuilt: set[str] = set()
     for event in events:
         if isinstance(event, StateReset):
-            made[event.user] = [NO_EVENTS]
+            checksums[event.user] = [NO_EVENTS]
         steps = event.steps if isinstance(event, StateReset) else []
         if isinstance(event, Observation) or (isinstance(event, Outcome) and event.updates_state):
             steps = [(event.item, event.kind)]
         for item, kind in steps:
-            checks = made.setdefault(event.user, [NO_EVENTS])
-            checks.append(next_check(checks[-1], item, kind))
-        if isinstance(event, Decision) and made.get(event.user, [NO_EVENTS])[event.state_events :][
-            :1
-        ] == [event.state_checksum]:
-            found.add(event.id)
-    return found
+            of_user = checksums.setdefault(event.user, [NO_EVENTS])
+            of_user.append(next_checksum(of_user[-1], item, kind))
+        if isinstance(event, Decision):
+            later = checksums.get(event.user, [NO_EVENTS])[event.state_events :]
+            if later[:1] == [event.state_checksum]:
+                rebuilt.add(event.id)
+    return rebuilt

@@ -1,4 +1,4 @@
-"""The slow twins of the baselines and of full ranking: each is its definition, written as loops."""
+"""Loop-based references for the baselines and for full ranking, each written as its definition."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def naive_item_knn(
 def naive_als_loss(
     histories: list[set[int]], users: Any, items: Any, alpha: float, regularisation: float
 ) -> float:
-    """Return the users' part of the iALS loss, pair by pair (Rendle et al. 2022, eq. 3 to 5, ν = 1)."""
+    """Return the users' part of the iALS loss by pairs (Rendle et al. 2022, eq. 3 to 5, ν = 1)."""
     loss = 0.0
     for user, had in enumerate(histories):
         for item in range(len(items)):
@@ -46,7 +46,7 @@ def naive_als_loss(
 
 
 def naive_tfidf(texts: list[str]) -> list[dict[str, float]]:
-    """Return each text's unit vector of (1 + log tf) (1 + log((1 + n) / (1 + df))) over its words."""
+    """Return each text's unit vector of (1 + log tf) (1 + log((1 + n) / (1 + df)))."""
     words = [text.lower().split() for text in texts]
     vectors = []
     for own in words:

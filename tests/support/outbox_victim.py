@@ -1,7 +1,7 @@
-"""What runs in a process made to die: it records, uploads into a file, and notes what it was promised.
+"""The process that a test kills: it records, uploads into a file, and notes what it was promised.
 
-Before a line of `promises` is written the call has returned. Both files of the notes begin anew on a line of their own:
-a kill tears what one write appends where it crosses into the next page, and what follows must stand alone.
+A line of `promises` is written after the call has returned. Both files of notes continue on a new
+line: a kill tears an append where it crosses a page, and what follows must stand alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sanderling.outbox.database import Database
 from sanderling.outbox.outbox import Outbox
 from sanderling.runtime.clock import SystemClock
 from sanderling.upload.transport import Response
-from sanderling.upload.uploader import Uploader
+from sanderling.upload.uploader import Uploader, UploadOptions
 from tests.support.fakes import EventFactory
 
 Passing = Callable[[str], None]
@@ -31,7 +31,8 @@ Passing = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Life:
-    """Where a victim works and notes what it was promised, what is broken on purpose, and how large its outbox is."""
+    """Where a victim works and writes its notes, what is broken on purpose, and the limit of its
+    outbox."""
 
     folder: Path
     notes: Path
@@ -49,7 +50,7 @@ class AtOnce(random.Random):
 
 
 class FileCollector:
-    """Appends every batch to a file before it answers; the way there and the way back take a moment each."""
+    """Appends every batch to a file before it answers; both directions take a moment."""
 
     def __init__(self, life: Life, outbox: Outbox, rng: random.Random, passing: Passing) -> None:
         self.file = (life.notes / "received").open("ab", buffering=0)
@@ -70,7 +71,7 @@ class FileCollector:
 
 
 class DeleteFirst(FileCollector):
-    """The mutant that deletes before the collector has the batch."""
+    """The broken device that deletes before the collector has the batch."""
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
         self.outbox.acknowledge([codec.decode(line).id for line in codec.unpack(body)])
@@ -78,13 +79,13 @@ class DeleteFirst(FileCollector):
 
 
 def commit_unflushed() -> None:
-    """Break the outbox of this process: the mutant that commits rewards without flushing."""
+    """Break the outbox of this process: rewards are committed without a flush."""
     honest = Database.transaction
     Database.transaction = lambda self, durable: honest(self, False)
 
 
 def live(life: Life, ready: int, passing: Passing = lambda point: None) -> None:
-    """Work until killed; says on the descriptor `ready` when the outbox is open."""
+    """Work until killed; write to the descriptor `ready` when the outbox is open."""
     rng = random.Random(life.seed)
     if life.mutant == "unflushed":
         commit_unflushed()
@@ -92,7 +93,11 @@ def live(life: Life, ready: int, passing: Passing = lambda point: None) -> None:
     kind = DeleteFirst if life.mutant == "delete_first" else FileCollector
     transport = kind(life, outbox, rng, passing)
     uploader = Uploader(
-        outbox, transport, clock=SystemClock(), rng=AtOnce(), max_events=rng.choice([1, 3, 20])
+        outbox,
+        transport,
+        UploadOptions(max_events=rng.choice([1, 3, 20])),
+        clock=SystemClock(),
+        rng=AtOnce(),
     )
     if life.collector:
         uploader.start()

@@ -1,4 +1,5 @@
-"""A disk whose power can be cut: ext4 on a loop mount; its shutdown ioctl drops all that was not flushed."""
+"""A disk whose power can be cut: ext4 on a loop mount, whose shutdown ioctl drops what was not
+flushed."""
 
 from __future__ import annotations
 
@@ -18,9 +19,9 @@ NO_LOG_FLUSH = 2
 
 
 class LoopDisk:
-    """An ext4 file system of 64 MiB in a file; mounted on `folder` between `plug_in` and `unplug`.
+    """An ext4 file system of 64 MiB in a file, mounted on `folder` between `plug_in` and `unplug`.
 
-    `OSError` where that is not possible: it takes root, mkfs.ext4 and loop devices.
+    Raises `OSError` where that is not possible: it needs root, mkfs.ext4 and loop devices.
     """
 
     def __init__(self, place: Path) -> None:
@@ -42,10 +43,10 @@ class LoopDisk:
             os.close(handle)
 
     def cut_under(self, child: int) -> None:
-        """Cut the power of a child of this process too: from one moment on it does nothing, and is reaped.
+        """Cut the power of a child process too: it stops at once, and is reaped.
 
-        A process that goes on after `cut` may be told by a flush under way that all is well: so many runs beside one
-        another showed, one cut in a hundred. With the power goes the processor.
+        In about one of a hundred parallel runs, a process that continued after `cut` was told by a
+        flush under way that it had succeeded.
         """
         os.kill(child, signal.SIGSTOP)
         _, status = os.waitpid(child, os.WUNTRACED)

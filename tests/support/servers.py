@@ -1,4 +1,6 @@
-"""A collector on a real socket, and what tests say to it."""
+"""A collector on a real socket, in a thread or a process, and stores that are slow, blocked or
+broken.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ import zstandard
 
 from sanderling.events import codec
 from sanderling.events.schema import Event, Observation, Verdict
-from sanderling_trainer.collector.server import create_app, settings
+from sanderling_trainer.collector.server import create_app, uvicorn_options
 from sanderling_trainer.event_log.object_store import LocalObjectStore, ObjectStore
 from tests.support.fakes import EventFactory
 from tests.support.waiting import wait_until
@@ -39,8 +41,10 @@ def packed(*events: Event) -> bytes:
 
 
 def serving(folder: Path, before: str = "") -> tuple[subprocess.Popen, int]:
-    """Start a collector in a process of its own, after some code; return it and the port on which it listens."""
-    code = f"{before}\nimport sys\nfrom sanderling_trainer.collector import collector\n"
+    """Start a collector in a process, after running the code `before`; return the process and its
+    port.
+    """
+    code = f"{before}\nimport sys\nfrom sanderling_trainer.collector import server as collector\n"
     code += "collector.serve(sys.argv[1], port=0, token='secret')"
     process = subprocess.Popen([sys.executable, "-c", code, str(folder)])
     ports: list[int] = []
@@ -55,7 +59,7 @@ def serving(folder: Path, before: str = "") -> tuple[subprocess.Popen, int]:
 
 
 class SlowStore(LocalObjectStore):
-    """Takes its time for each file."""
+    """Takes so many seconds for each file."""
 
     def __init__(self, root: Path, seconds: float) -> None:
         super().__init__(root)
@@ -67,7 +71,7 @@ class SlowStore(LocalObjectStore):
 
 
 class HeldStore(LocalObjectStore):
-    """Holds each file until it is told to go on."""
+    """Blocks each write until `go` is set."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -89,8 +93,8 @@ class BrokenStore(LocalObjectStore):
         super().put(name, data)
 
 
-class Prompt(uvicorn.Server):
-    """Ends when it is told to, without the two tenths of a second that uvicorn takes to notice and to begin."""
+class PromptServer(uvicorn.Server):
+    """Stops at once; uvicorn takes 0.2 s to notice the request to exit, and to act on it."""
 
     async def main_loop(self) -> None:
         await self.on_tick(0)
@@ -122,15 +126,19 @@ class Server:
     ) -> None:
         self.folder = folder
         app = create_app(store or LocalObjectStore(folder), token, **more)
-        self.server = Prompt(uvicorn.Config(app, port=0, **settings()))
+        self.server = PromptServer(uvicorn.Config(app, port=0, **uvicorn_options()))
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
         while not self.server.started:
             time.sleep(0.005)
         self.port = self.server.servers[0].sockets[0].getsockname()[1]
 
-    def under_way(self) -> int:
-        """Return how many requests were begun and not answered."""
+    def connections(self) -> int:
+        """Return the number of open connections."""
+        return len(self.server.server_state.connections)
+
+    def requests_in_progress(self) -> int:
+        """Return the number of requests that are not answered yet."""
         return len(self.server.server_state.tasks)
 
     def post(

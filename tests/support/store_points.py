@@ -1,6 +1,6 @@
-"""Named points at which a collector or a job may die: before and after each kind of operation on the files of a store.
+"""Named crash points: before and after each kind of operation on the files of a store.
 
-Nothing is planted in the code: the functions of the operating system tell.
+The functions of the operating system are wrapped; the product has no hooks for this.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ DEPTHS = {1: "", 2: " day", 3: " file"}
 
 
 class StorePoints:
-    """Ends the process, as `kill -9` does, at the `nth` passing of one point, or `stops` it there until SIGCONT.
+    """Ends the process, as `kill -9` does, at the `nth` passing of one point, or with `stops`
+    suspends it until SIGCONT.
 
-    Notes all passings in `record`. Watches from `watch` on until the process ends: for processes that were made to die.
+    Writes all passings to `record`. `watch` wraps the functions for good: use it in a child process
+    only.
     """
 
     def __init__(
@@ -29,26 +31,28 @@ class StorePoints:
         record: Path | None = None,
         stops: bool = False,
     ) -> None:
-        self.root, self.point, self.nth, self.stops = root, point, nth, stops
+        self.root = root
+        self.point = point
+        self.nth = nth
+        self.stops = stops
         self.record = record.open("a", buffering=1) if record is not None else None
-        self.seen: Counter[str] = Counter()
+        self.passed: Counter[str] = Counter()
 
-    def passing(self, point: str) -> None:
-        self.seen[point] += 1
+    def pass_point(self, point: str) -> None:
+        self.passed[point] += 1
         if self.record is not None:
             self.record.write(point + "\n")
-        if point != self.point or self.seen[point] < self.nth:
+        if point != self.point or self.passed[point] < self.nth:
             return
         if not self.stops:
             os._exit(137)
-        if self.seen[point] == self.nth:
+        if self.passed[point] == self.nth:
             os.kill(os.getpid(), signal.SIGSTOP)
 
     def watch(self) -> None:
         for owner, name in ((Path, "mkdir"), (Path, "unlink"), (Path, "rename"), (os, "link")):
-            setattr(
-                owner, name, self._around(name, getattr(owner, name), lambda path, *_: Path(path))
-            )
+            wrapped = self._around(name, getattr(owner, name), lambda path, *_: Path(path))
+            setattr(owner, name, wrapped)
         os.fsync = self._around(
             "fsync", os.fsync, lambda handle: Path(f"/proc/self/fd/{handle}").readlink()
         )
@@ -60,7 +64,7 @@ class StorePoints:
 
         Path.open = watched_open  # type: ignore[method-assign]
 
-    def named(self, path: Path) -> str:
+    def kind_of(self, path: Path) -> str:
         """Return the kind of a path: its first folder in the store, and its depth."""
         try:
             parts = path.relative_to(self.root).parts
@@ -68,27 +72,28 @@ class StorePoints:
             return "elsewhere"
         if not parts:
             return "store"
-        first = (
-            parts[0].split(".")[1] if parts[0].startswith(".") else parts[0]
-        )  # a part is named by its file
+        # A half-written file is named after its file, with a dot in front.
+        first = parts[0].split(".")[1] if parts[0].startswith(".") else parts[0]
         return first + DEPTHS.get(len(parts), "")
 
     def _around(self, name: str, act: Callable, path_of: Callable[..., Path]) -> Callable:
         def watched(*arguments: Any, **more: Any) -> Any:
-            kind = self.named(path_of(*arguments))
-            self.passing(f"before {name} {kind}")
+            kind = self.kind_of(path_of(*arguments))
+            self.pass_point(f"before {name} {kind}")
             result = act(*arguments, **more)
-            self.passing(f"after {name} {kind}")
+            self.pass_point(f"after {name} {kind}")
             return result
 
         return watched
 
 
 class WatchedFile:
-    """A file of which half is on its way when its writer dies at the point between."""
+    """A file whose writes are done in two halves, with a point between them."""
 
     def __init__(self, file: Any, points: StorePoints, path: Path) -> None:
-        self.file, self.points, self.kind = file, points, points.named(path)
+        self.file = file
+        self.points = points
+        self.kind = points.kind_of(path)
 
     def __enter__(self) -> WatchedFile:
         return self
@@ -100,9 +105,9 @@ class WatchedFile:
         return getattr(self.file, name)
 
     def write(self, data: bytes) -> None:
-        self.points.passing(f"before write {self.kind}")
+        self.points.pass_point(f"before write {self.kind}")
         self.file.write(data[: len(data) // 2])
         self.file.flush()
-        self.points.passing(f"between writes {self.kind}")
+        self.points.pass_point(f"between writes {self.kind}")
         self.file.write(data[len(data) // 2 :])
-        self.points.passing(f"after write {self.kind}")
+        self.points.pass_point(f"after write {self.kind}")

@@ -1,4 +1,6 @@
-"""A store with the events of two installs, the jobs that work on it, and a search for every byte of an id."""
+"""A store with the events of two installs, jobs that work on it, and a search for an id in all its
+bytes.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ DAYS = 4
 
 
 def contents(root: Path) -> Iterator[bytes]:
-    """Every byte of a store: names, files as they lie there, and what they hold when unpacked."""
+    """Yield every byte of a store: names, files as they are, and their contents decompressed."""
     for path in sorted(path for path in root.rglob("*") if path.is_file()):
         data = path.read_bytes()
         yield str(path).encode()
@@ -35,6 +37,7 @@ def contents(root: Path) -> Iterator[bytes]:
 
 
 def holding(root: Path, install: str) -> list[int]:
+    """Return the places in `contents` that have an install's id, in one of several encodings."""
     needles = [
         install.encode(),
         install.upper().encode(),
@@ -43,15 +46,15 @@ def holding(root: Path, install: str) -> list[int]:
     ]
     needles.append(install.encode().replace(b"a", b"\\u0061"))
     return [
-        at
-        for at, content in enumerate(contents(root))
+        place
+        for place, content in enumerate(contents(root))
         if any(needle in content for needle in needles)
     ]
 
 
 def put(store: LocalObjectStore, clock: FakeClock, *events: bytes) -> None:
-    rows = [segment_format.line(event, clock.wall_ms(), None) for event in events]
-    store.put(segment_format.new_name("segments", clock), segment_format.pack(rows))
+    rows = [segment_format.encode_line(event, clock.wall_ms(), None) for event in events]
+    store.put(segment_format.new_file_name("segments", clock), segment_format.pack(rows))
 
 
 def filled(root: Path) -> LocalObjectStore:
@@ -68,9 +71,9 @@ def filled(root: Path) -> LocalObjectStore:
         )
         bad = [codec.encode(make.observation(seq=1)) + b"!" for make in (gone, stays)]
         store.put(
-            segment_format.new_name("dead", clock),
+            segment_format.new_file_name("dead", clock),
             segment_format.pack(
-                [segment_format.letter(event, clock.wall_ms(), "bad") for event in bad]
+                [segment_format.encode_dead_letter(event, clock.wall_ms(), "bad") for event in bad]
             ),
         )
         if day == 1:
@@ -80,7 +83,7 @@ def filled(root: Path) -> LocalObjectStore:
 
 
 def compacts(root: Path, clock: FakeClock) -> None:
-    compact(LocalObjectStore(root), clock, most_bytes=1)
+    compact(LocalObjectStore(root), clock, max_bytes=1)
 
 
 def erases(root: Path, clock: FakeClock) -> None:
@@ -101,11 +104,12 @@ def others(log: EventLog) -> dict:
 
 
 class Interrupted(LocalObjectStore):
-    """Lets somebody else act before its n-th operation."""
+    """Calls `act` before its n-th operation."""
 
-    def __init__(self, root: Path, at: int, act: Callable[[], object]) -> None:
+    def __init__(self, root: Path, operation: int, act: Callable[[], object]) -> None:
         super().__init__(root)
-        self.left, self.act = at, act
+        self.left = operation
+        self.act = act
 
     def _count(self) -> None:
         self.left -= 1

@@ -1,7 +1,4 @@
-"""A tap on a wire: a TCP relay in front of a server that keeps every byte of both directions.
-
-Refuses to know what the bytes mean, but for zstd frames between them.
-"""
+"""A tap on the wire: a TCP relay before a server that records every byte of both directions."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ FRAME = b"\x28\xb5\x2f\xfd"
 
 
 class Tap:
-    """Listens on a port of its own, and hands everything on to `port`."""
+    """Listens on its own port, and forwards everything to `port`."""
 
     def __init__(self, port: int) -> None:
         self.streams: list[bytearray] = []
@@ -25,9 +22,9 @@ class Tap:
         class Relay(socketserver.BaseRequestHandler):
             def handle(self) -> None:
                 with socket.create_connection(("127.0.0.1", port)) as server:
-                    back = threading.Thread(target=tap.pour, args=(server, self.request))
+                    back = threading.Thread(target=tap.forward, args=(server, self.request))
                     back.start()
-                    tap.pour(self.request, server)
+                    tap.forward(self.request, server)
                     back.join()
 
         self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Relay)
@@ -35,8 +32,8 @@ class Tap:
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
-    def pour(self, source: socket.socket, target: socket.socket) -> None:
-        """Hand on what comes until it ends, and keep it."""
+    def forward(self, source: socket.socket, target: socket.socket) -> None:
+        """Forward and record bytes until the source ends."""
         stream = bytearray()
         self.streams.append(stream)
         try:
@@ -48,14 +45,16 @@ class Tap:
             return
 
     def wire(self) -> Iterator[bytes]:
-        """Yield all bytes of each direction of each connection, and what is packed in them."""
+        """Yield all bytes of each direction of each connection, and the zstd frames in them
+        decompressed.
+        """
         for stream in self.streams:
             yield bytes(stream)
-            at = stream.find(FRAME)
-            while at >= 0:
+            start = stream.find(FRAME)
+            while start >= 0:
                 unpacker = zstandard.ZstdDecompressor().decompressobj()
-                yield unpacker.decompress(bytes(stream[at:]))
-                at = stream.find(FRAME, len(stream) - len(unpacker.unused_data))
+                yield unpacker.decompress(bytes(stream[start:]))
+                start = stream.find(FRAME, len(stream) - len(unpacker.unused_data))
 
     def close(self) -> None:
         self._server.shutdown()

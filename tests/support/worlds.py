@@ -1,4 +1,4 @@
-"""Small worlds made up for tests: a checkerboard log, and a language model of a few thousand weights."""
+"""Small synthetic data for tests: a checkerboard log, and a tiny random language model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ THINGS = ["shoe", "tent", "novel", "album", "film", "coffee", "jacket", "lamp", 
 def write_checkerboard(
     folder: Path, users: int = 80, items: int = 40, steps: int = 24, seed: int = 0
 ) -> tuple[Path, Path]:
-    """Write items.csv and log.csv: even users like red items, odd users blue ones, one user after the other."""
+    """Write items.csv and log.csv: even users like red items, odd users blue ones, in turn."""
     rng = np.random.default_rng(seed)
     paths = folder / "items.csv", folder / "log.csv"
     with paths[0].open("w", newline="") as file:
@@ -42,7 +42,7 @@ def write_checkerboard(
 
 
 def write_language_model(folder: Path) -> Path:
-    """Write a BERT of 4 layers and 32 dimensions with random weights, and a tokenizer of whole words."""
+    """Write a BERT of 4 layers and 32 dimensions, random weights, and a tokenizer of words."""
     import torch
     from transformers import BertConfig, BertModel, BertTokenizerFast
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.bundles import write_bundle
 from tests.support.power import LoopDisk, plugged_in
+
+if TYPE_CHECKING:
+    from tests.support.releases import ReleaseWorld
 
 NUMBERS = itertools.count()
 
@@ -43,3 +50,26 @@ def bucket(s3, monkeypatch) -> str:
 def disk(tmp_path, request) -> Iterator[LoopDisk]:
     with plugged_in(tmp_path, request) as disk:
         yield disk
+
+
+@pytest.fixture(scope="session")
+def release_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two bundles that share their encoder, and a repository in which the first is published."""
+    from sanderling_trainer.release_repository import create_repository, publish
+
+    folder = tmp_path_factory.mktemp("releases")
+    write_bundle(folder / "one", release=1)
+    write_bundle(folder / "two", release=2, seed=1)
+    create_repository(folder / "repository", folder / "keys")
+    publish(folder / "one", folder / "repository", folder / "keys")
+    return folder
+
+
+@pytest.fixture
+def world(release_folder: Path, tmp_path: Path) -> Iterator[ReleaseWorld]:
+    from tests.support.releases import ReleaseWorld
+
+    shutil.copytree(release_folder, tmp_path, dirs_exist_ok=True)
+    world = ReleaseWorld(tmp_path)
+    yield world
+    world.server.stop()

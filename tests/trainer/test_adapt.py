@@ -54,7 +54,9 @@ def similarity(model: LanguageModel) -> float:
 
 
 def test_pairs_are_what_one_user_liked_close_in_time():
-    """Neighbours of one user within the days, each pair once, no item with itself, nothing disliked."""
+    """Neighbours of one user within the days, each pair once, no item with
+    itself, nothing disliked.
+    """
     found = log(
         [
             (0, 5, 0.0, 1),
@@ -90,7 +92,9 @@ def test_info_nce_is_the_textbook_loss():
 
 
 def test_pairs_come_closer_and_the_merged_model_is_the_adapted_one(tmp_path, monkeypatch):
-    """Pairs gain on others; merged weights give the adapter's vectors within 1e-5, and survive saving and loading."""
+    """Pairs gain on others; merged weights give the adapter's vectors within 1e-5, and survive
+    saving and loading.
+    """
     from peft.tuners.lora import LoraModel
 
     model = LanguageModel(str(write_language_model(tmp_path / "model")))
@@ -116,7 +120,9 @@ def test_pairs_come_closer_and_the_merged_model_is_the_adapted_one(tmp_path, mon
 
 
 def test_only_attention_projections_move(tmp_path):
-    """All other weights are bit for bit the base model's, and a second model of the same folder is untouched."""
+    """All other weights are bit for bit the base model's, and a second model of the same
+    folder is untouched.
+    """
     folder = str(write_language_model(tmp_path / "model"))
     base, model = LanguageModel(folder), LanguageModel(folder)
     adapt(model, TEXTS, pairs(), SETTINGS)

@@ -1,4 +1,4 @@
-"""Two devices under one name, and one put back to an older state: noticed, named, never learned from (86, 87)."""
+"""Cloned and restored devices are detected, named, and never used in training."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from sanderling import Engine
 from sanderling.events import codec
 from sanderling_trainer.event_log.examples import examples_of
 from sanderling_trainer.event_log.object_store import LocalObjectStore
-from sanderling_trainer.event_log.reader import read_parts, read_segments
-from sanderling_trainer.event_log.segment_format import SEGMENTS, line, pack
-from sanderling_trainer.event_log.tombstones import MAX_AGE_S, ROTATED
+from sanderling_trainer.event_log.reader import read_partitions, read_segments
+from sanderling_trainer.event_log.segment_format import SEGMENTS, encode_line, pack
+from sanderling_trainer.event_log.tombstones import LOOKUP_CACHE_S, ROTATED
 from sanderling_trainer.jobs.compact import compact
 from sanderling_trainer.jobs.erase import erase
 from sanderling_trainer.jobs.rotate_identities import RotationError, rotate_identities
@@ -27,25 +27,25 @@ IDS = [f"item-{row}" for row in range(50)]
 
 
 class Shop:
-    """Devices by the names of their folders, and the lab that they report to."""
+    """Devices, named by their folders, and the lab that they upload to."""
 
     def __init__(self, folder) -> None:
         self.folder, self.world = folder, World(0)
         write_bundle(folder / "bundle")
         self.lab = Lab(self.world, folder / "lab")
-        self.lives = 0
+        self.n_runs = 0
 
-    def live(self, name: str, slates: int = 3, upload: bool = True) -> None:
-        """Let a device show so many slates and take a reward for each, then stop in good order."""
-        self.lives += 1
+    def run(self, name: str, slates: int = 3, upload: bool = True) -> None:
+        """Run a device that shows `slates`, with a reward for each, and stops in good order."""
+        self.n_runs += 1
         self.world.take(1.0)  # segments are named by their time
-        state, ways = self.folder / name, {"transport": self.lab, "background": False}
+        options = {"transport": self.lab, "background": False}
         engine = Engine.open(
             self.folder / "bundle",
-            state,
-            **ways,
+            self.folder / name,
+            **options,
             clock=FakeClock(),
-            entropy=FakeEntropy(self.lives),
+            entropy=FakeEntropy(self.n_runs),
         )
         for _ in range(slates):
             slate = engine.recommend("anna", k=3)
@@ -53,7 +53,7 @@ class Shop:
         while upload and engine.counters()["outbox"].pending:
             engine.step()
         if upload:
-            engine.step()  # with nothing left, a device does what may wait
+            engine.step()  # with nothing left to upload, a device rotates its identity
         engine.close()
 
     def copy(self, name: str, to: str) -> None:
@@ -73,107 +73,116 @@ def shop(tmp_path):
 
 
 @pytest.mark.parametrize("pending", [True, False])
-def test_two_devices_under_one_name_are_noticed(shop, pending):
-    """When both copies of a device go on, its install is named, and none of its decisions is learned from."""
-    shop.live("other")
-    shop.live("one", upload=not pending)
+def test_two_devices_with_one_identity_are_detected(shop, pending):
+    """If both copies of a device continue their install is named, and none of its decisions is
+    used.
+    """
+    shop.run("other")
+    shop.run("one", upload=not pending)
     shop.copy("one", "two")
-    shop.live("one", 2)
-    shop.live("two", 4)
+    shop.run("one", 2)
+    shop.run("two", 4)
     log, examples = shop.read()
-    (doubled,) = log.doubled
+    (cloned,) = log.cloned
     assert log.decisions() == 3 + 3 + 2 + 4
     assert log.conflicts == 4
     assert log.missing == 0
-    assert examples.dropped["install doubled"] == 9
+    assert examples.dropped["install cloned"] == 9
     assert len(examples.decisions) == 3
-    assert sum(install == doubled for install, _ in log.events) == 1
+    assert sum(install == cloned for install, _ in log.events) == 1
 
 
-def test_a_device_that_was_put_back_is_noticed(shop):
-    """A device restored from a backup numbers its events anew: the ids are others, and the install is named."""
-    shop.live("one")
+def test_a_restored_device_is_detected(shop):
+    """A device restored from a backup uses sequence numbers again, with other ids, and its install
+    is named.
+    """
+    shop.run("one")
     shop.copy("one", "backup")
-    shop.live("one", 2)
+    shop.run("one", 2)
     shop.copy("backup", "one")
-    shop.live("one", 2)
+    shop.run("one", 2)
     log, examples = shop.read()
-    assert len(log.doubled) == 1
+    assert len(log.cloned) == 1
     assert len(log.time) == 2 * (3 + 2 + 2)
-    assert examples.dropped == {"install doubled": 7}
+    assert examples.dropped == {"install cloned": 7}
 
 
-def test_copies_that_were_not_used_are_no_matter(shop):
-    """A copy of a disk that nobody started, or whose device sent nothing new, doubles nobody."""
-    shop.live("one", upload=False)
+def test_unused_copies_are_harmless(shop):
+    """A copy of a disk that sends nothing new does not make a clone."""
+    shop.run("one", upload=False)
     shop.copy("one", "two")
-    shop.live("one", 0)
-    shop.live("two", 0)
+    shop.run("one", 0)
+    shop.run("two", 0)
     log, examples = shop.read()
-    assert (log.doubled, log.conflicts, log.missing) == (frozenset(), 0, 0)
+    assert (log.cloned, log.conflicts, log.missing) == (frozenset(), 0, 0)
     assert len(examples.decisions) == 3
 
 
-def test_doubles_are_noticed_after_compaction(shop):
-    """Days later, in Parquet, the same install is named."""
-    shop.live("one")
+def test_clones_are_detected_after_compaction(shop):
+    """Days later, in daily files, the same install is named."""
+    shop.run("one")
     shop.copy("one", "two")
-    shop.live("one")
-    shop.live("two")
+    shop.run("one")
+    shop.run("two")
     before = shop.read()[0]
     shop.world.take(2 * 86_400)
     assert compact(shop.lab.store, shop.world).events == 18
     assert shop.read()[0] == before
-    assert before.doubled
+    assert before.cloned
 
 
-def test_a_renewal_heals_both_devices_and_loses_nothing(shop):
-    """Asked by the lab, both devices take names of their own when all is told; what they tell then is learned from."""
-    shop.live("one")
+def test_a_rotation_separates_both_devices_and_loses_nothing(shop):
+    """Asked to rotate, both devices take new identities after their upload; later decisions are
+    used.
+    """
+    shop.run("one")
     shop.copy("one", "two")
-    shop.live("one")
-    shop.live("two")
-    (doubled,) = shop.read()[0].doubled
-    assert rotate_identities(str(shop.folder / "lab")) == [doubled]
+    shop.run("one")
+    shop.run("two")
+    (cloned,) = shop.read()[0].cloned
+    assert rotate_identities(str(shop.folder / "lab")) == [cloned]
     assert rotate_identities(str(shop.folder / "lab")) == []
-    shop.world.take(MAX_AGE_S)
+    shop.world.take(LOOKUP_CACHE_S)
     for name in ("one", "two", "one", "two"):
-        shop.live(name)
+        shop.run(name)
     log, examples = shop.read()
     assert log.decisions() == log.outcomes() == 3 * 7
-    assert (log.doubled, log.missing, len({install for install, _ in log.events})) == (
-        {doubled},
+    assert (log.cloned, log.missing, len({install for install, _ in log.events})) == (
+        {cloned},
         0,
         3,
     )
     assert len(examples.decisions) == 2 * 3
 
 
-def test_a_renewal_heals_a_gap(shop):
-    """A device of which a segment was lost in the lab takes another name, and is learned from again."""
+def test_a_rotation_repairs_a_gap(shop):
+    """A device with a lost segment takes a new identity, and its decisions are used again."""
     for _ in range(3):
-        shop.live("one")
+        shop.run("one")
     shop.lab.store.delete(sorted(shop.lab.store.names(SEGMENTS))[1])
     (incomplete,) = shop.read()[0].incomplete
     assert rotate_identities(str(shop.folder / "lab")) == [incomplete]
-    shop.world.take(MAX_AGE_S)
-    shop.live("one")
-    shop.live("one")
+    shop.world.take(LOOKUP_CACHE_S)
+    shop.run("one")
+    shop.run("one")
     log, examples = shop.read()
     assert log.incomplete == {incomplete}
     assert len(examples.decisions) == 3
 
 
 @pytest.mark.parametrize(
-    ("whole", "at_most", "marked"), [(3000, 0.05, 120), (1000, 0.05, None), (1000, 0.2, 120)]
+    ("n_installs", "at_most", "marked"), [(3000, 0.05, 120), (1000, 0.05, None), (1000, 0.2, 120)]
 )
-def test_a_lost_segment_does_not_renew_a_fleet(tmp_path, whole, at_most, marked):
-    """A hundred and twenty gaps among many installs are renewed; among few, nobody is, unless somebody says so."""
+def test_a_lost_segment_does_not_rotate_a_fleet(tmp_path, n_installs, at_most, marked):
+    """120 gaps among many installs are marked; among few installs none is, unless --at-most allows
+    it.
+    """
     store, make = LocalObjectStore(tmp_path), EventFactory()
-    rows = [make.observation(install=f"{at:032x}", seq=1) for at in range(whole)]
-    rows += [make.observation(install=f"{at:032x}", seq=3) for at in range(120)]
+    rows = [make.observation(install=f"{i:032x}", seq=1) for i in range(n_installs)]
+    rows += [make.observation(install=f"{i:032x}", seq=3) for i in range(120)]
     store.put(
-        "segments/2025-01-01/one.jsonl.zst", pack([line(codec.encode(row), 1, 1) for row in rows])
+        "segments/2025-01-01/one.jsonl.zst",
+        pack([encode_line(codec.encode(row), 1, 1) for row in rows]),
     )
     if marked is None:
         with pytest.raises(RotationError, match="found 120"):
@@ -183,35 +192,37 @@ def test_a_lost_segment_does_not_renew_a_fleet(tmp_path, whole, at_most, marked)
     assert len(store.names(ROTATED)) == (marked or 0)
 
 
-def test_a_gap_that_was_only_not_yet_listed_renews_nobody(shop, monkeypatch):
-    """A segment that is there when the log is read again, as where batches come while files are listed, is no gap."""
+def test_a_gap_that_closes_is_not_marked(shop, monkeypatch):
+    """A gap that is closed when the log is read again, because a batch came during the listing, is
+    not marked.
+    """
     for _ in range(3):
-        shop.live("one")
+        shop.run("one")
     name = sorted(shop.lab.store.names(SEGMENTS))[1]
     late = shop.lab.store.get(name)
     shop.lab.store.delete(name)
 
     def read(store):
-        yield from read_parts(store)
+        yield from read_partitions(store)
         shop.lab.store.put(name, late)
 
-    monkeypatch.setattr("sanderling_trainer.jobs.rotate_identities.read_parts", read)
+    monkeypatch.setattr("sanderling_trainer.jobs.rotate_identities.read_partitions", read)
     assert rotate_identities(str(shop.folder / "lab")) == []
 
 
-def test_erasing_a_doubled_install_heals_both_devices(shop):
-    """After an erasure the two devices begin anew under two names, and what they tell then is learned from."""
-    shop.live("one")
+def test_an_erasure_separates_both_devices(shop):
+    """After an erasure the two devices take two identities, and their later decisions are used."""
+    shop.run("one")
     shop.copy("one", "two")
-    shop.live("one")
-    shop.live("two")
-    (doubled,) = shop.read()[0].doubled
-    erase(shop.lab.store, doubled, shop.world, pause=shop.world.take)
+    shop.run("one")
+    shop.run("two")
+    (cloned,) = shop.read()[0].cloned
+    erase(shop.lab.store, cloned, shop.world, pause=shop.world.take)
     for name in ("one", "two", "one", "two"):
-        shop.live(name)
+        shop.run(name)
     log, examples = shop.read()
     installs = {install for install, _ in log.events}
-    assert (len(installs), doubled in installs, log.doubled, log.missing) == (
+    assert (len(installs), cloned in installs, log.cloned, log.missing) == (
         2,
         False,
         frozenset(),

@@ -1,4 +1,4 @@
-"""Several processes learn one network: joined by torch alone, and by Ray where it is installed."""
+"""Several processes train one network: joined by torch alone, and by Ray where it is installed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ import torch
 from torch import distributed
 
 from sanderling_trainer.data.histories import History
-from sanderling_trainer.data.popularity import DAY, Trends
-from sanderling_trainer.data.shard_writer import shard
-from sanderling_trainer.data.shards import Shards, spread
+from sanderling_trainer.data.popularity import DAY, PopularityHistory
+from sanderling_trainer.data.shard_writer import shard_histories, shard_log
+from sanderling_trainer.data.shards import Shards
 from sanderling_trainer.data.tables import Catalogue
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.network import PolicyNetwork
-from sanderling_trainer.policy.training import distributed as ranks
-from sanderling_trainer.policy.training.training_state import learned
+from sanderling_trainer.policy.training import distributed as training_processes
+from sanderling_trainer.policy.training.context import TrainingContext
+from sanderling_trainer.policy.training.training_state import copy_parameters
 from sanderling_trainer.policy.training.warm_start import warm_start
 from tests.support.worlds import write_checkerboard, write_language_model
 
@@ -63,13 +64,13 @@ def run(
     found: list[History] | Shards, config: Config
 ) -> tuple[dict[str, torch.Tensor], list[float], list[float]]:
     made = network(config)
-    trends = Trends.of(np.arange(9), np.arange(9), np.arange(9) * DAY, ITEMS)
-    trace = warm_start(made, found, config, repeats=False, trends=trends)
-    return learned(made), trace.loss, trace.validation
+    popularity = PopularityHistory.of(np.arange(9), np.arange(9), np.arange(9) * DAY, ITEMS)
+    curves = warm_start(TrainingContext(made, found, config, False, popularity))
+    return copy_parameters(made), curves.loss, curves.validation
 
 
 def process(rank: int, size: int, folder: Path) -> None:
-    """Learn as one of several: every config from memory and from shards."""
+    """Train as one of several processes: every config from memory and from shards."""
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size
@@ -80,12 +81,12 @@ def process(rank: int, size: int, folder: Path) -> None:
         for name, config in CONFIGS.items()
         for source, found in sources.items()
     }
-    again = list(
-        ranks.in_step(
+    steps = list(
+        training_processes.in_step(
             iter(range(3 if rank else 5)), lambda: iter(range(10, 19)), torch.device("cpu")
         )
     )
-    torch.save((done, again, averaged(rank)), folder / f"done-{rank}.pt")
+    torch.save((done, steps, averaged(rank)), folder / f"done-{rank}.pt")
     distributed.destroy_process_group()
 
 
@@ -99,20 +100,22 @@ def averaged(rank: int) -> dict[str, list]:
     )
     if rank == 0:
         none.grad = torch.tensor([2.0])
-    ranks.average([dense, sparse, none])
+    training_processes.average_gradients([dense, sparse, none])
     found = {
         "dense": dense.grad.tolist(),
         "sparse": sparse.grad.to_dense().tolist(),
         "none": none.grad.tolist(),
     }
-    return found | {"total": ranks.total([1.0 + rank, float(rank)], torch.device("cpu"))}
+    return found | {
+        "total": training_processes.total([1.0 + rank, float(rank)], torch.device("cpu"))
+    }
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
-    """Return what two processes ended with."""
+    """Return the results of two processes that train together."""
     folder = tmp_path_factory.mktemp("ranks")
-    spread(histories(), folder / "shards", ITEMS, ["view", "buy", "click"], shards=5)
+    shard_histories(histories(), folder / "shards", ITEMS, ["view", "buy", "click"], shards=5)
     context = multiprocessing.get_context("spawn")
     started = [context.Process(target=process, args=(rank, 2, folder)) for rank in range(2)]
     for one in started:
@@ -126,18 +129,20 @@ def both(tmp_path_factory):
 @pytest.mark.parametrize("source", ["memory", "shards"])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_two_processes_end_with_the_same_network(both, name, source):
-    """Parameters are bit for bit equal on both, dense and sparse gradients alike, and so are loss and validation."""
+    """Parameters are bit for bit equal on both, dense and sparse gradients alike, and so are
+    loss and validation.
+    """
     (one, *curves), (other, *theirs) = (done[f"{name} {source}"] for done, *_ in both)
     assert curves == theirs
     for parameter in one:
         assert torch.equal(one[parameter], other[parameter]), parameter
-    start = learned(network(CONFIGS[name]))
+    start = copy_parameters(network(CONFIGS[name]))
     assert not torch.equal(one["residual"], start["residual"])
 
 
 @pytest.mark.parametrize("name", ["full", "sampled"])
 def test_two_processes_learn_as_one_with_batches_twice_as_large(both, name):
-    """With the same total batch the loss falls as far, within what the order of the batches moves."""
+    """With the same total batch the loss falls as far, up to the effect of the batches' order."""
     _, loss, validation = both[0][0][f"{name} memory"]
     config = replace(CONFIGS[name], batch_events=2 * BASE.batch_events)
     _, alone, expected = run(histories(), config)
@@ -149,7 +154,7 @@ def test_two_processes_learn_as_one_with_batches_twice_as_large(both, name):
 
 
 def test_one_gradient_is_the_mean_of_two(both):
-    """Dense gradients, sparse ones, and one that only one process has are averaged; sums are sums."""
+    """Dense, sparse and one-sided gradients are averaged over the processes, totals are summed."""
     expected = {
         "dense": [0.5, 1.0],
         "sparse": [[0.5], [1.0], [0.0]],
@@ -159,15 +164,17 @@ def test_one_gradient_is_the_mean_of_two(both):
     assert [mean for _, _, mean in both] == [expected] * 2
 
 
-def test_a_process_that_is_through_goes_on_until_all_are(both):
-    """The longer epoch decides how many steps both take, and the shorter one begins again."""
-    assert [again for _, again, _ in both] == [[0, 1, 2, 3, 4], [0, 1, 2, 10, 11]]
+def test_a_process_that_finishes_early_continues_until_all_have_finished(both):
+    """The longer epoch decides how many steps both take; the other process restarts its own."""
+    assert [steps for _, steps, _ in both] == [[0, 1, 2, 3, 4], [0, 1, 2, 10, 11]]
 
 
-def test_alone_nothing_is_averaged_and_nothing_repeated():
-    """Outside of a group there is one process, and an epoch is an epoch."""
-    assert (ranks.size(), ranks.rank()) == (1, 0)
-    assert list(ranks.in_step(iter([1, 2]), lambda: iter([3]), torch.device("cpu"))) == [1, 2]
+def test_a_single_process_averages_and_repeats_nothing():
+    """Outside of a group there is one process, and an epoch has its own batches alone."""
+    assert (training_processes.size(), training_processes.rank()) == (1, 0)
+    assert list(
+        training_processes.in_step(iter([1, 2]), lambda: iter([3]), torch.device("cpu"))
+    ) == [1, 2]
 
 
 @pytest.fixture(scope="module")
@@ -183,25 +190,29 @@ def cluster():
 
 @pytest.mark.soak
 def test_ray_train_runs_the_same_fit(cluster, both, tmp_path):
-    """Two workers of Ray Train end, bit for bit, where two processes joined by torch alone ended."""
+    """Two workers of Ray Train end, bit for bit, like two processes joined by torch alone."""
     from sanderling_trainer.policy.training.ray_cluster import warm_start as on_cluster
 
     made = network(BASE)
-    shards = spread(histories(), tmp_path / "shards", ITEMS, ["view", "buy", "click"], shards=5)
-    trends = Trends.of(np.arange(9), np.arange(9), np.arange(9) * DAY, ITEMS)
-    config = replace(BASE, batch_events=2 * BASE.batch_events)
-    trace = on_cluster(
-        made, replace(shards, fresh_after=SPLIT), config, False, trends, tmp_path / "run", cluster
+    shards = shard_histories(
+        histories(), tmp_path / "shards", ITEMS, ["view", "buy", "click"], shards=5
     )
+    popularity = PopularityHistory.of(np.arange(9), np.arange(9), np.arange(9) * DAY, ITEMS)
+    config = replace(BASE, batch_events=2 * BASE.batch_events)
+    shards = replace(shards, validation_after=SPLIT)
+    context = TrainingContext(made, shards, config, False, popularity)
+    curves = on_cluster(context, tmp_path / "run", cluster)
     expected, loss, validation = both[0][0]["full shards"]
-    assert (trace.loss, trace.validation) == (loss, validation)
-    for name, parameter in learned(made).items():
+    assert (curves.loss, curves.validation) == (loss, validation)
+    for name, parameter in copy_parameters(made).items():
         assert torch.equal(parameter, expected[name]), name
 
 
 @pytest.mark.soak
 def test_ray_data_encodes_a_catalogue_as_one_process_does(cluster, tmp_path):
-    """The vectors of a thousand and some texts, in their order, equal the single process's within 1e-5."""
+    """The vectors of a thousand and some texts, in their order, equal the single
+    process's within 1e-5.
+    """
     from sanderling_trainer.policy.model.language_model import LanguageModel
     from sanderling_trainer.policy.training.ray_cluster import encode
 
@@ -224,7 +235,7 @@ def test_ray_data_reads_a_log_as_one_process_does(cluster, tmp_path):
     pq.write_table(pa.table(columns), tmp_path / "log.parquet", row_group_size=500)
     catalogue = Catalogue(ids, ids, [{"id": one} for one in ids])
     made = [
-        shard(tmp_path / "log.parquet", catalogue, tmp_path / str(reader), 1000, reader)
+        shard_log(tmp_path / "log.parquet", catalogue, tmp_path / str(reader), 1000, reader)
         for reader in (None, read)
     ]
     for at in range(3):
@@ -241,7 +252,9 @@ def test_ray_data_reads_a_log_as_one_process_does(cluster, tmp_path):
 
 @pytest.mark.soak
 def test_the_whole_command_runs_on_a_cluster_and_adapts_its_language_model(cluster, tmp_path):
-    """`train --cluster auto --adapt` leaves an ordinary checkpoint, with the curves of learning, and no shards."""
+    """`train --cluster auto --adapt` leaves an ordinary checkpoint, with the curves of
+    learning, and no shards.
+    """
     pytest.importorskip("peft")
     from sanderling_trainer.data.tables import read_catalogue, read_interactions
     from sanderling_trainer.policy.train import train

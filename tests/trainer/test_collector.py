@@ -1,4 +1,4 @@
-"""The collector over a real socket: it answers only for what is durable, one verdict for each event."""
+"""The collector over a socket: it answers when events are durable, with one verdict for each."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from sanderling.events import schema as wire
 from sanderling.outbox.outbox import Outbox
 from sanderling.runtime.clock import SystemClock
 from sanderling.upload.transport import HttpTransport
-from sanderling.upload.uploader import Uploader
+from sanderling.upload.uploader import Uploader, UploadOptions
 from sanderling_trainer.event_log.object_store import LocalObjectStore
 from sanderling_trainer.event_log.reader import read_segments
-from sanderling_trainer.event_log.tombstones import ERASED, ROTATED, rotation
+from sanderling_trainer.event_log.tombstones import ERASED, ROTATED, rotation_file
 from tests.support.fakes import EventFactory
 from tests.support.servers import BrokenStore, HeldStore, Server, events, packed
 from tests.support.waiting import wait_until
@@ -34,7 +34,7 @@ def server(tmp_path) -> Iterator[Server]:
 
 
 def test_an_answered_batch_is_in_a_segment(server):
-    """When the answer is there, so is the segment, and it reads back as what was sent."""
+    """When the answer arrives the segment exists, and reads back as what was sent."""
     sent = events(5)
     assert [verdict.verdict for verdict in server.send(*sent)] == ["ok"] * 5
     log = read_segments(str(server.folder))
@@ -43,22 +43,22 @@ def test_an_answered_batch_is_in_a_segment(server):
 
 
 def test_a_repeated_batch_is_answered_duplicate_and_stored_once(server):
-    """Sending the same batch again is harmless: the verdict is duplicate and no segment is added."""
+    """The verdicts for a batch that is sent again are `duplicate`, and no segment is added."""
     sent = events(3)
     server.send(*sent)
     assert [verdict.verdict for verdict in server.send(*sent)] == ["duplicate"] * 3
     assert len(server.files("segments")) == 1
 
 
-def test_a_batch_that_repeats_itself_is_stored_once(server):
-    """The same event twice in one batch is ok and duplicate."""
+def test_an_event_twice_in_a_batch_is_stored_once(server):
+    """The same event twice in one batch gets `ok` and `duplicate`."""
     [event] = events(1)
     assert [verdict.verdict for verdict in server.send(event, event)] == ["ok", "duplicate"]
     assert read_segments(str(server.folder)).received == 1
 
 
 def test_a_second_body_under_an_id_is_a_conflict(server):
-    """The same id with another body is rejected and lies in the dead letters with the reason."""
+    """The same id with another body is rejected, and is in the dead letters with the reason."""
     [event] = events(1)
     other = msgspec.structs.replace(event, item="blue")
     server.send(event)
@@ -69,8 +69,10 @@ def test_a_second_body_under_an_id_is_a_conflict(server):
     assert codec.decode(letter["line"].encode()) == other
 
 
-def test_a_bad_event_does_not_harm_its_neighbours(server):
-    """One event that breaks the schema is rejected with its place; those around it are stored."""
+def test_a_bad_event_does_not_affect_its_neighbours(server):
+    """An event that breaks the schema is rejected with the field's name; those around it are
+    stored.
+    """
     good = events(2)
     bad = codec.encode(events(1, start=9)[0]).replace(b'"item":"red"', b'"item":"red","extra":1')
     status, _, content = server.post(
@@ -84,16 +86,16 @@ def test_a_bad_event_does_not_harm_its_neighbours(server):
 
 
 def test_a_semantic_fault_is_rejected(server):
-    """A well-typed decision that shows an item twice is rejected."""
+    """A decision that matches the schema but shows an item twice is rejected."""
     twice = EventFactory().decision(seq=1, slate=[wire.Slot("red", 0, False, 0.5, 0.5)] * 2)
     [verdict] = server.send(twice)
     assert (verdict.verdict, "slate" in verdict.reason) == ("rejected", True)
 
 
-def test_a_marked_install_is_request_rotation_name(server):
-    """Of two installs in a batch the answer names the one that is marked; its events are stored all the same."""
+def test_the_answer_asks_marked_installs_to_rotate(server):
+    """Of two installs in a batch the answer names the marked one; its events are stored as well."""
     marked, other = EventFactory("a1" * 16), EventFactory("b2" * 16, start=50)
-    LocalObjectStore(server.folder).put(rotation(marked.install), b"")
+    LocalObjectStore(server.folder).put(rotation_file(marked.install), b"")
     _, _, content = server.post(packed(marked.observation(seq=1), other.observation(seq=1)))
     assert (content["rotate"], [row["verdict"] for row in content["verdicts"]]) == (
         [marked.install],
@@ -103,31 +105,36 @@ def test_a_marked_install_is_request_rotation_name(server):
     assert read_segments(str(server.folder)).received == 3
 
 
-def test_the_marks_of_a_batch_are_asked_for_together(tmp_path):
-    """Each of the lookups of sixteen installs waits until all have begun: one after the other they would never end."""
-    together = {ERASED: threading.Barrier(16), ROTATED: threading.Barrier(16)}
+def test_the_marks_of_a_batch_are_looked_up_concurrently(tmp_path):
+    """Each of sixteen lookups waits until all have begun: one after the other they would not
+    finish.
+    """
+    barriers = {ERASED: threading.Barrier(16), ROTATED: threading.Barrier(16)}
 
-    class Together(LocalObjectStore):
+    class BarrierStore(LocalObjectStore):
         def has(self, name: str) -> bool:
-            if found := together.get(name.split("/")[0]):
-                found.wait(20)
+            if barrier := barriers.get(name.split("/")[0]):
+                barrier.wait(20)
             return super().has(name)
 
-    server = Server(tmp_path, Together(tmp_path))
-    sent = [EventFactory(f"{at:032x}", start=1 + at).observation(seq=1) for at in range(16)]
+    server = Server(tmp_path, BarrierStore(tmp_path))
+    sent = [
+        EventFactory(f"{number:032x}", start=1 + number).observation(seq=1) for number in range(16)
+    ]
     assert [verdict.verdict for verdict in server.send(*sent)] == ["ok"] * 16
     server.stop()
 
 
 def test_from_outbox_to_log(server, tmp_path):
-    """A device's events travel over HTTP into the lab's log, each once, in order, with nothing missing."""
+    """A device's events reach the log over HTTP, each once, in order, none missing."""
     outbox = Outbox(tmp_path / "device", clock=SystemClock())
     make = EventFactory(outbox.install)
     decisions = [make.decision() for _ in range(200)]
     outbox.put(decisions)
     outbox.put_durable([make.outcome(decision) for decision in decisions])
     transport = HttpTransport(f"http://127.0.0.1:{server.port}/v1", "secret")
-    uploader = Uploader(outbox, transport, clock=SystemClock(), rng=random.Random(0), max_events=70)
+    options = UploadOptions(max_events=70)
+    uploader = Uploader(outbox, transport, options, clock=SystemClock(), rng=random.Random(0))
     assert uploader.drain(10)
     outbox.close()
     log = read_segments(str(server.folder))
@@ -136,7 +143,9 @@ def test_from_outbox_to_log(server, tmp_path):
 
 
 def test_a_failing_store_is_answered_503_and_recovers(tmp_path):
-    """While the store fails nothing is acknowledged; the same batch goes through afterwards as ok, not duplicate."""
+    """While the store fails nothing is acknowledged; afterwards the same batch is `ok`, not
+    `duplicate`.
+    """
     store = BrokenStore(tmp_path)
     server = Server(tmp_path, store)
     sent = events(2)
@@ -149,12 +158,12 @@ def test_a_failing_store_is_answered_503_and_recovers(tmp_path):
 
 
 def test_requests_that_wait_together_share_a_segment(tmp_path):
-    """While one segment is being written the next requests gather, and all are answered from one commit."""
+    """While one segment is written the next requests gather, and one commit answers all of them."""
     store = HeldStore(tmp_path)
     server = Server(tmp_path, store)
     with ThreadPoolExecutor(20) as pool:
         posts = [pool.submit(server.send, event) for event in events(20)]
-        assert wait_until(lambda: server.under_way() == 20)
+        assert wait_until(lambda: server.requests_in_progress() == 20)
         store.go.set()
     server.stop()
     assert [post.result()[0].verdict for post in posts] == ["ok"] * 20

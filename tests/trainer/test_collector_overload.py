@@ -1,4 +1,6 @@
-"""Five times the load that a collector can take: refused in words that devices understand, and nothing lost (P25)."""
+"""Five times the load that a collector can take: refused in ways that devices understand, and
+nothing lost.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ CAPACITY = REQUESTS / COMMIT_S
 
 
 class ForgetfulStore(LocalObjectStore):
-    """Says that it has what it has not, the first time and every third."""
+    """Reports success without writing, the first time and every third."""
 
     count = 0
 
@@ -32,46 +34,50 @@ class ForgetfulStore(LocalObjectStore):
         self.count += 1
 
 
-def test_five_times_the_load_is_refused_or_stored(tmp_path):
-    """For two seconds only 200, or 503 with Retry-After; what was answered is stored, and the rest may come again."""
+def test_overload_is_refused_or_stored(tmp_path):
+    """For two seconds all answers are 200, or 503 with Retry-After, and the answered events are
+    stored.
+    """
     server = Server(tmp_path, SlowStore(tmp_path, COMMIT_S), limits=Limits(requests=REQUESTS))
-    found = asyncio.run(flood(server.port, 5 * CAPACITY, 2.0, 64, 1))
-    assert set(found.status) == {200, 503}
-    assert found.status[503] > found.status[200] > 0
-    assert (found.without_wait, found.broken) == (0, 0)
-    assert overload._lost(tmp_path, [found]) == 0
+    result = asyncio.run(flood(server.port, 5 * CAPACITY, 2.0, 64, 1))
+    assert set(result.status) == {200, 503}
+    assert result.status[503] > result.status[200] > 0
+    assert (result.without_retry_after, result.unanswered) == (0, 0)
+    assert overload.count_lost(tmp_path, [result]) == 0
     body = next(body for _, body in source.batches(2))
     assert server.post(body)[0] == 200
     server.stop()
 
 
 def test_the_flood_finds_a_store_that_forgets(tmp_path):
-    """With a store that leaves out segments, answered events are missed by the same count."""
+    """With a store that skips segments, the same count finds lost events."""
     server = Server(tmp_path, ForgetfulStore(tmp_path))
-    found = asyncio.run(flood(server.port, 50, 0.5, 16, 1))
+    result = asyncio.run(flood(server.port, 50, 0.5, 16, 1))
     server.stop()
-    assert overload._lost(tmp_path, [found])
+    assert overload.count_lost(tmp_path, [result])
 
 
 def test_no_two_batches_of_the_source_share_an_id():
-    """The load never repeats itself: each event has an id of its own, and those that its prefix tells."""
+    """Each event of the load has its own id, the one that follows from the prefix of its batch."""
     rows = [
         (prefix, [codec.decode(line).id for line in codec.unpack(body)])
         for prefix, body in islice(source.batches(0), 130)
     ]
-    found = [id for _, ids in rows for id in ids]
-    assert len(set(found)) == len(found) == 130 * 50
+    all_ids = [id for _, ids in rows for id in ids]
+    assert len(set(all_ids)) == len(all_ids) == 130 * 50
     assert all(ids == source.ids(prefix) for prefix, ids in rows)
 
 
 @pytest.mark.soak
 def test_half_a_minute_of_five_times_the_load(capsys):
-    """The real thing: only 200, 429 and 503 with Retry-After, none lost, memory bounded, normal again within 10 s."""
-    found = overload.run([])
+    """The benchmark: only 200, 429 and 503 with Retry-After, none lost, bounded memory, normal
+    within 10 s.
+    """
+    result = overload.run([])
     with capsys.disabled():
-        print(f"\n{found}")
-    assert set(found["status"]) <= {"200", "429", "503"}
-    assert (found["lost"], found["without Retry-After"], found["without an answer"]) == (0, 0, 0)
-    assert found["offered batches/s"] >= 4 * found["batches/s"]
-    assert found["normal_again_s"] <= 10
-    assert found["rss_peak_MiB"] <= 512
+        print(f"\n{result}")
+    assert set(result["status"]) <= {"200", "429", "503"}
+    assert (result["lost"], result["without Retry-After"], result["without an answer"]) == (0, 0, 0)
+    assert result["offered batches/s"] >= 4 * result["batches/s"]
+    assert result["normal_again_s"] <= 10
+    assert result["rss_peak_MiB"] <= 512

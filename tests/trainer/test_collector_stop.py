@@ -1,4 +1,4 @@
-"""Stopping a collector, in good order or not, loses nothing that it answered."""
+"""Stopping a collector, by SIGTERM or SIGKILL, loses no event that it answered."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from pathlib import Path
 from sanderling_trainer.event_log.object_store import LocalObjectStore
 from sanderling_trainer.collector import server as collector
 put = LocalObjectStore.put
-def late(self, name, data):
+def slow(self, name, data):
     time.sleep(0.01)
     put(self, name, data)
 def hangs(self, name, data):
     collector.FINISH_COMMITS_S = 0.5
-    Path(self._root, "hangs").touch()
+    Path(self.root, "hangs").touch()
     time.sleep(60)
 def answer_first(self, name, data):
     threading.Timer(60, put, (self, name, data)).start()
@@ -45,17 +45,19 @@ if "{0}" == "hangs":
 
 
 def stop_under_load(
-    folder: Path, sign: signal.Signals, store: str = "late"
+    folder: Path, signal_: signal.Signals, store: str = "slow"
 ) -> tuple[set[str], set[str]]:
-    """Stop a collector in another process while four clients send; return the ids answered ok, and those stored."""
+    """Stop a collector in another process while four clients send; return the ids answered `ok`,
+    and those stored.
+    """
     process, port = serving(folder, STORE.format(store))
     answered: set[str] = set()
-    transport_errors = threading.Event()
+    stopped = threading.Event()
 
     def client(number: int) -> None:
         make = EventFactory(start=number << 32 | 1)
         transport = HttpTransport(f"http://127.0.0.1:{port}/v1", "secret", timeout_s=5)
-        while not transport_errors.is_set():
+        while not stopped.is_set():
             batch = [make.observation(seq=1) for _ in range(20)]
             try:
                 response = transport.post(
@@ -75,26 +77,28 @@ def stop_under_load(
         thread.start()
     assert wait_until(lambda: bool(answered), 20)
     time.sleep(0.1)
-    process.send_signal(sign)
+    process.send_signal(signal_)
     process.wait(10)
-    transport_errors.set()
+    stopped.set()
     for thread in threads:
         thread.join()
-    stored = [event.id for found in read_segments(str(folder)).events.values() for event in found]
-    return answered, set(stored)
+    log = read_segments(str(folder))
+    return answered, {event.id for events in log.events.values() for event in events}
 
 
-@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
-def test_what_was_answered_is_stored_though_the_server_is_stopped(tmp_path, sign):
-    """SIGTERM or SIGKILL under load: every event that was answered ok is in a segment (promise P23)."""
-    answered, stored = stop_under_load(tmp_path, sign)
+@pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGKILL])
+def test_answered_events_survive_a_stop(tmp_path, signal_):
+    """After SIGTERM or SIGKILL under load every event that was answered `ok` is in a segment."""
+    answered, stored = stop_under_load(tmp_path, signal_)
     assert answered
     assert answered <= stored
 
 
 @pytest.mark.soak
 def test_fifty_stops_lose_nothing(tmp_path):
-    """SIGTERM and SIGKILL in turns, fifty times: nothing that was answered is missing, and no stop takes over 10 s."""
+    """After fifty stops, alternately SIGTERM and SIGKILL, no answered event is missing; no stop
+    takes over 10 s.
+    """
     for turn in range(50):
         answered, stored = stop_under_load(
             tmp_path / str(turn), [signal.SIGTERM, signal.SIGKILL][turn % 2]
@@ -104,14 +108,17 @@ def test_fifty_stops_lose_nothing(tmp_path):
 
 
 def test_the_harness_finds_a_collector_that_answers_first(tmp_path):
-    """A collector that answers before its segment is written is found out by a kill (P4)."""
+    """A kill reveals a collector that answers before its segment is written."""
     answered, stored = stop_under_load(tmp_path, signal.SIGKILL, "answer_first")
     assert not answered <= stored
 
 
-def test_a_store_that_hangs_does_not_keep_the_server(tmp_path):
-    """SIGTERM while the store hangs: the process ends after its two waits, which leave two of ten seconds, and what
-    hung was not answered (P23)."""
+def test_a_hanging_store_does_not_keep_the_server_from_stopping(tmp_path):
+    """On SIGTERM while the store hangs the process ends after its two waits, and the hanging batch
+    is not answered.
+
+    The two waits leave two of the ten seconds that a stop may take.
+    """
     process, port = serving(tmp_path, STORE.format("hangs"))
     transport = HttpTransport(f"http://127.0.0.1:{port}/v1", "secret", timeout_s=15)
     answers: list[int] = []
@@ -133,18 +140,21 @@ def test_a_store_that_hangs_does_not_keep_the_server(tmp_path):
 def sleep_in(
     root: Path, point: str, pause_s: float, timeout_s: float
 ) -> tuple[CollectorStatistics, int]:
-    """Stop a collector at a point of its commit for so long, and until each device has given up once; return
-    the statistics, and how often events came twice."""
+    """Suspend a collector at a point of its commit for `pause_s`, and until each device has timed
+    out once.
+
+    Return the statistics, and how many events came twice.
+    """
     devices = [Device(number, timeout_s) for number in range(DEVICES)]
     collector = Collector(root, point=point, nth=5, stops=True)
 
     def sleep() -> None:
         collector.wait_for_stop()
-        before = [device.given_up for device in devices]
+        before = [device.timeouts for device in devices]
         time.sleep(pause_s)
         assert wait_until(
             lambda: all(
-                device.given_up > known for device, known in zip(devices, before, strict=True)
+                device.timeouts > count for device, count in zip(devices, before, strict=True)
             )
         )
         collector.go_on()
@@ -161,7 +171,9 @@ def sleep_in(
     "point", ["between writes segments file", "after rename segments file", "before answer"]
 )
 def test_a_collector_that_sleeps_in_its_commit_loses_nothing(tmp_path, point):
-    """SIGSTOP in a commit, longer than devices wait, then SIGCONT: all is stored once read, and it serves on."""
+    """After SIGSTOP in a commit, longer than devices wait, and SIGCONT all events are read once,
+    and it serves again.
+    """
     statistics, duplicates = sleep_in(tmp_path, point, pause_s=0, timeout_s=0.2)
     assert statistics.answered
     assert duplicates
@@ -173,9 +185,10 @@ def test_a_collector_that_sleeps_in_its_commit_loses_nothing(tmp_path, point):
     "point", ["between writes segments file", "after rename segments file", "before answer"]
 )
 def test_a_collector_that_sleeps_for_half_a_minute_loses_nothing(tmp_path, point):
-    """The same for 30 s, with the time-out that devices have (bad input 112)."""
+    """The same for 30 s, with the timeout of real devices."""
     statistics, duplicates = sleep_in(tmp_path, point, pause_s=30, timeout_s=10)
     print(
-        f"{point}: {statistics.answered} answered events, {statistics.lost} lost, {duplicates} came twice"
+        f"{point}: {statistics.answered} answered events, "
+        f"{statistics.lost} lost, {duplicates} came twice"
     )
     statistics.check()

@@ -35,15 +35,15 @@ LOG = [("anna", "item-1", 1), ("anna", "item-2", 2), ("ben", "item-3", 3)]
 
 # Examples that end in seconds, in an order in which each finds what it needs.
 CHEAP = (
-    "doctor", "events", "recommend", "evaluate", "report", "tokens", "compact", "installs rotate", "release keys",
-    "release publish", "release rollout", "release refresh",
+    "doctor", "events", "recommend", "evaluate", "report", "tokens", "compact", "installs rotate",
+    "release keys", "release publish", "release rollout", "release refresh",
 )  # fmt: skip
 
 
 def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """Yield every command that does something with its name, `release publish` for one."""
-    for name, one in getattr(command, "commands", {}).items():
-        yield from leaves(one, (*path, name))
+    """Yield every command that does something with its name, such as `release publish`."""
+    for name, subcommand in getattr(command, "commands", {}).items():
+        yield from leaves(subcommand, (*path, name))
     if not hasattr(command, "commands"):
         yield " ".join(path), command
 
@@ -65,7 +65,7 @@ def option_names(name: str) -> set[str]:
 
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder, the current one, with what the examples name: two bundles, logs, slates, a summary."""
+    """The current folder, with what the examples name: two bundles, logs, slates, a summary."""
     monkeypatch.chdir(tmp_path)
     write_bundle(Path("bundle"), release=1)
     write_bundle(Path("releases/2"), release=2, seed=1)
@@ -103,7 +103,7 @@ class Shell:
         self._monkeypatch, self._capsys = monkeypatch, capsys
 
     def run(self, *arguments: object) -> tuple[int, str, str]:
-        """Return exit status, stdout and stderr; any exception but SystemExit would be a traceback."""
+        """Return exit status, stdout and stderr; an exception other than SystemExit is an error."""
         self._monkeypatch.setattr(sys, "argv", ["sanderling", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             main()
@@ -124,8 +124,10 @@ def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_every_example_is_understood(name: str) -> None:
-    """Each command's help has one example, of that command, with options that exist and values that are allowed."""
+def test_every_example_has_valid_options(name: str) -> None:
+    """Each command's help has one example, of that command, with options that exist and values that
+    are allowed.
+    """
     words = name.split()
     arguments = example(name)
     assert arguments[: len(words)] == words
@@ -133,12 +135,14 @@ def test_every_example_is_understood(name: str) -> None:
 
 
 def test_the_cheap_examples_work_as_written(shop: Path, shell: Shell) -> None:
-    """Examples that need neither training nor a server run in a folder with the files that they name."""
+    """Examples that need neither training nor a server run in a folder with the files that they
+    name.
+    """
     for name in CHEAP:
         assert shell.json(*example(name)), name
 
 
-def test_json_everywhere_and_seeds_where_they_decide() -> None:
+def test_json_everywhere_and_seeds_where_they_matter() -> None:
     """Every command has --json; --seed is where something random is done."""
     assert [name for name in COMMANDS if "--json" not in option_names(name)] == []
     assert {name for name in COMMANDS if "--seed" in option_names(name)} == SEEDED
@@ -147,38 +151,66 @@ def test_json_everywhere_and_seeds_where_they_decide() -> None:
 def test_the_choices_are_those_of_the_library() -> None:
     """The encoders and processors that the command line offers are the ones that can be built."""
     assert (
-        [one.value for one in quantize_cli.Encoder]
-        == [one.value for one in options.Encoder]
+        [choice.value for choice in quantize_cli.Encoder]
+        == [choice.value for choice in options.Encoder]
         == list(TIERS)
     )
-    assert [one.value for one in quantize_cli.Target] == list(BITS)
+    assert [choice.value for choice in quantize_cli.Target] == list(BITS)
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    ("train --items items.csv --interactions log.csv --out c --language-model bundle", "expected a Hugging Face id"),
-    ("train --items items.csv --interactions log.csv --out log.csv/c", "log.csv/c: expected a folder above it"),
-    ("train --items none.csv --interactions log.csv --out c", "none.csv: expected a file, found nothing"),
-    ("quantize bundle --out b", "bundle: expected a policy checkpoint, found no encoder"),
-    ("quantize damaged --out b", "damaged: expected a policy checkpoint, found files that cannot be read"),
-    ("quantize damaged --out b --corpus latin1.txt", "latin1.txt: line 2: expected UTF-8 text, found the byte 0xe9"),
-    ("quantize damaged --out b --corpus bundle", "bundle: Is a directory"),
-    ("gate bundle --checkpoint damaged", "damaged: expected a policy checkpoint, found files that cannot be read"),
-    ("retrain --events e --checkpoint damaged --out n", "damaged: expected a policy checkpoint"),
-    ("retrain --events e --checkpoint damaged --out n --bundle bundle", "bundle: expected no such folder yet"),
-    ("retrain --events e --checkpoint damaged --out n --encoder-of keys", "expected a bundle"),
-    ("evaluate --slates log.csv --interactions log.csv", "log.csv: expected the columns user_id, rank"),
-    ("report --summary log.csv --out r.html", "log.csv: expected the summary.json of `sanderling demo`, found no JSON"),
-    ("report --summary list.json --out r.html", "list.json: expected the summary.json of `sanderling demo`, found li"),
-    ("report --summary other.json --out r.html", "other.json: expected the summary.json of `sanderling demo`, found o"),
-    ("collect --store ftp://host/x", "ftp://host/x: expected a folder, or the URL of an object store"),
-    ("compact --store s3://", "s3://: expected a folder, or the URL of an object store"),
-    ("erase --store events --install 12", "expected an install's id of 32 hex digits"),
-    ("tokens revoke --store events --name anna", "expected the name of a token"),
-    ("release publish --bundle bundle --repository none --keys keys", "none: expected a release repository, found no"),
-    ("release rollout --release 2 --percent 5 --repository none --keys keys", "none: expected a release repository"),
-    ("release refresh --repository none --keys keys", "none/metadata/1.root.json: expected the metadata"),
-])  # fmt: skip
-def test_a_slip_ends_in_one_line(shop: Path, shell: Shell, arguments: str, words: str) -> None:
+# Commands, each with the message that it ends in below it.
+MISTAKES = """
+train --items items.csv --interactions log.csv --out c --language-model bundle
+    expected a Hugging Face id
+train --items items.csv --interactions log.csv --out log.csv/c
+    log.csv/c: expected a folder above it
+train --items none.csv --interactions log.csv --out c
+    none.csv: expected a file, found nothing
+quantize bundle --out b
+    bundle: expected a policy checkpoint, found no encoder
+quantize damaged --out b
+    damaged: expected a policy checkpoint, found files that cannot be read
+quantize damaged --out b --corpus latin1.txt
+    latin1.txt: line 2: expected UTF-8 text, found the byte 0xe9
+quantize damaged --out b --corpus bundle
+    bundle: Is a directory
+gate bundle --checkpoint damaged
+    damaged: expected a policy checkpoint, found files that cannot be read
+retrain --events e --checkpoint damaged --out n
+    damaged: expected a policy checkpoint
+retrain --events e --checkpoint damaged --out n --bundle bundle
+    bundle: expected no such folder yet
+retrain --events e --checkpoint damaged --out n --encoder-of keys
+    expected a bundle
+evaluate --slates log.csv --interactions log.csv
+    log.csv: expected the columns user_id, rank
+report --summary log.csv --out r.html
+    log.csv: expected the summary.json of `sanderling demo`, found no JSON
+report --summary list.json --out r.html
+    list.json: expected the summary.json of `sanderling demo`, found li
+report --summary other.json --out r.html
+    other.json: expected the summary.json of `sanderling demo`, found o
+collect --store ftp://host/x
+    ftp://host/x: expected a folder, or the URL of an object store
+compact --store s3://
+    s3://: expected a folder, or the URL of an object store
+erase --store events --install 12
+    expected an install's id of 32 hex digits
+tokens revoke --store events --name anna
+    expected the name of a token
+release publish --bundle bundle --repository none --keys keys
+    none: expected a release repository, found no
+release rollout --release 2 --percent 5 --repository none --keys keys
+    none: expected a release repository
+release refresh --repository none --keys keys
+    none/metadata/1.root.json: expected the metadata
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), list(zip(MISTAKES[::2], MISTAKES[1::2], strict=True))
+)
+def test_a_mistake_ends_in_one_line(shop: Path, shell: Shell, arguments: str, message: str) -> None:
     """A wrong file, folder, URL or id ends in one line that names it, with exit status 1."""
     Path("damaged/encoder").mkdir(parents=True)
     for name in ("policy.safetensors", "config.json", "items.parquet"):
@@ -190,7 +222,7 @@ def test_a_slip_ends_in_one_line(shop: Path, shell: Shell, arguments: str, words
     assert status == 1
     last = err.splitlines()[-1]
     assert last.startswith("sanderling: ")
-    assert words in last
+    assert message.strip() in last
     assert "Traceback" not in err
 
 
@@ -215,8 +247,8 @@ def test_a_slip_ends_in_one_line(shop: Path, shell: Shell, arguments: str, words
     "installs rotate --store events --at-most nan",
     "renew --store events",
 ])  # fmt: skip
-def test_wrong_usage_says_so(shop: Path, shell: Shell, arguments: str) -> None:
-    """A value that an option cannot have, or an unknown command, ends in usage with exit status 2."""
+def test_wrong_usage_prints_the_usage(shop: Path, shell: Shell, arguments: str) -> None:
+    """An impossible option value, or an unknown command, prints the usage; exit status 2."""
     status, _, err = shell.run(*arguments.split())
     assert status == 2, err
     assert "Usage: sanderling" in err
@@ -264,8 +296,10 @@ def test_a_release_is_published_and_rolled_out(shop: Path, shell: Shell) -> None
     assert (status, "expected a number above 2" in err) == (1, True)
 
 
-def test_keys_are_made_once_and_then_shown(shop: Path, shell: Shell) -> None:
-    """`release keys` makes six keys; later it shows which of them the folder holds, and changes none."""
+def test_keys_are_created_once_and_then_shown(shop: Path, shell: Shell) -> None:
+    """`release keys` makes six keys; later it shows which of them the folder holds, and changes
+    none.
+    """
     made = shell.json("release", "keys", *RELEASES)
     assert [key["role"] for key in made["keys"]] == ["root"] * 3 + list(ONLINE_ROLES)
     assert all(key["file"] for key in made["keys"])
@@ -279,8 +313,10 @@ def test_keys_are_made_once_and_then_shown(shop: Path, shell: Shell) -> None:
     assert {path: path.read_bytes() for path in Path("keys").iterdir()}.items() <= before.items()
 
 
-def test_refresh_moves_the_dates_and_says_which(shop: Path, shell: Shell) -> None:
-    """Online metadata gets new dates, the root keeps its own; with --if-within only when one is that near."""
+def test_refresh_extends_and_reports_the_dates(shop: Path, shell: Shell) -> None:
+    """Online metadata gets new dates, the root keeps its own; with --if-within only when one is
+    that near.
+    """
     Path("repository").mkdir()
     create_repository(Path("repository"), Path("keys"), expires_days=5)
     waits = shell.json("release", "refresh", *RELEASES, "--if-within", 4)
@@ -304,10 +340,10 @@ def date(text: str) -> datetime:
 @pytest.mark.parametrize(
     ("days", "words"), [(5, "the timestamp metadata expires on"), (-1, "metadata expired on")]
 )
-def test_an_expiry_that_is_near_is_warned_of(
-    shop: Path, shell: Shell, days: int, words: str
-) -> None:
-    """Metadata that expires within a week, or has expired, is named on stderr with the command that helps."""
+def test_a_near_expiry_is_a_warning(shop: Path, shell: Shell, days: int, words: str) -> None:
+    """Metadata that expires within a week, or has expired, is named on stderr with the command that
+    helps.
+    """
     create_repository(Path("repository"), Path("keys"), expires_days=days)
     status, _, err = shell.run("release", "keys", *RELEASES)
     assert status == 0

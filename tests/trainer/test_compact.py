@@ -1,4 +1,4 @@
-"""Compaction changes where events lie, never what is read."""
+"""Compaction changes where events are stored, never what is read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sanderling.events import schema as wire
 from sanderling_trainer.event_log import daily_parquet
 from sanderling_trainer.event_log.object_store import LocalObjectStore, open_store
 from sanderling_trainer.event_log.reader import read_segments
-from sanderling_trainer.event_log.segment_format import line, new_name, pack
+from sanderling_trainer.event_log.segment_format import encode_line, new_file_name, pack
 from sanderling_trainer.jobs.compact import compact
 from sanderling_trainer.jobs.lease import LEASE_S
 from tests.support.fakes import EventFactory, FakeClock
@@ -28,38 +28,40 @@ DAY_S = 86_400
 def put(
     store: LocalObjectStore, clock: FakeClock, events: list[wire.Event], sent_at: int | None = None
 ) -> None:
-    rows = [line(codec.encode(event), clock.wall_ms(), sent_at) for event in events]
-    store.put(new_name("segments", clock), pack(rows))
+    rows = [encode_line(codec.encode(event), clock.wall_ms(), sent_at) for event in events]
+    store.put(new_file_name("segments", clock), pack(rows))
 
 
 def story(rng: random.Random) -> list[wire.Event]:
-    """Events of three installs with gaps, repetitions, two bodies under one id, one number used twice, and a loss."""
-    made: list[wire.Event] = []
+    """Events of three installs with gaps, repetitions, two bodies of one id, a number used twice,
+    and a loss.
+    """
+    events: list[wire.Event] = []
     for install, start in (("a" * 32, 1), ("b" * 32, 1000), ("d" * 32, 2000)):
         make = EventFactory(install, start)
-        made += [make.observation(seq=seq) for seq in range(1, 12) if rng.random() < 0.8]
-        made += [make.decision(seq=12), make.observation(seq=12)]
-        made.append(make.observation(seq=1, id=f"{start:032x}", item="another"))
-        made.append(
+        events += [make.observation(seq=seq) for seq in range(1, 12) if rng.random() < 0.8]
+        events += [make.decision(seq=12), make.observation(seq=12)]
+        events.append(make.observation(seq=1, id=f"{start:032x}", item="another"))
+        events.append(
             wire.Loss(
                 f"{start + 900:032x}", install, 13, wire.Clock(0, 0, "b" * 32), "full", decisions=2
             )
         )
-    made += rng.choices(made, k=20)
-    rng.shuffle(made)
-    return made
+    events += rng.choices(events, k=20)
+    rng.shuffle(events)
+    return events
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(1, 80_000))
-def test_reading_is_the_same_before_and_after(
-    tmp_path_factory, rng: random.Random, most_bytes: int
-):
-    """However events are split over segments and days, and whenever jobs run, the log equals the uncompacted one's."""
+def test_reading_is_the_same_before_and_after(tmp_path_factory, rng: random.Random, max_bytes: int):
+    """However events are split over segments and days, and whenever jobs run, the log equals the
+    uncompacted one.
+    """
     plain, compacted = (
         LocalObjectStore(tmp_path_factory.mktemp(name)) for name in ("plain", "compacted")
     )
-    roots = str(plain._root), str(compacted._root)
+    roots = str(plain.root), str(compacted.root)
     clock, events = FakeClock(), story(rng)
     while events:
         cut = rng.randint(1, 25)
@@ -69,20 +71,20 @@ def test_reading_is_the_same_before_and_after(
             put(store, clock, part, sent_at)
         clock.advance(rng.choice([1, DAY_S]))
         if rng.random() < 0.3:
-            compact(compacted, clock, most_bytes)
+            compact(compacted, clock, max_bytes)
             assert read_segments(roots[0]) == read_segments(roots[1])
     clock.advance(DAY_S)
-    compact(compacted, clock, most_bytes)
+    compact(compacted, clock, max_bytes)
     assert compacted.names("segments") == []
     assert read_segments(roots[0]) == read_segments(roots[1])
 
 
-class Dies(LocalObjectStore):
-    """Dies at the n-th change."""
+class DyingStore(LocalObjectStore):
+    """Raises KeyboardInterrupt after so many changes."""
 
-    def __init__(self, root: Path, at: int) -> None:
+    def __init__(self, root: Path, changes: int) -> None:
         super().__init__(root)
-        self.left = at
+        self.left = changes
 
     def put(self, name: str, data: bytes) -> None:
         self._count()
@@ -102,9 +104,9 @@ class Dies(LocalObjectStore):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("at", range(11))
-def test_a_job_that_dies_anywhere_changes_nothing_that_is_read(tmp_path, at):
-    """Wherever a job ends, the log is the same then, and after the next job there are no segments left."""
+@pytest.mark.parametrize("changes", range(11))
+def test_a_job_that_dies_changes_nothing_that_is_read(tmp_path, changes):
+    """Wherever a job dies the log is the same, and the next job leaves no segments."""
     store, clock = LocalObjectStore(tmp_path), FakeClock()
     make = EventFactory()
     for seq in range(1, 5):
@@ -112,11 +114,10 @@ def test_a_job_that_dies_anywhere_changes_nothing_that_is_read(tmp_path, at):
     before = read_segments(str(tmp_path))
     clock.advance(DAY_S)
     try:
-        compact(Dies(tmp_path, at), clock, most_bytes=2500)
+        compact(DyingStore(tmp_path, changes), clock, max_bytes=2500)
     except KeyboardInterrupt:
-        assert (
-            at < 10
-        )  # the lease, two files and their notes, four segments, and the end of the lease
+        # The lease, two daily files and their records, four segments, and the end of the lease.
+        assert changes < 10
     assert read_segments(str(tmp_path)) == before
     clock.advance(LEASE_S)
     compact(store, clock)
@@ -124,19 +125,19 @@ def test_a_job_that_dies_anywhere_changes_nothing_that_is_read(tmp_path, at):
 
 
 def test_the_dying_job_finds_a_reader_that_ignores_what_was_replaced(tmp_path, monkeypatch):
-    """Without the names of the replaced segments the events in both places would count twice."""
+    """If a reader ignored the names of replaced segments, events would count twice."""
     store, clock = LocalObjectStore(tmp_path), FakeClock()
     put(store, clock, [EventFactory().observation(seq=1)])
     before = read_segments(str(tmp_path))
     clock.advance(DAY_S)
     with pytest.raises(KeyboardInterrupt):
-        compact(Dies(tmp_path, 3), clock)
-    monkeypatch.setattr(daily_parquet, "replaces", lambda file: [])
+        compact(DyingStore(tmp_path, 3), clock)
+    monkeypatch.setattr(daily_parquet, "replaced_segments", lambda file: [])
     assert read_segments(str(tmp_path)) != before
 
 
-def test_a_job_reads_no_daily_file_of_a_day_that_is_done(tmp_path):
-    """The files of years are not fetched to finish what an earlier job left; those of its day are."""
+def test_a_job_reads_no_daily_files_of_finished_days(tmp_path):
+    """To finish an earlier job only daily files of days with segments are read."""
     store, clock, make = LocalObjectStore(tmp_path), FakeClock(), EventFactory()
     for seq in range(1, 4):
         put(store, clock, [make.observation(seq=seq)])
@@ -144,23 +145,26 @@ def test_a_job_reads_no_daily_file_of_a_day_that_is_done(tmp_path):
         compact(store, clock)
     put(store, clock, [make.observation(seq=4)])
     clock.advance(DAY_S)
-    got: list[str] = []
-    store.get = lambda name: got.append(name) or LocalObjectStore.get(store, name)  # type: ignore[method-assign]
+    read: list[str] = []
+    store.get = lambda name: read.append(name) or LocalObjectStore.get(store, name)  # type: ignore[method-assign]
     assert compact(store, clock).segments == 1
-    assert [name for name in got if name.startswith("daily")] == []
+    assert [name for name in read if name.startswith("daily")] == []
     old = store.names("daily")[0]
     store.put(
-        daily_parquet.replaces(daily_parquet.opened(LocalObjectStore.get(store, old)))[0], pack([])
+        daily_parquet.replaced_segments(daily_parquet.open_file(LocalObjectStore.get(store, old)))[
+            0
+        ],
+        pack([]),
     )
     assert compact(store, clock).segments == 0
-    assert ([name for name in got if name.startswith("daily")], store.names("segments")) == (
+    assert ([name for name in read if name.startswith("daily")], store.names("segments")) == (
         [old],
         [],
     )
 
 
 def test_today_is_left_alone(tmp_path):
-    """The day that is not over keeps its segments."""
+    """The segments of the current day stay."""
     store, clock = LocalObjectStore(tmp_path), FakeClock()
     put(store, clock, [EventFactory().observation(seq=1)])
     assert compact(store, clock).segments == 0
@@ -168,7 +172,7 @@ def test_today_is_left_alone(tmp_path):
 
 
 def test_a_damaged_daily_file_is_named(tmp_path):
-    """A daily file that is cut off, or another Parquet, is an EventError with its name."""
+    """A daily file that is cut off, or has other columns, raises an EventError with its name."""
     store, clock = LocalObjectStore(tmp_path), FakeClock()
     put(store, clock, [EventFactory().observation(seq=1)])
     clock.advance(DAY_S)
@@ -177,7 +181,9 @@ def test_a_damaged_daily_file_is_named(tmp_path):
     for data in (
         store.get(name)[:-9],
         b"",
-        daily_parquet.write(daily_parquet.opened(store.get(name)).read().drop_columns("times")),
+        daily_parquet.to_bytes(
+            daily_parquet.open_file(store.get(name)).read().drop_columns("times")
+        ),
     ):
         store.put(name, data)
         with pytest.raises(EventError, match=name):
@@ -185,24 +191,26 @@ def test_a_damaged_daily_file_is_named(tmp_path):
 
 
 def test_an_object_store_is_compacted_like_a_folder(bucket):
-    """Behind the S3 interface the log is the same before and after, too."""
+    """Behind an S3 interface the log is the same before and after, too."""
     store, clock = open_store(bucket), FakeClock()
     events = story(random.Random(0))
-    for at in range(0, len(events), 9):
-        put(store, clock, events[at : at + 9])
+    for start in range(0, len(events), 9):
+        put(store, clock, events[start : start + 9])
     before = read_segments(bucket)
     clock.advance(DAY_S)
     assert compact(store, clock).files == 1
     assert (read_segments(bucket), store.names("segments")) == (before, [])
 
 
-def test_a_daily_file_holds_what_takes_so_much_memory(tmp_path):
-    """Slates of 800 slots, of which a hundred come in two kilobytes, make a file of few, and slates of two one file."""
+def test_a_daily_file_is_limited_by_the_memory_of_its_events(tmp_path):
+    """Twenty slates of 800 slots, though small when compressed, need four files, and twenty of two
+    slots one.
+    """
     slate = [wire.Slot(f"{rank:x}", rank, False, 1.0, 1.0) for rank in range(800)]
     for name, fields, files in (("small", {}, 1), ("large", {"slate": slate}, 4)):
         store, clock, make = LocalObjectStore(tmp_path / name), FakeClock(), EventFactory()
         for seq in range(1, 21):
             put(store, clock, [make.decision(seq=seq, **fields)])
         clock.advance(DAY_S)
-        done = compact(store, clock, most_bytes=1_000_000)
+        done = compact(store, clock, max_bytes=1_000_000)
         assert (done.files, done.events, store.names("segments")) == (files, 20, [])

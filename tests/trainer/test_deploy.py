@@ -1,4 +1,4 @@
-"""What stands in deploy/ agrees with the program: options, ports, probes."""
+"""The files in deploy/ agree with the program: options, ports, probes, limits."""
 
 from __future__ import annotations
 
@@ -25,26 +25,28 @@ def manifests() -> list[dict]:
 
 def containers() -> list[dict]:
     pods = [
-        found["spec"]["template"]["spec"] for found in manifests() if found["kind"] == "Deployment"
+        manifest["spec"]["template"]["spec"]
+        for manifest in manifests()
+        if manifest["kind"] == "Deployment"
     ]
     jobs = [
-        found["spec"]["jobTemplate"]["spec"]["template"]["spec"]
-        for found in manifests()
-        if found["kind"] == "CronJob"
+        manifest["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        for manifest in manifests()
+        if manifest["kind"] == "CronJob"
     ]
     return [pod["containers"][0] for pod in pods + jobs]
 
 
-def understood(arguments: list[str]) -> bool:
-    """Say whether the command line takes these arguments; it does not run them."""
+def is_valid(arguments: list[str]) -> bool:
+    """Return whether the command line accepts these arguments; it does not run them."""
     return CliRunner().invoke(make_app(), [*arguments, "--help"]).exit_code == 0
 
 
 @pytest.mark.parametrize("container", containers(), ids=lambda container: container["name"])
-def test_the_manifest_starts_what_there_is(container):
-    """Each container's command and options exist, and its probes ask paths that the collector has."""
-    assert understood(container["args"])
-    assert not understood([*container["args"], "--more"])
+def test_the_manifest_starts_existing_commands(container):
+    """Each container's command and options exist, and its probes use existing paths."""
+    assert is_valid(container["args"])
+    assert not is_valid([*container["args"], "--more"])
     probes = [
         value["httpGet"]["path"] for name, value in container.items() if name.endswith("Probe")
     ]
@@ -52,43 +54,45 @@ def test_the_manifest_starts_what_there_is(container):
 
 
 def test_the_image_starts_a_collector():
-    """The Dockerfile's command is one that the program takes, on the port that it opens."""
+    """The program accepts the Dockerfile's command, with the port that the image exposes."""
     lines = (DEPLOY / "Dockerfile").read_text().splitlines()
     [command] = [
         yaml.safe_load(line.removeprefix("CMD ")) for line in lines if line.startswith("CMD ")
     ]
-    assert understood(command)
+    assert is_valid(command)
     assert f"EXPOSE {command[command.index('--port') + 1]}" in lines
 
 
-def test_autoscaler_budget_and_service_name_the_deployment():
-    """What scales, protects and reaches the pods means the same pods, and jobs never run twice at a time."""
-    found = {manifest["kind"]: manifest for manifest in manifests()}
-    labels = found["Deployment"]["spec"]["template"]["metadata"]["labels"]
-    target = found["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]
+def test_autoscaler_budget_and_service_select_the_deployment():
+    """Autoscaler, budget and service select the same pods, and no job runs twice at a time."""
+    by_kind = {manifest["kind"]: manifest for manifest in manifests()}
+    labels = by_kind["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    target = by_kind["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]
     assert (target["kind"], target["name"]) == (
         "Deployment",
-        found["Deployment"]["metadata"]["name"],
+        by_kind["Deployment"]["metadata"]["name"],
     )
-    assert found["Service"]["spec"]["selector"] == labels
-    assert found["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
+    assert by_kind["Service"]["spec"]["selector"] == labels
+    assert by_kind["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
     jobs = [manifest for manifest in manifests() if manifest["kind"] == "CronJob"]
     assert {job["spec"]["concurrencyPolicy"] for job in jobs} == {"Forbid"}
 
 
-def test_the_ingress_hands_on_the_public_paths_only():
-    """It leads to the service, takes bodies as large as the collector does, and gives up idle connections sooner."""
-    found = {manifest["kind"]: manifest for manifest in manifests()}
-    [rule] = found["Ingress"]["spec"]["rules"]
+def test_the_ingress_exposes_the_public_paths_only():
+    """It routes to the service, takes bodies as large as the collector does, and closes idle
+    connections sooner.
+    """
+    by_kind = {manifest["kind"]: manifest for manifest in manifests()}
+    [rule] = by_kind["Ingress"]["spec"]["rules"]
     paths = rule["http"]["paths"]
     assert [path["path"] for path in paths] == ["/v1", "/openapi.json"]
     assert {path["backend"]["service"]["name"] for path in paths} == {
-        found["Service"]["metadata"]["name"]
+        by_kind["Service"]["metadata"]["name"]
     }
     assert {path["backend"]["service"]["port"]["name"] for path in paths} == {
-        found["Service"]["spec"]["ports"][0]["name"]
+        by_kind["Service"]["spec"]["ports"][0]["name"]
     }
-    size = found["Ingress"]["metadata"]["annotations"][
+    size = by_kind["Ingress"]["metadata"]["annotations"][
         "nginx.ingress.kubernetes.io/proxy-body-size"
     ]
     assert size == f"{Limits.body_bytes // 2**20}m"
@@ -96,12 +100,14 @@ def test_the_ingress_hands_on_the_public_paths_only():
     assert KEEP_ALIVE_S > 60
 
 
-def test_a_rotation_that_refuses_is_not_tried_all_night():
-    """Exit status 1 may be a refusal, which reading the log again does not change; a compaction outlives a lease."""
+def test_a_refused_rotation_is_retried_once():
+    """A refused rotation, exit status 1, does not succeed later; a compaction is retried for longer
+    than a lease.
+    """
     jobs = {
-        found["metadata"]["name"]: found["spec"]["jobTemplate"]
-        for found in manifests()
-        if "Cron" in found["kind"]
+        manifest["metadata"]["name"]: manifest["spec"]["jobTemplate"]
+        for manifest in manifests()
+        if manifest["kind"] == "CronJob"
     }
     limits = {name: job["spec"].get("backoffLimit", 6) for name, job in jobs.items()}
     assert limits["sanderling-rotate"] == 1

@@ -1,4 +1,4 @@
-"""Erasing an install leaves no byte of its id, and nothing of it comes in again (promise P34)."""
+"""Erasing an install leaves no byte of its id, and refuses its later uploads."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 from sanderling.events import codec
 from sanderling_trainer.event_log import segment_format
 from sanderling_trainer.event_log.object_store import REMOTE_TIMEOUT, LocalObjectStore, open_store
-from sanderling_trainer.event_log.reader import gather, read_segments
-from sanderling_trainer.event_log.tombstones import MAX_AGE_S, tombstone
+from sanderling_trainer.event_log.reader import read_events, read_segments
+from sanderling_trainer.event_log.tombstones import LOOKUP_CACHE_S, tombstone_file
 from sanderling_trainer.jobs import erase as job
 from sanderling_trainer.jobs.compact import compact
 from sanderling_trainer.jobs.erase import InstallError, erase
-from sanderling_trainer.jobs.lease import KEPT_S
+from sanderling_trainer.jobs.lease import MIN_REMAINING_S
 from tests.support.fakes import EventFactory, FakeClock
 from tests.support.servers import Server, packed
 from tests.support.stores import DAY_S, GONE, STAYS, contents, filled, holding, put
@@ -24,7 +24,9 @@ pytestmark = pytest.mark.lab
 
 
 def test_no_byte_of_the_id_is_left_and_the_others_stay(tmp_path):
-    """After erasing, neither names nor files nor what they hold unpacked have the id; the other install is whole."""
+    """After erasing no name and no content, also decompressed, has the id; the other install is
+    complete.
+    """
     store = filled(tmp_path)
     assert holding(tmp_path, GONE)
     before = read_segments(str(tmp_path))
@@ -39,18 +41,20 @@ def test_no_byte_of_the_id_is_left_and_the_others_stay(tmp_path):
 
 @pytest.mark.parametrize("folder", ["segments", "dead", "daily"])
 def test_the_byte_search_finds_an_erasure_that_forgets_a_folder(tmp_path, monkeypatch, folder):
-    """An erasure that leaves out segments, dead letters or daily files is found out by the same search."""
+    """The same search finds an erasure that leaves out segments, dead letters or daily files."""
     store = filled(tmp_path)
     names = LocalObjectStore.names
     monkeypatch.setattr(
-        LocalObjectStore, "names", lambda self, asked: [] if asked == folder else names(self, asked)
+        LocalObjectStore,
+        "names",
+        lambda self, listed: [] if listed == folder else names(self, listed),
     )
     erase(store, GONE, FakeClock(), pause=lambda seconds: None)
     assert holding(tmp_path, GONE)
 
 
 def test_an_id_in_escapes_or_in_another_field_is_found(tmp_path):
-    """An id that was written with JSON's escapes, or into an item's name, goes too."""
+    """An id in JSON escapes, or within an item's name, is removed too."""
     store, clock = LocalObjectStore(tmp_path), FakeClock()
     make, other = EventFactory(GONE), EventFactory(STAYS, start=50)
     escaped = codec.encode(make.observation(seq=1)).replace(
@@ -64,19 +68,21 @@ def test_an_id_in_escapes_or_in_another_field_is_found(tmp_path):
     assert store.names("segments") == []
 
 
-def test_what_slips_in_before_collectors_know_goes_in_the_second_pass(tmp_path):
-    """A collector that had asked just before the tombstone may still store a batch: the second pass removes it."""
+def test_the_second_pass_removes_what_collectors_stored_meanwhile(tmp_path):
+    """A collector that looked just before the tombstone was written stores a batch: the second pass
+    removes it.
+    """
     store, clock = LocalObjectStore(tmp_path), FakeClock()
     late = codec.encode(EventFactory(GONE).observation(seq=1))
-    waited: list[float] = []
+    pauses: list[float] = []
 
     def pause(seconds: float) -> None:
-        waited.append(seconds)
+        pauses.append(seconds)
         put(store, clock, late)
 
     assert erase(store, GONE, clock, pause).lines == 1
     assert holding(tmp_path, GONE) == []
-    assert waited == [job.SETTLE_S]
+    assert pauses == [job.SETTLE_S]
     put(store, clock, late)
     assert read_segments(str(tmp_path)).received == 0
     clock.advance(DAY_S)
@@ -84,8 +90,10 @@ def test_what_slips_in_before_collectors_know_goes_in_the_second_pass(tmp_path):
     assert holding(tmp_path, GONE) == []
 
 
-def test_what_comes_after_the_last_pass_goes_with_the_next_compaction(tmp_path):
-    """A commit that takes minutes: readers leave its lines out, the compaction removes them, good ones and bad."""
+def test_the_next_compaction_removes_what_came_after_the_last_pass(tmp_path):
+    """Lines of a commit that takes minutes are skipped by readers and removed by the compaction,
+    valid or not.
+    """
     store, clock = LocalObjectStore(tmp_path), FakeClock()
     erase(store, GONE, clock, clock.advance)
     late, other = EventFactory(GONE), EventFactory(STAYS, start=50)
@@ -100,23 +108,27 @@ def test_what_comes_after_the_last_pass_goes_with_the_next_compaction(tmp_path):
         b'{"id":"1", "install" :"\\u0061' + GONE.encode()[1:] + b'"',
     ]
     kept = codec.encode(other.observation(seq=2)) + b"!"
-    letters = [segment_format.letter(event, clock.wall_ms(), "bad") for event in (*bad, kept)]
-    store.put(name := segment_format.new_name("dead", clock), segment_format.pack(letters))
+    letters = [
+        segment_format.encode_dead_letter(event, clock.wall_ms(), "bad") for event in (*bad, kept)
+    ]
+    store.put(name := segment_format.new_file_name("dead", clock), segment_format.pack(letters))
     store.put("dead/README", b"no letters")
     assert read_segments(str(tmp_path)).received == 1
     clock.advance(DAY_S)
     compact(store, clock)
     assert segment_format.unpack(store.get(name)) == letters[2:]
-    assert [seen.event.install for seen in gather(store)] == [STAYS]
+    assert [seen.event.install for seen in read_events(store)] == [STAYS]
 
 
-def test_a_compaction_reads_dead_letters_only_where_lines_can_have_come_late(tmp_path):
-    """Without tombstones none are read, and with them those of the last week and since the oldest segment."""
+def test_a_compaction_reads_only_recent_dead_letters(tmp_path):
+    """Without tombstones none are read, with them those of the last week and since the oldest
+    segment.
+    """
     clock, days = FakeClock(), []
     store = LocalObjectStore(tmp_path)
     for _ in range(30):
-        days.append(segment_format.day_of(clock))
-        store.put(segment_format.new_name("dead", clock), segment_format.pack([b"{}"]))
+        days.append(segment_format.utc_day(clock))
+        store.put(segment_format.new_file_name("dead", clock), segment_format.pack([b"{}"]))
         clock.advance(DAY_S)
     read: list[str] = []
     store.get = lambda name: read.append(name) or LocalObjectStore.get(store, name)  # type: ignore[method-assign]
@@ -126,25 +138,29 @@ def test_a_compaction_reads_dead_letters_only_where_lines_can_have_come_late(tmp
         (True, days[5], days[5:]),
     ):
         if mark:
-            store.put(tombstone(GONE), b"")
+            store.put(tombstone_file(GONE), b"")
         if segment:
             event = codec.encode(EventFactory(STAYS).observation(seq=1))
             store.put(
                 f"segments/{segment}/a{segment_format.SUFFIX}",
-                segment_format.pack([segment_format.line(event, 1, None)]),
+                segment_format.pack([segment_format.encode_line(event, 1, None)]),
             )
         read.clear()
         compact(store, clock)
         assert [name.split("/")[1] for name in read if name.startswith("dead")] == expected
 
 
-def test_an_erasure_waits_as_long_as_a_collector_may_take():
-    """The second pass comes when what was known has expired, and six requests have been tried twice in all."""
-    assert MAX_AGE_S + 12 * REMOTE_TIMEOUT.total_seconds() <= job.SETTLE_S < KEPT_S
+def test_an_erasure_waits_longer_than_a_commit_can_take():
+    """The second pass comes after cached lookups have expired and six requests have been tried
+    twice.
+    """
+    assert LOOKUP_CACHE_S + 12 * REMOTE_TIMEOUT.total_seconds() <= job.SETTLE_S < MIN_REMAINING_S
 
 
-def test_what_is_no_file_of_the_log_is_left_alone(tmp_path):
-    """A foreign file under segments and dead stops no erasure, no more than it stops readers, and is named."""
+def test_foreign_files_are_left_unchanged(tmp_path):
+    """A foreign file in segments or dead letters does not stop an erasure, and is named in the
+    result.
+    """
     store, clock = filled(tmp_path), FakeClock()
     for name in ("segments/README", "dead/2025-06-15/notes.txt"):
         store.put(name, b"somebody's")
@@ -154,7 +170,9 @@ def test_what_is_no_file_of_the_log_is_left_alone(tmp_path):
 
 
 def test_what_a_dead_collector_left_half_written_goes_too(tmp_path):
-    """A collector that dies in a write leaves bytes under no name: the erasure removes them, and nothing is left."""
+    """A collector that dies in a write leaves bytes under no name: the erasure removes them, and
+    nothing is left.
+    """
     store, clock = filled(tmp_path), FakeClock()
     part = tmp_path / "segments" / ".2.jsonl.zst.part"
     part.write_bytes(codec.encode(EventFactory(GONE).observation(seq=1)))
@@ -164,7 +182,9 @@ def test_what_a_dead_collector_left_half_written_goes_too(tmp_path):
 
 
 def test_late_uploads_are_gone_and_leave_nothing(tmp_path):
-    """After erasing, a batch of the install is answered 410, good events or bad; others are served on."""
+    """After erasing, a batch of the install is answered 410, good events or bad; others are served
+    on.
+    """
     clock = FakeClock()
     server = Server(tmp_path, clock=clock)
     make = EventFactory(GONE)
@@ -181,7 +201,7 @@ def test_late_uploads_are_gone_and_leave_nothing(tmp_path):
 
 
 def test_an_object_store_is_erased_like_a_folder(bucket):
-    """Behind the S3 interface the id is gone too."""
+    """Behind an S3 interface the id is removed too."""
     store, clock = open_store(bucket), FakeClock()
     put(store, clock, codec.encode(EventFactory(GONE).observation(seq=1)))
     put(store, clock, codec.encode(EventFactory(STAYS, start=50).observation(seq=1)))
@@ -191,8 +211,8 @@ def test_an_object_store_is_erased_like_a_folder(bucket):
 
 
 @pytest.mark.parametrize("install", ["", "a1", "../../x", "A1" * 16, "a1" * 16 + "\n"])
-def test_what_is_no_install_is_refused(tmp_path, install):
-    """Only 32 hex digits name an install; nothing is written for anything else."""
+def test_an_invalid_install_is_refused(tmp_path, install):
+    """Anything but 32 hex digits raises InstallError, and nothing is written."""
     with pytest.raises(InstallError, match="32 hex digits"):
         erase(LocalObjectStore(tmp_path), install, FakeClock())
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""From devices' events to training examples: nothing is guessed, and what cannot be used is counted."""
+"""Devices' events become training examples; decisions that cannot be used are counted."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from sanderling import Engine
-from sanderling.events import codec
 from sanderling.events import schema as wire
-from sanderling.events.state_checksum import NO_EVENTS, next_check
+from sanderling.events.state_checksum import NO_EVENTS, next_checksum
 from sanderling_trainer.event_log.examples import examples_of
 from sanderling_trainer.event_log.reader import EventLog
 from tests.support.bundles import KINDS, TEXT, write_bundle
+from tests.support.engines import stored
 
 pytestmark = pytest.mark.lab
 
@@ -23,32 +23,33 @@ IDS = [f"item-{row}" for row in range(50)]
 
 @pytest.fixture
 def events(tmp_path):
-    """What a real engine logged: three observations, and three decisions of which two were judged."""
+    """The events of an engine: three observations, and three decisions, two with outcomes."""
     write_bundle(tmp_path / "bundle")
     with Engine.open(tmp_path / "bundle", tmp_path / "state", share_context=True) as engine:
-        for at in range(3):
+        for number in range(3):
             slate = engine.recommend("anna", k=4, context="rainy evening")
-            if at < 2:
+            if number < 2:
                 engine.reward_all(
-                    slate, {slate[0]: -1.0, slate[1]: 1.0}, observe=None if at else False
+                    slate, {slate[0]: -1.0, slate[1]: 1.0}, observe=None if number else False
                 )
-            engine.observe("anna", f"item-{at}", "purchase")
-        engine._outbox.put_durable([])
-        return [codec.decode(pending.line) for pending in engine._outbox.oldest(100, 1 << 20)]
+            engine.observe("anna", f"item-{number}", "purchase")
+        return stored(engine)
 
 
 def log_of(events) -> EventLog:
     return EventLog(events={(events[0].install, events[0].user): list(events)})
 
 
-def test_decisions_meet_their_outcomes_and_states(events):
-    """Slots without an outcome are not judged, -1 is only for seen and not clicked, and β is the logged one."""
+def test_decisions_are_joined_with_outcomes_and_states(events):
+    """Slots without an outcome are not judged, -1 is seen and not clicked, and propensities are the
+    logged ones.
+    """
     found = examples_of(log_of(events), IDS, KINDS, TEXT)
     decisions = [event for event in events if isinstance(event, wire.Decision)]
     assert dict(found.dropped) == {"no outcome": 1}
     assert found.decisions.reward.tolist() == [[-1.0, 1.0, 0.0, 0.0]] * 2
     assert found.decisions.judged.tolist() == [[True, True, False, False]] * 2
-    assert found.decisions.at.tolist() == [0, 1]
+    assert found.decisions.position.tolist() == [0, 1]
     np.testing.assert_array_equal(
         found.decisions.logged, [[s.marginal for s in d.slate] for d in decisions[:2]]
     )
@@ -58,35 +59,37 @@ def test_decisions_meet_their_outcomes_and_states(events):
 
 
 def test_a_lost_observation_drops_the_decisions_after_it(events):
-    """When an event before a decision is missing, the checksum says so and the decision is not learned from."""
+    """If an event before a decision is missing the checksum differs: the decision is dropped."""
     first = next(event for event in events if isinstance(event, wire.Observation))
     found = examples_of(log_of([event for event in events if event is not first]), IDS, KINDS, TEXT)
     assert found.dropped["state checksum differs"] == 2
     assert len(found.decisions) == 1
 
 
-def test_a_state_that_began_anew_is_learned_from_again(events):
-    """Behind a restart decisions fit again, on a history of its own, and its steps are not counted as new behaviour."""
+def test_decisions_after_a_state_reset_are_used(events):
+    """After a reset decisions are used again, on another history, whose first steps are marked as
+    replayed.
+    """
     first, second, _ = (event for event in events if isinstance(event, wire.Observation))
     click = next(
         event for event in events if isinstance(event, wire.Outcome) and event.updates_state
     )
     steps = [(event.item, event.kind) for event in (second, first, click)]
-    check = reduce(lambda check, step: next_check(check, *step), steps, NO_EVENTS)
-    restart = wire.StateReset("e" * 32, first.install, first.seq, first.user, first.clock, steps)
-    begun = [
+    check = reduce(lambda check, step: next_checksum(check, *step), steps, NO_EVENTS)
+    reset = wire.StateReset("e" * 32, first.install, first.seq, first.user, first.clock, steps)
+    changed = [
         msgspec.structs.replace(event, state_checksum=check, state_events=3)
         if isinstance(event, wire.Decision)
         else event
         for event in events
     ]
-    at = begun.index(first)
-    log = log_of([*begun[:at], restart, *begun[at + 1 :]])
+    place = changed.index(first)
+    log = log_of([*changed[:place], reset, *changed[place + 1 :]])
     found = examples_of(log, IDS, KINDS, TEXT)
     assert dict(found.dropped) == {"state checksum differs": 1, "no outcome": 1}
-    assert (found.decisions.history.tolist(), found.decisions.at.tolist()) == ([1], [3])
+    assert (found.decisions.history.tolist(), found.decisions.position.tolist()) == ([1], [3])
     assert found.decisions.group.tolist() == [0]
-    assert [history.told for history in found.histories] == [0, 3]
+    assert [history.n_replayed for history in found.histories] == [0, 3]
     assert found.histories[1].items.tolist()[:3] == [IDS.index(item) for item, _ in steps]
     assert (
         len(found.histories[1])
@@ -96,19 +99,19 @@ def test_a_state_that_began_anew_is_learned_from_again(events):
     )
 
 
-def test_items_unknown_to_the_lab_are_neither_judged_nor_learned(events):
-    """An item that the lab's catalogue lacks is left out of the history, and its slot is not judged."""
+def test_items_outside_the_catalog_are_left_out(events):
+    """An item that the catalog lacks is left out of the history, and its slot is not judged."""
     decisions = [event for event in events if isinstance(event, wire.Decision)]
     gone = {decisions[0].slate[1].item, "item-0"}
     ids = [item for item in IDS if item not in gone]
     found = examples_of(log_of(events), ids, KINDS, TEXT)
     assert not found.decisions.judged[0, 1]
     assert found.decisions.items[0, 1] == -1
-    assert found.decisions.at.tolist() == [0, 0]
+    assert found.decisions.position.tolist() == [0, 0]
 
 
 def test_a_context_of_another_width_is_left_out(events):
-    """A context vector that another encoder made is counted and not used."""
+    """A context vector of another width is counted and not used."""
     other = [
         msgspec.structs.replace(e, context="AAAAAA==") if isinstance(e, wire.Decision) else e
         for e in events
@@ -118,8 +121,8 @@ def test_a_context_of_another_width_is_left_out(events):
     assert found.dropped["context of another width"] == 2
 
 
-def test_how_a_decision_was_drawn_reaches_the_lab(events):
-    """Guarded slots and caps are told; where a scheme gives no marginals, conditional propensities stand in."""
+def test_how_a_decision_was_drawn_is_recorded(events):
+    """Guarded slots and caps are recorded; without marginals conditional propensities stand in."""
     changes = {"guarded": 2, "caps": {"price": 1}}
     drawn = [
         msgspec.structs.replace(
@@ -143,14 +146,16 @@ def test_how_a_decision_was_drawn_reaches_the_lab(events):
     assert not plain.capped.any()
 
 
-def test_rewards_told_with_noise_are_right_in_expectation(events):
-    """A ±1 that was flipped with probability p counts value / (1 - 2p), and its decision is marked."""
-    told = [
+def test_flipped_rewards_are_unbiased(events):
+    """A reward of ±1 that was flipped with probability p becomes value / (1 - 2p), and its decision
+    is marked.
+    """
+    noisy = [
         msgspec.structs.replace(e, flip_probability=0.25) if isinstance(e, wire.Outcome) else e
         for e in events
     ]
     found, plain = (
-        examples_of(log_of(each), IDS, KINDS, TEXT).decisions for each in (told, events)
+        examples_of(log_of(each), IDS, KINDS, TEXT).decisions for each in (noisy, events)
     )
     np.testing.assert_allclose(found.reward, 2.0 * plain.reward)
     assert found.noisy.all()

@@ -1,4 +1,4 @@
-"""Real processes whose wall clock lies, by libfaketime: nothing is lost, and the lab knows the time (P30)."""
+"""Processes with wrong wall clocks (libfaketime): nothing is lost, and times are corrected."""
 
 from __future__ import annotations
 
@@ -40,9 +40,11 @@ STEPPING = {
 }
 
 
-def live(folder: Path, server: Server, offsets: list[str]) -> tuple[dict, float]:
-    """Let a device live under a clock that is off by each offset in turn; return its report, and wall minus monotonic
-    time of the honest clock."""
+def run_device(folder: Path, server: Server, offsets: list[str]) -> tuple[dict, float]:
+    """Run a device with a clock that is off by each offset in turn.
+
+    Return its report, and wall minus monotonic time, in seconds, of the correct clock.
+    """
     write_bundle(folder / "bundle")
     file = folder / "offset"
     file.write_text(offsets[0])
@@ -73,9 +75,9 @@ def live(folder: Path, server: Server, offsets: list[str]) -> tuple[dict, float]
     for value in offsets[1:]:
         time.sleep(SLATES * PAUSE_S / len(offsets))
         file.write_text(value)
-    said, _ = child.communicate(timeout=200)
+    output, _ = child.communicate(timeout=200)
     assert child.returncode == 0
-    return json.loads(said), offset
+    return json.loads(output), offset
 
 
 @pytest.fixture
@@ -86,37 +88,43 @@ def server(tmp_path):
 
 
 def check(report: dict, folder: Path) -> dict[str, Decision]:
-    """Hold what was promised against what the lab reads; return the decisions by id."""
+    """Compare the rewards that the device stored with the log; return the decisions by id."""
     log = read_segments(str(folder / "lab"))
-    events = [event for found in log.events.values() for event in found]
+    events = [event for of_user in log.events.values() for event in of_user]
     assert (report["pending"], report["lost"]) == (0, {})
     assert (log.missing, log.conflicts, log.duplicates) == (0, 0, 0)
-    assert len(report["promised"]) == SLATES
+    assert len(report["stored"]) == SLATES
     rewards = [
         event.kind for event in events if isinstance(event, Outcome) and event.kind != "skip"
     ]
-    assert sorted(rewards) == sorted(report["promised"])
+    assert sorted(rewards) == sorted(report["stored"])
     decisions = {event.id: event for event in events if isinstance(event, Decision)}
-    assert set(decisions) == set(report["made"])
+    assert set(decisions) == set(report["decided_at"])
     return decisions
 
 
-@pytest.mark.parametrize("course", CONSTANT)
-def test_a_clock_that_is_only_wrong_is_corrected(tmp_path, server, course):
-    """A process years off loses nothing, and the lab knows each decision's time within two seconds."""
-    report, offset = live(tmp_path, server, [CONSTANT[course]])
+@pytest.mark.parametrize("case", CONSTANT)
+def test_a_constant_clock_error_is_corrected(tmp_path, server, case):
+    """With a clock years off nothing is lost, and each decision's time is corrected to within two
+    seconds.
+    """
+    report, offset = run_device(tmp_path, server, [CONSTANT[case]])
     check(report, tmp_path)
     time_of = read_segments(str(tmp_path / "lab")).time
-    errors = [abs(time_of[id] / 1000 - (made + offset)) for id, made in report["made"].items()]
+    errors = [
+        abs(time_of[id] / 1000 - (decided_at + offset))
+        for id, decided_at in report["decided_at"].items()
+    ]
     away = report["wall"] - time.time()
     print(
-        f"{course}: clock {away / 86_400 / 365:+.1f} years, {len(errors)} decisions, at most {max(errors):.3f} s off"
+        f"{case}: clock {away / 86_400 / 365:+.1f} years, {len(errors)} decisions, "
+        f"at most {max(errors):.3f} s off"
     )
     assert max(errors) <= 2.0
 
 
-@pytest.mark.parametrize("course", STEPPING)
-def test_a_clock_that_steps_loses_nothing(tmp_path, server, course):
-    """Whatever the wall clock does meanwhile, each promised reward arrives once, with its decision."""
-    report, _ = live(tmp_path, server, STEPPING[course])
+@pytest.mark.parametrize("case", STEPPING)
+def test_a_clock_that_steps_loses_nothing(tmp_path, server, case):
+    """However the wall clock steps, each stored reward arrives once, with its decision."""
+    report, _ = run_device(tmp_path, server, STEPPING[case])
     check(report, tmp_path)

@@ -1,4 +1,6 @@
-"""Learning as a process: what it predicts, how it descends, stops, is interrupted and goes on."""
+"""Training as a process: targets, batches, steps, early stopping, and resuming
+after an interruption.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +15,22 @@ from hypothesis import strategies as st
 
 from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.logged_decisions import Decisions
-from sanderling_trainer.data.popularity import DAY, Trends
+from sanderling_trainer.data.popularity import DAY, PopularityHistory
 from sanderling_trainer.policy import checkpoint
+from sanderling_trainer.policy.checkpoint import Checkpoint
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.network import DivergedError, PolicyNetwork
 from sanderling_trainer.policy.model.recurrence import recurrence
-from sanderling_trainer.policy.training import training_state
-from sanderling_trainer.policy.training import warm_start as fit
-from sanderling_trainer.policy.training.batches import groups, lessons
+from sanderling_trainer.policy.training.batches import groups, training_batches
+from sanderling_trainer.policy.training.context import TrainingContext
 from sanderling_trainer.policy.training.glibc_malloc import keep_memory
 from sanderling_trainer.policy.training.metric_logger import TensorBoard
 from sanderling_trainer.policy.training.objectives import CrossEntropy
-from sanderling_trainer.policy.training.optimizer import Optimiser
+from sanderling_trainer.policy.training.optimizer import Optimiser, Schedule
 from sanderling_trainer.policy.training.policy_gradient import policy_gradient
-from sanderling_trainer.policy.training.targets import points_of
-from sanderling_trainer.policy.training.warm_start import warm_start
+from sanderling_trainer.policy.training.targets import targets_of
+from sanderling_trainer.policy.training.training_state import TrainingState
+from sanderling_trainer.policy.training.warm_start import validation_loss, warm_start
 
 pytestmark = pytest.mark.lab
 
@@ -43,7 +46,7 @@ def network(config: Config = SMALL, items: int = ITEMS) -> PolicyNetwork:
 
 
 def history(
-    rng: np.random.Generator, length: int, taste: int = 0, fresh_from: int = 10**9
+    rng: np.random.Generator, length: int, taste: int = 0, validation_from: int = 10**9
 ) -> History:
     """Return a history that keeps to every other item."""
     return History(
@@ -51,38 +54,41 @@ def history(
         kinds=rng.integers(0, 3, length),
         liked=rng.random(length) < 0.8,
         contexts=rng.integers(-1, 2, length),
-        fresh=np.arange(length) >= fresh_from,
+        is_validation=np.arange(length) >= validation_from,
         times=np.sort(rng.integers(0, 20 * DAY, length)),
     )
 
 
-def histories(users: int = 24, fresh_from: int = 10**9) -> list[History]:
+def histories(users: int = 24, validation_from: int = 10**9) -> list[History]:
     rng = np.random.default_rng(0)
-    return [history(rng, 12, user % 2, fresh_from) for user in range(users)]
+    return [history(rng, 12, user % 2, validation_from) for user in range(users)]
 
 
-def slow_points(found, visit_hours, horizon_days, repeats, fresh):
-    """Return (place, at, context, day, targets) of every point, one visit after the other."""
-    for place, one in enumerate(found):
+def naive_targets(found, visit_hours, horizon_days, repeats, validation):
+    """Yield (row, position, context, day, targets) of every point, one visit after the other."""
+    for row, one in enumerate(found):
         if len(one) == 0:
             continue
-        wanted = one.liked if fresh is None else one.liked & (one.fresh == fresh)
+        wanted = one.liked
+        if validation is not None:
+            wanted = one.liked & (one.is_validation == validation)
         clock = np.maximum.accumulate(one.times)
         starts = [
-            at
-            for at in range(len(one))
-            if at == 0 or visit_hours == 0 or clock[at] - clock[at - 1] > visit_hours * 3600
+            event
+            for event in range(len(one))
+            if event == 0
+            or visit_hours == 0
+            or clock[event] - clock[event - 1] > visit_hours * 3600
         ]
         for start, stop in zip(starts, [*starts[1:], len(one)], strict=True):
             end = stop
-            while (
-                horizon_days and end < len(one) and clock[end] < clock[start] + horizon_days * DAY
-            ):
+            horizon = clock[start] + horizon_days * DAY
+            while horizon_days and end < len(one) and clock[end] < horizon:
                 end += 1
-            had = set() if repeats else {one.items[at] for at in range(start)}
-            targets = {int(one.items[at]) for at in range(start, end) if wanted[at]} - had
-            if targets and (fresh is None or one.fresh[start] == fresh):
-                yield place, start, one.contexts[start], one.times[start] // DAY, sorted(targets)
+            seen = set() if repeats else set(one.items[:start].tolist())
+            targets = {int(one.items[event]) for event in range(start, end) if wanted[event]} - seen
+            if targets and (validation is None or one.is_validation[start] == validation):
+                yield row, start, one.contexts[start], one.times[start] // DAY, sorted(targets)
 
 
 @settings(max_examples=60, deadline=None)
@@ -91,41 +97,37 @@ def slow_points(found, visit_hours, horizon_days, repeats, fresh):
     visit_hours=st.sampled_from([0.0, 0.5, 6.0, 48.0]),
     horizon_days=st.sampled_from([0.0, 0.3, 3.0]),
     repeats=st.booleans(),
-    fresh=st.sampled_from([None, False, True]),
+    validation=st.sampled_from([None, False, True]),
     seed=st.integers(0, 99),
 )
-def test_points_are_those_of_the_slow_twin(
-    lengths, visit_hours, horizon_days, repeats, fresh, seed
+def test_targets_equal_a_loop_over_events(
+    lengths, visit_hours, horizon_days, repeats, validation, seed
 ):
-    """Visits, targets, horizons and splits equal a loop over events, for any histories, empty and unsorted ones too."""
+    """Visits, targets, horizons and splits hold for any histories, empty and unsorted ones too."""
     rng = np.random.default_rng(seed)
-    found = [history(rng, length, fresh_from=int(rng.integers(0, 9))) for length in lengths]
+    found = [history(rng, length, validation_from=int(rng.integers(0, 9))) for length in lengths]
     if found and len(found[0]) > 1:
         found[0].times[0] = 10 * DAY
-    points = points_of(found, visit_hours, horizon_days, repeats, fresh)
-    expected = list(slow_points(found, visit_hours, horizon_days, repeats, fresh))
-    targets: list[list[int]] = [[] for _ in points.at]
+    settings = (visit_hours, horizon_days, repeats, validation)
+    points = targets_of(found, *settings)
+    targets: list[list[int]] = [[] for _ in points.position]
     for point, target in zip(points.point, points.target, strict=True):
         targets[point].append(int(target))
-    got = list(zip(points.place, points.at, points.context, points.day, targets, strict=True))
-    assert got == expected
-    assert all(
-        column.dtype == np.int64
-        for column in (points.place, points.at, points.point, points.target)
-    )
+    columns = (points.row, points.position, points.context, points.day, targets)
+    assert list(zip(*columns, strict=True)) == list(naive_targets(found, *settings))
+    for column in (points.row, points.position, points.point, points.target):
+        assert column.dtype == np.int64
 
 
 @settings(max_examples=40, deadline=None)
 @given(lengths=st.lists(st.integers(0, 30), max_size=40), events=st.integers(1, 64))
 def test_batches_hold_every_history_once_and_no_more_events_than_asked(lengths, events):
-    """Every history that has events is in one batch, and only one that is longer than a batch may exceed it."""
+    """Every history with events is in one batch; only one longer than a batch exceeds its size."""
     made = list(groups(lengths, events))
-    assert sorted(at for group in made for at in group) == [
-        at for at, length in enumerate(lengths) if length
-    ]
-    assert all(
-        len(group) * max(lengths[at] for at in group) <= events or len(group) == 1 for group in made
-    )
+    indices = sorted(index for group in made for index in group)
+    assert indices == [index for index, length in enumerate(lengths) if length]
+    for group in made:
+        assert len(group) * max(lengths[index] for index in group) <= events or len(group) == 1
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 8, 13, 64])
@@ -141,7 +143,7 @@ def test_the_scan_is_the_recurrence_written_out(length):
 
 @pytest.mark.parametrize("length", [1, 2, 6])
 def test_the_gradient_of_the_scan_is_that_of_finite_differences(length):
-    """The written-out gradient passes torch's check in float64, for inputs and decays."""
+    """The hand-written gradient passes torch's check in float64, for inputs and decays."""
     torch.manual_seed(0)
     x = torch.randn(2, length, 3, dtype=torch.float64, requires_grad=True)
     decay = torch.tensor([0.1, 0.6, 0.99], dtype=torch.float64, requires_grad=True)
@@ -149,63 +151,64 @@ def test_the_gradient_of_the_scan_is_that_of_finite_differences(length):
 
 
 def test_an_interrupted_run_ends_bit_for_bit_as_if_it_had_not_been(tmp_path, monkeypatch):
-    """Four epochs in one go and two, a crash, and two more leave equal parameters and equal curves."""
+    """Four epochs at once, or two, a crash and two more, give equal parameters and curves."""
     config = Config(**{**SMALL.__dict__, "accumulate": 2})
+    found = histories(validation_from=10)
     straight, broken = network(config), network(config)
-    whole = warm_start(straight, histories(fresh_from=10), config, repeats=True)
-    finish = training_state.Run.finish
+    whole = warm_start(TrainingContext(straight, found, config, repeats=True))
+    finish_epoch = TrainingState.finish_epoch
 
-    def crash(self, epoch, found):
-        finish(self, epoch, found)
+    def crash(self, epoch, values):
+        finish_epoch(self, epoch, values)
         if epoch == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(fit.training_state.Run, "finish", crash)
+    monkeypatch.setattr(TrainingState, "finish_epoch", crash)
     with pytest.raises(KeyboardInterrupt):
-        warm_start(
-            broken, histories(fresh_from=10), config, repeats=True, resume=tmp_path / "run.pt"
-        )
+        warm_start(TrainingContext(broken, found, config, repeats=True), tmp_path / "run.pt")
     monkeypatch.undo()
     resumed = network(config)
     torch.manual_seed(12345)
-    trace = warm_start(
-        resumed, histories(fresh_from=10), config, repeats=True, resume=tmp_path / "run.pt"
-    )
-    assert trace == whole
-    assert len(trace.loss) == 4
+    curves = warm_start(TrainingContext(resumed, found, config, repeats=True), tmp_path / "run.pt")
+    assert curves == whole
+    assert len(curves.loss) == 4
+    after_resume, after_crash = dict(resumed.named_parameters()), dict(broken.named_parameters())
     for name, parameter in straight.named_parameters():
-        assert torch.equal(parameter, dict(resumed.named_parameters())[name]), name
-        assert (
-            not torch.equal(parameter, dict(broken.named_parameters())[name])
-            or name == "trend_weights"
-        ), name
+        assert torch.equal(parameter, after_resume[name]), name
+        # Without a popularity history nothing trains these weights.
+        if name != "popularity_weights":
+            assert not torch.equal(parameter, after_crash[name]), name
 
 
 def test_two_half_batches_make_the_step_of_one_whole_batch():
-    """With `accumulate` 2 the gradients of two halves of equal weight add up to the whole's, and one step is taken."""
+    """With `accumulate` 2 the gradients of two halves of equal weight add up to the whole's, and
+    one step is taken.
+    """
     config = Config(**{**SMALL.__dict__, "id_dropout": 0.0, "context_dropout": 0.0, "dropout": 0.0})
     found = [history(np.random.default_rng(user), 8) for user in range(8)]
     for one in found:
         one.liked[:] = True
     together, apart = network(config), network(config)
-    (whole,) = lessons(found, config, True, torch.device("cpu"), None)
-    optimiser = Optimiser(together, 1e-2, 0.1, 2, 1, config)
-    optimiser.accumulate_and_step(CrossEntropy(together, config, True)(*whole))
-    optimiser = Optimiser(apart, 1e-2, 0.1, 2, 2, Config(**{**config.__dict__, "accumulate": 2}))
+    context = TrainingContext(together, found, config, repeats=True)
+    (whole,) = training_batches(context, found, None)
+    optimiser = Optimiser(together, Schedule(1e-2, 0.1, epochs=2, batches=1))
+    optimiser.accumulate_and_step(CrossEntropy(context)(*whole))
+
+    context = TrainingContext(apart, found, config, repeats=True)
+    optimiser = Optimiser(apart, Schedule(1e-2, 0.1, epochs=2, batches=2, accumulate=2))
     before = apart.w1.detach().clone()
     for half in (found[:4], found[4:]):
         assert torch.equal(apart.w1, before)
-        ((batch, asked),) = lessons(half, config, True, torch.device("cpu"), None)
-        optimiser.accumulate_and_step(CrossEntropy(apart, config, True)(batch, asked))
+        ((batch, targets),) = training_batches(context, half, None)
+        optimiser.accumulate_and_step(CrossEntropy(context)(batch, targets))
     for name, parameter in together.named_parameters():
         torch.testing.assert_close(parameter, dict(apart.named_parameters())[name], msg=name)
 
 
-def test_what_is_added_at_the_end_of_an_epoch_is_not_carried_into_the_next():
-    """Three batches at `accumulate` 2 make two steps, and nothing is left; without batches there is none."""
-    config = Config(**{**SMALL.__dict__, "accumulate": 2})
-    made = network(config)
-    optimiser = Optimiser(made, 1e-2, 0.0, 1, 3, config)
+def test_gradients_left_at_the_end_of_an_epoch_are_not_carried_into_the_next():
+    """Three batches at `accumulate` 2 make two steps and leave nothing; no batch makes no step."""
+    made = network()
+    optimiser = Optimiser(made, Schedule(1e-2, 0.0, epochs=1, batches=3, accumulate=2))
     optimiser.step()
     steps = []
     for _ in range(3):
@@ -216,50 +219,49 @@ def test_what_is_added_at_the_end_of_an_epoch_is_not_carried_into_the_next():
     assert made.bias.grad is None
 
 
-def test_without_fresh_events_the_run_goes_to_its_end_and_learns():
-    """Nothing validates, every epoch runs, the loss falls, and the last parameters are kept."""
-    trace = warm_start(network(), histories(), SMALL, repeats=True)
-    assert len(trace.loss) == SMALL.epochs
-    assert all(math.isnan(value) for value in trace.validation)
-    assert trace.loss[-1] < trace.loss[0] - 0.1
+def test_without_validation_events_the_run_goes_to_its_end_and_learns():
+    """Every epoch runs, the validation loss is NaN, and the training loss falls."""
+    curves = warm_start(TrainingContext(network(), histories(), SMALL, repeats=True))
+    assert len(curves.loss) == SMALL.epochs
+    assert all(math.isnan(value) for value in curves.validation)
+    assert curves.loss[-1] < curves.loss[0] - 0.1
 
 
-def test_nothing_to_learn_from_is_no_error():
+def test_an_empty_log_is_no_error():
     """An empty log leaves the network as it was."""
     made = network()
     before = {name: parameter.detach().clone() for name, parameter in made.named_parameters()}
-    warm_start(made, [], SMALL, repeats=True)
+    warm_start(TrainingContext(made, [], SMALL, repeats=True))
     assert all(torch.equal(parameter, before[name]) for name, parameter in made.named_parameters())
 
 
 def test_it_stops_early_and_keeps_the_best():
-    """When fresh events are predicted worse for four epochs it stops, and the network is the best epoch's."""
+    """After four epochs of worse validation loss it stops, and the network is the best epoch's."""
     config = Config(**{**SMALL.__dict__, "epochs": 40, "learning_rate": 0.2, "weight_decay": 0.0})
-    found = histories(fresh_from=9)
-    made = network(config)
-    trace = warm_start(made, found, config, repeats=True)
-    assert len(trace.loss) < 40
-    fresh = lessons(found, config, True, torch.device("cpu"), True)
-    assert fit.validation_loss(CrossEntropy(made, config, True), fresh) == pytest.approx(
-        min(trace.validation), rel=1e-6
-    )
+    found = histories(validation_from=9)
+    context = TrainingContext(network(config), found, config, repeats=True)
+    curves = warm_start(context)
+    assert len(curves.loss) < 40
+    loss = validation_loss(CrossEntropy(context), training_batches(context, found, True))
+    assert loss == pytest.approx(min(curves.validation), rel=1e-6)
 
 
 def test_tensorboard_gets_an_event_file(tmp_path):
-    """The curves of a run, trends included, are in a file that TensorBoard reads back."""
+    """The curves of a run with popularity are in a file that TensorBoard reads back."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    found = histories(fresh_from=10)
-    trends = Trends.of(np.arange(5), np.arange(5), np.arange(5) * DAY, ITEMS)
-    trace = warm_start(network(), found, SMALL, True, trends=trends, journal=TensorBoard(tmp_path))
+    found = histories(validation_from=10)
+    popularity = PopularityHistory.of(np.arange(5), np.arange(5), np.arange(5) * DAY, ITEMS)
+    context = TrainingContext(network(), found, SMALL, True, popularity, TensorBoard(tmp_path))
+    curves = warm_start(context)
     assert list(tmp_path.glob("events.out.tfevents*"))
     read = EventAccumulator(str(tmp_path)).Reload()
     losses = [point.value for point in read.Scalars("warm start/loss")]
-    assert losses == pytest.approx(trace.loss)
+    assert losses == pytest.approx(curves.loss)
 
 
 def test_keeping_memory_is_harmless_twice():
-    """On Linux with glibc it says that it was done, again and again; elsewhere that it was not."""
+    """On Linux with glibc it returns True each time, elsewhere False."""
     assert keep_memory() == keep_memory() == sys.platform.startswith("linux")
 
 
@@ -269,7 +271,7 @@ def decisions_of(found: list[History], rows: list[int], **fields) -> Decisions:
     m = len(found)
     made = Decisions(
         history=np.arange(m),
-        at=np.full(m, 6),
+        position=np.full(m, 6),
         items=np.stack([rng.permutation(ITEMS)[:2] for _ in range(m)]),
         logged=rng.uniform(0.05, 1.0, (m, 2)),
         conditional=np.ones((m, 2)),
@@ -279,11 +281,11 @@ def decisions_of(found: list[History], rows: list[int], **fields) -> Decisions:
         ranks=np.zeros((m, 2), np.int64),
         group=np.arange(m),
     )
-    chosen = {name: column[rows] for name, column in vars(made).items()}
-    return Decisions(**chosen | {name: np.array(column)[rows] for name, column in fields.items()})
+    taken = vars(made.take(np.array(rows)))
+    return Decisions(**taken | {name: np.array(column)[rows] for name, column in fields.items()})
 
 
-def test_what_survived_shedding_with_a_half_counts_like_two():
+def test_a_decision_that_survived_shedding_with_one_half_counts_twice():
     """A policy learns the same from decisions that stand for two as from each of them twice."""
     found = histories(8)
     settings = Config(
@@ -296,14 +298,14 @@ def test_what_survived_shedding_with_a_half_counts_like_two():
         decisions_of(found, list(range(8))),
     ):
         policy = network(settings)
-        policy_gradient(policy, found, log, settings, repeats=True)
+        policy_gradient(TrainingContext(policy, found, settings, repeats=True), log)
         learned.append(torch.cat([tensor.flatten() for tensor in policy.parameters()]).detach())
     torch.testing.assert_close(learned[0], learned[1], atol=1e-5, rtol=1e-3)
     assert (learned[0] - learned[2]).abs().max() > 1e-3
 
 
 def test_noisy_rewards_count_by_the_inverse_of_their_variance():
-    """With a chance q of being flipped a corrected reward has variance 1 / (1 - 2q)² for an exact one's 1."""
+    """Flipped with probability q, a corrected reward has 1 / (1 - 2q)² times the variance."""
     log = decisions_of(
         histories(4),
         list(range(4)),
@@ -315,19 +317,18 @@ def test_noisy_rewards_count_by_the_inverse_of_their_variance():
 
 
 def test_no_decision_outweighs_the_log():
-    """A survival that nobody would believe counts like 64 decisions, no more."""
+    """However improbable its survival, a decision counts like 64 at most."""
     log = decisions_of(histories(4), list(range(4)), survived=[1.0, 1e-300, 2.0**-20, 2.0**-5])
     np.testing.assert_allclose(log.weights() / log.weights()[0], [1.0, 64.0, 64.0, 32.0])
 
 
-def test_a_policy_that_diverged_is_told_of_and_never_written(tmp_path):
-    """A context that is no number ends learning with an error, and there is no checkpoint of what came out."""
+def test_a_policy_that_diverged_raises_and_is_never_written(tmp_path):
+    """A NaN in a context vector ends training with an error, and no checkpoint can be written."""
     found, policy = histories(8), network()
     policy.contexts[1] = math.nan
+    decisions = decisions_of(found, list(range(8)), context=[1] * 8)
     with pytest.raises(DivergedError, match="project"):
-        policy_gradient(
-            policy, found, decisions_of(found, list(range(8)), context=[1] * 8), SMALL, repeats=True
-        )
-    with pytest.raises(DivergedError, match="learning diverged"):
-        checkpoint.save(tmp_path / "next", policy, None, SMALL, None, {}, None)
+        policy_gradient(TrainingContext(policy, found, SMALL, repeats=True), decisions)
+    with pytest.raises(DivergedError, match="training diverged"):
+        checkpoint.save(tmp_path / "next", Checkpoint(policy, None, SMALL, None, None), {})
     assert not (tmp_path / "next").exists()

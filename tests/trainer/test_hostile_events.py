@@ -1,4 +1,4 @@
-"""One event of an odd or hostile device: it is dropped and counted, and all others are learned from as if alone."""
+"""An event of a faulty or malicious device is dropped and counted, without effect on all others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sanderling.events import schema as wire
 from sanderling.events.schema import Slot
 from sanderling.events.state_checksum import NO_EVENTS
 from sanderling_trainer.event_log.examples import examples_of
-from sanderling_trainer.event_log.merge_examples import joined
+from sanderling_trainer.event_log.merge_examples import merge_examples
 from sanderling_trainer.event_log.reader import EventLog
 from tests.support.fakes import EventFactory
 
@@ -32,7 +32,7 @@ def wide(slots: int) -> list[Slot]:
 
 
 def story(*judged: tuple[int, str, float], **fields) -> list[wire.Event]:
-    """A stranger's decision, and outcomes by slot, item and value."""
+    """A decision for a new user, and outcomes with these slots, items and values."""
     make = EventFactory()
     base = {
         "seq": 1,
@@ -55,7 +55,7 @@ def story(*judged: tuple[int, str, float], **fields) -> list[wire.Event]:
 
 
 def read(*stories: list[wire.Event]):
-    """Read each story as that of a user of its own."""
+    """Read each story as that of a different user."""
     log = EventLog(events={("a" * 32, f"{at:032x}"): events for at, events in enumerate(stories)})
     return examples_of(log, IDS, KINDS, TEXT)
 
@@ -63,19 +63,21 @@ def read(*stories: list[wire.Event]):
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"context": "abc"}, "unsound context"),
-        ({"context": "é"}, "unsound context"),
-        ({"context": vector(0.0, float("nan"), 0.0)}, "unsound context"),
-        ({"context": vector(float("inf"), 0.0, 0.0)}, "unsound context"),
-        ({"context": vector(1e30, 0.0, 0.0)}, "a context that no encoder makes"),
-        ({"slate": SHOWN[:1] * 2}, "unsound slate"),
-        ({"pool": 1}, "unsound slate"),
-        ({"pool": 2 * 10**8, "eligible": 2**53}, "unsound pool"),
+        ({"context": "abc"}, "invalid context"),
+        ({"context": "é"}, "invalid context"),
+        ({"context": vector(0.0, float("nan"), 0.0)}, "invalid context"),
+        ({"context": vector(float("inf"), 0.0, 0.0)}, "invalid context"),
+        ({"context": vector(1e30, 0.0, 0.0)}, "context vector too long"),
+        ({"slate": SHOWN[:1] * 2}, "invalid slate"),
+        ({"pool": 1}, "invalid slate"),
+        ({"pool": 2 * 10**8, "eligible": 2**53}, "invalid pool"),
         ({"slate": wide(129), "pool": 200}, "more than 128 slots, which have no marginals"),
     ],
 )
-def test_what_no_engine_makes_is_dropped_and_counted(fields, reason):
-    """A decision with a bad context, slate or pool is counted by its reason; the others are the same as without it."""
+def test_impossible_decisions_are_dropped_and_counted(fields, reason):
+    """A decision with an invalid context, slate or pool is counted by its reason; the others are
+    unchanged.
+    """
     found, alone = read(story(), story(**fields)), read(story())
     assert dict(found.dropped) == {reason: 1}
     for name, column in vars(alone.decisions).items():
@@ -92,15 +94,17 @@ def test_what_no_engine_makes_is_dropped_and_counted(fields, reason):
         [(2**53, "item-0", 1.0)],
     ],
 )
-def test_an_outcome_of_what_its_slot_did_not_show_is_none(judged):
-    """It gives no slot a reward, neither that with its number nor that with its item, and its decision is counted."""
+def test_an_outcome_of_an_item_that_its_slot_did_not_show_is_ignored(judged):
+    """It rewards neither the slot that it names nor the slot of its item, and its decision is
+    counted.
+    """
     found = read(story(), story(*judged))
     assert dict(found.dropped) == {"no judged slot": 1}
     assert len(found.decisions) == 1
 
 
-def test_a_false_outcome_does_not_stand_for_a_true_one():
-    """Of a slot's outcomes the last counts, of those that name its item: one that names another changes nothing."""
+def test_an_invalid_outcome_does_not_replace_a_valid_one():
+    """Of a slot's outcomes the last one that names its item counts; others change nothing."""
     found = read(
         story((0, "item-0", -1.0), (1, "item-1", -1.0), (0, "item-0", 1.0), (1, "item-0", 1.0))
     )
@@ -109,46 +113,51 @@ def test_a_false_outcome_does_not_stand_for_a_true_one():
     assert not found.dropped
 
 
-def test_a_decision_judged_in_unknown_items_alone_is_counted():
-    """Where nothing that was judged is in the lab's catalogue, there is nothing to learn."""
+def test_a_decision_with_outcomes_of_unknown_items_is_dropped():
+    """A decision whose outcomes are all of items outside the catalog is dropped and counted."""
     found = read(story(slate=[Slot("sku-77", 0, False, 0.9, 0.9)]))
     assert dict(found.dropped) == {"no judged slot": 1}
     assert len(found.decisions) == 0
 
 
-def in_parts(stories: list[list[wire.Event]], most: int):
-    """Read so many stories at a time, and join what was found."""
-    return joined(read(*stories[at : at + most]) for at in range(0, len(stories), most))
+def in_partitions(stories: list[list[wire.Event]], size: int):
+    """Read so many stories at a time, and merge the examples."""
+    starts = range(0, len(stories), size)
+    return merge_examples(read(*stories[start : start + size]) for start in starts)
 
 
-@pytest.mark.parametrize("most", [300, 1100, 1201])
-def test_one_long_slate_does_not_widen_those_of_a_fleet(most):
-    """Among many decisions the slates longer than 99 in 100 are left out, read at once or in parts, and counted."""
+@pytest.mark.parametrize("size", [300, 1100, 1201])
+def test_one_long_slate_does_not_widen_all_columns(size):
+    """Of many decisions the 1 % with the longest slates are dropped and counted, however the log is
+    partitioned.
+    """
     stories = [story() for _ in range(1200)] + [story(slate=wide(128), pool=200)]
-    found = in_parts(stories, most)
+    found = in_partitions(stories, size)
     assert dict(found.dropped) == {"a slate longer than those of 99 in 100 decisions": 1}
     assert (len(found.decisions), found.decisions.items.shape[1]) == (1200, 2)
     assert sum(column.nbytes for column in vars(found.decisions).values()) < 250 * 1200
 
 
-def test_what_is_unusual_does_not_depend_on_the_parts():
-    """Slates of three lengths, read at once or in parts, are left out by how many there are in all, and once."""
+def test_the_usual_length_does_not_depend_on_the_partitions():
+    """Slates of three lengths are dropped by their number in the whole log, however it is
+    partitioned.
+    """
     stories = [
         story(slate=wide(2 + (at % 80 == 0) + (at % 160 == 0)), pool=200) for at in range(1200)
     ]
-    whole = in_parts(stories, 1200)
+    whole = in_partitions(stories, 1200)
     assert dict(whole.dropped) == {"a slate longer than those of 99 in 100 decisions": 8}
     assert (len(whole.decisions), whole.decisions.items.shape[1]) == (1192, 3)
-    for most in (7, 400, 1199):
-        found = in_parts(stories, most)
+    for size in (7, 400, 1199):
+        found = in_partitions(stories, size)
         for name, column in vars(whole.decisions).items():
             np.testing.assert_array_equal(getattr(found.decisions, name), column, err_msg=name)
         assert found.dropped == whole.dropped
 
 
 def test_among_few_decisions_none_is_unusual():
-    """A small log keeps all slates up to 128 slots, and tells how many slots each has."""
-    found = joined([read(story(), story()), read(story(slate=wide(128), pool=200))])
+    """A small log keeps all slates up to 128 slots, with the number of slots of each."""
+    found = merge_examples([read(story(), story()), read(story(slate=wide(128), pool=200))])
     assert found.decisions.slots.tolist() == [2, 2, 128]
     assert found.decisions.items.shape == (3, 128)
     assert not found.dropped

@@ -1,4 +1,6 @@
-"""Death of compaction and erasure at every named point: what is read stays right, and the next job ends the work."""
+"""Compaction and erasure die at every named point: the log stays correct, and the next job finishes
+the work.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,11 @@ from tests.support.stores import GONE, JOBS, filled, holding, late, others
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 
-LATEST = 20  # passings of one point within which a job dies
+LATEST = 20  # a job dies within so many passings of a point
 
 
 def run(job: Callable[[Path, FakeClock], None], root: Path, clock: FakeClock, **points) -> int:
-    """Let a child do the job with these crash points; return how it ended."""
+    """Run the job in a child process with these crash points; return its exit code."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -46,48 +48,55 @@ def passings(folder: Path, job: Callable[[Path, FakeClock], None]) -> Counter[st
 
 
 def die_at(root: Path, name: str, point: str, nth: int) -> None:
-    """Let a job die, and check what is read; let it run again, and check that nothing is left to do."""
+    """Let a job die and check what is read; run it again and check that nothing is left to do."""
     filled(root)
     clock, before = late(), read_segments(str(root))
     assert run(JOBS[name], root, clock, point=point, nth=nth) == 137, point
-    found = read_segments(str(root))
+    log = read_segments(str(root))
     if name == "compact":
-        assert found == before, point
-    assert others(found) == others(before), point
+        assert log == before, point
+    assert others(log) == others(before), point
     clock.advance(LEASE_S)
     JOBS[name](root, clock)
-    found = read_segments(str(root))
+    log = read_segments(str(root))
     if name == "compact":
-        assert (found, LocalObjectStore(root).names("segments")) == (before, []), point
+        assert (log, LocalObjectStore(root).names("segments")) == (before, []), point
     else:
-        assert (others(found), holding(root, GONE)) == (others(before), []), point
+        assert (others(log), holding(root, GONE)) == (others(before), []), point
 
 
 def die_everywhere(folder: Path, name: str, times: int, step: int = 1) -> int:
-    """Let a job die so often at each `step`-th point, each in a store of its own; return the points."""
-    rng, found = random.Random(0), passings(folder / "all", JOBS[name])
-    for number, (point, passed) in enumerate(sorted(found.items())[::step]):
-        for again in range(times):
-            die_at(folder / f"{number}-{again}", name, point, rng.randint(1, min(passed, LATEST)))
-    return len(found)
+    """Let a job die so often at each `step`-th point, each in a store of its own; return the
+    points.
+    """
+    rng = random.Random(0)
+    points = passings(folder / "all", JOBS[name])
+    for number, (point, passed) in enumerate(sorted(points.items())[::step]):
+        for repetition in range(times):
+            die_at(
+                folder / f"{number}-{repetition}", name, point, rng.randint(1, min(passed, LATEST))
+            )
+    return len(points)
 
 
 @pytest.mark.parametrize("name", JOBS)
 def test_a_job_may_die_at_any_named_point(tmp_path, name):
-    """At every third of 40 points and more a job dies: the log is right then, and the next job brings it to an end."""
+    """A job dies at every third of 40 points or more: the log is correct, and the next job finishes
+    the work.
+    """
     assert die_everywhere(tmp_path, name, 1, step=3) >= 40
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", JOBS)
 def test_a_job_may_die_at_any_named_point_twenty_times(tmp_path, name):
-    """The same with twenty deaths at each point, at another passing each time."""
+    """The same with twenty deaths at each point, at random passings."""
     points = die_everywhere(tmp_path, name, 20)
     print(f"{name}: {points} points, {20 * points} deaths")
 
 
 def test_the_points_find_a_compaction_that_deletes_first(tmp_path, monkeypatch):
-    """A compaction that deletes segments before their daily file is there is found out by one of its deaths (P4)."""
+    """A death reveals a compaction that deletes segments before their daily file exists."""
     create, delete = LocalObjectStore.create, LocalObjectStore.delete
 
     def deletes_first(self, name: str, data: bytes) -> None:
@@ -101,11 +110,11 @@ def test_the_points_find_a_compaction_that_deletes_first(tmp_path, monkeypatch):
 
 
 def test_the_points_find_a_store_that_writes_in_place(tmp_path, monkeypatch):
-    """A store that writes over a file without a part beside it loses another's events to a death of erasure (P4)."""
+    """A store that overwrites in place loses events of other installs when an erasure dies."""
 
     def in_place(self, name: str, data: bytes) -> None:
-        path = self._root / name
-        self._make(path.parent)
+        path = self.root / name
+        self._make_folder(path.parent)
         with path.open("wb") as file:
             file.write(data)
         place.flush_path(path.parent)

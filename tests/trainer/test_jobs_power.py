@@ -1,4 +1,6 @@
-"""Power cuts under compaction and erasure: what is read stays right, and the next job ends the work."""
+"""Power cuts during compaction and erasure: the log stays correct, and the next job finishes the
+work.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.skipif(not hasattr(os, "fork"), reaso
 def cut(
     disk: LoopDisk, job: Callable[[Path, FakeClock], None], after_s: float, mutant: str
 ) -> None:
-    """Cut the power so long after a job has begun in a child of this process."""
+    """Run a job in a child process, and cut the power after so many seconds."""
     child = os.fork()
     if child == 0:
         try:
@@ -41,7 +43,7 @@ def cut(
 
 
 def seconds(root: Path, job: Callable[[Path, FakeClock], None]) -> float:
-    """Return how long a job takes on this disk when nothing happens to it."""
+    """Return how long a job takes on this disk without a power cut."""
     filled(root)
     start = time.monotonic()
     job(root, late())
@@ -50,17 +52,22 @@ def seconds(root: Path, job: Callable[[Path, FakeClock], None]) -> float:
 
 
 def cut_often(disk: LoopDisk, name: str, cuts: int, mutant: str = "", seed: int = 0) -> int:
-    """Cut the power under jobs, each on a new store; check each, and return how many cuts came before the job's end."""
-    rng, root, interrupted = random.Random(seed), disk.folder / "store", 0
+    """Cut the power during jobs, each on a new store; return how many cuts came before the job's
+    end.
+    """
+    rng = random.Random(seed)
+    root = disk.folder / "store"
+    interrupted = 0
     longest_s = seconds(root, JOBS[name])
     for _ in range(cuts):
         filled(root)
         before = read_segments(str(root))
         cut(disk, JOBS[name], rng.uniform(0, longest_s), mutant)
-        found, clock = read_segments(str(root)), late()
-        assert others(found) == others(before)
+        log = read_segments(str(root))
+        clock = late()
+        assert others(log) == others(before)
         if name == "compact":
-            assert found == before
+            assert log == before
             interrupted += bool(LocalObjectStore(root).names("segments"))
         else:
             interrupted += bool(holding(root, GONE))
@@ -80,7 +87,9 @@ def cut_often(disk: LoopDisk, name: str, cuts: int, mutant: str = "", seed: int 
 
 @pytest.mark.parametrize("name", JOBS)
 def test_a_power_cut_under_a_job_loses_nothing(disk, name):
-    """After each of six cuts, and of more until one came in time, the log is right, and the next job ends the work."""
+    """After each of six cuts, or more until one came in time, the log is correct and the next job
+    finishes the work.
+    """
     assert any(cut_often(disk, name, 6, seed=seed) for seed in range(10))
 
 
@@ -89,12 +98,13 @@ def test_a_power_cut_under_a_job_loses_nothing(disk, name):
 def test_hundreds_of_power_cuts_under_a_job_lose_nothing(disk, name):
     """The same after 250 cuts of each job."""
     print(
-        f"{name}: 250 power cuts, {cut_often(disk, name, 250)} of them before the job's end, nothing lost"
+        f"{name}: 250 power cuts, {cut_often(disk, name, 250)} of them before the job's end, "
+        "nothing lost"
     )
 
 
 @pytest.mark.parametrize("name", JOBS)
 def test_power_cuts_find_a_job_that_does_not_flush_its_files(disk, name):
-    """Where new files are not flushed before the old ones go, cuts leave files without their bytes (P4)."""
+    """If new files are not flushed before old ones are deleted, power cuts leave empty files."""
     with pytest.raises((EventError, BusyError, AssertionError)):
         cut_often(disk, name, 20, "never flushes the file")

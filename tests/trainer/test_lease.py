@@ -1,4 +1,4 @@
-"""One job at a time works on a store, on a folder and on an object store, and a dead one does not block for ever."""
+"""One job at a time works on a store, and a dead job does not block it for ever."""
 
 from __future__ import annotations
 
@@ -15,10 +15,16 @@ from sanderling_trainer.event_log.object_store import (
     ObjectStore,
     open_store,
 )
-from sanderling_trainer.jobs import compact as compaction
 from sanderling_trainer.jobs.compact import compact
 from sanderling_trainer.jobs.erase import erase
-from sanderling_trainer.jobs.lease import FOLDER, KEPT_S, LEASE_S, BusyError, Lease, only_job
+from sanderling_trainer.jobs.lease import (
+    FOLDER,
+    LEASE_S,
+    MIN_REMAINING_S,
+    BusyError,
+    Lease,
+    exclusive_job,
+)
 from tests.support.fakes import EventFactory, FakeClock
 from tests.support.stores import DAY_S, GONE, STAYS, Interrupted, holding, put
 
@@ -32,75 +38,79 @@ def store(request, tmp_path) -> ObjectStore:
     )
 
 
-def test_a_second_job_is_told_who_works_and_what_to_do(store):
-    """While one job works another is refused, by name, time and advice; when it has ended the next may begin."""
+def test_a_second_job_fails_with_who_works_and_what_to_do(store):
+    """While one job works a second one fails with its name, times and advice; after its end the
+    next one runs.
+    """
     clock = FakeClock()
-    with only_job(store, clock, "erase", "host-1, process 7"):
-        with pytest.raises(BusyError) as refused, only_job(store, clock, "compact"):
+    with exclusive_job(store, clock, "erase", "host-1, process 7"):
+        with pytest.raises(BusyError) as refused, exclusive_job(store, clock, "compact"):
             pass
         text = str(refused.value)
         assert "`erase` of host-1, process 7, begun 2025-06-15 15:06:40 UTC" in text
-        assert "until 2025-06-15 15:36:40 UTC" in text
+        assert "lasts until 2025-06-15 15:36:40 UTC" in text
         assert "start again" in text
-    with only_job(store, clock, "compact"):
+    with exclusive_job(store, clock, "compact"):
         pass
     assert len(store.names(FOLDER)) == 1
 
 
 def test_a_dead_job_blocks_no_longer_than_its_lease(store):
-    """After the time that it said the next job takes over, and one that was only asleep is refused its next change."""
+    """When the lease has expired the next job takes over, and one that was only asleep fails before
+    its next change.
+    """
     clock = FakeClock()
     sleeper = Lease(store, clock, "compact", "asleep")
-    sleeper.take()
+    sleeper.acquire()
     clock.advance(LEASE_S - 1)
-    with pytest.raises(BusyError), only_job(store, clock, "erase"):
+    with pytest.raises(BusyError), exclusive_job(store, clock, "erase"):
         pass
     clock.advance(1)
-    with only_job(store, clock, "erase"), pytest.raises(BusyError, match="erase"):
-        sleeper.keep()
+    with exclusive_job(store, clock, "erase"), pytest.raises(BusyError, match="erase"):
+        sleeper.renew()
 
 
 def test_a_job_that_works_keeps_its_lease(store):
-    """A job of many hours that goes on changing something is never taken over."""
+    """A job of many hours that renews its lease is never taken over."""
     clock = FakeClock()
-    with only_job(store, clock, "compact") as lease:
+    with exclusive_job(store, clock, "compact") as lease:
         for _ in range(10):
             clock.advance(LEASE_S * 0.9)
-            lease.keep()
-            with pytest.raises(BusyError), only_job(store, clock, "erase"):
+            lease.renew()
+            with pytest.raises(BusyError), exclusive_job(store, clock, "erase"):
                 pass
 
 
-@pytest.mark.parametrize("worked_s", [0, LEASE_S - KEPT_S, LEASE_S - 1])
+@pytest.mark.parametrize("worked_s", [0, LEASE_S - MIN_REMAINING_S, LEASE_S - 1])
 def test_no_request_outlives_the_lease(tmp_path, worked_s):
-    """A file that is written in two tries, as long as both may take, is there before another job may begin."""
+    """A file that needs two tries until their timeouts is written before another job can begin."""
     store, clock = LocalObjectStore(tmp_path), FakeClock()
-    with only_job(store, clock, "compact") as lease:
+    with exclusive_job(store, clock, "compact") as lease:
         clock.advance(worked_s)
-        lease.keep()
+        lease.renew()
         clock.advance(2 * JOB_TIMEOUT.total_seconds())
-        with pytest.raises(BusyError), only_job(store, clock, "erase"):
+        with pytest.raises(BusyError), exclusive_job(store, clock, "erase"):
             pass
 
 
 @pytest.mark.parametrize("dead", [False, True])
 def test_of_many_jobs_at_once_one_begins(store, dead):
-    """Twenty jobs start at the same moment, after none or after one that died: at most one of them works."""
+    """Of twenty jobs that start at the same moment, first or after a dead one, one begins."""
     clock = FakeClock()
     if dead:
-        Lease(store, clock, "compact", "dead").take()
+        Lease(store, clock, "compact", "dead").acquire()
         clock.advance(LEASE_S)
     assert race(store, clock) == 1
 
 
 def race(store: ObjectStore, clock: FakeClock) -> int:
     """Return how many of twenty jobs begin."""
-    together = Barrier(20)
+    barrier = Barrier(20)
 
     def begin(number: int) -> bool:
-        together.wait()
+        barrier.wait()
         try:
-            Lease(store, clock, "compact", str(number)).take()
+            Lease(store, clock, "compact", str(number)).acquire()
         except BusyError:
             return False
         return True
@@ -115,7 +125,8 @@ def test_the_race_finds_a_store_that_creates_over_what_is_there(tmp_path, monkey
     assert race(LocalObjectStore(tmp_path), FakeClock()) > 1
 
 
-def tried(act) -> bool:
+def succeeds(act) -> bool:
+    """Return whether an action does not raise `BusyError`."""
     try:
         act()
     except BusyError:
@@ -123,71 +134,84 @@ def tried(act) -> bool:
     return True
 
 
-def overtaken(root: Path, at: int, ends: bool) -> int:
-    """Let a job be interrupted in its beginning by others; return how many believe in the end that they may work."""
+def count_interrupted(root: Path, step: int, ends: bool) -> int:
+    """Interrupt a job that begins by others; return how many of them begin."""
     clock = FakeClock()
-    Lease(LocalObjectStore(root), clock, "compact", "dead").take()
+    Lease(LocalObjectStore(root), clock, "compact", "dead").acquire()
     clock.advance(LEASE_S)
-    took: list[bool] = []
+    began: list[bool] = []
 
     def act() -> None:
         other = Lease(LocalObjectStore(root), clock, "compact", "other")
-        took.append(tried(other.take))
-        if ends and took[0]:
+        began.append(succeeds(other.acquire))
+        if ends and began[0]:
             other.release()
-            Lease(LocalObjectStore(root), clock, "compact", "third").take()
+            Lease(LocalObjectStore(root), clock, "compact", "third").acquire()
 
-    first = Lease(Interrupted(root, at, act), clock, "compact", "first")
-    return sum([tried(first.take), *took])
+    first = Lease(Interrupted(root, step, act), clock, "compact", "first")
+    return sum([succeeds(first.acquire), *began])
 
 
-def met(root: Path, at: int, wakes: bool) -> int:
-    """Let one who sleeps past its lease and one who takes over meet, the first to act interrupted by the other."""
-    clock, went_on = FakeClock(), []
+def count_holders(root: Path, step: int, wakes: bool) -> int:
+    """Let a job that slept past its lease renew it while another takes over; return how many of
+    them go on.
+
+    The one that takes over is interrupted by the sleeper that wakes, or, without `wakes`, the other
+    way round.
+    """
+    clock, holds = FakeClock(), []
 
     def act() -> None:
-        went_on.append(tried(late))
+        holds.append(succeeds(late))
 
-    sleeper_store = LocalObjectStore(root) if wakes else Interrupted(root, TAKING + at, act)
-    other_store = Interrupted(root, at, act) if wakes else LocalObjectStore(root)
+    sleeper_store = (
+        LocalObjectStore(root) if wakes else Interrupted(root, ACQUIRE_STEPS + step, act)
+    )
+    other_store = Interrupted(root, step, act) if wakes else LocalObjectStore(root)
     sleeper = Lease(sleeper_store, clock, "compact", "asleep")
-    sleeper.take()
+    sleeper.acquire()
     clock.advance(LEASE_S)
     other = Lease(other_store, clock, "erase", "other")
-    early, late = (other.take, sleeper.keep) if wakes else (sleeper.keep, other.take)
-    return sum([tried(early), *went_on])
+    first, late = (other.acquire, sleeper.renew) if wakes else (sleeper.renew, other.acquire)
+    return sum([succeeds(first), *holds])
 
 
-TAKING = 4  # operations by which a job begins on an empty store
+ACQUIRE_STEPS = 4  # operations on an empty store until a job holds the lease
 STEPS = range(1, 10)
 
 
 @pytest.mark.parametrize("ends", [False, True])
-def test_who_is_overtaken_at_any_moment_steps_back(tmp_path, ends):
-    """Between any two steps of one job that begins another begins, or begins and ends: never do both go on."""
-    assert max(overtaken(tmp_path / str(at), at, ends) for at in STEPS) == 1
+def test_of_two_jobs_that_begin_one_gives_up(tmp_path, ends):
+    """Between any two steps of a job that begins another one begins, or begins and ends: one of
+    them goes on.
+    """
+    assert max(count_interrupted(tmp_path / str(step), step, ends) for step in STEPS) == 1
 
 
 @pytest.mark.parametrize("wakes", [False, True])
-def test_who_renews_late_and_who_takes_over_do_not_miss_each_other(tmp_path, wakes):
-    """Between any two steps of one who takes over a sleeper wakes, or the other way round: never do both go on."""
-    assert max(met(tmp_path / str(at), at, wakes) for at in STEPS) == 1
+def test_a_late_renewal_and_a_takeover_see_each_other(tmp_path, wakes):
+    """Between any two steps of a takeover a sleeper wakes, or the other way round: one of them goes
+    on.
+    """
+    assert max(count_holders(tmp_path / str(step), step, wakes) for step in STEPS) == 1
 
 
 def test_interruptions_find_a_lease_that_does_not_look_again(tmp_path, monkeypatch):
-    """Without the look at the highest number after writing, or at the old lease after creating, two jobs go on."""
+    """Without the check of the highest number after writing, or of the old lease after creating,
+    two jobs go on.
+    """
     check_ended = Lease._check_ended
     before_creating = lambda self, number: None if self._number else check_ended(self, number)  # noqa: E731
     for number, (name, broken) in enumerate(
-        [("check", lambda self: None), ("_check_ended", before_creating)]
+        [("check_held", lambda self: None), ("_check_ended", before_creating)]
     ):
         with monkeypatch.context() as patch:
             patch.setattr(Lease, name, broken)
             root = tmp_path / str(number)
             assert (
                 max(
-                    met(root / f"{at}-{wakes}", at, wakes)
-                    for at in STEPS
+                    count_holders(root / f"{step}-{wakes}", step, wakes)
+                    for step in STEPS
                     for wakes in (False, True)
                 )
                 == 2
@@ -195,29 +219,29 @@ def test_interruptions_find_a_lease_that_does_not_look_again(tmp_path, monkeypat
 
 
 def test_a_damaged_lease_is_named(tmp_path):
-    """A lease without its bytes stops jobs with its name and what to do; a file of another name does not."""
+    """An empty lease stops jobs with its name and what to do; a file with another name does not."""
     store, clock = LocalObjectStore(tmp_path), FakeClock()
     store.put(f"{FOLDER}/README", b"not a lease")
-    with only_job(store, clock, "compact"):
+    with exclusive_job(store, clock, "compact"):
         pass
     store.put(f"{FOLDER}/000000000002", b"")
     with (
         pytest.raises(BusyError, match=r"jobs/000000000002.*remove the file"),
-        only_job(store, clock, "compact"),
+        exclusive_job(store, clock, "compact"),
     ):
         pass
     store.delete(f"{FOLDER}/000000000002")
-    with only_job(store, clock, "compact"):
+    with exclusive_job(store, clock, "compact"):
         pass
 
 
 def test_erasing_refuses_a_compaction_in_its_pause(tmp_path):
-    """A compaction that starts while an erasure waits is refused, and no byte of the id is left."""
+    """A compaction that starts while an erasure waits fails, and no byte of the id is left."""
     store, clock = prepared(tmp_path)
     refused = []
 
     def pause(seconds: float) -> None:
-        refused.append(not tried(lambda: compact(store, clock)))
+        refused.append(not succeeds(lambda: compact(store, clock)))
         clock.advance(seconds)
 
     erase(store, GONE, clock, pause)
@@ -226,45 +250,49 @@ def test_erasing_refuses_a_compaction_in_its_pause(tmp_path):
 
 
 def test_without_leases_a_compaction_brings_back_what_was_erased(tmp_path, monkeypatch):
-    """Side by side, a compaction that had read its lines writes them after the last pass: what leases are for."""
-    monkeypatch.setattr(Lease, "take", lambda self: None)
-    monkeypatch.setattr(Lease, "keep", lambda self: None)
-    monkeypatch.setattr(Lease, "check", lambda self: None)
-    monkeypatch.setattr(Lease, "create", lambda self, name, data: self._store.put(name, data))
+    """This is what leases are for: a compaction that has read lines writes them after the last pass
+    of an erasure.
+    """
+    monkeypatch.setattr(Lease, "acquire", lambda self: None)
+    monkeypatch.setattr(Lease, "renew", lambda self: None)
+    monkeypatch.setattr(Lease, "check_held", lambda self: None)
     monkeypatch.setattr(Lease, "release", lambda self: None)
     store, clock = prepared(tmp_path)
-    replace = compaction._replace
 
-    def late(*arguments) -> None:
+    def create_late(self: Lease, name: str, data: bytes) -> None:
         erase(store, GONE, clock, clock.advance)
-        replace(*arguments)
+        store.put(name, data)
 
-    monkeypatch.setattr(compaction, "_replace", late)
+    monkeypatch.setattr(Lease, "create", create_late)
     compact(store, clock)
     assert holding(tmp_path, GONE)
 
 
 def test_a_job_that_fails_as_it_begins_leaves_the_store_free(tmp_path):
-    """Where the old lease cannot be removed the job ends with that error, and the next need not wait for its lease."""
+    """If the old lease cannot be removed the job fails, and the next one need not wait for its
+    lease.
+    """
 
-    class Fails(LocalObjectStore):
+    class FailingStore(LocalObjectStore):
         def delete(self, name: str) -> None:
             raise OSError("the store fails")
 
     clock = FakeClock()
-    with only_job(LocalObjectStore(tmp_path), clock, "compact"):
+    with exclusive_job(LocalObjectStore(tmp_path), clock, "compact"):
         pass
     with (
         pytest.raises(OSError, match="the store fails"),
-        only_job(Fails(tmp_path), clock, "compact"),
+        exclusive_job(FailingStore(tmp_path), clock, "compact"),
     ):
         pass
-    with only_job(LocalObjectStore(tmp_path), clock, "erase"):
+    with exclusive_job(LocalObjectStore(tmp_path), clock, "erase"):
         pass
 
 
-class Slow(LocalObjectStore):
-    """Takes longer than a lease to read its first segment, and meanwhile another job takes over."""
+class SlowStore(LocalObjectStore):
+    """Takes longer than a lease to read a segment, and meanwhile another job takes over; then
+    counts changes.
+    """
 
     def __init__(self, root: Path, clock: FakeClock) -> None:
         super().__init__(root)
@@ -273,7 +301,7 @@ class Slow(LocalObjectStore):
     def get(self, name: str) -> bytes:
         if name.startswith("segments"):
             self.clock.advance(LEASE_S)
-            Lease(LocalObjectStore(self._root), self.clock, "erase", "another").take()
+            Lease(LocalObjectStore(self.root), self.clock, "erase", "another").acquire()
             self.changes = 0
         return super().get(name)
 
@@ -294,17 +322,19 @@ JOBS = {"compact": compact, "erase": lambda store, clock: erase(store, GONE, clo
 
 
 @pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)
-def test_a_job_that_slept_changes_nothing_more(tmp_path, job):
-    """A job that was taken over while it read ends with the name of the other, and has changed no file since."""
+def test_a_job_that_was_taken_over_changes_nothing(tmp_path, job):
+    """A job that was taken over while it read fails with the name of the other, and has changed no
+    file since.
+    """
     _, clock = prepared(tmp_path)
-    store = Slow(tmp_path, clock)
+    store = SlowStore(tmp_path, clock)
     with pytest.raises(BusyError, match="another"):
         job(store, clock)
     assert store.changes == 0
 
 
-class Reading(LocalObjectStore):
-    """Takes a few minutes for each file, and another job tries to begin each time."""
+class SlowReadStore(LocalObjectStore):
+    """Takes four minutes to read a file, and lets another job try to begin each time."""
 
     def __init__(self, root: Path, clock: FakeClock) -> None:
         super().__init__(root)
@@ -314,14 +344,14 @@ class Reading(LocalObjectStore):
         if not name.startswith(FOLDER):
             self.clock.advance(240)
             self.began.append(
-                tried(Lease(LocalObjectStore(self._root), self.clock, "erase", "another").take)
+                succeeds(Lease(LocalObjectStore(self.root), self.clock, "erase", "another").acquire)
             )
         return super().get(name)
 
 
 @pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)
 def test_a_job_that_reads_for_hours_keeps_its_lease(tmp_path, job):
-    """A job that reads for longer than a lease, and changes nothing meanwhile, is not taken over and ends well."""
+    """A job that only reads, for longer than a lease, is not taken over."""
     store, clock = prepared(tmp_path)
     for seq in range(20):
         put(
@@ -330,25 +360,27 @@ def test_a_job_that_reads_for_hours_keeps_its_lease(tmp_path, job):
             codec.encode(EventFactory(STAYS, start=100 + seq).observation(seq=1 + seq)),
         )
     clock.advance(DAY_S)
-    slow = Reading(tmp_path, clock)
+    slow = SlowReadStore(tmp_path, clock)
     job(slow, clock)
     assert len(slow.began) * 240 > LEASE_S
     assert not any(slow.began)
 
 
 @pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)
-def test_without_looking_a_job_that_slept_goes_on(tmp_path, monkeypatch, job):
-    """A job that does not ask before its changes makes them beside the other: the same count finds it."""
-    monkeypatch.setattr(Lease, "keep", lambda self: None)
-    monkeypatch.setattr(Lease, "check", lambda self: None)
+def test_without_checks_a_job_that_slept_goes_on(tmp_path, monkeypatch, job):
+    """A job that does not check its lease makes changes beside the other one, and the count shows
+    them.
+    """
+    monkeypatch.setattr(Lease, "renew", lambda self: None)
+    monkeypatch.setattr(Lease, "check_held", lambda self: None)
     _, clock = prepared(tmp_path)
-    store = Slow(tmp_path, clock)
+    store = SlowStore(tmp_path, clock)
     job(store, clock)
     assert store.changes
 
 
 def prepared(root: Path) -> tuple[LocalObjectStore, FakeClock]:
-    """A store with one event of the install that is to go, a day ago."""
+    """Return a store with one event of the install to be erased, from yesterday, and the clock."""
     store, clock = LocalObjectStore(root), FakeClock()
     put(store, clock, codec.encode(EventFactory(GONE).observation(seq=1)))
     clock.advance(DAY_S)

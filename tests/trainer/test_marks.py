@@ -1,8 +1,9 @@
-"""No personal data leaves: marks in names, contexts, texts and ids are looked for wherever anything goes (promise P33).
+"""No personal data leaves: canaries in user names, contexts, texts and ids are searched for in all
+outputs.
 
-What may travel: ids of items that were shown or observed, kinds, names of capped attributes, and with `share_context`
-the vector of a context. What may lie on the device: the items that the app added, in `added-items.jsonl`. An exception
-may name the item that the app passed to the call that raised it.
+Allowed on the wire: ids of items that were shown or observed, kinds, names of capped attributes,
+and with `share_context` the vector of a context. Allowed on the device: the items that the app
+added, in `added-items.jsonl`. An exception may name the item that the app passed to the call.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from tests.support.marks import Marks, contents
 pytestmark = pytest.mark.lab
 
 
-class Tapped:
-    """A lab behind a tap: all that goes over the wire, packed and unpacked."""
+class TappedLab:
+    """A lab that records all bytes sent to it and answered, compressed and decompressed."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab, self.wire = lab, list[bytes]()
@@ -42,12 +43,12 @@ def run(
     caplog.set_level(logging.DEBUG)
     world = World(0)
     lab = Lab(world, folder / "lab")
-    wire = Tapped(lab)
+    wire = TappedLab(lab)
     course = Course(folder, {"transport": wire}, spoil, world.take)
     try:
         for number in range(len(SETTINGS)):
-            course.live(number, rounds)
-        assert course.said
+            course.run_engine(number, rounds)
+        assert course.messages
         assert list((folder / "lab").rglob("*.zst"))
         found = course.leaks(wire.wire, caplog.text)
         world.take(2 * 86_400)
@@ -57,8 +58,10 @@ def run(
         lab.close()
 
 
-def test_no_mark_is_found_where_nobody_put_it(tmp_path, caplog):
-    """Of 400 marks none is on the wire, in logs, exceptions, the lab's files or, but for added items, on the device."""
+def test_no_mark_leaks(tmp_path, caplog):
+    """None of 400 marks is on the wire, in logs, exceptions, the lab's files or, but for added
+    items, on the device.
+    """
     course, found = run(tmp_path, caplog, 25)
     assert found == set()
     assert sum(marks.made for marks in course.kinds) == 400
@@ -66,7 +69,7 @@ def test_no_mark_is_found_where_nobody_put_it(tmp_path, caplog):
 
 
 @pytest.mark.soak
-def test_none_of_ten_thousand_marks_is_found(tmp_path, caplog):
+def test_none_of_ten_thousand_marks_leaks(tmp_path, caplog):
     """The same for 10,000 marks."""
     course, found = run(tmp_path, caplog, 625)
     assert found == set()
@@ -74,16 +77,18 @@ def test_none_of_ten_thousand_marks_is_found(tmp_path, caplog):
 
 
 def log_context(engine) -> None:
-    """The engine that logs contexts."""
-    honest = engine._encode_context
-    engine._encode_context = lambda scorer, text: (
-        logging.info("encoding %s", text),
-        honest(scorer, text),
-    )[1]
+    """Make the engine log contexts."""
+    honest = engine.recommend
+
+    def recommend(user, **options):
+        logging.info("encoding %s", options["context"])
+        return honest(user, **options)
+
+    engine.recommend = recommend
 
 
 def send_user(engine) -> None:
-    """The engine that says who observed something, and hides it a little."""
+    """Make the engine send user names, encoded in base64."""
     honest = engine.observe
     engine.observe = lambda user, item: honest(
         user, item, base64.b64encode(b"v:" + user.encode()).decode()
@@ -91,7 +96,7 @@ def send_user(engine) -> None:
 
 
 def send_text(engine) -> None:
-    """The engine that shows added items under their text."""
+    """Make the engine send the texts of added items."""
     honest = engine.upsert_items
     engine.upsert_items = lambda items: (
         [engine.observe("x", item["text"]) for item in items] and honest(items)
@@ -106,8 +111,10 @@ def send_text(engine) -> None:
         (send_text, ("wire", "text")),
     ],
 )
-def test_the_marks_find_who_tells(tmp_path, caplog, spoil, leak):
-    """An engine that logs contexts, or sends names or texts, is found out, on the wire and at the lab (P4)."""
+def test_the_marks_find_a_leak(tmp_path, caplog, spoil, leak):
+    """The search finds an engine that logs contexts, or sends names or texts, on the wire and at
+    the lab.
+    """
     _, found = run(tmp_path, caplog, 5, spoil)
     assert leak in found
     if spoil is not log_context:
@@ -129,7 +136,7 @@ def test_the_marks_find_who_tells(tmp_path, caplog, spoil, leak):
     ],
 )
 def test_a_mark_is_found_in_any_form(tmp_path, before, write):
-    """However a mark is written into a file, at whatever offset, it is found; and nothing where there is none."""
+    """A mark is found in every encoding and at every offset, and none is found in other text."""
     marks = Marks("user")
     assert not marks.found(write(b"nothing to be seen here, but for a canary" * 9))
     (tmp_path / "file").write_bytes(write(b"x" * before + marks.new().encode()))

@@ -1,4 +1,6 @@
-"""No personal data leaves over real HTTP: every byte on the wire and on both disks is looked through (promise P33)."""
+"""No personal data leaves over HTTP: every byte on the wire and on both disks is searched for
+canaries.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +23,16 @@ from tests.support.tap import Tap
 pytestmark = pytest.mark.lab
 
 
-class Chatty(HttpTransport):
-    """Says in a header who asks."""
+class LeakingTransport(HttpTransport):
+    """Sends a user name in a header."""
 
     def post(self, body, headers):
-        return super().post(body, {**headers, "x-asked-by": Marks("user").new()})
+        return super().post(body, {**headers, "x-user": Marks("user").new()})
 
 
 @pytest.fixture
 def tap(tmp_path):
-    """A real server, and a tap on the way to it."""
+    """A server, and a tap in front of it."""
     server = Server(tmp_path / "lab")
     tap = Tap(server.port)
     yield tap
@@ -46,11 +48,11 @@ def run(
     engines: int = len(SETTINGS),
     transport: type[HttpTransport] = HttpTransport,
 ) -> tuple[Course, set[tuple[str, str]]]:
-    """Let engines live so many rounds; return where marks were found, before and after a compaction."""
+    """Run engines for `rounds`; return where marks were found, before and after a compaction."""
     caplog.set_level(logging.DEBUG)
     course = Course(folder, {"transport": transport(f"http://127.0.0.1:{tap.port}/v1", "secret")})
     for number in range(engines):
-        course.live(number, rounds)
+        course.run_engine(number, rounds)
     wire = list(tap.wire())
     stored = read_segments(str(folder / "lab")).time
     assert stored.keys() <= {
@@ -63,16 +65,17 @@ def run(
     return course, found | course.stored()
 
 
-def test_no_mark_crosses_a_real_wire(tmp_path, tap, caplog):
-    """Of 160 marks none is in a header, a body, an answer, a log, or a file of the server or, but for added items, of
-    the device."""
+def test_no_mark_crosses_the_wire(tmp_path, tap, caplog):
+    """None of 160 marks is in a header, body, answer, log, or file of the server or, but for added
+    items, the device.
+    """
     course, found = run(tmp_path, tap, caplog, 10)
     assert found == set()
     assert sum(marks.made for marks in course.kinds) == 160
 
 
 @pytest.mark.soak
-def test_none_of_ten_thousand_marks_crosses_a_real_wire(tmp_path, tap, caplog):
+def test_none_of_ten_thousand_marks_crosses_the_wire(tmp_path, tap, caplog):
     """The same for 10,000 marks."""
     course, found = run(tmp_path, tap, caplog, 625)
     assert found == set()
@@ -80,6 +83,6 @@ def test_none_of_ten_thousand_marks_crosses_a_real_wire(tmp_path, tap, caplog):
 
 
 def test_a_mark_in_a_header_is_found(tmp_path, tap, caplog):
-    """A device that says in a header who asks is found out (P4)."""
-    _, found = run(tmp_path, tap, caplog, 2, engines=1, transport=Chatty)
+    """The search finds a device that sends a user name in a header."""
+    _, found = run(tmp_path, tap, caplog, 2, engines=1, transport=LeakingTransport)
     assert ("wire", "user") in found

@@ -73,7 +73,9 @@ def publisher() -> bytes:
 
 @pytest.fixture
 def wheel() -> bytes:
-    """The example data set in the wheel: UTF-8, headers, the year in a column of its own, other line ends."""
+    """The example data set in the wheel: UTF-8, headers, the year in a column of its
+    own, other line ends.
+    """
     users = "".join(f"{user}\t{age}\tM\t{occupation}\t00000\r\n" for user, age, occupation in USERS)
     ratings = "".join("\t".join(map(str, row)) + "\r\n" for row in reversed(RATINGS))
     return archive(**{
@@ -98,7 +100,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_both_places_give_the_same_tables(publisher: bytes, wheel: bytes) -> None:
-    """Accents, video marks, years, the unknown title and the order of the ratings are evened out."""
+    """Accents, video marks, years, the unknown title and the ratings' order are normalized."""
     one, other = to_tables(read_publisher_zip(publisher)), to_tables(read_wheel(wheel))
     assert one == other
     assert content_hash(*one) == content_hash(*other)
@@ -116,7 +118,9 @@ def test_items(publisher: bytes) -> None:
 
 
 def test_interactions(publisher: bytes) -> None:
-    """Ratings of 4 and 5 are likes; rows go by time, user and item; the context is occupation and age band."""
+    """Ratings of 4 and 5 are likes; rows go by time, user and item; the context is
+    occupation and age band.
+    """
     rows = to_tables(read_publisher_zip(publisher))[1].to_pylist()
     assert [(row["timestamp"], row["user_id"], row["item_id"], row["reward"]) for row in rows] == [
         (100, "1", "1", 1.0),
@@ -140,7 +144,9 @@ def test_interactions(publisher: bytes) -> None:
 def test_an_archive_in_the_cache_needs_no_network(
     tmp_path: Path, publisher: bytes, wheel: bytes, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Either archive, put into the cache by hand, is enough; the tables are kept and read by the lab as they are."""
+    """Either archive, put into the cache by hand, is enough; the tables are kept and read by
+    the lab as they are.
+    """
     tables = to_tables(read_publisher_zip(publisher))
     monkeypatch.setattr(movielens, "CONTENT_SHA256", content_hash(*tables))
     (tmp_path / name).write_bytes(publisher if name == ZIP else wheel)
@@ -200,7 +206,7 @@ BROKEN: dict[str, bytes] = {
 @pytest.mark.parametrize("name", BROKEN)
 @pytest.mark.usefixtures("offline")
 def test_broken_archives(tmp_path: Path, name: str) -> None:
-    """An archive that is something else is a `TableError` that names it, never another exception."""
+    """Any other archive raises a `TableError` that names it, never another exception."""
     (tmp_path / ZIP).write_bytes(BROKEN[name])
     with pytest.raises(TableError, match=ZIP):
         load(tmp_path)

@@ -1,4 +1,4 @@
-"""Beyond one screen of items and one memory of events: the sampled softmax, rows of a table, shards on disk."""
+"""Training beyond memory: the sampled softmax, steps on rows of a table, shards on disk."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ import torch
 
 from sanderling.errors import TableError
 from sanderling_trainer.data import shard_writer
-from sanderling_trainer.data.histories import History, histories_of, kinds_of
-from sanderling_trainer.data.popularity import DAY, Trends
-from sanderling_trainer.data.shard_writer import shard
-from sanderling_trainer.data.shards import Shards, Writer
+from sanderling_trainer.data.histories import History, histories_of, policy_kinds
+from sanderling_trainer.data.popularity import DAY, PopularityHistory
+from sanderling_trainer.data.shard_writer import shard_histories, shard_log
+from sanderling_trainer.data.shards import Shards
 from sanderling_trainer.data.tables import Catalogue, read_interactions
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training.batch_source import InMemory, OutOfCore
 from sanderling_trainer.policy.training.batches import (
-    TrendTable,
-    earlier,
+    PopularityTable,
     first_seen,
-    lessons,
-    seen_at,
+    seen_before,
+    seen_pairs,
+    training_batches,
 )
+from sanderling_trainer.policy.training.context import TrainingContext
 from sanderling_trainer.policy.training.objectives import CrossEntropy
 from sanderling_trainer.policy.training.optimizer import RowAdamW
 from sanderling_trainer.policy.training.sampled_softmax import Proposal
@@ -59,8 +60,8 @@ def network(config: Config = SMALL, items: int = ITEMS) -> PolicyNetwork:
     return made
 
 
-def histories(users: int = 24, length: int = 12, fresh_from: int = 10**9) -> list[History]:
-    """Users who keep to every other item."""
+def histories(users: int = 24, length: int = 12, validation_from: int = 10**9) -> list[History]:
+    """Return users who keep to every other item."""
     rng = np.random.default_rng(0)
     return [
         History(
@@ -68,7 +69,7 @@ def histories(users: int = 24, length: int = 12, fresh_from: int = 10**9) -> lis
             kinds=rng.integers(0, 3, length),
             liked=rng.random(length) < 0.8,
             contexts=rng.integers(-1, 2, length),
-            fresh=np.arange(length) >= fresh_from,
+            is_validation=np.arange(length) >= validation_from,
             times=np.sort(rng.integers(0, 20 * DAY, length)),
         )
         for user in range(users)
@@ -86,17 +87,22 @@ def gradient(made: PolicyNetwork, loss: torch.Tensor) -> dict[str, torch.Tensor]
 
 
 @pytest.mark.parametrize("repeats", [True, False])
-@pytest.mark.parametrize("trended", [True, False])
-def test_with_every_item_drawn_once_the_sampled_softmax_is_the_full_one(repeats, trended):
-    """With q uniform and all items as candidates loss and gradients equal those of the full softmax."""
+@pytest.mark.parametrize("with_popularity", [True, False])
+def test_with_every_item_drawn_once_the_sampled_softmax_is_the_full_one(repeats, with_popularity):
+    """With q uniform and all items as candidates loss and gradients equal those
+    of the full softmax.
+    """
     made, config = network().eval(), replace(SMALL, negatives=ITEMS)
-    trends = Trends.of(np.arange(30), np.arange(30) % 7, np.arange(30) * DAY // 2, ITEMS)
-    table = TrendTable(trends, CPU) if trended else None
-    for batch, asked in lessons(histories(), config, repeats, CPU, None):
+    popularity = PopularityHistory.of(
+        np.arange(30), np.arange(30) % 7, np.arange(30) * DAY // 2, ITEMS
+    )
+    table = PopularityTable(popularity, CPU) if with_popularity else None
+    context = TrainingContext(made, histories(), config, repeats)
+    for batch, targets in training_batches(context, context.histories, None):
         uniform = Proposal.of(np.zeros(ITEMS, np.int64), CPU, uniform=1.0)
         everything = Everything(uniform.log_q, uniform.cumulative)
-        whole = CrossEntropy(made, config, repeats, table)(batch, asked)
-        sampled = CrossEntropy(made, config, repeats, table, everything)(batch, asked)
+        whole = CrossEntropy(context, table)(batch, targets)
+        sampled = CrossEntropy(context, table, everything)(batch, targets)
         torch.testing.assert_close(sampled, whole, rtol=1e-5, atol=1e-5)
         expected, found = gradient(made, whole), gradient(made, sampled)
         assert expected.keys() == found.keys()
@@ -105,7 +111,7 @@ def test_with_every_item_drawn_once_the_sampled_softmax_is_the_full_one(repeats,
 
 
 def test_the_corrected_sample_estimates_the_partition_function_without_bias():
-    """The mean over draws of Σ exp(s + correction) is Σ exp(s) over all items, whatever is certain and however q is."""
+    """The mean over draws of Σ exp(s + correction) is Σ exp(s) over all items."""
     torch.manual_seed(0)
     scores, counts = torch.randn(ITEMS), np.arange(ITEMS) ** 2
     proposal = Proposal.of(counts, CPU, uniform=0.2).fixed(1)
@@ -121,7 +127,7 @@ def test_the_corrected_sample_estimates_the_partition_function_without_bias():
 
 
 def test_draws_follow_the_proposal():
-    """Frequencies of a million draws are within five standard errors of q; half of it is uniform."""
+    """Frequencies of a million draws are within five standard errors of q, half uniform."""
     counts = np.array([0, 10, 30, 0, 60])
     proposal = Proposal.of(counts, CPU).fixed()
     q = 0.1 + 0.5 * counts / 100
@@ -131,20 +137,19 @@ def test_draws_follow_the_proposal():
 
 
 def test_the_gradient_approaches_the_full_one_as_the_sample_grows():
-    """The distance of the mean gradient from the full softmax's falls with S, to a twentieth of its length."""
+    """The distance of the mean gradient from the full softmax's falls with S, to a
+    twentieth of its length.
+    """
     made = network(items=2000).eval()
-    ((batch, asked),) = lessons(histories(4, 6), SMALL, False, CPU, None)
-    whole = gradient(made, CrossEntropy(made, SMALL, False)(batch, asked))
+    context = TrainingContext(made, histories(4, 6), SMALL, repeats=False)
+    ((batch, targets),) = training_batches(context, context.histories, None)
+    whole = gradient(made, CrossEntropy(context)(batch, targets))
     distances = []
     for negatives in (8, 128, 8192):
-        config, proposal = (
-            replace(SMALL, negatives=negatives),
-            Proposal.of(np.ones(2000), CPU).fixed(),
-        )
-        found = [
-            gradient(made, CrossEntropy(made, config, False, proposal=proposal)(batch, asked))
-            for _ in range(20)
-        ]
+        proposal = Proposal.of(np.ones(2000), CPU).fixed()
+        sampled = replace(context, config=replace(SMALL, negatives=negatives))
+        objective = CrossEntropy(sampled, proposal=proposal)
+        found = [gradient(made, objective(batch, targets)) for _ in range(20)]
         mean = {name: torch.stack([one[name] for one in found]).mean(0) for name in whole}
         distances.append(
             sum((mean[name] - whole[name]).pow(2).sum() for name in whole).sqrt().item()
@@ -154,17 +159,20 @@ def test_the_gradient_approaches_the_full_one_as_the_sample_grows():
     assert distances[2] < length / 20
 
 
-def test_earlier_items_are_those_that_were_seen():
-    """The pairs of points and items seen before equal the whole table of `seen_at`."""
-    for batch, asked in lessons(histories(), SMALL, True, CPU, None):
-        expected = seen_at(first_seen(batch, ITEMS), asked.place, asked.at)
+def test_the_sparse_form_of_seen_items_equals_the_dense_one():
+    """The pairs of points and items seen before are the true cells of `seen_before`."""
+    context = TrainingContext(network(), histories(), SMALL, repeats=True)
+    for batch, targets in training_batches(context, context.histories, None):
+        expected = seen_before(first_seen(batch, ITEMS), targets.row, targets.position)
         found = torch.zeros_like(expected)
-        found[earlier(batch.items, asked.place, asked.at)] = True
+        found[seen_pairs(batch.items, targets.row, targets.position)] = True
         assert torch.equal(found, expected)
 
 
 def test_a_step_on_rows_is_the_step_on_the_whole_table():
-    """RowAdamW equals AdamW where a gradient touches every row, and leaves rows alone that it does not touch."""
+    """RowAdamW equals AdamW where a gradient touches every row, and changes no row that
+    it does not touch.
+    """
     torch.manual_seed(0)
     start = torch.randn(6, 3)
     rows, whole = (torch.nn.Parameter(start.clone()) for _ in range(2))
@@ -184,31 +192,25 @@ def test_a_step_on_rows_is_the_step_on_the_whole_table():
 
 
 def test_a_large_catalogue_is_learned_by_rows_and_resumes_bit_for_bit(tmp_path):
-    """Above `full_softmax` the residual's gradient is sparse, the fresh events are predicted better, and a resumed run
-    equals one in one go."""
+    """Above `full_softmax` the residual's gradient is sparse, the validation loss falls, and a
+    resumed run equals an uninterrupted one.
+    """
     config = replace(SMALL, full_softmax=ITEMS - 1, epochs=6)
-    straight, broken = network(config), network(config)
-    whole = warm_start(straight, histories(fresh_from=10), config, repeats=True)
+    straight = network(config)
+    context = TrainingContext(straight, histories(validation_from=10), config, repeats=True)
+    whole = warm_start(context)
     assert whole.validation[-1] < whole.validation[0] - 0.02
-    journal = _StopAfter(2)
+
+    broken = replace(context, network=network(config), metric_logger=_StopAfter(2))
     with pytest.raises(KeyboardInterrupt):
-        warm_start(
-            broken,
-            histories(fresh_from=10),
-            config,
-            True,
-            journal=journal,
-            resume=tmp_path / "run.pt",
-        )
-    resumed = warm_start(
-        network(config), histories(fresh_from=10), config, True, resume=tmp_path / "run.pt"
-    )
-    assert resumed == whole
-    ((batch, asked),) = lessons(histories(2, 3), config, True, CPU, None)
-    few = replace(config, negatives=4)
+        warm_start(broken, tmp_path / "run.pt")
+    assert warm_start(replace(context, network=network(config)), tmp_path / "run.pt") == whole
+
+    few = replace(context, config=replace(config, negatives=4))
+    ((batch, targets),) = training_batches(few, histories(2, 3), None)
     proposal = Proposal.of(np.ones(ITEMS), CPU)
     straight.zero_grad()
-    CrossEntropy(straight, few, True, proposal=proposal)(batch, asked).backward()
+    CrossEntropy(few, proposal=proposal)(batch, targets).backward()
     assert straight.residual.grad.is_sparse
     assert straight.residual.grad.coalesce().indices().shape[1] <= 6 + 4
 
@@ -217,7 +219,7 @@ class _StopAfter:
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
 
-    def add(self, stage, epoch, values):
+    def log(self, stage, epoch, values):
         if epoch == self.epochs:
             raise KeyboardInterrupt
 
@@ -241,16 +243,16 @@ def write_log(folder, events=500, users=37, seed=0, **changes):
     return folder / "log.parquet", Catalogue(ids, ids, [{"id": one} for one in ids])
 
 
-def told(history: History, contexts) -> tuple:
-    """Return what a history says, in an order that does not hang on ties of time."""
-    words = [contexts[at] if at >= 0 else "" for at in history.contexts]
+def events_of(history: History, contexts) -> tuple:
+    """Return the events of a history, sorted so that ties of time do not matter."""
+    words = [contexts[row] if row >= 0 else "" for row in history.contexts]
     rows = zip(
         history.times,
         history.items,
         history.kinds,
         history.liked,
         words,
-        history.fresh,
+        history.is_validation,
         strict=True,
     )
     return tuple(
@@ -264,42 +266,43 @@ def told(history: History, contexts) -> tuple:
     "changes", [{}, {"kind": None}, {"context": None}, {"reward": None, "kind": None}]
 )
 def test_shards_hold_what_the_log_in_memory_holds(tmp_path, monkeypatch, changes):
-    """Histories, kinds, contexts, counts, trends and lengths equal those of the log read whole, in small parts."""
+    """Histories, kinds, contexts, counts, popularity and lengths equal those of the log read
+    whole, in small parts.
+    """
     monkeypatch.setattr(shard_writer, "ROWS", 64)
     log, catalogue = write_log(tmp_path, **changes)
-    found = replace(shard(log, catalogue, tmp_path / "shards", events=100), fresh_after=20 * DAY)
+    shards = shard_log(log, catalogue, tmp_path / "shards", events=100)
+    found = replace(shards, validation_after=20 * DAY)
     whole = read_interactions(log, catalogue)
     assert len(found) == 5
-    assert (found.events, found.kinds) == (len(whole), kinds_of(whole))
-    histories = [history for at in range(len(found)) for history in found.read(at)]
+    assert (found.events, found.kinds) == (len(whole), policy_kinds(whole.kinds))
+    histories = [history for index in range(len(found)) for history in found.read(index)]
     contexts = found.contexts
-    expected = histories_of(whole, kinds_of(whole), 20 * DAY)
-    assert sorted(told(one, contexts) for one in histories) == sorted(
-        told(one, whole.contexts) for one in expected
+    expected = histories_of(whole, policy_kinds(whole.kinds), 20 * DAY)
+    assert sorted(events_of(one, contexts) for one in histories) == sorted(
+        events_of(one, whole.contexts) for one in expected
     )
     assert all((np.diff(one.times) >= 0).all() for one in histories)
     assert [len(one) for one in found.read(2)] == found.lengths(2).tolist()
     np.testing.assert_array_equal(found.counts(), np.bincount(whole.item, minlength=ITEMS))
-    known = (whole.reward > 0) & (whole.time <= 20 * DAY)
-    trends, wanted = (
-        found.trends(),
-        Trends.of(whole.user[known], whole.item[known], whole.time[known], ITEMS),
-    )
+    kept = (whole.reward > 0) & (whole.time <= 20 * DAY)
+    popularity = found.popularity()
+    wanted = PopularityHistory.of(whole.user[kept], whole.item[kept], whole.time[kept], ITEMS)
     for name in ("day", "row", "users"):
-        np.testing.assert_array_equal(getattr(trends, name), getattr(wanted, name))
-    before = found.moment(0.5)
-    assert (before + 1) % DAY == 0
-    assert (whole.time <= before - DAY).mean() < 0.5 <= (whole.time <= before).mean()
+        np.testing.assert_array_equal(getattr(popularity, name), getattr(wanted, name))
+    median = found.quantile_day_end(0.5)
+    assert (median + 1) % DAY == 0
+    assert (whole.time <= median - DAY).mean() < 0.5 <= (whole.time <= median).mean()
     assert not list((tmp_path / "shards").glob("tmp*"))
 
 
-def test_a_user_lives_in_one_shard(tmp_path):
+def test_a_user_is_in_one_shard(tmp_path):
     """No user's hash is in two shards, and there are as many users as in the log."""
     log, catalogue = write_log(tmp_path)
-    found = shard(log, catalogue, tmp_path / "shards", events=100)
+    found = shard_log(log, catalogue, tmp_path / "shards", events=100)
     users = [
-        set(pq.read_table(found.folder / f"{at:05d}.parquet")["user"].to_pylist())
-        for at in range(len(found))
+        set(pq.read_table(found.folder / f"{index:05d}.parquet")["user"].to_pylist())
+        for index in range(len(found))
     ]
     assert sum(map(len, users)) == len(set.union(*users)) == 37
 
@@ -320,59 +323,48 @@ def test_a_user_lives_in_one_shard(tmp_path):
     ],
 )
 def test_a_bad_row_stops_the_sharding_and_is_named(tmp_path, monkeypatch, changes, expected):
-    """The error counts rows from the beginning of the file, and the folder is not taken for shards."""
+    """The error counts rows from the beginning of the file, and the folder cannot
+    be read as shards.
+    """
     monkeypatch.setattr(shard_writer, "ROWS", 64)
     log, catalogue = write_log(tmp_path, **changes)
     with pytest.raises(TableError, match=expected):
-        shard(log, catalogue, tmp_path / "shards")
+        shard_log(log, catalogue, tmp_path / "shards")
     with pytest.raises(TableError, match="found no shards"):
         Shards(tmp_path / "shards")
 
 
-def write_shards(folder, found, shards=3) -> Shards:
-    writer = Writer(folder, ITEMS)
-    for at in range(shards):
-        own = range(at, len(found), shards)
-        columns = {
-            "item": "items",
-            "kind": "kinds",
-            "liked": "liked",
-            "context": "contexts",
-            "time": "times",
-        }
-        table = {
-            name: np.concatenate([getattr(found[row], field) for row in own])
-            for name, field in columns.items()
-        }
-        writer.add({"user": np.repeat(np.array(own), [len(found[row]) for row in own]), **table})
-    return writer.close(["view", "buy", "click"])
+def write_shards(folder, found) -> Shards:
+    return shard_histories(found, folder, ITEMS, ["view", "buy", "click"], shards=3)
 
 
-def test_an_epoch_out_of_core_asks_what_one_in_memory_asks(tmp_path):
-    """Over an epoch the shards' lessons hold each question once, in another order every epoch, and validate on one."""
-    found = histories(fresh_from=10)
+def test_an_epoch_out_of_core_has_the_targets_of_one_in_memory(tmp_path):
+    """An epoch from shards has each target once, in another order every epoch, and
+    validates on one shard.
+    """
+    found = histories(validation_from=10)
     moment = 15 * DAY
-    found = [replace(one, fresh=one.times > moment) for one in found]
-    shards = replace(write_shards(tmp_path, found), fresh_after=moment)
+    found = [replace(one, is_validation=one.times > moment) for one in found]
+    shards = replace(write_shards(tmp_path, found), validation_after=moment)
 
-    def asked(source, rng):
-        batches = [(batch, questions) for batch, questions in source.learned(rng)]
-        return [tuple(questions.target.tolist()) for _, questions in batches]
+    def epoch(source, rng):
+        return [tuple(targets.target.tolist()) for _, targets in source.training(rng)]
 
-    memory = InMemory(found, SMALL, True, CPU)
-    disk, rng = OutOfCore(shards, SMALL, True, CPU), np.random.default_rng(0)
-    first, second = asked(disk, rng), asked(disk, rng)
-    everything = sorted(target for batch in asked(memory, rng) for target in batch)
+    context = TrainingContext(network(), found, SMALL, repeats=True)
+    memory, disk = InMemory(context, found), OutOfCore(context, shards)
+    rng = np.random.default_rng(0)
+    first, second = epoch(disk, rng), epoch(disk, rng)
+    everything = sorted(target for batch in epoch(memory, rng) for target in batch)
     assert sorted(target for batch in first for target in batch) == everything
     assert sorted(first) == sorted(second)
     assert first != second
     assert disk.batches == len(first)
-    assert sum(len(questions.target) for _, questions in disk.validation()) > 0
+    assert sum(len(targets.target) for _, targets in disk.validation()) > 0
 
 
-def test_learning_from_shards_is_learning(tmp_path):
-    """The warm start takes shards as it takes histories, and predicts the fresh events better for it."""
+def test_the_warm_start_learns_from_shards(tmp_path):
+    """It takes shards as it takes histories, and the validation loss falls."""
     found = histories(60)
-    shards = replace(write_shards(tmp_path, found), fresh_after=17 * DAY)
-    trace = warm_start(network(), shards, replace(SMALL, epochs=6), repeats=True)
-    assert trace.validation[-1] < trace.validation[0] - 0.02
+    shards = replace(write_shards(tmp_path, found), validation_after=17 * DAY)
+    curves = warm_start(TrainingContext(network(), shards, replace(SMALL, epochs=6), repeats=True))
+    assert curves.validation[-1] < curves.validation[0] - 0.02

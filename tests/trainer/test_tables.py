@@ -1,4 +1,6 @@
-"""The lab's tables: every bad cell is named by file, row and column, and CSV and Parquet mean the same."""
+"""The lab's tables: every bad cell is named by file, row and column, and CSV and
+Parquet mean the same.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +93,7 @@ def test_csv_and_parquet_give_the_same_tables(tmp_path: Path) -> None:
 
 
 def test_ids_stay_text(tmp_path: Path) -> None:
-    """The ids 007, 7 and 01 keep their zeros in CSV; whole numbers in Parquet become their digits."""
+    """The ids 007, 7 and 01 keep their zeros in CSV; Parquet's whole numbers become digits."""
     items = read_catalogue(csv(tmp_path / "items.csv", ITEMS))
     assert items.ids == ["007", "7", "ß"]
     log = read_interactions(csv(tmp_path / "log.csv", LOG), items)
@@ -103,7 +105,7 @@ def test_ids_stay_text(tmp_path: Path) -> None:
 
 
 def test_items_have_texts_and_records(tmp_path: Path) -> None:
-    """A text is the words and the attributes; a record has a title always, and no empty attribute."""
+    """A text is the words and the attributes; a record has a title and no empty attribute."""
     items = read_catalogue(csv(tmp_path / "items.csv", ITEMS))
     assert items.texts == ["red shoe. genres: a b", "7", "blue coat. genres: c"]
     assert items.records == [
@@ -114,7 +116,9 @@ def test_items_have_texts_and_records(tmp_path: Path) -> None:
 
 
 def test_records_can_be_json(tmp_path: Path) -> None:
-    """Numbers stay numbers, lists stay lists, and what JSON cannot hold is left out or becomes text."""
+    """Numbers stay numbers, lists stay lists, and what JSON cannot hold is left
+    out or becomes text.
+    """
     columns = {
         "item_id": ["a"],
         "text": ["shoe"],
@@ -132,7 +136,9 @@ def test_records_can_be_json(tmp_path: Path) -> None:
 
 
 def test_interactions_come_by_time(tmp_path: Path, catalogue: Catalogue) -> None:
-    """Events are sorted by time, those of one second keep the file's order, and all columns move together."""
+    """Events are sorted by time, those of one second keep the file's order, and all
+    columns move together.
+    """
     log = read_interactions(csv(tmp_path / "log.csv", LOG), catalogue)
     assert log.time.tolist() == [100, 100, 200, 300]
     assert [log.users[code] for code in log.user] == ["1", "01", "01", "01"]
@@ -145,7 +151,9 @@ def test_interactions_come_by_time(tmp_path: Path, catalogue: Catalogue) -> None
 
 
 def test_optional_columns_have_defaults(tmp_path: Path, catalogue: Catalogue) -> None:
-    """Without rewards every event is a like; without kinds the reward's sign is the kind; without contexts none."""
+    """Without rewards every event is a like; without kinds the reward's sign is the kind;
+    without contexts none.
+    """
     bare = {name: LOG[name] for name in ("user_id", "item_id", "timestamp")}
     log = read_interactions(csv(tmp_path / "log.csv", bare), catalogue)
     assert (log.reward.tolist(), log.kinds, log.context.tolist()) == ([1.0] * 4, ["like"], [-1] * 4)
@@ -171,7 +179,9 @@ TIMES: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", TIMES)
 def test_times(tmp_path: Path, catalogue: Catalogue, name: str) -> None:
-    """A time may be seconds, a fraction, text, ISO 8601 with or without an offset, or Arrow's own type."""
+    """A time may be seconds, a fraction, text, ISO 8601 with or without an offset,
+    or Arrow's own type.
+    """
     path = parquet(
         tmp_path / "log.parquet", {"user_id": ["a"], "item_id": ["7"], "timestamp": TIMES[name]}
     )
@@ -201,7 +211,9 @@ BAD_LOG: list[tuple[str, str, str]] = [
 def test_bad_interactions(
     tmp_path: Path, catalogue: Catalogue, write: Any, column: str, cell: str, expected: str
 ) -> None:
-    """A bad cell stops the reading and is named by file, row (from 1, without the header) and column."""
+    """A bad cell stops the reading and is named by file, row (from 1, without the
+    header) and column.
+    """
     path = write(
         tmp_path / f"log.{write.__name__}",
         {**LOG, column: [*LOG[column][:2], cell, LOG[column][3]]},
@@ -213,7 +225,9 @@ def test_bad_interactions(
 
 
 def test_an_event_of_the_future_is_refused(tmp_path: Path, catalogue: Catalogue) -> None:
-    """One wrong clock would move every split in time: an event later than the latest second is an error."""
+    """One wrong clock would move every split in time: an event later than the latest
+    second is an error.
+    """
     log = csv(tmp_path / "log.csv", LOG)
     assert len(read_interactions(log, catalogue, latest=300)) == 4
     with pytest.raises(
@@ -329,7 +343,9 @@ def test_slates_round_trip(tmp_path: Path, end: str) -> None:
 
 
 def test_quoted_cells(tmp_path: Path) -> None:
-    """Commas, quotes and line breaks inside a quoted cell belong to the text; CSV ends and a byte-order mark do not."""
+    """Commas, quotes and line breaks inside a quoted cell belong to the text; CSV ends and a
+    byte-order mark do not.
+    """
     content = '\ufeffitem_id,text\r\n1,"a, ""b""\nc"\r\n'.encode()
     (tmp_path / "items.csv").write_bytes(content)
     items = read_catalogue(tmp_path / "items.csv")
@@ -337,7 +353,9 @@ def test_quoted_cells(tmp_path: Path) -> None:
 
 
 def test_plain_rows(tmp_path: Path) -> None:
-    """The command line's rows go out and come back as dictionaries, and mixed types are refused by name."""
+    """The command line's rows go out and come back as dictionaries, and mixed types
+    are refused by name.
+    """
     rows = [{"user_id": "a", "score": 0.5}, {"user_id": "b", "score": 1.0}]
     Parquet.write(tmp_path / "x.parquet", rows)
     assert list(Parquet.rows(tmp_path / "x.parquet")) == rows

@@ -1,4 +1,4 @@
-"""Golden inputs and outputs that travel in a bundle, to check an encoder and a user model against."""
+"""The content of golden.json: inputs and outputs by which a device checks itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class GoldenText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GoldenState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Events (item id, kind) and the ids that the lab's engine ranked highest after them."""
+    """Events (item id, kind), and the ids that the lab's engine ranked highest after them."""
 
     events: list[tuple[str, str]]
     top: list[str]

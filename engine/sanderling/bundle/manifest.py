@@ -1,6 +1,6 @@
-"""The manifest: the one file of a bundle that names, measures and describes all others.
+"""The manifest of a bundle: which files it has, what they are, and how the device uses them.
 
-Refuses to open any file but its own. `docs/BUNDLE.md` is the reader's view of this file.
+`docs/BUNDLE.md` describes the format for readers in other languages.
 """
 
 from __future__ import annotations
@@ -31,65 +31,106 @@ Natural = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Unknown fields, NaN, and booleans in a number's place are refused."""
+    """A part of the manifest; unknown fields, NaN, and booleans in place of numbers are errors."""
 
 
 class FileEntry(_Strict, frozen=True):
-    """The exact length in bytes and the SHA-256 of one file."""
+    """One file of the bundle."""
 
     length: Natural
+    """In bytes, exactly."""
+
     sha256: Sha256
+    """In lower-case hex."""
 
 
 class Sizes(_Strict, frozen=True):
-    """Items n, item dimension d, state channels c, text dimension t, and the longest text in tokens."""
+    """The sizes by which readers check the tensors' shapes."""
 
     items: Positive
+    """Items n."""
+
     dim: Positive
+    """Dimension d of the items' vectors."""
+
     state: Positive
+    """Channels c of a user's state."""
+
     text: Positive
+    """Dimension t of the encoder's vectors."""
+
     max_tokens: Annotated[int, msgspec.Meta(ge=8, le=8192)]
+    """Tokens of a text beyond which it is cut."""
 
 
 class Exploration(_Strict, frozen=True, omit_defaults=True):
-    """How the device explores: the scheme, and the M best items (`pool`) among which it draws.
-
-    `epsilon` is the share of slots (`sequential`) or slates (`mixture`) that explore, `temperature` that of `softmax`.
-    The first `guarded` slots always show the best items. Once a user was shown `daily` explored slots on one day (UTC),
-    that user's further slates of the day are greedy.
-    """
+    """How the device explores."""
 
     scheme: Literal["sequential", "mixture", "softmax"] = "sequential"
+    """The scheme of `sanderling.exploration.schemes` that draws slates."""
+
     epsilon: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 0.1
+    """The share of slots (`sequential`) or of slates (`mixture`) that explore."""
+
     pool: Annotated[int, msgspec.Meta(ge=1, le=MAX_POOL)] = 50
+    """The number M of best items among which a slate is drawn."""
+
     temperature: Annotated[float, msgspec.Meta(ge=1e-6, le=1e6)] = 1.0
+    """Of `softmax`: by which scores are divided."""
+
     guarded: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+    """The first slots, which always show the best items."""
+
     daily: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] | None = None
+    """Explored slots per user and day (UTC), after which slates are greedy. None: no limit."""
 
 
 class Lineage(_Strict, frozen=True):
-    """Where the policy came from: the release it was learned from, the log's window in seconds, the data's hash."""
+    """What the policy was learned from."""
 
     parent: Natural
+    """The release whose policy it continues, 0 for none."""
+
     log_from: int
+    """Start of the log, in seconds since 1970."""
+
     log_to: int
+    """End of the log, in seconds since 1970."""
+
     data_sha256: Sha256
+    """The hash of the training data."""
 
 
 class Manifest(_Strict, frozen=True):
-    """What a bundle is. `kinds` names the kinds of event in the order of the policy's kind table; the first stands
-    for every unknown kind. `reports` carries the figures of judge and gate, for people; no code reads them."""
+    """The content of manifest.json."""
 
     app: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    """Whose bundle it is."""
+
     release: Positive
+    """Rises with each release."""
+
     created: Natural
+    """In seconds since 1970."""
+
     min_engine: Annotated[str, msgspec.Meta(pattern=r"^\d+\.\d+\.\d+$")]
+    """The oldest version of the engine that may open the bundle."""
+
     sizes: Sizes
+
     files: dict[str, FileEntry]
+    """All files except the manifest itself, by name."""
+
     exploration: Exploration
+
     kinds: Annotated[list[str], msgspec.Meta(min_length=1, max_length=256)]
+    """Kinds of event in the order of `state.kind`; the first stands for unknown kinds."""
+
     lineage: Lineage
+
     reports: dict[str, Any] = {}
+    """Figures of evaluation and gate, for people; no code reads them."""
+
     schema: Literal[1] = 1
 
 
@@ -97,7 +138,7 @@ _decoder = msgspec.json.Decoder(Manifest)
 
 
 def parse(data: bytes) -> Manifest:
-    """Read a manifest; raise `BundleError` with the path of the first fault."""
+    """Return the manifest in these bytes; raise `BundleError` that names the first wrong field."""
     if len(data) > MAX_MANIFEST_BYTES:
         raise BundleError(
             f"{MANIFEST}: expected at most {MAX_MANIFEST_BYTES} bytes, found {len(data)}"
@@ -107,19 +148,20 @@ def parse(data: bytes) -> Manifest:
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise BundleError(f"{MANIFEST}: {error}") from error
     if set(manifest.files) != set(FILES):
-        odd = sorted(set(manifest.files) ^ set(FILES))
+        differing = sorted(set(manifest.files) ^ set(FILES))
         raise BundleError(
-            f"{MANIFEST}: expected exactly the files {', '.join(FILES)}; missing or not allowed: {odd}"
+            f"{MANIFEST}: expected exactly the files {', '.join(FILES)}; "
+            f"missing or not allowed: {differing}"
         )
     return manifest
 
 
 def read(folder: Path) -> Manifest:
-    """Read the manifest of the bundle in `folder`; raise `BundleError` when there is none or it is malformed."""
+    """Return a bundle's manifest; raise `BundleError` when it is absent or malformed."""
     path = folder / MANIFEST
     if path.is_symlink() or not path.is_file():
         raise BundleError(
-            f"expected a bundle with a {MANIFEST} in {folder}, found no plain file of that name"
+            f"expected a bundle with a {MANIFEST} in {folder}, found no regular file of that name"
         )
     try:
         with path.open("rb") as file:
@@ -139,7 +181,10 @@ def dump(manifest: Manifest) -> bytes:
 def engine_version_fault(manifest: Manifest, version: str) -> str | None:
     """Return why an engine of this version may not open the bundle, or None."""
     needed = tuple(int(part) for part in manifest.min_engine.split("."))
-    found = tuple(int(part) for part in version.split(".")[:3])
-    if found >= needed:
+    actual = tuple(int(part) for part in version.split(".")[:3])
+    if actual >= needed:
         return None
-    return f"{MANIFEST}: min_engine: expected an engine of at least {manifest.min_engine}, found {version}: update the app"
+    return (
+        f"{MANIFEST}: min_engine: expected an engine of at least {manifest.min_engine}, "
+        f"found {version}: update the app"
+    )

@@ -1,7 +1,6 @@
-"""Opening a bundle: versions, lengths and headers are checked, the files are mapped, nothing is copied.
+"""Opens a bundle: checks versions, lengths and headers, and maps the files without copying them.
 
-`verify` adds the checks that cost a full read: hashes, finiteness, and the order of the id table. Refuses to know
-how scores are computed.
+`verify` adds the checks that cost a full read: hashes, finiteness, and the order of the id table.
 """
 
 from __future__ import annotations
@@ -26,18 +25,25 @@ from sanderling.version import __version__
 
 @dataclass(frozen=True)
 class Items:
-    """Item i has the vector `rows[i] * scale[i]` and the bias `bias[i]`.
-
-    rows int8 [n, d], scale and bias float32 [n], offset int64 [n + 1] (bytes into catalog.jsonl), id_hash uint64 [n]
-    ascending, id_row int32 [n] the row of each hash.
-    """
+    """The tensors of items.safetensors: item i has the vector `rows[i] * scale[i]`."""
 
     rows: NDArray[np.int8]
+    """[n, d]"""
+
     scale: NDArray[np.float32]
+    """[n]"""
+
     bias: NDArray[np.float32]
+    """[n], added to an item's score."""
+
     offset: NDArray[np.int64]
+    """[n + 1]: item i has the bytes `offset[i]` to `offset[i + 1]` of catalog.jsonl."""
+
     id_hash: NDArray[np.uint64]
+    """[n], ascending."""
+
     id_row: NDArray[np.int32]
+    """[n]: the row of each hash."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,10 @@ class Bundle:
 
     @classmethod
     def open(cls, folder: str | Path, verify: bool = False) -> Bundle:
-        """Map the bundle in `folder`; raise `BundleError` when it is not whole, or, with `verify`, not unaltered."""
+        """Return the bundle in `folder`, mapped.
+
+        Raises `BundleError` when it is incomplete or malformed, or, with `verify`, was altered.
+        """
         folder = Path(folder)
         manifest = manifests.read(folder)
         fault = manifests.engine_version_fault(manifest, __version__)
@@ -70,15 +79,20 @@ class Bundle:
         )
         if bundle.items.offset[0] != 0 or bundle.items.offset[-1] != bundle.catalogue.size:
             raise BundleError(
-                f"items.safetensors: offset: expected to span catalog.jsonl of {bundle.catalogue.size} bytes"
+                f"items.safetensors: offset: expected to span the {bundle.catalogue.size} bytes "
+                f"of catalog.jsonl"
             )
         if verify:
             _check_values(bundle)
         return bundle
 
     def record(self, row: int) -> dict[str, Any]:
-        """Return the catalogue's entry of one row: id, title, and the attributes."""
-        start, stop = int(self.items.offset[row]), int(self.items.offset[row + 1])
+        """Return the catalogue's entry of one row: id, title, and attributes.
+
+        Raises `BundleError` when it is malformed.
+        """
+        start = int(self.items.offset[row])
+        stop = int(self.items.offset[row + 1])
         try:
             entry = msgspec.json.decode(self.catalogue[start:stop].tobytes(), type=dict[str, Any])
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -92,17 +106,19 @@ class Bundle:
     def find(self, item: str) -> int | None:
         """Return the row of an item id, or None when the bundle does not know it."""
         wanted = id_hash(item)
-        at = int(np.searchsorted(self.items.id_hash, wanted))
-        while at < self.items.id_hash.size and self.items.id_hash[at] == wanted:
-            row = int(self.items.id_row[at])
+        position = int(np.searchsorted(self.items.id_hash, wanted))
+        # Equal hashes stand side by side; the catalogue tells their ids apart.
+        while position < self.items.id_hash.size and self.items.id_hash[position] == wanted:
+            row = int(self.items.id_row[position])
             if self.record(row)["id"] == item:
                 return row
-            at += 1
+            position += 1
         return None
 
     def values(self, attribute: str) -> Iterator[Any]:
         """Yield one attribute of every item in the order of the rows, None where it is missing."""
-        decoder, data = msgspec.json.Decoder(dict[str, Any]), self.catalogue.data
+        decoder = msgspec.json.Decoder(dict[str, Any])
+        data = self.catalogue.data
         for start, stop in pairwise(self.items.offset.tolist()):
             try:
                 yield decoder.decode(data[start:stop]).get(attribute)
@@ -115,7 +131,7 @@ class Bundle:
 
 
 def id_hash(item: str) -> np.uint64:
-    """Return the 64-bit hash under which an item id is looked up: the first 8 bytes of its BLAKE2b, little-endian."""
+    """Return the hash by which an item id is looked up: its BLAKE2b of 8 bytes, little-endian."""
     digest = hashlib.blake2b(item.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return np.uint64(int.from_bytes(digest, "little"))
 
@@ -130,7 +146,7 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
     for name, entry in manifest.files.items():
         path = folder / name
         if path.is_symlink() or not path.is_file():
-            raise BundleError(f"{name}: expected a plain file in {folder}")
+            raise BundleError(f"{name}: expected a regular file in {folder}")
         if path.stat().st_size != entry.length:
             raise BundleError(f"{name}: expected {entry.length} bytes, found {path.stat().st_size}")
         if entry.length == 0:
@@ -144,10 +160,10 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
 
 def _check_hashes(folder: Path, manifest: Manifest) -> None:
     for name, entry in manifest.files.items():
-        found = file_hash(folder / name)
-        if found != entry.sha256:
+        actual = file_hash(folder / name)
+        if actual != entry.sha256:
             raise BundleError(
-                f"{name}: expected the SHA-256 {entry.sha256}, found {found}: the file was altered"
+                f"{name}: expected the SHA-256 {entry.sha256}, found {actual}: the file was altered"
             )
 
 
@@ -166,7 +182,7 @@ def _items(folder: Path, manifest: Manifest) -> Items:
 
 
 def policy_shapes(manifest: Manifest, hidden: int) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every float32 tensor of policy.safetensors; `hidden` is the width of the output layer."""
+    """Return the shapes of the float32 tensors of policy.safetensors with `hidden` hidden units."""
     d, c, t = manifest.sizes.dim, manifest.sizes.state, manifest.sizes.text
     return {
         "state.input": (c, d),
@@ -187,11 +203,9 @@ def policy_shapes(manifest: Manifest, hidden: int) -> dict[str, tuple[int, ...]]
 def _policy(folder: Path, manifest: Manifest) -> Tensors:
     file = "policy.safetensors"
     tensors = map_tensors(folder / file)
-    hidden = (
-        tensors["output.b1"].shape[0]
-        if "output.b1" in tensors and tensors["output.b1"].ndim == 1
-        else 0
-    )
+    # The manifest does not give the hidden width; a missing or misshapen b1 fails below against 0.
+    bias = tensors.get("output.b1")
+    hidden = bias.shape[0] if bias is not None and bias.ndim == 1 else 0
     shapes = policy_shapes(manifest, hidden)
     return {name: expect(tensors, file, name, np.float32, shape) for name, shape in shapes.items()}
 

@@ -1,7 +1,4 @@
-"""Writing a bundle: files first, the manifest last, everything flushed to the disk before the name appears.
-
-Refuses to judge what it writes: the gate does.
-"""
+"""Writes a bundle: files first, the manifest last, everything flushed to the disk."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from safetensors.numpy import save_file
 from sanderling.bundle import manifest as manifests
 from sanderling.bundle.manifest import FileEntry, Manifest
 from sanderling.bundle.reader import file_hash, id_hash
-from sanderling.runtime.files import flush
+from sanderling.runtime.files import flush_folder
 
 READABLE = 0o644
 
@@ -29,7 +26,11 @@ def write_items(
     bias: NDArray[np.float32],
     records: Iterable[Mapping[str, Any]],
 ) -> None:
-    """Write items.safetensors and catalog.jsonl. rows int8 [n, d], scale and bias float32 [n]; record i has an `id`."""
+    """Write items.safetensors and catalog.jsonl.
+
+    rows int8 [n, d], scale and bias float32 [n]; `records` are the n catalogue entries in the same
+    order, each with an `id`.
+    """
     hashes = np.empty(len(rows), np.uint64)
     offset = np.zeros(len(rows) + 1, np.int64)
     with (folder / "catalog.jsonl").open("wb") as file:
@@ -49,9 +50,10 @@ def write_items(
 
 
 def write_manifest(folder: Path, **fields: Any) -> Manifest:
-    """Hash the files of `folder` into a manifest with these fields, write it, and flush the folder to the disk.
+    """Write and return the manifest of the files in `folder`, and flush the folder.
 
-    All files become readable by everyone, whatever wrote them: the reader need not be the writer.
+    All files become readable by everyone: the process that opens a bundle may run as another user.
+    Raises `BundleError` where a reader would refuse the manifest.
     """
     files = {
         name: FileEntry((folder / name).stat().st_size, file_hash(folder / name))
@@ -59,9 +61,9 @@ def write_manifest(folder: Path, **fields: Any) -> Manifest:
     }
     manifest = Manifest(files=files, **fields)
     data = manifests.dump(manifest)
-    manifests.parse(data)
+    manifests.parse(data)  # msgspec checks ranges only when it decodes
     (folder / manifests.MANIFEST).write_bytes(data)
     for path in folder.iterdir():
         path.chmod(READABLE)
-    flush(folder)
+    flush_folder(folder)
     return manifest

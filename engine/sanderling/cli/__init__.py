@@ -1,4 +1,6 @@
-"""The command `sanderling`: one program for whatever distributions are installed, each adding its commands."""
+"""The command `sanderling`: one program for whatever distributions are installed, each adding its
+commands.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Finds the installed commands, sets the logging level, and turns expected errors into one line on stderr."""
+"""Finds the installed commands, sets the logging level, and turns expected errors into one line on
+stderr.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,17 @@ from sanderling.errors import SanderlingError
 
 COMMANDS = "sanderling.commands"
 
-# What a wrong file, folder, setting or installation raises. Anything else is a fault of ours and keeps its traceback.
+# What a wrong file, folder, setting or installation raises. Anything else is a bug, and keeps its
+# traceback.
 EXPECTED = (SanderlingError, OSError, ValueError, ModuleNotFoundError)
 
 log = logging.getLogger("sanderling")
 
 
 def run() -> None:
-    """Run the command line; an expected error ends in one line on stderr and exit status 1, wrong usage in 2."""
+    """Run the command line; an expected error ends in one line on stderr and exit status 1, wrong
+    usage in 2.
+    """
     try:
         make_app()(prog_name="sanderling")
     except EXPECTED as error:
@@ -32,7 +37,8 @@ def run() -> None:
 def make_app() -> typer.Typer:
     """Return the application with every installed command.
 
-    An entry point of the group `sanderling.commands` names a function, or a `typer.Typer` with commands of its own.
+    An entry point of the group `sanderling.commands` names a function, or a `typer.Typer` with
+    commands of its own.
     """
     app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
     app.callback()(_root)
@@ -75,7 +81,8 @@ def _root(
         ),
     ] = False,
 ) -> None:
-    """An on-device recommender that ranks, explores and adapts inside your app, and sends its feedback home.
+    """An on-device recommender that ranks, explores and adapts inside your app, and sends its
+    feedback home.
 
     Example: sanderling --quiet doctor --json
     """

@@ -36,9 +36,10 @@ def recommend(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Replay a log through the engine and write one greedy slate per user (user_id, rank, item_id, score).
+    """Replay a log through the engine and write one greedy slate per user (user_id, rank, item_id,
+    score).
 
-    Example: sanderling recommend --bundle bundle/ --interactions log.parquet --k 10 --out slates.parquet
+    Example: sanderling recommend --bundle bundle/ --interactions log.parquet --out slates.parquet
     """
     tables.check_output(out)
     histories = _histories(interactions)
@@ -78,7 +79,7 @@ def update(
 ) -> None:
     """Fetch, verify and install the newest release.
 
-    Example: sanderling update --bundle bundle/ --state state/ --releases https://example.org/releases --root root.json
+    Example: sanderling update --bundle app/ --state state/ --releases http://host/ --root root.json
     """
     with Engine.open(bundle, state, releases=releases, root=root) as engine:
         updated_to = engine.update()
@@ -93,7 +94,8 @@ def update(
 
 
 def doctor(as_json: Json = False) -> None:
-    """Check which engine features work here, and which kernels run; exits with 1 if something is wrong.
+    """Check which engine features work here, and which kernels run; exits with 1 if something is
+    wrong.
 
     Example: sanderling doctor --json
     """
@@ -167,7 +169,9 @@ def _histories(path: Path) -> dict[str, list[_Event]]:
 
 
 def _kind(path: Path, number: int, row: dict[str, Any]) -> str:
-    """Return the row's kind; without one, `like`, `dislike` or `neutral` by the reward's sign, as the lab does."""
+    """Return the row's kind; without one, `like`, `dislike` or `neutral` by the reward's sign, as
+    the lab does.
+    """
     if row.get("kind"):
         return str(row["kind"])
     if row.get("reward") in (None, ""):

@@ -1,4 +1,5 @@
-"""Checks which engine features work on this machine, for people who embed the engine and for their bug reports.
+"""Checks which engine features work on this machine, for people who embed the engine and for their
+bug reports.
 
 Looks at the installation alone, not at bundles.
 """
@@ -40,14 +41,14 @@ def examine() -> Report:
 
 
 def _kernels() -> dict[str, str]:
-    asked = os.environ.get("SANDERLING_KERNELS")
+    setting = os.environ.get("SANDERLING_KERNELS")
     try:
         kernels = loader.chosen()
     except (ImportError, ValueError) as error:
-        return _part("wrong", f"SANDERLING_KERNELS={asked}: {error}")
-    chosen = f"SANDERLING_KERNELS={asked}" if asked else "the best found"
+        return _part("wrong", f"SANDERLING_KERNELS={setting}: {error}")
+    chosen = f"SANDERLING_KERNELS={setting}" if setting else "the best available"
     if kernels is None:
-        return _part("ok" if asked else "absent", f"numpy, {chosen}: {_why_not_compiled()}")
+        return _part("ok" if setting else "absent", f"numpy, {chosen}: {_why_not_compiled()}")
     if not _agrees():
         return _part(
             "wrong",
@@ -76,15 +77,16 @@ def _agrees() -> bool:
 
 
 def _extra(packages: list[str]) -> dict[str, str]:
-    found, missing = [], []
+    installed = []
+    missing = []
     for package in packages:
         try:
-            found.append(f"{package} {version(package)}")
+            installed.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             missing.append(package)
     return _part(
         "absent" if missing else "ok",
-        ", ".join([*found, *(f"no {package}" for package in missing)]),
+        ", ".join([*installed, *(f"no {package}" for package in missing)]),
     )
 
 

@@ -1,4 +1,6 @@
-"""Options that commands share, and checks of option values that would otherwise fail after the work is done."""
+"""Options that commands share, and checks of option values that would otherwise fail after the work
+is done.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ from typing import Any
 def finish(result: dict[str, Any], text: str, as_json: bool, *, is_data: bool = False) -> None:
     """Print a command's result: text for people or, as the last line of stdout, one JSON object.
 
-    `--quiet` suppresses the text unless it `is_data`: what the command was run for, such as a new token.
+    `--quiet` suppresses the text unless it `is_data`: what the command was run for, such as a new
+    token.
     """
     if as_json:
         print(json.dumps(result, default=str), flush=True)

@@ -15,7 +15,9 @@ READERS = "sanderling.tables"
 
 
 def rows(path: Path, required: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a table; raise `TableError` naming file, row and column where a required value is missing."""
+    """Yield the rows of a table; raise `TableError` naming file, row and column where a required
+    value is missing.
+    """
     source = _csv_rows(path) if path.suffix == ".csv" else _reader(path).rows(path)
     for number, row in enumerate(source, 1):
         for column in required:
@@ -40,7 +42,9 @@ def write(path: Path, columns: tuple[str, ...], content: list[dict[str, Any]]) -
 
 
 def check_output(path: Path) -> None:
-    """Raise `TableError` or `OSError` where `write` could not write to `path`: before the work rather than after."""
+    """Raise `TableError` or `OSError` where `write` could not write to `path`: before the work
+    rather than after.
+    """
     if path.suffix != ".csv":
         _reader(path)
     if path.is_dir():

@@ -1,1 +1,1 @@
-"""The events that travel from the device to the lab: schema, bytes and meaning."""
+"""The events that travel from the device to the collector: schema, bytes and meaning."""

@@ -1,6 +1,6 @@
-"""One run of the device under one name, and its clocks: they start with it, so that nothing in them tells of another.
+"""The boot of an identity: a random id, and a monotonic clock that starts with it.
 
-Refuses to know what happens in it.
+Both change with the identity, so that events before and after a rotation cannot be linked by them.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from sanderling.runtime.clock import Clock, Entropy
 
 
 class BootClock:
-    """An id, and readings of the clocks for events that happen now."""
+    """A boot that begins now; `read` gives the clock of an event."""
 
     def __init__(self, clock: Clock, entropy: Entropy) -> None:
-        self._id, self._clock, self._start_ms = entropy(16).hex(), clock, clock.mono_ms()
+        self._id = entropy(16).hex()
+        self._clock = clock
+        self._start_ms = clock.mono_ms()
 
     def read(self) -> wire.Clock:
-        """Return the wall clock, and the milliseconds since this boot began."""
+        """Return the wall clock, the milliseconds since this boot began, and its id."""
         return wire.Clock(self._clock.wall_ms(), self._clock.mono_ms() - self._start_ms, self._id)

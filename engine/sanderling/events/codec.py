@@ -1,4 +1,4 @@
-"""Bytes of events: one JSON line each, joined into one zstd frame a batch."""
+"""The bytes of events: one JSON line each, joined into one zstd frame a batch."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from sanderling.events.schema import (
     MAX_BATCH_BYTES,
     MAX_LINE,
     MAX_WINDOW_BYTES,
-    PIECE_BYTES,
     ROOM_FOR_SLOT,
     Event,
 )
 
+PIECE_BYTES = 64 * 1024
+LEVEL = 3
+
 _encoder = msgspec.json.Encoder()
-
-
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 
@@ -29,7 +29,8 @@ def encode(event: Event) -> bytes:
 
 
 def slot_bytes(item: str) -> int:
-    """Return at least the bytes that a slot with this item takes in an encoded decision."""
+    """Return an upper bound of the bytes that a slot with this item takes in an encoded
+    decision."""
     return ROOM_FOR_SLOT + len(_encoder.encode(item))
 
 
@@ -45,34 +46,25 @@ def decode(line: bytes) -> Event:
 
 def pack(lines: Iterable[bytes]) -> bytes:
     """Join encoded events into the body of one batch."""
-    return zstandard.ZstdCompressor(level=3).compress(b"\n".join(lines))
+    return zstandard.ZstdCompressor(level=LEVEL).compress(b"\n".join(lines))
 
 
 def unpack(body: bytes, limit: int = MAX_BATCH_BYTES) -> Iterator[bytes]:
-    """Yield the lines of a batch; raise `EventError` when it is not one whole zstd frame.
+    """Return the lines of a batch.
 
-    It is a `BatchSizeError` beyond `limit` bytes. The frame header's own size is never trusted: a first reading, piece
-    by piece, stops at the limit; only a frame that ends before it is unpacked, and must then be whole and alone.
+    Raises `BatchSizeError` beyond `limit` bytes, `EventError` unless the body is exactly one whole
+    zstd frame.
     """
     unpacker = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
     try:
-        with unpacker.stream_reader(body) as reader:
-            size, read = 0, PIECE_BYTES
-            while (
-                read == PIECE_BYTES
-            ):  # less is the frame's end; what is behind it is not to be read as another frame
-                read = len(reader.read(PIECE_BYTES))
-                size += read
-                if size > limit:
-                    raise BatchSizeError(
-                        f"expected a batch of at most {limit} bytes when unpacked, found more"
-                    )
+        _check_unpacked_size(unpacker, body, limit)
         frame = unpacker.decompressobj()
         data = frame.decompress(body)
     except (zstandard.ZstdError, MemoryError) as error:
         raise EventError(
             f"expected a zstd frame, found {len(body)} bytes that are not: {error}"
         ) from error
+
     if not frame.eof:
         raise EventError(f"expected a whole zstd frame, found one cut off after {len(body)} bytes")
     if frame.unused_data:
@@ -80,3 +72,22 @@ def unpack(body: bytes, limit: int = MAX_BATCH_BYTES) -> Iterator[bytes]:
             f"expected one zstd frame, found {len(frame.unused_data)} more bytes behind it"
         )
     return (line for line in data.split(b"\n") if line)
+
+
+def _check_unpacked_size(unpacker: zstandard.ZstdDecompressor, body: bytes, limit: int) -> None:
+    """Raise `BatchSizeError` when a frame unpacks to more than `limit` bytes, using little memory.
+
+    The size in the frame's header may lie, so the frame is first read piece by piece, up to the
+    limit.
+    """
+    with unpacker.stream_reader(body) as reader:
+        size = 0
+        piece = PIECE_BYTES
+        # A short piece is the frame's end. Reading on would take what follows for another frame.
+        while piece == PIECE_BYTES:
+            piece = len(reader.read(PIECE_BYTES))
+            size += piece
+            if size > limit:
+                raise BatchSizeError(
+                    f"expected a batch of at most {limit} bytes when unpacked, found more"
+                )

@@ -1,7 +1,4 @@
-"""The events that travel from the device to the lab, and their bytes: JSON lines in one zstd frame.
-
-Refuses to know where events are stored or how they are sent. `docs/EVENTS.md` is the reader's view of this file.
-"""
+"""The events of wire format 1 as structs. `docs/EVENTS.md` describes them for other readers."""
 
 from __future__ import annotations
 
@@ -10,173 +7,259 @@ from typing import Annotated
 import msgspec
 
 SCHEMA = 1
+
 MAX_LINE = 256 * 1024
-ROOM_FOR_SLATE = (
-    MAX_LINE - 64 * 1024
-)  # the rest of a decision, its context and caps among it, needs less
-ROOM_FOR_SLOT = 128  # beside its item's id
+"""Bytes of one encoded event."""
+
+ROOM_FOR_SLATE = MAX_LINE - 64 * 1024
+"""Bytes of a decision that its slots may take; the rest, context and caps included, needs less."""
+
+ROOM_FOR_SLOT = 128
+"""Bytes that a slot takes at most, besides its item id."""
+
 MAX_BATCH_BYTES = 4 * 1024 * 1024
+"""Bytes of one batch, unpacked."""
+
 MAX_BATCH_EVENTS = 4096
 MAX_WINDOW_BYTES = 8 * 1024 * 1024
 MAX_LOST_SEQS = 2000
 MAX_STEPS = 256
-PIECE_BYTES = 64 * 1024
 
 Id = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}$")]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
 Sequence = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
-Probability = Annotated[float, msgspec.Meta(ge=1e-300, le=1.0)]  # so that its inverse is finite
+Probability = Annotated[float, msgspec.Meta(ge=1e-300, le=1.0)]  # its inverse is finite
 Unit = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """Unknown fields, NaN, and booleans in a number's place are refused."""
+    """Rejects unknown fields, NaN, and booleans in the place of numbers."""
 
 
 class Clock(_Strict, frozen=True):
-    """Three readings, so that the lab can correct a wrong wall clock: wall ms since 1970, ms since the boot, its id."""
+    """Readings with which a wrong wall clock can be corrected later."""
 
     wall: int
+    """The device's wall clock, ms since 1970."""
+
     mono: Count
+    """Milliseconds since the boot began."""
+
     boot: Id
+    """The id of the boot: one run of the device's process under one identity."""
 
 
 class Slot(_Strict, frozen=True):
-    """One shown item. `rank` is its place (from 0) in the greedy order of all eligible items. `marginal` is null where
-    the scheme has no closed form for it."""
+    """One slot of a slate."""
 
     item: Name
+    """The id of the item shown in it."""
+
     rank: Count
+    """The item's place, from 0, in the greedy order of all eligible items."""
+
     explored: bool
+    """Whether exploration chose the item."""
+
     conditional: Probability
+    """The probability with which this slot drew this item, given the slots above it."""
+
     marginal: Probability | None = None
+    """The probability over all slates; null where the scheme has no closed form for it."""
 
 
-class Decision(_Strict, frozen=True, tag="decision"):
-    """One slate and the exact probability of each of its slots under the policy that drew it.
-
-    `state_checksum` is that of the events that made the user's state, `state_events` their number: the lab rebuilds the
-    state from the same events and drops the decision when the checksums differ. `context` is the base64 of the
-    float32 context vector, all finite, present only when the app allows it to leave the device. `pass_probability` is
-    the chance with which this decision survived shedding on a full device. Where given, the first `guarded` slots were
-    not explored, `temperature` is that of scheme `softmax`, and of the items with one value of an attribute at most
-    `caps` were in the pool; `adapted` tells that the device had moved the user's vector by what it learned alone.
-    """
+class _UserEvent(_Strict, frozen=True):
+    """The fields of every event of a user."""
 
     id: Id
+    """Made once, and kept through all retries."""
+
     install: Id
+    """The id of the install."""
+
     seq: Sequence
+    """1, 2, 3, … without a gap for each install."""
+
     user: Id
+    """The user's pseudonym."""
+
     clock: Clock
+    """When it happened."""
+
+
+class Decision(_UserEvent, frozen=True, tag="decision"):
+    """One slate, and the exact probability of each of its slots under the policy that drew it."""
+
     release: Count
+    """The number of the release that served."""
+
     scheme: str
+    """The exploration scheme."""
+
     epsilon: Unit
+    """The scheme's probability of exploring."""
+
     pool: Count
+    """How many of the best items exploration could draw from."""
+
     eligible: Count
+    """How many items were eligible."""
+
     slate: Annotated[list[Slot], msgspec.Meta(min_length=1, max_length=1000)]
+    """The slots, first to last."""
+
     state_checksum: Id
+    """The checksum of the events that made the user's state.
+
+    Training rebuilds the state from the same events, and drops the decision when its checksum
+    differs."""
+
     state_events: Count
+    """The number of these events."""
+
     context: str | None = None
+    """The base64 of the float32 context vector, only where the app lets it leave the device."""
+
     pass_probability: Probability = 1.0
+    """The probability with which this decision survived shedding on a full device."""
+
     guarded: Count | msgspec.UnsetType = msgspec.UNSET
+    """How many slots at the front were not explored."""
+
     temperature: Annotated[float, msgspec.Meta(gt=0.0)] | msgspec.UnsetType = msgspec.UNSET
+    """The temperature of scheme `softmax`."""
+
     caps: dict[Name, Count] | msgspec.UnsetType = msgspec.UNSET
+    """By attribute, how many items with one of its values the pool could hold."""
+
     adapted: bool | msgspec.UnsetType = msgspec.UNSET
+    """Whether a residual learned on the device was added to the user's vector."""
 
 
-class Outcome(_Strict, frozen=True, tag="outcome"):
-    """What became of one slot that was seen. A slot without an outcome was not seen, or its outcome is still due.
+class Outcome(_UserEvent, frozen=True, tag="outcome"):
+    """The reward of one slot that was seen.
 
-    Where `flip_probability` is given, `value` is 1 or -1 and the opposite of what was with that probability (`sanderling.users.randomized_response`).
-    `late` tells that it came after the decision's window, and may follow a default outcome: the last one counts.
+    A slot without an outcome was not seen, or its outcome is still due.
     """
 
-    id: Id
-    install: Id
-    seq: Sequence
-    user: Id
-    clock: Clock
     decision: Id
+    """The id of the decision."""
+
     slot: Count
+    """The slot on its slate, from 0."""
+
     item: Name
+    """The item in this slot."""
+
     kind: Name
+    """The kind of behaviour: "click" for positive and "skip" for other values unless the app names
+    one."""
+
     value: Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)]
+    """The reward."""
+
     updates_state: bool
+    """Whether the outcome also updated the user's state, as an observation does."""
+
     flip_probability: Annotated[float, msgspec.Meta(gt=0.0, lt=0.5)] | msgspec.UnsetType = (
         msgspec.UNSET
     )
+    """With randomized response: `value` is 1 or -1, and the opposite of the true one with this
+    probability."""
+
     late: bool | msgspec.UnsetType = msgspec.UNSET
+    """Whether it came after the decision's reward window. It may follow a default outcome; the last
+    one counts."""
 
 
-class Observation(_Strict, frozen=True, tag="observation"):
-    """Organic behaviour: something that the user did without being asked by a slate."""
+class Observation(_UserEvent, frozen=True, tag="observation"):
+    """Organic behaviour: what the user did without a slate."""
 
-    id: Id
-    install: Id
-    seq: Sequence
-    user: Id
-    clock: Clock
     item: Name
+    """The item concerned."""
+
     kind: Name
+    """The kind of behaviour."""
 
 
-class StateReset(_Strict, frozen=True, tag="state_reset"):
-    """From here on the user's state is what these (item, kind) make of an empty one: the last that it was made of.
+class StateReset(_UserEvent, frozen=True, tag="state_reset"):
+    """From here on the user's state is what these steps make of an empty one.
 
-    Something that moved the state before was lost, so that the lab could not have rebuilt it. It is no new behaviour.
+    An event that had updated the state was lost, so that training could not have rebuilt it. The
+    steps are the last of those from which the state was made, not new behaviour.
     """
 
-    id: Id
-    install: Id
-    seq: Sequence
-    user: Id
-    clock: Clock
     steps: Annotated[list[tuple[Name, Name]], msgspec.Meta(min_length=1, max_length=MAX_STEPS)]
+    """Item id and kind, oldest first."""
 
 
 class Loss(_Strict, frozen=True, tag="loss"):
-    """What this install dropped, why, and how many events of each kind are gone; `observations` counts restarts too.
-
-    `lost_seqs` are those of the dropped events that were numbered, and may have been sent before: the lab may have them.
-    """
+    """How many events of each type this install dropped, and why."""
 
     id: Id
+    """Made once, and kept through all retries."""
+
     install: Id
+    """The id of the install."""
+
     seq: Sequence
+    """The number of this event itself."""
+
     clock: Clock
+    """When the loss was declared."""
+
     reason: Name
+    """Why they were dropped, see `docs/EVENTS.md`."""
+
     decisions: Count = 0
+    """Dropped decisions."""
+
     outcomes: Count = 0
+    """Dropped outcomes."""
+
     observations: Count = 0
+    """Dropped observations, state resets, and declarations of losses that were rejected."""
+
     lost_seqs: (
         Annotated[list[Sequence], msgspec.Meta(max_length=MAX_LOST_SEQS)] | msgspec.UnsetType
     ) = msgspec.UNSET
+    """The numbers of those dropped events that may have been sent before: the collector may have
+    them."""
 
 
 Event = Decision | Outcome | Observation | StateReset | Loss
 
 
 class Verdict(_Strict, frozen=True):
-    """The collector's answer for one event: `ok`, `duplicate`, `rejected` (never send it again) or `retry`."""
+    """The collector's answer for one event."""
 
     id: str
+    """The event's id."""
+
     verdict: str
+    """`ok`, `duplicate`, `rejected` (never send it again) or `retry`."""
+
     reason: str = ""
+    """Why it was rejected."""
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the collector says when a batch is durable.
-
-    `rotate` names installs of which nothing can be learned any more, for a copied disk or a gap: each is to take another
-    name as soon as all that it has is acknowledged.
-    """
+    """The collector's answer to a batch once it is durable."""
 
     verdicts: list[Verdict]
+    """One for each event."""
+
     rotate: list[str] = []
+    """Installs that were cloned or are incomplete, so that nothing can be learned from them any
+    more.
+
+    Each takes a new identity as soon as everything that it has is acknowledged."""
 
 
 class Refusal(_Strict, frozen=True):
-    """What the collector says of a batch that it refuses with 400 or 413: what it expected. Pages of others do not."""
+    """The collector's answer to a batch that it refuses with 400 or 413; a proxy's error page does
+    not have this form."""
 
     error: Annotated[str, msgspec.Meta(pattern="expected ")]
+    """What the collector expected."""

@@ -1,4 +1,5 @@
-"""What an event means beyond its types."""
+"""What an event means beyond the types of its fields: faults, the states it updates, the kind of a
+reward."""
 
 from __future__ import annotations
 
@@ -11,9 +12,10 @@ from sanderling.events.schema import Decision, Event, Observation, Outcome, Stat
 
 
 def semantic_fault(event: Event) -> str | None:
-    """Return what is wrong with a well-typed event beyond its types, or None."""
+    """Return what is wrong with a well-typed event, or None."""
     if not isinstance(event, Decision):
         return None
+
     items = [slot.item for slot in event.slate]
     if len(set(items)) != len(items):
         return "slate: expected distinct items"
@@ -31,13 +33,15 @@ def _context_fault(code: str) -> str | None:
         numbers = memoryview(base64.b64decode(code, validate=True)).cast("f")
     except (ValueError, TypeError) as error:  # not ASCII, not base64, or not whole numbers
         return f"context: expected the base64 of float32 numbers, found something else: {error}"
+
+    # float64 cannot overflow in a sum of float32, so one check covers all numbers.
     if not math.isfinite(sum(numbers)):
         return "context: expected finite numbers, found NaN or an infinity"
     return None
 
 
 def moved_by(events: Iterable[Event]) -> set[str]:
-    """Return the pseudonyms whose states these events moved."""
+    """Return the pseudonyms whose states these events update."""
     return {
         event.user
         for event in events
@@ -47,12 +51,21 @@ def moved_by(events: Iterable[Event]) -> set[str]:
 
 
 def as_observation(event: Outcome) -> Observation:
-    """Return what is left of an outcome that moved its user's state, and whose decision is given up."""
+    """Return what remains of an outcome that updated a state when its decision is shed.
+
+    It keeps its id and number: training needs it to rebuild the state, though not to learn from the
+    reward.
+    """
     return Observation(
         event.id, event.install, event.seq, event.user, event.clock, event.item, event.kind
     )
 
 
 def kind_of(event: Event) -> str:
-    """Return decision, outcome, observation, state_reset or loss."""
+    """Return the type of an event: decision, outcome, observation, state_reset or loss."""
     return str(type(event).__struct_config__.tag)
+
+
+def kind_of_reward(value: float) -> str:
+    """Return the kind of behaviour that a reward stands for unless the app names one."""
+    return "click" if value > 0 else "skip"

@@ -1,4 +1,4 @@
-"""What drawing a slate gives: ranks with their exact chances. Plain data."""
+"""The result of drawing a slate: ranks with their exact probabilities."""
 
 from __future__ import annotations
 
@@ -8,24 +8,28 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Draw:
-    """One slate of K slots as ranks into the greedy order.
-
-    `conditional[k]` is the probability of `ranks[k]` given the slots before it; products of it are the prefix and
-    joint propensities. `marginal[k]` is the probability that slot k shows that item, over all slates, or None where the
-    scheme has no closed form. `explored[k]` tells that slot k was drawn by exploring, even if it then drew the best
-    item left.
-    """
+    """One slate of K slots as ranks into the greedy order; all lists have K elements."""
 
     ranks: list[int]
+
     explored: list[bool]
+    """Whether a slot was drawn by exploring, even if it then drew the best item left."""
+
     conditional: list[float]
+    """The probability of each rank given the slots before it.
+
+    Products of these are the prefix and joint propensities.
+    """
+
     marginal: Sequence[float | None]
+    """The probability, over all slates, that a slot shows its item; None without a closed form."""
 
     def behind(self, fixed: int) -> Draw:
         """Return the slate with the `fixed` best items before it, which are certain."""
+        certain = None if None in self.marginal else 1.0
         return Draw(
             [*range(fixed), *(rank + fixed for rank in self.ranks)],
             [False] * fixed + self.explored,
             [1.0] * fixed + self.conditional,
-            [None if None in self.marginal else 1.0] * fixed + list(self.marginal),
+            [certain] * fixed + list(self.marginal),
         )

@@ -1,5 +1,7 @@
-"""Philox4x32-10, the counter-based generator of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as
-1, 2, 3" (SC 2011). A decision's draws follow from its id alone, so any language can repeat them.
+"""The uniforms of a decision: they follow from its id alone, so any language can repeat them.
+
+The generator is Philox4x32-10 by Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy
+as 1, 2, 3" (SC 2011).
 """
 
 from __future__ import annotations
@@ -8,9 +10,11 @@ from sanderling.kernels import loader
 
 Words = tuple[int, int, int, int]
 
-_M0, _M1 = 0xD2511F53, 0xCD9E8D57
-_W0, _W1 = 0x9E3779B9, 0xBB67AE85
-_LOW = 0xFFFFFFFF
+_M0 = 0xD2511F53
+_M1 = 0xCD9E8D57
+_W0 = 0x9E3779B9
+_W1 = 0xBB67AE85
+_LOW = 0xFFFFFFFF  # the lower 32 bits
 
 
 def philox(counter: Words, key: tuple[int, int]) -> Words:
@@ -27,17 +31,18 @@ def philox(counter: Words, key: tuple[int, int]) -> Words:
 def uniforms(decision: str, blocks: int) -> list[tuple[float, float]]:
     """Return two doubles in [0, 1) for each block, for a decision id of 32 hex digits.
 
-    The key is the id's last 8 bytes; the counter is (block, 0, the id's first 8 bytes); each double takes 53 bits from
-    two words, the first word being the higher one. The compiled kernels give the same doubles, sooner.
+    The key is the id's last 8 bytes; the counter is (block, 0, the id's first 8 bytes); each double
+    takes 53 bits from two words, the first word being the higher one. The compiled kernels return
+    the same doubles faster.
     """
     kernels = loader.chosen()
     if kernels is not None:
-        return kernels.draws(int(decision[:16], 16), int(decision[16:], 16), blocks)
+        return kernels.uniforms(int(decision[:16], 16), int(decision[16:], 16), blocks)
     return plain_uniforms(decision, blocks)
 
 
 def plain_uniforms(decision: str, blocks: int) -> list[tuple[float, float]]:
-    """Return what `uniforms` does, in Python alone."""
+    """Return what `uniforms` does, computed in Python."""
     w0, w1, w2, w3 = (int(decision[start : start + 8], 16) for start in range(0, 32, 8))
     pairs = []
     for block in range(blocks):
@@ -47,4 +52,5 @@ def plain_uniforms(decision: str, blocks: int) -> list[tuple[float, float]]:
 
 
 def _double(high: int, low: int) -> float:
+    """Return the upper 27 and 26 bits of two words as a multiple of 2^-53 in [0, 1)."""
     return ((high >> 5) * 67108864 + (low >> 6)) / 9007199254740992

@@ -1,9 +1,9 @@
-"""Scheme `softmax`: slates by Plackett and Luce, each slot a softmax of score / temperature over what remains.
+"""Scheme `softmax`: each slot is a softmax of score / temperature over what remains.
 
-Drawn at once by the Gumbel top-k trick (Kool, van Hoof and Welling 2019, arXiv:1903.06059): the K largest of
-score / temperature - log(-log u), in order. Scores further than `REACH` temperatures below the best count as if they
-were that far, so that no chance vanishes. A slot's marginal is a sum over all sets of items before it, without a closed
-form: it is not given.
+Such slates follow the Plackett-Luce model; they are drawn at once by the Gumbel top-k trick (Kool,
+van Hoof and Welling 2019, arXiv:1903.06059): the K largest of score / temperature - log(-log u), in
+order. A slot's marginal is a sum over all sets of items before it, without a closed form, and is
+not returned.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from sanderling.exploration.draw import Draw
 
-REACH = 300.0
-_SMALLEST = 2.0**-54  # stands for the uniform 0
+# Temperatures below the best score; lower scores count as this far, so that no probability
+# vanishes.
+MAX_DISTANCE = 300.0
+_SMALLEST = 2.0**-54  # stands for the uniform 0, whose logarithm is not finite
 
 
 def draw(
@@ -25,23 +27,25 @@ def draw(
     temperature: float,
     uniforms: Sequence[tuple[float, float]],
 ) -> Draw:
-    """Draw `slots` ranks for scores float64 [M], best first; the item of rank j takes the first number of block j."""
+    """Draw `slots` ranks for scores float64 [M], best first; rank j takes uniforms[j][0]."""
     if slots == 0:
         return Draw([], [], [], [])
-    logits = np.maximum((scores - scores[0]) / temperature, -REACH)
+    logits = np.maximum((scores - scores[0]) / temperature, -MAX_DISTANCE)
     noise = np.maximum([pair[0] for pair in uniforms[: len(scores)]], _SMALLEST)
     order = np.argsort(np.log(-np.log(noise)) - logits, kind="stable")
     weights = np.exp(logits)[order]
-    left = np.cumsum(weights[::-1])[
-        ::-1
-    ]  # small ones are added first: nothing is subtracted, nothing cancels
+    # Summed from the end, rather than subtracted from the total, so that nothing cancels.
+    remaining = np.cumsum(weights[::-1])[::-1]
+    conditional = (weights[:slots] / remaining[:slots]).tolist()
     ranks = order[:slots].tolist()
-    return Draw(ranks, _explored(ranks), (weights[:slots] / left[:slots]).tolist(), [None] * slots)
+    return Draw(ranks, _explored(ranks), conditional, [None] * slots)
 
 
 def _explored(ranks: list[int]) -> list[bool]:
-    """Return for each slot whether another item than the best one left was drawn."""
-    best, taken, explored = 0, set(), []
+    """Return for each slot whether it drew another item than the best one left."""
+    explored = []
+    taken = set()
+    best = 0
     for rank in ranks:
         explored.append(rank != best)
         taken.add(rank)

@@ -1,7 +1,8 @@
-"""Exploration over ranks, with exact propensities. Pure: numbers in, numbers out.
+"""The exploration schemes: draw slates of ranks with exact propensities.
 
-An item is its rank j = 0, 1, … in the greedy order (score descending, then row ascending) of the pool, the M best.
-Refuses to know items and clocks; randomness comes in as uniforms.
+An item is its rank j = 0, 1, … in the greedy order (score descending, then row ascending) of the
+pool, the M best items. Randomness comes in as uniforms. To add a scheme, name it in
+`bundle.manifest.Exploration` and give its `draw` to `_SCHEMES` below.
 """
 
 from __future__ import annotations
@@ -23,26 +24,28 @@ __all__ = ["Draw", "blocks", "draw", "greedy"]
 
 
 def draw(plan: Exploration, slots: int, scores: Scores, uniforms: Uniforms) -> Draw:
-    """Draw `slots` ranks out of a pool with these scores float64 [M], best first, as the plan says.
+    """Draw `slots` ranks by the plan's scheme, from a pool with scores float64 [M], best first.
 
-    `uniforms` are pairs in [0, 1), as many as `blocks` says. The first `guarded` slots show the best items; the others
-    draw from the rest of the pool. Raises `ValueError` unless 0 <= slots <= M.
+    `uniforms` are pairs in [0, 1), as many as `blocks` returns. The first `guarded` slots show the
+    best items; the others draw from the rest of the pool. Raises `ValueError` unless 0 <= slots <=
+    M.
     """
     if not 0 <= slots <= len(scores):
         raise ValueError(f"expected 0 <= slots <= pool, found slots {slots} and pool {len(scores)}")
     fixed = min(plan.guarded, slots)
+    scheme = _SCHEMES[plan.scheme]
     if fixed == 0:
-        return _SCHEMES[plan.scheme](plan, slots, scores, uniforms)
-    return _SCHEMES[plan.scheme](plan, slots - fixed, scores[fixed:], uniforms).behind(fixed)
+        return scheme(plan, slots, scores, uniforms)
+    return scheme(plan, slots - fixed, scores[fixed:], uniforms).behind(fixed)
 
 
 def blocks(plan: Exploration, slots: int, pool: int) -> int:
-    """Return how many pairs of uniforms a draw takes: one for each slot, or for each item of the pool."""
+    """Return the pairs of uniforms that a draw takes: one per slot, or one per item of the pool."""
     return pool if plan.scheme == "softmax" else slots
 
 
 def greedy(plan: Exploration) -> Exploration:
-    """Return the plan that shows the best items, with certainty."""
+    """Return the plan with exploration switched off: it shows the best items, with certainty."""
     return msgspec.structs.replace(plan, scheme="sequential", epsilon=0.0)
 
 

@@ -1,1 +1,1 @@
-"""Compiled inner loops: written in numba, run from a library that needs no numba, or compiled at run time."""
+"""The compiled inner loops, written in numba; libraries of them run without numba."""

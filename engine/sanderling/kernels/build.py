@@ -1,8 +1,10 @@
-"""Compile the kernels into shared libraries that run without numba: one for each kind of processor (`cpu.KINDS`).
+"""Compiles the kernels into shared libraries, one for each kind of processor (`cpu.KINDS`).
 
-numba makes LLVM's intermediate code, llvmlite an object file for the processor asked for, and a C compiler links it.
+numba makes LLVM's intermediate code, llvmlite an object file for the chosen processor, and a C
+compiler links it.
 
-    python -m sanderling.kernels.build [--machine aarch64] [--linker "zig cc -target aarch64-linux-gnu"]
+    python -m sanderling.kernels.build [--machine aarch64]
+                                       [--linker "zig cc -target aarch64-linux-gnu"]
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from pathlib import Path
 from sanderling.kernels import cpu, loader
 from sanderling.kernels.layout import SDOT
 
-ENTRIES = ("sanderling_pack", "sanderling_scan", "sanderling_draws")
+ENTRY_POINTS = ("sanderling_pack", "sanderling_scan", "sanderling_uniforms")
 
 
 def main() -> None:
@@ -28,43 +30,56 @@ def main() -> None:
     parser.add_argument("--machine", choices=list(cpu.KINDS), default=cpu.machine())
     parser.add_argument("--linker", default="cc")
     parser.add_argument("--kind", help=argparse.SUPPRESS)
-    chosen = parser.parse_args()
-    if chosen.kind:
-        build(chosen.machine, chosen.kind, shlex.split(chosen.linker))
+    arguments = parser.parse_args()
+    if arguments.kind:
+        build(arguments.machine, arguments.kind, shlex.split(arguments.linker))
         return
-    for kind, _, processor, features in cpu.KINDS[chosen.machine]:
-        options = ["--machine", chosen.machine, "--linker", chosen.linker, "--kind", kind]
-        settings = _as_if_on(processor, features) if chosen.machine == cpu.machine() else {}
+    for kind in cpu.KINDS[arguments.machine]:
+        options = [
+            "--machine",
+            arguments.machine,
+            "--linker",
+            arguments.linker,
+            "--kind",
+            kind.name,
+        ]
+        settings = _numba_settings(kind) if arguments.machine == cpu.machine() else {}
         command = [sys.executable, "-m", "sanderling.kernels.build", *options]
         subprocess.run(command, check=True, env={**os.environ, **settings})
 
 
-def _as_if_on(processor: str, features: str) -> dict[str, str]:
-    """Return what lets numba compile for a processor that this one need not be: it loads the code but never runs it."""
-    return {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": features}
+def _numba_settings(kind: cpu.Kind) -> dict[str, str]:
+    """Return the environment in which numba compiles for a kind, without running the code."""
+    return {"NUMBA_CPU_NAME": kind.processor, "NUMBA_CPU_FEATURES": kind.features}
 
 
 def build(machine: str, kind: str, linker: list[str]) -> None:
-    """Compile one kind of kernels, and link them. What is loaded of numba's kernels is of this kind afterwards."""
-    cpu.forced = kind
-    processor, features = next(target[2:] for target in cpu.KINDS[machine] if target[0] == kind)
+    """Compile and link one kind of kernels, in place of an older library of that kind."""
     path = loader.path(machine, kind)
-    for older in loader.HERE.glob(f"linux-{machine}-{kind}-*.so"):
+    for older in loader.FOLDER.glob(f"linux-{machine}-{kind}-*.so"):
         older.unlink()
     with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / "kernels.o"
-        made.write_bytes(_object(machine, processor, features))
+        object_file = Path(folder) / "kernels.o"
+        object_file.write_bytes(object_code(machine, kind))
         subprocess.run(
-            [*linker, "-shared", "-nostdlib", "-s", "-o", str(path), str(made)], check=True
+            [*linker, "-shared", "-nostdlib", "-s", "-o", str(path), str(object_file)], check=True
         )
     print(f"{path.name}: {path.stat().st_size} bytes", flush=True)
 
 
-def _object(machine: str, processor: str, features: str) -> bytes:
+def object_code(machine: str, kind: str) -> bytes:
+    """Return the object file of one kind of kernels, for this machine or another.
+
+    The kernels' modules are imported for this kind: a process can build only one.
+    """
     import llvmlite.binding as llvm
 
+    cpu.forced = kind  # before the kernels are imported: they choose their instructions by it
     from sanderling.kernels import block_scan, pack_rows, philox
 
+    processor, features = next(
+        (known.processor, known.features) for known in cpu.KINDS[machine] if known.name == kind
+    )
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     triple = f"{machine}-unknown-linux-gnu"
@@ -73,14 +88,14 @@ def _object(machine: str, processor: str, features: str) -> bytes:
     )
     module = llvm.parse_assembly("")
     module.triple, module.data_layout = triple, str(target.target_data)
-    for name, kernel in zip(ENTRIES, (pack_rows.pack, block_scan.scan, philox.draws), strict=True):
-        part = llvm.parse_assembly(
-            _with_instruction(kernel._library.get_llvm_str()) + _entry(name, kernel)
-        )
+    kernels = (pack_rows.pack, block_scan.scan, philox.fill_uniforms)
+    for name, kernel in zip(ENTRY_POINTS, kernels, strict=True):
+        code = _with_instruction(kernel._library.get_llvm_str())
+        part = llvm.parse_assembly(code + _entry_point(name, kernel))
         part.triple, part.data_layout = module.triple, module.data_layout
         module.link_in(part)
     for function in module.functions:
-        if not function.is_declaration and function.name not in ENTRIES:
+        if not function.is_declaration and function.name not in ENTRY_POINTS:
             function.linkage = "internal"
     passes = llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options(speed_level=3))
     manager = passes.getModulePassManager()
@@ -107,15 +122,15 @@ declare <4 x i32> @llvm.aarch64.neon.sdot.v4i32.v16i8(<4 x i32>, <16 x i8>, <16 
     )
 
 
-def _entry(name: str, kernel: object) -> str:
-    """Return the code of a plain function of six int64 around numba's own, which hands its result to an address."""
-    numbas = kernel._wrapper_name.removeprefix("cfunc.")  # type: ignore[attr-defined]
-    given = ", ".join(f"i64 %a{at}" for at in range(6))
+def _entry_point(name: str, kernel: object) -> str:
+    """Return the code of a function that returns what numba's own writes to an address."""
+    inner = kernel._wrapper_name.removeprefix("cfunc.")  # type: ignore[attr-defined]
+    arguments = ", ".join(f"i64 %a{i}" for i in range(6))
     return f"""
-define i64 @{name}({given}) {{
+define i64 @{name}({arguments}) {{
   %result = alloca i64
   %error = alloca ptr
-  %status = call i32 @{numbas}(ptr %result, ptr %error, {given})
+  %status = call i32 @{inner}(ptr %result, ptr %error, {arguments})
   %value = load i64, ptr %result
   ret i64 %value
 }}

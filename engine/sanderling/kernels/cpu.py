@@ -1,22 +1,43 @@
-"""Which kernels this processor can run. Refuses to know what they do."""
+"""Which kinds of kernels exist, and which of them this processor can run."""
 
 from __future__ import annotations
 
 import platform
 from importlib import import_module
+from typing import NamedTuple
 
-# best first: name, the features it needs (as numpy names them), and LLVM's processor and features to compile it for
 _V3 = {"AVX2", "FMA3", "F16C"}
 _V4 = _V3 | {"AVX512F", "AVX512CD", "AVX512BW", "AVX512DQ", "AVX512VL"}
-KINDS: dict[str, list[tuple[str, set[str], str, str]]] = {
+
+
+class Kind(NamedTuple):
+    """One kind of kernels: what it needs of a processor, and what it is compiled for."""
+
+    name: str
+
+    needs: set[str]
+    """Features, as numpy names them."""
+
+    processor: str
+    """LLVM's name of the processor to compile for."""
+
+    features: str
+    """LLVM's features to compile for."""
+
+
+KINDS: dict[str, list[Kind]] = {  # by machine, best first
     "x86_64": [
-        ("vnni", _V4 | {"AVX512VNNI"}, "x86-64-v4", "+avx512vnni,-prefer-256-bit"),
-        ("avx2", _V3, "x86-64-v3", ""),
-        ("plain", set(), "x86-64-v2", ""),
+        Kind("vnni", _V4 | {"AVX512VNNI"}, "x86-64-v4", "+avx512vnni,-prefer-256-bit"),
+        Kind("avx2", _V3, "x86-64-v3", ""),
+        Kind("plain", set(), "x86-64-v2", ""),
     ],
-    "aarch64": [("dotprod", {"ASIMDDP"}, "generic", "+dotprod"), ("plain", set(), "generic", "")],
+    "aarch64": [
+        Kind("dotprod", {"ASIMDDP"}, "generic", "+dotprod"),
+        Kind("plain", set(), "generic", ""),
+    ],
 }
-forced: str | None = None  # the kind to compile for another processor than this one
+# The kind that `build` compiles; this processor need not be able to run it.
+forced: str | None = None
 
 
 def machine() -> str:
@@ -27,6 +48,7 @@ def machine() -> str:
 
 def features() -> set[str]:
     """Return the features that numpy found in this processor."""
+    # numpy 1 has the module under its older name.
     try:
         umath = import_module("numpy._core._multiarray_umath")
     except ImportError:
@@ -36,10 +58,10 @@ def features() -> set[str]:
 
 def kinds() -> list[str]:
     """Return the kinds of kernels that this processor can run, best first."""
-    has = features()
-    return [name for name, needs, _, _ in KINDS.get(machine(), []) if needs <= has] or ["plain"]
+    available = features()
+    return [kind.name for kind in KINDS.get(machine(), []) if kind.needs <= available] or ["plain"]
 
 
 def kind() -> str:
-    """Return the kind to compile: the best that this processor can run, unless another is forced."""
+    """Return the kind to compile: `forced`, else the best that this processor can run."""
     return forced or kinds()[0]

@@ -1,41 +1,100 @@
-"""The blocks in which rows are scanned, and the memory that a scan works in.
+"""The memory that kernels share with their callers: packed blocks, and arrays of addresses.
 
 A block holds 64 rows, so that one instruction advances many rows and no sum across lanes is needed:
 
     plane                 a code c_i for each dimension of each row
     64 x bfloat16         step a_i of each row's plane: v_i = a_i (c_i - z) + residual_i
     64 x bfloat16         bias of each row, rounded up
-    2 x float32           the largest |residual_i| / a_i and |c_i - z| of the block; 56 bytes are free
+    2 x float32           the largest |residual_i| / a_i and |c_i - z|; 56 bytes are free
 
-The plane is d/4 x 64 x 4 bytes of seven bits each (z = 64) where tables are small: a little more to read, and few rows
-are to be looked at again. In large ones it is d/8 x 64 x 4 bytes, halves of four bits each (z = 8): of each eight
-dimensions the first four are the low halves.
+The plane is d/4 x 64 x 4 bytes of seven bits each (z = 64) where tables are small: a little more to
+read, and few rows need a second look. In large ones it is d/8 x 64 x 4 bytes, halves of four bits
+each (z = 8): of each eight dimensions the first four are the low halves.
 
-Vectors v_i are the int8 rows times their scales. Blocks are derived from them where they are scanned and never leave
-the process: bundles hold plain rows. Refuses to know how rows are scored.
+Vectors v_i are the int8 rows times their scales. Blocks are derived from them on the machine that
+scans them and never leave the process: bundles hold plain rows.
+
+Kernels take addresses only. What they read and write is found through two int64 arrays, `table` and
+`scratch`, and a small array `state`, indexed by the constants below. numba folds these constants,
+so a name costs nothing. `tests/engine/kernels_harness.c` fills the same arrays by hand.
 """
 
 from __future__ import annotations
 
-ROWS, GROUP, LANES, TAIL = 64, 8, 16, 320
-CHUNK, WAITING = 8192, 4096  # rows bounded at a time; rows that may wait for the end
-HALF, WHOLE = 4, 7  # bits of a code
-SMALL = (
-    4_000_000  # bytes of rows up to which seven bits are the faster ones, as measured (docs/LOG.md)
-)
-LARGEST = 8388607  # of the query's codes: 23 bits and a sign
-LARGEST_VALUE = 1e12  # of a query, a scale or a bias, so that bounds in float32 do not overflow
-SMALLEST_VALUE = 1e-12  # of a query's largest number and of a scale, so that they do not vanish
-MOST_DIMENSIONS = 8191  # so that sums of products fit into 32 bits
+# The shape of a block
+BLOCK_ROWS = 64
+GROUP_DIMS = 8  # dimensions are packed in groups of eight, filled up with zeros
+LANES = 16  # of 32 bits, in one vector of the processor
+TAIL_BYTES = 320  # behind the plane: steps, biases and extremes, filled up to whole cache lines
+TAIL_BIASES = 2 * BLOCK_ROWS  # bytes from the tail's start; the steps stand at 0
+TAIL_EXTREMES = 4 * BLOCK_ROWS  # bytes from the tail's start
+EXTREME_RESIDUAL = 0  # the block's largest |residual_i| / a_i
+EXTREME_CODE = 1  # the block's largest |c_i - z|
+
+# Bits of a code
+FOUR_BITS = 4
+SEVEN_BITS = 7
+# Up to this size seven bits are faster, as measured (docs/LOG.md).
+SMALL_TABLE_BYTES = 4_000_000
+
+# Limits
+CHUNK_ROWS = 8192  # rows that are bounded at a time
+MAX_DEFERRED = 4096  # rows whose exact score may be left until the threshold is known better
+MAX_CODE = 8388607  # of the query's codes: 23 bits and a sign
+MAX_VALUE = 1e12  # of a query, a scale or a bias, so that bounds in float32 do not overflow
+MIN_VALUE = 1e-12  # of a query's largest number and of a scale, so that they do not vanish
+MAX_DIMENSIONS = 8191  # so that sums of products fit into 32 bits
+
+# `table`: the rows, and the blocks made of them
+TABLE_BLOCKS = 0  # address of the blocks, on a cache line
+TABLE_BLOCK_COUNT = 1
+TABLE_GROUPS = 2  # groups of eight dimensions in a row
+TABLE_ROWS = 3  # address of int8 [n, d]
+TABLE_N = 4
+TABLE_D = 5
+TABLE_SCALE = 6  # address of float32 [n]
+TABLE_BIAS = 7  # address of float32 [n]
+TABLE_BITS = 8  # FOUR_BITS or SEVEN_BITS
+TABLE_SIZE = 9
+
+# `scratch`: the addresses of the memory in which one thread scans
+SCRATCH_BEST_ROWS = 0  # int64 [k]: the result
+SCRATCH_BEST_SCORES = 1  # float64 [k]: the result
+SCRATCH_DEFERRED_ROWS = 2  # int64 [MAX_DEFERRED]
+SCRATCH_DEFERRED_BOUNDS = 3  # float32 [MAX_DEFERRED]
+SCRATCH_CODES = 4  # int16 [2, d rounded up to LANES]: the query's high and low twelve bits
+SCRATCH_COARSE = 5  # int8 [d rounded up to GROUP_DIMS]: the query in int8
+SCRATCH_EXCLUDED = 6  # uint64 [blocks]: a bit for each row that may not be returned
+SCRATCH_BOUNDS = 7  # float32 [CHUNK_ROWS]
+SCRATCH_STATE = 8  # int64 [STATE_SIZE]
+SCRATCH_HITS = 9  # int64 [CHUNK_ROWS]; it also holds the maxima of the first threshold
+SCRATCH_MASK = 10  # uint64 [blocks] of a `RowMask`, or 0 where there is none
+SCRATCH_SIZE = 11
+
+# `state`: counters of one scan, and from STATE_LIMITS on float32 numbers of its query
+STATE_BEST = 0  # rows in the heap
+STATE_DEFERRED = 1  # rows that wait for their exact score
+STATE_ELIGIBLE = 2  # rows that may be returned
+STATE_MASKED = 3  # rows that the mask hides; set by the caller
+STATE_LIMITS = 4
+STATE_SIZE = 8
+
+# The float32 numbers that bound the scores of one query
+LIMIT_NORM = 0  # |q|
+LIMIT_REST = 1  # |q - e u|, what the int8 query leaves out
+LIMIT_ROUNDING = 2  # a margin for the rounding of float32
+LIMIT_STEP = 3  # e
+LIMIT_OFFSET = 4  # -z e sum(u): codes are stored without sign
+LIMIT_COUNT = 5
 
 SDOT = "sanderling_sdot"  # the function that stands for ARM's dot product
 
 
 def plane_bytes(d: int, bits: int) -> int:
     """Return the size of the plane of a block of rows of d dimensions, in 4 or 7 bits."""
-    return -(-d // GROUP) * ROWS * GROUP // (2 if bits == HALF else 1)
+    return -(-d // GROUP_DIMS) * BLOCK_ROWS * GROUP_DIMS // (2 if bits == FOUR_BITS else 1)
 
 
 def bits_for(n: int, d: int) -> int:
     """Return the bits of the planes of n rows of d dimensions."""
-    return WHOLE if n * d <= SMALL else HALF
+    return SEVEN_BITS if n * d <= SMALL_TABLE_BYTES else FOUR_BITS

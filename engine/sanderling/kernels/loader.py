@@ -1,7 +1,4 @@
-"""Where the kernels come from: a library built beforehand, or numba, or neither. Both are called by address.
-
-Refuses to know what the kernels do.
-"""
+"""Loads the kernels: a library built beforehand, else what numba compiles, else none."""
 
 from __future__ import annotations
 
@@ -18,113 +15,127 @@ from typing import Any
 
 from sanderling.kernels import cpu
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 SOURCES = ("compiled", "numba", "numpy")
 
 Kernel = Callable[[int, int, int, int, int, int], int]
-_LETS_OTHERS_RUN = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 6)
-_HOLDS_THE_LOCK = ctypes.PYFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 6)
+_WITHOUT_GIL = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 6)
+_WITH_GIL = ctypes.PYFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 6)
+MIN_BLOCKS = 64  # of a thread's buffer of uniforms
 
 
-class _Room:
-    """The memory into which one thread's draws are written."""
+class _UniformsBuffer:
+    """The memory into which the uniforms of one thread are written, reused from call to call."""
 
     def __init__(self, blocks: int) -> None:
         array = (ctypes.c_double * (2 * blocks))()
-        self.blocks, self.address, self.numbers = (
-            blocks,
-            ctypes.addressof(array),
-            memoryview(array).cast("B").cast("d"),
-        )
+        self.blocks = blocks
+        self.address = ctypes.addressof(array)
+        self.numbers = memoryview(array).cast("B").cast("d")  # it keeps the array alive
 
 
-_own = local()
+_thread = local()
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """`pack`, `scan` and `draw`, what they were compiled for, and what keeps them in memory.
+    """The entry points of one set of kernels.
 
-    `scan` and `pack` let other threads of Python run meanwhile. `short_scan` does not, nor does `draw`: to ask for
-    Python's lock again can take five milliseconds, where another thread computes.
+    `short_scan` and `fill_uniforms` hold the GIL: to take it again can last five milliseconds where
+    another thread computes, far longer than they run. `pack` and `scan` release it.
     """
 
     source: str
+    """`compiled` or `numba`."""
+
     kind: str
+    """The kind of processor that they were compiled for (`cpu.KINDS`)."""
+
     pack: Kernel
     scan: Kernel
     short_scan: Kernel
-    draw: Kernel
-    owner: Any
+    fill_uniforms: Kernel
 
-    def draws(self, first: int, last: int, blocks: int) -> list[tuple[float, float]]:
-        """Return the uniforms of each block of a decision, whose id's halves are 64-bit numbers."""
-        room: _Room | None = getattr(_own, "room", None)
-        if room is None or room.blocks < blocks:
-            room = _own.room = _Room(max(blocks, 64))
-        self.draw(first, last, blocks, room.address, 0, 0)
-        numbers = room.numbers[: 2 * blocks].tolist()
+    owner: Any
+    """What has to stay in memory as long as they may be called."""
+
+    def uniforms(self, first: int, last: int, blocks: int) -> list[tuple[float, float]]:
+        """Return two doubles in [0, 1) for each block; `first` and `last` are halves of the id."""
+        buffer: _UniformsBuffer | None = getattr(_thread, "buffer", None)
+        if buffer is None or buffer.blocks < blocks:
+            buffer = _thread.buffer = _UniformsBuffer(max(blocks, MIN_BLOCKS))
+        self.fill_uniforms(first, last, blocks, buffer.address, 0, 0)
+        numbers = buffer.numbers[: 2 * blocks].tolist()
         return list(zip(numbers[::2], numbers[1::2], strict=True))
 
 
 def path(machine: str, kind: str) -> Path:
-    """Return where the library of one kind of processor is, or would be, if it was built from these sources."""
-    return HERE / f"linux-{machine}-{kind}-{stamp()}.so"
+    """Return the path of the library built from these sources for a kind; it need not exist."""
+    return FOLDER / f"linux-{machine}-{kind}-{stamp()}.so"
 
 
 @cache
 def stamp() -> str:
-    """Return eight hex digits that change with the kernels' sources: a library of others would write elsewhere."""
-    found = 0
-    for source in sorted(HERE.glob("*.py")):
-        found = zlib.crc32(source.read_bytes(), found)
-    return f"{found:08x}"
+    """Return eight hex digits that change with the kernels' sources.
+
+    A library built from other sources may use another memory layout and write where it must not.
+    """
+    checksum = 0
+    for source in sorted(FOLDER.glob("*.py")):
+        checksum = zlib.crc32(source.read_bytes(), checksum)
+    return f"{checksum:08x}"
 
 
 def compiled() -> Kernels:
-    """Return the best kernels built for this processor; raise `ImportError` where there are none."""
-    failed = "no library was built for it"
+    """Return the best kernels built for this processor; raise `ImportError` if there are none."""
+    reason = "no library was built for it"
     for kind in cpu.kinds():
         file = path(cpu.machine(), kind)
         if not file.exists():
             continue
         try:
-            found = ctypes.CDLL(str(file))
+            library = ctypes.CDLL(str(file))
         except OSError as error:
-            failed = str(error)
+            reason = str(error)
             continue
-        pack, scan = (_LETS_OTHERS_RUN((f"sanderling_{name}", found)) for name in ("pack", "scan"))
-        short_scan, draws = (
-            _HOLDS_THE_LOCK((f"sanderling_{name}", found)) for name in ("scan", "draws")
+        return Kernels(
+            source="compiled",
+            kind=kind,
+            pack=_WITHOUT_GIL(("sanderling_pack", library)),
+            scan=_WITHOUT_GIL(("sanderling_scan", library)),
+            short_scan=_WITH_GIL(("sanderling_scan", library)),
+            fill_uniforms=_WITH_GIL(("sanderling_uniforms", library)),
+            owner=library,
         )
-        return Kernels("compiled", kind, pack, scan, short_scan, draws, found)
     raise ImportError(
-        f"no compiled kernels for {cpu.machine()} ({', '.join(cpu.kinds())}): {failed}"
+        f"no compiled kernels for {cpu.machine()} ({', '.join(cpu.kinds())}): {reason}"
     )
 
 
 def numba() -> Kernels:
-    """Return kernels compiled now, or when they were last needed; raise `ImportError` where numba is not installed."""
+    """Return kernels that numba compiles or has cached; raise `ImportError` without numba."""
     from sanderling.kernels.block_scan import scan
     from sanderling.kernels.pack_rows import pack
-    from sanderling.kernels.philox import draws
+    from sanderling.kernels.philox import fill_uniforms
 
     return Kernels(
-        "numba",
-        cpu.kind(),
-        _LETS_OTHERS_RUN(pack.address),
-        _LETS_OTHERS_RUN(scan.address),
-        _HOLDS_THE_LOCK(scan.address),
-        _HOLDS_THE_LOCK(draws.address),
-        (pack, scan, draws),
+        source="numba",
+        kind=cpu.kind(),
+        pack=_WITHOUT_GIL(pack.address),
+        scan=_WITHOUT_GIL(scan.address),
+        short_scan=_WITH_GIL(scan.address),
+        fill_uniforms=_WITH_GIL(fill_uniforms.address),
+        owner=(pack, scan, fill_uniforms),
     )
 
 
 @cache
 def chosen(source: str | None = None) -> Kernels | None:
-    """Return the compiled kernels, or None for numpy: those asked for, or those of `SANDERLING_KERNELS`, or the best.
+    """Return the kernels to use, or None where numpy searches.
 
-    Raises `ValueError` for an unknown name, and `ImportError` where the kernels that were asked for are missing.
+    They are those of `source`, else those of the environment variable `SANDERLING_KERNELS`, else
+    the best that are installed. Raises `ValueError` for an unknown name, and `ImportError` where
+    the named kernels are missing.
     """
     wanted = source or os.environ.get("SANDERLING_KERNELS") or None
     if wanted not in (None, *SOURCES):

@@ -1,6 +1,6 @@
-"""The outbox's SQLite file: opening, locking, starting anew after damage, and transactions over its one record.
+"""The outbox's SQLite file: opening, replacing a damaged file, and transactions over its header.
 
-WAL mode, one writing connection and one that only reads. Refuses to know what the rows mean.
+WAL mode, with one connection that writes and one that only reads.
 """
 
 from __future__ import annotations
@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
+from threading import Lock
+from typing import Any
 
 import apsw
 
@@ -24,58 +26,79 @@ from sanderling.runtime.fork_safety import connect
 
 SCHEMA = 1
 DATABASE = "outbox.db"
-ASIDE = "corrupt.db"
+DAMAGED = "corrupt.db"
 PAGE_BYTES = 4096
+BUSY_TIMEOUT_MS = 2000
 
+# `handed` holds `sent_seq`, and `one` keeps the header a single row.
 _TABLES = """
-CREATE TABLE IF NOT EXISTS meta (one INTEGER PRIMARY KEY CHECK (one = 1), install TEXT NOT NULL, secret BLOB NOT NULL,
-  seq INTEGER NOT NULL, handed INTEGER NOT NULL, events INTEGER NOT NULL, bytes INTEGER NOT NULL, crc INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS event (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, decision TEXT,
-  level INTEGER NOT NULL, line BLOB NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS meta (one INTEGER PRIMARY KEY CHECK (one = 1), install TEXT NOT NULL,
+  secret BLOB NOT NULL, seq INTEGER NOT NULL, handed INTEGER NOT NULL, events INTEGER NOT NULL,
+  bytes INTEGER NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS event (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,
+  kind TEXT NOT NULL, decision TEXT, level INTEGER NOT NULL, line BLOB NOT NULL,
+  crc INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS event_decision ON event (decision) WHERE decision IS NOT NULL;
-CREATE TABLE IF NOT EXISTS quarantine (seq INTEGER PRIMARY KEY, id TEXT, reason TEXT NOT NULL, line BLOB);
+CREATE TABLE IF NOT EXISTS quarantine (seq INTEGER PRIMARY KEY, id TEXT, reason TEXT NOT NULL,
+  line BLOB);
 CREATE TABLE IF NOT EXISTS state (user TEXT PRIMARY KEY, value BLOB NOT NULL, crc INTEGER NOT NULL,
   seq INTEGER NOT NULL);
 """
 
+# What SQLite and apsw raise on a file that is no database, or not one of ours.
+_DAMAGE = (
+    apsw.CorruptError,
+    apsw.NotADBError,
+    apsw.SQLError,
+    apsw.ConstraintError,
+    UnicodeDecodeError,
+)
+
 
 @dataclass
 class OutboxHeader:
-    """Who this install is, its last number, the last number that may have left the device, and what is waiting."""
+    """The one record about the whole file, with its own checksum."""
 
     install: str
     secret: bytes
     seq: int = 0
+    """The last sequence number given to an event of this install."""
     sent_seq: int = 0
+    """The last sequence number that may have left the device."""
     events: int = 0
+    """How many events are stored."""
     bytes: int = 0
+    """The total length of their lines."""
 
     def crc(self) -> int:
-        """Return the checksum that the record carries."""
-        return zlib.crc32(
-            repr(
-                (self.install, self.secret, self.seq, self.sent_seq, self.events, self.bytes)
-            ).encode()
-        )
+        """Return the checksum of all fields."""
+        return zlib.crc32(repr(astuple(self)).encode())
 
 
 class Database:
-    """The file of one state folder; raises `StorageError` when it cannot be opened, `apsw.Error` later.
+    """The file of one state folder. Raises `StorageError` when it cannot be opened, else
+    `apsw.Error`.
 
-    `was_reset` tells that a damaged file was moved aside and nothing was numbered since; then `meta.install` is a fresh
-    one, so that no number is used twice under the same name.
+    `was_reset` is true when a damaged file was moved aside and nothing has been numbered since. The
+    header then holds a new install id, so that no number is used twice under one id.
     """
 
+    header: OutboxHeader
+    """The header as of the last commit."""
+
     def __init__(self, folder: Path, limit_bytes: int, entropy: Entropy) -> None:
-        self._folder, self._limit, self._entropy = folder, limit_bytes, entropy
-        self._claim: FolderLock | None = None
+        self._folder = folder
+        self._limit = limit_bytes
+        self._entropy = entropy
+        self._lock: FolderLock | None = None
         self._connections: list[apsw.Connection] = []
+        self._reading = Lock()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._claim = FolderLock(folder)
+            self._lock = FolderLock(folder)
             self._open_or_reset()
-            self.was_reset = self.meta.seq == 0 and bool(self._aside())
-            self._aside_bytes = sum(path.stat().st_size for path in self._aside())
+            self.was_reset = self.header.seq == 0 and bool(self._damaged_files())
+            self._damaged_bytes = sum(path.stat().st_size for path in self._damaged_files())
             flush_path(folder)
         except (apsw.Error, OSError) as error:
             self.close()
@@ -84,144 +107,73 @@ class Database:
             self.close()
             raise
 
-    def _connect(self, path: Path, flags: int = WRITING) -> apsw.Connection:
-        connection = connect(path, flags)
-        self._connections.append(connection)
-        return connection
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> apsw.Cursor:
+        """Run statements on the writing connection; only the thread that owns the file may."""
+        return self._writer.execute(sql, parameters)
 
-    def _open_or_reset(self) -> None:
-        path = self._folder / DATABASE
-        try:
-            if path.exists() and not path.is_file():
-                raise apsw.NotADBError("not a file")
-            self._open(path)
-        except (
-            apsw.CorruptError,
-            apsw.NotADBError,
-            apsw.SQLError,
-            apsw.ConstraintError,
-            UnicodeDecodeError,
-        ):
-            self._close_connections()
-            self._move_aside()
-            self._open(path)
+    def changes(self) -> int:
+        """Return how many rows the last statement changed."""
+        return self._writer.changes()
 
-    def _move_aside(self) -> None:
-        """Keep the damaged file, and what belongs to it, under another name; the last one only."""
-        for suffix in ("", "-wal", "-shm"):
-            aside = self._folder / (ASIDE + suffix)
-            if aside.is_dir():
-                shutil.rmtree(aside)
-            with suppress(FileNotFoundError):
-                (self._folder / (DATABASE + suffix)).replace(aside)
-
-    def _aside(self) -> list[Path]:
-        return list(self._folder.glob(f"{ASIDE}*"))
-
-    def delete_aside(self) -> None:
-        """Delete what was moved aside, as far as that is possible now: raises `OSError`."""
-        for path in self._aside():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        self._aside_bytes = 0
-
-    def _open(self, path: Path) -> None:
-        self.writer = self._connect(path)
-        self.writer.set_busy_timeout(2000)
-        found = self.writer.pragma("user_version")
-        if found not in (0, SCHEMA):
-            raise StorageError(
-                f"{path}: expected schema {SCHEMA}, found {found}, of a later version: update the app"
-            )
-        self.writer.pragma("journal_mode", "wal")
-        self.writer.pragma("synchronous", "full")
-        self.writer.pragma("journal_size_limit", self._limit // 16)
-        if not self._intact():
-            self.writer.execute("REINDEX")
-            if not self._intact():
-                raise apsw.CorruptError("the tables are damaged, not only their indexes")
-        self.writer.execute("BEGIN IMMEDIATE;" + _TABLES + f"PRAGMA user_version={SCHEMA}; COMMIT")
-        if _schema(self.writer) != _schema(_fresh()):
-            raise apsw.CorruptError("the tables are not those that were made")
-        self.meta = self._read_meta() or self._first_meta()
-        self.reader = self._connect(path, apsw.SQLITE_OPEN_READONLY)
-        self.reader.set_busy_timeout(2000)
-        self._file = path.stat()
-
-    def _intact(self) -> bool:
-        """Check tables and indexes, 0.15 s for 64 MiB: no faster check finds a rotten index, and it stops uploads."""
-        return bool(self.writer.execute("PRAGMA integrity_check(1)").get == "ok")
-
-    def _read_meta(self) -> OutboxHeader | None:
-        row = self.writer.execute(
-            "SELECT install, secret, seq, handed, events, bytes, crc FROM meta"
-        ).get
-        if row is None:
-            return None
-        meta = OutboxHeader(*row[:-1])
-        if meta.crc() != row[-1]:
-            raise apsw.CorruptError("the outbox's own record has a wrong checksum")
-        return meta
-
-    def _first_meta(self) -> OutboxHeader:
-        meta = OutboxHeader(*Identity.fresh(self._entropy))
-        self._save_meta(meta)
-        return meta
-
-    def _save_meta(self, meta: OutboxHeader) -> None:
-        row = (
-            meta.install,
-            meta.secret,
-            meta.seq,
-            meta.sent_seq,
-            meta.events,
-            meta.bytes,
-            meta.crc(),
-        )
-        self.writer.execute("INSERT OR REPLACE INTO meta VALUES (1, ?, ?, ?, ?, ?, ?, ?)", row)
+    def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return all rows of a query on the reading connection, as of the last commit.
+        Thread-safe."""
+        with self._reading:
+            return list(self._reader.execute(sql, parameters))
 
     @contextmanager
     def transaction(self, durable: bool) -> Iterator[OutboxHeader]:
-        """Yield a working copy of the record; it and all rows become true together, on disk if `durable`."""
+        """Commit the yielded copy of the header with all rows, atomically; on disk if `durable`."""
         self._check_in_place()
-        self.writer.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-        self.writer.execute("BEGIN IMMEDIATE")
+        self.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        self.execute("BEGIN IMMEDIATE")
         try:
-            meta = self._read_meta() or replace(self.meta)
-            yield meta
-            self._save_meta(meta)
-            self.writer.execute("COMMIT")
+            header = self._read_header() or replace(self.header)
+            yield header
+            self._save_header(header)
+            self.execute("COMMIT")
         except BaseException:
-            if self.writer.in_transaction:
-                self.writer.execute("ROLLBACK")
+            if self._writer.in_transaction:
+                self.execute("ROLLBACK")
             raise
-        self.meta = meta
+        self.header = header
 
-    def _check_in_place(self) -> None:
-        """Refuse to write into a file that has lost its name: SQLite would, and it would be gone when closed."""
-        path = self._folder / DATABASE
-        try:
-            there = os.path.samestat(path.stat(), self._file)
-        except OSError:
-            there = False
-        if not there:
-            raise apsw.CantOpenError(
-                f"{path}: expected the file that was opened, found it removed or replaced"
-            )
+    def checkpoint(self, *, restart: bool = False) -> None:
+        """Fold the log into the file, and cut it to nothing, or with `restart` let it be
+        overwritten."""
+        mode = apsw.SQLITE_CHECKPOINT_RESTART if restart else apsw.SQLITE_CHECKPOINT_TRUNCATE
+        self._writer.wal_checkpoint(mode=mode)
 
-    def used(self) -> int:
-        """Return the bytes of the pages that hold something, and of what was moved aside."""
-        pages: int = self.writer.pragma("page_count") - self.writer.pragma("freelist_count")
-        return pages * PAGE_BYTES + self._aside_bytes
+    def checkpoint_every(self, pages: int) -> None:
+        """Fold the log into the file whenever it holds so many pages."""
+        self._writer.wal_autocheckpoint(pages)
 
-    def free(self) -> int:
-        """Return the bytes of the pages that hold nothing."""
-        return int(self.writer.pragma("freelist_count")) * PAGE_BYTES
+    def used_bytes(self) -> int:
+        """Return the bytes of the pages in use, and of a damaged file that was moved aside."""
+        pages: int = self._writer.pragma("page_count") - self._writer.pragma("freelist_count")
+        return pages * PAGE_BYTES + self._damaged_bytes
+
+    def free_bytes(self) -> int:
+        """Return the bytes of the file's unused pages."""
+        return int(self._writer.pragma("freelist_count")) * PAGE_BYTES
+
+    def delete_damaged(self) -> None:
+        """Delete the damaged file that was moved aside, if any; raises `OSError`."""
+        for path in self._damaged_files():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self._damaged_bytes = 0
 
     def close(self) -> None:
-        """Close the file and let another engine have the folder; a last checkpoint that fails loses nothing."""
+        """Close the file and release the folder; a last checkpoint that fails loses nothing."""
         self._close_connections()
-        if self._claim is not None:
-            self._claim.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    def _connect(self, path: Path, flags: int) -> apsw.Connection:
+        connection = connect(path, flags)
+        self._connections.append(connection)
+        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        return connection
 
     def _close_connections(self) -> None:
         for connection in reversed(self._connections):
@@ -229,14 +181,97 @@ class Database:
                 connection.close()
         self._connections.clear()
 
+    def _open_or_reset(self) -> None:
+        path = self._folder / DATABASE
+        try:
+            if path.exists() and not path.is_file():
+                raise apsw.NotADBError("not a file")
+            self._open(path)
+        except _DAMAGE:
+            self._close_connections()
+            self._move_aside()
+            self._open(path)
 
-def _fresh() -> apsw.Connection:
+    def _open(self, path: Path) -> None:
+        self._writer = self._connect(path, WRITING)
+        version = self._writer.pragma("user_version")
+        if version not in (0, SCHEMA):
+            raise StorageError(
+                f"{path}: expected schema {SCHEMA}, found {version}, of a later version:"
+                " update the app"
+            )
+
+        self._writer.pragma("journal_mode", "wal")
+        self._writer.pragma("synchronous", "full")
+        self._writer.pragma("journal_size_limit", self._limit // 16)
+        if not self._is_intact():
+            self.execute("REINDEX")
+            if not self._is_intact():
+                raise apsw.CorruptError("the tables are damaged, not only their indexes")
+
+        self.execute("BEGIN IMMEDIATE;" + _TABLES + f"PRAGMA user_version={SCHEMA}; COMMIT")
+        if _schema(self._writer) != _schema(_empty_database()):
+            raise apsw.CorruptError("the tables are not those of this schema")
+
+        self.header = self._read_header() or self._first_header()
+        self._reader = self._connect(path, apsw.SQLITE_OPEN_READONLY)
+        self._file = path.stat()
+
+    def _is_intact(self) -> bool:
+        # 0.15 s for 64 MiB. No faster check finds a damaged index, which would stop uploads.
+        return bool(self.execute("PRAGMA integrity_check(1)").get == "ok")
+
+    def _move_aside(self) -> None:
+        """Keep the damaged file and its log under another name; only the last one is kept."""
+        for suffix in ("", "-wal", "-shm"):
+            aside = self._folder / (DAMAGED + suffix)
+            if aside.is_dir():
+                shutil.rmtree(aside)
+            with suppress(FileNotFoundError):
+                (self._folder / (DATABASE + suffix)).replace(aside)
+
+    def _damaged_files(self) -> list[Path]:
+        return list(self._folder.glob(f"{DAMAGED}*"))
+
+    def _read_header(self) -> OutboxHeader | None:
+        row = self.execute("SELECT install, secret, seq, handed, events, bytes, crc FROM meta").get
+        if row is None:
+            return None
+        header = OutboxHeader(*row[:-1])
+        if header.crc() != row[-1]:
+            raise apsw.CorruptError("the outbox's header has a wrong checksum")
+        return header
+
+    def _first_header(self) -> OutboxHeader:
+        header = OutboxHeader(*Identity.fresh(self._entropy))
+        self._save_header(header)
+        return header
+
+    def _save_header(self, header: OutboxHeader) -> None:
+        row = (*astuple(header), header.crc())
+        self.execute("INSERT OR REPLACE INTO meta VALUES (1, ?, ?, ?, ?, ?, ?, ?)", row)
+
+    def _check_in_place(self) -> None:
+        """Raise where the file has been removed or replaced: SQLite would go on writing into it,
+        and all of that would be gone when it is closed."""
+        path = self._folder / DATABASE
+        try:
+            is_same = os.path.samestat(path.stat(), self._file)
+        except OSError:
+            is_same = False
+        if not is_same:
+            raise apsw.CantOpenError(
+                f"{path}: expected the file that was opened, found it removed or replaced"
+            )
+
+
+def _empty_database() -> apsw.Connection:
     connection = apsw.Connection(":memory:")
     connection.execute(_TABLES)
     return connection
 
 
 def _schema(connection: apsw.Connection) -> list[tuple[str, ...]]:
-    return list(
-        connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name")
-    )
+    """Return what defines tables and indexes; line breaks in the SQL do not count."""
+    query = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name"
+    return [tuple(" ".join(str(part).split()) for part in row) for row in connection.execute(query)]

@@ -1,8 +1,8 @@
-"""Deleting to the last byte: one user's rows, or all of them under a new name.
+"""Erasing to the last byte: one user's rows, or everything together with the identity.
 
-SQLite leaves deleted bytes in free pages and in gaps of others, so the file is written anew. Where that cannot be done
-at once, for want of space or because the process ends, a mark in the file says that it is still to be done. Refuses to
-know why somebody is forgotten.
+SQLite leaves deleted bytes in unused pages and in gaps of others, so the file is rewritten. Where
+that fails, for want of space or because the process ends, a mark in the file says that it is still
+to be done.
 """
 
 from __future__ import annotations
@@ -13,97 +13,64 @@ from contextlib import suppress
 
 import apsw
 
-from sanderling.events.boot_clock import BootClock
 from sanderling.events.schema import MAX_LOST_SEQS
-from sanderling.outbox.database import OutboxHeader
 from sanderling.outbox.event_store import EventStore
-from sanderling.outbox.identity import Identity
-
-UNSCRUBBED = "unscrubbed"
+from sanderling.outbox.state_table import UNSCRUBBED
 
 
-def forget(store: EventStore, names: Collection[str], keys: Collection[str]) -> None:
-    """Delete the events and quarantined rows of these pseudonyms and the states under these keys, to the last byte.
+def forget(store: EventStore, pseudonyms: Collection[str], keys: Collection[str]) -> None:
+    """Erase the events of these pseudonyms and the states under these keys.
 
-    All is declared as lost, by its number what the lab may have already. On an error the rows may be gone already;
-    `scrub_left` sees to their bytes.
+    On an error the rows may be gone already; `scrub_left` then sees to their bytes.
     """
-    store.with_ballast(lambda _: delete(store, names, keys))
+    store.ballast.run(lambda _: delete(store, pseudonyms, keys))
     _scrub(store)
 
 
 def reset_identity(store: EventStore) -> None:
-    """Delete everything, and become another install; what cannot be overwritten now is left to `scrub_left`."""
-    store.with_ballast(lambda _: _delete_all(store))
+    """Erase everything and take a new identity; bytes that stay now are left to `scrub_left`."""
+    store.ballast.run(lambda _: store.delete_all())
     scrub_left(store)
 
 
 def scrub_left(store: EventStore) -> None:
-    """Overwrite what was deleted and could not be overwritten then; on trouble, some other time."""
+    """Overwrite deleted bytes that could not be overwritten before; on trouble, another time."""
     with suppress(apsw.Error, OSError):
-        if store.database.writer.execute("SELECT 1 FROM state WHERE user = ?", (UNSCRUBBED,)).get:
+        if store.states.get(UNSCRUBBED) is not None:
             _scrub(store)
 
 
-def delete(store: EventStore, names: Collection[str], keys: Collection[str]) -> None:
-    """Delete as `forget` does, but for the bytes: a mark says that they are still there."""
-    writer = store.database.writer
-    with store.database.transaction(durable=True) as meta:
-        found = sorted(row for name in names for row in _rows_of(store, name))
-        for seq, _ in found:
-            store.remove(meta, seq)
-        writer.executemany(
-            "DELETE FROM quarantine WHERE instr(CAST(line AS BLOB), ?)",
-            [(_told_of(name),) for name in names],
-        )
-        writer.executemany("DELETE FROM state WHERE user = ?", [(key,) for key in keys])
-        for start in range(0, len(found), MAX_LOST_SEQS):
-            part = found[start : start + MAX_LOST_SEQS]
-            lost = Counter(kind.decode(errors="replace") for _, kind in part)
-            store.insert(
-                meta,
-                store.loss("forgotten", lost, [seq for seq, _ in part if seq <= meta.sent_seq]),
-            )
-        _mark(store, meta)
-    store.lost["forgotten"] += len(found)
+def delete(store: EventStore, pseudonyms: Collection[str], keys: Collection[str]) -> None:
+    """Delete rows and states, but not yet their bytes: a mark says that they are still there.
 
+    The events are declared lost; those that the lab may have are named by their numbers.
+    """
+    needles = [f'"user":"{pseudonym}"'.encode() for pseudonym in pseudonyms]
+    contains = "instr(CAST(line AS BLOB), ?)"
+    with store.transaction(durable=True) as header:
+        rows = [
+            (row.seq, row.kind) for needle in needles for row in store.rows(contains, (needle,))
+        ]
+        rows.sort()
+        for seq, _ in rows:
+            store.remove(header, seq)
+        for needle in needles:
+            store.execute(f"DELETE FROM quarantine WHERE {contains}", (needle,))
+        store.states.delete(keys)
 
-def _delete_all(store: EventStore) -> None:
-    store.boot = BootClock(store.clock, store.entropy)  # before anybody can see the new name
-    with store.database.transaction(durable=True) as meta:
-        for table in ("event", "quarantine", "state"):
-            store.database.writer.execute(f"DELETE FROM {table}")
-        meta.install, meta.secret = Identity.fresh(store.entropy)
-        meta.seq = meta.sent_seq = meta.events = meta.bytes = 0
-        _mark(store, meta)
-    store.sent_seq.clear()
-    store.gaps.clear()
-
-
-def _mark(store: EventStore, meta: OutboxHeader) -> None:
-    store.database.writer.execute(
-        "INSERT OR REPLACE INTO state VALUES (?, x'', 0, ?)", (UNSCRUBBED, meta.seq)
-    )
+        for start in range(0, len(rows), MAX_LOST_SEQS):
+            part = rows[start : start + MAX_LOST_SEQS]
+            counts = Counter(kind for _, kind in part)
+            sent = [seq for seq, _ in part if seq <= header.sent_seq]
+            store.insert(header, store.loss("forgotten", counts, sent))
+        store.states.put(header, UNSCRUBBED, b"")
+    store.losses.count("forgotten", len(rows))
 
 
 def _scrub(store: EventStore) -> None:
-    store.database.delete_aside()
-    store.with_ballast(lambda _: _write_anew(store))
+    def rewrite(_: bool) -> None:
+        store.vacuum()
+        store.states.delete([UNSCRUBBED])
 
-
-def _write_anew(store: EventStore) -> None:
-    store.database.writer.execute("VACUUM")
-    store.database.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-    store.database.writer.execute("DELETE FROM state WHERE user = ?", (UNSCRUBBED,))
-
-
-def _rows_of(store: EventStore, name: str) -> list[tuple[int, bytes]]:
-    query = (
-        "SELECT seq, ifnull(CAST(kind AS BLOB), x'') FROM event WHERE instr(CAST(line AS BLOB), ?)"
-    )
-    return list(store.database.writer.execute(query, (_told_of(name),)))
-
-
-def _told_of(name: str) -> bytes:
-    """Return what stands in the lines of a pseudonym's events."""
-    return f'"user":"{name}"'.encode()
+    store.delete_damaged()
+    store.ballast.run(rewrite)

@@ -1,19 +1,16 @@
-"""The rows of the outbox: numbered events with their checksums, the users' states, and what was set aside.
+"""The rows of the outbox: numbered events with checksums, user states, and a quarantine.
 
-Called by one thread, but for `state`. Refuses to know threads, queues and networks.
+One thread calls it, except where a method says that it is thread-safe.
 """
 
 from __future__ import annotations
 
 import re
-import shutil
-import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
-from concurrent.futures import Future
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from typing import Any
 
 import apsw
 import msgspec
@@ -24,221 +21,236 @@ from sanderling.events import schema as wire
 from sanderling.events.boot_clock import BootClock
 from sanderling.events.schema import Event, Loss, Outcome
 from sanderling.events.semantics import as_observation, kind_of, moved_by
-from sanderling.outbox.database import PAGE_BYTES, Database, OutboxHeader
+from sanderling.outbox.ballast import Ballast
+from sanderling.outbox.database import Database, OutboxHeader
 from sanderling.outbox.folder_lock import unusable
+from sanderling.outbox.identity import Identity
+from sanderling.outbox.losses import Dropped, Losses
+from sanderling.outbox.records import EventRow, StoredEvent, WriteRequest, checksum
+from sanderling.outbox.state_gaps import StateGaps
+from sanderling.outbox.state_table import GAP, UNSCRUBBED, StateTable
 from sanderling.runtime.clock import Clock, Entropy, uuid7
 
 QUARANTINE_ROWS = 100
 MAX_REASON = 512
-BALLAST_BYTES = 2 * 2**20
+MAX_SHED = 10_000
 EMERGENCY_ROWS = 8
 ROOM_FOR_EVENT = 2048
-LEAST_PAGES = 8
-TAKEN_OVER = 64
-BORN = "born"
-GAP = "gap:"
-MOST_GAPS = 10_000
-MOST_SHED = 10_000
+INHERITED_SEQS = 64
+"""A declaration with fewer `lost_seqs` passes them on to the one that replaces it."""
+
+DECISION_SHED = "its decision was shed when the outbox was full"
+IDENTITY_RESET = "this install has taken a new identity since"
 _USER = re.compile(rb'"user":"([0-9a-f]{32})"')
-DECISION_SHED = "its decision was given up when the outbox was full"
-IDENTITY_RESET = "this install has begun anew since, under another name"
-
-
-@dataclass(frozen=True)
-class StoredEvent:
-    """One event that waits: its number, its id, and its encoded line, at most 256 KiB."""
-
-    seq: int
-    id: str
-    line: bytes
-
-
-@dataclass(frozen=True)
-class WriteRequest:
-    """Events and states that are written atomically; where an install is named, only under that name.
-
-    `done` is set once they are on disk, or never will be; without it nobody waits.
-    """
-
-    events: Sequence[Event]
-    states: Mapping[str, bytes]
-    install: str | None = None
-    done: Future[None] | None = None
-
-    def concerns(self, names: Set[str], keys: Set[str]) -> bool:
-        """Tell whether it holds an event of one of these pseudonyms, or nothing but a state under one of these keys."""
-        if not self.events:
-            return not keys.isdisjoint(self.states)
-        return any(getattr(event, "user", "") in names for event in self.events)
-
-
-Emergency = Callable[[bool], None]
-"""An action that may be told that the disk is full, and then goes about it in small steps."""
 
 
 class EventStore:
-    """The rows of one state folder; raises `StorageError` when it cannot be opened, `apsw.Error` later.
+    """The rows of one state folder. Raises `StorageError` when it cannot be opened, else
+    `apsw.Error`.
 
-    Each method that writes is one transaction, or says otherwise. `lost` counts lost events by reason, since opening.
+    A method that takes a header runs inside a transaction; any other that writes is one of its own.
     """
 
     def __init__(self, folder: Path, limit_bytes: int, clock: Clock, entropy: Entropy) -> None:
-        self.folder, self.limit, self.clock, self.entropy = folder, limit_bytes, clock, entropy
-        self.boot = BootClock(clock, entropy)
-        self.lost: Counter[str] = Counter()
-        self.database = Database(folder, limit_bytes, entropy)
-        self.sent_seq: dict[str, int] = {}
-        self.shed: dict[str, None] = {}
-        self._ballast = folder / "ballast"
-        self._ballast_bytes = 0
+        self.limit = limit_bytes
+        self.losses = Losses()
+        self.shed_decisions: dict[str, None] = {}
+        self._clock = clock
+        self._entropy = entropy
+        self._boot = BootClock(clock, entropy)
+        self._sent_seqs: dict[str, int] = {}
+        self._database = Database(folder, limit_bytes, entropy)
         try:
-            self.gaps = {key.removeprefix(GAP) for key in self.states(GAP)}
-            if self.database.was_reset:
+            self.states = StateTable(self._database)
+            self.gaps = StateGaps(self.states)
+            self.ballast = Ballast(folder, limit_bytes, self._database, entropy)
+            if self._database.was_reset:
                 self._declare_reset()
-            self._fit_ballast()
+            self.ballast.fit()
         except (apsw.Error, OSError) as error:
-            self.database.close()
+            self._database.close()
             raise unusable(folder, error) from error
 
     @property
-    def meta(self) -> OutboxHeader:
-        """The record as of the last commit."""
-        return self.database.meta
+    def header(self) -> OutboxHeader:
+        """The header as of the last commit. Thread-safe."""
+        return self._database.header
 
-    def write(
-        self,
-        jobs: Sequence[WriteRequest],
-        drops: Mapping[tuple[str, str], int],
-        gaps: Collection[str],
-        durable: bool,
-    ) -> list[str]:
-        """Number and store the events of `jobs`; return for each job why it was refused, or "".
+    @property
+    def boot(self) -> BootClock:
+        """The boot id and clocks of this run under the present identity. Thread-safe."""
+        return self._boot
 
-        `drops`, (reason, kind) -> events never numbered before, are declared, and `gaps` marked first. A number is used
-        up by every event, stored or dropped, so that the gaps in the numbers equal the declared losses. On a full disk
-        the log may grow into the ballast's space if the file itself has room.
+    def transaction(self, durable: bool) -> AbstractContextManager[OutboxHeader]:
+        """Commit the yielded copy of the header with all rows, atomically; on disk if `durable`."""
+        return self._database.transaction(durable)
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> apsw.Cursor:
+        """Run a statement on the rows."""
+        return self._database.execute(sql, parameters)
+
+    def rows(self, condition: str, parameters: Sequence[Any] = ()) -> Iterator[EventRow]:
+        """Yield the events that an SQL condition, with order and limit, selects."""
+        columns = (
+            "seq, CAST(id AS BLOB), ifnull(CAST(kind AS BLOB), x''), level, CAST(line AS BLOB), crc"
+        )
+        query = f"SELECT {columns} FROM event WHERE {condition}"
+        for seq, id, kind, level, line, crc in self.execute(query, parameters):
+            yield EventRow(seq, id, kind.decode(errors="replace"), level, line, crc)
+
+    def used_bytes(self) -> int:
+        """Return the bytes that count against the limit."""
+        return self._database.used_bytes()
+
+    def delete_damaged(self) -> None:
+        """Delete a damaged file that was moved aside at the opening; raises `OSError`."""
+        self._database.delete_damaged()
+
+    def vacuum(self) -> None:
+        """Rewrite the file without unused pages: SQLite leaves deleted bytes in them."""
+        self.execute("VACUUM")
+        self._database.checkpoint()
+
+    def close(self) -> None:
+        """Close the file and release the folder."""
+        self._database.close()
+
+    def drop(self, reason: str, events: Sequence[Event]) -> None:
+        """Count events that will not be written, and note their gaps. Thread-safe."""
+        self.losses.drop(reason, events)
+        self.note_gaps(events)
+
+    def note_gaps(self, events: Iterable[Event]) -> None:
+        """Note whose states cannot be rebuilt without these events. Thread-safe."""
+        install = self.header.install
+        self.gaps.add(moved_by(event for event in events if event.install == install))
+
+    def write(self, requests: Sequence[WriteRequest], durable: bool) -> list[str]:
+        """Number and store events; return for each request why it was refused, or "".
+
+        New gaps are marked and dropped events declared in the same transaction. Every event uses up
+        a number, stored or dropped, so that the missing numbers equal the declared losses. On a
+        full disk the log may grow into the ballast's space if the file itself has room.
         """
         try:
-            return self._write(jobs, drops, gaps, durable)
+            return self._write(requests, durable)
         except apsw.FullError:
-            roomy = self.database.free() > ROOM_FOR_EVENT * sum(len(job.events) for job in jobs)
-            with self._given_up_ballast():
-                if roomy:
-                    return self._write(jobs, drops, gaps, durable)
+            n_events = sum(len(request.events) for request in requests)
+            has_room = self._database.free_bytes() > ROOM_FOR_EVENT * n_events
+            with self.ballast.released():
+                if has_room:
+                    return self._write(requests, durable)
             raise
 
-    def _write(
-        self,
-        jobs: Sequence[WriteRequest],
-        drops: Mapping[tuple[str, str], int],
-        gaps: Collection[str],
-        durable: bool,
-    ) -> list[str]:
-        lost = Counter(drops)
-        with self.database.transaction(durable) as meta:
-            for name in gaps:
-                self.mark_gap(meta, name)
-            refused = [self._write_job(meta, job, lost) for job in jobs]
-            meta.seq += lost.total()
+    def _write(self, requests: Sequence[WriteRequest], durable: bool) -> list[str]:
+        gaps = self.gaps.unmarked()
+        dropped = self.losses.undeclared()
+        refused_events: Dropped = Counter()
+        with self.transaction(durable) as header:
+            self.gaps.mark(header, gaps)
+            reasons = [self._write_request(header, each, refused_events) for each in requests]
+            lost = dropped + refused_events
+            header.seq += lost.total()
             for reason in sorted({reason for reason, _ in lost}):
-                self.insert(
-                    meta,
-                    self.loss(
-                        reason, {kind: n for (why, kind), n in lost.items() if why == reason}
-                    ),
-                )
-        for (reason, _), count in (lost - Counter(drops)).items():
-            self.lost[reason] += count
-        self.lost["begun_anew"] += sum(
-            len(job.events) for job, why in zip(jobs, refused, strict=True) if why == IDENTITY_RESET
-        )
-        return refused
+                counts = {kind: n for (why, kind), n in lost.items() if why == reason}
+                self.insert(header, self.loss(reason, counts))
 
-    def _write_job(
-        self, meta: OutboxHeader, job: WriteRequest, lost: Counter[tuple[str, str]]
-    ) -> str:
-        if job.install not in (None, meta.install):
+        self.gaps.confirm_marked(gaps)
+        self.losses.confirm_declared(dropped)
+        for (reason, _), n_events in refused_events.items():
+            self.losses.count(reason, n_events)
+        for request, reason in zip(requests, reasons, strict=True):
+            if reason == IDENTITY_RESET:
+                self.losses.count("identity_reset", len(request.events))
+        return reasons
+
+    def _write_request(self, header: OutboxHeader, request: WriteRequest, refused: Dropped) -> str:
+        if request.install not in (None, header.install):
             return IDENTITY_RESET
-        refused = ""
-        for event in job.events:
-            if isinstance(event, Outcome) and event.decision in self.shed:
-                refused = DECISION_SHED
+
+        reason = ""
+        for event in request.events:
+            if isinstance(event, Outcome) and event.decision in self.shed_decisions:
+                reason = DECISION_SHED
                 if not event.updates_state:
-                    lost["full", "outcome"] += 1
+                    refused["full", "outcome"] += 1
                     continue
                 event = as_observation(event)
-            fault = self.insert(meta, event)
+            fault = self.insert(header, event)
             if fault is not None:
-                refused = fault
-                lost["unencodable", kind_of(event)] += 1
-                for name in moved_by([event]):
-                    self.mark_gap(meta, name)
-        for key, value in job.states.items():
-            row = (key, value, zlib.crc32(value), meta.seq)
-            if key.startswith(GAP) and key.removeprefix(GAP) in self.gaps:
-                continue  # another gap has come since this one was mended
-            if value:
-                self.database.writer.execute(
-                    "INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)", row
-                )
-            else:
-                self.database.writer.execute("DELETE FROM state WHERE user = ?", (key,))
-        return refused
+                reason = fault
+                refused["unencodable", kind_of(event)] += 1
+                self.gaps.mark(header, moved_by([event]))
 
-    def insert(self, meta: OutboxHeader, event: Event) -> str | None:
-        """Number and add one event, unless its id is already there; return why it cannot be stored, or None."""
-        seq = meta.seq + 1
+        for key, value in request.states.items():
+            if key.startswith(GAP) and key.removeprefix(GAP) in self.gaps:
+                continue  # there has been another loss since this gap was cleared
+            if value:
+                self.states.put(header, key, value)
+            else:
+                self.states.delete([key])
+        return reason
+
+    def insert(self, header: OutboxHeader, event: Event) -> str | None:
+        """Number and add one event, unless its id is already there.
+
+        Return why it cannot be stored, or None.
+        """
+        seq = header.seq + 1
         try:
             line = codec.encode(msgspec.structs.replace(event, seq=seq))
         except (TypeError, ValueError, UnicodeEncodeError, msgspec.MsgspecError) as error:
             return f"expected an event that can be encoded, found {error}"
         if len(line) > wire.MAX_LINE:
             return f"expected an event of at most {wire.MAX_LINE} bytes, found {len(line)}"
+
         decision = event.decision if isinstance(event, Outcome) else None
         row = (seq, event.id, kind_of(event), decision, line, checksum(event.id, line))
         add = "INSERT INTO event VALUES (?, ?, ?, ?, 0, ?, ?) ON CONFLICT (id) DO NOTHING"
-        self.database.writer.execute(add, row)
-        if self.database.writer.changes():
-            meta.seq, meta.events, meta.bytes = seq, meta.events + 1, meta.bytes + len(line)
+        self.execute(add, row)
+        if self._database.changes():
+            header.seq = seq
+            header.events += 1
+            header.bytes += len(line)
         return None
 
-    def mark_gap(self, meta: OutboxHeader, name: str) -> None:
-        """Note, inside a transaction, that the lab cannot rebuild the state of a pseudonym: what moved it was lost."""
-        self.database.writer.execute(
-            "INSERT OR REPLACE INTO state VALUES (?, x'', 0, ?)", (GAP + name, meta.seq)
-        )
-        self.note_gaps({name})
+    def remove(self, header: OutboxHeader, seq: int) -> None:
+        """Delete one event."""
+        delete = "DELETE FROM event WHERE seq = ? RETURNING length(line)"
+        for (size,) in self.execute(delete, (seq,)):
+            header.events -= 1
+            header.bytes -= size
 
-    def note_shed(self, decisions: Iterable[str]) -> None:
-        """Remember decisions that were given up, the last of many: no reward of them is to be promised any more."""
-        self.shed |= dict.fromkeys(decisions)
-        while len(self.shed) > MOST_SHED:
-            del self.shed[next(iter(self.shed))]
+    def rewrite(self, header: OutboxHeader, old: StoredEvent, line: bytes, changes: str) -> None:
+        """Replace the line of an event, and make other `changes`, as SQL, of its row."""
+        update = f"UPDATE event SET {changes}, line = ?, crc = ? WHERE seq = ?"
+        self.execute(update, (line, checksum(old.id, line), old.seq))
+        header.bytes += len(line) - len(old.line)
 
-    def note_gaps(self, names: Set[str]) -> None:
-        """Remember gaps for as long as this process lives; of too many, some are forgotten."""
-        self.gaps |= names
-        while len(self.gaps) > MOST_GAPS:
-            self.gaps.pop()
+    def remember_shed(self, decisions: Iterable[str]) -> None:
+        """Remember shed decisions, the last of many, so that no reward of them is promised."""
+        self.shed_decisions |= dict.fromkeys(decisions)
+        while len(self.shed_decisions) > MAX_SHED:
+            del self.shed_decisions[next(iter(self.shed_decisions))]
 
-    def mark_gap_of(self, meta: OutboxHeader, seq: int) -> None:
-        """Mark the gap that a row will leave, if it may leave one; of a rotten row, as far as that can be read."""
-        query = "SELECT CAST(id AS BLOB), CAST(line AS BLOB), crc FROM event WHERE seq = ? AND kind NOT IN (?, ?)"
-        for id, line, crc in list(self.database.writer.execute(query, (seq, "decision", "loss"))):
-            if sound(id, line, crc) and b'"updates_state":false' in line:
-                continue
-            for name in _USER.findall(line or b""):
-                self.mark_gap(meta, name.decode())
+    def mark_gap_of(self, header: OutboxHeader, row: EventRow) -> None:
+        """Mark the gap that a row leaves, if any; of a damaged row, as far as it can be read."""
+        if row.kind in ("decision", "loss"):
+            return
+        event = row.intact()
+        if event is not None and b'"updates_state":false' in event.line:
+            return
+        self.gaps.mark(header, (name.decode() for name in _USER.findall(row.line or b"")))
 
     def loss(self, reason: str, counts: Mapping[str, int], lost_seqs: Sequence[int] = ()) -> Loss:
-        """Build the event that declares a loss; `counts` maps decision, outcome, observation to events.
+        """Return the event that declares a loss of `counts` events by kind.
 
-        `lost_seqs` are those of them that the lab may have all the same.
+        `lost_seqs` are the numbers of those that the lab may have all the same.
         """
         clock = self.boot.read()
         return Loss(
-            id=uuid7(clock.wall, self.entropy),
-            install=self.meta.install,
+            id=uuid7(clock.wall, self._entropy),
+            install=self.header.install,
             seq=1,
             clock=clock,
             reason=reason[:MAX_REASON] or "unknown",
@@ -249,181 +261,128 @@ class EventStore:
         )
 
     def _declare_reset(self) -> None:
-        with self.database.transaction(durable=True) as meta:
-            self.insert(meta, self.loss("outbox_reset", {}))
-        self.lost["outbox_reset"] += 1
+        with self.transaction(durable=True) as header:
+            self.insert(header, self.loss("outbox_reset", {}))
+        self.losses.count("outbox_reset", 1)
 
     def oldest(self, max_events: int, max_bytes: int) -> list[StoredEvent]:
-        """Return the oldest events, at least one if any waits, durable and marked as handed out before they leave.
+        """Return the oldest events, at least one if any is stored.
 
-        Shedding never touches what was handed out: the lab may have it already.
+        Before they leave they are durable and marked as sent: shedding never touches them then,
+        because the lab may have them.
         """
-        batch, rotten = self._first(max_events, max_bytes)
-        while rotten and not batch:
-            batch, rotten = self._first(max_events, max_bytes)
-        if batch and batch[-1].seq > self.meta.sent_seq:
-            self.with_ballast(lambda _: self._hand_out(batch[-1].seq))
-        self.sent_seq = {pending.id: pending.seq for pending in batch}
+        batch, damaged = self._read_oldest(max_events, max_bytes)
+        while damaged and not batch:
+            batch, damaged = self._read_oldest(max_events, max_bytes)
+        if batch and batch[-1].seq > self.header.sent_seq:
+            self.ballast.run(lambda _: self.mark_sent(batch[-1].seq))
+        self._sent_seqs = {event.id: event.seq for event in batch}
         return batch
 
-    def _first(self, max_events: int, max_bytes: int) -> tuple[list[StoredEvent], list[int]]:
-        """Return the sound ones of the first rows, and the numbers of the others, which it sets aside."""
+    def _read_oldest(self, max_events: int, max_bytes: int) -> tuple[list[StoredEvent], int]:
+        """Return the intact ones of the first rows, and how many others were set aside."""
         batch: list[StoredEvent] = []
-        rotten: list[int] = []
+        damaged: list[EventRow] = []
         size = 0
-        query = (
-            "SELECT seq, CAST(id AS BLOB), CAST(line AS BLOB), crc FROM event ORDER BY seq LIMIT ?"
-        )
-        for seq, id, line, crc in self.database.writer.execute(query, (max_events,)):
-            if not sound(id, line, crc):
-                rotten.append(seq)
+        for row in self.rows("true ORDER BY seq LIMIT ?", (max_events,)):
+            event = row.intact()
+            if event is None:
+                damaged.append(row)
                 continue
-            size += len(line)
+            size += len(event.line)
             if batch and size > max_bytes:
                 break
-            batch.append(StoredEvent(seq, id.decode(), line))
-        for seq in rotten:
-            self._set_aside(seq, "corrupt")
-        return batch, rotten
+            batch.append(event)
 
-    def _hand_out(self, seq: int) -> None:
-        with self.database.transaction(durable=True) as meta:
-            meta.sent_seq = max(meta.sent_seq, seq)
+        for row in damaged:
+            self._set_aside(row, "corrupt")
+        return batch, len(damaged)
+
+    def mark_sent(self, seq: int) -> None:
+        """Note that the events up to this number may have left the device."""
+        with self.transaction(durable=True) as header:
+            header.sent_seq = max(header.sent_seq, seq)
 
     def acknowledge(self, ids: Collection[str]) -> int:
         """Delete the events with these ids, durably; return how many there were."""
-        seqs = [seq for seq in (self._find(id) for id in ids) if seq is not None]
-        self.with_ballast(lambda emergency: self._delete(seqs, emergency))
+        seqs = [seq for seq in map(self._seq_of, ids) if seq is not None]
+        self.ballast.run(lambda emergency: self._delete(seqs, emergency))
         return len(seqs)
 
     def _delete(self, seqs: Sequence[int], emergency: bool) -> None:
-        """Delete at once; in an emergency in small chunks, with checkpoints that let the log reuse its own space."""
-        chunk = EMERGENCY_ROWS if emergency else max(1, len(seqs))
-        for start in range(0, len(seqs), chunk):
-            with self.database.transaction(durable=True) as meta:
-                for seq in seqs[start : start + chunk]:
-                    self.remove(meta, seq)
+        """Delete events at once; in an emergency in small steps, each with a checkpoint that lets
+        the log reuse its own space."""
+        step = EMERGENCY_ROWS if emergency else max(1, len(seqs))
+        for start in range(0, len(seqs), step):
+            with self.transaction(durable=True) as header:
+                for seq in seqs[start : start + step]:
+                    self.remove(header, seq)
             if emergency:
-                with suppress(
-                    apsw.Error
-                ):  # the deletion stands; without a checkpoint the log only grows
-                    self.database.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
-
-    def remove(self, meta: OutboxHeader, seq: int) -> None:
-        """Delete one row inside a transaction."""
-        for (size,) in self.database.writer.execute(
-            "DELETE FROM event WHERE seq = ? RETURNING length(line)", (seq,)
-        ):
-            meta.events, meta.bytes = meta.events - 1, meta.bytes - size
+                with suppress(apsw.Error):  # the deletion stands; only the log grows
+                    self._database.checkpoint(restart=True)
 
     def quarantine(self, id: str, reason: str) -> bool:
         """Set one event aside and declare it lost; return False when there is no such event."""
-        seq = self._find(id)
-        if seq is not None:
-            self.with_ballast(lambda _: self._set_aside(seq, reason))
-        return seq is not None
+        seq = self._seq_of(id)
+        row = next(self.rows("seq = ?", (seq,)), None)
+        if row is None:
+            return False
+        self.ballast.run(lambda _: self._set_aside(row, reason))
+        return True
 
-    def _set_aside(self, seq: int, reason: str) -> None:
+    def _set_aside(self, row: EventRow, reason: str) -> None:
         reason = reason[:MAX_REASON]
-        with self.database.transaction(durable=True) as meta:
-            loss = self._loss_of(seq, reason)
-            self.mark_gap_of(meta, seq)
-            keep = (
-                "INSERT OR REPLACE INTO quarantine SELECT seq, id, ?, line FROM event WHERE seq = ?"
+        with self.transaction(durable=True) as header:
+            self.mark_gap_of(header, row)
+            self.execute(
+                "INSERT OR REPLACE INTO quarantine"
+                " SELECT seq, id, ?, line FROM event WHERE seq = ?",
+                (reason, row.seq),
             )
-            self.database.writer.execute(keep, (reason, seq))
-            trim = "DELETE FROM quarantine WHERE seq <= (SELECT seq FROM quarantine ORDER BY seq DESC LIMIT 1 OFFSET ?)"
-            self.database.writer.execute(trim, (QUARANTINE_ROWS,))
-            self.remove(meta, seq)
-            self.insert(meta, loss)
-        self.lost[reason] += 1
+            self.execute(
+                "DELETE FROM quarantine WHERE seq <="
+                " (SELECT seq FROM quarantine ORDER BY seq DESC LIMIT 1 OFFSET ?)",
+                (QUARANTINE_ROWS,),
+            )
+            self.remove(header, row.seq)
+            self.insert(header, self._loss_of(row, reason))
+        self.losses.count(reason, 1)
 
-    def _loss_of(self, seq: int, reason: str) -> Loss:
-        """Declare one event; of a declaration, all that it declared, and itself as one more of those.
+    def _loss_of(self, row: EventRow, reason: str) -> Loss:
+        """Declare the loss of one event; of a declaration, all that it declared and itself.
 
-        One that is damaged is not taken over, nor a long one: it may be its length that is refused, and the next would
-        be longer.
+        A damaged declaration is not trusted. A long one is not passed on either: it may have been
+        refused for its length, and the next would be longer.
         """
-        query = "SELECT CAST(kind AS BLOB), CAST(id AS BLOB), CAST(line AS BLOB), crc FROM event WHERE seq = ?"
-        kind, id, line, crc = next(iter(self.database.writer.execute(query, (seq,))))
-        old = codec.decode(line) if kind == b"loss" and sound(id, line, crc) else None
-        if not isinstance(old, Loss) or len(old.lost_seqs or ()) >= TAKEN_OVER:
-            return self.loss(reason, {(kind or b"").decode(errors="replace"): 1}, [seq])
+        event = row.intact()
+        old = codec.decode(event.line) if event is not None and row.kind == "loss" else None
+        if not isinstance(old, Loss) or len(old.lost_seqs or ()) >= INHERITED_SEQS:
+            return self.loss(reason, {row.kind: 1}, [row.seq])
+
         counts = {
             "decision": old.decisions,
             "outcome": old.outcomes,
             "observation": old.observations + 1,
         }
-        return self.loss(old.reason, counts, [*(old.lost_seqs or ()), seq])
+        return self.loss(old.reason, counts, [*(old.lost_seqs or ()), row.seq])
 
-    def _find(self, id: str) -> int | None:
-        if id in self.sent_seq:
-            return self.sent_seq[id]
-        found: int | None = self.database.writer.execute(
-            "SELECT seq FROM event WHERE id = ?", (id,)
-        ).get
-        return found
+    def _seq_of(self, id: str) -> int | None:
+        if id in self._sent_seqs:
+            return self._sent_seqs[id]
+        seq: int | None = self.execute("SELECT seq FROM event WHERE id = ?", (id,)).get
+        return seq
 
-    def state(self, user: str) -> bytes | None:
-        """Return the last stored state, or None; safe beside the writing thread, one caller at a time."""
-        row = self.database.reader.execute(
-            "SELECT CAST(value AS BLOB), crc FROM state WHERE user = ?", (user,)
-        ).get
-        return (
-            row[0]
-            if row is not None and row[0] is not None and zlib.crc32(row[0]) == row[1]
-            else None
-        )
+    def delete_all(self) -> None:
+        """Delete everything and take a new identity; a mark says that the bytes are still there."""
+        # Before the new id is visible: a boot id must not appear under two install ids.
+        self._boot = BootClock(self._clock, self._entropy)
+        with self.transaction(durable=True) as header:
+            for table in ("event", "quarantine", "state"):
+                self.execute(f"DELETE FROM {table}")
+            header.install, header.secret = Identity.fresh(self._entropy)
+            header.seq = header.sent_seq = header.events = header.bytes = 0
+            self.states.put(header, UNSCRUBBED, b"")
 
-    def states(self, prefix: str) -> dict[str, bytes]:
-        """Return the stored states whose keys begin with an ASCII prefix; what is damaged is left out."""
-        query = "SELECT user, CAST(value AS BLOB), crc FROM state WHERE user >= ? AND user < ?"
-        rows = self.database.reader.execute(query, (prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)))
-        return {
-            key: value for key, value, crc in rows if value is not None and zlib.crc32(value) == crc
-        }
-
-    def with_ballast(self, action: Emergency) -> None:
-        """Run `action(False)`; on a full disk give the ballast's space back and run `action(True)`."""
-        try:
-            action(False)
-        except apsw.FullError:
-            with self._given_up_ballast():
-                action(True)
-
-    @contextmanager
-    def _given_up_ballast(self) -> Iterator[None]:
-        """Give the ballast's space back for a while; fold the log into the file before it is taken again."""
-        self._ballast.unlink(missing_ok=True)
-        try:
-            yield
-        finally:
-            with suppress(apsw.Error):
-                self.database.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-            with suppress(OSError):
-                self._ballast.write_bytes(self.entropy(self._ballast_bytes))
-
-    def _fit_ballast(self) -> None:
-        """Occupy a part of what is free, to give back on a full disk; in bytes that do not compress.
-
-        The log is folded into the file before it says more than the ballast's space can take.
-        """
-        size = self._ballast.stat().st_size if self._ballast.exists() else 0
-        with suppress(OSError):
-            free = shutil.disk_usage(self.folder).free + size
-            self._ballast_bytes = max(size, min(BALLAST_BYTES, self.limit // 8, free // 4))
-            if size < self._ballast_bytes:
-                self._ballast.write_bytes(self.entropy(self._ballast_bytes))
-        self.database.writer.wal_autocheckpoint(
-            max(LEAST_PAGES, self._ballast_bytes // 2 // PAGE_BYTES)
-        )
-
-
-def checksum(id: str, line: bytes) -> int:
-    """Return the CRC-32 that a row carries over its id and its line."""
-    return zlib.crc32(line, zlib.crc32(id.encode()))
-
-
-def sound(id: bytes | None, line: bytes | None, crc: object) -> bool:
-    """Tell whether a row, read as plain bytes, is what was written: a flipped bit may change even a value's type."""
-    return id is not None and line is not None and zlib.crc32(line, zlib.crc32(id)) == crc
+        self._sent_seqs.clear()
+        self.gaps.discard_all()
+        self.losses.forget_undeclared()

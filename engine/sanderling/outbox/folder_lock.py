@@ -15,7 +15,10 @@ WRITING = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
 
 
 class FolderLock:
-    """Holds a folder's lock until it is closed; raises `StorageError` where it cannot be had."""
+    """Holds a folder's lock until it is closed.
+
+    Raises `StorageError` when another engine holds it, or the file cannot be opened.
+    """
 
     def __init__(self, folder: Path) -> None:
         try:
@@ -36,7 +39,7 @@ class FolderLock:
 
 
 def unusable(folder: Path, error: Exception) -> StorageError:
-    """Return the error of a folder in which no outbox can be had."""
+    """Return the error for a folder in which no outbox can be opened."""
     return StorageError(
         f"expected a usable outbox in {folder}: {error}: free the disk or fix the rights"
     )

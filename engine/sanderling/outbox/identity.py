@@ -1,4 +1,4 @@
-"""Who an install is. Refuses to know where that is written down."""
+"""The identity of an install."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from sanderling.runtime.clock import Entropy
 
 
 class Identity(NamedTuple):
-    """The name of an install, 32 hex digits, and 32 bytes that nobody else has."""
+    """The install id, 32 hex digits, and a secret of 32 bytes that never leaves the device."""
 
     install: str
     secret: bytes
 
     @classmethod
     def fresh(cls, entropy: Entropy) -> Identity:
-        """Return one that never was."""
+        """Return a new random identity."""
         return cls(entropy(16).hex(), entropy(32))

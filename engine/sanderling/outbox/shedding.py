@@ -1,11 +1,14 @@
-"""Making room in a full outbox: whole decisions go, chosen by a hash of their id; what stays says how likely it was.
+"""Making room in a full outbox: whole decisions are shed, chosen by a hash of their id.
 
-A row of level n has survived n passes, each with probability 1/2, all decided by the same 64 bits of its id. A pass
-halves the rows of the lowest level, so that all come to weigh nearly the same: were the old halved again and again, the
-few that stay would weigh thousands, and no sum over them would mean anything. A decision takes its outcomes along; one
-that moved its user's state stays, as an observation, for without it no later decision of the user could be learned
-from. Observations go only where they take more room than decisions do, and leave a gap that is marked. Rows that were
-handed out are never touched: the lab may have them. Refuses to know why the outbox is full.
+A row of level n has survived n passes, each with probability 1/2, all decided by the same 64 bits
+of its id. A pass halves the rows of the lowest level, so that all come to have nearly the same
+weight. Were the oldest halved again and again, the few that stay would weigh thousands, and no sum
+over them would mean anything.
+
+A decision takes its outcomes along; one that updated its user's state stays, as an observation,
+because without it no later decision of the user could be learned from. Observations are shed only
+where they take more room than decisions, and leave a gap that is marked. Rows that were sent are
+never touched: the lab may have them.
 """
 
 from __future__ import annotations
@@ -18,183 +21,167 @@ import msgspec
 
 from sanderling.errors import EventError
 from sanderling.events import codec
-from sanderling.events import schema as wire
-from sanderling.events.schema import Decision, Event, Outcome
+from sanderling.events.schema import Decision, Event, Loss, Outcome
 from sanderling.events.semantics import as_observation
 from sanderling.outbox.database import OutboxHeader
-from sanderling.outbox.erasure import UNSCRUBBED
-from sanderling.outbox.event_store import BORN, GAP, MOST_GAPS, EventStore, checksum, sound
+from sanderling.outbox.event_store import EventStore
+from sanderling.outbox.records import EventRow
+from sanderling.outbox.state_gaps import MAX_GAPS
+from sanderling.outbox.state_table import CREATED_AT, UNSCRUBBED
 
-CHUNK = 500
-TARGET = 0.75
-STATES = 0.25
-QUARANTINE = 0.125
-DEEPEST = 64
-MARK_SHARE = 2048
-MARKS = f"user >= '{GAP}' AND user < '{GAP[:-1]};'"
-DECISIONS, BEHAVIOUR = "('decision')", "('observation', 'state_reset')"
+ROWS_PER_TRANSACTION = 500
+MAX_LEVEL = 64
+
+# Shares of the limit: what to shed down to, and what states and the quarantine may take.
+TARGET_SHARE = 0.75
+STATES_SHARE = 0.25
+QUARANTINE_SHARE = 0.125
+BYTES_PER_MARK = 2048
+
+_DECISIONS = "('decision')"
+_BEHAVIOUR = "('observation', 'state_reset')"
 
 
 def survives(id: str, level: int) -> bool:
-    """Return whether an id survives `level` passes (0 to 64): its 64-bit hash begins with `level` zero bits."""
+    """Return whether an id survives `level` passes, 0 to 64: its hash begins with so many zeros."""
     digest = hashlib.blake2b(id.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> (64 - level) == 0
+    return int.from_bytes(digest, "big") >> (MAX_LEVEL - level) == 0
 
 
 def make_room(store: EventStore) -> bool:
-    """Halve until at most three quarters of the limit are used; return whether there is room for new events."""
+    """Halve until at most three quarters of the limit are used.
+
+    Return whether there is room for new events.
+    """
     with suppress(OSError):
-        store.database.delete_aside()
-    _forget_states(store)
-    _forget_quarantined(store, int(QUARANTINE * store.limit))
-    while store.database.used() > TARGET * store.limit and _halve(store):
+        store.delete_damaged()
+    with store.transaction(durable=False):
+        store.states.trim(
+            int(STATES_SHARE * store.limit),
+            min(MAX_GAPS, store.limit // BYTES_PER_MARK),
+            keep=(CREATED_AT, UNSCRUBBED),
+        )
+    _trim_quarantine(store, int(QUARANTINE_SHARE * store.limit))
+    while store.used_bytes() > TARGET_SHARE * store.limit and _halve(store):
         pass
-    if store.database.used() > store.limit:
-        _forget_quarantined(store, 0)
-    return store.database.used() <= store.limit
+    if store.used_bytes() > store.limit:
+        _trim_quarantine(store, 0)
+    return store.used_bytes() <= store.limit
 
 
 def _halve(store: EventStore) -> bool:
-    """Make one pass over the rows of the lowest level, in transactions of `CHUNK` rows; return whether there are any:
-    that none of them went says nothing of the next level."""
+    """Make one pass over the rows of the lowest level; return whether there were any.
+
+    A pass that removes nothing does not mean that the next will not.
+    """
     loss = store.loss("full", {})
     counts: Counter[str] = Counter()
-    last = store.meta.sent_seq
-    kind, lowest = _next_level(store, last)
-    may_go = f"FROM event WHERE seq > ? AND kind IN {kind}"
-    columns = "seq, CAST(id AS BLOB), kind, level, CAST(line AS BLOB), crc"
-    query = f"SELECT {columns} {may_go} AND level = ? ORDER BY seq LIMIT ?"
-    while rows := list(store.database.writer.execute(query, (last, lowest, CHUNK))):
-        last = rows[-1][0]
-        gone: Counter[str] = Counter()
+    last_seq = store.header.sent_seq
+    kinds, lowest = _next_level(store)
+    condition = f"seq > ? AND kind IN {kinds} AND level = ? ORDER BY seq LIMIT ?"
+    while rows := list(store.rows(condition, (last_seq, lowest, ROWS_PER_TRANSACTION))):
+        last_seq = rows[-1].seq
+        removed: Counter[str] = Counter()
         shed: list[str] = []
-        with store.database.transaction(durable=False) as meta:
+        with store.transaction(durable=False) as header:
             for row in rows:
-                gone += _pass(store, meta, shed, *row)
-            if gone:
-                loss = _declare(store, meta, loss, counts + gone)
-        counts += gone
-        store.note_shed(shed)
-    store.lost["full"] += counts.total()
+                removed += _pass(store, header, row, shed)
+            if removed:
+                loss = _declare(store, header, loss, counts + removed)
+        counts += removed
+        store.remember_shed(shed)
+
+    store.losses.count("full", counts.total())
     return lowest is not None
 
 
-def _next_level(store: EventStore, sent_seq: int) -> tuple[str, int | None]:
-    """Return the kinds of rows that may go and take most of the room, behaviour, or decisions with their outcomes, and
-    their lowest level; None where nothing may go."""
-    may_go = f"FROM event WHERE seq > {sent_seq} AND level < {DEEPEST} AND kind IN "
-    of_decisions = f"kind IN {DECISIONS} OR decision IN (SELECT id {may_go}{DECISIONS})"
-    size = f"ifnull(sum(length(line)) FILTER (WHERE level < {DEEPEST} AND ({{}})), 0)"
-    behaviour = f"{size.format('kind IN ' + BEHAVIOUR)} > {size.format(of_decisions)}"
-    heavier = store.database.writer.execute(
-        f"SELECT {behaviour} FROM event WHERE seq > {sent_seq}"
-    ).get
-    kind = BEHAVIOUR if heavier else DECISIONS
-    return kind, store.database.writer.execute(f"SELECT min(level) {may_go}{kind}").get
+def _next_level(store: EventStore) -> tuple[str, int | None]:
+    """Return which kinds of rows to halve, and their lowest level; None where nothing may go.
 
-
-def _pass(
-    store: EventStore,
-    meta: OutboxHeader,
-    shed: list[str],
-    seq: int,
-    id: bytes,
-    kind: str,
-    level: int,
-    line: bytes,
-    crc: int,
-) -> Counter[str]:
-    """Let a row survive, or remove it; `shed` gets the id of a decision that goes. Return what went, by kind."""
-    event = _read(line) if sound(id, line, crc) else None
-    if event is None:  # a row that is rotten, or that the lab could not read, is no use to anybody
-        store.mark_gap_of(meta, seq)
-        store.remove(meta, seq)
-        return Counter({kind: 1})
-    name = id.decode()
-    if survives(name, level + 1):
-        kept = _with_probability(event, line, 0.5 ** (level + 1))
-        change = "UPDATE event SET level = level + 1, line = ?, crc = ? WHERE seq = ?"
-        store.database.writer.execute(change, (kept, checksum(name, kept), seq))
-        meta.bytes += len(kept) - len(line)
-        return Counter()
-    if isinstance(event, Decision):
-        shed.append(name)
-    store.mark_gap_of(meta, seq)
-    store.remove(meta, seq)
-    query = "SELECT seq, CAST(id AS BLOB), CAST(line AS BLOB), crc FROM event WHERE decision = ? AND seq > ?"
-    outcomes = list(store.database.writer.execute(query, (name, meta.sent_seq)))
-    return Counter({kind: 1, "outcome": sum(_drop_outcome(store, meta, *row) for row in outcomes)})
-
-
-def _drop_outcome(
-    store: EventStore, meta: OutboxHeader, seq: int, id: bytes, line: bytes, crc: int
-) -> bool:
-    """Remove an outcome whose decision goes, and return True; but make an observation of one that moved a state."""
-    event = _read(line) if sound(id, line, crc) else None
-    if not isinstance(event, Outcome):
-        store.mark_gap_of(meta, seq)
-    if not isinstance(event, Outcome) or not event.updates_state:
-        store.remove(meta, seq)
-        return True
-    kept = codec.encode(as_observation(event))
-    change = (
-        "UPDATE event SET kind = 'observation', decision = NULL, line = ?, crc = ? WHERE seq = ?"
+    Of behaviour, and of decisions with their outcomes, whatever takes more room.
+    """
+    unsent = f"FROM event WHERE seq > {store.header.sent_seq}"
+    may_go = f"level < {MAX_LEVEL} AND kind IN"
+    size = f"ifnull(sum(length(line)) FILTER (WHERE level < {MAX_LEVEL} AND ({{}})), 0)"
+    behaviour = size.format(f"kind IN {_BEHAVIOUR}")
+    decisions = size.format(
+        f"kind IN {_DECISIONS} OR decision IN (SELECT id {unsent} AND {may_go} {_DECISIONS})"
     )
-    store.database.writer.execute(change, (kept, checksum(event.id, kept), seq))
-    meta.bytes += len(kept) - len(line)
-    return False
+    kinds = (
+        _BEHAVIOUR
+        if store.execute(f"SELECT {behaviour} > {decisions} {unsent}").get
+        else (_DECISIONS)
+    )
+    return kinds, store.execute(f"SELECT min(level) {unsent} AND {may_go} {kinds}").get
 
 
-def _read(line: bytes) -> Event | None:
+def _pass(store: EventStore, header: OutboxHeader, row: EventRow, shed: list[str]) -> Counter[str]:
+    """Let a row survive or remove it; `shed` receives the id of a decision that is removed.
+
+    Return what was removed, by kind.
+    """
+    stored = row.intact()
+    event = _decode(row)
+    if stored is None or event is None:
+        # Nobody can use a row that is damaged, or that the lab could not read.
+        store.mark_gap_of(header, row)
+        store.remove(header, row.seq)
+        return Counter({row.kind: 1})
+
+    level = row.level + 1
+    if survives(stored.id, level):
+        line = stored.line
+        if isinstance(event, Decision):
+            line = codec.encode(msgspec.structs.replace(event, pass_probability=0.5**level))
+        store.rewrite(header, stored, line, "level = level + 1")
+        return Counter()
+
+    if isinstance(event, Decision):
+        shed.append(stored.id)
+    store.mark_gap_of(header, row)
+    store.remove(header, row.seq)
+    outcomes = list(store.rows("decision = ? AND seq > ?", (stored.id, header.sent_seq)))
+    n_removed = sum(_drop_outcome(store, header, outcome) for outcome in outcomes)
+    return Counter({row.kind: 1, "outcome": n_removed})
+
+
+def _drop_outcome(store: EventStore, header: OutboxHeader, row: EventRow) -> bool:
+    """Remove an outcome of a shed decision; return False for one that stays as an observation."""
+    stored = row.intact()
+    event = _decode(row)
+    if stored is not None and isinstance(event, Outcome) and event.updates_state:
+        line = codec.encode(as_observation(event))
+        store.rewrite(header, stored, line, "kind = 'observation', decision = NULL")
+        return False
+    store.mark_gap_of(header, row)
+    store.remove(header, row.seq)
+    return True
+
+
+def _decode(row: EventRow) -> Event | None:
+    stored = row.intact()
     try:
-        return codec.decode(line)
+        return codec.decode(stored.line) if stored is not None else None
     except EventError:
         return None
 
 
-def _with_probability(event: Event, line: bytes, probability: float) -> bytes:
-    if not isinstance(event, Decision):
-        return line
-    return codec.encode(msgspec.structs.replace(event, pass_probability=probability))
-
-
-def _declare(
-    store: EventStore, meta: OutboxHeader, loss: wire.Loss, counts: Counter[str]
-) -> wire.Loss:
-    """Write this pass's one Loss event anew, with the counts so far."""
+def _declare(store: EventStore, header: OutboxHeader, loss: Loss, counts: Counter[str]) -> Loss:
+    """Replace the one declaration of this pass by one with the counts so far."""
     loss = msgspec.structs.replace(store.loss(loss.reason, counts), id=loss.id)
-    for (seq,) in list(
-        store.database.writer.execute("SELECT seq FROM event WHERE id = ?", (loss.id,))
-    ):
-        store.remove(meta, seq)
-        meta.seq = min(meta.seq, seq - 1)
-    store.insert(meta, loss)
+    for row in list(store.rows("id = ?", (loss.id,))):
+        store.remove(header, row.seq)
+        header.seq = min(header.seq, row.seq - 1)
+    store.insert(header, loss)
     return loss
 
 
-def _forget_states(store: EventStore) -> None:
-    """Keep the states within a quarter of the limit, and marks of gaps within a sixteenth: those written longest ago go
-    first."""
-    with store.database.transaction(durable=False):
-        store.database.writer.execute(
-            f"DELETE FROM state WHERE user NOT IN (?, ?) AND NOT ({MARKS}) AND seq <= (SELECT max(seq) FROM"
-            f" (SELECT seq, sum(length(value) + 64) OVER (ORDER BY seq DESC) AS size FROM state WHERE NOT ({MARKS}))"
-            " WHERE size > ?)",
-            (BORN, UNSCRUBBED, int(STATES * store.limit)),
-        )
-        store.database.writer.execute(
-            f"DELETE FROM state WHERE user IN"
-            f" (SELECT user FROM state WHERE {MARKS} ORDER BY seq DESC LIMIT -1 OFFSET ?)",
-            (min(MOST_GAPS, store.limit // MARK_SHARE),),
-        )
-
-
-def _forget_quarantined(store: EventStore, most: int) -> None:
+def _trim_quarantine(store: EventStore, max_bytes: int) -> None:
     """Keep so many bytes of what was set aside: the oldest goes first."""
-    with store.database.transaction(durable=False):
-        store.database.writer.execute(
+    with store.transaction(durable=False):
+        store.execute(
             "DELETE FROM quarantine WHERE seq <= (SELECT max(seq) FROM (SELECT seq,"
-            " sum(ifnull(length(line), 0) + length(reason) + 64) OVER (ORDER BY seq DESC) AS size FROM quarantine)"
-            " WHERE size > ?)",
-            (most,),
+            " sum(ifnull(length(line), 0) + length(reason) + 64) OVER (ORDER BY seq DESC) AS size"
+            " FROM quarantine) WHERE size > ?)",
+            (max_bytes,),
         )

@@ -1,4 +1,4 @@
-"""Caps: at most so many items of one group, such as an author, in one ranking. Refuses to know scores and users."""
+"""Caps: limits the number of items per value of an attribute, such as an author, in one ranking."""
 
 from __future__ import annotations
 
@@ -8,94 +8,94 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Rows = NDArray[np.int64]
+from sanderling.ranking.search_types import Rows, SearchResult
 
-KEPT_GROUPS = 64  # whose rows are kept, so that memory is bounded
-
-
-class Ranking(NamedTuple):
-    """The best eligible items in greedy order (rows and float64 scores), and how many were eligible in all."""
-
-    rows: Rows
-    scores: NDArray[np.float64]
-    eligible: int
+CACHED_GROUPS = 64  # whose rows are kept, so that memory is bounded
 
 
 class Groups:
-    """The groups of each row by one attribute: its value, or each value of a list. Rows without it are in none."""
+    """The groups of each row by one attribute: its value, or each value of a list.
+
+    `values` are those of the rows `first`, `first + 1`, …; a row without the attribute is in no
+    group.
+    """
 
     def __init__(self, values: Iterable[Any], first: int = 0) -> None:
         self._first = first
         code_of: dict[Hashable, int] = {}
         codes: list[int] = []
-        counts = [0]
+        stops = [0]
         for value in values:
-            codes += [
-                code_of.setdefault(name, len(code_of)) for name in dict.fromkeys(_names(value))
-            ]
-            counts.append(len(codes))
-        self._names, self._code_of = list(code_of), code_of
-        self._codes, self._starts = np.array(codes, np.int32), np.array(counts, np.int64)
-        self.members = lru_cache(maxsize=KEPT_GROUPS)(self._members)
+            groups = dict.fromkeys(_groups_in(value))  # without repetitions, in their order
+            codes += [code_of.setdefault(group, len(code_of)) for group in groups]
+            stops.append(len(codes))
+        self._groups = list(code_of)
+        self._code_of = code_of
+        self._codes = np.array(codes, np.int32)  # those of all rows, one row after the other
+        self._starts = np.array(stops, np.int64)
+        self.rows_of = lru_cache(maxsize=CACHED_GROUPS)(self._rows_of)
 
-    def of(self, row: int) -> list[Hashable]:
-        """Return the groups of a row, counted from `first`."""
-        start, stop = self._starts[row - self._first], self._starts[row - self._first + 1]
-        return [self._names[code] for code in self._codes[start:stop].tolist()]
+    def groups_of(self, row: int) -> list[Hashable]:
+        """Return the groups of a row."""
+        start = self._starts[row - self._first]
+        stop = self._starts[row - self._first + 1]
+        return [self._groups[code] for code in self._codes[start:stop].tolist()]
 
-    def _members(self, name: Hashable) -> Rows:
-        """Return the rows of a group, which may be unknown."""
-        code = self._code_of.get(name)
+    def _rows_of(self, group: Hashable) -> Rows:
+        """Return the rows of a group, none for an unknown one."""
+        code = self._code_of.get(group)
         if code is None:
             return np.empty(0, np.int64)
-        return (
-            np.searchsorted(self._starts, np.flatnonzero(self._codes == code), side="right")
-            - 1
-            + self._first
-        )
+        positions = np.flatnonzero(self._codes == code)
+        return np.searchsorted(self._starts, positions, side="right") - 1 + self._first
 
 
 class Cap(NamedTuple):
-    """At most `most` items of each group; `of` and `members` are those of `Groups`."""
+    """At most `at_most` items of each group; the functions are those of `Groups`."""
 
-    of: Callable[[int], list[Hashable]]
-    members: Callable[[Hashable], Rows]
-    most: int
+    groups_of: Callable[[int], list[Hashable]]
+    rows_of: Callable[[Hashable], Rows]
+    at_most: int
 
 
-def capped(
-    search: Callable[[int, Rows], Ranking], caps: Iterable[Cap], k: int, excluded: Rows
-) -> Ranking:
-    """Return what is left of the whole ranking, best first, without items of a group that has its fill: k, or all.
+def apply_caps(
+    search: Callable[[int, Rows], SearchResult], caps: Iterable[Cap], k: int, excluded: Rows
+) -> SearchResult:
+    """Return the k best items, or fewer, of which no group has more than its cap, best first.
 
-    `search` returns the best so many without the excluded rows. It is asked again, without the groups that are full,
-    until there are k.
+    `search(count, excluded)` returns the best rows without the excluded ones. It is called again,
+    without the groups that are full, until there are k. `eligible` is that of the first call.
     """
-    fills = [(cap, Counter[Hashable]()) for cap in caps]
+    counters = [(cap, Counter[Hashable]()) for cap in caps]
     rows: list[int] = []
     scores: list[float] = []
     eligible = None
     while len(rows) < k:
-        found = search(k - len(rows), excluded)
-        eligible = found.eligible if eligible is None else eligible
-        if not len(found.rows):
+        result = search(k - len(rows), excluded)
+        eligible = result.eligible if eligible is None else eligible
+        if not len(result.rows):
             break
-        gone = [excluded, found.rows]
-        for row, score in zip(found.rows.tolist(), found.scores.tolist(), strict=True):
-            groups = [(cap, counts, name) for cap, counts in fills for name in cap.of(row)]
-            if all(counts[name] < cap.most for cap, counts, name in groups):
-                rows.append(row)
-                scores.append(score)
-                for cap, counts, name in groups:
-                    counts[name] += 1
-                    if counts[name] == cap.most:
-                        gone.append(cap.members(name))
-        excluded = np.concatenate(gone)
-    return Ranking(np.array(rows, np.int64), np.array(scores), eligible or 0)
+
+        # What was looked at is not looked at again, whether it was taken or left out.
+        newly_excluded = [excluded, result.rows]
+        for row, score in zip(result.rows.tolist(), result.scores.tolist(), strict=True):
+            groups = [
+                (cap, taken, group) for cap, taken in counters for group in cap.groups_of(row)
+            ]
+            if any(taken[group] >= cap.at_most for cap, taken, group in groups):
+                continue
+            rows.append(row)
+            scores.append(score)
+            for cap, taken, group in groups:
+                taken[group] += 1
+                if taken[group] == cap.at_most:
+                    newly_excluded.append(cap.rows_of(group))
+        excluded = np.concatenate(newly_excluded)
+    return SearchResult(np.array(rows, np.int64), np.array(scores), eligible or 0)
 
 
-def _names(value: Any) -> list[Hashable]:
-    values = value if isinstance(value, list | tuple | set | frozenset) else [value]
-    return [one for one in values if isinstance(one, str | int | float)]
+def _groups_in(value: Any) -> list[Hashable]:
+    """Return the texts and numbers of an attribute's value; anything else is no group."""
+    elements = value if isinstance(value, list | tuple | set | frozenset) else [value]
+    return [element for element in elements if isinstance(element, str | int | float)]

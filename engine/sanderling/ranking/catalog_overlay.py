@@ -1,6 +1,8 @@
-"""The items that the app added to this device or removed from it, kept across restarts in one JSON-lines file.
+"""The items that the app added to this device or removed from it, in a JSON-lines file.
 
-Refuses to know vectors: they are made anew by the encoder of whatever bundle is open.
+A record of an added item has `id`, `text` and attributes, one of a removed item no `text`;
+`added_ms` says when the app asked for it. Vectors are not stored: the encoder of the open bundle
+makes them.
 """
 
 from __future__ import annotations
@@ -12,36 +14,43 @@ from typing import Any
 import msgspec
 
 from sanderling.bundle.reader import Bundle
-from sanderling.runtime.files import flush_path
+from sanderling.runtime.files import write_durably
 
 FILE = "added-items.jsonl"
+MAX_TEXT = 65536  # characters
+MAX_ID = 512  # characters
 
 
-def clean(record: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
-    """Return a record fit to keep: id and text are non-empty strings, and a title stands for the catalogue's.
+def addition(record: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
+    """Return the record to store for an added item; without a `title` its text is used.
 
     Raises `ValueError` naming the field that is wrong.
     """
     for field in ("id", "text"):
         value = record.get(field)
-        if not isinstance(value, str) or not value or len(value) > 65536:
+        if not isinstance(value, str) or not value or len(value) > MAX_TEXT:
             raise ValueError(
-                f"item: {field}: expected a non-empty string of at most 65536 characters, found {value!r:.80}"
+                f"item: {field}: expected a non-empty string of at most {MAX_TEXT} characters, "
+                f"found {value!r:.80}"
             )
-    if len(record["id"]) > 512:
-        raise ValueError(f"item: id: expected at most 512 characters, found {len(record['id'])}")
-    return _kept({"title": record["text"], **record, "added_ms": now_ms})
+    if len(record["id"]) > MAX_ID:
+        raise ValueError(
+            f"item: id: expected at most {MAX_ID} characters, found {len(record['id'])}"
+        )
+    return _checked({"title": record["text"], **record, "added_ms": now_ms})
 
 
 def removal(item: object, now_ms: int) -> dict[str, Any]:
-    """Return the record of an item that was removed, one without text; raise `ValueError` for what cannot be an id."""
-    if not isinstance(item, str) or not 1 <= len(item) <= 512:
-        raise ValueError(f"item: id: expected a string of 1 to 512 characters, found {item!r:.80}")
-    return _kept({"id": item, "added_ms": now_ms})
+    """Return the record to store for a removed item; raise `ValueError` for a wrong id."""
+    if not isinstance(item, str) or not 1 <= len(item) <= MAX_ID:
+        raise ValueError(
+            f"item: id: expected a string of 1 to {MAX_ID} characters, found {item!r:.80}"
+        )
+    return _checked({"id": item, "added_ms": now_ms})
 
 
-def _kept(record: dict[str, Any]) -> dict[str, Any]:
-    """Return a record that can be written; raise `ValueError` naming the first field that cannot."""
+def _checked(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the record; raise `ValueError` naming the first field that JSON cannot hold."""
     for field, value in record.items():
         try:
             msgspec.json.encode({field: value})
@@ -52,14 +61,17 @@ def _kept(record: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
-def after(records: Iterable[Mapping[str, Any]], bundle: Bundle) -> list[dict[str, Any]]:
-    """Return records that come while this bundle serves: they are newer than it, whatever the clock says."""
-    made_ms = bundle.manifest.created * 1000
-    return [{**record, "added_ms": max(record["added_ms"], made_ms)} for record in records]
+def dated_after(records: Iterable[Mapping[str, Any]], bundle: Bundle) -> list[dict[str, Any]]:
+    """Return the records dated no earlier than the bundle that serves when they come.
+
+    They are newer than that bundle, even where the device's clock is behind.
+    """
+    created_ms = bundle.manifest.created * 1000
+    return [{**record, "added_ms": max(record["added_ms"], created_ms)} for record in records]
 
 
 def read(folder: Path | None) -> list[dict[str, Any]]:
-    """Return the kept records."""
+    """Return the stored records; lines that are damaged are left out."""
     if folder is None or not (folder / FILE).exists():
         return []
     records = []
@@ -73,25 +85,25 @@ def read(folder: Path | None) -> list[dict[str, Any]]:
     return records
 
 
-def standing(records: Iterable[Mapping[str, Any]], bundle: Bundle) -> list[Mapping[str, Any]]:
-    """Return the records that this bundle does not know better: it does when it was made later and has the id of an
-    added item. What was removed stays so until the app adds it again."""
-    made_ms = bundle.manifest.created * 1000
+def in_force(records: Iterable[Mapping[str, Any]], bundle: Bundle) -> list[Mapping[str, Any]]:
+    """Return the records that still apply when this bundle serves.
+
+    An added item gives way to a bundle that was created later and has its id. A removed item stays
+    removed until the app adds it again.
+    """
+    created_ms = bundle.manifest.created * 1000
     return [
         record
         for record in records
         if "text" not in record
-        or made_ms <= record["added_ms"]
+        or created_ms <= record["added_ms"]
         or bundle.find(record["id"]) is None
     ]
 
 
 def write(folder: Path | None, records: Iterable[Mapping[str, Any]]) -> None:
-    """Replace the kept records, durably."""
+    """Replace the stored records, durably."""
     if folder is None:
         return
-    temporary = folder / f"{FILE}.new"
-    temporary.write_bytes(b"".join(msgspec.json.encode(record) + b"\n" for record in records))
-    flush_path(temporary)
-    temporary.replace(folder / FILE)
-    flush_path(folder)
+    data = b"".join(msgspec.json.encode(record) + b"\n" for record in records)
+    write_durably(folder / FILE, data)

@@ -1,4 +1,4 @@
-"""One slate drawn from a ranking, and drawn again to explain it. Refuses to know users, clocks and storage."""
+"""Decides one slate: ranks the pool, draws from it, and repeats a decision to explain it."""
 
 from __future__ import annotations
 
@@ -12,104 +12,122 @@ from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling.exploration import schemes
 from sanderling.exploration.philox import uniforms
-from sanderling.ranking.caps import Ranking
 from sanderling.ranking.scorer import Scorer, Vector
+from sanderling.ranking.search_types import SearchResult
 from sanderling.slate import Explanation, Slate, SlateItem
 
 
 class RecommendRequest(NamedTuple):
-    """What an app asked for: items for whom, how many, in which context, without which, and with which caps."""
+    """The arguments of one call of `Engine.recommend`."""
 
     user: str
     k: int
     context: str | None
+
     exclude: tuple[str, ...]
+    """Ids of items that may not be shown."""
+
     at_most: dict[str, int]
+    """Caps: how many items of one value of an attribute may be shown."""
 
 
 class DecisionRecord(NamedTuple):
-    """What a decision was made of, the pool's ranking, and the slate that came out."""
+    """One decision: all that it depended on, the pool's ranking, and the slate."""
 
     scorer: Scorer
+
     vector: Vector
+    """The user vector float32 [d], residual included."""
+
     plan: Exploration
-    asked: RecommendRequest
-    ranking: Ranking
+    request: RecommendRequest
+
+    ranking: SearchResult
+    """The pool, best first."""
+
     slate: Slate
-    shift: NDArray[np.float64] | None
+
+    residual: NDArray[np.float64] | None
+    """What of `vector` was learned on this device, float64 [d]; None without personalization."""
 
 
-def make(
+def decide(
     scorer: Scorer,
     vector: Vector,
     plan: Exploration,
-    asked: RecommendRequest,
+    request: RecommendRequest,
     decision: str,
     pseudonym: str,
-    shift: NDArray[np.float64] | None = None,
+    residual: NDArray[np.float64] | None = None,
 ) -> DecisionRecord:
-    """Rank the pool, the best eligible items, and draw a slate; `shift` is what of the vector was learned here."""
-    ranking = scorer.rank(vector, max(plan.pool, asked.k), asked.exclude, asked.at_most)
-    items = draw(scorer, ranking, plan, min(asked.k, len(ranking.rows)), decision)
-    slate = Slate(decision, asked.user, pseudonym, scorer.bundle.manifest.release, items)
-    return DecisionRecord(scorer, vector, plan, asked, ranking, slate, shift)
+    """Rank the pool for a user vector float32 [d], and draw a slate from it.
+
+    `decision` is the id from which the draws follow, `pseudonym` the user's name on the wire, and
+    `residual` what of the vector was learned on this device.
+    """
+    ranking = scorer.rank(vector, max(plan.pool, request.k), request.exclude, request.at_most)
+    items = draw(scorer, ranking, plan, min(request.k, len(ranking.rows)), decision)
+    slate = Slate(decision, request.user, pseudonym, scorer.bundle.manifest.release, items)
+    return DecisionRecord(scorer, vector, plan, request, ranking, slate, residual)
 
 
-def pool(made: DecisionRecord) -> NDArray[np.float64]:
-    """Return the vectors [M, d] of the pool from which a slate was drawn, best first."""
-    return np.stack([made.scorer.vector(row) for row in made.ranking.rows.tolist()]).astype(
-        np.float64
-    )
+def pool_vectors(record: DecisionRecord) -> NDArray[np.float64]:
+    """Return the vectors float64 [M, d] of the pool from which a slate was drawn, best first."""
+    rows = record.ranking.rows.tolist()
+    return np.stack([record.scorer.vector(row) for row in rows]).astype(np.float64)
 
 
 def draw(
-    scorer: Scorer, ranking: Ranking, plan: Exploration, slots: int, decision: str
+    scorer: Scorer, ranking: SearchResult, plan: Exploration, slots: int, decision: str
 ) -> tuple[SlateItem, ...]:
-    """Draw a slate from a ranking with the randomness of a decision's id; it ends where one event could tell no more.
+    """Draw a slate of at most `slots` items from a ranking, with the randomness of a decision's id.
 
-    The slots before are as likely as they would be with those after them.
+    It ends early where its event would exceed the wire's limit of bytes; the slots before the end
+    keep their propensities.
     """
-    rows, scores = ranking.rows.tolist(), ranking.scores.tolist()
+    rows = ranking.rows.tolist()
+    scores = ranking.scores.tolist()
     noise = uniforms(decision, schemes.blocks(plan, slots, len(rows)))
     drawn = schemes.draw(plan, slots, ranking.scores, noise)
     items = []
-    room = wire.ROOM_FOR_SLATE
-    for slot, place in enumerate(drawn.ranks):
-        entry = scorer.entry(rows[place])
-        room -= codec.slot_bytes(entry.id)
-        if room < 0:
+    bytes_left = wire.ROOM_FOR_SLATE
+    for slot, rank in enumerate(drawn.ranks):
+        item = scorer.item(rows[rank])
+        bytes_left -= codec.slot_bytes(item.id)
+        if bytes_left < 0:
             break
         items.append(
             SlateItem(
-                id=entry.id,
-                title=entry.title,
-                score=scores[place],
+                id=item.id,
+                title=item.title,
+                score=scores[rank],
                 slot=slot,
-                rank=place,
+                rank=rank,
                 explored=drawn.explored[slot],
                 propensity=drawn.conditional[slot],
                 marginal=drawn.marginal[slot],
-                attributes=dict(entry.attributes),
+                attributes=dict(item.attributes),
             )
         )
     return tuple(items)
 
 
-def explain(made: DecisionRecord) -> Explanation:
-    """Make a decision again, and say whether it came out the same."""
-    again = make(
-        made.scorer, made.vector, made.plan, made.asked, made.slate.decision, made.slate.pseudonym
+def explain(record: DecisionRecord) -> Explanation:
+    """Repeat a decision, and say whether it came out the same."""
+    scorer = record.scorer
+    slate = record.slate
+    repeated = decide(
+        scorer, record.vector, record.plan, record.request, slate.decision, slate.pseudonym
     )
+    greedy_rows = repeated.ranking.rows[: len(repeated.slate)].tolist()
     return Explanation(
-        decision=again.slate.decision,
-        release=again.slate.release,
-        scheme=made.plan.scheme,
-        epsilon=made.plan.epsilon,
-        pool=len(again.ranking.rows),
-        eligible=again.ranking.eligible,
-        greedy=tuple(
-            made.scorer.entry(row).id for row in again.ranking.rows[: len(again.slate)].tolist()
-        ),
-        slate=again.slate.items,
-        same=again.slate.items == made.slate.items,
+        decision=repeated.slate.decision,
+        release=repeated.slate.release,
+        scheme=record.plan.scheme,
+        epsilon=record.plan.epsilon,
+        pool=len(repeated.ranking.rows),
+        eligible=repeated.ranking.eligible,
+        greedy=tuple(scorer.item(row).id for row in greedy_rows),
+        slate=repeated.slate.items,
+        same=repeated.slate.items == slate.items,
     )

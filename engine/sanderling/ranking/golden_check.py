@@ -1,6 +1,7 @@
-"""The golden vectors of a bundle: does it compute here what it computed in the lab?
+"""Checks that a bundle computes on this machine what it computed in the lab.
 
-Hashes show that a bundle was not altered; this shows that it is right on this machine. Refuses to repair anything.
+Hashes show that a bundle was not altered; its golden inputs and outputs show that encoder, policy
+and items work together here.
 """
 
 from __future__ import annotations
@@ -8,18 +9,19 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from sanderling.bundle.golden import Golden
+from sanderling.bundle.golden import Golden, GoldenState, GoldenText
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import SanderlingError
 from sanderling.ranking.scorer import Scorer
 
+# Not equality, because int8 arithmetic differs between processors.
 MIN_COSINE = 0.999
 MIN_OVERLAP = 0.8
-DEPTH = 10
+DEPTH = 10  # items of a golden ranking
 
 
 def faults(bundle: Bundle) -> list[str]:
-    """Return what the bundle computes otherwise than the lab did; an empty list when it is right."""
+    """Return where the bundle's results differ from the lab's; an empty list when none does."""
     try:
         golden = msgspec.json.decode((bundle.folder / "golden.json").read_bytes(), type=Golden)
     except (OSError, msgspec.MsgspecError, RecursionError) as error:
@@ -28,46 +30,48 @@ def faults(bundle: Bundle) -> list[str]:
         return ["golden.json: expected texts and states, found none"]
     scorer = Scorer(bundle)
     try:
-        return [*_text_faults(scorer, golden), *_state_faults(scorer, golden)]
+        results = [
+            *(_text_fault(scorer, text) for text in golden.texts),
+            *(_state_fault(scorer, i, state) for i, state in enumerate(golden.states)),
+        ]
     except (SanderlingError, ValueError) as error:
         return [str(error)]
+    return [fault for fault in results if fault is not None]
 
 
-def _text_faults(scorer: Scorer, golden: Golden) -> list[str]:
-    found = []
-    for entry in golden.texts:
-        wanted, vector = np.array(entry.vector), scorer.encoder.encode(entry.text)
-        if wanted.shape != vector.shape:
-            found.append(
-                f"golden text {entry.text!r}: expected {wanted.size} numbers, found {vector.size}"
-            )
-            continue
-        cosine = float(wanted @ vector / (np.linalg.norm(wanted) * np.linalg.norm(vector) + 1e-12))
-        if not cosine >= MIN_COSINE:
-            found.append(
-                f"golden text {entry.text!r}: expected a cosine of at least {MIN_COSINE}, found {cosine:.4f}"
-            )
-    return found
-
-
-def _state_faults(scorer: Scorer, golden: Golden) -> list[str]:
-    found = []
-    for number, entry in enumerate(golden.states):
-        overlap = len(set(top_after(scorer, entry.events, len(entry.top))) & set(entry.top)) / max(
-            len(entry.top), 1
+def _text_fault(scorer: Scorer, golden: GoldenText) -> str | None:
+    expected = np.array(golden.vector)
+    vector = scorer.encoder.encode(golden.text)
+    if expected.shape != vector.shape:
+        return f"golden text {golden.text!r}: expected {expected.size} numbers, found {vector.size}"
+    # The addend lets a zero vector fail instead of dividing by zero.
+    norms = np.linalg.norm(expected) * np.linalg.norm(vector) + 1e-12
+    cosine = float(expected @ vector / norms)
+    if not cosine >= MIN_COSINE:
+        return (
+            f"golden text {golden.text!r}: expected a cosine of at least {MIN_COSINE}, "
+            f"found {cosine:.4f}"
         )
-        if not entry.top or overlap < MIN_OVERLAP:
-            found.append(
-                f"golden state {number}: expected a top-10 overlap of at least {MIN_OVERLAP}, found {overlap:.2f}"
-            )
-    return found
+    return None
+
+
+def _state_fault(scorer: Scorer, index: int, golden: GoldenState) -> str | None:
+    top = top_after(scorer, golden.events, len(golden.top))
+    overlap = len(set(top) & set(golden.top)) / max(len(golden.top), 1)
+    if not golden.top or overlap < MIN_OVERLAP:
+        return (
+            f"golden state {index}: expected a top-{DEPTH} overlap of at least {MIN_OVERLAP}, "
+            f"found {overlap:.2f}"
+        )
+    return None
 
 
 def top_after(scorer: Scorer, events: list[tuple[str, str]], k: int = DEPTH) -> list[str]:
-    """Return the ids of the k best items after these events (item id, kind), seen items included."""
-    state = scorer.state.start()
+    """Return the ids of the k best items after events (item id, kind), seen items included."""
+    state = scorer.user_model.initial_state()
     for item, kind in events:
         row = scorer.find(item)
         if row is not None:
-            state = scorer.state.step(state, scorer.vector(row), kind)
-    return [scorer.entry(row).id for row in scorer.rank(scorer.state.user(state), k).rows.tolist()]
+            state = scorer.user_model.step(state, scorer.vector(row), kind)
+    ranking = scorer.rank(scorer.user_model.user_vector(state), k)
+    return [scorer.item(row).id for row in ranking.rows.tolist()]

@@ -1,9 +1,9 @@
-"""Exact top-k over int8 rows: one table of items, and the two ways to search it.
+"""An index of int8 rows, searched exactly for the k best by compiled kernels or by numpy.
 
-The score of row i is `(dot_i * scale_i) * step + bias_i` in float64, where dot_i is the exact integer product of the
-int8 row with the query rounded to 23 bits and a sign, and `step` undoes that rounding. Integers make the result
-independent of the order of summation, so numpy and the compiled kernels give the same scores bit for bit. Order: score
-descending, then row ascending. Refuses to know what items are.
+The score of row i is `(dot_i * scale_i) * step + bias_i` in float64, where dot_i is the exact
+integer product of the int8 row with the query rounded to 23 bits and a sign, and `step` undoes that
+rounding. Integers make the result independent of the order of summation, so numpy and the compiled
+kernels give the same scores bit for bit. Order: score descending, then row ascending.
 """
 
 from __future__ import annotations
@@ -16,30 +16,59 @@ from numpy.typing import NDArray
 
 from sanderling.kernels import loader
 from sanderling.kernels.layout import (
-    CHUNK,
-    GROUP,
+    BLOCK_ROWS,
+    CHUNK_ROWS,
+    GROUP_DIMS,
     LANES,
-    LARGEST_VALUE,
-    MOST_DIMENSIONS,
-    ROWS,
-    SMALLEST_VALUE,
-    TAIL,
-    WAITING,
+    MAX_DEFERRED,
+    MAX_DIMENSIONS,
+    MAX_VALUE,
+    MIN_VALUE,
+    SCRATCH_BEST_ROWS,
+    SCRATCH_BEST_SCORES,
+    SCRATCH_BOUNDS,
+    SCRATCH_COARSE,
+    SCRATCH_CODES,
+    SCRATCH_DEFERRED_BOUNDS,
+    SCRATCH_DEFERRED_ROWS,
+    SCRATCH_EXCLUDED,
+    SCRATCH_HITS,
+    SCRATCH_MASK,
+    SCRATCH_SIZE,
+    SCRATCH_STATE,
+    STATE_ELIGIBLE,
+    STATE_MASKED,
+    STATE_SIZE,
+    TABLE_BIAS,
+    TABLE_BITS,
+    TABLE_BLOCK_COUNT,
+    TABLE_BLOCKS,
+    TABLE_D,
+    TABLE_GROUPS,
+    TABLE_N,
+    TABLE_ROWS,
+    TABLE_SCALE,
+    TABLE_SIZE,
+    TAIL_BYTES,
     bits_for,
     plane_bytes,
 )
 from sanderling.ranking.numpy_search import numpy_top
-from sanderling.ranking.search_types import RowMask, Rows, SearchResult, _at
+from sanderling.ranking.search_types import RowMask, Rows, SearchResult, address_of
 
 SHORT_BYTES = 8_000_000  # of rows, which are scanned in less than a tenth of a millisecond
+MIN_CAPACITY = 1024  # results for which a thread's memory has room at least
+CACHE_LINE = 64
 
 
 class Int8Index:
-    """Rows int8 [n, d] with scales and biases float32 [n], not copied; searched by many threads at once.
+    """An index of rows int8 [n, d] with scales and biases float32 [n]; not copied; thread-safe.
 
-    `source` chooses the kernels (`kernels.library`), `bits` the planes that they scan: 4 or 7, by size unless given.
+    `source` chooses the kernels (`kernels.loader.chosen`), `bits` the planes that they scan: 4 or
+    7, by size unless given. `kernels` are those in use, or None where numpy searches.
 
-    Raises `ValueError` for scales outside 1e-12 … 1e12 and for biases that are not finite or beyond 1e12.
+    Raises `ValueError` for scales outside 1e-12 … 1e12 and for biases that are not finite or beyond
+    1e12.
     """
 
     def __init__(
@@ -53,119 +82,154 @@ class Int8Index:
         self.rows: NDArray[np.int8] = np.ascontiguousarray(rows)
         self.scale: NDArray[np.float32] = np.ascontiguousarray(scale)
         self.bias: NDArray[np.float32] = np.ascontiguousarray(bias)
-        self.largest = float(scale.max(initial=0.0)), float(np.abs(bias).max(initial=0.0))
-        sound = self.largest[0] <= LARGEST_VALUE and self.largest[1] <= LARGEST_VALUE
-        if not sound or not float(scale.min(initial=1.0)) >= SMALLEST_VALUE:
+        self.max_scale = float(scale.max(initial=0.0))
+        self.max_bias = float(np.abs(bias).max(initial=0.0))
+        # Written so that NaN fails, too.
+        is_bounded = self.max_scale <= MAX_VALUE and self.max_bias <= MAX_VALUE
+        if not is_bounded or not float(scale.min(initial=1.0)) >= MIN_VALUE:
             raise ValueError(
-                f"expected scales of {SMALLEST_VALUE:g} to {LARGEST_VALUE:g}, and biases up to that"
+                f"expected scales of {MIN_VALUE:g} to {MAX_VALUE:g}, and biases up to that"
             )
-        fits = 0 < rows.shape[1] <= MOST_DIMENSIONS and len(rows) > 0
-        self._kernels = loader.chosen(source) if fits else None
+        fits_kernels = 0 < rows.shape[1] <= MAX_DIMENSIONS and len(rows) > 0
+        self.kernels = loader.chosen(source) if fits_kernels else None
         self._bits = bits or bits_for(*rows.shape)
-        self._own, self._packing = local(), Lock()
-        self._packed: tuple[NDArray[np.int64], NDArray[np.uint8]] | None = None
+        self._thread = local()
+        self._pack_lock = Lock()
+        self._packed: _PackedTable | None = None
 
     def top(
         self,
         query: NDArray[np.float32],
         k: int,
         excluded: Rows | None = None,
-        hidden: RowMask | None = None,
+        mask: RowMask | None = None,
     ) -> SearchResult:
-        """Return the k >= 0 best rows for a query float32 [d], neither hidden nor among the excluded rows int64 [e].
+        """Return the k >= 0 best rows for a query float32 [d].
 
-        Excluded rows that the table does not have are ignored. Raises `ValueError` for a query of another shape, and
-        where `hidden` speaks of another number of rows.
+        Rows that the mask hides or that are listed in `excluded`, int64 [e], are left out; listed
+        rows that do not exist are ignored. Raises `ValueError` for a query of another shape, and
+        for a mask of another number of rows.
         """
         k = min(k, len(self.rows))
         if query.shape != self.rows.shape[1:]:
             raise ValueError(
                 f"expected a query of {self.rows.shape[1]} numbers, found shape {query.shape}"
             )
-        if hidden is not None and len(hidden.rows) != len(self.rows):
+        if mask is not None and len(mask.hidden) != len(self.rows):
             raise ValueError(
-                f"expected {len(self.rows)} rows hidden or not, found {len(hidden.rows)}"
+                f"expected a mask of {len(self.rows)} rows, found one of {len(mask.hidden)}"
             )
         if excluded is not None:
             excluded = np.ascontiguousarray(excluded, np.int64)
-        if self._kernels is None or k == 0:
-            return numpy_top(self, query, k, excluded, hidden)
-        scan: _Scan | None = getattr(self._own, "scan", None)
+        if self.kernels is None or k == 0:
+            return numpy_top(self, query, k, excluded, mask)
+
+        scan: _ThreadScan | None = getattr(self._thread, "scan", None)
         if scan is None or scan.capacity < k:
-            short = self.rows.size <= SHORT_BYTES
-            kernel = self._kernels.short_scan if short else self._kernels.scan
-            scan = self._own.scan = _Scan(self, kernel, self._given(), k)
-        return scan(query, k, excluded, hidden)
+            is_short = self.rows.size <= SHORT_BYTES
+            kernel = self.kernels.short_scan if is_short else self.kernels.scan
+            scan = self._thread.scan = _ThreadScan(kernel, self._pack(self.kernels), k)
+        return scan(query, k, excluded, mask)
 
     def warm_up(self) -> None:
         """Compile and pack what the first search would otherwise wait for."""
         self.top(np.zeros(self.rows.shape[1], np.float32), 1)
 
-    def _given(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """What the kernels are told of the table, and its blocks, into which the rows are packed on the first call."""
-        with self._packing:
+    def _pack(self, kernels: loader.Kernels) -> _PackedTable:
+        """Return the packed rows, which are made on the first call."""
+        with self._pack_lock:
             if self._packed is None:
-                n, d = self.rows.shape
-                count = -(-n // ROWS)
-                blocks = _aligned(count * (plane_bytes(d, self._bits) + TAIL))
-                arrays = _at(self.rows), n, d, _at(self.scale), _at(self.bias)
-                given = np.array(
-                    [_at(blocks), count, -(-d // GROUP), *arrays, self._bits], np.int64
-                )
-                assert self._kernels is not None
-                self._kernels.pack(_at(given), 0, 0, 0, 0, 0)
-                self._packed = given, blocks
+                self._packed = _PackedTable(self, self._bits, kernels.pack)
             return self._packed
 
 
-class _Scan:
-    """The memory in which one thread scans one table, and its addresses."""
+class _PackedTable:
+    """The rows of an index packed into blocks, and the array that describes them to kernels."""
 
-    def __init__(
-        self,
-        table: Int8Index,
-        scan: loader.Kernel,
-        packed: tuple[NDArray[np.int64], NDArray[np.uint8]],
-        k: int,
-    ) -> None:
-        n, d = table.rows.shape
-        count, self.capacity = -(-n // ROWS), max(k, 1024)
-        self._scan = scan
-        self._query, self._state = np.empty(d, np.float32), np.zeros(8, np.int64)
-        self._rows, self._scores = np.empty(self.capacity, np.int64), np.empty(self.capacity)
-        work: list[NDArray[Any]] = [
-            self._rows,
-            self._scores,
-            np.empty(WAITING, np.int64),
-            np.empty(WAITING, np.float32),
-            np.empty(2 * -(-d // LANES) * LANES, np.int16),
-            np.empty(-(-d // GROUP) * GROUP, np.int8),
-            np.empty(count, np.uint64),
-            np.empty(CHUNK, np.float32),
-            self._state,
-            np.empty(CHUNK, np.int64),
-        ]
-        self._places = np.array([*map(_at, work), 0], np.int64)
-        self._kept = packed, work
-        self._table_at, self._work_at, self._query_at = (
-            _at(packed[0]),
-            _at(self._places),
-            _at(self._query),
-        )
+    def __init__(self, index: Int8Index, bits: int, pack: loader.Kernel) -> None:
+        self.n, self.d = index.rows.shape
+        self.blocks = -(-self.n // BLOCK_ROWS)
+        self._planes = _aligned(self.blocks * (plane_bytes(self.d, bits) + TAIL_BYTES))
+        self._index = index  # whose arrays must live as long as their addresses are used
+
+        self._table = np.empty(TABLE_SIZE, np.int64)
+        self._table[TABLE_BLOCKS] = address_of(self._planes)
+        self._table[TABLE_BLOCK_COUNT] = self.blocks
+        self._table[TABLE_GROUPS] = -(-self.d // GROUP_DIMS)
+        self._table[TABLE_ROWS] = address_of(index.rows)
+        self._table[TABLE_N] = self.n
+        self._table[TABLE_D] = self.d
+        self._table[TABLE_SCALE] = address_of(index.scale)
+        self._table[TABLE_BIAS] = address_of(index.bias)
+        self._table[TABLE_BITS] = bits
+        self.address = address_of(self._table)
+        pack(self.address, 0, 0, 0, 0, 0)
+
+
+class _ThreadScan:
+    """The memory in which one thread scans one table, reused from search to search."""
+
+    def __init__(self, kernel: loader.Kernel, table: _PackedTable, k: int) -> None:
+        d = table.d
+        self.capacity = max(k, MIN_CAPACITY)
+        self._kernel = kernel
+        self._query = np.empty(d, np.float32)
+        self._state = np.zeros(STATE_SIZE, np.int64)
+        self._rows = np.empty(self.capacity, np.int64)
+        self._scores = np.empty(self.capacity)
+
+        memory: dict[int, NDArray[Any]] = {
+            SCRATCH_BEST_ROWS: self._rows,
+            SCRATCH_BEST_SCORES: self._scores,
+            SCRATCH_DEFERRED_ROWS: np.empty(MAX_DEFERRED, np.int64),
+            SCRATCH_DEFERRED_BOUNDS: np.empty(MAX_DEFERRED, np.float32),
+            SCRATCH_CODES: np.empty(2 * -(-d // LANES) * LANES, np.int16),
+            SCRATCH_COARSE: np.empty(-(-d // GROUP_DIMS) * GROUP_DIMS, np.int8),
+            SCRATCH_EXCLUDED: np.empty(table.blocks, np.uint64),
+            SCRATCH_BOUNDS: np.empty(CHUNK_ROWS, np.float32),
+            SCRATCH_STATE: self._state,
+            SCRATCH_HITS: np.empty(CHUNK_ROWS, np.int64),
+        }
+        self._scratch = np.zeros(SCRATCH_SIZE, np.int64)
+        for position, array in memory.items():
+            self._scratch[position] = address_of(array)
+        self._owned = table, memory  # what must live as long as its addresses are used
+        self._table_address = table.address
+        self._query_address = address_of(self._query)
+        self._scratch_address = address_of(self._scratch)
 
     def __call__(
-        self, query: NDArray[np.float32], k: int, excluded: Rows | None, hidden: RowMask | None
+        self, query: NDArray[np.float32], k: int, excluded: Rows | None, mask: RowMask | None
     ) -> SearchResult:
         self._query[:] = query
-        self._places[-1], self._state[3] = (0, 0) if hidden is None else (hidden.at, hidden.count)
-        barred = (0, 0) if excluded is None or not excluded.size else (_at(excluded), excluded.size)
-        count = self._scan(self._table_at, self._query_at, *barred, k, self._work_at)
+        if mask is None:
+            self._scratch[SCRATCH_MASK] = 0
+            self._state[STATE_MASKED] = 0
+        else:
+            self._scratch[SCRATCH_MASK] = mask.address
+            self._state[STATE_MASKED] = mask.count
+        excluded_address = 0
+        excluded_count = 0
+        if excluded is not None and excluded.size:
+            excluded_address = address_of(excluded)
+            excluded_count = excluded.size
+        count = self._kernel(
+            self._table_address,
+            self._query_address,
+            excluded_address,
+            excluded_count,
+            k,
+            self._scratch_address,
+        )
         return SearchResult(
-            self._rows[:count].copy(), self._scores[:count].copy(), int(self._state[2])
+            self._rows[:count].copy(),
+            self._scores[:count].copy(),
+            int(self._state[STATE_ELIGIBLE]),
         )
 
 
 def _aligned(size: int) -> NDArray[np.uint8]:
-    whole = np.empty(size + 63, np.uint8)
-    start = -_at(whole) % 64
-    return whole[start : start + size]
+    """Return `size` bytes that start on a cache line."""
+    padded = np.empty(size + CACHE_LINE - 1, np.uint8)
+    start = -address_of(padded) % CACHE_LINE
+    return padded[start : start + size]

@@ -1,6 +1,6 @@
-"""One bundle made ready to score, with what this device changed of it. Immutable: changes make a new one.
+"""Scores the items of a bundle, and those that this device added, for a user vector.
 
-Rows 0 … n-1 are the bundle's items; row n + i is added item i. Refuses to know users, randomness and storage.
+Rows 0 … n-1 are the bundle's items; row n + i is added item i.
 """
 
 from __future__ import annotations
@@ -17,94 +17,120 @@ from numpy.typing import NDArray
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import BundleError
 from sanderling.exploration import schemes
-from sanderling.ranking.caps import Cap, Groups, Ranking, Rows, capped
+from sanderling.ranking.caps import Cap, Groups, apply_caps
 from sanderling.ranking.index import Int8Index
 from sanderling.ranking.quantization import quantize_rows
-from sanderling.ranking.search_types import RowMask
+from sanderling.ranking.search_types import RowMask, Rows, SearchResult
 from sanderling.ranking.text_encoder import TextEncoder
 from sanderling.ranking.user_model import UserModel
 
 Vector = NDArray[np.float32]
 
-KNOWN_IDS = 65536
-UNSEEN = -2  # stands for the row of an id that was not looked up yet
+CACHED_ROWS = 65536  # ids whose rows are kept
+CACHED_ITEMS = 4096  # rows whose catalogue entries are kept
+UNKNOWN = -1  # the row of an id that neither the bundle nor the device has
+NOT_LOOKED_UP = -2
 NO_CAPS: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True)
 class CatalogDelta:
-    """What the device knows better than the bundle: `records` of items that it added (`id`, `text`, …) or removed
-    (without `text`); of these `added`, with their table, and the bundle's rows that are hidden."""
+    """What this device changed of a bundle's catalogue."""
 
     records: tuple[Mapping[str, Any], ...]
+    """Of items that it added (`id`, `text`, …) or removed (without `text`)."""
+
     added: tuple[Mapping[str, Any], ...]
-    table: Int8Index
-    hidden: RowMask | None
+    """Those of `records` that are added items."""
+
+    index: Int8Index
+    """The vectors of the added items."""
+
+    mask: RowMask | None
+    """The bundle's rows that are replaced or removed."""
 
 
 class CatalogItem(NamedTuple):
-    """What the catalogue says of an item."""
+    """The catalogue's entry of an item."""
 
     id: str
     title: str
     attributes: dict[str, Any]
 
 
-class _Parts(NamedTuple):
-    """What is made of a bundle once, and shared by all its scorers; `groups` by attribute, as they are asked for."""
+@dataclass(frozen=True)
+class _BundleParts:
+    """What all scorers of one bundle share; `groups` are filled on demand."""
 
-    table: Int8Index
+    index: Int8Index
     encoder: TextEncoder
-    state: UserModel
+    user_model: UserModel
     groups: dict[str, Groups]
 
 
 class Scorer:
-    """Scores users against items. `space` names the space in which its states live: another one's mean nothing here."""
+    """Scores users against items. Immutable: a changed catalogue makes another scorer.
+
+    `index` holds the bundle's items, `encoder` and `user_model` are the bundle's, `changes` what
+    the device changed, and `greedy` the bundle's exploration plan without exploration. `space`
+    names the space of user states and vectors: those of another space mean nothing here.
+    """
 
     def __init__(
-        self, bundle: Bundle, parts: _Parts | None = None, changes: CatalogDelta | None = None
+        self,
+        bundle: Bundle,
+        parts: _BundleParts | None = None,
+        changes: CatalogDelta | None = None,
     ) -> None:
         sizes = bundle.manifest.sizes
-        self.bundle, self._parts = bundle, parts or _parts(bundle)
-        self.encoder, self.state = self._parts.encoder, self._parts.state
-        self.greedy = schemes.greedy(bundle.manifest.exploration)
-        self.changes = changes or CatalogDelta((), (), _no_table(sizes.dim), None)
         files = bundle.manifest.files
+        self._parts = parts or _make_parts(bundle)
+        self.bundle = bundle
+        self.index = self._parts.index
+        self.encoder = self._parts.encoder
+        self.user_model = self._parts.user_model
+        self.greedy = schemes.greedy(bundle.manifest.exploration)
+        self.changes = changes or CatalogDelta((), (), _empty_index(sizes.dim), None)
         self.space = (
             files["policy.safetensors"].sha256[:16] + files["items.safetensors"].sha256[:16]
         )
         self._added_rows = {
-            record["id"]: sizes.items + at for at, record in enumerate(self.changes.added)
+            record["id"]: sizes.items + i for i, record in enumerate(self.changes.added)
         }
-        self._rows: dict[Any, int] = {}  # ids looked up lately; unknown ones have row -1
-        self._entry = lru_cache(maxsize=4096)(partial(_read_entry, bundle, self.changes.added))
+        self._row_cache: dict[Any, int] = {}
+        self._read_item = lru_cache(maxsize=CACHED_ITEMS)(
+            partial(_read_item, bundle, self.changes.added)
+        )
 
     def find(self, item: str) -> int | None:
         """Return the row of an item id, or None when neither the bundle nor the device knows it."""
-        row = self._rows.get(item)
+        row = self._row_cache.get(item)
         row = self._look_up(item) if row is None else row
         return row if row >= 0 else None
 
     def _look_up(self, item: Any) -> int:
+        """Return the row of an id or `UNKNOWN`, and keep it for the next time."""
         row = self._added_rows.get(item)
         if row is None and isinstance(item, str):
             row = self.bundle.find(item)
-        if len(self._rows) >= KNOWN_IDS:
-            self._rows.clear()
-        found = -1 if row is None else row
-        self._rows[item] = found
-        return found
+        row = UNKNOWN if row is None else row
+        # Emptied rather than trimmed: an LRU would cost every lookup of the hot path.
+        if len(self._row_cache) >= CACHED_ROWS:
+            self._row_cache.clear()
+        self._row_cache[item] = row
+        return row
 
-    def entry(self, row: int) -> CatalogItem:
-        """Return the id, title and other attributes of a row; its attributes are shared, and not to be changed."""
-        return self._entry(row)
+    def item(self, row: int) -> CatalogItem:
+        """Return the catalogue entry of a row; its attributes are shared, so do not change them."""
+        return self._read_item(row)
 
     def vector(self, row: int) -> Vector:
-        """Return the vector [d] of a row, as the int8 row and its scale give it."""
+        """Return the vector [d] of a row: its int8 row times its scale."""
         n = self.bundle.manifest.sizes.items
-        table, at = (self._parts.table, row) if row < n else (self.changes.table, row - n)
-        return table.rows[at] * table.scale[at]
+        if row < n:
+            return self.index.rows[row] * self.index.scale[row]
+        added = self.changes.index
+        return added.rows[row - n] * added.scale[row - n]
 
     def rank(
         self,
@@ -112,108 +138,109 @@ class Scorer:
         k: int,
         exclude: Iterable[str] = (),
         at_most: Mapping[str, int] = NO_CAPS,
-    ) -> Ranking:
-        """Return the k best items for a user vector [d], without the excluded ids; unknown ids are ignored.
+    ) -> SearchResult:
+        """Return the k best rows for a user vector [d], without excluded ids; unknown ones are
+        ignored.
 
-        `at_most` caps, by attribute, how many items of one value may be among them.
+        `at_most` limits, by attribute, how many items of one value may be among them.
         """
         excluded = self._rows_of(tuple(exclude))
         if not at_most:
-            return self._search(user, k, excluded)
-        caps = [self._cap(attribute, most) for attribute, most in at_most.items()]
-        return capped(partial(self._search, user), caps, k, excluded)
+            return self.search(user, k, excluded)
+        caps = [self._cap(attribute, limit) for attribute, limit in at_most.items()]
+        return apply_caps(partial(self.search, user), caps, k, excluded)
 
     def _rows_of(self, items: tuple[str, ...]) -> Rows:
-        """Return the rows of ids, int64, -1 for unknown ones."""
-        rows = np.fromiter(map(self._rows.get, items, repeat(UNSEEN)), np.int64, len(items))
-        for at in np.flatnonzero(rows == UNSEEN).tolist():
-            rows[at] = self._look_up(items[at])
+        """Return the rows of ids, int64, `UNKNOWN` for those that have none."""
+        # One pass in C over the cache: apps exclude hundreds of items in each call.
+        cached = map(self._row_cache.get, items, repeat(NOT_LOOKED_UP))
+        rows = np.fromiter(cached, np.int64, len(items))
+        for i in np.flatnonzero(rows == NOT_LOOKED_UP).tolist():
+            rows[i] = self._look_up(items[i])
         return rows
 
-    def _search(self, user: Vector, k: int, excluded: Rows) -> Ranking:
-        best = self._parts.table.top(user, k, excluded, self.changes.hidden)
+    def search(self, user: Vector, k: int, excluded: Rows) -> SearchResult:
+        """Return the k best rows for a user vector [d], without the excluded rows int64 [e]."""
+        best = self.index.top(user, k, excluded, self.changes.mask)
         if not self.changes.added:
-            return Ranking(*best)
+            return best
         n = self.bundle.manifest.sizes.items
-        more = self.changes.table.top(user, k, excluded - n)
-        rows, scores = (
-            np.concatenate([best.rows, more.rows + n]),
-            np.concatenate([best.scores, more.scores]),
-        )
+        added = self.changes.index.top(user, k, excluded - n)
+        rows = np.concatenate([best.rows, added.rows + n])
+        scores = np.concatenate([best.scores, added.scores])
         order = np.lexsort((rows, -scores))[:k]
-        return Ranking(rows[order], scores[order], best.eligible + more.eligible)
+        return SearchResult(rows[order], scores[order], best.eligible + added.eligible)
 
-    def _cap(self, attribute: str, most: int) -> Cap:
+    def _cap(self, attribute: str, at_most: int) -> Cap:
+        """Return a cap on the items of the bundle and of the device together."""
         n = self.bundle.manifest.sizes.items
-        old = self.groups(attribute)
+        bundled = self.groups(attribute)
         if not self.changes.added:
-            return Cap(old.of, old.members, most)
-        new = Groups([record.get(attribute) for record in self.changes.added], n)
+            return Cap(bundled.groups_of, bundled.rows_of, at_most)
+        added = Groups([record.get(attribute) for record in self.changes.added], n)
 
-        def of(row: int) -> list[Hashable]:
-            return old.of(row) if row < n else new.of(row)
+        def groups_of(row: int) -> list[Hashable]:
+            return bundled.groups_of(row) if row < n else added.groups_of(row)
 
-        def members(name: Hashable) -> Rows:
-            return np.concatenate([old.members(name), new.members(name)])
+        def rows_of(group: Hashable) -> Rows:
+            return np.concatenate([bundled.rows_of(group), added.rows_of(group)])
 
-        return Cap(of, members, most)
+        return Cap(groups_of, rows_of, at_most)
 
     def groups(self, attribute: str) -> Groups:
-        """Return the bundle's groups by an attribute; the first time the whole catalogue is read."""
+        """Return the bundle's groups by an attribute; the first call reads the whole catalogue."""
         groups = self._parts.groups
         if attribute not in groups:
             groups[attribute] = Groups(self.bundle.values(attribute))
         return groups[attribute]
 
     def project(self, text: str) -> Vector:
-        """Return the item vector [d] of a text that has no learned residual: a new item's."""
+        """Return the vector [d] that a new item gets from its text."""
         return self.bundle.policy["item.project"] @ self.encoder.encode(text)
 
-    def changed(self, records: Iterable[Mapping[str, Any]]) -> Scorer:
-        """Return a scorer that also knows these records; of one id the last one counts."""
-        kept = {record["id"]: record for record in (*self.changes.records, *records)}
-        if not kept:
+    def with_changes(self, records: Iterable[Mapping[str, Any]]) -> Scorer:
+        """Return a scorer that also has these records; the last record of an id counts."""
+        by_id = {record["id"]: record for record in (*self.changes.records, *records)}
+        if not by_id:
             return self
-        added = tuple(record for record in kept.values() if "text" in record)
-        hidden = np.zeros(self.bundle.manifest.sizes.items, np.bool_)
-        hidden[[row for row in map(self.bundle.find, kept) if row is not None]] = True
-        table = self._added_table(added) if added else _no_table(self.bundle.manifest.sizes.dim)
-        return Scorer(
-            self.bundle,
-            self._parts,
-            CatalogDelta(tuple(kept.values()), added, table, RowMask(hidden)),
-        )
+        sizes = self.bundle.manifest.sizes
+        added = tuple(record for record in by_id.values() if "text" in record)
+        index = self._added_index(added) if added else _empty_index(sizes.dim)
+        hidden = np.zeros(sizes.items, np.bool_)
+        hidden[[row for row in map(self.bundle.find, by_id) if row is not None]] = True
+        changes = CatalogDelta(tuple(by_id.values()), added, index, RowMask(hidden))
+        return Scorer(self.bundle, self._parts, changes)
 
-    def _added_table(self, added: Iterable[Mapping[str, Any]]) -> Int8Index:
+    def _added_index(self, added: Iterable[Mapping[str, Any]]) -> Int8Index:
         rows, scale = quantize_rows(np.stack([self.project(record["text"]) for record in added]))
-        return Int8Index(
-            rows, scale, np.full(len(rows), self.bundle.policy["item.bias"][0], np.float32)
-        )
+        bias = np.full(len(rows), self.bundle.policy["item.bias"][0], np.float32)
+        return Int8Index(rows, scale, bias)
 
     def warm_up(self, attributes: Iterable[str] = ()) -> None:
-        """Compile and load everything that the first recommendation, with caps on attributes, would else wait for."""
+        """Load what the first recommendation would wait for, with caps on these attributes."""
         for attribute in attributes:
             self.groups(attribute)
-        self.rank(self.state.user(self.state.start()), 1)
+        self.rank(self.user_model.user_vector(self.user_model.initial_state()), 1)
 
 
-def _read_entry(bundle: Bundle, added: tuple[Mapping[str, Any], ...], row: int) -> CatalogItem:
+def _read_item(bundle: Bundle, added: tuple[Mapping[str, Any], ...], row: int) -> CatalogItem:
     n = bundle.manifest.sizes.items
     record = bundle.record(row) if row < n else added[row - n]
     attributes = {name: value for name, value in record.items() if name not in ("id", "title")}
     return CatalogItem(str(record["id"]), str(record.get("title", "")), attributes)
 
 
-def _parts(bundle: Bundle) -> _Parts:
-    items, sizes = bundle.items, bundle.manifest.sizes
+def _make_parts(bundle: Bundle) -> _BundleParts:
+    items = bundle.items
+    sizes = bundle.manifest.sizes
     try:
-        table = Int8Index(items.rows, items.scale, items.bias)
+        index = Int8Index(items.rows, items.scale, items.bias)
     except ValueError as error:
         raise BundleError(f"items.safetensors: {error}") from error
     encoder = TextEncoder(bundle.folder, sizes.text, sizes.max_tokens)
-    return _Parts(table, encoder, UserModel(bundle.policy, bundle.manifest.kinds), {})
+    return _BundleParts(index, encoder, UserModel(bundle.policy, bundle.manifest.kinds), {})
 
 
-def _no_table(dimension: int) -> Int8Index:
+def _empty_index(dimension: int) -> Int8Index:
     empty = np.empty(0, np.float32)
     return Int8Index(np.empty((0, dimension), np.int8), empty, empty)

@@ -1,6 +1,7 @@
-"""Text -> vector, by the bundle's own int8 encoder. The only room that knows onnxruntime and tokenizers.
+"""Text -> vector by the bundle's int8 encoder; only this module imports onnxruntime.
 
-Texts are encoded one by one: dynamic int8 depends on what else is in a batch, and golden vectors were made one by one.
+Texts are encoded one by one: dynamic int8 depends on what else is in a batch, and golden vectors
+were made one by one.
 """
 
 from __future__ import annotations
@@ -18,46 +19,54 @@ from sanderling.errors import BundleError
 
 MAX_CHARACTERS = 8192
 CACHE_ENTRIES = 1024
-SLOW_FUSIONS = [
-    "SkipLayerNormFusion"
-]  # onnxruntime 1.32 on x86: the fused node takes twice what its parts take
+
+# With onnxruntime 1.32 on x86 the fused node takes twice as long as its parts.
+SLOW_FUSIONS = ["SkipLayerNormFusion"]
 
 
 class TextEncoder:
-    """Loads on the first text, so that an engine which never reads text never pays for it. Thread-safe.
+    """The encoder of a bundle. Thread-safe; concurrent calls do not block each other.
 
-    Texts are encoded side by side: who encodes many, such as new items, keeps nobody waiting.
+    It loads on the first text, so that an engine which never reads text never pays for it. `cache`
+    maps the hashes of the last texts to their vectors: hashes, so that its memory is bounded
+    however long texts are.
     """
 
     def __init__(self, folder: Path, dimension: int, max_tokens: int) -> None:
-        self._folder, self._dimension, self._max_tokens = folder, dimension, max_tokens
-        self._loading = Lock()
-        self._keeping = Lock()
-        self._parts: tuple[Any, Any] | None = None
-        self._cache: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
+        self.cache: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
+        self._folder = folder
+        self._dimension = dimension
+        self._max_tokens = max_tokens
+        self._load_lock = Lock()
+        self._cache_lock = Lock()
+        self._loaded: tuple[Any, Any] | None = None
 
     def encode(self, text: str) -> NDArray[np.float32]:
         """Return the unit vector float32 [t] of a text; any string is allowed, the empty one too.
 
-        The last `CACHE_ENTRIES` are kept by the texts' hashes. Raises `BundleError` when the encoder cannot be loaded
-        or gives something else than t finite numbers, and `ImportError` when the extra `text` is not installed.
+        Characters beyond `MAX_CHARACTERS` are ignored. Raises `BundleError` when the encoder cannot
+        be loaded or does not return t finite numbers, and `ImportError` when the extra `text` is
+        not installed.
         """
         clean = text[:MAX_CHARACTERS].encode("utf-8", "replace")
         key = hashlib.blake2b(clean, digest_size=16).digest()
-        with self._keeping:
-            cached = self._cache.get(key)
+        with self._cache_lock:
+            cached = self.cache.get(key)
             if cached is not None:
-                self._cache.move_to_end(key)
+                self.cache.move_to_end(key)
                 return cached
-        vector = self._run(clean.decode("utf-8"))
-        with self._keeping:
-            self._cache[key] = vector
-            if len(self._cache) > CACHE_ENTRIES:
-                self._cache.popitem(last=False)
+
+        # Outside the lock: another thread may encode the same text meanwhile, to the same vector.
+        vector = self.encode_uncached(clean.decode("utf-8"))
+        with self._cache_lock:
+            self.cache[key] = vector
+            if len(self.cache) > CACHE_ENTRIES:
+                self.cache.popitem(last=False)
         return vector
 
-    def _run(self, text: str) -> NDArray[np.float32]:
-        tokenizer, session = self._loaded()
+    def encode_uncached(self, text: str) -> NDArray[np.float32]:
+        """Return what `encode` does for valid text, without looking into the cache."""
+        tokenizer, session = self.load()
         encoding = tokenizer.encode(text)
         feed = {
             "input_ids": np.array([encoding.ids], np.int64),
@@ -66,16 +75,18 @@ class TextEncoder:
         vector = session.run(None, feed)[0]
         if vector.shape != (1, self._dimension) or not np.isfinite(vector).all():
             raise BundleError(
-                f"encoder.onnx: expected {self._dimension} finite numbers for a text, found shape {vector.shape}"
+                f"encoder.onnx: expected {self._dimension} finite numbers for a text, "
+                f"found shape {vector.shape}"
             )
         return np.asarray(vector[0], np.float32)
 
-    def _loaded(self) -> tuple[Any, Any]:
-        with self._loading:
-            self._parts = self._parts or self._load()
-            return self._parts
+    def load(self) -> tuple[Any, Any]:
+        """Return the tokenizer and the onnxruntime session, loaded on the first call."""
+        with self._load_lock:
+            self._loaded = self._loaded or self._read()
+            return self._loaded
 
-    def _load(self) -> tuple[Any, Any]:
+    def _read(self) -> tuple[Any, Any]:
         try:
             import onnxruntime
             import tokenizers
@@ -83,6 +94,8 @@ class TextEncoder:
             raise ImportError(
                 "encoding text needs the extra `text`: pip install 'sanderling[text]'"
             ) from error
+        # One thread and no arena: an app's own work comes first, and the arena would keep what the
+        # longest text needed.
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1

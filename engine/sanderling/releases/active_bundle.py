@@ -1,7 +1,7 @@
-"""Which bundle serves: the one that the app came with, or the newest that was installed and has not failed.
+"""The bundle in use: the newest that was installed and has not failed, else the app's own.
 
-A swap is one assignment, between two requests. Who does not hold the state folder reads there and changes nothing.
-Refuses to know users and decisions.
+A swap is one assignment, between two requests. An engine that does not own the state folder reads
+there and changes nothing.
 """
 
 from __future__ import annotations
@@ -21,154 +21,193 @@ from sanderling.releases.slots import Slots
 log = logging.getLogger("sanderling")
 
 Fetch = Callable[[Slots, Bundle], Path | None]
-"""Brings a newer bundle into the slots and returns its folder, or None when there is none."""
+"""Installs a bundle newer than the one given; returns its folder, or None when there is none."""
 
 
 class ActiveBundle:
-    """The scorer that serves now, and whoever replaces it. `folder` is the engine's state folder, or None; `holds`
-    tells that this engine has its lock."""
+    """The scorer in use, its catalog overlay, and the moves to a newer bundle and back.
 
-    def __init__(self, given: Bundle, folder: Path | None, *, holds: bool) -> None:
-        self._given, self._folder, self._holds = given, folder, holds
-        self.slots = Slots(folder / "bundles") if folder else None
-        self.swapping = Lock()  # held by whoever replaces the scorer
+    `app_bundle` is the one that the app ships; `folder` the engine's state folder, if it has one;
+    `owns_folder` says that this engine holds the folder's lock.
+    """
+
+    def __init__(self, app_bundle: Bundle, folder: Path | None, *, owns_folder: bool) -> None:
+        self._app_bundle = app_bundle
+        self._folder = folder
+        self.owns_folder = owns_folder
         self._confirming: Thread | None = None
-        self.scorer = self._prepare(self._newest())
-        installed = self.scorer.bundle is not given
-        self.unproven = (
-            installed and holds and self.slots is not None and not self.slots.state().confirmed
+
+        self.slots = Slots(folder / "bundles") if folder else None
+        self.swap_lock = Lock()  # held while the scorer is replaced
+        self.scorer = self._make_scorer(self._newest_bundle())
+        self.is_unconfirmed = (
+            self.slots is not None
+            and owns_folder
+            and self.scorer.bundle is not app_bundle
+            and not self.slots.state().confirmed
         )
 
     @property
     def release(self) -> int:
-        """The release that serves now."""
+        """The release in use."""
         return self.scorer.bundle.manifest.release
 
-    def change(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Add or remove items, durably (`overlay`). Raises `StorageError` where another engine holds the folder."""
-        with self.swapping:
-            if self._folder and not self._holds:
-                raise StorageError(self._refusal())
-            records = catalog_overlay.after(records, self.scorer.bundle)
-            scorer = self.scorer.changed(records)
-            kept = {
+    def change_catalog(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Add or remove items, durably (`catalog_overlay`).
+
+        Raises `StorageError` when another engine owns the state folder.
+        """
+        with self.swap_lock:
+            if self._folder and not self.owns_folder:
+                raise StorageError(self._not_owned())
+
+            records = catalog_overlay.dated_after(records, self.scorer.bundle)
+            scorer = self.scorer.with_changes(records)
+            # Records that this bundle has no use for may still matter to the one before it.
+            merged = {
                 record["id"]: record
                 for record in (*catalog_overlay.read(self._folder), *scorer.changes.records)
             }
-            catalog_overlay.write(self._folder, kept.values())
+            catalog_overlay.write(self._folder, merged.values())
             self.scorer = scorer
 
     def update(self, fetch: Fetch) -> int | None:
-        """Swap in what `fetch` brings; return its release, or None. Raises `UpdateError` as it does."""
+        """Swap in the bundle that `fetch` installs; return its release, or None when there is none.
+
+        Raises `UpdateError` when this engine does not own the state folder, and whatever `fetch`
+        raises; the bundle in use stays.
+        """
         if self.slots is None:
-            raise UpdateError("expected an engine opened with `state`, `releases` and `root`")
-        if not self._holds:
-            raise UpdateError(self._refusal())
-        if self._confirming is not None:
-            self._confirming.join()
+            raise UpdateError(
+                "expected an engine opened with `state`, `releases` and `root`, found no `state`"
+            )
+        if not self.owns_folder:
+            raise UpdateError(self._not_owned())
+        self.wait_for_confirmation()
+
         folder = fetch(self.slots, self.scorer.bundle)
         if folder is None:
             return None
-        with self.swapping:
-            if not self._holds:
-                raise UpdateError(self._refusal())
-            scorer = self._prepare(Bundle.open(folder))
+
+        with self.swap_lock:
+            if not self.owns_folder:  # closed while `fetch` ran
+                raise UpdateError(self._not_owned())
+            scorer = self._make_scorer(Bundle.open(folder))
             scorer.warm_up()
             self.slots.activate(scorer.bundle.manifest.release)
-            self.unproven = True
+            self.is_unconfirmed = True
             self.scorer = scorer
         return self.release
 
     def confirm(self, served: Bundle) -> None:
-        """Mark the release that served good, in the background: a request must not wait for the disk."""
-        if not self.unproven or served is not self.scorer.bundle:
+        """Mark the bundle that served a request as good.
+
+        In the background: a request must not wait for the disk. Does nothing when the bundle that
+        served is no longer in use.
+        """
+        if not self.is_unconfirmed or served is not self.scorer.bundle:
             return
-        with self.swapping:
-            if not self.unproven or served is not self.scorer.bundle:
+
+        with self.swap_lock:
+            # Looked at again: another thread may have confirmed or swapped in the meantime.
+            if not self.is_unconfirmed or served is not self.scorer.bundle:
                 return
-            self.unproven = False
-        if self.slots is not None and self._holds:
+            self.is_unconfirmed = False
+
+        if self.slots is not None and self.owns_folder:
             self._confirming = Thread(
                 target=self.slots.confirm, name="sanderling-confirm", daemon=True
             )
             self._confirming.start()
 
-    def go_back(self, reason: str, failed: Bundle | None = None) -> None:
-        """Serve the bundle before, or where that does not open the one given; the present release is never tried again.
+    def wait_for_confirmation(self, timeout_s: float | None = None) -> None:
+        """Wait until a confirmation that was begun is on the disk."""
+        if self._confirming is not None:
+            self._confirming.join(timeout_s)
 
-        Nothing happens where `failed` is given and no longer serves: another thread went back. Raises `StorageError`
-        where it could not be noted; the bundle before serves all the same.
+    def roll_back(self, reason: str, failed: Bundle | None = None) -> None:
+        """Go back to the previous bundle, or the app's own; the release in use is blocked.
+
+        With `failed`, does nothing when another bundle is in use: another thread has rolled back
+        already. Raises `StorageError` when the roll-back could not be stored; the previous bundle
+        is in use all the same.
         """
-        with self.swapping:
+        with self.swap_lock:
             if failed is not None and failed is not self.scorer.bundle:
                 return
-            self.scorer = self._before()
-            self.unproven = False
-            if self.slots and not self._holds:
-                raise StorageError(self._refusal())
+
+            self.scorer = self._previous_scorer()
+            self.is_unconfirmed = False
+            if self.slots and not self.owns_folder:
+                raise StorageError(self._not_owned())
             if self.slots:
                 self.slots.roll_back(reason)
 
     def abandon_release(self, failed: Bundle, error: Exception) -> None:
-        """Go back from a release whose first decision failed. Where that cannot be noted the next start finds a release
-        that was not confirmed, and tries it once at most."""
-        log.exception(
-            "release %d failed on its first decision; going back", failed.manifest.release
-        )
+        """Roll back a release whose first decision failed.
+
+        When that cannot be stored, the next start finds a release that was tried and not confirmed,
+        and rolls it back then.
+        """
+        release = failed.manifest.release
+        log.exception("release %d failed on its first decision; rolling it back", release)
         try:
-            self.go_back(f"failed on its first decision: {error!r:.200}", failed)
+            self.roll_back(f"failed on its first decision: {error!r:.200}", failed)
         except StorageError as fault:
-            log.error(
-                "that release %d failed could not be noted: %s", failed.manifest.release, fault
-            )
+            log.error("release %d failed, but that could not be stored: %s", release, fault)
 
     def close(self, timeout_s: float) -> None:
-        """Leave a release that never served for the next start; let its confirmation be written."""
+        """Wait for a confirmation under way; let the next start try a release that never served."""
         try:
-            if self.slots and self._holds and self.unproven:
+            if self.slots and self.owns_folder and self.is_unconfirmed:
                 self.slots.clear_trial()
         except StorageError as error:
             log.error(
-                "a release that has not served yet will be taken for one that failed: %s", error
+                "release %d has not served yet; the next start will roll it back,"
+                " because the end of its trial could not be stored: %s",
+                self.release,
+                error,
             )
-        if self._confirming:
-            self._confirming.join(
-                timeout_s
-            )  # a process that ends before this is written looks like a crash
-        self._holds = False
 
-    def _refusal(self) -> str:
+        # A process that ends before the confirmation is stored looks like one that crashed.
+        self.wait_for_confirmation(timeout_s)
+        self.owns_folder = False
+
+    def _not_owned(self) -> str:
         return (
-            f"{self._folder}: expected the engine that holds this folder, found one beside it, or a closed one:"
-            f" nothing there was changed; ask the engine that holds it"
+            f"{self._folder}: expected the engine that owns this state folder, found one that was"
+            " opened beside it, or a closed one; nothing was changed: use the engine that owns it"
         )
 
-    def _before(self) -> Scorer:
+    def _make_scorer(self, bundle: Bundle) -> Scorer:
+        overlay = catalog_overlay.in_force(catalog_overlay.read(self._folder), bundle)
+        return Scorer(bundle).with_changes(overlay)
+
+    def _newest_bundle(self) -> Bundle:
         try:
-            previous = self.slots.before(self.release) if self.slots else None
-            if previous:
-                return self._prepare(Bundle.open(previous))
-        except Exception as error:  # whatever is wrong with it, requests go on
-            log.warning("the bundle before does not open, serving the one given: %s", error)
-        return self._prepare(self._given)
-
-    def _prepare(self, bundle: Bundle) -> Scorer:
-        return Scorer(bundle).changed(
-            catalog_overlay.standing(catalog_overlay.read(self._folder), bundle)
-        )
-
-    def _installed(self) -> Path | None:
-        if self.slots is None:
-            return None
-        return self.slots.current() if self._holds else self.slots.proven()
-
-    def _newest(self) -> Bundle:
-        try:
-            installed = self._installed()
+            installed = self._installed_folder()
             if installed is None:
-                return self._given
+                return self._app_bundle
             bundle = Bundle.open(installed)
         except SanderlingError as error:
-            log.warning("the installed bundle does not open, serving the one given: %s", error)
-            return self._given
-        return bundle if bundle.manifest.release > self._given.manifest.release else self._given
+            log.warning("the installed bundle does not open, using the app's own: %s", error)
+            return self._app_bundle
+
+        is_newer = bundle.manifest.release > self._app_bundle.manifest.release
+        return bundle if is_newer else self._app_bundle
+
+    def _installed_folder(self) -> Path | None:
+        if self.slots is None:
+            return None
+        # `current` counts a trial, which is a change: only the owner may do that.
+        return self.slots.current() if self.owns_folder else self.slots.last_confirmed()
+
+    def _previous_scorer(self) -> Scorer:
+        try:
+            previous = self.slots.previous(self.release) if self.slots else None
+            if previous:
+                return self._make_scorer(Bundle.open(previous))
+        except Exception as error:  # whatever is wrong with it, requests must be answered
+            log.warning("the previous bundle does not open, using the app's own: %s", error)
+
+        return self._make_scorer(self._app_bundle)

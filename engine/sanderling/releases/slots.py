@@ -1,7 +1,7 @@
-"""Which of the installed bundles serves: current, previous, and what is never tried again.
+"""The state of the installed bundles: which one is current, which was before, which never again.
 
-Each change is durable when the call returns, and each call reads the file anew. Refuses to open bundles and to fetch
-them; one process at a time may change them, and call `current`, which counts the tries.
+Each change is durable when the call returns, and each call reads the file anew. One process at a
+time may change the state, and call `current`, which counts the starts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from sanderling.bundle.manifest import Natural, Positive
 from sanderling.errors import StorageError, UpdateError
-from sanderling.runtime.files import flush_path
+from sanderling.runtime import files
 
 FILE = "slots.json"
 MAX_REASON = 500
@@ -26,19 +26,25 @@ Reason = Annotated[str, msgspec.Meta(max_length=MAX_REASON)]
 
 
 class SlotState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The content of slots.json.
-
-    `current` serves and `previous` is kept for a roll-back. `tried` says that a process has started with a current
-    bundle that is not `confirmed` yet. `highest` is the highest release ever confirmed. `blocked` has the reason of
-    each release above it, or equal to it, that failed.
-    """
+    """The content of slots.json. Bundles are named by their release."""
 
     current: Positive | None = None
+    """The bundle in use; None: the one that the app ships."""
+
     previous: Positive | None = None
+    """The bundle to go back to; None: the one that the app ships."""
+
     confirmed: bool = False
+    """Whether `current` has served a request."""
+
     tried: bool = False
+    """Whether a process has started with `current` while it was not confirmed."""
+
     highest: Natural = 0
+    """The highest release that was ever confirmed."""
+
     blocked: dict[Positive, Reason] = {}
+    """The releases from `highest` upwards that failed, and why."""
 
 
 class Slots:
@@ -46,11 +52,11 @@ class Slots:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._trying: int | None = None
-        self._lock = RLock()  # `current` calls `roll_back`
+        self._trial: int | None = None  # the unconfirmed release that this process has started with
+        self._lock = RLock()  # reentrant: `current` calls `roll_back`, which calls `current`
 
     def state(self) -> SlotState:
-        """Return what is on the disk; raise `StorageError` when it cannot be read or makes no sense."""
+        """Return what is on the disk; raise `StorageError` when it cannot be read."""
         path = self.folder / FILE
         try:
             return msgspec.json.decode(path.read_bytes(), type=SlotState)
@@ -58,8 +64,9 @@ class Slots:
             return SlotState()
         except (OSError, msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             raise StorageError(
-                f"{path}: expected the state of the installed bundles, found: {error}. Serve the bundle that came with"
-                f" the app; deleting {self.folder} starts anew, without protection against older releases"
+                f"{path}: expected the state of the installed bundles, found: {error}."
+                f" The app's own bundle can be used without it; deleting {self.folder} repairs it,"
+                " but also removes the protection against older releases"
             ) from error
 
     def path(self, release: int) -> Path:
@@ -69,15 +76,16 @@ class Slots:
     def installed(self) -> Iterator[Path]:
         """Yield the folders of all installed bundles, in no order."""
         if self.folder.is_dir():
-            yield from (
-                path for path in self.folder.iterdir() if path.name.isdecimal() and path.is_dir()
-            )
+            for path in self.folder.iterdir():
+                if path.name.isdecimal() and path.is_dir():
+                    yield path
 
     def current(self) -> Path | None:
-        """Return the bundle to open, or None when there is none and the app's own must serve.
+        """Return the bundle to open, or None when it is the app's own.
 
-        The first call after a start counts as a try of an unconfirmed bundle. If an earlier process has tried it
-        already and never confirmed it, that process crashed: the bundle is rolled back and blocked.
+        The first call after a start counts as the trial of an unconfirmed bundle. If an earlier
+        process has tried it already and never confirmed it, that process crashed: the bundle is
+        rolled back and blocked.
         """
         with self._lock:
             state = self.state()
@@ -85,30 +93,30 @@ class Slots:
                 return None
             if not self.path(state.current).is_dir():
                 return self.roll_back("its folder is missing")
-            if not state.confirmed and self._trying != state.current:
+
+            if not state.confirmed and self._trial != state.current:
                 if state.tried:
                     return self.roll_back("the process ended before the bundle was confirmed")
                 self._write(replace(state, tried=True))
-                self._trying = state.current
+                self._trial = state.current
+
             return self.path(state.current)
 
-    def proven(self) -> Path | None:
-        """Return the bundle that was confirmed last, or None, for whoever may change nothing."""
+    def last_confirmed(self) -> Path | None:
+        """Return the newest confirmed bundle, or None; for engines that do not own the folder."""
         state = self.state()
-        return self._there(state.current if state.confirmed else state.previous)
+        return self._if_installed(state.current if state.confirmed else state.previous)
 
-    def before(self, release: int) -> Path | None:
-        """Return the bundle to which a release that serves goes back, or None when it is the app's own."""
+    def previous(self, release: int) -> Path | None:
+        """Return the bundle that a roll-back from `release` leads to, or None: the app's own."""
         state = self.state()
-        return self._there(state.previous if state.current == release else None)
-
-    def _there(self, release: int | None) -> Path | None:
-        return self.path(release) if release is not None and self.path(release).is_dir() else None
+        return self._if_installed(state.previous if state.current == release else None)
 
     def activate(self, release: int) -> None:
         """Make an installed release current, unconfirmed.
 
-        Raises `UpdateError` when it is blocked, not above the highest confirmed one, or not installed.
+        Raises `UpdateError` when it is blocked, not above the highest confirmed one, or not
+        installed.
         """
         with self._lock:
             state = self.state()
@@ -117,18 +125,24 @@ class Slots:
                 fault = f"release {release}: expected a bundle in {self.path(release)}, found none"
             if fault:
                 raise UpdateError(fault)
+
+            # An unconfirmed bundle that is replaced is nothing to go back to.
             previous = state.current if state.confirmed else state.previous
             self._write(
                 replace(state, current=release, previous=previous, confirmed=False, tried=False)
             )
-            self._trying = None
+            self._trial = None
 
     def confirm(self) -> None:
-        """Say that the current bundle has served; only now does `highest` rise. Deletes what is no longer needed."""
+        """Mark the current bundle as good; only now does `highest` rise.
+
+        All bundles but the current and the previous one are deleted.
+        """
         with self._lock:
             state = self.state()
             if state.current is None or state.confirmed:
                 return
+
             highest = max(state.highest, state.current)
             blocked = {
                 release: reason for release, reason in state.blocked.items() if release > highest
@@ -136,19 +150,20 @@ class Slots:
             self._write(
                 replace(state, confirmed=True, tried=False, highest=highest, blocked=blocked)
             )
+
             for path in self.installed():
                 if int(path.name) not in (state.current, state.previous):
                     shutil.rmtree(path, ignore_errors=True)
 
     def clear_trial(self) -> None:
-        """Take back the try of an unconfirmed bundle: the process ends in good order, without having served."""
+        """Take back this process's trial: it ends without a crash, and without having served."""
         with self._lock:
             state = self.state()
-            if state.tried and self._trying == state.current:
+            if state.tried and self._trial == state.current:
                 self._write(replace(state, tried=False))
 
     def roll_back(self, reason: str) -> Path | None:
-        """Block the current bundle and return the previous one, or None when the app's own must serve.
+        """Block the current bundle; return the previous one, or None when it is the app's own.
 
         `highest` stays: no release up to it will be installed again.
         """
@@ -156,36 +171,34 @@ class Slots:
             state = self.state()
             if state.current is None:
                 return None
-            blocked = {**state.blocked, state.current: reason[:MAX_REASON]}
-            back, confirmed = state.previous, state.previous is not None
+
             self._write(
                 replace(
                     state,
-                    current=back,
+                    current=state.previous,
                     previous=None,
-                    confirmed=confirmed,
+                    confirmed=state.previous is not None,
                     tried=False,
-                    blocked=blocked,
+                    blocked={**state.blocked, state.current: reason[:MAX_REASON]},
                 )
             )
             return self.current()
 
     def block(self, release: int, reason: str) -> None:
-        """Never try this release, which is not installed."""
+        """Never install this release, which is not installed now."""
         with self._lock:
             state = self.state()
             self._write(replace(state, blocked={**state.blocked, release: reason[:MAX_REASON]}))
 
+    def _if_installed(self, release: int | None) -> Path | None:
+        return self.path(release) if release is not None and self.path(release).is_dir() else None
+
     def _write(self, state: SlotState) -> None:
-        """Replace the file: flush the new one, rename it, flush the folder."""
-        path, partial = self.folder / FILE, self.folder / f"{FILE}.partial"
+        path = self.folder / FILE
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(msgspec.json.encode(state))
-            flush_path(partial)
-            partial.replace(path)
-            flush_path(self.folder)
-            flush_path(self.folder.parent)
+            files.write_durably(path, msgspec.json.encode(state))
+            files.flush_path(self.folder.parent)  # the folder may be new
         except OSError as error:
             raise StorageError(
                 f"{path}: could not be written: {error}; free space or fix access"
@@ -193,9 +206,13 @@ class Slots:
 
 
 def refusal(state: SlotState, release: int) -> str | None:
-    """Return why a release may not become the current one, or None."""
+    """Return why a release may not become the current one, or None when it may."""
     if release in state.blocked:
         return f"release {release} is blocked on this device: {state.blocked[release]}"
+
     if release <= state.highest:
-        return f"release {release}: expected one above {state.highest}, the highest that was confirmed here"
+        return (
+            f"release {release}: expected one above {state.highest},"
+            " the highest that was confirmed on this device"
+        )
     return None

@@ -1,105 +1,89 @@
-"""Fetching a release: everything that touches the network or a bundle not yet trusted happens in a child process.
-
-Whatever becomes of the child (`updater`: a crash, a signal, a hang), the host sees a folder, None, or an
-`UpdateError`. Refuses to know which bundle serves: `slots` does.
-"""
+"""The parent's side of an update: everything that touches the network or a bundle not yet trusted
+happens in a child process (`update_worker`)."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import msgspec
 
 from sanderling.errors import UpdateError
 from sanderling.releases.slots import Slots
+from sanderling.runtime.child_process import ChildFailedError, run_module
 
 TIMEOUT_S = 900.0
-QUIET = {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1", "SANDERLING_KERNELS": "numpy"}
 
 
 class UpdateRequest(msgspec.Struct, frozen=True):
-    """What the child is told, as JSON on its standard input."""
+    """What to update, and from where. The child reads it as JSON on its standard input."""
 
     url: str
+    """Address of the repository; `metadata/` and `targets/` lie below it."""
+
     root: bytes
+    """The root.json that the app ships: whom to trust."""
+
     folder: str
+    """The folder of the installed bundles. The signed metadata is kept beside it, in `tuf/`."""
+
     app: str
+    """Name of the app; releases of other apps are ignored."""
+
     current_release: int
-    install: str
-    serving: str | None
+    """Only releases above this one are installed."""
+
+    install: str = ""
+    """The install's id, which partial rollouts go by; without one, only full rollouts count."""
+
+    active_folder: str | None = None
+    """The bundle in use: files that the new release shares with it are copied, not downloaded."""
 
 
 class UpdateAnswer(msgspec.Struct, frozen=True):
-    """What the child says, as JSON on its standard output. `refused` names a release that will never be right here."""
+    """What the child did, as JSON on its standard output."""
 
     release: int | None = None
+    """The release that was installed, or None when there is none newer."""
+
     fault: str = ""
-    refused: int | None = None
+    """Why the update failed; empty when it did not."""
+
+    refused_release: int | None = None
+    """A release that can never run on this device, and is to be blocked."""
 
 
-def fetch(
-    url: str,
-    root: bytes,
-    folder: Path,
-    *,
-    app: str,
-    current_release: int,
-    install: str = "",
-    serving: Path | None = None,
-    timeout_s: float = TIMEOUT_S,
-) -> Path | None:
-    """Install the newest release above `current_release` under `folder`; return its folder, or None if there is none.
+def fetch(request: UpdateRequest, timeout_s: float = TIMEOUT_S) -> Path | None:
+    """Install the newest release; return its folder, or None when there is none newer.
 
-    `url` has `metadata/` and `targets/` below it. `root` is the root.json that came with the app. `install` places
-    this device in a partial roll-out; without one it takes full roll-outs only. Files equal to those of an installed
-    bundle or of `serving` are copied, not downloaded. The signed metadata is kept beside `folder`, in `tuf/`.
-    Raises `UpdateError` for everything that goes wrong, after at most `timeout_s` seconds; a release whose content
-    is at fault is blocked.
+    A release whose content is at fault is blocked. Raises `UpdateError` for everything that goes
+    wrong in the child or on the network, after at most `timeout_s` seconds, and `StorageError` when
+    the state of the installed bundles cannot be read.
     """
-    slots = Slots(folder)
-    slots.state()
-    request = UpdateRequest(
-        url, root, str(folder), app, current_release, install, str(serving) if serving else None
-    )
-    answer = _ask(request, timeout_s)
-    if answer.refused is not None:
-        slots.block(answer.refused, answer.fault)
+    slots = Slots(Path(request.folder))
+    slots.state()  # damaged? Then fetch nothing: a release that was blocked might come back
+
+    answer = _run_worker(request, timeout_s)
+    if answer.refused_release is not None:
+        slots.block(answer.refused_release, answer.fault)
     if answer.fault:
         raise UpdateError(answer.fault)
+
     return None if answer.release is None else slots.path(answer.release)
 
 
-def _ask(request: UpdateRequest, timeout_s: float) -> UpdateAnswer:
+def _run_worker(request: UpdateRequest, timeout_s: float) -> UpdateAnswer:
     try:
-        child = subprocess.run(
-            [sys.executable, "-P", "-m", "sanderling.releases.update_worker"],
-            input=msgspec.json.encode(request),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, **QUIET},
-            timeout=timeout_s,
-            check=False,
+        output = run_module(
+            "sanderling.releases.update_worker",
+            name="the updater",
+            timeout_s=timeout_s,
+            stdin=msgspec.json.encode(request),
+            environment={"SANDERLING_KERNELS": "numpy"},
         )
-    except subprocess.TimeoutExpired as error:
+        return msgspec.json.decode(output, type=UpdateAnswer)
+    except ChildFailedError as error:
         raise UpdateError(
-            f"the update took longer than {timeout_s:g} s and was stopped; it starts anew next time"
+            f"{error}; the bundle in use stays active, and can be updated later"
         ) from error
-    except OSError as error:
-        raise UpdateError(
-            f"the updater could not be started with {sys.executable!r}: {error}"
-        ) from error
-    if child.returncode < 0:
-        cause = signal.strsignal(-child.returncode)
-        raise UpdateError(
-            f"the updater was killed by signal {-child.returncode} ({cause}); the old bundle serves on"
-        )
-    try:
-        return msgspec.json.decode(child.stdout, type=UpdateAnswer)
     except msgspec.MsgspecError as error:
-        raise UpdateError(
-            f"the updater ended with status {child.returncode} and without an answer"
-        ) from error
+        raise UpdateError(f"the updater's answer cannot be read: {error}") from error

@@ -1,4 +1,4 @@
-"""Time and fresh ids, passed in wherever they are needed so that tests can own them."""
+"""Clocks and ids, passed in wherever they are needed so that tests can replace them."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ from typing import Protocol
 Entropy = Callable[[int], bytes]
 """Returns that many random bytes; `os.urandom` outside of tests."""
 
-
 OLDEST_MS = 1_735_689_600_000
-"""2025-01-01 in ms since 1970: there was nothing to record before, so an earlier wall clock is not set."""
+"""2025-01-01 in ms since 1970. No event is older, so an earlier wall clock has not been set."""
 
 
 class Clock(Protocol):
-    """Wall time steps and may be wrong; monotonic time never goes back, and starts anew at each boot."""
+    """Wall time may step and may be wrong; monotonic time never goes back and restarts at boot."""
 
     def wall_ms(self) -> int:
         """Return milliseconds since 1970, never less than 0."""
         ...
 
     def mono_ms(self) -> int:
-        """Return milliseconds since an arbitrary point of this boot."""
+        """Return milliseconds since an arbitrary moment of this boot."""
         ...
 
 
@@ -40,7 +39,10 @@ class SystemClock:
 
 
 def uuid7(now_ms: int, entropy: Entropy = os.urandom) -> str:
-    """Return a fresh UUID of version 7 (RFC 9562 §5.7) as 32 hex digits: 48 bits of wall time, then 74 random bits."""
+    """Return a new UUID of version 7 (RFC 9562, section 5.7) as 32 hex digits.
+
+    It holds 48 bits of wall time, then 74 random bits.
+    """
     random = int.from_bytes(entropy(10), "big")
     high = now_ms << 16 | 0x7000 | random >> 68
     low = 0b10 << 62 | random & (2**62 - 1)
@@ -48,5 +50,5 @@ def uuid7(now_ms: int, entropy: Entropy = os.urandom) -> str:
 
 
 def time_of(id: str) -> int:
-    """Return the wall ms since 1970 at which an id of `uuid7` was made."""
+    """Return the wall time, in ms since 1970, at which `uuid7` made an id."""
     return int(id[:12], 16)

@@ -1,15 +1,9 @@
-"""Files written durably: write, flush, rename, flush the folder."""
+"""Files written durably: write beside, flush, rename, flush the folder."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-
-
-def flush(folder: Path) -> None:
-    """Flush every file of a flat folder, and the folder's own entry, to the disk."""
-    for path in [*sorted(folder.iterdir()), folder]:
-        flush_path(path)
 
 
 def flush_path(path: Path) -> None:
@@ -21,7 +15,35 @@ def flush_path(path: Path) -> None:
         os.close(handle)
 
 
+def flush_folder(folder: Path) -> None:
+    """Flush every file of a flat folder, and then the folder's own entries."""
+    for path in [*sorted(folder.iterdir()), folder]:
+        flush_path(path)
+
+
+def partial_path(path: Path) -> Path:
+    """Return the name under which `path` is written before it is complete."""
+    return path.with_name(f"{path.name}.partial")
+
+
+def replace_durably(partial: Path, path: Path) -> None:
+    """Flush a complete file and give it its final name, in place of an older file of that name.
+
+    After a crash either the old or the new content is there, never a mixture.
+    """
+    flush_path(partial)
+    partial.replace(path)
+    flush_path(path.parent)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file so that after a crash it has either its old or its new content."""
+    partial = partial_path(path)
+    partial.write_bytes(data)
+    replace_durably(partial, path)
+
+
 def publish(folder: Path, target: Path) -> None:
-    """Give a finished folder its final name, durably; `target` must not exist."""
+    """Give a complete and flushed folder its final name; `target` must not exist."""
     folder.rename(target)
     flush_path(target.parent)

@@ -1,4 +1,8 @@
-"""SQLite connections across a fork: a child that closed its parent's would change the parent's files and locks."""
+"""SQLite connections that survive a fork.
+
+A child that closed a copy of its parent's connection would release the parent's file locks and
+change the memory that both share, so the child keeps every copy open until it ends.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,7 @@ def connect(path: Path, flags: int) -> apsw.Connection:
 
 
 def _keep_open() -> None:
+    # One reference too many: the child's garbage collector and its exit never finalize them.
     for connection in list(_connections):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 

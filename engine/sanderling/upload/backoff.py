@@ -1,44 +1,50 @@
-"""How long to wait between tries."""
+"""How long to wait between attempts to upload."""
 
 from __future__ import annotations
 
 import random
 
-FIRST_DELAY_S = 30.0
-
-
-OFFLINE_S = 60.0
-
-
+MAX_START_DELAY_S = 30.0
+OFFLINE_DELAY_S = 60.0
 FIRST_BACKOFF_S = 1.0
 
+# After an outage of an hour the devices come back spread over the hour that follows.
+MAX_BACKOFF_S = 3000.0
 
-LAST_BACKOFF_S = 3000.0
+MAX_DOUBLINGS = 16  # 2**16 s is far above `MAX_BACKOFF_S`; more could overflow
 
 
 class Backoff:
-    """Full jitter below a doubling ceiling: the draw comes after the cap, so that a fleet does not march in step.
+    """Exponential backoff with full jitter.
 
-    The last ceiling spreads the return of a fleet, after an outage of an hour, over the hour that follows.
+    The delay is drawn uniformly from 0 to a ceiling that doubles with every failure. The draw comes
+    after the cap: capping the draws instead would bring many devices back at the same moment.
     """
 
     def __init__(self, rng: random.Random) -> None:
-        self._rng, self._failures = rng, 0
+        self._rng = rng
+        self._failures = 0
 
-    def first(self) -> float:
-        """Return the seconds to wait before a first try: devices that start together must not all call at once."""
-        return self._rng.uniform(0.0, FIRST_DELAY_S)
+    def start_delay_s(self) -> float:
+        """Return how long to wait before the first attempt of a process, in seconds.
 
-    def fail(self, at_least_s: float = 0.0) -> float:
-        """Count a failure; return the seconds to wait, `at_least_s` or more."""
-        ceiling = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(self._failures, 16))
+        Devices that start together, after a power cut for example, must not all call at once.
+        """
+        return self._rng.uniform(0.0, MAX_START_DELAY_S)
+
+    def failure_delay_s(self, at_least_s: float = 0.0) -> float:
+        """Count a failure; return how long to wait in seconds, `at_least_s` and a random share."""
+        ceiling_s = FIRST_BACKOFF_S * 2.0 ** min(self._failures, MAX_DOUBLINGS)
         self._failures += 1
-        return at_least_s + self._rng.uniform(0.0, ceiling)
+        return at_least_s + self._rng.uniform(0.0, min(MAX_BACKOFF_S, ceiling_s))
 
-    def offline(self) -> float:
-        """Return the seconds to wait where there is no network: no failure of the collector, who notices nothing."""
-        return self._rng.uniform(OFFLINE_S / 2, OFFLINE_S)
+    def offline_delay_s(self) -> float:
+        """Return how long to wait without a network, in seconds.
+
+        This counts as no failure: the collector is not concerned, and the network may be back soon.
+        """
+        return self._rng.uniform(OFFLINE_DELAY_S / 2, OFFLINE_DELAY_S)
 
     def reset(self) -> None:
-        """Forget the failures."""
+        """Forget the failures, after a success."""
         self._failures = 0

@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 
-
-@dataclass
 class BatchSize:
-    """How many events to send. 413 halves the cap, success adds one; a refused batch is searched by halving."""
+    """Adapts the number of events in a batch to what the collector accepts.
 
-    most: int
-    cap: int = field(init=False)
-    suspects: int = 0
+    A batch that is too large halves the limit, and each accepted batch raises it by one. When a
+    batch is refused because of one event in it, the batches that follow search that event by
+    halving: the first half of the suspects is sent, and so on, until the batch has one event.
+    """
 
-    def __post_init__(self) -> None:
-        self.cap = self.most
+    def __init__(self, max_events: int) -> None:
+        self._max_events = max_events
+        self._limit = max_events
+        self._suspects = 0  # the oldest events of the outbox among which one is refused
 
-    def size(self) -> int:
-        return min(self.cap, max(1, self.suspects // 2)) if self.suspects else self.cap
+    def next(self) -> int:
+        """Return how many events to send next, at least 1."""
+        if self._suspects:
+            return min(self._limit, max(1, self._suspects // 2))
+        return self._limit
 
-    def passed(self, count: int) -> None:
-        self.suspects = max(0, self.suspects - count)
-        self.cap = min(self.most, self.cap + 1)
+    def accepted(self, count: int) -> None:
+        """Note that the collector has answered for `count` events: they are no suspects."""
+        self._suspects = max(0, self._suspects - count)
+        self._limit = min(self._max_events, self._limit + 1)
 
-    def found(self) -> None:
-        self.suspects, self.cap = 0, self.most
+    def too_large(self, count: int) -> None:
+        """Note that a batch of `count` events, 2 or more, was too large."""
+        self._limit = count // 2
+
+    def refused(self, count: int) -> None:
+        """Note that one of the `count` events of a batch is refused."""
+        self._suspects = count
+
+    def isolated(self) -> None:
+        """Note that the refused event is found and removed from the queue."""
+        self._suspects = 0
+        self._limit = self._max_events

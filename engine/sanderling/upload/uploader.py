@@ -1,6 +1,6 @@
-"""Batches out, acknowledgements in: oldest first, at least once, with no limit on tries.
+"""Sends stored events to the collector: oldest first, at least once, for as long as it takes.
 
-Only what the collector's answer names is deleted. Clock, transport and randomness are passed in.
+Only events that the collector's response names are deleted from the outbox.
 """
 
 from __future__ import annotations
@@ -17,218 +17,149 @@ import msgspec
 from sanderling.errors import StorageError
 from sanderling.events import codec
 from sanderling.events import schema as wire
-from sanderling.outbox.event_store import StoredEvent
 from sanderling.outbox.outbox import Outbox
+from sanderling.outbox.records import StoredEvent
 from sanderling.runtime.clock import Clock
 from sanderling.upload.backoff import Backoff
 from sanderling.upload.batch_size import BatchSize
-from sanderling.upload.transport import (
-    HttpTransport,
-    NoNetworkError,
-    Response,
-    Transport,
-    retry_after_s,
-)
-
-__all__ = ["Backoff", "HttpTransport", "Response", "Transport", "UploadCounters", "Uploader"]
+from sanderling.upload.transport import NoNetworkError, Response, Transport, retry_after_s
 
 log = logging.getLogger("sanderling")
 
-IDLE_S = 30.0
-LAST_POST_S = 1.0
-BUSY_S = 0.1
-QUEUED_S = 0.01
-POISON_STREAK = 3
+IDLE_S = 30.0  # between looks at an empty outbox, and between questions to `may_upload`
+BUSY_S = 0.1  # how long a step waits for another thread's step to end
+DRAIN_POLL_S = 0.01  # while events are still in the write queue, on their way to the disk
+STOP_WAIT_S = 1.0  # how long `stop` waits for a post under way
+QUARANTINE_STREAK = 3  # so many events refused in a row may be the collector's fault: slow down
 VERDICTS = {"ok", "duplicate", "rejected"}
+
+
+@dataclass(frozen=True)
+class UploadOptions:
+    """The size of batches, and the hooks of the app and the engine."""
+
+    max_events: int = 500
+    """Events in a batch, at most."""
+
+    max_bytes: int = 1 << 20
+    """Bytes of a batch before compression, at most; a single event may be larger."""
+
+    may_upload: Callable[[], bool] = lambda: True
+    """Whether the network may be used now: idle, charging, unmetered, whatever the app cares for.
+
+    It is called before each batch. After it has returned False, the background thread sends again
+    at most a minute after it returns True.
+    """
+
+    on_empty: Callable[[], None] = lambda: None
+    """Called when everything that was stored has been acknowledged."""
+
+    on_rotate: Callable[[], None] = lambda: None
+    """Called when the collector asks this install to take a new identity."""
 
 
 @dataclass
 class UploadCounters:
-    """Since start: posts tried, batches answered with verdicts, events by verdict, and how often this install was told
-    that it had been erased, or is to take another name."""
+    """What has happened since the start of the process."""
 
     attempts: int = 0
+    """Batches that were posted, with or without success."""
+
     batches: int = 0
+    """Batches that were answered with verdicts."""
+
     acknowledged: int = 0
+    """Events that the collector has stored, duplicates among them."""
+
     duplicates: int = 0
+    """Events that the collector had stored before."""
+
     rejected: int = 0
+    """Events that the collector will never store; they are in quarantine."""
+
     erasures: int = 0
-    renewals: int = 0
+    """How often the collector answered that this install was erased."""
+
+    rotations: int = 0
+    """How often the collector asked this install to take a new identity."""
 
 
 class Uploader:
-    """Sends what is in the outbox. `step` for those who keep time themselves; `start` for a thread that does.
+    """Sends what is in the outbox.
 
-    `may_upload` tells whether the network may be used now: idle, charging, unmetered, whatever the app cares for. It is
-    asked before each batch; after a no, the thread sends again at most a minute after the first yes. `on_empty` is
-    called when all that was stored has been acknowledged, `on_rotate` when the lab asks this install for another name.
+    Call `step` to keep time yourself, or `start` for a background thread.
     """
 
     def __init__(
         self,
         outbox: Outbox,
         transport: Transport,
+        options: UploadOptions | None = None,
         *,
         clock: Clock,
         rng: random.Random,
-        max_events: int = 500,
-        max_bytes: int = 1 << 20,
-        may_upload: Callable[[], bool] = lambda: True,
-        on_empty: Callable[[], None] = lambda: None,
-        on_rotate: Callable[[], None] = lambda: None,
     ) -> None:
         self.counters = UploadCounters()
-        self._outbox, self._transport, self._clock, self._max_bytes = (
-            outbox,
-            transport,
-            clock,
-            max_bytes,
-        )
-        self._may_upload, self._on_empty, self._on_rotate = may_upload, on_empty, on_rotate
-        self._backoff, self._window = Backoff(rng), BatchSize(max_events)
+        self._outbox = outbox
+        self._transport = transport
+        self._options = options or UploadOptions()
+        self._clock = clock
+
+        self._backoff = Backoff(rng)
+        self._batch_size = BatchSize(self._options.max_events)
         self._not_before_ms = clock.mono_ms()
-        self._poisoned = 0
-        self._empty = False
+        self._quarantined_in_a_row = 0
+        self._found_empty = False  # whether the last step found nothing to send
+
         self._thread: threading.Thread | None = None
-        self._turn = threading.Lock()
-        self._awake = threading.Event()
-        self._ended = threading.Event()
+        self._step_lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopped = threading.Event()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the background thread is alive."""
+        return self._thread is not None and self._thread.is_alive()
 
     def step(self) -> float:
-        """Send at most one batch; return the seconds to wait before the next step, 0 when there is more to send."""
-        if not self._turn.acquire(timeout=BUSY_S):
+        """Send at most one batch.
+
+        Returns the seconds to wait before the next step, 0 when there is more to send. A step that
+        comes too early sends nothing and returns what is left to wait.
+        """
+        if not self._step_lock.acquire(timeout=BUSY_S):
             return BUSY_S
-        self._empty = False
+
+        self._found_empty = False
         try:
             wait_ms = self._not_before_ms - self._clock.mono_ms()
             if wait_ms > 0:
                 return wait_ms / 1000
-            return self._send_oldest() if self._allowed() else IDLE_S
+            return self._send_oldest() if self._may_upload() else IDLE_S
         except NoNetworkError:
-            return self._pause(self._backoff.offline())
+            return self._pause(self._backoff.offline_delay_s())
         except (StorageError, OSError):
-            return self._wait()
+            return self._back_off()
         finally:
-            self._turn.release()
-
-    def _allowed(self) -> bool:
-        """Ask the app whether the network may be used; a hook that raises counts as a no."""
-        try:
-            return self._may_upload()
-        except Exception as error:  # the app's own fault must neither reach its calls of `flush` nor end the uploading
-            log.warning("may_upload raised %r: that counts as a no", error)
-            return False
-
-    def _send_oldest(self) -> float:
-        batch = self._outbox.oldest(self._window.size(), self._max_bytes)
-        self._empty = not batch
-        if batch:
-            return self._send(batch)
-        self._on_empty()
-        return IDLE_S
-
-    def _send(self, batch: Sequence[StoredEvent]) -> float:
-        self.counters.attempts += 1
-        headers = {
-            "content-type": "application/x-ndjson",
-            "content-encoding": "zstd",
-            "sent-at": str(self._clock.wall_ms()),
-        }
-        response = self._transport.post(codec.pack(pending.line for pending in batch), headers)
-        if response.status == 200:
-            return self._settle(batch, response)
-        if response.status == 410 and self._outbox.install.encode() in response.body:
-            return self._erased()
-        if response.status == 413:
-            return self._too_large(batch, response)
-        if response.status in (400, 422) and _is_refusal(response.body):
-            return self._refused(batch, response)
-        return self._wait_as_told(response)
-
-    def _settle(self, batch: Sequence[StoredEvent], response: Response) -> float:
-        """Delete what the answer names as stored, set aside what it rejects, keep the rest."""
-        waiting = {pending.id for pending in batch}
-        answer = _answer(response.body)
-        verdicts = {
-            verdict.id: verdict
-            for verdict in answer.verdicts
-            if verdict.id in waiting and verdict.verdict in VERDICTS
-        }
-        if not verdicts:
-            return self._wait_as_told(response)
-        rejected = [verdict for verdict in verdicts.values() if verdict.verdict == "rejected"]
-        done = verdicts.keys() - {verdict.id for verdict in rejected}
-        self._outbox.acknowledge(done)
-        for verdict in rejected:
-            self._outbox.quarantine(verdict.id, verdict.reason)
-        self.counters.batches += 1
-        self.counters.acknowledged += len(done)
-        self.counters.duplicates += sum(
-            verdict.verdict == "duplicate" for verdict in verdicts.values()
-        )
-        self.counters.rejected += len(rejected)
-        self._window.passed(len(verdicts))
-        self._poisoned = 0
-        self._backoff.reset()
-        if self._outbox.install in answer.rotate:
-            self.counters.renewals += 1
-            self._on_rotate()
-        return self._wait_as_told(response) if len(verdicts) < len(batch) else 0.0
-
-    def _erased(self) -> float:
-        """The lab has erased this install, and says its name, as no page of some proxy would: forget it here too."""
-        self._outbox.reset_identity()
-        self.counters.erasures += 1
-        return self._wait()
-
-    def _too_large(self, batch: Sequence[StoredEvent], response: Response) -> float:
-        """Halve the batch, whoever says so; one event alone is set aside at the collector's own word only."""
-        if len(batch) > 1:
-            self._window.cap = len(batch) // 2
-            return 0.0
-        if _is_refusal(response.body):
-            return self._set_aside(batch[0], "too_large")
-        return self._wait_as_told(response)
-
-    def _refused(self, batch: Sequence[StoredEvent], response: Response) -> float:
-        """Search the event that the collector refuses by halving; after a streak of them suspect it, and go slowly."""
-        if len(batch) == 1:
-            return self._set_aside(batch[0], f"status_{response.status}")
-        self._window.suspects = len(batch)
-        return 0.0
-
-    def _set_aside(self, pending: StoredEvent, reason: str) -> float:
-        self._outbox.quarantine(pending.id, reason)
-        self.counters.rejected += 1
-        self._window.found()
-        self._poisoned += 1
-        return self._wait() if self._poisoned >= POISON_STREAK else 0.0
-
-    def _wait_as_told(self, response: Response) -> float:
-        return self._wait(retry_after_s(response.headers, self._clock))
-
-    def _wait(self, at_least_s: float = 0.0) -> float:
-        return self._pause(self._backoff.fail(at_least_s))
-
-    def _pause(self, delay_s: float) -> float:
-        self._not_before_ms = self._clock.mono_ms() + round(delay_s * 1000)
-        return delay_s
+            self._step_lock.release()
 
     def drain(self, deadline_s: float) -> bool:
-        """Step until the outbox is empty or `deadline_s` seconds have passed; return whether it is empty.
+        """Step until the outbox is empty or `deadline_s` seconds have passed.
 
-        Gives up at once when the next try is due only after the deadline, or the network may not be used.
+        Returns whether the outbox is empty. Gives up at once when the next attempt is due only
+        after the deadline, or the network may not be used.
         """
-        end = time.monotonic() + deadline_s
-        while not self._ended.is_set():
+        end_s = time.monotonic() + deadline_s
+        while not self._stopped.is_set():
             queued = self._outbox.counters().queued
-            delay = self.step()
-            if self._empty and queued == 0:
+            delay_s = self.step()
+            if self._found_empty and queued == 0:
                 return True
-            pause = QUEUED_S if self._empty else delay
-            if time.monotonic() + pause >= end:
+
+            pause_s = DRAIN_POLL_S if self._found_empty else delay_s
+            if time.monotonic() + pause_s >= end_s:
                 return False
-            self._ended.wait(pause)
+            self._stopped.wait(pause_s)
         return False
 
     def start(self) -> None:
@@ -237,37 +168,166 @@ class Uploader:
         self._thread.start()
 
     def wake(self) -> None:
-        """Say that there is something new to send; a wait after a failure goes on all the same."""
-        self._awake.set()
+        """Let the background thread look for new events now; a backoff is still honoured."""
+        self._wake.set()
 
     def stop(self, timeout_s: float = 2.0) -> None:
-        """Stop the background thread; a post that is under way gets a second at most: its events are sent again."""
-        self._ended.set()
-        self._awake.set()
+        """Stop the background thread, and wait for it a second at most.
+
+        A post under way is not interrupted; events without a verdict are sent again after the next
+        start.
+        """
+        self._stopped.set()
+        self._wake.set()
         if self._thread is not None:
-            self._thread.join(min(timeout_s, LAST_POST_S))
+            self._thread.join(min(timeout_s, STOP_WAIT_S))
 
     def _run(self) -> None:
-        """Step until stopped; after a start, and after a time without network, wait for a random moment first."""
-        away = True
-        while not self._ended.is_set():
+        """Step until stopped.
+
+        The first step, and the first one after a time in which the network could not be used, comes
+        after a random delay: many devices may get their power or network back at the same moment.
+        """
+        needs_delay = True
+        while not self._stopped.is_set():
             try:
-                if not self._allowed():
-                    away, delay = True, IDLE_S
-                elif away:
-                    away, delay = False, 0.0
-                    self._ended.wait(self._backoff.first())
+                if not self._may_upload():
+                    needs_delay = True
+                    delay_s = IDLE_S
+                elif needs_delay:
+                    needs_delay = False
+                    self._stopped.wait(self._backoff.start_delay_s())
+                    delay_s = 0.0
                 else:
-                    delay = self.step()
-            except Exception:  # a fault in a transport must not end uploading for ever
-                log.exception("an upload failed in a way that nobody expected; trying again later")
-                delay = self._wait()
-            self._awake.wait(delay)
-            self._awake.clear()
+                    delay_s = self.step()
+            except (
+                Exception
+            ):  # the app's own transport may raise anything; this thread must not end
+                log.exception("an upload failed with an unexpected error; trying again later")
+                delay_s = self._back_off()
+
+            self._wake.wait(delay_s)
+            self._wake.clear()
+
+    def _may_upload(self) -> bool:
+        """Ask the app whether the network may be used; a hook that raises counts as False."""
+        try:
+            return self._options.may_upload()
+        except Exception as error:  # must neither end the thread nor reach the app through `flush`
+            log.warning("may_upload raised %r; taken for False", error)
+            return False
+
+    def _send_oldest(self) -> float:
+        batch = self._outbox.oldest(self._batch_size.next(), self._options.max_bytes)
+        self._found_empty = not batch
+        if batch:
+            return self._send(batch)
+
+        self._options.on_empty()
+        return IDLE_S
+
+    def _send(self, batch: Sequence[StoredEvent]) -> float:
+        self.counters.attempts += 1
+        headers = {
+            "content-type": "application/x-ndjson",
+            "content-encoding": "zstd",
+            # The time of this attempt by the device's clock: the collector corrects the events'
+            # times by the difference to its own.
+            "sent-at": str(self._clock.wall_ms()),
+        }
+        response = self._transport.post(codec.pack(event.line for event in batch), headers)
+
+        if response.status == 200:
+            return self._apply_verdicts(batch, response)
+        # A proxy's own 410 does not name the install.
+        if response.status == 410 and self._outbox.install.encode() in response.body:
+            return self._forget_erased_install()
+        if response.status == 413:
+            return self._halve(batch, response)
+        if response.status in (400, 422) and _is_collectors_refusal(response.body):
+            return self._search_refused_event(batch, response)
+        return self._back_off_for(response)
+
+    def _apply_verdicts(self, batch: Sequence[StoredEvent], response: Response) -> float:
+        """Delete the events that are stored, quarantine the rejected ones, keep the rest."""
+        answer = _decode_answer(response.body)
+        sent = {event.id for event in batch}
+        verdicts = {
+            verdict.id: verdict
+            for verdict in answer.verdicts
+            if verdict.id in sent and verdict.verdict in VERDICTS
+        }
+        if not verdicts:
+            return self._back_off_for(response)
+
+        rejected = [verdict for verdict in verdicts.values() if verdict.verdict == "rejected"]
+        stored = verdicts.keys() - {verdict.id for verdict in rejected}
+        self._outbox.acknowledge(stored)
+        for verdict in rejected:
+            self._outbox.quarantine(verdict.id, verdict.reason)
+
+        self.counters.batches += 1
+        self.counters.acknowledged += len(stored)
+        self.counters.duplicates += sum(
+            verdict.verdict == "duplicate" for verdict in verdicts.values()
+        )
+        self.counters.rejected += len(rejected)
+
+        self._batch_size.accepted(len(verdicts))
+        self._quarantined_in_a_row = 0
+        self._backoff.reset()
+
+        if self._outbox.install in answer.rotate:
+            self.counters.rotations += 1
+            self._options.on_rotate()
+        return self._back_off_for(response) if len(verdicts) < len(batch) else 0.0
+
+    def _forget_erased_install(self) -> float:
+        """Erase the install here too, as the collector has done, and take a new identity."""
+        self._outbox.reset_identity()
+        self.counters.erasures += 1
+        return self._back_off()
+
+    def _halve(self, batch: Sequence[StoredEvent], response: Response) -> float:
+        """Halve the batch after a 413, which may be a proxy's as well as the collector's.
+
+        A single event that is too large is quarantined only when the collector itself says so.
+        """
+        if len(batch) > 1:
+            self._batch_size.too_large(len(batch))
+            return 0.0
+        if _is_collectors_refusal(response.body):
+            return self._quarantine(batch[0], "too_large")
+        return self._back_off_for(response)
+
+    def _search_refused_event(self, batch: Sequence[StoredEvent], response: Response) -> float:
+        """Search the event because of which the collector refuses a batch, by halving."""
+        if len(batch) == 1:
+            return self._quarantine(batch[0], f"status_{response.status}")
+        self._batch_size.refused(len(batch))
+        return 0.0
+
+    def _quarantine(self, event: StoredEvent, reason: str) -> float:
+        self._outbox.quarantine(event.id, reason)
+        self.counters.rejected += 1
+        self._batch_size.isolated()
+        self._quarantined_in_a_row += 1
+        return self._back_off() if self._quarantined_in_a_row >= QUARANTINE_STREAK else 0.0
+
+    def _back_off_for(self, response: Response) -> float:
+        """Back off for at least as long as the response asks."""
+        return self._back_off(retry_after_s(response.headers, self._clock))
+
+    def _back_off(self, at_least_s: float = 0.0) -> float:
+        return self._pause(self._backoff.failure_delay_s(at_least_s))
+
+    def _pause(self, delay_s: float) -> float:
+        self._not_before_ms = self._clock.mono_ms() + round(delay_s * 1000)
+        return delay_s
 
 
-def _is_refusal(body: bytes) -> bool:
-    """Tell the collector's own refusal from the page of a proxy, which knows nothing of events."""
+def _is_collectors_refusal(body: bytes) -> bool:
+    """Return whether a body is the collector's own refusal, not the error page of a proxy."""
     try:
         msgspec.json.decode(body, type=wire.Refusal)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
@@ -275,8 +335,8 @@ def _is_refusal(body: bytes) -> bool:
     return True
 
 
-def _answer(body: bytes) -> wire.Answer:
-    """Return an answer; one without verdicts when it is something else, such as the page of a captive portal."""
+def _decode_answer(body: bytes) -> wire.Answer:
+    """Return the collector's answer, or one without verdicts for, say, a hotel's login page."""
     try:
         return msgspec.json.decode(body, type=wire.Answer)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):

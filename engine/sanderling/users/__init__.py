@@ -1,1 +1,1 @@
-"""What the device knows of its users."""
+"""What the device knows of its users: states, residuals, budgets, reward windows and pseudonyms."""

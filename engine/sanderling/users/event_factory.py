@@ -1,14 +1,16 @@
-"""What happened on the device, told as the events that may leave it. Refuses to know storage and networks."""
+"""Builds the events of one install from what happened on the device, with only what may leave
+it."""
 
 from __future__ import annotations
 
 import base64
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import UNSET, UnsetType
 
 from sanderling.events import schema as wire
 from sanderling.events.boot_clock import BootClock
+from sanderling.events.semantics import kind_of_reward
 from sanderling.outbox.identity import Identity
 from sanderling.ranking.decision import DecisionRecord
 from sanderling.ranking.scorer import Vector
@@ -17,9 +19,21 @@ from sanderling.users import randomized_response
 from sanderling.users.user_states import UserState
 
 
+class ShownSlot(NamedTuple):
+    """One slot of a decision, its item, and the pseudonym of the user to whom it was shown."""
+
+    decision: str
+    slot: int
+    item: str
+    pseudonym: str
+
+
 class EventFactory:
-    """Makes events of one install. `share_context` lets context vectors out, and `privacy` turns clicks round now and
-    then, by the install's secret (`noise`)."""
+    """Makes events of one install.
+
+    `share_context` lets context vectors leave the device; `privacy` is the ε of randomized
+    response, None for exact rewards.
+    """
 
     def __init__(
         self,
@@ -30,84 +44,100 @@ class EventFactory:
         share_context: bool = False,
         privacy: float | None = None,
     ) -> None:
-        self._install, self._secret = identity
+        self._identity = identity
         self._boot = boot
         self._entropy = entropy
         self._share_context = share_context
         self._privacy = privacy
 
     @property
-    def exact(self) -> bool:
-        """Whether outcomes are told as they were."""
+    def is_exact(self) -> bool:
+        """Whether outcomes carry rewards as they were."""
         return self._privacy is None
 
     def decision(
-        self, made: DecisionRecord, state: UserState, context: Vector | None, adapted: bool
+        self, record: DecisionRecord, state: UserState, context: Vector | None, adapted: bool
     ) -> wire.Decision:
-        """Tell a decision, the state that it was made for, and where it is allowed the context's vector."""
-        slate, plan = made.slate, made.plan
-        shared = (
-            base64.b64encode(context.tobytes()).decode()
-            if context is not None and self._share_context
-            else None
-        )
+        """Return the event of a decision and the state that it was made for; its context only where
+        that is shared."""
+        slate = record.slate
+        plan = record.plan
+
+        shared_context = None
+        if context is not None and self._share_context:
+            shared_context = base64.b64encode(context.tobytes()).decode()
+
         return wire.Decision(
-            **self._stamp(slate.decision),
+            **self._common_fields(slate.decision),
             user=slate.pseudonym,
             release=slate.release,
             scheme=plan.scheme,
             epsilon=plan.epsilon,
-            pool=len(made.ranking.rows),
-            eligible=made.ranking.eligible,
+            pool=len(record.ranking.rows),
+            eligible=record.ranking.eligible,
             slate=[wire.Slot(i.id, i.rank, i.explored, i.propensity, i.marginal) for i in slate],
-            state_checksum=state.check,
+            state_checksum=state.checksum,
             state_events=state.events,
-            context=shared,
+            context=shared_context,
             guarded=plan.guarded or UNSET,
-            caps=made.asked.at_most or UNSET,
+            caps=record.request.at_most or UNSET,
             adapted=adapted or UNSET,
             temperature=plan.temperature if plan.scheme == "softmax" else UNSET,
         )
 
     def outcome(
         self,
-        decision: str,
-        slot: int,
-        item: str,
-        pseudonym: str,
+        shown: ShownSlot,
         value: float,
         kind: str | None = None,
         *,
-        moves: bool = False,
+        updates_state: bool = False,
         late: bool = False,
     ) -> wire.Outcome:
-        """Tell what became of one slot; where clicks are flipped, nothing else may tell what it was."""
+        """Return the event of one slot's reward.
+
+        With randomized response the kind follows from the flipped value and no state is updated:
+        the app's own kind, or a moved state, would reveal the true value.
+        """
         flip_probability: float | UnsetType = UNSET
         if self._privacy is not None:
-            value = randomized_response.told(value, self._secret, decision, slot, self._privacy)
-            kind, moves, flip_probability = None, False, randomized_response.chance(self._privacy)
+            value = randomized_response.flip(
+                value, self._identity.secret, shown.decision, shown.slot, self._privacy
+            )
+            kind = None
+            updates_state = False
+            flip_probability = randomized_response.flip_probability(self._privacy)
+
         return wire.Outcome(
-            **self._stamp(),
-            user=pseudonym,
-            decision=decision,
-            slot=slot,
-            item=item,
-            kind=kind or ("click" if value > 0 else "skip"),
+            **self._common_fields(),
+            user=shown.pseudonym,
+            decision=shown.decision,
+            slot=shown.slot,
+            item=shown.item,
+            kind=kind or kind_of_reward(value),
             value=value,
-            updates_state=moves,
+            updates_state=updates_state,
             flip_probability=flip_probability,
             late=late or UNSET,
         )
 
     def observation(self, pseudonym: str, item: str, kind: str) -> wire.Observation:
-        """Tell of organic behaviour."""
-        return wire.Observation(**self._stamp(), user=pseudonym, item=item, kind=kind)
+        """Return the event of organic behaviour."""
+        return wire.Observation(**self._common_fields(), user=pseudonym, item=item, kind=kind)
 
     def state_reset(self, state: UserState) -> wire.StateReset:
-        """Tell what a state was made of."""
-        return wire.StateReset(**self._stamp(), user=state.name, steps=list(state.tail))
+        """Return the event that names all behaviour from which a state was rebuilt."""
+        return wire.StateReset(
+            **self._common_fields(), user=state.pseudonym, steps=list(state.history)
+        )
 
-    def _stamp(self, id: str | None = None) -> dict[str, Any]:
+    def _common_fields(self, id: str | None = None) -> dict[str, Any]:
+        """Return the fields that all events have; the outbox sets `seq` when it writes the
+        event."""
         clock = self._boot.read()
-        fresh = id or uuid7(clock.wall, self._entropy)
-        return {"id": fresh, "install": self._install, "seq": 0, "clock": clock}
+        return {
+            "id": id or uuid7(clock.wall, self._entropy),
+            "install": self._identity.install,
+            "seq": 0,
+            "clock": clock,
+        }

@@ -1,16 +1,16 @@
-"""Each user's state, and the pseudonym that stands for it: kept in memory for the busy, handed out as bytes to store.
+"""Each user's state and the pseudonym that stands for the user, cached in memory and handed out as
+bytes to store.
 
-A state lives in the space of one bundle. When the bundle changes, the state is built anew from the user's last events,
-which are kept beside it. A pseudonym is drawn with an empty state, at random, and lives as long as what follows from
-it: the lab rebuilds states by pseudonym, and whoever comes back without a state has another name. The key under which
-a state is stored follows from the user's name and the device's secret, and never leaves the device. Refuses to know
-where the bytes are stored.
+A state lives in the vector space of one bundle. When the bundle changes, the state is recomputed
+from the user's last events, which are stored beside it. A pseudonym is random, drawn together with
+an empty state, and lives as long as the state: the collector's side rebuilds states by pseudonym,
+so a user whose state is gone gets a new pseudonym. The key under which a state is stored is an HMAC
+of the user's name under the device's secret, and never leaves the device.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
@@ -18,48 +18,59 @@ from functools import lru_cache, reduce
 import msgspec
 import numpy as np
 
-from sanderling.events.state_checksum import NO_EVENTS, next_check
+from sanderling.events.state_checksum import NO_EVENTS, next_checksum
 from sanderling.ranking.scorer import Scorer, Vector
 from sanderling.runtime.clock import Entropy
+from sanderling.runtime.lru_cache import LruCache
+from sanderling.users.user_cache import CACHED_USERS
 
-TAIL = 256
-RESTART_BYTES = 32 * 1024
-CACHED_USERS = 4096
+MAX_HISTORY = 256
+MAX_RESET_BYTES = 32 * 1024
 VERSION = 2
 
 
 class _Stored(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     version: int
     space: str
-    state: bytes
-    check: str
+    vector: bytes
+    checksum: str
     events: int
-    tail: list[tuple[str, str]]
-    name: str
+    history: list[tuple[str, str]]
+    pseudonym: str
 
 
 @dataclass(frozen=True)
 class UserState:
-    """A state [c] under a pseudonym, the checksum and number of the events that made it, and the last `TAIL` of them
-    (item id, kind)."""
+    """The state of one user under one pseudonym."""
 
-    name: str
+    pseudonym: str
+    """32 random hex digits."""
+
     space: str
-    state: Vector
-    check: str
+    """The vector space, that of one bundle, in which `vector` lives."""
+
+    vector: Vector
+    """The state, float32 [c]."""
+
+    checksum: str
+    """The checksum of the events that made the state, see `events.state_checksum`."""
+
     events: int
-    tail: tuple[tuple[str, str], ...]
+    """How many events made the state."""
+
+    history: tuple[tuple[str, str], ...]
+    """The last `MAX_HISTORY` of these events: item id and kind, oldest first."""
 
     def dump(self) -> bytes:
-        """Return the bytes from which `load` makes it again."""
+        """Return the bytes to store."""
         stored = _Stored(
             VERSION,
             self.space,
-            self.state.tobytes(),
-            self.check,
+            self.vector.tobytes(),
+            self.checksum,
             self.events,
-            list(self.tail),
-            self.name,
+            list(self.history),
+            self.pseudonym,
         )
         return msgspec.msgpack.encode(stored)
 
@@ -67,117 +78,136 @@ class UserState:
 class UserStates:
     """The states of all users of an install.
 
-    `load` returns the stored bytes of a key, or None. What it raises passes through, and changes nothing: an unread
-    state must not be taken for none.
+    `load` returns the stored bytes of a key, or None. What it raises passes through and changes
+    nothing: a state that cannot be read now must not be replaced by an empty one.
     """
 
     def __init__(
         self, load: Callable[[str], bytes | None], secret: bytes, entropy: Entropy
     ) -> None:
-        self._load, self._secret, self._entropy = load, secret, entropy
-        self._states: OrderedDict[str, UserState] = OrderedDict()
+        self._load = load
+        self._secret = secret
+        self._entropy = entropy
+        self._states: LruCache[str, UserState] = LruCache(CACHED_USERS)
         self._forgotten: dict[str, set[str]] = {}
         self.key = lru_cache(maxsize=CACHED_USERS)(self._key)
 
     def _key(self, user: str) -> str:
-        """Return the key under which a user's state is stored: 32 hex digits, an HMAC of the name."""
+        """Return the key under which a user's state is stored: 32 hex digits, an HMAC of the
+        name."""
         return hmac.digest(self._secret, user.encode("utf-8", "surrogatepass"), "sha256").hex()[:32]
 
     def get(self, user: str, scorer: Scorer) -> UserState:
-        """Return a user's state in the scorer's space; an unknown user starts empty."""
+        """Return a user's state in the scorer's space; an unknown user has an empty state."""
         key = self.key(user)
-        found = self._states.get(key) or self._restore(key, scorer)
-        if found.space != scorer.space:
-            found = replace(found, space=scorer.space, state=_replay(found.tail, scorer))
-        self._keep(key, found)
-        return found
+        state = self._states.get(key)
+        if state is not None and state.space == scorer.space:
+            return state
+
+        state = state or self._restore(key, scorer)
+        if state.space != scorer.space:
+            state = replace(state, space=scorer.space, vector=_replay(state.history, scorer))
+        self._states.put(key, state)
+        return state
 
     def observe(self, user: str, item: str, kind: str, scorer: Scorer) -> UserState:
-        """Move a user's state by one event and return it; an item that nobody knows only enters the checksum."""
+        """Update a user's state by one event and return it.
+
+        An item that the bundle does not know changes only the checksum and the history.
+        """
         before = self.get(user, scorer)
         after = UserState(
-            before.name,
+            before.pseudonym,
             scorer.space,
-            _step(before.state, item, kind, scorer),
-            next_check(before.check, item, kind),
+            _step(before.vector, item, kind, scorer),
+            next_checksum(before.checksum, item, kind),
             before.events + 1,
-            (*before.tail[-TAIL + 1 :], (item, kind)),
+            (*before.history[-MAX_HISTORY + 1 :], (item, kind)),
         )
-        self._keep(self.key(user), after)
+        self._states.put(self.key(user), after)
         return after
 
     def reset(self, user: str, scorer: Scorer) -> UserState:
-        """Let a user's state be what the last of its events make of an empty one, and return it."""
+        """Rebuild a user's state from an empty one and the last of its events, and return it.
+
+        As many events are taken as fit into `MAX_RESET_BYTES` of a `StateReset`.
+        """
         before = self.get(user, scorer)
-        steps = before.tail
-        while len(msgspec.json.encode(steps)) > RESTART_BYTES:
+        steps = before.history
+        while len(msgspec.json.encode(steps)) > MAX_RESET_BYTES:
             steps = steps[len(steps) // 2 :]
-        check = reduce(lambda check, step: next_check(check, *step), steps, NO_EVENTS)
-        after = UserState(
-            before.name, scorer.space, _replay(steps, scorer), check, len(steps), steps
-        )
-        self._keep(self.key(user), after)
+
+        checksum = reduce(lambda checksum, step: next_checksum(checksum, *step), steps, NO_EVENTS)
+        vector = _replay(steps, scorer)
+        after = UserState(before.pseudonym, scorer.space, vector, checksum, len(steps), steps)
+        self._states.put(self.key(user), after)
         return after
 
-    def stranger(self, scorer: Scorer) -> UserState:
+    def new_user(self, scorer: Scorer) -> UserState:
         """Return an empty state under a fresh pseudonym."""
+        pseudonym = self._entropy(16).hex()
         return UserState(
-            self._entropy(16).hex(), scorer.space, scorer.state.start(), NO_EVENTS, 0, ()
+            pseudonym, scorer.space, scorer.user_model.initial_state(), NO_EVENTS, 0, ()
         )
 
     def forget(self, user: str) -> tuple[str, set[str]]:
-        """Forget a user, whatever is still stored; return the key, and all pseudonyms that it stood for until
-        `forgotten`."""
-        key = self.key(user)
-        names = self._forgotten.setdefault(key, set())
-        found = self._states.pop(key, None) or self._stored(key)
-        if found is not None:
-            names.add(found.name)
-        self.key.cache_clear()
-        return key, set(names)
+        """Forget a user, whatever is still stored.
 
-    def forgotten(self, key: str) -> None:
+        Return the key, and all pseudonyms under which something may be stored until
+        `confirm_forgotten`.
+        """
+        key = self.key(user)
+        pseudonyms = self._forgotten.setdefault(key, set())
+        state = self._states.pop(key) or self._load_state(key)
+        if state is not None:
+            pseudonyms.add(state.pseudonym)
+
+        self.key.cache_clear()  # it holds the user's name
+        return key, set(pseudonyms)
+
+    def confirm_forgotten(self, key: str) -> None:
         """Note that nothing of a forgotten user is stored any more."""
         self._forgotten.pop(key, None)
 
     def _restore(self, key: str, scorer: Scorer) -> UserState:
-        found = self._stored(key)
-        if found is None or found.name in self._forgotten.get(key, ()):
-            return self.stranger(scorer)
-        return (
-            found if found.state.shape == scorer.state.start().shape else replace(found, space="")
-        )
+        state = self._load_state(key)
+        if state is None or state.pseudonym in self._forgotten.get(key, ()):
+            return self.new_user(scorer)
 
-    def _stored(self, key: str) -> UserState | None:
-        """Return what is stored under a key, in the space of its bundle; None where that is nothing or damaged."""
+        # A state of another width is recomputed by `get`, as one of another space is.
+        fits = state.vector.shape == scorer.user_model.initial_state().shape
+        return state if fits else replace(state, space="")
+
+    def _load_state(self, key: str) -> UserState | None:
+        """Return what is stored under a key, in the space of its bundle; None for nothing, and for
+        damaged bytes."""
         data = self._load(key)
         if data is None:
             return None
         try:
-            found = msgspec.msgpack.decode(data, type=_Stored)
+            stored = msgspec.msgpack.decode(data, type=_Stored)
         except msgspec.MsgspecError:
             return None
-        if found.version != VERSION or len(found.state) % 4:
+        if stored.version != VERSION or len(stored.vector) % 4:
             return None
-        state = np.frombuffer(found.state, np.float32)
+
         return UserState(
-            found.name, found.space, state, found.check, found.events, tuple(found.tail)
+            stored.pseudonym,
+            stored.space,
+            np.frombuffer(stored.vector, np.float32),
+            stored.checksum,
+            stored.events,
+            tuple(stored.history),
         )
 
-    def _keep(self, key: str, state: UserState) -> None:
-        self._states[key] = state
-        self._states.move_to_end(key)
-        if len(self._states) > CACHED_USERS:
-            self._states.popitem(last=False)
 
-
-def _step(state: Vector, item: str, kind: str, scorer: Scorer) -> Vector:
+def _step(vector: Vector, item: str, kind: str, scorer: Scorer) -> Vector:
     row = scorer.find(item)
-    return state if row is None else scorer.state.step(state, scorer.vector(row), kind)
+    return vector if row is None else scorer.user_model.step(vector, scorer.vector(row), kind)
 
 
-def _replay(tail: tuple[tuple[str, str], ...], scorer: Scorer) -> Vector:
-    state = scorer.state.start()
-    for item, kind in tail:
-        state = _step(state, item, kind, scorer)
-    return state
+def _replay(history: tuple[tuple[str, str], ...], scorer: Scorer) -> Vector:
+    vector = scorer.user_model.initial_state()
+    for item, kind in history:
+        vector = _step(vector, item, kind, scorer)
+    return vector

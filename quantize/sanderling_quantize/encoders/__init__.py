@@ -1,1 +1,1 @@
-"""From a language model to a small int8 graph: inherit, distil, smooth, export, quantize, search among recipes."""
+"""From a language model to a small int8 ONNX graph: distil, smooth, export, quantize, search."""

@@ -1,4 +1,4 @@
-"""From a language model's folder to encoder.onnx and tokenizer.json. Refuses to know items and policies."""
+"""From a language model's folder to encoder.onnx and tokenizer.json."""
 
 from __future__ import annotations
 
@@ -9,78 +9,82 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from transformers import AutoModel, AutoTokenizer
 
-from sanderling_quantize.encoders import text_augmentation as more
+from sanderling_quantize.encoders import text_augmentation
 from sanderling_quantize.encoders.distil import distil
 from sanderling_quantize.encoders.int8_search import BITS, search
-from sanderling_quantize.encoders.student_config import TIERS
-from sanderling_quantize.encoders.tokenization import tokenize
+from sanderling_quantize.encoders.student_config import TIERS, StudentConfig
+from sanderling_quantize.encoders.teacher import Teacher
 
-JUDGED = 300
+SEARCH_TEXTS = 300
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How an encoder is made.
-
-    tier: base (the whole teacher in int8), small or nano (students), see `shape.TIERS`; steps: of distillation, if not
-    the tier's own; target: the processor, "any" is safe on every one; corpus: further texts to learn from; seed: of
-    everything random.
-    """
+    """How an encoder is built."""
 
     tier: str = "small"
+    """base (the whole teacher in int8), small or nano: the keys of `student_config.TIERS`."""
+
     steps: int | None = None
+    """Distillation steps; None: the tier's own."""
+
     target: str = "any"
+    """The devices' processor, a key of `int8_search.BITS`; "any" is safe on all."""
+
     corpus: tuple[str, ...] = ()
+    """Texts to distil on beside the catalogue's."""
+
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, value, known in (("tier", self.tier, TIERS), ("target", self.target, BITS)):
-            if value not in known:
-                raise ValueError(f"{name}: expected one of {', '.join(known)}, found {value!r}")
+        for name, value, choices in (("tier", self.tier, TIERS), ("target", self.target, BITS)):
+            if value not in choices:
+                raise ValueError(f"{name}: expected one of {', '.join(choices)}, found {value!r}")
+
+    @property
+    def student_config(self) -> StudentConfig:
+        """The tier's configuration, with `steps` where given and the tier is distilled at all."""
+        config = TIERS[self.tier]
+        if self.steps is None or not config.steps:
+            return config
+        return replace(config, steps=self.steps)
 
 
-def make(
+def build_encoder(
     language_model: Path,
     texts: Sequence[str],
-    unseen: Sequence[str],
+    held_out: Sequence[str],
     folder: Path,
     max_tokens: int,
     encoding: Encoding,
 ) -> list[dict[str, Any]]:
-    """Write encoder.onnx and tokenizer.json for a catalogue's texts into `folder`; return the forms that were weighed.
+    """Write encoder.onnx and tokenizer.json for a catalogue's texts into `folder`.
 
-    No `unseen` text is learned from; texts are cut at `max_tokens`. Runs on the GPU where there is one.
+    Returns the int8 forms on the Pareto front, the chosen one first. No `held_out` text is trained
+    on; texts are cut at `max_tokens`. Runs on the GPU where there is one.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    teacher = AutoModel.from_pretrained(language_model).to(device).eval()
-    tokenizer = AutoTokenizer.from_pretrained(language_model)
-    shape = TIERS[encoding.tier]
-    shape = (
-        shape if encoding.steps is None or not shape.steps else replace(shape, steps=encoding.steps)
-    )
+    teacher = Teacher.load(language_model, max_tokens)
     rng = np.random.default_rng(encoding.seed)
-    further = more.unlike(
-        [*more.further(texts, tokenizer.get_vocab(), rng), *encoding.corpus], unseen
-    )
-    student = distil(teacher, tokenizer, texts, further, shape, max_tokens, encoding.seed)
-    some = tokenize(
-        tokenizer, [texts[at] for at in rng.permutation(len(texts))[: 2 * JUDGED]], max_tokens
-    )
+    augmented = text_augmentation.augment(texts, teacher.tokenizer.get_vocab(), rng)
+    further = text_augmentation.without([*augmented, *encoding.corpus], held_out)
+    student = distil(teacher, texts, further, encoding.student_config, encoding.seed)
+
+    rows = rng.permutation(len(texts))[: 2 * SEARCH_TEXTS]
+    tokens = teacher.tokenize([texts[row] for row in rows])
+    calibration = tokens[::2]
+    evaluation = tokens[1::2] or tokens  # a catalogue of one text
     with tempfile.TemporaryDirectory(dir=folder.parent) as work:
-        front = search(
-            student,
-            teacher.config,
-            some[::2],
-            some[1::2] or some,
-            Path(work),
-            BITS[encoding.target],
-        )
+        bits = BITS[encoding.target]
+        front = search(student, teacher.model.config, calibration, evaluation, Path(work), bits)
         front[0].path.rename(folder / "encoder.onnx")
-    tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+    teacher.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
     return [
-        {**asdict(one.recipe), "bytes": one.bytes, "us": one.us, "neighbours": one.neighbours}
-        for one in front
+        {
+            **asdict(form.recipe),
+            "bytes": form.bytes,
+            "us": form.us,
+            "neighbours": form.neighbours,
+        }
+        for form in front
     ]

@@ -1,147 +1,123 @@
-"""A small student that gives texts the teacher's vectors, trained on its answers.
+"""Distils a small student that gives texts the teacher's vectors.
 
-Loss: 1 - cosine to the teacher's vector, plus the squared difference of the batch's similarity matrices (Tung and Mori
-2019, arXiv:1907.09682). Texts are tokenized once, and a batch holds texts of like length. Where the processor
-multiplies bfloat16 natively, so does the training. Refuses to know items and policies.
+Loss: 1 - cosine to the teacher's vector, plus the mean squared difference of the batch's similarity
+matrices (Tung and Mori 2019, arXiv:1907.09682).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
 from tqdm import tqdm
 
 from sanderling_quantize.encoders import student_init
-from sanderling_quantize.encoders.student import Student, mean, unit
-from sanderling_quantize.encoders.student_config import Shape
-from sanderling_quantize.encoders.tokenization import Tokens, batches, padded, tokenize
+from sanderling_quantize.encoders.student import Student
+from sanderling_quantize.encoders.student_config import StudentConfig
+from sanderling_quantize.encoders.teacher import Teacher, native_bfloat16
+from sanderling_quantize.encoders.tokenization import Tokens, pad
 
 BATCH = 64
-DRAWS = 16
-JITTER = 3.0
-OWN = 5
-MEASURED = 512
+BATCHES_A_DRAW = 16
+LENGTH_JITTER = 3.0  # tokens; batches of equal lengths only would always hold the same texts
+CATALOGUE_SHARE = 1 / 5
+MEASURED_TEXTS = 512
 WARM_UP = 0.05
-SIMILARITY = 5.0
-
-Vectors = NDArray[np.float32]
+SIMILARITY_WEIGHT = 5.0
 
 
 def distil(
-    teacher: Any,
-    tokenizer: Any,
+    teacher: Teacher,
     texts: Sequence[str],
-    further: Sequence[str],
-    shape: Shape,
-    max_tokens: int,
+    augmented: Sequence[str],
+    config: StudentConfig,
     seed: int,
 ) -> Student:
-    """Return a student of a BERT-like teacher, trained where the teacher is; a fifth of what it sees are `texts` alone,
-    the rest any of all. Raises `ValueError` for another kind of teacher."""
-    student_init.check(teacher)
-    shape, rng = shape.within(teacher.config), np.random.default_rng(seed)
-    corpus = list(dict.fromkeys([*texts, *further]))
-    tokens = tokenize(tokenizer, corpus, max_tokens)
-    some = [tokens[at] for at in rng.permutation(len(tokens))[:MEASURED]]
-    student = student_init.inherit(
-        teacher, shape, student_init.measure(teacher, some), max_tokens, seed
-    )
-    if shape.steps:
-        own = np.arange(len(dict.fromkeys(texts)))
-        _train(student, teacher, tokens, own, shape, rng)
+    """Return a student on the CPU, trained on the teacher's device.
+
+    A fifth of what it is trained on is drawn from the catalogue's `texts` alone, the rest from all
+    texts. Raises `ValueError` for a teacher that is not built like BERT.
+    """
+    student_init.check_architecture(teacher.model)
+    config = config.limited_to(teacher.model.config)
+    rng = np.random.default_rng(seed)
+
+    corpus = list(dict.fromkeys([*texts, *augmented]))
+    tokens = teacher.tokenize(corpus)
+    measured = [tokens[row] for row in rng.permutation(len(tokens))[:MEASURED_TEXTS]]
+    importance = student_init.measure_importance(teacher, measured)
+    student = student_init.init_student(teacher, config, importance, seed)
+
+    if config.steps:
+        n_catalogue = len(dict.fromkeys(texts))
+        _train(student, teacher, tokens, _draw_batches(tokens, n_catalogue, rng), config)
     return student.cpu().eval()
-
-
-@torch.inference_mode()
-def teach(teacher: Any, tokens: Sequence[Tokens]) -> Vectors:
-    """Return the teacher's unit vectors float32 [n, t], computed as the training is."""
-    device = next(teacher.parameters()).device
-    out = np.empty((len(tokens), teacher.config.hidden_size), np.float32)
-    rounds = tqdm(
-        batches(tokens, device),
-        desc="teacher",
-        total=-(-len(tokens) // BATCH),
-        unit="batch",
-        leave=False,
-    )
-    for ids, mask, chosen in rounds:
-        with _native_bfloat16(device):
-            hidden = teacher(input_ids=ids, attention_mask=mask).last_hidden_state
-        out[chosen] = unit(mean(hidden.float(), mask)).cpu().numpy()
-    return out
 
 
 def _train(
     student: Student,
-    teacher: Any,
+    teacher: Teacher,
     tokens: list[Tokens],
-    own: NDArray[np.int64],
-    shape: Shape,
-    rng: np.random.Generator,
+    draws: Iterator[NDArray[np.int64]],
+    config: StudentConfig,
 ) -> None:
-    device = next(teacher.parameters()).device
-    answers = torch.from_numpy(teach(teacher, tokens)).to(device)
+    device = teacher.device
+    targets = torch.from_numpy(teacher.encode(tokens)).to(device)
     student.to(device).train()
-    optimiser = torch.optim.AdamW(
-        student.parameters(), shape.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
+    optimizer = torch.optim.AdamW(
+        student.parameters(), config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, partial(_rate, steps=shape.steps))
-    draws = _draws(tokens, own, rng)
-    with tqdm(range(shape.steps), desc="distil", unit="step") as bar:
-        for step in bar:
-            chosen = next(draws)
-            ids, mask = padded([tokens[at] for at in chosen])
-            with _native_bfloat16(device):
-                found = student(ids.to(device), mask.to(device))
-            loss = _loss(found.float(), answers[torch.from_numpy(chosen).to(device)])
-            optimiser.zero_grad(set_to_none=True)
+    schedule = _schedule(optimizer, config.steps)
+
+    with tqdm(range(config.steps), desc="distil", unit="step") as progress:
+        for step in progress:
+            rows = next(draws)
+            ids, mask = pad([tokens[row] for row in rows])
+            with native_bfloat16(device):
+                vectors = student(ids.to(device), mask.to(device))
+            loss = _loss(vectors.float(), targets[torch.from_numpy(rows).to(device)])
+
+            optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
-            optimiser.step()
+            optimizer.step()
             schedule.step()
             if step % 10 == 0:
-                bar.set_postfix(loss=f"{loss.item():.4f}")
+                progress.set_postfix(loss=f"{loss.item():.4f}")
 
 
-def _draws(
-    tokens: list[Tokens], own: NDArray[np.int64], rng: np.random.Generator
+def _draw_batches(
+    tokens: list[Tokens], n_catalogue: int, rng: np.random.Generator
 ) -> Iterator[NDArray[np.int64]]:
-    """Yield batches of texts of like length, for ever: a fifth is drawn from the catalogue's own."""
-    lengths = np.array([len(one) for one in tokens])
-    count = BATCH * DRAWS
+    """Yield batches of rows of `tokens`, of similar length, without end.
+
+    The first `n_catalogue` rows are the catalogue's own texts.
+    """
+    lengths = np.array([len(text) for text in tokens])
+    count = BATCH * BATCHES_A_DRAW
+    from_catalogue = int(count * CATALOGUE_SHARE)
     while True:
-        drawn = np.concatenate(
-            [rng.choice(own, count // OWN), rng.integers(0, len(tokens), count - count // OWN)]
-        )
-        order = drawn[np.argsort(lengths[drawn] + rng.uniform(0, JITTER, count), kind="stable")]
-        yield from rng.permutation(order.reshape(DRAWS, BATCH))
+        catalogue_rows = rng.choice(np.arange(n_catalogue), from_catalogue)
+        all_rows = rng.integers(0, len(tokens), count - from_catalogue)
+        rows = np.concatenate([catalogue_rows, all_rows])
+        by_length = np.argsort(lengths[rows] + rng.uniform(0, LENGTH_JITTER, count), kind="stable")
+        yield from rng.permutation(rows[by_length].reshape(BATCHES_A_DRAW, BATCH))
 
 
-def _rate(step: int, steps: int) -> float:
-    """Return the share of the peak learning rate: up in a straight line, then down along a cosine."""
+def _schedule(optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
+    """Return a learning rate that rises linearly for 5% of the steps, then falls along a cosine."""
     warm = max(1, round(WARM_UP * steps))
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 + 0.5 * math.cos(math.pi * (step - warm) / max(1, steps - warm))
+    rise = LinearLR(optimizer, start_factor=1 / warm, total_iters=warm - 1)
+    fall = CosineAnnealingLR(optimizer, max(1, steps - warm))
+    return SequentialLR(optimizer, [rise, fall], milestones=[warm])
 
 
 def _loss(student: Tensor, teacher: Tensor) -> Tensor:
-    cosine = 1.0 - (student * teacher).sum(-1).mean()
+    """Return the loss of unit vectors [b, t]."""
+    distance = 1.0 - (student * teacher).sum(-1).mean()
     similarity = ((student @ student.T) - (teacher @ teacher.T)).square().mean()
-    return cosine + SIMILARITY * similarity
-
-
-def _native_bfloat16(device: torch.device) -> torch.autocast:
-    """Elsewhere, on a CPU without AVX512-BF16 or an old GPU, bfloat16 is slower than float32."""
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = bool(torch.cpu._is_avx512_bf16_supported())
-    return torch.autocast(device.type, torch.bfloat16, enabled=native)
+    return distance + SIMILARITY_WEIGHT * similarity

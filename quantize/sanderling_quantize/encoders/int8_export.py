@@ -1,6 +1,6 @@
-"""A float graph -> int8 by Optimum: dynamic, a scale for each output channel. Refuses to know PyTorch.
+"""A float ONNX graph -> int8 by Optimum: dynamic, with a scale for each output channel.
 
-Static int8 and weight-only forms lost on every count and are not here; `docs/LOG.md` has the figures.
+Static int8 and weight-only forms were worse in size, speed and accuracy: `docs/LOG.md`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from sanderling_quantize.encoders.export import check_operators
 def quantize(path: Path, config: Any, target: Path, bits: int = 8) -> None:
     """Write the int8 graph of a float graph; `config` is the language model's, for Optimum.
 
-    Multiplications of two activations stay in float: for a short text, rounding them costs more than it saves.
-    `bits` of a weight: 8, or 7 for processors whose int8 instructions saturate (AVX2 without VNNI).
+    Multiplications of two activations stay in float: for a short text, rounding them costs more
+    than it saves. `bits` of a weight: 8, or 7 for processors whose int8 instructions saturate
+    (AVX2 without VNNI).
     """
     from optimum.onnxruntime import ORTQuantizer
     from optimum.onnxruntime.configuration import AutoQuantizationConfig
@@ -32,7 +33,7 @@ def quantize(path: Path, config: Any, target: Path, bits: int = 8) -> None:
             is_static=False,
             per_channel=True,
             operators_to_quantize=["MatMul"],
-            nodes_to_exclude=_attention(path),
+            nodes_to_exclude=_without_weights(path),
         )
         recipe.reduce_range = bits == 7
         quantizer.quantize(save_dir=folder, quantization_config=recipe, file_suffix="int8")
@@ -40,8 +41,8 @@ def quantize(path: Path, config: Any, target: Path, bits: int = 8) -> None:
     check_operators(target)
 
 
-def _attention(path: Path) -> list[str]:
-    """Return the names of multiplications without weights."""
+def _without_weights(path: Path) -> list[str]:
+    """Return the names of the multiplications of two activations."""
     graph = onnx.load(path).graph
     weights = {tensor.name for tensor in graph.initializer}
     return [

@@ -1,7 +1,7 @@
-"""Which int8 form of a student: each recipe is made, timed and compared on this machine; the front is kept.
+"""Chooses the int8 form of a student: makes every recipe, measures it here, keeps the Pareto front.
 
-What counts is the size, the time of one text, and how much of the float student's neighbourhoods is left. Refuses to
-know items, policies and the teacher.
+What counts is the size, the time of one text, and how much of the float student's neighbourhoods is
+left.
 """
 
 from __future__ import annotations
@@ -22,22 +22,26 @@ from tqdm import tqdm
 from sanderling.ranking.text_encoder import SLOW_FUSIONS
 from sanderling_quantize.encoders.export import export
 from sanderling_quantize.encoders.int8_export import quantize
-from sanderling_quantize.encoders.smoothquant import smoothed
+from sanderling_quantize.encoders.smoothquant import smooth
 from sanderling_quantize.encoders.student import Student
 from sanderling_quantize.encoders.tokenization import Tokens
-from sanderling_quantize.similarity import neighbours
+from sanderling_quantize.similarity import neighbour_overlap
 
 ROUNDS = 5
-SLOWER = 1.2
+TIMED_TEXTS = 50
+NEARLY_AS_FAST = 1.2
 BITS = {"any": 7, "avx2": 7, "avx512_vnni": 8, "arm64": 8, "wasm": 8}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """`strength` of smoothing (None: none), and how many `outlier` channels go apart: see `smoothed`."""
+    """How activations are smoothed before int8: see `smoothquant.smooth`."""
 
     strength: float | None
-    outlier: int
+    """Share of an activation's size that the weights take over; None: no smoothing."""
+
+    outliers: int
+    """How many channels are multiplied apart."""
 
 
 RECIPES = (Recipe(None, 0), Recipe(0.7, 0), Recipe(0.7, 8), Recipe(0.8, 8))
@@ -45,59 +49,76 @@ RECIPES = (Recipe(None, 0), Recipe(0.7, 0), Recipe(0.7, 8), Recipe(0.8, 8))
 
 @dataclass(frozen=True)
 class Int8Candidate:
-    """One form: its recipe and file, bytes, microseconds for a text (p50), and overlap of 10 nearest with float."""
+    """One int8 form of a student, measured on this machine."""
 
     recipe: Recipe
     path: Path
     bytes: int
+
     us: float
+    """Median microseconds for a text."""
+
     neighbours: float
+    """Mean overlap of a text's 10 nearest others with those by the float student."""
 
     def dominates(self, other: Int8Candidate) -> bool:
         """Tell whether this is at least as good in everything and better in something."""
-        mine, its = (
-            (self.bytes, self.us, -self.neighbours),
-            (other.bytes, other.us, -other.neighbours),
-        )
-        return mine != its and all(a <= b for a, b in zip(mine, its, strict=True))
+        costs = self._costs()
+        other_costs = other._costs()
+        return costs != other_costs and all(a <= b for a, b in zip(costs, other_costs, strict=True))
+
+    def _costs(self) -> tuple[float, float, float]:
+        return self.bytes, self.us, -self.neighbours
 
 
 def search(
     student: Student,
     config: Any,
-    tokens: Sequence[Tokens],
-    judged: Sequence[Tokens],
+    calibration: Sequence[Tokens],
+    evaluation: Sequence[Tokens],
     folder: Path,
     bits: int,
 ) -> list[Int8Candidate]:
-    """Return the Pareto front of the recipes, the winner first: the best one of those nearly as fast as the fastest.
+    """Return the Pareto front of the recipes, the best of the nearly fastest first.
 
-    Channels are measured on `tokens`, forms compared on `judged`; files go to `folder`; `bits` of a weight are 7 or 8.
+    Channels are measured on the texts `calibration`, forms compared on `evaluation`; files go to
+    `folder`; `bits` of a weight are 7 or 8; `config` is the language model's.
     """
-    exact = _float(student, judged)
-    made = []
+    exact = _encode_float(student, evaluation)
+    paths = []
     for number, recipe in enumerate(tqdm(RECIPES, desc="int8 forms", unit="form", leave=False)):
-        source, target = folder / f"float{number}.onnx", folder / f"form{number}.onnx"
-        export(
-            student
-            if recipe.strength is None
-            else smoothed(student, tokens, recipe.strength, recipe.outlier),
-            source,
-        )
+        source = folder / f"float{number}.onnx"
+        target = folder / f"form{number}.onnx"
+        prepared = student
+        if recipe.strength is not None:
+            prepared = smooth(student, calibration, recipe.strength, recipe.outliers)
+        export(prepared, source)
         quantize(source, config, target, bits)
-        made.append((recipe, target, session(target)))
-    times = _times([one for _, _, one in made], judged)
-    found = [
-        Int8Candidate(recipe, path, path.stat().st_size, us, neighbours(encode(one, judged), exact))
-        for (recipe, path, one), us in zip(made, times, strict=True)
+        paths.append(target)
+
+    graphs = [session(path) for path in paths]
+    times = _median_times(graphs, evaluation)
+    candidates = [
+        Int8Candidate(
+            recipe,
+            path,
+            path.stat().st_size,
+            us,
+            neighbour_overlap(encode(graph, evaluation), exact),
+        )
+        for recipe, path, graph, us in zip(RECIPES, paths, graphs, times, strict=True)
     ]
-    front = [one for one in found if not any(other.dominates(one) for other in found)]
-    limit = SLOWER * min(one.us for one in front)
-    return sorted(front, key=lambda one: (one.us > limit, -one.neighbours))
+    front = [
+        candidate
+        for candidate in candidates
+        if not any(other.dominates(candidate) for other in candidates)
+    ]
+    limit = NEARLY_AS_FAST * min(candidate.us for candidate in front)
+    return sorted(front, key=lambda candidate: (candidate.us > limit, -candidate.neighbours))
 
 
 def session(path: Path, without: Sequence[str] = SLOW_FUSIONS) -> onnxruntime.InferenceSession:
-    """Open a graph as the device does: one thread, on the CPU, without some of onnxruntime's fusions."""
+    """Open a graph as the device does: one CPU thread, without `without`'s fusions."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
@@ -108,7 +129,7 @@ def session(path: Path, without: Sequence[str] = SLOW_FUSIONS) -> onnxruntime.In
 
 def encode(graph: onnxruntime.InferenceSession, tokens: Sequence[Tokens]) -> NDArray[np.float32]:
     """Return vectors float32 [n, t] of texts, one by one, as the device encodes."""
-    return np.stack([graph.run(None, feed(one))[0][0] for one in tokens])
+    return np.stack([graph.run(None, feed(text))[0][0] for text in tokens])
 
 
 def feed(tokens: Tokens) -> dict[str, NDArray[np.int64]]:
@@ -116,22 +137,29 @@ def feed(tokens: Tokens) -> dict[str, NDArray[np.int64]]:
     return {"input_ids": tokens[None], "attention_mask": np.ones_like(tokens)[None]}
 
 
-def _times(graphs: Sequence[onnxruntime.InferenceSession], tokens: Sequence[Tokens]) -> list[float]:
-    """Return the median microseconds a text in each graph's quietest round; the graphs take turns, the first warms."""
-    feeds = [feed(one) for one in tokens[:50]]
-    spent = np.zeros((ROUNDS + 1, len(graphs), len(feeds)))
-    for turn, (at, graph) in itertools.product(range(ROUNDS + 1), enumerate(graphs)):
-        for number, one in enumerate(feeds):
+def _median_times(
+    graphs: Sequence[onnxruntime.InferenceSession], tokens: Sequence[Tokens]
+) -> list[float]:
+    """Return each graph's median microseconds for a text, in its quietest round.
+
+    The graphs take turns, so that other load on the machine affects all alike; the first round
+    warms up.
+    """
+    feeds = [feed(text) for text in tokens[:TIMED_TEXTS]]
+    seconds = np.zeros((ROUNDS + 1, len(graphs), len(feeds)))
+    for turn, (number, graph) in itertools.product(range(ROUNDS + 1), enumerate(graphs)):
+        for row, inputs in enumerate(feeds):
             start = time.perf_counter()
-            graph.run(None, one)
-            spent[turn, at, number] = time.perf_counter() - start
-    return [float(us) for us in np.median(spent[1:], 2).min(0) * 1e6]
+            graph.run(None, inputs)
+            seconds[turn, number, row] = time.perf_counter() - start
+    medians = np.median(seconds[1:], axis=2)
+    return [float(us) for us in medians.min(0) * 1e6]
 
 
 @torch.inference_mode()
-def _float(student: Student, tokens: Sequence[Tokens]) -> NDArray[np.float32]:
-    rows = [
-        student(torch.from_numpy(one[None]), torch.ones(1, len(one), dtype=torch.int64))
-        for one in tokens
-    ]
+def _encode_float(student: Student, tokens: Sequence[Tokens]) -> NDArray[np.float32]:
+    rows = []
+    for text in tokens:
+        mask = torch.ones(1, len(text), dtype=torch.int64)
+        rows.append(student(torch.from_numpy(text[None]), mask))
     return torch.cat(rows).numpy()

@@ -1,4 +1,4 @@
-"""The one dial: what an encoder keeps of its teacher. Refuses to know how it is trained."""
+"""How large a student is, and how long it is distilled: one configuration for each tier."""
 
 from __future__ import annotations
 
@@ -7,41 +7,55 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Shape:
-    """What a student keeps of its teacher; nothing larger than the teacher has.
-
-    layers: transformer layers, spread evenly; heads, neurons: the most important ones of each layer,
-    by measurement; width: of the residual stream, the principal directions of the teacher's; group: how many numbers
-    of a word's vector share one byte (0, or where they do not divide the width: a byte each); steps: of distillation
-    (0: none, the teacher's weights serve), with their peak `learning_rate`.
-    """
+class StudentConfig:
+    """Sizes of a student. What exceeds the teacher's own size is cut to it by `limited_to`."""
 
     layers: int
-    heads: int
-    neurons: int
-    width: int
-    group: int
-    steps: int
-    learning_rate: float = 1e-3
+    """Transformer layers, spread evenly over the teacher's."""
 
-    def within(self, config: Any) -> Shape:
-        """Return the shape cut to what a teacher of this configuration has."""
-        width = min(self.width, config.hidden_size)
+    heads: int
+    """Attention heads of a layer: the teacher's most important ones, by measurement."""
+
+    neurons: int
+    """Inner width of a layer's feed-forward part: the most important neurons, by measurement."""
+
+    width: int
+    """Width of the residual stream: principal directions of the teacher's."""
+
+    group: int
+    """How many numbers of a word vector share one byte; 0: an int8 row with a scale."""
+
+    steps: int
+    """Distillation steps; 0: none, the teacher's weights are used as they are."""
+
+    learning_rate: float = 1e-3
+    """Peak learning rate of distillation."""
+
+    def limited_to(self, teacher: Any) -> StudentConfig:
+        """Return the configuration cut to the sizes of a teacher's Hugging Face configuration.
+
+        Where `group` does not divide the width, the result has group 0.
+        """
+        width = min(self.width, teacher.hidden_size)
         return replace(
             self,
-            layers=min(self.layers, config.num_hidden_layers),
-            heads=min(self.heads, config.num_attention_heads),
-            neurons=min(self.neurons, config.intermediate_size),
+            layers=min(self.layers, teacher.num_hidden_layers),
+            heads=min(self.heads, teacher.num_attention_heads),
+            neurons=min(self.neurons, teacher.intermediate_size),
             width=width,
             group=self.group if self.group and width % self.group == 0 else 0,
         )
 
 
-WHOLE = 1 << 20
+UNLIMITED = 1 << 20  # more than any teacher has: `limited_to` cuts it to the teacher's size
 TIERS = {
-    "base": Shape(layers=WHOLE, heads=WHOLE, neurons=WHOLE, width=WHOLE, group=0, steps=0),
-    "small": Shape(layers=2, heads=WHOLE, neurons=WHOLE, width=WHOLE, group=4, steps=800),
-    "nano": Shape(
+    "base": StudentConfig(
+        layers=UNLIMITED, heads=UNLIMITED, neurons=UNLIMITED, width=UNLIMITED, group=0, steps=0
+    ),
+    "small": StudentConfig(
+        layers=2, heads=UNLIMITED, neurons=UNLIMITED, width=UNLIMITED, group=4, steps=800
+    ),
+    "nano": StudentConfig(
         layers=2, heads=5, neurons=384, width=192, group=4, steps=1500, learning_rate=2e-3
     ),
 }

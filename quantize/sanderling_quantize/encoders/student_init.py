@@ -1,14 +1,14 @@
-"""A student's first weights: the parts of its teacher that matter most, by measurement on texts.
+"""Initialises a student with the parts of its teacher that matter most, measured on texts.
 
-Layers: spread evenly, first and last included. Neurons and heads: those whose output is largest (Michel et al. 2019 and
-Santacroce et al. 2023 compare such scores). Width: the principal directions of the residual stream, turned at random so
-that layer normalisation finds equal variances. Refuses to train.
+Layers: spread evenly, first and last included. Neurons and heads: those with the largest output
+(Michel et al. 2019 and Santacroce et al. 2023 compare such scores). Width: the principal directions
+of the residual stream, rotated at random so that layer normalisation finds equal variances.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,192 +16,207 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sanderling_quantize.encoders.embedding_codes import coded
+from sanderling_quantize.encoders.embedding_codes import encode_table
 from sanderling_quantize.encoders.student import Layer, Student
-from sanderling_quantize.encoders.student_config import Shape
-from sanderling_quantize.encoders.tokenization import Tokens, batches
+from sanderling_quantize.encoders.student_config import StudentConfig
+from sanderling_quantize.encoders.teacher import Teacher
+from sanderling_quantize.encoders.tokenization import Tokens, unpadded_batches
 
-SPREAD = 0.3
-BUILT_ALIKE = ("bert", "roberta", "xlm-roberta", "camembert")
+# Weight of a word that no measured text has, beside the square roots of the others' counts:
+# such words occur on devices too.
+UNSEEN_WORD_WEIGHT = 0.3
+BERT_LIKE = ("bert", "roberta", "xlm-roberta", "camembert")
 
 
 @dataclass(frozen=True)
 class Importance:
-    """Of the teacher, over texts: size of each neuron's [layer, neurons] and head's [layer, heads] output, second
-    moments of the residual stream [w, w], and how often each word occurred [v]."""
+    """How much a teacher's parts contribute to its output over texts."""
 
     neurons: list[Tensor]
+    """For each layer the size of each neuron's output, [neurons]."""
+
     heads: list[Tensor]
+    """For each layer the size of each attention head's output, [heads]."""
+
     moments: Tensor
-    words: Tensor
+    """Second moments of the residual stream, [w, w]."""
+
+    word_counts: Tensor
+    """How often each word of the vocabulary occurred, [v]."""
 
 
-def check(teacher: Any) -> None:
-    """Raise `ValueError` unless the teacher is built like BERT."""
-    config = getattr(teacher, "config", None)
+def check_architecture(model: Any) -> None:
+    """Raise `ValueError` unless the language model is built like BERT."""
+    config = getattr(model, "config", None)
     absolute = getattr(config, "position_embedding_type", "absolute") == "absolute"
-    known = (
-        getattr(config, "model_type", "") in BUILT_ALIKE
-        and getattr(config, "hidden_act", "") == "gelu"
-    )
-    if not (known and absolute):
-        kinds, found = ", ".join(BUILT_ALIKE), type(teacher).__name__
+    gelu = getattr(config, "hidden_act", "") == "gelu"
+    if not (getattr(config, "model_type", "") in BERT_LIKE and gelu and absolute):
         raise ValueError(
-            f"expected a language model of the kinds {kinds}, absolute positions and GELU, found {found}"
+            f"expected a language model of the kinds {', '.join(BERT_LIKE)},"
+            f" with absolute positions and GELU, found {type(model).__name__};"
+            " choose another language model for the policy"
         )
 
 
 @torch.inference_mode()
-def measure(teacher: Any, tokens: Sequence[Tokens]) -> Importance:
-    """Run the teacher over texts and note what its parts contribute."""
-    layers, device = teacher.encoder.layer, next(teacher.parameters()).device
+def measure_importance(teacher: Teacher, tokens: Sequence[Tokens]) -> Importance:
+    """Run the teacher over texts and measure what its parts contribute."""
+    model, device = teacher.model, teacher.device
+    layers, width = model.encoder.layer, model.config.hidden_size
     neurons = [torch.zeros(layer.output.dense.in_features, device=device) for layer in layers]
-    heads = [torch.zeros(teacher.config.num_attention_heads, device=device) for _ in layers]
+    heads = [torch.zeros(model.config.num_attention_heads, device=device) for _ in layers]
     hooks = []
-    for at, layer in enumerate(layers):
-        hooks.append(layer.output.dense.register_forward_hook(_neurons(neurons, at)))
-        hooks.append(layer.attention.output.dense.register_forward_hook(_heads(heads, at)))
-    moments = torch.zeros(teacher.config.hidden_size, teacher.config.hidden_size, device=device)
-    for ids, mask, _ in batches(tokens, device, 1):
-        found = teacher(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
-        stream = torch.stack(found)[:, mask.bool()].flatten(0, 1)
-        moments += stream.T @ stream / len(found)
+    for layer, neuron_sums, head_sums in zip(layers, neurons, heads, strict=True):
+        hooks.append(layer.output.dense.register_forward_hook(_add_neurons(neuron_sums)))
+        hooks.append(layer.attention.output.dense.register_forward_hook(_add_heads(head_sums)))
+
+    moments = torch.zeros(width, width, device=device)
+    # without padding, which the hooks would count too
+    for ids, mask in unpadded_batches(tokens, device):
+        states = model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+        stream = torch.stack(states).flatten(0, 2)
+        moments += stream.T @ stream / len(states)
     for hook in hooks:
         hook.remove()
-    words = np.bincount(
-        np.concatenate([*tokens, []]).astype(np.int64), minlength=len(_words(teacher))
-    )
+
+    words = np.concatenate([*tokens, []]).astype(np.int64)
     return Importance(
-        [
-            one.cpu() * layer.output.dense.weight.norm(dim=0).cpu()
-            for one, layer in zip(neurons, layers, strict=True)
+        neurons=[
+            sums.cpu() * layer.output.dense.weight.norm(dim=0).cpu()
+            for sums, layer in zip(neurons, layers, strict=True)
         ],
-        [one.cpu() for one in heads],
-        moments.cpu() / max(1, sum(map(len, tokens))),
-        torch.from_numpy(words).float(),
+        heads=[sums.cpu() for sums in heads],
+        moments=moments.cpu() / max(1, sum(map(len, tokens))),
+        word_counts=torch.from_numpy(np.bincount(words, minlength=len(_words(model)))).float(),
     )
 
 
 def spread_layers(count: int, layers: int) -> list[int]:
-    """Return which of `count` layers a student of `layers` starts from: spread evenly."""
-    return [round(at) for at in np.linspace(0, count - 1, layers)] if layers > 1 else [0]
+    """Return which of `count` layers a student of `layers` layers starts from, spread evenly."""
+    return [round(index) for index in np.linspace(0, count - 1, layers)] if layers > 1 else [0]
 
 
 @torch.no_grad()
-def inherit(
-    teacher: Any, shape: Shape, importance: Importance, max_tokens: int, seed: int
+def init_student(
+    teacher: Teacher, config: StudentConfig, importance: Importance, seed: int
 ) -> Student:
-    """Return the student, on the CPU, of a shape that lies within the teacher's."""
-    teacher, config, generator = (
-        copy.deepcopy(teacher).cpu(),
-        teacher.config,
-        torch.Generator().manual_seed(seed),
-    )
-    basis = _basis(importance.moments, shape.width, generator)
-    table = _words(teacher).detach() @ basis
+    """Return an untrained student, on the CPU; `config` must be limited to the teacher's sizes."""
+    model = copy.deepcopy(teacher.model).cpu()
+    generator = torch.Generator().manual_seed(seed)
+    basis = _basis(importance.moments, config.width, generator)
+
+    table = _words(model).detach() @ basis
     words: nn.Module = nn.Embedding.from_pretrained(table, freeze=False)
-    if shape.group:
-        words = coded(table, importance.words.sqrt() + SPREAD, shape.group, seed)
-    chosen = spread_layers(config.num_hidden_layers, shape.layers)
+    if config.group:
+        weights = importance.word_counts.sqrt() + UNSEEN_WORD_WEIGHT
+        words = encode_table(table, weights, config.group, seed)
+
     layers = [
-        _layer(
-            teacher.encoder.layer[at],
-            shape,
-            importance.heads[at],
-            importance.neurons[at],
-            basis,
-            config,
-        )
-        for at in chosen
+        _layer(model, number, config, importance, basis)
+        for number in spread_layers(model.config.num_hidden_layers, config.layers)
     ]
-    positions = _positions(teacher, max_tokens) @ basis
-    student = Student(words, positions, config.layer_norm_eps, layers, config.hidden_size)
-    if student.out is None:
-        student.embedded.load_state_dict(teacher.embeddings.LayerNorm.state_dict())
+    positions = _positions(model, teacher.max_tokens) @ basis
+    student = Student(
+        words, positions, model.config.layer_norm_eps, layers, model.config.hidden_size
+    )
+    if student.projection is None:
+        student.embedding_norm.load_state_dict(model.embeddings.LayerNorm.state_dict())
     else:
-        spread = (torch.trace(basis.T @ importance.moments @ basis) / shape.width).sqrt()
-        student.out.weight.copy_(basis * spread)
-        student.out.bias.zero_()
+        # The norms start at 1 in a narrower stream, so the way back to the teacher's width has to
+        # restore the stream's own standard deviation.
+        deviation = (torch.trace(basis.T @ importance.moments @ basis) / config.width).sqrt()
+        student.projection.weight.copy_(basis * deviation)
+        student.projection.bias.zero_()
     return student
 
 
-def _neurons(sums: list[Tensor], at: int) -> Any:
-    def note(module: nn.Module, given: tuple[Tensor, ...], _: Tensor) -> None:
-        sums[at] += given[0].abs().sum((0, 1))
+def _add_neurons(sums: Tensor) -> Callable[..., None]:
+    """Return a forward hook that adds the absolute activation of each neuron to `sums`."""
 
-    return note
+    def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        sums.add_(inputs[0].abs().sum((0, 1)))
 
-
-def _heads(sums: list[Tensor], at: int) -> Any:
-    def note(module: nn.Linear, given: tuple[Tensor, ...], _: Tensor) -> None:
-        parts = zip(
-            given[0].chunk(len(sums[at]), -1), module.weight.chunk(len(sums[at]), 1), strict=True
-        )
-        sums[at] += torch.stack([(part @ weight.T).norm(dim=-1).sum() for part, weight in parts])
-
-    return note
+    return add
 
 
-def _words(teacher: Any) -> Tensor:
-    weight: Tensor = teacher.embeddings.word_embeddings.weight
+def _add_heads(sums: Tensor) -> Callable[..., None]:
+    """Return a forward hook that adds the length of what each head writes to `sums`."""
+
+    def add(module: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        contexts = inputs[0].chunk(len(sums), -1)
+        weights = module.weight.chunk(len(sums), 1)
+        written = [
+            (context @ weight.T).norm(dim=-1).sum()
+            for context, weight in zip(contexts, weights, strict=True)
+        ]
+        sums.add_(torch.stack(written))
+
+    return add
+
+
+def _words(model: Any) -> Tensor:
+    weight: Tensor = model.embeddings.word_embeddings.weight
     return weight
 
 
-def _positions(teacher: Any, max_tokens: int) -> Tensor:
-    """RoBERTa counts positions from behind the padding's number; the only token type is added once for all."""
-    table = teacher.embeddings.position_embeddings
+def _positions(model: Any, max_tokens: int) -> Tensor:
+    """Return the first positions' vectors [max_tokens, w], the one token type's added."""
+    table = model.embeddings.position_embeddings
+    # RoBERTa counts positions from behind the number of its padding token
     first = 0 if table.padding_idx is None else table.padding_idx + 1
-    if len(table.weight) - first < max_tokens:
+    available = len(table.weight) - first
+    if available < max_tokens:
         raise ValueError(
-            f"expected a language model of at least {max_tokens} positions, found {len(table.weight) - first}"
+            f"expected a language model of at least {max_tokens} positions, found {available};"
+            " train the policy with fewer `max_tokens`"
         )
-    found: Tensor = (
-        table.weight[first : first + max_tokens]
-        + teacher.embeddings.token_type_embeddings.weight[0]
-    )
-    return found.detach()
+    token_type = model.embeddings.token_type_embeddings.weight[0]
+    positions: Tensor = table.weight[first : first + max_tokens] + token_type
+    return positions.detach()
 
 
 def _basis(moments: Tensor, width: int, generator: torch.Generator) -> Tensor:
-    """Return orthonormal directions [w, width] that carry most of the stream, turned at random among themselves."""
+    """Return orthonormal directions [w, width] that carry most of the stream, rotated at random."""
     if width == len(moments):
         return torch.eye(width)
     directions = torch.linalg.eigh(moments)[1].flip(1)[:, :width]
-    turn = torch.linalg.qr(torch.randn(width, width, generator=generator))[0]
-    return directions @ turn
+    rotation = torch.linalg.qr(torch.randn(width, width, generator=generator))[0]
+    return directions @ rotation
 
 
 def _layer(
-    source: Any, shape: Shape, heads: Tensor, neurons: Tensor, basis: Tensor, config: Any
+    model: Any, number: int, config: StudentConfig, importance: Importance, basis: Tensor
 ) -> Layer:
-    depth = config.hidden_size // config.num_attention_heads
-    layer = Layer(shape.width, shape.heads, depth, shape.neurons, config.layer_norm_eps)
-    own, attention = heads.topk(shape.heads).indices.sort().values, source.attention
-    rows = (own[:, None] * depth + torch.arange(depth)).flatten()
-    parts = [attention.self.query, attention.self.key, attention.self.value]
-    scales = [depth**-0.5, 1.0, 1.0]
+    """Return a student's layer, made of the teacher's layer of this number."""
+    source, sizes = model.encoder.layer[number], model.config
+    attention = source.attention
+    depth = sizes.hidden_size // sizes.num_attention_heads
+    layer = Layer(config.width, config.heads, depth, config.neurons, sizes.layer_norm_eps)
+
+    heads = importance.heads[number].topk(config.heads).indices.sort().values
+    rows = (heads[:, None] * depth + torch.arange(depth)).flatten()
+    projections = [attention.self.query, attention.self.key, attention.self.value]
+    scales = [depth**-0.5, 1.0, 1.0]  # attention's scale lies in the query's weights
+    scaled = list(zip(projections, scales, strict=True))
     _set(
-        layer.attend,
-        torch.cat(
-            [part.weight[rows] @ basis * scale for part, scale in zip(parts, scales, strict=True)]
-        ),
-        torch.cat([part.bias[rows] * scale for part, scale in zip(parts, scales, strict=True)]),
+        layer.qkv,
+        torch.cat([linear.weight[rows] @ basis * scale for linear, scale in scaled]),
+        torch.cat([linear.bias[rows] * scale for linear, scale in scaled]),
     )
-    _set(
-        layer.merge,
-        basis.T @ attention.output.dense.weight[:, rows],
-        attention.output.dense.bias @ basis,
-    )
-    kept = neurons.topk(shape.neurons).indices.sort().values
+    merge = attention.output.dense
+    _set(layer.attention_out, basis.T @ merge.weight[:, rows], merge.bias @ basis)
+
+    neurons = importance.neurons[number].topk(config.neurons).indices.sort().values
     expand, contract = source.intermediate.dense, source.output.dense
-    _set(layer.expand, expand.weight[kept] @ basis, expand.bias[kept])
-    _set(layer.contract, basis.T @ contract.weight[:, kept], contract.bias @ basis)
-    if shape.width == config.hidden_size:
-        layer.merged.load_state_dict(attention.output.LayerNorm.state_dict())
-        layer.contracted.load_state_dict(source.output.LayerNorm.state_dict())
+    _set(layer.ffn_in, expand.weight[neurons] @ basis, expand.bias[neurons])
+    _set(layer.ffn_out, basis.T @ contract.weight[:, neurons], contract.bias @ basis)
+
+    if config.width == sizes.hidden_size:
+        layer.attention_norm.load_state_dict(attention.output.LayerNorm.state_dict())
+        layer.ffn_norm.load_state_dict(source.output.LayerNorm.state_dict())
     return layer
 
 
-def _set(target: Any, weight: Tensor, bias: Tensor) -> None:
-    target.weight.copy_(weight)
-    target.bias.copy_(bias)
+def _set(linear: Any, weight: Tensor, bias: Tensor) -> None:
+    linear.weight.copy_(weight)
+    linear.bias.copy_(bias)

@@ -1,7 +1,8 @@
-"""Texts as token ids, in batches of like length. Refuses to know models."""
+"""Texts as token ids, in batches of similar length."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,31 +16,41 @@ BATCH = 64
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[Tokens]:
-    """Return each text's ids, cut to `max_tokens`."""
-    found = (
-        tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]
-        if len(texts)
-        else []
-    )
-    return [np.array(ids, np.int64) for ids in found]
+    """Return each text's token ids, int64 [s], cut to `max_tokens`."""
+    if not len(texts):  # the tokenizer does not accept an empty batch
+        return []
+    encoded = tokenizer(list(texts), truncation=True, max_length=max_tokens)
+    return [np.array(ids, np.int64) for ids in encoded["input_ids"]]
 
 
 def batches(
-    tokens: Sequence[Tokens], device: torch.device, size: int = BATCH
+    tokens: Sequence[Tokens], device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor, list[int]]]:
-    """Yield ids and mask, int64 [b, s], of texts of like length, and where they stand among `tokens`."""
-    order = sorted(range(len(tokens)), key=lambda at: len(tokens[at]))
-    for start in range(0, len(order), size):
-        chosen = order[start : start + size]
-        ids, mask = padded([tokens[at] for at in chosen])
-        yield ids.to(device), mask.to(device), chosen
+    """Yield ids and mask, int64 [b, s], of texts of similar length, and their rows in `tokens`."""
+    order = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
+    for start in range(0, len(order), BATCH):
+        rows = order[start : start + BATCH]
+        ids, mask = pad([tokens[row] for row in rows])
+        yield ids.to(device), mask.to(device), rows
 
 
-def padded(tokens: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
-    """Return ids and mask, int64 [b, s], s the longest of these texts."""
+def unpadded_batches(
+    tokens: Sequence[Tokens], device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield ids and mask, int64 [b, s], of texts of one length, so that nothing is padding."""
+    by_length = sorted(tokens, key=len)
+    for _, group in itertools.groupby(by_length, key=len):
+        texts = list(group)
+        for start in range(0, len(texts), BATCH):
+            ids, mask = pad(texts[start : start + BATCH])
+            yield ids.to(device), mask.to(device)
+
+
+def pad(tokens: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
+    """Return ids and mask, int64 [b, s], where s is the length of the longest text."""
     ids = np.zeros((len(tokens), max(map(len, tokens))), np.int64)
     mask = np.zeros_like(ids)
-    for row, one in enumerate(tokens):
-        ids[row, : len(one)] = one
-        mask[row, : len(one)] = 1
+    for row, text in enumerate(tokens):
+        ids[row, : len(text)] = text
+        mask[row, : len(text)] = 1
     return torch.from_numpy(ids), torch.from_numpy(mask)

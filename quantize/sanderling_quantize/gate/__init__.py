@@ -1,20 +1,20 @@
-"""The gate: is the finished bundle, opened as a device opens it, still the policy and teacher that it was made from?
+"""The gate: does a bundle, opened as a device opens it, compute what its checkpoint does?
 
-    judge       the table: every check of a bundle against its checkpoint
-    thresholds  what is good enough, by the encoder's tier
-    ask, child  the real engine in a process of its own, asked through plain files
-    policy      the float policy's side of the comparison, and the trainer's held-out queries
-    measures    cosine, Spearman, overlaps, drift, nDCG: pure
-    checks      one line of the table
+    run_checks        every check of a bundle against its checkpoint
+    check             one row of the gate's table
+    thresholds        what is good enough, by the encoder's tier
+    reference_policy  what the float policy recommends, and the trainer's held-out queries
+    probe_process     runs the real engine in a child process, `probe_worker`
+    probe_protocol    the files that the two exchange
 
-Refuses to write or to repair a bundle.
+It only reads bundles; `build_bundle` decides what happens to one that fails.
 """
 
 from __future__ import annotations
 
 from sanderling_quantize.gate.check import Check, report
-from sanderling_quantize.gate.run_checks import judge
+from sanderling_quantize.gate.reference_policy import TeacherTexts, TextSplit
+from sanderling_quantize.gate.run_checks import run_checks
 from sanderling_quantize.gate.thresholds import Thresholds
-from sanderling_quantize.similarity import neighbours, spearman
 
-__all__ = ["Check", "Thresholds", "judge", "neighbours", "report", "spearman"]
+__all__ = ["Check", "TeacherTexts", "TextSplit", "Thresholds", "report", "run_checks"]

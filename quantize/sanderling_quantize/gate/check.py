@@ -1,4 +1,4 @@
-"""One line of the gate's table. Refuses to know what is measured."""
+"""One row of the gate's table: a measured value against its threshold."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Check:
-    """What was measured, against what, and whether it passed; `note` says in words what numbers do not."""
+    """What was measured, against what, and whether it passed; `note` adds words."""
 
     check: str
     value: float
@@ -19,22 +19,22 @@ class Check:
 
     def sentence(self) -> str:
         """Return the check in words."""
-        told = f"{self.check} {self.value:.4f} against {self.threshold:.4f}"
-        return f"{told} ({self.note})" if self.note else told
+        text = f"{self.check} {self.value:.4f} against {self.threshold:.4f}"
+        return f"{text} ({self.note})" if self.note else text
 
 
-def least(check: str, value: float, threshold: float, note: str = "") -> Check:
+def at_least(check: str, value: float, threshold: float, note: str = "") -> Check:
     """Return a check that passes at or above its threshold; NaN never passes."""
     return Check(check, float(value), float(threshold), bool(value >= threshold), note)
 
 
-def most(check: str, value: float, threshold: float, note: str = "") -> Check:
+def at_most(check: str, value: float, threshold: float, note: str = "") -> Check:
     """Return a check that passes at or below its threshold; NaN never passes."""
     return Check(check, float(value), float(threshold), bool(value <= threshold), note)
 
 
-def fault(check: str, note: str) -> Check:
-    """Return a failed check of what has no number: 0 of 1."""
+def failed_check(check: str, note: str) -> Check:
+    """Return a failed check of something that has no number: value 0, threshold 1."""
     return Check(check, 0.0, 1.0, False, note)
 
 

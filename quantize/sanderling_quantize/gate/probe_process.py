@@ -1,14 +1,7 @@
-"""Asking a bundle questions from outside: whatever becomes of the child, there is an answer or one sentence.
-
-Refuses to know what the questions are for.
-"""
+"""Runs a bundle in a child process, so that a crash, a hang or a failure becomes one sentence."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,36 +14,44 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from sanderling.errors import SanderlingError
+from sanderling.runtime.child_process import ChildFailedError, run_module
 from sanderling_quantize.gate.probe_protocol import (
     ARRAYS,
-    QUESTION,
-    WORDS,
+    REPLY,
+    REQUEST,
     Events,
     ProbeReply,
-    Question,
+    ProbeRequest,
 )
 
 TIMEOUT_S = 900.0
 MEMORY_BYTES = 2 * 2**30
-QUIET = {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1"}
 
 
-class NoAnswerError(SanderlingError):
-    """The child crashed, hung, or raised; the message says which."""
+class ProbeError(SanderlingError):
+    """The child crashed, hung or raised; the message says which."""
 
 
 @dataclass(frozen=True)
 class ProbeAnswer:
-    """What a device said: words; texts' vectors float32 [q, t] and new items' [q, d]; items [n, d] and biases [n]."""
+    """What the bundle computed in the child."""
 
-    words: ProbeReply
-    texts: NDArray[np.float32]
-    new: NDArray[np.float32]
-    items: NDArray[np.float32]
-    biases: NDArray[np.float32]
+    reply: ProbeReply
+
+    text_vectors: NDArray[np.float32]
+    """The texts' vectors [q, t]."""
+
+    new_item_vectors: NDArray[np.float32]
+    """The item vectors of new items with these texts [q, d]."""
+
+    item_vectors: NDArray[np.float32]
+    """The catalogue's item vectors, from int8 rows [n, d]."""
+
+    item_biases: NDArray[np.float32]
+    """The catalogue's item biases [n]."""
 
 
-def ask(
+def probe_bundle(
     bundle: Path,
     previous: Path | None,
     texts: Sequence[str],
@@ -58,57 +59,51 @@ def ask(
     repeats: bool,
     timeout_s: float = TIMEOUT_S,
 ) -> ProbeAnswer:
-    """Open the bundle in a child process and let it answer; raise `NoAnswerError` when it does not.
+    """Open the bundle in a child process and return what it computes.
 
-    The child's address space is limited, on Linux, to 2 GiB and four times the bundles' bytes, as an update's probe is.
+    The child's address space is limited, on Linux, to 2 GiB and four times the bundles' bytes, as
+    is that of an update's child. Raises `ProbeError` when the child crashes, fails, or takes
+    longer than `timeout_s` seconds.
     """
     folders = [folder for folder in (bundle, previous) if folder is not None]
-    memory = MEMORY_BYTES + 4 * sum(size(folder) for folder in folders)
-    paths = [str(folder.resolve()) for folder in folders]
-    question = Question(
-        paths[0], paths[1] if previous else None, list(texts), list(histories), repeats, memory
+    memory = MEMORY_BYTES + 4 * sum(folder_bytes(folder) for folder in folders)
+    request = ProbeRequest(
+        str(bundle.resolve()),
+        str(previous.resolve()) if previous else None,
+        list(texts),
+        list(histories),
+        repeats,
+        memory,
     )
     with tempfile.TemporaryDirectory(prefix="sanderling-gate-") as name:
         folder = Path(name)
-        (folder / QUESTION).write_bytes(msgspec.json.encode(question))
-        _run(folder, timeout_s)
-        return _read(folder)
+        (folder / REQUEST).write_bytes(msgspec.json.encode(request))
+        _run_worker(folder, timeout_s)
+        return _read_answer(folder)
 
 
-def size(folder: Path) -> int:
+def folder_bytes(folder: Path) -> int:
     """Return the bytes of all files of a flat folder."""
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
-def _run(folder: Path, timeout_s: float) -> None:
+def _run_worker(folder: Path, timeout_s: float) -> None:
     try:
-        child = subprocess.run(
-            [sys.executable, "-P", "-m", "sanderling_quantize.gate.probe_worker", str(folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **QUIET},
-            timeout=timeout_s,
-            check=False,
+        run_module(
+            "sanderling_quantize.gate.probe_worker",
+            str(folder),
+            name="the engine",
+            timeout_s=timeout_s,
         )
-    except subprocess.TimeoutExpired as error:
-        raise NoAnswerError(
-            f"the engine took longer than {timeout_s:g} s and was stopped"
-        ) from error
-    if child.returncode < 0:
-        raise NoAnswerError(
-            f"the engine was killed by signal {-child.returncode} ({signal.strsignal(-child.returncode)})"
-        )
-    if child.returncode > 0:
-        last = child.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise NoAnswerError(f"the engine ended with status {child.returncode}: {' '.join(last)}")
+    except ChildFailedError as error:
+        raise ProbeError(str(error)) from error
 
 
-def _read(folder: Path) -> ProbeAnswer:
+def _read_answer(folder: Path) -> ProbeAnswer:
     try:
-        words = msgspec.json.decode((folder / WORDS).read_bytes(), type=ProbeReply)
-        if words.fault:
-            raise NoAnswerError(words.fault)
-        return ProbeAnswer(words, **load_file(folder / ARRAYS))
+        reply = msgspec.json.decode((folder / REPLY).read_bytes(), type=ProbeReply)
+        if reply.error:
+            raise ProbeError(reply.error)
+        return ProbeAnswer(reply, **load_file(folder / ARRAYS))
     except (OSError, msgspec.MsgspecError, SafetensorError) as error:
-        raise NoAnswerError(f"the engine's answer cannot be read: {error}") from error
+        raise ProbeError(f"the engine's answer cannot be read: {error}") from error

@@ -1,40 +1,60 @@
-"""What the gate asks its child and what the child says: JSON, and arrays as safetensors.
-
-Refuses to know how questions are answered.
-"""
+"""The files that the gate and its child process exchange: JSON, and arrays as safetensors."""
 
 from __future__ import annotations
 
 import msgspec
 
-QUESTION, WORDS, ARRAYS = "question.json", "words.json", "arrays.safetensors"
+REQUEST = "request.json"
+REPLY = "reply.json"
+ARRAYS = "arrays.safetensors"
+
 SLATE = 10
-DEEPEST = 1000
+MAX_DEPTH = 1000
 
 Events = list[tuple[str, str]]
+"""A user's history: item ids and kinds of feedback."""
 
 
-class Question(msgspec.Struct, frozen=True):
-    """The bundle to open (and the one before it, for its latency), texts to encode, and histories (item id, kind) to
-    recommend after; without `repeats` an item of the history is not shown again."""
+class ProbeRequest(msgspec.Struct, frozen=True):
+    """What the child is to compute."""
 
     bundle: str
+    """The folder of the bundle to open."""
+
     previous: str | None
+    """The folder of the release before, for its latency."""
+
     texts: list[str]
+    """Texts to encode."""
+
     histories: list[Events]
+    """Histories to recommend after."""
+
     repeats: bool
+    """Whether an item of the history may be shown again."""
+
     memory_bytes: int
+    """Limit of the child's address space."""
 
 
 class ProbeReply(msgspec.Struct, frozen=True):
-    """The answer as far as it is words; `fault` says why there is no other. `rankings` are the ids of the exploration
-    pool in greedy order, at least `SLATE` and at most `DEEPEST` deep. `encode` and `recommend` are the median
-    milliseconds of the bundle and of the previous one, empty without one."""
+    """What the child computed, apart from arrays."""
 
-    fault: str = ""
-    golden: list[str] = []
+    error: str = ""
+    """Why there is nothing else, if so."""
+
+    golden_faults: list[str] = []
+    """Golden vectors that the bundle does not reproduce, in words."""
+
     ids: list[str] = []
+    """The catalogue's item ids, in the order of the rows."""
+
     rankings: list[list[str]] = []
+    """For each history the exploration pool's ids in greedy order, `SLATE` to `MAX_DEPTH` deep."""
+
     epsilon: float = 0.0
-    encode: list[float] = []
-    recommend: list[float] = []
+    """The bundle's exploration rate."""
+
+    encode_ms: list[float] = []
+    recommend_ms: list[float] = []
+    """Median milliseconds of the bundle and of the previous one; empty without one."""

@@ -1,7 +1,8 @@
-"""The gate's child process: a device that answers questions. Run as `python -m sanderling_quantize.gate.probe_worker FOLDER`.
+"""The gate's child process: `python -m sanderling_quantize.gate.probe_worker FOLDER`.
 
-It opens the bundle with the real engine, under a limit on its address space, and leaves words.json and
-arrays.safetensors in the folder of the question. Refuses to judge, and to load anything of the lab.
+It opens the bundle with the real engine, under a limit on its address space, and leaves reply.json
+and arrays.safetensors in the folder of the request. It measures a device, so it imports nothing of
+the lab: no torch, onnx or pyarrow.
 """
 
 from __future__ import annotations
@@ -24,35 +25,35 @@ from sanderling.ranking.golden_check import faults
 from sanderling.ranking.scorer import Scorer
 from sanderling_quantize.gate.probe_protocol import (
     ARRAYS,
-    DEEPEST,
-    QUESTION,
+    MAX_DEPTH,
+    REPLY,
+    REQUEST,
     SLATE,
-    WORDS,
     ProbeReply,
-    Question,
+    ProbeRequest,
 )
 
-TURNS = 200
+ROUNDS = 200
 
 Arrays = dict[str, NDArray[Any]]
 
 
 def main() -> None:
-    """Answer the question in the folder that the command line names."""
+    """Answer the request in the folder that the command line names."""
     folder = Path(sys.argv[1])
-    question = msgspec.json.decode((folder / QUESTION).read_bytes(), type=Question)
-    _limit(question.memory_bytes)
+    request = msgspec.json.decode((folder / REQUEST).read_bytes(), type=ProbeRequest)
+    _limit_memory(request.memory_bytes)
     try:
-        words, arrays = _answer(question, folder / "state")
+        reply, arrays = _answer(request, folder / "state")
         save_file(
             {name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / ARRAYS
         )
     except BaseException as error:  # native libraries raise panics that are no `Exception`
-        words = ProbeReply(fault=f"{type(error).__name__}: {error}")
-    (folder / WORDS).write_bytes(msgspec.json.encode(words))
+        reply = ProbeReply(error=f"{type(error).__name__}: {error}")
+    (folder / REPLY).write_bytes(msgspec.json.encode(reply))
 
 
-def _limit(memory_bytes: int) -> None:
+def _limit_memory(memory_bytes: int) -> None:
     if sys.platform == "linux":
         import resource
 
@@ -60,73 +61,82 @@ def _limit(memory_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
 
 
-def _answer(question: Question, state: Path) -> tuple[ProbeReply, Arrays]:
-    folder = Path(question.bundle)
+def _answer(request: ProbeRequest, state: Path) -> tuple[ProbeReply, Arrays]:
+    folder = Path(request.bundle)
     with Engine.open(folder, state=state, verify=True) as engine:
         bundle = Bundle.open(folder)
-        vectors = _vectors(Scorer(bundle), question.texts)
-        rankings = _rankings(engine, bundle.manifest.exploration.pool, question)
-    encode, recommend = (
-        _latencies([folder, Path(question.previous)], question.texts)
-        if question.previous
-        else ([], [])
-    )
-    words = ProbeReply(
-        golden=faults(bundle),
+        vectors = _text_vectors(Scorer(bundle), request.texts)
+        rankings = _rankings(engine, bundle.manifest.exploration.pool, request)
+
+    encode_ms: list[float] = []
+    recommend_ms: list[float] = []
+    if request.previous:
+        folders = [folder, Path(request.previous)]
+        encode_ms, recommend_ms = _latencies(folders, request.texts)
+
+    reply = ProbeReply(
+        golden_faults=faults(bundle),
         ids=list(bundle.ids()),
         rankings=rankings,
         epsilon=bundle.manifest.exploration.epsilon,
-        encode=encode,
-        recommend=recommend,
+        encode_ms=encode_ms,
+        recommend_ms=recommend_ms,
     )
-    return words, {
-        "texts": vectors,
-        "new": vectors @ bundle.policy["item.project"].T,
-        "items": bundle.items.rows * bundle.items.scale[:, None],
-        "biases": bundle.items.bias,
+    return reply, {
+        "text_vectors": vectors,
+        "new_item_vectors": vectors @ bundle.policy["item.project"].T,
+        "item_vectors": bundle.items.rows * bundle.items.scale[:, None],
+        "item_biases": bundle.items.bias,
     }
 
 
-def _vectors(scorer: Scorer, texts: Sequence[str]) -> NDArray[np.float32]:
+def _text_vectors(scorer: Scorer, texts: Sequence[str]) -> NDArray[np.float32]:
     empty = np.empty((0, scorer.bundle.manifest.sizes.text), np.float32)
     return np.concatenate([empty, *(scorer.encoder.encode(text)[None] for text in texts)])
 
 
-def _rankings(engine: Engine, pool: int, question: Question) -> list[list[str]]:
-    depth, found = min(max(pool, SLATE), DEEPEST), []
-    for user, history in enumerate(question.histories):
+def _rankings(engine: Engine, pool: int, request: ProbeRequest) -> list[list[str]]:
+    depth = min(max(pool, SLATE), MAX_DEPTH)
+    rankings = []
+    for number, history in enumerate(request.histories):
+        user = str(number)
         for item, kind in history:
-            engine.observe(str(user), item, kind)
-        exclude = [] if question.repeats else [item for item, _ in history]
-        found.append(
-            [item.id for item in engine.recommend(str(user), depth, exclude=exclude, greedy=True)]
-        )
-    return found
+            engine.observe(user, item, kind)
+        exclude = [] if request.repeats else [item for item, _ in history]
+        slate = engine.recommend(user, depth, exclude=exclude, greedy=True)
+        rankings.append([item.id for item in slate])
+    return rankings
 
 
 def _latencies(folders: Sequence[Path], texts: Sequence[str]) -> tuple[list[float], list[float]]:
-    """Return the median milliseconds of each bundle for a text that is not cached, and for an unknown user's slate."""
+    """Return each bundle's median milliseconds for an uncached text and for a new user's slate."""
     encoders = [Scorer(Bundle.open(folder)).encoder.encode for folder in folders]
-    encode = _turns(encoders, list(dict.fromkeys(texts))[:TURNS])
+    encode = _time_in_turns(encoders, list(dict.fromkeys(texts))[:ROUNDS])
     with ExitStack() as stack:
         engines = [stack.enter_context(Engine.open(folder)) for folder in folders]
-        recommend = _turns([engine.recommend for engine in engines], ["nobody"] * TURNS)
+        recommend = _time_in_turns([engine.recommend for engine in engines], ["nobody"] * ROUNDS)
     return encode, recommend
 
 
-def _turns(contenders: Sequence[Callable[[str], Any]], arguments: Sequence[str]) -> list[float]:
-    """Let the contenders take turns, so that what else the machine does meets all of them alike."""
-    for contender in contenders:
-        contender("what is loaded or compiled at the first call is not measured")
-    took: list[list[float]] = [[] for _ in contenders]
-    order = list(range(len(contenders)))
+def _time_in_turns(
+    functions: Sequence[Callable[[str], Any]], arguments: Sequence[str]
+) -> list[float]:
+    """Return each function's median milliseconds.
+
+    They take turns, so that other load on the machine affects all alike.
+    """
+    for function in functions:
+        function("the first call loads and compiles, and is not measured")
+
+    times: list[list[float]] = [[] for _ in functions]
+    order = list(range(len(functions)))
     for argument in arguments:
-        order.reverse()
-        for at in order:
+        order.reverse()  # whoever runs second finds warm caches
+        for index in order:
             start = time.perf_counter()
-            contenders[at](argument)
-            took[at].append(1e3 * (time.perf_counter() - start))
-    return [float(np.median(times)) for times in took] if arguments else []
+            functions[index](argument)
+            times[index].append(1e3 * (time.perf_counter() - start))
+    return [float(np.median(row)) for row in times] if arguments else []
 
 
 if __name__ == "__main__":

@@ -1,7 +1,4 @@
-"""The float policy's side of the comparison: what the checkpoint itself would recommend, after which histories.
-
-Refuses to know bundles.
-"""
+"""What a bundle is compared with: the teacher's vectors and the checkpoint's policy in float."""
 
 from __future__ import annotations
 
@@ -14,22 +11,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.ranking.user_model import UserModel
-from sanderling_quantize.gate.probe_protocol import DEEPEST, SLATE, Events
-from sanderling_quantize.similarity import best
+from sanderling_quantize.gate.probe_protocol import MAX_DEPTH, SLATE, Events
+from sanderling_quantize.similarity import top_k
 
 if TYPE_CHECKING:
     from sanderling_quantize.checkpoint import Checkpoint
 
-LONGEST = 40
+MAX_HISTORY = 40
 QUERIES = "queries.parquet"
 
 
 @dataclass(frozen=True)
-class Queries:
-    """Histories (item id, kind), and for each the ids that its user liked next: `sanderling_trainer.policy.holdout_queries`.
+class TeacherTexts:
+    """Texts with the teacher's vectors float32 [n, t]."""
 
-    They are the end of the log that the checkpoint knows, and may have been learned from. Device and float policy rank
-    the same ones, so that the ratio of the two is fair; neither figure alone is a claim about users to come.
+    texts: Sequence[str]
+    vectors: NDArray[np.float32]
+
+    def first(self, count: int) -> TeacherTexts:
+        """Return the first texts."""
+        return TeacherTexts(self.texts[:count], self.vectors[:count])
+
+
+@dataclass(frozen=True)
+class TextSplit:
+    """A catalogue's texts: those that the student was trained on, and those held out."""
+
+    seen: TeacherTexts
+    unseen: TeacherTexts
+
+
+@dataclass(frozen=True)
+class HeldOutQueries:
+    """Histories, and for each the ids that its user liked next.
+
+    `sanderling_trainer.policy.holdout_queries` writes them. They are the end of the log that the
+    checkpoint knows, and may have been learned from. Device and float policy rank the same ones,
+    so that the ratio of the two is fair; neither figure alone estimates anything about future
+    users.
     """
 
     histories: list[Events]
@@ -37,64 +56,65 @@ class Queries:
 
 
 class FloatPolicy:
-    """A checkpoint's policy in float: `vectors` float32 [n, d] and `biases` [n] of the items `ids`."""
+    """A checkpoint's policy: `vectors` float32 [n, d] and `biases` [n] of the items `ids`."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         tensors, settings = checkpoint.tensors, checkpoint.settings
         self.ids = [str(record["id"]) for record in checkpoint.records]
-        self.vectors, self.biases = tensors["item.vectors"], tensors["item.biases"]
+        self.vectors = tensors["item.vectors"]
+        self.biases = tensors["item.biases"]
         self.project = tensors["item.project"]
         self.kinds: list[str] = settings["kinds"]
         self.repeats: bool = settings["repeats"]
         self.epsilon: float = settings["config"]["epsilon"]
-        self.depth: int = min(max(settings["config"]["pool"], SLATE), DEEPEST)
-        self._state = UserModel(tensors, self.kinds)
+        self.depth: int = min(max(settings["config"]["pool"], SLATE), MAX_DEPTH)
+        self._user_model = UserModel(tensors, self.kinds)
         self._row = {item: row for row, item in enumerate(self.ids)}
 
-    def histories(self, count: int, rng: np.random.Generator) -> list[Events]:
-        """Draw histories of 0 to 40 items by the policy's own item biases, none twice, of any kinds."""
-        chance = np.exp(self.biases.astype(np.float64) - self.biases.max())
-        lengths = rng.integers(0, max(1, min(LONGEST, len(self.ids) - SLATE)), size=count)
-        rows = [
-            rng.choice(len(self.ids), length, replace=False, p=chance / chance.sum())
+    def draw_histories(self, count: int, rng: np.random.Generator) -> list[Events]:
+        """Return histories of 0 to 40 distinct items, drawn by the item biases, of any kinds."""
+        weight = np.exp(self.biases.astype(np.float64) - self.biases.max())
+        limit = max(1, min(MAX_HISTORY, len(self.ids) - SLATE))
+        lengths = rng.integers(0, limit, size=count)
+        drawn = [
+            rng.choice(len(self.ids), length, replace=False, p=weight / weight.sum())
             for length in lengths
         ]
         return [
-            [(self.ids[row], self.kinds[rng.integers(len(self.kinds))]) for row in drawn]
-            for drawn in rows
+            [(self.ids[row], self.kinds[rng.integers(len(self.kinds))]) for row in rows]
+            for rows in drawn
         ]
 
-    def users(self, histories: Sequence[Events]) -> NDArray[np.float32]:
+    def user_vectors(self, histories: Sequence[Events]) -> NDArray[np.float32]:
         """Return the user vectors [q, d] after these histories."""
-        found = []
+        vectors = []
         for history in histories:
-            state = self._state.start()
+            state = self._user_model.initial_state()
             for item, kind in history:
-                state = self._state.step(state, self.vectors[self._row[item]], kind)
-            found.append(self._state.user(state))
-        return np.stack(found)
+                state = self._user_model.step(state, self.vectors[self._row[item]], kind)
+            vectors.append(self._user_model.user_vector(state))
+        return np.stack(vectors)
 
     def rankings(self, users: NDArray[np.float32], histories: Sequence[Events]) -> list[list[str]]:
-        """Return the ids of the exploration pool in greedy order, for users [q, d] with these histories."""
-        found = []
+        """Return the exploration pool's ids in greedy order, for users [q, d]."""
+        rankings = []
         for user, history in zip(users.astype(np.float64), histories, strict=True):
             scores = self.vectors @ user + self.biases
             if not self.repeats:
                 scores[[self._row[item] for item, _ in history]] = -np.inf
-            found.append([self.ids[row] for row in best(scores, self.depth)])
-        return found
+            rankings.append([self.ids[row] for row in top_k(scores, self.depth)])
+        return rankings
 
-    def queries(self, folder: Path) -> Queries:
-        """Read the checkpoint's held-out queries; none where it has none."""
+    def held_out_queries(self, folder: Path) -> HeldOutQueries:
+        """Read the held-out queries of a checkpoint's folder; none where it has none."""
         import pyarrow.parquet as pq
 
         if not (folder / QUERIES).exists():
-            return Queries([], [])
+            return HeldOutQueries([], [])
         table = pq.read_table(folder / QUERIES).to_pydict()
-        return Queries(
-            [
-                [(self.ids[row], self.kinds[kind]) for row, kind in zip(items, kinds, strict=True)]
-                for items, kinds in zip(table["items"], table["kinds"], strict=True)
-            ],
-            [{self.ids[row] for row in rows} for rows in table["relevant"]],
-        )
+        histories = [
+            [(self.ids[row], self.kinds[kind]) for row, kind in zip(items, kinds, strict=True)]
+            for items, kinds in zip(table["items"], table["kinds"], strict=True)
+        ]
+        relevant = [{self.ids[row] for row in rows} for rows in table["relevant"]]
+        return HeldOutQueries(histories, relevant)

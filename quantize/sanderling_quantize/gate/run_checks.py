@@ -1,4 +1,4 @@
-"""The gate's table: what a bundle answers, beside what teacher and float policy would. Refuses to open the bundle."""
+"""The gate's table: what a bundle computes, compared with the teacher and the float policy."""
 
 from __future__ import annotations
 
@@ -11,223 +11,218 @@ from numpy.typing import NDArray
 
 from sanderling.exploration.sequential import marginals
 from sanderling_quantize import similarity
-from sanderling_quantize.gate.check import Check, fault, least, most
-from sanderling_quantize.gate.probe_process import TIMEOUT_S, NoAnswerError, ProbeAnswer, ask, size
+from sanderling_quantize.gate.check import Check, at_least, at_most, failed_check
+from sanderling_quantize.gate.probe_process import (
+    TIMEOUT_S,
+    ProbeAnswer,
+    ProbeError,
+    folder_bytes,
+    probe_bundle,
+)
 from sanderling_quantize.gate.probe_protocol import SLATE, Events
-from sanderling_quantize.gate.reference_policy import FloatPolicy, Queries
+from sanderling_quantize.gate.reference_policy import (
+    FloatPolicy,
+    HeldOutQueries,
+    TeacherTexts,
+    TextSplit,
+)
 from sanderling_quantize.gate.thresholds import Thresholds
 
 if TYPE_CHECKING:
     from sanderling_quantize.checkpoint import Checkpoint
 
 STATES = 200
-ITEMS = 200
+ITEM_QUERIES = 200
 TEXTS = 400
-FEW = 30
+ENOUGH = 30  # fewer texts or queries decide nothing by rank correlation, neighbours or nDCG
 
-Texts = tuple[Sequence[str], NDArray[np.float32]]
+Vectors = NDArray[np.float32]
 
 
-def judge(
+def run_checks(
     bundle: Path,
     checkpoint: Checkpoint,
-    seen: Texts,
-    unseen: Texts,
+    texts: TextSplit,
     thresholds: Thresholds,
     previous: Path | None = None,
     *,
     timeout_s: float = TIMEOUT_S,
 ) -> list[Check]:
-    """Return the gate's checks, failing ones first. `seen` and `unseen` are texts with the teacher's vectors [n, t].
+    """Return the gate's checks, failed ones first.
 
-    `previous` is the bundle of the release before, for the latency. What fewer than 30 texts or queries would decide is
-    left out. A bundle that does not open, or whose engine crashes or does not answer within `timeout_s` seconds, is one
-    failing check that says so.
+    `previous` is the bundle of the release before, for the latency. A check that fewer than 30
+    texts or queries would decide is left out. A bundle that does not open, or whose engine crashes
+    or takes longer than `timeout_s` seconds, gives one failed check that says so.
     """
-    policy, rng = FloatPolicy(checkpoint), np.random.default_rng(0)
-    drawn, queries = policy.histories(STATES, rng), policy.queries(checkpoint.folder)
-    seen, unseen = _first(seen), _first(unseen)
+    policy = FloatPolicy(checkpoint)
+    rng = np.random.default_rng(0)
+    drawn = policy.draw_histories(STATES, rng)
+    queries = policy.held_out_queries(checkpoint.folder)
+    texts = TextSplit(texts.seen.first(TEXTS), texts.unseen.first(TEXTS))
+    all_texts = [*texts.seen.texts, *texts.unseen.texts]
     histories = [*drawn, *queries.histories]
     try:
-        answer = ask(bundle, previous, [*seen[0], *unseen[0]], histories, policy.repeats, timeout_s)
-    except NoAnswerError as error:
-        return [fault("answers of the engine", str(error))]
-    expected, found = (
-        (*policy.vectors.shape, seen[1].shape[1]),
-        (*answer.items.shape, answer.texts.shape[1]),
-    )
+        answer = probe_bundle(bundle, previous, all_texts, histories, policy.repeats, timeout_s)
+    except ProbeError as error:
+        return [failed_check("answers of the engine", str(error))]
+
+    # arrays of other shapes cannot be compared at all
+    expected = (*policy.vectors.shape, texts.seen.vectors.shape[1])
+    found = (*answer.item_vectors.shape, answer.text_vectors.shape[1])
     if expected != found:
-        return [
-            fault(
-                "sizes",
-                f"expected items, dimensions of an item and of a text {expected}, found {found}",
-            )
-        ]
+        note = f"expected items, dimensions of an item and of a text {expected}, found {found}"
+        return [failed_check("sizes", note)]
+
+    faults = answer.reply.golden_faults
+    encoder_bytes = (bundle / "encoder.onnx").stat().st_size
     rows = [
-        most("golden faults", len(answer.words.golden), 0, "; ".join(answer.words.golden[:1])),
-        *_texts(answer, seen, unseen, policy, thresholds),
-        *_items(answer, policy, policy.users(drawn), rng, thresholds),
-        *_slates(answer, policy, drawn, queries, thresholds),
-        *_latency(answer, thresholds),
-        most("encoder bytes", (bundle / "encoder.onnx").stat().st_size, thresholds.encoder_bytes),
-        most("bundle bytes", size(bundle), thresholds.bundle_bytes),
+        at_most("golden faults", len(faults), 0, "; ".join(faults[:1])),
+        *_text_checks(answer, texts, policy, thresholds),
+        *_item_checks(answer, policy, policy.user_vectors(drawn), rng, thresholds),
+        *_ranking_checks(answer, policy, drawn, queries, thresholds),
+        *_latency_checks(answer, thresholds),
+        at_most("encoder bytes", encoder_bytes, thresholds.encoder_bytes),
+        at_most("bundle bytes", folder_bytes(bundle), thresholds.bundle_bytes),
     ]
     return sorted(rows, key=lambda row: row.passed)
 
 
-def _first(texts: Texts) -> Texts:
-    return texts[0][:TEXTS], texts[1][:TEXTS]
-
-
-def _texts(
-    answer: ProbeAnswer, seen: Texts, unseen: Texts, policy: FloatPolicy, thresholds: Thresholds
+def _text_checks(
+    answer: ProbeAnswer, texts: TextSplit, policy: FloatPolicy, limits: Thresholds
 ) -> list[Check]:
-    old, new = np.split(answer.texts, [len(seen[0])])
-    lengths = np.linalg.norm(answer.texts, axis=1)
-    rows = [
-        most(
-            "text vectors, length off 1", np.abs(lengths - 1.0).max(initial=0.0), thresholds.length
+    n_seen = len(texts.seen.texts)
+    seen, unseen = np.split(answer.text_vectors, [n_seen])
+    off_1 = np.abs(np.linalg.norm(answer.text_vectors, axis=1) - 1.0).max(initial=0.0)
+    rows = [at_most("text vectors, length off 1", off_1, limits.length)]
+
+    if len(seen):
+        value = similarity.cosine(seen, texts.seen.vectors)
+        rows.append(at_least("cosine, seen texts", value, limits.cosine_seen))
+    rows += _neighbourhood_checks(
+        "seen", seen, texts.seen, limits.spearman_seen, limits.neighbours_seen
+    )
+
+    if len(unseen):
+        value = similarity.cosine(unseen, texts.unseen.vectors)
+        rows.append(at_least("cosine, unseen texts", value, limits.cosine_unseen))
+    rows += _neighbourhood_checks(
+        "unseen", unseen, texts.unseen, limits.spearman_unseen, limits.neighbours_unseen
+    )
+
+    if len(unseen):
+        value = similarity.cosine(
+            answer.new_item_vectors[n_seen:], texts.unseen.vectors @ policy.project.T
         )
-    ]
-    rows += _likeness(
-        "seen",
-        old,
-        seen[1],
-        thresholds.cosine_seen,
-        thresholds.spearman_seen,
-        thresholds.neighbours_seen,
-    )
-    rows += _likeness(
-        "unseen",
-        new,
-        unseen[1],
-        thresholds.cosine_unseen,
-        thresholds.spearman_unseen,
-        thresholds.neighbours_unseen,
-    )
-    if len(new):
-        value = similarity.cosine(answer.new[len(seen[0]) :], unseen[1] @ policy.project.T)
-        rows.append(least("cosine, new items", value, thresholds.new_item))
+        rows.append(at_least("cosine, new items", value, limits.new_item))
     return rows
 
 
-def _likeness(
-    name: str,
-    found: NDArray[np.float32],
-    teacher: NDArray[np.float32],
-    cosine: float,
-    spearman: float,
-    near: float,
+def _neighbourhood_checks(
+    name: str, vectors: Vectors, teacher: TeacherTexts, spearman: float, neighbours: float
 ) -> list[Check]:
-    rows = (
-        [least(f"cosine, {name} texts", similarity.cosine(found, teacher), cosine)]
-        if len(found)
-        else []
-    )
-    if len(found) >= FEW:
-        rows.append(least(f"spearman, {name} texts", similarity.spearman(found, teacher), spearman))
-        rows.append(least(f"10 nearest, {name} texts", similarity.neighbours(found, teacher), near))
-    return rows
+    if len(vectors) < ENOUGH:
+        return []
+    correlation = similarity.spearman(vectors, teacher.vectors)
+    nearest = similarity.neighbour_overlap(vectors, teacher.vectors)
+    return [
+        at_least(f"spearman, {name} texts", correlation, spearman),
+        at_least(f"10 nearest, {name} texts", nearest, neighbours),
+    ]
 
 
-def _items(
+def _item_checks(
     answer: ProbeAnswer,
     policy: FloatPolicy,
-    users: NDArray[np.float32],
+    users: Vectors,
     rng: np.random.Generator,
-    thresholds: Thresholds,
+    limits: Thresholds,
 ) -> list[Check]:
-    wrong = [
-        (row, a, b)
-        for row, (a, b) in enumerate(zip(policy.ids, answer.words.ids, strict=True))
-        if a != b
+    misplaced = [
+        f"row {row}: expected {expected!r}, found {found!r}"
+        for row, (expected, found) in enumerate(zip(policy.ids, answer.reply.ids, strict=True))
+        if expected != found
     ]
-    note = "row {}: expected {!r}, found {!r}".format(*wrong[0]) if wrong else ""
-    agreement = similarity.agreement(answer.items, policy.vectors)
-    queries = policy.vectors[
-        rng.choice(len(policy.ids), min(ITEMS, len(policy.ids)), replace=False)
-    ]
-    nothing = np.zeros_like(policy.biases)
-    int8 = [*_top(answer.items, nothing, queries), *_top(answer.items, answer.biases, users)]
-    exact = [*_top(policy.vectors, nothing, queries), *_top(policy.vectors, policy.biases, users)]
+    agreement = similarity.agreement(answer.item_vectors, policy.vectors)
+    worst = policy.ids[agreement.argmin()]
+
+    n_queries = min(ITEM_QUERIES, len(policy.ids))
+    items = policy.vectors[rng.choice(len(policy.ids), n_queries, replace=False)]
+    no_bias = np.zeros_like(policy.biases)
+    int8 = _top_rows(answer.item_vectors, no_bias, items)
+    int8 += _top_rows(answer.item_vectors, answer.item_biases, users)
+    exact = _top_rows(policy.vectors, no_bias, items)
+    exact += _top_rows(policy.vectors, policy.biases, users)
     return [
-        most("item ids out of place", len(wrong), 0, note),
-        least(
-            "item rows, least agreement",
-            agreement.min(),
-            thresholds.item_rows,
-            f"item {policy.ids[agreement.argmin()]}",
-        ),
-        least("item rows, 10 best", similarity.overlap(int8, exact, SLATE), thresholds.rows_top),
+        at_most("item ids out of place", len(misplaced), 0, "".join(misplaced[:1])),
+        at_least("item rows, least agreement", agreement.min(), limits.item_rows, f"item {worst}"),
+        at_least("item rows, 10 best", similarity.overlap(int8, exact, SLATE), limits.rows_top),
     ]
 
 
-def _top(
-    vectors: NDArray[np.float32], biases: NDArray[np.float32], queries: NDArray[np.float32]
-) -> list[list[int]]:
+def _top_rows(vectors: Vectors, biases: Vectors, queries: Vectors) -> list[list[int]]:
     return [
-        similarity.best(vectors @ query.astype(np.float64) + biases, SLATE).tolist()
+        similarity.top_k(vectors @ query.astype(np.float64) + biases, SLATE).tolist()
         for query in queries
     ]
 
 
-def _slates(
+def _ranking_checks(
     answer: ProbeAnswer,
     policy: FloatPolicy,
     drawn: Sequence[Events],
-    queries: Queries,
-    thresholds: Thresholds,
+    queries: HeldOutQueries,
+    limits: Thresholds,
 ) -> list[Check]:
-    device, later = answer.words.rankings[: len(drawn)], answer.words.rankings[len(drawn) :]
-    exact = policy.rankings(policy.users(drawn), drawn)
+    device = answer.reply.rankings[: len(drawn)]
+    exact = policy.rankings(policy.user_vectors(drawn), drawn)
     drift = [
         similarity.total_variation(
-            _first_slot(a, answer.words.epsilon), _first_slot(b, policy.epsilon)
+            _first_slot(on_device, answer.reply.epsilon), _first_slot(in_float, policy.epsilon)
         )
-        for a, b in zip(device, exact, strict=True)
+        for on_device, in_float in zip(device, exact, strict=True)
     ]
     rows = [
-        least("greedy slate of 10", similarity.overlap(device, exact, SLATE), thresholds.slate),
-        most("propensity drift", float(np.mean(drift)), thresholds.drift),
+        at_least("greedy slate of 10", similarity.overlap(device, exact, SLATE), limits.slate),
+        at_most("propensity drift", float(np.mean(drift)), limits.drift),
     ]
-    if len(queries.histories) >= FEW:
-        wanted = policy.rankings(policy.users(queries.histories), queries.histories)
-        gains = (
-            similarity.ndcg(later, queries.relevant, SLATE),
-            similarity.ndcg(wanted, queries.relevant, SLATE),
+
+    if len(queries.histories) >= ENOUGH:
+        users = policy.user_vectors(queries.histories)
+        device_gain = similarity.ndcg(answer.reply.rankings[len(drawn) :], queries.relevant, SLATE)
+        float_gain = similarity.ndcg(
+            policy.rankings(users, queries.histories), queries.relevant, SLATE
         )
-        rows.append(_gain(*gains, thresholds))
+        rows.append(ndcg_check(device_gain, float_gain, limits.ndcg))
     return rows
 
 
-def _gain(device: NDArray[np.float64], exact: NDArray[np.float64], thresholds: Thresholds) -> Check:
-    """Judge the device's ranking of what came next by the float policy's, two standard errors of the users' differences
-    in its favour: few users cannot tell a bad bundle from luck, and other rows find the bad ones."""
+def ndcg_check(device: NDArray[np.float64], exact: NDArray[np.float64], threshold: float) -> Check:
+    """Compare each user's nDCG [n] on the device with that of the float policy.
+
+    The device gets the benefit of two standard errors of the users' differences: few users cannot
+    tell a bad bundle from chance, and other rows find the bad ones.
+    """
     error = float(np.std(device - exact, ddof=1)) / len(exact) ** 0.5
-    gain, whole = float(device.mean()), max(float(exact.mean()), 1e-12)
-    note = f"{gain:.4f} +- {error:.4f} on the device, {whole:.4f} in float, {len(exact)} users"
-    return least(
-        "ndcg@10, device + 2 errors / float", (gain + 2.0 * error) / whole, thresholds.ndcg, note
-    )
+    gain = float(device.mean())
+    float_gain = max(float(exact.mean()), 1e-12)
+    note = f"{gain:.4f} +- {error:.4f} on the device, {float_gain:.4f} in float, {len(exact)} users"
+    ratio = (gain + 2.0 * error) / float_gain
+    return at_least("ndcg@10, device + 2 errors / float", ratio, threshold, note)
 
 
 def _first_slot(ranking: Sequence[str], epsilon: float) -> dict[str, float]:
-    """Return the chance of each item of a pool in greedy order to be the first on the slate, scheme `sequential`."""
-    return (
-        dict(zip(ranking, marginals(1, len(ranking), epsilon)[0].tolist(), strict=True))
-        if ranking
-        else {}
-    )
+    """Return each item's probability of the first slot by the scheme `sequential`."""
+    if not ranking:
+        return {}
+    return dict(zip(ranking, marginals(1, len(ranking), epsilon)[0].tolist(), strict=True))
 
 
-def _latency(answer: ProbeAnswer, thresholds: Thresholds) -> list[Check]:
-    measured = {"encode": answer.words.encode, "recommend": answer.words.recommend}
-    return [
-        most(
-            f"{name}, new / previous",
-            new / old,
-            thresholds.latency,
-            f"{new:.3f} ms, before {old:.3f} ms",
-        )
-        for name, (new, old) in ((name, pair) for name, pair in measured.items() if pair)
-    ]
+def _latency_checks(answer: ProbeAnswer, limits: Thresholds) -> list[Check]:
+    measured = {"encode": answer.reply.encode_ms, "recommend": answer.reply.recommend_ms}
+    rows = []
+    for name, pair in measured.items():
+        if pair:
+            new, old = pair
+            note = f"{new:.3f} ms, before {old:.3f} ms"
+            rows.append(at_most(f"{name}, new / previous", new / old, limits.latency, note))
+    return rows

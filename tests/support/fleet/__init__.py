@@ -1,1 +1,3 @@
-"""A simulated fleet: real engines and a real collector; time, chance, network and disks are virtual."""
+"""A simulated fleet: real engines and a real collector; time, chance, network and disks are
+virtual.
+"""

@@ -1,7 +1,6 @@
-"""What changes the choice of a device: items that its app adds and removes, releases that come and are taken back.
+"""Changes of a device's catalogue: items added and removed, releases installed and rolled back.
 
-Each change is durable when it returns, and stands on the device's shelf; without the folder's lock it is refused.
-Refuses to know events.
+Each change is durable when it returns; without the folder's lock it is refused.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sanderling.errors import SanderlingError
+from tests.support.engines import active_bundle_of
 from tests.support.fleet.editions import MOST_ITEMS, bring
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ TEXTS = ["a red trail shoe", "a film about the sea", "Kaffee, schwarz"]
 
 
 def upsert(device: Device) -> None:
-    """Add an item that nobody else has, or give one of the catalogue's another text."""
+    """Add a new item, or give an item of the catalogue another text."""
     assert device.engine is not None
     text, wall_ms = (
         f"{device.rng.choice(TEXTS)} {device.rng.randrange(100)}",
@@ -37,7 +37,7 @@ def upsert(device: Device) -> None:
 
 
 def remove(device: Device) -> None:
-    """Remove an item, of this release, another one, or an added one."""
+    """Remove an item of some release or an added one."""
     assert device.engine is not None
     item = device.rng.choice(
         [f"item-{device.rng.randrange(MOST_ITEMS)}", *sorted(device.shelf.added)]
@@ -48,18 +48,18 @@ def remove(device: Device) -> None:
 
 
 def swap(device: Device) -> None:
-    """Take a newer release, if there is one, as an update does that has fetched it."""
+    """Install a newer release, if there is one, as an update does after fetching it."""
     assert device.engine is not None
     newer = device.shelf.newer()
     if newer:
         release = device.rng.choice(newer)
-        if done(device, partial(device.engine._serving.update, partial(bring, release))):
+        if done(device, partial(active_bundle_of(device.engine).update, partial(bring, release))):
             device.shelf.install(release)
             device.world.note(device.name, "takes release", release)
 
 
 def roll_back(device: Device) -> None:
-    """Go back to the release before, for good."""
+    """Roll back to the previous release."""
     assert device.engine is not None
     if device.shelf.held:
         device.world.note(device.name, "goes back to", device.engine.rollback())
@@ -67,7 +67,7 @@ def roll_back(device: Device) -> None:
 
 
 def done(device: Device, change: Callable[[], object]) -> bool:
-    """Make a change where the device holds its folder; see it refused where it does not."""
+    """Make a change; check that it is refused where the device does not hold its folder."""
     if device.shelf.held:
         change()
     else:

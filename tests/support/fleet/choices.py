@@ -1,4 +1,4 @@
-"""What a decision chose from, held against what the device showed and what it told. Refuses to know rewards."""
+"""Compares the items a decision could choose from with the slate and with its event."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.fleet.shelf import Choice
 def choice_faults(
     slates: Mapping[str, Slate], choices: Mapping[str, Choice], found: Iterable[Event]
 ) -> Iterator[str]:
-    """A slate shows what there was to choose from, and its event says of which release, and how much."""
+    """Yield slates with items that could not be chosen, and events with a wrong release or size."""
     for id, slate in slates.items():
         choice = choices[id]
         if slate.release != choice.release:
@@ -31,12 +31,12 @@ def choice_faults(
 def context_faults(
     choices: Mapping[str, Choice], shared: Callable[[str], bool], found: Iterable[Event]
 ) -> Iterator[str]:
-    """A context comes where it may, one vector for one text; nothing comes where it may not, or there was none."""
+    """Yield contexts that are missing, not to be shared, or not one vector for one text."""
     codes: dict[str, set[str]] = defaultdict(set)
     for event in found:
         if isinstance(event, Decision) and event.id in choices:
             if (event.context is not None) != shared(event.id):
-                yield f"context: {event.id}: told {event.context}, to be shared: {shared(event.id)}"
+                yield f"context: {event.id}: found {event.context}, to be shared: {shared(event.id)}"
             elif event.context is not None:
                 codes[choices[event.id].context or ""].add(event.context)
     if any(len(told) > 1 for told in codes.values()) or len(set().union(*codes.values())) < len(

@@ -1,6 +1,6 @@
-"""One device: a real engine over a disk that dies, with a clock that may be wrong, and an app that uses it at random.
+"""One device: an engine on a failing disk with a wrong clock, and an app that acts at random.
 
-Whatever the app is promised stands in the ledger. Refuses to know the lab.
+The ledger records what the app was promised.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from sanderling import Engine, Receipt, Slate, SlateItem
 from sanderling.errors import StorageError
 from sanderling.events import codec
 from sanderling.events.schema import Event
-from sanderling.outbox.event_store import sound
+from sanderling.outbox.records import is_intact
 from sanderling.runtime.clock import Entropy
+from tests.support.engines import active_bundle_of
 from tests.support.fleet import changes
 from tests.support.fleet.editions import GIVEN, MOST_ITEMS, editions
 from tests.support.fleet.ledger import Entry, Ledger, noisy_key
@@ -46,7 +47,7 @@ CLOCKS = [
 
 
 class DeviceClock:
-    """Wrong by `offset` ms, or standing still; its monotonic time starts at each boot."""
+    """A clock that is wrong by `offset` ms or frozen; its monotonic time starts at each boot."""
 
     def __init__(self, world: World, offset: int) -> None:
         self.world, self.offset, self.boot = world, offset, world.now
@@ -60,7 +61,8 @@ class DeviceClock:
 
 
 class Device:
-    """`entropy` makes the source of randomness of one life; `spoil` breaks an engine on purpose after it opened."""
+    """`entropy` makes the random source of one run; `spoil` breaks an engine on purpose after
+    opening."""
 
     def __init__(
         self,
@@ -109,10 +111,10 @@ class Device:
             partial(changes.swap, self): 1.5 * swapping, partial(changes.roll_back, self): 0.5 * swapping,
         }  # fmt: skip
 
-    # What the world does with a device
+    # What the simulation does with a device
 
     def act(self) -> None:
-        """Do one thing at random, and die of it if that was planned."""
+        """Do one action at random, and crash if that was planned."""
         action = self.rng.choices(list(self.actions), list(self.actions.values()))[0]
         if self.engine is None:
             self.open()
@@ -129,14 +131,14 @@ class Device:
                 outbox_bytes=self.bytes, background=False, clock=self.clock, entropy=entropy,
             )  # fmt: skip
         if self.disk.image is None:  # else it died over its outbox, before it looked for releases
-            self.shelf.open(self.engine._serving._holds)
+            self.shelf.open(active_bundle_of(self.engine).owns_folder)
         self.line.engine = self.engine
         self.spoil(self.engine)
         self._erasures = 0
         self.world.note(self.name, "opens", self.engine.storage_fault)
 
     def after(self) -> None:
-        """See what became of what was told: is it written, has the device died, was it erased."""
+        """Update the ledger: what was written or erased, and whether the device crashed."""
         counters = self.engine.counters() if self.engine else {"outbox": None, "upload": None}
         if counters["upload"] and counters["upload"].erasures > self._erasures:
             self._erasures = counters["upload"].erasures
@@ -148,7 +150,7 @@ class Device:
         self.world.take(self.rng.uniform(0.001, 0.01))
 
     def _written(self) -> None:
-        """After a step all is in the file, unless the disk fails."""
+        """Note that everything is in the file after a step, unless the disk fails."""
         assert self.engine is not None
         outbox = self.engine.counters()["outbox"]
         if outbox and outbox.queued == 0 and self.disk.image is None and self.disk.failing is None:
@@ -170,7 +172,7 @@ class Device:
             self.clock.boot = self.world.now
 
     def heal(self) -> None:
-        """From now on nothing breaks; a wild clock shows a time after all that it ever showed."""
+        """Stop all faults; a clock that jumped is set to a time after all that it ever showed."""
         self.disk.dies_in, self.disk.failing = None, None
         if self.engine is not None and self.engine.storage_fault:
             self.close()
@@ -179,7 +181,7 @@ class Device:
             self.clock.offset = max(0, self.furthest - self.world.now)
 
     def drained(self) -> bool:
-        """Send what there is; return whether nothing is left."""
+        """Upload one batch; return whether nothing is left."""
         if self.engine is None:
             self.open()
         assert self.engine is not None
@@ -190,7 +192,7 @@ class Device:
         return bool(outbox) and outbox.queued == outbox.pending == 0
 
     def close(self) -> None:
-        """Stop in good order; what is queued is stored, unless the disk fails."""
+        """Close the engine; what is queued is stored, unless the disk fails."""
         if self.engine is not None:
             self.engine.close()
             self.shelf.close()
@@ -205,7 +207,7 @@ class Device:
             self.engine = None
 
     def ledger_is_open(self) -> bool:
-        """Tell whether the engine has nowhere to store what it is told."""
+        """Return whether the engine cannot store anything."""
         return self.engine is None or self.engine.storage_fault not in (
             None,
             "the engine is closed",
@@ -263,7 +265,7 @@ class Device:
         self.world.note(self.name, "rewards", tag, receipt)
 
     def _reward_all(self, slate: Slate) -> None:
-        """Reward a whole slate in one call, as who turns rewards round should."""
+        """Reward a whole slate in one call, as apps with `privacy` should."""
         assert self.engine is not None
         values = {item: self.rng.choice(VALUES) for item in slate}
         receipt = self.engine.reward_all(slate, values)
@@ -285,7 +287,7 @@ class Device:
                 entry.fate = "free" if "not known" in receipt.reason else "never"
 
     def say_goodbye(self) -> None:
-        """Show each user a last slate, of which something comes."""
+        """Show each user a last slate and reward it."""
         for user in USERS:
             self.recommend(user)
             slate = self.slates[-1]
@@ -316,7 +318,7 @@ class Device:
         self._add("observation", tag, user)
 
     def misspell(self) -> None:
-        """Observe, and reward, what cannot be told: half a character. It is refused, and nothing comes of it."""
+        """Observe and reward with a lone surrogate, which no event can hold; it is rejected."""
         assert self.engine is not None
         with pytest.raises(ValueError, match="half"):
             self.engine.observe(self.rng.choice(USERS), "item-\ud800", "view")
@@ -338,7 +340,7 @@ class Device:
         self._die_now()
 
     def arm(self) -> None:
-        """Let the device die at some operation of its disk soon."""
+        """Let the device crash at one of the next operations of its disk."""
         self.disk.power, self.disk.dies_in = self.rng.random() < 0.5, self.rng.randint(0, 40)
 
     def forget(self) -> None:
@@ -353,7 +355,7 @@ class Device:
         self.slates = [slate for slate in self.slates if slate.user != user]
 
     def trouble(self) -> None:
-        """Let the disk fail for some time."""
+        """Let the disk fail for a while."""
         self.disk.failing = self.rng.choice([apsw.IOError, apsw.FullError])
 
         def clear_gap() -> None:
@@ -364,7 +366,7 @@ class Device:
         self.world.after(self.rng.uniform(1, 4000), clear_gap)
 
     def turn_clock(self) -> None:
-        """Set the clock, stop it, let it go on."""
+        """Set the clock forward or back, freeze it, or correct it."""
         how = self.rng.choice(["step", "jump", "freeze", "right"])
         self.clock.frozen = self.clock.wall_ms() if how == "freeze" else None
         if how in ("step", "jump"):
@@ -375,7 +377,7 @@ class Device:
             self.clock.offset = 0
 
     def rot(self) -> None:
-        """Flip a bit of one waiting event while the device is off."""
+        """Flip one bit of a stored event while the engine is closed."""
         if self.disk.failing is not None or self.ledger_is_open():
             return
         self.close()
@@ -389,21 +391,21 @@ class Device:
 
 
 def join_confirmation() -> None:
-    """Wait until a release that has served is noted as good: what is done in the background has no order of its own."""
+    """Wait until a served release is confirmed: that happens in a background thread."""
     for thread in threading.enumerate():
         if thread.name == "sanderling-confirm":
             thread.join()
 
 
 def spoil_row(path: Path, rng: random.Random) -> Event | None:
-    """Flip one bit of a sound row; return its event."""
+    """Flip one bit of an intact row; return its event."""
     database = apsw.Connection(str(path))
     rows = list(
         database.execute(
             "SELECT seq, CAST(id AS BLOB), CAST(line AS BLOB), crc FROM event ORDER BY seq"
         )
     )
-    rows = [row for row in rows if sound(*row[1:])]
+    rows = [row for row in rows if is_intact(*row[1:])]
     event = None
     if rows:
         seq, _, line, _ = rng.choice(rows)

@@ -1,6 +1,4 @@
-"""The bundles that the fleet knows: one that all devices come with, and newer ones, made once and copied where a device
-takes them. Refuses to know who has which.
-"""
+"""Releases of the simulated fleet, made once and copied to where a device installs them."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ PLANS = {1: (50, -500 * DAY_MS), 2: (40, 2 * HOUR_MS), 3: (MOST_ITEMS, 5 * DAY_M
 
 @dataclass(frozen=True)
 class Edition:
-    """A release as its publisher knows it: where it lies, what it holds by id and title, and when it was made."""
+    """One release: its folder, its items' titles by id, and when it was made."""
 
     folder: Path
     titles: dict[str, str]
@@ -55,7 +53,7 @@ def _publish(folder: Path, release: int, items: int, age_ms: int) -> Edition:
 
 
 def bring(release: int, slots: Slots, serving: Bundle) -> Path:
-    """Put a release where an update would, verified and whole."""
+    """Put a release where an update would put it."""
     shutil.rmtree(slots.path(release), ignore_errors=True)
     return Path(
         shutil.copytree(editions()[release].folder, slots.path(release), copy_function=os.link)

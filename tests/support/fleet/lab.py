@@ -1,7 +1,4 @@
-"""The lab: the real collector over a real folder, called in process, with restarts, failing stores, and its jobs.
-
-Refuses to know devices.
-"""
+"""The lab: a collector over a folder, called in process, with restarts, store faults and jobs."""
 
 from __future__ import annotations
 
@@ -23,11 +20,11 @@ TOKEN = "secret"
 
 
 class DeathError(OSError):
-    """A job's process ends here."""
+    """The process of a job ends here."""
 
 
 class FlakyStore(LocalObjectStore):
-    """Fails before or after it has written; both look the same to who asked. `dies_in` so many operations, for jobs."""
+    """Fails before or after writing; callers cannot tell. `dies_in` counts operations, for jobs."""
 
     mood = "well"
     dies_in = -1
@@ -55,7 +52,7 @@ class FlakyStore(LocalObjectStore):
 
 
 class Lab:
-    """A collector that may be down, and one job at a time beside it."""
+    """A collector that may be down, and at most one job at a time."""
 
     def __init__(self, world: World, folder: Path, store: type[FlakyStore] = FlakyStore) -> None:
         self.world, self.folder, self.rng = world, folder, world.chance("lab")
@@ -75,7 +72,7 @@ class Lab:
         return self._loop.run_until_complete(_call(self._app, body, headers))
 
     def disturb(self) -> None:
-        """Restart, go down for a while, let the store fail for a while, compact, as chance will have it."""
+        """Restart, go down, let the store fail or compact, at random."""
         what = self.rng.choice(["restart", "down", "fails", "fails after", "compact", "compact"])
         self.world.note("lab", what)
         if what == "compact":
@@ -117,7 +114,7 @@ class Lab:
             self._busy = False
 
     def finish(self) -> None:
-        """Do again what may have died half done, when its lease is over."""
+        """Run jobs again that may have died, once their lease has ended."""
         self.clear_gap()
         self.world.run(LEASE_S)
         for install in sorted(self.erased):

@@ -1,4 +1,4 @@
-"""What a device's app was promised: every entry in the order in which the engine was told. Refuses to know the lab."""
+"""What a device's app was promised, in the order of its calls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from tests.support.fleet.shelf import Choice
 
 @dataclass
 class Entry:
-    """One thing that the engine was told. `due` must reach the lab, `free` may, `void` was erased, `never` refused."""
+    """One call. Its `fate`: `due` must reach the lab, `free` may, `void` was erased, `never`
+    refused."""
 
     what: str
     key: str
@@ -26,11 +27,12 @@ class Entry:
 
 @dataclass
 class Ledger:
-    """All entries of a device. Those before `written` survive a kill, those before `flushed` a power cut.
+    """All entries of a device. Those before `written` survive a kill, those before `flushed` a
+    power cut.
 
-    `privacy` is the ε with which its rewards are flipped, 0 where they are told as they were; `shares` tells
-    whether contexts may leave it; `choices` holds what each of its slates could be chosen from.
-    `goodbyes` are decisions that were made when all was well again.
+    `privacy` is the ε with which its rewards are flipped, 0 where they are told as they were;
+    `shares` tells whether contexts may leave it; `choices` holds what each of its slates could be
+    chosen from. `goodbyes` are decisions that were made when all was well again.
     """
 
     name: str
@@ -59,7 +61,7 @@ class Ledger:
         self.written = self.flushed = len(self.entries)
 
     def die(self, power: bool) -> None:
-        """What was not on the disk may be gone: the last of it, not one from between."""
+        """Allow the last unflushed entries to be lost, without gaps between."""
         lost = self.entries[self.flushed if power else self.written :]
         for entry in lost:
             entry.fate = "free" if entry.fate == "due" else entry.fate
@@ -67,20 +69,20 @@ class Ledger:
         self.flush()
 
     def erase(self) -> None:
-        """The lab has erased this install: nothing from before is owed."""
+        """Note that the lab erased this install: nothing from before is due."""
         for entry in self.entries:
             entry.fate, entry.excused = "void", True
         self.flush()
 
     def excuse(self, user: str) -> None:
-        """The user was forgotten: what was not sent is gone."""
+        """Note that a user was forgotten: what was not sent is gone."""
         for entry in self.entries:
             if entry.user == user and entry.fate == "due":
                 entry.fate = "free"
             entry.excused |= entry.user == user
 
     def rot(self, event: Event) -> None:
-        """A bit of it flipped. With a declaration goes what it declared: the install is rightly named incomplete."""
+        """Note a flipped bit. A damaged `loss` makes the install incomplete."""
         if isinstance(event, Loss):
             self.blind.add(event.install)
         self.rotten.add(key_of(event))
@@ -90,7 +92,7 @@ class Ledger:
 
 
 def key_of(event: Event) -> str:
-    """Return the name under which an event stands in the ledger: an app's own tag, or what happened by itself."""
+    """Return the key of an event in the ledger: the app's tag, or one made from its slot."""
     if isinstance(event, Decision | StateReset | Loss):
         return event.id
     if isinstance(event, Outcome) and event.flip_probability:
@@ -102,10 +104,10 @@ def key_of(event: Event) -> str:
 
 
 def noisy_key(decision: str, slot: int) -> str:
-    """Return the name of a reward that is told without an app's tag, which would tell what it was."""
+    """Return the key of a reward with randomized response, which carries no tag."""
     return f"noisy {decision} {slot}"
 
 
 def is_default(event: Event) -> bool:
-    """Tell whether an outcome is what the engine says of a slot that was seen and not rewarded."""
+    """Return whether an outcome is a default outcome."""
     return isinstance(event, Outcome) and event.kind == "skip" and not event.flip_probability

@@ -1,7 +1,4 @@
-"""What the lab must know in the end, held against what it reads. Every fault is one line.
-
-Refuses to know how events travelled, but for what the network's tap saw leave.
-"""
+"""Compares what the lab has in the end with what the apps were promised; one line a fault."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ KIND = {"decision": Decision, "outcome": Outcome, "observation": Observation}
 
 
 class Model:
-    """The ledgers of all devices, and what became of each entry at the lab."""
+    """The ledgers of all devices, compared with what the lab has."""
 
     def __init__(
         self,
@@ -58,7 +55,7 @@ class Model:
                         self.seen[entry.decision, slot] = entry
 
     def faults(self, examples: Examples, item_rows: Mapping[str, int]) -> list[str]:
-        """Return everything that is not as it must be."""
+        """Return all faults."""
         checks = [
             self._promises(), self._deaths(), self._once(), self._bodies(), self._orphans(), self._defaults(),
             self._numbers(), self._shed(), self._times(), self._examples(examples, item_rows),
@@ -68,7 +65,7 @@ class Model:
         return [fault for check in checks for fault in check]
 
     def _owed(self, entry: Entry) -> bool:
-        """Tell whether an entry must be at the lab: it is due, and its install was not erased."""
+        """Return whether an entry must be at the lab."""
         return entry.fate == "due" and self.left_as.get(entry.key) not in self.erased
 
     def _promises(self) -> Iterator[str]:
@@ -88,7 +85,7 @@ class Model:
                     yield f"refused, and told: {ledger.name}: {entry.key}"
 
     def _deaths(self) -> Iterator[str]:
-        """A death takes the last entries, never one from before another that survived."""
+        """Yield entries that a crash lost although later ones survived."""
         for ledger in self.ledgers:
             if ledger.sheds:
                 continue
@@ -109,7 +106,7 @@ class Model:
                 yield f"counted {len(events)} times: {key}"
 
     def _bodies(self) -> Iterator[str]:
-        """What is there says what was said on the device."""
+        """Yield events that differ from their entry."""
         for event in self.found:
             if isinstance(event, Decision):
                 slate = self.slates.get(event.id)
@@ -135,19 +132,19 @@ class Model:
                     yield f"another reward: {event.kind}"
 
     def _unknown_steps(self, restart: StateReset) -> Iterator[str]:
-        """A state begins anew from what the app said of this user, in its order."""
+        """Yield state resets whose steps the app did not report in this order."""
         said = iter([entry.key for entry in self.known.values()])
         for _, kind in restart.steps:
             if kind not in said:
                 yield f"a state began anew from what was never said: {kind}"
 
     def _chance(self, decision: str) -> float:
-        """Return the chance with which the rewards of a decision are flipped, 0 where they are not."""
+        """Return the flip probability of a decision's rewards, 0 without privacy."""
         privacy = self.whose[decision].privacy
         return chance(privacy) if privacy else 0.0
 
     def told(self) -> Counter[tuple[float, bool]]:
-        """Count the rewards that came from each ε, by whether they came as the opposite of what was."""
+        """Count rewards by ε and by whether they were flipped."""
         noisy = [
             event for event in self.found if isinstance(event, Outcome) and event.flip_probability
         ]
@@ -171,7 +168,7 @@ class Model:
                     yield f"orphan: {key_of(event)} of {event.install}, whose decision {event.decision} is not there"
 
     def _defaults(self) -> Iterator[str]:
-        """Seen and not rewarded is told once; what has a reward keeps it; what was not seen is not judged."""
+        """Yield missing, repeated and wrong default outcomes."""
         rewarded = {
             (entry.decision, entry.slots[0])
             for ledger in self.ledgers
@@ -206,7 +203,7 @@ class Model:
         return any(ledger.sheds and entry.decision in ledger.slates for ledger in self.ledgers)
 
     def _numbers(self) -> Iterator[str]:
-        """Of every install each number is there, or declared: none is missing, none too many."""
+        """Yield installs with missing or surplus numbers."""
         numbers: dict[str, set[int]] = defaultdict(set)
         named: dict[str, set[int]] = defaultdict(set)
         declared: Counter[str] = Counter()
@@ -231,7 +228,7 @@ class Model:
             yield f"erased, and there: {install}"
 
     def _shed(self) -> Iterator[str]:
-        """No more is gone than was declared, and what stayed says how likely that was."""
+        """Yield undeclared losses and wrong pass probabilities."""
         for event in self.found:
             if isinstance(event, Decision) and not survives(
                 event.id, round(-log2(event.pass_probability))
@@ -254,7 +251,7 @@ class Model:
                     yield f"gone without a word: {ledger.name}: {len(gone)} {kind.__name__}, {declared} declared"
 
     def _times(self) -> Iterator[str]:
-        """Where a clock is only wrong, the lab knows when things happened."""
+        """Yield wrong corrected times of devices whose clock is off by a constant."""
         for ledger in self.ledgers:
             for entry in ledger.entries if ledger.steady else ():
                 for event in self.at.get(entry.key, ()):
@@ -263,11 +260,11 @@ class Model:
                         yield f"time: {entry.key}: {error} ms off"
 
     def _shares(self, decision: str) -> bool:
-        """Tell whether the context of a decision has to come with it."""
+        """Return whether the context of a decision must be uploaded."""
         return self.whose[decision].shares and bool(self.choices[decision].context)
 
     def _examples(self, examples: Examples, item_rows: Mapping[str, int]) -> Iterator[str]:
-        """The decisions that a policy learns from carry the slates and rewards of the model."""
+        """Yield training examples that differ from the ledgers."""
         taken, expected = examples.decisions, self._expected(item_rows)
         for i in range(len(taken)):
             slots = [slot for slot in range(taken.items.shape[1]) if taken.items[i, slot] >= 0]
@@ -299,14 +296,14 @@ class Model:
             yield f"examples: {wrong} states differ from the lab's"
 
     def _last_words(self) -> Iterator[str]:
-        """Whatever a device lost, in the end it makes decisions whose states can be rebuilt."""
+        """Yield final decisions whose state cannot be rebuilt."""
         found = {id for events in self.log.events.values() for id in rebuildable(events)}
         for ledger in self.ledgers:
             for id in ledger.goodbyes & self.at.keys() - found:
                 yield f"a last decision whose state cannot be rebuilt: {ledger.name}: {id}"
 
     def _judged(self, item_rows: Mapping[str, int]) -> int:
-        """Return how many decisions were judged in an item that the lab knows."""
+        """Return how many decisions have a reward for an item that the lab knows."""
         judged = {
             event.decision
             for event in self.found
@@ -316,7 +313,7 @@ class Model:
         return sum(isinstance(event, Decision) and event.id in judged for event in fit)
 
     def _expected(self, item_rows: Mapping[str, int]) -> Counter[object]:
-        """Return the examples that the ledgers ask for: of several rewards of a slot the last one that came counts."""
+        """Return the expected examples: the last of several rewards of a slot counts."""
         rewards: dict[str, dict[int, float]] = defaultdict(dict)
         for event in self.found:
             if isinstance(event, Outcome) and (is_default(event) or event.flip_probability):

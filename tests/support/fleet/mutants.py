@@ -1,4 +1,4 @@
-"""Devices and labs that are broken on purpose: the courses must find each of them (P4)."""
+"""Devices and labs that are broken on purpose; the fleet test must detect each of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from sanderling.ranking.scorer import Scorer
 from sanderling.runtime.clock import Entropy
 from sanderling.upload.transport import Response
 from sanderling_trainer.event_log.object_store import open_store
-from sanderling_trainer.event_log.reader import EventLog, _log, gather, read_segments
+from sanderling_trainer.event_log.reader import EventLog, build_log, read_events, read_segments
+from tests.support.engines import active_bundle_of, outbox_of, profiles_of, scorer_of
 from tests.support.fleet.editions import GIVEN
 from tests.support.fleet.lab import FlakyStore
 from tests.support.fleet.network import Line
@@ -26,15 +27,15 @@ from tests.support.fleet.run import Mutant
 
 
 class DeleteFirst(Line):
-    """The uploader that deletes a batch before it has the answer."""
+    """An uploader that deletes a batch before the collector answers."""
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
-        self.engine._outbox.acknowledge([codec.decode(line).id for line in codec.unpack(body)])
+        outbox_of(self.engine).acknowledge([codec.decode(line).id for line in codec.unpack(body)])
         return super().post(body, headers)
 
 
 class Credulous(Line):
-    """The uploader that takes the page of any proxy for the collector's own word."""
+    """An uploader that takes a proxy's error page for the collector's answer."""
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
         answer = super().post(body, headers)
@@ -43,64 +44,64 @@ class Credulous(Line):
 
 
 def count_again(store: str) -> EventLog:
-    """The lab that counts what comes again as something new."""
+    """A lab that counts duplicates as new events."""
     found = []
-    for seen in gather(open_store(store)):
+    for seen in read_events(open_store(store)):
         for time in range(seen.times):
             id = seen.event.id if time == 0 else f"{time:08x}{seen.event.id[8:]}"
             found.append(replace(seen, event=msgspec.structs.replace(seen.event, id=id), times=1))
-    return _log(found)
+    return build_log(found)
 
 
 def same_again(rng: random.Random) -> Entropy:
-    """The device that draws the same ids after each restart."""
+    """A device that draws the same ids after each restart."""
     return random.Random(0).randbytes
 
 
 def decide_late(engine: Engine) -> None:
-    """The engine that writes a decision only after the reward that comes next."""
-    outbox = engine._outbox
+    """An engine that writes a decision only after the next reward."""
+    outbox = outbox_of(engine)
     if outbox is None:
         return
-    put, begin, held = outbox.put, outbox.begin, []
+    put, submit, held = outbox.put, outbox.submit, []
 
-    def late(*job):
-        held.append(job)
+    def late(*request):
+        held.append(request)
 
-    def first(*job):
-        wait = begin(*job)
+    def first(*request):
+        wait = submit(*request)
         wait(0)
         for earlier in held:
             put(*earlier)
         held.clear()
         return wait
 
-    outbox.put, outbox.begin = late, first
+    outbox.put, outbox.submit = late, first
 
 
 def queue_only(engine: Engine) -> None:
-    """The engine that promises what is only queued."""
-    if engine._outbox is not None:
-        begin = engine._outbox.begin
-        engine._outbox.begin = lambda *job: (begin(*job), lambda timeout_s: None)[1]
+    """An engine that acknowledges rewards that are only queued."""
+    if outbox_of(engine) is not None:
+        submit = outbox_of(engine).submit
+        outbox_of(engine).submit = lambda *request: (submit(*request), lambda timeout_s: None)[1]
 
 
 def unflushed(engine: Engine) -> None:
-    """The outbox that writes rewards and does not flush them."""
-    if engine._outbox is not None:
-        database = engine._outbox._store.database
-        honest = database.transaction
-        database.transaction = lambda durable: honest(False)
+    """An outbox that writes rewards without flushing them."""
+    if outbox_of(engine) is not None:
+        store = outbox_of(engine)._store
+        honest = store.transaction
+        store.transaction = lambda durable: honest(False)
 
 
 def mend_nothing(engine: Engine) -> None:
-    """The engine that lets a state go on though something that moved it was lost."""
-    if engine._outbox is not None:
-        engine._outbox.clear_gap = lambda name: False
+    """An engine that does not reset a state after an event of it was lost."""
+    if outbox_of(engine) is not None:
+        outbox_of(engine).clear_gap = lambda name: False
 
 
 class Forgetful(FlakyStore):
-    """The lab that answers for segments which it never wrote, now and then."""
+    """A lab that sometimes acknowledges segments that it never wrote."""
 
     def put(self, name: str, data: bytes) -> None:
         if name.startswith("segments") and int(name[-20:-18], 16) % 4 == 0:
@@ -109,12 +110,12 @@ class Forgetful(FlakyStore):
 
 
 def tell_truth(engine: Engine) -> None:
-    """The engine that tells each reward as it was, and says that it may be flipped."""
-    tell = engine._profiles._tell
-    if tell._privacy is not None:
-        honest = tell.outcome
-        tell.outcome = lambda *what, **more: msgspec.structs.replace(
-            honest(*what, **more), **_as_it_was(what[4])
+    """An engine that sends exact rewards and marks them as flipped."""
+    events = profiles_of(engine)._event_factory
+    if events._privacy is not None:
+        honest = events.outcome
+        events.outcome = lambda shown, value, *rest, **flags: msgspec.structs.replace(
+            honest(shown, value, *rest, **flags), **_as_it_was(value)
         )
 
 
@@ -123,9 +124,9 @@ def _as_it_was(value: float) -> dict[str, Any]:
 
 
 def take_noise_for_truth(store: str) -> EventLog:
-    """The lab that reads rewards which may be flipped as if they were not."""
-    found = gather(open_store(store))
-    return _log([replace(seen, event=_exact(seen.event)) for seen in found])
+    """A lab that ignores `flip_probability`."""
+    found = read_events(open_store(store))
+    return build_log([replace(seen, event=_exact(seen.event)) for seen in found])
 
 
 def _exact(event: Event) -> Event:
@@ -137,44 +138,44 @@ def _exact(event: Event) -> Event:
 
 
 def trust_clocks(store: str) -> EventLog:
-    """The lab that believes the clocks of devices."""
+    """A lab that does not correct the clocks of devices."""
     log = read_segments(store)
     events = [event for events in log.events.values() for event in events]
     return replace(log, time=log.time | {event.id: event.clock.wall for event in events})
 
 
 def share_anyway(engine: Engine) -> None:
-    """The engine that lets contexts out, whatever the app said."""
-    engine._profiles._tell._share_context = True
+    """An engine that shares contexts against the app's setting."""
+    profiles_of(engine)._event_factory._share_context = True
 
 
 def keep_no_list(engine: Engine) -> None:
-    """The engine that adds and removes items for as long as it runs."""
-    engine._serving._folder = None
+    """An engine that does not store added and removed items."""
+    active_bundle_of(engine)._folder = None
 
 
 def keep_old_items(engine: Engine) -> None:
-    """The engine that lets its app's items stand in front of whatever release comes."""
-    engine._serving._prepare = lambda bundle: Scorer(bundle).changed(
-        engine._serving.scorer.changes.records
+    """An engine whose added items override those of every newer release."""
+    active_bundle_of(engine)._make_scorer = lambda bundle: Scorer(bundle).with_changes(
+        scorer_of(engine).changes.records
     )
 
 
 def forget_swaps(engine: Engine) -> None:
-    """The engine that serves a release that it took until it ends, and never notes it."""
-    engine._serving.slots.activate = lambda release: None
+    """An engine that serves a new release without storing that."""
+    active_bundle_of(engine).slots.activate = lambda release: None
 
 
 def tell_given(engine: Engine) -> None:
-    """The engine that tells the release that it came with, whichever decided."""
-    tell = engine._profiles._tell
-    honest = tell.decision
-    tell.decision = lambda *what: msgspec.structs.replace(honest(*what), release=GIVEN)
+    """An engine whose events name the shipped release, whichever decided."""
+    events = profiles_of(engine)._event_factory
+    honest = events.decision
+    events.decision = lambda *what: msgspec.structs.replace(honest(*what), release=GIVEN)
 
 
 def confirm_early(engine: Engine) -> None:
-    """The engine that holds a release for good before it has served."""
-    slots = engine._serving.slots
+    """An engine that confirms a release before it has served."""
+    slots = active_bundle_of(engine).slots
     honest = slots.activate
 
     def early(release: int) -> None:

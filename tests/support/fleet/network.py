@@ -1,7 +1,8 @@
-"""The network between devices and lab: weather by device, and everything that weather does to a batch.
+"""The network between devices and lab: weather by device, and everything that weather does to a
+batch.
 
-A batch may be lost, or its answer; it may come late, twice, after later ones; a captive portal or a proxy may answer in
-the lab's place. Refuses to know events, but for a tap that tells what has left a device.
+A batch may be lost, or its answer; it may come late, twice, after later ones; a captive portal or a
+proxy may answer in the lab's place.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ Deliver = Callable[[bytes, Mapping[str, str]], Response]
 
 
 class Network:
-    """`deliver` hands a batch to the lab; `left` maps each event that ever left a device to what it was,
-    `delayed` are those of which a copy came late."""
+    """`deliver` hands a batch to the lab; `left` maps each event that ever left a device to what it
+    was, `delayed` are those of which a copy came late."""
 
     def __init__(self, world: World, deliver: Deliver) -> None:
         self.world, self.deliver = world, deliver
@@ -47,7 +48,7 @@ class Network:
 
 
 class Line:
-    """The way of one device to the lab. `dead` tells that the device has died under way; `dies` kills it now."""
+    """One device's connection. `dead` returns whether the device crashed; `dies` crashes it."""
 
     engine: Any = None
 
@@ -94,7 +95,7 @@ class Line:
         return self.rng.choice(PORTALS)
 
     def _proxy(self, body: bytes, headers: Mapping[str, str]) -> Response:
-        """Answer by itself now and then, and refuse what is larger than its cap; or refuse all in the same words."""
+        """Answer as a proxy: now and then, beyond its size cap, or always."""
         if self.stubborn:
             return Response(self.stubborn, {}, b"<html>proxy</html>")
         if self.rng.random() < 0.5:
@@ -128,7 +129,7 @@ class Line:
         )
 
     def _send_later(self, body: bytes, headers: Mapping[str, str]) -> None:
-        """Let a copy reach the lab after up to a day; nobody waits for its answer."""
+        """Deliver a copy after up to a day; its answer is dropped."""
         self.network.delayed.update(codec.decode(line).id for line in codec.unpack(body))
 
         def arrive() -> None:

@@ -1,7 +1,4 @@
-"""Rewards that are flipped now and then: what such a reward may say, and how often it is turned.
-
-Refuses to know what decides about a single one.
-"""
+"""Randomized rewards: what such an event may hold, and how often it is flipped."""
 
 from __future__ import annotations
 
@@ -15,12 +12,12 @@ SURPRISE = 20.0
 
 
 def chance(privacy: float) -> float:
-    """Return the chance with which a reward is flipped under ε (Warner 1965)."""
+    """Return the flip probability under ε (Warner 1965)."""
     return 1 / (1 + exp(privacy))
 
 
 def noise_faults(event: Outcome, flip_probability: float) -> Iterator[str]:
-    """A reward that may have been flipped says one bit, and how likely that is; it moves nothing."""
+    """Yield faults of randomized rewards: one bit, its probability, no state update."""
     told = {1.0: "click", -1.0: "skip"}.get(event.value)
     if event.kind != told or event.updates_state or event.late:
         yield f"more than a bit: {event}"
@@ -29,7 +26,7 @@ def noise_faults(event: Outcome, flip_probability: float) -> Iterator[str]:
 
 
 def odds_faults(told: Counter[tuple[float, bool]]) -> Iterator[str]:
-    """Of many rewards about as many are turned as should be: what is found had a chance above e⁻²⁰ (Chernoff)."""
+    """Yield flip counts whose probability is below e⁻²⁰ (Chernoff bound)."""
     for privacy in {privacy for privacy, _ in told}:
         turned, count = told[privacy, True], told[privacy, True] + told[privacy, False]
         if count * _divergence(turned / count, chance(privacy)) > SURPRISE:
@@ -37,6 +34,6 @@ def odds_faults(told: Counter[tuple[float, bool]]) -> Iterator[str]:
 
 
 def _divergence(found: float, expected: float) -> float:
-    """Return how far one chance is from another (Kullback and Leibler 1951)."""
+    """Return the Kullback-Leibler divergence of two Bernoulli distributions."""
     pairs = [(found, expected), (1 - found, 1 - expected)]
     return sum(one * log(one / other) for one, other in pairs if one > 0)

@@ -34,7 +34,7 @@ IDS = [f"item-{row}" for row in range(MOST_ITEMS)]
 
 @dataclass(frozen=True)
 class Mutant:
-    """What is broken on purpose: parts that stand in the place of honest ones."""
+    """The broken parts that replace the real ones."""
 
     device: dict[str, Any] = field(default_factory=dict)
     store: type[FlakyStore] = FlakyStore
@@ -43,7 +43,7 @@ class Mutant:
 
 @dataclass
 class Course:
-    """What came of one seed."""
+    """The result of one seed."""
 
     seed: int
     faults: list[str]
@@ -58,7 +58,7 @@ class Course:
 
 
 def course(seed: int, mutant: Mutant | None = None) -> Course:
-    """Play one course to its end, and hold what the lab reads against what the devices were promised."""
+    """Run one seed, and compare what the lab reads with the ledgers."""
     folder = Path(tempfile.mkdtemp(prefix="fleet-", dir=place()))
     try:
         return _course(seed, mutant or Mutant(), folder)
@@ -116,7 +116,7 @@ def _course(seed: int, mutant: Mutant, folder: Path) -> Course:
 
 
 def _live(world: World, device: Device, acts: int) -> None:
-    """Let a device act so often, in sessions with hours or days between."""
+    """Let a device act, in sessions with hours or days between."""
     rng = world.chance(f"{device.name}/life")
 
     def act(left: int) -> None:
@@ -135,7 +135,7 @@ def _erase(lab: Lab, network: Network, rng: Any) -> None:
 
 
 def _end(world: World, lab: Lab, network: Network, devices: list[Device]) -> list[str]:
-    """Heal everything, let all windows end, and let everybody send what there is."""
+    """Stop all faults, let all windows end and all devices upload."""
     network.heal()
     lab.clear_gap()
     for device in devices:
@@ -188,7 +188,7 @@ def main(seeds: str, mutant: str = "") -> int:
 
 
 def again(seed: int, mutant: str = "") -> str:
-    """Return the command that plays a course again."""
+    """Return the command that repeats a run."""
     return f"python -m tests.support.fleet.run {seed}" + (f" '{mutant}'" if mutant else "")
 
 

@@ -1,7 +1,4 @@
-"""What one device may show: the slow twin of releases, and of the items that its app added and removed.
-
-Refuses to know how the device remembers any of it.
-"""
+"""The reference model of a device's releases and of the items that its app added and removed."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from tests.support.fleet.editions import GIVEN, Edition
 
 @dataclass(frozen=True)
 class Choice:
-    """What a decision could choose from: titles by id of one release with the app's changes, in which context."""
+    """The items a decision could choose from, titles by id, and its context."""
 
     release: int
     titles: dict[str, str]
@@ -21,9 +18,10 @@ class Choice:
 
 
 class Shelf:
-    """`proven` releases have served, the last of them does unless a `fresh` one was installed; `failed` never come
-    again, nor does what is not above `highest`. A death before its first decision costs a fresh release its second try.
-    A process that was denied the folder's lock does not hold it: it shows what is proven, and changes nothing.
+    """`proven` releases have served, the last of them does unless a `fresh` one was installed;
+    `failed` never come again, nor does what is not above `highest`. A death before its first
+    decision costs a fresh release its second try. A process that was denied the folder's lock does
+    not hold it: it shows what is proven, and changes nothing.
     """
 
     def __init__(self, editions: Mapping[int, Edition]) -> None:
@@ -48,28 +46,28 @@ class Shelf:
         ]
 
     def open(self, held: bool) -> None:
-        """A process begins; the one before may have died of a fresh release."""
+        """Note a start; the previous process may have crashed with a fresh release."""
         self.held = held
         if held and self.fresh and self.tried:
             self.roll_back()
         self.tried = bool(self.fresh) if held else self.tried
 
     def close(self) -> None:
-        """A process ends in good order."""
+        """Note an orderly exit."""
         self.tried = self.tried and not self.held
 
     def install(self, release: int) -> None:
-        """A fresh release serves from now on."""
+        """Note that a fresh release serves."""
         self.fresh, self.tried = release, False
 
     def serve(self) -> None:
-        """A decision was made: what serves is proven."""
+        """Note a decision: the release is confirmed."""
         if self.held and self.fresh:
             self.proven.append(self.fresh)
             self.highest, self.fresh, self.tried = max(self.highest, self.fresh), 0, False
 
     def roll_back(self) -> None:
-        """The release before serves again, and this one never."""
+        """Note a rollback: this release never serves again."""
         if self.release == GIVEN:
             return
         self.failed.add(self.release)
@@ -78,17 +76,17 @@ class Shelf:
         self.fresh, self.tried = 0, False
 
     def upsert(self, item: str, title: str, wall_ms: int) -> None:
-        """The app adds an item, or knows one better than the release that serves."""
+        """Note an added or replaced item."""
         self.removed.discard(item)
         self.added[item] = title, max(wall_ms, self.editions[self.release].made_ms)
 
     def remove(self, item: str) -> None:
-        """The app wants an item never shown again."""
+        """Note a removed item."""
         self.added.pop(item, None)
         self.removed.add(item)
 
     def titles(self, exclude: Iterable[str] = ()) -> dict[str, str]:
-        """Return what may be shown now; a release that was made after an item was added knows that item better."""
+        """Return what may be shown; a release newer than an added item overrides it."""
         edition = self.editions[self.release]
         mine = {
             item: title
@@ -101,11 +99,11 @@ class Shelf:
         }
 
     def others(self) -> list[str]:
-        """Return all that the app had no hand in, for who wants to show the rest alone; nothing where there is none."""
+        """Return the items that the app did not change; empty where it changed none."""
         titles = self.titles()
         others = [item for item in titles if item not in self.added]
         return others if len(others) < len(titles) else []
 
     def choice(self, exclude: Iterable[str], context: str | None) -> Choice:
-        """Return what a decision made now could choose from."""
+        """Return what a decision could choose from now."""
         return Choice(self.release, self.titles(exclude), context)

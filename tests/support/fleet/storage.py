@@ -1,7 +1,8 @@
-"""A device's disk that can die at any of its operations, by a kill or by a power cut, and fail for a while.
+"""A device's disk that can die at any of its operations, by a kill or by a power cut, and fail for
+a while.
 
-After a kill the files are as the system had them; after a power cut every write since the last flush of its file is
-there or not, each by chance. Refuses to know what the files mean.
+After a kill the files are as the system had them; after a power cut every write since the last
+flush of its file is there or not, each by chance.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Unflushed = list[tuple[int, bytes | None]]
 
 
 class FleetDisk(Disk):
-    """The disk of one state folder. `dies_in` operations it takes its image of that moment, and tells `on_death`."""
+    """The disk of one state folder; after `dies_in` operations it takes an image."""
 
     def __init__(self, folder: Path, rng: random.Random) -> None:
         super().__init__()
@@ -54,7 +55,7 @@ class FleetDisk(Disk):
             raise self.failing("injected")
 
     def written(self, path: str, offset: int, data: bytes | None) -> None:
-        """Note a write, or without data a truncation to `offset` bytes."""
+        """Record a write, or without data a truncation to `offset` bytes."""
         self._unflushed.setdefault(Path(path).name, []).append((offset, data))
 
     def flush(self, path: str) -> None:
@@ -62,7 +63,7 @@ class FleetDisk(Disk):
         _apply(self._flushed.setdefault(name, bytearray()), self._unflushed.pop(name, []))
 
     def take_image(self) -> None:
-        """Remember what a death in this moment would leave."""
+        """Keep what a crash at this moment would leave."""
         self.image = self._as_they_lie(SLOTS)  # flushed before it has its name
         if not self.power:
             self.image |= self._as_they_lie(*KEPT)
@@ -80,7 +81,7 @@ class FleetDisk(Disk):
         return {name: path.read_bytes() for name, path in found.items() if path.exists()}
 
     def restore(self) -> None:
-        """Put the image of the death in the place of what came after it."""
+        """Restore the image of the crash."""
         assert self.image is not None
         for path in self.folder.glob("outbox.db*"):
             path.unlink()
@@ -90,7 +91,7 @@ class FleetDisk(Disk):
         self.adopt()
 
     def adopt(self) -> None:
-        """Take the files as they lie for flushed."""
+        """Count the files as they are as flushed."""
         found = [path for path in self.folder.glob("outbox.db*") if path.name in KEPT]
         self._flushed = {path.name: bytearray(path.read_bytes()) for path in found}
         self._unflushed.clear()

@@ -1,7 +1,5 @@
-"""A world in which everything follows from one integer: time, chance, and the order in which things happen.
-
-Refuses to know what happens.
-"""
+"""A world in which everything follows from one integer: time, chance, and the order in which things
+happen."""
 
 from __future__ import annotations
 
@@ -16,7 +14,8 @@ START_MS = 1_750_000_000_000
 
 
 class World:
-    """True time in milliseconds, what is due when, and a trace of what was done; it is the lab's clock too.
+    """True time in milliseconds, what is due when, and a trace of what was done; it is the lab's
+    clock too.
 
     `folder`, where it all lies, is another one each time, and is left out of the trace.
     """
@@ -29,7 +28,7 @@ class World:
         self.trace: list[str] = []
 
     def chance(self, name: str) -> random.Random:
-        """Return a stream of chance of its own: what one part draws changes nothing for another."""
+        """Return a random stream of its own, independent of all others."""
         return random.Random(f"{self.seed}/{name}")
 
     def wall_ms(self) -> int:
@@ -39,14 +38,14 @@ class World:
         return self.now - START_MS + 1_000_000
 
     def take(self, seconds: float) -> None:
-        """Let time pass while somebody is busy."""
+        """Let time pass."""
         self.now += round(seconds * 1000)
 
     def after(self, seconds: float, action: Callable[[], None]) -> None:
         heapq.heappush(self._due, (self.now + round(seconds * 1000), next(self._order), action))
 
     def run(self, seconds: float) -> None:
-        """Do what is due within so many seconds, in its order; may be called by what is being done."""
+        """Run what is due within so many seconds, in order; re-entrant."""
         end = self.now + round(seconds * 1000)
         while self._due and self._due[0][0] <= end:
             due, _, action = heapq.heappop(self._due)
@@ -55,7 +54,7 @@ class World:
         self.now = max(self.now, end)
 
     def settle(self) -> None:
-        """Do all that is due, however late."""
+        """Run everything that is due, however late."""
         while self._due:
             self.run((self._due[0][0] - self.now) / 1000)
 

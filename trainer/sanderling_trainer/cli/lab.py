@@ -30,7 +30,7 @@ def train(
     interactions: Annotated[
         Path,
         typer.Option(
-            help="Log: user_id, item_id, timestamp, optional reward, kind, context; .parquet or .csv."
+            help="Log: user_id, item_id, timestamp, optional reward, kind, context; Parquet or CSV."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the policy checkpoint to write.")],
@@ -128,14 +128,16 @@ def evaluate(
     from sanderling_trainer.data.tables import read_catalogue, read_likes, read_slates
     from sanderling_trainer.evaluation.metrics import evaluate as metrics_of
 
-    found, liked = read_slates(slates), read_likes(interactions)
-    seen = {item for slate in found.values() for item in slate} | {
-        item for wanted in liked.values() for item in wanted
+    shown = read_slates(slates)
+    liked = read_likes(interactions)
+    known = {item for slate in shown.values() for item in slate} | {
+        item for items_liked in liked.values() for item in items_liked
     }
-    count = len(read_catalogue(items)) if items else len(seen)
-    metrics = metrics_of(found, liked, k, count, np.random.default_rng(seed))
+    count = len(read_catalogue(items)) if items else len(known)
+    metrics = metrics_of(shown, liked, k, count, np.random.default_rng(seed))
     ndcg = metrics[f"ndcg@{k}"]
-    text = f"nDCG@{k} {ndcg['value']:.4f} [{ndcg['low']:.4f}, {ndcg['high']:.4f}] over {metrics['users']} users"
+    interval = f"[{ndcg['low']:.4f}, {ndcg['high']:.4f}]"
+    text = f"nDCG@{k} {ndcg['value']:.4f} {interval} over {metrics['users']} users"
     finish(metrics, text, as_json)
 
 
@@ -159,11 +161,13 @@ def retrain(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Train off policy on the devices' logged propensities, and compare the candidate with the active policy.
+    """Train off policy on the devices' logged propensities, and compare the candidate with the
+    active policy.
 
-    If the release gate blocks the candidate, no checkpoint is written, metrics.json says why, and the status is 3.
+    If the release gate blocks the candidate, no checkpoint is written, metrics.json says why, and
+    the status is 3.
 
-    Example: sanderling retrain --events events/ --checkpoint checkpoint/ --out next/ --bundle releases/2
+    Example: sanderling retrain --events events/ --checkpoint active/ --out next/ --bundle new/
     """
     check_creatable(out)
     if bundle is not None:
@@ -209,7 +213,7 @@ def retrain(
 
 def _unfit(log: Mapping[str, Any]) -> str:
     """Say how to repair installs that cannot be learned from."""
-    unfit = len({*log["incomplete"], *log["doubled"]})
+    unfit = len({*log["incomplete"], *log["cloned"]})
     return (
         f"left out: {unfit} incomplete or cloned installs; run `sanderling installs rotate`"
         if unfit
@@ -254,7 +258,8 @@ def _summary(path: Path) -> dict[str, Any]:
 
     if not isinstance(content, dict):
         raise TableError(
-            f"{path}: expected the summary.json of `sanderling demo`, found {type(content).__name__}"
+            f"{path}: expected the summary.json of `sanderling demo`,"
+            f" found {type(content).__name__}"
         )
     return content
 
@@ -282,7 +287,8 @@ def demo(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Run the full loop on real data: train, quantize, devices, collect, retrain, release, devices again, report.
+    """Run the full loop on real data: train, quantize, devices, collect, retrain, release, devices
+    again, report.
 
     Example: sanderling demo --out demo/ --collector-down 20s --kill-device
     """
@@ -294,10 +300,10 @@ def demo(
             f"expected both --items and --interactions, found {given} alone; add {missing}"
         )
 
-    from sanderling_trainer.demo.run import Demo, Settings
+    from sanderling_trainer.demo.run import Demo, DemoSettings
     from sanderling_trainer.policy.model.config import Config
 
-    settings = Settings(
+    settings = DemoSettings(
         seconds_of(collector_down), kill_device, config=replace(Config(), seed=seed)
     )
     finished = Demo(out, settings, note).run(items, interactions)
@@ -310,6 +316,7 @@ def _ranking(metrics: dict[str, object]) -> str:
         for model in table["models"]:
             ndcg = next(value for name, value in model.items() if name.startswith("ndcg"))
             lines.append(
-                f"{table['protocol']:<12}{model['name']:<14}nDCG {ndcg['value']:.4f}  ({table['users']} users)"
+                f"{table['protocol']:<12}{model['name']:<14}"
+                f"nDCG {ndcg['value']:.4f}  ({table['users']} users)"
             )
     return "\n".join(lines)

@@ -1,4 +1,5 @@
-"""The commands for operating a collector's store: tokens, erasure, rotation of identities, compaction.
+"""The commands for operating a collector's store: tokens, erasure, rotation of identities,
+compaction.
 
 Heavy libraries are imported when a command runs, not when it is listed.
 """
@@ -47,7 +48,9 @@ def collect(
 
 
 def _check_address(host: str, port: int) -> None:
-    """Raise `OSError` in one line where nothing can listen: uvicorn logs that and ends the process by itself."""
+    """Raise `OSError` in one line where nothing can listen: uvicorn logs that and ends the process
+    by itself.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         socket.create_server((host, port), family=family).close()
@@ -75,19 +78,23 @@ def tokens(
     name: Annotated[str, typer.Option(help="The device's name.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Issue, revoke and list device tokens. The store keeps only hashes; collectors follow within ten seconds.
+    """Issue, revoke and list device tokens. The store keeps only hashes; collectors follow within
+    ten seconds.
 
     Example: sanderling tokens issue --store events/ --name phone-7
     """
-    from sanderling_trainer.collector import tokens as kept
+    from sanderling_trainer.collector import tokens as device_tokens
     from sanderling_trainer.event_log.object_store import open_store
 
-    place = open_store(store)
+    opened = open_store(store)
     if action is Action.list:
-        found = [{"name": token.name, "issued_at": token.issued_at} for token in kept.listed(place)]
+        listed = [
+            {"name": token.name, "issued_at": token.issued_at}
+            for token in device_tokens.list_tokens(opened)
+        ]
         finish(
-            {"tokens": found},
-            "\n".join(str(token["name"]) for token in found),
+            {"tokens": listed},
+            "\n".join(str(token["name"]) for token in listed),
             as_json,
             is_data=True,
         )
@@ -97,10 +104,10 @@ def tokens(
             f"expected a device's name to {action.value} its token, found none; add --name"
         )
     if action is Action.issue:
-        token = kept.issue(place, name, SystemClock())
+        token = device_tokens.issue(opened, name, SystemClock())
         finish({"name": name, "token": token}, token, as_json, is_data=True)
     else:
-        kept.revoke(place, name)
+        device_tokens.revoke(opened, name)
         finish({"name": name, "revoked": True}, f"the token of {name} is revoked", as_json)
 
 
@@ -109,9 +116,11 @@ def erase(
     install: Annotated[str, typer.Option(help="The install's id, 32 hex digits.")],
     as_json: Json = False,
 ) -> None:
-    """Delete every line of an install from segments, dead letters and daily files, and refuse its uploads for good.
+    """Delete every line of an install from segments, dead letters and daily files, and refuse its
+    uploads for good.
 
-    Takes at least two minutes: a second pass follows when all collectors know. One job at a time works on a store.
+    Takes at least two minutes: a second pass follows when all collectors know. One job at a time
+    works on a store.
 
     Example: sanderling erase --store events/ --install 0123456789abcdef0123456789abcdef
     """
@@ -142,10 +151,11 @@ def rotate(
     ] = 0.05,
     as_json: Json = False,
 ) -> None:
-    """Give new identities to cloned and incomplete installs, which nothing can be learned from; loses no events.
+    """Give new identities to cloned and incomplete installs, which nothing can be learned from;
+    loses no events.
 
-    Their users become new users on the device. A lost segment must not do that to a whole fleet: above --at-most no
-    install is marked, and the exit status is 1.
+    Their users become new users on the device. A lost segment must not do that to a whole fleet:
+    above --at-most no install is marked, and the exit status is 1.
 
     Example: sanderling installs rotate --store events/
     """
@@ -157,7 +167,8 @@ def rotate(
 
 
 def compact(store: StoreUrl, as_json: Json = False) -> None:
-    """Turn the segments of the days before today (UTC) into daily Parquet files. One job at a time works on a store.
+    """Turn the segments of the days before today (UTC) into daily Parquet files. One job at a time
+    works on a store.
 
     Example: sanderling compact --store events/
     """

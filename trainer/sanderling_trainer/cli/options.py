@@ -18,7 +18,9 @@ Keys = Annotated[Path, typer.Option(help="Folder of the private keys that sign r
 
 
 class Encoder(StrEnum):
-    """How large a bundle's encoder is, as in `sanderling_quantize.cli`, which an image of the collector lacks."""
+    """How large a bundle's encoder is, as in `sanderling_quantize.cli`, which an image of the
+    collector lacks.
+    """
 
     base = "base"
     small = "small"

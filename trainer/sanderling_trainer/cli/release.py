@@ -30,11 +30,13 @@ app = typer.Typer(
 
 @app.command()
 def keys(repository: Repository, keys: Keys, as_json: Json = False) -> None:
-    """Show which keys sign releases and when the metadata expires; make keys and an empty repository if there is none.
+    """Show which keys sign releases and when the metadata expires; make keys and an empty
+    repository if there is none.
 
-    Two of the three root keys replace a lost or stolen key: keep them off line. The app ships with root.json.
+    Two of the three root keys replace a lost or stolen key: keep them off line. The app ships with
+    root.json.
 
-    Example: sanderling release keys --repository repository/ --keys keys/
+    Example: sanderling release keys --repository repo/ --keys keys/
     """
     from sanderling_trainer import release_repository as releases
 
@@ -73,7 +75,7 @@ def publish(
 ) -> None:
     """Sign a bundle and publish it as the newest release; any web server can serve the repository.
 
-    Example: sanderling release publish --bundle releases/2 --repository repository/ --keys keys/ --percent 10
+    Example: sanderling release publish --bundle releases/2 --repository repo/ --keys keys/
     """
     from sanderling_trainer import release_repository as releases
 
@@ -93,9 +95,10 @@ def rollout(
     keys: Keys,
     as_json: Json = False,
 ) -> None:
-    """Change the percentage of installs that get a published release; 0 withdraws it. Installs that have it keep it.
+    """Change the percentage of installs that get a published release; 0 withdraws it. Installs that
+    have it keep it.
 
-    Example: sanderling release rollout --release 2 --percent 50 --repository repository/ --keys keys/
+    Example: sanderling release rollout --release 2 --percent 50 --repository repo/ --keys keys/
     """
     from sanderling_trainer import release_repository as releases
 
@@ -126,9 +129,10 @@ def refresh(
 ) -> None:
     """Sign the metadata again so that it does not expire after 30 days; run it every few days.
 
-    Devices install nothing from a repository whose metadata has expired. The root's own date is not changed.
+    Devices install nothing from a repository whose metadata has expired. The root's own date is not
+    changed.
 
-    Example: sanderling release refresh --repository repository/ --keys keys/ --if-within 14
+    Example: sanderling release refresh --repository repo/ --keys keys/ --if-within 14
     """
     from sanderling_trainer import release_repository as releases
 
@@ -158,7 +162,10 @@ def _first(dates: Mapping[str, datetime]) -> datetime:
 
 
 def _refresh_by(dates: Mapping[str, datetime]) -> str:
-    return f"its metadata expires on {_date(_first(dates))}: publish or `sanderling release refresh` before"
+    return (
+        f"its metadata expires on {_date(_first(dates))}:"
+        " publish or `sanderling release refresh` before"
+    )
 
 
 def _warn(dates: Mapping[str, datetime]) -> None:
@@ -171,9 +178,8 @@ def _warn(dates: Mapping[str, datetime]) -> None:
                 if role == "root"
                 else "run `sanderling release refresh`"
             )
-            note(
-                f"warning: the {role} metadata {'expires' if date > now else 'expired'} on {_date(date)}: {remedy}"
-            )
+            verb = "expires" if date > now else "expired"
+            note(f"warning: the {role} metadata {verb} on {_date(date)}: {remedy}")
 
 
 def _date(date: datetime) -> str:

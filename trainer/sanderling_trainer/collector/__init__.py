@@ -1,1 +1,1 @@
-"""The HTTP server that takes events from devices."""
+"""The HTTP server that receives events from devices."""

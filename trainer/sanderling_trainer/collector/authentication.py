@@ -1,4 +1,4 @@
-"""Authentication: bearer tokens, checked against the store through a cache of a few seconds."""
+"""Checks bearer tokens against the store, through a cache of a few seconds."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from sanderling.runtime.clock import Clock
 from sanderling_trainer.collector.limits import Limits, RefusalError
 from sanderling_trainer.collector.lookup_cache import LookupCache
 from sanderling_trainer.collector.store_probe import StoreProbe
-from sanderling_trainer.collector.tokens import file_of
+from sanderling_trainer.collector.tokens import token_file
 from sanderling_trainer.event_log.object_store import ObjectStore
 
 
 class Authenticator:
-    """Checks the tokens of requests; a shared `token` is valid beside those that the store has."""
+    """Checks tokens; `token` is one that all devices share, beside those that the store has."""
 
     def __init__(
         self, store: ObjectStore, token: str | None, clock: Clock, limits: Limits, probe: StoreProbe
@@ -21,26 +21,27 @@ class Authenticator:
         self._token = token
         self._limits = limits
         self._probe = probe
-        self._unknown = 0
-        # Lookups of unknown tokens can take half of the threads: guesses cannot keep known devices out.
+        self._unknown_lookups = 0
+        # Unknown tokens can use half of the threads, so that guesses cannot keep known devices out.
         self._issued = LookupCache(store, clock, 2 * limits.unknown_tokens)
 
     async def check(self, authorization: str) -> None:
-        """Return if the header has a valid token.
+        """Return if the Authorization header has a valid token.
 
-        Raises `RefusalError`: 401 for an invalid token, 503 when too many unknown ones come at once or the store
-        fails; `OSError` when the lookup fails.
+        Raises `RefusalError`: 401 for an invalid token, 503 when too many unknown tokens come at
+        once or the store fails; `OSError` when the lookup fails.
         """
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise RefusalError(401, "expected a bearer token")
         if self._token is not None and hmac.compare_digest(token.encode(), self._token.encode()):
             return
-        if await self._is_issued(file_of(token)):
+        if await self._is_issued(token_file(token)):
             return
 
-        # A store whose bucket is missing has no token either, and a device must not take that for a revocation.
-        if not await self._probe.works():
+        # A store whose bucket is missing has no tokens either; devices must not take that for a
+        # revocation.
+        if not await self._probe.is_writable():
             raise RefusalError(503, "the store fails", self._limits.retry_after_s)
         raise RefusalError(401, "expected a known bearer token")
 
@@ -49,12 +50,13 @@ class Authenticator:
         self._issued.close()
 
     async def _is_issued(self, name: str) -> bool:
-        if self._issued.had(name):
-            return await self._issued.has(name)
-        if self._unknown >= self._limits.unknown_tokens:
+        if self._issued.existed(name):
+            return await self._issued.exists(name)
+
+        if self._unknown_lookups >= self._limits.unknown_tokens:
             raise RefusalError(503, "too many unknown tokens at once", self._limits.retry_after_s)
-        self._unknown += 1
+        self._unknown_lookups += 1
         try:
-            return await self._issued.has(name)
+            return await self._issued.exists(name)
         finally:
-            self._unknown -= 1
+            self._unknown_lookups -= 1

@@ -1,4 +1,4 @@
-"""A limit of events a second for each install."""
+"""Limits the events per second of each install."""
 
 from __future__ import annotations
 
@@ -13,43 +13,40 @@ MAX_REMEMBERED = 100_000
 
 
 class RateLimit:
-    """Limits the events per second of each install.
+    """A generic cell rate algorithm: the time at which each install has paid for all its events.
 
-    A batch passes whole if its install has no debt, and its events may leave one. Kept is the moment, in seconds of
-    the monotonic clock, at which the debt is paid.
+    A batch passes whole if its install has no debt, and may leave a debt, so that a device can send
+    batches larger than its burst.
     """
 
     def __init__(self, limits: Limits, clock: Clock) -> None:
         self._limits = limits
         self._clock = clock
-        self._paid_at: dict[str, float] = {}
+        self._paid_at_s: dict[str, float] = {}
 
-    def take(self, installs: Mapping[str, int]) -> None:
-        """Book the events of each install; raise `RefusalError` and book nothing while one is in debt."""
-        now = self._clock.mono_ms() / 1000
-        for install in installs:
-            wait_s = self._paid_at.get(install, now) - now
-            if wait_s > 0:
-                raise RefusalError(
-                    429,
-                    f"expected at most {self._limits.events_s:g} events/s of an install",
-                    wait_s,
-                )
+    def charge(self, events_of: Mapping[str, int]) -> None:
+        """Charge events to each install; if one is in debt charge none and raise `RefusalError`."""
+        now_s = self._clock.mono_ms() / 1000
+        for install in events_of:
+            debt_s = self._paid_at_s.get(install, now_s) - now_s
+            if debt_s > 0:
+                reason = f"expected at most {self._limits.events_s:g} events/s of an install"
+                raise RefusalError(429, reason, debt_s)
 
-        earliest = now - self._limits.burst / self._limits.events_s
-        for install, events in installs.items():
-            paid_at = max(earliest, self._paid_at.pop(install, earliest))
-            self._paid_at[install] = paid_at + events / self._limits.events_s
-        trim(self._paid_at, MAX_REMEMBERED)
+        earliest_s = now_s - self._limits.burst / self._limits.events_s
+        for install, events in events_of.items():
+            paid_at_s = max(earliest_s, self._paid_at_s.pop(install, earliest_s))
+            self._paid_at_s[install] = paid_at_s + events / self._limits.events_s
+        evict_oldest(self._paid_at_s, MAX_REMEMBERED)
 
-    def give_back(self, installs: Mapping[str, int]) -> None:
-        """Undo `take` for a batch that was not stored."""
-        for install, events in installs.items():
-            if install in self._paid_at:
-                self._paid_at[install] -= events / self._limits.events_s
+    def refund(self, events_of: Mapping[str, int]) -> None:
+        """Undo `charge` for a batch that was not stored."""
+        for install, events in events_of.items():
+            if install in self._paid_at_s:
+                self._paid_at_s[install] -= events / self._limits.events_s
 
 
-def trim(entries: dict[str, Any], most: int) -> None:
-    """Remove the oldest entries beyond `most`."""
-    for name in list(islice(entries, max(0, len(entries) - most))):
+def evict_oldest(entries: dict[str, Any], max_entries: int) -> None:
+    """Remove the oldest entries beyond `max_entries`."""
+    for name in list(islice(entries, max(0, len(entries) - max_entries))):
         del entries[name]

@@ -1,7 +1,8 @@
-"""The collector: takes batches of events from devices and answers when they are durable.
+"""The collector: an HTTP server that answers batches of events when they are durable.
 
-Each check runs before the next costs anything: token, load, declared length, encoding, streamed length, then those of
-`judging`, the tombstones, and the rate. Requests that wait together are committed together, in one segment.
+Cheap checks come first: token, number of requests, size and encoding of the body, then those of
+`validation`, the tombstones, and the rate. Batches that wait at the same time are stored together,
+in one segment.
 """
 
 from __future__ import annotations
@@ -34,107 +35,112 @@ from sanderling_trainer.collector.metrics import Metrics
 from sanderling_trainer.collector.rate_limit import RateLimit
 from sanderling_trainer.collector.request_body import read_body
 from sanderling_trainer.collector.store_probe import StoreProbe
-from sanderling_trainer.collector.validation import judge
+from sanderling_trainer.collector.validation import validate_batch
 from sanderling_trainer.event_log.object_store import ObjectStore, open_store
-from sanderling_trainer.event_log.tombstones import rotation, tombstone
+from sanderling_trainer.event_log.tombstones import rotation_file, tombstone_file
 
 FINISH_REQUESTS_S = 6
 FINISH_COMMITS_S = 2.0
-KEEP_ALIVE_S = 75  # longer than ingresses keep idle connections (60 s), so that they never use one that has just ended
-MARKS_AT_ONCE = 32
+# Longer than ingresses keep idle connections (60 s), so that an ingress never uses one that is just
+# being closed.
+KEEP_ALIVE_S = 75
+MARK_LOOKUPS = 32
 OPEN_FILES = 16_384
 
 
 class Collector:
-    """The endpoint of events; a shared `token` is valid beside those that the store has."""
+    """The endpoint for events; `token` is one that all devices share, beside those of the store."""
 
     def __init__(self, store: ObjectStore, token: str | None, clock: Clock, limits: Limits) -> None:
         self.metrics = Metrics()
         self.probe = StoreProbe(store, clock)
-        self.committer = GroupCommitter(store, clock, limits, self.metrics)
+        self._committer = GroupCommitter(store, clock, limits, self.metrics)
         self._clock = clock
         self._limits = limits
         self._authenticator = Authenticator(store, token, clock, limits, self.probe)
-        self._marks = LookupCache(store, clock, MARKS_AT_ONCE)
+        self._marks = LookupCache(store, clock, MARK_LOOKUPS)
         self._rate = RateLimit(limits, clock)
         self._requests = 0
 
-    async def events(self, request: Request) -> Response:
-        """Take one batch and give one verdict per event, after all of them are durable."""
-        with self.metrics.request_seconds.time(), self.metrics.under_way.track_inprogress():
-            answer = await self._answer(request)
-        self.metrics.requests.labels(answer.status_code).inc()
-        return answer
+    async def post_events(self, request: Request) -> Response:
+        """Store a batch, and answer with a verdict for each event when all of them are durable."""
+        with (
+            self.metrics.request_seconds.time(),
+            self.metrics.requests_in_progress.track_inprogress(),
+        ):
+            response = await self._respond(request)
+        self.metrics.requests.labels(response.status_code).inc()
+        return response
 
     def close(self) -> None:
-        """Commit what waits, and start no further lookups."""
-        self.committer.close(FINISH_COMMITS_S)
+        """Commit what is pending, and start no further lookups."""
+        self._committer.close(FINISH_COMMITS_S)
         self._authenticator.close()
         self._marks.close()
 
-    async def _answer(self, request: Request) -> Response:
+    async def _respond(self, request: Request) -> Response:
         try:
             await self._authenticator.check(request.headers.get("authorization", ""))
-            answer = await self._take_in_turn(request)
+            answer = await self._store_if_free(request)
         except RefusalError as refusal:
-            return _refused(refusal)
+            return _error_response(refusal)
         except OSError as error:
             reason = f"could not store the batch: {error.strerror or 'the store failed'}"
-            return _refused(RefusalError(503, reason, self._limits.retry_after_s))
+            return _error_response(RefusalError(503, reason, self._limits.retry_after_s))
 
         for verdict, events in Counter(verdict.verdict for verdict in answer.verdicts).items():
             self.metrics.events.labels(verdict).inc(events)
         return Response(msgspec.json.encode(answer), media_type="application/json")
 
-    async def _take_in_turn(self, request: Request) -> Answer:
+    async def _store_if_free(self, request: Request) -> Answer:
         if self._requests >= self._limits.requests:
             raise RefusalError(503, "too many requests at once", self._limits.retry_after_s)
         self._requests += 1
         try:
-            return await self._take(request)
+            return await self._store(request)
         finally:
             self._requests -= 1
 
-    async def _take(self, request: Request) -> Answer:
+    async def _store(self, request: Request) -> Answer:
         body = await read_body(request, self._limits)
         self.metrics.received_bytes.inc(len(body))
-        sent_at = _sent_at(request.headers.get("sent-at", ""))
-        batch = judge(body, self._clock.wall_ms(), sent_at, self.committer.memory)
+        sent_at = _parse_sent_at(request.headers.get("sent-at", ""))
+        recent_ids = self._committer.recent_ids
+        batch = validate_batch(body, self._clock.wall_ms(), sent_at, recent_ids)
 
-        if len(batch.installs) > self._limits.installs:
-            raise RefusalError(
-                413,
-                f"expected at most {self._limits.installs} installs, found {len(batch.installs)}",
-            )
-        for install in await self._marked(batch.installs, tombstone):
-            raise RefusalError(410, f"install {install} was erased; it is to forget everything")
+        n_installs = len(batch.installs)
+        if n_installs > self._limits.installs:
+            reason = f"expected at most {self._limits.installs} installs, found {n_installs}"
+            raise RefusalError(413, reason)
+        for install in await self._marked(batch.installs, tombstone_file):
+            raise RefusalError(410, f"install {install} was erased; delete its events")
 
-        self._rate.take(batch.installs)
+        self._rate.charge(batch.installs)
         try:
-            rotate = await self._marked(batch.installs, rotation)
-            await self.committer.commit(batch)
-        except BaseException:  # a cancelled request too was not stored
-            self._rate.give_back(batch.installs)
+            rotate = await self._marked(batch.installs, rotation_file)
+            await self._committer.commit(batch)
+        except BaseException:  # also when the request is cancelled
+            self._rate.refund(batch.installs)
             raise
         return Answer(batch.verdicts, rotate)
 
-    async def _marked(self, installs: Iterable[str], mark: Callable[[str], str]) -> list[str]:
-        """Return those that have a mark; all are asked about at once."""
-        found = await asyncio.gather(*(self._marks.has(mark(install)) for install in installs))
-        return list(compress(installs, found))
+    async def _marked(self, installs: Iterable[str], mark_file: Callable[[str], str]) -> list[str]:
+        """Return the installs that have a mark; all are looked up concurrently."""
+        lookups = (self._marks.exists(mark_file(install)) for install in installs)
+        return list(compress(installs, await asyncio.gather(*lookups)))
 
 
-def _refused(refusal: RefusalError) -> Response:
+def _error_response(refusal: RefusalError) -> Response:
     headers = {}
-    if refusal.wait_s is not None:
-        headers["retry-after"] = str(math.ceil(refusal.wait_s))
+    if refusal.retry_after_s is not None:
+        headers["retry-after"] = str(math.ceil(refusal.retry_after_s))
     if refusal.status == 401:
         headers["www-authenticate"] = "Bearer"
     return JSONResponse({"error": refusal.reason}, refusal.status, headers)
 
 
-def _sent_at(value: str) -> int | None:
-    """Return the header's wall ms since 1970; None when it is absent, negative or beyond the year 2286."""
+def _parse_sent_at(value: str) -> int | None:
+    """Return the header's wall ms since 1970; None when absent, negative or after the year 2286."""
     return int(value) if re.fullmatch(r"[0-9]{1,13}", value) else None
 
 
@@ -144,11 +150,10 @@ def create_app(
     clock: Clock | None = None,
     limits: Limits | None = None,
 ) -> Starlette:
-    """Build the server over a store, or a local folder or an object store's URL."""
+    """Return the server over a store, a local folder, or an object store's URL."""
     place = open_store(store) if isinstance(store, str) else store
-    clock, limits = clock or SystemClock(), limits or Limits()
-    collector = Collector(place, token, clock, limits)
-    watch = HealthEndpoints(collector.probe, collector.metrics)
+    collector = Collector(place, token, clock or SystemClock(), limits or Limits())
+    health = HealthEndpoints(collector.probe, collector.metrics)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -156,20 +161,21 @@ def create_app(
         collector.close()
 
     routes = [
-        Route("/v1/events", collector.events, methods=["POST"]),
-        Route("/healthz", watch.health, methods=["GET"]),
-        Route("/readyz", watch.readiness, methods=["GET"]),
-        Route("/metrics", watch.figures, methods=["GET"]),
-        Route("/openapi.json", watch.document, methods=["GET"]),
+        Route("/v1/events", collector.post_events, methods=["POST"]),
+        Route("/healthz", health.health, methods=["GET"]),
+        Route("/readyz", health.readiness, methods=["GET"]),
+        Route("/metrics", health.metrics, methods=["GET"]),
+        Route("/openapi.json", health.openapi, methods=["GET"]),
     ]
     return Starlette(routes=routes, lifespan=lifespan)
 
 
-def settings() -> dict[str, Any]:
-    """Return how uvicorn is to serve.
+def uvicorn_options() -> dict[str, Any]:
+    """Return the options for uvicorn.
 
-    Silent connections and heads are bounded by the ingress. uvicorn's `limit_concurrency` would count silent
-    connections and then refuse all others, without Retry-After; h11 bounds heads, but takes more time than httptools.
+    The ingress limits idle connections and slow heads. uvicorn's `limit_concurrency` would count
+    idle connections and refuse all others without Retry-After; its h11 parser limits heads, but
+    takes more time than httptools.
     """
     return {
         "http": "httptools",
@@ -181,13 +187,13 @@ def settings() -> dict[str, Any]:
 
 
 def serve(store: str, host: str = "127.0.0.1", port: int = 8080, token: str | None = None) -> None:
-    """Serve until SIGTERM, then answer what is under way and stop within ten seconds."""
-    _raise_file_limit()
-    uvicorn.run(create_app(store, token), host=host, port=port, **settings())
+    """Serve until SIGTERM, then answer the requests in progress and stop within ten seconds."""
+    raise_file_limit()
+    uvicorn.run(create_app(store, token), host=host, port=port, **uvicorn_options())
 
 
-def _raise_file_limit() -> None:
-    """Let the process open more files, as far as it may: with 1,024 an ingress with many connections fills them."""
+def raise_file_limit() -> None:
+    """Raise the limit of open files if allowed: an ingress's connections use up the usual 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:

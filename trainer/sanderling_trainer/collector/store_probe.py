@@ -1,4 +1,4 @@
-"""Does the store take files, as of a few seconds ago? Refuses to know who asks."""
+"""Checks whether the store is writable, at most once in a few seconds."""
 
 from __future__ import annotations
 
@@ -10,28 +10,30 @@ from sanderling_trainer.event_log.object_store import ObjectStore
 
 PROBE = "probe"
 PROBE_AGE_S = 5.0
-PROBE_BYTES = 64 * 1024  # a full disk takes an empty file, and one that packs may take zeros
+# A full disk still takes an empty file, and a compressing file system a file of zeros.
+PROBE_BYTES = 64 * 1024
 
 
 class StoreProbe:
     """Writes one file, at most once in `PROBE_AGE_S`."""
 
     def __init__(self, store: ObjectStore, clock: Clock) -> None:
-        self._store, self._clock = store, clock
-        self._asked_at: int | None = None
-        self._works = False
-        self._turn = asyncio.Lock()
+        self._store = store
+        self._clock = clock
+        self._probed_ms: int | None = None
+        self._is_writable = False
+        self._lock = asyncio.Lock()
 
-    async def works(self) -> bool:
-        """Say whether the store took a file just now, or a few seconds ago."""
-        async with self._turn:
-            now = self._clock.mono_ms()
-            if self._asked_at is None or now - self._asked_at >= PROBE_AGE_S * 1000:
-                self._works = await asyncio.to_thread(self._put)
-                self._asked_at = now
-            return self._works
+    async def is_writable(self) -> bool:
+        """Return whether the store takes a file now, or took one a few seconds ago."""
+        async with self._lock:
+            now_ms = self._clock.mono_ms()
+            if self._probed_ms is None or now_ms - self._probed_ms >= PROBE_AGE_S * 1000:
+                self._is_writable = await asyncio.to_thread(self._write)
+                self._probed_ms = now_ms
+            return self._is_writable
 
-    def _put(self) -> bool:
+    def _write(self) -> bool:
         try:
             self._store.put(PROBE, os.urandom(PROBE_BYTES))
         except OSError:

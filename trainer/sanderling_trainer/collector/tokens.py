@@ -1,6 +1,6 @@
-"""The tokens of devices: random, kept only as hashes, revocable. Refuses to know what they open.
+"""Tokens of devices: random, revocable, and stored as hashes only.
 
-A token is valid as long as the store has the file `tokens/<sha256 of the token>`, {"name", "issued_at"}.
+A token is valid while the store has `tokens/<its sha256>`, a file with {"name", "issued_at"}.
 """
 
 from __future__ import annotations
@@ -15,52 +15,58 @@ from sanderling.runtime.clock import Clock
 from sanderling_trainer.event_log.object_store import ObjectStore
 
 FOLDER = "tokens"
-BYTES = 32
+TOKEN_BYTES = 32
 
 
 class TokenError(SanderlingError):
-    """No token has this name, or one has it already."""
+    """There is no token of this name, or there is one already."""
 
 
 class Token(msgspec.Struct, frozen=True):
-    """What is kept of a token: the device's name, wall ms since 1970, and the hash."""
+    """What is stored of a token: the device's name, wall ms since 1970, and the hash."""
 
     name: str
     issued_at: int
     hash: str = ""
 
 
-def file_of(token: str) -> str:
+def token_file(token: str) -> str:
     """Return the name of a token's file."""
     return f"{FOLDER}/{sha256(token.encode()).hexdigest()}"
 
 
 def issue(store: ObjectStore, name: str, clock: Clock) -> str:
-    """Make a token for a device and return it; it is not to be had a second time."""
-    if any(token.name == name for token in listed(store)):
-        raise TokenError(
-            f"expected a name without a token, found that `{name}` has one; revoke it first"
-        )
-    token = secrets.token_urlsafe(BYTES)
-    store.put(file_of(token), msgspec.json.encode({"name": name, "issued_at": clock.wall_ms()}))
+    """Return a new token for a device; it cannot be read back later.
+
+    Raises `TokenError` where the name has one.
+    """
+    if any(token.name == name for token in list_tokens(store)):
+        raise TokenError(f"expected a name without a token, found one of `{name}`; revoke it first")
+    token = secrets.token_urlsafe(TOKEN_BYTES)
+    content = msgspec.json.encode({"name": name, "issued_at": clock.wall_ms()})
+    store.put(token_file(token), content)
     return token
 
 
 def revoke(store: ObjectStore, name: str) -> None:
-    """End the token of a device; collectors know within seconds."""
-    mine = [token for token in listed(store) if token.name == name]
-    if not mine:
+    """Revoke the token of a device; collectors know within seconds.
+
+    Raises `TokenError` where there is none.
+    """
+    revoked = [token for token in list_tokens(store) if token.name == name]
+    if not revoked:
         raise TokenError(
-            f"expected the name of a token, found none named `{name}`; `sanderling tokens list` has all"
+            f"expected the name of a token, found none named `{name}`; "
+            "`sanderling tokens list` lists them"
         )
-    for token in mine:
+    for token in revoked:
         store.delete(f"{FOLDER}/{token.hash}")
 
 
-def listed(store: ObjectStore) -> list[Token]:
-    """Return all valid tokens by the time of their issue."""
-    found = []
-    for name in store.names(FOLDER):
-        token = msgspec.json.decode(store.get(name), type=Token)
-        found.append(msgspec.structs.replace(token, hash=name.removeprefix(f"{FOLDER}/")))
-    return sorted(found, key=lambda token: token.issued_at)
+def list_tokens(store: ObjectStore) -> list[Token]:
+    """Return all valid tokens, in the order of their issue."""
+    tokens = []
+    for file in store.names(FOLDER):
+        token = msgspec.json.decode(store.get(file), type=Token)
+        tokens.append(msgspec.structs.replace(token, hash=file.removeprefix(f"{FOLDER}/")))
+    return sorted(tokens, key=lambda token: token.issued_at)

@@ -1,6 +1,6 @@
-"""From the bytes of a batch to one verdict per event. Refuses to know requests and stores.
+"""Validates a batch: from the bytes of its body to one verdict per event.
 
-Each check runs before the next costs anything: the frame's header, unpacking under a cap, depth and schema, semantics.
+Cheap checks come first: the frame's header, decompression under a cap, depth and schema, semantics.
 """
 
 from __future__ import annotations
@@ -20,72 +20,74 @@ from sanderling.events import schema as wire
 from sanderling.events.schema import Verdict
 from sanderling_trainer.collector.limits import RefusalError
 from sanderling_trainer.collector.recent_ids import RecentIds
-from sanderling_trainer.event_log.segment_format import letter, line
+from sanderling_trainer.event_log.segment_format import encode_dead_letter, encode_line
 
 MAX_REASON = 500
 
 
 @dataclass
 class Batch:
-    """One request after its checks: lines to store, dead letters, and the verdicts to give once both are durable."""
+    """A validated batch: what to store, and the verdicts to answer once it is durable."""
 
     verdicts: list[Verdict] = field(default_factory=list)
     lines: list[bytes] = field(default_factory=list)
-    dead: list[bytes] = field(default_factory=list)
-    bodies: dict[str, int] = field(default_factory=dict)
+    """Lines of a segment, one for each event that is `ok`."""
+    dead_letters: list[bytes] = field(default_factory=list)
+    """One for each event that is `rejected`."""
+    checksums: dict[str, int] = field(default_factory=dict)
+    """CRC-32 of the bodies that are `ok`, by id."""
     installs: Counter[str] = field(default_factory=Counter)
+    """Number of events of each install, whatever their verdict."""
 
     def size(self) -> int:
-        """Return the bytes to be stored."""
-        return sum(map(len, self.lines)) + sum(map(len, self.dead))
+        """Return the bytes to be stored, uncompressed."""
+        return sum(map(len, self.lines)) + sum(map(len, self.dead_letters))
 
 
-class _Named(msgspec.Struct):
+class _Identity(msgspec.Struct):
     id: str
     install: str = ""
 
 
-class _Read(NamedTuple):
-    """A line, what it names, and what is wrong with it."""
-
+class _Line(NamedTuple):
     data: bytes
     id: str
     install: str
     fault: str | None
+    """Why the event is rejected, or None."""
 
 
-def judge(body: bytes, now: int, sent_at: int | None, memory: RecentIds) -> Batch:
-    """Check a batch received at `now`; raise `RefusalError` when it is none, or has a line that names no id."""
-    cap = min(wire.MAX_BATCH_BYTES, _declared(body))
+def validate_batch(body: bytes, now_ms: int, sent_at: int | None, recent: RecentIds) -> Batch:
+    """Validate a body; raise `RefusalError` when it is not a batch, or a line has no id."""
+    max_bytes = min(wire.MAX_BATCH_BYTES, _declared_size(body))
     try:
-        rows = list(codec.unpack(body, cap))
+        rows = list(codec.unpack(body, max_bytes))
     except BatchSizeError as error:
         raise RefusalError(413, str(error)) from error
     except EventError as error:
         raise RefusalError(400, str(error)) from error
     if len(rows) > wire.MAX_BATCH_EVENTS:
-        raise RefusalError(
-            413, f"expected at most {wire.MAX_BATCH_EVENTS} events, found {len(rows)}"
-        )
-    found = [_read(number, data) for number, data in enumerate(rows, 1)]
-    known = memory.get(row.id for row in found if row.fault is None)
+        reason = f"expected at most {wire.MAX_BATCH_EVENTS} events, found {len(rows)}"
+        raise RefusalError(413, reason)
+
+    lines = [_decode(number, data) for number, data in enumerate(rows, 1)]
+    stored = recent.get(line.id for line in lines if line.fault is None)
     batch = Batch()
-    for row in found:
-        _judge_one(batch, row, now, sent_at, known)
+    for line in lines:
+        _add(batch, line, now_ms, sent_at, stored)
     return batch
 
 
-def _declared(body: bytes) -> int:
-    """Return the size that the frame's header declares, a huge one if it declares none; refuse too large a window.
+def _declared_size(body: bytes) -> int:
+    """Return the decompressed size that the frame declares, a huge number if it declares none.
 
-    Capped at it, a frame that lies is refused.
+    A frame that declares too little is refused when it is decompressed with this cap.
     """
     try:
         header = zstandard.get_frame_parameters(body)
     except zstandard.ZstdError as error:
-        raise RefusalError(
-            400, f"expected a zstd frame, found {len(body)} bytes that are not: {error}"
-        ) from error
+        reason = f"expected a zstd frame, found {len(body)} bytes that are not: {error}"
+        raise RefusalError(400, reason) from error
     if header.window_size > wire.MAX_WINDOW_BYTES:
         raise RefusalError(
             413, f"expected a window of at most {wire.MAX_WINDOW_BYTES}, found {header.window_size}"
@@ -93,39 +95,40 @@ def _declared(body: bytes) -> int:
     return header.content_size
 
 
-def _read(number: int, data: bytes) -> _Read:
-    """Read one line; one that names no id can get no verdict, so it refuses the batch."""
+def _decode(number: int, data: bytes) -> _Line:
     try:
         event = codec.decode(data)
     except EventError as error:
-        named = _named(data, number)
-        return _Read(data, named.id[:64], named.install[:64], str(error))
-    return _Read(data, event.id, event.install, semantics.semantic_fault(event))
+        identity = _identity(number, data)
+        return _Line(data, identity.id[:64], identity.install[:64], str(error))
+    return _Line(data, event.id, event.install, semantics.semantic_fault(event))
 
 
-def _judge_one(
-    batch: Batch, row: _Read, now: int, sent_at: int | None, remembered: Mapping[str, int]
+def _identity(number: int, data: bytes) -> _Identity:
+    """Return id and install of an invalid event; refuse the batch if there is no id to answer."""
+    try:
+        return msgspec.json.decode(data[: wire.MAX_LINE], type=_Identity)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise RefusalError(400, f"line {number}: expected an event with an id: {error}") from error
+
+
+def _add(
+    batch: Batch, line: _Line, now_ms: int, sent_at: int | None, stored: Mapping[str, int]
 ) -> None:
-    """Give one event its verdict."""
-    data, id, install, fault = row
+    """Add the verdict of one line to the batch, and what to store of it."""
+    data, id, install, fault = line
     batch.installs[install] += 1
-    body = crc32(data)
-    known = batch.bodies.get(id, remembered.get(id))
-    if fault is None and known is not None and known != body:
+    checksum = crc32(data)
+    known = batch.checksums.get(id, stored.get(id))
+    if fault is None and known is not None and known != checksum:
         fault = "conflict: another event has this id"
+
     if fault is not None:
-        batch.dead.append(letter(data, now, fault))
+        batch.dead_letters.append(encode_dead_letter(data, now_ms, fault))
         batch.verdicts.append(Verdict(id, "rejected", fault[:MAX_REASON]))
     elif known is not None:
         batch.verdicts.append(Verdict(id, "duplicate"))
     else:
-        batch.bodies[id] = body
-        batch.lines.append(line(data, now, sent_at))
+        batch.checksums[id] = checksum
+        batch.lines.append(encode_line(data, now_ms, sent_at))
         batch.verdicts.append(Verdict(id, "ok"))
-
-
-def _named(data: bytes, number: int) -> _Named:
-    try:
-        return msgspec.json.decode(data[: wire.MAX_LINE], type=_Named)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        raise RefusalError(400, f"line {number}: expected an event with an id: {error}") from error

@@ -1,6 +1,6 @@
-"""Columns of a table as checked arrays. Refuses to know which columns a table should have.
+"""Columns of a table as checked arrays.
 
-Every check looks at whole columns and names the first bad row, counted from 1 without the header.
+Each check runs over a whole column and names the first bad row, counted from 1 without the header.
 """
 
 from __future__ import annotations
@@ -18,33 +18,34 @@ import pyarrow.types as pt
 from sanderling.errors import TableError
 from sanderling_trainer.data.files import read_file
 
-LONGEST_NAME = 512  # the wire's limit for ids and kinds
-LARGEST_RANK = 2**53
+MAX_NAME_LENGTH = 512  # the wire's limit for ids and kinds
+MAX_RANK = 2**53  # doubles hold whole numbers exactly up to here
 FIRST_SECOND = -62_135_596_800  # 0001-01-01
 LAST_SECOND = 253_402_300_799  # 9999-12-31
+KINDS_BY_SIGN = ("dislike", "neutral", "like")
 
 
 @dataclass(frozen=True)
 class Columns:
-    """A table and the file it came from, so that every fault can say where it is."""
+    """A table and the file it came from, which error messages name."""
 
     path: Path
     table: pa.Table
 
     @classmethod
     def read(cls, path: Path, required: tuple[str, ...]) -> Columns:
-        """Read a file and make sure that the required columns are there."""
+        """Read a file; raise `TableError` where a required column is missing."""
         table = read_file(path)
         missing = [name for name in required if name not in table.column_names]
         if missing:
             raise TableError(
-                f"{path}: expected the columns {', '.join(required)}, found {', '.join(table.column_names)};"
-                f" add or rename {', '.join(missing)}"
+                f"{path}: expected the columns {', '.join(required)},"
+                f" found {', '.join(table.column_names)}; add or rename {', '.join(missing)}"
             )
         return cls(path, table)
 
     def has(self, name: str) -> bool:
-        """Say whether an optional column is there."""
+        """Return whether there is a column of this name."""
         return name in self.table.column_names
 
     def fault(self, row: int, name: str, expected: str, found: object) -> TableError:
@@ -55,19 +56,19 @@ class Columns:
         )
 
     def names(self, name: str, expected: str = "an id") -> pa.Array:
-        """Return a column of ids as text `[n]`: not null, 1 to 512 characters; whole numbers become their digits."""
+        """Return a column of ids as text [n], none null, each of 1 to 512 characters.
+
+        Whole numbers become their digits.
+        """
         column = self.strings(name)
         length = pc.fill_null(pc.utf8_length(column), 0)
-        self._refuse(
-            name,
-            pc.or_(pc.less(length, 1), pc.greater(length, LONGEST_NAME)),
-            f"{expected} of 1 to 512 characters",
-        )
+        bad = pc.or_(pc.less(length, 1), pc.greater(length, MAX_NAME_LENGTH))
+        self._check(name, bad, f"{expected} of 1 to 512 characters")
         return column
 
     def strings(self, name: str) -> pa.Array:
-        """Return a column as text `[n]` with its nulls; only text and whole numbers can become text."""
-        column = self._whole(name)
+        """Return a column of text or whole numbers as text [n], nulls included."""
+        column = self._array(name)
         if not (_is_text(column.type) or pt.is_integer(column.type) or pt.is_null(column.type)):
             raise self.fault(0, name, "text or a whole number", f"the type {column.type}")
         try:
@@ -78,71 +79,89 @@ class Columns:
             ) from error
 
     def rewards(self, name: str) -> np.ndarray:
-        """Return rewards as float32 `[n]`, each in [-1, 1]."""
-        column = self._whole(name)
-        values = self._floats(column)
-        bad = ~((values >= -1.0) & (values <= 1.0))
-        self._refuse(name, pa.array(bad), "a number from -1 to 1")
+        """Return rewards as float32 [n], each in [-1, 1]."""
+        values = self._floats(self._array(name))
+        bad = ~((values >= -1.0) & (values <= 1.0))  # true for NaN too
+        self._check(name, pa.array(bad), "a number from -1 to 1")
         return values.astype(np.float32)
 
     def ranks(self, name: str) -> np.ndarray:
-        """Return ranks as int64 `[n]`, each 1 or more."""
-        values = self._floats(self._whole(name))
-        good = (values >= 1) & (values <= LARGEST_RANK) & (values == np.floor(values))
-        self._refuse(name, pa.array(~good), "a whole number from 1")
+        """Return ranks as int64 [n], each 1 or more."""
+        values = self._floats(self._array(name))
+        good = (values >= 1) & (values <= MAX_RANK) & (values == np.floor(values))
+        self._check(name, pa.array(~good), "a whole number from 1")
         return values.astype(np.int64)
 
     def seconds(self, name: str, latest: int = LAST_SECOND) -> np.ndarray:
-        """Return times as int64 `[n]`, seconds since 1970 UTC, rounded down, none later than `latest`.
+        """Return times as int64 [n], seconds since 1970 UTC, rounded down, none
+        later than `latest`.
 
         A number is always seconds. Text may be a number or ISO 8601; without an offset it is UTC.
         """
-        column = self._whole(name)
+        column = self._array(name)
         if pt.is_date(column.type) or pt.is_timestamp(column.type):
-            column = pc.cast(
-                column, pa.timestamp("us", tz=getattr(column.type, "tz", None)), safe=False
-            )
+            microseconds = pa.timestamp("us", tz=getattr(column.type, "tz", None))
+            column = pc.cast(column, microseconds, safe=False)
             values = self._floats(pc.cast(column, pa.int64())) / 1e6
         elif _is_text(column.type):
             values = np.array([_parse_time(text) for text in column.to_pylist()], dtype=np.float64)
         else:
             values = self._floats(column)
         bad = ~((values >= FIRST_SECOND) & (values <= latest))
-        past = "" if latest == LAST_SECOND else f", not later than second {latest}"
-        self._refuse(
-            name, pa.array(bad), f"seconds since 1970 (not milliseconds) or an ISO 8601 time{past}"
-        )
+        limit = "" if latest == LAST_SECOND else f", not later than second {latest}"
+        expected = f"seconds since 1970 (not milliseconds) or an ISO 8601 time{limit}"
+        self._check(name, pa.array(bad), expected)
         return np.floor(values).astype(np.int64)
 
-    def _whole(self, name: str) -> pa.Array:
+    def _array(self, name: str) -> pa.Array:
+        """Return a column in one piece."""
         column = self.table.column(name).combine_chunks()
+        # Arrow returns several chunks where one array could not hold the text.
         column = column if isinstance(column, pa.Array) else pa.concat_arrays(column.chunks)
         return column.dictionary_decode() if pt.is_dictionary(column.type) else column
 
     def _floats(self, column: pa.Array) -> np.ndarray:
-        """Return float64 with NaN for whatever is null or no number."""
+        """Return float64 [n], NaN where a cell is null or not a number."""
         if _is_text(column.type):
             return np.array([_parse_number(text) for text in column.to_pylist()], dtype=np.float64)
-        if not (
-            pt.is_integer(column.type) or pt.is_floating(column.type) or pt.is_decimal(column.type)
-        ):
-            return np.full(len(column), np.nan)
-        return np.asarray(
-            pc.fill_null(pc.cast(column, pa.float64(), safe=False), math.nan), np.float64
-        )
 
-    def _refuse(self, name: str, bad: pa.Array, expected: str) -> None:
+        kind = column.type
+        if not (pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind)):
+            return np.full(len(column), np.nan)
+
+        floats = pc.cast(column, pa.float64(), safe=False)
+        return np.asarray(pc.fill_null(floats, math.nan), np.float64)
+
+    def _check(self, name: str, bad: pa.Array, expected: str) -> None:
+        """Raise the error for the first bad cell of a column, if there is one."""
         row = pc.index(bad, True).as_py()
         if row >= 0:
-            raise self.fault(row, name, expected, self._whole(name)[row].as_py())
+            raise self.fault(row, name, expected, self._array(name)[row].as_py())
 
 
 def codes(column: pa.Array) -> tuple[np.ndarray, list[str]]:
-    """Return int64 codes `[n]` and the names they stand for, in order of first appearance; null is -1."""
+    """Return int64 codes [n], -1 for null, and the names in order of first appearance."""
     encoded = column.dictionary_encode()
-    return pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(
-        np.int64
-    ), encoded.dictionary.to_pylist()
+    indices = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
+    return indices.astype(np.int64), encoded.dictionary.to_pylist()
+
+
+def catalogue_rows(columns: Columns, ids: pa.Array) -> np.ndarray:
+    """Return the catalogue row int64 [n] of each `item_id`; raise `TableError`
+    where one is unknown.
+    """
+    names = columns.names("item_id", "an item id")
+    rows = pc.index_in(names, value_set=ids)
+    unknown = pc.index(pc.is_null(rows), True).as_py()
+    if unknown >= 0:
+        expected = f"one of the {len(ids)} items of the catalogue"
+        raise columns.fault(unknown, "item_id", expected, names[unknown])
+    return np.asarray(rows, np.int64)
+
+
+def kinds_by_sign(reward: np.ndarray) -> pa.Array:
+    """Return the kind of event [n] for logs without kinds: by the sign of the reward."""
+    return pa.array(KINDS_BY_SIGN).take(pa.array(np.sign(reward).astype(int) + 1))
 
 
 def _is_text(kind: pa.DataType) -> bool:

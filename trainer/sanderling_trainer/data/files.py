@@ -1,4 +1,4 @@
-"""Parquet and CSV files in and out as Arrow tables. Refuses to know what the columns mean."""
+"""Reads and writes Parquet and CSV files as Arrow tables."""
 
 from __future__ import annotations
 
@@ -10,34 +10,37 @@ import pyarrow.csv as pc_csv
 import pyarrow.parquet as pq
 
 from sanderling.errors import TableError
+from sanderling.runtime.files import replace_durably
 
 PARQUET = (".parquet", ".pq")
 CSV = (".csv",)
 
 
 def read_file(path: Path) -> pa.Table:
-    """Read a whole table; every CSV column arrives as text, so that an id `007` stays `007`.
+    """Read a whole table; every CSV column is text, so that an id `007` stays `007`.
 
-    Raises `TableError` when the file is missing, has another extension, is not what its extension says, has no rows,
-    or names a column twice.
+    Raises `TableError` where the file is missing, has another extension, is not what its extension
+    says, has no rows, or names a column twice.
     """
     kind = _kind(path)
     if not path.is_file():
-        raise TableError(
-            f"{path}: expected a file, found {'a folder' if path.is_dir() else 'nothing'}; check the path"
-        )
+        found = "a folder" if path.is_dir() else "nothing"
+        raise TableError(f"{path}: expected a file, found {found}; check the path")
     try:
         table = pq.read_table(path) if kind == "Parquet" else _read_csv(path)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise TableError(
             f"{path}: expected a {kind} file, found one that cannot be read: {error}"
         ) from error
-    _refuse_bad_shape(path, table)
+    _check_shape(path, table)
     return table
 
 
 def write_file(path: Path, table: pa.Table) -> None:
-    """Write a table in the format of the path's extension; the file appears whole or not at all."""
+    """Write a table in the format of the path's extension; the file appears whole or not at all.
+
+    Raises `TableError` where it cannot be written.
+    """
     kind = _kind(path)
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -46,7 +49,7 @@ def write_file(path: Path, table: pa.Table) -> None:
             pq.write_table(table, partial)
         else:
             pc_csv.write_csv(table, partial)
-        partial.replace(path)
+        replace_durably(partial, path)
     except (pa.ArrowException, OSError) as error:
         partial.unlink(missing_ok=True)
         raise TableError(
@@ -69,12 +72,15 @@ def _kind(path: Path) -> str:
         return "CSV"
     found = f"`{path.suffix}`" if path.suffix else "none"
     raise TableError(
-        f"{path}: expected the extension .parquet or .csv, found {found}; convert or rename the file"
+        f"{path}: expected the extension .parquet or .csv, found {found};"
+        " convert or rename the file"
     )
 
 
 def _read_csv(path: Path) -> pa.Table:
     parse = pc_csv.ParseOptions(newlines_in_values=True)
+
+    # The names must be known before reading, since only a type for each keeps Arrow from guessing.
     with pc_csv.open_csv(path, parse_options=parse) as reader:
         names = reader.schema.names
     convert = pc_csv.ConvertOptions(
@@ -83,11 +89,12 @@ def _read_csv(path: Path) -> pa.Table:
     return pc_csv.read_csv(path, parse_options=parse, convert_options=convert)
 
 
-def _refuse_bad_shape(path: Path, table: pa.Table) -> None:
-    twice = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
-    if twice:
+def _check_shape(path: Path, table: pa.Table) -> None:
+    repeated = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
+    if repeated:
         raise TableError(
-            f"{path}: expected each column once, found {', '.join(twice)} more than once; rename them"
+            f"{path}: expected each column once, found {', '.join(repeated)} more than once;"
+            " rename them"
         )
     if table.num_rows == 0:
         raise TableError(f"{path}: expected at least one row, found none")

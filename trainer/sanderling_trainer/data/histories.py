@@ -1,11 +1,8 @@
-"""What users did, in order: the histories of an interaction log, and those that devices tell of, state by state.
-
-Refuses to know decisions' chances and rewards.
-"""
+"""User histories in order of time, from an interaction log or from what devices report."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,18 +15,35 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class History:
-    """One user's events in order: item rows, kinds, whether each was liked, its context's row (-1 for none), whether
-    it is fresh, later than the inner split, and its time in seconds, 0 when nobody asks. All of one length. Events on
-    items that the lab does not know are left out. The first `told` stand in another history too: a state
-    began anew from them."""
+    """The s events of one user in order of time; every column has length s.
+
+    Events on items that the catalogue lacks are left out.
+    """
 
     items: Ints
+    """Catalogue rows."""
+
     kinds: Ints
+    """Codes of the policy's kinds of event."""
+
     liked: NDArray[np.bool_]
+    """Whether the reward was positive."""
+
     contexts: Ints
-    fresh: NDArray[np.bool_]
+    """Rows of the context table, -1 for none."""
+
+    is_validation: NDArray[np.bool_]
+    """Whether the event is later than the inner split, so that it validates and
+    is not learned from.
+    """
+
     times: Ints = field(default_factory=lambda: np.empty(0, np.int64))
-    told: int = 0
+    """Seconds since 1970 UTC; 0 throughout unless given."""
+
+    n_replayed: int = 0
+    """How many leading events are in another history too, because a reset state was
+    rebuilt from them.
+    """
 
     def __post_init__(self) -> None:
         if len(self.times) == 0:
@@ -39,18 +53,28 @@ class History:
         return len(self.items)
 
 
-def kinds_of(interactions: Interactions) -> list[str]:
-    """Return the policy's kinds of event: "view" stands for every unknown kind, then those of the log, then "click"."""
-    return list(dict.fromkeys(["view", *sorted(interactions.kinds), "click"]))
+def policy_kinds(kinds: Iterable[str]) -> list[str]:
+    """Return the kinds of event that a policy distinguishes, given those of its log.
+
+    The first, "view", stands for every kind that the policy does not know.
+    """
+    return list(dict.fromkeys(["view", *sorted(kinds), "click"]))
+
+
+def kind_codes(names: Sequence[str], kinds: Sequence[str]) -> Ints:
+    """Return the code int64 [len(names)] of each name in a policy's kinds, 0 where unknown."""
+    return np.array([kinds.index(name) if name in kinds else 0 for name in names], np.int64)
 
 
 def histories_of(
-    interactions: Interactions, kinds: Sequence[str], fresh_after: int
+    interactions: Interactions, kinds: Sequence[str], validation_after: int
 ) -> list[History]:
-    """Return a history for each user of the log; events later than `fresh_after` (seconds) are fresh."""
-    codes = np.array(
-        [kinds.index(kind) if kind in kinds else 0 for kind in interactions.kinds], np.int64
-    )
+    """Return one history for each user of the log.
+
+    kinds: the policy's kinds of event.
+    validation_after: seconds; later events are for validation.
+    """
+    codes = kind_codes(interactions.kinds, kinds)
     order = np.argsort(interactions.user, kind="stable")
     ends = np.flatnonzero(np.diff(interactions.user[order])) + 1
     return [
@@ -59,7 +83,7 @@ def histories_of(
             kinds=codes[interactions.kind[rows]],
             liked=interactions.reward[rows] > 0,
             contexts=interactions.context[rows],
-            fresh=interactions.time[rows] > fresh_after,
+            is_validation=interactions.time[rows] > validation_after,
             times=interactions.time[rows],
         )
         for rows in np.split(order, ends)

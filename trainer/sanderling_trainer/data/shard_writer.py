@@ -1,12 +1,13 @@
-"""From an interaction log in Parquet, of any size, to shards, in two passes of bounded memory.
+"""Writes shards: from histories in memory, or from a Parquet log of any size in bounded memory.
 
-The first pass streams the log and spills each event, as numbers, to the shard of its user; the second sorts one shard
-after the other. In memory are a part of the log, the catalogue's ids, the contexts' texts, and one shard. Refuses to
-know what is learned.
+A log takes two passes. The first streams it and spills each event, as numbers, to the shard of its
+user; the second sorts one shard after the other. In memory are a part of the log, the catalogue's
+ids, the contexts' texts, and one shard.
 """
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -16,64 +17,123 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sanderling.errors import TableError
-from sanderling_trainer.data.columns import Columns, codes
-from sanderling_trainer.data.shards import EVENTS, TYPES, Shards, Writer
+from sanderling_trainer.data.columns import Columns, catalogue_rows, codes, kinds_by_sign
+from sanderling_trainer.data.histories import History, policy_kinds
+from sanderling_trainer.data.shards import FORMAT, TYPES, Shards, shard_path
 from sanderling_trainer.data.tables import Catalogue
 
+EVENTS = 2**20
 ROWS = 2**18
 REQUIRED = ("user_id", "item_id", "timestamp")
 OPTIONAL = ("reward", "kind", "context")
-SIGNS = ["dislike", "neutral", "like"]
 
 Read = Callable[[Path, pa.Array], Iterator[pa.Table]]
 
 
-def shard(
+class ShardWriter:
+    """Writes a folder of shards, one after the other; only `close` makes it a folder of shards."""
+
+    def __init__(self, folder: Path, items: int) -> None:
+        self._folder = folder
+        self._shards = 0
+        self._events = 0
+        self._users = 0
+        self._counts = np.zeros(items, np.int64)
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, columns: Mapping[str, NDArray]) -> None:
+        """Write one shard from the columns of `TYPES`, all of one length, in any order."""
+        order = np.lexsort((columns["time"], columns["user"]))
+        ordered = {name: columns[name][order] for name in TYPES}
+        table = pa.table({name: pa.array(ordered[name], kind) for name, kind in TYPES.items()})
+        pq.write_table(table, shard_path(self._folder, self._shards), compression="zstd")
+
+        self._counts += np.bincount(ordered["item"], minlength=len(self._counts))
+        self._users += int((np.diff(ordered["user"]) != 0).sum()) + (len(order) > 0)
+        self._events += len(order)
+        self._shards += 1
+
+    def close(self, kinds: Sequence[str], contexts: Sequence[str] = ()) -> Shards:
+        """Write the summary, last of all, and return the shards."""
+        np.save(self._folder / "counts.npy", self._counts)
+        texts = pa.table({"text": pa.array(contexts, pa.string())})
+        pq.write_table(texts, self._folder / "contexts.parquet")
+
+        summary = {
+            "format": FORMAT,
+            "items": len(self._counts),
+            "kinds": list(kinds),
+            "shards": self._shards,
+            "events": self._events,
+            "users": self._users,
+        }
+        (self._folder / "shards.json").write_text(json.dumps(summary) + "\n")
+        return Shards(self._folder)
+
+
+def shard_histories(
+    histories: Sequence[History], folder: Path, items: int, kinds: Sequence[str], shards: int
+) -> Shards:
+    """Write histories in memory into `shards` shards, from 1 to one for each history."""
+    writer = ShardWriter(folder, items)
+    attributes = {
+        "item": "items",
+        "kind": "kinds",
+        "time": "times",
+        "liked": "liked",
+        "context": "contexts",
+    }
+
+    for index in range(shards):
+        members = histories[index::shards]
+        lengths = [len(history) for history in members]
+        columns = {"user": np.repeat(np.arange(index, len(histories), shards), lengths)}
+        for name, attribute in attributes.items():
+            columns[name] = np.concatenate([getattr(history, attribute) for history in members])
+        writer.add(columns)
+
+    return writer.close(kinds)
+
+
+def shard_log(
     log: Path, catalogue: Catalogue, folder: Path, events: int = EVENTS, read: Read | None = None
 ) -> Shards:
     """Write the shards of a log, a Parquet file or a folder of them, of about `events` events each.
 
-    `read` yields what `stream` yields, in any order, for a log that others read. Raises `TableError` as
-    `read_interactions` does, and names the row.
+    read: yields what `stream` yields, in any order, where other processes read the log.
+
+    Raises `TableError` as `read_interactions` does, and names the row.
     """
-    count = max(1, -(-opened(log).count_rows() // events))
+    count = max(1, -(-open_log(log).count_rows() // events))
     kinds: dict[str, int] = {}
     contexts: dict[str, int] = {}
+
     folder.mkdir(parents=True, exist_ok=True)
-    schema, lz4 = pa.schema(TYPES), pa.ipc.IpcWriteOptions(compression="lz4")
     with tempfile.TemporaryDirectory(dir=folder) as spill:
-        with ExitStack() as stack:
-            files = [
-                stack.enter_context(
-                    pa.ipc.new_stream(str(Path(spill) / f"{at}.arrows"), schema, options=lz4)
-                )
-                for at in range(count)
-            ]
-            for part in (read or stream)(log, pa.array(catalogue.ids, pa.string())):
-                coded = {
-                    "kind": _coded(part, "kind", kinds),
-                    "context": _coded(part, "context", contexts),
-                }
-                _spill(_numbers(part) | coded, files)
-        names = list(dict.fromkeys(["view", *sorted(kinds), "click"]))
+        paths = [Path(spill) / f"{index}.arrows" for index in range(count)]
+        parts = (read or stream)(log, pa.array(catalogue.ids, pa.string()))
+        _spill_log(parts, paths, kinds, contexts)
+
+        # Kinds get their codes in order of appearance; only now are all known and can be sorted.
+        names = policy_kinds(kinds)
         final = np.array([names.index(kind) for kind in kinds], np.int16)
-        writer = Writer(folder, len(catalogue))
-        for at in range(count):
-            with pa.ipc.open_stream(str(Path(spill) / f"{at}.arrows")) as file:
+        writer = ShardWriter(folder, len(catalogue))
+        for path in paths:
+            with pa.ipc.open_stream(str(path)) as file:
                 table = file.read_all()
             columns = {name: np.asarray(table[name]) for name in TYPES}
             writer.add(columns | {"kind": final[columns["kind"]]})
+
     return writer.close(names, list(contexts))
 
 
-def opened(log: Path) -> ds.Dataset:
-    """Return the log with the columns that it must have."""
+def open_log(log: Path) -> ds.Dataset:
+    """Return a log as a dataset; raise `TableError` where it is no Parquet or lacks a column."""
     try:
         source = ds.dataset(log, format="parquet")
         names = source.schema.names
@@ -82,52 +142,54 @@ def opened(log: Path) -> ds.Dataset:
     missing = [name for name in REQUIRED if name not in names]
     if missing:
         raise TableError(
-            f"{log}: expected the columns {', '.join(REQUIRED)}, found {', '.join(names)}"
+            f"{log}: expected the columns {', '.join(REQUIRED)}, found {', '.join(names)};"
+            f" add or rename {', '.join(missing)}"
         )
     return source
 
 
-def used(log: Path) -> list[str]:
-    """Return the columns of a log that mean something."""
-    return [*REQUIRED, *(name for name in OPTIONAL if name in opened(log).schema.names)]
+def used_columns(log: Path) -> list[str]:
+    """Return the columns of a log that training reads."""
+    names = open_log(log).schema.names
+    return [*REQUIRED, *(name for name in OPTIONAL if name in names)]
 
 
 def stream(log: Path, ids: pa.Array) -> Iterator[pa.Table]:
-    """Yield `checked` parts of a log, one after the other; a dataset's own scanner would read ahead without a bound."""
-    first, columns = 0, used(log)
-    for file in opened(log).files:
+    """Yield the parts of a log, checked, in order."""
+    first = 0
+    columns = used_columns(log)
+    # Not the dataset's own scanner, which reads ahead without a bound on memory.
+    for file in open_log(log).files:
         with pq.ParquetFile(file, pre_buffer=False) as parquet:
             for batch in parquet.iter_batches(ROWS, columns=columns):
                 if len(batch):
-                    yield checked(pa.Table.from_batches([batch]), log, ids, first)
+                    yield checked_part(pa.Table.from_batches([batch]), log, ids, first)
                 first += len(batch)
 
 
-def checked(table: pa.Table, log: Path, ids: pa.Array, first: int = 0) -> pa.Table:
-    """Return user (a hash), item (a row of the catalogue), time and liked as numbers, kind and context as text.
+def checked_part(table: pa.Table, log: Path, ids: pa.Array, first: int = 0) -> pa.Table:
+    """Return user (a hash), item (a catalogue row), time, liked; kind and context as text.
 
-    Raises `TableError`; its row numbers count on from `first`.
+    Raises `TableError`, whose row numbers count on from `first`.
     """
     part = _Part(log, table, first)
     reward = part.rewards("reward") if part.has("reward") else np.ones(len(table), np.float32)
-    signs = pa.array(SIGNS).take(pa.array(np.sign(reward).astype(int) + 1))
+    nulls = pa.nulls(len(table), pa.string())
     return pa.table(
         {
-            "user": _hashes(part.names("user_id", "a user id")),
-            "item": _rows(part, ids),
+            "user": _user_hashes(part.names("user_id", "a user id")),
+            "item": catalogue_rows(part, ids),
             "time": part.seconds("timestamp"),
             "liked": reward > 0,
-            "kind": part.names("kind", "a kind") if part.has("kind") else signs,
-            "context": part.strings("context")
-            if part.has("context")
-            else pa.nulls(len(table), pa.string()),
+            "kind": part.names("kind", "a kind") if part.has("kind") else kinds_by_sign(reward),
+            "context": part.strings("context") if part.has("context") else nulls,
         }
     )
 
 
 @dataclass(frozen=True)
 class _Part(Columns):
-    """Some rows of a table, whose faults count from its beginning."""
+    """Some rows of a table, whose errors count rows from the beginning of the table."""
 
     first: int = 0
 
@@ -136,43 +198,48 @@ class _Part(Columns):
         return super().fault(self.first + row, name, expected, found)
 
 
-def _spill(columns: Mapping[str, NDArray], files: Sequence[pa.ipc.RecordBatchStreamWriter]) -> None:
-    """Append each event to the file of its user."""
-    home = columns["user"] % len(files)
-    order = np.argsort(home, kind="stable")
-    starts = np.searchsorted(home[order], np.arange(len(files) + 1))
+def _spill_log(
+    parts: Iterator[pa.Table],
+    paths: Sequence[Path],
+    kinds: dict[str, int],
+    contexts: dict[str, int],
+) -> None:
+    """Append each event to its user's shard file; `kinds` and `contexts` collect the codes."""
+    schema = pa.schema(TYPES)
+    lz4 = pa.ipc.IpcWriteOptions(compression="lz4")
+    with ExitStack() as stack:
+        files = [
+            stack.enter_context(pa.ipc.new_stream(str(path), schema, options=lz4)) for path in paths
+        ]
+        for part in parts:
+            columns = {name: np.asarray(part[name]) for name in ("user", "item", "time", "liked")}
+            columns["kind"] = _growing_codes(part, "kind", kinds)
+            columns["context"] = _growing_codes(part, "context", contexts)
+            _spill_part(columns, files)
+
+
+def _spill_part(
+    columns: Mapping[str, NDArray], files: Sequence[pa.ipc.RecordBatchStreamWriter]
+) -> None:
+    shard = columns["user"] % len(files)
+    order = np.argsort(shard, kind="stable")
+    starts = np.searchsorted(shard[order], np.arange(len(files) + 1))
     table = pa.table({name: pa.array(columns[name][order], kind) for name, kind in TYPES.items()})
-    for at, file in enumerate(files):
-        if starts[at + 1] > starts[at]:
-            file.write_table(table.slice(starts[at], starts[at + 1] - starts[at]))
+
+    for file, start, stop in zip(files, starts[:-1], starts[1:], strict=True):
+        if stop > start:
+            file.write_table(table.slice(start, stop - start))
 
 
-def _numbers(part: pa.Table) -> dict[str, NDArray]:
-    return {name: np.asarray(part[name]) for name in ("user", "item", "time", "liked")}
-
-
-def _rows(part: _Part, ids: pa.Array) -> NDArray[np.int64]:
-    names = part.names("item_id", "an item id")
-    rows = pc.index_in(names, value_set=ids)
-    unknown = pc.index(pc.is_null(rows), True).as_py()
-    if unknown >= 0:
-        raise part.fault(
-            unknown, "item_id", f"one of the {len(ids)} items of the catalogue", names[unknown]
-        )
-    return np.asarray(rows, np.int64)
-
-
-def _hashes(users: pa.Array) -> NDArray[np.int64]:
-    """Return 63 bits of BLAKE2b of each user's id: the same in every run, and no two users share them in practice."""
+def _user_hashes(users: pa.Array) -> NDArray[np.int64]:
+    """Return 63 bits of BLAKE2b of each user id: the same in every run, distinct in practice."""
     code, names = codes(users)
     digests = b"".join(blake2b(name.encode(), digest_size=8).digest() for name in names)
     return (np.frombuffer(digests, np.uint64) >> np.uint64(1)).astype(np.int64)[code]
 
 
-def _coded(part: pa.Table, name: str, book: dict[str, int]) -> NDArray[np.int64]:
-    """Return codes by a book that grows; -1 for nothing."""
-    code, names = codes(part[name].combine_chunks())
-    places = np.array(
-        [book.setdefault(name, len(book)) if name else -1 for name in names], np.int64
-    )
-    return np.append(places, -1)[code]
+def _growing_codes(part: pa.Table, column: str, known: dict[str, int]) -> NDArray[np.int64]:
+    """Return the code of each name, -1 for null or empty; new names are added to `known`."""
+    code, names = codes(part[column].combine_chunks())
+    values = np.array([known.setdefault(name, len(known)) if name else -1 for name in names])
+    return np.append(values, -1).astype(np.int64)[code]

@@ -1,18 +1,17 @@
-"""Histories on disk, in shards of which one at a time is in memory: the out-of-core form of a log.
+"""Histories on disk in shards, read one at a time: the out-of-core form of a log.
 
     shards.json      how many events, users, items and shards, and the kinds of event
     contexts.parquet the texts of the contexts, in the order of their rows
     counts.npy       int64 [n]: how many events each item has
-    00000.parquet…   user, item, kind, time, liked, context: a user's events lie in one shard, in order
+    00000.parquet…   user, item, kind, time, liked, context; a user's events, in order, in one shard
 
-Users are spread over the shards by hash, so that every shard is a fair sample of them. Refuses to know where the log
-came from, and what is learned from it.
+Users are assigned to shards by hash, so that each shard is a fair sample of them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,10 +23,9 @@ from numpy.typing import NDArray
 
 from sanderling.errors import TableError
 from sanderling_trainer.data.histories import History
-from sanderling_trainer.data.popularity import DAY, Trends
+from sanderling_trainer.data.popularity import DAY, PopularityHistory
 
 FORMAT = 1
-EVENTS = 2**20
 NEVER = 2**62
 TYPES = {
     "user": pa.int64(),
@@ -39,39 +37,45 @@ TYPES = {
 }
 
 
+def shard_path(folder: Path, index: int) -> Path:
+    """Return the file of one shard."""
+    return folder / f"{index:05d}.parquet"
+
+
 @dataclass(frozen=True)
 class Shards:
-    """A folder of shards; events later than `fresh_after` (seconds) are fresh."""
+    """A folder of shards. Raises `TableError` where it is none, or of another format."""
 
     folder: Path
-    fresh_after: int = NEVER
+
+    validation_after: int = NEVER
+    """Seconds; later events are for validation."""
 
     def __post_init__(self) -> None:
         if not (self.folder / "shards.json").is_file():
             raise TableError(
                 f"{self.folder}: expected a folder of shards, found no shards.json in it"
             )
-        if self._facts["format"] != FORMAT:
-            raise TableError(
-                f"{self.folder}: expected shards of format {FORMAT}, found {self._facts['format']}"
-            )
+        found = self._summary["format"]
+        if found != FORMAT:
+            raise TableError(f"{self.folder}: expected shards of format {FORMAT}, found {found}")
 
     @cached_property
-    def _facts(self) -> dict:
+    def _summary(self) -> dict:
         return json.loads((self.folder / "shards.json").read_text())
 
     def __len__(self) -> int:
-        return int(self._facts["shards"])
+        return int(self._summary["shards"])
 
     @property
     def events(self) -> int:
         """How many events there are in all."""
-        return int(self._facts["events"])
+        return int(self._summary["events"])
 
     @property
     def kinds(self) -> list[str]:
         """The policy's kinds of event."""
-        return list(self._facts["kinds"])
+        return list(self._summary["kinds"])
 
     @property
     def contexts(self) -> list[str]:
@@ -82,11 +86,10 @@ class Shards:
         """Return how many events each item has, int64 [n]."""
         return np.load(self.folder / "counts.npy", mmap_mode="r")
 
-    def read(self, at: int) -> list[History]:
+    def read(self, index: int) -> list[History]:
         """Return the histories of one shard."""
-        table = pq.read_table(self._path(at), memory_map=True)
-        item, kind, time, liked, context = (np.asarray(table[name]) for name in list(TYPES)[1:])
-        ends = self._ends(np.asarray(table["user"]))
+        table = pq.read_table(shard_path(self.folder, index), memory_map=True)
+        user, item, kind, time, liked, context = (np.asarray(table[name]) for name in TYPES)
         columns = (
             item.astype(np.int64),
             kind.astype(np.int64),
@@ -94,102 +97,51 @@ class Shards:
             context.astype(np.int64),
             time,
         )
-        parts = zip(*(np.split(column, ends[:-1]) for column in columns), strict=True)
+
+        cuts = _history_ends(user)[:-1]
+        histories = zip(*(np.split(column, cuts) for column in columns), strict=True)
         return [
-            History(items, kinds, liked, contexts, times > self.fresh_after, times)
-            for items, kinds, liked, contexts, times in parts
+            History(items, kinds, liked, contexts, times > self.validation_after, times)
+            for items, kinds, liked, contexts, times in histories
         ]
 
-    def lengths(self, at: int) -> NDArray[np.int64]:
+    def lengths(self, index: int) -> NDArray[np.int64]:
         """Return how many events each history of a shard has, int64 [u]."""
-        return np.diff(
-            self._ends(np.asarray(pq.read_table(self._path(at), columns=["user"])["user"])),
-            prepend=0,
-        )
+        (user,) = self._columns(index, "user")
+        return np.diff(_history_ends(user), prepend=0)
 
-    def moment(self, share: float) -> int:
-        """Return the end of the first day, in seconds, by which this share of the events had happened."""
-        days: dict[int, int] = {}
-        for at in range(len(self)):
-            times = np.asarray(pq.read_table(self._path(at), columns=["time"])["time"])
+    def quantile_day_end(self, share: float) -> int:
+        """Return the end, in seconds, of the first day by which a share of the events happened."""
+        counts: dict[int, int] = {}
+        for index in range(len(self)):
+            (times,) = self._columns(index, "time")
             for day, count in zip(*np.unique(times // DAY, return_counts=True), strict=True):
-                days[int(day)] = days.get(int(day), 0) + int(count)
-        ordered = sorted(days)
-        reached = np.cumsum([days[day] for day in ordered]) >= share * self.events
-        return (ordered[int(reached.argmax())] + 1) * DAY - 1
+                counts[int(day)] = counts.get(int(day), 0) + int(count)
 
-    def trends(self) -> Trends:
-        """Count what was liked up to `fresh_after` day by day; a row for each item and day that has any."""
+        days = sorted(counts)
+        reached = np.cumsum([counts[day] for day in days]) >= share * self.events
+        return (days[int(reached.argmax())] + 1) * DAY - 1
+
+    def popularity(self) -> PopularityHistory:
+        """Count the likes of each day up to `validation_after`."""
         nothing = np.empty(0, np.int64)
-        counted = Trends(nothing, nothing, nothing, len(self.counts()))
-        for at in range(len(self)):
-            table = pq.read_table(self._path(at), columns=["user", "item", "time", "liked"])
-            user, item, time, liked = (np.asarray(table[name]) for name in table.column_names)
-            known = liked & (time <= self.fresh_after)
-            counted = counted.plus(
-                Trends.of(user[known], item[known].astype(np.int64), time[known], counted.items)
-            )
-        return counted
+        total = PopularityHistory(nothing, nothing, nothing, len(self.counts()))
+        for part in self._popularity_parts(total.items):
+            total = total.plus(part)
+        return total
 
-    def _path(self, at: int) -> Path:
-        return self.folder / f"{at:05d}.parquet"
+    def _popularity_parts(self, items: int) -> Iterator[PopularityHistory]:
+        for index in range(len(self)):
+            user, item, time, liked = self._columns(index, "user", "item", "time", "liked")
+            kept = liked & (time <= self.validation_after)
+            rows = item[kept].astype(np.int64)
+            yield PopularityHistory.of(user[kept], rows, time[kept], items)
 
-    @staticmethod
-    def _ends(user: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.append(np.flatnonzero(np.diff(user)) + 1, len(user))
-
-
-class Writer:
-    """Writes a folder of shards, one after the other; without `close` it is none."""
-
-    def __init__(self, folder: Path, items: int) -> None:
-        self.folder, self.shards, self.events, self.users = folder, 0, 0, 0
-        self._counts = np.zeros(items, np.int64)
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def add(self, columns: Mapping[str, NDArray]) -> None:
-        """Write one shard from the columns of `TYPES`, all of one length and in any order of users and times."""
-        order = np.lexsort((columns["time"], columns["user"]))
-        ordered = {name: columns[name][order] for name in TYPES}
-        pq.write_table(
-            pa.table({name: pa.array(ordered[name], kind) for name, kind in TYPES.items()}),
-            self.folder / f"{self.shards:05d}.parquet",
-            compression="zstd",
-        )
-        self._counts += np.bincount(ordered["item"], minlength=len(self._counts))
-        self.users += int((np.diff(ordered["user"]) != 0).sum()) + (len(order) > 0)
-        self.events, self.shards = self.events + len(order), self.shards + 1
-
-    def close(self, kinds: Sequence[str], contexts: Sequence[str] = ()) -> Shards:
-        """Write down what the shards are, last of all."""
-        np.save(self.folder / "counts.npy", self._counts)
-        pq.write_table(
-            pa.table({"text": pa.array(contexts, pa.string())}), self.folder / "contexts.parquet"
-        )
-        facts = {"format": FORMAT, "items": len(self._counts), "kinds": list(kinds)}
-        facts |= {name: getattr(self, name) for name in ("shards", "events", "users")}
-        (self.folder / "shards.json").write_text(json.dumps(facts) + "\n")
-        return Shards(self.folder)
+    def _columns(self, index: int, *names: str) -> list[NDArray]:
+        table = pq.read_table(shard_path(self.folder, index), columns=list(names))
+        return [np.asarray(table[name]) for name in names]
 
 
-def spread(
-    histories: Sequence[History], folder: Path, items: int, kinds: Sequence[str], shards: int
-) -> Shards:
-    """Write histories in memory into so many shards, each history whole; 1 to as many as there are histories."""
-    writer = Writer(folder, items)
-    columns = {
-        "item": "items",
-        "kind": "kinds",
-        "time": "times",
-        "liked": "liked",
-        "context": "contexts",
-    }
-    for at in range(shards):
-        own = histories[at::shards]
-        user = np.repeat(np.arange(at, len(histories), shards), [len(history) for history in own])
-        told = {
-            name: np.concatenate([getattr(one, field) for one in own])
-            for name, field in columns.items()
-        }
-        writer.add({"user": user, **told})
-    return writer.close(kinds)
+def _history_ends(user: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where each user's run of events ends, int64 [u]."""
+    return np.append(np.flatnonzero(np.diff(user)) + 1, len(user))

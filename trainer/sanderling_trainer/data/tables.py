@@ -1,4 +1,4 @@
-"""The three tables of the lab: items, interactions and slates. Refuses to know where they came from.
+"""The three tables that training and evaluation read: items, interactions and slates.
 
 | table | required columns | optional columns |
 |---|---|---|
@@ -6,8 +6,8 @@
 | interactions | `user_id`, `item_id`, `timestamp` | `reward` (-1 to 1), `kind`, `context` |
 | slates | `user_id`, `rank` (from 1), `item_id`, `score` | |
 
-Files are Parquet or CSV by their extension. A bad row stops the reading with a `TableError` that names file, row and
-column; nothing is half-read.
+Files are Parquet or CSV by their extension. A bad cell raises a `TableError` that names file, row
+and column; no table is read in part.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sanderling.errors import TableError
-from sanderling_trainer.data.columns import LAST_SECOND, Columns, codes
+from sanderling_trainer.data.columns import (
+    LAST_SECOND,
+    Columns,
+    catalogue_rows,
+    codes,
+    kinds_by_sign,
+)
 from sanderling_trainer.data.files import from_rows, read_file, write_file
 
 SLATE_COLUMNS = ("user_id", "rank", "item_id", "score")
@@ -30,16 +36,18 @@ SLATE_COLUMNS = ("user_id", "rank", "item_id", "score")
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The n items: ids, the texts that a language model reads, and the records that a bundle's catalogue shows.
-
-    A text is the `text` column followed by the attributes, as in `Toy Story (1995). genres: Animation Comedy`. A
-    record is `{"id", "title", attribute…}`. The title is the column `title` where there is one, else `text`, else the
-    id, so that an item without any words can still be named.
-    """
+    """The n items."""
 
     ids: list[str]
+
     texts: list[str]
+    """What the language model reads: the column `text`, then the attributes, as in
+    `Toy Story (1995). genres: Animation Comedy`."""
+
     records: list[dict[str, object]]
+    """What a bundle's catalogue shows: `{"id", "title", attribute…}`. The title is the column
+    `title` if there is one, else `text`, else the id, so that every item has a name.
+    """
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -47,22 +55,27 @@ class Catalogue:
 
 @dataclass(frozen=True)
 class Interactions:
-    """The n events of a log, by time; events of the same second keep the order of the file.
-
-    user: int64 `[n]`, codes into `users`.
-    item: int64 `[n]`, rows of the catalogue.
-    time: int64 `[n]`, seconds since 1970 UTC.
-    reward: float32 `[n]` in [-1, 1]; 1 where the table has no rewards.
-    kind: int64 `[n]`, codes into `kinds`; without the column `like`, `dislike` or `neutral` by the reward's sign.
-    context: int64 `[n]`, codes into `contexts`, -1 for none.
-    """
+    """The n events of a log by time; events of the same second keep the order of the file."""
 
     user: np.ndarray
+    """int64 [n], codes into `users`."""
+
     item: np.ndarray
+    """int64 [n], rows of the catalogue."""
+
     time: np.ndarray
+    """int64 [n], seconds since 1970 UTC."""
+
     reward: np.ndarray
+    """float32 [n] in [-1, 1]; 1 where the table has no rewards."""
+
     kind: np.ndarray
+    """int64 [n], codes into `kinds`; `like`, `dislike` or `neutral` by the reward's sign where the
+    table has no kinds."""
+
     context: np.ndarray
+    """int64 [n], codes into `contexts`, -1 for none."""
+
     users: list[str]
     kinds: list[str]
     contexts: list[str]
@@ -71,39 +84,44 @@ class Interactions:
         return len(self.user)
 
     def select(self, mask: np.ndarray) -> Interactions:
-        """Return the events under a boolean mask `[n]`, or at positions; the code books stay whole."""
+        """Return the events under a mask [n] or at indices; `users`, `kinds`,
+        `contexts` stay whole.
+        """
         columns = ("user", "item", "time", "reward", "kind", "context")
         return replace(self, **{name: getattr(self, name)[mask] for name in columns})
 
 
 def read_catalogue(path: Path | str) -> Catalogue:
-    """Read the items; raise `TableError` for an empty or repeated id, or an attribute named `id`."""
+    """Read the items; raise `TableError` for an empty or repeated id or an attribute `id`."""
     columns = Columns.read(Path(path), ("item_id", "text"))
     if columns.has("id"):
         raise TableError(
-            f"{path}: expected attributes with other names than `id`, found a column `id`; rename it"
+            f"{path}: expected attributes with other names than `id`, found a column `id`;"
+            " rename it"
         )
     ids = columns.names("item_id", "an item id").to_pylist()
-    _refuse_repeats(columns, ids)
+    _check_unique(columns, ids)
+
     texts = [text or "" for text in columns.strings("text").to_pylist()]
     attributes = columns.table.drop_columns(["item_id", "text"]).to_pylist()
-    items = [_item(*item) for item in zip(ids, texts, attributes, strict=True)]
+    items = [_item(*cells) for cells in zip(ids, texts, attributes, strict=True)]
     return Catalogue(ids, [text for text, _ in items], [record for _, record in items])
 
 
 def read_interactions(
     path: Path | str, catalogue: Catalogue, latest: int = LAST_SECOND
 ) -> Interactions:
-    """Read the log; raise `TableError` for an item that the catalogue lacks and for any value out of its range.
+    """Read the log; raise `TableError` for an unknown item and for a value out of its range.
 
-    An event later than `latest` (seconds) is out of range: one wrong clock would move every split in time.
+    An event later than `latest` (seconds) is out of range, since one wrong clock would move every
+    split in time.
     """
     columns = Columns.read(Path(path), ("user_id", "item_id", "timestamp"))
     user = columns.names("user_id", "a user id")
-    item = _catalogue_rows(columns, catalogue)
+    item = catalogue_rows(columns, pa.array(catalogue.ids, pa.string()))
     time = columns.seconds("timestamp", latest)
     reward = columns.rewards("reward") if columns.has("reward") else np.ones(len(time), np.float32)
-    kind = columns.names("kind", "a kind") if columns.has("kind") else _kind_by_sign(reward)
+    kind = columns.names("kind", "a kind") if columns.has("kind") else kinds_by_sign(reward)
     context = _context(columns, len(time))
 
     order = np.argsort(time, kind="stable")
@@ -124,13 +142,15 @@ def read_interactions(
 
 
 def read_likes(path: Path | str) -> dict[str, set[str]]:
-    """Return the item ids that each user liked, that is with a positive reward or, without rewards, at all."""
+    """Return the item ids that each user liked: those with a positive reward, or
+    all without rewards.
+    """
     columns = Columns.read(Path(path), ("user_id", "item_id"))
     users = columns.names("user_id", "a user id").to_pylist()
     items = columns.names("item_id", "an item id").to_pylist()
-    rewards = (
-        columns.rewards("reward") if columns.has("reward") else np.ones(len(users), np.float32)
-    )
+    has_rewards = columns.has("reward")
+    rewards = columns.rewards("reward") if has_rewards else np.ones(len(users), np.float32)
+
     likes: dict[str, set[str]] = {}
     for user, item, reward in zip(users, items, rewards, strict=True):
         if reward > 0:
@@ -139,18 +159,24 @@ def read_likes(path: Path | str) -> dict[str, set[str]]:
 
 
 def write_slates(path: Path | str, rows: Iterable[dict[str, object]]) -> None:
-    """Write rows of `user_id`, `rank` (from 1), `item_id`, `score`."""
+    """Write rows of `user_id`, `rank` (from 1), `item_id`, `score`; raise `TableError`
+    if one is missing.
+    """
     table = from_rows(Path(path), rows)
     missing = [name for name in SLATE_COLUMNS if name not in table.column_names]
     if missing:
         raise TableError(
-            f"{path}: expected rows with {', '.join(SLATE_COLUMNS)}, found none of {', '.join(missing)}"
+            f"{path}: expected rows with {', '.join(SLATE_COLUMNS)},"
+            f" found none of {', '.join(missing)}"
         )
     write_file(Path(path), table.select(list(SLATE_COLUMNS)))
 
 
 def read_slates(path: Path | str) -> dict[str, list[str]]:
-    """Return each user's item ids by rank; raise `TableError` unless ranks run 1, 2, 3… without repeated items."""
+    """Return each user's item ids by rank.
+
+    Raises `TableError` unless each user's ranks are 1, 2, 3… and no item is repeated.
+    """
     columns = Columns.read(Path(path), SLATE_COLUMNS)
     ranks = columns.ranks("rank")
     users = columns.names("user_id", "a user id").to_pylist()
@@ -159,19 +185,17 @@ def read_slates(path: Path | str) -> dict[str, list[str]]:
     for row in np.argsort(ranks, kind="stable"):
         slate = slates.setdefault(users[row], [])
         if ranks[row] != len(slate) + 1:
-            raise columns.fault(
-                row, "rank", f"{len(slate) + 1} as the next rank of {users[row]}", ranks[row]
-            )
+            expected = f"{len(slate) + 1} as the next rank of {users[row]}"
+            raise columns.fault(row, "rank", expected, ranks[row])
         if items[row] in slate:
-            raise columns.fault(
-                row, "item_id", f"an item new to the slate of {users[row]}", items[row]
-            )
+            expected = f"an item new to the slate of {users[row]}"
+            raise columns.fault(row, "item_id", expected, items[row])
         slate.append(items[row])
     return slates
 
 
 class Parquet:
-    """Rows as plain dictionaries, for the engine's command line, which may not know Arrow itself."""
+    """Rows as dictionaries, for the engine's command line, which cannot import Arrow itself."""
 
     @staticmethod
     def rows(path: Path | str) -> Iterator[dict[str, object]]:
@@ -181,25 +205,26 @@ class Parquet:
 
     @staticmethod
     def write(path: Path | str, rows: list[dict[str, object]]) -> None:
-        """Write the rows to a Parquet or CSV file; raise `TableError` when they do not form a table."""
+        """Write the rows to a Parquet or CSV file; raise `TableError` when they
+        do not form a table.
+        """
         write_file(Path(path), from_rows(Path(path), rows))
 
 
 def _item(item_id: str, text: str, attributes: dict[str, object]) -> tuple[str, dict[str, object]]:
     """Return the text for the language model and the record for the bundle."""
-    plain = {name: _plain(value) for name, value in attributes.items()}
-    known = {name: value for name, value in plain.items() if value not in (None, "", [])}
-    words = [text.strip(), *(f"{name}: {_words(value)}" for name, value in known.items())]
-    title = str(known.get("title") or text.strip() or item_id)
-    return ". ".join(word for word in words if word) or item_id, {
-        "id": item_id,
-        **known,
-        "title": title,
-    }
+    values = {name: _plain(value) for name, value in attributes.items()}
+    filled = {name: value for name, value in values.items() if value not in (None, "", [])}
+
+    parts = [text.strip(), *(f"{name}: {_words(value)}" for name, value in filled.items())]
+    full_text = ". ".join(part for part in parts if part) or item_id
+
+    title = str(filled.get("title") or text.strip() or item_id)
+    return full_text, {"id": item_id, **filled, "title": title}
 
 
 def _plain(value: object) -> object:
-    """Return what JSON can hold; a number that is not finite is no value."""
+    """Return a value that JSON can hold, None for a number that is not finite."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, list):
@@ -211,36 +236,15 @@ def _words(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _refuse_repeats(columns: Columns, ids: list[str]) -> None:
+def _check_unique(columns: Columns, ids: list[str]) -> None:
     if len(set(ids)) == len(ids):
         return
+
     first: dict[str, int] = {}
     for row, item_id in enumerate(ids):
         if first.setdefault(item_id, row) != row:
-            raise columns.fault(
-                row, "item_id", f"an id not used before (row {first[item_id] + 1} has it)", item_id
-            )
-
-
-def _catalogue_rows(columns: Columns, catalogue: Catalogue) -> np.ndarray:
-    names = columns.names("item_id", "an item id")
-    rows = pc.index_in(names, value_set=pa.array(catalogue.ids, pa.string()))
-    unknown = pc.index(pc.is_null(rows), True).as_py()
-    if unknown >= 0:
-        raise columns.fault(
-            unknown,
-            "item_id",
-            f"one of the {len(catalogue)} items of the catalogue",
-            names[unknown],
-        )
-    return np.asarray(rows, np.int64)
-
-
-def _kind_by_sign(reward: np.ndarray) -> pa.Array:
-    return pa.array(
-        np.array(["dislike", "neutral", "like"], dtype=object)[np.sign(reward).astype(int) + 1],
-        pa.string(),
-    )
+            expected = f"an id not used before (row {first[item_id] + 1} has it)"
+            raise columns.fault(row, "item_id", expected, item_id)
 
 
 def _context(columns: Columns, n: int) -> pa.Array:

@@ -1,1 +1,1 @@
-"""The whole loop on MovieLens-100K, with real processes."""
+"""The full loop on MovieLens-100K with real processes, and its report."""

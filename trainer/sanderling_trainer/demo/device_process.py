@@ -1,12 +1,15 @@
-"""One device of the demo: a process with a real engine that replays users' ways, told what to do on its stdin.
+"""One device of the demo: a process with a real engine that replays users' trajectories.
 
-Commands and answers are JSON lines. Needs nothing of the lab but the plain files that it is given.
+Commands arrive as JSON lines on stdin, answers leave as JSON lines on stdout. It needs nothing of
+the lab but the files that it is given.
 
-    {"do": "replay", "journeys": FILE, "journal": FILE}      {"do": "update"}    {"do": "flush", "timeout_s": 60}
+    {"do": "replay", "trajectories": FILE, "journal": FILE}
+    {"do": "update"}
+    {"do": "flush", "timeout_s": 60}
     {"do": "quit"}
 
-A journal line is written when a step's reward was made durable: [journey, step, decision, clicks, shown, recommend µs,
-reward ms]. A replay that finds a journal goes on behind it, so that a killed device can be started again.
+A journal line is written once a step's rewards are durable (`JournalEntry`). A replay that finds a
+journal continues after its last line, so a killed device can be started again.
 """
 
 from __future__ import annotations
@@ -17,18 +20,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from sanderling import Engine, SlateItem, StorageError, UpdateError
 
-OUTBOX_BYTES = (
-    512 * 2**20
-)  # a device of the demo lives through months in a minute, and may send 1,000 events/s
+# A device of the demo lives through months in a minute, and may send 1,000 events a second.
+OUTBOX_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How a device is set up; `root` is the file with the releases' root metadata."""
+class DeviceSetup:
+    """The arguments of `Engine.open`, and the slots of a slate."""
 
     bundle: str
     state: str
@@ -36,99 +38,119 @@ class Plan:
     token: str
     releases: str
     root: str
+    """File with the release repository's root metadata."""
+
     slots: int
 
 
-def main(plan: Plan, commands: TextIO, answers: TextIO) -> None:
-    """Obey commands until there are none left."""
+class JournalEntry(NamedTuple):
+    """One step of a replay whose rewards are durable."""
+
+    trajectory: int
+    """Its place in the device's file of trajectories."""
+
+    step: int
+    decision: str
+    """The id of the decision."""
+
+    clicks: int
+    shown: int
+    """How many slots were filled."""
+
+    recommend_us: float
+    reward_ms: float
+
+
+def main(setup: DeviceSetup, commands: TextIO, answers: TextIO) -> None:
+    """Run commands until `quit` or the end of the stream."""
     with Engine.open(
-        plan.bundle,
-        plan.state,
-        plan.collector,
-        plan.token,
-        releases=plan.releases,
-        root=plan.root,
+        setup.bundle,
+        setup.state,
+        setup.collector,
+        setup.token,
+        releases=setup.releases,
+        root=setup.root,
         share_context=True,
         outbox_bytes=OUTBOX_BYTES,
     ) as engine:
         engine.warm_up()
-        _say(answers, "ready", release=engine.release)
+        _answer(answers, "ready", release=engine.release)
         for line in commands:
             command = json.loads(line)
             if command["do"] == "replay":
-                _replay(engine, command, plan.slots, answers)
+                _replay(engine, command, setup.slots, answers)
             elif command["do"] == "update":
                 _update(engine, answers)
             elif command["do"] == "flush":
-                _say(
-                    answers,
-                    "flushed",
-                    empty=engine.flush(command["timeout_s"]),
-                    counters=_counters(engine),
-                )
+                empty = engine.flush(command["timeout_s"])
+                _answer(answers, "flushed", empty=empty, counters=_counters(engine))
             else:
                 break
 
 
 def _replay(engine: Engine, command: dict[str, Any], slots: int, answers: TextIO) -> None:
-    with Path(command["journeys"]).open(encoding="utf-8") as file:
-        journeys = [json.loads(line) for line in file]
+    with Path(command["trajectories"]).open(encoding="utf-8") as file:
+        trajectories = [json.loads(line) for line in file]
     journal = Path(command["journal"])
-    done = {(entry[0], entry[1]) for entry in read_journal(journal)}
+    done = {(entry.trajectory, entry.step) for entry in read_journal(journal)}
     with journal.open("a", encoding="utf-8") as file:
-        for number, journey in enumerate(journeys):
+        for number, trajectory in enumerate(trajectories):
             if (number, 0) not in done:
-                for item, kind in journey["before"]:
-                    engine.observe(journey["user"], item, kind)
-            for step in range(len(journey["later"])):
-                if (number, step) not in done:
-                    entry = _step(engine, journey, step, slots)
-                    file.write(json.dumps([number, step, *entry]) + "\n")
-                    file.flush()
-                    _say(answers, "step")
-    _say(answers, "replayed", release=engine.release)
+                for item, kind in trajectory["before"]:
+                    engine.observe(trajectory["user"], item, kind)
+            for step in range(len(trajectory["later"])):
+                if (number, step) in done:
+                    continue
+                entry = _step(engine, trajectory, number, step, slots)
+                file.write(json.dumps(entry) + "\n")
+                file.flush()
+                _answer(answers, "step")
+    _answer(answers, "replayed", release=engine.release)
 
 
-def _step(engine: Engine, journey: dict[str, Any], step: int, slots: int) -> list[Any]:
-    later = journey["later"]
+def _step(
+    engine: Engine, trajectory: dict[str, Any], number: int, step: int, slots: int
+) -> JournalEntry:
+    """Recommend, reward by the likes still to come, and observe the event of the step."""
+    later = trajectory["later"]
     item, kind, _, context = later[step]
-    seen = [item for item, _ in journey["before"]] + [item for item, *_ in later[:step]]
-    wanted = {item for item, _, liked, _ in later[step:] if liked} - set(seen)
+    seen = [item for item, _ in trajectory["before"]] + [item for item, *_ in later[:step]]
+    clickable = {item for item, _, liked, _ in later[step:] if liked} - set(seen)
+
     start = time.perf_counter()
-    slate = engine.recommend(journey["user"], slots, context, seen)
+    slate = engine.recommend(trajectory["user"], slots, context, seen)
     recommended = time.perf_counter()
+
     values: dict[SlateItem | str, float] = {
-        shown: 1.0 if shown.id in wanted else -1.0 for shown in slate
+        shown: 1.0 if shown.id in clickable else -1.0 for shown in slate
     }
     receipt = engine.reward_all(slate, values, observe=False)
     if not receipt:
         raise StorageError(receipt.reason)
     rewarded = time.perf_counter()
-    engine.observe(journey["user"], item, kind)
-    clicks = sum(shown.id in wanted for shown in slate)
-    return [
-        slate.decision,
-        clicks,
-        len(slate),
-        (recommended - start) * 1e6,
-        (rewarded - recommended) * 1e3,
-    ]
+
+    engine.observe(trajectory["user"], item, kind)
+    return JournalEntry(
+        trajectory=number,
+        step=step,
+        decision=slate.decision,
+        clicks=sum(shown.id in clickable for shown in slate),
+        shown=len(slate),
+        recommend_us=(recommended - start) * 1e6,
+        reward_ms=(rewarded - recommended) * 1e3,
+    )
 
 
 def _update(engine: Engine, answers: TextIO) -> None:
     start = time.perf_counter()
+    release = None
+    error = None
     try:
-        found, fault = engine.update(), None
-    except UpdateError as error:
-        found, fault = None, str(error)
-    _say(
-        answers,
-        "updated",
-        to=found,
-        fault=fault,
-        release=engine.release,
-        seconds=time.perf_counter() - start,
-    )
+        release = engine.update()
+    except UpdateError as failure:
+        error = str(failure)
+    seconds = time.perf_counter() - start
+    _answer(answers, "updated", to=release, error=error, release=engine.release, seconds=seconds)
 
 
 def _counters(engine: Engine) -> dict[str, Any]:
@@ -141,13 +163,13 @@ def _counters(engine: Engine) -> dict[str, Any]:
     }
 
 
-def _say(answers: TextIO, event: str, **fields: Any) -> None:
+def _answer(answers: TextIO, event: str, **fields: Any) -> None:
     answers.write(json.dumps({"event": event, **fields}) + "\n")
     answers.flush()
 
 
-def read_journal(path: Path) -> Iterator[list[Any]]:
-    """Yield the whole lines of a journal; a last line cut short by a kill is left out."""
+def read_journal(path: Path) -> Iterator[JournalEntry]:
+    """Yield a journal's entries; a last line that a kill cut short is left out."""
     if not path.exists():
         return
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -155,9 +177,9 @@ def read_journal(path: Path) -> Iterator[list[Any]]:
             entry = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if isinstance(entry, list) and len(entry) == 7:
-            yield entry
+        if isinstance(entry, list) and len(entry) == len(JournalEntry._fields):
+            yield JournalEntry(*entry)
 
 
 if __name__ == "__main__":
-    main(Plan(**json.loads(sys.argv[1])), sys.stdin, sys.stdout)
+    main(DeviceSetup(**json.loads(sys.argv[1])), sys.stdin, sys.stdout)

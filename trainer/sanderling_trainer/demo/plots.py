@@ -1,7 +1,4 @@
-"""The report's plots, as SVG to stand inside an HTML page: colours are the page's own variables, text is text.
-
-Refuses to judge: dots, intervals, bars and curves of what the summary holds.
-"""
+"""The report's plots as inline SVG: the colours are the page's CSS variables, text stays text."""
 
 from __future__ import annotations
 
@@ -15,8 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-# Stand-ins that matplotlib can write; in the SVG each becomes the variable of the page's style.
-INK, SOFT, RULE, ACCENT, OTHER = "#010101", "#020202", "#030303", "#040404", "#050505"
+# Placeholder colours that matplotlib can write; `_svg` replaces each by a CSS variable, so that the
+# plots follow the page in light, dark and print.
+INK = "#010101"
+SOFT = "#020202"
+RULE = "#030303"
+ACCENT = "#040404"
+OTHER = "#050505"
 _VARIABLES = {INK: "--ink", SOFT: "--soft", RULE: "--rule", ACCENT: "--accent", OTHER: "--other"}
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -34,21 +36,29 @@ _STYLE: dict[Any, Any] = {
     "grid.color": RULE,
     "text.parse_math": False,
 }
-_WIDE, _HALF, _ROW = 12.0, 6.2, 0.46  # inches; 72 to the inch are the page's pixels
+
+# Inches; at 72 to the inch, points are the page's pixels.
+_WIDE = 12.0
+_HALF = 6.2
+_ROW = 0.46
+
+Row = tuple[str, float, float, float]
+"""Label, value, and the ends of the interval."""
 
 
 def draw(summary: Mapping[str, Any]) -> dict[str, str]:
-    """Return the SVG of each plot that the summary has the numbers for, by name.
+    """Return by name the SVG of each plot that the summary has the numbers for.
 
-    Names: arms, difference, ranking, ope, warm_start, policy_gradient, seconds.
+    The names are arms, difference, ranking, ope, warm_start, policy_gradient, seconds.
     """
-    replay, learning = summary.get("replay") or {}, summary.get("learning") or {}
+    replay = summary.get("replay") or {}
+    learning = summary.get("learning") or {}
     with mpl.rc_context(_STYLE):
         figures = {
-            "arms": _dots(_rows(replay.get("arms"), "name", "ctr"), _HALF, ours=-1),
+            "arms": _intervals(_rows(replay.get("arms"), "name", "ctr"), _HALF, first_ours=-1),
             "difference": _difference(replay.get("difference")),
             "ranking": _ranking(summary.get("ranking") or []),
-            "ope": _dots(_off_policy(summary.get("ope") or {}), _WIDE, ours=1),
+            "ope": _intervals(_off_policy(summary.get("ope") or {}), _WIDE, first_ours=1),
             "warm_start": _curves(learning.get("warm_start"), ("loss", "validation")),
             "policy_gradient": _curves(learning.get("policy_gradient"), ("surrogate", "kl")),
             "seconds": _seconds(summary.get("seconds") or {}),
@@ -56,11 +66,8 @@ def draw(summary: Mapping[str, Any]) -> dict[str, str]:
         return {name: _svg(figure, name) for name, figure in figures.items() if figure is not None}
 
 
-Row = tuple[str, float, float, float]
-
-
-def _rows(found: Sequence[Mapping[str, Any]] | None, name: str, value: str) -> list[Row]:
-    return [(str(row[name]), row[value], row["low"], row["high"]) for row in found or []]
+def _rows(rows: Sequence[Mapping[str, Any]] | None, name: str, value: str) -> list[Row]:
+    return [(str(row[name]), row[value], row["low"], row["high"]) for row in rows or []]
 
 
 def _off_policy(ope: Mapping[str, Any]) -> list[Row]:
@@ -71,13 +78,13 @@ def _off_policy(ope: Mapping[str, Any]) -> list[Row]:
     ]
 
 
-def _dots(rows: Sequence[Row], width: float, ours: int) -> Figure | None:
-    """One dot with its interval a row."""
+def _intervals(rows: Sequence[Row], width: float, first_ours: int) -> Figure | None:
+    """Draw one dot with its interval a row."""
     if not rows:
         return None
     figure = Figure(figsize=(width, 0.8 + _ROW * len(rows)))
     axes = figure.subplots()
-    _intervals(axes, rows, ours)
+    _draw_intervals(axes, rows, first_ours)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
     return figure
 
@@ -87,9 +94,11 @@ def _difference(difference: Mapping[str, Any] | None) -> Figure | None:
         return None
     figure = Figure(figsize=(_HALF, 0.8 + _ROW * 4))
     axes = figure.subplots()
-    _intervals(axes, _rows([difference], "name", "value"), ours=0)
-    reach = 1.25 * max(abs(difference["low"]), abs(difference["high"]), 1e-4)
-    axes.set_xlim(-reach, reach)
+    _draw_intervals(axes, _rows([difference], "name", "value"), first_ours=0)
+
+    # Symmetric about zero, so that the eye sees which side the interval is on.
+    limit = 1.25 * max(abs(difference["low"]), abs(difference["high"]), 1e-4)
+    axes.set_xlim(-limit, limit)
     axes.axvline(0.0, color=SOFT, linewidth=1.2)
     axes.xaxis.set_major_formatter(FuncFormatter(_points))
     axes.set_yticks([])
@@ -105,29 +114,29 @@ def _points(share: float, _: int) -> str:
 def _ranking(protocols: Sequence[Mapping[str, Any]]) -> Figure | None:
     if not protocols:
         return None
-    most = max(len(protocol["models"]) for protocol in protocols)
-    figure = Figure(figsize=(_WIDE, 1.0 + _ROW * most))
-    for axes, protocol in zip(
-        figure.subplots(1, len(protocols), squeeze=False)[0], protocols, strict=True
-    ):
-        _intervals(axes, [_model(model) for model in protocol["models"]], ours=-1)
+    rows = max(len(protocol["models"]) for protocol in protocols)
+    figure = Figure(figsize=(_WIDE, 1.0 + _ROW * rows))
+    panels = figure.subplots(1, len(protocols), squeeze=False)[0]
+    for axes, protocol in zip(panels, protocols, strict=True):
+        models = [_model_row(model) for model in protocol["models"]]
+        _draw_intervals(axes, models, first_ours=-1)
         axes.set_xlim(left=0.0)
         axes.set_title(f"{protocol['protocol']}, {protocol['users']} users")
     return figure
 
 
-def _model(model: Mapping[str, Any]) -> Row:
+def _model_row(model: Mapping[str, Any]) -> Row:
     ndcg = model["ndcg@10"]
     return str(model["name"]), ndcg["value"], ndcg["low"], ndcg["high"]
 
 
-def _intervals(axes: Axes, rows: Sequence[Row], ours: int) -> None:
-    """Draw the rows; those from place `ours` on, counted from the end if negative, in the page's accent."""
-    first = ours % max(len(rows), 1)
-    for place, (_, value, low, high) in enumerate(rows):
-        colour = ACCENT if place >= first else INK
-        axes.plot([low, high], [place, place], color=colour, linewidth=2.5, solid_capstyle="round")
-        axes.plot([value], [place], "o", color=colour, markersize=8)
+def _draw_intervals(axes: Axes, rows: Sequence[Row], first_ours: int) -> None:
+    """Draw the rows, in the accent colour from row `first_ours` on (negative: from the end)."""
+    first = first_ours % max(len(rows), 1)
+    for y, (_, value, low, high) in enumerate(rows):
+        colour = ACCENT if y >= first else INK
+        axes.plot([low, high], [y, y], color=colour, linewidth=2.5, solid_capstyle="round")
+        axes.plot([value], [y], "o", color=colour, markersize=8)
     axes.set_yticks(range(len(rows)), [name for name, *_ in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -138,12 +147,13 @@ def _intervals(axes: Axes, rows: Sequence[Row], ours: int) -> None:
 
 
 def _curves(trace: Mapping[str, Sequence[float]] | None, names: Sequence[str]) -> Figure | None:
-    """Small multiples beside each other, one for each name that has values."""
-    found = [name for name in names if (trace or {}).get(name)]
-    if trace is None or not found:
+    """Draw small multiples side by side, one for each name that has values."""
+    drawn = [name for name in names if (trace or {}).get(name)]
+    if trace is None or not drawn:
         return None
     figure = Figure(figsize=(_HALF, 3.0))
-    for axes, name in zip(figure.subplots(1, len(found), squeeze=False)[0], found, strict=True):
+    panels = figure.subplots(1, len(drawn), squeeze=False)[0]
+    for axes, name in zip(panels, drawn, strict=True):
         values = trace[name]
         axes.plot(range(1, len(values) + 1), values, color=ACCENT, linewidth=2)
         axes.plot([len(values)], values[-1:], "o", color=ACCENT, markersize=6)
@@ -157,18 +167,16 @@ def _curves(trace: Mapping[str, Sequence[float]] | None, names: Sequence[str]) -
 
 
 def _seconds(seconds: Mapping[str, float]) -> Figure | None:
-    """A bar for each stage, without the sum and the parts of a stage (`train: encode`)."""
-    stages = [
-        (name, spent) for name, spent in seconds.items() if name != "all" and ": " not in name
-    ]
+    """Draw a bar for each stage, without the sum and the parts of a stage (`train: encode`)."""
+    stages = {name: spent for name, spent in seconds.items() if name != "all" and ": " not in name}
     if not stages:
         return None
     figure = Figure(figsize=(_WIDE, 0.8 + _ROW * len(stages)))
     axes = figure.subplots()
-    spent = [value for _, value in stages]
+    spent = list(stages.values())
     bars = axes.barh(range(len(stages)), spent, color=OTHER, height=0.55)
     axes.bar_label(bars, [f"{value:.1f} s" for value in spent], padding=6, color=SOFT)
-    axes.set_yticks(range(len(stages)), [name for name, _ in stages])
+    axes.set_yticks(range(len(stages)), list(stages))
     axes.set_ylim(len(stages) - 0.4, -0.6)
     axes.set_xticks([])
     axes.margins(x=0.12)
@@ -178,7 +186,7 @@ def _seconds(seconds: Mapping[str, float]) -> Figure | None:
 
 
 def _svg(figure: Figure, name: str) -> str:
-    """Return the figure for use inside a page: no prologue, no namespaces, ids of its own, the page's colours."""
+    """Return the figure as inline SVG: no prologue or namespaces, unique ids, CSS colours."""
     figure.set_layout_engine("constrained")
     out = StringIO()
     figure.savefig(
@@ -188,9 +196,12 @@ def _svg(figure: Figure, name: str) -> str:
         metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")),
     )
     text = out.getvalue()
+
     text = re.sub(
         r' xmlns(:\w+)?="[^"]*"| (width|height)="[\d.]+pt"', "", text[text.index("<svg") :]
     )
+
+    # Several SVGs share the page, so each plot's ids get its name.
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, f"var({variable})")

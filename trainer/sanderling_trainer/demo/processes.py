@@ -1,7 +1,4 @@
-"""The demo's processes, seen from the parent: devices that obey commands, the collector, the releases' web server.
-
-Refuses to know what is replayed and what is learned.
-"""
+"""The demo's processes as the parent sees them: devices, the collector and the release server."""
 
 from __future__ import annotations
 
@@ -22,39 +19,38 @@ from typing import Any
 import uvicorn
 
 from sanderling_trainer import release_repository
-from sanderling_trainer.demo.device_process import Plan
+from sanderling_trainer.demo.device_process import DeviceSetup
 
-PATIENCE_S = 300.0
+ANSWER_TIMEOUT_S = 300.0
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 30.0
 
 
 class Device:
-    """A device process. Its state folder outlives it: `kill` and `start` are a power cycle."""
+    """A device process; its state folder outlives it, so `kill` and `start` are a power cycle."""
 
-    def __init__(self, plan: Plan, log: Path) -> None:
-        self.plan, self._log = plan, log
+    def __init__(self, setup: DeviceSetup, log: Path) -> None:
+        self.setup = setup
+        self._log = log
         self._process: subprocess.Popen[str] | None = None
         self._answers: Queue[dict[str, Any] | None] = Queue()
 
     def start(self) -> None:
         """Start the process and wait until its engine is open."""
+        module = "sanderling_trainer.demo.device_process"
+        command = [sys.executable, "-m", module, json.dumps(asdict(self.setup))]
         with self._log.open("a") as log:
             self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "sanderling_trainer.demo.device_process",
-                    json.dumps(asdict(self.plan)),
-                ],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
             )
         self._answers = Queue()
-        threading.Thread(target=_listen, args=(self._process, self._answers), daemon=True).start()
+        reader = threading.Thread(
+            target=_read_answers, args=(self._process, self._answers), daemon=True
+        )
+        reader.start()
         self.wait("ready")
 
-    def tell(self, **command: Any) -> None:
+    def send(self, **command: Any) -> None:
         """Send a command."""
         assert self._process is not None
         assert self._process.stdin is not None
@@ -62,22 +58,25 @@ class Device:
         self._process.stdin.flush()
 
     def wait(self, event: str, progress: Callable[[], None] = lambda: None) -> dict[str, Any]:
-        """Return the answer of this name; `progress` is called for each step that comes before it.
+        """Return the next answer of this name; `progress` is called for each answer before it.
 
-        Raises `ChildProcessError` when the process ends, or is silent for five minutes.
+        Raises:
+            ChildProcessError: the process ended, or sent nothing for `ANSWER_TIMEOUT_S`.
         """
         while True:
             try:
-                answer = self._answers.get(timeout=PATIENCE_S)
+                answer = self._answers.get(timeout=ANSWER_TIMEOUT_S)
             except Empty:
                 answer = None
             if answer is None:
-                raise ChildProcessError(f"a device ended or fell silent; see {self._log}")
+                raise ChildProcessError(
+                    f"a device of the demo ended or stopped answering; see {self._log}"
+                )
             if answer["event"] == event:
                 return answer
             progress()
 
-    def step(self, progress: Callable[[], None]) -> None:
+    def wait_for_step(self, progress: Callable[[], None]) -> None:
         """Wait for one step of a replay."""
         self.wait("step")
         progress()
@@ -88,54 +87,59 @@ class Device:
         return self._process is not None and self._process.poll() is None
 
     def kill(self) -> None:
-        """End the process at once, as a power switch does."""
+        """End the process at once, as a power cut would."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
 
     def stop(self) -> None:
-        """Let the process close its engine and end."""
+        """Close the engine and end the process, if it runs."""
         if self._process is not None and self.running:
-            self.tell(do="quit")
-            self._process.wait(timeout=30)
+            self.send(do="quit")
+            self._process.wait(timeout=STOP_TIMEOUT_S)
 
 
 class CollectorProcess:
-    """`sanderling collect` on loopback; it can be unplugged and plugged in again."""
+    """`sanderling collect` on the loopback interface; it can be stopped and started again."""
 
     def __init__(self, store: Path, token: str, log: Path) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/v1"
-        command = ["collect", "--store", str(store), "--port", str(self.port), "--token", token]
-        self._command, self._log = [sys.executable, "-m", "sanderling", *command], log
+        arguments = ["collect", "--store", str(store), "--port", str(self.port), "--token", token]
+        self._command = [sys.executable, "-m", "sanderling", *arguments]
+        self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start it and wait until it answers.
+
+        Raises:
+            ChildProcessError: it ended, or did not answer within `START_TIMEOUT_S`.
+        """
         with self._log.open("a") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        deadline = time.monotonic() + 60
-        while not _answers(f"http://127.0.0.1:{self.port}/healthz"):
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not _is_healthy(f"http://127.0.0.1:{self.port}/healthz"):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise ChildProcessError(f"the collector did not start; see {self._log}")
             time.sleep(0.1)
 
     def stop(self) -> None:
-        """Stop it in good order."""
+        """Let it finish its requests and end, if it runs."""
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(timeout=30)
+            self._process.wait(timeout=STOP_TIMEOUT_S)
             self._process = None
 
 
 class ReleaseServer:
-    """The signed releases on loopback, in a thread of this process."""
+    """A web server for the release repository, on loopback, in a thread of this process."""
 
     def __init__(self, repository: Path) -> None:
-        self.url = f"http://127.0.0.1:{(port := free_port())}"
-        config = uvicorn.Config(
-            release_repository.app(repository), host="127.0.0.1", port=port, log_level="warning"
-        )
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        app = release_repository.app(repository)
+        config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
 
@@ -150,25 +154,27 @@ class ReleaseServer:
 
 
 def free_port() -> int:
-    """Return a TCP port on loopback that nobody listens on now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """Return a TCP port on loopback that nothing listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
-def _listen(process: subprocess.Popen[str], answers: Queue[dict[str, Any] | None]) -> None:
+def _read_answers(process: subprocess.Popen[str], answers: Queue[dict[str, Any] | None]) -> None:
+    """Put each JSON line of the process's stdout into the queue, and None at its end."""
     assert process.stdout is not None
     for line in process.stdout:
         try:
             answers.put(json.loads(line))
         except json.JSONDecodeError:
+            # A library's own output, or a line that a kill cut short.
             continue
     answers.put(None)
 
 
-def _answers(url: str) -> bool:
+def _is_healthy(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=1) as answer:
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(url, timeout=1) as response:
+            return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False

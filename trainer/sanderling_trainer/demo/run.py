@@ -1,9 +1,9 @@
-"""The demo: the whole circle on real data, with real processes, and a summary of what was seen.
+"""The demo: the full loop on real data with real processes, and a summary of what was measured.
 
-    data -> train -> quantize -> devices on slice 1 -> retrain -> ship -> devices on slice 2 -> report
+    data -> train -> quantize -> devices on slice 1 -> retrain -> ship -> devices on slice 2
+    -> report
 
-The log's earliest 80 % of time trains; the next 10 % is slice 1, the last 10 % slice 2. Refuses to judge kindly: the
-summary holds what was measured.
+The earliest 80 % of the log's time span trains, the next 10 % is slice 1, the last 10 % slice 2.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from sanderling_quantize.build_bundle import Built, build
+from sanderling_quantize.build_bundle import BuildResult, build
 from sanderling_quantize.encoders.build_encoder import Encoding
 from sanderling_quantize.gate import Thresholds
 from sanderling_quantize.gate import report as gate_report
@@ -34,10 +34,10 @@ from sanderling_trainer.data.tables import (
     read_interactions,
 )
 from sanderling_trainer.data.time_split import quantile
-from sanderling_trainer.demo import arms as replays
+from sanderling_trainer.demo import arms
 from sanderling_trainer.demo.fleet import Fleet
 from sanderling_trainer.demo.report import table, verdict, write_report
-from sanderling_trainer.evaluation.trajectory_replay import Trajectory, journeys
+from sanderling_trainer.evaluation.trajectory_replay import Trajectory, trajectories
 from sanderling_trainer.event_log.reader import read_segments
 from sanderling_trainer.jobs.retrain import retrain
 from sanderling_trainer.policy.model.config import Config
@@ -45,25 +45,40 @@ from sanderling_trainer.policy.train import train
 
 APP = "demo"
 DEFINITION = (
-    "At each step of a user's later history the policy shows 10 items that the user has not had; an item that the "
-    "user liked at that step or later in the slice counts as clicked. Clicks are replayed, not observed: what users "
-    "would have done with other slates is not known."
+    "At each step of a user's later history the policy shows 10 items that the user has not had;"
+    " an item that the user liked at that step or later in the slice counts as clicked. Clicks are"
+    " replayed, not observed: what users would have done with other slates is not known."
+)
+OWN_FOLDERS = (
+    "checkpoint",
+    "checkpoint-2",
+    "releases",
+    "repository",
+    "keys",
+    "events",
+    "devices",
+    "logs",
 )
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What can be varied: seconds without a collector, whether a device is killed, and how the policy is learned."""
+class DemoSettings:
+    """What can be varied."""
 
     collector_down_s: float = 0.0
+    """How long the collector is down while devices replay slice 1."""
+
     kill_device: bool = False
+    """Whether a device is killed and started again on slice 1."""
+
     config: Config = field(default_factory=Config)
     encoding: Encoding = field(default_factory=Encoding)
     thresholds: Thresholds | None = None
+    """Of the bundle's gate; None for the defaults."""
 
 
 @dataclass(frozen=True)
-class Finished:
+class DemoResult:
     """The summary, and its table for the terminal."""
 
     summary: dict[str, Any]
@@ -75,120 +90,128 @@ def _to_stderr(line: str) -> None:
 
 
 class Demo:
-    """One run of the circle in the folder `out`, which it replaces."""
+    """One run of the full loop in the folder `out`, whose earlier results it replaces."""
 
     def __init__(
-        self, out: Path, settings: Settings, note: Callable[[str], None] = _to_stderr
+        self, out: Path, settings: DemoSettings, on_stage: Callable[[str], None] = _to_stderr
     ) -> None:
-        self.out, self.settings = out, settings
-        self._note = note
+        """`on_stage` gets one line after each stage."""
+        self.out = out
+        self.settings = settings
         self.seconds: dict[str, float] = {}
         self.summary: dict[str, Any] = {}
+        self._on_stage = on_stage
+        self._stages: list[str] = []
+        self._outcome = ""
 
-    def run(self, items: Path | None = None, interactions: Path | None = None) -> Finished:
-        """Run every stage; each ends with one line, handed to `note`."""
+    def run(self, items: Path | None = None, interactions: Path | None = None) -> DemoResult:
+        """Run every stage on these tables, or on MovieLens-100K where none are given."""
         self._clear()
         with self._stage("data"):
-            catalogue, log = self._data(items, interactions)
-        self.splits = [quantile(log.time, share) for share in (0.8, 0.9, 1.0)]
+            catalogue, log = self._load(items, interactions)
+        self._splits = [quantile(log.time, share) for share in (0.8, 0.9, 1.0)]
+        slice_1, slice_2 = (
+            trajectories(log, start, stop)
+            for start, stop in zip(self._splits, self._splits[1:], strict=False)
+        )
         with self._stage("train"):
             self._train(catalogue, log)
         with self._stage("quantize"):
             first = self._build(self.out / "checkpoint", 1)
         with self._fleet(first) as fleet:
-            ways = [
-                journeys(log, *pair) for pair in zip(self.splits, self.splits[1:], strict=False)
-            ]
             with self._stage("devices"):
                 fleet.replay(
                     1,
-                    replays.plain(ways[0], catalogue, log),
+                    arms.device_trajectories(slice_1, catalogue, log),
                     self.settings.collector_down_s,
                     self.settings.kill_device,
                 )
-                self._say(
-                    f"{sum(len(way.later) for way in ways[0])} decisions along the ways of {len(ways[0])} users"
+                self._outcome = (
+                    f"{_decisions(slice_1)} decisions on the trajectories of {len(slice_1)} users"
                 )
             with self._stage("retrain"):
                 self._retrain(fleet)
             with self._stage("ship"):
                 self._ship(fleet)
             with self._stage("devices again"):
-                fleet.replay(2, replays.plain(ways[1], catalogue, log))
-                self._say(
-                    f"{sum(len(way.later) for way in ways[1])} decisions, by each of two releases"
-                )
+                fleet.replay(2, arms.device_trajectories(slice_2, catalogue, log))
+                self._outcome = f"{_decisions(slice_2)} decisions by each of two releases"
             with self._stage("report"):
                 fleet.flush()
-                self._judge(fleet, ways[1], catalogue, log)
+                self._compare(fleet, slice_2, catalogue, log)
         return self._finish()
 
-    def _data(
+    def _load(
         self, items: Path | None, interactions: Path | None
     ) -> tuple[Catalogue, Interactions]:
-        own = items is not None and interactions is not None
-        paths = (items, interactions) if own else movielens.load()
-        catalogue = read_catalogue(paths[0])  # type: ignore[arg-type]
-        log = read_interactions(paths[1], catalogue)  # type: ignore[arg-type]
+        if items is not None and interactions is not None:
+            name = str(interactions)
+            licence = "your own"
+        else:
+            items, interactions = movielens.load()
+            name = "MovieLens-100K"
+            licence = movielens.LICENCE
+        catalogue = read_catalogue(items)
+        log = read_interactions(interactions, catalogue)
         users = int(np.unique(log.user).size)
         self.summary["data"] = {
-            "name": str(interactions) if own else "MovieLens-100K",
+            "name": name,
             "users": users,
             "items": len(catalogue),
             "interactions": len(log),
-            "licence": "your own" if own else movielens.LICENCE,
+            "licence": licence,
         }
-        self._say(f"{len(log)} events of {users} users on {len(catalogue)} items")
+        self._outcome = f"{len(log)} events of {users} users on {len(catalogue)} items"
         return catalogue, log
 
     def _train(self, catalogue: Catalogue, log: Interactions) -> None:
         trained = train(
             catalogue, log, self.out / "checkpoint", self.settings.config, app=APP, holdout=0.2
         )
-        self.seconds.update(
-            {f"train: {name}": seconds for name, seconds in trained.seconds.items()}
-        )
-        self.summary["ranking"] = trained.metrics["ranking"]
+        for name, seconds in trained.seconds.items():
+            self.seconds[f"train: {name}"] = seconds
+        ranking = trained.metrics["ranking"]
+        self.summary["ranking"] = ranking
         self.summary["learning"] = {
             name: trained.metrics[name] for name in ("warm_start", "policy_gradient")
         }
-        folded = {
-            model["name"]: model["ndcg@10"]["value"]
-            for model in trained.metrics["ranking"][-1]["models"]
-        }
-        self._say(
-            "nDCG@10, fold-in: "
-            + ", ".join(f"{name} {value:.4f}" for name, value in folded.items())
-        )
+        values = [
+            f"{model['name']} {model['ndcg@10']['value']:.4f}" for model in ranking[-1]["models"]
+        ]
+        self._outcome = "nDCG@10, fold-in: " + ", ".join(values)
 
-    def _build(self, checkpoint: Path, number: int, encoder_of: Path | None = None) -> Built:
+    def _build(self, checkpoint: Path, release: int, encoder_of: Path | None = None) -> BuildResult:
+        """Build a release's bundle, with the encoder of an earlier one if it is given."""
         built = build(
             checkpoint,
-            self.out / "releases" / str(number),
+            self.out / "releases" / str(release),
             encoding=self.settings.encoding,
             thresholds=self.settings.thresholds,
             encoder_of=encoder_of,
             previous=encoder_of,
         )
         files = {name: entry.length for name, entry in built.manifest.files.items()}
-        self.summary["bundle"] = {"bytes": sum(files.values()), "files": files}
+        total = sum(files.values())
+        self.summary["bundle"] = {"bytes": total, "files": files}
         if encoder_of is None:
-            weights = (checkpoint / "encoder" / "model.safetensors").stat().st_size
+            weights = checkpoint / "encoder" / "model.safetensors"
             self.summary["quantize"] = {
                 "checks": gate_report(built.rows),
-                "bytes_float": weights,
+                "bytes_float": weights.stat().st_size,
                 "bytes_int8": files["encoder.onnx"],
             }
-        self._say(
-            f"release {number}, {sum(files.values()) / 1e6:.1f} MB, passed {len(built.rows)} checks of the gate"
+        self._outcome = (
+            f"release {release}, {total / 1e6:.1f} MB, passed {len(built.rows)} checks of the gate"
         )
         return built
 
     @contextmanager
-    def _fleet(self, first: Built) -> Iterator[Fleet]:
-        root = release_repository.create_repository(self.out / "repository", self.out / "keys")
-        (self.out / "repository" / "root.json").write_bytes(root)
-        release_repository.publish(first.folder, self.out / "repository", self.out / "keys")
+    def _fleet(self, first: BuildResult) -> Iterator[Fleet]:
+        repository = self.out / "repository"
+        keys = self.out / "keys"
+        root = release_repository.create_repository(repository, keys)
+        (repository / "root.json").write_bytes(root)
+        release_repository.publish(first.folder, repository, keys)
         fleet = Fleet(self.out, first.folder)
         try:
             fleet.start()
@@ -198,7 +221,7 @@ class Demo:
 
     def _retrain(self, fleet: Fleet) -> None:
         fleet.flush()
-        # The demo ships whatever the gate says, so that the swap is seen; the report says what the gate said.
+        # The demo ships whatever the release gate says, to show the swap; the report has both.
         done = retrain(
             str(self.out / "events"),
             self.out / "checkpoint",
@@ -207,9 +230,10 @@ class Demo:
             ship_anyway=True,
         )
         self.summary["ope"] = done.metrics["ope"]
-        self._say(
+        self._outcome = (
             f"learned from {done.metrics['policy_gradient']['decisions']} decisions,"
-            f" dropped {done.metrics['log']['dropped']}; the release gate {'holds' if done.reasons else 'passes'} it"
+            f" dropped {done.metrics['log']['dropped']};"
+            f" the release gate {'holds' if done.reasons else 'passes'} it"
         )
 
     def _ship(self, fleet: Fleet) -> None:
@@ -217,75 +241,65 @@ class Demo:
         release_repository.publish(second.folder, self.out / "repository", self.out / "keys")
         updates = fleet.update()
         self.summary["updates"] = updates
+        updated = sum(update["to"] == 2 for update in updates)
         slowest = max(update["seconds"] for update in updates)
-        self._say(
-            f"{sum(update['to'] == 2 for update in updates)} of {len(updates)} devices took release 2,"
-            f" in at most {slowest:.1f} s"
+        self._outcome = (
+            f"{updated} of {len(updates)} devices took release 2, in at most {slowest:.1f} s"
         )
 
-    def _judge(
-        self, fleet: Fleet, ways: Sequence[Trajectory], catalogue: Catalogue, log: Interactions
+    def _compare(
+        self, fleet: Fleet, replayed: Sequence[Trajectory], catalogue: Catalogue, log: Interactions
     ) -> None:
         config = self.settings.config
-        arms = replays.baselines(ways, log, self.splits[1], len(catalogue), config)
-        arms += [
-            replays.device_arm(f"release {number}", fleet.journals(number)) for number in (1, 2)
-        ]
+        journals = {release: fleet.journals(release) for release in (1, 2)}
+        compared = arms.baseline_arms(replayed, log, self._splits[1], len(catalogue), config)
+        for release, paths in journals.items():
+            compared.append(arms.device_arm(f"release {release}", paths))
         self.summary["replay"] = {
             "definition": DEFINITION,
-            "users": len(ways),
-            **replays.compare(arms, config.seed),
+            "users": len(replayed),
+            **arms.compare(compared, config.seed),
         }
-        self.summary["latency"] = replays.latency(
-            [path for number in (1, 2) for path in fleet.journals(number)]
-        )
-        found = read_segments(str(self.out / "events"))
-        self.summary["events"] = fleet.account(found)
-        events = self.summary["events"]
-        self._say(
-            f"{events['acknowledged']} events acknowledged, {events['duplicates']} sent twice, {events['lost']} lost"
+        self.summary["latency"] = arms.latency([*journals[1], *journals[2]])
+        events = fleet.account(read_segments(str(self.out / "events")))
+        self.summary["events"] = events
+        self._outcome = (
+            f"{events['acknowledged']} events acknowledged, {events['duplicates']} sent twice,"
+            f" {events['lost']} lost"
         )
 
-    def _finish(self) -> Finished:
-        self.summary["seconds"] = {
-            **self.seconds,
-            "all": sum(self.seconds[name] for name in self._stages),
-        }
+    def _finish(self) -> DemoResult:
+        total = sum(self.seconds[name] for name in self._stages)
+        self.summary["seconds"] = {**self.seconds, "all": total}
         self.summary["machine"] = {
             "python": platform.python_version(),
             "system": platform.platform(),
         }
         self.summary["verdict"] = verdict(self.summary)
-        (self.out / "summary.json").write_text(
-            json.dumps(self.summary, indent=1) + "\n", encoding="utf-8"
-        )
-        write_report(self.summary, self.out / "report.html")
-        took = f"the circle took {self.summary['seconds']['all']:.0f} s; {self.out / 'report.html'} shows it"
-        return Finished(self.summary, f"{table(self.summary)}\n{took}")
+        text = json.dumps(self.summary, indent=1) + "\n"
+        (self.out / "summary.json").write_text(text, encoding="utf-8")
+        page = self.out / "report.html"
+        write_report(self.summary, page)
+        last_line = f"the full loop took {total:.0f} s; the report is {page}"
+        return DemoResult(self.summary, f"{table(self.summary)}\n{last_line}")
 
     def _clear(self) -> None:
-        """Make the folder anew; what is not the demo's own is left alone."""
+        """Remove an earlier run's folders; what else lies in `out` is left alone."""
         self.out.mkdir(parents=True, exist_ok=True)
-        for name in (
-            "checkpoint",
-            "checkpoint-2",
-            "releases",
-            "repository",
-            "keys",
-            "events",
-            "devices",
-            "logs",
-        ):
+        for name in OWN_FOLDERS:
             shutil.rmtree(self.out / name, ignore_errors=True)
-        self._stages: list[str] = []
+        self._stages = []
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
-        start, self._line = time.perf_counter(), ""
+        """Time a stage, then pass on one line with the `_outcome` that it set."""
+        self._outcome = ""
+        start = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - start
         self._stages.append(name)
-        self._note(f"{name:<14}{self.seconds[name]:6.1f} s  {self._line}")
+        self._on_stage(f"{name:<14}{self.seconds[name]:6.1f} s  {self._outcome}")
 
-    def _say(self, line: str) -> None:
-        self._line = line
+
+def _decisions(replayed: Sequence[Trajectory]) -> int:
+    return sum(len(trajectory.later) for trajectory in replayed)

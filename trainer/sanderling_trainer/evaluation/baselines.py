@@ -1,4 +1,4 @@
-"""The baselines that every policy must beat. Refuses to know text, time and exploration."""
+"""The baselines that every policy must beat: popularity and EASE, from likes alone."""
 
 from __future__ import annotations
 
@@ -9,52 +9,67 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import lapack
 
-MOST_ITEMS = 20_000
+EASE_MAX_ITEMS = 20_000
+"""EASE inverts an n x n matrix: 3.2 GB in float64 at this many items."""
 
 
 class Popularity:
     """Scores an item by how often it was liked."""
 
     def fit(self, histories: Sequence[NDArray[np.int64]], items: int) -> Popularity:
-        """Learn from each user's liked rows."""
-        self.counts = np.bincount(
-            np.concatenate([np.empty(0, np.int64), *histories]), minlength=items
-        ).astype(np.float32)
+        """Count the likes in each user's liked rows; `items` is the size of the catalogue."""
+        rows = np.concatenate([np.empty(0, np.int64), *histories])
+        self.counts = np.bincount(rows, minlength=items).astype(np.float32)
         return self
 
     def scores(self, histories: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
-        """Return float32 [u, n], the same for everybody."""
+        """Return float32 [u, n], the same row for every user."""
         return np.tile(self.counts, (len(histories), 1))
 
 
 class EASE:
-    """The shallow linear autoencoder of Steck 2019 (arXiv:1905.03375, eq. 8): B = I - P diag(1 / diag P), P = G⁻¹."""
+    """A shallow linear autoencoder in closed form: B = I - P diag(1 / diag P), P = (XᵀX + λI)⁻¹.
+
+    Source: Steck 2019 (arXiv:1905.03375), equation 8.
+    """
 
     def __init__(self, regularisation: float = 200.0) -> None:
         self.regularisation = regularisation
 
     def fit(self, histories: Sequence[NDArray[np.int64]], items: int) -> EASE:
-        """Learn from each user's liked rows; raises `ValueError` above 20,000 items, whose Gram matrix is too large."""
-        if items > MOST_ITEMS:
-            raise ValueError(f"EASE: expected at most {MOST_ITEMS} items, found {items}")
-        x = _matrix(histories, items)
+        """Fit to each user's liked rows; `items` is the size of the catalogue.
+
+        Raises:
+            ValueError: more than `EASE_MAX_ITEMS` items.
+        """
+        if items > EASE_MAX_ITEMS:
+            raise ValueError(
+                f"EASE: expected at most {EASE_MAX_ITEMS} items, found {items}: its item-item"
+                " matrix would not fit in memory"
+            )
+        x = _interaction_matrix(histories, items)
         gram = (x.T @ x).toarray()
         gram[np.diag_indices(items)] += self.regularisation
-        lower, _ = lapack.dpotrf(gram, lower=True, overwrite_a=True)
-        half, _ = lapack.dpotri(lower, lower=True, overwrite_c=True)
-        inverse = np.tril(half) + np.tril(half, -1).T
+
+        # LAPACK's Cholesky inverse works in place; numpy's general inverse needs twice the memory.
+        factor, _ = lapack.dpotrf(gram, lower=True, overwrite_a=True)
+        lower_half, _ = lapack.dpotri(factor, lower=True, overwrite_c=True)
+        inverse = np.tril(lower_half) + np.tril(lower_half, -1).T
+
         self.weights = (-inverse / np.diag(inverse)).astype(np.float32)
         np.fill_diagonal(self.weights, 0.0)
         return self
 
     def scores(self, histories: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
         """Return float32 [u, n] for users with these liked rows."""
-        return np.asarray(_matrix(histories, len(self.weights)).astype(np.float32) @ self.weights)
+        x = _interaction_matrix(histories, len(self.weights)).astype(np.float32)
+        return np.asarray(x @ self.weights)
 
 
-def _matrix(histories: Sequence[NDArray[np.int64]], items: int) -> sparse.csr_array:
-    """Return float64 [u, n], 1 where a user had an item, however often."""
+def _interaction_matrix(histories: Sequence[NDArray[np.int64]], items: int) -> sparse.csr_array:
+    """Return float64 [u, n], 1 where a user liked an item, however often."""
     rows = [np.unique(history) for history in histories]
-    starts = np.cumsum([0, *(len(row) for row in rows)])
+    row_starts = np.cumsum([0, *(len(row) for row in rows)])
     columns = np.concatenate([np.empty(0, np.int64), *rows])
-    return sparse.csr_array((np.ones(len(columns)), columns, starts), shape=(len(rows), items))
+    values = np.ones(len(columns))
+    return sparse.csr_array((values, columns, row_starts), shape=(len(rows), items))

@@ -1,9 +1,9 @@
-"""Replays: what a policy would have recommended along the way that a real user really went.
+"""Replay: what a policy would have recommended along a user's logged trajectory.
 
-At each step of a user's later history the policy recommends K items that the user has not had. A recommended item that
-the user liked at that step or later is a click (+1); one that was seen and not is -1. The user's way is the logged one
-whatever is recommended, so every policy meets the same states and the comparison is paired. It measures foresight, not
-persuasion. Refuses to know where scores come from.
+At each step of a user's later history the policy recommends K items that the user has not had.
+A recommended item that the user liked at that step or later is a click (reward +1); any other is
+not (-1). The trajectory is the logged one whatever is recommended, so every policy meets the same
+states and comparisons are paired. Replay measures prediction, not the effect of recommending.
 """
 
 from __future__ import annotations
@@ -21,49 +21,71 @@ from sanderling_trainer.data.tables import Interactions
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A user's way: item rows had before, then the later events' rows, kinds and likes, and the contexts of each."""
+    """One user's events, split into those before a time and the later ones that are replayed."""
 
     user: int
+    """The user's code in the log."""
+
     before: NDArray[np.int64]
+    """Item rows of the earlier events, int64 [b]."""
+
     before_kinds: NDArray[np.int64]
+    """Kinds of the earlier events, int64 [b]."""
+
     later: NDArray[np.int64]
+    """Item rows of the later events, int64 [s]."""
+
     kinds: NDArray[np.int64]
+    """Kinds of the later events, int64 [s]."""
+
     liked: NDArray[np.bool_]
+    """Which of the later events were likes, bool [s]."""
+
     contexts: NDArray[np.int64]
+    """Contexts of the later events, int64 [s], -1 for none."""
 
     def steps(self) -> Iterator[tuple[int, NDArray[np.int64], set[int]]]:
-        """Yield the step, the rows to exclude, and the rows that would be clicked."""
+        """Yield each step, the rows to exclude at it, and the rows that would be clicked."""
         for step in range(len(self.later)):
             seen = np.concatenate([self.before, self.later[:step]])
-            wanted = set(self.later[step:][self.liked[step:]].tolist()) - set(seen.tolist())
-            yield step, seen, wanted
+            liked_later = self.later[step:][self.liked[step:]]
+            yield step, seen, set(liked_later.tolist()) - set(seen.tolist())
 
 
-def journeys(interactions: Interactions, start: int, stop: int) -> list[Trajectory]:
-    """Return the way of every user with an event in start < time <= stop (seconds), later events beyond it left out."""
-    found = []
+def trajectories(interactions: Interactions, start: int, stop: int) -> list[Trajectory]:
+    """Return one trajectory for every user with an event in start < time <= stop (seconds).
+
+    Events after `stop` are left out.
+    """
     order = np.argsort(interactions.user, kind="stable")
-    for rows in np.split(order, np.flatnonzero(np.diff(interactions.user[order])) + 1):
+    user_starts = np.flatnonzero(np.diff(interactions.user[order])) + 1
+    result = []
+    for rows in np.split(order, user_starts):
         time = interactions.time[rows]
-        before, later = rows[time <= start], rows[(time > start) & (time <= stop)]
-        if len(later):
-            found.append(
-                Trajectory(
-                    user=int(interactions.user[rows[0]]),
-                    before=interactions.item[before],
-                    before_kinds=interactions.kind[before],
-                    later=interactions.item[later],
-                    kinds=interactions.kind[later],
-                    liked=interactions.reward[later] > 0,
-                    contexts=interactions.context[later],
-                )
-            )
-    return found
+        before = rows[time <= start]
+        later = rows[(time > start) & (time <= stop)]
+        if not len(later):
+            continue
+        trajectory = Trajectory(
+            user=int(interactions.user[rows[0]]),
+            before=interactions.item[before],
+            before_kinds=interactions.kind[before],
+            later=interactions.item[later],
+            kinds=interactions.kind[later],
+            liked=interactions.reward[later] > 0,
+            contexts=interactions.context[later],
+        )
+        result.append(trajectory)
+    return result
 
 
 @dataclass(frozen=True)
 class Replay:
-    """Slates of one journey: items int64 [s, K] (-1 for none), propensities float64 [s, K], clicks bool [s, K]."""
+    """The slates of one trajectory, s steps of K slots.
+
+    items and ranks int64 [s, K] (item -1 for an empty slot), conditional and marginal
+    propensities float64 [s, K], clicks bool [s, K].
+    """
 
     items: NDArray[np.int64]
     ranks: NDArray[np.int64]
@@ -78,65 +100,67 @@ class Replay:
 
 
 def replay(
-    journey: Trajectory,
+    trajectory: Trajectory,
     scores: NDArray[np.float32],
     slots: int,
     pool: int,
     epsilon: float,
     rng: np.random.Generator,
 ) -> Replay:
-    """Replay a journey with scores float32 [s, n], one row a step (or [1, n] for all), under scheme `sequential`."""
-    s = len(journey.later)
-    out = Replay(
-        items=np.full((s, slots), -1, np.int64),
-        ranks=np.zeros((s, slots), np.int64),
-        conditional=np.ones((s, slots)),
-        marginal=np.ones((s, slots)),
-        clicks=np.zeros((s, slots), np.bool_),
+    """Replay a trajectory under scheme `sequential`.
+
+    scores float32 [s, n] has one row a step, or [1, n] one row for all steps.
+    """
+    steps = len(trajectory.later)
+    result = Replay(
+        items=np.full((steps, slots), -1, np.int64),
+        ranks=np.zeros((steps, slots), np.int64),
+        conditional=np.ones((steps, slots)),
+        marginal=np.ones((steps, slots)),
+        clicks=np.zeros((steps, slots), np.bool_),
     )
-    for step, seen, wanted in journey.steps():
+    for step, seen, clickable in trajectory.steps():
         row = scores[min(step, len(scores) - 1)].astype(np.float64)
         row[seen] = -np.inf
         size = min(max(pool, slots), int(np.isfinite(row).sum()))
         greedy = np.argsort(-row, kind="stable")[:size] if size else np.empty(0, np.int64)
-        drawn = sequential.draw(
-            min(slots, size),
-            size,
-            epsilon,
-            [tuple(pair) for pair in rng.random((slots, 2)).tolist()],
-        )
+
+        uniforms = [tuple(pair) for pair in rng.random((slots, 2)).tolist()]
+        drawn = sequential.draw(min(slots, size), size, epsilon, uniforms)
+
         k = len(drawn.ranks)
-        out.items[step, :k] = greedy[drawn.ranks]
-        out.ranks[step, :k], out.conditional[step, :k], out.marginal[step, :k] = (
-            drawn.ranks,
-            drawn.conditional,
-            drawn.marginal,
-        )
-        out.clicks[step, :k] = [int(item) in wanted for item in greedy[drawn.ranks]]
-    return out
+        shown = greedy[drawn.ranks]
+        result.items[step, :k] = shown
+        result.ranks[step, :k] = drawn.ranks
+        result.conditional[step, :k] = drawn.conditional
+        result.marginal[step, :k] = drawn.marginal
+        result.clicks[step, :k] = [int(item) in clickable for item in shown]
+    return result
 
 
-def decisions_of(replays: Sequence[tuple[int, int, NDArray[np.int64], Replay]]) -> Decisions:
-    """Turn replays into logged decisions; each comes with its history's place, the events before, and its contexts."""
-    parts = [replay for *_, replay in replays]
-    steps = [len(part.items) for part in parts]
-    history = np.repeat([place for place, *_ in replays], steps).astype(np.int64)
-    items = np.concatenate([part.items for part in parts])
-    clicks = np.concatenate([part.clicks for part in parts])
+def replayed_decisions(replayed: Sequence[Trajectory], replays: Sequence[Replay]) -> Decisions:
+    """Return the slates of some replays as logged decisions.
+
+    Decision history i is that of `replayed[i]`, whose replay is `replays[i]`.
+    """
+    steps = [len(part.items) for part in replays]
+    history = np.repeat(np.arange(len(replays)), steps).astype(np.int64)
+    items = np.concatenate([part.items for part in replays])
+    clicks = np.concatenate([part.clicks for part in replays])
+    events_before = [
+        len(trajectory.before) + np.arange(count)
+        for trajectory, count in zip(replayed, steps, strict=True)
+    ]
+    contexts = [trajectory.contexts for trajectory in replayed]
     return Decisions(
         history=history,
-        at=np.concatenate(
-            [
-                before + np.arange(count)
-                for (_, before, *_), count in zip(replays, steps, strict=True)
-            ]
-        ),
+        position=np.concatenate(events_before),
         items=items,
-        logged=np.concatenate([part.marginal for part in parts]),
-        conditional=np.concatenate([part.conditional for part in parts]),
+        logged=np.concatenate([part.marginal for part in replays]),
+        conditional=np.concatenate([part.conditional for part in replays]),
         reward=np.where(clicks, 1.0, -1.0).astype(np.float32),
         judged=items >= 0,
-        context=np.concatenate([contexts for _, _, contexts, _ in replays]).astype(np.int64),
-        ranks=np.concatenate([part.ranks for part in parts]),
+        context=np.concatenate(contexts).astype(np.int64),
+        ranks=np.concatenate([part.ranks for part in replays]),
         group=history,
     )

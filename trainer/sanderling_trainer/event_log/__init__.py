@@ -1,1 +1,1 @@
-"""The log of stored events: segments, daily files, and the examples that are made of them."""
+"""The log of stored events: segments, daily files, and the training examples built from them."""

@@ -1,6 +1,7 @@
-"""Daily Parquet: many small segments in one file that any tool reads, without the repetitions. Refuses to know stores.
+"""Daily Parquet files: the events of many segments in one file that any tool reads, each body once.
 
-The file names the segments that it replaces, so that a reader who still sees them counts nothing twice.
+Its metadata names the segments that it replaces, so that readers who still see them count nothing
+twice.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sanderling.errors import EventError
-from sanderling_trainer.event_log.deduplication import Seen
+from sanderling_trainer.event_log.deduplication import ReceivedEvent
 
 FOLDER = "daily"
 SUFFIX = ".parquet"
@@ -31,32 +32,31 @@ SCHEMA = pa.schema(
 )
 
 
-def pack(found: Iterable[Seen], replaces: Sequence[str]) -> bytes:
-    """Return the file of these bodies, by install and number."""
-    rows = sorted(found, key=lambda seen: (seen.event.install, seen.event.seq))
+def pack(events: Iterable[ReceivedEvent], segments: Sequence[str]) -> bytes:
+    """Return a file of these events, by install and sequence number, that replaces `segments`."""
+    ordered = sorted(events, key=lambda received: (received.event.install, received.event.seq))
     columns = {
-        "received_at": [seen.received_at for seen in rows],
-        "sent_at": [seen.sent_at for seen in rows],
-        "times": [seen.times for seen in rows],
-        "install": [seen.event.install for seen in rows],
-        "seq": [seen.event.seq for seen in rows],
-        "event": [seen.body for seen in rows],
+        "received_at": [received.received_at for received in ordered],
+        "sent_at": [received.sent_at for received in ordered],
+        "times": [received.times for received in ordered],
+        "install": [received.event.install for received in ordered],
+        "seq": [received.event.seq for received in ordered],
+        "event": [received.body for received in ordered],
     }
-    return write(
-        pa.Table.from_pydict(columns, SCHEMA.with_metadata({REPLACES: json.dumps(list(replaces))}))
-    )
+    schema = SCHEMA.with_metadata({REPLACES: json.dumps(list(segments))})
+    return to_bytes(pa.Table.from_pydict(columns, schema))
 
 
-def write(table: pa.Table) -> bytes:
-    """Return the bytes of a Parquet file."""
+def to_bytes(table: pa.Table) -> bytes:
+    """Return a table as the bytes of a Parquet file."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue().to_pybytes()
 
 
-def opened(data: bytes) -> pq.ParquetFile:
-    """Open a file, of which only the footer is read; raise `EventError` when it is not such a file."""
-    with _sound():
+def open_file(data: bytes) -> pq.ParquetFile:
+    """Open a daily file, reading only its footer; raise `EventError` when it is another file."""
+    with _parquet_errors():
         file = pq.ParquetFile(pa.BufferReader(data))
     if not file.schema_arrow.equals(SCHEMA) or REPLACES not in (file.schema_arrow.metadata or {}):
         raise EventError(
@@ -65,26 +65,26 @@ def opened(data: bytes) -> pq.ParquetFile:
     return file
 
 
-def replaces(file: pq.ParquetFile) -> list[str]:
-    """Return the names of the segments that a file stands for."""
+def replaced_segments(file: pq.ParquetFile) -> list[str]:
+    """Return the names of the segments that a file replaces."""
     return json.loads(file.schema_arrow.metadata[REPLACES])
 
 
-def lines(file: pq.ParquetFile) -> Iterator[tuple[bytes, int, int | None, int]]:
-    """Yield body, received_at, sent_at and times of each row."""
-    for batch in batches(file):
+def rows(file: pq.ParquetFile) -> Iterator[tuple[bytes, int, int | None, int]]:
+    """Yield body, received_at, sent_at and times of each row; raise `EventError` on damage."""
+    for batch in record_batches(file):
         columns = (batch[name].to_pylist() for name in ("event", "received_at", "sent_at", "times"))
         yield from zip(*columns, strict=True)
 
 
-def batches(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
-    """Yield the rows, some at a time; raise `EventError` where they are damaged."""
-    with _sound():
+def record_batches(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+    """Yield the rows in batches; raise `EventError` where they are damaged."""
+    with _parquet_errors():
         yield from file.iter_batches(batch_size=BATCH_ROWS)
 
 
 @contextmanager
-def _sound() -> Iterator[None]:
+def _parquet_errors() -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:

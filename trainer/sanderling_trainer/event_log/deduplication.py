@@ -1,7 +1,4 @@
-"""Gathering lines: equal ones become one, whatever their order. Reading and compaction both rest on it.
-
-Refuses to know files.
-"""
+"""Deduplication: lines with the same event body become one, in whatever order they are read."""
 
 from __future__ import annotations
 
@@ -12,35 +9,40 @@ from sanderling.events import codec
 from sanderling.events.schema import Event
 from sanderling.runtime.clock import OLDEST_MS
 
-EVENT_BYTES, PART_BYTES = 1000, 128
+# Memory of a decoded event, measured: an entry of a list is about 60 bytes on the wire and 130 as
+# an object.
+EVENT_OVERHEAD_BYTES = 1000
+LIST_ENTRY_BYTES = 128
+LIST_FIELDS = ("slate", "caps", "lost_seqs")
 
 
 @dataclass(slots=True)
-class Seen:
-    """One body of an event: when it was first received, with its sender's clock then, and how often it came."""
+class ReceivedEvent:
+    """One event body, when it was first received, and how often."""
 
     event: Event
     body: bytes
     received_at: int
+    """Wall ms since 1970 on the collector, of the first receipt."""
     sent_at: int | None
+    """Wall ms since 1970 on the device, when it sent that request; None if it did not say."""
     times: int
 
-    def order(self) -> tuple[int, bool, int, bytes]:
-        """Return the key of the order that is the same in whatever order lines are read: first come, first."""
+    def sort_key(self) -> tuple[int, bool, int, bytes]:
+        """Return a key that orders events by receipt, in whatever order lines are read."""
         return self.received_at, self.sent_at is None, self.sent_at or 0, self.body
 
-    def size(self) -> int:
-        """Return about how many bytes of memory this takes: a slot of 60 bytes on the wire is an object of 130."""
-        parts = sum(
-            len(getattr(self.event, name, None) or ()) for name in ("slate", "caps", "lost_seqs")
-        )
-        return EVENT_BYTES + 2 * len(self.body) + PART_BYTES * parts
+    def memory_bytes(self) -> int:
+        """Return about how many bytes of memory this takes."""
+        entries = sum(len(getattr(self.event, name, None) or ()) for name in LIST_FIELDS)
+        return EVENT_OVERHEAD_BYTES + 2 * len(self.body) + LIST_ENTRY_BYTES * entries
 
-    def time(self) -> int:
-        """Return the event's wall ms since 1970, corrected for the device's clock.
+    def corrected_time(self) -> int:
+        """Return the event's wall ms since 1970, corrected for the error of the device's clock.
 
-        Return when it was received where the corrected time is later than that or before `OLDEST_MS`:
-        then the clock was set between the event and its sending.
+        The correction assumes that the clock was not set between the event and its sending. Where
+        the result is impossible, later than the receipt or before `OLDEST_MS`, it was: then return
+        the time of receipt.
         """
         sent_at = self.received_at if self.sent_at is None else self.sent_at
         corrected = self.received_at - sent_at + self.event.clock.wall
@@ -48,22 +50,24 @@ class Seen:
 
 
 class Deduplicator:
-    """Every different body once. `size` is about what they take in memory, decoded, in bytes."""
+    """Holds each different body once; iterating yields them in the order of their receipt."""
 
     def __init__(self) -> None:
-        self._bodies: dict[bytes, Seen] = {}
-        self.size = 0
+        self._bodies: dict[bytes, ReceivedEvent] = {}
+        self.memory_bytes = 0
 
     def add(self, body: bytes, received_at: int, sent_at: int | None, times: int = 1) -> None:
-        """Take one line; raise `EventError` when its body is no event."""
+        """Add one line; raise `EventError` when its body is not an event."""
         known = self._bodies.get(body)
         if known is None:
-            known = self._bodies[body] = Seen(codec.decode(body), body, received_at, sent_at, times)
-            self.size += known.size()
+            known = ReceivedEvent(codec.decode(body), body, received_at, sent_at, times)
+            self._bodies[body] = known
+            self.memory_bytes += known.memory_bytes()
             return
+
         known.times += times
-        if (received_at, sent_at is None, sent_at or 0) < known.order()[:3]:
+        if (received_at, sent_at is None, sent_at or 0) < known.sort_key()[:3]:
             known.received_at, known.sent_at = received_at, sent_at
 
-    def __iter__(self) -> Iterator[Seen]:
-        return iter(sorted(self._bodies.values(), key=Seen.order))
+    def __iter__(self) -> Iterator[ReceivedEvent]:
+        return iter(sorted(self._bodies.values(), key=ReceivedEvent.sort_key))

@@ -1,7 +1,4 @@
-"""What a policy learns from the devices' events: decisions, taken at points of histories, and what became of them.
-
-Refuses to know tensors and networks.
-"""
+"""Turns events into training examples: histories, decisions made on them, and their outcomes."""
 
 from __future__ import annotations
 
@@ -15,57 +12,72 @@ from numpy.typing import NDArray
 
 from sanderling.events.schema import Decision, Event, Outcome
 from sanderling.events.semantics import semantic_fault
-from sanderling.exploration.sequential import LONGEST
+from sanderling.exploration.sequential import MAX_MARGINAL_SLOTS
 from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.event_log.reader import EventLog
-from sanderling_trainer.event_log.state_replay import StateReplay, parts
+from sanderling_trainer.event_log.state_replay import StateReplay, split_at_resets
 
-LONGEST_CONTEXT = (
-    2.0  # an encoder's vectors have length 1; far longer ones would overflow what learns from them
-)
+# Encoders return vectors of length 1; a far longer one would overflow the network that learns from
+# it.
+MAX_CONTEXT_NORM = 2.0
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Histories and the decisions on them; `contexts` float32 [x, t] are the vectors that devices shared; `dropped`
-    counts what could not be used, by reason."""
+    """What a policy learns from."""
 
     histories: list[History]
     decisions: Decisions
     contexts: NDArray[np.float32]
+    """Context vectors that devices shared, float32 [x, t]."""
     dropped: Counter[str] = field(default_factory=Counter)
+    """Number of decisions that could not be used, by reason."""
+
+
+@dataclass(frozen=True)
+class _JoinedDecision:
+    """A usable decision, with its place in the arrays of `Examples`."""
+
+    decision: Decision
+    outcome_of: dict[int, Outcome]
+    """The last valid outcome of each slot that has one."""
+    group: int
+    history: int
+    position: int
+    """How many events of the history came before the decision."""
+    context_row: int
+    """Row of `Examples.contexts`, -1 for no context."""
 
 
 def examples_of(log: EventLog, ids: Sequence[str], kinds: Sequence[str], text_dim: int) -> Examples:
-    """Rebuild each pseudonym's history from the devices' events, and join decisions with their outcomes.
+    """Rebuild the histories of all pseudonyms, and join their decisions with the outcomes.
 
-    Where a state began anew another history of the pseudonym begins. A decision is used when nothing of its install is
-    missing, its install is one device, the checksum of the events before it is the one that the device logged, it could
-    have been made by an engine, and at least one of its slots was judged; otherwise it is counted in `dropped`. Devices
-    may be odd, or mean ill: whatever a log holds, nothing is raised, and an outcome that names another item than its
-    slot showed is none.
+    Where a pseudonym's state was reset another history begins. A decision is used when no event of
+    its install is missing, its install is not cloned, the replayed state has the checksum that the
+    device logged, an engine can have made the decision, and at least one slot has an outcome;
+    otherwise `dropped` counts it. An outcome that names another item than its slot showed is
+    ignored. Devices may be faulty or malicious: no content of a log raises.
     """
-    row_of = {item: row for row, item in enumerate(ids)}
-    builder = _Builder(row_of, {kind: code for code, kind in enumerate(kinds)}, text_dim, log.time)
-    unfit = dict.fromkeys(log.incomplete, "install incomplete") | dict.fromkeys(
-        log.doubled, "install doubled"
+    builder = _ExampleBuilder(
+        row_of={item: row for row, item in enumerate(ids)},
+        code_of={kind: code for code, kind in enumerate(kinds)},
+        text_dim=text_dim,
+        time=log.time,
     )
+    unusable = dict.fromkeys(log.incomplete, "install incomplete")
+    unusable |= dict.fromkeys(log.cloned, "install cloned")
     for group, ((install, _), events) in enumerate(sorted(log.events.items())):
-        builder.add(group, events, unfit.get(install))
+        builder.add(group, events, unusable.get(install))
     return builder.build()
 
 
-def true_mean(outcome: Outcome) -> float:
-    """Return a reward that is right in expectation: where it was flipped with probability p, value / (1 - 2p)."""
-    return (
-        outcome.value / (1.0 - 2.0 * outcome.flip_probability)
-        if outcome.flip_probability
-        else outcome.value
-    )
+def debiased_reward(outcome: Outcome) -> float:
+    """Return an unbiased reward: value / (1 - 2p) where it was flipped with probability p."""
+    return outcome.value / (1.0 - 2.0 * (outcome.flip_probability or 0.0))
 
 
-class _Builder:
+class _ExampleBuilder:
     def __init__(
         self,
         row_of: dict[str, int],
@@ -73,137 +85,164 @@ class _Builder:
         text_dim: int,
         time: Mapping[str, int],
     ) -> None:
-        self.row_of, self.code_of, self.text_dim, self.time = row_of, code_of, text_dim, time
-        self.histories: list[History] = []
-        self.taken: list[tuple[int, int, int, int, Decision, dict[int, Outcome]]] = []
-        self.contexts: dict[bytes, int] = {}
-        self.dropped: Counter[str] = Counter()
+        self._row_of = row_of
+        self._code_of = code_of
+        self._text_dim = text_dim
+        self._time = time
+        self._histories: list[History] = []
+        self._joined: list[_JoinedDecision] = []
+        self._context_rows: dict[bytes, int] = {}
+        self._dropped: Counter[str] = Counter()
 
-    def add(self, group: int, events: Sequence[Event], unfit: str | None = None) -> None:
-        """Take one user's events; of an install that is `unfit`, and why, no decision is used."""
+    def add(self, group: int, events: Sequence[Event], unusable: str | None = None) -> None:
+        """Add the events of a pseudonym; `unusable` says why none of its decisions can be used."""
         outcomes: dict[str, list[Outcome]] = {}
         for event in events:
             if isinstance(event, Outcome):
                 outcomes.setdefault(event.decision, []).append(event)
-        for part in parts(events):
-            chain = self._chain(part)
+
+        for part in split_at_resets(events):
+            replay = self._replay(part)
             for event in part:
-                if isinstance(event, Decision) and unfit:
-                    self.dropped[unfit] += 1
+                if isinstance(event, Decision) and unusable:
+                    self._dropped[unusable] += 1
                 elif isinstance(event, Decision):
-                    self._take(group, event, chain, outcomes.get(event.id, []))
-            self.histories.append(chain.history(self.code_of))
-
-    def _chain(self, events: Sequence[Event]) -> StateReplay:
-        chain = StateReplay(self.row_of)
-        for event in events:
-            chain.follow(event, self.time.get(event.id, event.clock.wall) // 1000)
-        return chain
-
-    def _take(
-        self, group: int, decision: Decision, chain: StateReplay, outcomes: list[Outcome]
-    ) -> None:
-        at, judged = chain.at(decision), self._judged(decision, outcomes)
-        if at is None:
-            self.dropped["state checksum differs"] += 1
-        elif not judged:
-            self.dropped["no judged slot" if outcomes else "no outcome"] += 1
-        elif (fault := _fault(decision)) is not None:
-            self.dropped[fault] += 1
-        elif _is_long(vector := _vector(decision)):
-            self.dropped["a context that no encoder makes"] += 1
-        else:
-            self.taken.append(
-                (group, len(self.histories), at, self._context(vector), decision, judged)
-            )
-
-    def _judged(self, decision: Decision, outcomes: list[Outcome]) -> dict[int, Outcome]:
-        """Return the last outcome of each slot, of those that name what the slot showed, where the lab knows it."""
-        shown = {
-            slot: shown.item
-            for slot, shown in enumerate(decision.slate)
-            if shown.item in self.row_of
-        }
-        return {
-            outcome.slot: outcome for outcome in outcomes if shown.get(outcome.slot) == outcome.item
-        }
+                    self._join(group, event, replay, outcomes.get(event.id, []))
+            self._histories.append(replay.history(self._code_of))
 
     def build(self) -> Examples:
-        slots = np.array([len(decision.slate) for *_, decision, _ in self.taken], np.int64)
-        m, k = len(self.taken), int(slots.max(initial=1))
-        decisions = Decisions(
-            history=np.array([history for _, history, *_ in self.taken], np.int64),
-            at=np.array([at for _, _, at, *_ in self.taken], np.int64),
-            items=np.full((m, k), -1, np.int64),
-            logged=np.ones((m, k)),
-            conditional=np.ones((m, k)),
-            reward=np.zeros((m, k), np.float32),
-            judged=np.zeros((m, k), np.bool_),
-            context=np.array([context for _, _, _, context, *_ in self.taken], np.int64),
-            ranks=np.zeros((m, k), np.int64),
-            group=np.array([group for group, *_ in self.taken], np.int64),
-            release=self._facts("release", np.int64),
-            pool=self._facts("pool", np.int64),
-            eligible=self._facts("eligible", np.int64),
-            epsilon=self._facts("epsilon", np.float64),
-            guarded=np.array([decision.guarded or 0 for *_, decision, _ in self.taken], np.int64),
-            flip_probability=np.array(
-                [
-                    max(told.flip_probability or 0.0 for told in outcomes.values())
-                    for *_, outcomes in self.taken
-                ]
-            ),
-            capped=np.array([bool(decision.caps) for *_, decision, _ in self.taken], np.bool_),
-            survived=self._facts("pass_probability", np.float64),
-            slots=slots,
-        )
-        for i, (*_, decision, outcomes) in enumerate(self.taken):
-            for slot, shown in enumerate(decision.slate):
-                decisions.items[i, slot] = self.row_of.get(shown.item, -1)
-                decisions.logged[i, slot] = shown.marginal or shown.conditional
-                decisions.conditional[i, slot] = shown.conditional
-                decisions.ranks[i, slot] = shown.rank
-                if slot in outcomes:
-                    decisions.reward[i, slot], decisions.judged[i, slot] = (
-                        true_mean(outcomes[slot]),
-                        True,
-                    )
-        vectors = [np.frombuffer(vector, np.float32) for vector in self.contexts]
-        contexts = np.stack(vectors) if vectors else np.empty((0, self.text_dim), np.float32)
-        return Examples(self.histories, decisions, contexts, +self.dropped)
+        """Return the examples of all pseudonyms that were added."""
+        vectors = [np.frombuffer(vector, np.float32) for vector in self._context_rows]
+        contexts = np.stack(vectors) if vectors else np.empty((0, self._text_dim), np.float32)
+        decisions = _decision_columns(self._joined, self._row_of)
+        return Examples(self._histories, decisions, contexts, +self._dropped)
 
-    def _facts(self, name: str, dtype: type) -> NDArray:
-        return np.array([getattr(decision, name) for *_, decision, _ in self.taken], dtype)
+    def _replay(self, events: Sequence[Event]) -> StateReplay:
+        replay = StateReplay(self._row_of)
+        for event in events:
+            replay.add(event, self._time.get(event.id, event.clock.wall) // 1000)
+        return replay
 
-    def _context(self, vector: NDArray[np.float32] | None) -> int:
+    def _join(
+        self, group: int, decision: Decision, replay: StateReplay, outcomes: list[Outcome]
+    ) -> None:
+        position = replay.position_of(decision)
+        outcome_of = self._valid_outcomes(decision, outcomes)
+        if position is None:
+            self._dropped["state checksum differs"] += 1
+        elif not outcome_of:
+            self._dropped["no judged slot" if outcomes else "no outcome"] += 1
+        elif (fault := _fault(decision)) is not None:
+            self._dropped[fault] += 1
+        elif _is_too_long(vector := _context_vector(decision)):
+            self._dropped["context vector too long"] += 1
+        else:
+            joined = _JoinedDecision(
+                decision=decision,
+                outcome_of=outcome_of,
+                group=group,
+                history=len(self._histories),
+                position=position,
+                context_row=self._context_row(vector),
+            )
+            self._joined.append(joined)
+
+    def _valid_outcomes(self, decision: Decision, outcomes: list[Outcome]) -> dict[int, Outcome]:
+        """Return the last outcome of each slot with a catalog item, of those that name the item."""
+        item_of = {
+            slot: shown.item
+            for slot, shown in enumerate(decision.slate)
+            if shown.item in self._row_of
+        }
+        return {
+            outcome.slot: outcome
+            for outcome in outcomes
+            if item_of.get(outcome.slot) == outcome.item
+        }
+
+    def _context_row(self, vector: NDArray[np.float32] | None) -> int:
         if vector is None:
             return -1
-        if len(vector) != self.text_dim:
-            self.dropped["context of another width"] += 1
+        if len(vector) != self._text_dim:
+            self._dropped["context of another width"] += 1
             return -1
-        return self.contexts.setdefault(vector.tobytes(), len(self.contexts))
+        return self._context_rows.setdefault(vector.tobytes(), len(self._context_rows))
+
+
+def _decision_columns(joined: list[_JoinedDecision], row_of: dict[str, int]) -> Decisions:
+    slots = np.array([len(each.decision.slate) for each in joined], np.int64)
+    m = len(joined)
+    k = int(slots.max(initial=1))
+
+    def column(name: str, dtype: type) -> NDArray:
+        return np.array([getattr(each.decision, name) for each in joined], dtype)
+
+    def place(name: str) -> NDArray[np.int64]:
+        return np.array([getattr(each, name) for each in joined], np.int64)
+
+    flips = [
+        max(outcome.flip_probability or 0.0 for outcome in each.outcome_of.values())
+        for each in joined
+    ]
+    decisions = Decisions(
+        history=place("history"),
+        position=place("position"),
+        items=np.full((m, k), -1, np.int64),
+        logged=np.ones((m, k)),
+        conditional=np.ones((m, k)),
+        reward=np.zeros((m, k), np.float32),
+        judged=np.zeros((m, k), np.bool_),
+        context=place("context_row"),
+        ranks=np.zeros((m, k), np.int64),
+        group=place("group"),
+        release=column("release", np.int64),
+        pool=column("pool", np.int64),
+        eligible=column("eligible", np.int64),
+        epsilon=column("epsilon", np.float64),
+        guarded=np.array([each.decision.guarded or 0 for each in joined], np.int64),
+        flip_probability=np.array(flips),
+        capped=np.array([bool(each.decision.caps) for each in joined], np.bool_),
+        survived=column("pass_probability", np.float64),
+        slots=slots,
+    )
+    for row, each in enumerate(joined):
+        _fill_slots(decisions, row, each, row_of)
+    return decisions
+
+
+def _fill_slots(
+    decisions: Decisions, row: int, joined: _JoinedDecision, row_of: dict[str, int]
+) -> None:
+    for slot, shown in enumerate(joined.decision.slate):
+        decisions.items[row, slot] = row_of.get(shown.item, -1)
+        # Some exploration schemes give no marginal propensities; the conditional ones stand in for
+        # them.
+        decisions.logged[row, slot] = shown.marginal or shown.conditional
+        decisions.conditional[row, slot] = shown.conditional
+        decisions.ranks[row, slot] = shown.rank
+        if slot in joined.outcome_of:
+            decisions.reward[row, slot] = debiased_reward(joined.outcome_of[slot])
+            decisions.judged[row, slot] = True
 
 
 def _fault(decision: Decision) -> str | None:
-    """Return why no engine can have made a decision, or why it says too little of its chances, or None."""
+    """Return why no engine can have made a decision, or it lacks propensities; None if usable."""
     fault = semantic_fault(decision)
     if fault is not None:
-        return f"unsound {fault.partition(':')[0]}"
-    if len(decision.slate) > LONGEST:
-        return f"more than {LONGEST} slots, which have no marginals"
+        return f"invalid {fault.partition(':')[0]}"
+    if len(decision.slate) > MAX_MARGINAL_SLOTS:
+        return f"more than {MAX_MARGINAL_SLOTS} slots, which have no marginals"
     return None
 
 
-def _vector(decision: Decision) -> NDArray[np.float32] | None:
-    """Return a sound decision's context."""
-    return (
-        None
-        if decision.context is None
-        else np.frombuffer(base64.b64decode(decision.context), np.float32)
-    )
+def _context_vector(decision: Decision) -> NDArray[np.float32] | None:
+    """Return the context vector of a decision without fault."""
+    if decision.context is None:
+        return None
+    return np.frombuffer(base64.b64decode(decision.context), np.float32)
 
 
-def _is_long(vector: NDArray[np.float32] | None) -> bool:
-    return vector is not None and bool(
-        np.square(vector, dtype=np.float64).sum() > LONGEST_CONTEXT**2
-    )
+def _is_too_long(vector: NDArray[np.float32] | None) -> bool:
+    if vector is None:
+        return False
+    return bool(np.square(vector, dtype=np.float64).sum() > MAX_CONTEXT_NORM**2)

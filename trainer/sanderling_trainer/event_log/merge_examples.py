@@ -1,7 +1,4 @@
-"""Joining the examples of the parts of a log, as if all of it had been read at once.
-
-Refuses to know events.
-"""
+"""Merges the examples of a log's partitions, as if the log had been read at once."""
 
 from __future__ import annotations
 
@@ -17,9 +14,11 @@ from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.logged_decisions import Decisions, Ints
 from sanderling_trainer.event_log.examples import Examples
 
-FEW = 1000
-UNUSUAL = "a slate longer than those of 99 in 100 decisions"
-NO_SLOT = {
+SMALL_LOG = 1000
+UNUSUALLY_LONG = "a slate longer than those of 99 in 100 decisions"
+
+# What the two-dimensional columns have behind the last slot of a slate.
+FILL = {
     "items": -1,
     "logged": 1.0,
     "conditional": 1.0,
@@ -29,70 +28,78 @@ NO_SLOT = {
 }
 
 
-def joined(parts: Iterable[Examples]) -> Examples:
-    """Return the examples of all parts, at least one, in their order, without slates of unusual length; equal context
-    vectors are one.
+def merge_examples(partitions: Iterable[Examples]) -> Examples:
+    """Return the examples of all partitions, at least one, in their order.
 
-    What is unusual is known at the end. Until then no more is kept of a part than the slots that its slates have.
+    Slates of unusual length are dropped, and equal context vectors become one.
     """
+    # Which lengths are unusual is known at the end only. Until then the two-dimensional columns are
+    # kept flat, without the fill behind each slate, so that one long slate does not widen all.
     columns: dict[str, list[NDArray]] = defaultdict(list)
     histories: list[History] = []
-    vectors: dict[bytes, int] = {}
-    dropped, width = Counter[str](), 0
-    for part in parts:
-        rows = np.array(
-            [*(vectors.setdefault(vector.tobytes(), len(vectors)) for vector in part.contexts), -1]
-        )
-        inside = _inside(part.decisions.slots, part.decisions.items.shape[1])
-        for name, column in vars(_moved(part.decisions, len(histories), rows)).items():
-            columns[name].append(column[inside] if name in NO_SLOT else column)
+    context_rows: dict[bytes, int] = {}
+    dropped: Counter[str] = Counter()
+    width = 0
+    for part in partitions:
+        decisions = _renumbered(part, len(histories), context_rows)
+        is_slot = _slot_mask(decisions.slots, decisions.items.shape[1])
+        for name, column in vars(decisions).items():
+            columns[name].append(column[is_slot] if name in FILL else column)
         histories += part.histories
         dropped += part.dropped
         width = part.contexts.shape[1]
+
     slots = np.concatenate(columns["slots"])
-    usual = slots <= usual_slots(slots)
-    dropped[UNUSUAL] += int((~usual).sum())
+    usual = slots <= max_usual_slots(slots)
+    dropped[UNUSUALLY_LONG] += int((~usual).sum())
+    # Each column's pieces are released as soon as they are merged.
+    merged = {
+        name: _merged(name, np.concatenate(columns.pop(name)), slots, usual)
+        for name in list(columns)
+    }
     return Examples(
         histories=histories,
-        decisions=Decisions(
-            **{
-                name: _kept(name, np.concatenate(columns.pop(name)), slots, usual)
-                for name in list(columns)
-            }
-        ),
-        contexts=np.frombuffer(b"".join(vectors), np.float32).reshape(-1, width).copy(),
+        decisions=Decisions(**merged),
+        contexts=np.frombuffer(b"".join(context_rows), np.float32).reshape(-1, width).copy(),
         dropped=+dropped,
     )
 
 
-def usual_slots(slots: Ints) -> int:
-    """Return the slots of the longest slate, where there are many decisions without the longest one in a hundred.
+def max_usual_slots(slots: Ints) -> int:
+    """Return the length of the longest slate; of over 1,000 decisions, without the longest 1 %.
 
-    Columns are as wide as that: one long slate must not make those of a whole fleet wide.
+    Columns are as wide as the longest slate: without this bound one device could widen all.
     """
-    return int(
-        slots.max(initial=1) if len(slots) <= FEW else np.quantile(slots, 0.99, method="higher")
-    )
+    if len(slots) <= SMALL_LOG:
+        return int(slots.max(initial=1))
+    return int(np.quantile(slots, 0.99, method="higher"))
 
 
-def _moved(decisions: Decisions, users: int, rows: Ints) -> Decisions:
-    """Return a part's decisions behind so many users, with the new rows of its contexts."""
-    context = rows[decisions.context]
+def _renumbered(part: Examples, n_histories: int, context_rows: dict[bytes, int]) -> Decisions:
+    """Return a partition's decisions with the numbering of the whole; add its new contexts."""
+    rows = [
+        context_rows.setdefault(vector.tobytes(), len(context_rows)) for vector in part.contexts
+    ]
+    new_row_of = np.array([*rows, -1])  # -1, no context, indexes the last entry, and so stays -1
+    decisions = part.decisions
     return replace(
-        decisions, history=decisions.history + users, group=decisions.group + users, context=context
+        decisions,
+        history=decisions.history + n_histories,
+        group=decisions.group + n_histories,
+        context=new_row_of[decisions.context],
     )
 
 
-def _kept(name: str, column: NDArray[Any], slots: Ints, usual: NDArray[np.bool_]) -> NDArray[Any]:
-    """Return a column of the usual decisions, as wide as the longest of them if it has something of each slot."""
-    if name not in NO_SLOT:
+def _merged(name: str, column: NDArray[Any], slots: Ints, usual: NDArray[np.bool_]) -> NDArray[Any]:
+    """Return a column of the usual decisions; a flat one gets its second dimension back."""
+    if name not in FILL:
         return column[usual]
-    inside = _inside(slots[usual], usual_slots(slots))
-    wide = np.full(inside.shape, NO_SLOT[name], column.dtype)
-    wide[inside] = column[np.repeat(usual, slots)]
-    return wide
+    is_slot = _slot_mask(slots[usual], max_usual_slots(slots))
+    table = np.full(is_slot.shape, FILL[name], column.dtype)
+    table[is_slot] = column[np.repeat(usual, slots)]
+    return table
 
 
-def _inside(slots: Ints, width: int) -> NDArray[np.bool_]:
-    """Return which of so many places in a row are slots of its slate, bool [m, width]."""
+def _slot_mask(slots: Ints, width: int) -> NDArray[np.bool_]:
+    """Return which entries of rows of `width` are slots of the row's slate, bool [m, width]."""
     return np.arange(width) < slots[:, None]

@@ -1,6 +1,7 @@
-"""The place of files: a folder of this machine, or an object store behind a URL. Refuses to know what the files mean.
+"""Storage of files in a local folder, or in an object store behind a URL.
 
-A file appears whole and durable, or not at all. Trouble is an `OSError`, and an absent file a `FileNotFoundError`.
+A file appears whole and durable, or not at all. Failures are `OSError`, an absent file is
+`FileNotFoundError`.
 """
 
 from __future__ import annotations
@@ -14,20 +15,25 @@ from typing import Protocol
 
 from sanderling.runtime.files import flush_path
 
-PART = ".part"
+PART_SUFFIX = ".part"
 REMOTE_TIMEOUT = timedelta(seconds=10)
+"""For collectors, whose devices wait for the answer."""
 JOB_TIMEOUT = timedelta(minutes=10)
+"""For jobs and readers, which move larger files."""
 
 
 class ObjectStore(Protocol):
-    """What the collector and the jobs behind it need of a place."""
+    """The operations on files that the collector, the jobs and the readers need."""
 
     def put(self, name: str, data: bytes) -> None:
-        """Write a file, in the place of an older one of this name; it is durable when this returns."""
+        """Write a file, replacing one of this name; it is durable when this returns."""
         ...
 
     def create(self, name: str, data: bytes) -> None:
-        """Write a file as `put` does, or raise `FileExistsError`: of several who create one name, one succeeds."""
+        """Write a new file; raise `FileExistsError` where there is one.
+
+        Of concurrent calls one succeeds.
+        """
         ...
 
     def get(self, name: str) -> bytes:
@@ -35,83 +41,86 @@ class ObjectStore(Protocol):
         ...
 
     def has(self, name: str) -> bool:
-        """Say whether there is a file of this name."""
+        """Return whether there is a file of this name."""
         ...
 
     def names(self, folder: str) -> list[str]:
-        """Return the names of all files below a folder, in order."""
+        """Return the names of all files below a folder, sorted."""
         ...
 
     def delete(self, name: str) -> None:
-        """Remove a file; one that is not there is as good as removed."""
+        """Remove a file if it is there."""
         ...
 
     def clean(self, older_s: float) -> None:
-        """Remove what crashes left half written, where nobody has touched it for so long."""
+        """Remove half-written files of crashes, to which nothing was written for `older_s`."""
         ...
 
 
 class LocalObjectStore:
-    """A folder. Written here by hand because obstore's local store flushes nothing to the disk."""
+    """A local folder. obstore has one too, which does not flush to the disk."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
-        self._made: set[Path] = set()
+        self.root = root
+        self._durable_folders: set[Path] = set()
 
     def put(self, name: str, data: bytes) -> None:
-        """Write beside, flush, rename, flush the folder's entry."""
-        path = self._root / name
-        with self._part(path, data) as part:
+        """Write a part file, flush it, rename it, flush the folder."""
+        path = self.root / name
+        with self._write_part(path, data) as part:
             part.rename(path)
         flush_path(path.parent)
 
     def create(self, name: str, data: bytes) -> None:
-        """Write beside, flush, link, which fails where a file is, flush the folder's entry."""
-        path = self._root / name
-        with self._part(path, data) as part:
+        """Write a part file, flush it, link it, which fails if a file exists, flush the folder."""
+        path = self.root / name
+        with self._write_part(path, data) as part:
             os.link(part, path)
             part.unlink()
         flush_path(path.parent)
 
     def get(self, name: str) -> bytes:
         """Return the bytes of a file."""
-        return (self._root / name).read_bytes()
+        return (self.root / name).read_bytes()
 
     def has(self, name: str) -> bool:
-        """Say whether there is a file of this name."""
-        return (self._root / name).is_file()
+        """Return whether there is a file of this name."""
+        return (self.root / name).is_file()
 
     def names(self, folder: str) -> list[str]:
-        """Return the names below a folder; what a crash left half written has none."""
-        found = (self._root / folder).rglob("*")
+        """Return the names below a folder, without half-written files."""
+        paths = (self.root / folder).rglob("*")
         return sorted(
-            str(path.relative_to(self._root))
-            for path in found
-            if path.is_file() and path.suffix != PART
+            str(path.relative_to(self.root))
+            for path in paths
+            if path.is_file() and path.suffix != PART_SUFFIX
         )
 
     def delete(self, name: str) -> None:
-        """Unlink, and flush the folder's entry."""
-        path = self._root / name
+        """Unlink, and flush the folder."""
+        path = self.root / name
         path.unlink(missing_ok=True)
         if path.parent.is_dir():
             flush_path(path.parent)
 
     def clean(self, older_s: float) -> None:
-        """Remove half-written files; ages are told by the clock of the file system that dates them."""
-        with self._part(self._root / "now", b"") as now_file:
-            now = now_file.stat().st_mtime
-            now_file.unlink()
-        for part in self._root.rglob(f".*{PART}"):
-            with suppress(FileNotFoundError):  # its writer came to an end
+        """Remove half-written files that are old by the clock of their file system."""
+        # On a network file system the server dates files, and its clock may differ from this
+        # machine's.
+        with self._write_part(self.root / "now", b"") as new_file:
+            now = new_file.stat().st_mtime
+            new_file.unlink()
+
+        for part in self.root.rglob(f".*{PART_SUFFIX}"):
+            with suppress(FileNotFoundError):  # its writer has just renamed it
                 if now - part.stat().st_mtime >= older_s:
                     part.unlink()
 
     @contextmanager
-    def _part(self, path: Path, data: bytes) -> Iterator[Path]:
-        """Write and flush a file beside `path` under a name of its own; remove it if that, or what follows, fails."""
-        self._make(path.parent)
-        part = path.with_name(f".{path.name}.{os.urandom(6).hex()}{PART}")
+    def _write_part(self, path: Path, data: bytes) -> Iterator[Path]:
+        """Write and flush a part file beside `path`; remove it if this or the body fails."""
+        self._make_folder(path.parent)
+        part = path.with_name(f".{path.name}.{os.urandom(6).hex()}{PART_SUFFIX}")
         try:
             with part.open("wb") as file:
                 file.write(data)
@@ -119,25 +128,27 @@ class LocalObjectStore:
                 os.fsync(file.fileno())
             yield part
         except BaseException:
-            with suppress(OSError):  # what stays goes with `clean`
+            with suppress(OSError):  # `clean` removes what stays
                 part.unlink()
             raise
 
-    def _make(self, folder: Path) -> None:
-        """Make a folder, durably; one that is there may be another's who died before it flushed."""
-        if folder in self._made and folder.is_dir():
+    def _make_folder(self, folder: Path) -> None:
+        """Make a folder durable, also one that exists: its maker may have died before the flush."""
+        if folder in self._durable_folders and folder.is_dir():
             return
-        if folder != self._root:
-            self._make(folder.parent)
+
+        if folder != self.root:
+            self._make_folder(folder.parent)
         folder.mkdir(parents=True, exist_ok=True)
         flush_path(folder.parent)
-        self._made.add(folder)
+        self._durable_folders.add(folder)
 
 
 class RemoteObjectStore:
-    """S3, GCS, Azure, memory: the service answers a put when the object is durable. Keys come from the environment.
+    """S3, GCS, Azure or memory, through obstore; credentials come from the environment.
 
-    A request may take `timeout`, body included.
+    The service answers a put when the object is durable. A request may take `timeout`, body
+    included.
     """
 
     def __init__(self, url: str, timeout: timedelta = REMOTE_TIMEOUT) -> None:
@@ -155,38 +166,39 @@ class RemoteObjectStore:
                 retry_config={"max_retries": 1, "retry_timeout": timeout},
             )
         except (obstore.exceptions.BaseError, ValueError) as error:
-            reason = str(error).splitlines()[0]  # the rest is a dump of obstore's structures
+            reason = str(error).splitlines()[0]  # the rest dumps obstore's structures
             raise ValueError(
-                f"{url}: expected a folder, or the URL of an object store such as s3://bucket/prefix: {reason}"
+                f"{url}: expected a folder, or the URL of an object store "
+                f"such as s3://bucket/prefix: {reason}"
             ) from error
 
     def put(self, name: str, data: bytes) -> None:
         """Put one object, in one request."""
-        with _trouble(name):
+        with _as_os_errors(name):
             self._store.put(name, data, use_multipart=False)
 
     def create(self, name: str, data: bytes) -> None:
-        """Put one object on the condition that there is none (`If-None-Match: *`)."""
-        with _trouble(name):
+        """Put one object, if there is none yet (`If-None-Match: *`)."""
+        with _as_os_errors(name):
             self._store.put(name, data, use_multipart=False, mode="create")
 
     def get(self, name: str) -> bytes:
         """Return the bytes of an object."""
-        with _trouble(name):
+        with _as_os_errors(name):
             return bytes(self._store.get(name).bytes())
 
     def has(self, name: str) -> bool:
         """Say whether there is an object of this name."""
         try:
-            with _trouble(name):
+            with _as_os_errors(name):
                 self._store.head(name)
         except FileNotFoundError:
             return False
         return True
 
     def names(self, folder: str) -> list[str]:
-        """Return the names below a prefix."""
-        with _trouble(folder):
+        """Return the names below a prefix, sorted."""
+        with _as_os_errors(folder):
             return sorted(
                 entry["path"] for page in self._store.list(prefix=folder) for entry in page
             )
@@ -194,22 +206,22 @@ class RemoteObjectStore:
     def delete(self, name: str) -> None:
         """Delete one object."""
         try:
-            with _trouble(name):
+            with _as_os_errors(name):
                 self._store.delete(name)
         except FileNotFoundError:
             return
 
     def clean(self, older_s: float) -> None:
-        """Do nothing: an object is there whole or not at all."""
+        """Do nothing: object stores have no half-written objects."""
 
 
 def open_store(url: str, timeout: timedelta = REMOTE_TIMEOUT) -> ObjectStore:
-    """Open a local folder, or, when `url` has a scheme, an object store; `JOB_TIMEOUT` is for who moves large files."""
+    """Return the store of a local folder or, when `url` has a scheme, of an object store."""
     return RemoteObjectStore(url, timeout) if "://" in url else LocalObjectStore(Path(url))
 
 
 @contextmanager
-def _trouble(name: str) -> Iterator[None]:
+def _as_os_errors(name: str) -> Iterator[None]:
     import obstore.exceptions
 
     try:
@@ -217,6 +229,6 @@ def _trouble(name: str) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except obstore.exceptions.AlreadyExistsError as error:
-        raise FileExistsError(f"{name}: it is there already") from error
+        raise FileExistsError(f"{name}: expected no file of this name, found one") from error
     except obstore.exceptions.BaseError as error:
         raise OSError(f"{name}: {error}") from error

@@ -1,6 +1,7 @@
-"""The event log: what the collector's files hold, each event once. Refuses to know servers and models.
+"""Reads the event log: every event once, in order, with missing and conflicting ones counted.
 
-Segments, and the daily Parquet that replaces them, may be read in any order and may repeat lines: the log is the same.
+Segments, and the daily Parquet files that replace them, may be read in any order and may repeat
+lines: the log is the same.
 """
 
 from __future__ import annotations
@@ -13,42 +14,45 @@ from dataclasses import dataclass, field
 from sanderling.errors import EventError
 from sanderling.events.schema import Decision, Event, Loss, Observation, Outcome
 from sanderling_trainer.event_log import daily_parquet, segment_format
-from sanderling_trainer.event_log.deduplication import Deduplicator, Seen
+from sanderling_trainer.event_log.deduplication import Deduplicator, ReceivedEvent
 from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, ObjectStore, open_store
-from sanderling_trainer.event_log.partitions import MOST_BYTES, Parts
-from sanderling_trainer.event_log.tombstones import Erased
+from sanderling_trainer.event_log.partitions import MAX_BYTES, Partitions
+from sanderling_trainer.event_log.tombstones import Tombstones
 
 
 @dataclass(frozen=True)
 class EventLog:
-    """Every event once. `events` maps (install, user pseudonym) to its events in the order of their numbers.
-
-    `time` is each event's wall time in ms since 1970, corrected for the device's clock. `conflicts` counts ids and
-    numbers of one install that were used for two different events; `doubled` names those installs: two devices go by
-    one name, from a copied disk, or one that went back to an older state. `missing` counts numbers that neither arrived
-    nor were declared lost; `incomplete` names the installs that have such.
-    """
+    """Every event once, and what was wrong with the rest."""
 
     events: dict[tuple[str, str], list[Event]] = field(default_factory=dict)
+    """The events of each (install, user pseudonym), in the order of their sequence numbers."""
     losses: list[Loss] = field(default_factory=list)
+    """What devices declared as lost."""
     time: dict[str, int] = field(default_factory=dict)
+    """Wall ms since 1970 of each event by its id, corrected for errors of the device's clock."""
     received: int = 0
+    """Lines of all segments, repeated ones included."""
     duplicates: int = 0
+    """Lines that repeat an event."""
     conflicts: int = 0
+    """Ids and sequence numbers that one install used for two different events."""
     missing: int = 0
+    """Sequence numbers that neither arrived nor were declared lost."""
     incomplete: frozenset[str] = frozenset()
-    doubled: frozenset[str] = frozenset()
+    """Installs with missing events."""
+    cloned: frozenset[str] = frozenset()
+    """Installs with conflicts: devices share an identity, from a copied or restored disk."""
 
     def decisions(self) -> int:
-        """Return how many decisions there are."""
+        """Return the number of decisions."""
         return self._count(Decision)
 
     def outcomes(self) -> int:
-        """Return how many outcomes there are."""
+        """Return the number of outcomes."""
         return self._count(Outcome)
 
     def observations(self) -> int:
-        """Return how many observations there are."""
+        """Return the number of observations."""
         return self._count(Observation)
 
     def _count(self, kind: type) -> int:
@@ -56,131 +60,137 @@ class EventLog:
 
 
 def read_segments(store: str) -> EventLog:
-    """Read all events under a local folder or an object store's URL, without those of erased installs.
+    """Read all events of a local folder or an object store's URL, without those of erased installs.
 
     Raises `EventError` when a file is damaged, or goes away while it is read.
     """
     place = open_store(store, JOB_TIMEOUT)
-    gathering = gather(place)
-    return _log(_kept(gathering, Erased(place)))
+    events = read_events(place)
+    return build_log(_without_erased(events, Tombstones(place)))
 
 
-def read_parts(store: str, most_bytes: int = MOST_BYTES) -> Iterator[EventLog]:
-    """Read as `read_segments` does, in parts: each is the log of a range of installs, and all that there is of them.
+def read_partitions(store: str, max_bytes: int = MAX_BYTES) -> Iterator[EventLog]:
+    """Read as `read_segments` does, in partitions: each is the whole log of a range of installs.
 
-    The events in memory take about `most_bytes`; more than that are set down in the temporary folder. Only an install
-    that has more alone is one part all the same.
+    The events in memory take about `max_bytes`; beyond that they are written to the temporary
+    folder. An install that has more by itself is still one partition.
     """
     place = open_store(store, JOB_TIMEOUT)
-    with Parts(most_bytes) as parts:
-        _gather(place, parts)
-        erased = Erased(place)
-        for gathering in parts:
-            yield _log(_kept(gathering, erased))
+    with Partitions(max_bytes) as partitions:
+        _read_into(partitions, place)
+        erased = Tombstones(place)
+        for events in partitions:
+            yield build_log(_without_erased(events, erased))
 
 
-def gather(store: ObjectStore) -> Deduplicator:
-    """Read all lines."""
-    gathering = Deduplicator()
-    _gather(store, gathering)
-    return gathering
+def read_events(store: ObjectStore) -> Deduplicator:
+    """Read the events of all files, erased installs included."""
+    events = Deduplicator()
+    _read_into(events, store)
+    return events
 
 
-def _gather(store: ObjectStore, lot: Deduplicator | Parts) -> None:
-    """Read all lines; segments are listed before the daily files, so that a compaction meanwhile hides nothing."""
+def _read_into(target: Deduplicator | Partitions, store: ObjectStore) -> None:
+    # Segments are listed before the daily files. In the other order a compaction between the two
+    # could hide events: its daily file would not be listed yet, and its segments not any more.
     segments = [
         name
         for name in store.names(segment_format.SEGMENTS)
         if name.endswith(segment_format.SUFFIX)
     ]
-    present, replaced = frozenset(segments), set[str]()
+    listed = frozenset(segments)
+    replaced: set[str] = set()
     for name in store.names(daily_parquet.FOLDER):
-        with named(name):
-            file = daily_parquet.opened(store.get(name))
-            replaced |= present.intersection(daily_parquet.replaces(file))
-            for row in daily_parquet.lines(file):
-                lot.add(*row)
+        with naming_file(name):
+            file = daily_parquet.open_file(store.get(name))
+            replaced |= listed.intersection(daily_parquet.replaced_segments(file))
+            for row in daily_parquet.rows(file):
+                target.add(*row)
+
     for name in segments:
         if name not in replaced:
-            add_segment(lot, store, name)
+            add_segment(target, store, name)
 
 
-def add_segment(lot: Deduplicator | Parts, store: ObjectStore, name: str) -> None:
-    """Read the lines of one segment."""
-    with named(name):
+def add_segment(target: Deduplicator | Partitions, store: ObjectStore, name: str) -> None:
+    """Add the lines of a segment; raise `EventError` with its name if it is damaged or absent."""
+    with naming_file(name):
         for row in segment_format.unpack(store.get(name)):
-            found = segment_format.parse(row)
-            lot.add(bytes(found.event), found.received_at, found.sent_at)
+            line = segment_format.decode_line(row)
+            target.add(bytes(line.event), line.received_at, line.sent_at)
 
 
 @contextmanager
-def named(name: str) -> Iterator[None]:
-    """Add the name of the file to what went wrong in it."""
+def naming_file(name: str) -> Iterator[None]:
+    """Add the name of the file, and what to do, to an error that its content causes."""
     try:
         yield
     except FileNotFoundError as error:
         raise EventError(
-            f"{name}: it went away; read again when compaction or erasure has ended"
+            f"{name}: the file disappeared while the log was read; "
+            "read again when compaction or erasure has ended"
         ) from error
     except EventError as error:
         raise EventError(f"{name}: {error}: restore the file from a copy") from error
 
 
-def _kept(gathering: Deduplicator, erased: Erased) -> list[Seen]:
-    return [seen for seen in gathering if seen.event.install not in erased]
+def _without_erased(events: Deduplicator, erased: Tombstones) -> list[ReceivedEvent]:
+    return [received for received in events if received.event.install not in erased]
 
 
-def _log(found: list[Seen]) -> EventLog:
-    """Make the log of bodies in their order: the first under an install's id counts."""
-    kept: dict[tuple[str, str], Seen] = {}
-    conflicts, doubled = 0, set()
-    for seen in found:
-        first = kept.setdefault((seen.event.install, seen.event.id), seen)
-        if first is not seen:
-            conflicts += seen.times
-            doubled.add(first.event.install)
+def build_log(received_events: list[ReceivedEvent]) -> EventLog:
+    """Build the log of events in the order of receipt; of those with one id the first counts."""
+    first_of: dict[tuple[str, str], ReceivedEvent] = {}
+    conflicts = 0
+    cloned: set[str] = set()
+    for received in received_events:
+        first = first_of.setdefault((received.event.install, received.event.id), received)
+        if first is not received:
+            conflicts += received.times
+            cloned.add(first.event.install)
+
     events: dict[tuple[str, str], list[Event]] = defaultdict(list)
-    losses = []
-    for seen in sorted(kept.values(), key=lambda seen: seen.event.seq):
-        if isinstance(seen.event, Loss):
-            losses.append(seen.event)
+    losses: list[Loss] = []
+    for received in sorted(first_of.values(), key=lambda received: received.event.seq):
+        event = received.event
+        if isinstance(event, Loss):
+            losses.append(event)
         else:
-            events[seen.event.install, seen.event.user].append(seen.event)
-    gaps, reused = _completeness([seen.event for seen in kept.values()])
+            events[event.install, event.user].append(event)
+
+    gaps, reused = _completeness([received.event for received in first_of.values()])
     return EventLog(
         events=dict(events),
         losses=losses,
-        time={id: seen.time() for (_, id), seen in kept.items()},
-        received=sum(seen.times for seen in found),
-        duplicates=sum(seen.times - 1 for seen in kept.values()),
+        time={id: received.corrected_time() for (_, id), received in first_of.items()},
+        received=sum(received.times for received in received_events),
+        duplicates=sum(received.times - 1 for received in first_of.values()),
         conflicts=conflicts + reused.total(),
         missing=sum(gaps.values()),
         incomplete=frozenset(gaps),
-        doubled=frozenset(doubled.union(reused)),
+        cloned=frozenset(cloned.union(reused)),
     )
 
 
 def _completeness(events: list[Event]) -> tuple[dict[str, int], Counter[str]]:
-    """Return each install's unexplained gaps, and how often it used a number again; only those that have such.
-
-    A number that was declared lost and came all the same counts once.
-    """
-    numbers: dict[str, set[int]] = defaultdict(set)
-    named: dict[str, set[int]] = defaultdict(set)
-    declared: dict[str, int] = defaultdict(int)
+    """Return each install's missing events and reused sequence numbers, without zeros."""
+    arrived: dict[str, set[int]] = defaultdict(set)
+    declared: dict[str, set[int]] = defaultdict(set)
+    declared_unnumbered: Counter[str] = Counter()
     reused: Counter[str] = Counter()
     for event in events:
-        if event.seq in numbers[event.install]:
+        if event.seq in arrived[event.install]:
             reused[event.install] += 1
-        numbers[event.install].add(event.seq)
+        arrived[event.install].add(event.seq)
         if isinstance(event, Loss):
-            named[event.install].update(event.lost_seqs or ())
-            unnamed = (
-                event.decisions + event.outcomes + event.observations - len(event.lost_seqs or ())
-            )
-            declared[event.install] += max(0, unnamed)
+            lost_seqs = event.lost_seqs or ()
+            lost = event.decisions + event.outcomes + event.observations
+            declared[event.install].update(lost_seqs)
+            declared_unnumbered[event.install] += max(0, lost - len(lost_seqs))
+
+    # A number that was declared lost and arrived all the same is in both sets, and counts once.
     gaps = {
-        install: max(seen) - len(seen | named[install]) - declared[install]
-        for install, seen in numbers.items()
+        install: max(seqs) - len(seqs | declared[install]) - declared_unnumbered[install]
+        for install, seqs in arrived.items()
     }
     return {install: gap for install, gap in gaps.items() if gap > 0}, reused

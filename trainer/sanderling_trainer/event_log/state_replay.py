@@ -1,4 +1,4 @@
-"""Rebuilds users' states from events."""
+"""Replays events to rebuild the user states that decisions were made for."""
 
 from __future__ import annotations
 
@@ -8,59 +8,65 @@ from itertools import pairwise
 import numpy as np
 
 from sanderling.events.schema import Decision, Event, Observation, Outcome, StateReset
-from sanderling.events.state_checksum import NO_EVENTS, next_check
+from sanderling.events.state_checksum import NO_EVENTS, next_checksum
 from sanderling_trainer.data.histories import History
 
 
-def parts(events: Sequence[Event]) -> list[Sequence[Event]]:
-    """Cut one pseudonym's events where its state began anew."""
-    starts = [at for at, event in enumerate(events) if isinstance(event, StateReset)]
-    return [events[begin:end] for begin, end in pairwise([0, *starts, len(events)])]
+def split_at_resets(events: Sequence[Event]) -> list[Sequence[Event]]:
+    """Split one pseudonym's events before each reset of its state."""
+    resets = [row for row, event in enumerate(events) if isinstance(event, StateReset)]
+    bounds = [0, *resets, len(events)]
+    return [events[start:end] for start, end in pairwise(bounds)]
 
 
 class StateReplay:
-    """What one state was made of: the steps on items that the lab knows, and the checksum after each step of all."""
+    """One user state, step by step.
+
+    A device counts and checksums all steps; the trainer's history has only those on items of its
+    catalog. So for each number of steps this keeps the checksum and the length of the history.
+    """
 
     def __init__(self, row_of: Mapping[str, int]) -> None:
         self._row_of = row_of
         self._items: list[int] = []
         self._kinds: list[str] = []
         self._times: list[int] = []
-        self._checks, self._known, self._told = [NO_EVENTS], [0], 0
+        self._checksums = [NO_EVENTS]
+        self._lengths = [0]
+        self._n_replayed = 0
 
-    def follow(self, event: Event, time_s: int) -> None:
-        """Take an event of the pseudonym, in its order: whether and how it moved the state."""
+    def add(self, event: Event, time_s: int) -> None:
+        """Apply the next event, at `time_s` seconds since 1970, if it changes the state."""
         if isinstance(event, StateReset):
             for item, kind in event.steps:
                 self._step(item, kind, time_s)
-            self._told = len(self._items)
+            self._n_replayed = len(self._items)
         elif isinstance(event, Observation) or (isinstance(event, Outcome) and event.updates_state):
             self._step(event.item, event.kind, time_s)
 
     def _step(self, item: str, kind: str, time_s: int) -> None:
-        self._checks.append(next_check(self._checks[-1], item, kind))
+        self._checksums.append(next_checksum(self._checksums[-1], item, kind))
         if item in self._row_of:
             self._items.append(self._row_of[item])
             self._kinds.append(kind)
             self._times.append(time_s)
-        self._known.append(len(self._items))
+        self._lengths.append(len(self._items))
 
-    def at(self, decision: Decision) -> int | None:
-        """Return how many known steps had made the state that a decision was for; None for another state."""
-        fits = (
-            decision.state_events < len(self._checks)
-            and self._checks[decision.state_events] == decision.state_checksum
-        )
-        return self._known[decision.state_events] if fits else None
+    def position_of(self, decision: Decision) -> int | None:
+        """Return the length of the history before a decision; None if the state was another."""
+        steps = decision.state_events
+        if steps >= len(self._checksums) or self._checksums[steps] != decision.state_checksum:
+            return None
+        return self._lengths[steps]
 
     def history(self, code_of: Mapping[str, int]) -> History:
-        """Return the steps so far; unknown kinds get the code 0."""
+        """Return all steps as a history; unknown kinds get the code 0."""
         return History(
             items=np.array(self._items, np.int64),
             kinds=np.array([code_of.get(kind, 0) for kind in self._kinds], np.int64),
             liked=np.array([kind != "dislike" for kind in self._kinds], np.bool_),
             contexts=np.full(len(self._items), -1, np.int64),
-            fresh=np.zeros(len(self._items), np.bool_),
+            is_validation=np.zeros(len(self._items), np.bool_),
             times=np.array(self._times, np.int64),
-            told=self._told,
+            n_replayed=self._n_replayed,
         )

@@ -1,4 +1,4 @@
-"""What a log was, once its events have left the memory: counts, times, and a digest."""
+"""Summary of a log: counts, times and a digest, kept after its events have left the memory."""
 
 from __future__ import annotations
 
@@ -16,13 +16,10 @@ DAY_MS = 1000 * DAY
 
 @dataclass
 class LogSummary:
-    """Sums over the parts of a log; `earliest` and `latest` are in wall ms since 1970, 0 where there is no event.
-
-    `earliest` is when the first day (UTC) began, without the earliest one in a hundred events: a few false clocks must
-    not say when a log begins.
-    """
+    """Sums over the partitions of a log."""
 
     received: int = 0
+    """Lines of all segments, repeated ones included."""
     duplicates: int = 0
     conflicts: int = 0
     missing: int = 0
@@ -31,16 +28,23 @@ class LogSummary:
     observations: int = 0
     installs: int = 0
     incomplete: list[str] = field(default_factory=list)
-    doubled: list[str] = field(default_factory=list)
+    """Installs with missing events."""
+    cloned: list[str] = field(default_factory=list)
+    """Installs whose identity more than one device, or a restored one, has used."""
     earliest: int = 0
+    """Start of the first day (UTC), in wall ms since 1970; 0 for an empty log.
+
+    The earliest 1 % of events are ignored: a few wrong clocks must not decide when a log begins.
+    """
     latest: int = 0
+    """Time of the last event in wall ms since 1970; 0 for an empty log."""
 
     def __post_init__(self) -> None:
         self._digest = hashlib.sha256()
-        self._days: Counter[int] = Counter()
+        self._events_of_day: Counter[int] = Counter()
 
     def add(self, log: EventLog) -> None:
-        """Count one more part; parts come in the order of installs."""
+        """Add one more partition; partitions come in the order of installs."""
         self.received += log.received
         self.duplicates += log.duplicates
         self.conflicts += log.conflicts
@@ -49,31 +53,33 @@ class LogSummary:
         self.outcomes += log.outcomes()
         self.observations += log.observations()
         self.incomplete += sorted(log.incomplete)
-        self.doubled += sorted(log.doubled)
+        self.cloned += sorted(log.cloned)
+
         if log.time:
-            self._days.update(time // DAY_MS for time in log.time.values())
+            self._events_of_day.update(time // DAY_MS for time in log.time.values())
             self.earliest = DAY_MS * self._first_day()
             self.latest = max(self.latest, *log.time.values())
-        names = sorted(
-            (event.install, event.id) for event in chain(*log.events.values(), log.losses)
-        )
+
+        events = chain(*log.events.values(), log.losses)
+        names = sorted((event.install, event.id) for event in events)
         self.installs += len({install for install, _ in names})
         for install, id in names:
             self._digest.update(f"{install}/{id}\n".encode())
 
     def _first_day(self) -> int:
-        days, few = sorted(self._days), self._days.total() // 100
-        so_far = accumulate(self._days[day] for day in days)
-        return next(day for day, events in zip(days, so_far, strict=True) if events > few)
+        days = sorted(self._events_of_day)
+        ignored = self._events_of_day.total() // 100
+        so_far = accumulate(self._events_of_day[day] for day in days)
+        return next(day for day, events in zip(days, so_far, strict=True) if events > ignored)
 
     def sha256(self) -> str:
-        """Return the digest of the ids of all events, the same in however many parts they came."""
+        """Return the digest of the ids of all events, the same however the log is partitioned."""
         return self._digest.hexdigest()
 
 
-def facts_of(logs: Iterable[EventLog]) -> LogSummary:
-    """Return the facts of all parts."""
-    facts = LogSummary()
-    for log in logs:
-        facts.add(log)
-    return facts
+def summarize(partitions: Iterable[EventLog]) -> LogSummary:
+    """Return the summary of all partitions of a log."""
+    summary = LogSummary()
+    for log in partitions:
+        summary.add(log)
+    return summary

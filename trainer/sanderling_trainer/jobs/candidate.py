@@ -1,86 +1,114 @@
-"""A retrained policy beside the serving one."""
+"""Evaluates a retrained policy off policy, against the one that is serving."""
 
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sanderling_trainer.data.logged_decisions import Decisions
+from sanderling_trainer.data.logged_decisions import Decisions, Ints
 from sanderling_trainer.evaluation import ope
-from sanderling_trainer.event_log.examples import Examples
-from sanderling_trainer.policy import checkpoint, rollout
+from sanderling_trainer.policy import rollout
+from sanderling_trainer.policy.checkpoint import CheckpointMetadata
 from sanderling_trainer.policy.model.config import Config
-from sanderling_trainer.policy.model.network import PolicyNetwork
+from sanderling_trainer.policy.training.context import TrainingContext
 from sanderling_trainer.policy.training.policy_gradient import policy_gradient
 
 
-def _judge(
-    network: PolicyNetwork, found: Examples, config: Config, facts: checkpoint.CheckpointMetadata
+def evaluate_candidate(
+    context: TrainingContext, decisions: Decisions, metadata: CheckpointMetadata
 ) -> dict[str, Any]:
-    """Estimate, on users kept aside, the click rate of a candidate that learned from the others."""
+    """Return the off-policy report of a candidate on a third of the users, trained on the others.
+
+    `context` has the serving network, which stays as it is; the candidate is a copy.
+    """
+    config = context.config
     rng = np.random.default_rng(config.seed)
-    groups = np.unique(found.decisions.group)
-    aside = np.isin(
-        found.decisions.group, rng.choice(groups, max(1, len(groups) // 3), replace=False)
-    )
-    learner = copy.deepcopy(network)
-    policy_gradient(learner, found.histories, found.decisions.of(~aside), config, facts.repeats)
+    groups = np.unique(decisions.group)
+    held_out_groups = rng.choice(groups, max(1, len(groups) // 3), replace=False)
+    held_out = np.isin(decisions.group, held_out_groups)
+    candidate = replace(context, network=copy.deepcopy(context.network))
+    policy_gradient(candidate, decisions.take(~held_out))
 
-    def would(decisions: Decisions) -> ope.Candidate:
-        _, serving_pool = _order(network, found, decisions, config, facts.repeats)
-        ranks, pool_items = _order(learner, found, decisions, config, facts.repeats)
-        return _candidate(decisions, ranks, pool_items, serving_pool, config, len(network.bias))
+    def candidate_at(judged: Decisions) -> ope.Candidate:
+        _, serving_pool = _greedy_order(context, judged)
+        ranks, pool_items = _greedy_order(candidate, judged)
+        n_items = len(context.network.bias)
+        return _candidate(judged, ranks, pool_items, serving_pool, config, n_items)
 
-    serving = ope.ServingPolicy(facts.release, config.pool, config.epsilon)
-    return ope.report(found.decisions.of(aside), serving, would, np.random.default_rng(config.seed))
+    serving = ope.ServingPolicy(metadata.release, config.pool, config.epsilon)
+    rng = np.random.default_rng(config.seed)
+    return ope.evaluate_candidate(decisions.take(held_out), serving, candidate_at, rng)
 
 
+# Six parameters: the two policies' orders at the same decisions, and what both are explored with.
 def _candidate(
     decisions: Decisions,
-    ranks: np.ndarray,
-    pool_items: np.ndarray,
-    serving_pool: np.ndarray,
+    ranks: Ints,
+    pool_items: Ints,
+    serving_pool: Ints,
     config: Config,
-    n: int,
+    n_items: int,
 ) -> ope.Candidate:
-    """Say what a policy does at the decisions: the shown items' ranks in its order, and the items of the two pools."""
-    slots, pool = ranks.shape[1], np.minimum(max(config.pool, config.slate), decisions.eligible)
-    clicks = (decisions.reward > 0).astype(np.float64)
-    rng = np.random.default_rng(config.seed)
-    exact = decisions.judged & ~decisions.noisy[:, None]
-    model = ope.fit(clicks, exact, decisions.items, decisions.group, n, decisions.survived, rng)
-    support = np.where(decisions.epsilon > 0, decisions.pool, slots)
-    inside = np.arange(serving_pool.shape[1]) < support[:, None]
+    """Return what a policy would have done at the decisions.
+
+    `ranks` int64 [m, K] are those of the shown items in its greedy order, `pool_items` and
+    `serving_pool` int64 [m, M] the first items of its order and of the serving policy's.
+    """
+    slots = ranks.shape[1]
+    pool = np.minimum(max(config.pool, config.slate), decisions.eligible)
     epsilons = config.epsilons(slots)
+
+    clicks = (decisions.reward > 0).astype(np.float64)
+    # Rewards that may have been flipped are unbiased, but not clicks that a model could learn from.
+    exact = decisions.judged & ~decisions.noisy[:, None]
+    reward_examples = ope.RewardExamples(
+        reward=clicks,
+        judged=exact,
+        items=decisions.items,
+        group=decisions.group,
+        survived=decisions.survived,
+    )
+    rng = np.random.default_rng(config.seed)
+    model = ope.fit_reward_model(reward_examples, n_items, rng)
+
+    # What the serving policy can show: its exploration pool, or the head of its order without
+    # exploration.
+    support = np.where(decisions.epsilon > 0, decisions.pool, slots)
+    is_supported = np.arange(serving_pool.shape[1]) < support[:, None]
+    supported_items = np.where(is_supported, serving_pool, -1)
     return ope.Candidate(
         ope.sequential_propensities(ranks, slots, pool, epsilons),
-        model.predictions(decisions.items, pool_items, ranks, pool, epsilons),
-        ope.unsupported_mass(pool_items, np.where(inside, serving_pool, -1), slots, pool, epsilons),
+        model.predict(decisions.items, pool_items, ranks, pool, epsilons),
+        ope.unsupported_mass(pool_items, supported_items, slots, pool, epsilons),
         pool,
         epsilons,
     )
 
 
-def _order(
-    network: PolicyNetwork, found: Examples, decisions: Decisions, config: Config, repeats: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places int64 [m, K] of the shown items in the network's greedy order, and its first items [m, M]."""
-    most = int(
-        min(max(config.pool, config.slate, decisions.pool.max(initial=1)), len(network.bias))
-    )
-    ranks, first = (
-        np.zeros(decisions.items.shape, np.int64),
-        np.zeros((len(decisions), most), np.int64),
-    )
-    for chosen, log_policy in rollout.slate_policy(
-        network, found.histories, decisions, config, repeats
-    ):
-        shown = np.take_along_axis(log_policy, np.maximum(decisions.items[chosen], 0), axis=1)
+def _greedy_order(
+    context: TrainingContext, decisions: Decisions
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the shown items' ranks int64 [m, K] in the network's order, and its first items [m,
+    M].
+    """
+    config = context.config
+    n_items = len(context.network.bias)
+    largest_pool = max(config.pool, config.slate, decisions.pool.max(initial=1))
+    n_first = int(min(largest_pool, n_items))
+    ranks = np.zeros(decisions.items.shape, np.int64)
+    first = np.zeros((len(decisions), n_first), np.int64)
+    for rows, log_policy in rollout.slate_policy(context, decisions):
+        shown_items = np.maximum(decisions.items[rows], 0)
+        shown = np.take_along_axis(log_policy, shown_items, axis=1)
         for slot in range(shown.shape[1]):
-            ranks[chosen, slot] = (log_policy > shown[:, slot : slot + 1]).sum(axis=1)
-        head = np.argpartition(-log_policy, most - 1, axis=1)[:, :most]
-        order = np.argsort(-np.take_along_axis(log_policy, head, axis=1), axis=1, kind="stable")
-        first[chosen] = np.take_along_axis(head, order, axis=1)
+            ranks[rows, slot] = (log_policy > shown[:, slot : slot + 1]).sum(axis=1)
+
+        head = np.argpartition(-log_policy, n_first - 1, axis=1)[:, :n_first]
+        head_policy = np.take_along_axis(log_policy, head, axis=1)
+        order = np.argsort(-head_policy, axis=1, kind="stable")
+        first[rows] = np.take_along_axis(head, order, axis=1)
     return ranks, first

@@ -1,7 +1,8 @@
-"""Erasing an install: its tombstone first, then every file that mentions it is written anew without it.
+"""The erasure job: writes the tombstone of an install, and twice rewrites files that mention it.
 
-Collectors ask for tombstones every few seconds, so a second pass comes after the last of them must know. Lines of
-installs that were erased before go too, if they came back: with a commit that took longer, or a job that slept.
+Collectors cache lookups of tombstones for some seconds, and a commit takes time; so the second pass
+comes when the last of them must know. Lines of installs that were erased before are removed too, in
+case a slow commit, or a job that slept, has brought them back.
 """
 
 from __future__ import annotations
@@ -13,66 +14,75 @@ from dataclasses import dataclass, field
 
 from sanderling.errors import SanderlingError
 from sanderling.runtime.clock import Clock
-from sanderling_trainer.event_log import daily_parquet, tombstones
-from sanderling_trainer.event_log import segment_format as lines
+from sanderling_trainer.event_log import daily_parquet, segment_format
 from sanderling_trainer.event_log.object_store import REMOTE_TIMEOUT, ObjectStore
-from sanderling_trainer.event_log.tombstones import MAX_AGE_S
-from sanderling_trainer.jobs.lease import Lease, only_job
-from sanderling_trainer.jobs.purge import sweep_daily, sweep_lines
+from sanderling_trainer.event_log.tombstones import (
+    LOOKUP_CACHE_S,
+    Tombstones,
+    mentions,
+    tombstone_file,
+)
+from sanderling_trainer.jobs.lease import Lease, exclusive_job
+from sanderling_trainer.jobs.purge import purge_daily, purge_lines
 
-REQUESTS = 6  # a collector asks for tombstones and renewals, waits for two files of the commit before, and writes two
-COMMIT_S = REQUESTS * 2 * REMOTE_TIMEOUT.total_seconds()  # for each is tried twice
-SETTLE_S = (
-    MAX_AGE_S + COMMIT_S
-)  # what a collector knows may be so old, and a commit may take so long
+# A collector looks up tombstones and rotations, waits for the two files of the commit before, and
+# writes two files; the client tries each request twice.
+COMMIT_REQUESTS = 6
+COMMIT_S = COMMIT_REQUESTS * 2 * REMOTE_TIMEOUT.total_seconds()
+SETTLE_S = LOOKUP_CACHE_S + COMMIT_S
 
 
 class InstallError(SanderlingError):
-    """What was given is no install's id."""
+    """The given text is not the id of an install."""
 
 
 @dataclass
-class Erased:
-    """What a job did: files written anew or deleted, and lines that are gone; files that are not the log's, unread."""
+class ErasureResult:
+    """What an erasure did."""
 
     files: int = 0
+    """Files rewritten or deleted."""
     lines: int = 0
+    """Lines removed."""
     foreign: list[str] = field(default_factory=list)
+    """Files in the log's folders that are not the log's; they were not read."""
 
-    def add(self, gone: int) -> None:
-        """Count the lines that are gone from a file."""
-        self.files, self.lines = self.files + bool(gone), self.lines + gone
+    def add(self, lines: int) -> None:
+        """Add a file of which so many lines were removed."""
+        self.files += bool(lines)
+        self.lines += lines
 
 
 def erase(
     store: ObjectStore, install: str, clock: Clock, pause: Callable[[float], None] = time.sleep
-) -> Erased:
-    """Remove every line that mentions an install, and refuse its uploads for ever.
+) -> ErasureResult:
+    """Remove every line that mentions an install; collectors refuse its uploads from now on.
 
-    Raises `BusyError` when another job works on the store.
+    Raises `InstallError` for what is not an id, `BusyError` when another job works on the store.
     """
     if not re.fullmatch("[0-9a-f]{32}", install):
         raise InstallError(f"expected an install's id of 32 hex digits, found `{install}`")
-    with only_job(store, clock, "erase") as lease:
-        store.put(tombstones.tombstone(install), b"")
-        done = Erased()
-        _sweep(store, install, done, lease)
+
+    with exclusive_job(store, clock, "erase") as lease:
+        store.put(tombstone_file(install), b"")
+        result = ErasureResult()
+        _purge_all(store, install, result, lease)
         pause(SETTLE_S)
         store.clean(COMMIT_S)
-        _sweep(store, install, done, lease)
-    return done
+        _purge_all(store, install, result, lease)
+    return result
 
 
-def _sweep(store: ObjectStore, install: str, done: Erased, lease: Lease) -> None:
-    erased = tombstones.Erased(store)
+def _purge_all(store: ObjectStore, install: str, result: ErasureResult, lease: Lease) -> None:
+    erased = Tombstones(store)
 
-    def goes(row: bytes) -> bool:
-        return tombstones.mentions(row, install) or erased.sent(row)
+    def should_purge(line: bytes) -> bool:
+        return mentions(line, install) or erased.sent_by_erased(line)
 
-    names = [*store.names(lines.SEGMENTS), *store.names(lines.DEAD)]
-    done.foreign = [name for name in names if not name.endswith(lines.SUFFIX)]
+    names = [*store.names(segment_format.SEGMENTS), *store.names(segment_format.DEAD)]
+    result.foreign = [name for name in names if not name.endswith(segment_format.SUFFIX)]
     for name in names:
-        if name.endswith(lines.SUFFIX):
-            done.add(sweep_lines(store, name, goes, lease))
+        if name.endswith(segment_format.SUFFIX):
+            result.add(purge_lines(store, name, should_purge, lease))
     for name in store.names(daily_parquet.FOLDER):
-        done.add(sweep_daily(store, name, goes, lease))
+        result.add(purge_daily(store, name, should_purge, lease))

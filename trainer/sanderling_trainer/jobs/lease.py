@@ -1,13 +1,14 @@
-"""One job at a time on a store: a lease, which a job that died loses by itself. Refuses to know what jobs do.
+"""A lease on a store: one job works on it at a time, and the lease of a dead job expires.
 
-Leases are the files `jobs/<number>`, and the highest number counts. A job whose predecessor has ended, or has not
-renewed its lease in time, creates the next number; a store lets one of several succeed. The highest file is never
-deleted, so that nobody who comes late can create a number that another has used. Both a job that renews and one that
-takes over write first and look then, so that they cannot miss each other. The clocks of machines may differ by
-minutes, not more.
+Leases are the files `jobs/<number>`; the highest number is the current one. A job whose predecessor
+has ended, or has not renewed its lease in time, creates the next number, and the store lets one of
+several concurrent jobs succeed. The highest file is never deleted, so that a late job cannot create
+a number that was used before. A job that renews and one that takes over both write first and check
+then, so that at least one of them sees the other. Clocks of machines may differ by a few minutes.
 
-A job may fall asleep, or die, while it writes a file, which then appears when another has taken over. So it notes the
-name of a new file first, and who takes over puts an empty one in its place if it is not there: then it never comes.
+A job may sleep, or die, while it writes a file, which then appears after another has taken over. So
+it first records the name of a new file in its lease, and whoever takes over creates an empty file
+of that name if there is none: the late write then fails.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from sanderling_trainer.event_log import daily_parquet
 from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, ObjectStore
 
 FOLDER = "jobs"
-KEPT_S = (
-    2 * JOB_TIMEOUT.total_seconds() + 300
-)  # a request is tried twice, and clocks differ by minutes
-LEASE_S = KEPT_S + 300
+# A request is tried twice, and clocks differ by minutes: no request outlives the lease that it
+# began under.
+MIN_REMAINING_S = 2 * JOB_TIMEOUT.total_seconds() + 300
+LEASE_S = MIN_REMAINING_S + 300
 ENDED = 0
 
 
@@ -38,116 +39,125 @@ class BusyError(SanderlingError):
 
 
 class LeaseRecord(msgspec.Struct, frozen=True):
-    """Who holds a lease: a fresh id, the job and its process; since when and until when, in wall ms since 1970.
-
-    `begun` is the name of a new daily file that may be there, or come yet.
-    """
+    """The content of a lease's file; times are wall ms since 1970."""
 
     id: str
+    """Random, so that a job recognizes its own record."""
     job: str
     owner: str
+    """Host and process of the job."""
     since: int
     until: int
-    begun: str | None = None
+    """When the lease expires; `ENDED` when the job has ended."""
+    pending_file: str | None = None
+    """A daily file that is being written: it may exist, or may still appear."""
 
 
 class Lease:
-    """The right to change what a store holds, until it is not renewed in time."""
+    """The right to change the files of a store, until it expires."""
 
     def __init__(self, store: ObjectStore, clock: Clock, job: str, owner: str) -> None:
-        self._store, self._clock = store, clock
+        self._store = store
+        self._clock = clock
         self._number = 0
         now_ms = clock.wall_ms()
-        self._note = LeaseRecord(uuid7(now_ms), job, owner, now_ms, ENDED)
+        self._record = LeaseRecord(uuid7(now_ms), job, owner, now_ms, ENDED)
 
-    def take(self) -> None:
-        """Become the one job, or raise `BusyError`."""
+    def acquire(self) -> None:
+        """Take the lease; raise `BusyError` when another job holds it."""
         before = self._highest()
         self._check_ended(before)
-        self._number, self._note = before + 1, self._renewed()
+        self._number = before + 1
+        self._record = self._extended()
         try:
-            self._store.create(_name(self._number), msgspec.json.encode(self._note))
+            self._store.create(_file_of(self._number), msgspec.json.encode(self._record))
         except FileExistsError:
-            if (
-                self._read(self._number) != self._note
-            ):  # a put whose first answer got lost is found to be there
-                raise self._busy(self._number) from None
+            # If the answer to a first try got lost, the second one finds the record of this job.
+            if self._read(self._number) != self._record:
+                raise self._busy_error(self._number) from None
+
         try:
-            self.check()
+            self.check_held()
             self._check_ended(before)
-            self._end_earlier()
+            self._remove_earlier()
         except BaseException:
             with suppress(OSError):
                 self.release()
             raise
 
-    def keep(self) -> None:
-        """Hold the lease for `KEPT_S` from now; raise `BusyError` when another job took over.
+    def renew(self) -> None:
+        """Extend the lease to `MIN_REMAINING_S` or more; raise `BusyError` if another took over.
 
-        Before each file that is read and each change: it costs a look at the clock, most times.
+        Call it before each file that is read and each change; mostly it only looks at the clock.
         """
-        if self._clock.wall_ms() <= self._note.until - KEPT_S * 1000:
+        if self._clock.wall_ms() <= self._record.until - MIN_REMAINING_S * 1000:
             return
-        self.check()
-        self._write(self._renewed())
-        self.check()
+        self.check_held()
+        self._write(self._extended())
+        self.check_held()
 
     def create(self, name: str, data: bytes) -> None:
-        """Write a new daily file; raise `BusyError` when another job took over, since when it cannot appear."""
-        self.check()
-        self._write(msgspec.structs.replace(self._renewed(), begun=name))
-        self.check()
-        with suppress(
-            FileExistsError
-        ):  # a put whose first answer got lost, or the empty file of who took over
-            self._store.create(name, data)
-        self.check()
-        self._note = msgspec.structs.replace(self._note, begun=None)
+        """Write a new daily file; raise `BusyError` if another job took over.
 
-    def check(self) -> None:
-        """Raise `BusyError` when another job took over, and may have read what this one changed. After each change."""
+        In that case the file cannot appear later.
+        """
+        self.check_held()
+        self._write(msgspec.structs.replace(self._extended(), pending_file=name))
+        self.check_held()
+        # It exists if the answer to a first try got lost, or if another job took over, which the
+        # check then tells.
+        with suppress(FileExistsError):
+            self._store.create(name, data)
+        self.check_held()
+        self._record = msgspec.structs.replace(self._record, pending_file=None)
+
+    def check_held(self) -> None:
+        """Raise `BusyError` if another job took over, which may have read the last change.
+
+        Call it after each change.
+        """
         highest = self._highest()
         if highest > self._number:
-            raise self._busy(highest)
+            raise self._busy_error(highest)
 
     def release(self) -> None:
-        """Say that the job has ended."""
-        self._write(msgspec.structs.replace(self._note, until=ENDED))
+        """Record that the job has ended."""
+        self._write(msgspec.structs.replace(self._record, until=ENDED))
 
-    def _end_earlier(self) -> None:
-        """Remove the leases of earlier jobs, when what they have begun is there or cannot come any more."""
+    def _remove_earlier(self) -> None:
+        """Remove the leases of earlier jobs, after making sure that their pending files exist."""
         for number in self._numbers():
-            if number < self._number:
-                note = self._read(number)
-                if note is not None and note.begun is not None:
-                    with suppress(FileExistsError):
-                        self._store.create(note.begun, daily_parquet.pack([], []))
-                self._store.delete(_name(number))
+            if number >= self._number:
+                continue
+            record = self._read(number)
+            if record is not None and record.pending_file is not None:
+                with suppress(FileExistsError):
+                    self._store.create(record.pending_file, daily_parquet.pack([], []))
+            self._store.delete(_file_of(number))
 
-    def _renewed(self) -> LeaseRecord:
-        return msgspec.structs.replace(
-            self._note, until=self._clock.wall_ms() + round(LEASE_S * 1000)
-        )
+    def _extended(self) -> LeaseRecord:
+        until = self._clock.wall_ms() + round(LEASE_S * 1000)
+        return msgspec.structs.replace(self._record, until=until)
 
-    def _write(self, note: LeaseRecord) -> None:
-        self._note = note
-        self._store.put(_name(self._number), msgspec.json.encode(note))
+    def _write(self, record: LeaseRecord) -> None:
+        self._record = record
+        self._store.put(_file_of(self._number), msgspec.json.encode(record))
 
     def _numbers(self) -> list[int]:
-        numbers = [name.removeprefix(f"{FOLDER}/") for name in self._store.names(FOLDER)]
-        return [int(number) for number in numbers if number.isdecimal()]
+        names = [name.removeprefix(f"{FOLDER}/") for name in self._store.names(FOLDER)]
+        return [int(name) for name in names if name.isdecimal()]
 
     def _highest(self) -> int:
         return max(self._numbers(), default=0)
 
     def _check_ended(self, number: int) -> None:
-        note = self._read(number) if number else None
-        if note is not None and note.until > self._clock.wall_ms():
-            raise self._busy(number)
+        record = self._read(number) if number else None
+        if record is not None and record.until > self._clock.wall_ms():
+            raise self._busy_error(number)
 
     def _read(self, number: int) -> LeaseRecord | None:
-        """Return a lease's note, None when its job ended so long ago that the next one has removed it."""
-        name = _name(number)
+        """Return the record of a lease; None when the next job has removed it."""
+        name = _file_of(number)
         try:
             return msgspec.json.decode(self._store.get(name), type=LeaseRecord)
         except FileNotFoundError:
@@ -157,38 +167,40 @@ class Lease:
                 f"{name}: expected a job's lease: {error}: remove the file when no job runs"
             ) from error
 
-    def _busy(self, number: int) -> BusyError:
-        note = self._read(number)
-        if note is None:
+    def _busy_error(self, number: int) -> BusyError:
+        expected = "expected no other job on this store"
+        record = self._read(number)
+        if record is None:
+            return BusyError(f"{expected}, found one that has just begun; start again later")
+        if record.until == ENDED:
             return BusyError(
-                "expected no other job on this store, found one that has just begun; start again later"
-            )
-        if note.until == ENDED:
-            return BusyError(
-                f"expected no other job on this store, found that `{note.job}` of {note.owner} took over and ended "
-                f"while this one slept or waited for the store: start again"
+                f"{expected}, found that `{record.job}` of {record.owner} took over and ended "
+                "while this one slept or waited for the store; start again"
             )
         return BusyError(
-            f"expected no other job on this store, found `{note.job}` of {note.owner}, begun {_date(note.since)}, "
-            f"which holds it until {_date(note.until)} and longer while it works: start again when it has ended "
-            f"or, if it died, after that time"
+            f"{expected}, found `{record.job}` of {record.owner}, begun {_date(record.since)}; "
+            f"its lease lasts until {_date(record.until)} and is renewed while it works; "
+            "start again when it has ended or, if it died, after that time"
         )
 
 
 @contextmanager
-def only_job(
+def exclusive_job(
     store: ObjectStore, clock: Clock, job: str, owner: str | None = None
 ) -> Iterator[Lease]:
-    """Hold the store for one job; `owner` is this process if not given. Raise `BusyError` when another holds it."""
+    """Hold a store's lease; `owner` is this process if not given.
+
+    Raises `BusyError` when another job holds it.
+    """
     lease = Lease(store, clock, job, owner or f"{socket.gethostname()}, process {os.getpid()}")
-    lease.take()
+    lease.acquire()
     try:
         yield lease
     finally:
         lease.release()
 
 
-def _name(number: int) -> str:
+def _file_of(number: int) -> str:
     return f"{FOLDER}/{number:012d}"
 
 

@@ -1,4 +1,4 @@
-"""Writing a file anew without the lines of erased installs. Refuses to know when and why."""
+"""Rewrites files of the log without certain lines."""
 
 from __future__ import annotations
 
@@ -8,51 +8,50 @@ import pyarrow as pa
 
 from sanderling_trainer.event_log import daily_parquet, segment_format
 from sanderling_trainer.event_log.object_store import ObjectStore
-from sanderling_trainer.event_log.reader import named
+from sanderling_trainer.event_log.reader import naming_file
 from sanderling_trainer.jobs.lease import Lease
 
 ShouldPurge = Callable[[bytes], bool]
+"""Returns whether a line, or the event of a row, is to be removed."""
 
 
-def sweep_lines(store: ObjectStore, name: str, goes: ShouldPurge, lease: Lease) -> int:
-    """Remove lines from a segment or a file of dead letters, and the file when none is left; return how many go.
+def purge_lines(store: ObjectStore, name: str, should_purge: ShouldPurge, lease: Lease) -> int:
+    """Remove lines from a segment or a file of dead letters, and the file when none is left.
 
-    Raises `BusyError` when another job took over.
+    Returns how many lines were removed. Raises `BusyError` when another job took over.
     """
-    lease.keep()
-    with named(name):
-        rows = segment_format.unpack(store.get(name))
-    kept = [row for row in rows if not goes(row)]
-    if len(kept) < len(rows):
-        lease.keep()
+    lease.renew()
+    with naming_file(name):
+        lines = segment_format.unpack(store.get(name))
+    kept = [line for line in lines if not should_purge(line)]
+    if len(kept) < len(lines):
+        lease.renew()
         if kept:
             store.put(name, segment_format.pack(kept))
         else:
             store.delete(name)
-        lease.check()
-    return len(rows) - len(kept)
+        lease.check_held()
+    return len(lines) - len(kept)
 
 
-def sweep_daily(store: ObjectStore, name: str, goes: ShouldPurge, lease: Lease) -> int:
-    """Remove rows from a daily file, which stays for the names of what it replaces; return how many go.
+def purge_daily(store: ObjectStore, name: str, should_purge: ShouldPurge, lease: Lease) -> int:
+    """Remove rows from a daily file; an empty one stays, with the names of replaced segments.
 
-    Raises `BusyError` when another job took over.
+    Returns how many rows were removed. Raises `BusyError` when another job took over.
     """
-    lease.keep()
-    with named(name):
-        file = daily_parquet.opened(store.get(name))
-        kept = pa.Table.from_batches(
-            [_without(batch, goes) for batch in daily_parquet.batches(file)], file.schema_arrow
-        )
-    gone = file.metadata.num_rows - len(kept)
-    if gone:
-        lease.keep()
-        store.put(name, daily_parquet.write(kept))
-        lease.check()
-    return gone
+    lease.renew()
+    with naming_file(name):
+        file = daily_parquet.open_file(store.get(name))
+        batches = [_kept_rows(batch, should_purge) for batch in daily_parquet.record_batches(file)]
+        kept = pa.Table.from_batches(batches, file.schema_arrow)
+    removed = file.metadata.num_rows - len(kept)
+    if removed:
+        lease.renew()
+        store.put(name, daily_parquet.to_bytes(kept))
+        lease.check_held()
+    return removed
 
 
-def _without(batch: pa.RecordBatch, goes: ShouldPurge) -> pa.RecordBatch:
-    return batch.filter(
-        pa.array([not goes(event) for event in batch["event"].to_pylist()], pa.bool_())
-    )
+def _kept_rows(batch: pa.RecordBatch, should_purge: ShouldPurge) -> pa.RecordBatch:
+    is_kept = [not should_purge(event) for event in batch["event"].to_pylist()]
+    return batch.filter(pa.array(is_kept, pa.bool_()))

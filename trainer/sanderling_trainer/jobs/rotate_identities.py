@@ -1,45 +1,47 @@
-"""Making the devices of installs begin anew, of which nothing can be learned.
+"""The rotation job: marks installs that cannot be learned from, so that they get new identities.
 
-Two devices that go by one name do not know of each other, and a gap in the numbers never closes: only the lab sees it,
-and only another name mends it. Collectors ask marked installs for one; a device takes it when all that it had is
-acknowledged.
+Two devices that share an identity do not know of each other, and a gap in the sequence numbers
+never closes: only the server sees it, and only a new identity repairs it. Collectors ask marked
+installs to rotate; a device does so when all of its events are acknowledged.
 """
 
 from __future__ import annotations
 
 from sanderling.errors import SanderlingError
 from sanderling_trainer.event_log.object_store import open_store
-from sanderling_trainer.event_log.reader import read_parts
-from sanderling_trainer.event_log.summary import facts_of
-from sanderling_trainer.event_log.tombstones import ROTATED, rotation
+from sanderling_trainer.event_log.reader import read_partitions
+from sanderling_trainer.event_log.summary import summarize
+from sanderling_trainer.event_log.tombstones import ROTATED, rotation_file
 
-FEW = 100
+ALWAYS_ALLOWED = 100
 
 
 class RotationError(SanderlingError):
-    """So many installs would be renewed that something else must be wrong."""
+    """So many installs would be marked that something else must be wrong."""
 
 
 def rotate_identities(store: str, at_most: float = 0.05) -> list[str]:
-    """Mark the doubled and incomplete installs of a folder or an object store; return those that were not before.
+    """Mark the cloned and incomplete installs of a store; return those not marked before.
 
-    A gap counts if it is still there when the log is read again: a batch that came while files were listed may be seen
-    before one that came earlier. Raises `RotationError`, and marks nobody, where that would be more than a hundred
-    installs and a larger share of all than `at_most`: the users of each become strangers to their device.
+    Raises `RotationError`, and marks none, where that would be more than 100 installs and a larger
+    share of all than `at_most`: users of a marked install become new users of their device.
     """
-    log = facts_of(read_parts(store))
-    unfit = set(log.doubled)
-    if log.incomplete:
-        unfit |= set(log.incomplete) & set(facts_of(read_parts(store)).incomplete)
+    summary = summarize(read_partitions(store))
+    unusable = set(summary.cloned)
+    if summary.incomplete:
+        # A batch that came while files were listed may be seen before one that came earlier. So a
+        # gap counts only if it is still there when the log is read again.
+        unusable |= set(summary.incomplete) & set(summarize(read_partitions(store)).incomplete)
+
     place = open_store(store)
     marks = frozenset(place.names(ROTATED))
-    new = sorted(install for install in unfit if rotation(install) not in marks)
-    if len(new) > max(FEW, at_most * log.installs):
+    new = sorted(install for install in unusable if rotation_file(install) not in marks)
+    if len(new) > max(ALWAYS_ALLOWED, at_most * summary.installs):
         raise RotationError(
-            f"{store}: expected at most {at_most:.0%} of {log.installs} installs to be doubled or incomplete, found"
-            f" {len(new)}; was a segment lost, or a disk image shipped that had run? If they are to take other names"
-            " all the same, say so with --at-most"
+            f"{store}: expected at most {at_most:.0%} of {summary.installs} installs to be cloned "
+            f"or incomplete, found {len(new)}; check whether a segment was lost, or a disk image "
+            "was shipped that had run; to rotate their identities anyway, raise --at-most"
         )
     for install in new:
-        place.put(rotation(install), b"")
+        place.put(rotation_file(install), b"")
     return new

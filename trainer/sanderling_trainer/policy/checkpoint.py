@@ -1,14 +1,12 @@
-"""The policy checkpoint: plain files between trainer and quantize.
+"""The policy checkpoint: plain files that the trainer writes and `sanderling_quantize` reads.
 
-    encoder/             Hugging Face folder of the language model
-    policy.safetensors   the tensors of the bundle's policy, and the items' text vectors, residuals, vectors and biases
-    trends.parquet       how many users liked each item on each day: the next release's trends go on from here
-    config.json          the configuration, kinds of event, release, lineage
-    items.parquet        id, title, text, record (JSON) in the order of the rows
-    queries.parquet      histories and what was liked next, for the bundle's gate
-    metrics.json         what judge saw
-
-Refuses to learn or to judge.
+encoder/             Hugging Face folder of the language model
+policy.safetensors   the policy's tensors, and the items' text vectors, residuals, vectors, biases
+popularity.parquet   how many users liked each item on each day; the next release counts on
+config.json          the configuration, kinds of event, release, lineage
+items.parquet        id, title, text, record (JSON) in the order of the rows
+queries.parquet      histories and what was liked next, for the bundle's gate
+metrics.json         how training and evaluation went
 """
 
 from __future__ import annotations
@@ -24,11 +22,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from sanderling_quantize.checkpoint import readable
-from sanderling_trainer.data.popularity import Trends
+from sanderling_trainer.data.popularity import PopularityHistory
 from sanderling_trainer.data.tables import Catalogue
-from sanderling_trainer.policy import holdout_queries as held_out
+from sanderling_trainer.policy import holdout_queries
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.network import PolicyNetwork
 
@@ -46,94 +45,138 @@ NAMES = {
     "item.residual": "residual",
     "item.own_bias": "bias",
     "item.text": "text",
-    "trend.weights": "trend_weights",
-    "trend.items": "trend",
-    "trend.new_item": "new_item",
+    "popularity.weights": "popularity_weights",
+    "popularity.items": "popularity",
+    "popularity.new_item": "new_item_popularity",
 }
+"""Tensors of the file, and the attributes of the network that they are stored from."""
 
 
 @dataclass(frozen=True)
 class CheckpointMetadata:
-    """What a checkpoint says of itself: its release and parent, the kinds of event, and the log it learned from."""
+    """A checkpoint's lineage and the log it was trained on."""
 
     app: str
+
     release: int
+
     parent: int
+    """The release it was trained from, 0 for the first."""
+
     kinds: list[str]
+    """The policy's kinds of event."""
+
     repeats: bool
+    """Whether users come back to items they had."""
+
     log_from: int
+    """Time of the first event, in seconds since 1970 UTC."""
+
     log_to: int
+    """Time up to which the log was used, in seconds since 1970 UTC."""
+
     data_sha256: str
+    """Fingerprint of the log."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained policy with all that a bundle or the next release needs."""
+
+    network: PolicyNetwork
+    catalogue: Catalogue
+    config: Config
+    metadata: CheckpointMetadata
+
+    popularity: PopularityHistory
+    """Of the log up to `metadata.log_to`."""
 
 
 def save(
     folder: Path,
-    network: PolicyNetwork,
-    catalogue: Catalogue,
-    config: Config,
-    facts: CheckpointMetadata,
+    checkpoint: Checkpoint,
     metrics: dict[str, Any],
-    trends: Trends,
-    encoder: Path | None = None,
+    *,
     queries: Sequence[dict[str, Any]] = (),
+    encoder: Path | None = None,
 ) -> None:
-    """Write a checkpoint; `encoder` is copied unless the folder has one already, `queries` are those of the gate.
+    """Write a checkpoint.
 
-    Raises `DivergedError`, and writes nothing, where a parameter is not finite.
+    queries: what `holdout_queries.queries_of` returned, for the bundle's gate.
+    encoder: the language model's folder, copied unless it is already the checkpoint's own.
+
+    Raises `DivergedError`, and writes nothing, where a parameter is NaN or infinite.
     """
-    network.check_finite()
+    checkpoint.network.check_finite()
     folder.mkdir(parents=True, exist_ok=True)
     if encoder is not None and encoder.resolve() != (folder / "encoder").resolve():
         shutil.copytree(encoder, folder / "encoder", dirs_exist_ok=True)
-    with torch.no_grad():
-        tensors = {
-            name: getattr(network, field).detach().cpu().contiguous().clone()
-            for name, field in NAMES.items()
-        }
-        tensors["state.decay"] = network.decay.cpu().clone()
-        tensors["item.vectors"] = network.items().cpu().contiguous()
-        tensors["item.biases"] = network.biases().cpu().contiguous()
-        tensors["item.bias"] = (
-            (network.bias.median() + network.new_item @ network.trend_weights).cpu().reshape(1)
-        )
-    save_file(tensors, folder / "policy.safetensors")
-    (folder / "config.json").write_text(
-        json.dumps({"config": asdict(config), **asdict(facts)}, indent=1) + "\n"
-    )
-    records = [json.dumps(record, ensure_ascii=False) for record in catalogue.records]
-    titles = [str(record.get("title", "")) for record in catalogue.records]
-    table = pa.table(
-        {"id": catalogue.ids, "title": titles, "text": catalogue.texts, "record": records}
-    )
-    pq.write_table(table, folder / "items.parquet")
-    trends.save(folder / "trends.parquet")
-    held_out.save(folder / held_out.FILE, queries)
+
+    save_file(_tensors(checkpoint.network), folder / "policy.safetensors")
+    settings = {"config": asdict(checkpoint.config), **asdict(checkpoint.metadata)}
+    (folder / "config.json").write_text(json.dumps(settings, indent=1) + "\n")
+    pq.write_table(_items(checkpoint.catalogue), folder / "items.parquet")
+    checkpoint.popularity.save(folder / "popularity.parquet")
+    holdout_queries.save(folder / holdout_queries.FILE, queries)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
 
 
-def load(folder: Path) -> tuple[PolicyNetwork, Catalogue, Config, CheckpointMetadata, Trends]:
-    """Read a checkpoint; the network's context table is empty."""
+def load(folder: Path) -> Checkpoint:
+    """Read a checkpoint; the network's context table is empty, since each log has its own.
+
+    Raises `FileNotFoundError` where a file is missing, `CheckpointError` where one is damaged.
+    """
     try:
         with readable(folder):
             settings = json.loads((folder / "config.json").read_text())
             tensors = load_file(folder / "policy.safetensors")
             table = pq.read_table(folder / "items.parquet").to_pydict()
             config = Config(**settings.pop("config"))
-            facts = CheckpointMetadata(**settings)
+            metadata = CheckpointMetadata(**settings)
             records = [json.loads(record) for record in table["record"]]
     except OSError as error:
         raise FileNotFoundError(f"{folder}: expected a policy checkpoint: {error}") from error
+
     catalogue = Catalogue(ids=table["id"], texts=table["text"], records=records)
-    empty = torch.empty(0, tensors["item.text"].shape[1])
-    network = PolicyNetwork(config, tensors["item.text"], empty, len(facts.kinds))
-    with torch.no_grad():
-        for name, field in NAMES.items():
-            getattr(network, field).copy_(tensors[name])
-        network.decay_logit.copy_(torch.logit(tensors["state.decay"]))
-    return (
-        network.eval(),
-        catalogue,
-        config,
-        facts,
-        Trends.load(folder / "trends.parquet", len(catalogue)),
+    popularity = PopularityHistory.load(folder / "popularity.parquet", len(catalogue))
+    network = _network(tensors, config, metadata).eval()
+    return Checkpoint(network, catalogue, config, metadata, popularity)
+
+
+@torch.no_grad()
+def _tensors(network: PolicyNetwork) -> dict[str, Tensor]:
+    tensors = {
+        name: getattr(network, attribute).detach().cpu().contiguous().clone()
+        for name, attribute in NAMES.items()
+    }
+    tensors["state.decay"] = network.decay.cpu().clone()
+    tensors["item.vectors"] = network.items().cpu().contiguous()
+    tensors["item.biases"] = network.biases().cpu().contiguous()
+
+    # What an item that a device adds between releases starts with: a typical item nobody liked yet.
+    new_item = network.bias.median() + network.new_item_popularity @ network.popularity_weights
+    tensors["item.bias"] = new_item.cpu().reshape(1)
+    return tensors
+
+
+@torch.no_grad()
+def _network(
+    tensors: dict[str, Tensor], config: Config, metadata: CheckpointMetadata
+) -> PolicyNetwork:
+    no_contexts = torch.empty(0, tensors["item.text"].shape[1])
+    network = PolicyNetwork(config, tensors["item.text"], no_contexts, len(metadata.kinds))
+    for name, attribute in NAMES.items():
+        getattr(network, attribute).copy_(tensors[name])
+    network.decay_logit.copy_(torch.logit(tensors["state.decay"]))
+    return network
+
+
+def _items(catalogue: Catalogue) -> pa.Table:
+    return pa.table(
+        {
+            "id": catalogue.ids,
+            "title": [str(record.get("title", "")) for record in catalogue.records],
+            "text": catalogue.texts,
+            "record": [json.dumps(record, ensure_ascii=False) for record in catalogue.records],
+        }
     )

@@ -1,7 +1,7 @@
-"""Queries by which two forms of one policy are compared: what users had, and what they liked next.
+"""Queries that compare two forms of one policy: what users had, and what they liked next.
 
-They are the end of the log that the checkpoint knows. Whether it learned from them does not matter where both forms
-rank the same ones and only the ratio is read. Refuses to know policies.
+They are the end of the log that the checkpoint was trained on. That the policy may have learned
+from them does not matter, since both forms rank the same queries and only their ratio is read.
 """
 
 from __future__ import annotations
@@ -17,35 +17,45 @@ import pyarrow.parquet as pq
 from sanderling_trainer.data.histories import History
 
 FILE = "queries.parquet"
-MOST_USERS = 500
-MOST_EVENTS = 50
-TAIL = 0.2
+MAX_USERS = 500
+MAX_EVENTS = 50
+TAIL = 0.2  # share of a user's events whose likes are relevant
 
 SCHEMA = pa.schema([(name, pa.list_(pa.int64())) for name in ("items", "kinds", "relevant")])
 
 
 def queries_of(histories: Sequence[History], repeats: bool) -> list[dict[str, Any]]:
-    """Return for the users seen last, at most 500, the item rows and kinds of up to 50 events, and the relevant rows.
+    """Return queries of the users seen last, at most 500.
 
-    Relevant is what the last fifth of a user's events liked and, unless users repeat, those before it had not.
+    A query has `items` and `kinds`, up to 50 events, and `relevant`, catalogue rows: the
+    likes among the last fifth of the user's events, without items the user had before
+    unless users repeat.
     """
-    latest = sorted(
-        (history for history in histories if len(history) > 1),
-        key=lambda history: -int(history.times[-1]),
-    )
+    long_enough = (history for history in histories if len(history) > 1)
+    latest_first = sorted(long_enough, key=lambda history: -int(history.times[-1]))
+
     queries: list[dict[str, Any]] = []
-    for history in latest:
+    for history in latest_first:
+        if len(queries) == MAX_USERS:
+            break
         cut = len(history) - max(1, int(TAIL * len(history)))
-        had = slice(max(0, cut - MOST_EVENTS), cut)
-        later = history.items[cut:][history.liked[cut:]]
-        relevant = np.unique(later if repeats else later[~np.isin(later, history.items[:cut])])
-        if len(relevant) and len(queries) < MOST_USERS:
+        liked = history.items[cut:][history.liked[cut:]]
+        if not repeats:
+            liked = liked[~np.isin(liked, history.items[:cut])]
+        relevant = np.unique(liked)
+
+        before = slice(max(0, cut - MAX_EVENTS), cut)
+        if len(relevant):
             queries.append(
-                {"items": history.items[had], "kinds": history.kinds[had], "relevant": relevant}
+                {
+                    "items": history.items[before],
+                    "kinds": history.kinds[before],
+                    "relevant": relevant,
+                }
             )
     return queries
 
 
 def save(path: Path, queries: Sequence[dict[str, Any]]) -> None:
-    """Write a parquet table with one query a row."""
+    """Write a Parquet table with one query a row."""
     pq.write_table(pa.Table.from_pylist(list(queries), SCHEMA), path)

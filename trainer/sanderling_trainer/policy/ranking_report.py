@@ -1,6 +1,7 @@
-"""How well a policy ranks what users liked later, beside popularity and EASE, in one run and under one protocol.
+"""How well a policy ranks what users liked later, beside popularity and EASE under
+the same protocols.
 
-Refuses to change the policy, and to look at anything later than the split but what it is judged by.
+Nothing later than the split is read except what the ranking is measured by.
 """
 
 from __future__ import annotations
@@ -12,100 +13,116 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sanderling_trainer.data.histories import kind_codes
 from sanderling_trainer.data.tables import Interactions
-from sanderling_trainer.evaluation.baselines import EASE, MOST_ITEMS, Popularity
+from sanderling_trainer.evaluation.baselines import EASE, EASE_MAX_ITEMS, Popularity
 from sanderling_trainer.evaluation.metrics import evaluate
-from sanderling_trainer.evaluation.trajectory_replay import Trajectory, journeys
+from sanderling_trainer.evaluation.trajectory_replay import Trajectory, trajectories
 from sanderling_trainer.policy.model.network import PolicyNetwork
 
-Scores = Callable[[Sequence[Trajectory]], NDArray[np.float32]]
+Scorer = Callable[[Sequence[Trajectory]], NDArray[np.float32]]
+"""Returns scores float32 [u, n] for u trajectories."""
 
 
 def tables(
     network: PolicyNetwork, log: Interactions, split: int, kinds: Sequence[str], k: int
 ) -> list[dict[str, Any]]:
-    """Return the tables of two protocols, as far as anybody can be judged by them.
+    """Return the tables of two protocols, without those that no user can be measured by.
 
-    Warm users: those known before the split, by what they liked after it. Fold-in: all users of the later time, by what
-    they liked in the second half of it, the first half being known to every model.
+    Warm users: users known before the split (seconds), by what they liked after it. Fold-in:
+    all users of the later time, by what they liked in the second half of it, where every
+    model sees the first.
     """
-    found = journeys(log, split, int(log.time.max()))
-    warm = [journey for journey in found if len(journey.before)]
-    models = _models(network, log, split, kinds)
-    protocols = {"warm users": warm, "fold-in": [_folded(journey) for journey in found]}
+    later = trajectories(log, split, int(log.time.max()))
+    scorers = _scorers(network, log, split, kinds)
+    protocols = {
+        "warm users": [trajectory for trajectory in later if len(trajectory.before)],
+        "fold-in": [_fold_in(trajectory) for trajectory in later],
+    }
     return [
-        _table(name, ways, models, k, len(network.bias))
-        for name, ways in protocols.items()
-        if any(_relevant(journey) for journey in ways)
+        _table(protocol, users, scorers, k, len(network.bias))
+        for protocol, users in protocols.items()
+        if any(_relevant(trajectory) for trajectory in users)
     ]
 
 
-def _models(
+def _scorers(
     network: PolicyNetwork, log: Interactions, split: int, kinds: Sequence[str]
-) -> dict[str, Scores]:
+) -> dict[str, Scorer]:
+    """Return the models by name; the baselines are fitted to the likes before the split."""
     n = len(network.bias)
-    codes = np.array([kinds.index(kind) if kind in kinds else 0 for kind in log.kinds], np.int64)
     past = log.select((log.time <= split) & (log.reward > 0))
     order = np.argsort(past.user, kind="stable")
     liked = np.split(past.item[order], np.flatnonzero(np.diff(past.user[order])) + 1)
-    likes = np.array([kind != "dislike" for kind in log.kinds])
+
     baselines: dict[str, Popularity | EASE] = {"popularity": Popularity().fit(liked, n)}
-    if n <= MOST_ITEMS:
+    if n <= EASE_MAX_ITEMS:
         baselines["EASE"] = EASE().fit(liked, n)
 
-    def of(model: Popularity | EASE) -> Scores:
-        return lambda found: model.scores(
-            [journey.before[likes[journey.before_kinds]] for journey in found]
+    # Baselines know no kinds of event: they see what was not disliked.
+    is_like = np.array([kind != "dislike" for kind in log.kinds])
+
+    def baseline_scorer(model: Popularity | EASE) -> Scorer:
+        return lambda users: model.scores(
+            [trajectory.before[is_like[trajectory.before_kinds]] for trajectory in users]
         )
 
-    return {
-        **{name: of(model) for name, model in baselines.items()},
-        "Sanderling": lambda found: np.stack(
-            [_scores(network, journey, codes) for journey in found]
-        ),
-    }
+    codes = kind_codes(log.kinds, kinds)
+
+    def policy_scorer(users: Sequence[Trajectory]) -> NDArray[np.float32]:
+        return np.stack([_policy_scores(network, trajectory, codes) for trajectory in users])
+
+    scorers = {name: baseline_scorer(model) for name, model in baselines.items()}
+    return {**scorers, "Sanderling": policy_scorer}
 
 
 @torch.no_grad()
-def _scores(
-    network: PolicyNetwork, journey: Trajectory, codes: NDArray[np.int64]
+def _policy_scores(
+    network: PolicyNetwork, trajectory: Trajectory, codes: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    device, items = network.bias.device, network.items()
-    sequence = torch.from_numpy(journey.before)[None].to(device)
-    kinds = torch.from_numpy(codes[journey.before_kinds])[None].to(device)
+    """Return the scores float32 [n] at the split, in the context of the first event after it."""
+    device = network.bias.device
+    items = network.items()
+    sequence = torch.from_numpy(trajectory.before)[None].to(device)
+    kinds = torch.from_numpy(codes[trajectory.before_kinds])[None].to(device)
     state = network.states(items, sequence, kinds)[0, -1]
-    context = torch.tensor(journey.contexts[0] if len(journey.contexts) else -1, device=device)
+
+    contexts = trajectory.contexts
+    context = torch.tensor(contexts[0] if len(contexts) else -1, device=device)
     return network.logits(network.users(state, context), items).cpu().numpy()
 
 
-def _folded(journey: Trajectory) -> Trajectory:
-    half = len(journey.later) // 2
+def _fold_in(trajectory: Trajectory) -> Trajectory:
+    """Return the trajectory whose split is in the middle of its later events."""
+    half = len(trajectory.later) // 2
     return Trajectory(
-        user=journey.user,
-        before=np.concatenate([journey.before, journey.later[:half]]),
-        before_kinds=np.concatenate([journey.before_kinds, journey.kinds[:half]]),
-        later=journey.later[half:],
-        kinds=journey.kinds[half:],
-        liked=journey.liked[half:],
-        contexts=journey.contexts[half:],
+        user=trajectory.user,
+        before=np.concatenate([trajectory.before, trajectory.later[:half]]),
+        before_kinds=np.concatenate([trajectory.before_kinds, trajectory.kinds[:half]]),
+        later=trajectory.later[half:],
+        kinds=trajectory.kinds[half:],
+        liked=trajectory.liked[half:],
+        contexts=trajectory.contexts[half:],
     )
 
 
-def _relevant(journey: Trajectory) -> set[int]:
-    return set(journey.later[journey.liked].tolist()) - set(journey.before.tolist())
+def _relevant(trajectory: Trajectory) -> set[int]:
+    """Return the rows liked after the split that the user did not have before."""
+    liked = trajectory.later[trajectory.liked]
+    return set(liked.tolist()) - set(trajectory.before.tolist())
 
 
 def _table(
-    protocol: str, found: Sequence[Trajectory], models: dict[str, Scores], k: int, items: int
+    protocol: str, users: Sequence[Trajectory], scorers: dict[str, Scorer], k: int, items: int
 ) -> dict[str, Any]:
-    relevant = {journey.user: _relevant(journey) for journey in found}
+    relevant = {trajectory.user: _relevant(trajectory) for trajectory in users}
     rows = []
-    for name, score in models.items():
+    for name, scorer in scorers.items():
         slates = {}
-        for journey, row in zip(found, score(found).astype(np.float64), strict=True):
-            row[journey.before] = -np.inf
-            slates[journey.user] = np.argsort(-row, kind="stable")[:k].tolist()
-        rows.append(
-            {"name": name, **evaluate(slates, relevant, k, items, np.random.default_rng(0))}
-        )
+        for trajectory, scores in zip(users, scorer(users).astype(np.float64), strict=True):
+            scores[trajectory.before] = -np.inf
+            slates[trajectory.user] = np.argsort(-scores, kind="stable")[:k].tolist()
+        # The same bootstrap draws for every model.
+        metrics = evaluate(slates, relevant, k, items, np.random.default_rng(0))
+        rows.append({"name": name, **metrics})
     return {"protocol": protocol, "users": rows[0]["users"], "models": rows}

@@ -1,6 +1,5 @@
-"""What a policy network would do along journeys: scores and histories for replays, ranking and estimation.
-
-Refuses to change the network.
+"""Rolls a policy network out along trajectories and logged histories: scores,
+replays, log policies.
 """
 
 from __future__ import annotations
@@ -13,79 +12,91 @@ from numpy.typing import NDArray
 
 from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.logged_decisions import Decisions
-from sanderling_trainer.evaluation.trajectory_replay import Replay, Trajectory, decisions_of, replay
+from sanderling_trainer.evaluation.trajectory_replay import (
+    Replay,
+    Trajectory,
+    replay,
+    replayed_decisions,
+)
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.network import PolicyNetwork
-from sanderling_trainer.policy.training.batches import batches, decisions_in, first_seen, seen_at
-from sanderling_trainer.policy.training.objectives import log_policy_at
+from sanderling_trainer.policy.training.batches import batches, decision_points
+from sanderling_trainer.policy.training.context import TrainingContext
+from sanderling_trainer.policy.training.objectives import log_policy_at, seen_items
+
+DECISIONS = 2048  # scored at once, about; a row of scores is as long as the catalogue
 
 
-def history_of(journey: Trajectory, kinds: NDArray[np.int64]) -> History:
-    """Return a journey's events as one history; `kinds` maps the log's kind codes to the policy's."""
-    s, before = len(journey.before) + len(journey.later), len(journey.before)
+def history_of(trajectory: Trajectory, kinds: NDArray[np.int64]) -> History:
+    """Return a trajectory's events as one history; `kinds` maps the log's codes to the policy's."""
+    before = len(trajectory.before)
+    events = before + len(trajectory.later)
     return History(
-        items=np.concatenate([journey.before, journey.later]),
-        kinds=kinds[np.concatenate([journey.before_kinds, journey.kinds])],
-        liked=np.concatenate([np.zeros(before, np.bool_), journey.liked]),
-        contexts=np.concatenate([np.full(before, -1), journey.contexts]),
-        fresh=np.arange(s) >= before,
+        items=np.concatenate([trajectory.before, trajectory.later]),
+        kinds=kinds[np.concatenate([trajectory.before_kinds, trajectory.kinds])],
+        liked=np.concatenate([np.zeros(before, np.bool_), trajectory.liked]),
+        contexts=np.concatenate([np.full(before, -1), trajectory.contexts]),
+        is_validation=np.arange(events) >= before,
     )
 
 
 @torch.no_grad()
 def scores(
-    network: PolicyNetwork, journey: Trajectory, kinds: NDArray[np.int64]
+    network: PolicyNetwork, trajectory: Trajectory, kinds: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """Return the scores float32 [s, n] before each later event of a journey."""
-    history, before, device = history_of(journey, kinds), len(journey.before), network.bias.device
+    """Return the scores float32 [s, n] before each of the s later events of a trajectory."""
+    device = network.bias.device
+    history = history_of(trajectory, kinds)
     items = network.items()
-    sequence, codes = (
-        torch.from_numpy(column)[None].to(device) for column in (history.items, history.kinds)
-    )
-    states = network.states(items, sequence, codes)[0, before:-1]
-    contexts = torch.from_numpy(journey.contexts).to(device)
+    sequence = torch.from_numpy(history.items)[None].to(device)
+    codes = torch.from_numpy(history.kinds)[None].to(device)
+
+    states = network.states(items, sequence, codes)[0, len(trajectory.before) : -1]
+    contexts = torch.from_numpy(trajectory.contexts).to(device)
     return network.logits(network.users(states, contexts), items).cpu().numpy()
 
 
 def logged_replays(
-    network: PolicyNetwork, found: Sequence[Trajectory], kinds: NDArray[np.int64], config: Config
+    network: PolicyNetwork,
+    trajectories: Sequence[Trajectory],
+    kinds: NDArray[np.int64],
+    config: Config,
 ) -> tuple[list[History], Decisions, list[Replay]]:
-    """Replay journeys with the network as the logging policy; return histories, logged decisions, and the replays."""
+    """Replay trajectories with the network as the logging policy.
+
+    Returns the histories, the logged decisions, and the replays.
+    """
     rng = np.random.default_rng(config.seed + 2)
-    histories = [history_of(journey, kinds) for journey in found]
+    histories = [history_of(trajectory, kinds) for trajectory in trajectories]
     replays = [
         replay(
-            journey, scores(network, journey, kinds), config.slate, config.pool, config.epsilon, rng
+            trajectory,
+            scores(network, trajectory, kinds),
+            config.slate,
+            config.pool,
+            config.epsilon,
+            rng,
         )
-        for journey in found
+        for trajectory in trajectories
     ]
-    decisions = decisions_of(
-        [
-            (at, len(journey.before), journey.contexts, one)
-            for at, (journey, one) in enumerate(zip(found, replays, strict=True))
-        ]
-    )
-    return histories, decisions, replays
+    return histories, replayed_decisions(trajectories, replays), replays
 
 
 @torch.no_grad()
 def slate_policy(
-    network: PolicyNetwork,
-    histories: Sequence[History],
-    decisions: Decisions,
-    config: Config,
-    repeats: bool,
+    context: TrainingContext, decisions: Decisions
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """Yield, batch by batch, which decisions (int64 [q]) and the network's log π over all items (float32 [q, n])."""
-    for batch in batches(histories, config.batch_events, network.bias.device):
-        chosen, place = decisions_in(batch, decisions)
-        for part in np.array_split(np.arange(len(chosen)), max(1, len(chosen) // 2048)):
-            if not len(part):
+    """Yield the network's log π over all items at each decision, in parts.
+
+    A part is the indices int64 [q] of its decisions, and log π float32 [q, n].
+    """
+    network = context.network
+    events = context.config.batch_events
+    for batch in batches(context.histories_in_memory, events, context.device):
+        points = decision_points(batch, decisions)
+        for rows in np.array_split(np.arange(len(points)), max(1, len(points) // DECISIONS)):
+            if not len(rows):
                 continue
-            where, at = place[part], torch.from_numpy(decisions.at[chosen[part]]).to(place.device)
-            contexts = torch.from_numpy(decisions.context[chosen[part]]).to(place.device)
-            seen = None if repeats else seen_at(first_seen(batch, len(network.bias)), where, at)
-            yield (
-                chosen[part],
-                log_policy_at(network, batch, where, at, contexts, seen).cpu().numpy(),
-            )
+            part = points.take(rows)
+            seen = None if context.repeats else seen_items(part, len(network.bias))
+            yield part.indices, log_policy_at(network, part, seen).cpu().numpy()

@@ -1,6 +1,6 @@
-"""`train`: two tables in, a policy checkpoint out. Joins encoding, the two stages of learning, and judging.
+"""`train`: from items and interactions to a policy checkpoint.
 
-Refuses to know bundles and devices.
+Encodes the texts, runs the warm start and the policy gradient, and measures the ranking.
 """
 
 from __future__ import annotations
@@ -19,43 +19,46 @@ import torch
 from numpy.typing import NDArray
 
 from sanderling.errors import TableError
-from sanderling_trainer.data.histories import History, histories_of, kinds_of
-from sanderling_trainer.data.popularity import DAY, Trends
-from sanderling_trainer.data.shards import spread
+from sanderling_trainer.data.histories import History, histories_of, kind_codes, policy_kinds
+from sanderling_trainer.data.popularity import DAY, PopularityHistory
+from sanderling_trainer.data.shard_writer import shard_histories
 from sanderling_trainer.data.tables import Catalogue, Interactions
 from sanderling_trainer.data.time_split import content_hash, quantile, repeated_share
-from sanderling_trainer.evaluation.trajectory_replay import journeys
+from sanderling_trainer.evaluation.trajectory_replay import trajectories
 from sanderling_trainer.policy import checkpoint, ranking_report, rollout
-from sanderling_trainer.policy.checkpoint import CheckpointMetadata
+from sanderling_trainer.policy.checkpoint import Checkpoint, CheckpointMetadata
 from sanderling_trainer.policy.holdout_queries import queries_of
 from sanderling_trainer.policy.model import linear_init
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.language_model import LanguageModel
 from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training import ray_cluster
+from sanderling_trainer.policy.training.context import TrainingContext
 from sanderling_trainer.policy.training.lora import Adaptation, adapt, pairs_of
 from sanderling_trainer.policy.training.metric_logger import (
+    CombinedLogger,
     MetricLogger,
-    Several,
     TensorBoard,
     WeightsAndBiases,
 )
 from sanderling_trainer.policy.training.policy_gradient import policy_gradient
-from sanderling_trainer.policy.training.training_state import Trace
+from sanderling_trainer.policy.training.training_state import TrainingCurves
 from sanderling_trainer.policy.training.warm_start import warm_start
 
-INNER_SPLIT = 0.9
-REPEATS = 0.01
+INNER_SPLIT = 0.9  # share of the training part, in time, that the warm start learns from
+REPEATS = 0.01  # share of repeated events above which users count as repeating
 
 Encode = Callable[[Sequence[str], str], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What `train` gives back beside the files: the metrics, and the seconds of each stage."""
+    """What `train` returns beside the files."""
 
     metrics: dict[str, Any]
+
     seconds: dict[str, float]
+    """Of each stage."""
 
 
 def train(
@@ -70,83 +73,90 @@ def train(
     adapted: bool = False,
     address: str | None = None,
 ) -> Trained:
-    """Learn a policy from the earliest 1 - holdout of the log's time and judge it on the rest; write a checkpoint.
+    """Train a policy, measure its ranking, and write a checkpoint into `out`.
 
-    The warm start learns from the first 90 % of that part. The policy that comes of it then decides along what users
-    did in the last 10 %, which it has not seen; the policy gradient learns from these logged decisions. An interrupted
-    warm start goes on when the same call is made again. The curves are in `out/runs`, and in `wandb`'s project if one
-    is named. `adapted` first fine-tunes the language model on what the log says of texts. With the `address` of a Ray
-    cluster, or "auto", the catalogue is encoded and the warm start runs there. Raises `TableError` where nothing is
-    liked.
+    The earliest 1 - holdout of the log's time is for training, the rest for measuring. The warm
+    start learns from the first 90 % of the training part. The resulting policy is then replayed
+    along what users did in the last 10 %, which it has not seen, and the policy gradient learns
+    from these logged decisions. An interrupted warm start resumes when the same call is repeated.
+
+    app: the name of the app, for the checkpoint.
+    wandb: a Weights & Biases project that records the curves, beside TensorBoard in `out/runs`.
+    adapted: fine-tune the language model on the log first.
+    address: of a Ray cluster, or "auto", to encode the catalogue and run the warm start there.
+
+    Raises `TableError` where nothing in the training part is liked.
     """
     watch = _Stopwatch()
-    part = _Part.of(catalogue, interactions, holdout)
+    part = _TrainingPart.of(catalogue, interactions, holdout)
     out.mkdir(parents=True, exist_ok=True)
-    journal = Several(
-        [TensorBoard(out / "runs"), *([WeightsAndBiases(wandb, asdict(config))] if wandb else [])]
-    )
     workers = ray_cluster.join(address) if address else 0
 
     encode = _encoder(part, out / "encoder", config, adapted, workers)
-    network = _network(encode, part, config)
+    context = TrainingContext(
+        _network(encode, part, config),
+        part.histories,
+        config,
+        part.repeats,
+        part.popularity,
+        _metric_logger(out, config, wandb),
+    )
     watch.lap("encode")
 
-    unfinished = (
-        out
-        / f"unfinished-{hashlib.sha256(f'{part.data}{config}{adapted}'.encode()).hexdigest()[:16]}.pt"
-    )
+    unfinished = out / f"unfinished-{_run_id(part, config, adapted)}.pt"
     if workers:
-        warm = _on_cluster(network, part, config, journal, unfinished.with_suffix(""), workers)
+        warm = _warm_start_on_cluster(context, part, unfinished.with_suffix(""), workers)
     else:
-        warm = warm_start(
-            network, part.histories, config, part.repeats, part.trends, journal, unfinished
-        )
+        warm = warm_start(context, unfinished)
     watch.lap("warm start")
 
-    gradient = _policy_gradient(network, part, config, journal)
+    gradient = _policy_gradient(context, part)
     watch.lap("policy gradient")
 
-    metrics: dict[str, Any] = {
-        "log": part.facts(),
-        "warm_start": {"epochs": len(warm.loss), "loss": warm.loss, "validation": warm.validation},
-        "policy_gradient": gradient,
-    }
+    metrics = {"log": part.summary(), **_curves(warm), "policy_gradient": gradient}
     if holdout > 0:
         metrics["ranking"] = ranking_report.tables(
-            network, interactions, part.split, part.kinds, config.slate
+            context.network, interactions, part.split, part.kinds, config.slate
         )
-    watch.lap("judge")
+    watch.lap("evaluate")
 
+    trained = Checkpoint(context.network, catalogue, config, part.metadata(app), part.popularity)
     queries = queries_of(histories_of(interactions, part.kinds, part.split), part.repeats)
-    checkpoint.save(
-        out, network, catalogue, config, _facts(app, part), metrics, part.trends, queries=queries
-    )
+    checkpoint.save(out, trained, metrics, queries=queries)
     unfinished.unlink(missing_ok=True)
     watch.lap("write")
     return Trained(metrics, watch.seconds)
 
 
 @dataclass(frozen=True)
-class _Part:
-    """The part of a log that is learned from: `past`, up to `split`, of which what is later than `inner` validates."""
+class _TrainingPart:
+    """The part of a log that is for training."""
 
     catalogue: Catalogue
+
     past: Interactions
+    """The events up to `split`."""
+
     inner: int
+    """Seconds; later events of `past` validate the warm start."""
+
     split: int
+    """Seconds; later events are for measuring."""
 
     @staticmethod
-    def of(catalogue: Catalogue, log: Interactions, holdout: float) -> _Part:
+    def of(catalogue: Catalogue, log: Interactions, holdout: float) -> _TrainingPart:
         split = quantile(log.time, 1.0 - holdout)
         past = log.select(log.time <= split)
         if not (past.reward > 0).any():
             raise TableError(
-                f"the log: expected at least one reward above 0 up to second {split}, found none to learn"
+                f"the log: expected at least one reward above 0 up to second {split}, found none"
+                " to learn from; check the column `reward`"
             )
-        return _Part(catalogue, past, quantile(log.time, (1.0 - holdout) * INNER_SPLIT), split)
+        inner = quantile(log.time, (1.0 - holdout) * INNER_SPLIT)
+        return _TrainingPart(catalogue, past, inner, split)
 
     @cached_property
-    def data(self) -> str:
+    def fingerprint(self) -> str:
         return content_hash(self.catalogue.ids, self.past)
 
     @cached_property
@@ -155,129 +165,144 @@ class _Part:
 
     @cached_property
     def kinds(self) -> list[str]:
-        return kinds_of(self.past)
-
-    @cached_property
-    def codes(self) -> np.ndarray:
-        return np.array([self.kinds.index(kind) for kind in self.past.kinds], np.int64)
+        return policy_kinds(self.past.kinds)
 
     @cached_property
     def repeats(self) -> bool:
         return repeated_share(self.past) > REPEATS
 
     @cached_property
-    def trends(self) -> Trends:
+    def popularity(self) -> PopularityHistory:
         liked = self.past.reward > 0
-        return Trends.of(
+        return PopularityHistory.of(
             self.past.user[liked], self.past.item[liked], self.past.time[liked], len(self.catalogue)
         )
 
-    def facts(self) -> dict[str, Any]:
-        users = int(np.unique(self.past.user).size)
+    def summary(self) -> dict[str, Any]:
         return {
             "events": len(self.past),
-            "users": users,
+            "users": int(np.unique(self.past.user).size),
             "items": len(self.catalogue),
             "repeats": self.repeats,
         }
 
+    def metadata(self, app: str) -> CheckpointMetadata:
+        return CheckpointMetadata(
+            app=app,
+            release=1,
+            parent=0,
+            kinds=self.kinds,
+            repeats=self.repeats,
+            log_from=int(self.past.time.min()),
+            log_to=self.split,
+            data_sha256=self.fingerprint,
+        )
 
-def _encoder(part: _Part, folder: Path, config: Config, adapted: bool, workers: int) -> Encode:
-    """Write the language model, adapted if asked, into a folder, and return what encodes texts with it."""
+
+def _curves(warm: TrainingCurves) -> dict[str, Any]:
+    curves = {"epochs": len(warm.loss), "loss": warm.loss, "validation": warm.validation}
+    return {"warm_start": curves}
+
+
+def _run_id(part: _TrainingPart, config: Config, adapted: bool) -> str:
+    """Return what identifies a run, so that only the same call resumes it."""
+    return hashlib.sha256(f"{part.fingerprint}{config}{adapted}".encode()).hexdigest()[:16]
+
+
+def _metric_logger(out: Path, config: Config, wandb: str | None) -> MetricLogger:
+    loggers: list[MetricLogger] = [TensorBoard(out / "runs")]
+    if wandb:
+        loggers.append(WeightsAndBiases(wandb, asdict(config)))
+    return CombinedLogger(loggers)
+
+
+def _encoder(
+    part: _TrainingPart, folder: Path, config: Config, adapted: bool, workers: int
+) -> Encode:
+    """Write the language model into a folder; return a function that encodes texts with it."""
     model = LanguageModel(config.language_model, config.max_tokens)
-    model.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model.model.to(_device())
     if adapted:
         settings = Adaptation(seed=config.seed)
-        known = part.past.select(part.past.time <= part.inner)
-        pairs = pairs_of(known, settings.days, settings.pairs, np.random.default_rng(config.seed))
+        # Without the events that validate the warm start.
+        learned_from = part.past.select(part.past.time <= part.inner)
+        rng = np.random.default_rng(config.seed)
+        pairs = pairs_of(learned_from, settings.days, settings.pairs, rng)
         adapt(model, part.catalogue.texts, pairs, settings)
     model.save(folder)
-    return (
-        partial(ray_cluster.encode, str(folder), config.max_tokens, workers)
-        if workers
-        else model.encode
-    )
+
+    if workers:
+        return partial(ray_cluster.encode, str(folder), config.max_tokens, workers)
+    return model.encode
 
 
-def _network(encode: Encode, part: _Part, config: Config) -> PolicyNetwork:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _network(encode: Encode, part: _TrainingPart, config: Config) -> PolicyNetwork:
     text = torch.from_numpy(encode(part.catalogue.texts, "encode items"))
     contexts = torch.from_numpy(encode(part.past.contexts, "encode contexts"))
     torch.manual_seed(config.seed)
-    network = PolicyNetwork(config, text, contexts, len(part.kinds)).to(device)
+    network = PolicyNetwork(config, text, contexts, len(part.kinds)).to(_device())
     if config.linear_start:
-        linear_init.begin(
-            network, linear_init.factors(part.histories, len(part.catalogue), config.dim)
-        )
+        factors = linear_init.ridge_factors(part.histories, len(part.catalogue), config.dim)
+        linear_init.initialize(network, factors)
     return network
 
 
-def _on_cluster(
-    network: PolicyNetwork,
-    part: _Part,
-    config: Config,
-    journal: MetricLogger,
-    folder: Path,
-    workers: int,
-) -> Trace:
-    """Run the warm start on a cluster, from shards in `folder` that are gone when it is done."""
+def _warm_start_on_cluster(
+    context: TrainingContext, part: _TrainingPart, folder: Path, workers: int
+) -> TrainingCurves:
+    """Run the warm start on a cluster, from shards in `folder`, which is removed at the end."""
     count = min(len(part.histories), 4 * workers)
-    shards = spread(part.histories, folder / "shards", len(part.catalogue), part.kinds, count)
-    shards = replace(shards, fresh_after=part.inner)
-    trace = ray_cluster.warm_start(
-        network, shards, config, part.repeats, part.trends, folder, workers
+    shards = shard_histories(
+        part.histories, folder / "shards", len(part.catalogue), part.kinds, count
     )
-    for epoch, (loss, validation) in enumerate(zip(trace.loss, trace.validation, strict=True)):
-        journal.add("warm start", epoch, {"loss": loss, "validation": validation})
+    shards = replace(shards, validation_after=part.inner)
+    curves = ray_cluster.warm_start(replace(context, histories=shards), folder, workers)
+
+    # The workers have no logger: the curves are recorded here, all at once.
+    for epoch, (loss, validation) in enumerate(zip(curves.loss, curves.validation, strict=True)):
+        context.metric_logger.log("warm start", epoch, {"loss": loss, "validation": validation})
     shutil.rmtree(folder)
-    return trace
+    return curves
 
 
-def _policy_gradient(
-    network: PolicyNetwork, part: _Part, config: Config, journal: MetricLogger
-) -> dict[str, Any]:
-    """Let the network decide along what users did after the inner split, learn from that, and return the metrics.
+def _policy_gradient(context: TrainingContext, part: _TrainingPart) -> dict[str, Any]:
+    """Replay the policy along what users did after the inner split, and learn from the decisions.
 
-    What is in fashion is that of the inner split while it decides, and of the end of the part from then on.
+    Returns the metrics. The network's popularity is that of the inner split while it decides, and
+    that of the end of the training part afterwards.
     """
-    network.follow(part.trends, part.inner // DAY)
-    ways = journeys(part.past, part.inner, part.split)
-    histories, decisions, replays = rollout.logged_replays(network, ways, part.codes, config)
-    trace = policy_gradient(network, histories, decisions, config, part.repeats, journal=journal)
-    network.follow(part.trends, part.split // DAY)
-    _gate_unseen_kinds(network, part)
+    network = context.network
+    network.set_popularity_day(part.popularity, part.inner // DAY)
+    replayed = trajectories(part.past, part.inner, part.split)
+    codes = kind_codes(part.past.kinds, part.kinds)
+    histories, decisions, replays = rollout.logged_replays(network, replayed, codes, context.config)
+    curves = policy_gradient(replace(context, histories=histories), decisions)
+    network.set_popularity_day(part.popularity, part.split // DAY)
+    _initialize_unseen_kinds(network, part)
+
+    clicks = sum(replay.clicks.sum() for replay in replays)
+    shown = sum(replay.shown for replay in replays)
     return {
         "decisions": len(decisions),
-        "logged_ctr": float(
-            sum(one.clicks.sum() for one in replays) / max(1, sum(one.shown for one in replays))
-        ),
-        "surrogate": trace.loss,
-        "kl": trace.kl,
+        "logged_ctr": float(clicks / max(1, shown)),
+        "surrogate": curves.loss,
+        "kl": curves.kl,
     }
 
 
-def _facts(app: str, part: _Part) -> CheckpointMetadata:
-    return CheckpointMetadata(
-        app=app,
-        release=1,
-        parent=0,
-        kinds=part.kinds,
-        repeats=part.repeats,
-        log_from=int(part.past.time.min()),
-        log_to=part.split,
-        data_sha256=part.data,
-    )
-
-
-def _gate_unseen_kinds(network: PolicyNetwork, part: _Part) -> None:
+def _initialize_unseen_kinds(network: PolicyNetwork, part: _TrainingPart) -> None:
     """Let kinds that the log lacks move the state as its most frequent liked kind does."""
     liked = part.past.kind[part.past.reward > 0]
     if not len(liked):
         return
-    usual = part.kinds.index(part.past.kinds[int(np.bincount(liked).argmax())])
-    missing = [code for code, kind in enumerate(part.kinds) if kind not in part.past.kinds]
+    most_frequent = part.kinds.index(part.past.kinds[int(np.bincount(liked).argmax())])
+    unseen = [code for code, kind in enumerate(part.kinds) if kind not in part.past.kinds]
     with torch.no_grad():
-        network.kind[missing] = network.kind[usual].clone()
+        network.kind[unseen] = network.kind[most_frequent].clone()
 
 
 class _Stopwatch:
@@ -287,4 +312,5 @@ class _Stopwatch:
 
     def lap(self, name: str) -> None:
         now = time.perf_counter()
-        self.seconds[name], self._last = now - self._last, now
+        self.seconds[name] = now - self._last
+        self._last = now

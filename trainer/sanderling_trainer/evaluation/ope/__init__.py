@@ -1,54 +1,60 @@
-"""Off-policy judgement of slates: what would the click rate have been, had another policy chosen?
+"""Off-policy evaluation of slates: the click rate that another policy would have had.
 
-    propensities   a policy's probabilities of what was shown, and the weights between two policies
-    estimators     the estimators, bare: arrays in, an array out, a citation each
+    propensities   a policy's probabilities of what was shown, and importance weights
+    estimators     the estimators as formulas: arrays in, an array out, each with its source
     reward_model   cross-fitted predictions of clicks, for the estimators that need them
-    sums           one pass over a log, block by block
-    estimates      all estimators on one log, with intervals, weights' health, and refusals
-    gate           whether a candidate may be released, and why not
-    report         from logged decisions to plain data
+    aggregation    one pass over a log, block by block
+    estimate       all estimators on one log, with intervals, diagnostics and refusals
+    release_gate   whether a candidate may be released, and why not
+    report         from logged decisions to a JSON report
 
-Refuses to know networks and how policies were learned.
+docs/MATH.md has the formulas. Nothing here knows networks or how policies are trained.
 """
 
-from sanderling_trainer.evaluation.ope.aggregation import Slates
-from sanderling_trainer.evaluation.ope.estimate import Estimate, difference, estimates
-from sanderling_trainer.evaluation.ope.estimators import CAP
+from sanderling_trainer.evaluation.ope.aggregation import SlateLog
+from sanderling_trainer.evaluation.ope.estimate import Estimate, difference, estimate_all
+from sanderling_trainer.evaluation.ope.estimators import WEIGHT_CAP
 from sanderling_trainer.evaluation.ope.propensities import (
     Propensities,
-    largest_weights,
+    importance_weights,
+    max_weights,
     sequential_propensities,
     unsupported_mass,
-    weights,
 )
-from sanderling_trainer.evaluation.ope.release_gate import Thresholds, Verdict, gate
-from sanderling_trainer.evaluation.ope.report import Candidate, ServingPolicy, report
+from sanderling_trainer.evaluation.ope.release_gate import GateThresholds, Verdict, gate
+from sanderling_trainer.evaluation.ope.report import (
+    Candidate,
+    ServingPolicy,
+    evaluate_candidate,
+)
 from sanderling_trainer.evaluation.ope.reward_model import (
     Predictions,
+    RewardExamples,
     RewardModel,
     expected_rewards,
-    fit,
+    fit_reward_model,
 )
 
 __all__ = [
-    "CAP",
+    "WEIGHT_CAP",
     "Candidate",
     "Estimate",
+    "GateThresholds",
     "Predictions",
     "Propensities",
+    "RewardExamples",
     "RewardModel",
     "ServingPolicy",
-    "Slates",
-    "Thresholds",
+    "SlateLog",
     "Verdict",
     "difference",
-    "estimates",
+    "estimate_all",
+    "evaluate_candidate",
     "expected_rewards",
-    "fit",
+    "fit_reward_model",
     "gate",
-    "largest_weights",
-    "report",
+    "importance_weights",
+    "max_weights",
     "sequential_propensities",
     "unsupported_mass",
-    "weights",
 ]

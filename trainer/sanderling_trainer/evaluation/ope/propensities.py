@@ -1,7 +1,4 @@
-"""A policy's probabilities of the items that were shown, and the importance weights between two policies.
-
-Refuses to know rewards.
-"""
+"""A policy's probabilities of the shown items, and importance weights between policies."""
 
 from __future__ import annotations
 
@@ -16,67 +13,83 @@ from sanderling.exploration.sequential import marginals
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+FAMILIES = ("SIPS", "RIPS", "IIPS", "inclusion")
 ROUNDING = 1e-9
 
 
 class Propensities(NamedTuple):
-    """A policy's probabilities of the shown items, each float64 [m, K], 0 where it would never show the item so.
+    """A policy's probabilities of the shown items; 0 where it would never show the item there.
 
-    `conditional` is given the slots above, `marginal` in this slot over all slates, `inclusion` in any slot. Each row
-    may be another policy's: logs of several releases at once are multi-logger data.
+    Each row may be of another policy: a log of several releases is multi-logger data.
     """
 
     conditional: Floats
+    """Given the slots above, float64 [m, K]."""
+
     marginal: Floats
+    """In this slot, over all slates, float64 [m, K]."""
+
     inclusion: Floats
+    """In any slot, float64 [m, K]."""
 
 
 def sequential_propensities(
     ranks: Ints, slots: int, pool: Ints | int, epsilon: Floats | float
 ) -> Propensities:
-    """Return a policy's probabilities, under scheme `sequential`, of shown items that stand at its own `ranks`.
+    """Return a policy's probabilities of shown items under scheme `sequential`.
 
-    ranks int64 [m, slots] are the shown items' places in the policy's greedy order of what was eligible; pool int64 [m]
-    or one for all, epsilon as `per_decision` takes it; an item at or beyond the pool is never shown. Raises
-    `ValueError` for a negative rank.
+    ranks int64 [m, slots] are the shown items' ranks, from 0, in the policy's greedy order of the
+    eligible items. pool is int64 [m] or one number for all; epsilon is as in `settings_of`. An
+    item ranked at or beyond the pool is never shown.
+
+    Raises:
+        ValueError: a rank is negative.
     """
     if (ranks < 0).any():
         raise ValueError(f"expected ranks of at least 0, found {ranks.min()}")
-    pools, epsilons = per_decision(len(ranks), slots, pool, epsilon)
-    inside = ranks < pools[:, None]
-    left = np.maximum(pools[:, None] - np.arange(slots), 1)
-    conditional = epsilons / left + (1.0 - epsilons) * (ranks == best_left(ranks))
-    marginal, inclusion = np.empty(ranks.shape), np.empty(ranks.shape)
-    for chosen, table in tables(pools, epsilons):
-        within = np.minimum(ranks[chosen], table.shape[1] - 1)
-        marginal[chosen] = table[np.arange(slots), within]
-        inclusion[chosen] = table.sum(axis=0)[within]
-    return Propensities(conditional * inside, marginal * inside, inclusion * inside)
+
+    pools, epsilons = settings_of(len(ranks), slots, pool, epsilon)
+    in_pool = ranks < pools[:, None]
+    items_left = np.maximum(pools[:, None] - np.arange(slots), 1)
+    is_greedy = ranks == best_remaining_rank(ranks)
+    conditional = epsilons / items_left + (1.0 - epsilons) * is_greedy
+
+    marginal = np.empty(ranks.shape)
+    inclusion = np.empty(ranks.shape)
+    for rows, table in marginal_tables(pools, epsilons):
+        column = np.minimum(ranks[rows], table.shape[1] - 1)
+        marginal[rows] = table[np.arange(slots), column]
+        inclusion[rows] = table.sum(axis=0)[column]
+    return Propensities(conditional * in_pool, marginal * in_pool, inclusion * in_pool)
 
 
-def best_left(ranks: Ints) -> Ints:
-    """Return int64 [m, K]: the rank of the best item that the slots above left."""
+def best_remaining_rank(ranks: Ints) -> Ints:
+    """Return int64 [m, K]: for each slot the best rank that the slots above it left over."""
     m, slots = ranks.shape
-    best, row, taken = (
-        np.empty((m, slots), np.int64),
-        np.arange(m),
-        np.zeros((m, slots + 1), np.bool_),
-    )
+    row = np.arange(m)
+    best = np.empty((m, slots), np.int64)
+
+    # Ranks at or beyond `slots` are never the best one left, so they share the last column.
+    taken = np.zeros((m, slots + 1), np.bool_)
     for slot in range(slots):
         best[:, slot] = np.argmin(taken, axis=1)
         taken[row, np.minimum(ranks[:, slot], slots)] |= ranks[:, slot] < slots
     return best
 
 
-def weights(logged: Propensities, target: Propensities) -> dict[str, Floats]:
-    """Return the weights float64 [m, K] of SIPS, RIPS, IIPS and inclusion. Raises `ValueError` for impossible logs."""
+def importance_weights(logged: Propensities, target: Propensities) -> dict[str, Floats]:
+    """Return the weights float64 [m, K] of each family: SIPS, RIPS, IIPS and inclusion.
+
+    Raises:
+        ValueError: a logged propensity is not in (0, 1].
+    """
     for name, probability in zip(Propensities._fields, logged, strict=True):
-        wrong = impossible(probability)
-        if wrong.any():
-            found = probability[wrong].flat[0]
+        invalid = invalid_propensities(probability)
+        if invalid.any():
+            example = probability[invalid].flat[0]
             raise ValueError(
-                f"expected logged {name} propensities in (0, 1], found {found} in {int(wrong.sum())} slots:"
-                " what was shown cannot have been impossible"
+                f"expected logged {name} propensities in (0, 1], found {example} in"
+                f" {int(invalid.sum())} slots: what was shown had a probability above 0"
             )
     prefix = np.cumprod(target.conditional / logged.conditional, axis=1)
     return {
@@ -87,82 +100,96 @@ def weights(logged: Propensities, target: Propensities) -> dict[str, Floats]:
     }
 
 
-def impossible(probability: Floats) -> NDArray[np.bool_]:
+def invalid_propensities(probability: Floats) -> NDArray[np.bool_]:
     """Return where a probability of something that happened is not in (0, 1]; NaN is not."""
     return ~((probability > 0.0) & (probability <= 1.0 + ROUNDING))
 
 
-def largest_weights(
+def max_weights(
     slots: int,
     logged: tuple[Ints | int, Floats | float],
     target: tuple[Ints | int, Floats | float],
     m: int = 1,
 ) -> dict[str, float]:
-    """Return the most that each weight can be under scheme `sequential`, known before any log: for the intervals that
-    need it. `logged` and `target` are (pool, epsilon) of m decisions or for all, the order of items unknown."""
-    most = dict.fromkeys(("SIPS", "RIPS", "IIPS", "inclusion"), 0.0)
-    (pools, epsilons), (own_pools, own_epsilons) = (
-        per_decision(m, slots, *logged),
-        per_decision(m, slots, *target),
-    )
-    settings = np.unique(np.column_stack([pools, own_pools, epsilons, own_epsilons]), axis=0)
-    for pool, own_pool, *rest in settings.tolist():
-        steps = np.arange(min(slots, int(pool), int(own_pool)))
-        epsilon, own_epsilon = np.array(rest[:slots])[steps], np.array(rest[slots:])[steps]
-        shown = marginals(len(steps), int(pool), tuple(epsilon.tolist()))
-        wanted = marginals(len(steps), int(own_pool), tuple(own_epsilon.tolist()))
-        best = own_epsilon / (own_pool - steps) + 1.0 - own_epsilon
+    """Return an upper bound on the weights of each family under scheme `sequential`.
+
+    The bounds hold for every order of the items, so they are known before any log; the intervals
+    for any sample size need them. `logged` and `target` are (pool, epsilon), of each of m
+    decisions or one for all.
+    """
+    logged_pools, logged_epsilons = settings_of(m, slots, *logged)
+    target_pools, target_epsilons = settings_of(m, slots, *target)
+    columns = [logged_pools, target_pools, logged_epsilons, target_epsilons]
+    settings = np.unique(np.column_stack(columns), axis=0)
+
+    bounds = dict.fromkeys(FAMILIES, 0.0)
+    for logged_pool, target_pool, *epsilons in settings.tolist():
+        step = np.arange(min(slots, int(logged_pool), int(target_pool)))
+        logged_epsilon = np.array(epsilons[:slots])[step]
+        target_epsilon = np.array(epsilons[slots:])[step]
+        logged_table = marginals(len(step), int(logged_pool), tuple(logged_epsilon.tolist()))
+        target_table = marginals(len(step), int(target_pool), tuple(target_epsilon.tolist()))
+
+        # The worst case: the target's greedy item was the logging policy's least likely one.
+        greedy = target_epsilon / (target_pool - step) + 1.0 - target_epsilon
         with np.errstate(divide="ignore"):
-            prefix = float(np.prod(best / (epsilon / (pool - steps))))
-            found = {
-                "SIPS": prefix,
-                "RIPS": prefix,
-                "IIPS": float((wanted.max(axis=1) / shown.min(axis=1)).max()),
-                "inclusion": float(wanted.sum(axis=0).max() / shown.sum(axis=0).min()),
-            }
-        most = {name: max(most[name], value) for name, value in found.items()}
-    return most
+            prefix = float(np.prod(greedy / (logged_epsilon / (logged_pool - step))))
+            item = float((target_table.max(axis=1) / logged_table.min(axis=1)).max())
+            anywhere = float(target_table.sum(axis=0).max() / logged_table.sum(axis=0).min())
+        for family, bound in zip(FAMILIES, (prefix, prefix, item, anywhere), strict=True):
+            bounds[family] = max(bounds[family], bound)
+    return bounds
 
 
 def unsupported_mass(
     items: Ints, logged_items: Ints, slots: int, pool: Ints | int, epsilon: Floats | float
 ) -> Floats:
-    """Return float64 [m]: the share of the target's slots that hold items which the logging policy never shows.
+    """Return float64 [m]: the share of the target's slots with items that the log never shows.
 
-    items int64 [m, M] are the target's pool in its greedy order, logged_items [m, M'] the logging policy's pool in any
-    order, -1 beyond a decision's own pool; pool and epsilon are the target's. The logging policy must explore: without
-    it nothing but its greedy slate has support.
+    items int64 [m, M] are the target's pool in its greedy order, logged_items int64 [m, M'] the
+    logging policy's pool in any order, -1 beyond a decision's own pool; pool and epsilon are the
+    target's. The logging policy must explore: otherwise only its greedy slate has support.
     """
-    pools, epsilons = per_decision(len(items), slots, pool, epsilon)
+    pools, epsilons = settings_of(len(items), slots, pool, epsilon)
+
+    # One number for each pair of decision and item, so that one `isin` compares all pools.
     width = int(max(items.max(initial=0), logged_items.max(initial=0))) + 1
-    row = np.arange(len(items))[:, None] * width
-    known = np.isin(row + items, (row + logged_items)[logged_items >= 0])
+    offset = np.arange(len(items))[:, None] * width
+    supported = np.isin(offset + items, (offset + logged_items)[logged_items >= 0])
+
     mass = np.zeros(len(items))
-    for chosen, table in tables(pools, epsilons):
-        unknown = ~known[chosen][:, : table.shape[1]]
-        mass[chosen] = unknown @ table.sum(axis=0) / table.sum()
+    for rows, table in marginal_tables(pools, epsilons):
+        unsupported = ~supported[rows][:, : table.shape[1]]
+        mass[rows] = unsupported @ table.sum(axis=0) / table.sum()
     return mass
 
 
-def tables(pools: Ints, epsilons: Floats) -> Iterator[tuple[Any, Floats]]:
-    """Yield, for each pool and row of ε [m, slots] that occur, an index of where they do, and the marginals
-    [slots, pool] by rank."""
+def marginal_tables(pools: Ints, epsilons: Floats) -> Iterator[tuple[Any, Floats]]:
+    """Yield each distinct setting's rows, as an index, and its marginals [slots, pool] by rank.
+
+    pools int64 [m] and epsilons float64 [m, slots] are the settings of m decisions.
+    """
     slots = epsilons.shape[1]
-    found, code = np.unique(np.column_stack([pools, epsilons]), axis=0, return_inverse=True)
-    for at, (size, *each) in enumerate(found.tolist()):
-        pool, chosen = int(size), slice(None) if len(found) == 1 else code.ravel() == at
+    columns = np.column_stack([pools, epsilons])
+    settings, code = np.unique(columns, axis=0, return_inverse=True)
+    for number, (size, *epsilon) in enumerate(settings.tolist()):
+        rows = slice(None) if len(settings) == 1 else code.ravel() == number
+        pool = int(size)
         table = np.zeros((slots, pool))
-        table[: min(slots, pool)] = marginals(min(slots, pool), pool, tuple(each[:pool]))
-        yield chosen, table
+        table[: min(slots, pool)] = marginals(min(slots, pool), pool, tuple(epsilon[:pool]))
+        yield rows, table
 
 
-def per_decision(
+def settings_of(
     m: int, slots: int, pool: Ints | int, epsilon: Floats | float
 ) -> tuple[Ints, Floats]:
-    """Return the pool of each of m decisions, and the epsilon of each of its slots [m, slots].
+    """Return the pool int64 [m] of each decision and the epsilon float64 [m, slots] of each slot.
 
-    `epsilon` is one for all, one for each decision [m], or one for each slot [m, slots] or [1, slots].
+    `epsilon` is one number for all, one for each decision [m], or one for each slot, [m, slots]
+    or [1, slots].
     """
-    each = np.asarray(epsilon, np.float64)
-    each = each[:, None] if each.ndim == 1 else each
-    return np.broadcast_to(np.asarray(pool, np.int64), m), np.broadcast_to(each, (m, slots))
+    by_slot = np.asarray(epsilon, np.float64)
+    if by_slot.ndim == 1:
+        by_slot = by_slot[:, None]
+    pools = np.broadcast_to(np.asarray(pool, np.int64), m)
+    return pools, np.broadcast_to(by_slot, (m, slots))

@@ -1,6 +1,6 @@
-"""From the devices' logged decisions to estimates, their difference to the serving policy, and the gate's verdict.
+"""From the devices' logged decisions to a report: estimates, difference and the gate's verdict.
 
-Refuses to drop a decision without counting it.
+Every decision that cannot be used is counted, by reason.
 """
 
 from __future__ import annotations
@@ -12,163 +12,196 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling_trainer.data.logged_decisions import MOST_ALIKE, Decisions
-from sanderling_trainer.evaluation.ope.aggregation import Slates, cut
-from sanderling_trainer.evaluation.ope.estimate import Estimate, difference, estimates, faulty
+from sanderling_trainer.data.logged_decisions import MAX_SHEDDING_WEIGHT, Decisions
+from sanderling_trainer.evaluation.ope.aggregation import SlateLog, take_rows
+from sanderling_trainer.evaluation.ope.estimate import (
+    Estimate,
+    difference,
+    estimate_all,
+    invalid_decisions,
+)
 from sanderling_trainer.evaluation.ope.propensities import (
     Propensities,
-    largest_weights,
+    max_weights,
     sequential_propensities,
 )
-from sanderling_trainer.evaluation.ope.release_gate import PRIMARY, Thresholds, Verdict, gate
+from sanderling_trainer.evaluation.ope.release_gate import PRIMARY, GateThresholds, Verdict, gate
 from sanderling_trainer.evaluation.ope.reward_model import Predictions
 
 Bools = NDArray[np.bool_]
 
-SAID = ("value", "low", "high", "bernstein", "betting")
+INTERVALS_FOR_ANY_SIZE = ("bernstein", "betting")
 
 
 class ServingPolicy(NamedTuple):
-    """What serves: its release, the pool from which it explores, and its ε; a greedy slate has ε 0."""
+    """The policy that took the logged decisions."""
 
     release: int
+
     pool: int
+    """How many of its best items it explores among."""
+
     epsilon: float
+    """Its exploration rate; a slate that was asked for as greedy has 0."""
 
 
 class Candidate(NamedTuple):
-    """What the policy to be judged would have done at m decisions: its propensities of what was shown, a model's
-    clicks, its mass float64 [m] on items that the log never shows, its pool int64 [m] and its ε, one or [1, K]."""
+    """What the policy to be evaluated would have done at m decisions."""
 
     propensities: Propensities
+    """Of what was shown."""
+
     predicted: Predictions
+    """A reward model's clicks."""
+
     unsupported: NDArray[np.float64]
+    """The mass on items that the log never shows, float64 [m]."""
+
     pool: NDArray[np.int64]
+    """Its pool at each decision, int64 [m]."""
+
     epsilon: float | NDArray[np.float64]
+    """Its exploration rate, one number or [1, K]."""
 
 
-def report(
+def evaluate_candidate(
     decisions: Decisions,
     serving: ServingPolicy,
-    would: Callable[[Decisions], Candidate],
+    candidate_at: Callable[[Decisions], Candidate],
     rng: np.random.Generator,
-    thresholds: Thresholds | None = None,
+    thresholds: GateThresholds | None = None,
 ) -> dict[str, Any]:
-    """Return estimates, the difference by `PRIMARY` to the serving release, the gate's verdict and counts, as plain
-    data.
+    """Return estimates, the difference to the serving policy, the verdict and counts, for JSON.
 
-    `would` says what the candidate would have done at decisions: at those that can be judged, for it is asked of no
-    others. A reward above 0 is a click. Conditional and marginal propensities are the ones that devices logged;
-    inclusion is not on the wire and follows from rank, pool and ε. Slates are judged in as many slots as most have:
-    shorter ones cannot be, and of longer ones the first slots are a slate of their own. None counts for more than 64
-    of those that survived shedding: a device may be wrong about it, or mean ill. What a refused estimate says
-    is None. Decisions that cannot be used, those of other releases among them, are counted by reason in `left_out`.
+    `candidate_at` returns what the candidate would have done at some decisions; it is called once,
+    with those that can be used. A reward above 0 is a click. Conditional and marginal propensities
+    are the logged ones; inclusion propensities are not on the wire and follow from rank, pool and
+    ε. Slates are evaluated in as many slots as most have: shorter ones are left out, and longer
+    ones are cut. A decision counts for at most 64 of those that survived shedding, because a
+    device's survival probability may be wrong or forged. The numbers of a refused estimate are
+    None. `left_out` counts by reason what could not be used.
     """
-    thresholds, given = thresholds or Thresholds(), len(decisions)
-    decisions, log, left_out = _judgeable(decisions, serving)
+    thresholds = thresholds or GateThresholds()
+    given = len(decisions)
+    decisions, log, left_out = _usable(decisions, serving)
     counts = {"decisions": len(decisions), "left_out": left_out}
     if not len(decisions):
         verdict = Verdict(False, [f"expected at least one usable decision, found none of {given}"])
-        return {"estimates": [], "difference": None, "gate": verdict.plain(), **counts}
-    candidate = would(decisions)
-    observed, *found = estimates(
+        return {"estimates": [], "difference": None, "gate": verdict.as_dict(), **counts}
+
+    candidate = candidate_at(decisions)
+    weight_bounds = max_weights(
+        decisions.items.shape[1],
+        (decisions.pool, decisions.epsilons()),
+        (candidate.pool, candidate.epsilon),
+        len(decisions),
+    )
+    observed, *estimates = estimate_all(
         log,
         candidate.propensities,
         rng,
         predicted=candidate.predicted,
         unsupported=float(np.average(candidate.unsupported, weights=1.0 / log.survived)),
-        largest=largest_weights(
-            decisions.items.shape[1],
-            (decisions.pool, decisions.epsilons()),
-            (candidate.pool, candidate.epsilon),
-            len(decisions),
-        ),
+        max_weights=weight_bounds,
     )
-    primary = next(estimate for estimate in found if estimate.estimator == PRIMARY)
-    change = {
-        "estimator": PRIMARY,
-        **difference(primary, observed).plain(),
-        "refused": primary.refused,
-    }
+    primary = next(estimate for estimate in estimates if estimate.estimator == PRIMARY)
+    verdict = gate([observed, *estimates], thresholds)
+    rows = [_row("logging", observed), *(_row("candidate", one) for one in estimates)]
     return {
-        "estimates": [
-            _plain("logging", observed),
-            *(_plain("candidate", estimate) for estimate in found),
-        ],
-        "difference": change | (dict.fromkeys(SAID[:3]) if primary.refused else {}),
-        "gate": {**gate([observed, *found], thresholds).plain(), "thresholds": asdict(thresholds)},
+        "estimates": rows,
+        "difference": _difference_row(primary, observed),
+        "gate": {**verdict.as_dict(), "thresholds": asdict(thresholds)},
         **counts,
     }
 
 
-def _judgeable(
+def _usable(
     decisions: Decisions, serving: ServingPolicy
-) -> tuple[Decisions, Slates, dict[str, int]]:
-    """Return the decisions that can be judged, their log, and how many cannot, each by the first reason that applies.
+) -> tuple[Decisions, SlateLog, dict[str, int]]:
+    """Return the usable decisions, their log, and how many are left out for which first reason.
 
-    What is cheap to see goes first, so that no odd decision decides how large a table of all is.
+    The cheap checks come first: a forged pool or slate length must not decide how large the tables
+    for all decisions are.
     """
     left_out: dict[str, int] = {}
-    decisions = decisions.of(_fit(_foreign(decisions, serving), len(decisions), left_out))
-    decisions = decisions.cut(int(np.bincount(decisions.slots, minlength=2).argmax()))
-    decisions = decisions.of(_fit(_unfit(decisions), len(decisions), left_out))
+    decisions = decisions.take(_keep(_foreign(decisions, serving), len(decisions), left_out))
+    usual_length = int(np.bincount(decisions.slots, minlength=2).argmax())
+    decisions = decisions.truncate(usual_length)
+    decisions = decisions.take(_keep(_incomplete(decisions), len(decisions), left_out))
+
     rebuilt = sequential_propensities(
         decisions.ranks, decisions.items.shape[1], decisions.pool, decisions.epsilons()
     )
-    log = _slates(decisions, rebuilt)
-    fit = _fit(_unexplained(decisions, log, rebuilt), len(decisions), left_out)
-    survived = np.maximum(decisions.survived, 1.0 / MOST_ALIKE)
-    decisions, log = (
-        replace(decisions, survived=survived).of(fit),
-        cut(log._replace(survived=survived), fit),
-    )
+    log = _slate_log(decisions, rebuilt)
+    keep = _keep(_inconsistent(decisions, log, rebuilt), len(decisions), left_out)
+
+    survived = np.maximum(decisions.survived, 1.0 / MAX_SHEDDING_WEIGHT)
+    decisions = replace(decisions, survived=survived).take(keep)
+    log = take_rows(log._replace(survived=survived), keep)
     return decisions, log, {reason: count for reason, count in left_out.items() if count}
 
 
-def _fit(reasons: Iterable[tuple[str, Any]], m: int, left_out: dict[str, int]) -> Bools:
-    """Return which of m decisions no reason speaks against; count the others."""
-    fit = np.ones(m, np.bool_)
-    for reason, where in reasons:
-        left_out[reason] = int((fit & where).sum())
-        fit &= ~where
-    return fit
+def _keep(reasons: Iterable[tuple[str, Any]], m: int, left_out: dict[str, int]) -> Bools:
+    """Return which of m decisions no reason excludes, and add the others to `left_out`."""
+    keep = np.ones(m, np.bool_)
+    for reason, excluded in reasons:
+        left_out[reason] = int((keep & excluded).sum())
+        keep &= ~excluded
+    return keep
 
 
 def _foreign(decisions: Decisions, serving: ServingPolicy) -> Iterator[tuple[str, Any]]:
     yield "decided by another release", decisions.release != serving.release
-    odd = decisions.pool > np.maximum(serving.pool, decisions.slots)
-    odd |= (decisions.epsilon != serving.epsilon) & (decisions.epsilon != 0.0)
-    yield "a pool or an ε that the release does not have", odd
-    yield "drawn under caps, which the judge cannot redraw", decisions.capped
-    yield "rewards told with randomised response", decisions.noisy
+
+    unknown = decisions.pool > np.maximum(serving.pool, decisions.slots)
+    unknown |= (decisions.epsilon != serving.epsilon) & (decisions.epsilon != 0.0)
+    yield "a pool or an ε that the release does not have", unknown
+
+    yield "drawn under caps, which cannot be replayed here", decisions.capped
+    yield "rewards with randomised response", decisions.noisy
 
 
-def _unfit(decisions: Decisions) -> Iterator[tuple[str, Any]]:
-    yield "a short slate, or an item that the lab does not know", (decisions.items < 0).any(axis=1)
+def _incomplete(decisions: Decisions) -> Iterator[tuple[str, Any]]:
+    empty = (decisions.items < 0).any(axis=1)
+    yield "a short slate, or an item that the lab does not know", empty
     yield "no judged slot", ~decisions.judged.any(axis=1)
 
 
-def _unexplained(
-    decisions: Decisions, log: Slates, rebuilt: Propensities
+def _inconsistent(
+    decisions: Decisions, log: SlateLog, rebuilt: Propensities
 ) -> Iterator[tuple[str, Any]]:
-    yield from faulty(log).items()
-    same = np.isclose(rebuilt.conditional, decisions.conditional, rtol=1e-6, atol=0.0).all(axis=1)
-    same &= np.isclose(rebuilt.marginal, decisions.logged, rtol=1e-6, atol=0.0).all(axis=1)
+    yield from invalid_decisions(log).items()
+
+    same = _all_close(rebuilt.conditional, decisions.conditional)
+    same &= _all_close(rebuilt.marginal, decisions.logged)
     yield "propensities that rank, pool and ε do not explain", ~same
 
 
-def _slates(decisions: Decisions, rebuilt: Propensities) -> Slates:
-    logged = Propensities(decisions.conditional, decisions.logged, rebuilt.inclusion)
-    clicks = np.where(np.isfinite(decisions.reward), decisions.reward > 0, np.nan)
-    return Slates(clicks, decisions.judged, decisions.group, logged, decisions.survived)
+def _all_close(rebuilt: NDArray[np.float64], logged: NDArray[np.float64]) -> Bools:
+    return np.asarray(np.isclose(rebuilt, logged, rtol=1e-6, atol=0.0).all(axis=1))
 
 
-def _plain(policy: str, estimate: Estimate) -> dict[str, Any]:
-    row = {
-        name: value
-        for name, value in vars(estimate).items()
-        if name not in ("resampled", "without")
-    }
-    for name in ("bernstein", "betting"):
+def _slate_log(decisions: Decisions, rebuilt: Propensities) -> SlateLog:
+    return SlateLog(
+        reward=np.where(np.isfinite(decisions.reward), decisions.reward > 0, np.nan),
+        judged=decisions.judged,
+        group=decisions.group,
+        logged=Propensities(decisions.conditional, decisions.logged, rebuilt.inclusion),
+        survived=decisions.survived,
+    )
+
+
+def _difference_row(primary: Estimate, observed: Estimate) -> dict[str, Any]:
+    row = {"estimator": primary.estimator, **difference(primary, observed).as_dict()}
+    row["refused"] = primary.refused
+    return row | (dict.fromkeys(("value", "low", "high")) if primary.refused else {})
+
+
+def _row(policy: str, estimate: Estimate) -> dict[str, Any]:
+    row: dict[str, Any] = {"policy": policy, **vars(estimate)}
+    del row["resampled"], row["jackknife"]
+    for name in INTERVALS_FOR_ANY_SIZE:
         row[name] = row[name] and [row[name].low, row[name].high]
-    return {"policy": policy, **row} | (dict.fromkeys(SAID) if estimate.refused else {})
+    if estimate.refused:
+        row |= dict.fromkeys(("value", "low", "high", *INTERVALS_FOR_ANY_SIZE))
+    return row

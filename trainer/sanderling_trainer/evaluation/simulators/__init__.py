@@ -1,1 +1,1 @@
-"""Environments with known click probabilities, in which estimators and policies can be checked."""
+"""Environments with known click probabilities, to test estimators and policies in."""

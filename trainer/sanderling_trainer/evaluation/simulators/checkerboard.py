@@ -1,6 +1,6 @@
-"""The checkerboard: even users like even items, odd users odd ones, and nobody anything else.
+"""The checkerboard: even users like even items, odd users like odd items, and nothing else.
 
-Every policy that learns from behaviour must solve it (as implicit's tests demand). Refuses to know texts of substance.
+Every policy that learns from behaviour must solve it; the tests of implicit use the same one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sanderling_trainer.evaluation.simulators.click_models import (
-    ONE,
+    SINGLE_SLOT,
     Bools,
     ClickModel,
     Floats,
@@ -20,22 +20,22 @@ from sanderling_trainer.evaluation.simulators.click_models import (
 
 @dataclass(frozen=True)
 class Checkerboard:
-    """users and n items; the best policy that knows the user is always clicked while such items last."""
+    """An environment in which the best policy is clicked every time while such items last."""
 
     users: int
     items: int
     steps: int
-    clicks: ClickModel = ONE
+    click_model: ClickModel = SINGLE_SLOT
 
     @property
     def texts(self) -> list[str]:
-        """The items' texts, n of them: the colour and a number."""
+        """The items' texts, n of them: a colour and a number."""
         return [f"{('red', 'blue')[item % 2]} number {item}" for item in range(self.items)]
 
     def attraction(self, users: Ints, time: int) -> Floats:
-        """1 where user and item are of one colour, else 0; float64 [b, n]."""
+        """Return 1 where user and item are both even or both odd, else 0; float64 [b, n]."""
         return (users[:, None] % 2 == np.arange(self.items) % 2).astype(np.float64)
 
     def eligible(self, users: Ints, time: int) -> Bools:
-        """Every item, bool [b, n]."""
+        """Return True for every item, bool [b, n]."""
         return np.ones((len(users), self.items), np.bool_)

@@ -1,6 +1,6 @@
-"""A world from a complete matrix of ratings: every user rated every item, so every answer is known.
+"""An environment from a complete rating matrix: every user rated every item.
 
-Goldberg et al. 2001, "Eigentaste", published such ratings of jokes. Refuses to know files.
+Goldberg et al. 2001, "Eigentaste", published such ratings of jokes (Jester).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sanderling_trainer.evaluation.simulators.click_models import (
-    ONE,
+    SINGLE_SLOT,
     Bools,
     ClickModel,
     Floats,
@@ -20,18 +20,21 @@ from sanderling_trainer.evaluation.simulators.click_models import (
 
 
 @dataclass(frozen=True)
-class RatedMatrix:
-    """ratings float [u, n], all finite, liked above 0; the answer to an item is certain: attraction is 0 or 1."""
+class RatingMatrix:
+    """An item that is examined is clicked for certain where its rating is above 0."""
 
     ratings: Floats
+    """Float [u, n], all finite."""
+
     texts: Sequence[str]
     steps: int = 10
-    clicks: ClickModel = ONE
+    click_model: ClickModel = SINGLE_SLOT
 
     def __post_init__(self) -> None:
         if self.ratings.ndim != 2 or not np.isfinite(self.ratings).all():
             raise ValueError(
-                f"expected finite ratings [users, items], found shape {self.ratings.shape}, or gaps"
+                "expected finite ratings [users, items] without gaps, found shape"
+                f" {self.ratings.shape}, {int((~np.isfinite(self.ratings)).sum())} not finite"
             )
         if len(self.texts) != self.ratings.shape[1]:
             raise ValueError(
@@ -40,13 +43,13 @@ class RatedMatrix:
 
     @property
     def users(self) -> int:
-        """How many users there are."""
+        """The number of users."""
         return len(self.ratings)
 
     def attraction(self, users: Ints, time: int) -> Floats:
-        """1 where the rating is above 0, float64 [b, n]."""
+        """Return 1 where the rating is above 0, else 0; float64 [b, n]."""
         return (self.ratings[users] > 0).astype(np.float64)
 
     def eligible(self, users: Ints, time: int) -> Bools:
-        """Every item, bool [b, n]."""
+        """Return True for every item, bool [b, n]."""
         return np.ones((len(users), self.ratings.shape[1]), np.bool_)

@@ -1,4 +1,4 @@
-"""Everything that can be set about a policy, in one frozen place, each field with its meaning."""
+"""The configuration of a policy: its sizes, how it is trained, and how devices explore with it."""
 
 from __future__ import annotations
 
@@ -11,73 +11,108 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Config:
-    """The defaults are what the demo runs with.
-
-    language_model: a Hugging Face id or folder, or "minilm" for the packaged all-MiniLM-L6-v2.
-    max_tokens: longer texts are cut there.
-    dim: d, the dimension of item and user vectors: the dial that sizes the rest.
-    state: c, the number of channels of the recurrent state; three times d unless given.
-    hidden: the width of the layer between state and user vector; three times d unless given.
-    linear_start: begin as the closed-form linear recommender of the log (`policy.linear`) instead of at random.
-    id_dropout: share of items whose learned residual is hidden in a step, so that text alone must work too.
-    dropout: share of the normalised state's channels hidden in a step of the warm start.
-    context_dropout: share of users whose context is hidden in a step, so that no context works too.
-    visit_hours: events with no longer gap are one visit; the state before a visit predicts what is liked in it. With 0
-        each event is predicted by all before it, as suits an app that shows a new slate after every event.
-    horizon_days: a visit's state also predicts what is liked so many days later; 0 for the visit alone.
-    epochs: passes over the log in the supervised warm start, at most; it stops early on an inner split.
-    learning_rate: of the warm start (AdamW with one cosine cycle).
-    weight_decay: of the warm start.
-    accumulate: batches whose gradients make one step.
-    batch_events: events in a batch; users are put together until it is full.
-    full_softmax: the largest catalogue that the warm start scores whole; a larger one by a sample.
-    negatives: S, how many items are drawn for a batch of the sampled softmax, beside the batch's own.
-    policy_epochs: passes over the logged decisions.
-    policy_learning_rate: of the policy gradient.
-    weight_cap: c of the off-policy correction, the largest importance weight.
-    kl: τ, the price of leaving the reference policy.
-    supervision: weight of next-item cross-entropy beside the policy gradient; retraining on devices' logs uses none.
-    slate: K, the slots of a slate.
-    epsilon: share of slots that explore.
-    pool: M, the best items among which exploration draws.
-    guarded: slots in front that never explore.
-    daily: explored slots that a user is shown on one day, at most; no limit unless given.
-    scheme: how devices explore (docs/MATH.md); `epsilon` is that of `sequential` and `mixture`, `temperature` that of
-        `softmax`. The judge understands logs of `sequential` alone, and leaves others out.
-    seed: of everything random.
-    """
+    """Settings of a policy; the defaults are those of the demo."""
 
     language_model: str = "minilm"
+    """A Hugging Face id or folder, or "minilm" for the packaged all-MiniLM-L6-v2."""
+
     max_tokens: int = 64
+    """Longer texts are truncated to so many tokens."""
+
     dim: int = 64
+    """d, the dimension of item and user vectors; it sets the default of `state` and `hidden`."""
+
     state: int = 0
+    """c, the number of channels of the recurrent state; 3 d unless given."""
+
     hidden: int = 0
+    """h, the width of the layer between state and user vector; 3 d unless given."""
+
     linear_start: bool = True
+    """Initialize from the closed-form linear recommender of the log instead of at random."""
+
     id_dropout: float = 0.2
+    """Share of items whose residual is hidden in a step, so that text alone must work too."""
+
     dropout: float = 0.0
+    """Share of the normalized state's channels hidden in a step of the warm start."""
+
     context_dropout: float = 0.3
+    """Share of users whose context is hidden in a step, so that none is needed to rank."""
+
     visit_hours: float = 0.0
+    """Events with no longer gap form one visit, and the state before a visit predicts its
+    likes. With 0 each event is predicted from all before it, as suits an app that shows a
+    new slate after each.
+    """
+
     horizon_days: float = 0.0
+    """The state before a visit also predicts the likes of so many days after its start."""
+
     epochs: int = 40
+    """Maximal passes over the log in the warm start, which stops early on the inner split."""
+
     learning_rate: float = 4e-3
+    """Of the warm start: AdamW, a linear warm-up, then one cosine."""
+
     weight_decay: float = 0.05
+    """Of the warm start."""
+
     batch_events: int = 4096
+    """Events in a batch, padding included; a longer history is a batch of its own."""
+
     accumulate: int = 1
+    """Batches whose gradients make one step."""
+
     full_softmax: int = 100_000
+    """The largest catalogue that the warm start scores in full; a larger one is sampled."""
+
     negatives: int = 1024
+    """S, how many items the sampled softmax draws for a batch, beside the batch's own."""
+
     policy_epochs: int = 6
+    """Passes over the logged decisions."""
+
     policy_learning_rate: float = 2e-4
+    """Of the policy gradient."""
+
     weight_cap: float = 20.085536923187668
+    """c of the off-policy correction, the largest importance weight: e³."""
+
     kl: float = 0.3
+    """τ, the weight of the KL divergence from the reference policy."""
+
     supervision: float = 0.5
+    """Weight of next-item cross-entropy beside the policy gradient; retraining on
+    device logs uses 0.
+    """
+
     slate: int = 10
+    """K, the slots of a slate."""
+
     epsilon: float = 0.1
+    """Share of slots that explore."""
+
     pool: int = 50
+    """M, the best items among which exploration draws."""
+
     guarded: int = 0
+    """Leading slots that never explore."""
+
     daily: int | None = None
+    """Maximal explored slots shown to a user in a day; unlimited unless given."""
+
     scheme: str = "sequential"
+    """How devices explore (docs/MATH.md, "Exploration"). `epsilon` belongs to `sequential` and
+    `mixture`, `temperature` to `softmax`. Off-policy evaluation covers `sequential` alone and
+    leaves others out.
+    """
+
     temperature: float = 1.0
+    """T of the scheme `softmax`."""
+
     seed: int = 0
+    """Of all random numbers."""
 
     def __post_init__(self) -> None:
         for name in ("state", "hidden"):
@@ -85,14 +120,15 @@ class Config:
                 object.__setattr__(self, name, 3 * self.dim)
 
     def epsilons(self, slots: int) -> NDArray[np.float64]:
-        """Return the epsilon of each slot of a slate, float64 [1, slots]."""
+        """Return the ε of each slot of a slate, float64 [1, slots]."""
         return np.where(np.arange(slots) < self.guarded, 0.0, self.epsilon)[None]
 
     @classmethod
     def for_visits(cls, hours: float, horizon_days: float, **settings: Any) -> Config:
         """Return the configuration for apps whose users come in visits, such as shops.
 
-        Fewer and smaller steps and dropout, as a shop's validation window chose them (`bench.quality`).
+        Fewer and smaller steps, and dropout, as chosen on a shop's validation window
+        (`python -m bench quality`).
         """
-        chosen = {"dropout": 0.4, "learning_rate": 1.5e-3, "epochs": 4}
-        return cls(visit_hours=hours, horizon_days=horizon_days, **{**chosen, **settings})
+        defaults = {"dropout": 0.4, "learning_rate": 1.5e-3, "epochs": 4}
+        return cls(visit_hours=hours, horizon_days=horizon_days, **{**defaults, **settings})

@@ -1,6 +1,6 @@
-"""Where the warm start's lessons come from: histories in memory, or shards on disk, one of them in memory at a time.
+"""Sources of training batches: histories in memory, or shards on disk, one in memory at a time.
 
-Where several processes learn together each gets a part of its own. Refuses to know losses.
+Where several processes train together each gets its own part.
 """
 
 from __future__ import annotations
@@ -9,111 +9,110 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.shards import Shards
-from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.training import distributed
-from sanderling_trainer.policy.training.batches import TrainingBatch, groups, lessons
+from sanderling_trainer.policy.training.batches import TrainingBatch, groups, training_batches
+from sanderling_trainer.policy.training.context import TrainingContext
 
 
-class Source(Protocol):
-    """`batches` is how many an epoch has, for this process."""
+class BatchSource(Protocol):
+    """Yields the batches of this process."""
 
     batches: int
+    """How many an epoch has, about."""
 
-    def learned(self, rng: np.random.Generator) -> Iterator[TrainingBatch]:
-        """Yield an epoch's lessons before the inner split, in an order of their own."""
+    def training(self, rng: np.random.Generator) -> Iterator[TrainingBatch]:
+        """Yield an epoch's batches before the inner split, in random order."""
 
     def validation(self) -> Iterator[TrainingBatch]:
-        """Yield lessons after the inner split, always the same."""
+        """Yield the batches after the inner split, always the same."""
 
     def counts(self, items: int) -> NDArray[np.int64]:
         """Return how many events each of the items has, int64 [n]."""
 
 
-def source_of(
-    histories: Sequence[History] | Shards, config: Config, repeats: bool, device: torch.device
-) -> Source:
-    """Return the source that fits."""
-    made = OutOfCore if isinstance(histories, Shards) else InMemory
-    return made(histories, config, repeats, device)  # type: ignore[arg-type]
+def batch_source(context: TrainingContext) -> BatchSource:
+    """Return the source for a context's histories or shards."""
+    if isinstance(context.histories, Shards):
+        return OutOfCore(context, context.histories)
+    return InMemory(context, context.histories)
 
 
 class InMemory:
-    """All lessons are made at once; the processes share out those of an epoch, some twice so that all get as many."""
+    """All batches are made at once.
 
-    def __init__(
-        self, histories: Sequence[History], config: Config, repeats: bool, device: torch.device
-    ) -> None:
+    The processes divide those of an epoch; some are taken twice so that all processes get as many.
+    """
+
+    def __init__(self, context: TrainingContext, histories: Sequence[History]) -> None:
         self._histories = histories
-        learned, self._validation = (
-            lessons(histories, config, repeats, device, fresh) for fresh in (False, True)
-        )
-        self._learned = [lesson for lesson in learned if len(lesson[1])]
-        self.batches = -(-len(self._learned) // distributed.size())
+        training = training_batches(context, histories, validation=False)
+        self._training = [batch for batch in training if len(batch[1])]
+        self._validation = training_batches(context, histories, validation=True)
+        self.batches = -(-len(self._training) // distributed.size())
 
-    def learned(self, rng: np.random.Generator) -> Iterator[TrainingBatch]:
-        """Yield an epoch's lessons before the inner split, in an order of their own."""
-        order = rng.permutation(len(self._learned))
-        return (
-            self._learned[at]
-            for at in np.resize(order, self.batches * distributed.size())[
-                distributed.rank() :: distributed.size()
-            ]
-        )
+    def training(self, rng: np.random.Generator) -> Iterator[TrainingBatch]:
+        """Yield an epoch's batches before the inner split, in random order."""
+        order = rng.permutation(len(self._training))
+        shared = np.resize(order, self.batches * distributed.size())
+        own = shared[distributed.rank() :: distributed.size()]
+        return (self._training[index] for index in own)
 
     def validation(self) -> Iterator[TrainingBatch]:
-        """Yield this process's part of the lessons after the inner split."""
+        """Yield this process's part of the batches after the inner split."""
         return iter(self._validation[distributed.rank() :: distributed.size()])
 
     def counts(self, items: int) -> NDArray[np.int64]:
         """Return how many events each item has."""
-        every = np.concatenate(
-            [np.empty(0, np.int64), *(history.items for history in self._histories)]
-        )
-        return np.bincount(every[every >= 0], minlength=items)
+        columns = (history.items for history in self._histories)
+        rows = np.concatenate([np.empty(0, np.int64), *columns])
+        return np.bincount(rows[rows >= 0], minlength=items)
 
 
 class OutOfCore:
-    """The shards of an epoch come in an order of its own, and so do the lessons of a shard.
+    """An epoch reads the shards in random order, and the batches of each shard in random order.
 
-    Each process reads shards of its own, and validates on one: users are spread by hash, so that one is a fair sample.
+    Each process reads its own shards and validates on one: users are assigned by hash, so that one
+    shard is a fair sample.
+
     Raises ValueError where there are fewer shards than processes.
     """
 
-    def __init__(self, shards: Shards, config: Config, repeats: bool, device: torch.device) -> None:
+    def __init__(self, context: TrainingContext, shards: Shards) -> None:
         if len(shards) < distributed.size():
             raise ValueError(
-                f"{shards.folder}: expected a shard for each of {distributed.size()} processes, found {len(shards)}"
+                f"{shards.folder}: expected a shard for each of {distributed.size()} processes,"
+                f" found {len(shards)}; use fewer processes, or more shards"
             )
-        self._shards, self._settings = shards, (config, repeats, device)
-        every = (
-            sum(1 for _ in groups(shards.lengths(at), config.batch_events))
-            for at in range(len(shards))
-        )
-        self.batches = -(-sum(every) // distributed.size())
+        self._context = context
+        self._shards = shards
 
-    def learned(self, rng: np.random.Generator) -> Iterator[TrainingBatch]:
-        """Yield an epoch's lessons before the inner split, in an order of their own; draws once from `rng`."""
+        events = context.config.batch_events
+        total = sum(
+            sum(1 for _ in groups(shards.lengths(index), events)) for index in range(len(shards))
+        )
+        self.batches = -(-total // distributed.size())
+
+    def training(self, rng: np.random.Generator) -> Iterator[TrainingBatch]:
+        """Yield an epoch's batches before the inner split, shuffled by one draw of `rng`."""
+        # One draw, whatever the shards hold, keeps the processes' generators in step.
         rng = np.random.default_rng(rng.integers(2**63))
-        for at in rng.permutation(len(self._shards))[distributed.rank() :: distributed.size()]:
-            found = [
-                lesson
-                for lesson in lessons(self._shards.read(at), *self._settings, fresh=False)
-                if len(lesson[1])
-            ]
-            for place in rng.permutation(len(found)):
-                yield found[place]
+        order = rng.permutation(len(self._shards))
+        for index in order[distributed.rank() :: distributed.size()]:
+            histories = self._shards.read(index)
+            made = training_batches(self._context, histories, validation=False)
+            filled = [batch for batch in made if len(batch[1])]
+            for place in rng.permutation(len(filled)):
+                yield filled[place]
 
     def validation(self) -> Iterator[TrainingBatch]:
-        """Yield the lessons after the inner split of one shard."""
-        recent = [
-            history for history in self._shards.read(distributed.rank()) if history.fresh.any()
-        ]
-        return iter(lessons(recent, *self._settings, fresh=True))
+        """Yield the batches after the inner split of one shard."""
+        histories = self._shards.read(distributed.rank())
+        recent = [history for history in histories if history.is_validation.any()]
+        return iter(training_batches(self._context, recent, validation=True))
 
     def counts(self, items: int) -> NDArray[np.int64]:
         """Return how many events each item has."""

@@ -1,8 +1,8 @@
-"""The processes that learn one network together: each sees its own batches, all take the mean of the gradients.
+"""Data-parallel training: each process has its own batches, all apply the mean of the gradients.
 
-The same steps as DistributedDataParallel's, written out because a loss here asks more of a network than one `forward`.
-Alone, all of this does nothing. Refuses to know networks and to start processes: whoever runs the processes joins them
-with `torch.distributed` (gloo on CPUs, NCCL on GPUs).
+The same steps as DistributedDataParallel's, written out because a loss here needs more of a network
+than one `forward`. In a single process all of this does nothing. Whoever starts the processes joins
+them with `torch.distributed` (gloo on CPUs, NCCL on GPUs).
 """
 
 from __future__ import annotations
@@ -17,23 +17,21 @@ T = TypeVar("T")
 
 
 def size() -> int:
-    """Return how many processes learn together, 1 for one alone."""
-    return (
-        distributed.get_world_size()
-        if distributed.is_available() and distributed.is_initialized()
-        else 1
-    )
+    """Return how many processes train together, 1 for a single one."""
+    joined = distributed.is_available() and distributed.is_initialized()
+    return distributed.get_world_size() if joined else 1
 
 
 def rank() -> int:
-    """Return which one of them this is, from 0."""
+    """Return the number of this process, from 0."""
     return distributed.get_rank() if size() > 1 else 0
 
 
-def average(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace every gradient by its mean over the processes; where one has none it counts as 0."""
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace every gradient by its mean over the processes; a missing one counts as 0."""
     if size() == 1:
         return
+
     dense = []
     for parameter in parameters:
         if parameter.grad is None:
@@ -42,16 +40,17 @@ def average(parameters: Iterable[nn.Parameter]) -> None:
             parameter.grad = _mean_of_rows(parameter.grad.coalesce())
         else:
             dense.append(parameter.grad)
+
+    # One message for all dense gradients instead of one for each.
     flat = torch.cat([gradient.flatten() for gradient in dense])
     distributed.all_reduce(flat)
-    for gradient, mean in zip(
-        dense, (flat / size()).split([one.numel() for one in dense]), strict=True
-    ):
+    means = (flat / size()).split([gradient.numel() for gradient in dense])
+    for gradient, mean in zip(dense, means, strict=True):
         gradient.copy_(mean.view_as(gradient))
 
 
 def total(values: Sequence[float], device: torch.device) -> list[float]:
-    """Return the sums of some numbers over the processes."""
+    """Return the sums of values over the processes."""
     if size() == 1:
         return list(values)
     sums = torch.tensor(values, dtype=torch.float64, device=device)
@@ -60,43 +59,50 @@ def total(values: Sequence[float], device: torch.device) -> list[float]:
 
 
 def in_step(
-    once: Iterator[T], again: Callable[[], Iterator[T]], device: torch.device
+    batches: Iterator[T], restart: Callable[[], Iterator[T]], device: torch.device
 ) -> Iterator[T]:
-    """Yield `once` as long as any process has more; one that is through goes on with `again` until all are.
+    """Yield batches until every process has finished its own.
 
-    Raises ValueError where `again` has nothing.
+    A process that finishes early continues with `restart`, so that all take the
+    same number of steps.
+
+    Raises ValueError where `restart` yields nothing.
     """
-    through = False
+    finished = False
     while True:
-        following = next(once, None)
-        if following is None:
-            through = True
+        batch = next(batches, None)
+        if batch is None:
+            finished = True
             if size() == 1:
                 return
-        if size() > 1 and total([float(not through)], device) == [0.0]:
+        if size() > 1 and total([float(not finished)], device) == [0.0]:
             return
-        if following is None:
-            once = again()
-            following = next(once, None)
-        if following is None:
+        if batch is None:
+            batches = restart()
+            batch = next(batches, None)
+        if batch is None:
             raise ValueError(
-                f"process {rank()} of {size()}: expected something to learn from, found nothing"
+                f"process {rank()} of {size()}: expected batches to train on, found none;"
+                " use fewer processes, or more data"
             )
-        yield following
+        yield batch
 
 
 def _mean_of_rows(gradient: Tensor) -> Tensor:
-    """Return the mean of the processes' coalesced gradients; NCCL itself knows no sparse ones."""
+    """Return the mean of the processes' coalesced gradients; NCCL reduces no sparse tensors."""
     rows, values = (_gathered(part) for part in (gradient.indices()[0], gradient.values()))
-    return torch.sparse_coo_tensor(
+    mean = torch.sparse_coo_tensor(
         rows[None], values / size(), gradient.shape, check_invariants=False
-    ).coalesce()
+    )
+    return mean.coalesce()
 
 
 def _gathered(part: Tensor) -> Tensor:
     """Return the processes' tensors [r, ...], of different lengths, one after the other."""
     lengths = [part.new_zeros(1, dtype=torch.int64) for _ in range(size())]
     distributed.all_gather(lengths, lengths[0].new_tensor([len(part)]))
+
+    # all_gather needs equal shapes.
     longest = int(torch.stack(lengths).max())
     padded = torch.cat([part, part.new_zeros(longest - len(part), *part.shape[1:])])
     parts = [torch.empty_like(padded) for _ in range(size())]

@@ -1,8 +1,8 @@
-"""Large blocks of memory stay with the process instead of going back to the kernel after every step.
+"""Makes glibc keep freed memory in the process instead of returning it to the kernel.
 
-glibc maps each large block anew and unmaps it when it is freed, so that every step of training pays again for the page
-faults of the same gigabyte. Kept blocks are reused; the price is that the process holds its peak until it ends. Refuses
-to know what the memory is for.
+By default glibc maps each large block anew and unmaps it when it is freed, so that every training
+step pays again for the page faults of the same gigabyte. Blocks that are kept are reused; the price
+is that the process holds its peak memory until it ends.
 """
 
 from __future__ import annotations
@@ -10,17 +10,30 @@ from __future__ import annotations
 import ctypes
 import sys
 
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
-MOST = 2**31 - 1
+# Parameters of mallopt(3).
+M_TRIM_THRESHOLD = -1
+M_TOP_PAD = -2
+M_MMAP_THRESHOLD = -3
+
+MAX_THRESHOLD = 2**31 - 1
 PAD = 2**26
 
 
 def keep_memory() -> bool:
-    """Tell glibc to keep freed blocks up to 2 GiB; return whether it was told. Harmless twice, and elsewhere."""
+    """Make glibc keep freed blocks of up to 2 GiB; return whether it accepted.
+
+    Safe to call more than once; on other systems it does nothing and returns False.
+    """
     if not sys.platform.startswith("linux"):
         return False
+    # musl, for one, has no mallopt.
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    settings = ((M_MMAP_THRESHOLD, MOST), (M_TRIM_THRESHOLD, MOST), (M_TOP_PAD, PAD))
+
+    settings = (
+        (M_MMAP_THRESHOLD, MAX_THRESHOLD),
+        (M_TRIM_THRESHOLD, MAX_THRESHOLD),
+        (M_TOP_PAD, PAD),
+    )
     return sum(mallopt(name, value) for name, value in settings) == len(settings)

@@ -1,4 +1,4 @@
-"""Where the curves of learning go: TensorBoard, Weights & Biases. Refuses to decide what is measured."""
+"""Destinations of training curves: TensorBoard, Weights & Biases."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 
 class MetricLogger(Protocol):
-    """Takes what an epoch of a stage measured."""
+    """Records what an epoch of a stage measured."""
 
-    def add(self, stage: str, epoch: int, values: Mapping[str, float]) -> None:
-        """Write values down."""
+    def log(self, stage: str, epoch: int, values: Mapping[str, float]) -> None:
+        """Record the values of one epoch."""
 
 
 class TensorBoard:
@@ -22,38 +22,37 @@ class TensorBoard:
 
         self._writer: Any = SummaryWriter(str(folder))
 
-    def add(self, stage: str, epoch: int, values: Mapping[str, float]) -> None:
-        """Write values down."""
+    def log(self, stage: str, epoch: int, values: Mapping[str, float]) -> None:
+        """Record the values of one epoch."""
         for name, value in values.items():
             self._writer.add_scalar(f"{stage}/{name}", value, epoch)
         self._writer.flush()
 
 
 class WeightsAndBiases:
-    """A run of `wandb` (extra `wandb`); where and how it is kept is `wandb`'s own configuration."""
+    """A run of `wandb` (extra `wandb`), stored as `wandb`'s own configuration says."""
 
     def __init__(self, project: str, config: Mapping[str, Any]) -> None:
         import wandb
 
         self._run: Any = wandb.init(project=project, config=dict(config))
 
-    def add(self, stage: str, epoch: int, values: Mapping[str, float]) -> None:
-        """Write values down."""
-        self._run.log(
-            {f"{stage}/{name}": value for name, value in values.items()} | {f"{stage}/epoch": epoch}
-        )
+    def log(self, stage: str, epoch: int, values: Mapping[str, float]) -> None:
+        """Record the values of one epoch."""
+        named = {f"{stage}/{name}": value for name, value in values.items()}
+        self._run.log(named | {f"{stage}/epoch": epoch})
 
 
-class Several:
-    """Writes into each of several journals; with none, nowhere."""
+class CombinedLogger:
+    """Records in each of several loggers, possibly none."""
 
-    def __init__(self, journals: Sequence[MetricLogger] = ()) -> None:
-        self._journals = journals
+    def __init__(self, loggers: Sequence[MetricLogger] = ()) -> None:
+        self._loggers = loggers
 
-    def add(self, stage: str, epoch: int, values: Mapping[str, float]) -> None:
-        """Write values down."""
-        for journal in self._journals:
-            journal.add(stage, epoch, values)
+    def log(self, stage: str, epoch: int, values: Mapping[str, float]) -> None:
+        """Record the values of one epoch."""
+        for logger in self._loggers:
+            logger.log(stage, epoch, values)
 
 
-NOWHERE = Several()
+NO_METRICS = CombinedLogger()

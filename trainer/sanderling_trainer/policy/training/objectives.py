@@ -1,162 +1,164 @@
-"""What is minimised over a batch: the losses of `losses.py` on a network's scores. Refuses to descend."""
+"""Objectives over a batch: the losses of `losses.py` applied to a network's scores."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sanderling_trainer.data.logged_decisions import Decisions
-from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training.batches import (
     Batch,
+    DecisionPoints,
+    PopularityTable,
     TargetBatch,
-    TrendTable,
-    earlier,
     first_seen,
-    seen_at,
+    seen_before,
+    seen_pairs,
 )
-from sanderling_trainer.policy.training.losses import kl_divergence, next_items, top_k_off_policy
-from sanderling_trainer.policy.training.sampled_softmax import Proposal, vectors
+from sanderling_trainer.policy.training.context import TrainingContext
+from sanderling_trainer.policy.training.losses import TopKOffPolicy, kl_divergence, next_items
+from sanderling_trainer.policy.training.sampled_softmax import Proposal, item_vectors
 
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Cross-entropy of the targets over the softmax; in training some residuals and contexts are hidden.
+    """Cross-entropy of the targets over the softmax.
 
-    `repeats` tells that users come back to items they had; otherwise those are taken from the softmax, as the device
-    excludes them. `trends` gives each point its own day's popularity, without it the network's own trend counts. With
-    a `proposal` only the batch's own items and `config.negatives` draws from it are scored.
+    While the network is in training mode some residuals and contexts are hidden.
     """
 
-    network: PolicyNetwork
-    config: Config
-    repeats: bool
-    trends: TrendTable | None = None
+    context: TrainingContext
+
+    popularity: PopularityTable | None = None
+    """Gives each point the popularity of its own day; without it the network's own day counts."""
+
     proposal: Proposal | None = None
+    """If given, only the batch's own items and `config.negatives` draws from it are scored."""
 
-    def __call__(self, batch: Batch, asked: TargetBatch) -> Tensor:
-        """Return the loss of what a batch asks."""
-        return (
-            self._whole(batch, asked)
-            if self.proposal is None
-            else self._sampled(self.proposal, batch, asked)
-        )
+    def __call__(self, batch: Batch, targets: TargetBatch) -> Tensor:
+        """Return the loss over a batch."""
+        if self.proposal is None:
+            return self._full(batch, targets)
+        return self._sampled(self.proposal, batch, targets)
 
-    def fixed(self) -> CrossEntropy:
-        """Return the same with draws that are the same every time."""
+    def with_fixed_draws(self) -> CrossEntropy:
+        """Return the same objective with draws that repeat from pass to pass."""
         return replace(self, proposal=self.proposal and self.proposal.fixed())
 
-    def _whole(self, batch: Batch, asked: TargetBatch) -> Tensor:
-        items = self.network.items(self._hidden(len(self.network.bias)))
-        logits = self._users(batch.items, batch, asked, items) @ items.T + self._biases(asked)
-        if not self.repeats:
+    def _full(self, batch: Batch, targets: TargetBatch) -> Tensor:
+        network = self.context.network
+        items = network.items(self._hidden(len(network.bias)))
+        users = self._users(batch.items, batch, targets, items)
+        logits = users @ items.T + self._biases(targets)
+
+        if not self.context.repeats:
+            first = first_seen(batch, len(items))
             logits = logits.masked_fill(
-                seen_at(first_seen(batch, len(items)), asked.place, asked.at), -math.inf
+                seen_before(first, targets.row, targets.position), -math.inf
             )
-        return next_items(logits.log_softmax(-1), asked.point, asked.target, asked.weight)
+        return next_items(logits.log_softmax(-1), targets.point, targets.target, targets.weight)
 
-    def _sampled(self, proposal: Proposal, batch: Batch, asked: TargetBatch) -> Tensor:
-        """Return the same over candidates: nothing here has as many rows as the catalogue."""
-        certain = torch.cat([batch.items.flatten(), asked.target])
-        rows, correction = proposal.candidates(certain, self.config.negatives)
-        items = vectors(self.network, rows, self._hidden(len(rows)))
+    def _sampled(self, proposal: Proposal, batch: Batch, targets: TargetBatch) -> Tensor:
+        """Return the loss over candidates; no tensor here has a row for each item."""
+        certain = torch.cat([batch.items.flatten(), targets.target])
+        rows, correction = proposal.candidates(certain, self.context.config.negatives)
+        items = item_vectors(self.context.network, rows, self._hidden(len(rows)))
+
+        # From here on items are numbered by their place among the candidates, which are sorted.
         sequence = torch.searchsorted(rows, batch.items).masked_fill(batch.items < 0, -1)
-        logits = self._users(sequence, batch, asked, items) @ items.T + (
-            self._biases(asked, rows) + correction
-        )
-        if not self.repeats:
-            logits[earlier(sequence, asked.place, asked.at)] = -math.inf
-        return next_items(
-            logits.log_softmax(-1),
-            asked.point,
-            torch.searchsorted(rows, asked.target),
-            asked.weight,
-        )
+        target = torch.searchsorted(rows, targets.target)
 
-    def _biases(self, asked: TargetBatch, rows: Tensor | None = None) -> Tensor:
-        """Return [n], or [q, n] where each point has its own day's; of some rows only when they are given."""
-        network = self.network
-        if self.trends is None:
+        users = self._users(sequence, batch, targets, items)
+        logits = users @ items.T + (self._biases(targets, rows) + correction)
+        if not self.context.repeats:
+            logits[seen_pairs(sequence, targets.row, targets.position)] = -math.inf
+        return next_items(logits.log_softmax(-1), targets.point, target, targets.weight)
+
+    def _biases(self, targets: TargetBatch, rows: Tensor | None = None) -> Tensor:
+        """Return the items' biases [n], or [q, n] with each point's own day; for
+        some rows [..., c].
+        """
+        network = self.context.network
+        if self.popularity is None:
             return network.biases(rows)
         own = network.bias if rows is None else network.bias[rows]
-        return own + self.trends.biases(asked.day, network.trend_weights, rows)
+        return own + self.popularity.biases(targets.day, network.popularity_weights, rows)
 
     def _hidden(self, items: int) -> Tensor | None:
-        network = self.network
-        return (
-            torch.rand(items, device=network.bias.device) < self.config.id_dropout
-            if network.training
-            else None
+        """Return which items lose their residual in this step, bool [items]; None in evaluation."""
+        if not self.context.network.training:
+            return None
+        return torch.rand(items, device=self.context.device) < self.context.config.id_dropout
+
+    def _users(self, sequence: Tensor, batch: Batch, targets: TargetBatch, items: Tensor) -> Tensor:
+        """Return the user vectors [q, d]; `sequence` int64 [b, s] indexes `items`."""
+        network = self.context.network
+        states = network.states(items, sequence, batch.kinds)[targets.row, targets.position]
+        contexts = targets.context
+        if network.training:
+            draws = torch.rand(contexts.shape, device=contexts.device)
+            contexts = contexts.masked_fill(draws < self.context.config.context_dropout, -1)
+        return network.users(states, contexts)
+
+
+@dataclass(frozen=True)
+class OffPolicy:
+    """The surrogate of the policy gradient, and the KL divergence from the reference."""
+
+    context: TrainingContext
+    reference: PolicyNetwork
+    decisions: Decisions
+
+    baseline: float
+    """b of the surrogate."""
+
+    weights: np.ndarray = field(init=False)
+    """float64 [m], how much each decision counts."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", self.decisions.weights())
+
+    def __call__(self, points: DecisionPoints) -> tuple[Tensor, Tensor]:
+        """Return minus the surrogate over some decisions, and the KL divergence there."""
+        context = self.context
+        seen = None if context.repeats else seen_items(points, len(context.network.bias))
+        log_policy = log_policy_at(context.network, points, seen)
+        with torch.no_grad():
+            log_reference = log_policy_at(self.reference, points, seen)
+
+        def tensor(column: np.ndarray) -> Tensor:
+            return torch.from_numpy(column[points.indices]).to(context.device)
+
+        # An empty slot, and one whose item this policy excludes, teaches nothing.
+        log_chosen = log_policy.gather(-1, tensor(self.decisions.items).clamp(min=0))
+        judged = tensor(self.decisions.judged) & torch.isfinite(log_chosen)
+
+        surrogate = TopKOffPolicy(self.baseline, context.config.weight_cap, context.config.slate)
+        loss = surrogate(
+            log_chosen[judged],
+            tensor(self.decisions.logged)[judged].float(),
+            tensor(self.decisions.reward)[judged],
+            tensor(self.weights)[:, None].expand_as(judged)[judged].float(),
         )
-
-    def _users(self, sequence: Tensor, batch: Batch, asked: TargetBatch, items: Tensor) -> Tensor:
-        """Return user vectors [q, d]; `sequence` int64 [b, s] are places in `items`."""
-        states = self.network.states(items, sequence, batch.kinds)[asked.place, asked.at]
-        contexts = asked.context
-        if self.network.training:
-            dropped = (
-                torch.rand(contexts.shape, device=contexts.device) < self.config.context_dropout
-            )
-            contexts = contexts.masked_fill(dropped, -1)
-        return self.network.users(states, contexts)
+        return loss, kl_divergence(log_policy, log_reference)
 
 
-def off_policy(
-    network: PolicyNetwork,
-    reference: PolicyNetwork,
-    batch: Batch,
-    decisions: Decisions,
-    counts: np.ndarray,
-    chosen: np.ndarray,
-    place: Tensor,
-    config: Config,
-    repeats: bool,
-    baseline: float,
-) -> tuple[Tensor, Tensor]:
-    """Return the surrogate of the policy gradient over decisions, and the KL divergence from the reference there.
-
-    `counts` [m] says how much each decision counts; `chosen` int64 [q] are those of this batch, `place` int64 [q] their
-    histories in it.
-    """
-    device = place.device
-    at = torch.from_numpy(decisions.at[chosen]).to(device)
-    contexts = torch.from_numpy(decisions.context[chosen]).to(device)
-    seen = None if repeats else seen_at(first_seen(batch, len(network.bias)), place, at)
-    log_policy = log_policy_at(network, batch, place, at, contexts, seen)
-    with torch.no_grad():
-        log_reference = log_policy_at(reference, batch, place, at, contexts, seen)
-    shown = torch.from_numpy(decisions.items[chosen]).to(device)
-    log_chosen = log_policy.gather(-1, shown.clamp(min=0))
-    judged = torch.from_numpy(decisions.judged[chosen]).to(device) & torch.isfinite(log_chosen)
-    gain = top_k_off_policy(
-        log_chosen[judged],
-        torch.from_numpy(decisions.logged[chosen]).to(device)[judged].float(),
-        torch.from_numpy(decisions.reward[chosen]).to(device)[judged],
-        torch.from_numpy(counts[chosen]).to(device)[:, None].expand_as(judged)[judged].float(),
-        baseline,
-        config.weight_cap,
-        config.slate,
-    )
-    return gain, kl_divergence(log_policy, log_reference)
+def seen_items(points: DecisionPoints, items: int) -> Tensor:
+    """Return which of the items the user had before each point, bool [q, n]."""
+    return seen_before(first_seen(points.batch, items), points.row, points.position)
 
 
-def log_policy_at(
-    network: PolicyNetwork,
-    batch: Batch,
-    place: Tensor,
-    at: Tensor,
-    contexts: Tensor,
-    seen: Tensor | None,
-) -> Tensor:
-    """Return log π [q, n] at q points: history `place[q]` of the batch after `at[q]` events; seen bool [q, n]."""
+def log_policy_at(network: PolicyNetwork, points: DecisionPoints, seen: Tensor | None) -> Tensor:
+    """Return log π [q, n] at q points, -inf for the items of `seen` bool [q, n] if given."""
+    batch = points.batch
     items = network.items()
-    states = network.states(items, batch.items, batch.kinds)[place, at]
-    logits = network.logits(network.users(states, contexts), items)
+    states = network.states(items, batch.items, batch.kinds)[points.row, points.position]
+    logits = network.logits(network.users(states, points.context), items)
     if seen is not None:
         logits = logits.masked_fill(seen, -math.inf)
     return logits.log_softmax(-1)

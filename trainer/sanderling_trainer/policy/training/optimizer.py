@@ -1,33 +1,67 @@
-"""How a network descends: AdamW, a linear warm-up and one cosine, gradients clipped, and added over several batches.
+"""Optimization: AdamW, linear warm-up and one cosine, clipped gradients, gradient accumulation.
 
-On a GPU the loss is computed in bfloat16 where that is safe; the parameters stay float32. Refuses to know losses.
+On a GPU the loss is computed in bfloat16 where that is safe; the parameters stay float32.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.training import distributed
 
-CLIP = 1.0
+MAX_NORM = 1.0  # of all gradients together
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How large the steps are and how many there are."""
+
+    learning_rate: float
+
+    weight_decay: float
+
+    epochs: int
+
+    batches: int
+    """In an epoch, of this process."""
+
+    accumulate: int = 1
+    """Batches whose gradients make one step."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """How many steps an epoch has, at least 1."""
+        return max(1, -(-self.batches // self.accumulate))
+
+    def factor(self, step: int) -> float:
+        """Return what the learning rate is multiplied by at a step, from 0.
+
+        It rises linearly over the first epoch and falls as one cosine over the others. A process
+        may take a few steps more than planned (`distributed.in_step`); those have factor 0.
+        """
+        warm = self.steps_per_epoch
+        if step < warm:
+            return (step + 1) / warm
+        rest = max(1, self.epochs * self.steps_per_epoch - warm)
+        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, (step - warm) / rest)))
 
 
 class RowAdamW(torch.optim.SparseAdam):
-    """AdamW on the rows that a sparse gradient touches; the others' moments and decay wait for them.
+    """AdamW on the rows that a sparse gradient touches; other rows keep moments and values.
 
     A step costs what its batch costs, however large the table is.
     """
 
     def __init__(
-        self, parameters: Sequence[nn.Parameter], rate: float, weight_decay: float
+        self, parameters: Sequence[nn.Parameter], learning_rate: float, weight_decay: float
     ) -> None:
-        super().__init__(list(parameters), rate)
+        super().__init__(list(parameters), learning_rate)
         self.weight_decay = weight_decay
 
     @torch.no_grad()
@@ -41,68 +75,63 @@ class RowAdamW(torch.optim.SparseAdam):
 
 
 class Optimiser:
-    """One descent over so many epochs of so many batches; the first epoch warms up.
-
-    `by_row` are tables whose gradients are sparse.
-    """
+    """Steps of AdamW on a schedule. `sparse` are parameters whose gradients are sparse."""
 
     def __init__(
-        self,
-        network: nn.Module,
-        rate: float,
-        weight_decay: float,
-        epochs: int,
-        batches: int,
-        config: Config,
-        by_row: Sequence[nn.Parameter] = (),
+        self, network: nn.Module, schedule: Schedule, sparse: Sequence[nn.Parameter] = ()
     ) -> None:
-        self.network, self.accumulate, self._added = network, config.accumulate, 0
-        steps = max(1, -(-batches // config.accumulate))
-        whole = [
+        self._network = network
+        self._accumulate = schedule.accumulate
+        self._accumulated = 0
+
+        dense = [
             parameter
             for parameter in network.parameters()
-            if all(parameter is not table for table in by_row)
+            if all(parameter is not table for table in sparse)
         ]
+        rate, decay = schedule.learning_rate, schedule.weight_decay
         self._parts: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(whole, rate, weight_decay=weight_decay)
+            torch.optim.AdamW(dense, rate, weight_decay=decay)
         ]
-        if by_row:
-            self._parts.append(RowAdamW(by_row, rate, weight_decay))
-        factor = _cosine(epochs * steps, warm=steps)
-        self._schedules = [torch.optim.lr_scheduler.LambdaLR(part, factor) for part in self._parts]
+        if sparse:
+            self._parts.append(RowAdamW(sparse, rate, decay))
+        self._schedulers = [
+            torch.optim.lr_scheduler.LambdaLR(part, schedule.factor) for part in self._parts
+        ]
 
     def accumulate_and_step(self, loss: Tensor) -> None:
-        """Add the gradient of a batch's loss, and take a step when enough are added."""
-        (loss / self.accumulate).backward()
-        self._added += 1
-        if self._added == self.accumulate:
+        """Add the gradient of a batch's loss; step when `accumulate` batches are added."""
+        (loss / self._accumulate).backward()
+        self._accumulated += 1
+        if self._accumulated == self._accumulate:
             self.step()
 
     def step(self) -> None:
-        """Take a step with what is added, at the end of an epoch too; with nothing added do nothing."""
-        if self._added == 0:
+        """Step with the gradients added so far, if any; an epoch ends with this."""
+        if self._accumulated == 0:
             return
-        distributed.average(self.network.parameters())
-        _clip(self.network.parameters())
-        for part, schedule in zip(self._parts, self._schedules, strict=True):
+
+        distributed.average_gradients(self._network.parameters())
+        _clip(self._network.parameters())
+        for part, scheduler in zip(self._parts, self._schedulers, strict=True):
             part.step()
             part.zero_grad(set_to_none=True)
-            schedule.step()
-        self._added = 0
+            scheduler.step()
+        self._accumulated = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what is needed to go on after a whole step."""
+        """Return what is needed to resume after a whole step."""
         return {
             "parts": [part.state_dict() for part in self._parts],
-            "schedules": [schedule.state_dict() for schedule in self._schedules],
+            "schedulers": [scheduler.state_dict() for scheduler in self._schedulers],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
+        """Resume from what `state_dict` returned."""
         for part, saved in zip(self._parts, state["parts"], strict=True):
             part.load_state_dict(saved)
-        for schedule, saved in zip(self._schedules, state["schedules"], strict=True):
-            schedule.load_state_dict(saved)
+        for scheduler, saved in zip(self._schedulers, state["schedulers"], strict=True):
+            scheduler.load_state_dict(saved)
 
 
 def precision(device: torch.device) -> torch.autocast:
@@ -111,25 +140,18 @@ def precision(device: torch.device) -> torch.autocast:
 
 
 def _clip(parameters: Iterable[nn.Parameter]) -> None:
-    """Scale all gradients together to a length of at most 1, as `clip_grad_norm_`, which knows no sparse ones."""
+    """Scale all gradients to a joint norm of at most 1.
+
+    The same as torch's `clip_grad_norm_`, which does not support sparse gradients.
+    """
     values = []
     for parameter in parameters:
         if parameter.grad is not None:
             if parameter.grad.is_sparse:
                 parameter.grad = parameter.grad.coalesce()
             values.append(parameter.grad.values() if parameter.grad.is_sparse else parameter.grad)
-    length = torch.linalg.vector_norm(
-        torch.stack([torch.linalg.vector_norm(value) for value in values])
-    )
-    scale = (CLIP / (length + 1e-6)).clamp(max=1.0)
+
+    norms = torch.stack([torch.linalg.vector_norm(value) for value in values])
+    scale = (MAX_NORM / (torch.linalg.vector_norm(norms) + 1e-6)).clamp(max=1.0)
     for value in values:
         value.mul_(scale)
-
-
-def _cosine(steps: int, warm: int) -> Callable[[int], float]:
-    def factor(step: int) -> float:
-        if step < warm:
-            return (step + 1) / warm
-        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, (step - warm) / max(1, steps - warm))))
-
-    return factor

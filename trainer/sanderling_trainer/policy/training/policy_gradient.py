@@ -1,4 +1,6 @@
-"""The policy gradient."""
+"""The off-policy policy gradient on logged decisions, regularized towards the
+policy it starts from.
+"""
 
 from __future__ import annotations
 
@@ -9,97 +11,99 @@ from collections.abc import Sequence
 import numpy as np
 from tqdm import tqdm
 
-from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.logged_decisions import Decisions
-from sanderling_trainer.policy.model.config import Config
-from sanderling_trainer.policy.model.network import PolicyNetwork
-from sanderling_trainer.policy.training import training_state
-from sanderling_trainer.policy.training.batches import decisions_in, lessons
-from sanderling_trainer.policy.training.metric_logger import NOWHERE, MetricLogger
-from sanderling_trainer.policy.training.objectives import CrossEntropy, off_policy
-from sanderling_trainer.policy.training.optimizer import Optimiser, precision
-from sanderling_trainer.policy.training.training_state import Trace
+from sanderling_trainer.policy.training.batches import (
+    DecisionPoints,
+    TargetBatch,
+    decision_points,
+    training_batches,
+)
+from sanderling_trainer.policy.training.context import TrainingContext
+from sanderling_trainer.policy.training.objectives import CrossEntropy, OffPolicy
+from sanderling_trainer.policy.training.optimizer import Optimiser, Schedule, precision
+from sanderling_trainer.policy.training.training_state import TrainingCurves, seeded
 
 
 def policy_gradient(
-    network: PolicyNetwork,
-    histories: Sequence[History],
-    decisions: Decisions,
-    config: Config,
-    repeats: bool,
-    baseline: float | None = None,
-    journal: MetricLogger = NOWHERE,
-) -> Trace:
-    """Learn from logged decisions, held near the policy that the network is when this begins (DESIGN §5).
+    context: TrainingContext, decisions: Decisions, baseline: float | None = None
+) -> TrainingCurves:
+    """Train the network on logged decisions; return the curves.
 
-    Minimises the top-K off-policy-corrected surrogate + τ KL(π || π_ref) + supervision × next-item cross-entropy. The
-    baseline b is the mean reward of the log unless one is given; decisions count by `Decisions.weights`. Raises
-    `DivergedError` where it ends with a parameter that is not finite.
+    Minimizes the top-K off-policy-corrected surrogate + τ KL(π || π_ref) + supervision × next-item
+    cross-entropy, where π_ref is the policy that the network is at the start (docs/MATH.md,
+    "Learning").
+
+    baseline: b; the log's mean reward unless given. Decisions count by `Decisions.weights`.
+
+    Raises `DivergedError` where a parameter ends NaN or infinite.
     """
-    device, trace = network.bias.device, Trace()
+    config = context.config
+    network = context.network
+
     reference = copy.deepcopy(network).eval().requires_grad_(False)
-    objective = CrossEntropy(network, config, repeats)
-    applied_rewards = lessons(histories, config, repeats, device, fresh=None)
-    optimiser = Optimiser(
-        network,
-        config.policy_learning_rate,
-        0.0,
-        config.policy_epochs,
-        len(applied_rewards),
-        config,
-    )
-    rng = training_state.seeded(config.seed + 1)
-    counts = decisions.weights()
     if baseline is None:
-        baseline = _mean_reward(decisions, counts)
-    with tqdm(range(config.policy_epochs), desc="policy gradient", unit="epoch") as bar:
-        for epoch in bar:
-            total, divergence = [], []
-            for batch, asked in (
-                applied_rewards[at] for at in rng.permutation(len(applied_rewards))
-            ):
-                chosen, place = decisions_in(batch, decisions)
-                if not len(chosen):
-                    continue
-                with precision(device):
-                    network.eval()
-                    gain, kl = off_policy(
-                        network,
-                        reference,
-                        batch,
-                        decisions,
-                        counts,
-                        chosen,
-                        place,
-                        config,
-                        repeats,
-                        baseline,
-                    )
-                    loss = gain + config.kl * kl
-                    if config.supervision > 0 and len(asked):
-                        network.train()
-                        loss = loss + config.supervision * objective(batch, asked)
-                optimiser.accumulate_and_step(loss)
-                total.append(gain.item())
-                divergence.append(kl.item())
+        baseline = _mean_reward(decisions)
+    off_policy = OffPolicy(context, reference, decisions, baseline)
+
+    batches = training_batches(context, context.histories_in_memory, validation=None)
+    schedule = Schedule(
+        config.policy_learning_rate,
+        weight_decay=0.0,
+        epochs=config.policy_epochs,
+        batches=len(batches),
+        accumulate=config.accumulate,
+    )
+    optimiser = Optimiser(network, schedule)
+    rng = seeded(config.seed + 1)
+
+    curves = TrainingCurves()
+    with tqdm(range(config.policy_epochs), desc="policy gradient", unit="epoch") as progress:
+        for epoch in progress:
+            steps = []
+            for index in rng.permutation(len(batches)):
+                batch, targets = batches[index]
+                points = decision_points(batch, decisions)
+                if len(points):
+                    steps.append(_accumulate(off_policy, points, targets, optimiser))
             optimiser.step()
-            trace.loss.append(_mean(total))
-            trace.kl.append(_mean(divergence))
-            found = {"surrogate": trace.loss[-1], "kl": trace.kl[-1]}
-            bar.set_postfix({name: f"{value:.4f}" for name, value in found.items()})
-            journal.add("policy gradient", epoch, found)
+
+            curves.loss.append(_mean([surrogate for surrogate, _ in steps]))
+            curves.kl.append(_mean([kl for _, kl in steps]))
+            values = {"surrogate": curves.loss[-1], "kl": curves.kl[-1]}
+            progress.set_postfix({name: f"{value:.4f}" for name, value in values.items()})
+            context.metric_logger.log("policy gradient", epoch, values)
+
     network.check_finite()
     network.eval()
-    return trace
+    return curves
 
 
-def _mean_reward(decisions: Decisions, counts: np.ndarray) -> float:
-    weights = np.broadcast_to(counts[:, None], decisions.judged.shape)[decisions.judged]
-    return (
-        float(np.average(decisions.reward[decisions.judged], weights=weights))
-        if len(weights)
-        else 0.0
-    )
+def _accumulate(
+    off_policy: OffPolicy, points: DecisionPoints, targets: TargetBatch, optimiser: Optimiser
+) -> tuple[float, float]:
+    """Add the gradient of one batch; return its surrogate loss and its KL divergence."""
+    context = off_policy.context
+    config = context.config
+    with precision(context.device):
+        # Without dropout: both policies of an importance weight must be the ones that would act.
+        context.network.eval()
+        surrogate, kl = off_policy(points)
+        loss = surrogate + config.kl * kl
+        if config.supervision > 0 and len(targets):
+            context.network.train()
+            cross_entropy = CrossEntropy(context)(points.batch, targets)
+            loss = loss + config.supervision * cross_entropy
+    optimiser.accumulate_and_step(loss)
+    return surrogate.item(), kl.item()
+
+
+def _mean_reward(decisions: Decisions) -> float:
+    """Return the mean reward of the judged slots, 0 where there are none."""
+    judged = decisions.judged
+    weights = np.broadcast_to(decisions.weights()[:, None], judged.shape)[judged]
+    if not len(weights):
+        return 0.0
+    return float(np.average(decisions.reward[judged], weights=weights))
 
 
 def _mean(values: Sequence[float]) -> float:

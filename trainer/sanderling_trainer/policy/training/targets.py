@@ -1,8 +1,9 @@
-"""What the warm start predicts: at the points of a history where a user comes back, what is liked there and later.
+"""Targets of the warm start: what is liked at, and after, each point where a user comes back.
 
-A visit is a run of events with no gap longer than some hours. The state before a visit predicts the items liked for the
-first time in it and, when a horizon is given, in the days that follow: a slate is shown before the visit, not between
-two items of one basket. Without visits each event is a point of its own that predicts itself. Refuses to know tensors.
+A visit is a run of events with no gap longer than some hours. The state before a visit predicts the
+items liked for the first time in it and, where a horizon is given, in the days that follow: a slate
+is shown before a visit, not between two items of one basket. Without visits each event is a point
+of its own, which predicts itself.
 """
 
 from __future__ import annotations
@@ -21,77 +22,100 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Points:
-    """q points: the state of history `place[q]` after `at[q]` events, in `context[q]`, on `day[q]`.
+class Targets:
+    """q points in histories, and p pairs of a point and an item liked there."""
 
-    Point `point[p]` has the target item `target[p]`; p pairs in all.
-    """
+    row: Ints
+    """[q], index of the point's history."""
 
-    place: Ints
-    at: Ints
+    position: Ints
+    """[q], how many events of the history precede the point."""
+
     context: Ints
+    """[q], row of the context table, -1 for none."""
+
     day: Ints
+    """[q], days since 1970."""
+
     point: Ints
+    """[p], index of the pair's point."""
+
     target: Ints
+    """[p], catalogue row of the pair's item."""
 
     def __len__(self) -> int:
-        return len(self.at)
+        return len(self.row)
 
     @property
     def weight(self) -> NDArray[np.float32]:
-        """Weights [p] of the pairs: a point counts as the root of its targets, halfway between visits and items."""
-        return (np.bincount(self.point, minlength=len(self))[self.point] ** -0.5).astype(np.float32)
+        """Weights [p] of the pairs.
+
+        A point of t targets weighs √t: halfway between counting each visit and each item alike.
+        """
+        targets_of_point = np.bincount(self.point, minlength=len(self))
+        return (targets_of_point[self.point] ** -0.5).astype(np.float32)
 
 
-def points_of(
+def targets_of(
     histories: Sequence[History],
     visit_hours: float,
     horizon_days: float,
     repeats: bool,
-    fresh: bool | None,
-) -> Points:
-    """Return the points of histories: those after the inner split (`fresh`), those before it, or all (None).
+    validation: bool | None,
+) -> Targets:
+    """Return the points and targets of histories.
 
-    Points before the split have no targets behind it.
+    repeats: whether an item that the user had before may be a target.
+    validation: only points and targets after the inner split if True, before it if False; all if
+    None.
     """
     events = _Events.of(histories)
     start, end = _visits(events, visit_hours, horizon_days)
     visit, event = _runs(start, end)
-    asked = events.liked[event]
-    if fresh is not None:
-        asked &= (events.fresh[event] == fresh) & (events.fresh[start] == fresh)[visit]
+
+    wanted = events.liked[event]
+    if validation is not None:
+        in_part = events.is_validation == validation
+        wanted &= in_part[event] & in_part[start][visit]
     if not repeats:
-        asked &= _first(events)[event] >= start[visit]
-    pairs = np.unique(visit[asked] * events.width + events.items[event[asked]])
+        wanted &= _first_occurrence(events)[event] >= start[visit]
+
+    # An item liked twice in a visit is one target; one number stands for a pair.
+    pairs = np.unique(visit[wanted] * events.width + events.items[event[wanted]])
     visit, target = np.divmod(pairs, events.width)
-    used, point = np.unique(visit, return_inverse=True)
-    at = start[used]
-    place = events.place[at]
-    return Points(
-        place,
-        at - events.offset[place],
-        events.contexts[at],
-        events.times[at] // DAY,
-        point.astype(np.int64),
-        target,
+    visits, point = np.unique(visit, return_inverse=True)
+
+    first = start[visits]
+    row = events.row[first]
+    return Targets(
+        row=row,
+        position=first - events.offset[row],
+        context=events.contexts[first],
+        day=events.times[first] // DAY,
+        point=point.astype(np.int64),
+        target=target,
     )
 
 
 @dataclass(frozen=True)
 class _Events:
-    """The events of all histories, one history after the other: `place` is whose, `offset` where each one begins."""
+    """The e events of all histories, one history after the other."""
 
-    place: Ints
+    row: Ints
+    """[e], index of the event's history."""
+
     offset: Ints
+    """[h], where each history begins."""
+
     items: Ints
     liked: NDArray[np.bool_]
-    fresh: NDArray[np.bool_]
+    is_validation: NDArray[np.bool_]
     contexts: Ints
     times: Ints
 
     @property
     def width(self) -> int:
-        """More than any item's row, so that one number stands for a pair with an item."""
+        """One more than any item's row, so that `x * width + item` stands for a pair (x, item)."""
         return int(self.items.max(initial=0)) + 1
 
     @staticmethod
@@ -99,47 +123,52 @@ class _Events:
         lengths = np.array([len(history) for history in histories], np.int64)
 
         def column(name: str, dtype: type) -> NDArray:
-            return np.concatenate(
-                [np.empty(0, dtype), *(getattr(history, name) for history in histories)]
-            )
+            parts = (getattr(history, name) for history in histories)
+            return np.concatenate([np.empty(0, dtype), *parts])
 
         return _Events(
-            np.repeat(np.arange(len(lengths)), lengths),
-            np.cumsum(lengths) - lengths,
-            column("items", np.int64),
-            column("liked", np.bool_),
-            column("fresh", np.bool_),
-            column("contexts", np.int64),
-            column("times", np.int64),
+            row=np.repeat(np.arange(len(lengths)), lengths),
+            offset=np.cumsum(lengths) - lengths,
+            items=column("items", np.int64),
+            liked=column("liked", np.bool_),
+            is_validation=column("is_validation", np.bool_),
+            contexts=column("contexts", np.int64),
+            times=column("times", np.int64),
         )
 
 
 def _visits(events: _Events, visit_hours: float, horizon_days: float) -> tuple[Ints, Ints]:
     """Return the events with which visits start, and those before which their targets end."""
     horizon = math.ceil(horizon_days * DAY)
-    early, late = events.times.min(initial=2**40), events.times.max(initial=0)
-    clock = np.maximum.accumulate(
-        events.times - early + events.place * (late - early + horizon + 1)
-    )
-    new = np.ones(len(clock), np.bool_)
+
+    # One rising clock over all histories: each is shifted behind the horizon of the one before, so
+    # that neither a gap nor a horizon reaches into the next history.
+    earliest = events.times.min(initial=2**40)
+    latest = events.times.max(initial=0)
+    shift = events.row * (latest - earliest + horizon + 1)
+    clock = np.maximum.accumulate(events.times - earliest + shift)
+
+    starts_visit = np.ones(len(clock), np.bool_)
     if visit_hours > 0:
-        new[1:] = (np.diff(clock) > visit_hours * 3600) | (np.diff(events.place) > 0)
-    start = np.flatnonzero(new)
-    stop = np.append(start[1:], len(clock))[: len(start)]
-    return start, np.maximum(
-        stop, np.searchsorted(clock, clock[start] + horizon)
-    ) if horizon else stop
+        gap = np.diff(clock) > visit_hours * 3600
+        starts_visit[1:] = gap | (np.diff(events.row) > 0)
+    start = np.flatnonzero(starts_visit)
+    end = np.append(start[1:], len(clock))[: len(start)]
+
+    if horizon:
+        end = np.maximum(end, np.searchsorted(clock, clock[start] + horizon))
+    return start, end
 
 
 def _runs(start: Ints, end: Ints) -> tuple[Ints, Ints]:
-    """Return which run each of its members belongs to, and the members, for the runs from start up to end."""
+    """Return (run, member): the members of the runs from `start` up to `end`, and their runs."""
     length = end - start
     run = np.repeat(np.arange(len(start)), length)
     return run, np.arange(len(run)) - np.repeat(np.cumsum(length) - length - start, length)
 
 
-def _first(events: _Events) -> Ints:
-    """Return for each event the first one in which its history has its item."""
-    pairs = events.place * events.width + events.items
-    _, first, which = np.unique(pairs, return_index=True, return_inverse=True)
-    return first[which]
+def _first_occurrence(events: _Events) -> Ints:
+    """Return for each event the first event in which its user has its item, int64 [e]."""
+    pairs = events.row * events.width + events.items
+    _, first, pair = np.unique(pairs, return_index=True, return_inverse=True)
+    return first[pair]

@@ -1,4 +1,4 @@
-"""Where a run of learning stands, so that an interrupted one goes on as if it had not been. Refuses to know losses."""
+"""Resumable training state, so that an interrupted run ends as if it had not been interrupted."""
 
 from __future__ import annotations
 
@@ -11,85 +11,113 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sanderling.runtime.files import replace_durably
 from sanderling_trainer.policy.training import distributed
 from sanderling_trainer.policy.training.optimizer import Optimiser
 
 
 @dataclass
-class Run:
-    """Epochs done, what each one measured, the best parameters by `validation`, and the epochs since."""
+class TrainingCurves:
+    """What each epoch measured."""
+
+    loss: list[float] = field(default_factory=list)
+    validation: list[float] = field(default_factory=list)
+    kl: list[float] = field(default_factory=list)
+
+
+@dataclass
+class TrainingState:
+    """Where a run stands: the finished epochs and the best parameters so far."""
 
     network: nn.Module
     optimiser: Optimiser
     rng: np.random.Generator
+
     file: Path | None
+    """Written after every epoch, if given."""
+
     best: dict[str, Tensor]
+    """The parameters of the epoch with the lowest validation loss."""
+
     epoch: int = 0
+    """How many epochs are finished."""
+
     best_loss: float = math.inf
-    worse: int = 0
+
+    epochs_since_best: int = 0
+
     history: dict[str, list[float]] = field(default_factory=dict)
+    """Values by name, one an epoch."""
 
-    def finish(self, epoch: int, found: dict[str, float]) -> None:
-        """Note what an epoch measured, keep the parameters if they are the best, and write the file.
+    def finish_epoch(self, epoch: int, values: dict[str, float]) -> None:
+        """Record what an epoch measured, keep the parameters if they are the best, write the file.
 
-        Where nothing validates, the last parameters are the best.
+        Where the validation loss is NaN, for want of events, the last parameters are the best.
         """
-        for name, value in found.items():
+        for name, value in values.items():
             self.history.setdefault(name, []).append(value)
-        if math.isnan(found["validation"]) or found["validation"] < self.best_loss:
-            self.best, self.best_loss, self.worse = learned(self.network), found["validation"], 0
+
+        loss = values["validation"]
+        if math.isnan(loss) or loss < self.best_loss:
+            self.best = copy_parameters(self.network)
+            self.best_loss = loss
+            self.epochs_since_best = 0
         else:
-            self.worse += 1
+            self.epochs_since_best += 1
+
         self.epoch = epoch + 1
         if self.file is not None and distributed.rank() == 0:
             self._save(self.file)
 
     def restore_best(self) -> None:
-        """Give the network the best parameters."""
-        give(self.network, self.best)
+        """Give the network its best parameters."""
+        load_parameters(self.network, self.best)
 
     def _save(self, file: Path) -> None:
-        beside = file.with_suffix(".new")
+        parameters = self.network.named_parameters()
         state = {
-            "network": {
-                name: parameter.detach() for name, parameter in self.network.named_parameters()
-            },
+            "network": {name: parameter.detach() for name, parameter in parameters},
             "optimiser": self.optimiser.state_dict(),
             "random": {
                 "numpy": json.dumps(self.rng.bit_generator.state),
                 "torch": torch.get_rng_state(),
             },
-            **{
-                name: getattr(self, name)
-                for name in ("best", "epoch", "best_loss", "worse", "history")
-            },
+            **{name: getattr(self, name) for name in _SAVED},
         }
-        torch.save(state, beside)
-        beside.replace(file)
+        # Renamed when complete, so that a crash leaves the previous epoch's file.
+        temporary = file.with_suffix(".new")
+        torch.save(state, temporary)
+        replace_durably(temporary, file)
 
 
-def begin(network: nn.Module, optimiser: Optimiser, seed: int, file: Path | None) -> Run:
-    """Start a run, or go on with the one in `file` when it is there."""
-    run = Run(network, optimiser, seeded(seed), file, learned(network))
+_SAVED = ("best", "epoch", "best_loss", "epochs_since_best", "history")
+
+
+def start_or_resume(
+    network: nn.Module, optimiser: Optimiser, seed: int, file: Path | None
+) -> TrainingState:
+    """Return the state of a new run, or of the interrupted one whose `file` is there."""
+    state = TrainingState(network, optimiser, seeded(seed), file, copy_parameters(network))
     if file is None or not file.exists():
-        return run
-    state = torch.load(file, weights_only=True)
-    give(network, state["network"])
-    optimiser.load_state_dict(state["optimiser"])
-    run.rng.bit_generator.state = json.loads(state["random"]["numpy"])
-    torch.set_rng_state(state["random"]["torch"])
-    for name in ("best", "epoch", "best_loss", "worse", "history"):
-        setattr(run, name, state[name])
-    return run
+        return state
+
+    saved = torch.load(file, weights_only=True)
+    load_parameters(network, saved["network"])
+    optimiser.load_state_dict(saved["optimiser"])
+    state.rng.bit_generator.state = json.loads(saved["random"]["numpy"])
+    torch.set_rng_state(saved["random"]["torch"])
+    for name in _SAVED:
+        setattr(state, name, saved[name])
+    return state
 
 
-def learned(network: nn.Module) -> dict[str, Tensor]:
-    """Return a copy of the parameters; what is fixed, as the texts' vectors, may be larger than memory."""
+def copy_parameters(network: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of the parameters; not of the buffers, whose text vectors may exceed memory."""
     return {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
 
 
 @torch.no_grad()
-def give(network: nn.Module, parameters: dict[str, Tensor]) -> None:
+def load_parameters(network: nn.Module, parameters: dict[str, Tensor]) -> None:
     """Copy parameters into a network."""
     for name, parameter in network.named_parameters():
         parameter.copy_(parameters[name])
@@ -99,12 +127,3 @@ def seeded(seed: int) -> np.random.Generator:
     """Seed torch, and return a generator of the same seed."""
     torch.manual_seed(seed)
     return np.random.default_rng(seed)
-
-
-@dataclass
-class Trace:
-    """What happened while learning, an entry an epoch."""
-
-    loss: list[float] = field(default_factory=list)
-    validation: list[float] = field(default_factory=list)
-    kl: list[float] = field(default_factory=list)

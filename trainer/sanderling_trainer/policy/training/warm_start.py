@@ -1,7 +1,4 @@
-"""Learning a policy: a supervised warm start, then the off-policy policy gradient on logged decisions.
-
-Refuses to read logs and to judge what it learned.
-"""
+"""The supervised warm start: cross-entropy on what users liked next."""
 
 from __future__ import annotations
 
@@ -14,107 +11,130 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from sanderling_trainer.data.histories import History
-from sanderling_trainer.data.popularity import Trends
-from sanderling_trainer.data.shards import Shards
-from sanderling_trainer.policy.model.config import Config
-from sanderling_trainer.policy.model.network import PolicyNetwork
-from sanderling_trainer.policy.training import distributed, training_state
-from sanderling_trainer.policy.training.batch_source import Source, source_of
-from sanderling_trainer.policy.training.batches import TrainingBatch, TrendTable
+from sanderling_trainer.policy.training import distributed
+from sanderling_trainer.policy.training.batch_source import BatchSource, batch_source
+from sanderling_trainer.policy.training.batches import PopularityTable, TrainingBatch
+from sanderling_trainer.policy.training.context import TrainingContext
 from sanderling_trainer.policy.training.glibc_malloc import keep_memory
-from sanderling_trainer.policy.training.metric_logger import NOWHERE, MetricLogger
 from sanderling_trainer.policy.training.objectives import CrossEntropy
-from sanderling_trainer.policy.training.optimizer import Optimiser, precision
+from sanderling_trainer.policy.training.optimizer import Optimiser, Schedule, precision
 from sanderling_trainer.policy.training.sampled_softmax import Proposal
-from sanderling_trainer.policy.training.training_state import Run, Trace
+from sanderling_trainer.policy.training.training_state import (
+    TrainingCurves,
+    TrainingState,
+    start_or_resume,
+)
 
-PATIENCE = 4
+PATIENCE = 4  # epochs
 
 
-def warm_start(
-    network: PolicyNetwork,
-    histories: Sequence[History] | Shards,
-    config: Config,
-    repeats: bool,
-    trends: Trends | None = None,
-    journal: MetricLogger = NOWHERE,
-    resume: Path | None = None,
-) -> Trace:
-    """Learn to predict what users like next by cross-entropy on the events before the inner split.
+def warm_start(context: TrainingContext, resume: Path | None = None) -> TrainingCurves:
+    """Train the network by cross-entropy on the events before the inner split; return the curves.
 
-    The softmax is over the whole catalogue, or over a corrected sample of one larger than `config.full_softmax`. Stops
-    when the fresh events are predicted worse for 4 epochs, a quarter of all at the earliest, and keeps the best;
-    without fresh events it runs to the end. `trends` lets the popularity of the day enter the scores. With `resume`,
-    a file that is written after every epoch and read when it is there, an interrupted run goes on where it was and
-    ends, on a CPU, bit for bit as if it had not been interrupted. Processes joined by `torch.distributed` learn one
-    network together. The process keeps the memory that it frees (`keep_memory`).
+    The softmax is over the whole catalogue, or over a corrected sample of one larger than
+    `config.full_softmax`. Training stops when the validation loss has not improved for 4 epochs,
+    after a quarter of all epochs at the earliest, and keeps the best parameters; without validation
+    events it runs to the end.
+
+    resume: a file that is written after every epoch and read if it is there. On a CPU an
+    interrupted run then ends, bit for bit, as if it had not been interrupted.
+
+    Processes joined by `torch.distributed` train one network together. The process keeps the memory
+    that it frees (`glibc_malloc`).
     """
     keep_memory()
-    device = network.bias.device
-    source = source_of(histories, config, repeats, device)
-    table = None if trends is None else TrendTable(trends, device)
-    sampled = len(network.bias) > config.full_softmax
-    proposal = Proposal.of(source.counts(len(network.bias)), device) if sampled else None
-    objective = CrossEntropy(network, config, repeats, table, proposal)
-    rates = (config.learning_rate, config.weight_decay, config.epochs, source.batches)
-    optimiser = Optimiser(network, *rates, config, [network.residual] if sampled else [])
-    run = training_state.begin(network, optimiser, config.seed, resume)
-    first = distributed.rank() == 0
+    config = context.config
+    source = batch_source(context)
+    objective = warm_start_objective(context, source)
+    optimiser = warm_start_optimiser(context, source.batches)
+    state = start_or_resume(context.network, optimiser, config.seed, resume)
+
+    is_first = distributed.rank() == 0
+    epochs = range(state.epoch, config.epochs)
     with tqdm(
-        range(run.epoch, config.epochs),
-        "warm start",
-        initial=run.epoch,
-        unit="epoch",
-        disable=not first,
-    ) as bar:
-        for epoch in bar:
-            loss = _epoch(source, objective, run, device)
-            found = {"loss": loss, "validation": validation_loss(objective, source.validation())}
-            bar.set_postfix({name: f"{value:.3f}" for name, value in found.items()})
-            if first:
-                journal.add("warm start", epoch, found)
-            run.finish(epoch, found)
-            if run.worse >= PATIENCE and epoch >= config.epochs // 4:
+        epochs, "warm start", initial=state.epoch, unit="epoch", disable=not is_first
+    ) as progress:
+        for epoch in progress:
+            loss = _epoch(source, objective, state)
+            validation = validation_loss(objective, source.validation())
+            values = {"loss": loss, "validation": validation}
+            progress.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
+            if is_first:
+                context.metric_logger.log("warm start", epoch, values)
+
+            state.finish_epoch(epoch, values)
+            if state.epochs_since_best >= PATIENCE and epoch >= config.epochs // 4:
                 break
-    run.restore_best()
-    network.eval()
-    return Trace(run.history["loss"], run.history["validation"])
+
+    state.restore_best()
+    context.network.eval()
+    return TrainingCurves(state.history["loss"], state.history["validation"])
 
 
-def _epoch(source: Source, objective: CrossEntropy, run: Run, device: torch.device) -> float:
-    """Descend over one epoch; return the mean loss over its batches and the processes."""
-    run.network.train()
+def warm_start_optimiser(context: TrainingContext, batches: int) -> Optimiser:
+    """Return the warm start's optimiser for so many batches an epoch."""
+    config = context.config
+    schedule = Schedule(
+        config.learning_rate, config.weight_decay, config.epochs, batches, config.accumulate
+    )
+    # The sampled softmax touches few residuals in a step, so that their gradient is sparse.
+    sparse = [context.network.residual] if _is_sampled(context) else []
+    return Optimiser(context.network, schedule, sparse)
+
+
+def _is_sampled(context: TrainingContext) -> bool:
+    return len(context.network.bias) > context.config.full_softmax
+
+
+def warm_start_objective(context: TrainingContext, source: BatchSource) -> CrossEntropy:
+    """Return the warm start's objective; a sampled softmax draws by the counts of the source."""
+    popularity = context.popularity
+    table = None if popularity is None else PopularityTable(popularity, context.device)
+    proposal = None
+    if _is_sampled(context):
+        proposal = Proposal.of(source.counts(len(context.network.bias)), context.device)
+    return CrossEntropy(context, table, proposal)
+
+
+def _epoch(source: BatchSource, objective: CrossEntropy, state: TrainingState) -> float:
+    """Train for one epoch; return the mean loss over its batches and the processes."""
+    device = objective.context.device
+    state.network.train()
     losses = []
-    again = partial(source.learned, np.random.default_rng(run.epoch))
-    for lesson in distributed.in_step(source.learned(run.rng), again, device):
+
+    # Processes that finish early repeat batches in an order that all could know: the epoch seeds
+    # it.
+    restart = partial(source.training, np.random.default_rng(state.epoch))
+    for batch in distributed.in_step(source.training(state.rng), restart, device):
         with precision(device):
-            loss = objective(*lesson)
-        run.optimiser.accumulate_and_step(loss)
+            loss = objective(*batch)
+        state.optimiser.accumulate_and_step(loss)
         losses.append(loss.item())
-    run.optimiser.step()
+
+    state.optimiser.step()
     return _ratio([sum(losses), len(losses)], device)
 
 
 @torch.no_grad()
-def validation_loss(objective: CrossEntropy, validation: Iterable[TrainingBatch]) -> float:
-    """Return the mean cross-entropy of what was liked after the inner split; NaN when there is nothing.
+def validation_loss(objective: CrossEntropy, batches: Iterable[TrainingBatch]) -> float:
+    """Return the mean cross-entropy of the targets in some batches, NaN where there are none.
 
-    A sampled softmax takes the same draws every time; its figure lies a little below the full one, as the logarithm of
-    an unbiased estimate does.
+    A sampled softmax uses the same draws every time; its loss lies a little below the full one, as
+    the logarithm of an unbiased estimate does.
     """
-    objective.network.eval()
-    objective = objective.fixed()
-    loss, weight = 0.0, 0.0
-    for batch, asked in validation:
-        if len(asked):
-            own = float(asked.weight.sum())
-            loss += own * objective(batch, asked).item()
-            weight += own
-    return _ratio([loss, weight], objective.network.bias.device)
+    objective.context.network.eval()
+    objective = objective.with_fixed_draws()
+    total_loss = 0.0
+    total_weight = 0.0
+    for batch, targets in batches:
+        if len(targets):
+            weight = float(targets.weight.sum())
+            total_loss += weight * objective(batch, targets).item()
+            total_weight += weight
+    return _ratio([total_loss, total_weight], objective.context.device)
 
 
-def _ratio(parts: Sequence[float], device: torch.device) -> float:
-    """Return the ratio of two sums over the processes, NaN for nothing."""
-    over, under = distributed.total(parts, device)
-    return over / under if under else math.nan
+def _ratio(sums: Sequence[float], device: torch.device) -> float:
+    """Return the ratio of two sums over the processes, NaN for an empty one."""
+    numerator, denominator = distributed.total(sums, device)
+    return numerator / denominator if denominator else math.nan

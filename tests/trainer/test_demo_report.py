@@ -1,4 +1,4 @@
-"""The report: what it says about a release that is not better, and what it must never fetch or trust."""
+"""The demo's report: its verdict in words, and an HTML page that fetches and trusts nothing."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ def summary(value: float, low: float, high: float) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("value", "low", "high", "said"),
+    ("value", "low", "high", "text"),
     [
         (0.03, 0.01, 0.05, "is better than release 1"),
         (0.01, -0.01, 0.03, "is not better than release 1"),
         (-0.03, -0.05, -0.01, "is worse than release 1"),
     ],
 )
-def test_the_verdict_is_plain(value, low, high, said):
-    """Better only when the whole interval is above 0, worse when it is below, and not better in between."""
-    assert said in verdict(summary(value, low, high))
+def test_the_verdict_follows_the_interval(value, low, high, text):
+    """Better only if the whole interval is above 0, worse if below, otherwise not better."""
+    assert text in verdict(summary(value, low, high))
 
 
 def test_the_page_is_self_contained_and_escapes(tmp_path):
@@ -79,8 +79,8 @@ def test_missing_parts_are_left_out(tmp_path):
     assert isinstance(table({}), str)
 
 
-def test_a_failing_estimate_and_a_lost_reward_are_loud(tmp_path):
-    """A refused estimate says why, and lost rewards are marked as bad."""
+def test_refused_estimates_and_lost_rewards_are_marked(tmp_path):
+    """A refused estimate gives its reason, and lost rewards are marked as bad."""
     row = {
         "policy": "candidate",
         "estimator": "SIPS",
@@ -98,14 +98,14 @@ def test_a_failing_estimate_and_a_lost_reward_are_loud(tmp_path):
     assert "refused: effective sample size 7" in table(content)
 
 
-def test_a_better_baseline_is_not_kept_quiet():
-    """The verdict adds that popularity was clicked more, when it was."""
+def test_the_verdict_mentions_a_better_baseline():
+    """The verdict adds that popularity was clicked more often, when it was."""
     content = summary(0.03, 0.01, 0.05)
     content["replay"]["arms"][1]["ctr"] = 0.3
-    assert "Popularity was clicked more than release 2" in verdict(content)
+    assert "Popularity was clicked more often than release 2" in verdict(content)
 
 
-def test_every_part_alone_is_drawn(tmp_path):
+def test_every_part_alone_is_rendered(tmp_path):
     """Each part of the summary makes a page by itself."""
     interval = {"value": 0.1, "low": 0.05, "high": 0.15}
     model = {"name": "EASE", "ndcg@10": interval, "recall@10": interval, "coverage@10": 0.4}

@@ -1,4 +1,4 @@
-"""The place of files keeps its promises on a folder and on a real S3 interface."""
+"""The object store on a folder and on an S3 interface."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sanderling_trainer.event_log.object_store import (
     RemoteObjectStore,
     open_store,
 )
-from sanderling_trainer.event_log.reader import read_parts, read_segments
+from sanderling_trainer.event_log.reader import read_partitions, read_segments
 
 pytestmark = pytest.mark.lab
 
@@ -37,8 +37,8 @@ def store(request, tmp_path) -> ObjectStore:
     )
 
 
-def test_what_was_put_is_there_until_it_is_deleted(store):
-    """A file is found, listed, read back, replaced whole and deleted, however deep its folder."""
+def test_a_file_exists_until_it_is_deleted(store):
+    """A file is found, listed, read, replaced and deleted, however deep its folder."""
     assert store.names("a") == []
     store.put("a/b/2", b"two")
     store.put("a/1", b"one")
@@ -55,8 +55,8 @@ def test_what_was_put_is_there_until_it_is_deleted(store):
     assert store.names("a") == ["a/b/2"]
 
 
-def test_several_may_write_one_file_at_once(tmp_path):
-    """Of twenty threads that put one name each succeeds, and the file is one of theirs, whole."""
+def test_concurrent_puts_of_one_file_succeed(tmp_path):
+    """Twenty threads put one file: each succeeds, and the file is complete."""
     store = LocalObjectStore(tmp_path)
     with ThreadPoolExecutor(20) as pool:
         list(pool.map(lambda number: store.put("a/1", b"%04d" % number * 1000), range(20)))
@@ -64,8 +64,8 @@ def test_several_may_write_one_file_at_once(tmp_path):
     assert store.names("a") == ["a/1"]
 
 
-def test_of_several_who_create_a_file_one_succeeds(store):
-    """A file that is there is not written over by `create`, and of twenty threads at once one succeeds."""
+def test_of_concurrent_creates_one_succeeds(store):
+    """`create` does not overwrite a file, and of twenty threads one succeeds."""
 
     def create(number: int) -> bool:
         try:
@@ -81,14 +81,14 @@ def test_of_several_who_create_a_file_one_succeeds(store):
     assert store.names("a") == ["a/1"]
 
 
-def test_an_absent_file_is_not_found(store):
-    """Reading what is not there is a FileNotFoundError, of a folder and of a bucket."""
+def test_an_absent_file_raises_file_not_found(store):
+    """Reading an absent file raises FileNotFoundError, from a folder and from a bucket."""
     with pytest.raises(FileNotFoundError):
         store.get("nothing")
 
 
-def test_a_server_that_is_not_there_is_an_os_error(monkeypatch):
-    """No answer from the object store is trouble of the storage, not a crash."""
+def test_an_unreachable_server_raises_os_error(monkeypatch):
+    """Without an answer from the object store each operation raises OSError with the bucket."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
@@ -103,8 +103,8 @@ def test_a_server_that_is_not_there_is_an_os_error(monkeypatch):
             act()
 
 
-class Slowly(BaseHTTPRequestHandler):
-    """An object of which one byte comes in each tenth of a second, and puts that take as long."""
+class SlowHandler(BaseHTTPRequestHandler):
+    """Sends an object at one byte in 0.1 s, and takes as long for a put."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -116,7 +116,7 @@ class Slowly(BaseHTTPRequestHandler):
         for name, value in dated.items():
             self.send_header(name, value)
         self.end_headers()
-        with suppress(OSError):  # it was not waited for
+        with suppress(OSError):  # the client timed out
             for _ in range(6):
                 time.sleep(0.1)
                 self.wfile.write(b"x")
@@ -135,7 +135,7 @@ class Slowly(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def slow_bucket(monkeypatch) -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Slowly) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), SlowHandler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         for name, value in {
             "ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
@@ -148,8 +148,8 @@ def slow_bucket(monkeypatch) -> Iterator[str]:
         server.shutdown()
 
 
-def test_a_large_file_on_a_slow_link_comes_to_who_waits(slow_bucket):
-    """What does not come within a collector's time comes to a job, which opens the store with more."""
+def test_the_timeout_decides_about_large_files_on_slow_links(slow_bucket):
+    """A slow transfer fails with a short timeout, and succeeds with a long one, as jobs have it."""
     for act in (lambda store: store.get("a"), lambda store: store.put("a", b"one")):
         with pytest.raises(OSError, match="a: "):
             act(open_store(slow_bucket, timedelta(seconds=0.3)))
@@ -157,7 +157,9 @@ def test_a_large_file_on_a_slow_link_comes_to_who_waits(slow_bucket):
 
 
 def test_jobs_and_readers_open_the_store_with_time_for_large_files(monkeypatch):
-    """Compaction, erasure, rotation and readers wait for minutes, a collector, whose devices wait, for seconds."""
+    """Compaction, erasure, rotation and readers wait for minutes; a collector, whose devices wait,
+    for seconds.
+    """
     opened: list[timedelta] = []
 
     def note(url: str, timeout: timedelta = place.REMOTE_TIMEOUT) -> None:
@@ -171,7 +173,7 @@ def test_jobs_and_readers_open_the_store_with_time_for_large_files(monkeypatch):
         lambda: operations.erase(url, "a1" * 16),
         lambda: operations.rotate(url),
         lambda: read_segments(url),
-        lambda: list(read_parts(url)),
+        lambda: list(read_partitions(url)),
         lambda: create_app(url),
     ):
         with pytest.raises(InterruptedError):
@@ -181,7 +183,7 @@ def test_jobs_and_readers_open_the_store_with_time_for_large_files(monkeypatch):
 
 
 def test_a_crash_leaves_no_half_file(tmp_path):
-    """What was written only in part has no name yet, and is not listed."""
+    """A half-written file is not listed."""
     store = LocalObjectStore(tmp_path)
     store.put("a/1", b"one")
     (tmp_path / "a" / ".2.part").write_bytes(b"ha")
@@ -197,8 +199,10 @@ def test_a_crash_leaves_no_half_file(tmp_path):
         (os, "link", "create"),
     ],
 )
-def test_what_fails_leaves_nothing(tmp_path, monkeypatch, owner, broken, act):
-    """A write, rename or link that the disk refuses leaves no half-written file, so that a full disk gets no fuller."""
+def test_a_failed_write_leaves_no_file(tmp_path, monkeypatch, owner, broken, act):
+    """A failed flush, rename or link leaves no half-written file, so that a full disk does not get
+    fuller.
+    """
 
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
@@ -211,8 +215,8 @@ def test_what_fails_leaves_nothing(tmp_path, monkeypatch, owner, broken, act):
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["1"]
 
 
-def test_what_a_crash_left_is_removed_when_it_is_old(tmp_path):
-    """A half-written file goes when nobody has touched it for so long; one that is being written stays."""
+def test_old_half_written_files_are_removed(tmp_path):
+    """`clean` removes half-written files that are old, and leaves those that are being written."""
     store = LocalObjectStore(tmp_path)
     store.put("a/1", b"one")
     old, new = tmp_path / "a" / ".2.part", tmp_path / "a" / ".3.part"
@@ -224,8 +228,8 @@ def test_what_a_crash_left_is_removed_when_it_is_old(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "a"]
 
 
-def test_a_folder_that_somebody_else_made_is_flushed(tmp_path, monkeypatch):
-    """Who made a folder may have died before it was flushed: the next process flushes its entry, once."""
+def test_a_folder_that_exists_is_flushed_once(tmp_path, monkeypatch):
+    """The maker of a folder may have died before the flush: the next process flushes it, once."""
     (tmp_path / "a").mkdir()
     flushed: list[Path] = []
     monkeypatch.setattr(place, "flush_path", flushed.append)
@@ -238,7 +242,7 @@ def test_a_folder_that_somebody_else_made_is_flushed(tmp_path, monkeypatch):
 
 
 def test_a_file_is_flushed_before_its_name_and_the_name_before_the_answer(tmp_path, monkeypatch):
-    """File, name and folder are flushed in this order; a deletion flushes the folder."""
+    """A put flushes the file, renames it, and flushes the folder; a deletion flushes the folder."""
     calls: list[str] = []
     fsync, rename = os.fsync, Path.rename
 
@@ -259,8 +263,8 @@ def test_a_file_is_flushed_before_its_name_and_the_name_before_the_answer(tmp_pa
     assert calls == ["file", "rename", "folder", "folder"]
 
 
-def test_a_folder_that_was_removed_meanwhile_is_made_again(tmp_path):
-    """Whoever tidies empty folders away stops no collector."""
+def test_a_folder_that_was_removed_is_created_again(tmp_path):
+    """Removing a folder does not stop a collector."""
     store = LocalObjectStore(tmp_path / "store")
     store.put("segments/2025-06-15/a", b"one")
     shutil.rmtree(tmp_path / "store" / "segments")

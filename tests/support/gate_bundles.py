@@ -1,6 +1,6 @@
-"""What the gate's tests judge: one small real checkpoint, one sound bundle of it, and ways to damage a bundle.
+"""What the gate's tests check: a small trained checkpoint, its bundle, and damaged copies of it.
 
-Each damage is sealed again, so that not the hashes but the gate must find it.
+A damaged bundle is sealed again, so that the gate has to find the damage and not the hashes.
 """
 
 from __future__ import annotations
@@ -24,47 +24,49 @@ from sanderling.bundle.writer import write_items, write_manifest
 from sanderling_quantize.build_bundle import build
 from sanderling_quantize.checkpoint import Checkpoint, read
 from sanderling_quantize.encoders.build_encoder import Encoding
-from sanderling_quantize.gate import Check, Thresholds, run_checks
+from sanderling_quantize.gate import Check, TeacherTexts, TextSplit, Thresholds, run_checks
 from sanderling_trainer.data.tables import read_catalogue, read_interactions
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.train import train
 from tests.support.worlds import write_checkerboard, write_language_model
 
-ITEMS, UNSEEN = 120, 40
+ITEMS = 120
+UNSEEN = 40
 TIER = Thresholds.of("base")
 
 
 @dataclass(frozen=True)
-class Sound:
-    """A checkpoint, a bundle made of it, and the texts with the teacher's vectors that the gate is given."""
+class GateCase:
+    """A checkpoint, the intact bundle made of it, and the texts that the gate is given."""
 
     checkpoint: Checkpoint
     bundle: Path
 
-    def judge(self, bundle: Path, thresholds: Thresholds = TIER, **more: object) -> list[Check]:
+    def run_checks(
+        self, bundle: Path, thresholds: Thresholds = TIER, **options: object
+    ) -> list[Check]:
         """Run the gate on a bundle against this checkpoint; the last 40 texts count as unseen."""
-        texts, vectors = self.checkpoint.texts, self.checkpoint.tensors["item.text"]
-        seen = texts[:-UNSEEN], vectors[:-UNSEEN]
-        return run_checks(
-            bundle, self.checkpoint, seen, (texts[-UNSEEN:], vectors[-UNSEEN:]), thresholds, **more
-        )
+        all_texts = TeacherTexts(self.checkpoint.texts, self.checkpoint.tensors["item.text"])
+        unseen = TeacherTexts(all_texts.texts[-UNSEEN:], all_texts.vectors[-UNSEEN:])
+        texts = TextSplit(all_texts.first(ITEMS - UNSEEN), unseen)
+        return run_checks(bundle, self.checkpoint, texts, thresholds, **options)
 
 
 def make(folder: Path) -> None:
-    """Train a small checkpoint and build its bundle; the only lines that know how one is built."""
+    """Train a small checkpoint and build its bundle."""
     checkpoint = make_checkpoint(folder, seed=0)
     build(checkpoint, folder / "bundle", encoding=Encoding("base"))
 
 
-def opened(folder: Path) -> Sound:
-    """Return what `make` has made in a folder."""
-    return Sound(read(folder / "checkpoint"), folder / "bundle")
+def load(folder: Path) -> GateCase:
+    """Return what `make` has written to a folder."""
+    return GateCase(read(folder / "checkpoint"), folder / "bundle")
 
 
 def make_checkpoint(folder: Path, seed: int) -> Path:
     """Train on a checkerboard of 120 items."""
     folder.mkdir(exist_ok=True)
-    items, log = write_checkerboard(folder, users=80, items=ITEMS, seed=seed)
+    items, log = write_checkerboard(folder, users=45, items=ITEMS, seed=seed)
     model = sharpen(write_language_model(folder / "model"))
     config = Config(
         language_model=str(model), dim=16, state=24, hidden=24, epochs=8, policy_epochs=1, pool=20
@@ -82,7 +84,10 @@ def make_checkpoint(folder: Path, seed: int) -> Path:
 
 
 def sharpen(folder: Path) -> Path:
-    """Make a random language model's weights larger: as they are drawn, all texts lie together and no layer matters."""
+    """Enlarge a random language model's weights.
+
+    As they are drawn, all texts have nearly the same vector and no layer matters.
+    """
     model = AutoModel.from_pretrained(folder)
     with torch.no_grad():
         model.embeddings.word_embeddings.weight *= 10.0
@@ -93,10 +98,10 @@ def sharpen(folder: Path) -> Path:
     return folder
 
 
-def damaged(sound: Sound, folder: Path, damage: Callable[[Path, Sound], None]) -> Path:
-    """Copy the sound bundle, damage the copy, and seal it again."""
-    shutil.copytree(sound.bundle, folder)
-    damage(folder, sound)
+def damaged(intact: GateCase, folder: Path, damage: Callable[[Path, GateCase], None]) -> Path:
+    """Copy the intact bundle, damage the copy, and seal it again."""
+    shutil.copytree(intact.bundle, folder)
+    damage(folder, intact)
     reseal(folder)
     return folder
 
@@ -112,8 +117,8 @@ def reseal(folder: Path) -> None:
     write_manifest(folder, **fields)
 
 
-class Wrong(torch.nn.Module):
-    """The teacher as a careless hand would export it; with nothing wrong, as it should be."""
+class FaultyEncoder(torch.nn.Module):
+    """The teacher with faults of a careless export; by default without any."""
 
     def __init__(
         self, folder: Path, cls: bool = False, unit: bool = True, drop: int | None = None
@@ -134,6 +139,7 @@ class Wrong(torch.nn.Module):
 
 
 def export(encoder: torch.nn.Module, path: Path) -> None:
+    """Write an ONNX graph as plainly as torch does it."""
     example = torch.ones(1, 8, dtype=torch.long)
     axes = {name: {1: "tokens"} for name in ("input_ids", "attention_mask")}
     torch.onnx.export(
@@ -147,115 +153,113 @@ def export(encoder: torch.nn.Module, path: Path) -> None:
     )
 
 
-def exported(**wrong: object) -> Callable[[Path, Sound], None]:
-    """Return a damage: the teacher exported with these faults (none for the control)."""
-    return lambda folder, sound: export(
-        Wrong(sound.checkpoint.encoder, **wrong), folder / "encoder.onnx"
+def exported(**faults: object) -> Callable[[Path, GateCase], None]:
+    """Return a damage: the teacher exported with these faults, or with none for the control."""
+    return lambda folder, intact: export(
+        FaultyEncoder(intact.checkpoint.encoder, **faults), folder / "encoder.onnx"
     )
 
 
-def coarse(folder: Path, sound: Sound) -> None:
+def coarse(folder: Path, intact: GateCase) -> None:
     """Round every matrix of the encoder to 15 levels with one scale for all of it.
 
-    Int8 per tensor is what ruins trained encoders; one of 32 dimensions and random weights hardly minds it (cosine
-    .9999, 10 nearest .99 of the teacher's, as per channel), so that here it takes four bits.
+    Int8 per tensor ruins trained encoders; one of 32 dimensions and random weights hardly suffers
+    (cosine .9999, 10 nearest .99 of the teacher's, as per channel): here it takes four bits.
     """
-    wrong = Wrong(sound.checkpoint.encoder)
+    encoder = FaultyEncoder(intact.checkpoint.encoder)
     with torch.no_grad():
-        for matrix in wrong.parameters():
+        for matrix in encoder.parameters():
             if matrix.ndim == 2:
                 step = matrix.abs().max() / 7
                 matrix.copy_(torch.round(matrix / step) * step)
-    export(wrong, folder / "encoder.onnx")
+    export(encoder, folder / "encoder.onnx")
 
 
-def shuffled_vocabulary(folder: Path, _: Sound) -> None:
-    """Give the words of the tokenizer each other's numbers."""
+def shuffled_vocabulary(folder: Path, _: GateCase) -> None:
+    """Permute the ids of the tokenizer's words."""
     content = json.loads((folder / "tokenizer.json").read_text())
     vocabulary = content["model"]["vocab"]
     words = [word for word in vocabulary if not word.startswith("[")]
-    numbers = np.random.default_rng(0).permutation([vocabulary[word] for word in words]).tolist()
-    vocabulary.update(zip(words, numbers, strict=True))
+    ids = np.random.default_rng(0).permutation([vocabulary[word] for word in words]).tolist()
+    vocabulary.update(zip(words, ids, strict=True))
     (folder / "tokenizer.json").write_text(json.dumps(content))
 
 
-def swapped_rows(folder: Path, _: Sound) -> None:
-    """Let the first two items have each other's vector, scale and bias."""
+def swapped_rows(folder: Path, _: GateCase) -> None:
+    """Swap vector, scale and bias of the first two items."""
     tensors = load_file(folder / "items.safetensors")
     for name in ("rows", "scale", "bias"):
         tensors[name][[0, 1]] = tensors[name][[1, 0]]
     save_file(tensors, folder / "items.safetensors")
 
 
-def swapped_records(folder: Path, sound: Sound) -> None:
-    """Let the first two items have each other's id and record; the bundle is whole in itself."""
-    tensors, records = load_file(folder / "items.safetensors"), list(sound.checkpoint.records)
+def swapped_records(folder: Path, intact: GateCase) -> None:
+    """Swap id and record of the first two items; the bundle stays consistent in itself."""
+    tensors, records = load_file(folder / "items.safetensors"), list(intact.checkpoint.records)
     records[:2] = records[1::-1]
     write_items(folder, tensors["rows"], tensors["scale"], tensors["bias"], records)
 
 
-def another_catalogue(folder: Path, sound: Sound) -> None:
-    """Exchange the items for as many others."""
+def another_catalogue(folder: Path, intact: GateCase) -> None:
+    """Replace the items by as many others."""
     tensors = load_file(folder / "items.safetensors")
     records = [
-        {**record, "id": f"other {at}"} for at, record in enumerate(sound.checkpoint.records)
+        {**record, "id": f"other {row}"} for row, record in enumerate(intact.checkpoint.records)
     ]
     write_items(
         folder, tensors["rows"][::-1], tensors["scale"][::-1], tensors["bias"][::-1], records
     )
 
 
-def fewer_items(folder: Path, sound: Sound) -> None:
+def fewer_items(folder: Path, intact: GateCase) -> None:
     """Leave out the second half of the items."""
-    tensors, manifest, half = (
-        load_file(folder / "items.safetensors"),
-        manifests.read(folder),
-        ITEMS // 2,
-    )
+    tensors = load_file(folder / "items.safetensors")
+    manifest = manifests.read(folder)
+    half = ITEMS // 2
     halves = [tensors[name][:half] for name in ("rows", "scale", "bias")]
-    write_items(folder, *halves, sound.checkpoint.records[:half])
+    write_items(folder, *halves, intact.checkpoint.records[:half])
     manifest = msgspec.structs.replace(
         manifest, sizes=msgspec.structs.replace(manifest.sizes, items=half)
     )
     (folder / manifests.MANIFEST).write_bytes(manifests.dump(manifest))
 
 
-def nan_in_policy(folder: Path, _: Sound) -> None:
+def nan_in_policy(folder: Path, _: GateCase) -> None:
     """Put one NaN among the policy's weights."""
     tensors = load_file(folder / "policy.safetensors")
     tensors["output.w2"][0, 0] = np.nan
     save_file(tensors, folder / "policy.safetensors")
 
 
-def nan_in_encoder(folder: Path, sound: Sound) -> None:
-    """Put one NaN among the encoder's weights: in a channel of the last layer, which every text passes."""
-    wrong = Wrong(sound.checkpoint.encoder)
+def nan_in_encoder(folder: Path, intact: GateCase) -> None:
+    """Put one NaN into a weight of the encoder's last layer, which every text passes."""
+    encoder = FaultyEncoder(intact.checkpoint.encoder)
     with torch.no_grad():
-        wrong.transformer.encoder.layer[-1].output.LayerNorm.weight[0] = torch.nan
-    export(wrong, folder / "encoder.onnx")
+        encoder.transformer.encoder.layer[-1].output.LayerNorm.weight[0] = torch.nan
+    export(encoder, folder / "encoder.onnx")
 
 
-def truncated(folder: Path, _: Sound) -> None:
+def truncated(folder: Path, _: GateCase) -> None:
     """Cut the encoder's file in half."""
     data = (folder / "encoder.onnx").read_bytes()
     (folder / "encoder.onnx").write_bytes(data[: len(data) // 2])
 
 
-def endless(folder: Path, _: Sound) -> None:
-    """Exchange the encoder for a graph whose loop counts to 2^60 before it answers."""
+def endless(folder: Path, _: GateCase) -> None:
+    """Replace the encoder by a graph whose loop counts to 2^60 before it answers."""
     value = helper.make_tensor_value_info
     body = helper.make_graph(
         [
-            helper.make_node("Identity", ["go"], ["goes"]),
+            helper.make_node("Identity", ["continue"], ["still"]),
             helper.make_node("Sin", ["x"], ["y"]),
         ],
         "body",
         [
             value("i", TensorProto.INT64, []),
-            value("go", TensorProto.BOOL, []),
+            value("continue", TensorProto.BOOL, []),
             value("x", TensorProto.FLOAT, [1, 32]),
         ],
-        [value("goes", TensorProto.BOOL, []), value("y", TensorProto.FLOAT, [1, 32])],
+        [value("still", TensorProto.BOOL, []), value("y", TensorProto.FLOAT, [1, 32])],
     )
     constants = {
         "count": np.array(2**60),

@@ -1,4 +1,6 @@
-"""A job that sleeps through its lease, at any of its steps, undoes nothing that another did meanwhile."""
+"""A job that sleeps past its lease, at any of its steps, undoes nothing that another job did
+meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +33,13 @@ def erases(install: str) -> Job:
 
 
 def compacts(store: ObjectStore, clock: FakeClock) -> None:
-    compact(store, clock, most_bytes=1)
+    compact(store, clock, max_bytes=1)
 
 
 def stocked(root: Path) -> FakeClock:
-    """A store with daily files, segments and dead letters of three installs; one segment has all three."""
+    """Fill a store with daily files, segments and dead letters of three installs; return a clock
+    days later.
+    """
     store, clock = filled(root), FakeClock()
     makers = [
         EventFactory(install, start) for install, start in ((GONE, 700), (STAYS, 800), (THIRD, 900))
@@ -46,10 +50,11 @@ def stocked(root: Path) -> FakeClock:
     return late()
 
 
-def asleep(root: Path, job: Job, meanwhile: Job, at: int) -> tuple[bool, bool]:
-    """Let a job sleep before its n-th operation while another does all its work.
+def run_asleep(root: Path, job: Job, meanwhile: Job, operation: int) -> tuple[bool, bool]:
+    """Let a job sleep before its n-th operation while another one does all its work.
 
-    Return whether it had so many, and whether it said in the end that it is to be started again.
+    Return whether it had so many operations, and whether it failed, so that it must be started
+    again.
     """
     clock = late()
     slept: list[bool] = []
@@ -60,79 +65,90 @@ def asleep(root: Path, job: Job, meanwhile: Job, at: int) -> tuple[bool, bool]:
         meanwhile(LocalObjectStore(root), clock)
 
     try:
-        job(Interrupted(root, at, sleep), clock)
-    except (BusyError, EventError):  # its lease, or a file that it was about to read, is gone
+        job(Interrupted(root, operation, sleep), clock)
+    except (
+        BusyError,
+        EventError,
+    ):  # its lease expired, or a file that it was about to read is gone
         return bool(slept), True
     return bool(slept), False
 
 
-def everywhere(
+def sleep_everywhere(
     folder: Path, job: Job, meanwhile: Job, check: Callable[[Path, bool], None], step: int = 1
 ) -> int:
-    """Let a job sleep at each `step`-th of its operations, each time on a copy of `folder`; return how many it has."""
-    for at in count(1, step):
-        root = Path(shutil.copytree(folder, folder.with_name(f"{folder.name}-{at}")))
-        slept, again = asleep(root, job, meanwhile, at)
+    """Let a job sleep at each `step`-th of its operations, each time on a copy of `folder`; return
+    how many it has.
+    """
+    for operation in count(1, step):
+        root = Path(shutil.copytree(folder, folder.with_name(f"{folder.name}-{operation}")))
+        slept, failed = run_asleep(root, job, meanwhile, operation)
         if not slept:
-            return at - 1
-        check(root, again)
+            return operation - 1
+        check(root, failed)
     raise AssertionError
 
 
-def test_a_compaction_that_sleeps_brings_nothing_back_that_was_erased(tmp_path):
-    """Wherever a compaction sleeps while an erasure does its work, no byte of the id is left, and the others stay."""
+def test_a_compaction_that_sleeps_brings_back_nothing_erased(tmp_path):
+    """Wherever a compaction sleeps during an erasure, no byte of the id is left, and the others
+    stay.
+    """
     stocked(tmp_path / "store")
     before = others(read_segments(str(tmp_path / "store")))
 
-    def check(root: Path, again: bool) -> None:
+    def check(root: Path, failed: bool) -> None:
         assert holding(root, GONE) == []
         assert others(read_segments(str(root))) == before
 
-    assert everywhere(tmp_path / "store", compacts, erases(GONE), check) > 30
+    assert sleep_everywhere(tmp_path / "store", compacts, erases(GONE), check) > 30
 
 
 def test_a_compaction_that_sleeps_makes_nothing_count_twice(tmp_path):
-    """Wherever a compaction sleeps while another does its work, the log is the same to the last counter, and stays."""
+    """Wherever a compaction sleeps during another one, all counters of the log are the same, and
+    stay so.
+    """
     stocked(tmp_path / "store")
     before = read_segments(str(tmp_path / "store"))
 
-    def check(root: Path, again: bool) -> None:
+    def check(root: Path, failed: bool) -> None:
         assert read_segments(str(root)) == before
         compact(LocalObjectStore(root), FakeClock(late().wall_ms() + 10 * round(LEASE_S * 1000)))
         assert (read_segments(str(root)), LocalObjectStore(root).names("segments")) == (before, [])
 
-    assert everywhere(tmp_path / "store", compacts, compacts, check) > 30
+    assert sleep_everywhere(tmp_path / "store", compacts, compacts, check) > 30
 
 
 def test_the_sleeping_compaction_finds_a_lease_that_only_looks_after_writing(tmp_path, monkeypatch):
-    """Without the empty file in its place a daily file comes when the erasure has ended, with what was erased (P4)."""
+    """Without the empty file in its place, a daily file with erased lines appears after the
+    erasure.
+    """
 
     def create(self: Lease, name: str, data: bytes) -> None:
-        self.keep()
+        self.renew()
         self._store.create(name, data)
-        self.keep()
+        self.renew()
 
     monkeypatch.setattr(Lease, "create", create)
     stocked(tmp_path / "store")
     left: list[int] = []
-    everywhere(
+    sleep_everywhere(
         tmp_path / "store", compacts, erases(GONE), lambda root, _: left.extend(holding(root, GONE))
     )
     assert left
 
 
 @pytest.mark.parametrize("meanwhile", [compacts, erases(THIRD)], ids=["compact", "erase"])
-def test_an_erasure_that_sleeps_is_made_good_when_it_is_started_again(tmp_path, meanwhile):
-    """Wherever an erasure sleeps while another job does its work, the log is right, and nothing erased is left.
+def test_an_erasure_that_slept_is_completed_by_the_next(tmp_path, meanwhile):
+    """Wherever an erasure sleeps during another job the log is correct, and nothing erased is left.
 
-    Where it ended with an error it is started again, and not where it said that it had done its work.
+    The erasure is started again where it failed, and only there.
     """
     stocked(tmp_path / "store")
     before = others(read_segments(str(tmp_path / "store")))
 
-    def check(root: Path, again: bool) -> None:
+    def check(root: Path, failed: bool) -> None:
         assert others(read_segments(str(root))) == before
-        if again:
+        if failed:
             erases(GONE)(
                 LocalObjectStore(root), FakeClock(late().wall_ms() + 10 * round(LEASE_S * 1000))
             )
@@ -140,15 +156,17 @@ def test_an_erasure_that_sleeps_is_made_good_when_it_is_started_again(tmp_path, 
         assert holding(root, GONE) == []
         assert meanwhile is compacts or holding(root, THIRD) == []
 
-    assert everywhere(tmp_path / "store", erases(GONE), meanwhile, check, step=3) > 30
+    assert sleep_everywhere(tmp_path / "store", erases(GONE), meanwhile, check, step=3) > 30
 
 
 @pytest.mark.parametrize("folder", ["daily", "segments", "dead"])
-def test_an_erasure_whose_file_comes_after_its_lease_says_so(tmp_path, folder):
-    """A put that hangs brings back what another erased meanwhile: its job is to be started again, and makes it good."""
+def test_an_erasure_whose_write_outlasts_its_lease_fails(tmp_path, folder):
+    """A hanging put brings back what another job erased: the erasure fails, and started again it
+    removes that.
+    """
     stocked(tmp_path)
 
-    class Hangs(LocalObjectStore):
+    class HangingStore(LocalObjectStore):
         def put(self, name: str, data: bytes) -> None:
             if name.startswith(folder) and not hung:
                 hung.append(name)
@@ -158,16 +176,18 @@ def test_an_erasure_whose_file_comes_after_its_lease_says_so(tmp_path, folder):
 
     clock, hung = late(), list[str]()
     with pytest.raises(BusyError, match=r"`erase` of .* took over and ended"):
-        erases(GONE)(Hangs(tmp_path), clock)
+        erases(GONE)(HangingStore(tmp_path), clock)
     assert hung
     erases(GONE)(LocalObjectStore(tmp_path), clock)
     assert holding(tmp_path, GONE) == holding(tmp_path, THIRD) == []
 
 
-def test_an_erasure_whose_last_file_comes_after_its_lease_says_so(tmp_path):
-    """The very last put hangs, of a segment that a slow collector wrote in the pause: it brings back what went."""
+def test_an_erasure_whose_last_write_outlasts_its_lease_fails(tmp_path):
+    """The very last put, of a segment that a slow collector wrote in the pause, hangs and brings
+    back erased lines.
+    """
 
-    class Hangs(LocalObjectStore):
+    class HangingStore(LocalObjectStore):
         def put(self, name: str, data: bytes) -> None:
             if name.startswith("segments"):
                 clock.advance(LEASE_S)
@@ -184,41 +204,41 @@ def test_an_erasure_whose_last_file_comes_after_its_lease_says_so(tmp_path):
 
     clock, both = late(), (GONE, THIRD)
     with pytest.raises(BusyError, match=r"`erase` of .* took over and ended"):
-        erase(Hangs(tmp_path), GONE, clock, pause)
+        erase(HangingStore(tmp_path), GONE, clock, pause)
     assert holding(tmp_path, THIRD)
     erases(GONE)(LocalObjectStore(tmp_path), clock)
     assert [holding(tmp_path, each) for each in both] == [[], []]
 
 
-def test_a_daily_file_that_a_dead_job_had_begun_cannot_come_any_more(tmp_path):
-    """A job dies in a put that the store ends an hour later: after an erasure it is refused, however many jobs died."""
+def test_a_pending_daily_file_of_a_dead_job_cannot_appear(tmp_path):
+    """A job dies in a put that the store completes later: after an erasure that put fails."""
     clock, store = stocked(tmp_path), LocalObjectStore(tmp_path)
 
-    class Dies(LocalObjectStore):
+    class DyingStore(LocalObjectStore):
         def create(self, name: str, data: bytes) -> None:
             if name.startswith("daily"):
-                begun.append((name, data))
+                pending.append((name, data))
                 raise KeyboardInterrupt
             super().create(name, data)
 
         def put(self, name: str, data: bytes) -> None:
-            if begun:
+            if pending:
                 raise KeyboardInterrupt
             super().put(name, data)
 
-    class DiesAtOnce(LocalObjectStore):
+    class DyingAtOnceStore(LocalObjectStore):
         def create(self, name: str, data: bytes) -> None:
             super().create(name, data)
             raise KeyboardInterrupt
 
-    begun: list[tuple[str, bytes]] = []
-    for dying in (Dies(tmp_path), DiesAtOnce(tmp_path)):
+    pending: list[tuple[str, bytes]] = []
+    for dying in (DyingStore(tmp_path), DyingAtOnceStore(tmp_path)):
         with pytest.raises(KeyboardInterrupt):
             compact(dying, clock)
         clock.advance(LEASE_S)
     erases(GONE)(store, clock)
-    [(name, data)] = begun
-    assert GONE in daily_parquet.opened(data).read()["install"].to_pylist()
+    [(name, data)] = pending
+    assert GONE in daily_parquet.open_file(data).read()["install"].to_pylist()
     with pytest.raises(FileExistsError):
         store.create(name, data)
     assert holding(tmp_path, GONE) == []

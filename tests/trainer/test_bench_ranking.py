@@ -1,4 +1,4 @@
-"""The peers of the ranking tables, each against its slow twin, and the protocols they are measured under."""
+"""The baselines of the ranking benchmark against plain references, and its protocols."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def log_of(rng: np.random.Generator, events: int = 60, users: int = 8, items: in
     return Log(rng.integers(0, users, events), renumbered, time, TEXTS[: len(names)])
 
 
-def asked(histories: list[list[int]], texts: list[str], now: int = 0) -> Queries:
-    """Return questions of users with these histories, all put at one time."""
+def queries_of(histories: list[list[int]], texts: list[str], now: int = 0) -> Queries:
+    """Return queries of users with these histories, all at one time."""
     items = [np.array(rows, np.int64) for rows in histories]
     return Queries(
         np.arange(len(items)), items, [0 * rows for rows in items], np.full(len(items), now), texts
@@ -59,13 +59,13 @@ def asked(histories: list[list[int]], texts: list[str], now: int = 0) -> Queries
     st.integers(1, 15),
 )
 def test_the_best_columns_are_those_of_a_full_sort(row, k):
-    """Ties go to the lower column, and what must not be shown leaves a -1, whatever the width."""
+    """Ties go to the lower column, and excluded columns leave -1, whatever the width."""
     assert top(np.array([row], np.float32), k)[0].tolist() == naive_slate(row, k)
     wide = np.tile(row, 30) + np.repeat(np.arange(30) % 7, len(row))
     assert top(wide[None].astype(np.float32), k)[0].tolist() == naive_slate(wide.tolist(), k)
 
 
-def test_scores_that_are_no_numbers_are_refused():
+def test_invalid_scores_are_refused():
     """A NaN, too many columns or another type is an error that names the model."""
     benchmark = temporal("tiny", log_of(np.random.default_rng(0)), 5 * DAY, 8 * DAY)
 
@@ -76,12 +76,12 @@ def test_scores_that_are_no_numbers_are_refused():
             return np.full((len(queries), self.width), np.nan, self.type)
 
     model = Broken()
-    for model.width, model.type, said in [
+    for model.width, model.type, message in [
         (2, np.float32, "NaN"),
         (99, np.float32, "broken"),
         (2, float, "broken"),
     ]:
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             slates(model, benchmark.report)
 
 
@@ -94,7 +94,9 @@ def test_item_knn_equals_its_definition(seed):
     n = len(log.texts)
     similar = naive_item_knn(histories, n, n, 2.0)
     found = (
-        ItemKNN(n, 2.0).fit(log, 0).scores(asked([sorted(rows) for rows in histories], log.texts))
+        ItemKNN(n, 2.0)
+        .fit(log, 0)
+        .scores(queries_of([sorted(rows) for rows in histories], log.texts))
     )
     expected = [[sum(similar[i][j] for j in rows) for i in range(n)] for rows in histories]
     np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -105,44 +107,44 @@ def test_item_knn_equals_its_definition(seed):
 
 
 def test_ials_finds_the_minimum_of_its_loss():
-    """No small step from the solved users lowers the loss that is summed pair by pair, and a sweep lowers it."""
+    """No small step from the solved users lowers the loss that is summed pair by pair."""
     rng = np.random.default_rng(0)
     log = log_of(rng)
     histories = [sorted(set(log.item[log.user == user].tolist())) for user in range(8)]
     model = IALS(3, 0.2, 0.05).fit(log, 0)
     users = model.solve([np.array(rows) for rows in histories], model.items).astype(float)
 
-    def loss(at: np.ndarray) -> float:
-        return naive_als_loss([set(rows) for rows in histories], at, model.items, 0.2, 0.05)
+    def loss(factors: np.ndarray) -> float:
+        return naive_als_loss([set(rows) for rows in histories], factors, model.items, 0.2, 0.05)
 
-    least = loss(users)
+    minimum = loss(users)
     for _ in range(30):
-        assert loss(users + 1e-2 * rng.standard_normal(users.shape)) > least
+        assert loss(users + 1e-2 * rng.standard_normal(users.shape)) > minimum
     np.testing.assert_allclose(
-        model.scores(asked(histories, log.texts)), users @ model.items.T, atol=1e-5
+        model.scores(queries_of(histories, log.texts)), users @ model.items.T, atol=1e-5
     )
 
 
-def test_recent_popularity_counts_the_days_before_the_question():
-    """What happened at the question or before its window does not count; each question has its own window."""
+def test_recent_popularity_counts_the_days_before_the_query():
+    """Events at the query or before its window do not count; each query has its own window."""
     log = Log(
         np.arange(4), np.array([0, 1, 1, 0]), np.array([0, DAY, 2 * DAY, 3 * DAY]), ["a", "b"]
     )
-    queries = asked([[], [], []], log.texts)
+    queries = queries_of([[], [], []], log.texts)
     queries.now[:] = [3 * DAY, 4 * DAY, 2 * DAY]
     assert RecentPopular(2).fit(log, 0).scores(queries).tolist() == [[0, 2], [1, 1], [1, 1]]
     assert Popular().fit(log, 0).scores(queries).tolist() == [[2, 2]] * 3
 
 
 def test_content_is_the_cosine_of_tfidf_vectors_and_scores_new_items():
-    """Scores equal the definition; an item without text, or a user without past, scores 0; unknown words count 0."""
+    """Scores equal the definition; no text, no history and unknown words score 0."""
     log = Log(np.zeros(6, np.int64), np.arange(6), np.arange(6), TEXTS)
     vectors = naive_tfidf(TEXTS)
     histories = [[0, 0, 4], [2], [3], []]
     found = (
         Content("words", 100)
         .fit(log, 0)
-        .scores(asked(histories, [*TEXTS, "red unheard-of lamp", "unheard-of"]))
+        .scores(queries_of(histories, [*TEXTS, "red unheard-of lamp", "unheard-of"]))
     )
     for row, history in zip(found, histories, strict=True):
         profile: dict[str, float] = {}
@@ -154,14 +156,14 @@ def test_content_is_the_cosine_of_tfidf_vectors_and_scores_new_items():
         )
     assert found[0, 6] > 0.5
     assert found[0, 7] == 0.0
-    assert Content("words", 1).fit(log, 0).scores(asked([[0, 2]], TEXTS))[0].argmax() == 2
+    assert Content("words", 1).fit(log, 0).scores(queries_of([[0, 2]], TEXTS))[0].argmax() == 2
 
 
 def test_the_blend_lies_between_its_parts():
-    """With no weight it ranks as EASE does, with a huge one as recent popularity does; damping keeps that order."""
+    """Without weight it ranks as EASE does, with a huge one as recent popularity does."""
     log = log_of(np.random.default_rng(3))
-    queries = asked([[0, 1], [2]], log.texts, now=10 * DAY)
-    personal, fashion = (
+    queries = queries_of([[0, 1], [2]], log.texts, now=10 * DAY)
+    personal, popular = (
         EASE(5.0).fit(log, 0).scores(queries),
         RecentPopular(5).fit(log, 0).scores(queries),
     )
@@ -169,13 +171,13 @@ def test_the_blend_lies_between_its_parts():
         alone = Blend(5.0, 5, 0.0, damped).fit(log, 0).scores(queries)
         assert top(alone, 6).tolist() == top(personal, 6).tolist()
         swamped = Blend(5.0, 5, 1e4, damped).fit(log, 0).scores(queries)
-        for row, counts in zip(top(swamped, 6), fashion, strict=True):
+        for row, counts in zip(top(swamped, 6), popular, strict=True):
             assert (np.diff(counts[row]) <= 0).all()
 
 
 @pytest.mark.parametrize("model", PERSONAL, ids=lambda model: model.name)
 def test_every_personal_baseline_solves_the_checkerboard(model):
-    """Where even users take even items and odd ones odd, the missing item of one's own colour is ranked first."""
+    """The missing item of the user's own colour is ranked first."""
     pairs = [
         (user, item)
         for user in range(20)
@@ -184,29 +186,29 @@ def test_every_personal_baseline_solves_the_checkerboard(model):
     ]
     user, item = np.array(pairs).T
     log = Log(user, item, np.arange(len(user)), [""] * 12)
-    histories = [item[user == asker].tolist() for asker in range(12)]
-    scores = model.fit(log, 0).scores(asked(histories, log.texts, now=len(user)))
-    for asker, (row, had) in enumerate(zip(scores, histories, strict=True)):
+    histories = [item[user == number].tolist() for number in range(12)]
+    scores = model.fit(log, 0).scores(queries_of(histories, log.texts, now=len(user)))
+    for number, (row, had) in enumerate(zip(scores, histories, strict=True)):
         row[had] = -np.inf
-        assert row.argmax() == asker
+        assert row.argmax() == number
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_baselines_answer_newcomers_and_keep_the_budget(name):
-    """A user without a past gets finite scores from every baseline, and none has more settings than the budget."""
+def test_baselines_score_new_users_and_keep_the_budget(name):
+    """New users get finite scores from every baseline; none has more settings than the budget."""
     candidate = BASELINES[name]
     assert 1 <= len(candidate.settings) <= BUDGET
     log = log_of(np.random.default_rng(1))
     model = candidate.build(**candidate.settings[0])
     model.fit(log, 0)
-    scores = model.scores(asked([[], [0]], log.texts, now=10 * DAY))
+    scores = model.scores(queries_of([[], [0]], log.texts, now=10 * DAY))
     assert scores.dtype == np.float32
     assert np.isfinite(scores).all()
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_temporal_protocol_leaks_nothing(seed):
-    """Train ends before the question, tune ends before the report, and what is relevant is new and later."""
+    """Train ends before the query, tune before the report; relevant items are new and later."""
     log = log_of(np.random.default_rng(seed), events=80)
     benchmark = temporal("tiny", log, 4 * DAY, 7 * DAY)
     for task, start, stop in (
@@ -231,7 +233,7 @@ def test_the_temporal_protocol_leaks_nothing(seed):
 
 
 def test_cold_items_and_cold_users_have_views_of_their_own():
-    """An item first seen after the cut is a candidate in the cold views alone, and a newcomer is nobody's warm user."""
+    """A new item is a candidate in the cold views alone, and a new user is not a warm user."""
     user, item = np.array([0, 1, 0, 1, 2]), np.array([0, 1, 2, 0, 1])
     log = Log(user, item, np.array([0, 1, 10, 11, 12]), ["a lamp", "a box", "a lamp too"])
     views = {view.name: view for view in temporal("tiny", log, 1, 5).report.views}
@@ -249,7 +251,7 @@ def test_cold_items_and_cold_users_have_views_of_their_own():
 
 
 def test_leave_one_out_asks_for_the_last_event_and_tunes_on_the_one_before():
-    """Short histories are learnt from and not asked; ties in time stay in the order of the log."""
+    """Short histories train without being queried; ties in time keep the order of the log."""
     user = np.array([0, 1, 0, 0, 1, 2, 0, 1])
     log = Log(
         user, np.array([0, 1, 2, 3, 0, 4, 1, 3]), np.array([0, 1, 2, 5, 5, 5, 5, 6]), [""] * 5
@@ -267,14 +269,14 @@ def test_leave_one_out_asks_for_the_last_event_and_tunes_on_the_one_before():
 
 
 def test_tuning_keeps_the_best_setting_and_tables_put_the_best_first():
-    """The window that knows the fashion wins; the row of the worse model shows a negative paired difference."""
+    """The right window wins; the worse model's row shows a negative paired difference."""
     rng = np.random.default_rng(0)
     time = np.sort(rng.integers(0, 10 * DAY, 3000))
-    fashion = 3 * (time // DAY) + rng.integers(0, 6, 3000)
-    names = list(dict.fromkeys(fashion.tolist()))
+    trending = 3 * (time // DAY) + rng.integers(0, 6, 3000)
+    names = list(dict.fromkeys(trending.tolist()))
     log = Log(
         rng.integers(0, 60, 3000),
-        np.array([names.index(at) for at in fashion]),
+        np.array([names.index(at) for at in trending]),
         time,
         [""] * len(names),
     )
@@ -295,6 +297,6 @@ def test_tuning_keeps_the_best_setting_and_tables_put_the_best_first():
     assert all(
         set(row) == {"data", "model", "metric", "value", "low", "high", "seeds"} for row in rows
     )
-    apart = [row for row in rows if row["metric"].startswith("ndcg@10 difference")]
-    assert apart[0]["model"] == "random"
-    assert apart[0]["high"] < 0
+    differences = [row for row in rows if row["metric"].startswith("ndcg@10 difference")]
+    assert differences[0]["model"] == "random"
+    assert differences[0]["high"] < 0

@@ -1,4 +1,4 @@
-"""Ranking metrics, intervals, baselines and replays."""
+"""Ranking metrics, bootstrap intervals, baselines and trajectory replay."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def test_metrics_equal_their_definitions(order, k, relevant):
 
 
 @given(st.permutations(range(12)), st.integers(1, 6), st.sets(st.integers(0, 15), min_size=1))
-def test_metrics_per_user_look_as_deep_as_they_are_asked(order, k, relevant):
-    """Everything at k ignores what stands below k, except the deeper recall."""
+def test_metrics_per_user_use_the_first_k_items(order, k, relevant):
+    """Metrics at k ignore what stands below rank k, except recall at a larger depth."""
     deep, cut = (
         metrics.per_user([slate], [relevant], k, 2 * k) for slate in (list(order), list(order)[:k])
     )
@@ -41,47 +41,47 @@ def test_metrics_per_user_look_as_deep_as_they_are_asked(order, k, relevant):
     assert deep[f"ndcg@{k}"][0] == pytest.approx(naive_ndcg(list(order)[:k], relevant, k))
 
 
-def test_novelty_is_the_mean_surprise():
-    """Items of a half and an eighth surprise by one and three bits; an empty slate is no surprise."""
-    chance = np.array([0.5, 0.125, 0.375])
-    assert metrics.novelty([0, 1], chance) == 2.0
-    assert metrics.novelty([], chance) == 0.0
+def test_novelty_is_the_mean_self_information():
+    """Items with shares of 1/2 and 1/8 carry one and three bits; an empty slate carries none."""
+    popularity = np.array([0.5, 0.125, 0.375])
+    assert metrics.novelty([0, 1], popularity) == 2.0
+    assert metrics.novelty([], popularity) == 0.0
 
 
-def test_users_who_cannot_be_judged_are_counted_not_scored():
-    """A user without a slate or without anything liked later is named in the counts; nobody at all is an error."""
+def test_users_without_a_slate_or_relevant_items_are_counted_not_scored():
+    """Users who cannot be scored appear in the counts; without any user it is an error."""
     slates, relevant = {"a": [1, 2], "b": [3, 4]}, {"a": {1}, "c": {9}}
-    found = metrics.evaluate(slates, relevant, 2, 10, np.random.default_rng(0))
-    assert (found["users"], found["users_without_slate"], found["users_without_relevant"]) == (
+    result = metrics.evaluate(slates, relevant, 2, 10, np.random.default_rng(0))
+    assert (result["users"], result["users_without_slate"], result["users_without_relevant"]) == (
         1,
         1,
         1,
     )
-    assert found["coverage@2"] == 0.2
+    assert result["coverage@2"] == 0.2
     short = metrics.evaluate({"a": [1]}, {"a": {1, 2}}, 2, 10, np.random.default_rng(0))
     assert short["ndcg@2"]["value"] < 1.0
-    with pytest.raises(metrics.NothingToJudgeError, match="at least one user"):
+    with pytest.raises(metrics.NothingToEvaluateError, match="at least one user"):
         metrics.evaluate({"b": [3]}, {"c": {9}}, 2, 10, np.random.default_rng(0))
 
 
-def test_intervals_cover_the_truth():
-    """Of 200 intervals of a mean of 60 users about 95 % hold the truth; a paired difference is narrower than a mean."""
+def test_bootstrap_intervals_cover_the_truth():
+    """About 95 % of 200 intervals hold the truth; a paired difference is narrower than a mean."""
     rng = np.random.default_rng(0)
     inside = 0
     for _ in range(200):
-        found = mean(rng.exponential(1.0, 60), rng)
-        inside += found.low <= 1.0 <= found.high
+        result = mean(rng.exponential(1.0, 60), rng)
+        inside += result.low <= 1.0 <= result.high
     assert 175 <= inside <= 199
     users, ones = rng.exponential(1.0, 300), np.ones(300)
     noise = 0.01 * rng.standard_normal(300)
-    apart = ratio_difference((users + 0.1 + noise, ones), (users, ones), rng)
+    difference = ratio_difference((users + 0.1 + noise, ones), (users, ones), rng)
     alone = ratio(users, ones, rng)
-    assert apart.low > 0.09
-    assert apart.high - apart.low < 0.1 * (alone.high - alone.low)
+    assert difference.low > 0.09
+    assert difference.high - difference.low < 0.1 * (alone.high - alone.low)
 
 
 def test_ease_is_the_closed_form_and_finds_pairs():
-    """EASE's weights solve the constrained ridge regression, have no diagonal, and rank an item's companion first."""
+    """EASE solves the ridge regression with a zero diagonal and ranks companions first."""
     rng = np.random.default_rng(0)
     histories = [np.array([2 * pair, 2 * pair + 1]) for pair in rng.integers(0, 5, 200)]
     model = EASE(10.0).fit(histories, 10)
@@ -98,9 +98,9 @@ def test_ease_is_the_closed_form_and_finds_pairs():
         EASE().fit([], 30_000)
 
 
-def test_replays_click_what_was_liked_later_and_never_show_the_seen():
-    """A perfect foresight is clicked at every step while likes remain; items had before are never shown."""
-    journey = Trajectory(
+def test_replays_click_what_was_liked_later_and_never_show_seen_items():
+    """A perfect policy is clicked while likes remain; earlier items are never shown."""
+    trajectory = Trajectory(
         user=0,
         before=np.array([0, 1]),
         before_kinds=np.zeros(2, np.int64),
@@ -111,9 +111,9 @@ def test_replays_click_what_was_liked_later_and_never_show_the_seen():
     )
     scores = np.zeros((1, 8), np.float32)
     scores[0, [4, 2, 0]] = [3.0, 2.0, 9.0]
-    found = replay(journey, scores, 2, 4, 0.0, np.random.default_rng(0))
-    assert found.items.tolist() == [[4, 2], [4, 3], [4, 5]]
-    assert found.clicks.tolist() == [[True, True], [True, False], [True, False]]
-    explored = replay(journey, scores, 6, 6, 1.0, np.random.default_rng(0))
+    result = replay(trajectory, scores, 2, 4, 0.0, np.random.default_rng(0))
+    assert result.items.tolist() == [[4, 2], [4, 3], [4, 5]]
+    assert result.clicks.tolist() == [[True, True], [True, False], [True, False]]
+    explored = replay(trajectory, scores, 6, 6, 1.0, np.random.default_rng(0))
     assert not np.isin(explored.items[0], [0, 1]).any()
     assert (explored.items[2] == -1).sum() == 2

@@ -1,4 +1,4 @@
-"""The whole circle on a small made-up world: real processes, a collector unplugged, a device killed."""
+"""The full loop on a small synthetic log: real processes, a collector outage, a killed device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sanderling_quantize.build_bundle import GateError, build
 from sanderling_quantize.encoders.build_encoder import Encoding
 from sanderling_quantize.gate import Thresholds
 from sanderling_trainer.demo.report import table
-from sanderling_trainer.demo.run import Demo, Settings
+from sanderling_trainer.demo.run import Demo, DemoSettings
 from sanderling_trainer.policy.model.config import Config
 from tests.support.worlds import write_checkerboard, write_language_model
 
@@ -38,7 +38,7 @@ FEW = Encoding("nano", steps=5)
 
 
 def run_demo(folder):
-    """Run the demo, unplugging the collector for 2 s and killing a device; return its summary."""
+    """Run the demo with the collector down for 2 s and a device killed; return its summary."""
     items, log = write_checkerboard(folder, users=300, steps=20)
     model = write_language_model(folder / "model")
     config = Config(
@@ -52,7 +52,7 @@ def run_demo(folder):
         pool=20,
         id_dropout=0.05,
     )
-    settings = Settings(2.0, True, config, FEW, LENIENT)
+    settings = DemoSettings(2.0, True, config, FEW, LENIENT)
     return Demo(folder / "demo", settings).run(items, log).summary
 
 
@@ -63,16 +63,16 @@ def finished(shared):
     return folder / "demo", summary
 
 
-def test_nothing_is_lost_with_the_collector_unplugged_and_a_device_killed(finished):
-    """Every reward that was acknowledged to the app is in the segments, and no event number is missing."""
+def test_nothing_is_lost_through_a_collector_outage_and_a_killed_device(finished):
+    """Every reward acknowledged to the app is in the segments, and no event number is missing."""
     events = finished[1]["events"]
     assert events["lost"] == events["missing"] == events["conflicts"] == 0
     assert events["rewards"] > 500
     assert events["acknowledged"] == events["stored"] > events["rewards"]
 
 
-def test_devices_took_the_second_release(finished):
-    """Both devices swapped to release 2, and the two bundles are whole and right."""
+def test_devices_updated_to_the_second_release(finished):
+    """Both devices swapped to release 2, and both bundles are intact and correct."""
     out, summary = finished
     assert [update["to"] for update in summary["updates"]] == [2, 2]
     for number in (1, 2):
@@ -82,14 +82,14 @@ def test_devices_took_the_second_release(finished):
 
 
 def test_the_policy_solves_the_checkerboard(finished):
-    """Both releases are clicked far more often than random in a world that every policy must solve."""
+    """Both releases are clicked far more often than random items."""
     arms = {arm["name"]: arm for arm in finished[1]["replay"]["arms"]}
     assert arms["release 1"]["low"] > arms["random"]["high"] + 0.05
     assert arms["release 2"]["low"] > arms["random"]["high"] + 0.05
 
 
-def test_the_files_of_the_demo_are_there(finished):
-    """Summary, page, bundles and checkpoint lie where the README says, and the page is self-contained."""
+def test_the_demo_writes_its_files(finished):
+    """Summary, page, bundles and checkpoint are written, and the page is self-contained."""
     out, summary = finished
     assert json.loads((out / "summary.json").read_text())["verdict"] == summary["verdict"]
     assert "http" not in (out / "report.html").read_text().replace("http://www.w3.org", "")
@@ -101,8 +101,8 @@ def test_the_files_of_the_demo_are_there(finished):
         assert (out / name).exists()
 
 
-def test_a_bundle_that_falls_short_is_not_written(finished, tmp_path):
-    """A gate that cannot be passed leaves no bundle and nothing else behind, and names the failing check first."""
+def test_a_bundle_that_fails_its_gate_is_not_written(finished, tmp_path):
+    """A failed gate leaves no bundle and nothing else behind, and names the failing check."""
     strict = replace(LENIENT, cosine_seen=1.1)
     with pytest.raises(GateError, match="cosine, seen texts") as caught:
         build(finished[0] / "checkpoint", tmp_path / "bundle", encoding=FEW, thresholds=strict)
@@ -110,9 +110,9 @@ def test_a_bundle_that_falls_short_is_not_written(finished, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_bundle_is_never_written_over(finished):
+def test_a_bundle_is_never_overwritten(finished):
     """An existing folder is refused before anything is computed."""
-    with pytest.raises(FileExistsError, match="never written over"):
+    with pytest.raises(FileExistsError, match="never overwritten"):
         build(
             finished[0] / "checkpoint",
             finished[0] / "releases" / "1",
@@ -122,7 +122,7 @@ def test_a_bundle_is_never_written_over(finished):
 
 
 def test_the_engine_serves_what_the_lab_learned(finished):
-    """A user who liked red things is shown unseen red things by the sealed bundle."""
+    """A user who liked red things is shown unseen red things by the bundle."""
     red = [f"i{at:03d}" for at in range(0, 16, 2)]
     with Engine.open(finished[0] / "releases" / "1") as engine:
         for item in red:
@@ -140,11 +140,11 @@ def sanderling(*arguments: object, status: int = 0) -> dict:
 
 
 def test_the_commands_work_one_by_one(finished, tmp_path):
-    """recommend, evaluate, gate and retrain run on files, each ending stdout with one JSON object."""
+    """recommend, evaluate and retrain run on files, each ending stdout with one JSON object."""
     out = finished[0]
     items, log = out.parent / "items.csv", out.parent / "log.csv"
     bundle, slates = out / "releases" / "1", tmp_path / "slates.parquet"
-    found = sanderling(
+    recommended = sanderling(
         "recommend",
         "--bundle",
         bundle,
@@ -156,13 +156,13 @@ def test_the_commands_work_one_by_one(finished, tmp_path):
         "--out",
         slates,
     )
-    assert (found["users"], found["rows"]) == (300, 1500)
-    judged = sanderling(
+    assert (recommended["users"], recommended["rows"]) == (300, 1500)
+    evaluated = sanderling(
         "evaluate", "--slates", slates, "--interactions", log, "--items", items, "--k", 5
     )
-    assert judged["users"] == 300
-    assert judged["recall@5"]["value"] > 0.2
-    again = sanderling(
+    assert evaluated["users"] == 300
+    assert evaluated["recall@5"]["value"] > 0.2
+    retrained = sanderling(
         *(
             "retrain",
             "--events",
@@ -174,13 +174,13 @@ def test_the_commands_work_one_by_one(finished, tmp_path):
         ),
         "--ship-anyway",
     )
-    assert again["release"] == 2
-    assert again["metrics"]["log"]["dropped"].get("state checksum differs", 0) == 0
+    assert retrained["release"] == 2
+    assert retrained["metrics"]["log"]["dropped"].get("state checksum differs", 0) == 0
     assert (tmp_path / "next" / "policy.safetensors").exists()
 
 
 def test_a_held_candidate_leaves_no_checkpoint(finished, tmp_path):
-    """Where the release gate holds, retrain exits with 3, metrics.json says why, and there is nothing to release."""
+    """Where the release gate holds, retrain exits with 3 and writes metrics.json alone."""
     out, gate = finished[0], finished[1]["ope"]["gate"]
     assert not gate["passed"]
     held = sanderling(
@@ -206,7 +206,7 @@ def test_a_held_candidate_leaves_no_checkpoint(finished, tmp_path):
 
 
 def test_errors_are_one_line(tmp_path):
-    """A missing file ends in one line that says what was expected, and exit status 1, without a traceback."""
+    """A missing file ends in one line and exit status 1, without a traceback."""
     command = [sys.executable, "-m", "sanderling", "recommend", "--bundle", str(tmp_path)]
     command += ["--interactions", str(tmp_path / "none.csv"), "--out", str(tmp_path / "out.csv")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

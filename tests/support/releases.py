@@ -1,0 +1,149 @@
+"""A release repository with a server that can misbehave, and one device that updates from it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from tuf.api.metadata import Targets
+
+from sanderling import Engine, UpdateError
+from sanderling.releases.slots import Slots
+from sanderling.releases.updater import UpdateRequest, fetch
+from sanderling_trainer import release_repository as releases
+from tests.support.bundles import reseal
+from tests.support.servers import PromptServer
+from tests.support.waiting import wait_until
+
+ITEMS = "items.safetensors"
+
+
+class ReleaseServer:
+    """A repository over loopback; records each request, and answers some of them otherwise."""
+
+    def __init__(self, repository: Path) -> None:
+        self.requests: list[str] = []
+        self.overrides: dict[str, ASGIApp] = {}  # by the end of the path
+        self.files = releases.app(repository)
+
+        config = uvicorn.Config(self, port=0, lifespan="off", log_level="critical")
+        self._server = PromptServer(config)
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread.start()
+        assert wait_until(lambda: self._server.started)
+        port = self._server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        self.requests.append(path)
+        overrides = (app for end, app in self.overrides.items() if path.endswith(end))
+        await next(overrides, self.files)(scope, receive, send)
+
+    def downloads(self) -> Counter[str]:
+        """Return how often each file of a bundle was requested since the last call."""
+        names = Counter(
+            path.rsplit("/", 1)[-1].split(".", 1)[1]
+            for path in self.requests
+            if "/targets/" in path
+        )
+        self.requests.clear()
+        return names
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._server.force_exit = True
+        self._thread.join(10)
+
+
+def respond(
+    body: bytes,
+    length: int | None = None,
+    times: int = 1,
+    before_end: Callable[[], object] = bool,
+) -> ASGIApp:
+    """Return an application that sends a body `times` over, whatever length it announces.
+
+    `before_end` is called before the response ends.
+    """
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [] if length is None else [(b"content-length", str(length).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for _ in range(times):
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+        before_end()
+        await send({"type": "http.response.body", "body": b""})
+
+    return app
+
+
+async def never_respond(scope: Scope, receive: Receive, send: Send) -> None:
+    """Send nothing until the client disconnects."""
+    while (await receive())["type"] != "http.disconnect":
+        await asyncio.sleep(0)
+
+
+class ReleaseWorld:
+    """A repository with its keys and its server, and one device.
+
+    `folder` has bundles by name beside the repository: at first `one` and `two`, releases 1 and 2,
+    of which the first is published.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.repository = folder / "repository"
+        self.keys = folder / "keys"
+        self.root = (self.repository / "metadata" / "1.root.json").read_bytes()
+        self.server = ReleaseServer(self.repository)
+        self.slots = Slots(folder / "state" / "bundles")
+
+    def fetch(
+        self, current: int = 0, timeout_s: float = 30.0, app: str = "demo", **fields: Any
+    ) -> Path | None:
+        """Fetch as a device would that has the release `current`."""
+        request = UpdateRequest(
+            self.server.url, self.root, str(self.slots.folder), app, current, **fields
+        )
+        return fetch(request, timeout_s)
+
+    def fetch_fails(self, expected: str, current: int = 0, **options: Any) -> None:
+        """Fetch, expect an error, and find the device as it was."""
+        before = self._on_device()
+        with pytest.raises(UpdateError, match=expected):
+            self.fetch(current, **options)
+        assert self._on_device() == before
+
+    def _on_device(self) -> tuple[int | None, set[str]]:
+        return self.slots.state().current, {path.name for path in self.slots.installed()}
+
+    def publish(self, name: str, **options: Any) -> int:
+        return releases.publish(self.folder / name, self.repository, self.keys, **options)
+
+    def replace_file(self, bundle: str, name: str, content: bytes) -> None:
+        """Change a file of a bundle before it is published, and its manifest with it."""
+        (self.folder / bundle / name).write_bytes(content)
+        reseal(self.folder / bundle)
+
+    def target(self, release: int, name: str) -> Path:
+        """Return the published file of a release."""
+        return next((self.repository / "targets" / "releases" / str(release)).glob(f"*.{name}"))
+
+    def sign(self, edit: Callable[[Targets], object]) -> None:
+        """Publish targets that a careless or malicious holder of the online keys has edited."""
+        roles = releases.next_online_roles(self.repository)
+        edit(roles[0])
+        releases.sign_online_roles(self.repository, self.keys, roles, 30)
+
+    def engine(self) -> Engine:
+        return Engine.open(
+            self.folder / "one", self.folder / "state", releases=self.server.url, root=self.root
+        )
