@@ -125,7 +125,7 @@ def test_a_bundle_that_fails_its_gate_is_not_written(finished, tmp_path):
 
 def test_a_bundle_is_never_overwritten(finished):
     """An existing folder is refused before anything is computed."""
-    with pytest.raises(FileExistsError, match="never written over"):
+    with pytest.raises(FileExistsError, match="never overwritten"):
         build(
             finished[0] / "checkpoint",
             finished[0] / "releases" / "1",

@@ -111,7 +111,7 @@ class Shards:
         return np.diff(_history_ends(user), prepend=0)
 
     def quantile_day_end(self, share: float) -> int:
-        """Return the end, in seconds, of the first day that reaches a share of the events."""
+        """Return the end, in seconds, of the first day by which a share of the events happened."""
         counts: dict[int, int] = {}
         for index in range(len(self)):
             (times,) = self._columns(index, "time")

@@ -32,15 +32,13 @@ class Config:
     """Initialize from the closed-form linear recommender of the log instead of at random."""
 
     id_dropout: float = 0.2
-    """Share of items whose learned residual is hidden in a step, so that text alone must work too.
-    """
+    """Share of items whose residual is hidden in a step, so that text alone must work too."""
 
     dropout: float = 0.0
     """Share of the normalized state's channels hidden in a step of the warm start."""
 
     context_dropout: float = 0.3
-    """Share of users whose context is hidden in a step, so that ranking works without context too.
-    """
+    """Share of users whose context is hidden in a step, so that none is needed to rank."""
 
     visit_hours: float = 0.0
     """Events with no longer gap form one visit, and the state before a visit predicts its

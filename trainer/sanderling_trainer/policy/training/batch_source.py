@@ -97,7 +97,7 @@ class OutOfCore:
         self.batches = -(-total // distributed.size())
 
     def training(self, rng: np.random.Generator) -> Iterator[TrainingBatch]:
-        """Yield an epoch's batches before the inner split, in random order by one draw of `rng`."""
+        """Yield an epoch's batches before the inner split, shuffled by one draw of `rng`."""
         # One draw, whatever the shards hold, keeps the processes' generators in step.
         rng = np.random.default_rng(rng.integers(2**63))
         order = rng.permutation(len(self._shards))
