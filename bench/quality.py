@@ -107,7 +107,7 @@ def tune(
         model.fit(task.train, 0)
         value = float(judge(slates(model, task), task)[0][task.main.name][f"ndcg@{K}"].mean())
         trials.append({"model": name, "settings": dict(settings), "value": value})
-        _say(
+        _print_progress(
             f"  {name} {settings}: validation ndcg@{K} {value:.4f}"
             f" ({time.perf_counter() - start:.1f} s)"
         )
@@ -127,7 +127,7 @@ def measure(
         runs.append(judge(slates(model, task), task))
     result = average(runs)
     value = result.views[task.main.name][f"ndcg@{K}"].mean()
-    _say(
+    _print_progress(
         f"{name} {dict(settings)}: ndcg@{K} {value:.4f}"
         f" ({len(runs)} seeds, {time.perf_counter() - start:.1f} s)"
     )
@@ -193,7 +193,7 @@ def table(
         users = {name: result.views[view.name] for name, result in results.items()}
         order = sorted(users, key=lambda name: -users[name][f"ndcg@{K}"].mean())
         best = next((name for name in order if name not in ours), order[0])
-        _say(
+        _print_progress(
             f"\n{benchmark.name}: {view.name}; {len(view.users)} users,"
             f" {int(view.candidates.sum())} items"
         )
@@ -207,7 +207,7 @@ def table(
                     (best, users[best]),
                 )
             )
-            _say(f"  {name:<24}" + _line(rows))
+            _print_progress(f"  {name:<24}" + _line(rows))
             yield from rows
 
 
@@ -231,7 +231,7 @@ def landing(chosen: argparse.Namespace) -> list[dict[str, Any]]:
                     }
                 )
                 rows[-1]["published"] = value
-                _say(
+                _print_progress(
                     f"{name} {model.name} {metric}: {rows[-1]['value']:.4f}, published {value:.4f}"
                 )
     return rows
@@ -291,5 +291,5 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _say(line: str) -> None:
+def _print_progress(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

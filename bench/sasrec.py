@@ -136,7 +136,7 @@ def run(arguments: list[str]) -> dict[str, Any]:
         for view, rows in slates(model, benchmark.report).items():
             found[view].append(rows)
         model.close()
-        _say(f"seed {seed}: {best['epochs']} epochs in {seconds:.0f} s")
+        _print_progress(f"seed {seed}: {best['epochs']} epochs in {seconds:.0f} s")
     path = HOME / f"{chosen.set}.npz"
     arrays: dict[str, Any] = {view: np.stack(rows) for view, rows in found.items()}
     np.savez(path, settings=json.dumps({**best["settings"], "epochs": best["epochs"]}), **arrays)
@@ -162,7 +162,7 @@ def curve(settings: Mapping[str, Any], task: Task, limit: float) -> dict[str, An
             float(metrics.per_user(rows.tolist(), task.main.relevant, K)[f"ndcg@{K}"].mean())
         )
         seconds.append(spent)
-        _say(
+        _print_progress(
             f"{dict(settings)}: epoch {len(values)}, {spent:.0f} s,"
             f" validation ndcg@{K} {values[-1]:.4f}"
         )
@@ -186,5 +186,5 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _say(line: str) -> None:
+def _print_progress(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
 """Part "jester": ten jokes for a new user, one after the other, where every rating is known.
 
-Limits: popular jokes please 79 % and nobody dislikes everything, so what can be won lies between
-.79 and 1, and ten ratings say little about a taste.
+Limits: popular jokes are liked by 79 % and every user likes some joke, so like-rates lie between
+.79 and 1; ten ratings hold little information about a taste.
 
 Protocol: 700 users train, 300 are new users, five random splits; a reward is a rating above 0; no
 joke comes twice; the rating is known at the next step. Tuned on the last 100 training users.

@@ -26,7 +26,7 @@ Floats = NDArray[np.float32]
 
 
 class Random:
-    """Scores drawn uniformly anew for every user: the floor."""
+    """Scores drawn uniformly for each user: the lower bound."""
 
     name = "random"
 
@@ -41,7 +41,7 @@ class Random:
 
 
 class Popular:
-    """How many events an item had in all, the same for everybody (the product's own baseline)."""
+    """How many events an item had in all, the same for all users (the product's own baseline)."""
 
     name = "popular"
 
@@ -163,7 +163,7 @@ class ItemKNN:
     def scores(self, queries: Queries) -> Floats:
         """Return float32 [u, m]."""
         return np.asarray(
-            (_had(queries, self.similar.shape[0]) @ self.similar).toarray(), np.float32
+            (_used_items(queries, self.similar.shape[0]) @ self.similar).toarray(), np.float32
         )
 
 
@@ -277,7 +277,7 @@ def _interactions(log: Log) -> sparse.csr_array:
     return sparse.csr_array((np.ones(pairs.shape[1], np.float32), tuple(pairs)), shape=shape)
 
 
-def _had(queries: Queries, items: int) -> sparse.csr_array:
+def _used_items(queries: Queries, items: int) -> sparse.csr_array:
     return _matrix([np.unique(rows) for rows in queries.items], items)
 
 

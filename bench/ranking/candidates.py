@@ -36,15 +36,15 @@ def grid(**values: Sequence[Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _clocked(benchmark: Benchmark) -> bool:
+def _has_times(benchmark: Benchmark) -> bool:
     return benchmark.clocked
 
 
-def _told(benchmark: Benchmark) -> bool:
+def _has_texts(benchmark: Benchmark) -> bool:
     return any(benchmark.report.queries.texts)
 
 
-def _small(benchmark: Benchmark) -> bool:
+def _fits_ease(benchmark: Benchmark) -> bool:
     return len(benchmark.report.train.texts) <= EASE_MAX_ITEMS
 
 
@@ -54,12 +54,12 @@ BASELINES: dict[str, Candidate] = {
     "recent popular": Candidate(
         baselines.RecentPopular,
         grid(days=[1, 2, 3, 5, 7, 10, 14, 21, 28, 42, 60, 90]),
-        suits=_clocked,
+        suits=_has_times,
     ),
     "TF-IDF content": Candidate(
         baselines.Content,
         grid(terms=["words", "words and pairs", "trigrams"], last=[10, 30, 100, 100_000]),
-        suits=_told,
+        suits=_has_texts,
     ),
     "ItemKNN": Candidate(
         baselines.ItemKNN, grid(neighbours=[20, 50, 100, 200], shrink=[0.0, 10.0, 50.0])
@@ -67,7 +67,7 @@ BASELINES: dict[str, Candidate] = {
     "EASE": Candidate(
         baselines.EASE,
         grid(regularisation=[20, 50, 100, 200, 350, 500, 700, 1000, 1500, 2500, 4000, 8000]),
-        suits=_small,
+        suits=_fits_ease,
     ),
     "iALS": Candidate(
         baselines.IALS,
@@ -77,6 +77,6 @@ BASELINES: dict[str, Candidate] = {
     "EASE + recent popular": Candidate(
         baselines.Blend,
         grid(regularisation=[200, 500], days=[7, 14], weight=[0.5, 1.0, 1.5]),
-        suits=lambda benchmark: _small(benchmark) and _clocked(benchmark),
+        suits=lambda benchmark: _fits_ease(benchmark) and _has_times(benchmark),
     ),
 }

@@ -36,13 +36,12 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Queries:
-    """Questions, one a user: all that is known of them, and the catalogue as it stands
-    when they are asked.
+    """One query a user: the user's history and the catalogue at the time of the query.
 
     `user` int64 [u] as in the log. `items` and `times` are each user's past rows and seconds,
-    oldest first, repeats kept, empty for a new user. `now` int64 [u] is the time of the question,
-    no earlier than any event of `times`. `texts` [n] are those of all rows; the first m were known
-    to `fit`, the others are new and have nothing but text.
+    oldest first, with repeats, empty for a new user. `now` int64 [u] is the time of the query, no
+    earlier than any event of `times`. `texts` [n] are those of all rows; the first m were in the
+    log of `fit`, the others are new and have only a text.
     """
 
     user: Rows
@@ -56,7 +55,7 @@ class Queries:
         return len(self.user)
 
     def part(self, start: int, stop: int) -> Queries:
-        """Return the questions from start up to stop."""
+        """Return the queries from start up to stop."""
         cut = slice(start, stop)
         return Queries(self.user[cut], self.items[cut], self.times[cut], self.now[cut], self.texts)
 
@@ -111,7 +110,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A data set under a protocol; `clocked` tells whether users' times can be compared."""
+    """A data set under a protocol; `clocked` says whether users' times can be compared."""
 
     name: str
     tune: Task
@@ -174,11 +173,10 @@ def temporal(name: str, log: Log, tune: float, report: float) -> Benchmark:
 
 
 def leave_one_out(name: str, log: Log, clocked: bool) -> Benchmark:
-    """Return the benchmark whose questions are each user's last event, and before
-    that the last but one.
+    """Return the benchmark that reports on each user's last event, and tunes on the one before.
 
-    Users with fewer than three events are learnt from and not asked; one whose item nobody else had
-    is asked in vain. The question is put at the time of the last event that is known of the user.
+    Users with fewer than three events are trained on and not queried. An item that no other user
+    has cannot be found. The time of a query is that of the user's last known event.
     """
     order = np.lexsort((np.arange(len(log)), log.user))
     users = log.user[order]

@@ -132,7 +132,7 @@ def faiss_flat(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
 
 
 def faiss_sq8(rows: Any, queries: Any, k: int, excluded: Any) -> Search:
-    """FAISS scalar quantizer, 8 bits and a range for each dimension: it rounds the rows anew."""
+    """FAISS scalar quantizer, 8 bits and a range for each dimension: it quantizes the rows."""
     import faiss
 
     kind = faiss.ScalarQuantizer.QT_8bit

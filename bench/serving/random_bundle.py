@@ -71,7 +71,7 @@ def write_random_bundle(
 
 
 def reseal(folder: Path) -> Manifest:
-    """Write the manifest anew for the changed files of a bundle, and return it."""
+    """Rewrite the manifest for the changed files of a bundle, and return it."""
     manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=Manifest)
     names = set(manifest.__struct_fields__) - {"files", "schema"}
     return writer.write_manifest(folder, **{name: getattr(manifest, name) for name in names})

@@ -37,7 +37,7 @@ def engine(tmp_path):
         yield opened
 
 
-def live(engine, user):
+def record_everything(engine, user):
     """Let a user do everything that is stored."""
     for number in range(5):
         slate = engine.recommend(user, k=5)
@@ -60,7 +60,7 @@ def traces(tmp_path, pseudonym):
 def test_no_byte_of_a_forgotten_user_is_left(engine, tmp_path):
     """States, budgets, residuals and unsent events are gone from every file, log and unused
     pages included."""
-    live(engine, "anna")
+    record_everything(engine, "anna")
     pseudonym = pseudonym_of(engine, "anna")
     outbox_of(engine).put_durable([])
     assert traces(tmp_path, pseudonym)
@@ -72,8 +72,8 @@ def test_no_byte_of_a_forgotten_user_is_left(engine, tmp_path):
 
 def test_other_users_lose_nothing(engine):
     """Events, states and residuals of other users stay as they were."""
-    live(engine, "anna")
-    live(engine, "ben")
+    record_everything(engine, "anna")
+    record_everything(engine, "ben")
     before = engine.recommend("ben", k=20, greedy=True).items
     engine.forget_user("anna")
     assert engine.recommend("ben", k=20, greedy=True).items == before
@@ -86,7 +86,7 @@ def test_a_forgotten_user_starts_as_a_new_user(engine):
     """A forgotten user has no history, no residual and a full budget; decisions cannot be
     explained."""
     new_user = engine.recommend("anna", k=20, greedy=True).items
-    live(engine, "anna")
+    record_everything(engine, "anna")
     slate = engine.recommend("anna", k=20, greedy=True)
     assert slate.items != new_user
     engine.forget_user("anna")
@@ -98,7 +98,7 @@ def test_a_forgotten_user_starts_as_a_new_user(engine):
 def test_forgotten_events_are_declared(engine):
     """Deleted events, stored or queued, are declared as losses, so that no missing number is
     unexplained."""
-    live(engine, "anna")
+    record_everything(engine, "anna")
     engine.forget_user("anna")
     outbox_of(engine).put_durable([])
     losses = stored(engine)
@@ -114,9 +114,9 @@ def test_forgotten_events_are_declared(engine):
 def test_forgotten_events_that_were_sent_are_declared_by_number(engine):
     """Events that the lab may have are named by number: each counts once, whether it arrived or
     not."""
-    live(engine, "ben")
-    live(engine, "anna")
-    live(engine, "ben")
+    record_everything(engine, "ben")
+    record_everything(engine, "anna")
+    record_everything(engine, "ben")
     sent = stored(engine)
     engine.forget_user("anna")
     (loss,) = [event for event in stored(engine) if isinstance(event, Loss)]
@@ -127,7 +127,7 @@ def test_forgotten_events_that_were_sent_are_declared_by_number(engine):
 
 def test_a_forgotten_user_gets_a_new_pseudonym(engine):
     """The lab cannot link the two, and can rebuild the new state: it starts with its pseudonym."""
-    live(engine, "anna")
+    record_everything(engine, "anna")
     before = pseudonym_of(engine, "anna")
     engine.forget_user("anna")
     slate = engine.recommend("anna")
@@ -150,7 +150,7 @@ def test_an_earlier_slate_is_not_rewarded_under_the_new_pseudonym(engine):
 
 def test_events_of_the_new_pseudonym_during_forgetting_are_stored(engine):
     """What the user does under the new pseudonym before the old rows are gone is stored."""
-    live(engine, "anna")
+    record_everything(engine, "anna")
     profiles, scorer = profiles_of(engine), scorer_of(engine)
     key, names = user_states_of(engine).forget("anna")
     profiles.observe("anna", "item-3", "view", scorer)
@@ -167,7 +167,7 @@ def test_events_of_the_new_pseudonym_during_forgetting_are_stored(engine):
 def test_an_identity_reset_stands_though_bytes_cannot_be_overwritten_yet(engine, tmp_path):
     """While another process reads the file the identity is reset all the same; the bytes go
     later."""
-    live(engine, "anna")
+    record_everything(engine, "anna")
     before = stored(engine)[-1]
     reader = apsw.Connection(str(tmp_path / "state" / "outbox.db"))
     assert reader.execute("BEGIN; SELECT count(*) FROM event").get
@@ -191,7 +191,7 @@ def test_a_state_that_cannot_be_read_is_not_replaced(tmp_path, monkeypatch):
     stored or lost."""
     write_bundle(tmp_path / "bundle")
     with Engine.open(tmp_path / "bundle", tmp_path / "state") as engine:
-        live(engine, "anna")
+        record_everything(engine, "anna")
         known = profiles_of(engine).snapshot("anna", 0, scorer_of(engine)).state
     with Engine.open(tmp_path / "bundle", tmp_path / "state") as engine:
         before = stored(engine)
@@ -210,7 +210,7 @@ def test_a_state_that_cannot_be_read_is_not_replaced(tmp_path, monkeypatch):
 def test_a_decision_during_forgetting_leaves_no_event(engine):
     """A slate that was started before the forgetting and ends after it leaves no event and no
     state."""
-    live(engine, "anna")
+    record_everything(engine, "anna")
     scorer = scorer_of(engine)
     known = profiles_of(engine).snapshot("anna", 0, scorer)
     record = profiles_of(engine).remembered(engine.recommend("anna").decision)
@@ -235,7 +235,7 @@ def test_without_a_state_folder_the_memory_is_erased(tmp_path):
 def test_after_an_identity_reset_all_users_are_new(engine):
     """When the lab has erased this install, users are new, and later events carry other ids."""
     new_user = engine.recommend("anna", k=20, greedy=True).items
-    live(engine, "anna")
+    record_everything(engine, "anna")
     before = stored(engine)[-1]
     outbox_of(engine).reset_identity()
     assert engine.recommend("anna", k=20, greedy=True).items == new_user
@@ -248,7 +248,7 @@ def test_after_an_identity_reset_all_users_are_new(engine):
 def test_events_of_the_old_identity_are_refused_after_a_reset(engine, tmp_path):
     """Events and states that were under way during the reset are not stored, and rewards are
     refused."""
-    live(engine, "anna")
+    record_everything(engine, "anna")
     profiles, states = profiles_of(engine), user_states_of(engine)
     slate = engine.recommend("anna")
     outbox_of(engine).reset_identity()

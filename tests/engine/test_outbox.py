@@ -1,4 +1,4 @@
-"""The outbox keeps what it promised, numbers everything, and declares what it lost."""
+"""The outbox keeps what it confirmed, numbers everything, and declares what it lost."""
 
 from __future__ import annotations
 

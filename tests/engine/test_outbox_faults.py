@@ -1,4 +1,4 @@
-"""A disk that fails or fills up: nothing promised is lost, the app sees no error, and the outbox
+"""A disk that fails or fills up: nothing confirmed is lost, the app sees no error, and the outbox
 recovers."""
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ def ids(outbox: Outbox) -> set[str]:
 def use(folder: Path, disk: FaultyDisk, patience_s: float) -> tuple[set[str], set[str]]:
     """Record, send and acknowledge for a while, then repair the disk and record once more.
 
-    Return the ids promised to be durable, and those acknowledged. Only `StorageError` may be
+    Return the ids confirmed to be durable, and those acknowledged. Only `StorageError` may be
     raised.
     """
-    promised: set[str] = set()
+    confirmed: set[str] = set()
     acknowledged: set[str] = set()
     try:
         outbox = Outbox(folder, clock=FakeClock())
     except StorageError:
-        return promised, acknowledged
+        return confirmed, acknowledged
     make = EventFactory(outbox.install)
     for _ in range(4):
         decision = make.decision()
@@ -52,7 +52,7 @@ def use(folder: Path, disk: FaultyDisk, patience_s: float) -> tuple[set[str], se
         outcome = make.outcome(decision)
         with suppress(StorageError):
             outbox.put_durable([outcome], timeout_s=patience_s)
-            promised |= {decision.id, outcome.id}
+            confirmed |= {decision.id, outcome.id}
         with suppress(StorageError):
             batch = [stored.id for stored in outbox.oldest(1, 10**6)]
             acknowledged |= set(batch)
@@ -61,7 +61,7 @@ def use(folder: Path, disk: FaultyDisk, patience_s: float) -> tuple[set[str], se
     last = make.observation()
     outbox.put_durable([last])
     outbox.close()
-    return promised | {last.id}, acknowledged
+    return confirmed | {last.id}, acknowledged
 
 
 def sweep(folder: Path, error: type[apsw.Error], length: int, step: int) -> int:
@@ -71,9 +71,9 @@ def sweep(folder: Path, error: type[apsw.Error], length: int, step: int) -> int:
     for first in range(0, disk.operations, step):
         own = folder / str(first)
         with FaultyDisk(first, first + length, error) as faulty:
-            promised, acknowledged = use(own, faulty, 5 if length == 1 else 0.2)
+            confirmed, acknowledged = use(own, faulty, 5 if length == 1 else 0.2)
         outbox = Outbox(own, clock=FakeClock())
-        assert promised <= ids(outbox) | acknowledged, first
+        assert confirmed <= ids(outbox) | acknowledged, first
         assert outbox.counters().lost == {}, first
         outbox.close()
     return disk.operations
@@ -81,7 +81,7 @@ def sweep(folder: Path, error: type[apsw.Error], length: int, step: int) -> int:
 
 @pytest.mark.parametrize(("error", "length"), FAULTS)
 def test_storage_errors_are_survived(tmp_path, error, length):
-    """Failing opens, writes, syncs and truncates in turn loses no promised event, and the outbox
+    """Failing opens, writes, syncs and truncates in turn loses no confirmed event, and the outbox
     recovers."""
     assert sweep(tmp_path, error, length, 5 if length == 1 else 19) > 40
 

@@ -36,7 +36,7 @@ def make_folder(folder: Path, decisions: int = 60) -> dict[str, bytes]:
     return true
 
 
-def check_truth(folder: Path, true: dict[str, bytes]) -> None:
+def check_recovered(folder: Path, true: dict[str, bytes]) -> None:
     """Open what may be damaged: only what was put is offered, the state is right or None, and
     new events are stored."""
     outbox, make = open_outbox(folder)
@@ -76,7 +76,7 @@ def flip_bits(folder: Path, flips: int) -> int:
                 open_outbox(own)
             later += 1
         else:
-            check_truth(own, true)
+            check_recovered(own, true)
         shutil.rmtree(own)
     return later
 
@@ -101,7 +101,7 @@ def test_a_truncated_file_opens(tmp_path):
     true = make_folder(tmp_path / "source", 8)
     data = (tmp_path / "source" / "outbox.db").read_bytes()
     for size in range(0, len(data), 512):
-        check_truth(damaged(tmp_path / str(size), data[:size]), true)
+        check_recovered(damaged(tmp_path / str(size), data[:size]), true)
 
 
 def test_a_zero_filled_tail_opens(tmp_path):
@@ -109,7 +109,7 @@ def test_a_zero_filled_tail_opens(tmp_path):
     true = make_folder(tmp_path / "source", 40)
     data = (tmp_path / "source" / "outbox.db").read_bytes()
     for kept in range(0, len(data), 4096):
-        check_truth(damaged(tmp_path / str(kept), data[:kept] + bytes(len(data) - kept)), true)
+        check_recovered(damaged(tmp_path / str(kept), data[:kept] + bytes(len(data) - kept)), true)
 
 
 def running_copy(folder: Path, decisions: int) -> tuple[Path, dict[str, bytes]]:
@@ -144,7 +144,7 @@ def test_a_wrong_write_ahead_log_is_never_sent(tmp_path, wal):
                 "garbage": random.Random(1).randbytes(9000),
             }[wal]
         )
-    check_truth(folder, others if wal == "of another outbox" else true)
+    check_recovered(folder, others if wal == "of another outbox" else true)
 
 
 def test_the_log_of_a_damaged_file_is_not_replayed(tmp_path):

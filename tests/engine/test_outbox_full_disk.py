@@ -33,18 +33,18 @@ def small_disk(tmp_path) -> Iterator[Path]:
 
 
 def fill(outbox: Outbox, make: EventFactory) -> list[str]:
-    """Put rewards until three are refused in a row; return the ids that were promised."""
-    promised: list[str] = []
+    """Put rewards until three are refused in a row; return the ids that were confirmed."""
+    confirmed: list[str] = []
     refused = 0
     while refused < 3:
         event = make.observation()
         try:
             outbox.put_durable([event], timeout_s=0.3)
-            promised.append(event.id)
+            confirmed.append(event.id)
             refused = 0
         except StorageError:
             refused += 1
-    return promised
+    return confirmed
 
 
 def drain(outbox: Outbox) -> set[str]:
@@ -61,14 +61,14 @@ def drain(outbox: Outbox) -> set[str]:
 
 
 def test_a_full_disk_refuses_rewards_and_recovers(small_disk):
-    """On 300 kB what was promised is delivered, draining frees the disk, and new rewards are
+    """On 300 kB what was confirmed is delivered, draining frees the disk, and new rewards are
     stored."""
     outbox = Outbox(small_disk / "state", clock=SystemClock())
     make = EventFactory(outbox.install)
     for least in (100, 1):
-        promised = fill(outbox, make)
-        assert len(promised) >= least
-        assert set(promised) <= drain(outbox)
+        confirmed = fill(outbox, make)
+        assert len(confirmed) >= least
+        assert set(confirmed) <= drain(outbox)
     assert outbox.counters().lost == {}
     outbox.close()
 
@@ -79,10 +79,10 @@ def test_a_user_is_forgotten_on_a_full_disk(small_disk):
     outbox = Outbox(small_disk / "state", clock=SystemClock())
     make = EventFactory(outbox.install)
     outbox.put_durable([make.observation(user="e" * 32) for _ in range(50)])
-    promised = fill(outbox, make)
+    confirmed = fill(outbox, make)
     with pytest.raises(StorageError, match="full"):
         outbox.forget(["e" * 32], [])
-    assert drain(outbox) >= set(promised)
+    assert drain(outbox) >= set(confirmed)
     outbox.close()
     assert traces(small_disk)
     Outbox(small_disk / "state", clock=SystemClock()).close()

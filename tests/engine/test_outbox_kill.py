@@ -15,11 +15,11 @@ import pytest
 from tests.support.crash_statistics import (
     OutboxStatistics,
     count_outbox,
+    is_confirmation,
     is_event,
-    is_promise,
     lines,
 )
-from tests.support.outbox_victim import Life, live
+from tests.support.outbox_victim import VictimSettings, run_victim
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -41,7 +41,7 @@ def kill_often(
         child = os.fork()
         if child == 0:
             try:
-                live(Life(folder, folder, number, mutant), writing)
+                run_victim(VictimSettings(folder, folder, number, mutant), writing)
             finally:
                 os._exit(1)
         os.close(writing)
@@ -54,24 +54,24 @@ def kill_often(
     return count_outbox(folder)
 
 
-def test_no_promised_reward_is_lost_to_a_kill(tmp_path):
-    """After 150 kills every promised reward is in the outbox or at the collector, once, with its
+def test_no_confirmed_reward_is_lost_to_a_kill(tmp_path):
+    """After 150 kills every confirmed reward is in the outbox or at the collector, once, with its
     decision."""
     statistics = kill_often(tmp_path, 150)
-    assert statistics.promised > 0 < statistics.received
+    assert statistics.confirmed > 0 < statistics.received
     statistics.check()
 
 
 @pytest.mark.soak
-def test_no_promised_reward_is_lost_to_ten_thousand_kills(tmp_path):
+def test_no_confirmed_reward_is_lost_to_ten_thousand_kills(tmp_path):
     """The same after 10,000 kills in 100 folders: with no loss the rate is below 0.03 % with 95
     % confidence."""
-    promised = 0
+    confirmed = 0
     for seed in range(100):
         statistics = kill_often(tmp_path / str(seed), 100, seed=seed)
         statistics.check()
-        promised += statistics.promised
-    print(f"10,000 kills, {promised} promised rewards, none lost")
+        confirmed += statistics.confirmed
+    print(f"10,000 kills, {confirmed} confirmed rewards, none lost")
 
 
 def has(kind: Callable[[bytes], bool], notes: Path) -> bool:
@@ -80,18 +80,22 @@ def has(kind: Callable[[bytes], bool], notes: Path) -> bool:
 
 
 def test_a_line_torn_by_a_kill_spoils_no_other(tmp_path):
-    """Notes that end in half a promise and half an event are neither counted as lost nor merged."""
-    (tmp_path / "promises").write_text("\n" + "e" * 32 + " " + "f" * 13)
+    """Half a confirmation and half an event at the end of the notes are not counted."""
+    (tmp_path / "confirmed").write_text("\n" + "e" * 32 + " " + "f" * 13)
     (tmp_path / "received").write_text('\n{"type":"decision","id":"')
-    noted = lambda: has(is_promise, tmp_path / "promises") and has(is_event, tmp_path / "received")  # noqa: E731
+
+    def noted() -> bool:
+        confirmed = has(is_confirmation, tmp_path / "confirmed")
+        return confirmed and has(is_event, tmp_path / "received")
+
     statistics = kill_often(tmp_path, 3, ready=noted)
-    assert statistics.promised > 0 < statistics.received
+    assert statistics.confirmed > 0 < statistics.received
     statistics.check()
 
 
-def test_a_broken_outbox_that_promises_what_is_queued_is_found(tmp_path):
-    """An outbox that promises what is only queued loses rewards to kills."""
+def test_a_broken_outbox_that_confirms_what_is_queued_is_detected(tmp_path):
+    """An outbox that confirms what is only queued loses rewards to kills."""
     for seed in range(40):
         if kill_often(tmp_path / str(seed), 6, "queue_only", seed).lost:
             return
-    pytest.fail("240 kills did not find who promises what is only queued")
+    pytest.fail("expected a lost reward within 240 kills, found none")

@@ -1,4 +1,4 @@
-"""Power cuts: promised rewards are on the disk, in order, and no number is used twice."""
+"""Power cuts: confirmed rewards are on the disk, in order, and no number is used twice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sanderling.outbox.outbox import Outbox
 from sanderling.runtime.clock import SystemClock
 from tests.support.crash_statistics import OutboxStatistics, count_outbox
 from tests.support.fakes import EventFactory
-from tests.support.outbox_victim import Life, live
+from tests.support.outbox_victim import VictimSettings, run_victim
 from tests.support.power import LoopDisk, plugged_in
 
 
@@ -37,7 +37,7 @@ def cut_often(disk: LoopDisk, notes: Path, cuts: int, mutant: str = "") -> Outbo
         child = os.fork()
         if child == 0:
             try:
-                live(Life(disk.folder / "state", notes, number, mutant), writing)
+                run_victim(VictimSettings(disk.folder / "state", notes, number, mutant), writing)
             finally:
                 os._exit(1)
         os.close(writing)
@@ -54,26 +54,26 @@ def cut_often(disk: LoopDisk, notes: Path, cuts: int, mutant: str = "") -> Outbo
     return statistics
 
 
-def test_no_promised_reward_is_lost_to_a_power_cut(disk, tmp_path):
-    """After 20 power cuts each promised reward and its decision are there, each once."""
+def test_no_confirmed_reward_is_lost_to_a_power_cut(disk, tmp_path):
+    """After 20 power cuts each confirmed reward and its decision are there, each once."""
     statistics = cut_often(disk, tmp_path, 20)
-    assert statistics.promised > 0 < statistics.received
+    assert statistics.confirmed > 0 < statistics.received
     statistics.check()
 
 
 @pytest.mark.power
-def test_no_promised_reward_is_lost_to_hundreds_of_power_cuts(disk, tmp_path):
+def test_no_confirmed_reward_is_lost_to_hundreds_of_power_cuts(disk, tmp_path):
     """The same after 500 power cuts: with no loss the rate is below 0.6 % with 95 % confidence."""
     statistics = cut_often(disk, tmp_path, 500)
     statistics.check()
     print(
-        f"500 power cuts, {statistics.promised} promised rewards,"
+        f"500 power cuts, {statistics.confirmed} confirmed rewards,"
         f" {statistics.received} events received, 0 lost"
     )
 
 
 def test_a_broken_outbox_that_does_not_flush_is_found(disk, tmp_path):
-    """An outbox that promises rewards after a commit without a flush loses some to power cuts."""
+    """An outbox that confirms rewards after a commit without a flush loses some to power cuts."""
     assert cut_often(disk, tmp_path, 5, "unflushed").lost
 
 

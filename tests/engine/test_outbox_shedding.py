@@ -150,7 +150,7 @@ def test_the_reward_of_a_shed_decision_is_refused(tmp_path, updates_state):
 
 def test_a_pass_that_is_not_committed_sheds_no_decision(tmp_path, monkeypatch):
     """Where a pass of shedding fails, its decisions are still there, and their rewards are
-    promised."""
+    confirmed."""
     outbox, make = open_outbox(tmp_path, threaded=False)
     decisions = [make.decision() for _ in range(100)]
     outbox.put_durable([*decisions, *(make.observation() for _ in range(5))])

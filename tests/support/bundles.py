@@ -88,7 +88,7 @@ def record(row: int) -> dict[str, Any]:
 
 
 def reseal(folder: Path) -> Manifest:
-    """Write the manifest anew for the changed files of a bundle, so that their hashes are right."""
+    """Rewrite the manifest for the changed files of a bundle, so that their hashes are right."""
     manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=Manifest)
     fields = {
         name: getattr(manifest, name)

@@ -53,7 +53,7 @@ def break_store(mutant: str) -> None:
 
 
 def collect(root: Path, listener: socket.socket, mutant: str, points: StorePoints | None) -> None:
-    """Serve on a socket until the process dies; requests have crash points beside those of the
+    """Serve on a socket until the process crashes; requests have crash points beside those of the
     store.
     """
     break_store(mutant)

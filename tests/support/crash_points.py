@@ -1,4 +1,4 @@
-"""Named points at which a victim may die: before and after each kind of SQL statement and of file
+"""Named points at which a victim may crash: before and after each kind of SQL statement and of file
 operation, and on the way to the collector and back. SQLite reports them; the code has no hooks.
 """
 

@@ -1,5 +1,4 @@
-"""What a series of deaths cost: outboxes after kills and power cuts, and the logs of collectors
-that died."""
+"""Counts what is lost or altered in outboxes and collector logs after kills and power cuts."""
 
 from __future__ import annotations
 
@@ -36,13 +35,13 @@ class CrashStatistics:
 
 @dataclass
 class OutboxStatistics(CrashStatistics):
-    """Rewards promised, events received by the collector; promised rewards lost, rewards without
+    """Rewards confirmed, events received by the collector; confirmed rewards lost, rewards without
     their decision, numbers used twice, numbers missing and undeclared.
     """
 
     FAULTS = ("lost", "orphans", "clashes", "gaps")
 
-    promised: int = 0
+    confirmed: int = 0
     received: int = 0
     orphans: int = 0
     clashes: int = 0
@@ -68,8 +67,10 @@ class CollectorStatistics(CrashStatistics):
 
 
 def count_outbox(folder: Path, notes: Path | None = None) -> OutboxStatistics:
-    """Open the outbox of `folder` as its next owner would; promises and the collector's file are
-    in `notes`."""
+    """Open the outbox of `folder` as its next owner would, and count.
+
+    The confirmed rewards and the collector's file are in `notes`, by default in `folder`.
+    """
     statistics = OutboxStatistics()
     notes = notes or folder
     outbox = Outbox(folder, clock=SystemClock())
@@ -89,11 +90,11 @@ def count_outbox(folder: Path, notes: Path | None = None) -> OutboxStatistics:
         if isinstance(loss, Loss)
     )
     statistics.gaps = max(numbers, default=0) - len(numbers) - declared
-    promises = [line.split() for line in lines(notes / "promises") if is_promise(line)]
-    statistics.promised = len(promises)
+    confirmations = [line.split() for line in lines(notes / "confirmed") if is_confirmation(line)]
+    statistics.confirmed = len(confirmations)
     known = set(statistics.events)
     statistics.lost = sum(
-        not {outcome.decode(), decision.decode()} <= known for outcome, decision in promises
+        not {outcome.decode(), decision.decode()} <= known for outcome, decision in confirmations
     )
     statistics.orphans = sum(
         event.decision not in statistics.events for event in events if isinstance(event, Outcome)
@@ -143,7 +144,7 @@ def is_event(line: bytes) -> bool:
     return True
 
 
-def is_promise(line: bytes) -> bool:
+def is_confirmation(line: bytes) -> bool:
     """Tell whether a line is whole: a kill tears what one write appends where it crosses into
     the next page."""
     return [len(word) for word in line.split(b" ")] == [32, 32]

@@ -1,6 +1,6 @@
-"""The process that a test kills: it records, uploads into a file, and notes what it was promised.
+"""The process that a test kills: it records, uploads into a file, and notes confirmed rewards.
 
-A line of `promises` is written after the call has returned. Both files of notes continue on a new
+A line of `confirmed` is written after the call has returned. Both files of notes continue on a new
 line: a kill tears an append where it crosses a page, and what follows must stand alone.
 """
 
@@ -30,9 +30,8 @@ Passing = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Life:
-    """Where a victim works and writes its notes, what is broken on purpose, and the limit of its
-    outbox."""
+class VictimSettings:
+    """The settings of a victim. `mutant` names what is broken on purpose."""
 
     folder: Path
     notes: Path
@@ -43,7 +42,7 @@ class Life:
 
 
 class AtOnce(random.Random):
-    """Draws no delay: a victim does not live long enough to wait for its first upload."""
+    """Draws no delay: a victim is killed too soon to wait for its first upload."""
 
     def uniform(self, a: float, b: float) -> float:
         return a
@@ -52,8 +51,10 @@ class AtOnce(random.Random):
 class FileCollector:
     """Appends every batch to a file before it answers; both directions take a moment."""
 
-    def __init__(self, life: Life, outbox: Outbox, rng: random.Random, passing: Passing) -> None:
-        self.file = (life.notes / "received").open("ab", buffering=0)
+    def __init__(
+        self, settings: VictimSettings, outbox: Outbox, rng: random.Random, passing: Passing
+    ) -> None:
+        self.file = (settings.notes / "received").open("ab", buffering=0)
         self.file.write(b"\n")
         self.outbox, self.rng, self.passing = outbox, rng, passing
 
@@ -80,18 +81,18 @@ class DeleteFirst(FileCollector):
 
 def commit_unflushed() -> None:
     """Break the outbox of this process: rewards are committed without a flush."""
-    honest = Database.transaction
-    Database.transaction = lambda self, durable: honest(self, False)
+    transaction = Database.transaction
+    Database.transaction = lambda self, durable: transaction(self, False)
 
 
-def live(life: Life, ready: int, passing: Passing = lambda point: None) -> None:
+def run_victim(settings: VictimSettings, ready: int, passing: Passing = lambda point: None) -> None:
     """Work until killed; write to the descriptor `ready` when the outbox is open."""
-    rng = random.Random(life.seed)
-    if life.mutant == "unflushed":
+    rng = random.Random(settings.seed)
+    if settings.mutant == "unflushed":
         commit_unflushed()
-    outbox = Outbox(life.folder, limit_bytes=life.limit_bytes, clock=SystemClock())
-    kind = DeleteFirst if life.mutant == "delete_first" else FileCollector
-    transport = kind(life, outbox, rng, passing)
+    outbox = Outbox(settings.folder, limit_bytes=settings.limit_bytes, clock=SystemClock())
+    kind = DeleteFirst if settings.mutant == "delete_first" else FileCollector
+    transport = kind(settings, outbox, rng, passing)
     uploader = Uploader(
         outbox,
         transport,
@@ -99,12 +100,12 @@ def live(life: Life, ready: int, passing: Passing = lambda point: None) -> None:
         clock=SystemClock(),
         rng=AtOnce(),
     )
-    if life.collector:
+    if settings.collector:
         uploader.start()
-    make = EventFactory(outbox.install, start=life.seed << 64 | 1)
-    promises = os.open(life.notes / "promises", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.write(promises, b"\n")
-    durable = outbox.put if life.mutant == "queue_only" else outbox.put_durable
+    make = EventFactory(outbox.install, start=settings.seed << 64 | 1)
+    confirmations = os.open(settings.notes / "confirmed", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(confirmations, b"\n")
+    durable = outbox.put if settings.mutant == "queue_only" else outbox.put_durable
     os.write(ready, b"!")
     while True:
         decision = make.decision()
@@ -117,6 +118,6 @@ def live(life: Life, ready: int, passing: Passing = lambda point: None) -> None:
             durable([outcome])
         except StorageError:  # its decision has been shed since
             continue
-        os.write(promises, f"{outcome.id} {decision.id}\n".encode())
-        passing("promise given")
+        os.write(confirmations, f"{outcome.id} {decision.id}\n".encode())
+        passing("reward confirmed")
         uploader.wake()

@@ -137,7 +137,7 @@ def test_a_hanging_store_does_not_keep_the_server_from_stopping(tmp_path):
     assert collector.FINISH_REQUESTS_S + collector.FINISH_COMMITS_S <= 8
 
 
-def sleep_in(
+def suspend_in(
     root: Path, point: str, pause_s: float, timeout_s: float
 ) -> tuple[CollectorStatistics, int]:
     """Suspend a collector at a point of its commit for `pause_s`, and until each device has timed
@@ -148,7 +148,7 @@ def sleep_in(
     devices = [Device(number, timeout_s) for number in range(DEVICES)]
     collector = Collector(root, point=point, nth=5, stops=True)
 
-    def sleep() -> None:
+    def suspend() -> None:
         collector.wait_for_stop()
         before = [device.timeouts for device in devices]
         time.sleep(pause_s)
@@ -161,7 +161,7 @@ def sleep_in(
         wait_for_answers(devices)
 
     try:
-        send_until(devices, collector, sleep)
+        send_until(devices, collector, suspend)
     finally:
         collector.kill()
     return count_collector(root, devices), read_segments(str(root)).duplicates
@@ -170,11 +170,11 @@ def sleep_in(
 @pytest.mark.parametrize(
     "point", ["between writes segments file", "after rename segments file", "before answer"]
 )
-def test_a_collector_that_sleeps_in_its_commit_loses_nothing(tmp_path, point):
+def test_a_collector_suspended_in_its_commit_loses_nothing(tmp_path, point):
     """After SIGSTOP in a commit, longer than devices wait, and SIGCONT all events are read once,
     and it serves again.
     """
-    statistics, duplicates = sleep_in(tmp_path, point, pause_s=0, timeout_s=0.2)
+    statistics, duplicates = suspend_in(tmp_path, point, pause_s=0, timeout_s=0.2)
     assert statistics.answered
     assert duplicates
     statistics.check()
@@ -184,9 +184,9 @@ def test_a_collector_that_sleeps_in_its_commit_loses_nothing(tmp_path, point):
 @pytest.mark.parametrize(
     "point", ["between writes segments file", "after rename segments file", "before answer"]
 )
-def test_a_collector_that_sleeps_for_half_a_minute_loses_nothing(tmp_path, point):
+def test_a_collector_suspended_for_half_a_minute_loses_nothing(tmp_path, point):
     """The same for 30 s, with the timeout of real devices."""
-    statistics, duplicates = sleep_in(tmp_path, point, pause_s=30, timeout_s=10)
+    statistics, duplicates = suspend_in(tmp_path, point, pause_s=30, timeout_s=10)
     print(
         f"{point}: {statistics.answered} answered events, "
         f"{statistics.lost} lost, {duplicates} came twice"

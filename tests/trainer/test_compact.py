@@ -80,7 +80,7 @@ def test_reading_is_the_same_before_and_after(tmp_path_factory, rng: random.Rand
     assert read_segments(roots[0]) == read_segments(roots[1])
 
 
-class DyingStore(HookedStore):
+class CrashingStore(HookedStore):
     """Raises KeyboardInterrupt after so many changes."""
 
     def __init__(self, root: Path, changes: int) -> None:
@@ -94,8 +94,8 @@ class DyingStore(HookedStore):
 
 
 @pytest.mark.parametrize("changes", range(11))
-def test_a_job_that_dies_changes_nothing_that_is_read(tmp_path, changes):
-    """Wherever a job dies the log is the same, and the next job leaves no segments."""
+def test_a_job_that_crashes_changes_nothing_that_is_read(tmp_path, changes):
+    """Wherever a job crashes the log is the same, and the next job leaves no segments."""
     store, clock = LocalObjectStore(tmp_path), FakeClock()
     make = EventFactory()
     for seq in range(1, 5):
@@ -103,7 +103,7 @@ def test_a_job_that_dies_changes_nothing_that_is_read(tmp_path, changes):
     before = read_segments(str(tmp_path))
     clock.advance(DAY_S)
     try:
-        compact(DyingStore(tmp_path, changes), clock, max_bytes=2500)
+        compact(CrashingStore(tmp_path, changes), clock, max_bytes=2500)
     except KeyboardInterrupt:
         # The lease, two daily files and their records, four segments, and the end of the lease.
         assert changes < 10
@@ -113,14 +113,14 @@ def test_a_job_that_dies_changes_nothing_that_is_read(tmp_path, changes):
     assert (read_segments(str(tmp_path)), store.names("segments")) == (before, [])
 
 
-def test_the_dying_job_finds_a_reader_that_ignores_what_was_replaced(tmp_path, monkeypatch):
+def test_the_crashing_job_finds_a_reader_that_ignores_what_was_replaced(tmp_path, monkeypatch):
     """If a reader ignored the names of replaced segments, events would count twice."""
     store, clock = LocalObjectStore(tmp_path), FakeClock()
     put(store, clock, [EventFactory().observation(seq=1)])
     before = read_segments(str(tmp_path))
     clock.advance(DAY_S)
     with pytest.raises(KeyboardInterrupt):
-        compact(DyingStore(tmp_path, 3), clock)
+        compact(CrashingStore(tmp_path, 3), clock)
     monkeypatch.setattr(daily_parquet, "replaced_segments", lambda file: [])
     assert read_segments(str(tmp_path)) != before
 

@@ -170,7 +170,7 @@ def test_foreign_files_are_left_unchanged(tmp_path):
 
 
 def test_what_a_dead_collector_left_half_written_goes_too(tmp_path):
-    """A collector that dies in a write leaves bytes under no name: the erasure removes them, and
+    """A collector that crashes in a write leaves bytes under no name: the erasure removes them, and
     nothing is left.
     """
     store, clock = filled(tmp_path), FakeClock()

@@ -1,6 +1,4 @@
-"""Compaction and erasure die at every named point: the log stays correct, and the next job finishes
-the work.
-"""
+"""Compaction and erasure crash at every named point; the next job completes their work."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ from tests.support.stores import GONE, JOBS, filled, holding, late, others
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 
-LATEST = 20  # a job dies within so many passings of a point
+LATEST = 20  # a job crashes within so many passings of a point
 
 
 def run(job: Callable[[Path, FakeClock], None], root: Path, clock: FakeClock, **points) -> int:
@@ -47,8 +45,8 @@ def passings(folder: Path, job: Callable[[Path, FakeClock], None]) -> Counter[st
     return Counter((folder / "points").read_text().split("\n")[:-1])
 
 
-def die_at(root: Path, name: str, point: str, nth: int) -> None:
-    """Let a job die and check what is read; run it again and check that nothing is left to do."""
+def crash_at(root: Path, name: str, point: str, nth: int) -> None:
+    """Let a job crash and check what is read; run it again and check that nothing is left to do."""
     filled(root)
     clock, before = late(), read_segments(str(root))
     assert run(JOBS[name], root, clock, point=point, nth=nth) == 137, point
@@ -65,38 +63,37 @@ def die_at(root: Path, name: str, point: str, nth: int) -> None:
         assert (others(log), holding(root, GONE)) == (others(before), []), point
 
 
-def die_everywhere(folder: Path, name: str, times: int, step: int = 1) -> int:
-    """Let a job die so often at each `step`-th point, each in a store of its own; return the
-    points.
+def crash_everywhere(folder: Path, name: str, times: int, step: int = 1) -> int:
+    """Crash a job `times` times at each `step`-th point, each in its own store; return the number
+    of points.
     """
     rng = random.Random(0)
     points = passings(folder / "all", JOBS[name])
     for number, (point, passed) in enumerate(sorted(points.items())[::step]):
         for repetition in range(times):
-            die_at(
+            crash_at(
                 folder / f"{number}-{repetition}", name, point, rng.randint(1, min(passed, LATEST))
             )
     return len(points)
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_a_job_may_die_at_any_named_point(tmp_path, name):
-    """A job dies at every third of 40 points or more: the log is correct, and the next job finishes
-    the work.
-    """
-    assert die_everywhere(tmp_path, name, 1, step=3) >= 40
+def test_a_job_may_crash_at_any_named_point(tmp_path, name):
+    """A job crashes at every third of 40 or more points: the log is correct, and the next job
+    completes the work."""
+    assert crash_everywhere(tmp_path, name, 1, step=3) >= 40
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", JOBS)
-def test_a_job_may_die_at_any_named_point_twenty_times(tmp_path, name):
-    """The same with twenty deaths at each point, at random passings."""
-    points = die_everywhere(tmp_path, name, 20)
-    print(f"{name}: {points} points, {20 * points} deaths")
+def test_a_job_may_crash_at_any_named_point_twenty_times(tmp_path, name):
+    """The same with twenty crashes at each point, at random passings."""
+    points = crash_everywhere(tmp_path, name, 20)
+    print(f"{name}: {points} points, {20 * points} crashes")
 
 
 def test_the_points_find_a_compaction_that_deletes_first(tmp_path, monkeypatch):
-    """A death reveals a compaction that deletes segments before their daily file exists."""
+    """A crash reveals a compaction that deletes segments before their daily file exists."""
     create, delete = LocalObjectStore.create, LocalObjectStore.delete
 
     def deletes_first(self, name: str, data: bytes) -> None:
@@ -106,11 +103,11 @@ def test_the_points_find_a_compaction_that_deletes_first(tmp_path, monkeypatch):
 
     monkeypatch.setattr(LocalObjectStore, "create", deletes_first)
     with pytest.raises(AssertionError, match="before write daily file"):
-        die_at(tmp_path, "compact", "before write daily file", 1)
+        crash_at(tmp_path, "compact", "before write daily file", 1)
 
 
 def test_the_points_find_a_store_that_writes_in_place(tmp_path, monkeypatch):
-    """A store that overwrites in place loses events of other installs when an erasure dies."""
+    """A store that overwrites in place loses events of other installs when an erasure crashes."""
 
     def in_place(self, name: str, data: bytes) -> None:
         path = self.root / name
@@ -121,4 +118,4 @@ def test_the_points_find_a_store_that_writes_in_place(tmp_path, monkeypatch):
 
     monkeypatch.setattr(LocalObjectStore, "put", in_place)
     with pytest.raises(EventError, match="segments/"):
-        die_at(tmp_path, "erase", "between writes segments file", 1)
+        crash_at(tmp_path, "erase", "between writes segments file", 1)

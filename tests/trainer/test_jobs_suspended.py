@@ -1,6 +1,4 @@
-"""A job that sleeps past its lease, at any of its steps, undoes nothing that another job did
-meanwhile.
-"""
+"""A job that is suspended past its lease does not undo what another job did meanwhile."""
 
 from __future__ import annotations
 
@@ -50,48 +48,46 @@ def stocked(root: Path) -> FakeClock:
     return late()
 
 
-def run_asleep(root: Path, job: Job, meanwhile: Job, operation: int) -> tuple[bool, bool]:
-    """Let a job sleep before its n-th operation while another one does all its work.
+def run_suspended(root: Path, job: Job, meanwhile: Job, operation: int) -> tuple[bool, bool]:
+    """Suspend a job before its n-th operation while another one does all its work.
 
     Return whether it had so many operations, and whether it failed, so that it must be started
     again.
     """
     clock = late()
-    slept: list[bool] = []
+    suspensions: list[bool] = []
 
-    def sleep() -> None:
-        slept.append(True)
+    def suspend() -> None:
+        suspensions.append(True)
         clock.advance(LEASE_S)
         meanwhile(LocalObjectStore(root), clock)
 
     try:
-        job(Interrupted(root, operation, sleep), clock)
-    except (
-        BusyError,
-        EventError,
-    ):  # its lease expired, or a file that it was about to read is gone
-        return bool(slept), True
-    return bool(slept), False
+        job(Interrupted(root, operation, suspend), clock)
+    except (BusyError, EventError):
+        # Its lease expired, or a file that it was about to read was deleted.
+        return bool(suspensions), True
+    return bool(suspensions), False
 
 
-def sleep_everywhere(
+def suspend_everywhere(
     folder: Path, job: Job, meanwhile: Job, check: Callable[[Path, bool], None], step: int = 1
 ) -> int:
-    """Let a job sleep at each `step`-th of its operations, each time on a copy of `folder`; return
+    """Suspend a job at each `step`-th of its operations, each time on a copy of `folder`; return
     how many it has.
     """
     for operation in count(1, step):
         root = Path(shutil.copytree(folder, folder.with_name(f"{folder.name}-{operation}")))
-        slept, failed = run_asleep(root, job, meanwhile, operation)
-        if not slept:
+        was_suspended, failed = run_suspended(root, job, meanwhile, operation)
+        if not was_suspended:
             return operation - 1
         check(root, failed)
     raise AssertionError
 
 
-def test_a_compaction_that_sleeps_brings_back_nothing_erased(tmp_path):
-    """Wherever a compaction sleeps during an erasure, no byte of the id is left, and the others
-    stay.
+def test_a_suspended_compaction_brings_back_no_erased_line(tmp_path):
+    """Wherever a compaction is suspended during an erasure, no byte of the id is left, and other
+    installs are unchanged.
     """
     stocked(tmp_path / "store")
     before = others(read_segments(str(tmp_path / "store")))
@@ -100,12 +96,12 @@ def test_a_compaction_that_sleeps_brings_back_nothing_erased(tmp_path):
         assert holding(root, GONE) == []
         assert others(read_segments(str(root))) == before
 
-    assert sleep_everywhere(tmp_path / "store", compacts, erases(GONE), check) > 30
+    assert suspend_everywhere(tmp_path / "store", compacts, erases(GONE), check) > 30
 
 
-def test_a_compaction_that_sleeps_makes_nothing_count_twice(tmp_path):
-    """Wherever a compaction sleeps during another one, all counters of the log are the same, and
-    stay so.
+def test_a_suspended_compaction_makes_no_event_count_twice(tmp_path):
+    """Wherever a compaction is suspended during another one, the counters of the log are the same,
+    and stay the same after the next.
     """
     stocked(tmp_path / "store")
     before = read_segments(str(tmp_path / "store"))
@@ -115,10 +111,12 @@ def test_a_compaction_that_sleeps_makes_nothing_count_twice(tmp_path):
         compact(LocalObjectStore(root), FakeClock(late().wall_ms() + 10 * round(LEASE_S * 1000)))
         assert (read_segments(str(root)), LocalObjectStore(root).names("segments")) == (before, [])
 
-    assert sleep_everywhere(tmp_path / "store", compacts, compacts, check) > 30
+    assert suspend_everywhere(tmp_path / "store", compacts, compacts, check) > 30
 
 
-def test_the_sleeping_compaction_finds_a_lease_that_only_looks_after_writing(tmp_path, monkeypatch):
+def test_a_suspended_compaction_reveals_a_lease_that_only_looks_after_writing(
+    tmp_path, monkeypatch
+):
     """Without the empty file in its place, a daily file with erased lines appears after the
     erasure.
     """
@@ -131,15 +129,16 @@ def test_the_sleeping_compaction_finds_a_lease_that_only_looks_after_writing(tmp
     monkeypatch.setattr(Lease, "create", create)
     stocked(tmp_path / "store")
     left: list[int] = []
-    sleep_everywhere(
+    suspend_everywhere(
         tmp_path / "store", compacts, erases(GONE), lambda root, _: left.extend(holding(root, GONE))
     )
     assert left
 
 
 @pytest.mark.parametrize("meanwhile", [compacts, erases(THIRD)], ids=["compact", "erase"])
-def test_an_erasure_that_slept_is_completed_by_the_next(tmp_path, meanwhile):
-    """Wherever an erasure sleeps during another job the log is correct, and nothing erased is left.
+def test_a_suspended_erasure_is_completed_by_the_next(tmp_path, meanwhile):
+    """Wherever an erasure is suspended during another job, the log is correct and no erased line
+    is left.
 
     The erasure is started again where it failed, and only there.
     """
@@ -156,7 +155,7 @@ def test_an_erasure_that_slept_is_completed_by_the_next(tmp_path, meanwhile):
         assert holding(root, GONE) == []
         assert meanwhile is compacts or holding(root, THIRD) == []
 
-    assert sleep_everywhere(tmp_path / "store", erases(GONE), meanwhile, check, step=3) > 30
+    assert suspend_everywhere(tmp_path / "store", erases(GONE), meanwhile, check, step=3) > 30
 
 
 @pytest.mark.parametrize("folder", ["daily", "segments", "dead"])
@@ -210,11 +209,11 @@ def test_an_erasure_whose_last_write_outlasts_its_lease_fails(tmp_path):
     assert [holding(tmp_path, each) for each in both] == [[], []]
 
 
-def test_a_pending_daily_file_of_a_dead_job_cannot_appear(tmp_path):
-    """A job dies in a put that the store completes later: after an erasure that put fails."""
+def test_a_pending_daily_file_of_a_crashed_job_cannot_appear(tmp_path):
+    """A job crashes in a put that the store completes later: after an erasure that put fails."""
     clock, store = stocked(tmp_path), LocalObjectStore(tmp_path)
 
-    class DyingStore(LocalObjectStore):
+    class CrashingStore(LocalObjectStore):
         def create(self, name: str, data: bytes) -> None:
             if name.startswith("daily"):
                 pending.append((name, data))
@@ -226,15 +225,15 @@ def test_a_pending_daily_file_of_a_dead_job_cannot_appear(tmp_path):
                 raise KeyboardInterrupt
             super().put(name, data)
 
-    class DyingAtOnceStore(LocalObjectStore):
+    class CrashingAtOnceStore(LocalObjectStore):
         def create(self, name: str, data: bytes) -> None:
             super().create(name, data)
             raise KeyboardInterrupt
 
     pending: list[tuple[str, bytes]] = []
-    for dying in (DyingStore(tmp_path), DyingAtOnceStore(tmp_path)):
+    for crashing in (CrashingStore(tmp_path), CrashingAtOnceStore(tmp_path)):
         with pytest.raises(KeyboardInterrupt):
-            compact(dying, clock)
+            compact(crashing, clock)
         clock.advance(LEASE_S)
     erases(GONE)(store, clock)
     [(name, data)] = pending

@@ -1,4 +1,4 @@
-"""One job at a time works on a store, and a dead job does not block it for ever."""
+"""One job at a time works on a store, and a crashed job blocks it only until its lease expires."""
 
 from __future__ import annotations
 
@@ -47,19 +47,19 @@ def test_a_second_job_fails_with_who_works_and_what_to_do(store):
     assert len(store.names(FOLDER)) == 1
 
 
-def test_a_dead_job_blocks_no_longer_than_its_lease(store):
-    """When the lease has expired the next job takes over, and one that was only asleep fails before
-    its next change.
+def test_a_crashed_job_blocks_no_longer_than_its_lease(store):
+    """When the lease has expired the next job takes over, and a job that was only suspended fails
+    before its next change.
     """
     clock = FakeClock()
-    sleeper = Lease(store, clock, "compact", "asleep")
-    sleeper.acquire()
+    suspended = Lease(store, clock, "compact", "suspended")
+    suspended.acquire()
     clock.advance(LEASE_S - 1)
     with pytest.raises(BusyError), exclusive_job(store, clock, "erase"):
         pass
     clock.advance(1)
     with exclusive_job(store, clock, "erase"), pytest.raises(BusyError, match="erase"):
-        sleeper.renew()
+        suspended.renew()
 
 
 def test_a_job_that_works_keeps_its_lease(store):
@@ -87,7 +87,7 @@ def test_no_request_outlives_the_lease(tmp_path, worked_s):
 
 @pytest.mark.parametrize("dead", [False, True])
 def test_of_many_jobs_at_once_one_begins(store, dead):
-    """Of twenty jobs that start at the same moment, first or after a dead one, one begins."""
+    """Of twenty jobs that start at the same moment, first or after a crashed one, one begins."""
     clock = FakeClock()
     if dead:
         Lease(store, clock, "compact", "dead").acquire()
@@ -144,27 +144,27 @@ def count_interrupted(root: Path, step: int, ends: bool) -> int:
     return sum([succeeds(first.acquire), *began])
 
 
-def count_holders(root: Path, step: int, wakes: bool) -> int:
-    """Let a job that slept past its lease renew it while another takes over; return how many of
-    them go on.
+def count_holders(root: Path, step: int, resumes: bool) -> int:
+    """Let a job renew its lease after it was suspended past its end, while another job takes over;
+    return how many of them continue.
 
-    The one that takes over is interrupted by the sleeper that wakes, or, without `wakes`, the other
-    way round.
+    With `resumes` the suspended job resumes in the middle of the takeover, otherwise the takeover
+    happens in the middle of the renewal.
     """
     clock, holds = FakeClock(), []
 
     def act() -> None:
         holds.append(succeeds(late))
 
-    sleeper_store = (
-        LocalObjectStore(root) if wakes else Interrupted(root, ACQUIRE_STEPS + step, act)
+    suspended_store = (
+        LocalObjectStore(root) if resumes else Interrupted(root, ACQUIRE_STEPS + step, act)
     )
-    other_store = Interrupted(root, step, act) if wakes else LocalObjectStore(root)
-    sleeper = Lease(sleeper_store, clock, "compact", "asleep")
-    sleeper.acquire()
+    other_store = Interrupted(root, step, act) if resumes else LocalObjectStore(root)
+    suspended = Lease(suspended_store, clock, "compact", "suspended")
+    suspended.acquire()
     clock.advance(LEASE_S)
     other = Lease(other_store, clock, "erase", "other")
-    first, late = (other.acquire, sleeper.renew) if wakes else (sleeper.renew, other.acquire)
+    first, late = (other.acquire, suspended.renew) if resumes else (suspended.renew, other.acquire)
     return sum([succeeds(first), *holds])
 
 
@@ -175,17 +175,17 @@ STEPS = range(1, 10)
 @pytest.mark.parametrize("ends", [False, True])
 def test_of_two_jobs_that_begin_one_gives_up(tmp_path, ends):
     """Between any two steps of a job that begins another one begins, or begins and ends: one of
-    them goes on.
+    them continues.
     """
     assert max(count_interrupted(tmp_path / str(step), step, ends) for step in STEPS) == 1
 
 
-@pytest.mark.parametrize("wakes", [False, True])
-def test_a_late_renewal_and_a_takeover_see_each_other(tmp_path, wakes):
-    """Between any two steps of a takeover a sleeper wakes, or the other way round: one of them goes
-    on.
+@pytest.mark.parametrize("resumes", [False, True])
+def test_a_late_renewal_and_a_takeover_see_each_other(tmp_path, resumes):
+    """A suspended job resumes between any two steps of a takeover, or the other way round: one of
+    them continues.
     """
-    assert max(count_holders(tmp_path / str(step), step, wakes) for step in STEPS) == 1
+    assert max(count_holders(tmp_path / str(step), step, resumes) for step in STEPS) == 1
 
 
 def test_interruptions_find_a_lease_that_does_not_look_again(tmp_path, monkeypatch):
@@ -203,9 +203,9 @@ def test_interruptions_find_a_lease_that_does_not_look_again(tmp_path, monkeypat
             root = tmp_path / str(number)
             assert (
                 max(
-                    count_holders(root / f"{step}-{wakes}", step, wakes)
+                    count_holders(root / f"{step}-{resumes}", step, resumes)
                     for step in STEPS
-                    for wakes in (False, True)
+                    for resumes in (False, True)
                 )
                 == 2
             )
@@ -360,7 +360,7 @@ def test_a_job_that_reads_for_hours_keeps_its_lease(tmp_path, job):
 
 
 @pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)
-def test_without_checks_a_job_that_slept_goes_on(tmp_path, monkeypatch, job):
+def test_without_checks_a_suspended_job_continues(tmp_path, monkeypatch, job):
     """A job that does not check its lease makes changes beside the other one, and the count shows
     them.
     """

@@ -1,6 +1,4 @@
-"""The edges of an update: the parent and its child process, what is requested, a publisher that
-dies.
-"""
+"""Updates: the parent and its child process, what is requested, crashes while publishing."""
 
 from __future__ import annotations
 
@@ -145,7 +143,7 @@ def test_tokenizer_that_panics(world: ReleaseWorld) -> None:
 
 
 def test_publishing_is_atomic(world: ReleaseWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A publisher that dies at any write has published nothing, and publishing again succeeds."""
+    """A crash at any write publishes nothing, and publishing again succeeds."""
 
     class Crash(BaseException):
         pass

@@ -317,7 +317,7 @@ class Device:
         self.simulation.record(self.name, "rewards all", slate.decision, receipt)
 
     def _receive(self, receipt: Receipt, entries: list[Entry]) -> None:
-        """Note what a receipt promises: a stored reward is durable, and so is all before it."""
+        """Note a receipt: a stored reward is durable, and so is everything before it."""
         if receipt and not self._has_crashed():
             self.ledger.mark_flushed()
         elif not receipt:
