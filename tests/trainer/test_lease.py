@@ -112,9 +112,11 @@ def race(store: ObjectStore, clock: FakeClock) -> int:
 
 
 def test_the_race_finds_a_store_that_creates_over_what_is_there(tmp_path, monkeypatch):
-    """With a store whose `create` is a `put` several jobs begin."""
+    """With a store whose `create` is a `put` several jobs begin, in one of twenty races."""
     monkeypatch.setattr(LocalObjectStore, "create", LocalObjectStore.put)
-    assert race(LocalObjectStore(tmp_path), FakeClock()) > 1
+    # On a busy machine the threads may run one after the other, and one job begins.
+    races = (race(LocalObjectStore(tmp_path / str(number)), FakeClock()) for number in range(20))
+    assert any(n_begun > 1 for n_begun in races)
 
 
 def succeeds(act) -> bool:
