@@ -129,7 +129,7 @@ def read(folder: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
 def purchases(
     world: FittedEnvironment, user: int, log_exposure: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draw items without replacement by attraction at time 0 times exp(log_exposure) (Gumbel top-k)."""
+    """Draw items without replacement by attraction at time 0 times exp(log_exposure): Gumbel top-k."""
     log_chance = np.log(world.attraction(np.array([user]), 0)[0]) + log_exposure
     log_chance[~world.eligible(np.array([user]), 0)[0]] = -np.inf
     return np.argsort(-(log_chance + rng.gumbel(size=len(log_chance))))[:BOUGHT]
@@ -271,7 +271,7 @@ def joined(log: list[tuple[Decisions, np.ndarray]], now: int) -> Decisions:
         "history",
         "at",
         "items",
-        "logged",
+        "marginal",
         "conditional",
         "reward",
         "judged",
@@ -291,7 +291,7 @@ def improve(
     config = replace(CONFIG, slate=variant.slate, kl=variant.kl, seed=seed)
     if not variant.corrected:
         config = replace(config, weight_cap=1.0)
-        decisions = replace(decisions, logged=np.full(decisions.logged.shape, 1e-12))
+        decisions = replace(decisions, marginal=np.full(decisions.marginal.shape, 1e-12))
     context = TrainingContext(network, made, config, repeats=False)
     policy_gradient(context, decisions, variant.baseline)
 

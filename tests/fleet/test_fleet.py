@@ -62,6 +62,7 @@ def test_one_seed_is_one_course():
     assert here.digest in done.stdout.splitlines()
 
 
+@pytest.mark.mutant
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_each_broken_device_and_lab_is_found(mutant):
     """Each broken device and lab is found within fifteen seeds, and the message says how to

@@ -269,7 +269,8 @@ class Model:
         for i in range(len(taken)):
             slots = [slot for slot in range(taken.items.shape[1]) if taken.items[i, slot] >= 0]
             shown = [
-                (int(taken.items[i, s]), float(taken.conditional[i, s]), float(taken.logged[i, s]),
+                (int(taken.items[i, s]),
+                 float(taken.conditional[i, s]), float(taken.marginal[i, s]),
                  round(float(taken.reward[i, s]), 4) if taken.judged[i, s] else None)
                 for s in slots
             ]  # fmt: skip
