@@ -30,17 +30,15 @@ DAMAGED = "corrupt.db"
 PAGE_BYTES = 4096
 BUSY_TIMEOUT_MS = 2000
 
-# `handed` holds `sent_seq`, and `one` keeps the header a single row.
+# `one` keeps the header a single row.
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (one INTEGER PRIMARY KEY CHECK (one = 1), install TEXT NOT NULL,
-  secret BLOB NOT NULL, seq INTEGER NOT NULL, handed INTEGER NOT NULL, events INTEGER NOT NULL,
+  secret BLOB NOT NULL, seq INTEGER NOT NULL, sent_seq INTEGER NOT NULL, events INTEGER NOT NULL,
   bytes INTEGER NOT NULL, crc INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS event (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,
   kind TEXT NOT NULL, decision TEXT, level INTEGER NOT NULL, line BLOB NOT NULL,
   crc INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS event_decision ON event (decision) WHERE decision IS NOT NULL;
-CREATE TABLE IF NOT EXISTS quarantine (seq INTEGER PRIMARY KEY, id TEXT, reason TEXT NOT NULL,
-  line BLOB);
 CREATE TABLE IF NOT EXISTS state (user TEXT PRIMARY KEY, value BLOB NOT NULL, crc INTEGER NOT NULL,
   seq INTEGER NOT NULL);
 """
@@ -234,7 +232,8 @@ class Database:
         return list(self._folder.glob(f"{DAMAGED}*"))
 
     def _read_header(self) -> OutboxHeader | None:
-        row = self.execute("SELECT install, secret, seq, handed, events, bytes, crc FROM meta").get
+        columns = "install, secret, seq, sent_seq, events, bytes, crc"
+        row = self.execute(f"SELECT {columns} FROM meta").get
         if row is None:
             return None
         header = OutboxHeader(*row[:-1])

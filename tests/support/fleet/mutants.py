@@ -34,15 +34,6 @@ class DeleteFirst(Line):
         return super().post(body, headers)
 
 
-class Credulous(Line):
-    """An uploader that takes a proxy's error page for the collector's answer."""
-
-    def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
-        answer = super().post(body, headers)
-        paged = answer.body.startswith(b"<html>")
-        return replace(answer, body=b'{"error":"expected better"}') if paged else answer
-
-
 def count_again(store: str) -> EventLog:
     """A lab that counts duplicates as new events."""
     found = []
@@ -188,7 +179,6 @@ def confirm_early(engine: Engine) -> None:
 
 MUTANTS = {
     "delete first": Mutant(device={"line": DeleteFirst}),
-    "credulous": Mutant(device={"line": Credulous}),
     "count again": Mutant(read=count_again),
     "same ids again": Mutant(device={"entropy": same_again}),
     "decide late": Mutant(device={"spoil": decide_late}),
