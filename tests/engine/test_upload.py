@@ -18,7 +18,7 @@ from sanderling.events import schema as wire
 from sanderling.events.schema import Event, Loss, Verdict
 from sanderling.upload.backoff import FIRST_BACKOFF_S, MAX_BACKOFF_S, OFFLINE_DELAY_S, Backoff
 from sanderling.upload.transport import NoNetworkError, Response, retry_after_s
-from tests.support.fakes import EventFactory, FakeClock, status, verdicts
+from tests.support.fakes import EventFactory, status, verdicts
 from tests.support.outboxes import database
 from tests.support.upload_bench import Bench
 
@@ -250,25 +250,12 @@ def test_backoff_stays_between_its_bounds(failures, at_least, seed):
     ("value", "expected"),
     [
         ("120", 120), ("0", 0), ("-1", 0), ("1000000000", 300), ("9" * 400, 300), ("soon", 0),
-        ("NaN", 0), ("", 0), ("1.5", 0), ("Sun, 15 Jun 2025 15:08:40 GMT", 120),
-        ("Sunday, 15-Jun-25 15:08:40 GMT", 120),
-        ("Sun, 06 Nov 1994 08:49:37 GMT", 0), ("Sun, 15 Jun 2099 15:08:40 GMT", 300),
-        ("Sun, 99 Jun 9999 15:08:40 GMT", 0), ("²", 0),
+        ("NaN", 0), ("", 0), ("1.5", 0), ("Sun, 15 Jun 2025 15:08:40 GMT", 0), ("²", 0),
     ],
 )  # fmt: skip
 def test_all_forms_of_retry_after(value, expected):
-    """Seconds and dates are understood and clamped to 300 s; anything else asks for nothing."""
-    clock = FakeClock(wall_ms=1_750_000_000_000)
-    assert retry_after_s({"retry-after": value}, clock) == expected
-
-
-def test_retry_after_ignores_the_devices_clock():
-    """A date is compared with the response's own Date, whatever the device's clock says."""
-    headers = {
-        "retry-after": "Sun, 15 Jun 2025 15:08:40 GMT",
-        "date": "Sun, 15 Jun 2025 15:08:00 GMT",
-    }
-    assert retry_after_s(headers, FakeClock(wall_ms=0)) == 40
+    """Seconds are understood and clamped to 300; anything else asks for nothing."""
+    assert retry_after_s({"retry-after": value}) == expected
 
 
 def test_drain_includes_queued_events_and_ends_in_time(bench):

@@ -6,7 +6,6 @@ WAL mode, with one connection that writes and one that only reads.
 from __future__ import annotations
 
 import os
-import shutil
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -136,11 +135,9 @@ class Database:
             raise
         self.header = header
 
-    def checkpoint(self, *, restart: bool = False) -> None:
-        """Fold the log into the file, and cut it to nothing, or with `restart` let it be
-        overwritten."""
-        mode = apsw.SQLITE_CHECKPOINT_RESTART if restart else apsw.SQLITE_CHECKPOINT_TRUNCATE
-        self._writer.wal_checkpoint(mode=mode)
+    def checkpoint(self) -> None:
+        """Fold the log into the file, and cut it to nothing."""
+        self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def checkpoint_every(self, pages: int) -> None:
         """Fold the log into the file whenever it holds so many pages."""
@@ -158,7 +155,7 @@ class Database:
     def delete_damaged(self) -> None:
         """Delete the damaged file that was moved aside, if any; raises `OSError`."""
         for path in self._damaged_files():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            path.unlink()
         self._damaged_bytes = 0
 
     def close(self) -> None:
@@ -182,8 +179,6 @@ class Database:
     def _open_or_reset(self) -> None:
         path = self._folder / DATABASE
         try:
-            if path.exists() and not path.is_file():
-                raise apsw.NotADBError("not a file")
             self._open(path)
         except _DAMAGE:
             self._close_connections()
@@ -222,11 +217,8 @@ class Database:
     def _move_aside(self) -> None:
         """Keep the damaged file and its log under another name; only the last one is kept."""
         for suffix in ("", "-wal", "-shm"):
-            aside = self._folder / (DAMAGED + suffix)
-            if aside.is_dir():
-                shutil.rmtree(aside)
             with suppress(FileNotFoundError):
-                (self._folder / (DATABASE + suffix)).replace(aside)
+                (self._folder / (DATABASE + suffix)).replace(self._folder / (DAMAGED + suffix))
 
     def _damaged_files(self) -> list[Path]:
         return list(self._folder.glob(f"{DAMAGED}*"))

@@ -53,9 +53,9 @@ class EventStore:
         self.limit = limit_bytes
         self.losses = Losses()
         self.shed_decisions: dict[str, None] = {}
+        self.boot = BootClock(clock, entropy)  # of this run under the present identity
         self._clock = clock
         self._entropy = entropy
-        self._boot = BootClock(clock, entropy)
         self._database = Database(folder, limit_bytes, entropy)
         try:
             self.states = StateTable(self._database)
@@ -72,11 +72,6 @@ class EventStore:
     def header(self) -> OutboxHeader:
         """The header as of the last commit. Thread-safe."""
         return self._database.header
-
-    @property
-    def boot(self) -> BootClock:
-        """The boot id and clocks of this run under the present identity. Thread-safe."""
-        return self._boot
 
     def transaction(self, durable: bool) -> AbstractContextManager[OutboxHeader]:
         """Commit the yielded copy of the header with all rows, atomically; on disk if `durable`."""
@@ -315,11 +310,11 @@ class EventStore:
                 self.remove(header, seq)
 
     def _delete_in_steps(self, seqs: Sequence[int]) -> None:
-        """Delete events a few at a time; a checkpoint after each lets the log reuse its space."""
+        """Delete events a few at a time; a checkpoint after each empties the log."""
         for start in range(0, len(seqs), EMERGENCY_ROWS):
             self._delete(seqs[start : start + EMERGENCY_ROWS])
             with suppress(apsw.Error):  # the deletion stands; only the log grows
-                self._database.checkpoint(restart=True)
+                self._database.checkpoint()
 
     def reject(self, id: str, reason: str) -> None:
         """Delete an event that the collector will never store, if it is there; declare it lost."""
@@ -341,7 +336,7 @@ class EventStore:
     def delete_all(self) -> None:
         """Delete everything and take a new identity; a mark says that the bytes are still there."""
         # Before the new id is visible: a boot id must not appear under two install ids.
-        self._boot = BootClock(self._clock, self._entropy)
+        self.boot = BootClock(self._clock, self._entropy)
         with self.transaction(durable=True) as header:
             for table in ("event", "state"):
                 self.execute(f"DELETE FROM {table}")

@@ -9,11 +9,8 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
-
-from sanderling.runtime.clock import Clock
 
 if TYPE_CHECKING:
     import urllib3
@@ -151,23 +148,9 @@ def _check_url(url: str) -> None:
         )
 
 
-def retry_after_s(headers: Mapping[str, str], clock: Clock) -> float:
-    """Return the seconds, 0 to 300, that a response asks to wait; 0 when it asks for nothing valid.
-
-    A date is compared with the response's own Date if there is one, because the device's clock may
-    be wrong.
-    """
+def retry_after_s(headers: Mapping[str, str]) -> float:
+    """Return the seconds, 0 to 300, that a response asks to wait; 0 where it gives no number."""
     value = headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
         return min(float(value[:9]), MAX_RETRY_AFTER_S)
-
-    try:
-        until_s = parsedate_to_datetime(value).timestamp()
-        now_s = (
-            parsedate_to_datetime(headers["date"]).timestamp()
-            if "date" in headers
-            else clock.wall_ms() / 1000
-        )
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return 0.0
-    return min(max(0.0, until_s - now_s), MAX_RETRY_AFTER_S)
+    return 0.0

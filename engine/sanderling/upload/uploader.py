@@ -278,7 +278,7 @@ class Uploader:
 
     def _back_off_for(self, response: Response) -> float:
         """Back off for at least as long as the response asks."""
-        return self._back_off(retry_after_s(response.headers, self._clock))
+        return self._back_off(retry_after_s(response.headers))
 
     def _back_off(self, at_least_s: float = 0.0) -> float:
         return self._pause(self._backoff.failure_delay_s(at_least_s))

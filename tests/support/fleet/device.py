@@ -18,7 +18,7 @@ from sanderling import Engine, Receipt, Slate, SlateItem
 from sanderling.errors import StorageError
 from sanderling.events import codec
 from sanderling.events.schema import Event
-from sanderling.outbox.records import is_intact
+from sanderling.outbox.records import EventRow
 from sanderling.runtime.clock import Entropy
 from tests.support.engines import active_bundle_of
 from tests.support.fleet import changes
@@ -405,7 +405,7 @@ def spoil_row(path: Path, rng: random.Random) -> Event | None:
             "SELECT seq, CAST(id AS BLOB), CAST(line AS BLOB), crc FROM event ORDER BY seq"
         )
     )
-    rows = [row for row in rows if is_intact(*row[1:])]
+    rows = [row for row in rows if EventRow(row[0], row[1], "", 0, *row[2:]).intact()]
     event = None
     if rows:
         seq, _, line, _ = rng.choice(rows)
