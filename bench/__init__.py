@@ -1,1 +1,4 @@
-"""Benchmarks: `python -m bench NAME`. The last line of stdout is one JSON object. Never part of a test."""
+"""Benchmarks: `python -m bench` lists them, `python -m bench NAME` runs one.
+
+The last line of stdout is one JSON object. No test runs a benchmark.
+"""

@@ -23,10 +23,10 @@ from safetensors.numpy import save_file
 
 from bench.bandits.simulator import (
     CONFIG,
+    EXPOSURE_SPREAD,
     ITEMS,
     LOGGED,
     READING,
-    SHELF,
     SLOTS,
     learn_first,
     purchases,
@@ -71,8 +71,8 @@ def run(arguments: list[str]) -> dict[str, Any]:
 def _played(world: FittedEnvironment, text: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     users = rng.permutation(world.users)[: LOGGED + USERS]
-    shelf = SHELF * rng.standard_normal(ITEMS)
-    bought = [purchases(world, one, shelf, rng) for one in users]
+    log_exposure = EXPOSURE_SPREAD * rng.standard_normal(ITEMS)
+    bought = [purchases(world, one, log_exposure, rng) for one in users]
     network = learn_first(bought[:LOGGED], text, seed)
     with tempfile.TemporaryDirectory() as place:
         _write(network, Path(place) / "bundle")

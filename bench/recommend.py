@@ -57,6 +57,7 @@ def _case(items: int) -> dict[str, Any]:
                 for item in rows[:20]:
                     engine.observe(f"user-{user}", item)
             engine.warm_up()
+            # The engine does not show its index; the same search alone needs it.
             index = engine._serving.scorer.index
             queries = rng.standard_normal((USERS, DIM)).astype(np.float32)
             vectors = index.rows * index.scale[:, None]

@@ -1,5 +1,6 @@
-"""What holds for every test: one thread for numerical libraries, files in memory where there is room,
-and no time limit for the examples of hypothesis, because a machine may stand still at times.
+"""Settings of every test: one thread for numerical libraries, temporary files in memory.
+
+Hypothesis has no time limit for an example, because a busy machine may pause a process.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("timeless", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("timeless")
 
-# Two workers with as many threads as cores each only get in each other's way. Set before torch is imported;
-# processes that a test starts inherit it.
+# Two workers with as many threads as cores each only get in each other's way. Set before torch is
+# imported; processes that a test starts inherit it.
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
@@ -28,7 +29,7 @@ MEMORY_BYTES = 4 * 2**30
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Put temporary folders into memory: most of a test that stores something is waiting for a disk to flush.
+    """Put temporary folders into memory: tests that store something mostly wait for disk flushes.
 
     Long runs and power cuts keep the disk; so does a run with a `--basetemp` of its own.
     """

@@ -1,4 +1,4 @@
-"""The house: what importing costs, what every test says, and that the contract's words stand in its documents."""
+"""Rules for the whole repository: cost of importing, test docstrings, words of the contract."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def loaded_by(code: str) -> set[str]:
 
 
 @pytest.mark.parametrize("code", ["import sanderling", "from sanderling import Engine"])
-def test_importing_the_face_loads_nothing_heavy(code):
-    """Neither the package nor the engine pulls in onnxruntime, tokenizers, numba or anything of the lab."""
+def test_importing_the_package_loads_nothing_heavy(code):
+    """Neither the package nor the engine imports onnxruntime, tokenizers, numba or the lab."""
     assert not loaded_by(code) & HEAVY
 
 
@@ -59,7 +59,7 @@ def test_every_test_says_what_it_proves(path):
 
 
 def imported_by(path: Path) -> set[str]:
-    """Return the dotted names of the modules that a file imports, with the names taken from them."""
+    """Return the dotted names of the modules that a file imports and of what it takes from them."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -71,7 +71,7 @@ def imported_by(path: Path) -> set[str]:
 
 
 def test_nobody_imports_a_test_module():
-    """What several test modules need lies in tests/support; neither tests nor helpers import a module of tests."""
+    """Tests and helpers import no test module; shared code lies in tests/support."""
     for path in sorted((ROOT / "tests").rglob("*.py")):
         for name in imported_by(path):
             module = name.split(".")[:4]
@@ -84,10 +84,25 @@ def test_nobody_imports_a_test_module():
 
 
 def test_the_benchmarks_import_nothing_from_the_tests():
-    """A benchmark runs without the tests' code; tests may import what a benchmark has to check it."""
+    """A benchmark runs without the tests' code; tests may import a benchmark to check it."""
     for path in sorted((ROOT / "bench").rglob("*.py")):
         found = sorted(name for name in imported_by(path) if name.split(".")[0] == "tests")
         assert not found, f"{path.relative_to(ROOT)}: expected no import from tests, found {found}"
+
+
+def test_the_benchmarks_are_listed():
+    """`python -m bench` names each benchmark with one line that describes it."""
+    listed = subprocess.run(
+        [sys.executable, "-m", "bench"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout.splitlines()[2:]
+    names = sorted(path.stem for path in (ROOT / "bench").glob("[!_]*.py"))
+    assert [line.split()[0] for line in listed] == names
+    assert all(len(line.split()) > 3 for line in listed)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ from sanderling_trainer.policy.training.policy_gradient import policy_gradient
 from sanderling_trainer.policy.training.warm_start import warm_start
 
 ITEMS, LOGGED, JUDGED, BOUGHT, RELEASES, ROUNDS = 400, 2500, 300, 4, 5, 2
-SHELF = 1.5
+EXPOSURE_SPREAD = 1.5
 READING = PositionBias((1.0, 0.8, 0.6, 0.5, 0.4))
 SLOTS, POOL, EPSILON = READING.slots, 30, 0.2
 SETTINGS = SimulatorSettings(
@@ -91,8 +91,8 @@ def run(data: Path, seeds: int) -> list[dict[str, Any]]:
         rng = np.random.default_rng(seed)
         world = fit_simulator(user, item, texts, READING, rng, SETTINGS)
         users = rng.permutation(world.users)[: LOGGED + JUDGED]
-        shelf = SHELF * rng.standard_normal(ITEMS)
-        bought = [purchases(world, one, shelf, rng) for one in users]
+        log_exposure = EXPOSURE_SPREAD * rng.standard_normal(ITEMS)
+        bought = [purchases(world, one, log_exposure, rng) for one in users]
         first = learn_first(bought[:LOGGED], text, seed)
         for variant in VARIANTS:
             values[variant.name][seed] = releases(world, users, bought, first, variant, seed)
@@ -127,10 +127,10 @@ def read(folder: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
 
 
 def purchases(
-    world: FittedEnvironment, user: int, shelf: np.ndarray, rng: np.random.Generator
+    world: FittedEnvironment, user: int, log_exposure: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draw items without replacement by attraction at time 0 times exp(shelf) (Gumbel top-k)."""
-    log_chance = np.log(world.attraction(np.array([user]), 0)[0]) + shelf
+    """Draw items without replacement by attraction at time 0 times exp(log_exposure) (Gumbel top-k)."""
+    log_chance = np.log(world.attraction(np.array([user]), 0)[0]) + log_exposure
     log_chance[~world.eligible(np.array([user]), 0)[0]] = -np.inf
     return np.argsort(-(log_chance + rng.gumbel(size=len(log_chance))))[:BOUGHT]
 

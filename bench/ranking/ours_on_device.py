@@ -38,7 +38,8 @@ class OnDevice:
     """The int8 bundle of a `Sanderling`."""
 
     name = "Sanderling, int8 on the device path"
-    _encoder_of: Path | None = None
+    shared_encoder: Path | None = None
+    """The bundle whose encoder the later ones copy."""
 
     def __init__(self, **settings: float) -> None:
         self.policy = Sanderling(**settings)
@@ -85,9 +86,9 @@ class OnDevice:
         config = replace(policy.config, epsilon=0.0)
         trained = Checkpoint(policy.network, catalogue, config, metadata, policy.popularity)
         checkpoint.save(source, trained, {})
-        build(source, bundle, encoding=Encoding(), encoder_of=OnDevice._encoder_of)
+        build(source, bundle, encoding=Encoding(), encoder_of=OnDevice.shared_encoder)
         shutil.rmtree(source)
-        OnDevice._encoder_of = OnDevice._encoder_of or bundle
+        OnDevice.shared_encoder = OnDevice.shared_encoder or bundle
 
     def _agree(self, queries: Queries, found: NDArray[np.float32]) -> None:
         with Engine.open(self.folder / "bundle") as engine:

@@ -1,4 +1,7 @@
-"""A valid bundle of random items and a random policy, of any size; the same seed gives the same bytes."""
+"""A valid bundle of any size, of random items and a random policy.
+
+The same seed gives the same bytes.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,14 @@ ENCODER = Path(__file__).parents[2] / "tests" / "golden"
 TEXT_DIM = 16
 COLOURS = ["red", "green", "blue", "black", "white"]
 THINGS = [
-    "trail shoe", "warm jacket", "camping tent", "mystery novel", "jazz album", "film about the sea", "coffee",
-]  # fmt: skip
+    "trail shoe",
+    "warm jacket",
+    "camping tent",
+    "mystery novel",
+    "jazz album",
+    "film about the sea",
+    "coffee",
+]
 
 
 def write_random_bundle(

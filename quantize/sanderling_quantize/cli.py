@@ -69,7 +69,9 @@ def quantize(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Distil, export, quantize, check and seal a bundle; exits with 1 and writes nothing if the gate fails.
+    """Distil, export, quantize, check and seal a bundle.
+
+    Exits with 1 and writes nothing if the gate fails.
 
     Example: sanderling quantize checkpoint/ --out bundle/
     """
@@ -137,7 +139,10 @@ def gate(
 
 
 def _lines(path: Path) -> tuple[str, ...]:
-    """Return the lines of a text file that are not blank; raise `TableError` with the line that is not UTF-8."""
+    """Return the lines of a text file that are not blank.
+
+    Raises `TableError`, naming the line, where one is not UTF-8.
+    """
     data = path.read_bytes()
     try:
         text = data.decode("utf-8-sig")
@@ -154,7 +159,9 @@ def _lines(path: Path) -> tuple[str, ...]:
 def _table(rows: list[Check]) -> str:
     lines = [f"{'check':<28}{'value':>14}{'threshold':>14}"]
     lines += [
-        f"{row.check:<28}{row.value:>14.4f}{row.threshold:>14.4f}  {_verdict(row)}  {row.note}".rstrip()
+        (
+            f"{row.check:<28}{row.value:>14.4f}{row.threshold:>14.4f}  {_verdict(row)}  {row.note}"
+        ).rstrip()
         for row in rows
     ]
     return "\n".join(lines)

@@ -17,7 +17,14 @@ from sanderling.outbox.outbox import Outbox
 from sanderling.outbox.records import WriteRequest
 from sanderling.outbox.state_table import StateTable
 from tests.support.bundles import write_bundle
-from tests.support.engines import outbox_of, profiles_of, run_on_empty, scorer_of, stored
+from tests.support.engines import (
+    outbox_of,
+    profiles_of,
+    run_on_empty,
+    scorer_of,
+    stored,
+    user_states_of,
+)
 from tests.support.fakes import EventFactory, FakeClock, FakeEntropy
 from tests.support.outboxes import open_store
 
@@ -145,13 +152,13 @@ def test_events_of_the_new_pseudonym_during_forgetting_are_stored(engine):
     """What the user does under the new pseudonym before the old rows are gone is stored."""
     live(engine, "anna")
     profiles, scorer = profiles_of(engine), scorer_of(engine)
-    key, names = profiles._states.forget("anna")
+    key, names = user_states_of(engine).forget("anna")
     profiles.observe("anna", "item-3", "view", scorer)
     outbox_of(engine).forget(names, [key])
     engine.recommend("anna")
-    told = [event for event in stored(engine) if not isinstance(event, Loss)]
-    assert [type(event) for event in told] == [Observation, Decision]
-    assert (told[1].state_events, told[1].state_checksum) == (
+    events = [event for event in stored(engine) if not isinstance(event, Loss)]
+    assert [type(event) for event in events] == [Observation, Decision]
+    assert (events[1].state_events, events[1].state_checksum) == (
         1,
         next_checksum(NO_EVENTS, "item-3", "view"),
     )
@@ -242,7 +249,8 @@ def test_events_of_the_old_identity_are_refused_after_a_reset(engine, tmp_path):
     """Events and states that were under way during the reset are not stored, and rewards are
     refused."""
     live(engine, "anna")
-    profiles, slate = profiles_of(engine), engine.recommend("anna")
+    profiles, states = profiles_of(engine), user_states_of(engine)
+    slate = engine.recommend("anna")
     outbox_of(engine).reset_identity()
     profiles.observe("anna", "item-3", "view", scorer_of(engine))
     outbox_of(engine).put_durable([])
@@ -250,7 +258,7 @@ def test_events_of_the_old_identity_are_refused_after_a_reset(engine, tmp_path):
     assert not engine.reward(slate, slate[0], 1.0)
     assert stored(engine) == []
     assert traces(tmp_path, slate.pseudonym) == []
-    assert traces(tmp_path, profiles._states.key("anna")) == []
+    assert traces(tmp_path, states.key("anna")) == []
 
 
 def test_a_damaged_file_that_was_moved_aside_is_deleted_too(engine, tmp_path):

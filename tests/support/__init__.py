@@ -1,1 +1,1 @@
-"""What the tests share: fakes, small worlds, victims that are made to die, slow references, a simulated fleet."""
+"""Shared by the tests: fakes, fixtures, crashing processes, slow references, a simulated fleet."""

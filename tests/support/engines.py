@@ -1,4 +1,8 @@
-"""What tests look at inside an engine: the only module of tests that reaches into `Engine`."""
+"""What tests look at inside an engine: the only module of tests that reaches into `Engine`.
+
+An app has no use for these parts, so that nothing public shows them; tests break them on purpose
+or compare them with a reference.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,13 @@ from typing import Any
 from sanderling import Engine
 from sanderling.events import codec
 from sanderling.events.schema import Event
+from sanderling.outbox.event_store import EventStore
 from sanderling.outbox.outbox import Outbox
 from sanderling.ranking.scorer import Scorer
 from sanderling.releases.active_bundle import ActiveBundle
+from sanderling.users.event_factory import EventFactory
 from sanderling.users.profiles import UserProfiles
+from sanderling.users.user_states import UserStates
 
 
 def outbox_of(engine: Engine) -> Outbox | None:
@@ -24,6 +31,22 @@ def profiles_of(engine: Engine) -> UserProfiles:
     return engine._profiles
 
 
+def event_factory_of(engine: Engine) -> EventFactory:
+    """Return what makes an engine's events under its present identity."""
+    return profiles_of(engine)._event_factory
+
+
+def user_states_of(engine: Engine) -> UserStates:
+    """Return the states of an engine's users under its present identity."""
+    return profiles_of(engine)._states
+
+
+def event_store_of(engine: Engine) -> EventStore | None:
+    """Return the file of an engine's outbox, None where nothing can be stored."""
+    outbox = outbox_of(engine)
+    return outbox._store if outbox else None
+
+
 def active_bundle_of(engine: Engine) -> ActiveBundle:
     """Return the holder of the bundle that serves."""
     return engine._serving
@@ -31,7 +54,7 @@ def active_bundle_of(engine: Engine) -> ActiveBundle:
 
 def scorer_of(engine: Engine) -> Scorer:
     """Return the scorer that serves."""
-    return engine._serving.scorer
+    return active_bundle_of(engine).scorer
 
 
 def run_on_empty(engine: Engine) -> None:

@@ -103,30 +103,40 @@ def others(log: EventLog) -> dict:
     return {key: events for key, events in log.events.items() if key[0] == STAYS}
 
 
-class Interrupted(LocalObjectStore):
-    """Calls `act` before its n-th operation."""
+class HookedStore(LocalObjectStore):
+    """Calls `before_change` before each change of a file."""
+
+    def before_change(self) -> None:
+        raise NotImplementedError
+
+    def put(self, name: str, data: bytes) -> None:
+        self.before_change()
+        super().put(name, data)
+
+    def create(self, name: str, data: bytes) -> None:
+        self.before_change()
+        super().create(name, data)
+
+    def delete(self, name: str) -> None:
+        self.before_change()
+        super().delete(name)
+
+
+class Interrupted(HookedStore):
+    """Calls `act` before its n-th operation, reading included."""
 
     def __init__(self, root: Path, operation: int, act: Callable[[], object]) -> None:
         super().__init__(root)
         self.left = operation
         self.act = act
 
+    def before_change(self) -> None:
+        self._count()
+
     def _count(self) -> None:
         self.left -= 1
         if self.left == 0:
             self.act()
-
-    def put(self, name: str, data: bytes) -> None:
-        self._count()
-        super().put(name, data)
-
-    def create(self, name: str, data: bytes) -> None:
-        self._count()
-        super().create(name, data)
-
-    def delete(self, name: str) -> None:
-        self._count()
-        super().delete(name)
 
     def get(self, name: str) -> bytes:
         self._count()

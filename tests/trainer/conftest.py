@@ -1,4 +1,4 @@
-"""What several tests of the lab share: a bucket behind the S3 interface, on loopback; a disk whose power can be cut."""
+"""Fixtures of the lab's tests: an S3 bucket on loopback, a disk whose power can be cut."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.support.bundles import write_bundle
 from tests.support.power import LoopDisk, plugged_in
 
 if TYPE_CHECKING:
+    from sanderling_trainer.event_log.object_store import ObjectStore
     from tests.support.releases import ReleaseWorld
 
 NUMBERS = itertools.count()
@@ -73,3 +74,13 @@ def world(release_folder: Path, tmp_path: Path) -> Iterator[ReleaseWorld]:
     world = ReleaseWorld(tmp_path)
     yield world
     world.server.stop()
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(request, tmp_path) -> ObjectStore:
+    """Return an empty store, in a folder and in a bucket."""
+    from sanderling_trainer.event_log.object_store import open_store
+
+    return open_store(
+        str(tmp_path) if request.param == "folder" else request.getfixturevalue("bucket")
+    )

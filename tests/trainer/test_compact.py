@@ -19,6 +19,7 @@ from sanderling_trainer.event_log.segment_format import encode_line, new_file_na
 from sanderling_trainer.jobs.compact import compact
 from sanderling_trainer.jobs.lease import LEASE_S
 from tests.support.fakes import EventFactory, FakeClock
+from tests.support.stores import HookedStore
 
 pytestmark = pytest.mark.lab
 
@@ -79,26 +80,14 @@ def test_reading_is_the_same_before_and_after(tmp_path_factory, rng: random.Rand
     assert read_segments(roots[0]) == read_segments(roots[1])
 
 
-class DyingStore(LocalObjectStore):
+class DyingStore(HookedStore):
     """Raises KeyboardInterrupt after so many changes."""
 
     def __init__(self, root: Path, changes: int) -> None:
         super().__init__(root)
         self.left = changes
 
-    def put(self, name: str, data: bytes) -> None:
-        self._count()
-        super().put(name, data)
-
-    def create(self, name: str, data: bytes) -> None:
-        self._count()
-        super().create(name, data)
-
-    def delete(self, name: str) -> None:
-        self._count()
-        super().delete(name)
-
-    def _count(self) -> None:
+    def before_change(self) -> None:
         self.left -= 1
         if self.left < 0:
             raise KeyboardInterrupt

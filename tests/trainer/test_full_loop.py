@@ -63,6 +63,19 @@ def finished(shared):
     return folder / "demo", summary
 
 
+def retrain_arguments(demo, out):
+    """Return the command that retrains on a demo's events, from its checkpoint."""
+    return (
+        "retrain",
+        "--events",
+        demo / "events",
+        "--checkpoint",
+        demo / "checkpoint",
+        "--out",
+        out,
+    )
+
+
 def test_nothing_is_lost_through_a_collector_outage_and_a_killed_device(finished):
     """Every reward acknowledged to the app is in the segments, and no event number is missing."""
     events = finished[1]["events"]
@@ -163,15 +176,7 @@ def test_the_commands_work_one_by_one(finished, tmp_path):
     assert evaluated["users"] == 300
     assert evaluated["recall@5"]["value"] > 0.2
     retrained = sanderling(
-        *(
-            "retrain",
-            "--events",
-            out / "events",
-            "--checkpoint",
-            out / "checkpoint",
-            "--out",
-            tmp_path / "next",
-        ),
+        *retrain_arguments(out, tmp_path / "next"),
         "--ship-anyway",
     )
     assert retrained["release"] == 2
@@ -184,15 +189,7 @@ def test_a_held_candidate_leaves_no_checkpoint(finished, tmp_path):
     out, gate = finished[0], finished[1]["ope"]["gate"]
     assert not gate["passed"]
     held = sanderling(
-        *(
-            "retrain",
-            "--events",
-            out / "events",
-            "--checkpoint",
-            out / "checkpoint",
-            "--out",
-            tmp_path / "next",
-        ),
+        *retrain_arguments(out, tmp_path / "next"),
         *("--bundle", tmp_path / "bundle"),
         status=3,
     )

@@ -13,7 +13,6 @@ from sanderling_trainer.event_log.object_store import (
     JOB_TIMEOUT,
     LocalObjectStore,
     ObjectStore,
-    open_store,
 )
 from sanderling_trainer.jobs.compact import compact
 from sanderling_trainer.jobs.erase import erase
@@ -29,13 +28,6 @@ from tests.support.fakes import EventFactory, FakeClock
 from tests.support.stores import DAY_S, GONE, STAYS, Interrupted, holding, put
 
 pytestmark = pytest.mark.lab
-
-
-@pytest.fixture(params=["folder", "s3"])
-def store(request, tmp_path) -> ObjectStore:
-    return open_store(
-        str(tmp_path) if request.param == "folder" else request.getfixturevalue("bucket")
-    )
 
 
 def test_a_second_job_fails_with_who_works_and_what_to_do(store):
@@ -200,6 +192,7 @@ def test_interruptions_find_a_lease_that_does_not_look_again(tmp_path, monkeypat
     """Without the check of the highest number after writing, or of the old lease after creating,
     two jobs go on.
     """
+    # The two checks exist only for races between jobs: to leave one out, break it inside.
     check_ended = Lease._check_ended
     before_creating = lambda self, number: None if self._number else check_ended(self, number)  # noqa: E731
     for number, (name, broken) in enumerate(

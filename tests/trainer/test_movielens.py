@@ -66,7 +66,9 @@ def publisher() -> bytes:
     return archive(**{
         "ml-100k/u.genre": "".join(f"{name}|{number}\n" for number, name in enumerate(GENRES)),
         "ml-100k/u.item": ITEMS.encode("latin-1"),
-        "ml-100k/u.user": "".join(f"{user}|{age}|M|{occupation}|00000\n" for user, age, occupation in USERS),
+        "ml-100k/u.user": "".join(
+            f"{user}|{age}|M|{occupation}|00000\n" for user, age, occupation in USERS
+        ),
         "ml-100k/u.data": "".join("\t".join(map(str, row)) + "\n" for row in RATINGS),
     })  # fmt: skip
 
@@ -80,7 +82,9 @@ def wheel() -> bytes:
     ratings = "".join("\t".join(map(str, row)) + "\r\n" for row in reversed(RATINGS))
     return archive(**{
         "recbole/dataset_example/ml-100k/ml-100k.item": WHEEL_ITEMS,
-        "recbole/dataset_example/ml-100k/ml-100k.user": f"user\tage\tgender\toccupation\tzip\r\n{users}",
+        "recbole/dataset_example/ml-100k/ml-100k.user": (
+            f"user\tage\tgender\toccupation\tzip\r\n{users}"
+        ),
         "recbole/dataset_example/ml-100k/ml-100k.inter": f"user\titem\trating\ttime\r\n{ratings}",
     })  # fmt: skip
 
@@ -190,14 +194,17 @@ BROKEN: dict[str, bytes] = {
     "web page": b"<html>Log in</html>",
     "another zip": archive(readme="x"),
     "rating of words": archive(**{
-        "ml-100k/u.genre": "a|0\n", "ml-100k/u.item": ITEMS.encode("latin-1"), "ml-100k/u.user": "1|2|M|x|0\n",
+        "ml-100k/u.genre": "a|0\n", "ml-100k/u.item": ITEMS.encode("latin-1"),
+        "ml-100k/u.user": "1|2|M|x|0\n",
         "ml-100k/u.data": "1\tone\t5\t100\n",
     }),
     "rating of three": archive(**{
-        "ml-100k/u.genre": "a|0\n", "ml-100k/u.item": "", "ml-100k/u.user": "", "ml-100k/u.data": "1\t2\t3\n",
+        "ml-100k/u.genre": "a|0\n", "ml-100k/u.item": "", "ml-100k/u.user": "",
+        "ml-100k/u.data": "1\t2\t3\n",
     }),
     "user who is nobody": archive(**{
-        "ml-100k/u.genre": "a|0\n", "ml-100k/u.item": ITEMS.encode("latin-1"), "ml-100k/u.user": "1|20|M|x|0\n",
+        "ml-100k/u.genre": "a|0\n", "ml-100k/u.item": ITEMS.encode("latin-1"),
+        "ml-100k/u.user": "1|20|M|x|0\n",
         "ml-100k/u.data": "9\t1\t5\t100\n",
     }),
 }  # fmt: skip

@@ -21,20 +21,12 @@ from sanderling_trainer.collector.server import create_app
 from sanderling_trainer.event_log import object_store as place
 from sanderling_trainer.event_log.object_store import (
     LocalObjectStore,
-    ObjectStore,
     RemoteObjectStore,
     open_store,
 )
 from sanderling_trainer.event_log.reader import read_partitions, read_segments
 
 pytestmark = pytest.mark.lab
-
-
-@pytest.fixture(params=["folder", "s3"])
-def store(request, tmp_path) -> ObjectStore:
-    return open_store(
-        str(tmp_path) if request.param == "folder" else request.getfixturevalue("bucket")
-    )
 
 
 def test_a_file_exists_until_it_is_deleted(store):

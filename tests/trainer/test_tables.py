@@ -248,8 +248,10 @@ def test_nulls(tmp_path: Path, catalogue: Catalogue, column: str) -> None:
 
 
 @pytest.mark.parametrize(("ids", "expected"), [
-    (["a", "", "c"], "row 2, column `item_id`: expected an item id of 1 to 512 characters, found nothing"),
-    (["a", "b", "a"], "row 3, column `item_id`: expected an id not used before (row 1 has it), found `a`"),
+    (["a", "", "c"],
+     "row 2, column `item_id`: expected an item id of 1 to 512 characters, found nothing"),
+    (["a", "b", "a"],
+     "row 3, column `item_id`: expected an id not used before (row 1 has it), found `a`"),
 ])  # fmt: skip
 def test_bad_items(tmp_path: Path, ids: list[str], expected: str) -> None:
     """An empty and a repeated id are named by file, row and column."""
@@ -276,7 +278,8 @@ def test_ids_of_other_types(tmp_path: Path, ids: list[Any]) -> None:
     (["0", "1"], ["7", "8"], "row 1, column `rank`: expected a whole number from 1, found `0`"),
     (["1", "1.5"], ["7", "8"], "row 2, column `rank`: expected a whole number from 1, found `1.5`"),
     (["1", "inf"], ["7", "8"], "row 2, column `rank`: expected a whole number from 1, found `inf`"),
-    (["1", "2"], ["7", "7"], "row 2, column `item_id`: expected an item new to the slate of a, found `7`"),
+    (["1", "2"], ["7", "7"],
+     "row 2, column `item_id`: expected an item new to the slate of a, found `7`"),
 ])  # fmt: skip
 def test_bad_slates(tmp_path: Path, ranks: list[str], items: list[str], expected: str) -> None:
     """Ranks run 1, 2, 3… for each user without repeated items; the first bad row is named."""
