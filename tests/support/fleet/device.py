@@ -15,12 +15,6 @@ import pytest
 
 from sanderling import Engine, Receipt, Slate, SlateItem
 from sanderling.errors import StorageError
-<<<<<<< HEAD
-from sanderling.events import codec
-from sanderling.events.schema import Event
-from sanderling.outbox.records import EventRow
-=======
->>>>>>> main
 from sanderling.runtime.clock import Entropy
 from tests.support.engines import active_bundle_of, wait_for_confirmation
 from tests.support.fleet import catalog_actions
@@ -430,40 +424,5 @@ class Device:
         event = damage_row(self.folder / "outbox.db", self.rng)
         self.disk.mark_flushed()
         if event is not None:
-<<<<<<< HEAD
-            self.ledger.rot(event)
-        self.world.note(self.name, "rots", event and event.id)
-
-
-def join_confirmation() -> None:
-    """Wait until a served release is confirmed: that happens in a background thread."""
-    for thread in threading.enumerate():
-        if thread.name == "sanderling-confirm":
-            thread.join()
-
-
-def spoil_row(path: Path, rng: random.Random) -> Event | None:
-    """Flip one bit of an intact row; return its event."""
-    database = apsw.Connection(str(path))
-    rows = list(
-        database.execute(
-            "SELECT seq, CAST(id AS BLOB), CAST(line AS BLOB), crc FROM event ORDER BY seq"
-        )
-    )
-    rows = [row for row in rows if EventRow(row[0], row[1], "", 0, *row[2:]).intact()]
-    event = None
-    if rows:
-        seq, _, line, _ = rng.choice(rows)
-        event = codec.decode(line)
-        spoilt, name = bytearray(line), line.find(b'"user":"')
-        places = [
-            at for at in range(len(line)) if not name <= at < name + 41
-        ]  # whose it is can still be read
-        spoilt[rng.choice(places)] ^= 1 << rng.randrange(8)
-        database.execute("UPDATE event SET line = ? WHERE seq = ?", (bytes(spoilt), seq))
-    database.close()
-    return event
-=======
             self.ledger.mark_damaged(event)
         self.simulation.record(self.name, "damages", event and event.id)
->>>>>>> main
