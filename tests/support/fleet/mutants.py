@@ -40,16 +40,6 @@ class DeleteFirst(Connection):
         return super().post(body, headers)
 
 
-class TrustErrorPages(Connection):
-    """An uploader that takes a proxy's error page for the collector's answer."""
-
-    def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
-        answer = super().post(body, headers)
-        if answer.body.startswith(b"<html>"):
-            return replace(answer, body=b'{"error":"expected better"}')
-        return answer
-
-
 def count_duplicates(store: str) -> EventLog:
     """A reader that counts duplicates as new events."""
     copies = []
@@ -232,7 +222,6 @@ def confirm_early(engine: Engine) -> None:
 
 MUTANTS = {
     "delete before the answer": Mutant(device={"connection": DeleteFirst}),
-    "trust error pages": Mutant(device={"connection": TrustErrorPages}),
     "count duplicates": Mutant(read=count_duplicates),
     "repeat ids": Mutant(device={"entropy": repeat_ids}),
     "write decisions late": Mutant(device={"break_engine": decide_late}),
