@@ -335,9 +335,9 @@ def _is_collectors_refusal(body: bytes) -> bool:
     return True
 
 
-def _decode_answer(body: bytes) -> wire.Answer:
+def _decode_answer(body: bytes) -> wire.BatchResponse:
     """Return the collector's answer, or one without verdicts for, say, a hotel's login page."""
     try:
-        return msgspec.json.decode(body, type=wire.Answer)
+        return msgspec.json.decode(body, type=wire.BatchResponse)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        return wire.Answer([])
+        return wire.BatchResponse([])

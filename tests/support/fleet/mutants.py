@@ -156,8 +156,8 @@ def keep_no_list(engine: Engine) -> None:
 
 def keep_old_items(engine: Engine) -> None:
     """An engine whose added items override those of every newer release."""
-    active_bundle_of(engine)._make_scorer = lambda bundle: Scorer(bundle).with_changes(
-        scorer_of(engine).changes.records
+    active_bundle_of(engine)._make_scorer = lambda bundle: Scorer(bundle).with_overlay(
+        scorer_of(engine).overlay.records
     )
 
 
