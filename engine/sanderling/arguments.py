@@ -80,7 +80,8 @@ def rewards_by_slot(
 ) -> list[tuple[SlateItem, float]]:
     """Return items of a slate with their checked rewards, in the order of the slots.
 
-    Raises as `items_on_slate` and `check_value` do. The app's own order could reveal what the user touched first.
+    Raises as `items_on_slate` and `check_value` do. The app's own order could reveal
+    what the user touched first.
     """
     items = items_on_slate(slate, values)
     rewards = zip(items, map(check_value, values.values()), strict=True)

@@ -38,7 +38,7 @@ from sanderling.users.profiles import UserProfiles
 from sanderling.users.recommendation import recommend
 
 REWARD_TIMEOUT_S = 10.0
-"""Seconds that `reward` waits for the disk before its receipt says that the reward is not stored."""
+"""Seconds that `reward` waits for the disk before its receipt says not stored."""
 
 
 class Engine:

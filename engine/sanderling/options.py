@@ -176,8 +176,8 @@ def check_privacy(epsilon: object, *, adapt: bool, window_s: object) -> None:
         )
     if not _is_number(epsilon, MIN_PRIVACY_EPSILON, MAX_PRIVACY_EPSILON):
         raise ValueError(
-            f"privacy: expected an epsilon of {MIN_PRIVACY_EPSILON:g} to {MAX_PRIVACY_EPSILON:g}, or None,"
-            f" found {shown(epsilon)}"
+            f"privacy: expected an epsilon of {MIN_PRIVACY_EPSILON:g} to {MAX_PRIVACY_EPSILON:g},"
+            f" or None, found {shown(epsilon)}"
         )
 
 

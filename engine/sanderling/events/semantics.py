@@ -62,7 +62,7 @@ def as_observation(event: Outcome) -> Observation:
 
 
 def type_of(event: Event) -> str:
-    """Return the `type` of an event on the wire: decision, outcome, observation, state_reset or loss."""
+    """Return the wire's `type`: decision, outcome, observation, state_reset or loss."""
     return str(type(event).__struct_config__.tag)
 
 

@@ -121,7 +121,7 @@ class Scorer:
         )
 
     def find(self, item: str) -> int | None:
-        """Return the row of an item id, or None when it is in neither the bundle nor the overlay."""
+        """Return the row of an item id, or None: it is in neither the bundle nor the overlay."""
         row = self._row_cache.get(item)
         row = self._look_up(item) if row is None else row
         return row if row >= 0 else None

@@ -186,7 +186,7 @@ class ActiveBundle:
             )
 
     def close(self, timeout_s: float) -> None:
-        """Wait for a confirmation under way; let the next start try a release that decided nothing."""
+        """Wait for a confirmation; let the next start try a release that decided nothing."""
         try:
             if self.slots and self._owns_folder and self._is_unconfirmed:
                 self.slots.clear_trial()
