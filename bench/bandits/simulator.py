@@ -129,7 +129,7 @@ def read(folder: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
 def purchases(
     world: FittedEnvironment, user: int, log_exposure: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draw items without replacement by attraction at time 0 times exp(log_exposure) (Gumbel top-k)."""
+    """Draw items without replacement by attraction at time 0 times exposure (Gumbel top-k)."""
     log_chance = np.log(world.attraction(np.array([user]), 0)[0]) + log_exposure
     log_chance[~world.eligible(np.array([user]), 0)[0]] = -np.inf
     return np.argsort(-(log_chance + rng.gumbel(size=len(log_chance))))[:BOUGHT]

@@ -80,6 +80,13 @@ def locks_of(engine: Engine) -> list[Any]:
     return locks
 
 
+def wait_for_confirmation() -> None:
+    """Wait for the background thread that confirms a release after its first decision."""
+    for thread in threading.enumerate():
+        if thread.name == "sanderling-confirm":
+            thread.join()
+
+
 def stored(engine: Engine) -> list[Event]:
     """Return the events in an engine's outbox, written or queued before this call."""
     outbox = outbox_of(engine)

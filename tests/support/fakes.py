@@ -94,11 +94,6 @@ class FakeTransport:
         return self.answer(self.batches[-1])
 
 
-def refusal(code: int) -> Response:
-    """Return the answer of a collector that refuses a batch; `status` gives a proxy's answer."""
-    return Response(code, {}, b'{"error":"line 1: expected an event with an id"}')
-
-
 def status(code: int, **headers: str) -> Response:
     return Response(
         code, {name.replace("_", "-"): value for name, value in headers.items()}, b"<html>"

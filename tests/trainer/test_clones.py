@@ -18,8 +18,8 @@ from sanderling_trainer.jobs.erase import erase
 from sanderling_trainer.jobs.rotate_identities import RotationError, rotate_identities
 from tests.support.bundles import KINDS, TEXT, write_bundle
 from tests.support.fakes import EventFactory, FakeClock, FakeEntropy
-from tests.support.fleet.lab import Lab
-from tests.support.fleet.world import World
+from tests.support.fleet.server import SimulatedServer
+from tests.support.fleet.simulation import Simulation
 
 pytestmark = pytest.mark.lab
 
@@ -30,16 +30,16 @@ class Shop:
     """Devices, named by their folders, and the lab that they upload to."""
 
     def __init__(self, folder) -> None:
-        self.folder, self.world = folder, World(0)
+        self.folder, self.simulation = folder, Simulation(0)
         write_bundle(folder / "bundle")
-        self.lab = Lab(self.world, folder / "lab")
+        self.server = SimulatedServer(self.simulation, folder / "lab")
         self.n_runs = 0
 
     def run(self, name: str, slates: int = 3, upload: bool = True) -> None:
         """Run a device that shows `slates`, with a reward for each, and stops in good order."""
         self.n_runs += 1
-        self.world.take(1.0)  # segments are named by their time
-        options = {"transport": self.lab, "background": False}
+        self.simulation.advance(1.0)  # segments are named by their time
+        options = {"transport": self.server, "background": False}
         engine = Engine.open(
             self.folder / "bundle",
             self.folder / name,
@@ -69,7 +69,7 @@ class Shop:
 def shop(tmp_path):
     shop = Shop(tmp_path)
     yield shop
-    shop.lab.close()
+    shop.server.close()
 
 
 @pytest.mark.parametrize("pending", [True, False])
@@ -125,8 +125,8 @@ def test_clones_are_detected_after_compaction(shop):
     shop.run("one")
     shop.run("two")
     before = shop.read()[0]
-    shop.world.take(2 * 86_400)
-    assert compact(shop.lab.store, shop.world).events == 18
+    shop.simulation.advance(2 * 86_400)
+    assert compact(shop.server.store, shop.simulation).events == 18
     assert shop.read()[0] == before
     assert before.cloned
 
@@ -142,7 +142,7 @@ def test_a_rotation_separates_both_devices_and_loses_nothing(shop):
     (cloned,) = shop.read()[0].cloned
     assert rotate_identities(str(shop.folder / "lab")) == [cloned]
     assert rotate_identities(str(shop.folder / "lab")) == []
-    shop.world.take(LOOKUP_CACHE_S)
+    shop.simulation.advance(LOOKUP_CACHE_S)
     for name in ("one", "two", "one", "two"):
         shop.run(name)
     log, examples = shop.read()
@@ -159,10 +159,10 @@ def test_a_rotation_repairs_a_gap(shop):
     """A device with a lost segment takes a new identity, and its decisions are used again."""
     for _ in range(3):
         shop.run("one")
-    shop.lab.store.delete(sorted(shop.lab.store.names(SEGMENTS))[1])
+    shop.server.store.delete(sorted(shop.server.store.names(SEGMENTS))[1])
     (incomplete,) = shop.read()[0].incomplete
     assert rotate_identities(str(shop.folder / "lab")) == [incomplete]
-    shop.world.take(LOOKUP_CACHE_S)
+    shop.simulation.advance(LOOKUP_CACHE_S)
     shop.run("one")
     shop.run("one")
     log, examples = shop.read()
@@ -198,13 +198,13 @@ def test_a_gap_that_closes_is_not_marked(shop, monkeypatch):
     """
     for _ in range(3):
         shop.run("one")
-    name = sorted(shop.lab.store.names(SEGMENTS))[1]
-    late = shop.lab.store.get(name)
-    shop.lab.store.delete(name)
+    name = sorted(shop.server.store.names(SEGMENTS))[1]
+    late = shop.server.store.get(name)
+    shop.server.store.delete(name)
 
     def read(store):
         yield from read_partitions(store)
-        shop.lab.store.put(name, late)
+        shop.server.store.put(name, late)
 
     monkeypatch.setattr("sanderling_trainer.jobs.rotate_identities.read_partitions", read)
     assert rotate_identities(str(shop.folder / "lab")) == []
@@ -217,7 +217,7 @@ def test_an_erasure_separates_both_devices(shop):
     shop.run("one")
     shop.run("two")
     (cloned,) = shop.read()[0].cloned
-    erase(shop.lab.store, cloned, shop.world, pause=shop.world.take)
+    erase(shop.server.store, cloned, shop.simulation, pause=shop.simulation.advance)
     for name in ("one", "two", "one", "two"):
         shop.run(name)
     log, examples = shop.read()

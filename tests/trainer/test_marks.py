@@ -15,24 +15,24 @@ import pytest
 import zstandard
 
 from sanderling_trainer.jobs.compact import compact
-from tests.support.fleet.lab import Lab
-from tests.support.fleet.world import World
+from tests.support.fleet.server import SimulatedServer
+from tests.support.fleet.simulation import Simulation
 from tests.support.marked import SETTINGS, Course
 from tests.support.marks import Marks, contents
 
 pytestmark = pytest.mark.lab
 
 
-class TappedLab:
+class TappedServer:
     """A lab that records all bytes sent to it and answered, compressed and decompressed."""
 
-    def __init__(self, lab: Lab) -> None:
-        self.lab, self.wire = lab, list[bytes]()
+    def __init__(self, server: SimulatedServer) -> None:
+        self.server, self.wire = server, list[bytes]()
 
     def post(self, body, headers):
         unpacked = zstandard.ZstdDecompressor().decompressobj().decompress(body)
         self.wire += [body, unpacked, repr(dict(headers)).encode()]
-        answer = self.lab.post(body, headers)
+        answer = self.server.post(body, headers)
         self.wire += [answer.body, repr(dict(answer.headers)).encode()]
         return answer
 
@@ -41,21 +41,21 @@ def run(
     folder, caplog, rounds: int, spoil=lambda engine: None
 ) -> tuple[Course, set[tuple[str, str]]]:
     caplog.set_level(logging.DEBUG)
-    world = World(0)
-    lab = Lab(world, folder / "lab")
-    wire = TappedLab(lab)
-    course = Course(folder, {"transport": wire}, spoil, world.take)
+    simulation = Simulation(0)
+    server = SimulatedServer(simulation, folder / "lab")
+    wire = TappedServer(server)
+    course = Course(folder, {"transport": wire}, spoil, simulation.advance)
     try:
         for number in range(len(SETTINGS)):
             course.run_engine(number, rounds)
         assert course.messages
         assert list((folder / "lab").rglob("*.zst"))
         found = course.leaks(wire.wire, caplog.text)
-        world.take(2 * 86_400)
-        compact(lab.store, world)
+        simulation.advance(2 * 86_400)
+        compact(server.store, simulation)
         return course, found | course.stored()
     finally:
-        lab.close()
+        server.close()
 
 
 def test_no_mark_leaks(tmp_path, caplog):

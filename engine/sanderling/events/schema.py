@@ -254,11 +254,3 @@ class BatchResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     """Cloned or incomplete installs, whose events can no longer be used for training.
 
     Each takes a new identity as soon as everything that it has is acknowledged."""
-
-
-class Refusal(_Strict, frozen=True):
-    """The collector's answer to a batch that it refuses with 400 or 413; a proxy's error page does
-    not have this form."""
-
-    error: Annotated[str, msgspec.Meta(pattern="expected ")]
-    """What the collector expected."""

@@ -1,3 +1,4 @@
-"""A simulated fleet: real engines and a real collector; time, chance, network and disks are
-virtual.
+"""A simulated fleet: real engines and a real collector.
+
+Time, random numbers, network, clocks and disks are simulated and follow from one seed.
 """

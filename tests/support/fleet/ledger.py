@@ -1,4 +1,4 @@
-"""What a device's app was promised, in the order of its calls."""
+"""The expected events of a device: one entry for each call of its app, in order."""
 
 from __future__ import annotations
 
@@ -6,89 +6,107 @@ from dataclasses import dataclass, field
 
 from sanderling import Slate
 from sanderling.events.schema import Decision, Event, Loss, Observation, Outcome, StateReset
-from tests.support.fleet.shelf import Choice
+from tests.support.fleet.catalog_model import EligibleItems
 
 
 @dataclass
 class Entry:
-    """One call. Its `fate`: `due` must reach the lab, `free` may, `void` was erased, `never`
-    refused."""
+    """One call of the app."""
 
-    what: str
+    kind: str
+    """"decision", "outcome", "observation" or "seen"."""
     key: str
+    """The key of its event (`key_of`); "" for "seen", which makes no event by itself."""
     user: str
-    made_at: int
+    wall_ms: int
+    """True time of the call, ms since 1970."""
     decision: str = ""
     slots: tuple[int, ...] = ()
     value: float = 0.0
-    fate: str = "due"
-    excused: bool = False
+    status: str = "required"
+    """Whether its event is "required" or "optional" on the server; "erased" and "rejected" entries
+    are not checked or must be absent."""
+    exempt: bool = False
+    """Whether its event may be missing where later ones arrived."""
 
 
 @dataclass
 class Ledger:
-    """All entries of a device. Those before `written` survive a kill, those before `flushed` a
-    power cut.
-
-    `privacy` is the ε with which its rewards are flipped, 0 where they are told as they were;
-    `shares` tells whether contexts may leave it; `choices` holds what each of its slates could be
-    chosen from. `goodbyes` are decisions that were made when all was well again.
-    """
+    """The entries of a device, and what is needed to check its events."""
 
     name: str
     sheds: bool = False
-    steady: bool = True
+    """Whether its outbox is so small that it sheds events."""
+    has_steady_clock: bool = True
+    """Whether its clock is off by a constant."""
     privacy: float = 0.0
-    shares: bool = False
-    choices: dict[str, Choice] = field(default_factory=dict)
+    """The ε of randomized response; 0 for exact rewards."""
+    shares_context: bool = False
+    """Whether contexts may leave the device."""
+    eligible: dict[str, EligibleItems] = field(default_factory=dict)
+    """By decision."""
     entries: list[Entry] = field(default_factory=list)
     slates: dict[str, Slate] = field(default_factory=dict)
-    deaths: list[list[Entry]] = field(default_factory=list)
-    rotten: set[str] = field(default_factory=set)
-    blind: set[str] = field(default_factory=set)
-    goodbyes: set[str] = field(default_factory=set)
+    """By decision."""
+    crashes: list[list[Entry]] = field(default_factory=list)
+    """For each crash the entries that it may have lost."""
+    damaged: set[str] = field(default_factory=set)
+    """Keys of events of which a bit was flipped in the outbox."""
+    incomplete_installs: set[str] = field(default_factory=set)
+    """Installs of which a `Loss` was damaged, so that their sequence numbers have holes."""
+    final_decisions: set[str] = field(default_factory=set)
+    """Decisions made after all faults had ended; their state must be rebuildable."""
     written: int = 0
+    """How many entries survive a killed process."""
     flushed: int = 0
+    """How many entries survive a power cut."""
 
     def add(self, entry: Entry) -> Entry:
         self.entries.append(entry)
         return entry
 
-    def write(self) -> None:
+    def mark_written(self) -> None:
         self.written = len(self.entries)
 
-    def flush(self) -> None:
+    def mark_flushed(self) -> None:
         self.written = self.flushed = len(self.entries)
 
-    def die(self, power: bool) -> None:
-        """Allow the last unflushed entries to be lost, without gaps between."""
-        lost = self.entries[self.flushed if power else self.written :]
+    def crash(self, power_cut: bool) -> None:
+        """Note a crash: it may lose the newest entries, without gaps between them."""
+        lost = self.entries[self.flushed if power_cut else self.written :]
         for entry in lost:
-            entry.fate = "free" if entry.fate == "due" else entry.fate
-        self.deaths.append(lost)
-        self.flush()
+            _make_optional(entry)
+        self.crashes.append(lost)
+        self.mark_flushed()
 
-    def erase(self) -> None:
-        """Note that the lab erased this install: nothing from before is due."""
+    def mark_erased(self) -> None:
+        """Note that the server erased this install: no entry so far is required."""
         for entry in self.entries:
-            entry.fate, entry.excused = "void", True
-        self.flush()
+            entry.status = "erased"
+            entry.exempt = True
+        self.mark_flushed()
 
-    def excuse(self, user: str) -> None:
-        """Note that a user was forgotten: what was not sent is gone."""
+    def forget_user(self, user: str) -> None:
+        """Note that a user was forgotten: events that were not sent are deleted."""
         for entry in self.entries:
-            if entry.user == user and entry.fate == "due":
-                entry.fate = "free"
-            entry.excused |= entry.user == user
+            if entry.user == user:
+                _make_optional(entry)
+                entry.exempt = True
 
-    def rot(self, event: Event) -> None:
-        """Note a flipped bit. A damaged `loss` makes the install incomplete."""
+    def mark_damaged(self, event: Event) -> None:
+        """Note a flipped bit. A damaged `Loss` makes its install incomplete."""
         if isinstance(event, Loss):
-            self.blind.add(event.install)
-        self.rotten.add(key_of(event))
+            self.incomplete_installs.add(event.install)
+        self.damaged.add(key_of(event))
         for entry in self.entries:
             if entry.key == key_of(event):
-                entry.fate, entry.excused = "free" if entry.fate == "due" else entry.fate, True
+                _make_optional(entry)
+                entry.exempt = True
+
+
+def _make_optional(entry: Entry) -> None:
+    if entry.status == "required":
+        entry.status = "optional"
 
 
 def key_of(event: Event) -> str:

@@ -1,12 +1,12 @@
-"""Devices and labs that are broken on purpose; the fleet test must detect each of them."""
+"""Devices and servers that are broken on purpose; the fleet test must detect each of them."""
 
 from __future__ import annotations
 
+import base64
 import random
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
 import msgspec
 
@@ -14,19 +14,25 @@ from sanderling import Engine
 from sanderling.errors import UpdateError
 from sanderling.events import codec
 from sanderling.events.schema import Event, Outcome
+from sanderling.ranking import catalog_overlay
 from sanderling.ranking.scorer import Scorer
 from sanderling.runtime.clock import Entropy
 from sanderling.upload.transport import Response
 from sanderling_trainer.event_log.object_store import open_store
 from sanderling_trainer.event_log.reader import EventLog, build_log, read_events, read_segments
-from tests.support.engines import active_bundle_of, outbox_of, profiles_of, scorer_of
-from tests.support.fleet.editions import GIVEN
-from tests.support.fleet.lab import FlakyStore
-from tests.support.fleet.network import Line
+from tests.support.engines import (
+    active_bundle_of,
+    event_factory_of,
+    event_store_of,
+    outbox_of,
+)
+from tests.support.fleet.network import Connection
+from tests.support.fleet.releases import SHIPPED_RELEASE
 from tests.support.fleet.run import Mutant
+from tests.support.fleet.server import FaultyStore
 
 
-class DeleteFirst(Line):
+class DeleteFirst(Connection):
     """An uploader that deletes a batch before the collector answers."""
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
@@ -34,26 +40,18 @@ class DeleteFirst(Line):
         return super().post(body, headers)
 
 
-class Credulous(Line):
-    """An uploader that takes a proxy's error page for the collector's answer."""
-
-    def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
-        answer = super().post(body, headers)
-        paged = answer.body.startswith(b"<html>")
-        return replace(answer, body=b'{"error":"expected better"}') if paged else answer
-
-
-def count_again(store: str) -> EventLog:
-    """A lab that counts duplicates as new events."""
-    found = []
-    for seen in read_events(open_store(store)):
-        for time in range(seen.times):
-            id = seen.event.id if time == 0 else f"{time:08x}{seen.event.id[8:]}"
-            found.append(replace(seen, event=msgspec.structs.replace(seen.event, id=id), times=1))
-    return build_log(found)
+def count_duplicates(store: str) -> EventLog:
+    """A reader that counts duplicates as new events."""
+    copies = []
+    for received in read_events(open_store(store)):
+        event = received.event
+        for number in range(received.times):
+            id = event.id if number == 0 else f"{number:08x}{event.id[8:]}"
+            copies.append(replace(received, event=msgspec.structs.replace(event, id=id), times=1))
+    return build_log(copies)
 
 
-def same_again(rng: random.Random) -> Entropy:
+def repeat_ids(rng: random.Random) -> Entropy:
     """A device that draws the same ids after each restart."""
     return random.Random(0).randbytes
 
@@ -63,12 +61,13 @@ def decide_late(engine: Engine) -> None:
     outbox = outbox_of(engine)
     if outbox is None:
         return
-    put, submit, held = outbox.put, outbox.submit, []
+    put, submit = outbox.put, outbox.submit
+    held = []
 
-    def late(*request):
+    def put_later(*request):
         held.append(request)
 
-    def first(*request):
+    def submit_first(*request):
         wait = submit(*request)
         wait(0)
         for earlier in held:
@@ -76,32 +75,39 @@ def decide_late(engine: Engine) -> None:
         held.clear()
         return wait
 
-    outbox.put, outbox.submit = late, first
+    outbox.put, outbox.submit = put_later, submit_first
 
 
-def queue_only(engine: Engine) -> None:
+def acknowledge_queued(engine: Engine) -> None:
     """An engine that acknowledges rewards that are only queued."""
-    if outbox_of(engine) is not None:
-        submit = outbox_of(engine).submit
-        outbox_of(engine).submit = lambda *request: (submit(*request), lambda timeout_s: None)[1]
+    outbox = outbox_of(engine)
+    if outbox is None:
+        return
+    submit = outbox.submit
+
+    def submit_and_forget(*request):
+        submit(*request)
+        return lambda timeout_s: None
+
+    outbox.submit = submit_and_forget
 
 
-def unflushed(engine: Engine) -> None:
+def skip_flush(engine: Engine) -> None:
     """An outbox that writes rewards without flushing them."""
-    if outbox_of(engine) is not None:
-        store = outbox_of(engine)._store
-        honest = store.transaction
-        store.transaction = lambda durable: honest(False)
+    store = event_store_of(engine)
+    if store is not None:
+        transaction = store.transaction
+        store.transaction = lambda durable: transaction(False)
 
 
-def mend_nothing(engine: Engine) -> None:
+def skip_state_resets(engine: Engine) -> None:
     """An engine that does not reset a state after an event of it was lost."""
     if outbox_of(engine) is not None:
-        outbox_of(engine).clear_gap = lambda name: False
+        outbox_of(engine).clear_gap = lambda pseudonym: False
 
 
-class Forgetful(FlakyStore):
-    """A lab that sometimes acknowledges segments that it never wrote."""
+class LosingStore(FaultyStore):
+    """A store that sometimes does not write a segment, without an error."""
 
     def put(self, name: str, data: bytes) -> None:
         if name.startswith("segments") and int(name[-20:-18], 16) % 4 == 0:
@@ -109,100 +115,127 @@ class Forgetful(FlakyStore):
         super().put(name, data)
 
 
-def tell_truth(engine: Engine) -> None:
-    """An engine that sends exact rewards and marks them as flipped."""
-    events = profiles_of(engine)._event_factory
-    if events._privacy is not None:
-        honest = events.outcome
-        events.outcome = lambda shown, value, *rest, **flags: msgspec.structs.replace(
-            honest(shown, value, *rest, **flags), **_as_it_was(value)
-        )
+def send_exact_rewards(engine: Engine) -> None:
+    """An engine that sends exact rewards and marks them as randomized."""
+    factory = event_factory_of(engine)
+    if factory.is_exact:
+        return
+    outcome = factory.outcome
+
+    def exact_outcome(shown, value, *rest, **flags):
+        event = outcome(shown, value, *rest, **flags)
+        if value > 0:
+            return msgspec.structs.replace(event, value=1.0, kind="click")
+        return msgspec.structs.replace(event, value=-1.0, kind="skip")
+
+    factory.outcome = exact_outcome
 
 
-def _as_it_was(value: float) -> dict[str, Any]:
-    return {"value": 1.0, "kind": "click"} if value > 0 else {"value": -1.0, "kind": "skip"}
+def ignore_flip_probability(store: str) -> EventLog:
+    """A reader that takes randomized rewards for exact ones."""
+    received = read_events(open_store(store))
+    return build_log([replace(one, event=_without_flips(one.event)) for one in received])
 
 
-def take_noise_for_truth(store: str) -> EventLog:
-    """A lab that ignores `flip_probability`."""
-    found = read_events(open_store(store))
-    return build_log([replace(seen, event=_exact(seen.event)) for seen in found])
-
-
-def _exact(event: Event) -> Event:
-    return (
-        msgspec.structs.replace(event, flip_probability=msgspec.UNSET)
-        if isinstance(event, Outcome)
-        else event
-    )
+def _without_flips(event: Event) -> Event:
+    if not isinstance(event, Outcome):
+        return event
+    return msgspec.structs.replace(event, flip_probability=msgspec.UNSET)
 
 
 def trust_clocks(store: str) -> EventLog:
-    """A lab that does not correct the clocks of devices."""
+    """A reader that does not correct the clocks of devices."""
     log = read_segments(store)
     events = [event for events in log.events.values() for event in events]
     return replace(log, time=log.time | {event.id: event.clock.wall for event in events})
 
 
-def share_anyway(engine: Engine) -> None:
+def share_contexts(engine: Engine) -> None:
     """An engine that shares contexts against the app's setting."""
-    profiles_of(engine)._event_factory._share_context = True
+    factory = event_factory_of(engine)
+    decision = factory.decision
+
+    def decision_with_context(record, state, context, adapted):
+        event = decision(record, state, context, adapted)
+        if context is None:
+            return event
+        return msgspec.structs.replace(event, context=base64.b64encode(context.tobytes()).decode())
+
+    factory.decision = decision_with_context
 
 
-def keep_no_list(engine: Engine) -> None:
+def skip_storing_items(engine: Engine) -> None:
     """An engine that does not store added and removed items."""
-    active_bundle_of(engine)._folder = None
+    active = active_bundle_of(engine)
+    update_overlay = active.update_overlay
+
+    def change_in_memory(records):
+        if not active.owns_folder:
+            update_overlay(records)
+        dated = catalog_overlay.dated_after(records, active.scorer.bundle)
+        active._scorer = active.scorer.with_overlay(dated)
+
+    active.update_overlay = change_in_memory
 
 
-def keep_old_items(engine: Engine) -> None:
+def keep_outdated_items(engine: Engine) -> None:
     """An engine whose added items override those of every newer release."""
-    active_bundle_of(engine)._make_scorer = lambda bundle: Scorer(bundle).with_overlay(
-        scorer_of(engine).overlay.records
-    )
+    active = active_bundle_of(engine)
+    update = active.update
+
+    def update_with_old_items(fetch):
+        records = active.scorer.overlay.records
+        release = update(fetch)
+        active._scorer = Scorer(active.scorer.bundle).with_overlay(records)
+        return release
+
+    active.update = update_with_old_items
 
 
-def forget_swaps(engine: Engine) -> None:
-    """An engine that serves a new release without storing that."""
+def skip_storing_swaps(engine: Engine) -> None:
+    """An engine that uses a new release without storing that."""
     active_bundle_of(engine).slots.activate = lambda release: None
 
 
-def tell_given(engine: Engine) -> None:
+def log_shipped_release(engine: Engine) -> None:
     """An engine whose events name the shipped release, whichever decided."""
-    events = profiles_of(engine)._event_factory
-    honest = events.decision
-    events.decision = lambda *what: msgspec.structs.replace(honest(*what), release=GIVEN)
+    factory = event_factory_of(engine)
+    decision = factory.decision
+    factory.decision = lambda *arguments: msgspec.structs.replace(
+        decision(*arguments), release=SHIPPED_RELEASE
+    )
 
 
 def confirm_early(engine: Engine) -> None:
-    """An engine that confirms a release before it has served."""
+    """An engine that confirms a release before its first decision."""
     slots = active_bundle_of(engine).slots
-    honest = slots.activate
+    activate = slots.activate
 
-    def early(release: int) -> None:
-        with suppress(UpdateError):  # what was held for good too early now stands in the way
-            honest(release)
+    def activate_and_confirm(release: int) -> None:
+        # A release that was confirmed too early can refuse the next one.
+        with suppress(UpdateError):
+            activate(release)
             slots.confirm()
 
-    slots.activate = early
+    slots.activate = activate_and_confirm
 
 
 MUTANTS = {
-    "delete first": Mutant(device={"line": DeleteFirst}),
-    "credulous": Mutant(device={"line": Credulous}),
-    "count again": Mutant(read=count_again),
-    "same ids again": Mutant(device={"entropy": same_again}),
-    "decide late": Mutant(device={"spoil": decide_late}),
-    "queue only": Mutant(device={"spoil": queue_only}),
-    "unflushed": Mutant(device={"spoil": unflushed}),
-    "mend nothing": Mutant(device={"spoil": mend_nothing}),
-    "answer first": Mutant(store=Forgetful),
-    "tell truth": Mutant(device={"spoil": tell_truth}),
-    "take noise for truth": Mutant(read=take_noise_for_truth),
+    "delete before the answer": Mutant(device={"connection": DeleteFirst}),
+    "count duplicates": Mutant(read=count_duplicates),
+    "repeat ids": Mutant(device={"entropy": repeat_ids}),
+    "write decisions late": Mutant(device={"break_engine": decide_late}),
+    "acknowledge queued rewards": Mutant(device={"break_engine": acknowledge_queued}),
+    "skip flush": Mutant(device={"break_engine": skip_flush}),
+    "skip state resets": Mutant(device={"break_engine": skip_state_resets}),
+    "lose segments": Mutant(store=LosingStore),
+    "send exact rewards": Mutant(device={"break_engine": send_exact_rewards}),
+    "ignore flip probability": Mutant(read=ignore_flip_probability),
     "trust clocks": Mutant(read=trust_clocks),
-    "share anyway": Mutant(device={"spoil": share_anyway}),
-    "keep no list": Mutant(device={"spoil": keep_no_list}),
-    "keep old items": Mutant(device={"spoil": keep_old_items}),
-    "forget swaps": Mutant(device={"spoil": forget_swaps}),
-    "tell given": Mutant(device={"spoil": tell_given}),
-    "confirm early": Mutant(device={"spoil": confirm_early}),
+    "share contexts": Mutant(device={"break_engine": share_contexts}),
+    "skip storing items": Mutant(device={"break_engine": skip_storing_items}),
+    "keep outdated items": Mutant(device={"break_engine": keep_outdated_items}),
+    "skip storing swaps": Mutant(device={"break_engine": skip_storing_swaps}),
+    "log the shipped release": Mutant(device={"break_engine": log_shipped_release}),
+    "confirm early": Mutant(device={"break_engine": confirm_early}),
 }

@@ -1,5 +1,4 @@
-"""A world in which everything follows from one integer: time, chance, and the order in which things
-happen."""
+"""A discrete-event simulation: simulated time, random streams and a trace, all from one seed."""
 
 from __future__ import annotations
 
@@ -13,22 +12,23 @@ from pathlib import Path
 START_MS = 1_750_000_000_000
 
 
-class World:
-    """True time in milliseconds, what is due when, and a trace of what was done; it is the lab's
-    clock too.
+class Simulation:
+    """The queue of scheduled actions, the true time, and a trace of what was done.
 
-    `folder`, where it all lies, is another one each time, and is left out of the trace.
+    It is the server's clock too. `folder` is cut out of the trace, because it has another name in
+    each run.
     """
 
     def __init__(self, seed: int, folder: Path | None = None) -> None:
-        self.seed, self.now = seed, START_MS
+        self.seed = seed
+        self.now = START_MS  # true time, ms since 1970
         self._folder = str(folder or "no folder")
         self._due: list[tuple[int, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self.trace: list[str] = []
 
-    def chance(self, name: str) -> random.Random:
-        """Return a random stream of its own, independent of all others."""
+    def random_stream(self, name: str) -> random.Random:
+        """Return a random stream that is independent of those of other names."""
         return random.Random(f"{self.seed}/{name}")
 
     def wall_ms(self) -> int:
@@ -37,15 +37,16 @@ class World:
     def mono_ms(self) -> int:
         return self.now - START_MS + 1_000_000
 
-    def take(self, seconds: float) -> None:
-        """Let time pass."""
+    def advance(self, seconds: float) -> None:
+        """Let time pass without running what is due."""
         self.now += round(seconds * 1000)
 
-    def after(self, seconds: float, action: Callable[[], None]) -> None:
+    def schedule(self, seconds: float, action: Callable[[], None]) -> None:
+        """Run an action so many seconds from now; at equal times in the order of scheduling."""
         heapq.heappush(self._due, (self.now + round(seconds * 1000), next(self._order), action))
 
-    def run(self, seconds: float) -> None:
-        """Run what is due within so many seconds, in order; re-entrant."""
+    def run_for(self, seconds: float) -> None:
+        """Run what is due within so many seconds, in order. An action may call this too."""
         end = self.now + round(seconds * 1000)
         while self._due and self._due[0][0] <= end:
             due, _, action = heapq.heappop(self._due)
@@ -53,14 +54,16 @@ class World:
             action()
         self.now = max(self.now, end)
 
-    def settle(self) -> None:
-        """Run everything that is due, however late."""
+    def run_all(self) -> None:
+        """Run everything that is scheduled, however late."""
         while self._due:
-            self.run((self._due[0][0] - self.now) / 1000)
+            self.run_for((self._due[0][0] - self.now) / 1000)
 
-    def note(self, *words: object) -> None:
+    def record(self, *words: object) -> None:
+        """Add a line to the trace."""
         line = " ".join(map(str, (self.now - START_MS, *words)))
         self.trace.append(line.replace(self._folder, ""))
 
     def digest(self) -> str:
+        """Return the SHA-256 of the trace."""
         return hashlib.sha256("\n".join(self.trace).encode()).hexdigest()
