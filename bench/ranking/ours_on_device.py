@@ -66,7 +66,7 @@ class OnDevice:
         if not bundle.exists():
             self._build(bundle, int(queries.now.max()))
         scorer, known = Scorer(Bundle.open(bundle)), len(self.texts)
-        return scorer.with_changes(
+        return scorer.with_overlay(
             [{"id": str(known + at), "text": text} for at, text in enumerate(queries.texts[known:])]
         )
 

@@ -45,7 +45,12 @@ def story(rng: random.Random) -> list[wire.Event]:
         events.append(make.observation(seq=1, id=f"{start:032x}", item="another"))
         events.append(
             wire.Loss(
-                f"{start + 900:032x}", install, 13, wire.Clock(0, 0, "b" * 32), "full", decisions=2
+                f"{start + 900:032x}",
+                install,
+                13,
+                wire.ClockReading(0, 0, "b" * 32),
+                "full",
+                decisions=2,
             )
         )
     events += rng.choices(events, k=20)
