@@ -1,6 +1,8 @@
-"""Items that an app adds and removes: now, after a restart, and in a newer bundle."""
+"""Items that the app adds to the engine's catalog or removes from it."""
 
 from __future__ import annotations
+
+import pytest
 
 from sanderling import Engine
 from tests.support.bundles import write_bundle
@@ -56,3 +58,31 @@ def test_a_removed_item_stays_removed_in_a_newer_bundle(tmp_path):
         titles = {item.id: item.title for item in engine.recommend("anna", k=50)}
         assert "item-3" not in titles
         assert titles["item-4"] != "the device's own words"
+
+
+@pytest.mark.parametrize("item", ["", 3, "x" * 513])
+def test_removing_an_invalid_id_removes_nothing(engine, item):
+    """A bad id raises ValueError, and nothing of the call is removed."""
+    with pytest.raises(ValueError, match="item: id: expected a string"):
+        engine.remove_items(["item-0", item])
+    assert engine.recommend("anna", k=50)[49]
+
+
+@pytest.mark.parametrize(
+    "item", [{"id": "a"}, {"text": "a"}, {"id": "", "text": "a"}, {"id": 3, "text": "a"}]
+)
+def test_one_bad_item_rejects_the_whole_call(engine, item):
+    """A bad item raises ValueError that names the field, and nothing of the call is added."""
+    with pytest.raises(ValueError, match=r"item: (id|text)"):
+        engine.upsert_items([{"id": "good", "text": "good"}, item])
+    assert "good" not in {item.id for item in engine.recommend("anna", k=51)}
+
+
+@pytest.mark.parametrize("value", [10**5000, "half \ud800", object()], ids="abc")
+def test_an_attribute_that_json_cannot_hold_is_named(engine, value):
+    """What JSON cannot hold is a ValueError that names the field, and nothing is added."""
+    with pytest.raises(ValueError, match="item: 'colour': expected what JSON can hold"):
+        engine.upsert_items(
+            [{"id": "new", "text": "red shoe"}, {"id": "other", "text": "shoe", "colour": value}]
+        )
+    assert "new" not in {item.id for item in engine.recommend("anna", k=51)}

@@ -123,15 +123,14 @@ def test_batches_respect_their_bounds(tmp_path):
 
 
 def test_counters_add_up(tmp_path):
-    """Stored events are pending, acknowledged or quarantined, and the bytes are those of the
-    lines."""
+    """Stored events are pending, acknowledged or lost, and the bytes are those of the lines."""
     outbox, make = open_outbox(tmp_path)
     outbox.put_durable([make.observation() for _ in range(10)])
     batch = outbox.oldest(10, 10**6)
     outbox.acknowledge([stored.id for stored in batch[:4]] + ["f" * 32])
-    outbox.quarantine(batch[4].id, "rejected")
+    outbox.reject(batch[4].id, "rejected")
     counters = outbox.counters()
-    assert (counters.stored, counters.acknowledged, counters.quarantined) == (10, 4, 1)
+    assert (counters.stored, counters.acknowledged) == (10, 4)
     assert counters.lost == {"rejected": 1}
     left = outbox.oldest(100, 10**6)
     assert counters.pending == len(left) == 6
@@ -139,28 +138,27 @@ def test_counters_add_up(tmp_path):
     outbox.close()
 
 
-def test_quarantine_is_declared_and_bounded(tmp_path):
-    """Each quarantined event is one declared loss of its kind, and only the last hundred are
-    kept."""
+def test_a_rejected_event_is_declared(tmp_path):
+    """Each rejected event is one declared loss of its kind, and its reason is cut to a length."""
     outbox, make = open_outbox(tmp_path)
     outbox.put_durable([make.decision() for _ in range(120)])
-    ids = [stored.id for stored in outbox.oldest(120, 10**6)]
-    for id in ids:
-        outbox.quarantine(id, "rejected")
+    for stored in outbox.oldest(120, 10**6):
+        outbox.reject(stored.id, "because " * 2000)
+    outbox.reject("f" * 32, "an event that is not there")
     losses = waiting(outbox)
     assert sum(loss.decisions for loss in losses) == 120
+    assert {len(loss.reason) for loss in losses} == {512}
     assert n_undeclared(losses) == 0
-    assert database(tmp_path).execute("SELECT count(*) FROM quarantine").get == 100
     outbox.close()
 
 
 @pytest.mark.parametrize("damage", ['"observations":9', "}}", "{"])
-def test_a_damaged_declaration_is_set_aside(tmp_path, damage):
+def test_a_damaged_declaration_is_removed(tmp_path, damage):
     """A damaged declaration of a loss is not trusted, readable or not, and its own loss is
     declared."""
     outbox, make = open_outbox(tmp_path)
     outbox.put_durable([make.observation(), make.observation()])
-    outbox.quarantine(outbox.oldest(1, 10**6)[0].id, "rejected")
+    outbox.reject(outbox.oldest(1, 10**6)[0].id, "rejected")
     outbox.close()
     replaced = "replace(CAST(line AS TEXT), '\"observations\":1', ?)"
     rot = f"UPDATE event SET line = CAST({replaced} AS BLOB) WHERE seq = 3"
@@ -172,8 +170,8 @@ def test_a_damaged_declaration_is_set_aside(tmp_path, damage):
     outbox.close()
 
 
-def test_a_damaged_row_is_set_aside_and_declared(tmp_path):
-    """A row with a flipped bit is never sent: it is quarantined, and one event is declared lost."""
+def test_a_damaged_row_is_removed_and_declared(tmp_path):
+    """A row with a flipped bit is never sent: it is removed, and one event is declared lost."""
     outbox, make = open_outbox(tmp_path)
     outbox.put_durable([make.decision(), make.observation()])
     outbox.close()

@@ -179,16 +179,12 @@ def test_a_damaged_file_counts_towards_the_limit_and_is_deleted_first(tmp_path):
     outbox.close()
 
 
-def test_a_folder_in_place_of_the_file_is_moved_aside(tmp_path):
-    """What can never be opened as a file is moved aside, as often as needed, and declared as a
-    reset."""
-    for _ in range(2):
-        (tmp_path / "outbox.db").mkdir()
-        (tmp_path / "outbox.db" / "something").write_text("")
-        outbox, _ = open_outbox(tmp_path)
-        assert outbox.counters().lost == {"outbox_reset": 1}
-        outbox.close()
-        (tmp_path / "outbox.db").unlink()
+def test_a_folder_in_place_of_the_file_is_an_error(tmp_path):
+    """What can never be opened as a file is left alone, and the error names the state folder."""
+    (tmp_path / "outbox.db").mkdir()
+    with pytest.raises(StorageError, match="expected a usable outbox in"):
+        open_outbox(tmp_path)
+    assert (tmp_path / "outbox.db").is_dir()
 
 
 @pytest.mark.parametrize(

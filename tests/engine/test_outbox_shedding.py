@@ -164,7 +164,7 @@ def test_a_pass_that_is_not_committed_sheds_no_decision(tmp_path, monkeypatch):
         started.append(durable)
         with transaction(durable) as header:
             yield header
-            if len(started) == 3:  # the first two trim states and the quarantine
+            if len(started) == 2:  # the first trims states
                 raise apsw.IOError("injected")
 
     monkeypatch.setattr(store, "transaction", failing)
@@ -239,21 +239,4 @@ def test_a_pass_that_removes_nothing_does_not_end_shedding(tmp_path):
     ]:
         outbox.put_durable([make.decision(id=id)])
     assert outbox.counters().lost["full"] > 0
-    outbox.close()
-
-
-def test_the_quarantine_is_trimmed_to_make_room(tmp_path):
-    """Rejected events and long reasons are cut and deleted, so that they cannot fill the outbox
-    for ever."""
-    outbox, make = open_outbox(tmp_path, limit_bytes=256 * 1024, threaded=False)
-    for _ in range(100):
-        decision = make.decision(context="x" * 4000)
-        outbox.put_durable([decision])
-        outbox.quarantine(decision.id, "because " * 2000)
-        outbox.acknowledge([stored.id for stored in outbox.oldest(100, 10**6)])
-    rows = "SELECT count(*), sum(length(line)), max(length(reason)) FROM quarantine"
-    count, size, longest = next(database(tmp_path).execute(rows))
-    assert (outbox.counters().pending, longest) == (0, 512)
-    assert 5 < count < 100
-    assert size < 256 * 1024
     outbox.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gzip
 import shutil
 import socket
@@ -21,7 +20,6 @@ from sanderling.upload.transport import (
     MAX_RESPONSE_BYTES,
     HttpTransport,
     NoNetworkError,
-    is_offline,
 )
 from tests.support.waiting import wait_until
 
@@ -109,20 +107,6 @@ def a_byte_at_a_time(connection: socket.socket) -> None:
         time.sleep(0.05)
 
 
-def head_a_byte_at_a_time(connection: socket.socket) -> None:
-    connection.sendall(HEAD + b"X: ")
-    for _ in range(1000):
-        connection.sendall(b"x")
-        time.sleep(0.05)
-
-
-def status_a_byte_at_a_time(connection: socket.socket) -> None:
-    for _ in range(100):
-        for byte in b"HTTP/1.1 100 Continue\r\n\r\n":
-            connection.sendall(bytes([byte]))
-            time.sleep(0.02)
-
-
 def endless(connection: socket.socket) -> None:
     connection.sendall(HEAD + b"\r\n")
     for _ in range(64):
@@ -134,8 +118,6 @@ FAULTS = {
     "reset in the body": reset_in_the_body,
     "half open": half_open,
     "a byte at a time": a_byte_at_a_time,
-    "the head a byte at a time": head_a_byte_at_a_time,
-    "heads without an end": status_a_byte_at_a_time,
     "cut short": lambda connection: connection.sendall(HEAD + b"Content-Length: 10\r\n\r\nab"),
     "endless": endless,
     "too long": complete(b"x" * (MAX_RESPONSE_BYTES + 1)),
@@ -158,9 +140,6 @@ def test_every_fault_is_an_oserror_in_time(serve, name):
     assert time.monotonic() - started < 2 * TIMEOUT_S + 5
 
 
-SLOW = [a_byte_at_a_time, head_a_byte_at_a_time, status_a_byte_at_a_time]
-
-
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     return trustme.CA()
@@ -179,33 +158,12 @@ def trusting(server: Server, authority: trustme.CA, timeout_s: float) -> HttpTra
     return HttpTransport(f"https://127.0.0.1:{server.port}/v1", None, timeout_s, context)
 
 
-@pytest.mark.parametrize("respond", SLOW)
-def test_a_slow_response_over_tls_ends_in_time(serve, authority, respond):
+def test_a_slow_response_over_tls_ends_in_time(serve, authority):
     """A response that comes byte by byte over TLS is an `OSError` soon after twice the time-out."""
-    transport = trusting(serve(respond, server_context(authority)), authority, TIMEOUT_S)
+    transport = trusting(serve(a_byte_at_a_time, server_context(authority)), authority, TIMEOUT_S)
     started = time.monotonic()
     with pytest.raises(OSError, match="127"):
         transport.post(b"body", {})
-    assert time.monotonic() - started < 2 * TIMEOUT_S + 5
-
-
-def slow_reader(connection: socket.socket) -> None:
-    """Read a little now and then, and never all."""
-    for _ in range(200):
-        connection.recv(2**14)
-        time.sleep(0.05)
-
-
-@pytest.mark.parametrize("tls", [False, True])
-def test_a_body_that_is_read_slowly_ends_in_time(serve, authority, tls):
-    """A server that reads a batch slowly is an `OSError` soon after twice the time-out."""
-    server = serve(slow_reader, *([server_context(authority)] if tls else []))
-    transport = (
-        trusting(server, authority, TIMEOUT_S) if tls else server.transport(timeout_s=TIMEOUT_S)
-    )
-    started = time.monotonic()
-    with pytest.raises(OSError, match="127"):
-        transport.post(bytes(2**24), {})
     assert time.monotonic() - started < 2 * TIMEOUT_S + 5
 
 
@@ -322,18 +280,20 @@ for url in sys.argv[1:]:
 
 
 def test_a_device_without_a_network_is_offline():
-    """Without a route, or without a name server, the error is `NoNetworkError`."""
+    """Where the collector's name cannot be looked up, the error is `NoNetworkError`."""
     offline = ["unshare", "--map-root-user", "--net"]
     if (
         shutil.which("unshare") is None
         or subprocess.run([*offline, "true"], check=False).returncode
     ):
         pytest.skip("needs unshare, and the right to make a network namespace")
-    urls = ["http://192.0.2.1/v1", "http://[2001:db8::1]/v1", "https://collector.example/v1"]
     done = subprocess.run(
-        [*offline, sys.executable, "-c", POST, *urls], capture_output=True, text=True, check=True
+        [*offline, sys.executable, "-c", POST, "https://collector.example/v1"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert done.stdout.split() == ["offline"] * len(urls)
+    assert done.stdout.split() == ["offline"]
 
 
 def test_a_refused_connection_is_not_offline():
@@ -341,20 +301,6 @@ def test_a_refused_connection_is_not_offline():
     with pytest.raises(OSError, match="refused") as raised:
         HttpTransport("http://127.0.0.1:9", None, timeout_s=0.5).post(b"", {})
     assert not isinstance(raised.value, NoNetworkError)
-
-
-@pytest.mark.parametrize(
-    "cause",
-    [
-        OSError(errno.ENETUNREACH, "no route to one of its addresses, as on a device without IPv6"),
-        socket.gaierror(socket.EAI_NONAME, "a name that a name server does not know"),
-        OSError(errno.ETIMEDOUT, "no response"),
-        None,
-    ],
-)
-def test_errors_that_do_not_mean_offline(cause):
-    """While any address of the collector has a route, no error means that the device is offline."""
-    assert not is_offline("http://127.0.0.1:9", cause)
 
 
 def test_a_server_without_tls_is_an_oserror(serve):

@@ -47,7 +47,7 @@ class EventFactory:
         self.ids = itertools.count(start)
 
     def common(self, fields: dict[str, Any]) -> dict[str, Any]:
-        clock = wire.Clock(1_750_000_000_000, 5_000, "b" * 32)
+        clock = wire.ClockReading(1_750_000_000_000, 5_000, "b" * 32)
         base = {
             "id": f"{next(self.ids):032x}",
             "install": self.install,
@@ -94,11 +94,6 @@ class FakeTransport:
         return self.answer(self.batches[-1])
 
 
-def refusal(code: int) -> Response:
-    """Return the answer of a collector that refuses a batch; `status` gives a proxy's answer."""
-    return Response(code, {}, b'{"error":"line 1: expected an event with an id"}')
-
-
 def status(code: int, **headers: str) -> Response:
     return Response(
         code, {name.replace("_", "-"): value for name, value in headers.items()}, b"<html>"
@@ -107,7 +102,7 @@ def status(code: int, **headers: str) -> Response:
 
 def verdicts(events: list[Event], verdict: str) -> Response:
     rows = [
-        wire.Verdict(event.id, verdict, "because" if verdict == "rejected" else "")
+        wire.EventVerdict(event.id, verdict, "because" if verdict == "rejected" else "")
         for event in events
     ]
     return Response(200, {}, msgspec.json.encode({"verdicts": rows}))

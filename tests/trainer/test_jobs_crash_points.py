@@ -92,6 +92,7 @@ def test_a_job_may_crash_at_any_named_point_twenty_times(tmp_path, name):
     print(f"{name}: {points} points, {20 * points} crashes")
 
 
+@pytest.mark.mutant
 def test_the_points_find_a_compaction_that_deletes_first(tmp_path, monkeypatch):
     """A crash reveals a compaction that deletes segments before their daily file exists."""
     create, delete = LocalObjectStore.create, LocalObjectStore.delete
@@ -106,6 +107,7 @@ def test_the_points_find_a_compaction_that_deletes_first(tmp_path, monkeypatch):
         crash_at(tmp_path, "compact", "before write daily file", 1)
 
 
+@pytest.mark.mutant
 def test_the_points_find_a_store_that_writes_in_place(tmp_path, monkeypatch):
     """A store that overwrites in place loses events of other installs when an erasure crashes."""
 

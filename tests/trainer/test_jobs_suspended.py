@@ -114,6 +114,7 @@ def test_a_suspended_compaction_makes_no_event_count_twice(tmp_path):
     assert suspend_everywhere(tmp_path / "store", compacts, compacts, check) > 30
 
 
+@pytest.mark.mutant
 def test_a_suspended_compaction_reveals_a_lease_that_only_looks_after_writing(
     tmp_path, monkeypatch
 ):

@@ -15,9 +15,6 @@ from sanderling.runtime.clock import Entropy
 BALLAST_BYTES = 2 * 2**20
 MIN_LOG_PAGES = 8
 
-Action = Callable[[bool], None]
-"""A change of the file. Its argument is true on a full disk, where it should take small steps."""
-
 
 class Ballast:
     """The ballast file of one state folder, and the space that it holds."""
@@ -45,13 +42,13 @@ class Ballast:
                 self._fill()
         self._database.checkpoint_every(max(MIN_LOG_PAGES, self._size // 2 // PAGE_BYTES))
 
-    def run(self, action: Action) -> None:
-        """Run `action(False)`; on a full disk release the ballast and run `action(True)`."""
+    def run(self, action: Callable[[], None]) -> None:
+        """Run an action; on a full disk release the ballast and run it again."""
         try:
-            action(False)
+            action()
         except apsw.FullError:
             with self.released():
-                action(True)
+                action()
 
     @contextmanager
     def released(self) -> Iterator[None]:

@@ -6,7 +6,6 @@ WAL mode, with one connection that writes and one that only reads.
 from __future__ import annotations
 
 import os
-import shutil
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -30,17 +29,15 @@ DAMAGED = "corrupt.db"
 PAGE_BYTES = 4096
 BUSY_TIMEOUT_MS = 2000
 
-# `handed` holds `sent_seq`, and `one` keeps the header a single row.
+# `one` keeps the header a single row.
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (one INTEGER PRIMARY KEY CHECK (one = 1), install TEXT NOT NULL,
-  secret BLOB NOT NULL, seq INTEGER NOT NULL, handed INTEGER NOT NULL, events INTEGER NOT NULL,
+  secret BLOB NOT NULL, seq INTEGER NOT NULL, sent_seq INTEGER NOT NULL, events INTEGER NOT NULL,
   bytes INTEGER NOT NULL, crc INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS event (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,
   kind TEXT NOT NULL, decision TEXT, level INTEGER NOT NULL, line BLOB NOT NULL,
   crc INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS event_decision ON event (decision) WHERE decision IS NOT NULL;
-CREATE TABLE IF NOT EXISTS quarantine (seq INTEGER PRIMARY KEY, id TEXT, reason TEXT NOT NULL,
-  line BLOB);
 CREATE TABLE IF NOT EXISTS state (user TEXT PRIMARY KEY, value BLOB NOT NULL, crc INTEGER NOT NULL,
   seq INTEGER NOT NULL);
 """
@@ -138,11 +135,9 @@ class Database:
             raise
         self.header = header
 
-    def checkpoint(self, *, restart: bool = False) -> None:
-        """Fold the log into the file, and cut it to nothing, or with `restart` let it be
-        overwritten."""
-        mode = apsw.SQLITE_CHECKPOINT_RESTART if restart else apsw.SQLITE_CHECKPOINT_TRUNCATE
-        self._writer.wal_checkpoint(mode=mode)
+    def checkpoint(self) -> None:
+        """Fold the log into the file, and cut it to nothing."""
+        self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def checkpoint_every(self, pages: int) -> None:
         """Fold the log into the file whenever it holds so many pages."""
@@ -160,7 +155,7 @@ class Database:
     def delete_damaged(self) -> None:
         """Delete the damaged file that was moved aside, if any; raises `OSError`."""
         for path in self._damaged_files():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            path.unlink()
         self._damaged_bytes = 0
 
     def close(self) -> None:
@@ -184,8 +179,6 @@ class Database:
     def _open_or_reset(self) -> None:
         path = self._folder / DATABASE
         try:
-            if path.exists() and not path.is_file():
-                raise apsw.NotADBError("not a file")
             self._open(path)
         except _DAMAGE:
             self._close_connections()
@@ -224,17 +217,15 @@ class Database:
     def _move_aside(self) -> None:
         """Keep the damaged file and its log under another name; only the last one is kept."""
         for suffix in ("", "-wal", "-shm"):
-            aside = self._folder / (DAMAGED + suffix)
-            if aside.is_dir():
-                shutil.rmtree(aside)
             with suppress(FileNotFoundError):
-                (self._folder / (DATABASE + suffix)).replace(aside)
+                (self._folder / (DATABASE + suffix)).replace(self._folder / (DAMAGED + suffix))
 
     def _damaged_files(self) -> list[Path]:
         return list(self._folder.glob(f"{DAMAGED}*"))
 
     def _read_header(self) -> OutboxHeader | None:
-        row = self.execute("SELECT install, secret, seq, handed, events, bytes, crc FROM meta").get
+        columns = "install, secret, seq, sent_seq, events, bytes, crc"
+        row = self.execute(f"SELECT {columns} FROM meta").get
         if row is None:
             return None
         header = OutboxHeader(*row[:-1])

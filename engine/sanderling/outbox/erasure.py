@@ -23,13 +23,13 @@ def forget(store: EventStore, pseudonyms: Collection[str], keys: Collection[str]
 
     On an error the rows may be gone already; `scrub_left` then sees to their bytes.
     """
-    store.ballast.run(lambda _: delete(store, pseudonyms, keys))
+    store.ballast.run(lambda: delete(store, pseudonyms, keys))
     _scrub(store)
 
 
 def reset_identity(store: EventStore) -> None:
     """Erase everything and take a new identity; bytes that stay now are left to `scrub_left`."""
-    store.ballast.run(lambda _: store.delete_all())
+    store.ballast.run(store.delete_all)
     scrub_left(store)
 
 
@@ -54,8 +54,6 @@ def delete(store: EventStore, pseudonyms: Collection[str], keys: Collection[str]
         rows.sort()
         for seq, _ in rows:
             store.remove(header, seq)
-        for needle in needles:
-            store.execute(f"DELETE FROM quarantine WHERE {contains}", (needle,))
         store.states.delete(keys)
 
         for start in range(0, len(rows), MAX_LOST_SEQS):
@@ -68,7 +66,7 @@ def delete(store: EventStore, pseudonyms: Collection[str], keys: Collection[str]
 
 
 def _scrub(store: EventStore) -> None:
-    def rewrite(_: bool) -> None:
+    def rewrite() -> None:
         store.vacuum()
         store.states.delete([UNSCRUBBED])
 

@@ -1,4 +1,4 @@
-"""The rows of the outbox: numbered events with checksums, user states, and a quarantine.
+"""The rows of the outbox: numbered events with checksums, and user states.
 
 One thread calls it, except where a method says that it is thread-safe.
 """
@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling.events.boot_clock import BootClock
 from sanderling.events.schema import Event, Loss, Outcome
-from sanderling.events.semantics import as_observation, kind_of, moved_by
+from sanderling.events.semantics import as_observation, moved_by, type_of
 from sanderling.outbox.ballast import Ballast
 from sanderling.outbox.database import Database, OutboxHeader
 from sanderling.outbox.folder_lock import unusable
@@ -31,13 +32,10 @@ from sanderling.outbox.state_gaps import StateGaps
 from sanderling.outbox.state_table import GAP, UNSCRUBBED, StateTable
 from sanderling.runtime.clock import Clock, Entropy, uuid7
 
-QUARANTINE_ROWS = 100
 MAX_REASON = 512
 MAX_SHED = 10_000
 EMERGENCY_ROWS = 8
 ROOM_FOR_EVENT = 2048
-INHERITED_SEQS = 64
-"""A declaration with fewer `lost_seqs` passes them on to the one that replaces it."""
 
 DECISION_SHED = "its decision was shed when the outbox was full"
 IDENTITY_RESET = "this install has taken a new identity since"
@@ -55,10 +53,9 @@ class EventStore:
         self.limit = limit_bytes
         self.losses = Losses()
         self.shed_decisions: dict[str, None] = {}
+        self.boot = BootClock(clock, entropy)  # of this run under the present identity
         self._clock = clock
         self._entropy = entropy
-        self._boot = BootClock(clock, entropy)
-        self._sent_seqs: dict[str, int] = {}
         self._database = Database(folder, limit_bytes, entropy)
         try:
             self.states = StateTable(self._database)
@@ -75,11 +72,6 @@ class EventStore:
     def header(self) -> OutboxHeader:
         """The header as of the last commit. Thread-safe."""
         return self._database.header
-
-    @property
-    def boot(self) -> BootClock:
-        """The boot id and clocks of this run under the present identity. Thread-safe."""
-        return self._boot
 
     def transaction(self, durable: bool) -> AbstractContextManager[OutboxHeader]:
         """Commit the yielded copy of the header with all rows, atomically; on disk if `durable`."""
@@ -179,7 +171,7 @@ class EventStore:
             fault = self.insert(header, event)
             if fault is not None:
                 reason = fault
-                refused["unencodable", kind_of(event)] += 1
+                refused["unencodable", type_of(event)] += 1
                 self.gaps.mark(header, moved_by([event]))
 
         for key, value in request.states.items():
@@ -205,7 +197,7 @@ class EventStore:
             return f"expected an event of at most {wire.MAX_LINE} bytes, found {len(line)}"
 
         decision = event.decision if isinstance(event, Outcome) else None
-        row = (seq, event.id, kind_of(event), decision, line, checksum(event.id, line))
+        row = (seq, event.id, type_of(event), decision, line, checksum(event.id, line))
         add = "INSERT INTO event VALUES (?, ?, ?, ?, 0, ?, ?) ON CONFLICT (id) DO NOTHING"
         self.execute(add, row)
         if self._database.changes():
@@ -275,12 +267,11 @@ class EventStore:
         while damaged and not batch:
             batch, damaged = self._read_oldest(max_events, max_bytes)
         if batch and batch[-1].seq > self.header.sent_seq:
-            self.ballast.run(lambda _: self.mark_sent(batch[-1].seq))
-        self._sent_seqs = {event.id: event.seq for event in batch}
+            self.ballast.run(lambda: self.mark_sent(batch[-1].seq))
         return batch
 
     def _read_oldest(self, max_events: int, max_bytes: int) -> tuple[list[StoredEvent], int]:
-        """Return the intact ones of the first rows, and how many others were set aside."""
+        """Return the intact ones of the first rows, and how many others were removed."""
         batch: list[StoredEvent] = []
         damaged: list[EventRow] = []
         size = 0
@@ -295,7 +286,7 @@ class EventStore:
             batch.append(event)
 
         for row in damaged:
-            self._set_aside(row, "corrupt")
+            self._remove_as_lost(row, "corrupt")
         return batch, len(damaged)
 
     def mark_sent(self, seq: int) -> None:
@@ -306,83 +297,52 @@ class EventStore:
     def acknowledge(self, ids: Collection[str]) -> int:
         """Delete the events with these ids, durably; return how many there were."""
         seqs = [seq for seq in map(self._seq_of, ids) if seq is not None]
-        self.ballast.run(lambda emergency: self._delete(seqs, emergency))
+        try:
+            self._delete(seqs)
+        except apsw.FullError:
+            with self.ballast.released():
+                self._delete_in_steps(seqs)
         return len(seqs)
 
-    def _delete(self, seqs: Sequence[int], emergency: bool) -> None:
-        """Delete events at once; in an emergency in small steps, each with a checkpoint that lets
-        the log reuse its own space."""
-        step = EMERGENCY_ROWS if emergency else max(1, len(seqs))
-        for start in range(0, len(seqs), step):
-            with self.transaction(durable=True) as header:
-                for seq in seqs[start : start + step]:
-                    self.remove(header, seq)
-            if emergency:
-                with suppress(apsw.Error):  # the deletion stands; only the log grows
-                    self._database.checkpoint(restart=True)
+    def _delete(self, seqs: Sequence[int]) -> None:
+        with self.transaction(durable=True) as header:
+            for seq in seqs:
+                self.remove(header, seq)
 
-    def quarantine(self, id: str, reason: str) -> bool:
-        """Set one event aside and declare it lost; return False when there is no such event."""
-        seq = self._seq_of(id)
-        row = next(self.rows("seq = ?", (seq,)), None)
-        if row is None:
-            return False
-        self.ballast.run(lambda _: self._set_aside(row, reason))
-        return True
+    def _delete_in_steps(self, seqs: Sequence[int]) -> None:
+        """Delete events a few at a time; a checkpoint after each empties the log."""
+        for start in range(0, len(seqs), EMERGENCY_ROWS):
+            self._delete(seqs[start : start + EMERGENCY_ROWS])
+            with suppress(apsw.Error):  # the deletion stands; only the log grows
+                self._database.checkpoint()
 
-    def _set_aside(self, row: EventRow, reason: str) -> None:
+    def reject(self, id: str, reason: str) -> None:
+        """Delete an event that the collector will never store, if it is there; declare it lost."""
+        for row in list(self.rows("seq = ?", (self._seq_of(id),))):
+            self.ballast.run(partial(self._remove_as_lost, row, reason))
+
+    def _remove_as_lost(self, row: EventRow, reason: str) -> None:
         reason = reason[:MAX_REASON]
         with self.transaction(durable=True) as header:
             self.mark_gap_of(header, row)
-            self.execute(
-                "INSERT OR REPLACE INTO quarantine"
-                " SELECT seq, id, ?, line FROM event WHERE seq = ?",
-                (reason, row.seq),
-            )
-            self.execute(
-                "DELETE FROM quarantine WHERE seq <="
-                " (SELECT seq FROM quarantine ORDER BY seq DESC LIMIT 1 OFFSET ?)",
-                (QUARANTINE_ROWS,),
-            )
             self.remove(header, row.seq)
-            self.insert(header, self._loss_of(row, reason))
+            self.insert(header, self.loss(reason, {row.kind: 1}, [row.seq]))
         self.losses.count(reason, 1)
 
-    def _loss_of(self, row: EventRow, reason: str) -> Loss:
-        """Declare the loss of one event; of a declaration, all that it declared and itself.
-
-        A damaged declaration is not trusted. A long one is not passed on either: it may have been
-        refused for its length, and the next would be longer.
-        """
-        event = row.intact()
-        old = codec.decode(event.line) if event is not None and row.kind == "loss" else None
-        if not isinstance(old, Loss) or len(old.lost_seqs or ()) >= INHERITED_SEQS:
-            return self.loss(reason, {row.kind: 1}, [row.seq])
-
-        counts = {
-            "decision": old.decisions,
-            "outcome": old.outcomes,
-            "observation": old.observations + 1,
-        }
-        return self.loss(old.reason, counts, [*(old.lost_seqs or ()), row.seq])
-
     def _seq_of(self, id: str) -> int | None:
-        if id in self._sent_seqs:
-            return self._sent_seqs[id]
         seq: int | None = self.execute("SELECT seq FROM event WHERE id = ?", (id,)).get
         return seq
 
     def delete_all(self) -> None:
         """Delete everything and take a new identity; a mark says that the bytes are still there."""
         # Before the new id is visible: a boot id must not appear under two install ids.
-        self._boot = BootClock(self._clock, self._entropy)
+        self.boot = BootClock(self._clock, self._entropy)
         with self.transaction(durable=True) as header:
-            for table in ("event", "quarantine", "state"):
+            for table in ("event", "state"):
                 self.execute(f"DELETE FROM {table}")
             header.install, header.secret = Identity.fresh(self._entropy)
             header.seq = header.sent_seq = header.events = header.bytes = 0
             self.states.put(header, UNSCRUBBED, b"")
 
-        self._sent_seqs.clear()
         self.gaps.discard_all()
         self.losses.forget_undeclared()

@@ -125,8 +125,8 @@ class FileThread:
             refused = self._store.write(group, durable) if has_room else None
         except Exception:
             # Whatever it was, the app goes on and the group stays queued; the failure is counted.
+            # Some of it may be stored all the same: the events' ids make the retry idempotent.
             self.failed_commits += 1
-            self._queue.shrink(group)
             self._retry_s = min(MAX_RETRY_S, 2 * self._retry_s or FIRST_RETRY_S)
             return False
         self._retry_s = 0.0

@@ -34,7 +34,6 @@ class Counters:
     """In the file now, the total length of their lines."""
     stored: int
     acknowledged: int
-    quarantined: int
     failed_commits: int
     """Failed tries to write, not events."""
     lost: dict[str, int]
@@ -62,7 +61,6 @@ class Outbox:
         self._queue = WriteQueue(self._store)
         self._file = FileThread(self._store, self._queue, threaded)
         self._acknowledged = 0
-        self._quarantined = 0
 
     @property
     def identity(self) -> Identity:
@@ -155,9 +153,12 @@ class Outbox:
         """Delete the events that the collector has, durably; raises `StorageError`."""
         self._acknowledged += self._file.call(lambda: self._store.acknowledge(ids))
 
-    def quarantine(self, id: str, reason: str) -> None:
-        """Set one event aside and declare it lost; only the last 100 are kept."""
-        self._quarantined += self._file.call(lambda: self._store.quarantine(id, reason))
+    def reject(self, id: str, reason: str) -> None:
+        """Delete an event that the collector will never store, and declare it lost.
+
+        Raises `StorageError`.
+        """
+        self._file.call(lambda: self._store.reject(id, reason))
 
     def forget(self, pseudonyms: Collection[str], keys: Collection[str]) -> None:
         """Delete all events of these pseudonyms, and the states under these keys.
@@ -204,7 +205,6 @@ class Outbox:
                 bytes=header.bytes,
                 stored=self._queue.n_stored,
                 acknowledged=self._acknowledged,
-                quarantined=self._quarantined,
                 failed_commits=self._file.failed_commits,
                 lost=self._store.losses.by_reason(),
             )

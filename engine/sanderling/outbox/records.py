@@ -51,7 +51,9 @@ class EventRow:
 
     def intact(self) -> StoredEvent | None:
         """Return the event as it was written, or None where the row is damaged."""
-        if self.id is None or self.line is None or not is_intact(self.id, self.line, self.crc):
+        if self.id is None or self.line is None:
+            return None
+        if zlib.crc32(self.line, zlib.crc32(self.id)) != self.crc:
             return None
         return StoredEvent(self.seq, self.id.decode(), self.line)
 
@@ -59,8 +61,3 @@ class EventRow:
 def checksum(id: str, line: bytes) -> int:
     """Return the CRC-32 that a row carries over its id and its line."""
     return zlib.crc32(line, zlib.crc32(id.encode()))
-
-
-def is_intact(id: bytes | None, line: bytes | None, crc: object) -> bool:
-    """Return whether a row, its texts read as bytes, is what was written."""
-    return id is not None and line is not None and zlib.crc32(line, zlib.crc32(id)) == crc

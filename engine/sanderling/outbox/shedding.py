@@ -32,10 +32,9 @@ from sanderling.outbox.state_table import CREATED_AT, UNSCRUBBED
 ROWS_PER_TRANSACTION = 500
 MAX_LEVEL = 64
 
-# Shares of the limit: what to shed down to, and what states and the quarantine may take.
+# Shares of the limit: what to shed down to, and what states may take.
 TARGET_SHARE = 0.75
 STATES_SHARE = 0.25
-QUARANTINE_SHARE = 0.125
 BYTES_PER_MARK = 2048
 
 _DECISIONS = "('decision')"
@@ -61,11 +60,8 @@ def make_room(store: EventStore) -> bool:
             min(MAX_GAPS, store.limit // BYTES_PER_MARK),
             keep=(CREATED_AT, UNSCRUBBED),
         )
-    _trim_quarantine(store, int(QUARANTINE_SHARE * store.limit))
     while store.used_bytes() > TARGET_SHARE * store.limit and _halve(store):
         pass
-    if store.used_bytes() > store.limit:
-        _trim_quarantine(store, 0)
     return store.used_bytes() <= store.limit
 
 
@@ -174,14 +170,3 @@ def _declare(store: EventStore, header: OutboxHeader, loss: Loss, counts: Counte
         header.seq = min(header.seq, row.seq - 1)
     store.insert(header, loss)
     return loss
-
-
-def _trim_quarantine(store: EventStore, max_bytes: int) -> None:
-    """Keep so many bytes of what was set aside: the oldest goes first."""
-    with store.transaction(durable=False):
-        store.execute(
-            "DELETE FROM quarantine WHERE seq <= (SELECT max(seq) FROM (SELECT seq,"
-            " sum(ifnull(length(line), 0) + length(reason) + 64) OVER (ORDER BY seq DESC) AS size"
-            " FROM quarantine) WHERE size > ?)",
-            (max_bytes,),
-        )

@@ -26,17 +26,16 @@ class StateTable:
 
     def get(self, key: str) -> bytes | None:
         """Return the stored value; None where there is none or it is damaged."""
-        query = "SELECT CAST(value AS BLOB), crc FROM state WHERE user = ?"
-        for value, crc in self._database.read(query, (key,)):
-            if value is not None and zlib.crc32(value) == crc:
-                return bytes(value)
-        return None
+        return self._intact("user = ?", key).get(key)
 
     def with_prefix(self, prefix: str) -> dict[str, bytes]:
         """Return the values whose keys start with an ASCII prefix, without those damaged."""
-        query = "SELECT user, CAST(value AS BLOB), crc FROM state WHERE user >= ? AND user < ?"
         after = prefix[:-1] + chr(ord(prefix[-1]) + 1)
-        rows = self._database.read(query, (prefix, after))
+        return self._intact("user >= ? AND user < ?", prefix, after)
+
+    def _intact(self, condition: str, *parameters: str) -> dict[str, bytes]:
+        query = f"SELECT user, CAST(value AS BLOB), crc FROM state WHERE {condition}"
+        rows = self._database.read(query, parameters)
         return {
             key: value for key, value, crc in rows if value is not None and zlib.crc32(value) == crc
         }

@@ -40,7 +40,6 @@ class WriteQueue:
         self._requests: deque[WriteRequest] = deque()
         self._states: dict[str, bytes] = {}
         self._max_group = max(1, min(MAX_GROUP, store.limit // GROUP_SHARE))
-        self._group_size = self._max_group
 
     def __bool__(self) -> bool:
         return bool(self._requests)
@@ -88,19 +87,12 @@ class WriteQueue:
         group: list[WriteRequest] = []
         weight = 0
         with self.changed:
-            for request in islice(self._requests, self._group_size):
+            for request in islice(self._requests, self._max_group):
                 weight += sum(map(_weight, request.events))
                 if group and weight > self._store.limit // 16:
                     break
                 group.append(request)
         return group
-
-    def shrink(self, group: Sequence[WriteRequest]) -> None:
-        """Keep a group that could not be written, and return half of it next time.
-
-        Some of it may have been stored all the same; the events' ids make the retry idempotent.
-        """
-        self._group_size = max(1, len(group) // 2)
 
     def settle(self, group: Sequence[WriteRequest], refused: Sequence[str] | None) -> None:
         """Take a finished group off the queue.
@@ -108,7 +100,6 @@ class WriteQueue:
         `refused` says for each request why it was not stored, or ""; it is None when there was no
         room for any of them.
         """
-        self._group_size = min(self._max_group, 2 * self._group_size)
         with self.changed:
             for request, reason in zip(group, refused or [FULL] * len(group), strict=True):
                 self._requests.popleft()

@@ -21,7 +21,6 @@ from sanderling.outbox.outbox import Outbox
 from sanderling.outbox.records import StoredEvent
 from sanderling.runtime.clock import Clock
 from sanderling.upload.backoff import Backoff
-from sanderling.upload.batch_size import BatchSize
 from sanderling.upload.transport import NoNetworkError, Response, Transport, retry_after_s
 
 log = logging.getLogger("sanderling")
@@ -30,7 +29,6 @@ IDLE_S = 30.0  # between looks at an empty outbox, and between questions to `may
 BUSY_S = 0.1  # how long a step waits for another thread's step to end
 DRAIN_POLL_S = 0.01  # while events are still in the write queue, on their way to the disk
 STOP_WAIT_S = 1.0  # how long `stop` waits for a post under way
-QUARANTINE_STREAK = 3  # so many events refused in a row may be the collector's fault: slow down
 VERDICTS = {"ok", "duplicate", "rejected"}
 
 
@@ -65,17 +63,11 @@ class UploadCounters:
     attempts: int = 0
     """Batches that were posted, with or without success."""
 
-    batches: int = 0
-    """Batches that were answered with verdicts."""
-
-    acknowledged: int = 0
-    """Events that the collector has stored, duplicates among them."""
-
     duplicates: int = 0
     """Events that the collector had stored before."""
 
     rejected: int = 0
-    """Events that the collector will never store; they are in quarantine."""
+    """Events that the collector will never store; they are deleted and declared lost."""
 
     erasures: int = 0
     """How often the collector answered that this install was erased."""
@@ -106,9 +98,8 @@ class Uploader:
         self._clock = clock
 
         self._backoff = Backoff(rng)
-        self._batch_size = BatchSize(self._options.max_events)
+        self._max_events = self._options.max_events  # less after a batch that was too large
         self._not_before_ms = clock.mono_ms()
-        self._quarantined_in_a_row = 0
         self._found_empty = False  # whether the last step found nothing to send
 
         self._thread: threading.Thread | None = None
@@ -218,7 +209,7 @@ class Uploader:
             return False
 
     def _send_oldest(self) -> float:
-        batch = self._outbox.oldest(self._batch_size.next(), self._options.max_bytes)
+        batch = self._outbox.oldest(self._max_events, self._options.max_bytes)
         self._found_empty = not batch
         if batch:
             return self._send(batch)
@@ -242,14 +233,14 @@ class Uploader:
         # A proxy's own 410 does not name the install.
         if response.status == 410 and self._outbox.install.encode() in response.body:
             return self._forget_erased_install()
-        if response.status == 413:
-            return self._halve(batch, response)
-        if response.status in (400, 422) and _is_collectors_refusal(response.body):
-            return self._search_refused_event(batch, response)
+        # This may be a proxy's answer as well as the collector's.
+        if response.status == 413 and len(batch) > 1:
+            self._max_events = len(batch) // 2
+            return 0.0
         return self._back_off_for(response)
 
     def _apply_verdicts(self, batch: Sequence[StoredEvent], response: Response) -> float:
-        """Delete the events that are stored, quarantine the rejected ones, keep the rest."""
+        """Delete the events that are stored or rejected, keep the rest."""
         answer = _decode_answer(response.body)
         sent = {event.id for event in batch}
         verdicts = {
@@ -264,17 +255,14 @@ class Uploader:
         stored = verdicts.keys() - {verdict.id for verdict in rejected}
         self._outbox.acknowledge(stored)
         for verdict in rejected:
-            self._outbox.quarantine(verdict.id, verdict.reason)
+            self._outbox.reject(verdict.id, verdict.reason)
 
-        self.counters.batches += 1
-        self.counters.acknowledged += len(stored)
         self.counters.duplicates += sum(
             verdict.verdict == "duplicate" for verdict in verdicts.values()
         )
         self.counters.rejected += len(rejected)
 
-        self._batch_size.accepted(len(verdicts))
-        self._quarantined_in_a_row = 0
+        self._max_events = min(self._options.max_events, self._max_events + 1)
         self._backoff.reset()
 
         if self._outbox.install in answer.rotate:
@@ -288,35 +276,9 @@ class Uploader:
         self.counters.erasures += 1
         return self._back_off()
 
-    def _halve(self, batch: Sequence[StoredEvent], response: Response) -> float:
-        """Halve the batch after a 413, which may be a proxy's as well as the collector's.
-
-        A single event that is too large is quarantined only when the collector itself says so.
-        """
-        if len(batch) > 1:
-            self._batch_size.too_large(len(batch))
-            return 0.0
-        if _is_collectors_refusal(response.body):
-            return self._quarantine(batch[0], "too_large")
-        return self._back_off_for(response)
-
-    def _search_refused_event(self, batch: Sequence[StoredEvent], response: Response) -> float:
-        """Search the event because of which the collector refuses a batch, by halving."""
-        if len(batch) == 1:
-            return self._quarantine(batch[0], f"status_{response.status}")
-        self._batch_size.refused(len(batch))
-        return 0.0
-
-    def _quarantine(self, event: StoredEvent, reason: str) -> float:
-        self._outbox.quarantine(event.id, reason)
-        self.counters.rejected += 1
-        self._batch_size.isolated()
-        self._quarantined_in_a_row += 1
-        return self._back_off() if self._quarantined_in_a_row >= QUARANTINE_STREAK else 0.0
-
     def _back_off_for(self, response: Response) -> float:
         """Back off for at least as long as the response asks."""
-        return self._back_off(retry_after_s(response.headers, self._clock))
+        return self._back_off(retry_after_s(response.headers))
 
     def _back_off(self, at_least_s: float = 0.0) -> float:
         return self._pause(self._backoff.failure_delay_s(at_least_s))
@@ -326,18 +288,9 @@ class Uploader:
         return delay_s
 
 
-def _is_collectors_refusal(body: bytes) -> bool:
-    """Return whether a body is the collector's own refusal, not the error page of a proxy."""
-    try:
-        msgspec.json.decode(body, type=wire.Refusal)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        return False
-    return True
-
-
-def _decode_answer(body: bytes) -> wire.Answer:
+def _decode_answer(body: bytes) -> wire.BatchResponse:
     """Return the collector's answer, or one without verdicts for, say, a hotel's login page."""
     try:
-        return msgspec.json.decode(body, type=wire.Answer)
+        return msgspec.json.decode(body, type=wire.BatchResponse)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        return wire.Answer([])
+        return wire.BatchResponse([])

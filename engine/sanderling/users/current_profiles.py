@@ -44,13 +44,11 @@ class CurrentProfiles:
 
     def get(self) -> UserProfiles:
         """Return the profiles of the present identity."""
-        outbox = self._outbox
-        if outbox is not None and outbox.install != self._profiles.identity.install:
-            with self._lock:
-                # Another thread may have replaced them meanwhile.
-                if outbox.install != self._profiles.identity.install:
-                    self._profiles = self._make()
-        return self._profiles
+        with self._lock:
+            outbox = self._outbox
+            if outbox is not None and outbox.install != self._profiles.identity.install:
+                self._profiles = self._make()
+            return self._profiles
 
     def rotate_if_due(self, days: float | None, now_ms: int, scorer: Scorer) -> None:
         """Give up the present identity where it is due and nothing is left to upload under it.

@@ -2,14 +2,13 @@
 after a restart.
 
 A window ends a fixed time after its decision, by the device's wall clock. A wrong clock moves the
-end and loses nothing: a later reward is still recorded, marked as late. Ended windows are
-remembered for a while, because a clock that was set back would otherwise open them again and a
-default outcome would follow a reward.
+end and loses nothing: a later reward is still recorded, marked as late. A window that has ended is
+forgotten.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
@@ -20,7 +19,6 @@ from sanderling.runtime.clock import time_of
 PREFIX = "seen:"
 VERSION = 1
 MAX_OPEN = 10_000
-MAX_ENDED = 1000
 MAX_CLOSED_AT_ONCE = 64
 NEVER_MS = 2**62
 
@@ -35,7 +33,7 @@ class OpenWindow(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """The user's pseudonym."""
 
     end_ms: int
-    """When the window ends, in ms since 1970; `NEVER_MS` once it has ended."""
+    """When the window ends, in ms since 1970."""
 
     slots: dict[int, str]
     """By slot the item that waits for a reward, or "" where the outcome is known."""
@@ -68,14 +66,12 @@ class RewardWindows:
     def __init__(self, length_s: float | None, stored: Mapping[str, bytes]) -> None:
         self.length_ms = None if length_s is None else int(length_s * 1000)
         self._open: dict[str, OpenWindow] = {}
-        self._ended: dict[str, OpenWindow] = {}
         for key, value in sorted(stored.items()):
             try:
                 window = msgspec.msgpack.decode(value, type=OpenWindow)
             except msgspec.MsgspecError:
                 continue
-            windows = self._ended if window.end_ms == NEVER_MS else self._open
-            windows[key.removeprefix(PREFIX)] = window
+            self._open[key.removeprefix(PREFIX)] = window
         self._next_end_ms = self._earliest_end()
 
     def open_windows(self) -> dict[str, OpenWindow]:
@@ -94,7 +90,7 @@ class RewardWindows:
 
     def is_over(self, decision: str, now_ms: int) -> bool:
         """Return whether the window of a decision has ended."""
-        return decision in self._ended or now_ms > self.end_ms(decision)
+        return now_ms > self.end_ms(decision)
 
     def open_window(
         self, decision: str, user: str, slots: Mapping[int, str], now_ms: int
@@ -108,17 +104,16 @@ class RewardWindows:
         return self._put(decision, OpenWindow(VERSION, user, end_ms, slots))
 
     def settle(
-        self, decision: str, user: str, slots: Collection[int], now_ms: int
+        self, decision: str, user: str, slots: Iterable[int], now_ms: int
     ) -> dict[str, bytes]:
         """Note that slots have their reward: they do not wait any longer, nor when they are seen
-        again."""
-        if self.length_ms is None and decision not in self._open:
+        again; a no-op after the end."""
+        if decision not in self._open and (
+            self.length_ms is None or self.is_over(decision, now_ms)
+        ):
             return {}
-        settled = {**self._slots(decision), **dict.fromkeys(slots, "")}
-        end_ms = self.end_ms(decision)
-        if end_ms <= now_ms and decision not in self._open:
-            return self._end(decision, user, settled)
-        return self._put(decision, OpenWindow(VERSION, user, end_ms, settled))
+        slots = {**self._slots(decision), **dict.fromkeys(slots, "")}
+        return self._put(decision, OpenWindow(VERSION, user, self.end_ms(decision), slots))
 
     def is_due(self, now_ms: int) -> bool:
         """Return whether `close_ended` may have something to close."""
@@ -147,46 +142,21 @@ class RewardWindows:
 
     def forget(self, user: str) -> list[str]:
         """Drop the windows of a pseudonym; return the keys under which they may be stored."""
-        decisions = [
-            decision
-            for windows in (self._open, self._ended)
-            for decision, window in windows.items()
-            if window.user == user
-        ]
-        return [key for decision in decisions for key in self._drop(decision)]
+        decisions = [each for each, window in self._open.items() if window.user == user]
+        for decision in decisions:
+            del self._open[decision]
+        return [PREFIX + decision for decision in decisions]
 
     def _slots(self, decision: str) -> dict[int, str]:
-        window = self._open.get(decision) or self._ended.get(decision)
-        return window.slots if window else {}
+        return self._open[decision].slots if decision in self._open else {}
 
     def _put(self, decision: str, window: OpenWindow) -> dict[str, bytes]:
-        self._ended.pop(decision, None)
         self._open[decision] = window
         self._next_end_ms = min(self._next_end_ms, window.end_ms)
         return {PREFIX + decision: msgspec.msgpack.encode(window)}
 
     def _close(self, decision: str) -> ClosedWindow:
-        window = self._open[decision]
-        states = self._end(decision, window.user, dict.fromkeys(window.slots, ""))
-        return ClosedWindow(decision, window, states)
-
-    def _end(self, decision: str, user: str, slots: Mapping[int, str]) -> dict[str, bytes]:
-        """Remember an ended window, and drop the one that ended longest ago where there are too
-        many."""
-        self._open.pop(decision, None)
-        self._ended.pop(decision, None)
-        ended = OpenWindow(VERSION, user, NEVER_MS, dict(slots))
-        self._ended[decision] = ended
-
-        states = {PREFIX + decision: msgspec.msgpack.encode(ended)}
-        if len(self._ended) > MAX_ENDED:
-            states |= self._drop(next(iter(self._ended)))
-        return states
-
-    def _drop(self, decision: str) -> dict[str, bytes]:
-        self._open.pop(decision, None)
-        self._ended.pop(decision, None)
-        return {PREFIX + decision: b""}
+        return ClosedWindow(decision, self._open.pop(decision), {PREFIX + decision: b""})
 
     def _earliest_end(self) -> int:
         return min((window.end_ms for window in self._open.values()), default=NEVER_MS)

@@ -14,7 +14,7 @@ import apsw
 
 from sanderling.events import codec
 from sanderling.events.schema import Event
-from sanderling.outbox.records import is_intact
+from sanderling.outbox.records import EventRow
 from tests.support.disks import Disk, DiskFile
 
 OUTBOX_FILES = ("outbox.db", "outbox.db-wal")
@@ -133,10 +133,14 @@ def damage_row(path: Path, rng: random.Random) -> Event | None:
     """Flip one bit of an intact event in an outbox; return that event, None where there is none."""
     database = apsw.Connection(str(path))
     query = "SELECT seq, CAST(id AS BLOB), CAST(line AS BLOB), crc FROM event ORDER BY seq"
-    rows = [row for row in database.execute(query) if is_intact(*row[1:])]
+    rows = [
+        (seq, line)
+        for seq, id, line, crc in database.execute(query)
+        if EventRow(seq, id, "", 0, line, crc).intact() is not None
+    ]
     event = None
     if rows:
-        seq, _, line, _ = rng.choice(rows)
+        seq, line = rng.choice(rows)
         event = codec.decode(line)
         damaged = bytearray(line)
         # The pseudonym stays readable, so that the outbox can tell whose state lost an event.

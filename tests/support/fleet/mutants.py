@@ -40,16 +40,6 @@ class DeleteFirst(Connection):
         return super().post(body, headers)
 
 
-class TrustErrorPages(Connection):
-    """An uploader that takes a proxy's error page for the collector's answer."""
-
-    def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
-        answer = super().post(body, headers)
-        if answer.body.startswith(b"<html>"):
-            return replace(answer, body=b'{"error":"expected better"}')
-        return answer
-
-
 def count_duplicates(store: str) -> EventLog:
     """A reader that counts duplicates as new events."""
     copies = []
@@ -177,15 +167,15 @@ def share_contexts(engine: Engine) -> None:
 def skip_storing_items(engine: Engine) -> None:
     """An engine that does not store added and removed items."""
     active = active_bundle_of(engine)
-    change_catalog = active.change_catalog
+    update_overlay = active.update_overlay
 
     def change_in_memory(records):
         if not active.owns_folder:
-            change_catalog(records)
+            update_overlay(records)
         dated = catalog_overlay.dated_after(records, active.scorer.bundle)
-        active.scorer = active.scorer.with_changes(dated)
+        active._scorer = active.scorer.with_overlay(dated)
 
-    active.change_catalog = change_in_memory
+    active.update_overlay = change_in_memory
 
 
 def keep_outdated_items(engine: Engine) -> None:
@@ -194,9 +184,9 @@ def keep_outdated_items(engine: Engine) -> None:
     update = active.update
 
     def update_with_old_items(fetch):
-        records = active.scorer.changes.records
+        records = active.scorer.overlay.records
         release = update(fetch)
-        active.scorer = Scorer(active.scorer.bundle).with_changes(records)
+        active._scorer = Scorer(active.scorer.bundle).with_overlay(records)
         return release
 
     active.update = update_with_old_items
@@ -232,7 +222,6 @@ def confirm_early(engine: Engine) -> None:
 
 MUTANTS = {
     "delete before the answer": Mutant(device={"connection": DeleteFirst}),
-    "trust error pages": Mutant(device={"connection": TrustErrorPages}),
     "count duplicates": Mutant(read=count_duplicates),
     "repeat ids": Mutant(device={"entropy": repeat_ids}),
     "write decisions late": Mutant(device={"break_engine": decide_late}),

@@ -6,7 +6,8 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 from sanderling.runtime.clock import Clock
-from sanderling_trainer.collector.rate_limit import MAX_REMEMBERED, evict_oldest
+from sanderling.runtime.lru_cache import LruCache
+from sanderling_trainer.collector.rate_limit import MAX_REMEMBERED
 from sanderling_trainer.event_log.object_store import ObjectStore
 from sanderling_trainer.event_log.tombstones import LOOKUP_CACHE_S
 
@@ -18,26 +19,23 @@ class LookupCache:
         self._store = store
         self._clock = clock
         self._threads = ThreadPoolExecutor(threads, "sanderling-lookup")
-        self._lookups: dict[str, tuple[int, bool]] = {}
+        self._lookups: LruCache[str, tuple[int, bool]] = LruCache(MAX_REMEMBERED)
 
     def existed(self, name: str) -> bool:
         """Return whether the file existed at the last lookup, however long ago."""
-        return self._lookups.get(name, (0, False))[1]
+        _, existed = self._lookups.peek(name) or (0, False)
+        return existed
 
     async def exists(self, name: str) -> bool:
         """Return whether a file exists, as of seconds ago; raise `OSError` if the store fails."""
         now_ms = self._clock.mono_ms()
-        if name in self._lookups:
-            looked_up_ms, exists = self._lookups[name]
-            if now_ms - looked_up_ms < LOOKUP_CACHE_S * 1000:
-                return exists
+        last = self._lookups.get(name)
+        if last is not None and now_ms - last[0] < LOOKUP_CACHE_S * 1000:
+            return last[1]
 
         loop = asyncio.get_running_loop()
         exists = await loop.run_in_executor(self._threads, self._store.has, name)
-        # The name goes to the end, so that `evict_oldest` removes the lookups of longest ago.
-        self._lookups.pop(name, None)
-        self._lookups[name] = (now_ms, exists)
-        evict_oldest(self._lookups, MAX_REMEMBERED)
+        self._lookups.put(name, (now_ms, exists))
         return exists
 
     def close(self) -> None:
