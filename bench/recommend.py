@@ -58,7 +58,7 @@ def _case(items: int) -> dict[str, Any]:
                     engine.observe(f"user-{user}", item)
             engine.warm_up()
             # The engine does not show its index; the same search alone needs it.
-            index = engine._serving.scorer.index
+            index = engine._active_bundle.scorer.index
             queries = rng.standard_normal((USERS, DIM)).astype(np.float32)
             vectors = index.rows * index.scale[:, None]
             result: dict[str, Any] = _times(

@@ -1,10 +1,10 @@
-"""Cost of training as the log and the catalogue grow: memory, events a second on one
+"""Cost of training as the log and the catalog grow: memory, events a second on one
 core, seconds an epoch.
 
 Expected: an event's state is read and written once each way, c = 192 floats; its softmax multiplies
 d = 64 floats by each of the candidates, three times with the gradient. The candidates are the
-batch's own items and 1,024 draws, whatever the catalogue's size, and the optimiser touches only
-their rows. Time should therefore grow with the events, and memory with the catalogue: four tables
+batch's own items and 1,024 draws, whatever the catalog's size, and the optimizer touches only
+their rows. Time should therefore grow with the events, and memory with the catalog: four tables
 [n, d] of float32 (residual, its best values, two moments). One shard of the log is in memory.
 
 Protocol: each case is a process of its own with one thread; its log (`scaling/world.py`) is written
@@ -14,7 +14,7 @@ mapped pages of the text vectors; `anonymous` is what cannot be dropped (`RssAno
 
     python -m bench scale [--items 1000000] [--interactions 100000000] [--seconds 60]
 
-The log grows by factors of ten at the full catalogue, the catalogue by factors of ten at the
+The log grows by factors of ten at the full catalog, the catalog by factors of ten at the
 smallest log, there with the full softmax too.
 """
 
@@ -73,11 +73,11 @@ def _sizes(items: int, interactions: int) -> list[tuple[int, int, bool]]:
     logs = [
         size for size in (interactions // 100, interactions // 10, interactions) if size >= 10_000
     ]
-    catalogues = [size for size in (items // 100, items // 10) if size >= 1000]
+    catalogs = [size for size in (items // 100, items // 10) if size >= 1000]
 
-    growing_catalogue = [(size, logs[0], full) for size in catalogues for full in (True, False)]
+    growing_catalog = [(size, logs[0], full) for size in catalogs for full in (True, False)]
     growing_log = [(items, log, False) for log in logs]
-    return growing_catalogue + growing_log
+    return growing_catalog + growing_log
 
 
 def _measured(
@@ -124,7 +124,7 @@ def _case(folder: Path, items: int, seconds: float, full: bool) -> dict[str, Any
     from sanderling_trainer.policy.training.glibc_malloc import keep_memory
     from sanderling_trainer.policy.training.warm_start import (
         warm_start_objective,
-        warm_start_optimiser,
+        warm_start_optimizer,
     )
 
     keep_memory()
@@ -139,7 +139,7 @@ def _case(folder: Path, items: int, seconds: float, full: bool) -> dict[str, Any
     source = batch_source(context)
     seconds_to_open = time.perf_counter() - start
     objective = warm_start_objective(context, source)
-    optimiser = warm_start_optimiser(context, source.batches)
+    optimizer = warm_start_optimizer(context, source.batches)
 
     marks = []
     losses = []
@@ -150,7 +150,7 @@ def _case(folder: Path, items: int, seconds: float, full: bool) -> dict[str, Any
             if marks[-1][0] - marks[0][0] > seconds:
                 break
         loss = objective(*batch)
-        optimiser.accumulate_and_step(loss)
+        optimizer.accumulate_and_step(loss)
         losses.append(loss.item())
         events += int((batch[0].items >= 0).sum())
     costs = _costs(np.array(marks), losses, items, shards.events)

@@ -116,7 +116,7 @@ def test_the_benchmarks_are_listed():
                 schema.Observation,
                 schema.Loss,
                 schema.Slot,
-                schema.Clock,
+                schema.ClockReading,
             ],
         ),
         (

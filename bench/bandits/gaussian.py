@@ -38,13 +38,13 @@ class Posterior:
     means: np.ndarray
     covariances: np.ndarray
 
-    def standardised(self) -> np.ndarray:
+    def standardized(self) -> np.ndarray:
         """Return mean over standard deviation, float32 [b, n]: Φ of it is P(rating > 0)."""
         return self.means / np.sqrt(np.maximum(np.einsum("bii->bi", self.covariances), 0.5))
 
     def scores(self) -> np.ndarray:
         """Return the scores of a greedy policy, [b, n]."""
-        return self.standardised() if self.by_chance else self.means
+        return self.standardized() if self.by_chance else self.means
 
     def observe(self, items: np.ndarray, ratings: np.ndarray) -> None:
         """Condition on one rating of each user, items int64 [b]: a rank-one update."""

@@ -104,9 +104,9 @@ def distilled(
     rng, teacher = np.random.default_rng(seed), gaussian.fit(ratings, shrink)
     network, edges = begin(ratings, text, seed)
     root = np.linalg.cholesky(teacher.covariance + 1e-6 * np.eye(len(teacher.mean)))
-    optimiser = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, 2e-3, total_steps=steps, pct_start=0.12
+        optimizer, 2e-3, total_steps=steps, pct_start=0.12
     )
     for step in range(steps):
         users = teacher.mean + rng.standard_normal((b, len(root))) @ root.T
@@ -116,10 +116,10 @@ def distilled(
         loss = binary_cross_entropy_with_logits(
             all_steps(network, items, kinds), torch.from_numpy(chances(teacher, users, items))
         )
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
         schedule.step()
     return Learned([network], edges)
 
@@ -142,10 +142,10 @@ def session(users: np.ndarray, policy: Learned | None, rng: np.random.Generator)
 def chances(teacher: gaussian.Gaussian, users: np.ndarray, items: np.ndarray) -> np.ndarray:
     """Return P(like) float32 [b, s + 1, n] before each rating and after the last."""
     posterior, rows = teacher.start(len(users)), np.arange(len(users))
-    found = [posterior.standardised()]
+    found = [posterior.standardized()]
     for shown in items.T:
         posterior.observe(shown, users[rows, shown])
-        found.append(posterior.standardised())
+        found.append(posterior.standardized())
     return ndtr(np.stack(found, axis=1)).astype(np.float32)
 
 
@@ -203,7 +203,7 @@ def decisions(ratings: np.ndarray, users: np.ndarray, items: np.ndarray) -> Deci
         history=np.repeat(np.arange(len(users)), STEPS),
         position=at,
         items=np.tile(np.arange(n), (m, 1)),
-        logged=logged,
+        marginal=logged,
         conditional=logged,
         reward=np.repeat(np.where(ratings[users] > 0, 1.0, -1.0), STEPS, axis=0).astype(np.float32),
         judged=~seen.reshape(m, n),

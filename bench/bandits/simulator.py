@@ -269,9 +269,9 @@ def joined(log: list[tuple[Decisions, np.ndarray]], now: int) -> Decisions:
     parts = [replace(made, judged=due <= now) for made, due in log]
     names = (
         "history",
-        "at",
+        "position",
         "items",
-        "logged",
+        "marginal",
         "conditional",
         "reward",
         "judged",
@@ -291,7 +291,7 @@ def improve(
     config = replace(CONFIG, slate=variant.slate, kl=variant.kl, seed=seed)
     if not variant.corrected:
         config = replace(config, weight_cap=1.0)
-        decisions = replace(decisions, logged=np.full(decisions.logged.shape, 1e-12))
+        decisions = replace(decisions, marginal=np.full(decisions.marginal.shape, 1e-12))
     context = TrainingContext(network, made, config, repeats=False)
     policy_gradient(context, decisions, variant.baseline)
 

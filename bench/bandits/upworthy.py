@@ -128,8 +128,8 @@ def tfidf_ridge(**options: Any) -> Fit:
     """Ridge on TF-IDF, its vocabulary from the training texts."""
 
     def features(world: ABTests) -> Callable[[ABTests], Any]:
-        vectoriser = TfidfVectorizer(sublinear_tf=True, **options).fit(world.texts)
-        return lambda other: vectoriser.transform(other.texts)
+        vectorizer = TfidfVectorizer(sublinear_tf=True, **options).fit(world.texts)
+        return lambda other: vectorizer.transform(other.texts)
 
     return ridge(features)
 
@@ -143,10 +143,10 @@ def logit(encoded: Callable[[ABTests], np.ndarray]) -> Fit:
             torch.from_numpy(counts).float() for counts in (world.impressions, world.clicked)
         )
         w = torch.zeros(x.shape[1], requires_grad=True)
-        optimiser = torch.optim.LBFGS([w], max_iter=60, line_search_fn="strong_wolfe")
+        optimizer = torch.optim.LBFGS([w], max_iter=60, line_search_fn="strong_wolfe")
 
         def loss() -> torch.Tensor:
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             odds = shown * (x @ w).exp()
             total = torch.zeros(world.users).index_add(0, test, odds)
             found = (
@@ -156,7 +156,7 @@ def logit(encoded: Callable[[ABTests], np.ndarray]) -> Fit:
             found.backward()
             return found
 
-        optimiser.step(loss)
+        optimizer.step(loss)
         return lambda other: encoded(other) @ w.detach().numpy()
 
     return fit

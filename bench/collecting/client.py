@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sanderling.events import codec
-from sanderling.events.schema import Clock, Decision, Event, Observation, Outcome, Slot
+from sanderling.events.schema import ClockReading, Decision, Event, Observation, Outcome, Slot
 
 EVENTS, INSTALLS, SLATES = 50, 200, 400
 LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
@@ -50,7 +50,7 @@ def _batch(number: int, slates: list[list[Slot]], rng: random.Random) -> list[Ev
     ids = itertools.count(number << 16 | 1)
 
     def common(seq: int) -> dict[str, Any]:
-        clock = Clock(1_750_000_000_000, 5_000, "b" * 32)
+        clock = ClockReading(1_750_000_000_000, 5_000, "b" * 32)
         install = f"{number % INSTALLS:032x}"
         return {
             "id": f"{next(ids):032x}",

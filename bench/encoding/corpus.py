@@ -1,9 +1,9 @@
 """Real texts to distil on and to evaluate by, from the benchmark's data and the installed packages.
 
-Two catalogues: MovieLens' titles with year and genres (500 of 1,682 held out), and the gift shop's
+Two catalogs: MovieLens' titles with year and genres (500 of 1,682 held out), and the gift shop's
 descriptions (a tenth held out). Further training texts: headlines and the sentences beside them
 (Upworthy), first lines of documentation of the installed packages, recombinations of the
-catalogues' words, and random words of the vocabulary. None of them is a held-out text.
+catalogs' words, and random words of the vocabulary. None of them is a held-out text.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Corpus:
     """Texts to train on, and named sets to evaluate by."""
 
     own: list[str]
-    """The catalogues' texts that are not held out."""
+    """The catalogs' texts that are not held out."""
 
     augmented: list[str]
     """Other training texts."""

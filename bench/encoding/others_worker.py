@@ -59,7 +59,7 @@ def model2vec(model: str) -> tuple[Callable[[str], Any], int]:
 
 
 def fastembed(model: str, plain: str, folder: Path) -> Callable[[str], Any]:
-    """Return fastembed's encoder on the float graph; it pools and normalises by itself."""
+    """Return fastembed's encoder on the float graph; it pools and normalizes by itself."""
     from fastembed import TextEmbedding
     from fastembed.common.model_description import ModelSource, PoolingType
 

@@ -1,6 +1,6 @@
 """Other ways to make the same language model small, as far as they install beside the project.
 
-`float`: the model with pooling and normalisation in the graph. Its int8 forms by onnxruntime's own
+`float`: the model with pooling and normalization in the graph. Its int8 forms by onnxruntime's own
 quantizer: dynamic, per tensor and per channel; static (quantized multiplications and tables,
 calibrated). And sentence-transformers' own export. Peers that need packages of their own are in
 `bench.encoding.others`.
@@ -34,7 +34,7 @@ from sanderling_trainer.policy.model.language_model import MINILM, resolve
 
 
 class Pooled(nn.Module):
-    """The language model as it is, with mean pooling and normalisation."""
+    """The language model as it is, with mean pooling and normalization."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()

@@ -36,7 +36,7 @@ def naive_estimates(log: Any, target: Any, predicted: Any, cap: float) -> dict[s
     bottoms = {family: [0.0] * slots for family in families}
     shown_in = [0.0] * slots
     for i in range(len(log.reward)):
-        count = 1.0 / float(log.survived[i])
+        count = 1.0 / float(log.pass_probability[i])
         ratios = [
             float(target.conditional[i, k]) / float(log.logged.conditional[i, k])
             for k in range(slots)

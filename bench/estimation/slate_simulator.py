@@ -103,7 +103,7 @@ def draw_log(
         judged=rng.random(items.shape) < judged,
         group=np.arange(m) if group is None else group,
         logged=ope.sequential_propensities(items, SLOTS, POOL, LOGGING),
-        survived=np.ones(m),
+        pass_probability=np.ones(m),
     )
     return SimulatedLog(log, items, ope.sequential_propensities(ranks, SLOTS, POOL, epsilon), ranks)
 
@@ -111,7 +111,7 @@ def draw_log(
 def reward_examples(sample: SimulatedLog) -> ope.RewardExamples:
     """Return what a reward model is fitted to."""
     log = sample.log
-    return ope.RewardExamples(log.reward, log.judged, sample.items, log.group, log.survived)
+    return ope.RewardExamples(log.reward, log.judged, sample.items, log.group, log.pass_probability)
 
 
 def predict(

@@ -172,13 +172,13 @@ class EASE:
 
     name = "EASE"
 
-    def __init__(self, regularisation: float) -> None:
-        self.regularisation = regularisation
+    def __init__(self, regularization: float) -> None:
+        self.regularization = regularization
 
     def fit(self, train: Log, seed: int) -> EASE:
         """Solve the closed form."""
         histories = np.split(*_by_user(train))
-        self.model = product.EASE(self.regularisation).fit(histories, len(train.texts))
+        self.model = product.EASE(self.regularization).fit(histories, len(train.texts))
         return self
 
     def scores(self, queries: Queries) -> Floats:
@@ -196,9 +196,9 @@ class Blend:
     name = "EASE + recent popular"
 
     def __init__(
-        self, regularisation: float, days: float, weight: float, damped: bool = False
+        self, regularization: float, days: float, weight: float, damped: bool = False
     ) -> None:
-        self.personal = EASE(regularisation)
+        self.personal = EASE(regularization)
         self.recent = RecentPopular(days)
         self.weight = weight
         self.damped = damped
@@ -221,8 +221,8 @@ class Blend:
 class IALS:
     """Matrix factors for implicit feedback by alternating least squares.
 
-    Minimises Σ_{(u,i) in S} (1 - w_u·h_i)² + α Σ_{u,i} (w_u·h_i)² + λ Σ_u (|S_u| + α n)^ν |w_u|²,
-    and so for h (Hu et al. 2008; as parametrised by Rendle et al. 2022, "Revisiting the performance
+    Minimizes Σ_{(u,i) in S} (1 - w_u·h_i)² + α Σ_{u,i} (w_u·h_i)² + λ Σ_u (|S_u| + α n)^ν |w_u|²,
+    and so for h (Hu et al. 2008; as parametrized by Rendle et al. 2022, "Revisiting the performance
     of iALS on item recommendation benchmarks", eq. 3 to 5). A user's vector is solved from what was
     had when the question is put.
     """
@@ -231,8 +231,8 @@ class IALS:
     sweeps = 10
     frequency = 1.0
 
-    def __init__(self, factors: int, alpha: float, regularisation: float) -> None:
-        self.factors, self.alpha, self.regularisation = factors, alpha, regularisation
+    def __init__(self, factors: int, alpha: float, regularization: float) -> None:
+        self.factors, self.alpha, self.regularization = factors, alpha, regularization
 
     def fit(self, train: Log, seed: int) -> IALS:
         """Alternate between users and items."""
@@ -252,14 +252,14 @@ class IALS:
         return self.solve([np.unique(rows) for rows in queries.items], self.items) @ self.items.T
 
     def solve(self, lists: Sequence[NDArray[Any]], other: Floats) -> Floats:
-        """Return each side's vectors float32 [a, d] that minimise the loss for the other side's
+        """Return each side's vectors float32 [a, d] that minimize the loss for the other side's
         [b, d], held fast.
         """
         everywhere = self.alpha * (other.T @ other)
         found = np.zeros((len(lists), self.factors), np.float32)
         for at, rows in enumerate(lists):
             mine = other[rows]
-            ridge = self.regularisation * (len(rows) + self.alpha * len(other)) ** self.frequency
+            ridge = self.regularization * (len(rows) + self.alpha * len(other)) ** self.frequency
             system = everywhere + mine.T @ mine
             system[np.diag_indices(self.factors)] += ridge
             found[at] = np.linalg.solve(system, mine.sum(axis=0))

@@ -66,17 +66,17 @@ BASELINES: dict[str, Candidate] = {
     ),
     "EASE": Candidate(
         baselines.EASE,
-        grid(regularisation=[20, 50, 100, 200, 350, 500, 700, 1000, 1500, 2500, 4000, 8000]),
+        grid(regularization=[20, 50, 100, 200, 350, 500, 700, 1000, 1500, 2500, 4000, 8000]),
         suits=_small,
     ),
     "iALS": Candidate(
         baselines.IALS,
-        grid(factors=[64], alpha=[0.3, 1.0, 3.0], regularisation=[0.0003, 0.001, 0.003, 0.01]),
+        grid(factors=[64], alpha=[0.3, 1.0, 3.0], regularization=[0.0003, 0.001, 0.003, 0.01]),
         seeded=True,
     ),
     "EASE + recent popular": Candidate(
         baselines.Blend,
-        grid(regularisation=[200, 500], days=[7, 14], weight=[0.5, 1.0, 1.5]),
+        grid(regularization=[200, 500], days=[7, 14], weight=[0.5, 1.0, 1.5]),
         suits=lambda benchmark: _small(benchmark) and _clocked(benchmark),
     ),
 }

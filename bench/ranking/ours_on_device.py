@@ -25,7 +25,7 @@ from sanderling.bundle.reader import Bundle
 from sanderling.ranking.scorer import Scorer
 from sanderling_quantize.build_bundle import build
 from sanderling_quantize.encoders.build_encoder import Encoding
-from sanderling_trainer.data.tables import Catalogue
+from sanderling_trainer.data.tables import Catalog
 from sanderling_trainer.policy import checkpoint
 from sanderling_trainer.policy.checkpoint import Checkpoint, CheckpointMetadata
 from sanderling_trainer.policy.model.language_model import LanguageModel
@@ -66,7 +66,7 @@ class OnDevice:
         if not bundle.exists():
             self._build(bundle, int(queries.now.max()))
         scorer, known = Scorer(Bundle.open(bundle)), len(self.texts)
-        return scorer.with_changes(
+        return scorer.with_overlay(
             [{"id": str(known + at), "text": text} for at, text in enumerate(queries.texts[known:])]
         )
 
@@ -75,7 +75,7 @@ class OnDevice:
         policy.set_time(now)
         LanguageModel().save(source / "encoder")
         texts = self.texts
-        catalogue = Catalogue(
+        catalog = Catalog(
             ids=[str(at) for at in range(len(texts))],
             texts=texts,
             records=[{"id": str(at), "title": text} for at, text in enumerate(texts)],
@@ -84,7 +84,7 @@ class OnDevice:
             "bench", 1, 0, [KIND], policy.repeats, 0, self.moment, "0" * 64
         )
         config = replace(policy.config, epsilon=0.0)
-        trained = Checkpoint(policy.network, catalogue, config, metadata, policy.popularity)
+        trained = Checkpoint(policy.network, catalog, config, metadata, policy.popularity)
         checkpoint.save(source, trained, {})
         build(source, bundle, encoding=Encoding(), encoder_of=OnDevice.shared_encoder)
         shutil.rmtree(source)

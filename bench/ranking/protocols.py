@@ -1,7 +1,7 @@
 """How models are compared: what they train on, what they are queried with, what is relevant.
 
 A `Benchmark` holds two tasks: on `tune` every model chooses its settings; on `report`, trained
-again on all earlier data, it is measured once. A model ranks the whole catalogue known at the
+again on all earlier data, it is measured once. A model ranks the whole catalog known at the
 time; sampled candidates would not even order models correctly (Krichene and Rendle 2020). Ties
 go to the lower row.
 
@@ -36,7 +36,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Queries:
-    """Questions, one a user: all that is known of them, and the catalogue as it stands
+    """Questions, one a user: all that is known of them, and the catalog as it stands
     when they are asked.
 
     `user` int64 [u] as in the log. `items` and `times` are each user's past rows and seconds,

@@ -1,4 +1,4 @@
-"""A synthetic log of any size, written to disk part by part: a clustered catalogue, and
+"""A synthetic log of any size, written to disk part by part: a clustered catalog, and
 users with tastes.
 
 Item i belongs to cluster i mod 100; its text vector is its cluster's plus noise. A user has a

@@ -37,7 +37,7 @@ def make_events(count: int) -> Iterator[Event]:
             "install": install,
             "seq": 1,
             "user": rng.choice(users),
-            "clock": wire.Clock(clock.wall_ms(), clock.mono_ms(), boot),
+            "clock": wire.ClockReading(clock.wall_ms(), clock.mono_ms(), boot),
         }
         items = rng.sample(range(10_000), SLOTS)
         slate = [

@@ -64,15 +64,15 @@ def check_value(value: object) -> float:
 def items_on_slate(slate: Slate, items: Iterable[SlateItem | str]) -> list[SlateItem]:
     """Return items of a slate, some given by id; raise `ValueError` for one that is not on it."""
     by_id = {item.id: item for item in slate}
-    found = []
+    on_slate = []
     for item in items:
         id = item.id if isinstance(item, SlateItem) else item
         if id not in by_id:
             raise ValueError(
                 f"item: expected one of the slate's {len(by_id)} items, found {id!r:.100}"
             )
-        found.append(by_id[id])
-    return found
+        on_slate.append(by_id[id])
+    return on_slate
 
 
 def rewards_by_slot(
@@ -80,7 +80,8 @@ def rewards_by_slot(
 ) -> list[tuple[SlateItem, float]]:
     """Return items of a slate with their checked rewards, in the order of the slots.
 
-    The app's own order could reveal what the user touched first.
+    Raises as `items_on_slate` and `check_value` do. The app's own order could reveal
+    what the user touched first.
     """
     items = items_on_slate(slate, values)
     rewards = zip(items, map(check_value, values.values()), strict=True)

@@ -20,7 +20,7 @@ from sanderling.arguments import (
 )
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import StorageError, UpdateError
-from sanderling.options import EngineOptions, OptionTypes
+from sanderling.options import EngineOptions, OptionTypes, check_names
 from sanderling.outbox.state_folder import StateFolder
 from sanderling.ranking import catalog_overlay
 from sanderling.ranking import decision as decisions
@@ -38,6 +38,7 @@ from sanderling.users.profiles import UserProfiles
 from sanderling.users.recommendation import recommend
 
 REWARD_TIMEOUT_S = 10.0
+"""Seconds that `reward` waits for the disk before its receipt says not stored."""
 
 
 class Engine:
@@ -62,6 +63,8 @@ class Engine:
         self._closed = False
         self.exploring = True
 
+        # Public methods reach the two `_unchecked` objects only through the properties
+        # `_active_bundle` and `_profiles`, which raise in a forked child.
         transport = options.make_transport()
         self._state = StateFolder(
             options.folder,
@@ -71,12 +74,14 @@ class Engine:
             threaded=options.background,
         )
         try:
-            self._active = ActiveBundle(bundle, options.folder, owns_folder=self._state.is_held)
+            self._unchecked_bundle = ActiveBundle(
+                bundle, options.folder, owns_folder=self._state.is_held
+            )
         except BaseException:
             self._state.close(0.0)
             raise
 
-        self._users = CurrentProfiles(
+        self._unchecked_profiles = CurrentProfiles(
             self._state.outbox,
             self._clock,
             self._entropy,
@@ -86,7 +91,7 @@ class Engine:
             privacy=options.privacy,
         )
         self._uploader = self._open_uploader(transport)
-        self._tick()
+        self._begin_call()
 
     @classmethod
     def open(
@@ -101,8 +106,10 @@ class Engine:
 
         `EngineOptions` documents `state`, `collector`, `token` and all other settings.
 
-        Raises `BundleError` when the bundle does not open, `ValueError` for a setting out of range.
+        Raises `BundleError` when the bundle does not open, `ValueError` for a setting out of range,
+        `TypeError` for an unknown one.
         """
+        check_names(settings)
         options = EngineOptions(state=state, collector=collector, token=token, **settings)
         return cls(Bundle.open(bundle, verify=options.verify), options)
 
@@ -114,8 +121,8 @@ class Engine:
 
     @property
     def release(self) -> int:
-        """The release that serves now."""
-        return self._serving.release
+        """The active release."""
+        return self._active_bundle.release
 
     @property
     def storage_fault(self) -> str | None:
@@ -134,10 +141,10 @@ class Engine:
     ) -> Slate:
         """Return a slate of at most k items for a user, known or not.
 
-        `context` is any text about the present situation. `exclude` holds ids of items not to show;
+        `context` is any text about the user's situation. `exclude` holds ids of items not to show;
         unknown ids are ignored. `at_most` caps how many items may share a value of an attribute,
         each value of a list counting: `{"author": 2}`. Caps apply to the whole pool from which
-        exploration draws; the first use of an attribute reads the whole catalogue (see `warm_up`).
+        exploration draws; the first use of an attribute reads the whole catalog (see `warm_up`).
         `greedy` turns exploration off for this slate.
 
         The slate is shorter than k where fewer items are eligible, or where ids of more than 66
@@ -149,23 +156,24 @@ class Engine:
         check_request(user, k, context)
         check_caps(at_most)
         request = RecommendRequest(user, k, context, tuple(exclude), dict(at_most))
-        now_ms = self._tick()
-        scorer = self._serving.scorer
+        now_ms = self._begin_call()
+        scorer = self._active_bundle.scorer
         try:
             return self._decide(scorer, request, greedy, now_ms)
         except Exception as error:
-            # A new release is on trial until its first decision succeeds.
-            if scorer is self._serving.scorer and not self._serving.is_unconfirmed:
+            # Try once more on the active release if this one is on trial (it is rolled back), or if
+            # another thread replaced it while it decided. Any other error is the caller's.
+            if scorer is self._active_bundle.scorer and not self._active_bundle.is_unconfirmed:
                 raise
-            self._serving.abandon_release(scorer.bundle, error)
-            return self._decide(self._serving.scorer, request, greedy, now_ms)
+            self._active_bundle.abandon_release(scorer.bundle, error)
+            return self._decide(self._active_bundle.scorer, request, greedy, now_ms)
 
     def _decide(
         self, scorer: Scorer, request: RecommendRequest, greedy: bool, now_ms: int
     ) -> Slate:
         greedy = greedy or not self.exploring
         slate = recommend(self._profiles, scorer, request, greedy, now_ms, self._entropy)
-        self._serving.confirm(scorer.bundle)
+        self._active_bundle.confirm(scorer.bundle)
         return slate
 
     def observe(self, user: str, item: str, kind: str = "view") -> None:
@@ -174,8 +182,8 @@ class Engine:
         Raises `ValueError` unless `item` and `kind` have 1 to 512 characters of valid Unicode.
         """
         check_text(user=user, item=item, kind=kind)
-        self._tick()
-        self._profiles.observe(user, item, kind, self._serving.scorer)
+        self._begin_call()
+        self._profiles.observe(user, item, kind, self._active_bundle.scorer)
 
     def seen(self, slate: Slate, items: Iterable[SlateItem | str] | None = None) -> None:
         """Record which items of a slate the user saw, by default all.
@@ -187,8 +195,8 @@ class Engine:
         if self._options.window_s is None:
             raise ValueError("seen: expected an engine opened with `window_s`, found one without")
         seen = slate.items if items is None else items_on_slate(slate, items)
-        now_ms = self._tick()
-        self._profiles.open_window(slate, seen, now_ms, self._serving.scorer)
+        now_ms = self._begin_call()
+        self._profiles.open_window(slate, seen, now_ms, self._active_bundle.scorer)
 
     def reward(
         self,
@@ -227,8 +235,8 @@ class Engine:
         if self._state.outbox is None:
             return Receipt(False, f"the reward was not stored: {self.storage_fault}")
 
-        now_ms = self._tick()
-        scorer = self._serving.scorer
+        now_ms = self._begin_call()
+        scorer = self._active_bundle.scorer
         try:
             wait = self._profiles.record_rewards(slate, rewards, kind, observe, now_ms, scorer)
             wait(REWARD_TIMEOUT_S)
@@ -244,8 +252,10 @@ class Engine:
         Raises `ValueError` naming the field that is wrong, `StorageError` where another engine
         holds the state folder; then nothing was added.
         """
-        now_ms = self._tick()
-        self._serving.change_catalog([catalog_overlay.addition(item, now_ms) for item in items])
+        now_ms = self._begin_call()
+        self._active_bundle.update_overlay(
+            [catalog_overlay.addition(item, now_ms) for item in items]
+        )
 
     def remove_items(self, ids: Iterable[str]) -> None:
         """Never show these items again, under any bundle, until `upsert_items` brings them back.
@@ -253,8 +263,8 @@ class Engine:
         Unknown ids are remembered too. Raises `ValueError` for what cannot be an id, `StorageError`
         where another engine holds the state folder; then nothing was removed.
         """
-        now_ms = self._tick()
-        self._serving.change_catalog([catalog_overlay.removal(id, now_ms) for id in ids])
+        now_ms = self._begin_call()
+        self._active_bundle.update_overlay([catalog_overlay.removal(id, now_ms) for id in ids])
 
     def explain(self, decision: str) -> Explanation:
         """Replay one of the last 256 decisions bit for bit. Raises `KeyError` for any other id."""
@@ -277,7 +287,7 @@ class Engine:
         Honours the current backoff: after a failed attempt it returns False at once and sends
         nothing until the wait is over.
         """
-        self._tick()
+        self._begin_call()
         self._state.write_queued()
         return self._uploader.drain(timeout_s) if self._uploader else False
 
@@ -286,7 +296,7 @@ class Engine:
 
         Return the seconds to wait before the next step.
         """
-        self._tick()
+        self._begin_call()
         self._state.write_queued()
         return self._uploader.step() if self._uploader else IDLE_S
 
@@ -294,8 +304,8 @@ class Engine:
         """Fetch, verify and swap in the newest release; return its number, or None without a newer.
 
         The swap happens between two requests. If the first decision of the new release fails, the
-        engine goes back by itself. Raises `UpdateError` when fetching or verifying failed, or
-        another engine holds the state folder; the old bundle goes on serving.
+        engine rolls back. Raises `UpdateError` when fetching or verifying failed, or another engine
+        holds the state folder; the previous release stays active.
         """
         releases = self._options.releases
         root = self._root
@@ -314,20 +324,20 @@ class Engine:
             )
             return fetch(request, timeout_s)
 
-        return self._serving.update(install_newest)
+        return self._active_bundle.update(install_newest)
 
     def rollback(self) -> int:
-        """Go back to the previous bundle for good; return the release that serves now.
+        """Block the active release for good and activate the previous one; return its number.
 
-        The present release is never tried again. Raises `StorageError` where that cannot be stored:
-        the previous bundle serves until this engine is closed.
+        Raises `StorageError` where that cannot be stored: the previous release is then active only
+        until this engine is closed.
         """
-        self._serving.roll_back("requested by the app")
+        self._active_bundle.roll_back("requested by the app")
         return self.release
 
     def warm_up(self, attributes: Iterable[str] = ()) -> None:
         """Load what the first recommendation would wait for, including groups by `attributes`."""
-        self._serving.scorer.warm_up(attributes)
+        self._active_bundle.scorer.warm_up(attributes)
 
     def counters(self) -> dict[str, Any]:
         """Return what is stored, acknowledged and lost, for the app's own monitoring."""
@@ -346,13 +356,13 @@ class Engine:
         self._closed = True
         if self._uploader:
             self._uploader.stop(timeout_s)
-        self._active.close(timeout_s)
+        self._unchecked_bundle.close(timeout_s)
         self._state.close(timeout_s)
 
-    def _tick(self) -> int:
-        """Begin a public call: do what is due; return the wall clock, read once a call."""
+    def _begin_call(self) -> int:
+        """Close reward windows that have ended; return the wall clock in ms, read once a call."""
         now_ms = self._clock.wall_ms()
-        self._profiles.tick(now_ms, self._serving.scorer)
+        self._profiles.tick(now_ms, self._active_bundle.scorer)
         return now_ms
 
     def _open_uploader(self, transport: Transport | None) -> Uploader | None:
@@ -381,19 +391,20 @@ class Engine:
             return
         self._state.outbox.scrub_left()
         days = self._options.pseudonym_days
-        self._users.rotate_if_due(days, self._clock.wall_ms(), self._serving.scorer)
+        now_ms = self._clock.wall_ms()
+        self._unchecked_profiles.rotate_if_due(days, now_ms, self._active_bundle.scorer)
 
     @property
-    def _serving(self) -> ActiveBundle:
-        """The active bundle. Every public call uses it or `_profiles`: they check the process."""
+    def _active_bundle(self) -> ActiveBundle:
+        """The active bundle, for the process that opened the engine."""
         self._check_process()
-        return self._active
+        return self._unchecked_bundle
 
     @property
     def _profiles(self) -> UserProfiles:
-        """The users under the present identity of this install."""
+        """The users under this install's current identity, for the same process."""
         self._check_process()
-        return self._users.get()
+        return self._unchecked_profiles.get()
 
     def _check_process(self) -> None:
         """Raise `RuntimeError` in a forked child: its locks may be held for ever."""

@@ -22,7 +22,7 @@ class StorageError(SanderlingError):
 
 
 class UpdateError(SanderlingError):
-    """A release could not be fetched, verified or installed; the old one goes on serving."""
+    """A release could not be fetched, verified or installed; the previous one stays active."""
 
 
 class TableError(SanderlingError):
@@ -33,5 +33,5 @@ def shown(value: object) -> str:
     """Return at most 80 characters of a wrong argument, for an error message."""
     try:
         return f"{value!r:.80}"
-    except ValueError:  # Python refuses to print ints of more than 4300 digits
+    except ValueError:  # Python raises on ints of more than 4300 digits
         return "a number of thousands of digits"

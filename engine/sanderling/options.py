@@ -4,8 +4,9 @@ made."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TypedDict
 
@@ -13,8 +14,8 @@ from sanderling.errors import shown
 from sanderling.runtime.clock import Clock, Entropy
 from sanderling.upload.transport import HttpTransport, Transport
 
-MIN_EPSILON = 0.1
-MAX_EPSILON = 20.0
+MIN_PRIVACY_EPSILON = 0.1
+MAX_PRIVACY_EPSILON = 20.0
 MAX_WINDOW_S = 366 * 86_400
 MIN_PSEUDONYM_DAYS = 1 / 24
 MAX_PSEUDONYM_DAYS = 3660.0
@@ -146,6 +147,15 @@ class EngineOptions:
         return Path(self.root).read_bytes()
 
 
+def check_names(settings: Iterable[str]) -> None:
+    """Raise `TypeError` unless all are names of options of `Engine.open`."""
+    for name in settings:
+        if name not in OptionTypes.__annotations__:
+            similar = get_close_matches(name, OptionTypes.__annotations__, 1)
+            hint = f"; did you mean `{similar[0]}`?" if similar else "; see `EngineOptions`"
+            raise TypeError(f"{name}: expected an option of `Engine.open`, found no such one{hint}")
+
+
 def check_destination(collector: object, transport: object) -> None:
     """Raise `ValueError` when both a collector and a transport are given."""
     if collector is not None and transport is not None:
@@ -164,10 +174,10 @@ def check_privacy(epsilon: object, *, adapt: bool, window_s: object) -> None:
             "privacy: expected neither `adapt` nor `window_s` with it, found one: later slates, or"
             " the times of outcomes, would reveal the rewards that it hides"
         )
-    if not _is_number(epsilon, MIN_EPSILON, MAX_EPSILON):
+    if not _is_number(epsilon, MIN_PRIVACY_EPSILON, MAX_PRIVACY_EPSILON):
         raise ValueError(
-            f"privacy: expected an epsilon of {MIN_EPSILON:g} to {MAX_EPSILON:g}, or None,"
-            f" found {shown(epsilon)}"
+            f"privacy: expected an epsilon of {MIN_PRIVACY_EPSILON:g} to {MAX_PRIVACY_EPSILON:g},"
+            f" or None, found {shown(epsilon)}"
         )
 
 

@@ -16,7 +16,7 @@ class SlateItem(msgspec.Struct, frozen=True, gc=False):
     """The item's id."""
 
     title: str
-    """The title in the catalogue."""
+    """The title in the catalog."""
 
     score: float
     """The score under the user's vector."""
@@ -37,7 +37,7 @@ class SlateItem(msgspec.Struct, frozen=True, gc=False):
     """The probability over all slates; None where the scheme has no closed form for it."""
 
     attributes: dict[str, Any] = {}
-    """The other fields of the item in the catalogue."""
+    """The other fields of the item in the catalog."""
 
     def __hash__(self) -> int:
         return hash((self.id, self.slot, self.score))
@@ -113,5 +113,5 @@ class Explanation:
     slate: tuple[SlateItem, ...]
     """The items of the replayed slate."""
 
-    same: bool
-    """Whether slate and probabilities came out bit for bit as they were."""
+    is_identical: bool
+    """Whether the replayed slate and its probabilities equal the logged ones bit for bit."""

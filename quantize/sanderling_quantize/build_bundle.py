@@ -118,7 +118,7 @@ def check_bundle(
 
 
 def _split_texts(source: Checkpoint) -> TextSplit:
-    """Split the catalogue's texts into those to distil on and those held out, with their vectors.
+    """Split the catalog's texts into those to distil on and those held out, with their vectors.
 
     The vectors are the language model's own, which the policy was trained with.
     """

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from sanderling import Engine
 from tests.support.bundles import write_bundle
+from tests.support.fakes import FakeClock, FakeEntropy
 from tests.support.upload_bench import Bench
 
 
@@ -16,6 +18,15 @@ def bundle(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("bundle") / "one"
     write_bundle(folder)
     return folder
+
+
+@pytest.fixture
+def engine(bundle, tmp_path):
+    """An engine with a state folder, whose clock and randomness are fixed."""
+    with Engine.open(
+        bundle, tmp_path / "state", clock=FakeClock(), entropy=FakeEntropy()
+    ) as opened:
+        yield opened
 
 
 @pytest.fixture

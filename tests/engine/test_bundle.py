@@ -65,7 +65,7 @@ def test_golden_vectors_hold(good: Path) -> None:
 
 
 def test_hash_collisions_are_resolved(bundle: Path) -> None:
-    """Two ids with one hash are told apart by the catalogue."""
+    """Two ids with one hash are distinguished by the ids in the catalog."""
     tensors = dict(load_file(bundle / "items.safetensors"))
     positions = {row: position for position, row in enumerate(tensors["id_row"].tolist())}
     hashes = tensors["id_hash"].copy()

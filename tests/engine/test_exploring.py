@@ -35,7 +35,7 @@ def test_each_scheme_is_explained_and_logged(tmp_path, scheme, guarded):
     parameters."""
     with opened(tmp_path, Exploration(scheme, 0.5, 20, 2.0, guarded)) as engine:
         slates = [engine.recommend("anna", k=5) for _ in range(20)]
-        assert all(engine.explain(slate.decision).same for slate in slates)
+        assert all(engine.explain(slate.decision).is_identical for slate in slates)
         assert any(explored(slate) for slate in slates)
         assert not any(item.explored for slate in slates for item in list(slate)[:guarded])
         decisions = [event for event in stored(engine) if isinstance(event, Decision)]
@@ -62,7 +62,7 @@ def test_the_largest_slates_fit_into_one_event(tmp_path, monkeypatch, id, slots)
     ) as engine:
         slate = engine.recommend("anna", k=1000, context="rainy sunday evening")
         assert len(slate) == slots
-        assert engine.explain(slate.decision).same
+        assert engine.explain(slate.decision).is_identical
         assert engine.reward(slate, slate[-1], 1.0)
         assert engine.flush()
     ((decision, outcome),) = transport.batches

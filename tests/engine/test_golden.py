@@ -79,7 +79,7 @@ def test_damaged_golden_is_a_fault(bundle: Path, content: bytes) -> None:
 
 
 def test_permuted_items_are_detected(bundle: Path) -> None:
-    """Item rows in another order than the catalogue's verify, but rank other items."""
+    """Item rows in another order than the catalog's verify, but rank other items."""
     path = bundle / "items.safetensors"
     tensors = dict(load_file(path))
     save_file({**tensors, "rows": tensors["rows"][::-1].copy()}, path)

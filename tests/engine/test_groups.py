@@ -72,7 +72,7 @@ def test_a_cap_holds_in_every_slate_and_is_explained_and_logged(bundle, tmp_path
             prices = Counter(item.attributes["price"] for item in slate)
             assert len(slate) == 20
             assert max(prices.values()) == 1
-            assert engine.explain(slate.decision).same
+            assert engine.explain(slate.decision).is_identical
         assert len(engine.recommend("anna", k=56, at_most={"price": 1})) == 50
         engine.recommend("anna")
         caps = [event.caps for event in stored(engine)]

@@ -84,6 +84,7 @@ def test_death_at_any_named_point_loses_nothing_twenty_times(tmp_path, kind):
     print(f"{kind}: {points} points, {20 * points} deaths, nothing lost")
 
 
+@pytest.mark.mutant
 def test_a_broken_outbox_that_deletes_first_is_found_by_a_crash_point(tmp_path):
     """An outbox that deletes before the collector has the batch loses a reward when it dies on
     the way."""

@@ -89,6 +89,7 @@ def test_a_line_torn_by_a_kill_spoils_no_other(tmp_path):
     statistics.check()
 
 
+@pytest.mark.mutant
 def test_a_broken_outbox_that_promises_what_is_queued_is_found(tmp_path):
     """An outbox that promises what is only queued loses rewards to kills."""
     for seed in range(40):

@@ -95,7 +95,7 @@ def test_a_wrong_wall_clock_loses_and_delays_nothing(tmp_path, course):
     for number in range(40):
         clock.wall += 1000 * COURSES[course][number % len(COURSES[course])]
         outbox.put_durable(
-            [make.observation(clock=wire.Clock(clock.wall_ms(), clock.mono, "b" * 32))]
+            [make.observation(clock=wire.ClockReading(clock.wall_ms(), clock.mono, "b" * 32))]
         )
         waits.append(uploader.step())
         clock.mono += round(waits[-1] * 1000)
@@ -119,7 +119,7 @@ def test_the_lab_can_correct_a_constant_clock_error(tmp_path, wrong_s):
     outbox.put_durable(
         [
             EventFactory(outbox.install).observation(
-                clock=wire.Clock(wrong.wall, wrong.mono, "b" * 32)
+                clock=wire.ClockReading(wrong.wall, wrong.mono, "b" * 32)
             )
         ]
     )

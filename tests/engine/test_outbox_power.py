@@ -72,6 +72,7 @@ def test_no_promised_reward_is_lost_to_hundreds_of_power_cuts(disk, tmp_path):
     )
 
 
+@pytest.mark.mutant
 def test_a_broken_outbox_that_does_not_flush_is_found(disk, tmp_path):
     """An outbox that promises rewards after a commit without a flush loses some to power cuts."""
     assert cut_often(disk, tmp_path, 5, "unflushed").lost

@@ -149,6 +149,7 @@ class DeletingCourses(Courses):
         return super().answer(events)
 
 
+@pytest.mark.mutant
 def test_a_broken_outbox_that_deletes_first_is_found_by_a_course():
     """An outbox that deletes what it has sent is found."""
     short = settings(

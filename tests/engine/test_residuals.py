@@ -99,7 +99,7 @@ def test_adapted_decisions_are_marked_and_replayed(tmp_path):
         like(engine, 5, wanted)
         slate = engine.recommend("anna")
         like(engine, 5, wanted)
-        assert engine.explain(slate.decision).same
+        assert engine.explain(slate.decision).is_identical
         assert {event.adapted for event in stored(engine) if isinstance(event, Decision)} == {True}
 
 

@@ -38,8 +38,8 @@ def probability(plan, slate, scores=SCORES):
 
 def drawn(plan, slots, scores, decision):
     """Return a slate drawn with the randomness of a decision's id."""
-    noise = uniforms(f"{decision:032x}", schemes.blocks(plan, slots, len(scores)))
-    return schemes.draw(plan, slots, scores, noise)
+    pairs = uniforms(f"{decision:032x}", schemes.n_uniforms(plan, slots, len(scores)))
+    return schemes.draw(plan, slots, scores, pairs)
 
 
 @pytest.mark.parametrize("guarded", [0, 1, 3])

@@ -1,4 +1,4 @@
-"""Which bundle is active: only the one that served is confirmed, and only the one that failed is
+"""Which bundle is active: only the one that decided is confirmed, and only the one that failed is
 blocked.
 """
 
@@ -22,8 +22,9 @@ from tests.support.outboxes import database
 def active(tmp_path):
     """An active bundle that is not confirmed."""
     write_bundle(tmp_path / "bundle")
+    write_bundle(tmp_path / "state" / "bundles" / "2", release=2)
     active = ActiveBundle(Bundle.open(tmp_path / "bundle"), tmp_path / "state", owns_folder=True)
-    active.is_unconfirmed = True
+    active.update(lambda slots, _: slots.path(2))
     return active
 
 
@@ -39,12 +40,23 @@ def test_a_decision_by_the_previous_bundle_confirms_nothing(active, tmp_path):
 def test_two_threads_that_fail_together_roll_back_once(active, tmp_path):
     """A failure on a bundle that another thread has rolled back already changes nothing."""
     before = active.scorer
-    active.roll_back("failed", Bundle.open(tmp_path / "bundle"))
+    assert not active.roll_back("failed", Bundle.open(tmp_path / "bundle"))
     assert active.scorer is before
     assert active.is_unconfirmed
-    active.roll_back("failed", before.bundle)
+    assert active.roll_back("failed", before.bundle)
     assert active.scorer is not before
     assert not active.is_unconfirmed
+
+
+def test_a_failure_is_logged_as_a_roll_back_only_if_it_caused_one(active, tmp_path, caplog):
+    """A release that failed after it was replaced is not reported as rolled back."""
+    failed = active.scorer.bundle
+    active.abandon_release(Bundle.open(tmp_path / "bundle"), RuntimeError("replaced already"))
+    assert not caplog.records
+    active.abandon_release(failed, RuntimeError("a bad release"))
+    (record,) = caplog.records
+    assert record.getMessage() == "release 2 failed on its first decision and was rolled back"
+    assert "a bad release" in caplog.text
 
 
 def stored(state) -> SlotState:

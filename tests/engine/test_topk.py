@@ -203,7 +203,7 @@ def test_large_and_small_numbers_are_searched_exactly(source, bits, size):
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**32), st.integers(1, 40), st.integers(1, 32))
-def test_scores_are_those_of_float64_on_the_dequantised_rows(seed, n, d):
+def test_scores_are_those_of_float64_on_the_dequantized_rows(seed, n, d):
     """A score differs from float64 by at most half a query step times the row's absolute sum."""
     rows, scale, bias, query, _ = problem(seed, n, d)
     step = quantize_query(query)[1]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sanderling.errors import StorageError
 from sanderling.events import schema as wire
-from sanderling.events.schema import Event, Loss, Verdict
+from sanderling.events.schema import Event, EventVerdict, Loss
 from sanderling.upload.backoff import FIRST_BACKOFF_S, MAX_BACKOFF_S, OFFLINE_DELAY_S, Backoff
 from sanderling.upload.transport import NoNetworkError, Response, retry_after_s
 from tests.support.fakes import EventFactory, status, verdicts
@@ -108,11 +108,11 @@ def test_only_the_listed_ids_are_deleted(bench):
 
     def answer(events: list[Event]) -> Response:
         rows = [
-            wire.Verdict(events[0].id, "ok"),
-            wire.Verdict(events[1].id, "duplicate"),
-            wire.Verdict("f" * 32, "ok"),
+            wire.EventVerdict(events[0].id, "ok"),
+            wire.EventVerdict(events[1].id, "duplicate"),
+            wire.EventVerdict("f" * 32, "ok"),
         ]
-        return Response(200, {}, msgspec.json.encode(wire.Answer(rows)))
+        return Response(200, {}, msgspec.json.encode(wire.BatchResponse(rows)))
 
     b = bench(4, answer, max_events=3)
     assert b.uploader.step() > 0
@@ -195,8 +195,8 @@ def test_one_rejected_event_does_not_block_the_others(bench):
     """One rejected event among 10,000 costs no further request, and all others arrive."""
 
     def answer(events: list[Event]) -> Response:
-        rows = [wire.Verdict(e.id, "rejected" if e.seq == 4321 else "ok") for e in events]
-        return Response(200, {}, msgspec.json.encode(wire.Answer(rows)))
+        rows = [wire.EventVerdict(e.id, "rejected" if e.seq == 4321 else "ok") for e in events]
+        return Response(200, {}, msgspec.json.encode(wire.BatchResponse(rows)))
 
     b = bench(10_000, answer)
     b.run(60)
@@ -339,8 +339,8 @@ def test_a_request_to_rotate_reaches_the_hook(bench, named, rotations):
 
     def answer(events):
         names = {"mine": [events[0].install], "another": ["f" * 32], "nobody": []}[named]
-        rows = [Verdict(event.id, "ok") for event in events]
-        return Response(200, {}, msgspec.json.encode(wire.Answer(rows, names)))
+        rows = [EventVerdict(event.id, "ok") for event in events]
+        return Response(200, {}, msgspec.json.encode(wire.BatchResponse(rows, names)))
 
     b = bench(3, answer, on_rotate=lambda: pending.append(len(b.pending())))
     b.run(5)

@@ -61,6 +61,7 @@ def test_one_seed_gives_one_run():
     assert first.digest in done.stdout.splitlines()
 
 
+@pytest.mark.mutant
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_each_broken_device_or_server_is_detected(mutant):
     """Each broken device or server is detected within fifteen seeds, and the message has the

@@ -1,4 +1,4 @@
-"""Encoders: how students are initialised and distilled, and what int8 may not change."""
+"""Encoders: how students are initialized and distilled, and what int8 may not change."""
 
 from __future__ import annotations
 
@@ -298,24 +298,24 @@ def test_an_encoder_is_built_from_a_folder(language_model, tmp_path):
 
 @given(st.sets(st.text(min_size=1, max_size=8), min_size=2, max_size=40))
 @settings(max_examples=40, deadline=None)
-def test_a_text_stays_on_its_side(catalogue):
+def test_a_text_stays_on_its_side(catalog):
     """Held-out texts are not trained on, and another item moves none of several."""
-    seen, unseen = text_augmentation.split_held_out(catalogue, 0.1)
-    assert set(seen) | set(unseen) == catalogue
+    seen, unseen = text_augmentation.split_held_out(catalog, 0.1)
+    assert set(seen) | set(unseen) == catalog
     assert not set(seen) & set(unseen)
     assert seen
     assert unseen
-    with_one_more = text_augmentation.split_held_out([*catalogue, "one more item"], 0.1)[1]
+    with_one_more = text_augmentation.split_held_out([*catalog, "one more item"], 0.1)[1]
     assert len(unseen) == 1 or set(unseen) <= set(with_one_more)
 
 
-@pytest.mark.parametrize("catalogue", [["one thing"], ["", " "]])
-def test_the_smallest_catalogues_have_an_encoder(language_model, tmp_path, catalogue):
+@pytest.mark.parametrize("catalog", [["one thing"], ["", " "]])
+def test_the_smallest_catalogs_have_an_encoder(language_model, tmp_path, catalog):
     """One item, or items without words: an encoder is built all the same."""
     bundle = tmp_path / "bundle"
     bundle.mkdir()
     encoding = Encoding("nano", steps=1)
-    assert build_encoder(language_model, catalogue, [], bundle, MAX_TOKENS, encoding)
+    assert build_encoder(language_model, catalog, [], bundle, MAX_TOKENS, encoding)
 
 
 @pytest.mark.parametrize("wrong", [{"tier": "huge"}, {"target": "mips"}])
@@ -328,9 +328,9 @@ def test_unknown_tiers_and_targets_are_refused(wrong):
 
 
 @given(st.lists(st.text(alphabet="ab ", max_size=8), min_size=1, max_size=6))
-def test_any_catalogue_is_augmented(catalogue):
-    """Blank texts do no harm; new texts are made of the catalogue's and the vocabulary's words."""
+def test_any_catalog_is_augmented(catalog):
+    """Blank texts do no harm; new texts are made of the catalog's and the vocabulary's words."""
     vocabulary = ["word", "##ing", "a1"]
-    new_texts = list(text_augmentation.augment(catalogue, vocabulary, np.random.default_rng(0)))
-    words = {word for text in catalogue for word in text.split()} | {"word"}
+    new_texts = list(text_augmentation.augment(catalog, vocabulary, np.random.default_rng(0)))
+    words = {word for text in catalog for word in text.split()} | {"word"}
     assert {word for text in new_texts for word in text.split()} <= words

@@ -66,7 +66,7 @@ def test_the_teacher_exported_by_the_tests_passes(intact, tmp_path):
         (bundles.exported(drop=1), "cosine, unseen texts"),
         (bundles.coarse, "10 nearest, seen texts"),
         (bundles.swapped_records, "item ids out of place"),
-        (bundles.another_catalogue, "greedy slate of 10"),
+        (bundles.another_catalog, "greedy slate of 10"),
         (bundles.fewer_items, "sizes"),
         (bundles.nan_in_policy, PROBE),
         (bundles.nan_in_encoder, PROBE),

@@ -82,7 +82,7 @@ def trying(bundle: Path, state: Path, **options: Any) -> Engine:
 
 
 def record(row: int) -> dict[str, Any]:
-    """Return the catalogue's entry of one row."""
+    """Return the catalog's entry of one row."""
     title = f"{COLOURS[row % len(COLOURS)]} {THINGS[row % len(THINGS)]} {row}"
     return {"id": f"item-{row}", "title": title, "price": row % 90 + 10}
 

@@ -27,17 +27,17 @@ def outbox_of(engine: Engine) -> Outbox | None:
 
 
 def profiles_of(engine: Engine) -> UserProfiles:
-    """Return what an engine knows of its users under its present identity."""
+    """Return the users' profiles of an engine under its current identity."""
     return engine._profiles
 
 
 def event_factory_of(engine: Engine) -> EventFactory:
-    """Return what makes an engine's events under its present identity."""
+    """Return what makes an engine's events under its current identity."""
     return profiles_of(engine)._event_factory
 
 
 def user_states_of(engine: Engine) -> UserStates:
-    """Return the states of an engine's users under its present identity."""
+    """Return the states of an engine's users under its current identity."""
     return profiles_of(engine)._states
 
 
@@ -48,12 +48,12 @@ def event_store_of(engine: Engine) -> EventStore | None:
 
 
 def active_bundle_of(engine: Engine) -> ActiveBundle:
-    """Return the holder of the bundle that serves."""
-    return engine._serving
+    """Return the holder of the active bundle."""
+    return engine._active_bundle
 
 
 def scorer_of(engine: Engine) -> Scorer:
-    """Return the scorer that serves."""
+    """Return the scorer of the active bundle."""
     return active_bundle_of(engine).scorer
 
 

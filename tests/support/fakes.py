@@ -47,7 +47,7 @@ class EventFactory:
         self.ids = itertools.count(start)
 
     def common(self, fields: dict[str, Any]) -> dict[str, Any]:
-        clock = wire.Clock(1_750_000_000_000, 5_000, "b" * 32)
+        clock = wire.ClockReading(1_750_000_000_000, 5_000, "b" * 32)
         base = {
             "id": f"{next(self.ids):032x}",
             "install": self.install,
@@ -102,7 +102,7 @@ def status(code: int, **headers: str) -> Response:
 
 def verdicts(events: list[Event], verdict: str) -> Response:
     rows = [
-        wire.Verdict(event.id, verdict, "because" if verdict == "rejected" else "")
+        wire.EventVerdict(event.id, verdict, "because" if verdict == "rejected" else "")
         for event in events
     ]
     return Response(200, {}, msgspec.json.encode({"verdicts": rows}))

@@ -25,7 +25,7 @@ from sanderling_quantize.build_bundle import build
 from sanderling_quantize.checkpoint import Checkpoint, read
 from sanderling_quantize.encoders.build_encoder import Encoding
 from sanderling_quantize.gate import Check, TeacherTexts, TextSplit, Thresholds, run_checks
-from sanderling_trainer.data.tables import read_catalogue, read_interactions
+from sanderling_trainer.data.tables import read_catalog, read_interactions
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.train import train
 from tests.support.worlds import write_checkerboard, write_language_model
@@ -71,10 +71,10 @@ def make_checkpoint(folder: Path, seed: int) -> Path:
     config = Config(
         language_model=str(model), dim=16, state=24, hidden=24, epochs=8, policy_epochs=1, pool=20
     )
-    catalogue = read_catalogue(items)
+    catalog = read_catalog(items)
     train(
-        catalogue,
-        read_interactions(log, catalogue),
+        catalog,
+        read_interactions(log, catalog),
         folder / "checkpoint",
         config,
         app="gate",
@@ -200,7 +200,7 @@ def swapped_records(folder: Path, intact: GateCase) -> None:
     write_items(folder, tensors["rows"], tensors["scale"], tensors["bias"], records)
 
 
-def another_catalogue(folder: Path, intact: GateCase) -> None:
+def another_catalog(folder: Path, intact: GateCase) -> None:
     """Replace the items by as many others."""
     tensors = load_file(folder / "items.safetensors")
     records = [

@@ -82,7 +82,7 @@ def put(value: float, position: Any = 0) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def rewrite(old: bytes, new: bytes) -> Callable[[Path], None]:
-    """Return an edit that replaces bytes of the catalogue, once, by as many others."""
+    """Return an edit that replaces bytes of the catalog, once, by as many others."""
 
     def apply(folder: Path) -> None:
         assert len(old) == len(new)
@@ -122,9 +122,9 @@ EDITS: dict[str, Callable[[Path], None]] = {
     "weight of another rank": change(POLICY, "output.b1", lambda x: x[None].copy()),
     "weight of another width": change(POLICY, "output.b1", lambda x: x[:-1].copy()),
     "kind missing": change(POLICY, "state.kind", lambda x: x[:-1].copy()),
-    "catalogue empty": lambda folder: (folder / "catalog.jsonl").write_bytes(b"") and None,
-    "catalogue not json": rewrite(b'{"id":"item-0"', b"{'id':'item-0'"),
-    "catalogue invalid utf-8": rewrite(b'"red trail', b'"\xff\xfe@ trail'),
+    "catalog empty": lambda folder: (folder / "catalog.jsonl").write_bytes(b"") and None,
+    "catalog not json": rewrite(b'{"id":"item-0"', b"{'id':'item-0'"),
+    "catalog invalid utf-8": rewrite(b'"red trail', b'"\xff\xfe@ trail'),
     "record without id": rewrite(b'"id":"item-3"', b'"ix":"item-3"'),
     "record with a number as id": rewrite(b'"id":"item-3"', b'"id":12345678'),
     "record with an empty id": rewrite(b'"id":"item-3"', b'"id":""      '),

@@ -120,7 +120,7 @@ def naive_expected(
 
 
 def naive_ndcg(slate: Any, relevant: set[Any], k: int) -> float:
-    """Return the normalised discounted gain by its definition."""
+    """Return the normalized discounted gain by its definition."""
     import math
 
     gain = sum((item in relevant) / math.log2(place + 1) for place, item in enumerate(slate, 1))

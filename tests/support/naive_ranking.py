@@ -30,7 +30,7 @@ def naive_item_knn(
 
 
 def naive_als_loss(
-    histories: list[set[int]], users: Any, items: Any, alpha: float, regularisation: float
+    histories: list[set[int]], users: Any, items: Any, alpha: float, regularization: float
 ) -> float:
     """Return the users' part of the iALS loss by pairs (Rendle et al. 2022, eq. 3 to 5, ν = 1)."""
     loss = 0.0
@@ -41,7 +41,7 @@ def naive_als_loss(
             )
             loss += alpha * predicted**2 + ((1.0 - predicted) ** 2 if item in had else 0.0)
         size = sum(float(a) ** 2 for a in users[user])
-        loss += regularisation * (len(had) + alpha * len(items)) * size
+        loss += regularization * (len(had) + alpha * len(items)) * size
     return loss
 
 

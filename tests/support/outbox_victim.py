@@ -62,7 +62,7 @@ class FileCollector:
         self.travel("batch on its way")
         self.file.write(b"".join(line + b"\n" for line in lines))
         self.travel("batch taken, answer on its way")
-        rows = [wire.Verdict(codec.decode(line).id, "ok") for line in lines]
+        rows = [wire.EventVerdict(codec.decode(line).id, "ok") for line in lines]
         return Response(200, {}, msgspec.json.encode({"verdicts": rows}))
 
     def travel(self, point: str) -> None:

@@ -22,7 +22,7 @@ import uvicorn
 import zstandard
 
 from sanderling.events import codec
-from sanderling.events.schema import Event, Observation, Verdict
+from sanderling.events.schema import Event, EventVerdict, Observation
 from sanderling_trainer.collector.server import create_app, uvicorn_options
 from sanderling_trainer.event_log.object_store import LocalObjectStore, ObjectStore
 from tests.support.fakes import EventFactory
@@ -153,10 +153,10 @@ class Server:
         connection.close()
         return answer.status, {name.lower(): value for name, value in answer.getheaders()}, content
 
-    def send(self, *events: Event) -> list[Verdict]:
+    def send(self, *events: Event) -> list[EventVerdict]:
         status, _, content = self.post(codec.pack(codec.encode(event) for event in events))
         assert status == 200, content
-        return msgspec.convert(content["verdicts"], list[Verdict])
+        return msgspec.convert(content["verdicts"], list[EventVerdict])
 
     def get(self, path: str) -> tuple[int, str]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)

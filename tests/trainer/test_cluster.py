@@ -17,7 +17,7 @@ from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.popularity import DAY, PopularityHistory
 from sanderling_trainer.data.shard_writer import shard_histories, shard_log
 from sanderling_trainer.data.shards import Shards
-from sanderling_trainer.data.tables import Catalogue
+from sanderling_trainer.data.tables import Catalog
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training import distributed as training_processes
@@ -209,7 +209,7 @@ def test_ray_train_runs_the_same_fit(cluster, both, tmp_path):
 
 
 @pytest.mark.soak
-def test_ray_data_encodes_a_catalogue_as_one_process_does(cluster, tmp_path):
+def test_ray_data_encodes_a_catalog_as_one_process_does(cluster, tmp_path):
     """The vectors of a thousand and some texts, in their order, equal the single
     process's within 1e-5.
     """
@@ -233,9 +233,9 @@ def test_ray_data_reads_a_log_as_one_process_does(cluster, tmp_path):
     columns["item_id"] = [ids[at] for at in rng.integers(0, ITEMS, 3000)]
     columns["context"] = [["", "rain", "sun"][at] for at in rng.integers(0, 3, 3000)]
     pq.write_table(pa.table(columns), tmp_path / "log.parquet", row_group_size=500)
-    catalogue = Catalogue(ids, ids, [{"id": one} for one in ids])
+    catalog = Catalog(ids, ids, [{"id": one} for one in ids])
     made = [
-        shard_log(tmp_path / "log.parquet", catalogue, tmp_path / str(reader), 1000, reader)
+        shard_log(tmp_path / "log.parquet", catalog, tmp_path / str(reader), 1000, reader)
         for reader in (None, read)
     ]
     for at in range(3):
@@ -251,30 +251,30 @@ def test_ray_data_reads_a_log_as_one_process_does(cluster, tmp_path):
 
 
 @pytest.mark.soak
-def test_the_whole_command_runs_on_a_cluster_and_adapts_its_language_model(cluster, tmp_path):
-    """`train --cluster auto --adapt` leaves an ordinary checkpoint, with the curves of
+def test_the_whole_command_runs_on_a_cluster_and_fine_tunes_its_language_model(cluster, tmp_path):
+    """`train --cluster auto --lora` leaves an ordinary checkpoint, with the curves of
     learning, and no shards.
     """
     pytest.importorskip("peft")
-    from sanderling_trainer.data.tables import read_catalogue, read_interactions
+    from sanderling_trainer.data.tables import read_catalog, read_interactions
     from sanderling_trainer.policy.train import train
 
     items, log = write_checkerboard(tmp_path, users=30, items=20, steps=10)
-    catalogue = read_catalogue(items)
+    catalog = read_catalog(items)
     config = replace(
         BASE, language_model=str(write_language_model(tmp_path / "model")), policy_epochs=1, pool=10
     )
     done = train(
-        catalogue,
-        read_interactions(log, catalogue),
+        catalog,
+        read_interactions(log, catalog),
         tmp_path / "out",
         config,
         app="t",
-        adapted=True,
+        lora=True,
         address="auto",
     )
     assert len(done.metrics["warm_start"]["loss"]) == 4
-    assert "adapt" in done.seconds
+    assert {"encode", "warm start", "policy gradient"} <= done.seconds.keys()
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {
         "encoder",
         "policy.safetensors",

@@ -83,6 +83,7 @@ def test_death_at_any_named_point_loses_nothing_twenty_times(tmp_path):
     )
 
 
+@pytest.mark.mutant
 def test_a_named_point_finds_a_collector_that_answers_before_it_stores(tmp_path):
     """A collector that answers before the commit loses events when it dies after an answer."""
     assert die_at(tmp_path / "store", "after answer", 9, "answers before the commit").lost

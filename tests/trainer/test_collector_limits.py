@@ -123,7 +123,7 @@ def test_a_clock_that_was_never_set_is_corrected_too(server):
     before its receipt.
     """
     [event] = events(1)
-    early = msgspec.structs.replace(event, clock=wire.Clock(50_000, 5_000, "b" * 32))
+    early = msgspec.structs.replace(event, clock=wire.ClockReading(50_000, 5_000, "b" * 32))
     before = time.time_ns() // 1_000_000
     assert server.post(packed(early), HEADERS | {"sent-at": "60000"})[0] == 200
     sent = read_segments(str(server.folder)).time[early.id] + 10_000

@@ -49,6 +49,7 @@ def test_overload_is_refused_or_stored(tmp_path):
     server.stop()
 
 
+@pytest.mark.mutant
 def test_the_flood_finds_a_store_that_forgets(tmp_path):
     """With a store that skips segments, the same count finds lost events."""
     server = Server(tmp_path, ForgetfulStore(tmp_path))

@@ -71,6 +71,7 @@ def test_no_answered_event_is_lost_to_hundreds_of_power_cuts(disk):
     statistics.check()
 
 
+@pytest.mark.mutant
 @pytest.mark.parametrize(
     "mutant",
     [

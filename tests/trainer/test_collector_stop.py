@@ -107,6 +107,7 @@ def test_fifty_stops_lose_nothing(tmp_path):
         assert answered <= stored
 
 
+@pytest.mark.mutant
 def test_the_harness_finds_a_collector_that_answers_first(tmp_path):
     """A kill reveals a collector that answers before its segment is written."""
     answered, stored = stop_under_load(tmp_path, signal.SIGKILL, "answer_first")

@@ -45,7 +45,12 @@ def story(rng: random.Random) -> list[wire.Event]:
         events.append(make.observation(seq=1, id=f"{start:032x}", item="another"))
         events.append(
             wire.Loss(
-                f"{start + 900:032x}", install, 13, wire.Clock(0, 0, "b" * 32), "full", decisions=2
+                f"{start + 900:032x}",
+                install,
+                13,
+                wire.ClockReading(0, 0, "b" * 32),
+                "full",
+                decisions=2,
             )
         )
     events += rng.choices(events, k=20)
@@ -113,6 +118,7 @@ def test_a_job_that_dies_changes_nothing_that_is_read(tmp_path, changes):
     assert (read_segments(str(tmp_path)), store.names("segments")) == (before, [])
 
 
+@pytest.mark.mutant
 def test_the_dying_job_finds_a_reader_that_ignores_what_was_replaced(tmp_path, monkeypatch):
     """If a reader ignored the names of replaced segments, events would count twice."""
     store, clock = LocalObjectStore(tmp_path), FakeClock()

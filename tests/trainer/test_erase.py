@@ -39,6 +39,7 @@ def test_no_byte_of_the_id_is_left_and_the_others_stay(tmp_path):
     assert sum(STAYS.encode() in content for content in contents(tmp_path)) > 3
 
 
+@pytest.mark.mutant
 @pytest.mark.parametrize("folder", ["segments", "dead", "daily"])
 def test_the_byte_search_finds_an_erasure_that_forgets_a_folder(tmp_path, monkeypatch, folder):
     """The same search finds an erasure that leaves out segments, dead letters or daily files."""

@@ -51,7 +51,7 @@ def test_decisions_are_joined_with_outcomes_and_states(events):
     assert found.decisions.judged.tolist() == [[True, True, False, False]] * 2
     assert found.decisions.position.tolist() == [0, 1]
     np.testing.assert_array_equal(
-        found.decisions.logged, [[s.marginal for s in d.slate] for d in decisions[:2]]
+        found.decisions.marginal, [[s.marginal for s in d.slate] for d in decisions[:2]]
     )
     clicked = IDS.index(decisions[1].slate[1].item)
     assert found.histories[0].items.tolist() == [0, clicked, 1, 2]
@@ -141,7 +141,7 @@ def test_how_a_decision_was_drawn_is_recorded(events):
     assert found.capped.all()
     assert (found.epsilons()[:, :2] == 0.0).all()
     assert (found.epsilons()[:, 2:] == 0.1).all()
-    np.testing.assert_array_equal(found.logged, plain.conditional)
+    np.testing.assert_array_equal(found.marginal, plain.conditional)
     assert not plain.guarded.any()
     assert not plain.capped.any()
 

@@ -26,7 +26,7 @@ from sanderling_trainer.policy.training.context import TrainingContext
 from sanderling_trainer.policy.training.glibc_malloc import keep_memory
 from sanderling_trainer.policy.training.metric_logger import TensorBoard
 from sanderling_trainer.policy.training.objectives import CrossEntropy
-from sanderling_trainer.policy.training.optimizer import Optimiser, Schedule
+from sanderling_trainer.policy.training.optimizer import Optimizer, Schedule
 from sanderling_trainer.policy.training.policy_gradient import policy_gradient
 from sanderling_trainer.policy.training.targets import targets_of
 from sanderling_trainer.policy.training.training_state import TrainingState
@@ -191,16 +191,16 @@ def test_two_half_batches_make_the_step_of_one_whole_batch():
     together, apart = network(config), network(config)
     context = TrainingContext(together, found, config, repeats=True)
     (whole,) = training_batches(context, found, None)
-    optimiser = Optimiser(together, Schedule(1e-2, 0.1, epochs=2, batches=1))
-    optimiser.accumulate_and_step(CrossEntropy(context)(*whole))
+    optimizer = Optimizer(together, Schedule(1e-2, 0.1, epochs=2, batches=1))
+    optimizer.accumulate_and_step(CrossEntropy(context)(*whole))
 
     context = TrainingContext(apart, found, config, repeats=True)
-    optimiser = Optimiser(apart, Schedule(1e-2, 0.1, epochs=2, batches=2, accumulate=2))
+    optimizer = Optimizer(apart, Schedule(1e-2, 0.1, epochs=2, batches=2, accumulate=2))
     before = apart.w1.detach().clone()
     for half in (found[:4], found[4:]):
         assert torch.equal(apart.w1, before)
         ((batch, targets),) = training_batches(context, half, None)
-        optimiser.accumulate_and_step(CrossEntropy(context)(batch, targets))
+        optimizer.accumulate_and_step(CrossEntropy(context)(batch, targets))
     for name, parameter in together.named_parameters():
         torch.testing.assert_close(parameter, dict(apart.named_parameters())[name], msg=name)
 
@@ -208,13 +208,13 @@ def test_two_half_batches_make_the_step_of_one_whole_batch():
 def test_gradients_left_at_the_end_of_an_epoch_are_not_carried_into_the_next():
     """Three batches at `accumulate` 2 make two steps and leave nothing; no batch makes no step."""
     made = network()
-    optimiser = Optimiser(made, Schedule(1e-2, 0.0, epochs=1, batches=3, accumulate=2))
-    optimiser.step()
+    optimizer = Optimizer(made, Schedule(1e-2, 0.0, epochs=1, batches=3, accumulate=2))
+    optimizer.step()
     steps = []
     for _ in range(3):
-        optimiser.accumulate_and_step(made.bias.sum() + made.w1.sum())
+        optimizer.accumulate_and_step(made.bias.sum() + made.w1.sum())
         steps.append(made.bias[0].item())
-    optimiser.step()
+    optimizer.step()
     assert steps[0] == 0.0 > steps[1] == steps[2] > made.bias[0].item()
     assert made.bias.grad is None
 
@@ -273,7 +273,7 @@ def decisions_of(found: list[History], rows: list[int], **fields) -> Decisions:
         history=np.arange(m),
         position=np.full(m, 6),
         items=np.stack([rng.permutation(ITEMS)[:2] for _ in range(m)]),
-        logged=rng.uniform(0.05, 1.0, (m, 2)),
+        marginal=rng.uniform(0.05, 1.0, (m, 2)),
         conditional=np.ones((m, 2)),
         reward=rng.choice([-1.0, 1.0], (m, 2)).astype(np.float32),
         judged=rng.random((m, 2)) < 0.9,
@@ -293,7 +293,9 @@ def test_a_decision_that_survived_shedding_with_one_half_counts_twice():
     )
     learned = []
     for log in (
-        decisions_of(found, list(range(8)), survived=[0.5, 0.5, 0.5, 1.0, 1.0, 1.0, 1.0, 0.5]),
+        decisions_of(
+            found, list(range(8)), pass_probability=[0.5, 0.5, 0.5, 1.0, 1.0, 1.0, 1.0, 0.5]
+        ),
         decisions_of(found, [0, 0, 1, 1, 2, 2, 3, 4, 5, 6, 7, 7]),
         decisions_of(found, list(range(8))),
     ):
@@ -310,7 +312,7 @@ def test_noisy_rewards_count_by_the_inverse_of_their_variance():
         histories(4),
         list(range(4)),
         flip_probability=[0.0, 0.25, 0.4, 0.0],
-        survived=[1.0, 1.0, 0.5, 1.0],
+        pass_probability=[1.0, 1.0, 0.5, 1.0],
     )
     np.testing.assert_allclose(log.weights() / log.weights()[0], [1.0, 0.25, 0.08, 1.0])
     assert log.weights().mean() == pytest.approx(1.0)
@@ -318,7 +320,9 @@ def test_noisy_rewards_count_by_the_inverse_of_their_variance():
 
 def test_no_decision_outweighs_the_log():
     """However improbable its survival, a decision counts like 64 at most."""
-    log = decisions_of(histories(4), list(range(4)), survived=[1.0, 1e-300, 2.0**-20, 2.0**-5])
+    log = decisions_of(
+        histories(4), list(range(4)), pass_probability=[1.0, 1e-300, 2.0**-20, 2.0**-5]
+    )
     np.testing.assert_allclose(log.weights() / log.weights()[0], [1.0, 64.0, 64.0, 32.0])
 
 

@@ -95,6 +95,7 @@ def test_a_job_may_die_at_any_named_point_twenty_times(tmp_path, name):
     print(f"{name}: {points} points, {20 * points} deaths")
 
 
+@pytest.mark.mutant
 def test_the_points_find_a_compaction_that_deletes_first(tmp_path, monkeypatch):
     """A death reveals a compaction that deletes segments before their daily file exists."""
     create, delete = LocalObjectStore.create, LocalObjectStore.delete
@@ -109,6 +110,7 @@ def test_the_points_find_a_compaction_that_deletes_first(tmp_path, monkeypatch):
         die_at(tmp_path, "compact", "before write daily file", 1)
 
 
+@pytest.mark.mutant
 def test_the_points_find_a_store_that_writes_in_place(tmp_path, monkeypatch):
     """A store that overwrites in place loses events of other installs when an erasure dies."""
 

@@ -103,6 +103,7 @@ def test_hundreds_of_power_cuts_under_a_job_lose_nothing(disk, name):
     )
 
 
+@pytest.mark.mutant
 @pytest.mark.parametrize("name", JOBS)
 def test_power_cuts_find_a_job_that_does_not_flush_its_files(disk, name):
     """If new files are not flushed before old ones are deleted, power cuts leave empty files."""

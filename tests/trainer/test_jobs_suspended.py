@@ -118,6 +118,7 @@ def test_a_compaction_that_sleeps_makes_nothing_count_twice(tmp_path):
     assert sleep_everywhere(tmp_path / "store", compacts, compacts, check) > 30
 
 
+@pytest.mark.mutant
 def test_the_sleeping_compaction_finds_a_lease_that_only_looks_after_writing(tmp_path, monkeypatch):
     """Without the empty file in its place, a daily file with erased lines appears after the
     erasure.

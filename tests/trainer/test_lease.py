@@ -111,6 +111,7 @@ def race(store: ObjectStore, clock: FakeClock) -> int:
         return sum(pool.map(begin, range(20)))
 
 
+@pytest.mark.mutant
 def test_the_race_finds_a_store_that_creates_over_what_is_there(tmp_path, monkeypatch):
     """With a store whose `create` is a `put` several jobs begin."""
     monkeypatch.setattr(LocalObjectStore, "create", LocalObjectStore.put)
@@ -188,6 +189,7 @@ def test_a_late_renewal_and_a_takeover_see_each_other(tmp_path, wakes):
     assert max(count_holders(tmp_path / str(step), step, wakes) for step in STEPS) == 1
 
 
+@pytest.mark.mutant
 def test_interruptions_find_a_lease_that_does_not_look_again(tmp_path, monkeypatch):
     """Without the check of the highest number after writing, or of the old lease after creating,
     two jobs go on.
@@ -359,6 +361,7 @@ def test_a_job_that_reads_for_hours_keeps_its_lease(tmp_path, job):
     assert not any(slow.began)
 
 
+@pytest.mark.mutant
 @pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)
 def test_without_checks_a_job_that_slept_goes_on(tmp_path, monkeypatch, job):
     """A job that does not check its lease makes changes beside the other one, and the count shows

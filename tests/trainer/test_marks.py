@@ -103,6 +103,7 @@ def send_text(engine) -> None:
     )
 
 
+@pytest.mark.mutant
 @pytest.mark.parametrize(
     ("spoil", "leak"),
     [

@@ -82,6 +82,7 @@ def test_none_of_ten_thousand_marks_crosses_the_wire(tmp_path, tap, caplog):
     assert sum(marks.made for marks in course.kinds) == 10_000
 
 
+@pytest.mark.mutant
 def test_a_mark_in_a_header_is_found(tmp_path, tap, caplog):
     """The search finds a device that sends a user name in a header."""
     _, found = run(tmp_path, tap, caplog, 2, engines=1, transport=LeakingTransport)

@@ -21,7 +21,7 @@ from sanderling_trainer.data.movielens import (
     read_wheel,
     to_tables,
 )
-from sanderling_trainer.data.tables import read_catalogue, read_interactions
+from sanderling_trainer.data.tables import read_catalog, read_interactions
 
 pytestmark = pytest.mark.lab
 
@@ -155,13 +155,13 @@ def test_an_archive_in_the_cache_needs_no_network(
     monkeypatch.setattr(movielens, "CONTENT_SHA256", content_hash(*tables))
     (tmp_path / name).write_bytes(publisher if name == ZIP else wheel)
     items, interactions = load(tmp_path)
-    catalogue = read_catalogue(items)
-    assert catalogue.records[1] == {
+    catalog = read_catalog(items)
+    assert catalog.records[1] == {
         "id": "2",
         "genres": "Action Comedy",
         "title": "Cafe Noir (1990)",
     }
-    assert len(read_interactions(interactions, catalogue)) == len(RATINGS)
+    assert len(read_interactions(interactions, catalog)) == len(RATINGS)
     (tmp_path / name).unlink()
     assert load(tmp_path) == (items, interactions)
 

@@ -50,7 +50,7 @@ def test_every_estimator_equals_its_loop(seed, order):
     sample = draw_log("cascade", 30, seed, order=order, judged=0.8)
     rng = np.random.default_rng(seed)
     sample.log.judged[0, 0] = True
-    log = sample.log._replace(survived=rng.choice([1.0, 0.5, 0.25], 30))
+    log = sample.log._replace(pass_probability=rng.choice([1.0, 0.5, 0.25], 30))
     predicted = predict(sample, rng, order=order)
     fast = ope.estimate_all(log, sample.target, rng, predicted=predicted)
     slow = naive_estimates(log, sample.target, predicted, estimators.WEIGHT_CAP)
@@ -109,7 +109,7 @@ def test_single_items_by_hand():
 
 
 def test_two_slots_by_hand():
-    """RIPS is normalised in each slot; Cascade-DR carries the weight of the slot above."""
+    """RIPS is normalized in each slot; Cascade-DR carries the weight of the slot above."""
     logged = ope.Propensities(*3 * [np.array([[0.5, 0.5], [0.5, 0.25]])])
     target = ope.Propensities(
         np.array([[1.0, 0.5], [0.25, 0.5]]), logged.marginal, logged.inclusion
@@ -195,7 +195,7 @@ def test_the_logging_policy_is_estimated_as_observed():
 
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 2**31), st.floats(-3, 3))
-def test_self_normalised_and_doubly_robust_estimators_follow_a_shift(seed, shift):
+def test_self_normalized_and_doubly_robust_estimators_follow_a_shift(seed, shift):
     """V(r + c) = V(r) + c for them, with the reward model refitted, but not for IPS."""
     sample = draw_log("independent", 200, seed)
     weight, log = ope.importance_weights(sample.log.logged, sample.target), sample.log
@@ -211,7 +211,7 @@ def test_self_normalised_and_doubly_robust_estimators_follow_a_shift(seed, shift
             np.full(SLOTS, 200.0),
         )
         return {
-            "SN-RIPS": estimators.self_normalised(top, bottom, slots),
+            "SN-RIPS": estimators.self_normalized(top, bottom, slots),
             "DM": estimators.direct(model.expected).mean(),
             "DR": estimators.doubly_robust(item, reward, model.shown, model.expected).mean(),
             "Switch-DR": estimators.switch(item, reward, model.shown, model.expected, 1.5).mean(),
@@ -256,7 +256,7 @@ def test_surviving_decisions_count_for_those_that_were_shed():
     )
     observed = ope.estimate_all(log, log.logged, np.random.default_rng(0))[0]
     blind = ope.estimate_all(
-        log._replace(survived=np.ones(len(kept))), log.logged, np.random.default_rng(0)
+        log._replace(pass_probability=np.ones(len(kept))), log.logged, np.random.default_rng(0)
     )[0]
     assert observed.value == pytest.approx(reward.mean(), abs=0.02)
     assert blind.value < 0.6 * reward.mean()
@@ -392,7 +392,7 @@ def test_other_invalid_input_is_an_error():
             sample.log, sample.target._replace(conditional=1.0 + sample.target.conditional), rng
         )
     with pytest.raises(ValueError, match="survival"):
-        ope.estimate_all(sample.log._replace(survived=np.zeros(40)), sample.target, rng)
+        ope.estimate_all(sample.log._replace(pass_probability=np.zeros(40)), sample.target, rng)
     with pytest.raises(ValueError, match="ranks"):
         ope.sequential_propensities(sample.items - 1, SLOTS, POOL, LOGGING)
     with pytest.raises(ValueError, match="judged"):

@@ -37,11 +37,11 @@ def test_a_better_candidate_passes():
     assert verdict.reasons == []
 
 
-def test_a_worse_candidate_is_held_for_its_lower_bound():
-    """A candidate that reverses the order is held for the lower bound of the difference."""
+def test_a_worse_candidate_is_blocked_for_its_lower_bound():
+    """A candidate that reverses the order is blocked for the lower bound of the difference."""
     verdict = ope.gate(estimates(order=WORSE, epsilon=0.9), ope.GateThresholds())
     assert not verdict.passed
-    assert any("difference to the serving policy" in reason for reason in verdict.reasons)
+    assert any("difference to the active policy" in reason for reason in verdict.reasons)
 
 
 def test_the_margin_is_what_may_be_lost():
@@ -115,7 +115,7 @@ def decisions_of(sample) -> Decisions:
         history=np.arange(m),
         position=np.zeros(m, np.int64),
         items=sample.items.copy(),
-        logged=sample.log.logged.marginal.copy(),
+        marginal=sample.log.logged.marginal.copy(),
         conditional=sample.log.logged.conditional.copy(),
         reward=np.where(sample.log.reward > 0, 1.0, -1.0).astype(np.float32),
         judged=sample.log.judged.copy(),
@@ -129,7 +129,7 @@ def decisions_of(sample) -> Decisions:
     )
 
 
-SERVING = ope.ServingPolicy(1, POOL, LOGGING)
+ACTIVE = ope.ActivePolicy(1, POOL, LOGGING)
 
 
 def candidate_of(sample, unsupported=0.0):
@@ -152,13 +152,13 @@ def test_the_report_counts_what_it_leaves_out_and_why():
     log.items[1, 2] = -1
     log.judged[2] = False
     log.reward[3, 0] = np.nan
-    log.logged[4, 1] = 0.0
+    log.marginal[4, 1] = 0.0
     log.conditional[5, 0] = 1.5
     log.conditional[6, 0] *= 0.9
     log.epsilon[7] = 0.2
     log.capped[8] = True
     log.flip_probability[9] = 0.1
-    report = ope.evaluate_candidate(log, SERVING, candidate_of(sample), np.random.default_rng(0))
+    report = ope.evaluate_candidate(log, ACTIVE, candidate_of(sample), np.random.default_rng(0))
     counts = {
         reason.split(",")[0].split("(")[0].strip(): count
         for reason, count in report["left_out"].items()
@@ -167,7 +167,7 @@ def test_the_report_counts_what_it_leaves_out_and_why():
         "decided by another release": 1,
         "a short slate": 1,
         "drawn under caps": 1,
-        "rewards with randomised response": 1,
+        "rewards with randomized response": 1,
         "no judged slot": 1,
         "a reward that is not 0 or 1": 1,
         "a logged propensity outside": 2,
@@ -183,7 +183,7 @@ def test_the_report_counts_what_it_leaves_out_and_why():
 
 
 def test_guarded_slots_are_evaluated_and_other_schemes_left_out():
-    """The wire says how many slots are guarded; slates of `mixture` are recognised and left out."""
+    """The wire says how many slots are guarded; slates of `mixture` are recognized and left out."""
     sample = draw_log("independent", 400, 1, order=BETTER, epsilon=0.5)
     log, rng = decisions_of(sample), np.random.default_rng(2)
     plans = [Exploration(epsilon=LOGGING, guarded=1), Exploration("mixture", LOGGING)]
@@ -191,8 +191,8 @@ def test_guarded_slots_are_evaluated_and_other_schemes_left_out():
         plan = plans[at % 2]
         drawn = schemes.draw(plan, SLOTS, np.zeros(POOL), rng.random((SLOTS, 2)).tolist())
         log.ranks[at], log.items[at], log.guarded[at] = drawn.ranks, drawn.ranks, plan.guarded
-        log.conditional[at], log.logged[at] = drawn.conditional, drawn.marginal
-    report = ope.evaluate_candidate(log, SERVING, candidate_of(sample), np.random.default_rng(0))
+        log.conditional[at], log.marginal[at] = drawn.conditional, drawn.marginal
+    report = ope.evaluate_candidate(log, ACTIVE, candidate_of(sample), np.random.default_rng(0))
     assert report["decisions"] == 200
     assert report["left_out"] == {"propensities that rank, pool and ε do not explain": 200}
 
@@ -204,9 +204,9 @@ def test_decisions_with_different_pools_are_evaluated_together():
     larger = np.arange(2000) % 2 == 0
     pool = np.where(larger, POOL + 1, POOL)
     logged = ope.sequential_propensities(sample.items, SLOTS, pool, LOGGING)
-    log.pool[:], log.logged[:], log.conditional[:] = pool, logged.marginal, logged.conditional
+    log.pool[:], log.marginal[:], log.conditional[:] = pool, logged.marginal, logged.conditional
     report = ope.evaluate_candidate(
-        log, SERVING._replace(pool=POOL + 1), candidate_of(sample), np.random.default_rng(0)
+        log, ACTIVE._replace(pool=POOL + 1), candidate_of(sample), np.random.default_rng(0)
     )
     assert report["left_out"] == {}
     assert report["decisions"] == 2000
@@ -216,7 +216,7 @@ def test_refused_estimates_have_no_values():
     """Of 60 decisions every weighted estimate is refused: rows give the reason but no numbers."""
     sample = draw_log("independent", 60, 1, order=WORSE, epsilon=0.5)
     report = ope.evaluate_candidate(
-        decisions_of(sample), SERVING, candidate_of(sample), np.random.default_rng(0)
+        decisions_of(sample), ACTIVE, candidate_of(sample), np.random.default_rng(0)
     )
     rows = {row["estimator"]: row for row in report["estimates"] if row["policy"] == "candidate"}
     assert rows["SN-SIPS"]["refused"].startswith("effective sample size")
@@ -231,7 +231,7 @@ def test_an_empty_or_unusable_log_is_held():
         sample = draw_log("independent", m, 1)
         report = ope.evaluate_candidate(
             decisions_of(sample),
-            SERVING._replace(release=2),
+            ACTIVE._replace(release=2),
             candidate_of(sample),
             np.random.default_rng(0),
         )
@@ -244,7 +244,7 @@ def widened(log: Decisions, slots: int) -> Decisions:
     """Return a log whose columns are wider than its slates."""
     more, fills = (
         ((0, 0), (0, slots - log.items.shape[1])),
-        {"items": -1, "logged": 1.0, "conditional": 1.0},
+        {"items": -1, "marginal": 1.0, "conditional": 1.0},
     )
     columns = {
         name: np.pad(column, more, constant_values=fills.get(name, 0))
@@ -259,7 +259,7 @@ def replace_decision(log: Decisions, at: int, slots: int, pool: int, epsilon: fl
     ranks = np.arange(slots)[None]
     propensities = ope.sequential_propensities(ranks, slots, pool, epsilon)
     log.items[at, :slots] = log.ranks[at, :slots] = ranks[0]
-    log.logged[at, :slots], log.conditional[at, :slots] = (
+    log.marginal[at, :slots], log.conditional[at, :slots] = (
         propensities.marginal[0],
         propensities.conditional[0],
     )
@@ -299,13 +299,13 @@ def test_a_forged_decision_is_left_out_and_changes_nothing(forgery):
     sample = draw_log("independent", 1000, 1, order=BETTER, epsilon=0.5)
     alone = ope.evaluate_candidate(
         decisions_of(sample).take(slice(1, None)),
-        SERVING,
+        ACTIVE,
         candidate_of(sample),
         np.random.default_rng(0),
     )
     log = forged(decisions_of(sample), forgery)
     tracemalloc.start()
-    report = ope.evaluate_candidate(log, SERVING, candidate_of(sample), np.random.default_rng(0))
+    report = ope.evaluate_candidate(log, ACTIVE, candidate_of(sample), np.random.default_rng(0))
     assert tracemalloc.get_traced_memory()[1] < 64 * 2**20
     tracemalloc.stop()
     assert sum(report["left_out"].values()) == 1
@@ -321,11 +321,10 @@ def test_longer_slates_are_cut_to_the_usual_length():
         log.items[at, SLOTS:] = log.ranks[at, SLOTS:] = left[:2]
     log.slots[:] = np.where(np.arange(1000) < 50, SLOTS + 2, SLOTS)
     short = ope.evaluate_candidate(
-        decisions_of(sample), SERVING, candidate_of(sample), np.random.default_rng(0)
+        decisions_of(sample), ACTIVE, candidate_of(sample), np.random.default_rng(0)
     )
     assert (
-        ope.evaluate_candidate(log, SERVING, candidate_of(sample), np.random.default_rng(0))
-        == short
+        ope.evaluate_candidate(log, ACTIVE, candidate_of(sample), np.random.default_rng(0)) == short
     )
     assert short["left_out"] == {}
 
@@ -334,7 +333,7 @@ def test_no_decision_counts_for_more_than_64():
     """An implausible survival probability does not let one decision outweigh the log."""
     sample = draw_log("independent", 3000, 1, order=BETTER, epsilon=0.5)
     log = decisions_of(sample)
-    log.survived[0] = 1e-300
-    report = ope.evaluate_candidate(log, SERVING, candidate_of(sample), np.random.default_rng(0))
+    log.pass_probability[0] = 1e-300
+    report = ope.evaluate_candidate(log, ACTIVE, candidate_of(sample), np.random.default_rng(0))
     assert report["decisions"] == 3000
     assert report["gate"]["passed"]

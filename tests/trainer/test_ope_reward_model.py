@@ -34,7 +34,7 @@ def test_each_fold_is_the_ridge_regression_on_the_others():
     """The effects of a fold solve the normal equations on the decisions of all other folds."""
     sample = draw_log("item and position", 400, 0, judged=0.8)
     sample = sample._replace(
-        log=sample.log._replace(survived=np.where(np.arange(400) % 3, 1.0, 0.25))
+        log=sample.log._replace(pass_probability=np.where(np.arange(400) % 3, 1.0, 0.25))
     )
     model = fitted(sample)
     for fold in range(FOLDS):
@@ -47,7 +47,7 @@ def test_each_fold_is_the_ridge_regression_on_the_others():
                         np.concatenate([np.eye(SLOTS)[slot], np.eye(POOL)[sample.items[i, slot]]])
                     )
                     target.append(sample.log.reward[i, slot])
-                    weight.append(1.0 / sample.log.survived[i])
+                    weight.append(1.0 / sample.log.pass_probability[i])
         x, y, w = np.array(design), np.array(target), np.array(weight)
         penalty = np.diag([0.0] * SLOTS + [SHRINKAGE] * POOL)
         wanted = np.linalg.solve(x.T @ (w[:, None] * x) + penalty, x.T @ (w * y))

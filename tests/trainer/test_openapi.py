@@ -97,6 +97,7 @@ def test_every_answer_is_documented(tmp_path, examples):
     assert statuses.total() >= examples
 
 
+@pytest.mark.mutant
 def test_a_wrong_document_is_detected(tmp_path):
     """The same check fails when a status that the server returns is not documented."""
     document = json.loads(json.dumps(DOCUMENT))

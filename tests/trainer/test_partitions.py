@@ -66,7 +66,7 @@ def story(rng: random.Random) -> list[wire.Event]:
                 f"{1000 * number + 900:032x}",
                 install,
                 15,
-                wire.Clock(0, 0, "b" * 32),
+                wire.ClockReading(0, 0, "b" * 32),
                 "full",
                 decisions=1,
             )

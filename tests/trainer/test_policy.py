@@ -122,7 +122,7 @@ def test_a_three_armed_bandit_converges_to_the_tilted_reference(tau):
     reward, logging = torch.tensor([1.0, 0.0, -1.0]), torch.tensor([0.2, 0.5, 0.3])
     reference = torch.log_softmax(torch.tensor([0.3, 0.0, -0.4]), -1)
     scores = torch.zeros(3, requires_grad=True)
-    optimiser = torch.optim.Adam([scores], 0.02)
+    optimizer = torch.optim.Adam([scores], 0.02)
     surrogate = TopKOffPolicy(baseline=0.0, cap=1e9, slate=1)
     for _ in range(3000):
         log_policy = scores.log_softmax(-1)
@@ -133,9 +133,9 @@ def test_a_three_armed_bandit_converges_to_the_tilted_reference(tau):
         )
         loss = expected + tau * kl_divergence(log_policy[None], reference[None])
         assert torch.isfinite(weight).all()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     wanted = torch.softmax(reference + reward / tau, -1)
     torch.testing.assert_close(scores.detach().softmax(-1), wanted, atol=2e-3, rtol=0)
 

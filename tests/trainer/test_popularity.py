@@ -18,8 +18,7 @@ from sanderling_trainer.data.popularity import (
     WINDOWS,
     PopularityHistory,
 )
-from sanderling_trainer.data.tables import Catalogue, Interactions
-from sanderling_trainer.jobs.retrain import popularity_of
+from sanderling_trainer.data.tables import Catalog, Interactions
 from sanderling_trainer.policy.model import linear_init
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.network import PolicyNetwork
@@ -65,7 +64,7 @@ def naive_features(events, items, day):
 
 @given(EVENTS, st.integers(0, 130))
 def test_features_are_counts_of_users_in_windows(events, day):
-    """The vectorised features equal the definition, counted one by one."""
+    """The vectorized features equal the definition, counted one by one."""
     found = popularity_from(events).features([day])[0]
     assert found.shape == (6, FEATURES)
     np.testing.assert_allclose(found, naive_features(events, 6, day), atol=1e-5)
@@ -101,7 +100,7 @@ def test_replayed_events_are_not_counted_again():
     history = History(
         items, np.zeros(3, np.int64), all_liked, none, ~all_liked, times, n_replayed=2
     )
-    found = popularity_of([history], 10)
+    found = PopularityHistory.of_histories([history], 10)
     assert (found.day.tolist(), found.row.tolist(), found.users.tolist()) == ([9], [6], [1])
 
 
@@ -209,6 +208,4 @@ def test_a_log_without_a_like_is_an_error(tmp_path):
         [str(user) for user in range(5)], ["dislike"], [],
     )  # fmt: skip
     with pytest.raises(TableError, match="expected at least one reward above 0"):
-        train(
-            Catalogue(ids, ids, [{"id": one} for one in ids]), log, tmp_path, Config(), app="test"
-        )
+        train(Catalog(ids, ids, [{"id": one} for one in ids]), log, tmp_path, Config(), app="test")

@@ -41,6 +41,7 @@ def test_an_id_is_forgotten_or_has_its_last_checksum():
     assert RecentIds().get(["0" * 32]) == {}
 
 
+@pytest.mark.mutant
 def test_the_comparison_finds_a_cache_that_compares_half_an_id(monkeypatch):
     """A cache that compares only the second half of an id, which two ids may share, gives wrong
     answers.

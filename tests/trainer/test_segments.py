@@ -88,7 +88,7 @@ def test_gaps_are_missing_unless_declared(tmp_path):
     """
     make, other = EventFactory(INSTALL), EventFactory("b" * 32, start=1000)
     loss = wire.Loss(
-        "e" * 32, INSTALL, 6, wire.Clock(0, 0, "b" * 32), "full", decisions=1, outcomes=1
+        "e" * 32, INSTALL, 6, wire.ClockReading(0, 0, "b" * 32), "full", decisions=1, outcomes=1
     )
     mine = [make.observation(seq=seq) for seq in (1, 3, 5)]
     theirs = [other.observation(seq=seq) for seq in (1, 5)]
@@ -107,7 +107,7 @@ def test_an_event_that_was_declared_lost_and_arrived_counts_once(tmp_path):
         "e" * 32,
         INSTALL,
         6,
-        wire.Clock(0, 0, "b" * 32),
+        wire.ClockReading(0, 0, "b" * 32),
         "forgotten",
         observations=3,
         lost_seqs=[2, 3],
@@ -143,7 +143,7 @@ def test_an_impossible_time_becomes_that_of_the_receipt(tmp_path, wall):
     """The clock was unset, or absurd, at the event and was set before sending: the time of receipt
     counts.
     """
-    event = EventFactory(INSTALL).observation(seq=1, clock=wire.Clock(wall, 5_000, "b" * 32))
+    event = EventFactory(INSTALL).observation(seq=1, clock=wire.ClockReading(wall, 5_000, "b" * 32))
     log = read_segments(store(tmp_path, [event], sent_at=NOW))
     assert log.time == {event.id: NOW}
 

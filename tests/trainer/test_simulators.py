@@ -311,7 +311,7 @@ def test_logged_slates_become_decisions_with_their_propensities():
     known = rng.random((6, 3)) < 0.5
     decisions = simulated_decisions(slates, feedback, known, users, np.zeros(6, np.int64))
     assert (decisions.judged == known).all()
-    assert (decisions.logged == slates.marginal).all()
+    assert (decisions.marginal == slates.marginal).all()
     assert ((decisions.reward > 0) == feedback.clicks).all()
 
 

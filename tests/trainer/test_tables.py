@@ -16,9 +16,9 @@ import pytest
 
 from sanderling.errors import TableError
 from sanderling_trainer.data.tables import (
-    Catalogue,
+    Catalog,
     Parquet,
-    read_catalogue,
+    read_catalog,
     read_interactions,
     read_likes,
     read_slates,
@@ -63,8 +63,8 @@ def parquet(path: Path, columns: dict[str, Any]) -> Path:
 
 
 @pytest.fixture
-def catalogue() -> Catalogue:
-    return Catalogue(ITEMS["item_id"], ITEMS["text"], [])
+def catalog() -> Catalog:
+    return Catalog(ITEMS["item_id"], ITEMS["text"], [])
 
 
 def columns_of(log: Any) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def columns_of(log: Any) -> dict[str, Any]:
 def test_csv_and_parquet_give_the_same_tables(tmp_path: Path) -> None:
     """Items, interactions, likes and slates do not depend on the format of their file."""
     files = [(csv, "csv"), (parquet, "parquet")]
-    items = [read_catalogue(write(tmp_path / f"items.{end}", ITEMS)) for write, end in files]
+    items = [read_catalog(write(tmp_path / f"items.{end}", ITEMS)) for write, end in files]
     logs = [
         read_interactions(write(tmp_path / f"log.{end}", LOG), items[0]) for write, end in files
     ]
@@ -94,19 +94,19 @@ def test_csv_and_parquet_give_the_same_tables(tmp_path: Path) -> None:
 
 def test_ids_stay_text(tmp_path: Path) -> None:
     """The ids 007, 7 and 01 keep their zeros in CSV; Parquet's whole numbers become digits."""
-    items = read_catalogue(csv(tmp_path / "items.csv", ITEMS))
+    items = read_catalog(csv(tmp_path / "items.csv", ITEMS))
     assert items.ids == ["007", "7", "ß"]
     log = read_interactions(csv(tmp_path / "log.csv", LOG), items)
     assert log.users == ["1", "01"]
     numbers = parquet(
         tmp_path / "items.parquet", {"item_id": pa.array([7, 42], pa.int32()), "text": ["x", "y"]}
     )
-    assert read_catalogue(numbers).ids == ["7", "42"]
+    assert read_catalog(numbers).ids == ["7", "42"]
 
 
 def test_items_have_texts_and_records(tmp_path: Path) -> None:
     """A text is the words and the attributes; a record has a title and no empty attribute."""
-    items = read_catalogue(csv(tmp_path / "items.csv", ITEMS))
+    items = read_catalog(csv(tmp_path / "items.csv", ITEMS))
     assert items.texts == ["red shoe. genres: a b", "7", "blue coat. genres: c"]
     assert items.records == [
         {"id": "007", "genres": "a b", "title": "red shoe"},
@@ -129,20 +129,20 @@ def test_records_can_be_json(tmp_path: Path) -> None:
         "since": [date(2020, 1, 2)],
         "none": pa.array([None], pa.string()),
     }
-    items = read_catalogue(parquet(tmp_path / "items.parquet", columns))
+    items = read_catalog(parquet(tmp_path / "items.parquet", columns))
     record = {"id": "a", "title": "1984", "price": 1.5, "sizes": [40.0], "since": "2020-01-02"}
     assert msgspec.json.decode(msgspec.json.encode(items.records[0])) == record
     assert items.texts == ["shoe. title: 1984. price: 1.5. sizes: 40.0. since: 2020-01-02"]
 
 
-def test_interactions_come_by_time(tmp_path: Path, catalogue: Catalogue) -> None:
+def test_interactions_come_by_time(tmp_path: Path, catalog: Catalog) -> None:
     """Events are sorted by time, those of one second keep the file's order, and all
     columns move together.
     """
-    log = read_interactions(csv(tmp_path / "log.csv", LOG), catalogue)
+    log = read_interactions(csv(tmp_path / "log.csv", LOG), catalog)
     assert log.time.tolist() == [100, 100, 200, 300]
     assert [log.users[code] for code in log.user] == ["1", "01", "01", "01"]
-    assert [catalogue.ids[row] for row in log.item] == ["ß", "007", "7", "007"]
+    assert [catalog.ids[row] for row in log.item] == ["ß", "007", "7", "007"]
     assert log.reward.tolist() == [-1.0, 0.0, 0.5, 1.0]
     assert [log.kinds[code] for code in log.kind] == ["skip", "view", "click", "click"]
     assert (log.context.tolist(), log.contexts) == ([-1, -1, 0, 0], ["rainy"])
@@ -150,14 +150,14 @@ def test_interactions_come_by_time(tmp_path: Path, catalogue: Catalogue) -> None
     assert (len(last), last.users) == (2, log.users)
 
 
-def test_optional_columns_have_defaults(tmp_path: Path, catalogue: Catalogue) -> None:
+def test_optional_columns_have_defaults(tmp_path: Path, catalog: Catalog) -> None:
     """Without rewards every event is a like; without kinds the reward's sign is the kind;
     without contexts none.
     """
     bare = {name: LOG[name] for name in ("user_id", "item_id", "timestamp")}
-    log = read_interactions(csv(tmp_path / "log.csv", bare), catalogue)
+    log = read_interactions(csv(tmp_path / "log.csv", bare), catalog)
     assert (log.reward.tolist(), log.kinds, log.context.tolist()) == ([1.0] * 4, ["like"], [-1] * 4)
-    log = read_interactions(csv(tmp_path / "log.csv", {**bare, "reward": LOG["reward"]}), catalogue)
+    log = read_interactions(csv(tmp_path / "log.csv", {**bare, "reward": LOG["reward"]}), catalog)
     assert [log.kinds[code] for code in log.kind] == ["dislike", "neutral", "like", "like"]
 
 
@@ -178,21 +178,21 @@ TIMES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", TIMES)
-def test_times(tmp_path: Path, catalogue: Catalogue, name: str) -> None:
+def test_times(tmp_path: Path, catalog: Catalog, name: str) -> None:
     """A time may be seconds, a fraction, text, ISO 8601 with or without an offset,
     or Arrow's own type.
     """
     path = parquet(
         tmp_path / "log.parquet", {"user_id": ["a"], "item_id": ["7"], "timestamp": TIMES[name]}
     )
-    assert read_interactions(path, catalogue).time.tolist() == [MOMENT]
+    assert read_interactions(path, catalog).time.tolist() == [MOMENT]
 
 
 BAD_LOG: list[tuple[str, str, str]] = [
     ("user_id", "", "a user id of 1 to 512 characters, found nothing"),
     ("user_id", "x" * 513, "a user id of 1 to 512 characters, found `xxx"),
     ("item_id", "", "an item id of 1 to 512 characters, found nothing"),
-    ("item_id", "08", "one of the 3 items of the catalogue, found `08`"),
+    ("item_id", "08", "one of the 3 items of the catalog, found `08`"),
     ("timestamp", "", "ISO 8601 time, found nothing"),
     ("timestamp", "yesterday", "ISO 8601 time, found `yesterday`"),
     ("timestamp", "nan", "ISO 8601 time, found `nan`"),
@@ -209,7 +209,7 @@ BAD_LOG: list[tuple[str, str, str]] = [
 @pytest.mark.parametrize("write", [csv, parquet])
 @pytest.mark.parametrize(("column", "cell", "expected"), BAD_LOG)
 def test_bad_interactions(
-    tmp_path: Path, catalogue: Catalogue, write: Any, column: str, cell: str, expected: str
+    tmp_path: Path, catalog: Catalog, write: Any, column: str, cell: str, expected: str
 ) -> None:
     """A bad cell stops the reading and is named by file, row (from 1, without the
     header) and column.
@@ -219,32 +219,32 @@ def test_bad_interactions(
         {**LOG, column: [*LOG[column][:2], cell, LOG[column][3]]},
     )
     with pytest.raises(TableError) as raised:
-        read_interactions(path, catalogue)
+        read_interactions(path, catalog)
     assert str(raised.value).startswith(f"{path}, row 3, column `{column}`: expected ")
     assert expected in str(raised.value)
 
 
-def test_an_event_of_the_future_is_refused(tmp_path: Path, catalogue: Catalogue) -> None:
+def test_an_event_of_the_future_is_refused(tmp_path: Path, catalog: Catalog) -> None:
     """One wrong clock would move every split in time: an event later than the latest
     second is an error.
     """
     log = csv(tmp_path / "log.csv", LOG)
-    assert len(read_interactions(log, catalogue, latest=300)) == 4
+    assert len(read_interactions(log, catalog, latest=300)) == 4
     with pytest.raises(
         TableError, match=r"row 1, column `timestamp`: expected .*not later than second 299, found"
     ):
-        read_interactions(log, catalogue, latest=299)
+        read_interactions(log, catalog, latest=299)
 
 
 @pytest.mark.parametrize("column", ["user_id", "item_id", "timestamp", "reward", "kind"])
-def test_nulls(tmp_path: Path, catalogue: Catalogue, column: str) -> None:
+def test_nulls(tmp_path: Path, catalog: Catalog, column: str) -> None:
     """A null in a Parquet file is no value: the error names its row and column."""
     cells = [LOG[column][0], None, *LOG[column][2:]]
     path = parquet(tmp_path / "log.parquet", {**LOG, column: pa.array(cells, pa.string())})
     with pytest.raises(
         TableError, match=rf"log\.parquet, row 2, column `{column}`: .*found nothing"
     ):
-        read_interactions(path, catalogue)
+        read_interactions(path, catalog)
 
 
 @pytest.mark.parametrize(("ids", "expected"), [
@@ -257,7 +257,7 @@ def test_bad_items(tmp_path: Path, ids: list[str], expected: str) -> None:
     """An empty and a repeated id are named by file, row and column."""
     path = csv(tmp_path / "items.csv", {**ITEMS, "item_id": ids})
     with pytest.raises(TableError) as raised:
-        read_catalogue(path)
+        read_catalog(path)
     assert str(raised.value) == f"{path}, {expected}"
 
 
@@ -269,7 +269,7 @@ def test_ids_of_other_types(tmp_path: Path, ids: list[Any]) -> None:
         TableError,
         match=r"items\.parquet, row 1, column `item_id`: expected text or a whole number",
     ):
-        read_catalogue(path)
+        read_catalog(path)
 
 
 @pytest.mark.parametrize(("ranks", "items", "expected"), [
@@ -290,13 +290,13 @@ def test_bad_slates(tmp_path: Path, ranks: list[str], items: list[str], expected
     assert str(raised.value) == f"{path}, {expected}"
 
 
-def test_missing_columns(tmp_path: Path, catalogue: Catalogue) -> None:
+def test_missing_columns(tmp_path: Path, catalog: Catalog) -> None:
     """A table without a required column says which it has and which to add."""
     path = csv(tmp_path / "log.csv", {"user": ["a"], "item_id": ["7"]})
     with pytest.raises(TableError, match=r"found user, item_id; add or rename user_id, timestamp"):
-        read_interactions(path, catalogue)
+        read_interactions(path, catalog)
     with pytest.raises(TableError, match=r"found a column `id`; rename it"):
-        read_catalogue(csv(tmp_path / "items.csv", {**ITEMS, "id": ["1", "2", "3"]}))
+        read_catalog(csv(tmp_path / "items.csv", {**ITEMS, "id": ["1", "2", "3"]}))
     with pytest.raises(TableError, match=r"found none of rank, score"):
         write_slates(tmp_path / "slates.csv", [{"user_id": "a", "item_id": "7"}])
 
@@ -322,7 +322,7 @@ def test_bad_files(tmp_path: Path, name: str) -> None:
     if content is not None:
         (tmp_path / file).write_bytes(content)
     with pytest.raises(TableError, match=expected) as raised:
-        read_catalogue(tmp_path / file)
+        read_catalog(tmp_path / file)
     assert str(raised.value).startswith(str(tmp_path / file))
 
 
@@ -330,7 +330,7 @@ def test_folder_in_a_files_place(tmp_path: Path) -> None:
     """A folder is not a table, not even one named like it."""
     (tmp_path / "x.parquet").mkdir()
     with pytest.raises(TableError, match="found a folder"):
-        read_catalogue(tmp_path / "x.parquet")
+        read_catalog(tmp_path / "x.parquet")
 
 
 @pytest.mark.parametrize("end", ["csv", "parquet"])
@@ -351,7 +351,7 @@ def test_quoted_cells(tmp_path: Path) -> None:
     """
     content = '\ufeffitem_id,text\r\n1,"a, ""b""\nc"\r\n'.encode()
     (tmp_path / "items.csv").write_bytes(content)
-    items = read_catalogue(tmp_path / "items.csv")
+    items = read_catalog(tmp_path / "items.csv")
     assert (items.ids, items.texts) == (["1"], ['a, "b"\nc'])
 
 

@@ -1,1 +1,1 @@
-"""The lab and the fleet: learns policies, judges them, and closes the circle with the devices."""
+"""Trains and evaluates policies, receives events, retrains, and publishes releases."""

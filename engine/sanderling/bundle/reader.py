@@ -54,7 +54,7 @@ class Bundle:
     manifest: Manifest
     items: Items
     policy: Tensors
-    catalogue: NDArray[np.uint8]
+    catalog: NDArray[np.uint8]
 
     @classmethod
     def open(cls, folder: str | Path, verify: bool = False) -> Bundle:
@@ -75,11 +75,11 @@ class Bundle:
             manifest=manifest,
             items=_items(folder, manifest),
             policy=_policy(folder, manifest),
-            catalogue=np.asarray(np.memmap(folder / "catalog.jsonl", mode="r", dtype=np.uint8)),
+            catalog=np.asarray(np.memmap(folder / "catalog.jsonl", mode="r", dtype=np.uint8)),
         )
-        if bundle.items.offset[0] != 0 or bundle.items.offset[-1] != bundle.catalogue.size:
+        if bundle.items.offset[0] != 0 or bundle.items.offset[-1] != bundle.catalog.size:
             raise BundleError(
-                f"items.safetensors: offset: expected to span the {bundle.catalogue.size} bytes "
+                f"items.safetensors: offset: expected to span the {bundle.catalog.size} bytes "
                 f"of catalog.jsonl"
             )
         if verify:
@@ -87,14 +87,14 @@ class Bundle:
         return bundle
 
     def record(self, row: int) -> dict[str, Any]:
-        """Return the catalogue's entry of one row: id, title, and attributes.
+        """Return the catalog's entry of one row: id, title, and attributes.
 
         Raises `BundleError` when it is malformed.
         """
         start = int(self.items.offset[row])
         stop = int(self.items.offset[row + 1])
         try:
-            entry = msgspec.json.decode(self.catalogue[start:stop].tobytes(), type=dict[str, Any])
+            entry = msgspec.json.decode(self.catalog[start:stop].tobytes(), type=dict[str, Any])
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise BundleError(f"catalog.jsonl: row {row}: {error}") from error
         if not isinstance(entry.get("id"), str):
@@ -104,10 +104,10 @@ class Bundle:
         return entry
 
     def find(self, item: str) -> int | None:
-        """Return the row of an item id, or None when the bundle does not know it."""
+        """Return the row of an item id, or None when it is not in the bundle."""
         wanted = id_hash(item)
         position = int(np.searchsorted(self.items.id_hash, wanted))
-        # Equal hashes stand side by side; the catalogue tells their ids apart.
+        # Equal hashes stand side by side: compare the ids in the catalog.
         while position < self.items.id_hash.size and self.items.id_hash[position] == wanted:
             row = int(self.items.id_row[position])
             if self.record(row)["id"] == item:
@@ -118,7 +118,7 @@ class Bundle:
     def values(self, attribute: str) -> Iterator[Any]:
         """Yield one attribute of every item in the order of the rows, None where it is missing."""
         decoder = msgspec.json.Decoder(dict[str, Any])
-        data = self.catalogue.data
+        data = self.catalog.data
         for start, stop in pairwise(self.items.offset.tolist()):
             try:
                 yield decoder.decode(data[start:stop]).get(attribute)
@@ -126,7 +126,7 @@ class Bundle:
                 raise BundleError(f"catalog.jsonl: bytes {start} to {stop}: {error}") from error
 
     def ids(self) -> Iterator[str]:
-        """Yield every item id in the order of the rows; reads the whole catalogue."""
+        """Yield every item id in the order of the rows; reads the whole catalog."""
         return (self.record(row)["id"] for row in range(self.manifest.sizes.items))
 
 

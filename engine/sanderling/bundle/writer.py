@@ -28,7 +28,7 @@ def write_items(
 ) -> None:
     """Write items.safetensors and catalog.jsonl.
 
-    rows int8 [n, d], scale and bias float32 [n]; `records` are the n catalogue entries in the same
+    rows int8 [n, d], scale and bias float32 [n]; `records` are the n catalog entries in the same
     order, each with an `id`.
     """
     hashes = np.empty(len(rows), np.uint64)
@@ -53,7 +53,7 @@ def write_manifest(folder: Path, **fields: Any) -> Manifest:
     """Write and return the manifest of the files in `folder`, and flush the folder.
 
     All files become readable by everyone: the process that opens a bundle may run as another user.
-    Raises `BundleError` where a reader would refuse the manifest.
+    Raises `BundleError` where a reader would reject the manifest.
     """
     files = {
         name: FileEntry((folder / name).stat().st_size, file_hash(folder / name))

@@ -90,7 +90,7 @@ def update(
         if updated_to
         else f"release {active} is active, and is the newest"
     )
-    finish({"updated_to": updated_to, "serving": active}, text, as_json)
+    finish({"updated_to": updated_to, "active": active}, text, as_json)
 
 
 def doctor(as_json: Json = False) -> None:
@@ -142,7 +142,7 @@ class _Event(NamedTuple):
 
 
 def _observe(engine: Engine, path: Path, user: str, event: _Event) -> None:
-    """Let the engine observe an event; raise `TableError` with the row where it refuses a value."""
+    """Let the engine observe an event; raise `TableError` with the row where it rejects a value."""
     try:
         engine.observe(user, event.item, event.kind)
     except (ValueError, TypeError, EventError) as error:

@@ -17,6 +17,8 @@ class BootClock:
         self._clock = clock
         self._start_ms = clock.mono_ms()
 
-    def read(self) -> wire.Clock:
+    def read(self) -> wire.ClockReading:
         """Return the wall clock, the milliseconds since this boot began, and its id."""
-        return wire.Clock(self._clock.wall_ms(), self._clock.mono_ms() - self._start_ms, self._id)
+        return wire.ClockReading(
+            self._clock.wall_ms(), self._clock.mono_ms() - self._start_ms, self._id
+        )

@@ -27,7 +27,7 @@ MAX_STEPS = 256
 
 Id = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}$")]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
-Sequence = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+SequenceNumber = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 Probability = Annotated[float, msgspec.Meta(ge=1e-300, le=1.0)]  # its inverse is finite
 Unit = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
@@ -37,7 +37,7 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False)
     """Rejects unknown fields, NaN, and booleans in the place of numbers."""
 
 
-class Clock(_Strict, frozen=True):
+class ClockReading(_Strict, frozen=True):
     """Readings with which a wrong wall clock can be corrected later."""
 
     wall: int
@@ -73,18 +73,18 @@ class _UserEvent(_Strict, frozen=True):
     """The fields of every event of a user."""
 
     id: Id
-    """Made once, and kept through all retries."""
+    """Created once, and kept through all retries."""
 
     install: Id
     """The id of the install."""
 
-    seq: Sequence
+    seq: SequenceNumber
     """1, 2, 3, … without a gap for each install."""
 
     user: Id
     """The user's pseudonym."""
 
-    clock: Clock
+    clock: ClockReading
     """When it happened."""
 
 
@@ -92,7 +92,7 @@ class Decision(_UserEvent, frozen=True, tag="decision"):
     """One slate, and the exact probability of each of its slots under the policy that drew it."""
 
     release: Count
-    """The number of the release that served."""
+    """The number of the release that decided."""
 
     scheme: str
     """The exploration scheme."""
@@ -198,15 +198,15 @@ class Loss(_Strict, frozen=True, tag="loss"):
     """How many events of each type this install dropped, and why."""
 
     id: Id
-    """Made once, and kept through all retries."""
+    """Created once, and kept through all retries."""
 
     install: Id
     """The id of the install."""
 
-    seq: Sequence
+    seq: SequenceNumber
     """The number of this event itself."""
 
-    clock: Clock
+    clock: ClockReading
     """When the loss was declared."""
 
     reason: Name
@@ -222,7 +222,7 @@ class Loss(_Strict, frozen=True, tag="loss"):
     """Dropped observations, state resets, and declarations of losses that were rejected."""
 
     lost_seqs: (
-        Annotated[list[Sequence], msgspec.Meta(max_length=MAX_LOST_SEQS)] | msgspec.UnsetType
+        Annotated[list[SequenceNumber], msgspec.Meta(max_length=MAX_LOST_SEQS)] | msgspec.UnsetType
     ) = msgspec.UNSET
     """The numbers of those dropped events that may have been sent before: the collector may have
     them."""
@@ -231,7 +231,7 @@ class Loss(_Strict, frozen=True, tag="loss"):
 Event = Decision | Outcome | Observation | StateReset | Loss
 
 
-class Verdict(_Strict, frozen=True):
+class EventVerdict(_Strict, frozen=True):
     """The collector's answer for one event."""
 
     id: str
@@ -244,14 +244,13 @@ class Verdict(_Strict, frozen=True):
     """Why it was rejected."""
 
 
-class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
+class BatchResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     """The collector's answer to a batch once it is durable."""
 
-    verdicts: list[Verdict]
+    verdicts: list[EventVerdict]
     """One for each event."""
 
     rotate: list[str] = []
-    """Installs that were cloned or are incomplete, so that nothing can be learned from them any
-    more.
+    """Cloned or incomplete installs, whose events can no longer be used for training.
 
     Each takes a new identity as soon as everything that it has is acknowledged."""

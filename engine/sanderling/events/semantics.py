@@ -61,8 +61,8 @@ def as_observation(event: Outcome) -> Observation:
     )
 
 
-def kind_of(event: Event) -> str:
-    """Return the type of an event: decision, outcome, observation, state_reset or loss."""
+def type_of(event: Event) -> str:
+    """Return the wire's `type`: decision, outcome, observation, state_reset or loss."""
     return str(type(event).__struct_config__.tag)
 
 

@@ -24,7 +24,7 @@ class Draw:
     marginal: Sequence[float | None]
     """The probability, over all slates, that a slot shows its item; None without a closed form."""
 
-    def behind(self, fixed: int) -> Draw:
+    def with_fixed_prefix(self, fixed: int) -> Draw:
         """Return the slate with the `fixed` best items before it, which are certain."""
         certain = None if None in self.marginal else 1.0
         return Draw(

@@ -20,15 +20,15 @@ from sanderling.exploration.draw import Draw
 Scores = NDArray[np.float64]
 Uniforms = Sequence[tuple[float, float]]
 
-__all__ = ["Draw", "blocks", "draw", "greedy"]
+__all__ = ["Draw", "draw", "greedy", "n_uniforms"]
 
 
 def draw(plan: Exploration, slots: int, scores: Scores, uniforms: Uniforms) -> Draw:
     """Draw `slots` ranks by the plan's scheme, from a pool with scores float64 [M], best first.
 
-    `uniforms` are pairs in [0, 1), as many as `blocks` returns. The first `guarded` slots show the
-    best items; the others draw from the rest of the pool. Raises `ValueError` unless 0 <= slots <=
-    M.
+    `uniforms` are pairs in [0, 1), as many as `n_uniforms` returns. The first `guarded` slots show
+    the best items; the others draw from the rest of the pool. Raises `ValueError` unless
+    0 <= slots <= M.
     """
     if not 0 <= slots <= len(scores):
         raise ValueError(f"expected 0 <= slots <= pool, found slots {slots} and pool {len(scores)}")
@@ -36,11 +36,11 @@ def draw(plan: Exploration, slots: int, scores: Scores, uniforms: Uniforms) -> D
     scheme = _SCHEMES[plan.scheme]
     if fixed == 0:
         return scheme(plan, slots, scores, uniforms)
-    return scheme(plan, slots - fixed, scores[fixed:], uniforms).behind(fixed)
+    return scheme(plan, slots - fixed, scores[fixed:], uniforms).with_fixed_prefix(fixed)
 
 
-def blocks(plan: Exploration, slots: int, pool: int) -> int:
-    """Return the pairs of uniforms that a draw takes: one per slot, or one per item of the pool."""
+def n_uniforms(plan: Exploration, slots: int, pool: int) -> int:
+    """Return how many pairs of uniforms a draw takes: one per slot, or one per item of the pool."""
     return pool if plan.scheme == "softmax" else slots
 
 

@@ -1,17 +1,12 @@
 """The k best rows of a table for one query, exactly, without reading most of the rows.
 
-The first pass reads only the blocks (`layout`), a chunk at a time. With q = e u + rest, u the query
-in int8, Cauchy and Schwarz bound each score:
+The first pass reads only the blocks, a chunk at a time, and bounds each score from above
+(`block_bounds`). A row whose bound reaches the k-th best score so far is scored on its int8 row and
+the query's 24 bits, in integers: at once where its estimate, in the middle of the bounds, seems to
+reach too, else at the end, when the k-th best score leaves few. The first threshold is the k-th
+largest of the maxima of groups of bounds.
 
-    q . v_i + b_i  <=  a_i (e u . (c_i - z) + |q| max |residual| / a + |rest| max |c - z|) + b_i
-
-A row whose bound reaches the k-th best score so far is scored on its int8 row and the query's 24
-bits, in integers: at once where its estimate, in the middle of the bounds, seems to reach too, else
-at the end, when the k-th best score leaves few. The first threshold is the k-th largest of the
-maxima of groups of bounds.
-
-`_write_bounds` and `offer` take eight and nine plain numbers: they are inlined, so that these stay
-in registers.
+`offer` takes eight plain numbers: it is inlined, so that these stay in registers.
 """
 
 from __future__ import annotations
@@ -20,20 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from sanderling.kernels.dot_products import MAX_DOT4, dot4, dot7, fold_sums, zero_sums
+from sanderling.kernels.block_bounds import (
+    VECTOR_BYTES,
+    bound_four_bits,
+    bound_seven_bits,
+    mean_slack,
+)
 from sanderling.kernels.layout import (
     BLOCK_ROWS,
     CHUNK_ROWS,
-    EXTREME_CODE,
-    EXTREME_RESIDUAL,
     FOUR_BITS,
-    GROUP_DIMS,
     LANES,
-    LIMIT_NORM,
-    LIMIT_OFFSET,
-    LIMIT_REST,
-    LIMIT_ROUNDING,
-    LIMIT_STEP,
     MAX_DEFERRED,
     SCRATCH_BEST_ROWS,
     SCRATCH_BEST_SCORES,
@@ -46,7 +38,6 @@ from sanderling.kernels.layout import (
     SCRATCH_HITS,
     SCRATCH_MASK,
     SCRATCH_STATE,
-    SEVEN_BITS,
     STATE_BEST,
     STATE_DEFERRED,
     STATE_ELIGIBLE,
@@ -54,24 +45,17 @@ from sanderling.kernels.layout import (
     STATE_MASKED,
     TABLE_BITS,
     TABLE_BLOCK_COUNT,
-    TABLE_BLOCKS,
     TABLE_D,
-    TABLE_GROUPS,
     TABLE_N,
     TABLE_ROWS,
-    TAIL_BIASES,
-    TAIL_BYTES,
-    TAIL_EXTREMES,
 )
 from sanderling.kernels.quantize_query import quantize_query
 from sanderling.kernels.simd import (
-    add,
     broadcast,
     called,
     exported,
     float32s,
     float64s,
-    float_of,
     inlined,
     int8s,
     int16s,
@@ -79,21 +63,15 @@ from sanderling.kernels.simd import (
     lanes_at_least,
     load_floats,
     lowest_bit,
-    masked_out,
     maximum,
-    plane_size,
     prefetch,
     store_floats,
-    uint16s,
     uint64s,
-    upper_bounds,
-    zero_ints,
 )
 from sanderling.kernels.topk_heap import offer, sort_heap
 
 CACHE_LINE = 64  # bytes
 PREFETCH_ROWS = 12  # that memory is asked for before they are scored
-VECTOR_BYTES = 64  # of sixteen float32
 MINUS_INFINITY = np.float32(-np.inf)
 
 
@@ -130,27 +108,6 @@ def _kth_largest(values: Any, size: Any, k: Any) -> Any:
         else:
             break
     return values[target]
-
-
-@inlined
-def _mean_slack(table: Any, block: Any, limits: Any) -> Any:
-    """Return how far the bounds of a block's rows lie above their estimates, on average."""
-    plane_bytes = plane_size(table[TABLE_GROUPS], table[TABLE_BITS])
-    tail = table[TABLE_BLOCKS] + block * (plane_bytes + TAIL_BYTES) + plane_bytes
-    steps = uint16s(tail)
-    extremes = float32s(tail + TAIL_EXTREMES)
-    step_sum = np.float32(0)
-    for lane in range(BLOCK_ROWS):
-        step_sum += float_of(np.uint32(steps[lane]) << np.uint32(16))
-    return (
-        step_sum
-        * np.float32(1 / BLOCK_ROWS)
-        * (
-            limits[LIMIT_NORM] * extremes[EXTREME_RESIDUAL]
-            + limits[LIMIT_REST] * extremes[EXTREME_CODE]
-            + limits[LIMIT_ROUNDING]
-        )
-    )
 
 
 @called
@@ -224,100 +181,6 @@ def _score_deferred(k: Any, table: Any, step: Any, scratch: Any) -> None:
 
 
 @inlined
-def _write_bounds(
-    sums0: Any,
-    sums1: Any,
-    sums2: Any,
-    sums3: Any,
-    tail: Any,
-    excluded: Any,
-    steps: Any,
-    limits: Any,
-    bounds_address: Any,
-) -> None:
-    """Write the bounds of a block's rows from their sums; excluded ones get minus infinity."""
-    extremes = float32s(tail + TAIL_EXTREMES)
-    offsets = broadcast(
-        limits[LIMIT_OFFSET]
-        + limits[LIMIT_NORM] * extremes[EXTREME_RESIDUAL]
-        + limits[LIMIT_REST] * extremes[EXTREME_CODE]
-        + limits[LIMIT_ROUNDING]
-    )
-    # Sixteen steps or biases in bfloat16 are 32 bytes.
-    biases = tail + TAIL_BIASES
-    bounds0 = upper_bounds(sums0, steps, offsets, tail, biases)
-    bounds1 = upper_bounds(sums1, steps, offsets, tail + 32, biases + 32)
-    bounds2 = upper_bounds(sums2, steps, offsets, tail + 64, biases + 64)
-    bounds3 = upper_bounds(sums3, steps, offsets, tail + 96, biases + 96)
-    if excluded != 0:
-        bounds0 = masked_out(bounds0, excluded)
-        bounds1 = masked_out(bounds1, excluded >> np.uint64(16))
-        bounds2 = masked_out(bounds2, excluded >> np.uint64(32))
-        bounds3 = masked_out(bounds3, excluded >> np.uint64(48))
-    store_floats(bounds_address, bounds0)
-    store_floats(bounds_address + VECTOR_BYTES, bounds1)
-    store_floats(bounds_address + 2 * VECTOR_BYTES, bounds2)
-    store_floats(bounds_address + 3 * VECTOR_BYTES, bounds3)
-
-
-@called
-def _bound_four_bits(table: Any, first: Any, last: Any, scratch: Any) -> None:
-    """Write the upper bounds of the scores of some blocks' rows, from planes of four bits."""
-    coarse_address = scratch[SCRATCH_COARSE]
-    bounds_address = scratch[SCRATCH_BOUNDS]
-    excluded = uint64s(scratch[SCRATCH_EXCLUDED])
-    limits = float32s(scratch[SCRATCH_STATE] + 8 * STATE_LIMITS)
-    groups = table[TABLE_GROUPS]
-    steps = broadcast(limits[LIMIT_STEP])
-    size = plane_size(groups, FOUR_BITS) + TAIL_BYTES
-    for block in range(first, last):
-        start = table[TABLE_BLOCKS] + block * size
-        sums0, sums1, sums2, sums3 = zero_ints(), zero_ints(), zero_ints(), zero_ints()
-        # Partial sums are narrow with some instruction sets: they are folded before they overflow.
-        for batch in range(0, groups, MAX_DOT4):
-            part0, part1, part2, part3 = zero_sums(), zero_sums(), zero_sums(), zero_sums()
-            for group in range(batch, min(batch + MAX_DOT4, groups)):
-                plane = start + group * BLOCK_ROWS * 4
-                query = coarse_address + group * GROUP_DIMS
-                part0 = dot4(part0, plane, query)
-                part1 = dot4(part1, plane + 64, query)
-                part2 = dot4(part2, plane + 128, query)
-                part3 = dot4(part3, plane + 192, query)
-            sums0 = add(sums0, fold_sums(part0))
-            sums1 = add(sums1, fold_sums(part1))
-            sums2 = add(sums2, fold_sums(part2))
-            sums3 = add(sums3, fold_sums(part3))
-        tail = start + size - TAIL_BYTES
-        out = bounds_address + (block - first) * 4 * BLOCK_ROWS
-        _write_bounds(sums0, sums1, sums2, sums3, tail, excluded[block], steps, limits, out)
-
-
-@called
-def _bound_seven_bits(table: Any, first: Any, last: Any, scratch: Any) -> None:
-    """Write the upper bounds of the scores of some blocks' rows, from planes of seven bits."""
-    coarse_address = scratch[SCRATCH_COARSE]
-    bounds_address = scratch[SCRATCH_BOUNDS]
-    excluded = uint64s(scratch[SCRATCH_EXCLUDED])
-    limits = float32s(scratch[SCRATCH_STATE] + 8 * STATE_LIMITS)
-    groups = table[TABLE_GROUPS]
-    steps = broadcast(limits[LIMIT_STEP])
-    size = plane_size(groups, SEVEN_BITS) + TAIL_BYTES
-    for block in range(first, last):
-        start = table[TABLE_BLOCKS] + block * size
-        sums0, sums1, sums2, sums3 = zero_ints(), zero_ints(), zero_ints(), zero_ints()
-        for half_group in range(2 * groups):
-            plane = start + half_group * BLOCK_ROWS * 4
-            query = coarse_address + half_group * 4
-            sums0 = dot7(sums0, plane, query)
-            sums1 = dot7(sums1, plane + 64, query)
-            sums2 = dot7(sums2, plane + 128, query)
-            sums3 = dot7(sums3, plane + 192, query)
-        tail = start + size - TAIL_BYTES
-        out = bounds_address + (block - first) * 4 * BLOCK_ROWS
-        _write_bounds(sums0, sums1, sums2, sums3, tail, excluded[block], steps, limits, out)
-
-
-@inlined
 def _mark_excluded(
     mask_address: Any, rows: Any, count: Any, blocks: Any, n: Any, excluded: Any, state: Any
 ) -> None:
@@ -371,7 +234,7 @@ def _improve_heap(first: Any, vectors: Any, k: Any, table: Any, step: Any, scrat
 
     start = first * BLOCK_ROWS
     worst = np.float32(scores[0])
-    slack = _mean_slack(table, first, limits)
+    slack = mean_slack(table, first, limits)
     count = _find_hits(scratch[SCRATCH_BOUNDS], vectors, _float32_below(scores[0]), hits)
     likely = 0
     for i in range(count):
@@ -426,9 +289,9 @@ def scan(
         last = min(first + CHUNK_ROWS // BLOCK_ROWS, blocks)
         vectors = (last - first) * BLOCK_ROWS // LANES
         if bits == FOUR_BITS:
-            _bound_four_bits(table, first, last, scratch)
+            bound_four_bits(table, first, last, scratch)
         else:
-            _bound_seven_bits(table, first, last, scratch)
+            bound_seven_bits(table, first, last, scratch)
         if state[STATE_BEST] < k:
             _fill_heap(first * BLOCK_ROWS, vectors, k, table, step, scratch)
         if state[STATE_BEST] == k:

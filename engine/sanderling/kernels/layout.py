@@ -3,15 +3,16 @@
 A block holds 64 rows, so that one instruction advances many rows and no sum across lanes is needed:
 
     plane                 a code c_i for each dimension of each row
-    64 x bfloat16         step a_i of each row's plane: v_i = a_i (c_i - z) + residual_i
+    64 x bfloat16         step f_i of each row's plane: v_i = f_i (c_i - o) + ρ_i
     64 x bfloat16         bias of each row, rounded up
-    2 x float32           the largest |residual_i| / a_i and |c_i - z|; 56 bytes are free
+    2 x float32           the largest |ρ_i| / f_i and |c_i - o|; 56 bytes are free
 
-The plane is d/4 x 64 x 4 bytes of seven bits each (z = 64) where tables are small: a little more to
+The plane is d/4 x 64 x 4 bytes of seven bits each (o = 64) where tables are small: a little more to
 read, and few rows need a second look. In large ones it is d/8 x 64 x 4 bytes, halves of four bits
-each (z = 8): of each eight dimensions the first four are the low halves.
+each (o = 8): of each eight dimensions the first four are the low halves.
 
-Vectors v_i are the int8 rows times their scales. Blocks are derived from them on the machine that
+The symbols are those of docs/MATH.md: o is the zero point, ρ_i the residual of row i, and the
+vectors v_i are the int8 rows times their scales. Blocks are derived from them on the machine that
 scans them and never leave the process: bundles hold plain rows.
 
 Kernels take addresses only. What they read and write is found through two int64 arrays, `table` and
@@ -28,8 +29,8 @@ LANES = 16  # of 32 bits, in one vector of the processor
 TAIL_BYTES = 320  # behind the plane: steps, biases and extremes, filled up to whole cache lines
 TAIL_BIASES = 2 * BLOCK_ROWS  # bytes from the tail's start; the steps stand at 0
 TAIL_EXTREMES = 4 * BLOCK_ROWS  # bytes from the tail's start
-EXTREME_RESIDUAL = 0  # the block's largest |residual_i| / a_i
-EXTREME_CODE = 1  # the block's largest |c_i - z|
+EXTREME_RESIDUAL = 0  # the block's largest |ρ_i| / f_i
+EXTREME_CODE = 1  # the block's largest |c_i - o|
 
 # Bits of a code
 FOUR_BITS = 4
@@ -81,18 +82,25 @@ STATE_SIZE = 8
 
 # The float32 numbers that bound the scores of one query
 LIMIT_NORM = 0  # |q|
-LIMIT_REST = 1  # |q - e u|, what the int8 query leaves out
+LIMIT_REST = 1  # |q - g y|, what the query's int8 codes y leave out
 LIMIT_ROUNDING = 2  # a margin for the rounding of float32
-LIMIT_STEP = 3  # e
-LIMIT_OFFSET = 4  # -z e sum(u): codes are stored without sign
+LIMIT_STEP = 3  # g, the step of y
+LIMIT_OFFSET = 4  # -o g sum(y): codes are stored without sign
 LIMIT_COUNT = 5
 
 SDOT = "sanderling_sdot"  # the function that stands for ARM's dot product
 
 
+def ceil_div(a: int, b: int) -> int:
+    """Return a / b, rounded up to an integer; b > 0."""
+    return -(-a // b)
+
+
 def plane_bytes(d: int, bits: int) -> int:
-    """Return the size of the plane of a block of rows of d dimensions, in 4 or 7 bits."""
-    return -(-d // GROUP_DIMS) * BLOCK_ROWS * GROUP_DIMS // (2 if bits == FOUR_BITS else 1)
+    """Return the bytes of the plane of a block of rows of d dimensions, in 4 or 7 bits."""
+    codes = ceil_div(d, GROUP_DIMS) * GROUP_DIMS * BLOCK_ROWS
+    # A code of seven bits takes a byte; two of four bits share one.
+    return codes // 2 if bits == FOUR_BITS else codes
 
 
 def bits_for(n: int, d: int) -> int:

@@ -1,4 +1,4 @@
-"""A float32 query -> its 24-bit codes, its int8 codes, and the numbers for bounds."""
+"""A float32 query q -> its integers z of 24 bits, its int8 codes y, and the numbers for bounds."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ def _load_bfloats(builder: Any, address: Any) -> Any:
 
 @intrinsic
 def lanes_at_least(typing: Any, bounds: Any, threshold: Any) -> Any:
-    """Return an int64 whose bits tell which of the sixteen lanes are at least the threshold's."""
+    """Return an int64 in which bit i is set if lane i, of sixteen, is at least the threshold's."""
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         return builder.zext(builder.bitcast(builder.fcmp_ordered(">=", *values), I16), I64)
@@ -298,5 +298,5 @@ def take_lanes(builder: Any, vector: Any, start: int, count: int) -> Any:
 
 
 def shuffle_mask(lanes: range) -> ir.Constant:
-    """Return the constant that tells a shuffle which lanes to take."""
+    """Return the index vector of a shuffle that takes these lanes."""
     return ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes))

@@ -21,7 +21,7 @@ from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling.events.boot_clock import BootClock
 from sanderling.events.schema import Event, Loss, Outcome
-from sanderling.events.semantics import as_observation, kind_of, moved_by
+from sanderling.events.semantics import as_observation, moved_by, type_of
 from sanderling.outbox.ballast import Ballast
 from sanderling.outbox.database import Database, OutboxHeader
 from sanderling.outbox.folder_lock import unusable
@@ -171,7 +171,7 @@ class EventStore:
             fault = self.insert(header, event)
             if fault is not None:
                 reason = fault
-                refused["unencodable", kind_of(event)] += 1
+                refused["unencodable", type_of(event)] += 1
                 self.gaps.mark(header, moved_by([event]))
 
         for key, value in request.states.items():
@@ -197,7 +197,7 @@ class EventStore:
             return f"expected an event of at most {wire.MAX_LINE} bytes, found {len(line)}"
 
         decision = event.decision if isinstance(event, Outcome) else None
-        row = (seq, event.id, kind_of(event), decision, line, checksum(event.id, line))
+        row = (seq, event.id, type_of(event), decision, line, checksum(event.id, line))
         add = (
             "INSERT INTO event VALUES (?, ?, ?, ?, 0, ?, ?) ON CONFLICT (id) DO NOTHING"
             " RETURNING seq"

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from threading import Lock
 
 from sanderling.events.schema import Event
-from sanderling.events.semantics import kind_of
+from sanderling.events.semantics import type_of
 
 Dropped = Counter[tuple[str, str]]
 """Events that were never numbered: (reason, kind) -> how many."""
@@ -33,7 +33,7 @@ class Losses:
 
     def drop(self, reason: str, events: Iterable[Event]) -> None:
         """Count events that were never numbered; the next write is to declare them."""
-        kinds = [(reason, kind_of(event)) for event in events]
+        kinds = [(reason, type_of(event)) for event in events]
         with self._lock:
             self._undeclared.update(kinds)
             self._by_reason[reason] += len(kinds)

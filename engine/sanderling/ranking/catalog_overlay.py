@@ -62,9 +62,9 @@ def _checked(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def dated_after(records: Iterable[Mapping[str, Any]], bundle: Bundle) -> list[dict[str, Any]]:
-    """Return the records dated no earlier than the bundle that serves when they come.
+    """Return the records dated no earlier than the active bundle.
 
-    They are newer than that bundle, even where the device's clock is behind.
+    What the app asks for is newer than that bundle, even where the device's clock is behind.
     """
     created_ms = bundle.manifest.created * 1000
     return [{**record, "added_ms": max(record["added_ms"], created_ms)} for record in records]
@@ -86,7 +86,7 @@ def read(folder: Path | None) -> list[dict[str, Any]]:
 
 
 def in_force(records: Iterable[Mapping[str, Any]], bundle: Bundle) -> list[Mapping[str, Any]]:
-    """Return the records that still apply when this bundle serves.
+    """Return the records that still apply when this bundle is active.
 
     An added item gives way to a bundle that was created later and has its id. A removed item stays
     removed until the app adds it again.

@@ -87,8 +87,8 @@ def draw(
     """
     rows = ranking.rows.tolist()
     scores = ranking.scores.tolist()
-    noise = uniforms(decision, schemes.blocks(plan, slots, len(rows)))
-    drawn = schemes.draw(plan, slots, ranking.scores, noise)
+    pairs = uniforms(decision, schemes.n_uniforms(plan, slots, len(rows)))
+    drawn = schemes.draw(plan, slots, ranking.scores, pairs)
     items = []
     bytes_left = wire.ROOM_FOR_SLATE
     for slot, rank in enumerate(drawn.ranks):
@@ -113,7 +113,7 @@ def draw(
 
 
 def explain(record: DecisionRecord) -> Explanation:
-    """Repeat a decision, and say whether it came out the same."""
+    """Repeat a decision, and compare it with the logged one."""
     scorer = record.scorer
     slate = record.slate
     repeated = decide(
@@ -129,5 +129,5 @@ def explain(record: DecisionRecord) -> Explanation:
         eligible=repeated.ranking.eligible,
         greedy=tuple(scorer.item(row).id for row in greedy_rows),
         slate=repeated.slate.items,
-        same=repeated.slate.items == slate.items,
+        is_identical=repeated.slate.items == slate.items,
     )

@@ -51,6 +51,7 @@ from sanderling.kernels.layout import (
     TABLE_SIZE,
     TAIL_BYTES,
     bits_for,
+    ceil_div,
     plane_bytes,
 )
 from sanderling.ranking.numpy_search import numpy_top
@@ -65,7 +66,7 @@ class Int8Index:
     """An index of rows int8 [n, d] with scales and biases float32 [n]; not copied; thread-safe.
 
     `source` chooses the kernels (`kernels.loader.chosen`), `bits` the planes that they scan: 4 or
-    7, by size unless given. `kernels` are those in use, or None where numpy searches.
+    7, by size unless given. `kernels` are the chosen ones, or None where numpy searches.
 
     Raises `ValueError` for scales outside 1e-12 … 1e12 and for biases that are not finite or beyond
     1e12.
@@ -148,14 +149,14 @@ class _PackedTable:
 
     def __init__(self, index: Int8Index, bits: int, pack: loader.Kernel) -> None:
         self.n, self.d = index.rows.shape
-        self.blocks = -(-self.n // BLOCK_ROWS)
+        self.blocks = ceil_div(self.n, BLOCK_ROWS)
         self._planes = _aligned(self.blocks * (plane_bytes(self.d, bits) + TAIL_BYTES))
         self._index = index  # whose arrays must live as long as their addresses are used
 
         self._table = np.empty(TABLE_SIZE, np.int64)
         self._table[TABLE_BLOCKS] = address_of(self._planes)
         self._table[TABLE_BLOCK_COUNT] = self.blocks
-        self._table[TABLE_GROUPS] = -(-self.d // GROUP_DIMS)
+        self._table[TABLE_GROUPS] = ceil_div(self.d, GROUP_DIMS)
         self._table[TABLE_ROWS] = address_of(index.rows)
         self._table[TABLE_N] = self.n
         self._table[TABLE_D] = self.d
@@ -163,6 +164,7 @@ class _PackedTable:
         self._table[TABLE_BIAS] = address_of(index.bias)
         self._table[TABLE_BITS] = bits
         self.address = address_of(self._table)
+        # All kernels share one signature; packing uses the first argument only.
         pack(self.address, 0, 0, 0, 0, 0)
 
 
@@ -183,8 +185,8 @@ class _ThreadScan:
             SCRATCH_BEST_SCORES: self._scores,
             SCRATCH_DEFERRED_ROWS: np.empty(MAX_DEFERRED, np.int64),
             SCRATCH_DEFERRED_BOUNDS: np.empty(MAX_DEFERRED, np.float32),
-            SCRATCH_CODES: np.empty(2 * -(-d // LANES) * LANES, np.int16),
-            SCRATCH_COARSE: np.empty(-(-d // GROUP_DIMS) * GROUP_DIMS, np.int8),
+            SCRATCH_CODES: np.empty(2 * ceil_div(d, LANES) * LANES, np.int16),
+            SCRATCH_COARSE: np.empty(ceil_div(d, GROUP_DIMS) * GROUP_DIMS, np.int8),
             SCRATCH_EXCLUDED: np.empty(table.blocks, np.uint64),
             SCRATCH_BOUNDS: np.empty(CHUNK_ROWS, np.float32),
             SCRATCH_STATE: self._state,
@@ -201,6 +203,11 @@ class _ThreadScan:
     def __call__(
         self, query: NDArray[np.float32], k: int, excluded: Rows | None, mask: RowMask | None
     ) -> SearchResult:
+        """Return the k <= `capacity` best rows for a query float32 [d], as `Int8Index.top` does.
+
+        The query is copied to the address that the kernel knows, and the result out of memory that
+        the next search overwrites.
+        """
         self._query[:] = query
         if mask is None:
             self._scratch[SCRATCH_MASK] = 0

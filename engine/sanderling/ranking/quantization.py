@@ -9,7 +9,9 @@ from sanderling.kernels.layout import MAX_CODE, MAX_VALUE, MIN_VALUE
 
 
 def quantize_query(query: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
-    """Return a query [d] as integers of at most 23 bits and a sign, and their step.
+    """Return a query q [d] as integers z of at most 23 bits and a sign, and their step e.
+
+    q is e z up to the rounding (docs/MATH.md).
 
     A query without a direction, not finite or outside 1e-12 … 1e12, becomes zeros, with step 0.
     """

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sanderling.bundle.manifest import Exploration
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import BundleError
 from sanderling.exploration import schemes
@@ -27,18 +28,18 @@ from sanderling.ranking.user_model import UserModel
 Vector = NDArray[np.float32]
 
 CACHED_ROWS = 65536  # ids whose rows are kept
-CACHED_ITEMS = 4096  # rows whose catalogue entries are kept
-UNKNOWN = -1  # the row of an id that neither the bundle nor the device has
+CACHED_ITEMS = 4096  # rows whose catalog entries are kept
+UNKNOWN = -1  # the row of an id that is in neither the bundle nor the overlay
 NOT_LOOKED_UP = -2
 NO_CAPS: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True)
-class CatalogDelta:
-    """What this device changed of a bundle's catalogue."""
+class CatalogOverlay:
+    """The items that this device added to a bundle's catalog or removed from it."""
 
     records: tuple[Mapping[str, Any], ...]
-    """Of items that it added (`id`, `text`, …) or removed (without `text`)."""
+    """Those of added items have `id`, `text` and attributes, those of removed ones no `text`."""
 
     added: tuple[Mapping[str, Any], ...]
     """Those of `records` that are added items."""
@@ -51,7 +52,7 @@ class CatalogDelta:
 
 
 class CatalogItem(NamedTuple):
-    """The catalogue's entry of an item."""
+    """The catalog's entry of an item."""
 
     id: str
     title: str
@@ -69,18 +70,34 @@ class _BundleParts:
 
 
 class Scorer:
-    """Scores users against items. Immutable: a changed catalogue makes another scorer.
+    """Scores users against items; a changed catalog makes another scorer.
 
-    `index` holds the bundle's items, `encoder` and `user_model` are the bundle's, `changes` what
-    the device changed, and `greedy` the bundle's exploration plan without exploration. `space`
-    names the space of user states and vectors: those of another space mean nothing here.
+    Immutable but for caches; thread-safe because each entry is written once.
     """
+
+    index: Int8Index
+    """The bundle's items."""
+
+    encoder: TextEncoder
+    """The bundle's encoder of texts."""
+
+    user_model: UserModel
+    """The bundle's recurrence from behaviour to user vector."""
+
+    overlay: CatalogOverlay
+    """What the device added and removed."""
+
+    greedy: Exploration
+    """The bundle's exploration plan without exploration."""
+
+    space: str
+    """Names the space of user states and vectors: those of another space mean nothing here."""
 
     def __init__(
         self,
         bundle: Bundle,
         parts: _BundleParts | None = None,
-        changes: CatalogDelta | None = None,
+        overlay: CatalogOverlay | None = None,
     ) -> None:
         sizes = bundle.manifest.sizes
         files = bundle.manifest.files
@@ -90,26 +107,30 @@ class Scorer:
         self.encoder = self._parts.encoder
         self.user_model = self._parts.user_model
         self.greedy = schemes.greedy(bundle.manifest.exploration)
-        self.changes = changes or CatalogDelta((), (), _empty_index(sizes.dim), None)
+        self.overlay = overlay or CatalogOverlay((), (), _empty_index(sizes.dim), None)
+        # States and vectors mean the same only under the same policy and items.
         self.space = (
             files["policy.safetensors"].sha256[:16] + files["items.safetensors"].sha256[:16]
         )
         self._added_rows = {
-            record["id"]: sizes.items + i for i, record in enumerate(self.changes.added)
+            record["id"]: sizes.items + i for i, record in enumerate(self.overlay.added)
         }
         self._row_cache: dict[Any, int] = {}
         self._read_item = lru_cache(maxsize=CACHED_ITEMS)(
-            partial(_read_item, bundle, self.changes.added)
+            partial(_read_item, bundle, self.overlay.added)
         )
 
     def find(self, item: str) -> int | None:
-        """Return the row of an item id, or None when neither the bundle nor the device knows it."""
+        """Return the row of an item id, or None: it is in neither the bundle nor the overlay."""
         row = self._row_cache.get(item)
         row = self._look_up(item) if row is None else row
         return row if row >= 0 else None
 
     def _look_up(self, item: Any) -> int:
-        """Return the row of an id or `UNKNOWN`, and keep it for the next time."""
+        """Return the row of an id or `UNKNOWN`, and cache it.
+
+        `exclude` may hold anything hashable: what is no string is no id.
+        """
         row = self._added_rows.get(item)
         if row is None and isinstance(item, str):
             row = self.bundle.find(item)
@@ -121,7 +142,7 @@ class Scorer:
         return row
 
     def item(self, row: int) -> CatalogItem:
-        """Return the catalogue entry of a row; its attributes are shared, so do not change them."""
+        """Return the catalog entry of a row; its attributes are shared, so do not change them."""
         return self._read_item(row)
 
     def vector(self, row: int) -> Vector:
@@ -129,7 +150,7 @@ class Scorer:
         n = self.bundle.manifest.sizes.items
         if row < n:
             return self.index.rows[row] * self.index.scale[row]
-        added = self.changes.index
+        added = self.overlay.index
         return added.rows[row - n] * added.scale[row - n]
 
     def rank(
@@ -161,11 +182,11 @@ class Scorer:
 
     def search(self, user: Vector, k: int, excluded: Rows) -> SearchResult:
         """Return the k best rows for a user vector [d], without the excluded rows int64 [e]."""
-        best = self.index.top(user, k, excluded, self.changes.mask)
-        if not self.changes.added:
+        best = self.index.top(user, k, excluded, self.overlay.mask)
+        if not self.overlay.added:
             return best
         n = self.bundle.manifest.sizes.items
-        added = self.changes.index.top(user, k, excluded - n)
+        added = self.overlay.index.top(user, k, excluded - n)
         rows = np.concatenate([best.rows, added.rows + n])
         scores = np.concatenate([best.scores, added.scores])
         order = np.lexsort((rows, -scores))[:k]
@@ -175,9 +196,9 @@ class Scorer:
         """Return a cap on the items of the bundle and of the device together."""
         n = self.bundle.manifest.sizes.items
         bundled = self.groups(attribute)
-        if not self.changes.added:
+        if not self.overlay.added:
             return Cap(bundled.groups_of, bundled.rows_of, at_most)
-        added = Groups([record.get(attribute) for record in self.changes.added], n)
+        added = Groups([record.get(attribute) for record in self.overlay.added], n)
 
         def groups_of(row: int) -> list[Hashable]:
             return bundled.groups_of(row) if row < n else added.groups_of(row)
@@ -188,7 +209,7 @@ class Scorer:
         return Cap(groups_of, rows_of, at_most)
 
     def groups(self, attribute: str) -> Groups:
-        """Return the bundle's groups by an attribute; the first call reads the whole catalogue."""
+        """Return the bundle's groups by an attribute; the first call reads the whole catalog."""
         groups = self._parts.groups
         if attribute not in groups:
             groups[attribute] = Groups(self.bundle.values(attribute))
@@ -198,9 +219,9 @@ class Scorer:
         """Return the vector [d] that a new item gets from its text."""
         return self.bundle.policy["item.project"] @ self.encoder.encode(text)
 
-    def with_changes(self, records: Iterable[Mapping[str, Any]]) -> Scorer:
+    def with_overlay(self, records: Iterable[Mapping[str, Any]]) -> Scorer:
         """Return a scorer that also has these records; the last record of an id counts."""
-        by_id = {record["id"]: record for record in (*self.changes.records, *records)}
+        by_id = {record["id"]: record for record in (*self.overlay.records, *records)}
         if not by_id:
             return self
         sizes = self.bundle.manifest.sizes
@@ -208,8 +229,8 @@ class Scorer:
         index = self._added_index(added) if added else _empty_index(sizes.dim)
         hidden = np.zeros(sizes.items, np.bool_)
         hidden[[row for row in map(self.bundle.find, by_id) if row is not None]] = True
-        changes = CatalogDelta(tuple(by_id.values()), added, index, RowMask(hidden))
-        return Scorer(self.bundle, self._parts, changes)
+        overlay = CatalogOverlay(tuple(by_id.values()), added, index, RowMask(hidden))
+        return Scorer(self.bundle, self._parts, overlay)
 
     def _added_index(self, added: Iterable[Mapping[str, Any]]) -> Int8Index:
         rows, scale = quantize_rows(np.stack([self.project(record["text"]) for record in added]))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.kernels.layout import BLOCK_ROWS
+from sanderling.kernels.layout import BLOCK_ROWS, ceil_div
 
 Rows = NDArray[np.int64]
 Scores = NDArray[np.float64]
@@ -42,7 +42,7 @@ class RowMask:
         self.count = int(np.count_nonzero(hidden))
 
         # Whole 64-bit words, since the kernels read one for each block.
-        self._words = np.zeros(-(-len(hidden) // BLOCK_ROWS) * BLOCK_ROWS // 8, np.uint8)
+        self._words = np.zeros(ceil_div(len(hidden), BLOCK_ROWS) * BLOCK_ROWS // 8, np.uint8)
         bits = np.packbits(hidden, bitorder="little")
         self._words[: len(bits)] = bits
         self.address = address_of(self._words)

@@ -6,7 +6,7 @@ With v the vector of the event's item, κ the gate of its kind, Λ = diag(decay)
     u  = W2 silu(W1 norm(h) + b1) + b2 + C x
 
 The first is a linear recurrent unit (Orvieto et al. 2023, arXiv:2303.06349). x is the vector of the
-context; without one, C x is left out. norm is layer normalisation (Ba et al. 2016,
+context; without one, C x is left out. norm is layer normalization (Ba et al. 2016,
 arXiv:1607.06450); its gain and shift are folded into W1 and b1. silu(x) = x / (1 + exp(-x)) = y + y
 tanh(y) with y = x / 2.
 
@@ -24,7 +24,7 @@ from sanderling.bundle.tensors import Tensors
 
 Vector = NDArray[np.float32]
 
-EPSILON = 1e-5  # of the layer normalisation
+EPSILON = 1e-5  # of the layer normalization
 
 
 class UserModel:
@@ -37,7 +37,7 @@ class UserModel:
         self._decay = tensors["state.decay"]
         self._gain = np.sqrt(1.0 - self._decay**2)
 
-        # What does not depend on the state is multiplied once: gain and shift of the normalisation,
+        # What does not depend on the state is multiplied once: gain and shift of the normalization,
         # and the half of silu(x) = y + y tanh(y), y = x / 2.
         self._w1 = tensors["output.w1"] * tensors["output.gain"]
         bias = tensors["output.b1"] + tensors["output.w1"] @ tensors["output.shift"]

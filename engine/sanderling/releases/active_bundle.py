@@ -1,4 +1,4 @@
-"""The bundle in use: the newest that was installed and has not failed, else the app's own.
+"""The active bundle: the newest that was installed and has not failed, else the app's own.
 
 A swap is one assignment, between two requests. An engine that does not own the state folder reads
 there and changes nothing.
@@ -25,7 +25,7 @@ Fetch = Callable[[Slots, Bundle], Path | None]
 
 
 class ActiveBundle:
-    """The scorer in use, its catalog overlay, and the moves to a newer bundle and back.
+    """The active scorer, its catalog overlay, and the moves to a newer bundle and back.
 
     `app_bundle` is the one that the app ships; `folder` the engine's state folder, if it has one;
     `owns_folder` says that this engine holds the folder's lock.
@@ -34,87 +34,102 @@ class ActiveBundle:
     def __init__(self, app_bundle: Bundle, folder: Path | None, *, owns_folder: bool) -> None:
         self._app_bundle = app_bundle
         self._folder = folder
-        self.owns_folder = owns_folder
+        self._owns_folder = owns_folder
         self._confirming: Thread | None = None
 
         self.slots = Slots(folder / "bundles") if folder else None
-        self.swap_lock = Lock()  # held while the scorer is replaced
-        self.scorer = self._make_scorer(self._newest_bundle())
-        self.is_unconfirmed = (
+        self._swap_lock = Lock()  # held while the scorer is replaced
+        self._scorer = self._make_scorer(self._newest_bundle())
+        self._is_unconfirmed = (
             self.slots is not None
             and owns_folder
-            and self.scorer.bundle is not app_bundle
+            and self._scorer.bundle is not app_bundle
             and not self.slots.state().confirmed
         )
 
     @property
-    def release(self) -> int:
-        """The release in use."""
-        return self.scorer.bundle.manifest.release
+    def scorer(self) -> Scorer:
+        """The active scorer. Read it once a request: a swap replaces it."""
+        return self._scorer
 
-    def change_catalog(self, records: Iterable[Mapping[str, Any]]) -> None:
+    @property
+    def release(self) -> int:
+        """The active release."""
+        return self._scorer.bundle.manifest.release
+
+    @property
+    def is_unconfirmed(self) -> bool:
+        """Whether the active bundle is on trial: it was installed and has decided nothing yet."""
+        return self._is_unconfirmed
+
+    @property
+    def owns_folder(self) -> bool:
+        """Whether this engine holds the lock of the state folder, and may change it."""
+        return self._owns_folder
+
+    def update_overlay(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Add or remove items, durably (`catalog_overlay`).
 
         Raises `StorageError` when another engine owns the state folder.
         """
-        with self.swap_lock:
-            if self._folder and not self.owns_folder:
+        with self._swap_lock:
+            if self._folder and not self._owns_folder:
                 raise StorageError(self._not_owned())
 
-            records = catalog_overlay.dated_after(records, self.scorer.bundle)
-            scorer = self.scorer.with_changes(records)
+            records = catalog_overlay.dated_after(records, self._scorer.bundle)
+            scorer = self._scorer.with_overlay(records)
             # Records that this bundle has no use for may still matter to the one before it.
             merged = {
                 record["id"]: record
-                for record in (*catalog_overlay.read(self._folder), *scorer.changes.records)
+                for record in (*catalog_overlay.read(self._folder), *scorer.overlay.records)
             }
             catalog_overlay.write(self._folder, merged.values())
-            self.scorer = scorer
+            self._scorer = scorer
 
     def update(self, fetch: Fetch) -> int | None:
         """Swap in the bundle that `fetch` installs; return its release, or None when there is none.
 
         Raises `UpdateError` when this engine does not own the state folder, and whatever `fetch`
-        raises; the bundle in use stays.
+        raises; the active bundle stays.
         """
         if self.slots is None:
             raise UpdateError(
                 "expected an engine opened with `state`, `releases` and `root`, found no `state`"
             )
-        if not self.owns_folder:
+        if not self._owns_folder:
             raise UpdateError(self._not_owned())
         self.wait_for_confirmation()
 
-        folder = fetch(self.slots, self.scorer.bundle)
+        folder = fetch(self.slots, self._scorer.bundle)
         if folder is None:
             return None
 
-        with self.swap_lock:
-            if not self.owns_folder:  # closed while `fetch` ran
+        with self._swap_lock:
+            if not self._owns_folder:  # closed while `fetch` ran
                 raise UpdateError(self._not_owned())
             scorer = self._make_scorer(Bundle.open(folder))
             scorer.warm_up()
             self.slots.activate(scorer.bundle.manifest.release)
-            self.is_unconfirmed = True
-            self.scorer = scorer
+            self._is_unconfirmed = True
+            self._scorer = scorer
         return self.release
 
-    def confirm(self, served: Bundle) -> None:
-        """Mark the bundle that served a request as good.
+    def confirm(self, decided_by: Bundle) -> None:
+        """Mark the bundle that decided a slate as good.
 
-        In the background: a request must not wait for the disk. Does nothing when the bundle that
-        served is no longer in use.
+        In the background: a request must not wait for the disk. Does nothing when that bundle is no
+        longer active.
         """
-        if not self.is_unconfirmed or served is not self.scorer.bundle:
+        if not self._is_unconfirmed or decided_by is not self._scorer.bundle:
             return
 
-        with self.swap_lock:
-            # Looked at again: another thread may have confirmed or swapped in the meantime.
-            if not self.is_unconfirmed or served is not self.scorer.bundle:
+        with self._swap_lock:
+            # Checked again: another thread may have confirmed or swapped in the meantime.
+            if not self._is_unconfirmed or decided_by is not self._scorer.bundle:
                 return
-            self.is_unconfirmed = False
+            self._is_unconfirmed = False
 
-        if self.slots is not None and self.owns_folder:
+        if self.slots is not None and self._owns_folder:
             self._confirming = Thread(
                 target=self.slots.confirm, name="sanderling-confirm", daemon=True
             )
@@ -125,45 +140,59 @@ class ActiveBundle:
         if self._confirming is not None:
             self._confirming.join(timeout_s)
 
-    def roll_back(self, reason: str, failed: Bundle | None = None) -> None:
-        """Go back to the previous bundle, or the app's own; the release in use is blocked.
+    def roll_back(self, reason: str, failed: Bundle | None = None) -> bool:
+        """Activate the previous bundle, or the app's own, and block the failed release.
 
-        With `failed`, does nothing when another bundle is in use: another thread has rolled back
-        already. Raises `StorageError` when the roll-back could not be stored; the previous bundle
-        is in use all the same.
+        Returns False, and does nothing, when `failed` is given and no longer active: another thread
+        has replaced it already. Raises `StorageError` when the roll-back could not be stored; the
+        previous bundle is active all the same.
         """
-        with self.swap_lock:
-            if failed is not None and failed is not self.scorer.bundle:
-                return
+        with self._swap_lock:
+            if failed is not None and failed is not self._scorer.bundle:
+                return False
 
-            self.scorer = self._previous_scorer()
-            self.is_unconfirmed = False
-            if self.slots and not self.owns_folder:
+            self._scorer = self._previous_scorer()
+            self._is_unconfirmed = False
+            if self.slots and not self._owns_folder:
                 raise StorageError(self._not_owned())
             if self.slots:
                 self.slots.roll_back(reason)
+            return True
 
     def abandon_release(self, failed: Bundle, error: Exception) -> None:
-        """Roll back a release whose first decision failed.
+        """Roll back a release whose first decision failed, unless it was replaced since.
 
         When that cannot be stored, the next start finds a release that was tried and not confirmed,
         and rolls it back then.
         """
         release = failed.manifest.release
-        log.exception("release %d failed on its first decision; rolling it back", release)
         try:
-            self.roll_back(f"failed on its first decision: {error!r:.200}", failed)
+            was_active = self.roll_back(f"failed on its first decision: {error!r:.200}", failed)
         except StorageError as fault:
-            log.error("release %d failed, but that could not be stored: %s", release, fault)
+            log.error(
+                "release %d failed on its first decision; it is no longer active, but that could"
+                " not be stored: %s",
+                release,
+                fault,
+                exc_info=error,
+            )
+            return
+
+        if was_active:
+            log.error(
+                "release %d failed on its first decision and was rolled back",
+                release,
+                exc_info=error,
+            )
 
     def close(self, timeout_s: float) -> None:
-        """Wait for a confirmation under way; let the next start try a release that never served."""
+        """Wait for a confirmation; let the next start try a release that decided nothing."""
         try:
-            if self.slots and self.owns_folder and self.is_unconfirmed:
+            if self.slots and self._owns_folder and self._is_unconfirmed:
                 self.slots.clear_trial()
         except StorageError as error:
             log.error(
-                "release %d has not served yet; the next start will roll it back,"
+                "release %d has decided nothing yet; the next start will roll it back,"
                 " because the end of its trial could not be stored: %s",
                 self.release,
                 error,
@@ -171,7 +200,7 @@ class ActiveBundle:
 
         # A process that ends before the confirmation is stored looks like one that crashed.
         self.wait_for_confirmation(timeout_s)
-        self.owns_folder = False
+        self._owns_folder = False
 
     def _not_owned(self) -> str:
         return (
@@ -181,7 +210,7 @@ class ActiveBundle:
 
     def _make_scorer(self, bundle: Bundle) -> Scorer:
         overlay = catalog_overlay.in_force(catalog_overlay.read(self._folder), bundle)
-        return Scorer(bundle).with_changes(overlay)
+        return Scorer(bundle).with_overlay(overlay)
 
     def _newest_bundle(self) -> Bundle:
         try:
@@ -200,7 +229,7 @@ class ActiveBundle:
         if self.slots is None:
             return None
         # `current` counts a trial, which is a change: only the owner may do that.
-        return self.slots.current() if self.owns_folder else self.slots.last_confirmed()
+        return self.slots.current() if self._owns_folder else self.slots.last_confirmed()
 
     def _previous_scorer(self) -> Scorer:
         try:

@@ -29,13 +29,13 @@ class SlotState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The content of slots.json. Bundles are named by their release."""
 
     current: Positive | None = None
-    """The bundle in use; None: the one that the app ships."""
+    """The active bundle; None: the one that the app ships."""
 
     previous: Positive | None = None
     """The bundle to go back to; None: the one that the app ships."""
 
     confirmed: bool = False
-    """Whether `current` has served a request."""
+    """Whether `current` has decided a slate."""
 
     tried: bool = False
     """Whether a process has started with `current` while it was not confirmed."""
@@ -156,7 +156,7 @@ class Slots:
                     shutil.rmtree(path, ignore_errors=True)
 
     def clear_trial(self) -> None:
-        """Take back this process's trial: it ends without a crash, and without having served."""
+        """Take back this process's trial: it ends without a crash, and without a decision."""
         with self._lock:
             state = self.state()
             if state.tried and self._trial == state.current:

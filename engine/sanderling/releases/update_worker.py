@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def _explain(error: BaseException) -> str:
-    """Return what an error means to whoever operates the app."""
+    """Return an error as a message for the app's operator."""
     if isinstance(error, UpdateError):
         return str(error)
     if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] == "tuf":
@@ -216,7 +216,7 @@ def _newest_release(targets: Mapping[str, TargetFile], request: UpdateRequest) -
     if newest is not None and highest and newest > highest + MAX_RELEASE_STEP:
         raise UpdateError(
             f"release {newest}: expected at most {MAX_RELEASE_STEP} above {highest}, the highest"
-            " release so far: a number that runs away would lock out all later releases"
+            " release so far: a number far too high would lock out all later releases"
         )
     return newest
 

@@ -36,7 +36,7 @@ class UpdateRequest(msgspec.Struct, frozen=True):
     """The install's id, which partial rollouts go by; without one, only full rollouts count."""
 
     active_folder: str | None = None
-    """The bundle in use: files that the new release shares with it are copied, not downloaded."""
+    """The active bundle: files that the new release shares with it are copied, not downloaded."""
 
 
 class UpdateAnswer(msgspec.Struct, frozen=True):
@@ -82,8 +82,6 @@ def _run_worker(request: UpdateRequest, timeout_s: float) -> UpdateAnswer:
         )
         return msgspec.json.decode(output, type=UpdateAnswer)
     except ChildFailedError as error:
-        raise UpdateError(
-            f"{error}; the bundle in use stays active, and can be updated later"
-        ) from error
+        raise UpdateError(f"{error}; the active bundle stays, and can be updated later") from error
     except msgspec.MsgspecError as error:
         raise UpdateError(f"the updater's answer cannot be read: {error}") from error

@@ -288,9 +288,9 @@ class Uploader:
         return delay_s
 
 
-def _decode_answer(body: bytes) -> wire.Answer:
+def _decode_answer(body: bytes) -> wire.BatchResponse:
     """Return the collector's answer, or one without verdicts for, say, a hotel's login page."""
     try:
-        return msgspec.json.decode(body, type=wire.Answer)
+        return msgspec.json.decode(body, type=wire.BatchResponse)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        return wire.Answer([])
+        return wire.BatchResponse([])

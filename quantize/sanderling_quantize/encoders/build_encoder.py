@@ -33,7 +33,7 @@ class Encoding:
     """The devices' processor, a key of `int8_search.BITS`; "any" is safe on all."""
 
     corpus: tuple[str, ...] = ()
-    """Texts to distil on beside the catalogue's."""
+    """Texts to distil on beside the catalog's."""
 
     seed: int = 0
 
@@ -59,7 +59,7 @@ def build_encoder(
     max_tokens: int,
     encoding: Encoding,
 ) -> list[dict[str, Any]]:
-    """Write encoder.onnx and tokenizer.json for a catalogue's texts into `folder`.
+    """Write encoder.onnx and tokenizer.json for a catalog's texts into `folder`.
 
     Returns the int8 forms on the Pareto front, the chosen one first. No `held_out` text is trained
     on; texts are cut at `max_tokens`. Runs on the GPU where there is one.
@@ -73,7 +73,7 @@ def build_encoder(
     rows = rng.permutation(len(texts))[: 2 * SEARCH_TEXTS]
     tokens = teacher.tokenize([texts[row] for row in rows])
     calibration = tokens[::2]
-    evaluation = tokens[1::2] or tokens  # a catalogue of one text
+    evaluation = tokens[1::2] or tokens  # a catalog of one text
     with tempfile.TemporaryDirectory(dir=folder.parent) as work:
         bits = BITS[encoding.target]
         front = search(student, teacher.model.config, calibration, evaluation, Path(work), bits)

@@ -24,7 +24,7 @@ from sanderling_quantize.encoders.tokenization import Tokens, pad
 BATCH = 64
 BATCHES_A_DRAW = 16
 LENGTH_JITTER = 3.0  # tokens; batches of equal lengths only would always hold the same texts
-CATALOGUE_SHARE = 1 / 5
+CATALOG_SHARE = 1 / 5
 MEASURED_TEXTS = 512
 WARM_UP = 0.05
 SIMILARITY_WEIGHT = 5.0
@@ -39,7 +39,7 @@ def distil(
 ) -> Student:
     """Return a student on the CPU, trained on the teacher's device.
 
-    A fifth of what it is trained on is drawn from the catalogue's `texts` alone, the rest from all
+    A fifth of what it is trained on is drawn from the catalog's `texts` alone, the rest from all
     texts. Raises `ValueError` for a teacher that is not built like BERT.
     """
     student_init.check_architecture(teacher.model)
@@ -53,8 +53,8 @@ def distil(
     student = student_init.init_student(teacher, config, importance, seed)
 
     if config.steps:
-        n_catalogue = len(dict.fromkeys(texts))
-        _train(student, teacher, tokens, _draw_batches(tokens, n_catalogue, rng), config)
+        n_catalog = len(dict.fromkeys(texts))
+        _train(student, teacher, tokens, _draw_batches(tokens, n_catalog, rng), config)
     return student.cpu().eval()
 
 
@@ -91,19 +91,19 @@ def _train(
 
 
 def _draw_batches(
-    tokens: list[Tokens], n_catalogue: int, rng: np.random.Generator
+    tokens: list[Tokens], n_catalog: int, rng: np.random.Generator
 ) -> Iterator[NDArray[np.int64]]:
     """Yield batches of rows of `tokens`, of similar length, without end.
 
-    The first `n_catalogue` rows are the catalogue's own texts.
+    The first `n_catalog` rows are the catalog's own texts.
     """
     lengths = np.array([len(text) for text in tokens])
     count = BATCH * BATCHES_A_DRAW
-    from_catalogue = int(count * CATALOGUE_SHARE)
+    from_catalog = int(count * CATALOG_SHARE)
     while True:
-        catalogue_rows = rng.choice(np.arange(n_catalogue), from_catalogue)
-        all_rows = rng.integers(0, len(tokens), count - from_catalogue)
-        rows = np.concatenate([catalogue_rows, all_rows])
+        catalog_rows = rng.choice(np.arange(n_catalog), from_catalog)
+        all_rows = rng.integers(0, len(tokens), count - from_catalog)
+        rows = np.concatenate([catalog_rows, all_rows])
         by_length = np.argsort(lengths[rows] + rng.uniform(0, LENGTH_JITTER, count), kind="stable")
         yield from rng.permutation(rows[by_length].reshape(BATCHES_A_DRAW, BATCH))
 

@@ -1,4 +1,4 @@
-"""PyTorch -> ONNX, pooling and normalisation included, in operators of every ONNX runtime."""
+"""PyTorch -> ONNX, pooling and normalization included, in operators of every ONNX runtime."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _constant(node: onnx.NodeProto | None) -> int | None:
 
 
 def _remove_unused(graph: onnx.GraphProto) -> None:
-    """Remove nodes whose output nobody reads, until none is left."""
+    """Remove nodes with unused outputs, until none is left."""
     before = 0
     while before != len(graph.node):
         before = len(graph.node)

@@ -62,7 +62,7 @@ class Int8Candidate:
     """Mean overlap of a text's 10 nearest others with those by the float student."""
 
     def dominates(self, other: Int8Candidate) -> bool:
-        """Tell whether this is at least as good in everything and better in something."""
+        """Return whether this is no worse in every cost and better in one."""
         costs = self._costs()
         other_costs = other._costs()
         return costs != other_costs and all(a <= b for a, b in zip(costs, other_costs, strict=True))

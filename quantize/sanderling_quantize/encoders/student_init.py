@@ -1,8 +1,8 @@
-"""Initialises a student with the parts of its teacher that matter most, measured on texts.
+"""Initializes a student with the parts of its teacher that matter most, measured on texts.
 
 Layers: spread evenly, first and last included. Neurons and heads: those with the largest output
 (Michel et al. 2019 and Santacroce et al. 2023 compare such scores). Width: the principal directions
-of the residual stream, rotated at random so that layer normalisation finds equal variances.
+of the residual stream, rotated at random so that layer normalization finds equal variances.
 """
 
 from __future__ import annotations

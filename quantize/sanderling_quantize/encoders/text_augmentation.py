@@ -1,4 +1,4 @@
-"""Training and evaluation texts for an encoder, made from a catalogue's texts."""
+"""Training and evaluation texts for an encoder, made from a catalog's texts."""
 
 from __future__ import annotations
 

@@ -45,10 +45,10 @@ class ProbeAnswer:
     """The item vectors of new items with these texts [q, d]."""
 
     item_vectors: NDArray[np.float32]
-    """The catalogue's item vectors, from int8 rows [n, d]."""
+    """The catalog's item vectors, from int8 rows [n, d]."""
 
     item_biases: NDArray[np.float32]
-    """The catalogue's item biases [n]."""
+    """The catalog's item biases [n]."""
 
 
 def probe_bundle(

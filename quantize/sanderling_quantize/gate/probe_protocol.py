@@ -47,7 +47,7 @@ class ProbeReply(msgspec.Struct, frozen=True):
     """Golden vectors that the bundle does not reproduce, in words."""
 
     ids: list[str] = []
-    """The catalogue's item ids, in the order of the rows."""
+    """The catalog's item ids, in the order of the rows."""
 
     rankings: list[list[str]] = []
     """For each history the exploration pool's ids in greedy order, `SLATE` to `MAX_DEPTH` deep."""

@@ -131,7 +131,7 @@ def _time_in_turns(
     times: list[list[float]] = [[] for _ in functions]
     order = list(range(len(functions)))
     for argument in arguments:
-        order.reverse()  # whoever runs second finds warm caches
+        order.reverse()  # the second run has warm caches
         for index in order:
             start = time.perf_counter()
             functions[index](argument)

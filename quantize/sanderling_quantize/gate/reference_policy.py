@@ -35,7 +35,7 @@ class TeacherTexts:
 
 @dataclass(frozen=True)
 class TextSplit:
-    """A catalogue's texts: those that the student was trained on, and those held out."""
+    """A catalog's texts: those that the student was trained on, and those held out."""
 
     seen: TeacherTexts
     unseen: TeacherTexts

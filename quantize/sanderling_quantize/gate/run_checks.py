@@ -199,8 +199,8 @@ def _ranking_checks(
 def ndcg_check(device: NDArray[np.float64], exact: NDArray[np.float64], threshold: float) -> Check:
     """Compare each user's nDCG [n] on the device with that of the float policy.
 
-    The device gets the benefit of two standard errors of the users' differences: few users cannot
-    tell a bad bundle from chance, and other rows find the bad ones.
+    Two standard errors of the users' differences are added to the device's mean, because with few
+    users chance would fail good bundles; other rows detect the bad ones.
     """
     error = float(np.std(device - exact, ddof=1)) / len(exact) ** 0.5
     gain = float(device.mean())

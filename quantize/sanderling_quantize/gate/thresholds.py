@@ -11,7 +11,7 @@ MB = 10**6
 class Thresholds:
     """Lower bounds, and upper ones where the field says "at most"; by default those of tier small.
 
-    "Seen" texts are those that the student was trained on, "unseen" catalogue texts are held out.
+    "Seen" texts are those that the student was trained on, "unseen" catalog texts are held out.
     """
 
     cosine_seen: float = 0.90

@@ -285,7 +285,7 @@ class Invariants:
                 (
                     int(decisions.items[i, slot]),
                     float(decisions.conditional[i, slot]),
-                    float(decisions.logged[i, slot]),
+                    float(decisions.marginal[i, slot]),
                     round(float(decisions.reward[i, slot]), 4)
                     if decisions.judged[i, slot]
                     else None,

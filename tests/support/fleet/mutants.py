@@ -167,15 +167,15 @@ def share_contexts(engine: Engine) -> None:
 def skip_storing_items(engine: Engine) -> None:
     """An engine that does not store added and removed items."""
     active = active_bundle_of(engine)
-    change_catalog = active.change_catalog
+    update_overlay = active.update_overlay
 
     def change_in_memory(records):
         if not active.owns_folder:
-            change_catalog(records)
+            update_overlay(records)
         dated = catalog_overlay.dated_after(records, active.scorer.bundle)
-        active.scorer = active.scorer.with_changes(dated)
+        active._scorer = active.scorer.with_overlay(dated)
 
-    active.change_catalog = change_in_memory
+    active.update_overlay = change_in_memory
 
 
 def keep_outdated_items(engine: Engine) -> None:
@@ -184,9 +184,9 @@ def keep_outdated_items(engine: Engine) -> None:
     update = active.update
 
     def update_with_old_items(fetch):
-        records = active.scorer.changes.records
+        records = active.scorer.overlay.records
         release = update(fetch)
-        active.scorer = Scorer(active.scorer.bundle).with_changes(records)
+        active._scorer = Scorer(active.scorer.bundle).with_overlay(records)
         return release
 
     active.update = update_with_old_items

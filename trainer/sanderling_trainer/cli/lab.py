@@ -10,63 +10,48 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sanderling.bundle import manifest
-from sanderling.cli.options import Json, Seed, check_creatable, finite
+from sanderling.cli.options import Json, Seed, check_creatable
 from sanderling.cli.output import finish, note
 from sanderling.errors import TableError
-from sanderling_trainer.cli.options import Encoder, duration, seconds_of
+from sanderling_trainer.cli.options import (
+    Cluster,
+    Encoder,
+    EncoderOf,
+    Holdout,
+    HorizonDays,
+    InteractionLog,
+    Items,
+    LanguageModelOption,
+    VisitHours,
+    duration,
+    seconds_of,
+)
 
-TOMORROW = 86_400
+if TYPE_CHECKING:
+    from sanderling_trainer.jobs.retrain import RetrainResult
+
+DAY_S = 86_400
+"""Seconds of a day: a device's clock may be ahead by as much."""
 
 
 def train(
-    items: Annotated[
-        Path, typer.Option(help="Items: item_id, text, any attributes; .parquet or .csv.")
-    ],
-    interactions: Annotated[
-        Path,
-        typer.Option(
-            help="Log: user_id, item_id, timestamp, optional reward, kind, context; Parquet or CSV."
-        ),
-    ],
+    items: Items,
+    interactions: InteractionLog,
     out: Annotated[Path, typer.Option(help="Folder of the policy checkpoint to write.")],
-    language_model: Annotated[
-        str, typer.Option(help="Hugging Face id or folder; minilm comes with the trainer.")
-    ] = "minilm",
-    app: Annotated[str, typer.Option(help="Name of the app that the bundle will be for.")] = "demo",
-    holdout: Annotated[
-        float,
-        typer.Option(
-            min=0.0, max=0.9, callback=finite, help="Latest share of the log, kept for evaluation."
-        ),
-    ] = 0.2,
-    adapt: Annotated[
-        bool, typer.Option("--adapt", help="Fine-tune the language model on the log (LoRA).")
+    language_model: LanguageModelOption = "minilm",
+    app: Annotated[str, typer.Option(help="Name of the app that the bundle will be for.")] = "app",
+    holdout: Holdout = 0.2,
+    lora: Annotated[
+        bool, typer.Option("--lora", help="Fine-tune the language model on the log (LoRA).")
     ] = False,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            help="Address of a Ray cluster to train on; auto finds one or starts one here."
-        ),
-    ] = None,
-    visit_hours: Annotated[
-        float,
-        typer.Option(
-            min=0.0,
-            callback=finite,
-            help="Predict whole visits, which end at a gap of so many hours; 0: each event.",
-        ),
-    ] = 0.0,
-    horizon_days: Annotated[
-        float,
-        typer.Option(
-            min=0.0, callback=finite, help="With visits: predict likes of the next so many days."
-        ),
-    ] = 14.0,
+    cluster: Cluster = None,
+    visit_hours: VisitHours = 0.0,
+    horizon_days: HorizonDays = 14.0,
     wandb: Annotated[
         str | None, typer.Option(help="Also log metrics to this Weights & Biases project.")
     ] = None,
@@ -79,24 +64,24 @@ def train(
     """
     check_creatable(out)
 
-    from sanderling_trainer.data.tables import read_catalogue, read_interactions
+    from sanderling_trainer.data.tables import read_catalog, read_interactions
     from sanderling_trainer.policy.model.config import Config
     from sanderling_trainer.policy.train import train as run
 
-    catalogue = read_catalogue(items)
-    log = read_interactions(interactions, catalogue, latest=int(time.time()) + TOMORROW)
+    catalog = read_catalog(items)
+    log = read_interactions(interactions, catalog, latest=int(time.time()) + DAY_S)
     chosen: dict[str, Any] = {"language_model": language_model, "seed": seed}
     config = (
         Config.for_visits(visit_hours, horizon_days, **chosen) if visit_hours else Config(**chosen)
     )
     trained = run(
-        catalogue,
+        catalog,
         log,
         out,
         config,
         app=app,
         holdout=holdout,
-        adapted=adapt,
+        lora=lora,
         address=cluster,
         wandb=wandb,
     )
@@ -113,9 +98,7 @@ def evaluate(
         Path | None,
         typer.Option(help="Items, for the coverage; by default those in the two tables."),
     ] = None,
-    k: Annotated[
-        int, typer.Option(min=1, max=1000, help="Number of items of each slate that count.")
-    ] = 10,
+    k: Annotated[int, typer.Option(min=1, max=1000, help="Cut-off rank k of the metrics.")] = 10,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -125,7 +108,7 @@ def evaluate(
     """
     import numpy as np
 
-    from sanderling_trainer.data.tables import read_catalogue, read_likes, read_slates
+    from sanderling_trainer.data.tables import read_catalog, read_likes, read_slates
     from sanderling_trainer.evaluation.metrics import evaluate as metrics_of
 
     shown = read_slates(slates)
@@ -133,7 +116,7 @@ def evaluate(
     known = {item for slate in shown.values() for item in slate} | {
         item for items_liked in liked.values() for item in items_liked
     }
-    count = len(read_catalogue(items)) if items else len(known)
+    count = len(read_catalog(items)) if items else len(known)
     metrics = metrics_of(shown, liked, k, count, np.random.default_rng(seed))
     ndcg = metrics[f"ndcg@{k}"]
     interval = f"[{ndcg['low']:.4f}, {ndcg['high']:.4f}]"
@@ -149,9 +132,7 @@ def retrain(
     out: Annotated[Path, typer.Option(help="Folder of the next checkpoint.")],
     bundle: Annotated[Path | None, typer.Option(help="Also build the next bundle here.")] = None,
     encoder: Annotated[Encoder, typer.Option(help="Size of the bundle's encoder.")] = Encoder.small,
-    encoder_of: Annotated[
-        Path | None, typer.Option(help="Take the encoder of this earlier bundle.")
-    ] = None,
+    encoder_of: EncoderOf = None,
     ship_anyway: Annotated[
         bool,
         typer.Option(
@@ -170,14 +151,7 @@ def retrain(
     Example: sanderling retrain --events events/ --checkpoint active/ --out next/ --bundle new/
     """
     check_creatable(out)
-    if bundle is not None:
-        check_creatable(bundle)
-        if bundle.exists():
-            raise FileExistsError(
-                f"{bundle}: expected no such folder yet; remove it or choose another --bundle"
-            )
-    if encoder_of is not None:
-        manifest.read(encoder_of)
+    _check_bundle_options(bundle, encoder_of)
 
     from sanderling_quantize.build_bundle import build
     from sanderling_quantize.encoders.build_encoder import Encoding
@@ -200,15 +174,32 @@ def retrain(
         "held": done.reasons,
         "metrics": done.metrics,
     }
-    held = "\n".join(f"the release gate blocks it: {reason}" for reason in done.reasons)
-    made = (
-        f"checkpoint of release {done.release} -> {out}"
-        if done.written
-        else f"no checkpoint of release {done.release}"
-    )
-    finish(result, "\n".join(filter(None, [_unfit(done.metrics["log"]), held, made])), as_json)
+    finish(result, _retrained(done, out), as_json)
     if not done.written:
         raise typer.Exit(3)
+
+
+def _check_bundle_options(bundle: Path | None, encoder_of: Path | None) -> None:
+    """Raise `OSError` or `BundleError` where the bundle could not be built after the training."""
+    if bundle is not None:
+        check_creatable(bundle)
+        if bundle.exists():
+            raise FileExistsError(
+                f"{bundle}: expected no such folder yet; remove it or choose another --bundle"
+            )
+    if encoder_of is not None:
+        manifest.read(encoder_of)
+
+
+def _retrained(done: RetrainResult, out: Path) -> str:
+    """Return the text of a retraining: unusable installs, the gate's reasons, the checkpoint."""
+    lines = [_unfit(done.metrics["log"])]
+    lines += [f"the release gate blocks it: {reason}" for reason in done.reasons]
+    if done.written:
+        lines.append(f"checkpoint of release {done.release} -> {out}")
+    else:
+        lines.append(f"no checkpoint of release {done.release}")
+    return "\n".join(filter(None, lines))
 
 
 def _unfit(log: Mapping[str, Any]) -> str:
@@ -226,7 +217,7 @@ def report(
     out: Annotated[Path, typer.Option(help="HTML page to write.")],
     as_json: Json = False,
 ) -> None:
-    """Draw a summary as one self-contained HTML page.
+    """Draw the demo's summary.json as one self-contained HTML page.
 
     Example: sanderling report --summary demo/summary.json --out report.html
     """
@@ -278,7 +269,8 @@ def demo(
     collector_down: Annotated[
         str,
         typer.Option(
-            callback=duration, help="Stop the collector for so long while devices run, as in 20s."
+            callback=duration,
+            help="Stop the collector for this duration while devices run, e.g. 20s.",
         ),
     ] = "0s",
     kill_device: Annotated[

@@ -18,7 +18,11 @@ from sanderling.runtime.clock import SystemClock
 from sanderling_trainer.cli.options import StoreUrl
 
 installs = typer.Typer(
-    no_args_is_help=True, help="Repair installs that nothing can be learned from."
+    no_args_is_help=True,
+    help=(
+        "Rotate identities of cloned and incomplete installs.\n\n"
+        "Example: sanderling installs rotate --store events/"
+    ),
 )
 
 
@@ -37,7 +41,7 @@ def collect(
 ) -> None:
     """Receive events from devices until stopped; each answer follows when the events are durable.
 
-    Example: sanderling collect --store events/ --port 8080 --token secret
+    Example: sanderling collect --store events/ --port 8080
     """
     _check_address(host, port)
 
@@ -119,8 +123,8 @@ def erase(
     """Delete every line of an install from segments, dead letters and daily files, and refuse its
     uploads for good.
 
-    Takes at least two minutes: a second pass follows when all collectors know. One job at a time
-    works on a store.
+    Takes at least two minutes: a second pass follows once every collector has read the
+    tombstone (130 s). Compaction and erasure exclude each other.
 
     Example: sanderling erase --store events/ --install 0123456789abcdef0123456789abcdef
     """
@@ -151,8 +155,8 @@ def rotate(
     ] = 0.05,
     as_json: Json = False,
 ) -> None:
-    """Give new identities to cloned and incomplete installs, which nothing can be learned from;
-    loses no events.
+    """Give new identities to cloned and incomplete installs, whose events can no longer be used for
+    training; loses no events.
 
     Their users become new users on the device. A lost segment must not do that to a whole fleet:
     above --at-most no install is marked, and the exit status is 1.
@@ -167,8 +171,8 @@ def rotate(
 
 
 def compact(store: StoreUrl, as_json: Json = False) -> None:
-    """Turn the segments of the days before today (UTC) into daily Parquet files. One job at a time
-    works on a store.
+    """Turn the segments of the days before today (UTC) into daily Parquet files. Compaction
+    and erasure exclude each other.
 
     Example: sanderling compact --store events/
     """

@@ -9,12 +9,52 @@ from typing import Annotated
 
 import typer
 
+from sanderling.cli.options import finite
+
 StoreUrl = Annotated[
     str,
     typer.Option("--store", help="Folder, or URL of an object store, that `collect` writes to."),
 ]
 Repository = Annotated[Path, typer.Option(help="Folder of the signed releases.")]
 Keys = Annotated[Path, typer.Option(help="Folder of the private keys that sign releases.")]
+EncoderOf = Annotated[Path | None, typer.Option(help="Take the encoder of this earlier bundle.")]
+
+Items = Annotated[
+    Path, typer.Option(help="Items: item_id, text, any attributes; .parquet or .csv.")
+]
+InteractionLog = Annotated[
+    Path,
+    typer.Option(
+        help="Log: user_id, item_id, timestamp, optional reward, kind, context; Parquet or CSV."
+    ),
+]
+LanguageModelOption = Annotated[
+    str, typer.Option(help="Hugging Face id or folder; minilm comes with the trainer.")
+]
+Holdout = Annotated[
+    float,
+    typer.Option(
+        min=0.0, max=0.9, callback=finite, help="Latest share of the log, kept for evaluation."
+    ),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(help="Address of a Ray cluster to train on; auto finds one or starts one here."),
+]
+VisitHours = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        callback=finite,
+        help="Predict whole visits, which end at a gap of so many hours; 0: each event.",
+    ),
+]
+HorizonDays = Annotated[
+    float,
+    typer.Option(
+        min=0.0, callback=finite, help="With visits: predict likes of the next so many days."
+    ),
+]
 
 
 class Encoder(StrEnum):

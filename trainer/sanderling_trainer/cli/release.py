@@ -24,7 +24,11 @@ Percent = Annotated[
 ]
 
 app = typer.Typer(
-    no_args_is_help=True, help="Publish signed releases, and keep their signatures valid."
+    no_args_is_help=True,
+    help=(
+        "Publish signed releases, and keep their signatures valid.\n\n"
+        "Example: sanderling release refresh --repository repo/ --keys keys/"
+    ),
 )
 
 
@@ -122,7 +126,7 @@ def refresh(
         typer.Option(
             min=0.0,
             callback=lambda value: value and finite(value),
-            help="Only if it expires in N days.",
+            help="Only if it expires within N days.",
         ),
     ] = None,
     as_json: Json = False,

@@ -37,7 +37,7 @@ def _post_events(event: dict[str, Any]) -> dict[str, Any]:
     responses = {
         "200": _answer(
             "The events are durable: one verdict each, in their order.",
-            {"$ref": "#/components/schemas/Answer"},
+            {"$ref": "#/components/schemas/BatchResponse"},
         )
     }
     for status, description in (REFUSALS | RETRIES).items():
@@ -81,7 +81,7 @@ def _get(name: str, summary: str, responses: dict[str, Any]) -> dict[str, Any]:
 
 def _document() -> dict[str, Any]:
     (event, _), schemas = msgspec.json.schema_components(
-        [wire.Event, wire.Answer], ref_template="#/components/schemas/{name}"
+        [wire.Event, wire.BatchResponse], ref_template="#/components/schemas/{name}"
     )
     status = _text_field("status")
     ready = {"200": _answer("It is.", status), "503": _answer("It is not.", status)}

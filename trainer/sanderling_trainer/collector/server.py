@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from sanderling.events.schema import Answer
+from sanderling.events.schema import BatchResponse
 from sanderling.runtime.clock import Clock, SystemClock
 from sanderling_trainer.collector.authentication import Authenticator
 from sanderling_trainer.collector.group_commit import GroupCommitter
@@ -92,7 +92,7 @@ class Collector:
             self.metrics.events.labels(verdict).inc(events)
         return Response(msgspec.json.encode(answer), media_type="application/json")
 
-    async def _store_if_free(self, request: Request) -> Answer:
+    async def _store_if_free(self, request: Request) -> BatchResponse:
         if self._requests >= self._limits.requests:
             raise RefusalError(503, "too many requests at once", self._limits.retry_after_s)
         self._requests += 1
@@ -101,7 +101,7 @@ class Collector:
         finally:
             self._requests -= 1
 
-    async def _store(self, request: Request) -> Answer:
+    async def _store(self, request: Request) -> BatchResponse:
         body = await read_body(request, self._limits)
         self.metrics.received_bytes.inc(len(body))
         sent_at = _parse_sent_at(request.headers.get("sent-at", ""))
@@ -122,7 +122,7 @@ class Collector:
         except BaseException:  # also when the request is cancelled
             self._rate.refund(batch.installs)
             raise
-        return Answer(batch.verdicts, rotate)
+        return BatchResponse(batch.verdicts, rotate)
 
     async def _marked(self, installs: Iterable[str], mark_file: Callable[[str], str]) -> list[str]:
         """Return the installs that have a mark; all are looked up concurrently."""

@@ -17,7 +17,7 @@ import zstandard
 from sanderling.errors import BatchSizeError, EventError
 from sanderling.events import codec, semantics
 from sanderling.events import schema as wire
-from sanderling.events.schema import Verdict
+from sanderling.events.schema import EventVerdict
 from sanderling_trainer.collector.limits import RefusalError
 from sanderling_trainer.collector.recent_ids import RecentIds
 from sanderling_trainer.event_log.segment_format import encode_dead_letter, encode_line
@@ -29,7 +29,7 @@ MAX_REASON = 500
 class Batch:
     """A validated batch: what to store, and the verdicts to answer once it is durable."""
 
-    verdicts: list[Verdict] = field(default_factory=list)
+    verdicts: list[EventVerdict] = field(default_factory=list)
     lines: list[bytes] = field(default_factory=list)
     """Lines of a segment, one for each event that is `ok`."""
     dead_letters: list[bytes] = field(default_factory=list)
@@ -125,10 +125,10 @@ def _add(
 
     if fault is not None:
         batch.dead_letters.append(encode_dead_letter(data, now_ms, fault))
-        batch.verdicts.append(Verdict(id, "rejected", fault[:MAX_REASON]))
+        batch.verdicts.append(EventVerdict(id, "rejected", fault[:MAX_REASON]))
     elif known is not None:
-        batch.verdicts.append(Verdict(id, "duplicate"))
+        batch.verdicts.append(EventVerdict(id, "duplicate"))
     else:
         batch.checksums[id] = checksum
         batch.lines.append(encode_line(data, now_ms, sent_at))
-        batch.verdicts.append(Verdict(id, "ok"))
+        batch.verdicts.append(EventVerdict(id, "ok"))

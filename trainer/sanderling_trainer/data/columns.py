@@ -146,15 +146,15 @@ def codes(column: pa.Array) -> tuple[np.ndarray, list[str]]:
     return indices.astype(np.int64), encoded.dictionary.to_pylist()
 
 
-def catalogue_rows(columns: Columns, ids: pa.Array) -> np.ndarray:
-    """Return the catalogue row int64 [n] of each `item_id`; raise `TableError`
+def catalog_rows(columns: Columns, ids: pa.Array) -> np.ndarray:
+    """Return the catalog row int64 [n] of each `item_id`; raise `TableError`
     where one is unknown.
     """
     names = columns.names("item_id", "an item id")
     rows = pc.index_in(names, value_set=ids)
     unknown = pc.index(pc.is_null(rows), True).as_py()
     if unknown >= 0:
-        expected = f"one of the {len(ids)} items of the catalogue"
+        expected = f"one of the {len(ids)} items of the catalog"
         raise columns.fault(unknown, "item_id", expected, names[unknown])
     return np.asarray(rows, np.int64)
 

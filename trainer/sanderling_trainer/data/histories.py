@@ -17,11 +17,11 @@ Ints = NDArray[np.int64]
 class History:
     """The s events of one user in order of time; every column has length s.
 
-    Events on items that the catalogue lacks are left out.
+    Events on items that the catalog lacks are left out.
     """
 
     items: Ints
-    """Catalogue rows."""
+    """Catalog rows."""
 
     kinds: Ints
     """Codes of the policy's kinds of event."""

@@ -27,9 +27,9 @@ class Decisions:
     """[m], how many events of the history precede the decision."""
 
     items: Ints
-    """[m, K], catalogue rows, -1 for an empty slot."""
+    """[m, K], catalog rows, -1 for an empty slot."""
 
-    logged: Floats
+    marginal: Floats
     """[m, K], marginal propensities, or conditional ones where the scheme gives no others."""
 
     conditional: Floats
@@ -48,7 +48,7 @@ class Decisions:
     """[m, K], positions in the logging policy's greedy order."""
 
     group: Ints
-    """[m], the unit of resampling: one install."""
+    """[m], the unit of resampling: one user of one install, under one pseudonym."""
 
     release: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     """[m], of the policy that decided, 0 where unknown."""
@@ -72,7 +72,7 @@ class Decisions:
     """[m], in [0, 1/2): the probability that a reward was reported with the opposite sign
     (`sanderling.users.randomized_response`)."""
 
-    survived: Floats = field(default_factory=lambda: np.empty(0))
+    pass_probability: Floats = field(default_factory=lambda: np.empty(0))
     """[m], in (0, 1]: the probability that the decision survived shedding on a full device."""
 
     slots: Ints = field(default_factory=lambda: np.empty(0, np.int64))
@@ -80,7 +80,7 @@ class Decisions:
 
     def __post_init__(self) -> None:
         zeros = ("release", "pool", "eligible", "epsilon", "guarded", "capped", "flip_probability")
-        fills = dict.fromkeys(zeros, 0) | {"survived": 1, "slots": self.items.shape[1]}
+        fills = dict.fromkeys(zeros, 0) | {"pass_probability": 1, "slots": self.items.shape[1]}
 
         for name, fill in fills.items():
             given = getattr(self, name)
@@ -101,7 +101,7 @@ class Decisions:
 
     @property
     def noisy(self) -> Bools:
-        """Which decisions have rewards under randomised response, bool [m]."""
+        """Which decisions have rewards under randomized response, bool [m]."""
         return self.flip_probability > 0.0
 
     def weights(self) -> Floats:
@@ -111,7 +111,7 @@ class Decisions:
         hostile device must not outweigh all others. Rewards flipped with probability q have
         1 / (1 - 2q)² times the variance of exact ones after correction; they count by the inverse.
         """
-        inverse_survival = np.minimum(1.0 / self.survived, MAX_SHEDDING_WEIGHT)
+        inverse_survival = np.minimum(1.0 / self.pass_probability, MAX_SHEDDING_WEIGHT)
         weights = (1.0 - 2.0 * self.flip_probability) ** 2 * inverse_survival
         return weights / weights.mean() if len(weights) else weights
 

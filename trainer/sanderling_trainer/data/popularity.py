@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from sanderling_trainer.data.histories import History
+
 DAY = 86_400  # seconds
 WINDOWS = (3, 7, 14, 28, 90)  # days
 COUNTS = len(WINDOWS) + 1  # and one for all time
@@ -34,13 +36,13 @@ class PopularityHistory:
     """[c], days since 1970."""
 
     row: Ints
-    """[c], catalogue rows."""
+    """[c], catalog rows."""
 
     users: Ints
     """[c], how many different users liked the item on the day."""
 
     items: int
-    """n, the size of the catalogue."""
+    """n, the size of the catalog."""
 
     @staticmethod
     def of(user: Ints, row: Ints, time: Ints, items: int) -> PopularityHistory:
@@ -48,6 +50,16 @@ class PopularityHistory:
         distinct = np.unique(np.stack([time // DAY, row, user]), axis=1)
         (day, liked), count = np.unique(distinct[:2], axis=1, return_counts=True)
         return PopularityHistory(day, liked, count.astype(np.int64), items)
+
+    @staticmethod
+    def of_histories(histories: Sequence[History], items: int) -> PopularityHistory:
+        """Count the likes of histories, without events that a state reset replayed."""
+        n_new = [len(history) - history.n_replayed for history in histories]
+        users = np.repeat(np.arange(len(histories)), n_new)
+        rows = np.concatenate([history.items[history.n_replayed :] for history in histories])
+        times = np.concatenate([history.times[history.n_replayed :] for history in histories])
+        liked = np.concatenate([history.liked[history.n_replayed :] for history in histories])
+        return PopularityHistory.of(users[liked], rows[liked], times[liked], items)
 
     def plus(self, other: PopularityHistory) -> PopularityHistory:
         """Return the sum of both; a user whom both counted on one day counts twice."""
@@ -82,7 +94,7 @@ class PopularityHistory:
             count = np.bincount(rows[recent], users[recent], minlength=self.items)
             columns.append(np.log((count + PRIOR) / (count.mean() + PRIOR)))
 
-        # The last window holds all days, so `count` now tells which items were ever liked.
+        # The last window holds all days, so `count > 0` now marks items ever liked.
         first = np.full(self.items, day)
         np.minimum.at(first, rows, days)
         columns.append(count > 0)
@@ -95,7 +107,7 @@ class PopularityHistory:
 
     @staticmethod
     def load(path: Path, items: int) -> PopularityHistory:
-        """Read what `save` wrote, for a catalogue of so many items."""
+        """Read what `save` wrote, for a catalog of so many items."""
         table = pq.read_table(path)
         day, row, users = (table[name].to_numpy() for name in ("day", "row", "users"))
         return PopularityHistory(day, row, users, items)

@@ -1,7 +1,7 @@
 """Writes shards: from histories in memory, or from a Parquet log of any size in bounded memory.
 
 A log takes two passes. The first streams it and spills each event, as numbers, to the shard of its
-user; the second sorts one shard after the other. In memory are a part of the log, the catalogue's
+user; the second sorts one shard after the other. In memory are a part of the log, the catalog's
 ids, the contexts' texts, and one shard.
 """
 
@@ -22,10 +22,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sanderling.errors import TableError
-from sanderling_trainer.data.columns import Columns, catalogue_rows, codes, kinds_by_sign
+from sanderling_trainer.data.columns import Columns, catalog_rows, codes, kinds_by_sign
 from sanderling_trainer.data.histories import History, policy_kinds
 from sanderling_trainer.data.shards import FORMAT, TYPES, Shards, shard_path
-from sanderling_trainer.data.tables import Catalogue
+from sanderling_trainer.data.tables import Catalog
 
 EVENTS = 2**20
 ROWS = 2**18
@@ -101,7 +101,7 @@ def shard_histories(
 
 
 def shard_log(
-    log: Path, catalogue: Catalogue, folder: Path, events: int = EVENTS, read: Read | None = None
+    log: Path, catalog: Catalog, folder: Path, events: int = EVENTS, read: Read | None = None
 ) -> Shards:
     """Write the shards of a log, a Parquet file or a folder of them, of about `events` events each.
 
@@ -116,13 +116,13 @@ def shard_log(
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as spill:
         paths = [Path(spill) / f"{index}.arrows" for index in range(count)]
-        parts = (read or stream)(log, pa.array(catalogue.ids, pa.string()))
+        parts = (read or stream)(log, pa.array(catalog.ids, pa.string()))
         _spill_log(parts, paths, kinds, contexts)
 
         # Kinds get their codes in order of appearance; only now are all known and can be sorted.
         names = policy_kinds(kinds)
         final = np.array([names.index(kind) for kind in kinds], np.int16)
-        writer = ShardWriter(folder, len(catalogue))
+        writer = ShardWriter(folder, len(catalog))
         for path in paths:
             with pa.ipc.open_stream(str(path)) as file:
                 table = file.read_all()
@@ -168,7 +168,7 @@ def stream(log: Path, ids: pa.Array) -> Iterator[pa.Table]:
 
 
 def checked_part(table: pa.Table, log: Path, ids: pa.Array, first: int = 0) -> pa.Table:
-    """Return user (a hash), item (a catalogue row), time, liked; kind and context as text.
+    """Return user (a hash), item (a catalog row), time, liked; kind and context as text.
 
     Raises `TableError`, whose row numbers count on from `first`.
     """
@@ -178,7 +178,7 @@ def checked_part(table: pa.Table, log: Path, ids: pa.Array, first: int = 0) -> p
     return pa.table(
         {
             "user": _user_hashes(part.names("user_id", "a user id")),
-            "item": catalogue_rows(part, ids),
+            "item": catalog_rows(part, ids),
             "time": part.seconds("timestamp"),
             "liked": reward > 0,
             "kind": part.names("kind", "a kind") if part.has("kind") else kinds_by_sign(reward),

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from sanderling.errors import TableError
 from sanderling_trainer.data.histories import History
-from sanderling_trainer.data.popularity import DAY, PopularityHistory
+from sanderling_trainer.data.popularity import PopularityHistory
 
 FORMAT = 1
 NEVER = 2**62
@@ -109,18 +109,6 @@ class Shards:
         """Return how many events each history of a shard has, int64 [u]."""
         (user,) = self._columns(index, "user")
         return np.diff(_history_ends(user), prepend=0)
-
-    def quantile_day_end(self, share: float) -> int:
-        """Return the end, in seconds, of the first day by which a share of the events happened."""
-        counts: dict[int, int] = {}
-        for index in range(len(self)):
-            (times,) = self._columns(index, "time")
-            for day, count in zip(*np.unique(times // DAY, return_counts=True), strict=True):
-                counts[int(day)] = counts.get(int(day), 0) + int(count)
-
-        days = sorted(counts)
-        reached = np.cumsum([counts[day] for day in days]) >= share * self.events
-        return (days[int(reached.argmax())] + 1) * DAY - 1
 
     def popularity(self) -> PopularityHistory:
         """Count the likes of each day up to `validation_after`."""

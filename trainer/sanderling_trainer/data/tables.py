@@ -25,7 +25,7 @@ from sanderling.errors import TableError
 from sanderling_trainer.data.columns import (
     LAST_SECOND,
     Columns,
-    catalogue_rows,
+    catalog_rows,
     codes,
     kinds_by_sign,
 )
@@ -35,7 +35,7 @@ SLATE_COLUMNS = ("user_id", "rank", "item_id", "score")
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class Catalog:
     """The n items."""
 
     ids: list[str]
@@ -45,7 +45,7 @@ class Catalogue:
     `Toy Story (1995). genres: Animation Comedy`."""
 
     records: list[dict[str, object]]
-    """What a bundle's catalogue shows: `{"id", "title", attribute…}`. The title is the column
+    """What a bundle's catalog shows: `{"id", "title", attribute…}`. The title is the column
     `title` if there is one, else `text`, else the id, so that every item has a name.
     """
 
@@ -61,7 +61,7 @@ class Interactions:
     """int64 [n], codes into `users`."""
 
     item: np.ndarray
-    """int64 [n], rows of the catalogue."""
+    """int64 [n], rows of the catalog."""
 
     time: np.ndarray
     """int64 [n], seconds since 1970 UTC."""
@@ -91,7 +91,7 @@ class Interactions:
         return replace(self, **{name: getattr(self, name)[mask] for name in columns})
 
 
-def read_catalogue(path: Path | str) -> Catalogue:
+def read_catalog(path: Path | str) -> Catalog:
     """Read the items; raise `TableError` for an empty or repeated id or an attribute `id`."""
     columns = Columns.read(Path(path), ("item_id", "text"))
     if columns.has("id"):
@@ -105,11 +105,11 @@ def read_catalogue(path: Path | str) -> Catalogue:
     texts = [text or "" for text in columns.strings("text").to_pylist()]
     attributes = columns.table.drop_columns(["item_id", "text"]).to_pylist()
     items = [_item(*cells) for cells in zip(ids, texts, attributes, strict=True)]
-    return Catalogue(ids, [text for text, _ in items], [record for _, record in items])
+    return Catalog(ids, [text for text, _ in items], [record for _, record in items])
 
 
 def read_interactions(
-    path: Path | str, catalogue: Catalogue, latest: int = LAST_SECOND
+    path: Path | str, catalog: Catalog, latest: int = LAST_SECOND
 ) -> Interactions:
     """Read the log; raise `TableError` for an unknown item and for a value out of its range.
 
@@ -118,7 +118,7 @@ def read_interactions(
     """
     columns = Columns.read(Path(path), ("user_id", "item_id", "timestamp"))
     user = columns.names("user_id", "a user id")
-    item = catalogue_rows(columns, pa.array(catalogue.ids, pa.string()))
+    item = catalog_rows(columns, pa.array(catalog.ids, pa.string()))
     time = columns.seconds("timestamp", latest)
     reward = columns.rewards("reward") if columns.has("reward") else np.ones(len(time), np.float32)
     kind = columns.names("kind", "a kind") if columns.has("kind") else kinds_by_sign(reward)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling_trainer.data.tables import Catalogue, Interactions
+from sanderling_trainer.data.tables import Catalog, Interactions
 from sanderling_trainer.demo.device_process import read_journal
 from sanderling_trainer.evaluation.baselines import Popularity
 from sanderling_trainer.evaluation.intervals import ratio, ratio_difference
@@ -28,7 +28,7 @@ class Arm:
 
 
 def device_trajectories(
-    trajectories: Sequence[Trajectory], catalogue: Catalogue, log: Interactions
+    trajectories: Sequence[Trajectory], catalog: Catalog, log: Interactions
 ) -> list[dict[str, Any]]:
     """Return trajectories for a device, with ids in place of codes, ready for JSON.
 
@@ -46,9 +46,9 @@ def device_trajectories(
         )
         plain = {
             "user": log.users[trajectory.user],
-            "before": [[catalogue.ids[item], log.kinds[kind]] for item, kind in before],
+            "before": [[catalog.ids[item], log.kinds[kind]] for item, kind in before],
             "later": [
-                [catalogue.ids[item], log.kinds[kind], bool(liked), context(code)]
+                [catalog.ids[item], log.kinds[kind], bool(liked), context(code)]
                 for item, kind, liked, code in later
             ],
         }
@@ -61,7 +61,7 @@ def baseline_arms(
 ) -> list[Arm]:
     """Return the arms `random` and `popularity`, with the devices' own slates and exploration.
 
-    Popularity counts the likes up to `until` (seconds); `items` is the size of the catalogue.
+    Popularity counts the likes up to `until` (seconds); `items` is the size of the catalog.
     """
     past = log.select((log.time <= until) & (log.reward > 0))
     rng = np.random.default_rng(config.seed + 3)

@@ -28,9 +28,9 @@ from sanderling_quantize.gate import report as gate_report
 from sanderling_trainer import release_repository
 from sanderling_trainer.data import movielens
 from sanderling_trainer.data.tables import (
-    Catalogue,
+    Catalog,
     Interactions,
-    read_catalogue,
+    read_catalog,
     read_interactions,
 )
 from sanderling_trainer.data.time_split import quantile
@@ -108,21 +108,21 @@ class Demo:
         """Run every stage on these tables, or on MovieLens-100K where none are given."""
         self._clear()
         with self._stage("data"):
-            catalogue, log = self._load(items, interactions)
+            catalog, log = self._load(items, interactions)
         self._splits = [quantile(log.time, share) for share in (0.8, 0.9, 1.0)]
         slice_1, slice_2 = (
             trajectories(log, start, stop)
             for start, stop in zip(self._splits, self._splits[1:], strict=False)
         )
         with self._stage("train"):
-            self._train(catalogue, log)
+            self._train(catalog, log)
         with self._stage("quantize"):
             first = self._build(self.out / "checkpoint", 1)
         with self._fleet(first) as fleet:
             with self._stage("devices"):
                 fleet.replay(
                     1,
-                    arms.device_trajectories(slice_1, catalogue, log),
+                    arms.device_trajectories(slice_1, catalog, log),
                     self.settings.collector_down_s,
                     self.settings.kill_device,
                 )
@@ -134,16 +134,14 @@ class Demo:
             with self._stage("ship"):
                 self._ship(fleet)
             with self._stage("devices again"):
-                fleet.replay(2, arms.device_trajectories(slice_2, catalogue, log))
+                fleet.replay(2, arms.device_trajectories(slice_2, catalog, log))
                 self._outcome = f"{_decisions(slice_2)} decisions by each of two releases"
             with self._stage("report"):
                 fleet.flush()
-                self._compare(fleet, slice_2, catalogue, log)
+                self._compare(fleet, slice_2, catalog, log)
         return self._finish()
 
-    def _load(
-        self, items: Path | None, interactions: Path | None
-    ) -> tuple[Catalogue, Interactions]:
+    def _load(self, items: Path | None, interactions: Path | None) -> tuple[Catalog, Interactions]:
         if items is not None and interactions is not None:
             name = str(interactions)
             licence = "your own"
@@ -151,22 +149,22 @@ class Demo:
             items, interactions = movielens.load()
             name = "MovieLens-100K"
             licence = movielens.LICENCE
-        catalogue = read_catalogue(items)
-        log = read_interactions(interactions, catalogue)
+        catalog = read_catalog(items)
+        log = read_interactions(interactions, catalog)
         users = int(np.unique(log.user).size)
         self.summary["data"] = {
             "name": name,
             "users": users,
-            "items": len(catalogue),
+            "items": len(catalog),
             "interactions": len(log),
             "licence": licence,
         }
-        self._outcome = f"{len(log)} events of {users} users on {len(catalogue)} items"
-        return catalogue, log
+        self._outcome = f"{len(log)} events of {users} users on {len(catalog)} items"
+        return catalog, log
 
-    def _train(self, catalogue: Catalogue, log: Interactions) -> None:
+    def _train(self, catalog: Catalog, log: Interactions) -> None:
         trained = train(
-            catalogue, log, self.out / "checkpoint", self.settings.config, app=APP, holdout=0.2
+            catalog, log, self.out / "checkpoint", self.settings.config, app=APP, holdout=0.2
         )
         for name, seconds in trained.seconds.items():
             self.seconds[f"train: {name}"] = seconds
@@ -248,11 +246,11 @@ class Demo:
         )
 
     def _compare(
-        self, fleet: Fleet, replayed: Sequence[Trajectory], catalogue: Catalogue, log: Interactions
+        self, fleet: Fleet, replayed: Sequence[Trajectory], catalog: Catalog, log: Interactions
     ) -> None:
         config = self.settings.config
         journals = {release: fleet.journals(release) for release in (1, 2)}
-        compared = arms.baseline_arms(replayed, log, self._splits[1], len(catalogue), config)
+        compared = arms.baseline_arms(replayed, log, self._splits[1], len(catalog), config)
         for release, paths in journals.items():
             compared.append(arms.device_arm(f"release {release}", paths))
         self.summary["replay"] = {

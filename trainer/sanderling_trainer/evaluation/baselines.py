@@ -17,7 +17,7 @@ class Popularity:
     """Scores an item by how often it was liked."""
 
     def fit(self, histories: Sequence[NDArray[np.int64]], items: int) -> Popularity:
-        """Count the likes in each user's liked rows; `items` is the size of the catalogue."""
+        """Count the likes in each user's liked rows; `items` is the size of the catalog."""
         rows = np.concatenate([np.empty(0, np.int64), *histories])
         self.counts = np.bincount(rows, minlength=items).astype(np.float32)
         return self
@@ -33,11 +33,11 @@ class EASE:
     Source: Steck 2019 (arXiv:1905.03375), equation 8.
     """
 
-    def __init__(self, regularisation: float = 200.0) -> None:
-        self.regularisation = regularisation
+    def __init__(self, regularization: float = 200.0) -> None:
+        self.regularization = regularization
 
     def fit(self, histories: Sequence[NDArray[np.int64]], items: int) -> EASE:
-        """Fit to each user's liked rows; `items` is the size of the catalogue.
+        """Fit to each user's liked rows; `items` is the size of the catalog.
 
         Raises:
             ValueError: more than `EASE_MAX_ITEMS` items.
@@ -49,7 +49,7 @@ class EASE:
             )
         x = _interaction_matrix(histories, items)
         gram = (x.T @ x).toarray()
-        gram[np.diag_indices(items)] += self.regularisation
+        gram[np.diag_indices(items)] += self.regularization
 
         # LAPACK's Cholesky inverse works in place; numpy's general inverse needs twice the memory.
         factor, _ = lapack.dpotrf(gram, lower=True, overwrite_a=True)

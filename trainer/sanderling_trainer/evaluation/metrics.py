@@ -1,4 +1,4 @@
-"""Ranking metrics of slates, drawn from the whole catalogue, against what users liked later."""
+"""Ranking metrics of slates, drawn from the whole catalog, against what users liked later."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def recall(slate: Sequence[Any], relevant: set[Any]) -> float:
 
 
 def ndcg(slate: Sequence[Any], relevant: set[Any], k: int) -> float:
-    """Return the normalised discounted cumulative gain of a slate of at most k items.
+    """Return the normalized discounted cumulative gain of a slate of at most k items.
 
     The ideal slate holds min(k, len(relevant)) items, however short this one is.
     Source: Järvelin and Kekäläinen 2002.
@@ -81,7 +81,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Return the metrics at k with intervals over users, and counts, ready for JSON.
 
-    `slates` and `relevant` are by user; `items` is the size of the catalogue, for the coverage.
+    `slates` and `relevant` are by user; `items` is the size of the catalog, for the coverage.
     Users without a slate or without a relevant item are counted but not scored.
 
     Raises:

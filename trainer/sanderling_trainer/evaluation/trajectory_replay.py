@@ -156,7 +156,7 @@ def replayed_decisions(replayed: Sequence[Trajectory], replays: Sequence[Replay]
         history=history,
         position=np.concatenate(events_before),
         items=items,
-        logged=np.concatenate([part.marginal for part in replays]),
+        marginal=np.concatenate([part.marginal for part in replays]),
         conditional=np.concatenate([part.conditional for part in replays]),
         reward=np.where(clicks, 1.0, -1.0).astype(np.float32),
         judged=items >= 0,

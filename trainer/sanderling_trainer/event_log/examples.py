@@ -25,7 +25,7 @@ MAX_CONTEXT_NORM = 2.0
 
 @dataclass(frozen=True)
 class Examples:
-    """What a policy learns from."""
+    """Training examples of one log."""
 
     histories: list[History]
     decisions: Decisions
@@ -43,7 +43,9 @@ class _JoinedDecision:
     outcome_of: dict[int, Outcome]
     """The last valid outcome of each slot that has one."""
     group: int
+    """Number of the pseudonym: the unit of resampling is one user of one install."""
     history: int
+    """Index into `Examples.histories`."""
     position: int
     """How many events of the history came before the decision."""
     context_row: int
@@ -66,6 +68,7 @@ def examples_of(log: EventLog, ids: Sequence[str], kinds: Sequence[str], text_di
         time=log.time,
     )
     unusable = dict.fromkeys(log.incomplete, "install incomplete")
+    # Cloned takes precedence: it is the more specific reason.
     unusable |= dict.fromkeys(log.cloned, "install cloned")
     for group, ((install, _), events) in enumerate(sorted(log.events.items())):
         builder.add(group, events, unusable.get(install))
@@ -154,6 +157,7 @@ class _ExampleBuilder:
             for slot, shown in enumerate(decision.slate)
             if shown.item in self._row_of
         }
+        # Events are in the order of seq, so later outcomes replace earlier ones.
         return {
             outcome.slot: outcome
             for outcome in outcomes
@@ -170,6 +174,7 @@ class _ExampleBuilder:
 
 
 def _decision_columns(joined: list[_JoinedDecision], row_of: dict[str, int]) -> Decisions:
+    """Return the joined decisions as columns, m x K with K the longest slate."""
     slots = np.array([len(each.decision.slate) for each in joined], np.int64)
     m = len(joined)
     k = int(slots.max(initial=1))
@@ -188,7 +193,7 @@ def _decision_columns(joined: list[_JoinedDecision], row_of: dict[str, int]) -> 
         history=place("history"),
         position=place("position"),
         items=np.full((m, k), -1, np.int64),
-        logged=np.ones((m, k)),
+        marginal=np.ones((m, k)),
         conditional=np.ones((m, k)),
         reward=np.zeros((m, k), np.float32),
         judged=np.zeros((m, k), np.bool_),
@@ -202,7 +207,7 @@ def _decision_columns(joined: list[_JoinedDecision], row_of: dict[str, int]) -> 
         guarded=np.array([each.decision.guarded or 0 for each in joined], np.int64),
         flip_probability=np.array(flips),
         capped=np.array([bool(each.decision.caps) for each in joined], np.bool_),
-        survived=column("pass_probability", np.float64),
+        pass_probability=column("pass_probability", np.float64),
         slots=slots,
     )
     for row, each in enumerate(joined):
@@ -217,7 +222,7 @@ def _fill_slots(
         decisions.items[row, slot] = row_of.get(shown.item, -1)
         # Some exploration schemes give no marginal propensities; the conditional ones stand in for
         # them.
-        decisions.logged[row, slot] = shown.marginal or shown.conditional
+        decisions.marginal[row, slot] = shown.marginal or shown.conditional
         decisions.conditional[row, slot] = shown.conditional
         decisions.ranks[row, slot] = shown.rank
         if slot in joined.outcome_of:

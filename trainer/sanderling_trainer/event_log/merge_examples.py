@@ -20,7 +20,7 @@ UNUSUALLY_LONG = "a slate longer than those of 99 in 100 decisions"
 # What the two-dimensional columns have behind the last slot of a slate.
 FILL = {
     "items": -1,
-    "logged": 1.0,
+    "marginal": 1.0,
     "conditional": 1.0,
     "reward": 0.0,
     "judged": False,

@@ -1,4 +1,4 @@
-"""Evaluates a retrained policy off policy, against the one that is serving."""
+"""Evaluates a retrained policy off policy, against the active one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def evaluate_candidate(
 ) -> dict[str, Any]:
     """Return the off-policy report of a candidate on a third of the users, trained on the others.
 
-    `context` has the serving network, which stays as it is; the candidate is a copy.
+    `context` has the active network, which stays as it is; the candidate is a copy.
     """
     config = context.config
     rng = np.random.default_rng(config.seed)
@@ -34,14 +34,14 @@ def evaluate_candidate(
     policy_gradient(candidate, decisions.take(~held_out))
 
     def candidate_at(judged: Decisions) -> ope.Candidate:
-        _, serving_pool = _greedy_order(context, judged)
+        _, active_pool = _greedy_order(context, judged)
         ranks, pool_items = _greedy_order(candidate, judged)
         n_items = len(context.network.bias)
-        return _candidate(judged, ranks, pool_items, serving_pool, config, n_items)
+        return _candidate(judged, ranks, pool_items, active_pool, config, n_items)
 
-    serving = ope.ServingPolicy(metadata.release, config.pool, config.epsilon)
+    active = ope.ActivePolicy(metadata.release, config.pool, config.epsilon)
     rng = np.random.default_rng(config.seed)
-    return ope.evaluate_candidate(decisions.take(held_out), serving, candidate_at, rng)
+    return ope.evaluate_candidate(decisions.take(held_out), active, candidate_at, rng)
 
 
 # Six parameters: the two policies' orders at the same decisions, and what both are explored with.
@@ -49,14 +49,14 @@ def _candidate(
     decisions: Decisions,
     ranks: Ints,
     pool_items: Ints,
-    serving_pool: Ints,
+    active_pool: Ints,
     config: Config,
     n_items: int,
 ) -> ope.Candidate:
     """Return what a policy would have done at the decisions.
 
     `ranks` int64 [m, K] are those of the shown items in its greedy order, `pool_items` and
-    `serving_pool` int64 [m, M] the first items of its order and of the serving policy's.
+    `active_pool` int64 [m, M] the first items of its order and of the active policy's.
     """
     slots = ranks.shape[1]
     pool = np.minimum(max(config.pool, config.slate), decisions.eligible)
@@ -70,16 +70,16 @@ def _candidate(
         judged=exact,
         items=decisions.items,
         group=decisions.group,
-        survived=decisions.survived,
+        pass_probability=decisions.pass_probability,
     )
     rng = np.random.default_rng(config.seed)
     model = ope.fit_reward_model(reward_examples, n_items, rng)
 
-    # What the serving policy can show: its exploration pool, or the head of its order without
+    # What the active policy can show: its exploration pool, or the head of its order without
     # exploration.
     support = np.where(decisions.epsilon > 0, decisions.pool, slots)
-    is_supported = np.arange(serving_pool.shape[1]) < support[:, None]
-    supported_items = np.where(is_supported, serving_pool, -1)
+    is_supported = np.arange(active_pool.shape[1]) < support[:, None]
+    supported_items = np.where(is_supported, active_pool, -1)
     return ope.Candidate(
         ope.sequential_propensities(ranks, slots, pool, epsilons),
         model.predict(decisions.items, pool_items, ranks, pool, epsilons),

@@ -4,11 +4,12 @@ Leases are the files `jobs/<number>`; the highest number is the current one. A j
 has ended, or has not renewed its lease in time, creates the next number, and the store lets one of
 several concurrent jobs succeed. The highest file is never deleted, so that a late job cannot create
 a number that was used before. A job that renews and one that takes over both write first and check
-then, so that at least one of them sees the other. Clocks of machines may differ by a few minutes.
+then, so that at least one of them detects the other. Clocks of machines may differ by a few
+minutes.
 
-A job may sleep, or die, while it writes a file, which then appears after another has taken over. So
-it first records the name of a new file in its lease, and whoever takes over creates an empty file
-of that name if there is none: the late write then fails.
+A job may be suspended or killed while it writes a file, which then appears after another has taken
+over. So it first records the name of a new file in its lease, and the next job creates an empty
+file of that name if there is none: the late write then fails.
 """
 
 from __future__ import annotations
@@ -104,8 +105,8 @@ class Lease:
         self.check_held()
         self._write(msgspec.structs.replace(self._extended(), pending_file=name))
         self.check_held()
-        # It exists if the answer to a first try got lost, or if another job took over, which the
-        # check then tells.
+        # It exists if the answer to a first try got lost, or if another job took over, which
+        # `check_held` detects.
         with suppress(FileExistsError):
             self._store.create(name, data)
         self.check_held()
@@ -175,12 +176,12 @@ class Lease:
         if record.until == ENDED:
             return BusyError(
                 f"{expected}, found that `{record.job}` of {record.owner} took over and ended "
-                "while this one slept or waited for the store; start again"
+                "while this one was suspended or waited for the store; start again"
             )
         return BusyError(
             f"{expected}, found `{record.job}` of {record.owner}, begun {_date(record.since)}; "
             f"its lease lasts until {_date(record.until)} and is renewed while it works; "
-            "start again when it has ended or, if it died, after that time"
+            "start again when it has ended or, if it was killed, after that time"
         )
 
 

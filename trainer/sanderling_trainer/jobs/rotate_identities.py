@@ -1,7 +1,7 @@
-"""The rotation job: marks installs that cannot be learned from, so that they get new identities.
+"""The rotation job: marks cloned and incomplete installs, so that they get new identities.
 
-Two devices that share an identity do not know of each other, and a gap in the sequence numbers
-never closes: only the server sees it, and only a new identity repairs it. Collectors ask marked
+Two devices that share an identity cannot detect each other, and a gap in the sequence numbers never
+closes: only the server can detect either, and only a new identity repairs it. Collectors ask marked
 installs to rotate; a device does so when all of its events are acknowledged.
 """
 

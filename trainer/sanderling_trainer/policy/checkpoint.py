@@ -26,7 +26,7 @@ from torch import Tensor
 
 from sanderling_quantize.checkpoint import readable
 from sanderling_trainer.data.popularity import PopularityHistory
-from sanderling_trainer.data.tables import Catalogue
+from sanderling_trainer.data.tables import Catalog
 from sanderling_trainer.policy import holdout_queries
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.network import PolicyNetwork
@@ -84,7 +84,7 @@ class Checkpoint:
     """A trained policy with all that a bundle or the next release needs."""
 
     network: PolicyNetwork
-    catalogue: Catalogue
+    catalog: Catalog
     config: Config
     metadata: CheckpointMetadata
 
@@ -115,7 +115,7 @@ def save(
     save_file(_tensors(checkpoint.network), folder / "policy.safetensors")
     settings = {"config": asdict(checkpoint.config), **asdict(checkpoint.metadata)}
     (folder / "config.json").write_text(json.dumps(settings, indent=1) + "\n")
-    pq.write_table(_items(checkpoint.catalogue), folder / "items.parquet")
+    pq.write_table(_items(checkpoint.catalog), folder / "items.parquet")
     checkpoint.popularity.save(folder / "popularity.parquet")
     holdout_queries.save(folder / holdout_queries.FILE, queries)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
@@ -137,10 +137,10 @@ def load(folder: Path) -> Checkpoint:
     except OSError as error:
         raise FileNotFoundError(f"{folder}: expected a policy checkpoint: {error}") from error
 
-    catalogue = Catalogue(ids=table["id"], texts=table["text"], records=records)
-    popularity = PopularityHistory.load(folder / "popularity.parquet", len(catalogue))
+    catalog = Catalog(ids=table["id"], texts=table["text"], records=records)
+    popularity = PopularityHistory.load(folder / "popularity.parquet", len(catalog))
     network = _network(tensors, config, metadata).eval()
-    return Checkpoint(network, catalogue, config, metadata, popularity)
+    return Checkpoint(network, catalog, config, metadata, popularity)
 
 
 @torch.no_grad()
@@ -153,7 +153,7 @@ def _tensors(network: PolicyNetwork) -> dict[str, Tensor]:
     tensors["item.vectors"] = network.items().cpu().contiguous()
     tensors["item.biases"] = network.biases().cpu().contiguous()
 
-    # What an item that a device adds between releases starts with: a typical item nobody liked yet.
+    # What an item that a device adds between releases starts with: a typical item without likes.
     new_item = network.bias.median() + network.new_item_popularity @ network.popularity_weights
     tensors["item.bias"] = new_item.cpu().reshape(1)
     return tensors
@@ -171,12 +171,12 @@ def _network(
     return network
 
 
-def _items(catalogue: Catalogue) -> pa.Table:
+def _items(catalog: Catalog) -> pa.Table:
     return pa.table(
         {
-            "id": catalogue.ids,
-            "title": [str(record.get("title", "")) for record in catalogue.records],
-            "text": catalogue.texts,
-            "record": [json.dumps(record, ensure_ascii=False) for record in catalogue.records],
+            "id": catalog.ids,
+            "title": [str(record.get("title", "")) for record in catalog.records],
+            "text": catalog.texts,
+            "record": [json.dumps(record, ensure_ascii=False) for record in catalog.records],
         }
     )

@@ -27,7 +27,7 @@ SCHEMA = pa.schema([(name, pa.list_(pa.int64())) for name in ("items", "kinds", 
 def queries_of(histories: Sequence[History], repeats: bool) -> list[dict[str, Any]]:
     """Return queries of the users seen last, at most 500.
 
-    A query has `items` and `kinds`, up to 50 events, and `relevant`, catalogue rows: the
+    A query has `items` and `kinds`, up to 50 events, and `relevant`, catalog rows: the
     likes among the last fifth of the user's events, without items the user had before
     unless users repeat.
     """

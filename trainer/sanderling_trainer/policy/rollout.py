@@ -24,7 +24,7 @@ from sanderling_trainer.policy.training.batches import batches, decision_points
 from sanderling_trainer.policy.training.context import TrainingContext
 from sanderling_trainer.policy.training.objectives import log_policy_at, seen_items
 
-DECISIONS = 2048  # scored at once, about; a row of scores is as long as the catalogue
+DECISIONS = 2048  # scored at once, about; a row of scores is as long as the catalog
 
 
 def history_of(trajectory: Trajectory, kinds: NDArray[np.int64]) -> History:

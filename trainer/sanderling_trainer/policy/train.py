@@ -22,7 +22,7 @@ from sanderling.errors import TableError
 from sanderling_trainer.data.histories import History, histories_of, kind_codes, policy_kinds
 from sanderling_trainer.data.popularity import DAY, PopularityHistory
 from sanderling_trainer.data.shard_writer import shard_histories
-from sanderling_trainer.data.tables import Catalogue, Interactions
+from sanderling_trainer.data.tables import Catalog, Interactions
 from sanderling_trainer.data.time_split import content_hash, quantile, repeated_share
 from sanderling_trainer.evaluation.trajectory_replay import trajectories
 from sanderling_trainer.policy import checkpoint, ranking_report, rollout
@@ -34,7 +34,7 @@ from sanderling_trainer.policy.model.language_model import LanguageModel
 from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training import ray_cluster
 from sanderling_trainer.policy.training.context import TrainingContext
-from sanderling_trainer.policy.training.lora import Adaptation, adapt, pairs_of
+from sanderling_trainer.policy.training.lora import LoraSettings, fine_tune, pairs_of
 from sanderling_trainer.policy.training.metric_logger import (
     CombinedLogger,
     MetricLogger,
@@ -61,8 +61,9 @@ class Trained:
     """Of each stage."""
 
 
+# Nine parameters: each is one option of `sanderling train`, and all but five have defaults.
 def train(
-    catalogue: Catalogue,
+    catalog: Catalog,
     interactions: Interactions,
     out: Path,
     config: Config,
@@ -70,7 +71,7 @@ def train(
     app: str,
     holdout: float = 0.2,
     wandb: str | None = None,
-    adapted: bool = False,
+    lora: bool = False,
     address: str | None = None,
 ) -> Trained:
     """Train a policy, measure its ranking, and write a checkpoint into `out`.
@@ -82,17 +83,17 @@ def train(
 
     app: the name of the app, for the checkpoint.
     wandb: a Weights & Biases project that records the curves, beside TensorBoard in `out/runs`.
-    adapted: fine-tune the language model on the log first.
-    address: of a Ray cluster, or "auto", to encode the catalogue and run the warm start there.
+    lora: fine-tune the language model on the log first.
+    address: of a Ray cluster, or "auto", to encode the catalog and run the warm start there.
 
     Raises `TableError` where nothing in the training part is liked.
     """
     watch = _Stopwatch()
-    part = _TrainingPart.of(catalogue, interactions, holdout)
+    part = _TrainingPart.of(catalog, interactions, holdout)
     out.mkdir(parents=True, exist_ok=True)
     workers = ray_cluster.join(address) if address else 0
 
-    encode = _encoder(part, out / "encoder", config, adapted, workers)
+    encode = _encoder(part, out / "encoder", config, lora, workers)
     context = TrainingContext(
         _network(encode, part, config),
         part.histories,
@@ -103,24 +104,15 @@ def train(
     )
     watch.lap("encode")
 
-    unfinished = out / f"unfinished-{_run_id(part, config, adapted)}.pt"
-    if workers:
-        warm = _warm_start_on_cluster(context, part, unfinished.with_suffix(""), workers)
-    else:
-        warm = warm_start(context, unfinished)
-    watch.lap("warm start")
-
-    gradient = _policy_gradient(context, part)
-    watch.lap("policy gradient")
-
-    metrics = {"log": part.summary(), **_curves(warm), "policy_gradient": gradient}
+    unfinished = out / f"unfinished-{_run_id(part, config, lora)}.pt"
+    metrics = {"log": part.summary(), **_fit(context, part, unfinished, workers, watch)}
     if holdout > 0:
         metrics["ranking"] = ranking_report.tables(
             context.network, interactions, part.split, part.kinds, config.slate
         )
     watch.lap("evaluate")
 
-    trained = Checkpoint(context.network, catalogue, config, part.metadata(app), part.popularity)
+    trained = Checkpoint(context.network, catalog, config, part.metadata(app), part.popularity)
     queries = queries_of(histories_of(interactions, part.kinds, part.split), part.repeats)
     checkpoint.save(out, trained, metrics, queries=queries)
     unfinished.unlink(missing_ok=True)
@@ -132,7 +124,7 @@ def train(
 class _TrainingPart:
     """The part of a log that is for training."""
 
-    catalogue: Catalogue
+    catalog: Catalog
 
     past: Interactions
     """The events up to `split`."""
@@ -144,7 +136,7 @@ class _TrainingPart:
     """Seconds; later events are for measuring."""
 
     @staticmethod
-    def of(catalogue: Catalogue, log: Interactions, holdout: float) -> _TrainingPart:
+    def of(catalog: Catalog, log: Interactions, holdout: float) -> _TrainingPart:
         split = quantile(log.time, 1.0 - holdout)
         past = log.select(log.time <= split)
         if not (past.reward > 0).any():
@@ -153,11 +145,11 @@ class _TrainingPart:
                 " to learn from; check the column `reward`"
             )
         inner = quantile(log.time, (1.0 - holdout) * INNER_SPLIT)
-        return _TrainingPart(catalogue, past, inner, split)
+        return _TrainingPart(catalog, past, inner, split)
 
     @cached_property
     def fingerprint(self) -> str:
-        return content_hash(self.catalogue.ids, self.past)
+        return content_hash(self.catalog.ids, self.past)
 
     @cached_property
     def histories(self) -> list[History]:
@@ -175,14 +167,14 @@ class _TrainingPart:
     def popularity(self) -> PopularityHistory:
         liked = self.past.reward > 0
         return PopularityHistory.of(
-            self.past.user[liked], self.past.item[liked], self.past.time[liked], len(self.catalogue)
+            self.past.user[liked], self.past.item[liked], self.past.time[liked], len(self.catalog)
         )
 
     def summary(self) -> dict[str, Any]:
         return {
             "events": len(self.past),
             "users": int(np.unique(self.past.user).size),
-            "items": len(self.catalogue),
+            "items": len(self.catalog),
             "repeats": self.repeats,
         }
 
@@ -199,14 +191,9 @@ class _TrainingPart:
         )
 
 
-def _curves(warm: TrainingCurves) -> dict[str, Any]:
-    curves = {"epochs": len(warm.loss), "loss": warm.loss, "validation": warm.validation}
-    return {"warm_start": curves}
-
-
-def _run_id(part: _TrainingPart, config: Config, adapted: bool) -> str:
+def _run_id(part: _TrainingPart, config: Config, lora: bool) -> str:
     """Return what identifies a run, so that only the same call resumes it."""
-    return hashlib.sha256(f"{part.fingerprint}{config}{adapted}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{part.fingerprint}{config}{lora}".encode()).hexdigest()[:16]
 
 
 def _metric_logger(out: Path, config: Config, wandb: str | None) -> MetricLogger:
@@ -216,19 +203,17 @@ def _metric_logger(out: Path, config: Config, wandb: str | None) -> MetricLogger
     return CombinedLogger(loggers)
 
 
-def _encoder(
-    part: _TrainingPart, folder: Path, config: Config, adapted: bool, workers: int
-) -> Encode:
+def _encoder(part: _TrainingPart, folder: Path, config: Config, lora: bool, workers: int) -> Encode:
     """Write the language model into a folder; return a function that encodes texts with it."""
     model = LanguageModel(config.language_model, config.max_tokens)
     model.model.to(_device())
-    if adapted:
-        settings = Adaptation(seed=config.seed)
+    if lora:
+        settings = LoraSettings(seed=config.seed)
         # Without the events that validate the warm start.
         learned_from = part.past.select(part.past.time <= part.inner)
         rng = np.random.default_rng(config.seed)
         pairs = pairs_of(learned_from, settings.days, settings.pairs, rng)
-        adapt(model, part.catalogue.texts, pairs, settings)
+        fine_tune(model, part.catalog.texts, pairs, settings)
     model.save(folder)
 
     if workers:
@@ -241,14 +226,35 @@ def _device() -> torch.device:
 
 
 def _network(encode: Encode, part: _TrainingPart, config: Config) -> PolicyNetwork:
-    text = torch.from_numpy(encode(part.catalogue.texts, "encode items"))
+    text = torch.from_numpy(encode(part.catalog.texts, "encode items"))
     contexts = torch.from_numpy(encode(part.past.contexts, "encode contexts"))
     torch.manual_seed(config.seed)
     network = PolicyNetwork(config, text, contexts, len(part.kinds)).to(_device())
     if config.linear_start:
-        factors = linear_init.ridge_factors(part.histories, len(part.catalogue), config.dim)
+        factors = linear_init.ridge_factors(part.histories, len(part.catalog), config.dim)
         linear_init.initialize(network, factors)
     return network
+
+
+def _fit(
+    context: TrainingContext,
+    part: _TrainingPart,
+    unfinished: Path,
+    workers: int,
+    watch: _Stopwatch,
+) -> dict[str, Any]:
+    """Run the warm start, resumable from `unfinished`, then the policy gradient; return metrics."""
+    if workers:
+        warm = _warm_start_on_cluster(context, part, unfinished.with_suffix(""), workers)
+    else:
+        warm = warm_start(context, unfinished)
+    watch.lap("warm start")
+
+    gradient = _policy_gradient(context, part)
+    watch.lap("policy gradient")
+
+    curves = {"epochs": len(warm.loss), "loss": warm.loss, "validation": warm.validation}
+    return {"warm_start": curves, "policy_gradient": gradient}
 
 
 def _warm_start_on_cluster(
@@ -257,7 +263,7 @@ def _warm_start_on_cluster(
     """Run the warm start on a cluster, from shards in `folder`, which is removed at the end."""
     count = min(len(part.histories), 4 * workers)
     shards = shard_histories(
-        part.histories, folder / "shards", len(part.catalogue), part.kinds, count
+        part.histories, folder / "shards", len(part.catalog), part.kinds, count
     )
     shards = replace(shards, validation_after=part.inner)
     curves = ray_cluster.warm_start(replace(context, histories=shards), folder, workers)

@@ -8,7 +8,7 @@
     release_gate   whether a candidate may be released, and why not
     report         from logged decisions to a JSON report
 
-docs/MATH.md has the formulas. Nothing here knows networks or how policies are trained.
+docs/MATH.md has the formulas. Independent of networks and training.
 """
 
 from sanderling_trainer.evaluation.ope.aggregation import SlateLog
@@ -21,10 +21,10 @@ from sanderling_trainer.evaluation.ope.propensities import (
     sequential_propensities,
     unsupported_mass,
 )
-from sanderling_trainer.evaluation.ope.release_gate import GateThresholds, Verdict, gate
+from sanderling_trainer.evaluation.ope.release_gate import GateResult, GateThresholds, gate
 from sanderling_trainer.evaluation.ope.report import (
+    ActivePolicy,
     Candidate,
-    ServingPolicy,
     evaluate_candidate,
 )
 from sanderling_trainer.evaluation.ope.reward_model import (
@@ -37,16 +37,16 @@ from sanderling_trainer.evaluation.ope.reward_model import (
 
 __all__ = [
     "WEIGHT_CAP",
+    "ActivePolicy",
     "Candidate",
     "Estimate",
+    "GateResult",
     "GateThresholds",
     "Predictions",
     "Propensities",
     "RewardExamples",
     "RewardModel",
-    "ServingPolicy",
     "SlateLog",
-    "Verdict",
     "difference",
     "estimate_all",
     "evaluate_candidate",

@@ -38,7 +38,7 @@ class SlateLog(NamedTuple):
     logged: Propensities
     """The logging policies' propensities of what was shown."""
 
-    survived: Floats
+    pass_probability: Floats
     """The probability in (0, 1] with which each decision is in the log, float64 [m]."""
 
 
@@ -49,7 +49,7 @@ class EstimateSums:
     Its value is Σ_c slots_c · numerator_c / denominator_c / Σ_c slots_c.
 
     Rows are resampling units: groups, or random groups of them. Columns c are the parts that are
-    normalised separately: the slots of a slot-wise self-normalised estimator, otherwise one.
+    normalized separately: the slots of a slot-wise self-normalized estimator, otherwise one.
     """
 
     estimator: str
@@ -102,7 +102,7 @@ class _Block:
         self.n_groups = n_groups
 
         # A decision that survived shedding with probability p stands for 1/p decisions.
-        self.count = 1.0 / log.survived
+        self.count = 1.0 / log.pass_probability
         shape = (min(n_groups, MAX_UNITS), m)
         self._by_unit = csr_array((self.count, (unit, np.arange(m))), shape=shape)
         self._ones = np.ones(log.judged.shape[1])
@@ -151,8 +151,8 @@ class _WeightFamily:
         by_group = None if bounds is None else self._block.by_group(masked)
         return EstimateSums(estimator, total, slots, slots, *self._diagnostics, bounds, by_group)
 
-    def self_normalised(self, estimator: str, contribution: Floats) -> EstimateSums:
-        """Return the sums of the self-normalised mean of contributions [m, K], masked already."""
+    def self_normalized(self, estimator: str, contribution: Floats) -> EstimateSums:
+        """Return the sums of the self-normalized mean of contributions [m, K], masked already."""
         total = self._sum(contribution)
         return EstimateSums(estimator, total, self._denominator, self._slots, *self._diagnostics)
 
@@ -218,7 +218,7 @@ def _block_sums(
     for name, family in families.items():
         contribution = estimators.ips(family.weight, reward)
         yield family.mean(name, contribution, bounds.get(name))
-        yield family.self_normalised(f"SN-{name}", contribution)
+        yield family.self_normalized(f"SN-{name}", contribution)
 
         clipped_name = f"clipped {name}"
         contribution = estimators.clipped(family.weight, reward)

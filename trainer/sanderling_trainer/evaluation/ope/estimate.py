@@ -34,8 +34,17 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 MIN_ESS = 100.0
+"""Smallest effective sample size, in decisions (docs/MATH.md, "Refused")."""
+
 MIN_GROUPS = 10.0
+"""Smallest effective number of groups: a bootstrap over fewer has no reliable interval."""
+
 MAX_UNSUPPORTED = 0.01
+"""Largest share of the target's slots with items that the log never shows: the estimate is biased
+by up to this share, because such slots have no data."""
+
+TINY = 1e-300
+"""Avoids 0/0 where all weights vanish."""
 
 NOT_A_CLICK = "a reward that is not 0 or 1 (estimate clicks, then transform the estimate)"
 INVALID_PROPENSITY = "a logged propensity outside (0, 1]"
@@ -69,7 +78,7 @@ class Estimate:
     """The share of the target's slots with items that the log never shows."""
 
     refused: str | None
-    """Why the value must not be relied on; None if nothing speaks against it."""
+    """Why the value must not be relied on; None if it is reliable."""
 
     bernstein: Interval | None = None
     """An interval for any sample size, where the largest weight is known."""
@@ -98,7 +107,7 @@ def estimate_all(
 ) -> list[Estimate]:
     """Return `observed`, the logging policies' own click rate, then every estimate of the target's.
 
-    SIPS, RIPS, IIPS and inclusion come plain, self-normalised (`SN-`) and clipped at e³; with
+    SIPS, RIPS, IIPS and inclusion come plain, self-normalized (`SN-`) and clipped at e³; with
     `predicted` also DM, DR, Switch-DR and DRos on the weights of IIPS, DR-inclusion and
     Cascade-DR. `unsupported` is the mean of `propensities.unsupported_mass`; `max_weights`, from
     `propensities.max_weights`, gives the intervals for any sample size.
@@ -147,7 +156,7 @@ def invalid_decisions(log: SlateLog) -> dict[str, Bools]:
     return {
         NOT_A_CLICK: not_a_click.any(axis=1),
         INVALID_PROPENSITY: invalid.any(axis=1),
-        INVALID_SURVIVAL: invalid_propensities(log.survived),
+        INVALID_SURVIVAL: invalid_propensities(log.pass_probability),
     }
 
 
@@ -163,10 +172,11 @@ def difference(estimate: Estimate, other: Estimate) -> Interval:
 def _check(log: SlateLog, target: Propensities) -> None:
     if not log.judged.any():
         raise ValueError("expected at least one judged slot, found none")
-    for reason, where in invalid_decisions(log).items():
-        if where.any():
+    for reason, invalid in invalid_decisions(log).items():
+        if invalid.any():
             raise ValueError(
-                f"expected usable decisions, found {reason} in {int(where.sum())} of {len(where)}"
+                f"expected usable decisions, found {reason} in {int(invalid.sum())} of"
+                f" {len(invalid)}"
             )
     for name, probability in zip(Propensities._fields, target, strict=True):
         if not (probability.min() >= 0.0 and probability.max() <= 1.0 + ROUNDING):
@@ -194,14 +204,15 @@ def _resampled(
     samples = np.concatenate([total, resample(stacked, rng), total - stacked])
 
     ends = np.cumsum([column.shape[1] for column in columns])[:-1]
+    # One iterator four times: takes the four columns of each estimator in turn.
     pieces = iter(np.split(samples, ends, axis=1))
     for numerator, denominator, slots, weight in zip(pieces, pieces, pieces, pieces, strict=True):
-        values = estimators.self_normalised(numerator, denominator, slots)
-        yield values, weight[:, 0] / np.maximum(slots.sum(axis=1), 1e-300)
+        values = estimators.self_normalized(numerator, denominator, slots)
+        yield values, weight[:, 0] / np.maximum(slots.sum(axis=1), TINY)
 
 
 def _effective_size(part: EstimateSums, decisions_per_slot: float) -> float:
-    squared_weight = max(part.squared_weight, 1e-300)
+    squared_weight = max(part.squared_weight, TINY)
     return float(part.weight.sum() ** 2 / squared_weight * decisions_per_slot)
 
 

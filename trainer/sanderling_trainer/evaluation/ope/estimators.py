@@ -35,8 +35,8 @@ def clipped(weight: Floats, reward: Floats, cap: float = WEIGHT_CAP) -> Floats:
     return np.minimum(weight, cap) * reward
 
 
-def self_normalised(weighted_reward: Floats, weight: Floats, slots: Floats) -> Floats:
-    """Return Σ_k n_k (Σ w r)_k / (Σ w)_k / Σ_k n_k, normalised slot by slot.
+def self_normalized(weighted_reward: Floats, weight: Floats, slots: Floats) -> Floats:
+    """Return Σ_k n_k (Σ w r)_k / (Σ w)_k / Σ_k n_k, normalized slot by slot.
 
     weighted_reward = Σ w r, weight = Σ w and slots = n are sums over slates, [..., K]; the result
     is [...]. E[w] = 1 holds in each slot for SIPS, RIPS and IIPS, but for inclusion only over

@@ -1,4 +1,4 @@
-"""The release gate: a candidate passes only if every check passes; otherwise it is held."""
+"""The release gate: a candidate passes only if every check passes; otherwise it is blocked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class GateThresholds:
     """What a candidate must reach."""
 
     margin: float = 0.05
-    """How far the lower bound may be below the serving policy, as a share of its click rate."""
+    """How far the lower bound may be below the active policy, as a share of its click rate."""
 
     min_ess: float = MIN_ESS
     """The smallest effective sample size of the primary estimate."""
@@ -36,8 +36,8 @@ class GateThresholds:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Whether the candidate passes; otherwise `reasons` says in words what speaks against it."""
+class GateResult:
+    """Whether the candidate passes; otherwise `reasons` has the reasons for blocking it."""
 
     passed: bool
     reasons: list[str]
@@ -49,10 +49,10 @@ class Verdict:
 
 def gate(
     estimates: Sequence[Estimate], thresholds: GateThresholds, primary: str = PRIMARY
-) -> Verdict:
+) -> GateResult:
     """Return the verdict on a candidate from all estimates of one log.
 
-    `observed` among them is the serving policy's click rate. The candidate passes only if the
+    `observed` among them is the active policy's click rate. The candidate passes only if the
     primary estimate is not refused, its effective sample size is large enough, its unsupported
     mass small enough and its mean weight 1, if the lower bound of primary - observed is at least
     -margin, and if the estimators agree.
@@ -60,13 +60,13 @@ def gate(
     by_name = {estimate.estimator: estimate for estimate in estimates}
     if primary not in by_name or "observed" not in by_name:
         reason = f"expected estimates with `observed` and `{primary}`, found {sorted(by_name)}"
-        return Verdict(False, [reason])
+        return GateResult(False, [reason])
     reasons = [
         *_unreliable(by_name[primary], thresholds),
         *_worse(by_name[primary], by_name["observed"], thresholds),
         *disagreements(estimates, thresholds.max_standard_errors),
     ]
-    return Verdict(not reasons, reasons)
+    return GateResult(not reasons, reasons)
 
 
 def disagreements(estimates: Sequence[Estimate], max_standard_errors: float) -> list[str]:
@@ -124,6 +124,6 @@ def _worse(primary: Estimate, observed: Estimate, thresholds: GateThresholds) ->
     # Negated, so that a NaN holds the candidate.
     if not change.low >= -margin:
         yield (
-            f"the difference to the serving policy by {primary.estimator} may be as low as"
+            f"the difference to the active policy by {primary.estimator} may be as low as"
             f" {change.low:+.4f} (estimate {change.value:+.4f}), below -{margin:.4f}"
         )

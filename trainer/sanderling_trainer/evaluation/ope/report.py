@@ -25,7 +25,7 @@ from sanderling_trainer.evaluation.ope.propensities import (
     max_weights,
     sequential_propensities,
 )
-from sanderling_trainer.evaluation.ope.release_gate import PRIMARY, GateThresholds, Verdict, gate
+from sanderling_trainer.evaluation.ope.release_gate import PRIMARY, GateResult, GateThresholds, gate
 from sanderling_trainer.evaluation.ope.reward_model import Predictions
 
 Bools = NDArray[np.bool_]
@@ -33,7 +33,7 @@ Bools = NDArray[np.bool_]
 INTERVALS_FOR_ANY_SIZE = ("bernstein", "betting")
 
 
-class ServingPolicy(NamedTuple):
+class ActivePolicy(NamedTuple):
     """The policy that took the logged decisions."""
 
     release: int
@@ -66,12 +66,12 @@ class Candidate(NamedTuple):
 
 def evaluate_candidate(
     decisions: Decisions,
-    serving: ServingPolicy,
+    active: ActivePolicy,
     candidate_at: Callable[[Decisions], Candidate],
     rng: np.random.Generator,
     thresholds: GateThresholds | None = None,
 ) -> dict[str, Any]:
-    """Return estimates, the difference to the serving policy, the verdict and counts, for JSON.
+    """Return estimates, the difference to the active policy, the verdict and counts, for JSON.
 
     `candidate_at` returns what the candidate would have done at some decisions; it is called once,
     with those that can be used. A reward above 0 is a click. Conditional and marginal propensities
@@ -83,10 +83,12 @@ def evaluate_candidate(
     """
     thresholds = thresholds or GateThresholds()
     given = len(decisions)
-    decisions, log, left_out = _usable(decisions, serving)
+    decisions, log, left_out = _usable(decisions, active)
     counts = {"decisions": len(decisions), "left_out": left_out}
     if not len(decisions):
-        verdict = Verdict(False, [f"expected at least one usable decision, found none of {given}"])
+        verdict = GateResult(
+            False, [f"expected at least one usable decision, found none of {given}"]
+        )
         return {"estimates": [], "difference": None, "gate": verdict.as_dict(), **counts}
 
     candidate = candidate_at(decisions)
@@ -101,7 +103,7 @@ def evaluate_candidate(
         candidate.propensities,
         rng,
         predicted=candidate.predicted,
-        unsupported=float(np.average(candidate.unsupported, weights=1.0 / log.survived)),
+        unsupported=float(np.average(candidate.unsupported, weights=1.0 / log.pass_probability)),
         max_weights=weight_bounds,
     )
     primary = next(estimate for estimate in estimates if estimate.estimator == PRIMARY)
@@ -116,7 +118,7 @@ def evaluate_candidate(
 
 
 def _usable(
-    decisions: Decisions, serving: ServingPolicy
+    decisions: Decisions, active: ActivePolicy
 ) -> tuple[Decisions, SlateLog, dict[str, int]]:
     """Return the usable decisions, their log, and how many are left out for which first reason.
 
@@ -124,7 +126,7 @@ def _usable(
     for all decisions are.
     """
     left_out: dict[str, int] = {}
-    decisions = decisions.take(_keep(_foreign(decisions, serving), len(decisions), left_out))
+    decisions = decisions.take(_keep(_foreign(decisions, active), len(decisions), left_out))
     usual_length = int(np.bincount(decisions.slots, minlength=2).argmax())
     decisions = decisions.truncate(usual_length)
     decisions = decisions.take(_keep(_incomplete(decisions), len(decisions), left_out))
@@ -135,9 +137,9 @@ def _usable(
     log = _slate_log(decisions, rebuilt)
     keep = _keep(_inconsistent(decisions, log, rebuilt), len(decisions), left_out)
 
-    survived = np.maximum(decisions.survived, 1.0 / MAX_SHEDDING_WEIGHT)
-    decisions = replace(decisions, survived=survived).take(keep)
-    log = take_rows(log._replace(survived=survived), keep)
+    pass_probability = np.maximum(decisions.pass_probability, 1.0 / MAX_SHEDDING_WEIGHT)
+    decisions = replace(decisions, pass_probability=pass_probability).take(keep)
+    log = take_rows(log._replace(pass_probability=pass_probability), keep)
     return decisions, log, {reason: count for reason, count in left_out.items() if count}
 
 
@@ -150,15 +152,15 @@ def _keep(reasons: Iterable[tuple[str, Any]], m: int, left_out: dict[str, int]) 
     return keep
 
 
-def _foreign(decisions: Decisions, serving: ServingPolicy) -> Iterator[tuple[str, Any]]:
-    yield "decided by another release", decisions.release != serving.release
+def _foreign(decisions: Decisions, active: ActivePolicy) -> Iterator[tuple[str, Any]]:
+    yield "decided by another release", decisions.release != active.release
 
-    unknown = decisions.pool > np.maximum(serving.pool, decisions.slots)
-    unknown |= (decisions.epsilon != serving.epsilon) & (decisions.epsilon != 0.0)
+    unknown = decisions.pool > np.maximum(active.pool, decisions.slots)
+    unknown |= (decisions.epsilon != active.epsilon) & (decisions.epsilon != 0.0)
     yield "a pool or an ε that the release does not have", unknown
 
     yield "drawn under caps, which cannot be replayed here", decisions.capped
-    yield "rewards with randomised response", decisions.noisy
+    yield "rewards with randomized response", decisions.noisy
 
 
 def _incomplete(decisions: Decisions) -> Iterator[tuple[str, Any]]:
@@ -173,7 +175,7 @@ def _inconsistent(
     yield from invalid_decisions(log).items()
 
     same = _all_close(rebuilt.conditional, decisions.conditional)
-    same &= _all_close(rebuilt.marginal, decisions.logged)
+    same &= _all_close(rebuilt.marginal, decisions.marginal)
     yield "propensities that rank, pool and ε do not explain", ~same
 
 
@@ -186,8 +188,8 @@ def _slate_log(decisions: Decisions, rebuilt: Propensities) -> SlateLog:
         reward=np.where(np.isfinite(decisions.reward), decisions.reward > 0, np.nan),
         judged=decisions.judged,
         group=decisions.group,
-        logged=Propensities(decisions.conditional, decisions.logged, rebuilt.inclusion),
-        survived=decisions.survived,
+        logged=Propensities(decisions.conditional, decisions.marginal, rebuilt.inclusion),
+        pass_probability=decisions.pass_probability,
     )
 
 

@@ -61,7 +61,7 @@ class RewardExamples(NamedTuple):
     group: Ints
     """What must stay in one fold, int64 [m]."""
 
-    survived: Floats
+    pass_probability: Floats
     """The probability in (0, 1] with which each decision is in the log, float64 [m]."""
 
 
@@ -107,13 +107,13 @@ class RewardModel:
 def fit_reward_model(
     examples: RewardExamples, n_items: int, rng: np.random.Generator
 ) -> RewardModel:
-    """Fit the model to slates of a catalogue of `n_items` items; `rng` assigns the folds."""
+    """Fit the model to slates of a catalog of `n_items` items; `rng` assigns the folds."""
     _, code = np.unique(examples.group, return_inverse=True)
     fold = (rng.permutation(code.max(initial=0) + 1) % FOLDS)[code]
     slots = examples.items.shape[1]
 
     usable = examples.judged & (examples.items >= 0)
-    weight = (usable / examples.survived[:, None])[usable]
+    weight = (usable / examples.pass_probability[:, None])[usable]
     reward = examples.reward[usable].astype(np.float64)
     item_index = examples.items[usable]
     slot_index = np.broadcast_to(np.arange(slots), usable.shape)[usable]

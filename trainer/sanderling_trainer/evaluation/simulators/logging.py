@@ -57,13 +57,13 @@ def simulated_decisions(
     """Return slates with the rewards known so far (judged bool [b, K]) as logged decisions.
 
     Decision i is of `history[i]` after `events_before[i]` events. A slot that was not examined
-    counts as shown and not clicked, because a real log cannot tell the two apart.
+    counts as shown and not clicked, because a real log does not distinguish the two.
     """
     return Decisions(
         history=history,
         position=events_before,
         items=slates.items,
-        logged=slates.marginal,
+        marginal=slates.marginal,
         conditional=slates.conditional,
         reward=feedback.reward.astype(np.float32),
         judged=judged,

@@ -65,7 +65,7 @@ class Config:
     """Batches whose gradients make one step."""
 
     full_softmax: int = 100_000
-    """The largest catalogue that the warm start scores in full; a larger one is sampled."""
+    """The largest catalog that the warm start scores in full; a larger one is sampled."""
 
     negatives: int = 1024
     """S, how many items the sampled softmax draws for a batch, beside the batch's own."""

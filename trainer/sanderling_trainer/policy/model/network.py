@@ -1,4 +1,4 @@
-"""The policy network: item tower, recurrent state in its parallel form, softmax over the catalogue.
+"""The policy network: item tower, recurrent state in its parallel form, softmax over the catalog.
 
 The device runs the same equations one event at a time in `sanderling.ranking.user_model`.
 """
@@ -118,7 +118,7 @@ class PolicyNetwork(nn.Module):
 
     def set_popularity_day(self, popularity: PopularityHistory, day: int) -> None:
         """Set the popularity features to those of the beginning of a day, in days since 1970."""
-        # One item more than the catalogue has: nobody liked it, so its features are a new item's.
+        # One item more than the catalog has: without likes, so its features are a new item's.
         with_new_item = replace(popularity, items=popularity.items + 1)
         table = torch.from_numpy(with_new_item.features([day])[0])
         self.popularity.copy_(table[:-1])

@@ -24,7 +24,7 @@ class Batch:
     """b histories of at most s events, padded at the end."""
 
     items: Tensor
-    """int64 [b, s], catalogue rows, -1 where padded."""
+    """int64 [b, s], catalog rows, -1 where padded."""
 
     kinds: Tensor
     """int64 [b, s], kinds of event, 0 where padded."""
@@ -94,7 +94,7 @@ class PopularityTable:
         self._table = torch.from_numpy(popularity.features(self._days.tolist())).to(device)
 
     def biases(self, days: np.ndarray, weights: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Return w · f of days int64 [q]: float32 [q, n], or [q, c] for c catalogue rows.
+        """Return w · f of days int64 [q]: float32 [q, n], or [q, c] for c catalog rows.
 
         A day that the table lacks has the features of the last one before it.
         """
@@ -206,7 +206,7 @@ def seen_before(first: Tensor, row: Tensor, position: Tensor) -> Tensor:
 def seen_pairs(sequence: Tensor, row: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
     """Return the pairs (point, item) of items seen before a point, int64 [e] each.
 
-    The sparse form of `seen_before`, for catalogues of which a user has seen little. `sequence` [b,
+    The sparse form of `seen_before`, for catalogs of which a user has seen little. `sequence` [b,
     s] holds items, -1 where padded.
     """
     device = position.device

@@ -1,8 +1,8 @@
 """Data-parallel training: each process has its own batches, all apply the mean of the gradients.
 
 The same steps as DistributedDataParallel's, written out because a loss here needs more of a network
-than one `forward`. In a single process all of this does nothing. Whoever starts the processes joins
-them with `torch.distributed` (gloo on CPUs, NCCL on GPUs).
+than one `forward`. In a single process all of this does nothing. The launcher joins the processes
+with `torch.distributed` (gloo on CPUs, NCCL on GPUs).
 """
 
 from __future__ import annotations

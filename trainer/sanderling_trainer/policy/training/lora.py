@@ -25,7 +25,7 @@ PROJECTIONS = ("query", "key", "value", "q_proj", "k_proj", "v_proj", "q_lin", "
 
 
 @dataclass(frozen=True)
-class Adaptation:
+class LoraSettings:
     """Settings of the fine-tuning."""
 
     days: float = 1.0
@@ -56,7 +56,7 @@ class Adaptation:
 def pairs_of(
     log: Interactions, days: float, max_pairs: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Return int64 [p, 2] catalogue rows of items that a user liked one after the other.
+    """Return int64 [p, 2] catalog rows of items that a user liked one after the other.
 
     Within `days` of each other. Each unordered pair occurs once; where there are more than
     `max_pairs`, so many are drawn.
@@ -86,11 +86,11 @@ def info_nce(left: Tensor, right: Tensor, same: Tensor, temperature: float) -> T
     return (left_to_right + right_to_left) / 2
 
 
-def adapt(
+def fine_tune(
     model: LanguageModel,
     texts: Sequence[str],
     pairs: NDArray[np.int64],
-    settings: Adaptation = Adaptation(),
+    settings: LoraSettings = LoraSettings(),
 ) -> list[float]:
     """Fine-tune a language model in place on pairs of texts, int64 [p, 2]; return the
     loss of each step.
@@ -103,7 +103,7 @@ def adapt(
     if len(pairs) < 2:
         raise ValueError(
             "expected at least 2 pairs of items that a user liked close in time,"
-            f" found {len(pairs)}; train without --adapt"
+            f" found {len(pairs)}; train without --lora"
         )
     names = {
         name.rsplit(".", 1)[-1]
@@ -114,32 +114,32 @@ def adapt(
         raise ValueError(
             f"expected linear layers named as one of {', '.join(PROJECTIONS)},"
             f" found {sorted(names)};"
-            " use another language model, or train without --adapt"
+            " use another language model, or train without --lora"
         )
     projections = sorted(names & set(PROJECTIONS))
 
     torch.manual_seed(settings.seed)
     lora = LoraConfig(r=settings.rank, lora_alpha=settings.scale, target_modules=projections)
     wrapped = get_peft_model(model.model, lora).train()
-    losses = _fine_tune(wrapped, model, texts, pairs, settings)
+    losses = _run_epoch(wrapped, model, texts, pairs, settings)
     model.model = wrapped.merge_and_unload().eval().requires_grad_(True)
     return losses
 
 
-def _fine_tune(
+def _run_epoch(
     wrapped: nn.Module,
     model: LanguageModel,
     texts: Sequence[str],
     pairs: NDArray[np.int64],
-    settings: Adaptation,
+    settings: LoraSettings,
 ) -> list[float]:
     """Take one pass over the pairs in random order; return the loss of each step."""
     rng = np.random.default_rng(settings.seed)
     batches = np.array_split(rng.permutation(len(pairs)), -(-len(pairs) // settings.batch))
     weights = [weight for weight in wrapped.parameters() if weight.requires_grad]
-    optimiser = torch.optim.AdamW(weights, settings.rate, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(weights, settings.rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser,
+        optimizer,
         settings.rate,
         total_steps=len(batches) + 1,
         pct_start=0.1,
@@ -147,7 +147,7 @@ def _fine_tune(
     )
 
     losses = []
-    for chosen in tqdm(batches, desc="adapt the language model", unit="batch"):
+    for chosen in tqdm(batches, desc="fine-tune the language model", unit="batch"):
         left, right = pairs[chosen].T
         vectors = model.encode_batch(wrapped, [texts[row] for row in (*left, *right)])
         loss = info_nce(
@@ -159,8 +159,8 @@ def _fine_tune(
 
         loss.backward()
         nn.utils.clip_grad_norm_(weights, 1.0)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
         schedule.step()
         losses.append(loss.item())
     return losses

@@ -80,8 +80,10 @@ class CrossEntropy:
         return next_items(logits.log_softmax(-1), targets.point, target, targets.weight)
 
     def _biases(self, targets: TargetBatch, rows: Tensor | None = None) -> Tensor:
-        """Return the items' biases [n], or [q, n] with each point's own day; for
-        some rows [..., c].
+        """Return the items' biases.
+
+        [n] with the network's own day; [q, n] with each point's own day, where `popularity` is
+        given; [c] or [q, c] if `rows` names c items.
         """
         network = self.context.network
         if self.popularity is None:
@@ -134,14 +136,14 @@ class OffPolicy:
         def tensor(column: np.ndarray) -> Tensor:
             return torch.from_numpy(column[points.indices]).to(context.device)
 
-        # An empty slot, and one whose item this policy excludes, teaches nothing.
+        # An empty slot, and one whose item this policy excludes, contributes no gradient.
         log_chosen = log_policy.gather(-1, tensor(self.decisions.items).clamp(min=0))
         judged = tensor(self.decisions.judged) & torch.isfinite(log_chosen)
 
         surrogate = TopKOffPolicy(self.baseline, context.config.weight_cap, context.config.slate)
         loss = surrogate(
             log_chosen[judged],
-            tensor(self.decisions.logged)[judged].float(),
+            tensor(self.decisions.marginal)[judged].float(),
             tensor(self.decisions.reward)[judged],
             tensor(self.weights)[:, None].expand_as(judged)[judged].float(),
         )

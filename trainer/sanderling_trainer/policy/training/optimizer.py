@@ -74,7 +74,7 @@ class RowAdamW(torch.optim.SparseAdam):
         super().step()
 
 
-class Optimiser:
+class Optimizer:
     """Steps of AdamW on a schedule. `sparse` are parameters whose gradients are sparse."""
 
     def __init__(

@@ -20,14 +20,15 @@ from sanderling_trainer.policy.training.batches import (
 )
 from sanderling_trainer.policy.training.context import TrainingContext
 from sanderling_trainer.policy.training.objectives import CrossEntropy, OffPolicy
-from sanderling_trainer.policy.training.optimizer import Optimiser, Schedule, precision
+from sanderling_trainer.policy.training.optimizer import Optimizer, Schedule, precision
 from sanderling_trainer.policy.training.training_state import TrainingCurves, seeded
 
 
 def policy_gradient(
     context: TrainingContext, decisions: Decisions, baseline: float | None = None
 ) -> TrainingCurves:
-    """Train the network on logged decisions; return the curves.
+    """Train the network on logged decisions; return the surrogate loss and KL per
+    epoch.
 
     Minimizes the top-K off-policy-corrected surrogate + τ KL(π || π_ref) + supervision × next-item
     cross-entropy, where π_ref is the policy that the network is at the start (docs/MATH.md,
@@ -53,7 +54,8 @@ def policy_gradient(
         batches=len(batches),
         accumulate=config.accumulate,
     )
-    optimiser = Optimiser(network, schedule)
+    optimizer = Optimizer(network, schedule)
+    # Another stream than the warm start's.
     rng = seeded(config.seed + 1)
 
     curves = TrainingCurves()
@@ -64,8 +66,9 @@ def policy_gradient(
                 batch, targets = batches[index]
                 points = decision_points(batch, decisions)
                 if len(points):
-                    steps.append(_accumulate(off_policy, points, targets, optimiser))
-            optimiser.step()
+                    steps.append(_accumulate(off_policy, points, targets, optimizer))
+            # Apply gradients left over when the batches are no multiple of `accumulate`.
+            optimizer.step()
 
             curves.loss.append(_mean([surrogate for surrogate, _ in steps]))
             curves.kl.append(_mean([kl for _, kl in steps]))
@@ -79,7 +82,7 @@ def policy_gradient(
 
 
 def _accumulate(
-    off_policy: OffPolicy, points: DecisionPoints, targets: TargetBatch, optimiser: Optimiser
+    off_policy: OffPolicy, points: DecisionPoints, targets: TargetBatch, optimizer: Optimizer
 ) -> tuple[float, float]:
     """Add the gradient of one batch; return its surrogate loss and its KL divergence."""
     context = off_policy.context
@@ -93,7 +96,7 @@ def _accumulate(
             context.network.train()
             cross_entropy = CrossEntropy(context)(points.batch, targets)
             loss = loss + config.supervision * cross_entropy
-    optimiser.accumulate_and_step(loss)
+    optimizer.accumulate_and_step(loss)
     return surrogate.item(), kl.item()
 
 

@@ -1,4 +1,4 @@
-"""Sampled softmax with log-q correction, for catalogues too large to score in full.
+"""Sampled softmax with log-q correction, for catalogs too large to score in full.
 
 The items in a batch are scored for certain; all others are represented by S draws from a proposal q
 that the batch shares. Correcting a draw's score by -log(S q) makes the estimate of the softmax's

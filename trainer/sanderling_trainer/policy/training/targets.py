@@ -41,7 +41,7 @@ class Targets:
     """[p], index of the pair's point."""
 
     target: Ints
-    """[p], catalogue row of the pair's item."""
+    """[p], catalog row of the pair's item."""
 
     def __len__(self) -> int:
         return len(self.row)

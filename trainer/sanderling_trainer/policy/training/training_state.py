@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sanderling.runtime.files import replace_durably
 from sanderling_trainer.policy.training import distributed
-from sanderling_trainer.policy.training.optimizer import Optimiser
+from sanderling_trainer.policy.training.optimizer import Optimizer
 
 
 @dataclass
@@ -30,7 +30,7 @@ class TrainingState:
     """Where a run stands: the finished epochs and the best parameters so far."""
 
     network: nn.Module
-    optimiser: Optimiser
+    optimizer: Optimizer
     rng: np.random.Generator
 
     file: Path | None
@@ -77,7 +77,7 @@ class TrainingState:
         parameters = self.network.named_parameters()
         state = {
             "network": {name: parameter.detach() for name, parameter in parameters},
-            "optimiser": self.optimiser.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
             "random": {
                 "numpy": json.dumps(self.rng.bit_generator.state),
                 "torch": torch.get_rng_state(),
@@ -94,16 +94,16 @@ _SAVED = ("best", "epoch", "best_loss", "epochs_since_best", "history")
 
 
 def start_or_resume(
-    network: nn.Module, optimiser: Optimiser, seed: int, file: Path | None
+    network: nn.Module, optimizer: Optimizer, seed: int, file: Path | None
 ) -> TrainingState:
     """Return the state of a new run, or of the interrupted one whose `file` is there."""
-    state = TrainingState(network, optimiser, seeded(seed), file, copy_parameters(network))
+    state = TrainingState(network, optimizer, seeded(seed), file, copy_parameters(network))
     if file is None or not file.exists():
         return state
 
     saved = torch.load(file, weights_only=True)
     load_parameters(network, saved["network"])
-    optimiser.load_state_dict(saved["optimiser"])
+    optimizer.load_state_dict(saved["optimizer"])
     state.rng.bit_generator.state = json.loads(saved["random"]["numpy"])
     torch.set_rng_state(saved["random"]["torch"])
     for name in _SAVED:

@@ -17,7 +17,7 @@ from sanderling_trainer.policy.training.batches import PopularityTable, Training
 from sanderling_trainer.policy.training.context import TrainingContext
 from sanderling_trainer.policy.training.glibc_malloc import keep_memory
 from sanderling_trainer.policy.training.objectives import CrossEntropy
-from sanderling_trainer.policy.training.optimizer import Optimiser, Schedule, precision
+from sanderling_trainer.policy.training.optimizer import Optimizer, Schedule, precision
 from sanderling_trainer.policy.training.sampled_softmax import Proposal
 from sanderling_trainer.policy.training.training_state import (
     TrainingCurves,
@@ -31,7 +31,7 @@ PATIENCE = 4  # epochs
 def warm_start(context: TrainingContext, resume: Path | None = None) -> TrainingCurves:
     """Train the network by cross-entropy on the events before the inner split; return the curves.
 
-    The softmax is over the whole catalogue, or over a corrected sample of one larger than
+    The softmax is over the whole catalog, or over a corrected sample of one larger than
     `config.full_softmax`. Training stops when the validation loss has not improved for 4 epochs,
     after a quarter of all epochs at the earliest, and keeps the best parameters; without validation
     events it runs to the end.
@@ -46,8 +46,8 @@ def warm_start(context: TrainingContext, resume: Path | None = None) -> Training
     config = context.config
     source = batch_source(context)
     objective = warm_start_objective(context, source)
-    optimiser = warm_start_optimiser(context, source.batches)
-    state = start_or_resume(context.network, optimiser, config.seed, resume)
+    optimizer = warm_start_optimizer(context, source.batches)
+    state = start_or_resume(context.network, optimizer, config.seed, resume)
 
     is_first = distributed.rank() == 0
     epochs = range(state.epoch, config.epochs)
@@ -71,15 +71,15 @@ def warm_start(context: TrainingContext, resume: Path | None = None) -> Training
     return TrainingCurves(state.history["loss"], state.history["validation"])
 
 
-def warm_start_optimiser(context: TrainingContext, batches: int) -> Optimiser:
-    """Return the warm start's optimiser for so many batches an epoch."""
+def warm_start_optimizer(context: TrainingContext, batches: int) -> Optimizer:
+    """Return the warm start's optimizer for so many batches an epoch."""
     config = context.config
     schedule = Schedule(
         config.learning_rate, config.weight_decay, config.epochs, batches, config.accumulate
     )
     # The sampled softmax touches few residuals in a step, so that their gradient is sparse.
     sparse = [context.network.residual] if _is_sampled(context) else []
-    return Optimiser(context.network, schedule, sparse)
+    return Optimizer(context.network, schedule, sparse)
 
 
 def _is_sampled(context: TrainingContext) -> bool:
@@ -108,10 +108,10 @@ def _epoch(source: BatchSource, objective: CrossEntropy, state: TrainingState) -
     for batch in distributed.in_step(source.training(state.rng), restart, device):
         with precision(device):
             loss = objective(*batch)
-        state.optimiser.accumulate_and_step(loss)
+        state.optimizer.accumulate_and_step(loss)
         losses.append(loss.item())
 
-    state.optimiser.step()
+    state.optimizer.step()
     return _ratio([sum(losses), len(losses)], device)
 
 

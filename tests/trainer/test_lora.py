@@ -11,7 +11,7 @@ pytest.importorskip("peft")
 from sanderling_trainer.data.popularity import DAY
 from sanderling_trainer.data.tables import Interactions
 from sanderling_trainer.policy.model.language_model import LanguageModel
-from sanderling_trainer.policy.training.lora import Adaptation, adapt, info_nce, pairs_of
+from sanderling_trainer.policy.training.lora import LoraSettings, fine_tune, info_nce, pairs_of
 from tests.support.worlds import THINGS, write_language_model
 
 pytestmark = pytest.mark.lab
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.lab
 TEXTS = [
     f"{colour} {thing} number {at}" for at, thing in enumerate(THINGS) for colour in ("red", "blue")
 ]
-SETTINGS = Adaptation(rate=5e-3, batch=16, rank=4)
+SETTINGS = LoraSettings(rate=5e-3, batch=16, rank=4)
 
 
 def log(events: list[tuple[int, int, float, float]]) -> Interactions:
@@ -91,7 +91,7 @@ def test_info_nce_is_the_textbook_loss():
     torch.testing.assert_close(info_nce(left, right, same, 0.1), expected)
 
 
-def test_pairs_come_closer_and_the_merged_model_is_the_adapted_one(tmp_path, monkeypatch):
+def test_pairs_come_closer_and_the_merged_model_is_the_fine_tuned_one(tmp_path, monkeypatch):
     """Pairs gain on others; merged weights give the adapter's vectors within 1e-5, and survive
     saving and loading.
     """
@@ -108,7 +108,7 @@ def test_pairs_come_closer_and_the_merged_model_is_the_adapted_one(tmp_path, mon
         return original(self, *args, **kwargs)
 
     monkeypatch.setattr(LoraModel, "merge_and_unload", watched)
-    losses = adapt(model, TEXTS, np.tile(pairs(), (6, 1)), SETTINGS)
+    losses = fine_tune(model, TEXTS, np.tile(pairs(), (6, 1)), SETTINGS)
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.2
     assert similarity(model) > before + 0.1
     np.testing.assert_allclose(model.encode(TEXTS), kept["vectors"], atol=1e-5)
@@ -125,7 +125,7 @@ def test_only_attention_projections_move(tmp_path):
     """
     folder = str(write_language_model(tmp_path / "model"))
     base, model = LanguageModel(folder), LanguageModel(folder)
-    adapt(model, TEXTS, pairs(), SETTINGS)
+    fine_tune(model, TEXTS, pairs(), SETTINGS)
     moved = {
         name
         for name, weight in model.model.state_dict().items()
@@ -139,4 +139,4 @@ def test_too_few_pairs_is_an_error_that_says_so(tmp_path):
     """One pair has nothing to be told apart from."""
     model = LanguageModel(str(write_language_model(tmp_path / "model")))
     with pytest.raises(ValueError, match="expected at least 2 pairs"):
-        adapt(model, TEXTS, pairs()[:1])
+        fine_tune(model, TEXTS, pairs()[:1])
