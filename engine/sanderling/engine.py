@@ -407,7 +407,7 @@ class Engine:
         return self._unchecked_profiles.get()
 
     def _check_process(self) -> None:
-        """Raise `RuntimeError` in a forked child: its locks may be held for ever."""
+        """Raise `RuntimeError` in a forked child: its locks may never be released."""
         if os.getpid() != self._process:
             raise RuntimeError(
                 "expected the process that opened this engine, found a fork of it:"

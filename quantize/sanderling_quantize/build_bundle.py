@@ -136,7 +136,8 @@ def _split_texts(source: Checkpoint) -> TextSplit:
 def _build_encoder(
     source: Checkpoint, texts: TextSplit, folder: Path, encoding: Encoding
 ) -> list[dict[str, Any]]:
-    seen, unseen = texts.seen.texts, texts.unseen.texts
+    seen = texts.seen.texts
+    unseen = texts.unseen.texts
     return build_encoder(source.encoder, seen, unseen, folder, _max_tokens(source), encoding)
 
 
@@ -155,7 +156,8 @@ def _max_tokens(source: Checkpoint) -> int:
 
 def _seal(source: Checkpoint, folder: Path, reports: dict[str, Any], seed: int) -> Manifest:
     """Write golden.json and the manifest, with the hashes of all files."""
-    settings, config = source.settings, source.settings["config"]
+    settings = source.settings
+    config = settings["config"]
     n_items, dim = source.tensors["item.vectors"].shape
     exploration = {name: config[name] for name in EXPLORATION_SETTINGS if name in config}
     fields: dict[str, Any] = {

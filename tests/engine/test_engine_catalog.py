@@ -24,8 +24,8 @@ def test_new_items_are_recommendable_at_once_and_after_a_restart(bundle, tmp_pat
             "coffee",
         }
     with Engine.open(bundle, tmp_path) as engine:
-        found = engine.recommend("anna", exclude=everything[1:])
-        assert {item.id for item in found} == {"sku-77", "item-0"}
+        slate = engine.recommend("anna", exclude=everything[1:])
+        assert {item.id for item in slate} == {"sku-77", "item-0"}
 
 
 def test_removed_items_are_never_shown_until_they_are_added_again(bundle, tmp_path):
@@ -33,7 +33,7 @@ def test_removed_items_are_never_shown_until_they_are_added_again(bundle, tmp_pa
     upsert."""
     with Engine.open(bundle, tmp_path) as engine:
         engine.upsert_items([{"id": "sku-77", "text": "red trail shoe"}])
-        engine.remove_items(["sku-77", "item-3", "item-4", "nobody knows"])
+        engine.remove_items(["sku-77", "item-3", "item-4", "unknown"])
         assert len(engine.recommend("anna", k=100)) == 48
     with Engine.open(bundle, tmp_path) as engine:
         for _ in range(30):

@@ -43,12 +43,12 @@ def test_threads_share_an_engine(engine):
     """With many threads every event has its own number and every state its right checksum."""
 
     def work(name):
-        for at in range(5):
+        for step in range(5):
             slate = engine.recommend(name, k=4)
-            engine.observe(name, f"item-{at}", "click")
+            engine.observe(name, f"item-{step}", "click")
             engine.reward(slate, slate[0], 1.0)
 
-    threads = [threading.Thread(target=work, args=(f"user-{at % 2}",)) for at in range(64)]
+    threads = [threading.Thread(target=work, args=(f"user-{i % 2}",)) for i in range(64)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -39,9 +39,9 @@ def test_excluded_items_are_not_shown_and_unknown_ones_are_ignored(engine):
     """Exclusion holds under exploration too; when all items are excluded the slate is empty."""
     seen = [f"item-{row}" for row in range(40)]
     for _ in range(50):
-        assert not {
-            item.id for item in engine.recommend("anna", exclude=[*seen, "nobody knows"])
-        } & set(seen)
+        assert not {item.id for item in engine.recommend("anna", exclude=[*seen, "unknown"])} & set(
+            seen
+        )
     assert len(engine.recommend("anna", k=20, exclude=seen)) == 10
     assert len(engine.recommend("anna", exclude=[f"item-{row}" for row in range(50)])) == 0
 
@@ -80,8 +80,8 @@ def test_behaviour_updates_the_state_at_once_and_survives_a_restart(bundle, tmp_
 def test_explain_replays_bit_for_bit(engine):
     """A decision is replayed exactly from its id, whatever happened since."""
     slates = [
-        engine.recommend("anna", context=f"rainy evening {at}", exclude=["item-1"])
-        for at in range(20)
+        engine.recommend("anna", context=f"rainy evening {i}", exclude=["item-1"])
+        for i in range(20)
     ]
     engine.observe("anna", "item-9", "click")
     for slate in slates:
@@ -133,14 +133,14 @@ def test_context_leaves_the_device_only_when_shared(bundle, tmp_path):
 
 def test_the_same_clock_and_entropy_give_the_same_slates(bundle, tmp_path):
     """Clock and entropy are the only sources of randomness."""
-    found = []
+    slates = []
     for name in ("a", "b"):
         with Engine.open(
             bundle, tmp_path / name, clock=FakeClock(), entropy=FakeEntropy()
         ) as engine:
-            found.append([engine.recommend(f"user-{at}").items for at in range(30)])
-    assert found[0] == found[1]
-    assert any(item.explored for slate in found[0] for item in slate)
+            slates.append([engine.recommend(f"user-{i}").items for i in range(30)])
+    assert slates[0] == slates[1]
+    assert any(item.explored for slate in slates[0] for item in slate)
 
 
 def test_recommending_goes_on_while_items_are_being_added(engine, monkeypatch):

@@ -64,7 +64,7 @@ def test_rewards_of_a_wrong_type_are_refused(engine, value):
 def test_rewarding_an_item_that_was_not_shown_is_refused(engine):
     """Only items of the slate can be rewarded."""
     with pytest.raises(ValueError, match="slate"):
-        engine.reward(engine.recommend("anna"), "nobody knows", 1.0)
+        engine.reward(engine.recommend("anna"), "unknown", 1.0)
 
 
 def test_a_slate_of_another_install_is_not_rewarded(engine, bundle, tmp_path):

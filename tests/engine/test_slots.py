@@ -75,7 +75,7 @@ def test_confirmation_ends_the_trial(folder: Path) -> None:
 
 
 def test_a_start_without_requests_does_not_count(folder: Path) -> None:
-    """A process that ends without a crash before it served anything does not cost the bundle its
+    """A process that ends without a crash before it decided anything does not cost the bundle its
     trial.
     """
     serve(folder, 1)

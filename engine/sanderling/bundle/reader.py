@@ -169,7 +169,8 @@ def _check_hashes(folder: Path, manifest: Manifest) -> None:
 
 def _items(folder: Path, manifest: Manifest) -> Items:
     file = "items.safetensors"
-    n, d = manifest.sizes.items, manifest.sizes.dim
+    n = manifest.sizes.items
+    d = manifest.sizes.dim
     tensors = map_tensors(folder / file)
     return Items(
         rows=expect(tensors, file, "rows", np.int8, (n, d)),
@@ -183,7 +184,9 @@ def _items(folder: Path, manifest: Manifest) -> Items:
 
 def policy_shapes(manifest: Manifest, hidden: int) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the float32 tensors of policy.safetensors with `hidden` hidden units."""
-    d, c, t = manifest.sizes.dim, manifest.sizes.state, manifest.sizes.text
+    d = manifest.sizes.dim
+    c = manifest.sizes.state
+    t = manifest.sizes.text
     return {
         "state.input": (c, d),
         "state.kind": (len(manifest.kinds), c),

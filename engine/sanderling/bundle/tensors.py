@@ -43,7 +43,7 @@ def map_tensors(path: Path) -> Tensors:
             header = msgspec.json.decode(file.read(length), type=dict[str, Any])
         header.pop("__metadata__", None)
         entries = {name: msgspec.convert(entry, _HeaderEntry) for name, entry in header.items()}
-        # A file that ends with its header cannot be mapped: mmap refuses empty ranges.
+        # A file that ends with its header cannot be mapped: mmap rejects empty ranges.
         data = (
             np.memmap(path, mode="r", dtype=np.uint8, offset=8 + length)
             if size > 8 + length

@@ -55,7 +55,7 @@ def make_app() -> typer.Typer:
 
 
 def one_line(error: BaseException) -> str:
-    """Return what an error says as one line; an error of the operating system as `path: reason`."""
+    """Return an error's message as one line; an error of the operating system as `path: reason`."""
     text = str(error) or type(error).__name__
 
     if isinstance(error, OSError) and error.strerror and error.filename is not None:

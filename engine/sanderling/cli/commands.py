@@ -101,11 +101,11 @@ def doctor(as_json: Json = False) -> None:
     """
     report = examine()
     text = "\n".join(
-        f"{part:<14}{found['state']:<8}{found['why']}" for part, found in report.items()
+        f"{part:<14}{result['state']:<8}{result['why']}" for part, result in report.items()
     )
     finish(report, text, as_json)
 
-    if any(found["state"] == "wrong" for found in report.values()):
+    if any(result["state"] == "wrong" for result in report.values()):
         raise typer.Exit(1)
 
 

@@ -68,10 +68,8 @@ def _why_not_compiled() -> str:
 def _agrees() -> bool:
     rng = np.random.default_rng(0)
     rows, scale = quantize_rows(rng.standard_normal((3000, 40)).astype(np.float32))
-    query, bias = (
-        rng.standard_normal(40).astype(np.float32),
-        rng.standard_normal(3000).astype(np.float32),
-    )
+    query = rng.standard_normal(40).astype(np.float32)
+    bias = rng.standard_normal(3000).astype(np.float32)
     answers = [Int8Index(rows, scale, bias, source).top(query, 50) for source in (None, "numpy")]
     return all(np.array_equal(ours, theirs) for ours, theirs in zip(*answers, strict=True))
 

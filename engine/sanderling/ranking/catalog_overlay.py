@@ -1,7 +1,7 @@
 """The items that the app added to this device or removed from it, in a JSON-lines file.
 
 A record of an added item has `id`, `text` and attributes, one of a removed item no `text`;
-`added_ms` says when the app asked for it. Vectors are not stored: the encoder of the open bundle
+`added_ms` is when the app made the call. Vectors are not stored: the encoder of the open bundle
 makes them.
 """
 
@@ -64,7 +64,7 @@ def _checked(record: dict[str, Any]) -> dict[str, Any]:
 def dated_after(records: Iterable[Mapping[str, Any]], bundle: Bundle) -> list[dict[str, Any]]:
     """Return the records dated no earlier than the active bundle.
 
-    What the app asks for is newer than that bundle, even where the device's clock is behind.
+    A change is newer than that bundle, even where the device's clock is behind.
     """
     created_ms = bundle.manifest.created * 1000
     return [{**record, "added_ms": max(record["added_ms"], created_ms)} for record in records]

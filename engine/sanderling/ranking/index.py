@@ -205,7 +205,7 @@ class _ThreadScan:
     ) -> SearchResult:
         """Return the k <= `capacity` best rows for a query float32 [d], as `Int8Index.top` does.
 
-        The query is copied to the address that the kernel knows, and the result out of memory that
+        The query is copied to the address that the kernel reads, and the result out of memory that
         the next search overwrites.
         """
         self._query[:] = query

@@ -40,7 +40,7 @@ SPARE_BYTES = 16 * 2**20  # disk space that an update leaves free
 MEMORY_BYTES = 2 * 2**30  # address space of this process, beside four times the bundle's bytes
 
 # An attacker with the online keys could publish the highest number possible; devices that confirm
-# it would refuse every honest release after it.
+# it would reject every honest release after it.
 MAX_RELEASE_STEP = 10_000
 
 
@@ -186,7 +186,7 @@ def _refresh(request: UpdateRequest, trust: Path) -> Updater:
 
 
 def _signed_targets(trust: Path) -> Mapping[str, TargetFile]:
-    """Return all targets by path. The updater itself only looks up paths that one knows already."""
+    """Return all targets by path. The updater itself only looks up paths that are given."""
     from tuf.api.metadata import Metadata, Targets
 
     return Metadata[Targets].from_file(str(trust / "targets.json")).signed.targets
@@ -302,7 +302,7 @@ def _download_manifest(updater: Updater, release: int, staging: Path, app: str) 
             f"{MANIFEST}: expected {app} {release}, found {manifest.app} {manifest.release}",
         )
 
-    # Not refused for ever: the app may come with a newer engine one day.
+    # An `UpdateError`, not a block: the app may be updated with a newer engine.
     fault = manifests.engine_version_fault(manifest, __version__)
     if fault:
         raise UpdateError(fault)
@@ -345,15 +345,15 @@ def _probe(staging: Path, release: int, bundle_bytes: int) -> None:
     from sanderling.ranking.golden_check import faults
 
     limit = MEMORY_BYTES + 4 * bundle_bytes
-    with suppress(ValueError):  # macOS knows the limit but does not let it be set
+    with suppress(ValueError):  # macOS has the limit but does not let it be set
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
     try:
-        found = faults(Bundle.open(staging, verify=True))
+        golden_faults = faults(Bundle.open(staging, verify=True))
     except BundleError as error:
         raise _RefusedError(release, str(error)) from error
-    if found:
-        raise _RefusedError(release, "; ".join(found))
+    if golden_faults:
+        raise _RefusedError(release, "; ".join(golden_faults))
 
 
 if __name__ == "__main__":

@@ -61,8 +61,10 @@ def check_architecture(model: Any) -> None:
 @torch.inference_mode()
 def measure_importance(teacher: Teacher, tokens: Sequence[Tokens]) -> Importance:
     """Run the teacher over texts and measure what its parts contribute."""
-    model, device = teacher.model, teacher.device
-    layers, width = model.encoder.layer, model.config.hidden_size
+    model = teacher.model
+    device = teacher.device
+    layers = model.encoder.layer
+    width = model.config.hidden_size
     neurons = [torch.zeros(layer.output.dense.in_features, device=device) for layer in layers]
     heads = [torch.zeros(model.config.num_attention_heads, device=device) for _ in layers]
     hooks = []
@@ -188,7 +190,8 @@ def _layer(
     model: Any, number: int, config: StudentConfig, importance: Importance, basis: Tensor
 ) -> Layer:
     """Return a student's layer, made of the teacher's layer of this number."""
-    source, sizes = model.encoder.layer[number], model.config
+    source = model.encoder.layer[number]
+    sizes = model.config
     attention = source.attention
     depth = sizes.hidden_size // sizes.num_attention_heads
     layer = Layer(config.width, config.heads, depth, config.neurons, sizes.layer_norm_eps)
@@ -207,7 +210,8 @@ def _layer(
     _set(layer.attention_out, basis.T @ merge.weight[:, rows], merge.bias @ basis)
 
     neurons = importance.neurons[number].topk(config.neurons).indices.sort().values
-    expand, contract = source.intermediate.dense, source.output.dense
+    expand = source.intermediate.dense
+    contract = source.output.dense
     _set(layer.ffn_in, expand.weight[neurons] @ basis, expand.bias[neurons])
     _set(layer.ffn_out, basis.T @ contract.weight[:, neurons], contract.bias @ basis)
 

@@ -59,7 +59,8 @@ class FloatPolicy:
     """A checkpoint's policy: `vectors` float32 [n, d] and `biases` [n] of the items `ids`."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        tensors, settings = checkpoint.tensors, checkpoint.settings
+        tensors = checkpoint.tensors
+        settings = checkpoint.settings
         self.ids = [str(record["id"]) for record in checkpoint.records]
         self.vectors = tensors["item.vectors"]
         self.biases = tensors["item.biases"]

@@ -87,7 +87,8 @@ def load(cache: Path | None = None) -> tuple[Path, Path]:
     is not as expected.
     """
     folder = cache or cache_folder() / "sanderling" / "ml-100k"
-    items, interactions = folder / "items.parquet", folder / "interactions.parquet"
+    items = folder / "items.parquet"
+    interactions = folder / "interactions.parquet"
     if not (items.is_file() and interactions.is_file()):
         tables = _first_source(folder)
         _check_content(folder, *tables)

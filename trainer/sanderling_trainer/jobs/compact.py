@@ -101,7 +101,8 @@ class _Compaction:
             group.append(name)
             if events.memory_bytes >= self._max_bytes:
                 self._replace(day, events, group)
-                events, group = Deduplicator(), []
+                events = Deduplicator()
+                group = []
         if group:
             self._replace(day, events, group)
 

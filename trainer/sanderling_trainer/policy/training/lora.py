@@ -63,7 +63,9 @@ def pairs_of(
     """
     liked = np.flatnonzero(log.reward > 0)
     order = liked[np.lexsort((log.time[liked], log.user[liked]))]
-    user, item, time = log.user[order], log.item[order], log.time[order]
+    user = log.user[order]
+    item = log.item[order]
+    time = log.time[order]
 
     same_user = user[1:] == user[:-1]
     near = same_user & (item[1:] != item[:-1]) & (time[1:] - time[:-1] <= days * DAY)

@@ -75,7 +75,7 @@ def full(path) -> None:
 
 
 def test_a_release_that_fails_on_a_full_disk_fails_no_request(tmp_path, monkeypatch):
-    """When a roll-back cannot be stored, the previous bundle serves all the same."""
+    """When a roll-back cannot be stored, the previous bundle is active all the same."""
     write_bundle(tmp_path / "bundle")
     with trying(tmp_path / "bundle", tmp_path / "state") as engine:
         monkeypatch.setattr(scorer_of(engine), "rank", fail)
@@ -86,7 +86,7 @@ def test_a_release_that_fails_on_a_full_disk_fails_no_request(tmp_path, monkeypa
             engine.rollback()
 
 
-def test_the_apps_own_bundle_serves_when_the_previous_one_does_not_open(tmp_path, monkeypatch):
+def test_the_apps_own_bundle_is_active_when_the_previous_one_does_not_open(tmp_path, monkeypatch):
     """A failed release gives way to the app's own bundle when the previous one was damaged."""
     write_bundle(tmp_path / "bundle")
     with trying(tmp_path / "bundle", tmp_path / "state") as engine:
