@@ -33,7 +33,7 @@ BUSY_TIMEOUT_MS = 2000
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (one INTEGER PRIMARY KEY CHECK (one = 1), install TEXT NOT NULL,
   secret BLOB NOT NULL, seq INTEGER NOT NULL, sent_seq INTEGER NOT NULL, events INTEGER NOT NULL,
-  bytes INTEGER NOT NULL, crc INTEGER NOT NULL);
+  crc INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS event (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,
   kind TEXT NOT NULL, decision TEXT, level INTEGER NOT NULL, line BLOB NOT NULL,
   crc INTEGER NOT NULL);
@@ -64,8 +64,6 @@ class OutboxHeader:
     """The last sequence number that may have left the device."""
     events: int = 0
     """How many events are stored."""
-    bytes: int = 0
-    """The total length of their lines."""
 
     def crc(self) -> int:
         """Return the checksum of all fields."""
@@ -107,10 +105,6 @@ class Database:
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> apsw.Cursor:
         """Run statements on the writing connection; only the thread that owns the file may."""
         return self._writer.execute(sql, parameters)
-
-    def changes(self) -> int:
-        """Return how many rows the last statement changed."""
-        return self._writer.changes()
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a query on the reading connection, as of the last commit.
@@ -224,7 +218,7 @@ class Database:
         return list(self._folder.glob(f"{DAMAGED}*"))
 
     def _read_header(self) -> OutboxHeader | None:
-        columns = "install, secret, seq, sent_seq, events, bytes, crc"
+        columns = "install, secret, seq, sent_seq, events, crc"
         row = self.execute(f"SELECT {columns} FROM meta").get
         if row is None:
             return None
@@ -240,7 +234,7 @@ class Database:
 
     def _save_header(self, header: OutboxHeader) -> None:
         row = (*astuple(header), header.crc())
-        self.execute("INSERT OR REPLACE INTO meta VALUES (1, ?, ?, ?, ?, ?, ?, ?)", row)
+        self.execute("INSERT OR REPLACE INTO meta VALUES (1, ?, ?, ?, ?, ?, ?)", row)
 
     def _check_in_place(self) -> None:
         """Raise where the file has been removed or replaced: SQLite would go on writing into it,

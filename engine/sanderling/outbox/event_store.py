@@ -198,26 +198,24 @@ class EventStore:
 
         decision = event.decision if isinstance(event, Outcome) else None
         row = (seq, event.id, type_of(event), decision, line, checksum(event.id, line))
-        add = "INSERT INTO event VALUES (?, ?, ?, ?, 0, ?, ?) ON CONFLICT (id) DO NOTHING"
-        self.execute(add, row)
-        if self._database.changes():
+        add = (
+            "INSERT INTO event VALUES (?, ?, ?, ?, 0, ?, ?) ON CONFLICT (id) DO NOTHING"
+            " RETURNING seq"
+        )
+        if self.execute(add, row).get is not None:
             header.seq = seq
             header.events += 1
-            header.bytes += len(line)
         return None
 
     def remove(self, header: OutboxHeader, seq: int) -> None:
         """Delete one event."""
-        delete = "DELETE FROM event WHERE seq = ? RETURNING length(line)"
-        for (size,) in self.execute(delete, (seq,)):
+        if self.execute("DELETE FROM event WHERE seq = ? RETURNING seq", (seq,)).get is not None:
             header.events -= 1
-            header.bytes -= size
 
-    def rewrite(self, header: OutboxHeader, old: StoredEvent, line: bytes, changes: str) -> None:
+    def rewrite(self, old: StoredEvent, line: bytes, changes: str) -> None:
         """Replace the line of an event, and make other `changes`, as SQL, of its row."""
         update = f"UPDATE event SET {changes}, line = ?, crc = ? WHERE seq = ?"
         self.execute(update, (line, checksum(old.id, line), old.seq))
-        header.bytes += len(line) - len(old.line)
 
     def remember_shed(self, decisions: Iterable[str]) -> None:
         """Remember shed decisions, the last of many, so that no reward of them is promised."""
@@ -341,7 +339,7 @@ class EventStore:
             for table in ("event", "state"):
                 self.execute(f"DELETE FROM {table}")
             header.install, header.secret = Identity.fresh(self._entropy)
-            header.seq = header.sent_seq = header.events = header.bytes = 0
+            header.seq = header.sent_seq = header.events = 0
             self.states.put(header, UNSCRUBBED, b"")
 
         self.gaps.discard_all()

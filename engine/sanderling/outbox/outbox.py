@@ -30,8 +30,6 @@ class Counters:
     """In memory now."""
     pending: int
     """In the file now."""
-    bytes: int
-    """In the file now, the total length of their lines."""
     stored: int
     acknowledged: int
     failed_commits: int
@@ -202,7 +200,6 @@ class Outbox:
             return Counters(
                 queued=self._queue.n_events,
                 pending=header.events,
-                bytes=header.bytes,
                 stored=self._queue.n_stored,
                 acknowledged=self._acknowledged,
                 failed_commits=self._file.failed_commits,

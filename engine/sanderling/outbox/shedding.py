@@ -129,7 +129,7 @@ def _pass(store: EventStore, header: OutboxHeader, row: EventRow, shed: list[str
         line = stored.line
         if isinstance(event, Decision):
             line = codec.encode(msgspec.structs.replace(event, pass_probability=0.5**level))
-        store.rewrite(header, stored, line, "level = level + 1")
+        store.rewrite(stored, line, "level = level + 1")
         return Counter()
 
     if isinstance(event, Decision):
@@ -147,7 +147,7 @@ def _drop_outcome(store: EventStore, header: OutboxHeader, row: EventRow) -> boo
     event = _decode(row)
     if stored is not None and isinstance(event, Outcome) and event.updates_state:
         line = codec.encode(as_observation(event))
-        store.rewrite(header, stored, line, "kind = 'observation', decision = NULL")
+        store.rewrite(stored, line, "kind = 'observation', decision = NULL")
         return False
     store.mark_gap_of(header, row)
     store.remove(header, row.seq)

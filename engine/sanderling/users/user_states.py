@@ -13,7 +13,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import lru_cache, reduce
 
 import msgspec
 import numpy as np
@@ -90,8 +90,9 @@ class UserStates:
         self._entropy = entropy
         self._states: LruCache[str, UserState] = LruCache(CACHED_USERS)
         self._forgotten: dict[str, set[str]] = {}
+        self.key = lru_cache(maxsize=CACHED_USERS)(self._key)
 
-    def key(self, user: str) -> str:
+    def _key(self, user: str) -> str:
         """Return the key under which a user's state is stored: 32 hex digits, an HMAC of the
         name."""
         return hmac.digest(self._secret, user.encode("utf-8", "surrogatepass"), "sha256").hex()[:32]
@@ -160,6 +161,8 @@ class UserStates:
         state = self._states.pop(key) or self._load_state(key)
         if state is not None:
             pseudonyms.add(state.pseudonym)
+
+        self.key.cache_clear()  # it holds the user's name
         return key, set(pseudonyms)
 
     def confirm_forgotten(self, key: str) -> None:
