@@ -49,7 +49,7 @@ def issue(store: ObjectStore, name: str, clock: Clock) -> str:
 
 
 def revoke(store: ObjectStore, name: str) -> None:
-    """Revoke the token of a device; collectors know within seconds.
+    """Revoke the token of a device; collectors follow within seconds.
 
     Raises `TokenError` where there is none.
     """
