@@ -192,7 +192,7 @@ def test_a_folder_in_place_of_the_file_is_an_error(tmp_path):
     [
         ("UPDATE event SET line = CAST(line AS TEXT) WHERE seq = 1", [1, 2]),
         ("UPDATE event SET id = CAST(x'ff' AS TEXT) WHERE seq = 1", [2, 3]),
-        ("UPDATE event SET kind = CAST(x'ff' AS TEXT), crc = 0 WHERE seq = 1", [2, 3]),
+        ("UPDATE event SET type = CAST(x'ff' AS TEXT), crc = 0 WHERE seq = 1", [2, 3]),
         ("UPDATE event SET crc = 'text' WHERE seq = 1", [2, 3]),
         ("UPDATE event SET line = 7 WHERE seq = 1", [2, 3]),
     ],

@@ -131,7 +131,7 @@ def test_the_reward_of_a_shed_decision_is_refused(tmp_path, updates_state):
     for start in range(0, 3000, 100):
         outbox.put_durable(decisions[start : start + 100])
     kept = {
-        id for (id,) in database(tmp_path).execute("SELECT id FROM event WHERE kind = 'decision'")
+        id for (id,) in database(tmp_path).execute("SELECT id FROM event WHERE type = 'decision'")
     }
     assert 0 < len(kept) < 1500
     shed = next(decision for decision in decisions if decision.id not in kept)

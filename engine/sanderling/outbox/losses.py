@@ -10,7 +10,7 @@ from sanderling.events.schema import Event
 from sanderling.events.semantics import type_of
 
 Dropped = Counter[tuple[str, str]]
-"""Events that were never numbered: (reason, kind) -> how many."""
+"""Events that were never numbered: (reason, type) -> how many."""
 
 
 class Losses:
@@ -33,10 +33,10 @@ class Losses:
 
     def drop(self, reason: str, events: Iterable[Event]) -> None:
         """Count events that were never numbered; the next write is to declare them."""
-        kinds = [(reason, type_of(event)) for event in events]
+        keys = [(reason, type_of(event)) for event in events]
         with self._lock:
-            self._undeclared.update(kinds)
-            self._by_reason[reason] += len(kinds)
+            self._undeclared.update(keys)
+            self._by_reason[reason] += len(keys)
 
     def undeclared(self) -> Dropped:
         """Return what is still to be declared."""

@@ -9,6 +9,7 @@ from sanderling.outbox.database import OutboxHeader
 from sanderling.outbox.state_table import GAP, StateTable
 
 MAX_GAPS = 10_000
+"""The bound on gaps, in memory and in the file."""
 
 
 def gap_key(pseudonym: str) -> str:
@@ -19,8 +20,8 @@ def gap_key(pseudonym: str) -> str:
 class StateGaps:
     """The pseudonyms with a gap, each until it is cleared. Thread-safe.
 
-    A gap is known at once, and marked in the file by the next write. Of more than `MAX_GAPS` some
-    are forgotten.
+    A gap is open as soon as it is added, and marked in the file by the next write. Of more than
+    `MAX_GAPS` some are discarded; training then drops the decisions of those users.
     """
 
     def __init__(self, states: StateTable) -> None:
@@ -57,13 +58,13 @@ class StateGaps:
             self._unmarked -= pseudonyms
 
     def discard(self, pseudonyms: Set[str]) -> None:
-        """Forget gaps; whoever does so sees to their marks in the file."""
+        """Discard gaps; the caller deletes their marks from the file."""
         with self._lock:
             self._unmarked -= pseudonyms
             self._open -= pseudonyms
 
     def discard_all(self) -> None:
-        """Forget all gaps; whoever does so sees to their marks in the file."""
+        """Discard all gaps; the caller deletes their marks from the file."""
         with self._lock:
             self._unmarked.clear()
             self._open.clear()
