@@ -225,7 +225,7 @@ class Engine:
         positive reward also updates the user's state, as `observe` does; pass `observe=False` if
         the app observes it itself.
 
-        Storage trouble is reported by the receipt, never raised. Raises `ValueError` for a value
+        A storage error is reported by the receipt, never raised. Raises `ValueError` for a value
         out of range, an item that is not on the slate, or a `kind` that is not 1 to 512 characters
         of valid Unicode.
         """

@@ -140,7 +140,7 @@ class Database:
         self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def checkpoint_every(self, pages: int) -> None:
-        """Fold the log into the file whenever it holds so many pages."""
+        """Fold the log into the file whenever it holds `pages` pages."""
         self._writer.wal_autocheckpoint(pages)
 
     def used_bytes(self) -> int:

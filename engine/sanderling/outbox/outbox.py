@@ -88,7 +88,7 @@ class Outbox:
     ) -> None:
         """Queue events and the user states that result from them.
 
-        Storage trouble is counted, never raised. Where `install` is given and is no longer the id
+        Storage errors are counted, never raised. Where `install` is given and is no longer the id
         of this install when the write takes place, nothing is stored.
         """
         self._queue.put(WriteRequest(events, states, install))
@@ -145,7 +145,7 @@ class Outbox:
             raise StorageError(f"the outbox's file cannot be read now: {error}") from error
 
     def states(self, prefix: str) -> dict[str, bytes]:
-        """Return the stored states whose keys start with a prefix; none on storage trouble."""
+        """Return the stored states whose keys start with a prefix; {} on a storage error."""
         try:
             return self._store.states.with_prefix(prefix)
         except apsw.Error:

@@ -49,7 +49,7 @@ _BEHAVIOUR = "('observation', 'state_reset')"
 
 
 def survives(id: str, level: int) -> bool:
-    """Return whether an id survives `level` passes, 0 to 64: its hash begins with so many zeros."""
+    """Return whether an id survives `level` passes, 0 to 64: its hash begins with `level` zeros."""
     digest = hashlib.blake2b(id.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> (MAX_LEVEL - level) == 0
 

@@ -54,7 +54,7 @@ class WriteQueue:
         return bool(self._requests)
 
     def has_room(self, n_events: int = 1) -> bool:
-        """Return whether so many more events may be queued now."""
+        """Return whether `n_events` more may be queued now."""
         return (
             not self.is_closed
             and self.n_events + n_events <= MAX_QUEUED

@@ -221,7 +221,7 @@ class UserProfiles:
     ) -> Callable[[float], None]:
         """Record the rewards of items of a slate, and what they change.
 
-        Return the function that waits at most so many seconds until all of it is durable. Raises
+        Return a function that waits, up to a timeout in s, until all of it is durable. Raises
         `StorageError` when it cannot be stored, or the slate was made under another pseudonym: the
         reward would link the two.
         """

@@ -1,4 +1,4 @@
-"""Each user's state and the pseudonym that stands for the user, cached in memory and handed out as
+"""Each user's state and the pseudonym that stands for the user, cached in memory and returned as
 bytes to store.
 
 A state lives in the vector space of one bundle. When the bundle changes, the state is recomputed
