@@ -16,12 +16,25 @@ from sanderling.upload.transport import HttpTransport, Transport
 from sanderling.upload.uploader import always
 
 MIN_PRIVACY_EPSILON = 0.1
+"""Bits are then flipped with probability 0.475; with less, nothing could be estimated."""
+
 MAX_PRIVACY_EPSILON = 20.0
+"""Bits are then flipped with probability 2e-9; more would protect nothing."""
+
 MAX_WINDOW_S = 366 * 86_400
+"""A year."""
+
 MIN_PSEUDONYM_DAYS = 1 / 24
+"""An hour."""
+
 MAX_PSEUDONYM_DAYS = 3660.0
+"""Ten years."""
+
 MIN_OUTBOX_BYTES = 2**16
+"""64 KiB: room for the empty tables and some decisions."""
+
 MAX_OUTBOX_BYTES = 2**50
+"""1 PiB: more is a mistake in the unit."""
 
 
 class OptionTypes(TypedDict, total=False):

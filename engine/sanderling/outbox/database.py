@@ -24,6 +24,8 @@ from sanderling.runtime.files import flush_path
 from sanderling.runtime.fork_safety import connect
 
 SCHEMA = 1
+"""The version of the tables; a file of a later one is refused, not reset."""
+
 DATABASE = "outbox.db"
 
 DAMAGED = "corrupt.db"

@@ -46,7 +46,7 @@ def scrub_pending(store: EventStore) -> None:
 def delete(store: EventStore, pseudonyms: Collection[str], keys: Collection[str]) -> None:
     """Delete rows and states, but not yet their bytes: a mark says that they are still there.
 
-    The events are declared lost; those that the lab may have are named by their numbers.
+    The events are declared lost; those that the collector may have are named by their numbers.
     """
     # Quotes inside JSON strings are escaped, so no text can contain this.
     needles = [f'"user":"{pseudonym}"'.encode() for pseudonym in pseudonyms]

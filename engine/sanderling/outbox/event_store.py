@@ -118,7 +118,7 @@ class EventStore:
         self.note_gaps(events)
 
     def note_gaps(self, events: Iterable[Event]) -> None:
-        """Note whose states cannot be rebuilt without these events. Thread-safe."""
+        """Add the gaps that these events leave in their users' states. Thread-safe."""
         install = self.header.install
         self.gaps.add(moved_by(event for event in events if event.install == install))
 
@@ -243,7 +243,7 @@ class EventStore:
     def loss(self, reason: str, counts: Mapping[str, int], lost_seqs: Sequence[int] = ()) -> Loss:
         """Return the event that declares a loss of `counts` events by type.
 
-        `lost_seqs` are the numbers of those that the lab may have all the same.
+        `lost_seqs` are the numbers of those that the collector may have nevertheless.
         """
         clock = self.boot.read()
         return Loss(
@@ -267,7 +267,7 @@ class EventStore:
         """Return the oldest events, at least one if any is stored.
 
         Before they leave they are durable and marked as sent: shedding never touches them then,
-        because the lab may have them.
+        because the collector may have them.
         """
         batch, damaged = self._read_oldest(max_events, max_bytes)
         while damaged and not batch:
@@ -296,7 +296,7 @@ class EventStore:
         return batch, len(damaged)
 
     def mark_sent(self, seq: int) -> None:
-        """Note that the events up to this number may have left the device."""
+        """Record that the events up to this number may have left the device."""
         with self.transaction(durable=True) as header:
             header.sent_seq = max(header.sent_seq, seq)
 

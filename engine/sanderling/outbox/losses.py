@@ -1,4 +1,4 @@
-"""What was lost since the outbox was opened: counted, and kept until it is declared to the lab."""
+"""What was lost since the outbox was opened: counted, and kept until a stored event declares it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Losses:
             return Counter(self._undeclared)
 
     def confirm_declared(self, dropped: Dropped) -> None:
-        """Note that the declaration of these has been committed."""
+        """Remove what a committed event has declared."""
         with self._lock:
             self._undeclared -= dropped
 

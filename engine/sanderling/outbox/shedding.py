@@ -8,7 +8,7 @@ over them would mean anything.
 A decision takes its outcomes along; one that updated its user's state stays, as an observation,
 because without it no later decision of the user could be learned from. Observations are shed only
 where they take more room than decisions, and leave a gap that is marked. Rows that were sent are
-never touched: the lab may have them.
+never touched: the collector may have them.
 """
 
 from __future__ import annotations
@@ -99,20 +99,20 @@ def _halve(store: EventStore) -> bool:
 
 
 def _next_level(store: EventStore) -> tuple[str, int | None]:
-    """Return which types of rows to halve, and their lowest level; None where nothing may go.
+    """Return which types of rows to halve, and their lowest level; None where nothing may be shed.
 
-    Of behaviour, and of decisions with their outcomes, whatever takes more room.
+    The types are behaviour, or decisions with their outcomes: those that take more room.
     """
     unsent = f"FROM event WHERE seq > {store.header.sent_seq}"
-    may_go = f"level < {MAX_LEVEL} AND type IN"
+    may_be_shed = f"level < {MAX_LEVEL} AND type IN"
     size = f"ifnull(sum(length(line)) FILTER (WHERE level < {MAX_LEVEL} AND ({{}})), 0)"
     behaviour = size.format(f"type IN {_BEHAVIOUR}")
     decisions = size.format(
-        f"type IN {_DECISIONS} OR decision IN (SELECT id {unsent} AND {may_go} {_DECISIONS})"
+        f"type IN {_DECISIONS} OR decision IN (SELECT id {unsent} AND {may_be_shed} {_DECISIONS})"
     )
     is_mostly_behaviour = store.execute(f"SELECT {behaviour} > {decisions} {unsent}").get
     types = _BEHAVIOUR if is_mostly_behaviour else _DECISIONS
-    return types, store.execute(f"SELECT min(level) {unsent} AND {may_go} {types}").get
+    return types, store.execute(f"SELECT min(level) {unsent} AND {may_be_shed} {types}").get
 
 
 def _pass(store: EventStore, header: OutboxHeader, row: EventRow, shed: list[str]) -> Counter[str]:

@@ -1,4 +1,4 @@
-"""Gaps: users whose state the lab cannot rebuild, because an event that updated it was lost."""
+"""Gaps: users whose state training cannot rebuild, because an event that updated it was lost."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class StateGaps:
         return pseudonym in self._open
 
     def add(self, pseudonyms: Set[str]) -> None:
-        """Note gaps that the next write is to mark in the file."""
+        """Add gaps, which the next write is to mark in the file."""
         with self._lock:
             self._unmarked |= pseudonyms
             self._remember(pseudonyms)
@@ -53,7 +53,7 @@ class StateGaps:
             return frozenset(self._unmarked)
 
     def confirm_marked(self, pseudonyms: Set[str]) -> None:
-        """Note that the marks of these gaps have been committed."""
+        """Remove gaps whose marks have been committed from the unmarked ones."""
         with self._lock:
             self._unmarked -= pseudonyms
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from sanderling.outbox.database import Database, OutboxHeader
 
 GAP = "gap:"
-"""Prefix of the marks that say whose state the lab cannot rebuild."""
+"""Prefix of the marks that say whose state training cannot rebuild."""
 CREATED_AT = "created"
 """The key under which the time is kept at which this identity was created."""
 UNSCRUBBED = "unscrubbed"

@@ -171,7 +171,7 @@ class UserStates:
         return key, set(pseudonyms)
 
     def confirm_forgotten(self, key: str) -> None:
-        """Note that nothing of a forgotten user is stored any more."""
+        """Use what is stored under a key again: the forgotten user's data has been deleted."""
         self._forgotten.pop(key, None)
 
     def _restore(self, key: str, scorer: Scorer) -> UserState:
