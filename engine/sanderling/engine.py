@@ -75,7 +75,7 @@ class Engine:
         )
         try:
             self._unchecked_bundle = ActiveBundle(
-                bundle, options.folder, owns_folder=self._state.is_held
+                bundle, options.folder, owns_folder=self._state.owns_folder
             )
         except BaseException:
             self._state.close(0.0)
@@ -225,7 +225,7 @@ class Engine:
         positive reward also updates the user's state, as `observe` does; pass `observe=False` if
         the app observes it itself.
 
-        Storage trouble is reported by the receipt, never raised. Raises `ValueError` for a value
+        A storage error is reported by the receipt, never raised. Raises `ValueError` for a value
         out of range, an item that is not on the slate, or a `kind` that is not 1 to 512 characters
         of valid Unicode.
         """
@@ -268,7 +268,7 @@ class Engine:
 
     def explain(self, decision: str) -> Explanation:
         """Replay one of the last 256 decisions bit for bit. Raises `KeyError` for any other id."""
-        return decisions.explain(self._profiles.remembered(decision))
+        return decisions.explain(self._profiles.decision_record(decision))
 
     def forget_user(self, user: str) -> None:
         """Erase every trace of a user on this device, events that are not sent yet included.
@@ -362,7 +362,7 @@ class Engine:
     def _begin_call(self) -> int:
         """Close reward windows that have ended; return the wall clock in ms, read once a call."""
         now_ms = self._clock.wall_ms()
-        self._profiles.tick(now_ms, self._active_bundle.scorer)
+        self._profiles.close_ended_windows(now_ms, self._active_bundle.scorer)
         return now_ms
 
     def _open_uploader(self, transport: Transport | None) -> Uploader | None:
@@ -389,7 +389,7 @@ class Engine:
         """Do what waits until all is uploaded: overwrite deleted bytes, rotate the identity."""
         if self._state.outbox is None:
             return
-        self._state.outbox.scrub_left()
+        self._state.outbox.scrub_pending()
         days = self._options.pseudonym_days
         now_ms = self._clock.wall_ms()
         self._unchecked_profiles.rotate_if_due(days, now_ms, self._active_bundle.scorer)

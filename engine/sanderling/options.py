@@ -13,18 +13,28 @@ from typing import TypedDict
 from sanderling.errors import shown
 from sanderling.runtime.clock import Clock, Entropy
 from sanderling.upload.transport import HttpTransport, Transport
+from sanderling.upload.uploader import always
 
 MIN_PRIVACY_EPSILON = 0.1
+"""Bits are then flipped with probability 0.475; with less, nothing could be estimated."""
+
 MAX_PRIVACY_EPSILON = 20.0
+"""Bits are then flipped with probability 2e-9; more would protect nothing."""
+
 MAX_WINDOW_S = 366 * 86_400
+"""A year."""
+
 MIN_PSEUDONYM_DAYS = 1 / 24
+"""An hour."""
+
 MAX_PSEUDONYM_DAYS = 3660.0
+"""Ten years."""
+
 MIN_OUTBOX_BYTES = 2**16
+"""64 KiB: room for the empty tables and some decisions."""
+
 MAX_OUTBOX_BYTES = 2**50
-
-
-def _always() -> bool:
-    return True
+"""1 PiB: more is a mistake in the unit."""
 
 
 class OptionTypes(TypedDict, total=False):
@@ -97,9 +107,10 @@ class EngineOptions:
     start empty, open reward windows get their default outcomes first, and slates from before can no
     longer be rewarded. Needs `state`, and `collector` or `transport`."""
 
-    may_upload: Callable[[], bool] = _always
+    may_upload: Callable[[], bool] = always
     """Called before each batch; return False to wait, for example until the device is idle,
-    charging or unmetered."""
+    charging or unmetered. One that raises counts as False. In the background uploading resumes
+    within a minute of the first True."""
 
     transport: Transport | None = None
     """Carries batches instead of HTTP to `collector`."""

@@ -213,7 +213,7 @@ def test_a_decision_during_forgetting_leaves_no_event(engine):
     record_everything(engine, "anna")
     scorer = scorer_of(engine)
     known = profiles_of(engine).snapshot("anna", 0, scorer)
-    record = profiles_of(engine).remembered(engine.recommend("anna").decision)
+    record = profiles_of(engine).decision_record(engine.recommend("anna").decision)
     engine.forget_user("anna")
     profiles_of(engine).record_decision(record, known.state, None, 0)
     with pytest.raises(KeyError):

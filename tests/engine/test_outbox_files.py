@@ -192,14 +192,14 @@ def test_a_folder_in_place_of_the_file_is_an_error(tmp_path):
     [
         ("UPDATE event SET line = CAST(line AS TEXT) WHERE seq = 1", [1, 2]),
         ("UPDATE event SET id = CAST(x'ff' AS TEXT) WHERE seq = 1", [2, 3]),
-        ("UPDATE event SET kind = CAST(x'ff' AS TEXT), crc = 0 WHERE seq = 1", [2, 3]),
+        ("UPDATE event SET type = CAST(x'ff' AS TEXT), crc = 0 WHERE seq = 1", [2, 3]),
         ("UPDATE event SET crc = 'text' WHERE seq = 1", [2, 3]),
         ("UPDATE event SET line = 7 WHERE seq = 1", [2, 3]),
     ],
 )
 def test_a_value_of_another_type_blocks_nothing(tmp_path, damage, left):
-    """A flipped bit can turn bytes into text: the row is read as bytes or set aside, and the
-    rest goes on."""
+    """A flipped bit can turn bytes into text: the row is read as bytes or set aside, and
+    uploading continues."""
     make_folder(tmp_path, 2)
     apsw.Connection(str(tmp_path / "outbox.db")).execute(damage)
     outbox, _ = open_outbox(tmp_path)
@@ -310,7 +310,7 @@ def test_an_empty_ballast_is_filled_again(tmp_path):
 
 
 def test_damaged_rows_do_not_block_shedding(tmp_path):
-    """When room must be made, unreadable rows are removed first, declared, and shedding goes on."""
+    """When room must be made, unreadable rows are removed and declared, and others still shed."""
     outbox = Outbox(tmp_path, limit_bytes=256 * 1024, clock=FakeClock())
     make = EventFactory(outbox.install)
     outbox.put_durable([make.decision() for _ in range(10)])

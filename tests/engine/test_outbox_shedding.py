@@ -1,4 +1,4 @@
-"""A full outbox sheds whole decisions, declares them, and goes on storing."""
+"""A full outbox sheds whole decisions, declares them, and still stores new ones."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_shedding_removes_whole_decisions_and_declares_them(tmp_path):
 
 
 def test_an_unreadable_event_does_not_block_shedding(tmp_path):
-    """A stored event that breaks the wire contract is removed and declared, and storing goes on."""
+    """A stored event that breaks the wire contract is removed and declared; others are stored."""
     outbox, make = open_outbox(tmp_path, limit_bytes=LIMIT)
     for _ in range(6000):
         outbox.put([make.decision(caps={"": 1})])
@@ -131,7 +131,7 @@ def test_the_reward_of_a_shed_decision_is_refused(tmp_path, updates_state):
     for start in range(0, 3000, 100):
         outbox.put_durable(decisions[start : start + 100])
     kept = {
-        id for (id,) in database(tmp_path).execute("SELECT id FROM event WHERE kind = 'decision'")
+        id for (id,) in database(tmp_path).execute("SELECT id FROM event WHERE type = 'decision'")
     }
     assert 0 < len(kept) < 1500
     shed = next(decision for decision in decisions if decision.id not in kept)

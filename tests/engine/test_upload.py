@@ -180,7 +180,7 @@ PAGES = {
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_refused_batch_loses_nothing(bench, name):
-    """After a day in which each batch was refused, whoever did so, every event arrives."""
+    """After a day in which every batch was refused, also by proxies, every event arrives."""
     b = bench(300, PAGES[name])
     while b.clock.mono_ms() < 86_400_000:
         b.clock.advance(max(0.01, b.uploader.step()))
@@ -272,7 +272,7 @@ def test_drain_includes_queued_events_and_ends_in_time(bench):
 
 
 def test_drain_continues_behind_a_damaged_batch(bench):
-    """Where all events of the next batch are damaged, `drain` goes on to those that follow."""
+    """Where all events of the next batch are damaged, `drain` continues with those that follow."""
     b = bench(5, max_events=2)
     database(b.folder).execute("UPDATE event SET crc = 0 WHERE seq <= 4")
     assert b.uploader.drain(5.0)

@@ -26,7 +26,8 @@ MAX_LOST_SEQS = 2000
 MAX_STEPS = 256
 
 Id = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}$")]
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
+MAX_NAME = 512
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
 SequenceNumber = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 Probability = Annotated[float, msgspec.Meta(ge=1e-300, le=1.0)]  # its inverse is finite
 Unit = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]

@@ -13,7 +13,10 @@ from sanderling.outbox.database import PAGE_BYTES, Database
 from sanderling.runtime.clock import Entropy
 
 BALLAST_BYTES = 2 * 2**20
+"""The ballast's size where the limit and the disk allow it."""
+
 MIN_LOG_PAGES = 8
+"""Pages of the log before it is folded into the file, at least: fewer would cost a fold a write."""
 
 
 class Ballast:

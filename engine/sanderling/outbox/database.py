@@ -24,10 +24,18 @@ from sanderling.runtime.files import flush_path
 from sanderling.runtime.fork_safety import connect
 
 SCHEMA = 1
+"""The version of the tables; a file of a later one is refused, not reset."""
+
 DATABASE = "outbox.db"
+
 DAMAGED = "corrupt.db"
+"""The name under which a damaged file is kept."""
+
 PAGE_BYTES = 4096
+"""SQLite's default page size."""
+
 BUSY_TIMEOUT_MS = 2000
+"""How long a statement waits for the lock of another process that has the file open."""
 
 # `one` keeps the header a single row.
 _TABLES = """
@@ -35,10 +43,10 @@ CREATE TABLE IF NOT EXISTS meta (one INTEGER PRIMARY KEY CHECK (one = 1), instal
   secret BLOB NOT NULL, seq INTEGER NOT NULL, sent_seq INTEGER NOT NULL, events INTEGER NOT NULL,
   crc INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS event (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,
-  kind TEXT NOT NULL, decision TEXT, level INTEGER NOT NULL, line BLOB NOT NULL,
+  type TEXT NOT NULL, decision TEXT, level INTEGER NOT NULL, line BLOB NOT NULL,
   crc INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS event_decision ON event (decision) WHERE decision IS NOT NULL;
-CREATE TABLE IF NOT EXISTS state (user TEXT PRIMARY KEY, value BLOB NOT NULL, crc INTEGER NOT NULL,
+CREATE TABLE IF NOT EXISTS state (key TEXT PRIMARY KEY, value BLOB NOT NULL, crc INTEGER NOT NULL,
   seq INTEGER NOT NULL);
 """
 
@@ -134,7 +142,7 @@ class Database:
         self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def checkpoint_every(self, pages: int) -> None:
-        """Fold the log into the file whenever it holds so many pages."""
+        """Fold the log into the file whenever it holds `pages` pages."""
         self._writer.wal_autocheckpoint(pages)
 
     def used_bytes(self) -> int:

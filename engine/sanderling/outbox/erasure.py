@@ -21,20 +21,23 @@ from sanderling.outbox.state_table import UNSCRUBBED
 def forget(store: EventStore, pseudonyms: Collection[str], keys: Collection[str]) -> None:
     """Erase the events of these pseudonyms and the states under these keys.
 
-    On an error the rows may be gone already; `scrub_left` then sees to their bytes.
+    On an error the rows may be gone already; `scrub_pending` then overwrites their bytes.
     """
     store.ballast.run(lambda: delete(store, pseudonyms, keys))
     _scrub(store)
 
 
 def reset_identity(store: EventStore) -> None:
-    """Erase everything and take a new identity; bytes that stay now are left to `scrub_left`."""
+    """Erase everything and take a new identity; what cannot be overwritten now is left marked."""
     store.ballast.run(store.delete_all)
-    scrub_left(store)
+    scrub_pending(store)
 
 
-def scrub_left(store: EventStore) -> None:
-    """Overwrite deleted bytes that could not be overwritten before; on trouble, another time."""
+def scrub_pending(store: EventStore) -> None:
+    """Overwrite deleted bytes that could not be overwritten before.
+
+    Storage errors are ignored: the mark stays, and the next call tries again.
+    """
     with suppress(apsw.Error, OSError):
         if store.states.get(UNSCRUBBED) is not None:
             _scrub(store)
@@ -43,13 +46,14 @@ def scrub_left(store: EventStore) -> None:
 def delete(store: EventStore, pseudonyms: Collection[str], keys: Collection[str]) -> None:
     """Delete rows and states, but not yet their bytes: a mark says that they are still there.
 
-    The events are declared lost; those that the lab may have are named by their numbers.
+    The events are declared lost; those that the collector may have are named by their numbers.
     """
+    # Quotes inside JSON strings are escaped, so no text can contain this.
     needles = [f'"user":"{pseudonym}"'.encode() for pseudonym in pseudonyms]
     contains = "instr(CAST(line AS BLOB), ?)"
     with store.transaction(durable=True) as header:
         rows = [
-            (row.seq, row.kind) for needle in needles for row in store.rows(contains, (needle,))
+            (row.seq, row.type) for needle in needles for row in store.rows(contains, (needle,))
         ]
         rows.sort()
         for seq, _ in rows:
@@ -58,7 +62,7 @@ def delete(store: EventStore, pseudonyms: Collection[str], keys: Collection[str]
 
         for start in range(0, len(rows), MAX_LOST_SEQS):
             part = rows[start : start + MAX_LOST_SEQS]
-            counts = Counter(kind for _, kind in part)
+            counts = Counter(type for _, type in part)
             sent = [seq for seq, _ in part if seq <= header.sent_seq]
             store.insert(header, store.loss("forgotten", counts, sent))
         store.states.put(header, UNSCRUBBED, b"")

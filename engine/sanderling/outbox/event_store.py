@@ -32,13 +32,18 @@ from sanderling.outbox.state_gaps import StateGaps
 from sanderling.outbox.state_table import GAP, UNSCRUBBED, StateTable
 from sanderling.runtime.clock import Clock, Entropy, uuid7
 
-MAX_REASON = 512
 MAX_SHED = 10_000
+"""Shed decisions that are remembered; the reward of an older one is stored, and has no decision."""
+
 EMERGENCY_ROWS = 8
+"""Rows deleted in one transaction on a full disk: their log must fit into the ballast's space."""
+
 ROOM_FOR_EVENT = 2048
+"""Bytes of free pages in the file for each event, about, before the ballast is used for a write."""
 
 DECISION_SHED = "its decision was shed when the outbox was full"
 IDENTITY_RESET = "this install has taken a new identity since"
+# Quotes inside JSON strings are escaped, so no text of an event can contain this.
 _USER = re.compile(rb'"user":"([0-9a-f]{32})"')
 
 
@@ -53,7 +58,7 @@ class EventStore:
         self.limit = limit_bytes
         self.losses = Losses()
         self.shed_decisions: dict[str, None] = {}
-        self.boot = BootClock(clock, entropy)  # of this run under the present identity
+        self.boot = BootClock(clock, entropy)  # of this run under the current identity
         self._clock = clock
         self._entropy = entropy
         self._database = Database(folder, limit_bytes, entropy)
@@ -84,11 +89,11 @@ class EventStore:
     def rows(self, condition: str, parameters: Sequence[Any] = ()) -> Iterator[EventRow]:
         """Yield the events that an SQL condition, with order and limit, selects."""
         columns = (
-            "seq, CAST(id AS BLOB), ifnull(CAST(kind AS BLOB), x''), level, CAST(line AS BLOB), crc"
+            "seq, CAST(id AS BLOB), ifnull(CAST(type AS BLOB), x''), level, CAST(line AS BLOB), crc"
         )
         query = f"SELECT {columns} FROM event WHERE {condition}"
-        for seq, id, kind, level, line, crc in self.execute(query, parameters):
-            yield EventRow(seq, id, kind.decode(errors="replace"), level, line, crc)
+        for seq, id, type, level, line, crc in self.execute(query, parameters):
+            yield EventRow(seq, id, type.decode(errors="replace"), level, line, crc)
 
     def used_bytes(self) -> int:
         """Return the bytes that count against the limit."""
@@ -113,7 +118,7 @@ class EventStore:
         self.note_gaps(events)
 
     def note_gaps(self, events: Iterable[Event]) -> None:
-        """Note whose states cannot be rebuilt without these events. Thread-safe."""
+        """Add the gaps that these events leave in their users' states. Thread-safe."""
         install = self.header.install
         self.gaps.add(moved_by(event for event in events if event.install == install))
 
@@ -142,9 +147,10 @@ class EventStore:
             self.gaps.mark(header, gaps)
             reasons = [self._write_request(header, each, refused_events) for each in requests]
             lost = dropped + refused_events
+            # Dropped events use up numbers, so that the gap in `seq` equals the declared loss.
             header.seq += lost.total()
             for reason in sorted({reason for reason, _ in lost}):
-                counts = {kind: n for (why, kind), n in lost.items() if why == reason}
+                counts = {type: n for (why, type), n in lost.items() if why == reason}
                 self.insert(header, self.loss(reason, counts))
 
         self.gaps.confirm_marked(gaps)
@@ -157,6 +163,7 @@ class EventStore:
         return reasons
 
     def _write_request(self, header: OutboxHeader, request: WriteRequest, refused: Dropped) -> str:
+        """Store the events and states of one request; return why some were refused, or ""."""
         if request.install not in (None, header.install):
             return IDENTITY_RESET
 
@@ -191,7 +198,7 @@ class EventStore:
         seq = header.seq + 1
         try:
             line = codec.encode(msgspec.structs.replace(event, seq=seq))
-        except (TypeError, ValueError, UnicodeEncodeError, msgspec.MsgspecError) as error:
+        except (TypeError, ValueError, msgspec.MsgspecError) as error:
             return f"expected an event that can be encoded, found {error}"
         if len(line) > wire.MAX_LINE:
             return f"expected an event of at most {wire.MAX_LINE} bytes, found {len(line)}"
@@ -225,25 +232,26 @@ class EventStore:
 
     def mark_gap_of(self, header: OutboxHeader, row: EventRow) -> None:
         """Mark the gap that a row leaves, if any; of a damaged row, as far as it can be read."""
-        if row.kind in ("decision", "loss"):
+        if row.type in ("decision", "loss"):
             return
         event = row.intact()
+        # As for `_USER`, the field itself is the only place where these bytes can stand.
         if event is not None and b'"updates_state":false' in event.line:
             return
         self.gaps.mark(header, (name.decode() for name in _USER.findall(row.line or b"")))
 
     def loss(self, reason: str, counts: Mapping[str, int], lost_seqs: Sequence[int] = ()) -> Loss:
-        """Return the event that declares a loss of `counts` events by kind.
+        """Return the event that declares a loss of `counts` events by type.
 
-        `lost_seqs` are the numbers of those that the lab may have all the same.
+        `lost_seqs` are the numbers of those that the collector may have nevertheless.
         """
         clock = self.boot.read()
         return Loss(
             id=uuid7(clock.wall, self._entropy),
             install=self.header.install,
-            seq=1,
+            seq=1,  # a placeholder: `insert` assigns the number
             clock=clock,
-            reason=reason[:MAX_REASON] or "unknown",
+            reason=reason[: wire.MAX_NAME] or "unknown",
             decisions=counts.get("decision", 0),
             outcomes=counts.get("outcome", 0),
             observations=counts.get("observation", 0) + counts.get("state_reset", 0),
@@ -259,7 +267,7 @@ class EventStore:
         """Return the oldest events, at least one if any is stored.
 
         Before they leave they are durable and marked as sent: shedding never touches them then,
-        because the lab may have them.
+        because the collector may have them.
         """
         batch, damaged = self._read_oldest(max_events, max_bytes)
         while damaged and not batch:
@@ -269,7 +277,7 @@ class EventStore:
         return batch
 
     def _read_oldest(self, max_events: int, max_bytes: int) -> tuple[list[StoredEvent], int]:
-        """Return the intact ones of the first rows, and how many others were removed."""
+        """Return the intact events of the first rows, and how many damaged rows were removed."""
         batch: list[StoredEvent] = []
         damaged: list[EventRow] = []
         size = 0
@@ -288,7 +296,7 @@ class EventStore:
         return batch, len(damaged)
 
     def mark_sent(self, seq: int) -> None:
-        """Note that the events up to this number may have left the device."""
+        """Record that the events up to this number may have left the device."""
         with self.transaction(durable=True) as header:
             header.sent_seq = max(header.sent_seq, seq)
 
@@ -320,11 +328,11 @@ class EventStore:
             self.ballast.run(partial(self._remove_as_lost, row, reason))
 
     def _remove_as_lost(self, row: EventRow, reason: str) -> None:
-        reason = reason[:MAX_REASON]
+        reason = reason[: wire.MAX_NAME]
         with self.transaction(durable=True) as header:
             self.mark_gap_of(header, row)
             self.remove(header, row.seq)
-            self.insert(header, self.loss(reason, {row.kind: 1}, [row.seq]))
+            self.insert(header, self.loss(reason, {row.type: 1}, [row.seq]))
         self.losses.count(reason, 1)
 
     def _seq_of(self, id: str) -> int | None:

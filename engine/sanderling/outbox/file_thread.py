@@ -14,9 +14,16 @@ from sanderling.outbox.shedding import make_room
 from sanderling.outbox.write_queue import CLOSED, WriteQueue
 
 GATHER_S = 0.02
+"""How long requests without a waiting caller are gathered: one sync then serves a burst."""
+
 FIRST_RETRY_S = 0.05
+"""The pause after a failed write, which doubles with each failure."""
+
 MAX_RETRY_S = 2.0
+"""The longest pause: storage that recovers is used again within seconds."""
+
 CALL_TIMEOUT_S = 30.0
+"""How long a call waits: longer than rewriting a file of the default size on a slow disk."""
 
 T = TypeVar("T")
 
@@ -33,7 +40,7 @@ class FileThread:
         self._queue = queue
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._retry_s = 0.0
-        self._turn = Lock()  # held by the caller who uses the file where there is no thread
+        self._file_lock = Lock()  # held by the caller that uses the file where there is no thread
         self._thread: Thread | None = None
         if threaded:
             self._thread = Thread(target=self._run, name="sanderling-outbox", daemon=True)
@@ -42,10 +49,10 @@ class FileThread:
     def work(self) -> None:
         """Write what is queued, in the caller's thread; what fails stays queued.
 
-        Where there is a thread nothing happens.
+        A no-op where there is a thread.
         """
         if self._thread is None:
-            with self._turn:
+            with self._file_lock:
                 self._write_queue()
 
     def call(self, action: Callable[[], T]) -> T:
@@ -58,14 +65,14 @@ class FileThread:
                 self._calls.append((action, answer))
                 self._queue.changed.notify_all()
         if self._thread is None:
-            with self._turn:
+            with self._file_lock:
                 _run_call(action, answer)
         return _result(answer, CALL_TIMEOUT_S, "the outbox did not answer")
 
     def wait(self, done: Future[None], timeout_s: float) -> None:
         """Return when a submitted request is on disk; else raise `StorageError`."""
         self.work()
-        # Without a thread nobody else will write it: it is on disk now, or the write has failed.
+        # Without a thread `work` has just written it, or has failed to.
         timeout_s = timeout_s if self._thread else 0.0
         _result(done, timeout_s, "the reward is not known to be on disk")
 
@@ -75,8 +82,8 @@ class FileThread:
         if self._thread is not None:
             self._thread.join(timeout_s)
         else:
-            with self._turn:
-                self._end()
+            with self._file_lock:
+                self._finish()
 
     def _run(self) -> None:
         while True:
@@ -90,7 +97,7 @@ class FileThread:
             if is_last:
                 break
             self._write_group()
-        self._end()
+        self._finish()
 
     def _wait_for_work(self) -> None:
         """Wait for a call, the end, or something to write: a reward at once, all else gathered."""
@@ -105,7 +112,7 @@ class FileThread:
         changed.wait_for(lambda: has_call() or bool(self._queue))
         changed.wait_for(lambda: has_call() or self._queue.is_urgent(), GATHER_S)
 
-    def _end(self) -> None:
+    def _finish(self) -> None:
         self._write_queue()
         self._store.close()
         self._queue.drop_rest()
@@ -124,7 +131,7 @@ class FileThread:
             has_room = self._store.used_bytes() <= self._store.limit or make_room(self._store)
             refused = self._store.write(group, durable) if has_room else None
         except Exception:
-            # Whatever it was, the app goes on and the group stays queued; the failure is counted.
+            # Whatever it was, the app continues and the group stays queued; the failure is counted.
             # Some of it may be stored all the same: the events' ids make the retry idempotent.
             self.failed_commits += 1
             self._retry_s = min(MAX_RETRY_S, 2 * self._retry_s or FIRST_RETRY_S)

@@ -33,7 +33,7 @@ class FolderLock:
             raise unusable(folder, error) from error
 
     def close(self) -> None:
-        """Let another engine have the folder."""
+        """Release the folder."""
         with suppress(apsw.Error):  # a failing disk must not keep an engine from closing
             self._connection.close()
 

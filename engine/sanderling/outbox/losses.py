@@ -1,4 +1,4 @@
-"""What was lost since the outbox was opened: counted, and kept until it is declared to the lab."""
+"""What was lost since the outbox was opened: counted, and kept until a stored event declares it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sanderling.events.schema import Event
 from sanderling.events.semantics import type_of
 
 Dropped = Counter[tuple[str, str]]
-"""Events that were never numbered: (reason, kind) -> how many."""
+"""Events that were never numbered: (reason, type) -> how many."""
 
 
 class Losses:
@@ -33,10 +33,10 @@ class Losses:
 
     def drop(self, reason: str, events: Iterable[Event]) -> None:
         """Count events that were never numbered; the next write is to declare them."""
-        kinds = [(reason, type_of(event)) for event in events]
+        keys = [(reason, type_of(event)) for event in events]
         with self._lock:
-            self._undeclared.update(kinds)
-            self._by_reason[reason] += len(kinds)
+            self._undeclared.update(keys)
+            self._by_reason[reason] += len(keys)
 
     def undeclared(self) -> Dropped:
         """Return what is still to be declared."""
@@ -44,7 +44,7 @@ class Losses:
             return Counter(self._undeclared)
 
     def confirm_declared(self, dropped: Dropped) -> None:
-        """Note that the declaration of these has been committed."""
+        """Remove what a committed event has declared."""
         with self._lock:
             self._undeclared -= dropped
 

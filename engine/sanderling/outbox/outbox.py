@@ -24,18 +24,25 @@ from sanderling.runtime.clock import Clock, Entropy
 
 @dataclass(frozen=True)
 class Counters:
-    """Numbers of events, since opening unless said otherwise."""
+    """What is in the outbox, and what became of events since it was opened."""
 
     queued: int
-    """In memory now."""
+    """Events that are in memory now and not yet in the file."""
+
     pending: int
-    """In the file now."""
+    """Events that are in the file now."""
+
     stored: int
+    """Events that have been written to the file."""
+
     acknowledged: int
+    """Events that were deleted because the collector has them."""
+
     failed_commits: int
-    """Failed tries to write, not events."""
+    """How often a write failed; its events stayed queued."""
+
     lost: dict[str, int]
-    """By reason."""
+    """Events that were lost, by reason."""
 
 
 class Outbox:
@@ -55,7 +62,7 @@ class Outbox:
         threaded: bool = True,
     ) -> None:
         self._store = EventStore(Path(folder), limit_bytes, clock, entropy)
-        erasure.scrub_left(self._store)
+        erasure.scrub_pending(self._store)
         self._queue = WriteQueue(self._store)
         self._file = FileThread(self._store, self._queue, threaded)
         self._acknowledged = 0
@@ -73,7 +80,7 @@ class Outbox:
 
     @property
     def boot(self) -> BootClock:
-        """The boot id and clocks of this run under the present identity."""
+        """The boot id and clocks of this run under the current identity."""
         return self._store.boot
 
     def put(
@@ -81,7 +88,7 @@ class Outbox:
     ) -> None:
         """Queue events and the user states that result from them.
 
-        Storage trouble is counted, never raised. Where `install` is given and is no longer the id
+        Storage errors are counted, never raised. Where `install` is given and is no longer the id
         of this install when the write takes place, nothing is stored.
         """
         self._queue.put(WriteRequest(events, states, install))
@@ -103,7 +110,7 @@ class Outbox:
     ) -> None:
         """Return when the events, their states and all that was queued before are on disk.
 
-        Raises `StorageError` otherwise; after a timeout the outbox goes on trying.
+        Raises `StorageError` otherwise; after a timeout the outbox still tries to write them.
         """
         self.submit(events, states)(timeout_s)
 
@@ -112,10 +119,11 @@ class Outbox:
         self._file.work()
 
     def clear_gap(self, pseudonym: str) -> bool:
-        """Return whether the lab cannot rebuild this user's state, and forget that.
+        """Clear a user's gap; return whether there was one to close.
 
-        The caller then queues a `StateReset` that closes the gap. Returns False while the queue
-        takes nothing, so that the gap is closed some other time.
+        A gap means that training cannot rebuild this user's state. After True the caller must queue
+        a `StateReset`, which closes it. Returns False while the queue takes nothing; the gap then
+        stays.
         """
         if pseudonym not in self._store.gaps or not self._queue.has_room():
             return False
@@ -137,10 +145,12 @@ class Outbox:
             raise StorageError(f"the outbox's file cannot be read now: {error}") from error
 
     def states(self, prefix: str) -> dict[str, bytes]:
-        """Return the stored states whose keys start with a prefix; none on storage trouble."""
+        """Return the stored states whose keys start with a prefix; {} on a storage error."""
         try:
             return self._store.states.with_prefix(prefix)
         except apsw.Error:
+            # Only open reward windows are read so. Without them the engine still starts, and their
+            # default outcomes are lost.
             return {}
 
     def oldest(self, max_events: int, max_bytes: int) -> list[StoredEvent]:
@@ -189,9 +199,12 @@ class Outbox:
         if not self._queue and self._store.header.events == 0:
             erasure.reset_identity(self._store)
 
-    def scrub_left(self) -> None:
-        """Overwrite deleted bytes that could not be overwritten yet; on trouble, another time."""
-        self._file.call(lambda: erasure.scrub_left(self._store))
+    def scrub_pending(self) -> None:
+        """Overwrite deleted bytes that could not be overwritten yet, if that is possible now.
+
+        Raises `StorageError` when the outbox is closed or does not answer.
+        """
+        self._file.call(lambda: erasure.scrub_pending(self._store))
 
     def counters(self) -> Counters:
         """Return what is waiting, and what became of the rest."""

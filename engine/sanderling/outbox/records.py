@@ -1,4 +1,4 @@
-"""What goes into the outbox, what comes out of it, and a row as it lies in the file."""
+"""The outbox's data: write requests, stored events, and rows of the event table."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class WriteRequest:
     install: str | None = None
     """Where given, the request is refused under any other install id."""
     done: Future[None] | None = None
-    """Set once the events are on disk, or never will be; without it nobody waits."""
+    """Set once the events are on disk, or never will be; None if no caller waits."""
 
     def concerns(self, pseudonyms: Set[str], keys: Set[str]) -> bool:
         """Return whether it holds events of one of these users, or only a state of one of them."""
@@ -44,8 +44,10 @@ class EventRow:
 
     seq: int
     id: bytes | None
-    kind: str
+    type: str
+    """The wire's `type`, such as decision."""
     level: int
+    """How many passes of shedding the row has survived."""
     line: bytes | None
     crc: object
 

@@ -8,7 +8,7 @@ over them would mean anything.
 A decision takes its outcomes along; one that updated its user's state stays, as an observation,
 because without it no later decision of the user could be learned from. Observations are shed only
 where they take more room than decisions, and leave a gap that is marked. Rows that were sent are
-never touched: the lab may have them.
+never touched: the collector may have them.
 """
 
 from __future__ import annotations
@@ -30,19 +30,26 @@ from sanderling.outbox.state_gaps import MAX_GAPS
 from sanderling.outbox.state_table import CREATED_AT, UNSCRUBBED
 
 ROWS_PER_TRANSACTION = 500
-MAX_LEVEL = 64
+"""Rows of one transaction, so that the log and the memory for them stay small."""
 
-# Shares of the limit: what to shed down to, and what states may take.
+MAX_LEVEL = 64
+"""The highest level: the bits of the hash by which rows survive."""
+
 TARGET_SHARE = 0.75
+"""The share of the limit that a full outbox is shed down to."""
+
 STATES_SHARE = 0.25
+"""The share of the limit that user states may take."""
+
 BYTES_PER_MARK = 2048
+"""Bytes of the limit for each mark of a gap: a small outbox keeps few of them."""
 
 _DECISIONS = "('decision')"
 _BEHAVIOUR = "('observation', 'state_reset')"
 
 
 def survives(id: str, level: int) -> bool:
-    """Return whether an id survives `level` passes, 0 to 64: its hash begins with so many zeros."""
+    """Return whether an id survives `level` passes, 0 to 64: its hash begins with `level` zeros."""
     digest = hashlib.blake2b(id.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> (MAX_LEVEL - level) == 0
 
@@ -73,8 +80,8 @@ def _halve(store: EventStore) -> bool:
     loss = store.loss("full", {})
     counts: Counter[str] = Counter()
     last_seq = store.header.sent_seq
-    kinds, lowest = _next_level(store)
-    condition = f"seq > ? AND kind IN {kinds} AND level = ? ORDER BY seq LIMIT ?"
+    types, lowest = _next_level(store)
+    condition = f"seq > ? AND type IN {types} AND level = ? ORDER BY seq LIMIT ?"
     while rows := list(store.rows(condition, (last_seq, lowest, ROWS_PER_TRANSACTION))):
         last_seq = rows[-1].seq
         removed: Counter[str] = Counter()
@@ -92,37 +99,34 @@ def _halve(store: EventStore) -> bool:
 
 
 def _next_level(store: EventStore) -> tuple[str, int | None]:
-    """Return which kinds of rows to halve, and their lowest level; None where nothing may go.
+    """Return which types of rows to halve, and their lowest level; None where nothing may be shed.
 
-    Of behaviour, and of decisions with their outcomes, whatever takes more room.
+    The types are behaviour, or decisions with their outcomes: those that take more room.
     """
     unsent = f"FROM event WHERE seq > {store.header.sent_seq}"
-    may_go = f"level < {MAX_LEVEL} AND kind IN"
+    may_be_shed = f"level < {MAX_LEVEL} AND type IN"
     size = f"ifnull(sum(length(line)) FILTER (WHERE level < {MAX_LEVEL} AND ({{}})), 0)"
-    behaviour = size.format(f"kind IN {_BEHAVIOUR}")
+    behaviour = size.format(f"type IN {_BEHAVIOUR}")
     decisions = size.format(
-        f"kind IN {_DECISIONS} OR decision IN (SELECT id {unsent} AND {may_go} {_DECISIONS})"
+        f"type IN {_DECISIONS} OR decision IN (SELECT id {unsent} AND {may_be_shed} {_DECISIONS})"
     )
-    kinds = (
-        _BEHAVIOUR
-        if store.execute(f"SELECT {behaviour} > {decisions} {unsent}").get
-        else (_DECISIONS)
-    )
-    return kinds, store.execute(f"SELECT min(level) {unsent} AND {may_go} {kinds}").get
+    is_mostly_behaviour = store.execute(f"SELECT {behaviour} > {decisions} {unsent}").get
+    types = _BEHAVIOUR if is_mostly_behaviour else _DECISIONS
+    return types, store.execute(f"SELECT min(level) {unsent} AND {may_be_shed} {types}").get
 
 
 def _pass(store: EventStore, header: OutboxHeader, row: EventRow, shed: list[str]) -> Counter[str]:
     """Let a row survive or remove it; `shed` receives the id of a decision that is removed.
 
-    Return what was removed, by kind.
+    Return what was removed, by type.
     """
     stored = row.intact()
     event = _decode(row)
     if stored is None or event is None:
-        # Nobody can use a row that is damaged, or that the lab could not read.
+        # A row that is damaged, or cannot be decoded, is of no use to training.
         store.mark_gap_of(header, row)
         store.remove(header, row.seq)
-        return Counter({row.kind: 1})
+        return Counter({row.type: 1})
 
     level = row.level + 1
     if survives(stored.id, level):
@@ -138,7 +142,7 @@ def _pass(store: EventStore, header: OutboxHeader, row: EventRow, shed: list[str
     store.remove(header, row.seq)
     outcomes = list(store.rows("decision = ? AND seq > ?", (stored.id, header.sent_seq)))
     n_removed = sum(_drop_outcome(store, header, outcome) for outcome in outcomes)
-    return Counter({row.kind: 1, "outcome": n_removed})
+    return Counter({row.type: 1, "outcome": n_removed})
 
 
 def _drop_outcome(store: EventStore, header: OutboxHeader, row: EventRow) -> bool:
@@ -147,7 +151,7 @@ def _drop_outcome(store: EventStore, header: OutboxHeader, row: EventRow) -> boo
     event = _decode(row)
     if stored is not None and isinstance(event, Outcome) and event.updates_state:
         line = codec.encode(as_observation(event))
-        store.rewrite(stored, line, "kind = 'observation', decision = NULL")
+        store.rewrite(stored, line, "type = 'observation', decision = NULL")
         return False
     store.mark_gap_of(header, row)
     store.remove(header, row.seq)

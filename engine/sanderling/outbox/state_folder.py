@@ -14,7 +14,7 @@ log = logging.getLogger("sanderling")
 
 
 class StateFolder:
-    """Opens the outbox of a folder. Where that fails, recommending goes on and `fault` says why
+    """Opens the outbox of a folder. Where that fails, recommending continues and `fault` says why
     nothing is stored.
 
     Without an outbox the folder's lock is still taken where it is free: releases are installed in
@@ -49,7 +49,7 @@ class StateFolder:
             self._lock = _lock_of(folder)
 
     @property
-    def is_held(self) -> bool:
+    def owns_folder(self) -> bool:
         """Whether this engine has the folder's lock, so that no other engine changes it."""
         return self.outbox is not None or self._lock is not None
 

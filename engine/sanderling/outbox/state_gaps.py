@@ -1,4 +1,4 @@
-"""Gaps: users whose state the lab cannot rebuild, because an event that updated it was lost."""
+"""Gaps: users whose state training cannot rebuild, because an event that updated it was lost."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from sanderling.outbox.database import OutboxHeader
 from sanderling.outbox.state_table import GAP, StateTable
 
 MAX_GAPS = 10_000
+"""The bound on gaps, in memory and in the file."""
 
 
 def gap_key(pseudonym: str) -> str:
@@ -19,8 +20,8 @@ def gap_key(pseudonym: str) -> str:
 class StateGaps:
     """The pseudonyms with a gap, each until it is cleared. Thread-safe.
 
-    A gap is known at once, and marked in the file by the next write. Of more than `MAX_GAPS` some
-    are forgotten.
+    A gap is open as soon as it is added, and marked in the file by the next write. Of more than
+    `MAX_GAPS` some are discarded; training then drops the decisions of those users.
     """
 
     def __init__(self, states: StateTable) -> None:
@@ -33,7 +34,7 @@ class StateGaps:
         return pseudonym in self._open
 
     def add(self, pseudonyms: Set[str]) -> None:
-        """Note gaps that the next write is to mark in the file."""
+        """Add gaps, which the next write is to mark in the file."""
         with self._lock:
             self._unmarked |= pseudonyms
             self._remember(pseudonyms)
@@ -52,18 +53,18 @@ class StateGaps:
             return frozenset(self._unmarked)
 
     def confirm_marked(self, pseudonyms: Set[str]) -> None:
-        """Note that the marks of these gaps have been committed."""
+        """Remove gaps whose marks have been committed from the unmarked ones."""
         with self._lock:
             self._unmarked -= pseudonyms
 
     def discard(self, pseudonyms: Set[str]) -> None:
-        """Forget gaps; whoever does so sees to their marks in the file."""
+        """Discard gaps; the caller deletes their marks from the file."""
         with self._lock:
             self._unmarked -= pseudonyms
             self._open -= pseudonyms
 
     def discard_all(self) -> None:
-        """Forget all gaps; whoever does so sees to their marks in the file."""
+        """Discard all gaps; the caller deletes their marks from the file."""
         with self._lock:
             self._unmarked.clear()
             self._open.clear()

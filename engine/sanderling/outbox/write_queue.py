@@ -14,10 +14,19 @@ from sanderling.outbox.records import WriteRequest
 
 MAX_QUEUED = 10_000
 """The bound on queued events, and on queued requests."""
+
 MAX_GROUP = 256
-GROUP_SHARE = 32 * 1024
+"""The bound on requests of a group."""
+
+BYTES_PER_REQUEST = 32 * 1024
 """Bytes of the limit for each request of a group: a small outbox is written in small groups."""
+
+MAX_GROUP_SHARE = 1 / 16
+"""The share of the limit that the events of a group may take: the file may exceed its limit by one
+group, because room is checked before each."""
+
 EVENT_BYTES = 1000
+"""Bytes of an event in the file, about, without the slots of a slate."""
 
 CLOSED = "the outbox is closed"
 FULL = "the outbox is full"
@@ -39,13 +48,13 @@ class WriteQueue:
         self._store = store
         self._requests: deque[WriteRequest] = deque()
         self._states: dict[str, bytes] = {}
-        self._max_group = max(1, min(MAX_GROUP, store.limit // GROUP_SHARE))
+        self._max_group = max(1, min(MAX_GROUP, store.limit // BYTES_PER_REQUEST))
 
     def __bool__(self) -> bool:
         return bool(self._requests)
 
     def has_room(self, n_events: int = 1) -> bool:
-        """Return whether so many more events may be queued now."""
+        """Return whether `n_events` more may be queued now."""
         return (
             not self.is_closed
             and self.n_events + n_events <= MAX_QUEUED
@@ -66,6 +75,8 @@ class WriteQueue:
         with self.changed:
             # Without a bound on requests: a reward is not refused for states that wait.
             if self.is_closed or self.n_events + len(request.events) > MAX_QUEUED:
+                # The caller gets the error, so this is no silent loss. But the state in memory has
+                # moved already, and training will miss the step.
                 self._store.note_gaps(request.events)
                 raise StorageError(f"not stored: {CLOSED if self.is_closed else QUEUE_FULL}")
             self._append(request)
@@ -76,20 +87,20 @@ class WriteQueue:
             return self._states.get(key)
 
     def is_urgent(self) -> bool:
-        """Return whether somebody waits for a request."""
+        """Return whether a caller waits for a request. Called with `changed` held."""
         return any(request.done is not None for request in self._requests)
 
     def group(self) -> list[WriteRequest]:
         """Return the requests to write next.
 
-        Their size is bounded by what the file may exceed its limit by.
+        They take about `MAX_GROUP_SHARE` of the limit at most, unless the first takes more.
         """
         group: list[WriteRequest] = []
         weight = 0
         with self.changed:
             for request in islice(self._requests, self._max_group):
                 weight += sum(map(_weight, request.events))
-                if group and weight > self._store.limit // 16:
+                if group and weight > MAX_GROUP_SHARE * self._store.limit:
                     break
                 group.append(request)
         return group

@@ -5,11 +5,16 @@ from __future__ import annotations
 import random
 
 MAX_START_DELAY_S = 30.0
-OFFLINE_DELAY_S = 60.0
-FIRST_BACKOFF_S = 1.0
+"""The longest random delay before the first attempt of a process."""
 
-# After an outage of an hour the devices come back spread over the hour that follows.
+OFFLINE_DELAY_S = 60.0
+"""The longest delay without a network: uploading resumes within a minute of its return."""
+
+FIRST_BACKOFF_S = 1.0
+"""The ceiling of the delay after a first failure."""
+
 MAX_BACKOFF_S = 3000.0
+"""The highest ceiling: after an outage of an hour the devices return spread over the next hour."""
 
 MAX_DOUBLINGS = 16  # 2**16 s is far above `MAX_BACKOFF_S`; more could overflow
 

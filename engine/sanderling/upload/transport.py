@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     import urllib3
 
 MAX_RESPONSE_BYTES = 2**20
+"""Bytes read of a response; one with verdicts for a batch of 500 events is smaller."""
+
 MAX_RETRY_AFTER_S = 300.0
+"""The longest Retry-After that is followed: a faulty proxy must not silence a device for days."""
 
 
 class NoNetworkError(OSError):
@@ -124,7 +127,7 @@ class HttpTransport:
         content = b""
         while part := response.read1(64 * 1024):
             content += part
-            # urllib3's time-out starts anew with each read: a body in drops would never end.
+            # urllib3's time-out starts anew with each read: a slow body might never end.
             if time.monotonic() > end_s:
                 raise TimeoutError(f"{self._url}: timed out: the response came too slowly")
             if len(content) > MAX_RESPONSE_BYTES:

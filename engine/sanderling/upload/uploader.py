@@ -1,4 +1,4 @@
-"""Sends stored events to the collector: oldest first, at least once, for as long as it takes.
+"""Sends stored events to the collector: oldest first, at least once, retried without limit.
 
 Only events that the collector's response names are deleted from the outbox.
 """
@@ -25,11 +25,26 @@ from sanderling.upload.transport import NoNetworkError, Response, Transport, ret
 
 log = logging.getLogger("sanderling")
 
-IDLE_S = 30.0  # between looks at an empty outbox, and between questions to `may_upload`
-BUSY_S = 0.1  # how long a step waits for another thread's step to end
-DRAIN_POLL_S = 0.01  # while events are still in the write queue, on their way to the disk
-STOP_WAIT_S = 1.0  # how long `stop` waits for a post under way
+IDLE_S = 30.0
+"""The poll interval of an empty outbox, and of `may_upload`."""
+
+BUSY_S = 0.1
+"""How long a step waits for another thread's step to end."""
+
+DRAIN_POLL_S = 0.01
+"""The poll interval of `drain` while events are in the write queue, on their way to the disk."""
+
+STOP_WAIT_S = 1.0
+"""How long `stop` waits for a post under way, at most: `Engine.close` has two seconds by default,
+and the outbox needs the rest."""
+
 VERDICTS = {"ok", "duplicate", "rejected"}
+"""The verdicts that this version handles; an event with any other is sent again."""
+
+
+def always() -> bool:
+    """Return True, the default of `may_upload`."""
+    return True
 
 
 @dataclass(frozen=True)
@@ -42,12 +57,8 @@ class UploadOptions:
     max_bytes: int = 1 << 20
     """Bytes of a batch before compression, at most; a single event may be larger."""
 
-    may_upload: Callable[[], bool] = lambda: True
-    """Whether the network may be used now: idle, charging, unmetered, whatever the app cares for.
-
-    It is called before each batch. After it has returned False, the background thread sends again
-    at most a minute after it returns True.
-    """
+    may_upload: Callable[[], bool] = always
+    """See `EngineOptions.may_upload`."""
 
     on_empty: Callable[[], None] = lambda: None
     """Called when everything that was stored has been acknowledged."""
@@ -70,7 +81,7 @@ class UploadCounters:
     """Events that the collector will never store; they are deleted and declared lost."""
 
     erasures: int = 0
-    """How often the collector answered that this install was erased."""
+    """How often the collector responded that this install was erased."""
 
     rotations: int = 0
     """How often the collector asked this install to take a new identity."""
@@ -162,8 +173,8 @@ class Uploader:
         """Let the background thread look for new events now; a backoff is still honoured."""
         self._wake.set()
 
-    def stop(self, timeout_s: float = 2.0) -> None:
-        """Stop the background thread, and wait for it a second at most.
+    def stop(self, timeout_s: float = STOP_WAIT_S) -> None:
+        """Stop the background thread, and wait for it at most `timeout_s`, and `STOP_WAIT_S`.
 
         A post under way is not interrupted; events without a verdict are sent again after the next
         start.
@@ -182,6 +193,7 @@ class Uploader:
         needs_delay = True
         while not self._stopped.is_set():
             try:
+                # Asked here too: the random delay must follow the return of the network.
                 if not self._may_upload():
                     needs_delay = True
                     delay_s = IDLE_S
@@ -191,9 +203,8 @@ class Uploader:
                     delay_s = 0.0
                 else:
                     delay_s = self.step()
-            except (
-                Exception
-            ):  # the app's own transport may raise anything; this thread must not end
+            except Exception:
+                # The app's own transport may raise anything; this thread must not end.
                 log.exception("an upload failed with an unexpected error; trying again later")
                 delay_s = self._back_off()
 
@@ -204,7 +215,8 @@ class Uploader:
         """Ask the app whether the network may be used; a hook that raises counts as False."""
         try:
             return self._options.may_upload()
-        except Exception as error:  # must neither end the thread nor reach the app through `flush`
+        except Exception as error:
+            # It must neither end the thread nor reach the app through `flush`.
             log.warning("may_upload raised %r; taken for False", error)
             return False
 
@@ -233,7 +245,7 @@ class Uploader:
         # A proxy's own 410 does not name the install.
         if response.status == 410 and self._outbox.install.encode() in response.body:
             return self._forget_erased_install()
-        # This may be a proxy's answer as well as the collector's.
+        # Halve the batch, also where a proxy answered: its limit may be lower than the collector's.
         if response.status == 413 and len(batch) > 1:
             self._max_events = len(batch) // 2
             return 0.0
@@ -241,11 +253,11 @@ class Uploader:
 
     def _apply_verdicts(self, batch: Sequence[StoredEvent], response: Response) -> float:
         """Delete the events that are stored or rejected, keep the rest."""
-        answer = _decode_answer(response.body)
+        decoded = _decode_response(response.body)
         sent = {event.id for event in batch}
         verdicts = {
             verdict.id: verdict
-            for verdict in answer.verdicts
+            for verdict in decoded.verdicts
             if verdict.id in sent and verdict.verdict in VERDICTS
         }
         if not verdicts:
@@ -265,7 +277,7 @@ class Uploader:
         self._max_events = min(self._options.max_events, self._max_events + 1)
         self._backoff.reset()
 
-        if self._outbox.install in answer.rotate:
+        if self._outbox.install in decoded.rotate:
             self.counters.rotations += 1
             self._options.on_rotate()
         return self._back_off_for(response) if len(verdicts) < len(batch) else 0.0
@@ -288,8 +300,8 @@ class Uploader:
         return delay_s
 
 
-def _decode_answer(body: bytes) -> wire.BatchResponse:
-    """Return the collector's answer, or one without verdicts for, say, a hotel's login page."""
+def _decode_response(body: bytes) -> wire.BatchResponse:
+    """Return the response of a collector; one without verdicts for the page of a captive portal."""
     try:
         return msgspec.json.decode(body, type=wire.BatchResponse)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):

@@ -1,1 +1,1 @@
-"""What the device knows of its users: states, residuals, budgets, reward windows and pseudonyms."""
+"""Per-user data: states, residuals, exploration budgets, reward windows and pseudonyms."""

@@ -1,4 +1,4 @@
-"""The profiles of the install's present identity, replaced when that is erased or rotated."""
+"""The profiles of the install's current identity, replaced when that is erased or rotated."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class CurrentProfiles:
         self._lock = Lock()
 
     def get(self) -> UserProfiles:
-        """Return the profiles of the present identity."""
+        """Return the profiles of the current identity."""
         with self._lock:
             outbox = self._outbox
             if outbox is not None and outbox.install != self._profiles.identity.install:
@@ -51,10 +51,10 @@ class CurrentProfiles:
             return self._profiles
 
     def rotate_if_due(self, days: float | None, now_ms: int, scorer: Scorer) -> None:
-        """Give up the present identity where it is due and nothing is left to upload under it.
+        """Rotate the current identity where that is due and nothing is left to upload under it.
 
         What becomes due here, such as default outcomes, is uploaded under the old identity first;
         the rotation follows in a later call. Raises `StorageError` when the file cannot be used.
         """
-        if self._outbox is not None and self.get().should_rotate(days, now_ms, scorer):
+        if self._outbox is not None and self.get().prepare_rotation(days, now_ms, scorer):
             self._outbox.rotate_identity()

@@ -39,7 +39,10 @@ CARRIED = 0.5
 """The part of δ that a new bundle takes over."""
 
 BISECTIONS = 20
+"""Halvings of the interval in which the longest part of δ is searched: exact to 2^-20 of δ."""
+
 VERSION = 1
+"""The version of the stored form."""
 
 
 class Residual(NamedTuple):

@@ -1,5 +1,4 @@
-"""What a device knows of its users under one identity, and how decisions, behaviour and rewards
-change it.
+"""Per-user data under one identity, and how decisions, behaviour and rewards change it.
 
 States, budgets, residuals, open windows and the last decisions are behind one lock, which is never
 held while waiting for a disk. Each event goes to the outbox together with the states that changed
@@ -36,7 +35,10 @@ from sanderling.users.user_states import UserState, UserStates
 log = logging.getLogger("sanderling")
 
 REMEMBERED_DECISIONS = 256
+"""Decisions that can be explained, and whose rewards change a residual: the last of the process."""
+
 DEFAULT_REWARD = -1.0
+"""The reward of an item that was seen and not rewarded in time: not clicked."""
 
 
 class UserSnapshot(NamedTuple):
@@ -89,21 +91,21 @@ class UserProfiles:
         self._opens_windows = True
         self._lock = Lock()
 
-    def tick(self, now_ms: int, scorer: Scorer) -> None:
-        """Begin a public call: record the default outcomes of windows that have ended."""
+    def close_ended_windows(self, now_ms: int, scorer: Scorer) -> None:
+        """Record the default outcomes of windows that have ended; public calls begin with this."""
         with suppress(StorageError):
-            self.rotation.start_age(now_ms)
+            self.rotation.record_creation(now_ms)
 
         if self._windows.is_due(now_ms):
             with self._lock:
                 self._record_defaults(self._windows.close_ended(now_ms), scorer)
 
-    def should_rotate(self, days: float | None, now_ms: int, scorer: Scorer) -> bool:
-        """Return whether this identity is due to end, by its age or by request, and may end now.
+    def prepare_rotation(self, days: float | None, now_ms: int, scorer: Scorer) -> bool:
+        """Close open windows if a rotation is due; return whether it may take place now.
 
-        Once it is due no window is opened any more, and those that are open get their default
-        outcomes, some of them a call; it may end when none is left. Raises `StorageError` when the
-        age cannot be read.
+        While it is due, by age or by request, no window is opened, and each call gives some of the
+        open ones their default outcomes. It may take place when none is left. Raises `StorageError`
+        when the age cannot be read.
         """
         with self._lock:
             is_due = self.rotation.is_due(days, now_ms)
@@ -151,7 +153,7 @@ class UserProfiles:
     def record_decision(
         self, record: DecisionRecord, state: UserState, context: Vector | None, now_ms: int
     ) -> None:
-        """Remember a decision, put its event into the outbox, and count what it explored.
+        """Keep a decision in memory, put its event into the outbox, and count what it explored.
 
         Nothing is recorded of a user who was forgotten meanwhile or whose state could not be read.
         The first decisions for a user store the empty state too, so that its pseudonym survives a
@@ -174,8 +176,8 @@ class UserProfiles:
                 states[self._states.key(user)] = current.dump()
             self._put([event], states)
 
-    def remembered(self, decision: str) -> DecisionRecord:
-        """Return one of the last 256 decisions; raise `KeyError` for any other."""
+    def decision_record(self, decision: str) -> DecisionRecord:
+        """Return one of the last `REMEMBERED_DECISIONS`; raise `KeyError` for any other."""
         with self._lock:
             remembered = self._decisions.peek(decision)
         if remembered is None:
@@ -197,8 +199,8 @@ class UserProfiles:
     ) -> None:
         """Let the slots of these items wait for rewards.
 
-        Nothing happens when the user was forgotten since, or when this identity is about to end: a
-        user who always has an open window would put the end off for ever.
+        Nothing happens when the user was forgotten since, or while a rotation is due: a user
+        who always has an open window would postpone it for ever.
         """
         slots = {item.slot: item.id for item in items}
         with self._lock, suppress(StorageError):
@@ -219,7 +221,7 @@ class UserProfiles:
     ) -> Callable[[float], None]:
         """Record the rewards of items of a slate, and what they change.
 
-        Return the function that waits at most so many seconds until all of it is durable. Raises
+        Return a function that waits, up to a timeout in s, until all of it is durable. Raises
         `StorageError` when it cannot be stored, or the slate was made under another pseudonym: the
         reward would link the two.
         """
@@ -273,9 +275,10 @@ class UserProfiles:
     def _learn(
         self, pseudonym: str, decision: str, rewards: Mapping[int, float], scorer: Scorer
     ) -> dict[str, bytes]:
-        """Update a user's residual by the rewards, by slot, of a remembered decision.
+        """Update the user's residual δ [d] by new rewards, by slot, of a decision still in memory.
 
-        Return the bytes to store, by key. A reward that is repeated with the same value is ignored.
+        Return the bytes to store, by key; {} if nothing changed, as where each reward repeats the
+        value from which δ was updated before.
         """
         remembered = self._decisions.peek(decision) if self._adapts else None
         if remembered is None:
@@ -295,9 +298,11 @@ class UserProfiles:
 
         by_rank = {record.slate[slot].rank: value for slot, value in new_rewards.items()}
         pool = decisions.pool_vectors(record)
-        released = record.ranking.scores - pool @ record.residual
+        scores_without_residual = record.ranking.scores - pool @ record.residual
         try:
-            states = self._residuals.learn(pseudonym, record.scorer.space, pool, released, by_rank)
+            states = self._residuals.learn(
+                pseudonym, record.scorer.space, pool, scores_without_residual, by_rank
+            )
         except StorageError as error:
             log.warning("the residual cannot be read, nothing was learned: %s", error)
             return {}
@@ -305,7 +310,7 @@ class UserProfiles:
         return states
 
     def forget(self, user: str) -> None:
-        """Delete all that is known of a user; raise `StorageError` when the outbox cannot."""
+        """Delete all data of a user; raise `StorageError` when the outbox cannot."""
         with self._lock:
             key, pseudonyms = self._states.forget(user)
             keys = [key]

@@ -1,5 +1,4 @@
-"""Randomized response on the click bit (Warner 1965), so that no single uploaded reward can be held
-against anybody.
+"""Randomized response on the click bit (Warner 1965): any single uploaded reward is deniable.
 
 With privacy ε a bit is uploaded unchanged with probability e^ε / (1 + e^ε) and flipped with p = 1 /
 (1 + e^ε). The uploaded ±1 divided by 1 - 2p is an unbiased estimate of the true ±1. Whether a slot

@@ -3,7 +3,7 @@ after a restart.
 
 A window ends a fixed time after its decision, by the device's wall clock. A wrong clock moves the
 end and loses nothing: a later reward is still recorded, marked as late. A window that has ended is
-forgotten.
+not remembered.
 """
 
 from __future__ import annotations
@@ -17,10 +17,19 @@ import msgspec
 from sanderling.runtime.clock import time_of
 
 PREFIX = "seen:"
+"""The prefix of the keys under which windows are stored."""
+
 VERSION = 1
+"""The version of the stored form."""
+
 MAX_OPEN = 10_000
+"""Open windows of an engine, to bound memory; the oldest are closed beyond."""
+
 MAX_CLOSED_AT_ONCE = 64
+"""Windows closed in one call, because a public call of the engine waits for it."""
+
 NEVER_MS = 2**62
+"""Later than any wall clock, in ms since 1970."""
 
 
 class OpenWindow(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -120,11 +129,8 @@ class RewardWindows:
         return now_ms >= self._next_end_ms or len(self._open) > MAX_OPEN
 
     def close_ended(self, now_ms: int) -> Iterator[ClosedWindow]:
-        """Close the windows that have ended, at most `MAX_CLOSED_AT_ONCE` a call, and the oldest
-        beyond `MAX_OPEN`.
-
-        A public call of the engine waits for this, hence the bound.
-        """
+        """Close windows that have ended, at most `MAX_CLOSED_AT_ONCE`, and the oldest beyond
+        `MAX_OPEN`."""
         ended = (decision for decision, window in self._open.items() if window.end_ms <= now_ms)
         for decision in list(islice(ended, MAX_CLOSED_AT_ONCE)):
             yield self._close(decision)

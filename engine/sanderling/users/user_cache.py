@@ -10,6 +10,7 @@ from sanderling.runtime.lru_cache import LruCache
 T = TypeVar("T")
 
 CACHED_USERS = 4096
+"""Users whose values are in memory; those of the others are read when they are needed."""
 
 
 class UserCache(Generic[T]):

@@ -1,4 +1,4 @@
-"""Each user's state and the pseudonym that stands for the user, cached in memory and handed out as
+"""Each user's state and the pseudonym that stands for the user, cached in memory and returned as
 bytes to store.
 
 A state lives in the vector space of one bundle. When the bundle changes, the state is recomputed
@@ -25,8 +25,13 @@ from sanderling.runtime.lru_cache import LruCache
 from sanderling.users.user_cache import CACHED_USERS
 
 MAX_HISTORY = 256
+"""Events kept with a state, from which it is recomputed in another vector space."""
+
 MAX_RESET_BYTES = 32 * 1024
+"""Bytes of the steps of a `StateReset`, as JSON: the event then fits into a line."""
+
 VERSION = 2
+"""The version of the stored form."""
 
 
 class _Stored(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -113,7 +118,7 @@ class UserStates:
     def observe(self, user: str, item: str, kind: str, scorer: Scorer) -> UserState:
         """Update a user's state by one event and return it.
 
-        An item that the bundle does not know changes only the checksum and the history.
+        An item that is not in the catalog changes only the checksum and the history.
         """
         before = self.get(user, scorer)
         after = UserState(
@@ -166,7 +171,7 @@ class UserStates:
         return key, set(pseudonyms)
 
     def confirm_forgotten(self, key: str) -> None:
-        """Note that nothing of a forgotten user is stored any more."""
+        """Use what is stored under a key again: the forgotten user's data has been deleted."""
         self._forgotten.pop(key, None)
 
     def _restore(self, key: str, scorer: Scorer) -> UserState:

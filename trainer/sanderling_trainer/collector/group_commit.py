@@ -27,9 +27,8 @@ class GroupCommitter:
         self._limits = limits
         self._metrics = metrics
         self._pending: Group = []
-        self._pending_bytes = (
-            0  # of the group that is being written too; used by the event loop only
-        )
+        # With the bytes of the group that is being written; used by the event loop only.
+        self._pending_bytes = 0
         self._closing = False
         self._changed = threading.Condition()
         # A daemon, so that a store that hangs cannot keep the process from ending.
@@ -74,7 +73,8 @@ class GroupCommitter:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._pending or self._closing)
-                group, self._pending = self._pending, []
+                group = self._pending
+                self._pending = []
             if not group:
                 return
             self._commit_group(group)

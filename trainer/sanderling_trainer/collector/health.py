@@ -1,4 +1,4 @@
-"""The endpoints for those who run a collector: health, readiness, metrics, OpenAPI."""
+"""The endpoints for operating a collector: health, readiness, metrics, OpenAPI."""
 
 from __future__ import annotations
 

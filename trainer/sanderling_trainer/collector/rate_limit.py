@@ -9,6 +9,7 @@ from sanderling.runtime.lru_cache import LruCache
 from sanderling_trainer.collector.limits import Limits, RefusalError
 
 MAX_REMEMBERED = 100_000
+"""Installs, and files in the lookup caches, that are kept in memory: those used last."""
 
 
 class RateLimit:

@@ -12,7 +12,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-SLOTS = 2**19  # 12 MiB
+SLOTS = 2**19
+"""12 MiB of entries."""
+
 # The id as two words, and the checksum of the event's body plus one; 0 is an empty slot.
 ROW = np.dtype([("id", "<u8", 2), ("checksum", "<i8")])
 

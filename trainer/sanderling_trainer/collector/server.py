@@ -40,12 +40,21 @@ from sanderling_trainer.event_log.object_store import ObjectStore, open_store
 from sanderling_trainer.event_log.tombstones import rotation_file, tombstone_file
 
 FINISH_REQUESTS_S = 6
+"""Seconds for the requests in progress after SIGTERM; whole, because uvicorn expects that."""
+
 FINISH_COMMITS_S = 2.0
-# Longer than ingresses keep idle connections (60 s), so that an ingress never uses one that is just
-# being closed.
+"""Seconds for the commits after that. Both, with two in reserve, are the ten of `serve`: the time
+that `docker stop` gives."""
+
 KEEP_ALIVE_S = 75
-MARK_LOOKUPS = 32
+"""Longer than ingresses keep idle connections (60 s), so that an ingress never uses one that is
+just being closed."""
+
+FLAG_LOOKUPS = 32
+"""Threads that look up tombstones and rotation requests: two batches of the most installs."""
+
 OPEN_FILES = 16_384
+"""Connections of an ingress, each an open file, with room for the store's files."""
 
 
 class Collector:
@@ -58,12 +67,16 @@ class Collector:
         self._clock = clock
         self._limits = limits
         self._authenticator = Authenticator(store, token, clock, limits, self.probe)
-        self._marks = LookupCache(store, clock, MARK_LOOKUPS)
+        self._install_flags = LookupCache(store, clock, FLAG_LOOKUPS)
         self._rate = RateLimit(limits, clock)
         self._requests = 0
 
     async def post_events(self, request: Request) -> Response:
-        """Store a batch, and answer with a verdict for each event when all of them are durable."""
+        """Store a batch; respond with a verdict for each event when all of them are durable.
+
+        Never raises for a request that cannot be stored: the status is then 400 to 503, and the
+        body {"error": reason}.
+        """
         with (
             self.metrics.request_seconds.time(),
             self.metrics.requests_in_progress.track_inprogress(),
@@ -76,12 +89,12 @@ class Collector:
         """Commit what is pending, and start no further lookups."""
         self._committer.close(FINISH_COMMITS_S)
         self._authenticator.close()
-        self._marks.close()
+        self._install_flags.close()
 
     async def _respond(self, request: Request) -> Response:
         try:
             await self._authenticator.check(request.headers.get("authorization", ""))
-            answer = await self._store_if_free(request)
+            answer = await self._store_within_request_limit(request)
         except RefusalError as refusal:
             return _error_response(refusal)
         except OSError as error:
@@ -92,16 +105,16 @@ class Collector:
             self.metrics.events.labels(verdict).inc(events)
         return Response(msgspec.json.encode(answer), media_type="application/json")
 
-    async def _store_if_free(self, request: Request) -> BatchResponse:
+    async def _store_within_request_limit(self, request: Request) -> BatchResponse:
         if self._requests >= self._limits.requests:
             raise RefusalError(503, "too many requests at once", self._limits.retry_after_s)
         self._requests += 1
         try:
-            return await self._store(request)
+            return await self._store_batch(request)
         finally:
             self._requests -= 1
 
-    async def _store(self, request: Request) -> BatchResponse:
+    async def _store_batch(self, request: Request) -> BatchResponse:
         body = await read_body(request, self._limits)
         self.metrics.received_bytes.inc(len(body))
         sent_at = _parse_sent_at(request.headers.get("sent-at", ""))
@@ -112,21 +125,22 @@ class Collector:
         if n_installs > self._limits.installs:
             reason = f"expected at most {self._limits.installs} installs, found {n_installs}"
             raise RefusalError(413, reason)
-        for install in await self._marked(batch.installs, tombstone_file):
-            raise RefusalError(410, f"install {install} was erased; delete its events")
+        erased = await self._flagged(batch.installs, tombstone_file)
+        if erased:
+            raise RefusalError(410, f"install {erased[0]} was erased; delete its events")
 
         self._rate.charge(batch.installs)
         try:
-            rotate = await self._marked(batch.installs, rotation_file)
+            rotate = await self._flagged(batch.installs, rotation_file)
             await self._committer.commit(batch)
         except BaseException:  # also when the request is cancelled
             self._rate.refund(batch.installs)
             raise
         return BatchResponse(batch.verdicts, rotate)
 
-    async def _marked(self, installs: Iterable[str], mark_file: Callable[[str], str]) -> list[str]:
-        """Return the installs that have a mark; all are looked up concurrently."""
-        lookups = (self._marks.exists(mark_file(install)) for install in installs)
+    async def _flagged(self, installs: Iterable[str], flag_file: Callable[[str], str]) -> list[str]:
+        """Return the installs whose flag file exists; all are looked up concurrently."""
+        lookups = (self._install_flags.exists(flag_file(install)) for install in installs)
         return list(compress(installs, await asyncio.gather(*lookups)))
 
 
@@ -151,8 +165,8 @@ def create_app(
     limits: Limits | None = None,
 ) -> Starlette:
     """Return the server over a store, a local folder, or an object store's URL."""
-    place = open_store(store) if isinstance(store, str) else store
-    collector = Collector(place, token, clock or SystemClock(), limits or Limits())
+    object_store = open_store(store) if isinstance(store, str) else store
+    collector = Collector(object_store, token, clock or SystemClock(), limits or Limits())
     health = HealthEndpoints(collector.probe, collector.metrics)
 
     @asynccontextmanager

@@ -9,9 +9,13 @@ from sanderling.runtime.clock import Clock
 from sanderling_trainer.event_log.object_store import ObjectStore
 
 PROBE = "probe"
+"""The name of the file that is written."""
+
 PROBE_AGE_S = 5.0
-# A full disk still takes an empty file, and a compressing file system a file of zeros.
+"""How long a result counts, so that health checks and bad tokens cost few writes."""
+
 PROBE_BYTES = 64 * 1024
+"""Random bytes: a full disk still takes an empty file, a compressing file system one of zeros."""
 
 
 class StoreProbe:

@@ -15,7 +15,10 @@ from sanderling.runtime.clock import Clock
 from sanderling_trainer.event_log.object_store import ObjectStore
 
 FOLDER = "tokens"
+"""The folder of the store that has a file for each token."""
+
 TOKEN_BYTES = 32
+"""Random bytes of a token: too many to guess."""
 
 
 class TokenError(SanderlingError):
@@ -49,7 +52,7 @@ def issue(store: ObjectStore, name: str, clock: Clock) -> str:
 
 
 def revoke(store: ObjectStore, name: str) -> None:
-    """Revoke the token of a device; collectors know within seconds.
+    """Revoke the token of a device; collectors follow within seconds.
 
     Raises `TokenError` where there is none.
     """

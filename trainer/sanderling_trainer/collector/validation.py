@@ -22,8 +22,6 @@ from sanderling_trainer.collector.limits import RefusalError
 from sanderling_trainer.collector.recent_ids import RecentIds
 from sanderling_trainer.event_log.segment_format import encode_dead_letter, encode_line
 
-MAX_REASON = 500
-
 
 @dataclass
 class Batch:
@@ -58,7 +56,11 @@ class _Line(NamedTuple):
 
 
 def validate_batch(body: bytes, now_ms: int, sent_at: int | None, recent: RecentIds) -> Batch:
-    """Validate a body; raise `RefusalError` when it is not a batch, or a line has no id."""
+    """Return the batch of a body, received at `now_ms` and sent at `sent_at` by the device's clock.
+
+    Both are wall ms since 1970. Raises `RefusalError`: 413 above a limit, 400 when the body is not
+    one zstd frame of lines, or a line has no id.
+    """
     max_bytes = min(wire.MAX_BATCH_BYTES, _declared_size(body))
     try:
         rows = list(codec.unpack(body, max_bytes))
@@ -125,7 +127,7 @@ def _add(
 
     if fault is not None:
         batch.dead_letters.append(encode_dead_letter(data, now_ms, fault))
-        batch.verdicts.append(EventVerdict(id, "rejected", fault[:MAX_REASON]))
+        batch.verdicts.append(EventVerdict(id, "rejected", fault[: wire.MAX_NAME]))
     elif known is not None:
         batch.verdicts.append(EventVerdict(id, "duplicate"))
     else:
