@@ -55,9 +55,9 @@ def kill_often(
 
 
 def test_no_confirmed_reward_is_lost_to_a_kill(tmp_path):
-    """After 150 kills every confirmed reward is in the outbox or at the collector, once, with its
+    """After 80 kills every confirmed reward is in the outbox or at the collector, once, with its
     decision."""
-    statistics = kill_often(tmp_path, 150)
+    statistics = kill_often(tmp_path, 80)
     assert statistics.confirmed > 0 < statistics.received
     statistics.check()
 

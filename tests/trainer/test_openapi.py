@@ -21,7 +21,7 @@ from tests.support.servers import Server
 
 pytestmark = pytest.mark.lab
 
-SIZES = [pytest.param(500, id="500"), pytest.param(5000, id="5000", marks=pytest.mark.soak)]
+SIZES = [pytest.param(250, id="250"), pytest.param(5000, id="5000", marks=pytest.mark.soak)]
 CHECKS = [
     not_a_server_error,
     checks.status_code_conformance,

@@ -122,9 +122,9 @@ def test_a_three_armed_bandit_converges_to_the_tilted_reference(tau):
     reward, logging = torch.tensor([1.0, 0.0, -1.0]), torch.tensor([0.2, 0.5, 0.3])
     reference = torch.log_softmax(torch.tensor([0.3, 0.0, -0.4]), -1)
     scores = torch.zeros(3, requires_grad=True)
-    optimizer = torch.optim.Adam([scores], 0.02)
+    optimizer = torch.optim.Adam([scores], 0.05)
     surrogate = TopKOffPolicy(baseline=0.0, cap=1e9, slate=1)
-    for _ in range(3000):
+    for _ in range(900):
         log_policy = scores.log_softmax(-1)
         weight = log_policy.detach().exp() / logging
         expected = sum(
