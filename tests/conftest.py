@@ -24,6 +24,16 @@ settings.load_profile("timeless")
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
+LONGEST = {
+    "test_full_loop",
+    "test_collector_crash_points",
+    "test_outbox_crash_points",
+    "test_outbox_kill",
+    "test_cluster",
+    "test_gate",
+    "test_fleet",
+}
+
 MEMORY = Path("/dev/shm")
 MEMORY_BYTES = 4 * 2**30
 
@@ -36,6 +46,11 @@ def pytest_configure(config: pytest.Config) -> None:
     long = re.search(r"(?<!not )\b(soak|power)\b", config.option.markexpr)
     if not long and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest modules first, so that no worker is left alone with one of them."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,4 +1,4 @@
-"""Fixtures of the lab's tests: an S3 bucket on loopback, a disk whose power can be cut."""
+"""Fixtures of the lab's tests: an S3 bucket on loopback, a disk whose power can be cut, a shell."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.bundles import write_bundle
 from tests.support.power import LoopDisk, plugged_in
+from tests.support.shell import Shell
 
 if TYPE_CHECKING:
     from sanderling_trainer.event_log.object_store import ObjectStore
@@ -45,6 +46,11 @@ def bucket(s3, monkeypatch) -> str:
     }.items():
         monkeypatch.setenv(key, value)
     return f"s3://{name}/store"
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(monkeypatch, capsys)
 
 
 @pytest.fixture

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 import shlex
 import socket
-import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +15,6 @@ import pytest
 import typer
 from tuf.api.metadata import Metadata
 
-from sanderling.cli import main
 from sanderling.cli.app import make_app
 from sanderling_quantize import cli as quantize_cli
 from sanderling_quantize.encoders.int8_search import BITS
@@ -26,6 +23,7 @@ from sanderling_trainer.cli import options
 from sanderling_trainer.data.tables import write_slates
 from sanderling_trainer.release_repository import ONLINE_ROLES, create_repository
 from tests.support.bundles import write_bundle
+from tests.support.shell import Shell
 
 pytestmark = pytest.mark.lab
 
@@ -94,33 +92,6 @@ def write_parquet(name: str, rows: list[dict]) -> None:
     import pyarrow.parquet as pq
 
     pq.write_table(pa.Table.from_pylist(rows), name)
-
-
-class Shell:
-    """Runs the command line in this process, as `sanderling` would be run."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._monkeypatch, self._capsys = monkeypatch, capsys
-
-    def run(self, *arguments: object) -> tuple[int, str, str]:
-        """Return exit status, stdout and stderr; an exception other than SystemExit is an error."""
-        self._monkeypatch.setattr(sys, "argv", ["sanderling", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = self._capsys.readouterr()
-        code = ended.value.code
-        return (1, out, f"{err}{code}\n") if isinstance(code, str) else (int(code or 0), out, err)
-
-    def json(self, *arguments: object) -> dict[str, Any]:
-        status, out, err = self.run(*arguments, *([] if "--json" in arguments else ["--json"]))
-        assert status == 0, err
-        result: dict[str, Any] = json.loads(out.splitlines()[-1])
-        return result
-
-
-@pytest.fixture
-def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
-    return Shell(monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

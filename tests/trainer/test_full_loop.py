@@ -144,20 +144,12 @@ def test_the_engine_serves_what_the_lab_learned(finished):
     assert sum(item.attributes["colour"] == "red" for item in shown) >= 5
 
 
-def sanderling(*arguments: object, status: int = 0) -> dict:
-    """Run the command line and return the JSON object on the last line of its stdout."""
-    command = [sys.executable, "-m", "sanderling", *map(str, arguments), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == status, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def test_the_commands_work_one_by_one(finished, tmp_path):
+def test_the_commands_work_one_by_one(finished, tmp_path, shell):
     """recommend, evaluate and retrain run on files, each ending stdout with one JSON object."""
     out = finished[0]
     items, log = out.parent / "items.csv", out.parent / "log.csv"
     bundle, slates = out / "releases" / "1", tmp_path / "slates.parquet"
-    recommended = sanderling(
+    recommended = shell.json(
         "recommend",
         "--bundle",
         bundle,
@@ -170,12 +162,12 @@ def test_the_commands_work_one_by_one(finished, tmp_path):
         slates,
     )
     assert (recommended["users"], recommended["rows"]) == (300, 1500)
-    evaluated = sanderling(
+    evaluated = shell.json(
         "evaluate", "--slates", slates, "--interactions", log, "--items", items, "--k", 5
     )
     assert evaluated["users"] == 300
     assert evaluated["recall@5"]["value"] > 0.2
-    retrained = sanderling(
+    retrained = shell.json(
         *retrain_arguments(out, tmp_path / "next"),
         "--ship-anyway",
     )
@@ -184,11 +176,11 @@ def test_the_commands_work_one_by_one(finished, tmp_path):
     assert (tmp_path / "next" / "policy.safetensors").exists()
 
 
-def test_a_held_candidate_leaves_no_checkpoint(finished, tmp_path):
+def test_a_held_candidate_leaves_no_checkpoint(finished, tmp_path, shell):
     """Where the release gate holds, retrain exits with 3 and writes metrics.json alone."""
     out, gate = finished[0], finished[1]["ope"]["gate"]
     assert not gate["passed"]
-    held = sanderling(
+    held = shell.json(
         *retrain_arguments(out, tmp_path / "next"),
         *("--bundle", tmp_path / "bundle"),
         status=3,
