@@ -18,7 +18,7 @@ demo: $(VENV)/ready $(KERNELS)/built  ## run the full loop on MovieLens-100K, wr
 	@cat $(VENV)/ready
 
 # Two workers, see tests/conftest.py. For one file, with its output in order, call $(RUN)/pytest itself.
-test: $(VENV)/ready $(KERNELS)/built  ## run the fast tests (@@TESTTIME@@); ARGS=tests/engine for a part
+test: $(VENV)/ready $(KERNELS)/built  ## run the fast tests (5 min on 2 cores); ARGS=tests/engine for a part
 	$(RUN)/pytest -n 2 --dist worksteal $(ARGS)
 
 check: $(VENV)/ready  ## lint, format, types, import contracts (1 min)
