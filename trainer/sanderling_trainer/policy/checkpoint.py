@@ -44,6 +44,7 @@ NAMES = {
     "item.project": "project",
     "item.residual": "residual",
     "item.own_bias": "bias",
+    "item.new_bias": "new_item_bias",
     "item.text": "text",
     "popularity.weights": "popularity_weights",
     "popularity.items": "popularity",
@@ -153,8 +154,8 @@ def _tensors(network: PolicyNetwork) -> dict[str, Tensor]:
     tensors["item.vectors"] = network.items().cpu().contiguous()
     tensors["item.biases"] = network.biases().cpu().contiguous()
 
-    # What an item that a device adds between releases starts with: a typical item without likes.
-    new_item = network.bias.median() + network.new_item_popularity @ network.popularity_weights
+    # What an item that a device adds between releases starts with: what newcomers earned.
+    new_item = network.new_item_bias + network.new_item_popularity @ network.popularity_weights
     tensors["item.bias"] = new_item.cpu().reshape(1)
     return tensors
 

@@ -32,6 +32,7 @@ from sanderling_trainer.policy.model import linear_init
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.language_model import LanguageModel
 from sanderling_trainer.policy.model.network import PolicyNetwork
+from sanderling_trainer.policy.newcomers import calibrate_newcomers
 from sanderling_trainer.policy.training import ray_cluster
 from sanderling_trainer.policy.training.context import TrainingContext
 from sanderling_trainer.policy.training.lora import LoraSettings, fine_tune, pairs_of
@@ -248,13 +249,14 @@ def _fit(
         warm = _warm_start_on_cluster(context, part, unfinished.with_suffix(""), workers)
     else:
         warm = warm_start(context, unfinished)
+    newcomers = calibrate_newcomers(context)
     watch.lap("warm start")
 
     gradient = _policy_gradient(context, part)
     watch.lap("policy gradient")
 
     curves = {"epochs": len(warm.loss), "loss": warm.loss, "validation": warm.validation}
-    return {"warm_start": curves, "policy_gradient": gradient}
+    return {"warm_start": curves, "newcomers": asdict(newcomers), "policy_gradient": gradient}
 
 
 def _warm_start_on_cluster(
