@@ -36,12 +36,12 @@ class Newcomers:
 NO_NEWCOMERS = Newcomers(NO_ROWS)
 
 
-def outside(rows: Rows, pool: Rows, excluded: Rows) -> Newcomers:
-    """Return the newcomers among ascending rows that are neither in a pool nor excluded.
+def outside(rows: Rows, is_newcomer: NDArray[np.bool_], *left_out: Rows) -> Newcomers:
+    """Return the newcomers, ascending rows, that are in none of the lists `left_out`.
 
-    The time does not depend on the number of newcomers, but for logarithms.
+    `is_newcomer` bool [n + 1] tells them from the n rows; its last one is False, and stands for -1.
+    The time depends on the lists alone.
     """
-    others = np.concatenate([pool, excluded])
-    places = rows.searchsorted(others)
-    is_listed = places < rows.searchsorted(others, side="right")
-    return Newcomers(rows, np.unique(places[is_listed]))
+    others = np.concatenate(left_out)
+    listed = sorted(set(others[is_newcomer[others]].tolist()))
+    return Newcomers(rows, rows.searchsorted(listed)) if listed else Newcomers(rows)

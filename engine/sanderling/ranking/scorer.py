@@ -121,6 +121,8 @@ class Scorer:
             record["id"]: sizes.items + i for i, record in enumerate(self.overlay.added)
         }
         self.newcomers = self._newcomer_rows()
+        self._is_newcomer = np.zeros(sizes.items + len(self.overlay.added) + 1, np.bool_)
+        self._is_newcomer[self.newcomers] = True
         self._row_cache: dict[Any, int] = {}
         self._read_item = lru_cache(maxsize=CACHED_ITEMS)(
             partial(_read_item, bundle, self.overlay.added)
@@ -193,7 +195,7 @@ class Scorer:
         pool, has more than its cap: then no slate drawn from both can exceed one.
         """
         if not at_most:
-            return outside(self.newcomers, pool, excluded)
+            return outside(self.newcomers, self._is_newcomer, pool, excluded)
         search = partial(self.search, user, masks=self._newcomer_masks)
         return Newcomers(apply_caps(search, self._caps(at_most), k, excluded, pool).rows)
 
@@ -212,8 +214,7 @@ class Scorer:
     def _newcomer_masks(self) -> Masks:
         """All rows but newcomers, of the bundle and of the added items."""
         n = self.bundle.manifest.sizes.items
-        hidden = np.ones(n + len(self.overlay.added), np.bool_)
-        hidden[self.newcomers] = False
+        hidden = ~self._is_newcomer[:-1]
         return RowMask(hidden[:n]), RowMask(hidden[n:])
 
     def rows_of(self, items: tuple[str, ...]) -> Rows:
