@@ -1,0 +1,201 @@
+"""The nightly job: each event teaches once, what ships was judged, and a killed job runs again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sanderling_trainer.data.popularity import DAY, PopularityHistory
+from sanderling_trainer.event_log import history_files
+from sanderling_trainer.jobs import night_candidate
+from sanderling_trainer.jobs import retrain as job
+from sanderling_trainer.jobs.lease import BusyError
+from sanderling_trainer.jobs.night_inputs import RetrainOptions
+from sanderling_trainer.jobs.unfinished import unfinished
+from sanderling_trainer.policy import checkpoint
+from tests.support.fakes import FakeClock
+from tests.support.nights import SHIPS, Shop, files
+
+pytestmark = pytest.mark.lab
+
+INSTALLS = [f"{number + 1:032x}" for number in range(6)]
+
+
+@pytest.fixture(scope="module")
+def first_night(tmp_path_factory) -> Path:
+    """A shop whose six devices showed 30 slates each, and release 2, learned from them."""
+    shop = Shop(tmp_path_factory.mktemp("shop"))
+    shop.day()
+    shop.night()
+    return shop.folder
+
+
+@pytest.fixture
+def shop(first_night, tmp_path) -> Shop:
+    """A copy of that shop on the morning after."""
+    shutil.copytree(first_night, tmp_path / "shop")
+    return Shop.opened(tmp_path / "shop")
+
+
+def likes(counts: PopularityHistory) -> int:
+    return int(counts.users.sum())
+
+
+def test_the_same_events_teach_once(shop):
+    """Read again from the shipped release, a store has only the judges' events as new, and these
+    are too few.
+    """
+    learned = checkpoint.load(shop.folder / "next")
+    again = shop.night("after", active=shop.folder / "next")
+    assert again.verdict == job.NOTHING_NEW
+    assert again.metrics["lessons"]["new_decisions"] == 60
+    assert not (shop.folder / "after").exists()
+    assert sorted(learned.watermark.of(install) for install in INSTALLS) == [0, 0, *[120] * 4]
+
+
+def test_what_was_held_out_teaches_the_next_night(shop):
+    """After two nights the likes of all devices are counted once, but those of the new judges'
+    second day.
+    """
+    before = likes(checkpoint.load(shop.active).popularity)
+    counted = [likes(checkpoint.load(shop.folder / "next").popularity) - before]
+    shop.day()
+    done = shop.night("after", active=shop.folder / "next")
+    second = checkpoint.load(shop.folder / "after")
+    counted.append(likes(second.popularity) - before)
+
+    each_day = distinct_likes(shop)
+    old, new = (checkpoint.load(shop.folder / name).watermark for name in ("next", "after"))
+    for watermark, found in ((old, counted[0]), (new, counted[1])):
+        expected = sum(
+            each_day[install, day]
+            for install in INSTALLS
+            for day in (1, 2)
+            if watermark.of(install) >= 120 * day
+        )
+        assert found == expected
+    assert done.metrics["lessons"]["judging_installs"] == 2
+    assert sum(new.of(install) == 240 for install in INSTALLS) == 4
+    assert all(new.of(install) >= old.of(install) for install in INSTALLS)
+
+
+def distinct_likes(shop: Shop) -> dict[tuple[str, int], int]:
+    """Return how many items each install liked on each of the two days."""
+    rows = history_files.read(shop.store).to_pylist()
+    start = FakeClock().wall_ms() // 1000 // DAY
+    liked = {
+        (row["install"], row["time"] // 1000 // DAY - start + 1, row["item"])
+        for row in rows
+        if row["item"]
+    }
+    return {
+        (install, day): sum(one[:2] == (install, day) for one in liked)
+        for install in INSTALLS
+        for day in (1, 2)
+    }
+
+
+def test_what_ships_is_what_was_judged(shop, monkeypatch):
+    """The network that is judged has every tensor of the shipped one, popularity included."""
+    shop.day()
+    judged = {}
+
+    def evaluate(active, candidate, decisions, metadata):
+        judged.update(checkpoint._tensors(candidate.network))
+        judged["rows"] = decisions.group
+        return {"gate": {"passed": True, "reasons": []}}
+
+    monkeypatch.setattr(night_candidate, "evaluate_candidate", evaluate)
+    done = shop.night("after", RetrainOptions(), shop.folder / "next")
+    assert (done.verdict, done.metrics["popularity"]) == ("ship", "continued")
+    shipped = checkpoint._tensors(checkpoint.load(shop.folder / "after").network)
+    assert len(judged.pop("rows")) == done.metrics["lessons"]["judging_decisions"]
+    for name, tensor in shipped.items():
+        np.testing.assert_allclose(judged[name], tensor, rtol=1e-6, atol=1e-7, err_msg=name)
+
+
+def test_old_segments_may_be_deleted(shop):
+    """With the segments of the first day gone, states, popularity and decisions of the second are
+    the same, and nothing counts as missing.
+    """
+    segments = shop.store.names("segments")
+    shop.day()
+    whole = shop.night("whole", active=shop.folder / "next")
+    for name in segments:
+        shop.store.delete(name)
+    purged = shop.night("purged", active=shop.folder / "next")
+    assert purged.metrics["log"]["missing"] == 0
+    assert purged.metrics["log"]["dropped"] == {}
+    # The decisions of the judges' first day are gone with their segments.
+    lessons = [done.metrics["lessons"] for done in (whole, purged)]
+    assert lessons[0]["new_events"] == lessons[1]["new_events"]
+    found = [checkpoint.load(shop.folder / name) for name in ("whole", "purged")]
+    for name in ("day", "row", "users"):
+        np.testing.assert_array_equal(*(getattr(one.popularity, name) for one in found))
+    assert found[0].watermark == found[1].watermark
+
+
+def test_a_killed_night_runs_again_to_the_same_checkpoint(shop):
+    """Killed at any of its steps the job leaves no folder, or a whole one, and its rerun writes the
+    same files.
+    """
+    shop.day()
+    active = shop.folder / "next"
+    before = files(active)
+    shop.night("expected", active=active)
+    for step in ("_finished", "renewed_candidate", "teach", "judge", "_write", "appear"):
+        kill_at(shop, step)
+        assert not (shop.folder / "after").exists()
+        done = shop.night("after", active=active)
+        assert done.written
+        assert files(shop.folder / "after") == files(shop.folder / "expected")
+        shutil.rmtree(shop.folder / "after")
+    assert files(active) == before
+    assert not list(shop.folder.glob(".*"))
+
+
+def kill_at(shop: Shop, step: str) -> None:
+    """Run the second night in a process that kills itself after a step."""
+    child = os.fork()
+    if child == 0:
+        act = getattr(job, step)
+
+        def dies(*arguments):
+            if step != "appear":
+                act(*arguments)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        setattr(job, step, dies)
+        shop.night("after", active=shop.folder / "next")
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def test_a_finished_night_is_not_repeated(shop):
+    """The same call again returns the same metrics; other options do not overwrite the folder."""
+    before = files(shop.folder / "next")
+    shop.devices = []
+    again = shop.night()
+    assert again.written
+    assert again.metrics == json.loads(before["metrics.json"])
+    with pytest.raises(FileExistsError, match="found one of other events or options"):
+        shop.night(options=replace(SHIPS, seed=1))
+    assert files(shop.folder / "next") == before
+
+
+def test_foreign_folders_and_other_jobs_are_left_alone(shop):
+    """A folder that the job did not write, or that another job writes, ends it in one line."""
+    with pytest.raises(FileExistsError, match="choose another --out"):
+        shop.night("active")
+    with (
+        unfinished(shop.folder / "after"),
+        pytest.raises(BusyError, match="expected no other job that writes this folder"),
+    ):
+        shop.night("after", active=shop.folder / "next")
