@@ -105,6 +105,10 @@ class Shop:
             self.upload(device.slates(slates, self.clock))
         self.clock.advance(DAY)
 
+    def table(self, rows: list[dict[str, str]]) -> Path:
+        """Write an items table."""
+        return write_rows(self.folder / "new-items.parquet", rows)
+
     def upload(self, events: list[Event]) -> None:
         """Store events as a collector does that receives them now."""
         now = self.clock.wall_ms()

@@ -14,14 +14,16 @@ import pytest
 
 from sanderling_trainer.data.popularity import DAY, PopularityHistory
 from sanderling_trainer.event_log import history_files
+from sanderling_trainer.event_log.watermark import Watermark
 from sanderling_trainer.jobs import night_candidate
 from sanderling_trainer.jobs import retrain as job
 from sanderling_trainer.jobs.lease import BusyError
 from sanderling_trainer.jobs.night_inputs import RetrainOptions
 from sanderling_trainer.jobs.unfinished import unfinished
 from sanderling_trainer.policy import checkpoint
+from tests.support.bundles import write_bundle
 from tests.support.fakes import FakeClock
-from tests.support.nights import SHIPS, Shop, files
+from tests.support.nights import ITEMS, SHIPS, Shop, files
 
 pytestmark = pytest.mark.lab
 
@@ -199,3 +201,111 @@ def test_foreign_folders_and_other_jobs_are_left_alone(shop):
         pytest.raises(BusyError, match="expected no other job that writes this folder"),
     ):
         shop.night("after", active=shop.folder / "next")
+
+
+def test_the_exit_status_says_what_came_of_it(shop, shell):
+    """0 for a next release, 3 for a held one, 4 for nothing new, 1 for an error, in one line."""
+    shop.day()
+    folder = shop.folder
+    common = ["retrain", "--events", folder / "events", "--checkpoint", folder / "next"]
+    held = shell.json(*common, "--out", folder / "after", status=3)
+    assert held["verdict"] == "hold"
+    assert [path.name for path in (folder / "after").iterdir()] == ["metrics.json"]
+    shipped = shell.json(*common, "--out", folder / "after", "--ship-anyway")
+    assert shipped["release"] == 3
+    common[-1] = folder / "after"
+    nothing = shell.json(*common, "--out", folder / "last", status=4)
+    assert (nothing["verdict"], nothing["written"]) == ("nothing new", False)
+    status, _, err = shell.run(*common[:2], folder / "none", *common[3:], "--out", folder / "last")
+    assert status == 1
+    assert "none: expected the folder that `sanderling collect` writes to" in err.splitlines()[-1]
+    assert not (folder / "last").exists()
+
+
+def test_an_install_with_a_gap_waits(shop):
+    """Of an install that misses an event nothing new teaches until the event arrives; then all
+    does.
+    """
+    late = shop.devices[0].slates(1, shop.clock)
+    shop.day()
+    done = shop.night("after", active=shop.folder / "next")
+    assert done.metrics["lessons"]["waiting_installs"] == 1
+    mark = checkpoint.load(shop.folder / "after").watermark
+    assert mark.of(INSTALLS[0]) <= 120
+    shop.upload(late)
+    again = shop.night("again", active=shop.folder / "after")
+    assert again.metrics["lessons"]["waiting_installs"] == 0
+    new = again.metrics["lessons"]["new_decisions"]
+    assert new >= 31
+
+
+def test_interactions_teach_up_to_the_first_device(shop, tmp_path):
+    """Of a log that the app exports itself what devices report too is left out, as is what the
+    catalog lacks; both are counted, and the warm start goes on.
+    """
+    day_s = FakeClock().wall_ms() // 1000
+    lines = ["user_id,item_id,timestamp"]
+    lines += [f"u{at},i{item},{day_s - DAY * at}" for at in range(2, 12) for item in range(ITEMS)]
+    lines += [f"u{at},i1,{day_s + 3600 * at}" for at in range(5)]
+    lines += [f"u1,gone,{day_s - DAY}"]
+    path = tmp_path / "log.csv"
+    path.write_text("\n".join(lines))
+    shop.day()
+    options = replace(SHIPS, interactions=path)
+    done = shop.night("after", options, shop.folder / "next")
+    assert done.metrics["interactions"] == {
+        "events": 120,
+        "reported_by_devices": 5,
+        "unknown_items": 1,
+    }
+    assert done.metrics["warm_start"]["epochs"] == 2
+
+
+def test_wrong_clocks_decide_nothing(shop):
+    """Events decades ahead or years behind count as of their receipt, and are told."""
+    shop.day()
+    now = shop.clock.wall_ms()
+    for device, years in zip(shop.devices, (-3, 40), strict=False):
+        wrong = FakeClock(now + years * 365 * DAY * 1000)
+        shop.upload([device.observed("i1", wrong)])
+    done = shop.night("after", active=shop.folder / "next")
+    assert done.metrics["log"]["misdated"] == 2
+    assert any(note.startswith("2 events have times years off") for note in done.notes)
+    after = checkpoint.load(shop.folder / "after")
+    assert after.metadata.log_to <= now // 1000
+    assert after.popularity.day.max() <= now // 1000 // DAY
+    assert after.popularity.day.min() >= FakeClock().wall_ms() // 1000 // DAY - 1
+
+
+def test_a_watermark_names_no_install(tmp_path):
+    """It is kept by a hash, and an absent file is the watermark of nothing."""
+    mark = Watermark().raised({INSTALLS[0]: 7, INSTALLS[1]: 0}).raised({INSTALLS[0]: 5})
+    mark.save(tmp_path / "watermark.parquet")
+    assert INSTALLS[0].encode() not in (tmp_path / "watermark.parquet").read_bytes()
+    assert Watermark.load(tmp_path / "watermark.parquet") == mark
+    assert [mark.of(install) for install in INSTALLS[:3]] == [7, 0, 0]
+    assert Watermark.load(tmp_path / "none") == Watermark()
+
+
+def test_a_rerun_builds_a_missing_bundle_and_keeps_a_finished_one(shop, shell, monkeypatch):
+    """After a kill between checkpoint and bundle, or after both, the same command succeeds."""
+    from sanderling_quantize import build_bundle
+
+    built = []
+    monkeypatch.setattr(build_bundle, "build", lambda out, bundle, **_: built.append(bundle))
+    folder = shop.folder
+    command = ["retrain", "--events", folder / "events", "--checkpoint", folder / "active"]
+    command += ["--out", folder / "next", "--ship-anyway", "--bundle", folder / "bundle"]
+    shell.json(*command)
+    assert built == [folder / "bundle"]
+
+    settings = json.loads((folder / "next" / "config.json").read_text())
+    write_bundle(folder / "bundle", release=2)
+    manifest = json.loads((folder / "bundle" / "manifest.json").read_text())
+    status, _, err = shell.run(*command)
+    assert status == 1
+    assert "expected no such folder yet" in err
+    manifest["lineage"]["data_sha256"] = settings["data_sha256"]
+    (folder / "bundle" / "manifest.json").write_text(json.dumps(manifest))
+    shell.json(*command)
+    assert built == [folder / "bundle"]

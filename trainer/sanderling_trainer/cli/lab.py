@@ -167,7 +167,8 @@ def retrain(
     Example: sanderling retrain --events events/ --checkpoint active/ --out next/ --bundle new/
     """
     check_creatable(out)
-    _check_bundle_options(bundle, encoder_of)
+    is_built = bundle is not None and _is_built(bundle, out)
+    _check_bundle_options(None if is_built else bundle, encoder_of)
 
     from sanderling_quantize.build_bundle import build
     from sanderling_quantize.encoders.build_encoder import Encoding
@@ -177,7 +178,7 @@ def retrain(
 
     options = RetrainOptions(seed, items, interactions, days, ship_anyway)
     done = run(events, checkpoint, out, options)
-    if bundle is not None and done.written:
+    if bundle is not None and done.written and not is_built:
         build(
             out,
             bundle,
@@ -198,6 +199,19 @@ def retrain(
     finish(result, _retrained(done, out), as_json)
     if not done.written:
         raise typer.Exit(4 if done.verdict == NOTHING_NEW else 3)
+
+
+def _is_built(bundle: Path, checkpoint: Path) -> bool:
+    """Return whether a bundle was made of a checkpoint, by a call that was then cut off."""
+    try:
+        settings = json.loads((checkpoint / "config.json").read_bytes())
+    except OSError:
+        return False
+    if not bundle.exists():
+        return False
+    found = manifest.read(bundle)
+    made = found.release, found.lineage.data_sha256
+    return made == (settings["release"], settings["data_sha256"])
 
 
 def _check_bundle_options(bundle: Path | None, encoder_of: Path | None) -> None:

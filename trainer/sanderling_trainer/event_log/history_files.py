@@ -8,7 +8,6 @@ rows; a repeated row counts once.
 
 from __future__ import annotations
 
-
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq

@@ -19,6 +19,8 @@ from sanderling_trainer.policy.living_catalog import hide_new_items
 from sanderling_trainer.policy.training.context import TrainingContext
 
 MAX_GAP_DAYS = 28
+MIN_INSTALLS = 10
+"""With fewer, pseudonyms are resampled instead of installs."""
 
 
 def renewed_candidate(night: NightInputs) -> tuple[Checkpoint, str]:
@@ -34,8 +36,9 @@ def renewed_candidate(night: NightInputs) -> tuple[Checkpoint, str]:
     done = f"unchanged: the log begins over {MAX_GAP_DAYS} days after it ends"
     if metadata.log_from - renewed.metadata.log_to <= MAX_GAP_DAYS * DAY:
         done = "continued"
-        counts = PopularityHistory.of_histories(lessons.new_parts, len(renewed.catalog))
-        popularity = popularity.plus(counts)
+        if any(len(part) > part.n_replayed for part in lessons.new_parts):
+            counts = PopularityHistory.of_histories(lessons.new_parts, len(renewed.catalog))
+            popularity = popularity.plus(counts)
         network.set_popularity_day(popularity, metadata.log_to // DAY)
 
     new = lessons.teaching.take(lessons.is_new)
@@ -60,7 +63,7 @@ def _next_metadata(night: NightInputs) -> CheckpointMetadata:
         parent=metadata.release,
         log_from=begin,
         log_to=max(end, metadata.log_to),
-        data_sha256=summary.sha256(),
+        data_sha256=night.fingerprint,
         devices_from=metadata.devices_from or summary.earliest // 1000,
     )
 
@@ -99,4 +102,7 @@ def judge(night: NightInputs, candidate: Checkpoint) -> dict[str, Any]:
     histories, repeats = night.log.examples.histories, candidate.metadata.repeats
     active = TrainingContext(network, histories, night.active.config, repeats)
     shipped = TrainingContext(candidate.network, histories, candidate.config, repeats)
-    return evaluate_candidate(active, shipped, night.lessons.judging, night.active.metadata)
+    judging = night.lessons.judging
+    if night.lessons.judges < MIN_INSTALLS:
+        judging = replace(judging, group=judging.history)
+    return evaluate_candidate(active, shipped, judging, night.active.metadata)

@@ -83,7 +83,7 @@ class CheckpointMetadata:
     """Time up to which the log was used, in seconds since 1970 UTC."""
 
     data_sha256: str
-    """Fingerprint of the log."""
+    """Fingerprint of the log and of what else decided the training."""
 
     devices_from: int = 0
     """Time of the first event of a device that it learned from, in seconds since 1970 UTC; 0
