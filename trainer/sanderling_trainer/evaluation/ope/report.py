@@ -78,9 +78,10 @@ def evaluate_candidate(
     with those that can be used. A reward above 0 is a click. Conditional and marginal propensities
     are the logged ones; inclusion propensities are not on the wire and follow from rank, pool and
     ε. The slots that newcomers took are left out of their slates. Slates are evaluated in as many
-    slots as most have: shorter ones are left out, and longer ones are cut. A decision counts for at most 64 of those that survived shedding, because a
-    device's survival probability may be wrong or forged. The numbers of a refused estimate are
-    None. `left_out` counts by reason what could not be used.
+    slots as most have: shorter ones are left out, and longer ones are cut. A decision counts for at
+    most 64 of those that survived shedding, because a device's survival probability may be wrong or
+    forged. The numbers of a refused estimate are None. `left_out` counts by reason what could not
+    be used.
     """
     thresholds = thresholds or GateThresholds()
     given = len(decisions)
