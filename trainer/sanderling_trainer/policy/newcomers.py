@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sanderling_trainer.data.histories import History
@@ -51,7 +52,9 @@ class NewcomerCalibration:
 
 
 @torch.no_grad()
-def calibrate_newcomers(context: TrainingContext) -> NewcomerCalibration:
+def calibrate_newcomers(
+    context: TrainingContext, shown: NDArray[np.int64] | None = None
+) -> NewcomerCalibration:
     """Fit the projection and the bias of newcomers; change the network in place.
 
     *Projection*: the ridge regression of the liked items' vectors v_i = A t_i + ν_i on their texts'
@@ -68,7 +71,9 @@ def calibrate_newcomers(context: TrainingContext) -> NewcomerCalibration:
     Items that nobody liked get this bias, and no residual unless they are in some history. For rows
     that are added later: residual 0, bias `network.new_item_bias`.
 
-    Needs the popularity of `context`, of the whole log that its histories are from.
+    context: with the popularity of its histories' log.
+    shown: catalog rows, -1 for none, that devices showed: they keep the bias that they have, since
+    decisions teach it.
     """
     network = context.network
     popularity = context.popularity
@@ -85,7 +90,10 @@ def calibrate_newcomers(context: TrainingContext) -> NewcomerCalibration:
     calibration = _calibrate(context, points, born, table, vectors, penalty)
 
     network.new_item_bias.fill_(calibration.bias)
-    network.bias[~liked] = calibration.bias
+    untaught = ~liked
+    if shown is not None:
+        untaught[torch.from_numpy(shown[shown >= 0]).to(context.device)] = False
+    network.bias[untaught] = calibration.bias
     network.residual[~liked & ~_in_histories(context)] = 0.0
     return calibration
 

@@ -34,6 +34,7 @@ class PolicyNetwork(nn.Module):
     contexts: Tensor
     popularity: Tensor
     new_item_popularity: Tensor
+    new_item_bias: Tensor
 
     def __init__(self, config: Config, text: Tensor, contexts: Tensor, kinds: int) -> None:
         """Create a network at random.
@@ -52,7 +53,7 @@ class PolicyNetwork(nn.Module):
         self.project = nn.Parameter(torch.randn(d, t) / t**0.5)
         self.residual = nn.Parameter(torch.zeros(n, d))
         self.bias = nn.Parameter(torch.zeros(n))
-        self.new_item_bias = nn.Parameter(torch.zeros(()))
+        self.register_buffer("new_item_bias", torch.zeros(()))
         self.register_buffer("popularity", torch.zeros(n, FEATURES))
         self.register_buffer("new_item_popularity", torch.zeros(FEATURES))
         self.popularity_weights = nn.Parameter(torch.tensor([1.0 / COUNTS] * COUNTS + [0.0, 0.0]))
