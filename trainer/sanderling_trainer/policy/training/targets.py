@@ -110,6 +110,7 @@ class _Events:
     items: Ints
     liked: NDArray[np.bool_]
     is_validation: NDArray[np.bool_]
+    is_response: NDArray[np.bool_]
     contexts: Ints
     times: Ints
 
