@@ -85,7 +85,7 @@ def is_ordinal(log: Interactions) -> bool:
     if not len(users):
         return True
     begin_together = float(np.mean(log.time[first] == log.time[0]))
-    return begin_together >= 0.9 and len(np.unique(log.time)) <= count.max()
+    return bool(begin_together >= 0.9 and len(np.unique(log.time)) <= count.max())
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,8 @@ def _window(name: str, cut: Cut, repeats: bool, rng: np.random.Generator) -> Win
 def _cut_each_user(log: Interactions, hidden_share: float, later_share: float) -> Cut:
     from_end = _from_end(log)
     length = np.bincount(log.user)[log.user]
-    hidden = np.where(length > 1, np.maximum(1, np.floor(hidden_share * length)), 0)
-    ended = np.floor(later_share * length)
+    hidden = np.where(length > 1, np.maximum(1, np.round(hidden_share * length)), 0)
+    ended = np.round(later_share * length)
     return _cut_at(log, from_end >= hidden, (from_end < hidden) & (from_end >= ended))
 
 

@@ -65,8 +65,8 @@ def tune_peers(windows: Sequence[Window], items: int) -> list[TunedPeer]:
             tried.setdefault(key, []).append(window.ndcg(scores))
 
     best: dict[str, TunedPeer] = {}
-    for (name, settings), ndcg in tried.items():
-        peer = TunedPeer(name, dict(settings), ndcg)
+    for (name, pairs), ndcg in tried.items():
+        peer = TunedPeer(name, dict(pairs), ndcg)
         if name not in best or peer.mean > best[name].mean:
             best[name] = peer
     return sorted(best.values(), key=lambda peer: -peer.mean)

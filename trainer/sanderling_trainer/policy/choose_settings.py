@@ -47,6 +47,8 @@ SCREENING = 1.0  # of one fit, all candidates together
 VISITS = {"dropout": 0.4, "learning_rate": 1.5e-3, "epochs": 6}
 SINGLE = {"visit_hours": 0.0, "horizon_days": 0.0}
 
+POLICY = "Sanderling"
+
 Values = NDArray[np.float64]
 
 
@@ -116,7 +118,7 @@ class Choice:
     def loses(self) -> bool:
         """Whether a baseline was better than the policy on the windows both were measured on."""
         compared = [row for row in self.rows if row.stage == "compared"]
-        return len(compared) > 1 and compared[0].name != "Sanderling"
+        return len(compared) > 1 and compared[0].name != POLICY
 
     def as_dict(self) -> dict[str, Any]:
         """Return the choice, ready for JSON."""
@@ -277,7 +279,7 @@ class _Search:
             best = len(means) - 1
         reached = {window.name: curve[best] for window, curve in zip(compared, curves, strict=True)}
         settings = {name: getattr(config, name) for name in SETTINGS}
-        self.rows.append(Row("Sanderling", settings, reached, "compared"))
+        self.rows.append(Row(POLICY, settings, reached, "compared"))
         return config
 
     def _curve(self, part: TrainingPart, config: Config, window: Window) -> list[Values]:

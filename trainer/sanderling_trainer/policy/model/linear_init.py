@@ -22,6 +22,10 @@ from scipy.sparse.linalg import svds
 from sanderling_trainer.data.histories import History
 from sanderling_trainer.policy.model.network import PolicyNetwork
 
+DENSE = 1_000_000
+"""Users times items up to which the whole decomposition is computed: the iterative one may restart
+at random on small matrices."""
+
 HORIZON = 300.0  # events until a channel has forgotten to 1/e
 GAIN = 0.5  # of the linear map
 SHRINK = 0.3  # what is left of the random initialization beside it
@@ -44,6 +48,10 @@ def singular_vectors(
     rank = min(rank, min(x.shape) - 1)
     if rank < 1 or not len(rows):
         return np.zeros(0, np.float32), np.zeros((items, 0), np.float32)
+
+    if x.shape[0] * x.shape[1] <= DENSE:
+        _, sigma, v = np.linalg.svd(x.toarray(), full_matrices=False)
+        return sigma[:rank][::-1], v[:rank][::-1].T
 
     # A fixed starting vector makes the decomposition the same in every run.
     _, sigma, v = svds(x, k=rank, v0=np.ones(min(x.shape), np.float32))
