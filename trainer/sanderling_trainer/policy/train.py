@@ -25,6 +25,7 @@ from sanderling_trainer.evaluation.inner_windows import Cut, cut_after
 from sanderling_trainer.policy import checkpoint, choose_settings, ranking_report
 from sanderling_trainer.policy.checkpoint import Checkpoint, CheckpointMetadata
 from sanderling_trainer.policy.choose_settings import Choice
+from sanderling_trainer.policy.exposure import Exposure
 from sanderling_trainer.policy.fit import (
     Fit,
     FitOptions,
@@ -213,7 +214,12 @@ class _Run:
             data_sha256=content_hash(self.catalog.ids, part.log),
         )
         trained = Checkpoint(
-            fit.context.network, self.catalog, choice.config, metadata, part.popularity
+            fit.context.network,
+            self.catalog,
+            choice.config,
+            metadata,
+            part.popularity,
+            Exposure.of_log(part.log.item, len(self.catalog)),
         )
         queries = queries_of(part.histories, choice.repeats)
         checkpoint.save(self.out, trained, metrics, queries=queries)
