@@ -54,7 +54,7 @@ def _candidate(
     """
     slots = ranks.shape[1]
     pool = np.minimum(max(config.pool, config.slate), decisions.eligible)
-    epsilons = config.epsilons(slots, decisions.newcomers > 0)
+    epsilons = config.epsilons(slots)
 
     clicks = (decisions.reward > 0).astype(np.float64)
     # Rewards that may have been flipped are unbiased, but not clicks that a model could learn from.

@@ -20,7 +20,6 @@ from sanderling_trainer.evaluation.ope.estimate import (
     estimate_all,
     invalid_decisions,
 )
-from sanderling_trainer.evaluation.ope.newcomer_slots import regular_slots
 from sanderling_trainer.evaluation.ope.propensities import (
     Propensities,
     max_weights,
@@ -77,15 +76,14 @@ def evaluate_candidate(
     `candidate_at` returns what the candidate would have done at some decisions; it is called once,
     with those that can be used. A reward above 0 is a click. Conditional and marginal propensities
     are the logged ones; inclusion propensities are not on the wire and follow from rank, pool and
-    ε. The slots that newcomers took are left out of their slates. Slates are evaluated in as many
-    slots as most have: shorter ones are left out, and longer ones are cut. A decision counts for at
-    most 64 of those that survived shedding, because a device's survival probability may be wrong or
-    forged. The numbers of a refused estimate are None. `left_out` counts by reason what could not
-    be used.
+    ε. Slates are evaluated in as many slots as most have: shorter ones are left out, and longer
+    ones are cut. A decision counts for at most 64 of those that survived shedding, because a
+    device's survival probability may be wrong or forged. The numbers of a refused estimate are
+    None. `left_out` counts by reason what could not be used.
     """
     thresholds = thresholds or GateThresholds()
     given = len(decisions)
-    decisions, log, left_out = usable_decisions(decisions, active)
+    decisions, log, left_out = _usable(decisions, active)
     counts = {"decisions": len(decisions), "left_out": left_out}
     if not len(decisions):
         verdict = GateResult(
@@ -119,7 +117,7 @@ def evaluate_candidate(
     }
 
 
-def usable_decisions(
+def _usable(
     decisions: Decisions, active: ActivePolicy
 ) -> tuple[Decisions, SlateLog, dict[str, int]]:
     """Return the usable decisions, their log, and how many are left out for which first reason.
@@ -128,7 +126,6 @@ def usable_decisions(
     for all decisions are.
     """
     left_out: dict[str, int] = {}
-    decisions = regular_slots(decisions)
     decisions = decisions.take(_keep(_foreign(decisions, active), len(decisions), left_out))
     usual_length = int(np.bincount(decisions.slots, minlength=2).argmax())
     decisions = decisions.truncate(usual_length)
@@ -137,10 +134,6 @@ def usable_decisions(
     rebuilt = sequential_propensities(
         decisions.ranks, decisions.items.shape[1], decisions.pool, decisions.epsilons()
     )
-    # With newcomers the logged marginals are not those of the regular slots alone.
-    with_quota = decisions.newcomers[:, None] > 0
-    marginal = np.where(with_quota, rebuilt.marginal, decisions.marginal)
-    decisions = replace(decisions, marginal=marginal)
     log = _slate_log(decisions, rebuilt)
     keep = _keep(_inconsistent(decisions, log, rebuilt), len(decisions), left_out)
 
@@ -162,11 +155,10 @@ def _keep(reasons: Iterable[tuple[str, Any]], m: int, left_out: dict[str, int]) 
 def _foreign(decisions: Decisions, active: ActivePolicy) -> Iterator[tuple[str, Any]]:
     yield "decided by another release", decisions.release != active.release
 
+    yield "drawn with a quota for newcomers, which cannot be replayed here", decisions.newcomers > 0
+
     unknown = decisions.pool > np.maximum(active.pool, decisions.slots)
-    # With newcomers the other slots explore less, so that ε is the share of all slots.
-    rate = decisions.newcomer_rate
-    epsilon = np.where(rate > 0.0, rate + (1.0 - rate) * decisions.epsilon, decisions.epsilon)
-    unknown |= ~np.isclose(epsilon, active.epsilon, rtol=1e-9, atol=0.0) & (epsilon != 0.0)
+    unknown |= (decisions.epsilon != active.epsilon) & (decisions.epsilon != 0.0)
     yield "a pool or an ε that the release does not have", unknown
 
     yield "drawn under caps, which cannot be replayed here", decisions.capped

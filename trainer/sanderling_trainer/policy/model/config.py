@@ -8,9 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.bundle.manifest import Exploration
-from sanderling.exploration import newcomers
-
 
 @dataclass(frozen=True)
 class Config:
@@ -125,14 +122,9 @@ class Config:
             if getattr(self, name) == 0:
                 object.__setattr__(self, name, 3 * self.dim)
 
-    def epsilons(self, slots: int, has_newcomers: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Return the ε of each slot of m slates, float64 [m, slots].
-
-        Where slots may show newcomers, bool [m], it is that of the other slots.
-        """
-        plan = Exploration(epsilon=self.epsilon, newcomers=self.newcomers)
-        epsilon = np.where(has_newcomers, newcomers.regular(plan).epsilon, self.epsilon)
-        return np.where(np.arange(slots) < self.guarded, 0.0, epsilon[:, None])
+    def epsilons(self, slots: int) -> NDArray[np.float64]:
+        """Return the ε of each slot of a slate, float64 [1, slots]."""
+        return np.where(np.arange(slots) < self.guarded, 0.0, self.epsilon)[None]
 
     @classmethod
     def for_visits(cls, hours: float, horizon_days: float, **settings: Any) -> Config:
