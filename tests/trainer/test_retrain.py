@@ -17,13 +17,13 @@ from sanderling_trainer.event_log import history_files
 from sanderling_trainer.event_log.watermark import Watermark
 from sanderling_trainer.jobs import night_candidate
 from sanderling_trainer.jobs import retrain as job
-from sanderling_trainer.jobs.lease import BusyError
+from sanderling_trainer.jobs.lease import BusyError, exclusive_job
 from sanderling_trainer.jobs.night_inputs import RetrainOptions
 from sanderling_trainer.jobs.unfinished import unfinished
 from sanderling_trainer.policy import checkpoint
 from tests.support.bundles import write_bundle
 from tests.support.fakes import FakeClock
-from tests.support.nights import ITEMS, SHIPS, Shop, files
+from tests.support.nights import ITEMS, SHIPS, Device, Shop, files
 
 pytestmark = pytest.mark.lab
 
@@ -192,10 +192,28 @@ def test_a_finished_night_is_not_repeated(shop):
     assert files(shop.folder / "next") == before
 
 
+def test_a_night_does_not_wait_for_another_job(shop):
+    """While the store is compacted or erased from the job goes on, says so, and the next one
+    extends the history.
+    """
+    shop.day()
+    before = shop.store.names("history")
+    with exclusive_job(shop.store, shop.clock, "erase"):
+        done = shop.night("after", active=shop.folder / "next")
+    assert done.written
+    assert any("the store's history was not extended" in note for note in done.notes)
+    assert shop.store.names("history") == before
+    shop.night("again", active=shop.folder / "after")
+    assert history_files.accounted(shop.store) == dict.fromkeys(INSTALLS, 240)
+
+
 def test_foreign_folders_and_other_jobs_are_left_alone(shop):
     """A folder that the job did not write, or that another job writes, ends it in one line."""
     with pytest.raises(FileExistsError, match="choose another --out"):
         shop.night("active")
+    with pytest.raises(FileNotFoundError, match="none: expected a policy checkpoint"):
+        shop.night("after", active=shop.folder / "none")
+    assert not list(shop.folder.glob(".*"))
     with (
         unfinished(shop.folder / "after"),
         pytest.raises(BusyError, match="expected no other job that writes this folder"),
@@ -259,6 +277,25 @@ def test_interactions_teach_up_to_the_first_device(shop, tmp_path):
         "unknown_items": 1,
     }
     assert done.metrics["warm_start"]["epochs"] == 2
+
+
+def test_a_policy_trained_anew_counts_no_event_twice(shop):
+    """What devices did before the end of the log that `train` was given may be in that log: it
+    counts for no popularity, while its decisions teach.
+    """
+    made = checkpoint.load(shop.active)
+    later = replace(made.metadata, log_to=shop.clock.wall_ms() // 1000 - 1)
+    checkpoint.save(shop.active, replace(made, metadata=later), {})
+    shop.devices = [Device(number) for number in range(6, 12)]
+    shop.day()
+    done = shop.night("after")
+    lessons = done.metrics["lessons"]
+    assert lessons["events_in_the_first_log"] + lessons["new_events"] == 8 * 30
+    assert lessons["events_in_the_first_log"] > 0
+    assert done.metrics["policy_gradient"]["decisions"] == 8 * 30
+    counted = checkpoint.load(shop.folder / "after").popularity
+    assert counted.day[-1] == shop.clock.wall_ms() // 1000 // DAY - 1
+    assert likes(counted) - likes(made.popularity) <= lessons["new_events"]
 
 
 def test_wrong_clocks_decide_nothing(shop):
