@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,13 +15,16 @@ from sanderling.events.schema import Decision, Event, Outcome
 from sanderling.events.semantics import semantic_fault
 from sanderling.exploration.sequential import MAX_MARGINAL_SLOTS
 from sanderling_trainer.data.histories import History
-from sanderling_trainer.data.logged_decisions import Decisions
+from sanderling_trainer.data.logged_decisions import SCHEMES, Decisions
 from sanderling_trainer.event_log.reader import EventLog
 from sanderling_trainer.event_log.state_replay import StateReplay, split_at_resets
 
 # Encoders return vectors of length 1; a far longer one would overflow the network that learns from
 # it.
 MAX_CONTEXT_NORM = 2.0
+
+SHED = "full"
+"""The reason of the losses that shedding declares (docs/EVENTS.md)."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,10 @@ class Examples:
     """Context vectors that devices shared, float32 [x, t]."""
     dropped: Counter[str] = field(default_factory=Counter)
     """Number of decisions that could not be used, by reason."""
+    installs: list[str] = field(default_factory=list)
+    """Ids of the installs in the order of their numbers: `group` of decisions, `install` of
+    histories.
+    """
 
 
 @dataclass(frozen=True)
@@ -42,8 +50,8 @@ class _JoinedDecision:
     decision: Decision
     outcome_of: dict[int, Outcome]
     """The last valid outcome of each slot that has one."""
-    group: int
-    """Number of the pseudonym: the unit of resampling is one user of one install."""
+    install: int
+    """Number of the install: the unit of resampling and of influence."""
     history: int
     """Index into `Examples.histories`."""
     position: int
@@ -59,19 +67,24 @@ def examples_of(log: EventLog, ids: Sequence[str], kinds: Sequence[str], text_di
     its install is missing, its install is not cloned, the replayed state has the checksum that the
     device logged, an engine can have made the decision, and at least one slot has an outcome;
     otherwise `dropped` counts it. An outcome that names another item than its slot showed is
-    ignored. Devices may be faulty or malicious: no content of a log raises.
+    ignored. A probability of having survived shedding is believed if a loss of the same install
+    declares that decisions were shed; otherwise it counts as 1. Devices may be faulty or malicious:
+    no content of a log raises.
     """
     builder = _ExampleBuilder(
         row_of={item: row for row, item in enumerate(ids)},
         code_of={kind: code for code, kind in enumerate(kinds)},
         text_dim=text_dim,
         time=log.time,
+        shedding=frozenset(
+            loss.install for loss in log.losses if loss.reason == SHED and loss.decisions > 0
+        ),
     )
     unusable = dict.fromkeys(log.incomplete, "install incomplete")
     # Cloned takes precedence: it is the more specific reason.
     unusable |= dict.fromkeys(log.cloned, "install cloned")
-    for group, ((install, _), events) in enumerate(sorted(log.events.items())):
-        builder.add(group, events, unusable.get(install))
+    for (install, _), events in sorted(log.events.items()):
+        builder.add(install, events, unusable.get(install))
     return builder.build()
 
 
@@ -87,18 +100,26 @@ class _ExampleBuilder:
         code_of: dict[str, int],
         text_dim: int,
         time: Mapping[str, int],
+        shedding: frozenset[str],
     ) -> None:
         self._row_of = row_of
         self._code_of = code_of
         self._text_dim = text_dim
         self._time = time
+        self._shedding = shedding
+        self._installs: list[str] = []
         self._histories: list[History] = []
         self._joined: list[_JoinedDecision] = []
         self._context_rows: dict[bytes, int] = {}
         self._dropped: Counter[str] = Counter()
 
-    def add(self, group: int, events: Sequence[Event], unusable: str | None = None) -> None:
-        """Add the events of a pseudonym; `unusable` says why none of its decisions can be used."""
+    def add(self, install: str, events: Sequence[Event], unusable: str | None = None) -> None:
+        """Add the events of a pseudonym; `unusable` says why none of its decisions can be used.
+
+        The pseudonyms of an install follow one another.
+        """
+        if self._installs[-1:] != [install]:
+            self._installs.append(install)
         outcomes: dict[str, list[Outcome]] = {}
         for event in events:
             if isinstance(event, Outcome):
@@ -110,15 +131,16 @@ class _ExampleBuilder:
                 if isinstance(event, Decision) and unusable:
                     self._dropped[unusable] += 1
                 elif isinstance(event, Decision):
-                    self._join(group, event, replay, outcomes.get(event.id, []))
-            self._histories.append(replay.history(self._code_of))
+                    self._join(event, replay, outcomes.get(event.id, []))
+            history = replay.history(self._code_of)
+            self._histories.append(replace(history, install=len(self._installs) - 1))
 
     def build(self) -> Examples:
         """Return the examples of all pseudonyms that were added."""
         vectors = [np.frombuffer(vector, np.float32) for vector in self._context_rows]
         contexts = np.stack(vectors) if vectors else np.empty((0, self._text_dim), np.float32)
         decisions = _decision_columns(self._joined, self._row_of)
-        return Examples(self._histories, decisions, contexts, +self._dropped)
+        return Examples(self._histories, decisions, contexts, +self._dropped, self._installs)
 
     def _replay(self, events: Sequence[Event]) -> StateReplay:
         replay = StateReplay(self._row_of)
@@ -126,9 +148,7 @@ class _ExampleBuilder:
             replay.add(event, self._time.get(event.id, event.clock.wall) // 1000)
         return replay
 
-    def _join(
-        self, group: int, decision: Decision, replay: StateReplay, outcomes: list[Outcome]
-    ) -> None:
+    def _join(self, decision: Decision, replay: StateReplay, outcomes: list[Outcome]) -> None:
         position = replay.position_of(decision)
         outcome_of = self._valid_outcomes(decision, outcomes)
         if position is None:
@@ -141,14 +161,20 @@ class _ExampleBuilder:
             self._dropped["context vector too long"] += 1
         else:
             joined = _JoinedDecision(
-                decision=decision,
+                decision=self._with_believed_survival(decision),
                 outcome_of=outcome_of,
-                group=group,
+                install=len(self._installs) - 1,
                 history=len(self._histories),
                 position=position,
                 context_row=self._context_row(vector),
             )
             self._joined.append(joined)
+
+    def _with_believed_survival(self, decision: Decision) -> Decision:
+        if decision.pass_probability == 1.0 or decision.install in self._shedding:
+            return decision
+        self._dropped["pass_probability below 1 without a loss that declares it: counted as 1"] += 1
+        return msgspec.structs.replace(decision, pass_probability=1.0)
 
     def _valid_outcomes(self, decision: Decision, outcomes: list[Outcome]) -> dict[int, Outcome]:
         """Return the last outcome of each slot with a catalog item, of those that name the item."""
@@ -199,7 +225,7 @@ def _decision_columns(joined: list[_JoinedDecision], row_of: dict[str, int]) -> 
         judged=np.zeros((m, k), np.bool_),
         context=place("context_row"),
         ranks=np.zeros((m, k), np.int64),
-        group=place("group"),
+        group=place("install"),
         release=column("release", np.int64),
         pool=column("pool", np.int64),
         eligible=column("eligible", np.int64),
@@ -209,6 +235,7 @@ def _decision_columns(joined: list[_JoinedDecision], row_of: dict[str, int]) -> 
         capped=np.array([bool(each.decision.caps) for each in joined], np.bool_),
         pass_probability=column("pass_probability", np.float64),
         slots=slots,
+        scheme=np.array([_scheme(each.decision) for each in joined], np.int64),
     )
     for row, each in enumerate(joined):
         _fill_slots(decisions, row, each, row_of)
@@ -228,6 +255,10 @@ def _fill_slots(
         if slot in joined.outcome_of:
             decisions.reward[row, slot] = debiased_reward(joined.outcome_of[slot])
             decisions.judged[row, slot] = True
+
+
+def _scheme(decision: Decision) -> int:
+    return SCHEMES.index(decision.scheme) if decision.scheme in SCHEMES else -1
 
 
 def _fault(decision: Decision) -> str | None:

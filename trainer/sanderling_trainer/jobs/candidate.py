@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sanderling_trainer.data.logged_decisions import Decisions, Ints
 from sanderling_trainer.evaluation import ope
+from sanderling_trainer.jobs.trust import active_policy
 from sanderling_trainer.policy import rollout
 from sanderling_trainer.policy.checkpoint import CheckpointMetadata
 from sanderling_trainer.policy.model.config import Config
@@ -39,7 +40,7 @@ def evaluate_candidate(
         n_items = len(context.network.bias)
         return _candidate(judged, ranks, pool_items, active_pool, config, n_items)
 
-    active = ope.ActivePolicy(metadata.release, config.pool, config.epsilon)
+    active = active_policy(metadata, config)
     rng = np.random.default_rng(config.seed)
     return ope.evaluate_candidate(decisions.take(held_out), active, candidate_at, rng)
 

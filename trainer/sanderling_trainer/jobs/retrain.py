@@ -22,6 +22,7 @@ from sanderling_trainer.event_log.merge_examples import merge_examples
 from sanderling_trainer.event_log.reader import read_partitions
 from sanderling_trainer.event_log.summary import LogSummary
 from sanderling_trainer.jobs.candidate import evaluate_candidate
+from sanderling_trainer.jobs.trust import anomalies, believed
 from sanderling_trainer.policy import checkpoint
 from sanderling_trainer.policy.checkpoint import CheckpointMetadata
 from sanderling_trainer.policy.holdout_queries import queries_of
@@ -65,6 +66,8 @@ def retrain(
     network = active.network
     metadata = active.metadata
     log, examples = _read(events, active.catalog.ids, metadata.kinds, network.text.shape[1])
+    examples = believed(examples, metadata, active.config)
+    _check_enough(events, examples)
 
     network.contexts = torch.from_numpy(examples.contexts)
     network.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
@@ -76,7 +79,11 @@ def retrain(
     report = evaluate_candidate(context, examples.decisions, metadata)
     gate = report["gate"]
     counts = asdict(log) | {"dropped": dict(examples.dropped)}
-    metrics: dict[str, Any] = {"log": counts, "ope": report}
+    metrics: dict[str, Any] = {
+        "log": counts,
+        "anomalies": anomalies(examples, active.catalog.ids, log.events_of),
+        "ope": report,
+    }
     if not gate["passed"] and not ship_anyway:
         _write_metrics(out, metrics)
         return RetrainResult(metadata.release + 1, metrics, False, gate["reasons"])
@@ -107,10 +114,7 @@ def retrain(
 def _read(
     events: str, ids: Sequence[str], kinds: Sequence[str], text_dim: int
 ) -> tuple[LogSummary, Examples]:
-    """Read a log in partitions; return its summary, and the examples of all.
-
-    Raises `TooFewDecisionsError`.
-    """
+    """Read a log in partitions; return its summary, and the examples of all."""
     summary = LogSummary()
 
     def partitions() -> Iterator[Examples]:
@@ -118,14 +122,17 @@ def _read(
             summary.add(log)
             yield examples_of(log, ids, kinds, text_dim)
 
-    examples = merge_examples(partitions())
+    return summary, merge_examples(partitions())
+
+
+def _check_enough(events: str, examples: Examples) -> None:
+    """Raise `TooFewDecisionsError` unless there is enough to learn from."""
     if len(examples.decisions) < MIN_DECISIONS:
         raise TooFewDecisionsError(
             f"{events}: expected at least {MIN_DECISIONS} usable decisions with outcomes, "
             f"found {len(examples.decisions)} (dropped: {dict(examples.dropped)}); "
             "collect more before retraining"
         )
-    return summary, examples
 
 
 def _next_release(metadata: CheckpointMetadata, log: LogSummary) -> CheckpointMetadata:
