@@ -48,14 +48,16 @@ class History:
     install: int = -1
     """Number of the install that reported the events, -1 for none."""
 
-    weights: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
-    """How much each event counts as a target, in [0, 1]; 1 throughout unless given."""
+    influence: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    """What the bound of its install leaves of each event as a target, in [0, 1]; 1 throughout
+    unless given.
+    """
 
     def __post_init__(self) -> None:
         if len(self.times) == 0:
             object.__setattr__(self, "times", np.zeros(len(self.items), np.int64))
-        if len(self.weights) == 0:
-            object.__setattr__(self, "weights", np.ones(len(self.items), np.float32))
+        if len(self.influence) == 0:
+            object.__setattr__(self, "influence", np.ones(len(self.items), np.float32))
 
     def __len__(self) -> int:
         return len(self.items)

@@ -1,5 +1,5 @@
-"""What a retraining believes of its log: decisions that an engine can have made, and of each install
-no more than nine in ten installs teach.
+"""What a retraining believes of its log: decisions that an engine can have made, and of each
+install no more than nine in ten installs teach.
 """
 
 from __future__ import annotations

@@ -44,6 +44,7 @@ class TargetBatch:
     point: Tensor
     target: Tensor
     weight: Tensor
+    influence: Tensor
 
     def __len__(self) -> int:
         return len(self.row)
@@ -179,6 +180,7 @@ def _target_batch(targets: Targets, device: torch.device) -> TargetBatch:
         point=tensor("point"),
         target=tensor("target"),
         weight=tensor("weight"),
+        influence=tensor("influence"),
     )
 
 

@@ -61,7 +61,10 @@ class CrossEntropy:
             logits = logits.masked_fill(
                 seen_before(first, targets.row, targets.position), -math.inf
             )
-        return next_items(logits.log_softmax(-1), targets.point, targets.target, targets.weight)
+        log_policy = logits.log_softmax(-1)
+        return next_items(
+            log_policy, targets.point, targets.target, targets.weight, targets.influence
+        )
 
     def _sampled(self, proposal: Proposal, batch: Batch, targets: TargetBatch) -> Tensor:
         """Return the loss over candidates; no tensor here has a row for each item."""
@@ -77,7 +80,8 @@ class CrossEntropy:
         logits = users @ items.T + (self._biases(targets, rows) + correction)
         if not self.context.repeats:
             logits[seen_pairs(sequence, targets.row, targets.position)] = -math.inf
-        return next_items(logits.log_softmax(-1), targets.point, target, targets.weight)
+        log_policy = logits.log_softmax(-1)
+        return next_items(log_policy, targets.point, target, targets.weight, targets.influence)
 
     def _biases(self, targets: TargetBatch, rows: Tensor | None = None) -> Tensor:
         """Return the items' biases.

@@ -47,8 +47,8 @@ class Targets:
     event: Ints
     """[p], the event in which it is liked, counted through all histories."""
 
-    event_weight: NDArray[np.float32]
-    """[p], `History.weights` of this event."""
+    influence: NDArray[np.float32]
+    """[p], `History.influence` of this event."""
 
     def __len__(self) -> int:
         return len(self.row)
@@ -57,11 +57,10 @@ class Targets:
     def weight(self) -> NDArray[np.float32]:
         """Weights [p] of the pairs.
 
-        A point of t targets weighs √t: halfway between counting each visit and each item alike. The
-        weight of the event scales that.
+        A point of t targets weighs √t: halfway between counting each visit and each item alike.
         """
         targets_of_point = np.bincount(self.point, minlength=len(self))
-        return (targets_of_point[self.point] ** -0.5 * self.event_weight).astype(np.float32)
+        return (targets_of_point[self.point] ** -0.5).astype(np.float32)
 
 
 def targets_of(
@@ -106,14 +105,14 @@ def targets_of(
         point=point.astype(np.int64),
         target=target,
         event=event,
-        event_weight=events.weights[event],
+        influence=events.influence[event],
     )
 
 
 def with_bounded_influence(
     histories: Sequence[History], visit_hours: float, horizon_days: float, repeats: bool
 ) -> list[History]:
-    """Return histories whose weights bound what each install teaches as targets.
+    """Return histories whose `influence` bounds what each install teaches as targets.
 
     Bounded are the weights of an install's pairs together, and of those of one item
     (`influence.influence_factors`); the other arguments are those of `targets_of`.
@@ -130,9 +129,9 @@ def with_bounded_influence(
     bounded = []
     start = 0
     for history in histories:
-        weights = history.weights * factor[start : start + len(history)]
-        bounded.append(replace(history, weights=weights))
-        start += len(history)
+        stop = start + len(history)
+        bounded.append(replace(history, influence=factor[start:stop]))
+        start = stop
     return bounded
 
 
@@ -151,7 +150,7 @@ class _Events:
     is_validation: NDArray[np.bool_]
     contexts: Ints
     times: Ints
-    weights: NDArray[np.float32]
+    influence: NDArray[np.float32]
     is_replayed: NDArray[np.bool_]
 
     @property
@@ -177,7 +176,7 @@ class _Events:
             is_validation=column("is_validation", np.bool_),
             contexts=column("contexts", np.int64),
             times=column("times", np.int64),
-            weights=column("weights", np.float32),
+            influence=column("influence", np.float32),
             is_replayed=np.arange(lengths.sum()) < np.repeat(first + n_replayed, lengths),
         )
 
