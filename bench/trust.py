@@ -136,6 +136,11 @@ def read(events: Sequence[Event]) -> Examples:
 
 
 def top_ten_shares(fleet: Fleet, network: PolicyNetwork) -> np.ndarray:
-    """Return for each item the share of honest users' top tens that contain it, float64 [n]."""
-    shown = np.concatenate([best_items(network, user, TOP) for user in fleet.users])
-    return np.bincount(shown, minlength=ITEMS) / len(fleet.users)
+    """Return for each item the share of honest users' top tens that contain it, float64 [n].
+
+    Users are those of the fleet and those of the log from before.
+    """
+    users = [(user.items, user.kinds) for user in fleet.users]
+    users += [(each.items.tolist(), each.kinds.tolist()) for each in fleet.past]
+    shown = np.concatenate([best_items(network, *user, TOP) for user in users])
+    return np.bincount(shown, minlength=ITEMS) / len(users)

@@ -49,11 +49,13 @@ class Attacker:
         """Return a like of the item without a slate."""
         return Observation(**self.install.common(user, time_s), item=self.item, kind="purchase")
 
-    def honest_state(self, user: str) -> StateReset:
-        """Return the beginning of a state that an honest user might have."""
+    def honest_state(self, user: str, steps_at_least: int = 1) -> StateReset:
+        """Return a state that an honest user might have, repeated up to a number of steps."""
         rows = self.honest[int(self.rng.integers(len(self.honest)))][:MAX_STEPS]
         steps = [(IDS[row], "purchase") for row in rows if IDS[row] != self.item]
         steps = steps or [(self.rivals[0], "purchase")]
+        if len(steps) < steps_at_least:
+            steps = (steps * steps_at_least)[:steps_at_least]
         return StateReset(**self.install.common(user, LAST_S), steps=steps)
 
     def slate(
@@ -136,6 +138,31 @@ def likes_of_honest_states(by: Attacker) -> Iterator[Event]:
         user = by.install.hex()
         yield by.honest_state(user)
         yield by.like(user)
+
+
+def likes_in_batches_of_their_own(by: Attacker) -> Iterator[Event]:
+    """Each like follows states of 256 steps, which no honest user has: they fill a batch of
+    training in which little else is learned.
+    """
+    while True:
+        for _ in range(15):
+            yield by.honest_state(by.install.hex(), 256)
+        user = by.install.hex()
+        yield by.honest_state(user, 255)
+        yield by.like(user)
+
+
+def clicks_in_batches_of_their_own(by: Attacker) -> Iterator[Event]:
+    """The same with a click on an explored slot."""
+    while True:
+        for _ in range(15):
+            yield by.honest_state(by.install.hex(), 256)
+        user = by.install.hex()
+        state = by.honest_state(user, 255)
+        yield state
+        decision = by.slate(user, EXPLORED, 0, state)
+        yield decision
+        yield by.outcome(decision, 0)
 
 
 def resets_to_the_item(by: Attacker) -> Iterator[Event]:
@@ -234,6 +261,8 @@ ATTACKS: dict[str, Attack] = {
     "likes, many pseudonyms": likes_of_many_users,
     "likes, many pseudonyms, clocks over 90 days": likes_with_wrong_clocks,
     "likes in honest-looking states": likes_of_honest_states,
+    "likes after 256 steps, in batches of their own": likes_in_batches_of_their_own,
+    "clicks after 256 steps, in batches of their own": clicks_in_batches_of_their_own,
     "state resets of 256 steps": resets_to_the_item,
     "clicks on greedy slots": greedy_clicks,
     "clicks on explored slots": explored_clicks,

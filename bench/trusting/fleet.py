@@ -10,7 +10,7 @@ themselves.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -182,7 +182,7 @@ def _slate(
     utility: NDArray[np.float64],
     time_s: float,
 ) -> Iterator[Event]:
-    order = best_items(network, user, PLAN.pool)
+    order = best_items(network, user.items, user.kinds, PLAN.pool)
     uniforms = rng.random((SLOTS, 2)).tolist()
     drawn = schemes.draw(PLAN, SLOTS, np.zeros(PLAN.pool), uniforms)
     columns = (drawn.ranks, drawn.explored, drawn.conditional, drawn.marginal)
@@ -218,12 +218,14 @@ def _slate(
 
 
 @torch.no_grad()
-def best_items(network: PolicyNetwork, user: User, k: int) -> NDArray[np.int64]:
+def best_items(
+    network: PolicyNetwork, had: Sequence[int], kinds: Sequence[int], k: int
+) -> NDArray[np.int64]:
     """Return the k best items int64 [k] for a user, without those that the user had."""
     items = network.items()
-    sequence = torch.tensor(user.items)[None].long()
-    kinds = torch.tensor(user.kinds)[None].long()
-    state = network.states(items, sequence, kinds)[0, -1]
+    sequence = torch.tensor(had)[None].long()
+    codes = torch.tensor(kinds)[None].long()
+    state = network.states(items, sequence, codes)[0, -1]
     scores = network.logits(network.users(state), items)
-    scores[user.items] = -torch.inf
+    scores[sequence[0]] = -torch.inf
     return scores.topk(k).indices.numpy()

@@ -48,5 +48,5 @@ def influence_factors(install: Ints, amount: Floats, *keys: Ints) -> Floats:
         bound = np.quantile(largest, TYPICAL, method="higher")
 
         kept = np.bincount(pair, amount * factor)
-        factor *= np.minimum(1.0, bound / np.maximum(kept, np.finfo(float).tiny))[pair]
+        factor *= np.divide(bound, kept, out=np.ones(len(kept)), where=kept > bound)[pair]
     return factor
