@@ -56,7 +56,7 @@ def story(*judged: tuple[int, str, float], **fields) -> list[wire.Event]:
 
 def read(*stories: list[wire.Event]):
     """Read each story as that of a different install."""
-    log = EventLog(events={(f"{at:032x}", "c" * 32): events for at, events in enumerate(stories)})
+    log = EventLog(events={(f"{at:032x}", "a" * 32): events for at, events in enumerate(stories)})
     return examples_of(log, IDS, KINDS, TEXT)
 
 

@@ -16,7 +16,7 @@ from bench import trust
 from bench.trusting.attacks import ATTACKER, ATTACKS
 from bench.trusting.fleet import CONFIG, IDS, METADATA, make_fleet
 from sanderling.bundle.manifest import Exploration
-from sanderling.exploration import schemes
+from sanderling.exploration import newcomers, schemes
 from sanderling_trainer.data import influence
 from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.influence import influence_factors
@@ -126,10 +126,13 @@ def test_targets_of_one_install_are_bounded_even_in_a_batch_of_its_own():
 
 
 def drawn(plan: Exploration, n=200, capped=False) -> Decisions:
-    """Return decisions as an engine with this plan draws them."""
+    """Return decisions as an engine with this plan draws them, with three newcomers if any."""
     rng = np.random.default_rng(0)
-    uniforms = rng.random((n, schemes.n_uniforms(plan, 4, 12), 2))
-    draws = [schemes.draw(plan, 4, np.linspace(3, 0, 12), each.tolist()) for each in uniforms]
+    count = 3 if plan.newcomers else 0
+    uniforms = rng.random((n, schemes.n_uniforms(plan, 4, 12, count), 2))
+    scores = np.linspace(3, 0, 12)
+    draws = [schemes.draw(plan, 4, scores, each.tolist(), count) for each in uniforms]
+    epsilon = newcomers.regular(plan).epsilon if count else plan.epsilon
     conditional = np.array([draw.conditional for draw in draws])
     marginal = np.array(
         [[m or c for m, c in zip(d.marginal, d.conditional, strict=True)] for d in draws]
@@ -140,7 +143,9 @@ def drawn(plan: Exploration, n=200, capped=False) -> Decisions:
         conditional=conditional, reward=np.ones((n, 4), np.float32), judged=np.ones((n, 4), bool),
         context=np.full(n, -1), ranks=ranks, group=np.arange(n), release=np.ones(n, np.int64),
         pool=np.full(n, 12), eligible=np.full(n, 12),
-        epsilon=np.full(n, plan.epsilon), guarded=np.full(n, plan.guarded),
+        newcomers=np.full(n, count), newcomer_rate=np.full(n, newcomers.rate(plan) if count else 0.0),
+        newcomer=ranks >= 12,
+        epsilon=np.full(n, epsilon), guarded=np.full(n, plan.guarded),
         capped=np.full(n, capped), scheme=np.full(n, SCHEMES.index(plan.scheme)),
     )  # fmt: skip
 
@@ -153,11 +158,16 @@ PLANS = [
     (Exploration("mixture", 0.1, 12, guarded=2), False),
     (Exploration("softmax", 0.1, 12, temperature=0.5), False),
     (Exploration("softmax", 0.1, 12, guarded=2), False),
+    (Exploration("sequential", 0.3, 12, guarded=1, newcomers=0.5), False),
+    (Exploration("mixture", 0.3, 12, newcomers=0.5), True),
+    (Exploration("softmax", 0.3, 12, newcomers=0.5), False),
 ]
 
 
 def policy_of(plan: Exploration) -> ope.ActivePolicy:
-    return ope.ActivePolicy(1, plan.pool, plan.epsilon, plan.scheme, plan.guarded)
+    return ope.ActivePolicy(
+        1, plan.pool, plan.epsilon, plan.scheme, plan.guarded, plan.newcomers or 0.0
+    )
 
 
 @pytest.mark.parametrize(("plan", "capped"), PLANS)
@@ -173,7 +183,7 @@ def test_what_an_engine_draws_is_plausible(plan, capped):
     for forged in ({"scheme": other}, {"epsilon": 0.2}, {"pool": 11}):
         assert len(ope.plausible(decisions, policy_of(plan)._replace(**forged))[0]) == 0
     if plan.guarded:
-        assert len(ope.plausible(decisions, policy_of(plan)._replace(guarded=1))[0]) == 0
+        assert len(ope.plausible(decisions, policy_of(plan)._replace(guarded=3))[0]) == 0
 
 
 @pytest.mark.parametrize(("plan", "capped"), PLANS)
@@ -200,7 +210,7 @@ def test_decisions_of_one_install_are_bounded():
     bounded = honest.bound_influence()
     share = bounded.weights() / len(bounded)
     assert share[100:].sum() == pytest.approx(1 / 101)
-    assert (bounded.marginal[0] == 0.1 / 12).all()
+    assert (bounded.learned_marginal()[0] == 0.1 / 12).all()
 
 
 @pytest.fixture(scope="module")

@@ -63,7 +63,7 @@ class Decisions:
     """[m], how many items could be recommended, 0 where unknown."""
 
     epsilon: Floats = field(default_factory=lambda: np.empty(0))
-    """[m], the scheme's ε."""
+    """[m], the scheme's ε, in slots that are not newcomers'."""
 
     guarded: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     """[m], leading slots that did not explore."""
@@ -78,6 +78,15 @@ class Decisions:
     pass_probability: Floats = field(default_factory=lambda: np.empty(0))
     """[m], in (0, 1]: the probability that the decision survived shedding on a full device."""
 
+    newcomers: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    """[m], how many newcomers the quota could draw, 0 without one."""
+
+    newcomer_rate: Floats = field(default_factory=lambda: np.empty(0))
+    """[m], the probability that a slot behind the guarded ones showed one of them."""
+
+    newcomer: Bools = field(default_factory=lambda: np.empty((0, 0), np.bool_))
+    """[m, K], which slots did."""
+
     slots: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     """[m], length of each slate; K unless given."""
 
@@ -87,17 +96,15 @@ class Decisions:
     influence: Floats = field(default_factory=lambda: np.empty(0))
     """[m], in (0, 1]: what `bound_influence` leaves of the decision's weight."""
 
+    seq: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    """[m], the decision's sequence number in its install, 0 where unknown."""
+
+    time: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    """[m], seconds since 1970 UTC, 0 where unknown."""
+
     def __post_init__(self) -> None:
-        zeros = (
-            "release",
-            "pool",
-            "eligible",
-            "epsilon",
-            "guarded",
-            "capped",
-            "flip_probability",
-            "scheme",
-        )
+        zeros = ["release", "pool", "eligible", "epsilon", "guarded", "capped", "flip_probability"]
+        zeros += ["newcomers", "newcomer_rate", "seq", "time", "scheme"]
         ones = ("pass_probability", "influence")
         fills = dict.fromkeys(zeros, 0) | dict.fromkeys(ones, 1) | {"slots": self.items.shape[1]}
 
@@ -105,6 +112,8 @@ class Decisions:
             given = getattr(self, name)
             if len(given) == 0:
                 object.__setattr__(self, name, np.full(len(self), fill, given.dtype))
+        if self.newcomer.size == 0:
+            object.__setattr__(self, "newcomer", np.zeros(self.items.shape, np.bool_))
 
     def __len__(self) -> int:
         return len(self.history)
@@ -138,8 +147,7 @@ class Decisions:
         """Return the decisions with the `influence` that bounds each install's weight.
 
         Bounded are an install's decisions together, its likes together, and its likes of one item
-        (`influence.influence_factors`). `group` must be the install. Marginal propensities below
-        ε / M, which only a chain of rare draws has, count as ε / M.
+        (`influence.influence_factors`). `group` must be the install.
         """
         amount = replace(self, influence=np.ones(len(self))).weights()
         row, slot = np.nonzero(self.judged & (self.reward > 0.0) & (self.items >= 0))
@@ -151,9 +159,16 @@ class Decisions:
         )
         smallest = np.ones(len(self))
         np.minimum.at(smallest, row, of_slot)
-        least = self.epsilon / np.maximum(self.pool, 1)
-        marginal = np.maximum(self.marginal, least[:, None])
-        return replace(self, influence=influence * smallest, marginal=marginal)
+        return replace(self, influence=influence * smallest)
+
+    def learned_marginal(self) -> Floats:
+        """Return the marginal propensities with which to learn, float64 [m, K].
+
+        Those below ε / M, which only a chain of rare draws has, count as ε / M: a device must not
+        choose how much its decision weighs. Newcomers' are as logged.
+        """
+        least = self.epsilon * (1.0 - self.newcomer_rate) / np.maximum(self.pool, 1)
+        return np.where(self.newcomer, self.marginal, np.maximum(self.marginal, least[:, None]))
 
     def epsilons(self) -> Floats:
         """Return the ε of each slot, float64 [m, K]: 0 in guarded slots."""

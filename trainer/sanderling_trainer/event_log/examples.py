@@ -58,6 +58,8 @@ class _JoinedDecision:
     """How many events of the history came before the decision."""
     context_row: int
     """Row of `Examples.contexts`, -1 for no context."""
+    time: int
+    """Seconds since 1970."""
 
 
 def examples_of(log: EventLog, ids: Sequence[str], kinds: Sequence[str], text_dim: int) -> Examples:
@@ -145,8 +147,11 @@ class _ExampleBuilder:
     def _replay(self, events: Sequence[Event]) -> StateReplay:
         replay = StateReplay(self._row_of)
         for event in events:
-            replay.add(event, self._time.get(event.id, event.clock.wall) // 1000)
+            replay.add(event, self._time_of(event))
         return replay
+
+    def _time_of(self, event: Event) -> int:
+        return self._time.get(event.id, event.clock.wall) // 1000
 
     def _join(self, decision: Decision, replay: StateReplay, outcomes: list[Outcome]) -> None:
         position = replay.position_of(decision)
@@ -167,6 +172,7 @@ class _ExampleBuilder:
                 history=len(self._histories),
                 position=position,
                 context_row=self._context_row(vector),
+                time=self._time_of(decision),
             )
             self._joined.append(joined)
 
@@ -234,8 +240,13 @@ def _decision_columns(joined: list[_JoinedDecision], row_of: dict[str, int]) -> 
         flip_probability=np.array(flips),
         capped=np.array([bool(each.decision.caps) for each in joined], np.bool_),
         pass_probability=column("pass_probability", np.float64),
+        newcomers=np.array([each.decision.newcomers or 0 for each in joined], np.int64),
+        newcomer_rate=np.array([each.decision.newcomer_rate or 0.0 for each in joined]),
+        newcomer=np.zeros((m, k), np.bool_),
         slots=slots,
         scheme=np.array([_scheme(each.decision) for each in joined], np.int64),
+        seq=column("seq", np.int64),
+        time=place("time"),
     )
     for row, each in enumerate(joined):
         _fill_slots(decisions, row, each, row_of)
@@ -252,6 +263,7 @@ def _fill_slots(
         decisions.marginal[row, slot] = shown.marginal or shown.conditional
         decisions.conditional[row, slot] = shown.conditional
         decisions.ranks[row, slot] = shown.rank
+        decisions.newcomer[row, slot] = bool(shown.newcomer)
         if slot in joined.outcome_of:
             decisions.reward[row, slot] = debiased_reward(joined.outcome_of[slot])
             decisions.judged[row, slot] = True

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,33 +14,29 @@ from sanderling_trainer.policy import rollout
 from sanderling_trainer.policy.checkpoint import CheckpointMetadata
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.training.context import TrainingContext
-from sanderling_trainer.policy.training.policy_gradient import policy_gradient
 
 
 def evaluate_candidate(
-    context: TrainingContext, decisions: Decisions, metadata: CheckpointMetadata
+    active: TrainingContext,
+    candidate: TrainingContext,
+    decisions: Decisions,
+    metadata: CheckpointMetadata,
 ) -> dict[str, Any]:
-    """Return the off-policy report of a candidate on a third of the users, trained on the others.
+    """Return the off-policy report of a candidate beside the active policy.
 
-    `context` has the active network, which stays as it is; the candidate is a copy.
+    The decisions are on the histories of both contexts, and neither may have learned from them.
     """
-    config = context.config
-    rng = np.random.default_rng(config.seed)
-    groups = np.unique(decisions.group)
-    held_out_groups = rng.choice(groups, max(1, len(groups) // 3), replace=False)
-    held_out = np.isin(decisions.group, held_out_groups)
-    candidate = replace(context, network=copy.deepcopy(context.network))
-    policy_gradient(candidate, decisions.take(~held_out))
+    config = candidate.config
 
     def candidate_at(judged: Decisions) -> ope.Candidate:
-        _, active_pool = _greedy_order(context, judged)
+        _, active_pool = _greedy_order(active, judged)
         ranks, pool_items = _greedy_order(candidate, judged)
-        n_items = len(context.network.bias)
+        n_items = len(candidate.network.bias)
         return _candidate(judged, ranks, pool_items, active_pool, config, n_items)
 
-    active = active_policy(metadata, config)
+    policy = active_policy(metadata, active.config)
     rng = np.random.default_rng(config.seed)
-    return ope.evaluate_candidate(decisions.take(held_out), active, candidate_at, rng)
+    return ope.evaluate_candidate(decisions, policy, candidate_at, rng)
 
 
 # Six parameters: the two policies' orders at the same decisions, and what both are explored with.

@@ -1,158 +1,165 @@
-"""The retrain job: an event log and a checkpoint in, the next checkpoint and its off-policy report
-out.
+"""The retrain job: events, a checkpoint and perhaps a new catalog in; the next checkpoint and its
+off-policy report out.
 
-Idempotent: the same log and seed give the same checkpoint, or none if the release gate blocks it.
-It publishes nothing.
+Idempotent: on a CPU the same inputs and seed give the same checkpoint, or none if the release gate
+holds it.
+It publishes nothing, and leaves the active checkpoint as it is.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from sanderling.errors import SanderlingError
-from sanderling_trainer.data.popularity import DAY, PopularityHistory
-from sanderling_trainer.event_log.examples import Examples, examples_of
-from sanderling_trainer.event_log.merge_examples import merge_examples
-from sanderling_trainer.event_log.reader import read_partitions
-from sanderling_trainer.event_log.summary import LogSummary
-from sanderling_trainer.jobs.candidate import evaluate_candidate
-from sanderling_trainer.jobs.trust import anomalies, believed
+from sanderling.runtime.clock import Clock, SystemClock
+from sanderling_trainer.jobs.night_candidate import judge, renewed_candidate, teach
+from sanderling_trainer.jobs.night_inputs import NightInputs, RetrainOptions
+from sanderling_trainer.jobs.unfinished import appear, unfinished
 from sanderling_trainer.policy import checkpoint
-from sanderling_trainer.policy.checkpoint import CheckpointMetadata
+from sanderling_trainer.policy.checkpoint import Checkpoint
 from sanderling_trainer.policy.holdout_queries import queries_of
-from sanderling_trainer.policy.training.context import TrainingContext
-from sanderling_trainer.policy.training.policy_gradient import policy_gradient
 
 MIN_DECISIONS = 100
-MAX_GAP_DAYS = 28
-
-
-class TooFewDecisionsError(SanderlingError):
-    """The log has too few usable decisions to learn from."""
+SHIP, HOLD, NOTHING_NEW = "ship", "hold", "nothing new"
+FINGERPRINT = "fingerprint"
+METRICS = "metrics.json"
 
 
 @dataclass(frozen=True)
 class RetrainResult:
-    """The next release's number and metrics."""
+    """What a retraining came to."""
 
     release: int
+    """The next release's number."""
+
+    verdict: str
+    """The release gate's, or that there was nothing new to learn from."""
+
     metrics: dict[str, Any]
+
     written: bool
-    """Whether its checkpoint was written."""
-    reasons: list[str]
-    """Why the release gate blocks it; empty if it passes."""
+    """Whether the next release's checkpoint is there."""
+
+    reasons: list[str] = field(default_factory=list)
+    """Why the release gate holds it, or why nothing is new."""
+
+    notes: list[str] = field(default_factory=list)
+    """What a person should know about the inputs, a line each."""
 
 
 def retrain(
-    events: str, source: Path, out: Path, *, seed: int, ship_anyway: bool = False
+    events: str,
+    source: Path,
+    out: Path,
+    options: RetrainOptions | None = None,
+    clock: Clock | None = None,
 ) -> RetrainResult:
-    """Learn from the decisions of a log, and write the checkpoint of the next release to `out`.
+    """Learn from what is new in a store, and write the checkpoint of the next release to `out`.
 
-    A candidate is trained on two thirds of the users and evaluated on the rest. If the release gate
-    blocks it, `out` gets only its `metrics.json`, unless `ship_anyway`. Otherwise the checkpoint is
-    trained on all users. The popularity counts of the checkpoint are continued, unless the log
-    begins more than 28 days after their end. Returns what was written, and the gate's reasons.
+    The candidate learns from all but some installs, and is judged on the new decisions of these,
+    exactly as it would ship. If the release gate holds it, `out` gets only its `metrics.json`,
+    unless `ship_anyway`. With fewer than 100 new decisions nothing is learned; `out` then gets the
+    new catalog and popularity if the catalog changed, otherwise nothing. `out` appears whole. A
+    second call after a success returns what the first one did.
 
-    Raises `TooFewDecisionsError` for fewer than 100 usable decisions, and `FileExistsError` when a
-    blocked candidate's folder has a checkpoint already.
+    Raises `FileExistsError` where `out` holds anything else, `BusyError` where another job writes
+    it, and `TableError` for a faulty table.
     """
-    active = checkpoint.load(source)
-    network = active.network
-    metadata = active.metadata
-    log, examples = _read(events, active.catalog.ids, metadata.kinds, network.text.shape[1])
-    examples = believed(examples, metadata, active.config)
-    _check_enough(events, examples)
+    out = out.absolute()
+    _check_is_ours(out)
+    with unfinished(out) as folder:
+        night = NightInputs.read(
+            events, source, options or RetrainOptions(), clock or SystemClock()
+        )
+        return _run(night, out, folder)
 
-    network.contexts = torch.from_numpy(examples.contexts)
-    network.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    # The policy gradient alone: cross-entropy on the few users of one log made the policy worse on
-    # every inner split.
-    config = replace(active.config, seed=seed, supervision=0.0)
-    context = TrainingContext(network, examples.histories, config, metadata.repeats)
 
-    report = evaluate_candidate(context, examples.decisions, metadata)
-    gate = report["gate"]
-    counts = asdict(log) | {"dropped": dict(examples.dropped)}
-    metrics: dict[str, Any] = {
-        "log": counts,
-        "anomalies": anomalies(examples, active.catalog.ids, log.events_of),
-        "ope": report,
-    }
-    if not gate["passed"] and not ship_anyway:
-        _write_metrics(out, metrics)
-        return RetrainResult(metadata.release + 1, metrics, False, gate["reasons"])
+def _run(night: NightInputs, out: Path, folder: Path) -> RetrainResult:
+    release = night.active.metadata.release + 1
+    metrics: dict[str, Any] = {FINGERPRINT: night.fingerprint, **night.counts()}
+    is_enough = night.lessons.new >= MIN_DECISIONS and night.lessons.judges > 0
+    if not is_enough and not night.change:
+        reasons = [_too_few(night)]
+        return RetrainResult(release, NOTHING_NEW, metrics, False, reasons, night.notes)
 
-    curves = policy_gradient(context, examples.decisions)
-    metrics["policy_gradient"] = {
-        "decisions": len(examples.decisions),
-        "surrogate": curves.loss,
-        "kl": curves.kl,
-    }
-    next_metadata = _next_release(metadata, log)
-    popularity = active.popularity
-    if next_metadata.log_from - metadata.log_to > MAX_GAP_DAYS * DAY:
-        metrics["popularity"] = f"unchanged: the log begins over {MAX_GAP_DAYS} days after it ends"
+    earlier = _finished(out, night.fingerprint)
+    if earlier is not None:
+        return RetrainResult(release, earlier["verdict"], earlier, True, notes=night.notes)
+
+    candidate, metrics["popularity"] = renewed_candidate(night)
+    reasons = []
+    notes = list(night.notes)
+    if is_enough:
+        resume = folder / f"warm-start-{night.fingerprint[:16]}.pt"
+        metrics |= teach(night, candidate, resume)
+        metrics["ope"] = judge(night, candidate)
+        reasons = metrics["ope"]["gate"]["reasons"]
     else:
-        metrics["popularity"] = "continued"
-        popularity = popularity.plus(
-            PopularityHistory.of_histories(examples.histories, len(active.catalog))
-        )
-        network.set_popularity_day(popularity, next_metadata.log_to // DAY)
+        notes.append(f"only catalog and popularity are new: {_too_few(night)}")
 
-    queries = queries_of(examples.histories, metadata.repeats)
-    retrained = replace(active, config=config, metadata=next_metadata, popularity=popularity)
-    checkpoint.save(out, retrained, metrics, queries=queries, encoder=source / "encoder")
-    return RetrainResult(next_metadata.release, metrics, True, gate["reasons"])
+    metrics["verdict"] = HOLD if reasons else SHIP
+    is_written = metrics["verdict"] != HOLD or night.options.ship_anyway
+    _write(night, candidate if is_written else None, metrics, folder / "finished")
+    appear(folder / "finished", out)
+    return RetrainResult(release, metrics["verdict"], metrics, is_written, reasons, notes)
 
 
-def _read(
-    events: str, ids: Sequence[str], kinds: Sequence[str], text_dim: int
-) -> tuple[LogSummary, Examples]:
-    """Read a log in partitions; return its summary, and the examples of all."""
-    summary = LogSummary()
-
-    def partitions() -> Iterator[Examples]:
-        for log in read_partitions(events):
-            summary.add(log)
-            yield examples_of(log, ids, kinds, text_dim)
-
-    return summary, merge_examples(partitions())
-
-
-def _check_enough(events: str, examples: Examples) -> None:
-    """Raise `TooFewDecisionsError` unless there is enough to learn from."""
-    if len(examples.decisions) < MIN_DECISIONS:
-        raise TooFewDecisionsError(
-            f"{events}: expected at least {MIN_DECISIONS} usable decisions with outcomes, "
-            f"found {len(examples.decisions)} (dropped: {dict(examples.dropped)}); "
-            "collect more before retraining"
-        )
-
-
-def _next_release(metadata: CheckpointMetadata, log: LogSummary) -> CheckpointMetadata:
-    return replace(
-        metadata,
-        release=metadata.release + 1,
-        parent=metadata.release,
-        log_from=log.earliest // 1000,
-        log_to=log.latest // 1000,
-        data_sha256=log.sha256(),
+def _too_few(night: NightInputs) -> str:
+    found = night.lessons.new
+    if found >= MIN_DECISIONS:
+        return f"all {found} new decisions are of one install, so that no other one could judge"
+    return (
+        f"{found} usable new decisions, of at least {MIN_DECISIONS}"
+        f" (dropped, old ones included: {dict(night.log.examples.dropped)})"
     )
 
 
-def _write_metrics(out: Path, metrics: dict[str, Any]) -> None:
-    """Write the metrics of a blocked candidate."""
-    if (out / "policy.safetensors").exists():
+def _write(
+    night: NightInputs, candidate: Checkpoint | None, metrics: dict[str, Any], folder: Path
+) -> None:
+    """Write a new folder: a candidate's checkpoint or, where it is None, the metrics alone."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir()
+    if candidate is None:
+        text = json.dumps(metrics, indent=1) + "\n"
+        (folder / METRICS).write_text(text, encoding="utf-8")
+        return
+
+    histories = [*night.lessons.histories, *night.past.histories]
+    queries = queries_of(histories, candidate.metadata.repeats)
+    encoder = night.source / "encoder"
+    checkpoint.save(folder, candidate, metrics, queries=queries, encoder=encoder)
+
+
+def _check_is_ours(out: Path) -> None:
+    """Raise `FileExistsError` where a folder holds what no retraining has written."""
+    if out.exists() and any(out.iterdir()) and _fingerprint_of(out) is None:
         raise FileExistsError(
-            f"expected no checkpoint in {out}, because the release gate blocks this one; "
-            "choose another folder"
+            f"{out}: expected no such folder yet, or one that `retrain` wrote; choose another --out"
         )
-    out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(metrics, indent=1) + "\n"
-    (out / "metrics.json").write_text(text, encoding="utf-8")
+
+
+def _finished(out: Path, fingerprint: str) -> dict[str, Any] | None:
+    """Return the metrics of the checkpoint that the same inputs have written to a folder.
+
+    Raises `FileExistsError` where the folder has a checkpoint of other inputs.
+    """
+    if not (out / "policy.safetensors").exists():
+        return None
+    if _fingerprint_of(out) != fingerprint:
+        raise FileExistsError(
+            f"{out}: expected no checkpoint there, found one of other events or options;"
+            " choose another --out"
+        )
+    return json.loads((out / METRICS).read_text(encoding="utf-8"))
+
+
+def _fingerprint_of(out: Path) -> str | None:
+    try:
+        return json.loads((out / METRICS).read_text(encoding="utf-8")).get(FINGERPRINT)
+    except (OSError, ValueError, AttributeError):
+        return None

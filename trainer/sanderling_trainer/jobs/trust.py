@@ -28,7 +28,12 @@ ANOMALOUS_CUT = 0.5
 def active_policy(metadata: CheckpointMetadata, config: Config) -> ope.ActivePolicy:
     """Return the policy whose decisions a log has."""
     return ope.ActivePolicy(
-        metadata.release, config.pool, config.epsilon, config.scheme, config.guarded
+        release=metadata.release,
+        pool=config.pool,
+        epsilon=config.epsilon,
+        scheme=config.scheme,
+        guarded=config.guarded,
+        newcomers=config.newcomers,
     )
 
 
@@ -77,7 +82,7 @@ def anomalies(
         {
             "install": examples.installs[number],
             "events": events_of[examples.installs[number]],
-            "share_of_events": events_of[examples.installs[number]] / total,
+            "share_of_events": events_of[examples.installs[number]] / max(total, 1),
             **{
                 f"share_of_{name}": {"sent": float(before[number]), "counted": float(after[number])}
                 for name, (before, after, _) in shares.items()

@@ -42,6 +42,9 @@ class ActivePolicy(NamedTuple):
     guarded: int = 0
     """How many leading slots never explore."""
 
+    newcomers: float = 0.0
+    """The share of explored slots that newcomers get where there are any."""
+
 
 def plausible(decisions: Decisions, active: ActivePolicy) -> tuple[Decisions, dict[str, int]]:
     """Return the decisions that an engine can have made, and how many it cannot, by first reason.
@@ -75,7 +78,8 @@ def _unknown_settings(decisions: Decisions, active: ActivePolicy) -> Iterator[tu
     )
 
     # Softmax has no ε; what the manifest says of it is nevertheless logged.
-    unknown |= (decisions.epsilon != active.epsilon) & (decisions.epsilon != 0.0)
+    never_explores = (decisions.epsilon == 0.0) & (decisions.newcomer_rate == 0.0)
+    unknown |= ~(_has_epsilon(decisions, active) | never_explores)
     yield "a pool or an ε that the release does not have", unknown
 
     # A greedy slate is logged as `sequential` under every scheme.
@@ -84,17 +88,30 @@ def _unknown_settings(decisions: Decisions, active: ActivePolicy) -> Iterator[tu
     yield "a scheme that the release does not have", other & ~is_greedy
 
 
+def _has_epsilon(decisions: Decisions, active: ActivePolicy) -> Bools:
+    """Return whose ε, and rate of newcomers where there were any, are the policy's."""
+    rate = active.epsilon * active.newcomers
+    # What a quota leaves to the scheme, see `sanderling.exploration.newcomers`.
+    others = (active.epsilon - rate) / (1.0 - rate) if rate < 1.0 else active.epsilon
+    with_quota = (decisions.newcomers > 0) & (rate > 0.0)
+    expected = np.where(with_quota, others, active.epsilon)
+    same_rate = _close(decisions.newcomer_rate, np.where(with_quota, rate, 0.0))
+    return _close(decisions.epsilon, expected) & same_rate
+
+
 def _impossible_propensities(decisions: Decisions) -> Iterator[tuple[str, Any]]:
     is_slot = np.arange(decisions.items.shape[1]) < decisions.slots[:, None]
     invalid = invalid_propensities(decisions.conditional) | invalid_propensities(decisions.marginal)
     yield INVALID_PROPENSITY, np.any(invalid & is_slot, axis=1)
 
     possible = np.ones(decisions.items.shape, np.bool_)
+    quota = decisions.newcomer_rate > 0.0
     for rows, check in (
-        (_rows(decisions, "sequential") & ~decisions.capped, _as_rebuilt),
-        (_rows(decisions, "sequential") & decisions.capped, _as_sequential_of_any_order),
-        (_rows(decisions, "mixture"), _as_mixture),
-        (_rows(decisions, "softmax"), _as_softmax),
+        (quota, _as_with_newcomers),
+        (_rows(decisions, "sequential") & ~quota & ~decisions.capped, _as_rebuilt),
+        (_rows(decisions, "sequential") & ~quota & decisions.capped, _as_sequential_of_any_order),
+        (_rows(decisions, "mixture") & ~quota, _as_mixture),
+        (_rows(decisions, "softmax") & ~quota, _as_softmax),
     ):
         if rows.any():
             possible[rows] = check(decisions.take(rows))
@@ -131,6 +148,31 @@ def _as_mixture(decisions: Decisions) -> Bools:
     explored_from = np.maximum(decisions.pool - decisions.guarded, 1)[:, None]
     is_greedy = decisions.ranks == np.arange(epsilon.shape[1])
     return _close(decisions.marginal, epsilon / explored_from + (1.0 - epsilon) * is_greedy)
+
+
+def _as_with_newcomers(decisions: Decisions) -> Bools:
+    """Return in which slots newcomers have the quota's propensities, and other items those that
+    what is left of the slate allows.
+    """
+    rate = decisions.newcomer_rate[:, None]
+    above = np.cumsum(decisions.newcomer, axis=1) - decisions.newcomer
+    total = decisions.newcomers[:, None]
+    each = rate / np.maximum(total - above, 1)
+    slot = np.arange(decisions.items.shape[1])
+    marginal = decisions.marginal * total / np.maximum(rate, np.finfo(float).tiny)
+    is_bounded = marginal <= 1.0 + RELATIVE_ERROR
+    is_bounded &= marginal >= (1.0 - rate) ** slot * (1.0 - RELATIVE_ERROR)
+    newcomer = (above < total) & _close(decisions.conditional, each) & is_bounded
+
+    others = np.where(slot < decisions.guarded[:, None], 1.0, 1.0 - rate * (above < total))
+    epsilon = decisions.epsilons()
+    other = others * epsilon / np.maximum(decisions.pool[:, None] - slot + above, 1)
+    best = other + others * (1.0 - epsilon)
+    possible = _close(decisions.conditional, best)
+    possible |= _close(decisions.conditional, other) & (epsilon > 0.0)
+    is_sequential = _rows(decisions, "sequential")[:, None]
+    possible = np.where(is_sequential, possible, decisions.conditional >= LEAST_SOFTMAX)
+    return np.where(decisions.newcomer, newcomer, possible)
 
 
 def _as_softmax(decisions: Decisions) -> Bools:

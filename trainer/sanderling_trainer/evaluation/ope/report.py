@@ -143,6 +143,7 @@ def _keep(reasons: Iterable[tuple[str, Any]], m: int, left_out: dict[str, int]) 
 
 def _foreign(decisions: Decisions, active: ActivePolicy) -> Iterator[tuple[str, Any]]:
     yield "decided by another release", decisions.release != active.release
+    yield "drawn with a quota for newcomers, which cannot be replayed here", decisions.newcomers > 0
     other_scheme = decisions.scheme != SCHEMES.index("sequential")
     yield "drawn by another scheme than sequential, which cannot be replayed here", other_scheme
     yield "drawn under caps, which cannot be replayed here", decisions.capped

@@ -126,8 +126,12 @@ class OffPolicy:
     weights: np.ndarray = field(init=False)
     """float64 [m], how much each decision counts."""
 
+    marginal: np.ndarray = field(init=False)
+    """float64 [m, K], the propensities of what was shown."""
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", self.decisions.weights())
+        object.__setattr__(self, "marginal", self.decisions.learned_marginal())
 
     def __call__(self, points: DecisionPoints) -> tuple[Tensor, Tensor]:
         """Return minus the surrogate over some decisions, and the KL divergence there."""
@@ -147,7 +151,7 @@ class OffPolicy:
         surrogate = TopKOffPolicy(self.baseline, context.config.weight_cap, context.config.slate)
         loss = surrogate(
             log_chosen[judged],
-            tensor(self.decisions.marginal)[judged].float(),
+            tensor(self.marginal)[judged].float(),
             tensor(self.decisions.reward)[judged],
             tensor(self.weights)[:, None].expand_as(judged)[judged].float(),
         )
