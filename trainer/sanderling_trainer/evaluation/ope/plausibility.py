@@ -162,6 +162,10 @@ def _as_with_newcomers(decisions: Decisions) -> Bools:
     marginal = decisions.marginal * total / np.maximum(rate, np.finfo(float).tiny)
     is_bounded = marginal <= 1.0 + RELATIVE_ERROR
     is_bounded &= marginal >= (1.0 - rate) ** slot * (1.0 - RELATIVE_ERROR)
+    # Softmax has no marginals; the conditional ones stand in for them.
+    is_bounded |= _rows(decisions, "softmax")[:, None] & (
+        decisions.marginal == decisions.conditional
+    )
     newcomer = (above < total) & _close(decisions.conditional, each) & is_bounded
 
     others = np.where(slot < decisions.guarded[:, None], 1.0, 1.0 - rate * (above < total))
