@@ -81,7 +81,7 @@ def targets_of(
     visit, event = _runs(start, end)
 
     # What a state reset replayed is not new behaviour.
-    wanted = (events.liked & ~events.is_replayed)[event]
+    wanted = (events.liked & ~events.is_response & ~events.is_replayed)[event]
     if validation is not None:
         in_part = events.is_validation == validation
         wanted &= in_part[event] & in_part[start][visit]
@@ -148,6 +148,7 @@ class _Events:
     items: Ints
     liked: NDArray[np.bool_]
     is_validation: NDArray[np.bool_]
+    is_response: NDArray[np.bool_]
     contexts: Ints
     times: Ints
     influence: NDArray[np.float32]
@@ -174,6 +175,7 @@ class _Events:
             items=column("items", np.int64),
             liked=column("liked", np.bool_),
             is_validation=column("is_validation", np.bool_),
+            is_response=column("is_response", np.bool_),
             contexts=column("contexts", np.int64),
             times=column("times", np.int64),
             influence=column("influence", np.float32),
