@@ -47,10 +47,14 @@ def learn(
 
 
 def _continue_warm_start(context: TrainingContext, resume: Path | None) -> dict[str, Any] | str:
-    known = sum(int(each.liked[each.n_replayed :].sum()) for each in context.histories_in_memory)
+    liked = (each.liked & ~each.is_response for each in context.histories_in_memory)
+    known = sum(int(column.sum()) for column in liked)
     counted = 0 if context.popularity is None else int(context.popularity.users.sum())
     if known == 0 or known < WHOLE_HISTORY * counted:
-        return f"not continued: the histories have {known} of {counted} likes; give --interactions"
+        return (
+            f"not continued: the histories have {known} organic likes of {counted} that were"
+            " counted; give --interactions"
+        )
 
     config = context.config
     config = replace(
