@@ -139,7 +139,9 @@ def _trained(
     network = PolicyNetwork(
         CONFIG, torch.from_numpy(text), torch.empty(0, text.shape[1]), len(KINDS)
     )
-    linear_init.initialize(network, linear_init.ridge_factors(past, ITEMS, CONFIG.dim))
+    linear_init.initialize(
+        network, linear_init.ridge_factors(past, ITEMS, CONFIG.dim, CONFIG.ridge)
+    )
     popularity = PopularityHistory.of_histories(past, ITEMS)
     warm_start(TrainingContext(network, past, CONFIG, METADATA.repeats, popularity))
     network.set_popularity_day(popularity, FIRST_DAY)

@@ -19,6 +19,7 @@ from sanderling_trainer.evaluation.ope.propensities import (
 )
 
 Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 
 RELATIVE_ERROR = 1e-6
 LEAST_SOFTMAX = 1e-9
@@ -155,7 +156,7 @@ def _as_with_newcomers(decisions: Decisions) -> Bools:
     what is left of the slate allows.
     """
     rate = decisions.newcomer_rate[:, None]
-    above = np.cumsum(decisions.newcomer, axis=1) - decisions.newcomer
+    above: Ints = np.cumsum(decisions.newcomer, axis=1) - decisions.newcomer
     total = decisions.newcomers[:, None]
     each = rate / np.maximum(total - above, 1)
     slot = np.arange(decisions.items.shape[1])
