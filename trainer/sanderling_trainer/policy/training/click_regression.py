@@ -34,6 +34,7 @@ from sanderling_trainer.policy.training.training_state import TrainingCurves, se
 from sanderling_trainer.policy.training.warm_start import warm_start_objective
 
 EPOCHS = 3
+MIN_STEPS = 40  # a small log is seen more often, since so few steps would not move the scores
 LEARNING_RATE = 1.5e-3
 EFFECTS_RATE = 0.02  # learning rate of scale, slots and constant
 USERS_RATE = 0.05  # learning rate of the users' effects
@@ -128,8 +129,10 @@ def click_regression(
     regression = ClickRegression(context, decisions)
     source = InMemory(context, context.histories_in_memory, need_targets=False)
     cross_entropy = warm_start_objective(context, source)
+    steps_per_epoch = -(-source.batches // config.accumulate)
+    epochs = max(EPOCHS, -(-MIN_STEPS // steps_per_epoch))
     schedule = Schedule(
-        LEARNING_RATE, config.weight_decay, EPOCHS, source.batches, config.accumulate
+        LEARNING_RATE, config.weight_decay, epochs, source.batches, config.accumulate
     )
     optimizer = Optimizer(network, schedule)
     effects = regression.effects_optimizer()
@@ -151,7 +154,7 @@ def click_regression(
         return torch.stack(losses).sum() if losses else None
 
     curves = TrainingCurves()
-    for epoch in tqdm(range(EPOCHS), desc="click regression", unit="epoch"):
+    for epoch in tqdm(range(epochs), desc="click regression", unit="epoch"):
         losses = []
         for batch in source.training(rng):
             with precision(context.device):
