@@ -53,19 +53,12 @@ class PopularityHistory:
 
     @staticmethod
     def of_histories(histories: Sequence[History], items: int) -> PopularityHistory:
-        """Count the likes of histories, without events that a state reset replayed.
-
-        Answers to slates do not count: they tell what was shown more than what is wanted, and the
-        click regression learns from them.
-        """
+        """Count the likes of histories, without events that a state reset replayed."""
         n_new = [len(history) - history.n_replayed for history in histories]
         users = np.repeat(np.arange(len(histories)), n_new)
         rows = np.concatenate([history.items[history.n_replayed :] for history in histories])
         times = np.concatenate([history.times[history.n_replayed :] for history in histories])
-        organic = [history.liked & ~history.is_response for history in histories]
-        liked = np.concatenate(
-            [one[history.n_replayed :] for one, history in zip(organic, histories, strict=True)]
-        )
+        liked = np.concatenate([history.liked[history.n_replayed :] for history in histories])
         return PopularityHistory.of(users[liked], rows[liked], times[liked], items)
 
     def plus(self, other: PopularityHistory) -> PopularityHistory:
