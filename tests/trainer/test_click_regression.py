@@ -129,7 +129,7 @@ def test_randomized_rewards_give_the_same_loss_on_average():
             noisy = replace(log, reward=(sign * log.reward / 0.5).astype(np.float32))
             regression = ClickRegression(context, noisy)
             regression.model.load_state_dict(exact.model.state_dict())
-            regression.click_rate = exact.click_rate
+            regression._clicks_per_batch = exact._clicks_per_batch
             found_losses.append(whole_loss(regression, context, noisy))
     assert 0.75 * found_losses[0] + 0.25 * found_losses[1] == pytest.approx(expected, rel=1e-4)
 

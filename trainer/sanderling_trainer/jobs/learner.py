@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from sanderling_trainer.data.logged_decisions import Decisions
+from sanderling_trainer.policy.newcomers import calibrate_newcomers
 from sanderling_trainer.policy.training.click_regression import click_regression
 from sanderling_trainer.policy.training.context import TrainingContext
 from sanderling_trainer.policy.training.policy_gradient import policy_gradient
@@ -40,7 +41,10 @@ def learn(context: TrainingContext, decisions: Decisions) -> dict[str, Any]:
             " --interactions"
         )
     curves = click_regression(context, decisions, supervision=float(is_supervised))
-    return metrics | {"loss": curves.loss}
+    metrics["loss"] = curves.loss
+    if is_supervised:
+        metrics["newcomers"] = asdict(calibrate_newcomers(context, shown=decisions.items))
+    return metrics
 
 
 def _organic_likes(context: TrainingContext) -> tuple[int, int]:
