@@ -136,7 +136,7 @@ def retrain(
     ship_anyway: Annotated[
         bool,
         typer.Option(
-            "--ship-anyway", help="Write the checkpoint even if the release gate blocks it."
+            "--ship-anyway", help="Write the checkpoint even if the release gate holds it."
         ),
     ] = False,
     seed: Seed = 0,
@@ -145,8 +145,9 @@ def retrain(
     """Train off policy on the devices' logged propensities, and compare the candidate with the
     active policy.
 
-    If the release gate blocks the candidate, no checkpoint is written, metrics.json says why, and
-    the status is 3.
+    The release gate says to ship the candidate to all, to try it as a canary on a few per cent of
+    the devices, or to hold it: then no checkpoint is written, metrics.json says why, and the status
+    is 3.
 
     Example: sanderling retrain --events events/ --checkpoint active/ --out next/ --bundle new/
     """
@@ -167,6 +168,8 @@ def retrain(
             previous=encoder_of,
         )
     result = {
+        "sentence": done.metrics["sentence"],
+        "verdict": done.verdict,
         "release": done.release,
         "out": str(out),
         "bundle": str(bundle or "") if done.written else "",
@@ -192,14 +195,29 @@ def _check_bundle_options(bundle: Path | None, encoder_of: Path | None) -> None:
 
 
 def _retrained(done: RetrainResult, out: Path) -> str:
-    """Return the text of a retraining: unusable installs, the gate's reasons, the checkpoint."""
-    lines = [_unfit(done.metrics["log"])]
-    lines += [f"the release gate blocks it: {reason}" for reason in done.reasons]
-    if done.written:
-        lines.append(f"checkpoint of release {done.release} -> {out}")
-    else:
+    """Return the text of a retraining: the verdict, its table, and the checkpoint."""
+    report = done.metrics["ope"]
+    lines = [report["sentence"], *_differences(report)]
+    lines += [f"not shipped to all: {reason}" for reason in done.reasons]
+    lines.append(_unfit(done.metrics["log"]))
+    if not done.written:
         lines.append(f"no checkpoint of release {done.release}")
+    else:
+        lines.append(f"checkpoint of release {done.release} -> {out}")
+    if done.written and done.verdict == "canary":
+        lines.append("publish it with `sanderling release publish --percent 5`, then compare")
     return "\n".join(filter(None, lines))
+
+
+def _differences(report: Mapping[str, Any]) -> list[str]:
+    """Return the table of the difference by the families of weights that have enough data."""
+    needed = report["gate"]["thresholds"]["min_ess"]
+    return [
+        f"{row['family']:<12}{100 * row['value']:>+7.1f} %  ± {196 * row['error']:.1f}"
+        f"  {row['ess']:,.0f} effective decisions"
+        for row in report["families"]
+        if row["ess"] >= needed
+    ]
 
 
 def _unfit(log: Mapping[str, Any]) -> str:

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 MAX_SHEDDING_WEIGHT = 64.0
 
+MIN_INSTALLS = 10
+"""With fewer, pseudonyms are resampled instead of installs."""
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -48,7 +51,7 @@ class Decisions:
     """[m, K], positions in the logging policy's greedy order."""
 
     group: Ints
-    """[m], the unit of resampling: one user of one install, under one pseudonym."""
+    """[m], the install: what is resampled, because its users and pseudonyms are not independent."""
 
     release: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     """[m], of the policy that decided, 0 where unknown."""
@@ -114,6 +117,15 @@ class Decisions:
         inverse_survival = np.minimum(1.0 / self.pass_probability, MAX_SHEDDING_WEIGHT)
         weights = (1.0 - 2.0 * self.flip_probability) ** 2 * inverse_survival
         return weights / weights.mean() if len(weights) else weights
+
+    def resampling_units(self) -> tuple[Ints, str]:
+        """Return the independent unit of each decision, int64 [m], and what it is.
+
+        Installs, unless there are fewer than 10: then the pseudonyms within them.
+        """
+        if len(np.unique(self.group)) >= MIN_INSTALLS:
+            return self.group, "installs"
+        return self.history, "pseudonyms, as there are fewer than 10 installs"
 
     def epsilons(self) -> Floats:
         """Return the ε of each slot, float64 [m, K]: 0 in guarded slots."""

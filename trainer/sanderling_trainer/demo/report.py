@@ -189,9 +189,8 @@ def release_gate(summary: Mapping[str, Any]) -> list[str]:
     verdict = (summary.get("ope") or {}).get("gate")
     if not verdict:
         return []
-    if verdict["passed"]:
-        return ["release gate: passes"]
-    return [f"release gate: holds, because {reason}" for reason in verdict["reasons"]]
+    reasons = [f"not shipped to all: {reason}" for reason in verdict["reasons"]]
+    return [f"release gate: {verdict['verdict']}", *reasons]
 
 
 def _bundle_gate(summary: Mapping[str, Any]) -> list[str]:

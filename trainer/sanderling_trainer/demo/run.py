@@ -231,7 +231,7 @@ class Demo:
         self._outcome = (
             f"learned from {done.metrics['policy_gradient']['decisions']} decisions,"
             f" dropped {done.metrics['log']['dropped']};"
-            f" the release gate {'holds' if done.reasons else 'passes'} it"
+            f" the release gate's verdict: {done.verdict}"
         )
 
     def _ship(self, fleet: Fleet) -> None:

@@ -43,7 +43,7 @@ class _JoinedDecision:
     outcome_of: dict[int, Outcome]
     """The last valid outcome of each slot that has one."""
     group: int
-    """Number of the pseudonym: the unit of resampling is one user of one install."""
+    """Number of the install, the unit of resampling."""
     history: int
     """Index into `Examples.histories`."""
     position: int
@@ -70,7 +70,9 @@ def examples_of(log: EventLog, ids: Sequence[str], kinds: Sequence[str], text_di
     unusable = dict.fromkeys(log.incomplete, "install incomplete")
     # Cloned takes precedence: it is the more specific reason.
     unusable |= dict.fromkeys(log.cloned, "install cloned")
-    for group, ((install, _), events) in enumerate(sorted(log.events.items())):
+    group_of: dict[str, int] = {}
+    for (install, _), events in sorted(log.events.items()):
+        group = group_of.setdefault(install, len(group_of))
         builder.add(group, events, unusable.get(install))
     return builder.build()
 
@@ -98,7 +100,10 @@ class _ExampleBuilder:
         self._dropped: Counter[str] = Counter()
 
     def add(self, group: int, events: Sequence[Event], unusable: str | None = None) -> None:
-        """Add the events of a pseudonym; `unusable` says why none of its decisions can be used."""
+        """Add the events of a pseudonym of install number `group`.
+
+        `unusable` says why none of its decisions can be used.
+        """
         outcomes: dict[str, list[Outcome]] = {}
         for event in events:
             if isinstance(event, Outcome):

@@ -1,92 +1,59 @@
-"""Evaluates a retrained policy off policy, against the active one."""
+"""Judges a retrained policy off policy, against the active one."""
 
 from __future__ import annotations
 
-import copy
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling_trainer.data.logged_decisions import Decisions, Ints
+from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.evaluation import ope
 from sanderling_trainer.policy import rollout
 from sanderling_trainer.policy.checkpoint import CheckpointMetadata
-from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.training.context import TrainingContext
-from sanderling_trainer.policy.training.policy_gradient import policy_gradient
 
 
-def evaluate_candidate(
-    context: TrainingContext, decisions: Decisions, metadata: CheckpointMetadata
-) -> dict[str, Any]:
-    """Return the off-policy report of a candidate on a third of the users, trained on the others.
-
-    `context` has the active network, which stays as it is; the candidate is a copy.
-    """
-    config = context.config
-    rng = np.random.default_rng(config.seed)
-    groups = np.unique(decisions.group)
-    held_out_groups = rng.choice(groups, max(1, len(groups) // 3), replace=False)
-    held_out = np.isin(decisions.group, held_out_groups)
-    candidate = replace(context, network=copy.deepcopy(context.network))
-    policy_gradient(candidate, decisions.take(~held_out))
-
-    def candidate_at(judged: Decisions) -> ope.Candidate:
-        _, active_pool = _greedy_order(context, judged)
-        ranks, pool_items = _greedy_order(candidate, judged)
-        n_items = len(context.network.bias)
-        return _candidate(judged, ranks, pool_items, active_pool, config, n_items)
-
-    active = ope.ActivePolicy(metadata.release, config.pool, config.epsilon)
-    rng = np.random.default_rng(config.seed)
-    return ope.evaluate_candidate(decisions.take(held_out), active, candidate_at, rng)
-
-
-# Six parameters: the two policies' orders at the same decisions, and what both are explored with.
-def _candidate(
+def judge_candidate(
+    active: TrainingContext,
+    candidate: TrainingContext,
     decisions: Decisions,
-    ranks: Ints,
-    pool_items: Ints,
-    active_pool: Ints,
-    config: Config,
-    n_items: int,
-) -> ope.Candidate:
-    """Return what a policy would have done at the decisions.
+    metadata: CheckpointMetadata,
+) -> dict[str, Any]:
+    """Return the off-policy report of a candidate, exactly as it would ship.
 
-    `ranks` int64 [m, K] are those of the shown items in its greedy order, `pool_items` and
-    `active_pool` int64 [m, M] the first items of its order and of the active policy's.
+    `decisions` are those that the candidate did not learn from, and `metadata` is the active
+    release's. Neither network changes.
     """
-    slots = ranks.shape[1]
-    pool = np.minimum(max(config.pool, config.slate), decisions.eligible)
-    epsilons = config.epsilons(slots)
 
-    clicks = (decisions.reward > 0).astype(np.float64)
-    # Rewards that may have been flipped are unbiased, but not clicks that a model could learn from.
-    exact = decisions.judged & ~decisions.noisy[:, None]
-    reward_examples = ope.RewardExamples(
-        reward=clicks,
-        judged=exact,
-        items=decisions.items,
-        group=decisions.group,
-        pass_probability=decisions.pass_probability,
-    )
-    rng = np.random.default_rng(config.seed)
-    model = ope.fit_reward_model(reward_examples, n_items, rng)
+    def orders_at(judged: Decisions) -> ope.Orders:
+        config = candidate.config
+        m, slots = judged.items.shape
+        _, logged_items = _greedy_order(active, judged)
+        ranks, items = _greedy_order(candidate, judged)
+        return ope.Orders(
+            ranks=ranks,
+            items=items,
+            logged_items=logged_items,
+            pool=np.minimum(max(config.pool, config.slate), judged.eligible),
+            epsilon=np.broadcast_to(config.epsilons(slots), (m, slots)),
+        )
 
-    # What the active policy can show: its exploration pool, or the head of its order without
-    # exploration.
-    support = np.where(decisions.epsilon > 0, decisions.pool, slots)
-    is_supported = np.arange(active_pool.shape[1]) < support[:, None]
-    supported_items = np.where(is_supported, active_pool, -1)
-    return ope.Candidate(
-        ope.sequential_propensities(ranks, slots, pool, epsilons),
-        model.predict(decisions.items, pool_items, ranks, pool, epsilons),
-        ope.unsupported_mass(pool_items, supported_items, slots, pool, epsilons),
-        pool,
-        epsilons,
-    )
+    config = active.config
+    policy = ope.ActivePolicy(metadata.release, config.pool, config.epsilon)
+    rng = np.random.default_rng(candidate.config.seed)
+    n_items = len(active.network.bias)
+    return ope.evaluate_candidate(decisions, policy, orders_at, n_items, rng)
+
+
+def held_out_decisions(decisions: Decisions, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return which decisions are to judge by, bool [m]: those of a random third of the installs.
+
+    With fewer than 10 installs those of a third of the pseudonyms.
+    """
+    units, _ = decisions.resampling_units()
+    names = np.unique(units)
+    return np.isin(units, rng.choice(names, max(1, len(names) // 3), replace=False))
 
 
 def _greedy_order(

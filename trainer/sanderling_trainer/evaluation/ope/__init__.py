@@ -5,7 +5,11 @@
     reward_model   cross-fitted predictions of clicks, for the estimators that need them
     aggregation    one pass over a log, block by block
     estimate       all estimators on one log, with intervals, diagnostics and refusals
-    release_gate   whether a candidate may be released, and why not
+    examination    how much each slot is looked at, from what was explored
+    paired_difference   a candidate's click rate minus the active policy's, directly
+    release_gate   ship, canary or hold, and why
+    canary         the sequential test of a release on a few per cent of the devices
+    sentence       the verdict in one sentence
     report         from logged decisions to a JSON report
 
 docs/MATH.md has the formulas. Independent of networks and training.
@@ -14,18 +18,36 @@ docs/MATH.md has the formulas. Independent of networks and training.
 from sanderling_trainer.evaluation.ope.aggregation import SlateLog
 from sanderling_trainer.evaluation.ope.estimate import Estimate, difference, estimate_all
 from sanderling_trainer.evaluation.ope.estimators import WEIGHT_CAP
+from sanderling_trainer.evaluation.ope.examination import Examination, fit_examination
+from sanderling_trainer.evaluation.ope.paired_difference import (
+    Orders,
+    RelativeDifference,
+    Slates,
+    Sums,
+    relative_difference,
+    sums_by_unit,
+)
 from sanderling_trainer.evaluation.ope.propensities import (
     Propensities,
+    examined_by_rank,
     importance_weights,
     max_weights,
     sequential_propensities,
     unsupported_mass,
 )
-from sanderling_trainer.evaluation.ope.release_gate import GateResult, GateThresholds, gate
+from sanderling_trainer.evaluation.ope.release_gate import (
+    CANARY,
+    HOLD,
+    SHIP,
+    GateResult,
+    GateThresholds,
+    gate,
+)
 from sanderling_trainer.evaluation.ope.report import (
     ActivePolicy,
-    Candidate,
     evaluate_candidate,
+    judge,
+    usable,
 )
 from sanderling_trainer.evaluation.ope.reward_model import (
     Predictions,
@@ -36,25 +58,38 @@ from sanderling_trainer.evaluation.ope.reward_model import (
 )
 
 __all__ = [
+    "CANARY",
+    "HOLD",
+    "SHIP",
     "WEIGHT_CAP",
     "ActivePolicy",
-    "Candidate",
     "Estimate",
+    "Examination",
     "GateResult",
     "GateThresholds",
+    "Orders",
     "Predictions",
     "Propensities",
+    "RelativeDifference",
     "RewardExamples",
     "RewardModel",
     "SlateLog",
+    "Slates",
+    "Sums",
     "difference",
     "estimate_all",
     "evaluate_candidate",
+    "examined_by_rank",
     "expected_rewards",
+    "fit_examination",
     "fit_reward_model",
     "gate",
     "importance_weights",
+    "judge",
     "max_weights",
+    "relative_difference",
     "sequential_propensities",
+    "sums_by_unit",
     "unsupported_mass",
+    "usable",
 ]
