@@ -179,7 +179,7 @@ def test_the_commands_work_one_by_one(finished, tmp_path, shell):
 def test_a_held_candidate_leaves_no_checkpoint(finished, tmp_path, shell):
     """Where the release gate holds, retrain exits with 3 and writes metrics.json alone."""
     out, gate = finished[0], finished[1]["ope"]["gate"]
-    assert not gate["passed"]
+    assert gate["verdict"] == "hold"
     held = shell.json(
         *retrain_arguments(out, tmp_path / "next"),
         *("--bundle", tmp_path / "bundle"),
@@ -190,8 +190,11 @@ def test_a_held_candidate_leaves_no_checkpoint(finished, tmp_path, shell):
     assert not (tmp_path / "bundle").exists()
     written = json.loads((tmp_path / "next" / "metrics.json").read_text())
     assert written["ope"]["gate"]["reasons"] == held["held"]
-    assert "release gate: holds, because" in table(finished[1])
-    assert "Release gate: holds, because" in (out / "report.html").read_text()
+    assert next(iter(written)) == "sentence"
+    assert held["sentence"] == written["sentence"]
+    assert held["sentence"].startswith("Release 2 is held")
+    assert "release gate: hold" in table(finished[1])
+    assert "Release gate: hold" in (out / "report.html").read_text()
 
 
 def test_errors_are_one_line(tmp_path):
