@@ -25,7 +25,8 @@ class SlateItem(msgspec.Struct, frozen=True, gc=False):
     """The place on the slate, from 0."""
 
     rank: int
-    """The place in the greedy order of all eligible items, from 0."""
+    """The place in the greedy order of all eligible items, from 0; of a newcomer the size of the
+    pool plus its place among the newcomers."""
 
     explored: bool
     """Whether exploration chose the item."""
@@ -38,6 +39,9 @@ class SlateItem(msgspec.Struct, frozen=True, gc=False):
 
     attributes: dict[str, Any] = {}
     """The other fields of the item in the catalog."""
+
+    newcomer: bool = False
+    """Whether the slot showed it by the quota for newcomers."""
 
     def __hash__(self) -> int:
         return hash((self.id, self.slot, self.score))

@@ -31,7 +31,15 @@ from sanderling_quantize.quantize_items import quantize_items
 HELD_OUT = 0.1
 GOLDEN = 16
 MIN_ENGINE = "0.1.0"
-EXPLORATION_SETTINGS = ("scheme", "epsilon", "pool", "temperature", "guarded", "daily")
+EXPLORATION_SETTINGS = (
+    "scheme",
+    "epsilon",
+    "pool",
+    "temperature",
+    "guarded",
+    "daily",
+    "newcomers",
+)
 
 
 class GateError(SanderlingError):

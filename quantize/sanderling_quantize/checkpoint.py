@@ -36,6 +36,22 @@ class Checkpoint:
     records: list[dict[str, Any]]
     """Each item's record: id, title and attributes."""
 
+    def newcomers(self) -> NDArray[np.int64]:
+        """Return the rows of items with few impressions, ascending: those that are not 0 in the
+        tensor `item.newcomer` [n], which may be missing.
+
+        Raises `CheckpointError` where it has another shape.
+        """
+        flags = self.tensors.get("item.newcomer")
+        if flags is None:
+            return np.empty(0, np.int64)
+        if flags.shape != (len(self.records),):
+            raise CheckpointError(
+                f"{self.folder}: item.newcomer: expected [{len(self.records)}] flags,"
+                f" found {list(flags.shape)}; train it again"
+            )
+        return np.flatnonzero(flags)
+
     @property
     def encoder(self) -> Path:
         """The language model's Hugging Face folder."""

@@ -18,7 +18,8 @@ ON_DEVICE = ("state.", "output.", "context.project", "item.project")
 def quantize_items(checkpoint: Checkpoint, folder: Path) -> None:
     """Write a bundle's items.safetensors, catalog.jsonl and policy.safetensors."""
     rows, scale = quantize_rows(checkpoint.tensors["item.vectors"])
-    write_items(folder, rows, scale, checkpoint.tensors["item.biases"], checkpoint.records)
+    biases = checkpoint.tensors["item.biases"]
+    write_items(folder, rows, scale, biases, checkpoint.records, checkpoint.newcomers())
 
     policy = {
         name: np.ascontiguousarray(tensor)

@@ -15,6 +15,7 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from sanderling.errors import BatchSizeError, EventError
 from sanderling.events import codec, semantics
@@ -27,7 +28,7 @@ GOLDEN = (Path(__file__).parents[1] / "golden" / "events-1.jsonl").read_bytes().
 
 def test_golden_events_of_format_1_are_read_as_meant():
     """The golden file of format 1 decodes to the events with which it was written."""
-    clicked, unseen, click, skip, observation, loss = map(codec.decode, GOLDEN)
+    clicked, unseen, click, skip, observation, loss, with_quota = map(codec.decode, GOLDEN)
     assert isinstance(clicked, Decision)
     assert [(slot.item, slot.rank, slot.conditional) for slot in clicked.slate] == [
         ("red", 0, 0.9),
@@ -41,6 +42,10 @@ def test_golden_events_of_format_1_are_read_as_meant():
     assert observation.item == "größe 42 ☂"
     assert isinstance(loss, Loss)
     assert (loss.reason, loss.decisions, loss.outcomes, loss.observations) == ("full", 2, 1, 0)
+    assert [slot.newcomer for slot in with_quota.slate] == [UNSET, True]
+    assert (with_quota.newcomers, with_quota.newcomer_rate) == (3, 0.03)
+    assert with_quota.pool_items == ["red", "blue", "green"]
+    assert semantics.semantic_fault(with_quota) is None
 
 
 def test_golden_events_are_written_as_before():

@@ -28,6 +28,7 @@ def test_format_1_stays_readable() -> None:
     """The stored bundle of format 1 opens, verifies, and computes its golden vectors."""
     bundle = Bundle.open(GOLDEN / "bundle-1", verify=True)
     assert bundle.manifest.schema == 1
+    assert bundle.items.newcomers.tolist() == [3, 17]
     assert [bundle.record(row) for row in range(50)] == [record(row) for row in range(50)]
     assert faults(bundle) == []
 

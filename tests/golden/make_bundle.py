@@ -5,4 +5,4 @@ from pathlib import Path
 from tests.support.bundles import write_bundle
 
 if __name__ == "__main__":
-    write_bundle(Path(__file__).with_name("bundle-1"))
+    write_bundle(Path(__file__).with_name("bundle-1"), newcomers=[3, 17])

@@ -20,6 +20,19 @@ def lines() -> list[bytes]:
         make.outcome(clicked, slot=1, value=-1.0, seq=4, kind="skip", updates_state=True),
         make.observation(seq=5, item="größe 42 ☂"),
         loss,
+        make.decision(
+            seq=7,
+            slate=[
+                wire.Slot("red", 0, False, 0.8772, 0.8772),
+                wire.Slot("new", 4, True, 0.01, 0.01, newcomer=True),
+            ],
+            epsilon=0.0721,
+            pool=3,
+            caps={"colour": 2},
+            pool_items=["red", "blue", "green"],
+            newcomers=3,
+            newcomer_rate=0.03,
+        ),
     ]
     return [codec.encode(event) for event in events]
 

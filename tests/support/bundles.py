@@ -6,6 +6,7 @@ The same seed gives the same bytes.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,17 +47,18 @@ def write_bundle(
     seed: int = 0,
     *,
     state: int = 8,
+    newcomers: Sequence[int] = (),
     **fields: Any,
 ) -> Manifest:
     """Write a complete bundle into a new folder, and return its manifest.
 
-    Items are `item-0`, `item-1`, …; `fields` go to the manifest.
+    Items are `item-0`, `item-1`, …; `newcomers` are rows of some; `fields` go to the manifest.
     """
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     rows, scale = quantize_rows(rng.standard_normal((items, dim)).astype(np.float32))
     bias = (0.1 * rng.standard_normal(items)).astype(np.float32)
-    writer.write_items(folder, rows, scale, bias, (record(i) for i in range(items)))
+    writer.write_items(folder, rows, scale, bias, (record(i) for i in range(items)), newcomers)
     for name in ("encoder.onnx", "tokenizer.json"):
         shutil.copyfile(ENCODER / name, folder / name)
     settings: dict[str, Any] = {

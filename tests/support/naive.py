@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from sanderling.events.schema import Decision, Event, Observation, Outcome, StateReset
@@ -44,6 +44,28 @@ def joint_softmax(slate: tuple[int, ...], scores: list[float], temperature: floa
         probability *= weights[rank] / sum(weights.values())
         left.remove(rank)
     return probability
+
+
+def joint_newcomers(
+    slate: tuple[int, ...],
+    pool: int,
+    newcomers: int,
+    rate: float,
+    joint_regular: Callable[[tuple[int, ...]], float],
+) -> float:
+    """Return the probability of a slate with a quota; ranks from `pool` on are newcomers.
+
+    `joint_regular` is the scheme's probability of the slate that the other slots make.
+    """
+    probability = 1.0
+    left = list(range(pool, pool + newcomers))
+    for rank in slate:
+        if rank in left:
+            probability *= rate / len(left)
+            left.remove(rank)
+        elif left:
+            probability *= 1.0 - rate
+    return probability * joint_regular(tuple(rank for rank in slate if rank < pool))
 
 
 # Top-k

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sanderling import Engine
+from sanderling.bundle.manifest import Exploration
 from sanderling.events import schema as wire
 from sanderling.events.state_checksum import NO_EVENTS, next_checksum
 from sanderling_trainer.event_log.examples import examples_of
@@ -56,6 +57,25 @@ def test_decisions_are_joined_with_outcomes_and_states(events):
     clicked = IDS.index(decisions[1].slate[1].item)
     assert found.histories[0].items.tolist() == [0, clicked, 1, 2]
     assert found.contexts.shape == (1, TEXT)
+
+
+def test_slots_of_newcomers_keep_their_logged_propensities(tmp_path):
+    """Slots that the quota filled are marked, with the propensities and the quota as logged."""
+    plan = Exploration(epsilon=1.0, pool=10, newcomers=0.5)
+    write_bundle(tmp_path / "bundle", exploration=plan, newcomers=range(20, 50))
+    with Engine.open(tmp_path / "bundle", tmp_path / "state") as engine:
+        slates = [engine.recommend("anna", k=4) for _ in range(12)]
+        for slate in slates:
+            engine.reward_all(slate, dict.fromkeys(slate, -1.0), observe=False)
+        found = examples_of(log_of(stored(engine)), IDS, KINDS, TEXT)
+    decisions = found.decisions
+    assert not found.dropped
+    assert decisions.newcomer.any()
+    assert decisions.newcomer.tolist() == [[item.newcomer for item in slate] for slate in slates]
+    assert decisions.marginal.tolist() == [[item.marginal for item in slate] for slate in slates]
+    assert set(decisions.newcomer_rate) == {0.5}
+    assert 20 < min(decisions.newcomers) <= 30
+    assert decisions.take(np.arange(3)).truncate(2).newcomer.shape == (3, 2)
 
 
 def test_a_lost_observation_drops_the_decisions_after_it(events):

@@ -84,6 +84,10 @@ class Exploration(_Strict, frozen=True, omit_defaults=True):
     daily: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] | None = None
     """Explored slots per user and day (UTC), after which slates are greedy. None: no limit."""
 
+    newcomers: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 0.3
+    """The share of explored slots that show a newcomer, while there are newcomers outside the pool:
+    `epsilon` times this is the share of slots, under `softmax` too."""
+
 
 class Lineage(_Strict, frozen=True):
     """What the policy was learned from."""

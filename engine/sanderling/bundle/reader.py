@@ -45,6 +45,9 @@ class Items:
     id_row: NDArray[np.int32]
     """[n]: the row of each hash."""
 
+    newcomers: NDArray[np.int32]
+    """The rows of items with few impressions in the fleet, ascending."""
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -179,7 +182,20 @@ def _items(folder: Path, manifest: Manifest) -> Items:
         offset=expect(tensors, file, "offset", np.int64, (n + 1,)),
         id_hash=expect(tensors, file, "id_hash", np.uint64, (n,)),
         id_row=expect(tensors, file, "id_row", np.int32, (n,)),
+        newcomers=_newcomers(tensors, file, n),
     )
+
+
+def _newcomers(tensors: Tensors, file: str, n: int) -> NDArray[np.int32]:
+    """Return the rows of newcomers; a bundle without the tensor has none."""
+    tensor = tensors.get("newcomers")
+    if tensor is None:
+        return np.empty(0, np.int32)
+    if tensor.ndim != 1 or tensor.size > n:
+        raise BundleError(
+            f"{file}: newcomers: expected at most {n} rows, found shape {list(tensor.shape)}"
+        )
+    return expect(tensors, file, "newcomers", np.int32, tensor.shape)
 
 
 def policy_shapes(manifest: Manifest, hidden: int) -> dict[str, tuple[int, ...]]:
@@ -229,6 +245,9 @@ def _check_values(bundle: Bundle) -> None:
         raise BundleError("items.safetensors: id_hash: expected ascending hashes")
     if not np.array_equal(np.sort(items.id_row), np.arange(items.id_row.size)):
         raise BundleError("items.safetensors: id_row: expected each row once")
+    ends = np.array([-1, items.id_row.size])
+    if (np.diff(np.concatenate([ends[:1], items.newcomers, ends[1:]])) <= 0).any():
+        raise BundleError("items.safetensors: newcomers: expected ascending rows of items")
     hashes = np.fromiter(
         (id_hash(item) for item in bundle.ids()), np.uint64, count=items.id_row.size
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,12 @@ def write_items(
     scale: NDArray[np.float32],
     bias: NDArray[np.float32],
     records: Iterable[Mapping[str, Any]],
+    newcomers: Sequence[int] | NDArray[np.int64] = (),
 ) -> None:
     """Write items.safetensors and catalog.jsonl.
 
     rows int8 [n, d], scale and bias float32 [n]; `records` are the n catalog entries in the same
-    order, each with an `id`.
+    order, each with an `id`; `newcomers` the rows of items with few impressions, ascending.
     """
     hashes = np.empty(len(rows), np.uint64)
     offset = np.zeros(len(rows) + 1, np.int64)
@@ -46,6 +47,8 @@ def write_items(
         "id_hash": hashes[order],
         "id_row": order.astype(np.int32),
     }
+    if len(newcomers):
+        tensors["newcomers"] = np.asarray(newcomers, np.int32)
     save_file(tensors, folder / "items.safetensors")
 
 

@@ -6,12 +6,16 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 import zstandard
+from msgspec import UNSET, UnsetType
 
 from sanderling.errors import BatchSizeError, EventError
 from sanderling.events.schema import (
     MAX_BATCH_BYTES,
     MAX_LINE,
+    MAX_POOL_ITEMS,
     MAX_WINDOW_BYTES,
+    ROOM_FOR_NEWCOMER,
+    ROOM_FOR_POOL,
     ROOM_FOR_SLOT,
     Event,
 )
@@ -28,10 +32,18 @@ def encode(event: Event) -> bytes:
     return _encoder.encode(event)
 
 
-def slot_bytes(item: str) -> int:
+def slot_bytes(item: str, newcomer: bool = False) -> int:
     """Return an upper bound of the bytes that a slot with this item takes in an encoded
     decision."""
-    return ROOM_FOR_SLOT + len(_encoder.encode(item))
+    return ROOM_FOR_SLOT + newcomer * ROOM_FOR_NEWCOMER + len(_encoder.encode(item))
+
+
+def fitting_pool(items: Iterable[str], pool: int) -> list[str] | UnsetType:
+    """Return the ids of the items of a pool, or UNSET where they have no room in a decision."""
+    if not 0 < pool <= MAX_POOL_ITEMS:
+        return UNSET
+    ids = list(items)
+    return ids if len(_encoder.encode(ids)) <= ROOM_FOR_POOL else UNSET
 
 
 def decode(line: bytes) -> Event:

@@ -17,6 +17,12 @@ ROOM_FOR_SLATE = MAX_LINE - 64 * 1024
 ROOM_FOR_SLOT = 128
 """Bytes that a slot takes at most, besides its item id."""
 
+ROOM_FOR_NEWCOMER = 16
+"""Bytes that the slot of a newcomer takes beyond that."""
+
+ROOM_FOR_POOL = 32 * 1024
+"""Bytes of a decision that the ids of its pool may take, out of what the slots leave."""
+
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 """Bytes of one batch, unpacked."""
 
@@ -24,6 +30,7 @@ MAX_BATCH_EVENTS = 4096
 MAX_WINDOW_BYTES = 8 * 1024 * 1024
 MAX_LOST_SEQS = 2000
 MAX_STEPS = 256
+MAX_POOL_ITEMS = 1000
 
 Id = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}$")]
 MAX_NAME = 512
@@ -58,7 +65,8 @@ class Slot(_Strict, frozen=True):
     """The id of the item shown in it."""
 
     rank: Count
-    """The item's place, from 0, in the greedy order of all eligible items."""
+    """The item's place, from 0, in the greedy order of all eligible items; of a newcomer the size
+    of the pool plus its place among the newcomers."""
 
     explored: bool
     """Whether exploration chose the item."""
@@ -68,6 +76,9 @@ class Slot(_Strict, frozen=True):
 
     marginal: Probability | None = None
     """The probability over all slates; null where the scheme has no closed form for it."""
+
+    newcomer: bool | msgspec.UnsetType = msgspec.UNSET
+    """Whether the quota for newcomers chose the item."""
 
 
 class _UserEvent(_Strict, frozen=True):
@@ -99,7 +110,7 @@ class Decision(_UserEvent, frozen=True, tag="decision"):
     """The exploration scheme."""
 
     epsilon: Unit
-    """The scheme's probability of exploring."""
+    """The scheme's probability of exploring, in slots that are not newcomers'."""
 
     pool: Count
     """How many of the best items exploration could draw from."""
@@ -133,6 +144,20 @@ class Decision(_UserEvent, frozen=True, tag="decision"):
 
     caps: dict[Name, Count] | msgspec.UnsetType = msgspec.UNSET
     """By attribute, how many items with one of its values the pool could hold."""
+
+    pool_items: (
+        Annotated[list[Name], msgspec.Meta(min_length=1, max_length=MAX_POOL_ITEMS)]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
+    """With caps: the ids of the pool, best first, where they take at most `ROOM_FOR_POOL` bytes."""
+
+    newcomers: Annotated[int, msgspec.Meta(ge=1, le=2**53)] | msgspec.UnsetType = msgspec.UNSET
+    """From how many newcomers outside the pool slots could be drawn."""
+
+    newcomer_rate: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
+    """The probability with which each slot behind the guarded ones showed one of them."""
 
     adapted: bool | msgspec.UnsetType = msgspec.UNSET
     """Whether a residual learned on the device was added to the user's vector."""

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from sanderling.bundle.manifest import MAX_POOL
 from sanderling.events.schema import Decision, Event, Observation, Outcome, StateReset
 
+ROUNDING = 1e-9  # of logged probabilities, relative
+
 
 def semantic_fault(event: Event) -> str | None:
     """Return what is wrong with a well-typed event, or None."""
@@ -25,7 +27,59 @@ def semantic_fault(event: Event) -> str | None:
         )
     if len(items) > event.pool:
         return f"slate: expected at most pool ({event.pool}) slots, found {len(items)}"
-    return None if event.context is None else _context_fault(event.context)
+    fault = _newcomer_fault(event) or _pool_fault(event)
+    if fault is not None or event.context is None:
+        return fault
+    return _context_fault(event.context)
+
+
+def _newcomer_fault(event: Decision) -> str | None:
+    """Return what of a decision the quota for newcomers cannot have made."""
+    count = event.newcomers or 0
+    rate = event.newcomer_rate or 0.0
+    if (count > 0) != (rate > 0.0):
+        return f"newcomers: expected both or none of newcomers ({count}) and rate ({rate})"
+    if event.pool + count > event.eligible:
+        return (
+            f"newcomers: expected at most eligible ({event.eligible}) less pool ({event.pool}), "
+            f"found {count}"
+        )
+    left = count
+    for slot, shown in enumerate(event.slate):
+        if not shown.newcomer:
+            continue
+        if slot < (event.guarded or 0) or not shown.explored or left == 0:
+            return f"newcomer: slot {slot}: expected a slot that explores, and one of {count} left"
+        if not event.pool <= shown.rank < event.pool + count:
+            return (
+                f"newcomer: slot {slot}: expected a rank from {event.pool} to less than "
+                f"{event.pool + count}, found {shown.rank}"
+            )
+        if not math.isclose(shown.conditional, rate / left, rel_tol=ROUNDING):
+            return (
+                f"newcomer: slot {slot}: expected the conditional {rate / left}, "
+                f"found {shown.conditional}"
+            )
+        left -= 1
+    return None
+
+
+def _pool_fault(event: Decision) -> str | None:
+    """Return where the slate differs from the ids of the pool, if they are known."""
+    pool = event.pool_items or []
+    if not pool:
+        return None
+    if len(pool) != event.pool or len(set(pool)) != len(pool):
+        return f"pool_items: expected pool ({event.pool}) distinct ids, found {len(set(pool))}"
+    for slot, shown in enumerate(event.slate):
+        of_rank = pool[shown.rank] if shown.rank < len(pool) else None
+        expected = None if shown.newcomer else shown.item
+        if of_rank != expected or (shown.newcomer and shown.item in pool):
+            return (
+                f"pool_items: slot {slot}: expected {shown.item!r} at its rank {shown.rank}, and a "
+                f"newcomer nowhere, found {of_rank!r}"
+            )
+    return None
 
 
 def _context_fault(code: str) -> str | None:

@@ -11,6 +11,7 @@ class Draw:
     """One slate of K slots as ranks into the greedy order; all lists have K elements."""
 
     ranks: list[int]
+    """A rank beyond the pool stands for a newcomer."""
 
     explored: list[bool]
     """Whether a slot was drawn by exploring, even if it then drew the best item left."""

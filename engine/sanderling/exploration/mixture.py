@@ -11,6 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sanderling.exploration.draw import Draw
 
 
@@ -26,6 +29,12 @@ def draw(slots: int, pool: int, epsilon: float, uniforms: Sequence[tuple[float, 
         epsilon / pool + (1.0 - epsilon) * (rank == slot) for slot, rank in enumerate(ranks)
     ]
     return Draw(ranks, [explores] * slots, _conditionals(ranks, pool, epsilon), marginal)
+
+
+def marginals_by_rank(slots: int, pool: int, epsilon: float) -> NDArray[np.float64]:
+    """Return float64 [slots, slots + 1]: the marginals of the ranks 0 … slots - 1 and of any later
+    one."""
+    return epsilon / pool + (1.0 - epsilon) * np.eye(slots, slots + 1)
 
 
 def _conditionals(ranks: list[int], pool: int, epsilon: float) -> list[float]:

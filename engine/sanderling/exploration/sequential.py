@@ -66,6 +66,14 @@ def marginals(slots: int, pool: int, epsilon: float | tuple[float, ...]) -> NDAr
     return _marginals(slots, pool, each)[:, np.minimum(np.arange(pool), slots)]
 
 
+def marginals_by_rank(slots: int, pool: int, epsilon: float) -> NDArray[np.float64]:
+    """Return float64 [slots, slots + 1]: the marginals of the ranks 0 … slots - 1 and of any later
+    one. Raises `ValueError` as `draw` does."""
+    each = (epsilon,) * slots
+    _check(slots, pool, each)
+    return _marginals(slots, pool, each)
+
+
 @lru_cache(maxsize=64)
 def _marginals(slots: int, pool: int, epsilons: tuple[float, ...]) -> NDArray[np.float64]:
     """Return the marginals [slots, slots + 1] of the ranks 0 … slots - 1 and of any later one.

@@ -12,6 +12,7 @@ import numpy as np
 from sanderling.ranking.search_types import Rows, SearchResult
 
 CACHED_GROUPS = 64  # whose rows are kept, so that memory is bounded
+NO_ROWS = np.empty(0, np.int64)
 
 
 class Groups:
@@ -60,14 +61,24 @@ class Cap(NamedTuple):
 
 
 def apply_caps(
-    search: Callable[[int, Rows], SearchResult], caps: Iterable[Cap], k: int, excluded: Rows
+    search: Callable[[int, Rows], SearchResult],
+    caps: Iterable[Cap],
+    k: int,
+    excluded: Rows,
+    taken: Rows = NO_ROWS,
 ) -> SearchResult:
     """Return the k best items, or fewer, of which no group has more than its cap, best first.
 
     `search(count, excluded)` returns the best rows without the excluded ones. It is called again,
-    without the groups that are full, until there are k. `eligible` is that of the first call.
+    without the groups that are full, until there are k. `eligible` is that of the first call. The
+    rows `taken` count against the caps, and are not returned.
     """
     counters = [(cap, Counter[Hashable]()) for cap in caps]
+    full = [excluded, taken]
+    for cap, counter in counters:
+        counter.update(group for row in taken.tolist() for group in cap.groups_of(row))
+        full += [cap.rows_of(group) for group, n in counter.items() if n >= cap.at_most]
+    excluded = np.concatenate(full)
     rows: list[int] = []
     scores: list[float] = []
     eligible = None
@@ -81,15 +92,15 @@ def apply_caps(
         newly_excluded = [excluded, result.rows]
         for row, score in zip(result.rows.tolist(), result.scores.tolist(), strict=True):
             groups = [
-                (cap, taken, group) for cap, taken in counters for group in cap.groups_of(row)
+                (cap, counter, group) for cap, counter in counters for group in cap.groups_of(row)
             ]
-            if any(taken[group] >= cap.at_most for cap, taken, group in groups):
+            if any(counter[group] >= cap.at_most for cap, counter, group in groups):
                 continue
             rows.append(row)
             scores.append(score)
-            for cap, taken, group in groups:
-                taken[group] += 1
-                if taken[group] == cap.at_most:
+            for cap, counter, group in groups:
+                counter[group] += 1
+                if counter[group] == cap.at_most:
                     newly_excluded.append(cap.rows_of(group))
         excluded = np.concatenate(newly_excluded)
     return SearchResult(np.array(rows, np.int64), np.array(scores), eligible or 0)

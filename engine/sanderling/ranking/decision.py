@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from sanderling.bundle.manifest import Exploration
 from sanderling.events import codec
 from sanderling.events import schema as wire
-from sanderling.exploration import schemes
+from sanderling.exploration import newcomers, schemes
 from sanderling.exploration.philox import uniforms
+from sanderling.ranking.newcomers import NO_NEWCOMERS, Newcomers
 from sanderling.ranking.scorer import Scorer, Vector
 from sanderling.ranking.search_types import SearchResult
 from sanderling.slate import Explanation, Slate, SlateItem
@@ -31,6 +32,16 @@ class RecommendRequest(NamedTuple):
     """Caps: how many items of one value of an attribute may be shown."""
 
 
+class Candidates(NamedTuple):
+    """What a slate is drawn from."""
+
+    ranking: SearchResult
+    """The pool, best first."""
+
+    newcomers: Newcomers
+    """The newcomers outside the pool, of which there are none without a quota for them."""
+
+
 class DecisionRecord(NamedTuple):
     """One decision: all that it depended on, the pool's ranking, and the slate."""
 
@@ -42,13 +53,27 @@ class DecisionRecord(NamedTuple):
     plan: Exploration
     request: RecommendRequest
 
-    ranking: SearchResult
-    """The pool, best first."""
-
+    candidates: Candidates
     slate: Slate
 
     residual: NDArray[np.float64] | None
     """What of `vector` was learned on this device, float64 [d]; None without personalization."""
+
+    @property
+    def ranking(self) -> SearchResult:
+        """The pool, best first."""
+        return self.candidates.ranking
+
+    @property
+    def newcomer_rate(self) -> float:
+        """The probability that a slot behind the guarded ones showed a newcomer."""
+        has_quota = schemes.has_quota(self.plan, len(self.candidates.newcomers))
+        return newcomers.rate(self.plan) if has_quota else 0.0
+
+    @property
+    def epsilon(self) -> float:
+        """The scheme's probability of exploring in slots that are not newcomers'."""
+        return newcomers.regular(self.plan).epsilon if self.newcomer_rate else self.plan.epsilon
 
 
 def decide(
@@ -65,10 +90,11 @@ def decide(
     `decision` is the id from which the draws follow, `pseudonym` the user's name on the wire, and
     `residual` what of the vector was learned on this device.
     """
-    ranking = scorer.rank(vector, max(plan.pool, request.k), request.exclude, request.at_most)
-    items = draw(scorer, ranking, plan, min(request.k, len(ranking.rows)), decision)
+    candidates = _candidates(scorer, vector, plan, request)
+    slots = min(request.k, len(candidates.ranking.rows))
+    items = _draw(scorer, vector, plan, candidates, slots, decision)
     slate = Slate(decision, request.user, pseudonym, scorer.bundle.manifest.release, items)
-    return DecisionRecord(scorer, vector, plan, request, ranking, slate, residual)
+    return DecisionRecord(scorer, vector, plan, request, candidates, slate, residual)
 
 
 def pool_vectors(record: DecisionRecord) -> NDArray[np.float64]:
@@ -77,36 +103,59 @@ def pool_vectors(record: DecisionRecord) -> NDArray[np.float64]:
     return np.stack([record.scorer.vector(row) for row in rows]).astype(np.float64)
 
 
-def draw(
-    scorer: Scorer, ranking: SearchResult, plan: Exploration, slots: int, decision: str
+def _candidates(
+    scorer: Scorer, vector: Vector, plan: Exploration, request: RecommendRequest
+) -> Candidates:
+    excluded = scorer.rows_of(request.exclude)
+    size = max(plan.pool, request.k)
+    ranking = scorer.rank(vector, size, excluded, request.at_most)
+    if not schemes.has_quota(plan, len(scorer.newcomers)):
+        return Candidates(ranking, NO_NEWCOMERS)
+    outside = scorer.newcomers_outside(vector, size, excluded, request.at_most, ranking.rows)
+    return Candidates(ranking, outside)
+
+
+# Six parameters: what one draw depends on.
+def _draw(
+    scorer: Scorer,
+    vector: Vector,
+    plan: Exploration,
+    candidates: Candidates,
+    slots: int,
+    decision: str,
 ) -> tuple[SlateItem, ...]:
-    """Draw a slate of at most `slots` items from a ranking, with the randomness of a decision's id.
+    """Draw a slate of at most `slots` items, with the randomness of a decision's id.
 
     It ends early where its event would exceed the wire's limit of bytes; the slots before the end
     keep their propensities.
     """
+    ranking = candidates.ranking
+    count = len(candidates.newcomers)
     rows = ranking.rows.tolist()
     scores = ranking.scores.tolist()
-    pairs = uniforms(decision, schemes.n_uniforms(plan, slots, len(rows)))
-    drawn = schemes.draw(plan, slots, ranking.scores, pairs)
+    pairs = uniforms(decision, schemes.n_uniforms(plan, slots, len(rows), count))
+    drawn = schemes.draw(plan, slots, ranking.scores, pairs, count)
     items = []
     bytes_left = wire.ROOM_FOR_SLATE
     for slot, rank in enumerate(drawn.ranks):
-        item = scorer.item(rows[rank])
-        bytes_left -= codec.slot_bytes(item.id)
+        is_newcomer = rank >= len(rows)
+        row = candidates.newcomers.row(rank - len(rows)) if is_newcomer else rows[rank]
+        item = scorer.item(row)
+        bytes_left -= codec.slot_bytes(item.id, is_newcomer)
         if bytes_left < 0:
             break
         items.append(
             SlateItem(
                 id=item.id,
                 title=item.title,
-                score=scores[rank],
+                score=scorer.score(vector, row) if is_newcomer else scores[rank],
                 slot=slot,
                 rank=rank,
                 explored=drawn.explored[slot],
                 propensity=drawn.conditional[slot],
                 marginal=drawn.marginal[slot],
                 attributes=dict(item.attributes),
+                newcomer=is_newcomer,
             )
         )
     return tuple(items)
@@ -124,7 +173,7 @@ def explain(record: DecisionRecord) -> Explanation:
         decision=repeated.slate.decision,
         release=repeated.slate.release,
         scheme=record.plan.scheme,
-        epsilon=record.plan.epsilon,
+        epsilon=repeated.epsilon,
         pool=len(repeated.ranking.rows),
         eligible=repeated.ranking.eligible,
         greedy=tuple(scorer.item(row).id for row in greedy_rows),

@@ -55,6 +55,7 @@ from sanderling.kernels.layout import (
     plane_bytes,
 )
 from sanderling.ranking.numpy_search import numpy_top
+from sanderling.ranking.quantization import quantize_query
 from sanderling.ranking.search_types import RowMask, Rows, SearchResult, address_of
 
 SHORT_BYTES = 8_000_000  # of rows, which are scanned in less than a tenth of a millisecond
@@ -131,6 +132,12 @@ class Int8Index:
             kernel = self.kernels.short_scan if is_short else self.kernels.scan
             scan = self._thread.scan = _ThreadScan(kernel, self._pack(self.kernels), k)
         return scan(query, k, excluded, mask)
+
+    def score(self, query: NDArray[np.float32], row: int) -> float:
+        """Return the score of one row for a query float32 [d], the same bits as `top` returns."""
+        codes, step = quantize_query(query)
+        dot = float(self.rows[row].astype(np.float64) @ codes)
+        return dot * float(self.scale[row]) * step + float(self.bias[row])
 
     def warm_up(self) -> None:
         """Compile and pack what the first search would otherwise wait for."""

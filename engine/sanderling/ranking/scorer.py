@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -18,14 +18,16 @@ from sanderling.bundle.manifest import Exploration
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import BundleError
 from sanderling.exploration import schemes
-from sanderling.ranking.caps import Cap, Groups, apply_caps
+from sanderling.ranking.caps import NO_ROWS, Cap, Groups, apply_caps
 from sanderling.ranking.index import Int8Index
+from sanderling.ranking.newcomers import Newcomers, outside
 from sanderling.ranking.quantization import quantize_rows
 from sanderling.ranking.search_types import RowMask, Rows, SearchResult
 from sanderling.ranking.text_encoder import TextEncoder
 from sanderling.ranking.user_model import UserModel
 
 Vector = NDArray[np.float32]
+Masks = tuple[RowMask | None, RowMask | None]
 
 CACHED_ROWS = 65536  # ids whose rows are kept
 CACHED_ITEMS = 4096  # rows whose catalog entries are kept
@@ -90,6 +92,9 @@ class Scorer:
     greedy: Exploration
     """The bundle's exploration plan without exploration."""
 
+    newcomers: Rows
+    """The rows of newcomers that were not removed, ascending."""
+
     space: str
     """Names the space of user states and vectors: those of another space mean nothing here."""
 
@@ -115,6 +120,9 @@ class Scorer:
         self._added_rows = {
             record["id"]: sizes.items + i for i, record in enumerate(self.overlay.added)
         }
+        self.newcomers = self._newcomer_rows()
+        self._is_newcomer = np.zeros(sizes.items + len(self.overlay.added) + 1, np.bool_)
+        self._is_newcomer[self.newcomers] = True
         self._row_cache: dict[Any, int] = {}
         self._read_item = lru_cache(maxsize=CACHED_ITEMS)(
             partial(_read_item, bundle, self.overlay.added)
@@ -153,25 +161,63 @@ class Scorer:
         added = self.overlay.index
         return added.rows[row - n] * added.scale[row - n]
 
+    def score(self, user: Vector, row: int) -> float:
+        """Return the score of a row for a user vector [d], as `rank` does."""
+        n = self.bundle.manifest.sizes.items
+        return self.index.score(user, row) if row < n else self.overlay.index.score(user, row - n)
+
     def rank(
         self,
         user: Vector,
         k: int,
-        exclude: Iterable[str] = (),
+        excluded: Rows = NO_ROWS,
         at_most: Mapping[str, int] = NO_CAPS,
     ) -> SearchResult:
-        """Return the k best rows for a user vector [d], without excluded ids; unknown ones are
-        ignored.
+        """Return the k best rows for a user vector [d], without the excluded rows int64 [e].
 
         `at_most` limits, by attribute, how many items of one value may be among them.
         """
-        excluded = self._rows_of(tuple(exclude))
         if not at_most:
             return self.search(user, k, excluded)
-        caps = [self._cap(attribute, limit) for attribute, limit in at_most.items()]
-        return apply_caps(partial(self.search, user), caps, k, excluded)
+        return apply_caps(partial(self.search, user), self._caps(at_most), k, excluded)
 
-    def _rows_of(self, items: tuple[str, ...]) -> Rows:
+    def newcomers_outside(
+        self,
+        user: Vector,
+        k: int,
+        excluded: Rows,
+        at_most: Mapping[str, int],
+        pool: Rows,
+    ) -> Newcomers:
+        """Return the newcomers that are neither in a pool of k items nor excluded.
+
+        Under caps only the k best for a user vector [d] of which no group, together with the
+        pool, has more than its cap: then no slate drawn from both can exceed one.
+        """
+        if not at_most:
+            return outside(self.newcomers, self._is_newcomer, pool, excluded)
+        search = partial(self.search, user, masks=self._newcomer_masks)
+        return Newcomers(apply_caps(search, self._caps(at_most), k, excluded, pool).rows)
+
+    def _newcomer_rows(self) -> Rows:
+        listed = self.bundle.items.newcomers.astype(np.int64)
+        n = self.bundle.manifest.sizes.items
+        replaced = [self.bundle.find(record["id"]) for record in self.overlay.added]
+        rows = np.array([UNKNOWN if row is None else row for row in replaced], np.int64)
+        # A changed text makes no newcomer of an item that the fleet knows.
+        is_newcomer = (rows == UNKNOWN) | np.isin(rows, listed)
+        mask = self.overlay.mask
+        visible = listed if mask is None else listed[~mask.hidden[listed]]
+        return np.concatenate([visible, n + np.flatnonzero(is_newcomer)])
+
+    @cached_property
+    def _newcomer_masks(self) -> Masks:
+        """All rows but newcomers, of the bundle and of the added items."""
+        n = self.bundle.manifest.sizes.items
+        hidden = ~self._is_newcomer[:-1]
+        return RowMask(hidden[:n]), RowMask(hidden[n:])
+
+    def rows_of(self, items: tuple[str, ...]) -> Rows:
         """Return the rows of ids, int64, `UNKNOWN` for those that have none."""
         # One pass in C over the cache: apps exclude hundreds of items in each call.
         cached = map(self._row_cache.get, items, repeat(NOT_LOOKED_UP))
@@ -180,17 +226,27 @@ class Scorer:
             rows[i] = self._look_up(items[i])
         return rows
 
-    def search(self, user: Vector, k: int, excluded: Rows) -> SearchResult:
-        """Return the k best rows for a user vector [d], without the excluded rows int64 [e]."""
-        best = self.index.top(user, k, excluded, self.overlay.mask)
+    def search(
+        self, user: Vector, k: int, excluded: Rows, masks: Masks | None = None
+    ) -> SearchResult:
+        """Return the k best rows for a user vector [d], without the excluded rows int64 [e].
+
+        `masks` hide rows of the bundle and of the added items, by default replaced and removed
+        ones.
+        """
+        mask, added_mask = masks or (self.overlay.mask, None)
+        best = self.index.top(user, k, excluded, mask)
         if not self.overlay.added:
             return best
         n = self.bundle.manifest.sizes.items
-        added = self.overlay.index.top(user, k, excluded - n)
+        added = self.overlay.index.top(user, k, excluded - n, added_mask)
         rows = np.concatenate([best.rows, added.rows + n])
         scores = np.concatenate([best.scores, added.scores])
         order = np.lexsort((rows, -scores))[:k]
         return SearchResult(rows[order], scores[order], best.eligible + added.eligible)
+
+    def _caps(self, at_most: Mapping[str, int]) -> list[Cap]:
+        return [self._cap(attribute, limit) for attribute, limit in at_most.items()]
 
     def _cap(self, attribute: str, at_most: int) -> Cap:
         """Return a cap on the items of the bundle and of the device together."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from msgspec import UNSET, UnsetType
 
+from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling.events.boot_clock import BootClock
 from sanderling.events.semantics import kind_of_reward
@@ -72,15 +73,28 @@ class EventFactory:
             user=slate.pseudonym,
             release=slate.release,
             scheme=plan.scheme,
-            epsilon=plan.epsilon,
+            epsilon=record.epsilon,
             pool=len(record.ranking.rows),
             eligible=record.ranking.eligible,
-            slate=[wire.Slot(i.id, i.rank, i.explored, i.propensity, i.marginal) for i in slate],
+            slate=[
+                wire.Slot(
+                    item.id,
+                    item.rank,
+                    item.explored,
+                    item.propensity,
+                    item.marginal,
+                    item.newcomer or UNSET,
+                )
+                for item in slate
+            ],
             state_checksum=state.checksum,
             state_events=state.events,
             context=shared_context,
             guarded=plan.guarded or UNSET,
             caps=record.request.at_most or UNSET,
+            pool_items=_pool_items(record) if record.request.at_most else UNSET,
+            newcomers=len(record.candidates.newcomers) or UNSET,
+            newcomer_rate=record.newcomer_rate or UNSET,
             adapted=adapted or UNSET,
             temperature=plan.temperature if plan.scheme == "softmax" else UNSET,
         )
@@ -141,3 +155,9 @@ class EventFactory:
             "seq": 0,
             "clock": clock,
         }
+
+
+def _pool_items(record: DecisionRecord) -> list[str] | UnsetType:
+    """Return the ids of a decision's pool, best first, if they have room in its event."""
+    rows = record.ranking.rows.tolist()
+    return codec.fitting_pool((record.scorer.item(row).id for row in rows), len(rows))

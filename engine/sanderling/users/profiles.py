@@ -291,7 +291,9 @@ class UserProfiles:
         new_rewards = {
             slot: value
             for slot, value in rewards.items()
-            if slot < len(record.slate) and applied.get(slot) != value
+            if slot < len(record.slate)
+            and applied.get(slot) != value
+            and not record.slate[slot].newcomer  # the residual ranks the pool alone
         }
         if not new_rewards:
             return {}

@@ -63,7 +63,7 @@ class Decisions:
     """[m], how many items could be recommended, 0 where unknown."""
 
     epsilon: Floats = field(default_factory=lambda: np.empty(0))
-    """[m], the scheme's ε."""
+    """[m], the scheme's ε, in slots that are not newcomers'."""
 
     guarded: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     """[m], leading slots that did not explore."""
@@ -78,17 +78,29 @@ class Decisions:
     pass_probability: Floats = field(default_factory=lambda: np.empty(0))
     """[m], in (0, 1]: the probability that the decision survived shedding on a full device."""
 
+    newcomers: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    """[m], how many newcomers the quota could draw, 0 without one."""
+
+    newcomer_rate: Floats = field(default_factory=lambda: np.empty(0))
+    """[m], the probability that a slot behind the guarded ones showed one of them."""
+
+    newcomer: Bools = field(default_factory=lambda: np.empty((0, 0), np.bool_))
+    """[m, K], which slots did."""
+
     slots: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     """[m], length of each slate; K unless given."""
 
     def __post_init__(self) -> None:
-        zeros = ("release", "pool", "eligible", "epsilon", "guarded", "capped", "flip_probability")
+        zeros = ["release", "pool", "eligible", "epsilon", "guarded", "capped", "flip_probability"]
+        zeros += ["newcomers", "newcomer_rate"]
         fills = dict.fromkeys(zeros, 0) | {"pass_probability": 1, "slots": self.items.shape[1]}
 
         for name, fill in fills.items():
             given = getattr(self, name)
             if len(given) == 0:
                 object.__setattr__(self, name, np.full(len(self), fill, given.dtype))
+        if self.newcomer.size == 0:
+            object.__setattr__(self, "newcomer", np.zeros(self.items.shape, np.bool_))
 
     def __len__(self) -> int:
         return len(self.history)

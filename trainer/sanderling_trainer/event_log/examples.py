@@ -213,6 +213,9 @@ def _decision_columns(joined: list[_JoinedDecision], row_of: dict[str, int]) -> 
         flip_probability=np.array(flips),
         capped=np.array([bool(each.decision.caps) for each in joined], np.bool_),
         pass_probability=column("pass_probability", np.float64),
+        newcomers=np.array([each.decision.newcomers or 0 for each in joined], np.int64),
+        newcomer_rate=np.array([each.decision.newcomer_rate or 0.0 for each in joined]),
+        newcomer=np.zeros((m, k), np.bool_),
         slots=slots,
     )
     for row, each in enumerate(joined):
@@ -230,6 +233,7 @@ def _fill_slots(
         decisions.marginal[row, slot] = shown.marginal or shown.conditional
         decisions.conditional[row, slot] = shown.conditional
         decisions.ranks[row, slot] = shown.rank
+        decisions.newcomer[row, slot] = bool(shown.newcomer)
         if slot in joined.outcome_of:
             decisions.reward[row, slot] = debiased_reward(joined.outcome_of[slot])
             decisions.judged[row, slot] = True

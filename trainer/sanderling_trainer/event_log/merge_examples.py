@@ -25,6 +25,7 @@ FILL = {
     "reward": 0.0,
     "judged": False,
     "ranks": 0,
+    "newcomer": False,
 }
 
 

@@ -207,6 +207,8 @@ def _keep(reasons: Iterable[tuple[str, Any]], m: int, left_out: dict[str, int]) 
 def _foreign(decisions: Decisions, active: ActivePolicy) -> Iterator[tuple[str, Any]]:
     yield "decided by another release", decisions.release != active.release
 
+    yield "drawn with a quota for newcomers, which cannot be replayed here", decisions.newcomers > 0
+
     unknown = decisions.pool > np.maximum(active.pool, decisions.slots)
     unknown |= (decisions.epsilon != active.epsilon) & (decisions.epsilon != 0.0)
     yield "a pool or an ε that the release does not have", unknown

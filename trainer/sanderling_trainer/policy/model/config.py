@@ -93,6 +93,9 @@ class Config:
     epsilon: float = 0.1
     """Share of slots that explore."""
 
+    newcomers: float = 0.3
+    """Share of explored slots that show items with few impressions, while there are any."""
+
     pool: int = 50
     """M, the best items among which exploration draws."""
 
