@@ -25,7 +25,7 @@ def arm(installs, rate, rng, slots=600):
 
 @pytest.mark.parametrize(("rate", "action"), [(0.11, PROMOTE), (0.04, ROLL_BACK), (0.07, CONTINUE)])
 def test_clear_differences_decide_and_others_go_on(rate, action):
-    """1,500 canary installs against 3,000 decide a difference of two fifths, and leave none open."""
+    """1,500 canary installs against 3,000 decide a difference of two fifths, and not of none."""
     rng = np.random.default_rng(1)
     decided = canary_decision(arm(1500, rate, rng), arm(3000, 0.07, rng), 1, rng)
     assert decided.action == action

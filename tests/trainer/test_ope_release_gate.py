@@ -29,7 +29,7 @@ BETTER, WORSE = np.array([0, 1, 2, 3, 4, 5]), np.array([5, 4, 3, 2, 1, 0])
 
 
 def judged(clicks="independent", order=BETTER, epsilon=0.5, m=3000, **options):
-    """Return the judgement of a candidate on a simulated log; `options` replace parts of the log."""
+    """Return the judgement of a candidate on a simulated log; `options` replace parts of it."""
     sample = draw_log(clicks, m, 1, order=order, epsilon=epsilon)
     slates, orders = slates_of(sample, order=order, epsilon=epsilon)
     slates = slates._replace(log=slates.log._replace(**options))
@@ -239,7 +239,7 @@ ACTIVE = ope.ActivePolicy(1, POOL, LOGGING)
 
 def orders_of(sample, order=BETTER):
     """Return a function that says what the candidate ranks first at some of the decisions."""
-    slates, orders = slates_of(sample, order=order, epsilon=0.5)
+    _, orders = slates_of(sample, order=order, epsilon=0.5)
 
     def orders_at(decisions):
         rows = decisions.history
@@ -309,6 +309,31 @@ def test_guarded_slots_are_evaluated_and_other_schemes_left_out():
     report = report_of(log, sample)
     assert report["decisions"] == 200
     assert report["left_out"] == {"propensities that rank, pool and ε do not explain": 200}
+
+
+def test_slates_with_newcomers_are_judged_without_those_slots():
+    """Of slates drawn with a quota for newcomers the other slots are judged, as shorter slates."""
+    sample = draw_log("independent", 1000, 1, order=BETTER, epsilon=0.5)
+    log, rng = decisions_of(sample), np.random.default_rng(2)
+    plan = Exploration(epsilon=LOGGING, guarded=1, newcomers=0.4)
+    shown = 0
+    for at in range(len(log)):
+        uniforms = rng.random((2 * SLOTS, 2)).tolist()
+        drawn = schemes.draw(plan, SLOTS, np.zeros(POOL), uniforms, 2)
+        log.ranks[at], log.items[at], log.guarded[at] = drawn.ranks, drawn.ranks, plan.guarded
+        log.conditional[at], log.marginal[at] = drawn.conditional, drawn.marginal
+        log.newcomer[at] = log.ranks[at] >= POOL
+        shown += int(log.newcomer[at].sum())
+    rate = LOGGING * 0.4
+    log.newcomers[:], log.newcomer_rate[:] = 2, rate
+    log.epsilon[:] = ope.regular_epsilon(LOGGING, rate)
+    active = ACTIVE._replace(newcomers=0.4)
+    decisions, slates, left_out = ope.usable(log, active)
+    assert left_out == {}
+    assert int(slates.lengths.sum()) == 3000 - shown
+    assert int(slates.log.judged.sum()) == 3000 - shown
+    assert (decisions.items < POOL).all()
+    assert ope.usable(log, ACTIVE)[2] == {"a pool or an ε that the release does not have": 1000}
 
 
 def test_decisions_with_different_pools_are_evaluated_together():

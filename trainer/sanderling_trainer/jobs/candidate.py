@@ -28,7 +28,8 @@ def judge_candidate(
 
     def orders_at(judged: Decisions) -> ope.Orders:
         config = candidate.config
-        m, slots = judged.items.shape
+        epsilon = config.epsilons(judged.items.shape[1])
+        regular = ope.regular_epsilon(epsilon, epsilon * config.newcomers)
         _, logged_items = _greedy_order(active, judged)
         ranks, items = _greedy_order(candidate, judged)
         return ope.Orders(
@@ -36,11 +37,11 @@ def judge_candidate(
             items=items,
             logged_items=logged_items,
             pool=np.minimum(max(config.pool, config.slate), judged.eligible),
-            epsilon=np.broadcast_to(config.epsilons(slots), (m, slots)),
+            epsilon=np.where((judged.newcomers > 0)[:, None], regular, epsilon),
         )
 
     config = active.config
-    policy = ope.ActivePolicy(metadata.release, config.pool, config.epsilon)
+    policy = ope.ActivePolicy(metadata.release, config.pool, config.epsilon, config.newcomers)
     rng = np.random.default_rng(candidate.config.seed)
     n_items = len(active.network.bias)
     return ope.evaluate_candidate(decisions, policy, orders_at, n_items, rng)

@@ -10,6 +10,7 @@
     release_gate   ship, canary or hold, and why
     canary         the sequential test of a release on a few per cent of the devices
     sentence       the verdict in one sentence
+    usable         which logged decisions can be judged
     report         from logged decisions to a JSON report
 
 docs/MATH.md has the formulas. Independent of networks and training.
@@ -43,12 +44,7 @@ from sanderling_trainer.evaluation.ope.release_gate import (
     GateThresholds,
     gate,
 )
-from sanderling_trainer.evaluation.ope.report import (
-    ActivePolicy,
-    evaluate_candidate,
-    judge,
-    usable,
-)
+from sanderling_trainer.evaluation.ope.report import evaluate_candidate, judge
 from sanderling_trainer.evaluation.ope.reward_model import (
     Predictions,
     RewardExamples,
@@ -56,6 +52,7 @@ from sanderling_trainer.evaluation.ope.reward_model import (
     expected_rewards,
     fit_reward_model,
 )
+from sanderling_trainer.evaluation.ope.usable import ActivePolicy, regular_epsilon, usable
 
 __all__ = [
     "CANARY",
@@ -87,6 +84,7 @@ __all__ = [
     "importance_weights",
     "judge",
     "max_weights",
+    "regular_epsilon",
     "relative_difference",
     "sequential_propensities",
     "sums_by_unit",

@@ -5,16 +5,14 @@ Every decision that cannot be used is counted, by reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sanderling_trainer.data.logged_decisions import MAX_SHEDDING_WEIGHT, Decisions
-from sanderling_trainer.evaluation.ope.aggregation import SlateLog, take_rows
-from sanderling_trainer.evaluation.ope.estimate import Estimate, estimate_all, invalid_decisions
+from sanderling_trainer.data.logged_decisions import Decisions
+from sanderling_trainer.evaluation.ope.estimate import Estimate, estimate_all
 from sanderling_trainer.evaluation.ope.examination import Examination, fit_examination
 from sanderling_trainer.evaluation.ope.paired_difference import (
     FAMILIES,
@@ -25,7 +23,6 @@ from sanderling_trainer.evaluation.ope.paired_difference import (
     sums_by_unit,
 )
 from sanderling_trainer.evaluation.ope.propensities import (
-    Propensities,
     max_weights,
     sequential_propensities,
     unsupported_mass,
@@ -45,25 +42,9 @@ from sanderling_trainer.evaluation.ope.reward_model import (
     fit_reward_model,
 )
 from sanderling_trainer.evaluation.ope.sentence import sentence
-
-Bools = NDArray[np.bool_]
+from sanderling_trainer.evaluation.ope.usable import ActivePolicy, usable
 
 INTERVALS_FOR_ANY_SIZE = ("bernstein", "betting")
-
-USUAL_SHARE = 0.05
-"""Slates are judged in as many slots as at least this share of them has."""
-
-
-class ActivePolicy(NamedTuple):
-    """The policy that took the logged decisions."""
-
-    release: int
-
-    pool: int
-    """How many of its best items it explores among."""
-
-    epsilon: float
-    """Its exploration rate."""
 
 
 class Judgement(NamedTuple):
@@ -90,9 +71,10 @@ def evaluate_candidate(
     of `n_items`; it is called once, with those that can be used. A reward above 0 is a click.
     Conditional and marginal propensities are the logged ones; inclusion propensities are not on
     the wire and follow from rank, pool and ε. Slates are judged in as many slots as one in twenty
-    has at least: longer ones are cut, and shorter ones count with the slots that they have. A
-    decision counts for at most 64 of those that survived shedding, because a device's survival
-    probability may be wrong or forged. Estimates that are refused stand apart, without numbers.
+    has at least: longer ones are cut, and shorter ones count with the slots that they have. Slots
+    that show newcomers by a quota are left out, as no policy decides them. A decision counts for at
+    most 64 of those that survived shedding, because a device's survival probability may be wrong or
+    forged. Estimates that are refused stand apart, without numbers.
     `left_out` counts by reason what could not be used.
     """
     thresholds = thresholds or GateThresholds()
@@ -148,107 +130,6 @@ def judge(slates: Slates, orders: Orders, n_items: int, rng: np.random.Generator
     unit = np.unique(log.group, return_inverse=True)[1]
     sums = sums_by_unit(slates, orders, model, examination, unit)
     return Judgement(slates, orders, model, examination, sums)
-
-
-def usable(decisions: Decisions, active: ActivePolicy) -> tuple[Decisions, Slates, dict[str, int]]:
-    """Return the usable decisions, their slates, and how many are left out for which first reason.
-
-    The cheap checks come first: a forged pool or slate length must not decide how large the tables
-    for all decisions are.
-    """
-    left_out: dict[str, int] = {}
-    decisions = decisions.take(_keep(_foreign(decisions, active), len(decisions), left_out))
-    decisions = decisions.truncate(_usual_length(decisions))
-    decisions = decisions.take(_keep(_incomplete(decisions), len(decisions), left_out))
-
-    slots = decisions.items.shape[1]
-    epsilon = decisions.epsilons()
-    rebuilt = sequential_propensities(
-        decisions.ranks, slots, decisions.pool, epsilon, decisions.slots
-    )
-    missing = np.arange(slots) >= decisions.slots[:, None]
-    decisions = replace(
-        decisions,
-        conditional=np.where(missing, 1.0, decisions.conditional),
-        marginal=np.where(missing, 1.0, decisions.marginal),
-        judged=decisions.judged & ~missing,
-    )
-    log = _slate_log(decisions, rebuilt)
-    keep = _keep(_inconsistent(decisions, log, rebuilt), len(decisions), left_out)
-
-    pass_probability = np.maximum(decisions.pass_probability, 1.0 / MAX_SHEDDING_WEIGHT)
-    decisions = replace(decisions, pass_probability=pass_probability).take(keep)
-    slates = Slates(
-        log=take_rows(log._replace(pass_probability=pass_probability), keep),
-        items=decisions.items,
-        ranks=decisions.ranks,
-        pool=decisions.pool,
-        epsilon=epsilon[keep],
-        lengths=decisions.slots,
-    )
-    return decisions, slates, {reason: count for reason, count in left_out.items() if count}
-
-
-def _usual_length(decisions: Decisions) -> int:
-    """Return the longest length that at least one slate in twenty has; 1 for no decision."""
-    counts = np.bincount(decisions.slots, minlength=2)
-    return int(np.flatnonzero(counts >= USUAL_SHARE * max(len(decisions), 1)).max(initial=1))
-
-
-def _keep(reasons: Iterable[tuple[str, Any]], m: int, left_out: dict[str, int]) -> Bools:
-    """Return which of m decisions no reason excludes, and add the others to `left_out`."""
-    keep = np.ones(m, np.bool_)
-    for reason, excluded in reasons:
-        left_out[reason] = int((keep & excluded).sum())
-        keep &= ~excluded
-    return keep
-
-
-def _foreign(decisions: Decisions, active: ActivePolicy) -> Iterator[tuple[str, Any]]:
-    yield "decided by another release", decisions.release != active.release
-
-    yield "drawn with a quota for newcomers, which cannot be replayed here", decisions.newcomers > 0
-
-    unknown = decisions.pool > np.maximum(active.pool, decisions.slots)
-    unknown |= (decisions.epsilon != active.epsilon) & (decisions.epsilon != 0.0)
-    yield "a pool or an ε that the release does not have", unknown
-
-    # The candidate would have been asked for the same, and the log shows nothing of what it differs
-    # in.
-    yield "drawn without exploration", decisions.epsilon == 0.0
-
-    yield "drawn under caps, which cannot be replayed here", decisions.capped
-    yield "rewards with randomized response", decisions.noisy
-
-
-def _incomplete(decisions: Decisions) -> Iterator[tuple[str, Any]]:
-    in_slate = np.arange(decisions.items.shape[1]) < decisions.slots[:, None]
-    yield "an item that the lab does not know", (in_slate & (decisions.items < 0)).any(axis=1)
-    yield "no judged slot", ~decisions.judged.any(axis=1)
-
-
-def _inconsistent(
-    decisions: Decisions, log: SlateLog, rebuilt: Propensities
-) -> Iterator[tuple[str, Any]]:
-    yield from invalid_decisions(log).items()
-
-    same = _all_close(rebuilt.conditional, decisions.conditional)
-    same &= _all_close(rebuilt.marginal, decisions.marginal)
-    yield "propensities that rank, pool and ε do not explain", ~same
-
-
-def _all_close(rebuilt: NDArray[np.float64], logged: NDArray[np.float64]) -> Bools:
-    return np.asarray(np.isclose(rebuilt, logged, rtol=1e-6, atol=0.0).all(axis=1))
-
-
-def _slate_log(decisions: Decisions, rebuilt: Propensities) -> SlateLog:
-    return SlateLog(
-        reward=np.where(np.isfinite(decisions.reward), decisions.reward > 0, np.nan),
-        judged=decisions.judged,
-        group=decisions.group,
-        logged=Propensities(decisions.conditional, decisions.marginal, rebuilt.inclusion),
-        pass_probability=decisions.pass_probability,
-    )
 
 
 def _difference_row(
