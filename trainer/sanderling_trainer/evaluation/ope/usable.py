@@ -83,8 +83,9 @@ def regular_epsilon(epsilon: Any, rate: Any) -> Any:
 
     η is `rate`, a slot's probability of a newcomer (`sanderling.exploration.newcomers`).
     """
-    others = 1.0 - np.asarray(rate)
-    return np.maximum(np.divide(epsilon - rate, others, where=others > 0.0, out=others * 0.0), 0.0)
+    others = np.where(np.asarray(rate) < 1.0, 1.0 - np.asarray(rate), 1.0)
+    regular = (epsilon - np.asarray(rate)) / others
+    return np.maximum(np.where(np.asarray(rate) < 1.0, regular, epsilon), 0.0)
 
 
 def regular_slots(decisions: Decisions) -> Decisions:
