@@ -28,6 +28,7 @@ from sanderling_quantize.encoders.build_encoder import Encoding
 from sanderling_trainer.data.tables import Catalog
 from sanderling_trainer.policy import checkpoint
 from sanderling_trainer.policy.checkpoint import Checkpoint, CheckpointMetadata
+from sanderling_trainer.policy.exposure import Exposure
 from sanderling_trainer.policy.model.language_model import LanguageModel
 
 KIND = "view"
@@ -84,7 +85,8 @@ class OnDevice:
             "bench", 1, 0, [KIND], policy.repeats, 0, self.moment, "0" * 64
         )
         config = replace(policy.config, epsilon=0.0)
-        trained = Checkpoint(policy.network, catalog, config, metadata, policy.popularity)
+        known = Exposure.of_log(np.arange(len(texts)), len(texts))
+        trained = Checkpoint(policy.network, catalog, config, metadata, policy.popularity, known)
         checkpoint.save(source, trained, {})
         build(source, bundle, encoding=Encoding(), encoder_of=OnDevice.shared_encoder)
         shutil.rmtree(source)

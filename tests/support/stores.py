@@ -6,14 +6,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from sanderling.events import codec
 from sanderling_trainer.event_log import segment_format
+from sanderling_trainer.event_log.daily_parquet import to_bytes
+from sanderling_trainer.event_log.history_table import rows_of
 from sanderling_trainer.event_log.object_store import LocalObjectStore
-from sanderling_trainer.event_log.reader import EventLog
+from sanderling_trainer.event_log.reader import EventLog, read_segments
 from sanderling_trainer.jobs.compact import compact
 from sanderling_trainer.jobs.erase import erase
 from tests.support.fakes import EventFactory, FakeClock
@@ -58,7 +61,7 @@ def put(store: LocalObjectStore, clock: FakeClock, *events: bytes) -> None:
 
 
 def filled(root: Path) -> LocalObjectStore:
-    """A store with both installs in daily files, segments and dead letters."""
+    """A store with both installs in daily files, segments, dead letters and the history."""
     store, clock = LocalObjectStore(root), FakeClock()
     for day in range(3):
         gone, stays = EventFactory(GONE, 100 * day + 1), EventFactory(STAYS, 100 * day + 50)
@@ -79,6 +82,9 @@ def filled(root: Path) -> LocalObjectStore:
         if day == 1:
             compact(store, clock)
         clock.advance(DAY_S)
+    # The log has gaps, so that nothing of it would be remembered.
+    log = replace(read_segments(str(root)), last_seq={GONE: 102, STAYS: 3})
+    store.put("history/first.parquet", to_bytes(rows_of(log, {})))
     return store
 
 

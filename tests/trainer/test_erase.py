@@ -31,7 +31,7 @@ def test_no_byte_of_the_id_is_left_and_the_others_stay(tmp_path):
     assert holding(tmp_path, GONE)
     before = read_segments(str(tmp_path))
     done = erase(store, GONE, FakeClock(), pause=lambda seconds: None)
-    assert done.lines == 15
+    assert done.lines == 25
     assert holding(tmp_path, GONE) == []
     after = read_segments(str(tmp_path))
     assert after.events == {key: events for key, events in before.events.items() if key[0] == STAYS}
@@ -40,9 +40,9 @@ def test_no_byte_of_the_id_is_left_and_the_others_stay(tmp_path):
 
 
 @pytest.mark.mutant
-@pytest.mark.parametrize("folder", ["segments", "dead", "daily"])
+@pytest.mark.parametrize("folder", ["segments", "dead", "daily", "history"])
 def test_the_byte_search_finds_an_erasure_that_forgets_a_folder(tmp_path, monkeypatch, folder):
-    """The same search finds an erasure that leaves out segments, dead letters or daily files."""
+    """The same search finds an erasure that leaves out one kind of file."""
     store = filled(tmp_path)
     names = LocalObjectStore.names
     monkeypatch.setattr(
@@ -166,7 +166,7 @@ def test_foreign_files_are_left_unchanged(tmp_path):
     for name in ("segments/README", "dead/2025-06-15/notes.txt"):
         store.put(name, b"somebody's")
     done = erase(store, GONE, clock, clock.advance)
-    assert (done.lines, done.foreign) == (15, ["segments/README", "dead/2025-06-15/notes.txt"])
+    assert (done.lines, done.foreign) == (25, ["segments/README", "dead/2025-06-15/notes.txt"])
     assert holding(tmp_path, GONE) == []
 
 

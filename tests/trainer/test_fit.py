@@ -334,5 +334,5 @@ def test_a_policy_that_diverged_raises_and_is_never_written(tmp_path):
     with pytest.raises(DivergedError, match="project"):
         policy_gradient(TrainingContext(policy, found, SMALL, repeats=True), decisions)
     with pytest.raises(DivergedError, match="training diverged"):
-        checkpoint.save(tmp_path / "next", Checkpoint(policy, None, SMALL, None, None), {})
+        checkpoint.save(tmp_path / "next", Checkpoint(policy, None, SMALL, None, None, None), {})
     assert not (tmp_path / "next").exists()

@@ -55,8 +55,8 @@ def story(*judged: tuple[int, str, float], **fields) -> list[wire.Event]:
 
 
 def read(*stories: list[wire.Event]):
-    """Read each story as that of a different user."""
-    log = EventLog(events={("a" * 32, f"{at:032x}"): events for at, events in enumerate(stories)})
+    """Read each story as that of a different install."""
+    log = EventLog(events={(f"{at:032x}", "a" * 32): events for at, events in enumerate(stories)})
     return examples_of(log, IDS, KINDS, TEXT)
 
 

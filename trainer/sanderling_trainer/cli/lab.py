@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sanderling.bundle import manifest
-from sanderling.cli.options import Json, Seed, check_creatable
+from sanderling.cli.options import Json, Seed, check_creatable, finite
 from sanderling.cli.output import finish, note
 from sanderling.errors import TableError
 from sanderling_trainer.cli.options import (
@@ -130,6 +130,21 @@ def retrain(
     ],
     checkpoint: Annotated[Path, typer.Option(help="Checkpoint of the active policy.")],
     out: Annotated[Path, typer.Option(help="Folder of the next checkpoint.")],
+    items: Annotated[
+        Path | None, typer.Option(help="The catalog from now on; by default it stays.")
+    ] = None,
+    interactions: Annotated[
+        Path | None,
+        typer.Option(help="The log from before the devices, to learn from it again."),
+    ] = None,
+    days: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            callback=finite,
+            help="For so many days decisions that have taught before teach again.",
+        ),
+    ] = 7.0,
     bundle: Annotated[Path | None, typer.Option(help="Also build the next bundle here.")] = None,
     encoder: Annotated[Encoder, typer.Option(help="Size of the bundle's encoder.")] = Encoder.small,
     encoder_of: EncoderOf = None,
@@ -142,24 +157,28 @@ def retrain(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Train off policy on the devices' logged propensities, and compare the candidate with the
-    active policy.
+    """Learn from what devices have reported since the active release, and from a new catalog.
 
-    The release gate says to ship the candidate to all, to try it as a canary on a few per cent of
-    the devices, or to hold it: then no checkpoint is written, metrics.json says why, and the status
-    is 3.
+    The candidate is judged off policy on devices that it did not learn from: ship it to all, try it
+    on a few per cent of the devices (canary), or hold it. The exit status is 0 if there is a next
+    release, 3 if it is held (metrics.json says why, and there is no checkpoint), 4 if there is
+    nothing new, and 1 for an error. After an error, or when it was killed, run it again.
 
     Example: sanderling retrain --events events/ --checkpoint active/ --out next/ --bundle new/
     """
     check_creatable(out)
-    _check_bundle_options(bundle, encoder_of)
+    is_built = bundle is not None and _is_built(bundle, out)
+    _check_bundle_options(None if is_built else bundle, encoder_of)
 
     from sanderling_quantize.build_bundle import build
     from sanderling_quantize.encoders.build_encoder import Encoding
+    from sanderling_trainer.jobs.night_inputs import RetrainOptions
+    from sanderling_trainer.jobs.retrain import NOTHING_NEW
     from sanderling_trainer.jobs.retrain import retrain as run
 
-    done = run(events, checkpoint, out, seed=seed, ship_anyway=ship_anyway)
-    if bundle is not None and done.written:
+    options = RetrainOptions(seed, items, interactions, days, ship_anyway)
+    done = run(events, checkpoint, out, options)
+    if bundle is not None and done.written and not is_built:
         build(
             out,
             bundle,
@@ -168,18 +187,32 @@ def retrain(
             previous=encoder_of,
         )
     result = {
-        "sentence": done.metrics["sentence"],
+        "sentence": done.metrics.get("sentence", ""),
         "verdict": done.verdict,
         "release": done.release,
         "out": str(out),
         "bundle": str(bundle or "") if done.written else "",
         "written": done.written,
         "held": done.reasons,
+        "notes": done.notes,
         "metrics": done.metrics,
     }
     finish(result, _retrained(done, out), as_json)
     if not done.written:
-        raise typer.Exit(3)
+        raise typer.Exit(4 if done.verdict == NOTHING_NEW else 3)
+
+
+def _is_built(bundle: Path, checkpoint: Path) -> bool:
+    """Return whether a bundle was made of a checkpoint, by a call that was then cut off."""
+    try:
+        settings = json.loads((checkpoint / "config.json").read_bytes())
+    except OSError:
+        return False
+    if not bundle.exists():
+        return False
+    found = manifest.read(bundle)
+    made = found.release, found.lineage.data_sha256
+    return made == (settings["release"], settings["data_sha256"])
 
 
 def _check_bundle_options(bundle: Path | None, encoder_of: Path | None) -> None:
@@ -195,15 +228,14 @@ def _check_bundle_options(bundle: Path | None, encoder_of: Path | None) -> None:
 
 
 def _retrained(done: RetrainResult, out: Path) -> str:
-    """Return the text of a retraining: the verdict, its table, and the checkpoint."""
-    report = done.metrics["ope"]
-    lines = [report["sentence"], *_differences(report)]
-    lines += [f"not shipped to all: {reason}" for reason in done.reasons]
-    lines.append(_unfit(done.metrics["log"]))
-    if not done.written:
-        lines.append(f"no checkpoint of release {done.release}")
-    else:
+    """Return the text of a retraining: the verdict, its table, what to know, the checkpoint."""
+    lines = [done.metrics.get("sentence", ""), *_differences(done.metrics.get("ope", {}))]
+    lines += [f"{done.verdict}: {reason}" for reason in done.reasons]
+    lines += [_unfit(done.metrics["log"]), *done.notes]
+    if done.written:
         lines.append(f"checkpoint of release {done.release} -> {out}")
+    else:
+        lines.append(f"no checkpoint of release {done.release}")
     if done.written and done.verdict == "canary":
         lines.append("publish it with `sanderling release publish --percent 5`, then compare")
     return "\n".join(filter(None, lines))
@@ -211,12 +243,11 @@ def _retrained(done: RetrainResult, out: Path) -> str:
 
 def _differences(report: Mapping[str, Any]) -> list[str]:
     """Return the table of the difference by the families of weights that have enough data."""
-    needed = report["gate"]["thresholds"]["min_ess"]
     return [
         f"{row['family']:<12}{100 * row['value']:>+7.1f} %  ± {196 * row['error']:.1f}"
         f"  {row['ess']:,.0f} effective decisions"
-        for row in report["families"]
-        if row["ess"] >= needed
+        for row in report.get("families", [])
+        if row["ess"] >= report["gate"]["thresholds"]["min_ess"]
     ]
 
 

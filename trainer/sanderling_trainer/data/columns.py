@@ -150,13 +150,18 @@ def catalog_rows(columns: Columns, ids: pa.Array) -> np.ndarray:
     """Return the catalog row int64 [n] of each `item_id`; raise `TableError`
     where one is unknown.
     """
-    names = columns.names("item_id", "an item id")
-    rows = pc.index_in(names, value_set=ids)
-    unknown = pc.index(pc.is_null(rows), True).as_py()
-    if unknown >= 0:
+    rows = known_rows(columns, ids)
+    unknown = np.flatnonzero(rows < 0)
+    if len(unknown):
         expected = f"one of the {len(ids)} items of the catalog"
-        raise columns.fault(unknown, "item_id", expected, names[unknown])
-    return np.asarray(rows, np.int64)
+        raise columns.fault(unknown[0], "item_id", expected, columns.names("item_id")[unknown[0]])
+    return rows
+
+
+def known_rows(columns: Columns, ids: pa.Array) -> np.ndarray:
+    """Return the catalog row int64 [n] of each `item_id`, -1 where one is unknown."""
+    rows = pc.index_in(columns.names("item_id", "an item id"), value_set=ids)
+    return np.asarray(pc.fill_null(rows, -1), np.int64)
 
 
 def kinds_by_sign(reward: np.ndarray) -> pa.Array:

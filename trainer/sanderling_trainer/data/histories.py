@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,12 +45,25 @@ class History:
     rebuilt from them.
     """
 
+    install: int = -1
+    """Number of the install that reported the events, -1 for none."""
+
+    seqs: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    """Sequence numbers of the events in their install; 0 throughout unless given."""
+
     def __post_init__(self) -> None:
-        if len(self.times) == 0:
-            object.__setattr__(self, "times", np.zeros(len(self.items), np.int64))
+        for name in ("times", "seqs"):
+            if len(getattr(self, name)) == 0:
+                object.__setattr__(self, name, np.zeros(len(self.items), np.int64))
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def part(self, start: int, stop: int) -> History:
+        """Return the events from `start` up to `stop`."""
+        columns = {name: column for name, column in vars(self).items() if np.ndim(column) == 1}
+        cut = {name: column[start:stop] for name, column in columns.items()}
+        return replace(self, **cut, n_replayed=max(0, min(self.n_replayed, stop) - start))
 
 
 def policy_kinds(kinds: Iterable[str]) -> list[str]:

@@ -51,7 +51,7 @@ class Decisions:
     """[m, K], positions in the logging policy's greedy order."""
 
     group: Ints
-    """[m], the install: what is resampled, because its users and pseudonyms are not independent."""
+    """[m], the unit of resampling: in a log of devices the install."""
 
     release: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     """[m], of the policy that decided, 0 where unknown."""
@@ -90,9 +90,15 @@ class Decisions:
     slots: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     """[m], length of each slate; K unless given."""
 
+    seq: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    """[m], the decision's sequence number in its install, 0 where unknown."""
+
+    time: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    """[m], seconds since 1970 UTC, 0 where unknown."""
+
     def __post_init__(self) -> None:
         zeros = ["release", "pool", "eligible", "epsilon", "guarded", "capped", "flip_probability"]
-        zeros += ["newcomers", "newcomer_rate"]
+        zeros += ["newcomers", "newcomer_rate", "seq", "time"]
         fills = dict.fromkeys(zeros, 0) | {"pass_probability": 1, "slots": self.items.shape[1]}
 
         for name, fill in fills.items():

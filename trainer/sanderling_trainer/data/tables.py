@@ -28,6 +28,7 @@ from sanderling_trainer.data.columns import (
     catalog_rows,
     codes,
     kinds_by_sign,
+    known_rows,
 )
 from sanderling_trainer.data.files import from_rows, read_file, write_file
 
@@ -109,16 +110,21 @@ def read_catalog(path: Path | str) -> Catalog:
 
 
 def read_interactions(
-    path: Path | str, catalog: Catalog, latest: int = LAST_SECOND
+    path: Path | str,
+    catalog: Catalog,
+    latest: int = LAST_SECOND,
+    *,
+    keep_unknown: bool = False,
 ) -> Interactions:
     """Read the log; raise `TableError` for an unknown item and for a value out of its range.
 
     An event later than `latest` (seconds) is out of range, since one wrong clock would move every
-    split in time.
+    split in time. With `keep_unknown` an item that the catalog lacks is row -1 instead.
     """
     columns = Columns.read(Path(path), ("user_id", "item_id", "timestamp"))
     user = columns.names("user_id", "a user id")
-    item = catalog_rows(columns, pa.array(catalog.ids, pa.string()))
+    ids = pa.array(catalog.ids, pa.string())
+    item = known_rows(columns, ids) if keep_unknown else catalog_rows(columns, ids)
     time = columns.seconds("timestamp", latest)
     reward = columns.rewards("reward") if columns.has("reward") else np.ones(len(time), np.float32)
     kind = columns.names("kind", "a kind") if columns.has("kind") else kinds_by_sign(reward)

@@ -39,6 +39,7 @@ from sanderling_trainer.demo.fleet import Fleet
 from sanderling_trainer.demo.report import table, verdict, write_report
 from sanderling_trainer.evaluation.trajectory_replay import Trajectory, trajectories
 from sanderling_trainer.event_log.reader import read_segments
+from sanderling_trainer.jobs.night_inputs import RetrainOptions
 from sanderling_trainer.jobs.retrain import retrain
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.train import train
@@ -224,8 +225,7 @@ class Demo:
             str(self.out / "events"),
             self.out / "checkpoint",
             self.out / "checkpoint-2",
-            seed=self.settings.config.seed,
-            ship_anyway=True,
+            RetrainOptions(seed=self.settings.config.seed, ship_anyway=True),
         )
         self.summary["ope"] = done.metrics["ope"]
         self._outcome = (

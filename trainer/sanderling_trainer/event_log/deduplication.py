@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,6 +15,18 @@ from sanderling.runtime.clock import OLDEST_MS
 EVENT_OVERHEAD_BYTES = 1000
 LIST_ENTRY_BYTES = 128
 LIST_FIELDS = ("slate", "caps", "lost_seqs")
+
+
+@dataclass(frozen=True)
+class PossibleTimes:
+    """The range in which events can have happened, in wall ms since 1970."""
+
+    oldest_ms: int = OLDEST_MS
+
+    newest_ms: int = sys.maxsize
+
+
+ANY_TIME = PossibleTimes()
 
 
 @dataclass(slots=True)
@@ -37,16 +50,24 @@ class ReceivedEvent:
         entries = sum(len(getattr(self.event, name, None) or ()) for name in LIST_FIELDS)
         return EVENT_OVERHEAD_BYTES + 2 * len(self.body) + LIST_ENTRY_BYTES * entries
 
-    def corrected_time(self) -> int:
+    def corrected_time(self, possible: PossibleTimes = ANY_TIME) -> int:
         """Return the event's wall ms since 1970, corrected for the error of the device's clock.
 
         The correction assumes that the clock was not set between the event and its sending. Where
-        the result is impossible, later than the receipt or before `OLDEST_MS`, it was: then return
-        the time of receipt.
+        the result is impossible, later than the receipt or out of `possible`, it was: then return
+        the time of receipt, which a collector's clock may have put later than `possible` ends.
         """
+        received_at = min(self.received_at, possible.newest_ms)
+        return self._corrected() if self.has_possible_time(possible) else received_at
+
+    def has_possible_time(self, possible: PossibleTimes) -> bool:
+        """Return whether the corrected time can be true."""
+        newest = min(self.received_at, possible.newest_ms)
+        return possible.oldest_ms <= self._corrected() <= newest
+
+    def _corrected(self) -> int:
         sent_at = self.received_at if self.sent_at is None else self.sent_at
-        corrected = self.received_at - sent_at + self.event.clock.wall
-        return corrected if OLDEST_MS <= corrected <= self.received_at else self.received_at
+        return self.received_at - sent_at + self.event.clock.wall
 
 
 class Deduplicator:

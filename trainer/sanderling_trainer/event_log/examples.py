@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,10 @@ class Examples:
     """Context vectors that devices shared, float32 [x, t]."""
     dropped: Counter[str] = field(default_factory=Counter)
     """Number of decisions that could not be used, by reason."""
+    installs: list[str] = field(default_factory=list)
+    """Ids of the installs in the order of their numbers: `group` of decisions, `install` of
+    histories.
+    """
 
 
 @dataclass(frozen=True)
@@ -42,14 +46,16 @@ class _JoinedDecision:
     decision: Decision
     outcome_of: dict[int, Outcome]
     """The last valid outcome of each slot that has one."""
-    group: int
-    """Number of the install, the unit of resampling."""
+    install: int
+    """Number of the install: the unit of resampling."""
     history: int
     """Index into `Examples.histories`."""
     position: int
     """How many events of the history came before the decision."""
     context_row: int
     """Row of `Examples.contexts`, -1 for no context."""
+    time: int
+    """Seconds since 1970."""
 
 
 def examples_of(log: EventLog, ids: Sequence[str], kinds: Sequence[str], text_dim: int) -> Examples:
@@ -70,10 +76,8 @@ def examples_of(log: EventLog, ids: Sequence[str], kinds: Sequence[str], text_di
     unusable = dict.fromkeys(log.incomplete, "install incomplete")
     # Cloned takes precedence: it is the more specific reason.
     unusable |= dict.fromkeys(log.cloned, "install cloned")
-    group_of: dict[str, int] = {}
     for (install, _), events in sorted(log.events.items()):
-        group = group_of.setdefault(install, len(group_of))
-        builder.add(group, events, unusable.get(install))
+        builder.add(install, events, unusable.get(install))
     return builder.build()
 
 
@@ -94,16 +98,19 @@ class _ExampleBuilder:
         self._code_of = code_of
         self._text_dim = text_dim
         self._time = time
+        self._installs: list[str] = []
         self._histories: list[History] = []
         self._joined: list[_JoinedDecision] = []
         self._context_rows: dict[bytes, int] = {}
         self._dropped: Counter[str] = Counter()
 
-    def add(self, group: int, events: Sequence[Event], unusable: str | None = None) -> None:
-        """Add the events of a pseudonym of install number `group`.
+    def add(self, install: str, events: Sequence[Event], unusable: str | None = None) -> None:
+        """Add the events of a pseudonym; `unusable` says why none of its decisions can be used.
 
-        `unusable` says why none of its decisions can be used.
+        The pseudonyms of an install follow one another.
         """
+        if self._installs[-1:] != [install]:
+            self._installs.append(install)
         outcomes: dict[str, list[Outcome]] = {}
         for event in events:
             if isinstance(event, Outcome):
@@ -115,25 +122,27 @@ class _ExampleBuilder:
                 if isinstance(event, Decision) and unusable:
                     self._dropped[unusable] += 1
                 elif isinstance(event, Decision):
-                    self._join(group, event, replay, outcomes.get(event.id, []))
-            self._histories.append(replay.history(self._code_of))
+                    self._join(event, replay, outcomes.get(event.id, []))
+            history = replay.history(self._code_of)
+            self._histories.append(replace(history, install=len(self._installs) - 1))
 
     def build(self) -> Examples:
         """Return the examples of all pseudonyms that were added."""
         vectors = [np.frombuffer(vector, np.float32) for vector in self._context_rows]
         contexts = np.stack(vectors) if vectors else np.empty((0, self._text_dim), np.float32)
         decisions = _decision_columns(self._joined, self._row_of)
-        return Examples(self._histories, decisions, contexts, +self._dropped)
+        return Examples(self._histories, decisions, contexts, +self._dropped, self._installs)
 
     def _replay(self, events: Sequence[Event]) -> StateReplay:
         replay = StateReplay(self._row_of)
         for event in events:
-            replay.add(event, self._time.get(event.id, event.clock.wall) // 1000)
+            replay.add(event, self._time_of(event))
         return replay
 
-    def _join(
-        self, group: int, decision: Decision, replay: StateReplay, outcomes: list[Outcome]
-    ) -> None:
+    def _time_of(self, event: Event) -> int:
+        return self._time.get(event.id, event.clock.wall) // 1000
+
+    def _join(self, decision: Decision, replay: StateReplay, outcomes: list[Outcome]) -> None:
         position = replay.position_of(decision)
         outcome_of = self._valid_outcomes(decision, outcomes)
         if position is None:
@@ -148,10 +157,11 @@ class _ExampleBuilder:
             joined = _JoinedDecision(
                 decision=decision,
                 outcome_of=outcome_of,
-                group=group,
+                install=len(self._installs) - 1,
                 history=len(self._histories),
                 position=position,
                 context_row=self._context_row(vector),
+                time=self._time_of(decision),
             )
             self._joined.append(joined)
 
@@ -204,7 +214,7 @@ def _decision_columns(joined: list[_JoinedDecision], row_of: dict[str, int]) -> 
         judged=np.zeros((m, k), np.bool_),
         context=place("context_row"),
         ranks=np.zeros((m, k), np.int64),
-        group=place("group"),
+        group=place("install"),
         release=column("release", np.int64),
         pool=column("pool", np.int64),
         eligible=column("eligible", np.int64),
@@ -217,6 +227,8 @@ def _decision_columns(joined: list[_JoinedDecision], row_of: dict[str, int]) -> 
         newcomer_rate=np.array([each.decision.newcomer_rate or 0.0 for each in joined]),
         newcomer=np.zeros((m, k), np.bool_),
         slots=slots,
+        seq=column("seq", np.int64),
+        time=place("time"),
     )
     for row, each in enumerate(joined):
         _fill_slots(decisions, row, each, row_of)

@@ -39,14 +39,18 @@ def merge_examples(partitions: Iterable[Examples]) -> Examples:
     columns: dict[str, list[NDArray]] = defaultdict(list)
     histories: list[History] = []
     context_rows: dict[bytes, int] = {}
+    installs: list[str] = []
     dropped: Counter[str] = Counter()
     width = 0
     for part in partitions:
-        decisions = _renumbered(part, len(histories), context_rows)
+        decisions = _renumbered(part, len(histories), len(installs), context_rows)
         is_slot = _slot_mask(decisions.slots, decisions.items.shape[1])
         for name, column in vars(decisions).items():
             columns[name].append(column[is_slot] if name in FILL else column)
-        histories += part.histories
+        histories += [
+            replace(history, install=history.install + len(installs)) for history in part.histories
+        ]
+        installs += part.installs
         dropped += part.dropped
         width = part.contexts.shape[1]
 
@@ -63,6 +67,7 @@ def merge_examples(partitions: Iterable[Examples]) -> Examples:
         decisions=Decisions(**merged),
         contexts=np.frombuffer(b"".join(context_rows), np.float32).reshape(-1, width).copy(),
         dropped=+dropped,
+        installs=installs,
     )
 
 
@@ -76,7 +81,9 @@ def max_usual_slots(slots: Ints) -> int:
     return int(np.quantile(slots, 0.99, method="higher"))
 
 
-def _renumbered(part: Examples, n_histories: int, context_rows: dict[bytes, int]) -> Decisions:
+def _renumbered(
+    part: Examples, n_histories: int, n_installs: int, context_rows: dict[bytes, int]
+) -> Decisions:
     """Return a partition's decisions with the numbering of the whole; add its new contexts."""
     rows = [
         context_rows.setdefault(vector.tobytes(), len(context_rows)) for vector in part.contexts
@@ -86,7 +93,7 @@ def _renumbered(part: Examples, n_histories: int, context_rows: dict[bytes, int]
     return replace(
         decisions,
         history=decisions.history + n_histories,
-        group=decisions.group + n_histories,
+        group=decisions.group + n_installs,
         context=new_row_of[decisions.context],
     )
 

@@ -7,14 +7,18 @@ lines: the log is the same.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from sanderling.errors import EventError
 from sanderling.events.schema import Decision, Event, Loss, Observation, Outcome
-from sanderling_trainer.event_log import daily_parquet, segment_format
-from sanderling_trainer.event_log.deduplication import Deduplicator, ReceivedEvent
+from sanderling_trainer.event_log import daily_parquet, history_files, segment_format
+from sanderling_trainer.event_log.deduplication import (
+    ANY_TIME,
+    Deduplicator,
+    PossibleTimes,
+    ReceivedEvent,
+)
+from sanderling_trainer.event_log.file_errors import naming_file
 from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, ObjectStore, open_store
 from sanderling_trainer.event_log.partitions import MAX_BYTES, Partitions
 from sanderling_trainer.event_log.tombstones import Tombstones
@@ -42,6 +46,10 @@ class EventLog:
     """Installs with missing events."""
     cloned: frozenset[str] = frozenset()
     """Installs with conflicts: devices share an identity, from a copied or restored disk."""
+    last_seq: dict[str, int] = field(default_factory=dict)
+    """The highest sequence number of each install that is neither incomplete nor cloned."""
+    misdated: int = 0
+    """Events whose corrected time is impossible; they have the time of their receipt."""
 
     def decisions(self) -> int:
         """Return the number of decisions."""
@@ -66,10 +74,13 @@ def read_segments(store: str) -> EventLog:
     """
     place = open_store(store, JOB_TIMEOUT)
     events = read_events(place)
-    return build_log(_without_erased(events, Tombstones(place)))
+    accounted = history_files.accounted(place)
+    return build_log(_without_erased(events, Tombstones(place)), accounted)
 
 
-def read_partitions(store: str, max_bytes: int = MAX_BYTES) -> Iterator[EventLog]:
+def read_partitions(
+    store: str, max_bytes: int = MAX_BYTES, times: PossibleTimes = ANY_TIME
+) -> Iterator[EventLog]:
     """Read as `read_segments` does, in partitions: each is the whole log of a range of installs.
 
     The events in memory take about `max_bytes`; beyond that they are written to the temporary
@@ -78,9 +89,10 @@ def read_partitions(store: str, max_bytes: int = MAX_BYTES) -> Iterator[EventLog
     place = open_store(store, JOB_TIMEOUT)
     with Partitions(max_bytes) as partitions:
         _read_into(partitions, place)
+        accounted = history_files.accounted(place)
         erased = Tombstones(place)
         for events in partitions:
-            yield build_log(_without_erased(events, erased))
+            yield build_log(_without_erased(events, erased), accounted, times)
 
 
 def read_events(store: ObjectStore) -> Deduplicator:
@@ -120,26 +132,19 @@ def add_segment(target: Deduplicator | Partitions, store: ObjectStore, name: str
             target.add(bytes(line.event), line.received_at, line.sent_at)
 
 
-@contextmanager
-def naming_file(name: str) -> Iterator[None]:
-    """Add the name of the file, and what to do, to an error that its content causes."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise EventError(
-            f"{name}: the file disappeared while the log was read; "
-            "read again when compaction or erasure has ended"
-        ) from error
-    except EventError as error:
-        raise EventError(f"{name}: {error}: restore the file from a copy") from error
-
-
 def _without_erased(events: Deduplicator, erased: Tombstones) -> list[ReceivedEvent]:
     return [received for received in events if received.event.install not in erased]
 
 
-def build_log(received_events: list[ReceivedEvent]) -> EventLog:
-    """Build the log of events in the order of receipt; of those with one id the first counts."""
+def build_log(
+    received_events: list[ReceivedEvent],
+    accounted: Mapping[str, int] | None = None,
+    times: PossibleTimes = ANY_TIME,
+) -> EventLog:
+    """Build the log of events in the order of receipt; of those with one id the first counts.
+
+    Numbers up to `accounted` of an install are not missing: their files may have been deleted.
+    """
     first_of: dict[tuple[str, str], ReceivedEvent] = {}
     conflicts = 0
     cloned: set[str] = set()
@@ -158,21 +163,34 @@ def build_log(received_events: list[ReceivedEvent]) -> EventLog:
         else:
             events[event.install, event.user].append(event)
 
-    gaps, reused = _completeness([received.event for received in first_of.values()])
+    accounted = accounted or {}
+    gaps, reused = _completeness([received.event for received in first_of.values()], accounted)
+    cloned |= reused.keys()
+    last_seq: dict[str, int] = {}
+    for event in (received.event for received in first_of.values()):
+        if event.install not in gaps and event.install not in cloned:
+            known = last_seq.get(event.install, accounted.get(event.install, 0))
+            last_seq[event.install] = max(event.seq, known)
+
+    time = {id: received.corrected_time(times) for (_, id), received in first_of.items()}
     return EventLog(
         events=dict(events),
         losses=losses,
-        time={id: received.corrected_time() for (_, id), received in first_of.items()},
+        time=time,
         received=sum(received.times for received in received_events),
         duplicates=sum(received.times - 1 for received in first_of.values()),
         conflicts=conflicts + reused.total(),
         missing=sum(gaps.values()),
         incomplete=frozenset(gaps),
-        cloned=frozenset(cloned.union(reused)),
+        cloned=frozenset(cloned),
+        last_seq=last_seq,
+        misdated=sum(not received.has_possible_time(times) for received in first_of.values()),
     )
 
 
-def _completeness(events: list[Event]) -> tuple[dict[str, int], Counter[str]]:
+def _completeness(
+    events: list[Event], accounted: Mapping[str, int]
+) -> tuple[dict[str, int], Counter[str]]:
     """Return each install's missing events and reused sequence numbers, without zeros."""
     arrived: dict[str, set[int]] = defaultdict(set)
     declared: dict[str, set[int]] = defaultdict(set)
@@ -182,15 +200,19 @@ def _completeness(events: list[Event]) -> tuple[dict[str, int], Counter[str]]:
         if event.seq in arrived[event.install]:
             reused[event.install] += 1
         arrived[event.install].add(event.seq)
-        if isinstance(event, Loss):
+        # A loss declares numbers below its own.
+        if isinstance(event, Loss) and event.seq > accounted.get(event.install, 0):
             lost_seqs = event.lost_seqs or ()
             lost = event.decisions + event.outcomes + event.observations
             declared[event.install].update(lost_seqs)
             declared_unnumbered[event.install] += max(0, lost - len(lost_seqs))
 
-    # A number that was declared lost and arrived all the same is in both sets, and counts once.
-    gaps = {
-        install: max(seqs) - len(seqs | declared[install]) - declared_unnumbered[install]
-        for install, seqs in arrived.items()
-    }
-    return {install: gap for install, gap in gaps.items() if gap > 0}, reused
+    gaps: dict[str, int] = {}
+    for install, seqs in arrived.items():
+        known = accounted.get(install, 0)
+        # A number that was declared lost and arrived all the same is in both sets, and counts once.
+        found = sum(seq > known for seq in seqs | declared[install])
+        gap = max(0, max(seqs) - known) - found - declared_unnumbered[install]
+        if gap > 0:
+            gaps[install] = gap
+    return gaps, reused

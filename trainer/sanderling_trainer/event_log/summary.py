@@ -37,7 +37,12 @@ class LogSummary:
     The earliest 1 % of events are ignored: a few wrong clocks must not decide when a log begins.
     """
     latest: int = 0
-    """Time of the last event in wall ms since 1970; 0 for an empty log."""
+    """Time of the last event in wall ms since 1970; 0 for an empty log.
+
+    A device's clock cannot decide it: no corrected time is later than the receipt.
+    """
+    misdated: int = 0
+    """Events of impossible times, which count as of their receipt."""
 
     def __post_init__(self) -> None:
         self._digest = hashlib.sha256()
@@ -52,6 +57,7 @@ class LogSummary:
         self.decisions += log.decisions()
         self.outcomes += log.outcomes()
         self.observations += log.observations()
+        self.misdated += log.misdated
         self.incomplete += sorted(log.incomplete)
         self.cloned += sorted(log.cloned)
 

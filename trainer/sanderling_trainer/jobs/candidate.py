@@ -47,16 +47,6 @@ def judge_candidate(
     return ope.evaluate_candidate(decisions, policy, orders_at, n_items, rng)
 
 
-def held_out_decisions(decisions: Decisions, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Return which decisions are to judge by, bool [m]: those of a random third of the installs.
-
-    With fewer than 10 installs those of a third of the pseudonyms.
-    """
-    units, _ = decisions.resampling_units()
-    names = np.unique(units)
-    return np.isin(units, rng.choice(names, max(1, len(names) // 3), replace=False))
-
-
 def _greedy_order(
     context: TrainingContext, decisions: Decisions
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

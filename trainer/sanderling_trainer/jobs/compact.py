@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from sanderling.runtime.clock import Clock, uuid7
 from sanderling_trainer.event_log import daily_parquet
 from sanderling_trainer.event_log.deduplication import Deduplicator
+from sanderling_trainer.event_log.file_errors import naming_file
 from sanderling_trainer.event_log.object_store import ObjectStore
 from sanderling_trainer.event_log.partitions import MAX_BYTES
-from sanderling_trainer.event_log.reader import add_segment, naming_file
+from sanderling_trainer.event_log.reader import add_segment
 from sanderling_trainer.event_log.segment_format import DEAD, SEGMENTS, SUFFIX, utc_day
 from sanderling_trainer.event_log.tombstones import Tombstones
 from sanderling_trainer.jobs.lease import Lease, exclusive_job

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from sanderling.errors import SanderlingError
 from sanderling.runtime.clock import Clock
-from sanderling_trainer.event_log import daily_parquet, segment_format
+from sanderling_trainer.event_log import daily_parquet, history_files, segment_format
 from sanderling_trainer.event_log.object_store import REMOTE_TIMEOUT, ObjectStore
 from sanderling_trainer.event_log.tombstones import (
     LOOKUP_CACHE_S,
@@ -23,7 +23,7 @@ from sanderling_trainer.event_log.tombstones import (
     tombstone_file,
 )
 from sanderling_trainer.jobs.lease import Lease, exclusive_job
-from sanderling_trainer.jobs.purge import purge_daily, purge_lines
+from sanderling_trainer.jobs.purge import purge_daily, purge_history, purge_lines
 
 # A collector looks up tombstones and rotations, waits for the two files of the commit before, and
 # writes two files; the client tries each request twice.
@@ -86,3 +86,5 @@ def _purge_all(store: ObjectStore, install: str, result: ErasureResult, lease: L
             result.add(purge_lines(store, name, should_purge, lease))
     for name in store.names(daily_parquet.FOLDER):
         result.add(purge_daily(store, name, should_purge, lease))
+    for name in store.names(history_files.FOLDER):
+        result.add(purge_history(store, name, install, lease))

@@ -24,7 +24,7 @@ import msgspec
 
 from sanderling.errors import SanderlingError
 from sanderling.runtime.clock import Clock, uuid7
-from sanderling_trainer.event_log import daily_parquet
+from sanderling_trainer.event_log import daily_parquet, history_files
 from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, ObjectStore
 
 FOLDER = "jobs"
@@ -51,7 +51,7 @@ class LeaseRecord(msgspec.Struct, frozen=True):
     until: int
     """When the lease expires; `ENDED` when the job has ended."""
     pending_file: str | None = None
-    """A daily file that is being written: it may exist, or may still appear."""
+    """A daily or history file that is being written: it may exist, or may still appear."""
 
 
 class Lease:
@@ -98,7 +98,7 @@ class Lease:
         self.check_held()
 
     def create(self, name: str, data: bytes) -> None:
-        """Write a new daily file; raise `BusyError` if another job took over.
+        """Write a new daily or history file; raise `BusyError` if another job took over.
 
         In that case the file cannot appear later.
         """
@@ -133,7 +133,7 @@ class Lease:
             record = self._read(number)
             if record is not None and record.pending_file is not None:
                 with suppress(FileExistsError):
-                    self._store.create(record.pending_file, daily_parquet.pack([], []))
+                    self._store.create(record.pending_file, _empty_file(record.pending_file))
             self._store.delete(_file_of(number))
 
     def _extended(self) -> LeaseRecord:
@@ -199,6 +199,11 @@ def exclusive_job(
         yield lease
     finally:
         lease.release()
+
+
+def _empty_file(name: str) -> bytes:
+    is_history = name.startswith(f"{history_files.FOLDER}/")
+    return history_files.EMPTY if is_history else daily_parquet.pack([], [])
 
 
 def _file_of(number: int) -> str:

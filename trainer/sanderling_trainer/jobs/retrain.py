@@ -1,185 +1,169 @@
-"""The retrain job: an event log and a checkpoint in, the next checkpoint and its off-policy report
-out.
+"""The retrain job: events, a checkpoint and perhaps a new catalog in; the next checkpoint and its
+off-policy report out.
 
-Idempotent: the same log and seed give the same checkpoint, or none if the release gate holds it.
-It publishes nothing.
+Idempotent: the same inputs and seed give the same checkpoint, or none if the release gate holds it.
+It publishes nothing, and leaves the active checkpoint as it is.
 """
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from sanderling.errors import SanderlingError
-from sanderling_trainer.data.popularity import DAY, PopularityHistory
-from sanderling_trainer.evaluation.ope import HOLD
-from sanderling_trainer.event_log.examples import Examples, examples_of
-from sanderling_trainer.event_log.merge_examples import merge_examples
-from sanderling_trainer.event_log.reader import read_partitions
-from sanderling_trainer.event_log.summary import LogSummary
-from sanderling_trainer.jobs.candidate import held_out_decisions, judge_candidate
+from sanderling.runtime.clock import Clock, SystemClock
+from sanderling_trainer.evaluation.ope import HOLD, SHIP
+from sanderling_trainer.jobs.night_candidate import judge, renewed_candidate, teach
+from sanderling_trainer.jobs.night_inputs import NightInputs, RetrainOptions
+from sanderling_trainer.jobs.unfinished import appear, unfinished
 from sanderling_trainer.policy import checkpoint
-from sanderling_trainer.policy.checkpoint import Checkpoint, CheckpointMetadata
+from sanderling_trainer.policy.checkpoint import Checkpoint
 from sanderling_trainer.policy.holdout_queries import queries_of
-from sanderling_trainer.policy.training.context import TrainingContext
-from sanderling_trainer.policy.training.policy_gradient import policy_gradient
 
 MIN_DECISIONS = 100
-MAX_GAP_DAYS = 28
-
-
-class TooFewDecisionsError(SanderlingError):
-    """The log has too few usable decisions to learn from."""
+NOTHING_NEW = "nothing new"
+FINGERPRINT = "fingerprint"
+METRICS = "metrics.json"
 
 
 @dataclass(frozen=True)
 class RetrainResult:
-    """The next release's number and metrics."""
+    """What a retraining came to."""
 
     release: int
-    metrics: dict[str, Any]
-    written: bool
-    """Whether its checkpoint was written."""
+    """The next release's number."""
+
     verdict: str
-    """The release gate's: `ship`, `canary` or `hold`."""
-    reasons: list[str]
-    """Why the release gate does not ship it to all; empty if it does."""
+    """The release gate's, or that there was nothing new to learn from."""
+
+    metrics: dict[str, Any]
+
+    written: bool
+    """Whether the next release's checkpoint is there."""
+
+    reasons: list[str] = field(default_factory=list)
+    """Why the release gate does not ship it to all, or why nothing is new."""
+
+    notes: list[str] = field(default_factory=list)
+    """What a person should know about the inputs, a line each."""
 
 
 def retrain(
-    events: str, source: Path, out: Path, *, seed: int, ship_anyway: bool = False
+    events: str,
+    source: Path,
+    out: Path,
+    options: RetrainOptions | None = None,
+    clock: Clock | None = None,
 ) -> RetrainResult:
-    """Learn from the decisions of a log, and write the checkpoint of the next release to `out`.
+    """Learn from what is new in a store, and write the checkpoint of the next release to `out`.
 
-    The candidate learns from two thirds of the installs, and is judged on the others exactly as it
-    would ship: with its own day's popularity, which continues the checkpoint's counts by the
-    histories that were learned from, unless the log begins more than 28 days after their end. If
-    the release gate holds it, `out` gets only its `metrics.json`, unless `ship_anyway`. Returns
-    what was written, the verdict, and the gate's reasons.
+    The candidate learns from all but some installs, and is judged on the new decisions of these,
+    exactly as it would ship. If the release gate holds it, `out` gets only its `metrics.json`,
+    unless `ship_anyway`. With fewer than 100 new decisions nothing is learned; `out` then gets the
+    new catalog and popularity if the catalog changed, otherwise nothing. `out` appears whole. A
+    second call after a success returns what the first one did.
 
-    Raises `TooFewDecisionsError` for fewer than 100 usable decisions, and `FileExistsError` when a
-    held candidate's folder has a checkpoint already.
+    Raises `FileExistsError` where `out` holds anything else, `BusyError` where another job writes
+    it, and `TableError` for a faulty table.
     """
-    active = checkpoint.load(source)
-    metadata = active.metadata
-    log, examples = _read(events, active.catalog.ids, metadata.kinds, active.network.text.shape[1])
-    active.network.contexts = torch.from_numpy(examples.contexts)
-    active.network.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    # The policy gradient alone: cross-entropy on the few users of one log made the policy worse on
-    # every inner split.
-    config = replace(active.config, seed=seed, supervision=0.0)
-    context = TrainingContext(active.network, examples.histories, config, metadata.repeats)
-    candidate = replace(context, network=copy.deepcopy(active.network))
-
-    held_out = held_out_decisions(examples.decisions, np.random.default_rng(seed))
-    curves = policy_gradient(candidate, examples.decisions.take(~held_out))
-    next_metadata = _next_release(metadata, log)
-    popularity, continued = _popularity(active, examples, held_out, next_metadata)
-    if continued:
-        candidate.network.set_popularity_day(popularity, next_metadata.log_to // DAY)
-
-    report = judge_candidate(context, candidate, examples.decisions.take(held_out), metadata)
-    gate = report["gate"]
-    metrics: dict[str, Any] = {
-        "sentence": report["sentence"],
-        "verdict": gate["verdict"],
-        "log": asdict(log) | {"dropped": dict(examples.dropped)},
-        "ope": report,
-        "policy_gradient": {
-            "decisions": int((~held_out).sum()),
-            "surrogate": curves.loss,
-            "kl": curves.kl,
-        },
-        "popularity": "continued"
-        if continued
-        else f"unchanged: the log begins over {MAX_GAP_DAYS} days after it ends",
-    }
-    result = RetrainResult(next_metadata.release, metrics, True, gate["verdict"], gate["reasons"])
-    if gate["verdict"] == HOLD and not ship_anyway:
-        _write_metrics(out, metrics)
-        return replace(result, written=False)
-
-    queries = queries_of(examples.histories, metadata.repeats)
-    retrained = replace(
-        active,
-        network=candidate.network,
-        config=config,
-        metadata=next_metadata,
-        popularity=popularity,
-    )
-    checkpoint.save(out, retrained, metrics, queries=queries, encoder=source / "encoder")
-    return result
-
-
-def _popularity(
-    active: Checkpoint,
-    examples: Examples,
-    held_out: NDArray[np.bool_],
-    next_metadata: CheckpointMetadata,
-) -> tuple[PopularityHistory, bool]:
-    """Return the next release's popularity counts, and whether they continue the active one's.
-
-    Without the histories that judge the candidate: it would have seen what they click.
-    """
-    if next_metadata.log_from - active.metadata.log_to > MAX_GAP_DAYS * DAY:
-        return active.popularity, False
-
-    judging = set(examples.decisions.history[held_out].tolist())
-    learned = [each for at, each in enumerate(examples.histories) if at not in judging]
-    counts = PopularityHistory.of_histories(learned, len(active.catalog))
-    return active.popularity.plus(counts), True
-
-
-def _read(
-    events: str, ids: Sequence[str], kinds: Sequence[str], text_dim: int
-) -> tuple[LogSummary, Examples]:
-    """Read a log in partitions; return its summary, and the examples of all.
-
-    Raises `TooFewDecisionsError`.
-    """
-    summary = LogSummary()
-
-    def partitions() -> Iterator[Examples]:
-        for log in read_partitions(events):
-            summary.add(log)
-            yield examples_of(log, ids, kinds, text_dim)
-
-    examples = merge_examples(partitions())
-    if len(examples.decisions) < MIN_DECISIONS:
-        raise TooFewDecisionsError(
-            f"{events}: expected at least {MIN_DECISIONS} usable decisions with outcomes, "
-            f"found {len(examples.decisions)} (dropped: {dict(examples.dropped)}); "
-            "collect more before retraining"
+    _check_is_ours(out)
+    with unfinished(out) as folder:
+        night = NightInputs.read(
+            events, source, options or RetrainOptions(), clock or SystemClock()
         )
-    return summary, examples
+        return _run(night, out, folder)
 
 
-def _next_release(metadata: CheckpointMetadata, log: LogSummary) -> CheckpointMetadata:
-    return replace(
-        metadata,
-        release=metadata.release + 1,
-        parent=metadata.release,
-        log_from=log.earliest // 1000,
-        log_to=log.latest // 1000,
-        data_sha256=log.sha256(),
+def _run(night: NightInputs, out: Path, folder: Path) -> RetrainResult:
+    release = night.active.metadata.release + 1
+    metrics: dict[str, Any] = {FINGERPRINT: night.fingerprint, **night.counts()}
+    is_enough = night.lessons.new >= MIN_DECISIONS and night.lessons.judges > 0
+    if not is_enough and not night.change:
+        reasons = [_too_few(night)]
+        return RetrainResult(release, NOTHING_NEW, metrics, False, reasons, night.notes)
+
+    earlier = _finished(out, night.fingerprint)
+    if earlier is not None:
+        return RetrainResult(release, earlier["verdict"], earlier, True, notes=night.notes)
+
+    candidate, metrics["popularity"] = renewed_candidate(night)
+    reasons = []
+    notes = list(night.notes)
+    verdict = SHIP
+    sentence = f"Release {release} is shipped to all: only its catalog and popularity are new."
+    if is_enough:
+        resume = folder / f"warm-start-{night.fingerprint[:16]}.pt"
+        metrics |= teach(night, candidate, resume)
+        metrics["ope"] = judge(night, candidate)
+        sentence = metrics["ope"]["sentence"]
+        verdict = metrics["ope"]["gate"]["verdict"]
+        reasons = metrics["ope"]["gate"]["reasons"]
+    else:
+        notes.append(f"only catalog and popularity are new: {_too_few(night)}")
+
+    # People read the first lines.
+    metrics = {"sentence": sentence, "verdict": verdict, **metrics}
+    is_written = verdict != HOLD or night.options.ship_anyway
+    _write(night, candidate if is_written else None, metrics, folder / "finished")
+    appear(folder / "finished", out)
+    return RetrainResult(release, verdict, metrics, is_written, reasons, notes)
+
+
+def _too_few(night: NightInputs) -> str:
+    found = night.lessons.new
+    if found >= MIN_DECISIONS:
+        return f"all {found} new decisions are of one install, so that no other one could judge"
+    return (
+        f"{found} usable new decisions, of at least {MIN_DECISIONS}"
+        f" (dropped, old ones included: {dict(night.log.examples.dropped)})"
     )
 
 
-def _write_metrics(out: Path, metrics: dict[str, Any]) -> None:
-    """Write the metrics of a held candidate."""
-    if (out / "policy.safetensors").exists():
+def _write(
+    night: NightInputs, candidate: Checkpoint | None, metrics: dict[str, Any], folder: Path
+) -> None:
+    """Write a new folder: a candidate's checkpoint or, where it is None, the metrics alone."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir()
+    if candidate is None:
+        text = json.dumps(metrics, indent=1) + "\n"
+        (folder / METRICS).write_text(text, encoding="utf-8")
+        return
+
+    histories = [*night.lessons.histories, *night.past.histories]
+    queries = queries_of(histories, candidate.metadata.repeats)
+    encoder = night.source / "encoder"
+    checkpoint.save(folder, candidate, metrics, queries=queries, encoder=encoder)
+
+
+def _check_is_ours(out: Path) -> None:
+    """Raise `FileExistsError` where a folder holds what no retraining has written."""
+    if out.exists() and any(out.iterdir()) and _fingerprint_of(out) is None:
         raise FileExistsError(
-            f"expected no checkpoint in {out}, because the release gate holds this one; "
-            "choose another folder"
+            f"{out}: expected no such folder yet, or one that `retrain` wrote; choose another --out"
         )
-    out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(metrics, indent=1) + "\n"
-    (out / "metrics.json").write_text(text, encoding="utf-8")
+
+
+def _finished(out: Path, fingerprint: str) -> dict[str, Any] | None:
+    """Return the metrics of the checkpoint that the same inputs have written to a folder.
+
+    Raises `FileExistsError` where the folder has a checkpoint of other inputs.
+    """
+    if not (out / "policy.safetensors").exists():
+        return None
+    if _fingerprint_of(out) != fingerprint:
+        raise FileExistsError(
+            f"{out}: expected no checkpoint there, found one of other events or options;"
+            " choose another --out"
+        )
+    return json.loads((out / METRICS).read_text(encoding="utf-8"))
+
+
+def _fingerprint_of(out: Path) -> str | None:
+    try:
+        return json.loads((out / METRICS).read_text(encoding="utf-8")).get(FINGERPRINT)
+    except (OSError, ValueError, AttributeError):
+        return None

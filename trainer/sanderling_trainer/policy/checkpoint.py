@@ -1,8 +1,10 @@
 """The policy checkpoint: plain files that the trainer writes and `sanderling_quantize` reads.
 
 encoder/             Hugging Face folder of the language model
-policy.safetensors   the policy's tensors, and the items' text vectors, residuals, vectors, biases
+policy.safetensors   the policy's tensors, and the items' text vectors, residuals, vectors, biases,
+                     impressions, and which of them are newcomers
 popularity.parquet   how many users liked each item on each day; the next release counts on
+watermark.parquet    up to which event of each install it has learned, by a hash of the install
 config.json          the configuration, kinds of event, release, lineage
 items.parquet        id, title, text, record (JSON) in the order of the rows
 queries.parquet      histories and what was liked next, for the bundle's gate
@@ -14,10 +16,11 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -27,9 +30,13 @@ from torch import Tensor
 from sanderling_quantize.checkpoint import readable
 from sanderling_trainer.data.popularity import PopularityHistory
 from sanderling_trainer.data.tables import Catalog
+from sanderling_trainer.event_log.watermark import Watermark
 from sanderling_trainer.policy import holdout_queries
+from sanderling_trainer.policy.exposure import Exposure
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.network import PolicyNetwork
+
+WATERMARK = "watermark.parquet"
 
 NAMES = {
     "state.input": "input",
@@ -76,7 +83,11 @@ class CheckpointMetadata:
     """Time up to which the log was used, in seconds since 1970 UTC."""
 
     data_sha256: str
-    """Fingerprint of the log."""
+    """Fingerprint of the log and of what else decided the training."""
+
+    devices_from: int = 0
+    """Time of the first event of a device that it learned from, in seconds since 1970 UTC; 0
+    before."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +101,11 @@ class Checkpoint:
 
     popularity: PopularityHistory
     """Of the log up to `metadata.log_to`."""
+
+    exposure: Exposure
+
+    watermark: Watermark = field(default_factory=Watermark)
+    """Up to which events of devices it has learned."""
 
 
 def save(
@@ -112,11 +128,13 @@ def save(
     if encoder is not None and encoder.resolve() != (folder / "encoder").resolve():
         shutil.copytree(encoder, folder / "encoder", dirs_exist_ok=True)
 
-    save_file(_tensors(checkpoint.network), folder / "policy.safetensors")
+    tensors = _tensors(checkpoint.network) | _exposure_tensors(checkpoint.exposure)
+    save_file(tensors, folder / "policy.safetensors")
     settings = {"config": asdict(checkpoint.config), **asdict(checkpoint.metadata)}
     (folder / "config.json").write_text(json.dumps(settings, indent=1) + "\n")
     pq.write_table(_items(checkpoint.catalog), folder / "items.parquet")
     checkpoint.popularity.save(folder / "popularity.parquet")
+    checkpoint.watermark.save(folder / WATERMARK)
     holdout_queries.save(folder / holdout_queries.FILE, queries)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
 
@@ -139,8 +157,10 @@ def load(folder: Path) -> Checkpoint:
 
     catalog = Catalog(ids=table["id"], texts=table["text"], records=records)
     popularity = PopularityHistory.load(folder / "popularity.parquet", len(catalog))
+    exposure = _exposure(tensors, len(catalog))
+    watermark = Watermark.load(folder / WATERMARK)
     network = _network(tensors, config, metadata).eval()
-    return Checkpoint(network, catalog, config, metadata, popularity)
+    return Checkpoint(network, catalog, config, metadata, popularity, exposure, watermark)
 
 
 @torch.no_grad()
@@ -154,9 +174,31 @@ def _tensors(network: PolicyNetwork) -> dict[str, Tensor]:
     tensors["item.biases"] = network.biases().cpu().contiguous()
 
     # What an item that a device adds between releases starts with: a typical item without likes.
-    new_item = network.bias.median() + network.new_item_popularity @ network.popularity_weights
+    new_item = newcomer_bias(network) + network.new_item_popularity @ network.popularity_weights
     tensors["item.bias"] = new_item.cpu().reshape(1)
     return tensors
+
+
+def newcomer_bias(network: PolicyNetwork) -> Tensor:
+    """Return the own bias of an item without events, a scalar: that of a typical item."""
+    return network.bias.detach().median()
+
+
+def _exposure_tensors(exposure: Exposure) -> dict[str, Tensor]:
+    return {
+        "item.came_cold": torch.from_numpy(exposure.came_cold.astype(np.uint8)),
+        "item.impressions": torch.from_numpy(exposure.impressions),
+        "item.newcomer": torch.from_numpy(exposure.newcomers.astype(np.uint8)),
+    }
+
+
+def _exposure(tensors: dict[str, Tensor], n: int) -> Exposure:
+    """Return the items' exposure; older checkpoints have none, and no newcomers."""
+    no = torch.zeros(n, dtype=torch.int64)
+    return Exposure(
+        tensors.get("item.came_cold", no).numpy().astype(np.bool_),
+        tensors.get("item.impressions", no).numpy(),
+    )
 
 
 @torch.no_grad()

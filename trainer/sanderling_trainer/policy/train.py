@@ -27,6 +27,7 @@ from sanderling_trainer.data.time_split import content_hash, quantile, repeated_
 from sanderling_trainer.evaluation.trajectory_replay import trajectories
 from sanderling_trainer.policy import checkpoint, ranking_report, rollout
 from sanderling_trainer.policy.checkpoint import Checkpoint, CheckpointMetadata
+from sanderling_trainer.policy.exposure import Exposure
 from sanderling_trainer.policy.holdout_queries import queries_of
 from sanderling_trainer.policy.model import linear_init
 from sanderling_trainer.policy.model.config import Config
@@ -112,7 +113,10 @@ def train(
         )
     watch.lap("evaluate")
 
-    trained = Checkpoint(context.network, catalog, config, part.metadata(app), part.popularity)
+    exposure = Exposure.of_log(part.past.item, len(catalog))
+    trained = Checkpoint(
+        context.network, catalog, config, part.metadata(app), part.popularity, exposure
+    )
     queries = queries_of(histories_of(interactions, part.kinds, part.split), part.repeats)
     checkpoint.save(out, trained, metrics, queries=queries)
     unfinished.unlink(missing_ok=True)

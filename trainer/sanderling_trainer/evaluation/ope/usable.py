@@ -111,7 +111,11 @@ def regular_slots(decisions: Decisions) -> Decisions:
         for name, column in vars(decisions).items()
         if column.ndim == 2
     }
-    return replace(decisions, slots=decisions.slots - newcomer.sum(axis=1), **moved)
+    slots = decisions.slots - newcomer.sum(axis=1)
+    missing = slot >= slots[:, None]
+    moved["items"] = np.where(missing, -1, moved["items"])
+    moved["ranks"] = np.where(missing, 0, moved["ranks"])
+    return replace(decisions, slots=slots, **moved)
 
 
 def _usual_length(decisions: Decisions) -> int:

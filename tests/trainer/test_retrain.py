@@ -1,0 +1,311 @@
+"""The nightly job: each event teaches once, what ships was judged, and a killed job runs again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sanderling_trainer.data.popularity import DAY, PopularityHistory
+from sanderling_trainer.event_log import history_files
+from sanderling_trainer.event_log.watermark import Watermark
+from sanderling_trainer.jobs import night_candidate
+from sanderling_trainer.jobs import retrain as job
+from sanderling_trainer.jobs.lease import BusyError
+from sanderling_trainer.jobs.night_inputs import RetrainOptions
+from sanderling_trainer.jobs.unfinished import unfinished
+from sanderling_trainer.policy import checkpoint
+from tests.support.bundles import write_bundle
+from tests.support.fakes import FakeClock
+from tests.support.nights import ITEMS, SHIPS, Shop, files
+
+pytestmark = pytest.mark.lab
+
+INSTALLS = [f"{number + 1:032x}" for number in range(6)]
+
+
+@pytest.fixture(scope="module")
+def first_night(tmp_path_factory) -> Path:
+    """A shop whose six devices showed 30 slates each, and release 2, learned from them."""
+    shop = Shop(tmp_path_factory.mktemp("shop"))
+    shop.day()
+    shop.night()
+    return shop.folder
+
+
+@pytest.fixture
+def shop(first_night, tmp_path) -> Shop:
+    """A copy of that shop on the morning after."""
+    shutil.copytree(first_night, tmp_path / "shop")
+    return Shop.opened(tmp_path / "shop")
+
+
+def likes(counts: PopularityHistory) -> int:
+    return int(counts.users.sum())
+
+
+def test_the_same_events_teach_once(shop):
+    """Read again from the shipped release, a store has only the judges' events as new, and these
+    are too few.
+    """
+    learned = checkpoint.load(shop.folder / "next")
+    again = shop.night("after", active=shop.folder / "next")
+    assert again.verdict == job.NOTHING_NEW
+    assert again.metrics["lessons"]["new_decisions"] == 60
+    assert not (shop.folder / "after").exists()
+    assert sorted(learned.watermark.of(install) for install in INSTALLS) == [0, 0, *[120] * 4]
+
+
+def test_what_was_held_out_teaches_the_next_night(shop):
+    """After two nights the likes of all devices are counted once, but those of the new judges'
+    second day.
+    """
+    before = likes(checkpoint.load(shop.active).popularity)
+    counted = [likes(checkpoint.load(shop.folder / "next").popularity) - before]
+    shop.day()
+    done = shop.night("after", active=shop.folder / "next")
+    second = checkpoint.load(shop.folder / "after")
+    counted.append(likes(second.popularity) - before)
+
+    each_day = distinct_likes(shop)
+    old, new = (checkpoint.load(shop.folder / name).watermark for name in ("next", "after"))
+    for watermark, found in ((old, counted[0]), (new, counted[1])):
+        expected = sum(
+            each_day[install, day]
+            for install in INSTALLS
+            for day in (1, 2)
+            if watermark.of(install) >= 120 * day
+        )
+        assert found == expected
+    assert done.metrics["lessons"]["judging_installs"] == 2
+    assert sum(new.of(install) == 240 for install in INSTALLS) == 4
+    assert all(new.of(install) >= old.of(install) for install in INSTALLS)
+
+
+def distinct_likes(shop: Shop) -> dict[tuple[str, int], int]:
+    """Return how many items each install liked on each of the two days."""
+    rows = history_files.read(shop.store).to_pylist()
+    start = FakeClock().wall_ms() // 1000 // DAY
+    liked = {
+        (row["install"], row["time"] // 1000 // DAY - start + 1, row["item"])
+        for row in rows
+        if row["item"]
+    }
+    return {
+        (install, day): sum(one[:2] == (install, day) for one in liked)
+        for install in INSTALLS
+        for day in (1, 2)
+    }
+
+
+def test_what_ships_is_what_was_judged(shop, monkeypatch):
+    """The network that is judged has every tensor of the shipped one, popularity included."""
+    shop.day()
+    judged = {}
+
+    def evaluate(active, candidate, decisions, metadata):
+        judged.update(checkpoint._tensors(candidate.network))
+        judged["rows"] = decisions.group
+        return {"sentence": "", "gate": {"verdict": "ship", "reasons": []}}
+
+    monkeypatch.setattr(night_candidate, "judge_candidate", evaluate)
+    done = shop.night("after", RetrainOptions(), shop.folder / "next")
+    assert (done.verdict, done.metrics["popularity"]) == ("ship", "continued")
+    shipped = checkpoint._tensors(checkpoint.load(shop.folder / "after").network)
+    assert len(judged.pop("rows")) == done.metrics["lessons"]["judging_decisions"]
+    for name, tensor in shipped.items():
+        np.testing.assert_allclose(judged[name], tensor, rtol=1e-6, atol=1e-7, err_msg=name)
+
+
+def test_old_segments_may_be_deleted(shop):
+    """With the segments of the first day gone, states, popularity and decisions of the second are
+    the same, and nothing counts as missing.
+    """
+    segments = shop.store.names("segments")
+    shop.day()
+    whole = shop.night("whole", active=shop.folder / "next")
+    for name in segments:
+        shop.store.delete(name)
+    purged = shop.night("purged", active=shop.folder / "next")
+    assert purged.metrics["log"]["missing"] == 0
+    assert purged.metrics["log"]["dropped"] == {}
+    # The decisions of the judges' first day are gone with their segments.
+    lessons = [done.metrics["lessons"] for done in (whole, purged)]
+    assert lessons[0]["new_events"] == lessons[1]["new_events"]
+    found = [checkpoint.load(shop.folder / name) for name in ("whole", "purged")]
+    for name in ("day", "row", "users"):
+        np.testing.assert_array_equal(*(getattr(one.popularity, name) for one in found))
+    assert found[0].watermark == found[1].watermark
+
+
+def test_a_killed_night_runs_again_to_the_same_checkpoint(shop):
+    """Killed at any of its steps the job leaves no folder, or a whole one, and its rerun writes the
+    same files.
+    """
+    shop.day()
+    active = shop.folder / "next"
+    before = files(active)
+    shop.night("expected", active=active)
+    for step in ("_finished", "renewed_candidate", "teach", "judge", "_write", "appear"):
+        kill_at(shop, step)
+        assert not (shop.folder / "after").exists()
+        done = shop.night("after", active=active)
+        assert done.written
+        assert files(shop.folder / "after") == files(shop.folder / "expected")
+        shutil.rmtree(shop.folder / "after")
+    assert files(active) == before
+    assert not list(shop.folder.glob(".*"))
+
+
+def kill_at(shop: Shop, step: str) -> None:
+    """Run the second night in a process that kills itself after a step."""
+    child = os.fork()
+    if child == 0:
+        act = getattr(job, step)
+
+        def dies(*arguments):
+            if step != "appear":
+                act(*arguments)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        setattr(job, step, dies)
+        shop.night("after", active=shop.folder / "next")
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def test_a_finished_night_is_not_repeated(shop):
+    """The same call again returns the same metrics; other options do not overwrite the folder."""
+    before = files(shop.folder / "next")
+    shop.devices = []
+    again = shop.night()
+    assert again.written
+    assert again.metrics == json.loads(before["metrics.json"])
+    with pytest.raises(FileExistsError, match="found one of other events or options"):
+        shop.night(options=replace(SHIPS, seed=1))
+    assert files(shop.folder / "next") == before
+
+
+def test_foreign_folders_and_other_jobs_are_left_alone(shop):
+    """A folder that the job did not write, or that another job writes, ends it in one line."""
+    with pytest.raises(FileExistsError, match="choose another --out"):
+        shop.night("active")
+    with (
+        unfinished(shop.folder / "after"),
+        pytest.raises(BusyError, match="expected no other job that writes this folder"),
+    ):
+        shop.night("after", active=shop.folder / "next")
+
+
+def test_the_exit_status_says_what_came_of_it(shop, shell):
+    """0 for a next release, 3 for a held one, 4 for nothing new, 1 for an error, in one line."""
+    shop.day()
+    folder = shop.folder
+    common = ["retrain", "--events", folder / "events", "--checkpoint", folder / "next"]
+    held = shell.json(*common, "--out", folder / "after", status=3)
+    assert held["verdict"] == "hold"
+    assert [path.name for path in (folder / "after").iterdir()] == ["metrics.json"]
+    shipped = shell.json(*common, "--out", folder / "after", "--ship-anyway")
+    assert shipped["release"] == 3
+    common[-1] = folder / "after"
+    nothing = shell.json(*common, "--out", folder / "last", status=4)
+    assert (nothing["verdict"], nothing["written"]) == ("nothing new", False)
+    status, _, err = shell.run(*common[:2], folder / "none", *common[3:], "--out", folder / "last")
+    assert status == 1
+    assert "none: expected the folder that `sanderling collect` writes to" in err.splitlines()[-1]
+    assert not (folder / "last").exists()
+
+
+def test_an_install_with_a_gap_waits(shop):
+    """Of an install that misses an event nothing new teaches until the event arrives; then all
+    does.
+    """
+    late = shop.devices[0].slates(1, shop.clock)
+    shop.day()
+    done = shop.night("after", active=shop.folder / "next")
+    assert done.metrics["lessons"]["waiting_installs"] == 1
+    mark = checkpoint.load(shop.folder / "after").watermark
+    assert mark.of(INSTALLS[0]) <= 120
+    shop.upload(late)
+    again = shop.night("again", active=shop.folder / "after")
+    assert again.metrics["lessons"]["waiting_installs"] == 0
+    new = again.metrics["lessons"]["new_decisions"]
+    assert new >= 31
+
+
+def test_interactions_teach_up_to_the_first_device(shop, tmp_path):
+    """Of a log that the app exports itself what devices report too is left out, as is what the
+    catalog lacks; both are counted, and the warm start goes on.
+    """
+    day_s = FakeClock().wall_ms() // 1000
+    lines = ["user_id,item_id,timestamp"]
+    lines += [f"u{at},i{item},{day_s - DAY * at}" for at in range(2, 12) for item in range(ITEMS)]
+    lines += [f"u{at},i1,{day_s + 3600 * at}" for at in range(5)]
+    lines += [f"u1,gone,{day_s - DAY}"]
+    path = tmp_path / "log.csv"
+    path.write_text("\n".join(lines))
+    shop.day()
+    options = replace(SHIPS, interactions=path)
+    done = shop.night("after", options, shop.folder / "next")
+    assert done.metrics["interactions"] == {
+        "events": 120,
+        "reported_by_devices": 5,
+        "unknown_items": 1,
+    }
+    assert done.metrics["warm_start"]["epochs"] == 2
+
+
+def test_wrong_clocks_decide_nothing(shop):
+    """Events decades ahead or years behind count as of their receipt, and are told."""
+    shop.day()
+    now = shop.clock.wall_ms()
+    for device, years in zip(shop.devices, (-3, 40), strict=False):
+        wrong = FakeClock(now + years * 365 * DAY * 1000)
+        shop.upload([device.observed("i1", wrong)])
+    done = shop.night("after", active=shop.folder / "next")
+    assert done.metrics["log"]["misdated"] == 2
+    assert any(note.startswith("2 events have times years off") for note in done.notes)
+    after = checkpoint.load(shop.folder / "after")
+    assert after.metadata.log_to <= now // 1000
+    assert after.popularity.day.max() <= now // 1000 // DAY
+    assert after.popularity.day.min() >= FakeClock().wall_ms() // 1000 // DAY - 1
+
+
+def test_a_watermark_names_no_install(tmp_path):
+    """It is kept by a hash, and an absent file is the watermark of nothing."""
+    mark = Watermark().raised({INSTALLS[0]: 7, INSTALLS[1]: 0}).raised({INSTALLS[0]: 5})
+    mark.save(tmp_path / "watermark.parquet")
+    assert INSTALLS[0].encode() not in (tmp_path / "watermark.parquet").read_bytes()
+    assert Watermark.load(tmp_path / "watermark.parquet") == mark
+    assert [mark.of(install) for install in INSTALLS[:3]] == [7, 0, 0]
+    assert Watermark.load(tmp_path / "none") == Watermark()
+
+
+def test_a_rerun_builds_a_missing_bundle_and_keeps_a_finished_one(shop, shell, monkeypatch):
+    """After a kill between checkpoint and bundle, or after both, the same command succeeds."""
+    from sanderling_quantize import build_bundle
+
+    built = []
+    monkeypatch.setattr(build_bundle, "build", lambda out, bundle, **_: built.append(bundle))
+    folder = shop.folder
+    command = ["retrain", "--events", folder / "events", "--checkpoint", folder / "active"]
+    command += ["--out", folder / "next", "--ship-anyway", "--bundle", folder / "bundle"]
+    shell.json(*command)
+    assert built == [folder / "bundle"]
+
+    settings = json.loads((folder / "next" / "config.json").read_text())
+    write_bundle(folder / "bundle", release=2)
+    manifest = json.loads((folder / "bundle" / "manifest.json").read_text())
+    status, _, err = shell.run(*command)
+    assert status == 1
+    assert "expected no such folder yet" in err
+    manifest["lineage"]["data_sha256"] = settings["data_sha256"]
+    (folder / "bundle" / "manifest.json").write_text(json.dumps(manifest))
+    shell.json(*command)
+    assert built == [folder / "bundle"]

@@ -1,0 +1,128 @@
+"""Which events teach tonight and which decisions judge, so that each event teaches once.
+
+The judges are all new events of some installs: a third of those with new decisions, chosen by a
+hash of install and release. They teach the night after, unless they judge again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sanderling_trainer.data.histories import History
+from sanderling_trainer.data.logged_decisions import Decisions
+from sanderling_trainer.data.popularity import DAY
+from sanderling_trainer.event_log.watermark import Watermark
+from sanderling_trainer.jobs.night_log import NightLog
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What teaches, what is new in it, and what judges."""
+
+    histories: list[History]
+    """Those of the log, cut before events that may not teach; in the same order."""
+
+    new_parts: list[History]
+    """The parts of `histories` that have not taught before."""
+
+    teaching: Decisions
+    """Decisions that teach, new ones and those of the last days."""
+
+    is_new: NDArray[np.bool_]
+    """Which of `teaching` have not taught before."""
+
+    judging: Decisions
+    """New decisions of the judges; their histories are those of the log."""
+
+    watermark: Watermark
+    """Up to which events the next checkpoint will have learned."""
+
+    judges: int
+    """How many installs judge."""
+
+    waiting: int
+    """How many installs have gaps or are cloned, so that no new event of theirs teaches."""
+
+    @property
+    def new(self) -> int:
+        """How many new decisions there are."""
+        return int(self.is_new.sum()) + len(self.judging)
+
+    def time_range(self) -> tuple[int, int] | None:
+        """Return the first and the last second of what is new and teaches; None for nothing.
+
+        The earliest 1 % are ignored: a few wrong clocks must not decide when a log begins. They
+        cannot decide when it ends, since no event is later than its receipt.
+        """
+        parts = [part.times[part.n_replayed :] for part in self.new_parts]
+        times = np.concatenate([*parts, self.teaching.time[self.is_new]])
+        if not len(times):
+            return None
+        return int(np.quantile(times, 0.01, method="lower")), int(times.max())
+
+
+def lessons_of(log: NightLog, watermark: Watermark, release: int, days: float) -> Lessons:
+    """Decide what teaches and what judges for a release.
+
+    days: how old a decision may be that has taught before and teaches again.
+    """
+    decisions = log.examples.decisions
+    histories = log.examples.histories
+    installs = log.examples.installs
+
+    taught_of = np.array([watermark.of(install) for install in installs], np.int64)
+    last_of = np.array([log.last_seq.get(install, 0) for install in installs], np.int64)
+    # An install that waits keeps its watermark.
+    last_of = np.maximum(last_of, taught_of)
+
+    is_new = decisions.seq > taught_of[decisions.group]
+    judges = _judges(installs, np.unique(decisions.group[is_new]), release)
+    is_judge = np.zeros(len(installs), np.bool_)
+    is_judge[judges] = True
+    until_of = np.where(is_judge, taught_of, last_of)
+
+    judging = is_new & is_judge[decisions.group]
+    recent = decisions.time >= decisions.time.max(initial=0) - days * DAY
+    teaching = (is_new | recent) & ~is_judge[decisions.group]
+
+    install_of = np.array([history.install for history in histories], np.int64)
+    ends = _cuts(histories, until_of[install_of])
+    starts = _cuts(histories, taught_of[install_of])
+    return Lessons(
+        [history.part(0, end) for history, end in zip(histories, ends, strict=True)],
+        [history.part(*cuts) for history, *cuts in zip(histories, starts, ends, strict=True)],
+        decisions.take(teaching),
+        is_new[teaching],
+        decisions.take(judging),
+        watermark.raised(dict(zip(installs, until_of.tolist(), strict=True))),
+        len(judges),
+        len({*log.summary.incomplete, *log.summary.cloned}),
+    )
+
+
+def _judges(installs: Sequence[str], candidates: Ints, release: int) -> Ints:
+    """Return a third of the installs, at least one; none of fewer than two."""
+
+    def draw(number: int) -> bytes:
+        return sha256(f"{release}/{installs[number]}".encode()).digest()
+
+    if len(candidates) < 2:
+        return np.empty(0, np.int64)
+    ordered = sorted(candidates.tolist(), key=draw)
+    return np.array(ordered[: max(1, len(ordered) // 3)], np.int64)
+
+
+def _cuts(histories: Sequence[History], until: Ints) -> Ints:
+    """Return how many leading events of each history have numbers up to `until` [h]."""
+    cuts = [
+        np.searchsorted(history.seqs, last, side="right")
+        for history, last in zip(histories, until, strict=True)
+    ]
+    return np.array(cuts, np.int64)

@@ -1,0 +1,179 @@
+"""What one night's retraining starts from: the active release, the new catalog, the events."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sanderling.runtime.clock import OLDEST_MS, Clock
+from sanderling_trainer.data.popularity import DAY
+from sanderling_trainer.data.tables import read_catalog
+from sanderling_trainer.event_log.deduplication import PossibleTimes
+from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, open_store
+from sanderling_trainer.jobs.lease import BusyError
+from sanderling_trainer.jobs.lessons import Lessons, lessons_of
+from sanderling_trainer.jobs.night_log import NightLog, Vocabulary, read_night, remember
+from sanderling_trainer.jobs.past_interactions import PastInteractions
+from sanderling_trainer.policy import checkpoint
+from sanderling_trainer.policy.checkpoint import Checkpoint
+from sanderling_trainer.policy.living_catalog import CatalogChange, change_between, with_catalog
+from sanderling_trainer.policy.model.language_model import LanguageModel
+
+MAX_AGE_DAYS = 365
+"""An event that is older than the end of the checkpoint's log by more has a wrong time."""
+
+
+@dataclass(frozen=True)
+class RetrainOptions:
+    """What may be given to a retraining."""
+
+    seed: int = 0
+
+    items: Path | None = None
+    """The catalog from now on; the checkpoint's if not given."""
+
+    interactions: Path | None = None
+    """The log from before the devices, which then teaches again beside their histories."""
+
+    days: float = 7.0
+    """Decisions that have taught before teach again for so many days."""
+
+    ship_anyway: bool = False
+    """Write the checkpoint even if the release gate holds it."""
+
+
+@dataclass(frozen=True)
+class NightInputs:
+    """All that decides what a night learns."""
+
+    source: Path
+    """Folder of the active release's checkpoint."""
+
+    options: RetrainOptions
+
+    active: Checkpoint
+    """The active release, as it is served."""
+
+    change: CatalogChange
+    """From the active release's catalog to the new one."""
+
+    renewed: Checkpoint
+    """The active release with the new catalog."""
+
+    log: NightLog
+
+    lessons: Lessons
+
+    past: PastInteractions
+
+    notes: list[str]
+    """What a person should know about the inputs, a line each."""
+
+    @staticmethod
+    def read(events: str, source: Path, options: RetrainOptions, clock: Clock) -> NightInputs:
+        """Read everything, and extend the store's history by what is new in the log."""
+        active = checkpoint.load(source)
+        metadata = active.metadata
+        catalog = active.catalog if options.items is None else read_catalog(options.items)
+        change = change_between(active.catalog, catalog)
+
+        text_dim = active.network.text.shape[1]
+        removed = frozenset(change.removed)
+        vocabulary = Vocabulary(catalog.ids, removed, metadata.kinds, text_dim)
+        log = read_night(events, vocabulary, _possible_times(metadata.log_to, clock))
+        notes = _notes(change, log)
+        try:
+            remember(open_store(events, JOB_TIMEOUT), clock, log.new_rows)
+        except BusyError as error:
+            notes.append(f"the store's history was not extended, the next run does it: {error}")
+
+        past = PastInteractions.none()
+        if options.interactions is not None:
+            devices_from = metadata.devices_from or log.summary.earliest // 1000
+            latest = clock.wall_ms() // 1000 + DAY
+            past = PastInteractions.read(
+                options.interactions, catalog, metadata.kinds, devices_from, latest
+            )
+        renewed = active
+        if change:
+            renewed = with_catalog(
+                active, catalog, change, Encoder(source, active.config.max_tokens)
+            )
+        lessons = lessons_of(log, active.watermark, metadata.release + 1, options.days)
+        return NightInputs(source, options, active, change, renewed, log, lessons, past, notes)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of all that decides the result."""
+        digest = hashlib.sha256(self.log.summary.sha256().encode())
+        digest.update(repr(sorted(vars(self.options).items())).encode())
+        catalog = self.renewed.catalog
+        digest.update(json.dumps([catalog.ids, catalog.texts, catalog.records]).encode())
+        files = (self.source / "config.json", self.source / checkpoint.WATERMARK)
+        for path in (*files, self.options.interactions):
+            if path is not None and path.exists():
+                digest.update(path.read_bytes())
+        return digest.hexdigest()
+
+    def counts(self) -> dict[str, Any]:
+        """Return what was found, for `metrics.json`."""
+        lessons = self.lessons
+        new_events = sum(len(part) - part.n_replayed for part in lessons.new_parts)
+        return {
+            "log": asdict(self.log.summary) | {"dropped": dict(self.log.examples.dropped)},
+            "catalog": self.change.counts() | {"removed_shown": len(self.log.shown_removed)},
+            "lessons": {
+                "new_decisions": lessons.new,
+                "new_events": new_events,
+                "judging_decisions": len(lessons.judging),
+                "judging_installs": lessons.judges,
+                "waiting_installs": lessons.waiting,
+            },
+            "interactions": {
+                "events": self.past.events,
+                "reported_by_devices": self.past.reported_by_devices,
+                "unknown_items": self.past.unknown_items,
+            },
+        }
+
+
+class Encoder:
+    """Encodes texts with a checkpoint's language model, which is loaded when it is needed."""
+
+    def __init__(self, source: Path, max_tokens: int) -> None:
+        self._folder = str(source / "encoder")
+        self._max_tokens = max_tokens
+
+    def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the vectors float32 [n, t] of n texts."""
+        return LanguageModel(self._folder, self._max_tokens).encode(texts)
+
+
+def _possible_times(log_to: int, clock: Clock) -> PossibleTimes:
+    """Return when an event can have happened, given the end of the checkpoint's log in seconds."""
+    return PossibleTimes(
+        max(OLDEST_MS, 1000 * (log_to - MAX_AGE_DAYS * DAY)), clock.wall_ms() + 1000 * DAY
+    )
+
+
+def _notes(change: CatalogChange, log: NightLog) -> list[str]:
+    """Return a line for each thing in catalog and log that may be a mistake."""
+    counted = {
+        f"of {len(change.removed)} items that --items lacks were shown to users; all"
+        f" {len(change.removed)} count as removed": len(log.shown_removed),
+        "kept items have no word of their text before; they keep what was learned, so give another"
+        " item another id": change.rewritten,
+        "items have neither text nor attributes; their id stands for a text": change.without_text,
+        "events have times years off, of wrong clocks; they count when they were received": (
+            log.summary.misdated
+        ),
+    }
+    return [f"{count} {what}" for what, count in counted.items() if count]
