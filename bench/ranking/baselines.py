@@ -1,7 +1,7 @@
 """The baselines that the policy is compared with, each simple, correct, and cited.
 
-All learn from a `Log` and answer `Queries` (`protocols.py`). An interaction is binary unless stated
-otherwise: x_ui = 1 if user u has had item i.
+All learn from a `Log` and answer `Queries` (`protocols.py`). Those that the product has too are its
+own.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,28 +55,22 @@ class Popular:
 
 
 class RecentPopular:
-    """How many events an item had in the `days` before the query (Ji et al. 2020)."""
+    """How many events an item had in the `days` before the query (the product's own baseline)."""
 
     name = "recent popular"
 
     def __init__(self, days: float) -> None:
-        self.days = days
+        self.model = product.RecentPopularity(days)
 
     def fit(self, train: Log, seed: int) -> RecentPopular:
         """Remember the events in the order of time."""
-        self.train = train
+        self.model.fit(train.item, train.time, len(train.texts))
         return self
 
     def scores(self, queries: Queries) -> Floats:
         """Return float32 [u, m]."""
         moments, which = np.unique(queries.now, return_inverse=True)
-        return np.stack([self._counts(int(now)) for now in moments])[which]
-
-    def _counts(self, now: int) -> Floats:
-        start, stop = np.searchsorted(self.train.time, [now - self.days * DAY, now], side="left")
-        return np.bincount(self.train.item[start:stop], minlength=len(self.train.texts)).astype(
-            np.float32
-        )
+        return np.stack([self.model.counts(int(now)) for now in moments])[which]
 
 
 class Content:
@@ -133,38 +126,22 @@ class Content:
 
 
 class ItemKNN:
-    """Sums an item's cosines to the items had (Sarwar et al. 2001), shrunk (Bell and Koren 2007).
-
-    s_ij = x_i·x_j / (|x_i| |x_j| + shrink); of each item's similarities the
-    `neighbours` largest are kept.
-    """
+    """The product's ItemKNN on binary interactions."""
 
     name = "ItemKNN"
 
     def __init__(self, neighbours: int, shrink: float) -> None:
-        self.neighbours, self.shrink = neighbours, shrink
+        self.model = product.ItemKNN(neighbours, shrink)
 
     def fit(self, train: Log, seed: int) -> ItemKNN:
         """Compute and cut the similarities."""
-        x = _interactions(train)
-        common = sparse.csr_array(x.T @ x)
-        norm = np.sqrt(np.asarray(x.sum(axis=0)).ravel())
-        parts = []
-        for row, (start, stop) in enumerate(itertools.pairwise(common.indptr)):
-            column = common.indices[start:stop]
-            value = common.data[start:stop] / (norm[row] * norm[column] + self.shrink)
-            value[column == row] = 0.0
-            best = np.argpartition(-value, min(self.neighbours, len(value)) - 1)[: self.neighbours]
-            parts.append((column[best], np.full(len(best), row), value[best]))
-        had, scored, value = (np.concatenate(part) for part in zip(*parts, strict=True))
-        self.similar = sparse.csr_array((value, (had, scored)), shape=common.shape)
+        self.model.fit(_histories(train), len(train.texts))
+        self.similar = self.model.similar
         return self
 
     def scores(self, queries: Queries) -> Floats:
         """Return float32 [u, m]."""
-        return np.asarray(
-            (_used_items(queries, self.similar.shape[0]) @ self.similar).toarray(), np.float32
-        )
+        return self.model.scores(queries.items)
 
 
 class EASE:
@@ -173,12 +150,11 @@ class EASE:
     name = "EASE"
 
     def __init__(self, regularization: float) -> None:
-        self.regularization = regularization
+        self.model = product.EASE(regularization)
 
     def fit(self, train: Log, seed: int) -> EASE:
         """Solve the closed form."""
-        histories = np.split(*_by_user(train))
-        self.model = product.EASE(self.regularization).fit(histories, len(train.texts))
+        self.model.fit(_histories(train), len(train.texts))
         return self
 
     def scores(self, queries: Queries) -> Floats:
@@ -212,73 +188,27 @@ class Blend:
     def scores(self, queries: Queries) -> Floats:
         """Return float32 [u, m]."""
         counts = self.recent.scores(queries)
-        popularity = np.log1p(counts) if self.damped else counts
-        return _standard(self.personal.scores(queries)) + np.float32(self.weight) * _standard(
-            popularity
-        )
+        return product.blend(self.personal.scores(queries), counts, self.weight, self.damped)
 
 
-class IALS:
-    """Matrix factors for implicit feedback by alternating least squares.
-
-    Minimizes Σ_{(u,i) in S} (1 - w_u·h_i)² + α Σ_{u,i} (w_u·h_i)² + λ Σ_u (|S_u| + α n)^ν |w_u|²,
-    and so for h (Hu et al. 2008; as parametrized by Rendle et al. 2022, "Revisiting the performance
-    of iALS on item recommendation benchmarks", eq. 3 to 5). A user's vector is solved from what was
-    had when the question is put.
-    """
+class IALS(product.IALS):
+    """The product's iALS."""
 
     name = "iALS"
-    sweeps = 10
-    frequency = 1.0
 
-    def __init__(self, factors: int, alpha: float, regularization: float) -> None:
-        self.factors, self.alpha, self.regularization = factors, alpha, regularization
-
-    def fit(self, train: Log, seed: int) -> IALS:
+    def fit(self, train: Log, seed: int) -> IALS:  # type: ignore[override]
         """Alternate between users and items."""
-        x = _interactions(train)
-        rng = np.random.default_rng(seed)
-        self.items = (
-            0.1 / np.sqrt(self.factors) * rng.standard_normal((x.shape[1], self.factors))
-        ).astype(np.float32)
-        rows, columns = _lists(x), _lists(sparse.csr_array(x.T))
-        for _ in range(self.sweeps):
-            users = self.solve(rows, self.items)
-            self.items = self.solve(columns, users)
+        super().fit(_histories(train), len(train.texts), seed)
         return self
 
-    def scores(self, queries: Queries) -> Floats:
+    def scores(self, queries: Queries) -> Floats:  # type: ignore[override]
         """Return float32 [u, m]."""
-        return self.solve([np.unique(rows) for rows in queries.items], self.items) @ self.items.T
-
-    def solve(self, lists: Sequence[NDArray[Any]], other: Floats) -> Floats:
-        """Return each side's vectors float32 [a, d] that minimize the loss for the other side's
-        [b, d], held fast.
-        """
-        everywhere = self.alpha * (other.T @ other)
-        found = np.zeros((len(lists), self.factors), np.float32)
-        for at, rows in enumerate(lists):
-            mine = other[rows]
-            ridge = self.regularization * (len(rows) + self.alpha * len(other)) ** self.frequency
-            system = everywhere + mine.T @ mine
-            system[np.diag_indices(self.factors)] += ridge
-            found[at] = np.linalg.solve(system, mine.sum(axis=0))
-        return found
+        return super().scores(queries.items)
 
 
-def _by_user(log: Log) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _histories(log: Log) -> list[NDArray[np.int64]]:
     order = np.argsort(log.user, kind="stable")
-    return log.item[order], np.flatnonzero(np.diff(log.user[order])) + 1
-
-
-def _interactions(log: Log) -> sparse.csr_array:
-    pairs = np.unique(np.stack([log.user, log.item]), axis=1)
-    shape = (int(log.user.max(initial=-1)) + 1, len(log.texts))
-    return sparse.csr_array((np.ones(pairs.shape[1], np.float32), tuple(pairs)), shape=shape)
-
-
-def _used_items(queries: Queries, items: int) -> sparse.csr_array:
-    return _matrix([np.unique(rows) for rows in queries.items], items)
+    return np.split(log.item[order], np.flatnonzero(np.diff(log.user[order])) + 1)
 
 
 def _matrix(lists: Sequence[NDArray[np.int64]], items: int) -> sparse.csr_array:
@@ -292,15 +222,6 @@ def _matrix(lists: Sequence[NDArray[np.int64]], items: int) -> sparse.csr_array:
     return found
 
 
-def _lists(x: sparse.csr_array) -> list[NDArray[Any]]:
-    return np.split(x.indices, x.indptr[1:-1])
-
-
 def _unit(x: sparse.csr_array) -> sparse.csr_array:
     norm = np.sqrt(np.asarray((x * x).sum(axis=1)).ravel())
     return sparse.csr_array(sparse.diags_array(1.0 / np.maximum(norm, 1e-12)) @ x)
-
-
-def _standard(scores: Floats) -> Floats:
-    spread = scores.std(axis=1, keepdims=True)
-    return (scores - scores.mean(axis=1, keepdims=True)) / np.maximum(spread, 1e-12)

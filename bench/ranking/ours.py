@@ -29,6 +29,8 @@ class Sanderling:
     """
 
     name = "Sanderling"
+    kind = 0
+    """Code of the events' kind."""
 
     def __init__(self, repeats: bool = False, **settings: float) -> None:
         self.repeats, self.settings = repeats, settings
@@ -36,14 +38,16 @@ class Sanderling:
     def fit(self, train: Log, seed: int) -> Sanderling:
         """Train on a log."""
         self.config = Config(seed=seed, **self.settings)  # type: ignore[arg-type]
-        self.text = _Texts.of(train.texts)
+        self.text = text_vectors(train.texts)
         torch.manual_seed(seed)
         network = PolicyNetwork(
             self.config, torch.from_numpy(self.text), torch.empty(0, self.text.shape[1]), 1
         )
         histories = [_history(rows, times) for rows, times in _users(train)]
         if self.config.linear_start:
-            factors = linear_init.ridge_factors(histories, len(train.texts), self.config.dim)
+            factors = linear_init.ridge_factors(
+                histories, len(train.texts), self.config.dim, self.config.ridge
+            )
             linear_init.initialize(network, factors)
         self.popularity = PopularityHistory.of(train.user, train.item, train.time, len(train.texts))
         warm_start(TrainingContext(network, histories, self.config, self.repeats, self.popularity))
@@ -62,7 +66,7 @@ class Sanderling:
         self.set_time(int(queries.now.max()))
         items = self.network.items()
         later = queries.texts[len(items) :]
-        new = torch.from_numpy(_Texts.of(later)) @ self.network.project.T if later else items[:0]
+        new = torch.from_numpy(text_vectors(later)) @ self.network.project.T if later else items[:0]
         popularity = self.network.new_item_popularity @ self.network.popularity_weights
         new_item = self.network.bias.median() + popularity
         biases = torch.cat([self.network.biases(), new_item.expand(len(new))])
@@ -79,26 +83,24 @@ class Sanderling:
             sequence = torch.from_numpy(padded)
             last = torch.tensor([len(each) for each in rows])
             states.append(
-                self.network.states(items, sequence, torch.zeros_like(sequence))[
+                self.network.states(items, sequence, torch.full_like(sequence, self.kind))[
                     range(len(rows)), last
                 ]
             )
         return torch.cat(states)
 
 
-class _Texts:
-    """Vectors of texts, each list encoded once a process."""
+def text_vectors(texts: list[str]) -> NDArray[np.float32]:
+    """Return the vectors of texts, float32 [n, t]; each text is encoded once a process."""
+    if not any(texts):
+        return np.zeros((len(texts), 1), np.float32)
+    new = [text for text in dict.fromkeys(texts) if text not in _KNOWN]
+    if new:
+        _KNOWN.update(zip(new, LanguageModel().encode(new), strict=True))
+    return np.stack([_KNOWN[text] for text in texts])
 
-    _known: dict[tuple[str, ...], NDArray[np.float32]] = {}  # noqa: RUF012
 
-    @classmethod
-    def of(cls, texts: list[str]) -> NDArray[np.float32]:
-        if not any(texts):
-            return np.zeros((len(texts), 1), np.float32)
-        key = tuple(texts)
-        if key not in cls._known:
-            cls._known[key] = LanguageModel().encode(texts)
-        return cls._known[key]
+_KNOWN: dict[str, NDArray[np.float32]] = {}
 
 
 def _users(log: Log) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:

@@ -79,6 +79,7 @@ def make_checkpoint(folder: Path, seed: int) -> Path:
         config,
         app="gate",
         holdout=0.2,
+        choose=(),
     )
     return folder / "checkpoint"
 

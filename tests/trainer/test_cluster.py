@@ -270,11 +270,12 @@ def test_the_whole_command_runs_on_a_cluster_and_fine_tunes_its_language_model(c
         tmp_path / "out",
         config,
         app="t",
+        choose=(),
         lora=True,
         address="auto",
     )
     assert len(done.metrics["warm_start"]["loss"]) == 4
-    assert {"encode", "warm start", "policy gradient"} <= done.seconds.keys()
+    assert {"encode", "fit for the report", "fit"} <= done.seconds.keys()
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {
         "encoder",
         "policy.safetensors",

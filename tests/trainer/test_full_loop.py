@@ -52,7 +52,7 @@ def run_demo(folder):
         pool=20,
         id_dropout=0.05,
     )
-    settings = DemoSettings(2.0, True, config, FEW, LENIENT)
+    settings = DemoSettings(2.0, True, config, (), FEW, LENIENT)
     return Demo(folder / "demo", settings).run(items, log).summary
 
 

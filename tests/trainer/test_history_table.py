@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -14,13 +15,16 @@ from hypothesis import strategies as st
 from sanderling.errors import EventError
 from sanderling.events import codec
 from sanderling.events.schema import ClockReading, Event, Loss, StateReset
-from sanderling_trainer.event_log import history_files
+from sanderling_trainer.event_log import history_files, history_table
 from sanderling_trainer.event_log.deduplication import PossibleTimes, ReceivedEvent
 from sanderling_trainer.event_log.examples import examples_of
 from sanderling_trainer.event_log.history_table import KnownHistory, rows_of
 from sanderling_trainer.event_log.object_store import LocalObjectStore
 from sanderling_trainer.event_log.reader import EventLog, build_log
-from tests.support.fakes import EventFactory
+from sanderling_trainer.event_log.tombstones import tombstone_file
+from sanderling_trainer.jobs.lease import LEASE_S, BusyError, Lease, exclusive_job
+from sanderling_trainer.jobs.night_log import remember
+from tests.support.fakes import EventFactory, FakeClock
 
 pytestmark = pytest.mark.lab
 
@@ -108,10 +112,11 @@ def test_deleted_events_leave_the_same_histories(rng):
     # An install that the first log had a gap in, by an undeclared loss, is incomplete in both.
     assert log.missing <= second.missing
     restored = known.restored(log)
-    others = known.others({install for install, _ in log.events})
+    with mock.patch.object(history_table, "INSTALLS_AT_ONCE", rng.choice([1, 2, 1000])):
+        others = list(known.others({install for install, _ in log.events}))
     complete = set(second.last_seq)
     expected = {key: one for key, one in histories(second).items() if key[0] in complete}
-    found = {**histories(restored), **histories(others)}
+    found = {key: one for part in (restored, *others) for key, one in histories(part).items()}
     found = {key: one for key, one in found.items() if key[0] in complete}
     assert found.keys() == expected.keys()
     for key, columns in expected.items():
@@ -133,8 +138,44 @@ def test_rows_count_once(tmp_path):
     store.put("history/three.parquet", history_files.EMPTY)
     known = KnownHistory.of(history_files.read(store))
     assert known.accounted == history_files.accounted(store) == {make.install: 2}
-    [history] = examples_of(known.others(set()), IDS, KINDS, 3).histories
+    [others] = known.others(set())
+    [history] = examples_of(others, IDS, KINDS, 3).histories
     assert (history.items.tolist(), history.seqs.tolist()) == ([0, 1], [1, 2])
+
+
+def test_the_history_is_extended_under_the_lease(store):
+    """In a folder and in a bucket rows are added, but those of an install erased meanwhile; not
+    while another job works on the store.
+    """
+    clock = FakeClock()
+    logs = [
+        build_log(received([EventFactory(install).observation(seq=1)])) for install in INSTALLS[:2]
+    ]
+    rows = pa.concat_tables([rows_of(log, {}) for log in logs])
+    with exclusive_job(store, clock, "compact"), pytest.raises(BusyError):
+        remember(store, clock, rows)
+    assert store.names("history") == []
+    store.put(tombstone_file(INSTALLS[0]), b"")
+    remember(store, clock, rows)
+    remember(store, clock, rows.slice(0, 0))
+    assert len(store.names("history")) == 1
+    assert history_files.accounted(store) == {INSTALLS[1]: 1}
+
+
+def test_a_late_write_of_a_dead_job_fails(tmp_path):
+    """A job that takes over leaves an empty history file in the place of a pending one."""
+    store, clock = LocalObjectStore(tmp_path), FakeClock()
+    lease = Lease(store, clock, "retrain", "a")
+    lease.acquire()
+    store.create = mock.Mock(side_effect=KeyboardInterrupt)  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        lease.create("history/late.parquet", b"")
+    store = LocalObjectStore(tmp_path)
+    clock.advance(LEASE_S + 1)
+    with exclusive_job(store, clock, "compact"):
+        assert history_files.parse(store.get("history/late.parquet")).num_rows == 0
+    with pytest.raises(FileExistsError):
+        store.create("history/late.parquet", b"late")
 
 
 def test_a_damaged_file_is_named(tmp_path):

@@ -159,9 +159,9 @@ def test_factors_are_those_of_the_ridge_autoencoder():
     rng = np.random.default_rng(0)
     x = (rng.random((40, 12)) < 0.3).astype(np.float64)
     x[0] = 1
-    q = linear_init.ridge_factors([history(np.flatnonzero(row)) for row in x], 12, 11)
+    q = linear_init.ridge_factors([history(np.flatnonzero(row)) for row in x], 12, 11, 50.0)
     gram = x.T @ x
-    expected = np.linalg.solve(gram + linear_init.RIDGE * np.eye(12), gram)
+    expected = np.linalg.solve(gram + 50.0 * np.eye(12), gram)
     np.testing.assert_allclose(q @ q.T, expected, atol=0.01)
 
 
@@ -169,7 +169,7 @@ def test_the_network_starts_as_the_linear_recommender():
     """With residuals alone and no forgetting, users' scores are proportional to Σ_j q_j · q_i."""
     rng = np.random.default_rng(1)
     rows = [rng.choice(12, 5, replace=False) for _ in range(60)]
-    q = linear_init.ridge_factors([history(each) for each in rows], 12, 6)
+    q = linear_init.ridge_factors([history(each) for each in rows], 12, 6, 200.0)
     network = PolicyNetwork(
         Config(dim=6, state=6, hidden=12), torch.zeros(12, 3), torch.empty(0, 3), 1
     ).eval()
@@ -188,7 +188,7 @@ def test_the_network_starts_as_the_linear_recommender():
 
 def test_an_empty_log_initializes_nothing():
     """Without a liked event there are no factors, and the network is unchanged."""
-    q = linear_init.ridge_factors([history([])], 5, 4)
+    q = linear_init.ridge_factors([history([])], 5, 4, 200.0)
     assert q.shape == (5, 0)
     network = PolicyNetwork(
         Config(dim=4, state=4, hidden=8), torch.zeros(5, 3), torch.empty(0, 3), 1

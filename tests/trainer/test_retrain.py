@@ -17,7 +17,7 @@ from sanderling_trainer.event_log import history_files
 from sanderling_trainer.event_log.watermark import Watermark
 from sanderling_trainer.jobs import night_candidate
 from sanderling_trainer.jobs import retrain as job
-from sanderling_trainer.jobs.lease import BusyError
+from sanderling_trainer.jobs.lease import BusyError, exclusive_job
 from sanderling_trainer.jobs.night_inputs import RetrainOptions
 from sanderling_trainer.jobs.unfinished import unfinished
 from sanderling_trainer.policy import checkpoint
@@ -192,10 +192,28 @@ def test_a_finished_night_is_not_repeated(shop):
     assert files(shop.folder / "next") == before
 
 
+def test_a_night_does_not_wait_for_another_job(shop):
+    """While the store is compacted or erased from the job goes on, says so, and the next one
+    extends the history.
+    """
+    shop.day()
+    before = shop.store.names("history")
+    with exclusive_job(shop.store, shop.clock, "erase"):
+        done = shop.night("after", active=shop.folder / "next")
+    assert done.written
+    assert any("the store's history was not extended" in note for note in done.notes)
+    assert shop.store.names("history") == before
+    shop.night("again", active=shop.folder / "after")
+    assert history_files.accounted(shop.store) == dict.fromkeys(INSTALLS, 240)
+
+
 def test_foreign_folders_and_other_jobs_are_left_alone(shop):
     """A folder that the job did not write, or that another job writes, ends it in one line."""
     with pytest.raises(FileExistsError, match="choose another --out"):
         shop.night("active")
+    with pytest.raises(FileNotFoundError, match="none: expected a policy checkpoint"):
+        shop.night("after", active=shop.folder / "none")
+    assert not list(shop.folder.glob(".*"))
     with (
         unfinished(shop.folder / "after"),
         pytest.raises(BusyError, match="expected no other job that writes this folder"),

@@ -18,10 +18,13 @@ from sanderling.bundle import manifest
 from sanderling.cli.options import Json, Seed, check_creatable, finite
 from sanderling.cli.output import finish, note
 from sanderling.errors import TableError
+from sanderling_trainer.cli.choice_table import trained_text
 from sanderling_trainer.cli.options import (
     Cluster,
+    Dropout,
     Encoder,
     EncoderOf,
+    Epochs,
     Holdout,
     HorizonDays,
     InteractionLog,
@@ -45,48 +48,55 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the policy checkpoint to write.")],
     language_model: LanguageModelOption = "minilm",
     app: Annotated[str, typer.Option(help="Name of the app that the bundle will be for.")] = "app",
-    holdout: Holdout = 0.2,
+    holdout: Holdout = 0.1,
     lora: Annotated[
         bool, typer.Option("--lora", help="Fine-tune the language model on the log (LoRA).")
     ] = False,
     cluster: Cluster = None,
-    visit_hours: VisitHours = 0.0,
-    horizon_days: HorizonDays = 14.0,
+    visit_hours: VisitHours = None,
+    horizon_days: HorizonDays = None,
+    dropout: Dropout = None,
+    epochs: Epochs = None,
     wandb: Annotated[
         str | None, typer.Option(help="Also log metrics to this Weights & Biases project.")
     ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Train a policy from two tables: a supervised warm start, then the off-policy policy gradient.
+    """Train a policy from two tables. What is not given is chosen on inner windows of the log.
 
     Example: sanderling train --items items.parquet --interactions log.parquet --out checkpoint/
     """
     check_creatable(out)
 
     from sanderling_trainer.data.tables import read_catalog, read_interactions
+    from sanderling_trainer.policy.choose_settings import free_settings
     from sanderling_trainer.policy.model.config import Config
     from sanderling_trainer.policy.train import train as run
 
     catalog = read_catalog(items)
     log = read_interactions(interactions, catalog, latest=int(time.time()) + DAY_S)
-    chosen: dict[str, Any] = {"language_model": language_model, "seed": seed}
-    config = (
-        Config.for_visits(visit_hours, horizon_days, **chosen) if visit_hours else Config(**chosen)
-    )
+    flags: dict[str, Any] = {
+        "visit_hours": visit_hours,
+        "horizon_days": horizon_days,
+        "dropout": dropout,
+        "epochs": epochs,
+    }
+    given = {name: value for name, value in flags.items() if value is not None}
     trained = run(
         catalog,
         log,
         out,
-        config,
+        Config(language_model=language_model, seed=seed, **given),
         app=app,
         holdout=holdout,
+        choose=free_settings(given),
         lora=lora,
         address=cluster,
         wandb=wandb,
     )
     result = {"out": str(out), "seconds": trained.seconds, "metrics": trained.metrics}
-    finish(result, f"{_ranking(trained.metrics)}\ncheckpoint of release 1 -> {out}", as_json)
+    finish(result, f"{trained_text(trained.metrics)}\ncheckpoint of release 1 -> {out}", as_json)
 
 
 def evaluate(
@@ -349,15 +359,3 @@ def demo(
     )
     finished = Demo(out, settings, note).run(items, interactions)
     finish(finished.summary, finished.text, as_json)
-
-
-def _ranking(metrics: dict[str, object]) -> str:
-    lines = []
-    for table in metrics.get("ranking", []):  # type: ignore[attr-defined]
-        for model in table["models"]:
-            ndcg = next(value for name, value in model.items() if name.startswith("ndcg"))
-            lines.append(
-                f"{table['protocol']:<12}{model['name']:<14}"
-                f"nDCG {ndcg['value']:.4f}  ({table['users']} users)"
-            )
-    return "\n".join(lines)

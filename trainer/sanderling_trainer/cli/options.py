@@ -11,6 +11,12 @@ import typer
 
 from sanderling.cli.options import finite
 
+
+def finite_or_none(value: float | None) -> float | None:
+    """Check an optional number and return it unchanged: a callback."""
+    return None if value is None else finite(value)
+
+
 StoreUrl = Annotated[
     str,
     typer.Option("--store", help="Folder, or URL of an object store, that `collect` writes to."),
@@ -34,7 +40,10 @@ LanguageModelOption = Annotated[
 Holdout = Annotated[
     float,
     typer.Option(
-        min=0.0, max=0.9, callback=finite, help="Latest share of the log, kept for evaluation."
+        min=0.0,
+        max=0.9,
+        callback=finite,
+        help="Latest share of the log, kept for the report; what ships is fitted on it too.",
     ),
 ]
 Cluster = Annotated[
@@ -42,17 +51,33 @@ Cluster = Annotated[
     typer.Option(help="Address of a Ray cluster to train on; auto finds one or starts one here."),
 ]
 VisitHours = Annotated[
-    float,
+    float | None,
     typer.Option(
         min=0.0,
-        callback=finite,
-        help="Predict whole visits, which end at a gap of so many hours; 0: each event.",
+        callback=finite_or_none,
+        help="Predict whole visits, which end at a gap of so many hours; 0: each event."
+        " [default: chosen by the log]",
     ),
 ]
 HorizonDays = Annotated[
-    float,
+    float | None,
     typer.Option(
-        min=0.0, callback=finite, help="With visits: predict likes of the next so many days."
+        min=0.0,
+        callback=finite_or_none,
+        help="With visits: predict likes of the next so many days. [default: chosen by the log]",
+    ),
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option(min=1, help="Passes over the log. [default: chosen by the log]"),
+]
+Dropout = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        max=0.9,
+        callback=finite_or_none,
+        help="Share of the state hidden in a step. [default: chosen by the log]",
     ),
 ]
 

@@ -13,7 +13,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +41,7 @@ from sanderling_trainer.evaluation.trajectory_replay import Trajectory, trajecto
 from sanderling_trainer.event_log.reader import read_segments
 from sanderling_trainer.jobs.night_inputs import RetrainOptions
 from sanderling_trainer.jobs.retrain import retrain
+from sanderling_trainer.policy.choose_settings import SETTINGS
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.train import train
 
@@ -73,6 +74,9 @@ class DemoSettings:
     """Whether a device is killed and started again on slice 1."""
 
     config: Config = field(default_factory=Config)
+    choose: Collection[str] = SETTINGS
+    """The settings that `train` chooses by the log."""
+
     encoding: Encoding = field(default_factory=Encoding)
     thresholds: Thresholds | None = None
     """Of the bundle's gate; None for the defaults."""
@@ -164,19 +168,24 @@ class Demo:
         return catalog, log
 
     def _train(self, catalog: Catalog, log: Interactions) -> None:
+        # Not fitted on the part held out, which devices replay.
         trained = train(
-            catalog, log, self.out / "checkpoint", self.settings.config, app=APP, holdout=0.2
+            catalog,
+            log,
+            self.out / "checkpoint",
+            self.settings.config,
+            app=APP,
+            holdout=0.2,
+            choose=self.settings.choose,
+            refit=False,
         )
         for name, seconds in trained.seconds.items():
             self.seconds[f"train: {name}"] = seconds
         ranking = trained.metrics["ranking"]
         self.summary["ranking"] = ranking
-        self.summary["learning"] = {
-            name: trained.metrics[name] for name in ("warm_start", "policy_gradient")
-        }
-        values = [
-            f"{model['name']} {model['ndcg@10']['value']:.4f}" for model in ranking[-1]["models"]
-        ]
+        self.summary["learning"] = {"warm_start": trained.metrics["warm_start"]}
+        fold_in = next(table for table in ranking if table["protocol"] == "fold-in")
+        values = [f"{model['name']} {model['ndcg@10']['value']:.4f}" for model in fold_in["models"]]
         self._outcome = "nDCG@10, fold-in: " + ", ".join(values)
 
     def _build(self, checkpoint: Path, release: int, encoder_of: Path | None = None) -> BuildResult:

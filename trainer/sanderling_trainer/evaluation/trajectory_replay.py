@@ -8,14 +8,13 @@ states and comparisons are paired. Replay measures prediction, not the effect of
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.exploration import sequential
-from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.data.tables import Interactions
 
 
@@ -136,31 +135,3 @@ def replay(
         result.marginal[step, :k] = drawn.marginal
         result.clicks[step, :k] = [int(item) in clickable for item in shown]
     return result
-
-
-def replayed_decisions(replayed: Sequence[Trajectory], replays: Sequence[Replay]) -> Decisions:
-    """Return the slates of some replays as logged decisions.
-
-    Decision history i is that of `replayed[i]`, whose replay is `replays[i]`.
-    """
-    steps = [len(part.items) for part in replays]
-    history = np.repeat(np.arange(len(replays)), steps).astype(np.int64)
-    items = np.concatenate([part.items for part in replays])
-    clicks = np.concatenate([part.clicks for part in replays])
-    events_before = [
-        len(trajectory.before) + np.arange(count)
-        for trajectory, count in zip(replayed, steps, strict=True)
-    ]
-    contexts = [trajectory.contexts for trajectory in replayed]
-    return Decisions(
-        history=history,
-        position=np.concatenate(events_before),
-        items=items,
-        marginal=np.concatenate([part.marginal for part in replays]),
-        conditional=np.concatenate([part.conditional for part in replays]),
-        reward=np.where(clicks, 1.0, -1.0).astype(np.float32),
-        judged=items >= 0,
-        context=np.concatenate(contexts).astype(np.int64),
-        ranks=np.concatenate([part.ranks for part in replays]),
-        group=history,
-    )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from sanderling.events.schema import ClockReading, Event, Observation, Outcome, StateReset
 from sanderling_trainer.event_log import history_files
@@ -18,6 +19,8 @@ from sanderling_trainer.event_log.reader import EventLog
 
 # What the table does not keep, since no training needs it.
 NO_BOOT = "0" * 32
+
+INSTALLS_AT_ONCE = 1000
 
 
 def rows_of(log: EventLog, accounted: Mapping[str, int]) -> pa.Table:
@@ -67,6 +70,9 @@ class KnownHistory:
     _steps: pa.Table
     """Rows with an item, by install, number and step."""
 
+    _seqs: NDArray[np.int64]
+    """The column `seq` of these rows."""
+
     _place_of: dict[str, tuple[int, int]]
     """The first row of each install, and the one behind its last."""
 
@@ -81,16 +87,19 @@ class KnownHistory:
         codes = encoded.indices.to_numpy()
         bounds = [*np.flatnonzero(np.diff(codes, prepend=-1)).tolist(), len(codes)]
         place_of = dict(zip(encoded.dictionary.to_pylist(), pairwise(bounds), strict=True))
-        return KnownHistory(history_files.accounted_in(table), steps, place_of)
+        seqs = steps["seq"].to_numpy()
+        return KnownHistory(history_files.accounted_in(table), steps, seqs, place_of)
 
     def restored(self, log: EventLog) -> EventLog:
         """Return a log with the steps whose events are not in it any more."""
         installs = {install for install, _ in log.events} | set(log.last_seq)
         return self._added(log, installs & self._place_of.keys())
 
-    def others(self, installs: set[str]) -> EventLog:
-        """Return the steps of all installs but these."""
-        return self._added(EventLog(), self._place_of.keys() - installs)
+    def others(self, installs: set[str]) -> Iterator[EventLog]:
+        """Yield the steps of all installs but these, some installs at a time."""
+        names = sorted(self._place_of.keys() - installs)
+        for start in range(0, len(names), INSTALLS_AT_ONCE):
+            yield self._added(EventLog(), set(names[start : start + INSTALLS_AT_ONCE]))
 
     def _added(self, log: EventLog, installs: set[str]) -> EventLog:
         present: dict[str, set[int]] = defaultdict(set)
@@ -99,12 +108,16 @@ class KnownHistory:
                 present[install].update(event.seq for event in events)
 
         added: dict[tuple[str, str], list[Event]] = defaultdict(list)
-        time = dict(log.time)
+        time: dict[str, int] = {}
         for install in sorted(installs):
-            for event, at in self._events(install):
-                if event.seq not in present[install]:
-                    added[install, event.user].append(event)
-                    time[event.id] = at
+            # Mostly the log still has all of them.
+            if not present[install].issuperset(
+                self._seqs[slice(*self._place_of[install])].tolist()
+            ):
+                for event, at in self._events(install):
+                    if event.seq not in present[install]:
+                        added[install, event.user].append(event)
+                        time[event.id] = at
         if not added:
             return log
 
@@ -112,7 +125,7 @@ class KnownHistory:
             key: sorted([*log.events.get(key, []), *events], key=lambda event: event.seq)
             for key, events in added.items()
         }
-        return replace(log, events={**log.events, **merged}, time=time)
+        return replace(log, events={**log.events, **merged}, time={**log.time, **time})
 
     def _events(self, install: str) -> list[tuple[Observation | StateReset, int]]:
         """Return an install's steps as events with their times in ms, each number once."""

@@ -16,6 +16,7 @@ from sanderling_trainer.jobs.learner import learn
 from sanderling_trainer.jobs.night_inputs import Encoder, NightInputs
 from sanderling_trainer.policy.checkpoint import Checkpoint, CheckpointMetadata
 from sanderling_trainer.policy.living_catalog import hide_new_items
+from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training.context import TrainingContext
 
 MAX_GAP_DAYS = 28
@@ -29,7 +30,7 @@ def renewed_candidate(night: NightInputs) -> tuple[Checkpoint, str]:
     """
     renewed, lessons = night.renewed, night.lessons
     metadata = _next_metadata(night)
-    network = copy.deepcopy(renewed.network)
+    network = _copy(renewed.network)
     popularity = renewed.popularity
     done = f"unchanged: the log begins over {MAX_GAP_DAYS} days after it ends"
     if metadata.log_from - renewed.metadata.log_to <= MAX_GAP_DAYS * DAY:
@@ -50,6 +51,11 @@ def renewed_candidate(night: NightInputs) -> tuple[Checkpoint, str]:
         watermark=lessons.watermark,
     )
     return candidate, done
+
+
+def _copy(network: PolicyNetwork) -> PolicyNetwork:
+    """Return a copy that shares the text vectors, which may take most of the memory."""
+    return copy.deepcopy(network, {id(network.text): network.text})
 
 
 def _next_metadata(night: NightInputs) -> CheckpointMetadata:
@@ -92,7 +98,7 @@ def teach(night: NightInputs, candidate: Checkpoint, resume: Path) -> dict[str, 
 
 def judge(night: NightInputs, candidate: Checkpoint) -> dict[str, Any]:
     """Return the off-policy report of the candidate beside the active release."""
-    network = copy.deepcopy(night.renewed.network)
+    network = _copy(night.renewed.network)
     hide_new_items(network, night.change)
     network.contexts = torch.from_numpy(night.log.examples.contexts)
     network.to(candidate.network.bias.device)

@@ -86,7 +86,8 @@ def read_night(events: str, vocabulary: Vocabulary, times: PossibleTimes) -> Nig
             shown.update(_shown(log) & vocabulary.removed)
             installs.update(install for install, _ in log.events)
             yield examples(known.restored(log))
-        yield examples(known.others(installs))
+        for log in known.others(installs):
+            yield examples(log)
 
     merged = merge_examples(partitions())
     return NightLog(summary, merged, last_seq, pa.concat_tables(new_rows), frozenset(shown))

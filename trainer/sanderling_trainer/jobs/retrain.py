@@ -1,7 +1,8 @@
 """The retrain job: events, a checkpoint and perhaps a new catalog in; the next checkpoint and its
 off-policy report out.
 
-Idempotent: the same inputs and seed give the same checkpoint, or none if the release gate holds it.
+Idempotent: on a CPU the same inputs and seed give the same checkpoint, or none if the release gate
+holds it.
 It publishes nothing, and leaves the active checkpoint as it is.
 """
 
@@ -68,6 +69,7 @@ def retrain(
     Raises `FileExistsError` where `out` holds anything else, `BusyError` where another job writes
     it, and `TableError` for a faulty table.
     """
+    out = out.absolute()
     _check_is_ours(out)
     with unfinished(out) as folder:
         night = NightInputs.read(

@@ -15,11 +15,11 @@ from sanderling_trainer.jobs.lease import BusyError
 
 @contextmanager
 def unfinished(out: Path) -> Iterator[Path]:
-    """Hold the folder for unfinished work on `out`; it is removed unless the work fails.
+    """Hold the folder for unfinished work on `out`; it is removed when the work has ended.
 
     Raises `BusyError` where another process holds it. The lock of a killed process is free.
     """
-    folder = out.with_name(f".{out.name}.unfinished")
+    folder = out.absolute().with_name(f".{out.absolute().name}.unfinished")
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         try:
@@ -29,7 +29,13 @@ def unfinished(out: Path) -> Iterator[Path]:
         # The other process may have ended, and removed the folder, since the file was opened.
         if os.fstat(lock.fileno()).st_nlink == 0:
             raise _busy(out)
-        yield folder
+        try:
+            yield folder
+        except BaseException:
+            # What was begun waits for the next try.
+            if len(list(folder.iterdir())) == 1:
+                shutil.rmtree(folder)
+            raise
         shutil.rmtree(folder)
 
 

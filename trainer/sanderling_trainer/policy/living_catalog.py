@@ -72,13 +72,14 @@ def change_between(before: Catalog, after: Catalog) -> CatalogChange:
         )
 
     texts = [(before.texts[old_rows[row]], after.texts[row]) for row in kept]
+    changed = [(old.split(), new.split()) for old, new in texts if old != new]
     records = [(before.records[old_rows[row]], after.records[row]) for row in kept]
     remaining = set(after.ids)
     return CatalogChange(
         old_rows,
         removed=[item for item in before.ids if item not in remaining],
-        encoded_anew=sum(old != new for old, new in texts),
-        rewritten=sum(not set(old.split()) & set(new.split()) for old, new in texts),
+        encoded_anew=len(changed),
+        rewritten=sum(set(old).isdisjoint(new) for old, new in changed),
         changed_records=sum(old != new for old, new in records),
         without_text=sum(text == item for item, text in zip(after.ids, after.texts, strict=True)),
     )

@@ -1,6 +1,4 @@
-"""Rolls a policy network out along trajectories and logged histories: scores,
-replays, log policies.
-"""
+"""Scores of a policy network at a cut of the log, and its log π at logged decisions."""
 
 from __future__ import annotations
 
@@ -10,76 +8,47 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.logged_decisions import Decisions
-from sanderling_trainer.evaluation.trajectory_replay import (
-    Replay,
-    Trajectory,
-    replay,
-    replayed_decisions,
-)
-from sanderling_trainer.policy.model.config import Config
+from sanderling_trainer.evaluation.trajectory_replay import Trajectory
 from sanderling_trainer.policy.model.network import PolicyNetwork
-from sanderling_trainer.policy.training.batches import batches, decision_points
+from sanderling_trainer.policy.training.batches import batches, decision_points, groups
 from sanderling_trainer.policy.training.context import TrainingContext
 from sanderling_trainer.policy.training.objectives import log_policy_at, seen_items
 
+EVENTS = 16_384  # of histories, padding included, read at once
 DECISIONS = 2048  # scored at once, about; a row of scores is as long as the catalog
 
 
-def history_of(trajectory: Trajectory, kinds: NDArray[np.int64]) -> History:
-    """Return a trajectory's events as one history; `kinds` maps the log's codes to the policy's."""
-    before = len(trajectory.before)
-    events = before + len(trajectory.later)
-    return History(
-        items=np.concatenate([trajectory.before, trajectory.later]),
-        kinds=kinds[np.concatenate([trajectory.before_kinds, trajectory.kinds])],
-        liked=np.concatenate([np.zeros(before, np.bool_), trajectory.liked]),
-        contexts=np.concatenate([np.full(before, -1), trajectory.contexts]),
-        is_validation=np.arange(events) >= before,
-    )
-
-
 @torch.no_grad()
-def scores(
-    network: PolicyNetwork, trajectory: Trajectory, kinds: NDArray[np.int64]
+def scores_at_cut(
+    network: PolicyNetwork, users: Sequence[Trajectory], kinds: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """Return the scores float32 [s, n] before each of the s later events of a trajectory."""
-    device = network.bias.device
-    history = history_of(trajectory, kinds)
-    items = network.items()
-    sequence = torch.from_numpy(history.items)[None].to(device)
-    codes = torch.from_numpy(history.kinds)[None].to(device)
+    """Return the scores float32 [u, n] at the cut, in the context of the first event after it.
 
-    states = network.states(items, sequence, codes)[0, len(trajectory.before) : -1]
-    contexts = torch.from_numpy(trajectory.contexts).to(device)
-    return network.logits(network.users(states, contexts), items).cpu().numpy()
-
-
-def logged_replays(
-    network: PolicyNetwork,
-    trajectories: Sequence[Trajectory],
-    kinds: NDArray[np.int64],
-    config: Config,
-) -> tuple[list[History], Decisions, list[Replay]]:
-    """Replay trajectories with the network as the logging policy.
-
-    Returns the histories, the logged decisions, and the replays.
+    `kinds` maps the log's codes to the policy's.
     """
-    rng = np.random.default_rng(config.seed + 2)
-    histories = [history_of(trajectory, kinds) for trajectory in trajectories]
-    replays = [
-        replay(
-            trajectory,
-            scores(network, trajectory, kinds),
-            config.slate,
-            config.pool,
-            config.epsilon,
-            rng,
+    device = network.bias.device
+    items = network.items()
+    scored = np.empty((len(users), len(network.bias)), np.float32)
+    # A user without a history is a history of no events, which `groups` would leave out.
+    lengths = [len(user.before) + 1 for user in users]
+    for rows in groups(lengths, EVENTS):
+        sequence = np.full((len(rows), max(lengths[row] for row in rows)), -1, np.int64)
+        codes = np.zeros_like(sequence)
+        for place, row in enumerate(rows):
+            before = users[row].before
+            sequence[place, : len(before)] = before
+            codes[place, : len(before)] = kinds[users[row].before_kinds]
+
+        states = network.states(
+            items, torch.from_numpy(sequence).to(device), torch.from_numpy(codes).to(device)
         )
-        for trajectory in trajectories
-    ]
-    return histories, replayed_decisions(trajectories, replays), replays
+        last = torch.tensor([lengths[row] - 1 for row in rows], device=device)
+        contexts = [users[row].contexts[0] if len(users[row].contexts) else -1 for row in rows]
+        at_cut = states[torch.arange(len(rows), device=device), last]
+        vectors = network.users(at_cut, torch.tensor(contexts, device=device))
+        scored[rows] = network.logits(vectors, items).cpu().numpy()
+    return scored
 
 
 @torch.no_grad()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Config:
-    """Settings of a policy; the defaults are those of the demo."""
+    """Settings of a policy; `sanderling train` chooses some by the log (`choose_settings`)."""
 
     language_model: str = "minilm"
     """A Hugging Face id or folder, or "minilm" for the packaged all-MiniLM-L6-v2."""
@@ -30,6 +29,9 @@ class Config:
 
     linear_start: bool = True
     """Initialize from the closed-form linear recommender of the log instead of at random."""
+
+    ridge: float = 200.0
+    """λ of that linear recommender: the more events an item has, the larger."""
 
     id_dropout: float = 0.2
     """Share of items whose residual is hidden in a step, so that text alone must work too."""
@@ -51,6 +53,9 @@ class Config:
 
     epochs: int = 40
     """Maximal passes over the log in the warm start, which stops early on the inner split."""
+
+    stop_after: int = 0
+    """Of these epochs, which plan the learning rate, only so many are run; all with 0."""
 
     learning_rate: float = 4e-3
     """Of the warm start: AdamW, a linear warm-up, then one cosine."""
@@ -125,13 +130,3 @@ class Config:
     def epsilons(self, slots: int) -> NDArray[np.float64]:
         """Return the ε of each slot of a slate, float64 [1, slots]."""
         return np.where(np.arange(slots) < self.guarded, 0.0, self.epsilon)[None]
-
-    @classmethod
-    def for_visits(cls, hours: float, horizon_days: float, **settings: Any) -> Config:
-        """Return the configuration for apps whose users come in visits, such as shops.
-
-        Fewer and smaller steps, and dropout, as chosen on a shop's validation window
-        (`python -m bench quality`).
-        """
-        defaults = {"dropout": 0.4, "learning_rate": 1.5e-3, "epochs": 4}
-        return cls(visit_hours=hours, horizon_days=horizon_days, **{**defaults, **settings})

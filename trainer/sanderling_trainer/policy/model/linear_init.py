@@ -22,15 +22,21 @@ from scipy.sparse.linalg import svds
 from sanderling_trainer.data.histories import History
 from sanderling_trainer.policy.model.network import PolicyNetwork
 
-RIDGE = 200.0  # λ
+DENSE = 1_000_000
+"""Users times items up to which the whole decomposition is computed: the iterative one may restart
+at random on small matrices."""
+
 HORIZON = 300.0  # events until a channel has forgotten to 1/e
 GAIN = 0.5  # of the linear map
 SHRINK = 0.3  # what is left of the random initialization beside it
 
 
-def ridge_factors(histories: Sequence[History], items: int, rank: int) -> NDArray[np.float32]:
-    """Return q float32 [n, r] from the likes before the inner split; r <= rank is
-    what the log allows.
+def singular_vectors(
+    histories: Sequence[History], items: int, rank: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return σ [r] and V [n, r] of the likes before the inner split, the largest σ last.
+
+    r <= rank is what the log allows.
     """
     liked = [history.items[history.liked & ~history.is_validation] for history in histories]
     users = np.repeat(np.arange(len(liked)), [len(rows) for rows in liked])
@@ -41,11 +47,23 @@ def ridge_factors(histories: Sequence[History], items: int, rank: int) -> NDArra
 
     rank = min(rank, min(x.shape) - 1)
     if rank < 1 or not len(rows):
-        return np.zeros((items, 0), np.float32)
+        return np.zeros(0, np.float32), np.zeros((items, 0), np.float32)
+
+    if x.shape[0] * x.shape[1] <= DENSE:
+        _, sigma, v = np.linalg.svd(x.toarray(), full_matrices=False)
+        return sigma[:rank][::-1], v[:rank][::-1].T
 
     # A fixed starting vector makes the decomposition the same in every run.
     _, sigma, v = svds(x, k=rank, v0=np.ones(min(x.shape), np.float32))
-    return (v * np.sqrt(sigma**2 / (sigma**2 + RIDGE))[:, None]).T.astype(np.float32)
+    return sigma, v.T
+
+
+def ridge_factors(
+    histories: Sequence[History], items: int, rank: int, ridge: float
+) -> NDArray[np.float32]:
+    """Return q float32 [n, r] with the ridge penalty λ."""
+    sigma, v = singular_vectors(histories, items, rank)
+    return (v * np.sqrt(sigma**2 / (sigma**2 + ridge))).astype(np.float32)
 
 
 @torch.no_grad()

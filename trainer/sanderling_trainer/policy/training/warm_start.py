@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +28,11 @@ from sanderling_trainer.policy.training.training_state import (
 PATIENCE = 4  # epochs
 
 
-def warm_start(context: TrainingContext, resume: Path | None = None) -> TrainingCurves:
+def warm_start(
+    context: TrainingContext,
+    resume: Path | None = None,
+    after_epoch: Callable[[int], object] | None = None,
+) -> TrainingCurves:
     """Train the network by cross-entropy on the events before the inner split; return the curves.
 
     The softmax is over the whole catalog, or over a corrected sample of one larger than
@@ -36,8 +40,12 @@ def warm_start(context: TrainingContext, resume: Path | None = None) -> Training
     after a quarter of all epochs at the earliest, and keeps the best parameters; without validation
     events it runs to the end.
 
+    Of the `config.epochs` that the learning rate is planned for, only `config.stop_after` are run
+    where that is given.
+
     resume: a file that is written after every epoch and read if it is there. On a CPU an
     interrupted run then ends, bit for bit, as if it had not been interrupted.
+    after_epoch: called after each epoch with the number of finished ones.
 
     Processes joined by `torch.distributed` train one network together. The process keeps the memory
     that it frees (`glibc_malloc`).
@@ -50,7 +58,7 @@ def warm_start(context: TrainingContext, resume: Path | None = None) -> Training
     state = start_or_resume(context.network, optimizer, config.seed, resume)
 
     is_first = distributed.rank() == 0
-    epochs = range(state.epoch, config.epochs)
+    epochs = range(state.epoch, min(config.epochs, config.stop_after or config.epochs))
     with tqdm(
         epochs, "warm start", initial=state.epoch, unit="epoch", disable=not is_first
     ) as progress:
@@ -63,6 +71,8 @@ def warm_start(context: TrainingContext, resume: Path | None = None) -> Training
                 context.metric_logger.log("warm start", epoch, values)
 
             state.finish_epoch(epoch, values)
+            if after_epoch is not None:
+                after_epoch(epoch + 1)
             if state.epochs_since_best >= PATIENCE and epoch >= config.epochs // 4:
                 break
 

@@ -1,0 +1,307 @@
+"""Chooses a policy's settings by the log itself, on several inner windows.
+
+Statistics of the log say which candidates can suit it. They are screened on the earliest window
+with a part of the users; the best is fitted on the others whole, which also gives the number of
+epochs. Baselines tuned over the same windows stand beside it. All fits together take at most three
+times as many steps as the fit that follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sanderling_trainer.data.histories import kind_codes
+from sanderling_trainer.data.tables import Interactions
+from sanderling_trainer.evaluation.inner_windows import Window, windows
+from sanderling_trainer.evaluation.peers import TunedPeer, tune_peers
+from sanderling_trainer.policy.fit import FitOptions, TextVectors, TrainingPart, fit_policy
+from sanderling_trainer.policy.log_statistics import LogStatistics
+from sanderling_trainer.policy.model import linear_init
+from sanderling_trainer.policy.model.config import Config
+from sanderling_trainer.policy.model.network import PolicyNetwork
+from sanderling_trainer.policy.rollout import scores_at_cut
+
+SETTINGS = (
+    "visit_hours",
+    "horizon_days",
+    "dropout",
+    "id_dropout",
+    "learning_rate",
+    "epochs",
+    "stop_after",
+    "ridge",
+)
+"""The settings of `Config` that can be chosen."""
+
+MAX_EVENTS = 1_000_000
+"""A larger log is chosen by a sample of its users."""
+
+RIDGES = (1.0, 5.0, 25.0, 100.0, 400.0)
+SCREENING = 1.0  # of one fit, all candidates together
+
+VISITS = {"dropout": 0.4, "learning_rate": 1.5e-3, "epochs": 6}
+SINGLE = {"visit_hours": 0.0, "horizon_days": 0.0}
+
+POLICY = "Sanderling"
+
+Values = NDArray[np.float64]
+
+
+def free_settings(given: Collection[str]) -> frozenset[str]:
+    """Return the settings to choose where those of `given` are fixed."""
+    free = frozenset(SETTINGS) - frozenset(given)
+    return free - {"stop_after"} if "epochs" in given else free
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A way to train the policy."""
+
+    name: str
+    changes: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one model reached on the inner windows."""
+
+    name: str
+    settings: dict[str, Any]
+
+    ndcg: dict[str, Values]
+    """nDCG@10 of the users of each window, by its name."""
+
+    stage: str
+
+    @property
+    def mean(self) -> float:
+        """The mean over windows of the mean over users."""
+        return float(np.mean([values.mean() for values in self.ndcg.values()]))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row with each window's mean and number of users, ready for JSON."""
+        reached = {
+            name: {"ndcg@10": float(values.mean()), "users": len(values)}
+            for name, values in self.ndcg.items()
+        }
+        return {
+            "model": self.name,
+            "settings": self.settings,
+            "stage": self.stage,
+            "windows": reached,
+            "mean": self.mean,
+        }
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The configuration to fit with, and why."""
+
+    config: Config
+    repeats: bool
+    statistics: LogStatistics
+
+    rows: list[Row] = field(default_factory=list)
+    """Everything that was tried; empty where there was no window to try it on."""
+
+    peers: list[TunedPeer] = field(default_factory=list)
+
+    steps: float = 0.0
+    """What the fits on windows cost, in events times epochs."""
+
+    @property
+    def loses(self) -> bool:
+        """Whether a baseline was better than the policy on the windows both were measured on."""
+        compared = [row for row in self.rows if row.stage == "compared"]
+        return len(compared) > 1 and compared[0].name != POLICY
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the choice, ready for JSON."""
+        return {
+            "log": self.statistics.as_dict(),
+            "repeats": self.repeats,
+            "settings": {name: getattr(self.config, name) for name in SETTINGS},
+            "loses": self.loses,
+            "tried": [row.as_dict() for row in self.rows],
+        }
+
+
+def choose(
+    log: Interactions, items: int, config: Config, free: Collection[str], vectors: TextVectors
+) -> Choice:
+    """Return the choice for a log in order of time; of `SETTINGS` only those of `free` change.
+
+    Where nothing is free nothing is fitted.
+
+    items: n, the size of the catalog.
+    """
+    rng = np.random.default_rng(config.seed)
+    statistics = LogStatistics.of(log)
+    if not free:
+        return Choice(config, statistics.repeats, statistics)
+    tried = _sample(log, MAX_EVENTS / len(log), rng)
+    search = _Search(
+        config=config,
+        free=frozenset(free),
+        statistics=statistics,
+        windows=windows(tried, statistics.repeats, rng),
+        items=items,
+        vectors=vectors,
+        rng=rng,
+        events=len(tried),
+    )
+    return search.run()
+
+
+def candidates(statistics: LogStatistics, config: Config, free: Collection[str]) -> list[Candidate]:
+    """Return the ways to train that can suit a log, the likeliest first."""
+    hours = statistics.visit_hours if "visit_hours" in free else config.visit_hours
+    fixed_single = "visit_hours" not in free and config.visit_hours == 0
+    fixed_visits = "visit_hours" not in free and config.visit_hours > 0
+
+    found = []
+    if fixed_visits or (statistics.may_visit and not fixed_single):
+        horizons = (14.0, 30.0) if "horizon_days" in free else (config.horizon_days,)
+        found += [
+            Candidate(
+                f"visits of {hours:g} h, {days:g} days",
+                {"visit_hours": hours, "horizon_days": days, **VISITS},
+            )
+            for days in horizons
+        ]
+    if not found or (statistics.may_be_single and not fixed_visits):
+        found += [
+            Candidate(
+                "single events", SINGLE | {"dropout": 0.2, "learning_rate": 2e-3, "epochs": 10}
+            ),
+            Candidate(
+                "single events, ids alone",
+                SINGLE | {"dropout": 0.2, "learning_rate": 4e-3, "epochs": 10, "id_dropout": 0.0},
+            ),
+        ]
+    freed = [
+        replace(one, changes={name: value for name, value in one.changes.items() if name in free})
+        for one in found
+    ]
+    return [
+        one for at, one in enumerate(freed) if one.changes not in [x.changes for x in freed[:at]]
+    ]
+
+
+@dataclass
+class _Search:
+    """One search; `run` returns its choice."""
+
+    config: Config
+    free: frozenset[str]
+    statistics: LogStatistics
+    windows: list[Window]
+    items: int
+    vectors: TextVectors
+    rng: np.random.Generator
+    events: int
+
+    steps: float = 0.0
+    rows: list[Row] = field(default_factory=list)
+
+    def run(self) -> Choice:
+        if not self.windows:
+            first = candidates(self.statistics, self.config, self.free)[0]
+            config = replace(self.config, **first.changes)
+            return Choice(config, self.statistics.repeats, self.statistics)
+
+        config = self._with_ridge()
+        found = candidates(self.statistics, config, self.free)
+        compared = self.windows
+        best = found[0]
+        if len(found) > 1 and len(self.windows) > 1:
+            best = self._screen(found, config)
+            compared = self.windows[1:]
+
+        config = self._epochs(replace(config, **best.changes), compared)
+        peers = tune_peers(compared, self.items)
+        names = [window.name for window in compared]
+        self.rows += [
+            Row(peer.name, peer.settings, dict(zip(names, peer.ndcg, strict=True)), "compared")
+            for peer in peers
+        ]
+        self.rows.sort(key=lambda row: (row.stage == "screened", -row.mean))
+        return Choice(
+            config, self.statistics.repeats, self.statistics, self.rows, peers, self.steps
+        )
+
+    def _with_ridge(self) -> Config:
+        """Return the configuration with the linear start that ranks best, which costs no fit."""
+        if "ridge" not in self.free or not self.config.linear_start:
+            return self.config
+        reached: dict[float, list[Values]] = {ridge: [] for ridge in RIDGES}
+        for window in self.windows:
+            histories = self._part(window.past).histories
+            sigma, v = linear_init.singular_vectors(histories, self.items, self.config.dim)
+            users = np.stack([v[user.before].sum(axis=0) for user in window.users])
+            for ridge in RIDGES:
+                shrunk = sigma**2 / (sigma**2 + ridge)
+                reached[ridge].append(window.ndcg((users * shrunk) @ v.T))
+        best = max(RIDGES, key=lambda ridge: np.mean([values.mean() for values in reached[ridge]]))
+        named = {
+            window.name: values for window, values in zip(self.windows, reached[best], strict=True)
+        }
+        self.rows.append(Row("linear start", {"ridge": best}, named, "start"))
+        return replace(self.config, ridge=best)
+
+    def _screen(self, found: Sequence[Candidate], config: Config) -> Candidate:
+        """Return the candidate that is best at its best epoch on the earliest window."""
+        window = self.windows[0]
+        configs = [replace(config, **one.changes) for one in found]
+        # All candidates together cost about one fit of the whole log.
+        share = min(1.0, SCREENING / (len(found) * len(window.past) / self.events))
+        part = self._part(_sample(window.past, share, self.rng))
+        curves = [self._curve(part, each, window) for each in configs]
+        for one, curve in zip(found, curves, strict=True):
+            top = max(curve, key=lambda values: values.mean())
+            self.rows.append(Row(one.name, dict(one.changes), {window.name: top}, "screened"))
+        reached = [max(values.mean() for values in curve) for curve in curves]
+        return found[int(np.argmax(reached))]
+
+    def _epochs(self, config: Config, compared: Sequence[Window]) -> Config:
+        """Fit on whole windows; return the configuration with the epochs that were best."""
+        curves = [self._curve(self._part(window.past), config, window) for window in compared]
+        means = np.mean([[values.mean() for values in curve] for curve in curves], axis=0)
+        best = int(np.argmax(means))
+        if "stop_after" in self.free:
+            config = replace(config, stop_after=best + 1)
+        else:
+            best = len(means) - 1
+        reached = {window.name: curve[best] for window, curve in zip(compared, curves, strict=True)}
+        settings = {name: getattr(config, name) for name in SETTINGS}
+        self.rows.append(Row(POLICY, settings, reached, "compared"))
+        return config
+
+    def _curve(self, part: TrainingPart, config: Config, window: Window) -> list[Values]:
+        """Fit; return nDCG@10 of the window's users after each epoch."""
+        curve: list[Values] = []
+        codes = kind_codes(part.log.kinds, part.kinds)
+
+        def measure(network: PolicyNetwork, epoch: int) -> None:
+            curve.append(window.ndcg(scores_at_cut(network, window.users, codes)))
+
+        fit = fit_policy(part, config, self.vectors, FitOptions(after_epoch=measure))
+        self.steps += len(fit.curves.loss) * len(part.log)
+        return curve
+
+    def _part(self, log: Interactions) -> TrainingPart:
+        return TrainingPart(log, self.items, self.statistics.repeats)
+
+
+def _sample(log: Interactions, share: float, rng: np.random.Generator) -> Interactions:
+    """Return the events of a share of the users, drawn at random; all where it is 1 or more."""
+    if share >= 1.0:
+        return log
+    users = np.unique(log.user)
+    kept = rng.choice(users, max(1, int(share * len(users))), replace=False)
+    return log.select(np.isin(log.user, kept))
