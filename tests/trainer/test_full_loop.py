@@ -17,6 +17,7 @@ from sanderling_quantize.encoders.build_encoder import Encoding
 from sanderling_quantize.gate import Thresholds
 from sanderling_trainer.demo.report import table
 from sanderling_trainer.demo.run import Demo, DemoSettings
+from sanderling_trainer.evaluation import ope
 from sanderling_trainer.policy.model.config import Config
 from tests.support.worlds import write_checkerboard, write_language_model
 
@@ -189,9 +190,7 @@ def test_a_held_candidate_leaves_no_checkpoint(finished, tmp_path, shell, monkey
     """Where the release gate holds, retrain exits with 3 and writes metrics.json alone."""
     out = finished[0]
     strict = ope.GateThresholds(min_decisions=10**6)
-    monkeypatch.setattr(
-        "sanderling_trainer.evaluation.ope.report.GateThresholds", lambda: strict
-    )
+    monkeypatch.setattr("sanderling_trainer.evaluation.ope.report.GateThresholds", lambda: strict)
     held = shell.json(
         *retrain_arguments(out, tmp_path / "next"),
         *("--bundle", tmp_path / "bundle"),

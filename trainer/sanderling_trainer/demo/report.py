@@ -165,7 +165,8 @@ def _ranking(summary: Mapping[str, Any]) -> list[str]:
 
 def _off_policy(summary: Mapping[str, Any]) -> list[str]:
     ope = summary.get("ope") or {}
-    lines = [_estimate_line(row) for row in ope.get("estimates", [])]
+    lines = [ope["sentence"]] if ope.get("sentence") else []
+    lines += [_estimate_line(row) for row in ope.get("estimates", [])]
     for reason, count in (ope.get("left_out") or {}).items():
         lines.append(f"left out: {whole(count)} decisions, {reason}")
     lines += release_gate(summary)
