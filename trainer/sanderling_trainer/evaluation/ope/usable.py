@@ -98,7 +98,7 @@ def regular_slots(decisions: Decisions) -> Decisions:
         return decisions
     slot = np.arange(decisions.items.shape[1])
     newcomer = decisions.newcomer & (slot < decisions.slots[:, None])
-    above = np.cumsum(newcomer, axis=1) - newcomer
+    above: NDArray[np.int64] = np.cumsum(newcomer, axis=1) - newcomer
     could = (above < decisions.newcomers[:, None]) & (slot >= decisions.guarded[:, None])
     passed = np.where(could, 1.0 - decisions.newcomer_rate[:, None], 1.0)
     conditional = decisions.conditional / np.maximum(passed, 1e-300)
