@@ -20,7 +20,7 @@ from sanderling.bundle.manifest import Exploration
 from sanderling.exploration import schemes
 from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.evaluation import ope
-from sanderling_trainer.evaluation.ope.paired_difference import contradictions
+from sanderling_trainer.evaluation.ope.relative_difference import contradictions
 from sanderling_trainer.evaluation.ope.sentence import sentence
 
 pytestmark = pytest.mark.lab

@@ -1,17 +1,18 @@
 """Off-policy evaluation of slates: the click rate that another policy would have had.
 
-    propensities   a policy's probabilities of what was shown, and importance weights
-    estimators     the estimators as formulas: arrays in, an array out, each with its source
-    reward_model   cross-fitted predictions of clicks, for the estimators that need them
-    aggregation    one pass over a log, block by block
-    estimate       all estimators on one log, with intervals, diagnostics and refusals
-    examination    how much each slot is looked at, from what was explored
-    paired_difference   a candidate's click rate minus the active policy's, directly
-    release_gate   ship, canary or hold, and why
-    canary         the sequential test of a release on a few per cent of the devices
-    sentence       the verdict in one sentence
-    usable         which logged decisions can be judged
-    report         from logged decisions to a JSON report
+    propensities         a policy's probabilities of what was shown, and importance weights
+    estimators           the estimators as formulas: arrays in, an array out, each with its source
+    reward_model         cross-fitted predictions of clicks, for the estimators that need them
+    aggregation          one pass over a log, block by block
+    estimate             all estimators on one log, with intervals, diagnostics and refusals
+    examination          how much each slot is looked at, from what was explored
+    paired_difference    the candidate's clicks minus the active policy's, directly
+    relative_difference  their ratio, with its error and the bounds on what the log never shows
+    release_gate         ship, canary or hold, and why
+    canary               the sequential test of a release on a few per cent of the devices
+    sentence             the verdict in one sentence
+    usable               which logged decisions can be judged
+    report               from logged decisions to a JSON report
 
 docs/MATH.md has the formulas. Independent of networks and training.
 """
@@ -22,10 +23,8 @@ from sanderling_trainer.evaluation.ope.estimators import WEIGHT_CAP
 from sanderling_trainer.evaluation.ope.examination import Examination, fit_examination
 from sanderling_trainer.evaluation.ope.paired_difference import (
     Orders,
-    RelativeDifference,
     Slates,
     Sums,
-    relative_difference,
     sums_by_unit,
 )
 from sanderling_trainer.evaluation.ope.propensities import (
@@ -35,6 +34,10 @@ from sanderling_trainer.evaluation.ope.propensities import (
     max_weights,
     sequential_propensities,
     unsupported_mass,
+)
+from sanderling_trainer.evaluation.ope.relative_difference import (
+    RelativeDifference,
+    relative_difference,
 )
 from sanderling_trainer.evaluation.ope.release_gate import (
     CANARY,

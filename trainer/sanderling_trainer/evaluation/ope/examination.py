@@ -29,14 +29,14 @@ class Examination(NamedTuple):
     influence: Floats
     """How much each decision moved the coefficients, float64 [m, 2]."""
 
+    basis: Floats
+    """The two functions of the slot that the coefficients multiply, float64 [K, 2]."""
+
     def curve(self, coefficients: Floats | None = None) -> Floats:
         """Return θ float64 [K], the largest 1, for other coefficients if given."""
         chosen = self.coefficients if coefficients is None else coefficients
         logarithm = self.basis @ chosen
         return np.asarray(np.exp(logarithm - logarithm.max(initial=-np.inf)))
-
-    basis: Floats
-    """The two functions of the slot that the coefficients multiply, float64 [K, 2]."""
 
 
 def fit_examination(reward: Floats, explored: Bools, count: Floats) -> Examination:

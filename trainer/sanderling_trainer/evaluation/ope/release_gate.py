@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from sanderling_trainer.evaluation.ope.paired_difference import (
+from sanderling_trainer.evaluation.ope.paired_difference import Sums
+from sanderling_trainer.evaluation.ope.relative_difference import (
     RelativeDifference,
-    Sums,
     contradictions,
     relative_difference,
 )

@@ -19,7 +19,6 @@ from sanderling_trainer.evaluation.ope.paired_difference import (
     Orders,
     Slates,
     Sums,
-    relative_difference,
     sums_by_unit,
 )
 from sanderling_trainer.evaluation.ope.propensities import (
@@ -27,6 +26,7 @@ from sanderling_trainer.evaluation.ope.propensities import (
     sequential_propensities,
     unsupported_mass,
 )
+from sanderling_trainer.evaluation.ope.relative_difference import relative_difference
 from sanderling_trainer.evaluation.ope.release_gate import (
     HOLD,
     PRIMARY,
