@@ -270,7 +270,7 @@ def test_the_report_counts_what_it_leaves_out_and_why():
     log.epsilon[7] = 0.2
     log.capped[8] = True
     log.flip_probability[9] = 0.1
-    log.epsilon[10] = 0.0
+    replace_decision(log, 10, SLOTS, POOL, 0.0)
     report = report_of(log, sample)
     counts = {
         reason.split(",")[0].split("(")[0].strip(): count
@@ -306,7 +306,7 @@ def test_guarded_slots_are_evaluated_and_other_schemes_left_out():
         drawn = schemes.draw(plan, SLOTS, np.zeros(POOL), rng.random((SLOTS, 2)).tolist())
         log.ranks[at], log.items[at], log.guarded[at] = drawn.ranks, drawn.ranks, plan.guarded
         log.conditional[at], log.marginal[at] = drawn.conditional, drawn.marginal
-    report = report_of(log, sample)
+    report = report_of(log, sample, ACTIVE._replace(guarded=1))
     assert report["decisions"] == 200
     assert report["left_out"] == {"propensities that rank, pool and ε do not explain": 200}
 
@@ -327,13 +327,14 @@ def test_slates_with_newcomers_are_judged_without_those_slots():
     rate = LOGGING * 0.4
     log.newcomers[:], log.newcomer_rate[:] = 2, rate
     log.epsilon[:] = ope.regular_epsilon(LOGGING, rate)
-    active = ACTIVE._replace(newcomers=0.4)
+    active = ACTIVE._replace(guarded=1, newcomers=0.4)
     decisions, slates, left_out = ope.usable(log, active)
     assert left_out == {}
     assert int(slates.lengths.sum()) == 3000 - shown
     assert int(slates.log.judged.sum()) == 3000 - shown
     assert (decisions.items < POOL).all()
-    assert ope.usable(log, ACTIVE)[2] == {"a pool or an ε that the release does not have": 1000}
+    other = active._replace(newcomers=0.2)
+    assert ope.usable(log, other)[2] == {"a pool or an ε that the release does not have": 1000}
 
 
 def test_decisions_with_different_pools_are_evaluated_together():
@@ -470,6 +471,9 @@ def test_longer_slates_are_cut_to_the_usual_length():
         left = [item for item in range(POOL) if item not in log.items[at, :SLOTS]]
         log.items[at, SLOTS:] = log.ranks[at, SLOTS:] = left[:2]
     log.slots[:] = np.where(np.arange(1000) < 40, SLOTS + 2, SLOTS)
+    longer = ope.sequential_propensities(log.ranks[:40], SLOTS + 2, POOL, LOGGING)
+    log.conditional[:40, SLOTS:] = longer.conditional[:, SLOTS:]
+    log.marginal[:40, SLOTS:] = longer.marginal[:, SLOTS:]
     short = report_of(decisions_of(sample), sample)
     assert report_of(log, sample) == short
     assert short["left_out"] == {}

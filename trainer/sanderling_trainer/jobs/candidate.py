@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.evaluation import ope
+from sanderling_trainer.jobs.trust import active_policy
 from sanderling_trainer.policy import rollout
 from sanderling_trainer.policy.checkpoint import CheckpointMetadata
 from sanderling_trainer.policy.training.context import TrainingContext
@@ -40,8 +41,7 @@ def judge_candidate(
             epsilon=np.where((judged.newcomers > 0)[:, None], regular, epsilon),
         )
 
-    config = active.config
-    policy = ope.ActivePolicy(metadata.release, config.pool, config.epsilon, config.newcomers)
+    policy = active_policy(metadata, active.config)
     rng = np.random.default_rng(candidate.config.seed)
     n_items = len(active.network.bias)
     return ope.evaluate_candidate(decisions, policy, orders_at, n_items, rng)

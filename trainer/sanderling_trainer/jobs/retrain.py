@@ -96,8 +96,7 @@ def _run(night: NightInputs, out: Path, folder: Path) -> RetrainResult:
     verdict = SHIP
     sentence = f"Release {release} is shipped to all: only its catalog and popularity are new."
     if is_enough:
-        resume = folder / f"warm-start-{night.fingerprint[:16]}.pt"
-        metrics |= teach(night, candidate, resume)
+        metrics["learning"] = teach(night, candidate)
         metrics["ope"] = judge(night, candidate)
         sentence = metrics["ope"]["sentence"]
         verdict = metrics["ope"]["gate"]["verdict"]

@@ -11,6 +11,7 @@
     release_gate         ship, canary or hold, and why
     canary               the sequential test of a release on a few per cent of the devices
     sentence             the verdict in one sentence
+    plausibility         which logged decisions an engine can have made, for learning too
     usable               which logged decisions can be judged
     report               from logged decisions to a JSON report
 
@@ -27,6 +28,7 @@ from sanderling_trainer.evaluation.ope.paired_difference import (
     Sums,
     sums_by_unit,
 )
+from sanderling_trainer.evaluation.ope.plausibility import ActivePolicy, plausible
 from sanderling_trainer.evaluation.ope.propensities import (
     Propensities,
     examined_by_rank,
@@ -55,7 +57,7 @@ from sanderling_trainer.evaluation.ope.reward_model import (
     expected_rewards,
     fit_reward_model,
 )
-from sanderling_trainer.evaluation.ope.usable import ActivePolicy, regular_epsilon, usable
+from sanderling_trainer.evaluation.ope.usable import regular_epsilon, usable
 
 __all__ = [
     "CANARY",
@@ -87,6 +89,7 @@ __all__ = [
     "importance_weights",
     "judge",
     "max_weights",
+    "plausible",
     "regular_epsilon",
     "relative_difference",
     "sequential_propensities",

@@ -21,6 +21,7 @@ from sanderling_trainer.evaluation.ope.paired_difference import (
     Sums,
     sums_by_unit,
 )
+from sanderling_trainer.evaluation.ope.plausibility import ActivePolicy
 from sanderling_trainer.evaluation.ope.propensities import (
     max_weights,
     sequential_propensities,
@@ -42,7 +43,7 @@ from sanderling_trainer.evaluation.ope.reward_model import (
     fit_reward_model,
 )
 from sanderling_trainer.evaluation.ope.sentence import sentence
-from sanderling_trainer.evaluation.ope.usable import ActivePolicy, usable
+from sanderling_trainer.evaluation.ope.usable import usable
 
 INTERVALS_FOR_ANY_SIZE = ("bernstein", "betting")
 

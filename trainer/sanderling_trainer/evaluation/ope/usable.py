@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling_trainer.data.logged_decisions import MAX_SHEDDING_WEIGHT, Decisions
+from sanderling_trainer.data.logged_decisions import MAX_SHEDDING_WEIGHT, SCHEMES, Decisions
 from sanderling_trainer.evaluation.ope.aggregation import SlateLog, take_rows
 from sanderling_trainer.evaluation.ope.estimate import invalid_decisions
 from sanderling_trainer.evaluation.ope.paired_difference import Slates
+from sanderling_trainer.evaluation.ope.plausibility import ActivePolicy, plausible
 from sanderling_trainer.evaluation.ope.propensities import Propensities, sequential_propensities
 
 Bools = NDArray[np.bool_]
@@ -21,28 +22,13 @@ USUAL_SHARE = 0.05
 """Slates are judged in as many slots as at least this share of them has."""
 
 
-class ActivePolicy(NamedTuple):
-    """The policy that took the logged decisions."""
-
-    release: int
-
-    pool: int
-    """How many of its best items it explores among."""
-
-    epsilon: float
-    """Its exploration rate."""
-
-    newcomers: float = 0.0
-    """The share of explored slots that show newcomers, while there are any."""
-
-
 def usable(decisions: Decisions, active: ActivePolicy) -> tuple[Decisions, Slates, dict[str, int]]:
     """Return the usable decisions, their slates, and how many are left out for which first reason.
 
-    The cheap checks come first: a forged pool or slate length must not decide how large the tables
-    for all decisions are.
+    The cheap checks come first: a forged slate length must not decide how large the tables for all
+    decisions are.
     """
-    left_out: dict[str, int] = {}
+    decisions, left_out = plausible(decisions, active)
     decisions = decisions.take(_keep(_foreign(decisions, active), len(decisions), left_out))
     decisions = regular_slots(decisions)
     decisions = decisions.truncate(_usual_length(decisions))
@@ -128,7 +114,7 @@ def _keep(reasons: Iterable[tuple[str, Any]], m: int, left_out: dict[str, int]) 
     """Return which of m decisions no reason excludes, and add the others to `left_out`."""
     keep = np.ones(m, np.bool_)
     for reason, excluded in reasons:
-        left_out[reason] = int((keep & excluded).sum())
+        left_out[reason] = left_out.get(reason, 0) + int((keep & excluded).sum())
         keep &= ~excluded
     return keep
 
@@ -136,14 +122,8 @@ def _keep(reasons: Iterable[tuple[str, Any]], m: int, left_out: dict[str, int]) 
 def _foreign(decisions: Decisions, active: ActivePolicy) -> Iterator[tuple[str, Any]]:
     yield "decided by another release", decisions.release != active.release
 
-    unknown = decisions.pool > np.maximum(active.pool, decisions.slots)
-    rate = active.epsilon * active.newcomers
-    epsilon = np.where(
-        decisions.newcomers > 0, regular_epsilon(active.epsilon, rate), active.epsilon
-    )
-    unknown |= ~np.isclose(decisions.epsilon, epsilon, rtol=1e-9) & (decisions.epsilon != 0.0)
-    unknown |= (decisions.newcomers > 0) & ~np.isclose(decisions.newcomer_rate, rate, rtol=1e-9)
-    yield "a pool or an ε that the release does not have", unknown
+    other_scheme = decisions.scheme != SCHEMES.index("sequential")
+    yield "drawn by another scheme than sequential, which cannot be replayed here", other_scheme
 
     # The candidate would have been asked for the same, and the log shows nothing of what it differs
     # in.
