@@ -238,7 +238,7 @@ class Demo:
         )
         self.summary["ope"] = done.metrics["ope"]
         self._outcome = (
-            f"learned from {done.metrics['policy_gradient']['decisions']} decisions,"
+            f"learned from {done.metrics['learning']['decisions']} decisions,"
             f" dropped {done.metrics['log']['dropped']};"
             f" the release gate's verdict: {done.verdict}"
         )
