@@ -8,8 +8,10 @@ and learner are the product's own; devices, wire and int8 are left out (`make de
 
     never retrained          the first release decides to the end
     naive refit              a new network every night, fitted to all events, clicks like any other
-    ours                     what `sanderling retrain` does
-    ours without exploration the same with ε = 0
+    ours                     what `sanderling retrain` does; a candidate that the gate holds does
+                             not ship, one for a canary ships to all
+    ours without gate        the same, and every candidate ships
+    ours without exploration without gate too, with ε = 0
     ours, clicks as events   without correction for what was shown: clicks are events like others
     policy gradient          the other learner of the product
     best in class            the same network fitted to the true click probabilities
@@ -26,6 +28,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -62,6 +65,7 @@ def run(arguments: list[str]) -> dict[str, Any]:
     log = LOGS[chosen.set](data.folder(chosen.data))
     settings = PopulationSettings(nights=chosen.nights)
     found: dict[str, list[list[Night]]] = {name: [] for name in chosen.arms}
+    verdicts: dict[str, Counter[str]] = {name: Counter() for name in chosen.arms}
     for seed in range(chosen.seeds):
         rng = np.random.default_rng(seed)
         people = fit_population(log.user, log.item, log.time, log.texts, settings, rng)
@@ -78,14 +82,18 @@ def run(arguments: list[str]) -> dict[str, Any]:
             )
             fleet, release = Fleet(people, seed), first
             nights = []
+            verdict = ""
             for night in range(chosen.nights):
                 nights.append(fleet.night(night, release, plan))
                 if arm.learner is not None and night + 1 < chosen.nights:
-                    release = next_release(release, people, fleet, text, night, arm.learner)
-                _print_progress(seed, name, night, nights[-1])
+                    outcome = next_release(release, fleet, text, night, arm)
+                    release, verdict = outcome.release, outcome.verdict
+                    verdicts[name][verdict] += 1
+                _print_progress(f"seed {seed} {name:<26}night {night:2}", nights[-1], verdict)
             found[name].append(nights)
             print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
-    return {"set": chosen.set, "rows": rows(found)}
+    counts = {name: dict(counter) for name, counter in verdicts.items()}
+    return {"set": chosen.set, "rows": rows(found), "verdicts": counts}
 
 
 def rows(found: dict[str, list[list[Night]]]) -> list[dict[str, Any]]:
@@ -145,11 +153,9 @@ def _against(ours: Floats, refit: Floats) -> dict[str, Any]:
     return {"figure": figure, "value": float(change.mean()), "low": float(low), "high": float(high)}
 
 
-def _print_progress(seed: int, name: str, night: int, found: Night) -> None:
-    print(
-        f"seed {seed} {name:<26}night {night:2}  greedy {found.greedy / found.best:.3f}"
-        f"  shown {found.value / found.best:.3f}  newcomers {found.newcomer_slots:.3f}"
-        f" of {found.newcomer_best:.3f}",
-        file=sys.stderr,
-        flush=True,
+def _print_progress(label: str, found: Night, verdict: str) -> None:
+    line = (
+        f"{label}  greedy {found.greedy / found.best:.3f}  shown {found.value / found.best:.3f}"
+        f"  newcomers {found.newcomer_slots:.3f} of {found.newcomer_best:.3f}  {verdict}"
     )
+    print(line, file=sys.stderr, flush=True)

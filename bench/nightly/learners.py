@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,13 +15,14 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from bench.nightly.fleet import KINDS, Fleet
 from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.logged_decisions import Decisions
-from sanderling_trainer.data.popularity import PopularityHistory
+from sanderling_trainer.data.popularity import DAY, PopularityHistory
 from sanderling_trainer.data.tables import Catalog
 from sanderling_trainer.evaluation.simulators.population import Population
+from sanderling_trainer.jobs.candidate import judge_candidate
 from sanderling_trainer.jobs.learner import learn
 from sanderling_trainer.policy.checkpoint import Checkpoint, CheckpointMetadata
 from sanderling_trainer.policy.exposure import Exposure
-from sanderling_trainer.policy.living_catalog import change_between, with_catalog
+from sanderling_trainer.policy.living_catalog import change_between, hide_new_items, with_catalog
 from sanderling_trainer.policy.model import linear_init
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.network import PolicyNetwork
@@ -35,8 +37,8 @@ TRUTH_EPOCHS = 20
 TRUTH_RATE = 3e-3
 
 Vectors = NDArray[np.float32]
-Learner = Callable[[TrainingContext, Fleet, int], None]
-"""Trains a context's network in place, after a night."""
+Learner = Callable[[TrainingContext, Decisions, Fleet, int], None]
+"""Trains a context's network in place on some decisions, after a night."""
 
 
 def first_release(people: Population, text: Vectors, config: Config, fleet: Fleet) -> Checkpoint:
@@ -55,17 +57,22 @@ def first_release(people: Population, text: Vectors, config: Config, fleet: Flee
     )
 
 
-def next_release(
-    active: Checkpoint,
-    people: Population,
-    fleet: Fleet,
-    text: Vectors,
-    night: int,
-    learner: Learner,
-) -> Checkpoint:
-    """Return the release of the next night: its catalog, popularity, and what a learner learned."""
+@dataclass(frozen=True)
+class Outcome:
+    """What a night's learning came to."""
+
+    release: Checkpoint
+    """Of the next night: the candidate, or the active release where the gate holds it."""
+
+    verdict: str
+    """The release gate's, "ship" for an arm without gate."""
+
+
+def next_release(active: Checkpoint, fleet: Fleet, text: Vectors, night: int, arm: Arm) -> Outcome:
+    """Let an arm learn after a night, on the next night's catalog and with its popularity."""
+    people = fleet.people
     n = people.born(night + 1)
-    histories = fleet.histories()
+    day = people.first_day + night + 1
     catalog = _catalog(people, n)
     change = change_between(active.catalog, catalog)
     row_of = {each: row for row, each in enumerate(people.texts)}
@@ -74,28 +81,58 @@ def next_release(
         return text[[row_of[each] for each in texts]]
 
     candidate = with_catalog(active, catalog, change, encode)
-    new = fleet.decisions(night)
+    before = copy.deepcopy(candidate.network)
+    histories = fleet.histories()
     popularity = PopularityHistory.of_histories(histories, n)
-    candidate.network.set_popularity_day(popularity, people.first_day + night + 1)
+    candidate.network.set_popularity_day(popularity, day)
     context = TrainingContext(candidate.network, histories, active.config, False, popularity)
-    learner(context, fleet, night)
-    context.network.set_popularity_day(popularity, people.first_day + night + 1)
+    held_out = _held_out(fleet, night) if arm.is_gated else np.empty(0, np.int64)
+    assert arm.learner is not None
+    arm.learner(context, _recent(fleet, night, held_out), fleet, night)
+    context.network.set_popularity_day(popularity, day)
+
+    verdict = "ship"
+    if arm.is_gated:
+        hide_new_items(before, change)
+        serving = replace(context, network=before)
+        judging = fleet.decisions(night)
+        judging = judging.take(np.isin(judging.group, held_out))
+        report = judge_candidate(serving, context, judging, active.metadata)
+        verdict = report["gate"]["verdict"]
+        if verdict == "hold":
+            return Outcome(active, verdict)
+
     release = active.metadata.release + 1
-    return replace(
+    shown = fleet.decisions(night).items.ravel()
+    metadata = replace(active.metadata, release=release, parent=release - 1)
+    made = replace(
         candidate,
         popularity=popularity,
-        exposure=candidate.exposure.plus(new.items.ravel()),
-        metadata=replace(active.metadata, release=release, parent=release - 1),
+        exposure=candidate.exposure.plus(shown),
+        metadata=metadata,
     )
+    return Outcome(made, verdict)
 
 
-def by_job(context: TrainingContext, fleet: Fleet, night: int, **settings: object) -> None:
+def _held_out(fleet: Fleet, night: int) -> NDArray[np.int64]:
+    """Return the third of the installs whose decisions of a night judge, and teach the next."""
+    users = fleet.people.users
+    return np.random.default_rng(night).permutation(users)[: users // 3]
+
+
+def by_job(
+    context: TrainingContext,
+    decisions: Decisions,
+    fleet: Fleet,
+    night: int,
+    **settings: object,
+) -> None:
     """Learn as `sanderling retrain` does."""
     changed = replace(context.config, **settings)  # type: ignore[arg-type]
-    learn(replace(context, config=changed), _recent(fleet, night))
+    learn(replace(context, config=changed), decisions)
 
 
-def by_clicks(context: TrainingContext, fleet: Fleet, night: int) -> None:
+def by_clicks(context: TrainingContext, decisions: Decisions, fleet: Fleet, night: int) -> None:
     """Continue the warm start, as if clicks were events like any other."""
     naive = replace(context, histories=_answers_as_events(context))
     config = replace(context.config, epochs=2, learning_rate=1e-3)
@@ -103,7 +140,7 @@ def by_clicks(context: TrainingContext, fleet: Fleet, night: int) -> None:
     calibrate_newcomers(naive)
 
 
-def refit(context: TrainingContext, fleet: Fleet, night: int) -> None:
+def refit(context: TrainingContext, decisions: Decisions, fleet: Fleet, night: int) -> None:
     """Fit a new network to all events, as if clicks were events like any other."""
     naive = replace(context, histories=_answers_as_events(context))
     fresh = _fresh(context.network.text.numpy(), naive.histories_in_memory, context.config)
@@ -112,7 +149,7 @@ def refit(context: TrainingContext, fleet: Fleet, night: int) -> None:
     context.network.load_state_dict(fresh.state_dict())
 
 
-def by_truth(context: TrainingContext, fleet: Fleet, night: int) -> None:
+def by_truth(context: TrainingContext, decisions: Decisions, fleet: Fleet, night: int) -> None:
     """Fit the network to the true click probabilities of every item, at the users' states."""
     network = context.network
     n = len(network.bias)
@@ -140,8 +177,11 @@ def by_truth(context: TrainingContext, fleet: Fleet, night: int) -> None:
     network.eval()
 
 
-def _recent(fleet: Fleet, night: int) -> Decisions:
-    return fleet.decisions(max(0, night - DAYS + 1))
+def _recent(fleet: Fleet, night: int, held_out: NDArray[np.int64]) -> Decisions:
+    """Return the last days' decisions, of the last night without those that are held out."""
+    decisions = fleet.decisions(max(0, night - DAYS + 1))
+    last_night = decisions.time // DAY == decisions.time.max() // DAY
+    return decisions.take(~(last_night & np.isin(decisions.group, held_out)))
 
 
 def _answers_as_events(context: TrainingContext) -> list[History]:
@@ -172,12 +212,14 @@ class Arm:
 
     learner: Learner | None
     explores: bool = True
+    is_gated: bool = False
 
 
 ARMS = {
     "never retrained": Arm(None),
     "naive refit": Arm(refit),
-    "ours": Arm(by_job),
+    "ours": Arm(by_job, is_gated=True),
+    "ours without gate": Arm(by_job),
     "ours without exploration": Arm(by_job, explores=False),
     "ours, clicks as events": Arm(by_clicks),
     "policy gradient": Arm(partial(by_job, learner="policy_gradient", policy_epochs=3)),
