@@ -53,7 +53,7 @@ MAX_EVENTS = 1_000_000
 
 RIDGES = (1.0, 5.0, 25.0, 100.0, 400.0)
 MEMORIES = (3.0, 30.0, 300.0)  # events
-GAINS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+GAINS = (0.5, 2.0, 8.0, 32.0)
 SCREENING = 1.0  # of one fit, all candidates together
 
 VISITS = {"dropout": 0.4, "learning_rate": 1.5e-3, "epochs": 6}

@@ -83,14 +83,18 @@ def initialize(
     decay = math.exp(-1.0 / memory)
     identity = torch.eye(r)
 
-    # Items: the residual is q, beside a smaller projection of the text.
-    network.residual[:, :r] = torch.from_numpy(q)
+    # Items: vectors are q; the residual makes up for a smaller projection of the text.
     network.project.mul_(SHRINK)
+    network.residual[:, :r] = torch.from_numpy(q) - network.text @ network.project[:r].T
 
-    # State: the first r channels add up the first r dimensions of the item vectors.
-    network.decay_logit[:r] = math.log(decay / (1.0 - decay))
-    network.input[:r] = 0.0
-    network.input[:r, :r] = identity
+    # State: the first r channels add up the first r dimensions of the item vectors. Where there is
+    # room the next r have the opposite sign, so that the norm subtracts no mean of them.
+    for sign, start in ((1.0, 0), (-1.0, r)):
+        if start + r <= len(network.decay_logit):
+            channels = slice(start, start + r)
+            network.decay_logit[channels] = math.log(decay / (1.0 - decay))
+            network.input[channels] = 0.0
+            network.input[channels, :r] = sign * identity
 
     # User vector: silu(x) - silu(-x) = x for these channels.
     network.w1[: 2 * r] = 0.0
