@@ -31,7 +31,8 @@ from tests.support.naive import naive_capped
     st.integers(1, 20),
 )
 def test_capped_rankings_equal_the_naive_ones(seed, n, kinds, at_most, k):
-    """The best k within the caps are returned, with items in no group, one, or several."""
+    """The best k within the caps are returned, with items in no group, one, or several, and with
+    rows taken before that count too."""
     rng = np.random.default_rng(seed)
     values = [rng.choice(kinds, rng.integers(0, 3), replace=True).tolist() for _ in range(n)]
     order = rng.permutation(n)
@@ -42,11 +43,14 @@ def test_capped_rankings_equal_the_naive_ones(seed, n, kinds, at_most, k):
         return SearchResult(left[:count], -left[:count].astype(float), len(left))
 
     excluded = np.flatnonzero(rng.random(n) < 0.2)
-    result = apply_caps(search, [Cap(groups.groups_of, groups.rows_of, at_most)], k, excluded)
-    left = [int(row) for row in order if row not in excluded]
-    expected = naive_capped(left, [list(set(value)) for value in values], at_most, k)
+    taken = np.flatnonzero(rng.random(n) < rng.choice([0.0, 0.1]))
+    caps = [Cap(groups.groups_of, groups.rows_of, at_most)]
+    result = apply_caps(search, caps, k, excluded, taken)
+    left = [int(row) for row in order if row not in excluded and row not in taken]
+    of_rows = [list(set(value)) for value in values]
+    expected = naive_capped(left, of_rows, at_most, k, taken.tolist())
     assert result.rows.tolist() == expected
-    assert result.eligible == len(left)
+    assert taken.size or result.eligible == len(left)
 
 
 def test_groups_are_values_or_the_elements_of_lists():

@@ -89,13 +89,16 @@ def naive_top(
     return [row for _, row in scored[:k]], [-score for score, _ in scored[:k]]
 
 
-def naive_capped(ranking: list[int], groups: list[list[Any]], at_most: int, k: int) -> list[int]:
-    """Return the first k rows of a ranking of which no group has more than `at_most`."""
-    taken: list[int] = []
+def naive_capped(
+    ranking: list[int], groups: list[list[Any]], at_most: int, k: int, taken: list[int]
+) -> list[int]:
+    """Return the first k rows of a ranking of which, with those taken before, no group has more
+    than `at_most`."""
+    union = list(taken)
     for row in ranking:
-        if all(sum(name in groups[other] for other in taken) < at_most for name in groups[row]):
-            taken.append(row)
-    return taken[:k]
+        if all(sum(name in groups[other] for other in union) < at_most for name in groups[row]):
+            union.append(row)
+    return union[len(taken) :][:k]
 
 
 # Off-policy estimation

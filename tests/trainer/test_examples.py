@@ -56,6 +56,9 @@ def test_decisions_are_joined_with_outcomes_and_states(events):
     )
     clicked = IDS.index(decisions[1].slate[1].item)
     assert found.histories[0].items.tolist() == [0, clicked, 1, 2]
+    assert found.histories[0].is_response.tolist() == [False, True, False, False]
+    assert found.decisions.seq.tolist() == [decision.seq for decision in decisions[:2]]
+    assert (np.diff(found.histories[0].seqs) > 0).all()
     assert found.contexts.shape == (1, TEXT)
 
 

@@ -176,6 +176,29 @@ def test_the_commands_work_one_by_one(finished, tmp_path, shell):
     assert (tmp_path / "next" / "policy.safetensors").exists()
 
 
+def test_a_new_catalog_reaches_the_devices(finished, tmp_path, shell):
+    """Retrained with a table that lacks an item and has a new one, the next bundle has neither more
+    nor less, and says which item is the newcomer.
+    """
+    out = finished[0]
+    lines = (out.parent / "items.csv").read_text().splitlines()
+    items = tmp_path / "items.csv"
+    items.write_text("\n".join([*lines[:-1], "new,novel number 7,red"]))
+    done = shell.json(*retrain_arguments(out, tmp_path / "next"), "--items", items, "--ship-anyway")
+    catalog = done["metrics"]["catalog"]
+    assert (catalog["items"], catalog["added"], catalog["removed"]) == (40, 1, 1)
+    assert any(note.startswith("1 of 1 items that --items lacks") for note in done["notes"])
+
+    first = out / "releases" / "1"
+    build(
+        tmp_path / "next", tmp_path / "bundle", encoding=FEW, thresholds=LENIENT, encoder_of=first
+    )
+    bundle = Bundle.open(tmp_path / "bundle", verify=True)
+    ids = list(bundle.ids())
+    assert sorted(ids) == sorted(["new", *(f"i{at:03d}" for at in range(39))])
+    assert bundle.items.newcomers.tolist() == [ids.index("new")]
+
+
 def test_a_held_candidate_leaves_no_checkpoint(finished, tmp_path, shell):
     """Where the release gate holds, retrain exits with 3 and writes metrics.json alone."""
     out, gate = finished[0], finished[1]["ope"]["gate"]

@@ -23,7 +23,7 @@ from sanderling_trainer.jobs.unfinished import unfinished
 from sanderling_trainer.policy import checkpoint
 from tests.support.bundles import write_bundle
 from tests.support.fakes import FakeClock
-from tests.support.nights import ITEMS, SHIPS, Shop, files
+from tests.support.nights import ITEMS, SHIPS, Device, Shop, files
 
 pytestmark = pytest.mark.lab
 
@@ -277,6 +277,25 @@ def test_interactions_teach_up_to_the_first_device(shop, tmp_path):
         "unknown_items": 1,
     }
     assert done.metrics["warm_start"]["epochs"] == 2
+
+
+def test_a_policy_trained_anew_counts_no_event_twice(shop):
+    """What devices did before the end of the log that `train` was given may be in that log: it
+    counts for no popularity, while its decisions teach.
+    """
+    made = checkpoint.load(shop.active)
+    later = replace(made.metadata, log_to=shop.clock.wall_ms() // 1000 - 1)
+    checkpoint.save(shop.active, replace(made, metadata=later), {})
+    shop.devices = [Device(number) for number in range(6, 12)]
+    shop.day()
+    done = shop.night("after")
+    lessons = done.metrics["lessons"]
+    assert lessons["events_in_the_first_log"] + lessons["new_events"] == 8 * 30
+    assert lessons["events_in_the_first_log"] > 0
+    assert done.metrics["policy_gradient"]["decisions"] == 8 * 30
+    counted = checkpoint.load(shop.folder / "after").popularity
+    assert counted.day[-1] == shop.clock.wall_ms() // 1000 // DAY - 1
+    assert likes(counted) - likes(made.popularity) <= lessons["new_events"]
 
 
 def test_wrong_clocks_decide_nothing(shop):

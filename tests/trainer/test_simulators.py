@@ -20,6 +20,11 @@ from sanderling_trainer.evaluation.simulators.fitted import (
     fit_simulator,
 )
 from sanderling_trainer.evaluation.simulators.logging import draw_slates, simulated_decisions
+from sanderling_trainer.evaluation.simulators.population import (
+    Population,
+    PopulationSettings,
+    fit_population,
+)
 from sanderling_trainer.evaluation.simulators.rating_matrix import RatingMatrix
 
 pytestmark = pytest.mark.lab
@@ -347,3 +352,46 @@ def test_the_gym_environment_counts_ineligible_items():
     assert (reward, info["ineligible"]) == (1.0, 1)
     _, reward, ended, _, info = env.step(np.array([2, 4]))
     assert (reward, info["ineligible"], ended) == (1.0, 1, True)
+
+
+def population(**settings) -> Population:
+    """Return a population fitted to a small random log, with a few thousand days between events."""
+    rng = np.random.default_rng(5)
+    user, item = rng.integers(0, 60, 900), (rng.beta(1, 3, 900) * 40).astype(int)
+    chosen = PopulationSettings(**{"users": 50, "items": 30, "nights": 4, **settings})
+    texts = [f"thing {at}" for at in range(40)]
+    return fit_population(user, item, rng.integers(0, 10**7, 900), texts, chosen, rng)
+
+
+def test_items_of_a_population_are_born_in_the_order_of_their_rows():
+    """What exists on a night is a prefix of the rows; all are born by the last night."""
+    people = population(new_item_share=0.5)
+    available_from = people.truth.available_from
+    assert (np.diff(available_from) >= 0).all()
+    assert 0 < people.born(0) < people.born(2) < people.items
+    assert people.born(3) == people.items
+
+
+def test_a_population_remembers_first_events_with_items_that_exist():
+    """The events before night 0 are in order of time, distinct, and name no item born later."""
+    people = population(new_item_share=0.5)
+    assert (np.diff(people.time) >= 0).all()
+    assert people.item.max() < people.born(0)
+    pairs = np.stack([people.user, people.item])
+    assert np.unique(pairs, axis=1).shape[1] == len(people.user)
+    assert people.time.max() < people.first_day * 86_400
+
+
+def test_items_of_a_population_keep_their_texts():
+    """`original_item` names the row of the log whose text an item has."""
+    people = population()
+    assert [f"thing {row}" for row in people.original_item] == list(people.texts)
+
+
+def test_tastes_of_a_population_drift():
+    """Attraction is the same on one night, and moves with every night."""
+    people = population(drift=0.1)
+    first, second, third = (people.attraction(night) for night in (0, 1, 2))
+    assert np.array_equal(first, people.attraction(0))
+    assert 0.0 < np.abs(second - first).mean() < np.abs(third - first).mean()
+    assert first.mean() == pytest.approx(0.02, abs=1e-6)

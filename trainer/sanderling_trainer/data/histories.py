@@ -51,10 +51,16 @@ class History:
     seqs: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     """Sequence numbers of the events in their install; 0 throughout unless given."""
 
+    is_response: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
+    """Whether the event answered a slate, so that the slate's decision teaches it; false throughout
+    unless given.
+    """
+
     def __post_init__(self) -> None:
-        for name in ("times", "seqs"):
-            if len(getattr(self, name)) == 0:
-                object.__setattr__(self, name, np.zeros(len(self.items), np.int64))
+        for name in ("times", "seqs", "is_response"):
+            given = getattr(self, name)
+            if len(given) == 0:
+                object.__setattr__(self, name, np.zeros(len(self.items), given.dtype))
 
     def __len__(self) -> int:
         return len(self.items)

@@ -24,6 +24,7 @@ COUNTS = len(WINDOWS) + 1  # and one for all time
 FEATURES = COUNTS + 2  # and whether ever liked, and the age
 PRIOR = 0.3  # users added to every count, so that 0 has a logarithm
 MAX_AGE_DAYS = 60
+NEVER = 2**62  # days
 
 Ints = NDArray[np.int64]
 
@@ -100,6 +101,12 @@ class PopularityHistory:
         columns.append(count > 0)
         columns.append(np.minimum(day - first, MAX_AGE_DAYS) / MAX_AGE_DAYS)
         return np.stack(columns, axis=1).astype(np.float32)
+
+    def first_days(self) -> Ints:
+        """Return int64 [n]: the day on which each item was first liked, `NEVER` if never."""
+        first = np.full(self.items, NEVER)
+        np.minimum.at(first, self.row, self.day)
+        return first
 
     def save(self, path: Path) -> None:
         """Write a Parquet file."""

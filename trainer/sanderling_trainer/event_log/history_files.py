@@ -29,10 +29,13 @@ SCHEMA = pa.schema(
         "item": pa.string(),
         "kind": pa.string(),
         "time": pa.int64(),
-        "reset": pa.bool_(),
+        "source": pa.string(),
     }
 )
-"""`time` is in wall ms since 1970; `step` counts from 0 the steps that one reset replayed."""
+"""`time` is in wall ms since 1970; `step` counts from 0 the steps that one reset replayed; `source`
+is the event's type: `observation`, `OUTCOME` or `RESET`."""
+
+OUTCOME, RESET = "outcome", "state_reset"
 
 EMPTY = to_bytes(SCHEMA.empty_table())
 

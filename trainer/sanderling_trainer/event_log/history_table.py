@@ -13,12 +13,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sanderling.events.schema import ClockReading, Event, Observation, Outcome, StateReset
+from sanderling.events.semantics import type_of
 from sanderling_trainer.event_log import history_files
-from sanderling_trainer.event_log.history_files import SCHEMA
+from sanderling_trainer.event_log.history_files import OUTCOME, RESET, SCHEMA
 from sanderling_trainer.event_log.reader import EventLog
 
 # What the table does not keep, since no training needs it.
 NO_BOOT = "0" * 32
+NO_DECISION = "0" * 32
 
 INSTALLS_AT_ONCE = 1000
 
@@ -42,12 +44,11 @@ def rows_of(log: EventLog, accounted: Mapping[str, int]) -> pa.Table:
             if event.seq > known:
                 time = log.time.get(event.id, event.clock.wall)
                 for step, (item, kind) in enumerate(_steps(event)):
-                    is_reset = isinstance(event, StateReset)
-                    add(install, user, event.seq, step, item, kind, time, is_reset)
+                    add(install, user, event.seq, step, item, kind, time, type_of(event))
 
     for install, seq in log.last_seq.items():
         if seq > accounted.get(install, 0):
-            add(install, None, seq, 0, None, None, 0, False)
+            add(install, None, seq, 0, None, None, 0, None)
     return pa.table(columns, SCHEMA)
 
 
@@ -127,21 +128,29 @@ class KnownHistory:
         }
         return replace(log, events={**log.events, **merged}, time={**log.time, **time})
 
-    def _events(self, install: str) -> list[tuple[Observation | StateReset, int]]:
+    def _events(self, install: str) -> list[tuple[Observation | Outcome | StateReset, int]]:
         """Return an install's steps as events with their times in ms, each number once."""
         start, end = self._place_of[install]
         rows_of: dict[int, dict[int, dict[str, Any]]] = defaultdict(dict)
         for row in self._steps.slice(start, end - start).to_pylist():
             rows_of[row["seq"]].setdefault(row["step"], row)
 
-        events: list[tuple[Observation | StateReset, int]] = []
-        for seq, rows in rows_of.items():
-            first = rows[0]
-            id = f"{install[:16]}{seq:016x}"
-            common = (id, install, seq, first["user"], ClockReading(first["time"], 0, NO_BOOT))
-            if first["reset"]:
-                steps = [(row["item"], row["kind"]) for row in rows.values()]
-                events.append((StateReset(*common, steps), first["time"]))
-            else:
-                events.append((Observation(*common, first["item"], first["kind"]), first["time"]))
-        return events
+        return [
+            (_event_of(install, seq, list(rows.values())), rows[0]["time"])
+            for seq, rows in rows_of.items()
+        ]
+
+
+def _event_of(
+    install: str, seq: int, rows: list[dict[str, Any]]
+) -> Observation | Outcome | StateReset:
+    first = rows[0]
+    id = f"{install[:16]}{seq:016x}"
+    common = (id, install, seq, first["user"], ClockReading(first["time"], 0, NO_BOOT))
+    if first["source"] == RESET:
+        return StateReset(*common, [(row["item"], row["kind"]) for row in rows])
+    if first["source"] == OUTCOME:
+        return Outcome(
+            *common, NO_DECISION, 0, first["item"], first["kind"], value=0.0, updates_state=True
+        )
+    return Observation(*common, first["item"], first["kind"])

@@ -32,6 +32,7 @@ class StateReplay:
         self._kinds: list[str] = []
         self._times: list[int] = []
         self._seqs: list[int] = []
+        self._is_response: list[bool] = []
         self._checksums = [NO_EVENTS]
         self._lengths = [0]
         self._n_replayed = 0
@@ -40,18 +41,19 @@ class StateReplay:
         """Apply the next event, at `time_s` seconds since 1970, if it changes the state."""
         if isinstance(event, StateReset):
             for item, kind in event.steps:
-                self._step(item, kind, time_s, event.seq)
+                self._step(event, item, kind, time_s)
             self._n_replayed = len(self._items)
         elif isinstance(event, Observation) or (isinstance(event, Outcome) and event.updates_state):
-            self._step(event.item, event.kind, time_s, event.seq)
+            self._step(event, event.item, event.kind, time_s)
 
-    def _step(self, item: str, kind: str, time_s: int, seq: int) -> None:
+    def _step(self, event: Event, item: str, kind: str, time_s: int) -> None:
         self._checksums.append(next_checksum(self._checksums[-1], item, kind))
         if item in self._row_of:
             self._items.append(self._row_of[item])
             self._kinds.append(kind)
             self._times.append(time_s)
-            self._seqs.append(seq)
+            self._seqs.append(event.seq)
+            self._is_response.append(isinstance(event, Outcome))
         self._lengths.append(len(self._items))
 
     def position_of(self, decision: Decision) -> int | None:
@@ -72,4 +74,5 @@ class StateReplay:
             times=np.array(self._times, np.int64),
             n_replayed=self._n_replayed,
             seqs=np.array(self._seqs, np.int64),
+            is_response=np.array(self._is_response, np.bool_),
         )

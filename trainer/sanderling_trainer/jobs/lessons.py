@@ -18,6 +18,7 @@ from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.data.popularity import DAY
 from sanderling_trainer.event_log.watermark import Watermark
 from sanderling_trainer.jobs.night_log import NightLog
+from sanderling_trainer.policy.checkpoint import CheckpointMetadata
 
 Ints = NDArray[np.int64]
 
@@ -30,7 +31,7 @@ class Lessons:
     """Those of the log, cut before events that may not teach; in the same order."""
 
     new_parts: list[History]
-    """The parts of `histories` that have not taught before."""
+    """The parts of `histories` that have not taught before, for popularity."""
 
     teaching: Decisions
     """Decisions that teach, new ones and those of the last days."""
@@ -50,6 +51,10 @@ class Lessons:
     waiting: int
     """How many installs have gaps or are cloned, so that no new event of theirs teaches."""
 
+    known: int
+    """How many new events are from before the end of the log that a new policy was trained on, and
+    so count for no popularity: they may be in that log."""
+
     @property
     def new(self) -> int:
         """How many new decisions there are."""
@@ -68,9 +73,12 @@ class Lessons:
         return int(np.quantile(times, 0.01, method="lower")), int(times.max())
 
 
-def lessons_of(log: NightLog, watermark: Watermark, release: int, days: float) -> Lessons:
-    """Decide what teaches and what judges for a release.
+def lessons_of(
+    log: NightLog, active: CheckpointMetadata, watermark: Watermark, days: float
+) -> Lessons:
+    """Decide what teaches and what judges for the release after the active one.
 
+    watermark: the active checkpoint's.
     days: how old a decision may be that has taught before and teaches again.
     """
     decisions = log.examples.decisions
@@ -83,7 +91,7 @@ def lessons_of(log: NightLog, watermark: Watermark, release: int, days: float) -
     last_of = np.maximum(last_of, taught_of)
 
     is_new = decisions.seq > taught_of[decisions.group]
-    judges = _judges(installs, np.unique(decisions.group[is_new]), release)
+    judges = _judges(installs, np.unique(decisions.group[is_new]), active.release + 1)
     is_judge = np.zeros(len(installs), np.bool_)
     is_judge[judges] = True
     until_of = np.where(is_judge, taught_of, last_of)
@@ -95,15 +103,22 @@ def lessons_of(log: NightLog, watermark: Watermark, release: int, days: float) -
     install_of = np.array([history.install for history in histories], np.int64)
     ends = _cuts(histories, until_of[install_of])
     starts = _cuts(histories, taught_of[install_of])
+    new_parts = [
+        history.part(*cuts) for history, *cuts in zip(histories, starts, ends, strict=True)
+    ]
+    # A new policy's log may be the app's own, which has what users of devices did too.
+    logged_until = 0 if active.devices_from else active.log_to
+    later_parts = [_after(part, logged_until) for part in new_parts]
     return Lessons(
         [history.part(0, end) for history, end in zip(histories, ends, strict=True)],
-        [history.part(*cuts) for history, *cuts in zip(histories, starts, ends, strict=True)],
+        later_parts,
         decisions.take(teaching),
         is_new[teaching],
         decisions.take(judging),
         watermark.raised(dict(zip(installs, until_of.tolist(), strict=True))),
         len(judges),
         len({*log.summary.incomplete, *log.summary.cloned}),
+        sum(map(len, new_parts)) - sum(map(len, later_parts)),
     )
 
 
@@ -117,6 +132,12 @@ def _judges(installs: Sequence[str], candidates: Ints, release: int) -> Ints:
         return np.empty(0, np.int64)
     ordered = sorted(candidates.tolist(), key=draw)
     return np.array(ordered[: max(1, len(ordered) // 3)], np.int64)
+
+
+def _after(history: History, second: int) -> History:
+    """Return a history from the first event on that is later than a second."""
+    is_later = history.times > second
+    return history.part(int(is_later.argmax()) if is_later.any() else len(history), len(history))
 
 
 def _cuts(histories: Sequence[History], until: Ints) -> Ints:

@@ -107,7 +107,7 @@ class NightInputs:
             renewed = with_catalog(
                 active, catalog, change, Encoder(source, active.config.max_tokens)
             )
-        lessons = lessons_of(log, active.watermark, metadata.release + 1, options.days)
+        lessons = lessons_of(log, metadata, active.watermark, options.days)
         return NightInputs(source, options, active, change, renewed, log, lessons, past, notes)
 
     @cached_property
@@ -133,6 +133,7 @@ class NightInputs:
             "lessons": {
                 "new_decisions": lessons.new,
                 "new_events": new_events,
+                "events_in_the_first_log": lessons.known,
                 "judging_decisions": len(lessons.judging),
                 "judging_installs": lessons.judges,
                 "waiting_installs": lessons.waiting,

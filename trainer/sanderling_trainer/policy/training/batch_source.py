@@ -47,10 +47,13 @@ class InMemory:
     The processes divide those of an epoch; some are taken twice so that all processes get as many.
     """
 
-    def __init__(self, context: TrainingContext, histories: Sequence[History]) -> None:
+    def __init__(
+        self, context: TrainingContext, histories: Sequence[History], need_targets: bool = True
+    ) -> None:
+        """`need_targets` leaves out batches without targets, which teach cross-entropy nothing."""
         self._histories = histories
         training = training_batches(context, histories, validation=False)
-        self._training = [batch for batch in training if len(batch[1])]
+        self._training = [batch for batch in training if len(batch[1]) or not need_targets]
         self._validation = training_batches(context, histories, validation=True)
         self.batches = -(-len(self._training) // distributed.size())
 

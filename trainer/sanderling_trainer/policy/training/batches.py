@@ -110,7 +110,8 @@ class PopularityTable:
 
 def batches(histories: Sequence[History], events: int, device: torch.device) -> Iterator[Batch]:
     """Yield batches of at most about `events` events, histories of similar length together."""
-    lengths = [len(history) for history in histories]
+    # A user without events has a state too, on which decisions were taken: one padded event.
+    lengths = [max(1, len(history)) for history in histories]
     return (_batch(histories, indices, device) for indices in groups(lengths, events))
 
 
@@ -156,7 +157,7 @@ def training_batches(
 
 
 def _batch(histories: Sequence[History], indices: np.ndarray, device: torch.device) -> Batch:
-    longest = max(len(histories[index]) for index in indices)
+    longest = max(1, *(len(histories[index]) for index in indices))
 
     def padded(name: str, fill: int) -> Tensor:
         out = np.full((len(indices), longest), fill, np.int64)

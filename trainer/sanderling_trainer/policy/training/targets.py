@@ -73,7 +73,7 @@ def targets_of(
     start, end = _visits(events, visit_hours, horizon_days)
     visit, event = _runs(start, end)
 
-    wanted = events.liked[event]
+    wanted = (events.liked & ~events.is_response)[event]
     if validation is not None:
         in_part = events.is_validation == validation
         wanted &= in_part[event] & in_part[start][visit]
@@ -110,6 +110,7 @@ class _Events:
     items: Ints
     liked: NDArray[np.bool_]
     is_validation: NDArray[np.bool_]
+    is_response: NDArray[np.bool_]
     contexts: Ints
     times: Ints
 
@@ -132,6 +133,7 @@ class _Events:
             items=column("items", np.int64),
             liked=column("liked", np.bool_),
             is_validation=column("is_validation", np.bool_),
+            is_response=column("is_response", np.bool_),
             contexts=column("contexts", np.int64),
             times=column("times", np.int64),
         )

@@ -1,0 +1,170 @@
+"""The click regression: every shown slot, clicked or not, teaches the scores that rank.
+
+    P(click | slot k of a decision) = σ(a s(i | h) + e_k + o_h + c)
+
+s is the policy's own score of the item shown, a a scale, e_k the effect of the slot, o_h that of
+the user, c a constant: what the slot and the user explain does not move the scores. A regression
+needs no importance weights: where the model holds it is right whoever chose the slots (the
+regression oracle of contextual bandits, Foster and Rakhlin 2020, arXiv:2002.04926).
+
+What users do without a slate teaches by cross-entropy beside it. Their answers to slates do not,
+since that would teach to show again what was shown (`History.is_response`).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+from tqdm import tqdm
+
+from sanderling_trainer.data.logged_decisions import Decisions
+from sanderling_trainer.policy.training.batch_source import InMemory
+from sanderling_trainer.policy.training.batches import (
+    DecisionPoints,
+    TrainingBatch,
+    decision_points,
+)
+from sanderling_trainer.policy.training.context import TrainingContext
+from sanderling_trainer.policy.training.optimizer import Optimizer, Schedule, precision
+from sanderling_trainer.policy.training.training_state import TrainingCurves, seeded
+from sanderling_trainer.policy.training.warm_start import warm_start_objective
+
+EPOCHS = 3
+LEARNING_RATE = 1.5e-3
+EFFECTS_RATE = 0.02  # learning rate of scale, slots and constant
+USERS_RATE = 0.05  # learning rate of the users' effects
+USERS_RIDGE = 0.01
+
+
+class ClickModel(nn.Module):
+    """The part of the regression that is not the policy; it ends with the training."""
+
+    def __init__(self, slots: int, histories: int, click_rate: float) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+        self.slot = nn.Parameter(torch.zeros(slots))
+        self.constant = nn.Parameter(torch.tensor(math.log(click_rate)))
+        self.user = nn.Parameter(torch.zeros(histories))
+
+    def forward(self, scores: Tensor, history: Tensor) -> Tensor:
+        """Return the logits [q, K] of scores [q, K] at decisions of histories int64 [q]."""
+        return self.scale * scores + self.slot + self.constant + self.user[history][:, None]
+
+
+class ClickRegression:
+    """The log loss of a network's scores as predictors of the clicks of a log."""
+
+    def __init__(self, context: TrainingContext, decisions: Decisions) -> None:
+        """Raise `ValueError` unless a slot is judged."""
+        judged = decisions.judged & (decisions.items >= 0)
+        if not judged.any():
+            raise ValueError("expected at least one judged slot, found none")
+        self._context = context
+        self._decisions = decisions
+        self._weight = decisions.weights()[:, None] * judged
+        # Rewards that randomized response flipped are unbiased but not bounded; so are these.
+        self._click = (decisions.reward.astype(np.float64) + 1.0) / 2.0
+
+        judged_slots = float(self._weight.sum())
+        clicks = float((self._weight * self._click).sum())
+        self.click_rate = min(max(clicks, 1.0) / (judged_slots + 1.0), 0.5)
+        slots, histories = decisions.items.shape[1], len(context.histories_in_memory)
+        self.model = ClickModel(slots, histories, self.click_rate).to(context.device)
+
+    def __call__(self, points: DecisionPoints) -> Tensor:
+        """Return the loss over some decisions, per expected click."""
+        scores = shown_scores(self._context, self._decisions, points)
+        logits = self.model(scores, self._tensor(self._decisions.history, points))
+        weight = self._tensor(self._weight, points).float()
+        click = self._tensor(self._click, points).float()
+
+        # Linear in the click, so that unbiased clicks give an unbiased loss.
+        loss = (weight * (softplus(logits) - click * logits)).sum()
+        expected_clicks = (self.click_rate * weight.sum()).clamp(min=1.0)
+        return loss / expected_clicks + USERS_RIDGE * self.model.user.square().mean()
+
+    def effects_optimizer(self) -> torch.optim.Optimizer:
+        """Return the optimizer of the click model, which learns faster than the network."""
+        model = self.model
+        effects = {"params": [model.scale, model.slot, model.constant], "lr": EFFECTS_RATE}
+        return torch.optim.Adam([effects, {"params": [model.user], "lr": USERS_RATE}])
+
+    def _tensor(self, column: np.ndarray, points: DecisionPoints) -> Tensor:
+        return torch.from_numpy(column[points.indices]).to(self._context.device)
+
+
+def shown_scores(context: TrainingContext, decisions: Decisions, points: DecisionPoints) -> Tensor:
+    """Return the network's scores float32 [q, K] of the items shown at q decisions.
+
+    An empty slot has the score of an arbitrary item.
+    """
+    network = context.network
+    batch = points.batch
+    items = network.items()
+    states = network.states(items, batch.items, batch.kinds)[points.row, points.position]
+    users = network.users(states, points.context)
+
+    shown = torch.from_numpy(decisions.items[points.indices]).clamp(min=0).to(context.device)
+    biases = network.biases(shown.flatten()).view(shown.shape)
+    return (users[:, None] * items[shown]).sum(-1) + biases
+
+
+def click_regression(
+    context: TrainingContext, decisions: Decisions, supervision: float = 1.0
+) -> TrainingCurves:
+    """Train a network on logged decisions by the click regression; return the loss of each epoch.
+
+    supervision: the weight of the cross-entropy on what users did without a slate.
+
+    Raises `DivergedError` where a parameter ends NaN or infinite, `ValueError` where no slot is
+    judged.
+    """
+    config = context.config
+    network = context.network
+    regression = ClickRegression(context, decisions)
+    source = InMemory(context, context.histories_in_memory, need_targets=False)
+    cross_entropy = warm_start_objective(context, source)
+    schedule = Schedule(
+        LEARNING_RATE, config.weight_decay, EPOCHS, source.batches, config.accumulate
+    )
+    optimizer = Optimizer(network, schedule)
+    effects = regression.effects_optimizer()
+    # Another stream than the warm start's.
+    rng = seeded(config.seed + 1)
+
+    def loss_of(batch: TrainingBatch) -> Tensor | None:
+        """Return the loss of a batch, None where it teaches nothing."""
+        histories, targets = batch
+        losses = []
+        points = decision_points(histories, decisions)
+        if len(points):
+            # Without dropout: these are the scores that the device ranks by.
+            network.eval()
+            losses.append(regression(points))
+        if supervision > 0 and len(targets):
+            network.train()
+            losses.append(supervision * cross_entropy(histories, targets))
+        return torch.stack(losses).sum() if losses else None
+
+    curves = TrainingCurves()
+    for epoch in tqdm(range(EPOCHS), desc="click regression", unit="epoch"):
+        losses = []
+        for batch in source.training(rng):
+            with precision(context.device):
+                loss = loss_of(batch)
+            if loss is not None:
+                effects.zero_grad()
+                optimizer.accumulate_and_step(loss)
+                effects.step()
+                losses.append(loss.item())
+        optimizer.step()
+        curves.loss.append(float(np.mean(losses)))
+        context.metric_logger.log("click regression", epoch, {"loss": curves.loss[-1]})
+
+    network.check_finite()
+    network.eval()
+    return curves
