@@ -54,6 +54,7 @@ MAX_EVENTS = 1_000_000
 RIDGES = (1.0, 5.0, 25.0, 100.0, 400.0)
 MEMORIES = (3.0, 30.0, 300.0)  # events
 GAINS = (0.5, 2.0, 8.0, 32.0)
+START_MARGIN = 0.02  # of the linear start's nDCG, which training may lose
 SCREENING = 1.0  # of one fit, all candidates together
 
 VISITS = {"dropout": 0.4, "learning_rate": 1.5e-3, "epochs": 6}
@@ -261,8 +262,9 @@ class _Search:
             for memory in free_values[1]:
                 sums = np.stack([_decayed_sum(v, user.before, memory) for user in window.users])
                 for ridge in free_values[0]:
-                    shrunk = sums * (sigma**2 / (sigma**2 + ridge))
-                    reached[ridge, memory].append(window.ndcg(shrunk @ v.T))
+                    shrunk = sums * (sigma**2 / (sigma**2 + np.float32(ridge)))
+                    scores = (shrunk @ v.T).astype(np.float32)
+                    reached[ridge, memory].append(window.ndcg(scores))
         best = max(pairs, key=lambda pair: _mean(reached[pair]))
         chosen = {"ridge": best[0], "memory": best[1]}
         self._add_row("linear start alone", chosen, self.windows, reached[best], "start")
@@ -310,7 +312,7 @@ class _Search:
         """Fit on whole windows; return the configuration with the epochs that were best."""
         curves = [self._curve(self._part(window.past), config, window) for window in compared]
         means = np.mean([[values.mean() for values in curve] for curve in curves], axis=0)
-        best = int(np.argmax(means))
+        best = _best_epoch(means)
         if "stop_after" in self.free:
             config = replace(config, stop_after=best)
         else:
@@ -361,6 +363,15 @@ def _decayed_sum(
     """Return the sum of a history's vectors, an event at age a weighing exp(-a / memory)."""
     ages = np.arange(len(rows))[::-1].astype(np.float32)
     return np.exp(-ages / np.float32(memory)) @ vectors[rows]
+
+
+def _best_epoch(means: Values) -> int:
+    """Return the epoch with the highest mean nDCG.
+
+    The start, epoch 0, is taken only where it is clearly better: it cannot rank by texts.
+    """
+    trained = 1 + int(np.argmax(means[1:])) if len(means) > 1 else 0
+    return trained if means[trained] >= (1.0 - START_MARGIN) * means[0] else 0
 
 
 def _mean(values: Sequence[Values]) -> float:
