@@ -17,6 +17,7 @@ from sanderling_quantize.encoders.build_encoder import Encoding
 from sanderling_quantize.gate import Thresholds
 from sanderling_trainer.demo.report import table
 from sanderling_trainer.demo.run import Demo, DemoSettings
+from sanderling_trainer.evaluation import ope
 from sanderling_trainer.policy.model.config import Config
 from tests.support.worlds import write_checkerboard, write_language_model
 
@@ -199,10 +200,20 @@ def test_a_new_catalog_reaches_the_devices(finished, tmp_path, shell):
     assert bundle.items.newcomers.tolist() == [ids.index("new")]
 
 
-def test_a_held_candidate_leaves_no_checkpoint(finished, tmp_path, shell):
+def test_the_demo_shows_the_verdict(finished):
+    """The gate can judge the demo's log, and the report says what it decided."""
+    out, report = finished[0], finished[1]["ope"]
+    assert report["gate"]["is_sound"]
+    assert report["resampled"].startswith("pseudonyms")
+    assert f"release gate: {report['gate']['verdict']}" in table(finished[1])
+    assert f"Release gate: {report['gate']['verdict']}" in (out / "report.html").read_text()
+
+
+def test_a_held_candidate_leaves_no_checkpoint(finished, tmp_path, shell, monkeypatch):
     """Where the release gate holds, retrain exits with 3 and writes metrics.json alone."""
-    out, gate = finished[0], finished[1]["ope"]["gate"]
-    assert not gate["passed"]
+    out = finished[0]
+    strict = ope.GateThresholds(min_decisions=10**6)
+    monkeypatch.setattr("sanderling_trainer.evaluation.ope.report.GateThresholds", lambda: strict)
     held = shell.json(
         *retrain_arguments(out, tmp_path / "next"),
         *("--bundle", tmp_path / "bundle"),
@@ -213,8 +224,9 @@ def test_a_held_candidate_leaves_no_checkpoint(finished, tmp_path, shell):
     assert not (tmp_path / "bundle").exists()
     written = json.loads((tmp_path / "next" / "metrics.json").read_text())
     assert written["ope"]["gate"]["reasons"] == held["held"]
-    assert "release gate: holds, because" in table(finished[1])
-    assert "Release gate: holds, because" in (out / "report.html").read_text()
+    assert next(iter(written)) == "sentence"
+    assert held["sentence"] == written["sentence"]
+    assert held["sentence"].startswith("Release 2 is held")
 
 
 def test_errors_are_one_line(tmp_path):

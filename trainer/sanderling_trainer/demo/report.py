@@ -165,7 +165,8 @@ def _ranking(summary: Mapping[str, Any]) -> list[str]:
 
 def _off_policy(summary: Mapping[str, Any]) -> list[str]:
     ope = summary.get("ope") or {}
-    lines = [_estimate_line(row) for row in ope.get("estimates", [])]
+    lines = [ope["sentence"]] if ope.get("sentence") else []
+    lines += [_estimate_line(row) for row in ope.get("estimates", [])]
     for reason, count in (ope.get("left_out") or {}).items():
         lines.append(f"left out: {whole(count)} decisions, {reason}")
     lines += release_gate(summary)
@@ -189,9 +190,8 @@ def release_gate(summary: Mapping[str, Any]) -> list[str]:
     verdict = (summary.get("ope") or {}).get("gate")
     if not verdict:
         return []
-    if verdict["passed"]:
-        return ["release gate: passes"]
-    return [f"release gate: holds, because {reason}" for reason in verdict["reasons"]]
+    reasons = [f"not shipped to all: {reason}" for reason in verdict["reasons"]]
+    return [f"release gate: {verdict['verdict']}", *reasons]
 
 
 def _bundle_gate(summary: Mapping[str, Any]) -> list[str]:

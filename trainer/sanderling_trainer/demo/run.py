@@ -238,9 +238,9 @@ class Demo:
         )
         self.summary["ope"] = done.metrics["ope"]
         self._outcome = (
-            f"learned from {done.metrics['policy_gradient']['decisions']} decisions,"
+            f"learned from {done.metrics['learning']['decisions']} decisions,"
             f" dropped {done.metrics['log']['dropped']};"
-            f" the release gate {'holds' if done.reasons else 'passes'} it"
+            f" the release gate's verdict: {done.verdict}"
         )
 
     def _ship(self, fleet: Fleet) -> None:
