@@ -17,6 +17,7 @@ from sanderling_trainer.policy.model import linear_init
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.language_model import LanguageModel
 from sanderling_trainer.policy.model.network import PolicyNetwork
+from sanderling_trainer.policy.newcomers import calibrate_newcomers
 from sanderling_trainer.policy.training.context import TrainingContext
 from sanderling_trainer.policy.training.warm_start import warm_start
 
@@ -50,7 +51,9 @@ class Sanderling:
             )
             linear_init.initialize(network, factors)
         self.popularity = PopularityHistory.of(train.user, train.item, train.time, len(train.texts))
-        warm_start(TrainingContext(network, histories, self.config, self.repeats, self.popularity))
+        context = TrainingContext(network, histories, self.config, self.repeats, self.popularity)
+        warm_start(context)
+        calibrate_newcomers(context)
         self.network = network
         return self
 
@@ -66,9 +69,9 @@ class Sanderling:
         self.set_time(int(queries.now.max()))
         items = self.network.items()
         later = queries.texts[len(items) :]
-        new = torch.from_numpy(text_vectors(later)) @ self.network.project.T if later else items[:0]
+        new = self.network.newcomers(torch.from_numpy(text_vectors(later))) if later else items[:0]
         popularity = self.network.new_item_popularity @ self.network.popularity_weights
-        new_item = self.network.bias.median() + popularity
+        new_item = self.network.new_item_bias + popularity
         biases = torch.cat([self.network.biases(), new_item.expand(len(new))])
         users = self.network.users(self._states(items, queries))
         return (users @ torch.cat([items, new]).T + biases).numpy()

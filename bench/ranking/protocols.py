@@ -218,6 +218,7 @@ def _views(queries: Queries, wanted: list[set[int]], known: NDArray[np.bool_]) -
 
     yield view("warm users, seen removed", fresh, warm, known, remove=True)
     yield view("warm users, seen kept", [want & old for want in wanted], warm, known, remove=False)
+    yield view("warm users, all items", fresh, warm, np.ones_like(known), remove=True)
     yield view("cold items among cold items", cold, warm, ~known, remove=True)
     yield view("cold items among all items", cold, warm, np.ones_like(known), remove=True)
     yield view("cold users", fresh, [not is_warm for is_warm in warm], known, remove=True)

@@ -15,6 +15,7 @@ from sanderling.events.schema import Event, Slot
 from sanderling.events.state_checksum import NO_EVENTS, next_checksum
 from sanderling_trainer.data.popularity import DAY, PopularityHistory
 from sanderling_trainer.data.tables import read_catalog
+from sanderling_trainer.evaluation.ope import sequential_propensities
 from sanderling_trainer.event_log import segment_format
 from sanderling_trainer.event_log.object_store import LocalObjectStore
 from sanderling_trainer.jobs.night_inputs import RetrainOptions
@@ -32,6 +33,10 @@ ITEMS = 12
 KINDS = ["view", "click", "purchase"]
 SLOTS = 3
 CONFIG = Config(dim=8, state=8, hidden=8, epochs=2, policy_epochs=1, pool=8, slate=SLOTS)
+_EXACT = sequential_propensities(np.arange(SLOTS)[None], SLOTS, CONFIG.pool, CONFIG.epsilon)
+GREEDY = list(zip(_EXACT.conditional[0].tolist(), _EXACT.marginal[0].tolist(), strict=True))
+"""Conditional and marginal propensities of a slate that shows the best items in order."""
+
 SHIPS = RetrainOptions(ship_anyway=True)
 
 
@@ -156,7 +161,7 @@ class Device:
             release=1,
             pool=8,
             eligible=items,
-            slate=[Slot(f"i{item}", rank, False, 0.5, 0.4) for rank, item in enumerate(shown)],
+            slate=[Slot(f"i{item}", rank, False, *GREEDY[rank]) for rank, item in enumerate(shown)],
             state_checksum=self.checksum,
             state_events=self.steps,
         )

@@ -233,11 +233,13 @@ def test_the_temporal_protocol_leaks_nothing(seed):
 
 
 def test_cold_items_and_cold_users_have_views_of_their_own():
-    """A new item is a candidate in the cold views alone, and a new user is not a warm user."""
+    """A new item is a candidate only in views that say so, and a new user is not a warm user."""
     user, item = np.array([0, 1, 0, 1, 2]), np.array([0, 1, 2, 0, 1])
     log = Log(user, item, np.array([0, 1, 10, 11, 12]), ["a lamp", "a box", "a lamp too"])
     views = {view.name: view for view in temporal("tiny", log, 1, 5).report.views}
     assert views["warm users, seen removed"].relevant == [{0}]
+    assert views["warm users, all items"].relevant == [{0}]
+    assert views["warm users, all items"].candidates.all()
     assert views["cold items among cold items"].candidates.tolist() == [False, False, True]
     assert views["cold items among all items"].relevant == [{2}]
     assert views["cold users"].relevant == [{1}]

@@ -69,13 +69,13 @@ def counts(found: checkpoint.Checkpoint):
 
 
 def test_new_items_start_as_newcomers(shop):
-    """A new item has the vector of its text, no residual and the bias of a typical item; the bundle
+    """A new item has the vector of its text, no residual and the bias of newcomers; the bundle
     is told that it is a newcomer.
     """
     before, after, _ = changed(shop, shop_rows(ITEMS + 1))
     network = after.network
     assert not network.residual[-1].any()
-    assert network.bias[-1] == before.network.bias.median()
+    assert network.bias[-1] == before.network.new_item_bias
     assert torch.equal(network.popularity[-1], network.new_item_popularity)
     assert network.text[-1].norm().item() == pytest.approx(1.0, abs=1e-5)
     read = as_quantize_reads.read(shop.folder / "next")

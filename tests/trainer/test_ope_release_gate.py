@@ -192,7 +192,8 @@ def test_guarded_slots_are_evaluated_and_other_schemes_left_out():
         drawn = schemes.draw(plan, SLOTS, np.zeros(POOL), rng.random((SLOTS, 2)).tolist())
         log.ranks[at], log.items[at], log.guarded[at] = drawn.ranks, drawn.ranks, plan.guarded
         log.conditional[at], log.marginal[at] = drawn.conditional, drawn.marginal
-    report = ope.evaluate_candidate(log, ACTIVE, candidate_of(sample), np.random.default_rng(0))
+    active = ACTIVE._replace(guarded=1)
+    report = ope.evaluate_candidate(log, active, candidate_of(sample), np.random.default_rng(0))
     assert report["decisions"] == 200
     assert report["left_out"] == {"propensities that rank, pool and ε do not explain": 200}
 
@@ -320,6 +321,9 @@ def test_longer_slates_are_cut_to_the_usual_length():
         left = [item for item in range(POOL) if item not in log.items[at, :SLOTS]]
         log.items[at, SLOTS:] = log.ranks[at, SLOTS:] = left[:2]
     log.slots[:] = np.where(np.arange(1000) < 50, SLOTS + 2, SLOTS)
+    longer = ope.sequential_propensities(log.ranks[:50], SLOTS + 2, POOL, LOGGING)
+    log.conditional[:50, SLOTS:] = longer.conditional[:, SLOTS:]
+    log.marginal[:50, SLOTS:] = longer.marginal[:, SLOTS:]
     short = ope.evaluate_candidate(
         decisions_of(sample), ACTIVE, candidate_of(sample), np.random.default_rng(0)
     )

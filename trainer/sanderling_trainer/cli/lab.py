@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -238,7 +238,7 @@ def _check_bundle_options(bundle: Path | None, encoder_of: Path | None) -> None:
 
 def _retrained(done: RetrainResult, out: Path) -> str:
     """Return the text of a retraining: what to know, the gate's reasons, the checkpoint."""
-    lines = [_unfit(done.metrics["log"]), *done.notes]
+    lines = [_unfit(done.metrics["log"]), _anomalous(done.metrics["anomalies"]), *done.notes]
     lines += [f"{done.verdict}: {reason}" for reason in done.reasons]
     if done.written:
         lines.append(f"checkpoint of release {done.release} -> {out}")
@@ -254,6 +254,17 @@ def _unfit(log: Mapping[str, Any]) -> str:
         f"left out: {unfit} incomplete or cloned installs; run `sanderling installs rotate`"
         if unfit
         else ""
+    )
+
+
+def _anomalous(anomalies: Sequence[Mapping[str, Any]]) -> str:
+    """Name the worst of the installs that count for less than half of what they sent."""
+    if not anomalies:
+        return ""
+    worst = anomalies[0]
+    return (
+        f"bounded: {len(anomalies)} installs count for less than half of what they sent; the worst,"
+        f" {worst['install']}, sent {worst['share_of_events']:.1%} of all events"
     )
 
 

@@ -48,6 +48,11 @@ class History:
     install: int = -1
     """Number of the install that reported the events, -1 for none."""
 
+    influence: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    """What the bound of its install leaves of each event as a target, in [0, 1]; 1 throughout
+    unless given.
+    """
+
     seqs: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     """Sequence numbers of the events in their install; 0 throughout unless given."""
 
@@ -61,6 +66,8 @@ class History:
             given = getattr(self, name)
             if len(given) == 0:
                 object.__setattr__(self, name, np.zeros(len(self.items), given.dtype))
+        if len(self.influence) == 0:
+            object.__setattr__(self, "influence", np.ones(len(self.items), np.float32))
 
     def __len__(self) -> int:
         return len(self.items)

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from sanderling_trainer.data.influence import influence_factors
+
 MAX_SHEDDING_WEIGHT = 64.0
+SCHEMES = ("sequential", "mixture", "softmax")
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -48,7 +51,7 @@ class Decisions:
     """[m, K], positions in the logging policy's greedy order."""
 
     group: Ints
-    """[m], the unit of resampling: in a log of devices the install."""
+    """[m], the unit of resampling and of influence: in a log of devices the install."""
 
     release: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     """[m], of the policy that decided, 0 where unknown."""
@@ -87,6 +90,12 @@ class Decisions:
     slots: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     """[m], length of each slate; K unless given."""
 
+    scheme: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    """[m], the exploration scheme, an index of `SCHEMES`; -1 for an unknown one."""
+
+    influence: Floats = field(default_factory=lambda: np.empty(0))
+    """[m], in (0, 1]: what `bound_influence` leaves of the decision's weight."""
+
     seq: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     """[m], the decision's sequence number in its install, 0 where unknown."""
 
@@ -95,8 +104,9 @@ class Decisions:
 
     def __post_init__(self) -> None:
         zeros = ["release", "pool", "eligible", "epsilon", "guarded", "capped", "flip_probability"]
-        zeros += ["newcomers", "newcomer_rate", "seq", "time"]
-        fills = dict.fromkeys(zeros, 0) | {"pass_probability": 1, "slots": self.items.shape[1]}
+        zeros += ["newcomers", "newcomer_rate", "seq", "time", "scheme"]
+        ones = ("pass_probability", "influence")
+        fills = dict.fromkeys(zeros, 0) | dict.fromkeys(ones, 1) | {"slots": self.items.shape[1]}
 
         for name, fill in fills.items():
             given = getattr(self, name)
@@ -130,8 +140,35 @@ class Decisions:
         1 / (1 - 2q)² times the variance of exact ones after correction; they count by the inverse.
         """
         inverse_survival = np.minimum(1.0 / self.pass_probability, MAX_SHEDDING_WEIGHT)
-        weights = (1.0 - 2.0 * self.flip_probability) ** 2 * inverse_survival
+        weights = (1.0 - 2.0 * self.flip_probability) ** 2 * inverse_survival * self.influence
         return weights / weights.mean() if len(weights) else weights
+
+    def bound_influence(self) -> Decisions:
+        """Return the decisions with the `influence` that bounds each install's weight.
+
+        Bounded are an install's decisions together, its likes together, and its likes of one item
+        (`influence.influence_factors`). `group` must be the install.
+        """
+        amount = replace(self, influence=np.ones(len(self))).weights()
+        row, slot = np.nonzero(self.judged & (self.reward > 0.0) & (self.items >= 0))
+        influence = influence_factors(self.group, amount)
+
+        # An entry is a liked slot. A decision with several keeps the smallest of their factors.
+        of_slot = influence_factors(
+            self.group[row], (amount * influence)[row], self.items[row, slot]
+        )
+        smallest = np.ones(len(self))
+        np.minimum.at(smallest, row, of_slot)
+        return replace(self, influence=influence * smallest)
+
+    def learned_marginal(self) -> Floats:
+        """Return the marginal propensities with which to learn, float64 [m, K].
+
+        Those below ε / M, which only a chain of rare draws has, count as ε / M: a device must not
+        choose how much its decision weighs. Newcomers' are as logged.
+        """
+        least = self.epsilon * (1.0 - self.newcomer_rate) / np.maximum(self.pool, 1)
+        return np.where(self.newcomer, self.marginal, np.maximum(self.marginal, least[:, None]))
 
     def epsilons(self) -> Floats:
         """Return the ε of each slot, float64 [m, K]: 0 in guarded slots."""

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sanderling_trainer.data.histories import History
+from sanderling_trainer.data.influence import influence_factors
 
 DAY = 86_400  # seconds
 WINDOWS = (3, 7, 14, 28, 90)  # days
@@ -24,8 +25,10 @@ COUNTS = len(WINDOWS) + 1  # and one for all time
 FEATURES = COUNTS + 2  # and whether ever liked, and the age
 PRIOR = 0.3  # users added to every count, so that 0 has a logarithm
 MAX_AGE_DAYS = 60
+NEVER = 2**62  # days
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -38,28 +41,34 @@ class PopularityHistory:
     row: Ints
     """[c], catalog rows."""
 
-    users: Ints
-    """[c], how many different users liked the item on the day."""
+    users: Floats
+    """[c], how many different users liked the item on the day, those of one install bounded."""
 
     items: int
     """n, the size of the catalog."""
 
     @staticmethod
-    def of(user: Ints, row: Ints, time: Ints, items: int) -> PopularityHistory:
-        """Count likes, int64 [e] each, time in seconds; a user counts once per item and day."""
-        distinct = np.unique(np.stack([time // DAY, row, user]), axis=1)
-        (day, liked), count = np.unique(distinct[:2], axis=1, return_counts=True)
-        return PopularityHistory(day, liked, count.astype(np.int64), items)
+    def of(
+        user: Ints, row: Ints, time: Ints, items: int, install: Ints | None = None
+    ) -> PopularityHistory:
+        """Count likes, int64 [e] each, time in seconds; a user counts once per item and day.
+
+        install: int64 [e], the installs of the users; the influence of each is then bounded
+        (`influence.influence_factors`).
+        """
+        likes = distinct_likes(user, row, time, install)
+        (day, liked), entry = np.unique(likes[:2], axis=1, return_inverse=True)
+        weight = None if install is None else like_factors(likes)
+        count = np.bincount(entry.ravel(), weight, minlength=len(day)).astype(np.float64)
+        return PopularityHistory(day, liked, count, items)
 
     @staticmethod
     def of_histories(histories: Sequence[History], items: int) -> PopularityHistory:
         """Count the likes of histories, without events that a state reset replayed."""
-        n_new = [len(history) - history.n_replayed for history in histories]
-        users = np.repeat(np.arange(len(histories)), n_new)
-        rows = np.concatenate([history.items[history.n_replayed :] for history in histories])
-        times = np.concatenate([history.times[history.n_replayed :] for history in histories])
-        liked = np.concatenate([history.liked[history.n_replayed :] for history in histories])
-        return PopularityHistory.of(users[liked], rows[liked], times[liked], items)
+        users, rows, times, installs = likes_of(histories)
+        if (installs < 0).all():
+            return PopularityHistory.of(users, rows, times, items)
+        return PopularityHistory.of(users, rows, times, items, installs)
 
     def plus(self, other: PopularityHistory) -> PopularityHistory:
         """Return the sum of both; a user whom both counted on one day counts twice."""
@@ -68,7 +77,7 @@ class PopularityHistory:
         users = np.concatenate([self.users, other.users])
 
         (day, row), entry = np.unique(np.stack([day, row]), axis=1, return_inverse=True)
-        total = np.bincount(entry.ravel(), users).astype(np.int64)
+        total = np.bincount(entry.ravel(), users, minlength=len(day)).astype(np.float64)
         return PopularityHistory(day, row, total, max(self.items, other.items))
 
     def features(self, days: Sequence[int]) -> NDArray[np.float32]:
@@ -101,6 +110,12 @@ class PopularityHistory:
         columns.append(np.minimum(day - first, MAX_AGE_DAYS) / MAX_AGE_DAYS)
         return np.stack(columns, axis=1).astype(np.float32)
 
+    def first_days(self) -> Ints:
+        """Return int64 [n]: the day on which each item was first liked, `NEVER` if never."""
+        first = np.full(self.items, NEVER)
+        np.minimum.at(first, self.row, self.day)
+        return first
+
     def save(self, path: Path) -> None:
         """Write a Parquet file."""
         pq.write_table(pa.table({"day": self.day, "row": self.row, "users": self.users}), path)
@@ -110,4 +125,30 @@ class PopularityHistory:
         """Read what `save` wrote, for a catalog of so many items."""
         table = pq.read_table(path)
         day, row, users = (table[name].to_numpy() for name in ("day", "row", "users"))
-        return PopularityHistory(day, row, users, items)
+        return PopularityHistory(day, row, users.astype(np.float64), items)
+
+
+def likes_of(histories: Sequence[History]) -> tuple[Ints, Ints, Ints, Ints]:
+    """Return user, item, time and install, int64 [e] each, of the likes that were not replayed."""
+    n_new = [len(history) - history.n_replayed for history in histories]
+    users = np.repeat(np.arange(len(histories)), n_new)
+    installs = np.array([history.install for history in histories], np.int64)[users]
+    rows = np.concatenate([history.items[history.n_replayed :] for history in histories])
+    times = np.concatenate([history.times[history.n_replayed :] for history in histories])
+    liked = np.concatenate([history.liked[history.n_replayed :] for history in histories])
+    return users[liked], rows[liked], times[liked], installs[liked]
+
+
+def distinct_likes(user: Ints, row: Ints, time: Ints, install: Ints | None = None) -> Ints:
+    """Return int64 [4, e]: day, item, user and install (0 unless given) of all likes that differ in
+    these.
+    """
+    columns = [time // DAY, row, user, np.zeros_like(user) if install is None else install]
+    return np.unique(np.stack(columns), axis=1)
+
+
+def like_factors(likes: Ints) -> Floats:
+    """Return how much each of the distinct likes [4, e] counts, float64 [e] in (0, 1]."""
+    day, row, _, install = likes
+    of_day = day * (int(row.max(initial=0)) + 1) + row
+    return influence_factors(install, np.ones(len(day)), row, of_day)

@@ -113,7 +113,7 @@ class Shards:
     def popularity(self) -> PopularityHistory:
         """Count the likes of each day up to `validation_after`."""
         nothing = np.empty(0, np.int64)
-        total = PopularityHistory(nothing, nothing, nothing, len(self.counts()))
+        total = PopularityHistory(nothing, nothing, np.empty(0), len(self.counts()))
         for part in self._popularity_parts(total.items):
             total = total.plus(part)
         return total

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,13 +15,16 @@ from sanderling.events.schema import Decision, Event, Outcome
 from sanderling.events.semantics import semantic_fault
 from sanderling.exploration.sequential import MAX_MARGINAL_SLOTS
 from sanderling_trainer.data.histories import History
-from sanderling_trainer.data.logged_decisions import Decisions
+from sanderling_trainer.data.logged_decisions import SCHEMES, Decisions
 from sanderling_trainer.event_log.reader import EventLog
 from sanderling_trainer.event_log.state_replay import StateReplay, split_at_resets
 
 # Encoders return vectors of length 1; a far longer one would overflow the network that learns from
 # it.
 MAX_CONTEXT_NORM = 2.0
+
+SHED = "full"
+"""The reason of the losses that shedding declares (docs/EVENTS.md)."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class _JoinedDecision:
     outcome_of: dict[int, Outcome]
     """The last valid outcome of each slot that has one."""
     install: int
-    """Number of the install: the unit of resampling."""
+    """Number of the install: the unit of resampling and of influence."""
     history: int
     """Index into `Examples.histories`."""
     position: int
@@ -65,13 +69,18 @@ def examples_of(log: EventLog, ids: Sequence[str], kinds: Sequence[str], text_di
     its install is missing, its install is not cloned, the replayed state has the checksum that the
     device logged, an engine can have made the decision, and at least one slot has an outcome;
     otherwise `dropped` counts it. An outcome that names another item than its slot showed is
-    ignored. Devices may be faulty or malicious: no content of a log raises.
+    ignored. A probability of having survived shedding is believed if a loss of the same install
+    declares that decisions were shed; otherwise it counts as 1. Devices may be faulty or malicious:
+    no content of a log raises.
     """
     builder = _ExampleBuilder(
         row_of={item: row for row, item in enumerate(ids)},
         code_of={kind: code for code, kind in enumerate(kinds)},
         text_dim=text_dim,
         time=log.time,
+        shedding=frozenset(
+            loss.install for loss in log.losses if loss.reason == SHED and loss.decisions > 0
+        ),
     )
     unusable = dict.fromkeys(log.incomplete, "install incomplete")
     # Cloned takes precedence: it is the more specific reason.
@@ -93,11 +102,13 @@ class _ExampleBuilder:
         code_of: dict[str, int],
         text_dim: int,
         time: Mapping[str, int],
+        shedding: frozenset[str],
     ) -> None:
         self._row_of = row_of
         self._code_of = code_of
         self._text_dim = text_dim
         self._time = time
+        self._shedding = shedding
         self._installs: list[str] = []
         self._histories: list[History] = []
         self._joined: list[_JoinedDecision] = []
@@ -155,7 +166,7 @@ class _ExampleBuilder:
             self._dropped["context vector too long"] += 1
         else:
             joined = _JoinedDecision(
-                decision=decision,
+                decision=self._with_believed_survival(decision),
                 outcome_of=outcome_of,
                 install=len(self._installs) - 1,
                 history=len(self._histories),
@@ -164,6 +175,12 @@ class _ExampleBuilder:
                 time=self._time_of(decision),
             )
             self._joined.append(joined)
+
+    def _with_believed_survival(self, decision: Decision) -> Decision:
+        if decision.pass_probability == 1.0 or decision.install in self._shedding:
+            return decision
+        self._dropped["pass_probability below 1 without a loss that declares it: counted as 1"] += 1
+        return msgspec.structs.replace(decision, pass_probability=1.0)
 
     def _valid_outcomes(self, decision: Decision, outcomes: list[Outcome]) -> dict[int, Outcome]:
         """Return the last outcome of each slot with a catalog item, of those that name the item."""
@@ -227,6 +244,7 @@ def _decision_columns(joined: list[_JoinedDecision], row_of: dict[str, int]) -> 
         newcomer_rate=np.array([each.decision.newcomer_rate or 0.0 for each in joined]),
         newcomer=np.zeros((m, k), np.bool_),
         slots=slots,
+        scheme=np.array([_scheme(each.decision) for each in joined], np.int64),
         seq=column("seq", np.int64),
         time=place("time"),
     )
@@ -249,6 +267,10 @@ def _fill_slots(
         if slot in joined.outcome_of:
             decisions.reward[row, slot] = debiased_reward(joined.outcome_of[slot])
             decisions.judged[row, slot] = True
+
+
+def _scheme(decision: Decision) -> int:
+    return SCHEMES.index(decision.scheme) if decision.scheme in SCHEMES else -1
 
 
 def _fault(decision: Decision) -> str | None:

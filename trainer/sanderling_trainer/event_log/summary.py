@@ -47,6 +47,7 @@ class LogSummary:
     def __post_init__(self) -> None:
         self._digest = hashlib.sha256()
         self._events_of_day: Counter[int] = Counter()
+        self.events_of: Counter[str] = Counter()  # by install
 
     def add(self, log: EventLog) -> None:
         """Add one more partition; partitions come in the order of installs."""
@@ -69,6 +70,7 @@ class LogSummary:
         events = chain(*log.events.values(), log.losses)
         names = sorted((event.install, event.id) for event in events)
         self.installs += len({install for install, _ in names})
+        self.events_of.update(install for install, _ in names)
         for install, id in names:
             self._digest.update(f"{install}/{id}\n".encode())
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sanderling_trainer.data.logged_decisions import Decisions, Ints
 from sanderling_trainer.evaluation import ope
+from sanderling_trainer.jobs.trust import active_policy
 from sanderling_trainer.policy import rollout
 from sanderling_trainer.policy.checkpoint import CheckpointMetadata
 from sanderling_trainer.policy.model.config import Config
@@ -33,7 +34,7 @@ def evaluate_candidate(
         n_items = len(candidate.network.bias)
         return _candidate(judged, ranks, pool_items, active_pool, config, n_items)
 
-    policy = ope.ActivePolicy(metadata.release, active.config.pool, active.config.epsilon)
+    policy = active_policy(metadata, active.config)
     rng = np.random.default_rng(config.seed)
     return ope.evaluate_candidate(decisions, policy, candidate_at, rng)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from sanderling_trainer.data.logged_decisions import Decisions
+from sanderling_trainer.policy.newcomers import calibrate_newcomers
 from sanderling_trainer.policy.training.context import TrainingContext
 from sanderling_trainer.policy.training.policy_gradient import policy_gradient
 from sanderling_trainer.policy.training.warm_start import warm_start
@@ -32,7 +33,7 @@ def learn(
     decisions: what devices logged, on the histories by their index and position.
     resume: a file from which an interrupted warm start goes on.
     """
-    metrics: dict[str, Any] = {"warm_start": _continue_warm_start(context, resume)}
+    metrics: dict[str, Any] = {"warm_start": _continue_warm_start(context, decisions, resume)}
 
     # The policy gradient alone: cross-entropy on the few users of one log made the policy worse on
     # every inner split.
@@ -46,7 +47,9 @@ def learn(
     return metrics
 
 
-def _continue_warm_start(context: TrainingContext, resume: Path | None) -> dict[str, Any] | str:
+def _continue_warm_start(
+    context: TrainingContext, decisions: Decisions, resume: Path | None
+) -> dict[str, Any] | str:
     liked = (each.liked & ~each.is_response for each in context.histories_in_memory)
     known = sum(int(column.sum()) for column in liked)
     counted = 0 if context.popularity is None else int(context.popularity.users.sum())
@@ -63,4 +66,5 @@ def _continue_warm_start(context: TrainingContext, resume: Path | None) -> dict[
         learning_rate=CONTINUED_RATE * config.learning_rate,
     )
     curves = warm_start(replace(context, config=config), resume)
-    return {"epochs": len(curves.loss), "loss": curves.loss}
+    newcomers = calibrate_newcomers(context, shown=decisions.items)
+    return {"epochs": len(curves.loss), "loss": curves.loss, "newcomers": asdict(newcomers)}

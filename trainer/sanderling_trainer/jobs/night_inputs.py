@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from sanderling_trainer.jobs.lease import BusyError
 from sanderling_trainer.jobs.lessons import Lessons, lessons_of
 from sanderling_trainer.jobs.night_log import NightLog, Vocabulary, read_night, remember
 from sanderling_trainer.jobs.past_interactions import PastInteractions
+from sanderling_trainer.jobs.trust import anomalies, believed
 from sanderling_trainer.policy import checkpoint
 from sanderling_trainer.policy.checkpoint import Checkpoint
 from sanderling_trainer.policy.living_catalog import CatalogChange, change_between, with_catalog
@@ -89,6 +90,7 @@ class NightInputs:
         removed = frozenset(change.removed)
         vocabulary = Vocabulary(catalog.ids, removed, metadata.kinds, text_dim)
         log = read_night(events, vocabulary, _possible_times(metadata.log_to, clock))
+        log = replace(log, examples=believed(log.examples, metadata, active.config))
         notes = _notes(change, log)
         try:
             remember(open_store(events, JOB_TIMEOUT), clock, log.new_rows)
@@ -129,6 +131,9 @@ class NightInputs:
         new_events = sum(len(part) - part.n_replayed for part in lessons.new_parts)
         return {
             "log": asdict(self.log.summary) | {"dropped": dict(self.log.examples.dropped)},
+            "anomalies": anomalies(
+                self.log.examples, self.renewed.catalog.ids, self.log.summary.events_of
+            ),
             "catalog": self.change.counts() | {"removed_shown": len(self.log.shown_removed)},
             "lessons": {
                 "new_decisions": lessons.new,

@@ -51,6 +51,7 @@ NAMES = {
     "item.project": "project",
     "item.residual": "residual",
     "item.own_bias": "bias",
+    "item.new_bias": "new_item_bias",
     "item.text": "text",
     "popularity.weights": "popularity_weights",
     "popularity.items": "popularity",
@@ -173,15 +174,10 @@ def _tensors(network: PolicyNetwork) -> dict[str, Tensor]:
     tensors["item.vectors"] = network.items().cpu().contiguous()
     tensors["item.biases"] = network.biases().cpu().contiguous()
 
-    # What an item that a device adds between releases starts with: a typical item without likes.
-    new_item = newcomer_bias(network) + network.new_item_popularity @ network.popularity_weights
+    # What an item that a device adds between releases starts with.
+    new_item = network.new_item_bias + network.new_item_popularity @ network.popularity_weights
     tensors["item.bias"] = new_item.cpu().reshape(1)
     return tensors
-
-
-def newcomer_bias(network: PolicyNetwork) -> Tensor:
-    """Return the own bias of an item without events, a scalar: that of a typical item."""
-    return network.bias.detach().median()
 
 
 def _exposure_tensors(exposure: Exposure) -> dict[str, Tensor]:

@@ -23,6 +23,7 @@ from sanderling_trainer.data.tables import Interactions
 from sanderling_trainer.policy.model import linear_init
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.network import PolicyNetwork
+from sanderling_trainer.policy.newcomers import NewcomerCalibration, calibrate_newcomers
 from sanderling_trainer.policy.training import ray_cluster
 from sanderling_trainer.policy.training.context import TrainingContext
 from sanderling_trainer.policy.training.metric_logger import NO_METRICS, MetricLogger
@@ -95,6 +96,7 @@ class Fit:
     """A trained network in its context, and what its epochs measured."""
 
     context: TrainingContext
+    newcomers: NewcomerCalibration
     curves: TrainingCurves = field(default_factory=TrainingCurves)
 
 
@@ -112,11 +114,12 @@ def fit_policy(
     else:
         curves = warm_start(context, options.unfinished, _hook(network, part, options))
 
+    newcomers = calibrate_newcomers(context)
     network.set_popularity_day(part.popularity, part.end // DAY)
     _initialize_unseen_kinds(network, part)
     if options.unfinished is not None:
         options.unfinished.unlink(missing_ok=True)
-    return Fit(context, curves)
+    return Fit(context, newcomers, curves)
 
 
 def device() -> torch.device:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sanderling.errors import TableError
 from sanderling_trainer.data.popularity import PopularityHistory
 from sanderling_trainer.data.tables import Catalog
-from sanderling_trainer.policy.checkpoint import Checkpoint, newcomer_bias
+from sanderling_trainer.policy.checkpoint import Checkpoint
 from sanderling_trainer.policy.model.network import PolicyNetwork
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -131,7 +131,7 @@ def _network(
     rows = {"text": text}
     typical = {
         "residual": torch.zeros(before.residual.shape[1]),
-        "bias": newcomer_bias(before),
+        "bias": before.new_item_bias,
         "popularity": before.new_item_popularity,
     }
     for name, new_row in typical.items():

@@ -145,6 +145,7 @@ class _Run:
             fit = self._fit(part, choice.config, vectors)
             self._lap("fit")
         metrics["warm_start"] = {"epochs": len(fit.curves.loss), "loss": fit.curves.loss}
+        metrics["newcomers"] = asdict(fit.newcomers)
         metrics["seconds"] = dict(self.seconds)
 
         self._save(fit, part, choice, metrics)

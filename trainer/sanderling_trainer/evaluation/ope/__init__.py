@@ -1,5 +1,6 @@
 """Off-policy evaluation of slates: the click rate that another policy would have had.
 
+    plausibility   which logged decisions an engine can have made
     propensities   a policy's probabilities of what was shown, and importance weights
     estimators     the estimators as formulas: arrays in, an array out, each with its source
     reward_model   cross-fitted predictions of clicks, for the estimators that need them
@@ -14,6 +15,7 @@ docs/MATH.md has the formulas. Independent of networks and training.
 from sanderling_trainer.evaluation.ope.aggregation import SlateLog
 from sanderling_trainer.evaluation.ope.estimate import Estimate, difference, estimate_all
 from sanderling_trainer.evaluation.ope.estimators import WEIGHT_CAP
+from sanderling_trainer.evaluation.ope.plausibility import ActivePolicy, plausible
 from sanderling_trainer.evaluation.ope.propensities import (
     Propensities,
     importance_weights,
@@ -23,7 +25,6 @@ from sanderling_trainer.evaluation.ope.propensities import (
 )
 from sanderling_trainer.evaluation.ope.release_gate import GateResult, GateThresholds, gate
 from sanderling_trainer.evaluation.ope.report import (
-    ActivePolicy,
     Candidate,
     evaluate_candidate,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "gate",
     "importance_weights",
     "max_weights",
+    "plausible",
     "sequential_propensities",
     "unsupported_mass",
 ]

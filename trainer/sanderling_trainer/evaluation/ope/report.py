@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling_trainer.data.logged_decisions import MAX_SHEDDING_WEIGHT, Decisions
+from sanderling_trainer.data.logged_decisions import MAX_SHEDDING_WEIGHT, SCHEMES, Decisions
 from sanderling_trainer.evaluation.ope.aggregation import SlateLog, take_rows
 from sanderling_trainer.evaluation.ope.estimate import (
     Estimate,
@@ -20,6 +20,7 @@ from sanderling_trainer.evaluation.ope.estimate import (
     estimate_all,
     invalid_decisions,
 )
+from sanderling_trainer.evaluation.ope.plausibility import ActivePolicy, plausible
 from sanderling_trainer.evaluation.ope.propensities import (
     Propensities,
     max_weights,
@@ -31,18 +32,6 @@ from sanderling_trainer.evaluation.ope.reward_model import Predictions
 Bools = NDArray[np.bool_]
 
 INTERVALS_FOR_ANY_SIZE = ("bernstein", "betting")
-
-
-class ActivePolicy(NamedTuple):
-    """The policy that took the logged decisions."""
-
-    release: int
-
-    pool: int
-    """How many of its best items it explores among."""
-
-    epsilon: float
-    """Its exploration rate; a slate that was asked for as greedy has 0."""
 
 
 class Candidate(NamedTuple):
@@ -122,10 +111,10 @@ def _usable(
 ) -> tuple[Decisions, SlateLog, dict[str, int]]:
     """Return the usable decisions, their log, and how many are left out for which first reason.
 
-    The cheap checks come first: a forged pool or slate length must not decide how large the tables
-    for all decisions are.
+    The cheap checks come first: a forged slate length must not decide how large the tables for all
+    decisions are.
     """
-    left_out: dict[str, int] = {}
+    decisions, left_out = plausible(decisions, active)
     decisions = decisions.take(_keep(_foreign(decisions, active), len(decisions), left_out))
     usual_length = int(np.bincount(decisions.slots, minlength=2).argmax())
     decisions = decisions.truncate(usual_length)
@@ -135,7 +124,7 @@ def _usable(
         decisions.ranks, decisions.items.shape[1], decisions.pool, decisions.epsilons()
     )
     log = _slate_log(decisions, rebuilt)
-    keep = _keep(_inconsistent(decisions, log, rebuilt), len(decisions), left_out)
+    keep = _keep(invalid_decisions(log).items(), len(decisions), left_out)
 
     pass_probability = np.maximum(decisions.pass_probability, 1.0 / MAX_SHEDDING_WEIGHT)
     decisions = replace(decisions, pass_probability=pass_probability).take(keep)
@@ -147,20 +136,16 @@ def _keep(reasons: Iterable[tuple[str, Any]], m: int, left_out: dict[str, int]) 
     """Return which of m decisions no reason excludes, and add the others to `left_out`."""
     keep = np.ones(m, np.bool_)
     for reason, excluded in reasons:
-        left_out[reason] = int((keep & excluded).sum())
+        left_out[reason] = left_out.get(reason, 0) + int((keep & excluded).sum())
         keep &= ~excluded
     return keep
 
 
 def _foreign(decisions: Decisions, active: ActivePolicy) -> Iterator[tuple[str, Any]]:
     yield "decided by another release", decisions.release != active.release
-
     yield "drawn with a quota for newcomers, which cannot be replayed here", decisions.newcomers > 0
-
-    unknown = decisions.pool > np.maximum(active.pool, decisions.slots)
-    unknown |= (decisions.epsilon != active.epsilon) & (decisions.epsilon != 0.0)
-    yield "a pool or an ε that the release does not have", unknown
-
+    other_scheme = decisions.scheme != SCHEMES.index("sequential")
+    yield "drawn by another scheme than sequential, which cannot be replayed here", other_scheme
     yield "drawn under caps, which cannot be replayed here", decisions.capped
     yield "rewards with randomized response", decisions.noisy
 
@@ -169,20 +154,6 @@ def _incomplete(decisions: Decisions) -> Iterator[tuple[str, Any]]:
     empty = (decisions.items < 0).any(axis=1)
     yield "a short slate, or an item that the lab does not know", empty
     yield "no judged slot", ~decisions.judged.any(axis=1)
-
-
-def _inconsistent(
-    decisions: Decisions, log: SlateLog, rebuilt: Propensities
-) -> Iterator[tuple[str, Any]]:
-    yield from invalid_decisions(log).items()
-
-    same = _all_close(rebuilt.conditional, decisions.conditional)
-    same &= _all_close(rebuilt.marginal, decisions.marginal)
-    yield "propensities that rank, pool and ε do not explain", ~same
-
-
-def _all_close(rebuilt: NDArray[np.float64], logged: NDArray[np.float64]) -> Bools:
-    return np.asarray(np.isclose(rebuilt, logged, rtol=1e-6, atol=0.0).all(axis=1))
 
 
 def _slate_log(decisions: Decisions, rebuilt: Propensities) -> SlateLog:

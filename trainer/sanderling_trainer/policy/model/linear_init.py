@@ -41,9 +41,12 @@ def singular_vectors(
     liked = [history.items[history.liked & ~history.is_validation] for history in histories]
     users = np.repeat(np.arange(len(liked)), [len(rows) for rows in liked])
     rows = np.concatenate([np.empty(0, np.int64), *liked])
-    ones = np.ones(len(rows), np.float32)
-    x = sparse.csr_matrix((ones, (users, rows)), shape=(len(liked), items))
-    x.data[:] = 1.0  # an item that a user liked twice counts once
+    parts = [history.influence[history.liked & ~history.is_validation] for history in histories]
+    values = np.concatenate([np.empty(0, np.float32), *parts])
+    x = sparse.csr_matrix((values, (users, rows)), shape=(len(liked), items))
+    # An item that a user liked twice counts once. The factors are those of xᵀx, which is to be
+    # linear in an install's influence.
+    np.sqrt(np.minimum(x.data, 1.0), out=x.data)
 
     rank = min(rank, min(x.shape) - 1)
     if rank < 1 or not len(rows):

@@ -34,6 +34,7 @@ class PolicyNetwork(nn.Module):
     contexts: Tensor
     popularity: Tensor
     new_item_popularity: Tensor
+    new_item_bias: Tensor
 
     def __init__(self, config: Config, text: Tensor, contexts: Tensor, kinds: int) -> None:
         """Create a network at random.
@@ -52,6 +53,7 @@ class PolicyNetwork(nn.Module):
         self.project = nn.Parameter(torch.randn(d, t) / t**0.5)
         self.residual = nn.Parameter(torch.zeros(n, d))
         self.bias = nn.Parameter(torch.zeros(n))
+        self.register_buffer("new_item_bias", torch.zeros(()))
         self.register_buffer("popularity", torch.zeros(n, FEATURES))
         self.register_buffer("new_item_popularity", torch.zeros(FEATURES))
         self.popularity_weights = nn.Parameter(torch.tensor([1.0 / COUNTS] * COUNTS + [0.0, 0.0]))
@@ -91,6 +93,10 @@ class PolicyNetwork(nn.Module):
         """Return the item vectors [n, d]; where `hide` bool [n] is true without the residual."""
         residual = self.residual if hide is None else self.residual.masked_fill(hide[:, None], 0.0)
         return self.text @ self.project.T + residual
+
+    def newcomers(self, text: Tensor) -> Tensor:
+        """Return the vectors [m, d] of items of which only the text's vectors [m, t] are known."""
+        return text @ self.project.T
 
     def states(self, items: Tensor, sequence: Tensor, kinds: Tensor) -> Tensor:
         """Return the state before each event and after the last, [b, s + 1, c].

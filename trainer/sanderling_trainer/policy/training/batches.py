@@ -44,6 +44,7 @@ class TargetBatch:
     point: Tensor
     target: Tensor
     weight: Tensor
+    influence: Tensor
 
     def __len__(self) -> int:
         return len(self.row)
@@ -152,8 +153,26 @@ def training_batches(
             context.repeats,
             validation,
         )
-        made.append((batch, _target_batch(targets, device)))
-    return made
+        made.append((batch, targets))
+
+    shares = batch_shares([targets.weight.sum() for _, targets in made])
+    for (batch, targets), share in zip(made, shares, strict=True):
+        installs = np.array([histories[index].install for index in batch.indices])
+        is_reported = installs[targets.row[targets.point]] >= 0
+        targets.influence[is_reported] *= share
+    return [(batch, _target_batch(targets, device)) for batch, targets in made]
+
+
+def batch_shares(sizes: Sequence[float]) -> np.ndarray:
+    """Return by how much the mean over each batch must be scaled, float64 [b] in [0, 1].
+
+    A mean over few terms gives each of them much weight, and who sends histories of an unusual
+    length chooses the batch. Scaled by its size over the size of the batch that the average term
+    is in, at most 1, no batch gives a term more weight than a full one does.
+    """
+    terms = np.asarray(sizes, np.float64)
+    typical = np.square(terms).sum() / max(terms.sum(), np.finfo(float).tiny)
+    return np.minimum(1.0, terms / typical) if typical > 0.0 else np.ones(len(terms))
 
 
 def _batch(histories: Sequence[History], indices: np.ndarray, device: torch.device) -> Batch:
@@ -180,6 +199,7 @@ def _target_batch(targets: Targets, device: torch.device) -> TargetBatch:
         point=tensor("point"),
         target=tensor("target"),
         weight=tensor("weight"),
+        influence=tensor("influence"),
     )
 
 

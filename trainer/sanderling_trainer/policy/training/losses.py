@@ -8,12 +8,21 @@ import torch
 from torch import Tensor
 
 
-def next_items(log_policy: Tensor, point: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+def next_items(
+    log_policy: Tensor,
+    point: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    influence: Tensor | None = None,
+) -> Tensor:
     """Return the cross-entropy over the softmax: the weighted mean of -log π(target | point).
 
-    log_policy [q, n]; the p pairs have point, target int64 [p] and weight [p].
+    log_policy [q, n]; the p pairs have point, target int64 [p] and weight [p]. influence [p] in
+    [0, 1], if given, scales the terms of the mean and not its denominator: the bound of an install
+    holds even in a batch that has no other.
     """
-    return -(weight * log_policy[point, target]).sum() / weight.sum()
+    scaled = weight if influence is None else weight * influence
+    return -(scaled * log_policy[point, target]).sum() / weight.sum()
 
 
 @dataclass(frozen=True)

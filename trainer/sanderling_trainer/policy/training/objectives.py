@@ -61,7 +61,10 @@ class CrossEntropy:
             logits = logits.masked_fill(
                 seen_before(first, targets.row, targets.position), -math.inf
             )
-        return next_items(logits.log_softmax(-1), targets.point, targets.target, targets.weight)
+        log_policy = logits.log_softmax(-1)
+        return next_items(
+            log_policy, targets.point, targets.target, targets.weight, targets.influence
+        )
 
     def _sampled(self, proposal: Proposal, batch: Batch, targets: TargetBatch) -> Tensor:
         """Return the loss over candidates; no tensor here has a row for each item."""
@@ -77,7 +80,8 @@ class CrossEntropy:
         logits = users @ items.T + (self._biases(targets, rows) + correction)
         if not self.context.repeats:
             logits[seen_pairs(sequence, targets.row, targets.position)] = -math.inf
-        return next_items(logits.log_softmax(-1), targets.point, target, targets.weight)
+        log_policy = logits.log_softmax(-1)
+        return next_items(log_policy, targets.point, target, targets.weight, targets.influence)
 
     def _biases(self, targets: TargetBatch, rows: Tensor | None = None) -> Tensor:
         """Return the items' biases.
@@ -122,8 +126,12 @@ class OffPolicy:
     weights: np.ndarray = field(init=False)
     """float64 [m], how much each decision counts."""
 
+    marginal: np.ndarray = field(init=False)
+    """float64 [m, K], the propensities of what was shown."""
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", self.decisions.weights())
+        object.__setattr__(self, "marginal", self.decisions.learned_marginal())
 
     def __call__(self, points: DecisionPoints) -> tuple[Tensor, Tensor]:
         """Return minus the surrogate over some decisions, and the KL divergence there."""
@@ -143,7 +151,7 @@ class OffPolicy:
         surrogate = TopKOffPolicy(self.baseline, context.config.weight_cap, context.config.slate)
         loss = surrogate(
             log_chosen[judged],
-            tensor(self.decisions.marginal)[judged].float(),
+            tensor(self.marginal)[judged].float(),
             tensor(self.decisions.reward)[judged],
             tensor(self.weights)[:, None].expand_as(judged)[judged].float(),
         )

@@ -15,6 +15,7 @@ from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.policy.training.batches import (
     DecisionPoints,
     TargetBatch,
+    batch_shares,
     decision_points,
     training_batches,
 )
@@ -47,6 +48,8 @@ def policy_gradient(
     off_policy = OffPolicy(context, reference, decisions, baseline)
 
     batches = training_batches(context, context.histories_in_memory, validation=None)
+    points = [decision_points(batch, decisions) for batch, _ in batches]
+    shares = batch_shares([decisions.judged[each.indices].sum() for each in points])
     schedule = Schedule(
         config.policy_learning_rate,
         weight_decay=0.0,
@@ -63,10 +66,10 @@ def policy_gradient(
         for epoch in progress:
             steps = []
             for index in rng.permutation(len(batches)):
-                batch, targets = batches[index]
-                points = decision_points(batch, decisions)
-                if len(points):
-                    steps.append(_accumulate(off_policy, points, targets, optimizer))
+                if len(points[index]):
+                    _, targets = batches[index]
+                    step = (points[index], targets, float(shares[index]))
+                    steps.append(_accumulate(off_policy, *step, optimizer))
             # Apply gradients left over when the batches are no multiple of `accumulate`.
             optimizer.step()
 
@@ -82,16 +85,22 @@ def policy_gradient(
 
 
 def _accumulate(
-    off_policy: OffPolicy, points: DecisionPoints, targets: TargetBatch, optimizer: Optimizer
+    off_policy: OffPolicy,
+    points: DecisionPoints,
+    targets: TargetBatch,
+    share: float,
+    optimizer: Optimizer,
 ) -> tuple[float, float]:
-    """Add the gradient of one batch; return its surrogate loss and its KL divergence."""
+    """Add the gradient of one batch, the surrogate's scaled by `share` (`batch_shares`); return
+    its surrogate loss and its KL divergence.
+    """
     context = off_policy.context
     config = context.config
     with precision(context.device):
         # Without dropout: both policies of an importance weight must be the ones that would act.
         context.network.eval()
         surrogate, kl = off_policy(points)
-        loss = surrogate + config.kl * kl
+        loss = share * surrogate + config.kl * kl
         if config.supervision > 0 and len(targets):
             context.network.train()
             cross_entropy = CrossEntropy(context)(points.batch, targets)

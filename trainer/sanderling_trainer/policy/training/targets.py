@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sanderling_trainer.data.histories import History
+from sanderling_trainer.data.influence import influence_factors
 from sanderling_trainer.data.popularity import DAY
 
 Ints = NDArray[np.int64]
@@ -42,6 +43,12 @@ class Targets:
 
     target: Ints
     """[p], catalog row of the pair's item."""
+
+    event: Ints
+    """[p], the event in which it is liked, counted through all histories."""
+
+    influence: NDArray[np.float32]
+    """[p], `History.influence` of this event."""
 
     def __len__(self) -> int:
         return len(self.row)
@@ -73,7 +80,8 @@ def targets_of(
     start, end = _visits(events, visit_hours, horizon_days)
     visit, event = _runs(start, end)
 
-    wanted = (events.liked & ~events.is_response)[event]
+    # What a state reset replayed is not new behaviour.
+    wanted = (events.liked & ~events.is_response & ~events.is_replayed)[event]
     if validation is not None:
         in_part = events.is_validation == validation
         wanted &= in_part[event] & in_part[start][visit]
@@ -81,7 +89,9 @@ def targets_of(
         wanted &= _first_occurrence(events)[event] >= start[visit]
 
     # An item liked twice in a visit is one target; one number stands for a pair.
-    pairs = np.unique(visit[wanted] * events.width + events.items[event[wanted]])
+    event = event[wanted]
+    pairs, chosen = np.unique(visit[wanted] * events.width + events.items[event], return_index=True)
+    event = event[chosen]
     visit, target = np.divmod(pairs, events.width)
     visits, point = np.unique(visit, return_inverse=True)
 
@@ -94,7 +104,35 @@ def targets_of(
         day=events.times[first] // DAY,
         point=point.astype(np.int64),
         target=target,
+        event=event,
+        influence=events.influence[event],
     )
+
+
+def with_bounded_influence(
+    histories: Sequence[History], visit_hours: float, horizon_days: float, repeats: bool
+) -> list[History]:
+    """Return histories whose `influence` bounds what each install teaches as targets.
+
+    Bounded are the weights of an install's pairs together, and of those of one item
+    (`influence.influence_factors`); the other arguments are those of `targets_of`.
+    """
+    targets = targets_of(histories, visit_hours, horizon_days, repeats, validation=None)
+    install = np.array([history.install for history in histories], np.int64)
+    owner = install[targets.row][targets.point]
+    factors = influence_factors(owner, targets.weight.astype(np.float64), targets.target)
+
+    # All pairs of an event have its install and item, and so one factor.
+    factor = np.ones(sum(len(history) for history in histories), np.float32)
+    factor[targets.event] = factors
+
+    bounded = []
+    start = 0
+    for history in histories:
+        stop = start + len(history)
+        bounded.append(replace(history, influence=factor[start:stop]))
+        start = stop
+    return bounded
 
 
 @dataclass(frozen=True)
@@ -113,6 +151,8 @@ class _Events:
     is_response: NDArray[np.bool_]
     contexts: Ints
     times: Ints
+    influence: NDArray[np.float32]
+    is_replayed: NDArray[np.bool_]
 
     @property
     def width(self) -> int:
@@ -127,15 +167,19 @@ class _Events:
             parts = (getattr(history, name) for history in histories)
             return np.concatenate([np.empty(0, dtype), *parts])
 
+        first = np.cumsum(lengths) - lengths
+        n_replayed = np.array([history.n_replayed for history in histories], np.int64)
         return _Events(
             row=np.repeat(np.arange(len(lengths)), lengths),
-            offset=np.cumsum(lengths) - lengths,
+            offset=first,
             items=column("items", np.int64),
             liked=column("liked", np.bool_),
             is_validation=column("is_validation", np.bool_),
             is_response=column("is_response", np.bool_),
             contexts=column("contexts", np.int64),
             times=column("times", np.int64),
+            influence=column("influence", np.float32),
+            is_replayed=np.arange(lengths.sum()) < np.repeat(first + n_replayed, lengths),
         )
 
 
