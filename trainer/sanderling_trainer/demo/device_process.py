@@ -296,7 +296,7 @@ def _counters(engines: list[Engine]) -> dict[str, int]:
     outboxes = [engine.counters()["outbox"] for engine in engines]
     return {
         name: sum(getattr(outbox, name) for outbox in outboxes)
-        for name in ("stored", "acknowledged", "pending", "lost")
+        for name in ("stored", "acknowledged", "pending")
     }
 
 
