@@ -31,7 +31,8 @@ GIVEN = 0.1  # share of the log's time at its beginning whose items are no newco
 MAX_HISTORIES = 20_000
 MAX_POINTS = 4_000
 MAX_ITEMS = 16_384  # that compete where a penalty is chosen
-CHUNK = 128  # points scored at once
+MAX_FITTED = 65_536  # items that the ridge regression sees
+MAX_SCORES = 2**23  # held at once
 
 
 @dataclass(frozen=True)
@@ -210,6 +211,8 @@ def _refit(
     penalty.
     """
     rows = torch.nonzero(liked).flatten()
+    # Those left out of the fit need no left-out prediction.
+    rows = rows[:: -(-max(1, len(rows)) // MAX_FITTED)]
     text = network.text[rows]
     if not len(rows) or not float((text - text.mean(dim=0)).abs().max()):
         return network.newcomers(network.text), None
@@ -246,7 +249,7 @@ def _log_likelihood(
     column[rows.cpu().numpy()] = np.arange(len(rows))
 
     total = 0.0
-    for each in _chunks(len(points)):
+    for each in _chunks(len(points), len(rows)):
         chunk = points.take(each)
         biases = network.bias[rows] + table.biases(chunk.days, network.popularity_weights, rows)
         log_policy = (chunk.users @ vectors.T + biases).log_softmax(dim=-1)
@@ -322,7 +325,7 @@ def _calibrate(
     needed = np.concatenate(
         [
             _needed_biases(network, recent.take(rows), releases.take(rows), table, vectors, slate)
-            for rows in _chunks(len(recent))
+            for rows in _chunks(len(recent), len(born))
         ]
     )
     # A newcomer gets a slot where the bias exceeds what it needs: a quantile gives any share.
@@ -366,5 +369,7 @@ def _needed_biases(
     return needed.cpu().numpy()
 
 
-def _chunks(count: int) -> Iterator[np.ndarray]:
-    return (np.arange(start, min(count, start + CHUNK)) for start in range(0, count, CHUNK))
+def _chunks(points: int, items: int) -> Iterator[np.ndarray]:
+    """Yield the indices of points of which so many can be scored at once."""
+    size = max(1, MAX_SCORES // max(1, items))
+    return (np.arange(start, min(points, start + size)) for start in range(0, points, size))
