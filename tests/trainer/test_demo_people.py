@@ -10,7 +10,7 @@ import pytest
 
 from sanderling_trainer.data.tables import read_catalog, read_interactions
 from sanderling_trainer.demo.device_process import DayClock, Visit
-from sanderling_trainer.demo.night import Arm, compare
+from sanderling_trainer.demo.night import compare, tally
 from sanderling_trainer.demo.people import TOLD, PeopleSettings, make_world
 from sanderling_trainer.evaluation.simulators.population import DAY, PopulationSettings
 from tests.support.worlds import write_checkerboard
@@ -63,42 +63,39 @@ def test_items_come_night_by_night(world, tmp_path):
     assert len(world.catalog) == world.population.born(0) < len(ids) == 40
 
 
-def test_everybody_is_on_one_device_and_names_what_they_liked(world, tmp_path):
-    """Two processes share the people; each names some early likes, and only on the first night."""
-    had = Arm(world).had
+def test_everybody_is_new_and_on_one_device(world, tmp_path):
+    """Two processes share a night's people, who come once, and name a few likes each."""
+    names = set()
     for night in (0, 1):
-        plans = [
-            world.plan(night, range(start, 12, 2), had, tmp_path / "a.npy") for start in (0, 1)
-        ]
+        plans = [world.plan(night, range(start, 12, 2), tmp_path / "a.npy") for start in (0, 1)]
         people = [person for plan in plans for person in plan.people]
         assert sorted(person.number for person in people) == list(range(60))
         assert all(0 <= person.device < 6 for person in people)
-        assert all(person.told == ([] if night else person.had) for person in people)
-    assert all(0 < len(told) <= TOLD for told in world.told)
+        assert all(0 < len(person.told) <= TOLD for person in people)
+        names |= {person.name for person in people}
+    assert len(names) == 120
 
 
 def test_a_night_is_told_by_the_truth(world, tmp_path):
     """A slate's expectation equals a slow sum, the best one's the maximum over all orders."""
-    arm = Arm(world)
     attraction, examination = world.attraction(1).astype(np.float64), world.population.examination
     slates = [np.setdiff1d(np.arange(30), told)[:3].tolist() for told in world.told]
     journal = write_journal(
         tmp_path / "journal", [(n, slate, slate[:1]) for n, slate in enumerate(slates)]
     )
-    tally = arm.add(1, [journal])
+    sums = tally(world, 1, [journal])
     for person, slate in enumerate(slates):
         of = attraction[person]
         slow = sum(of[item] * examination[slot] for slot, item in enumerate(slate))
-        assert tally.expected[person] == pytest.approx(slow)
+        assert sums.expected[person] == pytest.approx(slow)
         left = sorted(set(range(len(of))) - set(world.told[person]), key=lambda item: -of[item])
         orders = permutations(left[:5], 3)
-        assert tally.best[person] == pytest.approx(
+        assert sums.best[person] == pytest.approx(
             max(
                 sum(of[item] * examination[slot] for slot, item in enumerate(order))
                 for order in orders
             )
         )
-        assert arm.had[person] == [*world.told[person], slate[0]]
 
 
 def test_the_best_slates_are_all_that_is_possible(world, tmp_path):
@@ -110,7 +107,7 @@ def test_the_best_slates_are_all_that_is_possible(world, tmp_path):
     journal = write_journal(
         tmp_path / "journal", [(person, slate, []) for person, slate in enumerate(best)]
     )
-    tallies = [Arm(world).add(2, [journal]) for _ in range(2)]
+    tallies = [tally(world, 2, [journal]) for _ in range(2)]
     row = compare(*tallies, np.random.default_rng(0))
     assert row["ours"]["share"]["value"] == pytest.approx(1.0)
     assert row["ours"]["newcomers"] == row["ours"]["best_newcomers"] > 0.0
@@ -120,8 +117,8 @@ def test_the_best_slates_are_all_that_is_possible(world, tmp_path):
 def test_a_repeated_visit_counts_once(world, tmp_path):
     """A killed process repeats its last visit: the later entry counts."""
     journal = write_journal(tmp_path / "journal", [(0, [1, 2], [1]), (0, [1, 2], [])])
-    tally = Arm(world).add(0, [journal])
-    assert (tally.slates[0], tally.clicks[0]) == (1, 0)
+    sums = tally(world, 0, [journal])
+    assert (sums.slates[0], sums.clicks[0]) == (1, 0)
 
 
 def test_a_day_clock_shows_a_past_day_until_it_is_set_right():

@@ -42,7 +42,8 @@ FEW = Encoding("nano", steps=5)
 
 
 PEOPLE = PeopleSettings(
-    PopulationSettings(users=100, items=40, nights=2, mean_attraction=0.2), visits=4, devices=4
+    PopulationSettings(users=100, items=40, nights=2, mean_attraction=0.2, slots=5),
+    devices=6,
 )
 
 
@@ -108,7 +109,7 @@ def test_the_devices_take_what_the_gate_ships(finished):
     gate = summary["nights"][0]["gate"]
     assert gate["verdict"] != "hold"
     assert gate["is_shipped"]
-    assert [update["to"] for update in summary["updates"]] == [2, 2, 2, 2]
+    assert [update["to"] for update in summary["updates"]] == [2] * 6
     assert [row["ours"]["releases"] for row in summary["nights"]] == [[1], [2]]
     assert [row["never"]["releases"] for row in summary["nights"]] == [[1], [1]]
     for number in (1, 2):

@@ -64,16 +64,13 @@ class Person:
     name: str
 
     number: int
-    """Row of the table of attractions."""
+    """Row of the table of attractions: which tastes they have."""
 
     device: int
     """Index of the device in its process."""
 
     told: list[int]
     """Items that the person names as liked before the first visit."""
-
-    had: list[int]
-    """Items that the person has had, which are not shown again."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +125,10 @@ class Visit(NamedTuple):
 
     recommend_us: float
     reward_ms: float
+
+    def had(self) -> list[int]:
+        """Return what is not shown to the person again tonight."""
+        return [*self.shown, self.found] if self.found >= 0 else self.shown
 
 
 class DayClock(SystemClock):
@@ -193,11 +194,11 @@ def _live(engines: list[Engine], command: dict[str, Any], clock: DayClock, answe
     """Let every person make the visits that the journal lacks."""
     plan = msgspec.json.decode(Path(command["plan"]).read_bytes(), type=NightPlan)
     journal = Path(command["journal"])
-    had = {person.number: list(person.had) for person in plan.people}
+    had = {person.number: list(person.told) for person in plan.people}
     done = set()
     for entry in read_journal(journal):
         done.add((entry.person, entry.visit))
-        had[entry.person] += [*entry.clicked, *([entry.found] if entry.found >= 0 else [])]
+        had[entry.person] += entry.had()
 
     attraction = np.load(plan.attraction, mmap_mode="r")
     with journal.open("a", encoding="utf-8") as file:
@@ -212,7 +213,7 @@ def _live(engines: list[Engine], command: dict[str, Any], clock: DayClock, answe
                         engine.observe(person.name, plan.items[item], FOUND_KIND)
                 seen = had[person.number]
                 entry = _visit(engine, plan, person, attraction[person.number], seen, visit)
-                seen += [*entry.clicked, *([entry.found] if entry.found >= 0 else [])]
+                seen += entry.had()
                 file.write(json.dumps(entry) + "\n")
                 file.flush()
                 _answer(answers, "step")
@@ -254,7 +255,7 @@ def _visit(
     stored = time.perf_counter()
 
     clicked = [item for item, hit in zip(shown, click, strict=True) if hit]
-    found = _found(attraction, [*had, *clicked], choice) if wants_more else -1
+    found = _found(attraction, [*had, *shown], choice) if wants_more else -1
     if found >= 0:
         engine.observe(person.name, plan.items[found], FOUND_KIND)
     return Visit(

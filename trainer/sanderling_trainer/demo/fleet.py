@@ -69,24 +69,18 @@ class Fleet:
         self.collector.stop()
         self._server.stop()
 
-    def live(
-        self,
-        night: int,
-        had: Sequence[Sequence[Sequence[int]]],
-        kill: bool = False,
-    ) -> None:
-        """Let every person visit, those with the devices first, then those with the controls.
+    def live(self, night: int, kill: bool = False) -> None:
+        """Let the night's people visit the devices, and then the same people the controls.
 
-        had: what each person has had, of the devices and of the controls. `kill` kills the first
-        process on its way.
+        `kill` kills the first process on its way.
         """
         attraction = self._out / "nights" / f"attraction-{night + 1}.npy"
         attraction.parent.mkdir(exist_ok=True)
         np.save(attraction, self._world.attraction(night))
-        for group, group_had in zip((self.devices, self.controls), had, strict=True):
+        for group in (self.devices, self.controls):
             for number, process in enumerate(group):
                 numbers = range(number, self._world.settings.devices, PROCESSES)
-                plan = self._world.plan(night, numbers, group_had, attraction)
+                plan = self._world.plan(night, numbers, attraction)
                 write_plan(plan, _plan_file(process, night))
             label = f"night {night + 1}, {'controls' if group is self.controls else 'devices'}"
             visits = len(self._world) * self._world.settings.visits

@@ -44,36 +44,28 @@ class Tally:
         }
 
 
-class Arm:
-    """The people on the devices of one arm; what they have had grows from night to night."""
+def tally(world: World, night: int, journals: Iterable[Path]) -> Tally:
+    """Return what the journals of one arm's night tell."""
+    sums = Tally(len(world))
+    attraction = world.attraction(night).astype(np.float64)
+    examination = world.population.examination
+    first_newcomer = world.population.born(0)
+    had = [list(told) for told in world.told]
+    for visit in _in_order(journals):
+        person = visit.person
+        shown = attraction[person, visit.shown]
+        best = _best(attraction[person], had[person], len(visit.shown))
 
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self.had = [list(told) for told in world.told]
-
-    def add(self, night: int, journals: Iterable[Path]) -> Tally:
-        """Return what the journals of a night tell."""
-        world = self._world
-        tally = Tally(len(world))
-        attraction = world.attraction(night).astype(np.float64)
-        examination = world.population.examination
-        first_newcomer = world.population.born(0)
-        for visit in _in_order(journals):
-            person = visit.person
-            shown = attraction[person, visit.shown]
-            best = _best(attraction[person], self.had[person], len(visit.shown))
-
-            tally.releases.add(visit.release)
-            tally.slates[person] += 1
-            tally.clicks[person] += len(visit.clicked)
-            tally.expected[person] += shown @ examination[: len(shown)]
-            tally.best[person] += attraction[person, best] @ examination[: len(best)]
-            tally.shown[person] += len(visit.shown)
-            tally.newcomers[person] += sum(item >= first_newcomer for item in visit.shown)
-            tally.best_newcomers[person] += (best >= first_newcomer).sum()
-            self.had[person] += visit.clicked
-            self.had[person] += [visit.found] if visit.found >= 0 else []
-        return tally
+        sums.releases.add(visit.release)
+        sums.slates[person] += 1
+        sums.clicks[person] += len(visit.clicked)
+        sums.expected[person] += shown @ examination[: len(shown)]
+        sums.best[person] += attraction[person, best] @ examination[: len(best)]
+        sums.shown[person] += len(visit.shown)
+        sums.newcomers[person] += sum(item >= first_newcomer for item in visit.shown)
+        sums.best_newcomers[person] += (best >= first_newcomer).sum()
+        had[person] += visit.had()
+    return sums
 
 
 def compare(ours: Tally, never: Tally, rng: np.random.Generator) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """The demo's simulated people: their tastes are fitted to some users of a real log.
 
-The other users' log is what the shop knew before. The last tenth of it trains nothing: the first
+Every night as many new people come, with the same tastes up to their drift: what a fixed policy
+reaches then stays level, and what rises is what a release has learned. The other users' log is what
+the shop knew before. The last tenth of it trains nothing: the first
 release is replayed on it. Times are moved so that the rest ends where the first night begins, and
 the last night was yesterday.
 """
@@ -37,8 +39,8 @@ from sanderling_trainer.evaluation.simulators.population import (
 REPLAYED = 0.1
 """The latest share of the log, which the first release is replayed on."""
 
-TOLD = 20
-"""How many liked items a person names at most on a new device."""
+TOLD = 10
+"""How many items a new person names as liked, at most."""
 
 FINDS = 0.3
 """The probability that a person finds an item without a slate during a visit."""
@@ -46,11 +48,11 @@ FINDS = 0.3
 
 @dataclass(frozen=True)
 class PeopleSettings:
-    """How many people there are, and what they do."""
+    """How many people come, and what they do."""
 
     population: PopulationSettings = field(
         default_factory=lambda: PopulationSettings(
-            users=300, items=800, nights=5, mean_attraction=0.04
+            users=400, items=800, nights=5, mean_attraction=0.04
         )
     )
 
@@ -82,7 +84,7 @@ class World:
     """Splits that part off."""
 
     told: list[list[int]]
-    """What each person names as liked; items by their number in the order of birth."""
+    """What the person of each taste names as liked; items by their number in the order of birth."""
 
     ids: list[str]
     """Of the items, in the order of birth."""
@@ -117,21 +119,18 @@ class World:
         born = self.population.born(night)
         return self.population.attraction(night)[:, :born].astype(np.float32)
 
-    def plan(
-        self, night: int, devices: Sequence[int], had: Sequence[Sequence[int]], attraction: Path
-    ) -> NightPlan:
+    def plan(self, night: int, devices: Sequence[int], attraction: Path) -> NightPlan:
         """Return a night's plan for a process that has these of the devices.
 
-        had: the items that each person has had before; attraction: the file of the night's.
+        attraction: the file of the night's.
         """
         device_of = {number: index for index, number in enumerate(devices)}
         people = [
             Person(
-                name=f"person-{number:03d}",
+                name=f"night-{night + 1}-person-{number + 1}",
                 number=number,
                 device=device_of[number % self.settings.devices],
-                told=self.told[number] if night == 0 else [],
-                had=list(had[number]),
+                told=self.told[number],
             )
             for number in range(len(self))
             if number % self.settings.devices in device_of

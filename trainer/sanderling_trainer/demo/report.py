@@ -136,8 +136,8 @@ def _nights(summary: Mapping[str, Any]) -> list[str]:
         return []
     people = whole((summary.get("data") or {}).get("people"))
     lines = [
-        f"clicks a slate of {people} SIMULATED people, 95 % over people; share of the best"
-        " possible; newcomers' share of slots, and what the truth would give them",
+        f"clicks a slate of {people} new SIMULATED people a night, 95 % over people; share of the"
+        " best possible; newcomers' share of slots, and what the truth would give them",
         f"{'night':<7}{'release':<9}{'retrained':<22}{'never retrained':<22}"
         f"{'of the best':<16}newcomers",
     ]

@@ -2,7 +2,7 @@
 
     data -> train -> quantize -> replay -> night 1 -> retrain -> ship -> night 2 -> ... -> report
 
-Each night the people visit twice: with devices that take every release, and with controls that
+Each night new people visit devices that take every release; the same people visit controls that
 stay on the first one.
 """
 
@@ -29,7 +29,6 @@ from sanderling_trainer import release_repository
 from sanderling_trainer.data import movielens
 from sanderling_trainer.demo import night as nights
 from sanderling_trainer.demo.fleet import Fleet
-from sanderling_trainer.demo.night import Arm
 from sanderling_trainer.demo.people import REPLAYED, PeopleSettings, World, make_world
 from sanderling_trainer.demo.replay import replay_release
 from sanderling_trainer.demo.report import table, verdict, write_report
@@ -118,7 +117,6 @@ class Demo:
         with self._stages.stage("replay"):
             self._replay(first)
         self._checkpoint = self.out / "checkpoint"
-        self._arms = Arm(self._world), Arm(self._world)
         with self._fleet(first) as fleet:
             for night in range(self._world.nights):
                 if night:
@@ -231,12 +229,12 @@ class Demo:
     def _live(self, fleet: Fleet, night: int) -> None:
         """Let everybody visit, and deliver the events to the collector."""
         is_first = night == 0
-        had = [arm.had for arm in self._arms]
-        fleet.live(night, had, kill=is_first and self.settings.kill_device)
+        fleet.live(night, kill=is_first and self.settings.kill_device)
         fleet.flush(self.settings.collector_down_s if is_first else 0.0)
 
-        journals = zip(self._arms, fleet.journals(night), strict=True)
-        ours, never = (arm.add(night, paths) for arm, paths in journals)
+        ours, never = (
+            nights.tally(self._world, night, journals) for journals in fleet.journals(night)
+        )
         rng = np.random.default_rng([self.settings.config.seed, night])
         row = nights.compare(ours, never, rng)
         self.summary["nights"].append({"night": night + 1, **row})
