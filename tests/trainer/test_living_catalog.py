@@ -119,7 +119,7 @@ def test_without_events_only_the_catalog_ships(shop):
     """A night without events writes the new catalog, and says that nothing was learned."""
     _, after, done = changed(shop, shop_rows(ITEMS + 1))
     assert done.verdict == job.SHIP
-    assert "policy_gradient" not in done.metrics
+    assert "learning" not in done.metrics
     assert any("only catalog and popularity are new: 0 usable" in note for note in done.notes)
     assert after.metadata.release == 2
     same = shop.night("again", replace(SHIPS, items=shop.table(shop_rows())))
@@ -139,7 +139,7 @@ def test_removed_items_that_were_shown_are_told(shop):
     )
     assert done.metrics["log"]["dropped"] == {}
     assert len(after.catalog) == ITEMS - 2
-    assert done.metrics["policy_gradient"]["decisions"] == 120
+    assert done.metrics["learning"]["decisions"] == 120
 
 
 @pytest.mark.parametrize(

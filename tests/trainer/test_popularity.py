@@ -104,6 +104,11 @@ def test_replayed_events_are_not_counted_again():
     assert (found.day.tolist(), found.row.tolist(), found.users.tolist()) == ([9], [6], [1])
 
 
+def test_no_histories_have_no_likes():
+    """A night without a new event counts nothing, and is no error."""
+    assert len(PopularityHistory.of_histories([], 10).day) == 0
+
+
 def test_a_table_of_days_looks_up_the_day_and_the_last_one_for_later_ones():
     """Biases by table are w · f of the point's own day, or of the last known day before it."""
     popularity, weights = (

@@ -276,7 +276,7 @@ def test_interactions_teach_up_to_the_first_device(shop, tmp_path):
         "reported_by_devices": 5,
         "unknown_items": 1,
     }
-    assert done.metrics["warm_start"]["epochs"] == 2
+    assert "supervision" not in done.metrics["learning"]
 
 
 def test_a_policy_trained_anew_counts_no_event_twice(shop):
@@ -292,7 +292,7 @@ def test_a_policy_trained_anew_counts_no_event_twice(shop):
     lessons = done.metrics["lessons"]
     assert lessons["events_in_the_first_log"] + lessons["new_events"] == 8 * 30
     assert lessons["events_in_the_first_log"] > 0
-    assert done.metrics["policy_gradient"]["decisions"] == 8 * 30
+    assert done.metrics["learning"]["decisions"] == 8 * 30
     counted = checkpoint.load(shop.folder / "after").popularity
     assert counted.day[-1] == shop.clock.wall_ms() // 1000 // DAY - 1
     assert likes(counted) - likes(made.popularity) <= lessons["new_events"]

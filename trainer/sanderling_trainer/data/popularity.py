@@ -130,6 +130,9 @@ class PopularityHistory:
 
 def likes_of(histories: Sequence[History]) -> tuple[Ints, Ints, Ints, Ints]:
     """Return user, item, time and install, int64 [e] each, of the likes that were not replayed."""
+    if not histories:
+        none = np.empty(0, np.int64)
+        return none, none, none, none
     n_new = [len(history) - history.n_replayed for history in histories]
     users = np.repeat(np.arange(len(histories)), n_new)
     installs = np.array([history.install for history in histories], np.int64)[users]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -74,11 +73,8 @@ def _next_metadata(night: NightInputs) -> CheckpointMetadata:
     )
 
 
-def teach(night: NightInputs, candidate: Checkpoint, resume: Path) -> dict[str, Any]:
-    """Train the candidate's network in place on all that may teach; return metrics.
-
-    resume: a file from which an interrupted training goes on.
-    """
+def teach(night: NightInputs, candidate: Checkpoint) -> dict[str, Any]:
+    """Train the candidate's network in place on all that may teach; return metrics."""
     device_contexts = night.log.examples.contexts
     contexts = [device_contexts]
     if night.past.contexts:
@@ -95,7 +91,7 @@ def teach(night: NightInputs, candidate: Checkpoint, resume: Path) -> dict[str, 
         candidate.metadata.repeats,
         candidate.popularity,
     )
-    return learn(context, night.lessons.teaching, resume)
+    return learn(context, night.lessons.teaching)
 
 
 def judge(night: NightInputs, candidate: Checkpoint) -> dict[str, Any]:

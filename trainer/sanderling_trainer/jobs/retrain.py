@@ -93,8 +93,7 @@ def _run(night: NightInputs, out: Path, folder: Path) -> RetrainResult:
     reasons = []
     notes = list(night.notes)
     if is_enough:
-        resume = folder / f"warm-start-{night.fingerprint[:16]}.pt"
-        metrics |= teach(night, candidate, resume)
+        metrics["learning"] = teach(night, candidate)
         metrics["ope"] = judge(night, candidate)
         reasons = metrics["ope"]["gate"]["reasons"]
     else:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+LEARNERS = ("click_regression", "policy_gradient")
+
 
 @dataclass(frozen=True)
 class Config:
@@ -75,8 +77,13 @@ class Config:
     negatives: int = 1024
     """S, how many items the sampled softmax draws for a batch, beside the batch's own."""
 
+    learner: str = "click_regression"
+    """How logged decisions teach: `click_regression` (every shown slot, clicked or not) or
+    `policy_gradient` (off policy, by importance weights); docs/MATH.md, "Learning".
+    """
+
     policy_epochs: int = 6
-    """Passes over the logged decisions."""
+    """Passes of the policy gradient over the logged decisions."""
 
     policy_learning_rate: float = 2e-4
     """Of the policy gradient."""
@@ -123,6 +130,8 @@ class Config:
     """Of all random numbers."""
 
     def __post_init__(self) -> None:
+        if self.learner not in LEARNERS:
+            raise ValueError(f"learner: expected {' or '.join(LEARNERS)}, found {self.learner!r}")
         for name in ("state", "hidden"):
             if getattr(self, name) == 0:
                 object.__setattr__(self, name, 3 * self.dim)

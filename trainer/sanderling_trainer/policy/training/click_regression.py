@@ -34,6 +34,7 @@ from sanderling_trainer.policy.training.training_state import TrainingCurves, se
 from sanderling_trainer.policy.training.warm_start import warm_start_objective
 
 EPOCHS = 3
+MIN_STEPS = 40  # a small log is seen more often, since so few steps would not move the scores
 LEARNING_RATE = 1.5e-3
 EFFECTS_RATE = 0.02  # learning rate of scale, slots and constant
 USERS_RATE = 0.05  # learning rate of the users' effects
@@ -58,8 +59,8 @@ class ClickModel(nn.Module):
 class ClickRegression:
     """The log loss of a network's scores as predictors of the clicks of a log."""
 
-    def __init__(self, context: TrainingContext, decisions: Decisions) -> None:
-        """Raise `ValueError` unless a slot is judged."""
+    def __init__(self, context: TrainingContext, decisions: Decisions, batches: int = 1) -> None:
+        """`batches` is how many an epoch has; raise `ValueError` unless a slot is judged."""
         judged = decisions.judged & (decisions.items >= 0)
         if not judged.any():
             raise ValueError("expected at least one judged slot, found none")
@@ -72,11 +73,14 @@ class ClickRegression:
         judged_slots = float(self._weight.sum())
         clicks = float((self._weight * self._click).sum())
         self.click_rate = min(max(clicks, 1.0) / (judged_slots + 1.0), 0.5)
+        # The same for all batches: normalized by its own clicks, a batch of few slots would give
+        # each of them much weight, and who sends histories of unusual length chooses the batch.
+        self._clicks_per_batch = max(1.0, self.click_rate * judged_slots / batches)
         slots, histories = decisions.items.shape[1], len(context.histories_in_memory)
         self.model = ClickModel(slots, histories, self.click_rate).to(context.device)
 
     def __call__(self, points: DecisionPoints) -> Tensor:
-        """Return the loss over some decisions, per expected click."""
+        """Return the loss over some decisions, per expected click of an average batch."""
         scores = shown_scores(self._context, self._decisions, points)
         logits = self.model(scores, self._tensor(self._decisions.history, points))
         weight = self._tensor(self._weight, points).float()
@@ -84,8 +88,7 @@ class ClickRegression:
 
         # Linear in the click, so that unbiased clicks give an unbiased loss.
         loss = (weight * (softplus(logits) - click * logits)).sum()
-        expected_clicks = (self.click_rate * weight.sum()).clamp(min=1.0)
-        return loss / expected_clicks + USERS_RIDGE * self.model.user.square().mean()
+        return loss / self._clicks_per_batch + USERS_RIDGE * self.model.user.square().mean()
 
     def effects_optimizer(self) -> torch.optim.Optimizer:
         """Return the optimizer of the click model, which learns faster than the network."""
@@ -125,11 +128,13 @@ def click_regression(
     """
     config = context.config
     network = context.network
-    regression = ClickRegression(context, decisions)
     source = InMemory(context, context.histories_in_memory, need_targets=False)
+    regression = ClickRegression(context, decisions, source.batches)
     cross_entropy = warm_start_objective(context, source)
+    steps_per_epoch = -(-source.batches // config.accumulate)
+    epochs = max(EPOCHS, -(-MIN_STEPS // steps_per_epoch))
     schedule = Schedule(
-        LEARNING_RATE, config.weight_decay, EPOCHS, source.batches, config.accumulate
+        LEARNING_RATE, config.weight_decay, epochs, source.batches, config.accumulate
     )
     optimizer = Optimizer(network, schedule)
     effects = regression.effects_optimizer()
@@ -151,7 +156,7 @@ def click_regression(
         return torch.stack(losses).sum() if losses else None
 
     curves = TrainingCurves()
-    for epoch in tqdm(range(EPOCHS), desc="click regression", unit="epoch"):
+    for epoch in tqdm(range(epochs), desc="click regression", unit="epoch"):
         losses = []
         for batch in source.training(rng):
             with precision(context.device):

@@ -1,0 +1,194 @@
+"""The click regression: its loss, what it learns from biased slates, and what does not teach."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sanderling_trainer.data.histories import History
+from sanderling_trainer.data.logged_decisions import Decisions
+from sanderling_trainer.jobs.learner import learn
+from sanderling_trainer.policy.model.config import Config
+from sanderling_trainer.policy.model.network import PolicyNetwork
+from sanderling_trainer.policy.training.batches import batches, decision_points
+from sanderling_trainer.policy.training.click_regression import (
+    USERS_RIDGE,
+    ClickRegression,
+    click_regression,
+)
+from sanderling_trainer.policy.training.context import TrainingContext
+from sanderling_trainer.policy.training.targets import targets_of
+
+pytestmark = pytest.mark.lab
+
+SMALL = Config(dim=8, state=12, hidden=10, batch_events=256)
+ITEMS = 12
+
+
+def network(items: int = ITEMS) -> PolicyNetwork:
+    torch.manual_seed(0)
+    return PolicyNetwork(SMALL, torch.randn(items, 6), torch.empty(0, 6), 2).eval()
+
+
+def history(rng: np.random.Generator, length: int) -> History:
+    return History(
+        items=rng.integers(0, ITEMS, length),
+        kinds=rng.integers(0, 2, length),
+        liked=np.ones(length, np.bool_),
+        contexts=np.full(length, -1),
+        is_validation=np.zeros(length, np.bool_),
+        times=np.arange(length) * 86_400,
+    )
+
+
+def decisions_of(
+    history: np.ndarray, items: np.ndarray, reward: np.ndarray, **columns: np.ndarray
+) -> Decisions:
+    """Return decisions at the beginning of histories [m] that showed items [m, K]."""
+    m = len(history)
+    return Decisions(
+        history=history,
+        position=columns.pop("position", np.zeros(m, np.int64)),
+        items=items,
+        marginal=np.ones(items.shape),
+        conditional=np.ones(items.shape),
+        reward=reward.astype(np.float32),
+        judged=columns.pop("judged", np.ones(items.shape, np.bool_)),
+        context=np.full(m, -1),
+        ranks=np.zeros(items.shape, np.int64),
+        group=history,
+        **columns,
+    )
+
+
+def random_log(seed: int, m: int = 30) -> tuple[list[History], Decisions]:
+    rng = np.random.default_rng(seed)
+    found = [history(rng, int(rng.integers(0, 6))) for _ in range(8)]
+    user = rng.integers(0, 8, m)
+    items = rng.integers(-1, ITEMS, (m, 3))
+    reward = np.where(rng.random((m, 3)) < 0.3, 1.0, -1.0)
+    position = np.array([rng.integers(0, len(found[index]) + 1) for index in user])
+    judged = rng.random((m, 3)) < 0.8
+    return found, decisions_of(user, items, reward, position=position, judged=judged)
+
+
+def whole_loss(regression: ClickRegression, context: TrainingContext, log: Decisions) -> float:
+    (batch,) = batches(context.histories_in_memory, 10**6, context.device)
+    return regression(decision_points(batch, log)).item()
+
+
+def test_the_loss_equals_a_loop_over_slots():
+    """Each judged slot costs its log loss, by the policy's score, the slot and the user."""
+    for seed in range(3):
+        found, log = random_log(seed)
+        policy = network()
+        context = TrainingContext(policy, found, SMALL, repeats=True)
+        regression = ClickRegression(context, log)
+        model = regression.model
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.3 * torch.randn_like(parameter))
+
+        loss = 0.0
+        slots = 0
+        for row in range(len(log)):
+            past = found[log.history[row]]
+            cut = slice(0, int(log.position[row]))
+            state = policy.states(
+                policy.items(),
+                torch.from_numpy(past.items[cut])[None],
+                torch.from_numpy(past.kinds[cut])[None],
+            )[0, -1]
+            scores = policy.logits(policy.users(state), policy.items())
+            for slot, item in enumerate(log.items[row]):
+                if log.judged[row, slot] and item >= 0:
+                    z = model.scale * scores[item] + model.slot[slot] + model.constant
+                    z = z + model.user[log.history[row]]
+                    sign = 1.0 if log.reward[row, slot] > 0 else -1.0
+                    loss += float(torch.nn.functional.softplus(-sign * z).detach())
+                    slots += 1
+        expected = loss / max(1.0, regression.click_rate * slots)
+        expected += USERS_RIDGE * float(model.user.square().mean().detach())
+        with torch.no_grad():
+            assert whole_loss(regression, context, log) == pytest.approx(expected, rel=1e-4)
+
+
+def test_randomized_rewards_give_the_same_loss_on_average():
+    """Rewards flipped with probability 1/4 and corrected have the exact rewards' loss as mean."""
+    found, log = random_log(1)
+    context = TrainingContext(network(), found, SMALL, repeats=True)
+    exact = ClickRegression(context, log)
+    with torch.no_grad():
+        expected = whole_loss(exact, context, log)
+        found_losses = []
+        for sign in (1.0, -1.0):  # all kept, or all flipped
+            noisy = replace(log, reward=(sign * log.reward / 0.5).astype(np.float32))
+            regression = ClickRegression(context, noisy)
+            regression.model.load_state_dict(exact.model.state_dict())
+            regression._clicks_per_batch = exact._clicks_per_batch
+            found_losses.append(whole_loss(regression, context, noisy))
+    assert 0.75 * found_losses[0] + 0.25 * found_losses[1] == pytest.approx(expected, rel=1e-4)
+
+
+def biased_log(seed: int, m: int = 3000) -> tuple[list[History], Decisions, np.ndarray]:
+    """Return slates that mostly show the items with the fewest clicks, on top of the slate."""
+    rng = np.random.default_rng(seed)
+    rates = np.linspace(0.05, 0.6, ITEMS)
+    shown = np.linspace(3.0, 0.0, ITEMS)
+    items = np.argsort(-(shown + rng.gumbel(size=(m, ITEMS))), axis=1)[:, :3]
+    examined = rng.random((m, 3)) < np.array([1.0, 0.7, 0.4])
+    clicks = examined & (rng.random((m, 3)) < rates[items])
+    found = [history(rng, 0) for _ in range(20)]
+    reward = np.where(clicks, 1.0, -1.0)
+    return found, decisions_of(rng.integers(0, 20, m), items, reward), rates
+
+
+def test_scores_follow_click_rates_whatever_was_shown_most():
+    """From slates that favour the worst items, and top slots that are clicked most, the scores
+    learn the order of the click rates; users without events teach too.
+    """
+    found, log, rates = biased_log(0)
+    policy = network()
+    context = TrainingContext(policy, found, SMALL, repeats=True)
+    for _ in range(8):
+        click_regression(context, log)
+    with torch.no_grad():
+        state = torch.zeros(SMALL.state)
+        scores = policy.logits(policy.users(state), policy.items()).numpy()
+    assert np.corrcoef(scores, np.log(rates / (1.0 - rates)))[0, 1] > 0.9
+
+
+def test_answers_to_slates_are_no_targets():
+    """A click on a slate moves the state, and teaches by its decision only."""
+    one = history(np.random.default_rng(0), 6)
+    answered = replace(one, is_response=np.array([False, True] * 3))
+    targets = targets_of([answered], 0.0, 0.0, repeats=True, validation=None)
+    assert targets.target.tolist() == one.items[::2].tolist()
+
+
+def test_a_night_learns_by_the_learner_of_the_checkpoint():
+    """`config.learner` decides; the policy gradient is still there, and a typing error raises."""
+    found, log, _ = biased_log(1, m=60)
+    learned = {}
+    for learner in ("click_regression", "policy_gradient"):
+        config = replace(SMALL, learner=learner, policy_epochs=1)
+        context = TrainingContext(copy.deepcopy(network()), found, config, repeats=True)
+        metrics = learn(context, log)
+        assert (metrics["learner"], metrics["decisions"]) == (learner, 60)
+        learned[learner] = metrics
+    assert "kl" in learned["policy_gradient"]
+    assert "--interactions" in learned["click_regression"]["supervision"]
+    with pytest.raises(ValueError, match="learner: expected"):
+        replace(SMALL, learner="gradient")
+
+
+def test_nothing_judged_is_an_error():
+    """A log without a judged slot cannot be regressed on."""
+    found, log = random_log(0)
+    log = replace(log, judged=np.zeros_like(log.judged))
+    with pytest.raises(ValueError, match="at least one judged slot"):
+        click_regression(TrainingContext(network(), found, SMALL, repeats=True), log)
