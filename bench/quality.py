@@ -8,6 +8,10 @@ beat. `bench.ranking.protocols` defines the protocols.
 
     python -m bench quality [--data PATH] [--seeds 5] [--models NAME ...] [--sasrec] [--landing]
                             [--set online_retail|online_retail_span|beauty|ml-100k]
+    python -m bench quality --defaults [--seeds 3] [--models NAME ...] [--set NAME]
+
+`--defaults` runs the product's default path, without a flag, on every data set of
+`bench.ranking.by_default`, or on one; the baselines are tuned as ever.
 
 `--landing` fits published settings instead and prints measured beside published figures: where they
 differ, the protocol is wrong. Progress and tables go to stderr.
@@ -27,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import sasrec
-from bench.ranking import data, ours, ours_on_device
+from bench.ranking import by_default, data, ours, ours_on_device
 from bench.ranking.baselines import EASE, Blend, ItemKNN, Popular, RecentPopular
 from bench.ranking.candidates import BASELINES, Candidate
 from bench.ranking.protocols import DEPTH, Benchmark, K, Model, Task, read, slates
@@ -70,8 +74,24 @@ def run(arguments: list[str]) -> dict[str, Any]:
     chosen = _parser().parse_args(arguments)
     if chosen.landing:
         return {"rows": landing(chosen)}
-    benchmark = read(chosen.set, data.folder(chosen.data))
-    candidates = {**BASELINES, **OURS}
+    root = data.folder(chosen.data)
+    if chosen.defaults:
+        names = [chosen.set] if chosen.set in by_default.SETS else list(by_default.SETS)
+        parts = [
+            compare(by_default.SETS[name](root), by_default.CANDIDATES, {by_default.OURS}, chosen)
+            for name in names
+        ]
+        return {key: [one for part in parts for one in part[key]] for key in ("rows", "trials")}
+    return compare(read(chosen.set, root), {**BASELINES, **OURS}, set(OURS), chosen)
+
+
+def compare(
+    benchmark: Benchmark,
+    candidates: Mapping[str, Candidate],
+    ours: set[str],
+    chosen: argparse.Namespace,
+) -> dict[str, Any]:
+    """Return `rows`, `trials` and `settings` of the chosen models on one benchmark."""
     if unknown := set(chosen.models) - set(candidates):
         raise SystemExit(
             f"expected models of {', '.join(candidates)}, found {', '.join(sorted(unknown))}"
@@ -87,7 +107,7 @@ def run(arguments: list[str]) -> dict[str, Any]:
             results[name] = measure(name, candidate, settings[name], benchmark.report, chosen.seeds)
     if chosen.sasrec:
         results["SASRec"], settings["SASRec"] = stored(benchmark)
-    rows = list(table(benchmark, results, set(OURS)))
+    rows = list(table(benchmark, results, ours))
     return {"rows": rows, "settings": settings, "trials": trials}
 
 
@@ -288,6 +308,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--models", nargs="+", default=[])
     parser.add_argument("--sasrec", action="store_true")
     parser.add_argument("--landing", action="store_true")
+    parser.add_argument("--defaults", action="store_true")
     return parser
 
 

@@ -46,11 +46,10 @@ from sanderling_trainer.data.popularity import DAY, PopularityHistory
 from sanderling_trainer.event_log.deduplication import ReceivedEvent
 from sanderling_trainer.event_log.examples import Examples, examples_of
 from sanderling_trainer.event_log.reader import build_log
+from sanderling_trainer.jobs.learner import learn
 from sanderling_trainer.jobs.trust import believed
 from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training.context import TrainingContext
-from sanderling_trainer.policy.training.policy_gradient import policy_gradient
-from sanderling_trainer.policy.training.warm_start import warm_start
 
 NIGHT = replace(CONFIG, epochs=2, learning_rate=CONFIG.learning_rate / 4, supervision=0.0)
 RECEIVED_MS = 1000 * DAY * (FIRST_DAY + NIGHT_DAYS)
@@ -124,8 +123,7 @@ def night(fleet: Fleet, attack: Sequence[Event], bounded: bool) -> PolicyNetwork
     network.set_popularity_day(popularity, FIRST_DAY + NIGHT_DAYS)
     histories = [*examples.histories, *fleet.past]
     context = TrainingContext(network, histories, NIGHT, METADATA.repeats, popularity)
-    warm_start(context)
-    policy_gradient(context, examples.decisions)
+    learn(context, examples.decisions)
     return network
 
 

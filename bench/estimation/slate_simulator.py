@@ -108,6 +108,29 @@ def draw_log(
     return SimulatedLog(log, items, ope.sequential_propensities(ranks, SLOTS, POOL, epsilon), ranks)
 
 
+def slates_of(
+    sample: SimulatedLog, *, order: Any = ORDER, epsilon: float = TARGET
+) -> tuple[ope.Slates, ope.Orders]:
+    """Return the log with what it was drawn from, and what target and log rank first."""
+    m, slots = sample.items.shape
+    slates = ope.Slates(
+        log=sample.log,
+        items=sample.items,
+        ranks=sample.items,
+        pool=np.full(m, POOL),
+        epsilon=np.full((m, slots), LOGGING),
+        lengths=np.full(m, slots),
+    )
+    orders = ope.Orders(
+        ranks=sample.ranks,
+        items=np.tile(np.argsort(order), (m, 1)),
+        logged_items=np.tile(np.arange(POOL), (m, 1)),
+        pool=np.full(m, POOL),
+        epsilon=np.full((m, slots), epsilon),
+    )
+    return slates, orders
+
+
 def reward_examples(sample: SimulatedLog) -> ope.RewardExamples:
     """Return what a reward model is fitted to."""
     log = sample.log

@@ -109,6 +109,14 @@ def movielens(root: Path) -> Log:
     return _log([(int(time), user, item) for user, item, _, time in rows], texts)
 
 
+def texts(table: str, n: int) -> list[str]:
+    """Return the column `text` of a CSV table of n rows."""
+    found = [row["text"] for row in csv.DictReader(table.splitlines(keepends=True))]
+    if len(found) != n:
+        raise ValueError(f"expected {n} texts, found {len(found)}")
+    return found
+
+
 def _seconds(timestamp: str) -> int:
     return int(datetime.fromisoformat(timestamp).replace(tzinfo=UTC).timestamp())
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
 
 import numpy as np
 import torch
 
 from bench.ranking.data import Log
 from bench.ranking.ours import Sanderling, text_vectors
+from sanderling_trainer.cli.choice_table import choice_text
 from sanderling_trainer.data.tables import Interactions
 from sanderling_trainer.policy.choose_settings import SETTINGS, choose
 from sanderling_trainer.policy.fit import TextVectors, TrainingPart, fit_policy
@@ -28,14 +29,11 @@ class SanderlingByDefault(Sanderling):
         log = interactions(train)
         items = len(train.texts)
         self.choice = choose(log, items, Config(seed=seed), SETTINGS, vectors)
+        print(choice_text(self.choice.as_dict()), file=sys.stderr, flush=True)
         part = TrainingPart(log, items, self.choice.repeats)
         self.network = fit_policy(part, self.choice.config, vectors).context.network
         self.popularity = part.popularity
         return self
-
-    def chosen(self) -> dict[str, Any]:
-        """Return the settings that were chosen and what was tried, ready for JSON."""
-        return self.choice.as_dict()
 
 
 def interactions(log: Log) -> Interactions:

@@ -302,3 +302,19 @@ def test_tuning_keeps_the_best_setting_and_tables_put_the_best_first():
     differences = [row for row in rows if row["metric"].startswith("ndcg@10 difference")]
     assert differences[0]["model"] == "random"
     assert differences[0]["high"] < 0
+
+
+def test_the_default_path_fits_what_training_without_a_flag_fits():
+    """It ranks by settings that it chose itself, new items included."""
+    from bench.ranking.ours_by_default import SanderlingByDefault
+
+    rng = np.random.default_rng(0)
+    user = np.repeat(np.arange(12), 8)
+    item = np.concatenate([np.arange(6), rng.integers(0, 6, 90)])
+    time = np.sort(rng.integers(0, 40 * DAY, 96))
+    log = Log(user[rng.permutation(96)], item, time, [""] * 6)
+    model = SanderlingByDefault().fit(log, 0)
+    assert model.choice.rows
+    found = model.scores(queries_of([[0, 1], []], [""] * 7, now=41 * DAY))
+    assert found.shape == (2, 7)
+    assert np.isfinite(found).all()

@@ -26,6 +26,7 @@ from sanderling_trainer.evaluation.peers import GRIDS, grid, tune_peers
 from sanderling_trainer.policy import checkpoint
 from sanderling_trainer.policy.choose_settings import (
     SETTINGS,
+    _best_epoch,
     candidates,
     choose,
     free_settings,
@@ -221,7 +222,7 @@ def test_a_choice_says_what_it_tried():
     choice = choose(log, ITEMS, TINY, SETTINGS, vectors())
     assert choice.repeats
     assert choice.config.visit_hours == 6.0
-    assert 1 <= choice.config.stop_after <= choice.config.epochs
+    assert 0 <= choice.config.stop_after <= choice.config.epochs
     rows = choice.as_dict()["tried"]
     json.dumps(rows)
     compared = [row for row in rows if row["stage"] == "compared"]
@@ -289,3 +290,11 @@ def test_tied_times_train(times, world, tmp_path):
     log = log_of([(int(rng.integers(8)), int(rng.integers(20)), time) for time in times])
     trained = train(catalog, log, tmp_path / "out", config, app="t", choose=("dropout",))
     assert np.isfinite(trained.metrics["warm_start"]["loss"]).all()
+
+
+@pytest.mark.parametrize(
+    ("means", "expected"), [([0.2, 0.1, 0.3], 2), ([0.2, 0.197, 0.1], 1), ([0.2, 0.19, 0.1], 0)]
+)
+def test_a_start_that_is_hardly_better_is_trained(means, expected):
+    """Within two per cent of the linear start the best trained epoch is taken."""
+    assert _best_epoch(np.array(means)) == expected

@@ -18,9 +18,13 @@ from sanderling_quantize.encoders.build_encoder import Encoding
 from sanderling_quantize.gate import Thresholds
 from sanderling_trainer.demo.people import PeopleSettings
 from sanderling_trainer.demo.run import Demo, DemoSettings
+<<<<<<< HEAD
 from sanderling_trainer.evaluation.simulators.population import PopulationSettings
 from sanderling_trainer.event_log.reader import read_segments
 from sanderling_trainer.event_log.summary import DAY_MS
+=======
+from sanderling_trainer.evaluation import ope
+>>>>>>> main
 from sanderling_trainer.policy.model.config import Config
 from tests.support.worlds import write_checkerboard, write_language_model
 
@@ -233,6 +237,38 @@ def test_a_new_catalog_reaches_the_devices(finished, tmp_path, shell):
     assert bundle.items.newcomers.tolist() == [ids.index("new")]
 
 
+<<<<<<< HEAD
+=======
+def test_the_demo_shows_the_verdict(finished):
+    """The gate can judge the demo's log, and the report says what it decided."""
+    out, report = finished[0], finished[1]["ope"]
+    assert report["gate"]["is_sound"]
+    assert report["resampled"].startswith("pseudonyms")
+    assert f"release gate: {report['gate']['verdict']}" in table(finished[1])
+    assert f"Release gate: {report['gate']['verdict']}" in (out / "report.html").read_text()
+
+
+def test_a_held_candidate_leaves_no_checkpoint(finished, tmp_path, shell, monkeypatch):
+    """Where the release gate holds, retrain exits with 3 and writes metrics.json alone."""
+    out = finished[0]
+    strict = ope.GateThresholds(min_decisions=10**6)
+    monkeypatch.setattr("sanderling_trainer.evaluation.ope.report.GateThresholds", lambda: strict)
+    held = shell.json(
+        *retrain_arguments(out, tmp_path / "next"),
+        *("--bundle", tmp_path / "bundle"),
+        status=3,
+    )
+    assert held["held"]
+    assert [path.name for path in (tmp_path / "next").iterdir()] == ["metrics.json"]
+    assert not (tmp_path / "bundle").exists()
+    written = json.loads((tmp_path / "next" / "metrics.json").read_text())
+    assert written["ope"]["gate"]["reasons"] == held["held"]
+    assert next(iter(written)) == "sentence"
+    assert held["sentence"] == written["sentence"]
+    assert held["sentence"].startswith("Release 2 is held")
+
+
+>>>>>>> main
 def test_errors_are_one_line(tmp_path):
     """A missing file ends in one line and exit status 1, without a traceback."""
     command = [sys.executable, "-m", "sanderling", "recommend", "--bundle", str(tmp_path)]

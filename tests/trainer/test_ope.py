@@ -308,14 +308,17 @@ def test_an_estimate_that_rests_on_two_decisions_is_refused():
         assert "effective sample size 2 is below 100" in str(found[name].refused), name
 
 
-def test_a_target_that_the_log_does_not_support_is_refused():
-    """Where half of the target's mass was never shown, the mean weight and the mass refuse it."""
+def test_unsupported_mass_must_explain_the_mean_weight():
+    """Where half of the target's mass was never shown, only a mass of a half is not refused."""
     sample = draw_log("independent", 2000, 6)
     half = ope.Propensities(*(0.5 * probability for probability in sample.log.logged))
     assert "mean weight" in str(estimates_of(sample._replace(target=half))["IIPS"].refused)
     assert estimates_of(sample)["IIPS"].refused is None
+    explained = estimates_of(sample._replace(target=half), unsupported=0.5)
+    assert explained["IIPS"].refused is None
+    assert explained["IIPS"].unsupported == 0.5
     partly = estimates_of(sample, unsupported=0.2)
-    assert "20.0% of the target's slots" in str(partly["IIPS"].refused)
+    assert "from 0.8" in str(partly["IIPS"].refused)
     assert partly["observed"].refused is None
 
 

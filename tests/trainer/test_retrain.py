@@ -112,9 +112,9 @@ def test_what_ships_is_what_was_judged(shop, monkeypatch):
     def evaluate(active, candidate, decisions, metadata):
         judged.update(checkpoint._tensors(candidate.network))
         judged["rows"] = decisions.group
-        return {"gate": {"passed": True, "reasons": []}}
+        return {"sentence": "", "gate": {"verdict": "ship", "reasons": []}}
 
-    monkeypatch.setattr(night_candidate, "evaluate_candidate", evaluate)
+    monkeypatch.setattr(night_candidate, "judge_candidate", evaluate)
     done = shop.night("after", RetrainOptions(), shop.folder / "next")
     assert (done.verdict, done.metrics["popularity"]) == ("ship", "continued")
     shipped = checkpoint._tensors(checkpoint.load(shop.folder / "after").network)

@@ -10,14 +10,14 @@ MISSING = "-"
 
 def trained_text(metrics: Mapping[str, Any]) -> str:
     """Return the text of a training's metrics: shortfalls first."""
-    choice = metrics["choice"]
-    blocks = [
-        [_verdict(choice), _log_line(choice)],
-        _tried(choice["tried"]),
-        _ranking(metrics.get("ranking", [])),
-        [_cost(metrics)],
-    ]
-    return "\n\n".join("\n".join(block) for block in blocks if block)
+    ranking = "\n".join(_ranking(metrics.get("ranking", [])))
+    blocks = [choice_text(metrics["choice"]), ranking, _cost(metrics)]
+    return "\n\n".join(filter(None, blocks))
+
+
+def choice_text(choice: Mapping[str, Any]) -> str:
+    """Return the text of a choice as `Choice.as_dict` gives it: verdict, settings, table."""
+    return "\n".join([_verdict(choice), _log_line(choice), *_tried(choice["tried"])])
 
 
 def _verdict(choice: Mapping[str, Any]) -> str:
@@ -46,10 +46,12 @@ def _log_line(choice: Mapping[str, Any]) -> str:
         points = "single events"
     repeats = "users come back to items" if choice["repeats"] else "items are not repeated"
     order = ", times order each user's own events alone" if log["ordinal"] else ""
+    epochs = settings["epochs"] if settings["stop_after"] is None else settings["stop_after"]
     return (
         f"chosen: {points}; {repeats} ({log['repeated']:.0%} of events){order};"
-        f" {settings['stop_after'] or settings['epochs']} epochs, dropout {settings['dropout']:g},"
-        f" ridge {settings['ridge']:g}"
+        f" {epochs} epochs, dropout {settings['dropout']:g},"
+        f" linear start of ridge {settings['ridge']:g}, memory {settings['memory']:g} and weight"
+        f" {settings['gain']:g}"
     )
 
 

@@ -169,10 +169,10 @@ def retrain(
 ) -> None:
     """Learn from what devices have reported since the active release, and from a new catalog.
 
-    The candidate is judged off policy on devices that it did not learn from. The exit status is 0
-    if there is a next release, 3 if the release gate holds it (metrics.json says why, and there is
-    no checkpoint), 4 if there is nothing new, and 1 for an error. After an error, or when it was
-    killed, run it again.
+    The candidate is judged off policy on devices that it did not learn from: ship it to all, try it
+    on a few per cent of the devices (canary), or hold it. The exit status is 0 if there is a next
+    release, 3 if it is held (metrics.json says why, and there is no checkpoint), 4 if there is
+    nothing new, and 1 for an error. After an error, or when it was killed, run it again.
 
     Example: sanderling retrain --events events/ --checkpoint active/ --out next/ --bundle new/
     """
@@ -197,8 +197,9 @@ def retrain(
             previous=encoder_of,
         )
     result = {
-        "release": done.release,
+        "sentence": done.metrics.get("sentence", ""),
         "verdict": done.verdict,
+        "release": done.release,
         "out": str(out),
         "bundle": str(bundle or "") if done.written else "",
         "written": done.written,
@@ -237,14 +238,27 @@ def _check_bundle_options(bundle: Path | None, encoder_of: Path | None) -> None:
 
 
 def _retrained(done: RetrainResult, out: Path) -> str:
-    """Return the text of a retraining: what to know, the gate's reasons, the checkpoint."""
-    lines = [_unfit(done.metrics["log"]), _anomalous(done.metrics["anomalies"]), *done.notes]
+    """Return the text of a retraining: the verdict, its table, what to know, the checkpoint."""
+    lines = [done.metrics.get("sentence", ""), *_differences(done.metrics.get("ope", {}))]
     lines += [f"{done.verdict}: {reason}" for reason in done.reasons]
+    lines += [_unfit(done.metrics["log"]), _anomalous(done.metrics["anomalies"]), *done.notes]
     if done.written:
         lines.append(f"checkpoint of release {done.release} -> {out}")
     else:
         lines.append(f"no checkpoint of release {done.release}")
+    if done.written and done.verdict == "canary":
+        lines.append("publish it with `sanderling release publish --percent 5`, then compare")
     return "\n".join(filter(None, lines))
+
+
+def _differences(report: Mapping[str, Any]) -> list[str]:
+    """Return the table of the difference by the families of weights that have enough data."""
+    return [
+        f"{row['family']:<12}{100 * row['value']:>+7.1f} %  ± {196 * row['error']:.1f}"
+        f"  {row['ess']:,.0f} effective decisions"
+        for row in report.get("families", [])
+        if row["ess"] >= report["gate"]["thresholds"]["min_ess"]
+    ]
 
 
 def _unfit(log: Mapping[str, Any]) -> str:

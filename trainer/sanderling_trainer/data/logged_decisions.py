@@ -12,6 +12,9 @@ from sanderling_trainer.data.influence import influence_factors
 MAX_SHEDDING_WEIGHT = 64.0
 SCHEMES = ("sequential", "mixture", "softmax")
 
+MIN_INSTALLS = 10
+"""With fewer, pseudonyms are resampled instead of installs."""
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -142,6 +145,15 @@ class Decisions:
         inverse_survival = np.minimum(1.0 / self.pass_probability, MAX_SHEDDING_WEIGHT)
         weights = (1.0 - 2.0 * self.flip_probability) ** 2 * inverse_survival * self.influence
         return weights / weights.mean() if len(weights) else weights
+
+    def resampling_units(self) -> tuple[Ints, str]:
+        """Return the independent unit of each decision, int64 [m], and what it is.
+
+        Installs, unless there are fewer than 10: then the pseudonyms within them.
+        """
+        if len(np.unique(self.group)) >= MIN_INSTALLS:
+            return self.group, "installs"
+        return self.history, "pseudonyms, as there are fewer than 10 installs"
 
     def bound_influence(self) -> Decisions:
         """Return the decisions with the `influence` that bounds each install's weight.

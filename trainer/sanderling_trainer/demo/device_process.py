@@ -127,8 +127,12 @@ class Visit(NamedTuple):
     reward_ms: float
 
     def had(self) -> list[int]:
-        """Return what is not shown to the person again tonight."""
-        return [*self.shown, self.found] if self.found >= 0 else self.shown
+        """Return what the person has had in it, which is not shown again.
+
+        The lab knows it from the person's history. What an app excludes beyond that the lab does
+        not know, and its release gate finds that the propensities do not belong to the log.
+        """
+        return [*self.clicked, self.found] if self.found >= 0 else self.clicked
 
 
 class DayClock(SystemClock):

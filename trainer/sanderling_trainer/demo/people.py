@@ -56,7 +56,7 @@ class PeopleSettings:
         )
     )
 
-    visits: int = 4
+    visits: int = 3
     """Of each person in a night."""
 
     devices: int = 12

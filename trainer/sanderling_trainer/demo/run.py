@@ -235,6 +235,7 @@ class Demo:
         ours, never = (
             nights.tally(self._world, night, journals) for journals in fleet.journals(night)
         )
+<<<<<<< HEAD
         rng = np.random.default_rng([self.settings.config.seed, night])
         row = nights.compare(ours, never, rng)
         self.summary["nights"].append({"night": night + 1, **row})
@@ -242,6 +243,13 @@ class Demo:
             f"{row['ours']['clicks']['value']:.2f} clicks a slate,"
             f" never retrained {row['never']['clicks']['value']:.2f}; of the best possible"
             f" {row['ours']['share']['value']:.0%} and {row['never']['share']['value']:.0%}"
+=======
+        self.summary["ope"] = done.metrics["ope"]
+        self._outcome = (
+            f"learned from {done.metrics['learning']['decisions']} decisions,"
+            f" dropped {done.metrics['log']['dropped']};"
+            f" the release gate's verdict: {done.verdict}"
+>>>>>>> main
         )
 
     def _learn(self, fleet: Fleet, night: int) -> None:

@@ -169,38 +169,52 @@ def empirical_bernstein(
     return Interval(value + lower, lower + low, lower + high)
 
 
-def betting(numerator: Floats, denominator: Floats, lower: float, upper: float) -> Interval:
+def betting(
+    numerator: Floats,
+    denominator: Floats,
+    lower: float,
+    upper: float,
+    confidence: float = CONFIDENCE,
+) -> Interval:
     """Return sum(numerator) / sum(denominator) with the betting interval over all users.
 
     It is the last interval of `confidence_sequence`, which gives shapes and source.
     """
-    return confidence_sequence(numerator, denominator, lower, upper, [len(numerator)])[0]
+    looks = [len(numerator)]
+    return confidence_sequence(numerator, denominator, lower, upper, looks, confidence)[0]
 
 
+# Six parameters: the values, their range, and when and how surely they are looked at.
 def confidence_sequence(
-    numerator: Floats, denominator: Floats, lower: float, upper: float, looks: Sequence[int]
+    numerator: Floats,
+    denominator: Floats,
+    lower: float,
+    upper: float,
+    looks: Sequence[int],
+    confidence: float = CONFIDENCE,
 ) -> list[Interval]:
-    """Return an interval after each of `looks` users; with 95 % all of them hold the truth.
+    """Return an interval after each of `looks` users; with `confidence` all hold the truth.
 
     numerator and denominator are float64 [u] in the order in which users came, and
     lower <= numerator / denominator <= upper is known. One gambler bets that v is too small,
     another that it is too large: K± = Π (1 ± λ (x - v y)), where the earlier users set the stake
-    λ = sqrt(2 ln(2 / 0.05) / (S² t ln(t + 1))), at most 1/2 of what keeps K positive. A value v
-    is excluded once half of either capital reaches 20. Source: the hedged capital of
-    Waudby-Smith and Ramdas 2023, theorem 3, with running intersection.
+    λ = sqrt(2 ln(2 / α) / (S² t ln(t + 1))), at most 1/2 of what keeps K positive, with
+    α = 1 - `confidence`. A value v is excluded once half of either capital reaches 1 / α. Source:
+    the hedged capital of Waudby-Smith and Ramdas 2023, theorem 3, with running intersection.
     """
     scale = float(denominator.max())
     width = upper - lower
     x = (numerator - lower * denominator) / (scale * width)
     y = denominator / scale
-    stakes = _stakes(x, y)
+    limit = float(np.log(2.0 / (1.0 - confidence)))
+    stakes = _stakes(x, y, limit)
 
     intervals = []
     low = 0.0
     high = 1.0
     for look in looks:
         value = min(1.0, float(x[:look].sum() / y[:look].sum()))
-        capital = _Capital(x[:look], y[:look], stakes[:look])
+        capital = _Capital(x[:look], y[:look], stakes[:look], limit)
         low = max(low, _boundary(capital.excludes_from_below, value, 0.0))
         high = min(high, _boundary(capital.excludes_from_above, value, 1.0))
         intervals.append(Interval(*(lower + width * v for v in (value, low, high))))
@@ -209,26 +223,29 @@ def confidence_sequence(
 
 @dataclass(frozen=True)
 class _Capital:
-    """The two gamblers' bets after some users: x, y and stakes, each float64 [t]."""
+    """The two gamblers' bets after some users: x, y and stakes, each float64 [t].
+
+    Who wins has a log capital above `limit`.
+    """
 
     x: Floats
     y: Floats
     stakes: Floats
 
-    LIMIT = float(np.log(2.0 / (1.0 - CONFIDENCE)))
+    limit: float
 
     def excludes_from_below(self, v: float) -> bool:
         """Return whether the gambler who bets that v is too small has won."""
         stakes = np.minimum(self.stakes, 0.5 / max(v, 1e-300))
-        return float(np.log1p(stakes * (self.x - v * self.y)).sum()) > self.LIMIT
+        return float(np.log1p(stakes * (self.x - v * self.y)).sum()) > self.limit
 
     def excludes_from_above(self, v: float) -> bool:
         """Return whether the gambler who bets that v is too large has won."""
         stakes = np.minimum(self.stakes, 0.5 / max(1.0 - v, 1e-300))
-        return float(np.log1p(-stakes * (self.x - v * self.y)).sum()) > self.LIMIT
+        return float(np.log1p(-stakes * (self.x - v * self.y)).sum()) > self.limit
 
 
-def _stakes(x: Floats, y: Floats) -> Floats:
+def _stakes(x: Floats, y: Floats, log_term: float) -> Floats:
     """Return the predictable λ of each user, from the mean and variance of those before.
 
     Both running estimates start from a prior observation: mean 1/2, variance 1/4.
@@ -237,7 +254,6 @@ def _stakes(x: Floats, y: Floats) -> Floats:
     running_mean = (0.5 + np.cumsum(x)) / (1.0 + np.cumsum(y))
     variance = (0.25 + np.cumsum(np.square(x - running_mean * y))) / (t + 1)
     earlier_variance = np.concatenate([[0.25], variance[:-1]])
-    log_term = np.log(2.0 / (1.0 - CONFIDENCE))
     return np.sqrt(2.0 * log_term / (earlier_variance * t * np.log(t + 1)))
 
 

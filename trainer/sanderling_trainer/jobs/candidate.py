@@ -1,4 +1,4 @@
-"""Evaluates a retrained policy off policy, against the active one."""
+"""Judges a retrained policy off policy, against the active one."""
 
 from __future__ import annotations
 
@@ -7,81 +7,44 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling_trainer.data.logged_decisions import Decisions, Ints
+from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.evaluation import ope
 from sanderling_trainer.jobs.trust import active_policy
 from sanderling_trainer.policy import rollout
 from sanderling_trainer.policy.checkpoint import CheckpointMetadata
-from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.training.context import TrainingContext
 
 
-def evaluate_candidate(
+def judge_candidate(
     active: TrainingContext,
     candidate: TrainingContext,
     decisions: Decisions,
     metadata: CheckpointMetadata,
 ) -> dict[str, Any]:
-    """Return the off-policy report of a candidate beside the active policy.
+    """Return the off-policy report of a candidate, exactly as it would ship.
 
-    The decisions are on the histories of both contexts, and neither may have learned from them.
+    `decisions` are those that the candidate did not learn from, and `metadata` is the active
+    release's. Neither network changes.
     """
-    config = candidate.config
 
-    def candidate_at(judged: Decisions) -> ope.Candidate:
-        _, active_pool = _greedy_order(active, judged)
-        ranks, pool_items = _greedy_order(candidate, judged)
-        n_items = len(candidate.network.bias)
-        return _candidate(judged, ranks, pool_items, active_pool, config, n_items)
+    def orders_at(judged: Decisions) -> ope.Orders:
+        config = candidate.config
+        epsilon = config.epsilons(judged.items.shape[1])
+        regular = ope.regular_epsilon(epsilon, epsilon * config.newcomers)
+        _, logged_items = _greedy_order(active, judged)
+        ranks, items = _greedy_order(candidate, judged)
+        return ope.Orders(
+            ranks=ranks,
+            items=items,
+            logged_items=logged_items,
+            pool=np.minimum(max(config.pool, config.slate), judged.eligible),
+            epsilon=np.where((judged.newcomers > 0)[:, None], regular, epsilon),
+        )
 
     policy = active_policy(metadata, active.config)
-    rng = np.random.default_rng(config.seed)
-    return ope.evaluate_candidate(decisions, policy, candidate_at, rng)
-
-
-# Six parameters: the two policies' orders at the same decisions, and what both are explored with.
-def _candidate(
-    decisions: Decisions,
-    ranks: Ints,
-    pool_items: Ints,
-    active_pool: Ints,
-    config: Config,
-    n_items: int,
-) -> ope.Candidate:
-    """Return what a policy would have done at the decisions.
-
-    `ranks` int64 [m, K] are those of the shown items in its greedy order, `pool_items` and
-    `active_pool` int64 [m, M] the first items of its order and of the active policy's.
-    """
-    slots = ranks.shape[1]
-    pool = np.minimum(max(config.pool, config.slate), decisions.eligible)
-    epsilons = config.epsilons(slots)
-
-    clicks = (decisions.reward > 0).astype(np.float64)
-    # Rewards that may have been flipped are unbiased, but not clicks that a model could learn from.
-    exact = decisions.judged & ~decisions.noisy[:, None]
-    reward_examples = ope.RewardExamples(
-        reward=clicks,
-        judged=exact,
-        items=decisions.items,
-        group=decisions.group,
-        pass_probability=decisions.pass_probability,
-    )
-    rng = np.random.default_rng(config.seed)
-    model = ope.fit_reward_model(reward_examples, n_items, rng)
-
-    # What the active policy can show: its exploration pool, or the head of its order without
-    # exploration.
-    support = np.where(decisions.epsilon > 0, decisions.pool, slots)
-    is_supported = np.arange(active_pool.shape[1]) < support[:, None]
-    supported_items = np.where(is_supported, active_pool, -1)
-    return ope.Candidate(
-        ope.sequential_propensities(ranks, slots, pool, epsilons),
-        model.predict(decisions.items, pool_items, ranks, pool, epsilons),
-        ope.unsupported_mass(pool_items, supported_items, slots, pool, epsilons),
-        pool,
-        epsilons,
-    )
+    rng = np.random.default_rng(candidate.config.seed)
+    n_items = len(active.network.bias)
+    return ope.evaluate_candidate(decisions, policy, orders_at, n_items, rng)
 
 
 def _greedy_order(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from sanderling_trainer.data.popularity import DAY, PopularityHistory
-from sanderling_trainer.jobs.candidate import evaluate_candidate
+from sanderling_trainer.jobs.candidate import judge_candidate
 from sanderling_trainer.jobs.learner import learn
 from sanderling_trainer.jobs.night_inputs import Encoder, NightInputs
 from sanderling_trainer.policy.checkpoint import Checkpoint, CheckpointMetadata
@@ -19,8 +19,6 @@ from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training.context import TrainingContext
 
 MAX_GAP_DAYS = 28
-MIN_INSTALLS = 10
-"""With fewer, pseudonyms are resampled instead of installs."""
 
 
 def renewed_candidate(night: NightInputs) -> tuple[Checkpoint, str]:
@@ -104,7 +102,4 @@ def judge(night: NightInputs, candidate: Checkpoint) -> dict[str, Any]:
     histories, repeats = night.log.examples.histories, candidate.metadata.repeats
     active = TrainingContext(network, histories, night.active.config, repeats)
     shipped = TrainingContext(candidate.network, histories, candidate.config, repeats)
-    judging = night.lessons.judging
-    if night.lessons.judges < MIN_INSTALLS:
-        judging = replace(judging, group=judging.history)
-    return evaluate_candidate(active, shipped, judging, night.active.metadata)
+    return judge_candidate(active, shipped, night.lessons.judging, night.active.metadata)

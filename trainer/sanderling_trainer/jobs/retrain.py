@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sanderling.runtime.clock import Clock, SystemClock
+from sanderling_trainer.evaluation.ope import HOLD, SHIP
 from sanderling_trainer.jobs.night_candidate import judge, renewed_candidate, teach
 from sanderling_trainer.jobs.night_inputs import NightInputs, RetrainOptions
 from sanderling_trainer.jobs.unfinished import appear, unfinished
@@ -23,7 +24,7 @@ from sanderling_trainer.policy.checkpoint import Checkpoint
 from sanderling_trainer.policy.holdout_queries import queries_of
 
 MIN_DECISIONS = 100
-SHIP, HOLD, NOTHING_NEW = "ship", "hold", "nothing new"
+NOTHING_NEW = "nothing new"
 FINGERPRINT = "fingerprint"
 METRICS = "metrics.json"
 
@@ -44,7 +45,7 @@ class RetrainResult:
     """Whether the next release's checkpoint is there."""
 
     reasons: list[str] = field(default_factory=list)
-    """Why the release gate holds it, or why nothing is new."""
+    """Why the release gate does not ship it to all, or why nothing is new."""
 
     notes: list[str] = field(default_factory=list)
     """What a person should know about the inputs, a line each."""
@@ -92,18 +93,23 @@ def _run(night: NightInputs, out: Path, folder: Path) -> RetrainResult:
     candidate, metrics["popularity"] = renewed_candidate(night)
     reasons = []
     notes = list(night.notes)
+    verdict = SHIP
+    sentence = f"Release {release} is shipped to all: only its catalog and popularity are new."
     if is_enough:
         metrics["learning"] = teach(night, candidate)
         metrics["ope"] = judge(night, candidate)
+        sentence = metrics["ope"]["sentence"]
+        verdict = metrics["ope"]["gate"]["verdict"]
         reasons = metrics["ope"]["gate"]["reasons"]
     else:
         notes.append(f"only catalog and popularity are new: {_too_few(night)}")
 
-    metrics["verdict"] = HOLD if reasons else SHIP
-    is_written = metrics["verdict"] != HOLD or night.options.ship_anyway
+    # People read the first lines.
+    metrics = {"sentence": sentence, "verdict": verdict, **metrics}
+    is_written = verdict != HOLD or night.options.ship_anyway
     _write(night, candidate if is_written else None, metrics, folder / "finished")
     appear(folder / "finished", out)
-    return RetrainResult(release, metrics["verdict"], metrics, is_written, reasons, notes)
+    return RetrainResult(release, verdict, metrics, is_written, reasons, notes)
 
 
 def _too_few(night: NightInputs) -> str:

@@ -8,6 +8,7 @@ times as many steps as the fit that follows.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,10 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling_trainer.data.histories import kind_codes
+from sanderling_trainer.data.popularity import DAY
 from sanderling_trainer.data.tables import Interactions
 from sanderling_trainer.evaluation.inner_windows import Window, windows
 from sanderling_trainer.evaluation.peers import TunedPeer, tune_peers
-from sanderling_trainer.policy.fit import FitOptions, TextVectors, TrainingPart, fit_policy
+from sanderling_trainer.policy.fit import (
+    FitOptions,
+    TextVectors,
+    TrainingPart,
+    fit_policy,
+    initial_network,
+)
 from sanderling_trainer.policy.log_statistics import LogStatistics
 from sanderling_trainer.policy.model import linear_init
 from sanderling_trainer.policy.model.config import Config
@@ -35,6 +43,8 @@ SETTINGS = (
     "epochs",
     "stop_after",
     "ridge",
+    "memory",
+    "gain",
 )
 """The settings of `Config` that can be chosen."""
 
@@ -42,6 +52,9 @@ MAX_EVENTS = 1_000_000
 """A larger log is chosen by a sample of its users."""
 
 RIDGES = (1.0, 5.0, 25.0, 100.0, 400.0)
+MEMORIES = (3.0, 30.0, 300.0)  # events
+GAINS = (0.5, 2.0, 8.0, 32.0)
+START_MARGIN = 0.02  # of the linear start's nDCG, which training may lose
 SCREENING = 1.0  # of one fit, all candidates together
 
 VISITS = {"dropout": 0.4, "learning_rate": 1.5e-3, "epochs": 6}
@@ -215,7 +228,7 @@ class _Search:
             config = replace(self.config, **first.changes)
             return Choice(config, self.statistics.repeats, self.statistics)
 
-        config = self._with_ridge()
+        config = self._with_linear_start()
         found = candidates(self.statistics, config, self.free)
         compared = self.windows
         best = found[0]
@@ -225,34 +238,61 @@ class _Search:
 
         config = self._epochs(replace(config, **best.changes), compared)
         peers = tune_peers(compared, self.items)
-        names = [window.name for window in compared]
-        self.rows += [
-            Row(peer.name, peer.settings, dict(zip(names, peer.ndcg, strict=True)), "compared")
-            for peer in peers
-        ]
+        for peer in peers:
+            self._add_row(peer.name, peer.settings, compared, peer.ndcg, "compared")
         self.rows.sort(key=lambda row: (row.stage == "screened", -row.mean))
         return Choice(
             config, self.statistics.repeats, self.statistics, self.rows, peers, self.steps
         )
 
-    def _with_ridge(self) -> Config:
+    def _with_linear_start(self) -> Config:
         """Return the configuration with the linear start that ranks best, which costs no fit."""
-        if "ridge" not in self.free or not self.config.linear_start:
-            return self.config
-        reached: dict[float, list[Values]] = {ridge: [] for ridge in RIDGES}
+        config = self.config
+        if not config.linear_start:
+            return config
+        free_values = [
+            values if name in self.free else (getattr(config, name),)
+            for name, values in (("ridge", RIDGES), ("memory", MEMORIES))
+        ]
+        pairs = list(itertools.product(*free_values))
+        reached: dict[tuple[float, ...], list[Values]] = {pair: [] for pair in pairs}
         for window in self.windows:
             histories = self._part(window.past).histories
-            sigma, v = linear_init.singular_vectors(histories, self.items, self.config.dim)
-            users = np.stack([v[user.before].sum(axis=0) for user in window.users])
-            for ridge in RIDGES:
-                shrunk = sigma**2 / (sigma**2 + ridge)
-                reached[ridge].append(window.ndcg((users * shrunk) @ v.T))
-        best = max(RIDGES, key=lambda ridge: np.mean([values.mean() for values in reached[ridge]]))
-        named = {
-            window.name: values for window, values in zip(self.windows, reached[best], strict=True)
-        }
-        self.rows.append(Row("linear start", {"ridge": best}, named, "start"))
-        return replace(self.config, ridge=best)
+            sigma, v = linear_init.singular_vectors(histories, self.items, config.dim)
+            for memory in free_values[1]:
+                sums = np.stack([_decayed_sum(v, user.before, memory) for user in window.users])
+                for ridge in free_values[0]:
+                    shrunk = sums * (sigma**2 / (sigma**2 + np.float32(ridge)))
+                    scores = (shrunk @ v.T).astype(np.float32)
+                    reached[ridge, memory].append(window.ndcg(scores))
+        best = max(pairs, key=lambda pair: _mean(reached[pair]))
+        chosen = {"ridge": best[0], "memory": best[1]}
+        self._add_row("linear start alone", chosen, self.windows, reached[best], "start")
+        return self._with_gain(replace(config, **chosen))
+
+    def _with_gain(self, config: Config) -> Config:
+        """Return the configuration with the weight of the linear start beside popularity that
+        ranks best. Scores are linear in it, so that two networks give those of all weights.
+        """
+        if "gain" not in self.free:
+            return config
+        reached: dict[float, list[Values]] = {gain: [] for gain in GAINS}
+        for window in self.windows:
+            part = self._part(window.past)
+            one, two = (self._start_scores(part, replace(config, gain=g), window) for g in (1, 2))
+            for gain in GAINS:
+                reached[gain].append(window.ndcg(one + np.float32(gain - 1) * (two - one)))
+        best = max(GAINS, key=lambda gain: _mean(reached[gain]))
+        row = "linear start with popularity"
+        self._add_row(row, {"gain": best}, self.windows, reached[best], "start")
+        return replace(config, gain=best)
+
+    def _start_scores(
+        self, part: TrainingPart, config: Config, window: Window
+    ) -> NDArray[np.float32]:
+        network = initial_network(part, config, self.vectors).eval()
+        network.set_popularity_day(part.popularity, part.end // DAY)
+        return scores_at_cut(network, window.users, kind_codes(part.log.kinds, part.kinds))
 
     def _screen(self, found: Sequence[Candidate], config: Config) -> Candidate:
         """Return the candidate that is best at its best epoch on the earliest window."""
@@ -264,7 +304,7 @@ class _Search:
         curves = [self._curve(part, each, window) for each in configs]
         for one, curve in zip(found, curves, strict=True):
             top = max(curve, key=lambda values: values.mean())
-            self.rows.append(Row(one.name, dict(one.changes), {window.name: top}, "screened"))
+            self._add_row(one.name, dict(one.changes), [window], [top], "screened")
         reached = [max(values.mean() for values in curve) for curve in curves]
         return found[int(np.argmax(reached))]
 
@@ -272,18 +312,17 @@ class _Search:
         """Fit on whole windows; return the configuration with the epochs that were best."""
         curves = [self._curve(self._part(window.past), config, window) for window in compared]
         means = np.mean([[values.mean() for values in curve] for curve in curves], axis=0)
-        best = int(np.argmax(means))
+        best = _best_epoch(means)
         if "stop_after" in self.free:
-            config = replace(config, stop_after=best + 1)
+            config = replace(config, stop_after=best)
         else:
             best = len(means) - 1
-        reached = {window.name: curve[best] for window, curve in zip(compared, curves, strict=True)}
         settings = {name: getattr(config, name) for name in SETTINGS}
-        self.rows.append(Row(POLICY, settings, reached, "compared"))
+        self._add_row(POLICY, settings, compared, [curve[best] for curve in curves], "compared")
         return config
 
     def _curve(self, part: TrainingPart, config: Config, window: Window) -> list[Values]:
-        """Fit; return nDCG@10 of the window's users after each epoch."""
+        """Fit; return nDCG@10 of the window's users before the first epoch and after each."""
         curve: list[Values] = []
         codes = kind_codes(part.log.kinds, part.kinds)
 
@@ -293,6 +332,17 @@ class _Search:
         fit = fit_policy(part, config, self.vectors, FitOptions(after_epoch=measure))
         self.steps += len(fit.curves.loss) * len(part.log)
         return curve
+
+    def _add_row(
+        self,
+        name: str,
+        settings: dict[str, Any],
+        measured: Sequence[Window],
+        values: Sequence[Values],
+        stage: str,
+    ) -> None:
+        by_window = {window.name: each for window, each in zip(measured, values, strict=True)}
+        self.rows.append(Row(name, settings, by_window, stage))
 
     def _part(self, log: Interactions) -> TrainingPart:
         return TrainingPart(log, self.items, self.statistics.repeats)
@@ -305,3 +355,24 @@ def _sample(log: Interactions, share: float, rng: np.random.Generator) -> Intera
     users = np.unique(log.user)
     kept = rng.choice(users, max(1, int(share * len(users))), replace=False)
     return log.select(np.isin(log.user, kept))
+
+
+def _decayed_sum(
+    vectors: NDArray[np.float32], rows: NDArray[np.int64], memory: float
+) -> NDArray[np.float32]:
+    """Return the sum of a history's vectors, an event at age a weighing exp(-a / memory)."""
+    ages = np.arange(len(rows))[::-1].astype(np.float32)
+    return np.exp(-ages / np.float32(memory)) @ vectors[rows]
+
+
+def _best_epoch(means: Values) -> int:
+    """Return the epoch with the highest mean nDCG.
+
+    The start, epoch 0, is taken only where it is clearly better: it cannot rank by texts.
+    """
+    trained = 1 + int(np.argmax(means[1:])) if len(means) > 1 else 0
+    return trained if means[trained] >= (1.0 - START_MARGIN) * means[0] else 0
+
+
+def _mean(values: Sequence[Values]) -> float:
+    return float(np.mean([each.mean() for each in values]))

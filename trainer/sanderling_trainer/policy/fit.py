@@ -105,7 +105,7 @@ def fit_policy(
 ) -> Fit:
     """Fit a policy to a part of a log; its popularity is that of the part's last day."""
     options = options or FitOptions()
-    network = _network(part, config, vectors)
+    network = initial_network(part, config, vectors)
     context = TrainingContext(
         network, part.histories, config, part.repeats, part.popularity, options.metric_logger
     )
@@ -127,12 +127,13 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _network(part: TrainingPart, config: Config, vectors: TextVectors) -> PolicyNetwork:
+def initial_network(part: TrainingPart, config: Config, vectors: TextVectors) -> PolicyNetwork:
+    """Return the network that a fit starts from."""
     torch.manual_seed(config.seed)
     network = PolicyNetwork(config, vectors.items, vectors.contexts, len(part.kinds))
     if config.linear_start:
         factors = linear_init.ridge_factors(part.histories, part.items, config.dim, config.ridge)
-        linear_init.initialize(network, factors)
+        linear_init.initialize(network, factors, config.memory, config.gain)
     return network.to(device())
 
 

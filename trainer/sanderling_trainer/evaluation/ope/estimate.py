@@ -39,10 +39,6 @@ MIN_ESS = 100.0
 MIN_GROUPS = 10.0
 """Smallest effective number of groups: a bootstrap over fewer has no reliable interval."""
 
-MAX_UNSUPPORTED = 0.01
-"""Largest share of the target's slots with items that the log never shows: the estimate is biased
-by up to this share, because such slots have no data."""
-
 TINY = 1e-300
 """Avoids 0/0 where all weights vanish."""
 
@@ -67,7 +63,7 @@ class Estimate:
     """Kish's effective number of groups, by their judged slots."""
 
     mean_weight: float
-    """Should be 1, within a few `mean_error`."""
+    """Should be 1 - `unsupported`, within a few `mean_error`."""
 
     mean_error: float
     """The standard error of `mean_weight`."""
@@ -75,7 +71,10 @@ class Estimate:
     max_weight: float
 
     unsupported: float
-    """The share of the target's slots with items that the log never shows."""
+    """The share of the target's slots with items that the log never shows.
+
+    Plain and clipped estimates count no click there; `SN-` ones are of the other slots.
+    """
 
     refused: str | None
     """Why the value must not be relied on; None if it is reliable."""
@@ -221,14 +220,11 @@ def _refusals(estimate: Estimate) -> Iterator[str]:
         yield f"{estimate.groups:.1f} effective groups to resample, fewer than {MIN_GROUPS:.0f}"
     if estimate.ess < MIN_ESS:
         yield f"effective sample size {estimate.ess:.0f} is below {MIN_ESS:.0f}"
-    if abs(estimate.mean_weight - 1.0) > 3.0 * estimate.mean_error + ROUNDING:
+    supported = 1.0 - estimate.unsupported
+    if abs(estimate.mean_weight - supported) > 3.0 * estimate.mean_error + ROUNDING:
         yield (
             f"mean weight {estimate.mean_weight:.3f} is more than 3 standard errors"
-            f" ({estimate.mean_error:.3f}) from 1"
-        )
-    if estimate.unsupported > MAX_UNSUPPORTED:
-        yield (
-            f"{estimate.unsupported:.1%} of the target's slots hold items that the log never shows"
+            f" ({estimate.mean_error:.3f}) from {supported:.3g}"
         )
     if estimate.estimator == "DM":
         yield "its interval leaves out the error of the reward model; DR corrects for it"

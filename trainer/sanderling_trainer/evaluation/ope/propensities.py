@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,13 +34,18 @@ class Propensities(NamedTuple):
 
 
 def sequential_propensities(
-    ranks: Ints, slots: int, pool: Ints | int, epsilon: Floats | float
+    ranks: Ints,
+    slots: int,
+    pool: Ints | int,
+    epsilon: Floats | float,
+    lengths: Ints | None = None,
 ) -> Propensities:
     """Return a policy's probabilities of shown items under scheme `sequential`.
 
     ranks int64 [m, slots] are the shown items' ranks, from 0, in the policy's greedy order of the
     eligible items. pool is int64 [m] or one number for all; epsilon is as in `settings_of`. An
-    item ranked at or beyond the pool is never shown.
+    item ranked at or beyond the pool is never shown. `lengths` int64 [m] are the slates' own
+    numbers of slots, `slots` unless given; the slots that a slate does not have are 1.
 
     Raises:
         ValueError: a rank is negative.
@@ -56,11 +61,35 @@ def sequential_propensities(
 
     marginal = np.empty(ranks.shape)
     inclusion = np.empty(ranks.shape)
-    for rows, table in marginal_tables(pools, epsilons):
+    for rows, table in marginal_tables(pools, epsilons, lengths):
         column = np.minimum(ranks[rows], table.shape[1] - 1)
         marginal[rows] = table[np.arange(slots), column]
         inclusion[rows] = table.sum(axis=0)[column]
-    return Propensities(conditional * in_pool, marginal * in_pool, inclusion * in_pool)
+
+    shown = Propensities(conditional * in_pool, marginal * in_pool, inclusion * in_pool)
+    if lengths is None:
+        return shown
+    missing = np.arange(slots) >= lengths[:, None]
+    return Propensities(*(np.where(missing, 1.0, probability) for probability in shown))
+
+
+def examined_by_rank(
+    examinations: Sequence[Floats], pool: Ints | int, epsilon: Floats | float, lengths: Ints
+) -> list[Floats]:
+    """Return Σ_l θ_l P(slot l shows the rank) float64 [m, M] for the ranks below the largest pool.
+
+    Each of `examinations` float64 [K] is a θ, how much each slot is looked at, and gives one
+    result; `lengths` int64 [m] are the slates' own numbers of slots; pool and epsilon are as in
+    `settings_of`. Where θ = 1 this is the probability of inclusion. 0 beyond a decision's own
+    pool. Source: Li et al. 2018, section 3 (the position-based model).
+    """
+    pools, epsilons = settings_of(len(lengths), len(examinations[0]), pool, epsilon)
+    shape = len(lengths), int(pools.max(initial=0))
+    examined = [np.zeros(shape) for _ in examinations]
+    for rows, table in marginal_tables(pools, epsilons, lengths):
+        for result, theta in zip(examined, examinations, strict=True):
+            result[rows, : table.shape[1]] = theta @ table
+    return examined
 
 
 def best_remaining_rank(ranks: Ints) -> Ints:
@@ -109,22 +138,24 @@ def max_weights(
     slots: int,
     logged: tuple[Ints | int, Floats | float],
     target: tuple[Ints | int, Floats | float],
-    m: int = 1,
+    lengths: Ints | None = None,
 ) -> dict[str, float]:
     """Return an upper bound on the weights of each family under scheme `sequential`.
 
     The bounds hold for every order of the items, so they are known before any log; the intervals
     for any sample size need them. `logged` and `target` are (pool, epsilon), of each of m
-    decisions or one for all.
+    decisions or one for all; `lengths` int64 [m] are the slates' own numbers of slots.
     """
+    of_slate = np.array([slots]) if lengths is None else lengths
+    m = len(of_slate)
     logged_pools, logged_epsilons = settings_of(m, slots, *logged)
     target_pools, target_epsilons = settings_of(m, slots, *target)
-    columns = [logged_pools, target_pools, logged_epsilons, target_epsilons]
+    columns = [of_slate, logged_pools, target_pools, logged_epsilons, target_epsilons]
     settings = np.unique(np.column_stack(columns), axis=0)
 
     bounds = dict.fromkeys(FAMILIES, 0.0)
-    for logged_pool, target_pool, *epsilons in settings.tolist():
-        step = np.arange(min(slots, int(logged_pool), int(target_pool)))
+    for length, logged_pool, target_pool, *epsilons in settings.tolist():
+        step = np.arange(int(min(length, logged_pool, target_pool)))
         logged_epsilon = np.array(epsilons[:slots])[step]
         target_epsilon = np.array(epsilons[slots:])[step]
         logged_table = marginals(len(step), int(logged_pool), tuple(logged_epsilon.tolist()))
@@ -152,11 +183,7 @@ def unsupported_mass(
     """
     pools, epsilons = settings_of(len(items), slots, pool, epsilon)
 
-    # One number for each pair of decision and item, so that one `isin` compares all pools.
-    width = int(max(items.max(initial=0), logged_items.max(initial=0))) + 1
-    offset = np.arange(len(items))[:, None] * width
-    supported = np.isin(offset + items, (offset + logged_items)[logged_items >= 0])
-
+    supported = is_in_row(items, logged_items, logged_items >= 0)
     mass = np.zeros(len(items))
     for rows, table in marginal_tables(pools, epsilons):
         unsupported = ~supported[rows][:, : table.shape[1]]
@@ -164,19 +191,43 @@ def unsupported_mass(
     return mass
 
 
-def marginal_tables(pools: Ints, epsilons: Floats) -> Iterator[tuple[Any, Floats]]:
+def is_in_row(items: Ints, others: Ints, counts: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which items int64 [m, M] are in their own row of others [m, M'], where it counts."""
+    if not counts.any():
+        return np.zeros(items.shape, np.bool_)
+
+    # One number for each pair of row and item, ordered, so that one search compares all rows.
+    width = int(max(items.max(initial=0), others.max(initial=0))) + 1
+    offset = np.arange(len(items))[:, None] * width
+    known = np.sort((offset + others)[counts])
+    wanted = offset + items
+    place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    return np.asarray((known[place] == wanted) & (items >= 0))
+
+
+def marginal_tables(
+    pools: Ints, epsilons: Floats, lengths: Ints | None = None
+) -> Iterator[tuple[Any, Floats]]:
     """Yield each distinct setting's rows, as an index, and its marginals [slots, pool] by rank.
 
-    pools int64 [m] and epsilons float64 [m, slots] are the settings of m decisions.
+    pools int64 [m] and epsilons float64 [m, slots] are the settings of m decisions. A slate of
+    fewer slots than `slots`, by `lengths` int64 [m], shows nothing in the others.
     """
-    slots = epsilons.shape[1]
-    columns = np.column_stack([pools, epsilons])
-    settings, code = np.unique(columns, axis=0, return_inverse=True)
-    for number, (size, *epsilon) in enumerate(settings.tolist()):
+    m, slots = epsilons.shape
+    of_slate = np.full(m, slots) if lengths is None else lengths
+    columns = np.column_stack([pools, of_slate, epsilons])
+
+    # Mostly all decisions have one setting, and `unique` has to sort all rows to see it.
+    if m and (columns == columns[0]).all():
+        settings, code = columns[:1], np.zeros(m, np.int64)
+    else:
+        settings, code = np.unique(columns, axis=0, return_inverse=True)
+    for number, (size, length, *epsilon) in enumerate(settings.tolist()):
         rows = slice(None) if len(settings) == 1 else code.ravel() == number
         pool = int(size)
+        drawn = min(int(length), pool)
         table = np.zeros((slots, pool))
-        table[: min(slots, pool)] = marginals(min(slots, pool), pool, tuple(epsilon[:pool]))
+        table[:drawn] = marginals(drawn, pool, tuple(epsilon[:drawn]))
         yield rows, table
 
 

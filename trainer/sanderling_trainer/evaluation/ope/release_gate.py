@@ -1,21 +1,28 @@
-"""The release gate: a candidate passes only if every check passes; otherwise it is blocked."""
+"""The release gate: ship to all, try on a few per cent of the devices, or hold."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import combinations
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
 
-from sanderling_trainer.evaluation.ope.estimate import MIN_ESS, Estimate, difference
+from sanderling_trainer.evaluation.ope.paired_difference import Sums
+from sanderling_trainer.evaluation.ope.relative_difference import (
+    RelativeDifference,
+    contradictions,
+    relative_difference,
+)
 
-PRIMARY = "SN-inclusion"
-"""The estimator that decides."""
+PRIMARY = "PBM"
+"""The family of weights that decides."""
 
-COMPARED = ("SN-SIPS", "SN-RIPS", "SN-IIPS", "SN-inclusion", "DR", "DR-inclusion", "Cascade-DR")
-"""The estimators that must agree: those whose bias, if any, comes from their assumption alone."""
+SHIP = "ship"
+CANARY = "canary"
+HOLD = "hold"
 
 
 @dataclass(frozen=True)
@@ -23,107 +30,123 @@ class GateThresholds:
     """What a candidate must reach."""
 
     margin: float = 0.05
-    """How far the lower bound may be below the active policy, as a share of its click rate."""
+    """How much worse than the active policy a candidate may be, as a share of its clicks."""
 
-    min_ess: float = MIN_ESS
-    """The smallest effective sample size of the primary estimate."""
+    ship_confidence: float = 0.99
+    """A candidate that is worse by the margin ships with a probability of at most 1 minus this."""
 
-    max_unsupported: float = 0.0
-    """The largest share of the candidate's slots with items that the log never shows."""
+    hold_power: float = 0.9
+    """A candidate that is worse by the margin is held with at least this probability."""
 
-    max_standard_errors: float = 3.0
-    """How far the mean weight may be from 1, and two estimators from each other."""
+    min_decisions: int = 100
+    min_units: int = 10
+    """Installs, or pseudonyms: an error over fewer is not reliable."""
+
+    min_ess: float = 100.0
+    """The smallest effective sample size, in decisions, at which a candidate ships to all."""
+
+    min_compared_ess: float = 400.0
+    """From which on a family of weights can contradict the primary one."""
+
+    max_standard_errors: float = 4.0
+    """How far the mean weight may be from what it should be, and two families apart."""
 
 
 @dataclass(frozen=True)
 class GateResult:
-    """Whether the candidate passes; otherwise `reasons` has the reasons for blocking it."""
+    """`ship`, `canary` or `hold`; unless it ships, `reasons` says why."""
 
-    passed: bool
+    verdict: str
     reasons: list[str]
 
+    is_sound: bool = True
+    """Whether the log can judge the candidate at all; if not it is held."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether a checkpoint is written: the candidate is not held."""
+        return self.verdict != HOLD
+
     def as_dict(self) -> dict[str, Any]:
-        """Return both fields by name, ready for JSON."""
+        """Return all fields by name, ready for JSON."""
         return asdict(self)
 
 
-def gate(
-    estimates: Sequence[Estimate], thresholds: GateThresholds, primary: str = PRIMARY
-) -> GateResult:
-    """Return the verdict on a candidate from all estimates of one log.
+def gate(sums: Sums, decisions: int, thresholds: GateThresholds | None = None) -> GateResult:
+    """Return the verdict on a candidate from the sums over the units of a log of `decisions`.
 
-    `observed` among them is the active policy's click rate. The candidate passes only if the
-    primary estimate is not refused, its effective sample size is large enough, its unsupported
-    mass small enough and its mean weight 1, if the lower bound of primary - observed is at least
-    -margin, and if the estimators agree.
+    It ships if the lower bound of the difference, with the fewest clicks on what the log never
+    shows, is above minus the margin. It is held if the log cannot judge it, or if the difference
+    with the most clicks there is below 0 and so far down that a candidate worse by the margin
+    would be found there with probability `hold_power`. Otherwise it is a canary.
     """
-    by_name = {estimate.estimator: estimate for estimate in estimates}
-    if primary not in by_name or "observed" not in by_name:
-        reason = f"expected estimates with `observed` and `{primary}`, found {sorted(by_name)}"
-        return GateResult(False, [reason])
-    reasons = [
-        *_unreliable(by_name[primary], thresholds),
-        *_worse(by_name[primary], by_name["observed"], thresholds),
-        *disagreements(estimates, thresholds.max_standard_errors),
-    ]
-    return GateResult(not reasons, reasons)
+    thresholds = thresholds or GateThresholds()
+    unsound = list(_unsound(sums, decisions, thresholds))
+    if unsound:
+        return GateResult(HOLD, unsound, is_sound=False)
 
-
-def disagreements(estimates: Sequence[Estimate], max_standard_errors: float) -> list[str]:
-    """Return where estimators of `COMPARED` that are not refused differ by too much.
-
-    They rest on different assumptions, so where they differ one does not hold. Fewer than two
-    cannot confirm each other, which is a reason too. DM and the clipped estimates are biased by
-    design and do not take part.
-    """
-    usable = [
-        estimate
-        for estimate in estimates
-        if estimate.estimator in COMPARED and estimate.refused is None
-    ]
-    if len(usable) < 2:
-        names = ", ".join(estimate.estimator for estimate in usable) or "none"
-        return [
-            f"fewer than two estimators are not refused ({names}), so nothing confirms the estimate"
-        ]
+    change = relative_difference(sums, PRIMARY, decisions)
+    limit = hold_limit(change, thresholds)
+    if change.high < limit:
+        return GateResult(
+            HOLD,
+            [f"harm is likely: {change.high:+.1%} clicks at best estimate, below {limit:+.1%}"],
+        )
     reasons = []
-    for first, second in combinations(usable, 2):
-        change = first.value - second.value
-        error = float(np.std(first.resampled - second.resampled))
-        if abs(change) > max_standard_errors * error + 1e-9:
-            reasons.append(
-                f"{first.estimator} and {second.estimator} differ by {change:+.4f}, more than"
-                f" {max_standard_errors:g} standard errors ({error:.4f}): an assumption does not"
-                " hold"
-            )
-    return reasons
+    low = ship_bound(change, len(sums.clicks), thresholds)
+
+    # Negated, so that a NaN does not ship.
+    if not low > -thresholds.margin:
+        reasons.append(
+            f"it may lose more than {thresholds.margin:.0%} of the clicks: the"
+            f" {thresholds.ship_confidence:.0%} bound is {low:+.1%}"
+        )
+    if change.ess < thresholds.min_ess:
+        reasons.append(
+            f"the effective sample is {change.ess:.0f} decisions, fewer than"
+            f" {thresholds.min_ess:.0f}"
+        )
+    return GateResult(CANARY if reasons else SHIP, reasons)
 
 
-def _unreliable(primary: Estimate, thresholds: GateThresholds) -> Iterator[str]:
-    if primary.refused is not None:
-        yield f"{primary.estimator} is refused: {primary.refused}"
+def ship_bound(change: RelativeDifference, units: int, thresholds: GateThresholds) -> float:
+    """Return the one-sided lower bound of a difference, by Student's t over the units."""
+    quantile = float(stdtrit(max(units - 1, 1), thresholds.ship_confidence))
+    return change.low - quantile * change.error
+
+
+def hold_limit(change: RelativeDifference, thresholds: GateThresholds) -> float:
+    """Return below which estimate a candidate is held: at most 0."""
+    above = NormalDist().inv_cdf(thresholds.hold_power) * change.error
+    return min(0.0, above - thresholds.margin)
+
+
+def _unsound(sums: Sums, decisions: int, thresholds: GateThresholds) -> Iterator[str]:
+    units = len(sums.clicks)
+    if decisions < thresholds.min_decisions:
+        yield f"{decisions} usable decisions, fewer than {thresholds.min_decisions}"
         return
-    if primary.ess < thresholds.min_ess:
-        yield f"effective sample size {primary.ess:.0f} is below {thresholds.min_ess:.0f}"
-    if abs(primary.mean_weight - 1.0) > thresholds.max_standard_errors * primary.mean_error + 1e-9:
-        yield (
-            f"mean weight {primary.mean_weight:.3f} is more than"
-            f" {thresholds.max_standard_errors:g} standard errors from 1"
-        )
-    if primary.unsupported > thresholds.max_unsupported:
-        yield (
-            f"unsupported mass: {primary.unsupported:.3%} of the candidate's slots hold items that"
-            f" the log never shows, above {thresholds.max_unsupported:.3%}"
-        )
+    if units < thresholds.min_units:
+        yield f"{units} installs or pseudonyms, fewer than {thresholds.min_units}"
+        return
+    if sums.clicks.sum() == 0.0:
+        yield "no click in any judged slot"
+        return
 
-
-def _worse(primary: Estimate, observed: Estimate, thresholds: GateThresholds) -> Iterator[str]:
-    change = difference(primary, observed)
-    margin = thresholds.margin * observed.value
-
-    # Negated, so that a NaN holds the candidate.
-    if not change.low >= -margin:
+    # Ratio of sums: the error is that of the difference by unit.
+    gap = sums.weight - sums.expected_weight
+    error = float(np.sqrt(units * np.var(gap, ddof=1)))
+    examined = float(sums.examined.sum())
+    if abs(float(gap.sum())) > thresholds.max_standard_errors * error + 0.01 * examined:
         yield (
-            f"the difference to the active policy by {primary.estimator} may be as low as"
-            f" {change.low:+.4f} (estimate {change.value:+.4f}), below -{margin:.4f}"
+            f"the mean weight is {sums.weight.sum() / examined:.3f}, but by rank, pool and ε it"
+            f" should be {sums.expected_weight.sum() / examined:.3f}: the propensities do not"
+            " belong to the log"
         )
+    yield from contradictions(
+        sums,
+        PRIMARY,
+        decisions,
+        thresholds.min_compared_ess,
+        thresholds.max_standard_errors,
+    )

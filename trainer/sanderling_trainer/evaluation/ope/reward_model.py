@@ -8,8 +8,8 @@ reward predicts itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +77,15 @@ class RewardModel:
 
     fold: Ints
     """The fold of each decision, int64 [m]."""
+
+    def take(self, rows: Any) -> RewardModel:
+        """Return the model for some of the decisions that it was fitted to."""
+        return replace(self, fold=self.fold[rows])
+
+    def clicks(self, items: Ints) -> Floats:
+        """Return the predicted clicks float64 [m, c] in a mean slot, at least 0; 0 for -1."""
+        mean = self.slot_effect[self.fold].mean(axis=1, keepdims=True)
+        return np.where(items >= 0, np.maximum(mean + self.item_effects(items), 0.0), 0.0)
 
     def item_effects(self, items: Ints) -> Floats:
         """Return δ float64 [m, c] of items int64 [m, c], 0 for -1.

@@ -113,12 +113,12 @@ def fit_population(
 ) -> Population:
     """Fit a population to a log of positive events, int64 [e] each; `texts` has one an item.
 
-    It has the log's most frequent items, and users drawn from those with at least five of them;
-    only a user's first event with an item counts.
+    It has the log's most frequent items, and users drawn from those with at least five of them, to
+    all of whom the truth is fitted; only a user's first event with an item counts.
 
     Raises `ValueError` where too few users or items are left to fit factors to.
     """
-    user, item, time, kept = _dense(user, item, time, settings, rng)
+    user, item, time, kept = _dense(user, item, time, settings)
     truth = fit_simulator(
         user,
         item,
@@ -136,11 +136,13 @@ def fit_population(
     row_of = np.empty(len(order), np.int64)
     row_of[order] = np.arange(len(order))
 
-    known = truth.available_from[row_of[item]] == 0
+    # The truth is that of all users; some of them are the population.
+    chosen = np.sort(rng.choice(truth.users, min(settings.users, truth.users), replace=False))
+    known = np.isin(user, chosen) & (truth.available_from[row_of[item]] == 0)
     return Population(
-        truth=truth,
-        user=user[known],
-        item=row_of[item][known],
+        truth=replace(truth, user_factors=truth.user_factors[:, chosen]),
+        user=np.searchsorted(chosen, user[known]),
+        item=row_of[item[known]],
         time=time[known],
         original_item=kept[order],
         first_day=int(time.max()) // DAY + 1,
@@ -148,11 +150,11 @@ def fit_population(
 
 
 def _dense(
-    user: Ints, item: Ints, time: Ints, settings: PopulationSettings, rng: np.random.Generator
+    user: Ints, item: Ints, time: Ints, settings: PopulationSettings
 ) -> tuple[Ints, Ints, Ints, Ints]:
-    """Return the first events of chosen users with chosen items, renumbered, in order of time.
+    """Return the first events of active users with frequent items, renumbered, in order of time.
 
-    The last column has the chosen items' rows.
+    The last column has the frequent items' rows.
     """
     order = np.argsort(time, kind="stable")
     user, item, time = user[order], item[order], time[order]
@@ -166,9 +168,8 @@ def _dense(
     user, item, time = user[is_kept], np.searchsorted(kept, item[is_kept]), time[is_kept]
 
     active = np.flatnonzero(np.bincount(user) >= MIN_EVENTS)
-    chosen = np.sort(rng.choice(active, min(settings.users, len(active)), replace=False))
-    is_chosen = np.isin(user, chosen)
-    return np.searchsorted(chosen, user[is_chosen]), item[is_chosen], time[is_chosen], kept
+    is_active = np.isin(user, active)
+    return np.searchsorted(active, user[is_active]), item[is_active], time[is_active], kept
 
 
 def _half_as_fickle(truth: FittedEnvironment) -> FittedEnvironment:

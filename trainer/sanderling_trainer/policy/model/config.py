@@ -35,6 +35,12 @@ class Config:
     ridge: float = 200.0
     """λ of that linear recommender: the more events an item has, the larger."""
 
+    memory: float = 300.0
+    """Events until a channel of the linear start has forgotten to 1/e."""
+
+    gain: float = 0.5
+    """Weight of the linear start beside popularity."""
+
     id_dropout: float = 0.2
     """Share of items whose residual is hidden in a step, so that text alone must work too."""
 
@@ -56,8 +62,10 @@ class Config:
     epochs: int = 40
     """Maximal passes over the log in the warm start, which stops early on the inner split."""
 
-    stop_after: int = 0
-    """Of these epochs, which plan the learning rate, only so many are run; all with 0."""
+    stop_after: int | None = None
+    """Of these epochs, which plan the learning rate, only so many are run; with 0 the linear start
+    stays as it is.
+    """
 
     learning_rate: float = 4e-3
     """Of the warm start: AdamW, a linear warm-up, then one cosine."""

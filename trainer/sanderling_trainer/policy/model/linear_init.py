@@ -26,8 +26,6 @@ DENSE = 1_000_000
 """Users times items up to which the whole decomposition is computed: the iterative one may restart
 at random on small matrices."""
 
-HORIZON = 300.0  # events until a channel has forgotten to 1/e
-GAIN = 0.5  # of the linear map
 SHRINK = 0.3  # what is left of the random initialization beside it
 
 
@@ -70,27 +68,36 @@ def ridge_factors(
 
 
 @torch.no_grad()
-def initialize(network: PolicyNetwork, q: NDArray[np.float32]) -> None:
+def initialize(
+    network: PolicyNetwork, q: NDArray[np.float32], memory: float = 300.0, gain: float = 0.5
+) -> None:
     """Make the network the linear recommender of factors q [n, r], as far as its sizes allow.
 
     The random initialization stays beside it, scaled down.
+
+    memory: events until a channel has forgotten to 1/e.
+    gain: of the linear map, so that scores are linear in it.
     """
     r = min(q.shape[1], len(network.decay_logit), len(network.b1) // 2)
     q = q[:, q.shape[1] - r :]  # `svds` returns the largest singular values last
     if r == 0:
         return
 
-    decay = math.exp(-1.0 / HORIZON)
+    decay = math.exp(-1.0 / memory)
     identity = torch.eye(r)
 
-    # Items: the residual is q, beside a smaller projection of the text.
-    network.residual[:, :r] = torch.from_numpy(q)
+    # Items: vectors are q; the residual makes up for a smaller projection of the text.
     network.project.mul_(SHRINK)
+    network.residual[:, :r] = torch.from_numpy(q) - network.text @ network.project[:r].T
 
-    # State: the first r channels add up the first r dimensions of the item vectors.
-    network.decay_logit[:r] = math.log(decay / (1.0 - decay))
-    network.input[:r] = 0.0
-    network.input[:r, :r] = identity
+    # State: the first r channels add up the first r dimensions of the item vectors. Where there is
+    # room the next r have the opposite sign, so that the norm subtracts no mean of them.
+    for sign, start in ((1.0, 0), (-1.0, r)):
+        if start + r <= len(network.decay_logit):
+            channels = slice(start, start + r)
+            network.decay_logit[channels] = math.log(decay / (1.0 - decay))
+            network.input[channels] = 0.0
+            network.input[channels, :r] = sign * identity
 
     # User vector: silu(x) - silu(-x) = x for these channels.
     network.w1[: 2 * r] = 0.0
@@ -98,5 +105,5 @@ def initialize(network: PolicyNetwork, q: NDArray[np.float32]) -> None:
     network.w1[r : 2 * r, :r] = -identity
     network.w2.mul_(SHRINK)
     network.w2[:, : 2 * r] = 0.0
-    network.w2[:r, :r] = GAIN * identity
-    network.w2[:r, r : 2 * r] = -GAIN * identity
+    network.w2[:r, :r] = gain * identity
+    network.w2[:r, r : 2 * r] = -gain * identity

@@ -41,7 +41,7 @@ def warm_start(
     events it runs to the end.
 
     Of the `config.epochs` that the learning rate is planned for, only `config.stop_after` are run
-    where that is given.
+    where that is given; `after_epoch` hears of the network before the first as of epoch 0.
 
     resume: a file that is written after every epoch and read if it is there. On a CPU an
     interrupted run then ends, bit for bit, as if it had not been interrupted.
@@ -58,7 +58,10 @@ def warm_start(
     state = start_or_resume(context.network, optimizer, config.seed, resume)
 
     is_first = distributed.rank() == 0
-    epochs = range(state.epoch, min(config.epochs, config.stop_after or config.epochs))
+    last = config.epochs if config.stop_after is None else min(config.epochs, config.stop_after)
+    epochs = range(state.epoch, last)
+    if after_epoch is not None:
+        after_epoch(state.epoch)
     with tqdm(
         epochs, "warm start", initial=state.epoch, unit="epoch", disable=not is_first
     ) as progress:
@@ -78,7 +81,8 @@ def warm_start(
 
     state.restore_best()
     context.network.eval()
-    return TrainingCurves(state.history["loss"], state.history["validation"])
+    history = state.history
+    return TrainingCurves(history.get("loss", []), history.get("validation", []))
 
 
 def warm_start_optimizer(context: TrainingContext, batches: int) -> Optimizer:

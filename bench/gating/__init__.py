@@ -1,0 +1,1 @@
+"""Simulated nights for the benchmark of the release gate."""
