@@ -185,40 +185,6 @@ def _ranking(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-<<<<<<< HEAD
-=======
-def _off_policy(summary: Mapping[str, Any]) -> list[str]:
-    ope = summary.get("ope") or {}
-    lines = [ope["sentence"]] if ope.get("sentence") else []
-    lines += [_estimate_line(row) for row in ope.get("estimates", [])]
-    for reason, count in (ope.get("left_out") or {}).items():
-        lines.append(f"left out: {whole(count)} decisions, {reason}")
-    lines += release_gate(summary)
-    return ["off-policy estimate of the click rate", *lines] if lines else []
-
-
-def _estimate_line(row: Mapping[str, Any]) -> str:
-    name = f"{row['policy']}, {row['estimator']}"
-    interval = f"[{percent(row['low'])}, {percent(row['high'])}]"
-    weights = f"mean {number(row.get('mean_weight'), 3)}, max {number(row['max_weight'], 1)}"
-    unsupported = f", unsupported {percent(row['unsupported'])}" if row.get("unsupported") else ""
-    refused = f"  refused: {row['refused']}" if row["refused"] else ""
-    return (
-        f"{name:<28}{percent(row['value']):>10}  {interval}"
-        f"  ess {whole(row['ess'])}, weights {weights}{unsupported}{refused}"
-    )
-
-
-def release_gate(summary: Mapping[str, Any]) -> list[str]:
-    """Return the release gate's verdict on the candidate, one line a reason."""
-    verdict = (summary.get("ope") or {}).get("gate")
-    if not verdict:
-        return []
-    reasons = [f"not shipped to all: {reason}" for reason in verdict["reasons"]]
-    return [f"release gate: {verdict['verdict']}", *reasons]
-
-
->>>>>>> main
 def _bundle_gate(summary: Mapping[str, Any]) -> list[str]:
     lines = []
     for row in (summary.get("quantize") or {}).get("checks", []):

@@ -36,7 +36,7 @@ from sanderling_trainer.demo.stages import Stages
 from sanderling_trainer.evaluation.simulators.population import DAY
 from sanderling_trainer.event_log.reader import read_segments
 from sanderling_trainer.jobs.night_inputs import RetrainOptions
-from sanderling_trainer.jobs.retrain import RetrainResult, retrain
+from sanderling_trainer.jobs.retrain import retrain
 from sanderling_trainer.policy.choose_settings import SETTINGS
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.train import train
@@ -235,7 +235,6 @@ class Demo:
         ours, never = (
             nights.tally(self._world, night, journals) for journals in fleet.journals(night)
         )
-<<<<<<< HEAD
         rng = np.random.default_rng([self.settings.config.seed, night])
         row = nights.compare(ours, never, rng)
         self.summary["nights"].append({"night": night + 1, **row})
@@ -243,13 +242,6 @@ class Demo:
             f"{row['ours']['clicks']['value']:.2f} clicks a slate,"
             f" never retrained {row['never']['clicks']['value']:.2f}; of the best possible"
             f" {row['ours']['share']['value']:.0%} and {row['never']['share']['value']:.0%}"
-=======
-        self.summary["ope"] = done.metrics["ope"]
-        self._outcome = (
-            f"learned from {done.metrics['learning']['decisions']} decisions,"
-            f" dropped {done.metrics['log']['dropped']};"
-            f" the release gate's verdict: {done.verdict}"
->>>>>>> main
         )
 
     def _learn(self, fleet: Fleet, night: int) -> None:
@@ -267,7 +259,11 @@ class Demo:
                     seed=self.settings.config.seed, items=items, interactions=self._interactions
                 ),
             )
-            gate = {"verdict": done.verdict, "sentence": _sentence(done), "is_shipped": False}
+            gate = {
+                "verdict": done.verdict,
+                "sentence": done.metrics.get("sentence", "; ".join(done.reasons)),
+                "is_shipped": False,
+            }
             self.summary["nights"][-1]["gate"] = gate
             self._stages.outcome = f"{gate['verdict']}: {gate['sentence']}"
         if done.written:
@@ -331,8 +327,3 @@ class Demo:
         self.out.mkdir(parents=True, exist_ok=True)
         for name in OWN_FOLDERS:
             shutil.rmtree(self.out / name, ignore_errors=True)
-
-
-def _sentence(done: RetrainResult) -> str:
-    """Return the release gate's verdict in one sentence."""
-    return str(done.metrics.get("sentence", "")) or "; ".join(done.reasons)
