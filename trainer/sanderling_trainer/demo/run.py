@@ -54,11 +54,12 @@ OWN_FOLDERS = (
     "devices",
     "logs",
 )
-QUICK_ENCODING = Encoding("nano", steps=500)
-"""A third of the tier's steps: the texts are titles and genres of one catalog."""
+# The whole language model in int8: nothing is distilled, which would take longest of all.
+QUICK_ENCODING = Encoding("base")
 
-# The demo also runs on machines that do other work: that must not end it.
-PATIENT = replace(Thresholds.of("nano"), latency=5.0)
+# The demo also runs on machines that do other work: that must not end it. The projection of texts
+# is refitted for newcomers and enlarges what int8 rounds: .992 was measured.
+PATIENT = replace(Thresholds.of("base"), latency=5.0, new_item=0.98)
 
 
 @dataclass(frozen=True)
