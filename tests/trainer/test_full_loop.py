@@ -42,7 +42,7 @@ LENIENT = Thresholds(
     latency=9,
 )
 FEW = Encoding("nano", steps=5)
-LENIENT_GATE = ope.GateThresholds(margin=1.0, max_standard_errors=1e6)
+LENIENT_GATE = ope.GateThresholds(margin=1.0, min_decisions=50, max_standard_errors=1e6)
 
 
 PEOPLE = PeopleSettings(

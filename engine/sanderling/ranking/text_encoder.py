@@ -1,4 +1,4 @@
-"""Text -> vector by the bundle's int8 encoder; only this module imports onnxruntime.
+"""Text -> vector by the bundle's int8 encoder; the engine's only module with onnxruntime.
 
 Texts are encoded one by one: dynamic int8 depends on what else is in a batch, and golden vectors
 were made one by one.
@@ -7,6 +7,7 @@ were made one by one.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
@@ -22,6 +23,15 @@ CACHE_ENTRIES = 1024
 
 # With onnxruntime 1.32 on x86 the fused node takes twice as long as its parts.
 SLOW_FUSIONS = ["SkipLayerNormFusion"]
+
+
+def import_onnxruntime() -> Any:
+    """Return the module, which reports nothing to its makers; raise `ImportError` without it."""
+    # It reads the variable when it is loaded.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
 
 
 class TextEncoder:
@@ -88,7 +98,7 @@ class TextEncoder:
 
     def _read(self) -> tuple[Any, Any]:
         try:
-            import onnxruntime
+            onnxruntime = import_onnxruntime()
             import tokenizers
         except ImportError as error:
             raise ImportError(

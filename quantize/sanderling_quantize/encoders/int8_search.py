@@ -11,21 +11,23 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sanderling.ranking.text_encoder import SLOW_FUSIONS
+from sanderling.ranking.text_encoder import SLOW_FUSIONS, import_onnxruntime
 from sanderling_quantize.encoders.export import export
 from sanderling_quantize.encoders.int8_export import quantize
 from sanderling_quantize.encoders.smoothquant import smooth
 from sanderling_quantize.encoders.student import Student
 from sanderling_quantize.encoders.tokenization import Tokens
 from sanderling_quantize.similarity import neighbour_overlap
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 ROUNDS = 5
 TIMED_TEXTS = 50
@@ -119,10 +121,11 @@ def search(
 
 def session(path: Path, without: Sequence[str] = SLOW_FUSIONS) -> onnxruntime.InferenceSession:
     """Open a graph as the device does: one CPU thread, without `without`'s fusions."""
-    options = onnxruntime.SessionOptions()
+    runtime = import_onnxruntime()
+    options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
+    return runtime.InferenceSession(
         str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(without)
     )
 

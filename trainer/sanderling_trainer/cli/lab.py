@@ -21,6 +21,7 @@ from sanderling.errors import TableError
 from sanderling_trainer.cli.choice_table import trained_text
 from sanderling_trainer.cli.options import (
     Cluster,
+    DeviceOption,
     Dropout,
     Encoder,
     EncoderOf,
@@ -34,6 +35,7 @@ from sanderling_trainer.cli.options import (
     duration,
     seconds_of,
 )
+from sanderling_trainer.policy.model.device import Device
 
 if TYPE_CHECKING:
     from sanderling_trainer.jobs.retrain import RetrainResult
@@ -53,6 +55,7 @@ def train(
         bool, typer.Option("--lora", help="Fine-tune the language model on the log (LoRA).")
     ] = False,
     cluster: Cluster = None,
+    device: DeviceOption = Device.auto,
     visit_hours: VisitHours = None,
     horizon_days: HorizonDays = None,
     dropout: Dropout = None,
@@ -93,6 +96,7 @@ def train(
         choose=free_settings(given),
         lora=lora,
         address=cluster,
+        device=device.value,
         wandb=wandb,
     )
     result = {"out": str(out), "seconds": trained.seconds, "metrics": trained.metrics}
@@ -164,6 +168,7 @@ def retrain(
             "--ship-anyway", help="Write the checkpoint even if the release gate holds it."
         ),
     ] = False,
+    device: DeviceOption = Device.auto,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -186,7 +191,9 @@ def retrain(
     from sanderling_trainer.jobs.retrain import NOTHING_NEW
     from sanderling_trainer.jobs.retrain import retrain as run
 
-    options = RetrainOptions(seed, items, interactions, days, ship_anyway)
+    options = RetrainOptions(
+        seed, items, interactions, days, ship_anyway=ship_anyway, device=device.value
+    )
     done = run(events, checkpoint, out, options)
     if bundle is not None and done.written and not is_built:
         build(

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from sanderling.cli.options import finite
+from sanderling_trainer.policy.model.device import Device
 
 
 def finite_or_none(value: float | None) -> float | None:
@@ -49,6 +50,9 @@ Holdout = Annotated[
 Cluster = Annotated[
     str | None,
     typer.Option(help="Address of a Ray cluster to train on; auto finds one or starts one here."),
+]
+DeviceOption = Annotated[
+    Device, typer.Option("--device", help="Where to compute; auto takes a GPU where there is one.")
 ]
 VisitHours = Annotated[
     float | None,

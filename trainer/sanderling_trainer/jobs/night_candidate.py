@@ -15,6 +15,7 @@ from sanderling_trainer.jobs.learner import learn
 from sanderling_trainer.jobs.night_inputs import Encoder, NightInputs
 from sanderling_trainer.policy.checkpoint import Checkpoint, CheckpointMetadata
 from sanderling_trainer.policy.living_catalog import hide_new_items
+from sanderling_trainer.policy.model.device import torch_device
 from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training.context import TrainingContext
 
@@ -76,12 +77,12 @@ def teach(night: NightInputs, candidate: Checkpoint) -> dict[str, Any]:
     device_contexts = night.log.examples.contexts
     contexts = [device_contexts]
     if night.past.contexts:
-        encode = Encoder(night.source, candidate.config.max_tokens)
+        encode = Encoder(night.source, candidate.config.max_tokens, night.options.device)
         contexts.append(encode(night.past.contexts))
 
     network = candidate.network
     network.contexts = torch.from_numpy(np.concatenate(contexts))
-    network.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    network.to(torch_device(night.options.device))
     context = TrainingContext(
         network,
         [*night.lessons.histories, *night.past.numbered_from(len(device_contexts))],

@@ -26,6 +26,7 @@ from sanderling_trainer.jobs.trust import anomalies, believed
 from sanderling_trainer.policy import checkpoint
 from sanderling_trainer.policy.checkpoint import Checkpoint
 from sanderling_trainer.policy.living_catalog import CatalogChange, change_between, with_catalog
+from sanderling_trainer.policy.model.device import Device, torch_device
 from sanderling_trainer.policy.model.language_model import LanguageModel
 
 MAX_AGE_DAYS = 365
@@ -49,6 +50,9 @@ class RetrainOptions:
 
     ship_anyway: bool = False
     """Write the checkpoint even if the release gate holds it."""
+
+    device: str = Device.auto.value
+    """Where texts are encoded and the candidate learns: auto, cpu or cuda."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ class NightInputs:
     @staticmethod
     def read(events: str, source: Path, options: RetrainOptions, clock: Clock) -> NightInputs:
         """Read everything, and extend the store's history by what is new in the log."""
+        torch_device(options.device)  # raises before the log is read
         active = checkpoint.load(source)
         metadata = active.metadata
         catalog = active.catalog if options.items is None else read_catalog(options.items)
@@ -107,7 +112,10 @@ class NightInputs:
         renewed = active
         if change:
             renewed = with_catalog(
-                active, catalog, change, Encoder(source, active.config.max_tokens)
+                active,
+                catalog,
+                change,
+                Encoder(source, active.config.max_tokens, options.device),
             )
         lessons = lessons_of(log, metadata, active.watermark, options.days)
         return NightInputs(source, options, active, change, renewed, log, lessons, past, notes)
@@ -154,13 +162,14 @@ class NightInputs:
 class Encoder:
     """Encodes texts with a checkpoint's language model, which is loaded when it is needed."""
 
-    def __init__(self, source: Path, max_tokens: int) -> None:
+    def __init__(self, source: Path, max_tokens: int, device: str) -> None:
         self._folder = str(source / "encoder")
         self._max_tokens = max_tokens
+        self._device = device
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the vectors float32 [n, t] of n texts."""
-        return LanguageModel(self._folder, self._max_tokens).encode(texts)
+        return LanguageModel(self._folder, self._max_tokens, self._device).encode(texts)
 
 
 def _possible_times(log_to: int, clock: Clock) -> PossibleTimes:

@@ -67,7 +67,7 @@ def retrain(
     second call after a success returns what the first one did.
 
     Raises `FileExistsError` where `out` holds anything else, `BusyError` where another job writes
-    it, and `TableError` for a faulty table.
+    it, `TableError` for a faulty table, and `DeviceError` where cuda is asked for and not there.
     """
     out = out.absolute()
     _check_is_ours(out)

@@ -22,6 +22,7 @@ from sanderling_trainer.data.shards import NEVER
 from sanderling_trainer.data.tables import Interactions
 from sanderling_trainer.policy.model import linear_init
 from sanderling_trainer.policy.model.config import Config
+from sanderling_trainer.policy.model.device import torch_device
 from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.newcomers import NewcomerCalibration, calibrate_newcomers
 from sanderling_trainer.policy.training import ray_cluster
@@ -74,6 +75,9 @@ class TextVectors:
     items: Tensor
     contexts: Tensor
 
+    device: torch.device = field(default_factory=torch_device)
+    """Where the networks that read them are fitted."""
+
 
 @dataclass(frozen=True)
 class FitOptions:
@@ -122,11 +126,6 @@ def fit_policy(
     return Fit(context, newcomers, curves)
 
 
-def device() -> torch.device:
-    """Return where networks are trained."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def initial_network(part: TrainingPart, config: Config, vectors: TextVectors) -> PolicyNetwork:
     """Return the network that a fit starts from."""
     torch.manual_seed(config.seed)
@@ -134,7 +133,7 @@ def initial_network(part: TrainingPart, config: Config, vectors: TextVectors) ->
     if config.linear_start:
         factors = linear_init.ridge_factors(part.histories, part.items, config.dim, config.ridge)
         linear_init.initialize(network, factors, config.memory, config.gain)
-    return network.to(device())
+    return network.to(vectors.device)
 
 
 def _hook(

@@ -31,11 +31,11 @@ from sanderling_trainer.policy.fit import (
     FitOptions,
     TextVectors,
     TrainingPart,
-    device,
     fit_policy,
 )
 from sanderling_trainer.policy.holdout_queries import queries_of
 from sanderling_trainer.policy.model.config import Config
+from sanderling_trainer.policy.model.device import Device, torch_device
 from sanderling_trainer.policy.model.language_model import LanguageModel
 from sanderling_trainer.policy.training import ray_cluster
 from sanderling_trainer.policy.training.lora import LoraSettings, fine_tune, pairs_of
@@ -79,6 +79,10 @@ class TrainOptions:
     address: str | None = None
     """Of a Ray cluster, or "auto", to encode the catalog and run the last fits there."""
 
+    device: str = Device.auto.value
+    """Where this process encodes and fits: auto, cpu or cuda; workers of a cluster use their own.
+    """
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -103,7 +107,8 @@ def train(
 
     options: the fields of `TrainOptions`.
 
-    Raises `TableError` where nothing in the training part is liked.
+    Raises `TableError` where nothing in the training part is liked, `DeviceError` where cuda is
+    asked for and not there.
     """
     return _Run(catalog, interactions, out, config, TrainOptions(**options)).run()
 
@@ -123,6 +128,7 @@ class _Run:
         self._last = time.perf_counter()
         cut = cut_after(self.log, 1.0 - self.options.holdout, 1.0)
         _check_liked(cut)
+        torch_device(self.options.device)  # raises before anything is written
         self.out.mkdir(parents=True, exist_ok=True)
         self._workers = ray_cluster.join(self.options.address) if self.options.address else 0
         vectors = self._vectors(cut)
@@ -158,13 +164,13 @@ class _Run:
         return TextVectors(
             items=torch.from_numpy(encode(self.catalog.texts, "encode items")),
             contexts=torch.from_numpy(encode(self.log.contexts, "encode contexts")),
+            device=torch_device(self.options.device),
         )
 
     def _encoder(self, cut: Cut) -> Encode:
         config = self.config
         folder = self.out / "encoder"
-        model = LanguageModel(config.language_model, config.max_tokens)
-        model.model.to(device())
+        model = LanguageModel(config.language_model, config.max_tokens, self.options.device)
         if self.options.lora:
             settings = LoraSettings(seed=config.seed)
             # Without the events that inner windows and the report measure by.

@@ -8,6 +8,7 @@ needs no download from a hub.
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,16 @@ from transformers import AutoModel, AutoTokenizer
 
 from sanderling.errors import SanderlingError
 from sanderling_quantize.encoders.pooling import mean_pool, unit
+from sanderling_trainer.policy.model.device import Device, torch_device
+from sanderling_trainer.policy.model.onnx_encoder import OnnxEncoder
 
 MINILM = "minilm"
 BATCH = 64
+ONNX_FROM = 8192
+"""Texts from which the export to ONNX, 3 s for all-MiniLM, is worth its time (docs/LOG.md)."""
+
+
+logger = logging.getLogger(__name__)
 
 
 class LanguageModelError(SanderlingError):
@@ -31,13 +39,18 @@ class LanguageModelError(SanderlingError):
 
 
 class LanguageModel:
-    """Encodes texts as unit vectors; raises `LanguageModelError` where `source` cannot be read."""
+    """Encodes texts as unit vectors on a device: auto, cpu or cuda.
 
-    def __init__(self, source: str = MINILM, max_tokens: int = 64) -> None:
+    Raises `LanguageModelError` where `source` cannot be read, `DeviceError` without that device.
+    """
+
+    def __init__(
+        self, source: str = MINILM, max_tokens: int = 64, device: str = Device.auto
+    ) -> None:
         folder = resolve(source)
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-            self.model: Any = AutoModel.from_pretrained(folder).eval()
+            self.model: Any = AutoModel.from_pretrained(folder).eval().to(torch_device(device))
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise LanguageModelError(
@@ -54,23 +67,40 @@ class LanguageModel:
         # Batches of similar length waste the least on padding.
         order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
         vectors = np.empty((len(texts), self.dimension), np.float32)
+        onnx = self._onnx_encoder(texts) if len(texts) >= ONNX_FROM else None
         for start in tqdm(range(0, len(order), BATCH), desc=label, unit="batch", leave=False):
             rows = order[start : start + BATCH]
-            encoded = self.encode_batch(self.model, [texts[row] for row in rows])
-            vectors[rows] = encoded.float().cpu().numpy()
+            batch = [texts[row] for row in rows]
+            if onnx is not None:
+                vectors[rows] = onnx(self._tokens(batch))
+            else:
+                vectors[rows] = self.encode_batch(self.model, batch).float().cpu().numpy()
         return vectors
 
     def encode_batch(self, model: torch.nn.Module, texts: Sequence[str]) -> torch.Tensor:
         """Return the vectors [b, t] of one batch of texts by `model`, which may wrap this one's."""
-        tokens = self.tokenizer(
+        tokens = self._tokens(texts).to(next(model.parameters()).device)
+        hidden = model(**tokens).last_hidden_state
+        return unit(mean_pool(hidden, tokens["attention_mask"]))
+
+    def _tokens(self, texts: Sequence[str]) -> Any:
+        return self.tokenizer(
             list(texts),
             padding=True,
             truncation=True,
             max_length=self.max_tokens,
             return_tensors="pt",
-        ).to(next(model.parameters()).device)
-        hidden = model(**tokens).last_hidden_state
-        return unit(mean_pool(hidden, tokens["attention_mask"]))
+        )
+
+    def _onnx_encoder(self, texts: Sequence[str]) -> OnnxEncoder | None:
+        """Export the model as it is now; return None where torch has to do."""
+        device = self.model.device
+        example = [min(texts, key=len), *texts[:6], max(texts, key=len)]
+        try:
+            return OnnxEncoder(self.model, dict(self._tokens(example).to(device)), device)
+        except (ImportError, ValueError) as error:
+            logger.warning("texts are encoded by torch, not by ONNX Runtime: %s", error)
+            return None
 
     def save(self, folder: Path) -> None:
         """Write the model and its tokenizer as a Hugging Face folder."""

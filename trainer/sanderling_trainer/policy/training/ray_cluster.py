@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
@@ -180,7 +179,6 @@ def read(log: Path, ids: pa.Array) -> Iterator[pa.Table]:
 class _Encoder:
     def __init__(self, source: str, max_tokens: int) -> None:
         self._model = LanguageModel(source, max_tokens)
-        self._model.model.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def __call__(self, batch: dict[str, NDArray]) -> dict[str, NDArray]:
         """Encode one batch of texts."""
