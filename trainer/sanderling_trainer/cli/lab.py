@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sanderling.bundle import manifest
-from sanderling.cli.options import Json, Seed, check_creatable, finite
+from sanderling.cli.options import Json, Seed, check_creatable
 from sanderling.cli.output import finish, note
 from sanderling.errors import TableError
 from sanderling_trainer.cli.choice_table import trained_text
@@ -23,6 +23,7 @@ from sanderling_trainer.cli.options import (
     Cluster,
     DeviceOption,
     Dropout,
+    EarlierLog,
     Encoder,
     EncoderOf,
     Epochs,
@@ -31,6 +32,9 @@ from sanderling_trainer.cli.options import (
     InteractionLog,
     Items,
     LanguageModelOption,
+    NextItems,
+    ShipAnyway,
+    TeachingDays,
     VisitHours,
     duration,
     seconds_of,
@@ -144,30 +148,13 @@ def retrain(
     ],
     checkpoint: Annotated[Path, typer.Option(help="Checkpoint of the active policy.")],
     out: Annotated[Path, typer.Option(help="Folder of the next checkpoint.")],
-    items: Annotated[
-        Path | None, typer.Option(help="The catalog from now on; by default it stays.")
-    ] = None,
-    interactions: Annotated[
-        Path | None,
-        typer.Option(help="The log from before the devices, to learn from it again."),
-    ] = None,
-    days: Annotated[
-        float,
-        typer.Option(
-            min=0.0,
-            callback=finite,
-            help="For so many days decisions that have taught before teach again.",
-        ),
-    ] = 7.0,
+    items: NextItems = None,
+    interactions: EarlierLog = None,
+    days: TeachingDays = 7.0,
     bundle: Annotated[Path | None, typer.Option(help="Also build the next bundle here.")] = None,
     encoder: Annotated[Encoder, typer.Option(help="Size of the bundle's encoder.")] = Encoder.small,
     encoder_of: EncoderOf = None,
-    ship_anyway: Annotated[
-        bool,
-        typer.Option(
-            "--ship-anyway", help="Write the checkpoint even if the release gate holds it."
-        ),
-    ] = False,
+    ship_anyway: ShipAnyway = False,
     device: DeviceOption = Device.auto,
     seed: Seed = 0,
     as_json: Json = False,

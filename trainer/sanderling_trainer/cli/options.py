@@ -85,6 +85,25 @@ Dropout = Annotated[
     ),
 ]
 
+NextItems = Annotated[
+    Path | None, typer.Option(help="The catalog from now on; by default it stays.")
+]
+EarlierLog = Annotated[
+    Path | None, typer.Option(help="The log from before the devices, to learn from it again.")
+]
+TeachingDays = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        callback=finite,
+        help="For so many days decisions that have taught before teach again.",
+    ),
+]
+ShipAnyway = Annotated[
+    bool,
+    typer.Option("--ship-anyway", help="Write the checkpoint even if the release gate holds it."),
+]
+
 
 class Encoder(StrEnum):
     """How large a bundle's encoder is, as in `sanderling_quantize.cli`, which an image of the
