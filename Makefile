@@ -13,7 +13,7 @@ ZIG = $(RUN)/python -m ziglang cc -target
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## ?/\1\t/' | expand -t 9
 
-demo: $(VENV)/ready $(KERNELS)/built  ## run the full loop on MovieLens-100K, write demo/report.html (4 min)
+demo: $(VENV)/ready $(KERNELS)/built  ## run five nights of the loop with simulated people, write demo/report.html (7 min)
 	$(RUN)/sanderling demo --out demo $(ARGS)
 	@cat $(VENV)/ready
 

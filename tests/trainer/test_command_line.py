@@ -188,7 +188,7 @@ def test_a_mistake_ends_in_one_line(shop: Path, shell: Shell, arguments: str, me
         Path("damaged", name).write_bytes(b"not that")
     Path("latin1.txt").write_bytes("lamp\ncaf\u00e9 chair\n".encode("latin-1"))
     Path("list.json").write_text("[]")
-    Path("other.json").write_text('{"replay": {"difference": 3}}')
+    Path("other.json").write_text('{"nights": [{"difference": 3}]}')
     status, _, err = shell.run(*arguments.split())
     assert status == 1
     last = err.splitlines()[-1]

@@ -11,53 +11,68 @@ from sanderling_trainer.demo.report import table, verdict, write_report
 pytestmark = pytest.mark.lab
 
 
+def interval(value: float, width: float = 0.01) -> dict:
+    """Return an interval around a value."""
+    return {"value": value, "low": value - width, "high": value + width}
+
+
+def arm(release: int, clicks: float) -> dict:
+    """Return one arm of a night."""
+    return {
+        "releases": [release],
+        "slates": 900,
+        "clicks": interval(clicks),
+        "share": interval(clicks / 4),
+        "newcomers": 0.01 * release,
+        "best_newcomers": 0.1,
+    }
+
+
 def summary(value: float, low: float, high: float) -> dict:
-    """Return a small summary whose last two arms differ by this."""
-    arms = [
+    """Return a small summary of two nights, the last of which differs by this."""
+    same = {"value": 0.0, "low": -0.1, "high": 0.1}
+    gate = {"verdict": "canary", "sentence": "Release 2 goes ahead.", "is_shipped": True}
+    nights = [
+        {"night": 1, "ours": arm(1, 2), "never": arm(1, 2), "difference": same, "gate": gate},
         {
-            "name": name,
-            "ctr": ctr,
-            "low": ctr - 0.01,
-            "high": ctr + 0.01,
-            "clicks": 100,
-            "shown": 1000,
-        }
-        for name, ctr in [
-            ("random", 0.02),
-            ("popularity", 0.1),
-            ("release 1", 0.2),
-            ("release 2", 0.2 + value),
-        ]
+            "night": 2,
+            "ours": arm(2, 2 + value),
+            "never": arm(1, 2),
+            "difference": {"value": value, "low": low, "high": high},
+        },
     ]
-    difference = {"name": "release 2 - release 1", "value": value, "low": low, "high": high}
+    replayed = [
+        {"name": name, "ctr": ctr, "low": ctr - 0.01, "high": ctr + 0.01, "clicks": 9, "shown": 90}
+        for name, ctr in [("random", 0.02), ("popularity", 0.1), ("release 1", 0.2)]
+    ]
     return {
         "data": {
             "name": "<script>alert(1)</script>",
-            "users": 3,
+            "people": 3,
+            "users": 7,
             "items": 4,
+            "newcomers": 1,
             "interactions": 5,
             "licence": "none",
         },
-        "replay": {
-            "definition": "clicks are replayed",
-            "users": 9,
-            "arms": arms,
-            "difference": difference,
-        },
+        "nights": nights,
+        "replay": {"definition": "clicks are replayed", "users": 9, "arms": replayed},
     }
 
 
 @pytest.mark.parametrize(
     ("value", "low", "high", "text"),
     [
-        (0.03, 0.01, 0.05, "is better than release 1"),
-        (0.01, -0.01, 0.03, "is not better than release 1"),
-        (-0.03, -0.05, -0.01, "is worse than release 1"),
+        (0.03, 0.01, 0.05, "The loop learns"),
+        (0.01, -0.01, 0.03, "The loop has not learned"),
+        (-0.03, -0.05, -0.01, "The loop has made it worse"),
     ],
 )
 def test_the_verdict_follows_the_interval(value, low, high, text):
-    """Better only if the whole interval is above 0, worse if below, otherwise not better."""
-    assert text in verdict(summary(value, low, high))
+    """It learns if the whole interval is above 0, is worse if below, else has not learned."""
+    said = verdict(summary(value, low, high))
+    assert text in said
+    assert said.endswith("The people are simulated.")
 
 
 def test_the_page_is_self_contained_and_escapes(tmp_path):
@@ -69,7 +84,7 @@ def test_the_page_is_self_contained_and_escapes(tmp_path):
     assert "&lt;script&gt;alert" in text
     assert "<svg" in text
     assert not re.search(r"https?:|//\w+\.|@import|url\((?!#)", text)
-    assert "is not better than" in text
+    assert "The loop has not learned" in text
 
 
 def test_missing_parts_are_left_out(tmp_path):
@@ -79,36 +94,38 @@ def test_missing_parts_are_left_out(tmp_path):
     assert isinstance(table({}), str)
 
 
-def test_refused_estimates_and_lost_rewards_are_marked(tmp_path):
-    """A refused estimate gives its reason, and lost rewards are marked as bad."""
-    row = {
-        "policy": "candidate",
-        "estimator": "SIPS",
-        "value": 0.2,
-        "low": 0.1,
-        "high": 0.3,
-        "ess": 7.0,
-    }
-    row |= {"max_weight": 90.0, "refused": "effective sample size 7 is below 100"}
-    content = {"ope": {"estimates": [row], "difference": None}, "events": {"stored": 9, "lost": 2}}
+def test_lost_rewards_are_marked(tmp_path):
+    """Lost rewards are marked as bad."""
+    write_report({"events": {"stored": 9, "lost": 2}}, tmp_path / "page.html")
+    assert 'class="bad">2' in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_every_night_is_told_in_terminal_and_page(tmp_path):
+    """Both say that people are simulated, what each night came to, and what the gate said."""
+    content = summary(0.3, 0.1, 0.5)
     write_report(content, tmp_path / "page.html")
-    text = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "refused: effective sample size 7 is below 100" in text
-    assert 'class="bad">2' in text
-    assert "refused: effective sample size 7" in table(content)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    text = table(content)
+    for part in ("Release 2 goes ahead.", "2.30"):
+        assert part in text
+        assert part in page
+    assert "SIMULATED" in text
+    assert "simulated people" in page
+    assert "best possible" in page
+    assert "never retrained" in page
 
 
-def test_the_verdict_mentions_a_better_baseline():
-    """The verdict adds that popularity was clicked more often, when it was."""
-    content = summary(0.03, 0.01, 0.05)
-    content["replay"]["arms"][1]["ctr"] = 0.3
-    assert "Popularity was clicked more often than release 2" in verdict(content)
+def test_real_histories_are_one_line():
+    """The replay on real histories is one line of the table, release 1 first."""
+    lines = table(summary(0.3, 0.1, 0.5)).splitlines()
+    (line,) = [line for line in lines if "real later histories" in line]
+    assert line.index("release 1 20.00 %") < line.index("popularity 10.00 %")
 
 
 def test_every_part_alone_is_rendered(tmp_path):
     """Each part of the summary makes a page by itself."""
-    interval = {"value": 0.1, "low": 0.05, "high": 0.15}
-    model = {"name": "EASE", "ndcg@10": interval, "recall@10": interval, "coverage@10": 0.4}
+    tenth = interval(0.1)
+    model = {"name": "EASE", "ndcg@10": tenth, "recall@10": tenth, "coverage@10": 0.4}
     parts = {
         "ranking": [
             {
@@ -124,7 +141,6 @@ def test_every_part_alone_is_rendered(tmp_path):
         "bundle": {"bytes": 10, "files": {"manifest.json": 10}},
         "learning": {
             "warm_start": {"loss": [2.0, 1.0], "validation": []},
-            "policy_gradient": {"surrogate": [], "kl": []},
         },
         "seconds": {"train": 3.0, "train: encode": 1.0, "all": 3.0},
         "machine": {"python": "3.11"},

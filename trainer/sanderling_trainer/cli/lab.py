@@ -347,17 +347,18 @@ def demo(
         str,
         typer.Option(
             callback=duration,
-            help="Stop the collector for this duration while devices run, e.g. 20s.",
+            help="Stop the collector for this duration when devices first upload, e.g. 20s.",
         ),
     ] = "0s",
     kill_device: Annotated[
-        bool, typer.Option("--kill-device", help="Kill a device while it runs, and start it again.")
+        bool,
+        typer.Option("--kill-device", help="Kill devices while they run, and start them again."),
     ] = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Run the full loop on real data: train, quantize, devices, collect, retrain, release, devices
-    again, report.
+    """Run five nights of the full loop with simulated people, whose tastes are fitted to a log:
+    devices, collect, retrain, release gate, release, devices again; and report whether it learns.
 
     Example: sanderling demo --out demo/ --collector-down 20s --kill-device
     """
@@ -369,11 +370,15 @@ def demo(
             f"expected both --items and --interactions, found {given} alone; add {missing}"
         )
 
+    from sanderling_trainer.demo.people import PeopleSettings
     from sanderling_trainer.demo.run import Demo, DemoSettings
     from sanderling_trainer.policy.model.config import Config
 
     settings = DemoSettings(
-        seconds_of(collector_down), kill_device, config=replace(Config(), seed=seed)
+        seconds_of(collector_down),
+        kill_device,
+        config=replace(Config(), seed=seed),
+        people=PeopleSettings(seed=seed),
     )
     finished = Demo(out, settings, note).run(items, interactions)
     finish(finished.summary, finished.text, as_json)

@@ -1,15 +1,15 @@
-"""One device of the demo: a process with a real engine that replays users' trajectories.
+"""Devices of the demo in one process: real engines, and the simulated people who use them.
 
-Commands arrive as JSON lines on stdin, answers leave as JSON lines on stdout. It needs nothing of
-the lab but the files that it is given.
+Each engine has a state folder and an identity of its own. Commands arrive as JSON lines on stdin,
+answers leave as JSON lines on stdout. It needs nothing of the lab but the files that it is given.
 
-    {"do": "replay", "trajectories": FILE, "journal": FILE}
+    {"do": "night", "plan": FILE, "journal": FILE}
     {"do": "update"}
     {"do": "flush", "timeout_s": 60}
     {"do": "quit"}
 
-A journal line is written once a step's rewards are durable (`JournalEntry`). A replay that finds a
-journal continues after its last line, so a killed device can be started again.
+A journal line is written once the rewards of a visit are durable (`Visit`). A night that finds a
+journal continues after its last line, so a killed process can be started again.
 """
 
 from __future__ import annotations
@@ -18,148 +18,290 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from sanderling import Engine, SlateItem, StorageError, UpdateError
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-# A device of the demo lives through months in a minute, and may send 1,000 events a second.
+from sanderling import Engine, SlateItem, StorageError, UpdateError
+from sanderling.runtime.clock import SystemClock
+
+# Devices of the demo live through days in a minute, and may send 1,000 events a second.
 OUTBOX_BYTES = 512 * 2**20
+
+HOUR_MS = 3_600_000
+FIRST_HOUR = 9
+HOURS_BETWEEN = 3
+FOUND_KIND = "like"
 
 
 @dataclass(frozen=True)
 class DeviceSetup:
-    """The arguments of `Engine.open`, and the slots of a slate."""
+    """The arguments of `Engine.open`, and how many devices there are."""
 
     bundle: str
     state: str
-    collector: str
+    """Folder in which each device has its state folder."""
+
+    devices: int
+    collector: str | None
+    """None for devices that send nothing."""
+
     token: str
     releases: str
     root: str
     """File with the release repository's root metadata."""
 
-    slots: int
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody who uses a device tonight."""
+
+    name: str
+
+    number: int
+    """Row of the table of attractions: which tastes they have."""
+
+    device: int
+    """Index of the device in its process."""
+
+    told: list[int]
+    """Items that the person names as liked before the first visit."""
 
 
-class JournalEntry(NamedTuple):
-    """One step of a replay whose rewards are durable."""
+@dataclass(frozen=True)
+class NightPlan:
+    """What happens on the devices of a process in one night."""
 
-    trajectory: int
-    """Its place in the device's file of trajectories."""
+    night: int
 
-    step: int
+    start_ms: int
+    """Wall ms since 1970 at which the day begins."""
+
+    visits: int
+    """Of each person."""
+
+    seed: int
+
+    items: list[str]
+    """Ids of the items that exist; an item's number is its place here."""
+
+    attraction: str
+    """NumPy file, float32 [people, items]: the probability of a click on an item looked at."""
+
+    examination: list[float]
+    """The probability that each slot of a slate is looked at."""
+
+    finds: float
+    """The probability that a person finds an item without a slate during a visit."""
+
+    people: list[Person]
+
+
+class Visit(NamedTuple):
+    """One visit whose rewards are durable; items by their number."""
+
+    person: int
+    """`Person.number`."""
+
+    visit: int
+
     decision: str
     """The id of the decision."""
 
-    clicks: int
-    shown: int
-    """How many slots were filled."""
+    release: int
+
+    shown: list[int]
+    """By slot."""
+
+    clicked: list[int]
+
+    found: int
+    """The item that the person found without the slate, -1 for none."""
 
     recommend_us: float
     reward_ms: float
 
+    def had(self) -> list[int]:
+        """Return what the person has had in it, which is not shown again.
+
+        The lab knows it from the person's history. What an app excludes beyond that the lab does
+        not know, and its release gate finds that the propensities do not belong to the log.
+        """
+        return [*self.clicked, self.found] if self.found >= 0 else self.clicked
+
+
+class DayClock(SystemClock):
+    """The machine's clock, which can be set back so that events carry the date of a past day."""
+
+    def __init__(self) -> None:
+        self._behind_ms = 0
+
+    @property
+    def is_right(self) -> bool:
+        """Whether it shows the true time."""
+        return self._behind_ms == 0
+
+    def wall_ms(self) -> int:
+        """Return milliseconds since 1970."""
+        return super().wall_ms() - self._behind_ms
+
+    def set(self, wall_ms: int | None) -> None:
+        """Let it go on from this time; None sets it right."""
+        self._behind_ms = 0 if wall_ms is None else super().wall_ms() - wall_ms
+
 
 def main(setup: DeviceSetup, commands: TextIO, answers: TextIO) -> None:
     """Run commands until `quit` or the end of the stream."""
-    with Engine.open(
-        setup.bundle,
-        setup.state,
-        setup.collector,
-        setup.token,
-        releases=setup.releases,
-        root=setup.root,
-        share_context=True,
-        outbox_bytes=OUTBOX_BYTES,
-    ) as engine:
-        engine.warm_up()
-        _answer(answers, "ready", release=engine.release)
+    clock = DayClock()
+    with ExitStack() as stack:
+        engines = [
+            stack.enter_context(_open(setup, number, clock)) for number in range(setup.devices)
+        ]
+        _answer(answers, "ready")
         for line in commands:
             command = json.loads(line)
-            if command["do"] == "replay":
-                _replay(engine, command, setup.slots, answers)
+            if command["do"] == "night":
+                _live(engines, command, clock, answers)
             elif command["do"] == "update":
-                _update(engine, answers)
+                _answer(answers, "updated", updates=[_update(engine) for engine in engines])
             elif command["do"] == "flush":
-                empty = engine.flush(command["timeout_s"])
-                _answer(answers, "flushed", empty=empty, counters=_counters(engine))
+                empty = [engine.flush(command["timeout_s"]) for engine in engines]
+                _answer(answers, "flushed", empty=all(empty), counters=_counters(engines))
             else:
                 break
 
 
-def _replay(engine: Engine, command: dict[str, Any], slots: int, answers: TextIO) -> None:
-    with Path(command["trajectories"]).open(encoding="utf-8") as file:
-        trajectories = [json.loads(line) for line in file]
+def _open(setup: DeviceSetup, number: int, clock: DayClock) -> Engine:
+    engine = Engine.open(
+        setup.bundle,
+        Path(setup.state) / str(number),
+        setup.collector,
+        setup.token,
+        releases=setup.releases,
+        root=setup.root,
+        outbox_bytes=OUTBOX_BYTES,
+        clock=clock,
+        # Devices upload when the day is over: the collector corrects the events' times by the
+        # difference between its clock and the device's at that moment.
+        may_upload=lambda: clock.is_right,
+    )
+    engine.warm_up()
+    return engine
+
+
+def _live(engines: list[Engine], command: dict[str, Any], clock: DayClock, answers: TextIO) -> None:
+    """Let every person make the visits that the journal lacks."""
+    plan = msgspec.json.decode(Path(command["plan"]).read_bytes(), type=NightPlan)
     journal = Path(command["journal"])
-    done = {(entry.trajectory, entry.step) for entry in read_journal(journal)}
+    had = {person.number: list(person.told) for person in plan.people}
+    done = set()
+    for entry in read_journal(journal):
+        done.add((entry.person, entry.visit))
+        had[entry.person] += entry.had()
+
+    attraction = np.load(plan.attraction, mmap_mode="r")
     with journal.open("a", encoding="utf-8") as file:
-        for number, trajectory in enumerate(trajectories):
-            if (number, 0) not in done:
-                for item, kind in trajectory["before"]:
-                    engine.observe(trajectory["user"], item, kind)
-            for step in range(len(trajectory["later"])):
-                if (number, step) in done:
+        for visit in range(plan.visits):
+            clock.set(plan.start_ms + (FIRST_HOUR + HOURS_BETWEEN * visit) * HOUR_MS)
+            for person in plan.people:
+                if (person.number, visit) in done:
                     continue
-                entry = _step(engine, trajectory, number, step, slots)
+                engine = engines[person.device]
+                if visit == 0:
+                    for item in person.told:
+                        engine.observe(person.name, plan.items[item], FOUND_KIND)
+                seen = had[person.number]
+                entry = _visit(engine, plan, person, attraction[person.number], seen, visit)
+                seen += entry.had()
                 file.write(json.dumps(entry) + "\n")
                 file.flush()
                 _answer(answers, "step")
-    _answer(answers, "replayed", release=engine.release)
+    clock.set(None)
+    _answer(answers, "lived")
 
 
-def _step(
-    engine: Engine, trajectory: dict[str, Any], number: int, step: int, slots: int
-) -> JournalEntry:
-    """Recommend, reward by the likes still to come, and observe the event of the step."""
-    later = trajectory["later"]
-    item, kind, _, context = later[step]
-    seen = [item for item, _ in trajectory["before"]] + [item for item, *_ in later[:step]]
-    clickable = {item for item, _, liked, _ in later[step:] if liked} - set(seen)
+# Six parameters: the device, the person, and what both know.
+def _visit(
+    engine: Engine,
+    plan: NightPlan,
+    person: Person,
+    attraction: NDArray[np.float32],
+    had: list[int],
+    visit: int,
+) -> Visit:
+    """Show a slate, reward what is clicked, and perhaps let the person find something alone."""
+    rng = np.random.default_rng([plan.seed, plan.night, person.number, visit])
+    number_of = {item: number for number, item in enumerate(plan.items)}
+    uniforms = rng.random(len(plan.examination))
+    wants_more = rng.random() < plan.finds
+    choice = rng.random()
 
     start = time.perf_counter()
-    slate = engine.recommend(trajectory["user"], slots, context, seen)
+    slate = engine.recommend(
+        person.name, len(plan.examination), exclude=[plan.items[item] for item in had]
+    )
     recommended = time.perf_counter()
 
+    shown = [number_of[item.id] for item in slate]
+    click = uniforms[: len(shown)] < attraction[shown] * plan.examination[: len(shown)]
     values: dict[SlateItem | str, float] = {
-        shown: 1.0 if shown.id in clickable else -1.0 for shown in slate
+        item: 1.0 if hit else -1.0 for item, hit in zip(slate, click, strict=True)
     }
-    receipt = engine.reward_all(slate, values, observe=False)
+    before = time.perf_counter()
+    receipt = engine.reward_all(slate, values)
     if not receipt:
         raise StorageError(receipt.reason)
-    rewarded = time.perf_counter()
+    stored = time.perf_counter()
 
-    engine.observe(trajectory["user"], item, kind)
-    return JournalEntry(
-        trajectory=number,
-        step=step,
+    clicked = [item for item, hit in zip(shown, click, strict=True) if hit]
+    found = _found(attraction, [*had, *shown], choice) if wants_more else -1
+    if found >= 0:
+        engine.observe(person.name, plan.items[found], FOUND_KIND)
+    return Visit(
+        person=person.number,
+        visit=visit,
         decision=slate.decision,
-        clicks=sum(shown.id in clickable for shown in slate),
-        shown=len(slate),
+        release=slate.release,
+        shown=shown,
+        clicked=clicked,
+        found=found,
         recommend_us=(recommended - start) * 1e6,
-        reward_ms=(rewarded - recommended) * 1e3,
+        reward_ms=(stored - before) * 1e3,
     )
 
 
-def _update(engine: Engine, answers: TextIO) -> None:
+def _found(attraction: NDArray[np.float32], had: list[int], choice: float) -> int:
+    """Return an item drawn in proportion to its attraction, -1 where everything was had."""
+    left = np.array(attraction, np.float64)
+    left[had] = 0.0
+    total = np.cumsum(left)
+    if total[-1] == 0.0:
+        return -1
+    return int(np.searchsorted(total, choice * total[-1], side="right"))
+
+
+def _update(engine: Engine) -> dict[str, Any]:
     start = time.perf_counter()
-    release = None
     error = None
     try:
-        release = engine.update()
+        engine.update()
     except UpdateError as failure:
         error = str(failure)
     seconds = time.perf_counter() - start
-    _answer(answers, "updated", to=release, error=error, release=engine.release, seconds=seconds)
+    return {"to": engine.release, "error": error, "seconds": seconds}
 
 
-def _counters(engine: Engine) -> dict[str, Any]:
-    outbox = engine.counters()["outbox"]
+def _counters(engines: list[Engine]) -> dict[str, int]:
+    """Return the sums over the devices' outboxes."""
+    outboxes = [engine.counters()["outbox"] for engine in engines]
     return {
-        "stored": outbox.stored,
-        "acknowledged": outbox.acknowledged,
-        "pending": outbox.pending,
-        "lost": outbox.lost,
+        name: sum(getattr(outbox, name) for outbox in outboxes)
+        for name in ("stored", "acknowledged", "pending")
     }
 
 
@@ -168,8 +310,13 @@ def _answer(answers: TextIO, event: str, **fields: Any) -> None:
     answers.flush()
 
 
-def read_journal(path: Path) -> Iterator[JournalEntry]:
-    """Yield a journal's entries; a last line that a kill cut short is left out."""
+def write_plan(plan: NightPlan, path: Path) -> None:
+    """Write a plan for the process that carries it out."""
+    path.write_text(json.dumps(asdict(plan)), encoding="utf-8")
+
+
+def read_journal(path: Path) -> Iterator[Visit]:
+    """Yield a journal's visits; a last line that a kill cut short is left out."""
     if not path.exists():
         return
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -177,8 +324,8 @@ def read_journal(path: Path) -> Iterator[JournalEntry]:
             entry = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if isinstance(entry, list) and len(entry) == len(JournalEntry._fields):
-            yield JournalEntry(*entry)
+        if isinstance(entry, list) and len(entry) == len(Visit._fields):
+            yield Visit(*entry)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import threading
 import time
@@ -10,93 +9,88 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from sanderling.events.schema import Outcome
-from sanderling_trainer.demo.device_process import DeviceSetup, read_journal
+from sanderling_trainer.demo.device_process import DeviceSetup, read_journal, write_plan
+from sanderling_trainer.demo.people import World
 from sanderling_trainer.demo.processes import CollectorProcess, Device, ReleaseServer
 from sanderling_trainer.event_log.reader import EventLog
 
-DEVICES = 2
-SLOTS = 10
+PROCESSES = 2
 FLUSH_TIMEOUT_S = 300.0
-COLLECTOR_UP_S = 2.0
-"""How long the replay runs before the collector is stopped."""
 
 
 class Fleet:
-    """The devices take updates; each has a control with the same users that stays on release 1."""
+    """The devices take updates; as many controls with the same people stay on release 1.
 
-    def __init__(self, out: Path, bundle: Path) -> None:
+    Controls send nothing, so that nothing is learned from them.
+    """
+
+    def __init__(self, out: Path, bundle: Path, world: World) -> None:
         (out / "logs").mkdir(parents=True, exist_ok=True)
+        self._out = out
+        self._world = world
         token = secrets.token_hex(16)
         self.collector = CollectorProcess(out / "events", token, out / "logs" / "collector.log")
         self._server = ReleaseServer(out / "repository")
 
-        def device(name: str) -> Device:
-            (out / "devices" / name).mkdir(parents=True)
+        def process(name: str, collector: str | None) -> Device:
+            state = out / "devices" / name
+            state.mkdir(parents=True)
             setup = DeviceSetup(
                 bundle=str(bundle),
-                state=str(out / "devices" / name / "state"),
-                collector=self.collector.url,
+                state=str(state),
+                devices=world.settings.devices // PROCESSES,
+                collector=collector,
                 token=token,
                 releases=self._server.url,
                 root=str(out / "repository" / "root.json"),
-                slots=SLOTS,
             )
             return Device(setup, out / "logs" / f"{name}.log")
 
-        self.devices = [device(f"device-{number}") for number in range(DEVICES)]
-        self.controls = [device(f"control-{number}") for number in range(DEVICES)]
+        numbers = range(PROCESSES)
+        self.devices = [process(f"devices-{number}", self.collector.url) for number in numbers]
+        self.controls = [process(f"controls-{number}", None) for number in numbers]
         self._counters: list[dict[str, Any]] = []
 
     def start(self) -> None:
-        """Start everything but the controls, which `replay` starts for slice 2."""
+        """Start everything."""
         self.collector.start()
         self._server.start()
-        for device in self.devices:
-            device.start()
+        for process in [*self.devices, *self.controls]:
+            process.start()
 
     def stop(self) -> None:
         """Stop everything."""
-        for device in [*self.devices, *self.controls]:
-            device.stop()
+        for process in [*self.devices, *self.controls]:
+            process.stop()
         self.collector.stop()
         self._server.stop()
 
-    def replay(
-        self,
-        slice_number: int,
-        trajectories: Sequence[dict[str, Any]],
-        collector_down_s: float = 0.0,
-        kill: bool = False,
-    ) -> None:
-        """Let each device replay its share of the trajectories; on slice 2 the controls do too.
+    def live(self, night: int, kill: bool = False) -> None:
+        """Let the night's people visit the devices, and then the same people the controls.
 
-        The collector is down for so many seconds, and `kill` kills the first device on its way.
+        `kill` kills the first process on its way.
         """
-        shares = [trajectories[start::DEVICES] for start in range(DEVICES)]
-        steps = sum(len(trajectory["later"]) for trajectory in trajectories)
-        for group in [self.devices] if slice_number == 1 else [self.devices, self.controls]:
-            is_control = group is self.controls
-            if is_control:
-                for device in group:
-                    device.start()
-            release = 1 if is_control else slice_number
-            label = f"slice {slice_number}, release {release}"
-            with tqdm(total=steps, desc=label, unit="decision") as bar:
-                self._replay_shares(group, slice_number, shares, collector_down_s, kill, bar)
+        attraction = self._out / "nights" / f"attraction-{night + 1}.npy"
+        attraction.parent.mkdir(exist_ok=True)
+        np.save(attraction, self._world.attraction(night))
+        for group in (self.devices, self.controls):
+            for number, process in enumerate(group):
+                numbers = range(number, self._world.settings.devices, PROCESSES)
+                plan = self._world.plan(night, numbers, attraction)
+                write_plan(plan, _plan_file(process, night))
+            label = f"night {night + 1}, {'controls' if group is self.controls else 'devices'}"
+            visits = len(self._world) * self._world.settings.visits
+            with tqdm(total=visits, desc=label, unit="visit") as bar:
+                self._live_at_once(group, night, visits, kill and group is self.devices, bar)
 
-    def _replay_shares(
-        self,
-        group: Sequence[Device],
-        slice_number: int,
-        shares: Sequence[Sequence[dict[str, Any]]],
-        collector_down_s: float,
-        kill: bool,
-        bar: Any,
+    def _live_at_once(
+        self, group: Sequence[Device], night: int, visits: int, kill: bool, bar: Any
     ) -> None:
-        """Replay on all devices of a group at once, one thread a device."""
+        """Run all processes of a group at once, one thread each."""
         lock = threading.Lock()
         errors: list[Exception] = []
 
@@ -105,42 +99,43 @@ class Fleet:
                 bar.update(1)
 
         def work(number: int) -> None:
+            kill_after = visits // (3 * PROCESSES) if kill and number == 0 else 0
             try:
-                kill_this = kill and number == 0
-                _replay(group[number], slice_number, shares[number], progress, kill_this)
+                _live(group[number], night, progress, kill_after)
             except Exception as error:
                 errors.append(error)
 
         threads = [threading.Thread(target=work, args=(n,)) for n in range(len(group))]
         for thread in threads:
             thread.start()
-        if collector_down_s:
-            time.sleep(COLLECTOR_UP_S)
-            self.collector.stop()
-            time.sleep(collector_down_s)
-            self.collector.start()
         for thread in threads:
             thread.join()
         if errors:
             raise errors[0]
 
-    def flush(self) -> None:
-        """Wait until every running device's events are acknowledged.
+    def flush(self, collector_down_s: float = 0.0) -> None:
+        """Wait until every device's events are acknowledged.
+
+        The collector is down for so many seconds first, while the devices try.
 
         Raises:
             TimeoutError: a device could not deliver them within `FLUSH_TIMEOUT_S`.
         """
-        self._counters = []
-        running = [device for device in [*self.devices, *self.controls] if device.running]
-        for device in tqdm(running, desc="flush", unit="device", leave=False):
-            device.send(do="flush", timeout_s=FLUSH_TIMEOUT_S)
-            answer = device.wait("flushed")
-            if not answer["empty"]:
-                raise TimeoutError(
-                    f"a device could not deliver its events within {FLUSH_TIMEOUT_S} s:"
-                    f" {answer['counters']}"
-                )
-            self._counters.append(answer["counters"])
+        if collector_down_s:
+            self.collector.stop()
+        for process in self.devices:
+            process.send(do="flush", timeout_s=FLUSH_TIMEOUT_S)
+        if collector_down_s:
+            time.sleep(collector_down_s)
+            self.collector.start()
+
+        answers = [process.wait("flushed") for process in self.devices]
+        if not all(answer["empty"] for answer in answers):
+            raise TimeoutError(
+                f"a device could not deliver its events within {FLUSH_TIMEOUT_S} s:"
+                f" {[answer['counters'] for answer in answers]}"
+            )
+        self._counters = [answer["counters"] for answer in answers]
 
     def update(self) -> list[dict[str, Any]]:
         """Let the devices fetch the newest release; return each one's release and seconds.
@@ -148,19 +143,23 @@ class Fleet:
         Raises:
             ChildProcessError: a device could not update.
         """
-        updates = []
-        for device in tqdm(self.devices, desc="update", unit="device", leave=False):
-            device.send(do="update")
-            answer = device.wait("updated")
-            if answer["error"]:
-                raise ChildProcessError(f"a device could not update: {answer['error']}")
-            updates.append({"to": answer["to"], "seconds": answer["seconds"]})
-        return updates
+        for process in self.devices:
+            process.send(do="update")
+        updates = [
+            update for process in self.devices for update in process.wait("updated")["updates"]
+        ]
+        for update in updates:
+            if update["error"]:
+                raise ChildProcessError(f"a device could not update: {update['error']}")
+        return [{"to": update["to"], "seconds": update["seconds"]} for update in updates]
 
-    def journals(self, release: int) -> list[Path]:
-        """Return the journals of slice 2: the controls' for release 1, the devices' for 2."""
-        group = self.devices if release == 2 else self.controls
-        return [_journal(device, 2) for device in group]
+    def journals(self, night: int) -> tuple[list[Path], list[Path]]:
+        """Return the journals of a night, the devices' and the controls'."""
+        devices, controls = (
+            [_journal(process, night) for process in group]
+            for group in (self.devices, self.controls)
+        )
+        return devices, controls
 
     def account(self, log: EventLog) -> dict[str, Any]:
         """Compare what the devices' journals promise with what the collector stored.
@@ -175,11 +174,11 @@ class Fleet:
             if isinstance(event, Outcome)
         }
         promised = {
-            (entry.decision, slot)
-            for device in [*self.devices, *self.controls]
-            for slice_number in (1, 2)
-            for entry in read_journal(_journal(device, slice_number))
-            for slot in range(entry.shown)
+            (visit.decision, slot)
+            for process in self.devices
+            for night in range(self._world.nights)
+            for visit in read_journal(_journal(process, night))
+            for slot in range(len(visit.shown))
         }
         distinct = len(log.time)
         return {
@@ -194,28 +193,23 @@ class Fleet:
         }
 
 
-def _journal(device: Device, slice_number: int) -> Path:
-    return Path(device.setup.state).parent / f"journal-{slice_number}.jsonl"
+def _plan_file(process: Device, night: int) -> Path:
+    return Path(process.setup.state) / f"plan-{night + 1}.json"
 
 
-def _replay(
-    device: Device,
-    slice_number: int,
-    trajectories: Sequence[dict[str, Any]],
-    progress: Callable[[], None],
-    kill: bool,
-) -> None:
-    path = Path(device.setup.state).parent / f"trajectories-{slice_number}.jsonl"
-    lines = [json.dumps(trajectory) + "\n" for trajectory in trajectories]
-    path.write_text("".join(lines), encoding="utf-8")
-    journal = str(_journal(device, slice_number))
-    command = {"do": "replay", "trajectories": str(path), "journal": journal}
-    device.send(**command)
-    if kill:
-        steps = sum(len(trajectory["later"]) for trajectory in trajectories)
-        for _ in range(steps // 3):
-            device.wait_for_step(progress)
-        device.kill()
-        device.start()
-        device.send(**command)
-    device.wait("replayed", progress)
+def _journal(process: Device, night: int) -> Path:
+    return Path(process.setup.state) / f"journal-{night + 1}.jsonl"
+
+
+def _live(process: Device, night: int, progress: Callable[[], None], kill_after: int) -> None:
+    """Carry out a night's plan; kill the process after so many visits, never with 0."""
+    journal = str(_journal(process, night))
+    command = {"do": "night", "plan": str(_plan_file(process, night)), "journal": journal}
+    process.send(**command)
+    if kill_after:
+        for _ in range(kill_after):
+            process.wait_for_step(progress)
+        process.kill()
+        process.start()
+        process.send(**command)
+    process.wait("lived", progress)

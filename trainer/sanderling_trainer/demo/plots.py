@@ -49,66 +49,65 @@ Row = tuple[str, float, float, float]
 def draw(summary: Mapping[str, Any]) -> dict[str, str]:
     """Return by name the SVG of each plot that the summary has the numbers for.
 
-    The names are arms, difference, ranking, ope, warm_start, policy_gradient, seconds.
+    The names are nights, ranking, warm_start, seconds.
     """
-    replay = summary.get("replay") or {}
     learning = summary.get("learning") or {}
     with mpl.rc_context(_STYLE):
         figures = {
-            "arms": _intervals(_rows(replay.get("arms"), "name", "ctr"), _HALF, first_ours=-1),
-            "difference": _difference(replay.get("difference")),
+            "nights": _nights(summary.get("nights") or []),
             "ranking": _ranking(summary.get("ranking") or []),
-            "ope": _intervals(_off_policy(summary.get("ope") or {}), _WIDE, first_ours=1),
             "warm_start": _curves(learning.get("warm_start"), ("loss", "validation")),
-            "policy_gradient": _curves(learning.get("policy_gradient"), ("surrogate", "kl")),
             "seconds": _seconds(summary.get("seconds") or {}),
         }
         return {name: _svg(figure, name) for name, figure in figures.items() if figure is not None}
 
 
-def _rows(rows: Sequence[Mapping[str, Any]] | None, name: str, value: str) -> list[Row]:
-    return [(str(row[name]), row[value], row["low"], row["high"]) for row in rows or []]
-
-
-def _off_policy(ope: Mapping[str, Any]) -> list[Row]:
-    return [
-        (f"{row['policy']}, {row['estimator']}", row["value"], row["low"], row["high"])
-        for row in ope.get("estimates", [])
-        if not row["refused"]
-    ]
-
-
-def _intervals(rows: Sequence[Row], width: float, first_ours: int) -> Figure | None:
-    """Draw one dot with its interval a row."""
+def _nights(rows: Sequence[Mapping[str, Any]]) -> Figure | None:
+    """Draw how near both arms come to the best possible each night, and what newcomers get."""
     if not rows:
         return None
-    figure = Figure(figsize=(width, 0.8 + _ROW * len(rows)))
-    axes = figure.subplots()
-    _draw_intervals(axes, rows, first_ours)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+    figure = Figure(figsize=(_WIDE, 4.6))
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    nights = [row["night"] for row in rows]
+
+    lowest = 1.0
+    for arm, name, colour in (("never", "never retrained", INK), ("ours", "retrained", ACCENT)):
+        shares = [row[arm]["share"] for row in rows]
+        values = [share["value"] for share in shares]
+        low, high = ([share[end] for share in shares] for end in ("low", "high"))
+        left.fill_between(nights, low, high, color=colour, alpha=0.15, linewidth=0)
+        _line(left, nights, values, name, colour)
+        lowest = min(lowest, *low)
+    left.axhline(1.0, color=SOFT, linewidth=1.2, linestyle="--")
+    left.annotate("best possible", (nights[0], 1.0), (0, 5), textcoords="offset points", color=SOFT)
+    left.set_ylim(max(0.0, lowest - 0.1), 1.08)
+    left.set_title("clicks to be expected, as a share of the best possible")
+
+    _line(right, nights, [row["ours"]["best_newcomers"] for row in rows], "by the truth", SOFT)
+    _line(right, nights, [row["never"]["newcomers"] for row in rows], "never retrained", INK)
+    _line(right, nights, [row["ours"]["newcomers"] for row in rows], "retrained", ACCENT)
+    right.set_ylim(bottom=0.0)
+    right.set_title("slots that show newcomers")
+    for axes in (left, right):
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+        axes.set_xlabel("night")
+        axes.set_xticks(nights)
+        axes.set_xlim(nights[0] - 0.1, nights[-1] + 0.42 * max(len(nights) - 1, 1))
+        axes.grid(axis="y", linewidth=0.8)
+        axes.tick_params(length=0)
+        axes.set_axisbelow(True)
     return figure
 
 
-def _difference(difference: Mapping[str, Any] | None) -> Figure | None:
-    if not difference:
-        return None
-    figure = Figure(figsize=(_HALF, 0.8 + _ROW * 4))
-    axes = figure.subplots()
-    _draw_intervals(axes, _rows([difference], "name", "value"), first_ours=0)
-
-    # Symmetric about zero, so that the eye sees which side the interval is on.
-    limit = 1.25 * max(abs(difference["low"]), abs(difference["high"]), 1e-4)
-    axes.set_xlim(-limit, limit)
-    axes.axvline(0.0, color=SOFT, linewidth=1.2)
-    axes.xaxis.set_major_formatter(FuncFormatter(_points))
-    axes.set_yticks([])
-    axes.set_title(str(difference["name"]).replace(" - ", " − "))
-    axes.set_xlabel("percentage points")
-    return figure
-
-
-def _points(share: float, _: int) -> str:
-    return f"{100 * share:+g}".replace("-", "−") if share else "0"
+def _line(
+    axes: Axes, nights: Sequence[int], values: Sequence[float], name: str, colour: str
+) -> None:
+    """Draw a curve with its name at its end."""
+    axes.plot(nights, values, "o-", color=colour, linewidth=2.2, markersize=6)
+    end = (nights[-1], values[-1])
+    axes.annotate(
+        name, end, (9, 0), textcoords="offset points", color=colour, verticalalignment="center"
+    )
 
 
 def _ranking(protocols: Sequence[Mapping[str, Any]]) -> Figure | None:
@@ -157,7 +156,7 @@ def _curves(trace: Mapping[str, Sequence[float]] | None, names: Sequence[str]) -
         values = trace[name]
         axes.plot(range(1, len(values) + 1), values, color=ACCENT, linewidth=2)
         axes.plot([len(values)], values[-1:], "o", color=ACCENT, markersize=6)
-        axes.set_title(name.replace("kl", "KL to the reference"))
+        axes.set_title(name)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(4))

@@ -27,7 +27,10 @@ STOP_TIMEOUT_S = 30.0
 
 
 class Device:
-    """A device process; its state folder outlives it, so `kill` and `start` are a power cycle."""
+    """A process of some devices.
+
+    Their state folders outlive it, so that `kill` and `start` are a power cycle.
+    """
 
     def __init__(self, setup: DeviceSetup, log: Path) -> None:
         self.setup = setup
@@ -36,7 +39,7 @@ class Device:
         self._answers: Queue[dict[str, Any] | None] = Queue()
 
     def start(self) -> None:
-        """Start the process and wait until its engine is open."""
+        """Start the process and wait until its engines are open."""
         module = "sanderling_trainer.demo.device_process"
         command = [sys.executable, "-m", module, json.dumps(asdict(self.setup))]
         with self._log.open("a") as log:
@@ -77,7 +80,7 @@ class Device:
             progress()
 
     def wait_for_step(self, progress: Callable[[], None]) -> None:
-        """Wait for one step of a replay."""
+        """Wait for one visit of a night."""
         self.wait("step")
         progress()
 
@@ -93,7 +96,7 @@ class Device:
         self._process.wait()
 
     def stop(self) -> None:
-        """Close the engine and end the process, if it runs."""
+        """Close the engines and end the process, if it runs."""
         if self._process is not None and self.running:
             self.send(do="quit")
             self._process.wait(timeout=STOP_TIMEOUT_S)

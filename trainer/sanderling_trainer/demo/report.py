@@ -6,7 +6,7 @@ Nothing is computed here: parts that the summary lacks are left out.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,35 +17,35 @@ from markupsafe import Markup
 from sanderling_trainer.demo import plots
 
 MISSING = "–"
-NO_VERDICT = "No verdict: two releases were not compared."
+NO_VERDICT = "No verdict: no night was lived by both arms."
+SIMULATED = "The people are simulated."
 
 PARTS = (
-    "data", "replay", "ranking", "quantize", "latency", "bundle", "events", "ope", "learning",
+    "data", "nights", "replay", "ranking", "quantize", "latency", "bundle", "events", "learning",
     "updates", "seconds", "machine",
 )  # fmt: skip
 
 
 def verdict(summary: Mapping[str, Any]) -> str:
-    """Return in words whether the last release is better than the one before it.
+    """Return in words whether the loop has learned by the last night.
 
-    The interval of their paired difference decides: better means that all of it lies above 0,
-    worse that all of it lies below; anything else is not better.
+    The interval of the paired difference to what was never retrained decides: better means that
+    all of it lies above 0, worse that all of it lies below.
     """
-    difference = (summary.get("replay") or {}).get("difference") or {}
+    nights = summary.get("nights") or []
+    difference = nights[-1]["difference"] if nights else {}
     result = comparison(difference)
     if result == "none":
         return NO_VERDICT
-    after, _, before = str(difference.get("name", "release 2 - release 1")).partition(" - ")
-    change = f"{points(difference['value'])} percentage points"
-    interval = f"[{points(difference['low'])}, {points(difference['high'])}]"
-    if result == "same":
-        text = (
-            f"{after} is not better than {before}: the change of its click rate, {change}"
-            f" {interval}, is not distinguishable from zero."
-        )
-    else:
-        text = f"{after} is {result} than {before}: its click rate changed by {change} {interval}."
-    return text[0].upper() + text[1:] + _popularity_note(summary, after)
+    ours, never = (number(nights[-1][arm]["clicks"]["value"], 2) for arm in ("ours", "never"))
+    change = f"{signed(difference['value'])} {span(difference, signed)}"
+    found = f"{ours} clicks a slate on night {nights[-1]['night']} against {never}, {change}"
+    said = {
+        "better": f"The loop learns: {found}, of devices that were never updated.",
+        "same": f"The loop has not learned: {found}, cannot be told from devices never updated.",
+        "worse": f"The loop has made it worse: {found}, of devices that were never updated.",
+    }
+    return f"{said[result]} {SIMULATED}"
 
 
 def comparison(difference: Mapping[str, Any]) -> str:
@@ -60,9 +60,9 @@ def comparison(difference: Mapping[str, Any]) -> str:
 def table(summary: Mapping[str, Any]) -> str:
     """Return the summary as lines for a terminal, the verdict last."""
     blocks = [
-        _click_rates(summary),
+        _nights(summary),
+        _replay(summary),
         _ranking(summary),
-        _off_policy(summary),
         _bundle_gate(summary),
         _device(summary),
         [verdict(summary)],
@@ -74,7 +74,7 @@ def write_report(summary: Mapping[str, Any], path: Path) -> None:
     """Write the summary as one HTML page without external references, for screen and print."""
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
-        percent=percent, points=points, number=number, size=size, whole=whole
+        percent=percent, signed=signed, number=number, size=size, whole=whole
     )
     template = files("sanderling_trainer.demo").joinpath("report.html.j2")
     source = template.read_text(encoding="utf-8")
@@ -82,8 +82,8 @@ def write_report(summary: Mapping[str, Any], path: Path) -> None:
     page = environment.from_string(source).render(
         **parts,
         verdict=verdict(summary),
-        release_gate=release_gate(summary),
-        comparison=comparison(parts["replay"].get("difference") or {}),
+        replay_line=" ".join(_replay(summary)),
+        comparison=comparison(parts["nights"][-1]["difference"] if parts["nights"] else {}),
         plots={name: Markup(svg) for name, svg in plots.draw(summary).items()},
     )
     path.write_text(page, encoding="utf-8")
@@ -94,11 +94,14 @@ def percent(share: float | None) -> str:
     return f"{100 * share:.2f} %" if _is_number(share) else MISSING  # type: ignore[operator]
 
 
-def points(share: float | None) -> str:
-    """Return a difference of shares in signed percentage points: 0.0042 is `+0.42`."""
-    if not _is_number(share):
-        return MISSING
-    return f"{100 * share:+.2f}".replace("-", "−")  # type: ignore[operator]
+def signed(value: float | None, digits: int = 2) -> str:
+    """Return a difference with its sign: 0.424 is `+0.42`."""
+    return f"{value:+.{digits}f}".replace("-", "−") if _is_number(value) else MISSING
+
+
+def span(interval: Mapping[str, Any], write: Callable[[float], str]) -> str:
+    """Return the ends of an interval in brackets."""
+    return f"[{write(interval['low'])}, {write(interval['high'])}]"
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -127,29 +130,48 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _popularity_note(summary: Mapping[str, Any], after: str) -> str:
-    rates = {arm["name"]: arm["ctr"] for arm in summary["replay"].get("arms", [])}
-    if rates.get("popularity", -math.inf) <= rates.get(after, math.inf):
-        return ""
-    return (
-        f" Popularity was clicked more often than {after}: {percent(rates['popularity'])} against"
-        f" {percent(rates[after])}."
-    )
+def _nights(summary: Mapping[str, Any]) -> list[str]:
+    nights = summary.get("nights") or []
+    if not nights:
+        return []
+    people = whole((summary.get("data") or {}).get("people"))
+    lines = [
+        f"clicks a slate of {people} new SIMULATED people a night, 95 % over people; share of the"
+        " best possible; newcomers' share of slots, and what the truth would give them",
+        f"{'night':<7}{'release':<9}{'retrained':<22}{'never retrained':<22}"
+        f"{'of the best':<16}newcomers",
+    ]
+    for row in nights:
+        arms = [row["ours"], row["never"]]
+        clicks = [
+            f"{number(arm['clicks']['value'], 2)} {span(arm['clicks'], _two)}" for arm in arms
+        ]
+        shares = " / ".join(f"{arm['share']['value']:.0%}" for arm in arms)
+        release = ", ".join(map(str, row["ours"]["releases"]))
+        newcomers = f"{row['ours']['newcomers']:.1%} of {row['ours']['best_newcomers']:.1%}"
+        lines.append(
+            f"{row['night']:<7}{release:<9}{clicks[0]:<22}{clicks[1]:<22}{shares:<16}{newcomers}"
+        )
+        if row.get("gate"):
+            shipped = "" if row["gate"]["is_shipped"] else " Not shipped."
+            lines.append(f"       {row['gate']['verdict']}: {row['gate']['sentence']}{shipped}")
+    return lines
 
 
-def _click_rates(summary: Mapping[str, Any]) -> list[str]:
+def _two(value: float) -> str:
+    return number(value, 2)
+
+
+def _replay(summary: Mapping[str, Any]) -> list[str]:
+    """Return the one line about real histories."""
     replay = summary.get("replay") or {}
-    lines = []
-    for arm in replay.get("arms", []):
-        interval = f"[{percent(arm['low'])}, {percent(arm['high'])}]"
-        counts = f"{whole(arm['clicks'])} of {whole(arm['shown'])}"
-        lines.append(f"{arm['name']:<28}{percent(arm['ctr']):>10}  {interval}  {counts}")
-    difference = replay.get("difference")
-    if difference:
-        interval = f"[{points(difference['low'])}, {points(difference['high'])}]"
-        value = points(difference["value"])
-        lines.append(f"{difference['name']:<28}{value:>10}  {interval} percentage points")
-    return [f"replayed click rate, {whole(replay.get('users'))} users", *lines] if lines else []
+    if not replay.get("arms"):
+        return []
+    rates = [
+        f"{arm['name']} {percent(arm['ctr'])} {span(arm, percent)}" for arm in replay["arms"][::-1]
+    ]
+    users = whole(replay.get("users"))
+    return [f"replayed on the real later histories of {users} users, clicked: {', '.join(rates)}"]
 
 
 def _ranking(summary: Mapping[str, Any]) -> list[str]:
@@ -161,37 +183,6 @@ def _ranking(summary: Mapping[str, Any]) -> list[str]:
             interval = f"[{number(ndcg['low'])}, {number(ndcg['high'])}]"
             lines.append(f"{model['name']:<28}{number(ndcg['value']):>10}  {interval}")
     return lines
-
-
-def _off_policy(summary: Mapping[str, Any]) -> list[str]:
-    ope = summary.get("ope") or {}
-    lines = [ope["sentence"]] if ope.get("sentence") else []
-    lines += [_estimate_line(row) for row in ope.get("estimates", [])]
-    for reason, count in (ope.get("left_out") or {}).items():
-        lines.append(f"left out: {whole(count)} decisions, {reason}")
-    lines += release_gate(summary)
-    return ["off-policy estimate of the click rate", *lines] if lines else []
-
-
-def _estimate_line(row: Mapping[str, Any]) -> str:
-    name = f"{row['policy']}, {row['estimator']}"
-    interval = f"[{percent(row['low'])}, {percent(row['high'])}]"
-    weights = f"mean {number(row.get('mean_weight'), 3)}, max {number(row['max_weight'], 1)}"
-    unsupported = f", unsupported {percent(row['unsupported'])}" if row.get("unsupported") else ""
-    refused = f"  refused: {row['refused']}" if row["refused"] else ""
-    return (
-        f"{name:<28}{percent(row['value']):>10}  {interval}"
-        f"  ess {whole(row['ess'])}, weights {weights}{unsupported}{refused}"
-    )
-
-
-def release_gate(summary: Mapping[str, Any]) -> list[str]:
-    """Return the release gate's verdict on the candidate, one line a reason."""
-    verdict = (summary.get("ope") or {}).get("gate")
-    if not verdict:
-        return []
-    reasons = [f"not shipped to all: {reason}" for reason in verdict["reasons"]]
-    return [f"release gate: {verdict['verdict']}", *reasons]
 
 
 def _bundle_gate(summary: Mapping[str, Any]) -> list[str]:
