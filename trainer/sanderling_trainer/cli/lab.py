@@ -178,9 +178,7 @@ def retrain(
     from sanderling_trainer.jobs.retrain import NOTHING_NEW
     from sanderling_trainer.jobs.retrain import retrain as run
 
-    options = RetrainOptions(
-        seed, items, interactions, days, ship_anyway=ship_anyway, device=device.value
-    )
+    options = RetrainOptions(seed, items, interactions, days, ship_anyway, device.value)
     done = run(events, checkpoint, out, options)
     if bundle is not None and done.written and not is_built:
         build(

@@ -13,10 +13,10 @@ from sanderling_trainer.evaluation.trajectory_replay import Trajectory
 from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training.batches import batches, decision_points, groups
 from sanderling_trainer.policy.training.context import TrainingContext
-from sanderling_trainer.policy.training.objectives import log_policy_at, seen_items
+from sanderling_trainer.policy.training.objectives import log_policy_of, seen_items
 
 EVENTS = 16_384  # of histories, padding included, read at once
-DECISIONS = 2048  # scored at once, about; a row of scores is as long as the catalog
+SCORES = 2**22  # of decisions at once, 16 MB; a decision has as many as the catalog has items
 
 
 @torch.no_grad()
@@ -61,11 +61,12 @@ def slate_policy(
     """
     network = context.network
     events = context.config.batch_events
+    items = network.items()
+    at_once = max(1, SCORES // len(items))
     for batch in batches(context.histories_in_memory, events, context.device):
         points = decision_points(batch, decisions)
-        for rows in np.array_split(np.arange(len(points)), max(1, len(points) // DECISIONS)):
-            if not len(rows):
-                continue
-            part = points.take(rows)
+        states = network.states(items, batch.items, batch.kinds)
+        for start in range(0, len(points), at_once):
+            part = points.take(np.arange(start, min(start + at_once, len(points))))
             seen = None if context.repeats else seen_items(part, len(network.bias))
-            yield part.indices, log_policy_at(network, part, seen).cpu().numpy()
+            yield part.indices, log_policy_of(network, items, states, part, seen).cpu().numpy()

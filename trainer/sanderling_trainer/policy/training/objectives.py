@@ -165,10 +165,21 @@ def seen_items(points: DecisionPoints, items: int) -> Tensor:
 
 def log_policy_at(network: PolicyNetwork, points: DecisionPoints, seen: Tensor | None) -> Tensor:
     """Return log π [q, n] at q points, -inf for the items of `seen` bool [q, n] if given."""
-    batch = points.batch
     items = network.items()
-    states = network.states(items, batch.items, batch.kinds)[points.row, points.position]
-    logits = network.logits(network.users(states, points.context), items)
+    states = network.states(items, points.batch.items, points.batch.kinds)
+    return log_policy_of(network, items, states, points, seen)
+
+
+def log_policy_of(
+    network: PolicyNetwork,
+    items: Tensor,
+    states: Tensor,
+    points: DecisionPoints,
+    seen: Tensor | None,
+) -> Tensor:
+    """Return what `log_policy_at` does, given the item vectors and the states of the batch."""
+    users = network.users(states[points.row, points.position], points.context)
+    logits = network.logits(users, items)
     if seen is not None:
         logits = logits.masked_fill(seen, -math.inf)
     return logits.log_softmax(-1)
