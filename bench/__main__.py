@@ -13,7 +13,8 @@ import pkgutil
 import sys
 from pathlib import Path
 
-THREADS = {
+ENVIRONMENT = {
+    "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime would report to its makers
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -32,11 +33,11 @@ def main() -> None:
         sys.exit(f"expected one of {', '.join(descriptions)}, found {sys.argv[1]}")
 
     # Numerical libraries read these variables when they are loaded: set them in a new process.
-    if any(os.environ.get(name) != value for name, value in THREADS.items()):
+    if any(os.environ.get(name) != value for name, value in ENVIRONMENT.items()):
         os.execve(
             sys.executable,
             [sys.executable, "-m", "bench", *sys.argv[1:]],
-            {**os.environ, **THREADS},
+            {**os.environ, **ENVIRONMENT},
         )
     result = importlib.import_module(f"bench.{sys.argv[1]}").run(sys.argv[2:])
     print(json.dumps(result))
