@@ -191,6 +191,25 @@ def test_the_network_starts_as_the_linear_recommender():
     )
 
 
+def test_nothing_random_reaches_the_scores_before_training():
+    """With texts, spare channels and spare hidden units, scores are those of the closed form."""
+    rng = np.random.default_rng(3)
+    rows = [rng.choice(12, 5, replace=False) for _ in range(60)]
+    q = linear_init.ridge_factors([history(each) for each in rows], 12, 6, 20.0)
+    network = PolicyNetwork(
+        Config(dim=6, state=18, hidden=18), torch.randn(12, 3), torch.empty(0, 3), 1
+    ).eval()
+    linear_init.initialize(network, q, memory=30.0, gain=2.0)
+    with torch.no_grad():
+        items = network.items()
+        sequence = torch.from_numpy(rows[0])[None]
+        state = network.states(items, sequence, torch.zeros_like(sequence))[0, -1]
+        scores = (network.users(state) @ items.T).numpy()
+    sums = np.exp(-np.arange(5)[::-1] / 30.0) @ q[rows[0]] @ q.T
+    np.testing.assert_allclose(scores / np.linalg.norm(scores), sums / np.linalg.norm(sums),
+                               atol=1e-4)  # fmt: skip
+
+
 def test_an_empty_log_initializes_nothing():
     """Without a liked event there are no factors, and the network is unchanged."""
     q = linear_init.ridge_factors([history([])], 5, 4, 200.0)

@@ -18,15 +18,17 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import svds
+from torch import Tensor
 
 from sanderling_trainer.data.histories import History
+from sanderling_trainer.data.popularity import COUNTS, FEATURES, WINDOWS
 from sanderling_trainer.policy.model.network import PolicyNetwork
 
 DENSE = 1_000_000
 """Users times items up to which the whole decomposition is computed: the iterative one may restart
 at random on small matrices."""
 
-SHRINK = 0.3  # what is left of the random initialization beside it
+SHRINK = 0.3  # what is left of the random projection of texts
 
 
 def singular_vectors(
@@ -67,13 +69,25 @@ def ridge_factors(
     return (v * np.sqrt(sigma**2 / (sigma**2 + ridge))).astype(np.float32)
 
 
+def popularity_weights(days: int) -> Tensor:
+    """Return the weights float32 [FEATURES] that popularity begins with: of the window of so many
+    days, or of all windows alike with 0.
+    """
+    weights = torch.zeros(FEATURES)
+    if days:
+        weights[WINDOWS.index(days)] = 1.0
+    else:
+        weights[:COUNTS] = 1.0 / COUNTS
+    return weights
+
+
 @torch.no_grad()
 def initialize(
     network: PolicyNetwork, q: NDArray[np.float32], memory: float = 300.0, gain: float = 0.5
 ) -> None:
     """Make the network the linear recommender of factors q [n, r], as far as its sizes allow.
 
-    The random initialization stays beside it, scaled down.
+    The other channels and hidden units stay at random, but reach no score before training.
 
     memory: events until a channel has forgotten to 1/e.
     gain: of the linear map, so that scores are linear in it.
@@ -91,19 +105,25 @@ def initialize(
     network.residual[:, :r] = torch.from_numpy(q) - network.text @ network.project[:r].T
 
     # State: the first r channels add up the first r dimensions of the item vectors. Where there is
-    # room the next r have the opposite sign, so that the norm subtracts no mean of them.
-    for sign, start in ((1.0, 0), (-1.0, r)):
-        if start + r <= len(network.decay_logit):
-            channels = slice(start, start + r)
-            network.decay_logit[channels] = math.log(decay / (1.0 - decay))
-            network.input[channels] = 0.0
-            network.input[channels, :r] = sign * identity
+    # room the next r have the opposite sign.
+    has_mirror = 2 * r <= len(network.decay_logit)
+    for sign, start in ((1.0, 0), (-1.0, r))[: 1 + has_mirror]:
+        channels = slice(start, start + r)
+        network.decay_logit[channels] = math.log(decay / (1.0 - decay))
+        network.input[channels] = 0.0
+        network.input[channels, :r] = sign * identity
 
-    # User vector: silu(x) - silu(-x) = x for these channels.
+    # User vector: silu(x) - silu(-x) = x for these channels. Half the difference of a channel and
+    # its mirror is free of the mean over all channels, which the norm subtracts.
     network.w1[: 2 * r] = 0.0
-    network.w1[:r, :r] = identity
-    network.w1[r : 2 * r, :r] = -identity
-    network.w2.mul_(SHRINK)
-    network.w2[:, : 2 * r] = 0.0
+    for sign, rows in ((1.0, slice(0, r)), (-1.0, slice(r, 2 * r))):
+        if has_mirror:
+            network.w1[rows, :r] = 0.5 * sign * identity
+            network.w1[rows, r : 2 * r] = -0.5 * sign * identity
+        else:
+            network.w1[rows, :r] = sign * identity
+
+    # The other hidden units are silent until training gives them a weight.
+    network.w2.zero_()
     network.w2[:r, :r] = gain * identity
     network.w2[:r, r : 2 * r] = -gain * identity
