@@ -237,7 +237,7 @@ def test_the_start_that_was_measured_is_the_one_that_trains():
     log = shop(np.random.default_rng(6))
     choice = choose(log, ITEMS, TINY, SETTINGS, vectors())
     (row,) = (row for row in choice.rows if row.name == "linear start with popularity")
-    assert row.settings["popularity_days"] == choice.config.popularity_days
+    assert row.settings["gain"] == choice.config.gain
 
     for window in windows(log, choice.repeats, np.random.default_rng(TINY.seed)):
         part = TrainingPart(window.past, ITEMS, choice.repeats)
@@ -246,22 +246,6 @@ def test_the_start_that_was_measured_is_the_one_that_trains():
         scores = scores_at_cut(network, window.users, np.array([part.kinds.index("like")]))
         # Scores that are equal but for rounding may change places.
         assert row.ndcg[window.name].mean() == pytest.approx(window.ndcg(scores).mean(), abs=1e-3)
-
-
-def test_a_fashion_of_the_last_days_is_found():
-    """Where everybody likes one new pair of items a week, the start has the popularity of days."""
-    rng = np.random.default_rng(7)
-    events = [
-        (int(rng.integers(60)), 2 * (day // 7) + int(rng.integers(2)), day * DAY + at)
-        for day in range(42)
-        for at in range(40)
-    ]
-    choice = choose(log_of(events), ITEMS, TINY, SETTINGS, vectors())
-    assert choice.config.popularity_days in (7, 14)
-    network = initial_network(
-        TrainingPart(log_of(events), ITEMS, choice.repeats), choice.config, vectors()
-    )
-    assert network.popularity_weights.tolist().count(1.0) == 1
 
 
 def test_scores_at_a_cut_are_those_of_each_user_alone():

@@ -47,13 +47,11 @@ def _log_line(choice: Mapping[str, Any]) -> str:
     repeats = "users come back to items" if choice["repeats"] else "items are not repeated"
     order = ", times order each user's own events alone" if log["ordinal"] else ""
     epochs = settings["epochs"] if settings["stop_after"] is None else settings["stop_after"]
-    days = settings["popularity_days"]
-    popularity = f"{days} days" if days else "all windows"
     return (
         f"chosen: {points}; {repeats} ({log['repeated']:.0%} of events){order};"
         f" {epochs} epochs, dropout {settings['dropout']:g},"
         f" linear start of ridge {settings['ridge']:g}, memory {settings['memory']:g} and weight"
-        f" {settings['gain']:g} beside the popularity of {popularity}"
+        f" {settings['gain']:g}"
     )
 
 

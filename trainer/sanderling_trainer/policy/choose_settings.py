@@ -45,7 +45,6 @@ SETTINGS = (
     "ridge",
     "memory",
     "gain",
-    "popularity_days",
 )
 """The settings of `Config` that can be chosen."""
 
@@ -55,7 +54,6 @@ MAX_EVENTS = 1_000_000
 RIDGES = (1.0, 5.0, 25.0, 100.0, 400.0, 1600.0)
 MEMORIES = (3.0, 30.0, 300.0)  # events
 GAINS = (0.5, 2.0, 8.0, 32.0, 128.0)
-POPULARITY_DAYS = (0, 7, 14, 28)
 START_MARGIN = 0.02  # of the linear start's nDCG, which training may lose
 SCREENING = 1.0  # of one fit, all candidates together
 
@@ -273,44 +271,28 @@ class _Search:
         return self._with_gain(replace(config, **chosen))
 
     def _with_gain(self, config: Config) -> Config:
-        """Return the configuration with the recent popularity, and the weight of the linear start
-        beside it, that rank best.
+        """Return the configuration with the weight of the linear start beside popularity that
+        ranks best. Scores are linear in it, so that two networks give those of all weights.
         """
         if "gain" not in self.free:
             return config
-        days_tried = (
-            POPULARITY_DAYS if "popularity_days" in self.free else (config.popularity_days,)
-        )
-        reached: dict[tuple[float, int], list[Values]] = {}
+        reached: dict[float, list[Values]] = {gain: [] for gain in GAINS}
         for window in self.windows:
-            personal, popularity = self._start_scores(config, window)
-            for days in days_tried:
-                bias = popularity @ linear_init.popularity_weights(days).numpy()
-                for gain in GAINS:
-                    scores = np.float32(gain) * personal + bias
-                    reached.setdefault((gain, days), []).append(window.ndcg(scores))
-        best = max(reached, key=lambda pair: _mean(reached[pair]))
-        chosen = {"gain": best[0], "popularity_days": best[1]}
+            part = self._part(window.past)
+            one, two = (self._start_scores(part, replace(config, gain=g), window) for g in (1, 2))
+            for gain in GAINS:
+                reached[gain].append(window.ndcg(one + np.float32(gain - 1) * (two - one)))
+        best = max(GAINS, key=lambda gain: _mean(reached[gain]))
         row = "linear start with popularity"
-        self._add_row(row, chosen, self.windows, reached[best], "start")
-        return replace(config, gain=best[0], popularity_days=best[1])
+        self._add_row(row, {"gain": best}, self.windows, reached[best], "start")
+        return replace(config, gain=best)
 
     def _start_scores(
-        self, config: Config, window: Window
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return the linear start's part of the scores at a gain of 1, float32 [u, n], and the
-        popularity features [n, FEATURES].
-
-        The network adds parts of its own, so that the linear one is the difference of two gains.
-        """
-        part = self._part(window.past)
-        codes = kind_codes(part.log.kinds, part.kinds)
-        scores = []
-        for gain in (1.0, 2.0):
-            network = initial_network(part, replace(config, gain=gain), self.vectors).eval()
-            network.set_popularity_day(part.popularity, part.end // DAY)
-            scores.append(scores_at_cut(network, window.users, codes))
-        return scores[1] - scores[0], network.popularity.cpu().numpy()
+        self, part: TrainingPart, config: Config, window: Window
+    ) -> NDArray[np.float32]:
+        network = initial_network(part, config, self.vectors).eval()
+        network.set_popularity_day(part.popularity, part.end // DAY)
+        return scores_at_cut(network, window.users, kind_codes(part.log.kinds, part.kinds))
 
     def _screen(self, found: Sequence[Candidate], config: Config) -> Candidate:
         """Return the candidate that is best at its best epoch on the earliest window."""

@@ -133,8 +133,6 @@ def initial_network(part: TrainingPart, config: Config, vectors: TextVectors) ->
     if config.linear_start:
         factors = linear_init.ridge_factors(part.histories, part.items, config.dim, config.ridge)
         linear_init.initialize(network, factors, config.memory, config.gain)
-    with torch.no_grad():
-        network.popularity_weights.copy_(linear_init.popularity_weights(config.popularity_days))
     return network.to(vectors.device)
 
 

@@ -41,9 +41,6 @@ class Config:
     gain: float = 0.5
     """Weight of the linear start beside popularity."""
 
-    popularity_days: int = 0
-    """The window of recent popularity beside it, of `data.popularity.WINDOWS`; 0 for all alike."""
-
     id_dropout: float = 0.2
     """Share of items whose residual is hidden in a step, so that text alone must work too."""
 

@@ -18,10 +18,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import svds
-from torch import Tensor
 
 from sanderling_trainer.data.histories import History
-from sanderling_trainer.data.popularity import COUNTS, FEATURES, WINDOWS
 from sanderling_trainer.policy.model.network import PolicyNetwork
 
 DENSE = 1_000_000
@@ -67,18 +65,6 @@ def ridge_factors(
     """Return q float32 [n, r] with the ridge penalty λ."""
     sigma, v = singular_vectors(histories, items, rank)
     return (v * np.sqrt(sigma**2 / (sigma**2 + ridge))).astype(np.float32)
-
-
-def popularity_weights(days: int) -> Tensor:
-    """Return the weights float32 [FEATURES] that popularity begins with: of the window of so many
-    days, or of all windows alike with 0.
-    """
-    weights = torch.zeros(FEATURES)
-    if days:
-        weights[WINDOWS.index(days)] = 1.0
-    else:
-        weights[:COUNTS] = 1.0 / COUNTS
-    return weights
 
 
 @torch.no_grad()
