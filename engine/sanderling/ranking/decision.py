@@ -103,6 +103,26 @@ def pool_vectors(record: DecisionRecord) -> NDArray[np.float64]:
     return np.stack([record.scorer.vector(row) for row in rows]).astype(np.float64)
 
 
+def is_pool_shaped(record: DecisionRecord) -> bool:
+    """Return whether the pool is another than that of the bundle's best items for the user.
+
+    It is under caps, with items that the device added or removed, and where an excluded item would
+    have been in it. Nobody can rebuild such a pool from the user's events.
+    """
+    scorer = record.scorer
+    request = record.request
+    if request.at_most or scorer.overlay.records:
+        return True
+    if not request.exclude:
+        return False
+    excluded = scorer.rows_of(request.exclude)
+    excluded = excluded[excluded >= 0]
+    scores = record.ranking.scores
+    if len(scores) < max(record.plan.pool, request.k):
+        return len(excluded) > 0  # every eligible item is in the pool, so each of these would be
+    return bool((scorer.scores(record.vector, excluded) >= scores[-1]).any())
+
+
 def _candidates(
     scorer: Scorer, vector: Vector, plan: Exploration, request: RecommendRequest
 ) -> Candidates:
