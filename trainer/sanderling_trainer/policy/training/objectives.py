@@ -173,7 +173,9 @@ def hidden_items(
     scores: the logging policy's, [q, n].
     """
     n = scores.shape[1]
-    seen = None if repeats else seen_before(first_seen(points.batch, n), points.row, points.position)
+    seen = (
+        None if repeats else seen_before(first_seen(points.batch, n), points.row, points.position)
+    )
     pools = torch.from_numpy(decisions.logged_pools(points.indices)).to(scores.device)
     if not pools.shape[1]:
         return seen
