@@ -14,7 +14,7 @@ from sanderling.exploration import newcomers, schemes
 from sanderling.exploration.philox import uniforms
 from sanderling.ranking.newcomers import NO_NEWCOMERS, Newcomers
 from sanderling.ranking.scorer import Scorer, Vector
-from sanderling.ranking.search_types import SearchResult
+from sanderling.ranking.search_types import Rows, SearchResult
 from sanderling.slate import Explanation, Slate, SlateItem
 
 
@@ -40,6 +40,9 @@ class Candidates(NamedTuple):
 
     newcomers: Newcomers
     """The newcomers outside the pool, of which there are none without a quota for them."""
+
+    excluded: Rows
+    """The rows of the items that may not be shown, -1 for ids that have none."""
 
 
 class DecisionRecord(NamedTuple):
@@ -113,13 +116,13 @@ def is_pool_shaped(record: DecisionRecord) -> bool:
     request = record.request
     if request.at_most or scorer.overlay.records:
         return True
-    if not request.exclude:
-        return False
-    excluded = scorer.rows_of(request.exclude)
+    excluded = record.candidates.excluded
     excluded = excluded[excluded >= 0]
+    if not len(excluded):
+        return False
     scores = record.ranking.scores
     if len(scores) < max(record.plan.pool, request.k):
-        return len(excluded) > 0  # every eligible item is in the pool, so each of these would be
+        return True  # every eligible item is in the pool, so each of these would be
     return bool((scorer.scores(record.vector, excluded) >= scores[-1]).any())
 
 
@@ -130,9 +133,9 @@ def _candidates(
     size = max(plan.pool, request.k)
     ranking = scorer.rank(vector, size, excluded, request.at_most)
     if not schemes.has_quota(plan, len(scorer.newcomers)):
-        return Candidates(ranking, NO_NEWCOMERS)
+        return Candidates(ranking, NO_NEWCOMERS, excluded)
     outside = scorer.newcomers_outside(vector, size, excluded, request.at_most, ranking.rows)
-    return Candidates(ranking, outside)
+    return Candidates(ranking, outside, excluded)
 
 
 # Six parameters: what one draw depends on.
