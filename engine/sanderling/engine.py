@@ -14,8 +14,10 @@ from typing import Any, Unpack
 from sanderling.arguments import (
     check_caps,
     check_request,
+    check_several,
     check_text,
     check_timeout,
+    ids_of,
     items_on_slate,
     rewards_by_slot,
 )
@@ -88,17 +90,18 @@ class Engine(EngineParts):
         user: str,
         k: int = 10,
         context: str | None = None,
-        exclude: Iterable[str] = (),
+        exclude: Iterable[SlateItem | str] = (),
         *,
         at_most: Mapping[str, int] = NO_CAPS,
         greedy: bool = False,
     ) -> Slate:
         """Return a slate of at most k items for a user, known or not.
 
-        `context` is any text about the user's situation. `exclude` holds ids of items not to show;
-        unknown ids are ignored. `at_most` caps how many items may share a value of an attribute,
-        each value of a list counting: `{"author": 2}`. Caps apply to the whole pool from which
-        exploration draws; the first use of an attribute reads the whole catalog (see `warm_up`).
+        `context` is any text about the user's situation. `exclude` holds ids not to show, or items
+        of a slate; unknown ids are ignored. `at_most` caps how many items may share a value of an
+        attribute, each value of a list counting: `{"author": 2}`. Caps apply to the whole pool from
+        which exploration draws; the first use of an attribute reads the whole catalog (see
+        `warm_up`).
         `greedy` turns exploration off for this slate.
 
         The slate is shorter than k where fewer items are eligible, or where ids of more than 66
@@ -109,7 +112,7 @@ class Engine(EngineParts):
         """
         check_request(user, k, context)
         check_caps(at_most)
-        request = RecommendRequest(user, k, context, tuple(exclude), dict(at_most))
+        request = RecommendRequest(user, k, context, ids_of(exclude, "exclude"), dict(at_most))
         now_ms = self._begin_call()
         scorer = self._active_bundle.scorer
         try:
@@ -277,22 +280,28 @@ class Engine(EngineParts):
     def upsert_items(self, items: Iterable[Mapping[str, Any]]) -> None:
         """Add or replace items, each with `id`, `text` and any attributes to show at once.
 
-        Raises `ValueError` naming the field that is wrong, `StorageError` where another engine
-        holds the state folder, or it cannot be written; then nothing was added.
+        Values that JSON changes become what JSON makes of them: a date its ISO text, a tuple a
+        list, NaN None.
+
+        Raises `TypeError` for a single item, `ValueError` naming the field that is wrong,
+        `StorageError` where another engine holds the state folder, or it cannot be written; then
+        nothing was added.
         """
+        check_several(items=items)
         now_ms = self._begin_call()
         self._active_bundle.update_overlay(
             [catalog_overlay.addition(item, now_ms) for item in items]
         )
 
-    def remove_items(self, ids: Iterable[str]) -> None:
+    def remove_items(self, ids: Iterable[SlateItem | str]) -> None:
         """Never show these items again, under any bundle, until `upsert_items` brings them back.
 
-        Unknown ids are remembered too. Raises `ValueError` for what cannot be an id, `StorageError`
-        as `upsert_items` does; then nothing was removed.
+        Unknown ids are remembered too. Raises `TypeError` for a single id, `ValueError` for what
+        cannot be an id, `StorageError` as `upsert_items` does; then nothing was removed.
         """
+        removed = ids_of(ids, "ids")
         now_ms = self._begin_call()
-        self._active_bundle.update_overlay([catalog_overlay.removal(id, now_ms) for id in ids])
+        self._active_bundle.update_overlay([catalog_overlay.removal(id, now_ms) for id in removed])
 
     def explain(self, decision: str) -> Explanation:
         """Replay one of the last 256 decisions bit for bit. Raises `KeyError` for any other id."""
@@ -365,6 +374,7 @@ class Engine(EngineParts):
 
     def warm_up(self, attributes: Iterable[str] = ()) -> None:
         """Load what the first recommendation would wait for, including groups by `attributes`."""
+        check_several(attributes=attributes)
         self._active_bundle.scorer.warm_up(attributes)
 
     def counters(self) -> dict[str, Any]:

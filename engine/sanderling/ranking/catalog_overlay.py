@@ -25,8 +25,10 @@ MAX_ID = 512  # characters
 def addition(record: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
     """Return the record to store for an added item; without a `title` its text is used.
 
-    Raises `ValueError` naming the field that is wrong.
+    Raises `TypeError` for no record, `ValueError` naming the field that is wrong.
     """
+    if not isinstance(record, Mapping):
+        raise TypeError(f"item: expected a record of fields, found {type(record).__name__}")
     for field in ("id", "text"):
         value = record.get(field)
         if not isinstance(value, str) or not value or len(value) > MAX_TEXT:
@@ -51,15 +53,20 @@ def removal(item: object, now_ms: int) -> dict[str, Any]:
 
 
 def _checked(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the record; raise `ValueError` naming the first field that JSON cannot hold."""
+    """Return the record as it reads when the file is read again: attributes that JSON changes,
+    such as dates, are the same before and after a restart.
+
+    Raises `ValueError` naming the first field that JSON cannot hold.
+    """
+    as_read: dict[str, Any] = {}
     for field, value in record.items():
         try:
-            msgspec.json.encode({field: value})
+            as_read |= msgspec.json.decode(msgspec.json.encode({field: value}))
         except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
             raise ValueError(
                 f"item: {field!r:.80}: expected what JSON can hold, found {error}"
             ) from None
-    return record
+    return as_read
 
 
 def dated_after(records: Iterable[Mapping[str, Any]], bundle: Bundle) -> list[dict[str, Any]]:
