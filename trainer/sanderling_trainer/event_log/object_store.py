@@ -196,10 +196,9 @@ class RemoteObjectStore:
                 retry_config={"max_retries": 1, "retry_timeout": timeout},
             )
         except (obstore.exceptions.BaseError, ValueError) as error:
-            reason = str(error).splitlines()[0]  # the rest dumps obstore's structures
             raise ValueError(
                 f"{url}: expected a folder, or the URL of an object store "
-                f"such as s3://bucket/prefix: {reason}"
+                f"such as s3://bucket/prefix: {_reason(error)}"
             ) from error
 
     def put(self, name: str, data: bytes) -> None:
@@ -276,6 +275,11 @@ def open_store(url: str, timeout: timedelta = REMOTE_TIMEOUT) -> ObjectStore:
     return LocalObjectStore(Path(url))
 
 
+def _reason(error: Exception) -> str:
+    """Return the first line of an error; the others dump obstore's structures."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def _changed(where: str) -> FileExistsError:
     return FileExistsError(f"{where}: expected the content that was read, found another writer's")
 
@@ -293,4 +297,4 @@ def _as_os_errors(name: str) -> Iterator[None]:
     except obstore.exceptions.PreconditionError as error:
         raise _changed(name) from error
     except obstore.exceptions.BaseError as error:
-        raise OSError(f"{name}: {error}") from error
+        raise OSError(f"{name}: {_reason(error)}") from error
