@@ -76,12 +76,20 @@ def quantize(
     Example: sanderling quantize checkpoint/ --out bundle/
     """
     check_creatable(out)
+    if out.exists():
+        raise FileExistsError(
+            f"{out}: expected no such folder yet; remove it or choose another --out"
+        )
     texts = _lines(corpus) if corpus else ()
 
+    from sanderling.bundle.reader import Bundle
     from sanderling_quantize import gate
     from sanderling_quantize.build_bundle import GateError, build
     from sanderling_quantize.encoders.build_encoder import Encoding
 
+    for bundle in (encoder_of, previous):
+        if bundle is not None:
+            Bundle.open(bundle, verify=True)
     encoding = Encoding(encoder.value, steps, target.value, texts, seed=seed)
     try:
         built = build(checkpoint, out, encoding=encoding, encoder_of=encoder_of, previous=previous)

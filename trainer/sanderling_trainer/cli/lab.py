@@ -53,7 +53,14 @@ def train(
     interactions: InteractionLog,
     out: Annotated[Path, typer.Option(help="Folder of the policy checkpoint to write.")],
     language_model: LanguageModelOption = "minilm",
-    app: Annotated[str, typer.Option(help="Name of the app that the bundle will be for.")] = "app",
+    app: Annotated[
+        str | None,
+        typer.Option(help="Name of the app that the bundle will be for. [default: app]"),
+    ] = None,
+    parent: Annotated[
+        Path | None,
+        typer.Option(help="Checkpoint of the release before, whose number and app go on."),
+    ] = None,
     holdout: Holdout = 0.1,
     lora: Annotated[
         bool, typer.Option("--lora", help="Fine-tune the language model on the log (LoRA).")
@@ -72,9 +79,13 @@ def train(
 ) -> None:
     """Train a policy from two tables. What is not given is chosen on inner windows of the log.
 
+    It is release 1, or with --parent the one after that checkpoint's. Nothing else of the parent is
+    used.
+
     Example: sanderling train --items items.parquet --interactions log.parquet --out checkpoint/
     """
     check_creatable(out)
+    app_name, before = _lineage(parent, app, out)
 
     from sanderling_trainer.data.tables import read_catalog, read_interactions
     from sanderling_trainer.policy.choose_settings import free_settings
@@ -95,7 +106,8 @@ def train(
         log,
         out,
         Config(language_model=language_model, seed=seed, **given),
-        app=app,
+        app=app_name,
+        parent=before,
         holdout=holdout,
         choose=free_settings(given),
         lora=lora,
@@ -103,8 +115,33 @@ def train(
         device=device.value,
         wandb=wandb,
     )
-    result = {"out": str(out), "seconds": trained.seconds, "metrics": trained.metrics}
-    finish(result, f"{trained_text(trained.metrics)}\ncheckpoint of release 1 -> {out}", as_json)
+    release = before + 1
+    result = {
+        "out": str(out),
+        "release": release,
+        "seconds": trained.seconds,
+        "metrics": trained.metrics,
+    }
+    text = f"{trained_text(trained.metrics)}\ncheckpoint of release {release} -> {out}"
+    finish(result, text, as_json)
+
+
+def _lineage(parent: Path | None, app: str | None, out: Path) -> tuple[str, int]:
+    """Return the app's name, and the number of the release before.
+
+    Raises `ValueError` where the parent is of another app, or would be overwritten.
+    """
+    if parent is None:
+        return app or "app", 0
+    if parent.resolve() == out.resolve():
+        raise ValueError(f"{out}: expected another folder than --parent's; choose another --out")
+
+    from sanderling_quantize.checkpoint import read_lineage
+
+    found, release = read_lineage(parent)
+    if app not in (None, found):
+        raise ValueError(f"{parent}: expected a checkpoint of the app {app}, found one of {found}")
+    return found, release
 
 
 def evaluate(
@@ -226,7 +263,9 @@ def _check_bundle_options(bundle: Path | None, encoder_of: Path | None) -> None:
                 f"{bundle}: expected no such folder yet; remove it or choose another --bundle"
             )
     if encoder_of is not None:
-        manifest.read(encoder_of)
+        from sanderling.bundle.reader import Bundle
+
+        Bundle.open(encoder_of, verify=True)
 
 
 def _retrained(done: RetrainResult, out: Path) -> str:

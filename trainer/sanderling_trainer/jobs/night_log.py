@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -16,7 +15,12 @@ from sanderling_trainer.event_log.deduplication import PossibleTimes
 from sanderling_trainer.event_log.examples import Examples, examples_of
 from sanderling_trainer.event_log.history_table import KnownHistory, rows_of
 from sanderling_trainer.event_log.merge_examples import merge_examples
-from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, ObjectStore, open_store
+from sanderling_trainer.event_log.object_store import (
+    JOB_TIMEOUT,
+    ObjectStore,
+    check_exists,
+    open_store,
+)
 from sanderling_trainer.event_log.reader import EventLog, read_partitions
 from sanderling_trainer.event_log.summary import LogSummary
 from sanderling_trainer.event_log.tombstones import Tombstones
@@ -63,11 +67,7 @@ def read_night(events: str, vocabulary: Vocabulary, times: PossibleTimes) -> Nig
 
     Raises `FileNotFoundError` where a folder is missing, `EventError` where a file is damaged.
     """
-    if "://" not in events and not Path(events).is_dir():
-        raise FileNotFoundError(
-            f"{events}: expected the folder that `sanderling collect` writes to, found none;"
-            " check --events"
-        )
+    check_exists(events)
     known = KnownHistory.of(history_files.read(open_store(events, JOB_TIMEOUT)))
     summary = LogSummary()
     last_seq: dict[str, int] = {}
