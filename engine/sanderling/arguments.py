@@ -7,6 +7,8 @@ What users typed is never judged: any text is fine.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from numbers import Real
+from typing import Any, cast
 
 from sanderling.bundle.manifest import MAX_POOL
 from sanderling.errors import shown
@@ -14,6 +16,7 @@ from sanderling.slate import Slate, SlateItem
 
 MAX_SLOTS = 1000
 MAX_NAME = 512
+MAX_TIMEOUT_S = 3600.0
 
 
 def check_request(user: object, k: object, context: object) -> None:
@@ -54,15 +57,61 @@ def check_text(**fields: object) -> None:
 
 def check_value(value: object) -> float:
     """Return a reward as a float; raise `TypeError` for no number, `ValueError` outside [-1, 1]."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"value: expected a number, found {type(value).__name__}")
-    if not -1.0 <= value <= 1.0:
-        raise ValueError(f"value: expected a number in [-1, 1], found {shown(value)}")
-    return float(value)
+    return _number("value", value, -1.0, 1.0)
+
+
+def check_timeout(timeout_s: object, default_s: float) -> float:
+    """Return how many seconds to wait, `default_s` for None; raise `TypeError` for no number,
+    `ValueError` unless it is 0 to 3600."""
+    return default_s if timeout_s is None else _number("timeout_s", timeout_s, 0.0, MAX_TIMEOUT_S)
+
+
+def _number(name: str, value: object, at_least: float, at_most: float) -> float:
+    """Return an int, a float or a scalar of numpy as a float; True and False are no numbers."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}: expected a number, found {type(value).__name__}")
+    number: Any = value  # an int may be too large for a float, but it can be compared with one
+    if not at_least <= number <= at_most:
+        raise ValueError(
+            f"{name}: expected a number in [{at_least:g}, {at_most:g}], found {shown(value)}"
+        )
+    return float(number)
+
+
+def check_several(**fields: object) -> None:
+    """Raise `TypeError` for one text, one record or no collection where several are expected.
+
+    A text is a collection of its letters, so that "12" would mean the items 1 and 2.
+    """
+    for name, value in fields.items():
+        if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+            raise TypeError(
+                f"{name}: expected several, such as a list, found one {type(value).__name__};"
+                " put it into a list"
+            )
+
+
+def ids_of(items: Iterable[SlateItem | str], name: str) -> tuple[str, ...]:
+    """Return the ids of items, some given by id; raise `TypeError`, naming the argument, for what
+    is neither.
+    """
+    check_several(**{name: items})
+    given = tuple(items)
+    if set(map(type, given)) <= {str}:
+        return cast("tuple[str, ...]", given)  # fast: apps exclude hundreds of ids in each call
+
+    for item in given:
+        if not isinstance(item, SlateItem | str):
+            raise TypeError(
+                f"{name}: expected ids or items of a slate, found {type(item).__name__}"
+                f" {shown(item)}"
+            )
+    return tuple(item.id if isinstance(item, SlateItem) else str(item) for item in given)
 
 
 def items_on_slate(slate: Slate, items: Iterable[SlateItem | str]) -> list[SlateItem]:
     """Return items of a slate, some given by id; raise `ValueError` for one that is not on it."""
+    check_several(items=items)
     by_id = {item.id: item for item in slate}
     on_slate = []
     for item in items:
@@ -83,7 +132,9 @@ def rewards_by_slot(
     Raises as `items_on_slate` and `check_value` do. The app's own order could reveal
     what the user touched first.
     """
-    items = items_on_slate(slate, values)
+    if not isinstance(values, Mapping):
+        raise TypeError(f"values: expected rewards by item, found {type(values).__name__}")
+    items = items_on_slate(slate, list(values))
     rewards = zip(items, map(check_value, values.values()), strict=True)
     return sorted(rewards, key=lambda reward: reward[0].slot)
 

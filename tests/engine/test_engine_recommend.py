@@ -46,6 +46,23 @@ def test_excluded_items_are_not_shown_and_unknown_ones_are_ignored(engine):
     assert len(engine.recommend("anna", exclude=[f"item-{row}" for row in range(50)])) == 0
 
 
+def test_items_of_a_slate_exclude_themselves(engine):
+    """A slate, its items, and ids mixed with items exclude what they name."""
+    first = engine.recommend("anna", k=5, greedy=True)
+    ids = {item.id for item in first}
+    for exclude in (first, list(first), [first[0], *[item.id for item in first][1:]]):
+        assert not ids & {item.id for item in engine.recommend("anna", k=45, exclude=exclude)}
+
+
+@pytest.mark.parametrize(
+    "exclude", ["item-1", b"item-1", 1, None, [1], [b"item-1"], [None], {"item-1": 1}]
+)
+def test_what_cannot_exclude_is_refused(engine, exclude):
+    """A lone id and what is neither id nor item are TypeErrors: they would exclude nothing."""
+    with pytest.raises(TypeError, match="exclude: expected"):
+        engine.recommend("anna", exclude=exclude)
+
+
 def test_a_decision_event_matches_the_slate(engine):
     """The event carries items, ranks, propensities, pool, and the checksum of the state at that
     time."""

@@ -185,9 +185,11 @@ def test_posts_over_tls_share_a_connection_and_leave_no_thread(serve, authority)
 
 
 def test_a_post_has_the_token_and_the_headers(serve):
-    """A post goes to url/events with its headers; the response's header names are in lower case."""
+    """A post goes to url/events with its headers; the response's header names are in lower
+    case. White space around the token, such as a file's line end, is not sent.
+    """
     server = serve(complete(b"xx"))
-    response = server.transport("secret").post(b"body", {"sent-at": "5"})
+    response = server.transport(" secret\n").post(b"body", {"sent-at": "5"})
     assert (response.status, response.body, response.headers["x-mixed-case"]) == (200, b"xx", "yes")
     [request] = server.requests
     assert request.startswith(b"POST /v1/events HTTP/1.1\r\n")
@@ -250,7 +252,7 @@ def test_an_impossible_url_is_refused_at_once(url):
         HttpTransport(url, None)
 
 
-@pytest.mark.parametrize("token", ["two\r\nlines", "sécret", "\0"])
+@pytest.mark.parametrize("token", ["two\r\nlines", "sécret", "\0", "", " \n"])
 def test_an_impossible_token_is_refused_at_once(token):
     """A token that no header can carry is a `ValueError` when it is given."""
     with pytest.raises(ValueError, match="token: expected printable ASCII"):

@@ -80,6 +80,63 @@ def test_other_statuses_delete_nothing_and_wait(bench, code):
     assert b.uploader.counters.attempts >= 20
 
 
+PROBLEMS = {
+    301: (True, "redirects to 'https://elsewhere.example/v1'"),
+    401: (True, "does not accept the token; check `token`"),
+    404: (True, "no collector at this URL; check `collector`"),
+    422: (True, "refuses this batch"),
+    204: (True, "is not that of a collector"),
+    429: (False, "too many requests"),
+    500: (False, "fails; trying again later"),
+    503: (False, "overloaded"),
+}
+
+
+@pytest.mark.parametrize("code", PROBLEMS)
+def test_why_nothing_is_uploaded_is_told(bench, caplog, code):
+    """The counters have the last status and what it means; what somebody must change is warned of
+    once, and again only after a success.
+    """
+    caplog.set_level("INFO", "sanderling")
+    needs_action, words = PROBLEMS[code]
+    headers = {"location": "https://elsewhere.example/v1"}
+    b = bench(3, lambda events: Response(code, headers, b""))
+    for _ in range(5):
+        b.clock.advance(b.uploader.step())
+    counters = b.uploader.counters
+    assert counters.last_status == code
+    assert counters.last_problem.startswith(f"{code}: ")
+    assert words in counters.last_problem
+    warned = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warned) == needs_action
+    assert all(counters.last_problem in record.getMessage() for record in warned)
+
+    b.transport.answer = lambda events: verdicts(events, "ok")
+    b.run(3)
+    assert (counters.last_status, counters.last_problem) == (200, "")
+
+
+def test_a_captive_portal_is_told(bench, caplog):
+    """A page with status 200 in the collector's place is no success."""
+    b = bench(3, lambda events: Response(200, {}, b"<html>please sign in</html>"))
+    b.uploader.step()
+    assert b.uploader.counters.last_status == 200
+    assert "not that of a collector" in b.uploader.counters.last_problem
+    assert len(caplog.records) == 1
+
+
+def test_a_broken_connection_is_told(bench):
+    """Without a response there is no status; the problem is the connection's."""
+
+    def broken(events: list[Event]) -> Response:
+        raise ConnectionRefusedError("https://x/v1/events: connection refused")
+
+    b = bench(1, broken)
+    b.uploader.step()
+    assert b.uploader.counters.last_status is None
+    assert b.uploader.counters.last_problem == "https://x/v1/events: connection refused"
+
+
 def test_a_broken_network_is_retried_for_ever(bench):
     """After a thousand failures all events are there, and are sent when the network is back."""
 

@@ -15,7 +15,13 @@ import pytest
 from sanderling_trainer.collector.authentication import Authenticator
 from sanderling_trainer.collector.limits import Limits, RefusalError
 from sanderling_trainer.collector.store_probe import StoreProbe
-from sanderling_trainer.collector.tokens import TokenError, issue, list_tokens, revoke
+from sanderling_trainer.collector.tokens import (
+    TokenError,
+    checked_token,
+    issue,
+    list_tokens,
+    revoke,
+)
 from sanderling_trainer.event_log.object_store import LocalObjectStore, open_store
 from sanderling_trainer.event_log.tombstones import LOOKUP_CACHE_S
 from tests.support.fakes import FakeClock
@@ -41,6 +47,20 @@ def test_a_token_is_valid_until_it_is_revoked(tmp_path):
     clock.advance(LOOKUP_CACHE_S)
     assert (status(server, mine), status(server, other)) == (401, 200)
     server.stop()
+
+
+def test_a_line_end_around_the_shared_token_is_dropped(tmp_path):
+    """A token from a file, with a line end on the collector's side, admits devices with it."""
+    server = Server(tmp_path, LocalObjectStore(tmp_path), token="secret\n")
+    assert (status(server, "secret"), status(server, "other")) == (200, 401)
+    server.stop()
+
+
+@pytest.mark.parametrize("token", ["", " \n", "sécret", "two\nlines"])
+def test_a_shared_token_that_no_device_could_send_is_refused(token):
+    """An impossible token ends the start of a collector instead of shutting every device out."""
+    with pytest.raises(TokenError, match="token: expected printable ASCII characters"):
+        checked_token(token)
 
 
 class SlowLookupStore(LocalObjectStore):

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from sanderling.bundle.reader import Bundle
+from sanderling.errors import StorageError
 from sanderling.runtime.files import write_durably
 
 FILE = "added-items.jsonl"
@@ -24,8 +25,10 @@ MAX_ID = 512  # characters
 def addition(record: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
     """Return the record to store for an added item; without a `title` its text is used.
 
-    Raises `ValueError` naming the field that is wrong.
+    Raises `TypeError` for no record, `ValueError` naming the field that is wrong.
     """
+    if not isinstance(record, Mapping):
+        raise TypeError(f"item: expected a record of fields, found {type(record).__name__}")
     for field in ("id", "text"):
         value = record.get(field)
         if not isinstance(value, str) or not value or len(value) > MAX_TEXT:
@@ -50,15 +53,20 @@ def removal(item: object, now_ms: int) -> dict[str, Any]:
 
 
 def _checked(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the record; raise `ValueError` naming the first field that JSON cannot hold."""
+    """Return the record as it reads when the file is read again: attributes that JSON changes,
+    such as dates, are the same before and after a restart.
+
+    Raises `ValueError` naming the first field that JSON cannot hold.
+    """
+    as_read: dict[str, Any] = {}
     for field, value in record.items():
         try:
-            msgspec.json.encode({field: value})
+            as_read |= msgspec.json.decode(msgspec.json.encode({field: value}))
         except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
             raise ValueError(
                 f"item: {field!r:.80}: expected what JSON can hold, found {error}"
             ) from None
-    return record
+    return as_read
 
 
 def dated_after(records: Iterable[Mapping[str, Any]], bundle: Bundle) -> list[dict[str, Any]]:
@@ -71,11 +79,24 @@ def dated_after(records: Iterable[Mapping[str, Any]], bundle: Bundle) -> list[di
 
 
 def read(folder: Path | None) -> list[dict[str, Any]]:
-    """Return the stored records; lines that are damaged are left out."""
-    if folder is None or not (folder / FILE).exists():
+    """Return the stored records; lines that are damaged are left out.
+
+    Raises `StorageError` where the file cannot be read.
+    """
+    if folder is None:
         return []
+    path = folder / FILE
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise StorageError(
+            f"{path}: expected a file that can be read, found: {error}; fix access"
+        ) from error
+
     records = []
-    for line in (folder / FILE).read_bytes().splitlines():
+    for line in data.splitlines():
         try:
             record = msgspec.json.decode(line, type=dict[str, Any])
             if isinstance(record["id"], str) and isinstance(record["added_ms"], int):
@@ -102,8 +123,15 @@ def in_force(records: Iterable[Mapping[str, Any]], bundle: Bundle) -> list[Mappi
 
 
 def write(folder: Path | None, records: Iterable[Mapping[str, Any]]) -> None:
-    """Replace the stored records, durably."""
+    """Replace the stored records, durably; raise `StorageError` where that fails."""
     if folder is None:
         return
+    path = folder / FILE
     data = b"".join(msgspec.json.encode(record) + b"\n" for record in records)
-    write_durably(folder / FILE, data)
+    try:
+        write_durably(path, data)
+    except OSError as error:
+        raise StorageError(
+            f"{path}: could not be written: {error}; free space, fix access, or open the engine"
+            " again if its state folder was removed"
+        ) from error

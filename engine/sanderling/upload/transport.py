@@ -55,7 +55,8 @@ class HttpTransport:
 
     Redirects are not followed, and at most 1 MiB of a response is read. `timeout_s` limits each
     step: connecting, sending, waiting for the response. `ssl_context` replaces the system's trusted
-    certificates. Raises `ValueError` for a URL or a token that could never be sent.
+    certificates. White space around the token is dropped: files often end in a line end. Raises
+    `ValueError` for a URL or a token that could never be sent.
     """
 
     def __init__(
@@ -68,8 +69,10 @@ class HttpTransport:
         import urllib3
 
         _check_url(url)
-        if token is not None and not (token.isascii() and token.isprintable()):
-            raise ValueError("token: expected printable ASCII characters, found others")
+        token = None if token is None else token.strip()
+        if token is not None and not (token and token.isascii() and token.isprintable()):
+            found = "others" if token else "none"
+            raise ValueError(f"token: expected printable ASCII characters, found {found}")
 
         self._url = url.rstrip("/") + "/events"
         self._token = token

@@ -21,6 +21,7 @@ from sanderling.outbox.outbox import Outbox
 from sanderling.outbox.records import StoredEvent
 from sanderling.runtime.clock import Clock
 from sanderling.upload.backoff import Backoff
+from sanderling.upload.status import meaning, needs_action
 from sanderling.upload.transport import NoNetworkError, Response, Transport, retry_after_s
 
 log = logging.getLogger("sanderling")
@@ -86,6 +87,12 @@ class UploadCounters:
     rotations: int = 0
     """How often the collector asked this install to take a new identity."""
 
+    last_status: int | None = None
+    """The HTTP status of the last attempt; None before the first, and where nothing answered."""
+
+    last_problem: str = ""
+    """Why the last attempt stored nothing, and what to do about it; empty where it did."""
+
 
 class Uploader:
     """Sends what is in the outbox.
@@ -112,6 +119,7 @@ class Uploader:
         self._max_events = self._options.max_events  # less after a batch that was too large
         self._not_before_ms = clock.mono_ms()
         self._found_empty = False  # whether the last step found nothing to send
+        self._warned: set[int] = set()  # statuses that were logged since the last success
 
         self._thread: threading.Thread | None = None
         self._step_lock = threading.Lock()
@@ -138,9 +146,13 @@ class Uploader:
             if wait_ms > 0:
                 return wait_ms / 1000
             return self._send_oldest() if self._may_upload() else IDLE_S
-        except NoNetworkError:
+        except NoNetworkError as error:
+            self._note_problem(None, str(error))
             return self._pause(self._backoff.offline_delay_s())
-        except (StorageError, OSError):
+        except StorageError:
+            return self._back_off()  # `storage_fault` tells about it
+        except OSError as error:
+            self._note_problem(None, str(error))
             return self._back_off()
         finally:
             self._step_lock.release()
@@ -249,7 +261,7 @@ class Uploader:
         if response.status == 413 and len(batch) > 1:
             self._max_events = len(batch) // 2
             return 0.0
-        return self._back_off_for(response)
+        return self._refused(response)
 
     def _apply_verdicts(self, batch: Sequence[StoredEvent], response: Response) -> float:
         """Delete the events that are stored or rejected, keep the rest."""
@@ -261,7 +273,7 @@ class Uploader:
             if verdict.id in sent and verdict.verdict in VERDICTS
         }
         if not verdicts:
-            return self._back_off_for(response)
+            return self._refused(response)
 
         rejected = [verdict for verdict in verdicts.values() if verdict.verdict == "rejected"]
         stored = verdicts.keys() - {verdict.id for verdict in rejected}
@@ -276,6 +288,9 @@ class Uploader:
 
         self._max_events = min(self._options.max_events, self._max_events + 1)
         self._backoff.reset()
+        self.counters.last_status = response.status
+        self.counters.last_problem = ""
+        self._warned.clear()
 
         if self._outbox.install in decoded.rotate:
             self.counters.rotations += 1
@@ -291,6 +306,21 @@ class Uploader:
     def _back_off_for(self, response: Response) -> float:
         """Back off for at least as long as the response asks."""
         return self._back_off(retry_after_s(response.headers))
+
+    def _refused(self, response: Response) -> float:
+        """Tell what a response without verdicts means, and back off."""
+        self._note_problem(response.status, meaning(response))
+        return self._back_off_for(response)
+
+    def _note_problem(self, status: int | None, problem: str) -> None:
+        """Put a problem into the counters; warn of one that somebody must solve, once."""
+        self.counters.last_status = status
+        self.counters.last_problem = problem
+        if status is None or not needs_action(status):
+            log.info("events were not uploaded: %s", problem)
+        elif status not in self._warned:
+            self._warned.add(status)
+            log.warning("events are not uploaded, and stay stored: %s", problem)
 
     def _back_off(self, at_least_s: float = 0.0) -> float:
         return self._pause(self._backoff.failure_delay_s(at_least_s))

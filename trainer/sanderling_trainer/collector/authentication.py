@@ -8,17 +8,20 @@ from sanderling.runtime.clock import Clock
 from sanderling_trainer.collector.limits import Limits, RefusalError
 from sanderling_trainer.collector.lookup_cache import LookupCache
 from sanderling_trainer.collector.store_probe import StoreProbe
-from sanderling_trainer.collector.tokens import token_file
+from sanderling_trainer.collector.tokens import checked_token, token_file
 from sanderling_trainer.event_log.object_store import ObjectStore
 
 
 class Authenticator:
-    """Checks tokens; `token` is one that all devices share, beside those that the store has."""
+    """Checks tokens; `token` is one that all devices share, beside those that the store has.
+
+    Raises `TokenError` for a token that no device could send.
+    """
 
     def __init__(
         self, store: ObjectStore, token: str | None, clock: Clock, limits: Limits, probe: StoreProbe
     ) -> None:
-        self._token = token
+        self._token = None if token is None else checked_token(token)
         self._limits = limits
         self._probe = probe
         self._unknown_lookups = 0

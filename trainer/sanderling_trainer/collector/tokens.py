@@ -22,7 +22,7 @@ TOKEN_BYTES = 32
 
 
 class TokenError(SanderlingError):
-    """There is no token of this name, or there is one already."""
+    """There is no token of this name, there is one already, or no device could send it."""
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -31,6 +31,19 @@ class Token(msgspec.Struct, frozen=True):
     name: str
     issued_at: int
     hash: str = ""
+
+
+def checked_token(token: str) -> str:
+    """Return a token without the white space around it, as devices send it.
+
+    Files and environments often end in a line end, which would shut every device out. Raises
+    `TokenError` for one that no device could send.
+    """
+    stripped = token.strip()
+    if not (stripped and stripped.isascii() and stripped.isprintable()):
+        found = "others" if stripped else "none"
+        raise TokenError(f"token: expected printable ASCII characters, found {found}")
+    return stripped
 
 
 def token_file(token: str) -> str:
