@@ -130,8 +130,7 @@ class Visit(NamedTuple):
     def had(self) -> list[int]:
         """Return what the person has had in it, which is not shown again.
 
-        The lab knows it from the person's history. What an app excludes beyond that the lab does
-        not know, and its release gate finds that the propensities do not belong to the log.
+        The lab knows it from the person's history, and decisions name their pools where it matters.
         """
         return [*self.clicked, self.found] if self.found >= 0 else self.clicked
 
