@@ -14,6 +14,7 @@ import typer
 
 from sanderling.cli.options import Json, finite
 from sanderling.cli.output import finish, note
+from sanderling_trainer.cli import canary
 from sanderling_trainer.cli.options import Keys, Repository
 
 # Warn so many days before a role expires: a root needs its owners, who keep its keys off line.
@@ -30,6 +31,9 @@ app = typer.Typer(
         "Example: sanderling release refresh --repository repo/ --keys keys/"
     ),
 )
+
+app.command()(canary.canary)
+app.command()(canary.again)
 
 
 @app.command()
