@@ -21,6 +21,10 @@ from sanderling.outbox.records import StoredEvent, WriteRequest
 from sanderling.outbox.write_queue import WriteQueue
 from sanderling.runtime.clock import Clock, Entropy
 
+MAX_BATCH_SHARE = 1 / 16
+"""The share of the limit that a batch should take: what was sent once is never shed, and a batch
+that is tried for weeks must leave room for other events."""
+
 
 @dataclass(frozen=True)
 class Counters:
@@ -77,6 +81,11 @@ class Outbox:
     def install(self) -> str:
         """The id of this install."""
         return self._store.header.install
+
+    @property
+    def max_batch_bytes(self) -> int:
+        """The bytes that a batch should have at most."""
+        return int(MAX_BATCH_SHARE * self._store.limit)
 
     @property
     def boot(self) -> BootClock:

@@ -275,15 +275,6 @@ def open_store(url: str, timeout: timedelta = REMOTE_TIMEOUT) -> ObjectStore:
     return LocalObjectStore(Path(url))
 
 
-def check_exists(url: str) -> None:
-    """Raise `FileNotFoundError` where `url` is a local folder that is missing."""
-    if "://" not in url and not Path(url).is_dir():
-        raise FileNotFoundError(
-            f"{url}: expected the folder that `sanderling collect` writes to, found none;"
-            " check --events"
-        )
-
-
 def _reason(error: Exception) -> str:
     """Return the first line of an error; the others dump obstore's structures."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -15,8 +15,9 @@ from sanderling.runtime.clock import Clock, SystemClock
 from sanderling_trainer.event_log import history_files
 from sanderling_trainer.event_log.deduplication import PossibleTimes
 from sanderling_trainer.event_log.history_table import NO_DECISION, KnownHistory
-from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, check_exists, open_store
+from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, open_store
 from sanderling_trainer.event_log.reader import EventLog, read_partitions
+from sanderling_trainer.jobs.night_log import check_events
 
 SCHEMA = pa.schema(
     {
@@ -51,7 +52,7 @@ def export(store: str, out: Path, clock: Clock | None = None) -> Exported:
     place of an earlier one. Raises `FileNotFoundError` where there is no store, `EventError` where
     a file of it is damaged.
     """
-    check_exists(store)
+    check_events(store)
     clock = clock or SystemClock()
     done = Exported()
     partial = files.partial_path(out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -15,12 +16,7 @@ from sanderling_trainer.event_log.deduplication import PossibleTimes
 from sanderling_trainer.event_log.examples import Examples, examples_of
 from sanderling_trainer.event_log.history_table import KnownHistory, rows_of
 from sanderling_trainer.event_log.merge_examples import merge_examples
-from sanderling_trainer.event_log.object_store import (
-    JOB_TIMEOUT,
-    ObjectStore,
-    check_exists,
-    open_store,
-)
+from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, ObjectStore, open_store
 from sanderling_trainer.event_log.reader import EventLog, read_partitions
 from sanderling_trainer.event_log.summary import LogSummary
 from sanderling_trainer.event_log.tombstones import Tombstones
@@ -67,7 +63,7 @@ def read_night(events: str, vocabulary: Vocabulary, times: PossibleTimes) -> Nig
 
     Raises `FileNotFoundError` where a folder is missing, `EventError` where a file is damaged.
     """
-    check_exists(events)
+    check_events(events)
     known = KnownHistory.of(history_files.read(open_store(events, JOB_TIMEOUT)))
     summary = LogSummary()
     last_seq: dict[str, int] = {}
@@ -98,6 +94,15 @@ def _shown(log: EventLog) -> set[str]:
         event for events in log.events.values() for event in events if isinstance(event, Decision)
     )
     return {slot.item for decision in decisions for slot in decision.slate}
+
+
+def check_events(events: str) -> None:
+    """Raise `FileNotFoundError` where a local store is missing."""
+    if "://" not in events and not Path(events).is_dir():
+        raise FileNotFoundError(
+            f"{events}: expected the folder that `sanderling collect` writes to, found none;"
+            " check --events"
+        )
 
 
 def remember(store: ObjectStore, clock: Clock, rows: pa.Table) -> None:
