@@ -99,6 +99,7 @@ def train(
     check_extras({"lora": lora, "cluster": bool(cluster), "wandb": bool(wandb)})
     check_files(language_model)
 
+    from sanderling_trainer.data.files import read_source
     from sanderling_trainer.data.tables import read_catalog, read_interactions
 
     # Read before torch is imported, which takes seconds.

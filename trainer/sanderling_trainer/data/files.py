@@ -29,7 +29,8 @@ CSV = (".csv", ".csv.gz")
 ROWS_AT_ONCE = 65_536  # of a CSV file that become Arrow arrays together
 
 Source = Any
-"""A path, the URL of an object store, an Arrow table, or a frame of pandas or polars."""
+"""A path, the URL of an object store, an Arrow table, a frame of pandas or polars, or a table that
+was read before (`SourceTable`)."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ def read_source(source: Source) -> SourceTable:
     Raises `TableError` where the source is missing, has another extension, is not what its
     extension says, has no rows, or names a column twice.
     """
+    if isinstance(source, SourceTable):
+        return source
     read = _read_location(str(source)) if isinstance(source, str | Path) else _read_frame(source)
     _check_shape(read.name, read.table)
     return replace(read, table=_without_views(read.table))

@@ -67,10 +67,12 @@ def _most_frequent(item: np.ndarray, value: np.ndarray, items: int) -> tuple[np.
     items have several values.
     """
     given = np.flatnonzero(value >= 0)
-    pairs = np.stack([item[given], value[given]])
-    found, first, counts = np.unique(pairs, axis=1, return_index=True, return_counts=True)
-    order = np.lexsort((first, -counts, found[0]))
-    owners, start, values = np.unique(found[0][order], return_index=True, return_counts=True)
+    n_values = int(value.max(initial=0)) + 1
+    pairs = item[given] * n_values + value[given]
+    found, first, counts = np.unique(pairs, return_index=True, return_counts=True)
+    owner = found // n_values
+    order = np.lexsort((first, -counts, owner))
+    owners, start, values = np.unique(owner[order], return_index=True, return_counts=True)
     row = np.full(items, -1, np.int64)
     row[owners] = given[first[order][start]]
     return row, int((values > 1).sum())
