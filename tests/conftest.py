@@ -53,6 +53,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let rewards wait longer than an app's user would: a busy machine may pause any process."""
+    monkeypatch.setattr("sanderling.engine.REWARD_TIMEOUT_S", 30.0)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_report_to_serializable() -> Generator[None, Any, Any]:
     """Make reports sendable: some tests use lone surrogates, which no worker can send as UTF-8."""

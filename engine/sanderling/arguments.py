@@ -7,7 +7,8 @@ What users typed is never judged: any text is fine.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import cast
+from numbers import Real
+from typing import Any, cast
 
 from sanderling.bundle.manifest import MAX_POOL
 from sanderling.errors import shown
@@ -15,6 +16,7 @@ from sanderling.slate import Slate, SlateItem
 
 MAX_SLOTS = 1000
 MAX_NAME = 512
+MAX_TIMEOUT_S = 3600.0
 
 
 def check_request(user: object, k: object, context: object) -> None:
@@ -55,11 +57,25 @@ def check_text(**fields: object) -> None:
 
 def check_value(value: object) -> float:
     """Return a reward as a float; raise `TypeError` for no number, `ValueError` outside [-1, 1]."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"value: expected a number, found {type(value).__name__}")
-    if not -1.0 <= value <= 1.0:
-        raise ValueError(f"value: expected a number in [-1, 1], found {shown(value)}")
-    return float(value)
+    return _number("value", value, -1.0, 1.0)
+
+
+def check_timeout(timeout_s: object, default_s: float) -> float:
+    """Return how many seconds to wait, `default_s` for None; raise `TypeError` for no number,
+    `ValueError` unless it is 0 to 3600."""
+    return default_s if timeout_s is None else _number("timeout_s", timeout_s, 0.0, MAX_TIMEOUT_S)
+
+
+def _number(name: str, value: object, at_least: float, at_most: float) -> float:
+    """Return an int, a float or a scalar of numpy as a float; True and False are no numbers."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}: expected a number, found {type(value).__name__}")
+    number: Any = value  # an int may be too large for a float, but it can be compared with one
+    if not at_least <= number <= at_most:
+        raise ValueError(
+            f"{name}: expected a number in [{at_least:g}, {at_most:g}], found {shown(value)}"
+        )
+    return float(number)
 
 
 def check_several(**fields: object) -> None:

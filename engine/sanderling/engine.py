@@ -1,13 +1,13 @@
 """The engine, which an app embeds: recommendations, rewards, uploads and updates behind one class.
 
-`recommend` never waits for disk or network; `reward` returns when the reward is durable.
+`recommend` never waits for disk or network; `reward` waits until the reward is durable, for so long
+as its caller allows.
 """
 
 from __future__ import annotations
 
-import os
-import random
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -16,34 +16,30 @@ from sanderling.arguments import (
     check_request,
     check_several,
     check_text,
+    check_timeout,
     ids_of,
     items_on_slate,
     rewards_by_slot,
 )
 from sanderling.bundle.reader import Bundle
+from sanderling.engine_parts import EngineParts
 from sanderling.errors import StorageError, UpdateError
 from sanderling.options import EngineOptions, OptionTypes, check_names
-from sanderling.outbox.state_folder import StateFolder
 from sanderling.ranking import catalog_overlay
 from sanderling.ranking import decision as decisions
 from sanderling.ranking.decision import RecommendRequest
 from sanderling.ranking.scorer import NO_CAPS, Scorer
-from sanderling.releases.active_bundle import ActiveBundle
 from sanderling.releases.slots import Slots
 from sanderling.releases.updater import UpdateRequest, fetch
-from sanderling.runtime.clock import SystemClock
 from sanderling.slate import Explanation, Receipt, Slate, SlateItem
-from sanderling.upload.transport import Transport
-from sanderling.upload.uploader import IDLE_S, Uploader, UploadOptions
-from sanderling.users.current_profiles import CurrentProfiles
-from sanderling.users.profiles import UserProfiles
+from sanderling.upload.uploader import IDLE_S
 from sanderling.users.recommendation import recommend
 
-REWARD_TIMEOUT_S = 10.0
-"""Seconds that `reward` waits for the disk before its receipt says not stored."""
+REWARD_TIMEOUT_S = 0.1
+"""Seconds that `reward` waits for the disk unless its caller chooses."""
 
 
-class Engine:
+class Engine(EngineParts):
     """A recommender in the app's own process. Thread-safe. Made by `Engine.open`.
 
     Signal handlers: set a flag there and call the engine from your own code, never from a handler.
@@ -51,49 +47,6 @@ class Engine:
     Forks: only the process that opened the engine may use it. In a forked child `close` does
     nothing and all else raises `RuntimeError`; open another engine there, with its own folder.
     """
-
-    exploring: bool
-    """Set it to False to stop exploring from the next slate on. (For a whole fleet, publish a
-    release with epsilon 0.)"""
-
-    def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
-        self._options = options
-        self._clock = options.clock or SystemClock()
-        self._entropy = options.entropy
-        self._root = options.read_root()
-        self._process = os.getpid()
-        self._closed = False
-        self.exploring = True
-
-        # Public methods reach the two `_unchecked` objects only through the properties
-        # `_active_bundle` and `_profiles`, which raise in a forked child.
-        transport = options.make_transport()
-        self._state = StateFolder(
-            options.folder,
-            limit_bytes=options.outbox_bytes,
-            clock=self._clock,
-            entropy=self._entropy,
-            threaded=options.background,
-        )
-        try:
-            self._unchecked_bundle = ActiveBundle(
-                bundle, options.folder, owns_folder=self._state.owns_folder
-            )
-        except BaseException:
-            self._state.close(0.0)
-            raise
-
-        self._unchecked_profiles = CurrentProfiles(
-            self._state.outbox,
-            self._clock,
-            self._entropy,
-            adapt=options.adapt,
-            window_s=options.window_s,
-            share_context=options.share_context,
-            privacy=options.privacy,
-        )
-        self._uploader = self._open_uploader(transport)
-        self._begin_call()
 
     @classmethod
     def open(
@@ -108,7 +61,8 @@ class Engine:
 
         `EngineOptions` documents `state`, `collector`, `token` and all other settings.
 
-        Raises `BundleError` when the bundle does not open, `ValueError` for a setting out of range,
+        Raises `BundleError` when the bundle does not open, `StorageError` when the list of items
+        that the app added or removed cannot be read, `ValueError` for a setting out of range,
         `TypeError` for an unknown one.
         """
         check_names(settings)
@@ -188,6 +142,12 @@ class Engine:
         self._begin_call()
         self._profiles.observe(user, item, kind, self._active_bundle.scorer)
 
+    async def aobserve(self, user: str, item: str, kind: str = "view") -> None:
+        """Do what `observe` does, without blocking the event loop."""
+        import asyncio
+
+        await asyncio.to_thread(self.observe, user, item, kind)
+
     def seen(self, slate: Slate, items: Iterable[SlateItem | str] | None = None) -> None:
         """Record which items of a slate the user saw, by default all.
 
@@ -209,9 +169,11 @@ class Engine:
         kind: str | None = None,
         *,
         observe: bool | None = None,
+        timeout_s: float | None = None,
     ) -> Receipt:
         """Record the reward of one shown item. See `reward_all`."""
-        return self.reward_all(slate, {item: value}, kind, observe=observe)
+        values = {item: value}
+        return self.reward_all(slate, values, kind, observe=observe, timeout_s=timeout_s)
 
     def reward_all(
         self,
@@ -220,6 +182,7 @@ class Engine:
         kind: str | None = None,
         *,
         observe: bool | None = None,
+        timeout_s: float | None = None,
     ) -> Receipt:
         """Record the rewards of items that were seen; durable when the receipt says `stored`.
 
@@ -228,26 +191,91 @@ class Engine:
         positive reward also updates the user's state, as `observe` does; pass `observe=False` if
         the app observes it itself.
 
+        It waits for the disk for at most `timeout_s` seconds, 0 to 3600, a tenth of one unless
+        given; 0 only queues. Then the receipt says `pending` and why, the reward stays queued, and
+        `receipt` tells later how that ended. Without `background` it writes, however long that
+        takes.
+
         A storage error is reported by the receipt, never raised. Raises `ValueError` for a value
         out of range, an item that is not on the slate, or a `kind` that is not 1 to 512 characters
-        of valid Unicode.
+        of valid Unicode, `TypeError` for a wrong type.
         """
+        timeout_s = check_timeout(timeout_s, REWARD_TIMEOUT_S)
+        try:
+            done = self._submit_rewards(slate, values, kind, observe)
+        except StorageError as error:
+            return Receipt(False, str(error))
+        return self._receipts.wait(done, timeout_s)
+
+    async def areward(
+        self,
+        slate: Slate,
+        item: SlateItem | str,
+        value: float,
+        kind: str | None = None,
+        *,
+        observe: bool | None = None,
+        timeout_s: float | None = None,
+    ) -> Receipt:
+        """Do what `reward` does, without blocking the event loop."""
+        values = {item: value}
+        return await self.areward_all(slate, values, kind, observe=observe, timeout_s=timeout_s)
+
+    async def areward_all(
+        self,
+        slate: Slate,
+        values: Mapping[SlateItem | str, float],
+        kind: str | None = None,
+        *,
+        observe: bool | None = None,
+        timeout_s: float | None = None,
+    ) -> Receipt:
+        """Do what `reward_all` does, without blocking the event loop.
+
+        A task that is cancelled meanwhile no longer waits; the reward is stored all the same.
+        """
+        timeout_s = check_timeout(timeout_s, REWARD_TIMEOUT_S)
+        import asyncio
+
+        try:
+            done = await asyncio.to_thread(self._submit_rewards, slate, values, kind, observe)
+        except StorageError as error:
+            return Receipt(False, str(error))
+        return await self._receipts.wait_async(done, timeout_s)
+
+    def receipt(self, id: str) -> Receipt:
+        """Return how a reward ended whose receipt was `pending`, or that it still is.
+
+        `id` is that of the receipt. Raises `KeyError` for any other than the last 10,000 pending
+        ones of this engine.
+        """
+        self._check_process()
+        check_text(id=id)
+        return self._receipts.get(id)
+
+    def _submit_rewards(
+        self,
+        slate: Slate,
+        values: Mapping[SlateItem | str, float],
+        kind: str | None,
+        observe: bool | None,
+    ) -> Future[None]:
+        """Check and queue rewards; raise `StorageError` where nothing can be stored."""
         if kind is not None:
             check_text(kind=kind)
         rewards = rewards_by_slot(slate, values)
         if self._state.outbox is None:
-            return Receipt(False, f"the reward was not stored: {self.storage_fault}")
+            raise StorageError(f"the reward was not stored: {self.storage_fault}")
 
         now_ms = self._begin_call()
         scorer = self._active_bundle.scorer
-        try:
-            wait = self._profiles.record_rewards(slate, rewards, kind, observe, now_ms, scorer)
-            wait(REWARD_TIMEOUT_S)
-        except StorageError as error:
-            return Receipt(False, str(error))
+        done = self._profiles.record_rewards(slate, rewards, kind, observe, now_ms, scorer)
+        done.add_done_callback(self._wake_uploader)
+        return done
+
+    def _wake_uploader(self, _: Future[None]) -> None:
         if self._uploader:
             self._uploader.wake()
-        return Receipt(True)
 
     def upsert_items(self, items: Iterable[Mapping[str, Any]]) -> None:
         """Add or replace items, each with `id`, `text` and any attributes to show at once.
@@ -256,7 +284,8 @@ class Engine:
         list, NaN None.
 
         Raises `TypeError` for a single item, `ValueError` naming the field that is wrong,
-        `StorageError` where another engine holds the state folder; then nothing was added.
+        `StorageError` where another engine holds the state folder, or it cannot be written; then
+        nothing was added.
         """
         check_several(items=items)
         now_ms = self._begin_call()
@@ -268,8 +297,7 @@ class Engine:
         """Never show these items again, under any bundle, until `upsert_items` brings them back.
 
         Unknown ids are remembered too. Raises `TypeError` for a single id, `ValueError` for what
-        cannot be an id, `StorageError` where another engine holds the state folder; then nothing
-        was removed.
+        cannot be an id, `StorageError` as `upsert_items` does; then nothing was removed.
         """
         removed = ids_of(ids, "ids")
         now_ms = self._begin_call()
@@ -358,68 +386,3 @@ class Engine:
             "outbox": outbox.counters() if outbox else None,
             "upload": self._uploader.counters if self._uploader else None,
         }
-
-    def close(self, timeout_s: float = 2.0) -> None:
-        """Write what is queued and stop the threads; unsent events stay stored. Idempotent."""
-        if self._closed or os.getpid() != self._process:
-            return
-        self._closed = True
-        if self._uploader:
-            self._uploader.stop(timeout_s)
-        self._unchecked_bundle.close(timeout_s)
-        self._state.close(timeout_s)
-
-    def _begin_call(self) -> int:
-        """Close reward windows that have ended; return the wall clock in ms, read once a call."""
-        now_ms = self._clock.wall_ms()
-        self._profiles.close_ended_windows(now_ms, self._active_bundle.scorer)
-        return now_ms
-
-    def _open_uploader(self, transport: Transport | None) -> Uploader | None:
-        options = self._options
-        if transport is None or self._state.outbox is None:
-            return None
-
-        uploader = Uploader(
-            self._state.outbox,
-            transport,
-            UploadOptions(
-                may_upload=options.may_upload,
-                on_empty=self._on_empty,
-                on_rotate=lambda: self._profiles.rotation.request(),
-            ),
-            clock=self._clock,
-            rng=random.Random(self._entropy(8)),
-        )
-        if options.background:
-            uploader.start()
-        return uploader
-
-    def _on_empty(self) -> None:
-        """Do what waits until all is uploaded: overwrite deleted bytes, rotate the identity."""
-        if self._state.outbox is None:
-            return
-        self._state.outbox.scrub_pending()
-        days = self._options.pseudonym_days
-        now_ms = self._clock.wall_ms()
-        self._unchecked_profiles.rotate_if_due(days, now_ms, self._active_bundle.scorer)
-
-    @property
-    def _active_bundle(self) -> ActiveBundle:
-        """The active bundle, for the process that opened the engine."""
-        self._check_process()
-        return self._unchecked_bundle
-
-    @property
-    def _profiles(self) -> UserProfiles:
-        """The users under this install's current identity, for the same process."""
-        self._check_process()
-        return self._unchecked_profiles.get()
-
-    def _check_process(self) -> None:
-        """Raise `RuntimeError` in a forked child: its locks may never be released."""
-        if os.getpid() != self._process:
-            raise RuntimeError(
-                "expected the process that opened this engine, found a fork of it:"
-                " open another engine here, with another state folder"
-            )

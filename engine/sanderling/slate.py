@@ -85,6 +85,12 @@ class Receipt(NamedTuple):
     reason: str = ""
     """Why it is not, or not known to be."""
 
+    pending: bool = False
+    """Whether it is still queued: `Engine.receipt` tells later how that ended."""
+
+    id: str = ""
+    """What to ask `Engine.receipt` for; empty unless the reward was pending."""
+
     def __bool__(self) -> bool:
         return self.stored
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sanderling import Engine
+from sanderling import Engine, Receipt
 from sanderling.errors import StorageError
 from sanderling.outbox.outbox import Outbox
 from sanderling.runtime.clock import SystemClock
@@ -108,9 +108,9 @@ def traces(disk: Path) -> list[str]:
     return [path.name for path in (disk / "state").iterdir() if b"e" * 32 in path.read_bytes()]
 
 
-def test_recommendations_continue_on_a_full_disk(small_disk, tmp_path, monkeypatch):
-    """With no byte left every recommendation succeeds, and a reward says that it was not stored."""
-    monkeypatch.setattr("sanderling.engine.REWARD_TIMEOUT_S", 3.0)
+def test_recommendations_continue_on_a_full_disk(small_disk, tmp_path):
+    """With no byte left every recommendation succeeds; a reward is pending, and stored as soon as
+    there is room."""
     write_bundle(tmp_path / "bundle")
     with Engine.open(tmp_path / "bundle", small_disk / "state") as engine:
         with suppress(OSError), (small_disk / "other").open("wb", buffering=0) as other:
@@ -118,8 +118,9 @@ def test_recommendations_continue_on_a_full_disk(small_disk, tmp_path, monkeypat
                 pass
         slates = [engine.recommend(f"user {number}") for number in range(60)]
         assert all(len(slate) for slate in slates)
-        receipt = engine.reward(slates[-1], slates[-1][0], 1.0)
-        assert not receipt
-        assert "not known to be on disk" in receipt.reason
+        receipt = engine.reward(slates[-1], slates[-1][0], 1.0, timeout_s=3.0)
+        assert (receipt.stored, receipt.pending) == (False, True)
+        assert "full" in receipt.reason
         (small_disk / "other").unlink()
         assert engine.reward(slates[-1], slates[-1][1], 1.0)
+        assert engine.receipt(receipt.id) == Receipt(True)

@@ -145,6 +145,7 @@ def calls(engine: Engine, slate: Slate) -> list[Callable[[], object]]:
         lambda: engine.seen(slate),
         lambda: engine.reward(slate, slate[0], 1.0),
         lambda: engine.reward_all(slate, {slate[0]: 1.0}),
+        lambda: engine.receipt("a" * 32),
         lambda: engine.upsert_items([{"id": "new", "text": "new"}]),
         lambda: engine.remove_items([slate[0].id]),
         lambda: engine.explain(slate.decision),
@@ -275,14 +276,14 @@ import os, sys
 from sanderling import Engine
 engine = Engine.open(sys.argv[1], sys.argv[2])
 slate = engine.recommend("anna")
-stored = engine.reward(slate, slate[0], 1.0).stored
+stored = engine.reward(slate, slate[0], 1.0, timeout_s=10.0).stored
 if os.fork() == 0:
     sys.exit(0)
 status = os.wait()[1]
 print(flush=True)
 sys.stdin.read()
 slate = engine.recommend("anna")
-stored &= engine.reward(slate, slate[0], 1.0).stored
+stored &= engine.reward(slate, slate[0], 1.0, timeout_s=10.0).stored
 engine.close()
 sys.exit(0 if stored and status == 0 else 1)
 """
@@ -293,7 +294,7 @@ from sanderling import Engine
 engine = Engine.open(sys.argv[1], sys.argv[2])
 def last():
     slate = engine.recommend("anna")
-    stored = engine.reward(slate, slate[0], 1.0)
+    stored = engine.reward(slate, slate[0], 1.0, timeout_s=10.0)
     open(sys.argv[2] + "/last", "w").write(str(stored.stored))
 atexit.register(last)
 """

@@ -24,7 +24,7 @@ def run(bundle: str, state: str, url: str, slates: int, pause_s: float, timeout_
             slate = engine.recommend("anna", k=3)
             decided_at[slate.decision] = time.monotonic()
             engine.seen(slate)
-            if engine.reward(slate, slate[0], 1.0, f"r{number}"):
+            if engine.reward(slate, slate[0], 1.0, f"r{number}", timeout_s=10.0):
                 stored.append(f"r{number}")
             pause.wait(pause_s)  # libfaketime breaks time.sleep
         deadline = time.monotonic() + timeout_s

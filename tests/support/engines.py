@@ -18,6 +18,7 @@ from sanderling.ranking.scorer import Scorer
 from sanderling.releases.active_bundle import ActiveBundle
 from sanderling.users.event_factory import EventFactory
 from sanderling.users.profiles import UserProfiles
+from sanderling.users.reward_receipts import RewardReceipts
 from sanderling.users.user_states import UserStates
 
 
@@ -45,6 +46,11 @@ def event_store_of(engine: Engine) -> EventStore | None:
     """Return the file of an engine's outbox, None where nothing can be stored."""
     outbox = outbox_of(engine)
     return outbox._store if outbox else None
+
+
+def receipts_of(engine: Engine) -> RewardReceipts:
+    """Return what waits for an engine's rewards."""
+    return engine._receipts
 
 
 def active_bundle_of(engine: Engine) -> ActiveBundle:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import uvicorn
@@ -17,12 +18,36 @@ from tuf.api.metadata import Targets
 from sanderling import Engine, UpdateError
 from sanderling.releases.slots import Slots
 from sanderling.releases.updater import UpdateRequest, fetch
-from sanderling_trainer import release_repository as releases
+from sanderling_trainer.event_log.object_store import LocalObjectStore
+from sanderling_trainer.releases import http_server
+from sanderling_trainer.releases.create import create_repository
+from sanderling_trainer.releases.keys import KeyFolder
+from sanderling_trainer.releases.metadata import Lifetimes
+from sanderling_trainer.releases.repository import Published, ReleaseRepository
 from tests.support.bundles import reseal
 from tests.support.servers import PromptServer
 from tests.support.waiting import wait_until
 
 ITEMS = "items.safetensors"
+PASSWORD = "correct horse battery"
+
+
+def root_keys_in(folder: Path) -> KeyFolder:
+    """Return the root keys beside the online keys of a test."""
+    return KeyFolder(folder / "root-keys", lambda: PASSWORD)
+
+
+def make_repository(folder: Path, keys: str = "keys", **options: Any) -> ReleaseRepository:
+    """Create `folder/repository`, with its online keys in `folder/<keys>`."""
+    store = LocalObjectStore(folder / "repository")
+    online = KeyFolder(folder / keys)
+    create_repository(store, online, root_keys_in(folder / f"of-{keys}"), **options)
+    return ReleaseRepository(store, online)
+
+
+def expiring(days: float) -> Lifetimes:
+    """Return lifetimes of so many days for what is signed on line."""
+    return Lifetimes(targets=days, snapshot=days, timestamp=days)
 
 
 class ReleaseServer:
@@ -31,7 +56,7 @@ class ReleaseServer:
     def __init__(self, repository: Path) -> None:
         self.requests: list[str] = []
         self.overrides: dict[str, ASGIApp] = {}  # by the end of the path
-        self.files = releases.app(repository)
+        self.files = http_server.app(repository)
 
         config = uvicorn.Config(self, port=0, lifespan="off", log_level="critical")
         self._server = PromptServer(config)
@@ -102,6 +127,8 @@ class ReleaseWorld:
         self.folder = folder
         self.repository = folder / "repository"
         self.keys = folder / "keys"
+        self.root_keys = root_keys_in(folder / "of-keys")
+        self.releases = ReleaseRepository(LocalObjectStore(self.repository), KeyFolder(self.keys))
         self.root = (self.repository / "metadata" / "1.root.json").read_bytes()
         self.server = ReleaseServer(self.repository)
         self.slots = Slots(folder / "state" / "bundles")
@@ -125,8 +152,18 @@ class ReleaseWorld:
     def _on_device(self) -> tuple[int | None, set[str]]:
         return self.slots.state().current, {path.name for path in self.slots.installed()}
 
-    def publish(self, name: str, **options: Any) -> int:
-        return releases.publish(self.folder / name, self.repository, self.keys, **options)
+    def publish(self, name: str, percent: int = 100) -> Published:
+        return self.releases.publish(self.folder / name, percent)
+
+    def publish_unchecked(self, name: str) -> Published:
+        """Publish a bundle that does not compute its golden vectors, as a malicious lab would."""
+        with patch("sanderling_trainer.releases.repository._check_golden"):
+            return self.publish(name)
+
+    def refresh(self, days: float = 30) -> None:
+        """Sign everything again, for so many days."""
+        keys = KeyFolder(self.keys)
+        ReleaseRepository(self.releases.store, keys, lifetimes=expiring(days)).refresh()
 
     def replace_file(self, bundle: str, name: str, content: bytes) -> None:
         """Change a file of a bundle before it is published, and its manifest with it."""
@@ -139,9 +176,12 @@ class ReleaseWorld:
 
     def sign(self, edit: Callable[[Targets], object]) -> None:
         """Publish targets that a careless or malicious holder of the online keys has edited."""
-        roles = releases.next_online_roles(self.repository)
-        edit(roles[0])
-        releases.sign_online_roles(self.repository, self.keys, roles, 30)
+
+        def change(targets: Targets) -> bool:
+            edit(targets)
+            return True
+
+        self.releases.change_targets(change)
 
     def engine(self) -> Engine:
         return Engine.open(

@@ -62,13 +62,12 @@ def disk(tmp_path, request) -> Iterator[LoopDisk]:
 @pytest.fixture(scope="session")
 def release_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two bundles that share their encoder, and a repository in which the first is published."""
-    from sanderling_trainer.release_repository import create_repository, publish
+    from tests.support.releases import make_repository
 
     folder = tmp_path_factory.mktemp("releases")
     write_bundle(folder / "one", release=1)
     write_bundle(folder / "two", release=2, seed=1)
-    create_repository(folder / "repository", folder / "keys")
-    publish(folder / "one", folder / "repository", folder / "keys")
+    make_repository(folder).publish(folder / "one")
     return folder
 
 

@@ -21,8 +21,9 @@ from sanderling_quantize.encoders.int8_search import BITS
 from sanderling_quantize.encoders.student_config import TIERS
 from sanderling_trainer.cli import options
 from sanderling_trainer.data.tables import write_slates
-from sanderling_trainer.release_repository import ONLINE_ROLES, create_repository
+from sanderling_trainer.releases.keys import ONLINE_ROLES, ROOT_KEYS
 from tests.support.bundles import write_bundle
+from tests.support.releases import PASSWORD, ReleaseServer, expiring, make_repository
 from tests.support.shell import Shell
 
 pytestmark = pytest.mark.lab
@@ -34,7 +35,8 @@ LOG = [("anna", "item-1", 1), ("anna", "item-2", 2), ("ben", "item-3", 3)]
 # Examples that end in seconds, in an order in which each finds what it needs.
 CHEAP = (
     "doctor", "events", "recommend", "evaluate", "report", "tokens", "compact", "installs rotate",
-    "release keys", "release publish", "release rollout", "release refresh",
+    "release init", "release publish", "release rollout", "release withdraw", "release refresh",
+    "release rotate-keys", "release status",
 )  # fmt: skip
 
 
@@ -65,6 +67,7 @@ def option_names(name: str) -> set[str]:
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with what the examples name: two bundles, logs, slates, a summary."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SANDERLING_ROOT_PASSWORD", PASSWORD)
     write_bundle(Path("bundle"), release=1)
     write_bundle(Path("releases/2"), release=2, seed=1)
     write_table("log.csv", ("user_id", "item_id", "timestamp"), LOG)
@@ -170,10 +173,22 @@ erase --store events --install 12
 tokens revoke --store events --name anna
     expected the name of a token
 release publish --bundle bundle --repository none --keys keys
-    none: expected a release repository, found no
+    none/metadata/timestamp.json: expected the metadata of a release repository
+release publish --bundle bundle --repository s3:/bucket/repository --keys keys
+    s3:/bucket/repository: expected a folder, or the URL of an object store such as s3://
+release init --repository ftp://host/x --keys keys --root-keys root-keys
+    ftp://host/x: expected a folder, or the URL of an object store
+release init --repository r --keys keys --root-keys keys
+    keys: expected another folder for the root keys
 release rollout --release 2 --percent 5 --repository none --keys keys
-    none: expected a release repository
+    none/metadata/timestamp.json: expected the metadata of a release repository
+release withdraw --release 2 --repository none --keys keys
+    none/metadata/timestamp.json: expected the metadata of a release repository
 release refresh --repository none --keys keys
+    none/metadata/timestamp.json: expected the metadata
+release status --repository none
+    none/metadata/timestamp.json: expected the metadata
+release rotate-keys --repository none --keys keys --root-keys root-keys
     none/metadata/1.root.json: expected the metadata
 """.strip().splitlines()
 
@@ -214,6 +229,9 @@ def test_a_mistake_ends_in_one_line(shop: Path, shell: Shell, arguments: str, me
     "tokens begin --store events",
     "collect --store events --port 99999",
     "release rollout --release 2 --percent 101 --repository r --keys k",
+    "release rollout --release 2 --percent 0 --repository r --keys k",
+    "release rotate-keys --repository r --keys k --root-keys o --replace root-4",
+    "release keys --repository r --keys k",
     "release refresh --repository r --keys k --if-within nan",
     "installs rotate --store events --at-most nan",
     "renew --store events",
@@ -246,61 +264,88 @@ def rollout_of(release: int) -> Any:
     return targets[f"releases/{release}/manifest.json"].custom["rollout"]
 
 
+INIT = ("release", "init", *RELEASES, "--root-keys", "root-keys")
+
+
+def files_below(*folders: str) -> dict[Path, bytes]:
+    """Return the contents of all files in these folders."""
+    paths = [path for folder in folders for path in Path(folder).rglob("*") if path.is_file()]
+    return {path: path.read_bytes() for path in paths}
+
+
 def test_a_release_is_published_and_rolled_out(shop: Path, shell: Shell) -> None:
-    """`publish` and `rollout` set the percentage of installs that get a release; 0 withdraws it."""
-    made = shell.json("release", "keys", *RELEASES)
-    assert made["created"]
+    """`publish`, `rollout` and `withdraw` set the percentage of installs that get a release; the
+    same bundle again is success, and changes nothing.
+    """
+    made = shell.json(*INIT)
     assert Path(made["root"]).read_bytes() == Path("repository/metadata/1.root.json").read_bytes()
-    published = shell.json(
-        "release", "publish", "--bundle", "releases/2", *RELEASES, "--percent", 10
-    )
-    assert (published["release"], published["percent"], rollout_of(2)) == (2, 10, 10)
-    for percent in (50, 0):
-        assert (
-            shell.json("release", "rollout", "--release", 2, "--percent", percent, *RELEASES)[
-                "percent"
-            ]
-            == percent
-        )
-        assert rollout_of(2) == percent
+    publish = ("release", "publish", "--bundle", "releases/2", *RELEASES, "--percent", 10)
+    published = shell.json(*publish)
+    assert (published["release"], published["percent"], published["new"]) == (2, 10, True)
+    assert rollout_of(2) == 10
+    shell.json("release", "rollout", "--release", 2, "--percent", 50, *RELEASES)
+    assert rollout_of(2) == 50
+    again = shell.json(*publish)
+    assert (again["percent"], again["new"], rollout_of(2)) == (50, False, 50)
+    _, out, _ = shell.run(*publish)
+    assert out.startswith("release 2 is already published to 50 % of the installs\nnothing was")
+    shell.json("release", "withdraw", "--release", 2, *RELEASES)
+    assert rollout_of(2) == 0
     status, _, err = shell.run("release", "publish", "--bundle", "bundle", *RELEASES)
     assert (status, "expected a number above 2" in err) == (1, True)
 
 
-def test_keys_are_created_once_and_then_shown(shop: Path, shell: Shell) -> None:
-    """`release keys` makes six keys; later it shows which of them the folder holds, and changes
-    none.
+def test_a_repository_is_made_once_and_then_shown(shop: Path, shell: Shell) -> None:
+    """`init` makes three root keys and three online keys, and repeated changes nothing; `status`
+    shows which keys sign, and which of them are here.
     """
-    made = shell.json("release", "keys", *RELEASES)
-    assert [key["role"] for key in made["keys"]] == ["root"] * 3 + list(ONLINE_ROLES)
-    assert all(key["file"] for key in made["keys"])
-    before = {path: path.read_bytes() for path in Path("keys").iterdir()}
-    for name in ("root-1", "root-2", "root-3"):
-        Path("keys", f"{name}.pem").unlink()
-    shown = shell.json("release", "keys", *RELEASES)
-    assert not shown["created"]
-    assert [key["id"] for key in shown["keys"]] == [key["id"] for key in made["keys"]]
-    assert [key["file"] is None for key in shown["keys"]] == [True] * 3 + [False] * 3
-    assert {path: path.read_bytes() for path in Path("keys").iterdir()}.items() <= before.items()
+    shell.json(*INIT)
+    before = files_below("repository", "keys", "root-keys")
+    assert {path.stem for path in before if path.suffix == ".pem"} == {*ROOT_KEYS, *ONLINE_ROLES}
+    shell.json(*INIT)
+    assert files_below("repository", "keys", "root-keys") == before
+    Path("keys/targets.pem").unlink()
+    shown = shell.json("release", "status", *RELEASES)
+    assert [key["name"] for key in shown["keys"]] == [*ROOT_KEYS, *ONLINE_ROLES]
+    locations = [key["location"] for key in shown["keys"]]
+    assert locations == [None] * 4 + ["keys/snapshot.pem", "keys/timestamp.pem"]
+
+
+def test_the_password_comes_from_a_file_or_the_environment(
+    shop: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file given goes before the environment; a short password is refused, and so is none where
+    no terminal can be asked.
+    """
+    monkeypatch.setenv("SANDERLING_ROOT_PASSWORD", "short")
+    status, _, err = shell.run(*INIT)
+    assert (status, "expected a password of at least 12 characters" in err) == (2, True)
+    monkeypatch.delenv("SANDERLING_ROOT_PASSWORD")
+    status, _, err = shell.run(*INIT)
+    assert (status, "give --root-password-file, or set" in " ".join(err.split())) == (2, True)
+    Path("password").write_text(f"{PASSWORD}\n")
+    shell.json(*INIT, "--root-password-file", "password")
+    monkeypatch.setenv("SANDERLING_ROOT_PASSWORD", PASSWORD)
+    rotate = ("release", "rotate-keys", *RELEASES, "--root-keys", "root-keys")
+    done = shell.json(*rotate, "--replace", "timestamp", "--replace", "root-3")
+    assert (done["root_version"], done["replaced"]) == (2, ["timestamp", "root-3"])
 
 
 def test_refresh_extends_and_reports_the_dates(shop: Path, shell: Shell) -> None:
-    """Online metadata gets new dates, the root keeps its own; with --if-within only when one is
-    that near.
+    """Online metadata gets new dates, the root keeps its own; with --if-within only what is that
+    near.
     """
-    Path("repository").mkdir()
-    create_repository(Path("repository"), Path("keys"), expires_days=5)
-    waits = shell.json("release", "refresh", *RELEASES, "--if-within", 4)
-    assert (waits["refreshed"], waits["expires"]) == (False, waits["before"])
+    make_repository(Path(), lifetimes=expiring(5))
+    before = shell.json("release", "refresh", *RELEASES, "--if-within", 4)
+    assert before["refreshed"] == []
     done = shell.json("release", "refresh", *RELEASES, "--if-within", 6)
-    assert (done["refreshed"], done["before"]) == (True, waits["before"])
+    assert done["refreshed"] == list(ONLINE_ROLES)
     gained = {
-        role: (date(done["expires"][role]) - date(done["before"][role])).days
-        for role in done["before"]
+        role: (date(done["expires"][role]) - date(before["expires"][role])).days
+        for role in done["expires"]
     }
-    assert gained == {"root": 0, "targets": 25, "snapshot": 25, "timestamp": 25}
-    _, out, err = shell.run("release", "refresh", *RELEASES)
-    assert f"was {done['expires']['timestamp'][:10]}" in out
+    assert gained == {"root": 0, "targets": 85, "snapshot": 85, "timestamp": 9}
+    _, _, err = shell.run("release", "refresh", *RELEASES)
     assert "warning" not in err
 
 
@@ -313,18 +358,34 @@ def date(text: str) -> datetime:
 )
 def test_a_near_expiry_is_a_warning(shop: Path, shell: Shell, days: int, words: str) -> None:
     """Metadata that expires within a week, or has expired, is named on stderr with the command that
-    helps.
+    helps; the exit status of `status` is 3 then.
     """
-    create_repository(Path("repository"), Path("keys"), expires_days=days)
-    status, _, err = shell.run("release", "keys", *RELEASES)
-    assert status == 0
+    make_repository(Path(), lifetimes=expiring(days))
+    status, _, err = shell.run("release", "status", *RELEASES)
+    assert status == 3
     assert words in err
     assert "sanderling release refresh" in err
 
 
+def test_expired_signatures_are_renewed_by_a_command(shop: Path, shell: Shell) -> None:
+    """A device refuses expired metadata; after `release refresh` it installs the release."""
+    make_repository(Path(), lifetimes=expiring(-1))
+    server = ReleaseServer(Path("repository").absolute())
+    update = ("update", "--bundle", "bundle", "--state", "state", "--releases", server.url,
+              "--root", "repository/root.json")  # fmt: skip
+    try:
+        status, _, err = shell.run(*update)
+        assert (status, "stale: the repository's metadata has expired" in err) == (1, True)
+        shell.json("release", "refresh", *RELEASES)
+        shell.json("release", "publish", "--bundle", "releases/2", *RELEASES)
+        assert shell.json(*update)["active"] == 2
+    finally:
+        server.stop()
+
+
 def test_damaged_metadata_is_named(shop: Path, shell: Shell) -> None:
     """A file of metadata that is no metadata, or another role's, ends in one line with its name."""
-    create_repository(Path("repository"), Path("keys"))
+    make_repository(Path())
     timestamp = Path("repository/metadata/timestamp.json")
     timestamp.write_bytes(Path("repository/metadata/1.snapshot.json").read_bytes())
     _, _, err = shell.run("release", "refresh", *RELEASES)

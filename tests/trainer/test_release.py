@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 
+import msgspec
 import pytest
 
 from sanderling.bundle.reader import Bundle
 from sanderling.releases.update_worker import in_rollout
-from sanderling_trainer.release_repository import ReleaseError, create_repository, set_rollout
+from sanderling_trainer.releases.errors import ReleaseError
 from tests.support.bundles import write_bundle
 from tests.support.releases import ITEMS, ReleaseWorld
 
@@ -139,29 +140,60 @@ def test_rollout(world: ReleaseWorld) -> None:
     assert [len(share) for share in (taken[0], taken[3])] == [0, 2000]
     assert taken[0] <= taken[1] <= taken[2] <= taken[3]
     assert 140 < len(taken[1]) < 260
-    world.publish("two", rollout=10)
+    world.publish("two", 10)
     inside, outside = min(taken[1]), min(taken[2] - taken[1])
     assert world.fetch(1, install=outside) is None
     assert world.fetch(1) is None
     assert world.fetch(1, install=inside) == world.slots.path(2)
-    set_rollout(2, 0, world.repository, world.keys)
+    world.releases.set_rollout(2, 0)
     assert world.fetch(1, install=inside) is None
 
 
 def test_impossible_releases_are_refused(world: ReleaseWorld) -> None:
-    """A used number, over 100 percent, an unknown release and a second repository are refused."""
+    """A used number with other files, over 100 percent, and an unknown release are refused."""
+    write_bundle(world.folder / "another", release=1, seed=5)
     with pytest.raises(ReleaseError, match="expected a number above 1"):
-        world.publish("one")
+        world.publish("another")
     with pytest.raises(ReleaseError, match="percentage from 0 to 100"):
-        world.publish("two", rollout=101)
-    with pytest.raises(ReleaseError, match="found no 9"):
-        set_rollout(9, 50, world.repository, world.keys)
-    with pytest.raises(ReleaseError, match="expected no repository yet"):
-        create_repository(world.repository, world.folder / "new-keys")
-    assert world.publish("two") == 2
+        world.publish("two", 101)
+    with pytest.raises(ReleaseError, match=r"published release \(1\), found 9"):
+        world.releases.set_rollout(9, 50)
+    assert world.publish("two").release == 2
+
+
+def test_the_same_release_twice_is_success(world: ReleaseWorld) -> None:
+    """Publishing the same bundle again changes nothing, also below a newer one, and neither lowers
+    nor raises its percentage; a file that is missing in the repository comes back.
+    """
+    world.publish("two", 10)
+    world.releases.set_rollout(2, 50)
+    before = (world.repository / "metadata" / "timestamp.json").read_bytes()
+    published = world.target(2, ITEMS)
+    content = published.read_bytes()
+    published.unlink()
+    done = world.publish("two", 10)
+    assert (done.release, done.percent, done.is_new) == (2, 50, False)
+    assert world.publish("one").is_new is False
+    assert (world.repository / "metadata" / "timestamp.json").read_bytes() == before
+    assert published.read_bytes() == content
+
+
+def test_wrong_golden_vectors_are_not_signed(world: ReleaseWorld) -> None:
+    """A bundle that computes other vectors than the lab did leaves no byte in the repository."""
+    golden = world.folder / "two" / "golden.json"
+    content = msgspec.json.decode(golden.read_bytes())
+    content["texts"][0]["vector"] = content["texts"][1]["vector"]
+    world.replace_file("two", "golden.json", msgspec.json.encode(content))
+    before = {path: path.read_bytes() for path in world.repository.rglob("*") if path.is_file()}
+    with pytest.raises(ReleaseError, match="expected its golden vectors, found: golden text"):
+        world.publish("two")
+    after = {path: path.read_bytes() for path in world.repository.rglob("*") if path.is_file()}
+    assert after == before
 
 
 def test_only_the_owner_can_read_the_keys(world: ReleaseWorld) -> None:
     """Private keys have mode 0600, and none of them lies where the server can see it."""
-    assert {oct(path.stat().st_mode)[-3:] for path in world.keys.iterdir()} == {"600"}
+    keys = [*world.keys.iterdir(), *world.root_keys.folder.iterdir()]
+    assert len(keys) == 6
+    assert {oct(path.stat().st_mode)[-3:] for path in keys} == {"600"}
     assert not list(world.repository.rglob("*.pem"))

@@ -149,7 +149,9 @@ class Decision(_UserEvent, frozen=True, tag="decision"):
         Annotated[list[Name], msgspec.Meta(min_length=1, max_length=MAX_POOL_ITEMS)]
         | msgspec.UnsetType
     ) = msgspec.UNSET
-    """With caps: the ids of the pool, best first, where they take at most `ROOM_FOR_POOL` bytes."""
+    """The ids of the pool, best first, where the app shaped it (`decision.is_pool_shaped`) and they
+    take at most `ROOM_FOR_POOL` bytes. Absent under randomized response if the app excluded
+    items."""
 
     newcomers: Annotated[int, msgspec.Meta(ge=1, le=2**53)] | msgspec.UnsetType = msgspec.UNSET
     """From how many newcomers outside the pool slots could be drawn."""

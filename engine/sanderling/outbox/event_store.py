@@ -17,6 +17,7 @@ import apsw
 import msgspec
 from msgspec import UNSET
 
+from sanderling.errors import EventError
 from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling.events.boot_clock import BootClock
@@ -58,6 +59,7 @@ class EventStore:
         self.limit = limit_bytes
         self.losses = Losses()
         self.shed_decisions: dict[str, None] = {}
+        self._declarations: dict[str, str] | None = None  # by reason the id; None: not read yet
         self.boot = BootClock(clock, entropy)  # of this run under the current identity
         self._clock = clock
         self._entropy = entropy
@@ -147,11 +149,9 @@ class EventStore:
             self.gaps.mark(header, gaps)
             reasons = [self._write_request(header, each, refused_events) for each in requests]
             lost = dropped + refused_events
-            # Dropped events use up numbers, so that the gap in `seq` equals the declared loss.
-            header.seq += lost.total()
             for reason in sorted({reason for reason, _ in lost}):
-                counts = {type: n for (why, type), n in lost.items() if why == reason}
-                self.insert(header, self.loss(reason, counts))
+                counts = Counter({type: n for (why, type), n in lost.items() if why == reason})
+                self.declare_dropped(header, reason, counts)
 
         self.gaps.confirm_marked(gaps)
         self.losses.confirm_declared(dropped)
@@ -190,12 +190,12 @@ class EventStore:
                 self.states.delete([key])
         return reason
 
-    def insert(self, header: OutboxHeader, event: Event) -> str | None:
-        """Number and add one event, unless its id is already there.
+    def insert(self, header: OutboxHeader, event: Event, seq: int | None = None) -> str | None:
+        """Number and add one event, unless its id is already there; `seq` reuses a number.
 
         Return why it cannot be stored, or None.
         """
-        seq = header.seq + 1
+        seq = seq or header.seq + 1
         try:
             line = codec.encode(msgspec.structs.replace(event, seq=seq))
         except (TypeError, ValueError, msgspec.MsgspecError) as error:
@@ -210,7 +210,7 @@ class EventStore:
             " RETURNING seq"
         )
         if self.execute(add, row).get is not None:
-            header.seq = seq
+            header.seq = max(header.seq, seq)
             header.events += 1
         return None
 
@@ -257,6 +257,67 @@ class EventStore:
             observations=counts.get("observation", 0) + counts.get("state_reset", 0),
             lost_seqs=list(lost_seqs) or UNSET,
         )
+
+    def declare_dropped(self, header: OutboxHeader, reason: str, counts: Counter[str]) -> None:
+        """Declare events, by type, that were never numbered.
+
+        Each uses up a number, so that the missing numbers equal the declared losses.
+        """
+        earlier = self._take_declaration(header, reason)
+        # The number of the earlier declaration is missing from now on: it is one of those.
+        header.seq += counts.total() - (earlier is not None)
+        self._declare(header, reason, counts, earlier)
+
+    def declare_removed(
+        self, header: OutboxHeader, reason: str, counts: Counter[str], last_seq: int
+    ) -> None:
+        """Declare events, by type, that were removed; `last_seq` is the highest of their numbers.
+
+        A declaration counts numbers below its own. Added to an earlier one it takes over the
+        highest number that it declares, and the earlier one's is missing in its place.
+        """
+        earlier = self._take_declaration(header, reason)
+        seq = None if earlier is None else max(last_seq, earlier.seq)
+        self._declare(header, reason, counts, earlier, seq)
+
+    def _declare(
+        self,
+        header: OutboxHeader,
+        reason: str,
+        counts: Counter[str],
+        earlier: Loss | None,
+        seq: int | None = None,
+    ) -> None:
+        if earlier is not None:
+            counts = counts + Counter(
+                decision=earlier.decisions,
+                outcome=earlier.outcomes,
+                observation=earlier.observations,
+            )
+        loss = self.loss(reason, counts)
+        self.insert(header, loss, seq)
+        self._declaration_ids(header)[loss.reason] = loss.id
+
+    def _take_declaration(self, header: OutboxHeader, reason: str) -> Loss | None:
+        """Remove and return the unsent declaration of a reason, if there is one.
+
+        A small outbox that is full for weeks would otherwise hold nothing but declarations.
+        """
+        id = self._declaration_ids(header).get(reason, "")
+        for row in list(self.rows("id = ? AND seq > ?", (id, header.sent_seq))):
+            loss = _as_loss(row)
+            if loss is not None and loss.install == header.install:
+                self.remove(header, row.seq)
+                return loss
+        return None
+
+    def _declaration_ids(self, header: OutboxHeader) -> dict[str, str]:
+        """Return by reason the id of the declaration to which losses are added next."""
+        if self._declarations is None:
+            unsent = self.rows("type = 'loss' AND seq > ?", (header.sent_seq,))
+            losses = [loss for loss in map(_as_loss, unsent) if loss is not None]
+            self._declarations = {loss.reason: loss.id for loss in losses}
+        return self._declarations
 
     def _declare_reset(self) -> None:
         with self.transaction(durable=True) as header:
@@ -352,3 +413,13 @@ class EventStore:
 
         self.gaps.discard_all()
         self.losses.forget_undeclared()
+
+
+def _as_loss(row: EventRow) -> Loss | None:
+    """Return a row's declaration; None where it is damaged, or names numbers."""
+    stored = row.intact()
+    try:
+        event = codec.decode(stored.line) if stored is not None else None
+    except EventError:
+        return None
+    return event if isinstance(event, Loss) and not event.lost_seqs else None

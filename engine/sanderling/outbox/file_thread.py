@@ -36,6 +36,7 @@ class FileThread:
 
     def __init__(self, store: EventStore, queue: WriteQueue, threaded: bool) -> None:
         self.failed_commits = 0
+        self.fault = ""  # why the last write failed; empty after one that did not
         self._store = store
         self._queue = queue
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
@@ -45,6 +46,11 @@ class FileThread:
         if threaded:
             self._thread = Thread(target=self._run, name="sanderling-outbox", daemon=True)
             self._thread.start()
+
+    @property
+    def is_threaded(self) -> bool:
+        """Whether a thread of its own writes."""
+        return self._thread is not None
 
     def work(self) -> None:
         """Write what is queued, in the caller's thread; what fails stays queued.
@@ -67,14 +73,12 @@ class FileThread:
         if self._thread is None:
             with self._file_lock:
                 _run_call(action, answer)
-        return _result(answer, CALL_TIMEOUT_S, "the outbox did not answer")
-
-    def wait(self, done: Future[None], timeout_s: float) -> None:
-        """Return when a submitted request is on disk; else raise `StorageError`."""
-        self.work()
-        # Without a thread `work` has just written it, or has failed to.
-        timeout_s = timeout_s if self._thread else 0.0
-        _result(done, timeout_s, "the reward is not known to be on disk")
+        try:
+            return answer.result(CALL_TIMEOUT_S)
+        except TimeoutError:
+            raise StorageError(
+                f"the outbox did not answer after {CALL_TIMEOUT_S:g} s: the disk is slow or failing"
+            ) from None
 
     def close(self, timeout_s: float) -> None:
         """Write what is queued, within the time, and close the file."""
@@ -130,13 +134,15 @@ class FileThread:
         try:
             has_room = self._store.used_bytes() <= self._store.limit or make_room(self._store)
             refused = self._store.write(group, durable) if has_room else None
-        except Exception:
+        except Exception as error:
             # Whatever it was, the app continues and the group stays queued; the failure is counted.
             # Some of it may be stored all the same: the events' ids make the retry idempotent.
             self.failed_commits += 1
+            self.fault = str(error) or type(error).__name__
             self._retry_s = min(MAX_RETRY_S, 2 * self._retry_s or FIRST_RETRY_S)
             return False
         self._retry_s = 0.0
+        self.fault = ""
         self._queue.settle(group, refused)
         return True
 
@@ -146,12 +152,3 @@ def _run_call(action: Callable[[], Any], answer: Future[Any]) -> None:
         answer.set_result(action())
     except Exception as error:  # the caller waits in another thread and must hear of any failure
         answer.set_exception(StorageError(f"the outbox's file: {error}"))
-
-
-def _result(future: Future[T], timeout_s: float, what: str) -> T:
-    try:
-        return future.result(timeout_s)
-    except TimeoutError:
-        raise StorageError(
-            f"{what} after {timeout_s:g} s: the disk is slow, full or failing"
-        ) from None

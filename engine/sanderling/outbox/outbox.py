@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,10 @@ from sanderling.outbox.identity import Identity
 from sanderling.outbox.records import StoredEvent, WriteRequest
 from sanderling.outbox.write_queue import WriteQueue
 from sanderling.runtime.clock import Clock, Entropy
+
+MAX_BATCH_SHARE = 1 / 16
+"""The share of the limit that a batch should take: what was sent once is never shed, and a batch
+that is tried for weeks must leave room for other events."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,11 @@ class Outbox:
         return self._store.header.install
 
     @property
+    def max_batch_bytes(self) -> int:
+        """The bytes that a batch should have at most."""
+        return int(MAX_BATCH_SHARE * self._store.limit)
+
+    @property
     def boot(self) -> BootClock:
         """The boot id and clocks of this run under the current identity."""
         return self._store.boot
@@ -95,15 +104,15 @@ class Outbox:
 
     def submit(
         self, events: Sequence[Event], states: Mapping[str, bytes] = {}, install: str | None = None
-    ) -> Callable[[float], None]:
-        """Queue events as `put` does; return a function that waits until they are on disk.
+    ) -> Future[None]:
+        """Queue events as `put` does; return what is settled when they are on disk.
 
-        Its argument is a timeout in seconds. Raises `StorageError`, as that function does, when the
-        events were not stored.
+        It raises `StorageError` when they were not stored, as this method does where they cannot
+        even be queued. Where there is no thread, only `work` writes them.
         """
         done: Future[None] = Future()
         self._queue.submit(WriteRequest(events, states, install, done))
-        return lambda timeout_s: self._file.wait(done, timeout_s)
+        return done
 
     def put_durable(
         self, events: Sequence[Event], timeout_s: float = 10.0, states: Mapping[str, bytes] = {}
@@ -112,7 +121,23 @@ class Outbox:
 
         Raises `StorageError` otherwise; after a timeout the outbox still tries to write them.
         """
-        self.submit(events, states)(timeout_s)
+        done = self.submit(events, states)
+        self.work()
+        try:
+            done.result(timeout_s if self.is_threaded else 0.0)
+        except TimeoutError:
+            raise StorageError(
+                f"not known to be on disk after {timeout_s:g} s: {self.why_pending()}"
+            ) from None
+
+    @property
+    def is_threaded(self) -> bool:
+        """Whether a thread writes what is queued."""
+        return self._file.is_threaded
+
+    def why_pending(self) -> str:
+        """Return why events are still queued: the last write's error, or a slow disk."""
+        return self._file.fault or "the disk is slow"
 
     def work(self) -> None:
         """Write what is queued where there is no thread; what fails stays queued."""

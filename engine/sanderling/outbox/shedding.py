@@ -16,12 +16,13 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 import msgspec
 
 from sanderling.errors import EventError
 from sanderling.events import codec
-from sanderling.events.schema import Decision, Event, Loss, Outcome
+from sanderling.events.schema import Decision, Event, Outcome
 from sanderling.events.semantics import as_observation
 from sanderling.outbox.database import OutboxHeader
 from sanderling.outbox.event_store import EventStore
@@ -72,29 +73,43 @@ def make_room(store: EventStore) -> bool:
     return store.used_bytes() <= store.limit
 
 
+@dataclass
+class _Removed:
+    """What one transaction of a pass has removed."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """How many events, by type."""
+
+    decisions: list[str] = field(default_factory=list)
+    """The ids of the decisions among them."""
+
+    last_seq: int = 0
+    """The highest of their numbers."""
+
+    def add(self, row: EventRow) -> None:
+        """Count one row."""
+        self.counts[row.type] += 1
+        self.last_seq = max(self.last_seq, row.seq)
+
+
 def _halve(store: EventStore) -> bool:
     """Make one pass over the rows of the lowest level; return whether there were any.
 
     A pass that removes nothing does not mean that the next will not.
     """
-    loss = store.loss("full", {})
-    counts: Counter[str] = Counter()
     last_seq = store.header.sent_seq
     types, lowest = _next_level(store)
     condition = f"seq > ? AND type IN {types} AND level = ? ORDER BY seq LIMIT ?"
     while rows := list(store.rows(condition, (last_seq, lowest, ROWS_PER_TRANSACTION))):
         last_seq = rows[-1].seq
-        removed: Counter[str] = Counter()
-        shed: list[str] = []
+        removed = _Removed()
         with store.transaction(durable=False) as header:
             for row in rows:
-                removed += _pass(store, header, row, shed)
-            if removed:
-                loss = _declare(store, header, loss, counts + removed)
-        counts += removed
-        store.remember_shed(shed)
-
-    store.losses.count("full", counts.total())
+                _pass(store, header, row, removed)
+            if removed.counts:
+                store.declare_removed(header, "full", removed.counts, removed.last_seq)
+        store.losses.count("full", removed.counts.total())
+        store.remember_shed(removed.decisions)
     return lowest is not None
 
 
@@ -115,18 +130,14 @@ def _next_level(store: EventStore) -> tuple[str, int | None]:
     return types, store.execute(f"SELECT min(level) {unsent} AND {may_be_shed} {types}").get
 
 
-def _pass(store: EventStore, header: OutboxHeader, row: EventRow, shed: list[str]) -> Counter[str]:
-    """Let a row survive or remove it; `shed` receives the id of a decision that is removed.
-
-    Return what was removed, by type.
-    """
+def _pass(store: EventStore, header: OutboxHeader, row: EventRow, removed: _Removed) -> None:
+    """Let a row survive or remove it, a decision with its outcomes."""
     stored = row.intact()
     event = _decode(row)
     if stored is None or event is None:
         # A row that is damaged, or cannot be decoded, is of no use to training.
-        store.mark_gap_of(header, row)
-        store.remove(header, row.seq)
-        return Counter({row.type: 1})
+        _remove(store, header, row, removed)
+        return
 
     level = row.level + 1
     if survives(stored.id, level):
@@ -134,28 +145,32 @@ def _pass(store: EventStore, header: OutboxHeader, row: EventRow, shed: list[str
         if isinstance(event, Decision):
             line = codec.encode(msgspec.structs.replace(event, pass_probability=0.5**level))
         store.rewrite(stored, line, "level = level + 1")
-        return Counter()
+        return
 
     if isinstance(event, Decision):
-        shed.append(stored.id)
+        removed.decisions.append(stored.id)
+    _remove(store, header, row, removed)
+    for outcome in list(store.rows("decision = ? AND seq > ?", (stored.id, header.sent_seq))):
+        _remove_outcome(store, header, outcome, removed)
+
+
+def _remove(store: EventStore, header: OutboxHeader, row: EventRow, removed: _Removed) -> None:
     store.mark_gap_of(header, row)
     store.remove(header, row.seq)
-    outcomes = list(store.rows("decision = ? AND seq > ?", (stored.id, header.sent_seq)))
-    n_removed = sum(_drop_outcome(store, header, outcome) for outcome in outcomes)
-    return Counter({row.type: 1, "outcome": n_removed})
+    removed.add(row)
 
 
-def _drop_outcome(store: EventStore, header: OutboxHeader, row: EventRow) -> bool:
-    """Remove an outcome of a shed decision; return False for one that stays as an observation."""
+def _remove_outcome(
+    store: EventStore, header: OutboxHeader, row: EventRow, removed: _Removed
+) -> None:
+    """Remove an outcome of a shed decision; one that updated a state stays as an observation."""
     stored = row.intact()
     event = _decode(row)
     if stored is not None and isinstance(event, Outcome) and event.updates_state:
         line = codec.encode(as_observation(event))
         store.rewrite(stored, line, "type = 'observation', decision = NULL")
-        return False
-    store.mark_gap_of(header, row)
-    store.remove(header, row.seq)
-    return True
+    else:
+        _remove(store, header, row, removed)
 
 
 def _decode(row: EventRow) -> Event | None:
@@ -164,13 +179,3 @@ def _decode(row: EventRow) -> Event | None:
         return codec.decode(stored.line) if stored is not None else None
     except EventError:
         return None
-
-
-def _declare(store: EventStore, header: OutboxHeader, loss: Loss, counts: Counter[str]) -> Loss:
-    """Replace the one declaration of this pass by one with the counts so far."""
-    loss = msgspec.structs.replace(store.loss(loss.reason, counts), id=loss.id)
-    for row in list(store.rows("id = ?", (loss.id,))):
-        store.remove(header, row.seq)
-        header.seq = min(header.seq, row.seq - 1)
-    store.insert(header, loss)
-    return loss

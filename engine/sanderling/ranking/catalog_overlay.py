@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from sanderling.bundle.reader import Bundle
+from sanderling.errors import StorageError
 from sanderling.runtime.files import write_durably
 
 FILE = "added-items.jsonl"
@@ -78,11 +79,24 @@ def dated_after(records: Iterable[Mapping[str, Any]], bundle: Bundle) -> list[di
 
 
 def read(folder: Path | None) -> list[dict[str, Any]]:
-    """Return the stored records; lines that are damaged are left out."""
-    if folder is None or not (folder / FILE).exists():
+    """Return the stored records; lines that are damaged are left out.
+
+    Raises `StorageError` where the file cannot be read.
+    """
+    if folder is None:
         return []
+    path = folder / FILE
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise StorageError(
+            f"{path}: expected a file that can be read, found: {error}; fix access"
+        ) from error
+
     records = []
-    for line in (folder / FILE).read_bytes().splitlines():
+    for line in data.splitlines():
         try:
             record = msgspec.json.decode(line, type=dict[str, Any])
             if isinstance(record["id"], str) and isinstance(record["added_ms"], int):
@@ -109,8 +123,15 @@ def in_force(records: Iterable[Mapping[str, Any]], bundle: Bundle) -> list[Mappi
 
 
 def write(folder: Path | None, records: Iterable[Mapping[str, Any]]) -> None:
-    """Replace the stored records, durably."""
+    """Replace the stored records, durably; raise `StorageError` where that fails."""
     if folder is None:
         return
+    path = folder / FILE
     data = b"".join(msgspec.json.encode(record) + b"\n" for record in records)
-    write_durably(folder / FILE, data)
+    try:
+        write_durably(path, data)
+    except OSError as error:
+        raise StorageError(
+            f"{path}: could not be written: {error}; free space, fix access, or open the engine"
+            " again if its state folder was removed"
+        ) from error

@@ -14,7 +14,7 @@ from sanderling.exploration import newcomers, schemes
 from sanderling.exploration.philox import uniforms
 from sanderling.ranking.newcomers import NO_NEWCOMERS, Newcomers
 from sanderling.ranking.scorer import Scorer, Vector
-from sanderling.ranking.search_types import SearchResult
+from sanderling.ranking.search_types import Rows, SearchResult
 from sanderling.slate import Explanation, Slate, SlateItem
 
 
@@ -40,6 +40,9 @@ class Candidates(NamedTuple):
 
     newcomers: Newcomers
     """The newcomers outside the pool, of which there are none without a quota for them."""
+
+    excluded: Rows
+    """The rows of the items that may not be shown, -1 for ids that have none."""
 
 
 class DecisionRecord(NamedTuple):
@@ -103,6 +106,26 @@ def pool_vectors(record: DecisionRecord) -> NDArray[np.float64]:
     return np.stack([record.scorer.vector(row) for row in rows]).astype(np.float64)
 
 
+def is_pool_shaped(record: DecisionRecord) -> bool:
+    """Return whether the pool is another than that of the bundle's best items for the user.
+
+    It is under caps, with items that the device added or removed, and where an excluded item would
+    have been in it. Nobody can rebuild such a pool from the user's events.
+    """
+    scorer = record.scorer
+    request = record.request
+    if request.at_most or scorer.overlay.records:
+        return True
+    excluded = record.candidates.excluded
+    excluded = excluded[excluded >= 0]
+    if not len(excluded):
+        return False
+    scores = record.ranking.scores
+    if len(scores) < max(record.plan.pool, request.k):
+        return True  # every eligible item is in the pool, so each of these would be
+    return bool((scorer.scores(record.vector, excluded) >= scores[-1]).any())
+
+
 def _candidates(
     scorer: Scorer, vector: Vector, plan: Exploration, request: RecommendRequest
 ) -> Candidates:
@@ -110,9 +133,9 @@ def _candidates(
     size = max(plan.pool, request.k)
     ranking = scorer.rank(vector, size, excluded, request.at_most)
     if not schemes.has_quota(plan, len(scorer.newcomers)):
-        return Candidates(ranking, NO_NEWCOMERS)
+        return Candidates(ranking, NO_NEWCOMERS, excluded)
     outside = scorer.newcomers_outside(vector, size, excluded, request.at_most, ranking.rows)
-    return Candidates(ranking, outside)
+    return Candidates(ranking, outside, excluded)
 
 
 # Six parameters: what one draw depends on.

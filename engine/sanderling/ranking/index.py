@@ -56,7 +56,7 @@ from sanderling.kernels.layout import (
 )
 from sanderling.ranking.numpy_search import numpy_top
 from sanderling.ranking.quantization import quantize_query
-from sanderling.ranking.search_types import RowMask, Rows, SearchResult, address_of
+from sanderling.ranking.search_types import RowMask, Rows, Scores, SearchResult, address_of
 
 SHORT_BYTES = 8_000_000  # of rows, which are scanned in less than a tenth of a millisecond
 MIN_CAPACITY = 1024  # results for which a thread's memory has room at least
@@ -135,9 +135,13 @@ class Int8Index:
 
     def score(self, query: NDArray[np.float32], row: int) -> float:
         """Return the score of one row for a query float32 [d], the same bits as `top` returns."""
+        return float(self.scores(query, np.array([row]))[0])
+
+    def scores(self, query: NDArray[np.float32], rows: Rows) -> Scores:
+        """Return the scores float64 [e] of rows int64 [e], the same bits as `top` returns."""
         codes, step = quantize_query(query)
-        dot = float(self.rows[row].astype(np.float64) @ codes)
-        return dot * float(self.scale[row]) * step + float(self.bias[row])
+        dots = self.rows[rows].astype(np.float64) @ codes
+        return dots * self.scale[rows].astype(np.float64) * step + self.bias[rows]
 
     def warm_up(self) -> None:
         """Compile and pack what the first search would otherwise wait for."""

@@ -22,7 +22,7 @@ from sanderling.ranking.caps import NO_ROWS, Cap, Groups, apply_caps
 from sanderling.ranking.index import Int8Index
 from sanderling.ranking.newcomers import Newcomers, outside
 from sanderling.ranking.quantization import quantize_rows
-from sanderling.ranking.search_types import RowMask, Rows, SearchResult
+from sanderling.ranking.search_types import RowMask, Rows, Scores, SearchResult
 from sanderling.ranking.text_encoder import TextEncoder
 from sanderling.ranking.user_model import UserModel
 
@@ -165,6 +165,17 @@ class Scorer:
         """Return the score of a row for a user vector [d], as `rank` does."""
         n = self.bundle.manifest.sizes.items
         return self.index.score(user, row) if row < n else self.overlay.index.score(user, row - n)
+
+    def scores(self, user: Vector, rows: Rows) -> Scores:
+        """Return the scores float64 [e] of rows int64 [e] for a user vector [d], as `rank` does."""
+        n = self.bundle.manifest.sizes.items
+        is_added = rows >= n
+        if not is_added.any():
+            return self.index.scores(user, rows)
+        scores = np.empty(len(rows))
+        scores[~is_added] = self.index.scores(user, rows[~is_added])
+        scores[is_added] = self.overlay.index.scores(user, rows[is_added] - n)
+        return scores
 
     def rank(
         self,

@@ -56,7 +56,8 @@ class UploadOptions:
     """Events in a batch, at most."""
 
     max_bytes: int = 1 << 20
-    """Bytes of a batch before compression, at most; a single event may be larger."""
+    """Bytes of a batch before compression, at most; a single event may be larger. A small outbox
+    sends smaller ones (`Outbox.max_batch_bytes`)."""
 
     may_upload: Callable[[], bool] = always
     """See `EngineOptions.may_upload`."""
@@ -233,7 +234,8 @@ class Uploader:
             return False
 
     def _send_oldest(self) -> float:
-        batch = self._outbox.oldest(self._max_events, self._options.max_bytes)
+        max_bytes = min(self._options.max_bytes, self._outbox.max_batch_bytes)
+        batch = self._outbox.oldest(self._max_events, max_bytes)
         self._found_empty = not batch
         if batch:
             return self._send(batch)

@@ -13,7 +13,7 @@ from sanderling.events import schema as wire
 from sanderling.events.boot_clock import BootClock
 from sanderling.events.semantics import kind_of_reward
 from sanderling.outbox.identity import Identity
-from sanderling.ranking.decision import DecisionRecord
+from sanderling.ranking.decision import DecisionRecord, is_pool_shaped
 from sanderling.ranking.scorer import Vector
 from sanderling.runtime.clock import Entropy, uuid7
 from sanderling.users import randomized_response
@@ -92,7 +92,7 @@ class EventFactory:
             context=shared_context,
             guarded=plan.guarded or UNSET,
             caps=record.request.at_most or UNSET,
-            pool_items=_pool_items(record) if record.request.at_most else UNSET,
+            pool_items=self._pool_items(record),
             newcomers=len(record.candidates.newcomers) or UNSET,
             newcomer_rate=record.newcomer_rate or UNSET,
             adapted=adapted or UNSET,
@@ -145,6 +145,16 @@ class EventFactory:
             **self._common_fields(), user=state.pseudonym, steps=list(state.history)
         )
 
+    def _pool_items(self, record: DecisionRecord) -> list[str] | UnsetType:
+        """Return the ids of a pool that nobody could rebuild, best first, if they have room."""
+        # The app may exclude what was truly rewarded, which randomized response hides.
+        if record.request.exclude and not self.is_exact:
+            return UNSET
+        if not is_pool_shaped(record):
+            return UNSET
+        rows = record.ranking.rows.tolist()
+        return codec.fitting_pool((record.scorer.item(row).id for row in rows), len(rows))
+
     def _common_fields(self, id: str | None = None) -> dict[str, Any]:
         """Return the fields that all events have; the outbox sets `seq` when it writes the
         event."""
@@ -155,9 +165,3 @@ class EventFactory:
             "seq": 0,
             "clock": clock,
         }
-
-
-def _pool_items(record: DecisionRecord) -> list[str] | UnsetType:
-    """Return the ids of a decision's pool, best first, if they have room in its event."""
-    rows = record.ranking.rows.tolist()
-    return codec.fitting_pool((record.scorer.item(row).id for row in rows), len(rows))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from threading import Lock
 from typing import NamedTuple
@@ -218,12 +219,12 @@ class UserProfiles:
         observe: bool | None,
         now_ms: int,
         scorer: Scorer,
-    ) -> Callable[[float], None]:
+    ) -> Future[None]:
         """Record the rewards of items of a slate, and what they change.
 
-        Return a function that waits, up to a timeout in s, until all of it is durable. Raises
-        `StorageError` when it cannot be stored, or the slate was made under another pseudonym: the
-        reward would link the two.
+        Return what is settled when all of it is durable (`Outbox.submit`). Raises `StorageError`
+        when it cannot be stored, or the slate was made under another pseudonym: the reward would
+        link the two.
         """
         with self._lock:
             if self._outbox is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import random
 from collections.abc import Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 
@@ -25,6 +26,7 @@ from tests.support.engines import (
     event_factory_of,
     event_store_of,
     outbox_of,
+    receipts_of,
 )
 from tests.support.fleet.network import Connection
 from tests.support.fleet.releases import SHIPPED_RELEASE
@@ -68,12 +70,12 @@ def decide_late(engine: Engine) -> None:
         held.append(request)
 
     def submit_first(*request):
-        wait = submit(*request)
-        wait(0)
+        done = submit(*request)
+        outbox.work()
         for earlier in held:
             put(*earlier)
         held.clear()
-        return wait
+        return done
 
     outbox.put, outbox.submit = put_later, submit_first
 
@@ -87,7 +89,11 @@ def acknowledge_queued(engine: Engine) -> None:
 
     def submit_and_forget(*request):
         submit(*request)
-        return lambda timeout_s: None
+        done = Future()
+        done.set_result(None)
+        return done
+
+    receipts_of(engine)._write = lambda: None
 
     outbox.submit = submit_and_forget
 

@@ -35,8 +35,13 @@ StoreUrl = Annotated[
     str,
     typer.Option("--store", help="Folder, or URL of an object store, that `collect` writes to."),
 ]
-Repository = Annotated[Path, typer.Option(help="Folder of the signed releases.")]
-Keys = Annotated[Path, typer.Option(help="Folder of the private keys that sign releases.")]
+Repository = Annotated[
+    str, typer.Option(help="Folder, or URL of an object store, of the signed releases.")
+]
+Keys = Annotated[Path, typer.Option(help="Folder of the online keys, which sign releases.")]
+RootKeys = Annotated[
+    Path, typer.Option(help="Folder of the root keys, which replace keys; kept off line.")
+]
 EncoderOf = Annotated[Path | None, typer.Option(help="Take the encoder of this earlier bundle.")]
 
 TABLE = "file, folder or URL; Parquet, CSV or .csv.gz"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,11 +106,16 @@ class Decisions:
     time: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     """[m], seconds since 1970 UTC, 0 where unknown."""
 
+    pool_items: NDArray[np.object_] = field(default_factory=lambda: np.empty(0, np.object_))
+    """[m], the catalog rows of the pool, best first, as the bytes of int32; b"" where the device
+    did not log it. Pools have many lengths, and most decisions have none."""
+
     def __post_init__(self) -> None:
         zeros = ["release", "pool", "eligible", "epsilon", "guarded", "capped", "flip_probability"]
         zeros += ["newcomers", "newcomer_rate", "seq", "time", "scheme"]
         ones = ("pass_probability", "influence")
-        fills = dict.fromkeys(zeros, 0) | dict.fromkeys(ones, 1) | {"slots": self.items.shape[1]}
+        fills: dict[str, Any] = dict.fromkeys(zeros, 0) | dict.fromkeys(ones, 1)
+        fills |= {"slots": self.items.shape[1], "pool_items": b""}
 
         for name, fill in fills.items():
             given = getattr(self, name)
@@ -129,6 +135,19 @@ class Decisions:
         """Return the decisions as if no slate had more than `slots` slots."""
         first = {name: column[:, :slots] for name, column in vars(self).items() if column.ndim == 2}
         return replace(self, slots=np.minimum(self.slots, slots), **first)
+
+    def logged_pools(self, rows: NDArray) -> Ints:
+        """Return the logged pools of some decisions int64 [q, M], best first, -1 behind the last.
+
+        Items that the catalog does not know are left out. A pool that was not logged is all -1; M
+        is 0 where none was.
+        """
+        pools = self.pool_items[rows]
+        lengths = np.array([len(pool) for pool in pools], np.int64) // np.dtype(np.int32).itemsize
+        table = np.full((len(pools), lengths.max(initial=0)), -1, np.int64)
+        is_item = np.arange(table.shape[1]) < lengths[:, None]
+        table[is_item] = np.frombuffer(b"".join(pools), np.int32)
+        return table
 
     @property
     def noisy(self) -> Bools:

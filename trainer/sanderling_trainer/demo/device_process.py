@@ -31,6 +31,7 @@ from sanderling import Engine, SlateItem, StorageError, UpdateError
 from sanderling.runtime.clock import SystemClock
 
 # Devices of the demo live through days in a minute, and may send 1,000 events a second.
+STORE_TIMEOUT_S = 10.0
 OUTBOX_BYTES = 512 * 2**20
 
 HOUR_MS = 3_600_000
@@ -129,8 +130,7 @@ class Visit(NamedTuple):
     def had(self) -> list[int]:
         """Return what the person has had in it, which is not shown again.
 
-        The lab knows it from the person's history. What an app excludes beyond that the lab does
-        not know, and its release gate finds that the propensities do not belong to the log.
+        The lab knows it from the person's history, and decisions name their pools where it matters.
         """
         return [*self.clicked, self.found] if self.found >= 0 else self.clicked
 
@@ -253,7 +253,7 @@ def _visit(
         item: 1.0 if hit else -1.0 for item, hit in zip(slate, click, strict=True)
     }
     before = time.perf_counter()
-    receipt = engine.reward_all(slate, values)
+    receipt = engine.reward_all(slate, values, timeout_s=STORE_TIMEOUT_S)
     if not receipt:
         raise StorageError(receipt.reason)
     stored = time.perf_counter()

@@ -18,8 +18,8 @@ from typing import Any
 
 import uvicorn
 
-from sanderling_trainer import release_repository
 from sanderling_trainer.demo.device_process import DeviceSetup
+from sanderling_trainer.releases import http_server
 
 ANSWER_TIMEOUT_S = 300.0
 START_TIMEOUT_S = 60.0
@@ -141,7 +141,7 @@ class ReleaseServer:
     def __init__(self, repository: Path) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        app = release_repository.app(repository)
+        app = http_server.app(repository)
         config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import json
 import platform
+import secrets
 import shutil
 import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,6 @@ from sanderling_quantize.build_bundle import BuildResult, GateError, build
 from sanderling_quantize.encoders.build_encoder import Encoding
 from sanderling_quantize.gate import Thresholds
 from sanderling_quantize.gate import report as gate_report
-from sanderling_trainer import release_repository
 from sanderling_trainer.data import movielens
 from sanderling_trainer.data.files import Source
 from sanderling_trainer.demo import night as nights
@@ -36,12 +37,16 @@ from sanderling_trainer.demo.replay import replay_release
 from sanderling_trainer.demo.report import table, verdict, write_report
 from sanderling_trainer.demo.stages import Stages
 from sanderling_trainer.evaluation.simulators.population import DAY
+from sanderling_trainer.event_log.object_store import LocalObjectStore
 from sanderling_trainer.event_log.reader import read_segments
 from sanderling_trainer.jobs.night_inputs import RetrainOptions
 from sanderling_trainer.jobs.retrain import retrain
 from sanderling_trainer.policy.choose_settings import SETTINGS
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.train import train
+from sanderling_trainer.releases.create import create_repository
+from sanderling_trainer.releases.keys import KeyFolder
+from sanderling_trainer.releases.repository import ReleaseRepository
 
 APP = "demo"
 OWN_FOLDERS = (
@@ -52,6 +57,7 @@ OWN_FOLDERS = (
     "releases",
     "repository",
     "keys",
+    "root-keys",
     "events",
     "devices",
     "logs",
@@ -225,11 +231,13 @@ class Demo:
 
     @contextmanager
     def _fleet(self, first: BuildResult) -> Iterator[Fleet]:
-        repository = self.out / "repository"
-        keys = self.out / "keys"
-        root = release_repository.create_repository(repository, keys)
-        (repository / "root.json").write_bytes(root)
-        release_repository.publish(first.folder, repository, keys)
+        store = LocalObjectStore(self.out / "repository")
+        keys = KeyFolder(self.out / "keys")
+        # Nobody will sign a second root of a demo.
+        root_keys = KeyFolder(self.out / "root-keys", cache(secrets.token_urlsafe))
+        create_repository(store, keys, root_keys)
+        self._releases = ReleaseRepository(store, keys)
+        self._releases.publish(first.folder)
         fleet = Fleet(self.out, first.folder, self._world)
         try:
             fleet.start()
@@ -289,7 +297,7 @@ class Demo:
             gate["sentence"] += f" But {error}."
             self._stages.outcome = str(error)
             return
-        release_repository.publish(built.folder, self.out / "repository", self.out / "keys")
+        self._releases.publish(built.folder)
         updates = fleet.update()
         self._checkpoint = checkpoint
         gate["is_shipped"] = True

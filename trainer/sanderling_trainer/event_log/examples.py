@@ -247,6 +247,7 @@ def _decision_columns(joined: list[_JoinedDecision], row_of: dict[str, int]) -> 
         scheme=np.array([_scheme(each.decision) for each in joined], np.int64),
         seq=column("seq", np.int64),
         time=place("time"),
+        pool_items=np.array([_pool_rows(each.decision, row_of) for each in joined], np.object_),
     )
     for row, each in enumerate(joined):
         _fill_slots(decisions, row, each, row_of)
@@ -267,6 +268,12 @@ def _fill_slots(
         if slot in joined.outcome_of:
             decisions.reward[row, slot] = debiased_reward(joined.outcome_of[slot])
             decisions.judged[row, slot] = True
+
+
+def _pool_rows(decision: Decision, row_of: dict[str, int]) -> bytes:
+    """Return the logged pool as `Decisions.pool_items` holds it."""
+    items = decision.pool_items or []
+    return np.array([row_of[item] for item in items if item in row_of], np.int32).tobytes()
 
 
 def _scheme(decision: Decision) -> int:

@@ -7,13 +7,17 @@ A file appears whole and durable, or not at all. Failures are `OSError`, an abse
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sanderling.runtime.files import flush_path
+
+if TYPE_CHECKING:
+    from obstore import UpdateVersion
 
 PART_SUFFIX = ".part"
 REMOTE_TIMEOUT = timedelta(seconds=10)
@@ -36,6 +40,13 @@ class ObjectStore(Protocol):
         """
         ...
 
+    def replace(self, name: str, data: bytes, old: bytes) -> None:
+        """Replace a file whose content is `old`; raise `FileExistsError` where it is another.
+
+        Of concurrent calls with the same `old` one succeeds.
+        """
+        ...
+
     def get(self, name: str) -> bytes:
         """Return the bytes of a file."""
         ...
@@ -54,6 +65,10 @@ class ObjectStore(Protocol):
 
     def clean(self, older_s: float) -> None:
         """Remove half-written files of crashes, to which nothing was written for `older_s`."""
+        ...
+
+    def location(self, name: str) -> str:
+        """Return the path or URL of a file, for messages."""
         ...
 
 
@@ -78,6 +93,16 @@ class LocalObjectStore:
             os.link(part, path)
             part.unlink()
         flush_path(path.parent)
+
+    def replace(self, name: str, data: bytes, old: bytes) -> None:
+        """Compare and put, under a lock of the folder."""
+        import fcntl  # where it is missing, everything else of this class works
+
+        with (self.root / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if self.get(name) != old:
+                raise _changed(self.location(name))
+            self.put(name, data)
 
     def get(self, name: str) -> bytes:
         """Return the bytes of a file."""
@@ -115,6 +140,10 @@ class LocalObjectStore:
             with suppress(FileNotFoundError):  # its writer has just renamed it
                 if now - part.stat().st_mtime >= older_s:
                     part.unlink()
+
+    def location(self, name: str) -> str:
+        """Return the path of a file."""
+        return str(self.root / name)
 
     @contextmanager
     def _write_part(self, path: Path, data: bytes) -> Iterator[Path]:
@@ -155,6 +184,7 @@ class RemoteObjectStore:
         import obstore.exceptions
         from obstore.store import from_url
 
+        self.url = url
         try:
             self._store = from_url(
                 url,
@@ -166,10 +196,9 @@ class RemoteObjectStore:
                 retry_config={"max_retries": 1, "retry_timeout": timeout},
             )
         except (obstore.exceptions.BaseError, ValueError) as error:
-            reason = str(error).splitlines()[0]  # the rest dumps obstore's structures
             raise ValueError(
                 f"{url}: expected a folder, or the URL of an object store "
-                f"such as s3://bucket/prefix: {reason}"
+                f"such as s3://bucket/prefix: {_reason(error)}"
             ) from error
 
     def put(self, name: str, data: bytes) -> None:
@@ -181,6 +210,17 @@ class RemoteObjectStore:
         """Put one object, if there is none yet (`If-None-Match: *`)."""
         with _as_os_errors(name):
             self._store.put(name, data, use_multipart=False, mode="create")
+
+    def replace(self, name: str, data: bytes, old: bytes) -> None:
+        """Put one object, if the one whose content was compared is still there (`If-Match`)."""
+        with _as_os_errors(name):
+            found = self._store.get(name)
+            if bytes(found.bytes()) != old:
+                raise _changed(self.location(name))
+            version: UpdateVersion = {"e_tag": found.meta["e_tag"]}
+            if found.meta["version"] is not None:
+                version["version"] = found.meta["version"]
+            self._store.put(name, data, use_multipart=False, mode=version)
 
     def get(self, name: str) -> bytes:
         """Return the bytes of an object."""
@@ -214,10 +254,34 @@ class RemoteObjectStore:
     def clean(self, older_s: float) -> None:
         """Do nothing: object stores have no half-written objects."""
 
+    def location(self, name: str) -> str:
+        """Return the URL of an object."""
+        return f"{self.url.rstrip('/')}/{name}"
+
 
 def open_store(url: str, timeout: timedelta = REMOTE_TIMEOUT) -> ObjectStore:
-    """Return the store of a local folder or, when `url` has a scheme, of an object store."""
-    return RemoteObjectStore(url, timeout) if "://" in url else LocalObjectStore(Path(url))
+    """Return the store of a local folder or, when `url` has a scheme, of an object store.
+
+    Raises `ValueError` for what looks like a mistyped URL, such as s3:/bucket, instead of making
+    a folder of that name.
+    """
+    if "://" in url:
+        return RemoteObjectStore(url, timeout)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", url):  # a single letter is a drive of Windows
+        raise ValueError(
+            f"{url}: expected a folder, or the URL of an object store such as s3://bucket/prefix;"
+            " write ./ in front of a folder with such a name"
+        )
+    return LocalObjectStore(Path(url))
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error; the others dump obstore's structures."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _changed(where: str) -> FileExistsError:
+    return FileExistsError(f"{where}: expected the content that was read, found another writer's")
 
 
 @contextmanager
@@ -230,5 +294,7 @@ def _as_os_errors(name: str) -> Iterator[None]:
         raise
     except obstore.exceptions.AlreadyExistsError as error:
         raise FileExistsError(f"{name}: expected no file of this name, found one") from error
+    except obstore.exceptions.PreconditionError as error:
+        raise _changed(name) from error
     except obstore.exceptions.BaseError as error:
-        raise OSError(f"{name}: {error}") from error
+        raise OSError(f"{name}: {_reason(error)}") from error

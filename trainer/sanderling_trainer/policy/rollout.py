@@ -13,10 +13,14 @@ from sanderling_trainer.evaluation.trajectory_replay import Trajectory
 from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training.batches import batches, decision_points, groups
 from sanderling_trainer.policy.training.context import TrainingContext
-from sanderling_trainer.policy.training.objectives import log_policy_of, seen_items
+from sanderling_trainer.policy.training.objectives import (
+    hidden_items,
+    log_policy_of,
+    scores_of,
+)
 
 EVENTS = 16_384  # of histories, padding included, read at once
-SCORES = 2**22  # of decisions at once, 16 MB; a decision has as many as the catalog has items
+SCORES = 2**22  # of decisions at once, 16 MB; a decision has two of each item of the catalog
 
 
 @torch.no_grad()
@@ -52,21 +56,32 @@ def scores_at_cut(
 
 
 @torch.no_grad()
-def slate_policy(
-    context: TrainingContext, decisions: Decisions
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """Yield the network's log π over all items at each decision, in parts.
+def slate_policies(
+    logging: TrainingContext, other: TrainingContext, decisions: Decisions
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]]:
+    """Yield log π of two networks over all items at each decision, in parts.
 
-    A part is the indices int64 [q] of its decisions, and log π float32 [q, n].
+    A part is the indices int64 [q] of its decisions, and log π float32 [q, n] of the policy that
+    took them and of another one, both -inf for what could not be shown (`hidden_items`). The two
+    contexts have the same histories.
     """
-    network = context.network
-    events = context.config.batch_events
-    items = network.items()
-    at_once = max(1, SCORES // len(items))
-    for batch in batches(context.histories_in_memory, events, context.device):
+    networks = logging.network, other.network
+    items = [network.items() for network in networks]
+    at_once = max(1, SCORES // (2 * len(items[0])))
+    for batch in batches(logging.histories_in_memory, other.config.batch_events, other.device):
         points = decision_points(batch, decisions)
-        states = network.states(items, batch.items, batch.kinds)
+        states = [
+            network.states(vectors, batch.items, batch.kinds)
+            for network, vectors in zip(networks, items, strict=True)
+        ]
         for start in range(0, len(points), at_once):
             part = points.take(np.arange(start, min(start + at_once, len(points))))
-            seen = None if context.repeats else seen_items(part, len(network.bias))
-            yield part.indices, log_policy_of(network, items, states, part, seen).cpu().numpy()
+            of_logging, of_other = (
+                scores_of(*each, part) for each in zip(networks, items, states, strict=True)
+            )
+            hidden = hidden_items(decisions, part, of_logging, logging.repeats)
+            yield (
+                part.indices,
+                log_policy_of(of_logging, hidden).cpu().numpy(),
+                log_policy_of(of_other, hidden).cpu().numpy(),
+            )

@@ -73,7 +73,7 @@ class Orders(NamedTuple):
     """The candidate's first items, in order, int64 [m, M]."""
 
     logged_items: Ints
-    """The logging policy's first items, in order, int64 [m, M']."""
+    """The logging policy's first items, in order, int64 [m, M'], -1 for what the lab lacks."""
 
     pool: Ints
     """How many of its first items the candidate draws from, int64 [m]."""
@@ -280,7 +280,7 @@ class _Block:
         usual = np.cumsum(self.judged_share)[slates.lengths - 1]
         scale = slates.log.judged.sum(axis=1) / np.maximum(usual, 1e-300)
 
-        in_pool = np.arange(logged_items.shape[1]) < slates.pool[:, None]
+        in_pool = (np.arange(logged_items.shape[1]) < slates.pool[:, None]) & (logged_items >= 0)
         supported = is_in_row(items, logged_items, in_pool)
         promoted = np.arange(items.shape[1]) < slates.lengths[:, None]
         model = self.model.clicks(items)

@@ -136,10 +136,11 @@ class OffPolicy:
     def __call__(self, points: DecisionPoints) -> tuple[Tensor, Tensor]:
         """Return minus the surrogate over some decisions, and the KL divergence there."""
         context = self.context
-        seen = None if context.repeats else seen_items(points, len(context.network.bias))
-        log_policy = log_policy_at(context.network, points, seen)
         with torch.no_grad():
-            log_reference = log_policy_at(self.reference, points, seen)
+            of_reference = scores_at(self.reference, points)
+            hidden = hidden_items(self.decisions, points, of_reference, context.repeats)
+            log_reference = log_policy_of(of_reference, hidden)
+        log_policy = log_policy_of(scores_at(context.network, points), hidden)
 
         def tensor(column: np.ndarray) -> Tensor:
             return torch.from_numpy(column[points.indices]).to(context.device)
@@ -158,28 +159,52 @@ class OffPolicy:
         return loss, kl_divergence(log_policy, log_reference)
 
 
-def seen_items(points: DecisionPoints, items: int) -> Tensor:
-    """Return which of the items the user had before each point, bool [q, n]."""
-    return seen_before(first_seen(points.batch, items), points.row, points.position)
+def hidden_items(
+    decisions: Decisions, points: DecisionPoints, scores: Tensor, repeats: bool
+) -> Tensor | None:
+    """Return which items could not be shown at q decisions, bool [q, n]; None for none.
+
+    Unless `repeats`, users do not get what they had. Where the device logged its pool, all of the
+    pool could be shown, and what the logging policy scores above the pool's last item and is not in
+    it could not: the app kept it out. What it scores lower may have been kept out too, which no log
+    says.
+
+    decisions: those to which `points` refer.
+    scores: the logging policy's, [q, n].
+    """
+    n = scores.shape[1]
+    seen = (
+        None if repeats else seen_before(first_seen(points.batch, n), points.row, points.position)
+    )
+    pools = torch.from_numpy(decisions.logged_pools(points.indices)).to(scores.device)
+    if not pools.shape[1]:
+        return seen
+
+    is_item = pools >= 0
+    in_pool = torch.zeros(len(pools), n + 1, dtype=torch.bool, device=scores.device)
+    in_pool = in_pool.scatter(1, pools.masked_fill(~is_item, n), value=True)[:, :n]
+    of_pool = scores.gather(1, pools.clamp(min=0)).masked_fill(~is_item, math.inf)
+    hidden = scores > of_pool.amin(1, keepdim=True)
+    return (hidden if seen is None else hidden | seen) & ~in_pool
 
 
-def log_policy_at(network: PolicyNetwork, points: DecisionPoints, seen: Tensor | None) -> Tensor:
-    """Return log π [q, n] at q points, -inf for the items of `seen` bool [q, n] if given."""
+def scores_at(network: PolicyNetwork, points: DecisionPoints) -> Tensor:
+    """Return the scores [q, n] of all items at q points."""
     items = network.items()
     states = network.states(items, points.batch.items, points.batch.kinds)
-    return log_policy_of(network, items, states, points, seen)
+    return scores_of(network, items, states, points)
 
 
-def log_policy_of(
-    network: PolicyNetwork,
-    items: Tensor,
-    states: Tensor,
-    points: DecisionPoints,
-    seen: Tensor | None,
+def scores_of(
+    network: PolicyNetwork, items: Tensor, states: Tensor, points: DecisionPoints
 ) -> Tensor:
-    """Return what `log_policy_at` does, given the item vectors and the states of the batch."""
+    """Return what `scores_at` does, given the item vectors and the states of the batch."""
     users = network.users(states[points.row, points.position], points.context)
-    logits = network.logits(users, items)
-    if seen is not None:
-        logits = logits.masked_fill(seen, -math.inf)
-    return logits.log_softmax(-1)
+    return network.logits(users, items)
+
+
+def log_policy_of(scores: Tensor, hidden: Tensor | None) -> Tensor:
+    """Return log π [q, n] of scores [q, n], -inf for the items of `hidden` bool [q, n] if given."""
+    if hidden is not None:
+        scores = scores.masked_fill(hidden, -math.inf)
+    return scores.log_softmax(-1)
