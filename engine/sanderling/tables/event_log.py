@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sanderling.errors import TableError
@@ -34,7 +34,7 @@ log = logging.getLogger("sanderling")
 class ReadOptions:
     """How the columns of a table are read."""
 
-    columns: Mapping[str, str] | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
     """The column of each field that has another name."""
 
     drop_incomplete: bool = False

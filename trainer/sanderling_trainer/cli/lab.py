@@ -104,8 +104,9 @@ def train(
 
     # Read before torch is imported, which takes seconds.
     options = read_options(columns, drop_incomplete, time_format)
-    catalog = read_catalog(items or interactions, options)
-    log = read_interactions(interactions, catalog, latest=int(time.time()) + DAY_S, options=options)
+    events = read_source(interactions)
+    catalog = read_catalog(items or events, options)
+    log = read_interactions(events, catalog, latest=int(time.time()) + DAY_S, options=options)
 
     from sanderling_trainer.policy.choose_settings import free_settings
     from sanderling_trainer.policy.model.config import Config

@@ -267,7 +267,7 @@ def _no_attributes(columns: Columns) -> list[str]:
     """
     metadata = columns.source.table.schema.pandas_metadata or {}
     written = {name for name in metadata.get("index_columns", []) if isinstance(name, str)}
-    mapped = columns.options.columns or {}
+    mapped = columns.options.columns
     event = [mapped.get(field, field) for field in ("user_id", "timestamp", *LOG_OPTIONAL)]
     event += ["user_id", "timestamp", *LOG_OPTIONAL]
     is_log = columns.has(event[0]) and columns.has(event[1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class RetrainOptions:
     interactions: Source | None = None
     """The log from before the devices, which then teaches again beside their histories."""
 
-    tables: ReadOptions | None = None
+    tables: ReadOptions = field(default_factory=ReadOptions)
     """How the columns of the two are read."""
 
     days: float = 7.0
