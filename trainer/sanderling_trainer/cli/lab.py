@@ -278,7 +278,10 @@ def _retrained(done: RetrainResult, out: Path) -> str:
     else:
         lines.append(f"no checkpoint of release {done.release}")
     if done.written and done.verdict == "canary":
-        lines.append("publish it with `sanderling release publish --percent 5`, then compare")
+        lines.append(
+            "publish it with `sanderling release publish --percent 5`, keep the active checkpoint,"
+            " and let `sanderling release canary` decide"
+        )
     return "\n".join(filter(None, lines))
 
 
