@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sanderling.cli.options import Json, Seed, check_creatable
+from sanderling.cli.options import Json, Seed, check_new
 from sanderling.cli.output import finish
 from sanderling.errors import TableError
 
@@ -75,11 +75,7 @@ def quantize(
 
     Example: sanderling quantize checkpoint/ --out bundle/
     """
-    check_creatable(out)
-    if out.exists():
-        raise FileExistsError(
-            f"{out}: expected no such folder yet; remove it or choose another --out"
-        )
+    check_new(out)
     texts = _lines(corpus) if corpus else ()
 
     from sanderling.bundle.reader import Bundle
