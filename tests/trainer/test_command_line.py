@@ -139,7 +139,7 @@ train --items items.csv --interactions log.csv --out c --language-model bundle
 train --items items.csv --interactions log.csv --out log.csv/c
     log.csv/c: expected a folder above it
 train --items none.csv --interactions log.csv --out c
-    none.csv: expected a file, found nothing
+    none.csv: expected a file or a folder, found nothing
 quantize bundle --out b
     bundle: expected a policy checkpoint, found no encoder
 quantize damaged --out b
@@ -153,7 +153,7 @@ gate bundle --checkpoint damaged
 retrain --events e --checkpoint damaged --out n
     damaged: expected a policy checkpoint
 retrain --events e --checkpoint damaged --out n --bundle bundle
-    bundle: expected no such folder yet
+    bundle: expected nothing there yet
 retrain --events e --checkpoint damaged --out n --encoder-of keys
     expected a bundle
 evaluate --slates log.csv --interactions log.csv

@@ -171,6 +171,7 @@ class _Run:
         config = self.config
         folder = self.out / "encoder"
         model = LanguageModel(config.language_model, config.max_tokens, self.options.device)
+        model.check_distillable(config.language_model)
         if self.options.lora:
             settings = LoraSettings(seed=config.seed)
             # Without the events that inner windows and the report measure by.
