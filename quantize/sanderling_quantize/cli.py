@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sanderling.cli.options import Json, Seed, check_creatable
+from sanderling.bundle import manifest
+from sanderling.cli.options import Json, Seed, check_new
 from sanderling.cli.output import finish
 from sanderling.errors import TableError
 
@@ -75,8 +76,14 @@ def quantize(
 
     Example: sanderling quantize checkpoint/ --out bundle/
     """
-    check_creatable(out)
+    check_new(out)
     texts = _lines(corpus) if corpus else ()
+    for earlier in filter(None, (encoder_of, previous)):
+        manifest.read(earlier)
+
+    from sanderling_quantize.checkpoint import check_complete
+
+    check_complete(checkpoint)  # before torch is imported, which takes seconds
 
     from sanderling_quantize import gate
     from sanderling_quantize.build_bundle import GateError, build
