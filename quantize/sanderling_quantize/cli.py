@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sanderling.bundle import manifest
 from sanderling.cli.options import Json, Seed, check_new
 from sanderling.cli.output import finish
 from sanderling.errors import TableError
@@ -78,12 +77,15 @@ def quantize(
     """
     check_new(out)
     texts = _lines(corpus) if corpus else ()
-    for earlier in filter(None, (encoder_of, previous)):
-        manifest.read(earlier)
 
+    # Importing torch takes seconds: what does not need it is checked before.
+    from sanderling.bundle.reader import Bundle
     from sanderling_quantize.checkpoint import check_complete
 
-    check_complete(checkpoint)  # before torch is imported, which takes seconds
+    for bundle in (encoder_of, previous):
+        if bundle is not None:
+            Bundle.open(bundle, verify=True)
+    check_complete(checkpoint)
 
     from sanderling_quantize import gate
     from sanderling_quantize.build_bundle import GateError, build

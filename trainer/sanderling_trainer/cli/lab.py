@@ -23,12 +23,12 @@ from sanderling.cli.options import (
     TimeFormat,
     check_file,
     check_folder,
-    check_new,
     read_options,
 )
 from sanderling.cli.output import finish, note
 from sanderling.errors import TableError
 from sanderling_trainer.cli.choice_table import trained_text
+from sanderling_trainer.cli.lineage import lineage
 from sanderling_trainer.cli.options import (
     AppName,
     Cluster,
@@ -48,9 +48,11 @@ from sanderling_trainer.cli.options import (
     NextItems,
     OwnItems,
     OwnLog,
+    Parent,
     ShipAnyway,
     TeachingDays,
     VisitHours,
+    check_bundle_options,
     check_extras,
     duration,
     seconds_of,
@@ -73,7 +75,8 @@ def train(
     drop_incomplete: DropIncomplete = False,
     time_format: TimeFormat = None,
     language_model: LanguageModelOption = "minilm",
-    app: AppName = "app",
+    app: AppName = None,
+    parent: Parent = None,
     holdout: Holdout = 0.1,
     lora: Annotated[
         bool, typer.Option("--lora", help="Fine-tune the language model on the log (LoRA).")
@@ -93,11 +96,15 @@ def train(
     """Train a policy from two tables, or from a log with texts. What is not given is chosen on
     inner windows of the log.
 
+    It is release 1, or with --parent the one after that checkpoint's. Nothing else of the parent is
+    used.
+
     Example: sanderling train --items items.parquet --interactions log.parquet --out checkpoint/
     """
     check_folder(out)
     check_extras({"lora": lora, "cluster": bool(cluster), "wandb": bool(wandb)})
     check_files(language_model)
+    app_name, before = lineage(parent, app, out)
 
     from sanderling_trainer.data.files import read_source
     from sanderling_trainer.data.tables import read_catalog, read_interactions
@@ -124,7 +131,8 @@ def train(
         log,
         out,
         Config(language_model=language_model, seed=seed, **given),
-        app=app,
+        app=app_name,
+        parent=before,
         holdout=holdout,
         choose=free_settings(given),
         lora=lora,
@@ -132,8 +140,15 @@ def train(
         device=device.value,
         wandb=wandb,
     )
-    result = {"out": str(out), "seconds": trained.seconds, "metrics": trained.metrics}
-    finish(result, f"{trained_text(trained.metrics)}\ncheckpoint of release 1 -> {out}", as_json)
+    release = before + 1
+    result = {
+        "out": str(out),
+        "release": release,
+        "seconds": trained.seconds,
+        "metrics": trained.metrics,
+    }
+    text = f"{trained_text(trained.metrics)}\ncheckpoint of release {release} -> {out}"
+    finish(result, text, as_json)
 
 
 def evaluate(
@@ -200,7 +215,7 @@ def retrain(
     """
     check_folder(out)
     is_built = bundle is not None and _is_built(bundle, out)
-    _check_bundle_options(None if is_built else bundle, encoder_of)
+    check_bundle_options(None if is_built else bundle, encoder_of)
     tables = read_options(columns, drop_incomplete, time_format)
     if items is not None:
         from sanderling_trainer.data.tables import read_items
@@ -258,14 +273,6 @@ def _is_built(bundle: Path, checkpoint: Path) -> bool:
     found = manifest.read(bundle)
     made = found.release, found.lineage.data_sha256
     return made == (settings["release"], settings["data_sha256"])
-
-
-def _check_bundle_options(bundle: Path | None, encoder_of: Path | None) -> None:
-    """Raise `OSError` or `BundleError` where the bundle could not be built after the training."""
-    if bundle is not None:
-        check_new(bundle)
-    if encoder_of is not None:
-        manifest.read(encoder_of)
 
 
 def _retrained(done: RetrainResult, out: Path) -> str:

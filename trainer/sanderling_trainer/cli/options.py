@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from sanderling.bundle.manifest import APP_NAME
-from sanderling.cli.options import finite
+from sanderling.cli.options import check_new, finite
 from sanderling_trainer.policy.model.device import Device
 
 
@@ -21,9 +21,9 @@ def finite_or_none(value: float | None) -> float | None:
     return None if value is None else finite(value)
 
 
-def app_name_checked(name: str) -> str:
+def app_name_checked(name: str | None) -> str | None:
     """Check the name of an app, which every bundle states, and return it unchanged: a callback."""
-    if re.fullmatch(APP_NAME, name) is None:
+    if name is not None and re.fullmatch(APP_NAME, name) is None:
         raise typer.BadParameter(
             "expected 1 to 64 small letters, digits, dots, hyphens or underscores, beginning with"
             f" a letter or digit, found {name!r:.100}"
@@ -68,8 +68,15 @@ LaterLog = Annotated[
     str, typer.Option(help="The later log: user_id, item_id, timestamp, optional reward.")
 ]
 AppName = Annotated[
-    str,
-    typer.Option(callback=app_name_checked, help="Name of the app that the bundle will be for."),
+    str | None,
+    typer.Option(
+        callback=app_name_checked,
+        help="Name of the app that the bundle will be for. [default: app]",
+    ),
+]
+Parent = Annotated[
+    Path | None,
+    typer.Option(help="Checkpoint of the release before, whose number and app go on."),
 ]
 LanguageModelOption = Annotated[
     str, typer.Option(help="Hugging Face id or folder; minilm comes with the trainer.")
@@ -172,3 +179,13 @@ def check_extras(wanted: Mapping[str, bool]) -> None:
             raise ModuleNotFoundError(
                 f"--{extra} needs the package {package}: pip install 'sanderling-trainer[{extra}]'"
             )
+
+
+def check_bundle_options(bundle: Path | None, encoder_of: Path | None) -> None:
+    """Raise `OSError` or `BundleError` where the bundle could not be built after the training."""
+    if bundle is not None:
+        check_new(bundle)
+    if encoder_of is not None:
+        from sanderling.bundle.reader import Bundle
+
+        Bundle.open(encoder_of, verify=True)
