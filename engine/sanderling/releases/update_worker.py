@@ -70,6 +70,7 @@ def main() -> None:
     os.dup2(devnull, 1)
     os.dup2(devnull, 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.umask(0o077)  # all that an update writes lies in the engine's state folder
 
     request = msgspec.json.decode(sys.stdin.buffer.read(), type=UpdateRequest)
     try:
