@@ -68,17 +68,7 @@ def read(folder: Path) -> Checkpoint:
     Raises `FileNotFoundError` naming the missing files, and `CheckpointError` where a file cannot
     be read.
     """
-    missing = [
-        name
-        for name in ("encoder", "policy.safetensors", "config.json", "items.parquet")
-        if not (folder / name).exists()
-    ]
-    if missing:
-        raise FileNotFoundError(
-            f"{folder}: expected a policy checkpoint, found no {', '.join(missing)};"
-            " give the folder that `sanderling train` wrote"
-        )
-
+    check_complete(folder)
     with readable(folder):
         table = pq.read_table(folder / "items.parquet").to_pydict()
         records = [
@@ -92,6 +82,33 @@ def read(folder: Path) -> Checkpoint:
             table["text"],
             records,
         )
+
+
+def check_complete(folder: Path) -> None:
+    """Raise `FileNotFoundError` naming the files of a checkpoint that a folder has not."""
+    files = ("encoder", "policy.safetensors", "config.json", "items.parquet")
+    missing = [name for name in files if not (folder / name).exists()]
+    if missing:
+        raise FileNotFoundError(
+            f"{folder}: expected a policy checkpoint, found no {', '.join(missing)};"
+            " give the folder that `sanderling train` wrote"
+        )
+
+
+def read_lineage(folder: Path) -> tuple[str, int]:
+    """Return a checkpoint's app and release number, without reading its tensors.
+
+    Raises `FileNotFoundError` and `CheckpointError` as `read` does.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{folder}: expected a policy checkpoint, found no config.json;"
+            " give the folder that `sanderling train` wrote"
+        )
+    with readable(folder):
+        settings = json.loads(path.read_bytes())
+        return str(settings["app"]), int(settings["release"])
 
 
 @contextmanager

@@ -134,6 +134,19 @@ def test_randomized_rewards_give_the_same_loss_on_average():
     assert 0.75 * found_losses[0] + 0.25 * found_losses[1] == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_catalog_that_is_sampled_learns_from_batches_without_decisions():
+    """Above `full_softmax` the gradient of such a batch is sparse, and the residuals move."""
+    config = replace(SMALL, full_softmax=ITEMS - 1, negatives=4, batch_events=6)
+    rng = np.random.default_rng(0)
+    found = [history(rng, 5) for _ in range(4)]
+    log = decisions_of(np.array([0]), np.array([[1, 2, 3]]), np.array([[1.0, -1.0, -1.0]]))
+    policy = network()
+    before = policy.residual.detach().clone()
+    click_regression(TrainingContext(policy, found, config, repeats=True), log)
+    moved = (policy.residual != before).any(dim=1).detach().numpy()
+    assert moved[np.unique(np.concatenate([each.items for each in found]))].all()
+
+
 def biased_log(seed: int, m: int = 3000) -> tuple[list[History], Decisions, np.ndarray]:
     """Return slates that mostly show the items with the fewest clicks, on top of the slate."""
     rng = np.random.default_rng(seed)

@@ -32,7 +32,7 @@ from sanderling_trainer.policy.training.context import TrainingContext
 from sanderling_trainer.policy.training.objectives import CrossEntropy
 from sanderling_trainer.policy.training.optimizer import RowAdamW
 from sanderling_trainer.policy.training.sampled_softmax import Proposal
-from sanderling_trainer.policy.training.warm_start import warm_start
+from sanderling_trainer.policy.training.warm_start import warm_start, warm_start_objective
 
 pytestmark = pytest.mark.lab
 
@@ -86,19 +86,29 @@ def gradient(made: PolicyNetwork, loss: torch.Tensor) -> dict[str, torch.Tensor]
     }
 
 
-@pytest.mark.parametrize("repeats", [True, False])
-@pytest.mark.parametrize("with_popularity", [True, False])
-def test_with_every_item_drawn_once_the_sampled_softmax_is_the_full_one(repeats, with_popularity):
-    """With q uniform and all items as candidates loss and gradients equal those
-    of the full softmax.
-    """
-    made, config = network().eval(), replace(SMALL, negatives=ITEMS)
+def popularity_table() -> PopularityTable:
     popularity = PopularityHistory.of(
         np.arange(30), np.arange(30) % 7, np.arange(30) * DAY // 2, ITEMS
     )
-    table = PopularityTable(popularity, CPU) if with_popularity else None
+    return PopularityTable(popularity, CPU)
+
+
+@pytest.mark.parametrize("repeats", [True, False])
+@pytest.mark.parametrize("with_popularity", [True, False])
+@pytest.mark.parametrize("visit_hours", [0.0, 30.0])
+def test_with_every_item_drawn_once_the_sampled_softmax_is_the_full_one(
+    repeats, with_popularity, visit_hours
+):
+    """With q uniform and all items drawn, loss and gradients equal those of the full softmax, for
+    points of one target and of several.
+    """
+    made = network().eval()
+    config = replace(SMALL, negatives=ITEMS, visit_hours=visit_hours)
+    table = popularity_table() if with_popularity else None
     context = TrainingContext(made, histories(), config, repeats)
+    most = 0
     for batch, targets in training_batches(context, context.histories, None):
+        most = max(most, int(targets.point.bincount().max()))
         uniform = Proposal.of(np.zeros(ITEMS, np.int64), CPU, uniform=1.0)
         everything = Everything(uniform.log_q, uniform.cumulative)
         whole = CrossEntropy(context, table)(batch, targets)
@@ -108,6 +118,7 @@ def test_with_every_item_drawn_once_the_sampled_softmax_is_the_full_one(repeats,
         assert expected.keys() == found.keys()
         for name in expected:
             torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-5, msg=name)
+    assert (most > 1) == (visit_hours > 0)
 
 
 def test_the_corrected_sample_estimates_the_partition_function_without_bias():
@@ -124,6 +135,14 @@ def test_the_corrected_sample_estimates_the_partition_function_without_bias():
     error = np.std(values) / math.sqrt(len(values))
     assert abs(np.mean(values) - scores.exp().sum().item()) < 4 * error
     assert error < 0.02 * scores.exp().sum().item()
+
+
+@pytest.mark.parametrize(("items", "is_sampled"), [(5_000, False), (5_001, True)])
+def test_catalogs_up_to_the_default_size_are_scored_in_full(items, is_sampled):
+    """The default samples above 5,000 items."""
+    context = TrainingContext(network(Config(dim=8), items), histories(), Config(dim=8), True)
+    objective = warm_start_objective(context, InMemory(context, context.histories))
+    assert (objective.proposal is not None) == is_sampled
 
 
 def test_draws_follow_the_proposal():
@@ -189,6 +208,19 @@ def test_a_step_on_rows_is_the_step_on_the_whole_table():
     )
     steps[0].step()
     assert (rows != before).any(1).tolist() == [False, False, True, False, False, False]
+
+
+def test_draws_repeat_by_seed():
+    """Two losses with the same seed are equal bit for bit, those with another seed are not."""
+    made = network(items=2000).eval()
+    context = TrainingContext(made, histories(4, 6), SMALL, repeats=False)
+    ((batch, targets),) = training_batches(context, context.histories, None)
+    proposal = Proposal.of(np.ones(2000), CPU)
+    losses = [
+        CrossEntropy(context, proposal=proposal.fixed(seed))(batch, targets).item()
+        for seed in (0, 0, 1)
+    ]
+    assert losses[0] == losses[1] != losses[2]
 
 
 def test_a_large_catalog_is_learned_by_rows_and_resumes_bit_for_bit(tmp_path):

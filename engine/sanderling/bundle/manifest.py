@@ -18,6 +18,7 @@ MAX_MANIFEST_BYTES = 1024 * 1024
 MAX_POOL = 10_000
 MAX_ID = 512
 """Characters of an item's id, at most: events take no longer ones."""
+APP_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 FILES = (
     "encoder.onnx",
     "tokenizer.json",
@@ -110,7 +111,7 @@ class Lineage(_Strict, frozen=True):
 class Manifest(_Strict, frozen=True):
     """The content of manifest.json."""
 
-    app: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    app: Annotated[str, msgspec.Meta(pattern=APP_NAME)]
     """Whose bundle it is."""
 
     release: Positive

@@ -18,6 +18,7 @@ import typer
 from sanderling.cli.options import Json
 from sanderling.cli.output import finish, note
 from sanderling.runtime.clock import SystemClock
+from sanderling_trainer.cli import canary
 from sanderling_trainer.cli.options import Keys, Repository, RootKeys, finite_or_none
 
 if TYPE_CHECKING:
@@ -61,6 +62,9 @@ app = typer.Typer(
         "Example: sanderling release status --repository repo/ --keys keys/"
     ),
 )
+
+app.command()(canary.canary)
+app.command()(canary.again)
 
 
 @app.command()

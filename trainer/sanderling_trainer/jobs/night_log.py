@@ -63,11 +63,7 @@ def read_night(events: str, vocabulary: Vocabulary, times: PossibleTimes) -> Nig
 
     Raises `FileNotFoundError` where a folder is missing, `EventError` where a file is damaged.
     """
-    if "://" not in events and not Path(events).is_dir():
-        raise FileNotFoundError(
-            f"{events}: expected the folder that `sanderling collect` writes to, found none;"
-            " check --events"
-        )
+    check_events(events)
     known = KnownHistory.of(history_files.read(open_store(events, JOB_TIMEOUT)))
     summary = LogSummary()
     last_seq: dict[str, int] = {}
@@ -98,6 +94,15 @@ def _shown(log: EventLog) -> set[str]:
         event for events in log.events.values() for event in events if isinstance(event, Decision)
     )
     return {slot.item for decision in decisions for slot in decision.slate}
+
+
+def check_events(events: str) -> None:
+    """Raise `FileNotFoundError` where a local store is missing."""
+    if "://" not in events and not Path(events).is_dir():
+        raise FileNotFoundError(
+            f"{events}: expected the folder that `sanderling collect` writes to, found none;"
+            " check --events"
+        )
 
 
 def remember(store: ObjectStore, clock: Clock, rows: pa.Table) -> None:

@@ -79,7 +79,7 @@ class Config:
     accumulate: int = 1
     """Batches whose gradients make one step."""
 
-    full_softmax: int = 100_000
+    full_softmax: int = 5_000
     """The largest catalog that the warm start scores in full; a larger one is sampled."""
 
     negatives: int = 1024

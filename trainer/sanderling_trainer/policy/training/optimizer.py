@@ -90,6 +90,7 @@ class Optimizer:
             if all(parameter is not table for table in sparse)
         ]
         rate, decay = schedule.learning_rate, schedule.weight_decay
+        self._dense = dense
         self._parts: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(dense, rate, weight_decay=decay)
         ]
@@ -110,6 +111,12 @@ class Optimizer:
         """Step with the gradients added so far, if any; an epoch ends with this."""
         if self._accumulated == 0:
             return
+
+        # AdamW takes no sparse gradient, which a sampled softmax gives a table that it is to move
+        # as a whole.
+        for parameter in self._dense:
+            if parameter.grad is not None and parameter.grad.is_sparse:
+                parameter.grad = parameter.grad.to_dense()
 
         distributed.average_gradients(self._network.parameters())
         _clip(self._network.parameters())
