@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.environments import interpreter_of
-from sanderling_trainer.policy.model.language_model import MINILM, resolve
+from sanderling_trainer.policy.model.language_model_files import MINILM, resolve
 
 PACKAGES = ["model2vec[distill]", "scikit-learn", "fastembed", "onnx-ir"]
 

@@ -30,7 +30,7 @@ from sanderling_quantize.encoders.int8_search import feed
 from sanderling_quantize.encoders.pooling import mean_pool, unit
 from sanderling_quantize.encoders.teacher import Teacher
 from sanderling_quantize.encoders.tokenization import Tokens
-from sanderling_trainer.policy.model.language_model import MINILM, resolve
+from sanderling_trainer.policy.model.language_model_files import MINILM, resolve
 
 
 class Pooled(nn.Module):

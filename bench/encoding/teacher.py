@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from sanderling_quantize.encoders.teacher import Teacher
-from sanderling_trainer.policy.model.language_model import MINILM, resolve
+from sanderling_trainer.policy.model.language_model_files import MINILM, resolve
 
 MAX_TOKENS = 64
 

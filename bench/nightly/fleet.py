@@ -58,17 +58,22 @@ class Fleet:
     def __init__(self, people: Population, seed: int) -> None:
         self.people = people
         self._rng = np.random.default_rng(seed)
+        known = max(people.users, int(people.user.max()) + 1)
         order = np.argsort(people.user, kind="stable")
-        bounds = np.searchsorted(people.user[order], np.arange(1, people.users))
+        bounds = np.searchsorted(people.user[order], np.arange(1, known))
         self._items = [people.item[rows].tolist() for rows in np.split(order, bounds)]
         self._times = [people.time[rows].tolist() for rows in np.split(order, bounds)]
         self._kinds = [[PURCHASE] * len(items) for items in self._items]
         self._had = np.zeros((people.users, people.items), np.bool_)
-        self._had[people.user, people.item] = True
+        takes_part = people.user < people.users
+        self._had[people.user[takes_part], people.item[takes_part]] = True
         self._decisions: list[Decisions] = []
 
     def histories(self) -> list[History]:
-        """Return what each user did so far; user u has install u."""
+        """Return what each user did so far; user u of the population has install u.
+
+        Those after them are the shop's other users, who have none.
+        """
         return [
             History(
                 items=np.array(items, np.int64),
@@ -77,7 +82,7 @@ class Fleet:
                 contexts=np.full(len(items), -1),
                 is_validation=np.zeros(len(items), np.bool_),
                 times=np.array(times, np.int64),
-                install=user,
+                install=user if user < self.people.users else -1,
                 is_response=np.array(kinds, np.int64) == CLICK,
             )
             for user, (items, kinds, times) in enumerate(
@@ -100,7 +105,7 @@ class Fleet:
         born = people.born(number)
         known = min(len(release.catalog), born)
         newcomers = np.flatnonzero(release.exposure.newcomers[:known])
-        state = _States(release.network, self.histories())
+        state = _States(release.network, self.histories()[: people.users])
 
         is_new = np.zeros(people.items, np.bool_)
         is_new[people.born(max(0, number - NEW_NIGHTS)) : born] = True
@@ -160,7 +165,7 @@ class Fleet:
     ) -> None:
         m = len(decided)
         columns = vars(decided) | {
-            "position": np.array([len(items) for items in self._items], np.int64),
+            "position": np.array([len(items) for items in self._items[:m]], np.int64),
             "reward": np.where(clicks, 1.0, -1.0).astype(np.float32),
             "time": np.full(m, now),
             "release": np.full(m, release.metadata.release),

@@ -154,7 +154,8 @@ def by_truth(context: TrainingContext, decisions: Decisions, fleet: Fleet, night
     network = context.network
     n = len(network.bias)
     truth = torch.from_numpy(fleet.people.attraction(night + 1)[:, :n]).float()
-    parts = list(batches(context.histories_in_memory, context.config.batch_events, truth.device))
+    users = context.histories_in_memory[: len(truth)]
+    parts = list(batches(users, context.config.batch_events, truth.device))
     optimizer = Optimizer(network, Schedule(TRUTH_RATE, 0.0, TRUTH_EPOCHS, len(parts)))
     scale = torch.nn.Parameter(torch.ones(()))
     offset = torch.nn.Parameter(torch.tensor(-4.0))

@@ -98,10 +98,10 @@ class Engine(EngineParts):
         """Return a slate of at most k items for a user, known or not.
 
         `context` is any text about the user's situation. `exclude` holds ids not to show, or items
-        of a slate; unknown ids are ignored. `at_most` caps how many items may share a value of an
-        attribute, each value of a list counting: `{"author": 2}`. Caps apply to the whole pool from
-        which exploration draws; the first use of an attribute reads the whole catalog (see
-        `warm_up`).
+        of a slate; unknown ids are ignored. Where one would have been in the pool, the decision's
+        event names the pool. `at_most` caps how many items may share a value of an attribute, each
+        value of a list counting: `{"author": 2}`. Caps apply to the whole pool from which
+        exploration draws; the first use of an attribute reads the whole catalog (see `warm_up`).
         `greedy` turns exploration off for this slate.
 
         The slate is shorter than k where fewer items are eligible, or where ids of more than 66

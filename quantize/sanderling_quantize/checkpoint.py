@@ -94,6 +94,22 @@ def read(folder: Path) -> Checkpoint:
         )
 
 
+def read_lineage(folder: Path) -> tuple[str, int]:
+    """Return a checkpoint's app and release number, without reading its tensors.
+
+    Raises `FileNotFoundError` and `CheckpointError` as `read` does.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{folder}: expected a policy checkpoint, found no config.json;"
+            " give the folder that `sanderling train` wrote"
+        )
+    with readable(folder):
+        settings = json.loads(path.read_bytes())
+        return str(settings["app"]), int(settings["release"])
+
+
 @contextmanager
 def readable(folder: Path) -> Iterator[None]:
     """Turn what the readers of JSON, Parquet and tensors raise into `CheckpointError`."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sanderling.cli.options import Json, Seed, check_creatable
+from sanderling.cli.options import Json, Seed, check_new
 from sanderling.cli.output import finish
 from sanderling.errors import TableError
 
@@ -75,13 +75,17 @@ def quantize(
 
     Example: sanderling quantize checkpoint/ --out bundle/
     """
-    check_creatable(out)
+    check_new(out)
     texts = _lines(corpus) if corpus else ()
 
+    from sanderling.bundle.reader import Bundle
     from sanderling_quantize import gate
     from sanderling_quantize.build_bundle import GateError, build
     from sanderling_quantize.encoders.build_encoder import Encoding
 
+    for bundle in (encoder_of, previous):
+        if bundle is not None:
+            Bundle.open(bundle, verify=True)
     encoding = Encoding(encoder.value, steps, target.value, texts, seed=seed)
     try:
         built = build(checkpoint, out, encoding=encoding, encoder_of=encoder_of, previous=previous)

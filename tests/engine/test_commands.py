@@ -16,7 +16,7 @@ LOG = [
     ("007", "item-3", "1", "1"),
     ("anna", "item-5", "3", "-1"),
     ("anna", "item-4", "2", "1"),
-    ("anna", "item-9", "4.5", ""),
+    ("anna", "item-9", "4.5", "0.5"),
 ]
 
 
@@ -80,7 +80,7 @@ def test_bad_rows_are_named(tmp_path, row, column):
     write_log(tmp_path / "log.csv", [LOG[0], row])
     done = recommend(tmp_path)
     assert done.returncode == 1
-    assert "log.csv: row 2: column " + column in done.stderr
+    assert f"log.csv, row 2, column `{column}`: expected " in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "slates.csv").exists()
 
@@ -186,7 +186,7 @@ def test_an_invalid_id_is_named_with_its_row(tmp_path):
     write_log(tmp_path / "log.csv", [LOG[0], ("anna", "x" * 600, "1", "1")])
     done = recommend(tmp_path)
     assert done.returncode == 1
-    assert "log.csv: row 2: item: expected 1 to 512 characters, found 600" in done.stderr
+    assert "log.csv, row 2, column `item_id`: expected an item id of 1 to 512" in done.stderr
     assert "Traceback" not in done.stderr
 
 

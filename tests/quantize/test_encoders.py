@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sanderling_quantize.encoders import embedding_codes, student_init, text_augmentation
+from sanderling_quantize.encoders.architecture import BERT_LIKE, check_architecture
 from sanderling_quantize.encoders.build_encoder import Encoding, build_encoder
 from sanderling_quantize.encoders.distil import distil
 from sanderling_quantize.encoders.export import check_operators, export
@@ -115,12 +116,31 @@ def test_layers_are_spread(count, layers, kept):
     assert student_init.spread_layers(count, layers) == kept
 
 
-def test_another_architecture_is_refused():
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "mpnet"},
+        {"model_type": "t5", "hidden_act": "gelu"},
+        {"model_type": "bert", "hidden_act": "relu"},
+        {"model_type": "bert", "position_embedding_type": "relative_key"},
+        {},
+    ],
+)
+def test_another_architecture_is_refused(config):
     """A model that is not built like BERT is named in one sentence."""
     with pytest.raises(
-        ValueError, match=r"expected a language model of the kinds bert, .*found Linear"
+        ValueError, match=r"mine: expected a language model of the kinds bert, .*found"
     ):
-        student_init.check_architecture(torch.nn.Linear(2, 2))
+        check_architecture(config, "mine")
+
+
+@pytest.mark.parametrize("model_type", BERT_LIKE)
+def test_architectures_like_bert_are_taken(model_type):
+    """The kinds that are named pass, with what BERT has where the configuration says nothing."""
+    check_architecture({"model_type": model_type}, "mine")
+    check_architecture(
+        {"model_type": model_type, "hidden_act": "gelu", "position_embedding_type": "absolute"}, "x"
+    )
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([2, 4]))

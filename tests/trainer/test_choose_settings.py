@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from sanderling_quantize.checkpoint import read_lineage
 from sanderling_trainer.cli.choice_table import trained_text
 from sanderling_trainer.data.popularity import DAY
 from sanderling_trainer.data.tables import Interactions, read_catalog, read_interactions
@@ -297,6 +298,19 @@ def test_what_ships_has_seen_the_whole_log(world):
         ends[refit] = checkpoint.load(out).metadata.log_to
     assert ends[True] == log.time.max()
     assert ends[False] == cut_after(log, 0.8, 1.0).now
+
+
+def test_a_parent_numbers_releases_on(world, tmp_path):
+    """Trained with a parent, a checkpoint has the next number; the first one is release 1."""
+    _, catalog, log, config = world
+    numbers = {}
+    for parent in (0, 4):
+        out = tmp_path / str(parent)
+        train(catalog, log, out, config, app="t", choose=(), holdout=0, parent=parent)
+        metadata = checkpoint.load(out).metadata
+        numbers[parent] = (metadata.release, metadata.parent)
+    assert numbers == {0: (1, 0), 4: (5, 4)}
+    assert read_lineage(tmp_path / "4") == ("t", 5)
 
 
 def test_metrics_and_checkpoint_hold_the_choice(world):

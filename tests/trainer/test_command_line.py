@@ -139,7 +139,7 @@ train --items items.csv --interactions log.csv --out c --language-model bundle
 train --items items.csv --interactions log.csv --out log.csv/c
     log.csv/c: expected a folder above it
 train --items none.csv --interactions log.csv --out c
-    none.csv: expected a file, found nothing
+    none.csv: expected a file or a folder, found nothing
 quantize bundle --out b
     bundle: expected a policy checkpoint, found no encoder
 quantize damaged --out b
@@ -153,9 +153,25 @@ gate bundle --checkpoint damaged
 retrain --events e --checkpoint damaged --out n
     damaged: expected a policy checkpoint
 retrain --events e --checkpoint damaged --out n --bundle bundle
-    bundle: expected no such folder yet
+    bundle: expected nothing there yet
 retrain --events e --checkpoint damaged --out n --encoder-of keys
     expected a bundle
+retrain --events e --checkpoint damaged --out n --encoder-of rotten
+    items.safetensors
+quantize damaged --out bundle
+    bundle: expected nothing there yet
+quantize damaged --out b --encoder-of keys
+    expected a bundle
+quantize damaged --out b --previous rotten
+    items.safetensors
+train --items items.csv --interactions log.csv --out c --parent keys
+    keys: expected a policy checkpoint, found no config.json
+train --items items.csv --interactions log.csv --out c --parent damaged
+    damaged: expected a policy checkpoint, found files that cannot be read
+train --items items.csv --interactions log.csv --out trained --parent trained
+    trained: expected another folder than --parent's
+train --items items.csv --interactions log.csv --out c --parent trained --app radio
+    trained: expected a checkpoint of the app radio, found one of shop
 evaluate --slates log.csv --interactions log.csv
     log.csv: expected the columns user_id, rank
 report --summary log.csv --out r.html
@@ -201,6 +217,10 @@ def test_a_mistake_ends_in_one_line(shop: Path, shell: Shell, arguments: str, me
     Path("damaged/encoder").mkdir(parents=True)
     for name in ("policy.safetensors", "config.json", "items.parquet"):
         Path("damaged", name).write_bytes(b"not that")
+    Path("trained").mkdir()
+    Path("trained/config.json").write_text('{"app": "shop", "release": 4}')
+    write_bundle(Path("rotten"), release=1)
+    Path("rotten/items.safetensors").write_bytes(b"rotten")
     Path("latin1.txt").write_bytes("lamp\ncaf\u00e9 chair\n".encode("latin-1"))
     Path("list.json").write_text("[]")
     Path("other.json").write_text('{"nights": [{"difference": 3}]}')
@@ -252,6 +272,18 @@ def test_a_port_in_use_is_named(shop: Path, shell: Shell) -> None:
     assert err.startswith(
         f"sanderling: 127.0.0.1 port {port}: expected an address to listen on: Address already in"
     )
+
+
+def test_collect_says_where_it_serves(
+    shop: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line on stderr names address and store before the first request."""
+    monkeypatch.setattr("sanderling_trainer.collector.server.serve", lambda *arguments: None)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    collect = ("collect", "--store", "events", "--port", port)
+    _, _, err = shell.run(*collect)
+    assert err == (f"serving http://127.0.0.1:{port}, segments go to events; stop with Ctrl-C\n")
 
 
 def rollout_of(release: int) -> Any:

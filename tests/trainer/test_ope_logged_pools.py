@@ -224,6 +224,20 @@ def test_what_the_candidate_brings_into_its_pool_is_bounded_not_ignored():
     assert (is_excluded & in_pool).mean() < 0.02
 
 
+def test_the_logged_order_is_kept_and_unknown_items_take_no_place():
+    """What devices ranked first is their own order, whatever the float network says; items that the
+    catalog lacks leave the end of the pool empty, and nothing below it moves up."""
+    one = night()
+    some = one.decisions.take(np.arange(4))
+    pools = some.logged_pools(np.arange(4)).astype(np.int32)
+    rows = [pools[0], pools[1, ::-1], pools[2, 3:], np.empty(0, np.int32)]
+    some = replace(some, pool_items=np.array([row.tobytes() for row in rows], np.object_))
+    found = orders_of(one.active, one.active, some).logged_items
+    for at, row in enumerate(rows[:3]):
+        assert found[at].tolist() == row.tolist() + [-1] * (POOL - len(row))
+    assert (found[3] >= 0).all()
+
+
 def test_hidden_items_equal_a_loop():
     """With and without logged pools, and whether or not users come back to items."""
     one = night()
@@ -231,6 +245,8 @@ def test_hidden_items_equal_a_loop():
     pools = some.pool_items.copy()
     pools[::3] = b""
     pools[1] = np.frombuffer(pools[1], np.int32)[3:9].tobytes()
+    # An app may show again what a user had.
+    pools[2] = one.active.histories[some.history[2]].items[:2].astype(np.int32).tobytes()
     some = replace(some, pool_items=pools)
     scores = scores_of(one.active)
     for repeats in (False, True):

@@ -152,9 +152,14 @@ def test_sums_by_unit_add_up_and_blocks_change_nothing(monkeypatch):
         np.testing.assert_allclose(one.sum(axis=0), other[0])
 
 
-def test_unsupported_slots_and_clicks_equal_loops():
-    """What the log never shows is counted by slot and by the model's clicks there."""
-    sample, orders, _ = enumerated(6)
+@pytest.mark.parametrize("unknown", [False, True])
+@pytest.mark.parametrize("seed", [6, 7, 8])
+def test_unsupported_slots_and_clicks_equal_loops(seed, unknown):
+    """What the log never shows is counted by slot and by the model's clicks there, where the lab
+    lacks an item of the logged pool, too."""
+    sample, orders, _ = enumerated(seed)
+    if unknown:
+        orders.logged_items[orders.logged_items == ITEMS - 1] = -1
     sums = sums_of(sample, orders)
     effects = model_of(1).item_effect[0]
     known = set(orders.logged_items[0].tolist())

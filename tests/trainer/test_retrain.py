@@ -341,7 +341,7 @@ def test_a_rerun_builds_a_missing_bundle_and_keeps_a_finished_one(shop, shell, m
     manifest = json.loads((folder / "bundle" / "manifest.json").read_text())
     status, _, err = shell.run(*command)
     assert status == 1
-    assert "expected no such folder yet" in err
+    assert "expected nothing there yet" in err
     manifest["lineage"]["data_sha256"] = settings["data_sha256"]
     (folder / "bundle" / "manifest.json").write_text(json.dumps(manifest))
     shell.json(*command)

@@ -382,6 +382,16 @@ def test_a_population_remembers_first_events_with_items_that_exist():
     assert people.time.max() < people.first_day * 86_400
 
 
+def test_a_population_knows_what_other_users_of_the_log_did():
+    """Users from u on take no part, and have the events that they have in the whole log."""
+    part, whole = population(users=20), population(users=1000)
+    assert part.users == 20
+    assert len(part.user) == len(whole.user)
+    counts = [np.sort(np.bincount(each.user)) for each in (part, whole)]
+    assert np.array_equal(*counts)
+    assert np.array_equal(part.item, whole.item)
+
+
 def test_items_of_a_population_keep_their_texts():
     """`original_item` names the row of the log whose text an item has."""
     people = population()

@@ -16,6 +16,7 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 1024 * 1024
 MAX_POOL = 10_000
+APP_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 FILES = (
     "encoder.onnx",
     "tokenizer.json",
@@ -108,7 +109,7 @@ class Lineage(_Strict, frozen=True):
 class Manifest(_Strict, frozen=True):
     """The content of manifest.json."""
 
-    app: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    app: Annotated[str, msgspec.Meta(pattern=APP_NAME)]
     """Whose bundle it is."""
 
     release: Positive

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import io
-import math
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
 import typer
 
+from sanderling.bundle import manifest
 from sanderling.cli import tables
 from sanderling.cli.doctor import examine
-from sanderling.cli.options import Json
+from sanderling.cli.options import (
+    ColumnNames,
+    DropIncomplete,
+    Json,
+    TimeFormat,
+    read_options,
+)
 from sanderling.cli.output import finish, is_quiet
 from sanderling.engine import Engine
-from sanderling.errors import EventError, TableError
 from sanderling.events import schema as wire
 
 SLATE_COLUMNS = ("user_id", "rank", "item_id", "score")
@@ -24,33 +29,38 @@ SLATE_COLUMNS = ("user_id", "rank", "item_id", "score")
 def recommend(
     bundle: Annotated[Path, typer.Option(help="Folder of the bundle.")],
     interactions: Annotated[
-        Path,
-        typer.Option(
-            help="Log: user_id, item_id, timestamp, optional reward and kind; .parquet or .csv."
-        ),
+        str,
+        typer.Option(help="Log: user_id, item_id, timestamp, optional reward and kind."),
     ],
     out: Annotated[Path, typer.Option(help="File for the slates: .parquet or .csv.")],
     k: Annotated[int, typer.Option(min=1, max=1000, help="Items on a slate.")] = 10,
     keep_seen: Annotated[
         bool, typer.Option("--keep-seen", help="Also recommend items of the user's own history.")
     ] = False,
+    columns: ColumnNames = None,
+    drop_incomplete: DropIncomplete = False,
+    time_format: TimeFormat = None,
     as_json: Json = False,
 ) -> None:
     """Replay a log through the engine and write one greedy slate per user (user_id, rank, item_id,
-    score).
+    score). The log is .csv or .csv.gz, with the trainer also .parquet, a folder or a URL.
 
     Example: sanderling recommend --bundle bundle/ --interactions log.parquet --out slates.parquet
     """
     tables.check_output(out)
-    histories = _histories(interactions)
+    manifest.read(bundle)  # a folder without a bundle is named before the log is read
+    log = tables.read_log(interactions, read_options(columns, drop_incomplete, time_format))
+    histories: dict[str, list[tuple[str, str]]] = {}
+    for user, item, kind in zip(log.users, log.items, log.kinds, strict=True):
+        histories.setdefault(user, []).append((item, kind))
     slates: list[dict[str, Any]] = []
 
     with Engine.open(bundle) as engine, _progress(histories.items()) as bar:
         for user, events in bar:
-            for event in sorted(events, key=lambda event: event.time):
-                _observe(engine, interactions, user, event)
+            for item, kind in events:
+                engine.observe(user, item, kind)
 
-            seen = () if keep_seen else [event.item for event in events]
+            seen = () if keep_seen else [item for item, _ in events]
             slates += [
                 {"user_id": user, "rank": item.slot + 1, "item_id": item.id, "score": item.score}
                 for item in engine.recommend(user, k, exclude=seen, greedy=True)
@@ -60,6 +70,7 @@ def recommend(
     result = {
         "users": len(histories),
         "rows": len(slates),
+        "left_out": log.left_out,
         "release": engine.release,
         "out": str(out),
     }
@@ -132,70 +143,6 @@ def events(
     finish(content, text, as_json, is_data=True)
 
 
-class _Event(NamedTuple):
-    """One row of a log, and its number, from 1."""
-
-    time: float
-    item: str
-    kind: str
-    row: int
-
-
-def _observe(engine: Engine, path: Path, user: str, event: _Event) -> None:
-    """Let the engine observe an event; raise `TableError` with the row where it rejects a value."""
-    try:
-        engine.observe(user, event.item, event.kind)
-    except (ValueError, TypeError, EventError) as error:
-        raise TableError(f"{path}: row {event.row}: {error}") from error
-
-
 def _progress(items: Any) -> Any:
     file = typer.get_text_stream("stderr") if not is_quiet() else io.StringIO()
     return typer.progressbar(items, label="recommend", file=file)
-
-
-def _histories(path: Path) -> dict[str, list[_Event]]:
-    """Return the events of each user in the order of the file."""
-    histories: dict[str, list[_Event]] = {}
-    for number, row in enumerate(tables.rows(path, ("user_id", "item_id", "timestamp")), 1):
-        event = _Event(
-            _time(path, number, row["timestamp"]),
-            str(row["item_id"]),
-            _kind(path, number, row),
-            number,
-        )
-        histories.setdefault(str(row["user_id"]), []).append(event)
-    return histories
-
-
-def _kind(path: Path, number: int, row: dict[str, Any]) -> str:
-    """Return the row's kind; without one, `like`, `dislike` or `neutral` by the reward's sign, as
-    the lab does.
-    """
-    if row.get("kind"):
-        return str(row["kind"])
-    if row.get("reward") in (None, ""):
-        return "like"
-    reward = _number(path, number, "reward", row["reward"])
-    return "like" if reward > 0 else "dislike" if reward < 0 else "neutral"
-
-
-def _time(path: Path, number: int, value: Any) -> float:
-    return (
-        value.timestamp()
-        if hasattr(value, "timestamp")
-        else _number(path, number, "timestamp", value)
-    )
-
-
-def _number(path: Path, number: int, column: str, value: Any) -> float:
-    try:
-        result = float(value)
-    except (TypeError, ValueError):
-        result = math.nan
-
-    if not math.isfinite(result):
-        raise TableError(
-            f"{path}: row {number}: column {column}: expected a number, found {value!r:.80}"
-        )
-    return result

@@ -1,37 +1,44 @@
-"""Tables on the command line: CSV always, Parquet where the trainer is installed."""
+"""Tables on the command line: CSV always; Parquet, folders and URLs with the trainer installed."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from sanderling.cli.options import check_creatable
 from sanderling.errors import TableError
+from sanderling.tables.event_log import EventLog, ReadOptions, read_csv_log
 
-READERS = "sanderling.tables"
+LAB = "sanderling.tables"
+"""The entry point `parquet` of this group is what the trainer reads and writes tables with."""
+
+CSV = (".csv", ".csv.gz")
+PARQUET = (".parquet", ".pq")
 
 
-def rows(path: Path, required: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a table; raise `TableError` naming file, row and column where a required
-    value is missing.
+def read_log(source: str, options: ReadOptions) -> EventLog:
+    """Return a log by time; raise `TableError` naming file, row and column of a bad cell.
+
+    The trainer's reader, where it is installed, gives the same values for the same file.
     """
-    source = _csv_rows(path) if path.suffix == ".csv" else _reader(path).rows(path)
-    for number, row in enumerate(source, 1):
-        for column in required:
-            if row.get(column) in (None, ""):
-                raise TableError(
-                    f"{path}: row {number}: column {column}: expected a value, found none"
-                )
-        yield row
+    lab = _lab()
+    if lab is not None:
+        log: EventLog = lab.read_log(source, options)
+        return log
+    if not source.lower().endswith(CSV):
+        raise TableError(
+            f"{source}: expected a file name ending in {' or '.join(CSV)}; convert it, or install"
+            " what reads Parquet, folders and URLs: pip install sanderling-trainer"
+        )
+    return read_csv_log(Path(source), options)
 
 
 def write(path: Path, columns: tuple[str, ...], content: list[dict[str, Any]]) -> None:
     """Write rows to a CSV or Parquet file, and make the folders above it."""
-    if path.suffix != ".csv":
-        _reader(path).write(path, content)
+    if path.suffix.lower() in PARQUET:
+        _parquet(path).write(path, content)
         return
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,8 +52,13 @@ def check_output(path: Path) -> None:
     """Raise `TableError` or `OSError` where `write` could not write to `path`: before the work
     rather than after.
     """
-    if path.suffix != ".csv":
-        _reader(path)
+    suffix = path.suffix.lower()
+    if suffix in PARQUET:
+        _parquet(path)
+    elif suffix != ".csv":
+        raise TableError(
+            f"{path}: expected a file name ending in .csv or .parquet; convert or rename it"
+        )
     if path.is_dir():
         raise TableError(
             f"{path}: expected the name of a file, found a folder; choose another name"
@@ -54,21 +66,17 @@ def check_output(path: Path) -> None:
     check_creatable(path)
 
 
-def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            yield from csv.DictReader(file)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TableError(f"{path}: expected a CSV file: {error}") from error
-
-
-def _reader(path: Path) -> Any:
-    if path.suffix != ".parquet":
+def _parquet(path: Path) -> Any:
+    lab = _lab()
+    if lab is None:
         raise TableError(
-            f"{path}: expected a file name ending in .csv or .parquet; convert or rename it"
+            f"{path}: Parquet needs the trainer: pip install sanderling-trainer, or use a .csv file"
         )
-    for point in entry_points(group=READERS, name="parquet"):
+    return lab
+
+
+def _lab() -> Any:
+    """Return the trainer's reader and writer, None where it is not installed."""
+    for point in entry_points(group=LAB, name="parquet"):
         return point.load()
-    raise TableError(
-        f"{path}: Parquet needs the trainer: pip install sanderling-trainer, or use a .csv file"
-    )
+    return None

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, S
 from tqdm import tqdm
 
 from sanderling_quantize.encoders import student_init
+from sanderling_quantize.encoders.architecture import check_architecture
 from sanderling_quantize.encoders.student import Student
 from sanderling_quantize.encoders.student_config import StudentConfig
 from sanderling_quantize.encoders.teacher import Teacher, native_bfloat16
@@ -42,7 +43,7 @@ def distil(
     A fifth of what it is trained on is drawn from the catalog's `texts` alone, the rest from all
     texts. Raises `ValueError` for a teacher that is not built like BERT.
     """
-    student_init.check_architecture(teacher.model)
+    check_architecture(teacher.model.config.to_dict(), "the checkpoint's encoder")
     config = config.limited_to(teacher.model.config)
     rng = np.random.default_rng(seed)
 

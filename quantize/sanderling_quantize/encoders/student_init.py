@@ -25,7 +25,6 @@ from sanderling_quantize.encoders.tokenization import Tokens, unpadded_batches
 # Weight of a word that no measured text has, beside the square roots of the others' counts:
 # such words occur on devices too.
 UNSEEN_WORD_WEIGHT = 0.3
-BERT_LIKE = ("bert", "roberta", "xlm-roberta", "camembert")
 
 
 @dataclass(frozen=True)
@@ -43,19 +42,6 @@ class Importance:
 
     word_counts: Tensor
     """How often each word of the vocabulary occurred, [v]."""
-
-
-def check_architecture(model: Any) -> None:
-    """Raise `ValueError` unless the language model is built like BERT."""
-    config = getattr(model, "config", None)
-    absolute = getattr(config, "position_embedding_type", "absolute") == "absolute"
-    gelu = getattr(config, "hidden_act", "") == "gelu"
-    if not (getattr(config, "model_type", "") in BERT_LIKE and gelu and absolute):
-        raise ValueError(
-            f"expected a language model of the kinds {', '.join(BERT_LIKE)},"
-            f" with absolute positions and GELU, found {type(model).__name__};"
-            " choose another language model for the policy"
-        )
 
 
 @torch.inference_mode()

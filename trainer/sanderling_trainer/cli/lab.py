@@ -15,12 +15,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sanderling.bundle import manifest
-from sanderling.cli.options import Json, Seed, check_creatable
+from sanderling.cli.options import (
+    ColumnNames,
+    DropIncomplete,
+    Json,
+    Seed,
+    TimeFormat,
+    check_file,
+    check_folder,
+    read_options,
+)
 from sanderling.cli.output import finish, note
 from sanderling.errors import TableError
 from sanderling_trainer.cli.choice_table import trained_text
+from sanderling_trainer.cli.lineage import lineage
 from sanderling_trainer.cli.options import (
+    AppName,
     Cluster,
+    CountedItems,
     DeviceOption,
     Dropout,
     EarlierLog,
@@ -30,16 +42,23 @@ from sanderling_trainer.cli.options import (
     Holdout,
     HorizonDays,
     InteractionLog,
-    Items,
+    ItemsOrLog,
     LanguageModelOption,
+    LaterLog,
     NextItems,
+    OwnItems,
+    OwnLog,
+    Parent,
     ShipAnyway,
     TeachingDays,
     VisitHours,
+    check_bundle_options,
+    check_extras,
     duration,
     seconds_of,
 )
 from sanderling_trainer.policy.model.device import Device
+from sanderling_trainer.policy.model.language_model_files import check_files
 
 if TYPE_CHECKING:
     from sanderling_trainer.jobs.retrain import RetrainResult
@@ -49,11 +68,15 @@ DAY_S = 86_400
 
 
 def train(
-    items: Items,
     interactions: InteractionLog,
     out: Annotated[Path, typer.Option(help="Folder of the policy checkpoint to write.")],
+    items: ItemsOrLog = None,
+    columns: ColumnNames = None,
+    drop_incomplete: DropIncomplete = False,
+    time_format: TimeFormat = None,
     language_model: LanguageModelOption = "minilm",
-    app: Annotated[str, typer.Option(help="Name of the app that the bundle will be for.")] = "app",
+    app: AppName = None,
+    parent: Parent = None,
     holdout: Holdout = 0.1,
     lora: Annotated[
         bool, typer.Option("--lora", help="Fine-tune the language model on the log (LoRA).")
@@ -70,19 +93,32 @@ def train(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Train a policy from two tables. What is not given is chosen on inner windows of the log.
+    """Train a policy from two tables, or from a log with texts. What is not given is chosen on
+    inner windows of the log.
+
+    It is release 1, or with --parent the one after that checkpoint's. Nothing else of the parent is
+    used.
 
     Example: sanderling train --items items.parquet --interactions log.parquet --out checkpoint/
     """
-    check_creatable(out)
+    check_folder(out)
+    check_extras({"lora": lora, "cluster": bool(cluster), "wandb": bool(wandb)})
+    check_files(language_model)
+    app_name, before = lineage(parent, app, out)
 
+    from sanderling_trainer.data.files import read_source
     from sanderling_trainer.data.tables import read_catalog, read_interactions
+
+    # Read before torch is imported, which takes seconds.
+    options = read_options(columns, drop_incomplete, time_format)
+    events = read_source(interactions)
+    catalog = read_catalog(items or events, options)
+    log = read_interactions(events, catalog, latest=int(time.time()) + DAY_S, options=options)
+
     from sanderling_trainer.policy.choose_settings import free_settings
     from sanderling_trainer.policy.model.config import Config
     from sanderling_trainer.policy.train import train as run
 
-    catalog = read_catalog(items)
-    log = read_interactions(interactions, catalog, latest=int(time.time()) + DAY_S)
     flags: dict[str, Any] = {
         "visit_hours": visit_hours,
         "horizon_days": horizon_days,
@@ -95,7 +131,8 @@ def train(
         log,
         out,
         Config(language_model=language_model, seed=seed, **given),
-        app=app,
+        app=app_name,
+        parent=before,
         holdout=holdout,
         choose=free_settings(given),
         lora=lora,
@@ -103,20 +140,24 @@ def train(
         device=device.value,
         wandb=wandb,
     )
-    result = {"out": str(out), "seconds": trained.seconds, "metrics": trained.metrics}
-    finish(result, f"{trained_text(trained.metrics)}\ncheckpoint of release 1 -> {out}", as_json)
+    release = before + 1
+    result = {
+        "out": str(out),
+        "release": release,
+        "seconds": trained.seconds,
+        "metrics": trained.metrics,
+    }
+    text = f"{trained_text(trained.metrics)}\ncheckpoint of release {release} -> {out}"
+    finish(result, text, as_json)
 
 
 def evaluate(
-    slates: Annotated[Path, typer.Option(help="Slates: user_id, rank, item_id, score.")],
-    interactions: Annotated[
-        Path, typer.Option(help="The later log: user_id, item_id, timestamp, optional reward.")
-    ],
-    items: Annotated[
-        Path | None,
-        typer.Option(help="Items, for the coverage; by default those in the two tables."),
-    ] = None,
+    slates: Annotated[str, typer.Option(help="Slates: user_id, rank, item_id, score.")],
+    interactions: LaterLog,
+    items: CountedItems = None,
     k: Annotated[int, typer.Option(min=1, max=1000, help="Cut-off rank k of the metrics.")] = 10,
+    columns: ColumnNames = None,
+    drop_incomplete: DropIncomplete = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -129,12 +170,13 @@ def evaluate(
     from sanderling_trainer.data.tables import read_catalog, read_likes, read_slates
     from sanderling_trainer.evaluation.metrics import evaluate as metrics_of
 
+    options = read_options(columns, drop_incomplete)
     shown = read_slates(slates)
-    liked = read_likes(interactions)
+    liked = read_likes(interactions, options)
     known = {item for slate in shown.values() for item in slate} | {
         item for items_liked in liked.values() for item in items_liked
     }
-    count = len(read_catalog(items)) if items else len(known)
+    count = len(read_catalog(items, options)) if items else len(known)
     metrics = metrics_of(shown, liked, k, count, np.random.default_rng(seed))
     ndcg = metrics[f"ndcg@{k}"]
     interval = f"[{ndcg['low']:.4f}, {ndcg['high']:.4f}]"
@@ -150,6 +192,9 @@ def retrain(
     out: Annotated[Path, typer.Option(help="Folder of the next checkpoint.")],
     items: NextItems = None,
     interactions: EarlierLog = None,
+    columns: ColumnNames = None,
+    drop_incomplete: DropIncomplete = False,
+    time_format: TimeFormat = None,
     days: TeachingDays = 7.0,
     bundle: Annotated[Path | None, typer.Option(help="Also build the next bundle here.")] = None,
     encoder: Annotated[Encoder, typer.Option(help="Size of the bundle's encoder.")] = Encoder.small,
@@ -168,9 +213,14 @@ def retrain(
 
     Example: sanderling retrain --events events/ --checkpoint active/ --out next/ --bundle new/
     """
-    check_creatable(out)
+    check_folder(out)
     is_built = bundle is not None and _is_built(bundle, out)
-    _check_bundle_options(None if is_built else bundle, encoder_of)
+    check_bundle_options(None if is_built else bundle, encoder_of)
+    tables = read_options(columns, drop_incomplete, time_format)
+    if items is not None:
+        from sanderling_trainer.data.tables import read_items
+
+        read_items(items, tables)  # a wrong table is named before torch is imported
 
     from sanderling_quantize.build_bundle import build
     from sanderling_quantize.encoders.build_encoder import Encoding
@@ -178,7 +228,15 @@ def retrain(
     from sanderling_trainer.jobs.retrain import NOTHING_NEW
     from sanderling_trainer.jobs.retrain import retrain as run
 
-    options = RetrainOptions(seed, items, interactions, days, ship_anyway, device.value)
+    options = RetrainOptions(
+        seed,
+        items=items,
+        interactions=interactions,
+        tables=tables,
+        days=days,
+        ship_anyway=ship_anyway,
+        device=device.value,
+    )
     done = run(events, checkpoint, out, options)
     if bundle is not None and done.written and not is_built:
         build(
@@ -215,18 +273,6 @@ def _is_built(bundle: Path, checkpoint: Path) -> bool:
     found = manifest.read(bundle)
     made = found.release, found.lineage.data_sha256
     return made == (settings["release"], settings["data_sha256"])
-
-
-def _check_bundle_options(bundle: Path | None, encoder_of: Path | None) -> None:
-    """Raise `OSError` or `BundleError` where the bundle could not be built after the training."""
-    if bundle is not None:
-        check_creatable(bundle)
-        if bundle.exists():
-            raise FileExistsError(
-                f"{bundle}: expected no such folder yet; remove it or choose another --bundle"
-            )
-    if encoder_of is not None:
-        manifest.read(encoder_of)
 
 
 def _retrained(done: RetrainResult, out: Path) -> str:
@@ -286,7 +332,7 @@ def report(
 
     Example: sanderling report --summary demo/summary.json --out report.html
     """
-    check_creatable(out)
+    check_file(out)
     content = _summary(summary)
 
     from sanderling_trainer.demo.report import table, write_report
@@ -327,10 +373,11 @@ def demo(
             help="Folder for everything that the demo makes; what it made before is replaced."
         ),
     ] = Path("demo"),
-    items: Annotated[
-        Path | None, typer.Option(help="Your items instead of MovieLens-100K.")
-    ] = None,
-    interactions: Annotated[Path | None, typer.Option(help="Your log; needs --items.")] = None,
+    items: OwnItems = None,
+    interactions: OwnLog = None,
+    columns: ColumnNames = None,
+    drop_incomplete: DropIncomplete = False,
+    time_format: TimeFormat = None,
     collector_down: Annotated[
         str,
         typer.Option(
@@ -358,6 +405,14 @@ def demo(
             f"expected both --items and --interactions, found {given} alone; add {missing}"
         )
 
+    check_folder(out)
+    tables = read_options(columns, drop_incomplete, time_format)
+    if items is not None and interactions is not None:
+        from sanderling_trainer.data.tables import read_catalog, read_interactions
+
+        # Wrong tables are named before torch is imported, and before earlier results are replaced.
+        read_interactions(interactions, read_catalog(items, tables), options=tables)
+
     from sanderling_trainer.demo.people import PeopleSettings
     from sanderling_trainer.demo.run import Demo, DemoSettings
     from sanderling_trainer.policy.model.config import Config
@@ -368,5 +423,5 @@ def demo(
         config=replace(Config(), seed=seed),
         people=PeopleSettings(seed=seed),
     )
-    finished = Demo(out, settings, note).run(items, interactions)
+    finished = Demo(out, settings, note).run(items, interactions, tables)
     finish(finished.summary, finished.text, as_json)

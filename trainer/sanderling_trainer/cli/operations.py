@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import socket
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sanderling.cli.options import Json, finite
-from sanderling.cli.output import finish
+from sanderling.cli.options import Json, check_creatable, finite
+from sanderling.cli.output import finish, note
 from sanderling.runtime.clock import SystemClock
 from sanderling_trainer.cli.options import StoreUrl
 
@@ -47,6 +48,8 @@ def collect(
 
     from sanderling_trainer.collector.server import serve
 
+    shown = f"[{host}]" if ":" in host else host
+    note(f"serving http://{shown}:{port}, segments go to {store}; stop with Ctrl-C")
     serve(store, host, port, token)
     finish({"store": store, "stopped": True}, f"stopped; segments are in {store}", as_json)
 
@@ -168,6 +171,37 @@ def rotate(
     marked = rotate_identities(store, at_most)
     text = "\n".join([*marked, f"{len(marked)} more installs will get new identities"])
     finish({"installs": marked}, text, as_json)
+
+
+def export(
+    events: Annotated[
+        str, typer.Option(help="Folder, or URL of an object store, that `collect` wrote to.")
+    ],
+    out: Annotated[Path, typer.Option(help="Parquet file to write; an earlier one is replaced.")],
+    as_json: Json = False,
+) -> None:
+    """Write what users did on their devices as a table of interactions, for `train` and
+    `recommend`. Users are pseudonyms; answers that changed no state are left out.
+
+    Example: sanderling export --events events/ --out interactions.parquet
+    """
+    check_creatable(out)
+    if out.suffix != ".parquet":
+        raise typer.BadParameter(f"expected --out to end in .parquet, found {out.name}")
+
+    from sanderling_trainer.jobs.export import export as run
+
+    done = run(events, out)
+    result = {
+        "out": str(out),
+        "rows": done.rows,
+        "users": len(done.users),
+        "cloned": sorted(done.cloned),
+    }
+    lines = [f"{done.rows} interactions of {len(done.users)} users -> {out}"]
+    if done.cloned:
+        lines.insert(0, f"left out: {len(done.cloned)} cloned installs; run `installs rotate`")
+    finish(result, "\n".join(lines), as_json)
 
 
 def compact(store: StoreUrl, as_json: Json = False) -> None:

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sanderling.cli.options import finite
+from sanderling.bundle.manifest import APP_NAME
+from sanderling.cli.options import check_new, finite
 from sanderling_trainer.policy.model.device import Device
 
 
 def finite_or_none(value: float | None) -> float | None:
     """Check an optional number and return it unchanged: a callback."""
     return None if value is None else finite(value)
+
+
+def app_name_checked(name: str | None) -> str | None:
+    """Check the name of an app, which every bundle states, and return it unchanged: a callback."""
+    if name is not None and re.fullmatch(APP_NAME, name) is None:
+        raise typer.BadParameter(
+            "expected 1 to 64 small letters, digits, dots, hyphens or underscores, beginning with"
+            f" a letter or digit, found {name!r:.100}"
+        )
+    return name
 
 
 StoreUrl = Annotated[
@@ -31,14 +44,39 @@ RootKeys = Annotated[
 ]
 EncoderOf = Annotated[Path | None, typer.Option(help="Take the encoder of this earlier bundle.")]
 
-Items = Annotated[
-    Path, typer.Option(help="Items: item_id, text, any attributes; .parquet or .csv.")
+TABLE = "file, folder or URL; Parquet, CSV or .csv.gz"
+ItemsOrLog = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Items: item_id, text, any attributes ({TABLE}). [default: those of the log]"
+    ),
+]
+OwnItems = Annotated[
+    str | None, typer.Option(help=f"Your items instead of MovieLens-100K ({TABLE}).")
+]
+OwnLog = Annotated[str | None, typer.Option(help="Your log; needs --items.")]
+CountedItems = Annotated[
+    str | None, typer.Option(help="Items, for the coverage; by default those in the two tables.")
 ]
 InteractionLog = Annotated[
-    Path,
+    str,
     typer.Option(
-        help="Log: user_id, item_id, timestamp, optional reward, kind, context; Parquet or CSV."
+        help=f"Log: user_id, item_id, timestamp, optional reward, kind, context ({TABLE})."
     ),
+]
+LaterLog = Annotated[
+    str, typer.Option(help="The later log: user_id, item_id, timestamp, optional reward.")
+]
+AppName = Annotated[
+    str | None,
+    typer.Option(
+        callback=app_name_checked,
+        help="Name of the app that the bundle will be for. [default: app]",
+    ),
+]
+Parent = Annotated[
+    Path | None,
+    typer.Option(help="Checkpoint of the release before, whose number and app go on."),
 ]
 LanguageModelOption = Annotated[
     str, typer.Option(help="Hugging Face id or folder; minilm comes with the trainer.")
@@ -91,10 +129,10 @@ Dropout = Annotated[
 ]
 
 NextItems = Annotated[
-    Path | None, typer.Option(help="The catalog from now on; by default it stays.")
+    str | None, typer.Option(help="The catalog from now on; by default it stays.")
 ]
 EarlierLog = Annotated[
-    Path | None, typer.Option(help="The log from before the devices, to learn from it again.")
+    str | None, typer.Option(help="The log from before the devices, to learn from it again.")
 ]
 TeachingDays = Annotated[
     float,
@@ -132,3 +170,22 @@ def duration(text: str) -> str:
     """Check a duration and return it unchanged: a callback."""
     seconds_of(text)
     return text
+
+
+def check_extras(wanted: Mapping[str, bool]) -> None:
+    """Raise `ModuleNotFoundError` where an option needs a package of an extra that is missing."""
+    for extra, package in (("lora", "peft"), ("cluster", "ray"), ("wandb", "wandb")):
+        if wanted[extra] and importlib.util.find_spec(package) is None:
+            raise ModuleNotFoundError(
+                f"--{extra} needs the package {package}: pip install 'sanderling-trainer[{extra}]'"
+            )
+
+
+def check_bundle_options(bundle: Path | None, encoder_of: Path | None) -> None:
+    """Raise `OSError` or `BundleError` where the bundle could not be built after the training."""
+    if bundle is not None:
+        check_new(bundle)
+    if encoder_of is not None:
+        from sanderling.bundle.reader import Bundle
+
+        Bundle.open(encoder_of, verify=True)

@@ -11,7 +11,6 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
@@ -22,15 +21,16 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sanderling.errors import TableError
+from sanderling.tables import cells
+from sanderling.tables.columns import LOG_OPTIONAL, LOG_REQUIRED, locate
 from sanderling_trainer.data.columns import Columns, catalog_rows, codes, kinds_by_sign
+from sanderling_trainer.data.files import SourceTable
 from sanderling_trainer.data.histories import History, policy_kinds
 from sanderling_trainer.data.shards import FORMAT, TYPES, Shards, shard_path
 from sanderling_trainer.data.tables import Catalog
 
 EVENTS = 2**20
 ROWS = 2**18
-REQUIRED = ("user_id", "item_id", "timestamp")
-OPTIONAL = ("reward", "kind", "context")
 
 Read = Callable[[Path, pa.Array], Iterator[pa.Table]]
 
@@ -139,19 +139,14 @@ def open_log(log: Path) -> ds.Dataset:
         names = source.schema.names
     except (pa.ArrowException, OSError) as error:
         raise TableError(f"{log}: expected Parquet, found: {error}") from error
-    missing = [name for name in REQUIRED if name not in names]
-    if missing:
-        raise TableError(
-            f"{log}: expected the columns {', '.join(REQUIRED)}, found {', '.join(names)};"
-            f" add or rename {', '.join(missing)}"
-        )
+    locate(str(log), names, LOG_REQUIRED)
     return source
 
 
 def used_columns(log: Path) -> list[str]:
     """Return the columns of a log that training reads."""
     names = open_log(log).schema.names
-    return [*REQUIRED, *(name for name in OPTIONAL if name in names)]
+    return list(locate(str(log), names, LOG_REQUIRED, LOG_OPTIONAL))
 
 
 def stream(log: Path, ids: pa.Array) -> Iterator[pa.Table]:
@@ -172,30 +167,21 @@ def checked_part(table: pa.Table, log: Path, ids: pa.Array, first: int = 0) -> p
 
     Raises `TableError`, whose row numbers count on from `first`.
     """
-    part = _Part(log, table, first)
+    rows = np.arange(first, first + len(table))
+    source = SourceTable(str(log), table, lambda: [(str(log), first + len(table))])
+    part = Columns(source, table, rows=rows)
     reward = part.rewards("reward") if part.has("reward") else np.ones(len(table), np.float32)
     nulls = pa.nulls(len(table), pa.string())
     return pa.table(
         {
-            "user": _user_hashes(part.names("user_id", "a user id")),
+            "user": _user_hashes(part.names("user_id", cells.A_USER)),
             "item": catalog_rows(part, ids),
             "time": part.seconds("timestamp"),
             "liked": reward > 0,
-            "kind": part.names("kind", "a kind") if part.has("kind") else kinds_by_sign(reward),
+            "kind": part.names("kind", cells.A_KIND) if part.has("kind") else kinds_by_sign(reward),
             "context": part.strings("context") if part.has("context") else nulls,
         }
     )
-
-
-@dataclass(frozen=True)
-class _Part(Columns):
-    """Some rows of a table, whose errors count rows from the beginning of the table."""
-
-    first: int = 0
-
-    def fault(self, row: int, name: str, expected: str, found: object) -> TableError:
-        """Return the error for one cell; `row` counts from the part's beginning."""
-        return super().fault(self.first + row, name, expected, found)
 
 
 def _spill_log(

@@ -6,14 +6,15 @@
 | interactions | `user_id`, `item_id`, `timestamp` | `reward` (-1 to 1), `kind`, `context` |
 | slates | `user_id`, `rank` (from 1), `item_id`, `score` | |
 
-Files are Parquet or CSV by their extension. A bad cell raises a `TableError` that names file, row
-and column; no table is read in part.
+A source is a Parquet or CSV file, a folder of them, the URL of an object store, an Arrow table, or
+a frame of pandas or polars. A bad cell raises a `TableError` that names file, row and column; no
+table is read in part.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,15 +23,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sanderling.errors import TableError
+from sanderling.tables import cells
+from sanderling.tables.columns import LOG_OPTIONAL, LOG_REQUIRED, is_row_index
+from sanderling.tables.event_log import EventLog, ReadOptions
 from sanderling_trainer.data.columns import (
-    LAST_SECOND,
     Columns,
     catalog_rows,
     codes,
     kinds_by_sign,
     known_rows,
 )
-from sanderling_trainer.data.files import from_rows, read_file, write_file
+from sanderling_trainer.data.files import Source, SourceTable, from_rows, write_file
+from sanderling_trainer.data.python_values import python_rows
+from sanderling_trainer.data.repeated_items import merge_rows
 
 SLATE_COLUMNS = ("user_id", "rank", "item_id", "score")
 
@@ -81,6 +86,9 @@ class Interactions:
     kinds: list[str]
     contexts: list[str]
 
+    left_out: int = 0
+    """Rows of the table that lacked a value."""
+
     def __len__(self) -> int:
         return len(self.user)
 
@@ -92,42 +100,63 @@ class Interactions:
         return replace(self, **{name: getattr(self, name)[mask] for name in columns})
 
 
-def read_catalog(path: Path | str) -> Catalog:
-    """Read the items; raise `TableError` for an empty or repeated id or an attribute `id`."""
-    columns = Columns.read(Path(path), ("item_id", "text"))
+def read_catalog(source: Source, options: ReadOptions | None = None) -> Catalog:
+    """Read the items; raise `TableError` for an empty id or an attribute `id`. See `read_items`."""
+    return catalog_of(read_items(source, options))
+
+
+def read_items(source: Source, options: ReadOptions | None = None) -> SourceTable:
+    """Return one row for each item, with its id as text and its columns under the fields' names.
+
+    An item may have several rows in the source, so that a log with texts is a table of items too:
+    its text is the most frequent one, and its attributes are the columns that are the same in all
+    of its rows.
+
+    Raises `TableError` for an empty id or an attribute `id`.
+    """
+    columns = Columns.read(source, ("item_id", "text"), ("title",), options, keep_others=True)
     if columns.has("id"):
         raise TableError(
-            f"{path}: expected attributes with other names than `id`, found a column `id`;"
-            " rename it"
+            f"{columns.source.name}: expected attributes with other names than `id`, found a column"
+            " `id`; rename it, or read it as the item's id: --columns item_id=id"
         )
-    ids = columns.names("item_id", "an item id").to_pylist()
-    _check_unique(columns, ids)
+    columns = columns.complete(("item_id",))
+    ids = columns.names("item_id", cells.AN_ITEM)
+    items = columns.table.drop_columns([*_no_attributes(columns), "item_id", "text"])
+    items = items.add_column(0, "item_id", ids).add_column(1, "text", columns.strings("text"))
+    name = columns.source.name
+    merged = merge_rows(name, items, ids, ("text", "title"))
+    return SourceTable(name, merged, lambda: [(name, len(merged))])
 
-    texts = [text or "" for text in columns.strings("text").to_pylist()]
-    attributes = columns.table.drop_columns(["item_id", "text"]).to_pylist()
-    items = [_item(*cells) for cells in zip(ids, texts, attributes, strict=True)]
-    return Catalog(ids, [text for text, _ in items], [record for _, record in items])
+
+def catalog_of(items: SourceTable) -> Catalog:
+    """Return the catalog of a table of `read_items`."""
+    ids = items.table.column("item_id").to_pylist()
+    texts = [text or "" for text in items.table.column("text").to_pylist()]
+    attributes = python_rows(items.name, items.table.drop_columns(["item_id", "text"]))
+    described = [_item(*item) for item in zip(ids, texts, attributes, strict=True)]
+    return Catalog(ids, [text for text, _ in described], [record for _, record in described])
 
 
 def read_interactions(
-    path: Path | str,
+    source: Source,
     catalog: Catalog,
-    latest: int = LAST_SECOND,
+    latest: int = cells.LAST_SECOND,
     *,
     keep_unknown: bool = False,
+    options: ReadOptions | None = None,
 ) -> Interactions:
     """Read the log; raise `TableError` for an unknown item and for a value out of its range.
 
     An event later than `latest` (seconds) is out of range, since one wrong clock would move every
     split in time. With `keep_unknown` an item that the catalog lacks is row -1 instead.
     """
-    columns = Columns.read(Path(path), ("user_id", "item_id", "timestamp"))
-    user = columns.names("user_id", "a user id")
+    columns = _log_columns(source, LOG_OPTIONAL, options)
+    user = columns.names("user_id", cells.A_USER)
     ids = pa.array(catalog.ids, pa.string())
     item = known_rows(columns, ids) if keep_unknown else catalog_rows(columns, ids)
     time = columns.seconds("timestamp", latest)
-    reward = columns.rewards("reward") if columns.has("reward") else np.ones(len(time), np.float32)
-    kind = columns.names("kind", "a kind") if columns.has("kind") else kinds_by_sign(reward)
+    reward, kind = _rewards_and_kinds(columns)
     context = _context(columns, len(time))
 
     order = np.argsort(time, kind="stable")
@@ -144,16 +173,30 @@ def read_interactions(
         users,
         kinds,
         contexts,
+        columns.left_out,
     )
 
 
-def read_likes(path: Path | str) -> dict[str, set[str]]:
+def read_log(source: Source, options: ReadOptions | None = None) -> EventLog:
+    """Read a log without a catalog, as the device's reader of CSV does."""
+    columns = _log_columns(source, ("reward", "kind"), options)
+    user = columns.names("user_id", cells.A_USER)
+    item = columns.names("item_id", cells.AN_ITEM)
+    time = columns.seconds("timestamp")
+    _, kind = _rewards_and_kinds(columns)
+    order = np.argsort(time, kind="stable")
+    texts = [column.take(order).to_pylist() for column in (user, item, kind)]
+    return EventLog(texts[0], texts[1], time[order].tolist(), texts[2], columns.left_out)
+
+
+def read_likes(source: Source, options: ReadOptions | None = None) -> dict[str, set[str]]:
     """Return the item ids that each user liked: those with a positive reward, or
     all without rewards.
     """
-    columns = Columns.read(Path(path), ("user_id", "item_id"))
-    users = columns.names("user_id", "a user id").to_pylist()
-    items = columns.names("item_id", "an item id").to_pylist()
+    columns = Columns.read(source, ("user_id", "item_id"), ("reward",), options)
+    columns = columns.complete(("user_id", "item_id", "reward"))
+    users = columns.names("user_id", cells.A_USER).to_pylist()
+    items = columns.names("item_id", cells.AN_ITEM).to_pylist()
     has_rewards = columns.has("reward")
     rewards = columns.rewards("reward") if has_rewards else np.ones(len(users), np.float32)
 
@@ -183,10 +226,10 @@ def read_slates(path: Path | str) -> dict[str, list[str]]:
 
     Raises `TableError` unless each user's ranks are 1, 2, 3… and no item is repeated.
     """
-    columns = Columns.read(Path(path), SLATE_COLUMNS)
+    columns = Columns.read(path, SLATE_COLUMNS)
     ranks = columns.ranks("rank")
-    users = columns.names("user_id", "a user id").to_pylist()
-    items = columns.names("item_id", "an item id").to_pylist()
+    users = columns.names("user_id", cells.A_USER).to_pylist()
+    items = columns.names("item_id", cells.AN_ITEM).to_pylist()
     slates: dict[str, list[str]] = {}
     for row in np.argsort(ranks, kind="stable"):
         slate = slates.setdefault(users[row], [])
@@ -201,13 +244,14 @@ def read_slates(path: Path | str) -> dict[str, list[str]]:
 
 
 class Parquet:
-    """Rows as dictionaries, for the engine's command line, which cannot import Arrow itself."""
+    """What the engine's command line reads and writes tables with where the trainer is installed:
+    it cannot import Arrow itself.
+    """
 
     @staticmethod
-    def rows(path: Path | str) -> Iterator[dict[str, object]]:
-        """Yield the rows of a Parquet or CSV file; raise `TableError` when it cannot be read."""
-        for batch in read_file(Path(path)).to_batches(max_chunksize=4096):
-            yield from batch.to_pylist()
+    def read_log(source: str, options: ReadOptions) -> EventLog:
+        """Return a log by time. See `read_log`."""
+        return read_log(source, options)
 
     @staticmethod
     def write(path: Path | str, rows: list[dict[str, object]]) -> None:
@@ -215,6 +259,42 @@ class Parquet:
         do not form a table.
         """
         write_file(Path(path), from_rows(Path(path), rows))
+
+
+def _no_attributes(columns: Columns) -> list[str]:
+    """Return the columns that say nothing of an item: an index that pandas wrote along, and, where
+    the table is a log, the fields of its events.
+    """
+    metadata = columns.source.table.schema.pandas_metadata or {}
+    written = {name for name in metadata.get("index_columns", []) if isinstance(name, str)}
+    mapped = columns.options.columns
+    event = [mapped.get(field, field) for field in ("user_id", "timestamp", *LOG_OPTIONAL)]
+    event += ["user_id", "timestamp", *LOG_OPTIONAL]
+    is_log = columns.has(event[0]) and columns.has(event[1])
+    return [
+        name
+        for name in columns.table.column_names
+        if name not in columns.column_of
+        and (is_row_index(name) or name in written or (is_log and name in event))
+    ]
+
+
+def _log_columns(source: Source, optional: tuple[str, ...], options: ReadOptions | None) -> Columns:
+    columns = Columns.read(source, LOG_REQUIRED, optional, options)
+    return columns.complete((*LOG_REQUIRED, "reward", "kind"))
+
+
+def _rewards_and_kinds(columns: Columns) -> tuple[np.ndarray, pa.Array]:
+    """Return rewards float32 [n], 1 where the table has none, and kinds [n], by the sign of the
+    reward where it has none.
+    """
+    if columns.has("reward"):
+        reward = columns.rewards("reward")
+    else:
+        reward = np.ones(len(columns.table), np.float32)
+    if columns.has("kind"):
+        return reward, columns.names("kind", cells.A_KIND)
+    return reward, kinds_by_sign(reward)
 
 
 def _item(item_id: str, text: str, attributes: dict[str, object]) -> tuple[str, dict[str, object]]:
@@ -240,17 +320,6 @@ def _plain(value: object) -> object:
 
 def _words(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _check_unique(columns: Columns, ids: list[str]) -> None:
-    if len(set(ids)) == len(ids):
-        return
-
-    first: dict[str, int] = {}
-    for row, item_id in enumerate(ids):
-        if first.setdefault(item_id, row) != row:
-            expected = f"an id not used before (row {first[item_id] + 1} has it)"
-            raise columns.fault(row, "item_id", expected, item_id)
 
 
 def _context(columns: Columns, n: int) -> pa.Array:

@@ -18,12 +18,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sanderling.errors import TableError
-from sanderling_trainer.data.files import read_file, write_file
+from sanderling.tables.event_log import ReadOptions
+from sanderling_trainer.data.files import Source, write_file
 from sanderling_trainer.data.tables import (
     Catalog,
     Interactions,
+    catalog_of,
     read_catalog,
     read_interactions,
+    read_items,
 )
 from sanderling_trainer.data.time_split import quantile
 from sanderling_trainer.demo.device_process import NightPlan, Person
@@ -149,11 +152,12 @@ class World:
 
 
 def make_world(
-    items: Path,
-    interactions: Path,
+    items: Source,
+    interactions: Source,
     out: Path,
     settings: PeopleSettings,
     today: int,
+    options: ReadOptions | None = None,
 ) -> World:
     """Fit people to a part of a log's users, and write the first night's tables into `out`.
 
@@ -162,8 +166,9 @@ def make_world(
     Raises `TableError` where too few users or items have likes.
     """
     rng = np.random.default_rng(settings.seed)
-    catalog = read_catalog(items)
-    log = read_interactions(interactions, catalog)
+    table = read_items(items, options)
+    catalog = catalog_of(table)
+    log = read_interactions(interactions, catalog, options=options)
     likes = log.select(log.reward > 0)
     is_person = _drawn(likes, settings.population.users, rng)
 
@@ -175,10 +180,10 @@ def make_world(
     except ValueError as error:
         raise TableError(f"{interactions}: too little to fit people to: {error}") from error
 
-    table = read_file(items).take(population.original_item)
+    shown = table.table.take(population.original_item)
     ids = [catalog.ids[row] for row in population.original_item]
     first = out / "items-1.parquet"
-    write_file(first, table.slice(0, population.born(0)))
+    write_file(first, shown.slice(0, population.born(0)))
     shop = read_catalog(first)
 
     night_0 = DAY * (today - settings.population.nights)
@@ -191,7 +196,7 @@ def make_world(
         cut_after(log, 1.0 - REPLAYED, 1.0),
         _told(population),
         ids,
-        table,
+        shown,
         today,
     )
 

@@ -23,11 +23,13 @@ from typing import Any
 import numpy as np
 
 from sanderling.runtime.clock import SystemClock
+from sanderling.tables.event_log import ReadOptions
 from sanderling_quantize.build_bundle import BuildResult, GateError, build
 from sanderling_quantize.encoders.build_encoder import Encoding
 from sanderling_quantize.gate import Thresholds
 from sanderling_quantize.gate import report as gate_report
 from sanderling_trainer.data import movielens
+from sanderling_trainer.data.files import Source
 from sanderling_trainer.demo import night as nights
 from sanderling_trainer.demo.fleet import Fleet
 from sanderling_trainer.demo.people import REPLAYED, PeopleSettings, World, make_world
@@ -112,11 +114,16 @@ class Demo:
         self.summary: dict[str, Any] = {"nights": [], "updates": []}
         self._stages = Stages(on_stage)
 
-    def run(self, items: Path | None = None, interactions: Path | None = None) -> DemoResult:
+    def run(
+        self,
+        items: Source | None = None,
+        interactions: Source | None = None,
+        options: ReadOptions | None = None,
+    ) -> DemoResult:
         """Run every stage on these tables, or on MovieLens-100K where none are given."""
         self._clear()
         with self._stages.stage("data"):
-            self._world = self._make_world(items, interactions)
+            self._world = self._make_world(items, interactions, options)
         with self._stages.stage("train"):
             self._train()
         with self._stages.stage("quantize"):
@@ -134,7 +141,9 @@ class Demo:
                 self._account(fleet)
         return self._finish()
 
-    def _make_world(self, items: Path | None, interactions: Path | None) -> World:
+    def _make_world(
+        self, items: Source | None, interactions: Source | None, options: ReadOptions | None
+    ) -> World:
         name, licence = str(interactions), "your own"
         if items is None or interactions is None:
             items, interactions = movielens.load()
@@ -146,6 +155,7 @@ class Demo:
             self.out / "tables",
             self.settings.people,
             SystemClock().wall_ms() // (1000 * DAY),
+            options,
         )
         world.write_interactions(self._interactions)
         population = world.population

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.runtime.clock import OLDEST_MS, Clock
+from sanderling.tables.event_log import ReadOptions
+from sanderling_trainer.data.files import Source
 from sanderling_trainer.data.popularity import DAY
-from sanderling_trainer.data.tables import read_catalog
+from sanderling_trainer.data.tables import read_catalog, read_interactions
 from sanderling_trainer.event_log.deduplication import PossibleTimes
 from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, open_store
 from sanderling_trainer.jobs.lease import BusyError
@@ -39,11 +41,14 @@ class RetrainOptions:
 
     seed: int = 0
 
-    items: Path | None = None
+    items: Source | None = None
     """The catalog from now on; the checkpoint's if not given."""
 
-    interactions: Path | None = None
+    interactions: Source | None = None
     """The log from before the devices, which then teaches again beside their histories."""
+
+    tables: ReadOptions = field(default_factory=ReadOptions)
+    """How the columns of the two are read."""
 
     days: float = 7.0
     """Decisions that have taught before teach again for so many days."""
@@ -88,8 +93,16 @@ class NightInputs:
         torch_device(options.device)  # raises before the log is read
         active = checkpoint.load(source)
         metadata = active.metadata
-        catalog = active.catalog if options.items is None else read_catalog(options.items)
+        catalog = (
+            active.catalog if options.items is None else read_catalog(options.items, options.tables)
+        )
         change = change_between(active.catalog, catalog)
+        latest = clock.wall_ms() // 1000 + DAY
+        earlier = None  # read before the events, so that a wrong table is named at once
+        if options.interactions is not None:
+            earlier = read_interactions(
+                options.interactions, catalog, latest, keep_unknown=True, options=options.tables
+            )
 
         text_dim = active.network.text.shape[1]
         removed = frozenset(change.removed)
@@ -103,12 +116,9 @@ class NightInputs:
             notes.append(f"the store's history was not extended, the next run does it: {error}")
 
         past = PastInteractions.none()
-        if options.interactions is not None:
+        if earlier is not None:
             devices_from = metadata.devices_from or log.summary.earliest // 1000
-            latest = clock.wall_ms() // 1000 + DAY
-            past = PastInteractions.read(
-                options.interactions, catalog, metadata.kinds, devices_from, latest
-            )
+            past = PastInteractions.before_devices(earlier, metadata.kinds, devices_from, latest)
         renewed = active
         if change:
             renewed = with_catalog(
@@ -127,9 +137,9 @@ class NightInputs:
         digest.update(repr(sorted(vars(self.options).items())).encode())
         catalog = self.renewed.catalog
         digest.update(json.dumps([catalog.ids, catalog.texts, catalog.records]).encode())
-        files = (self.source / "config.json", self.source / checkpoint.WATERMARK)
-        for path in (*files, self.options.interactions):
-            if path is not None and path.exists():
+        digest.update(self.past.sha256.encode())
+        for path in (self.source / "config.json", self.source / checkpoint.WATERMARK):
+            if path.exists():
                 digest.update(path.read_bytes())
         return digest.hexdigest()
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from sanderling_trainer.data.histories import History, histories_of
-from sanderling_trainer.data.tables import Catalog, read_interactions
+from sanderling_trainer.data.tables import Interactions
+from sanderling_trainer.data.time_split import content_hash
 
 
 @dataclass(frozen=True)
@@ -33,23 +33,23 @@ class PastInteractions:
     unknown_items: int
     """Events that were left out because the catalog has not their item."""
 
+    sha256: str = ""
+    """Of the events, by which a repeated run knows its inputs again."""
+
     @staticmethod
     def none() -> PastInteractions:
         """Return no interactions."""
         return PastInteractions([], [], 0, 0, 0)
 
     @staticmethod
-    def read(
-        path: Path, catalog: Catalog, kinds: list[str], devices_from: int, latest: int
+    def before_devices(
+        log: Interactions, kinds: list[str], devices_from: int, latest: int
     ) -> PastInteractions:
-        """Read a log up to the first event of a device.
+        """Return a log, read with `keep_unknown`, up to the first event of a device.
 
         devices_from: its time in seconds, 0 where there was none.
-        latest: in seconds; a later event is an error.
-
-        Raises `TableError` where a cell is out of its range.
+        latest: the latest second that the log may have.
         """
-        log = read_interactions(path, catalog, latest, keep_unknown=True)
         is_known = log.item >= 0
         is_past = log.time < devices_from if devices_from else np.ones(len(log), np.bool_)
         past = log.select(is_known & is_past)
@@ -59,6 +59,7 @@ class PastInteractions:
             len(past),
             int((is_known & ~is_past).sum()),
             int((~is_known).sum()),
+            content_hash(log.contexts, past),
         )
 
     def numbered_from(self, first_context: int) -> list[History]:

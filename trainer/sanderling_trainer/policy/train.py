@@ -59,6 +59,9 @@ class TrainOptions:
     app: str
     """The name of the app, for the checkpoint."""
 
+    parent: int = 0
+    """The number of the release before, 0 for the first: the checkpoint has the next number."""
+
     holdout: float = 0.1
     """The latest share of the log, by which the ranking is measured; nothing is with 0."""
 
@@ -171,6 +174,7 @@ class _Run:
         config = self.config
         folder = self.out / "encoder"
         model = LanguageModel(config.language_model, config.max_tokens, self.options.device)
+        model.check_distillable(config.language_model)
         if self.options.lora:
             settings = LoraSettings(seed=config.seed)
             # Without the events that inner windows and the report measure by.
@@ -212,8 +216,8 @@ class _Run:
     def _save(self, fit: Fit, part: TrainingPart, choice: Choice, metrics: dict[str, Any]) -> None:
         metadata = CheckpointMetadata(
             app=self.options.app,
-            release=1,
-            parent=0,
+            release=self.options.parent + 1,
+            parent=self.options.parent,
             kinds=part.kinds,
             repeats=choice.repeats,
             log_from=int(part.log.time.min()),

@@ -59,7 +59,8 @@ class Population:
     truth: FittedEnvironment
 
     user: Ints
-    """int64 [e], the user of each event before the first night."""
+    """int64 [e], the user of each event before the first night. From u on they are the log's other
+    users, to whom the truth was fitted as well and who take no part in the nights."""
 
     item: Ints
     """int64 [e]."""
@@ -138,10 +139,12 @@ def fit_population(
 
     # The truth is that of all users; some of them are the population.
     chosen = np.sort(rng.choice(truth.users, min(settings.users, truth.users), replace=False))
-    known = np.isin(user, chosen) & (truth.available_from[row_of[item]] == 0)
+    others = np.setdiff1d(np.arange(truth.users), chosen)
+    number_of = np.argsort(np.concatenate([chosen, others]))
+    known = truth.available_from[row_of[item]] == 0
     return Population(
         truth=replace(truth, user_factors=truth.user_factors[:, chosen]),
-        user=np.searchsorted(chosen, user[known]),
+        user=number_of[user[known]],
         item=row_of[item[known]],
         time=time[known],
         original_item=kept[order],

