@@ -6,7 +6,6 @@ Heavy libraries are imported when a command runs, not when it is listed.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -63,9 +62,6 @@ from sanderling_trainer.policy.model.language_model_files import check_files
 if TYPE_CHECKING:
     from sanderling_trainer.jobs.retrain import RetrainResult
 
-DAY_S = 86_400
-"""Seconds of a day: a device's clock may be ahead by as much."""
-
 
 def train(
     interactions: InteractionLog,
@@ -106,14 +102,10 @@ def train(
     check_files(language_model)
     app_name, before = lineage(parent, app, out)
 
-    from sanderling_trainer.data.files import read_source
-    from sanderling_trainer.data.tables import read_catalog, read_interactions
+    from sanderling_trainer.cli.training_tables import read_training_tables
 
-    # Read before torch is imported, which takes seconds.
     options = read_options(columns, drop_incomplete, time_format)
-    events = read_source(interactions)
-    catalog = read_catalog(items or events, options)
-    log = read_interactions(events, catalog, latest=int(time.time()) + DAY_S, options=options)
+    catalog, log = read_training_tables(items, interactions, options, holdout)
 
     from sanderling_trainer.policy.choose_settings import free_settings
     from sanderling_trainer.policy.model.config import Config

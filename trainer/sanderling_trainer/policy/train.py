@@ -7,6 +7,7 @@ held out, and fits the policy that ships on everything.
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,10 +19,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sanderling.errors import TableError
+from sanderling.bundle.manifest import APP_NAME
 from sanderling_trainer.data.tables import Catalog, Interactions
 from sanderling_trainer.data.time_split import content_hash
-from sanderling_trainer.evaluation.inner_windows import Cut, cut_after
+from sanderling_trainer.evaluation.inner_windows import Cut, check_liked, cut_after
 from sanderling_trainer.policy import checkpoint, choose_settings, ranking_report
 from sanderling_trainer.policy.checkpoint import Checkpoint, CheckpointMetadata
 from sanderling_trainer.policy.choose_settings import Choice
@@ -86,6 +87,14 @@ class TrainOptions:
     """Where this process encodes and fits: auto, cpu or cuda; workers of a cluster use their own.
     """
 
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for an app's name that no bundle can have."""
+        if re.fullmatch(APP_NAME, self.app) is None:
+            raise ValueError(
+                "app: expected 1 to 64 small letters, digits, dots, hyphens or underscores,"
+                f" beginning with a letter or digit, found {self.app!r:.100}"
+            )
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -130,7 +139,7 @@ class _Run:
     def run(self) -> Trained:
         self._last = time.perf_counter()
         cut = cut_after(self.log, 1.0 - self.options.holdout, 1.0)
-        _check_liked(cut)
+        check_liked(cut)
         torch_device(self.options.device)  # raises before anything is written
         self.out.mkdir(parents=True, exist_ok=True)
         self._workers = ray_cluster.join(self.options.address) if self.options.address else 0
@@ -239,11 +248,3 @@ class _Run:
         now = time.perf_counter()
         self.seconds[name] = now - self._last
         self._last = now
-
-
-def _check_liked(cut: Cut) -> None:
-    if not (cut.past.reward > 0).any():
-        raise TableError(
-            f"the log: expected at least one reward above 0 up to second {cut.now}, found none"
-            " to learn from; check the column `reward`"
-        )
