@@ -82,6 +82,7 @@ def build(
         )
     source = read(checkpoint)
     texts = _split_texts(source)
+    limits = thresholds or Thresholds.of(encoding.tier)
 
     out.parent.mkdir(parents=True, exist_ok=True)
     # beside `out`: the bundle gets its name by one rename, which needs the same file system
@@ -91,14 +92,13 @@ def build(
         folder.mkdir()
 
         if encoder_of is None:
-            forms = _build_encoder(source, texts, folder, encoding)
+            forms = _build_encoder(source, texts, folder, encoding, limits)
         else:
             forms = _copy_encoder(encoder_of, folder)
         quantize_items(source, folder)
         reports: dict[str, Any] = {"encoder": {"tier": encoding.tier, "forms": forms}}
         manifest = _seal(source, folder, reports, encoding.seed)
 
-        limits = thresholds or Thresholds.of(encoding.tier)
         rows = gate.run_checks(folder, source, texts, limits, previous)
         if not all(row.passed for row in rows):
             raise GateError(rows)
@@ -142,11 +142,17 @@ def _split_texts(source: Checkpoint) -> TextSplit:
 
 
 def _build_encoder(
-    source: Checkpoint, texts: TextSplit, folder: Path, encoding: Encoding
+    source: Checkpoint, texts: TextSplit, folder: Path, encoding: Encoding, limits: Thresholds
 ) -> list[dict[str, Any]]:
-    seen = texts.seen.texts
-    unseen = texts.unseen.texts
-    return build_encoder(source.encoder, seen, unseen, folder, _max_tokens(source), encoding)
+    return build_encoder(
+        source.encoder,
+        texts.seen.texts,
+        texts.unseen.texts,
+        folder,
+        _max_tokens(source),
+        encoding,
+        max(limits.cosine_seen, limits.cosine_unseen),
+    )
 
 
 def _copy_encoder(bundle: Path, folder: Path) -> list[dict[str, Any]]:

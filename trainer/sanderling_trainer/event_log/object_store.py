@@ -271,7 +271,8 @@ def open_store(url: str, timeout: timedelta = REMOTE_TIMEOUT) -> ObjectStore:
     scheme, separator, _ = url.partition("://")
     if separator and scheme.lower() in SCHEMES:
         return RemoteObjectStore(url, timeout)
-    if separator or re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", url):  # a single letter is a drive of Windows
+    # A single letter before the colon is a drive of Windows.
+    if separator or re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", url):
         raise ValueError(
             f"{url}: expected a folder, or the URL of an object store such as s3://bucket/prefix;"
             " write ./ in front of a folder with such a name"
