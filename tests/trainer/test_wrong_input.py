@@ -193,7 +193,7 @@ train --items items.csv --interactions log.csv --out log.csv
 {TRAIN} --language-model ./no/such/model
     found no such folder
 {TRAIN} --wandb shop
-    --wandb needs the package wandb: pip install
+    wandb needs the package wandb: pip install
 {TRAIN} --seed -1
     usage
 {TRAIN} --holdout nan
