@@ -13,9 +13,10 @@ from typing import Annotated
 
 import typer
 
-from sanderling.cli.options import Json, check_creatable, finite
+from sanderling.cli.options import Json, finite
 from sanderling.cli.output import finish, note
 from sanderling.runtime.clock import SystemClock
+from sanderling.runtime.output_paths import check_creatable
 from sanderling_trainer.cli.options import StoreUrl
 
 installs = typer.Typer(
