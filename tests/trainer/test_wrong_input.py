@@ -328,6 +328,7 @@ def fresh(shop: Path) -> Callable[[str], tuple[subprocess.CompletedProcess[str],
 
 @pytest.mark.parametrize("arguments", [
     f"{LOG} words.csv",
+    f"{LOG} disliked.csv",
     f"{ITEMS} no_id.csv",
     f"{TRAIN} --language-model mpnet",
     f"{TRAIN} --wandb shop",
