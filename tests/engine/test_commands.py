@@ -202,13 +202,17 @@ def test_verbose_shows_where_an_error_came_from(tmp_path):
     assert "Traceback" not in plain.stderr
     assert "Traceback" in verbose.stderr
     assert plain.stderr.splitlines()[-1] == verbose.stderr.splitlines()[-1]
+    assert run("--log-level", "info", *command).stderr == verbose.stderr
+    assert run("--log-level", "error", *command).stderr == plain.stderr
 
 
-def test_verbose_and_quiet_exclude_each_other():
-    """Both at once are wrong usage."""
-    done = run("--verbose", "--quiet", "doctor")
+@pytest.mark.parametrize("flags", [("--verbose", "--quiet"), ("--quiet", "--log-level", "info")])
+def test_the_levels_of_logging_exclude_each_other(flags):
+    """Two at once are wrong usage."""
+    done = run(*flags, "doctor")
     assert done.returncode == 2
-    assert "leave one out" in done.stderr
+    words = " ".join(done.stderr.replace("│", " ").split())
+    assert "found several; give one" in words
 
 
 def test_an_invalid_id_is_named_with_its_row(tmp_path):

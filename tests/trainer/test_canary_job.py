@@ -166,14 +166,15 @@ def test_a_canary_that_nobody_has_yet_goes_on(shop, shell):
 
 
 def test_the_active_policy_is_released_again_above_the_canary(shop, shell):
-    """Its copy differs in number and parent alone, a second call changes nothing, and the next
-    night goes on from it."""
+    """Its copy differs in its number and in what was before it alone, a second call changes
+    nothing, and the next night goes on from it."""
     folder = shop.folder
     arguments = ["--checkpoint", folder / "active", "--above", folder / "canary"]
     made = shell.json("release", "again", *arguments, "--out", folder / "again")
     assert made["release"] == 3
     before, after = checkpoint.load(folder / "active"), checkpoint.load(folder / "again")
     assert (after.metadata.release, after.metadata.parent) == (3, 1)
+    assert after.metadata.explorations == {"1": before.config.exploration()}
     for name, tensor in before.network.state_dict().items():
         assert (after.network.state_dict()[name] == tensor).all(), name
     assert renumbered(folder / "active", folder / "canary", folder / "again") == 3

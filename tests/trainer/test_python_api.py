@@ -12,12 +12,14 @@ import msgspec
 import pyarrow as pa
 import pyarrow.csv as pc_csv
 import pytest
+import torch
 
 from sanderling.bundle import manifest
 from sanderling.bundle.manifest import Exploration
 from sanderling.errors import TableError
 from sanderling_quantize import quantize
 from sanderling_quantize.settings import checked, types_of
+from sanderling_quantize.threads import use_threads
 from sanderling_trainer import ReadOptions, evaluate, train
 from sanderling_trainer.data.tables import read_slates
 from sanderling_trainer.policy.model.config import Config
@@ -243,3 +245,16 @@ def test_a_checkpoint_is_looked_at_without_a_bundle(shared, shell, tmp_path, mon
 
     status, _, err = shell.run(*look[:2], tmp_path / "none", *look[3:])
     assert (status, "none: expected a policy checkpoint, found no encoder" in err) == (1, True)
+
+
+def test_threads_are_those_of_torch_and_arrow():
+    """A number of threads is torch's and Arrow's; none changes nothing."""
+    before = torch.get_num_threads(), pa.cpu_count()
+    try:
+        use_threads(None)
+        assert (torch.get_num_threads(), pa.cpu_count()) == before
+        use_threads(3)
+        assert (torch.get_num_threads(), pa.cpu_count()) == (3, 3)
+    finally:
+        torch.set_num_threads(before[0])
+        pa.set_cpu_count(before[1])

@@ -10,8 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from sanderling_trainer import retrain
 from sanderling_trainer.data.popularity import DAY, PopularityHistory
 from sanderling_trainer.event_log import history_files
 from sanderling_trainer.event_log.watermark import Watermark
@@ -23,7 +25,7 @@ from sanderling_trainer.jobs.unfinished import unfinished
 from sanderling_trainer.policy import checkpoint
 from tests.support.bundles import write_bundle
 from tests.support.fakes import FakeClock
-from tests.support.nights import ITEMS, SHIPS, Device, Shop, files
+from tests.support.nights import ITEMS, SHIPS, Device, Shop, files, shop_rows
 
 pytestmark = pytest.mark.lab
 
@@ -367,3 +369,25 @@ def test_a_release_may_explore_otherwise_than_the_one_before(shop):
     known = checkpoint.load(shop.folder / "known")
     assert known.metadata.explorations == {"1": was, "2": {**was, "epsilon": 0.4, "newcomers": 0.0}}
     assert known.explorations() == known.metadata.explorations
+
+
+def test_a_retraining_from_python_is_known_again_by_its_tables(shop, tmp_path):
+    """The same rows in another table, or in a file, are the same inputs: nothing is learned again;
+    other rows are refused.
+    """
+    rows = shop_rows()
+
+    def night(items: object) -> job.RetrainResult:
+        given = {"ship_anyway": True, "items": items}
+        return retrain(shop.store.root, shop.active, tmp_path / "python", **given)
+
+    done = night(pa.Table.from_pylist(rows))
+    before = files(tmp_path / "python")
+    assert (done.release, done.written, done.bundle) == (2, True, None)
+    for again in (pa.Table.from_pylist(rows), shop.table(rows)):
+        assert night(again).written
+        assert files(tmp_path / "python") == before
+    with pytest.raises(FileExistsError, match="found one of other events or options"):
+        night(pa.Table.from_pylist(rows[:-1]))
+    with pytest.raises(ValueError, match="days: expected a number of at least 0, found -1"):
+        retrain(shop.store.root, shop.active, tmp_path / "other", days=-1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from enum import StrEnum
 from importlib.metadata import entry_points
 from typing import Annotated
 
@@ -21,6 +22,15 @@ COMMANDS = "sanderling.commands"
 EXPECTED = (SanderlingError, OSError, ValueError, ModuleNotFoundError)
 
 log = logging.getLogger("sanderling")
+
+
+class LogLevel(StrEnum):
+    """The levels of Python's logging that a command can have."""
+
+    debug = "debug"
+    info = "info"
+    warning = "warning"
+    error = "error"
 
 
 def run() -> None:
@@ -80,21 +90,26 @@ def _root(
             "--quiet", "-q", help="Print errors and the result of --json only; no progress."
         ),
     ] = False,
+    log_level: Annotated[
+        LogLevel | None,
+        typer.Option(help="Log from this level on: -v is info, -vv debug, --quiet error."),
+    ] = None,
 ) -> None:
     """An on-device recommender that ranks, explores and adapts inside your app, and sends its
     feedback home.
 
     Example: sanderling --quiet doctor --json
     """
-    if quiet and verbose:
-        raise typer.BadParameter("expected --quiet or --verbose, found both; leave one out")
+    if bool(verbose) + quiet + (log_level is not None) > 1:
+        raise typer.BadParameter(
+            "expected --quiet, --verbose or --log-level, found several; give one"
+        )
 
-    level = (
-        logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    )
+    by_flags = "ERROR" if quiet else ("WARNING", "INFO", "DEBUG")[min(verbose, 2)]
+    level = by_flags if log_level is None else log_level.value.upper()
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
 
-    if quiet:
+    if level == "ERROR":
         logging.captureWarnings(True)
         # Read when tqdm and transformers are imported, which is when a command runs.
         os.environ.update(
