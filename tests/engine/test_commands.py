@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from sanderling.events import schema as wire
-from tests.support.bundles import write_bundle
+from tests.support.bundles import record, write_bundle
 
 LOG = [
     ("007", "item-3", "1", "1"),
@@ -68,6 +68,37 @@ def test_keep_seen_recommends_seen_items_too(tmp_path):
     assert "rows" in recommend(tmp_path, "--keep-seen", "--json").stdout
     with (tmp_path / "slates.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 5
+
+
+def test_slates_are_printed_with_titles(tmp_path):
+    """Without --out the terminal shows the slates of the users named, or of those with the latest
+    events, and what they had; --json has the rows with titles.
+    """
+    write_bundle(tmp_path / "bundle")
+    write_log(tmp_path / "log.csv", LOG)
+    command = ["recommend", "--bundle", tmp_path / "bundle", "--interactions", tmp_path / "log.csv"]
+    shown = run(*command, "--k", 2)
+    assert shown.returncode == 0, shown.stderr
+    first, *slate = shown.stdout.splitlines()[:3]
+    assert first == f"anna: 3 events, the latest: {title(9)} · {title(5)} · {title(4)}"
+    assert [line.split()[0] for line in slate] == ["1", "2"]
+
+    done = json.loads(run(*command, "--k", 2, "--user", "007", "--json").stdout.splitlines()[-1])
+    assert (done["users"], done["rows"], done["out"]) == (1, 2, "")
+    assert [row["user_id"] for row in done["slates"]] == ["007", "007"]
+    for row in done["slates"]:
+        assert row["title"] == title(int(row["item_id"].removeprefix("item-")))
+
+    unknown = run(*command, "--user", "bob")
+    assert (unknown.returncode, unknown.stderr) == (
+        1, "sanderling: --user: expected a user of the log, found 'bob'\n"
+    )  # fmt: skip
+    assert run(*command, "--checkpoint", "c").returncode == 2
+    assert run(*command[:1], *command[3:]).returncode == 2
+
+
+def title(row: int) -> str:
+    return str(record(row)["title"])
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,16 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from sanderling import Engine, Slate, run_child
+from sanderling._pyinstaller import hook_dirs
 from sanderling.outbox.folder_lock import WRITING
 from sanderling.outbox.outbox import Outbox
+from sanderling.runtime.child_process import CHILD_MODULES
 from sanderling.runtime.clock import SystemClock
 from sanderling.runtime.fork_safety import connect
 from sanderling.upload import uploader as upload
@@ -427,6 +430,13 @@ def test_a_frozen_app_starts_its_children_by_its_own_command(tmp_path):
     assert "this app is frozen" in done.stderr
     done = subprocess.run([*command, "own"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_pyinstaller_finds_the_hook():
+    """The folder that the entry point names has the hook, and the modules of children exist."""
+    [folder] = hook_dirs()
+    assert (Path(folder) / "hook-sanderling.py").is_file()
+    assert all(find_spec(name) for name in CHILD_MODULES)
 
 
 def test_a_child_runs_only_modules_of_the_engine():

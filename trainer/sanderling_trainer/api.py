@@ -100,10 +100,12 @@ def train(
 
     from sanderling_trainer.data.files import read_source
     from sanderling_trainer.data.tables import read_catalog, read_interactions
+    from sanderling_trainer.evaluation.inner_windows import check_liked, cut_after
 
     events = read_source(interactions)
     catalog = read_catalog(events if items is None else items, tables)
     log = read_interactions(events, catalog, latest=int(time.time()) + DAY_S, options=tables)
+    check_liked(cut_after(log, 1.0 - options.holdout, 1.0))
 
     from sanderling_trainer.policy.train import train as run
 

@@ -3,12 +3,13 @@ by whose checksum they are found."""
 
 from __future__ import annotations
 
-from PyInstaller.utils.hooks import collect_data_files, collect_submodules
+from PyInstaller.utils.hooks import collect_data_files, collect_dynamic_libs, collect_submodules
+
+LEFT_OUT = ("sanderling.cli", "sanderling.kernels.", "sanderling._pyinstaller")
 
 hiddenimports = [
-    *collect_submodules("sanderling", lambda name: not name.startswith("sanderling.kernels.")),
+    *collect_submodules("sanderling", lambda name: not name.startswith(LEFT_OUT)),
     "sanderling.kernels.loader",
 ]
-datas = collect_data_files(
-    "sanderling", includes=["kernels/*.so", "kernels/*.py"], include_py_files=True
-)
+binaries = collect_dynamic_libs("sanderling", search_patterns=["*.so"])
+datas = collect_data_files("sanderling", includes=["kernels/*.py"], include_py_files=True)

@@ -18,11 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sanderling.errors import TableError
 from sanderling_quantize.threads import use_threads
 from sanderling_trainer.data.tables import Catalog, Interactions
 from sanderling_trainer.data.time_split import content_hash
-from sanderling_trainer.evaluation.inner_windows import Cut, cut_after
+from sanderling_trainer.evaluation.inner_windows import Cut, check_liked, cut_after
 from sanderling_trainer.policy import checkpoint, choose_settings, ranking_report
 from sanderling_trainer.policy.checkpoint import Checkpoint, CheckpointMetadata
 from sanderling_trainer.policy.choose_settings import Choice
@@ -98,7 +97,7 @@ class _Run:
     def run(self) -> Trained:
         self._last = time.perf_counter()
         cut = cut_after(self.log, 1.0 - self.options.holdout, 1.0)
-        _check_liked(cut)
+        check_liked(cut)
         torch_device(self.options.device)  # raises before anything is written
         use_threads(self.options.threads)
         self.out.mkdir(parents=True, exist_ok=True)
@@ -181,6 +180,7 @@ class _Run:
     def _summary(self, choice: Choice) -> dict[str, Any]:
         return {
             "events": len(self.log),
+            "left_out": self.log.left_out,
             "users": choice.statistics.users,
             "items": len(self.catalog),
             "repeats": choice.repeats,
@@ -213,11 +213,3 @@ class _Run:
         now = time.perf_counter()
         self.seconds[name] = now - self._last
         self._last = now
-
-
-def _check_liked(cut: Cut) -> None:
-    if not (cut.past.reward > 0).any():
-        raise TableError(
-            f"the log: expected at least one reward above 0 up to second {cut.now}, found none"
-            " to learn from; check the column `reward`"
-        )
