@@ -21,6 +21,7 @@ from sanderling.version import __version__ as __version__
 if TYPE_CHECKING:
     from sanderling.engine import Engine
     from sanderling.options import EngineOptions
+    from sanderling.runtime.child_process import run_child
     from sanderling.slate import Explanation, Receipt, Slate, SlateItem
 
 
@@ -37,6 +38,7 @@ __all__ = [
     "StorageError",
     "TableError",
     "UpdateError",
+    "run_child",
 ]
 
 
@@ -47,6 +49,7 @@ _LAZY = {
     "Receipt": "sanderling.slate",
     "Slate": "sanderling.slate",
     "SlateItem": "sanderling.slate",
+    "run_child": "sanderling.runtime.child_process",
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -29,11 +30,11 @@ from sanderling.ranking import catalog_overlay
 from sanderling.ranking import decision as decisions
 from sanderling.ranking.decision import RecommendRequest
 from sanderling.ranking.scorer import NO_CAPS, Scorer
+from sanderling.releases.probe import verify_bundle
 from sanderling.releases.slots import Slots
 from sanderling.releases.updater import UpdateRequest, fetch
 from sanderling.slate import Explanation, Receipt, Slate, SlateItem
 from sanderling.upload.uploader import IDLE_S
-from sanderling.users.recommendation import recommend
 
 REWARD_TIMEOUT_S = 0.1
 """Seconds that `reward` waits for the disk unless its caller chooses."""
@@ -67,7 +68,10 @@ class Engine(EngineParts):
         """
         check_names(settings)
         options = EngineOptions(state=state, collector=collector, token=token, **settings)
-        return cls(Bundle.open(bundle, verify=options.verify), options)
+        opened = Bundle.open(bundle, verify=options.verify)
+        if options.verify:
+            verify_bundle(opened, options.child_command)
+        return cls(opened, options)
 
     def __enter__(self) -> Engine:
         return self
@@ -129,7 +133,7 @@ class Engine(EngineParts):
         self, scorer: Scorer, request: RecommendRequest, greedy: bool, now_ms: int
     ) -> Slate:
         greedy = greedy or not self.exploring
-        slate = recommend(self._profiles, scorer, request, greedy, now_ms, self._entropy)
+        slate = self._recommender.recommend(self._profiles, scorer, request, greedy, now_ms)
         self._active_bundle.confirm(scorer.bundle)
         return slate
 
@@ -358,6 +362,7 @@ class Engine(EngineParts):
                 current_release=active.manifest.release,
                 install=self._profiles.identity.install,
                 active_folder=str(active.folder),
+                child_command=self._options.child_command,
             )
             return fetch(request, timeout_s)
 
@@ -378,11 +383,14 @@ class Engine(EngineParts):
         self._active_bundle.scorer.warm_up(attributes)
 
     def counters(self) -> dict[str, Any]:
-        """Return what is stored, acknowledged and lost, for the app's own monitoring."""
+        """Return what became of events, uploads, contexts and updates, for the app's own
+        monitoring."""
         outbox = self._state.outbox
         return {
             "release": self.release,
             "storage_fault": self.storage_fault,
             "outbox": outbox.counters() if outbox else None,
             "upload": self._uploader.counters if self._uploader else None,
+            "encoder": self._recommender.counters(),
+            "updates": replace(self._active_bundle.counters),
         }

@@ -14,6 +14,7 @@ from sanderling.upload.transport import Transport
 from sanderling.upload.uploader import Uploader, UploadOptions
 from sanderling.users.current_profiles import CurrentProfiles
 from sanderling.users.profiles import UserProfiles
+from sanderling.users.recommendation import Recommender
 from sanderling.users.reward_receipts import RewardReceipts
 
 
@@ -60,6 +61,7 @@ class EngineParts:
             share_context=options.share_context,
             privacy=options.privacy,
         )
+        self._recommender = Recommender(self._entropy)
         self._receipts = RewardReceipts(self._state.outbox, self._entropy)
         self._uploader = self._open_uploader(transport)
         self._begin_call()

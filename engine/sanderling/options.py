@@ -4,7 +4,7 @@ made."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -55,6 +55,7 @@ class OptionTypes(TypedDict, total=False):
     outbox_bytes: int
     background: bool
     verify: bool
+    child_command: Sequence[str] | None
     clock: Clock | None
     entropy: Entropy
 
@@ -123,7 +124,13 @@ class EngineOptions:
     writes by itself."""
 
     verify: bool = False
-    """Check the hash of every file of the bundle when opening it, not only its shape."""
+    """Check the bundle when opening it: the hash of every file, all values, and, in a child process
+    with limits of memory and time, encoder, tokenizer and golden vectors. Takes about a second."""
+
+    child_command: Sequence[str] | None = None
+    """What starts a child process, for `update` and `verify`; the name of a module of ours is added
+    to it. Needed where the app is frozen into one file: see `sanderling.run_child`. The Python that
+    runs the app unless given."""
 
     clock: Clock | None = None
     """Wall and monotonic time; the system's clocks unless given."""

@@ -68,17 +68,7 @@ def read(folder: Path) -> Checkpoint:
     Raises `FileNotFoundError` naming the missing files, and `CheckpointError` where a file cannot
     be read.
     """
-    missing = [
-        name
-        for name in ("encoder", "policy.safetensors", "config.json", "items.parquet")
-        if not (folder / name).exists()
-    ]
-    if missing:
-        raise FileNotFoundError(
-            f"{folder}: expected a policy checkpoint, found no {', '.join(missing)};"
-            " give the folder that `sanderling train` wrote"
-        )
-
+    check_complete(folder)
     with readable(folder):
         table = pq.read_table(folder / "items.parquet").to_pydict()
         records = [
@@ -91,6 +81,17 @@ def read(folder: Path) -> Checkpoint:
             load_file(folder / "policy.safetensors"),
             table["text"],
             records,
+        )
+
+
+def check_complete(folder: Path) -> None:
+    """Raise `FileNotFoundError` naming the files of a checkpoint that a folder has not."""
+    files = ("encoder", "policy.safetensors", "config.json", "items.parquet")
+    missing = [name for name in files if not (folder / name).exists()]
+    if missing:
+        raise FileNotFoundError(
+            f"{folder}: expected a policy checkpoint, found no {', '.join(missing)};"
+            " give the folder that `sanderling train` wrote"
         )
 
 

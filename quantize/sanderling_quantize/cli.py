@@ -78,14 +78,19 @@ def quantize(
     check_new(out)
     texts = _lines(corpus) if corpus else ()
 
+    # Importing torch takes seconds: what does not need it is checked before.
     from sanderling.bundle.reader import Bundle
-    from sanderling_quantize import gate
-    from sanderling_quantize.build_bundle import GateError, build
-    from sanderling_quantize.encoders.build_encoder import Encoding
+    from sanderling_quantize.checkpoint import check_complete
 
     for bundle in (encoder_of, previous):
         if bundle is not None:
             Bundle.open(bundle, verify=True)
+    check_complete(checkpoint)
+
+    from sanderling_quantize import gate
+    from sanderling_quantize.build_bundle import GateError, build
+    from sanderling_quantize.encoders.build_encoder import Encoding
+
     encoding = Encoding(encoder.value, steps, target.value, texts, seed=seed)
     try:
         built = build(checkpoint, out, encoding=encoding, encoder_of=encoder_of, previous=previous)

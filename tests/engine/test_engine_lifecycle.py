@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import threading
+from pathlib import Path
 from typing import get_type_hints
 
 import pytest
@@ -12,7 +15,7 @@ from sanderling.events.schema import Decision, Observation, Outcome
 from sanderling.events.state_checksum import NO_EVENTS, next_checksum
 from sanderling.options import EngineOptions, OptionTypes
 from sanderling.runtime.clock import SystemClock
-from tests.support.engines import stored
+from tests.support.engines import active_bundle_of, stored
 from tests.support.fakes import FakeClock, FakeEntropy, FakeTransport
 
 
@@ -157,3 +160,34 @@ def test_an_unknown_option_is_named(bundle):
         Engine.open(bundle, windows_s=60.0)
     with pytest.raises(TypeError, match=r"^colour: expected an option .* see `EngineOptions`"):
         Engine.open(bundle, colour="red")
+
+
+def test_state_files_are_private(bundle, tmp_path):
+    """Whatever the umask, every file of the state folder is 0600 and every new folder 0700; an
+    outbox of before is restricted when it is opened."""
+    before = os.umask(0o022)
+    try:
+        with Engine.open(bundle, tmp_path / "state") as engine:
+            slate = engine.recommend("anna")
+            assert engine.reward(slate, slate[0], 1.0)
+            engine.upsert_items([{"id": "new", "text": "new"}])
+            slots = active_bundle_of(engine).slots
+            assert slots is not None
+            slots.block(7, "a test")
+            files = modes(tmp_path / "state")
+            assert {"outbox.db", "outbox.db-wal", "outbox.lock", "ballast"} < files.keys()
+            assert {"slots.json", "added-items.jsonl"} < files.keys()
+            assert set(files.values()) == {0o600}
+            assert {stat.S_IMODE(slots.folder.stat().st_mode)} == {0o700}
+        (tmp_path / "state" / "outbox.db").chmod(0o644)
+        Engine.open(bundle, tmp_path / "state").close()
+        assert set(modes(tmp_path / "state").values()) == {0o600}
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
+
+
+def modes(folder: Path) -> dict[str, int]:
+    """Return the mode of each file below a folder."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in files}

@@ -92,4 +92,4 @@ def test_a_broken_encoder_is_detected(bundle: Path) -> None:
     """An encoder file that is not a model is a fault, although its hash is right."""
     (bundle / "encoder.onnx").write_bytes(b"no model")
     reseal(bundle)
-    assert "does not load" in faults(Bundle.open(bundle, verify=True))[0]
+    assert "expected an ONNX model" in faults(Bundle.open(bundle, verify=True))[0]

@@ -217,6 +217,21 @@ def test_flags_fix_settings():
     assert one.changes.keys() == {"dropout", "learning_rate"}
 
 
+def test_a_sampled_catalog_has_candidates_of_its_own():
+    """They have smaller batches, and where texts say nothing none hides residuals."""
+    log = shop(np.random.default_rng(0))
+    statistics = replace(LogStatistics.of(log), ordinal=True)
+    full = candidates(statistics, TINY, SETTINGS)
+    sampled = candidates(statistics, TINY, SETTINGS, is_sampled=True)
+    assert [one.name for one in sampled] == [one.name for one in full]
+    assert all("batch_events" not in one.changes for one in full)
+    assert all(one.changes["batch_events"] < Config().batch_events for one in sampled)
+
+    (one,) = candidates(statistics, TINY, SETTINGS, is_sampled=True, has_texts=False)
+    assert one.changes["id_dropout"] == 0.0
+    assert len(candidates(statistics, TINY, SETTINGS, has_texts=False)) == 2
+
+
 def test_a_choice_says_what_it_tried():
     """A shop's log is learned in visits; policy and peers stand in one table with each window."""
     log = shop(np.random.default_rng(4))

@@ -194,7 +194,7 @@ def test_encoder_that_does_not_load(world: ReleaseWorld) -> None:
     (world.folder / "two" / "encoder.onnx").write_bytes(b"no model")
     reseal(world.folder / "two")
     world.publish_unchecked("two")
-    world.fetch_fails("encoder .* does not load", 1)
+    world.fetch_fails("encoder.onnx: expected an ONNX model", 1)
     assert 2 in world.slots.state().blocked
 
 

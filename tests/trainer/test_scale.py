@@ -189,13 +189,16 @@ def test_the_sparse_form_of_seen_items_equals_the_dense_one():
 
 
 def test_a_step_on_rows_is_the_step_on_the_whole_table():
-    """RowAdamW equals AdamW where a gradient touches every row, and changes no row that
-    it does not touch.
+    """RowAdamW equals AdamW without momentum where a gradient touches every row, and changes no
+    row that it does not touch.
     """
     torch.manual_seed(0)
     start = torch.randn(6, 3)
     rows, whole = (torch.nn.Parameter(start.clone()) for _ in range(2))
-    steps = [RowAdamW([rows], 0.1, 0.5), torch.optim.AdamW([whole], 0.1, weight_decay=0.5)]
+    steps = [
+        RowAdamW([rows], 0.1, 0.5),
+        torch.optim.AdamW([whole], 0.1, betas=(0.0, 0.999), weight_decay=0.5),
+    ]
     for _ in range(3):
         wanted = torch.randn(6, 3)
         whole.grad, rows.grad = wanted.clone(), wanted.to_sparse(1)
@@ -208,6 +211,24 @@ def test_a_step_on_rows_is_the_step_on_the_whole_table():
     )
     steps[0].step()
     assert (rows != before).any(1).tolist() == [False, False, True, False, False, False]
+
+
+def test_a_row_that_one_step_touches_moves_as_far_as_momentum_would_take_it():
+    """Row 1 has one gradient, at step 500: AdamW moves it in many steps, RowAdamW in one, and both
+    as far within a tenth.
+    """
+    rows, whole = (torch.nn.Parameter(torch.zeros(2, 1)) for _ in range(2))
+    by_rows = RowAdamW([rows], 1e-3, 0.0)
+    dense = torch.optim.AdamW([whole], 1e-3, weight_decay=0.0)
+    for at in range(600):
+        touched = torch.tensor([0, 1] if at == 500 else [0])
+        values = torch.ones(len(touched), 1)
+        rows.grad = torch.sparse_coo_tensor(touched[None], values, (2, 1), check_invariants=True)
+        whole.grad = rows.grad.to_dense()
+        by_rows.step()
+        dense.step()
+    assert rows[1].item() == pytest.approx(whole[1].item(), rel=0.1)
+    assert rows[0].item() == pytest.approx(whole[0].item(), rel=0.1)
 
 
 def test_draws_repeat_by_seed():

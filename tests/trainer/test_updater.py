@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -21,9 +22,14 @@ from sanderling.bundle.reader import Bundle
 from sanderling.errors import StorageError, UpdateError
 from sanderling.releases.slots import FILE
 from sanderling_trainer.releases.errors import ReleaseError
-from tests.support.releases import ReleaseWorld
+from tests.support.releases import ITEMS, ReleaseWorld, never_respond
 
 pytestmark = pytest.mark.lab
+
+ENDLESS = """
+import sanderling.ranking.golden_check
+sanderling.ranking.golden_check.faults = lambda bundle: any(iter(int, 1))
+"""
 
 
 def test_stored_metadata_is_not_requested_again(world: ReleaseWorld) -> None:
@@ -102,9 +108,10 @@ def test_the_parent_stays_light() -> None:
 
 
 def test_a_damaged_root(world: ReleaseWorld) -> None:
-    """A root.json that the app has damaged is refused."""
-    for world.root in (b"", b"{}", b"garbage"):
-        with pytest.raises(UpdateError, match="metadata is not valid"):
+    """A root.json that the app has damaged, or another file in its place, is refused and shown."""
+    other = (world.repository / "metadata" / "timestamp.json").read_bytes()
+    for world.root in (b"", b"{}", b"garbage", other):
+        with pytest.raises(UpdateError, match=r"root: expected the repository's root.json.* found"):
             world.fetch()
 
 
@@ -120,24 +127,92 @@ def test_damaged_slots(world: ReleaseWorld) -> None:
 
 
 def test_tokenizer_that_panics(world: ReleaseWorld) -> None:
-    """A panic of a native library, which is no `Exception`, is an `UpdateError`, and the old bundle
-    stays.
+    """A release whose tokenizer panics, or fails where it ought to, is refused and blocked, and the
+    old bundle stays.
     """
     world.fetch()
-    tokenizer = json.loads((world.folder / "two" / "tokenizer.json").read_bytes())
     replace = {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": "x"}
+    change_tokenizer(world, [replace], "a" * 40 + "!")
+    world.fetch_fails("release 2 is refused", 1)
+    assert 2 in world.slots.state().blocked
+    assert [path.name for path in world.slots.folder.iterdir() if path.is_dir()] == ["1"]
+
+
+def test_a_release_that_swells_is_blocked_after_one_try(world: ReleaseWorld) -> None:
+    """A tokenizer that needs terabytes is ended by the limit of memory, and not fetched again."""
+    more = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 1000}
+    change_tokenizer(world, [more] * 5, "a")
+    world.fetch_fails("release 2 is refused", 1)
+    world.server.downloads()
+    assert world.fetch(1) is None
+    assert world.server.downloads() == {}
+
+
+def test_a_release_that_hangs_is_blocked_after_one_try(
+    world: ReleaseWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trial that computes for ever is ended at its processor time, and not begun again."""
+    world.publish("two")
+    (world.folder / "sitecustomize.py").write_text(ENDLESS)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(world.folder), *sys.path]))
+    world.fetch_fails("release 2 is refused: .*processor time", 1, probe_cpu_s=1)
+    assert 2 in world.slots.state().blocked
+    world.server.downloads()
+    assert world.fetch(1) is None
+    assert world.server.downloads() == {}
+
+
+def test_an_update_that_is_cut_short_leaves_nothing(
+    world: ReleaseWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An update whose time ends in a trial is stopped with it, blocks nothing and leaves no
+    `.incoming`.
+    """
+    world.publish("two")
+    (world.folder / "sitecustomize.py").write_text(ENDLESS)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(world.folder), *sys.path]))
+    world.fetch_fails("took longer than|more time", 1, timeout_s=4.0)
+    assert 2 not in world.slots.state().blocked
+    assert list(world.slots.folder.glob(".incoming")) == []
+    monkeypatch.undo()
+    (world.folder / "sitecustomize.py").unlink()
+    assert world.fetch(1) == world.slots.path(2)
+
+
+def test_a_worker_that_is_stopped_leaves_nothing(world: ReleaseWorld) -> None:
+    """An update whose time ends in a download leaves no `.incoming`, and files of an update are
+    private.
+    """
+    world.server.overrides[ITEMS] = never_respond
+    world.fetch_fails("took longer than 2 s", timeout_s=2.0)
+    assert list(world.slots.folder.glob(".incoming")) == []
+    world.server.overrides.clear()
+    assert world.fetch() == world.slots.path(1)
+    state = world.slots.folder.parent
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in state.rglob("*") if path.is_file()}
+    assert modes == {0o600}
+
+
+def test_download_errors_name_the_address(world: ReleaseWorld) -> None:
+    """A missing file and a refused connection are told with the address, in plain words."""
+    world.target(1, ITEMS).unlink()
+    world.fetch_fails(rf"a download failed: http://.*{ITEMS}: the server answered with status 404")
+    world.server.stop()
+    world.fetch_fails(r"a download failed: http://127.*/metadata/.*: no connection: .*refused")
+
+
+def change_tokenizer(world: ReleaseWorld, normalizers: list[dict], text: str) -> None:
+    """Publish release 2 with other normalizers, and with a golden text that meets them."""
+    tokenizer = json.loads((world.folder / "two" / "tokenizer.json").read_bytes())
     tokenizer["normalizer"] = {
         "type": "Sequence",
-        "normalizers": [tokenizer["normalizer"], replace],
+        "normalizers": [tokenizer["normalizer"], *normalizers],
     }
     golden = json.loads((world.folder / "two" / "golden.json").read_bytes())
-    golden["texts"][0]["text"] = "a" * 40 + "!"
+    golden["texts"][0]["text"] = text
     (world.folder / "two" / "golden.json").write_text(json.dumps(golden))
     world.replace_file("two", "tokenizer.json", json.dumps(tokenizer).encode())
     world.publish_unchecked("two")
-    with pytest.raises(UpdateError, match=r"Panic|is refused"):
-        world.fetch(1)
-    assert [path.name for path in world.slots.folder.iterdir() if path.is_dir()] == ["1"]
 
 
 def test_timestamp_is_written_last(world: ReleaseWorld, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,8 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 1024 * 1024
 MAX_POOL = 10_000
+MAX_ID = 512
+"""Characters of an item's id, at most: events take no longer ones."""
 APP_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 FILES = (
     "encoder.onnx",

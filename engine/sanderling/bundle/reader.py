@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.bundle import manifest as manifests
-from sanderling.bundle.manifest import Manifest
+from sanderling.bundle.manifest import MAX_ID, Manifest
 from sanderling.bundle.tensors import Tensors, expect, map_tensors
 from sanderling.errors import BundleError
 from sanderling.version import __version__
@@ -100,9 +100,11 @@ class Bundle:
             entry = msgspec.json.decode(self.catalog[start:stop].tobytes(), type=dict[str, Any])
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise BundleError(f"catalog.jsonl: row {row}: {error}") from error
-        if not isinstance(entry.get("id"), str):
+        id = entry.get("id")
+        if not isinstance(id, str) or not 1 <= len(id) <= MAX_ID:
             raise BundleError(
-                f"catalog.jsonl: row {row}: id: expected text, found {entry.get('id')!r:.80}"
+                f"catalog.jsonl: row {row}: id: expected a text of 1 to {MAX_ID} characters,"
+                f" found {id!r:.80}"
             )
         return entry
 

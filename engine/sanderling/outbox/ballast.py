@@ -11,6 +11,7 @@ import apsw
 
 from sanderling.outbox.database import PAGE_BYTES, Database
 from sanderling.runtime.clock import Entropy
+from sanderling.runtime.files import make_private
 
 BALLAST_BYTES = 2 * 2**20
 """The ballast's size where the limit and the disk allow it."""
@@ -67,4 +68,5 @@ class Ballast:
 
     def _fill(self) -> None:
         # Random bytes: some file systems compress, and zeros would occupy nothing.
+        make_private(self._path)
         self._path.write_bytes(self._entropy(self._size))

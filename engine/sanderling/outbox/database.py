@@ -20,7 +20,7 @@ from sanderling.errors import StorageError
 from sanderling.outbox.folder_lock import WRITING, FolderLock, unusable
 from sanderling.outbox.identity import Identity
 from sanderling.runtime.clock import Entropy
-from sanderling.runtime.files import flush_path
+from sanderling.runtime.files import flush_path, make_private, make_private_folder
 from sanderling.runtime.fork_safety import connect
 
 SCHEMA = 1
@@ -97,7 +97,7 @@ class Database:
         self._connections: list[apsw.Connection] = []
         self._reading = Lock()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_private_folder(folder)
             self._lock = FolderLock(folder)
             self._open_or_reset()
             self.was_reset = self.header.seq == 0 and bool(self._damaged_files())
@@ -188,6 +188,7 @@ class Database:
             self._open(path)
 
     def _open(self, path: Path) -> None:
+        make_private(path)  # it holds the install's secret; SQLite's other files get its mode
         self._writer = self._connect(path, WRITING)
         version = self._writer.pragma("user_version")
         if version not in (0, SCHEMA):

@@ -8,6 +8,7 @@ from pathlib import Path
 import apsw
 
 from sanderling.errors import StorageError
+from sanderling.runtime.files import make_private
 from sanderling.runtime.fork_safety import connect
 
 LOCK = "outbox.lock"
@@ -21,6 +22,7 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path) -> None:
+        make_private(folder / LOCK)
         try:
             self._connection = connect(folder / LOCK, WRITING)
             self._connection.execute("BEGIN EXCLUSIVE")

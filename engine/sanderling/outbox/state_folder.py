@@ -9,6 +9,7 @@ from sanderling.errors import StorageError
 from sanderling.outbox.folder_lock import FolderLock
 from sanderling.outbox.outbox import Outbox
 from sanderling.runtime.clock import Clock, Entropy
+from sanderling.runtime.files import make_private_folder
 
 log = logging.getLogger("sanderling")
 
@@ -39,7 +40,7 @@ class StateFolder:
             self.fault = "the engine was opened without a state folder"
             return
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_private_folder(folder)
             self.outbox = Outbox(
                 folder, limit_bytes=limit_bytes, clock=clock, entropy=entropy, threaded=threaded
             )

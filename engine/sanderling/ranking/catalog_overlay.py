@@ -13,13 +13,13 @@ from typing import Any
 
 import msgspec
 
+from sanderling.bundle.manifest import MAX_ID
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import StorageError
 from sanderling.runtime.files import write_durably
 
 FILE = "added-items.jsonl"
 MAX_TEXT = 65536  # characters
-MAX_ID = 512  # characters
 
 
 def addition(record: Mapping[str, Any], now_ms: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 from sanderling.bundle.golden import Golden, GoldenState, GoldenText
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import SanderlingError
+from sanderling.ranking.encoder_operators import operator_faults
 from sanderling.ranking.scorer import Scorer
 
 # Not equality, because int8 arithmetic differs between processors.
@@ -21,7 +22,11 @@ DEPTH = 10  # items of a golden ranking
 
 
 def faults(bundle: Bundle) -> list[str]:
-    """Return where the bundle's results differ from the lab's; an empty list when none does."""
+    """Return where the bundle's results differ from the lab's, or which operators its encoder must
+    not have; an empty list when there is nothing of that."""
+    unsafe = operator_faults(bundle.folder / "encoder.onnx")
+    if unsafe:
+        return unsafe
     try:
         golden = msgspec.json.decode((bundle.folder / "golden.json").read_bytes(), type=Golden)
     except (OSError, msgspec.MsgspecError, RecursionError) as error:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.errors import BundleError
+from sanderling.runtime.native import native_errors
 
 MAX_CHARACTERS = 8192
 CACHE_ENTRIES = 1024
@@ -55,8 +56,8 @@ class TextEncoder:
         """Return the unit vector float32 [t] of a text; any string is allowed, the empty one too.
 
         Characters beyond `MAX_CHARACTERS` are ignored. Raises `BundleError` when the encoder cannot
-        be loaded or does not return t finite numbers, and `ImportError` when the extra `text` is
-        not installed.
+        be loaded, fails, panics, or does not return t finite numbers, and `ImportError` when the
+        extra `text` is not installed.
         """
         clean = text[:MAX_CHARACTERS].encode("utf-8", "replace")
         key = hashlib.blake2b(clean, digest_size=16).digest()
@@ -77,12 +78,13 @@ class TextEncoder:
     def encode_uncached(self, text: str) -> NDArray[np.float32]:
         """Return what `encode` does for valid text, without looking into the cache."""
         tokenizer, session = self.load()
-        encoding = tokenizer.encode(text)
-        feed = {
-            "input_ids": np.array([encoding.ids], np.int64),
-            "attention_mask": np.array([encoding.attention_mask], np.int64),
-        }
-        vector = session.run(None, feed)[0]
+        with native_errors("a text cannot be encoded"):
+            encoding = tokenizer.encode(text)
+            feed = {
+                "input_ids": np.array([encoding.ids], np.int64),
+                "attention_mask": np.array([encoding.attention_mask], np.int64),
+            }
+            vector = np.asarray(session.run(None, feed)[0])
         if vector.shape != (1, self._dimension) or not np.isfinite(vector).all():
             raise BundleError(
                 f"encoder.onnx: expected {self._dimension} finite numbers for a text, "
@@ -111,16 +113,14 @@ class TextEncoder:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.enable_cpu_mem_arena = False
-        try:
+        with native_errors(f"encoder of {self._folder} does not load"):
             tokenizer = tokenizers.Tokenizer.from_file(str(self._folder / "tokenizer.json"))
+            tokenizer.no_padding()
+            tokenizer.enable_truncation(self._max_tokens)
             session = onnxruntime.InferenceSession(
                 str(self._folder / "encoder.onnx"),
                 options,
                 providers=["CPUExecutionProvider"],
                 disabled_optimizers=SLOW_FUSIONS,
             )
-        except Exception as error:
-            raise BundleError(f"encoder of {self._folder} does not load: {error}") from error
-        tokenizer.no_padding()
-        tokenizer.enable_truncation(self._max_tokens)
         return tokenizer, session

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
@@ -24,6 +25,26 @@ Fetch = Callable[[Slots, Bundle], Path | None]
 """Installs a bundle newer than the one given; returns its folder, or None when there is none."""
 
 
+@dataclass
+class UpdateCounters:
+    """What became of updates, since the engine was opened."""
+
+    attempts: int = 0
+    """Calls of `Engine.update`."""
+
+    installed: int = 0
+    """Releases that were swapped in."""
+
+    failed: int = 0
+    """Calls that raised."""
+
+    rolled_back: int = 0
+    """Releases that were rolled back, by the app or because their first decision failed."""
+
+    last_fault: str | None = None
+    """Why the last call that raised did, or the last release was rolled back."""
+
+
 class ActiveBundle:
     """The active scorer, its catalog overlay, and the moves to a newer bundle and back.
 
@@ -36,6 +57,7 @@ class ActiveBundle:
         self._folder = folder
         self._owns_folder = owns_folder
         self._confirming: Thread | None = None
+        self.counters = UpdateCounters()
 
         self.slots = Slots(folder / "bundles") if folder else None
         self._swap_lock = Lock()  # held while the scorer is replaced
@@ -92,6 +114,18 @@ class ActiveBundle:
         Raises `UpdateError` when this engine does not own the state folder, and whatever `fetch`
         raises; the active bundle stays.
         """
+        self.counters.attempts += 1
+        try:
+            release = self._update(fetch)
+        except Exception as error:
+            self.counters.failed += 1
+            self.counters.last_fault = str(error)
+            raise
+        if release is not None:
+            self.counters.installed += 1
+        return release
+
+    def _update(self, fetch: Fetch) -> int | None:
         if self.slots is None:
             raise UpdateError(
                 "expected an engine opened with `state`, `releases` and `root`, found no `state`"
@@ -151,6 +185,8 @@ class ActiveBundle:
             if failed is not None and failed is not self._scorer.bundle:
                 return False
 
+            self.counters.rolled_back += 1
+            self.counters.last_fault = f"release {self.release}: {reason}"
             self._scorer = self._previous_scorer()
             self._is_unconfirmed = False
             if self.slots and not self._owns_folder:

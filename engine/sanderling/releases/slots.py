@@ -196,7 +196,7 @@ class Slots:
     def _write(self, state: SlotState) -> None:
         path = self.folder / FILE
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            files.make_private_folder(self.folder)
             files.write_durably(path, msgspec.json.encode(state))
             files.flush_path(self.folder.parent)  # the folder may be new
         except OSError as error:

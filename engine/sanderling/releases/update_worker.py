@@ -1,34 +1,35 @@
 """The child's side of an update, run as `python -m sanderling.releases.update_worker`.
 
 It refreshes the signed metadata (The Update Framework), chooses a release, downloads files to their
-signed lengths, opens the bundle within a limit of memory, checks its golden vectors, flushes it to
-the disk and gives it its final name. Which bundle is active does not change here.
+signed lengths, lets a process of its own try the bundle, flushes it to the disk and gives it its
+final name. Which bundle is active does not change here.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
-import resource
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
-import urllib3
 
 from sanderling.bundle import manifest as manifests
 from sanderling.bundle.manifest import MANIFEST, Manifest, Positive
-from sanderling.bundle.reader import Bundle
 from sanderling.errors import BundleError, UpdateError
+from sanderling.releases.probe import ProbeMissingError, probe
 from sanderling.releases.slots import Slots, refusal
-from sanderling.releases.updater import UpdateAnswer, UpdateRequest
+from sanderling.releases.update_faults import check_root, explain
+from sanderling.releases.update_lock import exclusive
+from sanderling.releases.updater import STAGING, UpdateAnswer, UpdateRequest
 from sanderling.runtime import files
+from sanderling.runtime.child_process import ChildFailedError, take_stdout
 from sanderling.version import __version__
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 SOCKET_TIMEOUT_S = 15
 SPARE_BYTES = 16 * 2**20  # disk space that an update leaves free
-MEMORY_BYTES = 2 * 2**30  # address space of this process, beside four times the bundle's bytes
+MARGIN_S = 1.0  # what is left of an update's time after the trial of a bundle
 
 # An attacker with the online keys could publish the highest number possible; devices that confirm
 # it would reject every honest release after it.
@@ -64,12 +65,10 @@ class _RefusedError(Exception):
 
 def main() -> None:
     """Read the request from stdin, update, and write the answer to stdout."""
-    # Native libraries print to stdout and stderr; the parent reads both, and keeps them in memory.
-    answers = os.fdopen(os.dup(1), "wb")
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, 1)
-    os.dup2(devnull, 2)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    answers = take_stdout()
+    with suppress(AttributeError, OSError):  # Windows has no sessions
+        os.setsid()  # a parent that stops this process stops the trial with it
+    os.umask(0o077)  # all that an update writes lies in the engine's state folder
 
     request = msgspec.json.decode(sys.stdin.buffer.read(), type=UpdateRequest)
     try:
@@ -77,48 +76,10 @@ def main() -> None:
     except _RefusedError as error:
         answer = UpdateAnswer(fault=str(error), refused_release=error.release)
     except BaseException as error:  # a panic of a native library is no `Exception`
-        answer = UpdateAnswer(fault=_explain(error))
+        answer = UpdateAnswer(fault=explain(error))
 
     answers.write(msgspec.json.encode(answer))
     answers.close()
-
-
-def _explain(error: BaseException) -> str:
-    """Return an error as a message for the app's operator."""
-    if isinstance(error, UpdateError):
-        return str(error)
-    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] == "tuf":
-        return "updating needs the extra `update`: pip install 'sanderling[update]'"
-
-    from tuf.api import exceptions as tuf
-
-    meanings: list[tuple[type[BaseException], str]] = [
-        (
-            tuf.ExpiredMetadataError,
-            "stale: the repository's metadata has expired; run `sanderling release refresh` on the"
-            " server, or set this device's clock if that is wrong",
-        ),
-        (
-            tuf.BadVersionNumberError,
-            "the repository offers older metadata than this device has seen (a rollback);"
-            " check the server or its mirror",
-        ),
-        (
-            tuf.UnsignedMetadataError,
-            "the repository's metadata is not signed by the trusted keys;"
-            " check the address and the root.json of the app",
-        ),
-        (tuf.LengthOrHashMismatchError, "a file differs from its signed length or hash"),
-        (tuf.DownloadLengthMismatchError, "a file is longer than its signed length"),
-        (tuf.RepositoryError, "the repository's metadata is not valid"),
-        (tuf.DownloadError, "a download failed"),
-        (urllib3.exceptions.HTTPError, "a download failed"),
-        (MemoryError, "the release needs more memory than an update may use"),
-    ]
-    meaning = next(
-        (text for kind, text in meanings if isinstance(error, kind)), "the updater failed"
-    )
-    return f"{meaning}: {type(error).__name__}: {error}"
 
 
 def _update(request: UpdateRequest) -> int | None:
@@ -127,7 +88,7 @@ def _update(request: UpdateRequest) -> int | None:
     trust = folder.parent / "tuf"
     trust.mkdir(parents=True, exist_ok=True)
 
-    with _exclusive(trust):
+    with exclusive(trust):
         # Downloads pass through the temporary folder; /tmp is often in memory, and small.
         tempfile.tempdir = str(trust)
         for leftover in trust.glob("tmp*"):
@@ -138,7 +99,7 @@ def _update(request: UpdateRequest) -> int | None:
         if release is None:
             return None
 
-        staging = folder / ".incoming"
+        staging = folder / STAGING
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
         try:
@@ -148,34 +109,19 @@ def _update(request: UpdateRequest) -> int | None:
         return release
 
 
-@contextmanager
-def _exclusive(trust: Path) -> Iterator[None]:
-    """Hold the lock of the metadata folder.
-
-    This process outlives a parent that is killed, so that a second one may be started beside it.
-    """
-    with (trust / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UpdateError(
-                f"{trust.parent}: another update is running for this state folder;"
-                " try again when it has ended"
-            ) from error
-        yield
-
-
 def _refresh(request: UpdateRequest, trust: Path) -> Updater:
     """Bring the signed metadata up to date, and to the disk before anything relies on it."""
     from tuf.ngclient.updater import Updater
-    from tuf.ngclient.urllib3_fetcher import Urllib3Fetcher
 
+    from sanderling.releases.fetcher import NamingFetcher
+
+    check_root(request.root)
     url = request.url.rstrip("/")
     updater = Updater(
         metadata_dir=str(trust),
         metadata_base_url=f"{url}/metadata/",
         target_base_url=f"{url}/targets/",
-        fetcher=Urllib3Fetcher(socket_timeout=SOCKET_TIMEOUT_S),
+        fetcher=NamingFetcher(socket_timeout=SOCKET_TIMEOUT_S),
         bootstrap=request.root,
     )
     updater.refresh()
@@ -267,7 +213,7 @@ def _install(updater: Updater, release: int, staging: Path, request: UpdateReque
         if not any(_copy_if_equal(source / name, target, staging / name) for source in sources):
             updater.download_target(target, str(staging / name))
 
-    _probe(staging, release, sum(lengths))
+    _probe(staging, release, request)
     files.flush_folder(staging)
     shutil.rmtree(slots.path(release), ignore_errors=True)
     files.publish(staging, slots.path(release))
@@ -340,20 +286,25 @@ def _copy_if_equal(source: Path, target: TargetFile, copy: Path) -> bool:
     return True
 
 
-def _probe(staging: Path, release: int, bundle_bytes: int) -> None:
-    """Open the bundle and compute its golden vectors within a limit of address space."""
-    from sanderling.ranking.golden_check import faults
-
-    limit = MEMORY_BYTES + 4 * bundle_bytes
-    with suppress(ValueError):  # macOS has the limit but does not let it be set
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-
+def _probe(staging: Path, release: int, request: UpdateRequest) -> None:
+    """Try the bundle in a process of its own; refuse the release for whatever it does there."""
+    left_s = None
+    if request.end_s is not None:
+        left_s = max(MARGIN_S, request.end_s - time.monotonic() - MARGIN_S)
     try:
-        golden_faults = faults(Bundle.open(staging, verify=True))
-    except BundleError as error:
-        raise _RefusedError(release, str(error)) from error
-    if golden_faults:
-        raise _RefusedError(release, "; ".join(golden_faults))
+        faults = probe(
+            staging,
+            command=request.child_command,
+            cpu_s=request.probe_cpu_s,
+            timeout_s=left_s,
+        )
+    except ProbeMissingError as error:
+        raise UpdateError(str(error)) from error
+    except ChildFailedError as error:
+        hint = "; give the update more time" if error.timed_out else ""
+        raise UpdateError(f"release {release} could not be tried: {error}{hint}") from error
+    if faults:
+        raise _RefusedError(release, "; ".join(faults))
 
 
 if __name__ == "__main__":

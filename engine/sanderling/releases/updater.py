@@ -3,15 +3,24 @@ happens in a child process (`update_worker`)."""
 
 from __future__ import annotations
 
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from sanderling.errors import UpdateError
+from sanderling.releases.probe import CPU_S
 from sanderling.releases.slots import Slots
+from sanderling.releases.update_lock import exclusive
 from sanderling.runtime.child_process import ChildFailedError, run_module
 
 TIMEOUT_S = 900.0
+
+STAGING = ".incoming"
+"""The folder, beside the installed bundles, in which one is put together."""
 
 
 class UpdateRequest(msgspec.Struct, frozen=True):
@@ -38,6 +47,15 @@ class UpdateRequest(msgspec.Struct, frozen=True):
     active_folder: str | None = None
     """The active bundle: files that the new release shares with it are copied, not downloaded."""
 
+    end_s: float | None = None
+    """When the update is stopped, in seconds of the machine's monotonic clock; None: never."""
+
+    probe_cpu_s: int = CPU_S
+    """Seconds of processor time that the trial of the bundle may take, beside its size."""
+
+    child_command: Sequence[str] | None = None
+    """What starts a child process; see `EngineOptions.child_command`."""
+
 
 class UpdateAnswer(msgspec.Struct, frozen=True):
     """What the child did, as JSON on its standard output."""
@@ -62,7 +80,8 @@ def fetch(request: UpdateRequest, timeout_s: float = TIMEOUT_S) -> Path | None:
     slots = Slots(Path(request.folder))
     slots.state()  # damaged? Then fetch nothing: a release that was blocked might come back
 
-    answer = _run_worker(request, timeout_s)
+    end_s = time.monotonic() + timeout_s
+    answer = _run_worker(msgspec.structs.replace(request, end_s=end_s), timeout_s)
     if answer.refused_release is not None:
         slots.block(answer.refused_release, answer.fault)
     if answer.fault:
@@ -78,10 +97,17 @@ def _run_worker(request: UpdateRequest, timeout_s: float) -> UpdateAnswer:
             name="the updater",
             timeout_s=timeout_s,
             stdin=msgspec.json.encode(request),
-            environment={"SANDERLING_KERNELS": "numpy"},
+            command=request.child_command,
         )
         return msgspec.json.decode(output, type=UpdateAnswer)
     except ChildFailedError as error:
+        _remove_staging(Path(request.folder))
         raise UpdateError(f"{error}; the active bundle stays, and can be updated later") from error
     except msgspec.MsgspecError as error:
         raise UpdateError(f"the updater's answer cannot be read: {error}") from error
+
+
+def _remove_staging(folder: Path) -> None:
+    """Remove what a child that was stopped has left, unless another one is at work there."""
+    with suppress(UpdateError, OSError), exclusive(folder.parent / "tuf"):
+        shutil.rmtree(folder / STAGING, ignore_errors=True)

@@ -1,9 +1,31 @@
-"""Files written durably: write beside, flush, rename, flush the folder."""
+"""Files written durably: write beside, flush, rename, flush the folder. And files that other users
+of the machine cannot read."""
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
+
+
+def make_private_folder(folder: Path) -> None:
+    """Make a folder for this user alone (mode 0700), if it is missing; leave an older one as it
+    is."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def make_private(path: Path) -> None:
+    """Make a file for this user alone (mode 0600), if it is missing, or restrict an older one.
+
+    Errors are ignored: whoever opens the file next meets them.
+    """
+    with suppress(OSError):
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        except FileExistsError:
+            # Never opened here: closing it would end the locks that SQLite holds on it.
+            if path.is_file():
+                path.chmod(0o600)
 
 
 def flush_path(path: Path) -> None:
@@ -37,8 +59,9 @@ def replace_durably(partial: Path, path: Path) -> None:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Write a file so that after a crash it has either its old or its new content."""
+    """Write a private file so that after a crash it has either its old or its new content."""
     partial = partial_path(path)
+    make_private(partial)
     partial.write_bytes(data)
     replace_durably(partial, path)
 

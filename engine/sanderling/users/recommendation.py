@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, replace
+from threading import Lock
 
 from sanderling.bundle.manifest import Exploration
 from sanderling.ranking import decision as decisions
@@ -15,30 +17,72 @@ from sanderling.users.profiles import UserProfiles, UserSnapshot
 log = logging.getLogger("sanderling")
 
 
-def recommend(
-    profiles: UserProfiles,
-    scorer: Scorer,
-    request: RecommendRequest,
-    greedy: bool,
-    now_ms: int,
-    entropy: Entropy,
-) -> Slate:
-    """Return the slate of a request; `greedy` switches exploration off."""
-    user = profiles.snapshot(request.user, now_ms, scorer)
-    plan = _plan(scorer, user, greedy)
+@dataclass
+class EncoderCounters:
+    """What became of the contexts that were passed to `recommend`, since the engine was opened."""
 
-    context = _encode_context(scorer, request.context)
-    vector = scorer.user_model.user_vector(user.state.vector, context)
-    if user.residual is not None:
-        vector = vector + user.residual.astype("float32")
+    encoded: int = 0
+    """Contexts that slates were decided with."""
 
-    decision = uuid7(now_ms, entropy)
-    record = decisions.decide(
-        scorer, vector, plan, request, decision, user.state.pseudonym, user.residual
-    )
-    if record.slate.items:
-        profiles.record_decision(record, user.state, context, now_ms)
-    return record.slate
+    failed: int = 0
+    """Contexts that could not be encoded: the slates were decided without them."""
+
+    last_fault: str | None = None
+    """Why the last of these could not be encoded."""
+
+
+class Recommender:
+    """Makes the slates of one engine, and counts what its encoder does. Thread-safe."""
+
+    def __init__(self, entropy: Entropy) -> None:
+        self._entropy = entropy
+        self._counters = EncoderCounters()
+        self._lock = Lock()
+
+    def recommend(
+        self,
+        profiles: UserProfiles,
+        scorer: Scorer,
+        request: RecommendRequest,
+        greedy: bool,
+        now_ms: int,
+    ) -> Slate:
+        """Return the slate of a request; `greedy` switches exploration off."""
+        user = profiles.snapshot(request.user, now_ms, scorer)
+        plan = _plan(scorer, user, greedy)
+
+        context = self._encode_context(scorer, request.context)
+        vector = scorer.user_model.user_vector(user.state.vector, context)
+        if user.residual is not None:
+            vector = vector + user.residual.astype("float32")
+
+        decision = uuid7(now_ms, self._entropy)
+        record = decisions.decide(
+            scorer, vector, plan, request, decision, user.state.pseudonym, user.residual
+        )
+        if record.slate.items:
+            profiles.record_decision(record, user.state, context, now_ms)
+        return record.slate
+
+    def counters(self) -> EncoderCounters:
+        """Return what became of contexts."""
+        with self._lock:
+            return replace(self._counters)
+
+    def _encode_context(self, scorer: Scorer, context: str | None) -> Vector | None:
+        if not context:
+            return None
+        try:
+            vector = scorer.encoder.encode(context)
+        except Exception as error:  # whatever it is, a slate without context is better than none
+            log.warning("context ignored: %s", error)
+            with self._lock:
+                self._counters.failed += 1
+                self._counters.last_fault = str(error) or type(error).__name__
+            return None
+        with self._lock:
+            self._counters.encoded += 1
+        return vector
 
 
 def _plan(scorer: Scorer, user: UserSnapshot, greedy: bool) -> Exploration:
@@ -47,13 +91,3 @@ def _plan(scorer: Scorer, user: UserSnapshot, greedy: bool) -> Exploration:
     plan = scorer.bundle.manifest.exploration
     is_spent = plan.daily is not None and user.explored >= plan.daily
     return scorer.greedy if greedy or is_spent else plan
-
-
-def _encode_context(scorer: Scorer, context: str | None) -> Vector | None:
-    if not context:
-        return None
-    try:
-        return scorer.encoder.encode(context)
-    except Exception as error:  # whatever it is, a slate without context is better than none
-        log.warning("context ignored: %s", error)
-        return None

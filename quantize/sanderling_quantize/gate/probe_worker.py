@@ -63,8 +63,8 @@ def _limit_memory(memory_bytes: int) -> None:
 
 def _answer(request: ProbeRequest, state: Path) -> tuple[ProbeReply, Arrays]:
     folder = Path(request.bundle)
-    with Engine.open(folder, state=state, verify=True) as engine:
-        bundle = Bundle.open(folder)
+    bundle = Bundle.open(folder, verify=True)
+    with Engine.open(folder, state=state) as engine:
         vectors = _text_vectors(Scorer(bundle), request.texts)
         rankings = _rankings(engine, bundle.manifest.exploration.pool, request)
 

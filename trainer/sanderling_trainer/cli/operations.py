@@ -35,7 +35,8 @@ def collect(
         str | None,
         typer.Option(
             envvar="SANDERLING_TOKEN",
-            help="A token that all devices share, beside those of `sanderling tokens`.",
+            help="A token that all devices share, beside those of `sanderling tokens`. Use"
+            " the environment variable: every user of the machine sees command lines.",
         ),
     ] = None,
     as_json: Json = False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -108,8 +109,10 @@ class CollectorProcess:
     def __init__(self, store: Path, token: str, log: Path) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/v1"
-        arguments = ["collect", "--store", str(store), "--port", str(self.port), "--token", token]
+        arguments = ["collect", "--store", str(store), "--port", str(self.port)]
         self._command = [sys.executable, "-m", "sanderling", *arguments]
+        # Not as an argument: every user of the machine sees those.
+        self._environment = {**os.environ, "SANDERLING_TOKEN": token}
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -120,7 +123,9 @@ class CollectorProcess:
             ChildProcessError: it ended, or did not answer within `START_TIMEOUT_S`.
         """
         with self._log.open("a") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                self._command, stdout=log, stderr=log, env=self._environment
+            )
         deadline = time.monotonic() + START_TIMEOUT_S
         while not _is_healthy(f"http://127.0.0.1:{self.port}/healthz"):
             if self._process.poll() is not None or time.monotonic() > deadline:

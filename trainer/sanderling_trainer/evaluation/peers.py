@@ -34,7 +34,7 @@ BLEND = "EASE + recent popularity"
 GRIDS: Mapping[str, Mapping[str, Sequence[Any]]] = {
     "popularity": {},
     RECENT: {"days": (7, 14, 28)},
-    "ItemKNN": {"neighbours": (100, 100_000), "shrink": (10.0,)},
+    "ItemKNN": {"neighbours": (100, 100_000), "shrink": (10.0, 50.0)},
     "iALS": {"factors": (32,), "alpha": (1.0,), "regularization": (0.0003, 0.003)},
     BLEND: {"regularization": (200.0, 500.0), "days": (7, 14), "weight": (0.0, 0.5, 1.0)},
 }

@@ -41,6 +41,7 @@ SETTINGS = (
     "id_dropout",
     "learning_rate",
     "epochs",
+    "batch_events",
     "stop_after",
     "ridge",
     "memory",
@@ -59,6 +60,9 @@ SCREENING = 1.0  # of one fit, all candidates together
 
 VISITS = {"dropout": 0.4, "learning_rate": 1.5e-3, "epochs": 6}
 SINGLE = {"visit_hours": 0.0, "horizon_days": 0.0}
+SAMPLED = {"dropout": 0.3, "learning_rate": 2e-3, "epochs": 6, "batch_events": 1024}
+"""Of single events in a catalog whose softmax is sampled: a step costs as much as its batch, and
+the many items that have few events are soon learned by heart."""
 
 POLICY = "Sanderling"
 
@@ -171,8 +175,19 @@ def choose(
     return search.run()
 
 
-def candidates(statistics: LogStatistics, config: Config, free: Collection[str]) -> list[Candidate]:
-    """Return the ways to train that can suit a log, the likeliest first."""
+def candidates(
+    statistics: LogStatistics,
+    config: Config,
+    free: Collection[str],
+    *,
+    is_sampled: bool = False,
+    has_texts: bool = True,
+) -> list[Candidate]:
+    """Return the ways to train that can suit a log, the likeliest first.
+
+    is_sampled: whether the catalog is too large for the full softmax.
+    has_texts: whether the items' texts tell anything.
+    """
     hours = statistics.visit_hours if "visit_hours" in free else config.visit_hours
     fixed_single = "visit_hours" not in free and config.visit_hours == 0
     fixed_visits = "visit_hours" not in free and config.visit_hours > 0
@@ -188,15 +203,7 @@ def candidates(statistics: LogStatistics, config: Config, free: Collection[str])
             for days in horizons
         ]
     if not found or (statistics.may_be_single and not fixed_visits):
-        found += [
-            Candidate(
-                "single events", SINGLE | {"dropout": 0.2, "learning_rate": 2e-3, "epochs": 10}
-            ),
-            Candidate(
-                "single events, ids alone",
-                SINGLE | {"dropout": 0.2, "learning_rate": 4e-3, "epochs": 10, "id_dropout": 0.0},
-            ),
-        ]
+        found += _by_single_events(is_sampled, has_texts)
     freed = [
         replace(one, changes={name: value for name, value in one.changes.items() if name in free})
         for one in found
@@ -204,6 +211,18 @@ def candidates(statistics: LogStatistics, config: Config, free: Collection[str])
     return [
         one for at, one in enumerate(freed) if one.changes not in [x.changes for x in freed[:at]]
     ]
+
+
+def _by_single_events(is_sampled: bool, has_texts: bool) -> list[Candidate]:
+    both, by_ids = dict(SINGLE), SINGLE | {"id_dropout": 0.0}
+    if is_sampled:
+        both, by_ids = both | SAMPLED, by_ids | SAMPLED
+    else:
+        both |= {"dropout": 0.2, "learning_rate": 2e-3, "epochs": 10}
+        by_ids |= {"dropout": 0.2, "learning_rate": 4e-3, "epochs": 10}
+    found = [Candidate("single events", both), Candidate("single events, ids alone", by_ids)]
+    # To hide residuals teaches nothing where texts say nothing.
+    return found[1:] if is_sampled and not has_texts else found
 
 
 @dataclass
@@ -224,12 +243,12 @@ class _Search:
 
     def run(self) -> Choice:
         if not self.windows:
-            first = candidates(self.statistics, self.config, self.free)[0]
+            first = self._candidates(self.config)[0]
             config = replace(self.config, **first.changes)
             return Choice(config, self.statistics.repeats, self.statistics)
 
         config = self._with_linear_start()
-        found = candidates(self.statistics, config, self.free)
+        found = self._candidates(config)
         compared = self.windows
         best = found[0]
         if len(found) > 1 and len(self.windows) > 1:
@@ -243,6 +262,16 @@ class _Search:
         self.rows.sort(key=lambda row: (row.stage == "screened", -row.mean))
         return Choice(
             config, self.statistics.repeats, self.statistics, self.rows, peers, self.steps
+        )
+
+    def _candidates(self, config: Config) -> list[Candidate]:
+        texts = self.vectors.items
+        return candidates(
+            self.statistics,
+            config,
+            self.free,
+            is_sampled=self.items > config.full_softmax,
+            has_texts=bool((texts != texts[:1]).any()),
         )
 
     def _with_linear_start(self) -> Config:

@@ -53,15 +53,17 @@ class Schedule:
 
 
 class RowAdamW(torch.optim.SparseAdam):
-    """AdamW on the rows that a sparse gradient touches; other rows keep moments and values.
+    """AdamW without momentum on the rows that a sparse gradient touches; others keep their values.
 
-    A step costs what its batch costs, however large the table is.
+    A step costs what its batch costs, however large the table is. With momentum a row would take
+    1 - β₁, a tenth, of its gradient in this step and the rest in the next ones, which do not touch
+    it: rows of rare items would hardly move.
     """
 
     def __init__(
         self, parameters: Sequence[nn.Parameter], learning_rate: float, weight_decay: float
     ) -> None:
-        super().__init__(list(parameters), learning_rate)
+        super().__init__(list(parameters), learning_rate, betas=(0.0, 0.999))
         self.weight_decay = weight_decay
 
     @torch.no_grad()
