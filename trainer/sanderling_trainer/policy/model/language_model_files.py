@@ -42,12 +42,12 @@ def resolve(source: str) -> str:
             " folder, with --language-model"
         )
     folder = Path(package.origin).parent / "model"
-    _check_weights(folder / "model.safetensors")
+    check_weights(folder / "model.safetensors")
     return str(folder)
 
 
 @cache
-def _check_weights(path: Path) -> None:
+def check_weights(path: Path) -> None:
     """Raise `LanguageModelError` unless a file has the weights of all-MiniLM-L6-v2."""
     try:
         with path.open("rb") as file:
