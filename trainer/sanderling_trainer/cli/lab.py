@@ -224,6 +224,8 @@ def retrain(
 
     from sanderling_quantize.build_bundle import build
     from sanderling_quantize.encoders.build_encoder import Encoding
+    from sanderling_trainer.evaluation.ope import HOLD
+    from sanderling_trainer.jobs.figures import pushed_figures
     from sanderling_trainer.jobs.night_inputs import RetrainOptions
     from sanderling_trainer.jobs.retrain import NOTHING_NEW
     from sanderling_trainer.jobs.retrain import retrain as run
@@ -237,15 +239,13 @@ def retrain(
         ship_anyway=ship_anyway,
         device=device.value,
     )
-    done = run(events, checkpoint, out, options)
-    if bundle is not None and done.written and not is_built:
-        build(
-            out,
-            bundle,
-            encoding=Encoding(encoder.value, seed=seed),
-            encoder_of=encoder_of,
-            previous=encoder_of,
-        )
+    encoding = Encoding(encoder.value, seed=seed)
+    with pushed_figures("retrain") as figures:
+        done = run(events, checkpoint, out, options)
+        new_decisions = done.metrics["lessons"]["new_decisions"]
+        figures.update(release=done.release, new_decisions=new_decisions, held=done.verdict == HOLD)
+        if bundle is not None and done.written and not is_built:
+            build(out, bundle, encoding=encoding, encoder_of=encoder_of, previous=encoder_of)
     result = {
         "sentence": done.metrics.get("sentence", ""),
         "verdict": done.verdict,

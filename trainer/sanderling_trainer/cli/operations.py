@@ -134,8 +134,10 @@ def erase(
     """
     from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, open_store
     from sanderling_trainer.jobs.erase import erase as run
+    from sanderling_trainer.jobs.figures import pushed_figures
 
-    done = run(open_store(store, JOB_TIMEOUT), install, SystemClock())
+    with pushed_figures("erase"):
+        done = run(open_store(store, JOB_TIMEOUT), install, SystemClock())
     result = {"files": done.files, "lines": done.lines, "foreign": done.foreign}
     rest = [f"{name}: not a file of the log, left unchanged" for name in done.foreign]
     finish(
@@ -167,9 +169,12 @@ def rotate(
 
     Example: sanderling installs rotate --store events/
     """
+    from sanderling_trainer.jobs.figures import pushed_figures
     from sanderling_trainer.jobs.rotate_identities import rotate_identities
 
-    marked = rotate_identities(store, at_most)
+    with pushed_figures("rotate") as figures:
+        marked = rotate_identities(store, at_most)
+        figures["installs"] = len(marked)
     text = "\n".join([*marked, f"{len(marked)} more installs will get new identities"])
     finish({"installs": marked}, text, as_json)
 
@@ -191,8 +196,11 @@ def export(
         raise typer.BadParameter(f"expected --out to end in .parquet, found {out.name}")
 
     from sanderling_trainer.jobs.export import export as run
+    from sanderling_trainer.jobs.figures import pushed_figures
 
-    done = run(events, out)
+    with pushed_figures("export") as figures:
+        done = run(events, out)
+        figures.update(events=done.rows, installs=len(done.cloned))
     result = {
         "out": str(out),
         "rows": done.rows,
@@ -213,8 +221,11 @@ def compact(store: StoreUrl, as_json: Json = False) -> None:
     """
     from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, open_store
     from sanderling_trainer.jobs.compact import compact as run
+    from sanderling_trainer.jobs.figures import pushed_figures
 
-    done = run(open_store(store, JOB_TIMEOUT), SystemClock())
+    with pushed_figures("compact") as figures:
+        done = run(open_store(store, JOB_TIMEOUT), SystemClock())
+        figures["events"] = done.events
     result = {"files": done.files, "segments": done.segments, "events": done.events}
     finish(
         result,

@@ -113,8 +113,12 @@ def publish(
 
     Example: sanderling release publish --bundle releases/2 --repository repo/ --keys keys/
     """
+    from sanderling_trainer.jobs.figures import pushed_figures
+
     opened = _open(repository, keys)
-    done = opened.publish(bundle, percent)
+    with pushed_figures("publish") as figures:
+        done = opened.publish(bundle, percent)
+        figures["release"] = done.release
     before = "" if done.is_new else "already "
     lines = [f"release {done.release} is {before}published to {done.percent} % of the installs"]
     if not done.is_new and done.percent != percent:
@@ -174,14 +178,22 @@ def refresh(
 
     Example: sanderling release refresh --repository repo/ --keys keys/ --if-within 10
     """
+    from sanderling_trainer.jobs.figures import pushed_figures
+    from sanderling_trainer.releases.status import first_online_expiry, read_status
+
     opened = _open(repository, keys)
-    signed = opened.refresh(None if if_within is None else timedelta(days=if_within))
+    online = _online_keys(keys)
+    with pushed_figures("refresh") as figures:
+        signed = opened.refresh(None if if_within is None else timedelta(days=if_within))
+        expires = read_status(opened.store, online, SystemClock()).expires
+        figures["root_expires_timestamp_seconds"] = expires["root"].timestamp()
+        figures["online_expires_timestamp_seconds"] = first_online_expiry(expires).timestamp()
     text = (
         f"signed again: {', '.join(signed)}"
         if signed
         else f"not signed again: nothing expires within {if_within:g} days"
     )
-    _finish(opened.store, _online_keys(keys), [text], {"refreshed": signed}, as_json)
+    _finish(opened.store, online, [text], {"refreshed": signed}, as_json)
 
 
 @app.command("rotate-keys")
@@ -303,10 +315,10 @@ def _finish(
     store: ObjectStore, keys: KeyFolder, lines: list[str], result: dict[str, Any], as_json: bool
 ) -> None:
     """Print a command's result, when the metadata expires, and warnings."""
-    from sanderling_trainer.releases.status import read_status
+    from sanderling_trainer.releases.status import first_online_expiry, read_status
 
     found = read_status(store, keys, SystemClock())
-    first = min(date for role, date in found.expires.items() if role != "root")
+    first = first_online_expiry(found.expires)
     lines.append(f"signatures expire on {_date(first)}: run `sanderling release refresh` before")
     finish({**result, **_dates(found)}, "\n".join(lines), as_json)
     _warn(found)

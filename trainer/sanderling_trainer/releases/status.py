@@ -59,6 +59,11 @@ def read_status(store: ObjectStore, keys: KeyFolder | None, clock: Clock) -> Sta
     return Status(releases_in(state.targets), _trusted_keys(state.root, keys), expires, near)
 
 
+def first_online_expiry(expires: Mapping[str, datetime]) -> datetime:
+    """Return when the first signature of an online role expires."""
+    return min(expires[role] for role in ONLINE_ROLES)
+
+
 def _trusted_keys(root: Root, keys: KeyFolder | None) -> list[TrustedKey]:
     found = []
     for role in (Root.type, *ONLINE_ROLES):
