@@ -7,9 +7,9 @@ and accuracy: `docs/LOG.md`.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,16 @@ def quantize(path: Path, config: Any, target: Path, bits: int = 8) -> None:
     than it saves. `bits` of a weight: 8, or 7 for processors whose int8 instructions saturate
     (AVX2 without VNNI).
     """
-    if importlib.util.find_spec("optimum.onnxruntime") is not None:
+    if _has_optimum():
         by_optimum(path, config, target, bits)
     else:
         by_onnxruntime(path, target, bits)
     check_operators(target)
+
+
+def _has_optimum() -> bool:
+    """Return whether Optimum is installed, and the part of it that needs ONNX Runtime."""
+    return bool(find_spec("optimum") and find_spec("optimum.onnxruntime"))
 
 
 def by_onnxruntime(path: Path, target: Path, bits: int) -> None:
