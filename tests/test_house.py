@@ -47,6 +47,28 @@ def test_importing_the_package_alone_does_not_even_load_numpy():
     assert "numpy" not in loaded_by("import sanderling; sanderling.BundleError")
 
 
+@pytest.mark.parametrize(
+    "code", ["from sanderling_trainer import train", "from sanderling_quantize import quantize"]
+)
+def test_importing_the_functions_of_the_lab_does_not_load_torch(code):
+    """Torch takes seconds: it is loaded when a function has checked what it was given."""
+    assert not loaded_by(code) & HEAVY
+
+
+def test_every_module_of_the_engine_imports_where_posix_is_missing():
+    """No module needs `fcntl` or `resource` to be imported: Windows has neither."""
+    code = """
+import importlib, pkgutil, sys
+sys.modules.update(fcntl=None, resource=None)
+import sanderling
+for module in pkgutil.walk_packages(sanderling.__path__, "sanderling."):
+    skipped = ("sanderling.__main__", "sanderling.kernels.", "sanderling._pyinstaller.")
+    if not module.name.startswith(skipped):
+        importlib.import_module(module.name)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: path.name)
 def test_every_test_says_what_it_proves(path):
     """Each test function has a docstring that is a sentence."""

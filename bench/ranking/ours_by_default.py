@@ -11,9 +11,10 @@ from bench.ranking.data import Log
 from bench.ranking.ours import Sanderling, text_vectors
 from sanderling_trainer.cli.choice_table import choice_text
 from sanderling_trainer.data.tables import Interactions
-from sanderling_trainer.policy.choose_settings import SETTINGS, choose
+from sanderling_trainer.policy.choose_settings import choose
 from sanderling_trainer.policy.fit import TextVectors, TrainingPart, fit_policy
 from sanderling_trainer.policy.model.config import Config
+from sanderling_trainer.policy.train_options import SETTINGS
 
 
 class SanderlingByDefault(Sanderling):

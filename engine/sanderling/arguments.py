@@ -7,7 +7,7 @@ What users typed is never judged: any text is fine.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, cast
 
 from sanderling.bundle.manifest import MAX_POOL
@@ -19,18 +19,39 @@ MAX_NAME = 512
 MAX_TIMEOUT_S = 3600.0
 
 
-def check_request(user: object, k: object, context: object) -> None:
-    """Raise `TypeError` for a wrong type, `ValueError` unless 1 <= k <= 1000."""
-    if not isinstance(user, str):
-        raise TypeError(f"user: expected str, found {type(user).__name__}")
-
-    if not isinstance(k, int) or isinstance(k, bool):
+def check_request(user: object, k: object, context: object) -> int:
+    """Return k; raise `TypeError` for a wrong type, `ValueError` unless 1 <= k <= 1000."""
+    check_text(user=user)
+    if not isinstance(k, Integral) or isinstance(k, bool):
         raise TypeError(f"k: expected int, found {type(k).__name__}")
-    if not 1 <= k <= MAX_SLOTS:
+    if not 1 <= int(k) <= MAX_SLOTS:
         raise ValueError(f"k: expected 1 to {MAX_SLOTS}, found {shown(k)}")
 
     if context is not None and not isinstance(context, str):
         raise TypeError(f"context: expected str or None, found {type(context).__name__}")
+    return int(k)
+
+
+def check_slate(slate: object) -> None:
+    """Raise `TypeError` for what is no slate."""
+    if not isinstance(slate, Slate):
+        raise TypeError(f"slate: expected what `recommend` returned, found {type(slate).__name__}")
+
+
+def check_flags(**fields: object) -> None:
+    """Raise `TypeError` unless all are True, False or None."""
+    for name, value in fields.items():
+        if value is not None and not isinstance(value, bool):
+            raise TypeError(f"{name}: expected True or False, found {type(value).__name__}")
+
+
+def check_records(items: Iterable[object]) -> None:
+    """Raise `TypeError` unless all items are mappings."""
+    for item in items:
+        if not isinstance(item, Mapping):
+            raise TypeError(
+                f"items: expected mappings with `id` and `text`, found {type(item).__name__}"
+            )
 
 
 def check_text(**fields: object) -> None:
@@ -60,10 +81,12 @@ def check_value(value: object) -> float:
     return _number("value", value, -1.0, 1.0)
 
 
-def check_timeout(timeout_s: object, default_s: float) -> float:
-    """Return how many seconds to wait, `default_s` for None; raise `TypeError` for no number,
-    `ValueError` unless it is 0 to 3600."""
-    return default_s if timeout_s is None else _number("timeout_s", timeout_s, 0.0, MAX_TIMEOUT_S)
+def check_timeout(timeout_s: object, default_s: float | None = None) -> float:
+    """Return how many seconds to wait, `default_s`, if there is one, for None; raise `TypeError`
+    for no number, `ValueError` unless it is 0 to 3600."""
+    if timeout_s is None and default_s is not None:
+        return default_s
+    return _number("timeout_s", timeout_s, 0.0, MAX_TIMEOUT_S)
 
 
 def _number(name: str, value: object, at_least: float, at_most: float) -> float:
@@ -115,6 +138,10 @@ def items_on_slate(slate: Slate, items: Iterable[SlateItem | str]) -> list[Slate
     by_id = {item.id: item for item in slate}
     on_slate = []
     for item in items:
+        if not isinstance(item, SlateItem | str):
+            raise TypeError(
+                f"item: expected an item of the slate or its id, found {type(item).__name__}"
+            )
         id = item.id if isinstance(item, SlateItem) else item
         if id not in by_id:
             raise ValueError(
@@ -139,11 +166,16 @@ def rewards_by_slot(
     return sorted(rewards, key=lambda reward: reward[0].slot)
 
 
-def check_caps(at_most: Mapping[str, int]) -> None:
-    """Raise `TypeError` or `ValueError` unless caps are whole numbers of at least 1, by
-    attribute."""
+def check_caps(at_most: Mapping[str, int]) -> dict[str, int]:
+    """Return caps by attribute; raise `TypeError` or `ValueError` unless they are whole numbers of
+    at least 1."""
+    if not isinstance(at_most, Mapping):
+        raise TypeError(
+            f"at_most: expected a mapping from attributes to numbers, found"
+            f" {type(at_most).__name__}"
+        )
     for attribute, cap in at_most.items():
-        if not isinstance(attribute, str) or isinstance(cap, bool) or not isinstance(cap, int):
+        if not isinstance(attribute, str) or isinstance(cap, bool) or not isinstance(cap, Integral):
             raise TypeError(
                 "at_most: expected attribute names with whole numbers,"
                 f" found {attribute!r}: {cap!r}"
@@ -158,3 +190,4 @@ def check_caps(at_most: Mapping[str, int]) -> None:
                 f"at_most: {attribute}: expected 1 to {MAX_POOL}, found {shown(cap)};"
                 " to show none of these items, exclude them"
             )
+    return {attribute: int(cap) for attribute, cap in at_most.items()}

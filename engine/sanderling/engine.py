@@ -14,8 +14,11 @@ from typing import Any, Unpack
 
 from sanderling.arguments import (
     check_caps,
+    check_flags,
+    check_records,
     check_request,
     check_several,
+    check_slate,
     check_text,
     check_timeout,
     ids_of,
@@ -114,9 +117,10 @@ class Engine(EngineParts):
         Raises `TypeError` for an argument of a wrong type, `ValueError` unless 1 <= k <= 1000 and
         caps are at least 1; never for the contents of `user` and `context`.
         """
-        check_request(user, k, context)
-        check_caps(at_most)
-        request = RecommendRequest(user, k, context, ids_of(exclude, "exclude"), dict(at_most))
+        check_flags(greedy=greedy)
+        k = check_request(user, k, context)
+        caps = check_caps(at_most)
+        request = RecommendRequest(user, k, context, ids_of(exclude, "exclude"), caps)
         now_ms = self._begin_call()
         scorer = self._active_bundle.scorer
         try:
@@ -159,6 +163,7 @@ class Engine(EngineParts):
         when the user was forgotten since. Raises `ValueError` for an item that is not on the slate,
         and where the engine was opened without `window_s`.
         """
+        check_slate(slate)
         if self._options.window_s is None:
             raise ValueError("seen: expected an engine opened with `window_s`, found one without")
         seen = slate.items if items is None else items_on_slate(slate, items)
@@ -265,6 +270,8 @@ class Engine(EngineParts):
         observe: bool | None,
     ) -> Future[None]:
         """Check and queue rewards; raise `StorageError` where nothing can be stored."""
+        check_slate(slate)
+        check_flags(observe=observe)
         if kind is not None:
             check_text(kind=kind)
         rewards = rewards_by_slot(slate, values)
@@ -292,6 +299,8 @@ class Engine(EngineParts):
         nothing was added.
         """
         check_several(items=items)
+        items = list(items)
+        check_records(items)
         now_ms = self._begin_call()
         self._active_bundle.update_overlay(
             [catalog_overlay.addition(item, now_ms) for item in items]
@@ -309,6 +318,7 @@ class Engine(EngineParts):
 
     def explain(self, decision: str) -> Explanation:
         """Replay one of the last 256 decisions bit for bit. Raises `KeyError` for any other id."""
+        check_text(decision=decision)
         return decisions.explain(self._profiles.decision_record(decision))
 
     def forget_user(self, user: str) -> None:
@@ -328,6 +338,7 @@ class Engine(EngineParts):
         Honours the current backoff: after a failed attempt it returns False at once and sends
         nothing until the wait is over.
         """
+        timeout_s = check_timeout(timeout_s)
         self._begin_call()
         self._state.write_queued()
         return self._uploader.drain(timeout_s) if self._uploader else False
@@ -348,6 +359,7 @@ class Engine(EngineParts):
         engine rolls back. Raises `UpdateError` when fetching or verifying failed, or another engine
         holds the state folder; the previous release stays active.
         """
+        timeout_s = check_timeout(timeout_s)
         releases = self._options.releases
         root = self._root
         if releases is None or root is None:
@@ -380,7 +392,10 @@ class Engine(EngineParts):
     def warm_up(self, attributes: Iterable[str] = ()) -> None:
         """Load what the first recommendation would wait for, including groups by `attributes`."""
         check_several(attributes=attributes)
-        self._active_bundle.scorer.warm_up(attributes)
+        names = list(attributes)
+        for name in names:
+            check_text(attributes=name)
+        self._active_bundle.scorer.warm_up(names)
 
     def counters(self) -> dict[str, Any]:
         """Return what became of events, uploads, contexts and updates, for the app's own

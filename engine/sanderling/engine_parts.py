@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 
+from sanderling.arguments import check_timeout
 from sanderling.bundle.reader import Bundle
 from sanderling.options import EngineOptions
 from sanderling.outbox.state_folder import StateFolder
@@ -68,6 +69,7 @@ class EngineParts:
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Write what is queued and stop the threads; unsent events stay stored. Idempotent."""
+        timeout_s = check_timeout(timeout_s)
         if self._closed or os.getpid() != self._process:
             return
         self._closed = True

@@ -7,8 +7,11 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from numbers import Integral, Real
+from os import PathLike
 from pathlib import Path
-from typing import TypedDict
+from types import NoneType
+from typing import Any, TypedDict
 
 from sanderling.errors import shown
 from sanderling.runtime.clock import Clock, Entropy
@@ -35,6 +38,8 @@ MIN_OUTBOX_BYTES = 2**16
 
 MAX_OUTBOX_BYTES = 2**50
 """1 PiB: more is a mistake in the unit."""
+
+FLAGS = ("share_context", "adapt", "background", "verify")
 
 
 class OptionTypes(TypedDict, total=False):
@@ -64,7 +69,8 @@ class OptionTypes(TypedDict, total=False):
 class EngineOptions:
     """How an engine stores, uploads, explores and learns.
 
-    Raises `ValueError` for a value out of range and for options that exclude each other.
+    Raises `TypeError` for a value of a wrong type, `ValueError` for one out of range and for
+    options that exclude or need each other.
     """
 
     state: str | Path | None = None
@@ -140,12 +146,19 @@ class EngineOptions:
 
     def __post_init__(self) -> None:
         """Check what can be checked before anything is opened."""
-        check_destination(self.collector, self.transport)
+        check_types(self)
+        check_destination(self.collector, self.transport, self.state)
         check_privacy(self.privacy, adapt=self.adapt, window_s=self.window_s)
         check_window(self.window_s)
         uploads = self.collector is not None or self.transport is not None
         check_days(self.pseudonym_days, uploads=self.state is not None and uploads)
         check_bytes(self.outbox_bytes)
+
+        # Scalars of numpy become numbers of Python: SQLite and JSON take no others.
+        object.__setattr__(self, "outbox_bytes", int(self.outbox_bytes))
+        for name in ("privacy", "window_s", "pseudonym_days"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else float(value))
 
     @property
     def folder(self) -> Path | None:
@@ -174,17 +187,53 @@ def check_names(settings: Iterable[str]) -> None:
             raise TypeError(f"{name}: expected an option of `Engine.open`, found no such one{hint}")
 
 
-def check_destination(collector: object, transport: object) -> None:
-    """Raise `ValueError` when both a collector and a transport are given."""
+def check_types(options: EngineOptions) -> None:
+    """Raise `TypeError` for an option of a wrong type; numbers are checked with their ranges."""
+    expected: dict[str, tuple[str, tuple[type, ...]]] = {
+        "state": ("a path", (str, PathLike, NoneType)),
+        "collector": ("str", (str, NoneType)),
+        "token": ("str", (str, NoneType)),
+        "releases": ("str", (str, NoneType)),
+        "root": ("bytes or a path", (bytes, str, PathLike, NoneType)),
+        **dict.fromkeys(FLAGS, ("True or False", (bool,))),
+    }
+    for name, (what, types) in expected.items():
+        value = getattr(options, name)
+        if not isinstance(value, types):
+            raise TypeError(f"{name}: expected {what}, found {type(value).__name__}")
+
+    for name in ("may_upload", "entropy"):
+        if not callable(getattr(options, name)):
+            found = type(getattr(options, name)).__name__
+            raise TypeError(f"{name}: expected a function, found {found}")
+
+    command = options.child_command
+    if isinstance(command, str) or not all(isinstance(part, str) for part in command or ()):
+        raise TypeError(f"child_command: expected a list of texts, found {command!r:.80}")
+    if options.transport is not None and not callable(getattr(options.transport, "post", None)):
+        raise TypeError(
+            f"transport: expected an object with `post`, found {type(options.transport).__name__}"
+        )
+
+
+def check_destination(collector: object, transport: object, state: object) -> None:
+    """Raise `ValueError` when both a collector and a transport are given, or one without a state
+    folder."""
     if collector is not None and transport is not None:
         raise ValueError(
             "transport: expected either `collector` or `transport`, found both: leave one out"
         )
+    if state is None and (collector is not None or transport is not None):
+        name = "transport" if collector is None else "collector"
+        raise ValueError(
+            f"{name}: expected `state` with it, found none: without a state folder nothing is"
+            " stored, so nothing could be sent; pass state='state/'"
+        )
 
 
 def check_privacy(epsilon: object, *, adapt: bool, window_s: object) -> None:
-    """Raise `ValueError` unless ε is None or in range, and nothing else would reveal the
-    rewards."""
+    """Raise `ValueError` unless ε is None or in range, and nothing else would reveal the rewards;
+    `TypeError` for no number."""
     if epsilon is None:
         return
     if adapt or window_s is not None:
@@ -192,7 +241,7 @@ def check_privacy(epsilon: object, *, adapt: bool, window_s: object) -> None:
             "privacy: expected neither `adapt` nor `window_s` with it, found one: later slates, or"
             " the times of outcomes, would reveal the rewards that it hides"
         )
-    if not _is_number(epsilon, MIN_PRIVACY_EPSILON, MAX_PRIVACY_EPSILON):
+    if not _is_within("privacy", epsilon, MIN_PRIVACY_EPSILON, MAX_PRIVACY_EPSILON):
         raise ValueError(
             f"privacy: expected an epsilon of {MIN_PRIVACY_EPSILON:g} to {MAX_PRIVACY_EPSILON:g},"
             f" or None, found {shown(epsilon)}"
@@ -203,7 +252,7 @@ def check_window(seconds: object) -> None:
     """Raise `ValueError` unless the length of a reward window is None or in (0, 366 days]."""
     if seconds is None:
         return
-    if not _is_number(seconds, 0.0, MAX_WINDOW_S) or seconds == 0:
+    if not _is_within("window_s", seconds, 0.0, MAX_WINDOW_S) or seconds == 0:
         raise ValueError(
             f"window_s: expected seconds above 0, at most 366 days, or None, found {shown(seconds)}"
         )
@@ -214,7 +263,7 @@ def check_days(days: object, *, uploads: bool) -> None:
     uploaded."""
     if days is None:
         return
-    if not _is_number(days, MIN_PSEUDONYM_DAYS, MAX_PSEUDONYM_DAYS):
+    if not _is_within("pseudonym_days", days, MIN_PSEUDONYM_DAYS, MAX_PSEUDONYM_DAYS):
         raise ValueError(
             f"pseudonym_days: expected 1/24 to 3660 days, or None, found {shown(days)}"
         )
@@ -226,18 +275,21 @@ def check_days(days: object, *, uploads: bool) -> None:
 
 
 def check_bytes(limit: object) -> None:
-    """Raise `ValueError` unless the size of the outbox is an int of 64 KiB to 1 PiB."""
-    is_int = isinstance(limit, int) and not isinstance(limit, bool)
-    if not is_int or not _is_number(limit, MIN_OUTBOX_BYTES, MAX_OUTBOX_BYTES):
+    """Raise `ValueError` unless the size of the outbox is 64 KiB to 1 PiB, `TypeError` for no
+    int."""
+    if isinstance(limit, bool) or not isinstance(limit, Integral):
+        raise TypeError(f"outbox_bytes: expected an int, found {type(limit).__name__}")
+    if not _is_within("outbox_bytes", limit, MIN_OUTBOX_BYTES, MAX_OUTBOX_BYTES):
         raise ValueError(
             f"outbox_bytes: expected an int of {MIN_OUTBOX_BYTES} to {MAX_OUTBOX_BYTES},"
             f" found {shown(limit)}"
         )
 
 
-def _is_number(value: object, at_least: float, at_most: float) -> bool:
-    """Return whether a value is an int or float within bounds; True and False are not numbers
-    here."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return at_least <= value <= at_most
+def _is_within(name: str, value: object, at_least: float, at_most: float) -> bool:
+    """Return whether a number, of Python or numpy, is within bounds; raise `TypeError` for what is
+    none, as True and False."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}: expected a number, found {type(value).__name__}")
+    number: Any = value
+    return bool(at_least <= number <= at_most)

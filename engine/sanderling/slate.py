@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, overload
 
 import msgspec
 
@@ -48,8 +48,11 @@ class SlateItem(msgspec.Struct, frozen=True, gc=False):
 
 
 @dataclass(frozen=True)
-class Slate:
-    """One decision: items in order. Iterable and indexable by slot."""
+class Slate(Sequence[SlateItem]):
+    """One decision: a sequence of items, in the order of their slots.
+
+    A slice is a slate of the same decision: `engine.seen(slate[:3])`.
+    """
 
     decision: str
     """The id by which rewards are joined to the decision."""
@@ -66,14 +69,32 @@ class Slate:
     items: tuple[SlateItem, ...]
     """The items, by slot."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the slate as values that JSON can hold, `items` as a list of dicts."""
+        return {
+            "decision": self.decision,
+            "user": self.user,
+            "pseudonym": self.pseudonym,
+            "release": self.release,
+            "items": msgspec.to_builtins(self.items),
+        }
+
     def __iter__(self) -> Iterator[SlateItem]:
         return iter(self.items)
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, slot: int) -> SlateItem:
-        return self.items[slot]
+    @overload
+    def __getitem__(self, place: int) -> SlateItem: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Slate: ...
+
+    def __getitem__(self, place: int | slice) -> SlateItem | Slate:
+        if isinstance(place, slice):
+            return replace(self, items=self.items[place])
+        return self.items[place]
 
 
 class Receipt(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from sanderling.bundle.golden import Golden, GoldenState, GoldenText
 from sanderling.bundle.manifest import Exploration, Lineage, Manifest, Sizes
 from sanderling.bundle.reader import Bundle
 from sanderling.bundle.writer import write_manifest
-from sanderling.errors import SanderlingError
 from sanderling.ranking.golden_check import top_after
 from sanderling.ranking.scorer import Scorer
 from sanderling.runtime.files import flush_folder, publish
@@ -25,30 +25,13 @@ from sanderling_quantize import gate
 from sanderling_quantize.checkpoint import Checkpoint, read
 from sanderling_quantize.encoders.build_encoder import Encoding, build_encoder
 from sanderling_quantize.encoders.text_augmentation import split_held_out
-from sanderling_quantize.gate import Check, TeacherTexts, TextSplit, Thresholds
+from sanderling_quantize.gate import Check, GateError, TeacherTexts, TextSplit, Thresholds
 from sanderling_quantize.quantize_items import quantize_items
+from sanderling_quantize.settings import types_of
 
 HELD_OUT = 0.1
 GOLDEN = 16
 MIN_ENGINE = "0.1.0"
-EXPLORATION_SETTINGS = (
-    "scheme",
-    "epsilon",
-    "pool",
-    "temperature",
-    "guarded",
-    "daily",
-    "newcomers",
-)
-
-
-class GateError(SanderlingError):
-    """The bundle failed the gate and was not written; `rows` is the gate's table."""
-
-    def __init__(self, rows: list[Check]) -> None:
-        failed = ", ".join(row.sentence() for row in rows if not row.passed)
-        super().__init__(f"the bundle did not pass the gate and was not written: {failed}")
-        self.rows = rows
 
 
 @dataclass(frozen=True)
@@ -66,6 +49,7 @@ def build(
     *,
     encoding: Encoding,
     thresholds: Thresholds | None = None,
+    exploration: Mapping[str, Any] | None = None,
     encoder_of: Path | None = None,
     previous: Path | None = None,
 ) -> BuildResult:
@@ -73,15 +57,18 @@ def build(
 
     `encoder_of` is an earlier bundle whose encoder is copied, when the language model has not
     changed since; `previous` is the release before, for the gate to compare latencies with.
-    `thresholds` are the tier's own by default. Raises `FileExistsError` when `out` exists, and
-    `GateError` when the bundle fails the gate; then nothing is left behind.
+    `thresholds` are the tier's own by default. `exploration` has the fields of `Exploration` in
+    which the bundle differs from the checkpoint; they are written into the checkpoint as well,
+    since retraining reads there how a release explores. Raises `FileExistsError` when `out` exists,
+    and `GateError` when the bundle fails the gate; then nothing is left behind.
     """
     if out.exists():
         raise FileExistsError(
             f"expected no {out}: a bundle is never overwritten; remove it or choose another name"
         )
-    source = read(checkpoint)
+    source = read(checkpoint).with_settings(exploration or {})
     texts = _split_texts(source)
+    limits = thresholds or Thresholds.of(encoding.tier)
 
     out.parent.mkdir(parents=True, exist_ok=True)
     # beside `out`: the bundle gets its name by one rename, which needs the same file system
@@ -91,14 +78,13 @@ def build(
         folder.mkdir()
 
         if encoder_of is None:
-            forms = _build_encoder(source, texts, folder, encoding)
+            forms = _build_encoder(source, texts, folder, encoding, limits)
         else:
             forms = _copy_encoder(encoder_of, folder)
         quantize_items(source, folder)
         reports: dict[str, Any] = {"encoder": {"tier": encoding.tier, "forms": forms}}
         manifest = _seal(source, folder, reports, encoding.seed)
 
-        limits = thresholds or Thresholds.of(encoding.tier)
         rows = gate.run_checks(folder, source, texts, limits, previous)
         if not all(row.passed for row in rows):
             raise GateError(rows)
@@ -107,6 +93,8 @@ def build(
         manifest = msgspec.structs.replace(manifest, reports=reports)
         (folder / manifests.MANIFEST).write_bytes(manifests.dump(manifest))
         flush_folder(folder)
+        if exploration:
+            source.write_settings()
         publish(folder, out)
         return BuildResult(out, manifest, rows)
     finally:
@@ -142,11 +130,17 @@ def _split_texts(source: Checkpoint) -> TextSplit:
 
 
 def _build_encoder(
-    source: Checkpoint, texts: TextSplit, folder: Path, encoding: Encoding
+    source: Checkpoint, texts: TextSplit, folder: Path, encoding: Encoding, limits: Thresholds
 ) -> list[dict[str, Any]]:
-    seen = texts.seen.texts
-    unseen = texts.unseen.texts
-    return build_encoder(source.encoder, seen, unseen, folder, _max_tokens(source), encoding)
+    return build_encoder(
+        source.encoder,
+        texts.seen.texts,
+        texts.unseen.texts,
+        folder,
+        _max_tokens(source),
+        encoding,
+        max(limits.cosine_seen, limits.cosine_unseen),
+    )
 
 
 def _copy_encoder(bundle: Path, folder: Path) -> list[dict[str, Any]]:
@@ -167,7 +161,7 @@ def _seal(source: Checkpoint, folder: Path, reports: dict[str, Any], seed: int) 
     settings = source.settings
     config = settings["config"]
     n_items, dim = source.tensors["item.vectors"].shape
-    exploration = {name: config[name] for name in EXPLORATION_SETTINGS if name in config}
+    exploration = {name: config[name] for name in types_of(Exploration) if name in config}
     fields: dict[str, Any] = {
         "app": settings["app"],
         "release": settings["release"],

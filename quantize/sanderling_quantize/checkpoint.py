@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from sanderling.errors import SanderlingError
+from sanderling.runtime.files import write_durably
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,18 @@ class Checkpoint:
                 f" found {list(flags.shape)}; train it again"
             )
         return np.flatnonzero(flags)
+
+    def with_settings(self, changes: Mapping[str, Any]) -> Checkpoint:
+        """Return the checkpoint with some settings of its configuration changed, in memory only."""
+        config = {**self.settings["config"], **changes}
+        return replace(self, settings={**self.settings, "config": config})
+
+    def write_settings(self) -> None:
+        """Write `settings` into the folder's config.json, which has the old or the new ones after a
+        crash.
+        """
+        text = json.dumps(self.settings, indent=1) + "\n"
+        write_durably(self.folder / "config.json", text.encode())
 
     @property
     def encoder(self) -> Path:

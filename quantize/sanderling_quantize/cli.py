@@ -5,15 +5,16 @@ Heavy libraries are imported when a command runs, not when it is listed.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sanderling.cli.options import Json, Seed, check_new
+from sanderling.bundle.manifest import Exploration
+from sanderling.cli.options import Json, Seed, Threads
 from sanderling.cli.output import finish
-from sanderling.errors import TableError
 
 if TYPE_CHECKING:
     from sanderling_quantize.gate import Check
@@ -66,6 +67,15 @@ def quantize(
         Path | None, typer.Option(help="Take the encoder of this earlier bundle.")
     ] = None,
     previous: Previous = None,
+    exploration: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE,…",
+            help="Explore otherwise than the checkpoint says, and write that into it:"
+            f" {', '.join(Exploration.__struct_fields__)}.",
+        ),
+    ] = None,
+    threads: Threads = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -75,26 +85,24 @@ def quantize(
 
     Example: sanderling quantize checkpoint/ --out bundle/
     """
-    check_new(out)
-    texts = _lines(corpus) if corpus else ()
-
-    # Importing torch takes seconds: what does not need it is checked before.
-    from sanderling.bundle.reader import Bundle
-    from sanderling_quantize.checkpoint import check_complete
-
-    for bundle in (encoder_of, previous):
-        if bundle is not None:
-            Bundle.open(bundle, verify=True)
-    check_complete(checkpoint)
-
     from sanderling_quantize import gate
-    from sanderling_quantize.build_bundle import GateError, build
-    from sanderling_quantize.encoders.build_encoder import Encoding
+    from sanderling_quantize.api import quantize as run
 
-    encoding = Encoding(encoder.value, steps, target.value, texts, seed=seed)
     try:
-        built = build(checkpoint, out, encoding=encoding, encoder_of=encoder_of, previous=previous)
-    except GateError as error:
+        built = run(
+            checkpoint,
+            out,
+            encoder=encoder.value,
+            steps=steps,
+            target=target.value,
+            corpus=corpus or (),
+            encoder_of=encoder_of,
+            previous=previous,
+            exploration=_exploration(exploration or []),
+            threads=threads,
+            seed=seed,
+        )
+    except gate.GateError as error:
         finish(
             {"passed": False, "checks": gate.report(error.rows)},
             f"{_table(error.rows)}\n{error}",
@@ -147,22 +155,27 @@ def gate(
         raise typer.Exit(1)
 
 
-def _lines(path: Path) -> tuple[str, ...]:
-    """Return the lines of a text file that are not blank.
+def _exploration(texts: list[str]) -> dict[str, Any]:
+    """Return the values of texts such as `epsilon=0.05,daily=20`; None for `none`.
 
-    Raises `TableError`, naming the line, where one is not UTF-8.
+    Raises `BadParameter` for anything else.
     """
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        number = data.count(b"\n", 0, error.start) + 1
-        raise TableError(
-            f"{path}: line {number}: expected UTF-8 text, found the byte 0x{data[error.start]:02x};"
-            " save the file as UTF-8"
-        ) from error
+    changes: dict[str, Any] = {}
+    for pair in ",".join(texts).split(",") if texts else ():
+        name, equals, text = (part.strip() for part in pair.partition("="))
+        if not (name and equals and text):
+            raise typer.BadParameter(
+                f"expected pairs such as epsilon=0.05,daily=20, found {pair!r:.80}"
+            )
+        changes[name] = None if text == "none" else _number(text)
+    return changes
 
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def _table(rows: list[Check]) -> str:

@@ -211,3 +211,21 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path, o
     assert done.returncode == 1
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_doctor_works_without_typer():
+    """Where the extra `cli` is missing `doctor` prints the same table, and other commands say what
+    to install."""
+    code = "import sys, importlib.util as u; find = u.find_spec\n"
+    code += "u.find_spec = lambda name, *a: None if name == 'typer' else find(name, *a)\n"
+    code += "sys.modules['typer'] = None\nfrom sanderling.cli import main; main()"
+
+    def without_typer(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+    assert without_typer("doctor").stdout == run("doctor").stdout
+    report = json.loads(without_typer("doctor", "--json").stdout)
+    assert report["storage"]["state"] == "ok"
+    done = without_typer("events", "--schema")
+    assert (done.returncode, "sanderling[cli]" in done.stderr) == (1, True)

@@ -73,6 +73,10 @@ HOSTILE = {
         "inside the file",
     ),
     "a sparse tensor": (model(node(b"Add"), graph=field(15, b"")), "no sparse"),
+    "NaN in a tensor": (
+        model(node(b"Add"), graph=field(5, field(2, 1) + field(9, b"\0\0\xc0\x7f"))),
+        "found NaN",
+    ),
     "a cut": (model(node(b"Add"))[:-1], "cut off"),
     "an endless number": (b"\xff" * 20, "more than 10 bytes"),
     "a wire type": (b"\x0b", "wire type 3"),

@@ -176,7 +176,7 @@ def test_seen_needs_a_window_and_a_shown_item(tmp_path):
         engine.seen(engine.recommend("anna"))
 
 
-@pytest.mark.parametrize("seconds", [0, -1, True, "60", float("nan"), 1e9])
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), 1e9])
 def test_an_impossible_window_is_rejected(tmp_path, seconds):
     """Opening with an impossible window raises ValueError that names it."""
     with pytest.raises(ValueError, match="window_s: expected seconds"):

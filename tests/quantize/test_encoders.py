@@ -273,12 +273,30 @@ def test_optimum_and_onnxruntime_write_the_same_bytes(teacher, base_graph, tmp_p
 
 
 def test_a_form_beaten_in_everything_is_not_on_the_front(tmp_path):
-    """Dominance is at least as good in bytes, time and neighbours, and better in one."""
-    good = Int8Candidate(Recipe(None, 0), tmp_path, 10, 5.0, 0.9)
+    """Dominance is at least as good in bytes, time, neighbours and cosine, and better in one."""
+    good = Int8Candidate(Recipe(None, 0), tmp_path, 10, 5.0, 0.9, 0.99)
     recipe = Recipe(0.7, 0)
-    assert good.dominates(Int8Candidate(recipe, tmp_path, 10, 5.0, 0.8))
-    assert not good.dominates(Int8Candidate(recipe, tmp_path, 9, 9.0, 0.1))
-    assert not good.dominates(Int8Candidate(recipe, tmp_path, 10, 5.0, 0.9))
+    assert good.dominates(Int8Candidate(recipe, tmp_path, 10, 5.0, 0.8, 0.99))
+    assert good.dominates(Int8Candidate(recipe, tmp_path, 10, 5.0, 0.9, 0.98))
+    assert not good.dominates(Int8Candidate(recipe, tmp_path, 9, 9.0, 0.1, 0.1))
+    assert not good.dominates(Int8Candidate(recipe, tmp_path, 10, 5.0, 0.9, 0.99))
+
+
+def test_a_form_that_the_gate_takes_comes_first(teacher, tokens, tmp_path):
+    """Among eleven texts neighbours say nothing: the winner has the cosine that the gate asks for,
+    if a form has it, whatever its time.
+    """
+    student = untrained(teacher, tokens[:8], replace(BASE, layers=1))
+    few = tokens[8:18]
+    forms = search(student, teacher.model.config, tokens[:8], few, tmp_path, 7)
+    assert all(form.neighbours == 1.0 for form in forms)
+    best = max(form.cosine for form in forms)
+    for number, wanted in enumerate((best, 1.01)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        front = search(student, teacher.model.config, tokens[:8], few, folder, 7, wanted)
+        assert number == 1 or front[0].cosine == best
+        assert max(form.cosine for form in front) == best
 
 
 def test_the_search_keeps_the_front_winner_first(teacher, tokens, tmp_path):

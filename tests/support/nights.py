@@ -18,8 +18,8 @@ from sanderling_trainer.data.tables import read_catalog
 from sanderling_trainer.evaluation.ope import sequential_propensities
 from sanderling_trainer.event_log import segment_format
 from sanderling_trainer.event_log.object_store import LocalObjectStore
-from sanderling_trainer.jobs.night_inputs import RetrainOptions
 from sanderling_trainer.jobs.retrain import RetrainResult, retrain
+from sanderling_trainer.jobs.retrain_options import RetrainOptions
 from sanderling_trainer.policy import checkpoint
 from sanderling_trainer.policy.checkpoint import Checkpoint, CheckpointMetadata
 from sanderling_trainer.policy.exposure import Exposure

@@ -25,18 +25,13 @@ from sanderling_trainer.evaluation.inner_windows import (
 )
 from sanderling_trainer.evaluation.peers import GRIDS, grid, tune_peers
 from sanderling_trainer.policy import checkpoint
-from sanderling_trainer.policy.choose_settings import (
-    SETTINGS,
-    _best_epoch,
-    candidates,
-    choose,
-    free_settings,
-)
+from sanderling_trainer.policy.choose_settings import _best_epoch, candidates, choose
 from sanderling_trainer.policy.fit import TextVectors, TrainingPart, fit_policy, initial_network
 from sanderling_trainer.policy.log_statistics import LogStatistics
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.rollout import scores_at_cut
 from sanderling_trainer.policy.train import train
+from sanderling_trainer.policy.train_options import SETTINGS, free_settings
 from tests.support.worlds import write_checkerboard, write_language_model
 
 pytestmark = pytest.mark.lab

@@ -272,7 +272,7 @@ def test_the_whole_command_runs_on_a_cluster_and_fine_tunes_its_language_model(c
         app="t",
         choose=(),
         lora=True,
-        address="auto",
+        cluster="auto",
     )
     assert len(done.metrics["warm_start"]["loss"]) == 4
     assert {"encode", "fit for the report", "fit"} <= done.seconds.keys()

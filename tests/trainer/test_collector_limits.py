@@ -211,7 +211,7 @@ def test_the_rate_limit_holds_for_each_install(tmp_path):
 def test_a_debt_is_paid_off_with_time():
     """A batch beyond the burst passes whole; the next one is refused until the debt is paid off."""
     clock = FakeClock()
-    rate = RateLimit(Limits(events_s=10, burst=20), clock)
+    rate = RateLimit(clock, 10, 20, "events")
     rate.charge({"a": 50})
     with pytest.raises(RefusalError) as refused:
         rate.charge({"a": 1})
@@ -233,7 +233,7 @@ def test_batches_that_are_not_stored_are_not_counted(tmp_path):
 
 def test_a_refused_batch_is_charged_to_no_install():
     """If one install of a batch is in debt the batch is refused, and the others are not charged."""
-    rate = RateLimit(Limits(events_s=10, burst=20), FakeClock())
+    rate = RateLimit(FakeClock(), 10, 20, "events")
     rate.charge({"b": 50})
     with pytest.raises(RefusalError):
         rate.charge({"a": 50, "b": 1})

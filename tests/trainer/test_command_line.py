@@ -169,7 +169,7 @@ train --items items.csv --interactions log.csv --out c --parent keys
 train --items items.csv --interactions log.csv --out c --parent damaged
     damaged: expected a policy checkpoint, found files that cannot be read
 train --items items.csv --interactions log.csv --out trained --parent trained
-    trained: expected another folder than --parent's
+    trained: expected another folder than the parent's
 train --items items.csv --interactions log.csv --out c --parent trained --app radio
     trained: expected a checkpoint of the app radio, found one of shop
 evaluate --slates log.csv --interactions log.csv

@@ -6,8 +6,11 @@ import json
 from itertools import permutations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from sanderling.tables.event_log import ReadOptions
+from sanderling_trainer.data.files import read_file, write_file
 from sanderling_trainer.data.tables import read_catalog, read_interactions
 from sanderling_trainer.demo.device_process import DayClock, Visit
 from sanderling_trainer.demo.night import compare, tally
@@ -49,6 +52,20 @@ def test_the_log_is_of_other_users_and_ends_when_the_first_night_begins(world, t
     assert len(past) == len(world.cut.past) == pytest.approx(0.9 * len(world.log), abs=1)
     assert len(world) == 60
     assert len(np.unique(world.log.user)) == 90
+
+
+def test_own_columns_make_the_same_world(world, tmp_path):
+    """Tables under a shop's own column names, with an item's row twice, give the same people."""
+    items, log = write_checkerboard(tmp_path, users=150)
+    own = {"user_id": "who", "item_id": "sku", "text": "name", "timestamp": "at"}
+    for path in (items, log):
+        table = read_file(path)
+        table = table.rename_columns([own.get(name, name) for name in table.column_names])
+        write_file(path, pa.concat_tables([table, table[:1]]) if path == items else table)
+    (tmp_path / "out").mkdir()
+    again = make_world(items, log, tmp_path / "out", SETTINGS, TODAY, ReadOptions(own))
+    assert (again.ids, again.catalog) == (world.ids, world.catalog)
+    assert again.log.time.tolist() == world.log.time.tolist()
 
 
 def test_items_come_night_by_night(world, tmp_path):

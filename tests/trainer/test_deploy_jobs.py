@@ -18,9 +18,11 @@ from typer.testing import CliRunner
 
 from sanderling.cli.app import make_app
 from sanderling_trainer.collector.limits import Limits
-from sanderling_trainer.collector.metrics import Metrics
+from sanderling_trainer.collector.server import Collector
+from sanderling_trainer.event_log.object_store import LocalObjectStore
 from sanderling_trainer.jobs.figures import FIGURES, NAME, VARIABLE
 from sanderling_trainer.jobs.lease import LEASE_S
+from tests.support.fakes import FakeClock
 
 pytestmark = pytest.mark.lab
 
@@ -283,7 +285,9 @@ def test_the_dag_calls_existing_commands() -> None:
 
 def existing_metrics() -> set[str]:
     """Return the names of all metrics of collector and jobs, those of histograms included."""
-    collector = generate_latest(Metrics().registry).decode()
+    server = Collector(LocalObjectStore(Path()), None, FakeClock(), Limits())
+    collector = generate_latest(server.metrics.registry).decode()
+    server.close()
     names = set(re.findall(r"^# TYPE (\S+)", collector, re.MULTILINE))
     histograms = set(re.findall(r"^# TYPE (\S+) histogram", collector, re.MULTILINE))
     return names | {f"{name}_bucket" for name in histograms} | {NAME + figure for figure in FIGURES}

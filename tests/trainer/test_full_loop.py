@@ -14,9 +14,9 @@ import pytest
 from sanderling import Engine
 from sanderling.bundle.reader import Bundle
 from sanderling.ranking.golden_check import faults
-from sanderling_quantize.build_bundle import GateError, build
+from sanderling_quantize.build_bundle import build
 from sanderling_quantize.encoders.build_encoder import Encoding
-from sanderling_quantize.gate import Thresholds
+from sanderling_quantize.gate import GateError, Thresholds
 from sanderling_trainer.data.files import from_rows, read_file, write_file
 from sanderling_trainer.demo.people import PeopleSettings
 from sanderling_trainer.demo.run import Demo, DemoSettings

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from sanderling_trainer.jobs.night_inputs import RetrainOptions
 from sanderling_trainer.jobs.retrain import retrain
+from sanderling_trainer.jobs.retrain_options import RetrainOptions
 from sanderling_trainer.policy.model import language_model
 from sanderling_trainer.policy.model.device import DeviceError, torch_device
 from sanderling_trainer.policy.model.language_model import LanguageModel

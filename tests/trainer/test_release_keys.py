@@ -99,13 +99,12 @@ def test_a_lost_timestamp_is_not_a_new_repository(world: ReleaseWorld) -> None:
         make_repository(world.folder)
 
 
-@pytest.mark.parametrize("url", ["s3:/bucket/repository", "s3:bucket", "gs:x"])
+@pytest.mark.parametrize("url", ["s3:/bucket/repository", "s3:bucket", "memory:///x"])
 def test_a_mistyped_url_is_no_folder(tmp_path: Path, monkeypatch, url: str) -> None:
     """What looks like a mistyped URL is refused, in place of a folder with new root keys."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="or the URL of an object store such as s3://"):
         open_store(url)
-    assert open_store("./" + url).location("x") == f"{url}/x"
     assert list(tmp_path.iterdir()) == []
 
 

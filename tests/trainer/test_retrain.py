@@ -18,7 +18,7 @@ from sanderling_trainer.event_log.watermark import Watermark
 from sanderling_trainer.jobs import night_candidate
 from sanderling_trainer.jobs import retrain as job
 from sanderling_trainer.jobs.lease import BusyError, exclusive_job
-from sanderling_trainer.jobs.night_inputs import RetrainOptions
+from sanderling_trainer.jobs.retrain_options import RetrainOptions
 from sanderling_trainer.jobs.unfinished import unfinished
 from sanderling_trainer.policy import checkpoint
 from tests.support.bundles import write_bundle
@@ -346,3 +346,24 @@ def test_a_rerun_builds_a_missing_bundle_and_keeps_a_finished_one(shop, shell, m
     (folder / "bundle" / "manifest.json").write_text(json.dumps(manifest))
     shell.json(*command)
     assert built == [folder / "bundle"]
+
+
+def test_a_release_may_explore_otherwise_than_the_one_before(shop):
+    """Decisions teach where the checkpoint says that their release explored so, and not otherwise;
+    the next checkpoint goes on with both releases' settings.
+    """
+    path = shop.active / "config.json"
+    settings = json.loads(path.read_text())
+    was = checkpoint.load(shop.active).config.exploration()
+    changed = {"config": {**settings["config"], "epsilon": 0.4, "newcomers": 0.0}, "release": 2}
+
+    def new_decisions(out: str, changes: dict) -> int:
+        path.write_text(json.dumps({**settings, **changes}))
+        return shop.night(out).metrics["lessons"]["new_decisions"]
+
+    assert new_decisions("unchanged", {}) == 180
+    assert new_decisions("changed", changed) == 0
+    assert new_decisions("known", {**changed, "explorations": {"1": was}}) == 180
+    known = checkpoint.load(shop.folder / "known")
+    assert known.metadata.explorations == {"1": was, "2": {**was, "epsilon": 0.4, "newcomers": 0.0}}
+    assert known.explorations() == known.metadata.explorations

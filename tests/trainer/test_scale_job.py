@@ -7,7 +7,8 @@ from collections import Counter
 import pytest
 
 from bench.scaling.fleet_log import NightClock, write_checkpoint, write_store
-from sanderling_trainer.jobs.night_inputs import NightInputs, RetrainOptions
+from sanderling_trainer.jobs.night_inputs import NightInputs
+from sanderling_trainer.jobs.retrain_options import RetrainOptions
 
 pytestmark = pytest.mark.lab
 

@@ -186,6 +186,20 @@ def test_what_an_engine_draws_is_plausible(plan, capped):
         assert len(ope.plausible(decisions, policy_of(plan)._replace(guarded=3))[0]) == 0
 
 
+def test_each_release_is_held_to_how_it_explored():
+    """A decision is believed with the settings of its own release alone; between two that are known
+    the earlier one counts, before the first of all that one.
+    """
+    before = Exploration("sequential", 0.1, 12, newcomers=0.0)
+    now = Exploration("sequential", 0.3, 12, guarded=1, newcomers=0.5)
+    policy = policy_of(now)._replace(release=5, earlier=(policy_of(before)._replace(release=2),))
+    for release, plan in ((1, before), (2, before), (4, before), (5, now), (6, now)):
+        for drawn_by in (before, now):
+            decisions = replace(drawn(drawn_by), release=np.full(200, release))
+            kept, _ = ope.plausible(decisions, policy)
+            assert len(kept) == (200 if drawn_by is plan else 0), (release, drawn_by)
+
+
 @pytest.mark.parametrize(("plan", "capped"), PLANS)
 def test_tiny_propensities_are_not_plausible(plan, capped):
     """No scheme of an engine gives 1e-300, which the wire allows."""

@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import StorageError, UpdateError
 from sanderling.releases.slots import FILE
+from sanderling.runtime.child_process import CHILD_MODULES
 from sanderling_trainer.releases.errors import ReleaseError
 from tests.support.releases import ITEMS, ReleaseWorld, never_respond
 
@@ -191,6 +192,18 @@ def test_a_worker_that_is_stopped_leaves_nothing(world: ReleaseWorld) -> None:
     state = world.slots.folder.parent
     modes = {stat.S_IMODE(path.stat().st_mode) for path in state.rglob("*") if path.is_file()}
     assert modes == {0o600}
+
+
+def test_children_are_started_by_the_apps_command(world: ReleaseWorld) -> None:
+    """With `child_command` the app itself is the updating child and the one that tries a bundle."""
+    app, started = world.folder / "app.py", world.folder / "started"
+    app.write_text(
+        "import sys, sanderling\n"
+        f"print(sys.argv[2], file=open({str(started)!r}, 'a'))\n"
+        "sanderling.run_child(sys.argv[2:])\n"
+    )
+    assert world.fetch(child_command=[sys.executable, str(app), "--child"]) == world.slots.path(1)
+    assert started.read_text().split() == list(CHILD_MODULES)
 
 
 def test_download_errors_name_the_address(world: ReleaseWorld) -> None:

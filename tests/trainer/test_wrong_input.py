@@ -193,7 +193,7 @@ train --items items.csv --interactions log.csv --out log.csv
 {TRAIN} --language-model ./no/such/model
     found no such folder
 {TRAIN} --wandb shop
-    --wandb needs the package wandb: pip install
+    wandb needs the package wandb: pip install
 {TRAIN} --seed -1
     usage
 {TRAIN} --holdout nan
@@ -328,6 +328,7 @@ def fresh(shop: Path) -> Callable[[str], tuple[subprocess.CompletedProcess[str],
 
 @pytest.mark.parametrize("arguments", [
     f"{LOG} words.csv",
+    f"{LOG} disliked.csv",
     f"{ITEMS} no_id.csv",
     f"{TRAIN} --language-model mpnet",
     f"{TRAIN} --wandb shop",

@@ -11,7 +11,7 @@ import typer
 
 from sanderling.bundle import manifest
 from sanderling.cli import tables
-from sanderling.cli.doctor import examine
+from sanderling.cli.doctor import as_text, examine, is_wrong
 from sanderling.cli.options import (
     ColumnNames,
     DropIncomplete,
@@ -111,12 +111,9 @@ def doctor(as_json: Json = False) -> None:
     Example: sanderling doctor --json
     """
     report = examine()
-    text = "\n".join(
-        f"{part:<14}{result['state']:<8}{result['why']}" for part, result in report.items()
-    )
-    finish(report, text, as_json)
+    finish(report, as_text(report), as_json)
 
-    if any(result["state"] == "wrong" for result in report.values()):
+    if is_wrong(report):
         raise typer.Exit(1)
 
 

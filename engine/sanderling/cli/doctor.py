@@ -40,6 +40,18 @@ def examine() -> Report:
     }
 
 
+def as_text(report: Report) -> str:
+    """Return a report as a table for people."""
+    return "\n".join(
+        f"{part:<14}{result['state']:<8}{result['why']}" for part, result in report.items()
+    )
+
+
+def is_wrong(report: Report) -> bool:
+    """Return whether something is wrong here."""
+    return any(result["state"] == "wrong" for result in report.values())
+
+
 def _kernels() -> dict[str, str]:
     setting = os.environ.get("SANDERLING_KERNELS")
     try:

@@ -1,13 +1,9 @@
-"""Options that commands share, and checks of option values that would otherwise fail after the work
-is done.
-"""
+"""Options that commands share, and checks of their values."""
 
 from __future__ import annotations
 
 import math
-import os
 from datetime import date, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -58,6 +54,10 @@ Json = Annotated[
 Seed = Annotated[
     int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of everything random.")
 ]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="Threads to compute with. [default: as many as there are cores]"),
+]
 ColumnNames = Annotated[
     list[str] | None,
     typer.Option(
@@ -85,42 +85,3 @@ def finite(value: float) -> float:
     if not math.isfinite(value):
         raise typer.BadParameter(f"expected a finite number, found {value}")
     return value
-
-
-def check_creatable(path: Path) -> None:
-    """Raise `OSError` unless `path`, and the folders above it that are missing, can be made."""
-    above = next(parent for parent in path.absolute().parents if parent.exists())
-
-    if not above.is_dir():
-        raise NotADirectoryError(
-            f"{path}: expected a folder above it, found the file {above}; choose another path"
-        )
-    if not os.access(above, os.W_OK):
-        raise PermissionError(
-            f"{path}: expected a folder that can be written, found {above}; choose another path"
-        )
-
-
-def check_folder(path: Path) -> None:
-    """Raise `OSError` unless a folder is at `path`, or can be made there."""
-    if path.exists() and not path.is_dir():
-        raise NotADirectoryError(f"{path}: expected a folder, found a file; choose another path")
-    check_creatable(path)
-
-
-def check_new(path: Path) -> None:
-    """Raise `OSError` unless nothing is at `path` and something can be made there."""
-    if path.exists():
-        raise FileExistsError(
-            f"{path}: expected nothing there yet; remove it or choose another path"
-        )
-    check_creatable(path)
-
-
-def check_file(path: Path) -> None:
-    """Raise `OSError` unless a file is at `path`, or can be made there."""
-    if path.is_dir():
-        raise IsADirectoryError(
-            f"{path}: expected the name of a file, found a folder; choose another path"
-        )
-    check_creatable(path)

@@ -7,8 +7,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from sanderling.cli.options import check_creatable
 from sanderling.errors import TableError
+from sanderling.runtime.output_paths import check_creatable
 from sanderling.tables.event_log import EventLog, ReadOptions, read_csv_log
 
 LAB = "sanderling.tables"

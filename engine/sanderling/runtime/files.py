@@ -29,8 +29,14 @@ def make_private(path: Path) -> None:
 
 
 def flush_path(path: Path) -> None:
-    """Flush one file, or the entries of one folder, to the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    """Flush one file, or the entries of one folder, to the disk.
+
+    Windows cannot open folders, and flushes only files that it may write.
+    """
+    is_windows = os.name == "nt"
+    if is_windows and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDWR if is_windows else os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -39,6 +39,13 @@ def parse_columns(texts: Iterable[str]) -> dict[str, str]:
     return columns
 
 
+def check_fields(fields: Iterable[str]) -> None:
+    """Raise `ValueError` for a name that is no field of any table."""
+    for field in fields:
+        if field not in FIELDS:
+            raise ValueError(f"expected one of the fields {', '.join(FIELDS)}, found {field!r:.80}")
+
+
 def locate(
     table: str,
     found: Sequence[str],

@@ -24,7 +24,7 @@ from sanderling.tables.cells import (
     parse_number,
     parse_time,
 )
-from sanderling.tables.columns import LOG_REQUIRED, locate
+from sanderling.tables.columns import LOG_REQUIRED, check_fields, locate
 from sanderling.tables.csv_file import CsvFile
 
 log = logging.getLogger("sanderling")
@@ -32,7 +32,7 @@ log = logging.getLogger("sanderling")
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How the columns of a table are read."""
+    """How the columns of a table are read. Raises `ValueError` for a field that no table has."""
 
     columns: Mapping[str, str] = field(default_factory=dict)
     """The column of each field that has another name."""
@@ -42,6 +42,9 @@ class ReadOptions:
 
     time_format: str | None = None
     """Of times in text, as strptime has it; None: seconds or ISO 8601."""
+
+    def __post_init__(self) -> None:
+        check_fields(self.columns)
 
 
 @dataclass(frozen=True)

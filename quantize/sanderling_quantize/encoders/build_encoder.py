@@ -58,11 +58,13 @@ def build_encoder(
     folder: Path,
     max_tokens: int,
     encoding: Encoding,
+    min_cosine: float = 0.0,
 ) -> list[dict[str, Any]]:
     """Write encoder.onnx and tokenizer.json for a catalog's texts into `folder`.
 
     Returns the int8 forms on the Pareto front, the chosen one first. No `held_out` text is trained
-    on; texts are cut at `max_tokens`. Runs on the GPU where there is one.
+    on; texts are cut at `max_tokens`. A form with a cosine below `min_cosine` is chosen only where
+    none has that much. Runs on the GPU where there is one.
     """
     teacher = Teacher.load(language_model, max_tokens)
     rng = np.random.default_rng(encoding.seed)
@@ -76,7 +78,9 @@ def build_encoder(
     evaluation = tokens[1::2] or tokens  # a catalog of one text
     with tempfile.TemporaryDirectory(dir=folder.parent) as work:
         bits = BITS[encoding.target]
-        front = search(student, teacher.model.config, calibration, evaluation, Path(work), bits)
+        front = search(
+            student, teacher.model.config, calibration, evaluation, Path(work), bits, min_cosine
+        )
         front[0].path.rename(folder / "encoder.onnx")
     teacher.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
     return [
@@ -85,6 +89,7 @@ def build_encoder(
             "bytes": form.bytes,
             "us": form.us,
             "neighbours": form.neighbours,
+            "cosine": form.cosine,
         }
         for form in front
     ]

@@ -12,9 +12,9 @@ It only reads bundles; `build_bundle` decides what happens to one that fails.
 
 from __future__ import annotations
 
-from sanderling_quantize.gate.check import Check, report
+from sanderling_quantize.gate.check import Check, GateError, report
 from sanderling_quantize.gate.reference_policy import TeacherTexts, TextSplit
 from sanderling_quantize.gate.run_checks import run_checks
 from sanderling_quantize.gate.thresholds import Thresholds
 
-__all__ = ["Check", "TeacherTexts", "TextSplit", "Thresholds", "report", "run_checks"]
+__all__ = ["Check", "GateError", "TeacherTexts", "TextSplit", "Thresholds", "report", "run_checks"]

@@ -1,10 +1,12 @@
-"""One row of the gate's table: a measured value against its threshold."""
+"""One row of the gate's table: a measured value against its threshold; the error of failed ones."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from sanderling.errors import SanderlingError
 
 
 @dataclass(frozen=True)
@@ -41,3 +43,12 @@ def failed_check(check: str, note: str) -> Check:
 def report(rows: Sequence[Check]) -> list[dict[str, Any]]:
     """Return the table as plain data, for the manifest and for `--json`."""
     return [asdict(row) for row in rows]
+
+
+class GateError(SanderlingError):
+    """The bundle failed the gate and was not written; `rows` is the gate's table."""
+
+    def __init__(self, rows: list[Check]) -> None:
+        failed = ", ".join(row.sentence() for row in rows if not row.passed)
+        super().__init__(f"the bundle did not pass the gate and was not written: {failed}")
+        self.rows = rows

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sanderling.cli.options import Json, check_creatable
+from sanderling.cli.options import Json
 from sanderling.cli.output import finish
+from sanderling.runtime.output_paths import check_creatable
 
 if TYPE_CHECKING:
     from sanderling_trainer.evaluation.intervals import Interval

@@ -6,7 +6,6 @@ Heavy libraries are imported when a command runs, not when it is listed.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,21 +13,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sanderling.bundle import manifest
 from sanderling.cli.options import (
     ColumnNames,
     DropIncomplete,
     Json,
     Seed,
+    Threads,
     TimeFormat,
-    check_file,
-    check_folder,
     read_options,
 )
 from sanderling.cli.output import finish, note
 from sanderling.errors import TableError
+from sanderling.runtime.output_paths import check_file, check_folder
 from sanderling_trainer.cli.choice_table import trained_text
-from sanderling_trainer.cli.lineage import lineage
 from sanderling_trainer.cli.options import (
     AppName,
     Cluster,
@@ -45,26 +42,27 @@ from sanderling_trainer.cli.options import (
     ItemsOrLog,
     LanguageModelOption,
     LaterLog,
+    Lora,
+    MLflowExperiment,
     NextItems,
     OwnItems,
     OwnLog,
     Parent,
+    PrintConfig,
+    SettingsFile,
     ShipAnyway,
     TeachingDays,
+    TrainDevice,
+    TrainSeed,
     VisitHours,
-    check_bundle_options,
-    check_extras,
+    WandbProject,
     duration,
     seconds_of,
 )
 from sanderling_trainer.policy.model.device import Device
-from sanderling_trainer.policy.model.language_model_files import check_files
 
 if TYPE_CHECKING:
     from sanderling_trainer.jobs.retrain import RetrainResult
-
-DAY_S = 86_400
-"""Seconds of a day: a device's clock may be ahead by as much."""
 
 
 def train(
@@ -74,23 +72,23 @@ def train(
     columns: ColumnNames = None,
     drop_incomplete: DropIncomplete = False,
     time_format: TimeFormat = None,
-    language_model: LanguageModelOption = "minilm",
+    config: SettingsFile = None,
+    print_config: PrintConfig = False,
+    language_model: LanguageModelOption = None,
     app: AppName = None,
     parent: Parent = None,
-    holdout: Holdout = 0.1,
-    lora: Annotated[
-        bool, typer.Option("--lora", help="Fine-tune the language model on the log (LoRA).")
-    ] = False,
+    holdout: Holdout = None,
+    lora: Lora = None,
     cluster: Cluster = None,
-    device: DeviceOption = Device.auto,
+    device: TrainDevice = None,
+    threads: Threads = None,
     visit_hours: VisitHours = None,
     horizon_days: HorizonDays = None,
     dropout: Dropout = None,
     epochs: Epochs = None,
-    wandb: Annotated[
-        str | None, typer.Option(help="Also log metrics to this Weights & Biases project.")
-    ] = None,
-    seed: Seed = 0,
+    wandb: WandbProject = None,
+    mlflow: MLflowExperiment = None,
+    seed: TrainSeed = None,
     as_json: Json = False,
 ) -> None:
     """Train a policy from two tables, or from a log with texts. What is not given is chosen on
@@ -101,53 +99,40 @@ def train(
 
     Example: sanderling train --items items.parquet --interactions log.parquet --out checkpoint/
     """
-    check_folder(out)
-    check_extras({"lora": lora, "cluster": bool(cluster), "wandb": bool(wandb)})
-    check_files(language_model)
-    app_name, before = lineage(parent, app, out)
+    from sanderling_trainer.api import train as run
 
-    from sanderling_trainer.data.files import read_source
-    from sanderling_trainer.data.tables import read_catalog, read_interactions
-
-    # Read before torch is imported, which takes seconds.
-    options = read_options(columns, drop_incomplete, time_format)
-    events = read_source(interactions)
-    catalog = read_catalog(items or events, options)
-    log = read_interactions(events, catalog, latest=int(time.time()) + DAY_S, options=options)
-
-    from sanderling_trainer.policy.choose_settings import free_settings
-    from sanderling_trainer.policy.model.config import Config
-    from sanderling_trainer.policy.train import train as run
-
-    flags: dict[str, Any] = {
+    settings = {
+        "language_model": language_model,
+        "app": app,
+        "holdout": holdout,
+        "lora": lora,
+        "cluster": cluster,
+        "device": device,
+        "threads": threads,
         "visit_hours": visit_hours,
         "horizon_days": horizon_days,
         "dropout": dropout,
         "epochs": epochs,
+        "wandb": wandb,
+        "mlflow": mlflow,
+        "seed": seed,
     }
-    given = {name: value for name, value in flags.items() if value is not None}
-    trained = run(
-        catalog,
-        log,
+    done = run(
+        interactions,
         out,
-        Config(language_model=language_model, seed=seed, **given),
-        app=app_name,
-        parent=before,
-        holdout=holdout,
-        choose=free_settings(given),
-        lora=lora,
-        address=cluster,
-        device=device.value,
-        wandb=wandb,
+        items,
+        parent=parent,
+        tables=read_options(columns, drop_incomplete, time_format),
+        config=config,
+        **{name: value for name, value in settings.items() if value is not None},
     )
-    release = before + 1
     result = {
         "out": str(out),
-        "release": release,
-        "seconds": trained.seconds,
-        "metrics": trained.metrics,
+        "release": done.release,
+        "seconds": done.seconds,
+        "metrics": done.metrics,
     }
-    text = f"{trained_text(trained.metrics)}\ncheckpoint of release {release} -> {out}"
+    text = f"{trained_text(done.metrics)}\ncheckpoint of release {done.release} -> {out}"
     finish(result, text, as_json)
 
 
@@ -165,23 +150,17 @@ def evaluate(
 
     Example: sanderling evaluate --slates slates.parquet --interactions later.parquet
     """
-    import numpy as np
+    from sanderling_trainer.api import evaluate as run
 
-    from sanderling_trainer.data.tables import read_catalog, read_likes, read_slates
-    from sanderling_trainer.evaluation.metrics import evaluate as metrics_of
-
-    options = read_options(columns, drop_incomplete)
-    shown = read_slates(slates)
-    liked = read_likes(interactions, options)
-    known = {item for slate in shown.values() for item in slate} | {
-        item for items_liked in liked.values() for item in items_liked
-    }
-    count = len(read_catalog(items, options)) if items else len(known)
-    metrics = metrics_of(shown, liked, k, count, np.random.default_rng(seed))
-    ndcg = metrics[f"ndcg@{k}"]
+    tables = read_options(columns, drop_incomplete)
+    done = run(slates, interactions, items, k=k, tables=tables, seed=seed)
+    ndcg = done.metrics[f"ndcg@{k}"]
     interval = f"[{ndcg['low']:.4f}, {ndcg['high']:.4f}]"
-    text = f"nDCG@{k} {ndcg['value']:.4f} {interval} over {metrics['users']} users"
-    finish(metrics, text, as_json)
+    finish(
+        done.metrics,
+        f"nDCG@{k} {ndcg['value']:.4f} {interval} over {done.users} users",
+        as_json,
+    )
 
 
 def retrain(
@@ -201,6 +180,7 @@ def retrain(
     encoder_of: EncoderOf = None,
     ship_anyway: ShipAnyway = False,
     device: DeviceOption = Device.auto,
+    threads: Threads = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -213,45 +193,35 @@ def retrain(
 
     Example: sanderling retrain --events events/ --checkpoint active/ --out next/ --bundle new/
     """
-    check_folder(out)
-    is_built = bundle is not None and _is_built(bundle, out)
-    check_bundle_options(None if is_built else bundle, encoder_of)
-    tables = read_options(columns, drop_incomplete, time_format)
-    if items is not None:
-        from sanderling_trainer.data.tables import read_items
-
-        read_items(items, tables)  # a wrong table is named before torch is imported
-
-    from sanderling_quantize.build_bundle import build
-    from sanderling_quantize.encoders.build_encoder import Encoding
+    from sanderling_trainer.api import retrain as run
     from sanderling_trainer.evaluation.ope import HOLD
     from sanderling_trainer.jobs.figures import pushed_figures
-    from sanderling_trainer.jobs.night_inputs import RetrainOptions
-    from sanderling_trainer.jobs.retrain import NOTHING_NEW
-    from sanderling_trainer.jobs.retrain import retrain as run
 
-    options = RetrainOptions(
-        seed,
-        items=items,
-        interactions=interactions,
-        tables=tables,
-        days=days,
-        ship_anyway=ship_anyway,
-        device=device.value,
-    )
-    encoding = Encoding(encoder.value, seed=seed)
     with pushed_figures("retrain") as figures:
-        done = run(events, checkpoint, out, options)
+        done = run(
+            events,
+            checkpoint,
+            out,
+            bundle=bundle,
+            encoder=encoder.value,
+            encoder_of=encoder_of,
+            threads=threads,
+            seed=seed,
+            items=items,
+            interactions=interactions,
+            tables=read_options(columns, drop_incomplete, time_format),
+            days=days,
+            ship_anyway=ship_anyway,
+            device=device,
+        )
         new_decisions = done.metrics["lessons"]["new_decisions"]
         figures.update(release=done.release, new_decisions=new_decisions, held=done.verdict == HOLD)
-        if bundle is not None and done.written and not is_built:
-            build(out, bundle, encoding=encoding, encoder_of=encoder_of, previous=encoder_of)
     result = {
         "sentence": done.metrics.get("sentence", ""),
         "verdict": done.verdict,
         "release": done.release,
         "out": str(out),
-        "bundle": str(bundle or "") if done.written else "",
+        "bundle": str(done.bundle or ""),
         "written": done.written,
         "held": done.reasons,
         "notes": done.notes,
@@ -259,20 +229,9 @@ def retrain(
     }
     finish(result, _retrained(done, out), as_json)
     if not done.written:
+        from sanderling_trainer.jobs.retrain import NOTHING_NEW
+
         raise typer.Exit(4 if done.verdict == NOTHING_NEW else 3)
-
-
-def _is_built(bundle: Path, checkpoint: Path) -> bool:
-    """Return whether a bundle was made of a checkpoint, by a call that was then cut off."""
-    try:
-        settings = json.loads((checkpoint / "config.json").read_bytes())
-    except OSError:
-        return False
-    if not bundle.exists():
-        return False
-    found = manifest.read(bundle)
-    made = found.release, found.lineage.data_sha256
-    return made == (settings["release"], settings["data_sha256"])
 
 
 def _retrained(done: RetrainResult, out: Path) -> str:

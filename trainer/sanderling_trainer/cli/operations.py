@@ -13,9 +13,10 @@ from typing import Annotated
 
 import typer
 
-from sanderling.cli.options import Json, check_creatable, finite
+from sanderling.cli.options import Json, finite
 from sanderling.cli.output import finish, note
 from sanderling.runtime.clock import SystemClock
+from sanderling.runtime.output_paths import check_creatable
 from sanderling_trainer.cli.options import StoreUrl
 
 installs = typer.Typer(
@@ -75,43 +76,49 @@ class Action(StrEnum):
     issue = "issue"
     revoke = "revoke"
     list = "list"
+    installs = "installs"
 
 
 def tokens(
     action: Annotated[
         Action,
-        typer.Argument(help="issue prints a new token, once; revoke ends it; list names all."),
+        typer.Argument(
+            help="issue prints a new token, once; revoke ends it; list names all;"
+            " installs lists what one has brought."
+        ),
     ],
     store: StoreUrl,
     name: Annotated[str, typer.Option(help="The device's name.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Issue, revoke and list device tokens. The store keeps only hashes; collectors follow within
-    ten seconds.
+    """Issue, revoke and list device tokens, and what one has brought. The store keeps only hashes;
+    collectors follow within ten seconds.
 
     Example: sanderling tokens issue --store events/ --name phone-7
     """
     from sanderling_trainer.collector import tokens as device_tokens
     from sanderling_trainer.event_log.object_store import open_store
+    from sanderling_trainer.event_log.token_installs import SHOWN_DIGITS
 
     opened = open_store(store)
     if action is Action.list:
         listed = [
-            {"name": token.name, "issued_at": token.issued_at}
+            {"name": token.name, "issued_at": token.issued_at, "hash": token.hash[:SHOWN_DIGITS]}
             for token in device_tokens.list_tokens(opened)
         ]
-        finish(
-            {"tokens": listed},
-            "\n".join(str(token["name"]) for token in listed),
-            as_json,
-            is_data=True,
-        )
+        lines = [f"{token['hash']}  {token['name']}" for token in listed]
+        finish({"tokens": listed}, "\n".join(lines), as_json, is_data=True)
         return
     if not name:
         raise typer.BadParameter(
             f"expected a device's name to {action.value} its token, found none; add --name"
         )
-    if action is Action.issue:
+    if action is Action.installs:
+        from sanderling_trainer.jobs.token_report import installs_of
+
+        found = installs_of(store, name)
+        finish({"name": name, "installs": found}, "\n".join(found), as_json, is_data=True)
+    elif action is Action.issue:
         token = device_tokens.issue(opened, name, SystemClock())
         finish({"name": name, "token": token}, token, as_json, is_data=True)
     else:

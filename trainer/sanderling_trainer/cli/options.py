@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +10,7 @@ from typing import Annotated
 import typer
 
 from sanderling.bundle.manifest import APP_NAME
-from sanderling.cli.options import check_new, finite
+from sanderling.cli.options import finite
 from sanderling_trainer.policy.model.device import Device
 
 
@@ -29,6 +27,16 @@ def app_name_checked(name: str | None) -> str | None:
             f" a letter or digit, found {name!r:.100}"
         )
     return name
+
+
+def print_config(wanted: bool) -> None:
+    """Print the template of a settings file and end the command: a callback."""
+    if not wanted:
+        return
+    from sanderling_trainer.policy.settings_file import settings_template
+
+    print(settings_template())
+    raise typer.Exit
 
 
 StoreUrl = Annotated[
@@ -79,15 +87,53 @@ Parent = Annotated[
     typer.Option(help="Checkpoint of the release before, whose number and app go on."),
 ]
 LanguageModelOption = Annotated[
-    str, typer.Option(help="Hugging Face id or folder; minilm comes with the trainer.")
+    str | None,
+    typer.Option(help="Hugging Face id or folder. [default: minilm, which comes with the trainer]"),
 ]
 Holdout = Annotated[
-    float,
+    float | None,
     typer.Option(
         min=0.0,
         max=0.9,
-        callback=finite,
-        help="Latest share of the log, kept for the report; what ships is fitted on it too.",
+        callback=finite_or_none,
+        help="Latest share of the log, kept for the report; what ships is fitted on it too."
+        " [default: 0.1]",
+    ),
+]
+Lora = Annotated[
+    bool | None,
+    typer.Option("--lora/--no-lora", help="Fine-tune the language model on the log (LoRA)."),
+]
+WandbProject = Annotated[
+    str | None, typer.Option(help="Also log metrics to this Weights & Biases project.")
+]
+MLflowExperiment = Annotated[
+    str | None, typer.Option(help="Also log metrics to this MLflow experiment.")
+]
+TrainDevice = Annotated[
+    Device | None,
+    typer.Option(
+        "--device", help="Where to compute; auto takes a GPU where there is one. [default: auto]"
+    ),
+]
+TrainSeed = Annotated[
+    int | None,
+    typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of everything random. [default: 0]"),
+]
+SettingsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="TOML file of settings, which flags override; see --print-config.",
+    ),
+]
+PrintConfig = Annotated[
+    bool,
+    typer.Option(
+        "--print-config",
+        is_eager=True,
+        callback=print_config,
+        help="Print a settings file with every setting and its meaning, and exit.",
     ),
 ]
 Cluster = Annotated[
@@ -170,22 +216,3 @@ def duration(text: str) -> str:
     """Check a duration and return it unchanged: a callback."""
     seconds_of(text)
     return text
-
-
-def check_extras(wanted: Mapping[str, bool]) -> None:
-    """Raise `ModuleNotFoundError` where an option needs a package of an extra that is missing."""
-    for extra, package in (("lora", "peft"), ("cluster", "ray"), ("wandb", "wandb")):
-        if wanted[extra] and importlib.util.find_spec(package) is None:
-            raise ModuleNotFoundError(
-                f"--{extra} needs the package {package}: pip install 'sanderling-trainer[{extra}]'"
-            )
-
-
-def check_bundle_options(bundle: Path | None, encoder_of: Path | None) -> None:
-    """Raise `OSError` or `BundleError` where the bundle could not be built after the training."""
-    if bundle is not None:
-        check_new(bundle)
-    if encoder_of is not None:
-        from sanderling.bundle.reader import Bundle
-
-        Bundle.open(encoder_of, verify=True)

@@ -8,7 +8,7 @@ from sanderling.runtime.clock import Clock
 from sanderling_trainer.collector.limits import Limits, RefusalError
 from sanderling_trainer.collector.lookup_cache import LookupCache
 from sanderling_trainer.collector.store_probe import StoreProbe
-from sanderling_trainer.collector.tokens import checked_token, token_file
+from sanderling_trainer.collector.tokens import FOLDER, checked_token, token_file
 from sanderling_trainer.event_log.object_store import ObjectStore
 
 
@@ -28,8 +28,8 @@ class Authenticator:
         # Unknown tokens can use half of the threads, so that guesses cannot keep known devices out.
         self._issued = LookupCache(store, clock, 2 * limits.unknown_tokens)
 
-    async def check(self, authorization: str) -> None:
-        """Return if the Authorization header has a valid token.
+    async def check(self, authorization: str) -> str | None:
+        """Return the hash of a valid token in the Authorization header; None for the shared one.
 
         Raises `RefusalError`: 401 for an invalid token, 503 when too many unknown tokens come at
         once or the store fails; `OSError` when the lookup fails.
@@ -38,9 +38,10 @@ class Authenticator:
         if scheme.lower() != "bearer" or not token:
             raise RefusalError(401, "expected a bearer token")
         if self._token is not None and hmac.compare_digest(token.encode(), self._token.encode()):
-            return
-        if await self._is_issued(token_file(token)):
-            return
+            return None
+        name = token_file(token)
+        if await self._is_issued(name):
+            return name.removeprefix(f"{FOLDER}/")
 
         # A store whose bucket is missing has no tokens either; devices must not take that for a
         # revocation.

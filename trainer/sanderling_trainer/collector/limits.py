@@ -23,6 +23,10 @@ class Limits:
     """Concurrent lookups of tokens that were not valid before; further ones get 503."""
     requests: int = 256
     """Concurrent requests with a valid token; further ones get 503."""
+    token_requests: int = 16
+    """Concurrent requests of one device's token; further ones get 503."""
+    new_installs: float = 256.0
+    """Installs that one device's token may bring in a day, and at once, that it has not before."""
     body_bytes: int = 2 * 1024 * 1024
     """Size of a body, compressed."""
     body_s: float = 30.0

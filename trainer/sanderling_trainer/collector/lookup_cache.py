@@ -13,7 +13,7 @@ from sanderling_trainer.event_log.tombstones import LOOKUP_CACHE_S
 
 
 class LookupCache:
-    """Looks up each name at most once in `LOOKUP_CACHE_S`, in a pool of `threads`."""
+    """Looks up each name at most once in `LOOKUP_CACHE_S`, and creates files, in `threads`."""
 
     def __init__(self, store: ObjectStore, clock: Clock, threads: int) -> None:
         self._store = store
@@ -37,6 +37,12 @@ class LookupCache:
         exists = await loop.run_in_executor(self._threads, self._store.has, name)
         self._lookups.put(name, (now_ms, exists))
         return exists
+
+    async def create(self, name: str) -> None:
+        """Write an empty file; raise `OSError` if the store fails."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._threads, self._store.put, name, b"")
+        self._lookups.put(name, (self._clock.mono_ms(), True))
 
     def close(self) -> None:
         """Start no further lookups."""

@@ -19,7 +19,8 @@ REFUSALS = {
     415: "The content-encoding is not zstd.",
 }
 RETRIES = {
-    429: f"The install sends more than {Limits.events_s:g} events/s.",
+    429: f"An install sends more than {Limits.events_s:g} events/s, or a device's token brings more"
+    f" than {Limits.new_installs:g} new installs a day.",
     503: "Overload, too many unknown tokens at once, or the store fails.",
 }
 

@@ -1,6 +1,6 @@
 """The collector: an HTTP server that answers batches of events when they are durable.
 
-Cheap checks come first: token, number of requests, size and encoding of the body, then those of
+Cheap checks come first: token, numbers of requests, size and encoding of the body, then those of
 `validation`, the tombstones, and the rate. Batches that wait at the same time are stored together,
 in one segment.
 """
@@ -35,6 +35,7 @@ from sanderling_trainer.collector.metrics import Metrics
 from sanderling_trainer.collector.rate_limit import RateLimit
 from sanderling_trainer.collector.request_body import read_body
 from sanderling_trainer.collector.store_probe import StoreProbe
+from sanderling_trainer.collector.token_use import TokenUse
 from sanderling_trainer.collector.validation import validate_batch
 from sanderling_trainer.event_log.object_store import ObjectStore, open_store
 from sanderling_trainer.event_log.tombstones import rotation_file, tombstone_file
@@ -68,7 +69,10 @@ class Collector:
         self._limits = limits
         self._authenticator = Authenticator(store, token, clock, limits, self.probe)
         self._install_flags = LookupCache(store, clock, FLAG_LOOKUPS)
-        self._rate = RateLimit(limits, clock)
+        per_s = f"{limits.events_s:g} events/s of an install"
+        self._rate = RateLimit(clock, limits.events_s, limits.burst, per_s)
+        self._tokens = TokenUse(store, clock, limits)
+        self.metrics.registry.register(self._tokens)
         self._requests = 0
 
     async def post_events(self, request: Request) -> Response:
@@ -90,11 +94,13 @@ class Collector:
         self._committer.close(FINISH_COMMITS_S)
         self._authenticator.close()
         self._install_flags.close()
+        self._tokens.close()
 
     async def _respond(self, request: Request) -> Response:
         try:
-            await self._authenticator.check(request.headers.get("authorization", ""))
-            answer = await self._store_within_request_limit(request)
+            token = await self._authenticator.check(request.headers.get("authorization", ""))
+            with self._tokens.request(token):
+                answer = await self._store_within_request_limit(request, token)
         except RefusalError as refusal:
             return _error_response(refusal)
         except OSError as error:
@@ -105,16 +111,18 @@ class Collector:
             self.metrics.events.labels(verdict).inc(events)
         return Response(msgspec.json.encode(answer), media_type="application/json")
 
-    async def _store_within_request_limit(self, request: Request) -> BatchResponse:
+    async def _store_within_request_limit(
+        self, request: Request, token: str | None
+    ) -> BatchResponse:
         if self._requests >= self._limits.requests:
             raise RefusalError(503, "too many requests at once", self._limits.retry_after_s)
         self._requests += 1
         try:
-            return await self._store_batch(request)
+            return await self._store_batch(request, token)
         finally:
             self._requests -= 1
 
-    async def _store_batch(self, request: Request) -> BatchResponse:
+    async def _store_batch(self, request: Request, token: str | None) -> BatchResponse:
         body = await read_body(request, self._limits)
         self.metrics.received_bytes.inc(len(body))
         sent_at = _parse_sent_at(request.headers.get("sent-at", ""))
@@ -131,11 +139,13 @@ class Collector:
 
         self._rate.charge(batch.installs)
         try:
+            await self._tokens.admit(token, batch.installs)
             rotate = await self._flagged(batch.installs, rotation_file)
             await self._committer.commit(batch)
         except BaseException:  # also when the request is cancelled
             self._rate.refund(batch.installs)
             raise
+        self._tokens.count(token, batch.installs, len(batch.verdicts))
         return BatchResponse(batch.verdicts, rotate)
 
     async def _flagged(self, installs: Iterable[str], flag_file: Callable[[str], str]) -> list[str]:

@@ -221,12 +221,12 @@ def write_slates(path: Path | str, rows: Iterable[dict[str, object]]) -> None:
     write_file(Path(path), table.select(list(SLATE_COLUMNS)))
 
 
-def read_slates(path: Path | str) -> dict[str, list[str]]:
+def read_slates(source: Source) -> dict[str, list[str]]:
     """Return each user's item ids by rank.
 
     Raises `TableError` unless each user's ranks are 1, 2, 3… and no item is repeated.
     """
-    columns = Columns.read(path, SLATE_COLUMNS)
+    columns = Columns.read(source, SLATE_COLUMNS)
     ranks = columns.ranks("rank")
     users = columns.names("user_id", cells.A_USER).to_pylist()
     items = columns.names("item_id", cells.AN_ITEM).to_pylist()

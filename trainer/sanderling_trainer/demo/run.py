@@ -24,9 +24,9 @@ import numpy as np
 
 from sanderling.runtime.clock import SystemClock
 from sanderling.tables.event_log import ReadOptions
-from sanderling_quantize.build_bundle import BuildResult, GateError, build
+from sanderling_quantize.build_bundle import BuildResult, build
 from sanderling_quantize.encoders.build_encoder import Encoding
-from sanderling_quantize.gate import Thresholds
+from sanderling_quantize.gate import GateError, Thresholds
 from sanderling_quantize.gate import report as gate_report
 from sanderling_trainer.data import movielens
 from sanderling_trainer.data.files import Source
@@ -39,11 +39,11 @@ from sanderling_trainer.demo.stages import Stages
 from sanderling_trainer.evaluation.simulators.population import DAY
 from sanderling_trainer.event_log.object_store import LocalObjectStore
 from sanderling_trainer.event_log.reader import read_segments
-from sanderling_trainer.jobs.night_inputs import RetrainOptions
 from sanderling_trainer.jobs.retrain import retrain
-from sanderling_trainer.policy.choose_settings import SETTINGS
+from sanderling_trainer.jobs.retrain_options import RetrainOptions
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.train import train
+from sanderling_trainer.policy.train_options import SETTINGS
 from sanderling_trainer.releases.create import create_repository
 from sanderling_trainer.releases.keys import KeyFolder
 from sanderling_trainer.releases.repository import ReleaseRepository

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sanderling.errors import TableError
 from sanderling_trainer.data.tables import Interactions
 from sanderling_trainer.data.time_split import quantile
 from sanderling_trainer.evaluation.trajectory_replay import Trajectory, trajectories
@@ -108,6 +109,15 @@ def cut_after(log: Interactions, start: float, stop: float) -> Cut:
     begin = quantile(log.time, start)
     end = quantile(log.time, stop)
     return Cut(log.select(log.time <= begin), begin, trajectories(log, begin, end))
+
+
+def check_liked(cut: Cut) -> None:
+    """Raise `TableError` where nothing before a cut is liked."""
+    if not (cut.past.reward > 0).any():
+        raise TableError(
+            f"the log: expected at least one reward above 0 up to second {cut.now}, found none"
+            " to learn from; check the column `reward`"
+        )
 
 
 def last_events(log: Interactions, hidden: int) -> Cut:

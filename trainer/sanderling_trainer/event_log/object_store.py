@@ -24,6 +24,8 @@ REMOTE_TIMEOUT = timedelta(seconds=10)
 """For collectors, whose devices wait for the answer."""
 JOB_TIMEOUT = timedelta(minutes=10)
 """For jobs and readers, which move larger files."""
+SCHEMES = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl")
+"""Of the URLs of object stores: S3, Google, Azure."""
 
 
 class ObjectStore(Protocol):
@@ -262,12 +264,15 @@ class RemoteObjectStore:
 def open_store(url: str, timeout: timedelta = REMOTE_TIMEOUT) -> ObjectStore:
     """Return the store of a local folder or, when `url` has a scheme, of an object store.
 
-    Raises `ValueError` for what looks like a mistyped URL, such as s3:/bucket, instead of making
-    a folder of that name.
+    Raises `ValueError` for other schemes, some of which obstore has but keeps in memory or does not
+    flush, and for what looks like a mistyped URL, such as s3:/bucket, instead of making a folder of
+    that name.
     """
-    if "://" in url:
+    scheme, separator, _ = url.partition("://")
+    if separator and scheme.lower() in SCHEMES:
         return RemoteObjectStore(url, timeout)
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", url):  # a single letter is a drive of Windows
+    # A single letter before the colon is a drive of Windows.
+    if separator or re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", url):
         raise ValueError(
             f"{url}: expected a folder, or the URL of an object store such as s3://bucket/prefix;"
             " write ./ in front of a folder with such a name"

@@ -100,11 +100,15 @@ def renumbered(source: Path, above: Path, out: Path) -> int:
     Raises `FileNotFoundError` where a checkpoint is missing, `FileExistsError` where `out` holds
     anything else, `BusyError` where another job writes it.
     """
-    metadata = checkpoint.load(source).metadata
+    active = checkpoint.load(source)
     number = checkpoint.load(above).metadata.release + 1
     out = out.absolute()
     settings = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    settings |= {"release": number, "parent": metadata.release}
+    settings |= {
+        "release": number,
+        "parent": active.metadata.release,
+        "explorations": active.explorations(),
+    }
     text = json.dumps(settings, indent=1) + "\n"
     if out.exists():
         if (out / "config.json").exists() and (out / "config.json").read_text("utf-8") == text:

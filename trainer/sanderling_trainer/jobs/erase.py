@@ -16,6 +16,7 @@ from sanderling.errors import SanderlingError
 from sanderling.runtime.clock import Clock
 from sanderling_trainer.event_log import daily_parquet, history_files, segment_format
 from sanderling_trainer.event_log.object_store import REMOTE_TIMEOUT, ObjectStore
+from sanderling_trainer.event_log.token_installs import files_of
 from sanderling_trainer.event_log.tombstones import (
     LOOKUP_CACHE_S,
     Tombstones,
@@ -88,3 +89,5 @@ def _purge_all(store: ObjectStore, install: str, result: ErasureResult, lease: L
         result.add(purge_daily(store, name, should_purge, lease))
     for name in store.names(history_files.FOLDER):
         result.add(purge_history(store, name, install, lease))
+    for name in files_of(store, install):
+        store.delete(name)

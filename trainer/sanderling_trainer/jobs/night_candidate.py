@@ -69,6 +69,7 @@ def _next_metadata(night: NightInputs) -> CheckpointMetadata:
         log_to=max(end, metadata.log_to),
         data_sha256=night.fingerprint,
         devices_from=metadata.devices_from or summary.earliest // 1000,
+        explorations=night.active.explorations(),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.runtime.clock import OLDEST_MS, Clock
-from sanderling.tables.event_log import ReadOptions
-from sanderling_trainer.data.files import Source
 from sanderling_trainer.data.popularity import DAY
 from sanderling_trainer.data.tables import read_catalog, read_interactions
 from sanderling_trainer.event_log.deduplication import PossibleTimes
@@ -24,40 +22,16 @@ from sanderling_trainer.jobs.lease import BusyError
 from sanderling_trainer.jobs.lessons import Lessons, lessons_of
 from sanderling_trainer.jobs.night_log import NightLog, Vocabulary, read_night, remember
 from sanderling_trainer.jobs.past_interactions import PastInteractions
+from sanderling_trainer.jobs.retrain_options import RetrainOptions
 from sanderling_trainer.jobs.trust import anomalies, believed
 from sanderling_trainer.policy import checkpoint
 from sanderling_trainer.policy.checkpoint import Checkpoint
 from sanderling_trainer.policy.living_catalog import CatalogChange, change_between, with_catalog
-from sanderling_trainer.policy.model.device import Device, torch_device
+from sanderling_trainer.policy.model.device import torch_device
 from sanderling_trainer.policy.model.language_model import LanguageModel
 
 MAX_AGE_DAYS = 365
 """An event that is older than the end of the checkpoint's log by more has a wrong time."""
-
-
-@dataclass(frozen=True)
-class RetrainOptions:
-    """What may be given to a retraining."""
-
-    seed: int = 0
-
-    items: Source | None = None
-    """The catalog from now on; the checkpoint's if not given."""
-
-    interactions: Source | None = None
-    """The log from before the devices, which then teaches again beside their histories."""
-
-    tables: ReadOptions = field(default_factory=ReadOptions)
-    """How the columns of the two are read."""
-
-    days: float = 7.0
-    """Decisions that have taught before teach again for so many days."""
-
-    ship_anyway: bool = False
-    """Write the checkpoint even if the release gate holds it."""
-
-    device: str = Device.auto.value
-    """Where texts are encoded and the candidate learns: auto, cpu or cuda."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +108,7 @@ class NightInputs:
     def fingerprint(self) -> str:
         """A digest of all that decides the result."""
         digest = hashlib.sha256(self.log.summary.sha256().encode())
-        digest.update(repr(sorted(vars(self.options).items())).encode())
+        digest.update(json.dumps(self.options.numbers(), sort_keys=True).encode())
         catalog = self.renewed.catalog
         digest.update(json.dumps([catalog.ids, catalog.texts, catalog.records]).encode())
         digest.update(self.past.sha256.encode())

@@ -17,7 +17,8 @@ from typing import Any
 from sanderling.runtime.clock import Clock, SystemClock
 from sanderling_trainer.evaluation.ope import HOLD, SHIP
 from sanderling_trainer.jobs.night_candidate import judge, renewed_candidate, teach
-from sanderling_trainer.jobs.night_inputs import NightInputs, RetrainOptions
+from sanderling_trainer.jobs.night_inputs import NightInputs
+from sanderling_trainer.jobs.retrain_options import RetrainOptions
 from sanderling_trainer.jobs.unfinished import appear, unfinished
 from sanderling_trainer.policy import checkpoint
 from sanderling_trainer.policy.checkpoint import Checkpoint
@@ -49,6 +50,9 @@ class RetrainResult:
 
     notes: list[str] = field(default_factory=list)
     """What a person should know about the inputs, a line each."""
+
+    bundle: Path | None = None
+    """The next release's bundle, where one was asked for."""
 
 
 def retrain(

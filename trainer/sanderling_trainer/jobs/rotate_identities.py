@@ -11,6 +11,7 @@ from sanderling.errors import SanderlingError
 from sanderling_trainer.event_log.object_store import open_store
 from sanderling_trainer.event_log.reader import read_partitions
 from sanderling_trainer.event_log.summary import summarize
+from sanderling_trainer.event_log.token_installs import token_of, tokens_by_install
 from sanderling_trainer.event_log.tombstones import ROTATED, rotation_file
 
 ALWAYS_ALLOWED = 100
@@ -23,7 +24,7 @@ class RotationError(SanderlingError):
 def rotate_identities(store: str, at_most: float = 0.05) -> list[str]:
     """Mark the cloned and incomplete installs of a store; return those not marked before.
 
-    Raises `RotationError`, and marks none, where that would be more than 100 installs and a larger
+    Raises `RotationError`, and marks none, where that would be more than 100 devices and a larger
     share of all than `at_most`: users of a marked install become new users of their device.
     """
     summary = summarize(read_partitions(store))
@@ -36,11 +37,15 @@ def rotate_identities(store: str, at_most: float = 0.05) -> list[str]:
     place = open_store(store)
     marks = frozenset(place.names(ROTATED))
     new = sorted(install for install in unusable if rotation_file(install) not in marks)
-    if len(new) > max(ALWAYS_ALLOWED, at_most * summary.installs):
+    # One token can invent any number of installs, so that those of a token count as one.
+    tokens = tokens_by_install(place)
+    owners = {token_of(install, tokens) or install for install in summary.events_of}
+    to_mark = {token_of(install, tokens) or install for install in new}
+    if len(to_mark) > max(ALWAYS_ALLOWED, at_most * len(owners)):
         raise RotationError(
-            f"{store}: expected at most {at_most:.0%} of {summary.installs} installs to be cloned "
-            f"or incomplete, found {len(new)}; check whether a segment was lost, or a disk image "
-            "was shipped that had run; to rotate their identities anyway, raise --at-most"
+            f"{store}: expected at most {at_most:.0%} of {len(owners)} devices to be cloned "
+            f"or incomplete, found {len(to_mark)}; check whether a segment was lost, or a disk"
+            " image was shipped that had run; to rotate their identities anyway, raise --at-most"
         )
     for install in new:
         place.put(rotation_file(install), b"")

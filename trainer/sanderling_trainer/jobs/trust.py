@@ -26,15 +26,16 @@ ANOMALOUS_CUT = 0.5
 
 
 def active_policy(metadata: CheckpointMetadata, config: Config) -> ope.ActivePolicy:
-    """Return the policy whose decisions a log has."""
-    return ope.ActivePolicy(
-        release=metadata.release,
-        pool=config.pool,
-        epsilon=config.epsilon,
-        scheme=config.scheme,
-        guarded=config.guarded,
-        newcomers=config.newcomers,
-    )
+    """Return the policy whose decisions a log has, and how those before it explored."""
+    earlier = [
+        _policy(int(release), exploration) for release, exploration in metadata.explorations.items()
+    ]
+    return _policy(metadata.release, config.exploration())._replace(earlier=tuple(earlier))
+
+
+def _policy(release: int, exploration: Mapping[str, Any]) -> ope.ActivePolicy:
+    names = ("pool", "epsilon", "scheme", "guarded", "newcomers")
+    return ope.ActivePolicy(release, **{name: exploration[name] for name in names})
 
 
 def believed(examples: Examples, metadata: CheckpointMetadata, config: Config) -> Examples:

@@ -90,6 +90,10 @@ class CheckpointMetadata:
     """Time of the first event of a device that it learned from, in seconds since 1970 UTC; 0
     before."""
 
+    explorations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """How the releases before it explored, by the number of the first that did so: what may be
+    believed of their decisions."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -107,6 +111,14 @@ class Checkpoint:
 
     watermark: Watermark = field(default_factory=Watermark)
     """Up to which events of devices it has learned."""
+
+    def explorations(self) -> dict[str, dict[str, Any]]:
+        """Return `metadata.explorations` of the next release: with this one, if it differs."""
+        known = self.metadata.explorations
+        own = self.config.exploration()
+        if own in list(known.values())[-1:]:
+            return known
+        return {**known, str(self.metadata.release): own}
 
 
 def save(

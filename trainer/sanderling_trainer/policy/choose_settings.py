@@ -33,21 +33,7 @@ from sanderling_trainer.policy.model import linear_init
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.rollout import scores_at_cut
-
-SETTINGS = (
-    "visit_hours",
-    "horizon_days",
-    "dropout",
-    "id_dropout",
-    "learning_rate",
-    "epochs",
-    "batch_events",
-    "stop_after",
-    "ridge",
-    "memory",
-    "gain",
-)
-"""The settings of `Config` that can be chosen."""
+from sanderling_trainer.policy.train_options import SETTINGS
 
 MAX_EVENTS = 1_000_000
 """A larger log is chosen by a sample of its users."""
@@ -67,12 +53,6 @@ the many items that have few events are soon learned by heart."""
 POLICY = "Sanderling"
 
 Values = NDArray[np.float64]
-
-
-def free_settings(given: Collection[str]) -> frozenset[str]:
-    """Return the settings to choose where those of `given` are fixed."""
-    free = frozenset(SETTINGS) - frozenset(given)
-    return free - {"stop_after"} if "epochs" in given else free
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sanderling.errors import TableError
+from sanderling_quantize.threads import use_threads
 from sanderling_trainer.data.tables import Catalog, Interactions
 from sanderling_trainer.data.time_split import content_hash
-from sanderling_trainer.evaluation.inner_windows import Cut, cut_after
+from sanderling_trainer.evaluation.inner_windows import Cut, check_liked, cut_after
 from sanderling_trainer.policy import checkpoint, choose_settings, ranking_report
 from sanderling_trainer.policy.checkpoint import Checkpoint, CheckpointMetadata
 from sanderling_trainer.policy.choose_settings import Choice
@@ -35,14 +35,16 @@ from sanderling_trainer.policy.fit import (
 )
 from sanderling_trainer.policy.holdout_queries import queries_of
 from sanderling_trainer.policy.model.config import Config
-from sanderling_trainer.policy.model.device import Device, torch_device
+from sanderling_trainer.policy.model.device import torch_device
 from sanderling_trainer.policy.model.language_model import LanguageModel
+from sanderling_trainer.policy.train_options import TrainOptions
 from sanderling_trainer.policy.training import ray_cluster
 from sanderling_trainer.policy.training.lora import LoraSettings, fine_tune, pairs_of
 from sanderling_trainer.policy.training.metric_logger import (
     NO_METRICS,
     CombinedLogger,
     MetricLogger,
+    MLflow,
     TensorBoard,
     WeightsAndBiases,
 )
@@ -50,41 +52,6 @@ from sanderling_trainer.policy.training.metric_logger import (
 LORA_SHARE = 0.7  # of the training part: what all inner windows have in their past
 
 Encode = Callable[[Sequence[str], str], NDArray[np.float32]]
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """How `train` runs."""
-
-    app: str
-    """The name of the app, for the checkpoint."""
-
-    parent: int = 0
-    """The number of the release before, 0 for the first: the checkpoint has the next number."""
-
-    holdout: float = 0.1
-    """The latest share of the log, by which the ranking is measured; nothing is with 0."""
-
-    choose: Collection[str] = choose_settings.SETTINGS
-    """The settings to choose by the log; the others stay as the configuration has them."""
-
-    refit: bool = True
-    """Whether the policy that ships is fitted on the part held out too. Without it the measured
-    policy ships, which a replay of that part needs.
-    """
-
-    wandb: str | None = None
-    """A Weights & Biases project that records the curves, beside TensorBoard in `out/runs`."""
-
-    lora: bool = False
-    """Fine-tune the language model on the log first."""
-
-    address: str | None = None
-    """Of a Ray cluster, or "auto", to encode the catalog and run the last fits there."""
-
-    device: str = Device.auto.value
-    """Where this process encodes and fits: auto, cpu or cuda; workers of a cluster use their own.
-    """
 
 
 @dataclass(frozen=True)
@@ -130,10 +97,11 @@ class _Run:
     def run(self) -> Trained:
         self._last = time.perf_counter()
         cut = cut_after(self.log, 1.0 - self.options.holdout, 1.0)
-        _check_liked(cut)
+        check_liked(cut)
         torch_device(self.options.device)  # raises before anything is written
+        use_threads(self.options.threads)
         self.out.mkdir(parents=True, exist_ok=True)
-        self._workers = ray_cluster.join(self.options.address) if self.options.address else 0
+        self._workers = ray_cluster.join(self.options.cluster) if self.options.cluster else 0
         vectors = self._vectors(cut)
         self._lap("encode")
 
@@ -191,17 +159,22 @@ class _Run:
     def _fit(self, part: TrainingPart, config: Config, vectors: TextVectors) -> Fit:
         identity = f"{content_hash(self.catalog.ids, part.log)}{config}{self.options.lora}"
         name = hashlib.sha256(identity.encode()).hexdigest()[:16]
-        logger = self._metric_logger(part)
+        logger = self._metric_logger(part, config)
         options = FitOptions(logger, self.out / f"unfinished-{name}.pt", self._workers)
-        return fit_policy(part, config, vectors, options)
+        try:
+            return fit_policy(part, config, vectors, options)
+        finally:
+            logger.close()
 
-    def _metric_logger(self, part: TrainingPart) -> MetricLogger:
+    def _metric_logger(self, part: TrainingPart, config: Config) -> MetricLogger:
         """Record the fit that ships, not the one that is measured alone."""
         if self.options.refit and part.log is not self.log:
             return NO_METRICS
         loggers: list[MetricLogger] = [TensorBoard(self.out / "runs")]
         if self.options.wandb:
-            loggers.append(WeightsAndBiases(self.options.wandb, asdict(self.config)))
+            loggers.append(WeightsAndBiases(self.options.wandb, asdict(config)))
+        if self.options.mlflow:
+            loggers.append(MLflow(self.options.mlflow, asdict(config)))
         return CombinedLogger(loggers)
 
     def _summary(self, choice: Choice) -> dict[str, Any]:
@@ -239,11 +212,3 @@ class _Run:
         now = time.perf_counter()
         self.seconds[name] = now - self._last
         self._last = now
-
-
-def _check_liked(cut: Cut) -> None:
-    if not (cut.past.reward > 0).any():
-        raise TableError(
-            f"the log: expected at least one reward above 0 up to second {cut.now}, found none"
-            " to learn from; check the column `reward`"
-        )

@@ -20,6 +20,7 @@ from sanderling_trainer.evaluation.ope.propensities import (
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 RELATIVE_ERROR = 1e-6
 LEAST_SOFTMAX = 1e-9
@@ -46,13 +47,26 @@ class ActivePolicy(NamedTuple):
     newcomers: float = 0.0
     """The share of explored slots that newcomers get where there are any."""
 
+    earlier: tuple[ActivePolicy, ...] = ()
+    """Policies before it that explored otherwise than the one before them, by `release`."""
+
+
+class _Settings(NamedTuple):
+    """How the policy of each decision explores, columns [m]."""
+
+    pool: Ints
+    epsilon: Floats
+    scheme: Ints
+    guarded: Ints
+    newcomers: Floats
+
 
 def plausible(decisions: Decisions, active: ActivePolicy) -> tuple[Decisions, dict[str, int]]:
     """Return the decisions that an engine can have made, and how many it cannot, by first reason.
 
     Under `sequential` without caps rank, pool and ε explain every propensity. Of the others, which
     cannot be rebuilt from a log, only what their formulas always give is required. Decisions of
-    earlier releases are held to the settings of the active one.
+    earlier releases are held to how those explored.
     """
     left_out: dict[str, int] = {}
     # A forged pool must not decide how large the tables below are.
@@ -72,30 +86,46 @@ def _without(
 
 
 def _unknown_settings(decisions: Decisions, active: ActivePolicy) -> Iterator[tuple[str, Any]]:
-    unknown = decisions.pool > np.maximum(active.pool, decisions.slots)
-    yield (
-        "guarded slots that the release does not have",
-        ~np.isin(decisions.guarded, (0, active.guarded)),
-    )
+    policy = _settings_of(decisions, active)
+    unguarded = (decisions.guarded != 0) & (decisions.guarded != policy.guarded)
+    yield "guarded slots that the release does not have", unguarded
 
+    unknown = decisions.pool > np.maximum(policy.pool, decisions.slots)
     # Softmax has no ε; what the manifest says of it is nevertheless logged.
     never_explores = (decisions.epsilon == 0.0) & (decisions.newcomer_rate == 0.0)
-    unknown |= ~(_has_epsilon(decisions, active) | never_explores)
+    unknown |= ~(_has_epsilon(decisions, policy) | never_explores)
     yield "a pool or an ε that the release does not have", unknown
 
     # A greedy slate is logged as `sequential` under every scheme.
     is_greedy = (decisions.scheme == SCHEMES.index("sequential")) & (decisions.epsilon == 0.0)
-    other = decisions.scheme != SCHEMES.index(active.scheme)
+    other = decisions.scheme != policy.scheme
     yield "a scheme that the release does not have", other & ~is_greedy
 
 
-def _has_epsilon(decisions: Decisions, active: ActivePolicy) -> Bools:
-    """Return whose ε, and rate of newcomers where there were any, are the policy's."""
-    rate = active.epsilon * active.newcomers
+def _settings_of(decisions: Decisions, active: ActivePolicy) -> _Settings:
+    """Return the settings of the policy that took each decision.
+
+    A release that nothing is known of is held to the one before it that is known, else to the one
+    after.
+    """
+    policies = [*active.earlier, active]
+    since = [policy.release for policy in policies]
+    which = np.searchsorted(since, decisions.release, side="right") - 1
+    rows = [
+        (one.pool, one.epsilon, SCHEMES.index(one.scheme), one.guarded, one.newcomers)
+        for one in policies
+    ]
+    return _Settings(*(np.array(row)[np.maximum(which, 0)] for row in zip(*rows, strict=True)))
+
+
+def _has_epsilon(decisions: Decisions, policy: _Settings) -> Bools:
+    """Return whose ε, and rate of newcomers where there were any, are the policy's [m]."""
+    rate = policy.epsilon * policy.newcomers
     # What a quota leaves to the scheme, see `sanderling.exploration.newcomers`.
-    others = (active.epsilon - rate) / (1.0 - rate) if rate < 1.0 else active.epsilon
+    others = (policy.epsilon - rate) / np.where(rate < 1.0, 1.0 - rate, np.inf)
+    others = np.where(rate < 1.0, others, policy.epsilon)
     with_quota = (decisions.newcomers > 0) & (rate > 0.0)
-    expected = np.where(with_quota, others, active.epsilon)
+    expected = np.where(with_quota, others, policy.epsilon)
     same_rate = _close(decisions.newcomer_rate, np.where(with_quota, rate, 0.0))
     return _close(decisions.epsilon, expected) & same_rate
 

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
-LEARNERS = ("click_regression", "policy_gradient")
+from sanderling.bundle.manifest import Exploration, Sizes
+from sanderling_quantize.settings import checked, types_of
+
+Natural = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=1)]
+NotNegative = Annotated[float, Meta(ge=0.0)]
+Positive = Annotated[float, Meta(gt=0.0)]
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 
 
 @dataclass(frozen=True)
 class Config:
-    """Settings of a policy; `sanderling train` chooses some by the log (`choose_settings`)."""
+    """Settings of a policy; `sanderling train` chooses some by the log (`choose_settings`).
+
+    Raises `ValueError` for a value out of its bounds.
+    """
 
     language_model: str = "minilm"
     """A Hugging Face id or folder, or "minilm" for the packaged all-MiniLM-L6-v2."""
@@ -20,94 +32,94 @@ class Config:
     max_tokens: int = 64
     """Longer texts are truncated to so many tokens."""
 
-    dim: int = 64
+    dim: Count = 64
     """d, the dimension of item and user vectors; it sets the default of `state` and `hidden`."""
 
-    state: int = 0
+    state: Natural = 0
     """c, the number of channels of the recurrent state; 3 d unless given."""
 
-    hidden: int = 0
+    hidden: Natural = 0
     """h, the width of the layer between state and user vector; 3 d unless given."""
 
     linear_start: bool = True
     """Initialize from the closed-form linear recommender of the log instead of at random."""
 
-    ridge: float = 200.0
+    ridge: Positive = 200.0
     """λ of that linear recommender: the more events an item has, the larger."""
 
-    memory: float = 300.0
+    memory: Positive = 300.0
     """Events until a channel of the linear start has forgotten to 1/e."""
 
-    gain: float = 0.5
+    gain: NotNegative = 0.5
     """Weight of the linear start beside popularity."""
 
-    id_dropout: float = 0.2
+    id_dropout: Share = 0.2
     """Share of items whose residual is hidden in a step, so that text alone must work too."""
 
-    dropout: float = 0.0
+    dropout: Annotated[float, Meta(ge=0.0, le=0.9)] = 0.0
     """Share of the normalized state's channels hidden in a step of the warm start."""
 
-    context_dropout: float = 0.3
+    context_dropout: Share = 0.3
     """Share of users whose context is hidden in a step, so that none is needed to rank."""
 
-    visit_hours: float = 0.0
+    visit_hours: NotNegative = 0.0
     """Events with no longer gap form one visit, and the state before a visit predicts its
     likes. With 0 each event is predicted from all before it, as suits an app that shows a
     new slate after each.
     """
 
-    horizon_days: float = 0.0
+    horizon_days: NotNegative = 0.0
     """The state before a visit also predicts the likes of so many days after its start."""
 
-    epochs: int = 40
+    epochs: Natural = 40
     """Maximal passes over the log in the warm start, which stops early on the inner split."""
 
-    stop_after: int | None = None
+    stop_after: Natural | None = None
     """Of these epochs, which plan the learning rate, only so many are run; with 0 the linear start
     stays as it is.
     """
 
-    learning_rate: float = 4e-3
+    learning_rate: Positive = 4e-3
     """Of the warm start: AdamW, a linear warm-up, then one cosine."""
 
-    weight_decay: float = 0.05
+    weight_decay: NotNegative = 0.05
     """Of the warm start."""
 
-    batch_events: int = 4096
+    batch_events: Count = 4096
     """Events in a batch, padding included; a longer history is a batch of its own."""
 
-    accumulate: int = 1
+    accumulate: Count = 1
     """Batches whose gradients make one step."""
 
-    full_softmax: int = 5_000
+    full_softmax: Natural = 5_000
     """The largest catalog that the warm start scores in full; a larger one is sampled."""
 
-    negatives: int = 1024
+    negatives: Count = 1024
     """S, how many items the sampled softmax draws for a batch, beside the batch's own."""
 
-    learner: str = "click_regression"
+    learner: Literal["click_regression", "policy_gradient"] = "click_regression"
     """How logged decisions teach: `click_regression` (every shown slot, clicked or not) or
     `policy_gradient` (off policy, by importance weights); docs/MATH.md, "Learning".
     """
 
-    policy_epochs: int = 6
+    policy_epochs: Natural = 6
     """Passes of the policy gradient over the logged decisions."""
 
-    policy_learning_rate: float = 2e-4
+    policy_learning_rate: Positive = 2e-4
     """Of the policy gradient."""
 
-    weight_cap: float = 20.085536923187668
+    weight_cap: Positive = 20.085536923187668
     """c of the off-policy correction, the largest importance weight: e³."""
 
-    kl: float = 0.3
+    kl: NotNegative = 0.3
     """τ, the weight of the KL divergence from the reference policy."""
 
-    supervision: float = 0.5
+    supervision: NotNegative = 0.5
     """Weight of next-item cross-entropy beside the policy gradient; retraining on
     device logs uses 0.
     """
 
-    slate: int = 10
+    slate: Annotated[int, Meta(ge=1, le=1000)] = 10
     """K, the slots of a slate."""
 
     epsilon: float = 0.1
@@ -134,16 +146,23 @@ class Config:
     temperature: float = 1.0
     """T of the scheme `softmax`."""
 
-    seed: int = 0
+    seed: Annotated[int, Meta(ge=0, le=2**32 - 1)] = 0
     """Of all random numbers."""
 
     def __post_init__(self) -> None:
-        if self.learner not in LEARNERS:
-            raise ValueError(f"learner: expected {' or '.join(LEARNERS)}, found {self.learner!r}")
+        checked(vars(self), TYPES)
         for name in ("state", "hidden"):
             if getattr(self, name) == 0:
                 object.__setattr__(self, name, 3 * self.dim)
 
+    def exploration(self) -> dict[str, Any]:
+        """Return the fields of a manifest's `Exploration`, by name."""
+        return {name: getattr(self, name) for name in types_of(Exploration)}
+
     def epsilons(self, slots: int) -> NDArray[np.float64]:
         """Return the ε of each slot of a slate, float64 [1, slots]."""
         return np.where(np.arange(slots) < self.guarded, 0.0, self.epsilon)[None]
+
+
+TYPES = {**types_of(Config), "max_tokens": types_of(Sizes)["max_tokens"], **types_of(Exploration)}
+"""Of each field; what a bundle's manifest has too is held to the bounds of the engine."""

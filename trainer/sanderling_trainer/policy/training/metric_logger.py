@@ -1,4 +1,4 @@
-"""Destinations of training curves: TensorBoard, Weights & Biases."""
+"""Destinations of training curves: TensorBoard, Weights & Biases, MLflow."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ class MetricLogger(Protocol):
 
     def log(self, stage: str, epoch: int, values: Mapping[str, float]) -> None:
         """Record the values of one epoch."""
+
+    def close(self) -> None:
+        """End the run."""
 
 
 class TensorBoard:
@@ -28,6 +31,10 @@ class TensorBoard:
             self._writer.add_scalar(f"{stage}/{name}", value, epoch)
         self._writer.flush()
 
+    def close(self) -> None:
+        """Close the file."""
+        self._writer.close()
+
 
 class WeightsAndBiases:
     """A run of `wandb` (extra `wandb`), stored as `wandb`'s own configuration says."""
@@ -42,6 +49,34 @@ class WeightsAndBiases:
         named = {f"{stage}/{name}": value for name, value in values.items()}
         self._run.log(named | {f"{stage}/epoch": epoch})
 
+    def close(self) -> None:
+        """End the run."""
+        self._run.finish()
+
+
+class MLflow:
+    """A run of an MLflow experiment (extra `mlflow`), stored as MLflow's own settings say."""
+
+    def __init__(self, experiment: str, config: Mapping[str, Any]) -> None:
+        from mlflow import MlflowClient
+
+        # Not mlflow's global run, which may be the caller's own.
+        self._client: Any = MlflowClient()
+        found = self._client.get_experiment_by_name(experiment)
+        number = found.experiment_id if found else self._client.create_experiment(experiment)
+        self._run: str = self._client.create_run(number).info.run_id
+        for name, value in config.items():
+            self._client.log_param(self._run, name, value)
+
+    def log(self, stage: str, epoch: int, values: Mapping[str, float]) -> None:
+        """Record the values of one epoch."""
+        for name, value in values.items():
+            self._client.log_metric(self._run, f"{stage}/{name}", value, step=epoch)
+
+    def close(self) -> None:
+        """End the run."""
+        self._client.set_terminated(self._run)
+
 
 class CombinedLogger:
     """Records in each of several loggers, possibly none."""
@@ -53,6 +88,11 @@ class CombinedLogger:
         """Record the values of one epoch."""
         for logger in self._loggers:
             logger.log(stage, epoch, values)
+
+    def close(self) -> None:
+        """Close each of them."""
+        for logger in self._loggers:
+            logger.close()
 
 
 NO_METRICS = CombinedLogger()

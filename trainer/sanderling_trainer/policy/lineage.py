@@ -1,8 +1,10 @@
-"""The app and the number of a checkpoint that `sanderling train` writes."""
+"""The app and the number of a checkpoint that a training writes."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+from sanderling_quantize.checkpoint import read_lineage
 
 
 def lineage(parent: Path | None, app: str | None, out: Path) -> tuple[str, int]:
@@ -14,9 +16,7 @@ def lineage(parent: Path | None, app: str | None, out: Path) -> tuple[str, int]:
     if parent is None:
         return app or "app", 0
     if parent.resolve() == out.resolve():
-        raise ValueError(f"{out}: expected another folder than --parent's; choose another --out")
-
-    from sanderling_quantize.checkpoint import read_lineage
+        raise ValueError(f"{out}: expected another folder than the parent's; choose another one")
 
     found, release = read_lineage(parent)
     if app not in (None, found):
