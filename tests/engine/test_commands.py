@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import subprocess
 import sys
 
 import pytest
 
+from sanderling.cli import tables
+from sanderling.errors import TableError
 from sanderling.events import schema as wire
-from tests.support.bundles import write_bundle
+from sanderling.tables.event_log import ReadOptions
+from tests.support.bundles import record, write_bundle
 
 LOG = [
     ("007", "item-3", "1", "1"),
@@ -68,6 +72,37 @@ def test_keep_seen_recommends_seen_items_too(tmp_path):
     assert "rows" in recommend(tmp_path, "--keep-seen", "--json").stdout
     with (tmp_path / "slates.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 5
+
+
+def test_slates_are_printed_with_titles(tmp_path):
+    """Without --out the terminal shows the slates of the users named, or of those with the latest
+    events, and what they had; --json has the rows with titles.
+    """
+    write_bundle(tmp_path / "bundle")
+    write_log(tmp_path / "log.csv", LOG)
+    command = ["recommend", "--bundle", tmp_path / "bundle", "--interactions", tmp_path / "log.csv"]
+    shown = run(*command, "--k", 2)
+    assert shown.returncode == 0, shown.stderr
+    first, *slate = shown.stdout.splitlines()[:3]
+    assert first == f"anna: 3 events, the latest: {title(9)} · {title(5)} · {title(4)}"
+    assert [line.split()[0] for line in slate] == ["1", "2"]
+
+    done = json.loads(run(*command, "--k", 2, "--user", "007", "--json").stdout.splitlines()[-1])
+    assert (done["users"], done["rows"], done["out"]) == (1, 2, "")
+    assert [row["user_id"] for row in done["slates"]] == ["007", "007"]
+    for row in done["slates"]:
+        assert row["title"] == title(int(row["item_id"].removeprefix("item-")))
+
+    unknown = run(*command, "--user", "bob")
+    assert (unknown.returncode, unknown.stderr) == (
+        1, "sanderling: --user: expected a user of the log, found 'bob'\n"
+    )  # fmt: skip
+    assert run(*command, "--checkpoint", "c").returncode == 2
+    assert run(*command[:1], *command[3:]).returncode == 2
+
+
+def title(row: int) -> str:
+    return str(record(row)["title"])
 
 
 @pytest.mark.parametrize(
@@ -229,3 +264,19 @@ def test_doctor_works_without_typer():
     assert report["storage"]["state"] == "ok"
     done = without_typer("events", "--schema")
     assert (done.returncode, "sanderling[cli]" in done.stderr) == (1, True)
+
+
+def test_a_device_without_the_trainer_reads_csv_alone(tmp_path, monkeypatch):
+    """Without the trainer CSV is read, packed or not; what needs Arrow is refused by name."""
+    monkeypatch.setattr(tables, "entry_points", lambda **_: ())
+    log = write_log(tmp_path / "log.CSV", LOG)
+    packed = tmp_path / "log.csv.gz"
+    packed.write_bytes(gzip.compress(log.read_bytes()))
+    read = tables.read_log(str(log), ReadOptions())
+    assert read == tables.read_log(str(packed), ReadOptions())
+    assert (read.users, read.times) == (["007", "anna", "anna", "anna"], [1, 2, 3, 4])
+    for source in ("log.parquet", "s3://bucket/log.parquet", str(tmp_path)):
+        with pytest.raises(TableError, match=r"expected a file name ending in \.csv or \.csv\.gz"):
+            tables.read_log(source, ReadOptions())
+    with pytest.raises(TableError, match="Parquet needs the trainer"):
+        tables.check_output(tmp_path / "slates.parquet")

@@ -19,6 +19,7 @@ from sanderling.errors import TableError
 from sanderling_quantize import quantize
 from sanderling_quantize.settings import checked, types_of
 from sanderling_trainer import ReadOptions, evaluate, train
+from sanderling_trainer.data.tables import read_slates
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.settings_file import TYPES, combined, settings_template
 from sanderling_trainer.policy.train_options import SETTINGS, TrainOptions
@@ -210,3 +211,35 @@ def test_a_bundle_may_explore_otherwise_than_its_checkpoint(shared, shell, tmp_p
     plan = manifest.read(tmp_path / "shell").exploration
     assert (plan.epsilon, plan.guarded, plan.daily, plan.scheme) == (0.05, 1, None, "mixture")
     assert msgspec.to_builtins(plan).items() <= config_of(checkpoint).items()
+
+
+def test_a_checkpoint_is_looked_at_without_a_bundle(shared, shell, tmp_path, monkeypatch):
+    """`recommend --checkpoint` ranks almost as the bundle made of it, unknown items ignored, and
+    prints titles.
+    """
+    monkeypatch.setenv("SANDERLING_KERNELS", "numpy")
+    folder, _ = shared("gate", gate_bundles.make)
+    log = tmp_path / "log.csv"
+    rows = [f"u{row % 40},i{row % 7 * 11:03d},{row}" for row in range(200)]
+    log.write_text("\n".join(["user_id,item_id,timestamp", *rows, "u0,gone,900"]) + "\n")
+
+    def slates(*source: object) -> dict[str, list[str]]:
+        out = tmp_path / "slates.csv"
+        shell.json("recommend", *source, "--interactions", log, "--out", out)
+        return read_slates(out)
+
+    device = slates("--bundle", folder / "bundle")
+    first_look = slates("--checkpoint", folder / "checkpoint")
+    shared_items = [len({*device[user]} & {*first_look[user]}) for user in device]
+    assert device.keys() == first_look.keys()
+    assert sum(shared_items) > 9.5 * len(device)
+
+    look = ("recommend", "--checkpoint", folder / "checkpoint", "--interactions", log)
+    _, out, _ = shell.run(*look, "--user", "u0", "--k", 3)
+    lines = out.splitlines()
+    assert lines[0].startswith("u0: 6 events, the latest: gone · ")
+    assert [line.split()[-1] for line in lines[1:]] == first_look["u0"][:3]
+    assert all(" number " in line for line in lines[1:])
+
+    status, _, err = shell.run(*look[:2], tmp_path / "none", *look[3:])
+    assert (status, "none: expected a policy checkpoint, found no encoder" in err) == (1, True)

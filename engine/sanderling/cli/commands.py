@@ -9,8 +9,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from sanderling.bundle import manifest
-from sanderling.cli import tables
+from sanderling.cli import slates, tables
 from sanderling.cli.doctor import as_text, examine, is_wrong
 from sanderling.cli.options import (
     ColumnNames,
@@ -27,12 +26,23 @@ SLATE_COLUMNS = ("user_id", "rank", "item_id", "score")
 
 
 def recommend(
-    bundle: Annotated[Path, typer.Option(help="Folder of the bundle.")],
     interactions: Annotated[
         str,
         typer.Option(help="Log: user_id, item_id, timestamp, optional reward and kind."),
     ],
-    out: Annotated[Path, typer.Option(help="File for the slates: .parquet or .csv.")],
+    bundle: Annotated[Path | None, typer.Option(help="Folder of the bundle.")] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Rank by this policy checkpoint, in float, instead of a bundle."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File for the slates: .parquet or .csv. [default: the terminal]"),
+    ] = None,
+    user: Annotated[
+        list[str] | None,
+        typer.Option(help="Only for this user of the log; may be repeated."),
+    ] = None,
     k: Annotated[int, typer.Option(min=1, max=1000, help="Items on a slate.")] = 10,
     keep_seen: Annotated[
         bool, typer.Option("--keep-seen", help="Also recommend items of the user's own history.")
@@ -42,43 +52,44 @@ def recommend(
     time_format: TimeFormat = None,
     as_json: Json = False,
 ) -> None:
-    """Replay a log through the engine and write one greedy slate per user (user_id, rank, item_id,
-    score). The log is .csv or .csv.gz, with the trainer also .parquet, a folder or a URL.
+    """Replay a log through a bundle, or through a checkpoint for a first look, and write one greedy
+    slate per user (user_id, rank, item_id, score); or print slates with titles, of the users named
+    or of those with the latest events. The log is .csv or .csv.gz, with the trainer also .parquet,
+    a folder or a URL.
 
     Example: sanderling recommend --bundle bundle/ --interactions log.parquet --out slates.parquet
     """
-    tables.check_output(out)
-    manifest.read(bundle)  # a folder without a bundle is named before the log is read
-    log = tables.read_log(interactions, read_options(columns, drop_incomplete, time_format))
-    histories: dict[str, list[tuple[str, str]]] = {}
-    for user, item, kind in zip(log.users, log.items, log.kinds, strict=True):
-        histories.setdefault(user, []).append((item, kind))
-    slates: list[dict[str, Any]] = []
-
-    with Engine.open(bundle) as engine, _progress(histories.items()) as bar:
-        for user, events in bar:
-            for item, kind in events:
-                engine.observe(user, item, kind)
-
-            seen = () if keep_seen else [item for item, _ in events]
-            slates += [
-                {"user_id": user, "rank": item.slot + 1, "item_id": item.id, "score": item.score}
-                for item in engine.recommend(user, k, exclude=seen, greedy=True)
+    if (bundle is None) == (checkpoint is None):
+        raise typer.BadParameter("expected either --bundle or --checkpoint; give one of them")
+    if out is not None:
+        tables.check_output(out)
+    options = read_options(columns, drop_incomplete, time_format)
+    with slates.open_ranker(bundle, checkpoint) as ranker:
+        log = tables.read_log(interactions, options)
+        users = user or (None if out is not None else slates.latest_users(log))
+        histories = slates.histories_of(log, users)
+        with _progress(histories) as bar:
+            rows = [
+                row
+                for name in bar
+                for row in slates.ranked(ranker, name, histories[name], k, keep_seen)
             ]
+        text = f"{len(histories)} slates of at most {k} items by release {ranker.release} -> {out}"
+        if out is not None:
+            tables.write(out, SLATE_COLUMNS, rows)
+        else:
+            rows = [{**row, "title": ranker.title(row["item_id"])} for row in rows]
+            text = slates.as_text(ranker, histories, rows)
 
-    tables.write(out, SLATE_COLUMNS, slates)
-    result = {
+    result: dict[str, Any] = {
         "users": len(histories),
-        "rows": len(slates),
+        "rows": len(rows),
         "left_out": log.left_out,
-        "release": engine.release,
-        "out": str(out),
+        "release": ranker.release,
+        "out": str(out or ""),
     }
-    finish(
-        result,
-        f"{len(histories)} slates of at most {k} items by release {engine.release} -> {out}",
-        as_json,
-    )
+    shown = {"slates": rows} if out is None else {}
+    finish(result | shown, text, as_json, is_data=out is None)
 
 
 def update(

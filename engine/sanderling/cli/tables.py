@@ -12,7 +12,7 @@ from sanderling.runtime.output_paths import check_creatable
 from sanderling.tables.event_log import EventLog, ReadOptions, read_csv_log
 
 LAB = "sanderling.tables"
-"""The entry point `parquet` of this group is what the trainer reads and writes tables with."""
+"""The entry point `parquet` of this group is what the trainer reads and writes with."""
 
 CSV = (".csv", ".csv.gz")
 PARQUET = (".parquet", ".pq")
@@ -23,7 +23,7 @@ def read_log(source: str, options: ReadOptions) -> EventLog:
 
     The trainer's reader, where it is installed, gives the same values for the same file.
     """
-    lab = _lab()
+    lab = installed_lab()
     if lab is not None:
         log: EventLog = lab.read_log(source, options)
         return log
@@ -66,17 +66,17 @@ def check_output(path: Path) -> None:
     check_creatable(path)
 
 
+def installed_lab() -> Any:
+    """Return what the trainer reads and writes with, None where it is not installed."""
+    for point in entry_points(group=LAB, name="parquet"):
+        return point.load()
+    return None
+
+
 def _parquet(path: Path) -> Any:
-    lab = _lab()
+    lab = installed_lab()
     if lab is None:
         raise TableError(
             f"{path}: Parquet needs the trainer: pip install sanderling-trainer, or use a .csv file"
         )
     return lab
-
-
-def _lab() -> Any:
-    """Return the trainer's reader and writer, None where it is not installed."""
-    for point in entry_points(group=LAB, name="parquet"):
-        return point.load()
-    return None

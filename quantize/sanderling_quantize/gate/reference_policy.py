@@ -70,7 +70,7 @@ class FloatPolicy:
         self.epsilon: float = settings["config"]["epsilon"]
         self.depth: int = min(max(settings["config"]["pool"], SLATE), MAX_DEPTH)
         self._user_model = UserModel(tensors, self.kinds)
-        self._row = {item: row for row, item in enumerate(self.ids)}
+        self.row_of = {item: row for row, item in enumerate(self.ids)}
 
     def draw_histories(self, count: int, rng: np.random.Generator) -> list[Events]:
         """Return histories of 0 to 40 distinct items, drawn by the item biases, of any kinds."""
@@ -92,7 +92,7 @@ class FloatPolicy:
         for history in histories:
             state = self._user_model.initial_state()
             for item, kind in history:
-                state = self._user_model.step(state, self.vectors[self._row[item]], kind)
+                state = self._user_model.step(state, self.vectors[self.row_of[item]], kind)
             vectors.append(self._user_model.user_vector(state))
         return np.stack(vectors)
 
@@ -102,7 +102,7 @@ class FloatPolicy:
         for user, history in zip(users.astype(np.float64), histories, strict=True):
             scores = self.vectors @ user + self.biases
             if not self.repeats:
-                scores[[self._row[item] for item, _ in history]] = -np.inf
+                scores[[self.row_of[item] for item, _ in history]] = -np.inf
             rankings.append([self.ids[row] for row in top_k(scores, self.depth)])
         return rankings
 

@@ -17,6 +17,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +37,9 @@ from sanderling_trainer.data.columns import (
 from sanderling_trainer.data.files import Source, SourceTable, from_rows, write_file
 from sanderling_trainer.data.python_values import python_rows
 from sanderling_trainer.data.repeated_items import merge_rows
+
+if TYPE_CHECKING:
+    from sanderling_quantize.checkpoint_ranker import CheckpointRanker
 
 SLATE_COLUMNS = ("user_id", "rank", "item_id", "score")
 
@@ -244,9 +248,16 @@ def read_slates(source: Source) -> dict[str, list[str]]:
 
 
 class Parquet:
-    """What the engine's command line reads and writes tables with where the trainer is installed:
-    it cannot import Arrow itself.
+    """What the engine's command line uses of the lab where the trainer is installed: it cannot
+    import Arrow itself, nor read checkpoints.
     """
+
+    @staticmethod
+    def open_checkpoint(folder: Path) -> CheckpointRanker:
+        """Return a checkpoint's ranking."""
+        from sanderling_quantize.checkpoint_ranker import CheckpointRanker
+
+        return CheckpointRanker(folder)
 
     @staticmethod
     def read_log(source: str, options: ReadOptions) -> EventLog:

@@ -180,6 +180,7 @@ class _Run:
     def _summary(self, choice: Choice) -> dict[str, Any]:
         return {
             "events": len(self.log),
+            "left_out": self.log.left_out,
             "users": choice.statistics.users,
             "items": len(self.catalog),
             "repeats": choice.repeats,

@@ -59,14 +59,15 @@ class MLflow:
 
     def __init__(self, experiment: str, config: Mapping[str, Any]) -> None:
         from mlflow import MlflowClient
+        from mlflow.entities import Param
 
         # Not mlflow's global run, which may be the caller's own.
         self._client: Any = MlflowClient()
         found = self._client.get_experiment_by_name(experiment)
         number = found.experiment_id if found else self._client.create_experiment(experiment)
         self._run: str = self._client.create_run(number).info.run_id
-        for name, value in config.items():
-            self._client.log_param(self._run, name, value)
+        params = [Param(name, str(value)) for name, value in config.items()]
+        self._client.log_batch(self._run, params=params)
 
     def log(self, stage: str, epoch: int, values: Mapping[str, float]) -> None:
         """Record the values of one epoch."""
