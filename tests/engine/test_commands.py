@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import subprocess
 import sys
 
 import pytest
 
+from sanderling.cli import tables
+from sanderling.errors import TableError
 from sanderling.events import schema as wire
+from sanderling.tables.event_log import ReadOptions
 from tests.support.bundles import record, write_bundle
 
 LOG = [
@@ -264,3 +268,19 @@ def test_doctor_works_without_typer():
     assert report["storage"]["state"] == "ok"
     done = without_typer("events", "--schema")
     assert (done.returncode, "sanderling[cli]" in done.stderr) == (1, True)
+
+
+def test_a_device_without_the_trainer_reads_csv_alone(tmp_path, monkeypatch):
+    """Without the trainer CSV is read, packed or not; what needs Arrow is refused by name."""
+    monkeypatch.setattr(tables, "entry_points", lambda **_: ())
+    log = write_log(tmp_path / "log.CSV", LOG)
+    packed = tmp_path / "log.csv.gz"
+    packed.write_bytes(gzip.compress(log.read_bytes()))
+    read = tables.read_log(str(log), ReadOptions())
+    assert read == tables.read_log(str(packed), ReadOptions())
+    assert (read.users, read.times) == (["007", "anna", "anna", "anna"], [1, 2, 3, 4])
+    for source in ("log.parquet", "s3://bucket/log.parquet", str(tmp_path)):
+        with pytest.raises(TableError, match=r"expected a file name ending in \.csv or \.csv\.gz"):
+            tables.read_log(source, ReadOptions())
+    with pytest.raises(TableError, match="Parquet needs the trainer"):
+        tables.check_output(tmp_path / "slates.parquet")

@@ -37,7 +37,7 @@ def recommend(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="File for the slates: .parquet or .csv. [default: the terminal]"),
+        typer.Option(help="File for the slates: .parquet or .csv.", show_default="the terminal"),
     ] = None,
     user: Annotated[
         list[str] | None,

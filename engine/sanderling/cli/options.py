@@ -56,7 +56,7 @@ Seed = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option(min=1, help="Threads to compute with. [default: as many as there are cores]"),
+    typer.Option(min=1, help="Threads to compute with.", show_default="as many as there are cores"),
 ]
 ColumnNames = Annotated[
     list[str] | None,

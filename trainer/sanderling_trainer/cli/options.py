@@ -56,7 +56,7 @@ TABLE = "file, folder or URL; Parquet, CSV or .csv.gz"
 ItemsOrLog = Annotated[
     str | None,
     typer.Option(
-        help=f"Items: item_id, text, any attributes ({TABLE}). [default: those of the log]"
+        help=f"Items: item_id, text, any attributes ({TABLE}).", show_default="those of the log"
     ),
 ]
 OwnItems = Annotated[
@@ -79,7 +79,8 @@ AppName = Annotated[
     str | None,
     typer.Option(
         callback=app_name_checked,
-        help="Name of the app that the bundle will be for. [default: app]",
+        help="Name of the app that the bundle will be for.",
+        show_default="app",
     ),
 ]
 Parent = Annotated[
@@ -88,7 +89,9 @@ Parent = Annotated[
 ]
 LanguageModelOption = Annotated[
     str | None,
-    typer.Option(help="Hugging Face id or folder. [default: minilm, which comes with the trainer]"),
+    typer.Option(
+        help="Hugging Face id or folder.", show_default="minilm, which comes with the trainer"
+    ),
 ]
 Holdout = Annotated[
     float | None,
@@ -96,8 +99,8 @@ Holdout = Annotated[
         min=0.0,
         max=0.9,
         callback=finite_or_none,
-        help="Latest share of the log, kept for the report; what ships is fitted on it too."
-        " [default: 0.1]",
+        help="Latest share of the log, kept for the report; what ships is fitted on it too.",
+        show_default="0.1",
     ),
 ]
 Lora = Annotated[
@@ -113,12 +116,16 @@ MLflowExperiment = Annotated[
 TrainDevice = Annotated[
     Device | None,
     typer.Option(
-        "--device", help="Where to compute; auto takes a GPU where there is one. [default: auto]"
+        "--device",
+        help="Where to compute; auto takes a GPU where there is one.",
+        show_default="auto",
     ),
 ]
 TrainSeed = Annotated[
     int | None,
-    typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of everything random. [default: 0]"),
+    typer.Option(
+        "--seed", min=0, max=2**32 - 1, help="Seed of everything random.", show_default="0"
+    ),
 ]
 SettingsFile = Annotated[
     Path | None,
@@ -148,8 +155,8 @@ VisitHours = Annotated[
     typer.Option(
         min=0.0,
         callback=finite_or_none,
-        help="Predict whole visits, which end at a gap of so many hours; 0: each event."
-        " [default: chosen by the log]",
+        help="Predict whole visits, which end at a gap of so many hours; 0: each event.",
+        show_default="chosen by the log",
     ),
 ]
 HorizonDays = Annotated[
@@ -157,12 +164,13 @@ HorizonDays = Annotated[
     typer.Option(
         min=0.0,
         callback=finite_or_none,
-        help="With visits: predict likes of the next so many days. [default: chosen by the log]",
+        help="With visits: predict likes of the next so many days.",
+        show_default="chosen by the log",
     ),
 ]
 Epochs = Annotated[
     int | None,
-    typer.Option(min=1, help="Passes over the log. [default: chosen by the log]"),
+    typer.Option(min=1, help="Passes over the log.", show_default="chosen by the log"),
 ]
 Dropout = Annotated[
     float | None,
@@ -170,7 +178,8 @@ Dropout = Annotated[
         min=0.0,
         max=0.9,
         callback=finite_or_none,
-        help="Share of the state hidden in a step. [default: chosen by the log]",
+        help="Share of the state hidden in a step.",
+        show_default="chosen by the log",
     ),
 ]
 

@@ -39,7 +39,8 @@ PasswordFile = Annotated[
     Path | None,
     typer.Option(
         "--root-password-file",
-        help=f"File with the root keys' password. [default: ${PASSWORD_VARIABLE}, or asked for]",
+        help="File with the root keys' password.",
+        show_default=f"${PASSWORD_VARIABLE}, or asked for",
     ),
 ]
 
