@@ -7,7 +7,7 @@ EXTRA ?= cpu
 KERNELS = engine/sanderling/kernels
 ZIG = $(RUN)/python -m ziglang cc -target
 
-.PHONY: help demo test check bench soak power wheel clean
+.PHONY: help demo test check bench soak power optimum wheel clean
 .DEFAULT_GOAL := test
 
 help:  ## list the targets
@@ -35,6 +35,15 @@ soak: $(VENV)/ready $(KERNELS)/built  ## run the long tests: leaks, kills, crash
 
 power: $(VENV)/ready  ## run the power cuts; needs root and a loop mount (1 hour)
 	$(RUN)/pytest -m power $(ARGS)
+
+# Its last release excludes current transformers, so it has an environment of its own.
+optimum: $(KERNELS)/built  ## quantize with and without Optimum: the bytes must be equal
+	$(PYTHON) -m venv .venv-optimum
+	grep -vE '^(transformers|huggingface_hub|tokenizers)==' constraints.txt > .venv-optimum/constraints.txt
+	.venv-optimum/bin/pip install --quiet --upgrade 'pip>=25.1'
+	.venv-optimum/bin/pip install --quiet --constraint .venv-optimum/constraints.txt --group dev \
+	  --editable 'engine[text,jit,update,cli]' --editable 'quantize[cpu,optimum]' --editable 'trainer[cpu]'
+	.venv-optimum/bin/pytest tests/quantize/test_encoders.py
 
 wheel: $(VENV)/ready  ## build the wheels, with kernels for x86-64 and ARM
 	$(RUN)/pip install --quiet ziglang

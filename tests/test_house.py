@@ -161,3 +161,9 @@ def test_the_documents_name_every_field_of_the_contract(document, structs):
             assert f"`{field.name}`" in text, (
                 f"docs/{document}: expected `{field.name}` of {struct.__name__}"
             )
+
+
+@pytest.mark.parametrize("part", ["engine", "quantize", "trainer"])
+def test_every_distribution_brings_the_licence(part):
+    """The text in each distribution's folder, from where its wheel takes it, is the project's."""
+    assert (ROOT / part / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()

@@ -18,7 +18,7 @@ from sanderling_quantize.encoders.architecture import BERT_LIKE, check_architect
 from sanderling_quantize.encoders.build_encoder import Encoding, build_encoder
 from sanderling_quantize.encoders.distil import distil
 from sanderling_quantize.encoders.export import check_operators, export
-from sanderling_quantize.encoders.int8_export import quantize
+from sanderling_quantize.encoders.int8_export import by_onnxruntime, by_optimum, quantize
 from sanderling_quantize.encoders.int8_search import Int8Candidate, Recipe, encode, search, session
 from sanderling_quantize.encoders.pooling import mean_pool, unit
 from sanderling_quantize.encoders.smoothquant import smooth
@@ -258,6 +258,18 @@ def test_only_multiplications_with_weights_become_int8(teacher, base_graph, tmp_
         ]
         largest[bits] = max(int(np.abs(array.astype(np.int32)).max()) for array in weights)
     assert 32 <= largest[7] <= 64 < largest[8] <= 128
+
+
+@pytest.mark.parametrize("bits", [7, 8])
+def test_optimum_and_onnxruntime_write_the_same_bytes(teacher, base_graph, tmp_path, bits):
+    """The int8 graph is the same with and without Optimum."""
+    pytest.importorskip("optimum.onnxruntime", reason="make optimum has it")
+    source = tmp_path / "float.onnx"
+    shutil.copyfile(base_graph, source)
+    by_optimum(source, teacher.model.config, tmp_path / "optimum.onnx", bits)
+    by_onnxruntime(source, tmp_path / "onnxruntime.onnx", bits)
+    written = [(tmp_path / f"{name}.onnx").read_bytes() for name in ("optimum", "onnxruntime")]
+    assert written[0] == written[1]
 
 
 def test_a_form_beaten_in_everything_is_not_on_the_front(tmp_path):

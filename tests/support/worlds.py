@@ -75,5 +75,5 @@ def write_language_model(folder: Path) -> Path:
         intermediate_size=64,
     )
     BertModel(config).save_pretrained(folder)
-    BertTokenizerFast(vocab_file=str(folder / "vocab.txt")).save_pretrained(folder)
+    BertTokenizerFast.from_pretrained(folder).save_pretrained(folder)
     return folder

