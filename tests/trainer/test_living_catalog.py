@@ -160,14 +160,22 @@ def test_a_text_that_looks_like_a_mistake_is_told(shop, change, note):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([*shop_rows(), shop_rows()[2]], r"row 13, column `item_id`: expected an id not used bef"),
         ([{"item_id": "x", "text": "a chair"}], "expected items of the checkpoint among the 1 of"),
         ([{"item_id": "", "text": "a chair"}], "row 1, column `item_id`: expected an item id"),
         ([{"item_id": "i1"}], "expected the columns item_id, text"),
     ],
 )
 def test_a_faulty_table_changes_nothing(shop, rows, message):
-    """Repeated ids, another shop's table and missing columns end the job before it writes."""
+    """Another shop's table, empty ids and missing columns end the job before it writes."""
     with pytest.raises(TableError, match=message):
         changed(shop, rows)
     assert not (shop.folder / "next").exists()
+
+
+def test_a_repeated_item_is_one_item(shop):
+    """An item whose row stands twice in the next catalog is one item."""
+    rows = shop_rows(ITEMS + 1)
+    _, after, done = changed(shop, [*rows, rows[-1], rows[2]])
+    assert len(after.catalog) == ITEMS + 1
+    catalog = done.metrics["catalog"]
+    assert (catalog["added"], catalog["removed"]) == (1, 0)
