@@ -19,6 +19,7 @@ from sanderling.tables.event_log import ReadOptions
 if TYPE_CHECKING:
     from sanderling_trainer.data.files import Source
     from sanderling_trainer.jobs.retrain import RetrainResult
+    from sanderling_trainer.jobs.retrain_options import RetrainOptions
 
 DAY_S = 86_400
 """Seconds of a day: a device's clock may be ahead by as much."""
@@ -181,24 +182,14 @@ def retrain(
     writes `out`, `GateError` where the bundle does not pass its gate, `DeviceError` for a missing
     GPU, and `TypeError` or `ValueError` for a wrong option.
     """
-    from sanderling_trainer.jobs.retrain_options import RetrainOptions
+    from sanderling_quantize.checkpoint import check_complete
 
     out, target = Path(out), Path(bundle) if bundle is not None else None
+    copied = Path(encoder_of) if encoder_of is not None else None
     check_folder(out)
-    is_built = target is not None and _is_built(target, out)
-    if target is not None and not is_built:
-        check_new(target)
-    if encoder_of is not None:
-        from sanderling.bundle.reader import Bundle
-
-        Bundle.open(encoder_of, verify=True)
-    wanted = RetrainOptions(**options)
-    if wanted.items is not None:
-        from sanderling_trainer.data.files import read_source
-        from sanderling_trainer.data.tables import read_items
-
-        wanted = replace(wanted, items=read_source(wanted.items))
-        read_items(wanted.items, wanted.tables)  # a wrong table is named before torch is imported
+    is_built = _check_bundles(target, copied, out)
+    wanted = _retrain_options(options)
+    check_complete(Path(checkpoint))
 
     from sanderling_quantize.build_bundle import build
     from sanderling_quantize.encoders.build_encoder import Encoding
@@ -206,14 +197,43 @@ def retrain(
     from sanderling_trainer.jobs.retrain import retrain as run
 
     use_threads(threads)
+    encoding = Encoding(encoder, seed=wanted.seed)
     done = run(str(events), Path(checkpoint), out, wanted)
     if target is None or not done.written:
         return done
     if not is_built:
-        encoding = Encoding(encoder, seed=wanted.seed)
-        earlier = None if encoder_of is None else Path(encoder_of)
-        build(out, target, encoding=encoding, encoder_of=earlier, previous=earlier)
+        build(out, target, encoding=encoding, encoder_of=copied, previous=copied)
     return replace(done, bundle=target)
+
+
+def _retrain_options(options: dict[str, Any]) -> RetrainOptions:
+    """Return options whose table of items has been read and checked."""
+    from sanderling_trainer.jobs.retrain_options import RetrainOptions
+
+    wanted = RetrainOptions(**options)
+    if wanted.items is None:
+        return wanted
+    from sanderling_trainer.data.files import read_source
+    from sanderling_trainer.data.tables import read_items
+
+    wanted = replace(wanted, items=read_source(wanted.items))
+    read_items(wanted.items, wanted.tables)
+    return wanted
+
+
+def _check_bundles(target: Path | None, encoder_of: Path | None, checkpoint: Path) -> bool:
+    """Return whether the bundle to build is there already.
+
+    Raises `OSError` or `BundleError` where it could not be built after the training.
+    """
+    from sanderling.bundle.reader import Bundle
+
+    is_built = target is not None and _is_built(target, checkpoint)
+    if target is not None and not is_built:
+        check_new(target)
+    if encoder_of is not None:
+        Bundle.open(encoder_of, verify=True)
+    return is_built
 
 
 def _is_built(bundle: Path, checkpoint: Path) -> bool:
