@@ -82,7 +82,7 @@ def test_slates_are_printed_with_titles(tmp_path):
     write_log(tmp_path / "log.csv", LOG)
     command = ["recommend", "--bundle", tmp_path / "bundle", "--interactions", tmp_path / "log.csv"]
     shown = run(*command, "--k", 2)
-    assert shown.returncode == 0, shown.stderr
+    assert (shown.returncode, shown.stderr) == (0, "")
     first, *slate = shown.stdout.splitlines()[:3]
     assert first == f"anna: 3 events, the latest: {title(9)} · {title(5)} · {title(4)}"
     assert [line.split()[0] for line in slate] == ["1", "2"]

@@ -68,7 +68,7 @@ def recommend(
         log = tables.read_log(interactions, options)
         users = user or (None if out is not None else slates.latest_users(log))
         histories = slates.histories_of(log, users)
-        with _progress(histories) as bar:
+        with _progress(histories, is_shown=out is not None and not is_quiet()) as bar:
             rows = [
                 row
                 for name in bar
@@ -151,6 +151,6 @@ def events(
     finish(content, text, as_json, is_data=True)
 
 
-def _progress(items: Any) -> Any:
-    file = typer.get_text_stream("stderr") if not is_quiet() else io.StringIO()
+def _progress(items: Any, *, is_shown: bool) -> Any:
+    file = typer.get_text_stream("stderr") if is_shown else io.StringIO()
     return typer.progressbar(items, label="recommend", file=file)

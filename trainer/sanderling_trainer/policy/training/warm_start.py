@@ -62,9 +62,9 @@ def warm_start(
     epochs = range(state.epoch, last)
     if after_epoch is not None:
         after_epoch(state.epoch)
-    with tqdm(
-        epochs, "warm start", initial=state.epoch, unit="epoch", disable=not is_first
-    ) as progress:
+    # `disable=False` would show the bar under --quiet, which tqdm reads from the environment.
+    hidden = {} if is_first else {"disable": True}
+    with tqdm(epochs, "warm start", initial=state.epoch, unit="epoch", **hidden) as progress:
         for epoch in progress:
             loss = _epoch(source, objective, state)
             validation = validation_loss(objective, source.validation())
