@@ -22,6 +22,7 @@ from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training.context import TrainingContext
 from tests.support.bundles import KINDS, TEXT, write_bundle
 from tests.support.engines import stored
+from tests.support.fakes import FakeClock, FakeEntropy
 
 pytestmark = pytest.mark.lab
 
@@ -41,7 +42,11 @@ def devices(tmp_path_factory):
     attraction = rng.uniform(0.02, 0.4, ITEMS)
     events = {}
     for device in range(DEVICES):
-        with Engine.open(folder / "bundle", folder / f"{device}", background=False) as engine:
+        state = folder / f"{device}"
+        # Drawn anew each time, two standard errors would be passed once in twenty runs.
+        entropy = FakeEntropy(1000 + device)
+        options = {"background": False, "entropy": entropy, "clock": FakeClock()}
+        with Engine.open(folder / "bundle", state, **options) as engine:
             for _ in range(SESSIONS):
                 visit(engine, attraction, rng)
             logged = stored(engine)
