@@ -175,6 +175,43 @@ def test_scores_follow_click_rates_whatever_was_shown_most():
     assert np.corrcoef(scores, np.log(rates / (1.0 - rates)))[0, 1] > 0.9
 
 
+def score_of(policy: PolicyNetwork, item: int) -> float:
+    """Return how far an item's score for a user without events is above the mean."""
+    with torch.no_grad():
+        scores = policy.logits(policy.users(torch.zeros(SMALL.state)), policy.items())
+    return float(scores[item] - scores.mean())
+
+
+def test_an_install_that_weighs_little_makes_no_steps_by_itself():
+    """Histories of unusual length fill batches of their own; with a weight of one in a thousand
+    their clicks move their item less than a tenth of what they do with the weight of others.
+    """
+    rng = np.random.default_rng(0)
+    honest = [history(rng, 2) for _ in range(60)]
+    hostile = [history(rng, 60) for _ in range(30)]  # four to a batch of 256 events
+    m, rare = 300, ITEMS - 1
+    items = rng.permuted(np.tile(np.arange(ITEMS), (m, 1)), axis=1)[:, :3]
+    clicked = np.where(rng.random((m, 3)) < 0.3, 1.0, -1.0)
+    pushed = np.tile([rare, 0, 1], (30, 1))
+    log = decisions_of(
+        np.concatenate([rng.integers(0, 60, m), 60 + np.arange(30)]),
+        np.concatenate([items, pushed]),
+        np.concatenate([clicked, np.tile([1.0, -1.0, -1.0], (30, 1))]),
+        position=np.concatenate([np.zeros(m, np.int64), np.full(30, 60)]),
+    )
+
+    moved = {}
+    for influence in (1.0, 0.001, 0.0):
+        policy = network()
+        weights = np.concatenate([np.ones(m), np.full(30, influence)])
+        context = TrainingContext(policy, [*honest, *hostile], SMALL, repeats=True)
+        click_regression(context, replace(log, influence=weights), supervision=0.0)
+        moved[influence] = score_of(policy, rare)
+    most = moved[1.0] - moved[0.0]
+    assert most > 0.0
+    assert abs(moved[0.001] - moved[0.0]) < 0.1 * most
+
+
 def test_answers_to_slates_are_no_targets():
     """A click on a slate moves the state, and teaches by its decision only."""
     one = history(np.random.default_rng(0), 6)

@@ -39,6 +39,8 @@ LEARNING_RATE = 1.5e-3
 EFFECTS_RATE = 0.02  # learning rate of scale, slots and constant
 USERS_RATE = 0.05  # learning rate of the users' effects
 USERS_RIDGE = 0.01
+FULL_STEP = 0.5
+"""A step has at least this part of an average batch's weight."""
 
 
 class ClickModel(nn.Module):
@@ -90,6 +92,10 @@ class ClickRegression:
         loss = (weight * (softplus(logits) - click * logits)).sum()
         return loss / self._clicks_per_batch + USERS_RIDGE * self.model.user.square().mean()
 
+    def weight_of(self, points: DecisionPoints) -> float:
+        """Return the weight of all judged slots of some decisions."""
+        return float(self._weight[points.indices].sum())
+
     def effects_optimizer(self) -> torch.optim.Optimizer:
         """Return the optimizer of the click model, which learns faster than the network."""
         model = self.model
@@ -131,11 +137,9 @@ def click_regression(
     source = InMemory(context, context.histories_in_memory, need_targets=False)
     regression = ClickRegression(context, decisions, source.batches)
     cross_entropy = warm_start_objective(context, source)
-    steps_per_epoch = -(-source.batches // config.accumulate)
-    epochs = max(EPOCHS, -(-MIN_STEPS // steps_per_epoch))
-    schedule = Schedule(
-        LEARNING_RATE, config.weight_decay, epochs, source.batches, config.accumulate
-    )
+    weights = _BatchWeights(regression, decisions, source, supervision > 0, config.accumulate)
+    epochs = max(EPOCHS, -(-MIN_STEPS // weights.steps))
+    schedule = Schedule(LEARNING_RATE, config.weight_decay, epochs, weights.steps)
     optimizer = Optimizer(network, schedule)
     effects = regression.effects_optimizer()
     # Another stream than the warm start's.
@@ -156,20 +160,79 @@ def click_regression(
         return torch.stack(losses).sum() if losses else None
 
     curves = TrainingCurves()
+    weight = 0.0
     for epoch in tqdm(range(epochs), desc="click regression", unit="epoch"):
         losses = []
         for batch in source.training(rng):
             with precision(context.device):
                 loss = loss_of(batch)
-            if loss is not None:
-                effects.zero_grad()
-                optimizer.accumulate_and_step(loss)
+            if loss is None:
+                continue
+            optimizer.add(loss)
+            losses.append(loss.item())
+
+            weight += weights.of(batch)
+            if weight >= weights.full_step:
+                optimizer.step()
                 effects.step()
-                losses.append(loss.item())
-        optimizer.step()
+                effects.zero_grad()
+                weight = 0.0
         curves.loss.append(float(np.mean(losses)))
         context.metric_logger.log("click regression", epoch, {"loss": curves.loss[-1]})
+    # What is left is less than a step.
+    network.zero_grad()
 
     network.check_finite()
     network.eval()
     return curves
+
+
+class _BatchWeights:
+    """How much each batch weighs, in average batches, and how many steps an epoch makes of them.
+
+    AdamW moves a parameter as far for a small gradient as for a large one. An install whose
+    histories are of unusual length fills batches of its own: by themselves they would each make a
+    step, however little the install may weigh. So a batch waits until the gradients of others are
+    added that weigh enough.
+    """
+
+    def __init__(
+        self,
+        regression: ClickRegression,
+        decisions: Decisions,
+        source: InMemory,
+        is_supervised: bool,
+        accumulate: int,
+    ) -> None:
+        self._regression = regression
+        self._decisions = decisions
+        self._is_supervised = is_supervised
+        self.full_step = FULL_STEP * accumulate
+
+        batches = list(source.training(np.random.default_rng(0)))
+        sizes = np.array([self._sizes(batch) for batch in batches])
+        total = np.maximum(sizes.sum(axis=0), np.finfo(float).tiny)
+        # Of the batch that the average slot, or target, is in.
+        self._average = np.maximum(np.square(sizes).sum(axis=0) / total, np.finfo(float).tiny)
+        self.steps = max(1, int(self._count([self.of(batch) for batch in batches])))
+
+    def of(self, batch: TrainingBatch) -> float:
+        """Return a batch's weight: by its slots or by its targets, whichever is more."""
+        return float((self._sizes(batch) / self._average).max())
+
+    def _sizes(self, batch: TrainingBatch) -> np.ndarray:
+        histories, targets = batch
+        slots = self._regression.weight_of(decision_points(histories, self._decisions))
+        weight = targets.weight * targets.influence
+        return np.array([slots, float(weight.sum()) if self._is_supervised else 0.0])
+
+    def _count(self, weights: list[float]) -> int:
+        """Return into how many steps batches of these weights go."""
+        steps = 0
+        waiting = 0.0
+        for weight in weights:
+            waiting += weight
+            if waiting >= self.full_step:
+                steps += 1
+                waiting = 0.0
+        return steps

@@ -104,10 +104,14 @@ class Optimizer:
 
     def accumulate_and_step(self, loss: Tensor) -> None:
         """Add the gradient of a batch's loss; step when `accumulate` batches are added."""
-        (loss / self._accumulate).backward()
-        self._accumulated += 1
+        self.add(loss / self._accumulate)
         if self._accumulated == self._accumulate:
             self.step()
+
+    def add(self, loss: Tensor) -> None:
+        """Add the gradient of a batch's loss to those of the next step."""
+        loss.backward()
+        self._accumulated += 1
 
     def step(self) -> None:
         """Step with the gradients added so far, if any; an epoch ends with this."""
