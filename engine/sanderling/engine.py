@@ -19,6 +19,7 @@ from sanderling.arguments import (
     check_text,
     check_timeout,
     ids_of,
+    pages_before,
 )
 from sanderling.bundle.reader import Bundle
 from sanderling.engine_catalog import CatalogCalls
@@ -26,6 +27,7 @@ from sanderling.engine_rewards import RewardCalls
 from sanderling.errors import StorageError, UpdateError
 from sanderling.options import EngineOptions, OptionTypes, check_names
 from sanderling.ranking import decision as decisions
+from sanderling.ranking import rules
 from sanderling.ranking.decision import RecommendRequest
 from sanderling.ranking.scorer import NO_CAPS, Scorer
 from sanderling.releases.probe import verify_bundle
@@ -86,6 +88,9 @@ class Engine(CatalogCalls, RewardCalls):
         context: str | None = None,
         exclude: Iterable[SlateItem | str] = (),
         *,
+        where: Mapping[str, Any] | None = None,
+        among: Iterable[SlateItem | str] | None = None,
+        after: Slate | None = None,
         at_most: Mapping[str, int] = NO_CAPS,
         greedy: bool = False,
     ) -> Slate:
@@ -93,23 +98,43 @@ class Engine(CatalogCalls, RewardCalls):
 
         `context` is any text about the user's situation. `exclude` holds ids not to show, or items
         of a slate; unknown ids are ignored. Where one would have been in the pool, the decision's
-        event names the pool. `at_most` caps how many items may share a value of an attribute, each
-        value of a list counting: `{"author": 2}`. Caps apply to the whole pool from which
-        exploration draws; the first use of an attribute reads the whole catalog (see `warm_up`).
+        event names the pool.
+
+        `where` is a rule that items must meet, such as
+        `{"price": {"lt": 50}, "genre": {"any": ["jazz", "folk"]}}` (docs/RULES.md). `among` holds
+        the only ids to rank. `after` is the page before: nothing of it is repeated, nor of the
+        pages that it came after.
+
+        `at_most` caps how many items may share a value of an attribute, each value of a list
+        counting: `{"author": 2}`. Rules and caps apply to all from which exploration draws; the
+        first use of an attribute reads the whole catalog (see `warm_up`).
         `greedy` turns exploration off for this slate.
 
         The slate is shorter than k where fewer items are eligible, or where ids of more than 66
-        bytes leave no room for 1000 of them in one event.
+        bytes leave no room for 1000 of them in one event; its `shortage` says which.
 
-        Raises `TypeError` for an argument of a wrong type, `ValueError` unless 1 <= k <= 1000 and
-        caps are at least 1; never for the contents of `user` and `context`.
+        Raises `TypeError` for an argument of a wrong type, `ValueError` unless 1 <= k <= 1000,
+        caps are at least 1, and a rule is one, of attributes that an item has; never for the
+        contents of `user` and `context`.
         """
         check_flags(greedy=greedy)
         k = check_request(user, k, context)
         caps = check_caps(at_most)
-        request = RecommendRequest(user, k, context, ids_of(exclude, "exclude"), caps)
+        request = RecommendRequest(
+            user,
+            k,
+            context,
+            ids_of(exclude, "exclude"),
+            caps,
+            None if where is None else rules.parse(where),
+            None if among is None else ids_of(among, "among"),
+            () if after is None else pages_before(user, after),
+        )
         now_ms = self._begin_call()
         scorer = self._active_bundle.scorer
+        if request.where is not None:
+            # A rule that does not fit the catalog is the caller's error: nothing is rolled back.
+            scorer.eligible(request.where, None)
         try:
             return self._decide(scorer, request, greedy, now_ms)
         except Exception as error:

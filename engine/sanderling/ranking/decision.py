@@ -13,6 +13,7 @@ from sanderling.events import schema as wire
 from sanderling.exploration import newcomers, schemes
 from sanderling.exploration.philox import uniforms
 from sanderling.ranking.newcomers import NO_NEWCOMERS, Newcomers
+from sanderling.ranking.rules import Rule
 from sanderling.ranking.scorer import Scorer, Vector
 from sanderling.ranking.search_types import Rows, SearchResult
 from sanderling.slate import Explanation, Slate, SlateItem
@@ -30,6 +31,20 @@ class RecommendRequest(NamedTuple):
 
     at_most: dict[str, int]
     """Caps: how many items of one value of an attribute may be shown."""
+
+    where: Rule | None = None
+    """The rule that items must meet to be shown."""
+
+    among: tuple[str, ...] | None = None
+    """The ids of the only items that may be shown; None for all."""
+
+    earlier: tuple[str, ...] = ()
+    """The ids of the items on the pages before, which are not shown again."""
+
+    @property
+    def is_confined(self) -> bool:
+        """Whether a rule or a list of items confines what may be shown."""
+        return self.where is not None or self.among is not None
 
 
 class Candidates(NamedTuple):
@@ -96,7 +111,16 @@ def decide(
     candidates = _candidates(scorer, vector, plan, request)
     slots = min(request.k, len(candidates.ranking.rows))
     items = _draw(scorer, vector, plan, candidates, slots, decision)
-    slate = Slate(decision, request.user, pseudonym, scorer.bundle.manifest.release, items)
+    slate = Slate(
+        decision,
+        request.user,
+        pseudonym,
+        scorer.bundle.manifest.release,
+        items,
+        candidates.ranking.eligible,
+        "" if len(items) == request.k else _shortage(request, candidates.ranking, len(items)),
+        request.earlier,
+    )
     return DecisionRecord(scorer, vector, plan, request, candidates, slate, residual)
 
 
@@ -109,12 +133,12 @@ def pool_vectors(record: DecisionRecord) -> NDArray[np.float64]:
 def is_pool_shaped(record: DecisionRecord) -> bool:
     """Return whether the pool is another than that of the bundle's best items for the user.
 
-    It is under caps, with items that the device added or removed, and where an excluded item would
-    have been in it. Nobody can rebuild such a pool from the user's events.
+    It is under caps and rules, with items that the device added or removed, and where an excluded
+    item would have been in it. Nobody can rebuild such a pool from the user's events.
     """
     scorer = record.scorer
     request = record.request
-    if request.at_most or scorer.overlay.records:
+    if request.at_most or request.is_confined or scorer.overlay.records:
         return True
     excluded = record.candidates.excluded
     excluded = excluded[excluded >= 0]
@@ -129,13 +153,36 @@ def is_pool_shaped(record: DecisionRecord) -> bool:
 def _candidates(
     scorer: Scorer, vector: Vector, plan: Exploration, request: RecommendRequest
 ) -> Candidates:
-    excluded = scorer.rows_of(request.exclude)
+    excluded = scorer.rows_of(request.exclude + request.earlier)
+    eligible = scorer.all_items
+    if request.is_confined:
+        eligible = scorer.eligible(request.where, request.among)
     size = max(plan.pool, request.k)
-    ranking = scorer.rank(vector, size, excluded, request.at_most)
-    if not schemes.has_quota(plan, len(scorer.newcomers)):
+    ranking = scorer.rank(vector, size, excluded, request.at_most, eligible)
+    if not schemes.has_quota(plan, len(eligible.newcomers)):
         return Candidates(ranking, NO_NEWCOMERS, excluded)
-    outside = scorer.newcomers_outside(vector, size, excluded, request.at_most, ranking.rows)
+    outside = scorer.newcomers_outside(
+        vector, size, excluded, request.at_most, ranking.rows, eligible
+    )
     return Candidates(ranking, outside, excluded)
+
+
+def _shortage(request: RecommendRequest, ranking: SearchResult, shown: int) -> str:
+    """Return why a slate is shorter than its request."""
+    by = {
+        "where": request.where,
+        "among": request.among is not None,
+        "after": request.earlier,
+        "exclude": request.exclude,
+    }
+    rules = " and ".join(f"`{name}`" for name, given in by.items() if given)
+    found = f"{shown} of {request.k} items: {ranking.eligible} are eligible"
+    found += f" by {rules}" if rules else ""
+    if shown == ranking.eligible:
+        return found
+    if shown == len(ranking.rows):
+        return f"{found}, of which `at_most` leaves {shown}"
+    return f"{found}, but their ids are too long for one event"
 
 
 # Six parameters: what one draw depends on.
