@@ -6,6 +6,7 @@ EXTRA ?= cpu
 
 KERNELS = engine/sanderling/kernels
 ZIG = $(RUN)/python -m ziglang cc -target
+BUILD = $(RUN)/python -m build --wheel --no-isolation --outdir dist
 
 .PHONY: help install demo test check bench soak power optimum tiny wheel clean
 .DEFAULT_GOAL := test
@@ -50,11 +51,13 @@ optimum: $(KERNELS)/built  ## quantize with and without Optimum: the bytes must 
 tiny: $(VENV)/ready $(KERNELS)/built  ## make the bundle of `sanderling demo --tiny` anew (1 min)
 	$(RUN)/python -m tools.tiny
 
-wheel: $(VENV)/ready  ## build the wheels, with kernels for x86-64 and ARM
-	$(RUN)/pip install --quiet ziglang
-	$(RUN)/python -m sanderling.kernels.build --machine x86_64 --linker '$(ZIG) x86_64-linux-gnu'
-	$(RUN)/python -m sanderling.kernels.build --machine aarch64 --linker '$(ZIG) aarch64-linux-gnu'
-	for part in engine quantize trainer; do $(RUN)/python -m build --wheel --no-isolation --outdir dist $$part || exit 1; done
+wheel: $(VENV)/ready  ## build the wheels; the engine's for x86-64 and ARM with kernels, and a pure one
+	$(RUN)/pip install --quiet --constraint constraints.txt ziglang
+	for machine in x86_64 aarch64; do \
+	  $(RUN)/python -m sanderling.kernels.build --machine $$machine --linker "$(ZIG) $$machine-linux-gnu.2.17" && \
+	  SANDERLING_WHEEL_MACHINE=$$machine $(BUILD) engine || exit 1; \
+	done
+	for part in engine quantize trainer; do $(BUILD) $$part || exit 1; done
 
 clean:  ## remove .venv, the demo, the wheels and the kernels
 	rm -rf $(VENV) demo dist $(KERNELS)/*.so $(KERNELS)/built

@@ -57,13 +57,7 @@ def quantize(
     texts = _lines(Path(corpus)) if isinstance(corpus, str | Path) else tuple(corpus)
     copied = None if encoder_of is None else Path(encoder_of)
     before = None if previous is None else Path(previous)
-
-    from sanderling.bundle.reader import Bundle
-    from sanderling_quantize.checkpoint import check_complete
-
-    for bundle in filter(None, (copied, before)):
-        Bundle.open(bundle, verify=True)
-    check_complete(checkpoint)
+    _check_intact(checkpoint, copied, before)
 
     from sanderling_quantize.build_bundle import build
     from sanderling_quantize.encoders.build_encoder import Encoding
@@ -79,6 +73,16 @@ def quantize(
         encoder_of=copied,
         previous=before,
     )
+
+
+def _check_intact(checkpoint: Path, *bundles: Path | None) -> None:
+    """Raise `CheckpointError` or `BundleError` where a folder to be read is damaged."""
+    from sanderling.bundle.reader import Bundle
+    from sanderling_quantize.checkpoint import check_complete
+
+    for bundle in filter(None, bundles):
+        Bundle.open(bundle, verify=True)
+    check_complete(checkpoint)
 
 
 def _lines(path: Path) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from sanderling.cli.options import Json, Seed, Threads
 from sanderling.cli.output import finish
 
 if TYPE_CHECKING:
+    from sanderling_quantize.build_bundle import BuildResult
     from sanderling_quantize.gate import Check
 
 
@@ -103,12 +104,16 @@ def quantize(
             seed=seed,
         )
     except gate.GateError as error:
-        finish(
-            {"passed": False, "checks": gate.report(error.rows)},
-            f"{_table(error.rows)}\n{error}",
-            as_json,
-        )
+        result = {"passed": False, "checks": gate.report(error.rows)}
+        finish(result, f"{_table(error.rows)}\n{error}", as_json)
         raise typer.Exit(1) from error
+
+    _finish_build(built, out, as_json)
+
+
+def _finish_build(built: BuildResult, out: Path, as_json: bool) -> None:
+    """Print the release, size and checks of a bundle that passed the gate."""
+    from sanderling_quantize import gate
 
     size = sum(entry.length for entry in built.manifest.files.values())
     result = {

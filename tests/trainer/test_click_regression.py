@@ -12,8 +12,6 @@ import torch
 from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.jobs.learner import learn
-from sanderling_trainer.policy.model.config import Config
-from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training.batches import batches, decision_points
 from sanderling_trainer.policy.training.click_regression import (
     USERS_RIDGE,
@@ -22,47 +20,9 @@ from sanderling_trainer.policy.training.click_regression import (
 )
 from sanderling_trainer.policy.training.context import TrainingContext
 from sanderling_trainer.policy.training.targets import targets_of
+from tests.support.click_logs import ITEMS, SMALL, decisions_of, history, network
 
 pytestmark = pytest.mark.lab
-
-SMALL = Config(dim=8, state=12, hidden=10, batch_events=256)
-ITEMS = 12
-
-
-def network(items: int = ITEMS) -> PolicyNetwork:
-    torch.manual_seed(0)
-    return PolicyNetwork(SMALL, torch.randn(items, 6), torch.empty(0, 6), 2).eval()
-
-
-def history(rng: np.random.Generator, length: int) -> History:
-    return History(
-        items=rng.integers(0, ITEMS, length),
-        kinds=rng.integers(0, 2, length),
-        liked=np.ones(length, np.bool_),
-        contexts=np.full(length, -1),
-        is_validation=np.zeros(length, np.bool_),
-        times=np.arange(length) * 86_400,
-    )
-
-
-def decisions_of(
-    history: np.ndarray, items: np.ndarray, reward: np.ndarray, **columns: np.ndarray
-) -> Decisions:
-    """Return decisions at the beginning of histories [m] that showed items [m, K]."""
-    m = len(history)
-    return Decisions(
-        history=history,
-        position=columns.pop("position", np.zeros(m, np.int64)),
-        items=items,
-        marginal=np.ones(items.shape),
-        conditional=np.ones(items.shape),
-        reward=reward.astype(np.float32),
-        judged=columns.pop("judged", np.ones(items.shape, np.bool_)),
-        context=np.full(m, -1),
-        ranks=np.zeros(items.shape, np.int64),
-        group=history,
-        **columns,
-    )
 
 
 def random_log(seed: int, m: int = 30) -> tuple[list[History], Decisions]:
@@ -173,43 +133,6 @@ def test_scores_follow_click_rates_whatever_was_shown_most():
         state = torch.zeros(SMALL.state)
         scores = policy.logits(policy.users(state), policy.items()).numpy()
     assert np.corrcoef(scores, np.log(rates / (1.0 - rates)))[0, 1] > 0.9
-
-
-def score_of(policy: PolicyNetwork, item: int) -> float:
-    """Return how far an item's score for a user without events is above the mean."""
-    with torch.no_grad():
-        scores = policy.logits(policy.users(torch.zeros(SMALL.state)), policy.items())
-    return float(scores[item] - scores.mean())
-
-
-def test_an_install_that_weighs_little_makes_no_steps_by_itself():
-    """Histories of unusual length fill batches of their own; with a weight of one in a thousand
-    their clicks move their item less than a tenth of what they do with the weight of others.
-    """
-    rng = np.random.default_rng(0)
-    honest = [history(rng, 2) for _ in range(60)]
-    hostile = [history(rng, 60) for _ in range(30)]  # four to a batch of 256 events
-    m, rare = 300, ITEMS - 1
-    items = rng.permuted(np.tile(np.arange(ITEMS), (m, 1)), axis=1)[:, :3]
-    clicked = np.where(rng.random((m, 3)) < 0.3, 1.0, -1.0)
-    pushed = np.tile([rare, 0, 1], (30, 1))
-    log = decisions_of(
-        np.concatenate([rng.integers(0, 60, m), 60 + np.arange(30)]),
-        np.concatenate([items, pushed]),
-        np.concatenate([clicked, np.tile([1.0, -1.0, -1.0], (30, 1))]),
-        position=np.concatenate([np.zeros(m, np.int64), np.full(30, 60)]),
-    )
-
-    moved = {}
-    for influence in (1.0, 0.001, 0.0):
-        policy = network()
-        weights = np.concatenate([np.ones(m), np.full(30, influence)])
-        context = TrainingContext(policy, [*honest, *hostile], SMALL, repeats=True)
-        click_regression(context, replace(log, influence=weights), supervision=0.0)
-        moved[influence] = score_of(policy, rare)
-    most = moved[1.0] - moved[0.0]
-    assert most > 0.0
-    assert abs(moved[0.001] - moved[0.0]) < 0.1 * most
 
 
 def test_answers_to_slates_are_no_targets():

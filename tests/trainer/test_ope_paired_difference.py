@@ -198,3 +198,26 @@ def test_the_influence_of_decisions_is_that_of_leaving_them_out():
     kept = ope.fit_examination(clicks[200:], explored[200:], np.ones(19800))
     moved = whole.coefficients - kept.coefficients
     np.testing.assert_allclose(whole.influence[:200].sum(axis=0), moved, rtol=0.1, atol=1e-3)
+
+
+@pytest.mark.parametrize("theta", [THETA, np.ones(SLOTS)])
+@pytest.mark.parametrize("seed", range(12))
+def test_the_known_variance_of_the_weights_is_the_enumerated_one_or_more(seed, theta):
+    """Slots are drawn without replacement, so that independent ones bound the variance, loosely."""
+    sample, orders, _ = enumerated(seed, theta=theta)
+    m = len(sample.items)
+    chance = 1.0 / sample.log.pass_probability
+    sums = ope.sums_by_unit(sample, orders, model_of(m), examination_of(m, theta), np.arange(m))
+    truth = (np.square(sums.weight) / chance).sum() - np.square(sums.weight.sum())
+    known = sums.weight_variance / np.square(chance)
+    assert known == pytest.approx(known[0])
+    assert truth <= known[0] <= 2.5 * truth
+
+
+def test_the_active_policy_itself_has_weights_without_variance():
+    """Where both policies are one, every weight is 1, and nothing may be off by chance."""
+    sample, orders, _ = enumerated(0)
+    same = orders._replace(
+        ranks=sample.ranks, items=orders.logged_items, epsilon=np.full_like(orders.epsilon, LOGGING)
+    )
+    assert sums_of(sample, same).weight_variance[0] == pytest.approx(0.0, abs=1e-12)

@@ -29,8 +29,7 @@ SLATE_COLUMNS = ("user_id", "rank", "item_id", "score")
 
 def recommend(
     interactions: Annotated[
-        str,
-        typer.Option(help="Log: user_id, item_id, timestamp, optional reward and kind."),
+        str, typer.Option(help="Log: user_id, item_id, timestamp, optional reward and kind.")
     ],
     bundle: Annotated[Path | None, typer.Option(help="Folder of the bundle.")] = None,
     checkpoint: Annotated[
@@ -42,8 +41,7 @@ def recommend(
         typer.Option(help="File for the slates: .parquet or .csv.", show_default="the terminal"),
     ] = None,
     user: Annotated[
-        list[str] | None,
-        typer.Option(help="Only for this user of the log; may be repeated."),
+        list[str] | None, typer.Option(help="Only for this user of the log; may be repeated.")
     ] = None,
     k: Annotated[int, typer.Option(min=1, max=1000, help="Items on a slate.")] = 10,
     keep_seen: Annotated[
@@ -70,12 +68,8 @@ def recommend(
         log = tables.read_log(interactions, options)
         users = user or (None if out is not None else slates.latest_users(log))
         histories = slates.histories_of(log, users)
-        with _progress(histories, is_shown=out is not None and not is_quiet()) as bar:
-            rows = [
-                row
-                for name in bar
-                for row in slates.ranked(ranker, name, histories[name], k, keep_seen)
-            ]
+        with _progress(histories, is_shown=out is not None and not is_quiet()) as names:
+            rows = slates.ranked(ranker, histories, names, k, keep_seen)
         text = f"{len(histories)} slates of at most {k} items by release {ranker.release} -> {out}"
         if out is not None:
             tables.write(out, SLATE_COLUMNS, rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -107,14 +107,22 @@ def latest_users(log: EventLog) -> list[str]:
 
 
 def ranked(
-    ranker: Ranker, user: str, history: History, k: int, keep_seen: bool
+    ranker: Ranker,
+    histories: Mapping[str, History],
+    users: Iterable[str],
+    k: int,
+    keep_seen: bool,
 ) -> list[dict[str, Any]]:
-    """Return a user's slate as rows of a table of slates."""
-    seen = () if keep_seen else [item for item, _ in history]
-    return [
-        {"user_id": user, "rank": rank, "item_id": item, "score": score}
-        for rank, (item, score) in enumerate(ranker.slate(user, history, k, seen), 1)
-    ]
+    """Return the slates of some users as rows of a table of slates."""
+    rows: list[dict[str, Any]] = []
+    for user in users:
+        history = histories[user]
+        seen = () if keep_seen else [item for item, _ in history]
+        rows += [
+            {"user_id": user, "rank": rank, "item_id": item, "score": score}
+            for rank, (item, score) in enumerate(ranker.slate(user, history, k, seen), 1)
+        ]
+    return rows
 
 
 def as_text(

@@ -64,6 +64,7 @@ from sanderling_trainer.cli.options import (
 from sanderling_trainer.policy.model.device import Device
 
 if TYPE_CHECKING:
+    from sanderling_trainer.api import TrainResult
     from sanderling_trainer.jobs.retrain import RetrainResult
 
 
@@ -103,6 +104,7 @@ def train(
     """
     from sanderling_trainer.api import train as run
 
+    tables = read_options(columns, drop_incomplete, time_format)
     settings = {
         "language_model": language_model,
         "app": app,
@@ -119,15 +121,13 @@ def train(
         "mlflow": mlflow,
         "seed": seed,
     }
-    done = run(
-        interactions,
-        out,
-        items,
-        parent=parent,
-        tables=read_options(columns, drop_incomplete, time_format),
-        config=config,
-        **{name: value for name, value in settings.items() if value is not None},
-    )
+    given = {name: value for name, value in settings.items() if value is not None}
+    done = run(interactions, out, items, parent=parent, tables=tables, config=config, **given)
+    _finish_training(done, out, as_json)
+
+
+def _finish_training(done: TrainResult, out: Path, as_json: bool) -> None:
+    """Print what was chosen, and the metrics, release and seconds of a training."""
     result = {
         "out": str(out),
         "release": done.release,
@@ -218,7 +218,16 @@ def retrain(
         )
         new_decisions = done.metrics["lessons"]["new_decisions"]
         figures.update(release=done.release, new_decisions=new_decisions, held=done.verdict == HOLD)
-    result = {
+    finish(_retrain_result(done, out), _retrain_text(done, out), as_json)
+    if not done.written:
+        from sanderling_trainer.jobs.retrain import NOTHING_NEW
+
+        raise typer.Exit(4 if done.verdict == NOTHING_NEW else 3)
+
+
+def _retrain_result(done: RetrainResult, out: Path) -> dict[str, Any]:
+    """Return what `retrain --json` prints."""
+    return {
         "sentence": done.metrics.get("sentence", ""),
         "verdict": done.verdict,
         "release": done.release,
@@ -229,14 +238,9 @@ def retrain(
         "notes": done.notes,
         "metrics": done.metrics,
     }
-    finish(result, _retrained(done, out), as_json)
-    if not done.written:
-        from sanderling_trainer.jobs.retrain import NOTHING_NEW
-
-        raise typer.Exit(4 if done.verdict == NOTHING_NEW else 3)
 
 
-def _retrained(done: RetrainResult, out: Path) -> str:
+def _retrain_text(done: RetrainResult, out: Path) -> str:
     """Return the text of a retraining: the verdict, its table, what to know, the checkpoint."""
     lines = [done.metrics.get("sentence", ""), *_differences(done.metrics.get("ope", {}))]
     lines += [f"{done.verdict}: {reason}" for reason in done.reasons]

@@ -24,7 +24,7 @@ from sanderling_trainer.evaluation.ope.examination import Examination
 from sanderling_trainer.evaluation.ope.propensities import (
     examined_by_rank,
     importance_weights,
-    is_in_row,
+    places_in_row,
     sequential_propensities,
 )
 from sanderling_trainer.evaluation.ope.reward_model import RewardModel
@@ -107,6 +107,9 @@ class Sums(NamedTuple):
     expected_weight: Floats
     """What `weight` is in expectation: the candidate's supported slots."""
 
+    weight_variance: Floats
+    """The variance of `weight` by the log's own probabilities, see `_Block._weight_variance`."""
+
     unsupported_model: Floats
     """The model's clicks on what the log never shows, by class, [units, 2]."""
 
@@ -183,8 +186,8 @@ class _Gains(NamedTuple):
     logged: Floats
     """Of the log's items, float64 [m, M']."""
 
-    is_supported: Bools
-    """Whether the log can show the candidate's items, bool [m, M]."""
+    logged_ranks: Ints
+    """The candidate's items' ranks in the log's pool, int64 [m, M], -1 for what it never shows."""
 
     missing: list[Bools]
     """The others by class, each bool [m, M]."""
@@ -209,7 +212,7 @@ class _Block:
         model_shown = self.model.clicks(slates.items)
         theta = curves[0]
         ones = np.ones_like(theta)
-        main, *moved, flat = self._examined([*curves, ones])
+        main, *moved, flat, squared = self._examined([*curves, ones, np.square(theta)])
         gains = self._gains()
 
         def difference(weight: Floats, curve: Floats, examined: _Examined) -> Floats:
@@ -237,7 +240,10 @@ class _Block:
             influence=influence,
             examined=(judged * theta).sum(axis=1),
             weight=(judged * theta * main.weight).sum(axis=1),
-            expected_weight=(scaled * gains.is_supported).sum(axis=1),
+            expected_weight=(scaled * (gains.logged_ranks >= 0)).sum(axis=1),
+            weight_variance=np.square(count)
+            * gains.scale
+            * self._weight_variance(main, squared, gains.logged_ranks),
             unsupported_model=_sums(gains.model * part * scaled for part in gains.missing),
             unsupported_slots=_sums(part * scaled for part in gains.missing),
             checked_clicks=_sums(mask * reward for mask in checks),
@@ -281,7 +287,8 @@ class _Block:
         scale = slates.log.judged.sum(axis=1) / np.maximum(usual, 1e-300)
 
         in_pool = (np.arange(logged_items.shape[1]) < slates.pool[:, None]) & (logged_items >= 0)
-        supported = is_in_row(items, logged_items, in_pool)
+        logged_ranks = places_in_row(items, logged_items, in_pool)
+        supported = logged_ranks >= 0
         promoted = np.arange(items.shape[1]) < slates.lengths[:, None]
         model = self.model.clicks(items)
         return _Gains(
@@ -289,9 +296,27 @@ class _Block:
             model=model,
             supported=model * supported,
             logged=self.model.clicks(logged_items),
-            is_supported=supported,
+            logged_ranks=logged_ranks,
             missing=[~supported & promoted, ~supported & ~promoted],
         )
+
+    def _weight_variance(self, main: _Examined, squared: _Examined, logged_ranks: Ints) -> Floats:
+        """Return the variance of Σ_k J_k θ_k w_k under the logging policy, float64 [m].
+
+        With q(r) = Σ_l J_l θ_l² P(rank r in slot l) and the mean weight c it is Σ_r q(r) (w(r) -
+        c)², as if slots were independent: drawn without replacement they vary less. It counts the
+        large weights of what is rarely shown even where a short log has not shown it.
+        """
+        shown = logged_ranks >= 0
+        ranks = np.where(shown, logged_ranks, 0)
+        bottom = np.maximum(np.take_along_axis(main.logged, ranks, axis=1), 1e-300)
+        weight = shown * main.candidate / bottom
+        often = shown * np.take_along_axis(squared.logged, ranks, axis=1)
+
+        mean = (shown * main.candidate).sum(axis=1) / np.maximum(main.logged.sum(axis=1), 1e-300)
+        varied = (often * np.square(weight - mean[:, None])).sum(axis=1)
+        # What the candidate never shows has the weight 0.
+        return varied + np.square(mean) * (squared.logged.sum(axis=1) - often.sum(axis=1))
 
     def _checked(self, judged: Floats) -> Iterator[Any]:
         """Yield the mask of explored items that stand for unsupported ones, of each class.

@@ -193,16 +193,27 @@ def unsupported_mass(
 
 def is_in_row(items: Ints, others: Ints, counts: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return which items int64 [m, M] are in their own row of others [m, M'], where it counts."""
+    return places_in_row(items, others, counts) >= 0
+
+
+def places_in_row(items: Ints, others: Ints, counts: NDArray[np.bool_]) -> Ints:
+    """Return int64 [m, M]: the column of each item in its own row of others [m, M'].
+
+    Only where `counts` bool [m, M']; -1 for an item that is not there. A row of others has an item
+    once.
+    """
     if not counts.any():
-        return np.zeros(items.shape, np.bool_)
+        return np.full(items.shape, -1)
 
     # One number for each pair of row and item, ordered, so that one search compares all rows.
     width = int(max(items.max(initial=0), others.max(initial=0))) + 1
     offset = np.arange(len(items))[:, None] * width
-    known = np.sort((offset + others)[counts])
+    known = (offset + others)[counts]
+    order = np.argsort(known)
     wanted = offset + items
-    place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-    return np.asarray((known[place] == wanted) & (items >= 0))
+    place = np.minimum(np.searchsorted(known, wanted, sorter=order), len(known) - 1)
+    found = (known[order[place]] == wanted) & (items >= 0)
+    return np.where(found, np.nonzero(counts)[1][order[place]], -1)
 
 
 def marginal_tables(

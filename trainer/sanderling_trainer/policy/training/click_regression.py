@@ -14,6 +14,7 @@ since that would teach to show again what was shown (`History.is_response`).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -23,12 +24,14 @@ from tqdm import tqdm
 
 from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.policy.training.batch_source import InMemory
+from sanderling_trainer.policy.training.batch_weights import BatchWeights
 from sanderling_trainer.policy.training.batches import (
     DecisionPoints,
     TrainingBatch,
     decision_points,
 )
 from sanderling_trainer.policy.training.context import TrainingContext
+from sanderling_trainer.policy.training.objectives import CrossEntropy
 from sanderling_trainer.policy.training.optimizer import Optimizer, Schedule, precision
 from sanderling_trainer.policy.training.training_state import TrainingCurves, seeded
 from sanderling_trainer.policy.training.warm_start import warm_start_objective
@@ -39,8 +42,6 @@ LEARNING_RATE = 1.5e-3
 EFFECTS_RATE = 0.02  # learning rate of scale, slots and constant
 USERS_RATE = 0.05  # learning rate of the users' effects
 USERS_RIDGE = 0.01
-FULL_STEP = 0.5
-"""A step has at least this part of an average batch's weight."""
 
 
 class ClickModel(nn.Module):
@@ -136,28 +137,18 @@ def click_regression(
     network = context.network
     source = InMemory(context, context.histories_in_memory, need_targets=False)
     regression = ClickRegression(context, decisions, source.batches)
-    cross_entropy = warm_start_objective(context, source)
-    weights = _BatchWeights(regression, decisions, source, supervision > 0, config.accumulate)
+    loss_of = _objective(
+        context, decisions, regression, warm_start_objective(context, source), supervision
+    )
+    weights = BatchWeights(
+        regression.weight_of, decisions, source, supervision > 0, config.accumulate
+    )
     epochs = max(EPOCHS, -(-MIN_STEPS // weights.steps))
     schedule = Schedule(LEARNING_RATE, config.weight_decay, epochs, weights.steps)
     optimizer = Optimizer(network, schedule)
     effects = regression.effects_optimizer()
     # Another stream than the warm start's.
     rng = seeded(config.seed + 1)
-
-    def loss_of(batch: TrainingBatch) -> Tensor | None:
-        """Return the loss of a batch, None where it teaches nothing."""
-        histories, targets = batch
-        losses = []
-        points = decision_points(histories, decisions)
-        if len(points):
-            # Without dropout: these are the scores that the device ranks by.
-            network.eval()
-            losses.append(regression(points))
-        if supervision > 0 and len(targets):
-            network.train()
-            losses.append(supervision * cross_entropy(histories, targets))
-        return torch.stack(losses).sum() if losses else None
 
     curves = TrainingCurves()
     weight = 0.0
@@ -187,52 +178,27 @@ def click_regression(
     return curves
 
 
-class _BatchWeights:
-    """How much each batch weighs, in average batches, and how many steps an epoch makes of them.
+def _objective(
+    context: TrainingContext,
+    decisions: Decisions,
+    regression: ClickRegression,
+    cross_entropy: CrossEntropy,
+    supervision: float,
+) -> Callable[[TrainingBatch], Tensor | None]:
+    """Return the function that gives the loss of a batch, None where the batch teaches nothing."""
+    network = context.network
 
-    AdamW moves a parameter as far for a small gradient as for a large one. An install whose
-    histories are of unusual length fills batches of its own: by themselves they would each make a
-    step, however little the install may weigh. So a batch waits until the gradients of others are
-    added that weigh enough.
-    """
-
-    def __init__(
-        self,
-        regression: ClickRegression,
-        decisions: Decisions,
-        source: InMemory,
-        is_supervised: bool,
-        accumulate: int,
-    ) -> None:
-        self._regression = regression
-        self._decisions = decisions
-        self._is_supervised = is_supervised
-        self.full_step = FULL_STEP * accumulate
-
-        batches = list(source.training(np.random.default_rng(0)))
-        sizes = np.array([self._sizes(batch) for batch in batches])
-        total = np.maximum(sizes.sum(axis=0), np.finfo(float).tiny)
-        # Of the batch that the average slot, or target, is in.
-        self._average = np.maximum(np.square(sizes).sum(axis=0) / total, np.finfo(float).tiny)
-        self.steps = max(1, int(self._count([self.of(batch) for batch in batches])))
-
-    def of(self, batch: TrainingBatch) -> float:
-        """Return a batch's weight: by its slots or by its targets, whichever is more."""
-        return float((self._sizes(batch) / self._average).max())
-
-    def _sizes(self, batch: TrainingBatch) -> np.ndarray:
+    def loss_of(batch: TrainingBatch) -> Tensor | None:
         histories, targets = batch
-        slots = self._regression.weight_of(decision_points(histories, self._decisions))
-        weight = targets.weight * targets.influence
-        return np.array([slots, float(weight.sum()) if self._is_supervised else 0.0])
+        losses = []
+        points = decision_points(histories, decisions)
+        if len(points):
+            # Without dropout: these are the scores that the device ranks by.
+            network.eval()
+            losses.append(regression(points))
+        if supervision > 0 and len(targets):
+            network.train()
+            losses.append(supervision * cross_entropy(histories, targets))
+        return torch.stack(losses).sum() if losses else None
 
-    def _count(self, weights: list[float]) -> int:
-        """Return into how many steps batches of these weights go."""
-        steps = 0
-        waiting = 0.0
-        for weight in weights:
-            waiting += weight
-            if waiting >= self.full_step:
-                steps += 1
-                waiting = 0.0
-        return steps
+    return loss_of
