@@ -20,9 +20,11 @@ from sanderling.cli.options import (
     Seed,
     Threads,
     TimeFormat,
+    Tiny,
     read_options,
 )
 from sanderling.cli.output import finish, note
+from sanderling.cli.tiny import show
 from sanderling.errors import TableError
 from sanderling.runtime.output_paths import check_file, check_folder
 from sanderling_trainer.cli.choice_table import trained_text
@@ -330,6 +332,7 @@ def _summary(path: Path) -> dict[str, Any]:
 
 
 def demo(
+    tiny: Tiny = False,
     out: Annotated[
         Path,
         typer.Option(
@@ -357,9 +360,13 @@ def demo(
 ) -> None:
     """Run five nights of the full loop with simulated people, whose tastes are fitted to a log:
     devices, collect, retrain, release gate, release, devices again; and report whether it learns.
+    With --tiny a first look in seconds, without training.
 
     Example: sanderling demo --out demo/ --collector-down 20s --kill-device
     """
+    if tiny:
+        show(as_json)
+        return
     if (items is None) != (interactions is None):
         given, missing = (
             ("--interactions", "--items") if items is None else ("--items", "--interactions")
