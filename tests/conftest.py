@@ -56,7 +56,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let rewards wait longer than an app's user would: a busy machine may pause any process."""
-    monkeypatch.setattr("sanderling.engine.REWARD_TIMEOUT_S", 30.0)
+    monkeypatch.setattr("sanderling.engine_rewards.REWARD_TIMEOUT_S", 30.0)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -67,6 +67,11 @@ class EngineParts:
         self._uploader = self._open_uploader(transport)
         self._begin_call()
 
+    @property
+    def storage_fault(self) -> str | None:
+        """Why nothing can be stored, or None."""
+        return self._state.fault
+
     def close(self, timeout_s: float = 2.0) -> None:
         """Write what is queued and stop the threads; unsent events stay stored. Idempotent."""
         timeout_s = check_timeout(timeout_s)
