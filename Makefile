@@ -8,11 +8,13 @@ KERNELS = engine/sanderling/kernels
 ZIG = $(RUN)/python -m ziglang cc -target
 BUILD = $(RUN)/python -m build --wheel --no-isolation --outdir dist
 
-.PHONY: help demo test check bench soak power optimum wheel clean
+.PHONY: help install demo test check bench soak power optimum tiny wheel clean
 .DEFAULT_GOAL := test
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## ?/\1\t/' | expand -t 9
+
+install: $(VENV)/ready $(KERNELS)/built  ## set up .venv with everything: .venv/bin/sanderling --help (4 min)
 
 demo: $(VENV)/ready $(KERNELS)/built  ## run five nights of the loop with simulated people, write demo/report.html (7 min)
 	$(RUN)/sanderling demo --out demo $(ARGS)
@@ -45,6 +47,9 @@ optimum: $(KERNELS)/built  ## quantize with and without Optimum: the bytes must 
 	.venv-optimum/bin/pip install --quiet --constraint .venv-optimum/constraints.txt --group dev \
 	  --editable 'engine[text,jit,update,cli]' --editable 'quantize[cpu,optimum]' --editable 'trainer[cpu]'
 	.venv-optimum/bin/pytest tests/quantize/test_encoders.py
+
+tiny: $(VENV)/ready $(KERNELS)/built  ## make the bundle of `sanderling demo --tiny` anew (1 min)
+	$(RUN)/python -m tools.tiny
 
 wheel: $(VENV)/ready  ## build the wheels; the engine's for x86-64 and ARM with kernels, and a pure one
 	$(RUN)/pip install --quiet --constraint constraints.txt ziglang

@@ -20,9 +20,11 @@ from sanderling.cli.options import (
     Seed,
     Threads,
     TimeFormat,
+    Tiny,
     read_options,
 )
 from sanderling.cli.output import finish, note
+from sanderling.cli.tiny import show
 from sanderling.errors import TableError
 from sanderling.runtime.output_paths import check_file, check_folder
 from sanderling_trainer.cli.choice_table import trained_text
@@ -330,6 +332,7 @@ def _summary(path: Path) -> dict[str, Any]:
 
 
 def demo(
+    tiny: Tiny = False,
     out: Annotated[
         Path,
         typer.Option(
@@ -357,17 +360,15 @@ def demo(
 ) -> None:
     """Run five nights of the full loop with simulated people, whose tastes are fitted to a log:
     devices, collect, retrain, release gate, release, devices again; and report whether it learns.
+    With --tiny a first look in seconds, without training.
 
     Example: sanderling demo --out demo/ --collector-down 20s --kill-device
     """
-    if (items is None) != (interactions is None):
-        given, missing = (
-            ("--interactions", "--items") if items is None else ("--items", "--interactions")
-        )
-        raise typer.BadParameter(
-            f"expected both --items and --interactions, found {given} alone; add {missing}"
-        )
+    if tiny:
+        show(as_json)
+        return
 
+    _check_both_tables(items, interactions)
     check_folder(out)
     tables = read_options(columns, drop_incomplete, time_format)
     if items is not None and interactions is not None:
@@ -388,3 +389,14 @@ def demo(
     )
     finished = Demo(out, settings, note).run(items, interactions, tables)
     finish(finished.summary, finished.text, as_json)
+
+
+def _check_both_tables(items: str | None, interactions: str | None) -> None:
+    """Raise `BadParameter` where one of the two tables is given without the other."""
+    if (items is None) != (interactions is None):
+        given, missing = (
+            ("--interactions", "--items") if items is None else ("--items", "--interactions")
+        )
+        raise typer.BadParameter(
+            f"expected both --items and --interactions, found {given} alone; add {missing}"
+        )
