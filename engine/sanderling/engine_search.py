@@ -35,7 +35,7 @@ class SearchCalls(EngineParts):
         now_ms = self._begin_call()
         scorer = self._active_bundle.scorer
         if not words_in(query):
-            return FoundItems(self.release, ())
+            return FoundItems(scorer.bundle.manifest.release, ())
         taste = self._taste(scorer, user, now_ms)
         meaning = self._meaning(scorer, query[:MAX_QUERY])
         masks = scorer.overlay.mask, None

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sanderling.ranking.search_types import Rows
 from sanderling.ranking.text_search.vocabulary import Span, Vocabulary
 from sanderling.ranking.text_search.words import is_unspaced, words_of
 
@@ -103,7 +104,7 @@ class WordIndex:
             near = self.vocabulary.one_edit_away(word, is_prefix=True)
         return [Match(span, EDIT_WEIGHT) for span in near]
 
-    def gains(self, matches: Iterable[Match]) -> tuple[NDArray[np.int64], Floats]:
+    def gains(self, matches: Iterable[Match]) -> tuple[Rows, Floats]:
         """Return the rows that have one of the words, ascending, and what these count there."""
         rows = []
         gains = []
@@ -117,8 +118,10 @@ class WordIndex:
         if len(rows) == 1 and last - first == 1:
             return rows[0].astype(np.int64), gains[0]
 
-        total = np.bincount(np.concatenate(rows), np.concatenate(gains), self.n)
-        found = np.flatnonzero(total)
+        total = np.asarray(
+            np.bincount(np.concatenate(rows), np.concatenate(gains), self.n), np.float64
+        )
+        found: Rows = np.flatnonzero(total)
         return found, total[found]
 
 
