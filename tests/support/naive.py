@@ -68,6 +68,24 @@ def joint_newcomers(
     return probability * joint_regular(tuple(rank for rank in slate if rank < pool))
 
 
+def joint_pinned(
+    slate: tuple[int, ...],
+    pinned: Iterable[int],
+    first_pin: int,
+    joint_others: Callable[[tuple[int, ...]], float],
+) -> float:
+    """Return the probability of a slate with pinned slots; ranks from `first_pin` on are pins.
+
+    `joint_others` is the probability of the slate that the other slots make, of its length too.
+    """
+    others = tuple(rank for rank in slate if rank < first_pin)
+    for i, slot in enumerate(sorted(pinned)):
+        place = min(slot, len(others) + i)
+        if slate[place : place + 1] != (first_pin + i,):
+            return 0.0
+    return joint_others(others)
+
+
 # Top-k
 
 
