@@ -8,7 +8,13 @@ KERNELS = engine/sanderling/kernels
 ZIG = $(RUN)/python -m ziglang cc -target
 BUILD = $(RUN)/python -m build --wheel --no-isolation --outdir dist
 
-.PHONY: help install demo test check bench soak power optimum tiny wheel clean
+LOCK = $(RUN)/uv pip compile - --quiet --constraint constraints.txt --generate-hashes --only-binary :all: \
+  --python-version 3.11 --python-platform linux --custom-compile-command 'make lock' --no-annotate \
+  --no-emit-package sanderling --no-emit-package sanderling-quantize --no-emit-package sanderling-trainer --no-emit-package torch
+COLLECTOR_IMAGE = './engine[cli]' starlette uvicorn httptools obstore prometheus-client pyarrow
+LAB_IMAGE = './engine[text,jit,update,cli]' './quantize[cpu]' './trainer[cpu,minilm]'
+
+.PHONY: help install demo test check bench soak power optimum tiny wheel lock clean
 .DEFAULT_GOAL := test
 
 help:  ## list the targets
@@ -58,6 +64,12 @@ wheel: $(VENV)/ready  ## build the wheels; the engine's for x86-64 and ARM with 
 	  SANDERLING_WHEEL_MACHINE=$$machine $(BUILD) engine || exit 1; \
 	done
 	for part in engine quantize trainer; do $(BUILD) $$part || exit 1; done
+
+# torch is apart: the images take its CPU build, whose hashes stand in deploy/requirements-torch.txt.
+lock: $(VENV)/ready  ## write what the images install, with hashes, from constraints.txt
+	$(RUN)/pip install --quiet --constraint constraints.txt uv
+	printf '%s\n' $(COLLECTOR_IMAGE) | $(LOCK) --output-file deploy/requirements-collector.txt
+	printf '%s\n' $(LAB_IMAGE) | $(LOCK) --output-file deploy/requirements-lab.txt
 
 clean:  ## remove .venv, the demo, the wheels and the kernels
 	rm -rf $(VENV) demo dist $(KERNELS)/*.so $(KERNELS)/built

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
@@ -94,3 +96,13 @@ def test_the_bundle_is_small_and_for_this_engine():
     assert sum(path.stat().st_size for path in tiny.BUNDLE.iterdir()) <= MAX_BYTES
     with Engine.open(tiny.BUNDLE, verify=True) as engine:
         assert engine.release == 1
+
+
+def test_the_bundle_has_the_books_that_it_is_made_from():
+    """Titles, authors, years and shelves are those of tools/tiny/books.csv, in its order."""
+    fields = ("title", "author", "year", "shelf")
+    with (Path(__file__).parents[2] / "tools/tiny/books.csv").open(encoding="utf-8") as file:
+        books = [[row[name] for name in fields] for row in csv.DictReader(file)]
+    with (tiny.BUNDLE / "catalog.jsonl").open(encoding="utf-8") as file:
+        items = [json.loads(line) for line in file]
+    assert [[str(item[name]) for name in fields] for item in items] == books

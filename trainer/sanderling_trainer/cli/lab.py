@@ -367,14 +367,8 @@ def demo(
     if tiny:
         show(as_json)
         return
-    if (items is None) != (interactions is None):
-        given, missing = (
-            ("--interactions", "--items") if items is None else ("--items", "--interactions")
-        )
-        raise typer.BadParameter(
-            f"expected both --items and --interactions, found {given} alone; add {missing}"
-        )
 
+    _check_both_tables(items, interactions)
     check_folder(out)
     tables = read_options(columns, drop_incomplete, time_format)
     if items is not None and interactions is not None:
@@ -395,3 +389,14 @@ def demo(
     )
     finished = Demo(out, settings, note).run(items, interactions, tables)
     finish(finished.summary, finished.text, as_json)
+
+
+def _check_both_tables(items: str | None, interactions: str | None) -> None:
+    """Raise `BadParameter` where one of the two tables is given without the other."""
+    if (items is None) != (interactions is None):
+        given, missing = (
+            ("--interactions", "--items") if items is None else ("--items", "--interactions")
+        )
+        raise typer.BadParameter(
+            f"expected both --items and --interactions, found {given} alone; add {missing}"
+        )
