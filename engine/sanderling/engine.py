@@ -113,7 +113,7 @@ class Engine(CatalogCalls, RewardCalls):
         check_flags(greedy=greedy)
         k = check_request(user, k, context)
         caps = check_caps(at_most)
-        pins = pin if pin is NO_PINS else check_pins(pin, k)
+        pins = NO_PINS if pin is NO_PINS else check_pins(pin, k)
         request = RecommendRequest(user, k, context, ids_of(exclude, "exclude"), caps, pins)
         now_ms = self._begin_call()
         scorer = self._active_bundle.scorer

@@ -19,11 +19,10 @@ from sanderling.events.schema import Decision
 from sanderling.events.semantics import semantic_fault
 from sanderling.exploration import pins, schemes
 from sanderling.exploration.philox import uniforms
-from tests.engine.test_newcomer_quota import probability
 from tests.support.bundles import trying, write_bundle
 from tests.support.engines import scorer_of, stored
 from tests.support.fakes import FakeClock, FakeEntropy
-from tests.support.naive import joint_pinned, slates
+from tests.support.naive import joint_pinned, probability, slates
 
 ITEMS = 50
 PLAN = Exploration("sequential", 0.5, pool=12, newcomers=0.5)

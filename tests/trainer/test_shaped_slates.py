@@ -23,7 +23,7 @@ from sanderling_trainer.policy.training.policy_gradient import policy_gradient
 from tests.support.bundles import KINDS, TEXT, write_bundle
 from tests.support.engines import stored
 from tests.support.fakes import FakeClock, FakeEntropy
-from tests.trainer.test_pools_of_devices import CONFIG, DIM, ITEMS, METADATA, SLOTS, float_network
+from tests.support.float_networks import CONFIG, DIM, ITEMS, METADATA, SLOTS, float_network
 
 pytestmark = pytest.mark.lab
 
