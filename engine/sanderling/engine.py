@@ -24,6 +24,7 @@ from sanderling.arguments import (
 from sanderling.bundle.reader import Bundle
 from sanderling.engine_catalog import CatalogCalls
 from sanderling.engine_rewards import RewardCalls
+from sanderling.engine_search import SearchCalls
 from sanderling.errors import StorageError, UpdateError
 from sanderling.options import EngineOptions, OptionTypes, check_names
 from sanderling.ranking import decision as decisions
@@ -37,7 +38,7 @@ from sanderling.slate import Explanation, Slate, SlateItem
 from sanderling.upload.uploader import IDLE_S
 
 
-class Engine(CatalogCalls, RewardCalls):
+class Engine(CatalogCalls, RewardCalls, SearchCalls):
     """A recommender in the app's own process. Thread-safe. Made by `Engine.open`.
 
     Signal handlers: set a flag there and call the engine from your own code, never from a handler.
@@ -225,13 +226,18 @@ class Engine(CatalogCalls, RewardCalls):
         self._active_bundle.roll_back("requested by the app")
         return self.release
 
-    def warm_up(self, attributes: Iterable[str] = ()) -> None:
-        """Load what the first recommendation would wait for, including groups by `attributes`."""
+    def warm_up(self, attributes: Iterable[str] = (), *, search: bool = False) -> None:
+        """Load what the first recommendation would wait for, including groups by `attributes`, and
+        what the first calls of `search` and `similar` would, if `search` says so."""
+        check_flags(search=search)
         check_several(attributes=attributes)
         names = list(attributes)
         for name in names:
             check_text(attributes=name)
-        self._active_bundle.scorer.warm_up(names)
+        scorer = self._active_bundle.scorer
+        scorer.warm_up(names)
+        if search:
+            self._item_search.warm_up(scorer)
 
     def counters(self) -> dict[str, Any]:
         """Return what became of events, uploads, contexts and updates, for the app's own

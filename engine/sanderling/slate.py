@@ -101,6 +101,57 @@ class Slate(Sequence[SlateItem]):
         return self.items[place]
 
 
+class FoundItem(msgspec.Struct, frozen=True, gc=False):
+    """One item that `Engine.search` or `Engine.similar` found."""
+
+    id: str
+    """The item's id."""
+
+    title: str
+    """The title in the catalog."""
+
+    score: float
+    """How well it fits; comparable within one result."""
+
+    attributes: dict[str, Any] = {}
+    """The other fields of the item in the catalog."""
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.score))
+
+
+@dataclass(frozen=True)
+class FoundItems(Sequence[FoundItem]):
+    """What was found: a sequence of items, best first. It is no decision, so it has no rewards."""
+
+    release: int
+    """The release that was searched."""
+
+    items: tuple[FoundItem, ...]
+    """The items, best first."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as values that JSON can hold, `items` as a list of dicts."""
+        return {"release": self.release, "items": msgspec.to_builtins(self.items)}
+
+    def __iter__(self) -> Iterator[FoundItem]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @overload
+    def __getitem__(self, place: int) -> FoundItem: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> FoundItems: ...
+
+    def __getitem__(self, place: int | slice) -> FoundItem | FoundItems:
+        if isinstance(place, slice):
+            return replace(self, items=self.items[place])
+        return self.items[place]
+
+
 class Receipt(NamedTuple):
     """Whether a reward is on disk; true in a condition if it is."""
 

@@ -22,7 +22,7 @@ from sanderling.ranking.caps import NO_ROWS, Cap, Groups, apply_caps
 from sanderling.ranking.index import Int8Index
 from sanderling.ranking.newcomers import Newcomers, outside
 from sanderling.ranking.quantization import quantize_rows
-from sanderling.ranking.search_types import RowMask, Rows, Scores, SearchResult
+from sanderling.ranking.search_types import RowMask, Rows, Scores, SearchResult, merged
 from sanderling.ranking.text_encoder import TextEncoder
 from sanderling.ranking.user_model import UserModel
 
@@ -258,10 +258,7 @@ class Scorer:
             return best
         n = self.bundle.manifest.sizes.items
         added = self.overlay.index.top(user, k, excluded - n, added_mask)
-        rows = np.concatenate([best.rows, added.rows + n])
-        scores = np.concatenate([best.scores, added.scores])
-        order = np.lexsort((rows, -scores))[:k]
-        return SearchResult(rows[order], scores[order], best.eligible + added.eligible)
+        return merged(best, added, n, k)
 
     def caps(self, at_most: Mapping[str, int]) -> list[Cap]:
         """Return the caps of a request, which count items of the bundle and of the device."""

@@ -54,6 +54,7 @@ from sanderling_trainer.cli.options import (
     SettingsFile,
     ShipAnyway,
     TeachingDays,
+    TrainAnyway,
     TrainDevice,
     TrainSeed,
     VisitHours,
@@ -78,6 +79,7 @@ def train(
     config: SettingsFile = None,
     print_config: PrintConfig = False,
     language_model: LanguageModelOption = None,
+    train_anyway: TrainAnyway = None,
     app: AppName = None,
     parent: Parent = None,
     holdout: Holdout = None,
@@ -107,6 +109,7 @@ def train(
     tables = read_options(columns, drop_incomplete, time_format)
     settings = {
         "language_model": language_model,
+        "train_anyway": train_anyway,
         "app": app,
         "holdout": holdout,
         "lora": lora,
