@@ -14,6 +14,7 @@ from typing import Any, Unpack
 from sanderling.arguments import (
     check_caps,
     check_flags,
+    check_pins,
     check_request,
     check_several,
     check_text,
@@ -30,6 +31,7 @@ from sanderling.options import EngineOptions, OptionTypes, check_names
 from sanderling.ranking import decision as decisions
 from sanderling.ranking import rules
 from sanderling.ranking.decision import RecommendRequest
+from sanderling.ranking.pins import NO_PINS, check_known
 from sanderling.ranking.scorer import NO_CAPS, Scorer
 from sanderling.releases.probe import verify_bundle
 from sanderling.releases.slots import Slots
@@ -93,6 +95,7 @@ class Engine(CatalogCalls, RewardCalls, SearchCalls):
         among: Iterable[SlateItem | str] | None = None,
         after: Slate | None = None,
         at_most: Mapping[str, int] = NO_CAPS,
+        pin: Mapping[int, SlateItem | str] = NO_PINS,
         greedy: bool = False,
     ) -> Slate:
         """Return a slate of at most k items for a user, known or not.
@@ -108,14 +111,17 @@ class Engine(CatalogCalls, RewardCalls, SearchCalls):
 
         `at_most` caps how many items may share a value of an attribute, each value of a list
         counting: `{"author": 2}`. Rules and caps apply to all from which exploration draws; the
-        first use of an attribute reads the whole catalog (see `warm_up`).
+        first use of an attribute reads the whole catalog (see `warm_up`). `pin` fixes items to
+        slots, from 0: `{0: "sku-1"}`; the others are drawn as a slate of their own. A pin gives way
+        where its item breaks another rule or was removed.
         `greedy` turns exploration off for this slate.
 
         The slate is shorter than k where fewer items are eligible, or where ids of more than 66
         bytes leave no room for 1000 of them in one event; its `shortage` says which.
 
-        Raises `TypeError` for an argument of a wrong type, `ValueError` unless 1 <= k <= 1000,
-        caps are at least 1, and a rule is one, of attributes that an item has; never for the
+        Raises `TypeError` for an argument of a wrong type, `ValueError` unless 1 <= k <= 1000, caps
+        are at least 1, pins are distinct items of the catalog in slots below k, and a rule is one,
+        of attributes that an item has; never for the
         contents of `user` and `context`.
         """
         check_flags(greedy=greedy)
@@ -127,6 +133,7 @@ class Engine(CatalogCalls, RewardCalls, SearchCalls):
             context,
             ids_of(exclude, "exclude"),
             caps,
+            NO_PINS if pin is NO_PINS else check_pins(pin, k),
             None if where is None else rules.parse(where),
             None if among is None else ids_of(among, "among"),
             () if after is None else pages_before(user, after),
@@ -136,8 +143,10 @@ class Engine(CatalogCalls, RewardCalls, SearchCalls):
     def _answer(self, request: RecommendRequest, greedy: bool) -> Slate:
         now_ms = self._begin_call()
         scorer = self._active_bundle.scorer
+        # What does not fit the catalog is the caller's error: nothing is rolled back for it.
+        if request.pin:
+            check_known(scorer, request.pin)
         if request.where is not None:
-            # A rule that does not fit the catalog is the caller's error: nothing is rolled back.
             scorer.eligible(request.where, None)
         try:
             return self._decide(scorer, request, greedy, now_ms)

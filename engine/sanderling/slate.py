@@ -26,7 +26,8 @@ class SlateItem(msgspec.Struct, frozen=True, gc=False):
 
     rank: int
     """The place in the greedy order of all eligible items, from 0; of a newcomer the size of the
-    pool plus its place among the newcomers."""
+    pool plus its place among the newcomers; of a pinned item these two sizes plus its place among
+    the pinned ones."""
 
     explored: bool
     """Whether exploration chose the item."""
@@ -42,6 +43,9 @@ class SlateItem(msgspec.Struct, frozen=True, gc=False):
 
     newcomer: bool = False
     """Whether the slot showed it by the quota for newcomers."""
+
+    pinned: bool = False
+    """Whether the app pinned it to the slot."""
 
     def __hash__(self) -> int:
         return hash((self.id, self.slot, self.score))

@@ -322,6 +322,22 @@ def test_among_ranks_just_these(shop, tmp_path):
         assert len(decisions_of(engine)[0].pool_items) == 3
 
 
+def test_pins_give_way_to_rules(shop, tmp_path):
+    """A pinned item that a rule leaves out is not shown; the others of its slate are drawn."""
+    jazz = [row for row in range(ITEMS) if attributes_of(row).get("genre") == "jazz"]
+    other = [row for row in range(ITEMS) if attributes_of(row).get("genre") == "folk"]
+    pin = {0: f"item-{other[0]}", 1: f"item-{jazz[0]}", 2: f"item-{jazz[1]}"}
+    with opened(shop, tmp_path) as engine:
+        slate = engine.recommend("anna", 5, where={"genre": "jazz"}, pin=pin)
+        assert [item.id for item in slate if item.pinned] == [pin[1], pin[2]]
+        assert (len(slate), slate.eligible) == (5, len(jazz))
+        listed = [pin[1], "item-8"]
+        slate = engine.recommend("anna", 5, where={"genre": "jazz"}, among=listed, pin=pin)
+        assert [item.id for item in slate if item.pinned] == [pin[1]]
+        page = engine.recommend("anna", 5, after=slate, pin=pin)
+        assert [item.id for item in page if item.pinned] == [pin[0], pin[2]]
+
+
 def test_randomized_response_does_not_tell_a_list(shop, tmp_path):
     """What an app lists may follow from true rewards: such a pool would tell them."""
     with opened(shop, tmp_path, privacy=1.0) as engine:

@@ -48,6 +48,12 @@ class Eligibility:
         masks = RowMask(hidden), RowMask(~is_match[1])
         return Eligibility(self.items, masks, np.flatnonzero(is_newcomer), is_newcomer)
 
+    def holds(self, rows: Rows) -> Bools:
+        """Return which of some rows are eligible, bool [r]."""
+        allowed = self.among(rows).rows if self.rows is None else self.rows
+        assert allowed is not None
+        return np.isin(rows, allowed)
+
     def among(self, listed: Rows) -> Eligibility:
         """Return what is eligible of listed rows, of which -1 stands for ids that have none."""
         rows = np.unique(listed[listed >= 0])
