@@ -21,6 +21,7 @@ from sanderling.version import __version__ as __version__
 if TYPE_CHECKING:
     from sanderling.engine import Engine
     from sanderling.options import EngineOptions
+    from sanderling.reasons import Reasons
     from sanderling.runtime.child_process import run_child
     from sanderling.slate import Explanation, Receipt, Slate, SlateItem
 
@@ -31,6 +32,7 @@ __all__ = [
     "EngineOptions",
     "EventError",
     "Explanation",
+    "Reasons",
     "Receipt",
     "SanderlingError",
     "Slate",
@@ -46,6 +48,7 @@ _LAZY = {
     "Engine": "sanderling.engine",
     "EngineOptions": "sanderling.options",
     "Explanation": "sanderling.slate",
+    "Reasons": "sanderling.reasons",
     "Receipt": "sanderling.slate",
     "Slate": "sanderling.slate",
     "SlateItem": "sanderling.slate",

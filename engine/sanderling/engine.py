@@ -22,6 +22,7 @@ from sanderling.arguments import (
 )
 from sanderling.bundle.reader import Bundle
 from sanderling.engine_catalog import CatalogCalls
+from sanderling.engine_reasons import ReasonCalls
 from sanderling.engine_rewards import RewardCalls
 from sanderling.errors import StorageError, UpdateError
 from sanderling.options import EngineOptions, OptionTypes, check_names
@@ -35,7 +36,7 @@ from sanderling.slate import Explanation, Slate, SlateItem
 from sanderling.upload.uploader import IDLE_S
 
 
-class Engine(CatalogCalls, RewardCalls):
+class Engine(CatalogCalls, ReasonCalls, RewardCalls):
     """A recommender in the app's own process. Thread-safe. Made by `Engine.open`.
 
     Signal handlers: set a flag there and call the engine from your own code, never from a handler.
@@ -126,6 +127,7 @@ class Engine(CatalogCalls, RewardCalls):
         greedy = greedy or not self.exploring
         slate = self._recommender.recommend(self._profiles, scorer, request, greedy, now_ms)
         self._active_bundle.confirm(scorer.bundle)
+        self._let_explain(slate)
         return slate
 
     def observe(self, user: str, item: str, kind: str = "view") -> None:
