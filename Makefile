@@ -8,11 +8,19 @@ KERNELS = engine/sanderling/kernels
 ZIG = $(RUN)/python -m ziglang cc -target
 BUILD = $(RUN)/python -m build --wheel --no-isolation --outdir dist
 
-.PHONY: help demo test check bench soak power optimum wheel clean
+LOCK = $(RUN)/uv pip compile - --quiet --constraint constraints.txt --generate-hashes --only-binary :all: \
+  --python-version 3.11 --python-platform linux --custom-compile-command 'make lock' --no-annotate \
+  --no-emit-package sanderling --no-emit-package sanderling-quantize --no-emit-package sanderling-trainer --no-emit-package torch
+COLLECTOR_IMAGE = './engine[cli]' starlette uvicorn httptools obstore prometheus-client pyarrow
+LAB_IMAGE = './engine[text,jit,update,cli]' './quantize[cpu]' './trainer[cpu,minilm]'
+
+.PHONY: help install demo test check bench soak power optimum tiny wheel lock clean
 .DEFAULT_GOAL := test
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## ?/\1\t/' | expand -t 9
+
+install: $(VENV)/ready $(KERNELS)/built  ## set up .venv with everything: .venv/bin/sanderling --help (4 min)
 
 demo: $(VENV)/ready $(KERNELS)/built  ## run five nights of the loop with simulated people, write demo/report.html (7 min)
 	$(RUN)/sanderling demo --out demo $(ARGS)
@@ -46,6 +54,9 @@ optimum: $(KERNELS)/built  ## quantize with and without Optimum: the bytes must 
 	  --editable 'engine[text,jit,update,cli]' --editable 'quantize[cpu,optimum]' --editable 'trainer[cpu]'
 	.venv-optimum/bin/pytest tests/quantize/test_encoders.py
 
+tiny: $(VENV)/ready $(KERNELS)/built  ## make the bundle of `sanderling demo --tiny` anew (1 min)
+	$(RUN)/python -m tools.tiny
+
 wheel: $(VENV)/ready  ## build the wheels; the engine's for x86-64 and ARM with kernels, and a pure one
 	$(RUN)/pip install --quiet --constraint constraints.txt ziglang
 	for machine in x86_64 aarch64; do \
@@ -53,6 +64,12 @@ wheel: $(VENV)/ready  ## build the wheels; the engine's for x86-64 and ARM with 
 	  SANDERLING_WHEEL_MACHINE=$$machine $(BUILD) engine || exit 1; \
 	done
 	for part in engine quantize trainer; do $(BUILD) $$part || exit 1; done
+
+# torch is apart: the images take its CPU build, whose hashes stand in deploy/requirements-torch.txt.
+lock: $(VENV)/ready  ## write what the images install, with hashes, from constraints.txt
+	$(RUN)/pip install --quiet --constraint constraints.txt uv
+	printf '%s\n' $(COLLECTOR_IMAGE) | $(LOCK) --output-file deploy/requirements-collector.txt
+	printf '%s\n' $(LAB_IMAGE) | $(LOCK) --output-file deploy/requirements-lab.txt
 
 clean:  ## remove .venv, the demo, the wheels and the kernels
 	rm -rf $(VENV) demo dist $(KERNELS)/*.so $(KERNELS)/built

@@ -1,8 +1,9 @@
-"""Rules for the whole repository: cost of importing, test docstrings, words of the contract."""
+"""Rules for the whole repository: cost of importing, sizes, test docstrings, documents."""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -161,6 +162,37 @@ def test_the_documents_name_every_field_of_the_contract(document, structs):
             assert f"`{field.name}`" in text, (
                 f"docs/{document}: expected `{field.name}` of {struct.__name__}"
             )
+
+
+@pytest.mark.parametrize("part", ["engine", "quantize", "trainer", "bench", "tests", "tools"])
+def test_files_and_functions_stay_short(part):
+    """No file has more than 430 lines and no function more than 60, its docstring included."""
+    for path in sorted((ROOT / part).rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        n = len(text.splitlines())
+        assert n <= 430, f"{path.relative_to(ROOT)}: expected at most 430 lines, found {n}"
+
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                n = node.end_lineno - node.lineno + 1
+                assert n <= 60, (
+                    f"{path.relative_to(ROOT)}: {node.name}: expected at most 60 lines, found {n}"
+                )
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("[!L]*.md")),
+    ],
+)
+def test_the_documents_name_existing_tests_and_benchmarks(document):
+    """Each file of the tests or the benchmarks that a document names exists."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for name in re.findall(r"\b(?:tests|bench)/[\w/]+\.py\b", text):
+        assert (ROOT / name).is_file(), f"{document}: found {name}, which does not exist"
 
 
 @pytest.mark.parametrize("part", ["engine", "quantize", "trainer"])

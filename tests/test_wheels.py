@@ -59,6 +59,27 @@ def test_a_wheel_has_the_kernels_of_the_machine_in_its_tag(engine, machine):
     assert not [name for name in names if "hatch_build" in name]
 
 
+def test_the_first_look_runs_from_the_wheel(engine):
+    """`demo --tiny` finds its bundle in an unpacked pure wheel, with nothing of the lab beside."""
+    assert build(engine).returncode == 0
+    [wheel] = (engine.parent / "dist").glob("sanderling-*-any.whl")
+    installed = engine.parent / "installed"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(installed)
+    code = "from sanderling.cli.tiny import show; show(as_json=False)"
+    settings = {**os.environ, "PYTHONPATH": str(installed)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=installed,
+        env=settings,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(installed) in done.stdout
+
+
 def test_a_wheel_without_the_kernels_asked_for_is_refused(engine):
     """The build fails and names the command that compiles them."""
     done = build(engine, "riscv64")

@@ -24,6 +24,7 @@ from sanderling_quantize.gate.thresholds import TIERS
 from sanderling_trainer.data.histories import History
 from sanderling_trainer.policy.holdout_queries import MAX_EVENTS, queries_of
 from tests.support import gate_bundles as bundles
+from tests.support.languages import TITLES
 
 pytestmark = pytest.mark.lab
 
@@ -47,7 +48,7 @@ def test_the_intact_bundle_passes_every_check(intact):
     """A bundle with the whole teacher in int8 passes the tier base, and no check is left out."""
     rows = intact.run_checks(intact.bundle)
     assert failed(rows) == set()
-    assert len(rows) == 17
+    assert len(rows) == 20
     assert {"check", "value", "threshold", "passed", "note"} == set(report(rows)[0])
 
 
@@ -55,6 +56,24 @@ def test_the_teacher_exported_by_the_tests_passes(intact, tmp_path):
     """The exporter of the damaged encoders is right when it damages nothing."""
     control = bundles.damaged(intact, tmp_path / "control", bundles.exported())
     assert failed(intact.run_checks(control)) == set()
+
+
+def test_a_catalog_that_the_tokenizer_cannot_read_fails(intact):
+    """A bundle that agrees with its language model fails where both are blind to the catalog; not
+    where the checkpoint was trained anyway."""
+    titles = [f"{title} {row}" for row in range(8) for title in TITLES["Chinese"]]
+    foreign = replace(intact.checkpoint, texts=titles)
+    texts = TextSplit(*(TeacherTexts([], np.empty((0, 32), np.float32)) for _ in range(2)))
+    rows = run_checks(intact.bundle, foreign, texts, bundles.TIER)
+    (row,) = [row for row in rows if row.check == "unknown characters"]
+    assert not row.passed
+    assert row.value > 0.5
+    assert "--language-model" in row.note
+
+    accepted = foreign.with_settings({"train_anyway": True})
+    rows = run_checks(intact.bundle, accepted, texts, bundles.TIER)
+    (row,) = [row for row in rows if row.check == "unknown characters"]
+    assert (row.passed, row.note) == (True, "accepted by train_anyway")
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from sanderling_trainer.evaluation.inner_windows import (
 )
 from sanderling_trainer.evaluation.peers import GRIDS, grid, tune_peers
 from sanderling_trainer.policy import checkpoint
-from sanderling_trainer.policy.choose_settings import _best_epoch, candidates, choose
+from sanderling_trainer.policy.choose_settings import best_epoch, candidates, choose
 from sanderling_trainer.policy.fit import TextVectors, TrainingPart, fit_policy, initial_network
 from sanderling_trainer.policy.log_statistics import LogStatistics
 from sanderling_trainer.policy.model.config import Config
@@ -337,4 +337,4 @@ def test_tied_times_train(times, world, tmp_path):
 )
 def test_a_start_that_is_hardly_better_is_trained(means, expected):
     """Within two per cent of the linear start the best trained epoch is taken."""
-    assert _best_epoch(np.array(means)) == expected
+    assert best_epoch(np.array(means)) == expected

@@ -234,18 +234,6 @@ def test_the_cron_jobs_run_what_the_image_has() -> None:
             assert all(f"{name}=${{{name}:-" in script for name in names)
 
 
-def test_the_image_has_what_it_copies_and_installs() -> None:
-    """The sources of the lab's image exist, and so do the extras that it installs."""
-    text = (DEPLOY / "lab.Dockerfile").read_text()
-    for source in re.findall(r"^COPY (\S+) ", text, re.MULTILINE):
-        assert (DEPLOY.parent / source).exists(), source
-    for folder, extras in re.findall(r"'\./(\w+)\[([\w,]+)\]'", text):
-        project = (DEPLOY.parent / folder / "pyproject.toml").read_text()
-        for extra in extras.split(","):
-            assert re.search(rf"^{extra} = \[", project, re.MULTILINE), extra
-    assert os.access(DEPLOY / "nightly.sh", os.X_OK)
-
-
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 def test_the_units_are_valid(tmp_path: Path) -> None:
     """systemd finds no fault in the units, whose commands exist; programs are stood in for."""

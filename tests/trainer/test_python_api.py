@@ -26,6 +26,7 @@ from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.settings_file import TYPES, combined, settings_template
 from sanderling_trainer.policy.train_options import SETTINGS, TrainOptions
 from tests.support import gate_bundles
+from tests.support.languages import TITLES
 from tests.support.worlds import write_checkerboard, write_language_model
 
 pytestmark = pytest.mark.lab
@@ -103,6 +104,31 @@ def test_wrong_tables_and_settings_are_named_before_torch(world, tmp_path, monke
     with pytest.raises(ValueError, match=r"expected one of the fields .* found 'user'"):
         ReadOptions({"user": "buyer"})
     assert not (tmp_path / "out").exists()
+
+
+def test_texts_that_the_language_model_cannot_read_are_refused(world, shell, tmp_path):
+    """A Chinese catalog is refused before anything is written, with the remedy; with
+    --train-anyway it is trained, and the shares stand in summary and metrics."""
+    titles = TITLES["Chinese"][:12]
+    items = pa.table({"item_id": [f"i{row:03d}" for row in range(12)], "text": titles})
+    pc_csv.write_csv(items, tmp_path / "items.csv")
+    arguments = (
+        "--items", tmp_path / "items.csv", "--interactions", world / "log.csv",
+        "--out", tmp_path / "out", "--config", world / "train.toml", "--epochs", 1,
+    )  # fmt: skip
+    status, _, error = shell.run("train", *arguments)
+    assert status == 1
+    assert "--language-model" in error
+    assert "--train-anyway" in error
+    assert len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+    status, out, error = shell.run("train", *arguments, "--train-anyway")
+    assert status == 0, error
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())["texts"]
+    assert found["items"]["unknown"] > 0.5
+    assert found["contexts"]["unknown"] == 0.0
+    assert f"texts of items by the language model: {found['items']['unknown']:.1%}" in out
 
 
 def test_slates_are_evaluated_from_tables(shell, tmp_path):

@@ -112,17 +112,20 @@ def test_what_ships_is_what_was_judged(shop, monkeypatch):
     judged = {}
 
     def evaluate(active, candidate, decisions, metadata):
-        judged.update(checkpoint._tensors(candidate.network))
+        tensors = candidate.network.state_dict()
+        judged.update({name: tensor.clone() for name, tensor in tensors.items()})
         judged["rows"] = decisions.group
         return {"sentence": "", "gate": {"verdict": "ship", "reasons": []}}
 
     monkeypatch.setattr(night_candidate, "judge_candidate", evaluate)
     done = shop.night("after", RetrainOptions(), shop.folder / "next")
     assert (done.verdict, done.metrics["popularity"]) == ("ship", "continued")
-    shipped = checkpoint._tensors(checkpoint.load(shop.folder / "after").network)
+    shipped = checkpoint.load(shop.folder / "after").network.state_dict()
     assert len(judged.pop("rows")) == done.metrics["lessons"]["judging_decisions"]
+    assert "popularity" in shipped
     for name, tensor in shipped.items():
-        np.testing.assert_allclose(judged[name], tensor, rtol=1e-6, atol=1e-7, err_msg=name)
+        # The file has the decay itself, and its logit loses a few bits on the way.
+        np.testing.assert_allclose(judged[name], tensor, rtol=1e-5, atol=1e-7, err_msg=name)
 
 
 def test_old_segments_may_be_deleted(shop):

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from enum import StrEnum
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated
 
 import typer
@@ -48,20 +48,26 @@ def make_app() -> typer.Typer:
     """Return the application with every installed command.
 
     An entry point of the group `sanderling.commands` names a function, or a `typer.Typer` with
-    commands of its own.
+    commands of its own. Another distribution's replaces the engine's of the same name.
     """
     app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
     app.callback()(_root)
 
-    for point in sorted(entry_points(group=COMMANDS), key=lambda point: point.name):
+    engine_first = sorted(entry_points(group=COMMANDS), key=_is_others)
+    by_name = {point.name: point for point in engine_first}
+    for name, point in sorted(by_name.items()):
         command = point.load()
 
         if isinstance(command, typer.Typer):
-            app.add_typer(command, name=point.name)
+            app.add_typer(command, name=name)
         else:
-            app.command(point.name)(command)
+            app.command(name)(command)
 
     return app
+
+
+def _is_others(point: EntryPoint) -> bool:
+    return not point.module.startswith("sanderling.")
 
 
 def one_line(error: BaseException) -> str:

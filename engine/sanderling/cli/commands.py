@@ -16,9 +16,11 @@ from sanderling.cli.options import (
     DropIncomplete,
     Json,
     TimeFormat,
+    Tiny,
     read_options,
 )
 from sanderling.cli.output import finish, is_quiet
+from sanderling.cli.tiny import show
 from sanderling.engine import Engine
 from sanderling.events import schema as wire
 
@@ -107,6 +109,23 @@ def update(
         else f"release {active} is active, and is the newest"
     )
     finish({"updated_to": updated_to, "active": active}, text, as_json)
+
+
+def demo(
+    tiny: Tiny = False,
+    as_json: Json = False,
+) -> None:
+    """A first look in seconds, without training: slates of a small bundle in this package, and how
+    rewards change them. The full demo comes with sanderling-trainer.
+
+    Example: sanderling demo --tiny
+    """
+    if not tiny:
+        raise typer.BadParameter(
+            "expected --tiny; the full demo needs the lab:"
+            " pip install 'sanderling-trainer[cpu,minilm]'"
+        )
+    show(as_json)
 
 
 def doctor(as_json: Json = False) -> None:

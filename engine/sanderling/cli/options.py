@@ -58,6 +58,12 @@ Threads = Annotated[
     int | None,
     typer.Option(min=1, help="Threads to compute with.", show_default="as many as there are cores"),
 ]
+Tiny = Annotated[
+    bool,
+    typer.Option(
+        "--tiny", help="Only some slates of the bundle that comes with the engine: seconds."
+    ),
+]
 ColumnNames = Annotated[
     list[str] | None,
     typer.Option(

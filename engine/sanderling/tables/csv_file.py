@@ -124,7 +124,8 @@ class CsvFile:
                 except UnicodeDecodeError as error:
                     return (
                         f"{self.name}, line {number}: expected UTF-8 text, found the byte"
-                        f" 0x{ord(line[error.start]):02x}; save the file as UTF-8"
+                        f" 0x{ord(line[error.start]):02x}; save the file as UTF-8, for example by"
+                        " `iconv -f cp1252 -t utf-8`"
                     )
         return f"{self.name}: expected UTF-8 text, found other bytes; save the file as UTF-8"
 

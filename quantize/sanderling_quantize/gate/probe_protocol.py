@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from sanderling_quantize.readability import Readability
+
 REQUEST = "request.json"
 REPLY = "reply.json"
 ARRAYS = "arrays.safetensors"
@@ -27,6 +29,9 @@ class ProbeRequest(msgspec.Struct, frozen=True):
     texts: list[str]
     """Texts to encode."""
 
+    catalog_texts: list[str]
+    """All texts of the catalog, to measure how well the tokenizer reads them."""
+
     histories: list[Events]
     """Histories to recommend after."""
 
@@ -42,6 +47,9 @@ class ProbeReply(msgspec.Struct, frozen=True):
 
     error: str = ""
     """Why there is nothing else, if so."""
+
+    readability: Readability | None = None
+    """How well the bundle's tokenizer reads the catalog's texts."""
 
     golden_faults: list[str] = []
     """Golden vectors that the bundle does not reproduce, in words."""

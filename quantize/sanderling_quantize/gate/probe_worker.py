@@ -32,6 +32,7 @@ from sanderling_quantize.gate.probe_protocol import (
     ProbeReply,
     ProbeRequest,
 )
+from sanderling_quantize.readability import measure
 
 ROUNDS = 200
 
@@ -65,7 +66,10 @@ def _answer(request: ProbeRequest, state: Path) -> tuple[ProbeReply, Arrays]:
     folder = Path(request.bundle)
     bundle = Bundle.open(folder, verify=True)
     with Engine.open(folder, state=state) as engine:
-        vectors = _text_vectors(Scorer(bundle), request.texts)
+        scorer = Scorer(bundle)
+        vectors = _text_vectors(scorer, request.texts)
+        tokenizer, _ = scorer.encoder.load()
+        readability = measure(tokenizer, request.catalog_texts)
         rankings = _rankings(engine, bundle.manifest.exploration.pool, request)
 
     encode_ms: list[float] = []
@@ -75,6 +79,7 @@ def _answer(request: ProbeRequest, state: Path) -> tuple[ProbeReply, Arrays]:
         encode_ms, recommend_ms = _latencies(folders, request.texts)
 
     reply = ProbeReply(
+        readability=readability,
         golden_faults=faults(bundle),
         ids=list(bundle.ids()),
         rankings=rankings,

@@ -27,6 +27,7 @@ from sanderling_quantize.gate.reference_policy import (
     TextSplit,
 )
 from sanderling_quantize.gate.thresholds import Thresholds
+from sanderling_quantize.readability import MAX_IDENTICAL, MAX_SPELLED, MAX_UNKNOWN
 
 if TYPE_CHECKING:
     from sanderling_quantize.checkpoint import Checkpoint
@@ -62,7 +63,9 @@ def run_checks(
     all_texts = [*texts.seen.texts, *texts.unseen.texts]
     histories = [*drawn, *queries.histories]
     try:
-        answer = probe_bundle(bundle, previous, all_texts, histories, policy.repeats, timeout_s)
+        answer = probe_bundle(
+            bundle, previous, all_texts, checkpoint.texts, histories, policy.repeats, timeout_s
+        )
     except ProbeError as error:
         return [failed_check("answers of the engine", str(error))]
 
@@ -77,6 +80,7 @@ def run_checks(
     encoder_bytes = (bundle / "encoder.onnx").stat().st_size
     rows = [
         at_most("golden faults", len(faults), 0, "; ".join(faults[:1])),
+        *_readability_checks(answer, checkpoint.settings["config"].get("train_anyway", False)),
         *_text_checks(answer, texts, policy, thresholds),
         *_item_checks(answer, policy, policy.user_vectors(drawn), rng, thresholds),
         *_ranking_checks(answer, policy, drawn, queries, thresholds),
@@ -85,6 +89,30 @@ def run_checks(
         at_most("bundle bytes", folder_bytes(bundle), thresholds.bundle_bytes),
     ]
     return sorted(rows, key=lambda row: row.passed)
+
+
+def _readability_checks(answer: ProbeAnswer, is_accepted: bool) -> list[Check]:
+    """Return the shares of the catalog's texts that the tokenizer cannot read.
+
+    The language model that the bundle is compared with may be as blind as the bundle.
+    """
+    found = answer.reply.readability
+    if found is None:
+        return []
+    note = ""
+    if is_accepted:
+        note = "accepted by train_anyway"
+    elif not found.is_readable():
+        note = f"{found.sentence()}; train with a multilingual --language-model"
+    limits = {
+        "unknown characters": (found.unknown, MAX_UNKNOWN),
+        "letters read one by one": (found.spelled, MAX_SPELLED),
+        "texts with the same tokens": (found.identical, MAX_IDENTICAL),
+    }
+    return [
+        at_most(name, share, 1.0 if is_accepted else limit, note if share > limit else "")
+        for name, (share, limit) in limits.items()
+    ]
 
 
 def _text_checks(

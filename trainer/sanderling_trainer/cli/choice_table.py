@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sanderling_quantize.readability import Readability
+
 MISSING = "-"
 
 
 def trained_text(metrics: Mapping[str, Any]) -> str:
     """Return the text of a training's metrics: shortfalls first."""
     ranking = "\n".join(_ranking(metrics.get("ranking", [])))
-    blocks = [choice_text(metrics["choice"]), ranking, _cost(metrics)]
+    texts = "\n".join(_texts(metrics.get("texts", {})))
+    blocks = [choice_text(metrics["choice"]), texts, ranking, _cost(metrics)]
     return "\n\n".join(filter(None, blocks))
 
 
@@ -91,6 +94,15 @@ def _ranking(tables: Sequence[Mapping[str, Any]]) -> list[str]:
                 f" [{ndcg['low']:.4f}, {ndcg['high']:.4f}]  ({table['users']} users)"
             )
     return lines and ["on the part held out:", *lines]
+
+
+def _texts(found: Mapping[str, Any]) -> list[str]:
+    """Return a line on how well the language model reads the texts of items and of contexts."""
+    return [
+        f"texts of {name} by the language model: {Readability(**shares).summary()}"
+        for name, shares in found.items()
+        if shares["texts"]
+    ]
 
 
 def _cost(metrics: Mapping[str, Any]) -> str:

@@ -20,9 +20,11 @@ from sanderling.cli.options import (
     Seed,
     Threads,
     TimeFormat,
+    Tiny,
     read_options,
 )
 from sanderling.cli.output import finish, note
+from sanderling.cli.tiny import show
 from sanderling.errors import TableError
 from sanderling.runtime.output_paths import check_file, check_folder
 from sanderling_trainer.cli.choice_table import trained_text
@@ -52,6 +54,7 @@ from sanderling_trainer.cli.options import (
     SettingsFile,
     ShipAnyway,
     TeachingDays,
+    TrainAnyway,
     TrainDevice,
     TrainSeed,
     VisitHours,
@@ -76,6 +79,7 @@ def train(
     config: SettingsFile = None,
     print_config: PrintConfig = False,
     language_model: LanguageModelOption = None,
+    train_anyway: TrainAnyway = None,
     app: AppName = None,
     parent: Parent = None,
     holdout: Holdout = None,
@@ -105,6 +109,7 @@ def train(
     tables = read_options(columns, drop_incomplete, time_format)
     settings = {
         "language_model": language_model,
+        "train_anyway": train_anyway,
         "app": app,
         "holdout": holdout,
         "lora": lora,
@@ -330,6 +335,7 @@ def _summary(path: Path) -> dict[str, Any]:
 
 
 def demo(
+    tiny: Tiny = False,
     out: Annotated[
         Path,
         typer.Option(
@@ -357,17 +363,15 @@ def demo(
 ) -> None:
     """Run five nights of the full loop with simulated people, whose tastes are fitted to a log:
     devices, collect, retrain, release gate, release, devices again; and report whether it learns.
+    With --tiny a first look in seconds, without training.
 
     Example: sanderling demo --out demo/ --collector-down 20s --kill-device
     """
-    if (items is None) != (interactions is None):
-        given, missing = (
-            ("--interactions", "--items") if items is None else ("--items", "--interactions")
-        )
-        raise typer.BadParameter(
-            f"expected both --items and --interactions, found {given} alone; add {missing}"
-        )
+    if tiny:
+        show(as_json)
+        return
 
+    _check_both_tables(items, interactions)
     check_folder(out)
     tables = read_options(columns, drop_incomplete, time_format)
     if items is not None and interactions is not None:
@@ -388,3 +392,14 @@ def demo(
     )
     finished = Demo(out, settings, note).run(items, interactions, tables)
     finish(finished.summary, finished.text, as_json)
+
+
+def _check_both_tables(items: str | None, interactions: str | None) -> None:
+    """Raise `BadParameter` where one of the two tables is given without the other."""
+    if (items is None) != (interactions is None):
+        given, missing = (
+            ("--interactions", "--items") if items is None else ("--items", "--interactions")
+        )
+        raise typer.BadParameter(
+            f"expected both --items and --interactions, found {given} alone; add {missing}"
+        )

@@ -93,6 +93,14 @@ LanguageModelOption = Annotated[
         help="Hugging Face id or folder.", show_default="minilm, which comes with the trainer"
     ),
 ]
+TrainAnyway = Annotated[
+    bool | None,
+    typer.Option(
+        "--train-anyway",
+        help="Train even if the language model cannot read the texts.",
+        show_default=False,
+    ),
+]
 Holdout = Annotated[
     float | None,
     typer.Option(

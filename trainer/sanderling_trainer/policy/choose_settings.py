@@ -321,7 +321,7 @@ class _Search:
         """Fit on whole windows; return the configuration with the epochs that were best."""
         curves = [self._curve(self._part(window.past), config, window) for window in compared]
         means = np.mean([[values.mean() for values in curve] for curve in curves], axis=0)
-        best = _best_epoch(means)
+        best = best_epoch(means)
         if "stop_after" in self.free:
             config = replace(config, stop_after=best)
         else:
@@ -374,7 +374,7 @@ def _decayed_sum(
     return np.exp(-ages / np.float32(memory)) @ vectors[rows]
 
 
-def _best_epoch(means: Values) -> int:
+def best_epoch(means: Values) -> int:
     """Return the epoch with the highest mean nDCG.
 
     The start, epoch 0, is taken only where it is clearly better: it cannot rank by texts.

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sanderling_quantize.readability import Readability, measure
 from sanderling_quantize.threads import use_threads
 from sanderling_trainer.data.tables import Catalog, Interactions
 from sanderling_trainer.data.time_split import content_hash
@@ -37,6 +38,7 @@ from sanderling_trainer.policy.holdout_queries import queries_of
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.device import torch_device
 from sanderling_trainer.policy.model.language_model import LanguageModel
+from sanderling_trainer.policy.model.language_model_files import check_readable
 from sanderling_trainer.policy.train_options import TrainOptions
 from sanderling_trainer.policy.training import ray_cluster
 from sanderling_trainer.policy.training.lora import LoraSettings, fine_tune, pairs_of
@@ -78,7 +80,7 @@ def train(
     options: the fields of `TrainOptions`.
 
     Raises `TableError` where nothing in the training part is liked, `DeviceError` where cuda is
-    asked for and not there.
+    asked for and not there, `LanguageModelError` where the language model cannot read the texts.
     """
     return _Run(catalog, interactions, out, config, TrainOptions(**options)).run()
 
@@ -100,9 +102,11 @@ class _Run:
         check_liked(cut)
         torch_device(self.options.device)  # raises before anything is written
         use_threads(self.options.threads)
+        model = self._language_model()
+        readability = self._check_texts(model)
         self.out.mkdir(parents=True, exist_ok=True)
         self._workers = ray_cluster.join(self.options.cluster) if self.options.cluster else 0
-        vectors = self._vectors(cut)
+        vectors = self._vectors(self._encoder(model, cut))
         self._lap("encode")
 
         items = len(self.catalog)
@@ -110,7 +114,11 @@ class _Run:
         self._lap("choose")
 
         part = TrainingPart(cut.past, items, choice.repeats)
-        metrics: dict[str, Any] = {"log": self._summary(choice), "choice": choice.as_dict()}
+        metrics: dict[str, Any] = {
+            "log": self._summary(choice),
+            "texts": {name: asdict(found) for name, found in readability.items()},
+            "choice": choice.as_dict(),
+        }
         fit = None
         if self.options.holdout > 0:
             fit = self._fit(part, choice.config, vectors)
@@ -129,20 +137,35 @@ class _Run:
         self._lap("write")
         return Trained(metrics, choice, self.seconds)
 
-    def _vectors(self, cut: Cut) -> TextVectors:
-        """Write the language model into the checkpoint; return what it makes of the texts."""
-        encode = self._encoder(cut)
+    def _language_model(self) -> LanguageModel:
+        config = self.config
+        model = LanguageModel(config.language_model, config.max_tokens, self.options.device)
+        model.check_distillable(config.language_model)
+        return model
+
+    def _check_texts(self, model: LanguageModel) -> dict[str, Readability]:
+        """Measure how well the language model reads the texts.
+
+        Raises `LanguageModelError` where it cannot, unless `train_anyway`.
+        """
+        tokenizer = model.tokenizer.backend_tokenizer
+        texts = {"items": self.catalog.texts, "contexts": self.log.contexts}
+        readability = {name: measure(tokenizer, found) for name, found in texts.items()}
+        if not self.config.train_anyway:
+            check_readable(self.config.language_model, readability)
+        return readability
+
+    def _vectors(self, encode: Encode) -> TextVectors:
         return TextVectors(
             items=torch.from_numpy(encode(self.catalog.texts, "encode items")),
             contexts=torch.from_numpy(encode(self.log.contexts, "encode contexts")),
             device=torch_device(self.options.device),
         )
 
-    def _encoder(self, cut: Cut) -> Encode:
+    def _encoder(self, model: LanguageModel, cut: Cut) -> Encode:
+        """Write the language model into the checkpoint; return what encodes texts by it."""
         config = self.config
         folder = self.out / "encoder"
-        model = LanguageModel(config.language_model, config.max_tokens, self.options.device)
-        model.check_distillable(config.language_model)
         if self.options.lora:
             settings = LoraSettings(seed=config.seed)
             # Without the events that inner windows and the report measure by.

@@ -32,6 +32,10 @@ class Config:
     max_tokens: int = 64
     """Longer texts are truncated to so many tokens."""
 
+    train_anyway: bool = False
+    """Train, and let bundles pass, even where the language model cannot read the catalog's texts or
+    the contexts (docs/LANGUAGES.md)."""
+
     dim: Count = 64
     """d, the dimension of item and user vectors; it sets the default of `state` and `hidden`."""
 

@@ -8,11 +8,13 @@ import hashlib
 import importlib.util
 import json
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 from sanderling.errors import SanderlingError
 from sanderling_quantize.encoders.architecture import check_architecture
+from sanderling_quantize.readability import Readability
 
 MINILM = "minilm"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -87,6 +89,20 @@ def check_kind(config: object, source: str) -> None:
         check_architecture(config, source)
     except ValueError as error:
         raise LanguageModelError(str(error)) from error
+
+
+def check_readable(source: str, found: Mapping[str, Readability]) -> None:
+    """Raise `LanguageModelError` unless texts can be read by a language model.
+
+    found: what was measured of the texts of items and of contexts.
+    """
+    for name, readability in found.items():
+        if not readability.is_readable():
+            raise LanguageModelError(
+                f"{source}: expected a language model that can read the texts of {name}, found that"
+                f" {readability.sentence()}; name the folder of a multilingual model with"
+                " --language-model (docs/LANGUAGES.md), or go on with --train-anyway"
+            )
 
 
 def _expected(source: str) -> str:

@@ -1,0 +1,1 @@
+"""Makes the bundle of `sanderling demo --tiny`: `make tiny`."""
