@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sanderling.options import EngineOptions
     from sanderling.reasons import Reasons
     from sanderling.runtime.child_process import run_child
-    from sanderling.slate import Explanation, Receipt, Slate, SlateItem
+    from sanderling.slate import Explanation, FoundItem, FoundItems, Receipt, Slate, SlateItem
 
 
 __all__ = [
@@ -32,6 +32,8 @@ __all__ = [
     "EngineOptions",
     "EventError",
     "Explanation",
+    "FoundItem",
+    "FoundItems",
     "Reasons",
     "Receipt",
     "SanderlingError",
@@ -48,6 +50,8 @@ _LAZY = {
     "Engine": "sanderling.engine",
     "EngineOptions": "sanderling.options",
     "Explanation": "sanderling.slate",
+    "FoundItem": "sanderling.slate",
+    "FoundItems": "sanderling.slate",
     "Reasons": "sanderling.reasons",
     "Receipt": "sanderling.slate",
     "Slate": "sanderling.slate",

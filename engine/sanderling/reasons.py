@@ -164,6 +164,9 @@ class Reasons:
     newcomer: bool
     """Whether the quota for newcomers chose it."""
 
+    pinned: bool
+    """Whether the app pinned it to the slot."""
+
     propensity: float
     """The probability with which this slot drew this item, given the slots above it."""
 

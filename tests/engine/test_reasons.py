@@ -240,18 +240,22 @@ def test_how_a_slot_was_drawn_is_told(tmp_path, scheme):
     exclude=st.lists(st.sampled_from([*ITEMS, "gone"]), max_size=20),
     cap=st.none() | st.integers(1, 3),
     removed=st.lists(st.sampled_from(ITEMS), max_size=5),
+    pin=st.dictionaries(st.integers(0, 4), st.sampled_from(ITEMS), max_size=2),
 )
-def test_rules_and_what_they_kept_out(bundle, exclude, cap, removed):
+def test_rules_and_what_they_kept_out(bundle, exclude, cap, removed, pin):
     """Reasons name the rules, and count the better items that they kept out as counting one by one
     does."""
     at_most = {} if cap is None else {"price": cap}
     with Engine.open(bundle) as engine:
         engine.remove_items(removed)
-        slate = engine.recommend("anna", 5, exclude=exclude, at_most=at_most, greedy=True)
+        pin = {slot: item for item, slot in {item: slot for slot, item in pin.items()}.items()}
+        slate = engine.recommend("anna", 5, exclude=exclude, at_most=at_most, pin=pin, greedy=True)
         for shown in slate:
             why = shown.why()
             assert why.rules.get("exclude", 0) == len(exclude)
             assert why.rules.get("at_most", {}) == at_most
+            assert why.rules.get("pin") == (shown.id if shown.pinned else None)
+            assert ("pinned" in why.sentence) == shown.pinned
             assert why.passed_over == naive_passed_over(engine, slate, shown, removed)
 
 

@@ -39,6 +39,7 @@ PLAIN = Reasons(
     epsilon=0.1,
     explored=False,
     newcomer=False,
+    pinned=False,
     propensity=0.905,
     marginal=0.905,
     greedy=GreedyChoice("a", "Aliens", 3.0),
@@ -96,6 +97,7 @@ OTHER = GreedyChoice("z", "Zodiac", 4.0)
             "“Aliens” is shown as a newcomer, with a probability of 1 %, where “Zodiac” would stand"
             " otherwise.",
         ),
+        ({"pinned": True, "propensity": 1.0}, "“Aliens” is pinned to this slot by the app."),
         (
             {"title": "x" * 80, "history_effect": 0.0},
             f"“{'x' * 59}…” is shown because of its popularity (above 93 % of the catalog).",

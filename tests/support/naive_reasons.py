@@ -38,9 +38,12 @@ def naive_percentile(scorer: Scorer, row: int) -> float:
 def naive_passed_over(
     engine: Engine, slate: Slate, shown: SlateItem, removed: Sequence[str]
 ) -> int:
-    """Return how many items above one in a slate of everything are not above it in its own
-    slate, which is greedy."""
+    """Return how many items that are above one in a slate of everything are not shown above it in
+    its own slate, which is greedy, nor pinned there."""
+    if shown.pinned:
+        return 0
     everything = [item.id for item in engine.recommend(slate.user, MANY, greedy=True)]
     above = everything[: everything.index(shown.id)]
     assert not set(above) & set(removed)
-    return len(above) - shown.slot
+    on_slate = {item.id for item in slate if item.pinned or item.slot < shown.slot}
+    return len(set(above) - on_slate)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sanderling.ranking.decision import DecisionRecord
+from sanderling.ranking.decision import DecisionRecord, greedy_slate
 from sanderling.ranking.reasons_history import States, UserHistory, counterfactuals
 from sanderling.ranking.reasons_sentence import sentence_of
 from sanderling.ranking.reasons_text import SharedTraits, context_words, item_words
@@ -106,6 +106,7 @@ def explain_item(inputs: DecisionInputs, item: str) -> Reasons:
         epsilon=record.epsilon,
         explored=shown.explored,
         newcomer=shown.newcomer,
+        pinned=shown.pinned,
         propensity=shown.propensity,
         marginal=shown.marginal,
         greedy=_greedy(record, shown.slot),
@@ -167,10 +168,12 @@ def _popularity(scorer: Scorer, row: int) -> PopularityReason:
     return PopularityReason(bias, above_mean, float(np.mean(biases < np.float32(bias))))
 
 
-def _greedy(record: DecisionRecord, slot: int) -> GreedyChoice:
-    row = int(record.ranking.rows[slot])
-    item = record.scorer.item(row)
-    return GreedyChoice(item.id, item.title or item.id, float(record.ranking.scores[slot]))
+def _greedy(record: DecisionRecord, slot: int) -> GreedyChoice | None:
+    slate = greedy_slate(record)
+    if slot >= len(slate):
+        return None
+    item = slate[slot]
+    return GreedyChoice(item.id, item.title or item.id, item.score)
 
 
 def _rules(record: DecisionRecord, shown: SlateItem) -> dict[str, Any]:
@@ -182,6 +185,8 @@ def _rules(record: DecisionRecord, shown: SlateItem) -> dict[str, Any]:
         rules["exclude"] = len(record.request.exclude)
     if record.request.at_most:
         rules["at_most"] = dict(record.request.at_most)
+    if shown.pinned:
+        return rules | {"pin": shown.id}
     if plan.epsilon == 0.0 and released.epsilon > 0.0:
         rules["greedy"] = True
     if shown.slot < plan.guarded:
@@ -192,9 +197,9 @@ def _rules(record: DecisionRecord, shown: SlateItem) -> dict[str, Any]:
 
 
 def _passed_over(record: DecisionRecord, shown: SlateItem, row: int) -> int:
-    """Return how many items of a better score rules kept out of the pool; 0 for newcomers, who are
-    outside the pool."""
-    if shown.newcomer:
+    """Return how many items of a better score rules kept off the slate's pool; 0 for newcomers and
+    pinned items, which are outside the pool."""
+    if shown.newcomer or shown.pinned:
         return 0
     scorer = record.scorer
     hidden = scorer.overlay.mask
@@ -209,5 +214,6 @@ def _passed_over(record: DecisionRecord, shown: SlateItem, row: int) -> int:
         if hidden is not None:
             own = rows < bundled
             is_better[own] &= ~hidden.hidden[rows[own]]
+        is_better &= ~np.isin(rows, record.candidates.pins.rows)  # these are shown
         better += int(np.count_nonzero(is_better))
     return better - shown.rank

@@ -31,6 +31,8 @@ def sentence_of(reasons: Reasons) -> str:
     causes = _listed(_causes(reasons))
     title = _quoted(reasons.title)
     chance = f"with a probability of {100 * reasons.propensity:.2g} %"
+    if reasons.pinned:
+        return f"{title} is pinned to this slot by the app."
     if reasons.newcomer:
         start = f"{title} is shown as a newcomer, {chance}"
     elif reasons.explored:
