@@ -24,6 +24,7 @@ from sanderling.arguments import (
 )
 from sanderling.bundle.reader import Bundle
 from sanderling.engine_catalog import CatalogCalls
+from sanderling.engine_reasons import ReasonCalls
 from sanderling.engine_rewards import RewardCalls
 from sanderling.engine_search import SearchCalls
 from sanderling.errors import StorageError, UpdateError
@@ -40,7 +41,7 @@ from sanderling.slate import Explanation, Slate, SlateItem
 from sanderling.upload.uploader import IDLE_S
 
 
-class Engine(CatalogCalls, RewardCalls, SearchCalls):
+class Engine(CatalogCalls, ReasonCalls, RewardCalls, SearchCalls):
     """A recommender in the app's own process. Thread-safe. Made by `Engine.open`.
 
     Signal handlers: set a flag there and call the engine from your own code, never from a handler.
@@ -164,6 +165,7 @@ class Engine(CatalogCalls, RewardCalls, SearchCalls):
         greedy = greedy or not self.exploring
         slate = self._recommender.recommend(self._profiles, scorer, request, greedy, now_ms)
         self._active_bundle.confirm(scorer.bundle)
+        self._let_explain(slate)
         return slate
 
     def observe(self, user: str, item: str, kind: str = "view") -> None:

@@ -267,20 +267,22 @@ def _drawn_ranks(plan: Exploration, candidates: Candidates, k: int, decision: st
     return pins.interleave(drawn, pinned, len(scores) + count) if pinned else drawn
 
 
+def greedy_slate(record: DecisionRecord) -> Slate:
+    """Return the slate that a decision would have made without exploration."""
+    plan = schemes.greedy(record.plan)
+    slate = record.slate
+    greedy = decide(
+        record.scorer, record.vector, plan, record.request, slate.decision, slate.pseudonym
+    )
+    return greedy.slate
+
+
 def explain(record: DecisionRecord) -> Explanation:
     """Repeat a decision, and compare it with the logged one."""
     scorer = record.scorer
     slate = record.slate
     repeated = decide(
         scorer, record.vector, record.plan, record.request, slate.decision, slate.pseudonym
-    )
-    greedy = decide(
-        scorer,
-        record.vector,
-        schemes.greedy(record.plan),
-        record.request,
-        slate.decision,
-        slate.pseudonym,
     )
     return Explanation(
         decision=repeated.slate.decision,
@@ -289,7 +291,7 @@ def explain(record: DecisionRecord) -> Explanation:
         epsilon=repeated.epsilon,
         pool=len(repeated.ranking.rows),
         eligible=repeated.ranking.eligible,
-        greedy=tuple(item.id for item in greedy.slate),
+        greedy=tuple(item.id for item in greedy_slate(record)),
         slate=repeated.slate.items,
         is_identical=repeated.slate.items == slate.items,
     )
