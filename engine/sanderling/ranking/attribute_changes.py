@@ -45,27 +45,34 @@ def checked(changes: object) -> Changes:
             "changes: expected a mapping such as {'sku-1': {'stock': 0}}, found"
             f" {type(changes).__name__} {shown(changes)}"
         )
-    for item, attributes in changes.items():
-        if not isinstance(item, str) or not 1 <= len(item) <= MAX_ID:
-            raise ValueError(
-                f"changes: expected ids of 1 to {MAX_ID} characters, found {shown(item)}"
-            )
-        if not isinstance(attributes, Mapping) or not all(
-            isinstance(name, str) for name in attributes
-        ):
-            raise TypeError(
-                f"changes: {item:.80}: expected attributes by name, found {shown(attributes)}"
-            )
-        if not FIXED.isdisjoint(attributes):
-            fixed = sorted(FIXED.intersection(attributes))
-            raise ValueError(
-                f"changes: {item:.80}: expected attributes, found {', '.join(fixed)}: use"
-                " `upsert_items` to change what an item is"
-            )
+    # All at once, since apps change thousands of items in one call.
+    is_plain = set(map(type, changes)) <= {str} and set(map(type, changes.values())) <= {dict}
+    names: set[object] = set().union(*changes.values()) if is_plain else set(FIXED)
+    lengths = set(map(len, changes)) if is_plain else {0}
+    is_fine = set(map(type, names)) <= {str} and FIXED.isdisjoint(names)
+    if not is_fine or min(lengths, default=1) < 1 or max(lengths, default=1) > MAX_ID:
+        for item, attributes in changes.items():
+            _check_item(item, attributes)
     try:
         return msgspec.json.decode(msgspec.json.encode(changes), type=Changes)
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise ValueError(f"changes: expected values that JSON can hold, found {error}") from None
+
+
+def _check_item(item: object, attributes: object) -> None:
+    """Raise `TypeError` or `ValueError` for an id or attributes that cannot be changed."""
+    if not isinstance(item, str) or not 1 <= len(item) <= MAX_ID:
+        raise ValueError(f"changes: expected ids of 1 to {MAX_ID} characters, found {shown(item)}")
+    if not isinstance(attributes, Mapping) or not all(isinstance(name, str) for name in attributes):
+        raise TypeError(
+            f"changes: {item:.80}: expected attributes by name, found {shown(attributes)}"
+        )
+    fixed = sorted(FIXED.intersection(attributes))
+    if fixed:
+        raise ValueError(
+            f"changes: {item:.80}: expected attributes, found {', '.join(fixed)}: use"
+            " `upsert_items` to change what an item is"
+        )
 
 
 def in_force(batches: Iterable[Batch], bundle: Bundle, added_ms: Mapping[str, int]) -> Changes:

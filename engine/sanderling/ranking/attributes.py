@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,9 @@ EXPECTED = {
 }
 TYPE_NAMES: dict[type, str] = {str: "texts", int: "numbers", float: "numbers", bool: "booleans"}
 
+PLAIN_TYPES: dict[str, set[type]] = {NUMBER: {int, float}, BOOLEAN: {bool}}
+"""By type of attribute, types of which each value is a number to numpy, as None is NaN."""
+
 # Texts such as "20240501" are more often part numbers than dates, so that hyphens are needed.
 ISO_TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?")
 
@@ -39,7 +43,7 @@ class ScalarColumn:
 
     def __init__(self, kind: str, values: Iterable[Any]) -> None:
         self.kind = kind
-        self._numbers = np.array([_as_number(value, kind) for value in values], np.float64)
+        self._numbers = _as_numbers(list(values), kind)
 
     @classmethod
     def empty(cls, kind: str, rows: int) -> ScalarColumn:
@@ -52,8 +56,12 @@ class ScalarColumn:
         """Return the column with other values in some rows."""
         column = ScalarColumn(self.kind, [])
         column._numbers = self._numbers.copy()
-        column._numbers[rows] = [_as_number(value, self.kind) for value in values]
+        column._numbers[rows] = _as_numbers(values, self.kind)
         return column
+
+    def fits_types(self, types: set[type]) -> bool:
+        """Return whether all values of these types fit the column; False where values decide."""
+        return types <= PLAIN_TYPES.get(self.kind, set()) | {NoneType}
 
     def fault(self, value: Any) -> str | None:
         """Return what is expected in place of a value that does not fit the column."""
@@ -135,6 +143,11 @@ class CategoryColumn:
             entries.code_of,
             is_present,
         )
+
+    def fits_types(self, types: set[type]) -> bool:
+        """Return whether all values of these types fit the column; False where values decide."""
+        plain = types - {NoneType}
+        return plain <= TYPE_NAMES.keys() and {TYPE_NAMES[each] for each in plain} <= self._types
 
     def fault(self, value: Any) -> str | None:
         """Return what is expected in place of a value that does not fit the column."""
@@ -250,6 +263,16 @@ def _elements(value: Any) -> list[Any]:
 def _key(value: Any) -> tuple[Any, type]:
     """Return what tells values apart: `True` is not 1, though Python holds them equal."""
     return value, type(value) if isinstance(value, str | bool) else float
+
+
+def _as_numbers(values: Sequence[Any], kind: str) -> NDArray[np.float64]:
+    """Return values as the numbers that a scalar column holds, NaN for those of another type."""
+    if set(map(type, values)) <= PLAIN_TYPES.get(kind, set()) | {NoneType}:
+        try:
+            return np.array(values, np.float64)
+        except OverflowError:  # an int beyond what a float64 holds
+            pass
+    return np.array([_as_number(value, kind) for value in values], np.float64)
 
 
 def _as_number(value: Any, kind: str) -> float:

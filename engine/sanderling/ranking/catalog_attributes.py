@@ -106,6 +106,8 @@ class CatalogAttributes:
             if self._kind(name) is None:
                 continue
             column = self._get(name).typed
+            if column.fits_types({type(each.get(name)) for each in changes.values()}):
+                continue
             for item, attributes in changes.items():
                 value = attributes.get(name)
                 expected = None if value is None else column.fault(value)

@@ -259,6 +259,11 @@ class Scorer:
         return rows
 
     # Six parameters: the caller, what it wants, and what it may not get.
+    def _rows_of_many(self, items: list[str]) -> list[int]:
+        """Return the rows of ids as `rows_of` does, faster where few of them are cached."""
+        rows = self.bundle.find_all(items)
+        return [self._added_rows.get(item, row) for item, row in zip(items, rows, strict=True)]
+
     def search(
         self,
         user: Vector,
@@ -348,7 +353,7 @@ class Scorer:
         n = self.bundle.manifest.sizes.items
         changed = dict(self.overlay.changed)
         records = {record["id"]: record for record in self.overlay.records}
-        rows = self.rows_of(tuple(changes)).tolist()
+        rows = self._rows_of_many(list(changes))
         for row, (item, attributes) in zip(rows, changes.items(), strict=True):
             if row >= n:
                 records[item] = {**records[item], **attributes}
