@@ -31,7 +31,7 @@ Floats = NDArray[np.float64]
 MAX_QUERY = 512  # characters
 MAX_QUERY_WORDS = 16  # distinct ones
 
-MEANING_WEIGHT = 0.05  # w_m
+MEANING_WEIGHT = 0.03  # w_m
 TASTE_WEIGHT = 0.02  # w_u
 
 NOT_SEARCHED = {"id", "title", "added_ms"}

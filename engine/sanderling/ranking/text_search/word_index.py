@@ -23,12 +23,12 @@ Floats = NDArray[np.float64]
 
 MAX_ITEM_WORDS = 256  # of the title, and as many of the attributes
 
-K1 = 1.2  # how soon repetitions of a word stop to count
-B = 0.75  # how much longer items count less
+K1 = 0.9  # how soon repetitions of a word stop to count
+B = 0.4  # how much longer items count less
 ATTRIBUTE_WEIGHT = 0.5  # of a word in an attribute, where one in the title weighs 1
 
-PREFIX_WEIGHT = 0.7  # of a word that only begins as the last word of the query
-EDIT_WEIGHT = 0.6  # of a word one edit away
+PREFIX_WEIGHT = 0.8  # of a word that only begins as the last word of the query
+EDIT_WEIGHT = 0.8  # of a word one edit away
 MIN_EDITED = 4  # characters of a word that may have a typing error
 
 
