@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-
 from sanderling.arguments import check_k, check_text
 from sanderling.engine_parts import EngineParts
 from sanderling.ranking.scorer import Scorer, Vector
 from sanderling.ranking.search_types import SearchResult
 from sanderling.ranking.text_search.search import MAX_QUERY, words_in
 from sanderling.slate import FoundItem, FoundItems, SlateItem
-
-log = logging.getLogger("sanderling")
+from sanderling.users.recommendation import user_vector
 
 
 class SearchCalls(EngineParts):
@@ -37,7 +34,7 @@ class SearchCalls(EngineParts):
         if not words_in(query):
             return FoundItems(scorer.bundle.manifest.release, ())
         taste = self._taste(scorer, user, now_ms)
-        meaning = self._meaning(scorer, query[:MAX_QUERY])
+        meaning = self._recommender.encode(scorer, query[:MAX_QUERY])
         masks = scorer.overlay.mask, None
         return _found(
             scorer, self._item_search.text(scorer).search(query, k, taste, meaning, masks)
@@ -65,19 +62,7 @@ class SearchCalls(EngineParts):
         """Return the user vector [d], without a user that of a new one."""
         if user is None:
             return scorer.user_model.user_vector(scorer.user_model.initial_state())
-        snapshot = self._profiles.snapshot(user, now_ms, scorer)
-        vector = scorer.user_model.user_vector(snapshot.state.vector)
-        if snapshot.residual is not None:
-            vector = vector + snapshot.residual.astype("float32")
-        return vector
-
-    def _meaning(self, scorer: Scorer, query: str) -> Vector | None:
-        """Return the vector [d] of a query among those of items; None where nothing encodes it."""
-        try:
-            return scorer.project(query)
-        except Exception as error:  # whatever it is, words alone are better than no result
-            log.warning("searching by words alone: %s", error)
-            return None
+        return user_vector(scorer, self._profiles.snapshot(user, now_ms, scorer), None)
 
 
 def _found(scorer: Scorer, result: SearchResult) -> FoundItems:

@@ -98,7 +98,7 @@ class TextSearch:
     def search(
         self, query: str, k: int, user: Vector, meaning: Vector | None, masks: Masks
     ) -> SearchResult:
-        """Return the k best rows for a query, the vector [d] of a user and that of the query.
+        """Return the k best rows for a query, the vector [d] of a user and that of the query [t].
 
         Without the latter only items with a word of the query are found. `masks` hide rows of the
         bundle and of the added items.
@@ -107,6 +107,8 @@ class TextSearch:
         if not words:
             return SearchResult(np.empty(0, np.int64), np.empty(0), 0)
         found, found_added = word_scores(words, [self.bundle.words, self._words])
+        if meaning is not None:
+            meaning = self.scorer.bundle.policy["item.project"] @ meaning
         blend = _blend(self.bundle.statistics, user, meaning)
         mask, added_mask = masks
         best = blend.best(self.bundle.vectors, k, found, mask)
