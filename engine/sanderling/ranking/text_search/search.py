@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.kernels.layout import MAX_VALUE
+from sanderling.ranking.eligibility import Masks
 from sanderling.ranking.rebiased_index import RebiasedIndex
 from sanderling.ranking.score_statistics import ScoreStatistics
-from sanderling.ranking.scorer import Masks, Scorer
+from sanderling.ranking.scorer import Scorer
 from sanderling.ranking.search_types import RowMask, SearchResult, merged
 from sanderling.ranking.text_search.word_index import ItemText, WordIndex, WordScores, word_scores
 from sanderling.ranking.text_search.words import words_of
