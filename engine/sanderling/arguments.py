@@ -176,6 +176,31 @@ def rewards_by_slot(
     return sorted(rewards, key=lambda reward: reward[0].slot)
 
 
+def check_pins(pin: Mapping[int, SlateItem | str], k: int) -> Mapping[int, str]:
+    """Return pinned ids by ascending slot; raise `TypeError` or `ValueError` unless each is an id
+    or an item of a slate, at one slot below k."""
+    if not isinstance(pin, Mapping):
+        raise TypeError(f"pin: expected a mapping from slots to items, found {type(pin).__name__}")
+    slot_of: dict[str, int] = {}
+    for slot, item in pin.items():
+        if isinstance(slot, bool) or not isinstance(slot, Integral):
+            raise TypeError(f"pin: expected whole numbers as slots, found {slot!r:.80}")
+        if not 0 <= slot < k:
+            raise ValueError(f"pin: expected slots 0 to {k - 1}, as k is {k}, found {shown(slot)}")
+        if not isinstance(item, SlateItem | str):
+            raise TypeError(
+                f"pin: slot {slot}: expected an id or an item of a slate, found"
+                f" {type(item).__name__}"
+            )
+        id = item.id if isinstance(item, SlateItem) else item
+        if id in slot_of:
+            raise ValueError(
+                f"pin: expected an item once, found {id!r:.100} in slots {slot_of[id]} and {slot}"
+            )
+        slot_of[id] = int(slot)
+    return dict(sorted((slot, id) for id, slot in slot_of.items()))
+
+
 def check_caps(at_most: Mapping[str, int]) -> dict[str, int]:
     """Return caps by attribute; raise `TypeError` or `ValueError` unless they are whole numbers of
     at least 1."""
