@@ -13,6 +13,7 @@ from typing import Any, Unpack
 
 from sanderling.arguments import (
     check_caps,
+    check_diversity,
     check_flags,
     check_pins,
     check_request,
@@ -91,6 +92,7 @@ class Engine(CatalogCalls, RewardCalls, SearchCalls):
         *,
         at_most: Mapping[str, int] = NO_CAPS,
         pin: Mapping[int, SlateItem | str] = NO_PINS,
+        diversity: float = 0.0,
         greedy: bool = False,
     ) -> Slate:
         """Return a slate of at most k items for a user, known or not.
@@ -101,21 +103,24 @@ class Engine(CatalogCalls, RewardCalls, SearchCalls):
         value of a list counting: `{"author": 2}`. Caps apply to the whole pool from which
         exploration draws; the first use of an attribute reads the whole catalog (see `warm_up`).
         `pin` fixes items to slots, from 0: `{0: "sku-1"}`; the others are drawn as a slate of their
-        own. A pin gives way where its item is excluded, was removed, or breaks a cap.
-        `greedy` turns exploration off for this slate.
+        own. A pin gives way where its item is excluded, was removed, or breaks a cap. `diversity`,
+        0 to 1, is how much it counts that an item is unlike those before it. `greedy` turns
+        exploration off for this slate. All rules: docs/RULES.md.
 
         The slate is shorter than k where fewer items are eligible, or where ids of more than 66
         bytes leave no room for 1000 of them in one event.
 
         Raises `TypeError` for an argument of a wrong type, `ValueError` unless 1 <= k <= 1000, caps
-        are at least 1, and pins are distinct items of the catalog in slots below k; never for the
-        contents of `user` and `context`.
+        are at least 1, `diversity` is in [0, 1], and pins are distinct items of the catalog in
+        slots below k; never for the contents of `user` and `context`.
         """
         check_flags(greedy=greedy)
         k = check_request(user, k, context)
         caps = check_caps(at_most)
         pins = NO_PINS if pin is NO_PINS else check_pins(pin, k)
-        request = RecommendRequest(user, k, context, ids_of(exclude, "exclude"), caps, pins)
+        unlike = check_diversity(diversity) if diversity != 0.0 else 0.0
+        excluded = ids_of(exclude, "exclude")
+        request = RecommendRequest(user, k, context, excluded, caps, pins, unlike)
         now_ms = self._begin_call()
         scorer = self._active_bundle.scorer
         if pins:
