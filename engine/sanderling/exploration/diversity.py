@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,35 +45,42 @@ class Relevance:
     pinned: Floats
     """[p, d], likewise."""
 
-    @cached_property
-    def _norms(self) -> Floats:
-        return np.sqrt(np.square(self.vectors).sum(axis=1))
 
-    def values(self, likeness: Floats | None) -> Floats:
-        """Return the values [M] by each item's largest cosine with those before it, None if there
-        are none."""
-        relevance = (1.0 - self.diversity) * self.scores
-        if likeness is None:
-            return relevance
-        span = float(self.scores[0] - self.scores[-1]) or 1.0
-        return relevance - self.diversity * span * likeness
+class _Values:
+    """The values of the items left, while a slate is drawn from the top."""
 
-    def likeness_to_pinned(self) -> Floats | None:
-        """Return the largest cosine of each item with a pinned one, [M], None without pins."""
-        likeness = None
-        for vector in self.pinned:
-            likeness = self._with(likeness, vector)
-        return likeness
+    def __init__(self, relevance: Relevance) -> None:
+        scores = relevance.scores
+        span = float(scores[0] - scores[-1]) if len(scores) else 0.0
+        self._vectors = relevance.vectors
+        self._norms = _norms(relevance.vectors)
+        self._worth = (1.0 - relevance.diversity) * scores
+        self._cost = relevance.diversity * (span or 1.0)
+        self._likeness: Floats | None = None
+        pinned = relevance.pinned
+        for vector, norm in zip(pinned, _norms(pinned).tolist(), strict=True):
+            self._add(vector, norm)
 
-    def likeness_with(self, likeness: Floats | None, rank: int) -> Floats:
-        """Return the largest cosines when an item of the pool joins those before."""
-        return self._with(likeness, self.vectors[rank])
+    def now(self) -> Floats:
+        """Return the values [M], -inf for what was taken."""
+        return self._worth if self._likeness is None else self._worth - self._cost * self._likeness
 
-    def _with(self, likeness: Floats | None, vector: Floats) -> Floats:
+    def take(self, rank: int) -> None:
+        """Take an item: the others are compared with it from now on."""
+        self._worth[rank] = -np.inf
+        self._add(self._vectors[rank], float(self._norms[rank]))
+
+    def _add(self, vector: Floats, norm: float) -> None:
         # Sums of products of whole numbers are exact in doubles, in any order.
-        norms = self._norms * np.sqrt(np.square(vector).sum())
-        cosines = (self.vectors @ vector) / np.where(norms > 0.0, norms, 1.0)
-        return cosines if likeness is None else np.maximum(likeness, cosines)
+        cosines = (self._vectors @ vector) / (self._norms * norm)
+        before = self._likeness
+        self._likeness = cosines if before is None else np.maximum(before, cosines)
+
+
+def _norms(vectors: Floats) -> Floats:
+    """Return the norms of vectors [e, d], 1 for zeros, which are like nothing."""
+    norms = np.sqrt(np.square(vectors).sum(axis=1))
+    return np.where(norms > 0.0, norms, 1.0)
 
 
 def draw(
@@ -120,65 +126,63 @@ def _never_explores(plan: Exploration) -> bool:
 
 def _greedy_order(relevance: Relevance, slots: int) -> list[int]:
     """Return all ranks of the pool: the greedy slate, then the others by score."""
-    likeness = relevance.likeness_to_pinned()
-    is_left = np.ones(len(relevance.scores), np.bool_)
+    values = _Values(relevance)
     slate = []
     for _ in range(slots):
-        rank = int(np.where(is_left, relevance.values(likeness), -np.inf).argmax())
-        slate.append(rank)
-        is_left[rank] = False
-        likeness = relevance.likeness_with(likeness, rank)
-    return [*slate, *np.flatnonzero(is_left).tolist()]
+        slate.append(int(values.now().argmax()))
+        values.take(slate[-1])
+    shown = set(slate)
+    return [*slate, *(rank for rank in range(len(relevance.scores)) if rank not in shown)]
 
 
 def _draw_behind(
     above: Sequence[int], plan: Exploration, slots: int, relevance: Relevance, uniforms: Uniforms
 ) -> Draw:
     """Draw `slots` by scheme `sequential` or `softmax` behind the ranks `above`."""
-    likeness = relevance.likeness_to_pinned()
+    values = _Values(relevance)
     for rank in above:
-        likeness = relevance.likeness_with(likeness, rank)
-    left = np.delete(np.arange(len(relevance.scores)), above)
+        values.take(rank)
+    left = [rank for rank in range(len(relevance.scores)) if rank not in above]
     drawn = Draw([], [], [], [None] * slots)
     for slot in range(slots):
-        values = relevance.values(likeness)[left]
-        best = int(values.argmax())
-        place, explored, conditional = _PICKS[plan.scheme](plan, values, best, uniforms[slot])
-        rank = int(left[place])
+        rank, explored, conditional = _PICKS[plan.scheme](plan, values.now(), left, uniforms[slot])
         drawn.ranks.append(rank)
         drawn.explored.append(explored)
         drawn.conditional.append(conditional)
-        left = np.delete(left, place)
-        likeness = relevance.likeness_with(likeness, rank)
+        left.remove(rank)
+        values.take(rank)
     return drawn
 
 
 Pick = tuple[int, bool, float]
-"""The place of what a slot shows among the items left, whether it explored, and its probability."""
+"""The rank that a slot shows, whether it explored, and its probability."""
 
 
 def _pick_sequential(
-    plan: Exploration, values: Floats, best: int, uniforms: tuple[float, float]
+    plan: Exploration, values: Floats, left: Sequence[int], uniforms: tuple[float, float]
 ) -> Pick:
     trial, pick = uniforms
+    best = int(values.argmax())
     explores = trial < plan.epsilon
-    place = int(pick * len(values)) if explores else best
-    each = plan.epsilon / len(values)
-    return place, explores, each + (1.0 - plan.epsilon) if place == best else each
+    rank = left[int(pick * len(left))] if explores else best
+    each = plan.epsilon / len(left)
+    return rank, explores, each + (1.0 - plan.epsilon) if rank == best else each
 
 
 def _pick_softmax(
-    plan: Exploration, values: Floats, best: int, uniforms: tuple[float, float]
+    plan: Exploration, values: Floats, left: Sequence[int], uniforms: tuple[float, float]
 ) -> Pick:
-    logits = np.maximum((values - values[best]) / plan.temperature, -MAX_DISTANCE)
+    best = int(values.argmax())
+    of_left = values[left]
+    logits = np.maximum((of_left - values[best]) / plan.temperature, -MAX_DISTANCE)
     weights = np.exp(logits)
     below = np.cumsum(weights)
     # The product may round up to the sum.
-    place = min(int(np.searchsorted(below, uniforms[0] * below[-1], side="right")), len(below) - 1)
-    return place, place != best, float(weights[place] / below[-1])
+    place = min(int(np.searchsorted(below, uniforms[0] * below[-1], side="right")), len(left) - 1)
+    return left[place], left[place] != best, float(weights[place] / below[-1])
 
 
-_PICKS: dict[str, Callable[[Exploration, Floats, int, tuple[float, float]], Pick]] = {
+_PICKS: dict[str, Callable[[Exploration, Floats, Sequence[int], tuple[float, float]], Pick]] = {
     "sequential": _pick_sequential,
     "softmax": _pick_softmax,
 }
