@@ -17,6 +17,7 @@ from sanderling.exploration.draw import Draw
 from sanderling.exploration.philox import uniforms
 from sanderling.ranking.newcomers import NO_NEWCOMERS, Newcomers
 from sanderling.ranking.pins import NO_PINS, NOTHING_PINNED, Pins, pins_in_force
+from sanderling.ranking.rules import Rule
 from sanderling.ranking.scorer import Scorer, Vector
 from sanderling.ranking.search_types import Rows, SearchResult
 from sanderling.slate import Explanation, Slate, SlateItem
@@ -38,8 +39,22 @@ class RecommendRequest(NamedTuple):
     pin: Mapping[int, str] = NO_PINS
     """The ids that the app fixed to slots."""
 
+    where: Rule | None = None
+    """The rule that items must meet to be shown."""
+
+    among: tuple[str, ...] | None = None
+    """The ids of the only items that may be shown; None for all."""
+
+    earlier: tuple[str, ...] = ()
+    """The ids of the items on the pages before, which are not shown again."""
+
     diversity: float = 0.0
     """How much unlikeness to the items before counts, in [0, 1] (`exploration.diversity`)."""
+
+    @property
+    def is_confined(self) -> bool:
+        """Whether a rule or a list of items confines what may be shown."""
+        return self.where is not None or self.among is not None
 
 
 class Candidates(NamedTuple):
@@ -114,7 +129,17 @@ def decide(
     """
     candidates = _candidates(scorer, vector, plan, request)
     items = _draw(scorer, vector, plan, request, candidates, decision)
-    slate = Slate(decision, request.user, pseudonym, scorer.bundle.manifest.release, items)
+    eligible = candidates.ranking.eligible + len(candidates.pins.slots)
+    slate = Slate(
+        decision,
+        request.user,
+        pseudonym,
+        scorer.bundle.manifest.release,
+        items,
+        eligible,
+        "" if len(items) == request.k else _shortage(request, candidates, eligible, len(items)),
+        request.earlier,
+    )
     return DecisionRecord(scorer, vector, plan, request, candidates, slate, residual)
 
 
@@ -127,12 +152,12 @@ def pool_vectors(record: DecisionRecord) -> NDArray[np.float64]:
 def is_pool_shaped(record: DecisionRecord) -> bool:
     """Return whether the pool is another than that of the bundle's best items for the user.
 
-    It is under caps, with items that the device added or removed, and where an excluded item would
-    have been in it. Nobody can rebuild such a pool from the user's events.
+    It is under caps and rules, with items that the device added or removed, and where an excluded
+    item would have been in it. Nobody can rebuild such a pool from the user's events.
     """
     scorer = record.scorer
     request = record.request
-    if request.at_most or scorer.overlay.records:
+    if request.at_most or request.is_confined or scorer.overlay.records:
         return True
     excluded = record.candidates.excluded
     excluded = excluded[excluded >= 0]
@@ -147,23 +172,44 @@ def is_pool_shaped(record: DecisionRecord) -> bool:
 def _candidates(
     scorer: Scorer, vector: Vector, plan: Exploration, request: RecommendRequest
 ) -> Candidates:
-    excluded = scorer.rows_of(request.exclude)
+    excluded = scorer.rows_of(request.exclude + request.earlier)
+    eligible = scorer.all_items
+    if request.is_confined:
+        eligible = scorer.eligible(request.where, request.among)
     pinned = NOTHING_PINNED
     if request.pin:
-        pinned = pins_in_force(scorer, request.pin, excluded, request.at_most)
+        pinned = pins_in_force(scorer, request.pin, excluded, request.at_most, eligible)
         excluded = np.concatenate([excluded, pinned.rows])
     size = _pool_size(plan, request, pinned)
-    ranking = scorer.rank(vector, size, excluded, request.at_most, pinned.rows)
-    if not schemes.has_quota(plan, len(scorer.newcomers)):
+    ranking = scorer.rank(vector, size, excluded, request.at_most, eligible, pinned.rows)
+    if not schemes.has_quota(plan, len(eligible.newcomers)):
         return Candidates(ranking, NO_NEWCOMERS, excluded, pinned)
     taken = np.concatenate([ranking.rows, pinned.rows]) if request.pin else ranking.rows
-    outside = scorer.newcomers_outside(vector, size, excluded, request.at_most, taken)
+    outside = scorer.newcomers_outside(vector, size, excluded, request.at_most, taken, eligible)
     return Candidates(ranking, outside, excluded, pinned)
 
 
 def _pool_size(plan: Exploration, request: RecommendRequest, pinned: Pins) -> int:
     """Return of how many items the pool is, unless fewer are eligible."""
     return max(plan.pool, request.k - len(pinned.slots))
+
+
+def _shortage(request: RecommendRequest, candidates: Candidates, eligible: int, shown: int) -> str:
+    """Return why a slate is shorter than its request."""
+    by = {
+        "where": request.where,
+        "among": request.among is not None,
+        "after": request.earlier,
+        "exclude": request.exclude,
+    }
+    rules = " and ".join(f"`{name}`" for name, given in by.items() if given)
+    found = f"{shown} of {request.k} items: {eligible} are eligible"
+    found += f" by {rules}" if rules else ""
+    if shown == eligible:
+        return found
+    if shown == len(candidates.ranking.rows) + len(candidates.pins.slots):
+        return f"{found}, of which `at_most` leaves {shown}"
+    return f"{found}, but their ids are too long for one event"
 
 
 # Six parameters: what one slate depends on.
@@ -236,20 +282,22 @@ def _drawn_ranks(
     return pins.interleave(drawn, pinned, len(scores) + count) if pinned else drawn
 
 
+def greedy_slate(record: DecisionRecord) -> Slate:
+    """Return the slate that a decision would have made without exploration."""
+    plan = schemes.greedy(record.plan)
+    slate = record.slate
+    greedy = decide(
+        record.scorer, record.vector, plan, record.request, slate.decision, slate.pseudonym
+    )
+    return greedy.slate
+
+
 def explain(record: DecisionRecord) -> Explanation:
     """Repeat a decision, and compare it with the logged one."""
     scorer = record.scorer
     slate = record.slate
     repeated = decide(
         scorer, record.vector, record.plan, record.request, slate.decision, slate.pseudonym
-    )
-    greedy = decide(
-        scorer,
-        record.vector,
-        schemes.greedy(record.plan),
-        record.request,
-        slate.decision,
-        slate.pseudonym,
     )
     return Explanation(
         decision=repeated.slate.decision,
@@ -258,7 +306,7 @@ def explain(record: DecisionRecord) -> Explanation:
         epsilon=repeated.epsilon,
         pool=len(repeated.ranking.rows),
         eligible=repeated.ranking.eligible,
-        greedy=tuple(item.id for item in greedy.slate),
+        greedy=tuple(item.id for item in greedy_slate(record)),
         slate=repeated.slate.items,
         is_identical=repeated.slate.items == slate.items,
     )

@@ -149,8 +149,9 @@ class EventFactory:
 
     def _pool_items(self, record: DecisionRecord) -> list[str] | UnsetType:
         """Return the ids of a pool that nobody could rebuild, best first, if they have room."""
-        # The app may exclude what was truly rewarded, which randomized response hides.
-        if record.request.exclude and not self.is_exact:
+        # The app may exclude or list what was truly rewarded, which randomized response hides.
+        is_listed = record.request.exclude or record.request.among is not None
+        if is_listed and not self.is_exact:
             return UNSET
         if not is_pool_shaped(record):
             return UNSET
