@@ -38,7 +38,8 @@ DIM, K, POOL, SEEN, USERS = 64, 10, 50, 200, 64
 LIMIT = 19  # prices are 10 to 99
 WHERE = {"price": {"lt": LIMIT}}
 CHANGED = 1000
-ROUNDS = 30
+CHANGE = "set_attributes of 1,000"
+ROUNDS = 10
 
 
 def run(arguments: list[str]) -> dict[str, Any]:
@@ -91,9 +92,8 @@ def _measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
             "search": lambda user: index.top(queries[user], K, seen[user], mask),
             "numpy": lambda user: _numpy(vectors, index.bias, queries[user], seen[user], is_cheap),
         }
-        peer = (
-            None if options.no_qdrant else _qdrant(folder, vectors, queries, prices, seen, options)
-        )
+        problem = {"vectors": vectors, "queries": queries, "prices": prices, "excluded": seen}
+        peer = None if options.no_qdrant else _qdrant(folder, problem, options.core)
         spent = _times(calls, peer, lambda turn: engine.set_attributes(batches[turn]))
     return _summary(spent)
 
@@ -104,21 +104,24 @@ def _times(
     change: Callable[[int], None],
 ) -> dict[str, list[float]]:
     """Return the times of all calls, which take turns of one call for each user."""
-    spent: dict[str, list[float]] = {name: [] for name in calls}
-    spent |= {"set_attributes of 1,000": [], **({"Qdrant Edge": []} if peer else {})}
+    spent: dict[str, list[float]] = {}
     for turn in range(ROUNDS + 1):
-        of_turn = {
-            name: [_timed(call, user) for user in range(USERS)] for name, call in calls.items()
-        }
-        of_turn["set_attributes of 1,000"] = [_timed(change, turn)]
+        of_turn = {name: _round(call) for name, call in calls.items()}
+        cpu = time.process_time()
+        of_turn[CHANGE] = [_timed(change, turn)]
+        of_turn[f"{CHANGE}, CPU"] = [(time.process_time() - cpu) * 1e6]
         if peer:
             print("go", file=peer.stdin, flush=True)
             of_turn["Qdrant Edge"] = _answer(peer)
         for name, times in of_turn.items():
-            spent[name] += times if turn else []  # the first turn warms caches up
+            spent.setdefault(name, []).extend(times if turn else [])  # the first warms caches up
     if peer:
         peer.communicate()
     return spent
+
+
+def _round(call: Callable[[int], Any]) -> list[float]:
+    return [_timed(call, user) for user in range(USERS)]
 
 
 def _timed(call: Callable[[int], Any], argument: int) -> float:
@@ -135,21 +138,18 @@ def _numpy(vectors: Any, bias: Any, query: Any, excluded: Any, is_eligible: Any)
     return best[np.argsort(-scores[best])]
 
 
-# Six parameters: the problem.
-def _qdrant(
-    folder: Path, vectors: Any, queries: Any, prices: Any, seen: Any, options: argparse.Namespace
-) -> subprocess.Popen[str]:
+def _qdrant(folder: Path, problem: dict[str, Any], core: int) -> subprocess.Popen[str]:
     """Start the peer, and check that its first answers are the exact ones."""
     interpreter = interpreter_of(".bench-rules-peers", ["qdrant-edge-py"])
-    problem = folder / "problem.npz"
-    np.savez(problem, vectors=vectors, queries=queries, prices=prices, excluded=seen)
+    np.savez(folder / "problem.npz", **problem)
     peer = subprocess.Popen(
-        [str(interpreter), str(PEER), str(problem), str(K), str(LIMIT), str(options.core)],
+        [str(interpreter), str(PEER), str(folder / "problem.npz"), str(K), str(LIMIT), str(core)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         bufsize=1,
     )
+    vectors, queries, prices, seen = problem.values()
     no_bias = np.zeros(len(vectors), np.float32)
     for i, rows in enumerate(_answer(peer)):
         expected = _numpy(vectors, no_bias, queries[i], seen[i], prices < LIMIT)
@@ -178,12 +178,9 @@ def _summary(spent: dict[str, list[float]]) -> dict[str, Any]:
         if above in result:
             result[name] = result[above]["p50"] / result[below]["p50"]
     for name, value in result.items():
-        text = (
-            f"{value['p50']:.0f} / {value['p99']:.0f}"
-            if isinstance(value, dict)
-            else f"{value:.2f}"
-        )
-        print(f"{name:<26} {text}", file=sys.stderr)
+        is_ratio = isinstance(value, float)
+        text = f"{value:.2f}" if is_ratio else f"{value['p50']:.0f} / {value['p99']:.0f}"
+        print(f"{name:<28} {text}", file=sys.stderr)
     return result
 
 

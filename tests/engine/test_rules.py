@@ -89,6 +89,7 @@ def catalog(of_bundle, added=()):
     bundle = SimpleNamespace(
         values=lambda name: (record.get(name) for record in of_bundle),
         record=lambda row: of_bundle[row],
+        columns=None,
         manifest=SimpleNamespace(sizes=SimpleNamespace(items=len(of_bundle))),
     )
     return CatalogAttributes(BundleColumns(bundle), len(of_bundle), added)
@@ -104,10 +105,10 @@ def test_columns_match_what_a_loop_over_records_matches(of_bundle, added, where)
     assert of_device.tolist() == [naive_match(where, record, TIMES) for record in added]
 
 
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory):
+@pytest.fixture(scope="module", params=[False, True], ids=["catalog", "columns"])
+def shop(tmp_path_factory, request):
     """A bundle of 300 items with attributes, of which every seventh is a newcomer."""
-    return write_shop(tmp_path_factory.mktemp("shop") / "bundle")
+    return write_shop(tmp_path_factory.mktemp("shop") / "bundle", with_columns=request.param)
 
 
 ADDED = [

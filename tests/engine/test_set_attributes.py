@@ -25,10 +25,10 @@ from tests.support.shops import DAYS, GENRES, ITEMS, TIMES, attributes_of, write
 CREATED_S = 1_700_000_000
 
 
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory):
+@pytest.fixture(scope="module", params=[False, True], ids=["catalog", "columns"])
+def shop(tmp_path_factory, request):
     """A bundle of 300 items with attributes of every type."""
-    return write_shop(tmp_path_factory.mktemp("shop") / "bundle")
+    return write_shop(tmp_path_factory.mktemp("shop") / "bundle", with_columns=request.param)
 
 
 def opened(shop, state):
