@@ -91,6 +91,11 @@ def check_value(value: object) -> float:
     return _number("value", value, -1.0, 1.0)
 
 
+def check_diversity(value: object) -> float:
+    """Return it as a float; raise `TypeError` for no number, `ValueError` outside [0, 1]."""
+    return _number("diversity", value, 0.0, 1.0)
+
+
 def check_timeout(timeout_s: object, default_s: float | None = None) -> float:
     """Return how many seconds to wait, `default_s`, if there is one, for None; raise `TypeError`
     for no number, `ValueError` unless it is 0 to 3600."""
@@ -142,6 +147,20 @@ def ids_of(items: Iterable[SlateItem | FoundItem | str], name: str) -> tuple[str
     return tuple(str(item) if isinstance(item, str) else item.id for item in given)
 
 
+def pages_before(user: str, after: object) -> tuple[str, ...]:
+    """Return the ids on a slate and on those that it came after, which a next page leaves out.
+
+    Raises `TypeError` for what is no slate, `ValueError` for the slate of another user.
+    """
+    if not isinstance(after, Slate):
+        raise TypeError(f"after: expected what `recommend` returned, found {type(after).__name__}")
+    if after.user != user:
+        raise ValueError(
+            f"after: expected a slate of the user {shown(user)}, found one of {shown(after.user)}"
+        )
+    return after.earlier + tuple(item.id for item in after)
+
+
 def items_on_slate(slate: Slate, items: Iterable[SlateItem | str]) -> list[SlateItem]:
     """Return items of a slate, some given by id; raise `ValueError` for one that is not on it."""
     check_several(items=items)
@@ -174,6 +193,31 @@ def rewards_by_slot(
     items = items_on_slate(slate, list(values))
     rewards = zip(items, map(check_value, values.values()), strict=True)
     return sorted(rewards, key=lambda reward: reward[0].slot)
+
+
+def check_pins(pin: Mapping[int, SlateItem | str], k: int) -> Mapping[int, str]:
+    """Return pinned ids by ascending slot; raise `TypeError` or `ValueError` unless each is an id
+    or an item of a slate, at one slot below k."""
+    if not isinstance(pin, Mapping):
+        raise TypeError(f"pin: expected a mapping from slots to items, found {type(pin).__name__}")
+    slot_of: dict[str, int] = {}
+    for slot, item in pin.items():
+        if isinstance(slot, bool) or not isinstance(slot, Integral):
+            raise TypeError(f"pin: expected whole numbers as slots, found {slot!r:.80}")
+        if not 0 <= slot < k:
+            raise ValueError(f"pin: expected slots 0 to {k - 1}, as k is {k}, found {shown(slot)}")
+        if not isinstance(item, SlateItem | str):
+            raise TypeError(
+                f"pin: slot {slot}: expected an id or an item of a slate, found"
+                f" {type(item).__name__}"
+            )
+        id = item.id if isinstance(item, SlateItem) else item
+        if id in slot_of:
+            raise ValueError(
+                f"pin: expected an item once, found {id!r:.100} in slots {slot_of[id]} and {slot}"
+            )
+        slot_of[id] = int(slot)
+    return dict(sorted((slot, id) for id, slot in slot_of.items()))
 
 
 def check_caps(at_most: Mapping[str, int]) -> dict[str, int]:

@@ -239,10 +239,12 @@ def _decision_columns(joined: list[_JoinedDecision], row_of: dict[str, int]) -> 
         guarded=np.array([each.decision.guarded or 0 for each in joined], np.int64),
         flip_probability=np.array(flips),
         capped=np.array([bool(each.decision.caps) for each in joined], np.bool_),
+        diverse=np.array([bool(each.decision.diversity) for each in joined], np.bool_),
         pass_probability=column("pass_probability", np.float64),
         newcomers=np.array([each.decision.newcomers or 0 for each in joined], np.int64),
         newcomer_rate=np.array([each.decision.newcomer_rate or 0.0 for each in joined]),
         newcomer=np.zeros((m, k), np.bool_),
+        pinned=np.zeros((m, k), np.bool_),
         slots=slots,
         scheme=np.array([_scheme(each.decision) for each in joined], np.int64),
         seq=column("seq", np.int64),
@@ -265,6 +267,7 @@ def _fill_slots(
         decisions.conditional[row, slot] = shown.conditional
         decisions.ranks[row, slot] = shown.rank
         decisions.newcomer[row, slot] = bool(shown.newcomer)
+        decisions.pinned[row, slot] = bool(shown.pinned)
         if slot in joined.outcome_of:
             decisions.reward[row, slot] = debiased_reward(joined.outcome_of[slot])
             decisions.judged[row, slot] = True
