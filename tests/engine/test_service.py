@@ -70,9 +70,13 @@ def test_the_slates_are_those_of_the_engine(bundle, tmp_path):
         {"user": "anna", "k": 3, "exclude": ["item-1", "unknown"]},
         {"user": "böb", "context": "rainy evening", "greedy": True},
         {"user": "", "k": 50, "at_most": {"price": 1}},
+        {"user": "anna", "where": {"price": {"lt": 30}}, "among": ["item-1", "item-2"]},
+        {"user": "anna", "pin": {"1": "item-3"}, "diversity": 0.5},
     ]
     for request in requests:
         answer = service.post("recommend", **request)
+        if "pin" in request:
+            request["pin"] = {1: "item-3"}  # JSON has no numbers as keys
         expected = engines[0].recommend(**request).to_dict()
         assert (answer.status, answer.json) == (200, json.loads(json.dumps(expected)))
     service.stop()
@@ -164,6 +168,9 @@ WRONG: list[tuple[str, bytes, str]] = [
     ("recommend", b'{"user": "a", "k": 1.5}', "Expected `int`"),
     ("recommend", b'{"user": "a", "at_most": {"price": 0}}', "at_most: price: expected 1 to"),
     ("recommend", b'{"user": "a", "exclude": "item-1"}', "Expected `array`"),
+    ("recommend", b'{"user": "a", "where": {"prize": {"lt": 1}}}', "prize"),
+    ("recommend", b'{"user": "a", "pin": {"a": "item-1"}}', "Expected `int`"),
+    ("recommend", b'{"user": "a", "diversity": 2}', "diversity"),
     ("observe", b'{"user": "a", "item": ""}', "item: expected 1 to 512 characters"),
     ("reward", b'{"decision": "x", "item": "y", "value": NaN}', "JSON"),
     ("reward", b'{"decision": "x", "item": "y", "value": "1"}', "Expected `float`"),
@@ -185,6 +192,27 @@ def test_wrong_input_is_one_clear_400(service, name, body, expected):
     assert "\n" not in answer.error
     assert "Traceback" not in answer.error
     assert service.post("recommend", user="anna").status == 200
+
+
+def test_pages_and_reasons_refer_to_a_slate_by_its_decision(service):
+    """Pages repeat nothing until nothing is left, which the last one says; an item says why it is
+    there."""
+    shown: list[str] = []
+    after = None
+    while True:
+        page = service.post("recommend", user="anna", k=20, after=after).json
+        ids = [item["id"] for item in page["items"]]
+        if not ids:
+            break
+        why = service.post("why", decision=page["decision"], item=ids[-1]).json
+        assert (why["decision"], why["slot"]) == (page["decision"], len(ids) - 1)
+        shown += ids
+        after = page["decision"]
+    assert len(shown) == len(set(shown)) == 50
+    assert page["shortage"]
+    assert service.post("recommend", user="anna", after=page["decision"]).json["items"] == []
+    assert service.post("recommend", user="anna", after="x").status == 404
+    assert service.post("why", decision=after, item="x").status == 400
 
 
 def test_what_the_slate_does_not_have_cannot_be_rewarded(service):

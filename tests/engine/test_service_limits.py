@@ -120,11 +120,9 @@ def test_connections_are_bounded(start):
 
 
 def test_old_slates_are_forgotten(start):
-    """Only the last slates, and so many items, can be referred to; empty slates take no room."""
+    """Only the last slates, and so many items on slates, can be referred to."""
     service = start(slates=3, slate_items=12)
     decisions = [service.post("recommend", user="anna", k=5).json["decision"] for _ in range(4)]
-    everything = [f"item-{row}" for row in range(50)]
-    assert service.post("recommend", user="anna", exclude=everything).json["items"] == []
     statuses = [service.post("explain", decision=each).status for each in decisions]
     assert statuses == [200] * 4  # which the engine remembers by itself
 

@@ -15,6 +15,7 @@ import msgspec
 
 from sanderling.engine import Engine
 from sanderling.errors import BundleError, StorageError, UpdateError
+from sanderling.reasons import Reasons
 from sanderling.service.body import BodyReader, Receive
 from sanderling.service.endpoints import Endpoints
 from sanderling.service.limits import Limits, RefusalError
@@ -191,6 +192,6 @@ def _answer(result: Any) -> Answer:
     """Return the answer of a call that succeeded."""
     if isinstance(result, Receipt):
         return Answer(202 if result.pending else 200, _encode(StoredReceipt(*result)))
-    if isinstance(result, Slate | FoundItems):
+    if isinstance(result, Slate | FoundItems | Reasons):
         result = result.to_dict()
     return Answer(200, _encode(Done() if result is None else result))

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from sanderling.engine import Engine
+from sanderling.reasons import Reasons
 from sanderling.service import messages
 from sanderling.service.limits import Limits, RefusalError
 from sanderling.service.recent_slates import RecentSlates
@@ -22,7 +23,7 @@ from sanderling.slate import Explanation, FoundItems, Receipt, Slate
 
 T = TypeVar("T")
 
-CHEAP = {"user", "k", "exclude", "greedy"}
+CHEAP = {"user", "k", "exclude", "after", "pin", "diversity", "greedy"}
 """Arguments with which `recommend` waits for nothing: neither an encoder, nor the catalog."""
 
 
@@ -41,6 +42,8 @@ class Endpoints:
     async def recommend(self, sent: messages.Recommend) -> Slate:
         """Decide a slate, and keep it for the calls that refer to it."""
         arguments = sent.given()
+        if sent.after:
+            arguments["after"] = self._slates.get(sent.after)
         if CHEAP.issuperset(arguments):
             slate = self._engine.recommend(**arguments)
         else:
@@ -90,6 +93,14 @@ class Endpoints:
                 404, f"decision: expected one of the last, found {sent.decision!r:.80}"
             ) from None
 
+    async def why(self, sent: messages.Why) -> Reasons:
+        """Return why a slate shows an item."""
+        arguments = self._with_slate(sent)
+        try:
+            return await asyncio.to_thread(self._engine.why, **arguments)
+        except KeyError as error:
+            raise RefusalError(404, str(error.args[0])) from None
+
     async def upsert_items(self, sent: messages.UpsertItems) -> None:
         """Add or replace items."""
         await asyncio.to_thread(self._engine.upsert_items, sent.items)
@@ -136,7 +147,7 @@ class Endpoints:
         counters: dict[str, Any] = msgspec.to_builtins(self._engine.counters())
         return counters
 
-    def _with_slate(self, sent: messages.Seen | messages.Reward | messages.RewardAll) -> Any:
+    def _with_slate(self, sent: messages.Arguments) -> dict[str, Any]:
         arguments = sent.given()
         arguments["slate"] = self._slates.get(arguments.pop("decision"))
         return arguments

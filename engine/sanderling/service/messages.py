@@ -32,7 +32,12 @@ class Recommend(Arguments, frozen=True):
     k: int | UnsetType = UNSET
     context: str | UnsetType | None = UNSET
     exclude: list[str] | UnsetType = UNSET
+    where: dict[str, Any] | UnsetType | None = UNSET
+    among: list[str] | UnsetType | None = UNSET
+    after: str | UnsetType | None = UNSET
     at_most: dict[str, int] | UnsetType = UNSET
+    pin: dict[int, str] | UnsetType = UNSET
+    diversity: float | UnsetType = UNSET
     greedy: bool | UnsetType = UNSET
 
 
@@ -84,6 +89,7 @@ class Search(Arguments, frozen=True):
     query: str
     user: str | UnsetType | None = UNSET
     k: int | UnsetType = UNSET
+    where: dict[str, Any] | UnsetType | None = UNSET
 
 
 class Similar(Arguments, frozen=True):
@@ -91,12 +97,20 @@ class Similar(Arguments, frozen=True):
 
     item: str
     k: int | UnsetType = UNSET
+    where: dict[str, Any] | UnsetType | None = UNSET
 
 
 class Explain(Arguments, frozen=True):
     """Arguments of `Engine.explain`."""
 
     decision: str
+
+
+class Why(Arguments, frozen=True):
+    """Arguments of `Engine.why`."""
+
+    decision: str
+    item: str
 
 
 class UpsertItems(Arguments, frozen=True):

@@ -22,8 +22,6 @@ class RecentSlates:
     def put(self, slate: Slate) -> None:
         """Keep a slate without titles and attributes, and drop the oldest where there are too
         many."""
-        if not slate.items:
-            return  # not recorded, so that nothing can be told about it
         items = tuple(
             msgspec.structs.replace(item, title="", attributes=_NO_ATTRIBUTES)
             for item in slate.items

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
+from sanderling.reasons import Reasons
 from sanderling.service import messages
 from sanderling.slate import Explanation, FoundItems, Slate
 
@@ -39,7 +40,7 @@ class Route(NamedTuple):
 
 
 ROUTES = (
-    Route("recommend", messages.Recommend, Slate),
+    Route("recommend", messages.Recommend, Slate, (404,)),
     Route("reward", messages.Reward, messages.StoredReceipt, (202, 404)),
     Route("reward_all", messages.RewardAll, messages.StoredReceipt, (202, 404)),
     Route("receipt", messages.ReceiptId, messages.StoredReceipt, (202, 404)),
@@ -48,6 +49,7 @@ ROUTES = (
     Route("search", messages.Search, FoundItems),
     Route("similar", messages.Similar, FoundItems),
     Route("explain", messages.Explain, Explanation, (404,)),
+    Route("why", messages.Why, Reasons, (404,)),
     Route("upsert_items", messages.UpsertItems, messages.Done),
     Route("remove_items", messages.RemoveItems, messages.Done),
     Route("forget_user", messages.ForgetUser, messages.Done),

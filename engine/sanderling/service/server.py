@@ -32,7 +32,7 @@ CLOSE_S = 3.0
 BACKLOG = 128
 
 SWITCH_S = 0.0002
-"""After so long the outbox's thread lets a request run; Python's own 5 ms would be the request's."""
+"""After so long another thread lets a request run; Python's own 5 ms would be the request's."""
 
 
 def listen_on_path(path: Path, *, for_everybody: bool) -> socket.socket:
