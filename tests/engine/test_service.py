@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -342,3 +343,12 @@ def test_other_options_of_the_engine_are_set_by_name():
     }.items():
         with pytest.raises(typer.BadParameter, match=re.escape(expected)):
             _parse([wrong])
+
+
+def test_without_the_extra_the_command_says_what_to_install(bundle, monkeypatch):
+    """Where uvicorn is missing the error names the extra."""
+    for name in [name for name in sys.modules if name.startswith("sanderling.service")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(ModuleNotFoundError, match=re.escape("pip install 'sanderling[serve]'")):
+        serve(bundle, socket=Path("unused"))

@@ -20,42 +20,50 @@ MIN_TOKEN = 16
 SETTABLE = {"int": int, "bool": bool, "float | None": float | None, "str | None": str | None}
 
 
+State = Annotated[
+    Path | None,
+    typer.Option(help="The engine's state folder, for this process alone: one service each."),
+]
+SocketPath = Annotated[
+    Path | None,
+    typer.Option("--socket", help="Listen on this Unix socket; its file is made."),
+]
+Port = Annotated[
+    int | None,
+    typer.Option(min=0, max=65535, help="Listen on this port of 127.0.0.1; 0 is a free one."),
+]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        help=f"File with the token that apps send; or set {TOKEN}. A port needs one; a socket"
+        " without one is for this user alone."
+    ),
+]
+Collector = Annotated[
+    str | None, typer.Option(help=f"URL to upload events to; set {COLLECTOR_TOKEN} to its token.")
+]
+OtherOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Another option of `Engine.open`, as window_s=3600; may be repeated.",
+    ),
+]
+
+
 def serve(
     bundle: Annotated[Path, typer.Option(help="Folder of the bundle.")],
-    state: Annotated[
-        Path | None,
-        typer.Option(help="The engine's state folder, for this process alone: one service each."),
-    ] = None,
-    socket: Annotated[
-        Path | None, typer.Option(help="Listen on this Unix socket; its file is made.")
-    ] = None,
-    port: Annotated[
-        int | None,
-        typer.Option(min=0, max=65535, help="Listen on this port of 127.0.0.1; 0 is a free one."),
-    ] = None,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(
-            help=f"File with the token that apps send; or set {TOKEN}. A port needs one; a socket"
-            " without one is for this user alone."
-        ),
-    ] = None,
-    collector: Annotated[
-        str | None,
-        typer.Option(help=f"URL to upload events to; set {COLLECTOR_TOKEN} to its token."),
-    ] = None,
+    state: State = None,
+    socket: SocketPath = None,
+    port: Port = None,
+    token_file: TokenFile = None,
+    collector: Collector = None,
     releases: Annotated[str | None, typer.Option(help="URL of the signed releases.")] = None,
     root: Annotated[
-        Path | None, typer.Option(help="The root.json of the releases that the app ships with.")
+        Path | None, typer.Option(help="The root.json that the app ships with.")
     ] = None,
-    options: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="Another option of `Engine.open`, as window_s=3600; may be repeated.",
-        ),
-    ] = None,
+    options: OtherOptions = None,
     as_json: Json = False,
 ) -> None:
     """Serve the engine's whole API as JSON over HTTP to apps on this machine, until SIGTERM.
