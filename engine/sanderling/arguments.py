@@ -142,6 +142,20 @@ def ids_of(items: Iterable[SlateItem | FoundItem | str], name: str) -> tuple[str
     return tuple(str(item) if isinstance(item, str) else item.id for item in given)
 
 
+def pages_before(user: str, after: object) -> tuple[str, ...]:
+    """Return the ids on a slate and on those that it came after, which a next page leaves out.
+
+    Raises `TypeError` for what is no slate, `ValueError` for the slate of another user.
+    """
+    if not isinstance(after, Slate):
+        raise TypeError(f"after: expected what `recommend` returned, found {type(after).__name__}")
+    if after.user != user:
+        raise ValueError(
+            f"after: expected a slate of the user {shown(user)}, found one of {shown(after.user)}"
+        )
+    return after.earlier + tuple(item.id for item in after)
+
+
 def items_on_slate(slate: Slate, items: Iterable[SlateItem | str]) -> list[SlateItem]:
     """Return items of a slate, some given by id; raise `ValueError` for one that is not on it."""
     check_several(items=items)

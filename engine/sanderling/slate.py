@@ -108,6 +108,15 @@ class Slate(Sequence[SlateItem]):
     items: tuple[SlateItem, ...]
     """The items, by slot."""
 
+    eligible: int = 0
+    """How many items were eligible, newcomers included."""
+
+    shortage: str = ""
+    """Why there are fewer items than asked for; empty where there are not."""
+
+    earlier: tuple[str, ...] = ()
+    """The ids of the items on the slates that this one came after."""
+
     def to_dict(self) -> dict[str, Any]:
         """Return the slate as values that JSON can hold, `items` as a list of dicts."""
         return {
@@ -115,6 +124,8 @@ class Slate(Sequence[SlateItem]):
             "user": self.user,
             "pseudonym": self.pseudonym,
             "release": self.release,
+            "eligible": self.eligible,
+            "shortage": self.shortage,
             "items": msgspec.to_builtins(self.items),
         }
 

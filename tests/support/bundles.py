@@ -6,7 +6,7 @@ The same seed gives the same bytes.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,18 +49,20 @@ def write_bundle(
     state: int = 8,
     decay: tuple[float, float] = (0.5, 0.99),
     newcomers: Sequence[int] = (),
+    attributes: Callable[[int], dict[str, Any]] = lambda row: {},
     **fields: Any,
 ) -> Manifest:
     """Write a complete bundle into a new folder, and return its manifest.
 
-    Items are `item-0`, `item-1`, …; `newcomers` are rows of some; `decay` is the range of the
-    state's decay; `fields` go to the manifest.
+    Items are `item-0`, `item-1`, …, with more `attributes` by row; `newcomers` are rows of some;
+    `decay` is the range of the state's decay; `fields` go to the manifest.
     """
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     rows, scale = quantize_rows(rng.standard_normal((items, dim)).astype(np.float32))
     bias = (0.1 * rng.standard_normal(items)).astype(np.float32)
-    writer.write_items(folder, rows, scale, bias, (record(i) for i in range(items)), newcomers)
+    records = (record(i) | attributes(i) for i in range(items))
+    writer.write_items(folder, rows, scale, bias, records, newcomers)
     for name in ("encoder.onnx", "tokenizer.json"):
         shutil.copyfile(ENCODER / name, folder / name)
     settings: dict[str, Any] = {

@@ -155,7 +155,7 @@ class Decision(_UserEvent, frozen=True, tag="decision"):
     ) = msgspec.UNSET
     """The ids of the pool, best first, where the app shaped it (`decision.is_pool_shaped`) and they
     take at most `ROOM_FOR_POOL` bytes. Absent under randomized response if the app excluded
-    items."""
+    or listed items."""
 
     newcomers: Annotated[int, msgspec.Meta(ge=1, le=2**53)] | msgspec.UnsetType = msgspec.UNSET
     """From how many newcomers outside the pool slots could be drawn."""

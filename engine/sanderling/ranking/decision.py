@@ -16,6 +16,7 @@ from sanderling.exploration.draw import Draw
 from sanderling.exploration.philox import uniforms
 from sanderling.ranking.newcomers import NO_NEWCOMERS, Newcomers
 from sanderling.ranking.pins import NO_PINS, NOTHING_PINNED, Pins, pins_in_force
+from sanderling.ranking.rules import Rule
 from sanderling.ranking.scorer import Scorer, Vector
 from sanderling.ranking.search_types import Rows, SearchResult
 from sanderling.slate import Explanation, Slate, SlateItem
@@ -36,6 +37,20 @@ class RecommendRequest(NamedTuple):
 
     pin: Mapping[int, str] = NO_PINS
     """The ids that the app fixed to slots."""
+
+    where: Rule | None = None
+    """The rule that items must meet to be shown."""
+
+    among: tuple[str, ...] | None = None
+    """The ids of the only items that may be shown; None for all."""
+
+    earlier: tuple[str, ...] = ()
+    """The ids of the items on the pages before, which are not shown again."""
+
+    @property
+    def is_confined(self) -> bool:
+        """Whether a rule or a list of items confines what may be shown."""
+        return self.where is not None or self.among is not None
 
 
 class Candidates(NamedTuple):
@@ -110,7 +125,17 @@ def decide(
     """
     candidates = _candidates(scorer, vector, plan, request)
     items = _draw(scorer, vector, plan, candidates, request.k, decision)
-    slate = Slate(decision, request.user, pseudonym, scorer.bundle.manifest.release, items)
+    eligible = candidates.ranking.eligible + len(candidates.pins.slots)
+    slate = Slate(
+        decision,
+        request.user,
+        pseudonym,
+        scorer.bundle.manifest.release,
+        items,
+        eligible,
+        "" if len(items) == request.k else _shortage(request, candidates, eligible, len(items)),
+        request.earlier,
+    )
     return DecisionRecord(scorer, vector, plan, request, candidates, slate, residual)
 
 
@@ -123,12 +148,12 @@ def pool_vectors(record: DecisionRecord) -> NDArray[np.float64]:
 def is_pool_shaped(record: DecisionRecord) -> bool:
     """Return whether the pool is another than that of the bundle's best items for the user.
 
-    It is under caps, with items that the device added or removed, and where an excluded item would
-    have been in it. Nobody can rebuild such a pool from the user's events.
+    It is under caps and rules, with items that the device added or removed, and where an excluded
+    item would have been in it. Nobody can rebuild such a pool from the user's events.
     """
     scorer = record.scorer
     request = record.request
-    if request.at_most or scorer.overlay.records:
+    if request.at_most or request.is_confined or scorer.overlay.records:
         return True
     excluded = record.candidates.excluded
     excluded = excluded[excluded >= 0]
@@ -143,23 +168,44 @@ def is_pool_shaped(record: DecisionRecord) -> bool:
 def _candidates(
     scorer: Scorer, vector: Vector, plan: Exploration, request: RecommendRequest
 ) -> Candidates:
-    excluded = scorer.rows_of(request.exclude)
+    excluded = scorer.rows_of(request.exclude + request.earlier)
+    eligible = scorer.all_items
+    if request.is_confined:
+        eligible = scorer.eligible(request.where, request.among)
     pinned = NOTHING_PINNED
     if request.pin:
-        pinned = pins_in_force(scorer, request.pin, excluded, request.at_most)
+        pinned = pins_in_force(scorer, request.pin, excluded, request.at_most, eligible)
         excluded = np.concatenate([excluded, pinned.rows])
     size = _pool_size(plan, request, pinned)
-    ranking = scorer.rank(vector, size, excluded, request.at_most, pinned.rows)
-    if not schemes.has_quota(plan, len(scorer.newcomers)):
+    ranking = scorer.rank(vector, size, excluded, request.at_most, eligible, pinned.rows)
+    if not schemes.has_quota(plan, len(eligible.newcomers)):
         return Candidates(ranking, NO_NEWCOMERS, excluded, pinned)
     taken = np.concatenate([ranking.rows, pinned.rows]) if request.pin else ranking.rows
-    outside = scorer.newcomers_outside(vector, size, excluded, request.at_most, taken)
+    outside = scorer.newcomers_outside(vector, size, excluded, request.at_most, taken, eligible)
     return Candidates(ranking, outside, excluded, pinned)
 
 
 def _pool_size(plan: Exploration, request: RecommendRequest, pinned: Pins) -> int:
     """Return of how many items the pool is, unless fewer are eligible."""
     return max(plan.pool, request.k - len(pinned.slots))
+
+
+def _shortage(request: RecommendRequest, candidates: Candidates, eligible: int, shown: int) -> str:
+    """Return why a slate is shorter than its request."""
+    by = {
+        "where": request.where,
+        "among": request.among is not None,
+        "after": request.earlier,
+        "exclude": request.exclude,
+    }
+    rules = " and ".join(f"`{name}`" for name, given in by.items() if given)
+    found = f"{shown} of {request.k} items: {eligible} are eligible"
+    found += f" by {rules}" if rules else ""
+    if shown == eligible:
+        return found
+    if shown == len(candidates.ranking.rows) + len(candidates.pins.slots):
+        return f"{found}, of which `at_most` leaves {shown}"
+    return f"{found}, but their ids are too long for one event"
 
 
 # Six parameters: what one slate depends on.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -19,18 +19,22 @@ from sanderling.bundle.reader import Bundle
 from sanderling.errors import BundleError
 from sanderling.exploration import schemes
 from sanderling.ranking.caps import NO_ROWS, Cap, Groups, apply_caps
+from sanderling.ranking.catalog_attributes import BundleColumns, CatalogAttributes
+from sanderling.ranking.eligibility import Eligibility, Masks
 from sanderling.ranking.index import Int8Index
 from sanderling.ranking.newcomers import Newcomers, outside
 from sanderling.ranking.quantization import quantize_rows
+from sanderling.ranking.rules import Rule
 from sanderling.ranking.search_types import RowMask, Rows, Scores, SearchResult, merged
 from sanderling.ranking.text_encoder import TextEncoder
 from sanderling.ranking.user_model import UserModel
 
 Vector = NDArray[np.float32]
-Masks = tuple[RowMask | None, RowMask | None]
 
 CACHED_ROWS = 65536  # ids whose rows are kept
 CACHED_ITEMS = 4096  # rows whose catalog entries are kept
+CACHED_RULES = 256  # whose rows are kept, or as many as fit into
+CACHED_RULE_BYTES = 16_000_000  # where each takes 2 bytes and an eighth a row
 UNKNOWN = -1  # the row of an id that is in neither the bundle nor the overlay
 NOT_LOOKED_UP = -2
 NO_CAPS: Mapping[str, int] = {}
@@ -63,12 +67,13 @@ class CatalogItem(NamedTuple):
 
 @dataclass(frozen=True)
 class _BundleParts:
-    """What all scorers of one bundle share; `groups` are filled on demand."""
+    """What all scorers of one bundle share; `groups` and `columns` are filled on demand."""
 
     index: Int8Index
     encoder: TextEncoder
     user_model: UserModel
     groups: dict[str, Groups]
+    columns: BundleColumns
 
 
 class Scorer:
@@ -94,6 +99,9 @@ class Scorer:
 
     newcomers: Rows
     """The rows of newcomers that were not removed, ascending."""
+
+    all_items: Eligibility
+    """What may be shown without rules: all but replaced and removed items."""
 
     space: str
     """Names the space of user states and vectors: those of another space mean nothing here."""
@@ -122,8 +130,14 @@ class Scorer:
         }
         self._removed = {record["id"] for record in self.overlay.records if "text" not in record}
         self.newcomers = self._newcomer_rows()
-        self._is_newcomer = np.zeros(sizes.items + len(self.overlay.added) + 1, np.bool_)
-        self._is_newcomer[self.newcomers] = True
+        is_newcomer = np.zeros(sizes.items + len(self.overlay.added) + 1, np.bool_)
+        is_newcomer[self.newcomers] = True
+        masks = self.overlay.mask, None
+        self.all_items = Eligibility(sizes.items, masks, self.newcomers, is_newcomer)
+        self._attributes = CatalogAttributes(self._parts.columns, sizes.items, self.overlay.added)
+        self._confined = lru_cache(maxsize=_cached_rules(len(is_newcomer)))(
+            partial(_confined, self.all_items, self._attributes)
+        )
         self._row_cache: dict[Any, int] = {}
         self._read_item = lru_cache(maxsize=CACHED_ITEMS)(
             partial(_read_item, bundle, self.overlay.added)
@@ -182,23 +196,37 @@ class Scorer:
         scores[is_added] = self.overlay.index.scores(user, rows[is_added] - n)
         return scores
 
+    def eligible(self, rule: Rule | None, listed: tuple[str, ...] | None) -> Eligibility:
+        """Return what may be shown under a rule, and of listed ids alone, if they are given.
+
+        Raises as `CatalogAttributes.matches` does. The rows of a rule are kept.
+        """
+        eligible = self.all_items if rule is None else self._confined(rule)
+        return eligible if listed is None else eligible.among(self.rows_of(listed))
+
+    # Six parameters: what one ranking depends on.
     def rank(
         self,
         user: Vector,
         k: int,
         excluded: Rows = NO_ROWS,
         at_most: Mapping[str, int] = NO_CAPS,
+        eligible: Eligibility | None = None,
         taken: Rows = NO_ROWS,
     ) -> SearchResult:
-        """Return the k best rows for a user vector [d], without the excluded rows int64 [e].
+        """Return the k best eligible rows for a user vector [d], without the excluded rows
+        int64 [e].
 
         `at_most` limits, by attribute, how many items of one value may be among them and the rows
         `taken`, which have to be excluded ones.
         """
+        eligible = eligible or self.all_items
         if not at_most:
-            return self.search(user, k, excluded)
-        return apply_caps(partial(self.search, user), self.caps(at_most), k, excluded, taken)
+            return self.search(user, k, excluded, eligible.masks, eligible.rows)
+        search = partial(self.search, user, masks=eligible.masks, rows=eligible.rows)
+        return apply_caps(search, self.caps(at_most), k, excluded, taken)
 
+    # Seven parameters: those of `rank`, and its pool.
     def newcomers_outside(
         self,
         user: Vector,
@@ -206,15 +234,18 @@ class Scorer:
         excluded: Rows,
         at_most: Mapping[str, int],
         pool: Rows,
+        eligible: Eligibility | None = None,
     ) -> Newcomers:
-        """Return the newcomers that are neither in a pool of k items nor excluded.
+        """Return the eligible newcomers that are neither in a pool of k items nor excluded.
 
         Under caps only the k best for a user vector [d] of which no group, together with the
         pool, has more than its cap: then no slate drawn from both can exceed one.
         """
+        eligible = eligible or self.all_items
         if not at_most:
-            return outside(self.newcomers, self._is_newcomer, pool, excluded)
-        search = partial(self.search, user, masks=self._newcomer_masks)
+            return outside(eligible.newcomers, eligible.is_newcomer, pool, excluded)
+        rows = None if eligible.rows is None else eligible.newcomers
+        search = partial(self.search, user, masks=eligible.newcomer_masks, rows=rows)
         return Newcomers(apply_caps(search, self.caps(at_most), k, excluded, pool).rows)
 
     def _newcomer_rows(self) -> Rows:
@@ -228,13 +259,6 @@ class Scorer:
         visible = listed if mask is None else listed[~mask.hidden[listed]]
         return np.concatenate([visible, n + np.flatnonzero(is_newcomer)])
 
-    @cached_property
-    def _newcomer_masks(self) -> Masks:
-        """All rows but newcomers, of the bundle and of the added items."""
-        n = self.bundle.manifest.sizes.items
-        hidden = ~self._is_newcomer[:-1]
-        return RowMask(hidden[:n]), RowMask(hidden[n:])
-
     def rows_of(self, items: tuple[str, ...]) -> Rows:
         """Return the rows of ids, int64, `UNKNOWN` for those that have none."""
         # One pass in C over the cache: apps exclude hundreds of items in each call.
@@ -244,21 +268,35 @@ class Scorer:
             rows[i] = self._look_up(items[i])
         return rows
 
+    # Six parameters: the caller, what it wants, and what it may not get.
     def search(
-        self, user: Vector, k: int, excluded: Rows, masks: Masks | None = None
+        self,
+        user: Vector,
+        k: int,
+        excluded: Rows,
+        masks: Masks | None = None,
+        rows: Rows | None = None,
     ) -> SearchResult:
         """Return the k best rows for a user vector [d], without the excluded rows int64 [e].
 
         `masks` hide rows of the bundle and of the added items, by default replaced and removed
-        ones.
+        ones. Where `rows` int64 are given, only these are ranked, and no mask is looked at.
         """
-        mask, added_mask = masks or (self.overlay.mask, None)
+        if rows is not None:
+            return self._best_of(user, k, rows[~np.isin(rows, excluded)])
+        mask, added_mask = masks or self.all_items.masks
         best = self.index.top(user, k, excluded, mask)
         if not self.overlay.added:
             return best
         n = self.bundle.manifest.sizes.items
         added = self.overlay.index.top(user, k, excluded - n, added_mask)
         return merged(best, added, n, k)
+
+    def _best_of(self, user: Vector, k: int, rows: Rows) -> SearchResult:
+        """Return the k best of some rows, with the bits and the order of a search of all."""
+        scores = self.scores(user, rows)
+        order = np.lexsort((rows, -scores))[:k]
+        return SearchResult(rows[order], scores[order], len(rows))
 
     def caps(self, at_most: Mapping[str, int]) -> list[Cap]:
         """Return the caps of a request, which count items of the bundle and of the device."""
@@ -310,10 +348,20 @@ class Scorer:
         return Int8Index(rows, scale, bias)
 
     def warm_up(self, attributes: Iterable[str] = ()) -> None:
-        """Load what the first recommendation would wait for, with caps on these attributes."""
+        """Load what the first recommendation would wait for, with caps and rules on these
+        attributes."""
         for attribute in attributes:
             self.groups(attribute)
+            self._attributes.load(attribute)
         self.rank(self.user_model.user_vector(self.user_model.initial_state()), 1)
+
+
+def _confined(all_items: Eligibility, attributes: CatalogAttributes, rule: Rule) -> Eligibility:
+    return all_items.confined(attributes.matches(rule))
+
+
+def _cached_rules(rows: int) -> int:
+    return max(4, min(CACHED_RULES, CACHED_RULE_BYTES // (2 * rows + rows // 8)))
 
 
 def _read_item(bundle: Bundle, added: tuple[Mapping[str, Any], ...], row: int) -> CatalogItem:
@@ -331,7 +379,9 @@ def _make_parts(bundle: Bundle) -> _BundleParts:
     except ValueError as error:
         raise BundleError(f"items.safetensors: {error}") from error
     encoder = TextEncoder(bundle.folder, sizes.text, sizes.max_tokens)
-    return _BundleParts(index, encoder, UserModel(bundle.policy, bundle.manifest.kinds), {})
+    return _BundleParts(
+        index, encoder, UserModel(bundle.policy, bundle.manifest.kinds), {}, BundleColumns(bundle)
+    )
 
 
 def _empty_index(dimension: int) -> Int8Index:

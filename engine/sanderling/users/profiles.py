@@ -19,6 +19,7 @@ from sanderling.events import schema as wire
 from sanderling.events.boot_clock import BootClock
 from sanderling.outbox.identity import Identity
 from sanderling.outbox.outbox import Outbox
+from sanderling.outbox.records import QueuedEvent
 from sanderling.outbox.state_gaps import gap_key
 from sanderling.ranking import decision as decisions
 from sanderling.ranking.decision import DecisionRecord
@@ -365,7 +366,7 @@ class UserProfiles:
         with self._lock:
             self._states.confirm_forgotten(key)
 
-    def _put(self, events: Sequence[wire.Event], states: Mapping[str, bytes]) -> None:
+    def _put(self, events: Sequence[QueuedEvent], states: Mapping[str, bytes]) -> None:
         if self._outbox is not None:
             self._outbox.put(events, states, self.identity.install)
 

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sanderling.ranking.eligibility import Masks
 from sanderling.ranking.rebiased_index import RebiasedIndex
 from sanderling.ranking.score_statistics import ScoreStatistics
-from sanderling.ranking.scorer import Masks, Scorer
+from sanderling.ranking.scorer import Scorer
 from sanderling.ranking.search_types import RowMask, SearchResult, merged
 from sanderling.ranking.text_search.word_index import ItemText, WordIndex, word_scores
 from sanderling.ranking.text_search.words import words_of
