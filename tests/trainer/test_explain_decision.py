@@ -176,8 +176,11 @@ def test_the_command_prints_the_slate_with_reasons(logged, tmp_path):
     assert lines[0].startswith(f"decision {first} of release 1, 2025-06-15")
     assert "the replay equals the log bit for bit" in lines
     done = explain_decision(store, bundle, first)
+    place = next(i for i, line in enumerate(lines) if line.startswith("slot"))
     for slot in done.slots:
-        place = next(i for i, line in enumerate(lines) if slot.shown.title in line.split("  ")[-2:])
-        assert lines[place + 1].strip() == str(slot.reasons)
+        row, sentence = lines[place + 1 + 2 * slot.shown.slot :][:2]
+        assert row.startswith(f"{slot.shown.slot + 1:>4} {slot.shown.rank + 1:>5}")
+        assert slot.shown.title in row
+        assert sentence.strip() == str(slot.reasons)
     run = CliRunner().invoke(app, [*arguments, "--json"])
     assert json.loads(run.output) == json.loads(json.dumps(done.to_dict()))
