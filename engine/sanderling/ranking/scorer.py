@@ -180,6 +180,15 @@ class Scorer:
         added = self.overlay.index
         return added.rows[row - n] * added.scale[row - n]
 
+    def codes(self, rows: Rows) -> NDArray[np.float64]:
+        """Return the int8 rows [e, d] of rows int64 [e] as doubles: directions, without scales."""
+        n = self.bundle.manifest.sizes.items
+        is_added = rows >= n
+        codes = np.empty((len(rows), self.index.rows.shape[1]))
+        codes[~is_added] = self.index.rows[rows[~is_added]]
+        codes[is_added] = self.overlay.index.rows[rows[is_added] - n]
+        return codes
+
     def score(self, user: Vector, row: int) -> float:
         """Return the score of a row for a user vector [d], as `rank` does."""
         n = self.bundle.manifest.sizes.items
