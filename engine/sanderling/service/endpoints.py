@@ -105,6 +105,10 @@ class Endpoints:
         """Add or replace items."""
         await asyncio.to_thread(self._engine.upsert_items, sent.items)
 
+    async def set_attributes(self, sent: messages.SetAttributes) -> None:
+        """Change attributes of items."""
+        await asyncio.to_thread(self._engine.set_attributes, sent.changes)
+
     async def remove_items(self, sent: messages.RemoveItems) -> None:
         """Never show items again."""
         await asyncio.to_thread(self._engine.remove_items, sent.ids)

@@ -119,6 +119,12 @@ class UpsertItems(Arguments, frozen=True):
     items: list[dict[str, Any]]
 
 
+class SetAttributes(Arguments, frozen=True):
+    """Arguments of `Engine.set_attributes`."""
+
+    changes: dict[str, dict[str, Any]]
+
+
 class RemoveItems(Arguments, frozen=True):
     """Arguments of `Engine.remove_items`."""
 

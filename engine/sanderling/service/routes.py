@@ -51,6 +51,7 @@ ROUTES = (
     Route("explain", messages.Explain, Explanation, (404,)),
     Route("why", messages.Why, Reasons, (404,)),
     Route("upsert_items", messages.UpsertItems, messages.Done),
+    Route("set_attributes", messages.SetAttributes, messages.Done),
     Route("remove_items", messages.RemoveItems, messages.Done),
     Route("forget_user", messages.ForgetUser, messages.Done),
     Route("flush", messages.Timeout, messages.Flushed),
