@@ -165,6 +165,12 @@ class Decision(_UserEvent, frozen=True, tag="decision"):
     )
     """The probability with which each slot behind the guarded ones showed one of them."""
 
+    experiment: Name | msgspec.UnsetType = msgspec.UNSET
+    """The experiment that the release ran."""
+
+    arm: Name | msgspec.UnsetType = msgspec.UNSET
+    """The arm of the install; absent where it is in none."""
+
     adapted: bool | msgspec.UnsetType = msgspec.UNSET
     """Whether a residual learned on the device was added to the user's vector."""
 

@@ -6,12 +6,17 @@ import logging
 from dataclasses import dataclass, replace
 from threading import Lock
 
+import numpy as np
+
 from sanderling.bundle.manifest import Exploration
+from sanderling.exploration import schemes
+from sanderling.exploration.arms import plan_of
 from sanderling.ranking import decision as decisions
 from sanderling.ranking.decision import RecommendRequest
 from sanderling.ranking.scorer import Scorer, Vector
 from sanderling.runtime.clock import Entropy, uuid7
 from sanderling.slate import Slate
+from sanderling.users.personalization import Floats
 from sanderling.users.profiles import UserProfiles, UserSnapshot
 
 log = logging.getLogger("sanderling")
@@ -49,17 +54,19 @@ class Recommender:
     ) -> Slate:
         """Return the slate of a request; `greedy` switches exploration off."""
         user = profiles.snapshot(request.user, now_ms, scorer)
-        plan = _plan(scorer, user, greedy)
+        arm = user.arm
+        plan = plan_of(scorer.bundle.manifest, arm)
+        if greedy or _is_spent(plan, user):
+            plan = schemes.greedy(plan)
 
         context = self._encode_context(scorer, request.context)
-        vector = scorer.user_model.user_vector(user.state.vector, context)
-        if user.residual is not None:
-            vector = vector + user.residual.astype("float32")
-
+        vector, residual = _vector(scorer, user, context)
         decision = uuid7(now_ms, self._entropy)
         record = decisions.decide(
-            scorer, vector, plan, request, decision, user.state.pseudonym, user.residual
+            scorer, vector, plan, request, decision, user.state.pseudonym, residual
         )
+        if arm is not None:
+            record = record._replace(arm=arm, slate=replace(record.slate, arm=arm.name))
         if record.slate.items:
             profiles.record_decision(record, user.state, context, now_ms)
         return record.slate
@@ -85,9 +92,21 @@ class Recommender:
         return vector
 
 
-def _plan(scorer: Scorer, user: UserSnapshot, greedy: bool) -> Exploration:
-    """Return how to explore: as the bundle says, unless the caller or the user's daily budget
-    forbids it."""
-    plan = scorer.bundle.manifest.exploration
-    is_spent = plan.daily is not None and user.explored >= plan.daily
-    return scorer.greedy if greedy or is_spent else plan
+def _is_spent(plan: Exploration, user: UserSnapshot) -> bool:
+    """Return whether the user's daily budget forbids to explore."""
+    return plan.daily is not None and user.explored >= plan.daily
+
+
+def _vector(
+    scorer: Scorer, user: UserSnapshot, context: Vector | None
+) -> tuple[Vector, Floats | None]:
+    """Return the user vector float32 [d], and what of it was learned on this device.
+
+    Without personalization it is 0: scores are biases.
+    """
+    if user.arm is not None and not user.arm.personalized:
+        return np.zeros(scorer.bundle.manifest.sizes.dim, np.float32), None
+    vector = scorer.user_model.user_vector(user.state.vector, context)
+    if user.residual is not None:
+        vector = vector + user.residual.astype("float32")
+    return vector, user.residual
