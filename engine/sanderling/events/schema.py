@@ -171,6 +171,9 @@ class Decision(_UserEvent, frozen=True, tag="decision"):
     arm: Name | msgspec.UnsetType = msgspec.UNSET
     """The arm of the install; absent where it is in none."""
 
+    diversity: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] | msgspec.UnsetType = msgspec.UNSET
+    """How much unlikeness to the items before each slot counted beside the score."""
+
     adapted: bool | msgspec.UnsetType = msgspec.UNSET
     """Whether a residual learned on the device was added to the user's vector."""
 

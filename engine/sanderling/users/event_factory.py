@@ -116,6 +116,7 @@ class EventFactory:
             pool_items=self._pool_items(record),
             newcomers=len(record.candidates.newcomers) or UNSET,
             newcomer_rate=record.newcomer_rate or UNSET,
+            diversity=record.request.diversity or UNSET,
             adapted=adapted or UNSET,
             experiment=experiment.name if experiment else UNSET,
             arm=record.arm.name if record.arm else UNSET,

@@ -138,7 +138,7 @@ class UserProfiles:
                     explored = self._budget.spent(state.pseudonym, now_ms)
 
                 residual = None
-                if self._adapts:
+                if self._adapts and (arm is None or arm.personalized):
                     residual = self._residuals.get(
                         state.pseudonym, scorer.space, manifest.sizes.dim
                     ).delta
