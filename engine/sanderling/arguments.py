@@ -91,6 +91,11 @@ def check_value(value: object) -> float:
     return _number("value", value, -1.0, 1.0)
 
 
+def check_diversity(value: object) -> float:
+    """Return it as a float; raise `TypeError` for no number, `ValueError` outside [0, 1]."""
+    return _number("diversity", value, 0.0, 1.0)
+
+
 def check_timeout(timeout_s: object, default_s: float | None = None) -> float:
     """Return how many seconds to wait, `default_s`, if there is one, for None; raise `TypeError`
     for no number, `ValueError` unless it is 0 to 3600."""

@@ -13,6 +13,7 @@ from typing import Any, Unpack
 
 from sanderling.arguments import (
     check_caps,
+    check_diversity,
     check_flags,
     check_pins,
     check_request,
@@ -97,6 +98,7 @@ class Engine(CatalogCalls, ReasonCalls, RewardCalls, SearchCalls):
         after: Slate | None = None,
         at_most: Mapping[str, int] = NO_CAPS,
         pin: Mapping[int, SlateItem | str] = NO_PINS,
+        diversity: float = 0.0,
         greedy: bool = False,
     ) -> Slate:
         """Return a slate of at most k items for a user, known or not.
@@ -114,16 +116,16 @@ class Engine(CatalogCalls, ReasonCalls, RewardCalls, SearchCalls):
         counting: `{"author": 2}`. Rules and caps apply to all from which exploration draws; the
         first use of an attribute reads the whole catalog (see `warm_up`). `pin` fixes items to
         slots, from 0: `{0: "sku-1"}`; the others are drawn as a slate of their own. A pin gives way
-        where its item breaks another rule or was removed.
-        `greedy` turns exploration off for this slate.
+        where its item breaks another rule or was removed. `diversity`, 0 to 1, is how much it
+        counts that an item is unlike those before it. `greedy` turns exploration off.
 
         The slate is shorter than k where fewer items are eligible, or where ids of more than 66
         bytes leave no room for 1000 of them in one event; its `shortage` says which.
 
         Raises `TypeError` for an argument of a wrong type, `ValueError` unless 1 <= k <= 1000, caps
-        are at least 1, pins are distinct items of the catalog in slots below k, and a rule is one,
-        of attributes that an item has; never for the
-        contents of `user` and `context`.
+        are at least 1, `diversity` is in [0, 1], pins are distinct items of the catalog in slots
+        below k, and a rule is one, of attributes that an item has; never for the contents of `user`
+        and `context`.
         """
         check_flags(greedy=greedy)
         k = check_request(user, k, context)
@@ -138,6 +140,7 @@ class Engine(CatalogCalls, ReasonCalls, RewardCalls, SearchCalls):
             None if where is None else rules.parse(where),
             None if among is None else ids_of(among, "among"),
             () if after is None else pages_before(user, after),
+            check_diversity(diversity) if diversity != 0.0 else 0.0,
         )
         return self._answer(request, greedy)
 

@@ -165,6 +165,9 @@ class Decision(_UserEvent, frozen=True, tag="decision"):
     )
     """The probability with which each slot behind the guarded ones showed one of them."""
 
+    diversity: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] | msgspec.UnsetType = msgspec.UNSET
+    """How much unlikeness to the items before each slot counted beside the score."""
+
     adapted: bool | msgspec.UnsetType = msgspec.UNSET
     """Whether a residual learned on the device was added to the user's vector."""
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from sanderling.bundle.manifest import Exploration
 from sanderling.events import codec
 from sanderling.events import schema as wire
-from sanderling.exploration import newcomers, pins, schemes
+from sanderling.exploration import diversity, newcomers, pins, schemes
+from sanderling.exploration.diversity import Relevance
 from sanderling.exploration.draw import Draw
 from sanderling.exploration.philox import uniforms
 from sanderling.ranking.newcomers import NO_NEWCOMERS, Newcomers
@@ -46,6 +47,9 @@ class RecommendRequest(NamedTuple):
 
     earlier: tuple[str, ...] = ()
     """The ids of the items on the pages before, which are not shown again."""
+
+    diversity: float = 0.0
+    """How much unlikeness to the items before counts, in [0, 1] (`exploration.diversity`)."""
 
     @property
     def is_confined(self) -> bool:
@@ -124,7 +128,7 @@ def decide(
     `residual` what of the vector was learned on this device.
     """
     candidates = _candidates(scorer, vector, plan, request)
-    items = _draw(scorer, vector, plan, candidates, request.k, decision)
+    items = _draw(scorer, vector, plan, request, candidates, decision)
     eligible = candidates.ranking.eligible + len(candidates.pins.slots)
     slate = Slate(
         decision,
@@ -213,11 +217,11 @@ def _draw(
     scorer: Scorer,
     vector: Vector,
     plan: Exploration,
+    request: RecommendRequest,
     candidates: Candidates,
-    k: int,
     decision: str,
 ) -> tuple[SlateItem, ...]:
-    """Draw a slate of at most k items, with the randomness of a decision's id.
+    """Draw the slate of a request, with the randomness of a decision's id.
 
     It ends early where its event would exceed the wire's limit of bytes; the slots before the end
     keep their propensities.
@@ -226,7 +230,7 @@ def _draw(
     rows = ranking.rows.tolist()
     scores = ranking.scores.tolist()
     first_pin = len(rows) + len(candidates.newcomers)
-    drawn = _drawn_ranks(plan, candidates, k, decision)
+    drawn = _drawn_ranks(scorer, plan, request, candidates, decision)
     items = []
     bytes_left = wire.ROOM_FOR_SLATE
     for slot, rank in enumerate(drawn.ranks):
@@ -254,16 +258,27 @@ def _draw(
     return tuple(items)
 
 
-def _drawn_ranks(plan: Exploration, candidates: Candidates, k: int, decision: str) -> Draw:
-    """Return the ranks of a slate of at most k slots: of the pool, of newcomers, and of pins."""
+def _drawn_ranks(
+    scorer: Scorer,
+    plan: Exploration,
+    request: RecommendRequest,
+    candidates: Candidates,
+    decision: str,
+) -> Draw:
+    """Return the ranks of the slate of a request: of the pool, of newcomers, and of pins."""
     scores = candidates.ranking.scores
     count = len(candidates.newcomers)
     pinned = candidates.pins.slots
     if pinned:
         plan = pins.plan_of_others(plan, pinned)
-    slots = min(k - len(pinned), len(scores))
+    slots = min(request.k - len(pinned), len(scores))
     pairs = uniforms(decision, schemes.n_uniforms(plan, slots, len(scores), count))
-    drawn = schemes.draw(plan, slots, scores, pairs, count)
+    if request.diversity:
+        vectors = scorer.codes(candidates.ranking.rows), scorer.codes(candidates.pins.rows)
+        relevance = Relevance(request.diversity, scores, *vectors)
+        drawn = diversity.draw(plan, slots, relevance, pairs, count)
+    else:
+        drawn = schemes.draw(plan, slots, scores, pairs, count)
     return pins.interleave(drawn, pinned, len(scores) + count) if pinned else drawn
 
 

@@ -48,8 +48,8 @@ def pins_in_force(
     """Return the pins, by slot, whose items may be shown.
 
     Left out are items that were removed on this device or are not eligible, those of the rows
-    `excluded` int64 [e],
-    and those for which the pins before them leave no room under the caps `at_most`.
+    `excluded` int64 [e], and those for which the pins before them leave no room under the caps
+    `at_most`.
     """
     slots = np.array(sorted(pin), np.int64)
     rows = scorer.rows_of(tuple(pin[slot] for slot in slots.tolist()))

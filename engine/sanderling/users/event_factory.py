@@ -115,6 +115,7 @@ class EventFactory:
             pool_items=self._pool_items(record),
             newcomers=len(record.candidates.newcomers) or UNSET,
             newcomer_rate=record.newcomer_rate or UNSET,
+            diversity=record.request.diversity or UNSET,
             adapted=adapted or UNSET,
             temperature=plan.temperature if plan.scheme == "softmax" else UNSET,
         )
