@@ -108,8 +108,7 @@ class SharedTraits:
         rows = sorted(set(np.linspace(0, n - 1, min(n, SAMPLED_ITEMS)).astype(int).tolist()))
         counts: Counter[Trait] = Counter()
         for row in rows:
-            record = self._scorer.bundle.record(row)
-            counts.update(traits(CatalogItem("", str(record.get("title", "")), record)))
+            counts.update(traits(self._scorer.item(row)))
         return counts, len(rows)
 
 
