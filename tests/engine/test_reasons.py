@@ -283,10 +283,11 @@ def test_shared_traits_describe_both_items(engine):
             {"id": "a", "title": "The Night Train-Song", "tags": ["Jazz", "Camping", 7], **fields},
             {"id": "b", "title": "night of a jacket", "tags": ["jazz"], "by": "Ann Lee", **fields},
             {"id": "c", "title": "jacket; NIGHT", "tags": "jazz", "by": "Bob lee", **fields},
+            {"id": "d", "title": "A jacket", "tags": None, "by": "ann  lee", **fields},
         ]
     )
     scorer = scorer_of(engine)
-    a, b, c = (scorer.find(item) for item in "abc")
+    a, b, c, d = (scorer.find(item) for item in "abcd")
     night = SharedTrait("title", "night", 0.0)
     assert SharedTraits(scorer, a).with_item(b) == (SharedTrait("tags", "jazz", 0.0), night)
     # A seventh of the bundle's titles has a jacket, which is too usual for a title.
@@ -295,6 +296,7 @@ def test_shared_traits_describe_both_items(engine):
         SharedTrait("tags", "jazz", 0.0),
         night,
     )
+    assert SharedTraits(scorer, b).with_item(d) == (SharedTrait("by", "ann lee", 0.0),)
     assert SharedTraits(scorer, scorer.find("item-1")).with_item(scorer.find("item-8")) == ()
 
 
