@@ -18,9 +18,10 @@ from sanderling.bundle.manifest import Exploration
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import BundleError
 from sanderling.exploration import schemes
+from sanderling.ranking.boosts import NO_BOOSTS, Boost, best_boosted, row_boosts
 from sanderling.ranking.caps import NO_ROWS, Cap, Groups, apply_caps
 from sanderling.ranking.catalog_attributes import BundleColumns, CatalogAttributes
-from sanderling.ranking.eligibility import Eligibility, Masks
+from sanderling.ranking.eligibility import Eligibility, Masks, Part
 from sanderling.ranking.index import Int8Index
 from sanderling.ranking.newcomers import Newcomers, outside
 from sanderling.ranking.quantization import quantize_rows
@@ -138,6 +139,7 @@ class Scorer:
         self._confined = lru_cache(maxsize=_cached_rules(len(is_newcomer)))(
             partial(_confined, self.all_items, self._attributes)
         )
+        self._boosted = lru_cache(maxsize=_cached_rules(len(is_newcomer)) // 4)(self._make_boosted)
         self._row_cache: dict[Any, int] = {}
         self._read_item = lru_cache(maxsize=CACHED_ITEMS)(
             partial(_read_item, bundle, self.overlay.added)
@@ -205,13 +207,25 @@ class Scorer:
         scores[is_added] = self.overlay.index.scores(user, rows[is_added] - n)
         return scores
 
-    def eligible(self, rule: Rule | None, listed: tuple[str, ...] | None) -> Eligibility:
-        """Return what may be shown under a rule, and of listed ids alone, if they are given.
+    def eligible(
+        self,
+        rule: Rule | None,
+        listed: tuple[str, ...] | None,
+        boosts: tuple[Boost, ...] = NO_BOOSTS,
+    ) -> Eligibility:
+        """Return what may be shown under a rule, and of listed ids alone, if they are given, with
+        what boosts add to its scores.
 
-        Raises as `CatalogAttributes.matches` does. The rows of a rule are kept.
+        Raises as `CatalogAttributes.matches` and `row_boosts` do. The rows of rules are kept.
         """
+        if boosts and listed is None:
+            return self._boosted(rule, boosts)
         eligible = self.all_items if rule is None else self._confined(rule)
-        return eligible if listed is None else eligible.among(self.rows_of(listed))
+        eligible = eligible if listed is None else eligible.among(self.rows_of(listed))
+        return eligible.boosted(row_boosts(self._attributes, boosts)) if boosts else eligible
+
+    def _make_boosted(self, rule: Rule | None, boosts: tuple[Boost, ...]) -> Eligibility:
+        return self.eligible(rule, None).boosted(row_boosts(self._attributes, boosts))
 
     # Six parameters: what one ranking depends on.
     def rank(
@@ -230,9 +244,14 @@ class Scorer:
         `taken`, which have to be excluded ones.
         """
         eligible = eligible or self.all_items
-        if not at_most:
+        if eligible.boosts is not None:
+            search = partial(self._search_parts, user, eligible.parts)
+        elif at_most:
+            search = partial(self.search, user, masks=eligible.masks, rows=eligible.rows)
+        else:
             return self.search(user, k, excluded, eligible.masks, eligible.rows)
-        search = partial(self.search, user, masks=eligible.masks, rows=eligible.rows)
+        if not at_most:
+            return search(k, excluded)
         return apply_caps(search, self.caps(at_most), k, excluded, taken)
 
     # Seven parameters: those of `rank`, and its pool.
@@ -300,6 +319,13 @@ class Scorer:
         n = self.bundle.manifest.sizes.items
         added = self.overlay.index.top(user, k, excluded - n, added_mask)
         return merged(best, added, n, k)
+
+    def _search_parts(
+        self, user: Vector, parts: tuple[Part, ...], k: int, excluded: Rows
+    ) -> SearchResult:
+        """Return the k best rows of all parts, their boosts included (`best_boosted`)."""
+        found = [self.search(user, k, excluded, part.masks, part.rows) for part in parts]
+        return best_boosted(found, [part.boost for part in parts], k)
 
     def _best_of(self, user: Vector, k: int, rows: Rows) -> SearchResult:
         """Return the k best of some rows, with the bits and the order of a search of all."""
