@@ -26,7 +26,7 @@ class Part(NamedTuple):
     rows: Rows | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Eligibility:
     """The eligible rows of the bundle and of the added items; those excluded by id come on top."""
 
