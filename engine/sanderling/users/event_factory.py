@@ -82,6 +82,7 @@ class EventFactory:
     ) -> wire.Decision:
         slate = record.slate
         plan = record.plan
+        experiment = record.scorer.bundle.manifest.experiment
 
         pool_items, boosts = self._pool(record)
         shared_context = None
@@ -119,6 +120,8 @@ class EventFactory:
             newcomer_rate=record.newcomer_rate or UNSET,
             diversity=record.request.diversity or UNSET,
             adapted=adapted or UNSET,
+            experiment=experiment.name if experiment else UNSET,
+            arm=record.arm.name if record.arm else UNSET,
             temperature=plan.temperature if plan.scheme == "softmax" else UNSET,
         )
 
