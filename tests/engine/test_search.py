@@ -53,7 +53,8 @@ def naive_search(engine: Engine, query: str, user: str | None, meaning: bool) ->
         ]
         return (np.array(scores) - np.mean(scores[:n])) / np.std(scores[:n])
 
-    total = np.array(words) + TASTE_WEIGHT * centred(engine._taste(scorer, user, 0), 1)
+    weight = TASTE_WEIGHT / len(words_in(query))
+    total = np.array(words) + weight * centred(engine._taste(scorer, user, 0), 1)
     if meaning:
         total += MEANING_WEIGHT * centred(scorer.project(query), 0)
     mask = scorer.overlay.mask
