@@ -364,3 +364,15 @@ def test_attributes_that_only_the_device_has_get_their_type_from_it(shop, tmp_pa
         assert "sku-1" in {item.id for item in free}
         with pytest.raises(TypeError, match="weight: gt: expected a number"):
             engine.recommend("anna", where={"weight": {"gt": "heavy"}})
+
+
+def test_reasons_name_the_rules_in_force(shop, tmp_path):
+    """`why` has the rule as it was given, and how many ids lists and pages had."""
+    where = {"genre": "jazz"}
+    with opened(shop, tmp_path) as engine:
+        first = engine.recommend("anna", 3, where=where)
+        second = engine.recommend("anna", 3, where=where, after=first)
+        found = second[0].why().rules
+        assert (found["where"], found["after"]) == (where, 3)
+        listed = engine.recommend("anna", 3, among=["item-1", "item-2"])
+        assert listed[0].why().rules["among"] == 2

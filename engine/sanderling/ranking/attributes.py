@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,9 @@ EXPECTED = {
 }
 TYPE_NAMES: dict[type, str] = {str: "texts", int: "numbers", float: "numbers", bool: "booleans"}
 
+PLAIN_TYPES: dict[str, set[type]] = {NUMBER: {int, float}, BOOLEAN: {bool}}
+"""By type of attribute, types of which each value is a number to numpy, as None is NaN."""
+
 # Texts such as "20240501" are more often part numbers than dates, so that hyphens are needed.
 ISO_TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?")
 
@@ -39,7 +43,31 @@ class ScalarColumn:
 
     def __init__(self, kind: str, values: Iterable[Any]) -> None:
         self.kind = kind
-        self._numbers = np.array([_as_number(value, kind) for value in values], np.float64)
+        self._numbers = _as_numbers(list(values), kind)
+
+    @classmethod
+    def empty(cls, kind: str, rows: int) -> ScalarColumn:
+        """Return a column of rows that all lack the attribute."""
+        column = cls(kind, [])
+        column._numbers = np.full(rows, np.nan)
+        return column
+
+    def patched(self, rows: Sequence[int], values: Sequence[Any]) -> ScalarColumn:
+        """Return the column with other values in some rows."""
+        column = ScalarColumn(self.kind, [])
+        column._numbers = self._numbers.copy()
+        column._numbers[rows] = _as_numbers(values, self.kind)
+        return column
+
+    def fits_types(self, types: set[type]) -> bool:
+        """Return whether all values of these types fit the column; False where values decide."""
+        return types <= PLAIN_TYPES.get(self.kind, set()) | {NoneType}
+
+    def fault(self, value: Any) -> str | None:
+        """Return what is expected in place of a value that does not fit the column."""
+        return EXPECTED[self.kind] if math.isnan(_as_number(value, self.kind)) else None
+
+    has_types = True
 
     def check(self, comparison: Comparison, place: str) -> None:
         """Raise `TypeError` for an operand or operator of another type; `place` names both."""
@@ -90,21 +118,57 @@ class CategoryColumn:
         self._code_of = code_of
         self._is_present = is_present
         self._types = {TYPE_NAMES[key[1]] for key in code_of}
+        self.has_types = bool(self._types)
+
+    @classmethod
+    def empty(cls, rows: int) -> CategoryColumn:
+        """Return a column of rows that all lack the attribute."""
+        none = np.empty(0, np.int32)
+        return cls(none, none, {}, np.zeros(rows, np.bool_))
+
+    def patched(self, rows: Sequence[int], values: Sequence[Any]) -> CategoryColumn:
+        """Return the column with other values in some rows."""
+        entries = _Entries(dict(self._code_of))
+        for value in values:
+            entries.add(value)
+        changed = np.array(rows, np.int32)
+        is_changed = np.zeros(len(self._is_present), np.bool_)
+        is_changed[changed] = True
+        is_kept = ~is_changed[self._rows]
+        is_present = self._is_present.copy()
+        is_present[changed] = entries.is_present
+        return CategoryColumn(
+            np.concatenate([self._rows[is_kept], changed[np.array(entries.rows, np.int64)]]),
+            np.concatenate([self._codes[is_kept], np.array(entries.codes, np.int32)]),
+            entries.code_of,
+            is_present,
+        )
+
+    def fits_types(self, types: set[type]) -> bool:
+        """Return whether all values of these types fit the column; False where values decide."""
+        plain = types - {NoneType}
+        return plain <= TYPE_NAMES.keys() and {TYPE_NAMES[each] for each in plain} <= self._types
+
+    def fault(self, value: Any) -> str | None:
+        """Return what is expected in place of a value that does not fit the column."""
+        found = {TYPE_NAMES[type(element)] for element in _elements(value)}
+        return None if not self._types or found <= self._types else self._holds
 
     def check(self, comparison: Comparison, place: str) -> None:
         """Raise `TypeError` for an operand or operator of another type; `place` names both."""
         operator = comparison.operator
         if operator == "exists":
             return
-        holds = " and ".join(sorted(self._types)) or "no values"
         if operator in ORDERING:
             raise TypeError(
                 f"{place}: {operator}: expected an attribute of numbers or times, found one that"
-                f" holds {holds}; use eq, in, any or all"
+                f" holds {self._holds}; use eq, in, any or all"
             )
         for operand in comparison.operands:
             if self._types and TYPE_NAMES[type(operand)] not in self._types:
-                raise TypeError(f"{place}: {operator}: expected {holds}, found {shown(operand)}")
+                raise TypeError(
+                    f"{place}: {operator}: expected {self._holds}, found {shown(operand)}"
+                )
 
     def compare(self, comparison: Comparison) -> Bools:
         """Return which rows meet a checked comparison, bool [n]."""
@@ -117,6 +181,10 @@ class CategoryColumn:
         for operand in operands[1:]:
             found &= self._rows_with([operand])
         return found
+
+    @property
+    def _holds(self) -> str:
+        return " and ".join(sorted(self._types)) or "no values"
 
     def _rows_with(self, operands: Iterable[Any]) -> Bools:
         found = np.zeros(len(self._is_present), np.bool_)
@@ -163,6 +231,11 @@ def make_column(values: Iterable[Any], kind: str) -> Column:
     )
 
 
+def empty_column(kind: str, rows: int) -> Column:
+    """Return the column of an attribute that none of some rows has."""
+    return CategoryColumn.empty(rows) if kind == CATEGORIES else ScalarColumn.empty(kind, rows)
+
+
 class _Entries:
     """The entries of a category column while it is made."""
 
@@ -190,6 +263,16 @@ def _elements(value: Any) -> list[Any]:
 def _key(value: Any) -> tuple[Any, type]:
     """Return what tells values apart: `True` is not 1, though Python holds them equal."""
     return value, type(value) if isinstance(value, str | bool) else float
+
+
+def _as_numbers(values: Sequence[Any], kind: str) -> NDArray[np.float64]:
+    """Return values as the numbers that a scalar column holds, NaN for those of another type."""
+    if set(map(type, values)) <= PLAIN_TYPES.get(kind, set()) | {NoneType}:
+        try:
+            return np.array(values, np.float64)
+        except OverflowError:  # an int beyond what a float64 holds
+            pass
+    return np.array([_as_number(value, kind) for value in values], np.float64)
 
 
 def _as_number(value: Any, kind: str) -> float:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from sanderling.ranking.decision import DecisionRecord, greedy_slate
@@ -181,10 +182,13 @@ def _rules(record: DecisionRecord, shown: SlateItem) -> dict[str, Any]:
     plan = record.plan
     released = record.scorer.bundle.manifest.exploration
     rules: dict[str, Any] = {}
-    if record.request.exclude:
-        rules["exclude"] = len(record.request.exclude)
-    if record.request.at_most:
-        rules["at_most"] = dict(record.request.at_most)
+    request = record.request
+    if request.where is not None:
+        rules["where"] = msgspec.json.decode(request.where.canonical)
+    counts = {"among": request.among, "after": request.earlier, "exclude": request.exclude}
+    rules |= {name: len(items) for name, items in counts.items() if items}
+    if request.at_most:
+        rules["at_most"] = dict(request.at_most)
     if shown.pinned:
         return rules | {"pin": shown.id}
     if plan.epsilon == 0.0 and released.epsilon > 0.0:

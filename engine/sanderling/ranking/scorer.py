@@ -6,7 +6,7 @@ Rows 0 … n-1 are the bundle's items; row n + i is added item i.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import repeat
 from typing import Any, NamedTuple
@@ -14,15 +14,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.bundle.manifest import Exploration
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import BundleError
-from sanderling.exploration import schemes
-from sanderling.ranking.caps import NO_ROWS, Cap, Groups, apply_caps
-from sanderling.ranking.catalog_attributes import BundleColumns, CatalogAttributes
+from sanderling.ranking.attribute_changes import Changes
+from sanderling.ranking.caps import NO_ROWS, Cap, ChangedGroups, Groups, apply_caps
+from sanderling.ranking.catalog_attributes import (
+    BundleColumns,
+    CatalogAttributes,
+)
 from sanderling.ranking.eligibility import Eligibility, Masks
 from sanderling.ranking.index import Int8Index
 from sanderling.ranking.newcomers import Newcomers, outside
+from sanderling.ranking.overlay import CatalogOverlay, empty_index
 from sanderling.ranking.quantization import quantize_rows
 from sanderling.ranking.rules import Rule
 from sanderling.ranking.search_types import RowMask, Rows, Scores, SearchResult, merged
@@ -38,23 +41,6 @@ CACHED_RULE_BYTES = 16_000_000  # where each takes 2 bytes and an eighth a row
 UNKNOWN = -1  # the row of an id that is in neither the bundle nor the overlay
 NOT_LOOKED_UP = -2
 NO_CAPS: Mapping[str, int] = {}
-
-
-@dataclass(frozen=True)
-class CatalogOverlay:
-    """The items that this device added to a bundle's catalog or removed from it."""
-
-    records: tuple[Mapping[str, Any], ...]
-    """Those of added items have `id`, `text` and attributes, those of removed ones no `text`."""
-
-    added: tuple[Mapping[str, Any], ...]
-    """Those of `records` that are added items."""
-
-    index: Int8Index
-    """The vectors of the added items."""
-
-    mask: RowMask | None
-    """The bundle's rows that are replaced or removed."""
 
 
 class CatalogItem(NamedTuple):
@@ -94,9 +80,6 @@ class Scorer:
     overlay: CatalogOverlay
     """What the device added and removed."""
 
-    greedy: Exploration
-    """The bundle's exploration plan without exploration."""
-
     newcomers: Rows
     """The rows of newcomers that were not removed, ascending."""
 
@@ -111,6 +94,7 @@ class Scorer:
         bundle: Bundle,
         parts: _BundleParts | None = None,
         overlay: CatalogOverlay | None = None,
+        attributes: CatalogAttributes | None = None,
     ) -> None:
         sizes = bundle.manifest.sizes
         files = bundle.manifest.files
@@ -119,8 +103,7 @@ class Scorer:
         self.index = self._parts.index
         self.encoder = self._parts.encoder
         self.user_model = self._parts.user_model
-        self.greedy = schemes.greedy(bundle.manifest.exploration)
-        self.overlay = overlay or CatalogOverlay((), (), _empty_index(sizes.dim), None)
+        self.overlay = overlay or CatalogOverlay((), (), empty_index(sizes.dim), None)
         # States and vectors mean the same only under the same policy and items.
         self.space = (
             files["policy.safetensors"].sha256[:16] + files["items.safetensors"].sha256[:16]
@@ -134,14 +117,15 @@ class Scorer:
         is_newcomer[self.newcomers] = True
         masks = self.overlay.mask, None
         self.all_items = Eligibility(sizes.items, masks, self.newcomers, is_newcomer)
-        self._attributes = CatalogAttributes(self._parts.columns, sizes.items, self.overlay.added)
+        self._attributes = attributes or CatalogAttributes(
+            self._parts.columns, sizes.items, self.overlay.added, self.overlay.changed
+        )
         self._confined = lru_cache(maxsize=_cached_rules(len(is_newcomer)))(
             partial(_confined, self.all_items, self._attributes)
         )
         self._row_cache: dict[Any, int] = {}
-        self._read_item = lru_cache(maxsize=CACHED_ITEMS)(
-            partial(_read_item, bundle, self.overlay.added)
-        )
+        self._changed_groups: dict[str, ChangedGroups] = {}
+        self._read_item = lru_cache(maxsize=CACHED_ITEMS)(partial(_read_item, bundle, self.overlay))
 
     def find(self, item: str) -> int | None:
         """Return the row of an item id, or None: it is in neither the bundle nor the overlay."""
@@ -278,6 +262,11 @@ class Scorer:
         return rows
 
     # Six parameters: the caller, what it wants, and what it may not get.
+    def _rows_of_many(self, items: list[str]) -> list[int]:
+        """Return the rows of ids as `rows_of` does, faster where few of them are cached."""
+        rows = self.bundle.find_all(items)
+        return [self._added_rows.get(item, row) for item, row in zip(items, rows, strict=True)]
+
     def search(
         self,
         user: Vector,
@@ -314,7 +303,13 @@ class Scorer:
     def _cap(self, attribute: str, at_most: int) -> Cap:
         """Return a cap on the items of the bundle and of the device together."""
         n = self.bundle.manifest.sizes.items
-        bundled = self.groups(attribute)
+        bundled: Groups | ChangedGroups = self.groups(attribute)
+        if self.overlay.changed:
+            if attribute not in self._changed_groups:
+                self._changed_groups[attribute] = ChangedGroups(
+                    self.groups(attribute), attribute, self.overlay.changed
+                )
+            bundled = self._changed_groups[attribute]
         if not self.overlay.added:
             return Cap(bundled.groups_of, bundled.rows_of, at_most)
         added = Groups([record.get(attribute) for record in self.overlay.added], n)
@@ -345,11 +340,39 @@ class Scorer:
             return self
         sizes = self.bundle.manifest.sizes
         added = tuple(record for record in by_id.values() if "text" in record)
-        index = self._added_index(added) if added else _empty_index(sizes.dim)
+        index = self._added_index(added) if added else empty_index(sizes.dim)
         hidden = np.zeros(sizes.items, np.bool_)
         hidden[[row for row in map(self.bundle.find, by_id) if row is not None]] = True
-        overlay = CatalogOverlay(tuple(by_id.values()), added, index, RowMask(hidden))
+        changed = self.overlay.changed
+        overlay = CatalogOverlay(tuple(by_id.values()), added, index, RowMask(hidden), changed)
         return Scorer(self.bundle, self._parts, overlay)
+
+    def check_changes(self, changes: Changes) -> None:
+        """Raise `TypeError` for a changed value of another type than its attribute's."""
+        self._attributes.check(changes)
+
+    def with_changes(self, changes: Changes) -> Scorer:
+        """Return a scorer of the same items with changed attributes; unknown ids are ignored."""
+        n = self.bundle.manifest.sizes.items
+        changed = dict(self.overlay.changed)
+        records = {record["id"]: record for record in self.overlay.records}
+        rows = self._rows_of_many(list(changes))
+        for row, (item, attributes) in zip(rows, changes.items(), strict=True):
+            if row >= n:
+                records[item] = {**records[item], **attributes}
+            elif row >= 0:
+                changed[row] = {**changed.get(row, {}), **attributes}
+        overlay = replace(
+            self.overlay,
+            records=tuple(records.values()),
+            added=tuple(records[record["id"]] for record in self.overlay.added),
+            changed=changed,
+        )
+        of_bundle = (row for row in rows if 0 <= row < n)
+        attributes_after = self._attributes.changed_by(overlay.added, changed, of_bundle)
+        scorer = Scorer(self.bundle, self._parts, overlay, attributes_after)
+        scorer._row_cache = self._row_cache  # no row has changed
+        return scorer
 
     def _added_index(self, added: Iterable[Mapping[str, Any]]) -> Int8Index:
         rows, scale = quantize_rows(np.stack([self.project(record["text"]) for record in added]))
@@ -373,10 +396,14 @@ def _cached_rules(rows: int) -> int:
     return max(4, min(CACHED_RULES, CACHED_RULE_BYTES // (2 * rows + rows // 8)))
 
 
-def _read_item(bundle: Bundle, added: tuple[Mapping[str, Any], ...], row: int) -> CatalogItem:
+def _read_item(bundle: Bundle, overlay: CatalogOverlay, row: int) -> CatalogItem:
     n = bundle.manifest.sizes.items
-    record = bundle.record(row) if row < n else added[row - n]
+    record = bundle.record(row) if row < n else overlay.added[row - n]
     attributes = {name: value for name, value in record.items() if name not in ("id", "title")}
+    for name, value in overlay.changed.get(row, {}).items():
+        attributes[name] = value
+        if value is None:
+            del attributes[name]
     return CatalogItem(str(record["id"]), str(record.get("title", "")), attributes)
 
 
@@ -391,8 +418,3 @@ def _make_parts(bundle: Bundle) -> _BundleParts:
     return _BundleParts(
         index, encoder, UserModel(bundle.policy, bundle.manifest.kinds), {}, BundleColumns(bundle)
     )
-
-
-def _empty_index(dimension: int) -> Int8Index:
-    empty = np.empty(0, np.float32)
-    return Int8Index(np.empty((0, dimension), np.int8), empty, empty)
