@@ -95,7 +95,7 @@ def catalog(of_bundle, added=()):
     return CatalogAttributes(BundleColumns(bundle), len(of_bundle), added)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=250)
 @given(st.lists(records, max_size=12), st.lists(records, max_size=5), wheres)
 def test_columns_match_what_a_loop_over_records_matches(of_bundle, added, where):
     """Any rule over any catalog holds for the same items as a plain loop, the device's included."""
@@ -129,7 +129,7 @@ RULES = [
 ]
 
 
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=80)
 @given(
     st.sampled_from([None, *RULES]),
     st.none() | st.lists(st.integers(-2, ITEMS + 5), max_size=40),

@@ -72,7 +72,7 @@ def without_none(record):
     return {name: value for name, value in record.items() if value is not None}
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(steps)
 def test_any_sequence_of_changes_equals_a_dict_of_records(shop, tmp_path_factory, steps):
     """Whatever is changed, added, removed and opened again: rules and slates see the records that
