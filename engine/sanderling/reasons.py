@@ -16,7 +16,7 @@ class SharedTrait:
     """The field of the catalog: `title` or an attribute."""
 
     value: str
-    """The word of a text or the entry of a list that both have there, in lower case."""
+    """The text, word of a text, or entry of a list that both have there, in lower case."""
 
     share: float
     """The share of a sample of the catalog's items that have it."""
@@ -110,7 +110,10 @@ class Reasons:
     """All of it in one sentence of English."""
 
     score: float
-    """The item's score for the user."""
+    """The item's score for the user, boosts included."""
+
+    boost: float
+    """What the app's boosts added to it; the effects below are on the rest."""
 
     history_effect: float
     """The score less that of a user without events, in the same context."""

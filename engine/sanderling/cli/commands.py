@@ -17,6 +17,7 @@ from sanderling.cli.options import (
     Json,
     TimeFormat,
     Tiny,
+    Why,
     read_options,
 )
 from sanderling.cli.output import finish, is_quiet
@@ -47,6 +48,7 @@ def recommend(
     keep_seen: Annotated[
         bool, typer.Option("--keep-seen", help="Also recommend items of the user's own history.")
     ] = False,
+    why: Why = False,
     columns: ColumnNames = None,
     drop_incomplete: DropIncomplete = False,
     time_format: TimeFormat = None,
@@ -61,10 +63,12 @@ def recommend(
     """
     if (bundle is None) == (checkpoint is None):
         raise typer.BadParameter("expected either --bundle or --checkpoint; give one of them")
+    if why and (bundle is None or out is not None):
+        raise typer.BadParameter("expected --why with --bundle and without --out")
     if out is not None:
         tables.check_output(out)
     options = read_options(columns, drop_incomplete, time_format)
-    with slates.open_ranker(bundle, checkpoint) as ranker:
+    with slates.open_ranker(bundle, checkpoint, why) as ranker:
         log = tables.read_log(interactions, options)
         users = user or (None if out is not None else slates.latest_users(log))
         histories = slates.histories_of(log, users)
@@ -74,18 +78,46 @@ def recommend(
         if out is not None:
             tables.write(out, SLATE_COLUMNS, rows)
         else:
-            rows = [{**row, "title": ranker.title(row["item_id"])} for row in rows]
+            rows = slates.described(ranker, rows)
             text = slates.as_text(ranker, histories, rows)
 
-    result: dict[str, Any] = {
-        "users": len(histories),
-        "rows": len(rows),
-        "left_out": log.left_out,
-        "release": ranker.release,
-        "out": str(out or ""),
-    }
+    result: dict[str, Any] = {"users": len(histories), "rows": len(rows), "left_out": log.left_out}
+    result |= {"release": ranker.release, "out": str(out or "")}
     shown = {"slates": rows} if out is None else {}
     finish(result | shown, text, as_json, is_data=out is None)
+
+
+def search(
+    query: Annotated[
+        str, typer.Argument(help="What to look for; the last word may be unfinished.")
+    ],
+    bundle: Annotated[Path, typer.Option(help="Folder of the bundle.")],
+    state: Annotated[
+        Path | None, typer.Option(help="The engine's state folder, with items added and users.")
+    ] = None,
+    user: Annotated[str | None, typer.Option(help="Whose taste counts.")] = None,
+    where: Annotated[
+        str | None, typer.Option(help="A rule that items must meet, as JSON.", metavar="JSON")
+    ] = None,
+    k: Annotated[int, typer.Option(min=1, max=1000, help="Items to find.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Find items of a bundle by words, meaning and a user's taste.
+
+    Example: sanderling search "red trail sho" --bundle bundle/
+    """
+    rule = None if where is None else _rule(where)
+    with Engine.open(bundle, state) as engine:
+        found = engine.search(query, user, k, where=rule)
+    lines = [f"{item.score:6.3f}  {item.id}  {item.title}" for item in found]
+    finish(found.to_dict(), "\n".join(lines) or "nothing found", as_json, is_data=True)
+
+
+def _rule(text: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise typer.BadParameter(f"--where: expected a rule as JSON, found: {error}") from None
 
 
 def update(
