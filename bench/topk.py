@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.environments import interpreter_of
+from bench.exact_topk.worker import CONTENDERS
 from bench.ranking import data
-from bench.search.worker import CONTENDERS
 from sanderling.ranking.quantization import quantize_rows
 
 ROOT = Path(__file__).parents[1]
@@ -126,7 +126,15 @@ def _measure(
 
 
 def _start(interpreter: Path, name: str, problem: Path, k: int, core: int) -> subprocess.Popen[str]:
-    command = [str(interpreter), "-m", "bench.search.worker", name, str(problem), str(k), str(core)]
+    command = [
+        str(interpreter),
+        "-m",
+        "bench.exact_topk.worker",
+        name,
+        str(problem),
+        str(k),
+        str(core),
+    ]
     return subprocess.Popen(
         command,
         cwd=ROOT,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sanderling.engine import Engine
     from sanderling.options import EngineOptions
     from sanderling.runtime.child_process import run_child
-    from sanderling.slate import Explanation, Receipt, Slate, SlateItem
+    from sanderling.slate import Explanation, FoundItem, FoundItems, Receipt, Slate, SlateItem
 
 
 __all__ = [
@@ -31,6 +31,8 @@ __all__ = [
     "EngineOptions",
     "EventError",
     "Explanation",
+    "FoundItem",
+    "FoundItems",
     "Receipt",
     "SanderlingError",
     "Slate",
@@ -46,6 +48,8 @@ _LAZY = {
     "Engine": "sanderling.engine",
     "EngineOptions": "sanderling.options",
     "Explanation": "sanderling.slate",
+    "FoundItem": "sanderling.slate",
+    "FoundItems": "sanderling.slate",
     "Receipt": "sanderling.slate",
     "Slate": "sanderling.slate",
     "SlateItem": "sanderling.slate",

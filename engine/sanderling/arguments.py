@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from sanderling.bundle.manifest import MAX_POOL
 from sanderling.errors import shown
-from sanderling.slate import Slate, SlateItem
+from sanderling.slate import FoundItem, FoundItems, Slate, SlateItem
 
 MAX_SLOTS = 1000
 MAX_NAME = 512
@@ -22,18 +22,28 @@ MAX_TIMEOUT_S = 3600.0
 def check_request(user: object, k: object, context: object) -> int:
     """Return k; raise `TypeError` for a wrong type, `ValueError` unless 1 <= k <= 1000."""
     check_text(user=user)
+    number = check_k(k)
+    if context is not None and not isinstance(context, str):
+        raise TypeError(f"context: expected str or None, found {type(context).__name__}")
+    return number
+
+
+def check_k(k: object) -> int:
+    """Return k; raise `TypeError` for no whole number, `ValueError` unless 1 <= k <= 1000."""
     if not isinstance(k, Integral) or isinstance(k, bool):
         raise TypeError(f"k: expected int, found {type(k).__name__}")
     if not 1 <= int(k) <= MAX_SLOTS:
         raise ValueError(f"k: expected 1 to {MAX_SLOTS}, found {shown(k)}")
-
-    if context is not None and not isinstance(context, str):
-        raise TypeError(f"context: expected str or None, found {type(context).__name__}")
     return int(k)
 
 
 def check_slate(slate: object) -> None:
     """Raise `TypeError` for what is no slate."""
+    if isinstance(slate, FoundItems):
+        raise TypeError(
+            "slate: expected what `recommend` returned, found what `search` or `similar` did:"
+            " they record no decision that a reward could belong to"
+        )
     if not isinstance(slate, Slate):
         raise TypeError(f"slate: expected what `recommend` returned, found {type(slate).__name__}")
 
@@ -114,7 +124,7 @@ def check_several(**fields: object) -> None:
             )
 
 
-def ids_of(items: Iterable[SlateItem | str], name: str) -> tuple[str, ...]:
+def ids_of(items: Iterable[SlateItem | FoundItem | str], name: str) -> tuple[str, ...]:
     """Return the ids of items, some given by id; raise `TypeError`, naming the argument, for what
     is neither.
     """
@@ -124,12 +134,12 @@ def ids_of(items: Iterable[SlateItem | str], name: str) -> tuple[str, ...]:
         return cast("tuple[str, ...]", given)  # fast: apps exclude hundreds of ids in each call
 
     for item in given:
-        if not isinstance(item, SlateItem | str):
+        if not isinstance(item, SlateItem | FoundItem | str):
             raise TypeError(
                 f"{name}: expected ids or items of a slate, found {type(item).__name__}"
                 f" {shown(item)}"
             )
-    return tuple(item.id if isinstance(item, SlateItem) else str(item) for item in given)
+    return tuple(str(item) if isinstance(item, str) else item.id for item in given)
 
 
 def items_on_slate(slate: Slate, items: Iterable[SlateItem | str]) -> list[SlateItem]:
@@ -164,6 +174,31 @@ def rewards_by_slot(
     items = items_on_slate(slate, list(values))
     rewards = zip(items, map(check_value, values.values()), strict=True)
     return sorted(rewards, key=lambda reward: reward[0].slot)
+
+
+def check_pins(pin: Mapping[int, SlateItem | str], k: int) -> Mapping[int, str]:
+    """Return pinned ids by ascending slot; raise `TypeError` or `ValueError` unless each is an id
+    or an item of a slate, at one slot below k."""
+    if not isinstance(pin, Mapping):
+        raise TypeError(f"pin: expected a mapping from slots to items, found {type(pin).__name__}")
+    slot_of: dict[str, int] = {}
+    for slot, item in pin.items():
+        if isinstance(slot, bool) or not isinstance(slot, Integral):
+            raise TypeError(f"pin: expected whole numbers as slots, found {slot!r:.80}")
+        if not 0 <= slot < k:
+            raise ValueError(f"pin: expected slots 0 to {k - 1}, as k is {k}, found {shown(slot)}")
+        if not isinstance(item, SlateItem | str):
+            raise TypeError(
+                f"pin: slot {slot}: expected an id or an item of a slate, found"
+                f" {type(item).__name__}"
+            )
+        id = item.id if isinstance(item, SlateItem) else item
+        if id in slot_of:
+            raise ValueError(
+                f"pin: expected an item once, found {id!r:.100} in slots {slot_of[id]} and {slot}"
+            )
+        slot_of[id] = int(slot)
+    return dict(sorted((slot, id) for id, slot in slot_of.items()))
 
 
 def check_caps(at_most: Mapping[str, int]) -> dict[str, int]:

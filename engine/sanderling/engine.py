@@ -14,6 +14,7 @@ from typing import Any, Unpack
 from sanderling.arguments import (
     check_caps,
     check_flags,
+    check_pins,
     check_request,
     check_several,
     check_text,
@@ -23,10 +24,12 @@ from sanderling.arguments import (
 from sanderling.bundle.reader import Bundle
 from sanderling.engine_catalog import CatalogCalls
 from sanderling.engine_rewards import RewardCalls
+from sanderling.engine_search import SearchCalls
 from sanderling.errors import StorageError, UpdateError
 from sanderling.options import EngineOptions, OptionTypes, check_names
 from sanderling.ranking import decision as decisions
 from sanderling.ranking.decision import RecommendRequest
+from sanderling.ranking.pins import NO_PINS, check_known
 from sanderling.ranking.scorer import NO_CAPS, Scorer
 from sanderling.releases.probe import verify_bundle
 from sanderling.releases.slots import Slots
@@ -35,7 +38,7 @@ from sanderling.slate import Explanation, Slate, SlateItem
 from sanderling.upload.uploader import IDLE_S
 
 
-class Engine(CatalogCalls, RewardCalls):
+class Engine(CatalogCalls, RewardCalls, SearchCalls):
     """A recommender in the app's own process. Thread-safe. Made by `Engine.open`.
 
     Signal handlers: set a flag there and call the engine from your own code, never from a handler.
@@ -87,6 +90,7 @@ class Engine(CatalogCalls, RewardCalls):
         exclude: Iterable[SlateItem | str] = (),
         *,
         at_most: Mapping[str, int] = NO_CAPS,
+        pin: Mapping[int, SlateItem | str] = NO_PINS,
         greedy: bool = False,
     ) -> Slate:
         """Return a slate of at most k items for a user, known or not.
@@ -96,20 +100,26 @@ class Engine(CatalogCalls, RewardCalls):
         event names the pool. `at_most` caps how many items may share a value of an attribute, each
         value of a list counting: `{"author": 2}`. Caps apply to the whole pool from which
         exploration draws; the first use of an attribute reads the whole catalog (see `warm_up`).
+        `pin` fixes items to slots, from 0: `{0: "sku-1"}`; the others are drawn as a slate of their
+        own. A pin gives way where its item is excluded, was removed, or breaks a cap.
         `greedy` turns exploration off for this slate.
 
         The slate is shorter than k where fewer items are eligible, or where ids of more than 66
         bytes leave no room for 1000 of them in one event.
 
-        Raises `TypeError` for an argument of a wrong type, `ValueError` unless 1 <= k <= 1000 and
-        caps are at least 1; never for the contents of `user` and `context`.
+        Raises `TypeError` for an argument of a wrong type, `ValueError` unless 1 <= k <= 1000, caps
+        are at least 1, and pins are distinct items of the catalog in slots below k; never for the
+        contents of `user` and `context`.
         """
         check_flags(greedy=greedy)
         k = check_request(user, k, context)
         caps = check_caps(at_most)
-        request = RecommendRequest(user, k, context, ids_of(exclude, "exclude"), caps)
+        pins = NO_PINS if pin is NO_PINS else check_pins(pin, k)
+        request = RecommendRequest(user, k, context, ids_of(exclude, "exclude"), caps, pins)
         now_ms = self._begin_call()
         scorer = self._active_bundle.scorer
+        if pins:
+            check_known(scorer, pins)
         try:
             return self._decide(scorer, request, greedy, now_ms)
         except Exception as error:
@@ -216,13 +226,18 @@ class Engine(CatalogCalls, RewardCalls):
         self._active_bundle.roll_back("requested by the app")
         return self.release
 
-    def warm_up(self, attributes: Iterable[str] = ()) -> None:
-        """Load what the first recommendation would wait for, including groups by `attributes`."""
+    def warm_up(self, attributes: Iterable[str] = (), *, search: bool = False) -> None:
+        """Load what the first recommendation would wait for, including groups by `attributes`, and
+        what the first calls of `search` and `similar` would, if `search` says so."""
+        check_flags(search=search)
         check_several(attributes=attributes)
         names = list(attributes)
         for name in names:
             check_text(attributes=name)
-        self._active_bundle.scorer.warm_up(names)
+        scorer = self._active_bundle.scorer
+        scorer.warm_up(names)
+        if search:
+            self._item_search.warm_up(scorer)
 
     def counters(self) -> dict[str, Any]:
         """Return what became of events, uploads, contexts and updates, for the app's own

@@ -9,6 +9,7 @@ from sanderling.arguments import check_timeout
 from sanderling.bundle.reader import Bundle
 from sanderling.options import EngineOptions
 from sanderling.outbox.state_folder import StateFolder
+from sanderling.ranking.item_search import ItemSearch
 from sanderling.releases.active_bundle import ActiveBundle
 from sanderling.runtime.clock import SystemClock
 from sanderling.upload.transport import Transport
@@ -63,6 +64,7 @@ class EngineParts:
             privacy=options.privacy,
         )
         self._recommender = Recommender(self._entropy)
+        self._item_search = ItemSearch()
         self._receipts = RewardReceipts(self._state.outbox, self._entropy)
         self._uploader = self._open_uploader(transport)
         self._begin_call()

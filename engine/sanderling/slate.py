@@ -26,7 +26,8 @@ class SlateItem(msgspec.Struct, frozen=True, gc=False):
 
     rank: int
     """The place in the greedy order of all eligible items, from 0; of a newcomer the size of the
-    pool plus its place among the newcomers."""
+    pool plus its place among the newcomers; of a pinned item these two sizes plus its place among
+    the pinned ones."""
 
     explored: bool
     """Whether exploration chose the item."""
@@ -42,6 +43,9 @@ class SlateItem(msgspec.Struct, frozen=True, gc=False):
 
     newcomer: bool = False
     """Whether the slot showed it by the quota for newcomers."""
+
+    pinned: bool = False
+    """Whether the app pinned it to the slot."""
 
     def __hash__(self) -> int:
         return hash((self.id, self.slot, self.score))
@@ -92,6 +96,57 @@ class Slate(Sequence[SlateItem]):
     def __getitem__(self, place: slice) -> Slate: ...
 
     def __getitem__(self, place: int | slice) -> SlateItem | Slate:
+        if isinstance(place, slice):
+            return replace(self, items=self.items[place])
+        return self.items[place]
+
+
+class FoundItem(msgspec.Struct, frozen=True, gc=False):
+    """One item that `Engine.search` or `Engine.similar` found."""
+
+    id: str
+    """The item's id."""
+
+    title: str
+    """The title in the catalog."""
+
+    score: float
+    """How well it fits; comparable within one result."""
+
+    attributes: dict[str, Any] = {}
+    """The other fields of the item in the catalog."""
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.score))
+
+
+@dataclass(frozen=True)
+class FoundItems(Sequence[FoundItem]):
+    """What was found: a sequence of items, best first. It is no decision, so it has no rewards."""
+
+    release: int
+    """The release that was searched."""
+
+    items: tuple[FoundItem, ...]
+    """The items, best first."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as values that JSON can hold, `items` as a list of dicts."""
+        return {"release": self.release, "items": msgspec.to_builtins(self.items)}
+
+    def __iter__(self) -> Iterator[FoundItem]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @overload
+    def __getitem__(self, place: int) -> FoundItem: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> FoundItems: ...
+
+    def __getitem__(self, place: int | slice) -> FoundItem | FoundItems:
         if isinstance(place, slice):
             return replace(self, items=self.items[place])
         return self.items[place]

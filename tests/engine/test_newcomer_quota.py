@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sanderling.bundle.manifest import Exploration
 from sanderling.exploration import mixture, newcomers, schemes, sequential
 from sanderling.exploration.philox import uniforms
-from tests.support.naive import joint, joint_mixture, joint_newcomers, joint_softmax, slates
+from tests.support.naive import probability, slates
 
 SCORES = np.array([1.5, 1.1, 1.1, 0.2])
 PLANS = [
@@ -24,26 +24,6 @@ PLANS = [
     Exploration("softmax", 0.4, temperature=0.7, newcomers=0.5),
 ]
 FRACTIONS = st.sampled_from([0.0, 0.05, 0.4, 0.9, 1.0])
-
-
-def probability(plan, slate, scores, count):
-    """Return a slate's probability by its definition: guarded slots, quota, then the scheme."""
-    fixed = min(plan.guarded, len(slate))
-    if slate[:fixed] != tuple(range(fixed)):
-        return 0.0
-    rate = plan.epsilon * plan.newcomers
-    epsilon = 1.0 if rate == 1.0 else (plan.epsilon - rate) / (1.0 - rate)
-    left = scores[fixed:].tolist()
-
-    def regular(rest):
-        if plan.scheme == "sequential":
-            return joint(rest, len(left), epsilon)
-        if plan.scheme == "mixture":
-            return joint_mixture(rest, len(left), epsilon)
-        return joint_softmax(rest, left, plan.temperature)
-
-    rest = tuple(rank - fixed for rank in slate[fixed:])
-    return joint_newcomers(rest, len(left), count, rate, regular)
 
 
 def drawn(plan, slots, scores, count, decision):

@@ -68,6 +68,45 @@ def joint_newcomers(
     return probability * joint_regular(tuple(rank for rank in slate if rank < pool))
 
 
+def probability(plan: Any, slate: tuple[int, ...], scores: Any, count: int) -> float:
+    """Return a slate's probability by its definition: guarded slots, a quota that draws from
+    `count` newcomers, then the plan's scheme."""
+    fixed = min(plan.guarded, len(slate))
+    if slate[:fixed] != tuple(range(fixed)):
+        return 0.0
+    rate = plan.epsilon * plan.newcomers
+    epsilon = 1.0 if rate == 1.0 else (plan.epsilon - rate) / (1.0 - rate)
+    left = scores[fixed:].tolist()
+
+    def regular(rest: tuple[int, ...]) -> float:
+        if plan.scheme == "sequential":
+            return joint(rest, len(left), epsilon)
+        if plan.scheme == "mixture":
+            return joint_mixture(rest, len(left), epsilon)
+        return joint_softmax(rest, left, plan.temperature)
+
+    rest = tuple(rank - fixed for rank in slate[fixed:])
+    return joint_newcomers(rest, len(left), count, rate, regular)
+
+
+def joint_pinned(
+    slate: tuple[int, ...],
+    pinned: Iterable[int],
+    first_pin: int,
+    joint_others: Callable[[tuple[int, ...]], float],
+) -> float:
+    """Return the probability of a slate with pinned slots; ranks from `first_pin` on are pins.
+
+    `joint_others` is the probability of the slate that the other slots make, of its length too.
+    """
+    others = tuple(rank for rank in slate if rank < first_pin)
+    for i, slot in enumerate(sorted(pinned)):
+        place = min(slot, len(others) + i)
+        if slate[place : place + 1] != (first_pin + i,):
+            return 0.0
+    return joint_others(others)
+
+
 # Top-k
 
 

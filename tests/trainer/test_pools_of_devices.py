@@ -6,8 +6,6 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 import pytest
-import torch
-from safetensors.numpy import load_file
 
 from sanderling import Engine
 from sanderling.bundle.manifest import Exploration
@@ -16,20 +14,24 @@ from sanderling_trainer.event_log.examples import examples_of
 from sanderling_trainer.event_log.reader import EventLog
 from sanderling_trainer.jobs.candidate import judge_candidate
 from sanderling_trainer.jobs.trust import believed
-from sanderling_trainer.policy.checkpoint import NAMES, CheckpointMetadata
-from sanderling_trainer.policy.model.config import Config
-from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training.context import TrainingContext
 from tests.support.bundles import KINDS, TEXT, write_bundle
 from tests.support.engines import stored
 from tests.support.fakes import FakeClock, FakeEntropy
+from tests.support.float_networks import (
+    CONFIG,
+    DIM,
+    EPSILON,
+    ITEMS,
+    METADATA,
+    POOL,
+    SLOTS,
+    float_network,
+)
 
 pytestmark = pytest.mark.lab
 
-ITEMS, DIM, SLOTS, POOL, EPSILON = 150, 16, 5, 20, 0.3
 DEVICES, SESSIONS, VISITS = 40, 5, 5
-CONFIG = Config(dim=DIM, state=8, hidden=16, pool=POOL, slate=SLOTS, epsilon=EPSILON, newcomers=0.0)
-METADATA = CheckpointMetadata("demo", 1, 0, KINDS, True, 0, 1, "0" * 64)
 
 
 @pytest.fixture(scope="module")
@@ -65,23 +67,6 @@ def visit(engine, attraction, rng):
             slate, {item: 2.0 * c - 1.0 for item, c in zip(slate, clicks, strict=True)}
         )
         shown += [item.id for item in slate]
-
-
-def float_network(bundle):
-    """Return the network whose rounded vectors the bundle has."""
-    policy = load_file(bundle / "policy.safetensors")
-    network = PolicyNetwork(CONFIG, torch.zeros(ITEMS, TEXT), torch.empty(0, TEXT), len(KINDS))
-    # What `write_bundle` draws first, before it rounds.
-    vectors = np.random.default_rng(0).standard_normal((ITEMS, DIM)).astype(np.float32)
-    with torch.no_grad():
-        for name, tensor in policy.items():
-            if name in NAMES:
-                getattr(network, NAMES[name]).copy_(torch.from_numpy(tensor))
-        network.decay_logit.copy_(torch.logit(torch.from_numpy(policy["state.decay"])))
-        network.residual.copy_(torch.from_numpy(vectors))
-        biases = load_file(bundle / "items.safetensors")["bias"]
-        network.bias.copy_(torch.from_numpy(biases))
-    return network.eval()
 
 
 def report_on_itself(bundle, log):

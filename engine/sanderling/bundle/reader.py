@@ -122,11 +122,15 @@ class Bundle:
 
     def values(self, attribute: str) -> Iterator[Any]:
         """Yield one attribute of every item in the order of the rows, None where it is missing."""
+        return (record.get(attribute) for record in self.records())
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Yield every entry of the catalog in the order of the rows; ids are not checked."""
         decoder = msgspec.json.Decoder(dict[str, Any])
         data = self.catalog.data
         for start, stop in pairwise(self.items.offset.tolist()):
             try:
-                yield decoder.decode(data[start:stop]).get(attribute)
+                yield decoder.decode(data[start:stop])
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 raise BundleError(f"catalog.jsonl: bytes {start} to {stop}: {error}") from error
 

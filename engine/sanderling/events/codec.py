@@ -14,7 +14,7 @@ from sanderling.events.schema import (
     MAX_LINE,
     MAX_POOL_ITEMS,
     MAX_WINDOW_BYTES,
-    ROOM_FOR_NEWCOMER,
+    ROOM_FOR_MARK,
     ROOM_FOR_POOL,
     ROOM_FOR_SLOT,
     Event,
@@ -32,10 +32,10 @@ def encode(event: Event) -> bytes:
     return _encoder.encode(event)
 
 
-def slot_bytes(item: str, newcomer: bool = False) -> int:
-    """Return an upper bound of the bytes that a slot with this item takes in an encoded
-    decision."""
-    return ROOM_FOR_SLOT + newcomer * ROOM_FOR_NEWCOMER + len(_encoder.encode(item))
+def slot_bytes(item: str, marked: bool = False) -> int:
+    """Return an upper bound of the bytes that a slot with this item takes in an encoded decision;
+    `marked` as a newcomer or pinned."""
+    return ROOM_FOR_SLOT + marked * ROOM_FOR_MARK + len(_encoder.encode(item))
 
 
 def fitting_pool(items: Iterable[str], pool: int) -> list[str] | UnsetType:

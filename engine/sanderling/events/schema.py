@@ -17,8 +17,8 @@ ROOM_FOR_SLATE = MAX_LINE - 64 * 1024
 ROOM_FOR_SLOT = 128
 """Bytes that a slot takes at most, besides its item id."""
 
-ROOM_FOR_NEWCOMER = 16
-"""Bytes that the slot of a newcomer takes beyond that."""
+ROOM_FOR_MARK = 16
+"""Bytes that the slot of a newcomer or a pinned item takes beyond that."""
 
 ROOM_FOR_POOL = 32 * 1024
 """Bytes of a decision that the ids of its pool may take, out of what the slots leave."""
@@ -66,7 +66,8 @@ class Slot(_Strict, frozen=True):
 
     rank: Count
     """The item's place, from 0, in the greedy order of all eligible items; of a newcomer the size
-    of the pool plus its place among the newcomers."""
+    of the pool plus its place among the newcomers; of a pinned item these two sizes plus its place
+    among the pinned ones."""
 
     explored: bool
     """Whether exploration chose the item."""
@@ -79,6 +80,9 @@ class Slot(_Strict, frozen=True):
 
     newcomer: bool | msgspec.UnsetType = msgspec.UNSET
     """Whether the quota for newcomers chose the item."""
+
+    pinned: bool | msgspec.UnsetType = msgspec.UNSET
+    """Whether the app pinned the item to the slot: no policy chose it."""
 
 
 class _UserEvent(_Strict, frozen=True):
@@ -116,7 +120,7 @@ class Decision(_UserEvent, frozen=True, tag="decision"):
     """How many of the best items exploration could draw from."""
 
     eligible: Count
-    """How many items were eligible."""
+    """How many items were eligible for the slots that are not pinned."""
 
     slate: Annotated[list[Slot], msgspec.Meta(min_length=1, max_length=1000)]
     """The slots, first to last."""

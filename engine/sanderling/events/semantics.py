@@ -25,9 +25,10 @@ def semantic_fault(event: Event) -> str | None:
         return (
             f"pool: expected at most eligible ({event.eligible}) and {MAX_POOL}, found {event.pool}"
         )
-    if len(items) > event.pool:
-        return f"slate: expected at most pool ({event.pool}) slots, found {len(items)}"
-    fault = _newcomer_fault(event) or _pool_fault(event)
+    drawn = sum(not slot.pinned for slot in event.slate)
+    if drawn > event.pool:
+        return f"slate: expected at most pool ({event.pool}) slots, found {drawn}"
+    fault = _newcomer_fault(event) or _pin_fault(event) or _pool_fault(event)
     if fault is not None or event.context is None:
         return fault
     return _context_fault(event.context)
@@ -64,6 +65,20 @@ def _newcomer_fault(event: Decision) -> str | None:
     return None
 
 
+def _pin_fault(event: Decision) -> str | None:
+    """Return what of the pinned slots no engine can have made."""
+    expected = event.pool + (event.newcomers or 0)
+    for slot, shown in enumerate(event.slate):
+        if not shown.pinned:
+            continue
+        if shown.newcomer or shown.explored or (shown.conditional, shown.marginal) != (1.0, 1.0):
+            return f"pinned: slot {slot}: expected a slot that shows its item with certainty"
+        if shown.rank != expected:
+            return f"pinned: slot {slot}: expected the rank {expected}, found {shown.rank}"
+        expected += 1
+    return None
+
+
 def _pool_fault(event: Decision) -> str | None:
     """Return where the slate differs from the ids of the pool, if they are known."""
     pool = event.pool_items or []
@@ -73,11 +88,12 @@ def _pool_fault(event: Decision) -> str | None:
         return f"pool_items: expected pool ({event.pool}) distinct ids, found {len(set(pool))}"
     for slot, shown in enumerate(event.slate):
         of_rank = pool[shown.rank] if shown.rank < len(pool) else None
-        expected = None if shown.newcomer else shown.item
-        if of_rank != expected or (shown.newcomer and shown.item in pool):
+        is_outside = bool(shown.newcomer or shown.pinned)
+        expected = None if is_outside else shown.item
+        if of_rank != expected or (is_outside and shown.item in pool):
             return (
-                f"pool_items: slot {slot}: expected {shown.item!r} at its rank {shown.rank}, and a "
-                f"newcomer nowhere, found {of_rank!r}"
+                f"pool_items: slot {slot}: expected {shown.item!r} at its rank {shown.rank}, and "
+                f"newcomers and pinned items nowhere, found {of_rank!r}"
             )
     return None
 

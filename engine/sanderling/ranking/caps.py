@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sanderling.ranking.search_types import Rows, SearchResult
 
@@ -104,6 +105,24 @@ def apply_caps(
                     newly_excluded.append(cap.rows_of(group))
         excluded = np.concatenate(newly_excluded)
     return SearchResult(np.array(rows, np.int64), np.array(scores), eligible or 0)
+
+
+def first_within(caps: Sequence[Cap], rows: Rows) -> NDArray[np.bool_]:
+    """Return which rows int64 [r] a slate can show that takes each, in order, unless a group of it
+    is full."""
+    counters = [Counter[Hashable]() for _ in caps]
+    fits = np.zeros(len(rows), np.bool_)
+    for place, row in enumerate(rows.tolist()):
+        groups = [cap.groups_of(row) for cap in caps]
+        fits[place] = all(
+            counter[group] < cap.at_most
+            for cap, counter, of_row in zip(caps, counters, groups, strict=True)
+            for group in of_row
+        )
+        if fits[place]:
+            for counter, of_row in zip(counters, groups, strict=True):
+                counter.update(of_row)
+    return fits
 
 
 def _groups_in(value: Any) -> list[Hashable]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -10,9 +11,11 @@ from numpy.typing import NDArray
 from sanderling.bundle.manifest import Exploration
 from sanderling.events import codec
 from sanderling.events import schema as wire
-from sanderling.exploration import newcomers, schemes
+from sanderling.exploration import newcomers, pins, schemes
+from sanderling.exploration.draw import Draw
 from sanderling.exploration.philox import uniforms
 from sanderling.ranking.newcomers import NO_NEWCOMERS, Newcomers
+from sanderling.ranking.pins import NO_PINS, NOTHING_PINNED, Pins, pins_in_force
 from sanderling.ranking.scorer import Scorer, Vector
 from sanderling.ranking.search_types import Rows, SearchResult
 from sanderling.slate import Explanation, Slate, SlateItem
@@ -31,6 +34,9 @@ class RecommendRequest(NamedTuple):
     at_most: dict[str, int]
     """Caps: how many items of one value of an attribute may be shown."""
 
+    pin: Mapping[int, str] = NO_PINS
+    """The ids that the app fixed to slots."""
+
 
 class Candidates(NamedTuple):
     """What a slate is drawn from."""
@@ -42,7 +48,16 @@ class Candidates(NamedTuple):
     """The newcomers outside the pool, of which there are none without a quota for them."""
 
     excluded: Rows
-    """The rows of the items that may not be shown, -1 for ids that have none."""
+    """The rows of the items that may not be drawn, -1 for ids that have none; pinned ones too."""
+
+    pins: Pins
+    """The pinned items that are shown."""
+
+    def row_outside(self, rank: int) -> int:
+        """Return the row of a rank behind the pool: a newcomer's or a pinned item's."""
+        place = rank - len(self.ranking.rows)
+        count = len(self.newcomers)
+        return self.newcomers.row(place) if place < count else int(self.pins.rows[place - count])
 
 
 class DecisionRecord(NamedTuple):
@@ -94,8 +109,7 @@ def decide(
     `residual` what of the vector was learned on this device.
     """
     candidates = _candidates(scorer, vector, plan, request)
-    slots = min(request.k, len(candidates.ranking.rows))
-    items = _draw(scorer, vector, plan, candidates, slots, decision)
+    items = _draw(scorer, vector, plan, candidates, request.k, decision)
     slate = Slate(decision, request.user, pseudonym, scorer.bundle.manifest.release, items)
     return DecisionRecord(scorer, vector, plan, request, candidates, slate, residual)
 
@@ -121,7 +135,7 @@ def is_pool_shaped(record: DecisionRecord) -> bool:
     if not len(excluded):
         return False
     scores = record.ranking.scores
-    if len(scores) < max(record.plan.pool, request.k):
+    if len(scores) < _pool_size(record.plan, request, record.candidates.pins):
         return True  # every eligible item is in the pool, so each of these would be
     return bool((scorer.scores(record.vector, excluded) >= scores[-1]).any())
 
@@ -130,58 +144,81 @@ def _candidates(
     scorer: Scorer, vector: Vector, plan: Exploration, request: RecommendRequest
 ) -> Candidates:
     excluded = scorer.rows_of(request.exclude)
-    size = max(plan.pool, request.k)
-    ranking = scorer.rank(vector, size, excluded, request.at_most)
+    pinned = NOTHING_PINNED
+    if request.pin:
+        pinned = pins_in_force(scorer, request.pin, excluded, request.at_most)
+        excluded = np.concatenate([excluded, pinned.rows])
+    size = _pool_size(plan, request, pinned)
+    ranking = scorer.rank(vector, size, excluded, request.at_most, pinned.rows)
     if not schemes.has_quota(plan, len(scorer.newcomers)):
-        return Candidates(ranking, NO_NEWCOMERS, excluded)
-    outside = scorer.newcomers_outside(vector, size, excluded, request.at_most, ranking.rows)
-    return Candidates(ranking, outside, excluded)
+        return Candidates(ranking, NO_NEWCOMERS, excluded, pinned)
+    taken = np.concatenate([ranking.rows, pinned.rows]) if request.pin else ranking.rows
+    outside = scorer.newcomers_outside(vector, size, excluded, request.at_most, taken)
+    return Candidates(ranking, outside, excluded, pinned)
 
 
-# Six parameters: what one draw depends on.
+def _pool_size(plan: Exploration, request: RecommendRequest, pinned: Pins) -> int:
+    """Return of how many items the pool is, unless fewer are eligible."""
+    return max(plan.pool, request.k - len(pinned.slots))
+
+
+# Six parameters: what one slate depends on.
 def _draw(
     scorer: Scorer,
     vector: Vector,
     plan: Exploration,
     candidates: Candidates,
-    slots: int,
+    k: int,
     decision: str,
 ) -> tuple[SlateItem, ...]:
-    """Draw a slate of at most `slots` items, with the randomness of a decision's id.
+    """Draw a slate of at most k items, with the randomness of a decision's id.
 
     It ends early where its event would exceed the wire's limit of bytes; the slots before the end
     keep their propensities.
     """
     ranking = candidates.ranking
-    count = len(candidates.newcomers)
     rows = ranking.rows.tolist()
     scores = ranking.scores.tolist()
-    pairs = uniforms(decision, schemes.n_uniforms(plan, slots, len(rows), count))
-    drawn = schemes.draw(plan, slots, ranking.scores, pairs, count)
+    first_pin = len(rows) + len(candidates.newcomers)
+    drawn = _drawn_ranks(plan, candidates, k, decision)
     items = []
     bytes_left = wire.ROOM_FOR_SLATE
     for slot, rank in enumerate(drawn.ranks):
-        is_newcomer = rank >= len(rows)
-        row = candidates.newcomers.row(rank - len(rows)) if is_newcomer else rows[rank]
+        is_outside = rank >= len(rows)
+        row = candidates.row_outside(rank) if is_outside else rows[rank]
         item = scorer.item(row)
-        bytes_left -= codec.slot_bytes(item.id, is_newcomer)
+        bytes_left -= codec.slot_bytes(item.id, is_outside)
         if bytes_left < 0:
             break
         items.append(
             SlateItem(
                 id=item.id,
                 title=item.title,
-                score=scorer.score(vector, row) if is_newcomer else scores[rank],
+                score=scorer.score(vector, row) if is_outside else scores[rank],
                 slot=slot,
                 rank=rank,
                 explored=drawn.explored[slot],
                 propensity=drawn.conditional[slot],
                 marginal=drawn.marginal[slot],
                 attributes=dict(item.attributes),
-                newcomer=is_newcomer,
+                newcomer=is_outside and rank < first_pin,
+                pinned=rank >= first_pin,
             )
         )
     return tuple(items)
+
+
+def _drawn_ranks(plan: Exploration, candidates: Candidates, k: int, decision: str) -> Draw:
+    """Return the ranks of a slate of at most k slots: of the pool, of newcomers, and of pins."""
+    scores = candidates.ranking.scores
+    count = len(candidates.newcomers)
+    pinned = candidates.pins.slots
+    if pinned:
+        plan = pins.plan_of_others(plan, pinned)
+    slots = min(k - len(pinned), len(scores))
+    pairs = uniforms(decision, schemes.n_uniforms(plan, slots, len(scores), count))
+    drawn = schemes.draw(plan, slots, scores, pairs, count)
+    return pins.interleave(drawn, pinned, len(scores) + count) if pinned else drawn
 
 
 def explain(record: DecisionRecord) -> Explanation:
@@ -191,7 +228,14 @@ def explain(record: DecisionRecord) -> Explanation:
     repeated = decide(
         scorer, record.vector, record.plan, record.request, slate.decision, slate.pseudonym
     )
-    greedy_rows = repeated.ranking.rows[: len(repeated.slate)].tolist()
+    greedy = decide(
+        scorer,
+        record.vector,
+        schemes.greedy(record.plan),
+        record.request,
+        slate.decision,
+        slate.pseudonym,
+    )
     return Explanation(
         decision=repeated.slate.decision,
         release=repeated.slate.release,
@@ -199,7 +243,7 @@ def explain(record: DecisionRecord) -> Explanation:
         epsilon=repeated.epsilon,
         pool=len(repeated.ranking.rows),
         eligible=repeated.ranking.eligible,
-        greedy=tuple(scorer.item(row).id for row in greedy_rows),
+        greedy=tuple(item.id for item in greedy.slate),
         slate=repeated.slate.items,
         is_identical=repeated.slate.items == slate.items,
     )

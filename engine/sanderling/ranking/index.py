@@ -49,6 +49,7 @@ from sanderling.kernels.layout import (
     TABLE_ROWS,
     TABLE_SCALE,
     TABLE_SIZE,
+    TAIL_BIASES,
     TAIL_BYTES,
     bits_for,
     ceil_div,
@@ -143,6 +144,16 @@ class Int8Index:
         dots = self.rows[rows].astype(np.float64) @ codes
         return dots * self.scale[rows].astype(np.float64) * step + self.bias[rows]
 
+    def set_biases(self, bias: NDArray[np.float32]) -> None:
+        """Copy other biases float32 [n], within 1e12, over those of the rows.
+
+        Not while another thread searches; `bias` is then one that the index may write to.
+        """
+        self.bias[:] = bias
+        self.max_bias = float(np.abs(bias).max(initial=0.0))
+        if self.kernels is not None:
+            self._pack(self.kernels).write_biases(self.bias)
+
     def warm_up(self) -> None:
         """Compile and pack what the first search would otherwise wait for."""
         self.top(np.zeros(self.rows.shape[1], np.float32), 1)
@@ -177,6 +188,21 @@ class _PackedTable:
         self.address = address_of(self._table)
         # All kernels share one signature; packing uses the first argument only.
         pack(self.address, 0, 0, 0, 0, 0)
+
+        blocks = self._planes.reshape(self.blocks, -1)
+        tail = blocks.shape[1] - TAIL_BYTES + TAIL_BIASES
+        self._biases = blocks[:, tail : tail + 2 * BLOCK_ROWS].view(np.uint16)
+
+    def write_biases(self, bias: NDArray[np.float32]) -> None:
+        """Replace the biases float32 [n] in the blocks, rounded up to bfloat16 as by `pack`."""
+        bits = bias.view(np.uint32)
+        # Cutting bits off makes a negative number larger already.
+        carry = np.where(np.signbit(bias), np.uint32(0), np.uint32(0xFFFF))
+        rounded = ((bits + carry) >> np.uint32(16)).astype(np.uint16)
+        whole = self.n // BLOCK_ROWS
+        self._biases[:whole] = rounded[: whole * BLOCK_ROWS].reshape(whole, BLOCK_ROWS)
+        # Lanes behind the last row keep the bias with which they reach no threshold.
+        self._biases[whole:, : self.n % BLOCK_ROWS] = rounded[whole * BLOCK_ROWS :]
 
 
 class _ThreadScan:

@@ -22,7 +22,7 @@ from sanderling.ranking.caps import NO_ROWS, Cap, Groups, apply_caps
 from sanderling.ranking.index import Int8Index
 from sanderling.ranking.newcomers import Newcomers, outside
 from sanderling.ranking.quantization import quantize_rows
-from sanderling.ranking.search_types import RowMask, Rows, Scores, SearchResult
+from sanderling.ranking.search_types import RowMask, Rows, Scores, SearchResult, merged
 from sanderling.ranking.text_encoder import TextEncoder
 from sanderling.ranking.user_model import UserModel
 
@@ -120,6 +120,7 @@ class Scorer:
         self._added_rows = {
             record["id"]: sizes.items + i for i, record in enumerate(self.overlay.added)
         }
+        self._removed = {record["id"] for record in self.overlay.records if "text" not in record}
         self.newcomers = self._newcomer_rows()
         self._is_newcomer = np.zeros(sizes.items + len(self.overlay.added) + 1, np.bool_)
         self._is_newcomer[self.newcomers] = True
@@ -133,6 +134,10 @@ class Scorer:
         row = self._row_cache.get(item)
         row = self._look_up(item) if row is None else row
         return row if row >= 0 else None
+
+    def is_removed(self, item: str) -> bool:
+        """Return whether the app removed this item from the device."""
+        return item in self._removed
 
     def _look_up(self, item: Any) -> int:
         """Return the row of an id or `UNKNOWN`, and cache it.
@@ -183,14 +188,16 @@ class Scorer:
         k: int,
         excluded: Rows = NO_ROWS,
         at_most: Mapping[str, int] = NO_CAPS,
+        taken: Rows = NO_ROWS,
     ) -> SearchResult:
         """Return the k best rows for a user vector [d], without the excluded rows int64 [e].
 
-        `at_most` limits, by attribute, how many items of one value may be among them.
+        `at_most` limits, by attribute, how many items of one value may be among them and the rows
+        `taken`, which have to be excluded ones.
         """
         if not at_most:
             return self.search(user, k, excluded)
-        return apply_caps(partial(self.search, user), self._caps(at_most), k, excluded)
+        return apply_caps(partial(self.search, user), self.caps(at_most), k, excluded, taken)
 
     def newcomers_outside(
         self,
@@ -208,7 +215,7 @@ class Scorer:
         if not at_most:
             return outside(self.newcomers, self._is_newcomer, pool, excluded)
         search = partial(self.search, user, masks=self._newcomer_masks)
-        return Newcomers(apply_caps(search, self._caps(at_most), k, excluded, pool).rows)
+        return Newcomers(apply_caps(search, self.caps(at_most), k, excluded, pool).rows)
 
     def _newcomer_rows(self) -> Rows:
         listed = self.bundle.items.newcomers.astype(np.int64)
@@ -251,12 +258,10 @@ class Scorer:
             return best
         n = self.bundle.manifest.sizes.items
         added = self.overlay.index.top(user, k, excluded - n, added_mask)
-        rows = np.concatenate([best.rows, added.rows + n])
-        scores = np.concatenate([best.scores, added.scores])
-        order = np.lexsort((rows, -scores))[:k]
-        return SearchResult(rows[order], scores[order], best.eligible + added.eligible)
+        return merged(best, added, n, k)
 
-    def _caps(self, at_most: Mapping[str, int]) -> list[Cap]:
+    def caps(self, at_most: Mapping[str, int]) -> list[Cap]:
+        """Return the caps of a request, which count items of the bundle and of the device."""
         return [self._cap(attribute, limit) for attribute, limit in at_most.items()]
 
     def _cap(self, attribute: str, at_most: int) -> Cap:

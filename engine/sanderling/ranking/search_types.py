@@ -31,6 +31,14 @@ class SearchResult(NamedTuple):
     eligible: int
 
 
+def merged(first: SearchResult, second: SearchResult, n: int, k: int) -> SearchResult:
+    """Return the k best rows of two tables, those of the second numbered from n on."""
+    rows = np.concatenate([first.rows, second.rows + n])
+    scores = np.concatenate([first.scores, second.scores])
+    order = np.lexsort((rows, -scores))[:k]
+    return SearchResult(rows[order], scores[order], first.eligible + second.eligible)
+
+
 class RowMask:
     """Rows of a table that a search leaves out, one bit each: made once, and used by many searches.
 

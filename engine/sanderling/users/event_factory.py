@@ -84,6 +84,7 @@ class EventFactory:
                     item.propensity,
                     item.marginal,
                     item.newcomer or UNSET,
+                    item.pinned or UNSET,
                 )
                 for item in slate
             ],

@@ -294,7 +294,8 @@ class UserProfiles:
             for slot, value in rewards.items()
             if slot < len(record.slate)
             and applied.get(slot) != value
-            and not record.slate[slot].newcomer  # the residual ranks the pool alone
+            # The residual ranks the pool alone.
+            and not (record.slate[slot].newcomer or record.slate[slot].pinned)
         }
         if not new_rewards:
             return {}

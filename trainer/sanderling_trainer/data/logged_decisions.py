@@ -91,6 +91,12 @@ class Decisions:
     newcomer: Bools = field(default_factory=lambda: np.empty((0, 0), np.bool_))
     """[m, K], which slots did."""
 
+    pinned: Bools = field(default_factory=lambda: np.empty((0, 0), np.bool_))
+    """[m, K], which slots show what the app pinned there: no policy chose it."""
+
+    pinned_guarded: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    """[m], how many slots that would have been guarded `without_pinned_slots` took out."""
+
     slots: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     """[m], length of each slate; K unless given."""
 
@@ -112,7 +118,7 @@ class Decisions:
 
     def __post_init__(self) -> None:
         zeros = ["release", "pool", "eligible", "epsilon", "guarded", "capped", "flip_probability"]
-        zeros += ["newcomers", "newcomer_rate", "seq", "time", "scheme"]
+        zeros += ["newcomers", "newcomer_rate", "seq", "time", "scheme", "pinned_guarded"]
         ones = ("pass_probability", "influence")
         fills: dict[str, Any] = dict.fromkeys(zeros, 0) | dict.fromkeys(ones, 1)
         fills |= {"slots": self.items.shape[1], "pool_items": b""}
@@ -121,8 +127,9 @@ class Decisions:
             given = getattr(self, name)
             if len(given) == 0:
                 object.__setattr__(self, name, np.full(len(self), fill, given.dtype))
-        if self.newcomer.size == 0:
-            object.__setattr__(self, "newcomer", np.zeros(self.items.shape, np.bool_))
+        for name in ("newcomer", "pinned"):
+            if getattr(self, name).size == 0:
+                object.__setattr__(self, name, np.zeros(self.items.shape, np.bool_))
 
     def __len__(self) -> int:
         return len(self.history)
@@ -135,6 +142,33 @@ class Decisions:
         """Return the decisions as if no slate had more than `slots` slots."""
         first = {name: column[:, :slots] for name, column in vars(self).items() if column.ndim == 2}
         return replace(self, slots=np.minimum(self.slots, slots), **first)
+
+    def without_slots(self, gone: Bools) -> Decisions:
+        """Return the slates without some slots, bool [m, K]; the others keep their order."""
+        gone = gone & (np.arange(gone.shape[1]) < self.slots[:, None])
+        order = np.argsort(gone, axis=1, kind="stable")
+        moved = {
+            name: np.take_along_axis(column, order, axis=1)
+            for name, column in vars(self).items()
+            if column.ndim == 2
+        }
+        slots = self.slots - gone.sum(axis=1)
+        missing = np.arange(gone.shape[1]) >= slots[:, None]
+        moved["items"] = np.where(missing, -1, moved["items"])
+        moved["ranks"] = np.where(missing, 0, moved["ranks"])
+        moved["judged"] = moved["judged"] & ~missing
+        return replace(self, slots=slots, **moved)
+
+    def without_pinned_slots(self) -> Decisions:
+        """Return the slates without the slots that the app pinned: each is a plain slate of its
+        scheme, of fewer slots, of which fewer are guarded."""
+        if not self.pinned.any():
+            return self
+        is_guarded = np.arange(self.items.shape[1]) < self.guarded[:, None]
+        pinned_guarded = (self.pinned & is_guarded).sum(axis=1)
+        others = self.without_slots(self.pinned)
+        guarded = self.guarded - pinned_guarded
+        return replace(others, guarded=guarded, pinned_guarded=pinned_guarded)
 
     def logged_pools(self, rows: NDArray) -> Ints:
         """Return the logged pools of some decisions int64 [q, M], best first, -1 behind the last.

@@ -243,6 +243,7 @@ def _decision_columns(joined: list[_JoinedDecision], row_of: dict[str, int]) -> 
         newcomers=np.array([each.decision.newcomers or 0 for each in joined], np.int64),
         newcomer_rate=np.array([each.decision.newcomer_rate or 0.0 for each in joined]),
         newcomer=np.zeros((m, k), np.bool_),
+        pinned=np.zeros((m, k), np.bool_),
         slots=slots,
         scheme=np.array([_scheme(each.decision) for each in joined], np.int64),
         seq=column("seq", np.int64),
@@ -265,6 +266,7 @@ def _fill_slots(
         decisions.conditional[row, slot] = shown.conditional
         decisions.ranks[row, slot] = shown.rank
         decisions.newcomer[row, slot] = bool(shown.newcomer)
+        decisions.pinned[row, slot] = bool(shown.pinned)
         if slot in joined.outcome_of:
             decisions.reward[row, slot] = debiased_reward(joined.outcome_of[slot])
             decisions.judged[row, slot] = True

@@ -26,6 +26,7 @@ FILL = {
     "judged": False,
     "ranks": 0,
     "newcomer": False,
+    "pinned": False,
 }
 
 

@@ -49,7 +49,7 @@ def orders_of(
     count as ranked alike.
     """
     config = candidate.config
-    epsilon = config.epsilons(decisions.items.shape[1])
+    epsilon = config.epsilons(decisions.items.shape[1], decisions.pinned_guarded)
     regular = ope.regular_epsilon(epsilon, epsilon * config.newcomers)
     shown = np.maximum(decisions.items, 0)
     m, n_items = len(decisions), len(active.network.bias)

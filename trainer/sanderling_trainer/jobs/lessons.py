@@ -1,7 +1,8 @@
 """Which events teach tonight and which decisions judge, so that each event teaches once.
 
-The judges are all new events of some installs: a third of those with new decisions, chosen by a
-hash of install and release. They teach the night after, unless they judge again.
+The judges are all new events of some installs: a third of those with new decisions, or as many as
+have `MAX_JUDGING` together, chosen by a hash of install and release. They teach the night after,
+unless they judge again.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from sanderling_trainer.jobs.night_log import NightLog
 from sanderling_trainer.policy.checkpoint import CheckpointMetadata
 
 Ints = NDArray[np.int64]
+
+MAX_JUDGING = 100_000
+"""Decisions that judge, about: more would take memory, and hardly narrow the verdict."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,8 @@ def lessons_of(
     last_of = np.maximum(last_of, taught_of)
 
     is_new = decisions.seq > taught_of[decisions.group]
-    judges = _judges(installs, np.unique(decisions.group[is_new]), active.release + 1)
+    new_of = np.bincount(decisions.group[is_new], minlength=len(installs))
+    judges = judges_of(installs, new_of, active.release + 1)
     is_judge = np.zeros(len(installs), np.bool_)
     is_judge[judges] = True
     until_of = np.where(is_judge, taught_of, last_of)
@@ -122,16 +127,21 @@ def lessons_of(
     )
 
 
-def _judges(installs: Sequence[str], candidates: Ints, release: int) -> Ints:
-    """Return a third of the installs, at least one; none of fewer than two."""
+def judges_of(installs: Sequence[str], new_of: Ints, release: int) -> Ints:
+    """Return some of the installs with new decisions, of which `new_of` says how many each has.
+
+    A third, or as many as have `MAX_JUDGING` decisions; at least one, and none of fewer than two.
+    """
 
     def draw(number: int) -> bytes:
         return sha256(f"{release}/{installs[number]}".encode()).digest()
 
+    candidates = np.flatnonzero(new_of)
     if len(candidates) < 2:
         return np.empty(0, np.int64)
-    ordered = sorted(candidates.tolist(), key=draw)
-    return np.array(ordered[: max(1, len(ordered) // 3)], np.int64)
+    ordered = np.array(sorted(candidates.tolist(), key=draw))
+    within = int(np.searchsorted(np.cumsum(new_of[ordered]), MAX_JUDGING, side="right"))
+    return ordered[: max(1, min(within, len(ordered) // 3))]
 
 
 def _after(history: History, second: int) -> History:

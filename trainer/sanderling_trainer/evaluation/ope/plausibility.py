@@ -131,15 +131,19 @@ def _has_epsilon(decisions: Decisions, policy: _Settings) -> Bools:
 
 
 def _impossible_propensities(decisions: Decisions) -> Iterator[tuple[str, Any]]:
+    # Those of pinned slots are 1, or the event is not taken.
+    decisions = decisions.without_pinned_slots()
     is_slot = np.arange(decisions.items.shape[1]) < decisions.slots[:, None]
     invalid = invalid_propensities(decisions.conditional) | invalid_propensities(decisions.marginal)
     yield INVALID_PROPENSITY, np.any(invalid & is_slot, axis=1)
 
     possible = np.ones(decisions.items.shape, np.bool_)
     quota = decisions.newcomer_rate > 0.0
+    # A slate of pins alone may have no pool.
+    is_drawn = decisions.slots > 0
     for rows, check in (
         (quota, _as_with_newcomers),
-        (_rows(decisions, "sequential") & ~quota & ~decisions.capped, _as_rebuilt),
+        (_rows(decisions, "sequential") & ~quota & ~decisions.capped & is_drawn, _as_rebuilt),
         (_rows(decisions, "sequential") & ~quota & decisions.capped, _as_sequential_of_any_order),
         (_rows(decisions, "mixture") & ~quota, _as_mixture),
         (_rows(decisions, "softmax") & ~quota, _as_softmax),

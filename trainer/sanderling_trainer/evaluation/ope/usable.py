@@ -75,11 +75,13 @@ def regular_epsilon(epsilon: Any, rate: Any) -> Any:
 
 
 def regular_slots(decisions: Decisions) -> Decisions:
-    """Return the slates without the slots that newcomers got, with the propensities given those.
+    """Return the slates without the slots that the app pinned and those that newcomers got, with
+    the propensities given those.
 
-    What is left is a plain slate of the scheme, with fewer slots. Which slots newcomers get
-    depends on no policy.
+    What is left is a plain slate of the scheme, with fewer slots. Which slots these are depends on
+    no policy.
     """
+    decisions = decisions.without_pinned_slots()
     if not decisions.newcomer.any() and not (decisions.newcomers > 0).any():
         return decisions
     slot = np.arange(decisions.items.shape[1])
@@ -88,20 +90,7 @@ def regular_slots(decisions: Decisions) -> Decisions:
     could = (above < decisions.newcomers[:, None]) & (slot >= decisions.guarded[:, None])
     passed = np.where(could, 1.0 - decisions.newcomer_rate[:, None], 1.0)
     conditional = decisions.conditional / np.maximum(passed, 1e-300)
-
-    # Regular slots first, in their order.
-    order = np.argsort(newcomer, axis=1, kind="stable")
-    decisions = replace(decisions, conditional=conditional)
-    moved = {
-        name: np.take_along_axis(column, order, axis=1)
-        for name, column in vars(decisions).items()
-        if column.ndim == 2
-    }
-    slots = decisions.slots - newcomer.sum(axis=1)
-    missing = slot >= slots[:, None]
-    moved["items"] = np.where(missing, -1, moved["items"])
-    moved["ranks"] = np.where(missing, 0, moved["ranks"])
-    return replace(decisions, slots=slots, **moved)
+    return replace(decisions, conditional=conditional).without_slots(newcomer)
 
 
 def _usual_length(decisions: Decisions) -> int:

@@ -163,9 +163,10 @@ class Config:
         """Return the fields of a manifest's `Exploration`, by name."""
         return {name: getattr(self, name) for name in types_of(Exploration)}
 
-    def epsilons(self, slots: int) -> NDArray[np.float64]:
-        """Return the ε of each slot of a slate, float64 [1, slots]."""
-        return np.where(np.arange(slots) < self.guarded, 0.0, self.epsilon)[None]
+    def epsilons(self, slots: int, pinned: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the ε of each slot that is not pinned, float64 [m, slots]; `pinned` int64 [m] of
+        the guarded ones are."""
+        return np.where(np.arange(slots) < self.guarded - pinned[:, None], 0.0, self.epsilon)
 
 
 TYPES = {**types_of(Config), "max_tokens": types_of(Sizes)["max_tokens"], **types_of(Exploration)}

@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from tqdm import tqdm
@@ -41,6 +42,8 @@ def policy_gradient(
     """
     config = context.config
     network = context.network
+    # No policy chose what the app pinned.
+    decisions = replace(decisions, judged=decisions.judged & ~decisions.pinned)
 
     reference = copy.deepcopy(network).eval().requires_grad_(False)
     if baseline is None:

@@ -1,0 +1,226 @@
+"""`Engine.search` and `Engine.similar`: what they find, in which order, and wrong arguments."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+import numpy as np
+import pytest
+
+from sanderling import Engine, FoundItem, FoundItems
+from sanderling.kernels.loader import chosen
+from sanderling.ranking.text_encoder import TextEncoder
+from sanderling.ranking.text_search.search import MEANING_WEIGHT, TASTE_WEIGHT, item_text, words_in
+from tests.support.bundles import write_bundle
+from tests.support.fakes import FakeClock, FakeEntropy
+from tests.support.naive_search import naive_word_scores
+
+
+def missing(*_):
+    """Encode as an app without the extra `text` does."""
+    raise ImportError("encoding text needs the extra `text`")
+
+
+def by_words(engine: Engine, query: str, user: str | None = None, k: int = 10) -> FoundItems:
+    """Search as an app does that has no encoder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TextEncoder, "encode", missing)
+        return engine.search(query, user, k)
+
+
+def ids(found: FoundItems) -> list[str]:
+    """Return the ids of what was found."""
+    return [item.id for item in found]
+
+
+def naive_search(engine: Engine, query: str, user: str | None, meaning: bool) -> dict[str, float]:
+    """Return the score of each item that may be found, by the formula of docs/MATH.md."""
+    scorer = engine._active_bundle.scorer
+    n = scorer.bundle.manifest.sizes.items
+    rows = range(n + len(scorer.overlay.added))
+    records = [scorer.bundle.record(row) for row in range(n)] + list(scorer.overlay.added)
+    words = naive_word_scores(words_in(query), [item_text(record) for record in records], n)
+
+    def centred(vector, bias):
+        scores = [
+            float(scorer.vector(row).astype(np.float64) @ vector)
+            + bias * float((scorer.index if row < n else scorer.overlay.index).bias[row % n])
+            for row in rows
+        ]
+        return (np.array(scores) - np.mean(scores[:n])) / np.std(scores[:n])
+
+    total = np.array(words) + TASTE_WEIGHT * centred(engine._taste(scorer, user, 0), 1)
+    if meaning:
+        total += MEANING_WEIGHT * centred(scorer.project(query), 0)
+    mask = scorer.overlay.mask
+    is_hidden = np.zeros(len(total), bool)
+    is_hidden[:n] = False if mask is None else mask.hidden
+    return {
+        records[row]["id"]: total[row]
+        for row in rows
+        if not is_hidden[row] and (meaning or words[row] > 0)
+    }
+
+
+def check_search(engine: Engine, query: str, user: str | None, k: int, meaning: bool) -> None:
+    """Compare a search with a loop over all items."""
+    scores = naive_search(engine, query, user, meaning)
+    found = (engine.search if meaning else partial(by_words, engine))(query, user, k)
+    best = sorted(scores.values(), reverse=True)[:k]
+    np.testing.assert_allclose([item.score for item in found], best, atol=1e-5)
+    for item in found:
+        assert item.score == pytest.approx(scores[item.id], abs=1e-5)
+
+
+QUERIES = [
+    "red trail shoe",
+    "warm j",
+    "coffe",
+    "tent 7",
+    "mystry nov",
+    "zzzz",
+    "sea red zzzz",
+    "re",
+]
+
+
+@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("user", [None, "anna"])
+def test_search_is_the_exact_best_of_words_meaning_and_taste(engine, query, user):
+    """The items found, and their scores, are those of a loop over all items, whatever the device
+    has added and removed."""
+    engine.observe("anna", "item-3")
+    check_search(engine, query, user, 7, meaning=True)
+    engine.upsert_items(
+        [{"id": "new", "text": "red trail running shoe"}, {"id": "item-4", "text": "coffee sea"}]
+    )
+    engine.remove_items(["item-0"])
+    check_search(engine, query, user, 7, meaning=True)
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_without_an_encoder_words_and_taste_decide(engine, query):
+    """Without onnxruntime the items found are those with a word of the query, in exact order."""
+    engine.observe("anna", "item-3")
+    check_search(engine, query, "anna", 50, meaning=False)
+
+
+def test_three_letters_and_any_script(engine):
+    """The beginning of a word, one character of Chinese, and a typing error find the item."""
+    engine.upsert_items(
+        [
+            {"id": "tea", "text": "乌龙茶", "origin": ["Fujian"]},
+            {"id": "shoe", "text": "Laufschuh für Größe 43"},
+        ]
+    )
+    for query in ("乌龙", "茶", "fuj", "Fuijan"):
+        assert ids(by_words(engine, query)) == ["tea"]
+    for query in ("lau", "GRÖSSE", "grosse", "laufshcuh"):
+        assert ids(by_words(engine, query)) == ["shoe"]
+
+
+def test_what_the_device_changes_is_found_and_hidden_at_once(engine):
+    """Added, changed and removed items are searched as they are now."""
+    assert not by_words(engine, "velociped")
+    engine.upsert_items([{"id": "bike", "text": "red velociped", "brand": "Diamant"}])
+    assert ids(by_words(engine, "velociped")) == ["bike"]
+    assert ids(by_words(engine, "diamant")) == ["bike"]
+
+    engine.upsert_items([{"id": "bike", "text": "red bicycle", "brand": "Diamant"}])
+    assert not by_words(engine, "velociped")
+    engine.remove_items(["bike"])
+    assert not by_words(engine, "diamant")
+    assert "item-0" in ids(by_words(engine, "red", k=50))
+    engine.remove_items(["item-0"])
+    assert "item-0" not in ids(by_words(engine, "red", k=50))
+
+
+def test_a_query_without_words_finds_nothing_and_a_long_one_is_cut(engine):
+    """Neither is an error."""
+    assert len(engine.search("")) == len(engine.search(" \n!?\ud800")) == 0
+    long = engine.search("red " * 2500)
+    assert len("red " * 2500) == 10_000
+    assert long.items[0].id == engine.search("red " * 128).items[0].id
+
+
+def test_similar_items_have_the_largest_cosines(engine):
+    """They are those of a loop over all items, the item itself left out, added ones included."""
+    engine.upsert_items([{"id": "new", "text": "red trail shoe 0"}])
+    engine.remove_items(["item-7"])
+    scorer = engine._active_bundle.scorer
+    vectors = {
+        item: scorer.vector(scorer.find(item)).astype(np.float64)
+        for item in [f"item-{i}" for i in range(50) if i != 7] + ["new"]
+    }
+    for item in ("item-3", "new"):
+        cosines = {
+            other: vectors[item] @ v / np.linalg.norm(vectors[item]) / np.linalg.norm(v)
+            for other, v in vectors.items()
+            if other != item
+        }
+        found = engine.similar(item, 50)
+        assert len(found) == 49
+        best = sorted(cosines.values(), reverse=True)
+        np.testing.assert_allclose([other.score for other in found], best, atol=1e-6)
+        for other in found:
+            assert other.score == pytest.approx(cosines[other.id], abs=1e-6)
+
+
+def test_what_was_found_is_a_sequence_that_json_holds(engine):
+    """A result has items, slices, and a form for JSON; its items can be excluded from a slate."""
+    found = engine.similar("item-1", 5)
+    assert isinstance(found, FoundItems)
+    assert isinstance(found[0], FoundItem)
+    assert [*found[1:3]] == [found[1], found[2]]
+    assert json.loads(json.dumps(found.to_dict()))["items"][0]["id"] == found[0].id
+    assert not {item.id for item in engine.recommend("anna", exclude=found)} & {
+        item.id for item in found
+    }
+    assert engine.similar(found[0], 3).items == engine.similar(found[0].id, 3).items
+
+
+def test_a_search_records_nothing_and_cannot_be_rewarded(engine):
+    """There is no decision in the outbox, and a reward says why it is refused."""
+    before = engine.counters()["outbox"]
+    found = engine.search("red", "anna")
+    engine.similar("item-1")
+    assert engine.counters()["outbox"] == before
+    for call in (engine.seen, lambda slate: engine.reward(slate, "item-1", 1.0)):
+        with pytest.raises(TypeError, match=r"^slate: .*record no decision"):
+            call(found)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda engine: engine.search(5), TypeError, "^query: expected str, found int"),
+        (lambda engine: engine.search("red", 5), TypeError, "^user: expected str"),
+        (lambda engine: engine.search("red", k=1.0), TypeError, "^k: expected int"),
+        (lambda engine: engine.search("red", k=0), ValueError, "^k: expected 1 to 1000"),
+        (lambda engine: engine.similar("item-1", 1001), ValueError, "^k: expected 1 to 1000"),
+        (lambda engine: engine.similar(None), TypeError, "^item: expected str"),
+        (lambda engine: engine.similar(""), ValueError, "^item: expected 1 to 512"),
+        (lambda engine: engine.similar("gone"), ValueError, "^item: .* catalog, found 'gone'"),
+        (lambda engine: engine.warm_up(search="yes"), TypeError, "^search: expected True"),
+    ],
+)
+def test_wrong_arguments_are_named(engine, call, error, message):
+    """One clear error in the caller's words."""
+    with pytest.raises(error, match=message):
+        call(engine)
+
+
+def test_every_kind_of_kernel_finds_the_same(tmp_path, monkeypatch):
+    """Searches by compiled kernels and by numpy have the same scores, bit for bit."""
+    write_bundle(tmp_path / "bundle", items=700)
+    results = []
+    for source in ("compiled", "numpy"):
+        monkeypatch.setenv("SANDERLING_KERNELS", source)
+        chosen.cache_clear()
+        with Engine.open(tmp_path / "bundle", clock=FakeClock(), entropy=FakeEntropy()) as engine:
+            engine.warm_up(search=True)
+            searches = [engine.search(query, "anna", 20) for query in QUERIES]
+            results.append((searches, engine.similar("item-1", 20)))
+    chosen.cache_clear()
+    assert results[0] == results[1]

@@ -1,0 +1,162 @@
+"""Slates that the app shaped, from real devices: what judge and learners make of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sanderling import Engine
+from sanderling.bundle.manifest import Exploration
+from sanderling.events.schema import Decision
+from sanderling_trainer.evaluation import ope
+from sanderling_trainer.event_log.examples import examples_of
+from sanderling_trainer.event_log.merge_examples import merge_examples
+from sanderling_trainer.event_log.reader import EventLog
+from sanderling_trainer.jobs.candidate import orders_of
+from sanderling_trainer.jobs.trust import active_policy, believed
+from sanderling_trainer.policy.training.click_regression import ClickRegression
+from sanderling_trainer.policy.training.context import TrainingContext
+from sanderling_trainer.policy.training.policy_gradient import policy_gradient
+from tests.support.bundles import KINDS, TEXT, write_bundle
+from tests.support.engines import stored
+from tests.support.fakes import FakeClock, FakeEntropy
+from tests.support.float_networks import CONFIG, DIM, ITEMS, METADATA, SLOTS, float_network
+
+pytestmark = pytest.mark.lab
+
+IDS = [f"item-{row}" for row in range(ITEMS)]
+NEWCOMERS = range(100, 120)
+
+
+class Fleet:
+    """What a few devices logged under one exploration plan, and the policy that they had."""
+
+    def __init__(self, folder, plan: Exploration, shape, devices: int = 4, visits: int = 20):
+        self.bundle = folder / "bundle"
+        write_bundle(self.bundle, items=ITEMS, dim=DIM, exploration=plan, newcomers=NEWCOMERS)
+        rng = np.random.default_rng(0)
+        events = {}
+        for device in range(devices):
+            options = {"background": False, "clock": FakeClock(), "entropy": FakeEntropy(device)}
+            with Engine.open(self.bundle, folder / f"{device}", **options) as engine:
+                for _ in range(visits):
+                    slate = engine.recommend("anna", SLOTS, **shape(rng))
+                    clicks = dict(zip(slate, 2.0 * (rng.random(SLOTS) < 0.3) - 1.0, strict=True))
+                    engine.reward_all(slate, clicks)
+                logged = stored(engine)
+            events[logged[0].install, logged[0].user] = logged
+        self.events = [event for _, each in sorted(events.items()) for event in each]
+        self.examples = examples_of(EventLog(events=events), IDS, KINDS, TEXT)
+        self.config = replace(
+            CONFIG,
+            **{name: getattr(plan, name) for name in ("epsilon", "scheme", "guarded", "newcomers")},
+        )
+        self.found = believed(self.examples, METADATA, self.config)
+        network = float_network(self.bundle)
+        self.context = TrainingContext(network, self.found.histories, self.config, repeats=True)
+
+    @property
+    def decisions(self) -> list[Decision]:
+        return [event for event in self.events if isinstance(event, Decision)]
+
+    def judged_against_itself(self):
+        """Return the usable decisions, their slates, the orders, and the sums of the judge."""
+        policy = active_policy(METADATA, self.config)
+        decisions, slates, left_out = ope.usable(self.found.decisions, policy)
+        assert left_out == {}
+        orders = orders_of(self.context, self.context, decisions)
+        sums = ope.judge(slates, orders, ITEMS, np.random.default_rng(0)).sums
+        return decisions, slates, orders, sums
+
+
+def pins(rng):
+    """Return pins of random items to some slots: good ones too, and none at times."""
+    slots = rng.choice(SLOTS, rng.integers(0, 4), replace=False).tolist()
+    rows = rng.choice(ITEMS, len(slots), replace=False).tolist()
+    return {"pin": {slot: IDS[row] for slot, row in zip(slots, rows, strict=True)}}
+
+
+PLANS = [
+    Exploration("sequential", 0.3, 20, newcomers=0.0),
+    Exploration("sequential", 0.3, 20, guarded=2, newcomers=0.5),
+    Exploration("mixture", 0.3, 20, guarded=1, newcomers=0.3),
+    Exploration("softmax", 0.3, 20, temperature=0.7, guarded=1, newcomers=0.3),
+]
+
+
+@pytest.fixture(scope="module", params=PLANS, ids=lambda plan: f"{plan.scheme}-{plan.guarded}")
+def pinned(request, tmp_path_factory):
+    """Devices whose app pins, under each scheme."""
+    return Fleet(tmp_path_factory.mktemp("pinned"), request.param, pins)
+
+
+def test_pinned_decisions_are_believed_and_marked(pinned):
+    """The lab believes every decision with pins; their slots are marked, with the clicks as they
+    were, and taken out they leave the others in their order."""
+    assert not pinned.found.dropped
+    found = pinned.found.decisions
+    assert found.pinned.any()
+    marked = [[slot.pinned is True for slot in event.slate] for event in pinned.decisions]
+    assert found.pinned.tolist() == marked
+    assert found.judged.all()
+
+    others = found.without_pinned_slots()
+    assert not (others.pinned & (np.arange(SLOTS) < others.slots[:, None])).any()
+    for row, event in enumerate(pinned.decisions):
+        items = [int(slot.item.removeprefix("item-")) for slot in event.slate if not slot.pinned]
+        assert others.items[row, : others.slots[row]].tolist() == items
+        assert set(others.items[row, others.slots[row] :]) <= {-1}
+        assert others.guarded[row] == sum(
+            not slot.pinned for slot in event.slate[: found.guarded[row]]
+        )
+
+    merged = merge_examples([pinned.examples, pinned.examples]).decisions
+    np.testing.assert_array_equal(merged.pinned, np.concatenate([found.pinned, found.pinned]))
+
+
+def test_other_propensities_than_a_scheme_gives_are_not_believed(pinned):
+    """The slots beside the pins are held to what the scheme gives."""
+    decisions = pinned.found.decisions
+    free = ~decisions.pinned & ~decisions.newcomer
+    row, slot = (column[0] for column in np.nonzero(free))
+    decisions.conditional[row, slot] *= 1e-11
+    decisions.marginal[row, slot] *= 1e-11
+    kept, left_out = ope.plausible(decisions, active_policy(METADATA, pinned.config))
+    decisions.conditional[row, slot] /= 1e-11
+    decisions.marginal[row, slot] /= 1e-11
+    assert len(kept) == len(decisions) - 1
+    assert sum(left_out.values()) == 1
+
+
+def test_the_policy_of_devices_that_pin_has_the_weight_1_against_itself(pinned):
+    """Pinned slots are not judged; in all others the active policy against itself weighs 1."""
+    if pinned.config.scheme != "sequential":
+        pytest.skip("only `sequential` is judged off policy")
+    _, slates, orders, sums = pinned.judged_against_itself()
+    free = sum(not (slot.pinned or slot.newcomer) for one in pinned.decisions for slot in one.slate)
+    assert int(slates.log.judged.sum()) == free
+    # The float network ranks some neighbours otherwise than the int8 rows do.
+    has_slot = np.arange(SLOTS) < slates.lengths[:, None]
+    assert (orders.ranks != slates.ranks)[has_slot].mean() < 0.1
+    np.testing.assert_allclose(orders.epsilon, slates.epsilon)
+    assert sums.weight.sum() == pytest.approx(sums.examined.sum(), rel=0.1)
+
+
+def test_clicks_on_pins_teach_the_regression_and_no_policy_gradient(pinned):
+    """A pinned slot is a label of the click regression; the policy gradient, which weighs what the
+    policy chose, does not read its reward."""
+    found = pinned.found.decisions
+    regression = ClickRegression(pinned.context, found)
+    assert (regression._weight[found.pinned] > 0.0).all()
+
+    flipped = replace(found, reward=np.where(found.pinned, -found.reward, found.reward))
+    losses = []
+    for decisions in (found, flipped):
+        config = replace(pinned.config, policy_epochs=1, supervision=0.0)
+        context = replace(pinned.context, network=float_network(pinned.bundle), config=config)
+        losses.append(policy_gradient(context, decisions).loss)
+    assert losses[0] == losses[1]
+    assert math.isfinite(losses[0][0])
