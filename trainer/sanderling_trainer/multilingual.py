@@ -81,7 +81,11 @@ def write_folder(out: Path) -> None:
     weights, `FileExistsError` where `out` exists.
     """
     check_new(out)
-    weights = read_weights(_packaged_file())
+    save(read_weights(_packaged_file()), out)
+
+
+def save(weights: Weights, out: Path) -> None:
+    """Write weights as a Hugging Face folder, with the prefixes that E5 was trained with."""
     tokenizer = _tokenizer(weights)
     _model(weights).save_pretrained(out)
     tokenizer.save_pretrained(out)
@@ -187,7 +191,7 @@ def _model(weights: Weights) -> Any:
     from transformers import BertConfig, BertModel
 
     sizes = {**weights.sizes, "vocab_size": len(weights.vocabulary)}
-    model = BertModel(
+    model: Any = BertModel(
         BertConfig(**sizes, layer_norm_eps=weights.epsilon, pad_token_id=weights.special["pad"])
     )
     torch.nn.init.zeros_(model.pooler.dense.weight)  # of no use here

@@ -11,10 +11,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel
 
 from sanderling_quantize.encoders.pooling import mean_pool, unit
-from sanderling_quantize.encoders.tokenization import BATCH, Tokens, batches, tokenize
+from sanderling_quantize.encoders.tokenization import (
+    BATCH,
+    Tokens,
+    batches,
+    load_tokenizer,
+    tokenize,
+)
 from sanderling_quantize.encoders.vocabulary import Vocabulary, student_vocabulary
 
 
@@ -34,7 +40,7 @@ class Teacher:
         if device is None:
             device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = AutoModel.from_pretrained(folder).to(device).eval()
-        return Teacher(model, AutoTokenizer.from_pretrained(folder), max_tokens)
+        return Teacher(model, load_tokenizer(folder), max_tokens)
 
     @property
     def device(self) -> torch.device:

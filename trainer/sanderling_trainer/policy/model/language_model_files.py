@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from sanderling.errors import SanderlingError
 from sanderling_quantize.encoders.architecture import check_architecture
@@ -113,7 +114,9 @@ def with_prefixes(config: Config) -> Config:
         "item_prefix": prompts.get("document") or prompts.get("passage") or "",
         "query_prefix": prompts.get("query") or "",
     }
-    missing = {name: text for name, text in prefixes.items() if getattr(config, name) is None}
+    missing: dict[str, Any] = {
+        name: text for name, text in prefixes.items() if getattr(config, name) is None
+    }
     return replace(config, **missing)
 
 
