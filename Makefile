@@ -46,7 +46,7 @@ power: $(VENV)/ready  ## run the power cuts; needs root and a loop mount (1 hour
 	$(RUN)/pytest -m power $(ARGS)
 
 # Its last release excludes current transformers, so it has an environment of its own.
-optimum: $(KERNELS)/built  ## quantize with and without Optimum: the bytes must be equal
+optimum: $(KERNELS)/built  ## quantize with and without Optimum: the bytes must be equal (3 min, and an environment of its own)
 	$(PYTHON) -m venv .venv-optimum
 	grep -vE '^(transformers|huggingface_hub|tokenizers)==' constraints.txt > .venv-optimum/constraints.txt
 	.venv-optimum/bin/pip install --quiet --upgrade 'pip>=25.1'

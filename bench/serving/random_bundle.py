@@ -6,6 +6,7 @@ The same seed gives the same bytes.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +43,17 @@ def write_random_bundle(
     state: int = 8,
     kinds: tuple[str, ...] = ("view", "click", "purchase"),
     exploration: Exploration | None = None,
+    records: Iterable[dict[str, Any]] | None = None,
 ) -> None:
-    """Write a bundle without golden answers into a new folder. Items are `item-0`, `item-1`, …"""
+    """Write a bundle without golden answers into a new folder. Items are `item-0`, `item-1`, …,
+    unless their `records` are given.
+    """
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
 
     rows, scale = quantize_rows(rng.standard_normal((items, dim)).astype(np.float32))
     bias = (0.1 * rng.standard_normal(items)).astype(np.float32)
-    writer.write_items(folder, rows, scale, bias, (_record(row) for row in range(items)))
+    writer.write_items(folder, rows, scale, bias, records or map(_record, range(items)))
 
     for name in ("encoder.onnx", "tokenizer.json"):
         shutil.copyfile(ENCODER / name, folder / name)

@@ -21,6 +21,7 @@ from sanderling.version import __version__ as __version__
 if TYPE_CHECKING:
     from sanderling.engine import Engine
     from sanderling.options import EngineOptions
+    from sanderling.reasons import Reasons
     from sanderling.runtime.child_process import run_child
     from sanderling.slate import Explanation, FoundItem, FoundItems, Receipt, Slate, SlateItem
 
@@ -33,6 +34,7 @@ __all__ = [
     "Explanation",
     "FoundItem",
     "FoundItems",
+    "Reasons",
     "Receipt",
     "SanderlingError",
     "Slate",
@@ -50,6 +52,7 @@ _LAZY = {
     "Explanation": "sanderling.slate",
     "FoundItem": "sanderling.slate",
     "FoundItems": "sanderling.slate",
+    "Reasons": "sanderling.reasons",
     "Receipt": "sanderling.slate",
     "Slate": "sanderling.slate",
     "SlateItem": "sanderling.slate",

@@ -91,6 +91,11 @@ def check_value(value: object) -> float:
     return _number("value", value, -1.0, 1.0)
 
 
+def check_diversity(value: object) -> float:
+    """Return it as a float; raise `TypeError` for no number, `ValueError` outside [0, 1]."""
+    return _number("diversity", value, 0.0, 1.0)
+
+
 def check_timeout(timeout_s: object, default_s: float | None = None) -> float:
     """Return how many seconds to wait, `default_s`, if there is one, for None; raise `TypeError`
     for no number, `ValueError` unless it is 0 to 3600."""
@@ -140,6 +145,20 @@ def ids_of(items: Iterable[SlateItem | FoundItem | str], name: str) -> tuple[str
                 f" {shown(item)}"
             )
     return tuple(str(item) if isinstance(item, str) else item.id for item in given)
+
+
+def pages_before(user: str, after: object) -> tuple[str, ...]:
+    """Return the ids on a slate and on those that it came after, which a next page leaves out.
+
+    Raises `TypeError` for what is no slate, `ValueError` for the slate of another user.
+    """
+    if not isinstance(after, Slate):
+        raise TypeError(f"after: expected what `recommend` returned, found {type(after).__name__}")
+    if after.user != user:
+        raise ValueError(
+            f"after: expected a slate of the user {shown(user)}, found one of {shown(after.user)}"
+        )
+    return after.earlier + tuple(item.id for item in after)
 
 
 def items_on_slate(slate: Slate, items: Iterable[SlateItem | str]) -> list[SlateItem]:

@@ -13,6 +13,7 @@ from typing import Any, Unpack
 
 from sanderling.arguments import (
     check_caps,
+    check_diversity,
     check_flags,
     check_pins,
     check_request,
@@ -20,14 +21,17 @@ from sanderling.arguments import (
     check_text,
     check_timeout,
     ids_of,
+    pages_before,
 )
 from sanderling.bundle.reader import Bundle
 from sanderling.engine_catalog import CatalogCalls
+from sanderling.engine_reasons import ReasonCalls
 from sanderling.engine_rewards import RewardCalls
 from sanderling.engine_search import SearchCalls
 from sanderling.errors import StorageError, UpdateError
 from sanderling.options import EngineOptions, OptionTypes, check_names
 from sanderling.ranking import decision as decisions
+from sanderling.ranking import rules
 from sanderling.ranking.decision import RecommendRequest
 from sanderling.ranking.pins import NO_PINS, check_known
 from sanderling.ranking.scorer import NO_CAPS, Scorer
@@ -38,7 +42,7 @@ from sanderling.slate import Explanation, Slate, SlateItem
 from sanderling.upload.uploader import IDLE_S
 
 
-class Engine(CatalogCalls, RewardCalls, SearchCalls):
+class Engine(CatalogCalls, ReasonCalls, RewardCalls, SearchCalls):
     """A recommender in the app's own process. Thread-safe. Made by `Engine.open`.
 
     Signal handlers: set a flag there and call the engine from your own code, never from a handler.
@@ -89,37 +93,65 @@ class Engine(CatalogCalls, RewardCalls, SearchCalls):
         context: str | None = None,
         exclude: Iterable[SlateItem | str] = (),
         *,
+        where: Mapping[str, Any] | None = None,
+        among: Iterable[SlateItem | str] | None = None,
+        after: Slate | None = None,
         at_most: Mapping[str, int] = NO_CAPS,
         pin: Mapping[int, SlateItem | str] = NO_PINS,
+        diversity: float = 0.0,
         greedy: bool = False,
     ) -> Slate:
         """Return a slate of at most k items for a user, known or not.
 
         `context` is any text about the user's situation. `exclude` holds ids not to show, or items
         of a slate; unknown ids are ignored. Where one would have been in the pool, the decision's
-        event names the pool. `at_most` caps how many items may share a value of an attribute, each
-        value of a list counting: `{"author": 2}`. Caps apply to the whole pool from which
-        exploration draws; the first use of an attribute reads the whole catalog (see `warm_up`).
-        `pin` fixes items to slots, from 0: `{0: "sku-1"}`; the others are drawn as a slate of their
-        own. A pin gives way where its item is excluded, was removed, or breaks a cap.
-        `greedy` turns exploration off for this slate.
+        event names the pool.
+
+        `where` is a rule that items must meet, such as
+        `{"price": {"lt": 50}, "genre": {"any": ["jazz", "folk"]}}` (docs/RULES.md). `among` holds
+        the only ids to rank. `after` is the page before: nothing of it is repeated, nor of the
+        pages that it came after.
+
+        `at_most` caps how many items may share a value of an attribute, each value of a list
+        counting: `{"author": 2}`. Rules and caps apply to all from which exploration draws; the
+        first use of an attribute reads the whole catalog (see `warm_up`). `pin` fixes items to
+        slots, from 0: `{0: "sku-1"}`; the others are drawn as a slate of their own. A pin gives way
+        where its item breaks another rule or was removed. `diversity`, 0 to 1, is how much it
+        counts that an item is unlike those before it. `greedy` turns exploration off.
 
         The slate is shorter than k where fewer items are eligible, or where ids of more than 66
-        bytes leave no room for 1000 of them in one event.
+        bytes leave no room for 1000 of them in one event; its `shortage` says which.
 
         Raises `TypeError` for an argument of a wrong type, `ValueError` unless 1 <= k <= 1000, caps
-        are at least 1, and pins are distinct items of the catalog in slots below k; never for the
-        contents of `user` and `context`.
+        are at least 1, `diversity` is in [0, 1], pins are distinct items of the catalog in slots
+        below k, and a rule is one, of attributes that an item has; never for the contents of `user`
+        and `context`.
         """
         check_flags(greedy=greedy)
         k = check_request(user, k, context)
         caps = check_caps(at_most)
-        pins = NO_PINS if pin is NO_PINS else check_pins(pin, k)
-        request = RecommendRequest(user, k, context, ids_of(exclude, "exclude"), caps, pins)
+        request = RecommendRequest(
+            user,
+            k,
+            context,
+            ids_of(exclude, "exclude"),
+            caps,
+            NO_PINS if pin is NO_PINS else check_pins(pin, k),
+            None if where is None else rules.parse(where),
+            None if among is None else ids_of(among, "among"),
+            () if after is None else pages_before(user, after),
+            check_diversity(diversity) if diversity != 0.0 else 0.0,
+        )
+        return self._answer(request, greedy)
+
+    def _answer(self, request: RecommendRequest, greedy: bool) -> Slate:
         now_ms = self._begin_call()
         scorer = self._active_bundle.scorer
-        if pins:
-            check_known(scorer, pins)
+        # What does not fit the catalog is the caller's error: nothing is rolled back for it.
+        if request.pin:
+            check_known(scorer, request.pin)
+        if request.where is not None:
+            scorer.eligible(request.where, None)
         try:
             return self._decide(scorer, request, greedy, now_ms)
         except Exception as error:
@@ -136,6 +168,7 @@ class Engine(CatalogCalls, RewardCalls, SearchCalls):
         greedy = greedy or not self.exploring
         slate = self._recommender.recommend(self._profiles, scorer, request, greedy, now_ms)
         self._active_bundle.confirm(scorer.bundle)
+        self._let_explain(slate)
         return slate
 
     def observe(self, user: str, item: str, kind: str = "view") -> None:

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Mapping
+from typing import Any
 
 from sanderling.arguments import check_k, check_text
 from sanderling.engine_parts import EngineParts
+from sanderling.ranking import rules
+from sanderling.ranking.eligibility import Masks
 from sanderling.ranking.scorer import Scorer, Vector
 from sanderling.ranking.search_types import SearchResult
 from sanderling.ranking.text_search.search import MAX_QUERY, words_in
 from sanderling.slate import FoundItem, FoundItems, SlateItem
-
-log = logging.getLogger("sanderling")
+from sanderling.users.recommendation import user_vector
 
 
 class SearchCalls(EngineParts):
     """The calls of `Engine` that find items. Nothing is recorded, so nothing can be rewarded."""
 
-    def search(self, query: str, user: str | None = None, k: int = 10) -> FoundItems:
+    def search(
+        self,
+        query: str,
+        user: str | None = None,
+        k: int = 10,
+        *,
+        where: Mapping[str, Any] | None = None,
+    ) -> FoundItems:
         """Return the k best items for a query: by its words, its meaning and the user's taste.
 
         Words are looked for in titles and texts of attributes. The last word may be unfinished,
         and a word that no item has may have one typing error. Without `user` the taste is that of a
-        new user; without the extra `text` only items with a word of the query are found. The first
-        search reads the whole catalog (see `warm_up`). docs/SEARCH.md defines the score.
+        new user; without the extra `text` only items with a word of the query are found. `where` is
+        a rule that items must meet, as in `recommend`. The first search reads the whole catalog
+        (see `warm_up`). docs/SEARCH.md defines the score.
 
         Characters beyond 512 and words beyond 16 are ignored; a query without words finds nothing.
-        Raises `TypeError` for an argument of a wrong type, `ValueError` unless 1 <= k <= 1000.
+        Raises `TypeError` for an argument of a wrong type, `ValueError` unless 1 <= k <= 1000, and
+        for what is no rule.
         """
         check_text(query=query)
         if user is not None:
@@ -34,21 +45,27 @@ class SearchCalls(EngineParts):
         k = check_k(k)
         now_ms = self._begin_call()
         scorer = self._active_bundle.scorer
+        masks = _masks(scorer, where)
         if not words_in(query):
             return FoundItems(scorer.bundle.manifest.release, ())
         taste = self._taste(scorer, user, now_ms)
-        meaning = self._meaning(scorer, query[:MAX_QUERY])
-        masks = scorer.overlay.mask, None
-        return _found(
-            scorer, self._item_search.text(scorer).search(query, k, taste, meaning, masks)
-        )
+        meaning = self._recommender.encode(scorer, query[:MAX_QUERY])
+        search = self._item_search.text(scorer)
+        return _found(scorer, search.search(query, k, taste, meaning, masks))
 
-    def similar(self, item: SlateItem | FoundItem | str, k: int = 10) -> FoundItems:
+    def similar(
+        self,
+        item: SlateItem | FoundItem | str,
+        k: int = 10,
+        *,
+        where: Mapping[str, Any] | None = None,
+    ) -> FoundItems:
         """Return the k items most like an item, which is left out; scores are cosines.
 
         Items are compared by the vectors that the policy has learned of them, which those added on
-        the device have from their text. Raises `TypeError` for an argument of a wrong type,
-        `ValueError` for an item that is not in the catalog, and unless 1 <= k <= 1000.
+        the device have from their text. `where` is a rule that items must meet, as in `recommend`.
+        Raises `TypeError` for an argument of a wrong type, `ValueError` for an item that is not in
+        the catalog, for what is no rule, and unless 1 <= k <= 1000.
         """
         id = item.id if isinstance(item, SlateItem | FoundItem) else item
         check_text(item=id)
@@ -58,26 +75,20 @@ class SearchCalls(EngineParts):
         row = scorer.find(id)
         if row is None:
             raise ValueError(f"item: expected an item of the catalog, found {id!r:.100}")
-        masks = scorer.overlay.mask, None
+        masks = _masks(scorer, where)
         return _found(scorer, self._item_search.similar(scorer).nearest(row, k, masks))
 
     def _taste(self, scorer: Scorer, user: str | None, now_ms: int) -> Vector:
         """Return the user vector [d], without a user that of a new one."""
         if user is None:
             return scorer.user_model.user_vector(scorer.user_model.initial_state())
-        snapshot = self._profiles.snapshot(user, now_ms, scorer)
-        vector = scorer.user_model.user_vector(snapshot.state.vector)
-        if snapshot.residual is not None:
-            vector = vector + snapshot.residual.astype("float32")
-        return vector
+        return user_vector(scorer, self._profiles.snapshot(user, now_ms, scorer), None)
 
-    def _meaning(self, scorer: Scorer, query: str) -> Vector | None:
-        """Return the vector [d] of a query among those of items; None where nothing encodes it."""
-        try:
-            return scorer.project(query)
-        except Exception as error:  # whatever it is, words alone are better than no result
-            log.warning("searching by words alone: %s", error)
-            return None
+
+def _masks(scorer: Scorer, where: Mapping[str, Any] | None) -> Masks:
+    """Return which rows a request may not find."""
+    rule = None if where is None else rules.parse(where)
+    return scorer.eligible(rule, None).masks
 
 
 def _found(scorer: Scorer, result: SearchResult) -> FoundItems:

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, Protocol, overload
 
 import msgspec
 
+from sanderling.reasons import Reasons
 
-class SlateItem(msgspec.Struct, frozen=True, gc=False):
+
+class DecisionExplainer(Protocol):
+    """Explains the items of one decision while the engine that decided it lives."""
+
+    def why(self, item: SlateItem) -> Reasons:
+        """Return why the decision shows an item."""
+
+
+class _Explained:
+    """Room for what explains an item. No field: it is not compared, printed, copied or pickled."""
+
+    __slots__ = ("_explainer",)
+
+
+class SlateItem(_Explained, msgspec.Struct, frozen=True, gc=False):
     """One recommended item."""
 
     id: str
@@ -47,8 +62,28 @@ class SlateItem(msgspec.Struct, frozen=True, gc=False):
     pinned: bool = False
     """Whether the app pinned it to the slot."""
 
+    def why(self) -> Reasons:
+        """Return why the slate shows this item, see `Engine.why`.
+
+        Raises `LookupError` for a copy, such as a pickled item: ask `Engine.why`.
+        """
+        try:
+            explainer: DecisionExplainer = _Explained._explainer.__get__(self)  # type: ignore
+        except AttributeError:
+            raise LookupError(
+                "why: expected an item as `recommend` returned it, found a copy of one;"
+                " ask engine.why(slate, item)"
+            ) from None
+        return explainer.why(self)
+
     def __hash__(self) -> int:
         return hash((self.id, self.slot, self.score))
+
+
+set_explainer = _Explained._explainer.__set__  # type: ignore[attr-defined]
+"""Give an item, which is frozen otherwise, what explains it: `set_explainer(item, explainer)`.
+
+It must not refer to the item: items are not tracked by the garbage collector."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +108,15 @@ class Slate(Sequence[SlateItem]):
     items: tuple[SlateItem, ...]
     """The items, by slot."""
 
+    eligible: int = 0
+    """How many items were eligible, newcomers included."""
+
+    shortage: str = ""
+    """Why there are fewer items than asked for; empty where there are not."""
+
+    earlier: tuple[str, ...] = ()
+    """The ids of the items on the slates that this one came after."""
+
     def to_dict(self) -> dict[str, Any]:
         """Return the slate as values that JSON can hold, `items` as a list of dicts."""
         return {
@@ -80,6 +124,8 @@ class Slate(Sequence[SlateItem]):
             "user": self.user,
             "pseudonym": self.pseudonym,
             "release": self.release,
+            "eligible": self.eligible,
+            "shortage": self.shortage,
             "items": msgspec.to_builtins(self.items),
         }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 import subprocess
 import sys
 
@@ -16,6 +17,7 @@ from sanderling.events import schema as wire
 from sanderling.tables.event_log import ReadOptions
 from tests.support.bundles import record, write_bundle
 
+WAITING = "OMP_WAIT_POLICY"
 LOG = [
     ("007", "item-3", "1", "1"),
     ("anna", "item-5", "3", "-1"),
@@ -99,6 +101,22 @@ def test_slates_are_printed_with_titles(tmp_path):
     )  # fmt: skip
     assert run(*command, "--checkpoint", "c").returncode == 2
     assert run(*command[:1], *command[3:]).returncode == 2
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "PASSIVE"), ({WAITING: "ACTIVE"}, "ACTIVE")])
+def test_waiting_threads_sleep_unless_the_environment_says_otherwise(given, expected):
+    """A command says how threads of OpenMP wait, before torch is imported; a setting stays."""
+    code = (
+        "import os, sys; sys.argv[1:] = ['doctor', '--json']\n"
+        "from sanderling.cli.app import make_app\n"
+        "make_app()(standalone_mode=False)\n"
+        f"print(os.environ[{WAITING!r}])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != WAITING}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment | given, capture_output=True, text=True
+    )
+    assert done.stdout.split()[-1] == expected, done.stderr
 
 
 def title(row: int) -> str:

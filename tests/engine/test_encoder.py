@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -10,6 +12,10 @@ import pytest
 from sanderling.errors import BundleError
 from sanderling.ranking.text_encoder import CACHE_ENTRIES, MAX_CHARACTERS, TextEncoder
 from tests.support.bundles import TEXT, write_bundle
+
+# What docs/OPERATIONS.md names as superfluous on a device, by the names of the modules.
+HUB_CLIENT = ["huggingface_hub", "hf_xet", "yaml", "fsspec", "filelock", "httpx2", "httpcore2"]
+HUB_CLIENT += ["anyio", "h11", "idna", "truststore", "tqdm"]
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +84,22 @@ def test_many_threads_get_the_same_vectors_as_one(folder):
     for thread in threads:
         thread.join()
     assert all(np.array_equal(alone.encode(text), vector) for text, vector in vectors.items())
+
+
+def test_encoding_needs_no_hub_client(folder):
+    """Without the client that `tokenizers` asks for, and its own needs, a text is encoded."""
+    code = f"""
+import sys
+for name in {HUB_CLIENT!r}:
+    sys.modules[name] = None  # importing it fails from here on
+from pathlib import Path
+from sanderling.ranking.text_encoder import TextEncoder
+print(*TextEncoder(Path({str(folder)!r}), {TEXT}, 64).encode("rain"))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    expected = TextEncoder(folder, TEXT, 64).encode("rain")
+    np.testing.assert_allclose([float(number) for number in done.stdout.split()], expected)
 
 
 def test_an_encoder_of_another_width_is_refused(folder):

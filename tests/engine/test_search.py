@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,11 +23,13 @@ def missing(*_):
     raise ImportError("encoding text needs the extra `text`")
 
 
-def by_words(engine: Engine, query: str, user: str | None = None, k: int = 10) -> FoundItems:
+def by_words(
+    engine: Engine, query: str, user: str | None = None, k: int = 10, **rule: Any
+) -> FoundItems:
     """Search as an app does that has no encoder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TextEncoder, "encode", missing)
-        return engine.search(query, user, k)
+        return engine.search(query, user, k, **rule)
 
 
 def ids(found: FoundItems) -> list[str]:
@@ -64,9 +67,19 @@ def naive_search(engine: Engine, query: str, user: str | None, meaning: bool) ->
 
 
 def check_search(engine: Engine, query: str, user: str | None, k: int, meaning: bool) -> None:
-    """Compare a search with a loop over all items."""
+    """Compare a search with a loop over all items, without a rule and with one."""
     scores = naive_search(engine, query, user, meaning)
-    found = (engine.search if meaning else partial(by_words, engine))(query, user, k)
+    search = engine.search if meaning else partial(by_words, engine)
+    check_best(search(query, user, k), scores, k)
+
+    scorer = engine._active_bundle.scorer
+    prices = {id: scorer.item(scorer.find(id)).attributes.get("price", 0) for id in scores}
+    cheap = {id: score for id, score in scores.items() if 0 < prices[id] < 30}
+    check_best(search(query, user, k, where={"price": {"lt": 30}}), cheap, k)
+
+
+def check_best(found: FoundItems, scores: dict[str, float], k: int) -> None:
+    """Compare what was found with the scores of all that may be."""
     best = sorted(scores.values(), reverse=True)[:k]
     np.testing.assert_allclose([item.score for item in found], best, atol=1e-5)
     for item in found:
@@ -167,6 +180,14 @@ def test_similar_items_have_the_largest_cosines(engine):
             assert other.score == pytest.approx(cosines[other.id], abs=1e-6)
 
 
+def test_similar_items_meet_a_rule(engine):
+    """Those that do are found, in the order in which they are found without it."""
+    cheap = [item for item in engine.similar("item-3", 49) if item.attributes["price"] < 30]
+    found = engine.similar("item-3", 49, where={"price": {"lt": 30}})
+    assert 0 < len(found) < 49
+    assert list(found) == cheap
+
+
 def test_what_was_found_is_a_sequence_that_json_holds(engine):
     """A result has items, slices, and a form for JSON; its items can be excluded from a slate."""
     found = engine.similar("item-1", 5)
@@ -202,6 +223,9 @@ def test_a_search_records_nothing_and_cannot_be_rewarded(engine):
         (lambda engine: engine.similar(None), TypeError, "^item: expected str"),
         (lambda engine: engine.similar(""), ValueError, "^item: expected 1 to 512"),
         (lambda engine: engine.similar("gone"), ValueError, "^item: .* catalog, found 'gone'"),
+        (lambda engine: engine.search("red", where=["price"]), TypeError, "^where: expected"),
+        (lambda engine: engine.search("", where={"colour": 1}), ValueError, "^where: colour: "),
+        (lambda engine: engine.similar("item-1", where={"colour": 1}), ValueError, "^where: "),
         (lambda engine: engine.warm_up(search="yes"), TypeError, "^search: expected True"),
     ],
 )

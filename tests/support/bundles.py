@@ -6,7 +6,7 @@ The same seed gives the same bytes.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,18 +47,22 @@ def write_bundle(
     seed: int = 0,
     *,
     state: int = 8,
+    decay: tuple[float, float] = (0.5, 0.99),
     newcomers: Sequence[int] = (),
+    attributes: Callable[[int], dict[str, Any]] = lambda row: {},
     **fields: Any,
 ) -> Manifest:
     """Write a complete bundle into a new folder, and return its manifest.
 
-    Items are `item-0`, `item-1`, …; `newcomers` are rows of some; `fields` go to the manifest.
+    Items are `item-0`, `item-1`, …, with more `attributes` by row; `newcomers` are rows of some;
+    `decay` is the range of the state's decay; `fields` go to the manifest.
     """
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     rows, scale = quantize_rows(rng.standard_normal((items, dim)).astype(np.float32))
     bias = (0.1 * rng.standard_normal(items)).astype(np.float32)
-    writer.write_items(folder, rows, scale, bias, (record(i) for i in range(items)), newcomers)
+    records = (record(i) | attributes(i) for i in range(items))
+    writer.write_items(folder, rows, scale, bias, records, newcomers)
     for name in ("encoder.onnx", "tokenizer.json"):
         shutil.copyfile(ENCODER / name, folder / name)
     settings: dict[str, Any] = {
@@ -72,7 +76,7 @@ def write_bundle(
         "lineage": Lineage(parent=release - 1, log_from=0, log_to=0, data_sha256="0" * 64),
         **fields,
     }
-    _write_policy(folder, settings, rng)
+    _write_policy(folder, settings, rng, decay)
     return _write_golden(folder, settings)
 
 
@@ -100,13 +104,15 @@ def reseal(folder: Path) -> Manifest:
     return writer.write_manifest(folder, **fields)
 
 
-def _write_policy(folder: Path, settings: dict[str, Any], rng: np.random.Generator) -> None:
+def _write_policy(
+    folder: Path, settings: dict[str, Any], rng: np.random.Generator, decay: tuple[float, float]
+) -> None:
     shapes = policy_shapes(Manifest(files={}, **settings), hidden=2 * settings["sizes"].state)
     policy = {
         name: (rng.standard_normal(shape) / np.sqrt(shape[-1])).astype(np.float32)
         for name, shape in shapes.items()
     }
-    policy["state.decay"] = rng.uniform(0.5, 0.99, shapes["state.decay"]).astype(np.float32)
+    policy["state.decay"] = rng.uniform(*decay, shapes["state.decay"]).astype(np.float32)
     policy["output.gain"] = rng.uniform(1, 2, shapes["output.gain"]).astype(np.float32)
     save_file(policy, folder / "policy.safetensors")
 

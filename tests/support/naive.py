@@ -107,6 +107,66 @@ def joint_pinned(
     return joint_others(others)
 
 
+def diverse_values(
+    diversity: float, scores: Any, rows: Any, before: Iterable[Any], left: Iterable[int]
+) -> dict[int, float]:
+    """Return the value of each item left: of its score, and of its likeness to the rows before."""
+    scores = [float(score) for score in scores]
+    span = max(scores) - min(scores) or 1.0
+    values = {}
+    for j in left:
+        values[j] = (1.0 - diversity) * scores[j]
+        cosines = []
+        for other in before:
+            dot = sum(int(a) * int(b) for a, b in zip(rows[j], other, strict=True))
+            squares = [sum(int(a) ** 2 for a in row) for row in (rows[j], other)]
+            norms = math.sqrt(squares[0]) * math.sqrt(squares[1])
+            cosines.append(dot / norms if norms > 0.0 else 0.0)
+        if cosines:
+            values[j] = values[j] - diversity * span * max(cosines)
+    return values
+
+
+def diverse_greedy(
+    slots: int, diversity: float, scores: Any, rows: Any, pinned: list[Any]
+) -> tuple[int, ...]:
+    """Return the slate that shows the item of the highest value in each slot."""
+    slate: list[int] = []
+    for _ in range(slots):
+        left = [j for j in range(len(scores)) if j not in slate]
+        before = [*pinned, *(rows[j] for j in slate)]
+        values = diverse_values(diversity, scores, rows, before, left)
+        slate.append(max(left, key=lambda j: (values[j], -j)))
+    return tuple(slate)
+
+
+def joint_diverse(
+    plan: Any, slate: tuple[int, ...], diversity: float, scores: Any, rows: Any, pinned: list[Any]
+) -> float:
+    """Return the probability of a slate without newcomers under a plan, by the definition."""
+    fixed = min(plan.guarded, len(slate))
+    if slate[:fixed] != diverse_greedy(fixed, diversity, scores, rows, pinned):
+        return 0.0
+    probability = 1.0
+    if plan.scheme == "mixture":
+        greedy = slate == diverse_greedy(len(slate), diversity, scores, rows, pinned)
+        free = len(slate) - fixed
+        every = math.perm(len(scores) - fixed, free)
+        return (1.0 - plan.epsilon) * greedy + plan.epsilon / every if free else 1.0
+    for slot in range(fixed, len(slate)):
+        left = [j for j in range(len(scores)) if j not in slate[:slot]]
+        before = [*pinned, *(rows[j] for j in slate[:slot])]
+        values = diverse_values(diversity, scores, rows, before, left)
+        best = max(values.values())
+        if plan.scheme == "softmax":
+            weights = {j: math.exp((values[j] - best) / plan.temperature) for j in left}
+            probability *= weights[slate[slot]] / sum(weights.values())
+        else:
+            is_best = slate[slot] == min(j for j in left if values[j] == best)
+            probability *= (1.0 - plan.epsilon) * is_best + plan.epsilon / len(left)
+    return probability
+
+
 # Top-k
 
 

@@ -39,13 +39,13 @@ def naive_weights(query: str, vocabulary: set[str], *, is_last: bool) -> dict[st
     weights = {query: 1.0} if query in vocabulary else {}
     if is_last and not is_unspaced(query):
         longer = {word for word in vocabulary if word.startswith(query) and word != query}
-        weights |= dict.fromkeys(longer, 0.7)
+        weights |= dict.fromkeys(longer, 0.8)
     has_errors = len(query) >= 4 and not is_unspaced(query) and not any(map(str.isdigit, query))
     if not weights and has_errors:
         near = {word for word in vocabulary if naive_is_one_edit(word, query)}
         if not near and is_last:
             near = {word for word in vocabulary if naive_begins_one_edit_away(word, query)}
-        weights = dict.fromkeys(near, 0.6)
+        weights = dict.fromkeys(near, 0.8)
     return weights
 
 
@@ -75,8 +75,8 @@ def naive_word_scores(
         frequency = math.log(1 + (len(items) - found + 0.5) / (found + 0.5))
         total += frequency
         for i, bag in enumerate(bags):
-            norm = 1.2 * (1 - 0.75 + 0.75 * sum(bag.values()) / average)
+            norm = 0.9 * (1 - 0.4 + 0.4 * sum(bag.values()) / average)
             for other, weight in weights.items():
                 if other in bag:
-                    scores[i] += frequency * weight * bag[other] * 2.2 / (bag[other] + norm)
+                    scores[i] += frequency * weight * bag[other] * 1.9 / (bag[other] + norm)
     return [score / total for score in scores]

@@ -169,6 +169,8 @@ def test_a_chinese_catalog_runs_from_train_to_recommend(chinese):
         engine.observe("anna", "i0", "like")
         slate = engine.recommend("anna", 5, context="雨天")
         assert len(slate) == 5
+        found = engine.search("耳机", "anna", 5)
+        assert "蓝牙降噪耳机 黑色 礼盒" in {item.title for item in found}
         assert {item.title for item in slate} <= {*titles, "蓝牙降噪耳机 新款"}
 
 

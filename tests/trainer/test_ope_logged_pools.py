@@ -73,9 +73,9 @@ def scores_of(context: TrainingContext) -> np.ndarray:
         return network.logits(network.users(state), items).numpy()
 
 
-def night(seed: int = 0, repeats: bool = False, unavailable: float = 0.0) -> Night:
+def night(seed: int = 0, repeats: bool = False, unavailable: float = 0.0, genres: int = 1) -> Night:
     """Let an app show slates in sessions; it excludes what the session has shown, what a user had
-    before, and a share of the catalog."""
+    before, and a share of the catalog. Each call asks for one of some genres."""
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     network = PolicyNetwork(CONFIG, torch.randn(ITEMS, 6), torch.empty(0, 6), 1).eval()
@@ -104,9 +104,11 @@ def night(seed: int = 0, repeats: bool = False, unavailable: float = 0.0) -> Nig
     for visit in range(SESSIONS * VISITS):
         if visit % VISITS == 0:
             hidden = had.copy()
-        decisions = shown(scores, hidden, attraction, rng)
+        genre = rng.integers(genres, size=(USERS, 1))
+        left_out = hidden | (np.arange(ITEMS) % genres != genre)
+        decisions = shown(scores, left_out, attraction, rng)
         parts.append(decisions)
-        excluded.append(hidden.copy())
+        excluded.append(left_out)
         np.put_along_axis(hidden, decisions.items, values=True, axis=1)
     columns = {
         name: np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])
@@ -194,12 +196,12 @@ def test_without_the_pools_the_same_night_cannot_be_judged(repeats):
     assert "mean weight" in report["gate"]["reasons"][0]
 
 
-@pytest.mark.parametrize("unavailable", [0.0, 0.5])
+@pytest.mark.parametrize(("unavailable", "genres"), [(0.0, 1), (0.5, 1), (0.0, 3)])
 @pytest.mark.parametrize("amount", [0.3, -0.3])
-def test_candidates_are_judged_on_the_logged_pools(amount, unavailable):
+def test_candidates_are_judged_on_the_logged_pools(amount, unavailable, genres):
     """A better candidate ships and a worse one is held; the interval holds the true difference,
-    where the app excludes half of the catalog, too."""
-    one = night(seed=1, unavailable=unavailable)
+    where the app excludes half of the catalog or asks for a genre, too."""
+    one = night(seed=1, unavailable=unavailable, genres=genres)
     candidate = moved(one, amount)
     report = judge_candidate(one.active, candidate, one.decisions, METADATA)
     truth = clicks_of(one, candidate) / clicks_of(one, one.active) - 1.0
@@ -248,6 +250,9 @@ def test_hidden_items_equal_a_loop():
     # An app may show again what a user had.
     pools[2] = one.active.histories[some.history[2]].items[:2].astype(np.int32).tobytes()
     some = replace(some, pool_items=pools)
+    # A pool that has all that a rule left says that nothing else could be shown.
+    is_whole = np.arange(len(some)) % 5 == 0
+    some = replace(some, eligible=np.where(is_whole, some.pool, some.eligible))
     scores = scores_of(one.active)
     for repeats in (False, True):
         for batch in batches(one.active.histories, 64, torch.device("cpu")):
@@ -259,6 +264,8 @@ def test_hidden_items_equal_a_loop():
                 pool = np.frombuffer(some.pool_items[index], np.int32).tolist()
                 had = [] if repeats else one.active.histories[user].items.tolist()
                 last = min(scores[user, pool], default=np.inf)
+                if is_whole[index] and pool:
+                    last = -np.inf
                 for item in range(ITEMS):
                     wanted = (item in had or scores[user, item] > last) and item not in pool
                     assert (found is not None and bool(found[at, item])) == wanted

@@ -3,6 +3,8 @@ the float network."""
 
 from __future__ import annotations
 
+import itertools
+
 import msgspec
 import numpy as np
 import pytest
@@ -37,9 +39,36 @@ DEVICES, SESSIONS, VISITS = 40, 5, 5
 @pytest.fixture(scope="module")
 def devices(tmp_path_factory):
     """The bundle, and what 40 devices logged whose app excludes what each session has shown."""
-    folder = tmp_path_factory.mktemp("devices")
+    return logged(tmp_path_factory.mktemp("devices"), lambda shown, rng: {"exclude": shown})
+
+
+@pytest.fixture(scope="module")
+def filtering_devices(tmp_path_factory):
+    """The same of an app that filters by genre and stock, ranks its own lists, and pages."""
+    return logged(tmp_path_factory.mktemp("filtering"), filtered)
+
+
+def filtered(shown, rng):
+    """Return the rules of one call, of which some leave less than a pool."""
+    listed = [f"item-{row}" for row in rng.choice(ITEMS, 30, replace=False)]
+    return [
+        {"where": {"genre": int(rng.integers(3))}, "exclude": shown},
+        {"where": {"rare": True}},
+        {"among": listed},
+        {"among": listed[:12], "where": {"not": {"genre": 0}}},
+        {},
+    ][int(rng.integers(5))]
+
+
+def attributes_of(row):
+    return {"genre": row % 3, "rare": row % 12 == 0}
+
+
+def logged(folder, rules_of):
+    """Return a bundle, and what 40 devices logged of it under rules."""
     plan = Exploration(epsilon=EPSILON, pool=POOL, newcomers=0.0)
-    write_bundle(folder / "bundle", items=ITEMS, dim=DIM, exploration=plan)
+    bundle = folder / "bundle"
+    write_bundle(bundle, items=ITEMS, dim=DIM, exploration=plan, attributes=attributes_of)
     rng = np.random.default_rng(0)
     attraction = rng.uniform(0.02, 0.4, ITEMS)
     events = {}
@@ -48,19 +77,19 @@ def devices(tmp_path_factory):
         # Drawn anew each time, two standard errors would be passed once in twenty runs.
         entropy = FakeEntropy(1000 + device)
         options = {"background": False, "entropy": entropy, "clock": FakeClock()}
-        with Engine.open(folder / "bundle", state, **options) as engine:
+        with Engine.open(bundle, state, **options) as engine:
             for _ in range(SESSIONS):
-                visit(engine, attraction, rng)
-            logged = stored(engine)
-        events[logged[0].install, logged[0].user] = logged
-    return folder / "bundle", EventLog(events=events)
+                visit(engine, attraction, rules_of, rng)
+            of_device = stored(engine)
+        events[of_device[0].install, of_device[0].user] = of_device
+    return bundle, EventLog(events=events)
 
 
-def visit(engine, attraction, rng):
-    """Show slates, each without what those before have shown, and reward what is clicked."""
+def visit(engine, attraction, rules_of, rng):
+    """Show slates under the rules of each call, and reward what is clicked."""
     shown = []
     for _ in range(VISITS):
-        slate = engine.recommend("anna", SLOTS, exclude=shown)
+        slate = engine.recommend("anna", SLOTS, **rules_of(shown, rng))
         rates = [attraction[int(item.id.removeprefix("item-"))] for item in slate]
         clicks = rng.random(len(slate)) < rates
         engine.reward_all(
@@ -82,15 +111,27 @@ def test_the_policy_of_devices_is_not_held_against_itself(devices):
     """The float network ranks some neighbours otherwise, and still the log can be judged: the
     estimated difference is 0 within two of its standard errors."""
     bundle, log = devices
-    pools = [
-        event.pool_items
-        for events in log.events.values()
-        for event in events
-        if hasattr(event, "pool_items")
-    ]
     # All but the first of each session, unless what was shown ranks lower by then.
-    assert sum(bool(pool) for pool in pools) > 0.95 * DEVICES * SESSIONS * (VISITS - 1)
-    report = report_on_itself(bundle, log)
+    assert n_pools(log) > 0.95 * DEVICES * SESSIONS * (VISITS - 1)
+    assert_ships(report_on_itself(bundle, log))
+
+
+def test_nor_is_that_of_devices_under_rules(filtering_devices):
+    """Rules, lists and pages shape the pool that the event names, of which the lab knows all that
+    could be shown where it has every eligible item: the policy equals itself there too."""
+    bundle, log = filtering_devices
+    assert n_pools(log) > 0.7 * DEVICES * SESSIONS * VISITS
+    assert_ships(report_on_itself(bundle, log))
+
+
+def n_pools(log):
+    """Return how many decisions name their pool."""
+    events = itertools.chain.from_iterable(log.events.values())
+    return sum(bool(event.pool_items) for event in events if hasattr(event, "pool_items"))
+
+
+def assert_ships(report):
+    """Check that all decisions were used, and that the policy equals itself."""
     assert report["decisions"] == DEVICES * SESSIONS * VISITS
     assert report["gate"]["is_sound"]
     assert report["gate"]["verdict"] != ope.HOLD

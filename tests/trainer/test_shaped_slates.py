@@ -79,6 +79,16 @@ def pins(rng):
     return {"pin": {slot: IDS[row] for slot, row in zip(slots, rows, strict=True)}}
 
 
+def forged(fleet):
+    """Return the decisions with tiny propensities in one slot that the scheme drew."""
+    found = fleet.found.decisions
+    row, slot = (column[-1] for column in np.nonzero(~found.pinned & ~found.newcomer))
+    conditional, marginal = found.conditional.copy(), found.marginal.copy()
+    conditional[row, slot] *= 1e-11
+    marginal[row, slot] *= 1e-11
+    return replace(found, conditional=conditional, marginal=marginal)
+
+
 PLANS = [
     Exploration("sequential", 0.3, 20, newcomers=0.0),
     Exploration("sequential", 0.3, 20, guarded=2, newcomers=0.5),
@@ -119,16 +129,9 @@ def test_pinned_decisions_are_believed_and_marked(pinned):
 
 def test_other_propensities_than_a_scheme_gives_are_not_believed(pinned):
     """The slots beside the pins are held to what the scheme gives."""
-    decisions = pinned.found.decisions
-    free = ~decisions.pinned & ~decisions.newcomer
-    row, slot = (column[0] for column in np.nonzero(free))
-    decisions.conditional[row, slot] *= 1e-11
-    decisions.marginal[row, slot] *= 1e-11
-    kept, left_out = ope.plausible(decisions, active_policy(METADATA, pinned.config))
-    decisions.conditional[row, slot] /= 1e-11
-    decisions.marginal[row, slot] /= 1e-11
-    assert len(kept) == len(decisions) - 1
-    assert sum(left_out.values()) == 1
+    kept, left_out = ope.plausible(forged(pinned), active_policy(METADATA, pinned.config))
+    assert len(kept) == len(pinned.found.decisions) - 1
+    assert left_out == {"propensities that rank, pool and ε do not explain": 1}
 
 
 def test_the_policy_of_devices_that_pin_has_the_weight_1_against_itself(pinned):
@@ -160,3 +163,34 @@ def test_clicks_on_pins_teach_the_regression_and_no_policy_gradient(pinned):
         losses.append(policy_gradient(context, decisions).loss)
     assert losses[0] == losses[1]
     assert math.isfinite(losses[0][0])
+
+
+@pytest.fixture(scope="module", params=PLANS, ids=lambda plan: f"{plan.scheme}-{plan.guarded}")
+def diverse(request, tmp_path_factory):
+    """Devices whose app asks for diversity, and pins at times, under each scheme."""
+    folder = tmp_path_factory.mktemp("diverse")
+    return Fleet(folder, request.param, lambda rng: {"diversity": 0.5, **pins(rng)}, devices=2)
+
+
+def test_diverse_decisions_are_believed_and_not_judged(diverse):
+    """The lab believes every decision with diversity, counts it by a reason where it judges, and
+    learns from its clicks."""
+    assert not diverse.found.dropped
+    found = diverse.found.decisions
+    assert found.diverse.all()
+    policy = active_policy(METADATA, diverse.config)
+    kept, _, left_out = ope.usable(found, policy)
+    assert len(kept) == 0
+    reasons = ("drawn with diversity", "drawn by another scheme")
+    assert sum(left_out.values()) == len(found)
+    assert all(reason.startswith(reasons) for reason in left_out)
+
+    regression = ClickRegression(diverse.context, found)
+    assert (regression._weight > 0.0).all()
+
+
+def test_propensities_that_diversity_does_not_give_are_not_believed(diverse):
+    """Diversity hides which item was the best one left, and no more than that."""
+    kept, left_out = ope.plausible(forged(diverse), active_policy(METADATA, diverse.config))
+    assert len(kept) == len(diverse.found.decisions) - 1
+    assert left_out == {"propensities that rank, pool and ε do not explain": 1}

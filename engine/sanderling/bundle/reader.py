@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -120,6 +120,24 @@ class Bundle:
             position += 1
         return None
 
+    def find_all(self, items: Sequence[str]) -> list[int]:
+        """Return the rows of item ids, -1 for those that are not in the bundle."""
+        wanted = np.array([id_hash(item) for item in items], np.uint64)
+        positions = np.searchsorted(self.items.id_hash, wanted)
+        within = np.minimum(positions, self.items.id_hash.size - 1)
+        rows = np.where(self.items.id_hash[within] == wanted, self.items.id_row[within], -1)
+        starts = self.items.offset[rows].tolist()
+        stops = self.items.offset[rows + 1].tolist()
+        decoder = msgspec.json.Decoder(_Id)
+        data = self.catalog.data
+        found: list[int] = rows.tolist()
+        for i, row in enumerate(found):
+            # Equal hashes of other ids, and faults, are for `find`.
+            if row >= 0 and not _has_id(decoder, data[starts[i] : stops[i]], items[i]):
+                other = self.find(items[i])
+                found[i] = -1 if other is None else other
+        return found
+
     def values(self, attribute: str) -> Iterator[Any]:
         """Yield one attribute of every item in the order of the rows, None where it is missing."""
         return (record.get(attribute) for record in self.records())
@@ -137,6 +155,19 @@ class Bundle:
     def ids(self) -> Iterator[str]:
         """Yield every item id in the order of the rows; reads the whole catalog."""
         return (self.record(row)["id"] for row in range(self.manifest.sizes.items))
+
+
+class _Id(msgspec.Struct):
+    """What `find_all` reads of a catalog's entry."""
+
+    id: str
+
+
+def _has_id(decoder: msgspec.json.Decoder[_Id], entry: memoryview, item: str) -> bool:
+    try:
+        return decoder.decode(entry).id == item
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
 
 
 def id_hash(item: str) -> np.uint64:

@@ -113,6 +113,10 @@ def _root(
 
     by_flags = "ERROR" if quiet else ("WARNING", "INFO", "DEBUG")[min(verbose, 2)]
     level = by_flags if log_level is None else log_level.value.upper()
+    # Threads of OpenMP that wait for each other sleep: while they spin they take the cores from
+    # whatever else runs, and from each other. Read when torch is imported, which is later.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
 
     if level == "ERROR":

@@ -155,7 +155,7 @@ class Decision(_UserEvent, frozen=True, tag="decision"):
     ) = msgspec.UNSET
     """The ids of the pool, best first, where the app shaped it (`decision.is_pool_shaped`) and they
     take at most `ROOM_FOR_POOL` bytes. Absent under randomized response if the app excluded
-    items."""
+    or listed items."""
 
     newcomers: Annotated[int, msgspec.Meta(ge=1, le=2**53)] | msgspec.UnsetType = msgspec.UNSET
     """From how many newcomers outside the pool slots could be drawn."""
@@ -164,6 +164,9 @@ class Decision(_UserEvent, frozen=True, tag="decision"):
         msgspec.UNSET
     )
     """The probability with which each slot behind the guarded ones showed one of them."""
+
+    diversity: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] | msgspec.UnsetType = msgspec.UNSET
+    """How much unlikeness to the items before each slot counted beside the score."""
 
     adapted: bool | msgspec.UnsetType = msgspec.UNSET
     """Whether a residual learned on the device was added to the user's vector."""

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable
 
 from sanderling.bundle.manifest import MAX_POOL
+from sanderling.events.pending_decision import PendingDecision
 from sanderling.events.schema import Decision, Event, Observation, Outcome, StateReset
 
 ROUNDING = 1e-9  # of logged probabilities, relative
@@ -110,7 +111,7 @@ def _context_fault(code: str) -> str | None:
     return None
 
 
-def moved_by(events: Iterable[Event]) -> set[str]:
+def moved_by(events: Iterable[Event | PendingDecision]) -> set[str]:
     """Return the pseudonyms whose states these events update."""
     return {
         event.user
@@ -131,9 +132,10 @@ def as_observation(event: Outcome) -> Observation:
     )
 
 
-def type_of(event: Event) -> str:
+def type_of(event: Event | PendingDecision) -> str:
     """Return the wire's `type`: decision, outcome, observation, state_reset or loss."""
-    return str(type(event).__struct_config__.tag)
+    kind = Decision if isinstance(event, PendingDecision) else type(event)
+    return str(kind.__struct_config__.tag)
 
 
 def kind_of_reward(value: float) -> str:

@@ -17,18 +17,19 @@ import apsw
 import msgspec
 from msgspec import UNSET
 
-from sanderling.errors import EventError
+from sanderling.errors import BundleError, EventError
 from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling.events.boot_clock import BootClock
-from sanderling.events.schema import Event, Loss, Outcome
+from sanderling.events.pending_decision import PendingDecision
+from sanderling.events.schema import Loss, Outcome
 from sanderling.events.semantics import as_observation, moved_by, type_of
 from sanderling.outbox.ballast import Ballast
 from sanderling.outbox.database import Database, OutboxHeader
 from sanderling.outbox.folder_lock import unusable
 from sanderling.outbox.identity import Identity
 from sanderling.outbox.losses import Dropped, Losses
-from sanderling.outbox.records import EventRow, StoredEvent, WriteRequest, checksum
+from sanderling.outbox.records import EventRow, QueuedEvent, StoredEvent, WriteRequest, checksum
 from sanderling.outbox.state_gaps import StateGaps
 from sanderling.outbox.state_table import GAP, UNSCRUBBED, StateTable
 from sanderling.runtime.clock import Clock, Entropy, uuid7
@@ -114,12 +115,12 @@ class EventStore:
         """Close the file and release the folder."""
         self._database.close()
 
-    def drop(self, reason: str, events: Sequence[Event]) -> None:
+    def drop(self, reason: str, events: Sequence[QueuedEvent]) -> None:
         """Count events that will not be written, and note their gaps. Thread-safe."""
         self.losses.drop(reason, events)
         self.note_gaps(events)
 
-    def note_gaps(self, events: Iterable[Event]) -> None:
+    def note_gaps(self, events: Iterable[QueuedEvent]) -> None:
         """Add the gaps that these events leave in their users' states. Thread-safe."""
         install = self.header.install
         self.gaps.add(moved_by(event for event in events if event.install == install))
@@ -190,16 +191,19 @@ class EventStore:
                 self.states.delete([key])
         return reason
 
-    def insert(self, header: OutboxHeader, event: Event, seq: int | None = None) -> str | None:
+    def insert(
+        self, header: OutboxHeader, queued: QueuedEvent, seq: int | None = None
+    ) -> str | None:
         """Number and add one event, unless its id is already there; `seq` reuses a number.
 
         Return why it cannot be stored, or None.
         """
         seq = seq or header.seq + 1
         try:
+            event = queued.event if isinstance(queued, PendingDecision) else queued
             line = codec.encode(msgspec.structs.replace(event, seq=seq))
-        except (TypeError, ValueError, msgspec.MsgspecError) as error:
-            return f"expected an event that can be encoded, found {error}"
+        except (TypeError, ValueError, msgspec.MsgspecError, BundleError) as error:
+            return f"expected an event that can be built and encoded, found {error}"
         if len(line) > wire.MAX_LINE:
             return f"expected an event of at most {wire.MAX_LINE} bytes, found {len(line)}"
 

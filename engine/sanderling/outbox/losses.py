@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from threading import Lock
 
+from sanderling.events.pending_decision import PendingDecision
 from sanderling.events.schema import Event
 from sanderling.events.semantics import type_of
 
@@ -31,7 +32,7 @@ class Losses:
         with self._lock:
             self._by_reason[reason] += n_events
 
-    def drop(self, reason: str, events: Iterable[Event]) -> None:
+    def drop(self, reason: str, events: Iterable[Event | PendingDecision]) -> None:
         """Count events that were never numbered; the next write is to declare them."""
         keys = [(reason, type_of(event)) for event in events]
         with self._lock:

@@ -12,12 +12,11 @@ import apsw
 
 from sanderling.errors import StorageError
 from sanderling.events.boot_clock import BootClock
-from sanderling.events.schema import Event
 from sanderling.outbox import erasure
 from sanderling.outbox.event_store import EventStore
 from sanderling.outbox.file_thread import FileThread
 from sanderling.outbox.identity import Identity
-from sanderling.outbox.records import StoredEvent, WriteRequest
+from sanderling.outbox.records import QueuedEvent, StoredEvent, WriteRequest
 from sanderling.outbox.write_queue import WriteQueue
 from sanderling.runtime.clock import Clock, Entropy
 
@@ -93,7 +92,10 @@ class Outbox:
         return self._store.boot
 
     def put(
-        self, events: Sequence[Event], states: Mapping[str, bytes] = {}, install: str | None = None
+        self,
+        events: Sequence[QueuedEvent],
+        states: Mapping[str, bytes] = {},
+        install: str | None = None,
     ) -> None:
         """Queue events and the user states that result from them.
 
@@ -103,7 +105,10 @@ class Outbox:
         self._queue.put(WriteRequest(events, states, install))
 
     def submit(
-        self, events: Sequence[Event], states: Mapping[str, bytes] = {}, install: str | None = None
+        self,
+        events: Sequence[QueuedEvent],
+        states: Mapping[str, bytes] = {},
+        install: str | None = None,
     ) -> Future[None]:
         """Queue events as `put` does; return what is settled when they are on disk.
 
@@ -115,7 +120,10 @@ class Outbox:
         return done
 
     def put_durable(
-        self, events: Sequence[Event], timeout_s: float = 10.0, states: Mapping[str, bytes] = {}
+        self,
+        events: Sequence[QueuedEvent],
+        timeout_s: float = 10.0,
+        states: Mapping[str, bytes] = {},
     ) -> None:
         """Return when the events, their states and all that was queued before are on disk.
 

@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from sanderling.events.pending_decision import PendingDecision
 from sanderling.events.schema import Event
+
+QueuedEvent = Event | PendingDecision
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class StoredEvent:
 class WriteRequest:
     """Events and states that are written atomically."""
 
-    events: Sequence[Event]
+    events: Sequence[QueuedEvent]
     states: Mapping[str, bytes]
     """By key; an empty value deletes the state."""
     install: str | None = None

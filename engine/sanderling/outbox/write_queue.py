@@ -8,9 +8,9 @@ from itertools import islice
 from threading import Condition
 
 from sanderling.errors import StorageError
-from sanderling.events.schema import ROOM_FOR_SLOT, Event
+from sanderling.events.schema import ROOM_FOR_SLOT
 from sanderling.outbox.event_store import EventStore
-from sanderling.outbox.records import WriteRequest
+from sanderling.outbox.records import QueuedEvent, WriteRequest
 
 MAX_QUEUED = 10_000
 """The bound on queued events, and on queued requests."""
@@ -171,6 +171,6 @@ def _answer(request: WriteRequest, reason: str) -> None:
         request.done.set_result(None)
 
 
-def _weight(event: Event) -> int:
+def _weight(event: QueuedEvent) -> int:
     """Return about how many bytes an event takes."""
     return EVENT_BYTES + ROOM_FOR_SLOT * len(getattr(event, "slate", ()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -51,6 +51,36 @@ class Groups:
             return np.empty(0, np.int64)
         positions = np.flatnonzero(self._codes == code)
         return np.searchsorted(self._starts, positions, side="right") - 1 + self._first
+
+
+class ChangedGroups:
+    """Groups by an attribute that the app changed for some rows since."""
+
+    def __init__(
+        self, groups: Groups, attribute: str, changed: Mapping[int, Mapping[str, Any]]
+    ) -> None:
+        self._groups = groups
+        self._groups_of = {
+            row: list(dict.fromkeys(_groups_in(record[attribute])))
+            for row, record in changed.items()
+            if attribute in record
+        }
+        self._changed_rows = np.array(list(self._groups_of), np.int64)
+        self._rows_of: dict[Hashable, list[int]] = {}
+        for row, of_row in self._groups_of.items():
+            for group in of_row:
+                self._rows_of.setdefault(group, []).append(row)
+
+    def groups_of(self, row: int) -> list[Hashable]:
+        """Return the groups of a row."""
+        of_row = self._groups_of.get(row)
+        return self._groups.groups_of(row) if of_row is None else of_row
+
+    def rows_of(self, group: Hashable) -> Rows:
+        """Return the rows of a group, none for an unknown one."""
+        rows = self._groups.rows_of(group)
+        joined = np.array(self._rows_of.get(group, []), np.int64)
+        return np.concatenate([rows[~np.isin(rows, self._changed_rows)], joined])
 
 
 class Cap(NamedTuple):

@@ -69,13 +69,15 @@ def _checked(record: dict[str, Any]) -> dict[str, Any]:
     return as_read
 
 
-def dated_after(records: Iterable[Mapping[str, Any]], bundle: Bundle) -> list[dict[str, Any]]:
-    """Return the records dated no earlier than the active bundle.
+def dated_after(
+    records: Iterable[Mapping[str, Any]], bundle: Bundle, after_ms: int = 0
+) -> list[dict[str, Any]]:
+    """Return the records dated no earlier than the active bundle and `after_ms`.
 
     A change is newer than that bundle, even where the device's clock is behind.
     """
-    created_ms = bundle.manifest.created * 1000
-    return [{**record, "added_ms": max(record["added_ms"], created_ms)} for record in records]
+    least_ms = max(bundle.manifest.created * 1000, after_ms)
+    return [{**record, "added_ms": max(record["added_ms"], least_ms)} for record in records]
 
 
 def read(folder: Path | None) -> list[dict[str, Any]]:

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from sanderling.bundle.manifest import Exploration
 from sanderling.events import codec
 from sanderling.events import schema as wire
-from sanderling.exploration import newcomers, pins, schemes
+from sanderling.exploration import diversity, newcomers, pins, schemes
+from sanderling.exploration.diversity import Relevance
 from sanderling.exploration.draw import Draw
 from sanderling.exploration.philox import uniforms
 from sanderling.ranking.newcomers import NO_NEWCOMERS, Newcomers
 from sanderling.ranking.pins import NO_PINS, NOTHING_PINNED, Pins, pins_in_force
+from sanderling.ranking.rules import Rule
 from sanderling.ranking.scorer import Scorer, Vector
 from sanderling.ranking.search_types import Rows, SearchResult
 from sanderling.slate import Explanation, Slate, SlateItem
@@ -36,6 +38,23 @@ class RecommendRequest(NamedTuple):
 
     pin: Mapping[int, str] = NO_PINS
     """The ids that the app fixed to slots."""
+
+    where: Rule | None = None
+    """The rule that items must meet to be shown."""
+
+    among: tuple[str, ...] | None = None
+    """The ids of the only items that may be shown; None for all."""
+
+    earlier: tuple[str, ...] = ()
+    """The ids of the items on the pages before, which are not shown again."""
+
+    diversity: float = 0.0
+    """How much unlikeness to the items before counts, in [0, 1] (`exploration.diversity`)."""
+
+    @property
+    def is_confined(self) -> bool:
+        """Whether a rule or a list of items confines what may be shown."""
+        return self.where is not None or self.among is not None
 
 
 class Candidates(NamedTuple):
@@ -109,8 +128,18 @@ def decide(
     `residual` what of the vector was learned on this device.
     """
     candidates = _candidates(scorer, vector, plan, request)
-    items = _draw(scorer, vector, plan, candidates, request.k, decision)
-    slate = Slate(decision, request.user, pseudonym, scorer.bundle.manifest.release, items)
+    items = _draw(scorer, vector, plan, request, candidates, decision)
+    eligible = candidates.ranking.eligible + len(candidates.pins.slots)
+    slate = Slate(
+        decision,
+        request.user,
+        pseudonym,
+        scorer.bundle.manifest.release,
+        items,
+        eligible,
+        "" if len(items) == request.k else _shortage(request, candidates, eligible, len(items)),
+        request.earlier,
+    )
     return DecisionRecord(scorer, vector, plan, request, candidates, slate, residual)
 
 
@@ -123,12 +152,12 @@ def pool_vectors(record: DecisionRecord) -> NDArray[np.float64]:
 def is_pool_shaped(record: DecisionRecord) -> bool:
     """Return whether the pool is another than that of the bundle's best items for the user.
 
-    It is under caps, with items that the device added or removed, and where an excluded item would
-    have been in it. Nobody can rebuild such a pool from the user's events.
+    It is under caps and rules, with items that the device added or removed, and where an excluded
+    item would have been in it. Nobody can rebuild such a pool from the user's events.
     """
     scorer = record.scorer
     request = record.request
-    if request.at_most or scorer.overlay.records:
+    if request.at_most or request.is_confined or scorer.overlay.records:
         return True
     excluded = record.candidates.excluded
     excluded = excluded[excluded >= 0]
@@ -143,17 +172,20 @@ def is_pool_shaped(record: DecisionRecord) -> bool:
 def _candidates(
     scorer: Scorer, vector: Vector, plan: Exploration, request: RecommendRequest
 ) -> Candidates:
-    excluded = scorer.rows_of(request.exclude)
+    excluded = scorer.rows_of(request.exclude + request.earlier)
+    eligible = scorer.all_items
+    if request.is_confined:
+        eligible = scorer.eligible(request.where, request.among)
     pinned = NOTHING_PINNED
     if request.pin:
-        pinned = pins_in_force(scorer, request.pin, excluded, request.at_most)
+        pinned = pins_in_force(scorer, request.pin, excluded, request.at_most, eligible)
         excluded = np.concatenate([excluded, pinned.rows])
     size = _pool_size(plan, request, pinned)
-    ranking = scorer.rank(vector, size, excluded, request.at_most, pinned.rows)
-    if not schemes.has_quota(plan, len(scorer.newcomers)):
+    ranking = scorer.rank(vector, size, excluded, request.at_most, eligible, pinned.rows)
+    if not schemes.has_quota(plan, len(eligible.newcomers)):
         return Candidates(ranking, NO_NEWCOMERS, excluded, pinned)
     taken = np.concatenate([ranking.rows, pinned.rows]) if request.pin else ranking.rows
-    outside = scorer.newcomers_outside(vector, size, excluded, request.at_most, taken)
+    outside = scorer.newcomers_outside(vector, size, excluded, request.at_most, taken, eligible)
     return Candidates(ranking, outside, excluded, pinned)
 
 
@@ -162,16 +194,34 @@ def _pool_size(plan: Exploration, request: RecommendRequest, pinned: Pins) -> in
     return max(plan.pool, request.k - len(pinned.slots))
 
 
+def _shortage(request: RecommendRequest, candidates: Candidates, eligible: int, shown: int) -> str:
+    """Return why a slate is shorter than its request."""
+    by = {
+        "where": request.where,
+        "among": request.among is not None,
+        "after": request.earlier,
+        "exclude": request.exclude,
+    }
+    rules = " and ".join(f"`{name}`" for name, given in by.items() if given)
+    found = f"{shown} of {request.k} items: {eligible} are eligible"
+    found += f" by {rules}" if rules else ""
+    if shown == eligible:
+        return found
+    if shown == len(candidates.ranking.rows) + len(candidates.pins.slots):
+        return f"{found}, of which `at_most` leaves {shown}"
+    return f"{found}, but their ids are too long for one event"
+
+
 # Six parameters: what one slate depends on.
 def _draw(
     scorer: Scorer,
     vector: Vector,
     plan: Exploration,
+    request: RecommendRequest,
     candidates: Candidates,
-    k: int,
     decision: str,
 ) -> tuple[SlateItem, ...]:
-    """Draw a slate of at most k items, with the randomness of a decision's id.
+    """Draw the slate of a request, with the randomness of a decision's id.
 
     It ends early where its event would exceed the wire's limit of bytes; the slots before the end
     keep their propensities.
@@ -180,7 +230,7 @@ def _draw(
     rows = ranking.rows.tolist()
     scores = ranking.scores.tolist()
     first_pin = len(rows) + len(candidates.newcomers)
-    drawn = _drawn_ranks(plan, candidates, k, decision)
+    drawn = _drawn_ranks(scorer, plan, request, candidates, decision)
     items = []
     bytes_left = wire.ROOM_FOR_SLATE
     for slot, rank in enumerate(drawn.ranks):
@@ -208,17 +258,38 @@ def _draw(
     return tuple(items)
 
 
-def _drawn_ranks(plan: Exploration, candidates: Candidates, k: int, decision: str) -> Draw:
-    """Return the ranks of a slate of at most k slots: of the pool, of newcomers, and of pins."""
+def _drawn_ranks(
+    scorer: Scorer,
+    plan: Exploration,
+    request: RecommendRequest,
+    candidates: Candidates,
+    decision: str,
+) -> Draw:
+    """Return the ranks of the slate of a request: of the pool, of newcomers, and of pins."""
     scores = candidates.ranking.scores
     count = len(candidates.newcomers)
     pinned = candidates.pins.slots
     if pinned:
         plan = pins.plan_of_others(plan, pinned)
-    slots = min(k - len(pinned), len(scores))
+    slots = min(request.k - len(pinned), len(scores))
     pairs = uniforms(decision, schemes.n_uniforms(plan, slots, len(scores), count))
-    drawn = schemes.draw(plan, slots, scores, pairs, count)
+    if request.diversity:
+        vectors = scorer.codes(candidates.ranking.rows), scorer.codes(candidates.pins.rows)
+        relevance = Relevance(request.diversity, scores, *vectors)
+        drawn = diversity.draw(plan, slots, relevance, pairs, count)
+    else:
+        drawn = schemes.draw(plan, slots, scores, pairs, count)
     return pins.interleave(drawn, pinned, len(scores) + count) if pinned else drawn
+
+
+def greedy_slate(record: DecisionRecord) -> Slate:
+    """Return the slate that a decision would have made without exploration."""
+    plan = schemes.greedy(record.plan)
+    slate = record.slate
+    greedy = decide(
+        record.scorer, record.vector, plan, record.request, slate.decision, slate.pseudonym
+    )
+    return greedy.slate
 
 
 def explain(record: DecisionRecord) -> Explanation:
@@ -228,14 +299,6 @@ def explain(record: DecisionRecord) -> Explanation:
     repeated = decide(
         scorer, record.vector, record.plan, record.request, slate.decision, slate.pseudonym
     )
-    greedy = decide(
-        scorer,
-        record.vector,
-        schemes.greedy(record.plan),
-        record.request,
-        slate.decision,
-        slate.pseudonym,
-    )
     return Explanation(
         decision=repeated.slate.decision,
         release=repeated.slate.release,
@@ -243,7 +306,7 @@ def explain(record: DecisionRecord) -> Explanation:
         epsilon=repeated.epsilon,
         pool=len(repeated.ranking.rows),
         eligible=repeated.ranking.eligible,
-        greedy=tuple(item.id for item in greedy.slate),
+        greedy=tuple(item.id for item in greedy_slate(record)),
         slate=repeated.slate.items,
         is_identical=repeated.slate.items == slate.items,
     )

@@ -8,6 +8,7 @@ kernels give the same scores bit for bit. Order: score descending, then row asce
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import Lock, local
 from typing import Any
 
@@ -144,15 +145,27 @@ class Int8Index:
         dots = self.rows[rows].astype(np.float64) @ codes
         return dots * self.scale[rows].astype(np.float64) * step + self.bias[rows]
 
-    def set_biases(self, bias: NDArray[np.float32]) -> None:
-        """Copy other biases float32 [n], within 1e12, over those of the rows.
+    def raise_biases(self, rows: Rows, by: NDArray[np.float32]) -> Callable[[], None]:
+        """Add `by` float32 [m] to the biases of distinct rows int64 [m]; return what undoes it.
 
-        Not while another thread searches; `bias` is then one that the index may write to.
+        Sums stay within 1e12. For an owner of the array of biases, while no other thread searches.
         """
-        self.bias[:] = bias
-        self.max_bias = float(np.abs(bias).max(initial=0.0))
+        before = self.bias[rows]
+        max_before = self.max_bias
+        raised = before + by
+        self.bias[rows] = raised
+        self.max_bias = max(max_before, float(np.abs(raised).max(initial=0.0)))
+        undo_packed = None
         if self.kernels is not None:
-            self._pack(self.kernels).write_biases(self.bias)
+            undo_packed = self._pack(self.kernels).replace_biases(rows, raised)
+
+        def undo() -> None:
+            self.bias[rows] = before
+            self.max_bias = max_before
+            if undo_packed is not None:
+                undo_packed()
+
+        return undo
 
     def warm_up(self) -> None:
         """Compile and pack what the first search would otherwise wait for."""
@@ -189,20 +202,25 @@ class _PackedTable:
         # All kernels share one signature; packing uses the first argument only.
         pack(self.address, 0, 0, 0, 0, 0)
 
-        blocks = self._planes.reshape(self.blocks, -1)
-        tail = blocks.shape[1] - TAIL_BYTES + TAIL_BIASES
-        self._biases = blocks[:, tail : tail + 2 * BLOCK_ROWS].view(np.uint16)
+        # Blocks in units of the biases, bfloat16.
+        self._halves = self._planes.view(np.uint16)
+        self._block_halves = len(self._halves) // max(self.blocks, 1)
+        self._first_bias = self._block_halves - (TAIL_BYTES - TAIL_BIASES) // 2
 
-    def write_biases(self, bias: NDArray[np.float32]) -> None:
-        """Replace the biases float32 [n] in the blocks, rounded up to bfloat16 as by `pack`."""
+    def replace_biases(self, rows: Rows, bias: NDArray[np.float32]) -> Callable[[], None]:
+        """Replace the biases of rows int64 [m] in the blocks, rounded up to bfloat16 as by `pack`;
+        return what undoes it."""
         bits = bias.view(np.uint32)
         # Cutting bits off makes a negative number larger already.
         carry = np.where(np.signbit(bias), np.uint32(0), np.uint32(0xFFFF))
-        rounded = ((bits + carry) >> np.uint32(16)).astype(np.uint16)
-        whole = self.n // BLOCK_ROWS
-        self._biases[:whole] = rounded[: whole * BLOCK_ROWS].reshape(whole, BLOCK_ROWS)
-        # Lanes behind the last row keep the bias with which they reach no threshold.
-        self._biases[whole:, : self.n % BLOCK_ROWS] = rounded[whole * BLOCK_ROWS :]
+        lanes = (rows // BLOCK_ROWS) * self._block_halves + rows % BLOCK_ROWS + self._first_bias
+        before = self._halves[lanes]
+        self._halves[lanes] = (bits + carry) >> np.uint32(16)
+
+        def undo() -> None:
+            self._halves[lanes] = before
+
+        return undo
 
 
 class _ThreadScan:

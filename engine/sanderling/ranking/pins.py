@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sanderling.ranking.caps import first_within
+from sanderling.ranking.eligibility import Eligibility
 from sanderling.ranking.scorer import NO_CAPS, UNKNOWN, Scorer
 from sanderling.ranking.search_types import Rows
 
@@ -42,16 +43,20 @@ def pins_in_force(
     pin: Mapping[int, str],
     excluded: Rows,
     at_most: Mapping[str, int] = NO_CAPS,
+    eligible: Eligibility | None = None,
 ) -> Pins:
     """Return the pins, by slot, whose items may be shown.
 
-    Left out are items that were removed on this device, those of the rows `excluded` int64 [e],
-    and those for which the pins before them leave no room under the caps `at_most`.
+    Left out are items that were removed on this device or are not eligible, those of the rows
+    `excluded` int64 [e], and those for which the pins before them leave no room under the caps
+    `at_most`.
     """
     slots = np.array(sorted(pin), np.int64)
     rows = scorer.rows_of(tuple(pin[slot] for slot in slots.tolist()))
     is_removed = np.array([scorer.is_removed(pin[slot]) for slot in slots.tolist()], np.bool_)
     may_show = (rows != UNKNOWN) & ~is_removed & ~np.isin(rows, excluded)
+    if eligible is not None:
+        may_show[may_show] = eligible.holds(rows[may_show])
     if at_most:
         may_show[may_show] = first_within(scorer.caps(at_most), rows[may_show])
     return Pins(tuple(slots[may_show].tolist()), rows[may_show])

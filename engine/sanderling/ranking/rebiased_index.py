@@ -1,4 +1,4 @@
-"""An exact index whose biases are given with each query: what else counts beside the vectors."""
+"""An exact index in which each query raises some rows by what counts beside their vectors."""
 
 from __future__ import annotations
 
@@ -8,23 +8,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.ranking.index import Int8Index
-from sanderling.ranking.search_types import RowMask, SearchResult
+from sanderling.ranking.search_types import RowMask, Rows, SearchResult
 
 
 class RebiasedIndex:
-    """An index of int8 rows as `Int8Index`, whose blocks are its own. Thread-safe."""
+    """An index of the rows, scales and biases of another, with blocks of its own. Thread-safe."""
 
-    def __init__(self, rows: NDArray[np.int8], scale: NDArray[np.float32]) -> None:
-        self._index = Int8Index(rows, scale, np.zeros(len(rows), np.float32))
+    def __init__(self, index: Int8Index) -> None:
+        self.n = len(index.rows)
+        self._index = Int8Index(index.rows, index.scale, index.bias.copy())
         self._lock = Lock()  # held while the biases are those of one query
 
     def top(
-        self, query: NDArray[np.float32], bias: NDArray[np.float32], k: int, mask: RowMask | None
+        self,
+        query: NDArray[np.float32],
+        k: int,
+        raised: Rows,
+        by: NDArray[np.float64],
+        mask: RowMask | None,
     ) -> SearchResult:
-        """Return the k >= 0 best rows for a query float32 [d] and biases float32 [n].
+        """Return the k >= 0 best rows for a query float32 [d], where the biases of the distinct
+        rows `raised`, int64 [m], are larger `by` float64 [m].
 
         Scores, ties and errors are those of `Int8Index.top`.
         """
         with self._lock:
-            self._index.set_biases(bias)
-            return self._index.top(query, k, None, mask)
+            undo = self._index.raise_biases(raised, by.astype(np.float32))
+            try:
+                return self._index.top(query, k, None, mask)
+            finally:
+                undo()

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from sanderling.ranking.index import Int8Index
 
 BLOCK_ROWS = 4096  # converted at a time, so that memory stays bounded
+ROUNDING = 1e-12  # of a variance, relative to the square of the mean
 Vector = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
 
 class Spread(NamedTuple):
-    """The mean of some scores, and their standard deviation."""
+    """The mean of some scores, and their standard deviation; 1 where all are equal."""
 
     mean: float
     deviation: float
@@ -43,4 +44,6 @@ class ScoreStatistics:
         """Return the spread of `query · v + bias_weight b` over the items, for a query [d]."""
         weights = np.append(query.astype(np.float64), bias_weight)
         variance = float(weights @ self._covariance @ weights)
-        return Spread(float(weights @ self._mean), math.sqrt(max(variance, 0.0)))
+        mean = float(weights @ self._mean)
+        is_constant = variance <= ROUNDING * mean**2
+        return Spread(mean, 1.0 if is_constant else math.sqrt(variance))

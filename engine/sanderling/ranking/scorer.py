@@ -6,8 +6,8 @@ Rows 0 … n-1 are the bundle's items; row n + i is added item i.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -18,39 +18,31 @@ from sanderling.bundle.manifest import Exploration
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import BundleError
 from sanderling.exploration import schemes
-from sanderling.ranking.caps import NO_ROWS, Cap, Groups, apply_caps
+from sanderling.ranking.attribute_changes import Changes
+from sanderling.ranking.caps import NO_ROWS, Cap, ChangedGroups, Groups, apply_caps
+from sanderling.ranking.catalog_attributes import (
+    BundleColumns,
+    CatalogAttributes,
+)
+from sanderling.ranking.eligibility import Eligibility, Masks
 from sanderling.ranking.index import Int8Index
 from sanderling.ranking.newcomers import Newcomers, outside
+from sanderling.ranking.overlay import CatalogOverlay, empty_index
 from sanderling.ranking.quantization import quantize_rows
+from sanderling.ranking.rules import Rule
 from sanderling.ranking.search_types import RowMask, Rows, Scores, SearchResult, merged
 from sanderling.ranking.text_encoder import TextEncoder
 from sanderling.ranking.user_model import UserModel
 
 Vector = NDArray[np.float32]
-Masks = tuple[RowMask | None, RowMask | None]
 
 CACHED_ROWS = 65536  # ids whose rows are kept
 CACHED_ITEMS = 4096  # rows whose catalog entries are kept
+CACHED_RULES = 256  # whose rows are kept, or as many as fit into
+CACHED_RULE_BYTES = 16_000_000  # where each takes 2 bytes and an eighth a row
 UNKNOWN = -1  # the row of an id that is in neither the bundle nor the overlay
 NOT_LOOKED_UP = -2
 NO_CAPS: Mapping[str, int] = {}
-
-
-@dataclass(frozen=True)
-class CatalogOverlay:
-    """The items that this device added to a bundle's catalog or removed from it."""
-
-    records: tuple[Mapping[str, Any], ...]
-    """Those of added items have `id`, `text` and attributes, those of removed ones no `text`."""
-
-    added: tuple[Mapping[str, Any], ...]
-    """Those of `records` that are added items."""
-
-    index: Int8Index
-    """The vectors of the added items."""
-
-    mask: RowMask | None
-    """The bundle's rows that are replaced or removed."""
 
 
 class CatalogItem(NamedTuple):
@@ -63,12 +55,13 @@ class CatalogItem(NamedTuple):
 
 @dataclass(frozen=True)
 class _BundleParts:
-    """What all scorers of one bundle share; `groups` are filled on demand."""
+    """What all scorers of one bundle share; `groups` and `columns` are filled on demand."""
 
     index: Int8Index
     encoder: TextEncoder
     user_model: UserModel
     groups: dict[str, Groups]
+    columns: BundleColumns
 
 
 class Scorer:
@@ -95,6 +88,9 @@ class Scorer:
     newcomers: Rows
     """The rows of newcomers that were not removed, ascending."""
 
+    all_items: Eligibility
+    """What may be shown without rules: all but replaced and removed items."""
+
     space: str
     """Names the space of user states and vectors: those of another space mean nothing here."""
 
@@ -103,6 +99,7 @@ class Scorer:
         bundle: Bundle,
         parts: _BundleParts | None = None,
         overlay: CatalogOverlay | None = None,
+        attributes: CatalogAttributes | None = None,
     ) -> None:
         sizes = bundle.manifest.sizes
         files = bundle.manifest.files
@@ -112,7 +109,7 @@ class Scorer:
         self.encoder = self._parts.encoder
         self.user_model = self._parts.user_model
         self.greedy = schemes.greedy(bundle.manifest.exploration)
-        self.overlay = overlay or CatalogOverlay((), (), _empty_index(sizes.dim), None)
+        self.overlay = overlay or CatalogOverlay((), (), empty_index(sizes.dim), None)
         # States and vectors mean the same only under the same policy and items.
         self.space = (
             files["policy.safetensors"].sha256[:16] + files["items.safetensors"].sha256[:16]
@@ -122,12 +119,19 @@ class Scorer:
         }
         self._removed = {record["id"] for record in self.overlay.records if "text" not in record}
         self.newcomers = self._newcomer_rows()
-        self._is_newcomer = np.zeros(sizes.items + len(self.overlay.added) + 1, np.bool_)
-        self._is_newcomer[self.newcomers] = True
-        self._row_cache: dict[Any, int] = {}
-        self._read_item = lru_cache(maxsize=CACHED_ITEMS)(
-            partial(_read_item, bundle, self.overlay.added)
+        is_newcomer = np.zeros(sizes.items + len(self.overlay.added) + 1, np.bool_)
+        is_newcomer[self.newcomers] = True
+        masks = self.overlay.mask, None
+        self.all_items = Eligibility(sizes.items, masks, self.newcomers, is_newcomer)
+        self._attributes = attributes or CatalogAttributes(
+            self._parts.columns, sizes.items, self.overlay.added, self.overlay.changed
         )
+        self._confined = lru_cache(maxsize=_cached_rules(len(is_newcomer)))(
+            partial(_confined, self.all_items, self._attributes)
+        )
+        self._row_cache: dict[Any, int] = {}
+        self._changed_groups: dict[str, ChangedGroups] = {}
+        self._read_item = lru_cache(maxsize=CACHED_ITEMS)(partial(_read_item, bundle, self.overlay))
 
     def find(self, item: str) -> int | None:
         """Return the row of an item id, or None: it is in neither the bundle nor the overlay."""
@@ -166,6 +170,15 @@ class Scorer:
         added = self.overlay.index
         return added.rows[row - n] * added.scale[row - n]
 
+    def codes(self, rows: Rows) -> NDArray[np.float64]:
+        """Return the int8 rows [e, d] of rows int64 [e] as doubles: directions, without scales."""
+        n = self.bundle.manifest.sizes.items
+        is_added = rows >= n
+        codes = np.empty((len(rows), self.index.rows.shape[1]))
+        codes[~is_added] = self.index.rows[rows[~is_added]]
+        codes[is_added] = self.overlay.index.rows[rows[is_added] - n]
+        return codes
+
     def score(self, user: Vector, row: int) -> float:
         """Return the score of a row for a user vector [d], as `rank` does."""
         n = self.bundle.manifest.sizes.items
@@ -182,23 +195,37 @@ class Scorer:
         scores[is_added] = self.overlay.index.scores(user, rows[is_added] - n)
         return scores
 
+    def eligible(self, rule: Rule | None, listed: tuple[str, ...] | None) -> Eligibility:
+        """Return what may be shown under a rule, and of listed ids alone, if they are given.
+
+        Raises as `CatalogAttributes.matches` does. The rows of a rule are kept.
+        """
+        eligible = self.all_items if rule is None else self._confined(rule)
+        return eligible if listed is None else eligible.among(self.rows_of(listed))
+
+    # Six parameters: what one ranking depends on.
     def rank(
         self,
         user: Vector,
         k: int,
         excluded: Rows = NO_ROWS,
         at_most: Mapping[str, int] = NO_CAPS,
+        eligible: Eligibility | None = None,
         taken: Rows = NO_ROWS,
     ) -> SearchResult:
-        """Return the k best rows for a user vector [d], without the excluded rows int64 [e].
+        """Return the k best eligible rows for a user vector [d], without the excluded rows
+        int64 [e].
 
         `at_most` limits, by attribute, how many items of one value may be among them and the rows
         `taken`, which have to be excluded ones.
         """
+        eligible = eligible or self.all_items
         if not at_most:
-            return self.search(user, k, excluded)
-        return apply_caps(partial(self.search, user), self.caps(at_most), k, excluded, taken)
+            return self.search(user, k, excluded, eligible.masks, eligible.rows)
+        search = partial(self.search, user, masks=eligible.masks, rows=eligible.rows)
+        return apply_caps(search, self.caps(at_most), k, excluded, taken)
 
+    # Seven parameters: those of `rank`, and its pool.
     def newcomers_outside(
         self,
         user: Vector,
@@ -206,15 +233,18 @@ class Scorer:
         excluded: Rows,
         at_most: Mapping[str, int],
         pool: Rows,
+        eligible: Eligibility | None = None,
     ) -> Newcomers:
-        """Return the newcomers that are neither in a pool of k items nor excluded.
+        """Return the eligible newcomers that are neither in a pool of k items nor excluded.
 
         Under caps only the k best for a user vector [d] of which no group, together with the
         pool, has more than its cap: then no slate drawn from both can exceed one.
         """
+        eligible = eligible or self.all_items
         if not at_most:
-            return outside(self.newcomers, self._is_newcomer, pool, excluded)
-        search = partial(self.search, user, masks=self._newcomer_masks)
+            return outside(eligible.newcomers, eligible.is_newcomer, pool, excluded)
+        rows = None if eligible.rows is None else eligible.newcomers
+        search = partial(self.search, user, masks=eligible.newcomer_masks, rows=rows)
         return Newcomers(apply_caps(search, self.caps(at_most), k, excluded, pool).rows)
 
     def _newcomer_rows(self) -> Rows:
@@ -228,13 +258,6 @@ class Scorer:
         visible = listed if mask is None else listed[~mask.hidden[listed]]
         return np.concatenate([visible, n + np.flatnonzero(is_newcomer)])
 
-    @cached_property
-    def _newcomer_masks(self) -> Masks:
-        """All rows but newcomers, of the bundle and of the added items."""
-        n = self.bundle.manifest.sizes.items
-        hidden = ~self._is_newcomer[:-1]
-        return RowMask(hidden[:n]), RowMask(hidden[n:])
-
     def rows_of(self, items: tuple[str, ...]) -> Rows:
         """Return the rows of ids, int64, `UNKNOWN` for those that have none."""
         # One pass in C over the cache: apps exclude hundreds of items in each call.
@@ -244,21 +267,40 @@ class Scorer:
             rows[i] = self._look_up(items[i])
         return rows
 
+    # Six parameters: the caller, what it wants, and what it may not get.
+    def _rows_of_many(self, items: list[str]) -> list[int]:
+        """Return the rows of ids as `rows_of` does, faster where few of them are cached."""
+        rows = self.bundle.find_all(items)
+        return [self._added_rows.get(item, row) for item, row in zip(items, rows, strict=True)]
+
     def search(
-        self, user: Vector, k: int, excluded: Rows, masks: Masks | None = None
+        self,
+        user: Vector,
+        k: int,
+        excluded: Rows,
+        masks: Masks | None = None,
+        rows: Rows | None = None,
     ) -> SearchResult:
         """Return the k best rows for a user vector [d], without the excluded rows int64 [e].
 
         `masks` hide rows of the bundle and of the added items, by default replaced and removed
-        ones.
+        ones. Where `rows` int64 are given, only these are ranked, and no mask is looked at.
         """
-        mask, added_mask = masks or (self.overlay.mask, None)
+        if rows is not None:
+            return self._best_of(user, k, rows[~np.isin(rows, excluded)])
+        mask, added_mask = masks or self.all_items.masks
         best = self.index.top(user, k, excluded, mask)
         if not self.overlay.added:
             return best
         n = self.bundle.manifest.sizes.items
         added = self.overlay.index.top(user, k, excluded - n, added_mask)
         return merged(best, added, n, k)
+
+    def _best_of(self, user: Vector, k: int, rows: Rows) -> SearchResult:
+        """Return the k best of some rows, with the bits and the order of a search of all."""
+        scores = self.scores(user, rows)
+        order = np.lexsort((rows, -scores))[:k]
+        return SearchResult(rows[order], scores[order], len(rows))
 
     def caps(self, at_most: Mapping[str, int]) -> list[Cap]:
         """Return the caps of a request, which count items of the bundle and of the device."""
@@ -267,7 +309,13 @@ class Scorer:
     def _cap(self, attribute: str, at_most: int) -> Cap:
         """Return a cap on the items of the bundle and of the device together."""
         n = self.bundle.manifest.sizes.items
-        bundled = self.groups(attribute)
+        bundled: Groups | ChangedGroups = self.groups(attribute)
+        if self.overlay.changed:
+            if attribute not in self._changed_groups:
+                self._changed_groups[attribute] = ChangedGroups(
+                    self.groups(attribute), attribute, self.overlay.changed
+                )
+            bundled = self._changed_groups[attribute]
         if not self.overlay.added:
             return Cap(bundled.groups_of, bundled.rows_of, at_most)
         added = Groups([record.get(attribute) for record in self.overlay.added], n)
@@ -298,11 +346,39 @@ class Scorer:
             return self
         sizes = self.bundle.manifest.sizes
         added = tuple(record for record in by_id.values() if "text" in record)
-        index = self._added_index(added) if added else _empty_index(sizes.dim)
+        index = self._added_index(added) if added else empty_index(sizes.dim)
         hidden = np.zeros(sizes.items, np.bool_)
         hidden[[row for row in map(self.bundle.find, by_id) if row is not None]] = True
-        overlay = CatalogOverlay(tuple(by_id.values()), added, index, RowMask(hidden))
+        changed = self.overlay.changed
+        overlay = CatalogOverlay(tuple(by_id.values()), added, index, RowMask(hidden), changed)
         return Scorer(self.bundle, self._parts, overlay)
+
+    def check_changes(self, changes: Changes) -> None:
+        """Raise `TypeError` for a changed value of another type than its attribute's."""
+        self._attributes.check(changes)
+
+    def with_changes(self, changes: Changes) -> Scorer:
+        """Return a scorer of the same items with changed attributes; unknown ids are ignored."""
+        n = self.bundle.manifest.sizes.items
+        changed = dict(self.overlay.changed)
+        records = {record["id"]: record for record in self.overlay.records}
+        rows = self._rows_of_many(list(changes))
+        for row, (item, attributes) in zip(rows, changes.items(), strict=True):
+            if row >= n:
+                records[item] = {**records[item], **attributes}
+            elif row >= 0:
+                changed[row] = {**changed.get(row, {}), **attributes}
+        overlay = replace(
+            self.overlay,
+            records=tuple(records.values()),
+            added=tuple(records[record["id"]] for record in self.overlay.added),
+            changed=changed,
+        )
+        of_bundle = (row for row in rows if 0 <= row < n)
+        attributes_after = self._attributes.changed_by(overlay.added, changed, of_bundle)
+        scorer = Scorer(self.bundle, self._parts, overlay, attributes_after)
+        scorer._row_cache = self._row_cache  # no row has changed
+        return scorer
 
     def _added_index(self, added: Iterable[Mapping[str, Any]]) -> Int8Index:
         rows, scale = quantize_rows(np.stack([self.project(record["text"]) for record in added]))
@@ -310,16 +386,30 @@ class Scorer:
         return Int8Index(rows, scale, bias)
 
     def warm_up(self, attributes: Iterable[str] = ()) -> None:
-        """Load what the first recommendation would wait for, with caps on these attributes."""
+        """Load what the first recommendation would wait for, with caps and rules on these
+        attributes."""
         for attribute in attributes:
             self.groups(attribute)
+            self._attributes.load(attribute)
         self.rank(self.user_model.user_vector(self.user_model.initial_state()), 1)
 
 
-def _read_item(bundle: Bundle, added: tuple[Mapping[str, Any], ...], row: int) -> CatalogItem:
+def _confined(all_items: Eligibility, attributes: CatalogAttributes, rule: Rule) -> Eligibility:
+    return all_items.confined(attributes.matches(rule))
+
+
+def _cached_rules(rows: int) -> int:
+    return max(4, min(CACHED_RULES, CACHED_RULE_BYTES // (2 * rows + rows // 8)))
+
+
+def _read_item(bundle: Bundle, overlay: CatalogOverlay, row: int) -> CatalogItem:
     n = bundle.manifest.sizes.items
-    record = bundle.record(row) if row < n else added[row - n]
+    record = bundle.record(row) if row < n else overlay.added[row - n]
     attributes = {name: value for name, value in record.items() if name not in ("id", "title")}
+    for name, value in overlay.changed.get(row, {}).items():
+        attributes[name] = value
+        if value is None:
+            del attributes[name]
     return CatalogItem(str(record["id"]), str(record.get("title", "")), attributes)
 
 
@@ -331,9 +421,6 @@ def _make_parts(bundle: Bundle) -> _BundleParts:
     except ValueError as error:
         raise BundleError(f"items.safetensors: {error}") from error
     encoder = TextEncoder(bundle.folder, sizes.text, sizes.max_tokens, bundle.manifest.prefixes)
-    return _BundleParts(index, encoder, UserModel(bundle.policy, bundle.manifest.kinds), {})
-
-
-def _empty_index(dimension: int) -> Int8Index:
-    empty = np.empty(0, np.float32)
-    return Int8Index(np.empty((0, dimension), np.int8), empty, empty)
+    return _BundleParts(
+        index, encoder, UserModel(bundle.policy, bundle.manifest.kinds), {}, BundleColumns(bundle)
+    )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from sanderling.ranking.eligibility import Masks
 from sanderling.ranking.index import Int8Index
-from sanderling.ranking.scorer import Masks, Scorer
+from sanderling.ranking.scorer import Scorer
 from sanderling.ranking.search_types import SearchResult, merged
 
 BLOCK_ROWS = 4096  # converted at a time, so that memory stays bounded

@@ -28,14 +28,17 @@ EPSILON = 1e-5  # of the layer normalization
 
 
 class UserModel:
-    """The recurrence of one bundle: c channels, items of dimension d, `kinds` kinds of event."""
+    """The recurrence of one bundle: c channels, items of dimension d, `kinds` kinds of event.
+
+    `decay` is what one event leaves of each channel, float32 [c].
+    """
 
     def __init__(self, policy: Tensors, kinds: list[str]) -> None:
         tensors = {name: np.ascontiguousarray(tensor) for name, tensor in policy.items()}
         self._input = tensors["state.input"]
         self._kind = tensors["state.kind"]
-        self._decay = tensors["state.decay"]
-        self._gain = np.sqrt(1.0 - self._decay**2)
+        self.decay: Vector = tensors["state.decay"]
+        self._gain = np.sqrt(1.0 - self.decay**2)
 
         # What does not depend on the state is multiplied once: gain and shift of the normalization,
         # and the half of silu(x) = y + y tanh(y), y = x / 2.
@@ -49,15 +52,19 @@ class UserModel:
 
     def initial_state(self) -> Vector:
         """Return the state [c] of a user without events."""
-        return np.zeros(self._decay.size, np.float32)
+        return np.zeros(self.decay.size, np.float32)
 
     def step(self, state: Vector, item: Vector, kind: str) -> Vector:
         """Return the state [c] after an event with an item vector [d].
 
         An unknown kind counts as the first one.
         """
+        return self.decay * state + self.input(item, kind)
+
+    def input(self, item: Vector, kind: str) -> Vector:
+        """Return what an event with an item vector [d] adds to the decayed state [c]."""
         gate = self._kind[self._kinds.get(kind, 0)]
-        return self._decay * state + self._gain * (gate * (self._input @ item))
+        return self._gain * (gate * (self._input @ item))
 
     def user_vector(self, state: Vector, context: Vector | None = None) -> Vector:
         """Return the user vector [d] for a state [c] and the vector [t] of a context."""

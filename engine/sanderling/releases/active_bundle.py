@@ -15,7 +15,8 @@ from typing import Any
 
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import SanderlingError, StorageError, UpdateError
-from sanderling.ranking import catalog_overlay
+from sanderling.ranking import attribute_changes, catalog_overlay
+from sanderling.ranking.attribute_changes import Batch, ChangeFile, Changes
 from sanderling.ranking.scorer import Scorer
 from sanderling.releases.slots import Slots
 
@@ -60,6 +61,7 @@ class ActiveBundle:
         self.counters = UpdateCounters()
 
         self.slots = Slots(folder / "bundles") if folder else None
+        self._change_file = ChangeFile(folder)
         self._swap_lock = Lock()  # held while the scorer is replaced
         self._scorer = self._make_scorer(self._newest_bundle())
         self._is_unconfirmed = (
@@ -98,7 +100,9 @@ class ActiveBundle:
             if self._folder and not self._owns_folder:
                 raise StorageError(self._not_owned())
 
-            records = catalog_overlay.dated_after(records, self._scorer.bundle)
+            # Attributes that were changed before are not those of the new record.
+            after_ms = self._change_file.last_ms + 1
+            records = catalog_overlay.dated_after(records, self._scorer.bundle, after_ms)
             scorer = self._scorer.with_overlay(records)
             # Records that this bundle has no use for may still matter to the one before it.
             merged = {
@@ -107,6 +111,26 @@ class ActiveBundle:
             }
             catalog_overlay.write(self._folder, merged.values())
             self._scorer = scorer
+
+    def change_attributes(self, changes: Changes, now_ms: int) -> None:
+        """Change attributes of items, durably (`attribute_changes`).
+
+        Raises `TypeError` for a value of another type than its attribute's, `StorageError` when
+        another engine owns the state folder or it cannot be written; then nothing was changed.
+        """
+        with self._swap_lock:
+            if self._folder and not self._owns_folder:
+                raise StorageError(self._not_owned())
+
+            scorer = self._scorer
+            scorer.check_changes(changes)
+            # Newer than the active bundle and the added items, even where the clock is behind.
+            added_ms = [record["added_ms"] for record in scorer.overlay.records]
+            created_ms = scorer.bundle.manifest.created * 1000
+            changed_ms = max(now_ms, created_ms, self._change_file.last_ms, *added_ms)
+            changed = scorer.with_changes(changes)
+            self._change_file.append(Batch(changed_ms, changes))
+            self._scorer = changed
 
     def update(self, fetch: Fetch) -> int | None:
         """Swap in the bundle that `fetch` installs; return its release, or None when there is none.
@@ -246,7 +270,10 @@ class ActiveBundle:
 
     def _make_scorer(self, bundle: Bundle) -> Scorer:
         overlay = catalog_overlay.in_force(catalog_overlay.read(self._folder), bundle)
-        return Scorer(bundle).with_overlay(overlay)
+        scorer = Scorer(bundle).with_overlay(overlay)
+        added_ms = {record["id"]: record["added_ms"] for record in scorer.overlay.added}
+        changes = attribute_changes.in_force(self._change_file.read(), bundle, added_ms)
+        return scorer.with_changes(changes) if changes else scorer
 
     def _newest_bundle(self) -> Bundle:
         try:

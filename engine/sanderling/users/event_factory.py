@@ -11,6 +11,7 @@ from msgspec import UNSET, UnsetType
 from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling.events.boot_clock import BootClock
+from sanderling.events.pending_decision import PendingDecision
 from sanderling.events.semantics import kind_of_reward
 from sanderling.outbox.identity import Identity
 from sanderling.ranking.decision import DecisionRecord, is_pool_shaped
@@ -58,9 +59,27 @@ class EventFactory:
 
     def decision(
         self, record: DecisionRecord, state: UserState, context: Vector | None, adapted: bool
-    ) -> wire.Decision:
+    ) -> PendingDecision:
         """Return the event of a decision and the state that it was made for; its context only where
-        that is shared."""
+        that is shared. It is built when it is written."""
+        slate = record.slate
+        common = self._common_fields(slate.decision)
+
+        def build() -> wire.Decision:
+            return self._build_decision(common, record, state, context, adapted)
+
+        return PendingDecision(
+            slate.decision, self._identity.install, slate.pseudonym, slate.items, build
+        )
+
+    def _build_decision(
+        self,
+        common: dict[str, Any],
+        record: DecisionRecord,
+        state: UserState,
+        context: Vector | None,
+        adapted: bool,
+    ) -> wire.Decision:
         slate = record.slate
         plan = record.plan
 
@@ -69,7 +88,7 @@ class EventFactory:
             shared_context = base64.b64encode(context.tobytes()).decode()
 
         return wire.Decision(
-            **self._common_fields(slate.decision),
+            **common,
             user=slate.pseudonym,
             release=slate.release,
             scheme=plan.scheme,
@@ -96,6 +115,7 @@ class EventFactory:
             pool_items=self._pool_items(record),
             newcomers=len(record.candidates.newcomers) or UNSET,
             newcomer_rate=record.newcomer_rate or UNSET,
+            diversity=record.request.diversity or UNSET,
             adapted=adapted or UNSET,
             temperature=plan.temperature if plan.scheme == "softmax" else UNSET,
         )
@@ -148,8 +168,9 @@ class EventFactory:
 
     def _pool_items(self, record: DecisionRecord) -> list[str] | UnsetType:
         """Return the ids of a pool that nobody could rebuild, best first, if they have room."""
-        # The app may exclude what was truly rewarded, which randomized response hides.
-        if record.request.exclude and not self.is_exact:
+        # The app may exclude or list what was truly rewarded, which randomized response hides.
+        is_listed = record.request.exclude or record.request.among is not None
+        if is_listed and not self.is_exact:
             return UNSET
         if not is_pool_shaped(record):
             return UNSET

@@ -19,9 +19,12 @@ from sanderling.events import schema as wire
 from sanderling.events.boot_clock import BootClock
 from sanderling.outbox.identity import Identity
 from sanderling.outbox.outbox import Outbox
+from sanderling.outbox.records import QueuedEvent
 from sanderling.outbox.state_gaps import gap_key
 from sanderling.ranking import decision as decisions
 from sanderling.ranking.decision import DecisionRecord
+from sanderling.ranking.reasons import DecisionInputs
+from sanderling.ranking.reasons_history import UserHistory
 from sanderling.ranking.scorer import Scorer, Vector
 from sanderling.runtime.clock import Clock, Entropy
 from sanderling.runtime.lru_cache import LruCache
@@ -58,6 +61,8 @@ class UserSnapshot(NamedTuple):
 class _Remembered(NamedTuple):
     record: DecisionRecord
     applied_rewards: dict[int, float]  # by slot: what the residual has learned from already
+    state: UserState
+    context: Vector | None
 
 
 class UserProfiles:
@@ -170,7 +175,7 @@ class UserProfiles:
             current = self._states.get(user, record.scorer)
             if current.pseudonym != state.pseudonym:
                 return
-            self._decisions.put(slate.decision, _Remembered(record, {}))
+            self._decisions.put(slate.decision, _Remembered(record, {}, state, context))
 
             states = self._budget.spend(state.pseudonym, now_ms, explored) if explored else {}
             if current.events == 0:
@@ -179,11 +184,39 @@ class UserProfiles:
 
     def decision_record(self, decision: str) -> DecisionRecord:
         """Return one of the last `REMEMBERED_DECISIONS`; raise `KeyError` for any other."""
+        return self._remembered(decision).record
+
+    def decision_inputs(self, slate: Slate, scorer: Scorer) -> DecisionInputs:
+        """Return what one of the last `REMEMBERED_DECISIONS` was made of.
+
+        Raises `KeyError`, with the reason, for any other, and for one of a user who was forgotten.
+        """
+        try:
+            remembered = self._remembered(slate.decision)
+        except KeyError:
+            raise KeyError(self._why_gone(slate, scorer)) from None
+        state = remembered.state
+        history = UserHistory(state.vector, state.history, state.events)
+        return DecisionInputs(remembered.record, history, remembered.context)
+
+    def _remembered(self, decision: str) -> _Remembered:
         with self._lock:
             remembered = self._decisions.peek(decision)
         if remembered is None:
             raise KeyError(decision)
-        return remembered.record
+        return remembered
+
+    def _why_gone(self, slate: Slate, scorer: Scorer) -> str:
+        with self._lock, suppress(StorageError):
+            if self._states.get(slate.user, scorer).pseudonym != slate.pseudonym:
+                return (
+                    f"decision {slate.decision}: its user was forgotten since, or this install was"
+                    " erased or took a new id"
+                )
+        return (
+            f"decision {slate.decision}: expected one of the last {REMEMBERED_DECISIONS} of this"
+            " engine, found an older one or another engine's"
+        )
 
     def observe(self, user: str, item: str, kind: str, scorer: Scorer) -> None:
         """Update a user's state by organic behaviour, and record it.
@@ -333,7 +366,7 @@ class UserProfiles:
         with self._lock:
             self._states.confirm_forgotten(key)
 
-    def _put(self, events: Sequence[wire.Event], states: Mapping[str, bytes]) -> None:
+    def _put(self, events: Sequence[QueuedEvent], states: Mapping[str, bytes]) -> None:
         if self._outbox is not None:
             self._outbox.put(events, states, self.identity.install)
 

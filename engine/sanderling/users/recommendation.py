@@ -19,13 +19,14 @@ log = logging.getLogger("sanderling")
 
 @dataclass
 class EncoderCounters:
-    """What became of the contexts that were passed to `recommend`, since the engine was opened."""
+    """What became of the contexts of `recommend` and the queries of `search`, since the engine was
+    opened."""
 
     encoded: int = 0
-    """Contexts that slates were decided with."""
+    """Those that were encoded."""
 
     failed: int = 0
-    """Contexts that could not be encoded: the slates were decided without them."""
+    """Those that could not be: slates were decided without a context, and only words searched."""
 
     last_fault: str | None = None
     """Why the last of these could not be encoded."""
@@ -51,10 +52,8 @@ class Recommender:
         user = profiles.snapshot(request.user, now_ms, scorer)
         plan = _plan(scorer, user, greedy)
 
-        context = self._encode_context(scorer, request.context)
-        vector = scorer.user_model.user_vector(user.state.vector, context)
-        if user.residual is not None:
-            vector = vector + user.residual.astype("float32")
+        context = self.encode(scorer, request.context) if request.context else None
+        vector = user_vector(scorer, user, context)
 
         decision = uuid7(now_ms, self._entropy)
         record = decisions.decide(
@@ -65,24 +64,32 @@ class Recommender:
         return record.slate
 
     def counters(self) -> EncoderCounters:
-        """Return what became of contexts."""
+        """Return what became of contexts and queries."""
         with self._lock:
             return replace(self._counters)
 
-    def _encode_context(self, scorer: Scorer, context: str | None) -> Vector | None:
-        if not context:
-            return None
+    def encode(self, scorer: Scorer, text: str) -> Vector | None:
+        """Return the vector [t] of a context or a query, None where it cannot be encoded."""
         try:
-            vector = scorer.encoder.encode(context)
+            vector = scorer.encoder.encode(text)
         except Exception as error:  # whatever it is, a slate without context is better than none
-            log.warning("context ignored: %s", error)
+            fault = str(error) or type(error).__name__
             with self._lock:
+                is_known = self._counters.last_fault == fault
                 self._counters.failed += 1
-                self._counters.last_fault = str(error) or type(error).__name__
+                self._counters.last_fault = fault
+            # Search asks at each key: what is missing from an app is missing every time.
+            log.log(logging.DEBUG if is_known else logging.WARNING, "text not encoded: %s", fault)
             return None
         with self._lock:
             self._counters.encoded += 1
         return vector
+
+
+def user_vector(scorer: Scorer, user: UserSnapshot, context: Vector | None) -> Vector:
+    """Return the vector [d] of a user for a context [t], what the device has learned included."""
+    vector = scorer.user_model.user_vector(user.state.vector, context)
+    return vector if user.residual is None else vector + user.residual.astype("float32")
 
 
 def _plan(scorer: Scorer, user: UserSnapshot, greedy: bool) -> Exploration:

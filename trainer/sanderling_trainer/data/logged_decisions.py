@@ -75,6 +75,9 @@ class Decisions:
     capped: Bools = field(default_factory=lambda: np.empty(0, np.bool_))
     """[m], whether the pool had caps on attributes."""
 
+    diverse: Bools = field(default_factory=lambda: np.empty(0, np.bool_))
+    """[m], whether a slot's best item depended on what the slots above showed."""
+
     flip_probability: Floats = field(default_factory=lambda: np.empty(0))
     """[m], in [0, 1/2): the probability that a reward was reported with the opposite sign
     (`sanderling.users.randomized_response`)."""
@@ -117,8 +120,9 @@ class Decisions:
     did not log it. Pools have many lengths, and most decisions have none."""
 
     def __post_init__(self) -> None:
-        zeros = ["release", "pool", "eligible", "epsilon", "guarded", "capped", "flip_probability"]
-        zeros += ["newcomers", "newcomer_rate", "seq", "time", "scheme", "pinned_guarded"]
+        zeros = ["release", "pool", "eligible", "epsilon", "guarded", "capped", "diverse", "time"]
+        zeros += ["newcomers", "newcomer_rate", "seq", "scheme", "pinned_guarded"]
+        zeros.append("flip_probability")
         ones = ("pass_probability", "influence")
         fills: dict[str, Any] = dict.fromkeys(zeros, 0) | dict.fromkeys(ones, 1)
         fills |= {"slots": self.items.shape[1], "pool_items": b""}

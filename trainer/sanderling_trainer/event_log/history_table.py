@@ -43,7 +43,7 @@ def rows_of(log: EventLog, accounted: Mapping[str, int]) -> pa.Table:
         for event in events:
             if event.seq > known:
                 time = log.time.get(event.id, event.clock.wall)
-                for step, (item, kind) in enumerate(_steps(event)):
+                for step, (item, kind) in enumerate(steps_of(event)):
                     add(install, user, event.seq, step, item, kind, time, type_of(event))
 
     for install, seq in log.last_seq.items():
@@ -52,7 +52,7 @@ def rows_of(log: EventLog, accounted: Mapping[str, int]) -> pa.Table:
     return pa.table(columns, SCHEMA)
 
 
-def _steps(event: Event) -> Iterable[tuple[str, str]]:
+def steps_of(event: Event) -> Iterable[tuple[str, str]]:
     """Return the items and kinds with which an event changes the state."""
     if isinstance(event, StateReset):
         return event.steps

@@ -338,7 +338,8 @@ class _Search:
         def measure(network: PolicyNetwork, epoch: int) -> None:
             curve.append(window.ndcg(scores_at_cut(network, window.users, codes)))
 
-        fit = fit_policy(part, config, self.vectors, FitOptions(after_epoch=measure))
+        options = FitOptions(after_epoch=measure, label="fit to choose settings")
+        fit = fit_policy(part, config, self.vectors, options)
         self.steps += len(fit.curves.loss) * len(part.log)
         return curve
 

@@ -94,6 +94,9 @@ class FitOptions:
     after_epoch: Callable[[PolicyNetwork, int], object] | None = None
     """Called with the network and the number of finished epochs; not on a cluster."""
 
+    label: str = "warm start"
+    """What the fit is for, on the progress bar; not on a cluster."""
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -116,7 +119,9 @@ def fit_policy(
     if options.workers:
         curves = _on_cluster(context, part, options)
     else:
-        curves = warm_start(context, options.unfinished, _hook(network, part, options))
+        curves = warm_start(
+            context, options.unfinished, _hook(network, part, options), options.label
+        )
 
     newcomers = calibrate_newcomers(context)
     network.set_popularity_day(part.popularity, part.end // DAY)

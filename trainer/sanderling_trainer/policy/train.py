@@ -122,13 +122,13 @@ class _Run:
         }
         fit = None
         if self.options.holdout > 0:
-            fit = self._fit(part, choice.config, vectors)
+            fit = self._fit(part, choice.config, vectors, "fit for the report")
             self._lap("fit for the report")
             metrics["ranking"] = ranking_report.tables(fit.context.network, cut, choice)
             self._lap("evaluate")
         if fit is None or self.options.refit:
             part = TrainingPart(self.log, items, choice.repeats)
-            fit = self._fit(part, choice.config, vectors)
+            fit = self._fit(part, choice.config, vectors, "fit on the whole log")
             self._lap("fit")
         metrics["warm_start"] = {"epochs": len(fit.curves.loss), "loss": fit.curves.loss}
         metrics["newcomers"] = asdict(fit.newcomers)
@@ -184,11 +184,11 @@ class _Run:
             return partial(ray_cluster.encode, str(folder), config.max_tokens, self._workers)
         return model.encode
 
-    def _fit(self, part: TrainingPart, config: Config, vectors: TextVectors) -> Fit:
+    def _fit(self, part: TrainingPart, config: Config, vectors: TextVectors, label: str) -> Fit:
         identity = f"{content_hash(self.catalog.ids, part.log)}{config}{self.options.lora}"
         name = hashlib.sha256(identity.encode()).hexdigest()[:16]
         logger = self._metric_logger(part, config)
-        options = FitOptions(logger, self.out / f"unfinished-{name}.pt", self._workers)
+        options = FitOptions(logger, self.out / f"unfinished-{name}.pt", self._workers, label=label)
         try:
             return fit_policy(part, config, vectors, options)
         finally:

@@ -13,28 +13,66 @@ best with the rest as biases. See docs/MATH.md.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sanderling.kernels.layout import MAX_VALUE
+from sanderling.ranking.eligibility import Masks
 from sanderling.ranking.rebiased_index import RebiasedIndex
 from sanderling.ranking.score_statistics import ScoreStatistics
-from sanderling.ranking.scorer import Masks, Scorer
+from sanderling.ranking.scorer import Scorer
 from sanderling.ranking.search_types import RowMask, SearchResult, merged
-from sanderling.ranking.text_search.word_index import ItemText, WordIndex, word_scores
+from sanderling.ranking.text_search.word_index import ItemText, WordIndex, WordScores, word_scores
 from sanderling.ranking.text_search.words import words_of
 
 Vector = NDArray[np.float32]
-Floats = NDArray[np.float64]
 
 MAX_QUERY = 512  # characters
 MAX_QUERY_WORDS = 16  # distinct ones
 
-MEANING_WEIGHT = 0.05  # w_m
+MEANING_WEIGHT = 0.03  # w_m
 TASTE_WEIGHT = 0.02  # w_u
 
 NOT_SEARCHED = {"id", "title", "added_ms"}
+
+
+class _Blend(NamedTuple):
+    """The part of the score that is linear in an item's vector: `unit (query · v + b) - offset`."""
+
+    query: Vector
+    unit: float
+    offset: float
+
+    needs_words: bool
+    """Whether only items with a word of the query may be found."""
+
+    def best(
+        self, index: RebiasedIndex, k: int, words: WordScores, mask: RowMask | None
+    ) -> SearchResult:
+        """Return the k rows of an index with the best sum of both parts of the score."""
+        if self.needs_words:
+            hidden = np.ones(index.n, np.bool_)
+            hidden[words.rows] = False
+            mask = RowMask(hidden if mask is None else hidden | mask.hidden)
+        raised_by = np.minimum(words.scores / self.unit, MAX_VALUE)
+        rows, scores, eligible = index.top(self.query, k, words.rows, raised_by, mask)
+        return SearchResult(rows, scores * self.unit - self.offset, eligible)
+
+
+def _blend(statistics: ScoreStatistics, user: Vector, meaning: Vector | None) -> _Blend:
+    """Return what a user vector [d], and the vector [d] of a query if there is one, add."""
+    taste = statistics.of(user, 1.0)
+    unit = TASTE_WEIGHT / taste.deviation
+    offset = unit * taste.mean
+    query = user.astype(np.float64)
+    if meaning is not None:
+        nearness = statistics.of(meaning, 0.0)
+        by_meaning = MEANING_WEIGHT / nearness.deviation
+        query = query + by_meaning / unit * meaning
+        offset += by_meaning * nearness.mean
+    return _Blend(query.astype(np.float32), unit, offset, meaning is None)
 
 
 class SearchedBundle:
@@ -43,7 +81,7 @@ class SearchedBundle:
     def __init__(self, scorer: Scorer) -> None:
         index = scorer.index
         self.words = WordIndex(map(item_text, scorer.bundle.records()))
-        self.vectors = RebiasedIndex(index.rows, index.scale)
+        self.vectors = RebiasedIndex(index)
         self.statistics = ScoreStatistics(index)
 
 
@@ -53,16 +91,15 @@ class TextSearch:
     def __init__(self, scorer: Scorer, bundle: SearchedBundle | None = None) -> None:
         self.scorer = scorer
         self.bundle = bundle or SearchedBundle(scorer)
-        added = scorer.overlay.index
         self._words = WordIndex(
             map(item_text, scorer.overlay.added), self.bundle.words.average_length
         )
-        self._vectors = RebiasedIndex(added.rows, added.scale)
+        self._vectors = RebiasedIndex(scorer.overlay.index)
 
     def search(
         self, query: str, k: int, user: Vector, meaning: Vector | None, masks: Masks
     ) -> SearchResult:
-        """Return the k best rows for a query, the vector [d] of a user and that of the query.
+        """Return the k best rows for a query, the vector [d] of a user and that of the query [t].
 
         Without the latter only items with a word of the query are found. `masks` hide rows of the
         bundle and of the added items.
@@ -71,28 +108,14 @@ class TextSearch:
         if not words:
             return SearchResult(np.empty(0, np.int64), np.empty(0), 0)
         found, found_added = word_scores(words, [self.bundle.words, self._words])
-        taste = self.bundle.statistics.of(user, 1.0)
-        by_user = TASTE_WEIGHT / taste.deviation if taste.deviation > 0 else 0.0
-        vector = by_user * user
-        offset = by_user * taste.mean
         if meaning is not None:
-            spread = self.bundle.statistics.of(meaning, 0.0)
-            by_meaning = MEANING_WEIGHT / spread.deviation if spread.deviation > 0 else 0.0
-            vector = vector + by_meaning * meaning
-            offset += by_meaning * spread.mean
-
-        vector = vector.astype(np.float32)
+            meaning = self.scorer.bundle.policy["item.project"] @ meaning
+        blend = _blend(self.bundle.statistics, user, meaning)
         mask, added_mask = masks
-        bias = found + by_user * self.scorer.index.bias - offset
-        best = self.bundle.vectors.top(
-            vector, bias.astype(np.float32), k, _mask(found, meaning, mask)
-        )
+        best = blend.best(self.bundle.vectors, k, found, mask)
         if not self._words.n:
             return best
-        bias = found_added + by_user * self.scorer.overlay.index.bias - offset
-        added = self._vectors.top(
-            vector, bias.astype(np.float32), k, _mask(found_added, meaning, added_mask)
-        )
+        added = blend.best(self._vectors, k, found_added, added_mask)
         return merged(best, added, self.bundle.words.n, k)
 
     def warm_up(self) -> None:
@@ -125,13 +148,3 @@ def _texts(value: Any) -> Iterable[str]:
     """Return the texts of an attribute's value, itself or the elements of a list."""
     values = value if isinstance(value, list) else [value]
     return (text for text in values if isinstance(text, str))
-
-
-def _mask(found: Floats, meaning: Vector | None, mask: RowMask | None) -> RowMask | None:
-    """Return which rows may not be found: without a meaning those that have no word, too."""
-    if meaning is not None:
-        return mask
-    hidden = found == 0.0
-    if mask is not None:
-        hidden |= mask.hidden
-    return RowMask(hidden)

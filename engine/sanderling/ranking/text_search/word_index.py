@@ -23,12 +23,12 @@ Floats = NDArray[np.float64]
 
 MAX_ITEM_WORDS = 256  # of the title, and as many of the attributes
 
-K1 = 1.2  # how soon repetitions of a word stop to count
-B = 0.75  # how much longer items count less
+K1 = 0.9  # how soon repetitions of a word stop to count
+B = 0.4  # how much longer items count less
 ATTRIBUTE_WEIGHT = 0.5  # of a word in an attribute, where one in the title weighs 1
 
-PREFIX_WEIGHT = 0.7  # of a word that only begins as the last word of the query
-EDIT_WEIGHT = 0.6  # of a word one edit away
+PREFIX_WEIGHT = 0.8  # of a word that only begins as the last word of the query
+EDIT_WEIGHT = 0.8  # of a word one edit away
 MIN_EDITED = 4  # characters of a word that may have a typing error
 
 
@@ -44,6 +44,21 @@ class Match(NamedTuple):
 
     span: Span
     weight: float
+
+
+class Postings(NamedTuple):
+    """Rows int32 [p] that have some words, a row once for each, and the gains float32 [p]."""
+
+    rows: NDArray[np.int32]
+    gains: NDArray[np.float32]
+
+
+class WordScores(NamedTuple):
+    """The rows int64 [m] with a word of a query, ascending, and their scores float64, about 1 for
+    all words."""
+
+    rows: Rows
+    scores: Floats
 
 
 class WordIndex:
@@ -104,25 +119,21 @@ class WordIndex:
             near = self.vocabulary.one_edit_away(word, is_prefix=True)
         return [Match(span, EDIT_WEIGHT) for span in near]
 
-    def gains(self, matches: Iterable[Match]) -> tuple[Rows, Floats]:
-        """Return the rows that have one of the words, ascending, and what these count there."""
-        rows = []
-        gains = []
+    def postings(self, matches: Iterable[Match]) -> Postings:
+        """Return where the words stand, one after the other, and what each counts there."""
+        rows = [np.empty(0, np.int32)]
+        gains = [np.empty(0, np.float32)]
         for (first, last), weight in matches:
-            start = self._starts[first]
-            stop = self._starts[last]
-            rows.append(self._rows[start:stop])
-            gains.append(weight * self._gain[start:stop].astype(np.float64))
-        if not rows:
-            return np.empty(0, np.int64), np.empty(0)
-        if len(rows) == 1 and last - first == 1:
-            return rows[0].astype(np.int64), gains[0]
+            part = slice(self._starts[first], self._starts[last])
+            rows.append(self._rows[part])
+            gains.append(self._gain[part] * np.float32(weight))
+        return Postings(np.concatenate(rows), np.concatenate(gains))
 
-        total = np.asarray(
-            np.bincount(np.concatenate(rows), np.concatenate(gains), self.n), np.float64
-        )
-        found: Rows = np.flatnonzero(total)
-        return found, total[found]
+    def count_items(self, postings: Postings) -> int:
+        """Return how many items have one of the words."""
+        is_marked = np.zeros(self.n, np.bool_)
+        is_marked[postings.rows] = True
+        return int(np.count_nonzero(is_marked))
 
 
 class _Tokens(NamedTuple):
@@ -139,26 +150,41 @@ class _Tokens(NamedTuple):
         self.weights.extend([weight] * len(words))
 
 
-def word_scores(words: Sequence[str], indexes: Sequence[WordIndex]) -> list[Floats]:
-    """Return for the items of each index, float64 [n], what share of the words of a query they
-    have: about 1 for all of them.
+def word_scores(words: Sequence[str], indexes: Sequence[WordIndex]) -> list[WordScores]:
+    """Return for each index which items have words of a query, and what share of the query that is.
 
     The indexes are parts of one catalog, so frequencies are counted in all of them.
     """
     n = sum(index.n for index in indexes)
-    scores = [np.zeros(index.n) for index in indexes]
-    total = 0.0
+    found: list[list[Postings]] = [[] for _ in indexes]
+    frequencies = []
     for place, word in enumerate(words):
         is_last = place == len(words) - 1
         matches = [index.matches(word, is_last=is_last) for index in indexes]
         if not any(matches):
             matches = [index.near_matches(word, is_last=is_last) for index in indexes]
-        gains = [index.gains(part) for index, part in zip(indexes, matches, strict=True)]
-        frequency = inverse_frequency(n, sum(len(rows) for rows, _ in gains))
-        total += frequency
-        for part, (rows, gain) in zip(scores, gains, strict=True):
-            part[rows] += frequency * gain
-    return [part / total for part in scores]
+
+        count = 0
+        for index, part, matched in zip(indexes, found, matches, strict=True):
+            part.append(index.postings(matched))
+            count += index.count_items(part[-1])
+        frequencies.append(inverse_frequency(n, count))
+    return [_summed(index.n, part, frequencies) for index, part in zip(indexes, found, strict=True)]
+
+
+def _summed(n: int, postings: Sequence[Postings], frequencies: Sequence[float]) -> WordScores:
+    """Return the gains of all words, weighted by their frequencies, of each item of n."""
+    total = sum(frequencies)
+    rows = np.concatenate([part.rows for part in postings])
+    gains = np.concatenate(
+        [
+            part.gains * (frequency / total)
+            for part, frequency in zip(postings, frequencies, strict=True)
+        ]
+    )
+    scores = np.asarray(np.bincount(rows, gains, n), np.float64)
+    found: Rows = np.flatnonzero(scores > 0.0)
+    return WordScores(found, scores[found])
 
 
 def inverse_frequency(n: int, found: int) -> float:

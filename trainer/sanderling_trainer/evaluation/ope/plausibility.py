@@ -64,9 +64,9 @@ class _Settings(NamedTuple):
 def plausible(decisions: Decisions, active: ActivePolicy) -> tuple[Decisions, dict[str, int]]:
     """Return the decisions that an engine can have made, and how many it cannot, by first reason.
 
-    Under `sequential` without caps rank, pool and ε explain every propensity. Of the others, which
-    cannot be rebuilt from a log, only what their formulas always give is required. Decisions of
-    earlier releases are held to how those explored.
+    Under `sequential` without caps and diversity rank, pool and ε explain every propensity. Of the
+    others, which cannot be rebuilt from a log, only what their formulas always give is required.
+    Decisions of earlier releases are held to how those explored.
     """
     left_out: dict[str, int] = {}
     # A forged pool must not decide how large the tables below are.
@@ -141,10 +141,12 @@ def _impossible_propensities(decisions: Decisions) -> Iterator[tuple[str, Any]]:
     quota = decisions.newcomer_rate > 0.0
     # A slate of pins alone may have no pool.
     is_drawn = decisions.slots > 0
+    sequential = _rows(decisions, "sequential") & ~quota & is_drawn
+    unknown_order = decisions.capped | decisions.diverse
     for rows, check in (
         (quota, _as_with_newcomers),
-        (_rows(decisions, "sequential") & ~quota & ~decisions.capped & is_drawn, _as_rebuilt),
-        (_rows(decisions, "sequential") & ~quota & decisions.capped, _as_sequential_of_any_order),
+        (sequential & ~unknown_order, _as_rebuilt),
+        (sequential & unknown_order, _as_sequential_of_any_order),
         (_rows(decisions, "mixture") & ~quota, _as_mixture),
         (_rows(decisions, "softmax") & ~quota, _as_softmax),
     ):
@@ -168,7 +170,8 @@ def _as_rebuilt(decisions: Decisions) -> Bools:
 
 
 def _as_sequential_of_any_order(decisions: Decisions) -> Bools:
-    """Return in which slots the item can be the best one left or another, where caps hide which."""
+    """Return in which slots the item can be the best one left or another, where caps or diversity
+    hide which."""
     epsilon = decisions.epsilons()
     items_left = np.maximum(decisions.pool[:, None] - np.arange(epsilon.shape[1]), 1)
     other = epsilon / items_left
@@ -181,8 +184,14 @@ def _as_mixture(decisions: Decisions) -> Bools:
     """Return in which slots the marginals are those of scheme `mixture`."""
     epsilon = decisions.epsilons()
     explored_from = np.maximum(decisions.pool - decisions.guarded, 1)[:, None]
+    other = epsilon / explored_from
+    best = other + (1.0 - epsilon)
     is_greedy = decisions.ranks == np.arange(epsilon.shape[1])
-    return _close(decisions.marginal, epsilon / explored_from + (1.0 - epsilon) * is_greedy)
+    possible = _close(decisions.marginal, np.where(is_greedy, best, other))
+
+    # The greedy slate with diversity has any ranks.
+    is_either = _close(decisions.marginal, best) | _close(decisions.marginal, other)
+    return np.where(decisions.diverse[:, None], is_either, possible)
 
 
 def _as_with_newcomers(decisions: Decisions) -> Bools:
@@ -197,10 +206,9 @@ def _as_with_newcomers(decisions: Decisions) -> Bools:
     marginal = decisions.marginal * total / np.maximum(rate, np.finfo(float).tiny)
     is_bounded = marginal <= 1.0 + RELATIVE_ERROR
     is_bounded &= marginal >= (1.0 - rate) ** slot * (1.0 - RELATIVE_ERROR)
-    # Softmax has no marginals; the conditional ones stand in for them.
-    is_bounded |= _rows(decisions, "softmax")[:, None] & (
-        decisions.marginal == decisions.conditional
-    )
+    # Softmax and diverse slates have no marginals; the conditional ones stand in for them.
+    has_none = _rows(decisions, "softmax") | decisions.diverse
+    is_bounded |= has_none[:, None] & (decisions.marginal == decisions.conditional)
     newcomer = (above < total) & _close(decisions.conditional, each) & is_bounded
 
     others = np.where(slot < decisions.guarded[:, None], 1.0, 1.0 - rate * (above < total))

@@ -119,6 +119,8 @@ def _foreign(decisions: Decisions, active: ActivePolicy) -> Iterator[tuple[str, 
     yield "drawn without exploration", decisions.epsilon == 0.0
 
     yield "drawn under caps, which cannot be replayed here", decisions.capped
+    # The lab's float vectors would choose other items than the device's int8 rows.
+    yield "drawn with diversity, which cannot be replayed here", decisions.diverse
     yield "rewards with randomized response", decisions.noisy
 
 

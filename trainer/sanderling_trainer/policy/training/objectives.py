@@ -167,7 +167,7 @@ def hidden_items(
     Unless `repeats`, users do not get what they had. Where the device logged its pool, all of the
     pool could be shown, and what the logging policy scores above the pool's last item and is not in
     it could not: the app kept it out. What it scores lower may have been kept out too, which no log
-    says.
+    says, unless the pool has all that was eligible: then nothing else could be shown.
 
     decisions: those to which `points` refer.
     scores: the logging policy's, [q, n].
@@ -184,7 +184,10 @@ def hidden_items(
     in_pool = torch.zeros(len(pools), n + 1, dtype=torch.bool, device=scores.device)
     in_pool = in_pool.scatter(1, pools.masked_fill(~is_item, n), value=True)[:, :n]
     of_pool = scores.gather(1, pools.clamp(min=0)).masked_fill(~is_item, math.inf)
-    hidden = scores > of_pool.amin(1, keepdim=True)
+    lowest = of_pool.amin(1)
+    is_whole = decisions.eligible[points.indices] <= decisions.pool[points.indices]
+    lowest[torch.from_numpy(is_whole).to(scores.device) & is_item.any(1)] = -math.inf
+    hidden = scores > lowest[:, None]
     return (hidden if seen is None else hidden | seen) & ~in_pool
 
 

@@ -32,6 +32,7 @@ def warm_start(
     context: TrainingContext,
     resume: Path | None = None,
     after_epoch: Callable[[int], object] | None = None,
+    label: str = "warm start",
 ) -> TrainingCurves:
     """Train the network by cross-entropy on the events before the inner split; return the curves.
 
@@ -46,6 +47,7 @@ def warm_start(
     resume: a file that is written after every epoch and read if it is there. On a CPU an
     interrupted run then ends, bit for bit, as if it had not been interrupted.
     after_epoch: called after each epoch with the number of finished ones.
+    label: of the progress bar.
 
     Processes joined by `torch.distributed` train one network together. The process keeps the memory
     that it frees (`glibc_malloc`).
@@ -64,7 +66,7 @@ def warm_start(
         after_epoch(state.epoch)
     # `disable=False` would show the bar under --quiet, which tqdm reads from the environment.
     hidden = {} if is_first else {"disable": True}
-    with tqdm(epochs, "warm start", initial=state.epoch, unit="epoch", **hidden) as progress:
+    with tqdm(epochs, label, initial=state.epoch, unit="epoch", **hidden) as progress:
         for epoch in progress:
             loss = _epoch(source, objective, state)
             validation = validation_loss(objective, source.validation())

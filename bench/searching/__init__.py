@@ -1,0 +1,1 @@
+"""Catalogs, queries and contenders of the search by words."""

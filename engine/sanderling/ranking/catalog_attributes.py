@@ -1,0 +1,187 @@
+"""The attributes of a bundle's items and of those that the device added, compared with rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+from sanderling.bundle.reader import Bundle
+from sanderling.errors import shown
+from sanderling.ranking import rules
+from sanderling.ranking.attributes import (
+    CATEGORIES,
+    Column,
+    empty_column,
+    kind_of,
+    make_column,
+)
+from sanderling.ranking.rules import Bools, Comparison, Rule
+
+ChangedRows = Mapping[int, Mapping[str, Any]]
+"""The attributes that the app changed of the bundle's items, by row; None for one taken away."""
+
+NOTHING_CHANGED: ChangedRows = {}
+NOT_ATTRIBUTES = {"id", "text", "added_ms"}
+
+
+class BundleColumns:
+    """The attributes of a bundle's items as columns, each made from the catalog on its first use.
+
+    Thread-safe because each entry is written once.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        self._columns: dict[str, Column | None] = {}
+        self._names: frozenset[str] | None = None
+
+    def get(self, attribute: str) -> Column | None:
+        """Return an attribute's column, None where no item has it."""
+        if attribute not in self._columns:
+            values = list(self._bundle.values(attribute))
+            kind = kind_of(values)
+            self._columns[attribute] = make_column(values, kind) if kind else None
+        return self._columns[attribute]
+
+    def names(self) -> frozenset[str]:
+        """Return the names of all attributes; the first call reads the whole catalog."""
+        if self._names is None:
+            rows = range(self._bundle.manifest.sizes.items)
+            self._names = frozenset().union(*map(self._bundle.record, rows))
+        return self._names
+
+
+class _Columns(NamedTuple):
+    """One attribute of the bundle's items and of the added ones."""
+
+    bundled: Column
+    added: Column
+
+    @property
+    def typed(self) -> Column:
+        """That of the two which says what fits the attribute."""
+        return self.bundled if self.bundled.has_types else self.added
+
+
+class CatalogAttributes:
+    """The attributes of a catalog, the bundle's and the device's; a changed one makes another.
+
+    `added` are the records of added items, `changed` the attributes that the app changed of the
+    bundle's items, by row.
+    """
+
+    def __init__(
+        self,
+        bundle_columns: BundleColumns,
+        items: int,
+        added: Sequence[Mapping[str, Any]],
+        changed: ChangedRows = NOTHING_CHANGED,
+    ) -> None:
+        self._bundle_columns = bundle_columns
+        self._items = items
+        self._added = added
+        self._changed = changed
+        self._columns: dict[str, _Columns] = {}
+
+    def matches(self, rule: Rule, name: str = "where") -> tuple[Bools, Bools]:
+        """Return which items of the bundle and which added ones a rule holds for, bool [n] and [a].
+
+        Raises `ValueError` for an attribute that no item has, `TypeError` for an operand of another
+        type than the attribute's; both name the argument.
+        """
+        return (
+            self._matches(rule, name, self._items, is_added=False),
+            self._matches(rule, name, len(self._added), is_added=True),
+        )
+
+    def load(self, attribute: str) -> None:
+        """Make an attribute's columns now, if any item has it."""
+        if self._kind(attribute) is not None:
+            self._get(attribute)
+
+    def check(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
+        """Raise `TypeError` for a changed value of another type than its attribute's."""
+        for name in {name for attributes in changes.values() for name in attributes}:
+            if self._kind(name) is None:
+                continue
+            column = self._get(name).typed
+            if column.fits_types({type(each.get(name)) for each in changes.values()}):
+                continue
+            for item, attributes in changes.items():
+                value = attributes.get(name)
+                expected = None if value is None else column.fault(value)
+                if expected is not None:
+                    raise TypeError(
+                        f"changes: {item:.80}: {name:.80}: expected {expected}, found"
+                        f" {shown(value)}"
+                    )
+
+    def changed_by(
+        self, added: Sequence[Mapping[str, Any]], changed: ChangedRows, rows: Iterable[int]
+    ) -> CatalogAttributes:
+        """Return the attributes after more changes, whose rows are given: loaded columns stay."""
+        other = CatalogAttributes(self._bundle_columns, self._items, added, changed)
+        rows = list(rows)
+        for name, columns in self._columns.items():
+            bundled = _patched(columns.bundled, name, {row: changed[row] for row in rows})
+            other._columns[name] = _Columns(bundled, other._added_column(name, bundled.kind))
+        return other
+
+    def _matches(self, rule: Rule, name: str, rows: int, *, is_added: bool) -> Bools:
+        def compare(comparison: Comparison) -> Bools:
+            place = f"{name}: {comparison.attribute:.80}"
+            if self._kind(comparison.attribute) is None:
+                raise ValueError(f"{place}: {self._unknown(comparison.attribute)}")
+            columns = self._get(comparison.attribute)
+            columns.typed.check(comparison, place)
+            return (columns.added if is_added else columns.bundled).compare(comparison)
+
+        return rules.matches(rule.condition, compare, rows)
+
+    def _get(self, attribute: str) -> _Columns:
+        """Return the columns of an attribute that some item has."""
+        if attribute not in self._columns:
+            kind = self._kind(attribute) or CATEGORIES
+            column = self._bundle_columns.get(attribute)
+            bundled = _patched(
+                empty_column(kind, self._items) if column is None else column,
+                attribute,
+                self._changed,
+            )
+            self._columns[attribute] = _Columns(bundled, self._added_column(attribute, kind))
+        return self._columns[attribute]
+
+    def _added_column(self, attribute: str, kind: str) -> Column:
+        return make_column([record.get(attribute) for record in self._added], kind)
+
+    def _kind(self, attribute: str) -> str | None:
+        """Return an attribute's type: that in the bundle, else that of the device's own values;
+        None where no item has it."""
+        if attribute in self._columns:
+            return self._columns[attribute].bundled.kind
+        bundled = self._bundle_columns.get(attribute)
+        if bundled is not None:
+            return bundled.kind
+        if attribute in NOT_ATTRIBUTES:
+            return None
+        of_device = [*self._added, *self._changed.values()]
+        kind = kind_of(record.get(attribute) for record in of_device)
+        # What the app took away from the last item is still no typing error.
+        is_known = any(attribute in record for record in of_device)
+        return kind or (CATEGORIES if is_known else None)
+
+    def _unknown(self, attribute: str) -> str:
+        names = self._bundle_columns.names().union(*self._added, *self._changed.values())
+        near = get_close_matches(attribute, names - NOT_ATTRIBUTES, n=3)
+        near = near or sorted(names - NOT_ATTRIBUTES)[:5]
+        return (
+            f"expected an attribute that an item has, found {shown(attribute)};"
+            f" near: {', '.join(map(repr, near))}"
+        )
+
+
+def _patched(column: Column, attribute: str, changed: ChangedRows) -> Column:
+    """Return a column of the bundle's items with the values that the app changed, if any."""
+    values = {row: record[attribute] for row, record in changed.items() if attribute in record}
+    return column.patched(list(values), list(values.values())) if values else column
