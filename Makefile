@@ -11,7 +11,7 @@ BUILD = $(RUN)/python -m build --wheel --no-isolation --outdir dist
 LOCK = $(RUN)/uv pip compile - --quiet --constraint constraints.txt --generate-hashes --only-binary :all: \
   --python-version 3.11 --python-platform linux --custom-compile-command 'make lock' --no-annotate \
   --no-emit-package sanderling --no-emit-package sanderling-quantize --no-emit-package sanderling-trainer --no-emit-package torch
-COLLECTOR_IMAGE = './engine[cli]' starlette uvicorn httptools obstore prometheus-client pyarrow
+COLLECTOR_IMAGE = './engine[cli]' starlette uvicorn httptools obstore prometheus-client pyarrow zstandard
 LAB_IMAGE = './engine[text,jit,update,cli]' './quantize[cpu]' './trainer[cpu,minilm]'
 
 .PHONY: help install demo test check bench soak power optimum tiny wheel lock clean

@@ -27,6 +27,9 @@ HEAVY = {
     "pyarrow",
     "tuf",
     "typer",
+    "uvicorn",
+    "httptools",
+    "asyncio",
 }
 
 

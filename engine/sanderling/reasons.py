@@ -16,7 +16,7 @@ class SharedTrait:
     """The field of the catalog: `title` or an attribute."""
 
     value: str
-    """The word of a text or the entry of a list that both have there, in lower case."""
+    """The text, word of a text, or entry of a list that both have there, in lower case."""
 
     share: float
     """The share of a sample of the catalog's items that have it."""

@@ -117,6 +117,9 @@ class Slate(Sequence[SlateItem]):
     earlier: tuple[str, ...] = ()
     """The ids of the items on the slates that this one came after."""
 
+    arm: str | None = None
+    """The arm of the bundle's experiment that this install is in, if it is in one."""
+
     def to_dict(self) -> dict[str, Any]:
         """Return the slate as values that JSON can hold, `items` as a list of dicts."""
         return {
@@ -126,6 +129,7 @@ class Slate(Sequence[SlateItem]):
             "release": self.release,
             "eligible": self.eligible,
             "shortage": self.shortage,
+            "arm": self.arm,
             "items": msgspec.to_builtins(self.items),
         }
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sanderling.bundle.manifest import Exploration
 from sanderling.errors import TableError
 from sanderling.runtime.output_paths import check_creatable, check_new
+from sanderling_quantize.experiment_file import read_experiment
 from sanderling_quantize.settings import checked, types_of
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def quantize(
     encoder_of: str | Path | None = None,
     previous: str | Path | None = None,
     exploration: Mapping[str, Any] | None = None,
+    experiment: str | Path | None = None,
     threads: int | None = None,
     seed: int = 0,
 ) -> BuildResult:
@@ -43,6 +45,7 @@ def quantize(
         the checkpoint, such as `{"epsilon": 0.05, "daily": 20}`. They are written into the
         checkpoint too: retraining has to know how its release explores, and the next releases go
         on with them.
+    experiment: a TOML file with arms to compare, see docs/EXPERIMENTS.md.
     threads: as many as there are cores unless given.
 
     Raises `GateError`, and writes nothing, if the bundle does not pass the gate; `OSError` where
@@ -51,12 +54,11 @@ def quantize(
     """
     checkpoint, out = Path(checkpoint), Path(out)
     check_new(out)
-    changes = checked(exploration or {}, types_of(Exploration), "exploration")
-    if changes:
-        check_creatable(checkpoint / "config.json")
+    changes = _changes(exploration, checkpoint)
     texts = _lines(Path(corpus)) if isinstance(corpus, str | Path) else tuple(corpus)
-    copied = None if encoder_of is None else Path(encoder_of)
-    before = None if previous is None else Path(previous)
+    copied, before, arms = map(_path, (encoder_of, previous, experiment))
+    if arms is not None:
+        read_experiment(arms, Exploration())
     _check_intact(checkpoint, copied, before)
 
     from sanderling_quantize.build_bundle import build
@@ -70,9 +72,22 @@ def quantize(
         out,
         encoding=encoding,
         exploration=changes,
+        experiment=arms,
         encoder_of=copied,
         previous=before,
     )
+
+
+def _changes(exploration: Mapping[str, Any] | None, checkpoint: Path) -> dict[str, Any]:
+    """Return the checked changes of how devices explore, which go into the checkpoint as well."""
+    changes = checked(exploration or {}, types_of(Exploration), "exploration")
+    if changes:
+        check_creatable(checkpoint / "config.json")
+    return changes
+
+
+def _path(place: str | Path | None) -> Path | None:
+    return None if place is None else Path(place)
 
 
 def _check_intact(checkpoint: Path, *bundles: Path | None) -> None:

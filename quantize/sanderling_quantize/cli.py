@@ -45,6 +45,13 @@ Tier = Annotated[
         "--encoder", help="base: the whole language model in int8; small, nano: distilled from it."
     ),
 ]
+Arms = Annotated[
+    Path | None,
+    typer.Option(help="TOML file with the arms of an experiment; see `sanderling experiment`."),
+]
+Corpus = Annotated[
+    Path | None, typer.Option(help="UTF-8 file of further texts to distil on, one a line.")
+]
 Previous = Annotated[
     Path | None, typer.Option(help="Bundle of the previous release, to compare latencies with.")
 ]
@@ -61,9 +68,7 @@ def quantize(
     target: Annotated[
         Target, typer.Option(help="Processor of the devices; `any` is safe on all.")
     ] = Target.any,
-    corpus: Annotated[
-        Path | None, typer.Option(help="UTF-8 file of further texts to distil on, one a line.")
-    ] = None,
+    corpus: Corpus = None,
     encoder_of: Annotated[
         Path | None, typer.Option(help="Take the encoder of this earlier bundle.")
     ] = None,
@@ -76,6 +81,7 @@ def quantize(
             f" {', '.join(Exploration.__struct_fields__)}.",
         ),
     ] = None,
+    experiment: Arms = None,
     threads: Threads = None,
     seed: Seed = 0,
     as_json: Json = False,
@@ -100,6 +106,7 @@ def quantize(
             encoder_of=encoder_of,
             previous=previous,
             exploration=_exploration(exploration or []),
+            experiment=experiment,
             threads=threads,
             seed=seed,
         )

@@ -103,6 +103,21 @@ def test_slates_are_printed_with_titles(tmp_path):
     assert run(*command[:1], *command[3:]).returncode == 2
 
 
+def test_printed_slates_say_why(tmp_path):
+    """With --why a sentence stands below each item, and in its row of --json; it needs a bundle,
+    and a terminal."""
+    write_bundle(tmp_path / "bundle")
+    write_log(tmp_path / "log.csv", LOG)
+    command = ["recommend", "--bundle", tmp_path / "bundle", "--interactions", tmp_path / "log.csv"]
+    why = run(*command, "--k", 2, "--user", "anna", "--why", "--json")
+    rows = json.loads(why.stdout.splitlines()[-1])["slates"]
+    assert all(row["why"].startswith(f"“{row['title']}” is shown because ") for row in rows)
+    printed = run(*command, "--k", 2, "--user", "anna", "--why").stdout.splitlines()
+    assert [line.strip() for line in printed[2::2]] == [row["why"] for row in rows]
+    assert run(*command, "--why", "--out", tmp_path / "slates.csv").returncode == 2
+    assert run("recommend", "--checkpoint", "c", *command[3:], "--why").returncode == 2
+
+
 @pytest.mark.parametrize(("given", "expected"), [({}, "PASSIVE"), ({WAITING: "ACTIVE"}, "ACTIVE")])
 def test_waiting_threads_sleep_unless_the_environment_says_otherwise(given, expected):
     """A command says how threads of OpenMP wait, before torch is imported; a setting stays."""

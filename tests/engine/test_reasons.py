@@ -241,22 +241,37 @@ def test_how_a_slot_was_drawn_is_told(tmp_path, scheme):
     cap=st.none() | st.integers(1, 3),
     removed=st.lists(st.sampled_from(ITEMS), max_size=5),
     pin=st.dictionaries(st.integers(0, 4), st.sampled_from(ITEMS), max_size=2),
+    below=st.none() | st.integers(20, 60),
+    among=st.none() | st.lists(st.sampled_from(ITEMS), min_size=20, max_size=45, unique=True),
 )
-def test_rules_and_what_they_kept_out(bundle, exclude, cap, removed, pin):
+def test_rules_and_what_they_kept_out(bundle, exclude, cap, removed, pin, below, among):
     """Reasons name the rules, and count the better items that they kept out as counting one by one
-    does."""
-    at_most = {} if cap is None else {"price": cap}
+    does, also on a next page."""
+    pin = {slot: item for item, slot in {item: slot for slot, item in pin.items()}.items()}
+    shaping = {
+        "exclude": exclude,
+        "at_most": {} if cap is None else {"price": cap},
+        "pin": pin,
+        "among": among,
+        "where": None if below is None else {"price": {"lt": below}},
+    }
     with Engine.open(bundle) as engine:
         engine.remove_items(removed)
-        pin = {slot: item for item, slot in {item: slot for slot, item in pin.items()}.items()}
-        slate = engine.recommend("anna", 5, exclude=exclude, at_most=at_most, pin=pin, greedy=True)
-        for shown in slate:
-            why = shown.why()
-            assert why.rules.get("exclude", 0) == len(exclude)
-            assert why.rules.get("at_most", {}) == at_most
-            assert why.rules.get("pin") == (shown.id if shown.pinned else None)
-            assert ("pinned" in why.sentence) == shown.pinned
-            assert why.passed_over == naive_passed_over(engine, slate, shown, removed)
+        first = engine.recommend("anna", 2, greedy=True)
+        for slate in (
+            engine.recommend("anna", 5, greedy=True, **shaping),
+            engine.recommend("anna", 5, greedy=True, after=first, **shaping),
+        ):
+            for shown in slate:
+                why = shown.why()
+                assert why.rules.get("exclude", 0) == len(exclude)
+                assert why.rules.get("at_most", {}) == shaping["at_most"]
+                assert why.rules.get("among") == (len(among) if among else None)
+                assert why.rules.get("where") == shaping["where"]
+                assert why.rules.get("after", 0) == len(slate.earlier)
+                assert why.rules.get("pin") == (shown.id if shown.pinned else None)
+                assert ("pinned" in why.sentence) == shown.pinned
+                assert why.passed_over == naive_passed_over(engine, slate, shown, removed)
 
 
 def test_shared_traits_describe_both_items(engine):
@@ -268,10 +283,11 @@ def test_shared_traits_describe_both_items(engine):
             {"id": "a", "title": "The Night Train-Song", "tags": ["Jazz", "Camping", 7], **fields},
             {"id": "b", "title": "night of a jacket", "tags": ["jazz"], "by": "Ann Lee", **fields},
             {"id": "c", "title": "jacket; NIGHT", "tags": "jazz", "by": "Bob lee", **fields},
+            {"id": "d", "title": "A jacket", "tags": None, "by": "ann  lee", **fields},
         ]
     )
     scorer = scorer_of(engine)
-    a, b, c = (scorer.find(item) for item in "abc")
+    a, b, c, d = (scorer.find(item) for item in "abcd")
     night = SharedTrait("title", "night", 0.0)
     assert SharedTraits(scorer, a).with_item(b) == (SharedTrait("tags", "jazz", 0.0), night)
     # A seventh of the bundle's titles has a jacket, which is too usual for a title.
@@ -280,6 +296,7 @@ def test_shared_traits_describe_both_items(engine):
         SharedTrait("tags", "jazz", 0.0),
         night,
     )
+    assert SharedTraits(scorer, b).with_item(d) == (SharedTrait("by", "ann lee", 0.0),)
     assert SharedTraits(scorer, scorer.find("item-1")).with_item(scorer.find("item-8")) == ()
 
 

@@ -16,6 +16,9 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 1024 * 1024
 MAX_POOL = 10_000
+REST = "rest"
+"""The name of the installs that are in no arm."""
+ROUNDING = 1e-9
 MAX_ID = 512
 """Characters of an item's id, at most: events take no longer ones."""
 MAX_PREFIX = 64
@@ -104,6 +107,45 @@ class Prefixes(_Strict, frozen=True, omit_defaults=True):
     """Before a context or a search."""
 
 
+class Arm(_Strict, frozen=True, omit_defaults=True):
+    """What the installs of one arm of an experiment get."""
+
+    name: Annotated[str, msgspec.Meta(pattern=APP_NAME)]
+    """On each decision, and on each slate."""
+
+    share: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)]
+    """Of all installs."""
+
+    exploration: Exploration | None = None
+    """How they explore; None: as the bundle says."""
+
+    personalized: bool = True
+    """Whether slates follow from the user. If not, all users have those of an item's popularity
+    alone, its bias: what there would be without a recommender."""
+
+
+class Experiment(_Strict, frozen=True):
+    """A comparison of arms, to which installs are assigned by a hash of their ids."""
+
+    name: Annotated[str, msgspec.Meta(pattern=APP_NAME)]
+    """Another name assigns all installs anew."""
+
+    arms: Annotated[tuple[Arm, ...], msgspec.Meta(min_length=1, max_length=16)]
+    """The rest of the installs, if there is one, gets what the bundle says."""
+
+    def __post_init__(self) -> None:
+        names = [arm.name for arm in self.arms]
+        if len(set(names)) != len(names) or REST in names:
+            raise ValueError(f"arms: expected distinct names other than {REST!r}, found {names}")
+        if sum(self.shares) > 1.0 + ROUNDING:
+            raise ValueError(f"arms: expected shares of 1 together, found {sum(self.shares):g}")
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The shares of the arms, in their order."""
+        return tuple(arm.share for arm in self.arms)
+
+
 class Lineage(_Strict, frozen=True):
     """What the policy was learned from."""
 
@@ -148,6 +190,9 @@ class Manifest(_Strict, frozen=True):
     lineage: Lineage
 
     prefixes: Prefixes = Prefixes()
+
+    experiment: Experiment | None = None
+    """Arms that are compared; None for no experiment."""
 
     reports: dict[str, Any] = {}
     """Figures of evaluation and gate, for people; no code reads them."""

@@ -17,6 +17,7 @@ from sanderling.cli.options import (
     Json,
     TimeFormat,
     Tiny,
+    Why,
     read_options,
 )
 from sanderling.cli.output import finish, is_quiet
@@ -47,6 +48,7 @@ def recommend(
     keep_seen: Annotated[
         bool, typer.Option("--keep-seen", help="Also recommend items of the user's own history.")
     ] = False,
+    why: Why = False,
     columns: ColumnNames = None,
     drop_incomplete: DropIncomplete = False,
     time_format: TimeFormat = None,
@@ -61,10 +63,12 @@ def recommend(
     """
     if (bundle is None) == (checkpoint is None):
         raise typer.BadParameter("expected either --bundle or --checkpoint; give one of them")
+    if why and (bundle is None or out is not None):
+        raise typer.BadParameter("expected --why with --bundle and without --out")
     if out is not None:
         tables.check_output(out)
     options = read_options(columns, drop_incomplete, time_format)
-    with slates.open_ranker(bundle, checkpoint) as ranker:
+    with slates.open_ranker(bundle, checkpoint, why) as ranker:
         log = tables.read_log(interactions, options)
         users = user or (None if out is not None else slates.latest_users(log))
         histories = slates.histories_of(log, users)
@@ -74,16 +78,11 @@ def recommend(
         if out is not None:
             tables.write(out, SLATE_COLUMNS, rows)
         else:
-            rows = [{**row, "title": ranker.title(row["item_id"])} for row in rows]
+            rows = slates.described(ranker, rows)
             text = slates.as_text(ranker, histories, rows)
 
-    result: dict[str, Any] = {
-        "users": len(histories),
-        "rows": len(rows),
-        "left_out": log.left_out,
-        "release": ranker.release,
-        "out": str(out or ""),
-    }
+    result: dict[str, Any] = {"users": len(histories), "rows": len(rows), "left_out": log.left_out}
+    result |= {"release": ranker.release, "out": str(out or "")}
     shown = {"slates": rows} if out is None else {}
     finish(result | shown, text, as_json, is_data=out is None)
 

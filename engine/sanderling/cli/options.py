@@ -84,6 +84,9 @@ TimeFormat = Annotated[
         help="Format of times in text that are not ISO 8601, such as '%m/%d/%Y %H:%M'.",
     ),
 ]
+Why = Annotated[
+    bool, typer.Option("--why", help="Say below each printed item why a bundle shows it.")
+]
 
 
 def finite(value: float) -> float:

@@ -41,12 +41,14 @@ class Ranker(Protocol):
 
 
 class BundleRanker:
-    """Ranks as a device does."""
+    """Ranks as a device does; with `explains` it keeps a sentence for each item of a slate."""
 
-    def __init__(self, folder: Path, engine: Engine) -> None:
+    def __init__(self, folder: Path, engine: Engine, explains: bool) -> None:
         self.release = engine.release
+        self.sentences: dict[tuple[str, str], str] = {}
         self._engine = engine
         self._bundle = Bundle.open(folder)
+        self._explains = explains
 
     def slate(
         self, user: str, history: History, k: int, exclude: Collection[str]
@@ -55,6 +57,8 @@ class BundleRanker:
         for item, kind in history:
             self._engine.observe(user, item, kind)
         slate = self._engine.recommend(user, k, exclude=exclude, greedy=True)
+        if self._explains:
+            self.sentences |= {(user, item.id): item.why().sentence for item in slate}
         return [(item.id, item.score) for item in slate]
 
     def title(self, item: str) -> str:
@@ -65,14 +69,16 @@ class BundleRanker:
 
 
 @contextmanager
-def open_ranker(bundle: Path | None, checkpoint: Path | None) -> Iterator[Ranker]:
-    """Open the one of the two that is given.
+def open_ranker(
+    bundle: Path | None, checkpoint: Path | None, explains: bool = False
+) -> Iterator[Ranker]:
+    """Open the one of the two that is given; a bundle explains its slates if asked to.
 
     Raises `TableError` where the trainer, which reads checkpoints, is not installed.
     """
     if bundle is not None:
         with Engine.open(bundle) as engine:
-            yield BundleRanker(bundle, engine)
+            yield BundleRanker(bundle, engine, explains)
         return
 
     lab = tables.installed_lab()
@@ -125,6 +131,17 @@ def ranked(
     return rows
 
 
+def described(ranker: Ranker, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows with titles, and with `why` where the ranker explains."""
+    sentences = ranker.sentences if isinstance(ranker, BundleRanker) else {}
+    described_rows = []
+    for row in rows:
+        why = sentences.get((row["user_id"], row["item_id"]))
+        reason = {} if why is None else {"why": why}
+        described_rows.append({**row, "title": ranker.title(row["item_id"]), **reason})
+    return described_rows
+
+
 def as_text(
     ranker: Ranker, histories: Mapping[str, History], rows: Sequence[Mapping[str, Any]]
 ) -> str:
@@ -133,11 +150,10 @@ def as_text(
     for user, history in histories.items():
         lately = " · ".join(ranker.title(item) for item, _ in reversed(history[-LATELY:]))
         lines = [f"{user}: {len(history)} events, the latest: {lately}"]
-        lines += [
-            f"{row['rank']:>4}  {_cut(row['title']):<{TITLE}}  {row['item_id']}"
-            for row in rows
-            if row["user_id"] == user
-        ]
+        for row in rows:
+            if row["user_id"] == user:
+                lines.append(f"{row['rank']:>4}  {_cut(row['title']):<{TITLE}}  {row['item_id']}")
+                lines += [f"{'':>6}{row['why']}"] if "why" in row else []
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 

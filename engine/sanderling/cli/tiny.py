@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from sanderling.cli.output import finish
@@ -19,6 +20,9 @@ BUNDLE = Path(__file__).parent / "tiny_bundle"
 USER = "you"
 SLOTS = 6
 SLATES = 3
+
+WIDTH = 100
+"""Characters of a printed line."""
 
 FAVOURITE = "future"
 """The shelf whose books the simulated visit likes best."""
@@ -56,7 +60,8 @@ def show(as_json: bool) -> None:
             item = _favourite(slate)
             receipt = engine.reward(slate, item=item, value=1.0, timeout_s=10.0)
             rounds.append((slate, item, receipt.stored))
-        explanation = engine.explain(rounds[-1][0].decision)
+        explanation = engine.explain(slate.decision)
+        why = slate[0].why()
     seconds = time.perf_counter() - start
 
     result: dict[str, Any] = {
@@ -64,6 +69,7 @@ def show(as_json: bool) -> None:
         "slates": [slate.to_dict() for slate, _, _ in rounds],
         "rewarded": [item.id for _, item, _ in rounds],
         "stored": [stored for _, _, stored in rounds],
+        "why": why.to_dict(),
         "replayed_identically": explanation.is_identical,
         "seconds": seconds,
     }
@@ -75,6 +81,7 @@ def show(as_json: bool) -> None:
         f"* explored: {share:.0%} of the slots draw from the {pool} best books. The probability is"
         " that with which\n  a slot drew its book, given those above it; by it the lab judges the"
         " next policy.",
+        fill(f"Why the last slate begins as it does, by slate[0].why(): {why}", WIDTH),
         f"The last decision, replayed from its inputs: {_same(explanation.is_identical)}."
         f" All this took {seconds:.1f} s, and nothing\nwas sent anywhere.",
         NEXT_STEPS,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 
 import msgspec
-import zstandard
 from msgspec import UNSET, UnsetType
 
 from sanderling.errors import BatchSizeError, EventError
@@ -20,8 +20,13 @@ from sanderling.events.schema import (
     Event,
 )
 
-PIECE_BYTES = 64 * 1024
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 LEVEL = 3
+WINDOW_LOG = MAX_WINDOW_BYTES.bit_length() - 1
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
@@ -58,7 +63,7 @@ def decode(line: bytes) -> Event:
 
 def pack(lines: Iterable[bytes]) -> bytes:
     """Join encoded events into the body of one batch."""
-    return zstandard.ZstdCompressor(level=LEVEL).compress(b"\n".join(lines))
+    return zstd.compress(b"\n".join(lines), level=LEVEL)
 
 
 def unpack(body: bytes, limit: int = MAX_BATCH_BYTES) -> Iterator[bytes]:
@@ -67,16 +72,17 @@ def unpack(body: bytes, limit: int = MAX_BATCH_BYTES) -> Iterator[bytes]:
     Raises `BatchSizeError` beyond `limit` bytes, `EventError` unless the body is exactly one whole
     zstd frame.
     """
-    unpacker = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
+    # The size in the frame's header may lie, so what counts is what comes out.
+    frame = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: WINDOW_LOG})
     try:
-        _check_unpacked_size(unpacker, body, limit)
-        frame = unpacker.decompressobj()
-        data = frame.decompress(body)
-    except (zstandard.ZstdError, MemoryError) as error:
+        data = frame.decompress(body, max_length=limit + 1)
+    except (zstd.ZstdError, MemoryError) as error:
         raise EventError(
             f"expected a zstd frame, found {len(body)} bytes that are not: {error}"
         ) from error
 
+    if len(data) > limit:
+        raise BatchSizeError(f"expected a batch of at most {limit} bytes when unpacked, found more")
     if not frame.eof:
         raise EventError(f"expected a whole zstd frame, found one cut off after {len(body)} bytes")
     if frame.unused_data:
@@ -84,22 +90,3 @@ def unpack(body: bytes, limit: int = MAX_BATCH_BYTES) -> Iterator[bytes]:
             f"expected one zstd frame, found {len(frame.unused_data)} more bytes behind it"
         )
     return (line for line in data.split(b"\n") if line)
-
-
-def _check_unpacked_size(unpacker: zstandard.ZstdDecompressor, body: bytes, limit: int) -> None:
-    """Raise `BatchSizeError` when a frame unpacks to more than `limit` bytes, using little memory.
-
-    The size in the frame's header may lie, so the frame is first read piece by piece, up to the
-    limit.
-    """
-    with unpacker.stream_reader(body) as reader:
-        size = 0
-        piece = PIECE_BYTES
-        # A short piece is the frame's end. Reading on would take what follows for another frame.
-        while piece == PIECE_BYTES:
-            piece = len(reader.read(PIECE_BYTES))
-            size += piece
-            if size > limit:
-                raise BatchSizeError(
-                    f"expected a batch of at most {limit} bytes when unpacked, found more"
-                )

@@ -165,6 +165,12 @@ class Decision(_UserEvent, frozen=True, tag="decision"):
     )
     """The probability with which each slot behind the guarded ones showed one of them."""
 
+    experiment: Name | msgspec.UnsetType = msgspec.UNSET
+    """The experiment that the release ran."""
+
+    arm: Name | msgspec.UnsetType = msgspec.UNSET
+    """The arm of the install; absent where it is in none."""
+
     diversity: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] | msgspec.UnsetType = msgspec.UNSET
     """How much unlikeness to the items before each slot counted beside the score."""
 

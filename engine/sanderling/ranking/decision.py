@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.bundle.manifest import Exploration
+from sanderling.bundle.manifest import Arm, Exploration
 from sanderling.events import codec
 from sanderling.events import schema as wire
 from sanderling.exploration import diversity, newcomers, pins, schemes
@@ -96,6 +96,9 @@ class DecisionRecord(NamedTuple):
     residual: NDArray[np.float64] | None
     """What of `vector` was learned on this device, float64 [d]; None without personalization."""
 
+    arm: Arm | None = None
+    """The arm of an experiment that the install is in."""
+
     @property
     def ranking(self) -> SearchResult:
         """The pool, best first."""
@@ -152,11 +155,14 @@ def pool_vectors(record: DecisionRecord) -> NDArray[np.float64]:
 def is_pool_shaped(record: DecisionRecord) -> bool:
     """Return whether the pool is another than that of the bundle's best items for the user.
 
-    It is under caps and rules, with items that the device added or removed, and where an excluded
-    item would have been in it. Nobody can rebuild such a pool from the user's events.
+    It is without personalization, under caps and rules, with items that the device added or
+    removed, and where an excluded item would have been in it. Nobody can rebuild such a pool from
+    the user's events.
     """
     scorer = record.scorer
     request = record.request
+    if record.arm is not None and not record.arm.personalized:
+        return True
     if request.at_most or request.is_confined or scorer.overlay.records:
         return True
     excluded = record.candidates.excluded

@@ -30,7 +30,7 @@ from sanderling.slate import SlateItem
 EVENTS_WITH_TRAITS = 10
 """The events that raised a score most, of which what they share with the item is named."""
 
-SELECTING_RULES = {"exclude", "at_most"}
+SELECTING_RULES = {"where", "among", "after", "exclude", "at_most"}
 """The rules that keep items out of the pool."""
 
 ROWS_AT_ONCE = 8192

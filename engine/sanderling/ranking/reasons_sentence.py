@@ -19,7 +19,7 @@ WORTH_NAMING = 0.25
 """A cause is named if it has this part of the strongest one's effect, an event if it has this part
 of the strongest event's."""
 
-TELLING_RULES = {"at_most"}
+TELLING_RULES = {"where", "among", "at_most"}
 """Rules of which a sentence tells that they kept better items out."""
 
 MAX_TITLE = 60
@@ -100,7 +100,7 @@ def _own_text(reasons: Reasons) -> tuple[float, list[str]]:
 
 
 def _left_out(reasons: Reasons) -> str:
-    # What an app excludes is mostly what the user has already seen, which surprises nobody.
+    # What an app excludes is mostly what the user has already seen, as are earlier pages.
     if not reasons.passed_over or reasons.rules.keys().isdisjoint(TELLING_RULES):
         return ""
     items = "1 item" if reasons.passed_over == 1 else f"{reasons.passed_over} items"

@@ -95,6 +95,8 @@ class SharedTraits:
     def with_item(self, row: int) -> tuple[SharedTrait, ...]:
         """Return what the item shares with that of another row, rarest first."""
         shared = self._own & traits(self._scorer.item(row))
+        whole = {(field, word) for field, text in shared for word in _parts(text)}
+        shared -= whole  # of a text that both have, its words say nothing more
         sample, size = self._sample
         found = [SharedTrait(*trait, sample[trait] / size) for trait in shared]
         found = [trait for trait in found if trait.share <= _max_share(trait.field)]
@@ -108,9 +110,14 @@ class SharedTraits:
         rows = sorted(set(np.linspace(0, n - 1, min(n, SAMPLED_ITEMS)).astype(int).tolist()))
         counts: Counter[Trait] = Counter()
         for row in rows:
-            record = self._scorer.bundle.record(row)
-            counts.update(traits(CatalogItem("", str(record.get("title", "")), record)))
+            counts.update(traits(self._scorer.item(row)))
         return counts, len(rows)
+
+
+def _parts(text: str) -> list[str]:
+    """Return the words of a text of several, [] for a single word."""
+    words = _WORD.findall(text)
+    return [] if words == [text] else words
 
 
 def _max_share(field: str) -> float:
@@ -120,7 +127,8 @@ def _max_share(field: str) -> float:
 def traits(item: CatalogItem) -> set[Trait]:
     """Return the fields and values, in lower case, in which an item may agree with another.
 
-    Of texts each word, of lists each text. Numbers are left out: the same price is a coincidence.
+    Of texts each word and the whole, of lists each text. Numbers are left out: the same price is a
+    coincidence.
     """
     fields: Mapping[str, Any] = {**item.attributes, "title": item.title}
     found: set[Trait] = set()
@@ -128,7 +136,8 @@ def traits(item: CatalogItem) -> set[Trait]:
         if field == "id" or field in OWN_FIELDS:
             continue
         if isinstance(value, str):
-            found.update((field, word) for word in _WORD.findall(value.casefold()))
+            text = " ".join(value.casefold().split())
+            found.update((field, part) for part in (text, *_WORD.findall(text)))
         elif isinstance(value, list):
             found.update((field, entry.casefold()) for entry in value if isinstance(entry, str))
     return {(field, value) for field, value in found if len(value) >= SHORTEST_WORD}

@@ -14,10 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sanderling.bundle.manifest import Exploration
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import BundleError
-from sanderling.exploration import schemes
 from sanderling.ranking.attribute_changes import Changes
 from sanderling.ranking.caps import NO_ROWS, Cap, ChangedGroups, Groups, apply_caps
 from sanderling.ranking.catalog_attributes import (
@@ -82,9 +80,6 @@ class Scorer:
     overlay: CatalogOverlay
     """What the device added and removed."""
 
-    greedy: Exploration
-    """The bundle's exploration plan without exploration."""
-
     newcomers: Rows
     """The rows of newcomers that were not removed, ascending."""
 
@@ -108,7 +103,6 @@ class Scorer:
         self.index = self._parts.index
         self.encoder = self._parts.encoder
         self.user_model = self._parts.user_model
-        self.greedy = schemes.greedy(bundle.manifest.exploration)
         self.overlay = overlay or CatalogOverlay((), (), empty_index(sizes.dim), None)
         # States and vectors mean the same only under the same policy and items.
         self.space = (

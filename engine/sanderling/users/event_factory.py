@@ -82,6 +82,7 @@ class EventFactory:
     ) -> wire.Decision:
         slate = record.slate
         plan = record.plan
+        experiment = record.scorer.bundle.manifest.experiment
 
         shared_context = None
         if context is not None and self._share_context:
@@ -117,6 +118,8 @@ class EventFactory:
             newcomer_rate=record.newcomer_rate or UNSET,
             diversity=record.request.diversity or UNSET,
             adapted=adapted or UNSET,
+            experiment=experiment.name if experiment else UNSET,
+            arm=record.arm.name if record.arm else UNSET,
             temperature=plan.temperature if plan.scheme == "softmax" else UNSET,
         )
 

@@ -14,9 +14,11 @@ from contextlib import suppress
 from threading import Lock
 from typing import NamedTuple
 
+from sanderling.bundle.manifest import Arm
 from sanderling.errors import StorageError
 from sanderling.events import schema as wire
 from sanderling.events.boot_clock import BootClock
+from sanderling.exploration.arms import assigned_arm, plan_of
 from sanderling.outbox.identity import Identity
 from sanderling.outbox.outbox import Outbox
 from sanderling.outbox.records import QueuedEvent
@@ -56,6 +58,9 @@ class UserSnapshot(NamedTuple):
 
     residual: Floats | None
     """δ [d], what was learned on the device; None where the engine does not learn."""
+
+    arm: Arm | None
+    """The arm of the bundle's experiment that the install is in, if it is in one."""
 
 
 class _Remembered(NamedTuple):
@@ -124,22 +129,23 @@ class UserProfiles:
         Where the stored state cannot be read now, the user counts as a new one for this decision.
         """
         manifest = scorer.bundle.manifest
+        arm = assigned_arm(manifest.experiment, self.identity.install)
         with self._lock:
             try:
                 state = self._rebuildable_state(user, scorer)
                 explored = 0
-                if manifest.exploration.daily is not None:
+                if plan_of(manifest, arm).daily is not None:
                     explored = self._budget.spent(state.pseudonym, now_ms)
 
                 residual = None
-                if self._adapts:
+                if self._adapts and (arm is None or arm.personalized):
                     residual = self._residuals.get(
                         state.pseudonym, scorer.space, manifest.sizes.dim
                     ).delta
-                return UserSnapshot(state, explored, residual)
+                return UserSnapshot(state, explored, residual, arm)
             except StorageError as error:
                 log.warning("a user's state cannot be read, using an empty one: %s", error)
-                return UserSnapshot(self._states.new_user(scorer), 0, None)
+                return UserSnapshot(self._states.new_user(scorer), 0, None, arm)
 
     def _rebuildable_state(self, user: str, scorer: Scorer) -> UserState:
         """Return a user's state; reset it first where an event was lost from which it was made.
@@ -167,7 +173,8 @@ class UserProfiles:
         """
         slate = record.slate
         user = record.request.user
-        event = self._event_factory.decision(record, state, context, self._adapts)
+        is_adapted = self._adapts and record.residual is not None
+        event = self._event_factory.decision(record, state, context, is_adapted)
         is_budgeted = record.plan.daily is not None
         explored = sum(item.explored for item in slate) if is_budgeted else 0
 

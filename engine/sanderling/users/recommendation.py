@@ -6,7 +6,11 @@ import logging
 from dataclasses import dataclass, replace
 from threading import Lock
 
+import numpy as np
+
 from sanderling.bundle.manifest import Exploration
+from sanderling.exploration import schemes
+from sanderling.exploration.arms import plan_of
 from sanderling.ranking import decision as decisions
 from sanderling.ranking.decision import RecommendRequest
 from sanderling.ranking.scorer import Scorer, Vector
@@ -50,15 +54,19 @@ class Recommender:
     ) -> Slate:
         """Return the slate of a request; `greedy` switches exploration off."""
         user = profiles.snapshot(request.user, now_ms, scorer)
-        plan = _plan(scorer, user, greedy)
+        arm = user.arm
+        plan = plan_of(scorer.bundle.manifest, arm)
+        if greedy or _is_spent(plan, user):
+            plan = schemes.greedy(plan)
 
         context = self.encode(scorer, request.context) if request.context else None
         vector = user_vector(scorer, user, context)
-
         decision = uuid7(now_ms, self._entropy)
         record = decisions.decide(
             scorer, vector, plan, request, decision, user.state.pseudonym, user.residual
         )
+        if arm is not None:
+            record = record._replace(arm=arm, slate=replace(record.slate, arm=arm.name))
         if record.slate.items:
             profiles.record_decision(record, user.state, context, now_ms)
         return record.slate
@@ -86,15 +94,17 @@ class Recommender:
         return vector
 
 
+def _is_spent(plan: Exploration, user: UserSnapshot) -> bool:
+    """Return whether the user's daily budget forbids to explore."""
+    return plan.daily is not None and user.explored >= plan.daily
+
+
 def user_vector(scorer: Scorer, user: UserSnapshot, context: Vector | None) -> Vector:
-    """Return the vector [d] of a user for a context [t], what the device has learned included."""
+    """Return the vector [d] of a user for a context [t], what the device has learned included.
+
+    Without personalization it is 0: scores are biases.
+    """
+    if user.arm is not None and not user.arm.personalized:
+        return np.zeros(scorer.bundle.manifest.sizes.dim, np.float32)
     vector = scorer.user_model.user_vector(user.state.vector, context)
     return vector if user.residual is None else vector + user.residual.astype("float32")
-
-
-def _plan(scorer: Scorer, user: UserSnapshot, greedy: bool) -> Exploration:
-    """Return how to explore: as the bundle says, unless the caller or the user's daily budget
-    forbids it."""
-    plan = scorer.bundle.manifest.exploration
-    is_spent = plan.daily is not None and user.explored >= plan.daily
-    return scorer.greedy if greedy or is_spent else plan

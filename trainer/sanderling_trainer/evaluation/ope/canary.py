@@ -65,8 +65,8 @@ def canary_decision(
         raise ValueError(f"expected looks counted from 1, found look {look}")
 
     confidence = 1.0 - error * 6.0 / (np.pi * look) ** 2 / 2.0
-    of_canary = _rate(canary, confidence, rng)
-    of_active = _rate(active, confidence, rng)
+    of_canary = click_rate(canary, confidence, rng)
+    of_active = click_rate(active, confidence, rng)
     if of_canary.high < of_active.low:
         action = ROLL_BACK
     elif of_canary.low > (1.0 - margin) * of_active.high:
@@ -76,8 +76,11 @@ def canary_decision(
     return CanaryDecision(action, of_canary, of_active)
 
 
-def _rate(arm: Arm, confidence: float, rng: np.random.Generator) -> Interval:
-    """Return clicks per judged slot; anything from 0 to 1 where nothing is judged."""
+def click_rate(arm: Arm, confidence: float, rng: np.random.Generator) -> Interval:
+    """Return clicks per judged slot, with an interval that holds whatever the sample size.
+
+    Anything from 0 to 1 where nothing is judged.
+    """
     judged = np.flatnonzero(arm.slots > 0.0)
     if not len(judged):
         return Interval(float("nan"), 0.0, 1.0)
