@@ -1,7 +1,8 @@
 """Search by words: how well known titles are found, and how long it takes, beside other libraries.
 
 Quality: titles of MovieLens 100K and Online Retail, queries that drop words, stop in the last one
-or have a typing error; mean reciprocal rank at 10, equal titles counting as one. Latency: 100,000
+or have a typing error; mean reciprocal rank at 10, equal titles counting as one, and the
+standard error of its difference from the first contender's. Latency: 100,000
 titles made of their words, all contenders in one process in turns.
 
     python -m bench search [quality | latency] [--queries 1000] [--contenders NAME ...]
@@ -61,7 +62,7 @@ def _print_table(part: str, figures: dict[str, Any]) -> None:
         return
     for catalog, by_name in figures.items():
         for name, by_kind in by_name.items():
-            cells = [f"{kind} {value:.3f}" for kind, value in by_kind.items()]
+            cells = [f"{kind} {v['mrr']:.3f} ± {v['error']:.3f}" for kind, v in by_kind.items()]
             print(f"{catalog:>14} {name:>20}: {'; '.join(cells)}", file=sys.stderr)
 
 

@@ -30,19 +30,22 @@ def main() -> None:
 def quality(
     by_name: dict[str, list[str]], names: Sequence[str], count: int, seed: int = REPORTED_SEED
 ) -> dict[str, Any]:
-    """Return the mean reciprocal rank at 10 by catalog, contender and kind of query."""
+    """Return the mean reciprocal rank at 10 by catalog, contender and kind of query, and the
+    standard error of its difference from the first contender's."""
     result: dict[str, Any] = {}
     for catalog, titles in by_name.items():
-        asked = {kind: queries(titles, kind, count, seed) for kind in KINDS}
-        result[catalog] = {}
-        for name in names:
-            search = CONTENDERS[name](titles)
-            result[catalog][name] = {
-                kind: float(
-                    np.mean([reciprocal_rank(titles, search(text), row) for text, row in typed])
-                )
-                for kind, typed in asked.items()
+        result[catalog] = {name: {} for name in names}
+        searches = {name: CONTENDERS[name](titles) for name in names}
+        for kind in KINDS:
+            asked = queries(titles, kind, count, seed)
+            ranks = {
+                name: np.array([reciprocal_rank(titles, search(text), row) for text, row in asked])
+                for name, search in searches.items()
             }
+            for name, values in ranks.items():
+                differences = values - ranks[names[0]]
+                error = float(differences.std() / len(asked) ** 0.5)
+                result[catalog][name][kind] = {"mrr": float(values.mean()), "error": error}
     return result
 
 

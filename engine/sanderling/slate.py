@@ -182,7 +182,7 @@ class FoundItems(Sequence[FoundItem]):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as values that JSON can hold, `items` as a list of dicts."""
-        return {"release": self.release, "items": msgspec.to_builtins(self.items)}
+        return {"release": self.release, "items": msgspec.to_builtins(list(self.items))}
 
     def __iter__(self) -> Iterator[FoundItem]:
         return iter(self.items)

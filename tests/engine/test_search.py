@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from functools import partial
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import numpy as np
 import pytest
 
 from sanderling import Engine, FoundItem, FoundItems
+from sanderling.cli import app
 from sanderling.kernels.loader import chosen
 from sanderling.ranking.text_encoder import TextEncoder
 from sanderling.ranking.text_search.search import MEANING_WEIGHT, TASTE_WEIGHT, item_text, words_in
@@ -53,7 +56,8 @@ def naive_search(engine: Engine, query: str, user: str | None, meaning: bool) ->
         ]
         return (np.array(scores) - np.mean(scores[:n])) / np.std(scores[:n])
 
-    total = np.array(words) + TASTE_WEIGHT * centred(engine._taste(scorer, user, 0), 1)
+    weight = TASTE_WEIGHT / len(words_in(query))
+    total = np.array(words) + weight * centred(engine._taste(scorer, user, 0), 1)
     if meaning:
         total += MEANING_WEIGHT * centred(scorer.project(query), 0)
     mask = scorer.overlay.mask
@@ -248,3 +252,48 @@ def test_every_kind_of_kernel_finds_the_same(tmp_path, monkeypatch):
             results.append((searches, engine.similar("item-1", 20)))
     chosen.cache_clear()
     assert results[0] == results[1]
+
+
+def shown(monkeypatch, capsys, *arguments: str) -> tuple[object, str, str]:
+    """Run `sanderling search`, installed or not; return exit status, stdout and stderr."""
+    commands = [
+        EntryPoint(name, f"sanderling.cli.commands:{name}", app.COMMANDS)
+        for name in ("search", "doctor")
+    ]
+    monkeypatch.setattr(app, "entry_points", lambda group: commands)
+    monkeypatch.setattr(sys, "argv", ["sanderling", "search", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        app.run()
+    return (ended.value.code or 0, *capsys.readouterr())
+
+
+def test_the_command_finds_what_the_engine_does(bundle, monkeypatch, capsys):
+    """Its lines have score, id and title; with --json they are one object."""
+    call = ("mystery nov", "--bundle", str(bundle), "--k", "3")
+    status, text, _ = shown(monkeypatch, capsys, *call)
+    with Engine.open(bundle) as engine:
+        found = engine.search("mystery nov", k=3)
+        cheap = engine.search("mystery nov", k=3, where={"price": {"lt": 30}})
+    assert status == 0
+    assert [line.split()[1] for line in text.splitlines()] == ids(found)
+
+    rule = ("--where", '{"price": {"lt": 30}}', "--json")
+    status, text, _ = shown(monkeypatch, capsys, *call, *rule)
+    assert json.loads(text) == cheap.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("rule", "status", "message"),
+    [
+        ("{", 2, "--where: expected a rule as JSON"),
+        ('{"colour": 1}', "sanderling: where: colour: expected an attribute", ""),
+    ],
+)
+def test_a_wrong_rule_on_the_command_line_is_named(
+    bundle, monkeypatch, capsys, rule, status, message
+):
+    """What is no JSON is wrong usage; what is no rule of this catalog one line."""
+    call = ("red", "--bundle", str(bundle), "--where", rule)
+    code, _, errors = shown(monkeypatch, capsys, *call)
+    assert str(code).startswith(str(status))
+    assert message in " ".join(errors.replace("│", " ").split())

@@ -24,7 +24,7 @@ TITLES = st.lists(WORDS, max_size=5).map(" ".join)
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("Men's T-shirt, LARGE", ["mens", "t", "shirt", "large"]),
+        ("Men's T-shirt, LARGE", ["men", "s", "t", "shirt", "large"]),
         ("Größe ÉCLAIR ﬁn", ["grosse", "eclair", "fin"]),
         ("हिन्दी फिल्म", ["हिन्दी", "फिल्म"]),
         ("iPhone手机壳", ["iphone", "手", "机", "壳", "手机", "机壳"]),

@@ -87,6 +87,39 @@ def recommend(
     finish(result | shown, text, as_json, is_data=out is None)
 
 
+def search(
+    query: Annotated[
+        str, typer.Argument(help="What to look for; the last word may be unfinished.")
+    ],
+    bundle: Annotated[Path, typer.Option(help="Folder of the bundle.")],
+    state: Annotated[
+        Path | None, typer.Option(help="The engine's state folder, with items added and users.")
+    ] = None,
+    user: Annotated[str | None, typer.Option(help="Whose taste counts.")] = None,
+    where: Annotated[
+        str | None, typer.Option(help="A rule that items must meet, as JSON.", metavar="JSON")
+    ] = None,
+    k: Annotated[int, typer.Option(min=1, max=1000, help="Items to find.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Find items of a bundle by words, meaning and a user's taste.
+
+    Example: sanderling search "red trail sho" --bundle bundle/
+    """
+    rule = None if where is None else _rule(where)
+    with Engine.open(bundle, state) as engine:
+        found = engine.search(query, user, k, where=rule)
+    lines = [f"{item.score:6.3f}  {item.id}  {item.title}" for item in found]
+    finish(found.to_dict(), "\n".join(lines) or "nothing found", as_json, is_data=True)
+
+
+def _rule(text: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise typer.BadParameter(f"--where: expected a rule as JSON, found: {error}") from None
+
+
 def update(
     bundle: Annotated[Path, typer.Option(help="Folder of the bundle that the app ships with.")],
     state: Annotated[Path, typer.Option(help="The engine's state folder.")],

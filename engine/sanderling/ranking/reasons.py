@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from sanderling.exploration.arms import plan_of
 from sanderling.ranking.decision import DecisionRecord, greedy_slate
 from sanderling.ranking.reasons_history import States, UserHistory, counterfactuals
 from sanderling.ranking.reasons_sentence import sentence_of
@@ -58,6 +59,8 @@ class _ScoreOfItem:
         self, state: Vector, context: Vector | None, *, with_residual: bool = True
     ) -> float:
         record = self.inputs.record
+        if record.arm is not None and not record.arm.personalized:
+            return record.scorer.score(record.vector, self.row)
         vector = record.scorer.user_model.user_vector(state, context)
         if with_residual and record.residual is not None:
             vector = vector + record.residual.astype("float32")
@@ -74,6 +77,8 @@ def explain_item(inputs: DecisionInputs, item: str) -> Reasons:
     without = counterfactuals(inputs.history, scorer)
     empty = scorer.user_model.initial_state()
     score = scorer.score(record.vector, row)
+    boosts = record.candidates.eligible.boosts
+    boost = 0.0 if boosts is None else float(boosts.of(np.array([row]))[0])
 
     learned = None
     if record.residual is not None:
@@ -89,7 +94,8 @@ def explain_item(inputs: DecisionInputs, item: str) -> Reasons:
         title=shown.title or shown.id,
         slot=shown.slot,
         sentence="",
-        score=score,
+        score=score + boost,
+        boost=boost,
         history_effect=score - score_of(empty, inputs.context),
         events=_events(score_of, without.without_event, score),
         events_known=len(steps),
@@ -180,8 +186,8 @@ def _greedy(record: DecisionRecord, slot: int) -> GreedyChoice | None:
 def _rules(record: DecisionRecord, shown: SlateItem) -> dict[str, Any]:
     """Return the rules in force in a slot: arguments of `recommend` and settings of the bundle."""
     plan = record.plan
-    released = record.scorer.bundle.manifest.exploration
-    rules: dict[str, Any] = {}
+    released = plan_of(record.scorer.bundle.manifest, record.arm)
+    rules: dict[str, Any] = {} if record.arm is None else {"arm": record.arm.name}
     request = record.request
     if request.where is not None:
         rules["where"] = msgspec.json.decode(request.where.canonical)
@@ -189,6 +195,10 @@ def _rules(record: DecisionRecord, shown: SlateItem) -> dict[str, Any]:
     rules |= {name: len(items) for name, items in counts.items() if items}
     if request.at_most:
         rules["at_most"] = dict(request.at_most)
+    if request.boost:
+        rules["boost"] = len(request.boost)
+    if request.diversity:
+        rules["diversity"] = request.diversity
     if shown.pinned:
         return rules | {"pin": shown.id}
     if plan.epsilon == 0.0 and released.epsilon > 0.0:
@@ -209,12 +219,14 @@ def _passed_over(record: DecisionRecord, shown: SlateItem, row: int) -> int:
     hidden = scorer.overlay.mask
     bundled = len(scorer.index.rows)
     n = bundled + len(scorer.overlay.added)
-    score = scorer.score(record.vector, row)
+    boosts = record.candidates.eligible.boosts
     better = 0
     for start in range(0, n, ROWS_AT_ONCE):
         rows = np.arange(start, min(start + ROWS_AT_ONCE, n))
         scores = scorer.scores(record.vector, rows)
-        is_better = (scores > score) | ((scores == score) & (rows < row))
+        if boosts is not None:
+            scores = scores + boosts.of(rows)
+        is_better = (scores > shown.score) | ((scores == shown.score) & (rows < row))
         if hidden is not None:
             own = rows < bundled
             is_better[own] &= ~hidden.hidden[rows[own]]

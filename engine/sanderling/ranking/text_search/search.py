@@ -2,10 +2,10 @@
 
 The score of item i for a query is
 
-    sum_q idf(q) g(q, i) / sum_q idf(q)  +  w_m z(p · v_i)  +  w_u z(u · v_i + b_i)
+    sum_q idf(q) g(q, i) / sum_q idf(q)  +  w_m z(p · v_i)  +  w_u / m z(u · v_i + b_i)
 
-over the words q of the query, where g is the gain of BM25, p the query's vector from the encoder, u
-the user vector, and z(x) subtracts the mean over the bundle's items and divides by the standard
+over the m words q of the query, where g is the gain of BM25, p the query's vector from the encoder,
+u the user vector, and z(x) subtracts the mean over the bundle's items and divides by the standard
 deviation. All but the first term is linear in v_i, so that the index of int8 rows finds the exact
 best with the rest as biases. See docs/MATH.md.
 """
@@ -33,7 +33,7 @@ MAX_QUERY = 512  # characters
 MAX_QUERY_WORDS = 16  # distinct ones
 
 MEANING_WEIGHT = 0.03  # w_m
-TASTE_WEIGHT = 0.02  # w_u
+TASTE_WEIGHT = 0.02  # w_u, for a query of one word; more words leave less to taste
 
 NOT_SEARCHED = {"id", "title", "added_ms"}
 
@@ -61,10 +61,11 @@ class _Blend(NamedTuple):
         return SearchResult(rows, scores * self.unit - self.offset, eligible)
 
 
-def _blend(statistics: ScoreStatistics, user: Vector, meaning: Vector | None) -> _Blend:
-    """Return what a user vector [d], and the vector [d] of a query if there is one, add."""
+def _blend(statistics: ScoreStatistics, user: Vector, meaning: Vector | None, words: int) -> _Blend:
+    """Return what a user vector [d], and the vector [d] of a query if there is one, add to a number
+    of words."""
     taste = statistics.of(user, 1.0)
-    unit = TASTE_WEIGHT / taste.deviation
+    unit = TASTE_WEIGHT / words / taste.deviation
     offset = unit * taste.mean
     query = user.astype(np.float64)
     if meaning is not None:
@@ -110,7 +111,7 @@ class TextSearch:
         found, found_added = word_scores(words, [self.bundle.words, self._words])
         if meaning is not None:
             meaning = self.scorer.bundle.policy["item.project"] @ meaning
-        blend = _blend(self.bundle.statistics, user, meaning)
+        blend = _blend(self.bundle.statistics, user, meaning, len(words))
         mask, added_mask = masks
         best = blend.best(self.bundle.vectors, k, found, mask)
         if not self._words.n:
