@@ -30,8 +30,9 @@ from sanderling.engine_rewards import RewardCalls
 from sanderling.engine_search import SearchCalls
 from sanderling.errors import StorageError, UpdateError
 from sanderling.options import EngineOptions, OptionTypes, check_names
+from sanderling.ranking import boosts, rules
 from sanderling.ranking import decision as decisions
-from sanderling.ranking import rules
+from sanderling.ranking.boosts import NO_BOOSTS
 from sanderling.ranking.decision import RecommendRequest
 from sanderling.ranking.pins import NO_PINS, check_known
 from sanderling.ranking.scorer import NO_CAPS, Scorer
@@ -97,6 +98,7 @@ class Engine(CatalogCalls, ReasonCalls, RewardCalls, SearchCalls):
         among: Iterable[SlateItem | str] | None = None,
         after: Slate | None = None,
         at_most: Mapping[str, int] = NO_CAPS,
+        boost: Iterable[Mapping[str, Any]] = (),
         pin: Mapping[int, SlateItem | str] = NO_PINS,
         diversity: float = 0.0,
         greedy: bool = False,
@@ -104,8 +106,7 @@ class Engine(CatalogCalls, ReasonCalls, RewardCalls, SearchCalls):
         """Return a slate of at most k items for a user, known or not.
 
         `context` is any text about the user's situation. `exclude` holds ids not to show, or items
-        of a slate; unknown ids are ignored. Where one would have been in the pool, the decision's
-        event names the pool.
+        of a slate; unknown ids are ignored.
 
         `where` is a rule that items must meet, such as
         `{"price": {"lt": 50}, "genre": {"any": ["jazz", "folk"]}}` (docs/RULES.md). `among` holds
@@ -114,18 +115,19 @@ class Engine(CatalogCalls, ReasonCalls, RewardCalls, SearchCalls):
 
         `at_most` caps how many items may share a value of an attribute, each value of a list
         counting: `{"author": 2}`. Rules and caps apply to all from which exploration draws; the
-        first use of an attribute reads the whole catalog (see `warm_up`). `pin` fixes items to
-        slots, from 0: `{0: "sku-1"}`; the others are drawn as a slate of their own. A pin gives way
-        where its item breaks another rule or was removed. `diversity`, 0 to 1, is how much it
-        counts that an item is unlike those before it. `greedy` turns exploration off.
+        first use of an attribute reads the whole catalog (see `warm_up`). `boost` adds to scores:
+        `[{"where": {"genre": "jazz"}, "by": 0.5}]`. `pin` fixes items to slots, from 0: `{0:
+        "sku-1"}`; a pin gives way where its item breaks another rule or was removed. `diversity`,
+        0 to 1, is how much it counts that an item is unlike those before it. `greedy` turns
+        exploration off.
 
         The slate is shorter than k where fewer items are eligible, or where ids of more than 66
         bytes leave no room for 1000 of them in one event; its `shortage` says which.
 
         Raises `TypeError` for an argument of a wrong type, `ValueError` unless 1 <= k <= 1000, caps
         are at least 1, `diversity` is in [0, 1], pins are distinct items of the catalog in slots
-        below k, and a rule is one, of attributes that an item has; never for the contents of `user`
-        and `context`.
+        below k, and rules are of attributes that an item has; never for the contents of `user` and
+        `context`.
         """
         check_flags(greedy=greedy)
         k = check_request(user, k, context)
@@ -141,6 +143,7 @@ class Engine(CatalogCalls, ReasonCalls, RewardCalls, SearchCalls):
             None if among is None else ids_of(among, "among"),
             () if after is None else pages_before(user, after),
             check_diversity(diversity) if diversity != 0.0 else 0.0,
+            boosts.parse(boost) if boost != () else NO_BOOSTS,
         )
         return self._answer(request, greedy)
 
@@ -150,8 +153,8 @@ class Engine(CatalogCalls, ReasonCalls, RewardCalls, SearchCalls):
         # What does not fit the catalog is the caller's error: nothing is rolled back for it.
         if request.pin:
             check_known(scorer, request.pin)
-        if request.where is not None:
-            scorer.eligible(request.where, None)
+        if request.where is not None or request.boost:
+            scorer.eligible(request.where, None, request.boost)
         try:
             return self._decide(scorer, request, greedy, now_ms)
         except Exception as error:

@@ -110,7 +110,10 @@ class Reasons:
     """All of it in one sentence of English."""
 
     score: float
-    """The item's score for the user."""
+    """The item's score for the user, boosts included."""
+
+    boost: float
+    """What the app's boosts added to it; the effects below are on the rest."""
 
     history_effect: float
     """The score less that of a user without events, in the same context."""

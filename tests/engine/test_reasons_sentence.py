@@ -17,6 +17,7 @@ PLAIN = Reasons(
     slot=0,
     sentence="",
     score=3.0,
+    boost=0.0,
     history_effect=2.0,
     events=(
         EventReason("b", "Alien", "click", 2, 0.5, (SharedTrait("genre", "sci-fi", 0.1),)),

@@ -73,6 +73,7 @@ def test_the_slates_are_those_of_the_engine(bundle, tmp_path):
         {"user": "", "k": 50, "at_most": {"price": 1}},
         {"user": "anna", "where": {"price": {"lt": 30}}, "among": ["item-1", "item-2"]},
         {"user": "anna", "pin": {"1": "item-3"}, "diversity": 0.5},
+        {"user": "anna", "boost": [{"where": {"price": {"ge": 40}}, "by": 2}]},
     ]
     for request in requests:
         answer = service.post("recommend", **request)

@@ -194,3 +194,67 @@ def test_propensities_that_diversity_does_not_give_are_not_believed(diverse):
     kept, left_out = ope.plausible(forged(diverse), active_policy(METADATA, diverse.config))
     assert len(kept) == len(diverse.found.decisions) - 1
     assert left_out == {"propensities that rank, pool and ε do not explain": 1}
+
+
+def boosts(rng):
+    """Return boosts of random price ranges, up or down, and pins at times."""
+    entries = [
+        {"where": {"price": {"ge": int(rng.integers(10, 90))}}, "by": float(rng.normal(0.0, 2.0))}
+        for _ in range(rng.integers(1, 4))
+    ]
+    return {"boost": entries, **pins(rng)}
+
+
+@pytest.fixture(scope="module", params=PLANS[:2], ids=lambda plan: f"{plan.scheme}-{plan.guarded}")
+def promoted(request, tmp_path_factory):
+    """Devices whose app boosts, and pins at times."""
+    return Fleet(tmp_path_factory.mktemp("boosted"), request.param, boosts)
+
+
+def test_the_policy_of_devices_that_boost_has_the_weight_1_against_itself(promoted):
+    """The candidate gets the boosts that the log names, so that the active policy against itself
+    ranks and weighs the same; without them it does not."""
+    assert not promoted.found.dropped
+    assert promoted.found.decisions.boosted.all()
+    _, slates, orders, sums = promoted.judged_against_itself()
+    has_slot = np.arange(SLOTS) < slates.lengths[:, None]
+    assert (orders.ranks != slates.ranks)[has_slot].mean() < 0.1
+    assert sums.weight.sum() == pytest.approx(sums.examined.sum(), rel=0.1)
+
+    untold = replace(promoted.found.decisions, boosted=np.zeros(0, bool))
+    decisions, slates, _ = ope.usable(untold, active_policy(METADATA, promoted.config))
+    orders = orders_of(promoted.context, promoted.context, decisions)
+    assert (orders.ranks != slates.ranks)[has_slot].mean() > 0.3
+
+
+def test_boosts_are_read_with_the_pools(promoted):
+    """What the log names for each item of a pool stands beside the item, and survives a merge."""
+    found = promoted.found.decisions
+    merged = merge_examples([promoted.examples, promoted.examples]).decisions
+    rows = np.arange(len(found))
+    for decisions in (found, merged.take(rows + len(found))):
+        pools, added = decisions.logged_pools(rows), decisions.logged_boosts(rows)
+        for row, event in enumerate(promoted.decisions):
+            assert pools[row, : event.pool].tolist() == [
+                IDS.index(each) for each in event.pool_items
+            ]
+            np.testing.assert_allclose(added[row, : event.pool], event.boosts, rtol=1e-6)
+            assert not added[row, event.pool :].any()
+
+
+def test_boosts_without_a_pool_are_left_out(promoted):
+    """A boosted decision that does not name its pool cannot be judged, and is counted."""
+    found = promoted.found.decisions
+    nameless = replace(found, pool_items=np.full(len(found), b"", object))
+    kept, _, left_out = ope.usable(nameless, active_policy(METADATA, promoted.config))
+    assert len(kept) == 0
+    assert left_out == {"drawn under boosts without naming its pool": len(found)}
+
+
+def test_the_policy_gradient_learns_under_boosts(promoted):
+    """The policy that acted had the boosts: the gradient of a policy against itself has KL 0."""
+    config = replace(promoted.config, policy_epochs=1, supervision=0.0)
+    context = replace(promoted.context, network=float_network(promoted.bundle), config=config)
+    curves = policy_gradient(context, promoted.found.decisions)
+    assert math.isfinite(curves.loss[0])
+    assert curves.kl[0] < 0.1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -43,12 +43,16 @@ def slot_bytes(item: str, marked: bool = False) -> int:
     return ROOM_FOR_SLOT + marked * ROOM_FOR_MARK + len(_encoder.encode(item))
 
 
-def fitting_pool(items: Iterable[str], pool: int) -> list[str] | UnsetType:
-    """Return the ids of the items of a pool, or UNSET where they have no room in a decision."""
+def fitting_pool(
+    items: Iterable[str], pool: int, boosts: Sequence[float] = ()
+) -> list[str] | UnsetType:
+    """Return the ids of the items of a pool, or UNSET where they and their boosts have no room in a
+    decision."""
     if not 0 < pool <= MAX_POOL_ITEMS:
         return UNSET
     ids = list(items)
-    return ids if len(_encoder.encode(ids)) <= ROOM_FOR_POOL else UNSET
+    length = len(_encoder.encode(ids)) + len(_encoder.encode(boosts))
+    return ids if length <= ROOM_FOR_POOL else UNSET
 
 
 def decode(line: bytes) -> Event:

@@ -37,6 +37,7 @@ MAX_NAME = 512
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
 SequenceNumber = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 Probability = Annotated[float, msgspec.Meta(ge=1e-300, le=1.0)]  # its inverse is finite
+Boost = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
 Unit = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
@@ -156,6 +157,12 @@ class Decision(_UserEvent, frozen=True, tag="decision"):
     """The ids of the pool, best first, where the app shaped it (`decision.is_pool_shaped`) and they
     take at most `ROOM_FOR_POOL` bytes. Absent under randomized response if the app excluded
     or listed items."""
+
+    boosts: Annotated[list[Boost], msgspec.Meta(max_length=MAX_POOL_ITEMS)] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
+    """Where the app boosted some items: what it added to the score of each item of `pool_items`;
+    empty where these are absent."""
 
     newcomers: Annotated[int, msgspec.Meta(ge=1, le=2**53)] | msgspec.UnsetType = msgspec.UNSET
     """From how many newcomers outside the pool slots could be drawn."""

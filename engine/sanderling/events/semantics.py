@@ -7,6 +7,8 @@ import base64
 import math
 from collections.abc import Iterable
 
+from msgspec import UNSET
+
 from sanderling.bundle.manifest import MAX_POOL
 from sanderling.events.pending_decision import PendingDecision
 from sanderling.events.schema import Decision, Event, Observation, Outcome, StateReset
@@ -83,6 +85,8 @@ def _pin_fault(event: Decision) -> str | None:
 def _pool_fault(event: Decision) -> str | None:
     """Return where the slate differs from the ids of the pool, if they are known."""
     pool = event.pool_items or []
+    if event.boosts is not UNSET and len(event.boosts) != len(pool):
+        return f"boosts: expected one for each of {len(pool)} pool_items, found {len(event.boosts)}"
     if not pool:
         return None
     if len(pool) != event.pool or len(set(pool)) != len(pool):

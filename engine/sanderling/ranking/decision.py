@@ -15,11 +15,13 @@ from sanderling.exploration import diversity, newcomers, pins, schemes
 from sanderling.exploration.diversity import Relevance
 from sanderling.exploration.draw import Draw
 from sanderling.exploration.philox import uniforms
+from sanderling.ranking.boosts import NO_BOOSTS, Boost
+from sanderling.ranking.eligibility import Eligibility
 from sanderling.ranking.newcomers import NO_NEWCOMERS, Newcomers
 from sanderling.ranking.pins import NO_PINS, NOTHING_PINNED, Pins, pins_in_force
 from sanderling.ranking.rules import Rule
 from sanderling.ranking.scorer import Scorer, Vector
-from sanderling.ranking.search_types import Rows, SearchResult
+from sanderling.ranking.search_types import Rows, Scores, SearchResult
 from sanderling.slate import Explanation, Slate, SlateItem
 
 
@@ -51,6 +53,9 @@ class RecommendRequest(NamedTuple):
     diversity: float = 0.0
     """How much unlikeness to the items before counts, in [0, 1] (`exploration.diversity`)."""
 
+    boost: tuple[Boost, ...] = NO_BOOSTS
+    """What is added to the scores of items before the pool is chosen."""
+
     @property
     def is_confined(self) -> bool:
         """Whether a rule or a list of items confines what may be shown."""
@@ -71,6 +76,9 @@ class Candidates(NamedTuple):
 
     pins: Pins
     """The pinned items that are shown."""
+
+    eligible: Eligibility
+    """What may be shown, and what is added to its scores."""
 
     def row_outside(self, rank: int) -> int:
         """Return the row of a rank behind the pool: a newcomer's or a pinned item's."""
@@ -155,7 +163,7 @@ def pool_vectors(record: DecisionRecord) -> NDArray[np.float64]:
 def is_pool_shaped(record: DecisionRecord) -> bool:
     """Return whether the pool is another than that of the bundle's best items for the user.
 
-    It is without personalization, under caps and rules, with items that the device added or
+    It is without personalization, under caps, rules and boosts, with items that the device added or
     removed, and where an excluded item would have been in it. Nobody can rebuild such a pool from
     the user's events.
     """
@@ -163,7 +171,7 @@ def is_pool_shaped(record: DecisionRecord) -> bool:
     request = record.request
     if record.arm is not None and not record.arm.personalized:
         return True
-    if request.at_most or request.is_confined or scorer.overlay.records:
+    if request.at_most or request.is_confined or request.boost or scorer.overlay.records:
         return True
     excluded = record.candidates.excluded
     excluded = excluded[excluded >= 0]
@@ -180,8 +188,8 @@ def _candidates(
 ) -> Candidates:
     excluded = scorer.rows_of(request.exclude + request.earlier)
     eligible = scorer.all_items
-    if request.is_confined:
-        eligible = scorer.eligible(request.where, request.among)
+    if request.is_confined or request.boost:
+        eligible = scorer.eligible(request.where, request.among, request.boost)
     pinned = NOTHING_PINNED
     if request.pin:
         pinned = pins_in_force(scorer, request.pin, excluded, request.at_most, eligible)
@@ -189,10 +197,10 @@ def _candidates(
     size = _pool_size(plan, request, pinned)
     ranking = scorer.rank(vector, size, excluded, request.at_most, eligible, pinned.rows)
     if not schemes.has_quota(plan, len(eligible.newcomers)):
-        return Candidates(ranking, NO_NEWCOMERS, excluded, pinned)
+        return Candidates(ranking, NO_NEWCOMERS, excluded, pinned, eligible)
     taken = np.concatenate([ranking.rows, pinned.rows]) if request.pin else ranking.rows
     outside = scorer.newcomers_outside(vector, size, excluded, request.at_most, taken, eligible)
-    return Candidates(ranking, outside, excluded, pinned)
+    return Candidates(ranking, outside, excluded, pinned, eligible)
 
 
 def _pool_size(plan: Exploration, request: RecommendRequest, pinned: Pins) -> int:
@@ -250,7 +258,7 @@ def _draw(
             SlateItem(
                 id=item.id,
                 title=item.title,
-                score=scorer.score(vector, row) if is_outside else scores[rank],
+                score=_score(scorer, vector, candidates, row) if is_outside else scores[rank],
                 slot=slot,
                 rank=rank,
                 explored=drawn.explored[slot],
@@ -262,6 +270,19 @@ def _draw(
             )
         )
     return tuple(items)
+
+
+def _score(scorer: Scorer, vector: Vector, candidates: Candidates, row: int) -> float:
+    """Return the score of a row outside the pool, its boosts included."""
+    boosts = candidates.eligible.boosts
+    score = scorer.score(vector, row)
+    return score if boosts is None else score + float(boosts.of(np.array([row]))[0])
+
+
+def pool_boosts(record: DecisionRecord) -> Scores | None:
+    """Return what boosts added to the scores of the pool, float64 [M], None without boosts."""
+    boosts = record.candidates.eligible.boosts
+    return None if boosts is None else boosts.of(record.ranking.rows)
 
 
 def _drawn_ranks(

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
+from sanderling.ranking.boosts import RowBoosts
 from sanderling.ranking.rules import Bools
 from sanderling.ranking.search_types import RowMask, Rows
 
 Masks = tuple[RowMask | None, RowMask | None]
 
+FEW_ROWS = 512
+"""So few rows are scored one by one: a search of all would take longer."""
 
-@dataclass(frozen=True)
+
+class Part(NamedTuple):
+    """Eligible rows that have the same boost; a search takes `rows` where they are given."""
+
+    boost: float
+    masks: Masks
+    rows: Rows | None
+
+
+@dataclass(frozen=True, eq=False)
 class Eligibility:
     """The eligible rows of the bundle and of the added items; those excluded by id come on top."""
 
@@ -32,6 +45,12 @@ class Eligibility:
     rows: Rows | None = None
     """The only eligible rows, ascending, where the caller listed items (`among`)."""
 
+    boosts: RowBoosts | None = None
+    """What is added to scores, None without boosts."""
+
+    parts: tuple[Part, ...] = ()
+    """With boosts: the eligible rows by what is added to their scores."""
+
     @cached_property
     def newcomer_masks(self) -> Masks:
         """All rows but eligible newcomers, of the bundle and of the added items."""
@@ -47,6 +66,33 @@ class Eligibility:
         is_newcomer[:-1] &= np.concatenate(is_match)
         masks = RowMask(hidden), RowMask(~is_match[1])
         return Eligibility(self.items, masks, np.flatnonzero(is_newcomer), is_newcomer)
+
+    def boosted(self, boosts: RowBoosts) -> Eligibility:
+        """Return the same with amounts added to the scores."""
+        eligible = self._eligible_rows()
+        code = boosts.code[eligible]
+        parts = []
+        for i, boost in enumerate(boosts.sums.tolist()):
+            rows = eligible[code == i]
+            masks: Masks = (None, None)
+            if len(rows) > FEW_ROWS and self.rows is None:
+                hidden = np.ones(len(boosts.code), np.bool_)
+                hidden[rows] = False
+                masks = RowMask(hidden[: self.items]), RowMask(hidden[self.items :])
+                parts.append(Part(boost, masks, None))
+            elif len(rows):
+                parts.append(Part(boost, masks, rows))
+        return replace(self, boosts=boosts, parts=tuple(parts))
+
+    def _eligible_rows(self) -> Rows:
+        """Return all eligible rows, ascending."""
+        if self.rows is not None:
+            return self.rows
+        is_eligible = np.ones(len(self.is_newcomer) - 1, np.bool_)
+        for mask, first in zip(self.masks, (0, self.items), strict=True):
+            if mask is not None:
+                is_eligible[first : first + len(mask.hidden)] = ~mask.hidden
+        return np.flatnonzero(is_eligible)
 
     def holds(self, rows: Rows) -> Bools:
         """Return which of some rows are eligible, bool [r]."""

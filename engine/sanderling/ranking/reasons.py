@@ -74,6 +74,8 @@ def explain_item(inputs: DecisionInputs, item: str) -> Reasons:
     without = counterfactuals(inputs.history, scorer)
     empty = scorer.user_model.initial_state()
     score = scorer.score(record.vector, row)
+    boosts = record.candidates.eligible.boosts
+    boost = 0.0 if boosts is None else float(boosts.of(np.array([row]))[0])
 
     learned = None
     if record.residual is not None:
@@ -89,7 +91,8 @@ def explain_item(inputs: DecisionInputs, item: str) -> Reasons:
         title=shown.title or shown.id,
         slot=shown.slot,
         sentence="",
-        score=score,
+        score=score + boost,
+        boost=boost,
         history_effect=score - score_of(empty, inputs.context),
         events=_events(score_of, without.without_event, score),
         events_known=len(steps),
@@ -189,6 +192,10 @@ def _rules(record: DecisionRecord, shown: SlateItem) -> dict[str, Any]:
     rules |= {name: len(items) for name, items in counts.items() if items}
     if request.at_most:
         rules["at_most"] = dict(request.at_most)
+    if request.boost:
+        rules["boost"] = len(request.boost)
+    if request.diversity:
+        rules["diversity"] = request.diversity
     if shown.pinned:
         return rules | {"pin": shown.id}
     if plan.epsilon == 0.0 and released.epsilon > 0.0:
@@ -209,12 +216,14 @@ def _passed_over(record: DecisionRecord, shown: SlateItem, row: int) -> int:
     hidden = scorer.overlay.mask
     bundled = len(scorer.index.rows)
     n = bundled + len(scorer.overlay.added)
-    score = scorer.score(record.vector, row)
+    boosts = record.candidates.eligible.boosts
     better = 0
     for start in range(0, n, ROWS_AT_ONCE):
         rows = np.arange(start, min(start + ROWS_AT_ONCE, n))
         scores = scorer.scores(record.vector, rows)
-        is_better = (scores > score) | ((scores == score) & (rows < row))
+        if boosts is not None:
+            scores = scores + boosts.of(rows)
+        is_better = (scores > shown.score) | ((scores == shown.score) & (rows < row))
         if hidden is not None:
             own = rows < bundled
             is_better[own] &= ~hidden.hidden[rows[own]]

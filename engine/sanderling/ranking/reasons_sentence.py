@@ -55,6 +55,7 @@ def _causes(reasons: Reasons) -> list[str]:
         (reasons.history_effect, _behaviour(reasons.events)),
         (reasons.popularity.above_mean, [_popularity(reasons)]),
         (reasons.context_effect or 0.0, [_context(reasons)]),
+        (reasons.boost, ["a boost by the app"]),
         (reasons.learned_effect or 0.0, ["what this device learned from rewards"]),
         _own_text(reasons),
     ]

@@ -17,16 +17,15 @@ from numpy.typing import NDArray
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import BundleError
 from sanderling.ranking.attribute_changes import Changes
+from sanderling.ranking.boosts import NO_BOOSTS, Boost, best_boosted
 from sanderling.ranking.caps import NO_ROWS, Cap, ChangedGroups, Groups, apply_caps
-from sanderling.ranking.catalog_attributes import (
-    BundleColumns,
-    CatalogAttributes,
-)
-from sanderling.ranking.eligibility import Eligibility, Masks
+from sanderling.ranking.catalog_attributes import BundleColumns, CatalogAttributes
+from sanderling.ranking.eligibility import Eligibility, Masks, Part
 from sanderling.ranking.index import Int8Index
 from sanderling.ranking.newcomers import Newcomers, outside
 from sanderling.ranking.overlay import CatalogOverlay, empty_index
 from sanderling.ranking.quantization import quantize_rows
+from sanderling.ranking.rule_cache import RuleCache
 from sanderling.ranking.rules import Rule
 from sanderling.ranking.search_types import RowMask, Rows, Scores, SearchResult, merged
 from sanderling.ranking.text_encoder import TextEncoder
@@ -36,8 +35,6 @@ Vector = NDArray[np.float32]
 
 CACHED_ROWS = 65536  # ids whose rows are kept
 CACHED_ITEMS = 4096  # rows whose catalog entries are kept
-CACHED_RULES = 256  # whose rows are kept, or as many as fit into
-CACHED_RULE_BYTES = 16_000_000  # where each takes 2 bytes and an eighth a row
 UNKNOWN = -1  # the row of an id that is in neither the bundle nor the overlay
 NOT_LOOKED_UP = -2
 NO_CAPS: Mapping[str, int] = {}
@@ -120,9 +117,7 @@ class Scorer:
         self._attributes = attributes or CatalogAttributes(
             self._parts.columns, sizes.items, self.overlay.added, self.overlay.changed
         )
-        self._confined = lru_cache(maxsize=_cached_rules(len(is_newcomer)))(
-            partial(_confined, self.all_items, self._attributes)
-        )
+        self._rules = RuleCache(self.all_items, self._attributes)
         self._row_cache: dict[Any, int] = {}
         self._changed_groups: dict[str, ChangedGroups] = {}
         self._read_item = lru_cache(maxsize=CACHED_ITEMS)(partial(_read_item, bundle, self.overlay))
@@ -189,13 +184,19 @@ class Scorer:
         scores[is_added] = self.overlay.index.scores(user, rows[is_added] - n)
         return scores
 
-    def eligible(self, rule: Rule | None, listed: tuple[str, ...] | None) -> Eligibility:
-        """Return what may be shown under a rule, and of listed ids alone, if they are given.
+    def eligible(
+        self,
+        rule: Rule | None,
+        listed: tuple[str, ...] | None,
+        boosts: tuple[Boost, ...] = NO_BOOSTS,
+    ) -> Eligibility:
+        """Return what may be shown under a rule, and of listed ids alone, if they are given, with
+        what boosts add to scores.
 
-        Raises as `CatalogAttributes.matches` does. The rows of a rule are kept.
+        Raises as `CatalogAttributes.matches` and `row_boosts` do. The rows of rules are kept.
         """
-        eligible = self.all_items if rule is None else self._confined(rule)
-        return eligible if listed is None else eligible.among(self.rows_of(listed))
+        rows = None if listed is None else self.rows_of(listed)
+        return self._rules.eligible(rule, rows, boosts)
 
     # Six parameters: what one ranking depends on.
     def rank(
@@ -207,16 +208,20 @@ class Scorer:
         eligible: Eligibility | None = None,
         taken: Rows = NO_ROWS,
     ) -> SearchResult:
-        """Return the k best eligible rows for a user vector [d], without the excluded rows
-        int64 [e].
+        """Return the k best eligible rows for a user vector [d], without `excluded` int64 [e].
 
         `at_most` limits, by attribute, how many items of one value may be among them and the rows
         `taken`, which have to be excluded ones.
         """
         eligible = eligible or self.all_items
-        if not at_most:
+        if eligible.boosts is not None:
+            search = partial(self._search_parts, user, eligible.parts)
+        elif at_most:
+            search = partial(self.search, user, masks=eligible.masks, rows=eligible.rows)
+        else:
             return self.search(user, k, excluded, eligible.masks, eligible.rows)
-        search = partial(self.search, user, masks=eligible.masks, rows=eligible.rows)
+        if not at_most:
+            return search(k, excluded)
         return apply_caps(search, self.caps(at_most), k, excluded, taken)
 
     # Seven parameters: those of `rank`, and its pool.
@@ -289,6 +294,13 @@ class Scorer:
         n = self.bundle.manifest.sizes.items
         added = self.overlay.index.top(user, k, excluded - n, added_mask)
         return merged(best, added, n, k)
+
+    def _search_parts(
+        self, user: Vector, parts: tuple[Part, ...], k: int, excluded: Rows
+    ) -> SearchResult:
+        """Return the k best rows of all parts, their boosts included (`best_boosted`)."""
+        found = [self.search(user, k, excluded, part.masks, part.rows) for part in parts]
+        return best_boosted(found, [part.boost for part in parts], k)
 
     def _best_of(self, user: Vector, k: int, rows: Rows) -> SearchResult:
         """Return the k best of some rows, with the bits and the order of a search of all."""
@@ -386,14 +398,6 @@ class Scorer:
             self.groups(attribute)
             self._attributes.load(attribute)
         self.rank(self.user_model.user_vector(self.user_model.initial_state()), 1)
-
-
-def _confined(all_items: Eligibility, attributes: CatalogAttributes, rule: Rule) -> Eligibility:
-    return all_items.confined(attributes.matches(rule))
-
-
-def _cached_rules(rows: int) -> int:
-    return max(4, min(CACHED_RULES, CACHED_RULE_BYTES // (2 * rows + rows // 8)))
 
 
 def _read_item(bundle: Bundle, overlay: CatalogOverlay, row: int) -> CatalogItem:

@@ -36,6 +36,7 @@ class Recommend(Arguments, frozen=True):
     among: list[str] | UnsetType | None = UNSET
     after: str | UnsetType | None = UNSET
     at_most: dict[str, int] | UnsetType = UNSET
+    boost: list[dict[str, Any]] | UnsetType = UNSET
     pin: dict[int, str] | UnsetType = UNSET
     diversity: float | UnsetType = UNSET
     greedy: bool | UnsetType = UNSET

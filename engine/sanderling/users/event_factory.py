@@ -14,7 +14,7 @@ from sanderling.events.boot_clock import BootClock
 from sanderling.events.pending_decision import PendingDecision
 from sanderling.events.semantics import kind_of_reward
 from sanderling.outbox.identity import Identity
-from sanderling.ranking.decision import DecisionRecord, is_pool_shaped
+from sanderling.ranking.decision import DecisionRecord, is_pool_shaped, pool_boosts
 from sanderling.ranking.scorer import Vector
 from sanderling.runtime.clock import Entropy, uuid7
 from sanderling.users import randomized_response
@@ -84,6 +84,7 @@ class EventFactory:
         plan = record.plan
         experiment = record.scorer.bundle.manifest.experiment
 
+        pool_items, boosts = self._pool(record)
         shared_context = None
         if context is not None and self._share_context:
             shared_context = base64.b64encode(context.tobytes()).decode()
@@ -113,7 +114,8 @@ class EventFactory:
             context=shared_context,
             guarded=plan.guarded or UNSET,
             caps=record.request.at_most or UNSET,
-            pool_items=self._pool_items(record),
+            pool_items=pool_items,
+            boosts=boosts,
             newcomers=len(record.candidates.newcomers) or UNSET,
             newcomer_rate=record.newcomer_rate or UNSET,
             diversity=record.request.diversity or UNSET,
@@ -169,8 +171,18 @@ class EventFactory:
             **self._common_fields(), user=state.pseudonym, steps=list(state.history)
         )
 
-    def _pool_items(self, record: DecisionRecord) -> list[str] | UnsetType:
-        """Return the ids of a pool that nobody could rebuild, best first, if they have room."""
+    def _pool(
+        self, record: DecisionRecord
+    ) -> tuple[list[str] | UnsetType, list[float] | UnsetType]:
+        """Return the ids of a pool that nobody could rebuild, best first, if they have room, and
+        what the app added to its scores."""
+        added = pool_boosts(record)
+        if added is None:
+            return self._pool_items(record, []), UNSET
+        ids = self._pool_items(record, added.tolist())
+        return ids, [] if ids is UNSET else added.tolist()
+
+    def _pool_items(self, record: DecisionRecord, boosts: list[float]) -> list[str] | UnsetType:
         # The app may exclude or list what was truly rewarded, which randomized response hides.
         is_listed = record.request.exclude or record.request.among is not None
         if is_listed and not self.is_exact:
@@ -178,7 +190,7 @@ class EventFactory:
         if not is_pool_shaped(record):
             return UNSET
         rows = record.ranking.rows.tolist()
-        return codec.fitting_pool((record.scorer.item(row).id for row in rows), len(rows))
+        return codec.fitting_pool((record.scorer.item(row).id for row in rows), len(rows), boosts)
 
     def _common_fields(self, id: str | None = None) -> dict[str, Any]:
         """Return the fields that all events have; the outbox sets `seq` when it writes the

@@ -343,6 +343,10 @@ class UserProfiles:
         by_rank = {record.slate[slot].rank: value for slot, value in new_rewards.items()}
         pool = decisions.pool_vectors(record)
         scores_without_residual = record.ranking.scores - pool @ record.residual
+        boosts = decisions.pool_boosts(record)
+        if boosts is not None:
+            # The residual learns what the user likes, not what the app promotes.
+            scores_without_residual -= boosts
         try:
             states = self._residuals.learn(
                 pseudonym, record.scorer.space, pool, scores_without_residual, by_rank

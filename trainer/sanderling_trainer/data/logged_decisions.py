@@ -119,13 +119,19 @@ class Decisions:
     """[m], the catalog rows of the pool, best first, as the bytes of int32; b"" where the device
     did not log it. Pools have many lengths, and most decisions have none."""
 
+    boosted: Bools = field(default_factory=lambda: np.empty(0, np.bool_))
+    """[m], whether the app added amounts to scores."""
+
+    pool_boosts: NDArray[np.object_] = field(default_factory=lambda: np.empty(0, np.object_))
+    """[m], what it added to those of `pool_items`, as the bytes of float32; b"" without boosts."""
+
     def __post_init__(self) -> None:
         zeros = ["release", "pool", "eligible", "epsilon", "guarded", "capped", "diverse", "time"]
         zeros += ["newcomers", "newcomer_rate", "seq", "scheme", "pinned_guarded"]
-        zeros.append("flip_probability")
+        zeros += ["flip_probability", "boosted"]
         ones = ("pass_probability", "influence")
         fills: dict[str, Any] = dict.fromkeys(zeros, 0) | dict.fromkeys(ones, 1)
-        fills |= {"slots": self.items.shape[1], "pool_items": b""}
+        fills |= {"slots": self.items.shape[1], "pool_items": b"", "pool_boosts": b""}
 
         for name, fill in fills.items():
             given = getattr(self, name)
@@ -185,6 +191,19 @@ class Decisions:
         table = np.full((len(pools), lengths.max(initial=0)), -1, np.int64)
         is_item = np.arange(table.shape[1]) < lengths[:, None]
         table[is_item] = np.frombuffer(b"".join(pools), np.int32)
+        return table
+
+    def logged_boosts(self, rows: NDArray) -> NDArray[np.float32]:
+        """Return what was added to the scores of `logged_pools` float32 [q, M]."""
+        lengths = [len(pool) for pool in self.pool_items[rows]]
+        added = [
+            boosts or bytes(length)
+            for boosts, length in zip(self.pool_boosts[rows], lengths, strict=True)
+        ]
+        counts = np.array(lengths, np.int64) // np.dtype(np.float32).itemsize
+        table = np.zeros((len(added), counts.max(initial=0)), np.float32)
+        is_item = np.arange(table.shape[1]) < counts[:, None]
+        table[is_item] = np.frombuffer(b"".join(added), np.float32)
         return table
 
     @property

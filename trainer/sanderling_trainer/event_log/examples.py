@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from sanderling.events.schema import Decision, Event, Outcome
@@ -250,6 +251,8 @@ def _decision_columns(joined: list[_JoinedDecision], row_of: dict[str, int]) -> 
         seq=column("seq", np.int64),
         time=place("time"),
         pool_items=np.array([_pool_rows(each.decision, row_of) for each in joined], np.object_),
+        boosted=np.array([each.decision.boosts is not UNSET for each in joined], np.bool_),
+        pool_boosts=np.array([_pool_boosts(each.decision, row_of) for each in joined], np.object_),
     )
     for row, each in enumerate(joined):
         _fill_slots(decisions, row, each, row_of)
@@ -277,6 +280,14 @@ def _pool_rows(decision: Decision, row_of: dict[str, int]) -> bytes:
     """Return the logged pool as `Decisions.pool_items` holds it."""
     items = decision.pool_items or []
     return np.array([row_of[item] for item in items if item in row_of], np.int32).tobytes()
+
+
+def _pool_boosts(decision: Decision, row_of: dict[str, int]) -> bytes:
+    """Return what was added to the scores of a logged pool, as `Decisions.pool_boosts` holds it."""
+    if not decision.boosts or not decision.pool_items:
+        return b""
+    boosts = zip(decision.pool_items, decision.boosts, strict=True)
+    return np.array([by for item, by in boosts if item in row_of], np.float32).tobytes()
 
 
 def _scheme(decision: Decision) -> int:

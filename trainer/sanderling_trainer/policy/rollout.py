@@ -14,6 +14,7 @@ from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training.batches import batches, decision_points, groups
 from sanderling_trainer.policy.training.context import TrainingContext
 from sanderling_trainer.policy.training.objectives import (
+    boosted,
     hidden_items,
     log_policy_of,
     scores_of,
@@ -62,8 +63,8 @@ def slate_policies(
     """Yield log π of two networks over all items at each decision, in parts.
 
     A part is the indices int64 [q] of its decisions, and log π float32 [q, n] of the policy that
-    took them and of another one, both -inf for what could not be shown (`hidden_items`). The two
-    contexts have the same histories.
+    took them and of another one, both -inf for what could not be shown (`hidden_items`) and with
+    what the app added to scores. The two contexts have the same histories.
     """
     networks = logging.network, other.network
     items = [network.items() for network in networks]
@@ -77,7 +78,8 @@ def slate_policies(
         for start in range(0, len(points), at_once):
             part = points.take(np.arange(start, min(start + at_once, len(points))))
             of_logging, of_other = (
-                scores_of(*each, part) for each in zip(networks, items, states, strict=True)
+                boosted(decisions, part, scores_of(*each, part))
+                for each in zip(networks, items, states, strict=True)
             )
             hidden = hidden_items(decisions, part, of_logging, logging.repeats)
             yield (

@@ -137,10 +137,11 @@ class OffPolicy:
         """Return minus the surrogate over some decisions, and the KL divergence there."""
         context = self.context
         with torch.no_grad():
-            of_reference = scores_at(self.reference, points)
+            of_reference = boosted(self.decisions, points, scores_at(self.reference, points))
             hidden = hidden_items(self.decisions, points, of_reference, context.repeats)
             log_reference = log_policy_of(of_reference, hidden)
-        log_policy = log_policy_of(scores_at(context.network, points), hidden)
+        of_network = boosted(self.decisions, points, scores_at(context.network, points))
+        log_policy = log_policy_of(of_network, hidden)
 
         def tensor(column: np.ndarray) -> Tensor:
             return torch.from_numpy(column[points.indices]).to(context.device)
@@ -170,7 +171,7 @@ def hidden_items(
     says, unless the pool has all that was eligible: then nothing else could be shown.
 
     decisions: those to which `points` refer.
-    scores: the logging policy's, [q, n].
+    scores: the logging policy's, boosts included, [q, n].
     """
     n = scores.shape[1]
     seen = (
@@ -189,6 +190,18 @@ def hidden_items(
     lowest[torch.from_numpy(is_whole).to(scores.device) & is_item.any(1)] = -math.inf
     hidden = scores > lowest[:, None]
     return (hidden if seen is None else hidden | seen) & ~in_pool
+
+
+def boosted(decisions: Decisions, points: DecisionPoints, scores: Tensor) -> Tensor:
+    """Return scores [q, n] with what the app added to those of the logged pools.
+
+    What it added to other items no log says.
+    """
+    if not decisions.boosted[points.indices].any():
+        return scores
+    pools = torch.from_numpy(decisions.logged_pools(points.indices)).to(scores.device)
+    boosts = torch.from_numpy(decisions.logged_boosts(points.indices)).to(scores.device)
+    return scores.scatter_add(1, pools.clamp(min=0), boosts.to(scores.dtype))
 
 
 def scores_at(network: PolicyNetwork, points: DecisionPoints) -> Tensor:
