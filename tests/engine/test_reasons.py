@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sanderling import Engine
-from sanderling.bundle.manifest import Exploration
+from sanderling.bundle import manifest as manifests
+from sanderling.bundle.manifest import Arm, Experiment, Exploration
 from sanderling.ranking.reasons_text import SharedTraits, without_each_word
 from sanderling.reasons import SharedTrait
 from sanderling.releases.slots import Slots
@@ -272,6 +273,26 @@ def test_rules_and_what_they_kept_out(bundle, exclude, cap, removed, pin, below,
                 assert why.rules.get("pin") == (shown.id if shown.pinned else None)
                 assert ("pinned" in why.sentence) == shown.pinned
                 assert why.passed_over == naive_passed_over(engine, slate, shown, removed)
+
+
+@pytest.mark.parametrize("personalized", [True, False])
+def test_the_arm_of_an_experiment_is_a_rule(tmp_path, personalized):
+    """Reasons name the arm; in one that is not personalized neither history nor context did
+    anything, and not exploring is the arm's way, not the caller's."""
+    arm = Arm("one", 1.0, Exploration(epsilon=0.0), personalized=personalized)
+    bundle = tmp_path / "bundle"
+    write_bundle(bundle)
+    manifest = msgspec.structs.replace(manifests.read(bundle), experiment=Experiment("e", (arm,)))
+    (bundle / manifests.MANIFEST).write_bytes(manifests.dump(manifest))
+    with Engine.open(bundle) as engine:
+        observed(engine, [("item-3", "click"), ("item-5", "view")])
+        for shown in engine.recommend("anna", 5, context="rainy evening"):
+            why = shown.why()
+            assert why.rules == {"arm": "one"}
+            assert why.score == shown.score
+            effects = [why.history_effect, why.context_effect, *(e.effect for e in why.events)]
+            assert all((effect != 0.0) == personalized for effect in effects)
+            assert personalized or why.score == why.popularity.bias
 
 
 def test_shared_traits_describe_both_items(engine):

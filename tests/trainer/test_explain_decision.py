@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,8 @@ import typer
 from typer.testing import CliRunner
 
 from sanderling import Engine
-from sanderling.bundle.manifest import Exploration
+from sanderling.bundle import manifest as manifests
+from sanderling.bundle.manifest import Arm, Experiment, Exploration
 from sanderling.errors import SanderlingError
 from sanderling.events import codec
 from sanderling.events.schema import Decision, Observation
@@ -26,9 +28,9 @@ from tests.support.fakes import FakeClock, FakeEntropy
 pytestmark = pytest.mark.lab
 
 COMPARED = (
-    "score", "history_effect", "events", "events_known", "events_total", "older_effect", "is_exact",
-    "popularity", "context_effect", "rank", "eligible", "pool", "scheme", "epsilon", "explored",
-    "newcomer", "pinned", "propensity", "marginal", "greedy", "passed_over",
+    "score", "boost", "history_effect", "events", "events_known", "events_total", "older_effect",
+    "is_exact", "popularity", "context_effect", "rank", "eligible", "pool", "scheme", "epsilon",
+    "explored", "newcomer", "pinned", "propensity", "marginal", "greedy", "passed_over",
 )  # fmt: skip
 
 
@@ -51,7 +53,8 @@ def device(bundle: Path, state: Path, **options) -> Engine:
 @pytest.mark.parametrize("scheme", ["sequential", "mixture", "softmax"])
 def test_the_lab_says_what_the_device_says(tmp_path, scheme):
     """Every decision of a log is replayed bit for bit, and its reasons are those of the device,
-    with contexts, caps, pins, exclusions, newcomers, greedy slates and unknown items."""
+    with contexts, caps, pins, exclusions, newcomers, greedy slates and unknown items. Of newcomers
+    that a rule kept out the log knows the number alone."""
     plan = Exploration(scheme=scheme, epsilon=0.5, pool=12, guarded=1, newcomers=0.4)
     bundle = tmp_path / "bundle"
     write_bundle(bundle, exploration=plan, newcomers=range(40, 50))
@@ -65,17 +68,24 @@ def test_the_lab_says_what_the_device_says(tmp_path, scheme):
                 engine.recommend("anna", 4, at_most={"price": 1}),
                 engine.recommend("anna", 4, exclude=[f"item-{row}" for row in range(10)]),
                 engine.recommend("anna", 4, pin={1: "item-7"}),
+                engine.recommend("anna", 4, diversity=0.5),
+                engine.recommend("anna", 4, boost=[{"where": {"price": {"lt": 40}}, "by": 0.7}]),
+                engine.recommend("anna", 4, where={"price": {"lt": 40}}),
                 engine.recommend("anna", 4, greedy=True),
             ]
             engine.reward(slates[-1], slates[-1][0], 1.0)
         store = write_log(tmp_path / "events", stored(engine))
         for slate in slates:
             done = explain_decision(store, bundle, slate.decision)
-            assert done.is_identical, done.notes
-            assert done.notes == []
+            if "where" in slate[0].why().rules and not done.is_identical:
+                assert "newcomers" in done.notes[0]
+            else:
+                assert (done.is_identical, done.notes) == (True, [])
             for shown, slot in zip(slate, done.slots, strict=True):
                 assert slot.shown == shown
                 for name in COMPARED:
+                    if name == "passed_over" and slot.reasons.boost:
+                        continue  # what was added to items outside the pool is not logged
                     assert getattr(slot.reasons, name) == getattr(shown.why(), name), name
         latest = max(slates, key=lambda slate: slate.decision)
         assert explain_decision(store, bundle).decision.id == latest.decision
@@ -95,6 +105,26 @@ def test_more_events_than_a_device_keeps_are_all_named(tmp_path):
     why = done.slots[0].reasons
     assert done.is_identical
     assert (why.events_known, why.events_total, why.is_exact) == (300, 300, True)
+
+
+@pytest.mark.parametrize("personalized", [True, False])
+def test_an_arm_is_replayed_as_it_explored(tmp_path, personalized):
+    """Decisions of an arm with its own exploration are replayed bit for bit, with the reasons of
+    the device."""
+    arm = Arm("one", 1.0, Exploration(epsilon=0.9, pool=6), personalized=personalized)
+    bundle = tmp_path / "bundle"
+    write_bundle(bundle)
+    manifest = msgspec.structs.replace(manifests.read(bundle), experiment=Experiment("e", (arm,)))
+    (bundle / manifests.MANIFEST).write_bytes(manifests.dump(manifest))
+    with device(bundle, tmp_path / "state") as engine:
+        engine.observe("anna", "item-3", "click")
+        slates = [engine.recommend("anna", 4) for _ in range(5)]
+        store = write_log(tmp_path / "events", stored(engine))
+        for slate in slates:
+            done = explain_decision(store, bundle, slate.decision)
+            assert done.is_identical
+            for shown, slot in zip(slate, done.slots, strict=True):
+                assert slot.reasons == replace(shown.why(), sentence=slot.reasons.sentence)
 
 
 @pytest.fixture

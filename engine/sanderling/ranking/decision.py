@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -309,14 +310,19 @@ def _drawn_ranks(
     return pins.interleave(drawn, pinned, len(scores) + count) if pinned else drawn
 
 
+def drawn_again(
+    record: DecisionRecord, plan: Exploration, candidates: Candidates
+) -> DecisionRecord:
+    """Return a decision with its slate drawn by another plan, or from other candidates."""
+    scorer, vector, request = record.scorer, record.vector, record.request
+    items = _draw(scorer, vector, plan, request, candidates, record.slate.decision)
+    slate = replace(record.slate, items=items)
+    return record._replace(plan=plan, candidates=candidates, slate=slate)
+
+
 def greedy_slate(record: DecisionRecord) -> Slate:
     """Return the slate that a decision would have made without exploration."""
-    plan = schemes.greedy(record.plan)
-    slate = record.slate
-    greedy = decide(
-        record.scorer, record.vector, plan, record.request, slate.decision, slate.pseudonym
-    )
-    return greedy.slate
+    return drawn_again(record, schemes.greedy(record.plan), record.candidates).slate
 
 
 def explain(record: DecisionRecord) -> Explanation:

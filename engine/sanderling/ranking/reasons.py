@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from sanderling.exploration.arms import plan_of
 from sanderling.ranking.decision import DecisionRecord, greedy_slate
 from sanderling.ranking.reasons_history import States, UserHistory, counterfactuals
 from sanderling.ranking.reasons_sentence import sentence_of
@@ -58,6 +59,8 @@ class _ScoreOfItem:
         self, state: Vector, context: Vector | None, *, with_residual: bool = True
     ) -> float:
         record = self.inputs.record
+        if record.arm is not None and not record.arm.personalized:
+            return record.scorer.score(record.vector, self.row)
         vector = record.scorer.user_model.user_vector(state, context)
         if with_residual and record.residual is not None:
             vector = vector + record.residual.astype("float32")
@@ -183,8 +186,8 @@ def _greedy(record: DecisionRecord, slot: int) -> GreedyChoice | None:
 def _rules(record: DecisionRecord, shown: SlateItem) -> dict[str, Any]:
     """Return the rules in force in a slot: arguments of `recommend` and settings of the bundle."""
     plan = record.plan
-    released = record.scorer.bundle.manifest.exploration
-    rules: dict[str, Any] = {}
+    released = plan_of(record.scorer.bundle.manifest, record.arm)
+    rules: dict[str, Any] = {} if record.arm is None else {"arm": record.arm.name}
     request = record.request
     if request.where is not None:
         rules["where"] = msgspec.json.decode(request.where.canonical)

@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import stat
-import sys
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -30,9 +29,6 @@ CLOSE_S = 3.0
 """Seconds for the disk after that. Both are within the ten that `docker stop` gives."""
 
 BACKLOG = 128
-
-SWITCH_S = 0.0002
-"""After so long another thread lets a request run; Python's own 5 ms would be the request's."""
 
 
 def listen_on_path(path: Path, *, for_everybody: bool) -> socket.socket:
@@ -99,7 +95,6 @@ def warm_up(engine: Engine) -> None:
     # The catalog lives as long as the process: a full collection would pause requests for it.
     gc.collect()
     gc.freeze()
-    sys.setswitchinterval(SWITCH_S)
 
 
 def run(engine: Engine, listener: socket.socket, token: str | None) -> None:

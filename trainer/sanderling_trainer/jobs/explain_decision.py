@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from sanderling.bundle.manifest import Exploration
+from sanderling.bundle.manifest import Arm, Exploration
 from sanderling.bundle.reader import Bundle
 from sanderling.events.schema import Decision
 from sanderling.events.semantics import semantic_fault
 from sanderling.exploration import schemes
+from sanderling.exploration.arms import plan_of
 from sanderling.ranking import decision as decisions
-from sanderling.ranking.decision import DecisionRecord, RecommendRequest
+from sanderling.ranking.boosts import MAX_SUMS, RowBoosts
+from sanderling.ranking.decision import Candidates, DecisionRecord, RecommendRequest
+from sanderling.ranking.newcomers import NO_NEWCOMERS
 from sanderling.ranking.reasons import DecisionInputs, explain_item
 from sanderling.ranking.reasons_history import UserHistory
 from sanderling.ranking.scorer import Scorer, Vector
+from sanderling.ranking.search_types import Rows, SearchResult
 from sanderling.reasons import Reasons
 from sanderling.slate import Slate, SlateItem
 from sanderling_trainer.event_log.logged_inputs import (
@@ -114,6 +118,8 @@ def _check_event(event: Decision, scorer: Scorer) -> None:
     width = scorer.bundle.manifest.sizes.text
     if context is not None and len(context) != width:
         fault = f"context: expected {width} numbers, found {len(context)}"
+    if len(set(event.boosts or ())) > MAX_SUMS:
+        fault = f"boosts: expected at most {MAX_SUMS} different sums"
     if fault is not None:
         raise ValueError(f"decision {event.id}: expected one that an engine made: {fault}")
 
@@ -138,19 +144,23 @@ class _Replay:
         self._context = _context_vector(logged.decision)
         state = _state_after(steps, scorer)
         self._history = UserHistory(state, steps, len(steps))
+        self._arm = _arm(logged.decision, scorer)
         self._vector = scorer.user_model.user_vector(state, self._context)
+        if self._arm is not None and not self._arm.personalized:
+            self._vector = np.zeros_like(self._vector)
 
     def explained(self) -> ExplainedDecision:
         """Return the logged slots, each with its reasons, and whether the replay equals them."""
         event = self._event
         replayed = self._decide()
-        items = _logged_items(event, self._scorer, self._vector)
+        boosts = replayed.candidates.eligible.boosts
+        items = _logged_items(event, self._scorer, self._vector, boosts)
         is_identical = replayed.slate.items == items
         slate = Slate(event.id, event.user, event.user, event.release, items)
         # Excluded ids are not logged, so that more items than were eligible seem to be.
         ranking = replayed.candidates.ranking._replace(eligible=event.eligible)
         candidates = replayed.candidates._replace(ranking=ranking)
-        record = replayed._replace(slate=slate, candidates=candidates)
+        record = replayed._replace(slate=slate, candidates=candidates, arm=self._arm)
         inputs = DecisionInputs(record, self._history, self._context)
         slots = [
             ExplainedSlot(
@@ -159,7 +169,7 @@ class _Replay:
             )
             for item in items
         ]
-        notes = self._notes(is_identical)
+        notes = self._notes(replayed, is_identical)
         return ExplainedDecision(event, self._logged.time, slots, is_identical, notes)
 
     def _decide(self) -> DecisionRecord:
@@ -168,17 +178,64 @@ class _Replay:
         pinned = {slot: shown.item for slot, shown in enumerate(event.slate) if shown.pinned}
         known = {slot: item for slot, item in pinned.items() if self._scorer.find(item) is not None}
         caps = dict(event.caps or {})
-        request = RecommendRequest(event.user, len(event.slate), None, (), caps, known)
-        plan = _plan(event, self._scorer)
+        request = RecommendRequest(
+            event.user,
+            len(event.slate),
+            None,
+            (),
+            caps,
+            known,
+            diversity=event.diversity or 0.0,
+        )
+        plan = self._plan()
 
         def decide(request: RecommendRequest) -> DecisionRecord:
             return decisions.decide(self._scorer, self._vector, plan, request, event.id, event.user)
 
         record = decide(request)
         pool = [self._scorer.item(row).id for row in record.ranking.rows.tolist()]
-        if event.pool_items and event.pool_items != pool:
+        # What else was excluded from a boosted pool nobody can tell.
+        if event.pool_items and event.pool_items != pool and not event.boosts:
             record = decide(request._replace(exclude=self._excluded(event.pool_items)))
-        return record
+        return decisions.drawn_again(record, plan, self._as_logged(record.candidates))
+
+    def _as_logged(self, candidates: Candidates) -> Candidates:
+        """Return candidates with the pool and boosts that were logged, and no newcomers where it
+        had none."""
+        event = self._event
+        if not event.newcomers:
+            candidates = candidates._replace(newcomers=NO_NEWCOMERS)
+        rows = self._scorer.rows_of(tuple(event.pool_items or ()))
+        if not len(rows) or (rows < 0).any():
+            return candidates
+        scores = self._scorer.scores(self._vector, rows)
+        if event.boosts:
+            boosts = self._boosts(rows, event.boosts)
+            scores += boosts.of(rows)
+            eligible = replace(candidates.eligible, boosts=boosts)
+            candidates = candidates._replace(eligible=eligible)
+            if event.newcomers:
+                # Another pool than the replay's has other newcomers outside it.
+                taken = np.concatenate([rows, candidates.pins.rows])
+                newcomers = self._scorer.newcomers_outside(
+                    self._vector, len(rows), candidates.excluded, event.caps or {}, taken, eligible
+                )
+                candidates = candidates._replace(newcomers=newcomers)
+        return candidates._replace(ranking=SearchResult(rows, scores, event.eligible))
+
+    def _boosts(self, rows: Rows, added: list[float]) -> RowBoosts:
+        """Return boosts of the rows of a pool; those of other items are not logged."""
+        total = np.zeros(self._scorer.bundle.manifest.sizes.items)
+        total[rows] = added
+        sums, code = np.unique(total, return_inverse=True)
+        return RowBoosts(sums, code.ravel().astype(np.uint8))
+
+    def _plan(self) -> Exploration:
+        """Return how the decision explored: as its arm or the bundle says, or not at all."""
+        event = self._event
+        plan = plan_of(self._scorer.bundle.manifest, self._arm)
+        is_greedy = event.epsilon == 0.0 and event.scheme != "softmax"
+        return schemes.greedy(plan) if is_greedy else plan
 
     def _excluded(self, pool: list[str]) -> tuple[str, ...]:
         """Return the items of the bundle that are not in a pool but score above its last item."""
@@ -193,7 +250,7 @@ class _Replay:
         is_better[known] = False
         return tuple(scorer.item(row).id for row in np.flatnonzero(is_better).tolist())
 
-    def _notes(self, is_identical: bool) -> list[str]:
+    def _notes(self, replayed: DecisionRecord, is_identical: bool) -> list[str]:
         """Return what the log does not know, and why the replay may therefore differ."""
         event = self._event
         notes = []
@@ -204,13 +261,16 @@ class _Replay:
         if is_identical:
             return notes
 
-        plan = self._scorer.bundle.manifest.exploration
+        n_newcomers = len(replayed.candidates.newcomers)
         causes = [
             reason
             for reason, is_possible in {
                 "its context was not shared": event.context is None,
                 "items were excluded that its event does not name": not event.pool_items,
-                "the device explored otherwise than the bundle says": plan.scheme != event.scheme,
+                "the app kept newcomers out": n_newcomers != (event.newcomers or 0),
+                "the device explored otherwise than the bundle says": (
+                    replayed.plan.scheme != event.scheme
+                ),
             }.items()
             if is_possible
         ]
@@ -219,11 +279,11 @@ class _Replay:
         return notes
 
 
-def _plan(event: Decision, scorer: Scorer) -> Exploration:
-    """Return how the decision explored: as the bundle says, or not at all."""
-    plan = scorer.bundle.manifest.exploration
-    is_greedy = event.epsilon == 0.0 and event.scheme != "softmax"
-    return schemes.greedy(plan) if is_greedy else plan
+def _arm(event: Decision, scorer: Scorer) -> Arm | None:
+    """Return the arm of the experiment that the decision names."""
+    experiment = scorer.bundle.manifest.experiment
+    arms = () if experiment is None else experiment.arms
+    return next((arm for arm in arms if arm.name == event.arm), None)
 
 
 def _state_after(steps: Steps, scorer: Scorer) -> Vector:
@@ -241,13 +301,17 @@ def _context_vector(event: Decision) -> Vector | None:
     return np.frombuffer(base64.b64decode(event.context), np.float32)
 
 
-def _logged_items(event: Decision, scorer: Scorer, vector: Vector | None) -> tuple[SlateItem, ...]:
+def _logged_items(
+    event: Decision, scorer: Scorer, vector: Vector | None, boosts: RowBoosts | None = None
+) -> tuple[SlateItem, ...]:
     """Return the slate as it was logged, with scores for a user vector [d], 0 without one."""
     items = []
     for slot, shown in enumerate(event.slate):
         row = scorer.find(shown.item)
         entry = None if row is None else scorer.item(row)
         score = 0.0 if row is None or vector is None else scorer.score(vector, row)
+        if boosts is not None and row is not None:
+            score += float(boosts.of(np.array([row]))[0])
         items.append(
             SlateItem(
                 id=shown.item,
