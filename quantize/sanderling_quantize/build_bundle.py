@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from sanderling.bundle import manifest as manifests
 from sanderling.bundle.golden import Golden, GoldenState, GoldenText
-from sanderling.bundle.manifest import Exploration, Lineage, Manifest, Sizes
+from sanderling.bundle.manifest import Exploration, Lineage, Manifest, Prefixes, Sizes
 from sanderling.bundle.reader import Bundle
 from sanderling.bundle.writer import write_manifest
 from sanderling.ranking.golden_check import top_after
@@ -142,7 +142,7 @@ def _build_encoder(
         texts.unseen.texts,
         folder,
         _max_tokens(source),
-        encoding,
+        replace(encoding, prefixes=prefixes_of(source)),
         max(limits.cosine_seen, limits.cosine_unseen),
     )
 
@@ -158,6 +158,12 @@ def _copy_encoder(bundle: Path, folder: Path) -> list[dict[str, Any]]:
 def _max_tokens(source: Checkpoint) -> int:
     """Return the number of tokens at which the policy's own texts were cut."""
     return int(source.settings["config"]["max_tokens"])
+
+
+def prefixes_of(source: Checkpoint) -> Prefixes:
+    """Return what the policy's language model read before texts."""
+    config = source.settings["config"]
+    return Prefixes(config.get("item_prefix") or "", config.get("query_prefix") or "")
 
 
 def _seal(source: Checkpoint, folder: Path, reports: dict[str, Any], seed: int) -> Manifest:
@@ -180,6 +186,7 @@ def _seal(source: Checkpoint, folder: Path, reports: dict[str, Any], seed: int) 
         ),
         "exploration": msgspec.convert(exploration, Exploration),
         "kinds": settings["kinds"],
+        "prefixes": prefixes_of(source),
         "lineage": Lineage(
             settings["parent"], settings["log_from"], settings["log_to"], settings["data_sha256"]
         ),

@@ -24,6 +24,7 @@ most .004, .04 and 0, Turkish .2 spelled; Chinese .65 unknown, Russian .89 spell
 CHUNK = 4096
 SAMPLE = 10_000
 EXAMPLES = 2
+WORD_STARTS = ("▁", "Ġ")
 EXAMPLE_CHARACTERS = 40
 
 
@@ -133,7 +134,12 @@ class _Counts:
         tokens = [0] * len(text)
         alone = [False] * len(text)
         unknown = [False] * len(text)
-        for token, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True):
+        for token, name, (start, stop) in zip(
+            encoding.ids, encoding.tokens, encoding.offsets, strict=True
+        ):
+            # the mark of a word's start may be a token by itself, at the place of the first letter
+            if name in WORD_STARTS:
+                continue
             for place in range(start, stop):
                 tokens[place] += 1
                 alone[place] |= stop - start == 1

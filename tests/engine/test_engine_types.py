@@ -139,7 +139,7 @@ def test_a_slate_becomes_json(engine):
     """`to_dict` has every field of the slate and of its items, as values that JSON can hold."""
     slate = engine.recommend("anna", k=2)
     loaded = json.loads(json.dumps(slate.to_dict()))
-    fields = {"decision", "user", "pseudonym", "release", "eligible", "shortage", "items"}
+    fields = {"decision", "user", "pseudonym", "release", "eligible", "shortage", "arm", "items"}
     assert loaded.keys() == fields
     assert loaded["items"][1] == {
         name: getattr(slate[1], name) for name in slate[1].__struct_fields__

@@ -45,7 +45,7 @@ def test_the_first_look_shows_slates_that_rewards_change(monkeypatch, capsys):
     assert all(float(chance) < 0.05 or float(chance) > 0.8 for _, chance, *_ in rows)
     assert all(mark == "*" for mark, chance, *_ in rows if float(chance) < 0.05)
     assert text.count("the reward of 1 is on the disk") == tiny.SLATES
-    assert re.search(r"by slate\[0\]\.why\(\): “.+” (is|was) ", text)
+    assert re.search(r"by slate\[0\]\.why\(\): “[^”]+”\s(is|was)\s", text)
     assert "the same bit for bit" in text
     assert "sanderling train" in text
 

@@ -21,6 +21,8 @@ REST = "rest"
 ROUNDING = 1e-9
 MAX_ID = 512
 """Characters of an item's id, at most: events take no longer ones."""
+MAX_PREFIX = 64
+"""Characters of a prefix, at most."""
 APP_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 FILES = (
     "encoder.onnx",
@@ -93,6 +95,16 @@ class Exploration(_Strict, frozen=True, omit_defaults=True):
     newcomers: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 0.3
     """The share of explored slots that show a newcomer, while there are newcomers outside the pool:
     `epsilon` times this is the share of slots, under `softmax` too."""
+
+
+class Prefixes(_Strict, frozen=True, omit_defaults=True):
+    """What the encoder reads before a text, as some language models were trained with."""
+
+    item: Annotated[str, msgspec.Meta(max_length=MAX_PREFIX)] = ""
+    """Before the text of an item."""
+
+    query: Annotated[str, msgspec.Meta(max_length=MAX_PREFIX)] = ""
+    """Before a context or a search."""
 
 
 class Arm(_Strict, frozen=True, omit_defaults=True):
@@ -176,6 +188,8 @@ class Manifest(_Strict, frozen=True):
     """Kinds of event in the order of `state.kind`; the first stands for unknown kinds."""
 
     lineage: Lineage
+
+    prefixes: Prefixes = Prefixes()
 
     experiment: Experiment | None = None
     """Arms that are compared; None for no experiment."""

@@ -343,7 +343,7 @@ class Scorer:
 
     def project(self, text: str) -> Vector:
         """Return the vector [d] that a new item gets from its text."""
-        return self.bundle.policy["item.project"] @ self.encoder.encode(text)
+        return self.bundle.policy["item.project"] @ self.encoder.encode_item(text)
 
     def with_overlay(self, records: Iterable[Mapping[str, Any]]) -> Scorer:
         """Return a scorer that also has these records; the last record of an id counts."""
@@ -418,7 +418,7 @@ def _make_parts(bundle: Bundle) -> _BundleParts:
         index = Int8Index(items.rows, items.scale, items.bias)
     except ValueError as error:
         raise BundleError(f"items.safetensors: {error}") from error
-    encoder = TextEncoder(bundle.folder, sizes.text, sizes.max_tokens)
+    encoder = TextEncoder(bundle.folder, sizes.text, sizes.max_tokens, bundle.manifest.prefixes)
     return _BundleParts(
         index, encoder, UserModel(bundle.policy, bundle.manifest.kinds), {}, BundleColumns(bundle)
     )

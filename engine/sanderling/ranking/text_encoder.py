@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sanderling.bundle.manifest import Prefixes
 from sanderling.errors import BundleError
 from sanderling.runtime.native import native_errors
 
 MAX_CHARACTERS = 8192
+NO_PREFIXES = Prefixes()
 CACHE_ENTRIES = 1024
 
 # With onnxruntime 1.32 on x86 the fused node takes twice as long as its parts.
@@ -43,23 +45,34 @@ class TextEncoder:
     however long texts are.
     """
 
-    def __init__(self, folder: Path, dimension: int, max_tokens: int) -> None:
+    def __init__(
+        self, folder: Path, dimension: int, max_tokens: int, prefixes: Prefixes = NO_PREFIXES
+    ) -> None:
         self.cache: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
         self._folder = folder
         self._dimension = dimension
         self._max_tokens = max_tokens
+        self._prefixes = prefixes
         self._load_lock = Lock()
         self._cache_lock = Lock()
         self._loaded: tuple[Any, Any] | None = None
 
     def encode(self, text: str) -> NDArray[np.float32]:
-        """Return the unit vector float32 [t] of a text; any string is allowed, the empty one too.
+        """Return the unit vector float32 [t] of a context or a search; any string is allowed, the
+        empty one too.
 
         Characters beyond `MAX_CHARACTERS` are ignored. Raises `BundleError` when the encoder cannot
         be loaded, fails, panics, or does not return t finite numbers, and `ImportError` when the
         extra `text` is not installed.
         """
-        clean = text[:MAX_CHARACTERS].encode("utf-8", "replace")
+        return self._encode(self._prefixes.query + text[:MAX_CHARACTERS])
+
+    def encode_item(self, text: str) -> NDArray[np.float32]:
+        """Return the unit vector float32 [t] of an item's text; otherwise as `encode`."""
+        return self._encode(self._prefixes.item + text[:MAX_CHARACTERS])
+
+    def _encode(self, text: str) -> NDArray[np.float32]:
+        clean = text.encode("utf-8", "replace")
         key = hashlib.blake2b(clean, digest_size=16).digest()
         with self._cache_lock:
             cached = self.cache.get(key)
@@ -76,7 +89,7 @@ class TextEncoder:
         return vector
 
     def encode_uncached(self, text: str) -> NDArray[np.float32]:
-        """Return what `encode` does for valid text, without looking into the cache."""
+        """Return the vector of valid text with its prefix, without looking into the cache."""
         tokenizer, session = self.load()
         with native_errors("a text cannot be encoded"):
             encoding = tokenizer.encode(text)

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from sanderling.bundle.manifest import Prefixes
+from sanderling.ranking.text_encoder import NO_PREFIXES
 from sanderling_quantize.encoders import text_augmentation
 from sanderling_quantize.encoders.distil import distil
 from sanderling_quantize.encoders.int8_search import BITS, search
@@ -36,6 +38,9 @@ class Encoding:
     """Texts to distil on beside the catalog's."""
 
     seed: int = 0
+
+    prefixes: Prefixes = NO_PREFIXES
+    """What the encoder reads before a text; `build` has those of the checkpoint."""
 
     def __post_init__(self) -> None:
         for name, value, choices in (("tier", self.tier, TIERS), ("target", self.target, BITS)):
@@ -68,12 +73,21 @@ def build_encoder(
     """
     teacher = Teacher.load(language_model, max_tokens)
     rng = np.random.default_rng(encoding.seed)
-    augmented = text_augmentation.augment(texts, teacher.tokenizer.get_vocab(), rng)
+    vocabulary = teacher.student_vocabulary(_with_prefixes(encoding, texts, encoding.corpus))
+    augmented = text_augmentation.augment(texts, vocabulary.words, rng, vocabulary.split)
     further = text_augmentation.without([*augmented, *encoding.corpus], held_out)
-    student = distil(teacher, texts, further, encoding.student_config, encoding.seed)
+    items = [encoding.prefixes.item + text for text in texts]
+    student = distil(
+        teacher,
+        items,
+        _with_prefixes(encoding, (), further),
+        encoding.student_config,
+        encoding.seed,
+        vocabulary,
+    )
 
-    rows = rng.permutation(len(texts))[: 2 * SEARCH_TEXTS]
-    tokens = teacher.tokenize([texts[row] for row in rows])
+    rows = rng.permutation(len(items))[: 2 * SEARCH_TEXTS]
+    tokens = vocabulary.tokenize([items[row] for row in rows], max_tokens)
     calibration = tokens[::2]
     evaluation = tokens[1::2] or tokens  # a catalog of one text
     with tempfile.TemporaryDirectory(dir=folder.parent) as work:
@@ -82,7 +96,7 @@ def build_encoder(
             student, teacher.model.config, calibration, evaluation, Path(work), bits, min_cosine
         )
         front[0].path.rename(folder / "encoder.onnx")
-    teacher.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+    vocabulary.tokenizer.save(str(folder / "tokenizer.json"))
     return [
         {
             **asdict(form.recipe),
@@ -92,4 +106,14 @@ def build_encoder(
             "cosine": form.cosine,
         }
         for form in front
+    ]
+
+
+def _with_prefixes(encoding: Encoding, items: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Return texts of items, and others of which every second one is read as a query."""
+    prefixes = encoding.prefixes
+    in_turns = [prefixes.item, prefixes.query]
+    return [
+        *(prefixes.item + text for text in items),
+        *(in_turns[row % 2] + text for row, text in enumerate(others)),
     ]

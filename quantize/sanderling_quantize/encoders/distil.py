@@ -21,6 +21,7 @@ from sanderling_quantize.encoders.student import Student
 from sanderling_quantize.encoders.student_config import StudentConfig
 from sanderling_quantize.encoders.teacher import Teacher, native_bfloat16
 from sanderling_quantize.encoders.tokenization import Tokens, pad
+from sanderling_quantize.encoders.vocabulary import Vocabulary
 
 BATCH = 64
 BATCHES_A_DRAW = 16
@@ -37,11 +38,13 @@ def distil(
     augmented: Sequence[str],
     config: StudentConfig,
     seed: int,
+    vocabulary: Vocabulary | None = None,
 ) -> Student:
     """Return a student on the CPU, trained on the teacher's device.
 
     A fifth of what it is trained on is drawn from the catalog's `texts` alone, the rest from all
-    texts. Raises `ValueError` for a teacher that is not built like BERT.
+    texts. The student reads them by `vocabulary`, its teacher by its own; without one by the same.
+    Raises `ValueError` for a teacher that is not built like BERT.
     """
     check_architecture(teacher.model.config.to_dict(), "the checkpoint's encoder")
     config = config.limited_to(teacher.model.config)
@@ -51,23 +54,27 @@ def distil(
     tokens = teacher.tokenize(corpus)
     measured = [tokens[row] for row in rng.permutation(len(tokens))[:MEASURED_TEXTS]]
     importance = student_init.measure_importance(teacher, measured)
-    student = student_init.init_student(teacher, config, importance, seed)
+    rows = None if vocabulary is None else vocabulary.rows
+    student = student_init.init_student(teacher, config, importance, seed, rows)
 
     if config.steps:
+        targets = torch.from_numpy(teacher.encode(tokens)).to(teacher.device)
+        if vocabulary is not None:
+            tokens = vocabulary.tokenize(corpus, teacher.max_tokens)
         n_catalog = len(dict.fromkeys(texts))
-        _train(student, teacher, tokens, _draw_batches(tokens, n_catalog, rng), config)
+        _train(student, targets, tokens, _draw_batches(tokens, n_catalog, rng), config)
     return student.cpu().eval()
 
 
 def _train(
     student: Student,
-    teacher: Teacher,
+    targets: Tensor,
     tokens: list[Tokens],
     draws: Iterator[NDArray[np.int64]],
     config: StudentConfig,
 ) -> None:
-    device = teacher.device
-    targets = torch.from_numpy(teacher.encode(tokens)).to(device)
+    """Train a student on its tokens of texts, to unit vectors `targets` [n, t]."""
+    device = targets.device
     student.to(device).train()
     optimizer = torch.optim.AdamW(
         student.parameters(), config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sanderling_quantize.encoders.embedding_codes import encode_table
@@ -86,17 +87,25 @@ def spread_layers(count: int, layers: int) -> list[int]:
 
 @torch.no_grad()
 def init_student(
-    teacher: Teacher, config: StudentConfig, importance: Importance, seed: int
+    teacher: Teacher,
+    config: StudentConfig,
+    importance: Importance,
+    seed: int,
+    rows: NDArray[np.int64] | None = None,
 ) -> Student:
-    """Return an untrained student, on the CPU; `config` must be limited to the teacher's sizes."""
+    """Return an untrained student, on the CPU; `config` must be limited to the teacher's sizes.
+
+    rows: of the teacher's table of words, those that the student keeps; all by default.
+    """
     model = copy.deepcopy(teacher.model).cpu()
     generator = torch.Generator().manual_seed(seed)
     basis = _basis(importance.moments, config.width, generator)
 
-    table = _words(model).detach() @ basis
+    kept = torch.arange(len(_words(model))) if rows is None else torch.from_numpy(rows)
+    table = _words(model).detach()[kept] @ basis
     words: nn.Module = nn.Embedding.from_pretrained(table, freeze=False)
     if config.group:
-        weights = importance.word_counts.sqrt() + UNSEEN_WORD_WEIGHT
+        weights = importance.word_counts[kept].sqrt() + UNSEEN_WORD_WEIGHT
         words = encode_table(table, weights, config.group, seed)
 
     layers = [

@@ -11,10 +11,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel
 
 from sanderling_quantize.encoders.pooling import mean_pool, unit
-from sanderling_quantize.encoders.tokenization import BATCH, Tokens, batches, tokenize
+from sanderling_quantize.encoders.tokenization import (
+    BATCH,
+    Tokens,
+    batches,
+    load_tokenizer,
+    tokenize,
+)
+from sanderling_quantize.encoders.vocabulary import Vocabulary, student_vocabulary
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class Teacher:
         if device is None:
             device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = AutoModel.from_pretrained(folder).to(device).eval()
-        return Teacher(model, AutoTokenizer.from_pretrained(folder), max_tokens)
+        return Teacher(model, load_tokenizer(folder), max_tokens)
 
     @property
     def device(self) -> torch.device:
@@ -44,6 +51,11 @@ class Teacher:
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         """Return each text's token ids, cut to `max_tokens`."""
         return tokenize(self.tokenizer, texts, self.max_tokens)
+
+    def student_vocabulary(self, texts: Sequence[str]) -> Vocabulary:
+        """Return what a student keeps of the vocabulary for texts like these."""
+        rows = len(self.model.embeddings.word_embeddings.weight)
+        return student_vocabulary(self.tokenizer, texts, rows)
 
     @torch.inference_mode()
     def encode(self, tokens: Sequence[Tokens]) -> NDArray[np.float32]:

@@ -3,37 +3,49 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
+
+from sanderling_quantize.encoders.vocabulary import is_unspaced
 
 RECOMBINED = 4
 MAX_WORDS = 10
 
 
+def spaced_words(text: str) -> list[str]:
+    """Return the words of a text, each with a space before it."""
+    return [f" {word}" for word in text.split()]
+
+
 def augment(
-    texts: Sequence[str], vocabulary: Iterable[str], rng: np.random.Generator
+    texts: Sequence[str],
+    vocabulary: Iterable[str],
+    rng: np.random.Generator,
+    split: Callable[[str], list[str]] = spaced_words,
 ) -> Iterator[str]:
     """Yield texts such as a new item or a context may have.
 
     For each text that has words: its first half, `RECOMBINED` texts made of its words and those of
     another text, and as many of its words mixed with whole words of the vocabulary.
+
+    split: returns the words of a text, with the space before those that have one.
     """
-    words = whole_words(vocabulary)
+    words = [word if is_unspaced(word[0]) else f" {word}" for word in whole_words(vocabulary)]
     for text in texts:
-        own = text.split()
+        own = split(text)
         if not own:
             continue
-        yield " ".join(own[: max(1, len(own) // 2)])
+        yield _joined(own[: max(1, len(own) // 2)])
 
         for _ in range(RECOMBINED):
-            other = texts[int(rng.integers(len(texts)))].split()
+            other = split(texts[int(rng.integers(len(texts)))])
             cut = int(rng.integers(1, len(own) + 1))
             start = int(rng.integers(len(other) + 1))
-            yield " ".join([*own[:cut], *other[start:]])
+            yield _joined([*own[:cut], *other[start:]])
 
         for _ in range(RECOMBINED if words else 0):
-            yield " ".join(_mixture(own, words, rng))
+            yield _joined(_mixture(own, words, rng))
 
 
 def whole_words(vocabulary: Iterable[str]) -> list[str]:
@@ -42,7 +54,15 @@ def whole_words(vocabulary: Iterable[str]) -> list[str]:
     The order must not depend on the vocabulary's own, which differs from process to process.
     """
     plain = {word.lstrip("Ġ▁") for word in vocabulary}
-    return sorted(word for word in plain if len(word) > 2 and word.isalpha())
+    return sorted(word for word in plain if word.isalpha() and len(word) > _shortest(word))
+
+
+def _shortest(word: str) -> int:
+    return 1 if is_unspaced(word[0]) else 2
+
+
+def _joined(words: Sequence[str]) -> str:
+    return "".join(words).strip()
 
 
 def split_held_out(texts: Iterable[str], share: float) -> tuple[list[str], list[str]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,23 @@ from torch import Tensor
 
 Tokens = NDArray[np.int64]
 BATCH = 64
+
+
+def load_tokenizer(folder: str | Path) -> Any:
+    """Return the tokenizer of a Hugging Face folder or id."""
+    from transformers import AutoTokenizer
+
+    # Where a vocabulary has over 100,000 words, it warns of a fault of Mistral's tokenizers.
+    tokenizer_log = logging.getLogger("transformers.tokenization_utils_base")
+    tokenizer_log.addFilter(_is_no_mistral)
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    finally:
+        tokenizer_log.removeFilter(_is_no_mistral)
+
+
+def _is_no_mistral(record: logging.LogRecord) -> bool:
+    return "fix_mistral_regex" not in record.getMessage()
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[Tokens]:

@@ -97,7 +97,7 @@ def _answer(request: ProbeRequest, state: Path) -> tuple[ProbeReply, Arrays]:
 
 def _text_vectors(scorer: Scorer, texts: Sequence[str]) -> NDArray[np.float32]:
     empty = np.empty((0, scorer.bundle.manifest.sizes.text), np.float32)
-    return np.concatenate([empty, *(scorer.encoder.encode(text)[None] for text in texts)])
+    return np.concatenate([empty, *(scorer.encoder.encode_item(text)[None] for text in texts)])
 
 
 def _rankings(engine: Engine, pool: int, request: ProbeRequest) -> list[list[str]]:

@@ -14,6 +14,7 @@ import msgspec
 from sanderling import Engine
 from sanderling.errors import UpdateError
 from sanderling.events import codec
+from sanderling.events.pending_decision import PendingDecision
 from sanderling.events.schema import Event, Outcome
 from sanderling.ranking import catalog_overlay
 from sanderling.ranking.scorer import Scorer
@@ -156,16 +157,20 @@ def trust_clocks(store: str) -> EventLog:
     return replace(log, time=log.time | {event.id: event.clock.wall for event in events})
 
 
+def _with_fields(pending: PendingDecision, **fields) -> PendingDecision:
+    return replace(pending, build=lambda: msgspec.structs.replace(pending.event, **fields))
+
+
 def share_contexts(engine: Engine) -> None:
     """An engine that shares contexts against the app's setting."""
     factory = event_factory_of(engine)
     decision = factory.decision
 
     def decision_with_context(record, state, context, adapted):
-        event = decision(record, state, context, adapted)
+        pending = decision(record, state, context, adapted)
         if context is None:
-            return event
-        return msgspec.structs.replace(event, context=base64.b64encode(context.tobytes()).decode())
+            return pending
+        return _with_fields(pending, context=base64.b64encode(context.tobytes()).decode())
 
     factory.decision = decision_with_context
 
@@ -207,7 +212,7 @@ def log_shipped_release(engine: Engine) -> None:
     """An engine whose events name the shipped release, whichever decided."""
     factory = event_factory_of(engine)
     decision = factory.decision
-    factory.decision = lambda *arguments: msgspec.structs.replace(
+    factory.decision = lambda *arguments: _with_fields(
         decision(*arguments), release=SHIPPED_RELEASE
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ from sanderling.events.semantics import semantic_fault
 from sanderling.exploration import schemes
 from sanderling.exploration.arms import plan_of
 from sanderling.ranking import decision as decisions
+from sanderling.ranking.boosts import MAX_SUMS, RowBoosts
 from sanderling.ranking.decision import Candidates, DecisionRecord, RecommendRequest
 from sanderling.ranking.newcomers import NO_NEWCOMERS
 from sanderling.ranking.reasons import DecisionInputs, explain_item
 from sanderling.ranking.reasons_history import UserHistory
 from sanderling.ranking.scorer import Scorer, Vector
-from sanderling.ranking.search_types import SearchResult
+from sanderling.ranking.search_types import Rows, SearchResult
 from sanderling.reasons import Reasons
 from sanderling.slate import Slate, SlateItem
 from sanderling_trainer.event_log.logged_inputs import (
@@ -117,6 +118,8 @@ def _check_event(event: Decision, scorer: Scorer) -> None:
     width = scorer.bundle.manifest.sizes.text
     if context is not None and len(context) != width:
         fault = f"context: expected {width} numbers, found {len(context)}"
+    if len(set(event.boosts or ())) > MAX_SUMS:
+        fault = f"boosts: expected at most {MAX_SUMS} different sums"
     if fault is not None:
         raise ValueError(f"decision {event.id}: expected one that an engine made: {fault}")
 
@@ -150,7 +153,8 @@ class _Replay:
         """Return the logged slots, each with its reasons, and whether the replay equals them."""
         event = self._event
         replayed = self._decide()
-        items = _logged_items(event, self._scorer, self._vector)
+        boosts = replayed.candidates.eligible.boosts
+        items = _logged_items(event, self._scorer, self._vector, boosts)
         is_identical = replayed.slate.items == items
         slate = Slate(event.id, event.user, event.user, event.release, items)
         # Excluded ids are not logged, so that more items than were eligible seem to be.
@@ -190,20 +194,41 @@ class _Replay:
 
         record = decide(request)
         pool = [self._scorer.item(row).id for row in record.ranking.rows.tolist()]
-        if event.pool_items and event.pool_items != pool:
+        # What else was excluded from a boosted pool nobody can tell.
+        if event.pool_items and event.pool_items != pool and not event.boosts:
             record = decide(request._replace(exclude=self._excluded(event.pool_items)))
         return decisions.drawn_again(record, plan, self._as_logged(record.candidates))
 
     def _as_logged(self, candidates: Candidates) -> Candidates:
-        """Return candidates with the pool that was logged, and no newcomers where it had none."""
+        """Return candidates with the pool and boosts that were logged, and no newcomers where it
+        had none."""
         event = self._event
         if not event.newcomers:
             candidates = candidates._replace(newcomers=NO_NEWCOMERS)
         rows = self._scorer.rows_of(tuple(event.pool_items or ()))
         if not len(rows) or (rows < 0).any():
             return candidates
-        ranking = SearchResult(rows, self._scorer.scores(self._vector, rows), event.eligible)
-        return candidates._replace(ranking=ranking)
+        scores = self._scorer.scores(self._vector, rows)
+        if event.boosts:
+            boosts = self._boosts(rows, event.boosts)
+            scores += boosts.of(rows)
+            eligible = replace(candidates.eligible, boosts=boosts)
+            candidates = candidates._replace(eligible=eligible)
+            if event.newcomers:
+                # Another pool than the replay's has other newcomers outside it.
+                taken = np.concatenate([rows, candidates.pins.rows])
+                newcomers = self._scorer.newcomers_outside(
+                    self._vector, len(rows), candidates.excluded, event.caps or {}, taken, eligible
+                )
+                candidates = candidates._replace(newcomers=newcomers)
+        return candidates._replace(ranking=SearchResult(rows, scores, event.eligible))
+
+    def _boosts(self, rows: Rows, added: list[float]) -> RowBoosts:
+        """Return boosts of the rows of a pool; those of other items are not logged."""
+        total = np.zeros(self._scorer.bundle.manifest.sizes.items)
+        total[rows] = added
+        sums, code = np.unique(total, return_inverse=True)
+        return RowBoosts(sums, code.ravel().astype(np.uint8))
 
     def _plan(self) -> Exploration:
         """Return how the decision explored: as its arm or the bundle says, or not at all."""
@@ -276,13 +301,17 @@ def _context_vector(event: Decision) -> Vector | None:
     return np.frombuffer(base64.b64decode(event.context), np.float32)
 
 
-def _logged_items(event: Decision, scorer: Scorer, vector: Vector | None) -> tuple[SlateItem, ...]:
+def _logged_items(
+    event: Decision, scorer: Scorer, vector: Vector | None, boosts: RowBoosts | None = None
+) -> tuple[SlateItem, ...]:
     """Return the slate as it was logged, with scores for a user vector [d], 0 without one."""
     items = []
     for slot, shown in enumerate(event.slate):
         row = scorer.find(shown.item)
         entry = None if row is None else scorer.item(row)
         score = 0.0 if row is None or vector is None else scorer.score(vector, row)
+        if boosts is not None and row is not None:
+            score += float(boosts.of(np.array([row]))[0])
         items.append(
             SlateItem(
                 id=shown.item,

@@ -79,7 +79,7 @@ def teach(night: NightInputs, candidate: Checkpoint) -> dict[str, Any]:
     contexts = [device_contexts]
     if night.past.contexts:
         encode = Encoder(night.source, candidate.config.max_tokens, night.options.device)
-        contexts.append(encode(night.past.contexts))
+        contexts.append(encode(candidate.config.query_texts(night.past.contexts)))
 
     network = candidate.network
     network.contexts = torch.from_numpy(np.concatenate(contexts))

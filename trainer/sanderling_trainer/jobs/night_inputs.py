@@ -95,11 +95,9 @@ class NightInputs:
             past = PastInteractions.before_devices(earlier, metadata.kinds, devices_from, latest)
         renewed = active
         if change:
+            encode = Encoder(source, active.config.max_tokens, options.device)
             renewed = with_catalog(
-                active,
-                catalog,
-                change,
-                Encoder(source, active.config.max_tokens, options.device),
+                active, catalog, change, lambda texts: encode(active.config.item_texts(texts))
             )
         lessons = lessons_of(log, metadata, active.watermark, options.days)
         return NightInputs(source, options, active, change, renewed, log, lessons, past, notes)

@@ -38,7 +38,7 @@ from sanderling_trainer.policy.holdout_queries import queries_of
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.device import torch_device
 from sanderling_trainer.policy.model.language_model import LanguageModel
-from sanderling_trainer.policy.model.language_model_files import check_readable
+from sanderling_trainer.policy.model.language_model_files import check_readable, with_prefixes
 from sanderling_trainer.policy.train_options import TrainOptions
 from sanderling_trainer.policy.training import ray_cluster
 from sanderling_trainer.policy.training.lora import LoraSettings, fine_tune, pairs_of
@@ -82,6 +82,7 @@ def train(
     Raises `TableError` where nothing in the training part is liked, `DeviceError` where cuda is
     asked for and not there, `LanguageModelError` where the language model cannot read the texts.
     """
+    config = with_prefixes(config)
     return _Run(catalog, interactions, out, config, TrainOptions(**options)).run()
 
 
@@ -157,8 +158,12 @@ class _Run:
 
     def _vectors(self, encode: Encode) -> TextVectors:
         return TextVectors(
-            items=torch.from_numpy(encode(self.catalog.texts, "encode items")),
-            contexts=torch.from_numpy(encode(self.log.contexts, "encode contexts")),
+            items=torch.from_numpy(
+                encode(self.config.item_texts(self.catalog.texts), "encode items")
+            ),
+            contexts=torch.from_numpy(
+                encode(self.config.query_texts(self.log.contexts), "encode contexts")
+            ),
             device=torch_device(self.options.device),
         )
 
@@ -172,7 +177,7 @@ class _Run:
             learned_from = cut_after(cut.past, LORA_SHARE, 1.0).past
             rng = np.random.default_rng(config.seed)
             pairs = pairs_of(learned_from, settings.days, settings.pairs, rng)
-            fine_tune(model, self.catalog.texts, pairs, settings)
+            fine_tune(model, config.item_texts(self.catalog.texts), pairs, settings)
         model.save(folder)
 
         if self._workers:

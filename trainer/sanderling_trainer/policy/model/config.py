@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -9,13 +10,14 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from sanderling.bundle.manifest import Exploration, Sizes
+from sanderling.bundle.manifest import MAX_PREFIX, Exploration, Sizes
 from sanderling_quantize.settings import checked, types_of
 
 Natural = Annotated[int, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[float, Meta(ge=0.0)]
 Positive = Annotated[float, Meta(gt=0.0)]
+Prefix = Annotated[str, Meta(max_length=MAX_PREFIX)]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 
 
@@ -28,6 +30,16 @@ class Config:
 
     language_model: str = "minilm"
     """A Hugging Face id or folder, or "minilm" for the packaged all-MiniLM-L6-v2."""
+
+    item_prefix: Prefix | None = None
+    """What the language model reads before an item's text, such as "passage: "; by default what its
+    folder says for documents, or nothing.
+    """
+
+    query_prefix: Prefix | None = None
+    """What it reads before a context or a search, such as "query: "; by default what its folder
+    says for queries, or nothing.
+    """
 
     max_tokens: int = 64
     """Longer texts are truncated to so many tokens."""
@@ -158,6 +170,14 @@ class Config:
         for name in ("state", "hidden"):
             if getattr(self, name) == 0:
                 object.__setattr__(self, name, 3 * self.dim)
+
+    def item_texts(self, texts: Sequence[str]) -> list[str]:
+        """Return the texts of items as the language model reads them."""
+        return [f"{self.item_prefix or ''}{text}" for text in texts]
+
+    def query_texts(self, texts: Sequence[str]) -> list[str]:
+        """Return contexts as the language model reads them."""
+        return [f"{self.query_prefix or ''}{text}" for text in texts]
 
     def exploration(self) -> dict[str, Any]:
         """Return the fields of a manifest's `Exploration`, by name."""

@@ -9,14 +9,18 @@ import importlib.util
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from sanderling.errors import SanderlingError
 from sanderling_quantize.encoders.architecture import check_architecture
 from sanderling_quantize.readability import Readability
+from sanderling_trainer.policy.model.config import Config
 
 MINILM = "minilm"
+PROMPTS = "config_sentence_transformers.json"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of the weights that sentence-transformers published as all-MiniLM-L6-v2; the package that brings
 them is another's.
@@ -89,6 +93,31 @@ def check_kind(config: object, source: str) -> None:
         check_architecture(config, source)
     except ValueError as error:
         raise LanguageModelError(str(error)) from error
+
+
+def with_prefixes(config: Config) -> Config:
+    """Return a configuration whose prefixes are set: those that it has, else the prompts in the
+    language model's folder, as sentence-transformers keeps them.
+
+    Raises `LanguageModelError` where that file cannot be read.
+    """
+    path = Path(resolve(config.language_model)) / PROMPTS
+    prompts: dict[str, str] = {}
+    if path.is_file():
+        try:
+            prompts = json.loads(path.read_bytes()).get("prompts") or {}
+        except (ValueError, AttributeError) as error:
+            raise LanguageModelError(
+                f"{path}: expected JSON with prompts, found what cannot be read: {error}"
+            ) from error
+    prefixes = {
+        "item_prefix": prompts.get("document") or prompts.get("passage") or "",
+        "query_prefix": prompts.get("query") or "",
+    }
+    missing: dict[str, Any] = {
+        name: text for name, text in prefixes.items() if getattr(config, name) is None
+    }
+    return replace(config, **missing)
 
 
 def check_readable(source: str, found: Mapping[str, Readability]) -> None:

@@ -1,0 +1,1 @@
+"""Made-up data in other languages for `bench.languages`."""
