@@ -8,6 +8,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from sanderling.bundle.writer import write_items
+from sanderling.ranking.column_file import write_columns
 from sanderling.ranking.quantization import quantize_rows
 from sanderling_quantize.checkpoint import Checkpoint
 
@@ -16,10 +17,12 @@ ON_DEVICE = ("state.", "output.", "context.project", "item.project")
 
 
 def quantize_items(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write a bundle's items.safetensors, catalog.jsonl and policy.safetensors."""
+    """Write a bundle's items.safetensors, catalog.jsonl, columns.safetensors and
+    policy.safetensors."""
     rows, scale = quantize_rows(checkpoint.tensors["item.vectors"])
     biases = checkpoint.tensors["item.biases"]
     write_items(folder, rows, scale, biases, checkpoint.records, checkpoint.newcomers())
+    write_columns(folder, checkpoint.records)
 
     policy = {
         name: np.ascontiguousarray(tensor)

@@ -89,12 +89,13 @@ def catalog(of_bundle, added=()):
     bundle = SimpleNamespace(
         values=lambda name: (record.get(name) for record in of_bundle),
         record=lambda row: of_bundle[row],
+        columns=None,
         manifest=SimpleNamespace(sizes=SimpleNamespace(items=len(of_bundle))),
     )
     return CatalogAttributes(BundleColumns(bundle), len(of_bundle), added)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=250)
 @given(st.lists(records, max_size=12), st.lists(records, max_size=5), wheres)
 def test_columns_match_what_a_loop_over_records_matches(of_bundle, added, where):
     """Any rule over any catalog holds for the same items as a plain loop, the device's included."""
@@ -104,10 +105,10 @@ def test_columns_match_what_a_loop_over_records_matches(of_bundle, added, where)
     assert of_device.tolist() == [naive_match(where, record, TIMES) for record in added]
 
 
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory):
+@pytest.fixture(scope="module", params=[False, True], ids=["catalog", "columns"])
+def shop(tmp_path_factory, request):
     """A bundle of 300 items with attributes, of which every seventh is a newcomer."""
-    return write_shop(tmp_path_factory.mktemp("shop") / "bundle")
+    return write_shop(tmp_path_factory.mktemp("shop") / "bundle", with_columns=request.param)
 
 
 ADDED = [
@@ -128,7 +129,7 @@ RULES = [
 ]
 
 
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=80)
 @given(
     st.sampled_from([None, *RULES]),
     st.none() | st.lists(st.integers(-2, ITEMS + 5), max_size=40),

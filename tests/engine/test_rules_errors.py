@@ -13,10 +13,10 @@ from tests.support.engines import wait_for_confirmation
 from tests.support.shops import write_shop
 
 
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory):
+@pytest.fixture(scope="module", params=[False, True], ids=["catalog", "columns"])
+def shop(tmp_path_factory, request):
     """A bundle of 300 items with attributes of every type."""
-    return write_shop(tmp_path_factory.mktemp("shop") / "bundle")
+    return write_shop(tmp_path_factory.mktemp("shop") / "bundle", with_columns=request.param)
 
 
 @pytest.mark.parametrize(

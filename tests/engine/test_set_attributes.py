@@ -25,10 +25,10 @@ from tests.support.shops import DAYS, GENRES, ITEMS, TIMES, attributes_of, write
 CREATED_S = 1_700_000_000
 
 
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory):
+@pytest.fixture(scope="module", params=[False, True], ids=["catalog", "columns"])
+def shop(tmp_path_factory, request):
     """A bundle of 300 items with attributes of every type."""
-    return write_shop(tmp_path_factory.mktemp("shop") / "bundle")
+    return write_shop(tmp_path_factory.mktemp("shop") / "bundle", with_columns=request.param)
 
 
 def opened(shop, state):
@@ -72,7 +72,7 @@ def without_none(record):
     return {name: value for name, value in record.items() if value is not None}
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(steps)
 def test_any_sequence_of_changes_equals_a_dict_of_records(shop, tmp_path_factory, steps):
     """Whatever is changed, added, removed and opened again: rules and slates see the records that

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from sanderling.bundle import columns
 from sanderling_quantize.checkpoint import Checkpoint, CheckpointError
 from sanderling_quantize.quantize_items import quantize_items
 
@@ -36,6 +37,18 @@ def test_a_checkpoint_without_newcomers_gives_no_list(tmp_path, tensors):
     """Without the tensor, or with no item flagged, the bundle has no list."""
     quantize_items(checkpoint(tmp_path, **tensors), tmp_path)
     assert "newcomers" not in load_file(tmp_path / "items.safetensors")
+
+
+def test_the_attributes_are_written_as_columns(tmp_path):
+    """Each attribute has a type by its values, and a column unless it is a text."""
+    of_items = checkpoint(tmp_path)
+    for row, record in enumerate(of_items.records):
+        record |= {"price": row, "genre": ["jazz"], "title": f"item {row}"}
+    quantize_items(of_items, tmp_path)
+    found = columns.read(tmp_path, 4)
+    assert found.types == {"title": "text", "price": "number", "genre": "categories"}
+    assert found.numbers("price").tolist() == [0, 1, 2, 3]
+    assert found.categories("genre").vocabulary == ["jazz"]
 
 
 def test_flags_of_another_number_of_items_are_an_error(tmp_path):

@@ -19,6 +19,7 @@ from sanderling.bundle import writer
 from sanderling.bundle.golden import Golden, GoldenState, GoldenText
 from sanderling.bundle.manifest import Exploration, Lineage, Manifest, Sizes
 from sanderling.bundle.reader import Bundle, policy_shapes
+from sanderling.ranking.column_file import write_columns
 from sanderling.ranking.golden_check import top_after
 from sanderling.ranking.quantization import quantize_rows
 from sanderling.ranking.scorer import Scorer
@@ -50,12 +51,14 @@ def write_bundle(
     decay: tuple[float, float] = (0.5, 0.99),
     newcomers: Sequence[int] = (),
     attributes: Callable[[int], dict[str, Any]] = lambda row: {},
+    with_columns: bool = False,
     **fields: Any,
 ) -> Manifest:
     """Write a complete bundle into a new folder, and return its manifest.
 
-    Items are `item-0`, `item-1`, …, with more `attributes` by row; `newcomers` are rows of some;
-    `decay` is the range of the state's decay; `fields` go to the manifest.
+    Items are `item-0`, `item-1`, …, with more `attributes` by row, as columns too if
+    `with_columns`; `newcomers` are rows of some; `decay` is the range of the state's decay;
+    `fields` go to the manifest.
     """
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
@@ -63,6 +66,8 @@ def write_bundle(
     bias = (0.1 * rng.standard_normal(items)).astype(np.float32)
     records = (record(i) | attributes(i) for i in range(items))
     writer.write_items(folder, rows, scale, bias, records, newcomers)
+    if with_columns:
+        write_columns(folder, [record(i) | attributes(i) for i in range(items)])
     for name in ("encoder.onnx", "tokenizer.json"):
         shutil.copyfile(ENCODER / name, folder / name)
     settings: dict[str, Any] = {

@@ -21,6 +21,7 @@ from transformers import AutoModel
 
 from sanderling.bundle import manifest as manifests
 from sanderling.bundle.writer import write_items, write_manifest
+from sanderling.ranking.column_file import write_columns
 from sanderling_quantize.build_bundle import build
 from sanderling_quantize.checkpoint import Checkpoint, read
 from sanderling_quantize.encoders.build_encoder import Encoding
@@ -219,6 +220,7 @@ def fewer_items(folder: Path, intact: GateCase) -> None:
     half = ITEMS // 2
     halves = [tensors[name][:half] for name in ("rows", "scale", "bias")]
     write_items(folder, *halves, intact.checkpoint.records[:half])
+    write_columns(folder, intact.checkpoint.records[:half])
     manifest = msgspec.structs.replace(
         manifest, sizes=msgspec.structs.replace(manifest.sizes, items=half)
     )

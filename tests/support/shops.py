@@ -29,12 +29,13 @@ def attributes_of(row: int):
     return {name: value for name, value in values.items() if rng.random() < 0.9}
 
 
-def write_shop(folder: Path, plan: Exploration = PLAN) -> Path:
+def write_shop(folder: Path, plan: Exploration = PLAN, *, with_columns: bool = False) -> Path:
     """Write the bundle of the shop, of which every seventh item is a newcomer; return it."""
     write_bundle(
         folder,
         items=ITEMS,
         attributes=attributes_of,
+        with_columns=with_columns,
         exploration=plan,
         newcomers=range(0, ITEMS, 7),
     )

@@ -32,6 +32,7 @@ FILES = (
     "catalog.jsonl",
     "golden.json",
 )
+OPTIONAL_FILES = ("columns.safetensors",)
 
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
@@ -180,7 +181,7 @@ class Manifest(_Strict, frozen=True):
     sizes: Sizes
 
     files: dict[str, FileEntry]
-    """All files except the manifest itself, by name."""
+    """All files except the manifest itself, by name: `FILES`, and any of `OPTIONAL_FILES`."""
 
     exploration: Exploration
 
@@ -213,8 +214,8 @@ def parse(data: bytes) -> Manifest:
         manifest = _decoder.decode(data)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise BundleError(f"{MANIFEST}: {error}") from error
-    if set(manifest.files) != set(FILES):
-        differing = sorted(set(manifest.files) ^ set(FILES))
+    differing = sorted(set(manifest.files) - set(OPTIONAL_FILES) ^ set(FILES))
+    if differing:
         raise BundleError(
             f"{MANIFEST}: expected exactly the files {', '.join(FILES)}; "
             f"missing or not allowed: {differing}"

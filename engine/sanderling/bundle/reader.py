@@ -16,7 +16,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from sanderling.bundle import columns
 from sanderling.bundle import manifest as manifests
+from sanderling.bundle.columns import AttributeColumns
 from sanderling.bundle.manifest import MAX_ID, Manifest
 from sanderling.bundle.tensors import Tensors, expect, map_tensors
 from sanderling.errors import BundleError
@@ -59,6 +61,9 @@ class Bundle:
     policy: Tensors
     catalog: NDArray[np.uint8]
 
+    columns: AttributeColumns | None
+    """The attributes as typed columns, in bundles that have them."""
+
     @classmethod
     def open(cls, folder: str | Path, verify: bool = False) -> Bundle:
         """Return the bundle in `folder`, mapped.
@@ -79,6 +84,7 @@ class Bundle:
             items=_items(folder, manifest),
             policy=_policy(folder, manifest),
             catalog=np.asarray(np.memmap(folder / "catalog.jsonl", mode="r", dtype=np.uint8)),
+            columns=_columns(folder, manifest),
         )
         if bundle.items.offset[0] != 0 or bundle.items.offset[-1] != bundle.catalog.size:
             raise BundleError(
@@ -235,6 +241,11 @@ def _newcomers(tensors: Tensors, file: str, n: int) -> NDArray[np.int32]:
     return expect(tensors, file, "newcomers", np.int32, tensor.shape)
 
 
+def _columns(folder: Path, manifest: Manifest) -> AttributeColumns | None:
+    has_columns = columns.FILE in manifest.files
+    return columns.read(folder, manifest.sizes.items) if has_columns else None
+
+
 def policy_shapes(manifest: Manifest, hidden: int) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the float32 tensors of policy.safetensors with `hidden` hidden units."""
     d = manifest.sizes.dim
@@ -285,6 +296,8 @@ def _check_values(bundle: Bundle) -> None:
     ends = np.array([-1, items.id_row.size])
     if (np.diff(np.concatenate([ends[:1], items.newcomers, ends[1:]])) <= 0).any():
         raise BundleError("items.safetensors: newcomers: expected ascending rows of items")
+    if bundle.columns is not None:
+        bundle.columns.check()
     hashes = np.fromiter(
         (id_hash(item) for item in bundle.ids()), np.uint64, count=items.id_row.size
     )

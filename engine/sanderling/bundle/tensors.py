@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 from sanderling.errors import BundleError
 
 MAX_HEADER_BYTES = 1024 * 1024
-_DTYPES = {"I8": np.int8, "I32": np.int32, "I64": np.int64, "U64": np.uint64, "F32": np.float32}
+_DTYPES = {
+    "I8": np.int8,
+    "I32": np.int32,
+    "I64": np.int64,
+    "U8": np.uint8,
+    "U64": np.uint64,
+    "F32": np.float32,
+    "F64": np.float64,
+}
 
 Tensors = dict[str, NDArray[Any]]
 

@@ -60,7 +60,8 @@ def write_manifest(folder: Path, **fields: Any) -> Manifest:
     """
     files = {
         name: FileEntry((folder / name).stat().st_size, file_hash(folder / name))
-        for name in manifests.FILES
+        for name in (*manifests.FILES, *manifests.OPTIONAL_FILES)
+        if name in manifests.FILES or (folder / name).exists()
     }
     manifest = Manifest(files=files, **fields)
     data = manifests.dump(manifest)

@@ -11,11 +11,12 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from types import NoneType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sanderling.bundle.columns import AttributeColumns, AttributeType, CategoryArrays
 from sanderling.errors import shown
 from sanderling.ranking.rules import ORDERING, Bools, Comparison
 
@@ -34,6 +35,8 @@ TYPE_NAMES: dict[type, str] = {str: "texts", int: "numbers", float: "numbers", b
 PLAIN_TYPES: dict[str, set[type]] = {NUMBER: {int, float}, BOOLEAN: {bool}}
 """By type of attribute, types of which each value is a number to numpy, as None is NaN."""
 
+MAX_WORDS = 1000  # different texts that a small catalog's attribute may have and be a category
+
 # Texts such as "20240501" are more often part numbers than dates, so that hyphens are needed.
 ISO_TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?")
 
@@ -41,23 +44,15 @@ ISO_TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?")
 class ScalarColumn:
     """Numbers, times (seconds since 1970) or booleans (0 and 1), one a row, NaN where missing."""
 
-    def __init__(self, kind: str, values: Iterable[Any]) -> None:
+    def __init__(self, kind: str, numbers: NDArray[np.float64]) -> None:
         self.kind = kind
-        self._numbers = _as_numbers(list(values), kind)
-
-    @classmethod
-    def empty(cls, kind: str, rows: int) -> ScalarColumn:
-        """Return a column of rows that all lack the attribute."""
-        column = cls(kind, [])
-        column._numbers = np.full(rows, np.nan)
-        return column
+        self.numbers = numbers
 
     def patched(self, rows: Sequence[int], values: Sequence[Any]) -> ScalarColumn:
         """Return the column with other values in some rows."""
-        column = ScalarColumn(self.kind, [])
-        column._numbers = self._numbers.copy()
-        column._numbers[rows] = _as_numbers(values, self.kind)
-        return column
+        numbers = self.numbers.copy()
+        numbers[rows] = _as_numbers(values, self.kind)
+        return ScalarColumn(self.kind, numbers)
 
     def fits_types(self, types: set[type]) -> bool:
         """Return whether all values of these types fit the column; False where values decide."""
@@ -86,15 +81,15 @@ class ScalarColumn:
         """Return which rows meet a checked comparison, bool [n]."""
         operator = comparison.operator
         if operator == "exists":
-            is_present: Bools = ~np.isnan(self._numbers)
+            is_present: Bools = ~np.isnan(self.numbers)
             return is_present == comparison.operand
         wanted = [_as_number(operand, self.kind) for operand in comparison.operands]
         if operator in _ORDERINGS:
-            return _ORDERINGS[operator](self._numbers, wanted[0])
+            return _ORDERINGS[operator](self.numbers, wanted[0])
         distinct = sorted(set(wanted))
         if operator == "all" and len(distinct) > 1:
-            return np.zeros(len(self._numbers), np.bool_)
-        return np.isin(self._numbers, np.array(distinct, np.float64))
+            return np.zeros(len(self.numbers), np.bool_)
+        return np.isin(self.numbers, np.array(distinct, np.float64))
 
 
 class CategoryColumn:
@@ -120,11 +115,11 @@ class CategoryColumn:
         self._types = {TYPE_NAMES[key[1]] for key in code_of}
         self.has_types = bool(self._types)
 
-    @classmethod
-    def empty(cls, rows: int) -> CategoryColumn:
-        """Return a column of rows that all lack the attribute."""
-        none = np.empty(0, np.int32)
-        return cls(none, none, {}, np.zeros(rows, np.bool_))
+    def arrays(self) -> CategoryArrays:
+        """Return the entries as a bundle's file holds them."""
+        vocabulary = [key[0] for key in self._code_of]
+        present = self._is_present.astype(np.uint8)
+        return CategoryArrays(self._rows, self._codes, present, vocabulary)
 
     def patched(self, rows: Sequence[int], values: Sequence[Any]) -> CategoryColumn:
         """Return the column with other values in some rows."""
@@ -219,7 +214,7 @@ def kind_of(values: Iterable[Any]) -> str | None:
 def make_column(values: Iterable[Any], kind: str) -> Column:
     """Return the column of an attribute, given its value in each row, None where it is missing."""
     if kind != CATEGORIES:
-        return ScalarColumn(kind, values)
+        return ScalarColumn(kind, _as_numbers(list(values), kind))
     entries = _Entries({})
     for value in values:
         entries.add(value)
@@ -233,7 +228,40 @@ def make_column(values: Iterable[Any], kind: str) -> Column:
 
 def empty_column(kind: str, rows: int) -> Column:
     """Return the column of an attribute that none of some rows has."""
-    return CategoryColumn.empty(rows) if kind == CATEGORIES else ScalarColumn.empty(kind, rows)
+    if kind != CATEGORIES:
+        return ScalarColumn(kind, np.full(rows, np.nan))
+    none = np.empty(0, np.int32)
+    return CategoryColumn(none, none, {}, np.zeros(rows, np.bool_))
+
+
+def mapped_column(columns: AttributeColumns, attribute: str) -> Column:
+    """Return a column of a bundle's file, any but a text; raise `BundleError` where it is wrong."""
+    kind = columns.types[attribute]
+    if kind not in ("category", "categories"):
+        return ScalarColumn(kind, columns.numbers(attribute))
+    arrays = columns.categories(attribute)
+    code_of = {_key(value): code for code, value in enumerate(arrays.vocabulary)}
+    return CategoryColumn(arrays.rows, arrays.codes, code_of, arrays.present.view(np.bool_))
+
+
+def stored_column(column: Column) -> NDArray[np.float64] | CategoryArrays:
+    """Return what a bundle's file holds of a column."""
+    return column.numbers if isinstance(column, ScalarColumn) else column.arrays()
+
+
+def type_of(values: Sequence[Any], name: str) -> AttributeType | None:
+    """Return the type by which an attribute is stored, given all its values; None without one.
+
+    Texts are those of which most are different, as no rule asks for them: titles, descriptions.
+    """
+    kind = kind_of(values)
+    if kind != CATEGORIES:
+        return cast("AttributeType | None", kind)
+    if any(isinstance(value, list) for value in values):
+        return "categories"
+    different = {value for value in values if isinstance(value, str)}
+    is_text = name == "title" or len(different) > max(MAX_WORDS, len(values) // 2)
+    return "text" if is_text else "category"
 
 
 class _Entries:

@@ -15,6 +15,7 @@ from sanderling.ranking.attributes import (
     empty_column,
     kind_of,
     make_column,
+    mapped_column,
 )
 from sanderling.ranking.rules import Bools, Comparison, Rule
 
@@ -26,7 +27,8 @@ NOT_ATTRIBUTES = {"id", "text", "added_ms"}
 
 
 class BundleColumns:
-    """The attributes of a bundle's items as columns, each made from the catalog on its first use.
+    """The attributes of a bundle's items as columns, each loaded on its first use: from the file of
+    columns, or, for texts and in bundles without that file, from the whole catalog.
 
     Thread-safe because each entry is written once.
     """
@@ -39,13 +41,24 @@ class BundleColumns:
     def get(self, attribute: str) -> Column | None:
         """Return an attribute's column, None where no item has it."""
         if attribute not in self._columns:
-            values = list(self._bundle.values(attribute))
-            kind = kind_of(values)
-            self._columns[attribute] = make_column(values, kind) if kind else None
+            self._columns[attribute] = self._load(attribute)
         return self._columns[attribute]
+
+    def _load(self, attribute: str) -> Column | None:
+        stored = self._bundle.columns
+        if stored is not None:
+            if attribute not in stored.types:
+                return None
+            if stored.types[attribute] != "text":
+                return mapped_column(stored, attribute)
+        values = list(self._bundle.values(attribute))
+        kind = kind_of(values)
+        return make_column(values, kind) if kind else None
 
     def names(self) -> frozenset[str]:
         """Return the names of all attributes; the first call reads the whole catalog."""
+        if self._bundle.columns is not None:
+            return frozenset(self._bundle.columns.types)
         if self._names is None:
             rows = range(self._bundle.manifest.sizes.items)
             self._names = frozenset().union(*map(self._bundle.record, rows))

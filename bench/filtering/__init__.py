@@ -1,0 +1,1 @@
+"""Peers of `bench rules` in environments of their own."""
