@@ -21,6 +21,7 @@ from sanderling_trainer.policy.model.config import Config
 
 MINILM = "minilm"
 PROMPTS = "config_sentence_transformers.json"
+POOLING = "1_Pooling/config.json"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of the weights that sentence-transformers published as all-MiniLM-L6-v2; the package that brings
 them is another's.
@@ -83,6 +84,23 @@ def check_files(source: str) -> None:
             f"{_expected(source)}, found no config.json that can be read: {error}"
         ) from error
     check_kind(config, source)
+    _check_pooling(folder, source)
+
+
+def _check_pooling(folder: Path, source: str) -> None:
+    """Raise `LanguageModelError` where a folder says that its vectors are no means over tokens."""
+    path = folder / POOLING
+    if not path.is_file():
+        return
+    try:
+        is_mean = bool(json.loads(path.read_bytes()).get("pooling_mode_mean_tokens", True))
+    except (ValueError, AttributeError) as error:
+        raise LanguageModelError(f"{path}: expected JSON, found: {error}") from error
+    if not is_mean:
+        raise LanguageModelError(
+            f"{source}: expected a language model whose vectors are means over the tokens, found"
+            f" another kind in {POOLING}; choose another language model"
+        )
 
 
 def check_kind(config: object, source: str) -> None:
