@@ -18,13 +18,14 @@ from sanderling.ranking.text_encoder import TextEncoder
 
 MAX_TOKENS = 64
 DIM = 64
+MAX_ENCODED = 4000
 
 
 def write_text_bundle(folder: Path, titles: Sequence[str], encoder: Path, dim: int = DIM) -> None:
     """Write a bundle with the encoder of a folder, whose item vectors are the texts' projections.
 
-    The projection keeps the principal components of the titles' vectors. Biases and the state's
-    policy are random.
+    The projection keeps the principal components of the titles' vectors. Beyond `MAX_ENCODED`
+    titles, the items lie around the vectors of these. Biases and the state's policy are random.
     """
     records = [{"id": f"item-{row}", "title": title} for row, title in enumerate(titles)]
     write_random_bundle(folder, len(titles), dim, state=192, records=records)
@@ -32,13 +33,17 @@ def write_text_bundle(folder: Path, titles: Sequence[str], encoder: Path, dim: i
         shutil.copyfile(encoder / name, folder / name)
 
     loaded = TextEncoder(encoder, _width(encoder), MAX_TOKENS)
-    vectors = np.stack([loaded.encode(title) for title in titles])
+    vectors = np.stack([loaded.encode(title) for title in titles[:MAX_ENCODED]])
     width = vectors.shape[1]
     _, components = np.linalg.eigh(np.cov(vectors.T))
     project = components[:, ::-1].T[:dim].astype(np.float32)
 
     rng = np.random.default_rng(0)
-    rows, scale = quantize_rows(vectors @ project.T)
+    items = vectors @ project.T
+    if len(titles) > MAX_ENCODED:
+        items = items[rng.integers(0, MAX_ENCODED, len(titles))]
+        items += rng.normal(scale=items.std(), size=items.shape)
+    rows, scale = quantize_rows(items.astype(np.float32))
     bias = (0.1 * rng.standard_normal(len(titles))).astype(np.float32)
     writer.write_items(folder, rows, scale, bias, records)
     policy = load_file(folder / "policy.safetensors")

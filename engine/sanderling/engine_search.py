@@ -37,7 +37,7 @@ class SearchCalls(EngineParts):
 
         Characters beyond 512 and words beyond 16 are ignored; a query without words finds nothing.
         Raises `TypeError` for an argument of a wrong type, `ValueError` unless 1 <= k <= 1000, and
-        for what is no rule.
+        for what is no rule, `BundleError` where the catalog cannot be read.
         """
         check_text(query=query)
         if user is not None:

@@ -153,6 +153,21 @@ def test_what_the_device_changes_is_found_and_hidden_at_once(engine):
     assert "item-0" not in ids(by_words(engine, "red", k=50))
 
 
+def test_changed_attributes_are_searched_as_they_are_now(engine):
+    """A text that `set_attributes` gives is found, one that it takes away is not, of the bundle's
+    items and of added ones; the others are found as before."""
+    engine.upsert_items([{"id": "bike", "text": "red velociped"}])
+    for item in ("item-3", "bike"):
+        engine.set_attributes({item: {"brand": "Diamant", "price": 5}})
+        assert ids(by_words(engine, "diamant")) == [item]
+        assert set(ids(by_words(engine, "mystery", k=50))) == {f"item-{i}" for i in range(3, 50, 7)}
+        engine.set_attributes({item: {"brand": "Peugeot"}})
+        assert not by_words(engine, "diamant")
+        assert ids(by_words(engine, "peugeot")) == [item]
+        engine.set_attributes({item: {"brand": None}})
+        assert not by_words(engine, "peugeot")
+
+
 def test_a_query_without_words_finds_nothing_and_a_long_one_is_cut(engine):
     """Neither is an error."""
     assert len(engine.search("")) == len(engine.search(" \n!?\ud800")) == 0

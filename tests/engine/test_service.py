@@ -8,6 +8,7 @@ import re
 import socket
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,38 @@ def test_the_whole_round_survives_the_end_of_the_process(bundle, tmp_path):
     assert [type(event) for event in events] == [Decision, Outcome, Observation]
     assert (events[1].decision, events[1].item) == (slate["decision"], ids[0])
     assert events[2].item == "item-7"
+
+
+def test_a_call_without_end_does_not_hold_up_the_end(bundle, tmp_path):
+    """Flush, which never returns here, and a long addition of items are given up after six seconds
+    at SIGTERM; a reward that was accepted meanwhile is in the state folder."""
+    endless = (
+        "import time; from sanderling import Engine;"
+        "Engine.flush = lambda self: time.sleep(1000);"
+        "Engine.upsert_items = lambda self, items: time.sleep(11);"
+    )
+    process, client = started(bundle, tmp_path, before=endless)
+    connections = [client.connect() for _ in range(2)]
+    for connection, name, body in zip(
+        connections, ("flush", "upsert_items"), (b"{}", b'{"items":[]}'), strict=True
+    ):
+        head = f"POST /v1/{name} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+        connection.sendall(head.encode() + body)
+    slate = client.post("recommend", user="anna", k=1).json
+    reward = {"decision": slate["decision"], "item": slate["items"][0]["id"], "value": 1}
+    assert client.post("reward", **reward, timeout_s=0).status in (200, 202)
+
+    process.terminate()
+    assert process.stdout is not None
+    started_s = time.monotonic()
+    assert process.stdout.readline() == "stopped; nothing is left to write\n"
+    assert time.monotonic() - started_s < 10
+    process.communicate(timeout=20)
+    assert process.returncode == 0
+    for connection in connections:
+        connection.close()
+    with Engine.open(bundle, tmp_path / "state") as engine:
+        assert [type(event) for event in stored(engine)] == [Decision, Outcome]
 
 
 def refuses(path: Path) -> bool:

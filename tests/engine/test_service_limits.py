@@ -79,6 +79,26 @@ def test_bodies_that_wait_at_once_are_bounded(start):
     assert wait_until(lambda: service.request("POST", "/v1/observe", body).status == 200)
 
 
+def test_answers_are_whole_whatever_the_way_of_asking(start):
+    """Requests sent together, one after `100 Continue`, one by HEAD: each has its answer, and the
+    connection stays in step."""
+    service = start()
+    get = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+    last = b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    answer = service.send(get + get.replace(b"GET", b"HEAD") + get + last)
+    statuses = [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]]
+    assert statuses == [b"200", b"405", b"200", b"200"]
+    assert answer.count(b'{"status":"ok"}') == 3
+    assert b"error" not in answer  # the answer to HEAD has no body
+
+    with service.connect() as connection:
+        body = b'{"user":"anna","item":"item-1"}'
+        connection.sendall(head(len(body), "expect: 100-continue\r\nconnection: close\r\n"))
+        assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        assert read_all(connection).endswith(b"{}")
+
+
 def test_a_slow_head_is_refused(start):
     """A request that does not come to its head's end gets 408."""
     service = start(head_s=0.1)

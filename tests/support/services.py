@@ -93,12 +93,16 @@ class RunningService(Client):
         self.thread.join(20)
 
 
-def started(bundle: Path, folder: Path, *more: str) -> tuple[subprocess.Popen[str], Client]:
-    """Start the command in a process, with state and socket in a folder; wait until it serves."""
+def started(
+    bundle: Path, folder: Path, *more: str, before: str = ""
+) -> tuple[subprocess.Popen[str], Client]:
+    """Start the command in a process, after running the code `before`, with state and socket in a
+    folder; wait until it serves.
+    """
     path = folder / "engine.sock"
     arguments = ["--bundle", str(bundle), "--state", str(folder / "state"), "--socket", str(path)]
     process = subprocess.Popen(
-        [sys.executable, "-c", COMMAND, *arguments, *more],
+        [sys.executable, "-c", before + COMMAND, *arguments, *more],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "SANDERLING_SERVICE_TOKEN": ""},

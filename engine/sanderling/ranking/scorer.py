@@ -269,8 +269,14 @@ class Scorer:
     # Six parameters: the caller, what it wants, and what it may not get.
     def _rows_of_many(self, items: list[str]) -> list[int]:
         """Return the rows of ids as `rows_of` does, faster where few of them are cached."""
-        rows = self.bundle.find_all(items)
-        return [self._added_rows.get(item, row) for item, row in zip(items, rows, strict=True)]
+        cache = self._row_cache
+        missing = [item for item in items if item not in cache]
+        if len(cache) + len(missing) > CACHED_ROWS:
+            cache.clear()
+            missing = items
+        for item, row in zip(missing, self.bundle.find_all(missing), strict=True):
+            cache[item] = self._added_rows.get(item, row)
+        return [cache[item] for item in items]
 
     def search(
         self,

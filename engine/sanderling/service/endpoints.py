@@ -1,14 +1,16 @@
 """The calls of a service: each passes its arguments to the method of `Engine` that has its name.
 
 They run on one event loop. What may take long (a text to encode, a disk, the whole catalog) runs in
-a thread; a plain recommendation is faster than the way to one.
+a thread; a plain recommendation is faster than the way to one. The threads are not asyncio's, for
+which it waits before the engine can be closed.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -22,6 +24,9 @@ from sanderling.service.recent_slates import RecentSlates
 from sanderling.slate import Explanation, FoundItems, Receipt, Slate
 
 T = TypeVar("T")
+
+THREADS = 8
+"""Calls that run in threads at once; further ones wait."""
 
 CHEAP = {"user", "k", "exclude", "after", "pin", "diversity", "greedy"}
 """Arguments with which `recommend` waits for nothing: neither an encoder, nor the catalog."""
@@ -37,6 +42,7 @@ class Endpoints:
         self._engine = engine
         self._limits = limits
         self._slates = RecentSlates(limits)
+        self._threads = ThreadPoolExecutor(THREADS, "sanderling-call")
         self._n_long_calls = 0
 
     async def recommend(self, sent: messages.Recommend) -> Slate:
@@ -47,7 +53,7 @@ class Endpoints:
         if CHEAP.issuperset(arguments):
             slate = self._engine.recommend(**arguments)
         else:
-            slate = await asyncio.to_thread(self._engine.recommend, **arguments)
+            slate = await self._in_thread(self._engine.recommend, **arguments)
         self._slates.put(slate)
         return slate
 
@@ -78,16 +84,16 @@ class Endpoints:
 
     async def search(self, sent: messages.Search) -> FoundItems:
         """Find items by words."""
-        return await asyncio.to_thread(self._engine.search, **sent.given())
+        return await self._in_thread(self._engine.search, **sent.given())
 
     async def similar(self, sent: messages.Similar) -> FoundItems:
         """Find items like an item."""
-        return await asyncio.to_thread(self._engine.similar, **sent.given())
+        return await self._in_thread(self._engine.similar, **sent.given())
 
     async def explain(self, sent: messages.Explain) -> Explanation:
         """Replay a decision."""
         try:
-            return await asyncio.to_thread(self._engine.explain, sent.decision)
+            return await self._in_thread(self._engine.explain, sent.decision)
         except KeyError:
             raise RefusalError(
                 404, f"decision: expected one of the last, found {sent.decision!r:.80}"
@@ -97,26 +103,26 @@ class Endpoints:
         """Return why a slate shows an item."""
         arguments = self._with_slate(sent)
         try:
-            return await asyncio.to_thread(self._engine.why, **arguments)
+            return await self._in_thread(self._engine.why, **arguments)
         except KeyError as error:
             raise RefusalError(404, str(error.args[0])) from None
 
     async def upsert_items(self, sent: messages.UpsertItems) -> None:
         """Add or replace items."""
-        await asyncio.to_thread(self._engine.upsert_items, sent.items)
+        await self._in_thread(self._engine.upsert_items, sent.items)
 
     async def set_attributes(self, sent: messages.SetAttributes) -> None:
         """Change attributes of items."""
-        await asyncio.to_thread(self._engine.set_attributes, sent.changes)
+        await self._in_thread(self._engine.set_attributes, sent.changes)
 
     async def remove_items(self, sent: messages.RemoveItems) -> None:
         """Never show items again."""
-        await asyncio.to_thread(self._engine.remove_items, sent.ids)
+        await self._in_thread(self._engine.remove_items, sent.ids)
 
     async def forget_user(self, sent: messages.ForgetUser) -> None:
         """Erase every trace of a user, slates that are kept for rewards included."""
         self._slates.forget(sent.user)
-        await asyncio.to_thread(self._engine.forget_user, sent.user)
+        await self._in_thread(self._engine.forget_user, sent.user)
 
     async def flush(self, sent: messages.Timeout) -> messages.Flushed:
         """Upload what is stored."""
@@ -135,11 +141,11 @@ class Endpoints:
 
     async def rollback(self, _: messages.Nothing) -> messages.Updated:
         """Block the active release for good."""
-        return messages.Updated(None, await asyncio.to_thread(self._engine.rollback))
+        return messages.Updated(None, await self._in_thread(self._engine.rollback))
 
     async def warm_up(self, sent: messages.WarmUp) -> None:
         """Load what first calls would wait for."""
-        await asyncio.to_thread(self._engine.warm_up, **sent.given())
+        await self._in_thread(self._engine.warm_up, **sent.given())
 
     async def exploring(self, sent: messages.Exploring) -> messages.Exploring:
         """Explore, or stop exploring, from the next slate on."""
@@ -156,11 +162,14 @@ class Endpoints:
         arguments["slate"] = self._slates.get(arguments.pop("decision"))
         return arguments
 
-    async def _in_own_thread(self, call: Callable[..., T], **arguments: Any) -> T:
-        """Return what a call returns that may take minutes.
+    async def _in_thread(self, call: Callable[..., T], *values: Any, **arguments: Any) -> T:
+        """Return what a call returns, without holding up the others."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, partial(call, *values, **arguments))
 
-        It gets a thread that no one waits for when the service stops; asyncio waits for its own.
-        """
+    async def _in_own_thread(self, call: Callable[..., T], **arguments: Any) -> T:
+        """Return what a call returns that may take minutes: in a thread for which nobody waits
+        when the process ends."""
         if self._n_long_calls >= self._limits.long_calls:
             raise RefusalError(
                 503, f"expected at most {self._limits.long_calls} calls of flush and update at once"

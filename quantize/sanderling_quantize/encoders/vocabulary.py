@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from sanderling_quantize.encoders.tokenization import Tokens, tokenize
 
 BUDGET = 40_000
-"""Words of a student at most: with two layers of 384 dimensions the encoder has 7.5 MB."""
+"""Words of a student at most: with two layers of 384 dimensions the encoder has 7.7 MB."""
 
 MIN_SCRIPT_SHARE = 0.005
 """Of the texts' letters, for a script to be one of theirs."""

@@ -96,6 +96,9 @@ class TextSearch:
             map(item_text, scorer.overlay.added), self.bundle.words.average_length
         )
         self._vectors = RebiasedIndex(scorer.overlay.index)
+        changed = _changed_texts(scorer)
+        self._changed_rows = np.array(list(changed), np.int64)
+        self._changed_words = WordIndex(changed.values(), self.bundle.words.average_length)
 
     def search(
         self, query: str, k: int, user: Vector, meaning: Vector | None, masks: Masks
@@ -108,7 +111,7 @@ class TextSearch:
         words = words_in(query)
         if not words:
             return SearchResult(np.empty(0, np.int64), np.empty(0), 0)
-        found, found_added = word_scores(words, [self.bundle.words, self._words])
+        found, found_added = self._word_scores(words)
         if meaning is not None:
             meaning = self.scorer.bundle.policy["item.project"] @ meaning
         blend = _blend(self.bundle.statistics, user, meaning, len(words))
@@ -118,6 +121,21 @@ class TextSearch:
             return best
         added = blend.best(self._vectors, k, found_added, added_mask)
         return merged(best, added, self.bundle.words.n, k)
+
+    def _word_scores(self, words: list[str]) -> tuple[WordScores, WordScores]:
+        """Return the scores of the bundle's items, as they are on this device, and of added ones.
+
+        An item whose texts have changed counts twice among the items that have a word.
+        """
+        indexes = [self.bundle.words, self._words, self._changed_words]
+        found, found_added, found_changed = word_scores(words, indexes)
+        if len(self._changed_rows):
+            is_unchanged = ~np.isin(found.rows, self._changed_rows)
+            found = WordScores(
+                np.append(found.rows[is_unchanged], self._changed_rows[found_changed.rows]),
+                np.append(found.scores[is_unchanged], found_changed.scores),
+            )
+        return found, found_added
 
     def warm_up(self) -> None:
         """Compile and pack what the first search would otherwise wait for."""
@@ -143,6 +161,16 @@ def item_text(record: Mapping[str, Any]) -> ItemText:
         if text != title and "://" not in text
     ]
     return ItemText(title, " ".join(texts))
+
+
+def _changed_texts(scorer: Scorer) -> dict[int, ItemText]:
+    """Return what is indexed of the bundle's items of which texts may have changed, by row."""
+    return {
+        row: item_text({**scorer.bundle.record(row), **attributes})
+        for row, attributes in scorer.overlay.changed.items()
+        # A number keeps its type when it changes, so it was no text before.
+        if any(value is None or isinstance(value, str | list) for value in attributes.values())
+    }
 
 
 def _texts(value: Any) -> Iterable[str]:
