@@ -33,6 +33,7 @@ from sanderling.options import EngineOptions, OptionTypes, check_names
 from sanderling.ranking import boosts, rules
 from sanderling.ranking import decision as decisions
 from sanderling.ranking.boosts import NO_BOOSTS
+from sanderling.ranking.bundle_rules import rules_of
 from sanderling.ranking.decision import RecommendRequest
 from sanderling.ranking.pins import NO_PINS, check_known
 from sanderling.ranking.scorer import NO_CAPS, Scorer
@@ -150,20 +151,22 @@ class Engine(CatalogCalls, ReasonCalls, RewardCalls, SearchCalls):
     def _answer(self, request: RecommendRequest, greedy: bool) -> Slate:
         now_ms = self._begin_call()
         scorer = self._active_bundle.scorer
+        asked = rules_of(scorer).added_to(request)
         # What does not fit the catalog is the caller's error: nothing is rolled back for it.
-        if request.pin:
-            check_known(scorer, request.pin)
-        if request.where is not None or request.boost:
-            scorer.eligible(request.where, None, request.boost)
+        if asked.pin:
+            check_known(scorer, asked.pin)
+        if asked.where is not None or asked.boost:
+            scorer.eligible(asked.where, None, asked.boost)
         try:
-            return self._decide(scorer, request, greedy, now_ms)
+            return self._decide(scorer, asked, greedy, now_ms)
         except Exception as error:
             # Try once more on the active release if this one is on trial (it is rolled back), or if
             # another thread replaced it while it decided. Any other error is the caller's.
             if scorer is self._active_bundle.scorer and not self._active_bundle.is_unconfirmed:
                 raise
             self._active_bundle.abandon_release(scorer.bundle, error)
-            return self._decide(self._active_bundle.scorer, request, greedy, now_ms)
+            scorer = self._active_bundle.scorer
+            return self._decide(scorer, rules_of(scorer).added_to(request), greedy, now_ms)
 
     def _decide(
         self, scorer: Scorer, request: RecommendRequest, greedy: bool, now_ms: int

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sanderling.bundle.manifest import Exploration
 from sanderling.errors import TableError
 from sanderling.runtime.output_paths import check_creatable, check_new
-from sanderling_quantize.experiment_file import read_experiment
+from sanderling_quantize.manifest_files import ManifestFiles
 from sanderling_quantize.settings import checked, types_of
 
 if TYPE_CHECKING:
@@ -28,13 +28,13 @@ def quantize(
     previous: str | Path | None = None,
     exploration: Mapping[str, Any] | None = None,
     experiment: str | Path | None = None,
+    rules: str | Path | None = None,
     threads: int | None = None,
     seed: int = 0,
 ) -> BuildResult:
     """Distil, export, quantize, check and seal a bundle; return its folder, manifest and checks.
 
-    checkpoint: the folder that `train` or `retrain` wrote.
-    out: the bundle's folder, which must not exist.
+    checkpoint, out: the folder that `train` or `retrain` wrote; the bundle's, not there yet.
     encoder: `base`, the whole language model in int8; `small` or `nano`, distilled from it.
     steps: of distillation; the encoder's own by default.
     target: the devices' processor: any, avx2, avx512_vnni, arm64 or wasm.
@@ -45,7 +45,7 @@ def quantize(
         the checkpoint, such as `{"epsilon": 0.05, "daily": 20}`. They are written into the
         checkpoint too: retraining has to know how its release explores, and the next releases go
         on with them.
-    experiment: a TOML file with arms to compare, see docs/EXPERIMENTS.md.
+    experiment, rules: TOML files, see docs/EXPERIMENTS.md and docs/RULES.md.
     threads: as many as there are cores unless given.
 
     Raises `GateError`, and writes nothing, if the bundle does not pass the gate; `OSError` where
@@ -56,9 +56,9 @@ def quantize(
     check_new(out)
     changes = _changes(exploration, checkpoint)
     texts = _lines(Path(corpus)) if isinstance(corpus, str | Path) else tuple(corpus)
-    copied, before, arms = map(_path, (encoder_of, previous, experiment))
-    if arms is not None:
-        read_experiment(arms, Exploration())
+    copied, before, arms, held = map(_path, (encoder_of, previous, experiment, rules))
+    files = ManifestFiles(arms, held)
+    files.check()
     _check_intact(checkpoint, copied, before)
 
     from sanderling_quantize.build_bundle import build
@@ -72,7 +72,7 @@ def quantize(
         out,
         encoding=encoding,
         exploration=changes,
-        experiment=arms,
+        files=files,
         encoder_of=copied,
         previous=before,
     )

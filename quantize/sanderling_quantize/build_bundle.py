@@ -25,8 +25,8 @@ from sanderling_quantize import gate
 from sanderling_quantize.checkpoint import Checkpoint, read
 from sanderling_quantize.encoders.build_encoder import Encoding, build_encoder
 from sanderling_quantize.encoders.text_augmentation import split_held_out
-from sanderling_quantize.experiment_file import read_experiment
 from sanderling_quantize.gate import Check, GateError, TeacherTexts, TextSplit, Thresholds
+from sanderling_quantize.manifest_files import NO_FILES, ManifestFiles
 from sanderling_quantize.quantize_items import quantize_items
 from sanderling_quantize.settings import types_of
 
@@ -51,7 +51,7 @@ def build(
     encoding: Encoding,
     thresholds: Thresholds | None = None,
     exploration: Mapping[str, Any] | None = None,
-    experiment: Path | None = None,
+    files: ManifestFiles = NO_FILES,
     encoder_of: Path | None = None,
     previous: Path | None = None,
 ) -> BuildResult:
@@ -61,8 +61,8 @@ def build(
     changed since; `previous` is the release before, for the gate to compare latencies with.
     `thresholds` are the tier's own by default. `exploration` has the fields of `Exploration` in
     which the bundle differs from the checkpoint; they are written into the checkpoint as well,
-    since retraining reads there how a release explores. `experiment` is a file with arms; the gate
-    judges what installs in none of them get. Raises `FileExistsError` when `out` exists,
+    since retraining reads there how a release explores. `files` have arms and rules; the gate
+    judges what there is without them. Raises `FileExistsError` when `out` exists,
     and `GateError` when the bundle fails the gate; then nothing is left behind.
     """
     if out.exists():
@@ -93,8 +93,7 @@ def build(
             raise GateError(rows)
 
         reports = {**manifest.reports, "gate": gate.report(rows)}
-        arms = read_experiment(experiment, manifest.exploration) if experiment else None
-        manifest = msgspec.structs.replace(manifest, reports=reports, experiment=arms)
+        manifest = files.added_to(folder, msgspec.structs.replace(manifest, reports=reports))
         (folder / manifests.MANIFEST).write_bytes(manifests.dump(manifest))
         flush_folder(folder)
         if exploration:

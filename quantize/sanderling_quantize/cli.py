@@ -49,6 +49,10 @@ Arms = Annotated[
     Path | None,
     typer.Option(help="TOML file with the arms of an experiment; see `sanderling experiment`."),
 ]
+EncoderOf = Annotated[Path | None, typer.Option(help="Take the encoder of this earlier bundle.")]
+RulesFile = Annotated[
+    Path | None, typer.Option(help="TOML file with rules that hold for every request of the app.")
+]
 Corpus = Annotated[
     Path | None, typer.Option(help="UTF-8 file of further texts to distil on, one a line.")
 ]
@@ -69,9 +73,7 @@ def quantize(
         Target, typer.Option(help="Processor of the devices; `any` is safe on all.")
     ] = Target.any,
     corpus: Corpus = None,
-    encoder_of: Annotated[
-        Path | None, typer.Option(help="Take the encoder of this earlier bundle.")
-    ] = None,
+    encoder_of: EncoderOf = None,
     previous: Previous = None,
     exploration: Annotated[
         list[str] | None,
@@ -82,6 +84,7 @@ def quantize(
         ),
     ] = None,
     experiment: Arms = None,
+    rules: RulesFile = None,
     threads: Threads = None,
     seed: Seed = 0,
     as_json: Json = False,
@@ -107,6 +110,7 @@ def quantize(
             previous=previous,
             exploration=_exploration(exploration or []),
             experiment=experiment,
+            rules=rules,
             threads=threads,
             seed=seed,
         )

@@ -9,7 +9,7 @@ from sanderling.bundle.manifest import Arm, Experiment, Exploration
 from sanderling.events import codec
 from sanderling.events.schema import Slot
 from sanderling.exploration.arms import assigned_arm
-from sanderling_quantize.experiment_file import read_experiment
+from sanderling_quantize.manifest_files import read_experiment
 from sanderling_trainer.data.popularity import DAY
 from sanderling_trainer.event_log import segment_format
 from sanderling_trainer.event_log.object_store import LocalObjectStore

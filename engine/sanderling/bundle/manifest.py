@@ -147,6 +147,25 @@ class Experiment(_Strict, frozen=True):
         return tuple(arm.share for arm in self.arms)
 
 
+class Rules(_Strict, frozen=True, omit_defaults=True):
+    """What holds for every request of the app, in the form of `Engine.recommend`'s arguments."""
+
+    where: dict[str, Any] = {}
+    """A rule that items must meet; none if empty."""
+
+    at_most: dict[
+        Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)],
+        Annotated[int, msgspec.Meta(ge=1, le=MAX_POOL)],
+    ] = {}
+    """Caps by attribute."""
+
+    boost: list[dict[str, Any]] = []
+    """Boosts, each with `where` and `by`."""
+
+    diversity: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 0.0
+    """Where a request has none of its own."""
+
+
 class Lineage(_Strict, frozen=True):
     """What the policy was learned from."""
 
@@ -194,6 +213,9 @@ class Manifest(_Strict, frozen=True):
 
     experiment: Experiment | None = None
     """Arms that are compared; None for no experiment."""
+
+    rules: Rules | None = None
+    """What holds for every request; None for no rules."""
 
     reports: dict[str, Any] = {}
     """Figures of evaluation and gate, for people; no code reads them."""

@@ -14,7 +14,7 @@ import typer
 from sanderling.bundle.manifest import Exploration
 from sanderling.cli.options import Json
 from sanderling.cli.output import finish
-from sanderling_quantize.experiment_file import read_experiment
+from sanderling_quantize.manifest_files import read_experiment
 
 if TYPE_CHECKING:
     from sanderling_trainer.jobs.compare_arms import ArmReport, ExperimentReport
