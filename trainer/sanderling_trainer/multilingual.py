@@ -190,7 +190,7 @@ def _model(weights: Weights) -> Any:
     import torch
     from transformers import BertConfig, BertModel
 
-    sizes = {**weights.sizes, "vocab_size": len(weights.vocabulary)}
+    sizes: dict[str, Any] = {**weights.sizes, "vocab_size": len(weights.vocabulary)}
     model: Any = BertModel(
         BertConfig(**sizes, layer_norm_eps=weights.epsilon, pad_token_id=weights.special["pad"])
     )
@@ -221,7 +221,7 @@ def _model(weights: Weights) -> Any:
 def _tokenizer(weights: Weights) -> Any:
     """Return the tokenizer of XLM-RoBERTa with the weights' vocabulary."""
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import XLMRobertaTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     named = {name: weights.vocabulary[row][0] for name, row in weights.special.items()}
     tokenizer = Tokenizer(models.Unigram(weights.vocabulary, unk_id=weights.special["unk"]))
@@ -240,7 +240,7 @@ def _tokenizer(weights: Weights) -> Any:
     tokenizer.post_processor = processors.TemplateProcessing(
         f"{named['bos']} $A {named['eos']}", special_tokens=ends
     )
-    return XLMRobertaTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=named["bos"],
         cls_token=named["bos"],
