@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
-from transformers import AutoModel
 
 from sanderling_quantize.encoders.pooling import mean_pool, unit
+from sanderling_quantize.encoders.pretrained import load_model
 from sanderling_quantize.encoders.tokenization import (
     BATCH,
     Tokens,
@@ -39,7 +39,7 @@ class Teacher:
         """Load a Hugging Face folder onto a device; by default the GPU where there is one."""
         if device is None:
             device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model = AutoModel.from_pretrained(folder).to(device).eval()
+        model = load_model(folder).to(device).eval()
         return Teacher(model, load_tokenizer(folder), max_tokens)
 
     @property

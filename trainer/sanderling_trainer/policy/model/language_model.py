@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from tqdm import tqdm
-from transformers import AutoModel
 
 from sanderling_quantize.encoders.pooling import mean_pool, unit
+from sanderling_quantize.encoders.pretrained import load_model
 from sanderling_quantize.encoders.tokenization import load_tokenizer
 from sanderling_trainer.policy.model.device import Device, torch_device
 from sanderling_trainer.policy.model.language_model_files import (
@@ -50,7 +50,7 @@ class LanguageModel:
         folder = resolve(source)
         try:
             self.tokenizer: Any = load_tokenizer(folder)
-            self.model: Any = AutoModel.from_pretrained(folder).eval().to(torch_device(device))
+            self.model: Any = load_model(folder).eval().to(torch_device(device))
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise LanguageModelError(
