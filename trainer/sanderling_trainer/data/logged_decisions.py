@@ -75,6 +75,9 @@ class Decisions:
     capped: Bools = field(default_factory=lambda: np.empty(0, np.bool_))
     """[m], whether the pool had caps on attributes."""
 
+    in_arm: Bools = field(default_factory=lambda: np.empty(0, np.bool_))
+    """[m], whether an arm of an experiment decided, which may be another policy."""
+
     diverse: Bools = field(default_factory=lambda: np.empty(0, np.bool_))
     """[m], whether a slot's best item depended on what the slots above showed."""
 
@@ -127,6 +130,7 @@ class Decisions:
 
     def __post_init__(self) -> None:
         zeros = ["release", "pool", "eligible", "epsilon", "guarded", "capped", "diverse", "time"]
+        zeros += ["in_arm"]
         zeros += ["newcomers", "newcomer_rate", "seq", "scheme", "pinned_guarded"]
         zeros += ["flip_probability", "boosted"]
         ones = ("pass_probability", "influence")

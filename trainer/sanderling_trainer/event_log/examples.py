@@ -240,6 +240,7 @@ def _decision_columns(joined: list[_JoinedDecision], row_of: dict[str, int]) -> 
         guarded=np.array([each.decision.guarded or 0 for each in joined], np.int64),
         flip_probability=np.array(flips),
         capped=np.array([bool(each.decision.caps) for each in joined], np.bool_),
+        in_arm=np.array([bool(each.decision.arm) for each in joined], np.bool_),
         diverse=np.array([bool(each.decision.diversity) for each in joined], np.bool_),
         pass_probability=column("pass_probability", np.float64),
         newcomers=np.array([each.decision.newcomers or 0 for each in joined], np.int64),

@@ -120,6 +120,7 @@ def _foreign(decisions: Decisions, active: ActivePolicy) -> Iterator[tuple[str, 
 
     yield "drawn under caps, which cannot be replayed here", decisions.capped
     # The lab's float vectors would choose other items than the device's int8 rows.
+    yield "decided by an arm of an experiment", decisions.in_arm
     yield "drawn with diversity, which cannot be replayed here", decisions.diverse
     unknown_boosts = decisions.boosted & (decisions.pool_items == b"")
     yield "drawn under boosts without naming its pool", unknown_boosts
