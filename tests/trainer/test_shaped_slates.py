@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 
 from sanderling import Engine
-from sanderling.bundle.manifest import Exploration
+from sanderling.bundle import manifest as manifests
+from sanderling.bundle.manifest import Arm, Experiment, Exploration
 from sanderling.events.schema import Decision
 from sanderling_trainer.evaluation import ope
 from sanderling_trainer.event_log.examples import examples_of
@@ -29,20 +31,23 @@ pytestmark = pytest.mark.lab
 
 IDS = [f"item-{row}" for row in range(ITEMS)]
 NEWCOMERS = range(100, 120)
+VISITS = 20
 
 
 class Fleet:
     """What a few devices logged under one exploration plan, and the policy that they had."""
 
-    def __init__(self, folder, plan: Exploration, shape, devices: int = 4, visits: int = 20):
+    def __init__(self, folder, plan: Exploration, shape, devices: int = 4, experiment=None):
         self.bundle = folder / "bundle"
         write_bundle(self.bundle, items=ITEMS, dim=DIM, exploration=plan, newcomers=NEWCOMERS)
+        manifest = msgspec.structs.replace(manifests.read(self.bundle), experiment=experiment)
+        (self.bundle / manifests.MANIFEST).write_bytes(manifests.dump(manifest))
         rng = np.random.default_rng(0)
         events = {}
         for device in range(devices):
             options = {"background": False, "clock": FakeClock(), "entropy": FakeEntropy(device)}
             with Engine.open(self.bundle, folder / f"{device}", **options) as engine:
-                for _ in range(visits):
+                for _ in range(VISITS):
                     slate = engine.recommend("anna", SLOTS, **shape(rng))
                     clicks = dict(zip(slate, 2.0 * (rng.random(SLOTS) < 0.3) - 1.0, strict=True))
                     engine.reward_all(slate, clicks)
@@ -258,3 +263,23 @@ def test_the_policy_gradient_learns_under_boosts(promoted):
     curves = policy_gradient(context, promoted.found.decisions)
     assert math.isfinite(curves.loss[0])
     assert curves.kl[0] < 0.1
+
+
+def test_an_arm_of_an_experiment_teaches_and_does_not_judge(tmp_path):
+    """Some devices are in an arm without personalization: the lab believes them all, learns from
+    all clicks, and judges by the others alone, since an arm is another policy."""
+    experiment = Experiment("shelf", (Arm("popular", 0.5, personalized=False),))
+    fleet = Fleet(tmp_path, PLANS[0], lambda rng: {}, devices=8, experiment=experiment)
+    in_arm = np.array([bool(event.arm) for event in fleet.decisions])
+    assert 0 < in_arm.sum() < len(in_arm)
+
+    found = fleet.found.decisions
+    assert not fleet.found.dropped
+    assert found.in_arm.tolist() == in_arm.tolist()
+    merged = merge_examples([fleet.examples, fleet.examples]).decisions
+    assert merged.in_arm.tolist() == 2 * in_arm.tolist()
+    assert (ClickRegression(fleet.context, found)._weight > 0.0).all()
+
+    kept, _, left_out = ope.usable(found, active_policy(METADATA, fleet.config))
+    assert left_out == {"decided by an arm of an experiment": int(in_arm.sum())}
+    assert not kept.in_arm.any()

@@ -130,8 +130,7 @@ class Decisions:
 
     def __post_init__(self) -> None:
         zeros = ["release", "pool", "eligible", "epsilon", "guarded", "capped", "diverse", "time"]
-        zeros += ["in_arm"]
-        zeros += ["newcomers", "newcomer_rate", "seq", "scheme", "pinned_guarded"]
+        zeros += ["newcomers", "newcomer_rate", "seq", "scheme", "pinned_guarded", "in_arm"]
         zeros += ["flip_probability", "boosted"]
         ones = ("pass_probability", "influence")
         fills: dict[str, Any] = dict.fromkeys(zeros, 0) | dict.fromkeys(ones, 1)
