@@ -106,7 +106,7 @@ class Decisions:
     slots: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     """[m], length of each slate; K unless given."""
 
-    scheme: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    scheme: NDArray[np.int8] = field(default_factory=lambda: np.empty(0, np.int8))
     """[m], the exploration scheme, an index of `SCHEMES`; -1 for an unknown one."""
 
     influence: Floats = field(default_factory=lambda: np.empty(0))

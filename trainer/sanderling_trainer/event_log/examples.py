@@ -248,7 +248,7 @@ def _decision_columns(joined: list[_JoinedDecision], row_of: dict[str, int]) -> 
         newcomer=np.zeros((m, k), np.bool_),
         pinned=np.zeros((m, k), np.bool_),
         slots=slots,
-        scheme=np.array([_scheme(each.decision) for each in joined], np.int64),
+        scheme=np.array([_scheme(each.decision) for each in joined], np.int8),
         seq=column("seq", np.int64),
         time=place("time"),
         pool_items=np.array([_pool_rows(each.decision, row_of) for each in joined], np.object_),
