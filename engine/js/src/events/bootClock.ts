@@ -20,7 +20,7 @@ export class BootClock {
     this.#startMs = clock.monoMs();
   }
 
-  /** Return the wall clock, the milliseconds since this boot began, and its id. */
+  /** Returns the wall clock, the milliseconds since this boot began, and its id. */
   read(): ClockReading {
     // A clock that the app passes in may break its promise; the collector would reject the event.
     const mono = Math.max(0, this.#clock.monoMs() - this.#startMs);

@@ -14,12 +14,14 @@ import {
   ROOM_FOR_SLOT,
 } from "./wire.js";
 
-/** Return one JSON line without its newline; throw `EventError` where a field has a wrong type. */
+/**
+ * Returns one JSON line without its newline; throws `EventError` where a field has a wrong type.
+ */
 export function encode(event: Event): string {
   return encodeJson(EVENTS[event.type], event);
 }
 
-/** Read one JSON line; throw `EventError` with the path of the first fault. */
+/** Reads one JSON line; throws `EventError` with the path of the first fault. */
 export function decode(line: string): Event {
   const length = utf8Length(line);
   if (length > MAX_LINE) {
@@ -39,7 +41,7 @@ export function decode(line: string): Event {
 }
 
 /**
- * Return an upper bound of the bytes that a slot with this item takes in an encoded decision;
+ * Returns an upper bound of the bytes that a slot with this item takes in an encoded decision;
  * `isMarked` as a newcomer or pinned.
  */
 export function slotBytes(item: string, isMarked = false): number {
@@ -47,8 +49,8 @@ export function slotBytes(item: string, isMarked = false): number {
 }
 
 /**
- * Return the ids of the items of a pool, or undefined where they and their boosts have no room in a
- * decision.
+ * Returns the ids of the items of a pool, or undefined where they and their boosts have no room in
+ * a decision.
  */
 export function fittingPool(
   items: readonly string[],

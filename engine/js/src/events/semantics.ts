@@ -2,7 +2,7 @@
 
 import type { Event, Observation, Outcome } from "./wire.js";
 
-/** Return the pseudonyms whose states these events update. */
+/** Returns the pseudonyms whose states these events update. */
 export function movedBy(events: Iterable<Event>): Set<string> {
   const users = new Set<string>();
   for (const event of events) {
@@ -18,7 +18,7 @@ export function movedBy(events: Iterable<Event>): Set<string> {
 }
 
 /**
- * Return what remains of an outcome that updated a state when its decision is shed.
+ * Returns what remains of an outcome that updated a state when its decision is shed.
  *
  * It keeps its id and number: training needs it to rebuild the state, though not to learn from the
  * reward.
@@ -28,7 +28,7 @@ export function asObservation(event: Outcome): Observation {
   return { type: "observation", id, install, seq, user, clock, item, kind };
 }
 
-/** Return the kind of behaviour that a reward stands for unless the app names one. */
+/** Returns the kind of behaviour that a reward stands for unless the app names one. */
 export function kindOfReward(value: number): string {
   return value > 0 ? "click" : "skip";
 }

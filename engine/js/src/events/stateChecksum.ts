@@ -11,8 +11,8 @@ import { utf8 } from "../runtime/text.js";
 export const NO_EVENTS = "0".repeat(32);
 
 /**
- * Return the checksum after one more event: BLAKE2b-128 of the checksum so far, the item id and the
- * kind.
+ * Returns the checksum after one more event: BLAKE2b-128 of the checksum so far, the item id and
+ * the kind.
  */
 export function nextChecksum(checksum: string, item: string, kind: string): string {
   return hex(blake2b(utf8(`${checksum}\0${item}\0${kind}`), 16));

@@ -32,7 +32,7 @@ const NO_KEY = new Uint8Array(0);
 const v = new Uint32Array(32);
 const m = new Uint32Array(32);
 
-/** Return the digest of `size` bytes, 1 to 64, of some content, under a key of at most 64 bytes. */
+/** Returns the digest of `size` bytes, 1 to 64, of a content, under a key of at most 64 bytes. */
 export function blake2b(content: Uint8Array, size: number, key: Uint8Array = NO_KEY): Uint8Array {
   const h = IV.slice();
   h[0]! ^= 0x01010000 ^ (key.length << 8) ^ size;

@@ -8,10 +8,10 @@ export const OLDEST_MS = 1_735_689_600_000;
 
 /** Wall time may step and may be wrong; monotonic time never goes back. */
 export interface Clock {
-  /** Return milliseconds since 1970, a whole number, never less than 0. */
+  /** Returns milliseconds since 1970, a whole number, never less than 0. */
   wallMs(): number;
 
-  /** Return milliseconds since an arbitrary moment, a whole number. */
+  /** Returns milliseconds since an arbitrary moment, a whole number. */
   monoMs(): number;
 }
 
@@ -21,23 +21,23 @@ export const SYSTEM_CLOCK: Clock = {
   monoMs: () => Math.floor(performance.now()),
 };
 
-/** Return random bytes of the system. */
+/** Returns random bytes of the system. */
 export function systemEntropy(bytes: number): Uint8Array {
   return crypto.getRandomValues(new Uint8Array(bytes));
 }
 
-/** Return bytes as lower-case hex digits. */
+/** Returns bytes as lower-case hex digits. */
 export function hex(bytes: Uint8Array): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** Return the bytes of hex digits. */
+/** Returns the bytes of hex digits. */
 export function unhex(digits: string): Uint8Array {
   return Uint8Array.from(digits.match(/../g) ?? [], (pair) => parseInt(pair, 16));
 }
 
 /**
- * Return a new UUID of version 7 (RFC 9562, section 5.7) as 32 hex digits.
+ * Returns a new UUID of version 7 (RFC 9562, section 5.7) as 32 hex digits.
  *
  * It holds 48 bits of wall time, then 74 random bits.
  */
@@ -50,7 +50,7 @@ export function uuid7(nowMs: number, entropy: Entropy): string {
   return nowMs.toString(16).padStart(12, "0") + "7" + first + hex(last);
 }
 
-/** Return the wall time, in ms since 1970, at which `uuid7` made an id. */
+/** Returns the wall time, in ms since 1970, at which `uuid7` made an id. */
 export function timeOf(id: string): number {
   return parseInt(id.slice(0, 12), 16);
 }

@@ -12,7 +12,7 @@ const FIRST_LARGE = 16;
 const LAST_SMALL = -5;
 
 /**
- * Return a value as JSON; throw `EventError` for one that is not of its type.
+ * Returns a value as JSON; throws `EventError` for one that is not of its type.
  *
  * Ranges are not checked, as in Python.
  */
@@ -37,7 +37,7 @@ export function encodeJson(spec: TypeSpec, value: unknown): string {
   }
 }
 
-/** Return a text as JSON; throw `EventError` for half of a character. */
+/** Returns a text as JSON; throws `EventError` for half of a character. */
 export function encodeText(value: string): string {
   if (typeof value !== "string" || !isWellFormed(value)) {
     throw new EventError(
@@ -48,7 +48,7 @@ export function encodeText(value: string): string {
   return JSON.stringify(value);
 }
 
-/** Return a finite number as JSON in the form of a float of Python: `1.0`, `1e-7`, `-0.0`. */
+/** Returns a finite number as JSON in the form of a float of Python: `1.0`, `1e-7`, `-0.0`. */
 export function encodeFloat(value: number): string {
   if (typeof value !== "number" || !Number.isFinite(value)) {
     throw new EventError(`expected a finite number, found ${shown(value)}`);
@@ -64,15 +64,15 @@ export function encodeFloat(value: number): string {
   return sign + (plain.includes(".") ? plain : `${plain}.0`);
 }
 
-/** Return a whole number as JSON. */
+/** Returns a whole number as JSON. */
 export function encodeInt(value: number): string {
-  if (!Number.isSafeInteger(value)) {
-    throw new EventError(`expected a whole number below 2^53, found ${shown(value)}`);
+  if (!Number.isInteger(value) || Math.abs(value) > 2 ** 53) {
+    throw new EventError(`expected a whole number of at most 2^53, found ${shown(value)}`);
   }
   return String(value === 0 ? 0 : value); // -0 is 0
 }
 
-/** Return a number below 1 without an exponent, which JavaScript writes below 1e-6. */
+/** Returns a number below 1 without an exponent, which JavaScript writes below 1e-6. */
 function smallFloat(mantissa: string, power: number): string {
   const sign = mantissa.startsWith("-") ? "-" : "";
   return `${sign}0.${"0".repeat(-power - 1)}${mantissa.replace(/[-.]/g, "")}`;

@@ -65,14 +65,14 @@ export const list = (of: TypeSpec, range: Range = {}): TypeSpec => ({ kind: "lis
 export const tuple = (...of: readonly TypeSpec[]): TypeSpec => ({ kind: "tuple", of });
 export const map = (key: TypeSpec, of: TypeSpec): TypeSpec => ({ kind: "map", key, of });
 
-/** Return the description of a field. */
+/** Returns the description of a field. */
 export function field(name: string, type: TypeSpec, options: FieldOptions = {}): FieldSpec {
   return { name, type, ...options };
 }
 
 type StructOptions = { readonly tag?: string; readonly lenient?: boolean };
 
-/** Return the description of a struct. */
+/** Returns the description of a struct. */
 export function struct(name: string, fields: readonly FieldSpec[]): StructSpec;
 export function struct(
   name: string,
@@ -91,7 +91,7 @@ export function struct(
 }
 
 /**
- * Return a parsed JSON value with its defaults filled in, maps as `Map`.
+ * Returns a parsed JSON value with its defaults filled in, maps as `Map`.
  *
  * Throws `EventError` with the path of the first fault.
  */

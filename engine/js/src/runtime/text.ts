@@ -5,13 +5,13 @@ const LONE_SURROGATE = /[\uD800-\uDFFF]/u;
 
 const encoder = new TextEncoder();
 
-/** Return whether a text has no half of a character. */
+/** Returns whether a text has no half of a character. */
 export function isWellFormed(text: string): boolean {
   // `String.prototype.isWellFormed` is missing before Safari 16.4.
   return !LONE_SURROGATE.test(text);
 }
 
-/** Return the UTF-8 of a text; half of a character as Python's `surrogatepass` writes it. */
+/** Returns the UTF-8 of a text; half of a character as Python's `surrogatepass` writes it. */
 export function utf8(text: string): Uint8Array {
   if (isWellFormed(text)) {
     return encoder.encode(text);
@@ -27,7 +27,7 @@ export function utf8(text: string): Uint8Array {
   return Uint8Array.from(bytes.flat());
 }
 
-/** Return the number of bytes of a text in UTF-8, without making them. */
+/** Returns the number of bytes of a text in UTF-8, without making them. */
 export function utf8Length(text: string): number {
   let bytes = 0;
   for (let i = 0; i < text.length; i++) {
@@ -38,7 +38,7 @@ export function utf8Length(text: string): number {
   return bytes;
 }
 
-/** Return the base64 of bytes. */
+/** Returns the base64 of bytes. */
 export function base64(bytes: Uint8Array): string {
   let text = "";
   for (const byte of bytes) {
@@ -47,7 +47,7 @@ export function base64(bytes: Uint8Array): string {
   return btoa(text);
 }
 
-/** Return the bytes of base64; throw for anything else. */
+/** Returns the bytes of base64; throws for anything else. */
 export function unbase64(code: string): Uint8Array {
   return Uint8Array.from(atob(code), (character) => character.charCodeAt(0));
 }
