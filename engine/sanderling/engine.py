@@ -132,7 +132,7 @@ class Engine(CatalogCalls, ReasonCalls, RewardCalls, SearchCalls):
         """
         check_flags(greedy=greedy)
         k = check_request(user, k, context)
-        caps = check_caps(at_most)
+        caps = {} if at_most is NO_CAPS else check_caps(at_most)
         request = RecommendRequest(
             user,
             k,
