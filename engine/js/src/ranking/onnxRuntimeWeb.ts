@@ -1,4 +1,4 @@
-/** The default runtime of encoders: onnxruntime-web and @huggingface/tokenizers, where installed. */
+/** The default runtime of encoders: onnxruntime-web and @huggingface/tokenizers. */
 
 import { BundleError } from "../errors.js";
 import type { EncodeText, EncoderFiles } from "./textEncoder.js";
@@ -17,11 +17,16 @@ interface Session {
   run(feed: Record<string, unknown>): Promise<Record<string, { readonly data: unknown }>>;
 }
 
+/** The part of @huggingface/tokenizers that is used here. */
+interface Tokenizer {
+  encode(
+    text: string,
+    options?: { readonly add_special_tokens: boolean },
+  ): { readonly ids: readonly number[] };
+}
+
 interface Tokenizers {
-  readonly Tokenizer: new (
-    tokenizer: object,
-    config: object,
-  ) => { encode(text: string): { readonly ids: number[] } };
+  readonly Tokenizer: new (tokenizer: object, config: object) => Tokenizer;
 }
 
 /**
@@ -44,9 +49,9 @@ export async function onnxRuntimeWeb(files: EncoderFiles): Promise<EncodeText> {
       enableCpuMemArena: false,
       logSeverityLevel: 3,
     });
-    const ends = tokenizer.encode("").ids; // what the tokenizer puts around each text
+    const behind = tokensBehind(tokenizer);
     return async (text) => {
-      const ids = cut(tokenizer.encode(text).ids, ends, files.maxTokens);
+      const ids = cut(tokenizer.encode(text).ids, behind, files.maxTokens);
       const shape = [1, ids.length];
       const feed = {
         input_ids: new ort.Tensor("int64", BigInt64Array.from(ids, BigInt), shape),
@@ -60,22 +65,21 @@ export async function onnxRuntimeWeb(files: EncoderFiles): Promise<EncodeText> {
   }
 }
 
-/** Returns at most so many tokens, with the last special tokens at the end. */
-function cut(ids: readonly number[], ends: readonly number[], maxTokens: number): readonly number[] {
-  if (ids.length <= maxTokens) {
-    return ids;
-  }
-  const behind = ends.length - countEqual(ids, ends);
-  return [...ids.slice(0, maxTokens - behind), ...ends.slice(ends.length - behind)];
+/** Returns the special tokens that a tokenizer puts behind each text. */
+function tokensBehind(tokenizer: Tokenizer): readonly number[] {
+  const around = tokenizer.encode("").ids;
+  const bare = tokenizer.encode("a", { add_special_tokens: false }).ids;
+  const whole = String(tokenizer.encode("a").ids);
+  const front = around.findIndex(
+    (_, i) => String([...around.slice(0, i), ...bare, ...around.slice(i)]) === whole,
+  );
+  return front < 0 ? [] : around.slice(front);
 }
 
-/** Returns how many first elements of two lists are equal. */
-function countEqual(some: readonly number[], others: readonly number[]): number {
-  let count = 0;
-  while (count < others.length && some[count] === others[count]) {
-    count += 1;
-  }
-  return count;
+/** Returns at most so many tokens, with the special ones behind them. */
+function cut(ids: readonly number[], behind: readonly number[], maxTokens: number): number[] {
+  const isShort = ids.length <= maxTokens;
+  return isShort ? [...ids] : [...ids.slice(0, maxTokens - behind.length), ...behind];
 }
 
 async function imported<Module>(load: () => Promise<unknown>): Promise<Module> {
