@@ -5,6 +5,7 @@ RUN = $(VENV)/bin
 EXTRA ?= cpu
 
 KERNELS = engine/sanderling/kernels
+JS = engine/js
 ZIG = $(RUN)/python -m ziglang cc -target
 BUILD = $(RUN)/python -m build --wheel --no-isolation --outdir dist
 
@@ -27,7 +28,7 @@ demo: $(VENV)/ready $(KERNELS)/built  ## run five nights of the loop with simula
 	@cat $(VENV)/ready
 
 # Two workers, see tests/conftest.py. For one file, with its output in order, call $(RUN)/pytest itself.
-test: $(VENV)/ready $(KERNELS)/built  ## run the fast tests (5 min on 2 cores); ARGS=tests/engine for a part
+test: $(VENV)/ready $(KERNELS)/built $(JS)/node_modules/ready  ## run the fast tests (5 min on 2 cores); ARGS=tests/engine for a part
 	$(RUN)/pytest -n 2 --dist worksteal $(ARGS)
 
 check: $(VENV)/ready  ## lint, format, types, import contracts (1 min)
@@ -71,14 +72,19 @@ lock: $(VENV)/ready  ## write what the images install, with hashes, from constra
 	printf '%s\n' $(COLLECTOR_IMAGE) | $(LOCK) --output-file deploy/requirements-collector.txt
 	printf '%s\n' $(LAB_IMAGE) | $(LOCK) --output-file deploy/requirements-lab.txt
 
-clean:  ## remove .venv, the demo, the wheels and the kernels
-	rm -rf $(VENV) demo dist $(KERNELS)/*.so $(KERNELS)/built
+clean:  ## remove .venv, the demo, the wheels, the kernels and what npm and tsc made
+	rm -rf $(VENV) demo dist $(KERNELS)/*.so $(KERNELS)/built $(JS)/node_modules $(JS)/dist
 
 # Libraries for this machine. Without a C compiler to link them the engine compiles its kernels with numba at run time.
 $(KERNELS)/built: $(VENV)/ready $(wildcard $(KERNELS)/*.py)
 	rm -f $(KERNELS)/__pycache__/*.nb?   # numba's cache notices changes only in the file that defines a kernel
 	$(RUN)/python -m sanderling.kernels.build || rm -f $(KERNELS)/*.so
 	@touch $@
+
+# The tools of the JavaScript package, as locked. Without npm its tests say so and are skipped.
+$(JS)/node_modules/ready: $(JS)/package-lock.json
+	@if command -v npm > /dev/null; then npm ci --prefix $(JS) --ignore-scripts --no-fund --no-audit && touch $@; \
+	else echo "npm is missing: the tests of $(JS) are skipped; they need Node 20 or later"; fi
 
 $(VENV)/ready: constraints.txt pyproject.toml engine/pyproject.toml quantize/pyproject.toml trainer/pyproject.toml
 	date +%s > $(VENV).start

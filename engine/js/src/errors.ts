@@ -1,0 +1,55 @@
+/** The errors that an app may see. Each says what was expected, what was found, and where. */
+
+/** The base of every error raised on purpose by the engine. */
+export class SanderlingError extends Error {
+  override readonly name: string = "SanderlingError";
+}
+
+/** A bundle is missing, malformed, altered, or made for another version of the engine. */
+export class BundleError extends SanderlingError {
+  override readonly name = "BundleError";
+}
+
+/** An event or a batch violates the wire format. */
+export class EventError extends SanderlingError {
+  override readonly name: string = "EventError";
+}
+
+/** A batch is larger than the wire format allows; its halves may be small enough. */
+export class BatchSizeError extends EventError {
+  override readonly name = "BatchSizeError";
+}
+
+/** The state could not be opened, or a write did not become durable. */
+export class StorageError extends SanderlingError {
+  override readonly name = "StorageError";
+}
+
+/** A release could not be fetched, verified or installed; the previous one stays active. */
+export class UpdateError extends SanderlingError {
+  override readonly name = "UpdateError";
+}
+
+const MAX_SHOWN = 80;
+
+/** Returns at most 80 characters of a wrong argument, for an error message. */
+export function shown(value: unknown): string {
+  if (typeof value === "bigint") {
+    return value.toString().slice(0, MAX_SHOWN);
+  }
+  let text: string | undefined;
+  try {
+    text = JSON.stringify(value);
+  } catch {
+    text = undefined; // a cycle, or a bigint inside
+  }
+  return (text ?? String(value)).slice(0, MAX_SHOWN);
+}
+
+/** Returns what a wrong argument is: `null`, `array`, or what `typeof` says. */
+export function typeName(value: unknown): string {
+  if (value === null) {
+    return "null";
+  }
+  return Array.isArray(value) ? "array" : typeof value;
+}

@@ -1,0 +1,3 @@
+/** `@sanderling/engine/node`: the parts that need Node's own modules. */
+
+export * from "./index.js";
