@@ -1,4 +1,4 @@
-"""The kernels as WebAssembly, run by wasmtime with memory laid out as the JavaScript engine does."""
+"""The kernels as WebAssembly, run by wasmtime, which lays memory out as the page does."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from sanderling.kernels.layout import (
     ceil_div,
     plane_bytes,
 )
+from sanderling.ranking.numpy_user_model import user_weights
 from sanderling.ranking.search_types import RowMask, SearchResult
+from sanderling.ranking.user_model import filled_up
 
 PAGE = 65536
 
@@ -42,6 +44,13 @@ class WasmKernels:
         """Return what an entry point returns; missing arguments are 0."""
         return self._exports[name](self._store, *arguments, *[0] * (6 - len(arguments)))
 
+    def uniforms(self, decision: str, blocks: int) -> list[float]:
+        """Return two doubles for each block, for an id of 32 hex digits."""
+        words = np.frombuffer(bytes.fromhex(decision), ">i4").tolist()
+        out = self.room(16 * blocks)
+        self.call("sanderling_uniforms", *words, blocks, out)
+        return self.get(out, np.float64, 2 * blocks).tolist()
+
     def room(self, size: int) -> int:
         """Return the address of so many bytes, on a cache line."""
         address = ceil_div(self._free, 64) * 64
@@ -61,6 +70,38 @@ class WasmKernels:
         """Return a copy of an array at an address."""
         size = np.dtype(kind).itemsize * count
         return np.frombuffer(self._memory.read(self._store, address, address + size), kind)
+
+
+class WasmUserModel:
+    """What `UserModel` is, in WebAssembly; kinds by their index."""
+
+    def __init__(self, kernels: WasmKernels, policy: Any) -> None:
+        self._kernels = kernels
+        weights = user_weights(policy)
+        self._d, self._channels = weights.input.shape
+        width = ceil_div(max(self._d, self._channels, weights.b1.size), LANES) * LANES
+        sizes = [self._channels, self._d, weights.b1.size, len(weights.context), width]
+        arrays = [filled_up(weights.input), weights.kinds, weights.decay, weights.gain]
+        arrays += [filled_up(weights.w1), weights.b1, filled_up(weights.w2), weights.b2]
+        arrays += [filled_up(weights.context)]
+        table = [*sizes, *(kernels.put(array) for array in arrays)]
+        self._model = kernels.put(np.array(table, np.int64))
+        self._out = kernels.room(4 * width)
+        self._scratch = kernels.room(12 * width)
+
+    def step(self, state: Any, item: Any, kind: int) -> NDArray[np.float32]:
+        """Return what `UserModel.step` returns, or without a state what `UserModel.input` does."""
+        given = 0 if state is None else self._kernels.put(state)
+        addresses = (self._model, given, self._kernels.put(item), kind, self._out, self._scratch)
+        self._kernels.call("sanderling_step", *addresses)
+        return self._kernels.get(self._out, np.float32, self._channels)
+
+    def user_vector(self, state: Any, context: Any) -> NDArray[np.float32]:
+        """Return what `UserModel.user_vector` returns."""
+        given = 0 if context is None else self._kernels.put(context)
+        addresses = (self._model, self._kernels.put(state), given, self._out, self._scratch)
+        self._kernels.call("sanderling_user_vector", *addresses)
+        return self._kernels.get(self._out, np.float32, self._d)
 
 
 class WasmIndex:

@@ -91,7 +91,7 @@ def numpy_user_vector(weights: UserWeights, state: Vector, context: Vector | Non
 
     sums = _sums(np.zeros(weights.b1.size), weights.w1, centred)
     x = sums * per_spread + weights.b1
-    hidden = _rounded(x / (1.0 + _exp(-x)))
+    hidden = _rounded(x / (1.0 + exp(-x)))
 
     user = _sums(weights.b2, weights.w2, hidden)
     return _rounded(user if context is None else _sums(user, weights.context, context))
@@ -117,7 +117,7 @@ def _rounded(values: Doubles) -> Vector:
     return values.astype(np.float32)
 
 
-def _exp(x: Doubles) -> Doubles:
+def exp(x: Doubles) -> Doubles:
     """Return exp(x) within 1e-11 of it, for x limited to -708 … 708."""
     limited = np.clip(x, -_LIMIT, _LIMIT)
     # The lowest bits of the sum are the integer k.

@@ -110,15 +110,15 @@ class _ModelTable:
         hidden = weights.b1.size
         self.width = ceil_div(max(self.d, self.channels, hidden), LANES) * LANES
         arrays = {
-            MODEL_INPUT: _filled_up(weights.input),
+            MODEL_INPUT: filled_up(weights.input),
             MODEL_KINDS: weights.kinds,
             MODEL_DECAY: weights.decay,
             MODEL_GAIN: weights.gain,
-            MODEL_W1: _filled_up(weights.w1),
+            MODEL_W1: filled_up(weights.w1),
             MODEL_B1: weights.b1,
-            MODEL_W2: _filled_up(weights.w2),
+            MODEL_W2: filled_up(weights.w2),
             MODEL_B2: weights.b2,
-            MODEL_CONTEXT: _filled_up(weights.context),
+            MODEL_CONTEXT: filled_up(weights.context),
         }
         self._arrays = arrays  # they must live as long as their addresses are used
         self._table = np.zeros(MODEL_SIZE, np.int64)
@@ -182,7 +182,7 @@ class _ThreadMemory:
         return self._user.copy()
 
 
-def _filled_up(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+def filled_up(weights: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return weights [i, o] with rows filled up with zeros to whole vectors."""
     inputs, outputs = weights.shape
     whole = np.zeros((inputs, ceil_div(outputs, LANES) * LANES), np.float32)

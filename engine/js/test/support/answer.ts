@@ -10,6 +10,7 @@ import { nextChecksum } from "../../src/events/stateChecksum.js";
 import { blake2b } from "../../src/runtime/blake2b.js";
 import { hex, unhex, uuid7 } from "../../src/runtime/clock.js";
 import { encodeFloat, encodeText } from "../../src/runtime/json.js";
+import { kernelCalls } from "./kernelCalls.js";
 
 const CALLS: Record<string, (...parameters: any[]) => unknown> = {
   float: (bits: string) => encodeFloat(new DataView(unhex(bits).buffer).getFloat64(0)),
@@ -20,6 +21,7 @@ const CALLS: Record<string, (...parameters: any[]) => unknown> = {
   nextChecksum,
   uuid7: (nowMs: number, random: string) => uuid7(nowMs, () => unhex(random)),
   slotBytes: codec.slotBytes,
+  ...kernelCalls,
   fittingPool: (items: string[], boosts: number[]) => codec.fittingPool(items, boosts) ?? null,
 };
 
