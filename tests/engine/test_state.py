@@ -12,7 +12,9 @@ from sanderling.kernels import loader
 from sanderling.ranking.numpy_user_model import exp
 from sanderling.ranking.scorer import Scorer
 from sanderling.ranking.user_model import UserModel
+from sanderling.users.user_states import UserStates
 from tests.support.bundles import write_bundle
+from tests.support.fakes import FakeEntropy
 from tests.support.kernel_problems import KINDS, POLICIES, events, policy
 from tests.support.naive_user_model import (
     naive_exp,
@@ -101,3 +103,22 @@ def test_the_exponential_is_near_that_of_the_library():
     np.testing.assert_allclose(exp(x), np.exp(x), rtol=2e-12)
     assert exp(x).tolist() == [naive_exp(value) for value in x.tolist()]
     assert exp(np.array([-1e300, 1e300])).tolist() == [naive_exp(-708.0), naive_exp(708.0)]
+
+
+def test_a_state_knows_its_user_vector_until_it_changes(tmp_path):
+    """Asked again, it is the same array, which nobody can change; after an event, or in another
+    bundle, it is that of the new state."""
+    write_bundle(tmp_path / "a")
+    write_bundle(tmp_path / "b", seed=1)
+    scorer, other = (Scorer(Bundle.open(tmp_path / name)) for name in "ab")
+    states = UserStates(lambda key: None, b"secret", FakeEntropy())
+    before = states.get("anna", scorer)
+    vector = before.user_vector(scorer.user_model)
+    assert before.user_vector(scorer.user_model) is vector
+    assert not vector.flags.writeable
+
+    after = states.observe("anna", "item-1", "view", scorer)
+    for state, of in ((before, scorer), (after, scorer), (states.get("anna", other), other)):
+        expected = of.user_model.user_vector(state.vector)
+        np.testing.assert_array_equal(state.user_vector(of.user_model), expected)
+    assert not np.array_equal(after.user_vector(scorer.user_model), vector)
