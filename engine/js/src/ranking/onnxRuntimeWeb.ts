@@ -1,7 +1,8 @@
-/** The default runtime of encoders: onnxruntime-web and @huggingface/tokenizers. */
+/** The default runtime of encoders: onnxruntime-web, after @huggingface/tokenizers. */
 
 import { BundleError } from "../errors.js";
 import type { EncodeText, EncoderFiles } from "./textEncoder.js";
+import { loadTokenizer, missingPackage } from "./tokenizer.js";
 
 /** The part of onnxruntime-web that is used here. */
 interface Ort {
@@ -17,78 +18,41 @@ interface Session {
   run(feed: Record<string, unknown>): Promise<Record<string, { readonly data: unknown }>>;
 }
 
-/** The part of @huggingface/tokenizers that is used here. */
-interface Tokenizer {
-  encode(
-    text: string,
-    options?: { readonly add_special_tokens: boolean },
-  ): { readonly ids: readonly number[] };
-}
-
-interface Tokenizers {
-  readonly Tokenizer: new (tokenizer: object, config: object) => Tokenizer;
-}
-
 /**
  * Returns what encodes texts by onnxruntime-web, in one thread.
  *
- * Throws `Error` where one of the packages is not installed, `BundleError` where the encoder does
- * not load.
+ * Throws `Error` where a package is not installed, `BundleError` where the encoder does not load.
  */
 export async function onnxRuntimeWeb(files: EncoderFiles): Promise<EncodeText> {
-  const [ort, { Tokenizer }] = await Promise.all([
-    imported<Ort>(() => import("onnxruntime-web/wasm")),
-    imported<Tokenizers>(() => import("@huggingface/tokenizers")),
-  ]);
+  const ort = await importOrt();
+  const tokenize = await loadTokenizer(files.tokenizer, files.maxTokens);
   ort.env.wasm.numThreads = 1; // an app's own work comes first
-  const description = JSON.parse(new TextDecoder().decode(files.tokenizer));
+  let session: Session;
   try {
-    const tokenizer = new Tokenizer({ ...description, truncation: null, padding: null }, {});
-    const session = await ort.InferenceSession.create(files.network, {
+    session = await ort.InferenceSession.create(files.network, {
       executionProviders: ["wasm"],
       enableCpuMemArena: false,
       logSeverityLevel: 3,
     });
-    const behind = tokensBehind(tokenizer);
-    return async (text) => {
-      const ids = cut(tokenizer.encode(text).ids, behind, files.maxTokens);
-      const shape = [1, ids.length];
-      const feed = {
-        input_ids: new ort.Tensor("int64", BigInt64Array.from(ids, BigInt), shape),
-        attention_mask: new ort.Tensor("int64", new BigInt64Array(ids.length).fill(1n), shape),
-      };
-      const output = await session.run(feed);
-      return output[session.outputNames[0]!]!.data as Float32Array;
-    };
   } catch (error) {
-    throw new BundleError(`encoder.onnx: expected an encoder that loads: ${error}`);
+    throw new BundleError(`encoder.onnx: expected a network that loads: ${error}`);
   }
+  return async (text) => {
+    const ids = tokenize(text);
+    const shape = [1, ids.length];
+    const feed = {
+      input_ids: new ort.Tensor("int64", BigInt64Array.from(ids, BigInt), shape),
+      attention_mask: new ort.Tensor("int64", new BigInt64Array(ids.length).fill(1n), shape),
+    };
+    const output = await session.run(feed);
+    return output[session.outputNames[0]!]!.data as Float32Array;
+  };
 }
 
-/** Returns the special tokens that a tokenizer puts behind each text. */
-function tokensBehind(tokenizer: Tokenizer): readonly number[] {
-  const around = tokenizer.encode("").ids;
-  const bare = tokenizer.encode("a", { add_special_tokens: false }).ids;
-  const whole = String(tokenizer.encode("a").ids);
-  const front = around.findIndex(
-    (_, i) => String([...around.slice(0, i), ...bare, ...around.slice(i)]) === whole,
-  );
-  return front < 0 ? [] : around.slice(front);
-}
-
-/** Returns at most so many tokens, with the special ones behind them. */
-function cut(ids: readonly number[], behind: readonly number[], maxTokens: number): number[] {
-  const isShort = ids.length <= maxTokens;
-  return isShort ? [...ids] : [...ids.slice(0, maxTokens - behind.length), ...behind];
-}
-
-async function imported<Module>(load: () => Promise<unknown>): Promise<Module> {
+async function importOrt(): Promise<Ort> {
   try {
-    return (await load()) as Module;
+    return (await import("onnxruntime-web/wasm")) as unknown as Ort;
   } catch (error) {
-    throw new Error(
-      "encoding text needs the packages onnxruntime-web and @huggingface/tokenizers:" +
-        ` npm install onnxruntime-web @huggingface/tokenizers (${error})`,
-    );
+    throw missingPackage("onnxruntime-web", error);
   }
 }
