@@ -15,7 +15,7 @@ LOCK = $(RUN)/uv pip compile - --quiet --constraint constraints.txt --generate-h
 COLLECTOR_IMAGE = './engine[cli]' starlette uvicorn httptools obstore prometheus-client pyarrow zstandard
 LAB_IMAGE = './engine[text,jit,update,cli]' './quantize[cpu]' './trainer[cpu,minilm]'
 
-.PHONY: help install demo test check bench soak power optimum tiny wasm wheel lock clean
+.PHONY: help install demo browser test check bench soak power optimum tiny wasm wheel lock clean
 .DEFAULT_GOAL := test
 
 help:  ## list the targets
@@ -26,6 +26,9 @@ install: $(VENV)/ready $(KERNELS)/built  ## set up .venv with everything: .venv/
 demo: $(VENV)/ready $(KERNELS)/built  ## run five nights of the loop with simulated people, write demo/report.html (7 min)
 	$(RUN)/sanderling demo --out demo $(ARGS)
 	@cat $(VENV)/ready
+
+browser: $(VENV)/ready $(KERNELS)/built $(JS)/node_modules/ready  ## run the tests in Chromium, also part of `make test` (1 min)
+	$(RUN)/pytest -m 'browser and not soak' tests/js $(ARGS)
 
 # Two workers, see tests/conftest.py. For one file, with its output in order, call $(RUN)/pytest itself.
 test: $(VENV)/ready $(KERNELS)/built $(JS)/node_modules/ready  ## run the fast tests (5 min on 2 cores); ARGS=tests/engine for a part
