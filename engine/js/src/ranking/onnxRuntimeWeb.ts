@@ -22,7 +22,8 @@ interface Session {
 /**
  * Returns what encodes texts by onnxruntime-web, in one thread.
  *
- * Throws `MissingPackageError` where a package is not installed, `BundleError` where the encoder does not load.
+ * Throws `MissingPackageError` where a package is not installed, `BundleError` where the encoder
+ * does not load.
  */
 export async function onnxRuntimeWeb(files: EncoderFiles): Promise<EncodeText> {
   const ort = await importOrt();

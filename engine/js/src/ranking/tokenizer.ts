@@ -27,7 +27,8 @@ export type Tokenize = (text: string) => readonly number[];
 /**
  * Returns what splits texts as tokenizer.json says, into at most so many tokens.
  *
- * Throws `MissingPackageError` where the package is not installed, `BundleError` where the file does not load.
+ * Throws `MissingPackageError` where the package is not installed, `BundleError` where the file
+ * does not load.
  */
 export async function loadTokenizer(file: Uint8Array, maxTokens: number): Promise<Tokenize> {
   const { Tokenizer } = await importTokenizers();
