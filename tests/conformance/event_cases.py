@@ -34,7 +34,7 @@ def event_cases() -> CaseFile:
     rng = Random(31)
     make: list[Callable[[Random], Event]] = [_decision, _outcome, _observation, _reset, _loss]
     cases: list[dict[str, Any]] = []
-    for i in range(500):
+    for i in range(420):
         line = codec.encode(make[i % len(make)](rng))
         assert codec.encode(codec.decode(line)) == line
         cases.append({"line": line.decode()})
