@@ -37,7 +37,7 @@ CHECKSUM = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
 STATE_EVENTS = 4
 COMMON = {
     "install": INSTALL,
-    "seq": 0,
+    "seq": 1,
     "user": PSEUDONYM,
     "clock": {"wall": WALL_MS, "mono": MONO_MS, "boot": BOOT},
     "state_checksum": CHECKSUM,
@@ -113,7 +113,8 @@ def event_of(
 ) -> wire.Decision:
     """Return the decision's event; `checksum` and number of `events` are those of the state."""
     state = UserState(PSEUDONYM, record.scorer.space, record.vector, checksum, events, ())
-    return event_factory().decision(record, state, None, adapted=False).build()
+    event = event_factory().decision(record, state, None, adapted=False).build()
+    return msgspec.structs.replace(event, seq=COMMON["seq"])  # the outbox numbers events
 
 
 def answer_of(record: DecisionRecord) -> Case:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -19,27 +19,34 @@ MODULE = ROOT / "engine" / "js" / "wasm" / "sanderling.wasm"
 CAPACITY = 64
 
 
-@cache
-def kernels_of(bundle: str) -> tuple[WasmKernels, WasmIndex, WasmUserModel]:
-    """Return an instance of the module with a bundle's items and policy in its memory."""
-    kernels = WasmKernels(Path(MODULE))
+class Loaded(NamedTuple):
+    """An instance of the module with a bundle's items and policy in its memory."""
+
+    kernels: WasmKernels
+    index: WasmIndex
+    model: WasmUserModel
+
+
+@pytest.fixture(scope="module")
+def opened() -> Callable[[str], Loaded]:
+    """Opens each bundle once."""
+    pytest.importorskip("wasmtime", reason="needs wasmtime")
+    return lru_cache(_open)
+
+
+def _open(bundle: str) -> Loaded:
+    kernels = WasmKernels(MODULE)
     opened = scorer_of(bundle).bundle
     items = opened.items
     bits = bits_for(*items.rows.shape)
     index = WasmIndex(kernels, items.rows, items.scale, items.bias, bits, CAPACITY)
-    return kernels, index, WasmUserModel(kernels, opened.policy)
+    return Loaded(kernels, index, WasmUserModel(kernels, opened.policy))
 
 
-@pytest.fixture(autouse=True)
-def needs_wasmtime() -> None:
-    """Skip these tests where wasmtime is missing."""
-    pytest.importorskip("wasmtime", reason="needs wasmtime")
-
-
-def test_searches_in_wasmtime_are_those_of_the_set():
+def test_searches_in_wasmtime_are_those_of_the_set(opened):
     """The rows, and every bit of the scores, of each search."""
     for case in load("search")["cases"]:
-        _, index, _ = kernels_of(case["bundle"])
+        index = opened(case["bundle"]).index
         n = scorer_of(case["bundle"]).bundle.manifest.sizes.items
         mask = None
         if "hidden" in case:
@@ -53,25 +60,24 @@ def test_searches_in_wasmtime_are_those_of_the_set():
         assert found.eligible == case["eligible"]
 
 
-def test_uniforms_in_wasmtime_are_those_of_the_set():
+def test_uniforms_in_wasmtime_are_those_of_the_set(opened):
     """Every pair of every decision."""
-    kernels, _, _ = kernels_of("golden")
+    kernels = opened("golden").kernels
     for case in load("uniforms")["cases"]:
         expected = [number for pair in case["uniforms"] for number in pair]
         assert kernels.uniforms(case["decision"], len(case["uniforms"])) == expected
 
 
-def test_states_and_user_vectors_in_wasmtime_are_those_of_the_set():
+def test_states_and_user_vectors_in_wasmtime_are_those_of_the_set(opened):
     """Every bit of the states and user vectors after events."""
     for case in load("states")["cases"]:
-        state, user = _replayed(case)
+        state, user = _replayed(opened(case["bundle"]).model, case)
         assert state.tobytes() == unpacked(case["state"]).tobytes()
         assert user.tobytes() == unpacked(case["user"]).tobytes()
 
 
-def _replayed(case: dict[str, Any]) -> tuple[Any, Any]:
+def _replayed(model: WasmUserModel, case: dict[str, Any]) -> tuple[Any, Any]:
     scorer = scorer_of(case["bundle"])
-    _, _, model = kernels_of(case["bundle"])
     kinds = scorer.bundle.manifest.kinds
     state = scorer.user_model.initial_state()
     for item, kind in case["events"]:
