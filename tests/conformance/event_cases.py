@@ -33,9 +33,7 @@ def event_cases() -> CaseFile:
     """Return lines of events."""
     rng = Random(31)
     make: list[Callable[[Random], Event]] = [_decision, _outcome, _observation, _reset, _loss]
-    cases: list[dict[str, Any]] = []
-    for i in range(420):
-        cases.append({"line": _line(make[i % len(make)](rng))})
+    cases: list[dict[str, Any]] = [{"line": _line(make[i % len(make)](rng))} for i in range(420)]
     for name, slates in (
         ("slates-sequential", sequential_cases()),
         ("slates-schemes", scheme_cases()),
