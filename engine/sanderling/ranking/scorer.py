@@ -338,7 +338,7 @@ class Scorer:
         n = self.bundle.manifest.sizes.items
         changed = dict(self.overlay.changed)
         records = {record["id"]: record for record in self.overlay.records}
-        rows = self._lookup.rows_of(tuple(changes)).tolist()
+        rows = self._lookup.rows_once(tuple(changes)).tolist()
         for row, (item, attributes) in zip(rows, changes.items(), strict=True):
             if row >= n:
                 records[item] = {**records[item], **attributes}
