@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import BundleError
+from sanderling.ranking.added_items import index_of
 from sanderling.ranking.attribute_changes import Changes
 from sanderling.ranking.boosts import NO_BOOSTS, Boost, best_boosted
 from sanderling.ranking.caps import NO_ROWS, Cap, ChangedGroups, Groups, apply_caps
@@ -24,7 +25,6 @@ from sanderling.ranking.eligibility import Eligibility, Masks, Part
 from sanderling.ranking.index import Int8Index
 from sanderling.ranking.newcomers import Newcomers, outside
 from sanderling.ranking.overlay import CatalogOverlay, empty_index
-from sanderling.ranking.quantization import quantize_rows
 from sanderling.ranking.rule_cache import RuleCache
 from sanderling.ranking.rules import Rule
 from sanderling.ranking.search_types import RowMask, Rows, Scores, SearchResult, merged
@@ -353,12 +353,21 @@ class Scorer:
 
     def with_overlay(self, records: Iterable[Mapping[str, Any]]) -> Scorer:
         """Return a scorer that also has these records; the last record of an id counts."""
-        by_id = {record["id"]: record for record in (*self.overlay.records, *records)}
+        changes = {record["id"]: record for record in records}
+        by_id = {record["id"]: record for record in self.overlay.records} | changes
         if not by_id:
             return self
         sizes = self.bundle.manifest.sizes
-        added = tuple(record for record in by_id.values() if "text" in record)
-        index = self._added_index(added) if added else empty_index(sizes.dim)
+        # What the app changed of items that were added before stays.
+        current = {record["id"]: record for record in self.overlay.added}
+        added = tuple(
+            record if id in changes else current.get(id, record)
+            for id, record in by_id.items()
+            if "text" in record
+        )
+        n = sizes.items
+        kept = {id: self._added_rows[id] - n for id in current if id not in changes}
+        index = index_of(self.bundle, self.encoder, added, kept, self.overlay.index)
         hidden = np.zeros(sizes.items, np.bool_)
         hidden[[row for row in map(self.bundle.find, by_id) if row is not None]] = True
         changed = self.overlay.changed
@@ -373,29 +382,20 @@ class Scorer:
         """Return a scorer of the same items with changed attributes; unknown ids are ignored."""
         n = self.bundle.manifest.sizes.items
         changed = dict(self.overlay.changed)
-        records = {record["id"]: record for record in self.overlay.records}
+        # `records` stay as they were added: their vectors do.
+        added = {record["id"]: record for record in self.overlay.added}
         rows = self._rows_of_many(list(changes))
         for row, (item, attributes) in zip(rows, changes.items(), strict=True):
             if row >= n:
-                records[item] = {**records[item], **attributes}
+                added[item] = {**added[item], **attributes}
             elif row >= 0:
                 changed[row] = {**changed.get(row, {}), **attributes}
-        overlay = replace(
-            self.overlay,
-            records=tuple(records.values()),
-            added=tuple(records[record["id"]] for record in self.overlay.added),
-            changed=changed,
-        )
+        overlay = replace(self.overlay, added=tuple(added.values()), changed=changed)
         of_bundle = (row for row in rows if 0 <= row < n)
         attributes_after = self._attributes.changed_by(overlay.added, changed, of_bundle)
         scorer = Scorer(self.bundle, self._parts, overlay, attributes_after)
         scorer._row_cache = self._row_cache  # no row has changed
         return scorer
-
-    def _added_index(self, added: Iterable[Mapping[str, Any]]) -> Int8Index:
-        rows, scale = quantize_rows(np.stack([self.project(record["text"]) for record in added]))
-        bias = np.full(len(rows), self.bundle.policy["item.bias"][0], np.float32)
-        return Int8Index(rows, scale, bias)
 
     def warm_up(self, attributes: Iterable[str] = ()) -> None:
         """Load what the first recommendation would wait for, with caps and rules on these

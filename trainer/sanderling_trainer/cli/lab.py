@@ -51,6 +51,7 @@ from sanderling_trainer.cli.options import (
     OwnLog,
     Parent,
     PrintConfig,
+    SchemaFile,
     SettingsFile,
     ShipAnyway,
     TeachingDays,
@@ -73,6 +74,7 @@ def train(
     interactions: InteractionLog,
     out: Annotated[Path, typer.Option(help="Folder of the policy checkpoint to write.")],
     items: ItemsOrLog = None,
+    schema: SchemaFile = None,
     columns: ColumnNames = None,
     drop_incomplete: DropIncomplete = False,
     time_format: TimeFormat = None,
@@ -125,7 +127,16 @@ def train(
         "seed": seed,
     }
     given = {name: value for name, value in settings.items() if value is not None}
-    done = run(interactions, out, items, parent=parent, tables=tables, config=config, **given)
+    done = run(
+        interactions,
+        out,
+        items,
+        parent=parent,
+        tables=tables,
+        schema=schema,
+        config=config,
+        **given,
+    )
     _finish_training(done, out, as_json)
 
 
@@ -176,6 +187,7 @@ def retrain(
     out: Annotated[Path, typer.Option(help="Folder of the next checkpoint.")],
     items: NextItems = None,
     interactions: EarlierLog = None,
+    schema: SchemaFile = None,
     columns: ColumnNames = None,
     drop_incomplete: DropIncomplete = False,
     time_format: TimeFormat = None,
@@ -214,6 +226,7 @@ def retrain(
             seed=seed,
             items=items,
             interactions=interactions,
+            schema=schema,
             tables=read_options(columns, drop_incomplete, time_format),
             days=days,
             ship_anyway=ship_anyway,
