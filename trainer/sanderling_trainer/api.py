@@ -78,8 +78,8 @@ def train(
     parent: the checkpoint of the release before, whose number and app go on; nothing else of it is
         used.
     tables: other names of columns, and how incomplete rows and times in text are read.
-    schema: the types of the items' attributes (docs/ATTRIBUTES.md): a path, or what such a file
-        holds; by default schema.toml beside the table of items, if there is one.
+    schema: the types of the items' attributes, as a path or a mapping; by default schema.toml
+        beside the table of items (docs/ATTRIBUTES.md).
     config: a TOML file of settings; `sanderling train --print-config` prints one.
     settings: fields of `sanderling_trainer.policy.model.config.Config` and of
         `sanderling_trainer.policy.train_options.TrainOptions`, which go before the file's, such as
@@ -109,8 +109,7 @@ def train(
     from sanderling_trainer.evaluation.inner_windows import check_liked, cut_after
 
     events = read_source(interactions)
-    table = interactions if items is None else items
-    declared = find_schema(table, schema)
+    declared = find_schema(interactions if items is None else items, schema)
     catalog = read_catalog(events if items is None else items, tables, declared.items)
     log = read_interactions(events, catalog, latest=int(time.time()) + DAY_S, options=tables)
     check_liked(cut_after(log, 1.0 - options.holdout, 1.0))

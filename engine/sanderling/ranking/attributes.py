@@ -244,6 +244,12 @@ def mapped_column(columns: AttributeColumns, attribute: str) -> Column:
     return CategoryColumn(arrays.rows, arrays.codes, code_of, arrays.present.view(np.bool_))
 
 
+def text_fault(value: Any) -> str | None:
+    """Return what is expected in place of a value that is no text, or list of texts."""
+    elements = value if isinstance(value, list) else [value]
+    return None if all(isinstance(each, str) for each in elements) else "texts"
+
+
 def stored_column(column: Column) -> NDArray[np.float64] | CategoryArrays:
     """Return what a bundle's file holds of a column."""
     return column.numbers if isinstance(column, ScalarColumn) else column.arrays()

@@ -1,6 +1,6 @@
 """Typed attributes as features, which a policy projects into the space of item and user vectors.
 
-With φ the features of an item or a context, F of them, a policy adds B φ to its vector. A missing
+With ψ the features of an item or a context, F of them, a policy adds B ψ to its vector. A missing
 or unknown value has the feature 0. docs/MATH.md, "Features".
 """
 
@@ -43,7 +43,7 @@ class Features:
     """[e]: the feature of this row and column; those of no entry are 0."""
 
     def project(self, project: Floats) -> Floats:
-        """Return B φ float32 [n, d] of each row, given B [d, F]."""
+        """Return B ψ float32 [n, d] of each row, given B [d, F]."""
         added: Floats = self.dense @ project[:, : self.dense.shape[1]].T
         np.add.at(added, self.rows, self.weights[:, None] * project[:, self.columns].T)
         return added
@@ -137,12 +137,12 @@ def as_vectors(values: Sequence[Any], width: int) -> Floats:
     return vectors
 
 
-def vector_fault(value: Any, width: int) -> str | None:
-    """Return what is expected in place of a value that is no vector of a width."""
-    is_vector = isinstance(value, list) and len(value) == width
+def vector_fault(value: Any, width: int | None) -> str | None:
+    """Return what is expected in place of a value that is no vector of a width, None for any."""
+    is_vector = isinstance(value, list) and (width is None or len(value) == width)
     if is_vector and set(map(type, value)) <= {int, float}:
         return None
-    return f"a list of {width} numbers"
+    return "a list of numbers" if width is None else f"a list of {width} numbers"
 
 
 def _with_entries(dense: Floats, entries: Sequence[tuple[Ints, Ints, Floats]]) -> Features:

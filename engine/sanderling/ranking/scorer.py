@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from sanderling.ranking.attribute_changes import Changes
 from sanderling.ranking.boosts import NO_BOOSTS, Boost, best_boosted
 from sanderling.ranking.caps import NO_ROWS, Cap, ChangedGroups, Groups, apply_caps
 from sanderling.ranking.catalog_attributes import BundleColumns, CatalogAttributes
+from sanderling.ranking.catalog_item import CatalogItem, read_item
 from sanderling.ranking.eligibility import Eligibility, Masks, Part
 from sanderling.ranking.index import Int8Index
 from sanderling.ranking.newcomers import Newcomers, outside
@@ -38,14 +39,6 @@ CACHED_ITEMS = 4096  # rows whose catalog entries are kept
 UNKNOWN = -1  # the row of an id that is in neither the bundle nor the overlay
 NOT_LOOKED_UP = -2
 NO_CAPS: Mapping[str, int] = {}
-
-
-class CatalogItem(NamedTuple):
-    """The catalog's entry of an item."""
-
-    id: str
-    title: str
-    attributes: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -120,7 +113,7 @@ class Scorer:
         self._rules = RuleCache(self.all_items, self._attributes)
         self._row_cache: dict[Any, int] = {}
         self._changed_groups: dict[str, ChangedGroups] = {}
-        self._read_item = lru_cache(maxsize=CACHED_ITEMS)(partial(_read_item, bundle, self.overlay))
+        self._read_item = lru_cache(maxsize=CACHED_ITEMS)(partial(read_item, bundle, self.overlay))
 
     def find(self, item: str) -> int | None:
         """Return the row of an item id, or None: it is in neither the bundle nor the overlay."""
@@ -378,6 +371,14 @@ class Scorer:
         """Raise `TypeError` for a changed value of another type than its attribute's."""
         self._attributes.check(changes)
 
+    def check_added(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Raise `TypeError` for an added value of another type than its attribute's.
+
+        A bundle without columns would have to read its whole catalog for that: any value passes.
+        """
+        if self.bundle.columns is not None:
+            self._attributes.check({record["id"]: record for record in records}, "items")
+
     def with_changes(self, changes: Changes) -> Scorer:
         """Return a scorer of the same items with changed attributes; unknown ids are ignored."""
         n = self.bundle.manifest.sizes.items
@@ -404,17 +405,6 @@ class Scorer:
             self.groups(attribute)
             self._attributes.load(attribute)
         self.rank(self.user_model.user_vector(self.user_model.initial_state()), 1)
-
-
-def _read_item(bundle: Bundle, overlay: CatalogOverlay, row: int) -> CatalogItem:
-    n = bundle.manifest.sizes.items
-    record = bundle.record(row) if row < n else overlay.added[row - n]
-    attributes = {name: value for name, value in record.items() if name not in ("id", "title")}
-    for name, value in overlay.changed.get(row, {}).items():
-        attributes[name] = value
-        if value is None:
-            del attributes[name]
-    return CatalogItem(str(record["id"]), str(record.get("title", "")), attributes)
 
 
 def _make_parts(bundle: Bundle) -> _BundleParts:

@@ -118,7 +118,7 @@ def misfit(
     """Return the error for a value of another type than the attribute's."""
     expected = EXPECTED[attribute.type]
     if attribute.since:
-        expected += f", as in release {attribute.since},"
+        expected += f", as in release {attribute.since}"
         remedy = "fix the cell, give the attribute another name, or train a new policy"
     else:
         remedy = "fix the cell, or declare another type in schema.toml"

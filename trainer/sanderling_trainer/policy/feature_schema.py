@@ -103,7 +103,8 @@ def _of_numbers(name: str, attribute: Attribute, values: Sequence[Any]) -> Featu
         centre = float(numbers.mean())
         scale = float(numbers.std())
         farthest = float(np.abs(numbers - centre).max())
-    is_heavy_tailed = attribute.type != "boolean" and not farthest <= HEAVY_TAIL * scale
+    is_light = np.isfinite(scale) and farthest <= HEAVY_TAIL * scale
+    is_heavy_tailed = attribute.type != "boolean" and not is_light
     if is_heavy_tailed:
         low, centre, high = (float(each) for each in np.quantile(numbers, [0.25, 0.5, 0.75]))
         scale = (high - low) / NORMAL_IQR or float(np.abs(numbers - centre).mean())

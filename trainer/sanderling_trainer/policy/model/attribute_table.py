@@ -16,7 +16,7 @@ PREFIX = "attributes."
 
 
 class AttributeTable(nn.Module):
-    """The features φ of n items: `dense` [n, D], and entries of categories, of which item i has
+    """The features ψ of n items: `dense` [n, D], and entries of categories, of which item i has
     `offsets[i]` to `offsets[i + 1]`. Fixed; F columns in all."""
 
     dense: Tensor
@@ -57,7 +57,7 @@ class AttributeTable(nn.Module):
         return len(self.dense)
 
     def project(self, project: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Return B φ [n, d] of all items, or of some rows, given B [d, F]."""
+        """Return B ψ [n, d] of all items, or of some rows, given B [d, F]."""
         width = self.dense.shape[1]
         dense = self.dense if rows is None else self.dense[rows]
         projected = dense @ project[:, :width].T
@@ -71,7 +71,7 @@ class AttributeTable(nn.Module):
         return projected + of_categories
 
     def as_matrix(self, columns: int, rows: Tensor) -> Tensor:
-        """Return φ [r, F] of some rows, with F `columns`."""
+        """Return ψ [r, F] of some rows, with F `columns`."""
         identity = torch.eye(columns, device=self.dense.device)
         return self.project(identity, rows)
 

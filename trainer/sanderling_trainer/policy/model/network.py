@@ -24,8 +24,8 @@ class DivergedError(SanderlingError):
 class PolicyNetwork(nn.Module):
     """π(i | state, context) = softmax_i(u · v_i + b_i + w · f_i).
 
-    Item vectors are v_i = A t_i + B φ_i + r_i: the text's vector t_i [t] projected, the features
-    φ_i [F] of typed attributes likewise, and a learned residual that new items lack. The weights w
+    Item vectors are v_i = A t_i + B ψ_i + r_i: the text's vector t_i [t] projected, the features
+    ψ_i [F] of typed attributes likewise, and a learned residual that new items lack. The weights w
     of f_i, an item's recent popularity on a day, are learned; on devices the item's bias is
     b_i + w · f_i of the release's day.
 
