@@ -2,46 +2,24 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
-PACKAGE = ROOT / "engine" / "js"
+from tests.support.javascript import NODE, PACKAGE, ROOT, needs_node
+
 SOURCES = sorted(
     path for part in ("src", "test", "bench") for path in (PACKAGE / part).rglob("*.ts")
 )
 TESTS = [path for path in SOURCES if path.name.endswith(".test.ts")]
-NODE = shutil.which("node")
-READY = PACKAGE / "node_modules" / "ready"
-
-needs_node = pytest.mark.skipif(
-    NODE is None or not READY.exists(),
-    reason="needs Node 20 and `make engine/js/node_modules/ready`, which calls npm",
-)
 
 
 def name_of(path: Path) -> str:
     """Return a source's path within the package."""
     return path.relative_to(PACKAGE).as_posix()
-
-
-@pytest.fixture(scope="module")
-def compiled() -> Path:
-    """The folder with the package compiled from the present sources; tsc skips what is there."""
-    folder = PACKAGE / "dist"
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        command = ["npm", "run", "--silent", "build"]
-        done = subprocess.run(command, cwd=PACKAGE, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder
 
 
 @needs_node

@@ -32,7 +32,7 @@ export class UpdateError extends SanderlingError {
 
 const MAX_SHOWN = 80;
 
-/** Return at most 80 characters of a wrong argument, for an error message. */
+/** Returns at most 80 characters of a wrong argument, for an error message. */
 export function shown(value: unknown): string {
   if (typeof value === "bigint") {
     return value.toString().slice(0, MAX_SHOWN);
@@ -46,7 +46,7 @@ export function shown(value: unknown): string {
   return (text ?? String(value)).slice(0, MAX_SHOWN);
 }
 
-/** Return what a wrong argument is: `null`, `array`, or what `typeof` says. */
+/** Returns what a wrong argument is: `null`, `array`, or what `typeof` says. */
 export function typeName(value: unknown): string {
   if (value === null) {
     return "null";

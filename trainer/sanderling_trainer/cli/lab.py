@@ -109,7 +109,8 @@ def train(
     from sanderling_trainer.api import train as run
 
     tables = read_options(columns, drop_incomplete, time_format)
-    settings = {
+    settings: dict[str, Any] = {
+        "schema": schema,
         "language_model": language_model,
         "train_anyway": train_anyway,
         "app": app,
@@ -127,16 +128,7 @@ def train(
         "seed": seed,
     }
     given = {name: value for name, value in settings.items() if value is not None}
-    done = run(
-        interactions,
-        out,
-        items,
-        parent=parent,
-        tables=tables,
-        schema=schema,
-        config=config,
-        **given,
-    )
+    done = run(interactions, out, items, parent=parent, tables=tables, config=config, **given)
     _finish_training(done, out, as_json)
 
 

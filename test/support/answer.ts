@@ -1,0 +1,35 @@
+/**
+ * Answers calls of the Python tests, one JSON line each on standard input, so that they can compare
+ * both engines on generated cases without starting a process for each.
+ */
+
+import { createInterface } from "node:readline";
+
+import * as codec from "../../src/events/codec.js";
+import { nextChecksum } from "../../src/events/stateChecksum.js";
+import { blake2b } from "../../src/runtime/blake2b.js";
+import { hex, unhex, uuid7 } from "../../src/runtime/clock.js";
+import { encodeFloat, encodeText } from "../../src/runtime/json.js";
+
+const CALLS: Record<string, (...parameters: any[]) => unknown> = {
+  float: (bits: string) => encodeFloat(new DataView(unhex(bits).buffer).getFloat64(0)),
+  text: encodeText,
+  line: (line: string) => codec.encode(codec.decode(line)),
+  blake2b: (content: string, size: number, key: string) =>
+    hex(blake2b(unhex(content), size, unhex(key))),
+  nextChecksum,
+  uuid7: (nowMs: number, random: string) => uuid7(nowMs, () => unhex(random)),
+  slotBytes: codec.slotBytes,
+  fittingPool: (items: string[], boosts: number[]) => codec.fittingPool(items, boosts) ?? null,
+};
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const [name, ...parameters] = JSON.parse(line);
+  let answer: unknown;
+  try {
+    answer = { value: CALLS[name]!(...parameters) };
+  } catch (error) {
+    answer = { error: String(error) };
+  }
+  process.stdout.write(`${JSON.stringify(answer)}\n`);
+}
