@@ -17,6 +17,7 @@ export {
 } from "./errors.js";
 export type { EncoderFiles, EncoderRuntime, EncodeText } from "./ranking/textEncoder.js";
 export {
+  type Attributes,
   type Explanation,
   type FoundItem,
   FoundItems,

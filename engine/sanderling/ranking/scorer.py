@@ -348,7 +348,7 @@ class Scorer:
         changed = dict(self.overlay.changed)
         # `records` stay as they were added: their vectors do.
         added = {record["id"]: record for record in self.overlay.added}
-        rows = self._lookup.rows_of(tuple(changes)).tolist()
+        rows = self._lookup.rows_once(tuple(changes)).tolist()
         for row, (item, attributes) in zip(rows, changes.items(), strict=True):
             if row >= n:
                 added[item] = {**added[item], **attributes}
