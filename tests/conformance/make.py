@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 from tests.conformance.bundle_cases import bundle_cases, manifest_cases
+from tests.conformance.catalog_cases import catalog_cases
 from tests.conformance.event_cases import event_cases
 from tests.conformance.files import FOLDER, CaseFile, dump
 from tests.conformance.hash_cases import hash_cases, philox_cases, uniform_cases
@@ -27,6 +28,7 @@ FILES: dict[str, Callable[[], CaseFile]] = {
     "slates-sequential": sequential_cases,
     "slates-schemes": scheme_cases,
     "slates-requests": request_cases,
+    "slates-catalog": catalog_cases,
     "events": event_cases,
     "rules": rule_cases,
     "tokens": token_cases,
