@@ -1,10 +1,12 @@
 """Latency of a recommendation under rules, and of changed attributes, beside the plain call.
 
 As `bench recommend`: a known user, k = 10, 200 items seen and excluded, ε = 0.1 in a pool of 50.
-The filter `price < 19` leaves one item in ten. Calls take turns, so that ratios hold on a busy
+The filter `price < 19` leaves one item in ten; `boost` lifts these, `where, boost` two in nine of
+them. Calls take turns, so that ratios hold on a busy
 machine. The peers search exactly, with the same filter and exclusion, and do nothing else: numpy
 (float32 product, mask made before, argpartition) and, in an environment of its own, Qdrant Edge
-with an index of prices (`exact=True`, one thread); `search` is ours of the same.
+with an index of prices (`exact=True`, one thread); `search` is ours of the same, for a rule that is
+in use (`ranking.partial_indexes`).
 
     python -m bench rules [--items 100000] [--no-qdrant] [--core 1]
 """
@@ -37,6 +39,8 @@ PEER = ROOT / "bench" / "filtering" / "qdrant_worker.py"
 DIM, K, POOL, SEEN, USERS = 64, 10, 50, 200, 64
 LIMIT = 19  # prices are 10 to 99
 WHERE = {"price": {"lt": LIMIT}}
+BOOST = [{"where": WHERE, "by": 0.5}]
+BOOST_OF_FEW = [{"where": {"price": {"lt": 12}}, "by": 0.5}]
 CHANGED = 1000
 CHANGE = "set_attributes of 1,000"
 ROUNDS = 10
@@ -68,11 +72,12 @@ def _measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         engine.warm_up(["price", "stock"])
 
         # The engine does not show its index; the same search alone needs it.
-        index = engine._active_bundle.scorer.index
+        scorer = engine._active_bundle.scorer
+        index = scorer.index
         vectors = index.rows * index.scale[:, None]
         prices = np.arange(items) % 90 + 10
         is_cheap = prices < LIMIT
-        mask = RowMask(~is_cheap)
+        masks = RowMask(~is_cheap), None
         fresh = itertools.count()
         batches = [
             {f"item-{row}": {"stock": int(row % 7)} for row in rng.choice(items, CHANGED)}
@@ -88,8 +93,10 @@ def _measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
             "where, first time": lambda user: recommend(
                 user, where={"price": {"lt": LIMIT + next(fresh) / 1e6}}
             ),
+            "boost": lambda user: recommend(user, boost=BOOST),
+            "where, boost": lambda user: recommend(user, where=WHERE, boost=BOOST_OF_FEW),
             "among 400": lambda user: recommend(user, among=names[user - 1] + names[user - 2]),
-            "search": lambda user: index.top(queries[user], K, seen[user], mask),
+            "search": lambda user: scorer.search(queries[user], K, seen[user], masks),
             "numpy": lambda user: _numpy(vectors, index.bias, queries[user], seen[user], is_cheap),
         }
         problem = {"vectors": vectors, "queries": queries, "prices": prices, "excluded": seen}
@@ -170,6 +177,8 @@ def _summary(spent: dict[str, list[float]]) -> dict[str, Any]:
     ratios = {
         "where / plain": ("where", "plain"),
         "where, first time / plain": ("where, first time", "plain"),
+        "boost / plain": ("boost", "plain"),
+        "where, boost / plain": ("where, boost", "plain"),
         "numpy / search": ("numpy", "search"),
         "Qdrant Edge / search": ("Qdrant Edge", "search"),
         "Qdrant Edge / where": ("Qdrant Edge", "where"),

@@ -16,7 +16,7 @@ from tests.conformance.model_cases import scorer_of
 from tests.conformance.randoms import HOSTILE_TEXTS, any_text, hex_id, pick, whole
 from tests.conformance.slate_cases import (
     decided,
-    event_line,
+    event_of,
     request_cases,
     scheme_cases,
     sequential_cases,
@@ -47,7 +47,7 @@ def event_cases() -> CaseFile:
             user = unpacked(slates.shared["users"][case["bundle"]][case["user"]])
             record = decided(scorer_of(case["bundle"]), case, user)
             if record.slate.items and record.plan.scheme != "softmax":
-                line = event_line(record).decode()
+                line = codec.encode(event_of(record)).decode()
                 cases.append({"line": line, "file": name, "case": place})
     about = "Lines of events: decoded into typed values and encoded again they are the same bytes."
     return CaseFile(about, {}, cases)

@@ -8,12 +8,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from tests.conformance.bundle_cases import bundle_cases, manifest_cases
 from tests.conformance.event_cases import event_cases
 from tests.conformance.files import FOLDER, CaseFile, dump
 from tests.conformance.hash_cases import hash_cases, philox_cases, uniform_cases
 from tests.conformance.model_cases import search_cases, state_cases
+from tests.conformance.reason_cases import reason_cases
 from tests.conformance.rule_cases import rule_cases
 from tests.conformance.slate_cases import request_cases, scheme_cases, sequential_cases
+from tests.conformance.text_cases import find_cases, token_cases, word_cases
 
 FILES: dict[str, Callable[[], CaseFile]] = {
     "philox": philox_cases,
@@ -26,6 +29,12 @@ FILES: dict[str, Callable[[], CaseFile]] = {
     "slates-requests": request_cases,
     "events": event_cases,
     "rules": rule_cases,
+    "tokens": token_cases,
+    "words": word_cases,
+    "find": find_cases,
+    "reasons": reason_cases,
+    "manifests": manifest_cases,
+    "bundles": bundle_cases,
 }
 """By name what makes each file."""
 

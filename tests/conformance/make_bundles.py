@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from sanderling.bundle.golden import Golden, GoldenState, GoldenText
-from sanderling.bundle.manifest import Arm, Experiment, Exploration, Rules, Sizes
+from sanderling.bundle.manifest import Arm, Experiment, Exploration, Prefixes, Rules, Sizes
 from sanderling.bundle.reader import Bundle
 from sanderling.ranking.golden_check import top_after
 from sanderling.ranking.scorer import Scorer
@@ -113,6 +113,7 @@ def write_ruled(folder: Path) -> None:
         exploration=Exploration(epsilon=0.25, pool=15, guarded=1),
         experiment=Experiment("autumn", arms),
         rules=rules,
+        prefixes=Prefixes("passage: ", "query: "),
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from sanderling.arguments import check_caps, check_diversity, check_pins
 from sanderling.bundle.manifest import Arm
 from sanderling.events import codec
+from sanderling.events import schema as wire
 from sanderling.events.boot_clock import BootClock
 from sanderling.exploration import schemes
 from sanderling.exploration.arms import plan_of
@@ -107,11 +108,10 @@ def request_of(given: Case) -> RecommendRequest:
     )
 
 
-def event_line(record: DecisionRecord) -> bytes:
-    """Return the decision's event as it is written."""
+def event_of(record: DecisionRecord) -> wire.Decision:
+    """Return the decision's event."""
     state = UserState(PSEUDONYM, record.scorer.space, record.vector, CHECKSUM, STATE_EVENTS, ())
-    pending = event_factory().decision(record, state, None, adapted=False)
-    return codec.encode(pending.build())
+    return event_factory().decision(record, state, None, adapted=False).build()
 
 
 def answer_of(record: DecisionRecord) -> Case:
@@ -135,13 +135,22 @@ def answer_of(record: DecisionRecord) -> Case:
         answer["shortage"] = record.slate.shortage
     if not items:
         return answer
-    line = event_line(record)
-    event = msgspec.json.decode(line)
-    if "pool_items" in event and len(event["pool_items"]) <= 12:
-        answer["pool_items"] = event["pool_items"]
+    event = event_of(record)
+    if event.pool_items and len(event.pool_items) <= 12:
+        answer["pool_items"] = event.pool_items
     if record.plan.scheme != "softmax":  # whose last bits depend on exp and log of the language
-        answer["event"] = hashlib.blake2b(line, digest_size=8).hexdigest()
+        answer["event"] = _hash(event)
     return answer
+
+
+def _hash(event: wire.Decision) -> str:
+    """Return the hash of an event without marginals, whose last bits depend on the order of sums.
+
+    The conditional probabilities have an order of arithmetic that languages can repeat.
+    """
+    slate = [msgspec.structs.replace(slot, marginal=None) for slot in event.slate]
+    line = codec.encode(msgspec.structs.replace(event, slate=slate))
+    return hashlib.blake2b(line, digest_size=8).hexdigest()
 
 
 def sequential_cases() -> CaseFile:

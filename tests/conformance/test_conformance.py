@@ -10,7 +10,7 @@ from tests.conformance.files import FOLDER, dump, first_differences, load
 from tests.conformance.make import FILES
 
 MAX_BYTES = 4_000_000
-LEAST_CASES = 8_000
+LEAST_CASES = 10_000
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -18,7 +18,7 @@ from sanderling.bundle.reader import Bundle
 from sanderling.events import codec
 from sanderling.events.schema import Decision
 from sanderling.events.semantics import semantic_fault
-from sanderling.ranking import boosts, eligibility, rules
+from sanderling.ranking import boosts, eligibility, partial_indexes, rules
 from sanderling.ranking.scorer import Scorer
 from tests.support.bundles import record, trying, write_bundle
 from tests.support.engines import scorer_of, stored
@@ -38,13 +38,17 @@ def bundle(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module", params=[0, 3, 512])
+@pytest.fixture(scope="module", params=[0, 3, 512, "partial"])
 def scorer(bundle, request):
     """A scorer of this bundle with items of the device, one of which replaces a bundled one; with
-    parts that are searched, or few rows that are scored one by one."""
+    parts that are searched, in partial indexes or not, or few rows that are scored one by one."""
+    is_partial = request.param == "partial"
     changes = [*ADDED, {"id": "item-5", "text": "jazz album", "price": 33}, {"id": "item-6"}]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(eligibility, "FEW_ROWS", request.param)
+        patch.setattr(eligibility, "FEW_ROWS", 0 if is_partial else request.param)
+        if is_partial:
+            patch.setattr(partial_indexes, "MIN_ROWS", 0)
+            patch.setattr(partial_indexes, "SCANS_PER_PACK", 0)
         yield Scorer(Bundle.open(bundle)).with_overlay(changes)
 
 

@@ -1,5 +1,11 @@
 /** `@sanderling/engine`: recommendations in a browser, in Node and in app shells. */
 
+export type { ItemOrId } from "./arguments.js";
+export { Bundle } from "./bundle/bundle.js";
+export { type BundleSource, FetchSource, MemorySource } from "./bundle/source.js";
+export { Engine, type RecommendArguments } from "./engine.js";
+export type { NewItem } from "./engineCatalog.js";
+export type { EngineOptions } from "./engineParts.js";
 export {
   BatchSizeError,
   BundleError,
@@ -8,4 +14,13 @@ export {
   StorageError,
   UpdateError,
 } from "./errors.js";
+export type { EncoderFiles, EncoderRuntime, EncodeText } from "./ranking/textEncoder.js";
+export {
+  type Explanation,
+  type FoundItem,
+  FoundItems,
+  type Receipt,
+  Slate,
+  type SlateItem,
+} from "./slate.js";
 export { VERSION } from "./version.js";

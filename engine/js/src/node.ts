@@ -1,3 +1,4 @@
 /** `@sanderling/engine/node`: the parts that need Node's own modules. */
 
+export { FolderSource } from "./bundle/folderSource.js";
 export * from "./index.js";

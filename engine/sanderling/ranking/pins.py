@@ -10,7 +10,8 @@ import numpy as np
 
 from sanderling.ranking.caps import first_within
 from sanderling.ranking.eligibility import Eligibility
-from sanderling.ranking.scorer import NO_CAPS, UNKNOWN, Scorer
+from sanderling.ranking.row_lookup import UNKNOWN
+from sanderling.ranking.scorer import NO_CAPS, Scorer
 from sanderling.ranking.search_types import Rows
 
 NO_PINS: Mapping[int, str] = MappingProxyType({})

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +23,9 @@ from sanderling.ranking.eligibility import Eligibility, Masks, Part
 from sanderling.ranking.index import Int8Index
 from sanderling.ranking.newcomers import Newcomers, outside
 from sanderling.ranking.overlay import CatalogOverlay, empty_index
+from sanderling.ranking.partial_indexes import PartialIndexes
 from sanderling.ranking.quantization import quantize_rows
+from sanderling.ranking.row_lookup import UNKNOWN, RowLookup
 from sanderling.ranking.rule_cache import RuleCache
 from sanderling.ranking.rules import Rule
 from sanderling.ranking.search_types import RowMask, Rows, Scores, SearchResult, merged
@@ -33,10 +34,7 @@ from sanderling.ranking.user_model import UserModel
 
 Vector = NDArray[np.float32]
 
-CACHED_ROWS = 65536  # ids whose rows are kept
 CACHED_ITEMS = 4096  # rows whose catalog entries are kept
-UNKNOWN = -1  # the row of an id that is in neither the bundle nor the overlay
-NOT_LOOKED_UP = -2
 NO_CAPS: Mapping[str, int] = {}
 
 
@@ -98,6 +96,7 @@ class Scorer:
         self._parts = parts or _make_parts(bundle)
         self.bundle = bundle
         self.index = self._parts.index
+        self._partial = PartialIndexes(self.index)
         self.encoder = self._parts.encoder
         self.user_model = self._parts.user_model
         self.overlay = overlay or CatalogOverlay((), (), empty_index(sizes.dim), None)
@@ -105,9 +104,8 @@ class Scorer:
         self.space = (
             files["policy.safetensors"].sha256[:16] + files["items.safetensors"].sha256[:16]
         )
-        self._added_rows = {
-            record["id"]: sizes.items + i for i, record in enumerate(self.overlay.added)
-        }
+        added = {record["id"]: sizes.items + i for i, record in enumerate(self.overlay.added)}
+        self._lookup = RowLookup(bundle, added)
         self._removed = {record["id"] for record in self.overlay.records if "text" not in record}
         self.newcomers = self._newcomer_rows()
         is_newcomer = np.zeros(sizes.items + len(self.overlay.added) + 1, np.bool_)
@@ -118,34 +116,16 @@ class Scorer:
             self._parts.columns, sizes.items, self.overlay.added, self.overlay.changed
         )
         self._rules = RuleCache(self.all_items, self._attributes)
-        self._row_cache: dict[Any, int] = {}
         self._changed_groups: dict[str, ChangedGroups] = {}
         self._read_item = lru_cache(maxsize=CACHED_ITEMS)(partial(_read_item, bundle, self.overlay))
 
     def find(self, item: str) -> int | None:
         """Return the row of an item id, or None: it is in neither the bundle nor the overlay."""
-        row = self._row_cache.get(item)
-        row = self._look_up(item) if row is None else row
-        return row if row >= 0 else None
+        return self._lookup.find(item)
 
     def is_removed(self, item: str) -> bool:
         """Return whether the app removed this item from the device."""
         return item in self._removed
-
-    def _look_up(self, item: Any) -> int:
-        """Return the row of an id or `UNKNOWN`, and cache it.
-
-        `exclude` may hold anything hashable: what is no string is no id.
-        """
-        row = self._added_rows.get(item)
-        if row is None and isinstance(item, str):
-            row = self.bundle.find(item)
-        row = UNKNOWN if row is None else row
-        # Emptied rather than trimmed: an LRU would cost every lookup of the hot path.
-        if len(self._row_cache) >= CACHED_ROWS:
-            self._row_cache.clear()
-        self._row_cache[item] = row
-        return row
 
     def item(self, row: int) -> CatalogItem:
         """Return the catalog entry of a row; its attributes are shared, so do not change them."""
@@ -258,26 +238,10 @@ class Scorer:
         return np.concatenate([visible, n + np.flatnonzero(is_newcomer)])
 
     def rows_of(self, items: tuple[str, ...]) -> Rows:
-        """Return the rows of ids, int64, `UNKNOWN` for those that have none."""
-        # One pass in C over the cache: apps exclude hundreds of items in each call.
-        cached = map(self._row_cache.get, items, repeat(NOT_LOOKED_UP))
-        rows = np.fromiter(cached, np.int64, len(items))
-        for i in np.flatnonzero(rows == NOT_LOOKED_UP).tolist():
-            rows[i] = self._look_up(items[i])
-        return rows
+        """Return the rows of ids, int64, `UNKNOWN` for those that have none; not to be changed."""
+        return self._lookup.rows_of(items)
 
     # Six parameters: the caller, what it wants, and what it may not get.
-    def _rows_of_many(self, items: list[str]) -> list[int]:
-        """Return the rows of ids as `rows_of` does, faster where few of them are cached."""
-        cache = self._row_cache
-        missing = [item for item in items if item not in cache]
-        if len(cache) + len(missing) > CACHED_ROWS:
-            cache.clear()
-            missing = items
-        for item, row in zip(missing, self.bundle.find_all(missing), strict=True):
-            cache[item] = self._added_rows.get(item, row)
-        return [cache[item] for item in items]
-
     def search(
         self,
         user: Vector,
@@ -294,7 +258,7 @@ class Scorer:
         if rows is not None:
             return self._best_of(user, k, rows[~np.isin(rows, excluded)])
         mask, added_mask = masks or self.all_items.masks
-        best = self.index.top(user, k, excluded, mask)
+        best = self._partial.top(user, k, excluded, mask)
         if not self.overlay.added:
             return best
         n = self.bundle.manifest.sizes.items
@@ -374,7 +338,7 @@ class Scorer:
         n = self.bundle.manifest.sizes.items
         changed = dict(self.overlay.changed)
         records = {record["id"]: record for record in self.overlay.records}
-        rows = self._rows_of_many(list(changes))
+        rows = self._lookup.rows_of(tuple(changes)).tolist()
         for row, (item, attributes) in zip(rows, changes.items(), strict=True):
             if row >= n:
                 records[item] = {**records[item], **attributes}
@@ -389,7 +353,7 @@ class Scorer:
         of_bundle = (row for row in rows if 0 <= row < n)
         attributes_after = self._attributes.changed_by(overlay.added, changed, of_bundle)
         scorer = Scorer(self.bundle, self._parts, overlay, attributes_after)
-        scorer._row_cache = self._row_cache  # no row has changed
+        scorer._lookup = self._lookup  # no row has changed
         return scorer
 
     def _added_index(self, added: Iterable[Mapping[str, Any]]) -> Int8Index:

@@ -1,0 +1,171 @@
+/**
+ * Checks of what an app passes to the engine's methods: types and ranges, each error naming its
+ * argument.
+ *
+ * What users typed is never judged: any text is fine.
+ */
+
+import { shown, typeName } from "./errors.js";
+import { isWellFormed } from "./runtime/text.js";
+import { FoundItems, Slate } from "./slate.js";
+
+const MAX_SLOTS = 1000;
+const MAX_NAME = 512;
+const MAX_TIMEOUT_S = 3600;
+
+/** An item of a slate or of a search, or its id. */
+export type ItemOrId = string | { readonly id: string };
+
+/** Throws `TypeError` for an argument of a call that has no such argument. */
+export function checkNames(call: string, given: object, known: readonly string[]): void {
+  if (typeName(given) !== "object") {
+    throw new TypeError(`${call}: expected an object of arguments, found ${typeName(given)}`);
+  }
+  for (const name of Object.keys(given)) {
+    if (!known.includes(name)) {
+      throw new TypeError(
+        `${call}: ${name}: expected one of ${known.join(", ")}, found no such argument`,
+      );
+    }
+  }
+}
+
+/** Returns k; throws `TypeError` for no whole number, `RangeError` unless 1 <= k <= 1000. */
+export function checkK(k: unknown): number {
+  if (!Number.isInteger(k)) {
+    throw new TypeError(`k: expected a whole number, found ${typeName(k)} ${shown(k)}`);
+  }
+  return checkNumber("k", k, 1, MAX_SLOTS);
+}
+
+/** Throws `TypeError` for what is no slate. */
+export function checkSlate(slate: unknown): asserts slate is Slate {
+  if (slate instanceof FoundItems) {
+    throw new TypeError(
+      "slate: expected what `recommend` returned, found what `search` or `similar` did:" +
+        " they record no decision that a reward could belong to",
+    );
+  }
+  if (!(slate instanceof Slate)) {
+    throw new TypeError(`slate: expected what \`recommend\` returned, found ${typeName(slate)}`);
+  }
+}
+
+/** Throws `TypeError` unless all are true, false or absent. */
+export function checkFlags(flags: Readonly<Record<string, unknown>>): void {
+  for (const [name, value] of Object.entries(flags)) {
+    if (value !== undefined && value !== null && typeof value !== "boolean") {
+      throw new TypeError(`${name}: expected true or false, found ${typeName(value)}`);
+    }
+  }
+}
+
+/**
+ * Throws `TypeError` unless all are strings, `RangeError` where `item` or `kind` fit no event.
+ *
+ * An event holds 1 to 512 characters of valid Unicode there; a user's name never leaves the device.
+ */
+export function checkTexts(texts: Readonly<Record<string, unknown>>): void {
+  for (const [name, value] of Object.entries(texts)) {
+    if (typeof value !== "string") {
+      throw new TypeError(`${name}: expected a string, found ${typeName(value)}`);
+    }
+    if (name === "item" || name === "kind") {
+      checkName(name, value);
+    }
+  }
+}
+
+function checkName(name: string, value: string): void {
+  const length = [...value].length;
+  if (length < 1 || length > MAX_NAME) {
+    throw new RangeError(`${name}: expected 1 to ${MAX_NAME} characters, found ${length}`);
+  }
+  if (!isWellFormed(value)) {
+    throw new RangeError(
+      `${name}: expected whole characters, found half of one (a lone surrogate)`,
+    );
+  }
+}
+
+/** Returns a reward; throws `TypeError` for no number, `RangeError` outside [-1, 1]. */
+export function checkValue(value: unknown): number {
+  return checkNumber("value", value, -1, 1);
+}
+
+/** Returns the diversity; throws `TypeError` for no number, `RangeError` outside [0, 1]. */
+export function checkDiversity(value: unknown): number {
+  return checkNumber("diversity", value, 0, 1);
+}
+
+/** Returns how many seconds to wait; throws `TypeError`, or `RangeError` unless 0 to 3600. */
+export function checkTimeout(timeoutS: unknown): number {
+  return checkNumber("timeoutS", timeoutS, 0, MAX_TIMEOUT_S);
+}
+
+/** Returns a number; throws `TypeError` for none, `RangeError` for one out of its range. */
+export function checkNumber(name: string, value: unknown, atLeast: number, atMost: number): number {
+  if (typeof value !== "number") {
+    throw new TypeError(`${name}: expected a number, found ${typeName(value)}`);
+  }
+  if (!(value >= atLeast && value <= atMost)) {
+    throw new RangeError(
+      `${name}: expected a number in [${atLeast}, ${atMost}], found ${shown(value)}`,
+    );
+  }
+  return value;
+}
+
+/**
+ * Returns several as a list; throws `TypeError` for one text, one record or no collection.
+ *
+ * A text is a collection of its letters, so that "12" would mean the items 1 and 2.
+ */
+export function checkSeveral(name: string, several: unknown): unknown[] {
+  const isCollection = typeof several === "object" && several !== null;
+  if (!isCollection || !(Symbol.iterator in several)) {
+    throw new TypeError(
+      `${name}: expected several, such as an array, found one ${typeName(several)};` +
+        " put it into an array",
+    );
+  }
+  return Array.from(several as Iterable<unknown>);
+}
+
+/**
+ * Returns the ids of items, some given by id; throws `TypeError`, naming the argument, for what is
+ * neither.
+ */
+export function idsOf(name: string, items: unknown): string[] {
+  return checkSeveral(name, items).map((item) => idOf(name, item));
+}
+
+function idOf(name: string, item: unknown): string {
+  if (typeof item === "string") {
+    return item;
+  }
+  const id = typeName(item) === "object" ? (item as { id?: unknown }).id : undefined;
+  if (typeof id !== "string") {
+    throw new TypeError(
+      `${name}: expected ids or items of a slate, found ${typeName(item)} ${shown(item)}`,
+    );
+  }
+  return id;
+}
+
+/**
+ * Returns the ids on a slate and on those that it came after, which a next page leaves out.
+ *
+ * Throws `TypeError` for what is no slate, `RangeError` for the slate of another user.
+ */
+export function pagesBefore(user: string, after: unknown): string[] {
+  if (!(after instanceof Slate)) {
+    throw new TypeError(`after: expected what \`recommend\` returned, found ${typeName(after)}`);
+  }
+  if (after.user !== user) {
+    throw new RangeError(
+      `after: expected a slate of the user ${shown(user)}, found one of ${shown(after.user)}`,
+    );
+  }
+  return [...after.earlier, ...after.items.map((item) => item.id)];
+}

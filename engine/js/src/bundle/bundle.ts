@@ -1,0 +1,248 @@
+/**
+ * Opens a bundle: checks versions, lengths, hashes and headers, and views the tensors without
+ * copying them. `verify` adds the checks of all values.
+ */
+
+import { BundleError } from "../errors.js";
+import { fileHash } from "../runtime/sha256.js";
+import { VERSION } from "../version.js";
+import { decodeJson } from "./decodeJson.js";
+import { idHash, positionOf } from "./idHash.js";
+import {
+  engineVersionFault,
+  type Manifest,
+  MANIFEST_FILE,
+  MAX_ID,
+  parseManifest,
+} from "./manifest.js";
+import { readPolicy, type Policy } from "./policy.js";
+import type { BundleSource } from "./source.js";
+import { expectTensor, type Tensors, viewTensors } from "./tensors.js";
+import { checkValues } from "./values.js";
+
+/** The tensors of items.safetensors: item i has the vector `rows[i] * scale[i]`. */
+export interface Items {
+  /** [n, d] */
+  readonly rows: Int8Array;
+
+  /** [n] */
+  readonly scale: Float32Array;
+
+  /** [n], added to an item's score. */
+  readonly bias: Float32Array;
+
+  /** [n + 1]: item i has the bytes `offset[i]` to `offset[i + 1]` of catalog.jsonl. */
+  readonly offset: Float64Array;
+
+  /** [2 n]: a hash is two words, the lower one first; hashes are ascending. */
+  readonly idHash: Uint32Array;
+
+  /** [n]: the row of each hash. */
+  readonly idRow: Int32Array;
+
+  /** The rows of items with few impressions in the fleet, ascending. */
+  readonly newcomers: Int32Array;
+}
+
+/** One opened bundle. Immutable: an update opens another. */
+export class Bundle {
+  private constructor(
+    readonly source: BundleSource,
+    readonly manifest: Manifest,
+    readonly items: Items,
+    readonly policy: Policy,
+    readonly catalog: Uint8Array,
+  ) {}
+
+  /**
+   * Returns the bundle of a source. Files that only texts need are read when they are needed.
+   *
+   * Each file is checked against its hash when it is read. `verify` reads all files and checks all
+   * values. Throws `BundleError` when the bundle is incomplete, malformed or altered.
+   */
+  static async open(source: BundleSource, verify = false): Promise<Bundle> {
+    const manifest = await readManifest(source);
+    const fault = engineVersionFault(manifest, VERSION);
+    if (fault !== null) {
+      throw new BundleError(fault);
+    }
+    await checkListed(source, manifest);
+    const [items, policy, catalog] = await Promise.all([
+      readFile(source, manifest, "items.safetensors"),
+      readFile(source, manifest, "policy.safetensors"),
+      readFile(source, manifest, "catalog.jsonl"),
+    ]);
+    const bundle = new Bundle(
+      source,
+      manifest,
+      readItems(manifest, items),
+      readPolicy(manifest, viewTensors("policy.safetensors", policy)),
+      catalog,
+    );
+    const { offset } = bundle.items;
+    if (offset[0] !== 0 || offset[offset.length - 1] !== catalog.length) {
+      throw new BundleError(
+        `items.safetensors: offset: expected to span the ${catalog.length} bytes of catalog.jsonl`,
+      );
+    }
+    if (verify) {
+      await Promise.all([...manifest.files.keys()].map((name) => bundle.read(name)));
+      checkValues(bundle);
+    }
+    return bundle;
+  }
+
+  /** Returns a file of the manifest; throws `BundleError` where it is not what that says. */
+  read(name: string): Promise<Uint8Array> {
+    return readFile(this.source, this.manifest, name);
+  }
+
+  /**
+   * Returns the catalog's entry of one row: id, title, and attributes.
+   *
+   * Throws `BundleError` when it is malformed.
+   */
+  record(row: number): Record<string, unknown> {
+    const place = `catalog.jsonl: row ${row}`;
+    const entry = decodeJson(place, this.#entry(row));
+    const id = entry["id"];
+    const length = typeof id === "string" ? [...id].length : 0;
+    if (length < 1 || length > MAX_ID) {
+      const found = JSON.stringify(id)?.slice(0, 80);
+      throw new BundleError(
+        `${place}: id: expected a text of 1 to ${MAX_ID} characters, found ${found}`,
+      );
+    }
+    return entry;
+  }
+
+  /** Yields every entry of the catalog in the order of the rows; ids are not checked. */
+  *records(): IterableIterator<Record<string, unknown>> {
+    for (let row = 0; row < this.manifest.sizes.items; row++) {
+      yield decodeJson(`catalog.jsonl: row ${row}`, this.#entry(row));
+    }
+  }
+
+  /** Returns the row of an item id, or null when it is not in the bundle. */
+  find(item: string): number | null {
+    const hash = idHash(item);
+    const { idHash: hashes, idRow } = this.items;
+    let position = positionOf(hashes, hash);
+    // Equal hashes stand side by side: compare the ids in the catalog.
+    while (hashes[2 * position] === hash[0] && hashes[2 * position + 1] === hash[1]) {
+      const row = idRow[position]!;
+      if (this.record(row)["id"] === item) {
+        return row;
+      }
+      position += 1;
+    }
+    return null;
+  }
+
+  #entry(row: number): Uint8Array {
+    return this.catalog.subarray(this.items.offset[row], this.items.offset[row + 1]);
+  }
+}
+
+async function readManifest(source: BundleSource): Promise<Manifest> {
+  const data = await source.read(MANIFEST_FILE);
+  if (data === null) {
+    throw new BundleError(
+      `expected a bundle with a ${MANIFEST_FILE} in ${source.name},` +
+        " found no regular file of that name",
+    );
+  }
+  return parseManifest(data);
+}
+
+/** Checks names and lengths of the files where the source can list them. */
+async function checkListed(source: BundleSource, manifest: Manifest): Promise<void> {
+  const found = await source.list?.();
+  if (found === undefined) {
+    return;
+  }
+  for (const name of manifest.files.keys()) {
+    checkLength(source, manifest, name, found.get(name) ?? -1);
+  }
+  const extra = [...found.keys()].filter(
+    (name) => name !== MANIFEST_FILE && !manifest.files.has(name),
+  );
+  if (extra.length > 0) {
+    throw new BundleError(
+      `${source.name}: expected only the files of the manifest, found also ${extra.sort()}`,
+    );
+  }
+}
+
+function checkLength(
+  source: BundleSource,
+  manifest: Manifest,
+  name: string,
+  length: number,
+): void {
+  const expected = manifest.files.get(name)!.length;
+  if (length < 0) {
+    throw new BundleError(`${name}: expected a regular file in ${source.name}`);
+  }
+  if (length !== expected) {
+    throw new BundleError(`${name}: expected ${expected} bytes, found ${length}`);
+  }
+  if (expected === 0) {
+    throw new BundleError(`${name}: expected a file with content, found an empty one`);
+  }
+}
+
+async function readFile(
+  source: BundleSource,
+  manifest: Manifest,
+  name: string,
+): Promise<Uint8Array> {
+  const data = await source.read(name);
+  checkLength(source, manifest, name, data?.length ?? -1);
+  const expected = manifest.files.get(name)!.sha256;
+  const actual = await fileHash(data!);
+  if (actual !== expected) {
+    throw new BundleError(
+      `${name}: expected the SHA-256 ${expected}, found ${actual}: the file was altered`,
+    );
+  }
+  return data!;
+}
+
+function readItems(manifest: Manifest, data: Uint8Array): Items {
+  const file = "items.safetensors";
+  const { items: n, dim: d } = manifest.sizes;
+  const tensors = viewTensors(file, data);
+  return {
+    rows: expectTensor(tensors, file, "rows", "I8", [n, d]),
+    scale: expectTensor(tensors, file, "scale", "F32", [n]),
+    bias: expectTensor(tensors, file, "bias", "F32", [n]),
+    offset: numbersOf(expectTensor(tensors, file, "offset", "I64", [n + 1])),
+    idHash: expectTensor(tensors, file, "id_hash", "U64", [n]),
+    idRow: expectTensor(tensors, file, "id_row", "I32", [n]),
+    newcomers: readNewcomers(tensors, file, n),
+  };
+}
+
+/** Returns pairs of words as numbers: those from 2^53 on are rounded, and lie outside any file. */
+function numbersOf(words: Uint32Array): Float64Array {
+  const numbers = new Float64Array(words.length / 2);
+  for (let i = 0; i < numbers.length; i++) {
+    numbers[i] = words[2 * i]! + (words[2 * i + 1]! | 0) * 2 ** 32;
+  }
+  return numbers;
+}
+
+/** Returns the rows of newcomers; a bundle without the tensor has none. */
+function readNewcomers(tensors: Tensors, file: string, n: number): Int32Array {
+  const tensor = tensors.get("newcomers");
+  if (tensor === undefined) {
+    return new Int32Array(0);
+  }
+  if (tensor.shape.length !== 1 || tensor.shape[0]! > n) {
+    throw new BundleError(
+      `${file}: newcomers: expected at most ${n} rows, found shape [${tensor.shape.join(", ")}]`,
+    );
+  }
+  return expectTensor(tensors, file, "newcomers", "I32", tensor.shape);
+}

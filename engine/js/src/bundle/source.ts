@@ -1,0 +1,73 @@
+/** Where a bundle's files come from: a web server, memory, or (`node.ts`) a folder. */
+
+import { BundleError } from "../errors.js";
+
+/** The files of one bundle, read by name. */
+export interface BundleSource {
+  /** Names the bundle in errors: a URL or a path. */
+  readonly name: string;
+
+  /** Returns a file's bytes, or null where there is none; throws `BundleError`. */
+  read(name: string): Promise<Uint8Array | null>;
+
+  /** Returns the lengths of all files by name, where that can be known without reading them. */
+  list?(): Promise<ReadonlyMap<string, number>>;
+}
+
+/** What `FetchSource` needs of the platform's `fetch`. */
+export type Fetch = (url: string, init?: RequestInit) => Promise<Response>;
+
+/** A bundle's files under one URL. */
+export class FetchSource implements BundleSource {
+  readonly name: string;
+  readonly #fetch: Fetch;
+
+  /**
+   * `url` is that of the folder; `init` goes to each `fetch`, such as headers of the app.
+   *
+   * A relative URL is relative to the page.
+   */
+  constructor(
+    url: string | URL,
+    readonly init: RequestInit = {},
+    fetch: Fetch = (target, options) => globalThis.fetch(target, options),
+  ) {
+    this.name = String(url).replace(/\/+$/, "");
+    this.#fetch = fetch;
+  }
+
+  async read(name: string): Promise<Uint8Array | null> {
+    const url = `${this.name}/${name}`;
+    try {
+      const response = await this.#fetch(url, this.init);
+      if (response.status === 404 || response.status === 410) {
+        return null;
+      }
+      if (!response.ok) {
+        throw new BundleError(`${url}: expected status 200, found ${response.status}`);
+      }
+      return new Uint8Array(await response.arrayBuffer());
+    } catch (error) {
+      if (error instanceof BundleError) {
+        throw error;
+      }
+      throw new BundleError(`${url}: expected a file that can be fetched: ${error}`);
+    }
+  }
+}
+
+/** A bundle's files in memory. */
+export class MemorySource implements BundleSource {
+  constructor(
+    readonly files: ReadonlyMap<string, Uint8Array>,
+    readonly name = "memory",
+  ) {}
+
+  read(name: string): Promise<Uint8Array | null> {
+    return Promise.resolve(this.files.get(name) ?? null);
+  }
+
+  list(): Promise<ReadonlyMap<string, number>> {
+    return Promise.resolve(new Map(Array.from(this.files, ([name, data]) => [name, data.length])));
+  }
+}

@@ -1,0 +1,295 @@
+/** Decides one slate: ranks the pool, draws from it, and repeats a decision to explain it. */
+
+import type { Exploration } from "./bundle/manifest.js";
+import type { Candidates, DecisionRecord, Pins, RecommendRequest } from "./decision.js";
+import type { Draw } from "./exploration/draw.js";
+import * as newcomers from "./exploration/newcomers.js";
+import * as schemes from "./exploration/schemes.js";
+import { type Eligibility } from "./ranking/eligibility.js";
+import { NO_NEWCOMERS } from "./ranking/newcomers.js";
+import { NO_ROWS } from "./ranking/rows.js";
+import type { Scorer } from "./ranking/scorer.js";
+import { utf8Length } from "./runtime/text.js";
+import { type Explanation, Slate, type SlateItem } from "./slate.js";
+
+const ROOM_FOR_SLATE = 196608;
+const ROOM_FOR_SLOT = 128;
+const ROOM_FOR_MARK = 16;
+const NOTHING_PINNED: Pins = { slots: [], rows: NO_ROWS };
+
+/** For whom a slate is decided. */
+export interface DecisionSubject {
+  /** The user vector [d], residual included. */
+  readonly vector: Float32Array;
+
+  /** The user's name on the wire. */
+  readonly pseudonym: string;
+
+  /** What of the vector was learned on this device [d]; null without personalization. */
+  readonly residual: Float64Array | null;
+}
+
+/**
+ * Ranks the pool for a user vector, and draws a slate from it: a pure function of its arguments.
+ *
+ * `decision` is the id from which the draws follow.
+ */
+export function decide(
+  scorer: Scorer,
+  subject: DecisionSubject,
+  plan: Exploration,
+  request: RecommendRequest,
+  decision: string,
+): DecisionRecord {
+  const { vector, pseudonym, residual } = subject;
+  const candidates = candidatesOf(scorer, vector, plan, request);
+  const items = drawItems(scorer, vector, plan, request, candidates, decision);
+  const eligible = candidates.ranking.eligible + candidates.pins.slots.length;
+  const isShort = items.length < request.k;
+  const slate = new Slate({
+    decision,
+    user: request.user,
+    pseudonym,
+    release: scorer.bundle.manifest.release,
+    items,
+    eligible,
+    shortage: isShort ? shortage(request, candidates, eligible, items.length) : "",
+    earlier: request.earlier,
+    arm: null,
+  });
+  return { scorer, vector, plan, request, candidates, slate, residual, arm: null };
+}
+
+/** Returns the vectors [d] of the pool from which a slate was drawn, best first. */
+export function poolVectors(record: DecisionRecord): Float32Array[] {
+  return Array.from(record.candidates.ranking.rows, (row) => record.scorer.vector(row));
+}
+
+/** Returns the probability that a slot behind the guarded ones showed a newcomer. */
+export function newcomerRate(record: DecisionRecord): number {
+  const hasQuota = schemes.hasQuota(record.plan, record.candidates.newcomers.length);
+  return hasQuota ? newcomers.rate(record.plan) : 0.0;
+}
+
+/** Returns the scheme's probability of exploring in slots that are not newcomers'. */
+export function epsilonOf(record: DecisionRecord): number {
+  const { plan } = record;
+  return newcomerRate(record) > 0 ? newcomers.regular(plan).epsilon : plan.epsilon;
+}
+
+/**
+ * Returns whether the pool is another than that of the bundle's best items for the user.
+ *
+ * It is without personalization, under caps, rules and boosts, with items that the device added or
+ * removed, and where an excluded item would have been in it. Nobody can rebuild such a pool from
+ * the user's events.
+ */
+export function isPoolShaped(record: DecisionRecord): boolean {
+  const { scorer, request, candidates } = record;
+  const isConfined = request.where !== null || request.among !== null;
+  const isRuled = request.atMost.size > 0 || isConfined || request.boost.length > 0;
+  if (record.arm?.personalized === false || isRuled || scorer.overlay.records.length > 0) {
+    return true;
+  }
+  const excluded = candidates.excluded.filter((row) => row >= 0);
+  if (excluded.length === 0) {
+    return false;
+  }
+  const { scores } = candidates.ranking;
+  if (scores.length < poolSize(record.plan, request, candidates.pins)) {
+    return true; // every eligible item is in the pool, so each of these would be
+  }
+  const last = scores[scores.length - 1]!;
+  return scorer.scores(record.vector, excluded).some((score) => score >= last);
+}
+
+/** Returns what boosts added to the scores of the pool, null without boosts. */
+export function poolBoosts(record: DecisionRecord): Float64Array | null {
+  const { ranking, eligible } = record.candidates;
+  if (eligible.boosts === null) {
+    return null;
+  }
+  return Float64Array.from(ranking.rows, (row) => boostOf(eligible, row));
+}
+
+/** Returns a decision with its slate drawn by another plan, or from other candidates. */
+export function drawnAgain(
+  record: DecisionRecord,
+  plan: Exploration,
+  candidates: Candidates,
+): DecisionRecord {
+  const { scorer, vector, request, slate } = record;
+  const items = drawItems(scorer, vector, plan, request, candidates, slate.decision);
+  return { ...record, plan, candidates, slate: slate.with({ items }) };
+}
+
+/** Returns the slate that a decision would have made without exploration. */
+export function greedySlate(record: DecisionRecord): Slate {
+  return drawnAgain(record, schemes.greedy(record.plan), record.candidates).slate;
+}
+
+/** Repeats a decision, and compares it with the logged one. */
+export function explain(record: DecisionRecord): Explanation {
+  const { scorer, plan, request, slate } = record;
+  const subject = { ...record, pseudonym: slate.pseudonym };
+  const repeated = decide(scorer, subject, plan, request, slate.decision);
+  return {
+    decision: repeated.slate.decision,
+    release: repeated.slate.release,
+    scheme: plan.scheme,
+    epsilon: epsilonOf(repeated),
+    pool: repeated.candidates.ranking.rows.length,
+    eligible: repeated.candidates.ranking.eligible,
+    greedy: greedySlate(record).items.map((item) => item.id),
+    slate: repeated.slate.items,
+    isIdentical: areIdentical(repeated.slate.items, slate.items),
+  };
+}
+
+function areIdentical(some: readonly SlateItem[], others: readonly SlateItem[]): boolean {
+  // JSON writes numbers so that they read back as the same bits.
+  return JSON.stringify(some) === JSON.stringify(others);
+}
+
+function candidatesOf(
+  scorer: Scorer,
+  vector: Float32Array,
+  plan: Exploration,
+  request: RecommendRequest,
+): Candidates {
+  const excluded = scorer.rowsOf([...request.exclude, ...request.earlier]);
+  let eligible = scorer.allItems;
+  if (request.among !== null) {
+    eligible = eligible.among(scorer.rowsOf(request.among));
+  }
+  const pins = NOTHING_PINNED;
+  const ranking = scorer.rank(vector, poolSize(plan, request, pins), { excluded, eligible });
+  const hasQuota = schemes.hasQuota(plan, eligible.newcomers.length);
+  const outside = hasQuota
+    ? scorer.newcomersOutside(ranking.rows, excluded, eligible)
+    : NO_NEWCOMERS;
+  return { ranking, newcomers: outside, excluded, pins, eligible };
+}
+
+/** Returns of how many items the pool is, unless fewer are eligible. */
+function poolSize(plan: Exploration, request: RecommendRequest, pins: Pins): number {
+  return Math.max(plan.pool, request.k - pins.slots.length);
+}
+
+/** Returns why a slate is shorter than its request. */
+function shortage(
+  request: RecommendRequest,
+  candidates: Candidates,
+  eligible: number,
+  shown: number,
+): string {
+  const given = {
+    where: request.where !== null,
+    among: request.among !== null,
+    after: request.earlier.length > 0,
+    exclude: request.exclude.length > 0,
+  };
+  const rules = Object.entries(given)
+    .filter(([, isGiven]) => isGiven)
+    .map(([name]) => `\`${name}\``)
+    .join(" and ");
+  const by = rules === "" ? "" : ` by ${rules}`;
+  const found = `${shown} of ${request.k} items: ${eligible} are eligible${by}`;
+  if (shown === eligible) {
+    return found;
+  }
+  if (shown === candidates.ranking.rows.length + candidates.pins.slots.length) {
+    return `${found}, of which \`atMost\` leaves ${shown}`;
+  }
+  return `${found}, but their ids are too long for one event`;
+}
+
+/**
+ * Draws the slate of a request, with the randomness of a decision's id.
+ *
+ * It ends early where its event would exceed the wire's limit of bytes; the slots before the end
+ * keep their propensities.
+ */
+function drawItems(
+  scorer: Scorer,
+  vector: Float32Array,
+  plan: Exploration,
+  request: RecommendRequest,
+  candidates: Candidates,
+  decision: string,
+): SlateItem[] {
+  const { rows, scores } = candidates.ranking;
+  const firstPin = rows.length + candidates.newcomers.length;
+  const drawn = drawRanks(scorer, plan, request, candidates, decision);
+  const items: SlateItem[] = [];
+  let bytesLeft = ROOM_FOR_SLATE;
+  for (const [slot, rank] of drawn.ranks.entries()) {
+    const isOutside = rank >= rows.length;
+    const row = isOutside ? rowOutside(candidates, rank) : rows[rank]!;
+    const item = scorer.item(row);
+    bytesLeft -= slotBytes(item.id, isOutside);
+    if (bytesLeft < 0) {
+      break;
+    }
+    items.push({
+      id: item.id,
+      title: item.title,
+      score: isOutside ? scoreOutside(scorer, vector, candidates, row) : scores[rank]!,
+      slot,
+      rank,
+      explored: drawn.explored[slot]!,
+      propensity: drawn.conditional[slot]!,
+      marginal: drawn.marginal[slot]!,
+      attributes: { ...item.attributes },
+      newcomer: isOutside && rank < firstPin,
+      pinned: rank >= firstPin,
+    });
+  }
+  return items;
+}
+
+/** Returns the row of a rank behind the pool: a newcomer's or a pinned item's. */
+function rowOutside(candidates: Candidates, rank: number): number {
+  const place = rank - candidates.ranking.rows.length;
+  const count = candidates.newcomers.length;
+  return place < count ? candidates.newcomers.row(place) : candidates.pins.rows[place - count]!;
+}
+
+/** Returns the score of a row outside the pool, its boosts included. */
+function scoreOutside(
+  scorer: Scorer,
+  vector: Float32Array,
+  candidates: Candidates,
+  row: number,
+): number {
+  const [score] = scorer.scores(vector, Int32Array.of(row));
+  return candidates.eligible.boosts === null
+    ? score!
+    : score! + boostOf(candidates.eligible, row);
+}
+
+function boostOf(eligible: Eligibility, row: number): number {
+  const { sums, code } = eligible.boosts!;
+  return sums[code[row]!]!;
+}
+
+/** Returns the ranks of the slate of a request: of the pool, of newcomers, and of pins. */
+function drawRanks(
+  scorer: Scorer,
+  plan: Exploration,
+  request: RecommendRequest,
+  candidates: Candidates,
+  decision: string,
+): Draw {
+  const { scores } = candidates.ranking;
+  const count = candidates.newcomers.length;
+  const slots = Math.min(request.k, scores.length);
+  const blocks = schemes.countUniforms(plan, slots, scores.length, count);
+  const uniforms = scorer.kernels.uniforms(decision, blocks);
+  return schemes.draw(plan, slots, scores, uniforms, count);
+}
+
+/** Returns an upper bound of the bytes that a slot takes in an encoded decision. */
+function slotBytes(item: string, isMarked: boolean): number {
+  return ROOM_FOR_SLOT + (isMarked ? ROOM_FOR_MARK : 0) + utf8Length(JSON.stringify(item));
+}

@@ -1,0 +1,138 @@
+/** The engine, which an app embeds: recommendations and behaviour behind one class. */
+
+import {
+  checkDiversity,
+  checkFlags,
+  checkK,
+  checkNames,
+  checkTexts,
+  idsOf,
+  type ItemOrId,
+  pagesBefore,
+} from "./arguments.js";
+import { type BundleSource, FetchSource } from "./bundle/source.js";
+import { explain } from "./decide.js";
+import type { RecommendRequest } from "./decision.js";
+import { CatalogCalls } from "./engineCatalog.js";
+import { type EngineOptions, openScorer } from "./engineParts.js";
+import { typeName } from "./errors.js";
+import type { Explanation, Slate } from "./slate.js";
+import type { EncoderCounters } from "./users/recommendation.js";
+
+/** The arguments of `recommend`. */
+export interface RecommendArguments {
+  readonly user: string;
+
+  /** At most so many items, 1 to 1000; 10 unless given. */
+  readonly k?: number;
+
+  /** Any text about the user's situation. */
+  readonly context?: string | null;
+
+  /** Ids not to show, or items of a slate; unknown ids are ignored. */
+  readonly exclude?: Iterable<ItemOrId>;
+
+  /** The only items to rank. */
+  readonly among?: Iterable<ItemOrId> | null;
+
+  /** The page before: nothing of it is repeated, nor of the pages that it came after. */
+  readonly after?: Slate | null;
+
+  /** How much it counts that an item is unlike those before it, 0 to 1. */
+  readonly diversity?: number;
+
+  /** Turns exploration off. */
+  readonly greedy?: boolean;
+}
+
+const ARGUMENTS = ["user", "k", "context", "exclude", "among", "after", "diversity", "greedy"];
+
+/** A recommender in the app's own page or process. Made by `Engine.open`. */
+export class Engine extends CatalogCalls {
+  /**
+   * Opens the bundle that the app ships: a URL of its folder, or another source.
+   *
+   * Throws `BundleError` when the bundle does not open.
+   */
+  static async open(source: BundleSource | URL | string, options: EngineOptions): Promise<Engine> {
+    const isUrl = typeof source === "string" || source instanceof URL;
+    return new Engine(await openScorer(isUrl ? new FetchSource(source) : source, options), options);
+  }
+
+  /**
+   * Returns a slate of at most k items for a user, known or not.
+   *
+   * The slate is shorter than k where fewer items are eligible, or where ids of more than 66 bytes
+   * leave no room for 1000 of them in one event; its `shortage` says which.
+   *
+   * Throws `TypeError` for an argument of a wrong type or name, `RangeError` unless 1 <= k <= 1000
+   * and `diversity` is in [0, 1]; never for the contents of `user` and `context`.
+   */
+  async recommend(given: RecommendArguments): Promise<Slate> {
+    const request = requestOf(given);
+    const isGreedy = given.greedy === true || !this.exploring;
+    const nowMs = this.beginCall();
+    return this.recommender.recommend(this.profiles, this.scorer, request, isGreedy, nowMs);
+  }
+
+  /**
+   * Records organic behaviour: it updates the user's state at once.
+   *
+   * Throws `RangeError` unless `item` and `kind` have 1 to 512 characters of valid Unicode.
+   */
+  async observe(user: string, item: string, kind = "view"): Promise<void> {
+    checkTexts({ user, item, kind });
+    this.beginCall();
+    await this.profiles.observe(user, item, kind, this.scorer);
+  }
+
+  /** Replays one of the last 256 decisions bit for bit. Throws `RangeError` for any other id. */
+  async explain(decision: string): Promise<Explanation> {
+    checkTexts({ decision });
+    return explain(this.profiles.decisionRecord(decision));
+  }
+
+  /** Erases every trace of a user on this device. A user who comes back is a new one. */
+  async forgetUser(user: string): Promise<void> {
+    checkTexts({ user });
+    await this.profiles.forget(user);
+  }
+
+  /** Computes what the first recommendation would wait for; with `encoder` loads that, too. */
+  async warmUp(options: { readonly encoder?: boolean } = {}): Promise<void> {
+    checkNames("warmUp", options, ["encoder"]);
+    const { scorer } = this;
+    scorer.rank(scorer.userModel.userVector(scorer.userModel.initialState()), 1);
+    if (options.encoder === true) {
+      await scorer.encoder.load();
+    }
+  }
+
+  /** Returns what became of contexts, for the app's own monitoring. */
+  counters(): { readonly release: number; readonly encoder: EncoderCounters } {
+    return { release: this.release, encoder: { ...this.recommender.counters } };
+  }
+}
+
+function requestOf(given: RecommendArguments): RecommendRequest {
+  checkNames("recommend", given, ARGUMENTS);
+  const { user, context = null, diversity = 0 } = given;
+  checkTexts({ user });
+  checkFlags({ greedy: given.greedy });
+  if (context !== null && typeof context !== "string") {
+    throw new TypeError(`context: expected a string or null, found ${typeName(context)}`);
+  }
+  return {
+    user,
+    k: checkK(given.k ?? 10),
+    context,
+    exclude: idsOf("exclude", given.exclude ?? []),
+    atMost: new Map(),
+    pin: new Map(),
+    where: null,
+    among: given.among == null ? null : idsOf("among", given.among),
+    earlier: given.after == null ? [] : pagesBefore(user, given.after),
+    diversity: checkDiversity(diversity),
+    boost: [],
+  };
+}

@@ -1,0 +1,50 @@
+/** What an app calls to change the catalog on its device. */
+
+import { checkSeveral, idsOf, type ItemOrId } from "./arguments.js";
+import { EngineParts } from "./engineParts.js";
+import { addition, datedAfter, removal } from "./ranking/catalogOverlay.js";
+import type { OverlayRecord } from "./ranking/overlay.js";
+
+/** An item to add: its text is encoded, all other fields are attributes. */
+export interface NewItem {
+  readonly id: string;
+  readonly text: string;
+
+  /** What slates show; the text unless given. */
+  readonly title?: string;
+
+  readonly [attribute: string]: unknown;
+}
+
+/** The calls of `Engine` that add items to the catalog and remove them. */
+export class CatalogCalls extends EngineParts {
+  /**
+   * Adds or replaces items, each with `id`, `text` and any attributes to show at once.
+   *
+   * Values that JSON changes become what JSON makes of them: a date its ISO text, NaN null.
+   *
+   * Throws `TypeError` for a single item, `RangeError` naming the field that is wrong; then nothing
+   * was added.
+   */
+  async upsertItems(items: Iterable<NewItem>): Promise<void> {
+    const given = checkSeveral("items", items);
+    const nowMs = this.beginCall();
+    await this.#change(given.map((item) => addition(item, nowMs)));
+  }
+
+  /**
+   * Never shows these items again, under any bundle, until `upsertItems` brings them back.
+   *
+   * Unknown ids are remembered too. Throws `TypeError` for a single id, `RangeError` for what
+   * cannot be an id; then nothing was removed.
+   */
+  async removeItems(ids: Iterable<ItemOrId>): Promise<void> {
+    const removed = idsOf("ids", ids);
+    const nowMs = this.beginCall();
+    await this.#change(removed.map((id) => removal(id, nowMs)));
+  }
+
+  #change(records: readonly OverlayRecord[]): Promise<void> {
+    return this.changeScorer((scorer) => scorer.withOverlay(datedAfter(records, scorer.bundle)));
+  }
+}
