@@ -1,6 +1,6 @@
 /**
- * What is stored, held in memory: an outbox is small, and so nothing that an engine asks of it waits
- * for storage.
+ * What is stored, held in memory: an outbox is small, and so nothing that an engine asks of it
+ * waits for storage.
  */
 
 import type { EventRow, OutboxHeader, StoredChanges, StoredContents } from "./storage.js";
@@ -25,12 +25,14 @@ export class OutboxContents {
   #sorted: EventRow[] | null = null;
   #usedBytes = 0;
   #pending = new Pending();
-  #committedHeader: OutboxHeader;
+  #committedHeader: OutboxHeader | null;
+  readonly #fresh: OutboxHeader;
 
   /** `fresh` is the header of an outbox that is stored nowhere yet. */
   constructor(stored: StoredContents, fresh: OutboxHeader) {
     this.header = stored.header ?? fresh;
-    this.#committedHeader = this.header;
+    this.#committedHeader = stored.header;
+    this.#fresh = fresh;
     stored.rows.forEach((row) => this.#set(row));
     stored.states.forEach((value, key) => this.#setState(key, value));
   }
@@ -123,7 +125,7 @@ export class OutboxContents {
   /** Undoes the changes since the last commit. */
   rollBack(): void {
     this.#pending.undo.reverse().forEach((undo) => undo());
-    this.header = this.#committedHeader;
+    this.header = this.#committedHeader ?? this.#fresh;
     this.#pending = new Pending();
   }
 

@@ -37,6 +37,15 @@ export interface WriteRequest {
   readonly states: ReadonlyMap<string, string | null>;
 }
 
+/** What `write` did that is undone with the rows. */
+interface Written {
+  readonly gaps: ReadonlySet<string>;
+  readonly dropped: ReadonlyMap<string, Counts>;
+  readonly refused: ReadonlyMap<string, Counts>;
+}
+
+const NOTHING_WRITTEN: Written = { gaps: new Set(), dropped: new Map(), refused: new Map() };
+
 /** Returns a new random identity, of which nothing is stored yet. */
 export function freshHeader(entropy: Entropy): OutboxHeader {
   return { install: hex(entropy(16)), secret: hex(entropy(32)), seq: 0, sentSeq: 0 };
@@ -56,6 +65,7 @@ export class EventStore {
   readonly #entropy: Entropy;
   readonly #shed = new Set<string>();
   #unmarked = new Set<string>(); // pseudonyms whose gaps are not marked in the storage yet
+  #uncommitted = NOTHING_WRITTEN;
   #declarations: Map<string, string> | null = null; // by reason the id; null: not read yet
 
   constructor(stored: StoredContents, clock: Clock, entropy: Entropy) {
@@ -79,6 +89,22 @@ export class EventStore {
       this.#unmarked.clear();
       this.losses.takeUndeclared();
     }
+  }
+
+  /** Keeps what has changed: it is committed. */
+  confirm(): void {
+    this.contents.confirm();
+    this.#uncommitted.refused.forEach((counts, reason) => this.losses.count(reason, total(counts)));
+    this.#uncommitted = NOTHING_WRITTEN;
+  }
+
+  /** Undoes what has changed since the last commit. */
+  rollBack(): void {
+    this.contents.rollBack();
+    this.#declarations = null;
+    this.losses.putBack(this.#uncommitted.dropped);
+    this.#uncommitted.gaps.forEach((pseudonym) => this.#unmarked.add(pseudonym));
+    this.#uncommitted = NOTHING_WRITTEN;
   }
 
   /** Whether an event was lost that had updated a user's state. */
@@ -109,27 +135,18 @@ export class EventStore {
    * New gaps are marked and dropped events declared in the same commit. Every event uses up a
    * number, stored or dropped, so that the missing numbers equal the declared losses.
    */
-  write(requests: readonly WriteRequest[]): { reasons: string[]; settle: (ok: boolean) => void } {
-    const unmarked = this.#unmarked;
+  write(requests: readonly WriteRequest[]): string[] {
+    const gaps = this.#unmarked;
     this.#unmarked = new Set();
-    unmarked.forEach((pseudonym) => this.contents.putState(gapKey(pseudonym), ""));
+    gaps.forEach((pseudonym) => this.contents.putState(gapKey(pseudonym), ""));
 
     const refused = new Map<string, Counts>();
-    const reasons = requests.map((each) => this.#writeRequest(each, refused, unmarked));
+    const reasons = requests.map((each) => this.#writeRequest(each, refused, gaps));
     const dropped = this.losses.takeUndeclared();
     const lost = merged(dropped, refused);
     [...lost.keys()].sort().forEach((reason) => this.#declareDropped(reason, lost.get(reason)!));
-
-    const settle = (isCommitted: boolean): void => {
-      if (isCommitted) {
-        refused.forEach((counts, reason) => this.losses.count(reason, total(counts)));
-        return;
-      }
-      this.losses.putBack(dropped);
-      unmarked.forEach((pseudonym) => this.#unmarked.add(pseudonym));
-      this.#declarations = null;
-    };
-    return { reasons, settle };
+    this.#uncommitted = { gaps, dropped, refused };
+    return reasons;
   }
 
   #writeRequest(
@@ -215,8 +232,8 @@ export class EventStore {
   }
 
   /**
-   * Returns the event that declares a loss of `counts` events by type; `lostSeqs` are the numbers of
-   * those that the collector may have nevertheless.
+   * Returns the event that declares a loss of `counts` events by type; `lostSeqs` are the numbers
+   * of those that the collector may have nevertheless.
    */
   loss(reason: string, counts: Counts, lostSeqs: readonly number[] = []): Loss {
     const clock = this.boot.read();
@@ -252,7 +269,8 @@ export class EventStore {
    */
   declareRemoved(reason: string, counts: Counts, lastSeq: number): void {
     const earlier = this.#takeDeclaration(reason);
-    this.#declare(reason, counts, earlier, earlier === null ? undefined : Math.max(lastSeq, earlier.seq));
+    const reused = earlier === null ? undefined : Math.max(lastSeq, earlier.seq);
+    this.#declare(reason, counts, earlier, reused);
   }
 
   #declare(reason: string, counts: Counts, earlier: Loss | null, reused?: number): void {

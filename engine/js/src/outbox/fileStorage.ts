@@ -246,13 +246,13 @@ function parse(data: Buffer): { lines: Line[]; rest: Buffer } {
 /** Returns all intact lines, whatever is between them. */
 function parseAll(data: Buffer): Line[] {
   const lines: Line[] = [];
-  for (let start = 0; start < data.length; ) {
-    const end = data.indexOf("\n", start);
-    const line = parseLine(data.subarray(start, end < 0 ? data.length : end));
+  let start = 0;
+  for (let end = data.indexOf("\n"); end >= 0; end = data.indexOf("\n", start)) {
+    const line = parseLine(data.subarray(start, end));
     if (line !== null) {
       lines.push(line);
     }
-    start = end < 0 ? data.length : end + 1;
+    start = end + 1;
   }
   return lines;
 }

@@ -65,6 +65,7 @@ export class IndexedDbStorage implements OutboxStorage {
     const hasChannel = typeof BroadcastChannel !== "undefined";
     this.#channel = hasChannel ? new BroadcastChannel(this.#name) : null;
     if (this.#channel !== null) {
+      (this.#channel as { unref?: () => void }).unref?.(); // in Node it would keep a process alive
       this.#channel.onmessage = ({ data }) => {
         if (data !== this.#stored.version) {
           this.onForeignChange();

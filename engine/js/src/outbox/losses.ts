@@ -1,4 +1,4 @@
-/** What was lost since the outbox was opened: counted, and kept until a stored event declares it. */
+/** Events that were lost: counted, and kept until a stored event declares them. */
 
 import type { Event } from "../events/wire.js";
 
