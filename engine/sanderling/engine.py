@@ -132,7 +132,7 @@ class Engine(CatalogCalls, ReasonCalls, RewardCalls, SearchCalls):
         """
         check_flags(greedy=greedy)
         k = check_request(user, k, context)
-        caps = check_caps(at_most)
+        caps = {} if at_most is NO_CAPS else check_caps(at_most)
         request = RecommendRequest(
             user,
             k,
@@ -160,12 +160,7 @@ class Engine(CatalogCalls, ReasonCalls, RewardCalls, SearchCalls):
         try:
             return self._decide(scorer, asked, greedy, now_ms)
         except Exception as error:
-            # Try once more on the active release if this one is on trial (it is rolled back), or if
-            # another thread replaced it while it decided. Any other error is the caller's.
-            if scorer is self._active_bundle.scorer and not self._active_bundle.is_unconfirmed:
-                raise
-            self._active_bundle.abandon_release(scorer.bundle, error)
-            scorer = self._active_bundle.scorer
+            scorer = self._active_bundle.scorer_after(scorer, error)
             return self._decide(scorer, rules_of(scorer).added_to(request), greedy, now_ms)
 
     def _decide(
@@ -231,9 +226,10 @@ class Engine(CatalogCalls, ReasonCalls, RewardCalls, SearchCalls):
     def update(self, timeout_s: float = 900.0) -> int | None:
         """Fetch, verify and swap in the newest release; return its number, or None without a newer.
 
-        The swap happens between two requests. If the first decision of the new release fails, the
-        engine rolls back. Raises `UpdateError` when fetching or verifying failed, or another engine
-        holds the state folder; the previous release stays active.
+        The swap happens between two requests. If the new release fails before it has decided its
+        first slate, in a search too, the engine rolls back. Raises `UpdateError` when fetching or
+        verifying failed, or another engine holds the state folder; the previous release stays
+        active.
         """
         timeout_s = check_timeout(timeout_s)
         releases = self._options.releases

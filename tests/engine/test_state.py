@@ -8,7 +8,9 @@ import numpy as np
 
 from sanderling.bundle.reader import Bundle
 from sanderling.ranking.scorer import Scorer
+from sanderling.users.user_states import UserStates
 from tests.support.bundles import write_bundle
+from tests.support.fakes import FakeEntropy
 
 
 def test_the_recurrence_equals_its_equations(tmp_path):
@@ -51,3 +53,22 @@ def test_unknown_kinds_count_as_the_first(tmp_path):
     v = scorer.vector(3)
     unknown = scorer.user_model.step(state, v, "unknown")
     np.testing.assert_array_equal(unknown, scorer.user_model.step(state, v, "view"))
+
+
+def test_a_state_knows_its_user_vector_until_it_changes(tmp_path):
+    """Asked again, it is the same array, which nobody can change; after an event, or in another
+    bundle, it is that of the new state."""
+    write_bundle(tmp_path / "a")
+    write_bundle(tmp_path / "b", seed=1)
+    scorer, other = (Scorer(Bundle.open(tmp_path / name)) for name in "ab")
+    states = UserStates(lambda key: None, b"secret", FakeEntropy())
+    before = states.get("anna", scorer)
+    vector = before.user_vector(scorer.user_model)
+    assert before.user_vector(scorer.user_model) is vector
+    assert not vector.flags.writeable
+
+    after = states.observe("anna", "item-1", "view", scorer)
+    for state, of in ((before, scorer), (after, scorer), (states.get("anna", other), other)):
+        expected = of.user_model.user_vector(state.vector)
+        np.testing.assert_array_equal(state.user_vector(of.user_model), expected)
+    assert not np.array_equal(after.user_vector(scorer.user_model), vector)

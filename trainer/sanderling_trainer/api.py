@@ -178,9 +178,10 @@ def retrain(
     hold, or nothing new), and why. After an error, or when it was killed, call it again.
 
     Raises `FileExistsError` where `out` or `bundle` hold anything else, `TableError` for a wrong
-    table, `CheckpointError` or `BundleError` for a damaged folder, `BusyError` where another job
-    writes `out`, `GateError` where the bundle does not pass its gate, `DeviceError` for a missing
-    GPU, and `TypeError` or `ValueError` for a wrong option.
+    table, `LanguageModelError` for new texts that the checkpoint's language model cannot read,
+    `CheckpointError` or `BundleError` for a damaged folder, `BusyError` where another job writes
+    `out`, `GateError` where the bundle does not pass its gate, `DeviceError` for a missing GPU, and
+    `TypeError` or `ValueError` for a wrong option.
     """
     from sanderling_quantize.checkpoint import check_complete
 

@@ -1,10 +1,13 @@
 /** The engine, which an app embeds: recommendations and behaviour behind one class. */
 
 import {
+  checkCaps,
   checkDiversity,
   checkFlags,
   checkK,
   checkNames,
+  checkPins,
+  checkSeveral,
   checkTexts,
   idsOf,
   type ItemOrId,
@@ -16,6 +19,11 @@ import type { RecommendRequest } from "./decision.js";
 import { CatalogCalls } from "./engineCatalog.js";
 import { type EngineOptions, openScorer } from "./engineParts.js";
 import { typeName } from "./errors.js";
+import { parseBoosts } from "./rules/boosts.js";
+import { rulesOf, withBundleRules } from "./rules/bundleRules.js";
+import { checkKnown } from "./rules/pins.js";
+import type { Where } from "./rules/types.js";
+import { parseRule } from "./rules/where.js";
 import type { Explanation, Slate } from "./slate.js";
 import type { EncoderCounters } from "./users/recommendation.js";
 
@@ -32,11 +40,32 @@ export interface RecommendArguments {
   /** Ids not to show, or items of a slate; unknown ids are ignored. */
   readonly exclude?: Iterable<ItemOrId>;
 
+  /**
+   * A rule that items must meet, such as
+   * `{ price: { lt: 50 }, genre: { any: ["jazz", "folk"] } }` (docs/RULES.md).
+   */
+  readonly where?: Where | null;
+
   /** The only items to rank. */
   readonly among?: Iterable<ItemOrId> | null;
 
   /** The page before: nothing of it is repeated, nor of the pages that it came after. */
   readonly after?: Slate | null;
+
+  /**
+   * How many items may share a value of an attribute, each value of a list counting:
+   * `{ author: 2 }`. The first use of an attribute reads the whole catalog (see `warmUp`).
+   */
+  readonly atMost?: Readonly<Record<string, number>>;
+
+  /** What is added to scores: `[{ where: { genre: "jazz" }, by: 0.5 }]`. */
+  readonly boost?: Iterable<{ readonly where: Where; readonly by: number }>;
+
+  /**
+   * Items at fixed slots, from 0: `{ 0: "sku-1" }`. A pin gives way where its item breaks another
+   * rule or was removed.
+   */
+  readonly pin?: Readonly<Record<number, ItemOrId>>;
 
   /** How much it counts that an item is unlike those before it, 0 to 1. */
   readonly diversity?: number;
@@ -45,7 +74,19 @@ export interface RecommendArguments {
   readonly greedy?: boolean;
 }
 
-const ARGUMENTS = ["user", "k", "context", "exclude", "among", "after", "diversity", "greedy"];
+const ARGUMENTS = [
+  "user", "k", "context", "exclude", "where", "among", "after", "atMost", "boost", "pin",
+  "diversity", "greedy",
+];
+
+/** What `warmUp` makes ready. */
+export interface WarmUpOptions {
+  /** Whether the encoder of texts is loaded. */
+  readonly encoder?: boolean;
+
+  /** The attributes that caps and rules will ask for. */
+  readonly attributes?: Iterable<string>;
+}
 
 /** A recommender in the app's own page or process. Made by `Engine.open`. */
 export class Engine extends CatalogCalls {
@@ -65,14 +106,19 @@ export class Engine extends CatalogCalls {
    * The slate is shorter than k where fewer items are eligible, or where ids of more than 66 bytes
    * leave no room for 1000 of them in one event; its `shortage` says which.
    *
-   * Throws `TypeError` for an argument of a wrong type or name, `RangeError` unless 1 <= k <= 1000
-   * and `diversity` is in [0, 1]; never for the contents of `user` and `context`.
+   * Throws `TypeError` for an argument of a wrong type or name, `RangeError` unless 1 <= k <= 1000,
+   * caps are at least 1, `diversity` is in [0, 1], pins are distinct items of the catalog in slots
+   * below k, and rules are of attributes that an item has; never for the contents of `user` and
+   * `context`.
    */
   async recommend(given: RecommendArguments): Promise<Slate> {
     const request = requestOf(given);
     const isGreedy = given.greedy === true || !this.exploring;
     const nowMs = this.beginCall();
-    return this.recommender.recommend(this.profiles, this.scorer, request, isGreedy, nowMs);
+    const { scorer } = this;
+    const asked = withBundleRules(rulesOf(scorer.bundle), request);
+    checkKnown(scorer, asked.pin);
+    return this.recommender.recommend(this.profiles, scorer, asked, isGreedy, nowMs);
   }
 
   /**
@@ -98,10 +144,13 @@ export class Engine extends CatalogCalls {
     await this.profiles.forget(user);
   }
 
-  /** Computes what the first recommendation would wait for; with `encoder` loads that, too. */
-  async warmUp(options: { readonly encoder?: boolean } = {}): Promise<void> {
-    checkNames("warmUp", options, ["encoder"]);
+  /** Computes what the first calls would wait for. */
+  async warmUp(options: WarmUpOptions = {}): Promise<void> {
+    checkNames("warmUp", options, ["encoder", "attributes"]);
+    const attributes = checkSeveral("attributes", options.attributes ?? []);
+    attributes.forEach((attributes) => checkTexts({ attributes }));
     const { scorer } = this;
+    scorer.loadAttributes(attributes as string[]);
     scorer.rank(scorer.userModel.userVector(scorer.userModel.initialState()), 1);
     if (options.encoder === true) {
       await scorer.encoder.load();
@@ -122,17 +171,18 @@ function requestOf(given: RecommendArguments): RecommendRequest {
   if (context !== null && typeof context !== "string") {
     throw new TypeError(`context: expected a string or null, found ${typeName(context)}`);
   }
+  const k = checkK(given.k ?? 10);
   return {
     user,
-    k: checkK(given.k ?? 10),
+    k,
     context,
     exclude: idsOf("exclude", given.exclude ?? []),
-    atMost: new Map(),
-    pin: new Map(),
-    where: null,
+    atMost: checkCaps(given.atMost ?? {}),
+    pin: checkPins(given.pin ?? {}, k),
+    where: given.where == null ? null : parseRule(given.where),
     among: given.among == null ? null : idsOf("among", given.among),
     earlier: given.after == null ? [] : pagesBefore(user, given.after),
     diversity: checkDiversity(diversity),
-    boost: [],
+    boost: parseBoosts(given.boost ?? []),
   };
 }

@@ -4,6 +4,8 @@ import { checkSeveral, idsOf, type ItemOrId } from "./arguments.js";
 import { EngineParts } from "./engineParts.js";
 import { addition, datedAfter, removal } from "./ranking/catalogOverlay.js";
 import type { OverlayRecord } from "./ranking/overlay.js";
+import { checkedChanges } from "./rules/attributeChanges.js";
+import type { Attributes } from "./slate.js";
 
 /** An item to add: its text is encoded, all other fields are attributes. */
 export interface NewItem {
@@ -16,7 +18,7 @@ export interface NewItem {
   readonly [attribute: string]: unknown;
 }
 
-/** The calls of `Engine` that add items to the catalog and remove them. */
+/** The calls of `Engine` that add items to the catalog, change and remove them. */
 export class CatalogCalls extends EngineParts {
   /**
    * Adds or replaces items, each with `id`, `text` and any attributes to show at once.
@@ -30,6 +32,25 @@ export class CatalogCalls extends EngineParts {
     const given = checkSeveral("items", items);
     const nowMs = this.beginCall();
     await this.#change(given.map((item) => addition(item, nowMs)));
+  }
+
+  /**
+   * Changes attributes of items, in effect from the next call on: `{ "sku-1": { stock: 0 } }`.
+   *
+   * Nothing is encoded: an item keeps its vector. null takes an attribute away. Unknown ids are
+   * ignored. The first change of an attribute reads the whole catalog (see `warmUp`).
+   *
+   * Throws `TypeError` for another form and for a value of another type than the attribute's,
+   * `RangeError` for `id`, `title` and `text` and for what JSON cannot hold; then nothing was
+   * changed.
+   */
+  async setAttributes(changes: Readonly<Record<string, Attributes>>): Promise<void> {
+    const checked = checkedChanges(changes);
+    this.beginCall();
+    await this.changeScorer(async (scorer) => {
+      scorer.checkChanges(checked);
+      return scorer.withChanges(checked);
+    });
   }
 
   /**

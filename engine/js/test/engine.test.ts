@@ -71,7 +71,7 @@ test("Wrong arguments are named, and texts of users never are wrong.", async () 
   const engine = await Engine.open(TINY, options);
   const calls: [unknown, string][] = [
     [{ user: 7 }, "TypeError: user: expected a string, found number"],
-    [{ user: "a", k: 0 }, "RangeError: k: expected a number in [1, 1000], found 0"],
+    [{ user: "a", k: 0 }, "RangeError: k: expected 1 to 1000, found 0"],
     [{ user: "a", exlude: [] }, "TypeError: recommend: exlude: expected one of user"],
     [{ user: "a", exclude: "12" }, "TypeError: exclude: expected several, such as an array"],
     [{ user: "a", diversity: 2 }, "RangeError: diversity: expected a number in [0, 1], found 2"],

@@ -128,7 +128,7 @@ class Bundle:
 
     def find_all(self, items: Sequence[str]) -> list[int]:
         """Return the rows of item ids, -1 for those that are not in the bundle."""
-        wanted = np.array([id_hash(item) for item in items], np.uint64)
+        wanted = np.frombuffer(b"".join(map(_id_digest, items)), "<u8")
         positions = np.searchsorted(self.items.id_hash, wanted)
         within = np.minimum(positions, self.items.id_hash.size - 1)
         rows = np.where(self.items.id_hash[within] == wanted, self.items.id_row[within], -1)
@@ -178,8 +178,11 @@ def _has_id(decoder: msgspec.json.Decoder[_Id], entry: memoryview, item: str) ->
 
 def id_hash(item: str) -> np.uint64:
     """Return the hash by which an item id is looked up: its BLAKE2b of 8 bytes, little-endian."""
-    digest = hashlib.blake2b(item.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return np.uint64(int.from_bytes(digest, "little"))
+    return np.uint64(int.from_bytes(_id_digest(item), "little"))
+
+
+def _id_digest(item: str) -> bytes:
+    return hashlib.blake2b(item.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
 def file_hash(path: Path) -> str:

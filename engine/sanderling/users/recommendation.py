@@ -106,5 +106,9 @@ def user_vector(scorer: Scorer, user: UserSnapshot, context: Vector | None) -> V
     """
     if user.arm is not None and not user.arm.personalized:
         return np.zeros(scorer.bundle.manifest.sizes.dim, np.float32)
-    vector = scorer.user_model.user_vector(user.state.vector, context)
+    state = user.state
+    if context is None:
+        vector = state.user_vector(scorer.user_model)
+    else:
+        vector = scorer.user_model.user_vector(state.vector, context)
     return vector if user.residual is None else vector + user.residual.astype("float32")

@@ -6,6 +6,7 @@
 import { BundleError } from "../errors.js";
 import { fileHash } from "../runtime/sha256.js";
 import { VERSION } from "../version.js";
+import { type AttributeColumns, COLUMNS_FILE, readColumns } from "./columns.js";
 import { decodeJson } from "./decodeJson.js";
 import { idHash, positionOf } from "./idHash.js";
 import {
@@ -52,6 +53,9 @@ export class Bundle {
     readonly items: Items,
     readonly policy: Policy,
     readonly catalog: Uint8Array,
+
+    /** The attributes as typed columns, in bundles that have them. */
+    readonly columns: AttributeColumns | null,
   ) {}
 
   /**
@@ -67,10 +71,11 @@ export class Bundle {
       throw new BundleError(fault);
     }
     await checkListed(source, manifest);
-    const [items, policy, catalog] = await Promise.all([
+    const [items, policy, catalog, columns] = await Promise.all([
       readFile(source, manifest, "items.safetensors"),
       readFile(source, manifest, "policy.safetensors"),
       readFile(source, manifest, "catalog.jsonl"),
+      manifest.files.has(COLUMNS_FILE) ? readFile(source, manifest, COLUMNS_FILE) : null,
     ]);
     const bundle = new Bundle(
       source,
@@ -78,6 +83,7 @@ export class Bundle {
       readItems(manifest, items),
       readPolicy(manifest, viewTensors("policy.safetensors", policy)),
       catalog,
+      columns && readColumns(viewTensors(COLUMNS_FILE, columns), manifest.sizes.items),
     );
     const { offset } = bundle.items;
     if (offset[0] !== 0 || offset[offset.length - 1] !== catalog.length) {

@@ -2,6 +2,7 @@
 
 import type { Int8Index } from "../kernels/kernelSet.js";
 import type { RowMask } from "../kernels/rowMask.js";
+import { type ChangedRows, NOTHING_CHANGED } from "../rules/catalogAttributes.js";
 import type { QuantizedRows } from "./quantization.js";
 
 /** The record of an added item has `id`, `text` and attributes, that of a removed one no `text`. */
@@ -33,7 +34,16 @@ export interface CatalogOverlay {
 
   /** The bundle's rows that are replaced or removed. */
   readonly mask: RowMask | null;
+
+  /** The attributes that the app changed of the bundle's items, by row. */
+  readonly changed: ChangedRows;
 }
 
 /** The overlay of an untouched catalog. */
-export const EMPTY_OVERLAY: CatalogOverlay = { records: [], added: [], vectors: null, mask: null };
+export const EMPTY_OVERLAY: CatalogOverlay = {
+  records: [],
+  added: [],
+  vectors: null,
+  mask: null,
+  changed: NOTHING_CHANGED,
+};

@@ -1,0 +1,66 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { checkCaps, checkDiversity, checkK, checkPins } from "../../src/arguments.js";
+import type { RecommendRequest } from "../../src/decision.js";
+import { parseBoosts } from "../../src/rules/boosts.js";
+import { rulesOf, withBundleRules } from "../../src/rules/bundleRules.js";
+import { checkKnown } from "../../src/rules/pins.js";
+import { parseRule } from "../../src/rules/where.js";
+import { assertFault, type Case, loadCases } from "../support/conformance.js";
+import { NAIVE_KERNELS } from "../support/naiveKernels.js";
+import { assertSlate, decided, scorersOf } from "../support/slates.js";
+
+/** Returns the request of a case's arguments; `after` holds the ids of the pages before. */
+function requestOf(given: Case): RecommendRequest {
+  return {
+    user: "user",
+    k: given["k"],
+    context: null,
+    exclude: given["exclude"] ?? [],
+    atMost: checkCaps(given["at_most"] ?? {}),
+    pin: checkPins(given["pin"] ?? {}, given["k"]),
+    where: "where" in given ? parseRule(given["where"]) : null,
+    among: given["among"] ?? null,
+    earlier: given["after"] ?? [],
+    diversity: checkDiversity(given["diversity"] ?? 0.0),
+    boost: parseBoosts(given["boost"] ?? []),
+  };
+}
+
+for (const name of ["slates-schemes", "slates-requests"]) {
+  const file = loadCases(name);
+  const scorers = await scorersOf(file, NAIVE_KERNELS);
+
+  test(`Slates under rules of ${name} are Python's, with the same probabilities.`, () => {
+    const ruled = file.cases.filter(
+      ({ bundle }) => name === "slates-requests" || bundle === "ruled",
+    );
+    assert.ok(ruled.length > 200);
+    for (const each of ruled) {
+      const scorer = scorers.get(each["bundle"])!;
+      const request = withBundleRules(rulesOf(scorer.bundle), requestOf(each["request"]));
+      assertSlate(file, each, decided(file, each, scorer, request));
+    }
+  });
+}
+
+test("Arguments that are none are refused with Python's sentences.", async () => {
+  const file = loadCases("rules");
+  const scorer = (await scorersOf(file, NAIVE_KERNELS)).get("shop")!;
+  const checks: Record<string, (value: unknown) => unknown> = {
+    k: checkK,
+    at_most: checkCaps,
+    diversity: checkDiversity,
+    pin: (pins) => checkKnown(scorer, checkPins(pins, 5)),
+  };
+  // What is no whole number is `int` in Python, and has another name here.
+  const invalid = file.cases.filter(
+    ({ argument, error }) => argument in checks && !String(error).startsWith("k: expected int"),
+  );
+  assert.ok(invalid.length > 25);
+  for (const each of invalid) {
+    const error = each["error"].replace("at_most", "atMost");
+    assertFault(() => checks[each["argument"]]!(each["value"]), { ...each, error });
+  }
+});
