@@ -172,7 +172,7 @@ test("The collector's request to rotate is passed on.", async () => {
   assert.equal(asked, 1);
 });
 
-test("An app that does not allow uploads, or whose hook throws, is asked again later.", async () => {
+test("An app that allows no uploads, or whose hook throws, is asked again later.", async () => {
   for (const mayUpload of [() => false, () => assert.fail("no battery")]) {
     const { transport, uploader } = await setup(1, { mayUpload });
     assert.equal(await uploader.step(), 30);
@@ -211,7 +211,7 @@ test("At the end of a page what was marked as sent is posted again, and counts o
   assert.ok(sent.length > 50 && sent.length < 300);
 });
 
-test("While uploads fail nothing is marked as sent, and the end of a page posts nothing.", async () => {
+test("While uploads fail nothing is marked as sent: the end of a page posts nothing.", async () => {
   const { outbox, transport, uploader } = await setup();
   transport.answer = () => answer(500);
   await uploader.step();
