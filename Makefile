@@ -15,7 +15,7 @@ LOCK = $(RUN)/uv pip compile - --quiet --constraint constraints.txt --generate-h
 COLLECTOR_IMAGE = './engine[cli]' starlette uvicorn httptools obstore prometheus-client pyarrow zstandard
 LAB_IMAGE = './engine[text,jit,update,cli]' './quantize[cpu]' './trainer[cpu,minilm]'
 
-.PHONY: help install demo test check bench soak power optimum tiny wheel lock clean
+.PHONY: help install demo browser test check bench soak power optimum tiny wasm wheel lock clean
 .DEFAULT_GOAL := test
 
 help:  ## list the targets
@@ -26,6 +26,9 @@ install: $(VENV)/ready $(KERNELS)/built  ## set up .venv with everything: .venv/
 demo: $(VENV)/ready $(KERNELS)/built  ## run five nights of the loop with simulated people, write demo/report.html (7 min)
 	$(RUN)/sanderling demo --out demo $(ARGS)
 	@cat $(VENV)/ready
+
+browser: $(VENV)/ready $(KERNELS)/built $(JS)/node_modules/ready  ## run the tests in Chromium, also part of `make test` (1 min)
+	$(RUN)/pytest -m 'browser and not soak' tests/js $(ARGS)
 
 # Two workers, see tests/conftest.py. For one file, with its output in order, call $(RUN)/pytest itself.
 test: $(VENV)/ready $(KERNELS)/built $(JS)/node_modules/ready  ## run the fast tests (5 min on 2 cores); ARGS=tests/engine for a part
@@ -58,8 +61,10 @@ optimum: $(KERNELS)/built  ## quantize with and without Optimum: the bytes must 
 tiny: $(VENV)/ready $(KERNELS)/built  ## make the bundle of `sanderling demo --tiny` anew (1 min)
 	$(RUN)/python -m tools.tiny
 
+wasm: $(VENV)/ready  ## build the kernels for browsers, $(JS)/wasm/sanderling.wasm (10 s)
+	$(RUN)/python -m sanderling.kernels.build_wasm $(JS)/wasm/sanderling.wasm
+
 wheel: $(VENV)/ready  ## build the wheels; the engine's for x86-64 and ARM with kernels, and a pure one
-	$(RUN)/pip install --quiet --constraint constraints.txt ziglang
 	for machine in x86_64 aarch64; do \
 	  $(RUN)/python -m sanderling.kernels.build --machine $$machine --linker "$(ZIG) $$machine-linux-gnu.2.17" && \
 	  SANDERLING_WHEEL_MACHINE=$$machine $(BUILD) engine || exit 1; \

@@ -3,7 +3,7 @@
 As in an app: a known user, k = 10, 200 items seen and excluded, ε = 0.1 in a pool of 50, every
 decision logged to the outbox, one call after the other with pauses in which the outbox writes.
 `recommend` finds user and exclusions as the call before left them, as with a page or a refresh;
-`after an event` finds another state, and one other item excluded, so that nothing of both is known.
+`after an event` finds another state, and its item excluded, so that nothing of both is known.
 `search` is the same search alone, on the same excluded rows, in the same run: the rest is Python.
 The peer is the obvious code in numpy: float32 matrix-vector product, exclusion and argpartition,
 without exploration, propensities, state or log.
@@ -68,8 +68,9 @@ def _case(items: int) -> dict[str, Any]:
 
             def click(i: int) -> None:
                 number = next(numbers)
-                engine.observe(f"user-{i}", f"item-{number % items}")
-                names[i][number % SEEN] = f"item-{7 * number % items}"
+                item = f"item-{7 * number % items}"
+                engine.observe(f"user-{i}", item)
+                names[i][number % SEEN] = item
 
             result: dict[str, Any] = _times(
                 {

@@ -16,8 +16,8 @@ import {
 import { type BundleSource, FetchSource } from "./bundle/source.js";
 import { explain } from "./decide.js";
 import type { RecommendRequest } from "./decision.js";
-import { CatalogCalls } from "./engineCatalog.js";
 import { type EngineOptions, openScorer } from "./engineParts.js";
+import { SearchCalls } from "./engineSearch.js";
 import { typeName } from "./errors.js";
 import { parseBoosts } from "./rules/boosts.js";
 import { rulesOf, withBundleRules } from "./rules/bundleRules.js";
@@ -86,10 +86,13 @@ export interface WarmUpOptions {
 
   /** The attributes that caps and rules will ask for. */
   readonly attributes?: Iterable<string>;
+
+  /** Whether what the first calls of `search` and `similar` need is made. */
+  readonly search?: boolean;
 }
 
 /** A recommender in the app's own page or process. Made by `Engine.open`. */
-export class Engine extends CatalogCalls {
+export class Engine extends SearchCalls {
   /**
    * Opens the bundle that the app ships: a URL of its folder, or another source.
    *
@@ -146,11 +149,15 @@ export class Engine extends CatalogCalls {
 
   /** Computes what the first calls would wait for. */
   async warmUp(options: WarmUpOptions = {}): Promise<void> {
-    checkNames("warmUp", options, ["encoder", "attributes"]);
+    checkNames("warmUp", options, ["encoder", "attributes", "search"]);
+    checkFlags({ encoder: options.encoder, search: options.search });
     const attributes = checkSeveral("attributes", options.attributes ?? []);
     attributes.forEach((attributes) => checkTexts({ attributes }));
     const { scorer } = this;
     scorer.loadAttributes(attributes as string[]);
+    if (options.search === true) {
+      this.itemSearch.warmUp(scorer);
+    }
     scorer.rank(scorer.userModel.userVector(scorer.userModel.initialState()), 1);
     if (options.encoder === true) {
       await scorer.encoder.load();

@@ -3,9 +3,10 @@
 export type { ItemOrId } from "./arguments.js";
 export { Bundle } from "./bundle/bundle.js";
 export { type BundleSource, FetchSource, MemorySource } from "./bundle/source.js";
-export { Engine, type RecommendArguments } from "./engine.js";
+export { Engine, type RecommendArguments, type WarmUpOptions } from "./engine.js";
 export type { NewItem } from "./engineCatalog.js";
 export type { EngineOptions } from "./engineParts.js";
+export type { SearchArguments, SimilarArguments } from "./engineSearch.js";
 export {
   BatchSizeError,
   BundleError,
@@ -16,6 +17,7 @@ export {
 } from "./errors.js";
 export type { EncoderFiles, EncoderRuntime, EncodeText } from "./ranking/textEncoder.js";
 export {
+  type Attributes,
   type Explanation,
   type FoundItem,
   FoundItems,

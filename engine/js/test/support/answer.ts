@@ -12,6 +12,7 @@ import { secondsOf } from "../../src/rules/isoTime.js";
 import { blake2b } from "../../src/runtime/blake2b.js";
 import { hex, unhex, uuid7 } from "../../src/runtime/clock.js";
 import { encodeFloat, encodeText } from "../../src/runtime/json.js";
+import { kernelCalls } from "./kernelCalls.js";
 import { wordsOf } from "../../src/search/words.js";
 import { casefold, isPrintable } from "../../src/unicode.js";
 
@@ -32,6 +33,7 @@ const CALLS: Record<string, (...parameters: any[]) => unknown> = {
   casefold,
   isPrintable,
   slotBytes: codec.slotBytes,
+  ...kernelCalls,
   fittingPool: (items: string[], boosts: number[]) => codec.fittingPool(items, boosts) ?? null,
 };
 

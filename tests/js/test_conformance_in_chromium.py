@@ -1,0 +1,41 @@
+"""The tests of the conformance set, as Node runs them, in a real browser."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support import pages
+from tests.support.javascript import PACKAGE, needs_node
+
+pytestmark = [pytest.mark.browser, needs_node, pages.needs_browser]
+
+TESTS = sorted((PACKAGE / "test" / "conformance").glob("*.test.ts"))
+
+RUN = """
+async (name) => {
+  const { runTests } = await import('/engine/js/dist/test/browser/nodeModules.js');
+  return runTests(`/engine/js/dist/test/conformance/${name}`);
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def runner(compiled, chromium):
+    """A tab that runs modules of tests."""
+    server = pages.ModuleServer()
+    server.start()
+    context = chromium.new_context()
+    tab = context.new_page()
+    tab.set_default_timeout(300_000)
+    tab.goto(f"{server.url}runner")
+    yield tab
+    context.close()
+    server.stop()
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.name)
+def test_the_conformance_set_passes_in_chromium(runner, path):
+    """Each module of tests passes in the browser as in Node."""
+    outcomes = runner.evaluate(RUN, path.name.replace(".ts", ".js"))
+    assert outcomes
+    assert [outcome for outcome in outcomes if outcome["error"]] == []
