@@ -3,6 +3,8 @@ enough to write it."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,20 +13,27 @@ import pytest
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
-FILES = ["philox", "uniforms", "hashes", "events", "states", "search", "slates-sequential"]
+FILES = [
+    *("philox", "uniforms", "hashes", "events", "states", "search"),
+    *("slates-sequential", "read-path"),
+]
 
 
 @pytest.fixture(scope="module")
-def jar(tmp_path_factory):
-    """The compiled port."""
+def jar(pytestconfig):
+    """The compiled port, kept in pytest's cache: kotlinc takes half a minute."""
     missing = [name for name in ("java", "kotlinc") if shutil.which(name) is None]
     if missing:
         pytest.skip(f"the JVM port needs {' and '.join(missing)}: apt-get install kotlin")
-    path = tmp_path_factory.mktemp("jvm") / "ReadPath.jar"
     sources = sorted(FOLDER.glob("*.kt"))
-    command = ["kotlinc", *sources, "-include-runtime", "-d", path]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    path = pytestconfig.cache.mkdir("jvm") / f"{digest[:16]}.jar"
+    if not path.exists():
+        unfinished = path.with_name(f"{os.getpid()}.jar")
+        command = ["kotlinc", *sources, "-include-runtime", "-d", unfinished]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+        unfinished.replace(path)
     return path
 
 

@@ -3,6 +3,7 @@
 import { Bundle } from "./bundle/bundle.js";
 import type { BundleSource } from "./bundle/source.js";
 import type { KernelSet } from "./kernels/kernelSet.js";
+import { checkGolden } from "./ranking/goldenCheck.js";
 import { onnxRuntimeWeb } from "./ranking/onnxRuntimeWeb.js";
 import { Scorer } from "./ranking/scorer.js";
 import type { EncoderRuntime } from "./ranking/textEncoder.js";
@@ -20,8 +21,8 @@ export interface EngineOptions {
   readonly encoder?: EncoderRuntime;
 
   /**
-   * Read all files of the bundle when opening it, and check all values. Without it a file is
-   * checked against its hash when it is read.
+   * Read all files of the bundle when opening it, check all values, and compute the golden
+   * results. Without it a file is checked against its hash when it is read.
    */
   readonly verify?: boolean;
 
@@ -81,5 +82,9 @@ export class EngineParts {
 /** Returns the scorer of the bundle of a source. */
 export async function openScorer(source: BundleSource, options: EngineOptions): Promise<Scorer> {
   const bundle = await Bundle.open(source, options.verify ?? false);
-  return Scorer.of(bundle, options.kernels, options.encoder ?? onnxRuntimeWeb);
+  const scorer = Scorer.of(bundle, options.kernels, options.encoder ?? onnxRuntimeWeb);
+  if (options.verify === true) {
+    await checkGolden(scorer);
+  }
+  return scorer;
 }

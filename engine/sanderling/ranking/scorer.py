@@ -8,23 +8,24 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import BundleError
+from sanderling.ranking.added_items import index_of
 from sanderling.ranking.attribute_changes import Changes
 from sanderling.ranking.boosts import NO_BOOSTS, Boost, best_boosted
 from sanderling.ranking.caps import NO_ROWS, Cap, ChangedGroups, Groups, apply_caps
 from sanderling.ranking.catalog_attributes import BundleColumns, CatalogAttributes
+from sanderling.ranking.catalog_item import CatalogItem, read_item
 from sanderling.ranking.eligibility import Eligibility, Masks, Part
 from sanderling.ranking.index import Int8Index
 from sanderling.ranking.newcomers import Newcomers, outside
 from sanderling.ranking.overlay import CatalogOverlay, empty_index
 from sanderling.ranking.partial_indexes import PartialIndexes
-from sanderling.ranking.quantization import quantize_rows
 from sanderling.ranking.row_lookup import UNKNOWN, RowLookup
 from sanderling.ranking.rule_cache import RuleCache
 from sanderling.ranking.rules import Rule
@@ -36,14 +37,6 @@ Vector = NDArray[np.float32]
 
 CACHED_ITEMS = 4096  # rows whose catalog entries are kept
 NO_CAPS: Mapping[str, int] = {}
-
-
-class CatalogItem(NamedTuple):
-    """The catalog's entry of an item."""
-
-    id: str
-    title: str
-    attributes: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -117,7 +110,7 @@ class Scorer:
         )
         self._rules = RuleCache(self.all_items, self._attributes)
         self._changed_groups: dict[str, ChangedGroups] = {}
-        self._read_item = lru_cache(maxsize=CACHED_ITEMS)(partial(_read_item, bundle, self.overlay))
+        self._read_item = lru_cache(maxsize=CACHED_ITEMS)(partial(read_item, bundle, self.overlay))
 
     def find(self, item: str) -> int | None:
         """Return the row of an item id, or None: it is in neither the bundle nor the overlay."""
@@ -317,12 +310,20 @@ class Scorer:
 
     def with_overlay(self, records: Iterable[Mapping[str, Any]]) -> Scorer:
         """Return a scorer that also has these records; the last record of an id counts."""
-        by_id = {record["id"]: record for record in (*self.overlay.records, *records)}
+        changes = {record["id"]: record for record in records}
+        by_id = {record["id"]: record for record in self.overlay.records} | changes
         if not by_id:
             return self
         sizes = self.bundle.manifest.sizes
-        added = tuple(record for record in by_id.values() if "text" in record)
-        index = self._added_index(added) if added else empty_index(sizes.dim)
+        # What the app changed of items that were added before stays.
+        current = {record["id"]: record for record in self.overlay.added}
+        added = tuple(
+            record if id in changes else current.get(id, record)
+            for id, record in by_id.items()
+            if "text" in record
+        )
+        kept = {id: row for row, id in enumerate(current) if id not in changes}
+        index = index_of(self.bundle, self.encoder, added, kept, self.overlay.index)
         hidden = np.zeros(sizes.items, np.bool_)
         hidden[[row for row in map(self.bundle.find, by_id) if row is not None]] = True
         changed = self.overlay.changed
@@ -333,33 +334,32 @@ class Scorer:
         """Raise `TypeError` for a changed value of another type than its attribute's."""
         self._attributes.check(changes)
 
+    def check_added(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Raise `TypeError` for an added value of another type than its attribute's.
+
+        A bundle without columns would have to read its whole catalog for that: any value passes.
+        """
+        if self.bundle.columns is not None:
+            self._attributes.check({record["id"]: record for record in records}, "items")
+
     def with_changes(self, changes: Changes) -> Scorer:
         """Return a scorer of the same items with changed attributes; unknown ids are ignored."""
         n = self.bundle.manifest.sizes.items
         changed = dict(self.overlay.changed)
-        records = {record["id"]: record for record in self.overlay.records}
+        # `records` stay as they were added: their vectors do.
+        added = {record["id"]: record for record in self.overlay.added}
         rows = self._lookup.rows_once(tuple(changes)).tolist()
         for row, (item, attributes) in zip(rows, changes.items(), strict=True):
             if row >= n:
-                records[item] = {**records[item], **attributes}
+                added[item] = {**added[item], **attributes}
             elif row >= 0:
                 changed[row] = {**changed.get(row, {}), **attributes}
-        overlay = replace(
-            self.overlay,
-            records=tuple(records.values()),
-            added=tuple(records[record["id"]] for record in self.overlay.added),
-            changed=changed,
-        )
+        overlay = replace(self.overlay, added=tuple(added.values()), changed=changed)
         of_bundle = (row for row in rows if 0 <= row < n)
         attributes_after = self._attributes.changed_by(overlay.added, changed, of_bundle)
         scorer = Scorer(self.bundle, self._parts, overlay, attributes_after)
         scorer._lookup = self._lookup  # no row has changed
         return scorer
-
-    def _added_index(self, added: Iterable[Mapping[str, Any]]) -> Int8Index:
-        rows, scale = quantize_rows(np.stack([self.project(record["text"]) for record in added]))
-        bias = np.full(len(rows), self.bundle.policy["item.bias"][0], np.float32)
-        return Int8Index(rows, scale, bias)
 
     def warm_up(self, attributes: Iterable[str] = ()) -> None:
         """Load what the first recommendation would wait for, with caps and rules on these
@@ -368,17 +368,6 @@ class Scorer:
             self.groups(attribute)
             self._attributes.load(attribute)
         self.rank(self.user_model.user_vector(self.user_model.initial_state()), 1)
-
-
-def _read_item(bundle: Bundle, overlay: CatalogOverlay, row: int) -> CatalogItem:
-    n = bundle.manifest.sizes.items
-    record = bundle.record(row) if row < n else overlay.added[row - n]
-    attributes = {name: value for name, value in record.items() if name not in ("id", "title")}
-    for name, value in overlay.changed.get(row, {}).items():
-        attributes[name] = value
-        if value is None:
-            del attributes[name]
-    return CatalogItem(str(record["id"]), str(record.get("title", "")), attributes)
 
 
 def _make_parts(bundle: Bundle) -> _BundleParts:

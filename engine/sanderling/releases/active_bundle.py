@@ -94,12 +94,15 @@ class ActiveBundle:
     def update_overlay(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Add or remove items, durably (`catalog_overlay`).
 
-        Raises `StorageError` when another engine owns the state folder.
+        Raises `TypeError` for a value of another type than its attribute's, `StorageError` when
+        another engine owns the state folder.
         """
         with self._swap_lock:
             if self._folder and not self._owns_folder:
                 raise StorageError(self._not_owned())
 
+            records = list(records)
+            self._scorer.check_added(records)
             # Attributes that were changed before are not those of the new record.
             after_ms = self._change_file.last_ms + 1
             records = catalog_overlay.dated_after(records, self._scorer.bundle, after_ms)

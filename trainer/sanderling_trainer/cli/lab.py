@@ -51,6 +51,7 @@ from sanderling_trainer.cli.options import (
     OwnLog,
     Parent,
     PrintConfig,
+    SchemaFile,
     SettingsFile,
     ShipAnyway,
     TeachingDays,
@@ -73,6 +74,7 @@ def train(
     interactions: InteractionLog,
     out: Annotated[Path, typer.Option(help="Folder of the policy checkpoint to write.")],
     items: ItemsOrLog = None,
+    schema: SchemaFile = None,
     columns: ColumnNames = None,
     drop_incomplete: DropIncomplete = False,
     time_format: TimeFormat = None,
@@ -107,7 +109,8 @@ def train(
     from sanderling_trainer.api import train as run
 
     tables = read_options(columns, drop_incomplete, time_format)
-    settings = {
+    settings: dict[str, Any] = {
+        "schema": schema,
         "language_model": language_model,
         "train_anyway": train_anyway,
         "app": app,
@@ -176,6 +179,7 @@ def retrain(
     out: Annotated[Path, typer.Option(help="Folder of the next checkpoint.")],
     items: NextItems = None,
     interactions: EarlierLog = None,
+    schema: SchemaFile = None,
     columns: ColumnNames = None,
     drop_incomplete: DropIncomplete = False,
     time_format: TimeFormat = None,
@@ -214,6 +218,7 @@ def retrain(
             seed=seed,
             items=items,
             interactions=interactions,
+            schema=schema,
             tables=read_options(columns, drop_incomplete, time_format),
             days=days,
             ship_anyway=ship_anyway,

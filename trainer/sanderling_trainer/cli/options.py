@@ -194,6 +194,12 @@ Dropout = Annotated[
 NextItems = Annotated[
     str | None, typer.Option(help="The catalog from now on; by default it stays.")
 ]
+SchemaFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="Types of the items' attributes, a TOML file; by default schema.toml beside the table."
+    ),
+]
 EarlierLog = Annotated[
     str | None, typer.Option(help="The log from before the devices, to learn from it again.")
 ]

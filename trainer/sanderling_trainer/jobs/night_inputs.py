@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from sanderling.runtime.clock import OLDEST_MS, Clock
 from sanderling_quantize.encoders.tokenization import load_tokenizer
 from sanderling_quantize.readability import measure
+from sanderling_trainer.data.attribute_values import known_types
 from sanderling_trainer.data.popularity import DAY
+from sanderling_trainer.data.schema import Attributes, find_schema
 from sanderling_trainer.data.tables import read_catalog, read_interactions
 from sanderling_trainer.event_log.deduplication import PossibleTimes
 from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, open_store
@@ -80,9 +82,9 @@ class NightInputs:
         torch_device(options.device)  # raises before the log is read
         active = checkpoint.load(source)
         metadata = active.metadata
-        catalog = (
-            active.catalog if options.items is None else read_catalog(options.items, options.tables)
-        )
+        catalog = active.catalog
+        if options.items is not None:
+            catalog = read_catalog(options.items, options.tables, _known_types(active, options))
         change = change_between(active.catalog, catalog)
         texts = {"items": catalog.texts} if change else {}
         latest = clock.wall_ms() // 1000 + DAY
@@ -125,6 +127,8 @@ class NightInputs:
         digest.update(json.dumps(self.options.numbers(), sort_keys=True).encode())
         catalog = self.renewed.catalog
         digest.update(json.dumps([catalog.ids, catalog.texts, catalog.records]).encode())
+        for name, vectors in catalog.vectors.items():
+            digest.update(name.encode() + vectors.tobytes())
         digest.update(self.past.sha256.encode())
         for path in (self.source / "config.json", self.source / checkpoint.WATERMARK):
             if path.exists():
@@ -155,6 +159,13 @@ class NightInputs:
                 "unknown_items": self.past.unknown_items,
             },
         }
+
+
+def _known_types(active: Checkpoint, options: RetrainOptions) -> Attributes:
+    """Return the types of attributes that the new catalog is held to."""
+    schema = find_schema(options.items, options.schema)
+    before, release = active.catalog.attributes, active.metadata.release
+    return known_types(schema.items, before, release, schema.name)
 
 
 class Encoder:

@@ -21,6 +21,7 @@ from sanderling_trainer.data.shard_writer import shard_histories
 from sanderling_trainer.data.shards import NEVER
 from sanderling_trainer.data.tables import Interactions
 from sanderling_trainer.policy.model import linear_init
+from sanderling_trainer.policy.model.attribute_table import AttributeTable
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.device import torch_device
 from sanderling_trainer.policy.model.network import PolicyNetwork
@@ -70,10 +71,16 @@ class TrainingPart:
 
 @dataclass(frozen=True)
 class TextVectors:
-    """Unit vectors of the items' texts [n, t] and of the contexts' [m, t]."""
+    """Unit vectors of the items' texts [n, t] and of the contexts' [m, t]; the items' features."""
 
     items: Tensor
     contexts: Tensor
+
+    attributes: AttributeTable | None = None
+    """The features of the items' attributes; None without any."""
+
+    features: int = 0
+    """F, how many features there are."""
 
     device: torch.device = field(default_factory=torch_device)
     """Where the networks that read them are fitted."""
@@ -134,7 +141,14 @@ def fit_policy(
 def initial_network(part: TrainingPart, config: Config, vectors: TextVectors) -> PolicyNetwork:
     """Return the network that a fit starts from."""
     torch.manual_seed(config.seed)
-    network = PolicyNetwork(config, vectors.items, vectors.contexts, len(part.kinds))
+    network = PolicyNetwork(
+        config,
+        vectors.items,
+        vectors.contexts,
+        len(part.kinds),
+        vectors.attributes,
+        vectors.features,
+    )
     if config.linear_start:
         factors = linear_init.ridge_factors(part.histories, part.items, config.dim, config.ridge)
         linear_init.initialize(network, factors, config.memory, config.gain)

@@ -27,6 +27,7 @@ from sanderling_trainer.policy import checkpoint, choose_settings, ranking_repor
 from sanderling_trainer.policy.checkpoint import Checkpoint, CheckpointMetadata
 from sanderling_trainer.policy.choose_settings import Choice
 from sanderling_trainer.policy.exposure import Exposure
+from sanderling_trainer.policy.feature_schema import attribute_table, fit_features
 from sanderling_trainer.policy.fit import (
     Fit,
     FitOptions,
@@ -157,7 +158,11 @@ class _Run:
         return readability
 
     def _vectors(self, encode: Encode) -> TextVectors:
+        self._features = fit_features(self.catalog)
+        table = attribute_table(self._features, self.catalog)
         return TextVectors(
+            attributes=table,
+            features=self._features.schema.columns if self._features and table else 0,
             items=torch.from_numpy(
                 encode(self.config.item_texts(self.catalog.texts), "encode items")
             ),
@@ -233,6 +238,7 @@ class _Run:
             metadata,
             part.popularity,
             Exposure.of_log(part.log.item, len(self.catalog)),
+            features=self._features,
         )
         queries = queries_of(part.histories, choice.repeats)
         checkpoint.save(self.out, trained, metrics, queries=queries)
