@@ -98,7 +98,10 @@ export class Engine extends SearchCalls {
    *
    * Throws `BundleError` when the bundle does not open.
    */
-  static async open(source: BundleSource | URL | string, options: EngineOptions): Promise<Engine> {
+  static async open(
+    source: BundleSource | URL | string,
+    options: EngineOptions = {},
+  ): Promise<Engine> {
     const isUrl = typeof source === "string" || source instanceof URL;
     return new Engine(await openScorer(isUrl ? new FetchSource(source) : source, options), options);
   }

@@ -3,6 +3,7 @@
 import { Bundle } from "./bundle/bundle.js";
 import type { BundleSource } from "./bundle/source.js";
 import type { KernelSet } from "./kernels/kernelSet.js";
+import { loadKernels } from "./kernels/loadKernels.js";
 import { checkGolden } from "./ranking/goldenCheck.js";
 import { onnxRuntimeWeb } from "./ranking/onnxRuntimeWeb.js";
 import { Scorer } from "./ranking/scorer.js";
@@ -14,8 +15,8 @@ import type { Profiles } from "./users/types.js";
 
 /** How an engine computes, stores and explores. */
 export interface EngineOptions {
-  /** What searches and draws. */
-  readonly kernels: KernelSet;
+  /** What searches and draws, such as of `loadKernels`, which is called unless one is given. */
+  readonly kernels?: KernelSet;
 
   /** Loads the encoder of texts; onnxruntime-web unless given. */
   readonly encoder?: EncoderRuntime;
@@ -81,8 +82,11 @@ export class EngineParts {
 
 /** Returns the scorer of the bundle of a source. */
 export async function openScorer(source: BundleSource, options: EngineOptions): Promise<Scorer> {
-  const bundle = await Bundle.open(source, options.verify ?? false);
-  const scorer = Scorer.of(bundle, options.kernels, options.encoder ?? onnxRuntimeWeb);
+  const [bundle, kernels] = await Promise.all([
+    Bundle.open(source, options.verify ?? false),
+    options.kernels ?? loadKernels(),
+  ]);
+  const scorer = Scorer.of(bundle, kernels, options.encoder ?? onnxRuntimeWeb);
   if (options.verify === true) {
     await checkGolden(scorer);
   }

@@ -15,6 +15,8 @@ export {
   StorageError,
   UpdateError,
 } from "./errors.js";
+export type { KernelSet } from "./kernels/kernelSet.js";
+export { loadKernels } from "./kernels/loadKernels.js";
 export type { EncoderFiles, EncoderRuntime, EncodeText } from "./ranking/textEncoder.js";
 export {
   type Attributes,
