@@ -99,7 +99,10 @@ export class Engine extends SearchCalls {
    * Throws `BundleError` when the bundle does not open, `TypeError` or `RangeError` for a wrong
    * option. Where nothing can be stored, recommending goes on and `storageFault` says why.
    */
-  static async open(source: BundleSource | URL | string, options: EngineOptions): Promise<Engine> {
+  static async open(
+    source: BundleSource | URL | string,
+    options: EngineOptions = {},
+  ): Promise<Engine> {
     const isUrl = typeof source === "string" || source instanceof URL;
     return new Engine(await openParts(isUrl ? new FetchSource(source) : source, options));
   }

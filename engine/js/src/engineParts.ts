@@ -3,6 +3,7 @@
 import { checkTimeout } from "./arguments.js";
 import { Bundle } from "./bundle/bundle.js";
 import type { BundleSource } from "./bundle/source.js";
+import { loadKernels } from "./kernels/loadKernels.js";
 import { type EngineOptions, type StateOptions, stateOptions } from "./options.js";
 import { openOutbox } from "./outbox/openOutbox.js";
 import type { Outbox } from "./outbox/outbox.js";
@@ -146,8 +147,11 @@ export async function openParts(
 }
 
 async function openScorer(source: BundleSource, options: EngineOptions): Promise<Scorer> {
-  const bundle = await Bundle.open(source, options.verify ?? false);
-  const scorer = Scorer.of(bundle, options.kernels, options.encoder ?? onnxRuntimeWeb);
+  const [bundle, kernels] = await Promise.all([
+    Bundle.open(source, options.verify ?? false),
+    options.kernels ?? loadKernels(),
+  ]);
+  const scorer = Scorer.of(bundle, kernels, options.encoder ?? onnxRuntimeWeb);
   if (options.verify === true) {
     await checkGolden(scorer);
   }

@@ -15,6 +15,8 @@ export {
   StorageError,
   UpdateError,
 } from "./errors.js";
+export type { KernelSet } from "./kernels/kernelSet.js";
+export { loadKernels } from "./kernels/loadKernels.js";
 export type { EngineOptions } from "./options.js";
 export { IndexedDbStorage } from "./outbox/indexedDbStorage.js";
 export { MemoryStorage } from "./outbox/memoryStorage.js";

@@ -24,8 +24,8 @@ const DEFAULT_OUTBOX_BYTES = 8 * 2 ** 20;
 
 /** How an engine computes, stores, uploads and explores. */
 export interface EngineOptions {
-  /** What searches and draws. */
-  readonly kernels: KernelSet;
+  /** What searches and draws, such as of `loadKernels`, which is called unless one is given. */
+  readonly kernels?: KernelSet;
 
   /** Loads the encoder of texts; onnxruntime-web unless given. */
   readonly encoder?: EncoderRuntime;
