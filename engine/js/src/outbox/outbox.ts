@@ -136,6 +136,9 @@ export class Outbox {
       }
       throw error;
     }
+    if (request.events.length + request.states.size === 0) {
+      return;
+    }
     if (this.#isClosed || !this.#queue.hasRoom(request.events.length)) {
       this.#store.drop(this.#isClosed ? "closed" : "queue_full", request.events);
       return;

@@ -12,6 +12,7 @@ import type { Event } from "../events/wire.js";
 import { assignedArm, planOf } from "../exploration/arms.js";
 import { gapKey } from "../outbox/eventStore.js";
 import type { Outbox } from "../outbox/outbox.js";
+import type { Write } from "../outbox/writeQueue.js";
 import type { Scorer } from "../ranking/scorer.js";
 import { LruCache } from "../runtime/lruCache.js";
 import type { Slate, SlateItem } from "../slate.js";
@@ -42,6 +43,9 @@ export interface SlateRewards {
 export interface ProfileOptions extends EventPolicy {
   /** How many seconds after a decision its rewards are awaited; null for no windows. */
   readonly windowS: number | null;
+
+  /** Whether events are made; without, users are only kept in memory. */
+  readonly records: boolean;
 }
 
 /** What is read anew with another identity. */
@@ -127,7 +131,7 @@ export class UserProfiles implements Profiles {
   #rebuildableState(user: string, scorer: Scorer): UserState {
     const state = this.#parts.states.get(user, scorer);
     if (state.history.length > 0 && this.#outbox.clearGap(state.pseudonym)) {
-      this.#outbox.put(() => {
+      this.#put(() => {
         const { states, events } = this.#parts;
         const reset = states.reset(user, scorer);
         const gap: [string, null] = [gapKey(reset.pseudonym), null];
@@ -145,9 +149,11 @@ export class UserProfiles implements Profiles {
     nowMs: number,
   ): Promise<void> {
     const { slate, request, scorer, plan } = record;
-    const event = this.#parts.events.decision(record, state, context);
+    const made = this.#options.records
+      ? [this.#parts.events.decision(record, state, context)]
+      : [];
     const explored = slate.items.filter((item) => item.explored).length;
-    this.#outbox.put(() => {
+    this.#put(() => {
       const { states, budget } = this.#parts;
       const current = states.get(request.user, scorer);
       if (current.pseudonym !== state.pseudonym) {
@@ -161,7 +167,7 @@ export class UserProfiles implements Profiles {
         changed.set(states.key(request.user), dump(current)); // so that its pseudonym survives
       }
       this.#decisions.set(slate.decision, record);
-      return { events: [event], states: changed };
+      return { events: made, states: changed };
     });
   }
 
@@ -177,7 +183,7 @@ export class UserProfiles implements Profiles {
   }
 
   async observe(user: string, item: string, kind: string, scorer: Scorer): Promise<void> {
-    this.#outbox.put(() => {
+    this.#put(() => {
       const { states, events } = this.#parts;
       const state = states.observe(user, item, kind, scorer);
       const event = events.observation(state.pseudonym, item, kind);
@@ -195,7 +201,7 @@ export class UserProfiles implements Profiles {
     const slots = new Map(items.map((item) => [item.slot, item.id]));
     const { decision, user, pseudonym } = slate;
     if (slots.size > 0 && this.#opensWindows) {
-      this.#outbox.put(() => {
+      this.#put(() => {
         const { states, windows } = this.#parts;
         const isSame = states.get(user, scorer).pseudonym === pseudonym;
         const opened = isSame ? windows.open(decision, pseudonym, slots, nowMs) : [];
@@ -245,7 +251,7 @@ export class UserProfiles implements Profiles {
   #recordDefaults(closed: readonly ClosedWindow[]): number {
     for (const { decision, user, waiting } of closed) {
       const key = PREFIX + decision;
-      this.#outbox.put(() => {
+      this.#put(() => {
         if (this.#outbox.state(key) === undefined) {
           throw new StorageError("another tab has closed the window");
         }
@@ -274,6 +280,11 @@ export class UserProfiles implements Profiles {
     }
     await this.#outbox.forget(pseudonyms, keys);
     states.confirmForgotten(key);
+  }
+
+  #put(write: Write): void {
+    const { records } = this.#options;
+    this.#outbox.put(records ? write : () => ({ events: [], states: write().states }));
   }
 
   #read(): Parts {
