@@ -135,7 +135,7 @@ test("A new identity leaves nothing of the old one, whose queued events are drop
   const events = new Events(install);
   await stored(outbox, events.observation());
   let reloads = 0;
-  outbox.onReload = () => (reloads += 1);
+  outbox.onReload(() => (reloads += 1));
   const reset = outbox.resetIdentity();
   const late = outbox.submit(() => {
     if (outbox.identity.install !== install) {
