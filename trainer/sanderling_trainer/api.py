@@ -111,7 +111,8 @@ def train(
     events = read_source(interactions)
     declared = find_schema(interactions if items is None else items, schema)
     catalog = read_catalog(events if items is None else items, tables, declared.items)
-    log = read_interactions(events, catalog, latest=int(time.time()) + DAY_S, options=tables)
+    latest = int(time.time()) + DAY_S
+    log = read_interactions(events, catalog, latest, options=tables, context=declared.context)
     check_liked(cut_after(log, 1.0 - options.holdout, 1.0))
 
     from sanderling_trainer.policy.train import train as run
