@@ -43,7 +43,7 @@ def state_cases() -> CaseFile:
             case["context"] = packed(context)
         cases.append(case | _state(bundle, events, context))
     about = "Events (item, kind) to a user's state [c], its checksum, and the user vector [d]."
-    return CaseFile(about, {"bundles": BUNDLES}, cases, {"state": 2e-5, "user": 2e-5})
+    return CaseFile(about, {"bundles": BUNDLES}, cases)
 
 
 def any_event(rng: Random, bundle: str) -> tuple[str, str]:

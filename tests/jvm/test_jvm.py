@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
 FILES = [
     *("philox", "uniforms", "hashes", "events", "states", "search"),
-    "slates-sequential",
+    *("slates-sequential", "read-path"),
 ]
 
 

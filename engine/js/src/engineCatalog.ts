@@ -1,7 +1,7 @@
 /** What an app calls to change the catalog on its device. */
 
 import { checkSeveral, idsOf, type ItemOrId } from "./arguments.js";
-import { EngineParts } from "./engineParts.js";
+import { RewardCalls } from "./engineRewards.js";
 import { addition, datedAfter, removal } from "./ranking/catalogOverlay.js";
 import type { OverlayRecord } from "./ranking/overlay.js";
 import { checkedChanges } from "./rules/attributeChanges.js";
@@ -19,7 +19,7 @@ export interface NewItem {
 }
 
 /** The calls of `Engine` that add items to the catalog, change and remove them. */
-export class CatalogCalls extends EngineParts {
+export class CatalogCalls extends RewardCalls {
   /**
    * Adds or replaces items, each with `id`, `text` and any attributes to show at once.
    *
@@ -30,7 +30,7 @@ export class CatalogCalls extends EngineParts {
    */
   async upsertItems(items: Iterable<NewItem>): Promise<void> {
     const given = checkSeveral("items", items);
-    const nowMs = this.beginCall();
+    const nowMs = await this.beginCall();
     await this.#change(given.map((item) => addition(item, nowMs)));
   }
 
@@ -46,7 +46,7 @@ export class CatalogCalls extends EngineParts {
    */
   async setAttributes(changes: Readonly<Record<string, Attributes>>): Promise<void> {
     const checked = checkedChanges(changes);
-    this.beginCall();
+    await this.beginCall();
     await this.changeScorer(async (scorer) => {
       scorer.checkChanges(checked);
       return scorer.withChanges(checked);
@@ -61,7 +61,7 @@ export class CatalogCalls extends EngineParts {
    */
   async removeItems(ids: Iterable<ItemOrId>): Promise<void> {
     const removed = idsOf("ids", ids);
-    const nowMs = this.beginCall();
+    const nowMs = await this.beginCall();
     await this.#change(removed.map((id) => removal(id, nowMs)));
   }
 

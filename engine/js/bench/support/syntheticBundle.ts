@@ -17,7 +17,7 @@ type Data = Int8Array | Int32Array | Uint32Array | Float32Array | BigInt64Array;
 export function syntheticBundle(n: number, d: number): MemorySource {
   const random = generator(n * 31 + d);
   const ids = Array.from({ length: n }, (_, row) => `item-${row}`);
-  const lines = ids.map((id, row) => `{"id":"${id}","title":"Item ${row}","year":${1900 + row % 120}}\n`);
+  const lines = ids.map((id, row) => `{"id":"${id}","title":"Item ${row}","year":${row % 99}}\n`);
   const files = new Map<string, Uint8Array>([
     ["encoder.onnx", bytesOf("-")],
     ["tokenizer.json", bytesOf("{}")],

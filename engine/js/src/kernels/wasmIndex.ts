@@ -16,6 +16,25 @@ function bfloatUp(value: number): number {
   return (bits + carry) >>> 16;
 }
 
+const LISTED = 1; // its place among the sizes
+const FIRST_PART = 3; // that of the first array that `scratch` points to
+
+/** Returns the bytes of the arrays of a search of no rows, excluded or found. */
+function scratchSizes(d: number, blocks: number): number[] {
+  const parts = new Array<number>(layout.SCRATCH_SIZE).fill(0);
+  parts[layout.SCRATCH_DEFERRED_ROWS] = 8 * layout.MAX_DEFERRED;
+  parts[layout.SCRATCH_DEFERRED_BOUNDS] = 4 * layout.MAX_DEFERRED;
+  parts[layout.SCRATCH_CODES] = 4 * layout.ceilDiv(d, layout.LANES) * layout.LANES;
+  // int8 codes and the int16 words that are made of them
+  parts[layout.SCRATCH_COARSE] = 3 * layout.ceilDiv(d, layout.GROUP_DIMS) * layout.GROUP_DIMS;
+  parts[layout.SCRATCH_EXCLUDED] = 8 * blocks;
+  parts[layout.SCRATCH_BOUNDS] = 4 * layout.CHUNK_ROWS;
+  parts[layout.SCRATCH_STATE] = 8 * layout.STATE_SIZE;
+  parts[layout.SCRATCH_HITS] = 8 * layout.CHUNK_ROWS;
+  parts[layout.SCRATCH_MASK] = 8 * blocks;
+  return [4 * d, 0, 8 * layout.SCRATCH_SIZE, ...parts];
+}
+
 /** An exact index in WebAssembly: rows, scales, biases and the blocks that are scanned. */
 export class WasmIndex implements Int8Index {
   readonly n: number;
@@ -27,6 +46,9 @@ export class WasmIndex implements Int8Index {
   private readonly scale: number;
   private readonly bias: number;
   private readonly tableArray: number;
+
+  /** The bytes of a query, of listed rows, of `scratch` and of what it points to. */
+  private readonly sizes: number[];
 
   /** Makes an index of n > 0 rows; throws `RangeError` where the table's parts do not fit. */
   constructor(
@@ -57,6 +79,7 @@ export class WasmIndex implements Int8Index {
     this.tableArray = memory.allocate(8 * layout.TABLE_SIZE);
     memory.writeLongs(this.tableArray, values);
     module.pack(this.tableArray);
+    this.sizes = scratchSizes(this.d, this.blocks);
   }
 
   top(query: Float32Array, k: number, excluded?: Int32Array, mask?: RowMask): SearchResult {
@@ -65,8 +88,10 @@ export class WasmIndex implements Int8Index {
     const { memory } = this.module;
     const wanted = Math.min(k, this.n);
     const listed = excluded ?? new Int32Array(0);
-    const sizes = this.sizes(wanted, listed.length);
-    const addresses = this.module.room(sizes);
+    this.sizes[LISTED] = 8 * listed.length;
+    this.sizes[FIRST_PART + layout.SCRATCH_BEST_ROWS] = 8 * wanted;
+    this.sizes[FIRST_PART + layout.SCRATCH_BEST_SCORES] = 8 * wanted;
+    const addresses = this.module.room(this.sizes);
     const [queryAddress, listedAddress, scratchAddress, ...scratch] = addresses as [
       number,
       number,
@@ -135,25 +160,6 @@ export class WasmIndex implements Int8Index {
       bias: floats.subarray(this.bias / 4, this.bias / 4 + this.n),
       d: this.d,
     };
-  }
-
-  /** Returns the bytes of a query, of listed rows, of `scratch` and of what it points to. */
-  private sizes(k: number, listed: number): number[] {
-    const parts = new Array<number>(layout.SCRATCH_SIZE).fill(0);
-    parts[layout.SCRATCH_BEST_ROWS] = 8 * k;
-    parts[layout.SCRATCH_BEST_SCORES] = 8 * k;
-    parts[layout.SCRATCH_DEFERRED_ROWS] = 8 * layout.MAX_DEFERRED;
-    parts[layout.SCRATCH_DEFERRED_BOUNDS] = 4 * layout.MAX_DEFERRED;
-    parts[layout.SCRATCH_CODES] = 4 * layout.ceilDiv(this.d, layout.LANES) * layout.LANES;
-    // int8 codes and the int16 words that are made of them
-    const codes = layout.ceilDiv(this.d, layout.GROUP_DIMS) * layout.GROUP_DIMS;
-    parts[layout.SCRATCH_COARSE] = 3 * codes;
-    parts[layout.SCRATCH_EXCLUDED] = 8 * this.blocks;
-    parts[layout.SCRATCH_BOUNDS] = 4 * layout.CHUNK_ROWS;
-    parts[layout.SCRATCH_STATE] = 8 * layout.STATE_SIZE;
-    parts[layout.SCRATCH_HITS] = 8 * layout.CHUNK_ROWS;
-    parts[layout.SCRATCH_MASK] = 8 * this.blocks;
-    return [4 * this.d, 8 * listed, 8 * layout.SCRATCH_SIZE, ...parts];
   }
 
   /** Replaces biases of rows, in the table and, rounded up to bfloat16, in the blocks. */

@@ -1,8 +1,9 @@
 /** The default runtime of encoders: onnxruntime-web, after @huggingface/tokenizers. */
 
 import { BundleError } from "../errors.js";
+import { MissingPackageError } from "./missingPackage.js";
 import type { EncodeText, EncoderFiles } from "./textEncoder.js";
-import { loadTokenizer, missingPackage } from "./tokenizer.js";
+import { loadTokenizer } from "./tokenizer.js";
 
 /** The part of onnxruntime-web that is used here. */
 interface Ort {
@@ -21,7 +22,8 @@ interface Session {
 /**
  * Returns what encodes texts by onnxruntime-web, in one thread.
  *
- * Throws `Error` where a package is not installed, `BundleError` where the encoder does not load.
+ * Throws `MissingPackageError` where a package is not installed, `BundleError` where the encoder
+ * does not load.
  */
 export async function onnxRuntimeWeb(files: EncoderFiles): Promise<EncodeText> {
   const ort = await importOrt();
@@ -53,6 +55,6 @@ async function importOrt(): Promise<Ort> {
   try {
     return (await import("onnxruntime-web/wasm")) as unknown as Ort;
   } catch (error) {
-    throw missingPackage("onnxruntime-web", error);
+    throw new MissingPackageError("onnxruntime-web", error);
   }
 }

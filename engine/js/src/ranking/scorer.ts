@@ -11,6 +11,7 @@ import { BundleColumns, CatalogAttributes } from "../rules/catalogAttributes.js"
 import { RuleCache } from "../rules/ruleCache.js";
 import type { Boost, Rule } from "../rules/types.js";
 import { LruCache } from "../runtime/lruCache.js";
+import { releaseWith } from "../runtime/releaseWith.js";
 import type { Attributes } from "../slate.js";
 import { Eligibility, type Masks } from "./eligibility.js";
 import { Newcomers, outside } from "./newcomers.js";
@@ -127,6 +128,8 @@ export class Scorer {
       columns: new BundleColumns(bundle),
       groups: new BundleGroups(bundle),
     };
+    releaseWith(parts, index);
+    releaseWith(parts, model);
     return new Scorer(bundle, parts, EMPTY_OVERLAY);
   }
 
@@ -362,7 +365,10 @@ export class Scorer {
     const d = this.bundle.manifest.sizes.dim;
     const { rows, scale } = quantizeRows(vectors, d);
     const bias = new Float32Array(added.length).fill(this.bundle.policy["item.bias"][0]!);
-    return { rows, scale, index: this.kernels.makeIndex({ rows, scale, bias, d }) };
+    const index = this.kernels.makeIndex({ rows, scale, bias, d });
+    const made = { rows, scale, index };
+    releaseWith(made, index);
+    return made;
   }
 
   #row(row: number): { codes: Int8Array; scale: number } {

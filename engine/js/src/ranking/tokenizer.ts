@@ -2,6 +2,7 @@
 
 import { decodeJson } from "../bundle/decodeJson.js";
 import { BundleError } from "../errors.js";
+import { MissingPackageError } from "./missingPackage.js";
 
 /** The part of @huggingface/tokenizers that is used here. */
 interface Tokenizer {
@@ -15,8 +16,8 @@ interface Tokenizers {
   readonly Tokenizer: new (tokenizer: object, config: object) => Tokenizer;
 }
 
-// Chinese characters beyond U+FFFF, each a word of its own for tokenizers of BERT. The package looks
-// at halves of pairs, and finds none of them.
+// Chinese characters beyond U+FFFF, each a word of its own for tokenizers of BERT. The package
+// looks at halves of pairs, and finds none of them.
 const RARE_CHINESE =
   /[\u{20000}-\u{2A6DF}\u{2A700}-\u{2B81F}\u{2B920}-\u{2CEAF}\u{2F800}-\u{2FA1F}]/gu;
 
@@ -26,7 +27,8 @@ export type Tokenize = (text: string) => readonly number[];
 /**
  * Returns what splits texts as tokenizer.json says, into at most so many tokens.
  *
- * Throws `Error` where the package is not installed, `BundleError` where the file does not load.
+ * Throws `MissingPackageError` where the package is not installed, `BundleError` where the file
+ * does not load.
  */
 export async function loadTokenizer(file: Uint8Array, maxTokens: number): Promise<Tokenize> {
   const { Tokenizer } = await importTokenizers();
@@ -74,14 +76,6 @@ async function importTokenizers(): Promise<Tokenizers> {
   try {
     return (await import("@huggingface/tokenizers")) as unknown as Tokenizers;
   } catch (error) {
-    throw missingPackage("@huggingface/tokenizers", error);
+    throw new MissingPackageError("@huggingface/tokenizers", error);
   }
-}
-
-/** Returns the error where an optional package is not installed. */
-export function missingPackage(name: string, error: unknown): Error {
-  return new Error(
-    `encoding text needs the package ${name}: npm install ${name}, or give \`encoder\` to` +
-      ` \`Engine.open\` (${error})`,
-  );
 }

@@ -2,35 +2,16 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { checkCaps, checkDiversity, checkK, checkPins } from "../../src/arguments.js";
-import type { RecommendRequest } from "../../src/decision.js";
-import { parseBoosts } from "../../src/rules/boosts.js";
 import { rulesOf, withBundleRules } from "../../src/rules/bundleRules.js";
 import { checkKnown } from "../../src/rules/pins.js";
-import { parseRule } from "../../src/rules/where.js";
-import { assertFault, type Case, loadCases } from "../support/conformance.js";
-import { NAIVE_KERNELS } from "../support/naiveKernels.js";
+import { assertFault, loadCases } from "../support/conformance.js";
+import { KERNELS } from "../support/kernels.js";
+import { requestOf } from "../support/requests.js";
 import { assertSlate, decided, scorersOf } from "../support/slates.js";
-
-/** Returns the request of a case's arguments; `after` holds the ids of the pages before. */
-function requestOf(given: Case): RecommendRequest {
-  return {
-    user: "user",
-    k: given["k"],
-    context: null,
-    exclude: given["exclude"] ?? [],
-    atMost: checkCaps(given["at_most"] ?? {}),
-    pin: checkPins(given["pin"] ?? {}, given["k"]),
-    where: "where" in given ? parseRule(given["where"]) : null,
-    among: given["among"] ?? null,
-    earlier: given["after"] ?? [],
-    diversity: checkDiversity(given["diversity"] ?? 0.0),
-    boost: parseBoosts(given["boost"] ?? []),
-  };
-}
 
 for (const name of ["slates-schemes", "slates-requests"]) {
   const file = loadCases(name);
-  const scorers = await scorersOf(file, NAIVE_KERNELS);
+  const scorers = await scorersOf(file, KERNELS[0]!);
 
   test(`Slates under rules of ${name} are Python's, with the same probabilities.`, () => {
     const ruled = file.cases.filter(
@@ -47,7 +28,7 @@ for (const name of ["slates-schemes", "slates-requests"]) {
 
 test("Arguments that are none are refused with Python's sentences.", async () => {
   const file = loadCases("rules");
-  const scorer = (await scorersOf(file, NAIVE_KERNELS)).get("shop")!;
+  const scorer = (await scorersOf(file, KERNELS[0]!)).get("shop")!;
   const checks: Record<string, (value: unknown) => unknown> = {
     k: checkK,
     at_most: checkCaps,

@@ -27,8 +27,8 @@ test("Texts become vectors with a cosine of at least .9999 to Python's.", async 
   for (const [name, folder] of Object.entries(file.bundles)) {
     const encoder = new BundleTextEncoder(await openBundle(folder), onnxRuntimeWeb);
     for (const each of file.cases.filter((one) => one["bundle"] === name && "vector" in one)) {
-      const isItem = each["as"] === "item";
-      const found = await (isItem ? encoder.encodeItem(each["text"]) : encoder.encode(each["text"]));
+      const { as, text } = each;
+      const found = await (as === "item" ? encoder.encodeItem(text) : encoder.encode(text));
       const cosine = cosineOf(found, unpacked(each["vector"]));
       worst = Math.min(worst, cosine);
       assert.ok(cosine >= MIN_COSINE, `${cosine}: ${JSON.stringify(each)}`);
