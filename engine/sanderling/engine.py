@@ -108,10 +108,9 @@ class Engine(CatalogCalls, ReasonCalls, RewardCalls, SearchCalls):
     ) -> Slate:
         """Return a slate of at most k items for a user, known or not.
 
-        `context` is any text about the user's situation, or a mapping of features that the lab's
-        schema declares, and `text`: `{"hour": 18, "device": "tv", "text": "a rainy evening"}`
-        (docs/ATTRIBUTES.md); names that the release does not know are ignored. `exclude` holds ids
-        not to show, or items of a slate; unknown ids are ignored.
+        `context` is any text about the user's situation, or features that the lab's schema declares
+        and `text`: `{"hour": 18, "text": "rain"}`; unknown names are ignored (docs/ATTRIBUTES.md).
+        `exclude` holds ids not to show, or items of a slate; unknown ids are ignored.
 
         `where` is a rule that items must meet, such as
         `{"price": {"lt": 50}, "genre": {"any": ["jazz", "folk"]}}` (docs/RULES.md). `among` holds
