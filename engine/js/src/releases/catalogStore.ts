@@ -119,7 +119,10 @@ export class CatalogStore {
   /** Stores what `change` returns, which is called again where another tab was faster. */
   async #put(change: () => readonly [string, string][]): Promise<void> {
     await this.#outbox.store(() => new Map(change()));
-    this.#known = this.#outbox.states(CATALOG);
+    // Where another tab was faster, its changes are stored, but not in this engine's scorer yet.
+    if (!this.#mayHaveChanged) {
+      this.#known = this.#outbox.states(CATALOG);
+    }
   }
 
   /** Returns the changes of attributes one by one, oldest first. */
