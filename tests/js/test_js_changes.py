@@ -1,5 +1,4 @@
-"""Attributes that an app changed, in the JavaScript engine: what is kept of them, and what still
-applies, is as in Python."""
+"""Attributes that an app changed, in the JavaScript engine: what still applies is as in Python."""
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sanderling.ranking.attribute_changes import Batch, _last_values, in_force
+from sanderling.ranking.attribute_changes import Batch, in_force
 from tests.support.javascript import needs_node
 
 pytestmark = needs_node
@@ -28,13 +27,6 @@ batches = st.lists(
 def plain(given_batches: list[Batch]) -> list[dict]:
     """Return batches as JSON has them."""
     return [msgspec.to_builtins(batch) for batch in given_batches]
-
-
-@given(batches)
-@settings(max_examples=150, deadline=None)
-def test_the_last_value_of_each_attribute_is_kept(node, changes):
-    """Compacted changes say the same in as few batches."""
-    assert node("compacted", plain(changes)) == plain(_last_values(changes))
 
 
 @given(batches, st.integers(0, 9), st.dictionaries(st.sampled_from(ITEMS), st.integers(0, 9)))

@@ -10,6 +10,7 @@ import type { Outbox } from "./outbox/outbox.js";
 import { checkGolden } from "./ranking/goldenCheck.js";
 import { onnxRuntimeWeb } from "./ranking/onnxRuntimeWeb.js";
 import { Scorer } from "./ranking/scorer.js";
+import { CatalogStore } from "./releases/catalogStore.js";
 import { type Clock, type Entropy, SYSTEM_CLOCK, systemEntropy } from "./runtime/clock.js";
 import { isPage, watchPage } from "./upload/pageEvents.js";
 import { Uploader } from "./upload/uploader.js";
@@ -21,6 +22,7 @@ import { UserProfiles } from "./users/userProfiles.js";
 export interface OpenedParts {
   readonly scorer: Scorer;
   readonly outbox: Outbox;
+  readonly catalog: CatalogStore;
   readonly state: StateOptions;
   readonly clock: Clock;
   readonly entropy: Entropy;
@@ -35,6 +37,7 @@ export class EngineParts {
   protected readonly entropy: Entropy;
   protected readonly state: StateOptions;
   protected readonly outbox: Outbox;
+  protected readonly catalog: CatalogStore;
   protected readonly profiles: UserProfiles;
   protected readonly recommender: Recommender;
   protected readonly receipts: RewardReceipts;
@@ -45,11 +48,12 @@ export class EngineParts {
   #closed: Promise<void> | null = null;
 
   /** For subclasses and `open`. */
-  protected constructor({ scorer, outbox, state, clock, entropy }: OpenedParts) {
+  protected constructor({ scorer, outbox, catalog, state, clock, entropy }: OpenedParts) {
     this.clock = clock;
     this.entropy = entropy;
     this.state = state;
     this.outbox = outbox;
+    this.catalog = catalog;
     this.#scorer = scorer;
     const { windowS, shareContext, privacy } = state;
     const records = state.state !== null;
@@ -95,10 +99,16 @@ export class EngineParts {
     return changed;
   }
 
-  /** Closes reward windows that have ended; returns the wall clock in ms, read once a call. */
+  /**
+   * Closes reward windows that have ended, and takes what other tabs have changed; returns the wall
+   * clock in ms, read once a call.
+   */
   protected async beginCall(): Promise<number> {
     const nowMs = this.clock.wallMs();
     await this.profiles.begin(nowMs);
+    if (this.catalog.isStale) {
+      await this.changeScorer((scorer) => this.catalog.restored(scorer));
+    }
     return nowMs;
   }
 
@@ -141,9 +151,11 @@ export async function openParts(
   const state = stateOptions(options);
   const { clock = SYSTEM_CLOCK, entropy = systemEntropy } = options;
   const outboxOptions = { limitBytes: state.outboxBytes, clock, entropy };
-  const scorer = await openScorer(source, options);
+  const bundled = await openScorer(source, options);
   const outbox = await openOutbox(state.state, outboxOptions);
-  return { scorer, outbox, state, clock, entropy };
+  const catalog = new CatalogStore(outbox);
+  const scorer = await catalog.restored(bundled);
+  return { scorer, outbox, catalog, state, clock, entropy };
 }
 
 async function openScorer(source: BundleSource, options: EngineOptions): Promise<Scorer> {
