@@ -16,16 +16,16 @@ import {
 import { type BundleSource, FetchSource } from "./bundle/source.js";
 import { explain } from "./decide.js";
 import type { RecommendRequest } from "./decision.js";
-import { type EngineOptions, openScorer } from "./engineParts.js";
-import { SearchCalls } from "./engineSearch.js";
+import { openParts } from "./engineParts.js";
+import { ReasonCalls } from "./engineReasons.js";
 import { typeName } from "./errors.js";
+import type { EngineOptions } from "./options.js";
 import { parseBoosts } from "./rules/boosts.js";
 import { rulesOf, withBundleRules } from "./rules/bundleRules.js";
 import { checkKnown } from "./rules/pins.js";
 import type { Where } from "./rules/types.js";
 import { parseRule } from "./rules/where.js";
 import type { Explanation, Slate } from "./slate.js";
-import type { EncoderCounters } from "./users/recommendation.js";
 
 /** The arguments of `recommend`. */
 export interface RecommendArguments {
@@ -92,15 +92,19 @@ export interface WarmUpOptions {
 }
 
 /** A recommender in the app's own page or process. Made by `Engine.open`. */
-export class Engine extends SearchCalls {
+export class Engine extends ReasonCalls {
   /**
    * Opens the bundle that the app ships: a URL of its folder, or another source.
    *
-   * Throws `BundleError` when the bundle does not open.
+   * Throws `BundleError` when the bundle does not open, `TypeError` or `RangeError` for a wrong
+   * option. Where nothing can be stored, recommending goes on and `storageFault` says why.
    */
-  static async open(source: BundleSource | URL | string, options: EngineOptions): Promise<Engine> {
+  static async open(
+    source: BundleSource | URL | string,
+    options: EngineOptions = {},
+  ): Promise<Engine> {
     const isUrl = typeof source === "string" || source instanceof URL;
-    return new Engine(await openScorer(isUrl ? new FetchSource(source) : source, options), options);
+    return new Engine(await openParts(isUrl ? new FetchSource(source) : source, options));
   }
 
   /**
@@ -117,34 +121,21 @@ export class Engine extends SearchCalls {
   async recommend(given: RecommendArguments): Promise<Slate> {
     const request = requestOf(given);
     const isGreedy = given.greedy === true || !this.exploring;
-    const nowMs = this.beginCall();
+    const nowMs = await this.beginCall();
     const { scorer } = this;
     const asked = withBundleRules(rulesOf(scorer.bundle), request);
     checkKnown(scorer, asked.pin);
-    return this.recommender.recommend(this.profiles, scorer, asked, isGreedy, nowMs);
-  }
-
-  /**
-   * Records organic behaviour: it updates the user's state at once.
-   *
-   * Throws `RangeError` unless `item` and `kind` have 1 to 512 characters of valid Unicode.
-   */
-  async observe(user: string, item: string, kind = "view"): Promise<void> {
-    checkTexts({ user, item, kind });
-    this.beginCall();
-    await this.profiles.observe(user, item, kind, this.scorer);
+    const slate = await this.recommender.recommend(
+      this.profiles, scorer, asked, isGreedy, nowMs,
+    );
+    this.letExplain(slate);
+    return slate;
   }
 
   /** Replays one of the last 256 decisions bit for bit. Throws `RangeError` for any other id. */
   async explain(decision: string): Promise<Explanation> {
     checkTexts({ decision });
     return explain(this.profiles.decisionRecord(decision));
-  }
-
-  /** Erases every trace of a user on this device. A user who comes back is a new one. */
-  async forgetUser(user: string): Promise<void> {
-    checkTexts({ user });
-    await this.profiles.forget(user);
   }
 
   /** Computes what the first calls would wait for. */
@@ -162,11 +153,6 @@ export class Engine extends SearchCalls {
     if (options.encoder === true) {
       await scorer.encoder.load();
     }
-  }
-
-  /** Returns what became of contexts, for the app's own monitoring. */
-  counters(): { readonly release: number; readonly encoder: EncoderCounters } {
-    return { release: this.release, encoder: { ...this.recommender.counters } };
   }
 }
 

@@ -53,7 +53,7 @@ export class SearchCalls extends CatalogCalls {
       checkTexts({ user });
     }
     const k = checkK(given.k ?? 10);
-    const nowMs = this.beginCall();
+    const nowMs = await this.beginCall();
     const { scorer } = this;
     const masks = masksOf(scorer, where);
     if (wordsIn(query).length === 0) {
@@ -77,7 +77,7 @@ export class SearchCalls extends CatalogCalls {
     checkTexts({ item: id });
     checkNames("similar", given, ["k", "where"]);
     const k = checkK(given.k ?? 10);
-    this.beginCall();
+    await this.beginCall();
     const { scorer } = this;
     const row = scorer.find(id);
     if (row === null) {

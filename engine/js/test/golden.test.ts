@@ -8,9 +8,9 @@ import { BundleError } from "../src/errors.js";
 import { MissingPackageError } from "../src/ranking/missingPackage.js";
 import { onnxRuntimeWeb } from "../src/ranking/onnxRuntimeWeb.js";
 import { filesIn, GOLDEN, TINY } from "./support/bundles.js";
-import { NAIVE_KERNELS } from "./support/naiveKernels.js";
+import { KERNELS } from "./support/kernels.js";
 
-const options = { kernels: NAIVE_KERNELS, verify: true };
+const options = { kernels: KERNELS[0]!, verify: true };
 
 /** Returns the golden bundle with another golden.json, whose hash is in the manifest. */
 function withGolden(change: (golden: any) => void): MemorySource {
@@ -62,7 +62,7 @@ test("Without the encoder's packages a bundle opens, and contexts are ignored.",
 });
 
 test("A context changes a slate, and added items rank by their texts.", async () => {
-  const engine = await Engine.open(GOLDEN, { kernels: NAIVE_KERNELS, encoder: onnxRuntimeWeb });
+  const engine = await Engine.open(GOLDEN, { kernels: KERNELS[0]!, encoder: onnxRuntimeWeb });
   const idsIn = async (context: string) =>
     (await engine.recommend({ user: "ada", greedy: true, context })).items.map(({ id }) => id);
   assert.notDeepEqual(await idsIn("a rainy day"), await idsIn("sunshine at the sea"));

@@ -5,9 +5,9 @@ import { Engine } from "../src/engine.js";
 import type { Where } from "../src/rules/types.js";
 import type { Slate } from "../src/slate.js";
 import { TINY } from "./support/bundles.js";
-import { NAIVE_KERNELS } from "./support/naiveKernels.js";
+import { KERNELS } from "./support/kernels.js";
 
-const open = () => Engine.open(TINY, { kernels: NAIVE_KERNELS });
+const open = () => Engine.open(TINY, { kernels: KERNELS[0]! });
 
 function valuesOf(slate: Slate, attribute: string): unknown[] {
   return slate.items.map((item) => item.attributes[attribute]);

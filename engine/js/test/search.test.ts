@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { Engine } from "../src/engine.js";
 import { TINY } from "./support/bundles.js";
-import { NAIVE_KERNELS } from "./support/naiveKernels.js";
+import { KERNELS } from "./support/kernels.js";
 
 const noEncoder = () => Promise.reject(new Error("no encoder in this test"));
 
@@ -11,7 +11,7 @@ const noEncoder = () => Promise.reject(new Error("no encoder in this test"));
 const encoder = async () => async () => new Float32Array(32).fill(32 ** -0.5);
 
 test("Words are found in titles and attributes, unfinished and mistyped ones too.", async () => {
-  const engine = await Engine.open(TINY, { kernels: NAIVE_KERNELS, encoder: noEncoder });
+  const engine = await Engine.open(TINY, { kernels: KERNELS[0]!, encoder: noEncoder });
   for (const query of ["treasure isl", "TREASURE  ISLAND!", "treasure islnad", "trèasure"]) {
     assert.equal((await engine.search(query)).items[0]!.title, "Treasure Island", query);
   }
@@ -22,7 +22,7 @@ test("Words are found in titles and attributes, unfinished and mistyped ones too
 });
 
 test("What the app changed, added and removed a moment ago is found as it is now.", async () => {
-  const engine = await Engine.open(TINY, { kernels: NAIVE_KERNELS, encoder });
+  const engine = await Engine.open(TINY, { kernels: KERNELS[0]!, encoder });
   const idsFor = async (query: string) =>
     (await engine.search(query, { k: 1 })).items.map((item) => item.id);
   await engine.setAttributes({ emma: { shelf: "zoology" } });
@@ -35,7 +35,7 @@ test("What the app changed, added and removed a moment ago is found as it is now
 });
 
 test("Similar items leave the item out, and meet the rule.", async () => {
-  const engine = await Engine.open(TINY, { kernels: NAIVE_KERNELS, encoder: noEncoder });
+  const engine = await Engine.open(TINY, { kernels: KERNELS[0]!, encoder: noEncoder });
   await engine.warmUp({ search: true });
   const alike = await engine.similar("moby-dick", { k: 8, where: { shelf: "sea" } });
   assert.equal(alike.length, 8);
@@ -47,7 +47,7 @@ test("Similar items leave the item out, and meet the rule.", async () => {
 });
 
 test("A user's behaviour changes the order of what a word finds.", async () => {
-  const engine = await Engine.open(TINY, { kernels: NAIVE_KERNELS, encoder: noEncoder });
+  const engine = await Engine.open(TINY, { kernels: KERNELS[0]!, encoder: noEncoder });
   const before = await engine.search("sea", { user: "ada", k: 12 });
   for (const item of before.items.slice(-3)) {
     await engine.observe("ada", item.id, "like");

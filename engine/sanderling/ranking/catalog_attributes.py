@@ -21,12 +21,12 @@ from sanderling.ranking.attributes import (
     text_fault,
 )
 from sanderling.ranking.features import vector_fault
+from sanderling.ranking.row_changes import NOTHING_CHANGED
 from sanderling.ranking.rules import Bools, Comparison, Rule
 
 ChangedRows = Mapping[int, Mapping[str, Any]]
 """The attributes that the app changed of the bundle's items, by row; None for one taken away."""
 
-NOTHING_CHANGED: ChangedRows = {}
 NOT_ATTRIBUTES = {"id", "text", "added_ms"}
 
 
@@ -161,9 +161,9 @@ class CatalogAttributes:
     ) -> CatalogAttributes:
         """Return the attributes after more changes, whose rows are given: loaded columns stay."""
         other = CatalogAttributes(self._bundle_columns, self._items, added, changed)
-        rows = list(rows)
+        patch = {row: changed[row] for row in rows}
         for name, columns in self._columns.items():
-            bundled = _patched(columns.bundled, name, {row: changed[row] for row in rows})
+            bundled = _patched(columns.bundled, name, patch)
             other._columns[name] = _Columns(bundled, other._added_column(name, bundled.kind))
         return other
 

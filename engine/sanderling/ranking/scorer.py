@@ -345,7 +345,7 @@ class Scorer:
     def with_changes(self, changes: Changes) -> Scorer:
         """Return a scorer of the same items with changed attributes; unknown ids are ignored."""
         n = self.bundle.manifest.sizes.items
-        changed = dict(self.overlay.changed)
+        changes_of: dict[int, Mapping[str, Any]] = {}
         # `records` stay as they were added: their vectors do.
         added = {record["id"]: record for record in self.overlay.added}
         rows = self._lookup.rows_once(tuple(changes)).tolist()
@@ -353,10 +353,10 @@ class Scorer:
             if row >= n:
                 added[item] = {**added[item], **attributes}
             elif row >= 0:
-                changed[row] = {**changed.get(row, {}), **attributes}
+                changes_of[row] = attributes
+        changed = self.overlay.changed.updated(changes_of)
         overlay = replace(self.overlay, added=tuple(added.values()), changed=changed)
-        of_bundle = (row for row in rows if 0 <= row < n)
-        attributes_after = self._attributes.changed_by(overlay.added, changed, of_bundle)
+        attributes_after = self._attributes.changed_by(overlay.added, changed, changes_of)
         scorer = Scorer(self.bundle, self._parts, overlay, attributes_after)
         scorer._lookup = self._lookup  # no row has changed
         return scorer

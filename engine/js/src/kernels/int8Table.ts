@@ -63,7 +63,7 @@ export function checkTable(table: Int8Table): number {
     table.scale.every((scale) => scale >= MIN_VALUE && scale <= MAX_VALUE) &&
     table.bias.every((bias) => Math.abs(bias) <= MAX_VALUE);
   if (!isBounded) {
-    throw new RangeError("index: expected scales of 1e-12 to 1e12, and biases up to that");
+    throw new RangeError("expected scales of 1e-12 to 1e+12, and biases up to that");
   }
   return n;
 }

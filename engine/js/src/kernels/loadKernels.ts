@@ -6,8 +6,8 @@ import { WasmKernels } from "./wasmKernels.js";
 export const WASM_URL = new URL("../../../wasm/sanderling.wasm", import.meta.url);
 
 /**
- * Returns the kernels to use: WebAssembly, or plain JavaScript where WebAssembly, its vectors or the
- * page's permission to compile it are missing. Both return the same bits.
+ * Returns the kernels to use: WebAssembly, or plain JavaScript where WebAssembly, its vectors or
+ * the page's permission to compile it are missing. Both return the same bits.
  *
  * `source` is the module's bytes, its address, or `"plain"`. Throws what reading the bytes throws.
  */

@@ -1,8 +1,8 @@
 /**
  * The uniforms of a decision, in plain JavaScript: they follow from its id alone.
  *
- * The generator is Philox4x32-10 by Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy
- * as 1, 2, 3" (SC 2011).
+ * The generator is Philox4x32-10 by Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as
+ * easy as 1, 2, 3" (SC 2011).
  */
 
 const M0 = 0xd2511f53;

@@ -1,4 +1,11 @@
-import { checkMask, checkQuery, checkTable, quantizeQuery, rowScore, rowScores } from "./int8Table.js";
+import {
+  checkMask,
+  checkQuery,
+  checkTable,
+  quantizeQuery,
+  rowScore,
+  rowScores,
+} from "./int8Table.js";
 import type { Int8Index, Int8Table, SearchResult } from "./kernelSet.js";
 import type { RowMask } from "./rowMask.js";
 

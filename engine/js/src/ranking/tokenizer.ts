@@ -16,8 +16,8 @@ interface Tokenizers {
   readonly Tokenizer: new (tokenizer: object, config: object) => Tokenizer;
 }
 
-// Chinese characters beyond U+FFFF, each a word of its own for tokenizers of BERT. The package looks
-// at halves of pairs, and finds none of them.
+// Chinese characters beyond U+FFFF, each a word of its own for tokenizers of BERT. The package
+// looks at halves of pairs, and finds none of them.
 const RARE_CHINESE =
   /[\u{20000}-\u{2A6DF}\u{2A700}-\u{2B81F}\u{2B920}-\u{2CEAF}\u{2F800}-\u{2FA1F}]/gu;
 

@@ -12,18 +12,17 @@ import type { Event } from "../events/wire.js";
 import { assignedArm, planOf } from "../exploration/arms.js";
 import { gapKey } from "../outbox/eventStore.js";
 import type { Outbox } from "../outbox/outbox.js";
+import type { Write } from "../outbox/writeQueue.js";
 import type { Scorer } from "../ranking/scorer.js";
-import { LruCache } from "../runtime/lruCache.js";
+import type { DecisionInputs } from "../reasons/explainItem.js";
 import type { Slate, SlateItem } from "../slate.js";
+import { DecisionMemory } from "./decisionMemory.js";
 import { EventFactory, type EventPolicy } from "./eventFactory.js";
 import { ExplorationBudget } from "./explorationBudget.js";
 import { IdentityRotation } from "./identityRotation.js";
 import { type ClosedWindow, PREFIX, RewardWindows } from "./rewardWindows.js";
 import type { Profiles, UserSnapshot, UserState } from "./types.js";
 import { dump, type Forgotten, UserStates } from "./userStates.js";
-
-/** Decisions that can be explained: the last of the engine. */
-const REMEMBERED_DECISIONS = 256;
 
 /** The reward of an item that was seen and not rewarded in time: not clicked. */
 const DEFAULT_REWARD = -1;
@@ -42,6 +41,9 @@ export interface SlateRewards {
 export interface ProfileOptions extends EventPolicy {
   /** How many seconds after a decision its rewards are awaited; null for no windows. */
   readonly windowS: number | null;
+
+  /** Whether events are made; without, users are only kept in memory. */
+  readonly records: boolean;
 }
 
 /** What is read anew with another identity. */
@@ -56,7 +58,7 @@ interface Parts {
 export class UserProfiles implements Profiles {
   readonly #outbox: Outbox;
   readonly #options: ProfileOptions;
-  readonly #decisions = new LruCache<string, DecisionRecord>(REMEMBERED_DECISIONS);
+  readonly #decisions = new DecisionMemory();
   readonly #forgotten: Forgotten = new Map();
   #rotation: IdentityRotation;
   #install: string;
@@ -69,7 +71,7 @@ export class UserProfiles implements Profiles {
     this.#install = outbox.identity.install;
     this.#parts = this.#read();
     this.#rotation = new IdentityRotation(outbox);
-    outbox.onReload = () => {
+    outbox.onReload(() => {
       this.#parts = this.#read();
       if (this.#install !== outbox.identity.install) {
         this.#install = outbox.identity.install;
@@ -77,7 +79,7 @@ export class UserProfiles implements Profiles {
         this.#opensWindows = true;
         this.#decisions.clear();
       }
-    };
+    });
   }
 
   /** Rotates the identity as soon as everything is acknowledged. */
@@ -127,7 +129,7 @@ export class UserProfiles implements Profiles {
   #rebuildableState(user: string, scorer: Scorer): UserState {
     const state = this.#parts.states.get(user, scorer);
     if (state.history.length > 0 && this.#outbox.clearGap(state.pseudonym)) {
-      this.#outbox.put(() => {
+      this.#put(() => {
         const { states, events } = this.#parts;
         const reset = states.reset(user, scorer);
         const gap: [string, null] = [gapKey(reset.pseudonym), null];
@@ -145,9 +147,11 @@ export class UserProfiles implements Profiles {
     nowMs: number,
   ): Promise<void> {
     const { slate, request, scorer, plan } = record;
-    const event = this.#parts.events.decision(record, state, context);
+    const made = this.#options.records
+      ? [this.#parts.events.decision(record, state, context)]
+      : [];
     const explored = slate.items.filter((item) => item.explored).length;
-    this.#outbox.put(() => {
+    this.#put(() => {
       const { states, budget } = this.#parts;
       const current = states.get(request.user, scorer);
       if (current.pseudonym !== state.pseudonym) {
@@ -160,24 +164,21 @@ export class UserProfiles implements Profiles {
       if (current.events === 0) {
         changed.set(states.key(request.user), dump(current)); // so that its pseudonym survives
       }
-      this.#decisions.set(slate.decision, record);
-      return { events: [event], states: changed };
+      this.#decisions.remember(record, state, context);
+      return { events: made, states: changed };
     });
   }
 
   decisionRecord(decision: string): DecisionRecord {
-    const record = this.#decisions.peek(decision);
-    if (record === undefined) {
-      throw new RangeError(
-        `decision ${decision}: expected one of the last ${REMEMBERED_DECISIONS} of this engine,` +
-          " found an older one or another engine's",
-      );
-    }
-    return record;
+    return this.#decisions.record(decision);
+  }
+
+  async decisionInputs(slate: Slate, scorer: Scorer): Promise<DecisionInputs> {
+    return this.#decisions.inputs(slate, this.#parts.states.get(slate.user, scorer).pseudonym);
   }
 
   async observe(user: string, item: string, kind: string, scorer: Scorer): Promise<void> {
-    this.#outbox.put(() => {
+    this.#put(() => {
       const { states, events } = this.#parts;
       const state = states.observe(user, item, kind, scorer);
       const event = events.observation(state.pseudonym, item, kind);
@@ -195,7 +196,7 @@ export class UserProfiles implements Profiles {
     const slots = new Map(items.map((item) => [item.slot, item.id]));
     const { decision, user, pseudonym } = slate;
     if (slots.size > 0 && this.#opensWindows) {
-      this.#outbox.put(() => {
+      this.#put(() => {
         const { states, windows } = this.#parts;
         const isSame = states.get(user, scorer).pseudonym === pseudonym;
         const opened = isSame ? windows.open(decision, pseudonym, slots, nowMs) : [];
@@ -245,7 +246,7 @@ export class UserProfiles implements Profiles {
   #recordDefaults(closed: readonly ClosedWindow[]): number {
     for (const { decision, user, waiting } of closed) {
       const key = PREFIX + decision;
-      this.#outbox.put(() => {
+      this.#put(() => {
         if (this.#outbox.state(key) === undefined) {
           throw new StorageError("another tab has closed the window");
         }
@@ -267,13 +268,14 @@ export class UserProfiles implements Profiles {
       keys.add(budget.key(pseudonym)).add(gapKey(pseudonym));
       windows.forget(pseudonym).forEach((each) => keys.add(each));
     }
-    for (const [decision, record] of [...this.#decisions.entries()]) {
-      if (record.request.user === user) {
-        this.#decisions.delete(decision);
-      }
-    }
+    this.#decisions.forget(user);
     await this.#outbox.forget(pseudonyms, keys);
     states.confirmForgotten(key);
+  }
+
+  #put(write: Write): void {
+    const { records } = this.#options;
+    this.#outbox.put(records ? write : () => ({ events: [], states: write().states }));
   }
 
   #read(): Parts {

@@ -10,7 +10,7 @@ import { Scorer } from "../../src/ranking/scorer.js";
 import { parseBundleRules } from "../../src/rules/bundleRules.js";
 import { filesIn } from "../support/bundles.js";
 import { type Case, loadCases } from "../support/conformance.js";
-import { NAIVE_KERNELS } from "../support/naiveKernels.js";
+import { KERNELS } from "../support/kernels.js";
 import { noEncoder } from "../support/slates.js";
 
 const FOLDER = "FOLDER";
@@ -75,7 +75,7 @@ function reseal(files: Map<string, Uint8Array>, names: readonly string[]): void 
 async function openFault(source: MemorySource, verify: boolean): Promise<string | null> {
   try {
     const bundle = await Bundle.open(source, verify);
-    Scorer.of(bundle, NAIVE_KERNELS, noEncoder);
+    Scorer.of(bundle, KERNELS[0]!, noEncoder);
     return null;
   } catch (error) {
     assert.ok(error instanceof BundleError, String(error));

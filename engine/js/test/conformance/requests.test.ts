@@ -5,13 +5,13 @@ import { checkCaps, checkDiversity, checkK, checkPins } from "../../src/argument
 import { rulesOf, withBundleRules } from "../../src/rules/bundleRules.js";
 import { checkKnown } from "../../src/rules/pins.js";
 import { assertFault, loadCases } from "../support/conformance.js";
-import { NAIVE_KERNELS } from "../support/naiveKernels.js";
+import { KERNELS } from "../support/kernels.js";
 import { requestOf } from "../support/requests.js";
 import { assertSlate, decided, scorersOf } from "../support/slates.js";
 
 for (const name of ["slates-schemes", "slates-requests"]) {
   const file = loadCases(name);
-  const scorers = await scorersOf(file, NAIVE_KERNELS);
+  const scorers = await scorersOf(file, KERNELS[0]!);
 
   test(`Slates under rules of ${name} are Python's, with the same probabilities.`, () => {
     const ruled = file.cases.filter(
@@ -28,7 +28,7 @@ for (const name of ["slates-schemes", "slates-requests"]) {
 
 test("Arguments that are none are refused with Python's sentences.", async () => {
   const file = loadCases("rules");
-  const scorer = (await scorersOf(file, NAIVE_KERNELS)).get("shop")!;
+  const scorer = (await scorersOf(file, KERNELS[0]!)).get("shop")!;
   const checks: Record<string, (value: unknown) => unknown> = {
     k: checkK,
     at_most: checkCaps,

@@ -3,15 +3,24 @@ import { test } from "node:test";
 
 import { isPoolShaped } from "../../src/decide.js";
 import type { RecommendRequest } from "../../src/decision.js";
+import type { KernelSet } from "../../src/kernels/kernelSet.js";
 import { type Case, loadCases } from "../support/conformance.js";
+import { KERNELS } from "../support/kernels.js";
 import { NAIVE_KERNELS } from "../support/naiveKernels.js";
 import { assertSlate, decided, scorersOf } from "../support/slates.js";
 
 for (const name of ["slates-sequential", "slates-schemes"]) {
-  const file = loadCases(name);
-  const scorers = await scorersOf(file, NAIVE_KERNELS);
+  for (const kernels of [...KERNELS, NAIVE_KERNELS]) {
+    testSlates(name, kernels);
+  }
+}
 
-  test(`Slates, draws, scores and propensities of ${name} are Python's.`, () => {
+function testSlates(name: string, kernels: KernelSet): void {
+  const kind = kernels === NAIVE_KERNELS ? "naive" : kernels.source;
+
+  test(`Slates and propensities of ${name} are Python's with ${kind} kernels.`, async () => {
+    const file = loadCases(name);
+    const scorers = await scorersOf(file, kernels);
     assert.ok(file.cases.length >= 700);
     for (const each of file.cases) {
       const scorer = scorers.get(each["bundle"])!;
