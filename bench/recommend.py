@@ -2,6 +2,8 @@
 
 As in an app: a known user, k = 10, 200 items seen and excluded, ε = 0.1 in a pool of 50, every
 decision logged to the outbox, one call after the other with pauses in which the outbox writes.
+`recommend` finds user and exclusions as the call before left them, as with a page or a refresh;
+`after an event` finds another state, and its item excluded, so that nothing of both is known.
 `search` is the same search alone, on the same excluded rows, in the same run: the rest is Python.
 The peer is the obvious code in numpy: float32 matrix-vector product, exclusion and argpartition,
 without exploration, propensities, state or log.
@@ -11,6 +13,7 @@ without exploration, propensities, state or log.
 
 from __future__ import annotations
 
+import itertools
 import sys
 import tempfile
 import time
@@ -61,14 +64,28 @@ def _case(items: int) -> dict[str, Any]:
             index = engine._active_bundle.scorer.index
             queries = rng.standard_normal((USERS, DIM)).astype(np.float32)
             vectors = index.rows * index.scale[:, None]
+            numbers = itertools.count()
+
+            def click(i: int) -> None:
+                number = next(numbers)
+                item = f"item-{7 * number % items}"
+                engine.observe(f"user-{i}", item)
+                names[i][number % SEEN] = item
+
             result: dict[str, Any] = _times(
                 {
                     "recommend": lambda i: engine.recommend(f"user-{i}", K, exclude=names[i]),
+                    "after an event": lambda i: engine.recommend(f"user-{i}", K, exclude=names[i]),
                     "search": lambda i: index.top(queries[i], POOL, seen[i]),
                     "numpy peer": lambda i: _peer(vectors, index.bias, queries[i], seen[i]),
-                }
+                },
+                {"after an event": click},
             )
-    result["outside the search"] = {"p50": result["recommend"]["p50"] - result["search"]["p50"]}
+    for name, outside in (
+        ("recommend", "outside the search"),
+        ("after an event", "outside after an event"),
+    ):
+        result[outside] = {"p50": result[name]["p50"] - result["search"]["p50"]}
     result["recommend / peer"] = result["recommend"]["p50"] / result["numpy peer"]["p50"]
     lines = [
         f"{n} {v['p50']:.0f}/{v.get('p99', 0):.0f}"
@@ -92,13 +109,18 @@ def _peer(
     return best[np.argsort(-scores[best])]
 
 
-def _times(calls: dict[str, Callable[[int], Any]]) -> dict[str, Any]:
-    """Time the calls in turns, so that their ratios hold on a busy machine."""
+def _times(
+    calls: dict[str, Callable[[int], Any]], before: dict[str, Callable[[int], Any]]
+) -> dict[str, Any]:
+    """Time the calls in turns, so that their ratios hold on a busy machine; what comes `before` a
+    call does not count."""
     spent: dict[str, list[float]] = {name: [] for name in calls}
     for first in range(0, CALLS, TURN):
         for name, call in calls.items():
             for number in range(first, first + TURN):
                 user = number % USERS
+                if name in before:
+                    before[name](user)
                 start = time.perf_counter()
                 call(user)
                 spent[name].append((time.perf_counter() - start) * 1e6)

@@ -16,7 +16,16 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize(
-    "page", ["EXPERIMENTS.md", "LANGUAGES.md", "REASONS.md", "RULES.md", "SEARCH.md"]
+    "page",
+    [
+        "ATTRIBUTES.md",
+        "EXPERIMENTS.md",
+        "LANGUAGES.md",
+        "PORTING.md",
+        "REASONS.md",
+        "RULES.md",
+        "SEARCH.md",
+    ],
 )
 def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
     """All blocks of a page, in their order and one namespace, beside the tiny bundle."""

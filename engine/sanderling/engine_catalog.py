@@ -20,9 +20,12 @@ class CatalogCalls(EngineParts):
         Values that JSON changes become what JSON makes of them: a date its ISO text, a tuple a
         list, NaN None.
 
-        Raises `TypeError` for a single item, `ValueError` naming the field that is wrong,
-        `StorageError` where another engine holds the state folder, or it cannot be written; then
-        nothing was added.
+        Attributes have the types of the catalog's (docs/ATTRIBUTES.md) and move the item's vector
+        as its text does. What the release does not know of them counts as missing.
+
+        Raises `TypeError` for a single item and for a value of another type than its attribute's,
+        `ValueError` naming the field that is wrong, `StorageError` where another engine holds the
+        state folder, or it cannot be written; then nothing was added.
         """
         check_several(items=items)
         items = list(items)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from sanderling.arguments import check_k, check_text
 from sanderling.engine_parts import EngineParts
@@ -14,6 +14,8 @@ from sanderling.ranking.search_types import SearchResult
 from sanderling.ranking.text_search.search import MAX_QUERY, words_in
 from sanderling.slate import FoundItem, FoundItems, SlateItem
 from sanderling.users.recommendation import user_vector
+
+T = TypeVar("T")
 
 
 class SearchCalls(EngineParts):
@@ -44,14 +46,16 @@ class SearchCalls(EngineParts):
             check_text(user=user)
         k = check_k(k)
         now_ms = self._begin_call()
-        scorer = self._active_bundle.scorer
-        masks = _masks(scorer, where)
-        if not words_in(query):
-            return FoundItems(scorer.bundle.manifest.release, ())
-        taste = self._taste(scorer, user, now_ms)
-        meaning = self._recommender.encode(scorer, query[:MAX_QUERY])
-        search = self._item_search.text(scorer)
-        return _found(scorer, search.search(query, k, taste, meaning, masks))
+
+        def found_in(scorer: Scorer, masks: Masks) -> FoundItems:
+            if not words_in(query):
+                return FoundItems(scorer.bundle.manifest.release, ())
+            taste = self._taste(scorer, user, now_ms)
+            meaning = self._recommender.encode(scorer, query[:MAX_QUERY])
+            search = self._item_search.text(scorer)
+            return _found(scorer, search.search(query, k, taste, meaning, masks))
+
+        return self._tried(found_in, where)
 
     def similar(
         self,
@@ -71,12 +75,28 @@ class SearchCalls(EngineParts):
         check_text(item=id)
         k = check_k(k)
         self._begin_call()
-        scorer = self._active_bundle.scorer
-        row = scorer.find(id)
-        if row is None:
+
+        def near_in(scorer: Scorer, masks: Masks) -> FoundItems | None:
+            row = scorer.find(id)
+            if row is None:
+                return None
+            return _found(scorer, self._item_search.similar(scorer).nearest(row, k, masks))
+
+        found = self._tried(near_in, where)
+        if found is None:
             raise ValueError(f"item: expected an item of the catalog, found {id!r:.100}")
-        masks = _masks(scorer, where)
-        return _found(scorer, self._item_search.similar(scorer).nearest(row, k, masks))
+        return found
+
+    def _tried(self, find: Callable[[Scorer, Masks], T], where: Mapping[str, Any] | None) -> T:
+        """Return what is found in the active catalog, or, where that is of a release on trial and
+        cannot be searched, in the one before."""
+        scorer = self._active_bundle.scorer
+        masks = _masks(scorer, where)  # what is wrong with a rule is the caller's error
+        try:
+            return find(scorer, masks)
+        except Exception as error:
+            scorer = self._active_bundle.scorer_after(scorer, error)
+            return find(scorer, _masks(scorer, where))
 
     def _taste(self, scorer: Scorer, user: str | None, now_ms: int) -> Vector:
         """Return the user vector [d], without a user that of a new one."""

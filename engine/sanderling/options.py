@@ -3,9 +3,8 @@ made."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from numbers import Integral, Real
 from os import PathLike
@@ -14,7 +13,7 @@ from types import NoneType
 from typing import Any, TypedDict
 
 from sanderling.errors import shown
-from sanderling.runtime.clock import Clock, Entropy
+from sanderling.runtime.clock import Clock, Entropy, SystemEntropy
 from sanderling.upload.transport import HttpTransport, Transport
 from sanderling.upload.uploader import always
 
@@ -141,7 +140,7 @@ class EngineOptions:
     clock: Clock | None = None
     """Wall and monotonic time; the system's clocks unless given."""
 
-    entropy: Entropy = os.urandom
+    entropy: Entropy = field(default_factory=SystemEntropy)
     """Source of random bytes for ids, secrets and exploration."""
 
     def __post_init__(self) -> None:

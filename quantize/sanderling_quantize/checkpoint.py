@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from sanderling.bundle.columns import AttributeType
 from sanderling.errors import SanderlingError
 from sanderling.runtime.files import write_durably
+
+VECTORS = "vectors.safetensors"
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,9 @@ class Checkpoint:
     records: list[dict[str, Any]]
     """Each item's record: id, title and attributes."""
 
+    vectors: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    """By attribute of type `vector` float32 [n, w], rows of NaN where it is missing."""
+
     def newcomers(self) -> NDArray[np.int64]:
         """Return the rows of items with few impressions, ascending: those that are not 0 in the
         tensor `item.newcomer` [n], which may be missing.
@@ -52,6 +58,20 @@ class Checkpoint:
                 f" found {list(flags.shape)}; train it again"
             )
         return np.flatnonzero(flags)
+
+    def attribute_types(self) -> dict[str, AttributeType]:
+        """Return the types of the catalog's attributes by name."""
+        attributes = self.settings.get("attributes", {})
+        return {name: attribute["type"] for name, attribute in attributes.items()}
+
+    def new_item(self, row: int) -> dict[str, Any]:
+        """Return what an app would add an item of the catalog with: `text` and attributes."""
+        vectors = {
+            name: vectors[row].tolist()
+            for name, vectors in self.vectors.items()
+            if np.isfinite(vectors[row]).all()
+        }
+        return {**self.records[row], **vectors, "text": self.texts[row]}
 
     def with_settings(self, changes: Mapping[str, Any]) -> Checkpoint:
         """Return the checkpoint with some settings of its configuration changed, in memory only."""
@@ -94,6 +114,7 @@ def read(folder: Path) -> Checkpoint:
             load_file(folder / "policy.safetensors"),
             table["text"],
             records,
+            load_file(folder / VECTORS) if (folder / VECTORS).exists() else {},
         )
 
 

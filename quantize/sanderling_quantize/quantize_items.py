@@ -13,7 +13,14 @@ from sanderling.ranking.quantization import quantize_rows
 from sanderling_quantize.checkpoint import Checkpoint
 
 # prefixes of the policy's tensors that the device needs; the others serve training only
-ON_DEVICE = ("state.", "output.", "context.project", "item.project")
+ON_DEVICE = (
+    "state.",
+    "output.",
+    "context.project",
+    "context.feature",
+    "item.project",
+    "item.feature",
+)
 
 
 def quantize_items(checkpoint: Checkpoint, folder: Path) -> None:
@@ -22,7 +29,7 @@ def quantize_items(checkpoint: Checkpoint, folder: Path) -> None:
     rows, scale = quantize_rows(checkpoint.tensors["item.vectors"])
     biases = checkpoint.tensors["item.biases"]
     write_items(folder, rows, scale, biases, checkpoint.records, checkpoint.newcomers())
-    write_columns(folder, checkpoint.records)
+    write_columns(folder, checkpoint.records, checkpoint.attribute_types())
 
     policy = {
         name: np.ascontiguousarray(tensor)

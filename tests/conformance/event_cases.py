@@ -33,11 +33,7 @@ def event_cases() -> CaseFile:
     """Return lines of events."""
     rng = Random(31)
     make: list[Callable[[Random], Event]] = [_decision, _outcome, _observation, _reset, _loss]
-    cases: list[dict[str, Any]] = []
-    for i in range(500):
-        line = codec.encode(make[i % len(make)](rng))
-        assert codec.encode(codec.decode(line)) == line
-        cases.append({"line": line.decode()})
+    cases: list[dict[str, Any]] = [{"line": _line(make[i % len(make)](rng))} for i in range(420)]
     for name, slates in (
         ("slates-sequential", sequential_cases()),
         ("slates-schemes", scheme_cases()),
@@ -47,10 +43,16 @@ def event_cases() -> CaseFile:
             user = unpacked(slates.shared["users"][case["bundle"]][case["user"]])
             record = decided(scorer_of(case["bundle"]), case, user)
             if record.slate.items and record.plan.scheme != "softmax":
-                line = codec.encode(event_of(record)).decode()
+                line = _line(event_of(record))
                 cases.append({"line": line, "file": name, "case": place})
     about = "Lines of events: decoded into typed values and encoded again they are the same bytes."
     return CaseFile(about, {}, cases)
+
+
+def _line(event: Event) -> str:
+    line = codec.encode(event)
+    assert codec.encode(codec.decode(line)) == line
+    return line.decode()
 
 
 def _name(rng: Random) -> str:

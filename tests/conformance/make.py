@@ -9,10 +9,12 @@ import sys
 from collections.abc import Callable
 
 from tests.conformance.bundle_cases import bundle_cases, manifest_cases
+from tests.conformance.catalog_cases import catalog_cases
 from tests.conformance.event_cases import event_cases
 from tests.conformance.files import FOLDER, CaseFile, dump
 from tests.conformance.hash_cases import hash_cases, philox_cases, uniform_cases
 from tests.conformance.model_cases import search_cases, state_cases
+from tests.conformance.path_cases import path_cases
 from tests.conformance.reason_cases import reason_cases
 from tests.conformance.rule_cases import rule_cases
 from tests.conformance.slate_cases import request_cases, scheme_cases, sequential_cases
@@ -27,6 +29,8 @@ FILES: dict[str, Callable[[], CaseFile]] = {
     "slates-sequential": sequential_cases,
     "slates-schemes": scheme_cases,
     "slates-requests": request_cases,
+    "slates-catalog": catalog_cases,
+    "read-path": path_cases,
     "events": event_cases,
     "rules": rule_cases,
     "tokens": token_cases,

@@ -63,12 +63,15 @@ def rule_cases() -> CaseFile:
 @cache
 def catalog_of(name: str) -> Scorer:
     """Return the scorer of a bundle, `shop+` with `CHANGES`."""
-    if name != "shop+":
-        return scorer_of(name)
+    return changed(scorer_of("shop")) if name == "shop+" else scorer_of(name)
+
+
+def changed(scorer: Scorer) -> Scorer:
+    """Return a scorer of the bundle `shop` after `CHANGES`."""
     now_ms = CHANGES["now_ms"]
     records = [addition(record, now_ms) for record in CHANGES["upsert"]]
     removals = [removal(item, now_ms) for item in CHANGES["remove"]]
-    scorer = scorer_of("shop").with_overlay(records).with_overlay(removals)
+    scorer = scorer.with_overlay(records).with_overlay(removals)
     return scorer.with_changes(CHANGES["set_attributes"])
 
 

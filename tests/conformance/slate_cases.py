@@ -20,6 +20,7 @@ from sanderling.exploration.arms import plan_of
 from sanderling.outbox.identity import Identity
 from sanderling.ranking import boosts, rules
 from sanderling.ranking.bundle_rules import rules_of
+from sanderling.ranking.contexts import NO_CONTEXT
 from sanderling.ranking.decision import DecisionRecord, RecommendRequest, decide
 from sanderling.ranking.scorer import Scorer
 from sanderling.users.event_factory import EventFactory
@@ -37,7 +38,7 @@ CHECKSUM = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
 STATE_EVENTS = 4
 COMMON = {
     "install": INSTALL,
-    "seq": 0,
+    "seq": 1,
     "user": PSEUDONYM,
     "clock": {"wall": WALL_MS, "mono": MONO_MS, "boot": BOOT},
     "state_checksum": CHECKSUM,
@@ -96,7 +97,7 @@ def request_of(given: Case) -> RecommendRequest:
     return RecommendRequest(
         "user",
         k,
-        None,
+        NO_CONTEXT,
         tuple(given.get("exclude", ())),
         check_caps(given.get("at_most", {})),
         check_pins(pins, k),
@@ -108,10 +109,13 @@ def request_of(given: Case) -> RecommendRequest:
     )
 
 
-def event_of(record: DecisionRecord) -> wire.Decision:
-    """Return the decision's event."""
-    state = UserState(PSEUDONYM, record.scorer.space, record.vector, CHECKSUM, STATE_EVENTS, ())
-    return event_factory().decision(record, state, None, adapted=False).build()
+def event_of(
+    record: DecisionRecord, checksum: str = CHECKSUM, events: int = STATE_EVENTS
+) -> wire.Decision:
+    """Return the decision's event; `checksum` and number of `events` are those of the state."""
+    state = UserState(PSEUDONYM, record.scorer.space, record.vector, checksum, events, ())
+    event = event_factory().decision(record, state, None, adapted=False).build()
+    return msgspec.structs.replace(event, seq=COMMON["seq"])  # the outbox numbers events
 
 
 def answer_of(record: DecisionRecord) -> Case:
@@ -156,21 +160,19 @@ def _hash(event: wire.Decision) -> str:
 def sequential_cases() -> CaseFile:
     """Return slates of scheme `sequential` without newcomers and rules: the read path."""
     rng = Random(21)
-    return _file(rng, 700, ["golden", "tiny", "shop"], _plain_case, "Slates of scheme sequential.")
+    return _file(rng, 700, ["golden", "tiny", "shop"], plain_case, "Slates of scheme sequential.")
 
 
 def scheme_cases() -> CaseFile:
     """Return slates of all schemes, with newcomers, guarded slots and arms."""
     about = "Slates of all schemes, with the quota for newcomers, guarded slots and arms."
-    return _file(Random(22), 1000, list(BUNDLES), _scheme_case, about)
+    return _file(Random(22), 850, list(BUNDLES), _scheme_case, about)
 
 
 def request_cases() -> CaseFile:
     """Return slates of requests with rules, boosts, caps, pins and diversity."""
     about = "Slates of requests with where, among, after, exclude, at_most, boost, pin, diversity."
-    return _file(
-        Random(23), 1300, ["shop", "shop", "shop", "ruled", "golden"], _request_case, about
-    )
+    return _file(Random(23), 1050, ["shop", "shop", "shop", "ruled", "golden"], request_case, about)
 
 
 def _file(
@@ -195,7 +197,8 @@ def _file(
     return CaseFile(about, shared, cases, tolerance)
 
 
-def _plain_case(rng: Random, bundle: str) -> Case:
+def plain_case(rng: Random, bundle: str) -> Case:
+    """Return a request without rules, answered by scheme `sequential` without newcomers."""
     plan: Case = {"scheme": "sequential", "newcomers": 0.0}
     plan["epsilon"] = pick(rng, [0.0, 0.05, 0.2, 0.5, 1.0, rng.random()])
     plan["pool"] = whole(rng, 1, 40)
@@ -245,7 +248,8 @@ WHERES: list[Case] = [
 ]
 
 
-def _request_case(rng: Random, bundle: str) -> Case:
+def request_case(rng: Random, bundle: str) -> Case:
+    """Return a request with random rules, and the plan by which it is answered."""
     ids = ids_of(bundle)
     request: Case = {"k": whole(rng, 1, 7)}
     if bundle != "golden":

@@ -55,7 +55,7 @@ def test_a_failure_is_logged_as_a_roll_back_only_if_it_caused_one(active, tmp_pa
     assert not caplog.records
     active.abandon_release(failed, RuntimeError("a bad release"))
     (record,) = caplog.records
-    assert record.getMessage() == "release 2 failed on its first decision and was rolled back"
+    assert record.getMessage() == "release 2 failed on its first request and was rolled back"
     assert "a bad release" in caplog.text
 
 
@@ -84,6 +84,35 @@ def test_a_release_that_fails_on_a_full_disk_fails_no_request(tmp_path, monkeypa
         assert engine.release == 1
         with pytest.raises(StorageError, match="No space left"):
             engine.rollback()
+
+
+@pytest.mark.parametrize("call", ["search", "similar"])
+def test_a_release_on_trial_that_cannot_be_searched_is_rolled_back(tmp_path, monkeypatch, call):
+    """The search is answered by the bundle before, and the failed one is blocked: else the first
+    decision would confirm a release whose searches fail. What is wrong with a search itself rolls
+    nothing back, and one that succeeds confirms nothing: it decides nothing."""
+    write_bundle(tmp_path / "bundle")
+    argument = "coffee" if call == "search" else "item-1"
+    with trying(tmp_path / "bundle", tmp_path / "state") as engine:
+        search = getattr(engine, call)
+        with pytest.raises(ValueError, match="prise"):
+            search(argument, where={"prise": 3})
+        with pytest.raises(ValueError, match="no-item"):
+            engine.similar("no-item")
+        assert len(search(argument)) > 0
+        assert active_bundle_of(engine).is_unconfirmed
+
+        monkeypatch.setattr(scorer_of(engine), "item", fail)
+        found = search(argument)
+        assert (found.release, engine.release) == (1, 1)
+        assert len(found) > 0
+        assert "a bad release" in engine.counters()["updates"].last_fault
+    assert list(stored(tmp_path / "state").blocked) == [2]
+
+    with Engine.open(tmp_path / "bundle") as engine:
+        monkeypatch.setattr(scorer_of(engine), "item", fail)
+        with pytest.raises(RuntimeError, match="a bad release"):
+            getattr(engine, call)(argument)
 
 
 def test_the_apps_own_bundle_is_active_when_the_previous_one_does_not_open(tmp_path, monkeypatch):

@@ -95,7 +95,7 @@ def schema_of(*types):
 WRONG = {
     "no schema": {"schema": None},
     "no JSON": {"schema": np.frombuffer(b"[", np.uint8)},
-    "unknown type": {"schema": schema_of("vector")},
+    "unknown type": {"schema": schema_of("matrix")},
     "equal names": {
         "schema": np.frombuffer(b'[{"name":"a","type":"text"},{"name":"a","type":"text"}]', "u1")
     },

@@ -232,3 +232,10 @@ def test_semantic_faults_are_named(fields, place):
 def test_contexts_of_any_finite_numbers_are_sound(values):
     """Contexts of finite numbers are accepted, even where their sum is beyond float32."""
     assert semantics.semantic_fault(EventFactory().decision(context=numbers(*values))) is None
+
+
+@given(st.text(min_size=1, max_size=wire.MAX_NAME))
+def test_no_slot_takes_more_bytes_than_its_bound(item):
+    """Whatever the id, so that short slates need not be measured to know that they fit."""
+    assert codec.slot_bytes(item, True) <= codec.MAX_SLOT_BYTES
+    assert codec.slot_bytes("\x01" * len(item), True) <= codec.MAX_SLOT_BYTES

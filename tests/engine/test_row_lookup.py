@@ -42,6 +42,7 @@ def test_rows_are_those_of_the_bundle_and_the_device(bundle, lists):
                 expected.append(UNKNOWN if row is None else row)
                 assert lookup.find(item) == row
             assert lookup.rows_of(tuple(items)).tolist() == expected
+            assert lookup.rows_once(tuple(items)).tolist() == expected
             assert len(lookup._rows) <= 6
 
 

@@ -350,21 +350,34 @@ def test_randomized_response_does_not_tell_a_list(shop, tmp_path):
 
 
 def test_attributes_that_only_the_device_has_get_their_type_from_it(shop, tmp_path):
-    """An attribute that the bundle lacks is typed by the added items; a value that does not fit
-    the bundle's type meets nothing."""
+    """An attribute that the bundle lacks is typed by the added items."""
     with opened(shop, tmp_path) as engine:
         engine.upsert_items(
             [
-                {"id": "sku-1", "text": "coffee", "weight": 5, "price": "free"},
+                {"id": "sku-1", "text": "coffee", "weight": 5},
                 {"id": "sku-2", "text": "jazz", "weight": 9},
             ]
         )
         slate = engine.recommend("anna", where={"weight": {"gt": 6}})
         assert [item.id for item in slate] == ["sku-2"]
-        free = engine.recommend("anna", 300, where={"price": {"exists": False}}, greedy=True)
-        assert "sku-1" in {item.id for item in free}
         with pytest.raises(TypeError, match="weight: gt: expected a number"):
             engine.recommend("anna", where={"weight": {"gt": "heavy"}})
+
+
+def test_an_added_value_of_another_type(shop, tmp_path):
+    """It is an error where the bundle has types as columns, and nothing is added; else it counts
+    as missing."""
+    free = {"id": "sku-1", "text": "coffee", "price": "free"}
+    with opened(shop, tmp_path) as engine:
+        if Bundle.open(shop).columns is not None:
+            expected = "items: sku-1: price: expected a number, found 'free'"
+            with pytest.raises(TypeError, match=expected):
+                engine.upsert_items([{"id": "sku-2", "text": "jazz"}, free])
+            assert engine._active_bundle.scorer.overlay.records == ()
+            return
+        engine.upsert_items([free])
+        slate = engine.recommend("anna", 300, where={"price": {"exists": False}}, greedy=True)
+        assert "sku-1" in {item.id for item in slate}
 
 
 def test_reasons_name_the_rules_in_force(shop, tmp_path):

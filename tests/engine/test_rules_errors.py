@@ -31,6 +31,7 @@ def shop(tmp_path_factory, request):
         ({"price": {"below": 3}}, ValueError, "where: price: expected an operator, one of eq, lt"),
         ({"price": {}}, ValueError, "where: price: expected one of eq"),
         ({"price": [1, 2]}, ValueError, "use `any` or `all` for a list"),
+        ({"genre": {"eq": {"a": 1}}}, ValueError, "where: genre: eq: expected one value, found"),
         ({"price": None}, ValueError, "use {'exists': false}"),
         ({"price": float("nan")}, ValueError, "use {'exists': false}"),
         ({"price": "3"}, TypeError, "where: price: eq: expected a number, found '3'"),

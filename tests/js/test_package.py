@@ -12,7 +12,7 @@ import pytest
 from tests.support.javascript import NODE, PACKAGE, ROOT, needs_node
 
 SOURCES = sorted(
-    path for part in ("src", "test", "bench") for path in (PACKAGE / part).rglob("*.ts")
+    path for part in ("src", "page", "test", "bench") for path in (PACKAGE / part).rglob("*.ts")
 )
 TESTS = [path for path in SOURCES if path.name.endswith(".test.ts")]
 
@@ -90,5 +90,6 @@ def test_the_published_package_has_the_compiled_sources_alone(compiled):
     )
     names = set(re.findall(r'"path": "([^"]+)"', done.stdout))
     assert {"package.json", "LICENSE", "dist/src/index.js", "dist/src/index.d.ts"} <= names
+    assert "wasm/sanderling.wasm" in names
     assert [name for name in names if name.startswith("dist/") and "dist/src/" not in name] == []
     assert [name for name in names if re.search(r"(?<!\.d)\.ts$", name)] == []

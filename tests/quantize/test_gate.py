@@ -48,7 +48,7 @@ def test_the_intact_bundle_passes_every_check(intact):
     """A bundle with the whole teacher in int8 passes the tier base, and no check is left out."""
     rows = intact.run_checks(intact.bundle)
     assert failed(rows) == set()
-    assert len(rows) == 20
+    assert len(rows) == 21
     assert {"check", "value", "threshold", "passed", "note"} == set(report(rows)[0])
 
 

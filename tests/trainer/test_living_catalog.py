@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -15,6 +17,8 @@ from sanderling_quantize import checkpoint as as_quantize_reads
 from sanderling_trainer.jobs import retrain as job
 from sanderling_trainer.policy import checkpoint
 from sanderling_trainer.policy.exposure import NEWCOMER_IMPRESSIONS
+from sanderling_trainer.policy.model.language_model_files import LanguageModelError
+from tests.support.languages import TITLES
 from tests.support.nights import ITEMS, SHIPS, Shop, shop_rows
 
 pytestmark = pytest.mark.lab
@@ -113,6 +117,31 @@ def test_changed_texts_are_encoded_anew(shop):
     assert done.metrics["catalog"]["encoded_anew"] == 1
     assert done.metrics["catalog"]["rewritten"] == 0
     assert after.catalog.records[5]["colour"] == "red"
+
+
+def test_texts_that_the_checkpoint_cannot_read_are_refused(shop):
+    """A catalog that turned Chinese, and contexts of a new log, are refused before events are read,
+    with the remedy; where the policy was trained anyway, the night goes on."""
+    titles = TITLES["Chinese"][:ITEMS]
+    chinese = [row | {"text": text} for row, text in zip(shop_rows(), titles, strict=True)]
+    options = replace(SHIPS, items=shop.table(chinese))
+    with pytest.raises(LanguageModelError, match=r"texts of items, found .*`sanderling train"):
+        shop.night(options=options)
+    log = pa.table({"user_id": ["u"], "item_id": ["i1"], "timestamp": [1], "context": titles[:1]})
+    with pytest.raises(LanguageModelError, match="texts of contexts"):
+        shop.night(options=replace(SHIPS, interactions=log))
+    assert not (shop.folder / "next").exists()
+
+    accept_any_text(shop.active)
+    assert shop.night(options=options).verdict == job.SHIP
+
+
+def accept_any_text(folder: Path) -> None:
+    """Let a checkpoint be one that was trained with `train_anyway`."""
+    path = folder / "config.json"
+    settings = json.loads(path.read_text())
+    settings["config"]["train_anyway"] = True
+    path.write_text(json.dumps(settings))
 
 
 def test_without_events_only_the_catalog_ships(shop):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,6 +65,7 @@ def train(
     *,
     parent: str | Path | None = None,
     tables: ReadOptions | None = None,
+    schema: str | Path | Mapping[str, Any] | None = None,
     config: str | Path | None = None,
     **settings: Any,
 ) -> TrainResult:
@@ -76,6 +78,8 @@ def train(
     parent: the checkpoint of the release before, whose number and app go on; nothing else of it is
         used.
     tables: other names of columns, and how incomplete rows and times in text are read.
+    schema: the types of the items' attributes, as a path or a mapping; by default schema.toml
+        beside the table of items (docs/ATTRIBUTES.md).
     config: a TOML file of settings; `sanderling train --print-config` prints one.
     settings: fields of `sanderling_trainer.policy.model.config.Config` and of
         `sanderling_trainer.policy.train_options.TrainOptions`, which go before the file's, such as
@@ -100,18 +104,25 @@ def train(
     app, before = lineage(Path(parent) if parent else None, given.get("app"), out)
 
     from sanderling_trainer.data.files import read_source
+    from sanderling_trainer.data.schema import find_schema
     from sanderling_trainer.data.tables import read_catalog, read_interactions
     from sanderling_trainer.evaluation.inner_windows import check_liked, cut_after
 
     events = read_source(interactions)
-    catalog = read_catalog(events if items is None else items, tables)
-    log = read_interactions(events, catalog, latest=int(time.time()) + DAY_S, options=tables)
+    declared = find_schema(interactions if items is None else items, schema)
+    catalog = read_catalog(events if items is None else items, tables, declared.items)
+    log = read_interactions(events, catalog, _latest(), options=tables, context=declared.context)
     check_liked(cut_after(log, 1.0 - options.holdout, 1.0))
 
     from sanderling_trainer.policy.train import train as run
 
     trained = run(catalog, log, out, policy, **vars(replace(options, app=app, parent=before)))
     return TrainResult(out, before + 1, trained.metrics, trained.seconds)
+
+
+def _latest() -> int:
+    """Return the last second that an event of a log may have."""
+    return int(time.time()) + DAY_S
 
 
 def evaluate(
@@ -172,15 +183,16 @@ def retrain(
     threads: as many as there are cores unless given.
     options: fields of `sanderling_trainer.jobs.retrain_options.RetrainOptions`: `items` (the
         catalog from now on) and `interactions` (the log from before the devices) are tables as in
-        `train`; `tables`, `days`, `ship_anyway`, `device`, `seed`.
+        `train`, `schema` is that of `items`; `tables`, `days`, `ship_anyway`, `device`, `seed`.
 
     The result says whether the candidate is `written`, the release gate's `verdict` (ship, canary,
     hold, or nothing new), and why. After an error, or when it was killed, call it again.
 
     Raises `FileExistsError` where `out` or `bundle` hold anything else, `TableError` for a wrong
-    table, `CheckpointError` or `BundleError` for a damaged folder, `BusyError` where another job
-    writes `out`, `GateError` where the bundle does not pass its gate, `DeviceError` for a missing
-    GPU, and `TypeError` or `ValueError` for a wrong option.
+    table, `LanguageModelError` for new texts that the checkpoint's language model cannot read,
+    `CheckpointError` or `BundleError` for a damaged folder, `BusyError` where another job writes
+    `out`, `GateError` where the bundle does not pass its gate, `DeviceError` for a missing GPU, and
+    `TypeError` or `ValueError` for a wrong option.
     """
     from sanderling_quantize.checkpoint import check_complete
 

@@ -5,9 +5,11 @@
  * What users typed is never judged: any text is fine.
  */
 
+import { MAX_POOL } from "./bundle/manifest.js";
 import { shown, typeName } from "./errors.js";
 import { isWellFormed } from "./runtime/text.js";
-import { FoundItems, Slate } from "./slate.js";
+import { FoundItems, Slate, type SlateItem } from "./slate.js";
+import { countCharacters, isPrintable } from "./unicode.js";
 
 const MAX_SLOTS = 1000;
 const MAX_NAME = 512;
@@ -35,7 +37,11 @@ export function checkK(k: unknown): number {
   if (!Number.isInteger(k)) {
     throw new TypeError(`k: expected a whole number, found ${typeName(k)} ${shown(k)}`);
   }
-  return checkNumber("k", k, 1, MAX_SLOTS);
+  const count = k as number;
+  if (count < 1 || count > MAX_SLOTS) {
+    throw new RangeError(`k: expected 1 to ${MAX_SLOTS}, found ${count}`);
+  }
+  return count;
 }
 
 /** Throws `TypeError` for what is no slate. */
@@ -168,4 +174,94 @@ export function pagesBefore(user: string, after: unknown): string[] {
     );
   }
   return [...after.earlier, ...after.items.map((item) => item.id)];
+}
+
+/** Returns items of a slate, some given by id; throws `RangeError` for one that is not on it. */
+export function itemsOnSlate(slate: Slate, items: unknown): SlateItem[] {
+  const byId = new Map(slate.items.map((item) => [item.id, item]));
+  return checkSeveral("items", items).map((item) => {
+    const id = typeof item === "string" ? item : (item as { id?: unknown } | null)?.id;
+    if (typeof id !== "string") {
+      throw new TypeError(
+        `item: expected an item of the slate or its id, found ${typeName(item)} ${shown(item)}`,
+      );
+    }
+    const found = byId.get(id);
+    if (found === undefined) {
+      throw new RangeError(
+        `item: expected one of the slate's ${byId.size} items, found ${shown(id)}`,
+      );
+    }
+    return found;
+  });
+}
+
+/**
+ * Returns caps by attribute; throws `TypeError` or `RangeError` unless they are whole numbers of at
+ * least 1.
+ */
+export function checkCaps(atMost: unknown): ReadonlyMap<string, number> {
+  if (typeName(atMost) !== "object") {
+    throw new TypeError(
+      `atMost: expected a mapping from attributes to numbers, found ${typeName(atMost)}`,
+    );
+  }
+  const caps = new Map<string, number>();
+  for (const [attribute, cap] of Object.entries(atMost as object)) {
+    if (!Number.isInteger(cap)) {
+      throw new TypeError(
+        `atMost: expected attribute names with whole numbers, found ${shown(attribute)}:` +
+          ` ${shown(cap)}`,
+      );
+    }
+    const length = countCharacters(attribute);
+    if (length < 1 || length > MAX_NAME || !isPrintable(attribute)) {
+      throw new RangeError(
+        `atMost: expected an attribute's name of 1 to ${MAX_NAME} printable characters,` +
+          ` found ${shown(attribute)}`,
+      );
+    }
+    if (cap < 1 || cap > MAX_POOL) {
+      throw new RangeError(
+        `atMost: ${attribute}: expected 1 to ${MAX_POOL}, found ${shown(cap)};` +
+          " to show none of these items, exclude them",
+      );
+    }
+    caps.set(attribute, cap);
+  }
+  return caps;
+}
+
+/**
+ * Returns pinned ids by ascending slot; throws `TypeError` or `RangeError` unless each is an id or
+ * an item of a slate, at one slot below k.
+ */
+export function checkPins(pin: unknown, k: number): ReadonlyMap<number, string> {
+  if (typeName(pin) !== "object") {
+    throw new TypeError(`pin: expected a mapping from slots to items, found ${typeName(pin)}`);
+  }
+  const slotOf = new Map<string, number>();
+  for (const [key, item] of Object.entries(pin as object)) {
+    const slot = Number(key); // an object's keys are texts
+    if (key === "" || !Number.isInteger(slot)) {
+      throw new TypeError(`pin: expected whole numbers as slots, found ${shown(key)}`);
+    }
+    if (slot < 0 || slot >= k) {
+      throw new RangeError(`pin: expected slots 0 to ${k - 1}, as k is ${k}, found ${slot}`);
+    }
+    const id = typeof item === "string" ? item : (item as { id?: unknown } | null)?.id;
+    if (typeof id !== "string") {
+      throw new TypeError(
+        `pin: slot ${slot}: expected an id or an item of a slate, found ${typeName(item)}`,
+      );
+    }
+    const other = slotOf.get(id);
+    if (other !== undefined) {
+      throw new RangeError(
+        `pin: expected an item once, found ${shown(id)} in slots ${other} and ${slot}`,
+      );
+    }
+    slotOf.set(id, slot);
+  }
+  return new Map(Array.from(slotOf, ([id, slot]) => [slot, id] as const).sort(([a], [b]) => a - b));
 }

@@ -2,20 +2,22 @@
 
 import type { Exploration } from "./bundle/manifest.js";
 import type { Candidates, DecisionRecord, Pins, RecommendRequest } from "./decision.js";
+import { drawDiverse } from "./exploration/diversity.js";
 import type { Draw } from "./exploration/draw.js";
 import * as newcomers from "./exploration/newcomers.js";
+import { planOfOthers, withPins } from "./exploration/pins.js";
 import * as schemes from "./exploration/schemes.js";
-import { type Eligibility } from "./ranking/eligibility.js";
+import type { Eligibility } from "./ranking/eligibility.js";
 import { NO_NEWCOMERS } from "./ranking/newcomers.js";
-import { NO_ROWS } from "./ranking/rows.js";
+import { concatenate } from "./ranking/rows.js";
 import type { Scorer } from "./ranking/scorer.js";
+import { NOTHING_PINNED, pinsInForce } from "./rules/pins.js";
 import { utf8Length } from "./runtime/text.js";
-import { type Explanation, Slate, type SlateItem } from "./slate.js";
+import { type Explanation, Slate, SlateItem } from "./slate.js";
 
 const ROOM_FOR_SLATE = 196608;
 const ROOM_FOR_SLOT = 128;
 const ROOM_FOR_MARK = 16;
-const NOTHING_PINNED: Pins = { slots: [], rows: NO_ROWS };
 
 /** For whom a slate is decided. */
 export interface DecisionSubject {
@@ -157,17 +159,22 @@ function candidatesOf(
   plan: Exploration,
   request: RecommendRequest,
 ): Candidates {
-  const excluded = scorer.rowsOf([...request.exclude, ...request.earlier]);
-  let eligible = scorer.allItems;
-  if (request.among !== null) {
-    eligible = eligible.among(scorer.rowsOf(request.among));
+  const { where, among, boost, atMost, pin } = request;
+  const eligible = scorer.eligible(where, among, boost);
+  let excluded = scorer.rowsOf([...request.exclude, ...request.earlier]);
+  let pins = NOTHING_PINNED;
+  if (pin.size > 0) {
+    pins = pinsInForce(scorer, pin, excluded, scorer.caps(atMost), eligible);
+    excluded = concatenate(excluded, pins.rows);
   }
-  const pins = NOTHING_PINNED;
-  const ranking = scorer.rank(vector, poolSize(plan, request, pins), { excluded, eligible });
-  const hasQuota = schemes.hasQuota(plan, eligible.newcomers.length);
-  const outside = hasQuota
-    ? scorer.newcomersOutside(ranking.rows, excluded, eligible)
-    : NO_NEWCOMERS;
+  const size = poolSize(plan, request, pins);
+  const limits = { excluded, eligible, atMost, taken: pins.rows };
+  const ranking = scorer.rank(vector, size, limits);
+  let outside = NO_NEWCOMERS;
+  if (schemes.hasQuota(plan, eligible.newcomers.length)) {
+    const taken = concatenate(ranking.rows, pins.rows);
+    outside = scorer.newcomersOutside(vector, size, { ...limits, taken });
+  }
   return { ranking, newcomers: outside, excluded, pins, eligible };
 }
 
@@ -231,19 +238,21 @@ function drawItems(
     if (bytesLeft < 0) {
       break;
     }
-    items.push({
-      id: item.id,
-      title: item.title,
-      score: isOutside ? scoreOutside(scorer, vector, candidates, row) : scores[rank]!,
-      slot,
-      rank,
-      explored: drawn.explored[slot]!,
-      propensity: drawn.conditional[slot]!,
-      marginal: drawn.marginal[slot]!,
-      attributes: { ...item.attributes },
-      newcomer: isOutside && rank < firstPin,
-      pinned: rank >= firstPin,
-    });
+    items.push(
+      new SlateItem({
+        id: item.id,
+        title: item.title,
+        score: isOutside ? scoreOutside(scorer, vector, candidates, row) : scores[rank]!,
+        slot,
+        rank,
+        explored: drawn.explored[slot]!,
+        propensity: drawn.conditional[slot]!,
+        marginal: drawn.marginal[slot]!,
+        attributes: { ...item.attributes },
+        newcomer: isOutside && rank < firstPin,
+        pinned: rank >= firstPin,
+      }),
+    );
   }
   return items;
 }
@@ -281,12 +290,24 @@ function drawRanks(
   candidates: Candidates,
   decision: string,
 ): Draw {
-  const { scores } = candidates.ranking;
+  const { ranking, pins } = candidates;
+  const { scores } = ranking;
   const count = candidates.newcomers.length;
-  const slots = Math.min(request.k, scores.length);
-  const blocks = schemes.countUniforms(plan, slots, scores.length, count);
+  const pinned = pins.slots;
+  const ofOthers = planOfOthers(plan, pinned);
+  const slots = Math.min(request.k - pinned.length, scores.length);
+  const blocks = schemes.countUniforms(ofOthers, slots, scores.length, count);
   const uniforms = scorer.kernels.uniforms(decision, blocks);
-  return schemes.draw(plan, slots, scores, uniforms, count);
+  let drawn: Draw;
+  if (request.diversity > 0) {
+    const vectors = Array.from(ranking.rows, (row) => scorer.codes(row));
+    const ofPinned = Array.from(pins.rows, (row) => scorer.codes(row));
+    const relevance = { diversity: request.diversity, scores, vectors, pinned: ofPinned };
+    drawn = drawDiverse(ofOthers, slots, relevance, uniforms, count);
+  } else {
+    drawn = schemes.draw(ofOthers, slots, scores, uniforms, count);
+  }
+  return pinned.length > 0 ? withPins(drawn, pinned, scores.length + count) : drawn;
 }
 
 /** Returns an upper bound of the bytes that a slot takes in an encoded decision. */

@@ -1,10 +1,13 @@
 /** The engine, which an app embeds: recommendations and behaviour behind one class. */
 
 import {
+  checkCaps,
   checkDiversity,
   checkFlags,
   checkK,
   checkNames,
+  checkPins,
+  checkSeveral,
   checkTexts,
   idsOf,
   type ItemOrId,
@@ -13,11 +16,16 @@ import {
 import { type BundleSource, FetchSource } from "./bundle/source.js";
 import { explain } from "./decide.js";
 import type { RecommendRequest } from "./decision.js";
-import { CatalogCalls } from "./engineCatalog.js";
-import { type EngineOptions, openScorer } from "./engineParts.js";
+import { openParts } from "./engineParts.js";
+import { ReasonCalls } from "./engineReasons.js";
 import { typeName } from "./errors.js";
+import type { EngineOptions } from "./options.js";
+import { parseBoosts } from "./rules/boosts.js";
+import { rulesOf, withBundleRules } from "./rules/bundleRules.js";
+import { checkKnown } from "./rules/pins.js";
+import type { Where } from "./rules/types.js";
+import { parseRule } from "./rules/where.js";
 import type { Explanation, Slate } from "./slate.js";
-import type { EncoderCounters } from "./users/recommendation.js";
 
 /** The arguments of `recommend`. */
 export interface RecommendArguments {
@@ -32,11 +40,32 @@ export interface RecommendArguments {
   /** Ids not to show, or items of a slate; unknown ids are ignored. */
   readonly exclude?: Iterable<ItemOrId>;
 
+  /**
+   * A rule that items must meet, such as
+   * `{ price: { lt: 50 }, genre: { any: ["jazz", "folk"] } }` (docs/RULES.md).
+   */
+  readonly where?: Where | null;
+
   /** The only items to rank. */
   readonly among?: Iterable<ItemOrId> | null;
 
   /** The page before: nothing of it is repeated, nor of the pages that it came after. */
   readonly after?: Slate | null;
+
+  /**
+   * How many items may share a value of an attribute, each value of a list counting:
+   * `{ author: 2 }`. The first use of an attribute reads the whole catalog (see `warmUp`).
+   */
+  readonly atMost?: Readonly<Record<string, number>>;
+
+  /** What is added to scores: `[{ where: { genre: "jazz" }, by: 0.5 }]`. */
+  readonly boost?: Iterable<{ readonly where: Where; readonly by: number }>;
+
+  /**
+   * Items at fixed slots, from 0: `{ 0: "sku-1" }`. A pin gives way where its item breaks another
+   * rule or was removed.
+   */
+  readonly pin?: Readonly<Record<number, ItemOrId>>;
 
   /** How much it counts that an item is unlike those before it, 0 to 1. */
   readonly diversity?: number;
@@ -45,18 +74,37 @@ export interface RecommendArguments {
   readonly greedy?: boolean;
 }
 
-const ARGUMENTS = ["user", "k", "context", "exclude", "among", "after", "diversity", "greedy"];
+const ARGUMENTS = [
+  "user", "k", "context", "exclude", "where", "among", "after", "atMost", "boost", "pin",
+  "diversity", "greedy",
+];
+
+/** What `warmUp` makes ready. */
+export interface WarmUpOptions {
+  /** Whether the encoder of texts is loaded. */
+  readonly encoder?: boolean;
+
+  /** The attributes that caps and rules will ask for. */
+  readonly attributes?: Iterable<string>;
+
+  /** Whether what the first calls of `search` and `similar` need is made. */
+  readonly search?: boolean;
+}
 
 /** A recommender in the app's own page or process. Made by `Engine.open`. */
-export class Engine extends CatalogCalls {
+export class Engine extends ReasonCalls {
   /**
    * Opens the bundle that the app ships: a URL of its folder, or another source.
    *
-   * Throws `BundleError` when the bundle does not open.
+   * Throws `BundleError` when the bundle does not open, `TypeError` or `RangeError` for a wrong
+   * option. Where nothing can be stored, recommending goes on and `storageFault` says why.
    */
-  static async open(source: BundleSource | URL | string, options: EngineOptions): Promise<Engine> {
+  static async open(
+    source: BundleSource | URL | string,
+    options: EngineOptions = {},
+  ): Promise<Engine> {
     const isUrl = typeof source === "string" || source instanceof URL;
-    return new Engine(await openScorer(isUrl ? new FetchSource(source) : source, options), options);
+    return new Engine(await openParts(isUrl ? new FetchSource(source) : source, options));
   }
 
   /**
@@ -65,25 +113,23 @@ export class Engine extends CatalogCalls {
    * The slate is shorter than k where fewer items are eligible, or where ids of more than 66 bytes
    * leave no room for 1000 of them in one event; its `shortage` says which.
    *
-   * Throws `TypeError` for an argument of a wrong type or name, `RangeError` unless 1 <= k <= 1000
-   * and `diversity` is in [0, 1]; never for the contents of `user` and `context`.
+   * Throws `TypeError` for an argument of a wrong type or name, `RangeError` unless 1 <= k <= 1000,
+   * caps are at least 1, `diversity` is in [0, 1], pins are distinct items of the catalog in slots
+   * below k, and rules are of attributes that an item has; never for the contents of `user` and
+   * `context`.
    */
   async recommend(given: RecommendArguments): Promise<Slate> {
     const request = requestOf(given);
     const isGreedy = given.greedy === true || !this.exploring;
-    const nowMs = this.beginCall();
-    return this.recommender.recommend(this.profiles, this.scorer, request, isGreedy, nowMs);
-  }
-
-  /**
-   * Records organic behaviour: it updates the user's state at once.
-   *
-   * Throws `RangeError` unless `item` and `kind` have 1 to 512 characters of valid Unicode.
-   */
-  async observe(user: string, item: string, kind = "view"): Promise<void> {
-    checkTexts({ user, item, kind });
-    this.beginCall();
-    await this.profiles.observe(user, item, kind, this.scorer);
+    const nowMs = await this.beginCall();
+    const { scorer } = this;
+    const asked = withBundleRules(rulesOf(scorer.bundle), request);
+    checkKnown(scorer, asked.pin);
+    const slate = await this.recommender.recommend(
+      this.profiles, scorer, asked, isGreedy, nowMs,
+    );
+    this.letExplain(slate);
+    return slate;
   }
 
   /** Replays one of the last 256 decisions bit for bit. Throws `RangeError` for any other id. */
@@ -92,25 +138,21 @@ export class Engine extends CatalogCalls {
     return explain(this.profiles.decisionRecord(decision));
   }
 
-  /** Erases every trace of a user on this device. A user who comes back is a new one. */
-  async forgetUser(user: string): Promise<void> {
-    checkTexts({ user });
-    await this.profiles.forget(user);
-  }
-
-  /** Computes what the first recommendation would wait for; with `encoder` loads that, too. */
-  async warmUp(options: { readonly encoder?: boolean } = {}): Promise<void> {
-    checkNames("warmUp", options, ["encoder"]);
+  /** Computes what the first calls would wait for. */
+  async warmUp(options: WarmUpOptions = {}): Promise<void> {
+    checkNames("warmUp", options, ["encoder", "attributes", "search"]);
+    checkFlags({ encoder: options.encoder, search: options.search });
+    const attributes = checkSeveral("attributes", options.attributes ?? []);
+    attributes.forEach((attributes) => checkTexts({ attributes }));
     const { scorer } = this;
+    scorer.loadAttributes(attributes as string[]);
+    if (options.search === true) {
+      this.itemSearch.warmUp(scorer);
+    }
     scorer.rank(scorer.userModel.userVector(scorer.userModel.initialState()), 1);
     if (options.encoder === true) {
       await scorer.encoder.load();
     }
-  }
-
-  /** Returns what became of contexts, for the app's own monitoring. */
-  counters(): { readonly release: number; readonly encoder: EncoderCounters } {
-    return { release: this.release, encoder: { ...this.recommender.counters } };
   }
 }
 
@@ -122,17 +164,18 @@ function requestOf(given: RecommendArguments): RecommendRequest {
   if (context !== null && typeof context !== "string") {
     throw new TypeError(`context: expected a string or null, found ${typeName(context)}`);
   }
+  const k = checkK(given.k ?? 10);
   return {
     user,
-    k: checkK(given.k ?? 10),
+    k,
     context,
     exclude: idsOf("exclude", given.exclude ?? []),
-    atMost: new Map(),
-    pin: new Map(),
-    where: null,
+    atMost: checkCaps(given.atMost ?? {}),
+    pin: checkPins(given.pin ?? {}, k),
+    where: given.where == null ? null : parseRule(given.where),
     among: given.among == null ? null : idsOf("among", given.among),
     earlier: given.after == null ? [] : pagesBefore(user, given.after),
     diversity: checkDiversity(diversity),
-    boost: [],
+    boost: parseBoosts(given.boost ?? []),
   };
 }

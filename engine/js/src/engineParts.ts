@@ -1,35 +1,31 @@
 /** The parts of an engine: how they are opened, joined and closed. */
 
+import { checkTimeout } from "./arguments.js";
 import { Bundle } from "./bundle/bundle.js";
 import type { BundleSource } from "./bundle/source.js";
-import type { KernelSet } from "./kernels/kernelSet.js";
+import { loadKernels } from "./kernels/loadKernels.js";
+import { type EngineOptions, type StateOptions, stateOptions } from "./options.js";
+import { openOutbox } from "./outbox/openOutbox.js";
+import type { Outbox } from "./outbox/outbox.js";
+import { checkGolden } from "./ranking/goldenCheck.js";
 import { onnxRuntimeWeb } from "./ranking/onnxRuntimeWeb.js";
 import { Scorer } from "./ranking/scorer.js";
-import type { EncoderRuntime } from "./ranking/textEncoder.js";
+import { CatalogStore } from "./releases/catalogStore.js";
 import { type Clock, type Entropy, SYSTEM_CLOCK, systemEntropy } from "./runtime/clock.js";
-import { MemoryProfiles } from "./users/memoryProfiles.js";
+import { isPage, watchPage } from "./upload/pageEvents.js";
+import { Uploader } from "./upload/uploader.js";
 import { Recommender } from "./users/recommendation.js";
-import type { Profiles } from "./users/types.js";
+import { RewardReceipts } from "./users/rewardReceipts.js";
+import { UserProfiles } from "./users/userProfiles.js";
 
-/** How an engine computes, stores and explores. */
-export interface EngineOptions {
-  /** What searches and draws. */
-  readonly kernels: KernelSet;
-
-  /** Loads the encoder of texts; onnxruntime-web unless given. */
-  readonly encoder?: EncoderRuntime;
-
-  /**
-   * Read all files of the bundle when opening it, and check all values. Without it a file is
-   * checked against its hash when it is read.
-   */
-  readonly verify?: boolean;
-
-  /** Wall and monotonic time; the system's clocks unless given. */
-  readonly clock?: Clock;
-
-  /** Source of random bytes for ids, secrets and exploration; the system's unless given. */
-  readonly entropy?: Entropy;
+/** What an engine is made of, once all of it is open. */
+export interface OpenedParts {
+  readonly scorer: Scorer;
+  readonly outbox: Outbox;
+  readonly catalog: CatalogStore;
+  readonly state: StateOptions;
+  readonly clock: Clock;
+  readonly entropy: Entropy;
 }
 
 /** What `Engine` is made of; its public methods are there. */
@@ -39,18 +35,49 @@ export class EngineParts {
 
   protected readonly clock: Clock;
   protected readonly entropy: Entropy;
-  protected readonly profiles: Profiles;
+  protected readonly state: StateOptions;
+  protected readonly outbox: Outbox;
+  protected readonly catalog: CatalogStore;
+  protected readonly profiles: UserProfiles;
   protected readonly recommender: Recommender;
+  protected readonly receipts: RewardReceipts;
+  protected readonly uploader: Uploader | null;
+  readonly #unwatchPage: () => void;
   #scorer: Scorer;
   #lastChange: Promise<unknown> = Promise.resolve();
+  #closed: Promise<void> | null = null;
 
   /** For subclasses and `open`. */
-  protected constructor(scorer: Scorer, options: EngineOptions) {
-    this.clock = options.clock ?? SYSTEM_CLOCK;
-    this.entropy = options.entropy ?? systemEntropy;
-    this.profiles = new MemoryProfiles(this.entropy);
-    this.recommender = new Recommender(this.entropy);
+  protected constructor({ scorer, outbox, catalog, state, clock, entropy }: OpenedParts) {
+    this.clock = clock;
+    this.entropy = entropy;
+    this.state = state;
+    this.outbox = outbox;
+    this.catalog = catalog;
     this.#scorer = scorer;
+    const { windowS, shareContext, privacy } = state;
+    const records = state.state !== null;
+    const options = { windowS, shareContext, privacy, entropy, records };
+    this.profiles = new UserProfiles(outbox, options);
+    this.recommender = new Recommender(entropy);
+    this.receipts = new RewardReceipts(outbox, entropy);
+    this.uploader = this.#startUploader();
+    this.#unwatchPage = this.uploader === null ? () => {} : watchPage(this.uploader);
+  }
+
+  /** Why rewards are not durable, or null. */
+  get storageFault(): string | null {
+    return this.outbox.fault || null;
+  }
+
+  /** Stores what is queued and ends uploading; unsent events stay stored. Idempotent. */
+  async close(timeoutS = 2): Promise<void> {
+    checkTimeout(timeoutS);
+    this.#closed ??= this.#close();
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, timeoutS * 1000)));
+    await Promise.race([this.#closed, late]);
+    clearTimeout(timer);
   }
 
   /** The active release. */
@@ -72,14 +99,73 @@ export class EngineParts {
     return changed;
   }
 
-  /** Returns the wall clock in ms since 1970, read once a call. */
-  protected beginCall(): number {
-    return this.clock.wallMs();
+  /**
+   * Closes reward windows that have ended, and takes what other tabs have changed; returns the wall
+   * clock in ms, read once a call.
+   */
+  protected async beginCall(): Promise<number> {
+    const nowMs = this.clock.wallMs();
+    await this.profiles.begin(nowMs);
+    if (this.catalog.isStale) {
+      await this.changeScorer((scorer) => this.catalog.restored(scorer));
+    }
+    return nowMs;
+  }
+
+  #startUploader(): Uploader | null {
+    const { transport, mayUpload } = this.state;
+    if (transport === null) {
+      return null;
+    }
+    const uploader = new Uploader(this.outbox, transport, {
+      mayUpload,
+      onEmpty: () => this.#onEmpty(),
+      onRotate: () => this.profiles.requestRotation(),
+      clock: this.clock,
+      random: () => this.entropy(4).reduce((sum, byte) => sum / 256 + byte, 0) / 256,
+    });
+    uploader.start(isPage());
+    return uploader;
+  }
+
+  /** Does what waits until all is uploaded: overwrites deleted bytes, rotates the identity. */
+  async #onEmpty(): Promise<void> {
+    await this.outbox.scrubPending();
+    if (this.profiles.prepareRotation(this.state.pseudonymDays, this.clock.wallMs())) {
+      await this.outbox.rotateIdentity();
+    }
+  }
+
+  async #close(): Promise<void> {
+    this.#unwatchPage();
+    await this.outbox.close(); // before the uploader, whose post may take longer than the app waits
+    await this.uploader?.stop();
   }
 }
 
-/** Returns the scorer of the bundle of a source. */
-export async function openScorer(source: BundleSource, options: EngineOptions): Promise<Scorer> {
-  const bundle = await Bundle.open(source, options.verify ?? false);
-  return Scorer.of(bundle, options.kernels, options.encoder ?? onnxRuntimeWeb);
+/** Opens the bundle of a source and the outbox, checks of the options first. */
+export async function openParts(
+  source: BundleSource,
+  options: EngineOptions,
+): Promise<OpenedParts> {
+  const state = stateOptions(options);
+  const { clock = SYSTEM_CLOCK, entropy = systemEntropy } = options;
+  const outboxOptions = { limitBytes: state.outboxBytes, clock, entropy };
+  const bundled = await openScorer(source, options);
+  const outbox = await openOutbox(state.state, outboxOptions);
+  const catalog = new CatalogStore(outbox);
+  const scorer = await catalog.restored(bundled);
+  return { scorer, outbox, catalog, state, clock, entropy };
+}
+
+async function openScorer(source: BundleSource, options: EngineOptions): Promise<Scorer> {
+  const [bundle, kernels] = await Promise.all([
+    Bundle.open(source, options.verify ?? false),
+    options.kernels ?? loadKernels(),
+  ]);
+  const scorer = Scorer.of(bundle, kernels, options.encoder ?? onnxRuntimeWeb);
+  if (options.verify === true) {
+    await checkGolden(scorer);
+  }
+  return scorer;
 }

@@ -3,9 +3,10 @@
 export type { ItemOrId } from "./arguments.js";
 export { Bundle } from "./bundle/bundle.js";
 export { type BundleSource, FetchSource, MemorySource } from "./bundle/source.js";
-export { Engine, type RecommendArguments } from "./engine.js";
+export { Engine, type RecommendArguments, type WarmUpOptions } from "./engine.js";
 export type { NewItem } from "./engineCatalog.js";
-export type { EngineOptions } from "./engineParts.js";
+export type { EngineCounters, RewardArguments } from "./engineRewards.js";
+export type { SearchArguments, SimilarArguments } from "./engineSearch.js";
 export {
   BatchSizeError,
   BundleError,
@@ -14,8 +15,24 @@ export {
   StorageError,
   UpdateError,
 } from "./errors.js";
+export type { KernelSet } from "./kernels/kernelSet.js";
+export { loadKernels } from "./kernels/loadKernels.js";
+export type { EngineOptions } from "./options.js";
+export { IndexedDbStorage } from "./outbox/indexedDbStorage.js";
+export { MemoryStorage } from "./outbox/memoryStorage.js";
+export {
+  ConflictError,
+  type EventRow,
+  type OutboxHeader,
+  type OutboxStorage,
+  type StoredChanges,
+  type StoredContents,
+  StorageFullError,
+} from "./outbox/storage.js";
+export type * from "./reasons.js";
 export type { EncoderFiles, EncoderRuntime, EncodeText } from "./ranking/textEncoder.js";
 export {
+  type Attributes,
   type Explanation,
   type FoundItem,
   FoundItems,
@@ -23,4 +40,10 @@ export {
   Slate,
   type SlateItem,
 } from "./slate.js";
+export {
+  FetchTransport,
+  NoNetworkError,
+  type Transport,
+  type TransportResponse,
+} from "./upload/transport.js";
 export { VERSION } from "./version.js";

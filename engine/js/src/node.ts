@@ -2,3 +2,4 @@
 
 export { FolderSource } from "./bundle/folderSource.js";
 export * from "./index.js";
+export { FileStorage } from "./outbox/fileStorage.js";

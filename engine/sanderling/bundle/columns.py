@@ -1,7 +1,8 @@
 """The attributes of a bundle's items as typed columns, in an optional file that is mapped.
 
 `schema` names all attributes with their types. Attribute i has the tensors `i.values`, or `i.rows`,
-`i.codes`, `i.present` and `i.vocabulary`; texts have none and are read from the catalog.
+`i.codes`, `i.present` and `i.vocabulary`; texts have none and are read from the catalog, and of
+vectors a device needs the items' rows alone.
 docs/BUNDLE.md describes the file.
 """
 
@@ -22,8 +23,11 @@ from sanderling.errors import BundleError
 FILE = "columns.safetensors"
 MAX_ATTRIBUTES = 1000
 
-AttributeType = Literal["text", "category", "categories", "number", "boolean", "time"]
+AttributeType = Literal["text", "category", "categories", "number", "boolean", "time", "vector"]
 TYPES: tuple[AttributeType, ...] = get_args(AttributeType)
+
+STORED_ELSEWHERE = ("text", "vector")
+"""Types of which the file has no tensors."""
 
 
 class AttributeSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,7 +95,7 @@ class AttributeColumns:
         for attribute, kind in self.types.items():
             if kind in ("category", "categories"):
                 self.categories(attribute)
-            elif kind != "text":
+            elif kind not in STORED_ELSEWHERE:
                 self.numbers(attribute)
 
 
@@ -119,7 +123,7 @@ def write(
     schema: Sequence[AttributeSchema],
     columns: Sequence[NDArray[np.float64] | CategoryArrays | None],
 ) -> None:
-    """Write the columns of attributes, None for texts."""
+    """Write the columns of attributes, None for texts and vectors."""
     tensors: dict[str, NDArray[Any]] = {"schema": _as_bytes(schema)}
     for place, column in enumerate(columns):
         if isinstance(column, CategoryArrays):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sanderling.bundle import columns
 from sanderling.bundle import manifest as manifests
 from sanderling.bundle.columns import AttributeColumns
+from sanderling.bundle.features import CONTEXT, ITEM, FeatureTensors
 from sanderling.bundle.manifest import MAX_ID, Manifest
 from sanderling.bundle.tensors import Tensors, expect, map_tensors
 from sanderling.errors import BundleError
@@ -64,6 +65,12 @@ class Bundle:
     columns: AttributeColumns | None
     """The attributes as typed columns, in bundles that have them."""
 
+    item_features: FeatureTensors | None
+    """How typed attributes move an item's vector, in bundles of catalogs with attributes."""
+
+    context_features: FeatureTensors | None
+    """How declared context features move the user vector, in bundles that have them."""
+
     @classmethod
     def open(cls, folder: str | Path, verify: bool = False) -> Bundle:
         """Return the bundle in `folder`, mapped.
@@ -78,13 +85,16 @@ class Bundle:
         _check_files(folder, manifest)
         if verify:
             _check_hashes(folder, manifest)
+        policy, item_features, context_features = _policy(folder, manifest)
         bundle = cls(
             folder=folder,
             manifest=manifest,
             items=_items(folder, manifest),
-            policy=_policy(folder, manifest),
+            policy=policy,
             catalog=np.asarray(np.memmap(folder / "catalog.jsonl", mode="r", dtype=np.uint8)),
             columns=_columns(folder, manifest),
+            item_features=item_features,
+            context_features=context_features,
         )
         if bundle.items.offset[0] != 0 or bundle.items.offset[-1] != bundle.catalog.size:
             raise BundleError(
@@ -128,7 +138,7 @@ class Bundle:
 
     def find_all(self, items: Sequence[str]) -> list[int]:
         """Return the rows of item ids, -1 for those that are not in the bundle."""
-        wanted = np.array([id_hash(item) for item in items], np.uint64)
+        wanted = np.frombuffer(b"".join(map(_id_digest, items)), "<u8")
         positions = np.searchsorted(self.items.id_hash, wanted)
         within = np.minimum(positions, self.items.id_hash.size - 1)
         rows = np.where(self.items.id_hash[within] == wanted, self.items.id_row[within], -1)
@@ -178,8 +188,11 @@ def _has_id(decoder: msgspec.json.Decoder[_Id], entry: memoryview, item: str) ->
 
 def id_hash(item: str) -> np.uint64:
     """Return the hash by which an item id is looked up: its BLAKE2b of 8 bytes, little-endian."""
-    digest = hashlib.blake2b(item.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return np.uint64(int.from_bytes(digest, "little"))
+    return np.uint64(int.from_bytes(_id_digest(item), "little"))
+
+
+def _id_digest(item: str) -> bytes:
+    return hashlib.blake2b(item.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
 def file_hash(path: Path) -> str:
@@ -267,19 +280,35 @@ def policy_shapes(manifest: Manifest, hidden: int) -> dict[str, tuple[int, ...]]
     }
 
 
-def _policy(folder: Path, manifest: Manifest) -> Tensors:
+def _policy(
+    folder: Path, manifest: Manifest
+) -> tuple[Tensors, FeatureTensors | None, FeatureTensors | None]:
+    """Return the tensors that every policy has, and those of features of items and contexts."""
     file = "policy.safetensors"
     tensors = map_tensors(folder / file)
     # The manifest does not give the hidden width; a missing or misshapen b1 fails below against 0.
     bias = tensors.get("output.b1")
     hidden = bias.shape[0] if bias is not None and bias.ndim == 1 else 0
     shapes = policy_shapes(manifest, hidden)
-    return {name: expect(tensors, file, name, np.float32, shape) for name, shape in shapes.items()}
+    policy = {
+        name: expect(tensors, file, name, np.float32, shape) for name, shape in shapes.items()
+    }
+    dim = manifest.sizes.dim
+    policy = {
+        name: expect(tensors, file, name, np.float32, shape) for name, shape in shapes.items()
+    }
+    context = FeatureTensors.of(tensors, CONTEXT, dim)
+    if context is not None:
+        policy["context.feature_project"] = context.project
+    return policy, FeatureTensors.of(tensors, ITEM, dim), context
 
 
 def _check_values(bundle: Bundle) -> None:
     items = bundle.items
-    for name, tensor in {"scale": items.scale, "bias": items.bias, **bundle.policy}.items():
+    tensors = {"scale": items.scale, "bias": items.bias, **bundle.policy}
+    for of, found in ((ITEM, bundle.item_features), (CONTEXT, bundle.context_features)):
+        tensors |= found.tensors(of) if found else {}
+    for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
             raise BundleError(f"{name}: expected finite numbers, found NaN or infinity")
     if not (items.scale > 0).all():

@@ -12,6 +12,7 @@ from sanderling.errors import BatchSizeError, EventError
 from sanderling.events.schema import (
     MAX_BATCH_BYTES,
     MAX_LINE,
+    MAX_NAME,
     MAX_POOL_ITEMS,
     MAX_WINDOW_BYTES,
     ROOM_FOR_MARK,
@@ -27,6 +28,9 @@ else:
 
 LEVEL = 3
 WINDOW_LOG = MAX_WINDOW_BYTES.bit_length() - 1
+
+MAX_SLOT_BYTES = ROOM_FOR_SLOT + ROOM_FOR_MARK + 6 * MAX_NAME + 2
+"""At least `slot_bytes` of any item: JSON takes up to six bytes a character, and two for quotes."""
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)

@@ -15,12 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from sanderling.kernels.block_bounds import (
-    VECTOR_BYTES,
-    bound_four_bits,
-    bound_seven_bits,
-    mean_slack,
-)
+from sanderling.kernels import block_bounds, cpu, narrow_bounds
+from sanderling.kernels.block_bounds import VECTOR_BYTES, mean_slack
 from sanderling.kernels.layout import (
     BLOCK_ROWS,
     CHUNK_ROWS,
@@ -73,6 +69,10 @@ from sanderling.kernels.topk_heap import offer, sort_heap
 CACHE_LINE = 64  # bytes
 PREFETCH_ROWS = 12  # that memory is asked for before they are scored
 MINUS_INFINITY = np.float32(-np.inf)
+
+_bounds = narrow_bounds if cpu.kind() == "simd128" else block_bounds
+bound_four_bits = _bounds.bound_four_bits
+bound_seven_bits = _bounds.bound_seven_bits
 
 
 @inlined

@@ -35,6 +35,8 @@ KINDS: dict[str, list[Kind]] = {  # by machine, best first
         Kind("dotprod", {"ASIMDDP"}, "generic", "+dotprod"),
         Kind("plain", set(), "generic", ""),
     ],
+    # for browsers; Python does not run on it
+    "wasm32": [Kind("simd128", set(), "generic", "+simd128,+bulk-memory")],
 }
 # The kind that `build` compiles; this processor need not be able to run it.
 forced: str | None = None

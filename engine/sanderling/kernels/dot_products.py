@@ -10,11 +10,9 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from sanderling.kernels import cpu
-from sanderling.kernels.layout import SDOT
 from sanderling.kernels.simd import (
     BYTES,
     I8,
@@ -31,6 +29,7 @@ from sanderling.kernels.simd import (
     shuffle_mask,
     take_lanes,
 )
+from sanderling.kernels.stand_ins import PAIRS, SDOT, add_neighbours
 
 _SHORTS = ir.VectorType(I16, 32)
 
@@ -39,7 +38,7 @@ class Instructions(NamedTuple):
     """How one instruction set multiplies seven-bit codes, four-bit codes and int8 rows."""
 
     dot7: Callable[..., Any]
-    """Adds four products of bytes to each of sixteen sums."""
+    """Adds four products of bytes to each of sixteen sums, by the query at an address."""
 
     sums4: ir.VectorType
     """The vector of partial sums for codes of four bits: several for each row."""
@@ -48,7 +47,7 @@ class Instructions(NamedTuple):
     """How often `dot4` may add to the partial sums before they could overflow."""
 
     dot4: Callable[..., Any]
-    """Adds eight products of four-bit codes to the partial sums of each row."""
+    """Adds eight products of four-bit codes to the partial sums of each row, likewise."""
 
     fold: Callable[..., Any]
     """Returns the sum int32x16 of each row from its partial sums."""
@@ -79,7 +78,7 @@ def dots_of(kind: Instructions) -> tuple[Any, Any, Any, Any]:
     `dot7(sums, address, query)` takes 16 rows by 4 dimensions in bytes of 0 to 127; `dot4(sums,
     address, query)` takes 16 rows by 8 dimensions in half bytes, dimensions 0 to 3 in the low
     halves and 4 to 7 in the high ones. Both read 64 bytes at the address, four for each row, and
-    the query's int8 at `query`.
+    the query's codes at `query`, as `query_words` left them.
     """
     vector = kind.sums4
     sums = Lanes(f"sums of {vector}", vector)
@@ -92,9 +91,7 @@ def dots_of(kind: Instructions) -> tuple[Any, Any, Any, Any]:
     def dot4(typing: Any, before: Any, address: Any, query: Any) -> Any:
         def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             packed = emit_load(builder, values[1], BYTES, 64)
-            low_codes = _codes(builder, values[2])
-            high_codes = _codes(builder, builder.add(values[2], I64(4)))
-            return kind.dot4(builder, values[0], packed, [low_codes, high_codes])
+            return kind.dot4(builder, values[0], packed, values[2])
 
         return sums(sums, types.int64, types.int64), emit
 
@@ -102,7 +99,7 @@ def dots_of(kind: Instructions) -> tuple[Any, Any, Any, Any]:
     def dot7(typing: Any, before: Any, address: Any, query: Any) -> Any:
         def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             codes7 = emit_load(builder, values[1], BYTES, 64)
-            return kind.dot7(builder, values[0], codes7, _codes(builder, values[2]))
+            return kind.dot7(builder, values[0], codes7, values[2])
 
         return int32x16(int32x16, types.int64, types.int64), emit
 
@@ -120,6 +117,11 @@ def _codes(builder: Any, address: Any) -> Any:
     return builder.bitcast(emit_splat(builder, emit_load(builder, address, I32, 4), INTS), BYTES)
 
 
+def _code_pair(builder: Any, address: Any) -> list[Any]:
+    """Return the codes for the low halves of bytes, and those for the high ones."""
+    return [_codes(builder, address), _codes(builder, builder.add(address, I64(4)))]
+
+
 def _nibbles(builder: Any, packed: Any) -> tuple[Any, Any]:
     """Return the low and the high halves of bytes."""
     return builder.and_(packed, constant(BYTES, 15)), builder.lshr(packed, constant(BYTES, 4))
@@ -135,7 +137,11 @@ def _vnni_pairs(builder: Any, some: Any, others: Any) -> Any:
     )
 
 
-def _vnni_dot7(builder: Any, sums: Any, some: Any, codes: Any) -> Any:
+def _vnni_dot7(builder: Any, sums: Any, some: Any, query: Any) -> Any:
+    return _vnni_dot(builder, sums, some, _codes(builder, query))
+
+
+def _vnni_dot(builder: Any, sums: Any, some: Any, codes: Any) -> Any:
     """AVX-512 VNNI: one instruction."""
     dot = declare(builder, "llvm.x86.avx512.vpdpbusd.512", INTS, [INTS, BYTES, BYTES])
     return builder.call(dot, [sums, some, codes])
@@ -147,13 +153,13 @@ def _vnni_dot4(builder: Any, sums: Any, packed: Any, query: Any) -> Any:
     On Zen 4 a shift would take the slot of a product.
     """
     parts = [
-        _vnni_dot7(
+        _vnni_dot(
             builder,
             take_lanes(builder, sums, start, 16),
             builder.and_(packed, constant(BYTES, mask)),
             codes,
         )
-        for start, mask, codes in zip((0, 16), (15, 0xF0), query, strict=True)
+        for start, mask, codes in zip((0, 16), (15, 0xF0), _code_pair(builder, query), strict=True)
     ]
     return _concatenate(builder, *parts)
 
@@ -163,14 +169,16 @@ def _vnni_fold(builder: Any, sums: Any) -> Any:
     return builder.add(take_lanes(builder, sums, 0, 16), high)
 
 
-def _avx2_dot7(builder: Any, sums: Any, some: Any, codes: Any) -> Any:
+def _avx2_dot7(builder: Any, sums: Any, some: Any, query: Any) -> Any:
     """AVX2: pairs of products in int16, which hold 2 x 127 x 127, then pairs of those in int32."""
-    return builder.add(sums, _avx2_fold(builder, _avx2_products(builder, some, codes)))
+    products = _avx2_products(builder, some, _codes(builder, query))
+    return builder.add(sums, _avx2_fold(builder, products))
 
 
 def _avx2_dot4(builder: Any, sums: Any, packed: Any, query: Any) -> Any:
     """Pairs of both halves fit into int16 four times: 4 x 4 x 15 x 127."""
-    for some, codes in zip(_nibbles(builder, packed), query, strict=True):
+    pairs = _code_pair(builder, query)
+    for some, codes in zip(_nibbles(builder, packed), pairs, strict=True):
         sums = builder.add(sums, _avx2_products(builder, some, codes))
     return sums
 
@@ -205,14 +213,15 @@ def _avx2_pairs(builder: Any, some: Any, others: Any) -> Any:
     return _concatenate(builder, *(builder.call(add_pairs, pair) for pair in factors))
 
 
-def _plain_dot7(builder: Any, sums: Any, some: Any, codes: Any) -> Any:
+def _plain_dot7(builder: Any, sums: Any, some: Any, query: Any) -> Any:
     """Any processor: products in int16; their sums, in twos and then in fours, in int32."""
     products = ir.VectorType(I16, 64)
+    codes = _codes(builder, query)
     whole = builder.sext(
         builder.mul(builder.zext(some, products), builder.sext(codes, products)),
         ir.VectorType(I32, 64),
     )
-    return builder.add(sums, _add_neighbours(builder, _add_neighbours(builder, whole)))
+    return builder.add(sums, add_neighbours(builder, add_neighbours(builder, whole)))
 
 
 def _plain_dot4(builder: Any, sums: Any, packed: Any, query: Any) -> Any:
@@ -220,10 +229,10 @@ def _plain_dot4(builder: Any, sums: Any, packed: Any, query: Any) -> Any:
     products = ir.VectorType(I16, 64)
     low, high = (
         builder.mul(builder.zext(some, products), builder.sext(codes, products))
-        for some, codes in zip(_nibbles(builder, packed), query, strict=True)
+        for some, codes in zip(_nibbles(builder, packed), _code_pair(builder, query), strict=True)
     )
-    pairs = _add_neighbours(builder, builder.add(low, high))
-    return builder.add(sums, _add_neighbours(builder, builder.sext(pairs, ir.VectorType(I32, 32))))
+    pairs = add_neighbours(builder, builder.add(low, high))
+    return builder.add(sums, add_neighbours(builder, builder.sext(pairs, ir.VectorType(I32, 32))))
 
 
 def _plain_pairs(builder: Any, some: Any, others: Any) -> Any:
@@ -239,13 +248,16 @@ def _plain_pairs(builder: Any, some: Any, others: Any) -> Any:
     return builder.add(*halves)
 
 
-def _dotprod_dot7(builder: Any, sums: Any, some: Any, codes: Any) -> Any:
+def _dotprod_dot7(builder: Any, sums: Any, some: Any, query: Any) -> Any:
+    return _dotprod_dot(builder, sums, some, _codes(builder, query))
+
+
+def _dotprod_dot(builder: Any, sums: Any, some: Any, codes: Any) -> Any:
     """ARM's dot product extension: one instruction adds four products to each of four sums.
 
-    It is called through `SDOT`, whose body any processor can compile; `build` replaces it by the
-    instruction.
+    It is called through a stand-in (`stand_ins`).
     """
-    dot = _sdot(builder.module)
+    dot = SDOT.function(builder.module)
     parts = [
         builder.call(
             dot,
@@ -263,37 +275,79 @@ def _dotprod_dot7(builder: Any, sums: Any, some: Any, codes: Any) -> Any:
 
 
 def _dotprod_dot4(builder: Any, sums: Any, packed: Any, query: Any) -> Any:
-    for some, codes in zip(_nibbles(builder, packed), query, strict=True):
-        sums = _dotprod_dot7(builder, sums, some, codes)
+    pairs = _code_pair(builder, query)
+    for some, codes in zip(_nibbles(builder, packed), pairs, strict=True):
+        sums = _dotprod_dot(builder, sums, some, codes)
     return sums
 
 
-def _sdot(module: Any) -> Any:
-    four, sixteen = ir.VectorType(I32, 4), ir.VectorType(I8, 16)
-    function = cgutils.get_or_insert_function(
-        module, ir.FunctionType(four, [four, sixteen, sixteen]), SDOT
+def _simd128_dot7(builder: Any, sums: Any, some: Any, query: Any) -> Any:
+    """WebAssembly multiplies int16 only: the even bytes of a row, then the odd ones.
+
+    Relaxed SIMD has products of bytes, but wrong ones in some browsers.
+    """
+    even, odd = _even_and_odd(builder, some)
+    return _add_products(builder, sums, [even, odd], query)
+
+
+def _simd128_dot4(builder: Any, sums: Any, packed: Any, query: Any) -> Any:
+    """With a byte B = l + 16 h of two codes, 16 (l y + h z) = B z + l (16 y - z).
+
+    So the high codes need not be cut out, and the sums are sixteen times too large until folded.
+    """
+    whole = _even_and_odd(builder, packed)
+    low = [builder.and_(byte, constant(_SHORTS, 15)) for byte in whole]
+    return _add_products(builder, sums, [*whole, *low], query)
+
+
+def _even_and_odd(builder: Any, some: Any) -> list[Any]:
+    shorts = builder.bitcast(some, _SHORTS)
+    return [
+        builder.and_(shorts, constant(_SHORTS, 255)),
+        builder.lshr(shorts, constant(_SHORTS, 8)),
+    ]
+
+
+def _add_products(builder: Any, sums: Any, factors: list[Any], query: Any) -> Any:
+    """Return the sums plus the products of int16 with the query's words, four bytes a factor."""
+    words = [
+        builder.bitcast(
+            emit_splat(
+                builder,
+                emit_load(builder, builder.add(query, I64(4 * i)), I32, 4),
+                ir.VectorType(I32, 4),
+            ),
+            ir.VectorType(I16, 8),
+        )
+        for i in range(len(factors))
+    ]
+    dot = PAIRS.function(builder.module)
+    quarters = []
+    for quarter in range(4):
+        total = take_lanes(builder, sums, 4 * quarter, 4)
+        for factor, word in zip(factors, words, strict=True):
+            part = take_lanes(builder, factor, 8 * quarter, 8)
+            total = builder.add(total, builder.call(dot, [part, word]))
+        quarters.append(total)
+    return _concatenate(
+        builder, _concatenate(builder, *quarters[:2]), _concatenate(builder, *quarters[2:])
     )
-    if function.is_declaration:
-        function.linkage = "linkonce_odr"
-        # `build` finds and replaces this function in the text of the module, so it must stay one.
-        function.attributes.add("noinline")
-        builder = ir.IRBuilder(function.append_basic_block())
-        sums, *factors = function.args
-        products = builder.mul(
-            *(builder.sext(factor, ir.VectorType(I32, 16)) for factor in factors)
-        )
-        builder.ret(builder.add(sums, _add_neighbours(builder, _add_neighbours(builder, products))))
-    return function
 
 
-def _add_neighbours(builder: Any, vector: Any) -> Any:
-    """Return a vector of half as many lanes, each the sum of two neighbours."""
-    count = vector.type.count
-    return builder.add(
-        *(
-            builder.shuffle_vector(vector, vector, shuffle_mask(range(first, count, 2)))
-            for first in (0, 1)
+def _simd128_fold(builder: Any, sums: Any) -> Any:
+    return builder.ashr(sums, constant(INTS, 4))
+
+
+def _simd128_pairs(builder: Any, some: Any, others: Any) -> Any:
+    dot = PAIRS.function(builder.module)
+    quarters = [
+        builder.call(
+            dot, [take_lanes(builder, factor, 8 * quarter, 8) for factor in (some, others)]
         )
+        for quarter in range(4)
+    ]
+    return _concatenate(
+        builder, _concatenate(builder, *quarters[:2]), _concatenate(builder, *quarters[2:])
     )
 
 
@@ -312,6 +366,9 @@ KINDS = {
     ),
     "dotprod": Instructions(
         _dotprod_dot7, INTS, _UNLIMITED, _dotprod_dot4, _unfolded, _plain_pairs
+    ),
+    "simd128": Instructions(
+        _simd128_dot7, INTS, _UNLIMITED, _simd128_dot4, _simd128_fold, _simd128_pairs
     ),
     "plain": Instructions(_plain_dot7, INTS, _UNLIMITED, _plain_dot4, _unfolded, _plain_pairs),
 }

@@ -64,7 +64,8 @@ SCRATCH_BEST_SCORES = 1  # float64 [k]: the result
 SCRATCH_DEFERRED_ROWS = 2  # int64 [MAX_DEFERRED]
 SCRATCH_DEFERRED_BOUNDS = 3  # float32 [MAX_DEFERRED]
 SCRATCH_CODES = 4  # int16 [2, d rounded up to LANES]: the query's high and low twelve bits
-SCRATCH_COARSE = 5  # int8 [d rounded up to GROUP_DIMS]: the query in int8
+# int8 [d rounded up to GROUP_DIMS]: the query in int8; in WebAssembly int16 as many follow
+SCRATCH_COARSE = 5
 SCRATCH_EXCLUDED = 6  # uint64 [blocks]: a bit for each row that may not be returned
 SCRATCH_BOUNDS = 7  # float32 [CHUNK_ROWS]
 SCRATCH_STATE = 8  # int64 [STATE_SIZE]
@@ -88,7 +89,23 @@ LIMIT_STEP = 3  # g, the step of y
 LIMIT_OFFSET = 4  # -o g sum(y): codes are stored without sign
 LIMIT_COUNT = 5
 
-SDOT = "sanderling_sdot"  # the function that stands for ARM's dot product
+# `model`: the user model. Weights have a row for each input; rows are filled up with zeros to LANES
+MODEL_CHANNELS = 0  # c
+MODEL_ITEMS = 1  # d
+MODEL_HIDDEN = 2  # m
+MODEL_TEXT = 3  # t
+MODEL_WIDTH = 4  # the largest of c, m and d, rounded up to LANES
+MODEL_INPUT = 5  # address of float32 [d, c]
+MODEL_KINDS = 6  # address of float32 [kinds, c], not filled up
+MODEL_DECAY = 7  # address of float32 [c], not filled up
+MODEL_GAIN = 8  # address of float32 [c], not filled up
+MODEL_W1 = 9  # address of float32 [c, m], the gain of the normalization in it
+MODEL_B1 = 10  # address of float32 [m], not filled up; the shift of the normalization in it
+MODEL_W2 = 11  # address of float32 [m, d]
+MODEL_B2 = 12  # address of float32 [d], not filled up
+MODEL_CONTEXT = 13  # address of float32 [t, d]
+MODEL_SIZE = 14
+EPSILON = 1e-5  # of the layer normalization
 
 
 def ceil_div(a: int, b: int) -> int:

@@ -41,7 +41,7 @@ _thread = local()
 class Kernels:
     """The entry points of one set of kernels.
 
-    `short_scan` and `fill_uniforms` hold the GIL: to take it again can last five milliseconds where
+    `short_scan` and those below hold the GIL: to take it again can last five milliseconds where
     another thread computes, far longer than they run. `pack` and `scan` release it.
     """
 
@@ -55,6 +55,8 @@ class Kernels:
     scan: Kernel
     short_scan: Kernel
     fill_uniforms: Kernel
+    step: Kernel
+    user_vector: Kernel
 
     owner: Any
     """What has to stay in memory as long as they may be called."""
@@ -105,6 +107,8 @@ def compiled() -> Kernels:
             scan=_WITHOUT_GIL(("sanderling_scan", library)),
             short_scan=_WITH_GIL(("sanderling_scan", library)),
             fill_uniforms=_WITH_GIL(("sanderling_uniforms", library)),
+            step=_WITH_GIL(("sanderling_step", library)),
+            user_vector=_WITH_GIL(("sanderling_user_vector", library)),
             owner=library,
         )
     raise ImportError(
@@ -117,6 +121,7 @@ def numba() -> Kernels:
     from sanderling.kernels.block_scan import scan
     from sanderling.kernels.pack_rows import pack
     from sanderling.kernels.philox import fill_uniforms
+    from sanderling.kernels.user_model import step, user_vector
 
     return Kernels(
         source="numba",
@@ -125,7 +130,9 @@ def numba() -> Kernels:
         scan=_WITHOUT_GIL(scan.address),
         short_scan=_WITH_GIL(scan.address),
         fill_uniforms=_WITH_GIL(fill_uniforms.address),
-        owner=(pack, scan, fill_uniforms),
+        step=_WITH_GIL(step.address),
+        user_vector=_WITH_GIL(user_vector.address),
+        owner=(pack, scan, fill_uniforms, step, user_vector),
     )
 
 

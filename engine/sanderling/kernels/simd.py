@@ -16,7 +16,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 from sanderling.kernels import cpu
-from sanderling.kernels.layout import BLOCK_ROWS, FOUR_BITS, GROUP_DIMS
+from sanderling.kernels.layout import BLOCK_ROWS, FOUR_BITS, GROUP_DIMS, LANES
+from sanderling.kernels.stand_ins import BITMASK
 
 # Kernels raise nothing, so that they call nothing of Python and can be linked into a library
 # without it. Only `reordered` functions may sum in any order.
@@ -44,9 +45,11 @@ I16 = ir.IntType(16)
 I32 = ir.IntType(32)
 I64 = ir.IntType(64)
 F32 = ir.FloatType()
+F64 = ir.DoubleType()
 BYTES = ir.VectorType(I8, 64)
 INTS = ir.VectorType(I32, 16)
 FLOATS = ir.VectorType(F32, 16)
+DOUBLES = ir.VectorType(F64, 16)
 
 
 class Lanes(types.Type):
@@ -65,6 +68,7 @@ class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
 
 int32x16 = Lanes("int32x16", INTS)
 float32x16 = Lanes("float32x16", FLOATS)
+float64x16 = Lanes("float64x16", DOUBLES)
 
 
 def emit_load(builder: Any, address: Any, kind: Any, align: int) -> Any:
@@ -124,6 +128,22 @@ def float_of(typing: Any, bits: Any) -> Any:
 
 
 @intrinsic
+def double_bits(typing: Any, value: Any) -> Any:
+    """Return the 64 bits of a float64."""
+    return types.uint64(types.float64), lambda context, builder, signature, values: builder.bitcast(
+        values[0], I64
+    )
+
+
+@intrinsic
+def double_of(typing: Any, bits: Any) -> Any:
+    """Return the float64 of 64 bits."""
+    return types.float64(types.uint64), lambda context, builder, signature, values: builder.bitcast(
+        values[0], F64
+    )
+
+
+@intrinsic
 def zero_ints(typing: Any) -> Any:
     """Return sixteen zeros."""
     return int32x16(), lambda context, builder, signature, values: constant(INTS, 0)
@@ -162,7 +182,12 @@ def lanes_at_least(typing: Any, bounds: Any, threshold: Any) -> Any:
     """Return an int64 in which bit i is set if lane i, of sixteen, is at least the threshold's."""
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return builder.zext(builder.bitcast(builder.fcmp_ordered(">=", *values), I16), I64)
+        reached = builder.fcmp_ordered(">=", *values)
+        if cpu.kind() == "simd128":
+            bits = builder.call(BITMASK.function(builder.module), [builder.sext(reached, INTS)])
+        else:
+            bits = builder.bitcast(reached, I16)
+        return builder.zext(bits, I64)
 
     return types.int64(float32x16, float32x16), emit
 
@@ -187,6 +212,40 @@ def load_floats(typing: Any, address: Any) -> Any:
 
 
 @intrinsic
+def load_doubles(typing: Any, address: Any) -> Any:
+    """Return the sixteen float64 at an address."""
+    return float64x16(types.int64), lambda context, builder, signature, values: emit_load(
+        builder, values[0], DOUBLES, 8
+    )
+
+
+@intrinsic
+def store_doubles(typing: Any, address: Any, values: Any) -> Any:
+    """Write sixteen float64 to an address."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        builder.store(values[1], builder.inttoptr(values[0], DOUBLES.as_pointer()), align=8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, float64x16), emit
+
+
+@intrinsic
+def add_products(typing: Any, sums: Any, address: Any, factor: Any) -> Any:
+    """Return the sums plus the products of the sixteen float32 at an address with a float32.
+
+    A float64 holds such a product exactly: to fuse product and sum would change no bit.
+    """
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        weights = builder.fpext(emit_load(builder, values[1], FLOATS, 4), DOUBLES)
+        factors = emit_splat(builder, builder.fpext(values[2], F64), DOUBLES)
+        return builder.fadd(values[0], builder.fmul(weights, factors))
+
+    return float64x16(float64x16, types.int64, types.float32), emit
+
+
+@intrinsic
 def maximum(typing: Any, some: Any, others: Any) -> Any:
     """Return the lane-wise maximum of two vectors without NaN."""
 
@@ -201,8 +260,10 @@ def masked_out(typing: Any, values: Any, mask: Any) -> Any:
     """Return the floats with minus infinity where the lowest sixteen bits of a mask are set."""
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        lanes = builder.bitcast(builder.trunc(values[1], I16), ir.VectorType(ir.IntType(1), 16))
-        return builder.select(lanes, constant(FLOATS, float("-inf")), values[0])
+        bits = emit_splat(builder, builder.trunc(values[1], I32), INTS)
+        lane_bits = ir.Constant(INTS, [1 << lane for lane in range(LANES)])
+        masked = builder.icmp_unsigned("!=", builder.and_(bits, lane_bits), constant(INTS, 0))
+        return builder.select(masked, constant(FLOATS, float("-inf")), values[0])
 
     return float32x16(float32x16, types.uint64), emit
 

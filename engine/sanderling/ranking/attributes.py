@@ -183,7 +183,7 @@ class CategoryColumn:
 
     def _rows_with(self, operands: Iterable[Any]) -> Bools:
         found = np.zeros(len(self._is_present), np.bool_)
-        codes = [code for code in map(self._code_of.get, map(_key, operands)) if code is not None]
+        codes = [code for code in map(self._code_of.get, map(key_of, operands)) if code is not None]
         if len(codes) == 1:
             found[self._rows[self._codes == codes[0]]] = True
         elif codes:
@@ -240,8 +240,14 @@ def mapped_column(columns: AttributeColumns, attribute: str) -> Column:
     if kind not in ("category", "categories"):
         return ScalarColumn(kind, columns.numbers(attribute))
     arrays = columns.categories(attribute)
-    code_of = {_key(value): code for code, value in enumerate(arrays.vocabulary)}
+    code_of = {key_of(value): code for code, value in enumerate(arrays.vocabulary)}
     return CategoryColumn(arrays.rows, arrays.codes, code_of, arrays.present.view(np.bool_))
+
+
+def text_fault(value: Any) -> str | None:
+    """Return what is expected in place of a value that is no text, or list of texts."""
+    elements = value if isinstance(value, list) else [value]
+    return None if all(isinstance(each, str) for each in elements) else "texts"
 
 
 def stored_column(column: Column) -> NDArray[np.float64] | CategoryArrays:
@@ -277,7 +283,7 @@ class _Entries:
         """Add the values of the next row."""
         row = len(self.is_present)
         self.is_present.append(value is not None and value != [])
-        for key in dict.fromkeys(map(_key, _elements(value))):
+        for key in dict.fromkeys(map(key_of, _elements(value))):
             self.rows.append(row)
             self.codes.append(self.code_of.setdefault(key, len(self.code_of)))
 
@@ -288,7 +294,7 @@ def _elements(value: Any) -> list[Any]:
     return [element for element in elements if isinstance(element, str | int | float)]
 
 
-def _key(value: Any) -> tuple[Any, type]:
+def key_of(value: Any) -> tuple[Any, type]:
     """Return what tells values apart: `True` is not 1, though Python holds them equal."""
     return value, type(value) if isinstance(value, str | bool) else float
 

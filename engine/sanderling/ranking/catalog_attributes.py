@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
 from typing import Any, NamedTuple
 
+from sanderling.bundle.columns import AttributeType
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import shown
 from sanderling.ranking import rules
@@ -16,13 +18,15 @@ from sanderling.ranking.attributes import (
     kind_of,
     make_column,
     mapped_column,
+    text_fault,
 )
+from sanderling.ranking.features import vector_fault
+from sanderling.ranking.row_changes import NOTHING_CHANGED
 from sanderling.ranking.rules import Bools, Comparison, Rule
 
 ChangedRows = Mapping[int, Mapping[str, Any]]
 """The attributes that the app changed of the bundle's items, by row; None for one taken away."""
 
-NOTHING_CHANGED: ChangedRows = {}
 NOT_ATTRIBUTES = {"id", "text", "added_ms"}
 
 
@@ -49,11 +53,25 @@ class BundleColumns:
         if stored is not None:
             if attribute not in stored.types:
                 return None
+            if stored.types[attribute] == "vector":
+                return None
             if stored.types[attribute] != "text":
                 return mapped_column(stored, attribute)
         values = list(self._bundle.values(attribute))
         kind = kind_of(values)
         return make_column(values, kind) if kind else None
+
+    def stored_type(self, attribute: str) -> AttributeType | None:
+        """Return an attribute's type in the file of columns, None where that does not have it."""
+        stored = self._bundle.columns
+        return None if stored is None else stored.types.get(attribute)
+
+    def vector_fault(self, attribute: str) -> Callable[[Any], str | None]:
+        """Return what says what is wrong with a vector for an attribute of that type."""
+        found = self._bundle.item_features
+        features = found.schema.features if found else ()
+        width = {feature.name: feature.width for feature in features}.get(attribute)
+        return partial(vector_fault, width=width)
 
     def names(self) -> frozenset[str]:
         """Return the names of all attributes; the first call reads the whole catalog."""
@@ -113,20 +131,28 @@ class CatalogAttributes:
         if self._kind(attribute) is not None:
             self._get(attribute)
 
-    def check(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
-        """Raise `TypeError` for a changed value of another type than its attribute's."""
-        for name in {name for attributes in changes.values() for name in attributes}:
-            if self._kind(name) is None:
-                continue
-            column = self._get(name).typed
-            if column.fits_types({type(each.get(name)) for each in changes.values()}):
-                continue
-            for item, attributes in changes.items():
+    def check(self, items: Mapping[str, Mapping[str, Any]], argument: str = "changes") -> None:
+        """Raise `TypeError` for a value of another type than its attribute's, given the attributes
+        of items by id; the error names the argument that they are from, and the first such item."""
+        names = {name for attributes in items.values() for name in attributes}
+        for name in sorted(names - NOT_ATTRIBUTES):
+            stored = self._bundle_columns.stored_type(name)
+            fault: Callable[[Any], str | None] = text_fault
+            if stored == "vector":
+                fault = self._bundle_columns.vector_fault(name)
+            elif stored != "text":
+                if self._kind(name) is None:
+                    continue
+                column = self._get(name).typed
+                if column.fits_types({type(each.get(name)) for each in items.values()}):
+                    continue
+                fault = column.fault
+            for item, attributes in items.items():
                 value = attributes.get(name)
-                expected = None if value is None else column.fault(value)
+                expected = None if value is None else fault(value)
                 if expected is not None:
                     raise TypeError(
-                        f"changes: {item:.80}: {name:.80}: expected {expected}, found"
+                        f"{argument}: {item:.80}: {name:.80}: expected {expected}, found"
                         f" {shown(value)}"
                     )
 
@@ -135,9 +161,9 @@ class CatalogAttributes:
     ) -> CatalogAttributes:
         """Return the attributes after more changes, whose rows are given: loaded columns stay."""
         other = CatalogAttributes(self._bundle_columns, self._items, added, changed)
-        rows = list(rows)
+        patch = {row: changed[row] for row in rows}
         for name, columns in self._columns.items():
-            bundled = _patched(columns.bundled, name, {row: changed[row] for row in rows})
+            bundled = _patched(columns.bundled, name, patch)
             other._columns[name] = _Columns(bundled, other._added_column(name, bundled.kind))
         return other
 
@@ -185,6 +211,8 @@ class CatalogAttributes:
         return kind or (CATEGORIES if is_known else None)
 
     def _unknown(self, attribute: str) -> str:
+        if self._bundle_columns.stored_type(attribute) == "vector":
+            return "expected an attribute that can be compared, found one of vectors"
         names = self._bundle_columns.names().union(*self._added, *self._changed.values())
         near = get_close_matches(attribute, names - NOT_ATTRIBUTES, n=3)
         near = near or sorted(names - NOT_ATTRIBUTES)[:5]

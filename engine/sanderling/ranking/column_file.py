@@ -37,7 +37,7 @@ def write_columns(
             continue
         schema.append(AttributeSchema(name, kind))
         column = None
-        if kind != "text":
+        if kind not in columns.STORED_ELSEWHERE:
             column = stored_column(make_column(values, STORED_AS.get(kind, kind)))
         stored.append(column)
     columns.write(folder, schema, stored)

@@ -17,6 +17,7 @@ from sanderling.exploration.diversity import Relevance
 from sanderling.exploration.draw import Draw
 from sanderling.exploration.philox import uniforms
 from sanderling.ranking.boosts import NO_BOOSTS, Boost
+from sanderling.ranking.contexts import Context
 from sanderling.ranking.eligibility import Eligibility
 from sanderling.ranking.newcomers import NO_NEWCOMERS, Newcomers
 from sanderling.ranking.pins import NO_PINS, NOTHING_PINNED, Pins, pins_in_force
@@ -31,7 +32,7 @@ class RecommendRequest(NamedTuple):
 
     user: str
     k: int
-    context: str | None
+    context: Context
 
     exclude: tuple[str, ...]
     """Ids of items that may not be shown."""
@@ -244,30 +245,34 @@ def _draw(
     ranking = candidates.ranking
     rows = ranking.rows.tolist()
     scores = ranking.scores.tolist()
-    first_pin = len(rows) + len(candidates.newcomers)
+    inside = len(rows)
+    first_pin = inside + len(candidates.newcomers)
     drawn = _drawn_ranks(scorer, plan, request, candidates, decision)
     items = []
     bytes_left = wire.ROOM_FOR_SLATE
+    may_be_full = len(drawn.ranks) * codec.MAX_SLOT_BYTES > bytes_left
     for slot, rank in enumerate(drawn.ranks):
-        is_outside = rank >= len(rows)
+        is_outside = rank >= inside
         row = candidates.row_outside(rank) if is_outside else rows[rank]
-        item = scorer.item(row)
-        bytes_left -= codec.slot_bytes(item.id, is_outside)
-        if bytes_left < 0:
-            break
+        id, title, attributes = scorer.item(row)
+        if may_be_full:
+            bytes_left -= codec.slot_bytes(id, is_outside)
+            if bytes_left < 0:
+                break
+        # Without names, which would take a fifth of the time to make an item.
         items.append(
             SlateItem(
-                id=item.id,
-                title=item.title,
-                score=_score(scorer, vector, candidates, row) if is_outside else scores[rank],
-                slot=slot,
-                rank=rank,
-                explored=drawn.explored[slot],
-                propensity=drawn.conditional[slot],
-                marginal=drawn.marginal[slot],
-                attributes=dict(item.attributes),
-                newcomer=is_outside and rank < first_pin,
-                pinned=rank >= first_pin,
+                id,
+                title,
+                _score(scorer, vector, candidates, row) if is_outside else scores[rank],
+                slot,
+                rank,
+                drawn.explored[slot],
+                drawn.conditional[slot],
+                drawn.marginal[slot],
+                dict(attributes),
+                inside <= rank < first_pin,
+                rank >= first_pin,
             )
         )
     return tuple(items)

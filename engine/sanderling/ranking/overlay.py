@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from sanderling.ranking.catalog_attributes import ChangedRows
 from sanderling.ranking.index import Int8Index
+from sanderling.ranking.row_changes import RowChanges
 from sanderling.ranking.search_types import RowMask
 
 
@@ -29,7 +29,7 @@ class CatalogOverlay:
     mask: RowMask | None
     """The bundle's rows that are replaced or removed."""
 
-    changed: ChangedRows = field(default_factory=dict)
+    changed: RowChanges = field(default_factory=RowChanges)
     """The attributes that the app changed of the bundle's items, by row."""
 
 

@@ -191,7 +191,7 @@ def _check_operand(operator: str, operand: Any, place: str) -> None:
     elif operator in ORDERING:
         if isinstance(operand, bool) or not isinstance(operand, str | int | float):
             raise ValueError(f"{at}: expected a number or a time, found {shown(operand)}")
-    elif isinstance(operand, list):
+    elif isinstance(operand, list | dict):
         raise ValueError(
             f"{at}: expected one value, found {shown(operand)}: use `any` or `all` for a list"
         )

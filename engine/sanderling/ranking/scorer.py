@@ -8,23 +8,25 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.bundle.reader import Bundle
 from sanderling.errors import BundleError
+from sanderling.ranking.added_items import index_of
 from sanderling.ranking.attribute_changes import Changes
 from sanderling.ranking.boosts import NO_BOOSTS, Boost, best_boosted
 from sanderling.ranking.caps import NO_ROWS, Cap, ChangedGroups, Groups, apply_caps
 from sanderling.ranking.catalog_attributes import BundleColumns, CatalogAttributes
+from sanderling.ranking.catalog_item import CatalogItem, read_item
 from sanderling.ranking.eligibility import Eligibility, Masks, Part
+from sanderling.ranking.features import FeatureMap
 from sanderling.ranking.index import Int8Index
 from sanderling.ranking.newcomers import Newcomers, outside
 from sanderling.ranking.overlay import CatalogOverlay, empty_index
 from sanderling.ranking.partial_indexes import PartialIndexes
-from sanderling.ranking.quantization import quantize_rows
 from sanderling.ranking.row_lookup import UNKNOWN, RowLookup
 from sanderling.ranking.rule_cache import RuleCache
 from sanderling.ranking.rules import Rule
@@ -38,14 +40,6 @@ CACHED_ITEMS = 4096  # rows whose catalog entries are kept
 NO_CAPS: Mapping[str, int] = {}
 
 
-class CatalogItem(NamedTuple):
-    """The catalog's entry of an item."""
-
-    id: str
-    title: str
-    attributes: dict[str, Any]
-
-
 @dataclass(frozen=True)
 class _BundleParts:
     """What all scorers of one bundle share; `groups` and `columns` are filled on demand."""
@@ -55,6 +49,7 @@ class _BundleParts:
     user_model: UserModel
     groups: dict[str, Groups]
     columns: BundleColumns
+    context_features: FeatureMap | None
 
 
 class Scorer:
@@ -71,6 +66,9 @@ class Scorer:
 
     user_model: UserModel
     """The bundle's recurrence from behaviour to user vector."""
+
+    context_features: FeatureMap | None
+    """How declared context features become numbers, in bundles that have them."""
 
     overlay: CatalogOverlay
     """What the device added and removed."""
@@ -99,6 +97,7 @@ class Scorer:
         self._partial = PartialIndexes(self.index)
         self.encoder = self._parts.encoder
         self.user_model = self._parts.user_model
+        self.context_features = self._parts.context_features
         self.overlay = overlay or CatalogOverlay((), (), empty_index(sizes.dim), None)
         # States and vectors mean the same only under the same policy and items.
         self.space = (
@@ -117,7 +116,7 @@ class Scorer:
         )
         self._rules = RuleCache(self.all_items, self._attributes)
         self._changed_groups: dict[str, ChangedGroups] = {}
-        self._read_item = lru_cache(maxsize=CACHED_ITEMS)(partial(_read_item, bundle, self.overlay))
+        self._read_item = lru_cache(maxsize=CACHED_ITEMS)(partial(read_item, bundle, self.overlay))
 
     def find(self, item: str) -> int | None:
         """Return the row of an item id, or None: it is in neither the bundle nor the overlay."""
@@ -317,12 +316,20 @@ class Scorer:
 
     def with_overlay(self, records: Iterable[Mapping[str, Any]]) -> Scorer:
         """Return a scorer that also has these records; the last record of an id counts."""
-        by_id = {record["id"]: record for record in (*self.overlay.records, *records)}
+        changes = {record["id"]: record for record in records}
+        by_id = {record["id"]: record for record in self.overlay.records} | changes
         if not by_id:
             return self
         sizes = self.bundle.manifest.sizes
-        added = tuple(record for record in by_id.values() if "text" in record)
-        index = self._added_index(added) if added else empty_index(sizes.dim)
+        # What the app changed of items that were added before stays.
+        current = {record["id"]: record for record in self.overlay.added}
+        added = tuple(
+            record if id in changes else current.get(id, record)
+            for id, record in by_id.items()
+            if "text" in record
+        )
+        kept = {id: row for row, id in enumerate(current) if id not in changes}
+        index = index_of(self.bundle, self.encoder, added, kept, self.overlay.index)
         hidden = np.zeros(sizes.items, np.bool_)
         hidden[[row for row in map(self.bundle.find, by_id) if row is not None]] = True
         changed = self.overlay.changed
@@ -333,33 +340,32 @@ class Scorer:
         """Raise `TypeError` for a changed value of another type than its attribute's."""
         self._attributes.check(changes)
 
+    def check_added(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Raise `TypeError` for an added value of another type than its attribute's.
+
+        A bundle without columns would have to read its whole catalog for that: any value passes.
+        """
+        if self.bundle.columns is not None:
+            self._attributes.check({record["id"]: record for record in records}, "items")
+
     def with_changes(self, changes: Changes) -> Scorer:
         """Return a scorer of the same items with changed attributes; unknown ids are ignored."""
         n = self.bundle.manifest.sizes.items
-        changed = dict(self.overlay.changed)
-        records = {record["id"]: record for record in self.overlay.records}
-        rows = self._lookup.rows_of(tuple(changes)).tolist()
+        changes_of: dict[int, Mapping[str, Any]] = {}
+        # `records` stay as they were added: their vectors do.
+        added = {record["id"]: record for record in self.overlay.added}
+        rows = self._lookup.rows_once(tuple(changes)).tolist()
         for row, (item, attributes) in zip(rows, changes.items(), strict=True):
             if row >= n:
-                records[item] = {**records[item], **attributes}
+                added[item] = {**added[item], **attributes}
             elif row >= 0:
-                changed[row] = {**changed.get(row, {}), **attributes}
-        overlay = replace(
-            self.overlay,
-            records=tuple(records.values()),
-            added=tuple(records[record["id"]] for record in self.overlay.added),
-            changed=changed,
-        )
-        of_bundle = (row for row in rows if 0 <= row < n)
-        attributes_after = self._attributes.changed_by(overlay.added, changed, of_bundle)
+                changes_of[row] = attributes
+        changed = self.overlay.changed.updated(changes_of)
+        overlay = replace(self.overlay, added=tuple(added.values()), changed=changed)
+        attributes_after = self._attributes.changed_by(overlay.added, changed, changes_of)
         scorer = Scorer(self.bundle, self._parts, overlay, attributes_after)
         scorer._lookup = self._lookup  # no row has changed
         return scorer
-
-    def _added_index(self, added: Iterable[Mapping[str, Any]]) -> Int8Index:
-        rows, scale = quantize_rows(np.stack([self.project(record["text"]) for record in added]))
-        bias = np.full(len(rows), self.bundle.policy["item.bias"][0], np.float32)
-        return Int8Index(rows, scale, bias)
 
     def warm_up(self, attributes: Iterable[str] = ()) -> None:
         """Load what the first recommendation would wait for, with caps and rules on these
@@ -370,17 +376,6 @@ class Scorer:
         self.rank(self.user_model.user_vector(self.user_model.initial_state()), 1)
 
 
-def _read_item(bundle: Bundle, overlay: CatalogOverlay, row: int) -> CatalogItem:
-    n = bundle.manifest.sizes.items
-    record = bundle.record(row) if row < n else overlay.added[row - n]
-    attributes = {name: value for name, value in record.items() if name not in ("id", "title")}
-    for name, value in overlay.changed.get(row, {}).items():
-        attributes[name] = value
-        if value is None:
-            del attributes[name]
-    return CatalogItem(str(record["id"]), str(record.get("title", "")), attributes)
-
-
 def _make_parts(bundle: Bundle) -> _BundleParts:
     items = bundle.items
     sizes = bundle.manifest.sizes
@@ -389,6 +384,12 @@ def _make_parts(bundle: Bundle) -> _BundleParts:
     except ValueError as error:
         raise BundleError(f"items.safetensors: {error}") from error
     encoder = TextEncoder(bundle.folder, sizes.text, sizes.max_tokens, bundle.manifest.prefixes)
+    contexts = bundle.context_features
     return _BundleParts(
-        index, encoder, UserModel(bundle.policy, bundle.manifest.kinds), {}, BundleColumns(bundle)
+        index,
+        encoder,
+        UserModel(bundle.policy, bundle.manifest.kinds),
+        {},
+        BundleColumns(bundle),
+        None if contexts is None else FeatureMap.of(contexts),
     )

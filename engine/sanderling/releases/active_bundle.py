@@ -40,7 +40,7 @@ class UpdateCounters:
     """Calls that raised."""
 
     rolled_back: int = 0
-    """Releases that were rolled back, by the app or because their first decision failed."""
+    """Releases that were rolled back, by the app or because their first request failed."""
 
     last_fault: str | None = None
     """Why the last call that raised did, or the last release was rolled back."""
@@ -94,12 +94,15 @@ class ActiveBundle:
     def update_overlay(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Add or remove items, durably (`catalog_overlay`).
 
-        Raises `StorageError` when another engine owns the state folder.
+        Raises `TypeError` for a value of another type than its attribute's, `StorageError` when
+        another engine owns the state folder.
         """
         with self._swap_lock:
             if self._folder and not self._owns_folder:
                 raise StorageError(self._not_owned())
 
+            records = list(records)
+            self._scorer.check_added(records)
             # Attributes that were changed before are not those of the new record.
             after_ms = self._change_file.last_ms + 1
             records = catalog_overlay.dated_after(records, self._scorer.bundle, after_ms)
@@ -219,18 +222,29 @@ class ActiveBundle:
                 self.slots.roll_back(reason)
             return True
 
+    def scorer_after(self, failed: Scorer, error: Exception) -> Scorer:
+        """Return the scorer with which a request that failed is tried once more: the active one,
+        after a roll-back where the failed one was on trial, or that of another thread's swap.
+
+        Raises the error where neither is so: it is the caller's.
+        """
+        if failed is self._scorer and not self._is_unconfirmed:
+            raise error
+        self.abandon_release(failed.bundle, error)
+        return self._scorer
+
     def abandon_release(self, failed: Bundle, error: Exception) -> None:
-        """Roll back a release whose first decision failed, unless it was replaced since.
+        """Roll back a release whose first request failed, unless it was replaced since.
 
         When that cannot be stored, the next start finds a release that was tried and not confirmed,
         and rolls it back then.
         """
         release = failed.manifest.release
         try:
-            was_active = self.roll_back(f"failed on its first decision: {error!r:.200}", failed)
+            was_active = self.roll_back(f"failed on its first request: {error!r:.200}", failed)
         except StorageError as fault:
             log.error(
-                "release %d failed on its first decision; it is no longer active, but that could"
+                "release %d failed on its first request; it is no longer active, but that could"
                 " not be stored: %s",
                 release,
                 fault,
@@ -240,7 +254,7 @@ class ActiveBundle:
 
         if was_active:
             log.error(
-                "release %d failed on its first decision and was rolled back",
+                "release %d failed on its first request and was rolled back",
                 release,
                 exc_info=error,
             )

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from threading import Lock
 from typing import Protocol
 
 Entropy = Callable[[int], bytes]
-"""Returns that many random bytes; `os.urandom` outside of tests."""
+"""Returns that many random bytes: a `SystemEntropy` outside of tests."""
+
+READ_AHEAD = 4096  # bytes of randomness
 
 OLDEST_MS = 1_735_689_600_000
 """2025-01-01 in ms since 1970. No event is older, so an earlier wall clock has not been set."""
@@ -36,6 +39,34 @@ class SystemClock:
     def mono_ms(self) -> int:
         """Return milliseconds since boot."""
         return time.monotonic_ns() // 1_000_000
+
+
+class SystemEntropy:
+    """The system's random bytes, read ahead. Thread-safe, and for each process its own.
+
+    Each `os.urandom` lets go of the GIL, so that a decision that needs ten bytes would wait for
+    whatever another thread computes.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._ahead = b""
+        self._used = 0
+        self._process = os.getpid()
+
+    def __call__(self, size: int) -> bytes:
+        """Return random bytes, none of which anybody got before."""
+        if size > READ_AHEAD:
+            return os.urandom(size)
+        with self._lock:
+            is_fork = os.getpid() != self._process
+            if is_fork or self._used + size > len(self._ahead):
+                self._process = os.getpid()
+                self._ahead = os.urandom(READ_AHEAD)
+                self._used = 0
+            start = self._used
+            self._used += size
+            return self._ahead[start : self._used]
 
 
 def uuid7(now_ms: int, entropy: Entropy = os.urandom) -> str:

@@ -44,9 +44,12 @@ class CurrentProfiles:
 
     def get(self) -> UserProfiles:
         """Return the profiles of the current identity."""
+        profiles = self._profiles
+        outbox = self._outbox
+        if outbox is None or outbox.install == profiles.identity.install:
+            return profiles
         with self._lock:
-            outbox = self._outbox
-            if outbox is not None and outbox.install != self._profiles.identity.install:
+            if outbox.install != self._profiles.identity.install:
                 self._profiles = self._make()
             return self._profiles
 

@@ -35,6 +35,11 @@ class IdentityRotation:
         """
         return self._requested or (days is not None and self.age_ms(now_ms) >= days * DAY_MS)
 
+    @property
+    def has_age(self) -> bool:
+        """Whether it is known, and stored, when this identity was created."""
+        return self._created_ms > 0
+
     def record_creation(self, now_ms: int) -> None:
         """Store when this identity was created, unless that is stored already.
 

@@ -104,8 +104,9 @@ class UserProfiles:
 
     def close_ended_windows(self, now_ms: int, scorer: Scorer) -> None:
         """Record the default outcomes of windows that have ended; public calls begin with this."""
-        with suppress(StorageError):
-            self.rotation.record_creation(now_ms)
+        if not self.rotation.has_age:
+            with suppress(StorageError):
+                self.rotation.record_creation(now_ms)
 
         if self._windows.is_due(now_ms):
             with self._lock:

@@ -20,6 +20,7 @@ import numpy as np
 
 from sanderling.events.state_checksum import NO_EVENTS, next_checksum
 from sanderling.ranking.scorer import Scorer, Vector
+from sanderling.ranking.user_model import UserModel
 from sanderling.runtime.clock import Entropy
 from sanderling.runtime.lru_cache import LruCache
 from sanderling.users.user_cache import CACHED_USERS
@@ -65,6 +66,18 @@ class UserState:
 
     history: tuple[tuple[str, str], ...]
     """The last `MAX_HISTORY` of these events: item id and kind, oldest first."""
+
+    def user_vector(self, model: UserModel) -> Vector:
+        """Return the user vector [d] for no context, by the model of the state's space.
+
+        It is computed once: pages, searches and refreshes ask again before anything happened.
+        """
+        known: Vector | None = self.__dict__.get("_user_vector")
+        if known is None:
+            known = model.user_vector(self.vector)
+            known.flags.writeable = False
+            self.__dict__["_user_vector"] = known
+        return known
 
     def dump(self) -> bytes:
         """Return the bytes to store."""

@@ -20,6 +20,7 @@ from sanderling_quantize.gate.probe_protocol import (
     REPLY,
     REQUEST,
     Events,
+    NewItem,
     ProbeReply,
     ProbeRequest,
 )
@@ -44,6 +45,9 @@ class ProbeAnswer:
     new_item_vectors: NDArray[np.float32]
     """The item vectors of new items with these texts [q, d]."""
 
+    placed_items: NDArray[np.float32]
+    """The vectors [r, d] of items that were placed as new ones."""
+
     item_vectors: NDArray[np.float32]
     """The catalog's item vectors, from int8 rows [n, d]."""
 
@@ -55,6 +59,7 @@ def probe_bundle(
     bundle: Path,
     previous: Path | None,
     texts: Sequence[str],
+    new_items: Sequence[NewItem],
     catalog_texts: Sequence[str],
     histories: Sequence[Events],
     repeats: bool,
@@ -72,6 +77,7 @@ def probe_bundle(
         str(bundle.resolve()),
         str(previous.resolve()) if previous else None,
         list(texts),
+        list(new_items),
         list(catalog_texts),
         list(histories),
         repeats,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from sanderling_quantize.readability import Readability
@@ -12,6 +14,9 @@ ARRAYS = "arrays.safetensors"
 
 SLATE = 10
 MAX_DEPTH = 1000
+
+NewItem = dict[str, Any]
+"""`text`, as the language model read it, and the item's attributes."""
 
 Events = list[tuple[str, str]]
 """A user's history: item ids and kinds of feedback."""
@@ -28,6 +33,9 @@ class ProbeRequest(msgspec.Struct, frozen=True):
 
     texts: list[str]
     """Texts to encode."""
+
+    new_items: list[NewItem]
+    """Items of the catalog, to place as if the device had added them."""
 
     catalog_texts: list[str]
     """All texts of the catalog, to measure how well the tokenizer reads them."""

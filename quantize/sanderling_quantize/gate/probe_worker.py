@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from safetensors.numpy import save_file
 
 from sanderling import Engine
 from sanderling.bundle.reader import Bundle
+from sanderling.ranking.added_items import vectors_of_new
 from sanderling.ranking.golden_check import faults
 from sanderling.ranking.scorer import Scorer
 from sanderling_quantize.gate.probe_protocol import (
@@ -89,6 +91,7 @@ def _answer(request: ProbeRequest, state: Path) -> tuple[ProbeReply, Arrays]:
     )
     return reply, {
         "text_vectors": vectors,
+        "placed_items": _placed(scorer, request),
         "new_item_vectors": vectors @ bundle.policy["item.project"].T,
         "item_vectors": bundle.items.rows * bundle.items.scale[:, None],
         "item_biases": bundle.items.bias,
@@ -98,6 +101,16 @@ def _answer(request: ProbeRequest, state: Path) -> tuple[ProbeReply, Arrays]:
 def _text_vectors(scorer: Scorer, texts: Sequence[str]) -> NDArray[np.float32]:
     empty = np.empty((0, scorer.bundle.manifest.sizes.text), np.float32)
     return np.concatenate([empty, *(scorer.encoder.encode_item(text)[None] for text in texts)])
+
+
+def _placed(scorer: Scorer, request: ProbeRequest) -> NDArray[np.float32]:
+    """Return the vectors [r, d] of new items with features."""
+    found = scorer.bundle.item_features
+    if not request.new_items or found is None:
+        return np.empty((0, scorer.bundle.manifest.sizes.dim), np.float32)
+    # The texts have the attributes' words already.
+    bundle = replace(scorer.bundle, item_features=found.without_texts())
+    return vectors_of_new(bundle, scorer.encoder, request.new_items)
 
 
 def _rankings(engine: Engine, pool: int, request: ProbeRequest) -> list[list[str]]:

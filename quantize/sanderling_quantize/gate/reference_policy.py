@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.ranking.user_model import UserModel
-from sanderling_quantize.gate.probe_protocol import MAX_DEPTH, SLATE, Events
+from sanderling_quantize.gate.probe_protocol import MAX_DEPTH, SLATE, Events, NewItem
 from sanderling_quantize.similarity import top_k
 
 if TYPE_CHECKING:
@@ -55,6 +55,16 @@ class HeldOutQueries:
     relevant: list[set[str]]
 
 
+@dataclass(frozen=True)
+class NewItems:
+    """Items of the catalog with typed attributes, as if they were new."""
+
+    records: list[NewItem]
+
+    vectors: NDArray[np.float32]
+    """[r, d], where the lab places them."""
+
+
 class FloatPolicy:
     """A checkpoint's policy: `vectors` float32 [n, d] and `biases` [n] of the items `ids`."""
 
@@ -65,6 +75,7 @@ class FloatPolicy:
         self.vectors = tensors["item.vectors"]
         self.biases = tensors["item.biases"]
         self.project = tensors["item.project"]
+        self._checkpoint = checkpoint
         self.kinds: list[str] = settings["kinds"]
         self.repeats: bool = settings["repeats"]
         self.epsilon: float = settings["config"]["epsilon"]
@@ -85,6 +96,13 @@ class FloatPolicy:
             [(self.ids[row], self.kinds[rng.integers(len(self.kinds))]) for row in rows]
             for rows in drawn
         ]
+
+    def new_items(self, count: int, rng: np.random.Generator) -> NewItems:
+        """Return some items with typed attributes; none in catalogs without any."""
+        checkpoint = self._checkpoint
+        placed = checkpoint.tensors.get("item.placed", self.vectors[:0])
+        rows = rng.choice(len(placed), min(count, len(placed)), replace=False)
+        return NewItems([checkpoint.new_item(int(row)) for row in rows], placed[rows])
 
     def user_vectors(self, histories: Sequence[Events]) -> NDArray[np.float32]:
         """Return the user vectors [q, d] after these histories."""

@@ -23,6 +23,7 @@ from sanderling_quantize.gate.probe_protocol import SLATE, Events
 from sanderling_quantize.gate.reference_policy import (
     FloatPolicy,
     HeldOutQueries,
+    NewItems,
     TeacherTexts,
     TextSplit,
 )
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 STATES = 200
 ITEM_QUERIES = 200
 TEXTS = 400
+NEW_ITEMS = 200
 ENOUGH = 30  # fewer texts or queries decide nothing by rank correlation, neighbours or nDCG
 
 Vectors = NDArray[np.float32]
@@ -62,9 +64,17 @@ def run_checks(
     texts = TextSplit(texts.seen.first(TEXTS), texts.unseen.first(TEXTS))
     all_texts = [*texts.seen.texts, *texts.unseen.texts]
     histories = [*drawn, *queries.histories]
+    new = policy.new_items(NEW_ITEMS, rng)
     try:
         answer = probe_bundle(
-            bundle, previous, all_texts, checkpoint.texts, histories, policy.repeats, timeout_s
+            bundle,
+            previous,
+            all_texts,
+            new.records,
+            checkpoint.texts,
+            histories,
+            policy.repeats,
+            timeout_s,
         )
     except ProbeError as error:
         return [failed_check("answers of the engine", str(error))]
@@ -82,6 +92,7 @@ def run_checks(
         at_most("golden faults", len(faults), 0, "; ".join(faults[:1])),
         *_readability_checks(answer, checkpoint.settings["config"].get("train_anyway", False)),
         *_text_checks(answer, texts, policy, thresholds),
+        *_new_item_checks(answer, new, thresholds),
         *_item_checks(answer, policy, policy.user_vectors(drawn), rng, thresholds),
         *_ranking_checks(answer, policy, drawn, queries, thresholds),
         *_latency_checks(answer, thresholds),
@@ -143,6 +154,17 @@ def _text_checks(
         )
         rows.append(at_least("cosine, new items", value, limits.new_item))
     return rows
+
+
+def _new_item_checks(answer: ProbeAnswer, new: NewItems, limits: Thresholds) -> list[Check]:
+    """Compare where device and lab place items by texts and typed attributes, if there are any."""
+    if answer.placed_items.shape != new.vectors.shape:
+        note = f"expected {list(new.vectors.shape)}, found {list(answer.placed_items.shape)}"
+        return [failed_check("new items with attributes", note)]
+    if not len(new.vectors):
+        return []
+    value = similarity.cosine(answer.placed_items, new.vectors)
+    return [at_least("cosine, new items with attributes", value, limits.new_item)]
 
 
 def _neighbourhood_checks(

@@ -1,4 +1,4 @@
-"""Rows of an Arrow table as Python's own values, also where Python has no such value."""
+"""Columns of an Arrow table as Python's own values, also where Python has no such value."""
 
 from __future__ import annotations
 
@@ -10,22 +10,12 @@ from sanderling.errors import TableError
 UNREADABLE = (ValueError, OverflowError, pa.ArrowException)
 
 
-def python_rows(name: str, table: pa.Table) -> list[dict[str, object]]:
-    """Return the rows as dictionaries.
-
-    Python's times have microseconds: what is below one is cut off. Raises `TableError` that names a
-    column with values that Python has not, such as times beyond the year 9999.
-    """
-    columns = {
-        column: python_values(name, column, table.column(column)) for column in table.column_names
-    }
-    return [
-        dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)
-    ] or [{} for _ in range(table.num_rows)]
-
-
 def python_values(name: str, column: str, values: pa.ChunkedArray) -> list[object]:
-    """Return the values of one column. See `python_rows`."""
+    """Return the values of one column.
+
+    Python's times have microseconds: what is below one is cut off. Raises `TableError` where Python
+    has no such values, as for times beyond the year 9999.
+    """
     for kind in (values.type, _in_microseconds(values.type)):
         try:
             found: list[object] = values.cast(kind, safe=False).to_pylist()

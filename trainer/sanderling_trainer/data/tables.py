@@ -2,7 +2,7 @@
 
 | table | required columns | optional columns |
 |---|---|---|
-| items | `item_id`, `text` | `title`, and any other column is an attribute |
+| items | `item_id`, `text` | `title`, and any other column is an attribute (`schema`) |
 | interactions | `user_id`, `item_id`, `timestamp` | `reward` (-1 to 1), `kind`, `context` |
 | slates | `user_id`, `rank` (from 1), `item_id`, `score` | |
 
@@ -13,9 +13,9 @@ table is read in part.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,9 +24,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sanderling.errors import TableError
+from sanderling.ranking.item_text import described, is_empty
 from sanderling.tables import cells
 from sanderling.tables.columns import LOG_OPTIONAL, LOG_REQUIRED, is_row_index
 from sanderling.tables.event_log import EventLog, ReadOptions
+from sanderling_trainer.data.attribute_values import TEXT_TYPES, typed_columns
 from sanderling_trainer.data.columns import (
     Columns,
     catalog_rows,
@@ -34,9 +36,10 @@ from sanderling_trainer.data.columns import (
     kinds_by_sign,
     known_rows,
 )
+from sanderling_trainer.data.context_values import values_of, with_values
 from sanderling_trainer.data.files import Source, SourceTable, from_rows, write_file
-from sanderling_trainer.data.python_values import python_rows
 from sanderling_trainer.data.repeated_items import merge_rows
+from sanderling_trainer.data.schema import Attributes, find_schema
 
 if TYPE_CHECKING:
     from sanderling_quantize.checkpoint_ranker import CheckpointRanker
@@ -51,16 +54,29 @@ class Catalog:
     ids: list[str]
 
     texts: list[str]
-    """What the language model reads: the column `text`, then the attributes, as in
-    `Toy Story (1995). genres: Animation Comedy`."""
+    """What the language model reads: the column `text`, then the attributes in words, as in
+    `Toy Story (1995). genres: Animation Comedy`. It makes little of numbers, times and booleans,
+    which the policy has as features."""
 
     records: list[dict[str, object]]
     """What a bundle's catalog shows: `{"id", "title", attribute…}`. The title is the column
-    `title` if there is one, else `text`, else the id, so that every item has a name.
+    `title` if there is one, else `text`, else the id, so that every item has a name. Vectors are
+    left out.
     """
+
+    attributes: Attributes = field(default_factory=dict)
+    """The types of the attributes by name, in the order of the table's columns."""
+
+    vectors: dict[str, np.ndarray] = field(default_factory=dict)
+    """By attribute float32 [n, w]; rows of NaN are of items without a vector."""
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def text_attributes(self) -> tuple[str, ...]:
+        """The attributes whose words are in the texts, in this order."""
+        return tuple(name for name, each in self.attributes.items() if each.type in TEXT_TYPES)
 
 
 @dataclass(frozen=True)
@@ -93,6 +109,12 @@ class Interactions:
     left_out: int = 0
     """Rows of the table that lacked a value."""
 
+    context_types: Attributes = field(default_factory=dict)
+    """The declared features of contexts."""
+
+    context_values: list[dict[str, object]] = field(default_factory=list)
+    """Where features are declared, their values in each of `contexts`, whose text may be empty."""
+
     def __len__(self) -> int:
         return len(self.user)
 
@@ -104,9 +126,17 @@ class Interactions:
         return replace(self, **{name: getattr(self, name)[mask] for name in columns})
 
 
-def read_catalog(source: Source, options: ReadOptions | None = None) -> Catalog:
-    """Read the items; raise `TableError` for an empty id or an attribute `id`. See `read_items`."""
-    return catalog_of(read_items(source, options))
+def read_catalog(
+    source: Source, options: ReadOptions | None = None, declared: Attributes | None = None
+) -> Catalog:
+    """Read the items, whose attributes have the types that are `declared`, by default in
+    schema.toml beside the table.
+
+    Raises `TableError` for an empty id, an attribute `id`, and a value of another type than the
+    declared one. See `read_items`.
+    """
+    types = find_schema(source).items if declared is None else declared
+    return catalog_of(read_items(source, options), types)
 
 
 def read_items(source: Source, options: ReadOptions | None = None) -> SourceTable:
@@ -133,13 +163,26 @@ def read_items(source: Source, options: ReadOptions | None = None) -> SourceTabl
     return SourceTable(name, merged, lambda: [(name, len(merged))])
 
 
-def catalog_of(items: SourceTable) -> Catalog:
-    """Return the catalog of a table of `read_items`."""
+def catalog_of(items: SourceTable, declared: Attributes | None = None) -> Catalog:
+    """Return the catalog of a table of `read_items`, with the types of `typed_columns`."""
     ids = items.table.column("item_id").to_pylist()
     texts = [text or "" for text in items.table.column("text").to_pylist()]
-    attributes = python_rows(items.name, items.table.drop_columns(["item_id", "text"]))
-    described = [_item(*item) for item in zip(ids, texts, attributes, strict=True)]
-    return Catalog(ids, [text for text, _ in described], [record for _, record in described])
+    names = [name for name in items.table.column_names if name not in ("item_id", "text")]
+    attributes, columns = typed_columns(items, names, declared or {})
+    vectors = {name: values for name, values in columns.items() if isinstance(values, np.ndarray)}
+    shown = [name for name in columns if name not in vectors]
+    in_words = [name for name in shown if attributes[name].type in TEXT_TYPES]
+    rows = zip(*(columns[name] for name in shown), strict=True) if shown else repeat((), len(ids))
+
+    full_texts = []
+    records = []
+    for id, text, values in zip(ids, texts, rows, strict=True):
+        record = dict(zip(shown, values, strict=True))
+        full_texts.append(described(text, record, in_words) or id)
+        filled = {name: value for name, value in record.items() if not is_empty(value)}
+        title = str(filled.get("title") or text.strip() or id)
+        records.append({"id": id, **filled, "title": title})
+    return Catalog(ids, full_texts, records, attributes, vectors)
 
 
 def read_interactions(
@@ -149,11 +192,13 @@ def read_interactions(
     *,
     keep_unknown: bool = False,
     options: ReadOptions | None = None,
+    context: Attributes | None = None,
 ) -> Interactions:
     """Read the log; raise `TableError` for an unknown item and for a value out of its range.
 
     An event later than `latest` (seconds) is out of range, since one wrong clock would move every
-    split in time. With `keep_unknown` an item that the catalog lacks is row -1 instead.
+    split in time. With `keep_unknown` an item that the catalog lacks is row -1 instead. `context`
+    declares columns that are features of contexts; values of another type are an error.
     """
     columns = _log_columns(source, LOG_OPTIONAL, options)
     user = columns.names("user_id", cells.A_USER)
@@ -161,12 +206,13 @@ def read_interactions(
     item = known_rows(columns, ids) if keep_unknown else catalog_rows(columns, ids)
     time = columns.seconds("timestamp", latest)
     reward, kind = _rewards_and_kinds(columns)
-    context = _context(columns, len(time))
+    texts, values = with_values(columns, _context(columns, len(time)), context or {})
 
     order = np.argsort(time, kind="stable")
     user_code, users = codes(user.take(order))
     kind_code, kinds = codes(kind.take(order))
-    context_code, contexts = codes(context.take(order))
+    context_code, contexts = codes(texts.take(order))
+    context_texts, context_values = values_of(contexts, values)
     return Interactions(
         user_code,
         item[order],
@@ -176,8 +222,10 @@ def read_interactions(
         context_code,
         users,
         kinds,
-        contexts,
+        context_texts,
         columns.left_out,
+        context or {},
+        context_values,
     )
 
 
@@ -306,31 +354,6 @@ def _rewards_and_kinds(columns: Columns) -> tuple[np.ndarray, pa.Array]:
     if columns.has("kind"):
         return reward, columns.names("kind", cells.A_KIND)
     return reward, kinds_by_sign(reward)
-
-
-def _item(item_id: str, text: str, attributes: dict[str, object]) -> tuple[str, dict[str, object]]:
-    """Return the text for the language model and the record for the bundle."""
-    values = {name: _plain(value) for name, value in attributes.items()}
-    filled = {name: value for name, value in values.items() if value not in (None, "", [])}
-
-    parts = [text.strip(), *(f"{name}: {_words(value)}" for name, value in filled.items())]
-    full_text = ". ".join(part for part in parts if part) or item_id
-
-    title = str(filled.get("title") or text.strip() or item_id)
-    return full_text, {"id": item_id, **filled, "title": title}
-
-
-def _plain(value: object) -> object:
-    """Return a value that JSON can hold, None for a number that is not finite."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, list):
-        return [part for part in map(_plain, value) if part is not None]
-    return value if value is None or isinstance(value, str | int) else str(value)
-
-
-def _words(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _context(columns: Columns, n: int) -> pa.Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sanderling.runtime.clock import OLDEST_MS, Clock
+from sanderling_quantize.encoders.tokenization import load_tokenizer
+from sanderling_quantize.readability import measure
+from sanderling_trainer.data.attribute_values import known_types
 from sanderling_trainer.data.popularity import DAY
+from sanderling_trainer.data.schema import Attribute, Attributes, find_schema
 from sanderling_trainer.data.tables import read_catalog, read_interactions
 from sanderling_trainer.event_log.deduplication import PossibleTimes
 from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, open_store
@@ -27,8 +31,15 @@ from sanderling_trainer.jobs.trust import anomalies, believed
 from sanderling_trainer.policy import checkpoint
 from sanderling_trainer.policy.checkpoint import Checkpoint
 from sanderling_trainer.policy.living_catalog import CatalogChange, change_between, with_catalog
+from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.device import torch_device
 from sanderling_trainer.policy.model.language_model import LanguageModel
+from sanderling_trainer.policy.model.language_model_files import check_readable
+
+TRAIN_ANEW = (
+    "train a policy with a multilingual model (`sanderling train --language-model`,"
+    " docs/LANGUAGES.md), or one that goes on with such texts (--train-anyway)"
+)
 
 MAX_AGE_DAYS = 365
 """An event that is older than the end of the checkpoint's log by more has a wrong time."""
@@ -63,24 +74,38 @@ class NightInputs:
 
     @staticmethod
     def read(events: str, source: Path, options: RetrainOptions, clock: Clock) -> NightInputs:
-        """Read everything, and extend the store's history by what is new in the log."""
+        """Read everything, and extend the store's history by what is new in the log.
+
+        Raises `LanguageModelError` before that for new texts that the checkpoint's language model
+        cannot read.
+        """
         torch_device(options.device)  # raises before the log is read
         active = checkpoint.load(source)
         metadata = active.metadata
-        catalog = (
-            active.catalog if options.items is None else read_catalog(options.items, options.tables)
-        )
+        catalog = active.catalog
+        if options.items is not None:
+            catalog = read_catalog(options.items, options.tables, _known_types(active, options))
         change = change_between(active.catalog, catalog)
+        texts = {"items": catalog.texts} if change else {}
         latest = clock.wall_ms() // 1000 + DAY
         earlier = None  # read before the events, so that a wrong table is named at once
         if options.interactions is not None:
+            types = {name: Attribute(**each) for name, each in metadata.context.items()}
             earlier = read_interactions(
-                options.interactions, catalog, latest, keep_unknown=True, options=options.tables
+                options.interactions,
+                catalog,
+                latest,
+                keep_unknown=True,
+                options=options.tables,
+                context=types,
             )
+            texts["contexts"] = [text for text in earlier.contexts if text]
+        _check_readable(source, active.config, texts)
 
         text_dim = active.network.text.shape[1]
+        widths = text_dim, active.network.contexts.shape[1] - text_dim
         removed = frozenset(change.removed)
-        vocabulary = Vocabulary(catalog.ids, removed, metadata.kinds, text_dim)
+        vocabulary = Vocabulary(catalog.ids, removed, metadata.kinds, *widths)
         log = read_night(events, vocabulary, _possible_times(metadata.log_to, clock))
         log = replace(log, examples=believed(log.examples, metadata, active.config))
         notes = _notes(change, log)
@@ -109,6 +134,8 @@ class NightInputs:
         digest.update(json.dumps(self.options.numbers(), sort_keys=True).encode())
         catalog = self.renewed.catalog
         digest.update(json.dumps([catalog.ids, catalog.texts, catalog.records]).encode())
+        for name, vectors in catalog.vectors.items():
+            digest.update(name.encode() + vectors.tobytes())
         digest.update(self.past.sha256.encode())
         for path in (self.source / "config.json", self.source / checkpoint.WATERMARK):
             if path.exists():
@@ -141,6 +168,13 @@ class NightInputs:
         }
 
 
+def _known_types(active: Checkpoint, options: RetrainOptions) -> Attributes:
+    """Return the types of attributes that the new catalog is held to."""
+    schema = find_schema(options.items, options.schema)
+    before, release = active.catalog.attributes, active.metadata.release
+    return known_types(schema.items, before, release, schema.name)
+
+
 class Encoder:
     """Encodes texts with a checkpoint's language model, which is loaded when it is needed."""
 
@@ -152,6 +186,16 @@ class Encoder:
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the vectors float32 [n, t] of n texts."""
         return LanguageModel(self._folder, self._max_tokens, self._device).encode(texts)
+
+
+def _check_readable(source: Path, config: Config, texts: Mapping[str, Sequence[str]]) -> None:
+    """Raise `LanguageModelError` where a checkpoint's language model cannot read new texts, unless
+    it was trained with `train_anyway`."""
+    if config.train_anyway or not texts:
+        return
+    tokenizer = load_tokenizer(str(source / "encoder")).backend_tokenizer
+    found = {name: measure(tokenizer, each) for name, each in texts.items()}
+    check_readable(str(source), found, TRAIN_ANEW)
 
 
 def _possible_times(log_to: int, clock: Clock) -> PossibleTimes:

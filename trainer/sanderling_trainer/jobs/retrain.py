@@ -71,7 +71,8 @@ def retrain(
     second call after a success returns what the first one did.
 
     Raises `FileExistsError` where `out` holds anything else, `BusyError` where another job writes
-    it, `TableError` for a faulty table, and `DeviceError` where cuda is asked for and not there.
+    it, `TableError` for a faulty table, `LanguageModelError` for new texts that the checkpoint's
+    language model cannot read, and `DeviceError` where cuda is asked for and not there.
     """
     out = out.absolute()
     _check_is_ours(out)

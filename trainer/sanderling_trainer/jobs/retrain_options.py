@@ -25,6 +25,10 @@ class RetrainOptions:
     items: Source | None = None
     """The catalog from now on; the checkpoint's if not given."""
 
+    schema: Any = None
+    """The types of the attributes of `items`: a path or a mapping; by default schema.toml beside
+    the table, and the types of the active release."""
+
     interactions: Source | None = None
     """The log from before the devices, which then teaches again beside their histories."""
 

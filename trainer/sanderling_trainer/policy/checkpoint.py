@@ -4,6 +4,7 @@ encoder/             Hugging Face folder of the language model
 policy.safetensors   the policy's tensors, and the items' text vectors, residuals, vectors, biases,
                      impressions, and which of them are newcomers
 popularity.parquet   how many users liked each item on each day; the next release counts on
+vectors.safetensors  the items' vectors, by attribute; absent without any
 watermark.parquet    up to which event of each install it has learned, by a hash of the install
 config.json          the configuration, kinds of event, release, lineage
 items.parquet        id, title, text, record (JSON) in the order of the rows
@@ -16,7 +17,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,22 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from sanderling.bundle.features import CONTEXT, ITEM, FeatureTensors
+from sanderling.ranking.features import FeatureMap
 from sanderling_quantize.checkpoint import readable
 from sanderling_trainer.data.popularity import PopularityHistory
+from sanderling_trainer.data.schema import Attribute
 from sanderling_trainer.data.tables import Catalog
 from sanderling_trainer.event_log.watermark import Watermark
 from sanderling_trainer.policy import holdout_queries
 from sanderling_trainer.policy.exposure import Exposure
+from sanderling_trainer.policy.feature_schema import attribute_table
+from sanderling_trainer.policy.model.attribute_table import AttributeTable
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.network import PolicyNetwork
 
 WATERMARK = "watermark.parquet"
+VECTORS = "vectors.safetensors"
 
 NAMES = {
     "state.input": "input",
@@ -94,6 +101,12 @@ class CheckpointMetadata:
     """How the releases before it explored, by the number of the first that did so: what may be
     believed of their decisions."""
 
+    attributes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The types of the catalog's attributes by name (`Attribute.as_dict`)."""
+
+    context: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The types of the declared features of contexts by name."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -111,6 +124,12 @@ class Checkpoint:
 
     watermark: Watermark = field(default_factory=Watermark)
     """Up to which events of devices it has learned."""
+
+    features: FeatureMap | None = None
+    """How typed attributes become features; None for catalogs without attributes."""
+
+    context_features: FeatureMap | None = None
+    """How declared features of contexts become numbers; None without any."""
 
     def explorations(self) -> dict[str, dict[str, Any]]:
         """Return `metadata.explorations` of the next release: with this one, if it differs."""
@@ -142,7 +161,14 @@ def save(
         shutil.copytree(encoder, folder / "encoder", dirs_exist_ok=True)
 
     tensors = _tensors(checkpoint.network) | _exposure_tensors(checkpoint.exposure)
+    tensors |= _feature_tensors(checkpoint.network, checkpoint.features)
+    tensors |= _context_tensors(checkpoint.network, checkpoint.context_features)
     save_file(tensors, folder / "policy.safetensors")
+    vectors = {name: torch.from_numpy(found) for name, found in checkpoint.catalog.vectors.items()}
+    if vectors:
+        save_file(vectors, folder / VECTORS)
+    attributes = {name: each.as_dict() for name, each in checkpoint.catalog.attributes.items()}
+    checkpoint = replace(checkpoint, metadata=replace(checkpoint.metadata, attributes=attributes))
     settings = {"config": asdict(checkpoint.config), **asdict(checkpoint.metadata)}
     (folder / "config.json").write_text(json.dumps(settings, indent=1) + "\n")
     pq.write_table(_items(checkpoint.catalog), folder / "items.parquet")
@@ -168,12 +194,28 @@ def load(folder: Path) -> Checkpoint:
     except OSError as error:
         raise FileNotFoundError(f"{folder}: expected a policy checkpoint: {error}") from error
 
-    catalog = Catalog(ids=table["id"], texts=table["text"], records=records)
+    catalog = Catalog(
+        ids=table["id"],
+        texts=table["text"],
+        records=records,
+        attributes={name: Attribute(**each) for name, each in metadata.attributes.items()},
+        vectors=_vectors(folder),
+    )
     popularity = PopularityHistory.load(folder / "popularity.parquet", len(catalog))
     exposure = _exposure(tensors, len(catalog))
     watermark = Watermark.load(folder / WATERMARK)
-    network = _network(tensors, config, metadata).eval()
-    return Checkpoint(network, catalog, config, metadata, popularity, exposure, watermark)
+    features = _feature_map(tensors, ITEM, config)
+    of_context = _feature_map(tensors, CONTEXT, config)
+    network = _network(tensors, config, metadata, attribute_table(features, catalog)).eval()
+    return Checkpoint(
+        network, catalog, config, metadata, popularity, exposure, watermark, features, of_context
+    )
+
+
+def _feature_map(tensors: dict[str, Tensor], of: str, config: Config) -> FeatureMap | None:
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    found = FeatureTensors.of(arrays, of, config.dim)
+    return None if found is None else FeatureMap.of(found)
 
 
 @torch.no_grad()
@@ -190,6 +232,37 @@ def _tensors(network: PolicyNetwork) -> dict[str, Tensor]:
     new_item = network.new_item_bias + network.new_item_popularity @ network.popularity_weights
     tensors["item.bias"] = new_item.cpu().reshape(1)
     return tensors
+
+
+@torch.no_grad()
+def _feature_tensors(network: PolicyNetwork, features: FeatureMap | None) -> dict[str, Tensor]:
+    """Return what a device needs to place a new item by its attributes, and where the lab would
+    place each item of the catalog if it were new."""
+    if features is None:
+        return {}
+    project = network.feature_project
+    weights = np.zeros((network.project.shape[0], 0), np.float32)
+    if project is not None:
+        weights = project.detach().cpu().numpy()
+    found = FeatureTensors(features.schema, weights, features.mean).tensors(ITEM)
+    tensors = {name: torch.from_numpy(tensor.copy()) for name, tensor in found.items()}
+    return tensors | {"item.placed": network.content().cpu().contiguous()}
+
+
+@torch.no_grad()
+def _context_tensors(network: PolicyNetwork, features: FeatureMap | None) -> dict[str, Tensor]:
+    project = network.context_feature_project
+    if features is None or project is None:
+        return {}
+    found = FeatureTensors(features.schema, project.detach().cpu().numpy(), features.mean)
+    return {name: torch.from_numpy(part.copy()) for name, part in found.tensors(CONTEXT).items()}
+
+
+def _vectors(folder: Path) -> dict[str, np.ndarray]:
+    path = folder / VECTORS
+    if not path.exists():
+        return {}
+    return {name: vectors.numpy() for name, vectors in load_file(path).items()}
 
 
 def _exposure_tensors(exposure: Exposure) -> dict[str, Tensor]:
@@ -211,10 +284,20 @@ def _exposure(tensors: dict[str, Tensor], n: int) -> Exposure:
 
 @torch.no_grad()
 def _network(
-    tensors: dict[str, Tensor], config: Config, metadata: CheckpointMetadata
+    tensors: dict[str, Tensor],
+    config: Config,
+    metadata: CheckpointMetadata,
+    attributes: AttributeTable | None,
 ) -> PolicyNetwork:
-    no_contexts = torch.empty(0, tensors["item.text"].shape[1])
-    network = PolicyNetwork(config, tensors["item.text"], no_contexts, len(metadata.kinds))
+    of_context = tensors.get("context.feature_project", torch.empty(0, 0))
+    no_contexts = torch.empty(0, tensors["item.text"].shape[1] + of_context.shape[1])
+    network = PolicyNetwork(
+        config, tensors["item.text"], no_contexts, len(metadata.kinds), attributes
+    )
+    if network.feature_project is not None:
+        network.feature_project.copy_(tensors["item.feature_project"])
+    if network.context_feature_project is not None:
+        network.context_feature_project.copy_(of_context)
     for name, attribute in NAMES.items():
         getattr(network, attribute).copy_(tensors[name])
     network.decay_logit.copy_(torch.logit(tensors["state.decay"]))

@@ -20,7 +20,9 @@ from sanderling_trainer.data.popularity import DAY, PopularityHistory
 from sanderling_trainer.data.shard_writer import shard_histories
 from sanderling_trainer.data.shards import NEVER
 from sanderling_trainer.data.tables import Interactions
+from sanderling_trainer.policy.contexts import initialize_contexts
 from sanderling_trainer.policy.model import linear_init
+from sanderling_trainer.policy.model.attribute_table import AttributeTable
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.device import torch_device
 from sanderling_trainer.policy.model.network import PolicyNetwork
@@ -70,10 +72,15 @@ class TrainingPart:
 
 @dataclass(frozen=True)
 class TextVectors:
-    """Unit vectors of the items' texts [n, t] and of the contexts' [m, t]."""
+    """Unit vectors of the items' texts [n, t] and of the contexts' [m, t + C], which their features
+    follow; the items' features.
+    """
 
     items: Tensor
     contexts: Tensor
+
+    attributes: AttributeTable | None = None
+    """The features of the items' attributes; None without any."""
 
     device: torch.device = field(default_factory=torch_device)
     """Where the networks that read them are fitted."""
@@ -124,6 +131,8 @@ def fit_policy(
         )
 
     newcomers = calibrate_newcomers(context)
+    if not _has_texts(part, vectors):
+        initialize_contexts(context)
     network.set_popularity_day(part.popularity, part.end // DAY)
     _initialize_unseen_kinds(network, part)
     if options.unfinished is not None:
@@ -134,7 +143,13 @@ def fit_policy(
 def initial_network(part: TrainingPart, config: Config, vectors: TextVectors) -> PolicyNetwork:
     """Return the network that a fit starts from."""
     torch.manual_seed(config.seed)
-    network = PolicyNetwork(config, vectors.items, vectors.contexts, len(part.kinds))
+    network = PolicyNetwork(
+        config,
+        vectors.items,
+        vectors.contexts,
+        len(part.kinds),
+        vectors.attributes,
+    )
     if config.linear_start:
         factors = linear_init.ridge_factors(part.histories, part.items, config.dim, config.ridge)
         linear_init.initialize(network, factors, config.memory, config.gain)
@@ -155,6 +170,12 @@ def _hook(
         after_epoch(network, epoch)
 
     return call
+
+
+def _has_texts(part: TrainingPart, vectors: TextVectors) -> bool:
+    """Return whether the part's log has a context with a text, from which contexts are learned."""
+    used = np.unique(part.log.context[part.log.context >= 0])
+    return bool(vectors.contexts[torch.from_numpy(used), : vectors.items.shape[1]].any())
 
 
 def _on_cluster(

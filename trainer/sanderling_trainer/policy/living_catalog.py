@@ -13,6 +13,8 @@ from sanderling.errors import TableError
 from sanderling_trainer.data.popularity import PopularityHistory
 from sanderling_trainer.data.tables import Catalog
 from sanderling_trainer.policy.checkpoint import Checkpoint
+from sanderling_trainer.policy.feature_schema import attribute_table
+from sanderling_trainer.policy.model.attribute_table import PREFIX, AttributeTable
 from sanderling_trainer.policy.model.network import PolicyNetwork
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -39,7 +41,7 @@ class CatalogChange:
     """Kept items whose texts before and after have no word in common."""
 
     changed_records: int
-    """Kept items whose title or attributes changed."""
+    """Kept items whose title, attributes or vectors changed."""
 
     without_text: int
     """Items that have neither text nor attributes, so that their id stands for a text."""
@@ -74,15 +76,31 @@ def change_between(before: Catalog, after: Catalog) -> CatalogChange:
     texts = [(before.texts[old_rows[row]], after.texts[row]) for row in kept]
     changed = [(old.split(), new.split()) for old, new in texts if old != new]
     records = [(before.records[old_rows[row]], after.records[row]) for row in kept]
+    moved = _changed_vectors(before, after, old_rows)[kept]
     remaining = set(after.ids)
     return CatalogChange(
         old_rows,
         removed=[item for item in before.ids if item not in remaining],
         encoded_anew=len(changed),
         rewritten=sum(set(old).isdisjoint(new) for old, new in changed),
-        changed_records=sum(old != new for old, new in records),
+        changed_records=sum(
+            old != new or other for (old, new), other in zip(records, moved.tolist(), strict=True)
+        ),
         without_text=sum(text == item for item, text in zip(after.ids, after.texts, strict=True)),
     )
+
+
+def _changed_vectors(before: Catalog, after: Catalog, old_rows: Ints) -> NDArray[np.bool_]:
+    """Return which items have another vector than before, bool [n]."""
+    changed = np.zeros(len(after), np.bool_)
+    for name, vectors in after.vectors.items():
+        old = before.vectors.get(name)
+        if old is None or old.shape[1] != vectors.shape[1]:
+            changed[:] = True
+            continue
+        same = (old[old_rows] == vectors) | (np.isnan(old[old_rows]) & np.isnan(vectors))
+        changed |= ~same.all(axis=1)
+    return changed
 
 
 def with_catalog(
@@ -139,9 +157,20 @@ def _network(
         rows[name][is_new] = new_row
 
     kinds = len(checkpoint.metadata.kinds)
-    network = PolicyNetwork(checkpoint.config, text, before.contexts, kinds)
-    network.load_state_dict({**before.state_dict(), **rows})
+    table = attribute_table(checkpoint.features, catalog)
+    network = PolicyNetwork(checkpoint.config, text, before.contexts, kinds, table)
+    # The features are those of the new catalog.
+    state = {
+        name: values for name, values in before.state_dict().items() if not name.startswith(PREFIX)
+    }
+    network.load_state_dict({**state, **rows, **_table_state(table)})
     return network.eval()
+
+
+def _table_state(table: AttributeTable | None) -> dict[str, torch.Tensor]:
+    if table is None:
+        return {}
+    return {f"{PREFIX}{name}": values for name, values in table.state_dict().items()}
 
 
 def _popularity(popularity: PopularityHistory, old_rows: Ints) -> PopularityHistory:

@@ -27,6 +27,8 @@ from sanderling_trainer.policy.training.context import TrainingContext
 # Of the ridge regression, times the mean eigenvalue. Smaller ones rest on what a bundle's encoder
 # does not keep of a text: .03 turned a text's cosine of .95 into one of .81 between the vectors.
 PENALTIES = (0.3, 1.0, 3.0)
+# Of features beside texts; with 0 they place no newcomer.
+SHARES = (1.0, 0.3, 0.0)
 RELEASE_DAYS = 14  # a release is served about so long before the next one counts anew
 MIN_LIKES = 30  # of newcomers, for a share that can be told from chance
 GIVEN = 0.1  # share of the log's time at its beginning whose items are no newcomers
@@ -185,25 +187,40 @@ def _in_histories(context: TrainingContext) -> Tensor:
 
 
 class _Ridge:
-    """Ridge regression of item vectors on text vectors, every item weighing the same."""
+    """Ridge regression of item vectors on text vectors and features, every item weighing the same.
 
-    def __init__(self, text: Tensor, vectors: Tensor) -> None:
+    `share` is what features are multiplied by: the smaller, the more of them is penalized.
+    """
+
+    def __init__(self, text: Tensor, vectors: Tensor, t: int | None = None, share: float = 1.0):
+        t = text.shape[1] if t is None else t
         self.text = text.double()
         self.vectors = vectors.double()
+        self._factor = torch.ones(text.shape[1], dtype=torch.float64, device=text.device)
+        self._factor[t:] = share
+        self.text *= self._factor
         self._values, self._basis = torch.linalg.eigh(self.text.T @ self.text)
         self._projected = self._basis.T @ (self.text.T @ self.vectors)
+        # The unit of the penalty: the mean eigenvalue of texts, with features or without.
+        self._unit = (
+            self._values.mean() if t == len(self._factor) else _mean_eigenvalue(text[:, :t])
+        )
 
     def solve(self, penalty: float) -> tuple[Tensor, Tensor]:
         """Return the projection [d, t], and the left-out prediction [r, d] of each item.
 
         The prediction of an item by a fit without it is (ŷ - h y) / (1 - h), with its leverage h.
         """
-        inverse = 1.0 / (self._values + penalty * self._values.mean())
+        inverse = 1.0 / (self._values + penalty * self._unit)
         project = (self._basis @ (inverse[:, None] * self._projected)).T
         leverage = ((self.text @ self._basis) ** 2 * inverse).sum(dim=1, keepdim=True)
         fitted = self.text @ project.T
         left_out = (fitted - leverage * self.vectors) / (1.0 - leverage)
-        return project.float(), left_out.float()
+        return (project * self._factor).float(), left_out.float()
+
+
+def _mean_eigenvalue(text: Tensor) -> Tensor:
+    return text.double().square().sum() / text.shape[1]
 
 
 def _refit(
@@ -213,25 +230,34 @@ def _refit(
     penalty.
     """
     rows = torch.nonzero(liked).flatten()
+    features = 0 if network.feature_project is None else network.feature_project.shape[1]
+    t = network.text.shape[1]
     # Those left out of the fit need no left-out prediction.
-    rows = rows[:: -(-max(1, len(rows)) // MAX_FITTED)]
-    text = network.text[rows]
-    if not len(rows) or not float((text - text.mean(dim=0)).abs().max()):
-        return network.newcomers(network.text), None
+    most = MAX_FITTED * t // (t + features)
+    rows = rows[:: -(-max(1, len(rows)) // most)]
+    inputs = network.inputs(rows)
+    if not len(rows) or not float((inputs - inputs.mean(dim=0)).abs().max()):
+        return network.content(), None
 
     vectors = network.items()
-    ridge = _Ridge(text, vectors[rows])
     last = len(points) - MAX_POINTS
     recent = points.take(np.arange(max(0, last), len(points)))
-    fits = {penalty: ridge.solve(penalty) for penalty in PENALTIES}
-    penalty = max(
-        PENALTIES, key=lambda each: _log_likelihood(network, recent, table, rows, fits[each][1])
-    )
+    best = None
+    for share in SHARES if features else SHARES[:1]:
+        ridge = _Ridge(inputs, vectors[rows], t, share)
+        for penalty in PENALTIES:
+            project, left_out = ridge.solve(penalty)
+            likelihood = _log_likelihood(network, recent, table, rows, left_out)
+            if best is None or likelihood > best[0]:
+                best = likelihood, penalty, share, project, left_out
+    assert best is not None
+    _, penalty, share, project, left_out = best
 
-    project, left_out = fits[penalty]
-    network.project.copy_(project)
-    network.residual.copy_(vectors - network.newcomers(network.text))
-    newcomers = network.newcomers(network.text)
+    network.project.copy_(project[:, :t])
+    if network.feature_project is not None:
+        network.feature_project.copy_(project[:, t:])
+    newcomers = network.content()
+    network.residual.copy_(vectors - newcomers)
     newcomers[rows] = left_out
     return newcomers, penalty
 

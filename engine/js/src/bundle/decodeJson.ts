@@ -1,20 +1,47 @@
 /** Bytes of JSON in a bundle -> objects. */
 
-import { BundleError, typeName } from "../errors.js";
+import { BundleError } from "../errors.js";
+import { nameOf } from "../runtime/structs.js";
 
 // Wrong bytes are an error, and a byte order mark is no JSON.
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** Returns the object that some bytes hold as JSON; throws `BundleError` that begins with `place`. */
+/**
+ * Returns the object that some bytes hold as JSON.
+ *
+ * Throws `BundleError`, in whose message `place` comes first.
+ */
 export function decodeJson(place: string, bytes: Uint8Array): Record<string, unknown> {
+  let text: string;
+  try {
+    text = utf8.decode(bytes);
+  } catch {
+    throw new BundleError(`${place}: expected UTF-8, found other bytes`);
+  }
   let value: unknown;
   try {
-    value = JSON.parse(utf8.decode(bytes));
+    value = JSON.parse(text);
   } catch (error) {
-    throw new BundleError(`${place}: ${(error as Error).message}`);
+    const isArray = text.trimStart().startsWith("["); // wrong already before where it breaks off
+    if (!isArray) {
+      throw new BundleError(`${place}: JSON is malformed: ${(error as Error).message}`);
+    }
+    value = [];
   }
-  if (typeName(value) !== "object") {
-    throw new BundleError(`${place}: expected an object, found ${typeName(value)}`);
+  if (nameOf(value) !== "object") {
+    throw new BundleError(`${place}: Expected \`object\`, got \`${nameOf(value)}\``);
   }
   return value as Record<string, unknown>;
+}
+
+/** Returns texts as Python writes a list of them, so that errors read the same. */
+export function pythonList(texts: readonly string[]): string {
+  const quoted = texts.map((text) => {
+    const escaped = text.replace(
+      /[\0-\x1f\x7f]/g,
+      (unit) => `\\x${unit.charCodeAt(0).toString(16).padStart(2, "0")}`,
+    );
+    return `'${escaped}'`;
+  });
+  return `[${quoted.join(", ")}]`;
 }

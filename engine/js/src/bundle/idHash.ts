@@ -26,6 +26,11 @@ export function positionOf(hashes: Uint32Array, hash: Uint32Array): number {
 }
 
 /** Returns less than 0 where hash i of one list is below hash j of another, 0 for equal ones. */
-export function compareHashes(some: Uint32Array, i: number, others: Uint32Array, j: number): number {
+export function compareHashes(
+  some: Uint32Array,
+  i: number,
+  others: Uint32Array,
+  j: number,
+): number {
   return some[2 * i + 1]! - others[2 * j + 1]! || some[2 * i]! - others[2 * j]!;
 }

@@ -1,7 +1,8 @@
 /** The tensors of a safetensors file as views of its bytes, without a copy. */
 
 import { BundleError } from "../errors.js";
-import { decodeJson } from "./decodeJson.js";
+import { checked, field, int, list, struct, text, tuple } from "../runtime/structs.js";
+import { decodeJson, pythonList } from "./decodeJson.js";
 
 const MAX_HEADER_BYTES = 1024 * 1024;
 
@@ -60,26 +61,44 @@ export function viewTensors(file: string, bytes: Uint8Array): Tensors {
         ` found ${length}`,
     );
   }
-  const header = decodeJson(`${file}: expected a safetensors file`, bytes.subarray(8, 8 + length));
+  const place = `${file}: expected a safetensors file`;
+  const header = decodeJson(place, bytes.subarray(8, 8 + length));
   const data = bytes.subarray(8 + length);
-  const tensors = new Map<string, Tensor>();
-  for (const [name, entry] of Object.entries(header)) {
-    if (name !== "__metadata__") {
-      tensors.set(name, viewOf(`${file}: ${name}`, entry, data));
-    }
-  }
-  return tensors;
+  const entries = Object.entries(header).filter(([name]) => name !== "__metadata__");
+  const headers = entries.map(([name, entry]) => [name, headerEntry(place, entry)] as const);
+  return new Map(headers.map(([name, entry]) => [name, viewOf(`${file}: ${name}`, entry, data)]));
 }
 
 /** The header's description of one tensor; the offsets count from the end of the header. */
 interface HeaderEntry {
-  readonly dtype: Dtype;
+  readonly dtype: string;
   readonly shape: readonly number[];
   readonly data_offsets: readonly [number, number];
 }
 
-function viewOf(place: string, entry: unknown, data: Uint8Array): Tensor {
-  const { dtype, shape, data_offsets } = headerEntry(place, entry);
+const HEADER_ENTRY = struct("HeaderEntry", [
+  field("dtype", text()),
+  field("shape", list(int())),
+  field("data_offsets", tuple(int(), int())),
+]);
+
+function headerEntry(place: string, entry: unknown): HeaderEntry {
+  try {
+    return checked(HEADER_ENTRY, entry) as HeaderEntry;
+  } catch (error) {
+    throw new BundleError(`${place}: ${(error as Error).message}`);
+  }
+}
+
+function viewOf(place: string, entry: HeaderEntry, data: Uint8Array): Tensor {
+  const { dtype, shape, data_offsets } = entry;
+  if (!isDtype(dtype)) {
+    const known = Object.keys(TYPES).join(", ");
+    throw new BundleError(`${place}: expected a dtype of ${known}, found ${dtype}`);
+  }
+  if (shape.some((side) => side < 0)) {
+    throw new BundleError(`${place}: expected sides of at least 0, found [${shape.join(", ")}]`);
+  }
   const [start, stop] = data_offsets;
   const type = TYPES[dtype];
   const count = shape.reduce((product, side) => product * side, 1);
@@ -97,24 +116,8 @@ function viewOf(place: string, entry: unknown, data: Uint8Array): Tensor {
   return { dtype, shape, data: new type.array(bytes.buffer, bytes.byteOffset, words) };
 }
 
-function headerEntry(place: string, entry: unknown): HeaderEntry {
-  const { dtype, shape, data_offsets, ...others } = Object(entry) as Record<string, unknown>;
-  const isEntry = typeof dtype === "string" && isWhole(shape) && isWhole(data_offsets);
-  if (!isEntry || data_offsets.length !== 2 || Object.keys(others).length > 0) {
-    throw new BundleError(`${place}: expected exactly \`dtype\`, \`shape\` and \`data_offsets\``);
-  }
-  if (!Object.hasOwn(TYPES, dtype)) {
-    const known = Object.keys(TYPES).join(", ");
-    throw new BundleError(`${place}: expected a dtype of ${known}, found ${dtype}`);
-  }
-  if (shape.some((side) => side < 0)) {
-    throw new BundleError(`${place}: expected sides of at least 0, found [${shape.join(", ")}]`);
-  }
-  return { dtype: dtype as Dtype, shape, data_offsets: [data_offsets[0]!, data_offsets[1]!] };
-}
-
-function isWhole(value: unknown): value is number[] {
-  return Array.isArray(value) && value.every((element) => Number.isSafeInteger(element));
+function isDtype(name: string): name is Dtype {
+  return Object.hasOwn(TYPES, name);
 }
 
 /**
@@ -130,7 +133,7 @@ export function expectTensor<D extends Dtype>(
 ): Arrays[D] {
   const tensor = tensors.get(name);
   if (tensor === undefined) {
-    const found = [...tensors.keys()].sort().join(", ");
+    const found = pythonList([...tensors.keys()].sort());
     throw new BundleError(`${file}: expected a tensor ${name}, found ${found}`);
   }
   const sides = tensor.shape.join(", ");

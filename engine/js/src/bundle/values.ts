@@ -27,6 +27,7 @@ export function checkValues(bundle: Bundle): void {
   const { newcomers } = items;
   const isInside = newcomers.every((row) => row >= 0 && row < n);
   expect(isAscending(newcomers) && isInside, `${file}: newcomers`, "ascending rows of items");
+  bundle.columns?.check();
   const isHashed = items.idRow.every((row, i) => {
     const hash = idHash(bundle.record(row)["id"] as string);
     return compareHashes(hash, 0, items.idHash, i) === 0;

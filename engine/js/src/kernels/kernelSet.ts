@@ -103,14 +103,14 @@ export interface KernelSet {
   readonly source: "wasm" | "plain";
 
   /**
-   * Returns an index of a table, which is copied.
+   * Returns an index of a table, whose rows and scales must not change afterwards.
    *
    * Throws `RangeError` for arrays that do not fit together, for scales outside 1e-12 … 1e12, and
    * for biases that are not finite or beyond 1e12.
    */
   makeIndex(table: Int8Table): Int8Index;
 
-  /** Returns the user model of a policy, whose tensors are copied; throws `RangeError`. */
+  /** Returns the user model of a policy; throws `RangeError` for sizes that do not fit. */
   makeUserModel(policy: UserModelTensors): UserModel;
 
   /**

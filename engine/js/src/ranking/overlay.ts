@@ -2,6 +2,7 @@
 
 import type { Int8Index } from "../kernels/kernelSet.js";
 import type { RowMask } from "../kernels/rowMask.js";
+import { type ChangedRows, NOTHING_CHANGED } from "../rules/catalogAttributes.js";
 import type { QuantizedRows } from "./quantization.js";
 
 /** The record of an added item has `id`, `text` and attributes, that of a removed one no `text`. */
@@ -18,7 +19,13 @@ export interface OverlayRecord {
 /** The vectors of added items, and the index that searches them. */
 export interface AddedVectors extends QuantizedRows {
   readonly index: Int8Index;
+
+  /** The vectors [d] as they were before they were quantized. */
+  readonly floats: readonly Float32Array[];
 }
+
+/** Vectors [d] of texts that need not be encoded, by the ids of added items. */
+export type KnownVectors = ReadonlyMap<string, Float32Array>;
 
 /** The items that this device added to a bundle's catalog or removed from it. */
 export interface CatalogOverlay {
@@ -33,7 +40,16 @@ export interface CatalogOverlay {
 
   /** The bundle's rows that are replaced or removed. */
   readonly mask: RowMask | null;
+
+  /** The attributes that the app changed of the bundle's items, by row. */
+  readonly changed: ChangedRows;
 }
 
 /** The overlay of an untouched catalog. */
-export const EMPTY_OVERLAY: CatalogOverlay = { records: [], added: [], vectors: null, mask: null };
+export const EMPTY_OVERLAY: CatalogOverlay = {
+  records: [],
+  added: [],
+  vectors: null,
+  mask: null,
+  changed: NOTHING_CHANGED,
+};

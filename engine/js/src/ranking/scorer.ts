@@ -4,17 +4,28 @@ import type { Bundle } from "../bundle/bundle.js";
 import { BundleError } from "../errors.js";
 import type { Int8Index, KernelSet, SearchResult } from "../kernels/kernelSet.js";
 import { RowMask } from "../kernels/rowMask.js";
+import type { Changes } from "../rules/attributeChanges.js";
+import { bestBoosted } from "../rules/boosts.js";
+import { applyCaps, BundleGroups, type Cap, CatalogCaps } from "../rules/caps.js";
+import { BundleColumns, CatalogAttributes } from "../rules/catalogAttributes.js";
+import { RuleCache } from "../rules/ruleCache.js";
+import type { Boost, Rule } from "../rules/types.js";
 import { LruCache } from "../runtime/lruCache.js";
-import { Eligibility, type Masks } from "./eligibility.js";
-import { type Newcomers, outside } from "./newcomers.js";
+import { releaseWith } from "../runtime/releaseWith.js";
+import type { Attributes } from "../slate.js";
+import { allItemsOf } from "./allItems.js";
+import type { Eligibility, Masks } from "./eligibility.js";
+import { Newcomers, outside } from "./newcomers.js";
 import {
   type AddedVectors,
   type CatalogOverlay,
   EMPTY_OVERLAY,
+  type KnownVectors,
   type OverlayRecord,
 } from "./overlay.js";
+import { product } from "./matrix.js";
 import { quantizeRows } from "./quantization.js";
-import { best, concatenate, merged, NO_ROWS, shifted, without } from "./rows.js";
+import { best, merged, NO_ROWS, shifted, without } from "./rows.js";
 import { BundleTextEncoder, type EncoderRuntime } from "./textEncoder.js";
 import { UserModel } from "./userModel.js";
 
@@ -28,15 +39,17 @@ export const UNKNOWN = -1;
 export interface CatalogItem {
   readonly id: string;
   readonly title: string;
-  readonly attributes: Readonly<Record<string, unknown>>;
+  readonly attributes: Attributes;
 }
 
-/** What all scorers of one bundle share. */
+/** What all scorers of one bundle share; `columns` and `groups` are filled on demand. */
 interface BundleParts {
   readonly kernels: KernelSet;
   readonly index: Int8Index;
   readonly encoder: BundleTextEncoder;
   readonly userModel: UserModel;
+  readonly columns: BundleColumns;
+  readonly groups: BundleGroups;
 }
 
 /** What limits one ranking. */
@@ -46,7 +59,15 @@ export interface RankingLimits {
 
   /** What may be shown; all items unless given. */
   readonly eligible?: Eligibility;
+
+  /** How many items of each value of an attribute may be among the returned and the taken ones. */
+  readonly atMost?: ReadonlyMap<string, number>;
+
+  /** Rows that count against caps, which have to be excluded ones. */
+  readonly taken?: Int32Array;
 }
+
+const NO_CAPS: ReadonlyMap<string, number> = new Map();
 
 /**
  * Scores users against items; rows 0 … n-1 are the bundle's items, row n + i is added item i.
@@ -65,11 +86,15 @@ export class Scorer {
   readonly #removed: ReadonlySet<string>;
   readonly #rows = new Map<string, number>();
   readonly #items = new LruCache<number, CatalogItem>(CACHED_ITEMS);
+  readonly #attributes: CatalogAttributes;
+  readonly #rules: RuleCache;
+  readonly #caps: CatalogCaps;
 
   private constructor(
     readonly bundle: Bundle,
     parts: BundleParts,
     readonly overlay: CatalogOverlay,
+    attributes?: CatalogAttributes,
   ) {
     this.#parts = parts;
     const { items } = bundle.manifest.sizes;
@@ -80,7 +105,11 @@ export class Scorer {
     this.#addedRows = new Map(overlay.added.map((record, i) => [record.id, items + i]));
     const removed = overlay.records.filter((record) => record.text === undefined);
     this.#removed = new Set(removed.map((record) => record.id));
-    this.allItems = this.#eligibleItems();
+    this.allItems = allItemsOf(bundle, overlay);
+    const { added, changed } = overlay;
+    this.#attributes = attributes ?? new CatalogAttributes(parts.columns, items, added, changed);
+    this.#rules = new RuleCache(this.allItems, this.#attributes);
+    this.#caps = new CatalogCaps(parts.groups, items, added, changed);
   }
 
   /** Returns the scorer of a bundle that nothing was added to. */
@@ -98,7 +127,11 @@ export class Scorer {
       index,
       encoder: new BundleTextEncoder(bundle, runtime),
       userModel: new UserModel(model, bundle.manifest.kinds),
+      columns: new BundleColumns(bundle),
+      groups: new BundleGroups(bundle),
     };
+    releaseWith(parts, index);
+    releaseWith(parts, model);
     return new Scorer(bundle, parts, EMPTY_OVERLAY);
   }
 
@@ -143,7 +176,9 @@ export class Scorer {
     return this.#items.getOrMake(row, () => {
       const { items } = this.bundle.manifest.sizes;
       const record = row < items ? this.bundle.record(row) : this.overlay.added[row - items]!;
-      const { id, title, ...attributes } = record;
+      const { id, title, ...stored } = record;
+      const changed = this.overlay.changed.get(row);
+      const attributes = changed === undefined ? stored : withChangedValues(stored, changed);
       return { id: id as string, title: String(title ?? ""), attributes };
     });
   }
@@ -173,15 +208,56 @@ export class Scorer {
     return Float64Array.from(rows, (row) => (row < items ? bundled[i++]! : added[j++]!));
   }
 
-  /** Returns the k best eligible rows for a user vector [d]. */
-  rank(user: Float32Array, k: number, limits: RankingLimits = {}): SearchResult {
-    const { excluded = NO_ROWS, eligible = this.allItems } = limits;
-    return this.search(user, k, excluded, eligible.masks, eligible.rows);
+  /**
+   * Returns what may be shown under a rule, and of listed ids alone, if they are given, with what
+   * boosts add to scores.
+   *
+   * Throws as `CatalogAttributes.matches` and `rowBoosts` do. The rows of rules are kept.
+   */
+  eligible(
+    rule: Rule | null,
+    listed: readonly string[] | null,
+    boosts: readonly Boost[] = [],
+  ): Eligibility {
+    return this.#rules.eligible(rule, listed && this.rowsOf(listed), boosts);
   }
 
-  /** Returns the eligible newcomers that are neither in a pool nor excluded. */
-  newcomersOutside(pool: Int32Array, excluded: Int32Array, eligible: Eligibility): Newcomers {
-    return outside(eligible.newcomers, eligible.isNewcomer, pool, excluded);
+  /** Returns the caps of a request, which count items of the bundle and of the device. */
+  caps(atMost: ReadonlyMap<string, number>): Cap[] {
+    return this.#caps.of(atMost);
+  }
+
+  /** Returns the k best eligible rows for a user vector [d]. */
+  rank(user: Float32Array, k: number, limits: RankingLimits = {}): SearchResult {
+    const { excluded = NO_ROWS, eligible = this.allItems, atMost = NO_CAPS, taken } = limits;
+    const search = (count: number, left: Int32Array): SearchResult => {
+      if (eligible.boosts === null) {
+        return this.search(user, count, left, eligible.masks, eligible.rows);
+      }
+      const { parts } = eligible;
+      const found = parts.map(({ masks, rows }) => this.search(user, count, left, masks, rows));
+      return bestBoosted(found, parts.map((part) => part.boost), count);
+    };
+    return atMost.size === 0
+      ? search(k, excluded)
+      : applyCaps(search, this.caps(atMost), k, excluded, taken);
+  }
+
+  /**
+   * Returns the eligible newcomers that are neither in a pool of k items, `taken`, nor excluded.
+   *
+   * Under caps only the k best for a user vector [d] of which no group, together with the pool, has
+   * more than its cap: then no slate drawn from both can exceed one.
+   */
+  newcomersOutside(user: Float32Array, k: number, limits: Required<RankingLimits>): Newcomers {
+    const { excluded, eligible, atMost, taken } = limits;
+    if (atMost.size === 0) {
+      return outside(eligible.newcomers, eligible.isNewcomer, taken, excluded);
+    }
+    const rows = eligible.rows === null ? null : eligible.newcomers;
+    const search = (count: number, left: Int32Array): SearchResult =>
+      this.search(user, count, left, eligible.newcomerMasks, rows);
+    return new Newcomers(applyCaps(search, this.caps(atMost), k, excluded, taken).rows);
   }
 
   /**
@@ -216,21 +292,29 @@ export class Scorer {
   /** Returns the vector [d] that a new item gets from its text. */
   async project(text: string): Promise<Float32Array> {
     const encoded = await this.encoder.encodeItem(text);
-    const matrix = this.bundle.policy["item.project"];
-    const { dim, text: t } = this.bundle.manifest.sizes;
-    const vector = new Float32Array(dim);
-    for (let i = 0; i < dim; i++) {
-      let sum = 0;
-      for (let j = 0; j < t; j++) {
-        sum += matrix[i * t + j]! * encoded[j]!;
-      }
-      vector[i] = sum;
-    }
-    return vector;
+    return product(this.bundle.policy["item.project"], encoded);
   }
 
-  /** Returns a scorer that also has these records; the last record of an id counts. */
-  async withOverlay(records: readonly OverlayRecord[]): Promise<Scorer> {
+  /** Returns the scorer of the same bundle without what the device changed. */
+  withoutOverlay(): Scorer {
+    return new Scorer(this.bundle, this.#parts, EMPTY_OVERLAY);
+  }
+
+  /** Returns the vectors [d] of added items, by id. */
+  addedVectors(): Map<string, Float32Array> {
+    const { added, vectors } = this.overlay;
+    return new Map(added.map(({ id }, i) => [id, vectors!.floats[i]!]));
+  }
+
+  /**
+   * Returns a scorer that also has these records; the last record of an id counts.
+   *
+   * Texts are encoded, but for those of `known` items.
+   */
+  async withOverlay(
+    records: readonly OverlayRecord[],
+    known: KnownVectors = new Map(),
+  ): Promise<Scorer> {
     const all = [...this.overlay.records, ...records];
     if (all.length === 0) {
       return this;
@@ -244,25 +328,70 @@ export class Scorer {
         hidden[row] = 1;
       }
     }
-    const vectors = added.length === 0 ? null : await this.#addedVectors(added);
+    const vectors = added.length === 0 ? null : await this.#vectorsOf(added, known);
     const mask = new RowMask(hidden);
     return new Scorer(this.bundle, this.#parts, {
       records: [...byId.values()],
       added,
       vectors,
       mask,
+      changed: this.overlay.changed,
     });
   }
 
-  async #addedVectors(added: readonly OverlayRecord[]): Promise<AddedVectors> {
-    const vectors: Float32Array[] = [];
-    for (const record of added) {
-      vectors.push(await this.project(record.text!));
+  /** Throws `TypeError` for a changed value of another type than its attribute's. */
+  checkChanges(changes: Changes): void {
+    this.#attributes.check(changes);
+  }
+
+  /** Returns a scorer of the same items with changed attributes; unknown ids are ignored. */
+  withChanges(changes: Changes): Scorer {
+    const n = this.bundle.manifest.sizes.items;
+    const changed = new Map(this.overlay.changed);
+    const records = new Map(this.overlay.records.map((record) => [record.id, record]));
+    const rows: number[] = [];
+    for (const [item, attributes] of changes) {
+      const row = this.find(item) ?? UNKNOWN;
+      if (row >= n) {
+        records.set(item, { ...records.get(item)!, ...attributes });
+      } else if (row !== UNKNOWN) {
+        changed.set(row, { ...changed.get(row), ...attributes });
+        rows.push(row);
+      }
+    }
+    const overlay = {
+      ...this.overlay,
+      records: [...records.values()],
+      added: this.overlay.added.map((record) => records.get(record.id)!),
+      changed,
+    };
+    const attributes = this.#attributes.changedBy(overlay.added, changed, rows);
+    return new Scorer(this.bundle, this.#parts, overlay, attributes);
+  }
+
+  /** Loads what the first recommendation with caps and rules on these attributes waits for. */
+  loadAttributes(attributes: Iterable<string>): void {
+    for (const attribute of attributes) {
+      this.#caps.groupsBy(attribute);
+      this.#attributes.load(attribute);
+    }
+  }
+
+  async #vectorsOf(added: readonly OverlayRecord[], known: KnownVectors): Promise<AddedVectors> {
+    const before = this.addedVectors();
+    const texts = new Map(this.overlay.added.map(({ id, text }) => [id, text]));
+    const floats: Float32Array[] = [];
+    for (const { id, text } of added) {
+      const kept = texts.get(id) === text ? before.get(id) : undefined;
+      floats.push(known.get(id) ?? kept ?? (await this.project(text!)));
     }
     const d = this.bundle.manifest.sizes.dim;
-    const { rows, scale } = quantizeRows(vectors, d);
+    const { rows, scale } = quantizeRows(floats, d);
     const bias = new Float32Array(added.length).fill(this.bundle.policy["item.bias"][0]!);
-    return { rows, scale, index: this.kernels.makeIndex({ rows, scale, bias, d }) };
+    const index = this.kernels.makeIndex({ rows, scale, bias, d });
+    const made = { rows, scale, index, floats };
+    releaseWith(made, index);
+    return made;
   }
 
   #row(row: number): { codes: Int8Array; scale: number } {
@@ -282,23 +411,12 @@ export class Scorer {
     this.#rows.set(item, row);
     return row;
   }
+}
 
-  #eligibleItems(): Eligibility {
-    const { items } = this.bundle.manifest.sizes;
-    const { mask, added } = this.overlay;
-    const listed = this.bundle.items.newcomers;
-    const known = new Set(listed);
-    // A changed text makes no newcomer of an item that the fleet knows.
-    const addedNewcomers = added.flatMap((record, i) => {
-      const row = this.bundle.find(record.id);
-      return row === null || known.has(row) ? [items + i] : [];
-    });
-    const visible = listed.filter((row) => mask === null || mask.hidden[row] === 0);
-    const newcomers = concatenate(visible, Int32Array.from(addedNewcomers));
-    const isNewcomer = new Uint8Array(items + added.length + 1);
-    for (const row of newcomers) {
-      isNewcomer[row] = 1;
-    }
-    return new Eligibility({ items, masks: [mask, null], newcomers, isNewcomer });
-  }
+/** Returns attributes with the values that the app changed, without those that it took away. */
+function withChangedValues(stored: Attributes, changed: Attributes): Attributes {
+  const values = Object.entries({ ...stored, ...changed }).filter(
+    ([name, value]) => value !== null || !Object.hasOwn(changed, name),
+  );
+  return Object.fromEntries(values);
 }

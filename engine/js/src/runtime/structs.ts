@@ -93,23 +93,19 @@ export function struct(
 /**
  * Returns a parsed JSON value with its defaults filled in, maps as `Map`.
  *
- * Throws `EventError` with the path of the first fault.
+ * Throws `EventError` that names the first fault in the words of msgspec, with its path.
  */
 export function checked(spec: TypeSpec, value: unknown, path = "$"): unknown {
   switch (spec.kind) {
     case "struct":
       return checkedStruct(spec, value, path);
     case "list":
-      expect(Array.isArray(value), "an array", value, path);
-      expect(isWithin((value as unknown[]).length, spec), lengthOf(spec), value, path);
+      expectType(Array.isArray(value), spec, value, path);
+      checkRange(spec, (value as unknown[]).length, "`array` of length", String, path);
       return (value as unknown[]).map((each, i) => checked(spec.of, each, `${path}[${i}]`));
     case "tuple":
-      expect(
-        Array.isArray(value) && value.length === spec.of.length,
-        `an array of ${spec.of.length}`,
-        value,
-        path,
-      );
+      expectType(Array.isArray(value), spec, value, path);
+      checkLength(spec.of.length, (value as unknown[]).length, path);
       return spec.of.map((of, i) => checked(of, (value as unknown[])[i], `${path}[${i}]`));
     case "map":
       return checkedMap(spec, value, path);
@@ -122,57 +118,81 @@ export function checked(spec: TypeSpec, value: unknown, path = "$"): unknown {
 function checkScalar(spec: TypeSpec, value: unknown, path: string): void {
   switch (spec.kind) {
     case "text":
-      expect(typeof value === "string", "a string", value, path);
-      // Python counts code points, JavaScript UTF-16 units.
-      expect(isWithin([...(value as string)].length, spec), lengthOf(spec), value, path);
-      expect(spec.pattern?.test(value as string) ?? true, `${spec.pattern}`, value, path);
+      expectType(typeof value === "string", spec, value, path);
+      checkText(spec, value as string, path);
       return;
     case "int":
-      expect(Number.isInteger(value), "a whole number", value, path);
-      expect(isWithin(value as number, spec), rangeOf(spec), value, path);
+      expectType(Number.isInteger(value), spec, value, path);
+      checkRange(spec, value as number, "`int`", String, path);
       return;
     case "float":
-      expect(typeof value === "number", "a number", value, path);
-      expect(isWithin(value as number, spec), rangeOf(spec), value, path);
+      expectType(typeof value === "number", spec, value, path);
+      checkRange(spec, value as number, "`float`", pythonFloat, path);
       return;
     case "bool":
-      expect(typeof value === "boolean", "true or false", value, path);
+      expectType(typeof value === "boolean", spec, value, path);
       return;
     case "choice":
-      expect(spec.values.includes(value), `one of ${spec.values.join(", ")}`, value, path);
+      expectType(typeof value === typeof spec.values[0], spec, value, path);
+      if (!spec.values.includes(value)) {
+        const found = typeof value === "string" ? `'${value}'` : shown(value);
+        fail(`Invalid enum value ${found}`, path);
+      }
       return;
     default:
-      expect(typeName(value) === "object", "an object", value, path);
+      expectType(isRecord(value), spec, value, path);
+  }
+}
+
+function checkText(spec: TypeSpec & { kind: "text" }, value: string, path: string): void {
+  // Python counts code points, JavaScript UTF-16 units.
+  checkRange(spec, [...value].length, "`str` of length", String, path);
+  // Python's `$` also matches before a line's end.
+  const { pattern } = spec;
+  if (pattern && !pattern.test(value) && !pattern.test(value.replace(/\n$/, ""))) {
+    fail(`Expected \`str\` matching regex '${pattern.source.replaceAll("\\", "\\\\")}'`, path);
   }
 }
 
 function checkedStruct(spec: StructSpec, value: unknown, path: string): unknown {
-  expect(typeName(value) === "object", "an object", value, path);
+  expectType(isRecord(value), spec, value, path);
   const given = value as Record<string, unknown>;
   const made: Record<string, unknown> = {};
-  const names = new Set(spec.fields.map((each) => each.name));
   if (spec.tag !== undefined) {
-    expect(given["type"] === spec.tag, spec.tag, given["type"], `${path}.type`);
+    checkTag(spec.tag, given["type"], path);
     made["type"] = spec.tag;
-    names.add("type");
   }
-  if (!spec.lenient) {
-    const unknown = Object.keys(given).find((name) => !names.has(name));
-    expect(unknown === undefined, `no field \`${unknown}\``, given, path);
+  // In the order of the text, so that the first fault is the first of the text.
+  const fields = new Map(spec.fields.map((each) => [each.name, each]));
+  for (const [name, each] of Object.entries(given)) {
+    const field = fields.get(name);
+    if (field !== undefined) {
+      const isNull = field.nullable === true && each === null;
+      made[name] = isNull ? null : checked(field.type, each, `${path}.${name}`);
+    } else if (!spec.lenient && !(spec.tag !== undefined && name === "type")) {
+      fail(`Object contains unknown field \`${name}\``, path);
+    }
   }
-  for (const { name, type, nullable, optional, fallback } of spec.fields) {
-    const at = `${path}.${name}`;
-    // Not `given[name]`: a name such as "constructor" would be found in the prototype.
-    if (!Object.hasOwn(given, name)) {
-      expect(optional || fallback !== undefined, `a field \`${name}\``, given, path);
-      if (fallback !== undefined) {
-        made[name] = fallback();
-      }
-    } else {
-      made[name] = nullable && given[name] === null ? null : checked(type, given[name], at);
+  for (const { name, optional, fallback } of spec.fields) {
+    if (Object.hasOwn(made, name)) {
+      continue;
+    }
+    if (fallback !== undefined) {
+      made[name] = fallback();
+    } else if (!optional) {
+      fail(`Object missing required field \`${name}\``, path);
     }
   }
   return made;
+}
+
+function checkTag(tag: string, found: unknown, path: string): void {
+  if (found === undefined) {
+    fail("Object missing required field `type`", path);
+  }
+  if (found !== tag) {
+    fail(`Invalid value ${shown(found)}`, `${path}.type`);
+  }
 }
 
 function checkedMap(
@@ -180,40 +200,98 @@ function checkedMap(
   value: unknown,
   path: string,
 ): Map<string, unknown> {
-  expect(typeName(value) === "object", "an object", value, path);
+  expectType(isRecord(value), spec, value, path);
   const made = new Map<string, unknown>();
   for (const [key, each] of Object.entries(value as object)) {
-    checked(spec.key, key, path);
-    made.set(key, checked(spec.of, each, `${path}[${JSON.stringify(key)}]`));
+    checked(spec.key, key, `key\` in \`${path}`);
+    made.set(key, checked(spec.of, each, `${path}[...]`));
   }
   return made;
 }
 
-function isWithin(number: number, { min, max, above, below }: Range): boolean {
-  return (
-    (min === undefined || number >= min) &&
-    (max === undefined || number <= max) &&
-    (above === undefined || number > above) &&
-    (below === undefined || number < below)
-  );
-}
+const TYPE_NAMES = {
+  struct: "object",
+  record: "object",
+  map: "object",
+  list: "array",
+  tuple: "array",
+  text: "str",
+  int: "int",
+  float: "float",
+  bool: "bool",
+};
 
-function rangeOf({ min, max, above, below }: Range): string {
-  const parts = [
-    min === undefined ? "" : `>= ${min}`,
-    max === undefined ? "" : `<= ${max}`,
-    above === undefined ? "" : `> ${above}`,
-    below === undefined ? "" : `< ${below}`,
-  ];
-  return `a number ${parts.filter(Boolean).join(" and ")}`;
-}
-
-function lengthOf(range: Range): string {
-  return rangeOf(range).replace("a number", "a length");
-}
-
-function expect(holds: boolean, what: string, found: unknown, path: string): void {
+function expectType(holds: boolean, spec: TypeSpec, found: unknown, path: string): void {
   if (!holds) {
-    throw new EventError(`expected ${what}, found ${shown(found)} at ${path}`);
+    const kind = spec.kind === "choice" ? (isText(spec.values[0]) ? "text" : "int") : spec.kind;
+    fail(`Expected \`${TYPE_NAMES[kind]}\`, got \`${nameOf(found)}\``, path);
   }
+}
+
+function checkLength(length: number, found: number, path: string): void {
+  if (found !== length) {
+    fail(`Expected \`array\` of length ${length}, got ${found}`, path);
+  }
+}
+
+/** Checks a number, or a length, against its range; `what` names it, `write` writes limits. */
+function checkRange(
+  range: Range,
+  number: number,
+  what: string,
+  write: (limit: number) => string,
+  path: string,
+): void {
+  const { min = -Infinity, max = Infinity, above = -Infinity, below = Infinity } = range;
+  const limits: [boolean, string, number][] = [
+    [number >= min, ">=", min],
+    [number <= max, "<=", max],
+    [number > above || above === -Infinity, ">", above],
+    [number < below || below === Infinity, "<", below],
+  ];
+  for (const [holds, sign, limit] of limits) {
+    if (!holds) {
+      fail(`Expected ${what} ${sign} ${write(limit)}`, path);
+    }
+  }
+}
+
+/** Returns a limit as Python writes it: `1.0`, `1e-06`. */
+function pythonFloat(limit: number): string {
+  const text = String(limit).replace(/e([+-])(\d)$/, "e$10$2");
+  return Number.isInteger(limit) ? `${text}.0` : smallFloat(limit) ?? text;
+}
+
+/** JavaScript writes an exponent below 1e-6, Python below 1e-4. */
+function smallFloat(limit: number): string | null {
+  const magnitude = Math.abs(limit);
+  return magnitude < 1e-4 && magnitude >= 1e-6
+    ? limit.toExponential().replace(/e-(\d)$/, "e-0$1")
+    : null;
+}
+
+function isText(value: unknown): boolean {
+  return typeof value === "string";
+}
+
+function isRecord(value: unknown): boolean {
+  return typeName(value) === "object";
+}
+
+/** Returns what msgspec calls the type of a value of JSON. */
+export function nameOf(value: unknown): string {
+  switch (typeof value) {
+    case "string":
+      return "str";
+    case "boolean":
+      return "bool";
+    case "number":
+      return Number.isInteger(value) ? "int" : "float";
+    default:
+      return typeName(value);
+  }
+}
+
+function fail(what: string, path: string): never {
+  throw new EventError(path === "$" ? what : `${what} - at \`${path}\``);
 }

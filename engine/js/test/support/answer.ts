@@ -7,9 +7,16 @@ import { createInterface } from "node:readline";
 
 import * as codec from "../../src/events/codec.js";
 import { nextChecksum } from "../../src/events/stateChecksum.js";
+import { twoDigits } from "../../src/reasons/sentence.js";
+import { withoutEachWord } from "../../src/reasons/texts.js";
+import { closeMatches } from "../../src/rules/closeMatches.js";
+import { secondsOf } from "../../src/rules/isoTime.js";
 import { blake2b } from "../../src/runtime/blake2b.js";
 import { hex, unhex, uuid7 } from "../../src/runtime/clock.js";
 import { encodeFloat, encodeText } from "../../src/runtime/json.js";
+import { kernelCalls } from "./kernelCalls.js";
+import { wordsOf } from "../../src/search/words.js";
+import { casefold, isPrintable } from "../../src/unicode.js";
 
 const CALLS: Record<string, (...parameters: any[]) => unknown> = {
   float: (bits: string) => encodeFloat(new DataView(unhex(bits).buffer).getFloat64(0)),
@@ -19,7 +26,18 @@ const CALLS: Record<string, (...parameters: any[]) => unknown> = {
     hex(blake2b(unhex(content), size, unhex(key))),
   nextChecksum,
   uuid7: (nowMs: number, random: string) => uuid7(nowMs, () => unhex(random)),
+  closeMatches,
+  secondsOf: (text: string) => {
+    const seconds = secondsOf(text);
+    return Number.isNaN(seconds) ? null : seconds;
+  },
+  wordsOf,
+  withoutEachWord: (text: string) => [...withoutEachWord(text)],
+  twoDigits,
+  casefold,
+  isPrintable,
   slotBytes: codec.slotBytes,
+  ...kernelCalls,
   fittingPool: (items: string[], boosts: number[]) => codec.fittingPool(items, boosts) ?? null,
 };
 

@@ -1,5 +1,7 @@
 /** The bundles of the repository, in tests. */
 
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import { FolderSource } from "../../src/bundle/folderSource.js";
@@ -13,3 +15,10 @@ export function pathOf(name: string): string {
 
 export const TINY = new FolderSource(pathOf("engine/sanderling/cli/tiny_bundle"));
 export const GOLDEN = new FolderSource(pathOf("tests/golden/bundle-1"));
+
+/** Returns the files of a bundle's folder in the repository, by name. */
+export function filesIn(folder: string): Map<string, Uint8Array> {
+  const path = pathOf(folder);
+  const names = readdirSync(path);
+  return new Map(names.map((name) => [name, new Uint8Array(readFileSync(join(path, name)))]));
+}

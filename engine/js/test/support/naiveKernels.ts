@@ -21,6 +21,12 @@ class NaiveIndex implements Int8Index {
     this.d = table.d;
     this.#table = table;
     this.#bias = table.bias.slice();
+    const fits =
+      table.scale.every((scale) => scale >= 1e-12 && scale <= 1e12) &&
+      table.bias.every((bias) => Math.abs(bias) <= 1e12);
+    if (!fits) {
+      throw new RangeError("expected scales of 1e-12 to 1e+12, and biases up to that");
+    }
   }
 
   top(query: Float32Array, k: number, excluded?: Int32Array, mask?: RowMask): SearchResult {
@@ -77,7 +83,8 @@ class NaiveUserModel implements UserModel {
 
   step(state: Float32Array, item: Float32Array, kind: number): Float32Array {
     const input = this.input(item, kind);
-    return state.map((value, i) => this.#policy["state.decay"][i]! * value + input[i]!);
+    const decay = this.#policy["state.decay"];
+    return state.map((value, i) => Math.fround(decay[i]! * value) + input[i]!);
   }
 
   input(item: Float32Array, kind: number): Float32Array {

@@ -138,7 +138,15 @@ def with_prefixes(config: Config) -> Config:
     return replace(config, **missing)
 
 
-def check_readable(source: str, found: Mapping[str, Readability]) -> None:
+ANOTHER_MODEL = (
+    "name the folder of a multilingual model with --language-model (docs/LANGUAGES.md), or go on"
+    " with --train-anyway"
+)
+
+
+def check_readable(
+    source: str, found: Mapping[str, Readability], remedy: str = ANOTHER_MODEL
+) -> None:
     """Raise `LanguageModelError` unless texts can be read by a language model.
 
     found: what was measured of the texts of items and of contexts.
@@ -147,8 +155,7 @@ def check_readable(source: str, found: Mapping[str, Readability]) -> None:
         if not readability.is_readable():
             raise LanguageModelError(
                 f"{source}: expected a language model that can read the texts of {name}, found that"
-                f" {readability.sentence()}; name the folder of a multilingual model with"
-                " --language-model (docs/LANGUAGES.md), or go on with --train-anyway"
+                f" {readability.sentence()}; {remedy}"
             )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sanderling.errors import SanderlingError
 from sanderling_trainer.data.popularity import COUNTS, FEATURES, PopularityHistory
+from sanderling_trainer.policy.model.attribute_table import AttributeTable
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.recurrence import recurrence
 
@@ -23,9 +24,10 @@ class DivergedError(SanderlingError):
 class PolicyNetwork(nn.Module):
     """π(i | state, context) = softmax_i(u · v_i + b_i + w · f_i).
 
-    Item vectors are v_i = A t_i + r_i: the text's vector t_i [t] projected, and a learned residual
-    that new items lack. The features f_i, an item's recent popularity on a day, have learned
-    weights w; on devices the item's bias is b_i + w · f_i of the release's day.
+    Item vectors are v_i = A t_i + B ψ_i + r_i: the text's vector t_i [t] projected, the features
+    ψ_i [F] of typed attributes likewise, and a learned residual that new items lack. The weights w
+    of f_i, an item's recent popularity on a day, are learned; on devices the item's bias is
+    b_i + w · f_i of the release's day.
 
     n items, t dimensions of text, d of items and users, c channels of state, h hidden units.
     """
@@ -36,12 +38,20 @@ class PolicyNetwork(nn.Module):
     new_item_popularity: Tensor
     new_item_bias: Tensor
 
-    def __init__(self, config: Config, text: Tensor, contexts: Tensor, kinds: int) -> None:
+    def __init__(
+        self,
+        config: Config,
+        text: Tensor,
+        contexts: Tensor,
+        kinds: int,
+        attributes: AttributeTable | None = None,
+    ) -> None:
         """Create a network at random.
 
         text: float32 [n, t], the text vectors of the items, fixed.
-        contexts: float32 [m, t], the text vectors of the contexts, fixed.
+        contexts: float32 [m, t + C], the text vectors of the contexts and their C features, fixed.
         kinds: how many kinds of event there are.
+        attributes: the features of the items' attributes; without attributes None.
         """
         super().__init__()
         n, t = text.shape
@@ -52,6 +62,10 @@ class PolicyNetwork(nn.Module):
         self.register_buffer("contexts", contexts)
         self.project = nn.Parameter(torch.randn(d, t) / t**0.5)
         self.residual = nn.Parameter(torch.zeros(n, d))
+        self.attributes = attributes
+        self.feature_project = (
+            None if attributes is None else nn.Parameter(torch.zeros(d, attributes.width))
+        )
         self.bias = nn.Parameter(torch.zeros(n))
         self.register_buffer("new_item_bias", torch.zeros(()))
         self.register_buffer("popularity", torch.zeros(n, FEATURES))
@@ -72,6 +86,10 @@ class PolicyNetwork(nn.Module):
         self.w2 = nn.Parameter(torch.randn(d, h) / h**0.5)
         self.b2 = nn.Parameter(torch.zeros(d))
         self.context_project = nn.Parameter(torch.zeros(d, t))
+        of_context = contexts.shape[1] - t
+        self.context_feature_project = (
+            nn.Parameter(torch.zeros(d, of_context)) if of_context else None
+        )
         self.dropout = nn.Dropout(config.dropout)
 
     @property
@@ -92,7 +110,23 @@ class PolicyNetwork(nn.Module):
     def items(self, hide: Tensor | None = None) -> Tensor:
         """Return the item vectors [n, d]; where `hide` bool [n] is true without the residual."""
         residual = self.residual if hide is None else self.residual.masked_fill(hide[:, None], 0.0)
-        return self.text @ self.project.T + residual
+        return self.content() + residual
+
+    def content(self, rows: Tensor | None = None) -> Tensor:
+        """Return what texts and attributes make of all items [n, d], or of some rows: the vectors
+        of new items."""
+        text = self.text if rows is None else self.text[rows]
+        vectors = text @ self.project.T
+        if self.attributes is None or self.feature_project is None:
+            return vectors
+        return vectors + self.attributes.project(self.feature_project, rows)
+
+    def inputs(self, rows: Tensor) -> Tensor:
+        """Return texts' vectors and features [r, t + F] of some rows."""
+        text = self.text[rows]
+        if self.attributes is None or self.feature_project is None:
+            return text
+        return torch.cat([text, self.attributes.as_matrix(rows)], dim=1)
 
     def newcomers(self, text: Tensor) -> Tensor:
         """Return the vectors [m, d] of items of which only the text's vectors [m, t] are known."""
@@ -120,7 +154,10 @@ class PolicyNetwork(nn.Module):
         if contexts is None or len(self.contexts) == 0:
             return users
         vectors = self.contexts[contexts.clamp(min=0)] * (contexts >= 0).unsqueeze(-1)
-        return users + vectors @ self.context_project.T
+        project: Tensor = self.context_project
+        if self.context_feature_project is not None:
+            project = torch.cat([project, self.context_feature_project], dim=1)
+        return users + vectors @ project.T
 
     def set_popularity_day(self, popularity: PopularityHistory, day: int) -> None:
         """Set the popularity features to those of the beginning of a day, in days since 1970."""

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from sanderling_trainer.data.shard_writer import ROWS, checked_part, used_columns
 from sanderling_trainer.data.shards import Shards
+from sanderling_trainer.policy.model.attribute_table import AttributeTable
 from sanderling_trainer.policy.model.config import Config
 from sanderling_trainer.policy.model.language_model import LanguageModel
 from sanderling_trainer.policy.model.network import PolicyNetwork
@@ -104,7 +105,13 @@ def _train(settings: dict[str, Any]) -> None:
     folder = Path(settings["folder"])
     config = Config(**settings["config"])
     tensors = load_file(folder / START)
-    network = PolicyNetwork(config, tensors["text"], tensors["contexts"], len(tensors["kind"]))
+    network = PolicyNetwork(
+        config,
+        tensors["text"],
+        tensors["contexts"],
+        len(tensors["kind"]),
+        AttributeTable.of_state(tensors),
+    )
     network.load_state_dict(tensors)
 
     shard_folder, validation_after = settings["shards"]

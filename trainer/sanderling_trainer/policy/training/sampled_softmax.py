@@ -89,4 +89,4 @@ def item_vectors(network: PolicyNetwork, rows: Tensor, hide: Tensor | None) -> T
     residual = nn.functional.embedding(rows, network.residual, sparse=True)
     if hide is not None:
         residual = residual.masked_fill(hide[:, None], 0.0)
-    return network.text[rows] @ network.project.T + residual
+    return network.content(rows) + residual

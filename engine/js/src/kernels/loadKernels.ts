@@ -1,0 +1,40 @@
+import type { KernelSet } from "./kernelSet.js";
+import { plainKernels } from "./plainKernels.js";
+import { WasmKernels } from "./wasmKernels.js";
+
+/** Where the package has its module. */
+export const WASM_URL = new URL("../../../wasm/sanderling.wasm", import.meta.url);
+
+/**
+ * Returns the kernels to use: WebAssembly, or plain JavaScript where WebAssembly, its vectors or
+ * the page's permission to compile it are missing. Both return the same bits.
+ *
+ * `source` is the module's bytes, its address, or `"plain"`. Throws what reading the bytes throws.
+ */
+export async function loadKernels(
+  source: BufferSource | URL | "plain" = WASM_URL,
+): Promise<KernelSet> {
+  if (source === "plain" || typeof WebAssembly === "undefined") return plainKernels;
+  const bytes = source instanceof URL ? await read(source) : source;
+  if (!WebAssembly.validate(bytes)) return plainKernels;
+  try {
+    const { instance } = await WebAssembly.instantiate(bytes);
+    return new WasmKernels(instance);
+  } catch (error) {
+    // A content security policy without 'wasm-unsafe-eval' refuses to compile.
+    if (error instanceof WebAssembly.CompileError) return plainKernels;
+    throw error;
+  }
+}
+
+async function read(url: URL): Promise<BufferSource> {
+  if (url.protocol === "file:") {
+    const { readFile } = await import("node:fs/promises");
+    return readFile(url);
+  }
+  const response = await fetch(url);
+  if (!response.ok) {
+    throw new Error(`${url}: expected the kernels, found status ${response.status}`);
+  }
+  return response.arrayBuffer();
+}

@@ -1,0 +1,159 @@
+"""Upper bounds of the scores of a block's rows, sixteen rows at a time.
+
+What `block_bounds` does, for machines with few and short vector registers: WebAssembly's. They
+multiply int16, so the query's int8 codes are first made into words for all rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sanderling.kernels.block_bounds import VECTOR_BYTES
+from sanderling.kernels.dot_products import dot4, dot7, fold_sums, zero_sums
+from sanderling.kernels.layout import (
+    EXTREME_CODE,
+    EXTREME_RESIDUAL,
+    FOUR_BITS,
+    GROUP_DIMS,
+    LIMIT_NORM,
+    LIMIT_OFFSET,
+    LIMIT_REST,
+    LIMIT_ROUNDING,
+    LIMIT_STEP,
+    SCRATCH_BOUNDS,
+    SCRATCH_COARSE,
+    SCRATCH_EXCLUDED,
+    SCRATCH_STATE,
+    SEVEN_BITS,
+    STATE_LIMITS,
+    TABLE_BLOCKS,
+    TABLE_GROUPS,
+    TAIL_BIASES,
+    TAIL_BYTES,
+    TAIL_EXTREMES,
+)
+from sanderling.kernels.simd import (
+    broadcast,
+    called,
+    float32s,
+    inlined,
+    int8s,
+    int16s,
+    masked_out,
+    plane_size,
+    store_floats,
+    uint64s,
+    upper_bounds,
+    zero_ints,
+)
+
+QUARTERS = 4  # of a block, of sixteen rows each
+QUARTER_BYTES = 64  # of the codes of sixteen rows in a plane
+WORD_BYTES = 2
+
+
+@inlined
+def _write_words(coarse_address: Any, groups: Any, bits: Any) -> Any:
+    """Write the query's words behind its codes; return their address.
+
+    Of four dimensions the even ones come first, as `dot7` and `dot4` multiply them. `dot4` takes
+    the codes z of the high halves, and then 16 y - z with the codes y of the low ones.
+    """
+    codes = int8s(coarse_address)
+    address = coarse_address + groups * GROUP_DIMS
+    words = int16s(address)
+    for group in range(groups):
+        start = group * GROUP_DIMS
+        for i in range(4):
+            # 0, 2, 1, 3
+            dimension = start + (i % 2) * 2 + i // 2
+            low = np.int16(codes[dimension])
+            high = np.int16(codes[dimension + 4])
+            if bits == FOUR_BITS:
+                words[start + i] = high
+                words[start + 4 + i] = np.int16(16 * low - high)
+            else:
+                words[start + i] = low
+                words[start + 4 + i] = high
+    return address
+
+
+@inlined
+def _write_quarter(
+    sums: Any, tail: Any, excluded: Any, steps: Any, offsets: Any, bounds_address: Any
+) -> None:
+    """Write the bounds of sixteen rows from their sums; excluded ones get minus infinity."""
+    # Sixteen steps or biases in bfloat16 are 32 bytes.
+    bounds = upper_bounds(sums, steps, offsets, tail, tail + TAIL_BIASES)
+    if excluded != 0:
+        bounds = masked_out(bounds, excluded)
+    store_floats(bounds_address, bounds)
+
+
+@inlined
+def _offsets(tail: Any, limits: Any) -> Any:
+    extremes = float32s(tail + TAIL_EXTREMES)
+    return broadcast(
+        limits[LIMIT_OFFSET]
+        + limits[LIMIT_NORM] * extremes[EXTREME_RESIDUAL]
+        + limits[LIMIT_REST] * extremes[EXTREME_CODE]
+        + limits[LIMIT_ROUNDING]
+    )
+
+
+@called
+def bound_four_bits(table: Any, first: Any, last: Any, scratch: Any) -> None:
+    """Write the upper bounds of the scores of some blocks' rows, from planes of four bits."""
+    excluded = uint64s(scratch[SCRATCH_EXCLUDED])
+    limits = float32s(scratch[SCRATCH_STATE] + 8 * STATE_LIMITS)
+    groups = table[TABLE_GROUPS]
+    words = _write_words(scratch[SCRATCH_COARSE], groups, FOUR_BITS)
+    steps = broadcast(limits[LIMIT_STEP])
+    size = plane_size(groups, FOUR_BITS) + TAIL_BYTES
+    out = scratch[SCRATCH_BOUNDS]
+    for block in range(first, last):
+        plane = table[TABLE_BLOCKS] + block * size
+        tail = plane + size - TAIL_BYTES
+        offsets = _offsets(tail, limits)
+        for quarter in range(QUARTERS):
+            sums = zero_sums()
+            codes = plane + quarter * QUARTER_BYTES
+            for group in range(groups):
+                sums = dot4(
+                    sums,
+                    codes + group * (QUARTERS * QUARTER_BYTES),
+                    words + group * (GROUP_DIMS * WORD_BYTES),
+                )
+            hidden = excluded[block] >> np.uint64(16 * quarter)
+            _write_quarter(fold_sums(sums), tail + 32 * quarter, hidden, steps, offsets, out)
+            out += VECTOR_BYTES
+
+
+@called
+def bound_seven_bits(table: Any, first: Any, last: Any, scratch: Any) -> None:
+    """Write the upper bounds of the scores of some blocks' rows, from planes of seven bits."""
+    excluded = uint64s(scratch[SCRATCH_EXCLUDED])
+    limits = float32s(scratch[SCRATCH_STATE] + 8 * STATE_LIMITS)
+    groups = table[TABLE_GROUPS]
+    words = _write_words(scratch[SCRATCH_COARSE], groups, SEVEN_BITS)
+    steps = broadcast(limits[LIMIT_STEP])
+    size = plane_size(groups, SEVEN_BITS) + TAIL_BYTES
+    out = scratch[SCRATCH_BOUNDS]
+    for block in range(first, last):
+        plane = table[TABLE_BLOCKS] + block * size
+        tail = plane + size - TAIL_BYTES
+        offsets = _offsets(tail, limits)
+        for quarter in range(QUARTERS):
+            sums = zero_ints()
+            codes = plane + quarter * QUARTER_BYTES
+            for half_group in range(2 * groups):
+                sums = dot7(
+                    sums,
+                    codes + half_group * (QUARTERS * QUARTER_BYTES),
+                    words + half_group * (GROUP_DIMS // 2 * WORD_BYTES),
+                )
+            hidden = excluded[block] >> np.uint64(16 * quarter)
+            _write_quarter(sums, tail + 32 * quarter, hidden, steps, offsets, out)
+            out += VECTOR_BYTES
