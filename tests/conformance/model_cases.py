@@ -13,6 +13,7 @@ from sanderling.events.state_checksum import NO_EVENTS, next_checksum
 from sanderling.ranking.scorer import Scorer, Vector
 from sanderling.ranking.search_types import RowMask
 from tests.conformance.files import BUNDLES, ROOT, USERS, CaseFile, packed
+from tests.conformance.make_bundles import TWINS
 from tests.conformance.randoms import pick, some, unit_vector, vector, whole
 
 
@@ -74,15 +75,16 @@ def _state(bundle: str, events: list[tuple[str, str]], context: Vector | None) -
 
 def users_of(rng: Random) -> dict[str, list[Vector]]:
     """Return the user vectors of each bundle that cases share."""
-    return {
-        bundle: [
-            vector(
-                rng, scorer_of(bundle).bundle.manifest.sizes.dim, pick(rng, [0.01, 0.3, 1.0, 3.0])
-            )
-            for _ in range(USERS)
-        ]
-        for bundle in BUNDLES
-    }
+    users = {}
+    for bundle in BUNDLES:
+        dim = scorer_of(bundle).bundle.manifest.sizes.dim
+        magnitudes = [pick(rng, [0.01, 0.3, 1.0, 3.0]) for _ in range(USERS)]
+        users[bundle] = [vector(rng, dim, magnitude) for magnitude in magnitudes]
+
+    # Every fourth one likes those items best that have equal scores.
+    for place in range(0, USERS, 4):
+        users["shop"][place] = scorer_of("shop").vector(TWINS.start) * np.float32(place + 1)
+    return users
 
 
 def search_cases() -> CaseFile:

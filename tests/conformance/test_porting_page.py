@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,18 +17,40 @@ EVERY = 4
 """One case of so many: loops in Python take their time."""
 
 
-@pytest.fixture(params=["golden", "tiny", "shop"])
-def port(request, tmp_path, monkeypatch) -> dict[str, Any]:
-    """What the page's blocks define, with one of the bundles in `bundle/`."""
-    shutil.copytree(ROOT / BUNDLES[request.param], tmp_path / "bundle")
-    monkeypatch.chdir(tmp_path)
+MUTANTS = {
+    "ties by the higher row": ("-pair[0], pair[1]", "-pair[0], -pair[1]"),
+    "queries rounded down": ("round(x * (8388607.0 / peak))", "int(x * (8388607.0 / peak))"),
+    "inputs not rounded": ("f32(gain[i] * gate[i] * sums[i])", "gain[i] * gate[i] * sums[i]"),
+    "sums in float32": ("total += weights[", "total = f32(total) + weights["),
+    "the mean in float32": ("mean = total / c", "mean = f32(total / c)"),
+    "one bit of a uniform": ("(x >> 5)", "(x >> 6)"),
+    "an unlucky trial picks": ("if explores else 0", "if True else 0"),
+    "the other order of a sum": ("each + (1.0 - epsilon))", "(each - epsilon) + 1.0)"),
+    "one bit of a constant": ("0x9E3779B9", "0x9E3779B8"),
+    "short escapes missing": ("ESCAPES.get(x,", 'ESCAPES.get("",'),
+    "exponents from 1e-4 on": ("not -5 <= power", "not -4 <= power"),
+}
+"""Faults of a port: what they replace on the page."""
+
+
+def make_port(bundle: str, folder: Path, fault: tuple[str, str] = ("", "")) -> dict[str, Any]:
+    """Return what the page's blocks define, with one of the bundles in `bundle/`."""
+    shutil.copytree(ROOT / BUNDLES[bundle], folder / "bundle")
     page = (ROOT / "docs" / "PORTING.md").read_text(encoding="utf-8")
     blocks = [block for block in BLOCK.findall(page) if "sanderling" not in block]
     # They end with examples of the tiny bundle, of which other bundles know no item.
     code = "\n".join(blocks).replace('assert find("moby-dick") == 0', "assert True")
-    names: dict[str, Any] = {"__name__": request.param}
-    exec(compile(code, "PORTING.md", "exec"), names)
+    assert fault[0] in code
+    names: dict[str, Any] = {"__name__": bundle}
+    exec(compile(code.replace(*fault), "PORTING.md", "exec"), names)
     return names
+
+
+@pytest.fixture(params=["golden", "tiny", "shop"])
+def port(request, tmp_path, monkeypatch) -> dict[str, Any]:
+    """The page's port of one bundle."""
+    monkeypatch.chdir(tmp_path)
+    return make_port(request.param, tmp_path)
 
 
 def cases_of(port: dict[str, Any], name: str) -> list[dict[str, Any]]:
@@ -43,7 +67,7 @@ def replayed(port: dict[str, Any], events: list[list[str]]) -> list[float]:
     return state
 
 
-def test_the_page_computes_states_and_searches(port):
+def check_states_and_searches(port: dict[str, Any]) -> None:
     """Every bit of states, user vectors and scores."""
     for case in cases_of(port, "states"):
         state = replayed(port, case["events"])
@@ -59,7 +83,7 @@ def test_the_page_computes_states_and_searches(port):
         assert eligible == case["eligible"]
 
 
-def test_the_page_draws_slates(port):
+def check_slates(port: dict[str, Any]) -> None:
     """Ranks, and every bit of the conditional probabilities; marginals within the tolerance."""
     shared = load("slates-sequential")
     for case in cases_of(port, "slates-sequential"):
@@ -79,9 +103,31 @@ def test_the_page_draws_slates(port):
         assert marginal == pytest.approx(expected["marginal"], rel=0.0, abs=1e-12)
 
 
-def test_the_page_writes_events(port):
+def check_events(port: dict[str, Any]) -> None:
     """The bytes of lines of every type, decoded and encoded again."""
-    import json
-
     for case in load("events")["cases"][::EVERY]:
         assert port["encoded"](json.loads(case["line"])) == case["line"]
+
+
+CHECKS = [check_states_and_searches, check_slates, check_events]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__[len("check_") :])
+def test_the_page_passes_the_set(port, check):
+    """States, searches, slates and events of the plain Python on the page are the engine's."""
+    check(port)
+
+
+@pytest.mark.mutant
+@pytest.mark.parametrize("name", MUTANTS)
+def test_the_set_detects_faults_of_a_port(name, tmp_path, monkeypatch):
+    """A port with one fault fails one of the checks."""
+    monkeypatch.chdir(tmp_path)
+    port = make_port("shop", tmp_path, MUTANTS[name])
+    found = 0
+    for check in CHECKS:
+        try:
+            check(port)
+        except (AssertionError, ValueError, OverflowError, ZeroDivisionError):
+            found += 1
+    assert found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import pickle
-import re
 import weakref
 from dataclasses import replace
 
@@ -151,38 +150,6 @@ def test_the_only_word_of_a_context_has_the_effect_of_the_context(engine):
     """A context that consists of one word is no context without it."""
     why = engine.recommend("anna", 1, context="coffee")[0].why()
     assert [word.effect for word in why.words] == [why.context_effect]
-
-
-@given(st.text(max_size=60))
-def test_leaving_a_word_out_leaves_no_occurrence_of_it(text):
-    """Of any text, all occurrences of a word go, and every other word stays in its order."""
-    for word, left in without_each_word(text):
-        words = re.findall(r"\w+(?:['’-]\w+)*", text)
-        kept = [other for other in words if other.casefold() != word]
-        assert word not in [other.casefold() for other in kept]
-        assert "".join(kept) == "".join(re.findall(r"\w+|['’-](?=\w)", left)) or len(kept) < len(
-            words
-        )
-        assert len(left) < len(text)
-
-
-def test_words_of_an_added_item_have_their_exact_effects(bundle):
-    """An item that the app added is scored by its text: each word's effect is what an engine
-    changes to which the text came without it."""
-    text = "a jazz album about the sea"
-    with Engine.open(bundle) as engine:
-        observed(engine, [("item-3", "click")])
-        engine.upsert_items([{"id": "new", "text": text}])
-        engine.remove_items(ITEMS)
-        shown = engine.recommend("anna", 1)[0]
-        why = shown.why()
-    assert shown.id == "new"
-    assert {word.word for word in why.words} == {"a", "jazz", "album", "about", "the", "sea"}
-    left_out = dict(without_each_word(text))
-    for word in why.words:
-        added = [{"id": "new", "text": left_out[word.word]}]
-        without = score_after(bundle, [("item-3", "click")], "new", added=added)
-        assert (word.source, word.effect) == ("text", shown.score - without)
 
 
 def test_what_the_device_learned_has_its_exact_effect(bundle, tmp_path):

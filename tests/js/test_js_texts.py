@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sanderling.ranking.attributes import _seconds
+from sanderling.ranking.reasons_text import without_each_word
 from sanderling.ranking.text_search.words import words_of
 from tests.support.javascript import needs_node
 
@@ -64,6 +65,20 @@ def test_names_that_are_near_are_those_of_difflib(node, word, known):
 def test_words_are_those_of_python(node, text, at_most):
     """Texts of all scripts have the same words."""
     assert node("wordsOf", text, at_most) == words_of(text, at_most)
+
+
+@given(texts)
+@settings(max_examples=200, deadline=None)
+def test_words_are_left_out_as_in_python(node, text):
+    """Reasons name the same words, and ask what a text would do without them."""
+    assert node("withoutEachWord", text) == [list(pair) for pair in without_each_word(text)]
+
+
+@given(st.floats(1e-12, 100.0) | st.integers(1, 8000).map(lambda eightieths: eightieths / 80))
+@settings(max_examples=400, deadline=None)
+def test_probabilities_are_written_as_in_python(node, percent):
+    """Two digits of any number, halves between two of them included."""
+    assert node("twoDigits", percent) == f"{percent:.2g}"
 
 
 def test_every_character_has_the_same_words_and_small_letters(node):

@@ -8,7 +8,7 @@
 import { MAX_POOL } from "./bundle/manifest.js";
 import { shown, typeName } from "./errors.js";
 import { isWellFormed } from "./runtime/text.js";
-import { FoundItems, Slate } from "./slate.js";
+import { FoundItems, Slate, type SlateItem } from "./slate.js";
 import { countCharacters, isPrintable } from "./unicode.js";
 
 const MAX_SLOTS = 1000;
@@ -174,6 +174,26 @@ export function pagesBefore(user: string, after: unknown): string[] {
     );
   }
   return [...after.earlier, ...after.items.map((item) => item.id)];
+}
+
+/** Returns items of a slate, some given by id; throws `RangeError` for one that is not on it. */
+export function itemsOnSlate(slate: Slate, items: unknown): SlateItem[] {
+  const byId = new Map(slate.items.map((item) => [item.id, item]));
+  return checkSeveral("items", items).map((item) => {
+    const id = typeof item === "string" ? item : (item as { id?: unknown } | null)?.id;
+    if (typeof id !== "string") {
+      throw new TypeError(
+        `item: expected an item of the slate or its id, found ${typeName(item)} ${shown(item)}`,
+      );
+    }
+    const found = byId.get(id);
+    if (found === undefined) {
+      throw new RangeError(
+        `item: expected one of the slate's ${byId.size} items, found ${shown(id)}`,
+      );
+    }
+    return found;
+  });
 }
 
 /**

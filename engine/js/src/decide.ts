@@ -13,7 +13,7 @@ import { concatenate } from "./ranking/rows.js";
 import type { Scorer } from "./ranking/scorer.js";
 import { NOTHING_PINNED, pinsInForce } from "./rules/pins.js";
 import { utf8Length } from "./runtime/text.js";
-import { type Explanation, Slate, type SlateItem } from "./slate.js";
+import { type Explanation, Slate, SlateItem } from "./slate.js";
 
 const ROOM_FOR_SLATE = 196608;
 const ROOM_FOR_SLOT = 128;
@@ -238,19 +238,21 @@ function drawItems(
     if (bytesLeft < 0) {
       break;
     }
-    items.push({
-      id: item.id,
-      title: item.title,
-      score: isOutside ? scoreOutside(scorer, vector, candidates, row) : scores[rank]!,
-      slot,
-      rank,
-      explored: drawn.explored[slot]!,
-      propensity: drawn.conditional[slot]!,
-      marginal: drawn.marginal[slot]!,
-      attributes: { ...item.attributes },
-      newcomer: isOutside && rank < firstPin,
-      pinned: rank >= firstPin,
-    });
+    items.push(
+      new SlateItem({
+        id: item.id,
+        title: item.title,
+        score: isOutside ? scoreOutside(scorer, vector, candidates, row) : scores[rank]!,
+        slot,
+        rank,
+        explored: drawn.explored[slot]!,
+        propensity: drawn.conditional[slot]!,
+        marginal: drawn.marginal[slot]!,
+        attributes: { ...item.attributes },
+        newcomer: isOutside && rank < firstPin,
+        pinned: rank >= firstPin,
+      }),
+    );
   }
   return items;
 }

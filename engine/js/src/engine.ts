@@ -17,7 +17,7 @@ import { type BundleSource, FetchSource } from "./bundle/source.js";
 import { explain } from "./decide.js";
 import type { RecommendRequest } from "./decision.js";
 import { openParts } from "./engineParts.js";
-import { SearchCalls } from "./engineSearch.js";
+import { ReasonCalls } from "./engineReasons.js";
 import { typeName } from "./errors.js";
 import type { EngineOptions } from "./options.js";
 import { parseBoosts } from "./rules/boosts.js";
@@ -92,7 +92,7 @@ export interface WarmUpOptions {
 }
 
 /** A recommender in the app's own page or process. Made by `Engine.open`. */
-export class Engine extends SearchCalls {
+export class Engine extends ReasonCalls {
   /**
    * Opens the bundle that the app ships: a URL of its folder, or another source.
    *
@@ -125,7 +125,11 @@ export class Engine extends SearchCalls {
     const { scorer } = this;
     const asked = withBundleRules(rulesOf(scorer.bundle), request);
     checkKnown(scorer, asked.pin);
-    return this.recommender.recommend(this.profiles, scorer, asked, isGreedy, nowMs);
+    const slate = await this.recommender.recommend(
+      this.profiles, scorer, asked, isGreedy, nowMs,
+    );
+    this.letExplain(slate);
+    return slate;
   }
 
   /** Replays one of the last 256 decisions bit for bit. Throws `RangeError` for any other id. */

@@ -8,9 +8,10 @@ import {
   checkTimeout,
   checkValue,
   type ItemOrId,
+  itemsOnSlate,
 } from "./arguments.js";
 import { EngineParts } from "./engineParts.js";
-import { StorageError, shown, typeName } from "./errors.js";
+import { StorageError, typeName } from "./errors.js";
 import type { OutboxCounters } from "./outbox/outbox.js";
 import type { Receipt, Slate, SlateItem } from "./slate.js";
 import type { UploadCounters } from "./upload/uploader.js";
@@ -172,26 +173,6 @@ export class RewardCalls extends EngineParts {
       encoder: { ...this.recommender.counters },
     };
   }
-}
-
-/** Returns items of a slate, some given by id; throws `RangeError` for one that is not on it. */
-function itemsOnSlate(slate: Slate, items: Iterable<ItemOrId>): SlateItem[] {
-  const byId = new Map(slate.items.map((item) => [item.id, item]));
-  return Array.from(items, (item) => {
-    const id = typeof item === "string" ? item : item?.id;
-    if (typeof id !== "string") {
-      throw new TypeError(
-        `item: expected an item of the slate or its id, found ${typeName(item)} ${shown(item)}`,
-      );
-    }
-    const found = byId.get(id);
-    if (found === undefined) {
-      throw new RangeError(
-        `item: expected one of the slate's ${byId.size} items, found ${shown(id)}`,
-      );
-    }
-    return found;
-  });
 }
 
 /**

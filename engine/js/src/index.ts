@@ -29,6 +29,7 @@ export {
   type StoredContents,
   StorageFullError,
 } from "./outbox/storage.js";
+export type * from "./reasons.js";
 export type { EncoderFiles, EncoderRuntime, EncodeText } from "./ranking/textEncoder.js";
 export {
   type Attributes,

@@ -1,10 +1,12 @@
 /** What the engine returns: slates with the exact probability of each item, receipts, replays. */
 
+import type { Reasons } from "./reasons.js";
+
 /** The values of an item's attributes, as JSON holds them. */
 export type Attributes = Readonly<Record<string, unknown>>;
 
-/** One recommended item. */
-export interface SlateItem {
+/** The fields of a recommended item. */
+export interface SlateItemFields {
   /** The item's id. */
   readonly id: string;
 
@@ -41,6 +43,38 @@ export interface SlateItem {
 
   /** Whether the app pinned it to the slot. */
   readonly pinned: boolean;
+}
+
+/** Explains an item of a decision while the engine that decided it lives. */
+export type Explainer = (item: SlateItem) => Promise<Reasons>;
+
+// No fields: what explains an item is not compared, printed or copied.
+const explainers = new WeakMap<SlateItem, Explainer>();
+
+/** Gives items what explains them. */
+export function setExplainer(items: Iterable<SlateItem>, explainer: Explainer): void {
+  for (const item of items) {
+    explainers.set(item, explainer);
+  }
+}
+
+/** One recommended item. */
+export interface SlateItem extends SlateItemFields {}
+
+export class SlateItem {
+  constructor(fields: SlateItemFields) {
+    Object.assign(this, fields);
+  }
+
+  /** Returns why the slate shows this item; of a copy ask `Engine.why`. */
+  why(): Promise<Reasons> {
+    const explainer = explainers.get(this);
+    if (explainer === undefined) {
+      const found = "why: expected an item as `recommend` returned it, found a copy of one";
+      return Promise.reject(new RangeError(`${found}; ask engine.why(slate, item)`));
+    }
+    return explainer(this);
+  }
 }
 
 /** The fields of a slate. */

@@ -60,6 +60,24 @@ test("A bundle that is not there, or a failing server, is an error with the URL.
   await assert.rejects(Bundle.open(busy), /expected status 200, found 503/);
 });
 
+test("Old files that a cache has kept are asked for again, once.", async () => {
+  for (const stale of ["manifest.json", "items.safetensors", "tokenizer.json"]) {
+    const asked: (string | undefined)[] = [];
+    const fetch = async (url: string, init?: RequestInit): Promise<Response> => {
+      const name = url.split("/").at(-1)!;
+      asked.push(name === stale ? init?.cache : undefined);
+      const data = FILES.get(name)!.slice();
+      if (name === stale && init?.cache !== "reload") {
+        data[data.length - 2]! ^= 1;
+      }
+      return new Response(data);
+    };
+    const bundle = await Bundle.open(new FetchSource("b", {}, fetch));
+    assert.equal((await bundle.read("tokenizer.json")).length, 2760);
+    assert.equal(asked.filter((cache) => cache === "reload").length, 1);
+  }
+});
+
 test("A file that was altered is refused when it is read.", async () => {
   const files = new Map(FILES);
   const tokenizer = files.get("tokenizer.json")!.slice();

@@ -61,7 +61,7 @@ def context_words(
     """Return what the words of a context did to a score; `score_of` scores a context's vector."""
     reasons = []
     for word, left in without_each_word(text):
-        vector = scorer.encoder.encode_uncached(left) if left else None
+        vector = scorer.encoder.encode(left, keep=False) if left else None
         reasons.append(WordReason(word, "context", score - score_of(vector)))
     return reasons
 
@@ -78,7 +78,8 @@ def item_words(scorer: Scorer, user: Vector, row: int, score: float) -> list[Wor
     bias = scorer.overlay.index.bias[added : added + 1]
     reasons = []
     for word, left in without_each_word(text):
-        vector = scorer.bundle.policy["item.project"] @ scorer.encoder.encode_uncached(left)
+        encoded = scorer.encoder.encode_item(left, keep=False)
+        vector = scorer.bundle.policy["item.project"] @ encoded
         rows, scale = quantize_rows(vector[None])
         other = Int8Index(rows, scale, bias).score(user, 0)
         reasons.append(WordReason(word, "text", score - other))

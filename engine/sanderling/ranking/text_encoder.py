@@ -57,21 +57,21 @@ class TextEncoder:
         self._cache_lock = Lock()
         self._loaded: tuple[Any, Any] | None = None
 
-    def encode(self, text: str) -> NDArray[np.float32]:
+    def encode(self, text: str, *, keep: bool = True) -> NDArray[np.float32]:
         """Return the unit vector float32 [t] of a context or a search; any string is allowed, the
         empty one too.
 
-        Characters beyond `MAX_CHARACTERS` are ignored. Raises `BundleError` when the encoder cannot
-        be loaded, fails, panics, or does not return t finite numbers, and `ImportError` when the
-        extra `text` is not installed.
+        Characters beyond `MAX_CHARACTERS` are ignored. The vector is cached if `keep` says so.
+        Raises `BundleError` when the encoder cannot be loaded, fails, panics, or does not return t
+        finite numbers, and `ImportError` when the extra `text` is not installed.
         """
-        return self._encode(self._prefixes.query + text[:MAX_CHARACTERS])
+        return self._encode(self._prefixes.query + text[:MAX_CHARACTERS], keep)
 
-    def encode_item(self, text: str) -> NDArray[np.float32]:
+    def encode_item(self, text: str, *, keep: bool = True) -> NDArray[np.float32]:
         """Return the unit vector float32 [t] of an item's text; otherwise as `encode`."""
-        return self._encode(self._prefixes.item + text[:MAX_CHARACTERS])
+        return self._encode(self._prefixes.item + text[:MAX_CHARACTERS], keep)
 
-    def _encode(self, text: str) -> NDArray[np.float32]:
+    def _encode(self, text: str, keep: bool) -> NDArray[np.float32]:
         clean = text.encode("utf-8", "replace")
         key = hashlib.blake2b(clean, digest_size=16).digest()
         with self._cache_lock:
@@ -82,6 +82,8 @@ class TextEncoder:
 
         # Outside the lock: another thread may encode the same text meanwhile, to the same vector.
         vector = self.encode_uncached(clean.decode("utf-8"))
+        if not keep:
+            return vector
         with self._cache_lock:
             self.cache[key] = vector
             if len(self.cache) > CACHE_ENTRIES:

@@ -40,6 +40,14 @@ def collect(
             " the environment variable: every user of the machine sees command lines.",
         ),
     ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ORIGIN",
+            help="An origin whose pages may post events, such as https://shop.example; repeat it"
+            " for more. Without it browsers only let pages of the collector's own origin.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Receive events from devices until stopped; each answer follows when the events are durable.
@@ -52,7 +60,7 @@ def collect(
 
     shown = f"[{host}]" if ":" in host else host
     note(f"serving http://{shown}:{port}, segments go to {store}; stop with Ctrl-C")
-    serve(store, host, port, token)
+    serve(store, host, port, token, allow_origin or ())
     finish({"store": store, "stopped": True}, f"stopped; segments are in {store}", as_json)
 
 

@@ -7,16 +7,17 @@ from typing import Any
 import msgspec
 
 from sanderling.events import schema as wire
+from sanderling_trainer.collector.decompression import ENCODINGS
 from sanderling_trainer.collector.limits import Limits
 
 REFUSALS = {
-    400: "Not one whole zstd frame, or a line without an event's id.",
+    400: "Not one whole zstd frame or gzip member, or a line without an event's id.",
     401: "The token is unknown or revoked.",
     408: f"The body took longer than {Limits.body_s:g} s.",
     410: "The install was erased; the device must delete its events.",
     413: f"More than {Limits.body_bytes} bytes compressed, {wire.MAX_BATCH_BYTES} decompressed, "
     f"{wire.MAX_BATCH_EVENTS} events, or {Limits.installs} installs.",
-    415: "The content-encoding is not zstd.",
+    415: "The content-encoding is neither zstd nor gzip.",
 }
 RETRIES = {
     429: f"An install sends more than {Limits.events_s:g} events/s, or a device's token brings more"
@@ -48,7 +49,7 @@ def _post_events(event: dict[str, Any]) -> dict[str, Any]:
         responses[str(status)]["headers"] = {"Retry-After": retry_after}
 
     body = {
-        "description": "One zstd frame of JSON lines.",
+        "description": "JSON lines in one zstd frame or gzip member.",
         "type": "string",
         "format": "binary",
         "x-line": event,
@@ -57,7 +58,7 @@ def _post_events(event: dict[str, Any]) -> dict[str, Any]:
         "name": "Content-Encoding",
         "in": "header",
         "required": True,
-        "schema": {"const": "zstd", "type": "string"},
+        "schema": {"enum": list(ENCODINGS), "type": "string"},
     }
     sent_at = {
         "name": "Sent-At",

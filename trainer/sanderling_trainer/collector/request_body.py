@@ -6,17 +6,22 @@ import asyncio
 
 from starlette.requests import ClientDisconnect, Request
 
+from sanderling_trainer.collector.decompression import ENCODINGS
 from sanderling_trainer.collector.limits import Limits, RefusalError
 
 
-async def read_body(request: Request, limits: Limits) -> bytes:
-    """Return the body; raise `RefusalError` when it is not zstd, too large, too slow or cut off."""
+async def read_body(request: Request, limits: Limits) -> tuple[bytes, str]:
+    """Return the body and its encoding, which is one of `ENCODINGS`.
+
+    Raises `RefusalError` when it has another one, is too large, too slow or cut off.
+    """
     expected = f"expected a body of at most {limits.body_bytes} bytes"
     declared = request.headers.get("content-length", "0")
     if not declared.isdecimal() or int(declared) > limits.body_bytes:
         raise RefusalError(413, f"{expected}, found a content-length of {declared}")
-    if request.headers.getlist("content-encoding") != ["zstd"]:
-        raise RefusalError(415, "expected the content-encoding zstd")
+    encodings = request.headers.getlist("content-encoding")
+    if len(encodings) != 1 or encodings[0] not in ENCODINGS:
+        raise RefusalError(415, f"expected one content-encoding, {' or '.join(ENCODINGS)}")
 
     body = bytearray()
     try:
@@ -29,4 +34,4 @@ async def read_body(request: Request, limits: Limits) -> bytes:
         raise RefusalError(408, f"expected a whole body within {limits.body_s:g} s") from error
     except ClientDisconnect as error:
         raise RefusalError(400, "the client disconnected") from error
-    return bytes(body)
+    return bytes(body), encodings[0]

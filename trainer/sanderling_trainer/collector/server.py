@@ -12,7 +12,7 @@ import math
 import re
 import resource
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from itertools import compress
 from typing import Any
@@ -27,6 +27,8 @@ from starlette.routing import Route
 from sanderling.events.schema import BatchResponse
 from sanderling.runtime.clock import Clock, SystemClock
 from sanderling_trainer.collector.authentication import Authenticator
+from sanderling_trainer.collector.cross_origin import cross_origin
+from sanderling_trainer.collector.decompression import lines_of
 from sanderling_trainer.collector.group_commit import GroupCommitter
 from sanderling_trainer.collector.health import HealthEndpoints
 from sanderling_trainer.collector.limits import Limits, RefusalError
@@ -123,11 +125,12 @@ class Collector:
             self._requests -= 1
 
     async def _store_batch(self, request: Request, token: str | None) -> BatchResponse:
-        body = await read_body(request, self._limits)
+        body, encoding = await read_body(request, self._limits)
         self.metrics.received_bytes.inc(len(body))
         sent_at = _parse_sent_at(request.headers.get("sent-at", ""))
         recent_ids = self._committer.recent_ids
-        batch = validate_batch(body, self._clock.wall_ms(), sent_at, recent_ids)
+        lines = lines_of(body, encoding)
+        batch = validate_batch(lines, self._clock.wall_ms(), sent_at, recent_ids)
 
         n_installs = len(batch.installs)
         if n_installs > self._limits.installs:
@@ -173,8 +176,15 @@ def create_app(
     token: str | None = None,
     clock: Clock | None = None,
     limits: Limits | None = None,
+    *,
+    origins: Sequence[str] = (),
 ) -> Starlette:
-    """Return the server over a store, a local folder, or an object store's URL."""
+    """Return the server over a store, a local folder, or an object store's URL.
+
+    Pages of `origins`, such as https://shop.example, may post events. Raises `ValueError` for what
+    is no origin.
+    """
+    middleware = cross_origin(origins)
     object_store = open_store(store) if isinstance(store, str) else store
     collector = Collector(object_store, token, clock or SystemClock(), limits or Limits())
     health = HealthEndpoints(collector.probe, collector.metrics)
@@ -185,7 +195,12 @@ def create_app(
         collector.close()
 
     routes = [
-        Route("/v1/events", collector.post_events, methods=["POST"]),
+        Route(
+            "/v1/events",
+            collector.post_events,
+            methods=["POST", "OPTIONS"] if middleware else ["POST"],  # OPTIONS is the preflight
+            middleware=middleware,
+        ),
         Route("/healthz", health.health, methods=["GET"]),
         Route("/readyz", health.readiness, methods=["GET"]),
         Route("/metrics", health.metrics, methods=["GET"]),
@@ -210,10 +225,17 @@ def uvicorn_options() -> dict[str, Any]:
     }
 
 
-def serve(store: str, host: str = "127.0.0.1", port: int = 8080, token: str | None = None) -> None:
+def serve(
+    store: str,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    token: str | None = None,
+    origins: Sequence[str] = (),
+) -> None:
     """Serve until SIGTERM, then answer the requests in progress and stop within ten seconds."""
     raise_file_limit()
-    uvicorn.run(create_app(store, token), host=host, port=port, **uvicorn_options())
+    app = create_app(store, token, origins=origins)
+    uvicorn.run(app, host=host, port=port, **uvicorn_options())
 
 
 def raise_file_limit() -> None:

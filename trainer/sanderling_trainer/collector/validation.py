@@ -1,20 +1,19 @@
-"""Validates a batch: from the bytes of its body to one verdict per event.
+"""Validates a batch: from its lines to one verdict per event.
 
-Cheap checks come first: the frame's header, decompression under a cap, depth and schema, semantics.
+Cheap checks come first: the number of lines, depth and schema, semantics.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from zlib import crc32
 
 import msgspec
-import zstandard
 
-from sanderling.errors import BatchSizeError, EventError
+from sanderling.errors import EventError
 from sanderling.events import codec, semantics
 from sanderling.events import schema as wire
 from sanderling.events.schema import EventVerdict
@@ -55,19 +54,14 @@ class _Line(NamedTuple):
     """Why the event is rejected, or None."""
 
 
-def validate_batch(body: bytes, now_ms: int, sent_at: int | None, recent: RecentIds) -> Batch:
-    """Return the batch of a body, received at `now_ms` and sent at `sent_at` by the device's clock.
+def validate_batch(
+    rows: Sequence[bytes], now_ms: int, sent_at: int | None, recent: RecentIds
+) -> Batch:
+    """Return the batch of lines, received at `now_ms` and sent at `sent_at` by the device's clock.
 
-    Both are wall ms since 1970. Raises `RefusalError`: 413 above a limit, 400 when the body is not
-    one zstd frame of lines, or a line has no id.
+    Both are wall ms since 1970. Raises `RefusalError`: 413 for too many lines, 400 for one without
+    an id.
     """
-    max_bytes = min(wire.MAX_BATCH_BYTES, _declared_size(body))
-    try:
-        rows = list(codec.unpack(body, max_bytes))
-    except BatchSizeError as error:
-        raise RefusalError(413, str(error)) from error
-    except EventError as error:
-        raise RefusalError(400, str(error)) from error
     if len(rows) > wire.MAX_BATCH_EVENTS:
         reason = f"expected at most {wire.MAX_BATCH_EVENTS} events, found {len(rows)}"
         raise RefusalError(413, reason)
@@ -78,23 +72,6 @@ def validate_batch(body: bytes, now_ms: int, sent_at: int | None, recent: Recent
     for line in lines:
         _add(batch, line, now_ms, sent_at, stored)
     return batch
-
-
-def _declared_size(body: bytes) -> int:
-    """Return the decompressed size that the frame declares, a huge number if it declares none.
-
-    A frame that declares too little is refused when it is decompressed with this cap.
-    """
-    try:
-        header = zstandard.get_frame_parameters(body)
-    except zstandard.ZstdError as error:
-        reason = f"expected a zstd frame, found {len(body)} bytes that are not: {error}"
-        raise RefusalError(400, reason) from error
-    if header.window_size > wire.MAX_WINDOW_BYTES:
-        raise RefusalError(
-            413, f"expected a window of at most {wire.MAX_WINDOW_BYTES}, found {header.window_size}"
-        )
-    return header.content_size
 
 
 def _decode(number: int, data: bytes) -> _Line:

@@ -4,18 +4,12 @@
  */
 
 import { BundleError } from "../errors.js";
-import { fileHash } from "../runtime/sha256.js";
 import { VERSION } from "../version.js";
 import { type AttributeColumns, COLUMNS_FILE, readColumns } from "./columns.js";
 import { decodeJson } from "./decodeJson.js";
+import { checkListed, readFile, readManifest } from "./files.js";
 import { idHash, positionOf } from "./idHash.js";
-import {
-  engineVersionFault,
-  type Manifest,
-  MANIFEST_FILE,
-  MAX_ID,
-  parseManifest,
-} from "./manifest.js";
+import { engineVersionFault, type Manifest, MAX_ID } from "./manifest.js";
 import { readPolicy, type Policy } from "./policy.js";
 import type { BundleSource } from "./source.js";
 import { expectTensor, type Tensors, viewTensors } from "./tensors.js";
@@ -64,18 +58,23 @@ export class Bundle {
    * Each file is checked against its hash when it is read. `verify` reads all files and checks all
    * values. Throws `BundleError` when the bundle is incomplete, malformed or altered.
    */
-  static async open(source: BundleSource, verify = false): Promise<Bundle> {
-    const manifest = await readManifest(source);
+  static open(source: BundleSource, verify = false): Promise<Bundle> {
+    return freshIfStale(source, (isFresh) => Bundle.#open(source, verify, isFresh));
+  }
+
+  static async #open(source: BundleSource, verify: boolean, isFresh: boolean): Promise<Bundle> {
+    const manifest = await readManifest(source, isFresh);
     const fault = engineVersionFault(manifest, VERSION);
     if (fault !== null) {
       throw new BundleError(fault);
     }
     await checkListed(source, manifest);
+    const read = (name: string) => readFile(source, manifest, name, isFresh);
     const [items, policy, catalog, columns] = await Promise.all([
-      readFile(source, manifest, "items.safetensors"),
-      readFile(source, manifest, "policy.safetensors"),
-      readFile(source, manifest, "catalog.jsonl"),
-      manifest.files.has(COLUMNS_FILE) ? readFile(source, manifest, COLUMNS_FILE) : null,
+      read("items.safetensors"),
+      read("policy.safetensors"),
+      read("catalog.jsonl"),
+      manifest.files.has(COLUMNS_FILE) ? read(COLUMNS_FILE) : null,
     ]);
     const bundle = new Bundle(
       source,
@@ -92,7 +91,7 @@ export class Bundle {
       );
     }
     if (verify) {
-      await Promise.all([...manifest.files.keys()].map((name) => bundle.read(name)));
+      await Promise.all([...manifest.files.keys()].map(read));
       checkValues(bundle);
     }
     return bundle;
@@ -100,7 +99,8 @@ export class Bundle {
 
   /** Returns a file of the manifest; throws `BundleError` where it is not what that says. */
   read(name: string): Promise<Uint8Array> {
-    return readFile(this.source, this.manifest, name);
+    const { source, manifest } = this;
+    return freshIfStale(source, (isFresh) => readFile(source, manifest, name, isFresh));
   }
 
   /**
@@ -150,69 +150,23 @@ export class Bundle {
   }
 }
 
-async function readManifest(source: BundleSource): Promise<Manifest> {
-  const data = await source.read(MANIFEST_FILE);
-  if (data === null) {
-    throw new BundleError(
-      `expected a bundle with a ${MANIFEST_FILE} in ${source.name},` +
-        " found no regular file of that name",
-    );
-  }
-  return parseManifest(data);
-}
-
-/** Checks names and lengths of the files where the source can list them. */
-async function checkListed(source: BundleSource, manifest: Manifest): Promise<void> {
-  const found = await source.list?.();
-  if (found === undefined) {
-    return;
-  }
-  for (const name of manifest.files.keys()) {
-    checkLength(source, manifest, name, found.get(name) ?? -1);
-  }
-  const extra = [...found.keys()].filter(
-    (name) => name !== MANIFEST_FILE && !manifest.files.has(name),
-  );
-  if (extra.length > 0) {
-    throw new BundleError(
-      `${source.name}: expected only the files of the manifest, found also ${extra.sort()}`,
-    );
-  }
-}
-
-function checkLength(
+/**
+ * Returns what `read` does, called again without caches where it throws `BundleError`.
+ *
+ * A cache may have kept files of an earlier release under the same address.
+ */
+async function freshIfStale<Result>(
   source: BundleSource,
-  manifest: Manifest,
-  name: string,
-  length: number,
-): void {
-  const expected = manifest.files.get(name)!.length;
-  if (length < 0) {
-    throw new BundleError(`${name}: expected a regular file in ${source.name}`);
+  read: (isFresh: boolean) => Promise<Result>,
+): Promise<Result> {
+  try {
+    return await read(false);
+  } catch (error) {
+    if (error instanceof BundleError && source.mayBeStale === true) {
+      return read(true);
+    }
+    throw error;
   }
-  if (length !== expected) {
-    throw new BundleError(`${name}: expected ${expected} bytes, found ${length}`);
-  }
-  if (expected === 0) {
-    throw new BundleError(`${name}: expected a file with content, found an empty one`);
-  }
-}
-
-async function readFile(
-  source: BundleSource,
-  manifest: Manifest,
-  name: string,
-): Promise<Uint8Array> {
-  const data = await source.read(name);
-  checkLength(source, manifest, name, data?.length ?? -1);
-  const expected = manifest.files.get(name)!.sha256;
-  const actual = await fileHash(data!);
-  if (actual !== expected) {
-    throw new BundleError(
-      `${name}: expected the SHA-256 ${expected}, found ${actual}: the file was altered`,
-    );
-  }
-  return data!;
 }
 
 function readItems(manifest: Manifest, data: Uint8Array): Items {

@@ -7,8 +7,15 @@ export interface BundleSource {
   /** Names the bundle in errors: a URL or a path. */
   readonly name: string;
 
-  /** Returns a file's bytes, or null where there is none; throws `BundleError`. */
-  read(name: string): Promise<Uint8Array | null>;
+  /** Whether files may come from a cache, which may have kept old ones. */
+  readonly mayBeStale?: boolean;
+
+  /**
+   * Returns a file's bytes, or null where there is none; throws `BundleError`.
+   *
+   * `isFresh` asks for the file itself, not for what a cache has kept.
+   */
+  read(name: string, isFresh?: boolean): Promise<Uint8Array | null>;
 
   /** Returns the lengths of all files by name, where that can be known without reading them. */
   list?(): Promise<ReadonlyMap<string, number>>;
@@ -20,6 +27,7 @@ export type Fetch = (url: string, init?: RequestInit) => Promise<Response>;
 /** A bundle's files under one URL. */
 export class FetchSource implements BundleSource {
   readonly name: string;
+  readonly mayBeStale = true;
   readonly #fetch: Fetch;
 
   /**
@@ -36,10 +44,11 @@ export class FetchSource implements BundleSource {
     this.#fetch = fetch;
   }
 
-  async read(name: string): Promise<Uint8Array | null> {
+  async read(name: string, isFresh = false): Promise<Uint8Array | null> {
     const url = `${this.name}/${name}`;
     try {
-      const response = await this.#fetch(url, this.init);
+      const init: RequestInit = isFresh ? { ...this.init, cache: "reload" } : this.init;
+      const response = await this.#fetch(url, init);
       if (response.status === 404 || response.status === 410) {
         return null;
       }

@@ -49,17 +49,17 @@ export class BundleTextEncoder {
   /**
    * Returns the unit vector [t] of a context or a search; any string is allowed, the empty one too.
    *
-   * Characters beyond `MAX_CHARACTERS` are ignored. Throws `BundleError` when the encoder cannot be
-   * loaded, fails, or does not return t finite numbers, and what the runtime throws where it is not
-   * installed.
+   * Characters beyond `MAX_CHARACTERS` are ignored. The vector is kept for the next time unless
+   * `keep` is false. Throws `BundleError` when the encoder cannot be loaded, fails, or does not
+   * return t finite numbers, and what the runtime throws where it is not installed.
    */
-  encode(text: string): Promise<Float32Array> {
-    return this.#encode(this.#bundle.manifest.prefixes.query, text);
+  encode(text: string, keep = true): Promise<Float32Array> {
+    return this.#encode(this.#bundle.manifest.prefixes.query, text, keep);
   }
 
   /** Returns the unit vector [t] of an item's text; otherwise as `encode`. */
-  encodeItem(text: string): Promise<Float32Array> {
-    return this.#encode(this.#bundle.manifest.prefixes.item, text);
+  encodeItem(text: string, keep = true): Promise<Float32Array> {
+    return this.#encode(this.#bundle.manifest.prefixes.item, text, keep);
   }
 
   /** Loads the encoder, which the first text would wait for. */
@@ -67,9 +67,12 @@ export class BundleTextEncoder {
     await this.#load();
   }
 
-  #encode(prefix: string, text: string): Promise<Float32Array> {
+  #encode(prefix: string, text: string, keep: boolean): Promise<Float32Array> {
     const short = text.length > MAX_CHARACTERS ? firstCharacters(text) : text;
     const clean = `${prefix}${short}`.replace(/[\uD800-\uDFFF]/gu, "?"); // as Python does
+    if (!keep) {
+      return this.#cache.peek(clean) ?? this.#encodeUncached(clean);
+    }
     return this.#cache.getOrMake(clean, () => {
       const vector = this.#encodeUncached(clean);
       vector.catch(() => this.#cache.delete(clean)); // the next call tries again

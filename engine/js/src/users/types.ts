@@ -3,6 +3,8 @@
 import type { Arm } from "../bundle/manifest.js";
 import type { DecisionRecord } from "../decision.js";
 import type { Scorer } from "../ranking/scorer.js";
+import type { DecisionInputs } from "../reasons/explainItem.js";
+import type { Slate } from "../slate.js";
 
 /** The state of one user under one pseudonym. */
 export interface UserState {
@@ -59,6 +61,12 @@ export interface Profiles {
 
   /** Returns one of the last decisions; throws `RangeError` for any other. */
   decisionRecord(decision: string): DecisionRecord;
+
+  /**
+   * Returns what one of the last decisions was made of; throws `RangeError`, with the reason, for
+   * any other, and for one of a user who was forgotten.
+   */
+  decisionInputs(slate: Slate, scorer: Scorer): Promise<DecisionInputs>;
 
   /** Updates a user's state by organic behaviour, and records it. */
   observe(user: string, item: string, kind: string, scorer: Scorer): Promise<void>;

@@ -14,17 +14,15 @@ import { gapKey } from "../outbox/eventStore.js";
 import type { Outbox } from "../outbox/outbox.js";
 import type { Write } from "../outbox/writeQueue.js";
 import type { Scorer } from "../ranking/scorer.js";
-import { LruCache } from "../runtime/lruCache.js";
+import type { DecisionInputs } from "../reasons/explainItem.js";
 import type { Slate, SlateItem } from "../slate.js";
+import { DecisionMemory } from "./decisionMemory.js";
 import { EventFactory, type EventPolicy } from "./eventFactory.js";
 import { ExplorationBudget } from "./explorationBudget.js";
 import { IdentityRotation } from "./identityRotation.js";
 import { type ClosedWindow, PREFIX, RewardWindows } from "./rewardWindows.js";
 import type { Profiles, UserSnapshot, UserState } from "./types.js";
 import { dump, type Forgotten, UserStates } from "./userStates.js";
-
-/** Decisions that can be explained: the last of the engine. */
-const REMEMBERED_DECISIONS = 256;
 
 /** The reward of an item that was seen and not rewarded in time: not clicked. */
 const DEFAULT_REWARD = -1;
@@ -60,7 +58,7 @@ interface Parts {
 export class UserProfiles implements Profiles {
   readonly #outbox: Outbox;
   readonly #options: ProfileOptions;
-  readonly #decisions = new LruCache<string, DecisionRecord>(REMEMBERED_DECISIONS);
+  readonly #decisions = new DecisionMemory();
   readonly #forgotten: Forgotten = new Map();
   #rotation: IdentityRotation;
   #install: string;
@@ -166,20 +164,17 @@ export class UserProfiles implements Profiles {
       if (current.events === 0) {
         changed.set(states.key(request.user), dump(current)); // so that its pseudonym survives
       }
-      this.#decisions.set(slate.decision, record);
+      this.#decisions.remember(record, state, context);
       return { events: made, states: changed };
     });
   }
 
   decisionRecord(decision: string): DecisionRecord {
-    const record = this.#decisions.peek(decision);
-    if (record === undefined) {
-      throw new RangeError(
-        `decision ${decision}: expected one of the last ${REMEMBERED_DECISIONS} of this engine,` +
-          " found an older one or another engine's",
-      );
-    }
-    return record;
+    return this.#decisions.record(decision);
+  }
+
+  async decisionInputs(slate: Slate, scorer: Scorer): Promise<DecisionInputs> {
+    return this.#decisions.inputs(slate, this.#parts.states.get(slate.user, scorer).pseudonym);
   }
 
   async observe(user: string, item: string, kind: string, scorer: Scorer): Promise<void> {
@@ -273,11 +268,7 @@ export class UserProfiles implements Profiles {
       keys.add(budget.key(pseudonym)).add(gapKey(pseudonym));
       windows.forget(pseudonym).forEach((each) => keys.add(each));
     }
-    for (const [decision, record] of [...this.#decisions.entries()]) {
-      if (record.request.user === user) {
-        this.#decisions.delete(decision);
-      }
-    }
+    this.#decisions.forget(user);
     await this.#outbox.forget(pseudonyms, keys);
     states.confirmForgotten(key);
   }

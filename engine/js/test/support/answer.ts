@@ -7,6 +7,8 @@ import { createInterface } from "node:readline";
 
 import * as codec from "../../src/events/codec.js";
 import { nextChecksum } from "../../src/events/stateChecksum.js";
+import { twoDigits } from "../../src/reasons/sentence.js";
+import { withoutEachWord } from "../../src/reasons/texts.js";
 import { closeMatches } from "../../src/rules/closeMatches.js";
 import { secondsOf } from "../../src/rules/isoTime.js";
 import { blake2b } from "../../src/runtime/blake2b.js";
@@ -30,6 +32,8 @@ const CALLS: Record<string, (...parameters: any[]) => unknown> = {
     return Number.isNaN(seconds) ? null : seconds;
   },
   wordsOf,
+  withoutEachWord: (text: string) => [...withoutEachWord(text)],
+  twoDigits,
   casefold,
   isPrintable,
   slotBytes: codec.slotBytes,

@@ -83,7 +83,8 @@ class NaiveUserModel implements UserModel {
 
   step(state: Float32Array, item: Float32Array, kind: number): Float32Array {
     const input = this.input(item, kind);
-    return state.map((value, i) => this.#policy["state.decay"][i]! * value + input[i]!);
+    const decay = this.#policy["state.decay"];
+    return state.map((value, i) => Math.fround(decay[i]! * value) + input[i]!);
   }
 
   input(item: Float32Array, kind: number): Float32Array {
