@@ -2,8 +2,7 @@
 
 import { checkSeveral, idsOf, type ItemOrId } from "./arguments.js";
 import { RewardCalls } from "./engineRewards.js";
-import { addition, datedAfter, removal } from "./ranking/catalogOverlay.js";
-import type { OverlayRecord } from "./ranking/overlay.js";
+import { addition, removal } from "./ranking/catalogOverlay.js";
 import { checkedChanges } from "./rules/attributeChanges.js";
 import type { Attributes } from "./slate.js";
 
@@ -31,7 +30,7 @@ export class CatalogCalls extends RewardCalls {
   async upsertItems(items: Iterable<NewItem>): Promise<void> {
     const given = checkSeveral("items", items);
     const nowMs = await this.beginCall();
-    await this.#change(given.map((item) => addition(item, nowMs)));
+    await this.active.updateOverlay(given.map((item) => addition(item, nowMs)));
   }
 
   /**
@@ -46,11 +45,8 @@ export class CatalogCalls extends RewardCalls {
    */
   async setAttributes(changes: Readonly<Record<string, Attributes>>): Promise<void> {
     const checked = checkedChanges(changes);
-    await this.beginCall();
-    await this.changeScorer(async (scorer) => {
-      scorer.checkChanges(checked);
-      return scorer.withChanges(checked);
-    });
+    const nowMs = await this.beginCall();
+    await this.active.changeAttributes(checked, nowMs);
   }
 
   /**
@@ -62,10 +58,6 @@ export class CatalogCalls extends RewardCalls {
   async removeItems(ids: Iterable<ItemOrId>): Promise<void> {
     const removed = idsOf("ids", ids);
     const nowMs = await this.beginCall();
-    await this.#change(removed.map((id) => removal(id, nowMs)));
-  }
-
-  #change(records: readonly OverlayRecord[]): Promise<void> {
-    return this.changeScorer((scorer) => scorer.withOverlay(datedAfter(records, scorer.bundle)));
+    await this.active.updateOverlay(removed.map((id) => removal(id, nowMs)));
   }
 }

@@ -50,7 +50,6 @@ export class ActiveBundle {
   };
 
   readonly #app: BundleSource;
-  readonly #scorers: ScorerFactory;
   readonly #slots: Slots | null;
   readonly #changes = new DeviceChanges();
   #scorer!: Scorer; // set by `open`
@@ -62,9 +61,12 @@ export class ActiveBundle {
   #isUpdating = false;
   #isClosed = false;
 
-  private constructor(app: BundleSource, scorers: ScorerFactory, store: BundleStore | null) {
+  private constructor(
+    app: BundleSource,
+    readonly scorers: ScorerFactory,
+    store: BundleStore | null,
+  ) {
     this.#app = app;
-    this.#scorers = scorers;
     this.#slots = store && new Slots(store);
   }
 
@@ -255,7 +257,7 @@ export class ActiveBundle {
       return null;
     }
     const source = await slots.open(current);
-    return source && this.#scorers.open(source);
+    return source && this.scorers.open(source);
   }
 
   async #takeForUpdate(store: BundleStore): Promise<void> {
@@ -277,7 +279,7 @@ export class ActiveBundle {
       }
       const manifest = parseManifest((await source.read(MANIFEST_FILE))!);
       const isNewer = manifest.release > (await this.#appRelease());
-      return isNewer ? await this.#scorers.open(source) : null;
+      return isNewer ? await this.scorers.open(source) : null;
     } catch (error) {
       if (!(error instanceof SanderlingError)) {
         throw error;
@@ -322,19 +324,19 @@ export class ActiveBundle {
 
   async #previousScorer(release: number): Promise<Scorer> {
     if (this.#before !== null) {
-      return this.#changes.appliedTo(this.#scorers.of(this.#before));
+      return this.#changes.appliedTo(await this.scorers.of(this.#before));
     }
     try {
       const previous = (await this.#slots?.previous(release)) ?? null;
       const source = previous === null ? null : await this.#slots!.open(previous);
       if (source !== null) {
-        return await this.#changes.appliedTo(await this.#scorers.open(source));
+        return await this.#changes.appliedTo(await this.scorers.open(source));
       }
     } catch (error) {
       // Whatever is wrong with it, requests must be answered.
       warn("the previous bundle does not open, using the app's own", error);
     }
-    return this.#changes.appliedTo(await this.#scorers.open(this.#app));
+    return this.#changes.appliedTo(await this.scorers.open(this.#app));
   }
 
   async #storeRollBack(release: number, reason: string): Promise<void> {

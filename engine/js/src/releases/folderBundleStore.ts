@@ -1,7 +1,7 @@
 /** Bundles in a folder, for Node: each value is a file that appears whole or not at all. */
 
 import { mkdir, open, readdir, readFile, rename, rm, statfs } from "node:fs/promises";
-import { dirname, join, relative, sep } from "node:path";
+import { dirname, join, sep } from "node:path";
 
 import { StorageError } from "../errors.js";
 import { FolderLock } from "../outbox/folderLock.js";
@@ -57,11 +57,8 @@ export class FolderBundleStore implements BundleStore {
 
   async keys(): Promise<string[]> {
     try {
-      const entries = await readdir(this.name, { recursive: true, withFileTypes: true });
-      return entries
-        .filter((entry) => entry.isFile() && !entry.name.endsWith(PARTIAL))
-        .map((entry) => join(relative(this.name, entry.parentPath), entry.name))
-        .map((path) => path.split(sep).join("/"));
+      const paths = await readdir(this.name, { recursive: true }); // folders, too: no harm
+      return paths.map((path) => path.split(sep).join("/"));
     } catch (error) {
       if (codeOf(error) === "ENOENT") {
         return [];

@@ -81,6 +81,7 @@ async function install(
   const missing = targets.filter(([name]) => !stored.has(keyIn(manifest, name)));
   await checkSpace(store, release, missing.map(([, target]) => target.length));
   for (const [name, target] of targets) {
+    signal.throwIfAborted();
     const key = keyIn(manifest, name);
     if (stored.has(key) && (await isWhole(store, key, name, target))) {
       continue;

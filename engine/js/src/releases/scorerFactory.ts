@@ -12,19 +12,21 @@ import type { EncoderRuntime } from "../ranking/textEncoder.js";
 /** What all scorers of an engine compute with. */
 export class ScorerFactory {
   constructor(
-    private readonly kernels: KernelSet,
+    private readonly kernels: Promise<KernelSet>,
     private readonly encoder: EncoderRuntime,
     private readonly verify: boolean,
-  ) {}
+  ) {
+    kernels.catch(() => {}); // a bundle that does not open may be the first error
+  }
 
   /** Returns the scorer of an opened bundle. */
-  of(bundle: Bundle): Scorer {
-    return Scorer.of(bundle, this.kernels, this.encoder);
+  async of(bundle: Bundle): Promise<Scorer> {
+    return Scorer.of(bundle, await this.kernels, this.encoder);
   }
 
   /** Returns the scorer of a bundle; throws `BundleError` where it does not open. */
   async open(source: BundleSource): Promise<Scorer> {
-    const scorer = this.of(await Bundle.open(source, this.verify));
+    const scorer = await this.of(await Bundle.open(source, this.verify));
     if (this.verify) {
       await checkGolden(scorer);
     }
@@ -38,6 +40,7 @@ export class ScorerFactory {
    * the active bundle neither: then nothing can be said about this one.
    */
   async tried(bundle: Bundle, active: Scorer): Promise<Scorer> {
+    const kernels = await this.kernels;
     let didLoad = true;
     const watched: EncoderRuntime = async (files) => {
       try {
@@ -48,7 +51,7 @@ export class ScorerFactory {
       }
     };
     try {
-      const scorer = Scorer.of(bundle, this.kernels, watched);
+      const scorer = Scorer.of(bundle, kernels, watched);
       await checkGolden(scorer);
       return scorer;
     } catch (error) {
