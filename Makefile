@@ -6,6 +6,7 @@ EXTRA ?= cpu
 
 KERNELS = engine/sanderling/kernels
 JS = engine/js
+PAGE = trainer/sanderling_trainer/demo/page
 ZIG = $(RUN)/python -m ziglang cc -target
 BUILD = $(RUN)/python -m build --wheel --no-isolation --outdir dist
 
@@ -15,7 +16,7 @@ LOCK = $(RUN)/uv pip compile - --quiet --constraint constraints.txt --generate-h
 COLLECTOR_IMAGE = './engine[cli]' starlette uvicorn httptools obstore prometheus-client pyarrow zstandard
 LAB_IMAGE = './engine[text,jit,update,cli]' './quantize[cpu]' './trainer[cpu,minilm]'
 
-.PHONY: help install demo browser test check bench soak power optimum tiny wasm wheel lock clean
+.PHONY: help install demo page browser test check bench soak power optimum tiny wasm wheel lock clean
 .DEFAULT_GOAL := test
 
 help:  ## list the targets
@@ -26,6 +27,9 @@ install: $(VENV)/ready $(KERNELS)/built  ## set up .venv with everything: .venv/
 demo: $(VENV)/ready $(KERNELS)/built  ## run five nights of the loop with simulated people, write demo/report.html (7 min)
 	$(RUN)/sanderling demo --out demo $(ARGS)
 	@cat $(VENV)/ready
+
+page: $(VENV)/ready $(KERNELS)/built $(JS)/node_modules/ready  ## write the page that learns: sanderling demo --web (1 min, needs Node 20)
+	$(RUN)/python -m tools.page --out $(PAGE) $(ARGS)
 
 browser: $(VENV)/ready $(KERNELS)/built $(JS)/node_modules/ready  ## run the tests in Chromium, also part of `make test` (1 min)
 	$(RUN)/pytest -m 'browser and not soak' tests/js $(ARGS)
@@ -77,8 +81,8 @@ lock: $(VENV)/ready  ## write what the images install, with hashes, from constra
 	printf '%s\n' $(COLLECTOR_IMAGE) | $(LOCK) --output-file deploy/requirements-collector.txt
 	printf '%s\n' $(LAB_IMAGE) | $(LOCK) --output-file deploy/requirements-lab.txt
 
-clean:  ## remove .venv, the demo, the wheels, the kernels and what npm and tsc made
-	rm -rf $(VENV) demo dist $(KERNELS)/*.so $(KERNELS)/built $(JS)/node_modules $(JS)/dist
+clean:  ## remove .venv, the demo, the wheels, the kernels, the page and what npm and tsc made
+	rm -rf $(VENV) demo dist $(KERNELS)/*.so $(KERNELS)/built $(JS)/node_modules $(JS)/dist $(PAGE)
 
 # Libraries for this machine. Without a C compiler to link them the engine compiles its kernels with numba at run time.
 $(KERNELS)/built: $(VENV)/ready $(wildcard $(KERNELS)/*.py)

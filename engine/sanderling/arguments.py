@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from sanderling.bundle.manifest import MAX_POOL
 from sanderling.errors import shown
+from sanderling.ranking.contexts import TEXT, Context
 from sanderling.slate import FoundItem, FoundItems, Slate, SlateItem
 
 MAX_SLOTS = 1000
@@ -20,15 +21,26 @@ MAX_NAME = 512
 MAX_TIMEOUT_S = 3600.0
 
 
-def check_request(user: object, k: object, context: object) -> int:
+def check_request(user: object, k: object) -> int:
     """Return k; raise `TypeError` for a wrong type, `ValueError` unless 1 <= k <= 1000."""
-    if type(user) is str and type(k) is int and 1 <= k <= MAX_SLOTS and context is None:
+    if type(user) is str and type(k) is int and 1 <= k <= MAX_SLOTS:
         return k  # fast, as nearly all calls are
     check_text(user=user)
-    number = check_k(k)
-    if context is not None and not isinstance(context, str):
-        raise TypeError(f"context: expected str or None, found {type(context).__name__}")
-    return number
+    return check_k(k)
+
+
+def check_context(context: object) -> Context:
+    """Return a text, or a mapping of features and perhaps `text`; raise `TypeError` for anything
+    else."""
+    if isinstance(context, str):
+        return Context(context)
+    if not isinstance(context, Mapping) or not all(isinstance(name, str) for name in context):
+        found = type(context).__name__
+        raise TypeError(f"context: expected a text, features by name, or None, found {found}")
+    text = context.get(TEXT)
+    if text is not None and not isinstance(text, str):
+        raise TypeError(f"context: text: expected str or None, found {type(text).__name__}")
+    return Context(text, {name: value for name, value in context.items() if name != TEXT})
 
 
 def check_k(k: object) -> int:

@@ -13,6 +13,7 @@ from typing import Any, Unpack
 
 from sanderling.arguments import (
     check_caps,
+    check_context,
     check_diversity,
     check_flags,
     check_pins,
@@ -34,6 +35,7 @@ from sanderling.ranking import boosts, rules
 from sanderling.ranking import decision as decisions
 from sanderling.ranking.boosts import NO_BOOSTS
 from sanderling.ranking.bundle_rules import rules_of
+from sanderling.ranking.contexts import NO_CONTEXT, check_values
 from sanderling.ranking.decision import RecommendRequest
 from sanderling.ranking.pins import NO_PINS, check_known
 from sanderling.ranking.scorer import NO_CAPS, Scorer
@@ -92,7 +94,7 @@ class Engine(CatalogCalls, ReasonCalls, RewardCalls, SearchCalls):
         self,
         user: str,
         k: int = 10,
-        context: str | None = None,
+        context: str | Mapping[str, Any] | None = None,
         exclude: Iterable[SlateItem | str] = (),
         *,
         where: Mapping[str, Any] | None = None,
@@ -106,8 +108,9 @@ class Engine(CatalogCalls, ReasonCalls, RewardCalls, SearchCalls):
     ) -> Slate:
         """Return a slate of at most k items for a user, known or not.
 
-        `context` is any text about the user's situation. `exclude` holds ids not to show, or items
-        of a slate; unknown ids are ignored.
+        `context` is any text about the user's situation, or features that the lab's schema declares
+        and `text`: `{"hour": 18, "text": "rain"}`; unknown names are ignored (docs/ATTRIBUTES.md).
+        `exclude` holds ids not to show, or items of a slate; unknown ids are ignored.
 
         `where` is a rule that items must meet, such as
         `{"price": {"lt": 50}, "genre": {"any": ["jazz", "folk"]}}` (docs/RULES.md). `among` holds
@@ -131,12 +134,12 @@ class Engine(CatalogCalls, ReasonCalls, RewardCalls, SearchCalls):
         `context`.
         """
         check_flags(greedy=greedy)
-        k = check_request(user, k, context)
+        k = check_request(user, k)
         caps = {} if at_most is NO_CAPS else check_caps(at_most)
         request = RecommendRequest(
             user,
             k,
-            context,
+            NO_CONTEXT if context is None else check_context(context),
             ids_of(exclude, "exclude"),
             caps,
             NO_PINS if pin is NO_PINS else check_pins(pin, k),
@@ -152,6 +155,8 @@ class Engine(CatalogCalls, ReasonCalls, RewardCalls, SearchCalls):
         now_ms = self._begin_call()
         scorer = self._active_bundle.scorer
         asked = rules_of(scorer).added_to(request)
+        if asked.context.values:
+            check_values(asked.context, scorer.context_features)
         # What does not fit the catalog is the caller's error: nothing is rolled back for it.
         if asked.pin:
             check_known(scorer, asked.pin)

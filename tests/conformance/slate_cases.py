@@ -20,6 +20,7 @@ from sanderling.exploration.arms import plan_of
 from sanderling.outbox.identity import Identity
 from sanderling.ranking import boosts, rules
 from sanderling.ranking.bundle_rules import rules_of
+from sanderling.ranking.contexts import NO_CONTEXT
 from sanderling.ranking.decision import DecisionRecord, RecommendRequest, decide
 from sanderling.ranking.scorer import Scorer
 from sanderling.users.event_factory import EventFactory
@@ -96,7 +97,7 @@ def request_of(given: Case) -> RecommendRequest:
     return RecommendRequest(
         "user",
         k,
-        None,
+        NO_CONTEXT,
         tuple(given.get("exclude", ())),
         check_caps(given.get("at_most", {})),
         check_pins(pins, k),

@@ -6,6 +6,7 @@ import random
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -22,6 +23,15 @@ pytestmark = [pytest.mark.lab, needs_node]
 
 REWARDS = 3
 """Rewards of each decision of `rewardLoop.ts`."""
+
+
+@pytest.fixture
+def port(tmp_path: Path) -> Iterator[int]:
+    """The port of a collector in a process of its own."""
+    collector, port = serving(tmp_path / "store")
+    yield port
+    collector.terminate()
+    collector.wait(15)
 
 
 def start(compiled: Path, folder: Path, port: int, rounds: int) -> subprocess.Popen[str]:
@@ -49,7 +59,10 @@ def reward_and_kill(compiled: Path, folder: Path, port: int, delay_s: float) -> 
 def reward_and_flush(compiled: Path, folder: Path, port: int, rounds: int) -> list[str]:
     """Let a process reward and upload everything; return the decisions that it named."""
     process = start(compiled, folder, port, rounds)
-    output, _ = process.communicate(timeout=120)
+    try:
+        output, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
     first, *decisions, last, end = output.split("\n")
     assert [first, last, end, process.returncode] == ["open", "flushed", "", 0]
     return decisions
@@ -72,12 +85,9 @@ def check_rewards(store: Path, promised: list[str]) -> None:
     assert {(decision, slot) for decision in promised for slot in range(REWARDS)} <= set(times)
 
 
-def test_events_are_read_as_those_of_python(compiled, tmp_path):
+def test_events_are_read_as_those_of_python(compiled, tmp_path, port):
     """The lab rebuilds every state, and learns from every decision that has an outcome."""
-    collector, port = serving(tmp_path / "store")
     promised = reward_and_flush(compiled, tmp_path, port, 12)
-    collector.terminate()
-    collector.wait(15)
     assert len(promised) == 12
     check_rewards(tmp_path / "store", promised)
 
@@ -97,26 +107,22 @@ def test_events_are_read_as_those_of_python(compiled, tmp_path):
     assert log.misdated == 0
 
 
-def test_no_promised_reward_is_lost_or_counted_twice_by_kills(compiled, tmp_path):
+def test_no_promised_reward_is_lost_or_counted_twice_by_kills(compiled, tmp_path, port):
     """Killed at any moment, the next process uploads all that was promised, once."""
-    kill_and_check(compiled, tmp_path, kills=6, seed=1)
+    kill_and_check(compiled, tmp_path, port, random.Random(1), kills=6)
 
 
 @pytest.mark.soak
-def test_no_promised_reward_is_lost_or_counted_twice_by_many_kills(compiled, tmp_path):
+def test_no_promised_reward_is_lost_or_counted_twice_by_many_kills(compiled, tmp_path, port):
     """The same with two hundred kills."""
-    kill_and_check(compiled, tmp_path, kills=200, seed=2)
+    kill_and_check(compiled, tmp_path, port, random.Random(2), kills=200)
 
 
-def kill_and_check(compiled: Path, folder: Path, kills: int, seed: int) -> None:
+def kill_and_check(compiled: Path, folder: Path, port: int, rng: random.Random, kills: int) -> None:
     """Kill so many processes one after the other, then let one upload what is left."""
-    rng = random.Random(seed)
-    collector, port = serving(folder / "store")
     promised: list[str] = []
     for _ in range(kills):
         promised += reward_and_kill(compiled, folder, port, rng.random() ** 3)
     promised += reward_and_flush(compiled, folder, port, 2)
-    collector.terminate()
-    collector.wait(15)
     assert len(promised) > 2
     check_rewards(folder / "store", promised)

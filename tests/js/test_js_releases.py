@@ -378,7 +378,7 @@ def test_rotated_root_keys(device: Device) -> None:
 
 def replace_timestamp_key(world: Any, signers: list[str]) -> None:
     """Replace the timestamp key by a new one in root 2, signed by these keys."""
-    from tests.trainer.test_release_attacks import replace_timestamp_key
+    from tests.support.releases import replace_timestamp_key
 
     replace_timestamp_key(world, signers)
 

@@ -12,7 +12,7 @@ import pytest
 from tests.support.javascript import NODE, PACKAGE, ROOT, needs_node
 
 SOURCES = sorted(
-    path for part in ("src", "test", "bench") for path in (PACKAGE / part).rglob("*.ts")
+    path for part in ("src", "page", "test", "bench") for path in (PACKAGE / part).rglob("*.ts")
 )
 TESTS = [path for path in SOURCES if path.name.endswith(".test.ts")]
 

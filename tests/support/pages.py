@@ -42,6 +42,7 @@ RUNNER_IMPORTS = {
     **{f"node:{name}": "/engine/js/dist/test/browser/nodeModules.js" for name in NODE_MODULES},
     "onnxruntime-web/wasm": f"{PACKAGES}/onnxruntime-web/dist/ort.wasm.min.mjs",
     "@huggingface/tokenizers": f"{PACKAGES}/@huggingface/tokenizers/dist/tokenizers.min.mjs",
+    "fake-indexeddb": "/engine/js/dist/test/browser/indexedDb.js",
 }
 
 needs_browser = pytest.mark.skipif(

@@ -178,10 +178,9 @@ def random_network(catalog, seed=0):
     torch.manual_seed(seed)
     features = fit_features(catalog)
     table = attribute_table(features, catalog)
-    columns = features.schema.columns
     config = Config(dim=4, state=6, hidden=6)
     n = len(catalog)
-    network = PolicyNetwork(config, torch.randn(n, 5), torch.empty(0, 5), 1, table, columns)
+    network = PolicyNetwork(config, torch.randn(n, 5), torch.empty(0, 5), 1, table)
     with torch.no_grad():
         network.feature_project.normal_()
         network.residual.normal_()

@@ -111,13 +111,18 @@ def train(
     events = read_source(interactions)
     declared = find_schema(interactions if items is None else items, schema)
     catalog = read_catalog(events if items is None else items, tables, declared.items)
-    log = read_interactions(events, catalog, latest=int(time.time()) + DAY_S, options=tables)
+    log = read_interactions(events, catalog, _latest(), options=tables, context=declared.context)
     check_liked(cut_after(log, 1.0 - options.holdout, 1.0))
 
     from sanderling_trainer.policy.train import train as run
 
     trained = run(catalog, log, out, policy, **vars(replace(options, app=app, parent=before)))
     return TrainResult(out, before + 1, trained.metrics, trained.seconds)
+
+
+def _latest() -> int:
+    """Return the last second that an event of a log may have."""
+    return int(time.time()) + DAY_S
 
 
 def evaluate(

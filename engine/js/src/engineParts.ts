@@ -9,6 +9,7 @@ import type { Outbox } from "./outbox/outbox.js";
 import { onnxRuntimeWeb } from "./ranking/onnxRuntimeWeb.js";
 import type { Scorer } from "./ranking/scorer.js";
 import { ActiveBundle } from "./releases/activeBundle.js";
+import { CatalogStore } from "./releases/catalogStore.js";
 import { ScorerFactory } from "./releases/scorerFactory.js";
 import { type Clock, type Entropy, SYSTEM_CLOCK, systemEntropy } from "./runtime/clock.js";
 import { isPage, onPageEnd, watchPage } from "./upload/pageEvents.js";
@@ -21,6 +22,7 @@ import { UserProfiles } from "./users/userProfiles.js";
 export interface OpenedParts {
   readonly active: ActiveBundle;
   readonly outbox: Outbox;
+  readonly catalog: CatalogStore;
   readonly state: StateOptions;
   readonly clock: Clock;
   readonly entropy: Entropy;
@@ -36,6 +38,7 @@ export class EngineParts {
   protected readonly entropy: Entropy;
   protected readonly state: StateOptions;
   protected readonly outbox: Outbox;
+  protected readonly catalog: CatalogStore;
   protected readonly profiles: UserProfiles;
   protected readonly recommender: Recommender;
   protected readonly receipts: RewardReceipts;
@@ -44,11 +47,12 @@ export class EngineParts {
   #closed: Promise<void> | null = null;
 
   /** For subclasses and `open`. */
-  protected constructor({ active, outbox, state, clock, entropy }: OpenedParts) {
+  protected constructor({ active, outbox, catalog, state, clock, entropy }: OpenedParts) {
     this.clock = clock;
     this.entropy = entropy;
     this.state = state;
     this.outbox = outbox;
+    this.catalog = catalog;
     this.active = active;
     const { windowS, shareContext, privacy } = state;
     const records = state.state !== null;
@@ -89,10 +93,16 @@ export class EngineParts {
     return this.active.scorer;
   }
 
-  /** Closes reward windows that have ended; returns the wall clock in ms, read once a call. */
+  /**
+   * Closes reward windows that have ended, and takes what other tabs have changed; returns the wall
+   * clock in ms, read once a call.
+   */
   protected async beginCall(): Promise<number> {
     const nowMs = this.clock.wallMs();
     await this.profiles.begin(nowMs);
+    if (this.catalog.isStale) {
+      await this.active.change((scorer) => this.catalog.restored(scorer));
+    }
     return nowMs;
   }
 
@@ -141,5 +151,7 @@ export async function openParts(
   const scorers = new ScorerFactory(kernels, encoder, verify);
   const active = await ActiveBundle.open(source, scorers, state.releases.store);
   const outbox = await openOutbox(state.state, outboxOptions);
-  return { active, outbox, state, clock, entropy };
+  const catalog = new CatalogStore(outbox);
+  await active.restoreWith((scorer) => catalog.restored(scorer));
+  return { active, outbox, catalog, state, clock, entropy };
 }

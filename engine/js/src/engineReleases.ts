@@ -29,9 +29,8 @@ export class ReleaseCalls extends ReasonCalls {
         const { app, release: current } = active.bundle.manifest;
         const device = { app, install: this.outbox.identity.install, current };
         const { scorers } = this.active;
-        const nowMs = this.clock.wallMs();
-        const { store } = slots;
-        return installNewest({ source, store, root, nowMs, signal, slots, device, active, scorers });
+        const metadata = { source, store: slots.store, root, nowMs: this.clock.wallMs(), signal };
+        return installNewest({ ...metadata, slots, device, active, scorers });
       }),
     );
   }

@@ -171,11 +171,13 @@ test("Two tabs share a user: each sees what happened in the other.", async () =>
 });
 
 test("Where nothing can be stored rewards go to memory, and the receipt says so.", async () => {
-  const engine = await open({ state: "shop" }); // Node has no IndexedDB
+  const state = new FlakyStorage();
+  state.load = () => Promise.reject(new StorageError("expected a disk, found none"));
+  const engine = await open({ state });
   const slate = await engine.recommend({ user: "ada" });
   const receipt = await engine.reward(slate, slate.items[0]!, 1);
   assert.ok(!receipt.stored);
-  assert.match(receipt.reason, /kept in memory until this page ends: expected a browser with/);
+  assert.match(receipt.reason, /kept in memory until this page ends: expected a disk/);
   assert.equal(engine.counters().outbox?.storage, "memory");
   assert.equal(engine.counters().outbox?.pending, 2);
   assert.equal(engine.storageFault, receipt.reason);
@@ -276,6 +278,25 @@ test("After a lost event a state reset precedes the user's next decision.", asyn
   assert.deepEqual(reset.steps.map(([item]) => item), ["emma", "five-children-and-it"]);
   assert.equal(decision.state_events, 2);
   await engine.close();
+});
+
+test("A clock that jumps moves the ends of windows, and loses nothing.", async () => {
+  const state = new FlakyStorage();
+  const clock = new FakeClock();
+  const engine = await open({ state, clock, windowS: 60 });
+  const slate = await engine.recommend({ user: "ada", k: 2 });
+  await engine.seen(slate);
+  for (const wall of [0, 4_000_000_000_000, 1_750_000_000_000]) {
+    clock.wall = wall;
+    const receipt = await engine.reward(slate, slate.items[0]!, 1);
+    assert.ok(receipt.stored);
+  }
+  await engine.close();
+  const events = await eventsOf(state);
+  assert.equal(missing(events), 0);
+  const outcomes = events.filter((event) => event.type === "outcome");
+  const told = outcomes.map(({ slot, value, late }) => [slot, value, late]);
+  assert.deepEqual(told, [[0, 1, undefined], [1, -1, undefined], [0, 1, true], [0, 1, undefined]]);
 });
 
 test("Wrong arguments and options are named.", async () => {

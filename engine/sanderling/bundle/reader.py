@@ -294,11 +294,13 @@ def _policy(
         name: expect(tensors, file, name, np.float32, shape) for name, shape in shapes.items()
     }
     dim = manifest.sizes.dim
-    return (
-        policy,
-        FeatureTensors.of(tensors, ITEM, dim),
-        FeatureTensors.of(tensors, CONTEXT, dim),
-    )
+    policy = {
+        name: expect(tensors, file, name, np.float32, shape) for name, shape in shapes.items()
+    }
+    context = FeatureTensors.of(tensors, CONTEXT, dim)
+    if context is not None:
+        policy["context.feature_project"] = context.project
+    return policy, FeatureTensors.of(tensors, ITEM, dim), context
 
 
 def _check_values(bundle: Bundle) -> None:

@@ -17,6 +17,7 @@ from sanderling.exploration.diversity import Relevance
 from sanderling.exploration.draw import Draw
 from sanderling.exploration.philox import uniforms
 from sanderling.ranking.boosts import NO_BOOSTS, Boost
+from sanderling.ranking.contexts import Context
 from sanderling.ranking.eligibility import Eligibility
 from sanderling.ranking.newcomers import NO_NEWCOMERS, Newcomers
 from sanderling.ranking.pins import NO_PINS, NOTHING_PINNED, Pins, pins_in_force
@@ -31,7 +32,7 @@ class RecommendRequest(NamedTuple):
 
     user: str
     k: int
-    context: str | None
+    context: Context
 
     exclude: tuple[str, ...]
     """Ids of items that may not be shown."""

@@ -54,7 +54,7 @@ class UserWeights(NamedTuple):
     """[d]"""
 
     context: Vector
-    """[t, d]"""
+    """[t + F, d], with F features of contexts"""
 
 
 def user_weights(policy: Any) -> UserWeights:
@@ -62,6 +62,10 @@ def user_weights(policy: Any) -> UserWeights:
     tensors = {name: np.asarray(tensor, np.float32) for name, tensor in policy.items()}
     decay = tensors["state.decay"]
     w1 = tensors["output.w1"]
+    # Features of contexts stand behind the text's vector (`ranking.contexts`).
+    context = tensors["context.project"]
+    if "context.feature_project" in tensors:
+        context = np.concatenate([context, tensors["context.feature_project"]], axis=1)
     return UserWeights(
         input=np.ascontiguousarray(tensors["state.input"].T),
         kinds=np.ascontiguousarray(tensors["state.kind"]),
@@ -71,7 +75,7 @@ def user_weights(policy: Any) -> UserWeights:
         b1=_rounded(_sums(tensors["output.b1"], w1.T, tensors["output.shift"])),
         w2=np.ascontiguousarray(tensors["output.w2"].T),
         b2=np.ascontiguousarray(tensors["output.b2"]),
-        context=np.ascontiguousarray(tensors["context.project"].T),
+        context=np.ascontiguousarray(context.T),
     )
 
 

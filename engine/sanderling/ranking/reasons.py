@@ -7,13 +7,13 @@ Everything is computed when it is asked for, from what `recommend` keeps of a de
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from sanderling.exploration.arms import plan_of
+from sanderling.ranking.contexts import with_text
 from sanderling.ranking.decision import DecisionRecord, greedy_slate
 from sanderling.ranking.reasons_history import States, UserHistory, counterfactuals
 from sanderling.ranking.reasons_sentence import sentence_of
@@ -45,7 +45,7 @@ class DecisionInputs(NamedTuple):
     history: UserHistory
 
     context: Vector | None
-    """The vector float32 [t] of the context, None without one."""
+    """The vector float32 [t + F] of the context (`ranking.contexts`), None without one."""
 
 
 @dataclass(frozen=True)
@@ -160,10 +160,16 @@ def _words(score_of: _ScoreOfItem, score: float) -> tuple[WordReason, ...]:
     inputs = score_of.inputs
     record = inputs.record
     words = item_words(record.scorer, record.vector, score_of.row, score)
-    text = record.request.context
-    if text and inputs.context is not None:
-        score_in = partial(score_of, inputs.history.state)
-        words += context_words(record.scorer, text, score, score_in)
+    text = record.request.context.text
+    context = inputs.context
+    if text and context is not None:
+        state, t = inputs.history.state, record.scorer.bundle.manifest.sizes.text
+        words += context_words(
+            record.scorer,
+            text,
+            score,
+            lambda vector: score_of(state, with_text(context, vector, t)),
+        )
     return tuple(sorted(words, key=lambda word: -word.effect))
 
 

@@ -22,6 +22,7 @@ from sanderling.ranking.caps import NO_ROWS, Cap, ChangedGroups, Groups, apply_c
 from sanderling.ranking.catalog_attributes import BundleColumns, CatalogAttributes
 from sanderling.ranking.catalog_item import CatalogItem, read_item
 from sanderling.ranking.eligibility import Eligibility, Masks, Part
+from sanderling.ranking.features import FeatureMap
 from sanderling.ranking.index import Int8Index
 from sanderling.ranking.newcomers import Newcomers, outside
 from sanderling.ranking.overlay import CatalogOverlay, empty_index
@@ -48,6 +49,7 @@ class _BundleParts:
     user_model: UserModel
     groups: dict[str, Groups]
     columns: BundleColumns
+    context_features: FeatureMap | None
 
 
 class Scorer:
@@ -64,6 +66,9 @@ class Scorer:
 
     user_model: UserModel
     """The bundle's recurrence from behaviour to user vector."""
+
+    context_features: FeatureMap | None
+    """How declared context features become numbers, in bundles that have them."""
 
     overlay: CatalogOverlay
     """What the device added and removed."""
@@ -92,6 +97,7 @@ class Scorer:
         self._partial = PartialIndexes(self.index)
         self.encoder = self._parts.encoder
         self.user_model = self._parts.user_model
+        self.context_features = self._parts.context_features
         self.overlay = overlay or CatalogOverlay((), (), empty_index(sizes.dim), None)
         # States and vectors mean the same only under the same policy and items.
         self.space = (
@@ -378,6 +384,12 @@ def _make_parts(bundle: Bundle) -> _BundleParts:
     except ValueError as error:
         raise BundleError(f"items.safetensors: {error}") from error
     encoder = TextEncoder(bundle.folder, sizes.text, sizes.max_tokens, bundle.manifest.prefixes)
+    contexts = bundle.context_features
     return _BundleParts(
-        index, encoder, UserModel(bundle.policy, bundle.manifest.kinds), {}, BundleColumns(bundle)
+        index,
+        encoder,
+        UserModel(bundle.policy, bundle.manifest.kinds),
+        {},
+        BundleColumns(bundle),
+        None if contexts is None else FeatureMap.of(contexts),
     )

@@ -87,7 +87,7 @@ class UserModel:
         return self._memory(self._table).step(None, item, self._kinds.get(kind, 0))
 
     def user_vector(self, state: Vector, context: Vector | None = None) -> Vector:
-        """Return the user vector [d] for a state [c] and the vector [t] of a context."""
+        """Return the user vector [d] for a state [c] and the vector [t + F] of a context."""
         if self._table is None:
             return numpy_user_vector(self._weights, state, context)
         return self._memory(self._table).user_vector(state, context)

@@ -30,7 +30,7 @@ class Recommend(Arguments, frozen=True):
 
     user: str
     k: int | UnsetType = UNSET
-    context: str | UnsetType | None = UNSET
+    context: str | dict[str, Any] | UnsetType | None = UNSET
     exclude: list[str] | UnsetType = UNSET
     where: dict[str, Any] | UnsetType | None = UNSET
     among: list[str] | UnsetType | None = UNSET

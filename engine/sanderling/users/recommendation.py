@@ -12,6 +12,7 @@ from sanderling.bundle.manifest import Exploration
 from sanderling.exploration import schemes
 from sanderling.exploration.arms import plan_of
 from sanderling.ranking import decision as decisions
+from sanderling.ranking.contexts import Context, context_vector
 from sanderling.ranking.decision import RecommendRequest
 from sanderling.ranking.scorer import Scorer, Vector
 from sanderling.runtime.clock import Entropy, uuid7
@@ -59,7 +60,7 @@ class Recommender:
         if greedy or _is_spent(plan, user):
             plan = schemes.greedy(plan)
 
-        context = self.encode(scorer, request.context) if request.context else None
+        context = self._context(scorer, request.context) if request.context else None
         vector = user_vector(scorer, user, context)
         decision = uuid7(now_ms, self._entropy)
         record = decisions.decide(
@@ -75,6 +76,15 @@ class Recommender:
         """Return what became of contexts and queries."""
         with self._lock:
             return replace(self._counters)
+
+    def _context(self, scorer: Scorer, context: Context) -> Vector | None:
+        """Return the vector of a context, None where it says nothing or cannot be encoded."""
+        return context_vector(
+            context,
+            scorer.context_features,
+            lambda text: self.encode(scorer, text),
+            scorer.bundle.manifest.sizes.text,
+        )
 
     def encode(self, scorer: Scorer, text: str) -> Vector | None:
         """Return the vector [t] of a context or a query, None where it cannot be encoded."""

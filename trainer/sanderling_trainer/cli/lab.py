@@ -49,6 +49,8 @@ from sanderling_trainer.cli.options import (
     NextItems,
     OwnItems,
     OwnLog,
+    PageBundle,
+    PagePort,
     Parent,
     PrintConfig,
     SchemaFile,
@@ -60,12 +62,15 @@ from sanderling_trainer.cli.options import (
     TrainSeed,
     VisitHours,
     WandbProject,
+    Web,
     duration,
     seconds_of,
 )
+from sanderling_trainer.cli.page import show_page
 from sanderling_trainer.policy.model.device import Device
 
 if TYPE_CHECKING:
+    from sanderling.tables.event_log import ReadOptions
     from sanderling_trainer.api import TrainResult
     from sanderling_trainer.jobs.retrain import RetrainResult
 
@@ -341,6 +346,7 @@ def _summary(path: Path) -> dict[str, Any]:
 
 def demo(
     tiny: Tiny = False,
+    web: Web = False,
     out: Annotated[
         Path,
         typer.Option(
@@ -363,27 +369,28 @@ def demo(
         bool,
         typer.Option("--kill-device", help="Kill devices while they run, and start them again."),
     ] = False,
+    bundle: PageBundle = None,
+    port: PagePort = 8765,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Run five nights of the full loop with simulated people, whose tastes are fitted to a log:
     devices, collect, retrain, release gate, release, devices again; and report whether it learns.
-    With --tiny a first look in seconds, without training.
+    With --tiny a first look in seconds; with --web a page that learns in the browser.
 
     Example: sanderling demo --out demo/ --collector-down 20s --kill-device
     """
     if tiny:
         show(as_json)
         return
+    if web:
+        show_page(out, bundle, port, as_json)
+        return
 
-    _check_both_tables(items, interactions)
     check_folder(out)
     tables = read_options(columns, drop_incomplete, time_format)
-    if items is not None and interactions is not None:
-        from sanderling_trainer.data.tables import read_catalog, read_interactions
-
-        # Wrong tables are named before torch is imported, and before earlier results are replaced.
-        read_interactions(interactions, read_catalog(items, tables), options=tables)
+    # Wrong tables are named before torch is imported, and before earlier results are replaced.
+    _check_own_tables(items, interactions, tables)
 
     from sanderling_trainer.demo.people import PeopleSettings
     from sanderling_trainer.demo.run import Demo, DemoSettings
@@ -399,8 +406,12 @@ def demo(
     finish(finished.summary, finished.text, as_json)
 
 
-def _check_both_tables(items: str | None, interactions: str | None) -> None:
-    """Raise `BadParameter` where one of the two tables is given without the other."""
+def _check_own_tables(items: str | None, interactions: str | None, options: ReadOptions) -> None:
+    """Read the two tables, if given; raise `BadParameter` where one is given without the other."""
+    if items is not None and interactions is not None:
+        from sanderling_trainer.data.tables import read_catalog, read_interactions
+
+        read_interactions(interactions, read_catalog(items, options), options=options)
     if (items is None) != (interactions is None):
         given, missing = (
             ("--interactions", "--items") if items is None else ("--items", "--interactions")

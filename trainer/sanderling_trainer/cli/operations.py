@@ -54,7 +54,7 @@ def collect(
 
     Example: sanderling collect --store events/ --port 8080
     """
-    _check_address(host, port)
+    check_address(host, port)
 
     from sanderling_trainer.collector.server import serve
 
@@ -64,7 +64,7 @@ def collect(
     finish({"store": store, "stopped": True}, f"stopped; segments are in {store}", as_json)
 
 
-def _check_address(host: str, port: int) -> None:
+def check_address(host: str, port: int) -> None:
     """Raise `OSError` in one line where nothing can listen: uvicorn logs that and ends the process
     by itself.
     """

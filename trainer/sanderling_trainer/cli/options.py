@@ -63,6 +63,19 @@ OwnItems = Annotated[
     str | None, typer.Option(help=f"Your items instead of MovieLens-100K ({TABLE}).")
 ]
 OwnLog = Annotated[str | None, typer.Option(help="Your log; needs --items.")]
+Web = Annotated[
+    bool, typer.Option("--web", help="Only a page that learns, and a collector; until Ctrl-C.")
+]
+PageBundle = Annotated[
+    Path | None,
+    typer.Option(
+        help="With --web: folder of its bundle.",
+        show_default="the newest release in --out, or 96 classics",
+    ),
+]
+PagePort = Annotated[
+    int, typer.Option(min=0, max=65535, help="With --web: port of 127.0.0.1; 0 is a free one.")
+]
 CountedItems = Annotated[
     str | None, typer.Option(help="Items, for the coverage; by default those in the two tables.")
 ]

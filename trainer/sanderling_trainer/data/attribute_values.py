@@ -65,7 +65,7 @@ def typed_columns(
         elif attribute.type == "vector":
             values = vector_column(items, name)
         else:
-            values = _checked(items, name, attribute)
+            values = typed_values(items, name, attribute)
         if attribute is not None:
             attributes[name] = attribute
             columns[name] = values
@@ -102,7 +102,7 @@ def _is_vector(column: pa.ChunkedArray) -> bool:
     return len(lengths) == 1 and min(lengths) >= SHORTEST_VECTOR
 
 
-def _checked(items: SourceTable, name: str, attribute: Attribute) -> list[object]:
+def typed_values(items: SourceTable, name: str, attribute: Attribute) -> list[object]:
     """Return the values of a declared type; raise `TableError` for the first of another one."""
     given = python_values(items.name, name, items.table.column(name))
     values = [fitted(value, attribute) for value in given]

@@ -36,6 +36,7 @@ from sanderling_trainer.data.columns import (
     kinds_by_sign,
     known_rows,
 )
+from sanderling_trainer.data.context_values import values_of, with_values
 from sanderling_trainer.data.files import Source, SourceTable, from_rows, write_file
 from sanderling_trainer.data.repeated_items import merge_rows
 from sanderling_trainer.data.schema import Attributes, find_schema
@@ -107,6 +108,12 @@ class Interactions:
 
     left_out: int = 0
     """Rows of the table that lacked a value."""
+
+    context_types: Attributes = field(default_factory=dict)
+    """The declared features of contexts."""
+
+    context_values: list[dict[str, object]] = field(default_factory=list)
+    """Where features are declared, their values in each of `contexts`, whose text may be empty."""
 
     def __len__(self) -> int:
         return len(self.user)
@@ -185,11 +192,13 @@ def read_interactions(
     *,
     keep_unknown: bool = False,
     options: ReadOptions | None = None,
+    context: Attributes | None = None,
 ) -> Interactions:
     """Read the log; raise `TableError` for an unknown item and for a value out of its range.
 
     An event later than `latest` (seconds) is out of range, since one wrong clock would move every
-    split in time. With `keep_unknown` an item that the catalog lacks is row -1 instead.
+    split in time. With `keep_unknown` an item that the catalog lacks is row -1 instead. `context`
+    declares columns that are features of contexts; values of another type are an error.
     """
     columns = _log_columns(source, LOG_OPTIONAL, options)
     user = columns.names("user_id", cells.A_USER)
@@ -197,12 +206,13 @@ def read_interactions(
     item = known_rows(columns, ids) if keep_unknown else catalog_rows(columns, ids)
     time = columns.seconds("timestamp", latest)
     reward, kind = _rewards_and_kinds(columns)
-    context = _context(columns, len(time))
+    texts, values = with_values(columns, _context(columns, len(time)), context or {})
 
     order = np.argsort(time, kind="stable")
     user_code, users = codes(user.take(order))
     kind_code, kinds = codes(kind.take(order))
-    context_code, contexts = codes(context.take(order))
+    context_code, contexts = codes(texts.take(order))
+    context_texts, context_values = values_of(contexts, values)
     return Interactions(
         user_code,
         item[order],
@@ -212,8 +222,10 @@ def read_interactions(
         context_code,
         users,
         kinds,
-        contexts,
+        context_texts,
         columns.left_out,
+        context or {},
+        context_values,
     )
 
 

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import mimetypes
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,6 +26,9 @@ from sanderling_trainer.collector.server import create_app, raise_file_limit, uv
 
 PAGE = Path(__file__).parent / "page"
 HOST = "127.0.0.1"
+
+INDEX = "index.html"
+SMALL_BYTES = 2**20
 
 HEADERS = (
     # Isolated pages have clocks of microseconds, and wasm threads.
@@ -40,7 +45,7 @@ def page_app(bundle: Path, store: Path, token: str, page: Path = PAGE) -> Starle
 
     Raises `FileNotFoundError` where the page was not built, or `bundle` is none.
     """
-    if not (page / "index.html").is_file():
+    if not (page / INDEX).is_file():
         raise FileNotFoundError(
             f"{page}: expected the page, found none; `make page` builds it, which needs Node 20"
         )
@@ -55,11 +60,44 @@ def page_app(bundle: Path, store: Path, token: str, page: Path = PAGE) -> Starle
         [
             Route("/config.json", config, methods=["GET"]),
             Mount("/bundle", StaticFiles(directory=bundle)),
-            Mount("/", StaticFiles(directory=page, html=True)),
+            Mount("/", _SmallFiles(page)),
         ]
     )
     app.add_middleware(_WithHeaders)
     return app
+
+
+class _SmallFiles:
+    """Serves a folder whose small files are read once: the page asks for a hundred modules at once.
+
+    The folder must not change meanwhile.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._others = StaticFiles(directory=folder)
+        self._files = {
+            f"/{path.relative_to(folder).as_posix()}": path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file() and path.stat().st_size <= SMALL_BYTES
+        }
+        self._files["/"] = self._files[f"/{INDEX}"]
+        self._tags = {
+            name: f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+            for name, content in self._files.items()
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        name = scope["path"]
+        if name not in self._files:
+            await self._others(scope, receive, send)
+            return
+        headers = {"etag": self._tags[name]}
+        if Request(scope).headers.get("if-none-match") == self._tags[name]:
+            await Response(status_code=304, headers=headers)(scope, receive, send)
+            return
+        kind = mimetypes.guess_type(INDEX if name == "/" else name)[0]
+        response = Response(self._files[name], headers=headers, media_type=kind)
+        await response(scope, receive, send)
 
 
 class _WithHeaders:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sanderling.events.schema import Decision, Event, Outcome
 from sanderling.events.semantics import semantic_fault
 from sanderling.exploration.sequential import MAX_MARGINAL_SLOTS
+from sanderling.ranking.features import LIMIT
 from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.logged_decisions import SCHEMES, Decisions
 from sanderling_trainer.event_log.reader import EventLog
@@ -35,7 +36,7 @@ class Examples:
     histories: list[History]
     decisions: Decisions
     contexts: NDArray[np.float32]
-    """Context vectors that devices shared, float32 [x, t]."""
+    """Context vectors that devices shared, float32 [x, t + C]."""
     dropped: Counter[str] = field(default_factory=Counter)
     """Number of decisions that could not be used, by reason."""
     installs: list[str] = field(default_factory=list)
@@ -63,7 +64,13 @@ class _JoinedDecision:
     """Seconds since 1970."""
 
 
-def examples_of(log: EventLog, ids: Sequence[str], kinds: Sequence[str], text_dim: int) -> Examples:
+def examples_of(
+    log: EventLog,
+    ids: Sequence[str],
+    kinds: Sequence[str],
+    text_dim: int,
+    context_features: int = 0,
+) -> Examples:
     """Rebuild the histories of all pseudonyms, and join their decisions with the outcomes.
 
     Where a pseudonym's state was reset another history begins. A decision is used when no event of
@@ -82,6 +89,7 @@ def examples_of(log: EventLog, ids: Sequence[str], kinds: Sequence[str], text_di
         shedding=frozenset(
             loss.install for loss in log.losses if loss.reason == SHED and loss.decisions > 0
         ),
+        context_features=context_features,
     )
     unusable = dict.fromkeys(log.incomplete, "install incomplete")
     # Cloned takes precedence: it is the more specific reason.
@@ -104,10 +112,12 @@ class _ExampleBuilder:
         text_dim: int,
         time: Mapping[str, int],
         shedding: frozenset[str],
+        context_features: int,
     ) -> None:
         self._row_of = row_of
         self._code_of = code_of
         self._text_dim = text_dim
+        self._context_features = context_features
         self._time = time
         self._shedding = shedding
         self._installs: list[str] = []
@@ -141,7 +151,8 @@ class _ExampleBuilder:
     def build(self) -> Examples:
         """Return the examples of all pseudonyms that were added."""
         vectors = [np.frombuffer(vector, np.float32) for vector in self._context_rows]
-        contexts = np.stack(vectors) if vectors else np.empty((0, self._text_dim), np.float32)
+        width = self._text_dim + self._context_features
+        contexts = np.stack(vectors) if vectors else np.empty((0, width), np.float32)
         decisions = _decision_columns(self._joined, self._row_of)
         return Examples(self._histories, decisions, contexts, +self._dropped, self._installs)
 
@@ -163,7 +174,7 @@ class _ExampleBuilder:
             self._dropped["no judged slot" if outcomes else "no outcome"] += 1
         elif (fault := _fault(decision)) is not None:
             self._dropped[fault] += 1
-        elif _is_too_long(vector := _context_vector(decision)):
+        elif _is_too_long(vector := _context_vector(decision), self._text_dim):
             self._dropped["context vector too long"] += 1
         else:
             joined = _JoinedDecision(
@@ -200,7 +211,10 @@ class _ExampleBuilder:
     def _context_row(self, vector: NDArray[np.float32] | None) -> int:
         if vector is None:
             return -1
-        if len(vector) != self._text_dim:
+        features = self._context_features
+        if features and len(vector) == self._text_dim:  # of a release before there were any
+            vector = np.concatenate([vector, np.zeros(features, np.float32)])
+        if len(vector) != self._text_dim + features:
             self._dropped["context of another width"] += 1
             return -1
         return self._context_rows.setdefault(vector.tobytes(), len(self._context_rows))
@@ -312,7 +326,11 @@ def _context_vector(decision: Decision) -> NDArray[np.float32] | None:
     return np.frombuffer(base64.b64decode(decision.context), np.float32)
 
 
-def _is_too_long(vector: NDArray[np.float32] | None) -> bool:
+def _is_too_long(vector: NDArray[np.float32] | None, text_dim: int) -> bool:
+    """Return whether the text's vector, or one of the features behind it, is none that an engine
+    makes."""
     if vector is None:
         return False
-    return bool(np.square(vector, dtype=np.float64).sum() > MAX_CONTEXT_NORM**2)
+    text = np.square(vector[:text_dim], dtype=np.float64).sum()
+    features = np.abs(vector[text_dim:]).max(initial=0.0)
+    return bool(text > MAX_CONTEXT_NORM**2 or features > LIMIT)

@@ -18,6 +18,7 @@ from sanderling.exploration import schemes
 from sanderling.exploration.arms import plan_of
 from sanderling.ranking import decision as decisions
 from sanderling.ranking.boosts import MAX_SUMS, RowBoosts
+from sanderling.ranking.contexts import NO_CONTEXT
 from sanderling.ranking.decision import Candidates, DecisionRecord, RecommendRequest
 from sanderling.ranking.newcomers import NO_NEWCOMERS
 from sanderling.ranking.reasons import DecisionInputs, explain_item
@@ -115,7 +116,8 @@ def _check_event(event: Decision, scorer: Scorer) -> None:
     """Raise `ValueError` for a decision that no engine made: any device may send one."""
     fault = semantic_fault(event)
     context = _context_vector(event) if fault is None else None
-    width = scorer.bundle.manifest.sizes.text
+    features = scorer.context_features
+    width = scorer.bundle.manifest.sizes.text + (features.schema.columns if features else 0)
     if context is not None and len(context) != width:
         fault = f"context: expected {width} numbers, found {len(context)}"
     if len(set(event.boosts or ())) > MAX_SUMS:
@@ -181,7 +183,7 @@ class _Replay:
         request = RecommendRequest(
             event.user,
             len(event.slate),
-            None,
+            NO_CONTEXT,
             (),
             caps,
             known,

@@ -14,6 +14,7 @@ from sanderling_trainer.jobs.candidate import judge_candidate
 from sanderling_trainer.jobs.learner import learn
 from sanderling_trainer.jobs.night_inputs import Encoder, NightInputs
 from sanderling_trainer.policy.checkpoint import Checkpoint, CheckpointMetadata
+from sanderling_trainer.policy.contexts import context_vectors
 from sanderling_trainer.policy.living_catalog import hide_new_items
 from sanderling_trainer.policy.model.device import torch_device
 from sanderling_trainer.policy.model.network import PolicyNetwork
@@ -79,7 +80,15 @@ def teach(night: NightInputs, candidate: Checkpoint) -> dict[str, Any]:
     contexts = [device_contexts]
     if night.past.contexts:
         encode = Encoder(night.source, candidate.config.max_tokens, night.options.device)
-        contexts.append(encode(candidate.config.query_texts(night.past.contexts)))
+        past, config = night.past, candidate.config
+        contexts.append(
+            context_vectors(
+                past.contexts,
+                past.context_values,
+                candidate.context_features,
+                lambda texts: encode(config.query_texts(texts)),
+            )
+        )
 
     network = candidate.network
     network.contexts = torch.from_numpy(np.concatenate(contexts))

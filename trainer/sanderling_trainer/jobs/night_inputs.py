@@ -18,7 +18,7 @@ from sanderling_quantize.encoders.tokenization import load_tokenizer
 from sanderling_quantize.readability import measure
 from sanderling_trainer.data.attribute_values import known_types
 from sanderling_trainer.data.popularity import DAY
-from sanderling_trainer.data.schema import Attributes, find_schema
+from sanderling_trainer.data.schema import Attribute, Attributes, find_schema
 from sanderling_trainer.data.tables import read_catalog, read_interactions
 from sanderling_trainer.event_log.deduplication import PossibleTimes
 from sanderling_trainer.event_log.object_store import JOB_TIMEOUT, open_store
@@ -90,15 +90,22 @@ class NightInputs:
         latest = clock.wall_ms() // 1000 + DAY
         earlier = None  # read before the events, so that a wrong table is named at once
         if options.interactions is not None:
+            types = {name: Attribute(**each) for name, each in metadata.context.items()}
             earlier = read_interactions(
-                options.interactions, catalog, latest, keep_unknown=True, options=options.tables
+                options.interactions,
+                catalog,
+                latest,
+                keep_unknown=True,
+                options=options.tables,
+                context=types,
             )
-            texts["contexts"] = earlier.contexts
+            texts["contexts"] = [text for text in earlier.contexts if text]
         _check_readable(source, active.config, texts)
 
         text_dim = active.network.text.shape[1]
+        widths = text_dim, active.network.contexts.shape[1] - text_dim
         removed = frozenset(change.removed)
-        vocabulary = Vocabulary(catalog.ids, removed, metadata.kinds, text_dim)
+        vocabulary = Vocabulary(catalog.ids, removed, metadata.kinds, *widths)
         log = read_night(events, vocabulary, _possible_times(metadata.log_to, clock))
         log = replace(log, examples=believed(log.examples, metadata, active.config))
         notes = _notes(change, log)

@@ -37,7 +37,10 @@ class Vocabulary:
     """The policy's kinds of event."""
 
     text_dim: int
-    """Width of context vectors."""
+    """t, the width of texts' vectors."""
+
+    context_features: int = 0
+    """C, how many features of contexts stand behind their texts' vectors."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ def read_night(events: str, vocabulary: Vocabulary, times: PossibleTimes) -> Nig
     installs: set[str] = set()
 
     def examples(log: EventLog) -> Examples:
-        return examples_of(log, vocabulary.ids, vocabulary.kinds, vocabulary.text_dim)
+        widths = vocabulary.text_dim, vocabulary.context_features
+        return examples_of(log, vocabulary.ids, vocabulary.kinds, *widths)
 
     def partitions() -> Iterator[Examples]:
         for log in read_partitions(events, times=times):

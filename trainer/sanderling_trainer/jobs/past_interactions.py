@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -33,6 +33,9 @@ class PastInteractions:
     unknown_items: int
     """Events that were left out because the catalog has not their item."""
 
+    context_values: list[dict[str, object]] = field(default_factory=list)
+    """The declared features of these contexts; empty where none are declared."""
+
     sha256: str = ""
     """Of the events, by which a repeated run knows its inputs again."""
 
@@ -59,7 +62,8 @@ class PastInteractions:
             len(past),
             int((is_known & ~is_past).sum()),
             int((~is_known).sum()),
-            content_hash(log.contexts, past),
+            log.context_values,
+            content_hash([*log.contexts, *map(str, log.context_values)], past),
         )
 
     def numbered_from(self, first_context: int) -> list[History]:

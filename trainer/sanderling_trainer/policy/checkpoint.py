@@ -28,7 +28,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sanderling.bundle.features import ITEM, FeatureTensors
+from sanderling.bundle.features import CONTEXT, ITEM, FeatureTensors
 from sanderling.ranking.features import FeatureMap
 from sanderling_quantize.checkpoint import readable
 from sanderling_trainer.data.popularity import PopularityHistory
@@ -104,6 +104,9 @@ class CheckpointMetadata:
     attributes: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The types of the catalog's attributes by name (`Attribute.as_dict`)."""
 
+    context: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The types of the declared features of contexts by name."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -124,6 +127,9 @@ class Checkpoint:
 
     features: FeatureMap | None = None
     """How typed attributes become features; None for catalogs without attributes."""
+
+    context_features: FeatureMap | None = None
+    """How declared features of contexts become numbers; None without any."""
 
     def explorations(self) -> dict[str, dict[str, Any]]:
         """Return `metadata.explorations` of the next release: with this one, if it differs."""
@@ -156,6 +162,7 @@ def save(
 
     tensors = _tensors(checkpoint.network) | _exposure_tensors(checkpoint.exposure)
     tensors |= _feature_tensors(checkpoint.network, checkpoint.features)
+    tensors |= _context_tensors(checkpoint.network, checkpoint.context_features)
     save_file(tensors, folder / "policy.safetensors")
     vectors = {name: torch.from_numpy(found) for name, found in checkpoint.catalog.vectors.items()}
     if vectors:
@@ -197,10 +204,18 @@ def load(folder: Path) -> Checkpoint:
     popularity = PopularityHistory.load(folder / "popularity.parquet", len(catalog))
     exposure = _exposure(tensors, len(catalog))
     watermark = Watermark.load(folder / WATERMARK)
-    found = FeatureTensors.of({name: tensors[name].numpy() for name in tensors}, ITEM, config.dim)
-    features = None if found is None else FeatureMap.of(found)
+    features = _feature_map(tensors, ITEM, config)
+    of_context = _feature_map(tensors, CONTEXT, config)
     network = _network(tensors, config, metadata, attribute_table(features, catalog)).eval()
-    return Checkpoint(network, catalog, config, metadata, popularity, exposure, watermark, features)
+    return Checkpoint(
+        network, catalog, config, metadata, popularity, exposure, watermark, features, of_context
+    )
+
+
+def _feature_map(tensors: dict[str, Tensor], of: str, config: Config) -> FeatureMap | None:
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    found = FeatureTensors.of(arrays, of, config.dim)
+    return None if found is None else FeatureMap.of(found)
 
 
 @torch.no_grad()
@@ -234,6 +249,15 @@ def _feature_tensors(network: PolicyNetwork, features: FeatureMap | None) -> dic
     return tensors | {"item.placed": network.content().cpu().contiguous()}
 
 
+@torch.no_grad()
+def _context_tensors(network: PolicyNetwork, features: FeatureMap | None) -> dict[str, Tensor]:
+    project = network.context_feature_project
+    if features is None or project is None:
+        return {}
+    found = FeatureTensors(features.schema, project.detach().cpu().numpy(), features.mean)
+    return {name: torch.from_numpy(part.copy()) for name, part in found.tensors(CONTEXT).items()}
+
+
 def _vectors(folder: Path) -> dict[str, np.ndarray]:
     path = folder / VECTORS
     if not path.exists():
@@ -265,18 +289,15 @@ def _network(
     metadata: CheckpointMetadata,
     attributes: AttributeTable | None,
 ) -> PolicyNetwork:
-    no_contexts = torch.empty(0, tensors["item.text"].shape[1])
-    project = tensors.get("item.feature_project", torch.empty(0, 0))
+    of_context = tensors.get("context.feature_project", torch.empty(0, 0))
+    no_contexts = torch.empty(0, tensors["item.text"].shape[1] + of_context.shape[1])
     network = PolicyNetwork(
-        config,
-        tensors["item.text"],
-        no_contexts,
-        len(metadata.kinds),
-        attributes,
-        project.shape[1],
+        config, tensors["item.text"], no_contexts, len(metadata.kinds), attributes
     )
     if network.feature_project is not None:
-        network.feature_project.copy_(project)
+        network.feature_project.copy_(tensors["item.feature_project"])
+    if network.context_feature_project is not None:
+        network.context_feature_project.copy_(of_context)
     for name, attribute in NAMES.items():
         getattr(network, attribute).copy_(tensors[name])
     network.decay_logit.copy_(torch.logit(tensors["state.decay"]))

@@ -47,7 +47,8 @@ def attribute_table(features: FeatureMap | None, catalog: Catalog) -> AttributeT
     """Return the features of a catalog's attributes, None where there are none."""
     if features is None or not features.schema.columns:
         return None
-    return AttributeTable.of(features.features(feature_columns(catalog), len(catalog)))
+    found = features.features(feature_columns(catalog), len(catalog))
+    return AttributeTable.of(found, features.schema.columns)
 
 
 def feature_columns(catalog: Catalog) -> dict[str, Any]:

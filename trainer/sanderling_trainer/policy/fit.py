@@ -20,6 +20,7 @@ from sanderling_trainer.data.popularity import DAY, PopularityHistory
 from sanderling_trainer.data.shard_writer import shard_histories
 from sanderling_trainer.data.shards import NEVER
 from sanderling_trainer.data.tables import Interactions
+from sanderling_trainer.policy.contexts import initialize_contexts
 from sanderling_trainer.policy.model import linear_init
 from sanderling_trainer.policy.model.attribute_table import AttributeTable
 from sanderling_trainer.policy.model.config import Config
@@ -71,16 +72,15 @@ class TrainingPart:
 
 @dataclass(frozen=True)
 class TextVectors:
-    """Unit vectors of the items' texts [n, t] and of the contexts' [m, t]; the items' features."""
+    """Unit vectors of the items' texts [n, t] and of the contexts' [m, t + C], which their features
+    follow; the items' features.
+    """
 
     items: Tensor
     contexts: Tensor
 
     attributes: AttributeTable | None = None
     """The features of the items' attributes; None without any."""
-
-    features: int = 0
-    """F, how many features there are."""
 
     device: torch.device = field(default_factory=torch_device)
     """Where the networks that read them are fitted."""
@@ -131,6 +131,8 @@ def fit_policy(
         )
 
     newcomers = calibrate_newcomers(context)
+    if not _has_texts(part, vectors):
+        initialize_contexts(context)
     network.set_popularity_day(part.popularity, part.end // DAY)
     _initialize_unseen_kinds(network, part)
     if options.unfinished is not None:
@@ -147,7 +149,6 @@ def initial_network(part: TrainingPart, config: Config, vectors: TextVectors) ->
         vectors.contexts,
         len(part.kinds),
         vectors.attributes,
-        vectors.features,
     )
     if config.linear_start:
         factors = linear_init.ridge_factors(part.histories, part.items, config.dim, config.ridge)
@@ -169,6 +170,12 @@ def _hook(
         after_epoch(network, epoch)
 
     return call
+
+
+def _has_texts(part: TrainingPart, vectors: TextVectors) -> bool:
+    """Return whether the part's log has a context with a text, from which contexts are learned."""
+    used = np.unique(part.log.context[part.log.context >= 0])
+    return bool(vectors.contexts[torch.from_numpy(used), : vectors.items.shape[1]].any())
 
 
 def _on_cluster(

@@ -158,8 +158,7 @@ def _network(
 
     kinds = len(checkpoint.metadata.kinds)
     table = attribute_table(checkpoint.features, catalog)
-    features = 0 if before.feature_project is None else before.feature_project.shape[1]
-    network = PolicyNetwork(checkpoint.config, text, before.contexts, kinds, table, features)
+    network = PolicyNetwork(checkpoint.config, text, before.contexts, kinds, table)
     # The features are those of the new catalog.
     state = {
         name: values for name, values in before.state_dict().items() if not name.startswith(PREFIX)

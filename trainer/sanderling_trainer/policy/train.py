@@ -26,6 +26,7 @@ from sanderling_trainer.evaluation.inner_windows import Cut, check_liked, cut_af
 from sanderling_trainer.policy import checkpoint, choose_settings, ranking_report
 from sanderling_trainer.policy.checkpoint import Checkpoint, CheckpointMetadata
 from sanderling_trainer.policy.choose_settings import Choice
+from sanderling_trainer.policy.contexts import context_vectors, fit_context_features
 from sanderling_trainer.policy.exposure import Exposure
 from sanderling_trainer.policy.feature_schema import attribute_table, fit_features
 from sanderling_trainer.policy.fit import (
@@ -151,7 +152,8 @@ class _Run:
         Raises `LanguageModelError` where it cannot, unless `train_anyway`.
         """
         tokenizer = model.tokenizer.backend_tokenizer
-        texts = {"items": self.catalog.texts, "contexts": self.log.contexts}
+        contexts = [text for text in self.log.contexts if text]
+        texts = {"items": self.catalog.texts, "contexts": contexts}
         readability = {name: measure(tokenizer, found) for name, found in texts.items()}
         if not self.config.train_anyway:
             check_readable(self.config.language_model, readability)
@@ -162,15 +164,21 @@ class _Run:
         table = attribute_table(self._features, self.catalog)
         return TextVectors(
             attributes=table,
-            features=self._features.schema.columns if self._features and table else 0,
             items=torch.from_numpy(
                 encode(self.config.item_texts(self.catalog.texts), "encode items")
             ),
-            contexts=torch.from_numpy(
-                encode(self.config.query_texts(self.log.contexts), "encode contexts")
-            ),
+            contexts=torch.from_numpy(self._contexts(encode)),
             device=torch_device(self.options.device),
         )
+
+    def _contexts(self, encode: Encode) -> NDArray[np.float32]:
+        log = self.log
+        self._context_features = fit_context_features(log.context_types, log.context_values)
+
+        def encoded(texts: Sequence[str]) -> NDArray[np.float32]:
+            return encode(self.config.query_texts(texts), "encode contexts")
+
+        return context_vectors(log.contexts, log.context_values, self._context_features, encoded)
 
     def _encoder(self, model: LanguageModel, cut: Cut) -> Encode:
         """Write the language model into the checkpoint; return what encodes texts by it."""
@@ -230,6 +238,7 @@ class _Run:
             log_from=int(part.log.time.min()),
             log_to=part.end,
             data_sha256=content_hash(self.catalog.ids, part.log),
+            context={name: each.as_dict() for name, each in self.log.context_types.items()},
         )
         trained = Checkpoint(
             fit.context.network,
@@ -239,6 +248,7 @@ class _Run:
             part.popularity,
             Exposure.of_log(part.log.item, len(self.catalog)),
             features=self._features,
+            context_features=self._context_features,
         )
         queries = queries_of(part.histories, choice.repeats)
         checkpoint.save(self.out, trained, metrics, queries=queries)

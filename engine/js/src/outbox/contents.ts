@@ -5,6 +5,12 @@
 
 import type { EventRow, OutboxHeader, StoredChanges, StoredContents } from "./storage.js";
 
+/**
+ * Prefix of what the app changed of the catalog. It is the device's, not an identity's, so that it
+ * outlives the identity, takes no room of events, and is never shed.
+ */
+export const CATALOG = "catalog/";
+
 /** Bytes that a row takes beside its line, about. */
 const ROW_BYTES = 200;
 
@@ -163,20 +169,18 @@ export class OutboxContents {
 
   #setState(key: string, value: string | null): void {
     const before = this.#states.get(key);
-    if (before !== undefined) {
-      this.#usedBytes -= key.length + before.length + STATE_BYTES;
-    }
+    this.#usedBytes -= before === undefined ? 0 : stateBytes(key, before);
     this.#states.delete(key); // so that a value that is put again becomes the last one
     if (value !== null) {
       this.#states.set(key, value);
-      this.#usedBytes += key.length + value.length + STATE_BYTES;
+      this.#usedBytes += stateBytes(key, value);
     }
   }
 }
 
-/** Returns the bytes that a state takes, about. */
+/** Returns the bytes that a state takes of an outbox's limit, about. */
 export function stateBytes(key: string, value: string): number {
-  return key.length + value.length + STATE_BYTES;
+  return key.startsWith(CATALOG) ? 0 : key.length + value.length + STATE_BYTES;
 }
 
 /** Changes since the last commit, and how to undo them. */

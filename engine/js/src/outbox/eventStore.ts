@@ -11,7 +11,7 @@ import { asObservation, movedBy } from "../events/semantics.js";
 import { type Event, type Loss, MAX_LINE, MAX_LOST_SEQS, MAX_NAME } from "../events/wire.js";
 import { type Clock, type Entropy, hex, uuid7 } from "../runtime/clock.js";
 import { utf8Length } from "../runtime/text.js";
-import { OutboxContents } from "./contents.js";
+import { CATALOG, OutboxContents } from "./contents.js";
 import { add, type Counts, Losses, total } from "./losses.js";
 import type { EventRow, OutboxHeader, StoredContents } from "./storage.js";
 
@@ -382,9 +382,11 @@ export class EventStore {
     return rows.length;
   }
 
-  /** Deletes everything and takes a new identity. */
+  /** Deletes everything but changes of the catalog, and takes a new identity. */
   reset(): void {
+    const catalog = [...this.contents.states()].filter(([key]) => key.startsWith(CATALOG));
     this.contents.clear();
+    catalog.forEach(([key, value]) => this.contents.putState(key, value));
     this.contents.header = freshHeader(this.#entropy);
     this.contents.putState(UNSCRUBBED, "");
     this.#unmarked.clear();

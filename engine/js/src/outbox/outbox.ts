@@ -80,9 +80,13 @@ export class Outbox {
     return outbox;
   }
 
-  /** Sets what is called when what is stored was replaced: by another tab, or a new identity. */
-  set onReload(listener: () => void) {
-    this.#committer.onReload = listener;
+  /** Adds what is called when what is stored was replaced: by another tab, or a new identity. */
+  onReload(listener: () => void): void {
+    const before = this.#committer.onReload;
+    this.#committer.onReload = () => {
+      before();
+      listener();
+    };
   }
 
   /**
@@ -164,6 +168,22 @@ export class Outbox {
         reason === "" ? resolve() : reject(new StorageError(`not stored: ${reason}`));
       this.#queue.add({ write, request, settle });
       this.#writer.start();
+    });
+  }
+
+  /**
+   * Stores values by key without waiting for the queue; null deletes.
+   *
+   * `change` is called again where another tab has stored something meanwhile. Throws
+   * `StorageError` where it fails, and nothing is changed then.
+   */
+  async store(change: () => ReadonlyMap<string, string | null>): Promise<void> {
+    if (this.#isClosed) {
+      throw new StorageError("not stored: the outbox is closed");
+    }
+    await this.#change(() => {
+      change().forEach((value, key) => this.#store.contents.putState(key, value));
+      return true;
     });
   }
 

@@ -14,7 +14,7 @@ import { asObservation } from "../events/semantics.js";
 import type { Event } from "../events/wire.js";
 import { blake2b } from "../runtime/blake2b.js";
 import { utf8 } from "../runtime/text.js";
-import { stateBytes } from "./contents.js";
+import { CATALOG, stateBytes } from "./contents.js";
 import { CREATED_AT, type EventStore, GAP, UNSCRUBBED } from "./eventStore.js";
 import { add, type Counts } from "./losses.js";
 import type { EventRow } from "./storage.js";
@@ -171,7 +171,7 @@ function trimStates(store: EventStore, limit: number): void {
   for (const [key, value] of newestFirst) {
     if (!key.startsWith(GAP)) {
       size += stateBytes(key, value);
-      if (size > STATES_SHARE * limit && !kept.has(key)) {
+      if (size > STATES_SHARE * limit && !kept.has(key) && !key.startsWith(CATALOG)) {
         store.contents.putState(key, null);
       }
     }

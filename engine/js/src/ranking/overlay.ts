@@ -19,7 +19,13 @@ export interface OverlayRecord {
 /** The vectors of added items, and the index that searches them. */
 export interface AddedVectors extends QuantizedRows {
   readonly index: Int8Index;
+
+  /** The vectors [d] as they were before they were quantized. */
+  readonly floats: readonly Float32Array[];
 }
+
+/** Vectors [d] of texts that need not be encoded, by the ids of added items. */
+export type KnownVectors = ReadonlyMap<string, Float32Array>;
 
 /** The items that this device added to a bundle's catalog or removed from it. */
 export interface CatalogOverlay {

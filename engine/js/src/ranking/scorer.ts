@@ -13,17 +13,19 @@ import type { Boost, Rule } from "../rules/types.js";
 import { LruCache } from "../runtime/lruCache.js";
 import { releaseWith } from "../runtime/releaseWith.js";
 import type { Attributes } from "../slate.js";
-import { Eligibility, type Masks } from "./eligibility.js";
+import { allItemsOf } from "./allItems.js";
+import type { Eligibility, Masks } from "./eligibility.js";
 import { Newcomers, outside } from "./newcomers.js";
 import {
   type AddedVectors,
   type CatalogOverlay,
   EMPTY_OVERLAY,
+  type KnownVectors,
   type OverlayRecord,
 } from "./overlay.js";
 import { product } from "./matrix.js";
 import { quantizeRows } from "./quantization.js";
-import { best, concatenate, merged, NO_ROWS, shifted, without } from "./rows.js";
+import { best, merged, NO_ROWS, shifted, without } from "./rows.js";
 import { BundleTextEncoder, type EncoderRuntime } from "./textEncoder.js";
 import { UserModel } from "./userModel.js";
 
@@ -103,7 +105,7 @@ export class Scorer {
     this.#addedRows = new Map(overlay.added.map((record, i) => [record.id, items + i]));
     const removed = overlay.records.filter((record) => record.text === undefined);
     this.#removed = new Set(removed.map((record) => record.id));
-    this.allItems = this.#eligibleItems();
+    this.allItems = allItemsOf(bundle, overlay);
     const { added, changed } = overlay;
     this.#attributes = attributes ?? new CatalogAttributes(parts.columns, items, added, changed);
     this.#rules = new RuleCache(this.allItems, this.#attributes);
@@ -293,8 +295,26 @@ export class Scorer {
     return product(this.bundle.policy["item.project"], encoded);
   }
 
-  /** Returns a scorer that also has these records; the last record of an id counts. */
-  async withOverlay(records: readonly OverlayRecord[]): Promise<Scorer> {
+  /** Returns the scorer of the same bundle without what the device changed. */
+  withoutOverlay(): Scorer {
+    return new Scorer(this.bundle, this.#parts, EMPTY_OVERLAY);
+  }
+
+  /** Returns the vectors [d] of added items, by id. */
+  addedVectors(): Map<string, Float32Array> {
+    const { added, vectors } = this.overlay;
+    return new Map(added.map(({ id }, i) => [id, vectors!.floats[i]!]));
+  }
+
+  /**
+   * Returns a scorer that also has these records; the last record of an id counts.
+   *
+   * Texts are encoded, but for those of `known` items.
+   */
+  async withOverlay(
+    records: readonly OverlayRecord[],
+    known: KnownVectors = new Map(),
+  ): Promise<Scorer> {
     const all = [...this.overlay.records, ...records];
     if (all.length === 0) {
       return this;
@@ -308,7 +328,7 @@ export class Scorer {
         hidden[row] = 1;
       }
     }
-    const vectors = added.length === 0 ? null : await this.#addedVectors(added);
+    const vectors = added.length === 0 ? null : await this.#vectorsOf(added, known);
     const mask = new RowMask(hidden);
     return new Scorer(this.bundle, this.#parts, {
       records: [...byId.values()],
@@ -357,16 +377,19 @@ export class Scorer {
     }
   }
 
-  async #addedVectors(added: readonly OverlayRecord[]): Promise<AddedVectors> {
-    const vectors: Float32Array[] = [];
-    for (const record of added) {
-      vectors.push(await this.project(record.text!));
+  async #vectorsOf(added: readonly OverlayRecord[], known: KnownVectors): Promise<AddedVectors> {
+    const before = this.addedVectors();
+    const texts = new Map(this.overlay.added.map(({ id, text }) => [id, text]));
+    const floats: Float32Array[] = [];
+    for (const { id, text } of added) {
+      const kept = texts.get(id) === text ? before.get(id) : undefined;
+      floats.push(known.get(id) ?? kept ?? (await this.project(text!)));
     }
     const d = this.bundle.manifest.sizes.dim;
-    const { rows, scale } = quantizeRows(vectors, d);
+    const { rows, scale } = quantizeRows(floats, d);
     const bias = new Float32Array(added.length).fill(this.bundle.policy["item.bias"][0]!);
     const index = this.kernels.makeIndex({ rows, scale, bias, d });
-    const made = { rows, scale, index };
+    const made = { rows, scale, index, floats };
     releaseWith(made, index);
     return made;
   }
@@ -387,25 +410,6 @@ export class Scorer {
     }
     this.#rows.set(item, row);
     return row;
-  }
-
-  #eligibleItems(): Eligibility {
-    const { items } = this.bundle.manifest.sizes;
-    const { mask, added } = this.overlay;
-    const listed = this.bundle.items.newcomers;
-    const known = new Set(listed);
-    // A changed text makes no newcomer of an item that the fleet knows.
-    const addedNewcomers = added.flatMap((record, i) => {
-      const row = this.bundle.find(record.id);
-      return row === null || known.has(row) ? [items + i] : [];
-    });
-    const visible = listed.filter((row) => mask === null || mask.hidden[row] === 0);
-    const newcomers = concatenate(visible, Int32Array.from(addedNewcomers));
-    const isNewcomer = new Uint8Array(items + added.length + 1);
-    for (const row of newcomers) {
-      isNewcomer[row] = 1;
-    }
-    return new Eligibility({ items, masks: [mask, null], newcomers, isNewcomer });
   }
 }
 

@@ -10,11 +10,8 @@ import { Bundle } from "../bundle/bundle.js";
 import { MANIFEST_FILE, parseManifest } from "../bundle/manifest.js";
 import type { BundleSource } from "../bundle/source.js";
 import { SanderlingError, StorageError, UpdateError } from "../errors.js";
-import type { OverlayRecord } from "../ranking/overlay.js";
 import type { Scorer } from "../ranking/scorer.js";
-import type { Changes } from "../rules/attributeChanges.js";
 import type { BundleStore } from "./bundleStore.js";
-import { DeviceChanges } from "./deviceChanges.js";
 import type { ScorerFactory } from "./scorerFactory.js";
 import { Slots } from "./slots.js";
 
@@ -51,7 +48,7 @@ export class ActiveBundle {
 
   readonly #app: BundleSource;
   readonly #slots: Slots | null;
-  readonly #changes = new DeviceChanges();
+  #restored = async (scorer: Scorer): Promise<Scorer> => scorer;
   #scorer!: Scorer; // set by `open`
   #isUnconfirmed = false;
   #before: Bundle | null = null; // what the bundle on trial has replaced in this engine
@@ -101,17 +98,16 @@ export class ActiveBundle {
     return this.#isUnconfirmed;
   }
 
-  /** Adds or removes items (`catalogOverlay`), one call after the other. */
-  updateOverlay(records: readonly OverlayRecord[]): Promise<void> {
-    return this.#serially(async () => {
-      this.#scorer = await this.#changes.withRecords(this.#scorer, records);
-    });
+  /** Gives scorers what the app has changed of the catalog: the present one and those to come. */
+  async restoreWith(restored: (scorer: Scorer) => Promise<Scorer>): Promise<void> {
+    this.#restored = restored;
+    await this.change(restored);
   }
 
-  /** Changes attributes of items; throws `TypeError` for a value of a wrong type. */
-  changeAttributes(changes: Changes, nowMs: number): Promise<void> {
+  /** Replaces the scorer by what `change` makes of it, one change after the other. */
+  change(change: (scorer: Scorer) => Promise<Scorer>): Promise<void> {
     return this.#serially(async () => {
-      this.#scorer = this.#changes.withAttributes(this.#scorer, changes, nowMs);
+      this.#scorer = await change(this.#scorer);
     });
   }
 
@@ -238,7 +234,7 @@ export class ActiveBundle {
   }
 
   async #swap(slots: Slots, scorer: Scorer, isConfirmed: boolean): Promise<void> {
-    const changed = await this.#changes.appliedTo(scorer);
+    const changed = await this.#restored(scorer);
     changed.rank(changed.userModel.userVector(changed.userModel.initialState()), 1);
     this.#checkOpen(); // it may have been closed meanwhile
     if (!isConfirmed) {
@@ -324,19 +320,19 @@ export class ActiveBundle {
 
   async #previousScorer(release: number): Promise<Scorer> {
     if (this.#before !== null) {
-      return this.#changes.appliedTo(await this.scorers.of(this.#before));
+      return this.#restored(await this.scorers.of(this.#before));
     }
     try {
       const previous = (await this.#slots?.previous(release)) ?? null;
       const source = previous === null ? null : await this.#slots!.open(previous);
       if (source !== null) {
-        return await this.#changes.appliedTo(await this.scorers.open(source));
+        return await this.#restored(await this.scorers.open(source));
       }
     } catch (error) {
       // Whatever is wrong with it, requests must be answered.
       warn("the previous bundle does not open, using the app's own", error);
     }
-    return this.#changes.appliedTo(await this.scorers.open(this.#app));
+    return this.#restored(await this.scorers.open(this.#app));
   }
 
   async #storeRollBack(release: number, reason: string): Promise<void> {

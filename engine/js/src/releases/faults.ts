@@ -5,16 +5,16 @@ import { UpdateError } from "../errors.js";
 /** Returns the error of metadata that is past its date. */
 export function stale(file: string, expired: number): UpdateError {
   return new UpdateError(
-    "stale: the repository's metadata has expired; run `sanderling release refresh` on the server," +
-      ` or set this device's clock if that is wrong: ${file}: ${new Date(expired).toISOString()}`,
+    "stale: the repository's metadata has expired; run `sanderling release refresh` on the" +
+      ` server, or set this device's clock if that is wrong: ${file}: ${new Date(expired).toISOString()}`,
   );
 }
 
 /** Returns the error of a version below one that was seen before. */
 export function rolledBack(file: string, expected: number, found: number): UpdateError {
   return new UpdateError(
-    "the repository offers older metadata than this device has seen (a rollback); check the server" +
-      ` or its mirror: ${file}: expected version ${expected} or later, found ${found}`,
+    "the repository offers older metadata than this device has seen (a rollback); check the" +
+      ` server or its mirror: ${file}: expected version ${expected} or later, found ${found}`,
   );
 }
 

@@ -202,8 +202,8 @@ async function checkSpace(
   const free = await store.freeBytes();
   if (free !== null && needed > free) {
     throw new UpdateError(
-      `${store.name}: release ${release} needs ${needed} bytes, found ${free} free; free space and` +
-        " update again",
+      `${store.name}: release ${release} needs ${needed} bytes, found ${free} free; free space` +
+        " and update again",
     );
   }
 }

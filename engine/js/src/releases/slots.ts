@@ -77,8 +77,8 @@ export class Slots {
     } catch (error) {
       throw new StorageError(
         `${this.store.name}: ${FILE}: expected the state of the installed bundles, found:` +
-          ` ${(error as Error).message}. The app's own bundle can be used without it; deleting the` +
-          " store repairs it, but also removes the protection against older releases",
+          ` ${(error as Error).message}. The app's own bundle can be used without it; deleting` +
+          " the store repairs it, but also removes the protection against older releases",
       );
     }
   }

@@ -1,8 +1,4 @@
-/**
- * Attributes that the app changed on this device, without a change of text or vector.
- *
- * A batch is one call. Later ones count; where they are stored, old ones are compacted away.
- */
+/** Attributes that the app changed on this device, without a change of text or vector. */
 
 import { shown, typeName } from "../errors.js";
 
@@ -15,9 +11,9 @@ const MAX_ID = 512; // characters
 /** Attributes by item id; null for one that was taken away. */
 export type Changes = ReadonlyMap<string, Attributes>;
 
-/** The changes of one call. */
+/** Changes that were made at one time. */
 export interface ChangeBatch {
-  /** When the call was made. */
+  /** In ms since 1970. */
   readonly changed_ms: number;
 
   readonly items: { readonly [item: string]: Attributes };
@@ -124,30 +120,6 @@ export function changesInForce(
     }
   }
   return merged;
-}
-
-/** Returns batches in their order with the last value of each attribute alone. */
-export function compacted(batches: Iterable<ChangeBatch>): ChangeBatch[] {
-  const last = new Map<string, { item: string; name: string; changedMs: number; value: unknown }>();
-  for (const batch of batches) {
-    for (const [item, attributes] of Object.entries(batch.items)) {
-      for (const [name, value] of Object.entries(attributes)) {
-        const entry = { item, name, changedMs: batch.changed_ms, value };
-        last.set(JSON.stringify([item, name]), entry);
-      }
-    }
-  }
-  const byTime = new Map<number, Map<string, [string, unknown][]>>();
-  for (const { item, name, changedMs, value } of last.values()) {
-    const items = byTime.get(changedMs) ?? new Map<string, [string, unknown][]>();
-    byTime.set(changedMs, items);
-    items.set(item, [...(items.get(item) ?? []), [name, value]]);
-  }
-  const times = [...byTime].sort(([a], [b]) => a - b);
-  return times.map(([changedMs, items]) => {
-    const changes = Array.from(items, ([item, values]) => [item, Object.fromEntries(values)]);
-    return { changed_ms: changedMs, items: Object.fromEntries(changes) };
-  });
 }
 
 /** Returns the attributes of an item that a bundle's catalog does not have. */

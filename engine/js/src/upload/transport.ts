@@ -63,45 +63,52 @@ export class FetchTransport implements Transport {
     if (globalThis.navigator?.onLine === false) {
       throw new NoNetworkError(`${this.#url}: the device is offline`);
     }
+    const controller = new AbortController();
+    const timer = setTimeout(() => controller.abort(), TIMEOUT_MS);
     const authorization = this.#token === null ? {} : { authorization: `Bearer ${this.#token}` };
-    const response = await fetch(this.#url, {
-      method: "POST",
-      body: body as BodyInit,
-      headers: { ...headers, ...authorization },
-      keepalive,
-      redirect: "manual",
-      credentials: "omit",
-      cache: "no-store",
-      referrerPolicy: "no-referrer",
-      signal: AbortSignal.timeout(TIMEOUT_MS),
-    });
-    return {
-      status: response.status,
-      header: (name) => response.headers.get(name),
-      body: await this.#read(response),
-    };
+    try {
+      const response = await fetch(this.#url, {
+        method: "POST",
+        body: body as BodyInit,
+        headers: { ...headers, ...authorization },
+        keepalive,
+        redirect: "manual",
+        credentials: "omit",
+        cache: "no-store",
+        referrerPolicy: "no-referrer",
+        signal: controller.signal,
+      });
+      return {
+        status: response.status,
+        header: (name) => response.headers.get(name),
+        body: await this.#read(response),
+      };
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   async #read(response: Response): Promise<string> {
-    const reader = response.body?.getReader();
+    if (response.body == null) {
+      return this.#checkLength(await response.text()); // React Native has no streams
+    }
+    const reader = response.body.getReader();
     const decoder = new TextDecoder();
     let text = "";
-    let length = 0;
-    for (;;) {
-      const part = await reader?.read();
-      if (part === undefined || part.done) {
-        return text + decoder.decode();
-      }
-      length += part.value.length;
-      if (length > MAX_RESPONSE_BYTES) {
-        await reader?.cancel();
-        throw new Error(
-          `${this.#url}: expected a response of at most ${MAX_RESPONSE_BYTES} bytes, found more;` +
-            " check that the URL is that of a collector",
-        );
-      }
-      text += decoder.decode(part.value, { stream: true });
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      text = this.#checkLength(text + decoder.decode(part.value, { stream: true }));
     }
+    return text + decoder.decode();
+  }
+
+  #checkLength(text: string): string {
+    if (text.length > MAX_RESPONSE_BYTES) {
+      throw new Error(
+        `${this.#url}: expected a response of at most ${MAX_RESPONSE_BYTES} bytes, found more;` +
+          " check that the URL is that of a collector",
+      );
+    }
+    return text;
   }
 }
 

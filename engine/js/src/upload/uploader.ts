@@ -97,6 +97,7 @@ export class Uploader {
   #notBeforeMs = 0;
   #foundEmpty = false; // whether the last step found nothing to send
   readonly #warned = new Set<number>(); // statuses that were logged since the last success
+  readonly #underWay = new Set<string>(); // events in posts that outlive the page
   #step: Promise<number> | null = null;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #isStopped = true;
@@ -178,13 +179,17 @@ export class Uploader {
    */
   sendAtPageEnd(): void {
     const maxBytes = KEEPALIVE_BYTES - FRAME_BYTES - MAX_EVENTS; // a line end after each
-    const rows = this.#outbox.sentAlready(this.#maxEvents, maxBytes);
+    const stored = this.#outbox.sentAlready(this.#maxEvents, maxBytes);
+    // A page that ends is hidden first: both are reported, one after the other.
+    const rows = stored.filter(({ id }) => !this.#underWay.has(id));
     if (rows.length > 0 && this.#mayUpload()) {
       // Not compressed: that would end after the page has.
       const body = zstdFrame(joined(rows.map((row) => row.line)));
+      rows.forEach(({ id }) => this.#underWay.add(id));
       void this.#post({ body, encoding: "zstd" }, true)
         .then((response) => this.#apply(rows, response))
-        .catch(() => {});
+        .catch(() => {})
+        .finally(() => rows.forEach(({ id }) => this.#underWay.delete(id)));
     }
   }
 

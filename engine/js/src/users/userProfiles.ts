@@ -71,7 +71,7 @@ export class UserProfiles implements Profiles {
     this.#install = outbox.identity.install;
     this.#parts = this.#read();
     this.#rotation = new IdentityRotation(outbox);
-    outbox.onReload = () => {
+    outbox.onReload(() => {
       this.#parts = this.#read();
       if (this.#install !== outbox.identity.install) {
         this.#install = outbox.identity.install;
@@ -79,7 +79,7 @@ export class UserProfiles implements Profiles {
         this.#opensWindows = true;
         this.#decisions.clear();
       }
-    };
+    });
   }
 
   /** Rotates the identity as soon as everything is acknowledged. */

@@ -135,7 +135,7 @@ test("A new identity leaves nothing of the old one, whose queued events are drop
   const events = new Events(install);
   await stored(outbox, events.observation());
   let reloads = 0;
-  outbox.onReload = () => (reloads += 1);
+  outbox.onReload(() => (reloads += 1));
   const reset = outbox.resetIdentity();
   const late = outbox.submit(() => {
     if (outbox.identity.install !== install) {
@@ -270,46 +270,50 @@ test("Two tabs that store at the same time lose nothing and number nothing twice
   await Promise.all(tabs.map((tab) => tab.close()));
 });
 
-test("Whatever fails, in whatever order: no promise is broken, nothing is missing.", async (t) => {
+test("Whatever fails, in whatever order: no promise is broken, nothing is missing.", async () => {
   const { setTimeout: wait } = globalThis;
-  t.mock.method(globalThis, "setTimeout", (action: () => void) => wait(action, 0)); // not seconds
-  for (let seed = 0; seed < 25; seed++) {
-    const random = seeded(seed);
-    const storage = new FlakyStorage();
-    storage.fail = () => {
-      if (random() < 0.2) {
-        throw new (random() < 0.3 ? StorageFullError : StorageError)("no");
+  globalThis.setTimeout = ((action: () => void) => wait(action, 0)) as typeof setTimeout;
+  try {
+    for (let seed = 0; seed < 25; seed++) {
+      const random = seeded(seed);
+      const storage = new FlakyStorage();
+      storage.fail = () => {
+        if (random() < 0.2) {
+          throw new (random() < 0.3 ? StorageFullError : StorageError)("no");
+        }
+      };
+      const outbox = await openOutbox(storage, 2 ** 16);
+      const collector = new Map<string, Event>();
+      const promised: string[] = [];
+      const events = new Events(outbox.identity.install);
+      for (let i = 0; i < 120; i++) {
+        const decision = events.decision();
+        const click = events.outcome(decision);
+        outbox.put(() => ({ events: [decision], states: new Map() }));
+        const done = stored(outbox, click);
+        done.then(() => promised.push(click.id)).catch(() => {});
+        if (random() < 0.3) {
+          const batch = await outbox.oldest(20, 1e6).catch(() => []);
+          batch.forEach((row) => collector.set(row.id, JSON.parse(row.line)));
+          const ids = batch.map(({ id }) => id).filter(() => random() < 0.9);
+          await outbox.acknowledge(ids).catch(() => {});
+        }
+        if (random() < 0.5) {
+          await done.catch(() => {});
+        }
       }
-    };
-    const outbox = await openOutbox(storage, 2 ** 16);
-    const collector = new Map<string, Event>();
-    const promised: string[] = [];
-    const events = new Events(outbox.identity.install);
-    for (let i = 0; i < 120; i++) {
-      const decision = events.decision();
-      const click = events.outcome(decision);
-      outbox.put(() => ({ events: [decision], states: new Map() }));
-      const done = stored(outbox, click);
-      done.then(() => promised.push(click.id)).catch(() => {});
-      if (random() < 0.3) {
-        const batch = await outbox.oldest(20, 1e6).catch(() => []);
-        batch.forEach((row) => collector.set(row.id, JSON.parse(row.line)));
-        const ids = batch.map(({ id }) => id).filter(() => random() < 0.9);
-        await outbox.acknowledge(ids).catch(() => {});
+      storage.fail = () => {};
+      await stored(outbox, events.decision()).catch(() => {});
+      for (const event of await storedEvents(outbox)) {
+        collector.set(event.id, event);
       }
-      if (random() < 0.5) {
-        await done.catch(() => {});
+      assert.equal(missing([...collector.values()]), 0, `seed ${seed}`);
+      for (const id of promised) {
+        const isShed = outbox.counters().lost["full"]! > 0;
+        assert.ok(isShed || collector.has(id), `seed ${seed}: ${id}`);
       }
     }
-    storage.fail = () => {};
-    await stored(outbox, events.decision()).catch(() => {});
-    for (const event of await storedEvents(outbox)) {
-      collector.set(event.id, event);
-    }
-    assert.equal(missing([...collector.values()]), 0, `seed ${seed}`);
-    for (const id of promised) {
-      const isShed = outbox.counters().lost["full"]! > 0;
-      assert.ok(isShed || collector.has(id), `seed ${seed}: ${id}`);
-    }
+  } finally {
+    globalThis.setTimeout = wait;
   }
 });

@@ -1,7 +1,5 @@
 /** Fakes for tests: a clock that is set by hand, entropy from a seed, events, and a transport. */
 
-import { gunzipSync } from "node:zlib";
-
 import { decode } from "../../src/events/codec.js";
 import type { Decision, Event, Observation, Outcome } from "../../src/events/wire.js";
 import { MemoryStorage } from "../../src/outbox/memoryStorage.js";
@@ -163,7 +161,7 @@ export class FakeTransport implements Transport {
     keepalive: boolean,
   ): Promise<TransportResponse> {
     const isGzip = headers["content-encoding"] === "gzip";
-    const text = isGzip ? gunzipSync(body).toString() : rawFrame(body);
+    const text = isGzip ? await gunzipped(body) : rawFrame(body);
     this.batches.push(text.split("\n").map(decode));
     this.headers.push(headers);
     this.keepalive.push(keepalive);
@@ -181,7 +179,12 @@ export function rawFrame(frame: Uint8Array): string {
     parts.push(frame.subarray(at + 3, at + 3 + (head >> 3)));
     at += 3 + (head >> 3);
   }
-  return Buffer.concat(parts).toString();
+  return parts.map((part) => new TextDecoder().decode(part)).join("");
+}
+
+function gunzipped(body: Uint8Array): Promise<string> {
+  const stream = new Blob([body as BlobPart]).stream();
+  return new Response(stream.pipeThrough(new DecompressionStream("gzip"))).text();
 }
 
 /** Returns a response without a useful body. */

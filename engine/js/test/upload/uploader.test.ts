@@ -199,7 +199,8 @@ test("At the end of a page what was marked as sent is posted again, and counts o
     return verdicts(batch, collected.size > 1 ? "duplicate" : "ok");
   };
   transport.answer = remember;
-  uploader.sendAtPageEnd();
+  uploader.sendAtPageEnd(); // hidden
+  uploader.sendAtPageEnd(); // and gone
   assert.deepEqual(transport.keepalive, [true]);
   assert.equal(transport.headers[0]!["content-encoding"], "zstd");
   await until(() => outbox.counters().pending === 0); // the page lived on, and read the answer

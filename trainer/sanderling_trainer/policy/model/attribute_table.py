@@ -24,16 +24,23 @@ class AttributeTable(nn.Module):
     weights: Tensor
     offsets: Tensor
 
-    def __init__(self, dense: Tensor, columns: Tensor, weights: Tensor, offsets: Tensor) -> None:
+    width: int
+    """F"""
+
+    # Six parameters: the four arrays of a table, and its width.
+    def __init__(
+        self, dense: Tensor, columns: Tensor, weights: Tensor, offsets: Tensor, width: int
+    ) -> None:
         super().__init__()
+        self.width = width
         self.register_buffer("dense", dense)
         self.register_buffer("columns", columns)
         self.register_buffer("weights", weights)
         self.register_buffer("offsets", offsets)
 
     @staticmethod
-    def of(features: Features) -> AttributeTable:
-        """Return the table of a catalog's features."""
+    def of(features: Features, width: int) -> AttributeTable:
+        """Return the table of a catalog's features, F of them."""
         n = len(features.dense)
         counts = torch.bincount(torch.from_numpy(features.rows), minlength=n)
         offsets = nn.functional.pad(counts.cumsum(0), (1, 0))
@@ -42,6 +49,7 @@ class AttributeTable(nn.Module):
             torch.from_numpy(features.columns - features.dense.shape[1]),
             torch.from_numpy(features.weights),
             offsets,
+            width,
         )
 
     @staticmethod
@@ -51,7 +59,7 @@ class AttributeTable(nn.Module):
         if PREFIX + names[0] not in state:
             return None
         dense, columns, weights, offsets = (state[PREFIX + name] for name in names)
-        return AttributeTable(dense, columns, weights, offsets)
+        return AttributeTable(dense, columns, weights, offsets, state["feature_project"].shape[1])
 
     def __len__(self) -> int:
         return len(self.dense)
@@ -70,10 +78,9 @@ class AttributeTable(nn.Module):
         )
         return projected + of_categories
 
-    def as_matrix(self, columns: int, rows: Tensor) -> Tensor:
-        """Return ψ [r, F] of some rows, with F `columns`."""
-        identity = torch.eye(columns, device=self.dense.device)
-        return self.project(identity, rows)
+    def as_matrix(self, rows: Tensor) -> Tensor:
+        """Return ψ [r, F] of some rows."""
+        return self.project(torch.eye(self.width, device=self.dense.device), rows)
 
     def _entries(self, rows: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Return columns and weights of the entries of some rows, and where each row's begin."""

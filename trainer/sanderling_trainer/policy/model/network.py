@@ -45,15 +45,13 @@ class PolicyNetwork(nn.Module):
         contexts: Tensor,
         kinds: int,
         attributes: AttributeTable | None = None,
-        features: int = 0,
     ) -> None:
         """Create a network at random.
 
         text: float32 [n, t], the text vectors of the items, fixed.
-        contexts: float32 [m, t], the text vectors of the contexts, fixed.
+        contexts: float32 [m, t + C], the text vectors of the contexts and their C features, fixed.
         kinds: how many kinds of event there are.
         attributes: the features of the items' attributes; without attributes None.
-        features: F, how many features there are.
         """
         super().__init__()
         n, t = text.shape
@@ -66,7 +64,7 @@ class PolicyNetwork(nn.Module):
         self.residual = nn.Parameter(torch.zeros(n, d))
         self.attributes = attributes
         self.feature_project = (
-            None if attributes is None else nn.Parameter(torch.zeros(d, features))
+            None if attributes is None else nn.Parameter(torch.zeros(d, attributes.width))
         )
         self.bias = nn.Parameter(torch.zeros(n))
         self.register_buffer("new_item_bias", torch.zeros(()))
@@ -88,6 +86,10 @@ class PolicyNetwork(nn.Module):
         self.w2 = nn.Parameter(torch.randn(d, h) / h**0.5)
         self.b2 = nn.Parameter(torch.zeros(d))
         self.context_project = nn.Parameter(torch.zeros(d, t))
+        of_context = contexts.shape[1] - t
+        self.context_feature_project = (
+            nn.Parameter(torch.zeros(d, of_context)) if of_context else None
+        )
         self.dropout = nn.Dropout(config.dropout)
 
     @property
@@ -124,8 +126,7 @@ class PolicyNetwork(nn.Module):
         text = self.text[rows]
         if self.attributes is None or self.feature_project is None:
             return text
-        features = self.attributes.as_matrix(self.feature_project.shape[1], rows)
-        return torch.cat([text, features], dim=1)
+        return torch.cat([text, self.attributes.as_matrix(rows)], dim=1)
 
     def newcomers(self, text: Tensor) -> Tensor:
         """Return the vectors [m, d] of items of which only the text's vectors [m, t] are known."""
@@ -153,7 +154,10 @@ class PolicyNetwork(nn.Module):
         if contexts is None or len(self.contexts) == 0:
             return users
         vectors = self.contexts[contexts.clamp(min=0)] * (contexts >= 0).unsqueeze(-1)
-        return users + vectors @ self.context_project.T
+        project: Tensor = self.context_project
+        if self.context_feature_project is not None:
+            project = torch.cat([project, self.context_feature_project], dim=1)
+        return users + vectors @ project.T
 
     def set_popularity_day(self, popularity: PopularityHistory, day: int) -> None:
         """Set the popularity features to those of the beginning of a day, in days since 1970."""

@@ -111,7 +111,6 @@ def _train(settings: dict[str, Any]) -> None:
         tensors["contexts"],
         len(tensors["kind"]),
         AttributeTable.of_state(tensors),
-        tensors["feature_project"].shape[1] if "feature_project" in tensors else 0,
     )
     network.load_state_dict(tensors)
 

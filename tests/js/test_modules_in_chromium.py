@@ -1,6 +1,8 @@
-"""The tests of the conformance set, as Node runs them, in a real browser."""
+"""Tests of conformance, storing and uploading, as Node runs them, in a real browser."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
@@ -9,12 +11,17 @@ from tests.support.javascript import PACKAGE, needs_node
 
 pytestmark = [pytest.mark.browser, needs_node, pages.needs_browser]
 
-TESTS = sorted((PACKAGE / "test" / "conformance").glob("*.test.ts"))
+FOLDER = PACKAGE / "test"
+STORING = ("engineRewards", "outbox/outbox", "outbox/storage", "upload/uploader")
+TESTS = [
+    *sorted(path.relative_to(FOLDER) for path in (FOLDER / "conformance").glob("*.test.ts")),
+    *(Path(f"{name}.test.ts") for name in STORING),
+]
 
 RUN = """
 async (name) => {
   const { runTests } = await import('/engine/js/dist/test/browser/nodeModules.js');
-  return runTests(`/engine/js/dist/test/conformance/${name}`);
+  return runTests(`/engine/js/dist/test/${name}`);
 }
 """
 
@@ -33,9 +40,9 @@ def runner(compiled, chromium):
     server.stop()
 
 
-@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.name)
-def test_the_conformance_set_passes_in_chromium(runner, path):
+@pytest.mark.parametrize("path", TESTS, ids=str)
+def test_modules_of_tests_pass_in_chromium(runner, path):
     """Each module of tests passes in the browser as in Node."""
-    outcomes = runner.evaluate(RUN, path.name.replace(".ts", ".js"))
+    outcomes = runner.evaluate(RUN, path.as_posix().replace(".ts", ".js"))
     assert outcomes
     assert [outcome for outcome in outcomes if outcome["error"]] == []
