@@ -1,4 +1,4 @@
-/** Where installed bundles are kept on the device: IndexedDB, a folder, memory, or another place. */
+/** Where installed bundles are kept on the device, such as IndexedDB or a folder. */
 
 /**
  * Small and large values by key. Keys are like paths: `slots.json`, `files/9f86d0…`.

@@ -6,7 +6,8 @@ import { UpdateError } from "../errors.js";
 export function stale(file: string, expired: number): UpdateError {
   return new UpdateError(
     "stale: the repository's metadata has expired; run `sanderling release refresh` on the" +
-      ` server, or set this device's clock if that is wrong: ${file}: ${new Date(expired).toISOString()}`,
+      ` server, or set this device's clock if that is wrong: ${file}:` +
+      ` ${new Date(expired).toISOString()}`,
   );
 }
 

@@ -73,24 +73,17 @@ async function verifyEd25519(key: Bytes, signature: Bytes, data: Uint8Array): Pr
   if (imported !== null) {
     return subtle.verify("Ed25519", imported, signature, data as Bytes);
   }
-  const verify = await importNoble();
+  const ed25519 = await importNoble();
   try {
-    return verify(signature, data, key, { zip215: false });
+    return ed25519.verify(signature, data, key, { zip215: false });
   } catch {
     return false; // no signature, or no point of the curve
   }
 }
 
-type Verify = (
-  signature: Uint8Array,
-  data: Uint8Array,
-  key: Uint8Array,
-  options: { readonly zip215: boolean },
-) => boolean;
-
-async function importNoble(): Promise<Verify> {
+async function importNoble(): Promise<typeof import("@noble/curves/ed25519.js").ed25519> {
   try {
-    return (await import("@noble/curves/ed25519.js")).ed25519.verify;
+    return (await import("@noble/curves/ed25519.js")).ed25519;
   } catch (error) {
     throw new UpdateError(
       "verifying a release needs Ed25519, which WebCrypto has here neither for this browser nor" +
