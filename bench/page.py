@@ -38,8 +38,7 @@ DIM = 64
 
 RECOMMEND = """
 async ([warmUp, calls]) => {
-  const { Engine } = await import('/engine/dist/src/index.js');
-  const { loadKernels } = await import('/engine/dist/src/kernels/loadKernels.js');
+  const { Engine, loadKernels } = await import('/engine/dist/sanderling.js');
   const engine = await Engine.open(new URL('/bundle/', location), {
     kernels: await loadKernels(), state: 'bench',
   });

@@ -1,8 +1,8 @@
 """Writes the page that learns as static files, for `sanderling demo --web` or any web server: `make
 page`.
 
-The modules are those that tsc compiled: nothing is bundled. The service worker gets the list of the
-files and a version made of their hashes.
+The page loads two scripts, its own and the package, which `npm run build` has minified. The service
+worker gets the list of the files and a version made of their hashes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import argparse
 import gzip
 import hashlib
 import json
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -30,7 +29,8 @@ RUNTIME = {
 }
 """What the text encoder needs, by its name in the page's folder `runtime`."""
 
-RELATIVE_IMPORT = re.compile(r"""(?:\bfrom|\bimport\(?)\s*["'](\.[^"']+)["']""")
+SCRIPTS = {"page.js": "page.js", "sanderling.js": "engine/dist/sanderling.js"}
+"""The minified scripts of the folder `dist`, by their names in the page."""
 
 FIRST = ("manifest.json", "catalog.jsonl", "items.safetensors", "policy.safetensors")
 """The files of the bundle that the first shelf needs."""
@@ -42,20 +42,19 @@ LAZY = ("runtime/",)
 def build(out: Path, bundle: Path) -> None:
     """Write the page with a bundle into a folder, whose earlier contents are replaced.
 
-    Raises `FileNotFoundError` unless tsc has compiled the package.
+    Raises `FileNotFoundError` unless `npm run build` has made the package.
     """
     compiled = PACKAGE / "dist"
-    if not (compiled / "page" / "main.js").is_file():
+    if not all((compiled / name).is_file() for name in SCRIPTS):
         raise FileNotFoundError(f"{compiled}: expected the compiled package; run `make page`")
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
 
     for name in STATIC:
         shutil.copyfile(PACKAGE / "page" / name, out / name)
-    for module in reachable(compiled / "page" / "main.js"):
-        place = out / "engine" / "dist" / module.relative_to(compiled)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(module, place)
+    (out / "engine" / "dist").mkdir(parents=True)
+    for name, place in SCRIPTS.items():
+        shutil.copyfile(compiled / name, out / place)
     shutil.copytree(PACKAGE / "wasm", out / "engine" / "wasm")
     modules = PACKAGE / "node_modules"
     for name, source in RUNTIME.items():
@@ -70,27 +69,14 @@ def build(out: Path, bundle: Path) -> None:
     shutil.copytree(bundle, out / "bundle")
 
 
-def reachable(start: Path) -> set[Path]:
-    """Return a module and all that it imports by relative names, directly or not."""
-    found: set[Path] = set()
-    left = [start]
-    while left:
-        module = left.pop()
-        if module not in found:
-            found.add(module)
-            names = RELATIVE_IMPORT.findall(module.read_text(encoding="utf-8"))
-            left += [(module.parent / name).resolve() for name in names]
-    return found
-
-
 def _preload(out: Path) -> None:
-    """Name every module and file that the first shelf needs in the page's head, so that the browser
-    asks for all of them at once instead of one import after the other.
+    """Name every script and file that the first shelf needs in the page's head, so that the browser
+    asks for all of them at once instead of one after the other.
     """
-    modules = sorted((out / "engine" / "dist").rglob("*.js"))
+    scripts = [out / place for place in SCRIPTS.values()]
     kernels = sorted((out / "engine").rglob("*.wasm"))
     fetched = [*kernels, *(out / "bundle" / name for name in FIRST)]
-    kinds = {'rel="modulepreload"': modules, 'rel="preload" as="fetch" crossorigin': fetched}
+    kinds = {'rel="modulepreload"': scripts, 'rel="preload" as="fetch" crossorigin': fetched}
     links = [
         f'<link {kind} href="{path.relative_to(out).as_posix()}">'
         for kind, paths in kinds.items()
@@ -128,9 +114,8 @@ def gzipped_sizes(folder: Path) -> dict[str, int]:
     sizes = dict.fromkeys(("page", "engine", "bundle", "runtime"), 0)
     for path in folder.rglob("*"):
         if path.is_file():
-            top, *rest = path.relative_to(folder).parts
-            is_page = top not in sizes or "page" in rest
-            sizes["page" if is_page else top] += len(gzip.compress(path.read_bytes(), 9))
+            top = path.relative_to(folder).parts[0]
+            sizes[top if top in sizes else "page"] += len(gzip.compress(path.read_bytes(), 9))
     return sizes
 
 

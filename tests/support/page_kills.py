@@ -20,8 +20,7 @@ from tests.support.pages import BROWSER, PageServer, StoredReward, times_receive
 PATIENCE_S = 60.0
 
 OPEN = """
-const { Engine } = await import('/engine/dist/src/index.js');
-const { loadKernels } = await import('/engine/dist/src/kernels/loadKernels.js');
+const { Engine, loadKernels } = await import('/engine/dist/sanderling.js');
 const config = await (await fetch('/config.json')).json();
 const engine = await Engine.open(new URL('/bundle/', location), {
   kernels: await loadKernels(),

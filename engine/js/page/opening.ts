@@ -1,7 +1,6 @@
 /** Opens the engine on the bundle beside the page, with the share of exploration that was set. */
 
-import { Engine, FetchSource, type BundleSource } from "../src/index.js";
-import { loadKernels } from "../src/kernels/loadKernels.js";
+import { Engine, FetchSource, loadKernels, type BundleSource } from "../src/index.js";
 import type { CatalogEntry } from "./columns.js";
 import type { ExplorationSetting } from "./controls.js";
 
