@@ -15,7 +15,12 @@ import { MemoryStorage } from "../../src/outbox/memoryStorage.js";
 import { type BundleStore, MemoryBundleStore } from "../../src/releases/bundleStore.js";
 import { FakeClock, fakeEntropy } from "../support/fakes.js";
 import { KERNELS } from "../support/kernels.js";
-import { EXPIRES_MS, noRuntime, SignedRepository, tinyRelease } from "../support/signedRepository.js";
+import {
+  EXPIRES_MS,
+  noRuntime,
+  SignedRepository,
+  tinyRelease,
+} from "../support/signedRepository.js";
 
 const KERNEL = KERNELS[1]!;
 
@@ -51,15 +56,61 @@ class BreakableKernels implements KernelSet {
   }
 }
 
+/** A store of a process that is killed after so many writes: the lock is free again. */
+class DyingStore implements BundleStore {
+  readonly name = "memory";
+
+  constructor(
+    readonly store: BundleStore,
+    public left: number,
+  ) {}
+
+  get isAlive(): boolean {
+    return this.left >= 0;
+  }
+
+  async #change(change: () => Promise<void>): Promise<void> {
+    this.left -= 1;
+    if (!this.isAlive) {
+      throw new StorageError("the process is dead");
+    }
+    await change();
+  }
+
+  read(key: string): Promise<Uint8Array | null> {
+    return this.store.read(key);
+  }
+
+  write(key: string, value: Uint8Array): Promise<void> {
+    return this.#change(() => this.store.write(key, value));
+  }
+
+  remove(key: string): Promise<void> {
+    return this.#change(() => this.store.remove(key));
+  }
+
+  keys(): Promise<string[]> {
+    return this.store.keys();
+  }
+
+  freeBytes(): Promise<number | null> {
+    return this.store.freeBytes();
+  }
+
+  async lock(): Promise<() => Promise<void>> {
+    return async () => {};
+  }
+}
+
 /** One device: a repository in which release 2 is published, and what it stores. */
 class World {
-  readonly repository = new SignedRepository();
   readonly clock = new FakeClock();
   readonly storage = new MemoryStorage("");
 
-  constructor(readonly bundles: BundleStore = new MemoryBundleStore()) {
-    this.repository.publish(2);
-  }
+  constructor(
+    readonly bundles: BundleStore = new MemoryBundleStore(),
+    readonly repository = published(2),
+  ) {}
 
   open(options: { kernels?: KernelSet; app?: MemorySource } = {}): Promise<Engine> {
     const { kernels = KERNEL, app = new MemorySource(tinyRelease(1)) } = options;
@@ -79,6 +130,12 @@ class World {
     const data = await this.bundles.read("slots.json");
     return data === null ? {} : JSON.parse(new TextDecoder().decode(data));
   }
+}
+
+function published(release: number): SignedRepository {
+  const repository = new SignedRepository();
+  repository.publish(release);
+  return repository;
 }
 
 async function releaseOf(engine: Engine): Promise<number> {
@@ -116,7 +173,8 @@ test("Requests during an update are answered by the release before.", async () =
   await assert.doesNotReject(releaseOf(engine));
 });
 
-test("A release that fails its first request is rolled back, and the request answered.", async () => {
+test("A release that fails its first request is rolled back, and it is answered.", async (t) => {
+  t.mock.method(console, "warn", () => {});
   const world = new World();
   const kernels = new BreakableKernels(2);
   const engine = await world.open({ kernels });
@@ -280,6 +338,25 @@ test("A store that is full fails the update, and the next one goes on from there
   await assert.rejects(engine.update(), /needs \d+ bytes, found 1000 free/);
   bundles.freeBytes = async () => null;
   assert.equal(await engine.update(), 2);
+});
+
+test("Updates go on from a whole bundle, whichever write a crash was after.", async (t) => {
+  t.mock.method(console, "warn", () => {});
+  const repository = published(2);
+  for (let writes = 0, isAlive = false; !isAlive; writes++) {
+    const store = new MemoryBundleStore();
+    const dying = new DyingStore(store, writes);
+    const engine = await new World(dying, repository).open();
+    await engine.update().then(() => releaseOf(engine)).catch(() => {});
+    await settled(); // the confirmation writes, too
+    isAlive = dying.isAlive;
+
+    const next = await new World(store, repository).open();
+    assert.equal(await releaseOf(next), next.release);
+    const release = await next.update();
+    assert.equal(release ?? next.release, 2, `after ${writes} writes`);
+    assert.equal(await releaseOf(next), 2);
+  }
 });
 
 test("An engine that is closed during an update does not swap.", async () => {
