@@ -82,7 +82,7 @@ def test_the_package_brings_the_licence():
 
 
 @needs_node
-def test_the_published_package_has_the_compiled_sources_alone(compiled):
+def test_the_published_package_has_what_was_built_of_the_sources_alone(compiled):
     """`npm pack` takes no test, no TypeScript source and no file of a developer."""
     command = ["npm", "pack", "--dry-run", "--json", "--offline"]
     done = subprocess.run(
@@ -90,6 +90,7 @@ def test_the_published_package_has_the_compiled_sources_alone(compiled):
     )
     names = set(re.findall(r'"path": "([^"]+)"', done.stdout))
     assert {"package.json", "LICENSE", "dist/src/index.js", "dist/src/index.d.ts"} <= names
-    assert "wasm/sanderling.wasm" in names
-    assert [name for name in names if name.startswith("dist/") and "dist/src/" not in name] == []
+    assert {"wasm/sanderling.wasm", "dist/sanderling.js"} <= names
+    built = {name for name in names if name.startswith("dist/") and "dist/src/" not in name}
+    assert built == {"dist/sanderling.js"}
     assert [name for name in names if re.search(r"(?<!\.d)\.ts$", name)] == []
