@@ -72,7 +72,7 @@ def page_app(bundle: Path, store: Path, token: str, page: Path | None = None) ->
 
 
 class _SmallFiles:
-    """Serves a folder whose small files are read once: the page asks for a hundred modules at once.
+    """Serves a folder whose small files are read once: the page asks for all of them at once.
 
     The folder must not change meanwhile.
     """
