@@ -1,0 +1,65 @@
+"""The apps in examples/: they are checked as far as it goes without the SDK of a phone."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
+
+from tests.support.javascript import NODE, ROOT, needs_node
+from tests.support.pages import SocketServer, needs_browser
+
+EXAMPLES = ROOT / "examples"
+
+pytestmark = needs_node
+
+
+def run(app: Path, *command: str) -> None:
+    """Run a command in an app's folder; it must succeed."""
+    done = subprocess.run(command, cwd=app, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.browser
+@needs_browser
+def test_the_page_of_the_capacitor_app_learns_and_remembers(compiled, chromium):
+    """The folder that goes into the app is complete: under its content security policy a tap
+    changes the shelf, is stored, and is known after a reload."""
+    app = EXAMPLES / "capacitor"
+    assert NODE is not None
+    run(app, NODE, "build.mjs")
+    files = StaticFiles(directory=app / "www", html=True)
+    server = SocketServer(lambda: Starlette(routes=[Mount("/", files)]))
+    server.start()
+    context = chromium.new_context()
+    tab = context.new_page()
+    faults: list[str] = []
+    tab.on("console", lambda message: faults.append(message.text) if message.type == "error" else 0)
+    tab.goto(server.url)
+    tab.wait_for_selector("#shelf button")
+    assert tab.locator("#shelf button").count() == 10
+    title = tab.locator("#shelf button").first.text_content().split(" · explored")[0].strip()
+    tab.locator("#shelf button").first.click()
+    tab.wait_for_function("document.querySelector('#status').textContent !== ''")
+    assert tab.locator("#status").text_content() == f"Noted: {title}"
+
+    tab.reload()
+    tab.wait_for_selector("#shelf button")
+    stored = tab.evaluate("indexedDB.databases().then(all => all.map(({ name }) => name))")
+    assert any("sanderling" in name for name in stored)
+    assert [fault for fault in faults if "favicon" not in fault] == []
+    context.close()
+    server.stop()
+
+
+@pytest.mark.skipif(
+    not (EXAMPLES / "react-native" / "node_modules" / "react-native").exists(),
+    reason="needs the packages of the app: `npm install` in examples/react-native (300 MB)",
+)
+def test_the_react_native_app_has_no_type_errors(compiled):
+    """The app agrees with the types of the engine, of React Native and of AsyncStorage."""
+    run(EXAMPLES / "react-native", "npm", "run", "--silent", "check")
