@@ -9,12 +9,15 @@ import os
 import pickle
 import re
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from tests.support.releases import ReleaseWorld
 
 settings.register_profile("timeless", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("timeless")
@@ -101,3 +104,26 @@ def shared(
         return folder, pickle.loads(result.read_bytes())
 
     return shared_by_name
+
+
+@pytest.fixture(scope="session")
+def release_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two bundles that share their encoder, and a repository in which the first is published."""
+    from tests.support.bundles import write_bundle
+    from tests.support.releases import make_repository
+
+    folder = tmp_path_factory.mktemp("releases")
+    write_bundle(folder / "one", release=1)
+    write_bundle(folder / "two", release=2, seed=1)
+    make_repository(folder).publish(folder / "one")
+    return folder
+
+
+@pytest.fixture
+def world(release_folder: Path, tmp_path: Path) -> Iterator[ReleaseWorld]:
+    from tests.support.releases import ReleaseWorld
+
+    shutil.copytree(release_folder, tmp_path, dirs_exist_ok=True)
+    world = ReleaseWorld(tmp_path)
+    yield world
+    world.server.stop()

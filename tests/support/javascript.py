@@ -35,12 +35,12 @@ def compile_package() -> Path:
 
 
 class NodeCalls:
-    """A process of Node that answers calls, see `engine/js/test/support/answer.ts`."""
+    """A process of Node that answers calls; `script` is one of `engine/js/test/support`."""
 
-    def __init__(self, compiled: Path) -> None:
+    def __init__(self, compiled: Path, script: str = "answer") -> None:
         assert NODE is not None
         self._process = subprocess.Popen(
-            [NODE, compiled / "test" / "support" / "answer.js"],
+            [NODE, compiled / "test" / "support" / f"{script}.js"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -48,15 +48,23 @@ class NodeCalls:
         )
 
     def __call__(self, name: str, *parameters: Any) -> Any:
-        """Return what a function returns; raise `ValueError` with the message where it throws."""
+        """Return what a function returns; raise `ValueError` with the message where it throws,
+        `EOFError` where the process ends."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps([name, *parameters]) + "\n")
         self._process.stdin.flush()
-        answer = json.loads(self._process.stdout.readline())
+        line = self._process.stdout.readline()
+        if not line:
+            raise EOFError(f"the process of Node ended with {self._process.wait(10)}")
+        answer = json.loads(line)
         if "error" in answer:
             raise ValueError(answer["error"])
         return answer["value"]
+
+    def kill(self) -> None:
+        """End the process as the system does that runs out of memory."""
+        self._process.kill()
 
     def close(self) -> None:
         """End the process."""

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -13,7 +14,7 @@ from unittest.mock import patch
 import pytest
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
-from tuf.api.metadata import Targets
+from tuf.api.metadata import Metadata, Root, Targets
 
 from sanderling import Engine, UpdateError
 from sanderling.releases.slots import Slots
@@ -187,3 +188,18 @@ class ReleaseWorld:
         return Engine.open(
             self.folder / "one", self.folder / "state", releases=self.server.url, root=self.root
         )
+
+
+def replace_timestamp_key(world: ReleaseWorld, signers: list[str]) -> None:
+    """Replace the timestamp key by a new one in root 2, signed by these keys."""
+    metadata = Metadata[Root].from_bytes(world.root)
+    metadata.signatures.clear()
+    root, revoked = metadata.signed, metadata.signed.roles["timestamp"].keyids[0]
+    root.version, root.expires = 2, (datetime.now(UTC) + timedelta(days=30)).replace(microsecond=0)
+    root.revoke_key(revoked, "timestamp")
+    (world.keys / "timestamp.pem").unlink()
+    root.add_key(KeyFolder(world.keys).create("timestamp"), "timestamp")
+    for name in signers:
+        folder = world.root_keys if name.startswith("root") else KeyFolder(world.keys)
+        metadata.sign(folder.signer(name, {folder.public_key(name).keyid}), append=True)
+    metadata.to_file(str(world.repository / "metadata" / "2.root.json"))

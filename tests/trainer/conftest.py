@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.bundles import write_bundle
 from tests.support.power import LoopDisk, plugged_in
 from tests.support.shell import Shell
 
 if TYPE_CHECKING:
     from sanderling_trainer.event_log.object_store import ObjectStore
-    from tests.support.releases import ReleaseWorld
 
 NUMBERS = itertools.count()
 
@@ -57,28 +53,6 @@ def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 def disk(tmp_path, request) -> Iterator[LoopDisk]:
     with plugged_in(tmp_path, request) as disk:
         yield disk
-
-
-@pytest.fixture(scope="session")
-def release_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two bundles that share their encoder, and a repository in which the first is published."""
-    from tests.support.releases import make_repository
-
-    folder = tmp_path_factory.mktemp("releases")
-    write_bundle(folder / "one", release=1)
-    write_bundle(folder / "two", release=2, seed=1)
-    make_repository(folder).publish(folder / "one")
-    return folder
-
-
-@pytest.fixture
-def world(release_folder: Path, tmp_path: Path) -> Iterator[ReleaseWorld]:
-    from tests.support.releases import ReleaseWorld
-
-    shutil.copytree(release_folder, tmp_path, dirs_exist_ok=True)
-    world = ReleaseWorld(tmp_path)
-    yield world
-    world.server.stop()
 
 
 @pytest.fixture(params=["folder", "s3"])

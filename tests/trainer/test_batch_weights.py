@@ -12,7 +12,11 @@ from sanderling_trainer.policy.model.network import PolicyNetwork
 from sanderling_trainer.policy.training.batch_source import InMemory
 from sanderling_trainer.policy.training.batch_weights import FULL_STEP, BatchWeights
 from sanderling_trainer.policy.training.batches import decision_points
-from sanderling_trainer.policy.training.click_regression import ClickRegression, click_regression
+from sanderling_trainer.policy.training.click_regression import (
+    TRAINED,
+    ClickRegression,
+    click_regression,
+)
 from sanderling_trainer.policy.training.context import TrainingContext
 from tests.support.click_logs import ITEMS, SMALL, decisions_of, history, network
 
@@ -97,7 +101,8 @@ def test_an_install_that_weighs_little_makes_no_steps_by_itself():
         policy = network()
         weights = np.concatenate([np.ones(m), np.full(30, influence)])
         context = TrainingContext(policy, [*honest, *hostile], SMALL, repeats=True)
-        click_regression(context, replace(log, influence=weights), supervision=0.0)
+        pace = replace(TRAINED, supervision=0.0)
+        click_regression(context, replace(log, influence=weights), pace)
         moved[influence] = score_of(policy, rare)
     most = moved[1.0] - moved[0.0]
     assert most > 0.0

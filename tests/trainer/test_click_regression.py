@@ -8,9 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 
 from sanderling_trainer.data.histories import History
 from sanderling_trainer.data.logged_decisions import Decisions
+from sanderling_trainer.data.popularity import PopularityHistory
 from sanderling_trainer.jobs.learner import learn
 from sanderling_trainer.policy.training.batches import batches, decision_points
 from sanderling_trainer.policy.training.click_regression import (
@@ -19,6 +21,7 @@ from sanderling_trainer.policy.training.click_regression import (
     click_regression,
 )
 from sanderling_trainer.policy.training.context import TrainingContext
+from sanderling_trainer.policy.training.shown_scores import slot_regression
 from sanderling_trainer.policy.training.targets import targets_of
 from tests.support.click_logs import ITEMS, SMALL, decisions_of, history, network
 
@@ -75,6 +78,56 @@ def test_the_loss_equals_a_loop_over_slots():
         expected += USERS_RIDGE * float(model.user.square().mean().detach())
         with torch.no_grad():
             assert whole_loss(regression, context, log) == pytest.approx(expected, rel=1e-4)
+
+
+def test_scale_and_slots_are_fitted_before_the_network_learns():
+    """At the network's first step neither scale, slots nor constant could be better."""
+    found, log = random_log(4, m=300)
+    policy = network()
+    with torch.no_grad():
+        policy.bias.copy_(torch.linspace(-3.0, 3.0, ITEMS))
+    clicks = np.random.default_rng(4).random(log.items.shape) < (log.items + 1.0) / (ITEMS + 1.0)
+    log = replace(log, reward=np.where(clicks, 1.0, -1.0).astype(np.float32))
+    regression = ClickRegression(TrainingContext(policy, found, SMALL, repeats=True), log)
+    regression.fit_effects()
+
+    (batch,) = batches(found, 10**6, torch.device("cpu"))
+    regression(decision_points(batch, log)).backward()
+    for effect in (regression.model.scale, regression.model.slot, regression.model.constant):
+        assert float(effect.grad.abs().max()) < 1e-3
+
+
+def test_the_regression_on_slots_equals_one_by_scipy():
+    """Scale and effects of slots, from judged slots alone."""
+    rng = np.random.default_rng(5)
+    scores = rng.normal(3.0, 2.0, (150, 4))
+    clicked = rng.random(scores.shape) < 1.0 / (1.0 + np.exp(2.0 - 0.4 * scores))
+    judged = rng.random(scores.shape) < 0.9
+    scale, slot = slot_regression(scores, clicked.astype(float), judged.astype(float))
+
+    sign = np.where(clicked, 1.0, -1.0)
+
+    def loss(values: np.ndarray) -> float:
+        logits = values[0] * scores + values[1:]
+        return float((judged * np.logaddexp(0.0, -sign * logits)).sum())
+
+    best = minimize(loss, np.zeros(5)).x
+    assert scale == pytest.approx(best[0], abs=0.01)
+    np.testing.assert_allclose(slot, best[1:], atol=0.05)
+
+
+def test_a_linear_start_learns_at_its_own_pace():
+    """Where `train` kept the linear start a night moves the network less."""
+    found, log = random_log(6, m=200)
+    moved = {}
+    for stop_after in (0, None):
+        policy = network()
+        before = copy.deepcopy(policy)
+        config = replace(SMALL, stop_after=stop_after)
+        popularity = PopularityHistory.of_histories(found, ITEMS)
+        learn(TrainingContext(policy, found, config, True, popularity), log)
+        moved[stop_after] = float((policy.w1 - before.w1).detach().abs().mean())
+    assert 0.0 < moved[0] < 0.7 * moved[None]
 
 
 def test_randomized_rewards_give_the_same_loss_on_average():

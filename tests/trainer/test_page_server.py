@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 
@@ -73,6 +76,31 @@ def test_what_is_missing_is_named(page, tmp_path):
         page_app(BUNDLE, tmp_path / "events", "secret", tmp_path)
     with pytest.raises(FileNotFoundError, match=r"found no manifest\.json"):
         page_app(tmp_path, tmp_path / "events", "secret", page)
+
+
+def test_the_command_serves_until_ctrl_c(page, tmp_path):
+    """It says where the page is, and at the end where the segments are."""
+    code = f"""
+from pathlib import Path
+from sanderling_trainer.cli.page import show_page
+from sanderling_trainer.demo import page_server
+
+page_server.PAGE = Path({str(page)!r})
+show_page(Path({str(tmp_path / "out")!r}), None, 0, as_json=True)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    address = process.stderr.readline().split()[0]
+    assert urllib.request.urlopen(address, timeout=30).read() == b"<p>the page"
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert json.loads(output) == {
+        "bundle": str(BUNDLE),
+        "events": str(tmp_path / "out" / "page" / "events"),
+        "stopped": True,
+    }
 
 
 def test_the_token_stays_the_same(tmp_path):

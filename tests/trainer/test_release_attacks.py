@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from tuf.api.metadata import Metadata, Root, Targets
+from tuf.api.metadata import Targets
 
 from sanderling import UpdateError
-from sanderling_trainer.releases.keys import KeyFolder
 from tests.support.bundles import reseal, write_bundle
 from tests.support.releases import (
     ITEMS,
     ReleaseWorld,
     make_repository,
     never_respond,
+    replace_timestamp_key,
     respond,
 )
 
@@ -217,21 +216,6 @@ def test_a_child_killed_during_a_download(
     assert world.fetch() == world.slots.path(1)
     assert [path.name for path in world.slots.folder.iterdir()] == ["1"]
     assert not list((world.folder / "state" / "tuf").glob("tmp*"))
-
-
-def replace_timestamp_key(world: ReleaseWorld, signers: list[str]) -> None:
-    """Replace the timestamp key by a new one in root 2, signed by these keys."""
-    metadata = Metadata[Root].from_bytes(world.root)
-    metadata.signatures.clear()
-    root, revoked = metadata.signed, metadata.signed.roles["timestamp"].keyids[0]
-    root.version, root.expires = 2, (datetime.now(UTC) + timedelta(days=30)).replace(microsecond=0)
-    root.revoke_key(revoked, "timestamp")
-    (world.keys / "timestamp.pem").unlink()
-    root.add_key(KeyFolder(world.keys).create("timestamp"), "timestamp")
-    for name in signers:
-        folder = world.root_keys if name.startswith("root") else KeyFolder(world.keys)
-        metadata.sign(folder.signer(name, {folder.public_key(name).keyid}), append=True)
-    metadata.to_file(str(world.repository / "metadata" / "2.root.json"))
 
 
 @pytest.mark.parametrize("signers", [[], ["root-2"], ["root-2", "root-2"], ["targets", "snapshot"]])

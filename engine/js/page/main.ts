@@ -141,15 +141,19 @@ async function main(): Promise<void> {
     void page.attempt(() => page.explore(epsilon));
   });
   await page.refresh();
-  void prepareSearch(session);
+  void prepareForLater(session);
   setInterval(() => page.showFigures(), FIGURES_MS);
   addEventListener("online", () => page.showFigures());
   addEventListener("offline", () => page.showFigures());
 }
 
-/** Loads what searching needs, once the worker that keeps it for later runs. */
-async function prepareSearch(session: Session): Promise<void> {
-  await navigator.serviceWorker?.ready;
+/** Keeps the page for times without a network, then loads what searching needs. */
+async function prepareForLater(session: Session): Promise<void> {
+  if ("serviceWorker" in navigator) {
+    // Not earlier: it fetches everything again, while the first shelf waits for the same files.
+    const kept = navigator.serviceWorker.register("worker.js");
+    await kept.then(() => navigator.serviceWorker.ready, () => undefined);
+  }
   await session.engine.warmUp({ search: true, encoder: true }).catch(() => undefined);
 }
 
@@ -170,6 +174,3 @@ void main().catch((error: unknown) => {
   part("connection").textContent = "";
   notice(error instanceof Error ? error.message : String(error));
 });
-if ("serviceWorker" in navigator) {
-  void navigator.serviceWorker.register("worker.js");
-}

@@ -17,9 +17,10 @@ import { type BundleSource, FetchSource } from "./bundle/source.js";
 import { explain } from "./decide.js";
 import type { RecommendRequest } from "./decision.js";
 import { openParts } from "./engineParts.js";
-import { ReasonCalls } from "./engineReasons.js";
+import { ReleaseCalls } from "./engineReleases.js";
 import { typeName } from "./errors.js";
 import type { EngineOptions } from "./options.js";
+import type { Scorer } from "./ranking/scorer.js";
 import { parseBoosts } from "./rules/boosts.js";
 import { rulesOf, withBundleRules } from "./rules/bundleRules.js";
 import { checkKnown } from "./rules/pins.js";
@@ -92,9 +93,11 @@ export interface WarmUpOptions {
 }
 
 /** A recommender in the app's own page or process. Made by `Engine.open`. */
-export class Engine extends ReasonCalls {
+export class Engine extends ReleaseCalls {
   /**
-   * Opens the bundle that the app ships: a URL of its folder, or another source.
+   * Opens the bundle that the app ships, or a newer one that was installed since.
+   *
+   * `source` is a URL of the bundle's folder, or another source.
    *
    * Throws `BundleError` when the bundle does not open, `TypeError` or `RangeError` for a wrong
    * option. Where nothing can be stored, recommending goes on and `storageFault` says why.
@@ -125,11 +128,17 @@ export class Engine extends ReasonCalls {
     const { scorer } = this;
     const asked = withBundleRules(rulesOf(scorer.bundle), request);
     checkKnown(scorer, asked.pin);
-    const slate = await this.recommender.recommend(
-      this.profiles, scorer, asked, isGreedy, nowMs,
-    );
-    this.letExplain(slate);
-    return slate;
+    if (this.active.isUnconfirmed) {
+      // What does not fit the catalog is the caller's error: nothing is rolled back for it.
+      scorer.eligible(asked.where, null, asked.boost);
+    }
+    try {
+      return await this.#decide(scorer, asked, isGreedy, nowMs);
+    } catch (error) {
+      const next = await this.active.scorerAfter(scorer, error);
+      const again = withBundleRules(rulesOf(next.bundle), request);
+      return this.#decide(next, again, isGreedy, nowMs);
+    }
   }
 
   /** Replays one of the last 256 decisions bit for bit. Throws `RangeError` for any other id. */
@@ -153,6 +162,20 @@ export class Engine extends ReasonCalls {
     if (options.encoder === true) {
       await scorer.encoder.load();
     }
+  }
+
+  async #decide(
+    scorer: Scorer,
+    request: RecommendRequest,
+    isGreedy: boolean,
+    nowMs: number,
+  ): Promise<Slate> {
+    const slate = await this.recommender.recommend(
+      this.profiles, scorer, request, isGreedy, nowMs,
+    );
+    this.active.confirm(scorer.bundle);
+    this.letExplain(slate);
+    return slate;
   }
 }
 

@@ -49,7 +49,7 @@ export class CatalogCalls extends RewardCalls {
   async setAttributes(changes: Readonly<Record<string, Attributes>>): Promise<void> {
     const checked = checkedChanges(changes);
     const nowMs = await this.beginCall();
-    await this.changeScorer(async (scorer) => {
+    await this.active.change(async (scorer) => {
       scorer.checkChanges(checked);
       // Newer than the active bundle and the added items, even where the clock is behind.
       const addedMs = scorer.overlay.records.map((record) => record.added_ms);
@@ -74,7 +74,7 @@ export class CatalogCalls extends RewardCalls {
   }
 
   #change(records: readonly OverlayRecord[]): Promise<void> {
-    return this.changeScorer(async (scorer) => {
+    return this.active.change(async (scorer) => {
       // Attributes that were changed before are not those of the new record.
       const dated = datedAfter(records, scorer.bundle, this.catalog.lastMs + 1);
       const changed = await scorer.withOverlay(dated);

@@ -1,18 +1,18 @@
 /** The parts of an engine: how they are opened, joined and closed. */
 
 import { checkTimeout } from "./arguments.js";
-import { Bundle } from "./bundle/bundle.js";
 import type { BundleSource } from "./bundle/source.js";
 import { loadKernels } from "./kernels/loadKernels.js";
 import { type EngineOptions, type StateOptions, stateOptions } from "./options.js";
 import { openOutbox } from "./outbox/openOutbox.js";
 import type { Outbox } from "./outbox/outbox.js";
-import { checkGolden } from "./ranking/goldenCheck.js";
 import { onnxRuntimeWeb } from "./ranking/onnxRuntimeWeb.js";
-import { Scorer } from "./ranking/scorer.js";
+import type { Scorer } from "./ranking/scorer.js";
+import { ActiveBundle } from "./releases/activeBundle.js";
 import { CatalogStore } from "./releases/catalogStore.js";
+import { ScorerFactory } from "./releases/scorerFactory.js";
 import { type Clock, type Entropy, SYSTEM_CLOCK, systemEntropy } from "./runtime/clock.js";
-import { isPage, watchPage } from "./upload/pageEvents.js";
+import { isPage, onPageEnd, watchPage } from "./upload/pageEvents.js";
 import { Uploader } from "./upload/uploader.js";
 import { Recommender } from "./users/recommendation.js";
 import { RewardReceipts } from "./users/rewardReceipts.js";
@@ -20,7 +20,7 @@ import { UserProfiles } from "./users/userProfiles.js";
 
 /** What an engine is made of, once all of it is open. */
 export interface OpenedParts {
-  readonly scorer: Scorer;
+  readonly active: ActiveBundle;
   readonly outbox: Outbox;
   readonly catalog: CatalogStore;
   readonly state: StateOptions;
@@ -33,6 +33,7 @@ export class EngineParts {
   /** Set it to false to stop exploring from the next slate on. */
   exploring = true;
 
+  protected readonly active: ActiveBundle;
   protected readonly clock: Clock;
   protected readonly entropy: Entropy;
   protected readonly state: StateOptions;
@@ -43,18 +44,16 @@ export class EngineParts {
   protected readonly receipts: RewardReceipts;
   protected readonly uploader: Uploader | null;
   readonly #unwatchPage: () => void;
-  #scorer: Scorer;
-  #lastChange: Promise<unknown> = Promise.resolve();
   #closed: Promise<void> | null = null;
 
   /** For subclasses and `open`. */
-  protected constructor({ scorer, outbox, catalog, state, clock, entropy }: OpenedParts) {
+  protected constructor({ active, outbox, catalog, state, clock, entropy }: OpenedParts) {
     this.clock = clock;
     this.entropy = entropy;
     this.state = state;
     this.outbox = outbox;
     this.catalog = catalog;
-    this.#scorer = scorer;
+    this.active = active;
     const { windowS, shareContext, privacy } = state;
     const records = state.state !== null;
     const options = { windowS, shareContext, privacy, entropy, records };
@@ -62,7 +61,11 @@ export class EngineParts {
     this.recommender = new Recommender(entropy);
     this.receipts = new RewardReceipts(outbox, entropy);
     this.uploader = this.#startUploader();
-    this.#unwatchPage = this.uploader === null ? () => {} : watchPage(this.uploader);
+    const stops = [
+      this.uploader === null ? () => {} : watchPage(this.uploader),
+      onPageEnd(() => this.active.endTrial()),
+    ];
+    this.#unwatchPage = () => stops.forEach((stop) => stop());
   }
 
   /** Why rewards are not durable, or null. */
@@ -85,18 +88,9 @@ export class EngineParts {
     return this.scorer.bundle.manifest.release;
   }
 
-  /** The active scorer. Read it once a call: a change of the catalog replaces it. */
+  /** The active scorer. Read it once a call: a swap or a change of the catalog replaces it. */
   protected get scorer(): Scorer {
-    return this.#scorer;
-  }
-
-  /** Replaces the scorer by what `change` makes of it, one change after the other. */
-  protected changeScorer(change: (scorer: Scorer) => Promise<Scorer>): Promise<void> {
-    const changed = this.#lastChange.then(async () => {
-      this.#scorer = await change(this.#scorer);
-    });
-    this.#lastChange = changed.catch(() => undefined); // the next change begins where this one did
-    return changed;
+    return this.active.scorer;
   }
 
   /**
@@ -107,7 +101,7 @@ export class EngineParts {
     const nowMs = this.clock.wallMs();
     await this.profiles.begin(nowMs);
     if (this.catalog.isStale) {
-      await this.changeScorer((scorer) => this.catalog.restored(scorer));
+      await this.active.change((scorer) => this.catalog.restored(scorer));
     }
     return nowMs;
   }
@@ -140,6 +134,7 @@ export class EngineParts {
     this.#unwatchPage();
     await this.outbox.close(); // before the uploader, whose post may take longer than the app waits
     await this.uploader?.stop();
+    await this.active.close();
   }
 }
 
@@ -151,21 +146,12 @@ export async function openParts(
   const state = stateOptions(options);
   const { clock = SYSTEM_CLOCK, entropy = systemEntropy } = options;
   const outboxOptions = { limitBytes: state.outboxBytes, clock, entropy };
-  const bundled = await openScorer(source, options);
+  const kernels = Promise.resolve(options.kernels ?? loadKernels());
+  const { encoder = onnxRuntimeWeb, verify = false } = options;
+  const scorers = new ScorerFactory(kernels, encoder, verify);
+  const active = await ActiveBundle.open(source, scorers, state.releases.store);
   const outbox = await openOutbox(state.state, outboxOptions);
   const catalog = new CatalogStore(outbox);
-  const scorer = await catalog.restored(bundled);
-  return { scorer, outbox, catalog, state, clock, entropy };
-}
-
-async function openScorer(source: BundleSource, options: EngineOptions): Promise<Scorer> {
-  const [bundle, kernels] = await Promise.all([
-    Bundle.open(source, options.verify ?? false),
-    options.kernels ?? loadKernels(),
-  ]);
-  const scorer = Scorer.of(bundle, kernels, options.encoder ?? onnxRuntimeWeb);
-  if (options.verify === true) {
-    await checkGolden(scorer);
-  }
-  return scorer;
+  await active.restoreWith((scorer) => catalog.restored(scorer));
+  return { active, outbox, catalog, state, clock, entropy };
 }

@@ -13,6 +13,7 @@ import {
 import { EngineParts } from "./engineParts.js";
 import { StorageError, typeName } from "./errors.js";
 import type { OutboxCounters } from "./outbox/outbox.js";
+import type { UpdateCounters } from "./releases/activeBundle.js";
 import type { Receipt, Slate, SlateItem } from "./slate.js";
 import type { UploadCounters } from "./upload/uploader.js";
 import type { EncoderCounters } from "./users/recommendation.js";
@@ -36,7 +37,7 @@ export interface RewardArguments {
   readonly timeoutS?: number;
 }
 
-/** What became of events, uploads and contexts. */
+/** What became of events, uploads, contexts and updates. */
 export interface EngineCounters {
   readonly release: number;
 
@@ -49,6 +50,7 @@ export interface EngineCounters {
   /** Null without `collector` and `transport`. */
   readonly upload: UploadCounters | null;
   readonly encoder: EncoderCounters;
+  readonly updates: UpdateCounters;
 }
 
 /** The calls of `Engine` that tell what became of a slate, and what is stored. */
@@ -163,7 +165,7 @@ export class RewardCalls extends EngineParts {
     return this.uploader?.drain(timeoutS) ?? false;
   }
 
-  /** Returns what became of events, uploads and contexts, for the app's own monitoring. */
+  /** Returns what became of events, uploads, contexts and updates, for the app's own monitoring. */
   counters(): EngineCounters {
     return {
       release: this.release,
@@ -171,6 +173,7 @@ export class RewardCalls extends EngineParts {
       outbox: this.state.state === null ? null : this.outbox.counters(),
       upload: this.uploader === null ? null : { ...this.uploader.counters },
       encoder: { ...this.recommender.counters },
+      updates: { ...this.active.counters },
     };
   }
 }

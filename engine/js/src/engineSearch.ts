@@ -54,15 +54,16 @@ export class SearchCalls extends CatalogCalls {
     }
     const k = checkK(given.k ?? 10);
     const nowMs = await this.beginCall();
-    const { scorer } = this;
-    const masks = masksOf(scorer, where);
-    if (wordsIn(query).length === 0) {
-      return new FoundItems(scorer.bundle.manifest.release, []);
-    }
-    const taste = await this.#taste(scorer, user, nowMs);
-    const meaning = await this.recommender.encode(scorer, cut(query, MAX_QUERY));
-    const search = this.itemSearch.text(scorer);
-    return foundItems(scorer, search.search(query, k, taste, meaning, masks));
+    const hasWords = wordsIn(query).length > 0;
+    return this.#tried(where, async (scorer, masks) => {
+      if (!hasWords) {
+        return new FoundItems(scorer.bundle.manifest.release, []);
+      }
+      const taste = await this.#taste(scorer, user, nowMs);
+      const meaning = await this.recommender.encode(scorer, cut(query, MAX_QUERY));
+      const search = this.itemSearch.text(scorer);
+      return foundItems(scorer, search.search(query, k, taste, meaning, masks));
+    });
   }
 
   /**
@@ -78,13 +79,34 @@ export class SearchCalls extends CatalogCalls {
     checkNames("similar", given, ["k", "where"]);
     const k = checkK(given.k ?? 10);
     await this.beginCall();
-    const { scorer } = this;
-    const row = scorer.find(id);
-    if (row === null) {
+    const found = await this.#tried(given.where, async (scorer, masks) => {
+      const row = scorer.find(id);
+      return row === null
+        ? null
+        : foundItems(scorer, this.itemSearch.similar(scorer).nearest(row, k, masks));
+    });
+    if (found === null) {
       throw new RangeError(`item: expected an item of the catalog, found ${shown(id)}`);
     }
-    const masks = masksOf(scorer, given.where);
-    return foundItems(scorer, this.itemSearch.similar(scorer).nearest(row, k, masks));
+    return found;
+  }
+
+  /**
+   * Returns what is found in the active catalog, or, where that is of a release on trial and cannot
+   * be searched, in the one before.
+   */
+  async #tried<T>(
+    where: Where | null | undefined,
+    find: (scorer: Scorer, masks: Masks) => Promise<T>,
+  ): Promise<T> {
+    const { scorer } = this;
+    const masks = masksOf(scorer, where); // what is wrong with a rule is the caller's error
+    try {
+      return await find(scorer, masks);
+    } catch (error) {
+      const next = await this.active.scorerAfter(scorer, error);
+      return find(next, masksOf(next, where));
+    }
   }
 
   /** Returns the user vector [d], without a user that of a new one. */

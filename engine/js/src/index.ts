@@ -32,6 +32,10 @@ export {
 } from "./outbox/storage.js";
 export type * from "./reasons.js";
 export { onnxEncoder } from "./ranking/onnxEncoder.js";
+export type { UpdateCounters } from "./releases/activeBundle.js";
+export { type BundleStore, MemoryBundleStore } from "./releases/bundleStore.js";
+export { IndexedDbBundleStore } from "./releases/indexedDbBundleStore.js";
+export { FetchReleases, type ReleaseSource } from "./releases/releaseSource.js";
 export type { EncoderFiles, EncoderRuntime, EncodeText } from "./ranking/textEncoder.js";
 export {
   type Attributes,

@@ -3,3 +3,4 @@
 export { FolderSource } from "./bundle/folderSource.js";
 export * from "./index.js";
 export { FileStorage } from "./outbox/fileStorage.js";
+export { FolderBundleStore } from "./releases/folderBundleStore.js";

@@ -5,6 +5,9 @@ import { shown, typeName } from "./errors.js";
 import type { KernelSet } from "./kernels/kernelSet.js";
 import type { OutboxStorage } from "./outbox/storage.js";
 import type { EncoderRuntime } from "./ranking/textEncoder.js";
+import type { BundleStore } from "./releases/bundleStore.js";
+import { type ReleaseOptions, releaseOptions } from "./releases/releaseOptions.js";
+import type { ReleaseSource } from "./releases/releaseSource.js";
 import type { Clock, Entropy } from "./runtime/clock.js";
 import { FetchTransport, type Transport } from "./upload/transport.js";
 
@@ -80,6 +83,18 @@ export interface EngineOptions {
    */
   readonly pseudonymDays?: number | null;
 
+  /** The signed release repository that `update` reads: its URL, or a transport of the app. */
+  readonly releases?: string | ReleaseSource | null;
+
+  /** The repository's trusted root metadata, which the app ships: the content of root.json. */
+  readonly root?: string | Uint8Array | null;
+
+  /**
+   * Where installed bundles are kept; a database beside that of `state` unless given. A folder in
+   * Node: `FolderBundleStore` of `@sanderling/engine/node`.
+   */
+  readonly bundles?: BundleStore | null;
+
   /** Wall and monotonic time; the system's clocks unless given. */
   readonly clock?: Clock;
 
@@ -97,11 +112,13 @@ export interface StateOptions {
   readonly privacy: number | null;
   readonly windowS: number | null;
   readonly pseudonymDays: number | null;
+  readonly releases: ReleaseOptions;
 }
 
 const NAMES = [
   "kernels", "encoder", "verify", "state", "collector", "token", "transport", "mayUpload",
-  "outboxBytes", "shareContext", "privacy", "windowS", "pseudonymDays", "clock", "entropy",
+  "outboxBytes", "shareContext", "privacy", "windowS", "pseudonymDays", "releases", "root",
+  "bundles", "clock", "entropy",
 ];
 
 /**
@@ -140,7 +157,8 @@ export function stateOptions(options: EngineOptions): StateOptions {
   }
   const { shareContext = false } = options;
   const numbers = { outboxBytes, privacy, windowS, pseudonymDays };
-  return { state, transport, mayUpload, shareContext, ...numbers };
+  const releases = releaseOptions(options);
+  return { state, transport, mayUpload, shareContext, releases, ...numbers };
 }
 
 function transportOf(options: EngineOptions, hasState: boolean): Transport | null {

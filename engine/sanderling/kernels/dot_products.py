@@ -282,12 +282,13 @@ def _dotprod_dot4(builder: Any, sums: Any, packed: Any, query: Any) -> Any:
 
 
 def _simd128_dot7(builder: Any, sums: Any, some: Any, query: Any) -> Any:
-    """WebAssembly multiplies int16 only: the even bytes of a row, then the odd ones.
+    """WebAssembly multiplies int16 only. (Relaxed SIMD has bytes, but wrong sums in some browsers.)
 
-    Relaxed SIMD has products of bytes, but wrong ones in some browsers.
+    With two bytes P = e + 256 o, e y + o z = P y + o (z - 256 y): the even byte is not cut out.
     """
-    even, odd = _even_and_odd(builder, some)
-    return _add_products(builder, sums, [even, odd], query)
+    pairs = builder.bitcast(some, _SHORTS)
+    odd = builder.lshr(pairs, constant(_SHORTS, 8))
+    return _add_products(builder, sums, [pairs, odd], query)
 
 
 def _simd128_dot4(builder: Any, sums: Any, packed: Any, query: Any) -> Any:
@@ -295,17 +296,13 @@ def _simd128_dot4(builder: Any, sums: Any, packed: Any, query: Any) -> Any:
 
     So the high codes need not be cut out, and the sums are sixteen times too large until folded.
     """
-    whole = _even_and_odd(builder, packed)
+    pairs = builder.bitcast(packed, _SHORTS)
+    whole = [
+        builder.and_(pairs, constant(_SHORTS, 255)),
+        builder.lshr(pairs, constant(_SHORTS, 8)),
+    ]
     low = [builder.and_(byte, constant(_SHORTS, 15)) for byte in whole]
     return _add_products(builder, sums, [*whole, *low], query)
-
-
-def _even_and_odd(builder: Any, some: Any) -> list[Any]:
-    shorts = builder.bitcast(some, _SHORTS)
-    return [
-        builder.and_(shorts, constant(_SHORTS, 255)),
-        builder.lshr(shorts, constant(_SHORTS, 8)),
-    ]
 
 
 def _add_products(builder: Any, sums: Any, factors: list[Any], query: Any) -> Any:

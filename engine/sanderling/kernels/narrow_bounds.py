@@ -55,28 +55,40 @@ WORD_BYTES = 2
 
 
 @inlined
-def _write_words(coarse_address: Any, groups: Any, bits: Any) -> Any:
-    """Write the query's words behind its codes; return their address.
+def _write_words7(coarse_address: Any, groups: Any) -> Any:
+    """Write the query's words for `dot7` behind its codes; return their address.
 
-    Of four dimensions the even ones come first, as `dot7` and `dot4` multiply them. `dot4` takes
-    the codes z of the high halves, and then 16 y - z with the codes y of the low ones.
+    Of four dimensions, the codes y of the even ones, then z - 256 y with the odd ones' codes z.
     """
     codes = int8s(coarse_address)
     address = coarse_address + groups * GROUP_DIMS
     words = int16s(address)
-    for group in range(groups):
-        start = group * GROUP_DIMS
+    for start in range(0, groups * GROUP_DIMS, 4):
+        for i in range(2):
+            even = np.int16(codes[start + 2 * i])
+            odd = np.int16(codes[start + 2 * i + 1])
+            words[start + i] = even
+            words[start + 2 + i] = np.int16(odd - 256 * even)
+    return address
+
+
+@inlined
+def _write_words4(coarse_address: Any, groups: Any) -> Any:
+    """Write the query's words for `dot4` behind its codes; return their address.
+
+    Of eight dimensions, the codes z of the high halves, even ones first, then likewise 16 y - z
+    with the codes y of the low halves.
+    """
+    codes = int8s(coarse_address)
+    address = coarse_address + groups * GROUP_DIMS
+    words = int16s(address)
+    for start in range(0, groups * GROUP_DIMS, GROUP_DIMS):
         for i in range(4):
-            # 0, 2, 1, 3
-            dimension = start + (i % 2) * 2 + i // 2
+            dimension = start + (i % 2) * 2 + i // 2  # 0, 2, 1, 3
             low = np.int16(codes[dimension])
             high = np.int16(codes[dimension + 4])
-            if bits == FOUR_BITS:
-                words[start + i] = high
-                words[start + 4 + i] = np.int16(16 * low - high)
-            else:
-                words[start + i] = low
-                words[start + 4 + i] = high
+            words[start + i] = high
+            words[start + 4 + i] = np.int16(16 * low - high)
     return address
 
 
@@ -109,7 +121,7 @@ def bound_four_bits(table: Any, first: Any, last: Any, scratch: Any) -> None:
     excluded = uint64s(scratch[SCRATCH_EXCLUDED])
     limits = float32s(scratch[SCRATCH_STATE] + 8 * STATE_LIMITS)
     groups = table[TABLE_GROUPS]
-    words = _write_words(scratch[SCRATCH_COARSE], groups, FOUR_BITS)
+    words = _write_words4(scratch[SCRATCH_COARSE], groups)
     steps = broadcast(limits[LIMIT_STEP])
     size = plane_size(groups, FOUR_BITS) + TAIL_BYTES
     out = scratch[SCRATCH_BOUNDS]
@@ -137,7 +149,7 @@ def bound_seven_bits(table: Any, first: Any, last: Any, scratch: Any) -> None:
     excluded = uint64s(scratch[SCRATCH_EXCLUDED])
     limits = float32s(scratch[SCRATCH_STATE] + 8 * STATE_LIMITS)
     groups = table[TABLE_GROUPS]
-    words = _write_words(scratch[SCRATCH_COARSE], groups, SEVEN_BITS)
+    words = _write_words7(scratch[SCRATCH_COARSE], groups)
     steps = broadcast(limits[LIMIT_STEP])
     size = plane_size(groups, SEVEN_BITS) + TAIL_BYTES
     out = scratch[SCRATCH_BOUNDS]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sanderling.bundle.columns import AttributeType
 from sanderling.errors import TableError
-from sanderling.ranking.attributes import kind_of, type_of
+from sanderling.ranking.attributes import TYPE_NAMES, kind_of, type_of
 from sanderling.tables import cells
 from sanderling_trainer.data.files import SourceTable
 from sanderling_trainer.data.python_values import python_values
@@ -23,6 +23,7 @@ from sanderling_trainer.data.vectors import read_vectors, vector_column
 
 Vectors = NDArray[np.float32]
 Values = Sequence[object] | Vectors
+Record = Mapping[str, object]
 
 TEXT_TYPES: tuple[AttributeType, ...] = ("text", "category", "categories")
 """Types whose words a language model reads; it makes little of numbers."""
@@ -151,6 +152,35 @@ def fitted(value: object, attribute: Attribute) -> object:
     if isinstance(value, list):
         return MISFIT
     return str(value) if kind == "text" else value
+
+
+def check_same_kinds(
+    name: str, before: Sequence[Record], after: Sequence[Record], attributes: Attributes
+) -> None:
+    """Raise `TableError` where a category of one release has values that the one before it would
+    not compare: numbers among texts, or the reverse.
+
+    before, after: the records of the two catalogs, the second of the table called `name`.
+    """
+    for attribute, known in attributes.items():
+        if known.type not in ("category", "categories") or not known.since:
+            continue
+        old = _kinds(record.get(attribute) for record in before)
+        for row, record in enumerate(after):
+            found = _kinds([record.get(attribute)]) - old
+            if old and found:
+                expected = f"{' and '.join(sorted(old))}, as in release {known.since}"
+                error = cells.fault(name, row, attribute, expected, record[attribute])
+                raise TableError(
+                    f"{error}; fix the column, give the attribute another name, or train a new"
+                    " policy"
+                )
+
+
+def _kinds(values: Iterable[object]) -> set[str]:
+    """Return what values, or the elements of lists, are: texts, numbers, booleans."""
+    given = (part for value in values for part in (value if isinstance(value, list) else [value]))
+    return {TYPE_NAMES[type(part)] for part in given if type(part) in TYPE_NAMES}
 
 
 def _number(value: object) -> object:

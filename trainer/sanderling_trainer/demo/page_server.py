@@ -10,6 +10,7 @@ import json
 import mimetypes
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,15 @@ HEADERS = (
 )
 
 
-def page_app(bundle: Path, store: Path, token: str, page: Path = PAGE) -> Starlette:
+def page_app(bundle: Path, store: Path, token: str, page: Path | None = None) -> Starlette:
     """Return the server of the page, of the files of `bundle` under /bundle, and of the collector
     under /v1, whose segments go to the folder `store`.
 
+    page: the folder that `make page` wrote; the one beside this module unless given.
+
     Raises `FileNotFoundError` where the page was not built, or `bundle` is none.
     """
+    page = page or PAGE
     if not (page / INDEX).is_file():
         raise FileNotFoundError(
             f"{page}: expected the page, found none; `make page` builds it, which needs Node 20"
@@ -147,4 +151,6 @@ def serve(app: Starlette, port: int, on_start: Callable[[str], None]) -> None:
                 on_start(f"http://localhost:{listener.getsockname()[1]}/")
 
     raise_file_limit()
-    Server(uvicorn.Config(app, host=HOST, port=port, **uvicorn_options())).run()
+    # uvicorn raises the signal again when it has stopped; the caller has something to say then.
+    with suppress(KeyboardInterrupt):
+        Server(uvicorn.Config(app, host=HOST, port=port, **uvicorn_options())).run()

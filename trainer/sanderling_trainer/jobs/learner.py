@@ -7,7 +7,11 @@ from typing import Any
 
 from sanderling_trainer.data.logged_decisions import Decisions
 from sanderling_trainer.policy.newcomers import calibrate_newcomers
-from sanderling_trainer.policy.training.click_regression import click_regression
+from sanderling_trainer.policy.training.click_regression import (
+    LINEAR_START,
+    TRAINED,
+    click_regression,
+)
 from sanderling_trainer.policy.training.context import TrainingContext
 from sanderling_trainer.policy.training.policy_gradient import policy_gradient
 
@@ -40,7 +44,10 @@ def learn(context: TrainingContext, decisions: Decisions) -> dict[str, Any]:
             f"none: the histories have {known} organic likes of {counted} that were counted; give"
             " --interactions"
         )
-    curves = click_regression(context, decisions, supervision=float(is_supervised))
+    pace = LINEAR_START if context.config.stop_after == 0 else TRAINED
+    if not is_supervised:
+        pace = replace(pace, supervision=0.0)
+    curves = click_regression(context, decisions, pace)
     metrics["loss"] = curves.loss
     if is_supervised:
         metrics["newcomers"] = asdict(calibrate_newcomers(context, shown=decisions.items))

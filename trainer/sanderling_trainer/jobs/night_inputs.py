@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sanderling.runtime.clock import OLDEST_MS, Clock
 from sanderling_quantize.encoders.tokenization import load_tokenizer
 from sanderling_quantize.readability import measure
-from sanderling_trainer.data.attribute_values import known_types
+from sanderling_trainer.data.attribute_values import check_same_kinds, known_types
 from sanderling_trainer.data.popularity import DAY
 from sanderling_trainer.data.schema import Attribute, Attributes, find_schema
 from sanderling_trainer.data.tables import read_catalog, read_interactions
@@ -84,7 +84,10 @@ class NightInputs:
         metadata = active.metadata
         catalog = active.catalog
         if options.items is not None:
-            catalog = read_catalog(options.items, options.tables, _known_types(active, options))
+            known = _known_types(active, options)
+            catalog = read_catalog(options.items, options.tables, known)
+            table = getattr(options.items, "name", str(options.items))
+            check_same_kinds(table, active.catalog.records, catalog.records, known)
         change = change_between(active.catalog, catalog)
         texts = {"items": catalog.texts} if change else {}
         latest = clock.wall_ms() // 1000 + DAY

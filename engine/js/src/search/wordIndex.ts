@@ -194,12 +194,13 @@ export function wordScores(
     }
     return indexes.map((index, i) => index.postings(matches[i]!));
   });
-  const frequencies = found.map((parts) =>
-    inverseFrequency(
+  const frequencies = found.map((parts) => {
+    const counts = parts.map((postings, i) => countItems(indexes[i]!.n, postings));
+    return inverseFrequency(
       n,
-      parts.reduce((sum, postings) => sum + new Set(postings.rows).size, 0),
-    ),
-  );
+      counts.reduce((sum, count) => sum + count, 0),
+    );
+  });
   return indexes.map((index, i) =>
     summed(
       index.n,
@@ -219,12 +220,30 @@ function summed(
   const all = new Float64Array(n);
   postings.forEach(({ rows, gains }, word) => {
     const share = Math.fround(frequencies[word]! / total);
-    rows.forEach((row, i) => {
-      all[row]! += Math.fround(gains[i]! * share);
-    });
+    for (let i = 0; i < rows.length; i++) {
+      all[rows[i]!]! += Math.fround(gains[i]! * share);
+    }
   });
-  const rows = Int32Array.from(all.keys()).filter((row) => all[row]! > 0.0);
-  return { rows, scores: Float64Array.from(rows, (row) => all[row]!) };
+  const rows = new Int32Array(n);
+  let count = 0;
+  for (let row = 0; row < n; row++) {
+    if (all[row]! > 0.0) {
+      rows[count] = row;
+      count += 1;
+    }
+  }
+  return { rows: rows.slice(0, count), scores: all.filter((score) => score > 0.0) };
+}
+
+/** Returns how many of n items have one of the words. */
+function countItems(n: number, postings: Postings): number {
+  const isMarked = new Uint8Array(n);
+  let count = 0;
+  for (const row of postings.rows) {
+    count += 1 - isMarked[row]!;
+    isMarked[row] = 1;
+  }
+  return count;
 }
 
 /** Returns the weight of a word that `found` of n items have. */

@@ -14,14 +14,28 @@ export function watchPage(uploader: Uploader): () => void {
   }
   const controller = new AbortController();
   const { signal } = controller;
+  addEventListener("online", () => uploader.resume(), { signal });
+  const stopWatching = onPageEnd(() => uploader.sendAtPageEnd());
+  return () => {
+    controller.abort();
+    stopWatching();
+  };
+}
+
+/** Calls when the page may end; returns how to stop that. Never elsewhere. */
+export function onPageEnd(end: () => void): () => void {
+  if (!isPage()) {
+    return () => {};
+  }
+  const controller = new AbortController();
+  const { signal } = controller;
   // Phones end hidden pages without another event, so each hiding may be the end.
-  const end = (): void => {
+  const hidden = (): void => {
     if (document.visibilityState === "hidden") {
-      uploader.sendAtPageEnd();
+      end();
     }
   };
-  document.addEventListener("visibilitychange", end, { signal });
-  addEventListener("pagehide", () => uploader.sendAtPageEnd(), { signal });
-  addEventListener("online", () => uploader.resume(), { signal });
+  document.addEventListener("visibilitychange", hidden, { signal });
+  addEventListener("pagehide", end, { signal });
   return () => controller.abort();
 }

@@ -9,6 +9,7 @@ import * as codec from "../../src/events/codec.js";
 import { nextChecksum } from "../../src/events/stateChecksum.js";
 import { twoDigits } from "../../src/reasons/sentence.js";
 import { withoutEachWord } from "../../src/reasons/texts.js";
+import { type ChangeBatch, changesInForce } from "../../src/rules/attributeChanges.js";
 import { closeMatches } from "../../src/rules/closeMatches.js";
 import { secondsOf } from "../../src/rules/isoTime.js";
 import { blake2b } from "../../src/runtime/blake2b.js";
@@ -27,6 +28,12 @@ const CALLS: Record<string, (...parameters: any[]) => unknown> = {
   nextChecksum,
   uuid7: (nowMs: number, random: string) => uuid7(nowMs, () => unhex(random)),
   closeMatches,
+  changesInForce: (batches: ChangeBatch[], createdMs: number, ids: string[], addedMs: object) => {
+    const find = (item: string) => (ids.includes(item) ? ids.indexOf(item) : null);
+    const bundle = { createdMs, find, record: () => ({ price: 1, stock: null }) };
+    const inForce = changesInForce(batches, bundle, new Map(Object.entries(addedMs)));
+    return Object.fromEntries(inForce);
+  },
   secondsOf: (text: string) => {
     const seconds = secondsOf(text);
     return Number.isNaN(seconds) ? null : seconds;

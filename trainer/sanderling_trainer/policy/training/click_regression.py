@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -33,15 +34,44 @@ from sanderling_trainer.policy.training.batches import (
 from sanderling_trainer.policy.training.context import TrainingContext
 from sanderling_trainer.policy.training.objectives import CrossEntropy
 from sanderling_trainer.policy.training.optimizer import Optimizer, Schedule, precision
+from sanderling_trainer.policy.training.shown_scores import (
+    all_shown_scores,
+    shown_scores,
+    slot_regression,
+)
 from sanderling_trainer.policy.training.training_state import TrainingCurves, seeded
 from sanderling_trainer.policy.training.warm_start import warm_start_objective
 
 EPOCHS = 3
 MIN_STEPS = 40  # a small log is seen more often, since so few steps would not move the scores
-LEARNING_RATE = 1.5e-3
 EFFECTS_RATE = 0.02  # learning rate of scale, slots and constant
 USERS_RATE = 0.05  # learning rate of the users' effects
 USERS_RIDGE = 0.01
+MIN_SCALE = (
+    0.25  # of fitted effects, so that clicks reach a network whose scores say nothing of them yet
+)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a network learns from clicks."""
+
+    learning_rate: float
+    """Of the network."""
+
+    supervision: float
+    """The weight of the cross-entropy on what users did without a slate."""
+
+    fits_effects: bool
+    """Whether scale and slots are fitted to the network's scores before it learns."""
+
+
+TRAINED = Pace(1.5e-3, 1.0, False)
+"""Of a network that cross-entropy has trained: its scores are logarithms of odds already."""
+
+LINEAR_START = Pace(7.5e-4, 0.1, True)
+"""Of one that `train` left at its linear start, since each epoch of cross-entropy made it worse.
+Its scores have another scale, and it must not unlearn what the closed form knows."""
 
 
 class ClickModel(nn.Module):
@@ -97,6 +127,21 @@ class ClickRegression:
         """Return the weight of all judged slots of some decisions."""
         return float(self._weight[points.indices].sum())
 
+    @torch.no_grad()
+    def fit_effects(self) -> None:
+        """Set scale and slots to what the network's scores, as they are, make most likely.
+
+        Left to the training they would lag behind, and the network would learn in their place.
+        """
+        self._context.network.eval()
+        scores = all_shown_scores(self._context, self._decisions)
+        with torch.enable_grad():
+            scale, effects = slot_regression(scores, self._click, self._weight)
+        slot = torch.from_numpy(effects).float()
+        self.model.scale.fill_(max(scale, MIN_SCALE))
+        self.model.constant.copy_(slot.mean())
+        self.model.slot.copy_(slot - slot.mean())
+
     def effects_optimizer(self) -> torch.optim.Optimizer:
         """Return the optimizer of the click model, which learns faster than the network."""
         model = self.model
@@ -107,28 +152,10 @@ class ClickRegression:
         return torch.from_numpy(column[points.indices]).to(self._context.device)
 
 
-def shown_scores(context: TrainingContext, decisions: Decisions, points: DecisionPoints) -> Tensor:
-    """Return the network's scores float32 [q, K] of the items shown at q decisions.
-
-    An empty slot has the score of an arbitrary item.
-    """
-    network = context.network
-    batch = points.batch
-    items = network.items()
-    states = network.states(items, batch.items, batch.kinds)[points.row, points.position]
-    users = network.users(states, points.context)
-
-    shown = torch.from_numpy(decisions.items[points.indices]).clamp(min=0).to(context.device)
-    biases = network.biases(shown.flatten()).view(shown.shape)
-    return (users[:, None] * items[shown]).sum(-1) + biases
-
-
 def click_regression(
-    context: TrainingContext, decisions: Decisions, supervision: float = 1.0
+    context: TrainingContext, decisions: Decisions, pace: Pace = TRAINED
 ) -> TrainingCurves:
     """Train a network on logged decisions by the click regression; return the loss of each epoch.
-
-    supervision: the weight of the cross-entropy on what users did without a slate.
 
     Raises `DivergedError` where a parameter ends NaN or infinite, `ValueError` where no slot is
     judged.
@@ -137,14 +164,16 @@ def click_regression(
     network = context.network
     source = InMemory(context, context.histories_in_memory, need_targets=False)
     regression = ClickRegression(context, decisions, source.batches)
+    if pace.fits_effects:
+        regression.fit_effects()
     loss_of = _objective(
-        context, decisions, regression, warm_start_objective(context, source), supervision
+        context, decisions, regression, warm_start_objective(context, source), pace.supervision
     )
     weights = BatchWeights(
-        regression.weight_of, decisions, source, supervision > 0, config.accumulate
+        regression.weight_of, decisions, source, pace.supervision > 0, config.accumulate
     )
     epochs = max(EPOCHS, -(-MIN_STEPS // weights.steps))
-    schedule = Schedule(LEARNING_RATE, config.weight_decay, epochs, weights.steps)
+    schedule = Schedule(pace.learning_rate, config.weight_decay, epochs, weights.steps)
     optimizer = Optimizer(network, schedule)
     effects = regression.effects_optimizer()
     # Another stream than the warm start's.
