@@ -29,12 +29,17 @@ export async function loadKernels(
 
 async function read(url: URL): Promise<BufferSource> {
   if (url.protocol === "file:") {
-    const { readFile } = await import("node:fs/promises");
+    // No page comes here: `browser` in package.json tells bundlers to leave the module out.
+    const { readFile } = await import(/* webpackIgnore: true */ "node:fs/promises");
     return readFile(url);
   }
   const response = await fetch(url);
   if (!response.ok) {
-    throw new Error(`${url}: expected the kernels, found status ${response.status}`);
+    throw new Error(
+      `${url}: expected the kernels, found status ${response.status}; a bundler left them behind:` +
+        " copy the package's wasm/sanderling.wasm, and open the engine with" +
+        " kernels: await loadKernels(new URL(its address))",
+    );
   }
   return response.arrayBuffer();
 }
