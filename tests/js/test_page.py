@@ -7,7 +7,7 @@ import pytest
 from tests.support import pages
 from tests.support.javascript import needs_node
 
-pytestmark = [pytest.mark.browser, needs_node, pages.needs_browser]
+pytestmark = [pytest.mark.browser, pytest.mark.lab, needs_node, pages.needs_browser]
 
 
 def test_clicks_change_the_shelf_at_once(page_server, browser):

@@ -14,7 +14,7 @@ from tests.support import pages
 from tests.support.javascript import needs_node
 from tests.support.page_kills import kill_often
 
-pytestmark = [pytest.mark.browser, needs_node, pages.needs_browser]
+pytestmark = [pytest.mark.browser, pytest.mark.lab, needs_node, pages.needs_browser]
 
 
 def check(statistics):

@@ -3,7 +3,6 @@
 import { checkTimeout } from "./arguments.js";
 import { ReasonCalls } from "./engineReasons.js";
 import { UpdateError } from "./errors.js";
-import { installNewest } from "./releases/install.js";
 
 /** Seconds that `update` may take unless its caller chooses. */
 const UPDATE_TIMEOUT_S = 900;
@@ -24,6 +23,7 @@ export class ReleaseCalls extends ReasonCalls {
     if (source === null) {
       throw new UpdateError("expected an engine opened with `state`, `releases` and `root`");
     }
+    const { installNewest } = await import("./releases/install.js"); // not needed to show a page
     return this.active.update((slots, active) =>
       withinTime(timeoutS, (signal) => {
         const { app, release: current } = active.bundle.manifest;

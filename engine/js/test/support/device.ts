@@ -6,18 +6,13 @@
 import { createInterface } from "node:readline";
 
 import { Engine, FileStorage, FolderBundleStore, FolderSource } from "../../src/node.js";
-import { MissingPackageError } from "../../src/ranking/missingPackage.js";
 import { onnxRuntimeWeb } from "../../src/ranking/onnxRuntimeWeb.js";
-import type { EncoderRuntime } from "../../src/ranking/textEncoder.js";
-import { inRollout } from "../../src/releases/release.js";
 import { canonicalJson } from "../../src/releases/canonicalJson.js";
+import { inRollout } from "../../src/releases/release.js";
 import { SYSTEM_CLOCK } from "../../src/runtime/clock.js";
+import { noRuntime } from "./signedRepository.js";
 
 let engine: Engine;
-
-const noRuntime: EncoderRuntime = async () => {
-  throw new MissingPackageError("onnxruntime-web", "left out");
-};
 
 const CALLS: Record<string, (...parameters: any[]) => unknown> = {
   canonicalJson: (text: string) => canonicalJson(JSON.parse(text)),
